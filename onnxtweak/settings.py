@@ -1,0 +1,104 @@
+"""What a user can ask for: one frozen dataclass per question, the same words as the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+GiB = 1024**3
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a raw sample becomes the model's input (SPEC 3). None means: leave it as it is.
+
+    resize, crop : (height, width); crop is central. layout : "NCHW" or "NHWC", the layout the model wants.
+    color : "RGB", "BGR" or "GRAY", what the model wants. pixel_scale : multiplies raw values (1/255 for
+    bytes). mean, std : one number per channel, applied after `pixel_scale` as (x - mean) / std.
+    dtype : NumPy name; default is what the model's input says.
+    """
+
+    resize: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+    layout: str | None = None
+    color: str | None = None
+    pixel_scale: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where labelled samples come from.
+
+    data, val, test : sources, each `PATH` or `PATH#KEY` or `PATH#KEY[start:stop]` (see `onnxtweak.data`).
+    names : file with one class name a line. seed : of the stratified split, used for what is not given.
+    """
+
+    data: tuple[str, ...]
+    val: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    names: str | None = None
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Where and how the model runs.
+
+    device : "auto", "cpu", "cuda", "cuda:0", "cuda:0,1". backend : "auto", "numpy", "numba", "cupy".
+    memory : bytes the process may use for tables, state and batches. batch : samples per run; None: chosen.
+    threads : intra-op threads; None: all cores.
+    """
+
+    device: str = "auto"
+    backend: str = "auto"
+    memory: int = 4 * GiB
+    batch: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class TapSettings:
+    """Which hidden tensors are watched: selectors of SPEC 2, and pooling "none", "mean" or "max"."""
+
+    taps: tuple[str, ...] = ("activations",)
+    pool: str = "none"
+    logits: str | None = None
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """Which classes should do better: numbers or names, or the `worst` K on validation."""
+
+    targets: tuple[str, ...] = ()
+    worst: int | None = None
+
+
+@dataclass(frozen=True)
+class JoinSettings:
+    """Synaptic join (METHOD 1 to 4).
+
+    count, scale : the grids of n and scale; a single value fixes it. exact_scale : exact search instead of
+    the scale grid. max_overall_drop, max_class_drop : percentage points the overall accuracy, or any class,
+    may lose on validation. theta : "signed" or "thesis". criterion : "auto" (count; lift where no fit sample
+    can be fixed), "count", "threshold", "lift" or "net-gain".
+    """
+
+    count: tuple[int, ...] = (1, 10, 20, 40, 80, 120)
+    scale: tuple[float, ...] = (0, 1, 5, 10, 20, 30, 40, 60, 80)
+    exact_scale: bool = False
+    max_overall_drop: float = 0.0
+    max_class_drop: float | None = None
+    theta: str = "signed"
+    criterion: str = "auto"
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """Where results go. `tweak` : also save the tweak as *.safetensors. `force` : replace existing files."""
+
+    output: str | None = None
+    tweak: str | None = None
+    force: bool = False

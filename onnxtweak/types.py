@@ -1,0 +1,230 @@
+"""The nouns that the stages hand to each other.
+
+Shape legend, the same everywhere (METHOD section 0):
+
+    N  samples            V (N, M) float32   hidden values
+    M  neurons            Z (N, C) float32   logits, always before any softmax
+    C  classes            L (N,)   int64     labels
+    c  targets            T (N, K) float32   values of the K chosen neurons
+    K  chosen neurons
+
+A *neuron* is one scalar of one hidden tensor: a tap and a flat index into it (row-major, batch axis left
+out). Under pooling a neuron is one channel. A *synapse* adds `weight * value` of a neuron to the logit of
+one target class. Accuracies are fractions in [0, 1]; drops, gains and E are percentage points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Progress(Protocol):
+    """What a pass over data reports to. The default everywhere is `silent`."""
+
+    def start(self, what: str, total: int, unit: str = "samples") -> None: ...
+    def advance(self, count: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+class _Silent:
+    def start(self, what: str, total: int, unit: str = "samples") -> None: ...
+    def advance(self, count: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+silent: Progress = _Silent()
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A hidden tensor that is watched.
+
+    name : the tensor's name in the model.
+    op : operator that produces it.
+    shape : its shape for one sample, batch axis left out.
+    dtype : ONNX element type as NumPy spells it ("float32", "float16", "bfloat16", "float64").
+    pool : "none": a neuron is a position; "mean" or "max": a neuron is a channel, pooled over positions.
+    channel_axis : axis of `shape` that counts channels; used only when pooled.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    pool: str = "none"
+    channel_axis: int = 0
+
+    @property
+    def neurons(self) -> int:
+        """How many neurons this tap has."""
+        if self.pool != "none":
+            return self.shape[self.channel_axis]
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """K chosen neurons: the columns of table T, in this order. The same neuron may appear twice.
+
+    taps : the distinct tapped tensors.
+    tap_of (K,) int32 : position in `taps`.
+    index (K,) int64 : flat index inside that tap (channel when pooled).
+    """
+
+    taps: tuple[Tap, ...]
+    tap_of: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """K synapses (METHOD 4): synapse k adds `weight[k] * T[:, k]` to the logit of class `target[k]`.
+
+    target (K,) int64; weight (K,) float64; threshold (K,) float64, the weight before `scale / n`;
+    count (K,) int64, fit samples the synapse would fix alone.
+    """
+
+    target: np.ndarray
+    weight: np.ndarray
+    threshold: np.ndarray
+    count: np.ndarray
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear patch of many classes: adds `T @ weight + bias`.
+
+    weight (K, C) float64; bias (C,) float64. With K = 0 this is a pure bias.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """Augmentation with active neurons: adds `max(T @ w1 + b1, 0) @ w2 + b2` (METHOD 6).
+
+    w1 (K, h), b1 (h,), w2 (h, C), b2 (C,), all float64.
+    """
+
+    w1: np.ndarray
+    b1: np.ndarray
+    w2: np.ndarray
+    b2: np.ndarray
+
+
+Patch = Synapses | Linear | Mlp
+
+
+@dataclass(frozen=True)
+class Tweak:
+    """Everything that is needed to write a patch into its base, and to explain it afterwards.
+
+    kind : "join", "bias", "linear", "retrain", "augment", "fit": the method that made it.
+    base_sha256 : the base file the tweak belongs to (see `onnxtweak.model.file`).
+    logits : name of the base's logits tensor.
+    classes : C.
+    neurons, patch : what is added; scale 0 is the identity.
+    provenance : JSON-serialisable strings and numbers (data digest, settings); no time stamps.
+    """
+
+    kind: str
+    base_sha256: str
+    logits: str
+    classes: int
+    neurons: Neurons
+    patch: Patch
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How a set of predictions did on one split.
+
+    overall, target : accuracy over all samples, and over samples of the target classes (NaN without any).
+    per_class (C,) : accuracy of each class, NaN for a class without samples.
+    confusion (C, C) int64 : rows are labels, columns predictions.
+    """
+
+    samples: int
+    overall: float
+    target: float
+    per_class: np.ndarray
+    confusion: np.ndarray
+
+
+@dataclass(frozen=True)
+class Check:
+    """One proof of SPEC section 5."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file and what it held: path as given, sha256 in hex."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate operating point, judged on the validation split.
+
+    n, scale : synapses per target and scale; drop : overall accuracy lost against the base in percentage
+    points (negative: gained); target : accuracy over the samples of the target classes.
+    """
+
+    n: int
+    scale: float
+    drop: float
+    target: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command that makes a patch reports: JSON schema 1 (SPEC 2), the same keys for every method.
+
+    split : which split `before`, `after`, `bias_control`, `fixed`, `broken`, `mcnemar_p` and `E` were measured on.
+    targets : class names or numbers as text, in the order asked for. n, scale : one per target.
+    neurons : how many neurons were scored. samples : sizes of fit, validation, test.
+    curve : the best target accuracy for each drop in overall accuracy, on validation.
+    seconds : wall time by stage. passes : name and samples of every pass over data, in order.
+    """
+
+    command: str
+    model: FileRef
+    output: FileRef | None
+    tweak: dict[str, Any]
+    targets: tuple[str, ...]
+    n: tuple[int, ...]
+    scale: tuple[float, ...]
+    theta: str
+    criterion: str
+    neurons: int
+    samples: dict[str, int]
+    split: str
+    before: Metrics
+    after: Metrics
+    bias_control: Metrics
+    fixed: int
+    broken: int
+    mcnemar_p: float
+    E: float
+    curve: tuple[Trial, ...]
+    seconds: dict[str, float]
+    passes: tuple[tuple[str, int], ...]
+    device: dict[str, Any]
+    checks: tuple[Check, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
