@@ -60,9 +60,8 @@ def test_samples_are_as_counted_and_in_one_split_only(card: str, digits: dict[st
 def test_samples_are_scikit_learns_digits(digits: dict[str, np.ndarray]) -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     published = datasets.load_digits()
-    label_of = {
-        image.tobytes(): label for image, label in zip(published.data.astype(np.float32), published.target)
-    }
+    pixels = published.data.astype(np.float32)
+    label_of = {image.tobytes(): label for image, label in zip(pixels, published.target, strict=True)}
     for split in SPLITS:
         found = [label_of[image.tobytes()] for image in digits[f"x_{split}"].reshape(-1, 64)]
         np.testing.assert_array_equal(found, digits[f"y_{split}"])
