@@ -1,0 +1,52 @@
+"""The folds of theta in plain NumPy: no compiler needed, and the words the other back ends repeat.
+
+Every back end offers the same two functions, which update their arrays in place:
+
+    fold_limits(V, limit, hi, lo, bad)
+    fold_wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo)
+
+V (B, m) float32; limit, wanted (B, c) float32 from `gaps`; hi, lo, last_* (c, m) float32; count_* (c, m)
+int32; bad (m,) bool. All products are single float32 multiplications and all combinations are maxima, so
+every back end gives the same bits, whatever its order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def fold_limits(V: np.ndarray, limit: np.ndarray, hi: np.ndarray, lo: np.ndarray, bad: np.ndarray) -> None:
+    """Running maxima: hi = max(hi, v * limit), lo = max(lo, -v * limit); bad marks NaN and infinite neurons."""
+    bad |= ~np.isfinite(V).all(axis=0)
+    for j in range(limit.shape[1]):
+        rows = np.flatnonzero(limit[:, j])
+        if len(rows):
+            with np.errstate(over="ignore", invalid="ignore"):
+                product = V[rows] * limit[rows, j, None]
+            np.fmax(hi[j], np.fmax.reduce(product, axis=0), out=hi[j])
+            np.fmax(lo[j], -np.fmin.reduce(product, axis=0), out=lo[j])
+
+
+def fold_wanted(
+    V: np.ndarray,
+    wanted: np.ndarray,
+    hi: np.ndarray,
+    lo: np.ndarray,
+    count_hi: np.ndarray,
+    count_lo: np.ndarray,
+    last_hi: np.ndarray,
+    last_lo: np.ndarray,
+) -> None:
+    """Counts of samples fixed within the limits, and the smallest ratio of each sign that still fixes one."""
+    for j in range(wanted.shape[1]):
+        rows = np.flatnonzero(wanted[:, j])
+        if not len(rows):
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = V[rows] * wanted[rows, j, None]
+        count_hi[j] += (product > hi[j]).sum(axis=0, dtype=np.int32)
+        count_lo[j] += (-product > lo[j]).sum(axis=0, dtype=np.int32)
+        up = np.where(product > 0, product, np.inf).min(axis=0)
+        down = np.where(product < 0, -product, np.inf).min(axis=0)
+        np.minimum(last_hi[j], up, out=last_hi[j])
+        np.minimum(last_lo[j], down, out=last_lo[j])

@@ -1,0 +1,138 @@
+"""What is kept per neuron and target between batches: chunk, combine, finish.
+
+Nothing needs the whole of V (METHOD 11). The limits are running maxima, so shards merged in any order give
+the same bits. Counts need the finished limits: they come from a second sweep over the wrong target samples
+alone. The sums behind `lift` are float64 and merged in shard order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# A weight stays this much inside its limit, so that float32 rounding cannot cross it (METHOD 2).
+INSIDE = 1.0 - 1e-6
+# Without any limit, a boost may reach this many times the median gap (METHOD 2, "no constraint at all").
+CAP = 10.0
+# A reciprocal limit this large comes from a tied sample, which any boost breaks: no weight is safe.
+TIED = np.float32(1e30)
+
+
+@dataclass(frozen=True)
+class ThetaState:
+    """Theta of M neurons for c targets, half way. Arrays are updated in place by the folds below.
+
+    hi, lo (c, M) float32 : 1/w_hi and -1/w_lo, the reciprocal limits of a positive and a negative weight.
+    count_hi, count_lo (c, M) int32 : samples fixed within them.
+    last_hi, last_lo (c, M) float32 : reciprocal weight that fixes the last of them (inf: fixes none).
+    total (c, M) float64, peak (c, M) float32 : sum and largest |v| over the samples of each target.
+    bad (M,) bool : the neuron was NaN or infinite somewhere.
+    seen (c,) int64 : fit samples of each target. gap (c,) float64 : median |g| over them.
+    """
+
+    hi: np.ndarray
+    lo: np.ndarray
+    count_hi: np.ndarray
+    count_lo: np.ndarray
+    last_hi: np.ndarray
+    last_lo: np.ndarray
+    total: np.ndarray
+    peak: np.ndarray
+    bad: np.ndarray
+    seen: np.ndarray
+    gap: np.ndarray
+
+
+def empty_state(neurons: int, targets: int) -> ThetaState:
+    """The neutral element of `combine`."""
+    shape = (targets, neurons)
+    return ThetaState(
+        hi=np.zeros(shape, np.float32),
+        lo=np.zeros(shape, np.float32),
+        count_hi=np.zeros(shape, np.int32),
+        count_lo=np.zeros(shape, np.int32),
+        last_hi=np.full(shape, np.inf, np.float32),
+        last_lo=np.full(shape, np.inf, np.float32),
+        total=np.zeros(shape, np.float64),
+        peak=np.zeros(shape, np.float32),
+        bad=np.zeros(neurons, bool),
+        seen=np.zeros(targets, np.int64),
+        gap=np.zeros(targets, np.float64),
+    )
+
+
+def bytes_per_neuron(targets: int) -> int:
+    """Memory of a state, per neuron: for planning."""
+    return targets * (6 * 4 + 8 + 4) + 1
+
+
+def fold_sums(V: np.ndarray, member: np.ndarray, total: np.ndarray, peak: np.ndarray) -> None:
+    """Sum and largest |v| over the samples of each target.
+
+    V (B, m) float32; member (B,) int: position of the sample's label among the targets, -1 for none.
+    """
+    for j in np.unique(member[member >= 0]):
+        rows = V[member == j]
+        total[j] += rows.sum(axis=0, dtype=np.float64)
+        np.fmax(peak[j], np.abs(rows).max(axis=0), out=peak[j])
+
+
+def combine(a: ThetaState, b: ThetaState) -> ThetaState:
+    """Two shards as one. Only the last digits of `total` depend on the order."""
+    return ThetaState(
+        hi=np.maximum(a.hi, b.hi),
+        lo=np.maximum(a.lo, b.lo),
+        count_hi=a.count_hi + b.count_hi,
+        count_lo=a.count_lo + b.count_lo,
+        last_hi=np.minimum(a.last_hi, b.last_hi),
+        last_lo=np.minimum(a.last_lo, b.last_lo),
+        total=a.total + b.total,
+        peak=np.maximum(a.peak, b.peak),
+        bad=a.bad | b.bad,
+        seen=a.seen + b.seen,
+        gap=np.maximum(a.gap, b.gap),
+    )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Theta of M neurons for one target, finished.
+
+    weight (M,) float64 : the synapse's weight, signed; 0 for a neuron that cannot help.
+    count (M,) int32 : wrong target samples it fixes alone, breaking nothing.
+    lift (M,) float64 : weight times the mean of v over the target's samples: its usual boost.
+    """
+
+    weight: np.ndarray
+    count: np.ndarray
+    lift: np.ndarray
+
+
+def _weights(limit: np.ndarray, last: np.ndarray, peak: np.ndarray, gap: float) -> np.ndarray:
+    """Limits as weights; an unlimited weight is capped at what fixes the last sample, and at `CAP` gaps."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limited = INSIDE / limit.astype(np.float64)
+        fixes_last = np.where(np.isfinite(last), (1 + 1e-6) / last.astype(np.float64), np.inf)
+        capped = np.minimum(fixes_last, CAP * gap / peak.astype(np.float64))
+    weight = np.where(limit > 0, limited, capped)
+    return np.where((peak > 0) & (limit < TIED) & np.isfinite(weight), weight, 0.0)
+
+
+def finish(state: ThetaState, target: int) -> Scores:
+    """Scores of one target (its position among the targets): the better sign of each neuron (METHOD 2)."""
+    j = target
+    up = _weights(state.hi[j], state.last_hi[j], state.peak[j], state.gap[j])
+    down = _weights(state.lo[j], state.last_lo[j], state.peak[j], state.gap[j])
+    with np.errstate(invalid="ignore"):  # neurons marked bad have no mean
+        mean = state.total[j] / max(int(state.seen[j]), 1)
+        lift_up, lift_down = up * mean, -down * mean
+    count_up = np.where(up > 0, state.count_hi[j], 0)
+    count_down = np.where(down > 0, state.count_lo[j], 0)
+    negative = (count_down > count_up) | ((count_down == count_up) & (lift_down > lift_up))
+    usable = ~state.bad
+    return Scores(
+        weight=np.where(usable, np.where(negative, -down, up), 0.0),
+        count=np.where(usable, np.where(negative, count_down, count_up), 0).astype(np.int32),
+        lift=np.where(usable, np.where(negative, lift_down, lift_up), 0.0),
+    )

@@ -1,0 +1,195 @@
+"""Oracles 1, 2, 3, 5, 7 of METHOD 12, on every back end that is installed."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from onnxtweak.theta import numba_backend, numpy_backend
+from onnxtweak.theta.gaps import reciprocal_gaps
+from onnxtweak.theta.line_search import net_gain, plateaus
+from onnxtweak.theta.reference import outcome, signed_theta, thesis_theta
+from onnxtweak.theta.state import combine, empty_state, finish, fold_sums
+
+BACKENDS = [pytest.param(numpy_backend, id="numpy"), pytest.param(numba_backend, id="numba")]
+
+values = st.sampled_from([-2.0, -1.0, -0.5, -0.0, 0.0, 0.25, 0.5, 1.0, 3.0])
+tables = st.tuples(
+    hnp.arrays(np.float32, (14, 5), elements=values),
+    hnp.arrays(np.float32, (14, 3), elements=st.integers(-4, 4).map(lambda k: k / 2)),
+    hnp.arrays(np.int64, 14, elements=st.integers(0, 2)),
+)
+
+
+def score(backend, V, Z, L, targets, theta="signed", shards=1, order=None):
+    """Theta of a table through the folds, cut into shards that are combined in the given order."""
+    states = []
+    edges = np.linspace(0, len(V), shards + 1).astype(int)
+    parts = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    gaps = [reciprocal_gaps(Z[p], L[p], targets, theta) for p in parts]
+    V = np.abs(V) if theta == "thesis" else V
+    for p, g in zip(parts, gaps, strict=True):
+        state = empty_state(V.shape[1], len(targets))
+        backend.fold_limits(np.ascontiguousarray(V[p]), g.limit, state.hi, state.lo, state.bad)
+        member = np.full(len(L[p]), -1)
+        for i, j in enumerate(targets):
+            member[L[p] == j] = i
+            state.seen[i] = (L[p] == j).sum()
+        fold_sums(V[p], member, state.total, state.peak)
+        states.append(state)
+    order = order or range(shards)
+    whole = states[order[0]]
+    for k in order[1:]:
+        whole = combine(whole, states[k])
+    for p, g in zip(parts, gaps, strict=True):
+        backend.fold_wanted(
+            np.ascontiguousarray(V[p]), g.wanted, whole.hi, whole.lo,
+            whole.count_hi, whole.count_lo, whole.last_hi, whole.last_lo,
+        )  # fmt: skip
+    gap = np.where(L[:, None] == np.asarray(targets), 1.0, 0.0).max(axis=0)
+    whole.gap[:] = gap
+    return whole
+
+
+def test_worked_example_of_figure_3_2():
+    # A target with one wrong sample it can fix and three right samples of others; eps1 = 0, eps2 = 0.01.
+    Z = np.array([[0.3, 0.6], [0.1, 0.8], [0.2, 0.9], [0.1, 0.8]], np.float64)
+    L = np.array([0, 1, 1, 1])
+    v = np.array([0.25, 0.5, 0.5, 0.4])
+    threshold, count = thesis_theta(v, Z, L, 0, eps1=0.0, eps2=0.01)
+    assert (round(threshold, 2), count) == (1.39, 1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=150, deadline=None)
+@given(tables)
+def test_signed_theta_is_brute_force(backend, table):
+    V, Z, L = table
+    state = score(backend, V, Z, L, [0, 2])
+    for i, j in enumerate([0, 2]):
+        for m in range(V.shape[1]):
+            expected = signed_theta(V[:, m], Z, L, j)
+            assert (state.hi[i, m], state.lo[i, m]) == (np.float32(expected.hi), np.float32(expected.lo))
+            assert (state.count_hi[i, m], state.count_lo[i, m]) == (expected.count_hi, expected.count_lo)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tables)
+def test_a_synapse_at_its_weight_fixes_its_count_and_breaks_nothing(table):
+    V, Z, L = table
+    state = score(numpy_backend, V, Z, L, [1])
+    scores = finish(state, 0)
+    for m in range(V.shape[1]):
+        weight = float(scores.weight[m])
+        fixed, broken, _ = outcome(V[:, m], Z, L, 1, weight)
+        assert broken == 0
+        if (state.hi if weight > 0 else state.lo)[0, m] > 0:
+            assert fixed == scores.count[m]
+        else:  # an unlimited weight is capped, and may fix fewer
+            assert fixed <= scores.count[m]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=60, deadline=None)
+@given(tables)
+def test_thesis_and_signed_agree_on_non_negative_neurons(backend, table):
+    V, Z, L = table
+    V = np.abs(V)
+    signed = score(backend, V, Z, L, [0, 1, 2])
+    thesis = score(backend, V, Z, L, [0, 1, 2], theta="thesis")
+    np.testing.assert_array_equal(signed.hi, thesis.hi)
+    np.testing.assert_array_equal(signed.count_hi, thesis.count_hi)
+    assert not signed.count_lo.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables)
+def test_thesis_mode_is_algorithm_1(table):
+    V, Z, L = table
+    state = score(numpy_backend, V, Z, L, [1], theta="thesis")
+    for m in range(V.shape[1]):
+        v = np.abs(V[:, m]).astype(np.float64)
+        tie = (Z.max(axis=1) == Z[:, 1]) & (L != 1) & (Z.argmax(axis=1) == L) & (v == 0)
+        if tie.any():  # 0/0 in Eq. 3.1: the printed algorithm has no answer
+            continue
+        threshold, count = thesis_theta(v, Z.astype(np.float64), L, 1)
+        with np.errstate(divide="ignore"):
+            ours = 1 / np.float64(state.hi[0, m])
+        if threshold == 0:
+            assert ours < 1e-30
+            continue
+        np.testing.assert_allclose(ours, threshold, rtol=1e-6)
+        # Eq. 3.1 is strict, Algorithm 1 is not: they differ by the samples that lie exactly on the threshold.
+        assert state.count_hi[0, m] <= count
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("relu", [True, False])
+def test_any_sharding_gives_the_same_bits(backend, relu):
+    rng = np.random.default_rng(3)
+    V = rng.standard_normal((150, 1300)).astype(np.float32)
+    V = np.maximum(V, 0) if relu else V
+    Z = rng.standard_normal((150, 6)).astype(np.float32)
+    L = np.where(rng.random(150) < 0.6, Z.argmax(axis=1), rng.integers(0, 6, 150))
+    whole = score(numpy_backend, V, Z, L, [0, 3, 5])
+    for shards, order in ((1, None), (4, [2, 0, 3, 1]), (7, [6, 5, 4, 3, 2, 1, 0])):
+        parts = score(backend, V, Z, L, [0, 3, 5], shards=shards, order=order)
+        for name in ("hi", "lo", "count_hi", "count_lo", "last_hi", "last_lo", "peak", "seen"):
+            np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name), err_msg=name)
+        np.testing.assert_allclose(parts.total, whole.total, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nan_and_infinite_neurons_are_marked_and_dropped(backend):
+    rng = np.random.default_rng(0)
+    V = rng.random((40, 700)).astype(np.float32)
+    V[7, 3] = np.nan
+    V[39, 650] = -np.inf
+    Z = rng.standard_normal((40, 3)).astype(np.float32)
+    L = rng.integers(0, 3, 40)
+    state = score(backend, V, Z, L, [0])
+    assert np.flatnonzero(state.bad).tolist() == [3, 650]
+    scores = finish(state, 0)
+    assert scores.weight[3] == scores.weight[650] == scores.count[3] == scores.lift[650] == 0
+
+
+def test_an_unlimited_weight_is_capped():
+    # Neuron 0 is only ever active on the wrong target sample: nothing limits it.
+    V = np.array([[1.0], [0.0], [0.0]], np.float32)
+    Z = np.array([[1, 3], [0, 2], [0, 2]], np.float32)
+    L = np.array([0, 1, 1])
+    scores = finish(score(numpy_backend, V, Z, L, [0]), 0)
+    assert scores.count[0] == 1
+    assert 2.0 < scores.weight[0] < 2.001  # the gap is 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables)
+def test_line_search_beats_every_grid_and_equals_re_evaluation(table):
+    V, Z, L = table
+    gap = np.delete(Z, 1, axis=1).max(axis=1).astype(np.float64) - Z[:, 1]
+    rest = Z.copy()
+    rest[:, 1] = -np.inf
+    gain = np.where(L == 1, 1, np.where(rest.argmax(axis=1) == L, -1, 0))
+    tied = gap == 0  # on a tie the class number decides at s = 0: the search speaks of s > 0 only
+    gain = np.where(tied, 0, gain)
+    Z = np.where(tied[:, None], np.eye(3, dtype=np.float32)[0] * 9, Z)
+    L = np.where(tied, 0, L)
+    for m in range(V.shape[1]):
+        v = V[:, m] * ~tied
+        weight, gained = net_gain(v, gap, gain)
+        right = (Z.argmax(axis=1) == L).sum()
+
+        def net(w, v=v, right=right):
+            return ((Z + np.outer(w * v, [0, 1, 0])).argmax(axis=1) == L).sum() - right
+
+        assert net(weight) == gained
+        assert gained >= max(net(w) for w in np.linspace(-10, 10, 401) + 0.0137)
+
+
+def test_plateaus_with_equal_breakpoints_act_together():
+    found = plateaus(np.ones(3), np.array([1.0, 1.0, 2.0]), np.array([1, -1, 1]), np.array([1, 0, 1]))
+    assert found.overall.tolist() == [0, 0, 1]
+    assert found.target.tolist() == [0, 1, 2]
+    assert found.scale.tolist() == [0.0, 1.5, 3.0]
