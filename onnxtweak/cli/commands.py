@@ -1,0 +1,273 @@
+"""What does each command take, and what does it do with the result?
+
+A callback imports the pipeline only when it runs, so that `--help` needs neither NumPy nor a runtime.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from onnxtweak.cli.console import Console, duration
+from onnxtweak.cli.options import (
+    SectionCommand,
+    engine_options,
+    force_option,
+    join_options,
+    logits_option,
+    model_argument,
+    optional_target_options,
+    output_options,
+    reporting_options,
+    samples_options,
+    score_options,
+    split_options,
+    tap_options,
+    target_options,
+)
+
+ALL: list[click.Command] = []
+
+
+def _command(name: str, example: str) -> Callable:
+    """A command of the program; its help text ends with `example`, a line for the shell."""
+
+    def register(callback):
+        made = click.command(
+            name,
+            cls=SectionCommand,
+            epilog=f"\b\nExample:\n  {example}",
+            context_settings={"show_default": False},
+        )(callback)
+        ALL.append(made)
+        return made
+
+    return register
+
+
+@_command("demo", "onnxtweak demo -o /tmp/demo")
+@click.option("-o", "--output", "directory", default="onnxtweak-demo", show_default=True, metavar="DIR")
+@force_option
+@engine_options("device", "backend", "threads")
+@reporting_options
+def demo(directory, force, engine, console, form):
+    """Run the main job on the model and data that come with onnxtweak.
+
+    A small network that reads handwritten digits is weak on some of them, for it saw few of those in
+    training. The demo patches it with a synaptic join and shows what that did.
+    """
+    from onnxtweak import pipeline
+
+    began = time.perf_counter()
+    made = pipeline.demo(directory=directory, force=force, engine=engine, progress=console)
+    _show_result(made, form)
+    _close(console, began, _verdict(made), f"onnxtweak inspect {_quoted(made.output.path)}")
+
+
+@_command("inspect", "onnxtweak inspect model.onnx --taps stages")
+@model_argument
+@tap_options
+@reporting_options
+def inspect(model, taps, console, form):
+    """Say what is in a model and what could be done with it.
+
+    Shows inputs, outputs, the logits tensor and how it was found, classes, the hidden tensors that can be
+    watched and how many neurons they have, and any tweak that is already inside.
+    """
+    from onnxtweak import pipeline
+    from onnxtweak.report import story
+
+    _show("inspect", pipeline.inspect(model=model, taps=taps), story.inspection, form)
+
+
+@_command("evaluate", "onnxtweak evaluate model.onnx -d test.npz --pixel-scale 1/255")
+@model_argument
+@samples_options
+@optional_target_options
+@logits_option
+@engine_options("device", "memory", "batch", "threads")
+@reporting_options
+def evaluate(model, data, targets, taps, engine, console, form):
+    """Measure a model: overall and per-class accuracy, and what is taken for what."""
+    from onnxtweak import pipeline
+    from onnxtweak.report import story
+
+    began = time.perf_counter()
+    measured = pipeline.evaluate(
+        model=model, data=data, engine=engine, taps=taps, targets=targets, progress=console
+    )
+    _show("evaluate", measured, story.evaluation, form)
+    _close(console, began, f"{measured.metrics.samples:,} samples evaluated")
+
+
+@_command("join", "onnxtweak join model.onnx -d train.npz --test test.npz -t cat -o tweaked.onnx")
+@model_argument
+@split_options
+@target_options
+@tap_options
+@join_options
+@engine_options("device", "backend", "memory", "batch", "threads")
+@output_options("The new model.", tweak=True)
+@reporting_options
+def join(model, data, targets, taps, join, engine, output, console, form):
+    """Make chosen classes better with a synaptic join, and write the new model.
+
+    Every hidden neuron is scored by how many samples of a target class it could put right without breaking
+    another; the best ones are joined to the target's logit. How many, and how strong, is chosen on validation
+    samples so that the overall accuracy stays within --max-overall-drop. Reported beside it, on the same
+    samples: the best that adding a constant to the target's logit can do.
+    """
+    from onnxtweak import pipeline
+
+    began = time.perf_counter()
+    made = pipeline.join(
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        join=join,
+        output=output,
+        progress=console,
+    )
+    _show_result(made, form)
+    _close(console, began, _verdict(made), f"onnxtweak inspect {_quoted(output.output)}")
+
+
+@_command("apply", "onnxtweak apply model.onnx cat.safetensors -o tweaked.onnx --scale 0.5")
+@model_argument
+@click.argument("tweak", metavar="TWEAK")
+@click.option(
+    "--scale", type=float, default=1.0, show_default=True, help="Multiply the tweak; 0 is the base."
+)
+@engine_options("device", "threads")
+@output_options("The new model.")
+@reporting_options
+def apply(model, tweak, scale, engine, output, console, form):
+    """Write a saved tweak into the model it was made for.
+
+    TWEAK is a file that `onnxtweak join --tweak` saved. Another model than its own is refused.
+    """
+    from onnxtweak import pipeline
+    from onnxtweak.report import story
+
+    began = time.perf_counter()
+    made = pipeline.apply(
+        model=model, tweak=tweak, output=output, scale=scale, engine=engine, progress=console
+    )
+    _show("apply", made, story.applied, form)
+    _close(console, began, "tweak written", f"onnxtweak inspect {_quoted(output.output)}")
+
+
+@_command("dump", "onnxtweak dump model.onnx -d train.npz --taps penultimate -o tables")
+@model_argument
+@samples_options
+@tap_options
+@engine_options("device", "memory", "batch", "threads")
+@click.option("-o", "--output", "directory", required=True, metavar="DIR", help="Folder for the shards.")
+@click.option("--neurons", metavar="FILE", help="Only these neurons: a file that `score` wrote.")
+@force_option
+@reporting_options
+def dump(model, data, taps, engine, directory, neurons, force, console, form):
+    """Write the tables of hidden values and logits to disk.
+
+    The shards are memory-mappable .npy files with a manifest beside them.
+    """
+    from onnxtweak import pipeline
+    from onnxtweak.report import story
+
+    began = time.perf_counter()
+    made = pipeline.dump(
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        directory=directory,
+        force=force,
+        neurons=neurons,
+        progress=console,
+    )
+    _show("dump", made, story.dumped, form)
+    _close(console, began, f"{made.samples:,} samples written")
+
+
+@_command("score", "onnxtweak score model.onnx -d train.npz -t cat -o scores.npz")
+@model_argument
+@samples_options
+@target_options
+@tap_options
+@score_options
+@engine_options("device", "backend", "memory", "batch", "threads")
+@output_options("The scores, one row a target and one column a neuron (*.npz).")
+@reporting_options
+def score(model, data, targets, taps, join, engine, output, console, form):
+    """Score every hidden neuron for the target classes, in one pass over the samples."""
+    from onnxtweak import pipeline
+    from onnxtweak.report import story
+
+    began = time.perf_counter()
+    made = pipeline.score(
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        join=join,
+        output=output,
+        progress=console,
+    )
+    _show("score", made, story.scored, form)
+    _close(console, began, f"{made.neurons:,} neurons scored")
+
+
+def _show_result(made: Any, form: str) -> None:
+    from onnxtweak.report import schema, story
+
+    _print(made, schema.result, story.result, form)
+
+
+def _show(command: str, noun: Any, tell: Callable, form: str) -> None:
+    from onnxtweak.report import schema
+
+    _print(noun, lambda noun: schema.document(command, noun), tell, form)
+
+
+def _print(noun: Any, document: Callable, tell: Callable, form: str) -> None:
+    """Write a noun to stdout, in the form asked for."""
+    from onnxtweak.report import schema, text
+
+    if form == "json":
+        written = schema.dumps(document(noun))
+    elif form == "markdown":
+        written = text.markdown(tell(noun))
+    else:
+        width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 80
+        bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        written = text.terminal(tell(noun), width=width, bold=bold)
+    sys.stdout.write(written)
+
+
+def _verdict(made: Any) -> str:
+    from onnxtweak.report import story
+
+    return story.verdict(made)
+
+
+def _close(console: Console, began: float, said: str, following: str = "") -> None:
+    """The last words on stderr: verdict, seconds, and what to try next."""
+    # stdout first: where both go to one place, the closing words come last.
+    sys.stdout.flush()
+    console.say(f"{said} ({duration(time.perf_counter() - began)})")
+    if following:
+        console.say(f"next: {following}")
+
+
+def _quoted(path: Any) -> str:
+    return shlex.quote(str(path))

@@ -1,0 +1,112 @@
+"""What does the user see on stderr while a command works, and when it fails?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from typing import TextIO
+
+from onnxtweak.errors import OnnxtweakError
+
+QUIET, NORMAL, VERBOSE = -1, 0, 1
+
+_REDRAW_SECONDS = 0.1
+
+
+class Console:
+    """Narration and progress of one command; every line goes to stderr.
+
+    verbosity : QUIET says nothing but errors; VERBOSE adds `detail` lines.
+    Satisfies `onnxtweak.types.Progress`: on a terminal the bar is redrawn in place, elsewhere each finished
+    pass is one line.
+    """
+
+    def __init__(self, verbosity: int = NORMAL, stream: TextIO | None = None) -> None:
+        self.verbosity = verbosity
+        self.stream = sys.stderr if stream is None else stream
+        self.redraws = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._what = ""
+        self._drawn = False
+
+    def say(self, line: str) -> None:
+        """A line everybody sees, unless they asked for silence."""
+        if self.verbosity >= NORMAL:
+            self._write(line)
+
+    def detail(self, line: str) -> None:
+        """A line for those who asked for more."""
+        if self.verbosity >= VERBOSE:
+            self._write(line)
+
+    def start(self, what: str, total: int, unit: str = "samples") -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._done = 0
+        self._began = time.perf_counter()
+        self._next_draw = self._began
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.perf_counter()
+        if self.redraws and self.verbosity >= NORMAL and now >= self._next_draw:
+            self._next_draw = now + _REDRAW_SECONDS
+            width = shutil.get_terminal_size().columns
+            seconds = now - self._began
+            line = progress_line(self._what, self._done, self._total, self._unit, seconds, width - 1)
+            self.stream.write(f"\r\x1b[K{line}")
+            self.stream.flush()
+            self._drawn = True
+
+    def finish(self) -> None:
+        seconds = time.perf_counter() - self._began
+        rate = f" ({self._done / seconds:,.0f}/s)" if seconds > 0 else ""
+        self.say(f"{self._what}: {self._done:,} {self._unit} in {duration(seconds)}{rate}")
+        self._what = ""
+
+    def fail(self, what: str, where: str = "", hint: str = "") -> None:
+        """The form of every error, one line each: `error: WHAT (WHERE)` and `hint: WHAT TO DO`."""
+        where = " ".join(where.split())
+        self._write(f"error: {' '.join(what.split())}" + (f" ({where})" if where else ""))
+        if hint:
+            self._write(f"hint: {' '.join(hint.split())}")
+
+    def fail_with(self, error: OnnxtweakError) -> None:
+        self.fail(error.what, error.where, error.hint)
+
+    def _write(self, line: str) -> None:
+        if self._drawn:
+            self.stream.write("\r\x1b[K")
+            self._drawn = False
+        self.stream.write(line + "\n")
+        self.stream.flush()
+
+
+def progress_line(what: str, done: int, total: int, unit: str, seconds: float, width: int) -> str:
+    """One line of at most `width` characters: bar, share done, rate and time left."""
+    rate = done / seconds if seconds > 0 else 0.0
+    if total > 0:
+        share = min(done / total, 1.0)
+        facts = f"{share:4.0%}  {done:,}/{total:,} {unit}  {rate:,.0f}/s"
+        if rate > 0:
+            facts += f"  {duration(max(total - done, 0) / rate)} left"
+        room = min(width - len(what) - len(facts) - 6, 30)
+        if room >= 5:
+            filled = round(share * room)
+            facts = f"[{'#' * filled}{'.' * (room - filled)}] {facts}"
+    else:
+        facts = f"{done:,} {unit}  {rate:,.0f}/s"
+    return f"{what}  {facts}"[: max(width, 0)]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: 0.42 s, 12.3 s, 4:05 min, 2:10 h."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d} h"

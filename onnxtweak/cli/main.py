@@ -1,0 +1,114 @@
+"""How does the program start, and with which exit code does it end?
+
+0    done
+1    a gate failed; no output was written
+2    usage, model or data error
+3    verification failed
+4    environment: no runtime, no GPU where one was required
+70   a bug
+130  interrupted
+141  the reader of stdout went away
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from onnxtweak import __version__
+from onnxtweak.cli import commands
+from onnxtweak.cli.console import Console
+from onnxtweak.cli.options import TRACEBACK
+from onnxtweak.errors import MachineError, OnnxtweakError
+
+PROGRAM = "onnxtweak"
+
+BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`onnxtweak COMMAND --help` explains a command and shows an example. Start with `onnxtweak demo`.",
+)
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.pass_context
+def program(ctx):
+    """Better accuracy for chosen classes of a trained ONNX classifier, without retraining it.
+
+    The model file is never changed: every command that makes a patch writes a new file, and proves it
+    before it hands it over. Results go to stdout, everything else to stderr.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+for command in commands.ALL:
+    program.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on `arguments` (default: those of the process); returns the exit code."""
+    # click's own `main` is left out: it would turn a closed pipe and an interrupt into exit code 1.
+    console = Console()
+    context = None
+    try:
+        context = program.make_context(PROGRAM, list(sys.argv[1:] if arguments is None else arguments))
+        with context:
+            program.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:
+        # What is still buffered has no reader; without this the interpreter would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        console.fail("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if context is not None and context.meta.get(TRACEBACK):
+            traceback.print_exc()
+        return _explain(error, console)
+
+
+def _explain(error: Exception, console: Console) -> int:
+    match error:
+        case OnnxtweakError():
+            console.fail_with(error)
+            return error.exit_code
+        case click.ClickException():
+            console.fail(*_usage(error))
+            return error.exit_code
+        case MemoryError():
+            console.fail("not enough memory", hint="give a smaller --memory or --batch")
+            return MachineError.exit_code
+    console.fail(
+        f"unexpected {type(error).__name__}: {error}",
+        hint="this is a bug in onnxtweak; please report it with what --traceback prints",
+    )
+    return BUG
+
+
+def _usage(error: click.ClickException) -> tuple[str, str, str]:
+    """What, where and hint of an error that click found on the command line."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else PROGRAM
+    hint = f"`{command} --help` shows what it takes"
+    match error:
+        case (
+            click.NoSuchOption(possibilities=[_, *_] as near)
+            | click.NoSuchCommand(possibilities=[_, *_] as near)
+        ):
+            return error.message, command, f"did you mean {' or '.join(sorted(near)[:3])}?"
+        case click.MissingParameter():
+            return error.format_message().rstrip("."), command, hint
+        case click.BadParameter():
+            where = error.param.opts[-1] if error.param is not None else error.param_hint or ""
+            return error.message, f"{command} {where}".rstrip(), hint
+    return error.format_message().rstrip("."), command, hint

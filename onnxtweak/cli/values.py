@@ -1,0 +1,102 @@
+"""How does text on the command line become a number, a size, a list?
+
+Each class is a click type: `convert` returns the value or fails with a sentence that shows a right one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import click
+
+_UNITS = {"": 1, "b": 1} | {
+    f"{prefix}{suffix}": base**power
+    for power, prefix in enumerate("kmgt", start=1)
+    for suffix, base in (("", 1024), ("b", 1000), ("ib", 1024))
+}
+
+
+class Size(click.ParamType):
+    """Bytes: `4GiB`, `500MB`, `1.5g`; a bare number is bytes, a bare letter the binary unit."""
+
+    name = "size"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", value)
+        unit = _UNITS.get(match[2].lower()) if match else None
+        if unit is None:
+            self.fail(f"{value!r} is not a size; write it like 4GiB or 500MB", param, ctx)
+        size = int(float(match[1]) * unit)
+        if size < 1:
+            self.fail(f"{value!r} is less than one byte", param, ctx)
+        return size
+
+
+class Numbers(click.ParamType):
+    """One number or several with commas between: `0.5`, `1,10,20`, `1/255`. Gives a tuple of floats or ints."""
+
+    name = "numbers"
+
+    def __init__(self, *, whole: bool = False, least: float | None = None, above: float | None = None):
+        self.whole, self.least, self.above = whole, least, above
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        return tuple(self._number(part, param, ctx) for part in value.split(","))
+
+    def _number(self, text, param, ctx):
+        try:
+            number = int(text) if self.whole else _fraction(text)
+        except (ValueError, ZeroDivisionError):
+            wanted = "a whole number" if self.whole else "a number"
+            self.fail(f"{text.strip()!r} is not {wanted}", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{text.strip()!r} is not a finite number", param, ctx)
+        if self.least is not None and number < self.least:
+            self.fail(f"{text.strip()} is less than {self.least:g}", param, ctx)
+        if self.above is not None and number <= self.above:
+            self.fail(f"{text.strip()} is not greater than {self.above:g}", param, ctx)
+        return number
+
+
+class Number(Numbers):
+    """A single number: `0.5` or `1/255`."""
+
+    name = "number"
+
+    def convert(self, value, param, ctx):
+        return value if isinstance(value, int | float) else self._number(value, param, ctx)
+
+
+class HeightWidth(click.ParamType):
+    """`HxW` in pixels, or one number for a square: `224x224`, `32`."""
+
+    name = "HxW"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([1-9][0-9]*)(?:[x×X]([1-9][0-9]*))?", value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a height and width; write it like 224x224", param, ctx)
+        return int(match[1]), int(match[2] or match[1])
+
+
+class Device(click.ParamType):
+    """`auto`, `cpu`, `cuda`, `cuda:0` or `cuda:0,1`."""
+
+    name = "device"
+
+    def convert(self, value, param, ctx):
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+(,[0-9]+)*)?", value):
+            self.fail(f"{value!r} is not a device; write auto, cpu, cuda, cuda:0 or cuda:0,1", param, ctx)
+        return value
+
+
+def _fraction(text: str) -> float:
+    above, slash, below = text.partition("/")
+    return float(above) / float(below) if slash else float(above)

@@ -1,0 +1,1 @@
+"""How results read: on a terminal, in Markdown, as JSON."""
