@@ -14,6 +14,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
+SHAPE_READERS = frozenset({"Shape", "Size"})
 
 
 class GraphIndex:
@@ -131,22 +132,31 @@ class GraphIndex:
                 waiting.extend(self.needs(position))
         return found
 
-    def descendants(self, names: Iterable[str]) -> set[int]:
-        """Positions of all nodes whose results can change when `names` change."""
+    def descendants(self, names: Iterable[str], through_shapes: bool = True) -> set[int]:
+        """Positions of all nodes whose results can change when `names` change.
+
+        through_shapes : count nodes that read only the shape of such a tensor, and what follows from them.
+        """
         found: set[int] = set()
         waiting = deque(names)
         while waiting:
             name = waiting.popleft()
             for position in (*self._readers.get(name, ()), *self._capturers.get(name, ())):
-                if position not in found:
+                reads_content = through_shapes or self.nodes[position].op_type not in SHAPE_READERS
+                if position not in found and reads_content:
                     found.add(position)
                     waiting.extend(output for output in self.nodes[position].output if output)
         return found
 
     def depends_on_input(self, name: str) -> bool:
-        """Whether `name` varies with a real input: it is one, or is computed from one."""
+        """Whether `name` varies with the content of a real input: it is one, or is computed from one.
+
+        What is computed from an input's shape alone varies with the batch size, not with a sample: False.
+        """
         if self._input_dependent is None:
-            self._input_dependent = frozenset(self.descendants(value.name for value in self.inputs))
+            self._input_dependent = frozenset(
+                self.descendants((value.name for value in self.inputs), through_shapes=False)
+            )
         position = self._position.get(name)
         if position is None:
             return any(value.name == name for value in self.inputs)
