@@ -21,10 +21,14 @@ class Gaps:
     limit (N, c) float32 : 1/|g| where a positive boost would break a sample that is right (group D_c of
         METHOD 2), -1/|g| where a negative boost would (D_t), 0 where no boost changes what is right.
     wanted (N, c) float32 : 1/|g| where a positive boost fixes the sample (D_w), else 0.
+    gap (N, c) float32 : g itself.
+    predicted (N,) int64 : argmax of the logits.
     """
 
     limit: np.ndarray
     wanted: np.ndarray
+    gap: np.ndarray
+    predicted: np.ndarray
 
 
 def rivals(Z: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,9 +56,10 @@ def reciprocal_gaps(Z: np.ndarray, L: np.ndarray, targets: np.ndarray, theta: st
     any boost in the harmful direction breaks such a sample.
     """
     targets = np.asarray(targets, dtype=np.int64)
-    rival, label, predicted = rivals(Z, targets)
+    rival, _, predicted = rivals(Z, targets)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        size = 1.0 / np.abs((rival - Z[:, targets]).astype(np.float32))
+        gap = (rival - Z[:, targets]).astype(np.float32)
+        size = 1.0 / np.abs(gap)
     size = np.minimum(np.nan_to_num(size, nan=0.0, posinf=LARGEST), LARGEST).astype(np.float32)
     of_target = L[:, None] == targets[None, :]
     says_target = predicted[:, None] == targets[None, :]
@@ -63,4 +68,6 @@ def reciprocal_gaps(Z: np.ndarray, L: np.ndarray, targets: np.ndarray, theta: st
     if theta == "signed":
         limit = np.where(of_target & says_target, -size, limit)  # D_t, which the thesis leaves out
     wanted = np.where(of_target & ~says_target, size, np.float32(0))  # D_w
-    return Gaps(np.ascontiguousarray(limit, np.float32), np.ascontiguousarray(wanted, np.float32))
+    return Gaps(
+        np.ascontiguousarray(limit, np.float32), np.ascontiguousarray(wanted, np.float32), gap, predicted
+    )

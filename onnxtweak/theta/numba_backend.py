@@ -9,6 +9,7 @@ longer a run, the higher the maxima, the more is skipped.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
@@ -135,6 +136,40 @@ def _limits(V, bits, limit, hi, lo, hi_bits, lo_bits, bad, first, last):
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
+def _add(v, total, peak):
+    for m in range(total.size):
+        x = v[m]
+        total[m] += x
+        x = abs(x)
+        peak[m] = x if x > peak[m] else peak[m]
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _sums(V, member, total, peak, first, last):
+    """Tiles [first, last) of `fold_sums`."""
+    B, M = V.shape
+    for tile in range(first, last):
+        start = tile * TILE
+        stop = min(start + TILE, M)
+        for r in range(B):
+            j = member[r]
+            if j >= 0:
+                _add(V[r, start:stop], total[j, start:stop], peak[j, start:stop])
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _count(v, s, hi, lo, count_hi, count_lo, last_hi, last_lo):
+    for m in range(hi.size):
+        x = v[m] * s
+        count_hi[m] += np.int32(x > hi[m])
+        count_lo[m] += np.int32(-x > lo[m])
+        up = x if x > 0 else np.float32(np.inf)
+        down = -x if x < 0 else np.float32(np.inf)
+        last_hi[m] = up if up < last_hi[m] else last_hi[m]
+        last_lo[m] = down if down < last_lo[m] else last_lo[m]
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
 def _wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo, first, last):
     """Tiles [first, last) of `fold_wanted`."""
     B, M = V.shape
@@ -146,14 +181,11 @@ def _wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo, first, last
                 s = wanted[r, j]
                 if s == 0:
                     continue
-                for m in range(start, stop):
-                    x = V[r, m] * s
-                    count_hi[j, m] += np.int32(x > hi[j, m])
-                    count_lo[j, m] += np.int32(-x > lo[j, m])
-                    up = x if x > 0 else np.float32(np.inf)
-                    down = -x if x < 0 else np.float32(np.inf)
-                    last_hi[j, m] = min(last_hi[j, m], up)
-                    last_lo[j, m] = min(last_lo[j, m], down)
+                _count(
+                    V[r, start:stop], s, hi[j, start:stop], lo[j, start:stop],
+                    count_hi[j, start:stop], count_lo[j, start:stop],
+                    last_hi[j, start:stop], last_lo[j, start:stop],
+                )  # fmt: skip
 
 
 def _over_tiles(kernel, arguments: tuple, neurons: int, pool: ThreadPoolExecutor | None) -> None:
@@ -163,7 +195,7 @@ def _over_tiles(kernel, arguments: tuple, neurons: int, pool: ThreadPoolExecutor
     if workers == 1:
         kernel(*arguments, 0, tiles)
         return
-    parts = [pool.submit(kernel, *arguments, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [pool.submit(kernel, *arguments, a, b) for a, b in pairwise(edges)]
     for part in parts:
         part.result()
 
@@ -172,6 +204,11 @@ def fold_limits(V, limit, hi, lo, bad, pool: ThreadPoolExecutor | None = None) -
     """See `numpy_backend.fold_limits`; `pool`: threads to share the tiles among."""
     views = (V.view(np.int32), limit, hi, lo, hi.view(np.int32), lo.view(np.int32))
     _over_tiles(_limits, (V, *views, bad), V.shape[1], pool)
+
+
+def fold_sums(V, member, total, peak, pool: ThreadPoolExecutor | None = None) -> None:
+    """See `numpy_backend.fold_sums`; `pool`: threads to share the tiles among."""
+    _over_tiles(_sums, (V, member, total, peak), V.shape[1], pool)
 
 
 def fold_wanted(

@@ -1,13 +1,15 @@
 """The folds of theta in plain NumPy: no compiler needed, and the words the other back ends repeat.
 
-Every back end offers the same two functions, which update their arrays in place:
+Every back end offers the same three functions, which update their arrays in place:
 
     fold_limits(V, limit, hi, lo, bad)
+    fold_sums(V, member, total, peak)
     fold_wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo)
 
-V (B, m) float32; limit, wanted (B, c) float32 from `gaps`; hi, lo, last_* (c, m) float32; count_* (c, m)
-int32; bad (m,) bool. All products are single float32 multiplications and all combinations are maxima, so
-every back end gives the same bits, whatever its order.
+V (B, m) float32; limit, wanted (B, c) float32 from `gaps`; member (B,) int64, position of the sample's label
+among the targets or -1; hi, lo, last_*, peak (c, m) float32; total (c, m) float64; count_* (c, m) int32;
+bad (m,) bool. All products are single float32 multiplications, all combinations but `total` are maxima or
+minima, and `total` adds sample by sample: every back end gives the same bits.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import numpy as np
 
 
 def fold_limits(V: np.ndarray, limit: np.ndarray, hi: np.ndarray, lo: np.ndarray, bad: np.ndarray) -> None:
-    """Running maxima: hi = max(hi, v * limit), lo = max(lo, -v * limit); bad marks NaN and infinite neurons."""
+    """Running maxima hi = max(hi, v * limit) and lo = max(lo, -v * limit); bad marks neurons not finite."""
     bad |= ~np.isfinite(V).all(axis=0)
     for j in range(limit.shape[1]):
         rows = np.flatnonzero(limit[:, j])
@@ -25,6 +27,14 @@ def fold_limits(V: np.ndarray, limit: np.ndarray, hi: np.ndarray, lo: np.ndarray
                 product = V[rows] * limit[rows, j, None]
             np.fmax(hi[j], np.fmax.reduce(product, axis=0), out=hi[j])
             np.fmax(lo[j], -np.fmin.reduce(product, axis=0), out=lo[j])
+
+
+def fold_sums(V: np.ndarray, member: np.ndarray, total: np.ndarray, peak: np.ndarray) -> None:
+    """Sum and largest |v| over the samples of each target."""
+    for r in np.flatnonzero(member >= 0):
+        j = member[r]
+        total[j] += V[r]
+        np.fmax(peak[j], np.abs(V[r]), out=peak[j])
 
 
 def fold_wanted(

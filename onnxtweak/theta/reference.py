@@ -20,8 +20,9 @@ def thesis_theta(
     predicted = Z.argmax(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         E = np.abs((best - Z[:, target]) / (v + eps1))
-    wrong_target = (L == target) & (predicted != target)
-    right_others = (L != target) & (predicted == L)
+    of_target = target == L
+    wrong_target = of_target & (predicted != target)
+    right_others = ~of_target & (predicted == L)
     threshold = E[right_others].min(initial=np.inf) - eps2
     return float(threshold), int((E[wrong_target] <= threshold).sum())
 
@@ -63,4 +64,5 @@ def outcome(v: np.ndarray, Z: np.ndarray, L: np.ndarray, target: int, weight: fl
     after = boosted.argmax(axis=1)
     fixed = (before != L) & (after == L)
     broken = (before == L) & (after != L)
-    return int((fixed & (L == target)).sum()), int(broken.sum()), int((fixed & (L != target)).sum())
+    of_target = target == L
+    return int((fixed & of_target).sum()), int(broken.sum()), int((fixed & ~of_target).sum())

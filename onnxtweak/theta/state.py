@@ -67,17 +67,6 @@ def bytes_per_neuron(targets: int) -> int:
     return targets * (6 * 4 + 8 + 4) + 1
 
 
-def fold_sums(V: np.ndarray, member: np.ndarray, total: np.ndarray, peak: np.ndarray) -> None:
-    """Sum and largest |v| over the samples of each target.
-
-    V (B, m) float32; member (B,) int: position of the sample's label among the targets, -1 for none.
-    """
-    for j in np.unique(member[member >= 0]):
-        rows = V[member == j]
-        total[j] += rows.sum(axis=0, dtype=np.float64)
-        np.fmax(peak[j], np.abs(rows).max(axis=0), out=peak[j])
-
-
 def combine(a: ThetaState, b: ThetaState) -> ThetaState:
     """Two shards as one. Only the last digits of `total` depend on the order."""
     return ThetaState(
