@@ -23,7 +23,7 @@ from onnxtweak.errors import ModelError, OutputError
 from onnxtweak.model import wire
 from onnxtweak.model.external import ExternalFile, external_files, hash_file, read_chunks
 
-_LARGEST_PROTOBUF = 2**31 - 1
+LARGEST_PROTOBUF = 2**31 - 1
 _EXPORT_AGAIN = "check the path, or export the model again"
 
 
@@ -187,7 +187,7 @@ def _read(path: Path) -> bytes:
             raise ModelError("this is a folder, not a model file", where=path, hint=hint)
         if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device never end
             raise ModelError("this is not a regular file", where=path, hint=_EXPORT_AGAIN)
-        if status.st_size > _LARGEST_PROTOBUF:
+        if status.st_size > LARGEST_PROTOBUF:
             hint = "save it with its weights as external data"
             raise ModelError("the file is larger than the 2 GiB that protobuf allows", where=path, hint=hint)
         return path.read_bytes()

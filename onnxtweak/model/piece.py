@@ -1,0 +1,214 @@
+"""Which nodes and initializers are added to a model, to watch chosen neurons or to put a tweak in?
+
+Every piece is built with onnx-graphsurgeon as a graph of its own, from which nodes and initializers are
+taken; the user's model never passes through it. Only operators are used whose meaning has not changed since
+opset 7: axes are never given to a reduction, because they moved from an attribute to an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnxtweak.errors import ModelError
+from onnxtweak.types import Linear, Mlp, Neurons, Synapses, Tap, Tweak
+
+ELEMENT_TYPES = {
+    "float32": onnx.TensorProto.FLOAT,
+    "float16": onnx.TensorProto.FLOAT16,
+    "bfloat16": onnx.TensorProto.BFLOAT16,
+    "float64": onnx.TensorProto.DOUBLE,
+}
+_RESHAPE = {"NC11": (0, -1, 1, 1), "N11C": (0, 1, 1, -1)}
+_POOL = {"mean": "GlobalAveragePool", "max": "GlobalMaxPool"}
+INITIALIZERS_ARE_INPUTS_BEFORE = 4  # IR version
+_LARGE_MATRIX = 1 << 16  # numbers; below it one MatMul is cheaper than two
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Nodes in the order they run, and the initializers they need."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    initializers: tuple[onnx.TensorProto, ...]
+
+    def declarations(self) -> tuple[onnx.ValueInfoProto, ...]:
+        """The initializers as graph inputs, which they must be too before IR version 4."""
+        return tuple(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            for tensor in self.initializers
+        )
+
+
+def free_prefix(wish: str, names: Iterable[str]) -> str:
+    """A prefix that none of `names` starts with: `wish`, with _2, _3, ... before its last slash at need."""
+    own = [name for name in names if name.startswith(wish[:-1])]
+    prefix, number = wish, 1
+    while any(name.startswith(prefix) for name in own):
+        number += 1
+        prefix = f"{wish[:-1]}_{number}/"
+    return prefix
+
+
+def build_piece(
+    tweak: Tweak,
+    *,
+    opset: int,
+    logits_in: str,
+    logits_out: str,
+    logits_dtype: str,
+    logits_layout: str,
+    prefix: str,
+) -> Piece:
+    """The tweak as nodes that read the taps and `logits_in`, and write `logits_out`.
+
+    logits_dtype : as `Tap.dtype`; weights are cast to it. logits_layout : "NC", "NC11" or "N11C".
+    prefix : what every new name starts with. The same arguments give the same bytes.
+
+    Raises ModelError when a weight does not fit into `logits_dtype`.
+    """
+    build = _Builder(prefix, opset, logits_dtype)
+    logits = gs.Variable(logits_in)
+    if len(tweak.neurons) == 0:
+        bias = tweak.patch.bias if isinstance(tweak.patch, Linear) else np.zeros(tweak.classes)
+        shape = (-1, 1, 1) if logits_layout == "NC11" else (-1,)
+        build.node("add", "Add", [logits, build.weights("bias", np.reshape(bias, shape))])
+        return build.finish(logits_out)
+    values, order = build.read(tweak.neurons)
+    delta = _DELTAS[type(tweak.patch)](build, values, tweak.patch, order, tweak.classes)
+    if logits_layout in _RESHAPE:
+        shape = gs.Constant(f"{prefix}shape", np.asarray(_RESHAPE[logits_layout], dtype=np.int64))
+        delta = build.node("reshape", "Reshape", [delta, shape])
+    build.node("add", "Add", [logits, delta])
+    return build.finish(logits_out)
+
+
+def build_reader(neurons: Neurons, *, opset: int, dtype: str, output: str, prefix: str) -> Piece:
+    """Nodes that write the K >= 1 chosen values, (N, K) in the order of `neurons`, to `output` as `dtype`."""
+    build = _Builder(prefix, opset, dtype)
+    values, order = build.read(neurons)
+    if not np.array_equal(order, np.arange(len(order))):
+        build.node("order", "Gather", [values, build.index("order/index", np.argsort(order))], axis=1)
+    return build.finish(output)
+
+
+def build_pool(tap: Tap, *, opset: int, dtype: str, output: str, prefix: str) -> Piece:
+    """Nodes that write every channel of a pooled tap, (N, channels), to `output` as `dtype`."""
+    build = _Builder(prefix, opset, dtype)
+    build.read_tap("tap", tap, None)
+    return build.finish(output)
+
+
+class _Builder:
+    """A graph under construction; `dtype` is what values and weights are computed in."""
+
+    def __init__(self, prefix: str, opset: int, dtype: str) -> None:
+        self.prefix = prefix
+        self.dtype = dtype
+        self.graph = gs.Graph(opset=opset)
+
+    def node(self, name: str, op: str, inputs: Sequence[gs.Tensor], **attributes: object) -> gs.Variable:
+        """Append a node; its one output bears the node's own name."""
+        output = gs.Variable(self.prefix + name)
+        self.graph.nodes.append(gs.Node(op, output.name, attributes, list(inputs), [output]))
+        return output
+
+    def index(self, name: str, values: np.ndarray) -> gs.Constant:
+        return gs.Constant(self.prefix + name, np.ascontiguousarray(values, dtype=np.int64))
+
+    def weights(self, name: str, values: np.ndarray) -> gs.Constant:
+        with np.errstate(over="ignore"):
+            cast = np.ascontiguousarray(values).astype(
+                onnx.helper.tensor_dtype_to_np_dtype(ELEMENT_TYPES[self.dtype])
+            )
+        if not np.isfinite(cast).all():
+            raise ModelError(
+                f"a weight of the tweak does not fit into {self.dtype}, the type of the model's logits",
+                where=self.prefix + name,
+                hint="use a smaller --scale",
+            )
+        return gs.Constant(self.prefix + name, cast)
+
+    def read(self, neurons: Neurons) -> tuple[gs.Variable, np.ndarray]:
+        """The chosen values (N, K), grouped by tap, and `order` (K,): column k is neuron `order[k]`."""
+        tap_of = np.asarray(neurons.tap_of)
+        index = np.asarray(neurons.index)
+        used = [number for number in range(len(neurons.taps)) if (tap_of == number).any()]
+        parts = [
+            self.read_tap(f"tap{place}", neurons.taps[number], index[tap_of == number])
+            for place, number in enumerate(used)
+        ]
+        values = parts[0] if len(parts) == 1 else self.node("values", "Concat", parts, axis=1)
+        return values, np.argsort(tap_of, kind="stable")
+
+    def read_tap(self, name: str, tap: Tap, index: np.ndarray | None) -> gs.Variable:
+        """The neurons `index` of one tap, or all of a pooled one, (N, neurons) as `self.dtype`."""
+        value, dtype = gs.Variable(tap.name), tap.dtype
+        pooled = tap.pool != "none" and len(tap.shape) > 1
+        axis = 1 + tap.channel_axis if pooled else 1
+        if not pooled and len(tap.shape) != 1:
+            value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
+        if index is not None:
+            value = self.node(
+                f"{name}/gather", "Gather", [value, self.index(f"{name}/index", index)], axis=axis
+            )
+        if pooled:
+            if dtype != "float32":  # runtimes pool float32 only
+                value, dtype = self._cast(f"{name}/float32", value, "float32"), "float32"
+            if axis != 1:
+                rest = [other for other in range(1, 1 + len(tap.shape)) if other != axis]
+                value = self.node(f"{name}/transpose", "Transpose", [value], perm=[0, axis, *rest])
+            value = self.node(f"{name}/pool", _POOL[tap.pool], [value])
+            value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
+        return value if dtype == self.dtype else self._cast(f"{name}/cast", value, self.dtype)
+
+    def _cast(self, name: str, value: gs.Tensor, dtype: str) -> gs.Variable:
+        return self.node(name, "Cast", [value], to=int(ELEMENT_TYPES[dtype]))
+
+    def finish(self, output: str) -> Piece:
+        """The piece, its last node writing `output`."""
+        self.graph.nodes[-1].outputs[0].name = output
+        exported = gs.export_onnx(self.graph, do_type_check=False).graph
+        return Piece(tuple(exported.node), tuple(exported.initializer))
+
+
+def _synapses(
+    build: _Builder, values: gs.Variable, patch: Synapses, order: np.ndarray, classes: int
+) -> gs.Variable:
+    """Each value times its weight, summed per target, placed at its class."""
+    target = np.asarray(patch.target)[order]
+    product = build.node("mul", "Mul", [values, build.weights("weight", np.asarray(patch.weight)[order])])
+    present = np.unique(target)
+    whole, split = len(target) * classes, (len(target) + classes) * len(present)
+    if whole <= _LARGE_MATRIX or whole <= split:
+        return build.node("sum", "MatMul", [product, build.weights("target", _one_hot(target, classes))])
+    per_target = _one_hot(np.searchsorted(present, target), len(present))
+    sums = build.node("sum", "MatMul", [product, build.weights("target", per_target)])
+    return build.node("place", "MatMul", [sums, build.weights("class", _one_hot(present, classes))])
+
+
+def _linear(
+    build: _Builder, values: gs.Variable, patch: Linear, order: np.ndarray, classes: int
+) -> gs.Variable:
+    weight = build.weights("weight", np.asarray(patch.weight)[order])
+    return build.node("gemm", "Gemm", [values, weight, build.weights("bias", patch.bias)])
+
+
+def _mlp(build: _Builder, values: gs.Variable, patch: Mlp, order: np.ndarray, classes: int) -> gs.Variable:
+    first = [build.weights("w1", np.asarray(patch.w1)[order]), build.weights("b1", patch.b1)]
+    hidden = build.node("relu", "Relu", [build.node("gemm1", "Gemm", [values, *first])])
+    return build.node("gemm2", "Gemm", [hidden, build.weights("w2", patch.w2), build.weights("b2", patch.b2)])
+
+
+_DELTAS = {Synapses: _synapses, Linear: _linear, Mlp: _mlp}
+
+
+def _one_hot(column: np.ndarray, columns: int) -> np.ndarray:
+    """(rows, columns): a one in each row, at `column`."""
+    matrix = np.zeros((len(column), columns))
+    matrix[np.arange(len(column)), column] = 1
+    return matrix

@@ -1,0 +1,254 @@
+"""How does a tweak get into a model, with everything else left as it is?
+
+Requires: the tweak belongs to this file, and its tensors can be reached. Edit: a byte patch. The node that
+writes the logits writes `onnxtweak/<k>/logits` instead, the piece's Add writes the logits, and the rest is
+copied. Ensures: the result differs from the base by the splice alone, and reverts to it byte for byte.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import onnxtweak
+from onnxtweak.errors import ModelError, VerificationError
+from onnxtweak.model import wire
+from onnxtweak.model.difference import diff, only_the_splice
+from onnxtweak.model.file import LARGEST_PROTOBUF, ModelFile, parse
+from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.piece import INITIALIZERS_ARE_INPUTS_BEFORE, Piece, build_piece, free_prefix
+from onnxtweak.model.undo import revert, tweaks_inside, write_record
+from onnxtweak.types import Linear, Mlp, Patch, Synapses, Tweak
+
+OLDEST_OPSET = 7  # the first with broadcasting in Add and Mul
+# Field numbers of ONNX's messages.
+_MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _NODE_OUTPUT = 7, 1, 5, 11, 2
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in the graph the splice goes: positions of nodes in file order.
+
+    producer : of the node that writes the logits. output : which of its outputs. last : the node behind which
+    everything that the piece reads has been computed.
+    """
+
+    producer: int
+    output: int
+    last: int
+
+
+def splice(
+    model: ModelFile,
+    tweak: Tweak,
+    *,
+    logits_layout: str = "NC",
+    logits_dtype: str = "float32",
+    scale: float = 1.0,
+) -> bytes:
+    """The bytes of `model` with `tweak` in it, its weights times `scale`.
+
+    logits_layout : "NC", "NC11" or "N11C". logits_dtype : as `Tap.dtype`. The same arguments give the same
+    bytes.
+
+    Raises ModelError when the tweak belongs to another file or does not fit this one, VerificationError when
+    the result is not what it should be.
+    """
+    _require_own_base(model, tweak)
+    if not math.isfinite(scale):
+        raise ModelError("the scale is not a number", where=scale, hint="use a finite --scale")
+    index = GraphIndex(model.proto)
+    place = _find_place(index, tweak)
+    number = len(tweaks_inside(model.proto)) + 1
+    prefix = free_prefix(f"onnxtweak/{number}/", index.all_names)
+    piece = build_piece(
+        replace(tweak, patch=scaled(tweak.patch, scale)),
+        opset=index.opset,
+        logits_in=f"{prefix}logits",
+        logits_out=tweak.logits,
+        logits_dtype=logits_dtype,
+        logits_layout=logits_layout,
+        prefix=prefix,
+    )
+    body, back = wire.apply(model.data, _edits(model, place, piece, f"{prefix}logits"))
+    record = {
+        "version": onnxtweak.__version__,
+        "kind": tweak.kind,
+        "file_sha256": model.sha256,
+        "base_sha256": model.base_sha256,
+        "logits": tweak.logits,
+        "classes": int(tweak.classes),
+        "scale": float(scale),
+        "prefix": prefix,
+        "patch": _patch_record(tweak),
+        "provenance": tweak.provenance,
+    }
+    data = write_record(body, back, number, record)
+    _ensure(model, data)
+    return data
+
+
+def scaled(patch: Patch, scale: float) -> Patch:
+    """The patch with what it adds to the logits times `scale`."""
+    if isinstance(patch, Synapses):
+        return replace(patch, weight=np.asarray(patch.weight) * scale)
+    if isinstance(patch, Linear):
+        return replace(patch, weight=np.asarray(patch.weight) * scale, bias=np.asarray(patch.bias) * scale)
+    return replace(patch, w2=np.asarray(patch.w2) * scale, b2=np.asarray(patch.b2) * scale)
+
+
+def _require_own_base(model: ModelFile, tweak: Tweak) -> None:
+    if tweak.base_sha256 != model.base_sha256:
+        raise ModelError(
+            f"the tweak belongs to another model: made for sha256 {tweak.base_sha256[:12]}, "
+            f"this one is {model.base_sha256[:12]}",
+            where=model.path,
+            hint="apply it to the file it was made from, or make it again from this one",
+        )
+
+
+def _find_place(index: GraphIndex, tweak: Tweak) -> _Place:
+    """Where the splice goes. Raises ModelError when the logits or a tap cannot be reached."""
+    logits, list_them = tweak.logits, "see `onnxtweak inspect`"
+    if index.opset < OLDEST_OPSET:
+        raise ModelError(
+            f"the model uses opset {index.opset}; tweaks need {OLDEST_OPSET} or newer",
+            where=logits,
+            hint="export the model with a newer opset",
+        )
+    writers = [position for position, node in enumerate(index.nodes) if logits in node.output]
+    given = logits in index.initializer_names or any(
+        value.name == logits for value in index.proto.graph.input
+    )
+    if len(writers) != 1 or given or list(index.nodes[writers[0]].output).count(logits) != 1:
+        raise ModelError(
+            "the logits must be written by exactly one node of the model's main graph",
+            where=logits,
+            hint=f"name another tensor with --logits; {list_them}",
+        )
+    producer = writers[0]
+    after_logits = index.descendants([logits])
+    last = producer
+    for number in sorted({int(number) for number in tweak.neurons.tap_of}):
+        tap = tweak.neurons.taps[number].name
+        position = index.position(tap)
+        if position is None and all(value.name != tap for value in index.inputs):
+            raise ModelError("the model does not compute this tapped tensor", where=tap, hint=list_them)
+        if tap == logits or position in after_logits:
+            raise ModelError(
+                f"a neuron that is computed from the logits '{logits}' cannot be added to them",
+                where=tap,
+                hint="leave this tensor out with --taps",
+            )
+        last = max(last, -1 if position is None else position)
+    _require_order_kept(index, producer, last, tweak.logits)
+    return _Place(producer, list(index.nodes[producer].output).index(logits), last)
+
+
+def _require_order_kept(index: GraphIndex, producer: int, last: int, logits: str) -> None:
+    """A sorted model stays sorted: the Add must run before the logits' readers, and behind every tap."""
+    early = any(logits in index.needs(position) for position in range(producer + 1, last + 1))
+    if early and _is_sorted(index):
+        raise ModelError(
+            "a tapped tensor is computed only after the logits are used",
+            where=f"'{index.nodes[last].output[0]}' after '{logits}'",
+            hint="leave this tensor out with --taps",
+        )
+
+
+def _is_sorted(index: GraphIndex) -> bool:
+    """Whether every node stands behind those it reads from."""
+    for position in range(len(index.nodes)):
+        for name in index.needs(position):
+            writer = index.position(name)
+            if writer is not None and writer >= position:
+                return False
+    return True
+
+
+def _edits(model: ModelFile, place: _Place, piece: Piece, new_logits: str) -> list[wire.Edit]:
+    """The byte patch: one output renamed, nodes, initializers (and inputs) inserted, lengths kept true."""
+    data = model.data
+    graphs = wire.fields(list(wire.scan(data)), _MODEL_GRAPH)
+    # A model may come in several parts, which readers merge: their entries count on from part to part.
+    parts = [list(wire.scan(data, graph.value, graph.end)) for graph in graphs]
+    nodes = [field for part in parts for field in wire.fields(part, _GRAPH_NODE)]
+    if len(nodes) != len(model.proto.graph.node):
+        raise ModelError(
+            "the file's nodes cannot be told apart", where=model.path, hint="export the model again"
+        )
+    producer = nodes[place.producer]
+    output = wire.fields(list(wire.scan(data, producer.value, producer.end)), _NODE_OUTPUT)[place.output]
+    rename = wire.Edit(output.start, output.end, wire.record(_NODE_OUTPUT, new_logits.encode()))
+    added = [(nodes[place.last].end, [(_GRAPH_NODE, node) for node in piece.nodes])]
+    end = graphs[-1].end
+    added.append(
+        (_behind(parts, _GRAPH_INITIALIZER, end), [(_GRAPH_INITIALIZER, t) for t in piece.initializers])
+    )
+    if model.proto.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE:
+        added.append(
+            (_behind(parts, _GRAPH_INPUT, end), [(_GRAPH_INPUT, value) for value in piece.declarations()])
+        )
+    inner = [wire.relength(producer, [rename]), rename]
+    for position, records in added:
+        new = b"".join(wire.record(number, message.SerializeToString()) for number, message in records)
+        inner.append(wire.Edit(position, position, new))
+    edits = list(inner)
+    for graph in graphs:
+        own = [edit for edit in inner if graph.value <= edit.start and edit.end <= graph.end]
+        if own:
+            edits.append(wire.relength(graph, own))
+    return edits
+
+
+def _behind(parts: list[list[wire.Field]], number: int, end: int) -> int:
+    """The position behind the last entry of the graph's field `number`; `end` when there is none."""
+    return max((field.end for part in parts for field in wire.fields(part, number)), default=end)
+
+
+def _patch_record(tweak: Tweak) -> dict[str, Any]:
+    """What was added, for `inspect` and for people: every synapse; of dense weights only the shapes."""
+    neurons, patch = tweak.neurons, tweak.patch
+    record: dict[str, Any] = {
+        "type": type(patch).__name__.lower(),
+        "taps": [{**asdict(tap), "shape": list(tap.shape)} for tap in neurons.taps],
+        "tap": np.asarray(neurons.tap_of).tolist(),
+        "index": np.asarray(neurons.index).tolist(),
+    }
+    if isinstance(patch, Synapses):
+        record |= {
+            "target": np.asarray(patch.target).tolist(),
+            "weight": np.asarray(patch.weight).tolist(),
+            "threshold": [float(t) if math.isfinite(t) else None for t in patch.threshold],
+            "count": np.asarray(patch.count).tolist(),
+        }
+    elif isinstance(patch, Mlp):
+        record["hidden"] = len(patch.b1)
+    return record
+
+
+def _ensure(model: ModelFile, data: bytes) -> None:
+    """The result says what the base said, but for the splice, and goes back to it."""
+    if len(data) > LARGEST_PROTOBUF:
+        raise ModelError(
+            "with the tweak the file is larger than the 2 GiB that protobuf allows",
+            where=model.path,
+            hint="save the base model with its weights as external data",
+        )
+    differences = diff(model.proto, parse(data, model.path))
+    if not only_the_splice(differences):
+        other = next(difference for difference in differences if not difference.expected)
+        raise VerificationError(
+            f"the splice would change more than it should: {other.where} {other.kind}, {other.detail}",
+            where=model.path,
+            hint="please report this model as a bug",
+        )
+    if revert(data) != model.data:
+        raise VerificationError(
+            "the splice could not be taken out again",
+            where=model.path,
+            hint="please report this model as a bug",
+        )

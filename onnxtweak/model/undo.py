@@ -1,0 +1,144 @@
+"""Which tweaks are inside a model, and what was the model before?
+
+A tweaked file ends with its own record: metadata that says what was put in, and the edits that take it out
+again. Reverting is therefore exact whatever program wrote the base, and proven by the sha256 the base had.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnx import ModelProto, StringStringEntryProto
+
+from onnxtweak.errors import ModelError, VerificationError
+from onnxtweak.model import wire
+from onnxtweak.model.file import parse
+
+_METADATA = 14  # ModelProto.metadata_props
+_KEY = re.compile(r"onnxtweak\.([1-9][0-9]{0,5})\.([a-z0-9_]+)")
+
+
+@dataclass(frozen=True)
+class TweakInside:
+    """What a tweaked model says about one tweak inside it.
+
+    number : 1 for the first tweak put in. version : of onnxtweak. file_sha256, base_sha256 : of the model
+    file it was put into, and of it with its external data. prefix : what the names of its nodes start with.
+    patch : neurons and weights, or their shapes where they are dense. undo : see `write_record`.
+    """
+
+    number: int
+    version: str
+    kind: str
+    file_sha256: str
+    base_sha256: str
+    logits: str
+    classes: int
+    scale: float
+    prefix: str
+    patch: dict[str, Any]
+    provenance: dict[str, Any]
+    undo: dict[str, Any]
+
+
+_AS_JSON = ("classes", "scale", "patch", "provenance", "undo")
+_FIELDS = tuple(name for name in TweakInside.__dataclass_fields__ if name != "number")
+
+
+def tweaks_inside(proto: ModelProto) -> tuple[TweakInside, ...]:
+    """The tweaks inside, in the order they were put in. Raises ModelError where a record is damaged."""
+    found: dict[int, dict[str, str]] = {}
+    for entry in proto.metadata_props:
+        if match := _KEY.fullmatch(entry.key):
+            found.setdefault(int(match[1]), {})[match[2]] = entry.value
+    return tuple(_read_record(number, found[number], len(found)) for number in sorted(found))
+
+
+def write_record(body: bytes, back: Iterable[wire.Edit], number: int, fields: Mapping[str, Any]) -> bytes:
+    """The tweaked file: `body`, followed by the record of tweak `number`.
+
+    back : the edits that turn `body` into the base. fields : those of `TweakInside` but `number` and `undo`.
+    """
+    edits = [[edit.start, edit.end, base64.b64encode(edit.new).decode()] for edit in back]
+    fields = {**fields, "undo": {"length": len(body), "edits": edits}}
+    out = [body]
+    for name in _FIELDS:
+        value = canonical_json(fields[name]) if name in _AS_JSON else fields[name]
+        entry = StringStringEntryProto(key=f"onnxtweak.{number}.{name}", value=value)
+        out.append(wire.record(_METADATA, entry.SerializeToString()))
+    return b"".join(out)
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: keys sorted, no spaces, ASCII, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def revert(data: bytes, steps: int | str = 1) -> bytes:
+    """The model file as it was before the last tweak, the last `steps` tweaks, or "all" of them.
+
+    Raises ModelError when there are not so many tweaks inside, VerificationError when the result is not, byte
+    for byte, the file that the tweak was put into.
+    """
+    inside = tweaks_inside(parse(data))
+    steps = len(inside) if steps == "all" else int(steps)
+    if not 1 <= steps <= len(inside):
+        count = {0: "no tweak", 1: "one tweak"}.get(len(inside), f"{len(inside)} tweaks")
+        raise ModelError(
+            f"the model has {count} inside", where=f"{steps} to take off", hint="see `onnxtweak inspect`"
+        )
+    for tweak in reversed(inside[-steps:]):
+        data = _take_off(data, tweak)
+    return data
+
+
+def _take_off(data: bytes, tweak: TweakInside) -> bytes:
+    where = f"tweak {tweak.number}"
+    try:
+        length, edits = tweak.undo["length"], tweak.undo["edits"]
+        if not isinstance(length, int) or not 0 <= length <= len(data):
+            raise ValueError("it starts outside the file")
+        back = [
+            wire.Edit(int(start), int(end), base64.b64decode(old, validate=True)) for start, end, old in edits
+        ]
+        base, _ = wire.apply(data[:length], back)
+    except (KeyError, TypeError, ValueError, OverflowError, binascii.Error, ModelError) as error:
+        raise VerificationError(
+            f"the record that takes the tweak off does not fit this file: {error}",
+            where=where,
+            hint="the file was changed after it was tweaked; take the base model itself",
+        ) from error
+    if hashlib.sha256(base).hexdigest() != tweak.file_sha256:
+        raise VerificationError(
+            f"without the tweak the file is not the base (sha256 {tweak.file_sha256[:12]}) byte for byte",
+            where=where,
+            hint="the file was changed after it was tweaked; take the base model itself",
+        )
+    return base
+
+
+def _read_record(number: int, texts: dict[str, str], count: int) -> TweakInside:
+    try:
+        if number > count:
+            raise ValueError("an earlier tweak's record is missing")
+        fields: dict[str, Any] = {
+            name: json.loads(texts[name]) if name in _AS_JSON else texts[name] for name in _FIELDS
+        }
+        for name in ("patch", "provenance", "undo"):
+            if not isinstance(fields[name], dict):
+                raise ValueError(f"'{name}' is not an object")
+        fields["classes"], fields["scale"] = int(fields["classes"]), float(fields["scale"])
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ModelError(
+            f"the model's record of a tweak is damaged: {error}",
+            where=f"metadata onnxtweak.{number}.*",
+            hint="the file was changed after it was tweaked; take the base model itself",
+        ) from error
+    return TweakInside(number=number, **fields)
