@@ -44,7 +44,8 @@ def read_model(package: Path | None) -> bytes:
         return (parts / MODEL).read_bytes()
     except (OSError, KeyError, zipfile.BadZipFile) as problem:
         sys.exit(
-            f"error: no {MODEL} ({package}: {problem})\nhint: give the wheel, or the folder it was unpacked to"
+            f"error: no {MODEL} ({package}: {problem})\n"
+            "hint: give the wheel, or the folder it was unpacked to"
         )
 
 
