@@ -204,7 +204,8 @@ def attribute(node: NodeProto, name: str, default: object = None) -> object:
     return default
 
 
-def _bodies(node: NodeProto) -> Iterator[GraphProto]:
+def bodies(node: NodeProto) -> Iterator[GraphProto]:
+    """The graphs inside an If, Loop or Scan node."""
     for item in node.attribute:
         if item.type == AttributeProto.GRAPH or item.HasField("g"):
             yield item.g
@@ -214,7 +215,7 @@ def _bodies(node: NodeProto) -> Iterator[GraphProto]:
 def _captures(node: NodeProto) -> frozenset[str]:
     """Names that the node's bodies, at any depth, read from outside themselves."""
     captured: set[str] = set()
-    for body in _bodies(node):
+    for body in bodies(node):
         read = {value.name for value in body.output}
         own = {value.name for value in body.input}
         own.update(tensor.name for tensor in body.initializer)
@@ -250,7 +251,7 @@ def _node_names(node: NodeProto) -> Iterator[str]:
     yield node.name
     yield from node.input
     yield from node.output
-    for body in _bodies(node):
+    for body in bodies(node):
         yield from _graph_names(body)
 
 
