@@ -1,0 +1,150 @@
+"""What do the later stages see of the data? Labels in memory, inputs as a stream of batches."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from onnxtweak.data.preprocess import Plan, apply_plan
+from onnxtweak.data.samples import Part, Take
+from onnxtweak.errors import DataError
+
+_BLOCK = 4 * 1024**2
+
+Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """N labelled samples, streamed.
+
+    labels (N,) int64. inputs : names of the model inputs that it feeds. classes : class names, if known.
+    parts, plans : where the samples lie, one after the other, and how each part becomes each input.
+    notes : what was decided without being asked.
+    """
+
+    labels: np.ndarray
+    inputs: tuple[str, ...]
+    classes: tuple[str, ...] | None
+    parts: tuple[Part, ...]
+    plans: tuple[dict[str, Plan], ...]
+    notes: tuple[str, ...] = ()
+    _starts: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        starts = np.cumsum([0, *map(len, self.parts)])
+        object.__setattr__(self, "_starts", tuple(int(start) for start in starts))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 in hex over the files' contents, the rows taken and the class numbers; not over paths.
+
+        Reads every file once, in O(1) memory, when first asked for.
+        """
+        whole, known = sha256(), {}
+        for part in self.parts:
+            whole.update(f"part {part.start} {len(part)} {len(part.files)}\n".encode())
+            for role, path in part.files:
+                if path not in known:
+                    known[path] = _file_digest(path)
+                whole.update(f"{role}\n{known[path]}\n".encode())
+        whole.update(np.ascontiguousarray(self.labels, "<i8"))
+        return whole.hexdigest()
+
+    def describe(self) -> str:
+        """Where the samples come from and what is done to them, a line each."""
+        places = [part.where for part in self.parts]
+        shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+        plans = dict.fromkeys(plan.describe() for plans in self.plans for plan in plans.values())
+        classes = len(np.unique(self.labels))
+        lines = [
+            f"{len(self):,} samples of {classes} {'class' if classes == 1 else 'classes'} from {shown}",
+            *plans,
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def locate(self, row: int, name: str | None = None) -> str:
+        """How a message names one row: of its labels, or of input `name`."""
+        at = bisect_right(self._starts, row) - 1
+        part, inside = self.parts[at], row - self._starts[at] + self.parts[at].start
+        return f"row {inside} of {part.label_where}" if name is None else part.columns[name].locate(inside)
+
+    def batches(self, rows: np.ndarray | None, size: int) -> Iterator[Batch]:
+        """One pass: `(inputs by name, labels, rows)`, at most `size` samples at a time.
+
+        rows : which, strictly ascending int64; None for all. Inputs are C-contiguous, in the model's shape
+        and dtype; they may be read-only. Raises DataError for NaN or infinity, naming the sample.
+        """
+        rows = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
+        if size < 1 or (len(rows) and (rows[0] < 0 or rows[-1] >= len(self) or (np.diff(rows) <= 0).any())):
+            raise ValueError("rows must ascend and lie inside the data set; size must be at least 1")
+        with ExitStack() as stack:
+            at, takes = -1, {}
+            for first in range(0, len(rows), size):
+                chunk = rows[first : first + size]
+                pieces: list[dict[str, np.ndarray]] = []
+                while len(chunk):
+                    part = bisect_right(self._starts, int(chunk[0])) - 1
+                    if part != at:
+                        stack.close()  # a part that is done holds no file open
+                        columns = self.parts[part].columns
+                        takes = {name: stack.enter_context(columns[name].open()) for name in self.inputs}
+                        at = part
+                    inside = int(np.searchsorted(chunk, self._starts[part + 1]))
+                    pieces.append(self._piece(part, takes, chunk[:inside]))
+                    chunk = chunk[inside:]
+                chunk = rows[first : first + size]
+                yield _joined(pieces), self.labels[chunk], chunk
+
+    def _piece(self, part: int, takes: dict[str, Take], rows: np.ndarray) -> dict[str, np.ndarray]:
+        inside = rows - self._starts[part] + self.parts[part].start
+        return {
+            name: apply_plan(
+                self.plans[part][name],
+                takes[name](inside),
+                lambda i, name=name: self.locate(int(rows[i]), name),
+            )
+            for name in self.inputs
+        }
+
+
+def check_labels(dataset: Dataset, classes: int) -> None:
+    """Raises DataError for a label outside 0 ... classes - 1, and for too few or too many class names."""
+    labels = dataset.labels
+    if dataset.classes is not None and len(dataset.classes) != classes:
+        raise DataError(
+            f"{len(dataset.classes)} class names, but the model has {classes} classes",
+            where=dataset.parts[0].where,
+            hint="give a names file with one name for each class of the model",
+        )
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(bad):
+        raise DataError(
+            f"label {labels[bad[0]]} is out of range",
+            where=dataset.locate(int(bad[0])),
+            hint=f"the model has {classes} classes: labels go from 0 to {classes - 1}",
+        )
+
+
+def _joined(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if len(pieces) == 1:
+        return pieces[0]
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def _file_digest(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""Which class is each sample of? Raw labels in, class numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from onnxtweak.data.samples import Part
+from onnxtweak.data.sources import natural
+from onnxtweak.errors import DataError
+
+
+def read_names(path: str | Path) -> tuple[str, ...]:
+    """Class names, one a line, class 0 first. Raises DataError for an unreadable file, gaps and doubles."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the names file cannot be read: {error}", where=path, hint="one name a line, UTF-8"
+        ) from error
+    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    if not names or "" in names:
+        raise DataError("the names file is empty or has an empty line", where=path, hint="one name a line")
+    if len(set(names)) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"the name `{double}` stands there twice", where=path, hint="one name for each class")
+    return names
+
+
+def class_numbers(
+    parts: Sequence[Part], names: Sequence[str] | None
+) -> tuple[np.ndarray, tuple[str, ...] | None, tuple[str, ...]]:
+    """Class numbers (N,) int64 of all parts, class names if known, and notes on what was done.
+
+    Integers and bools stay what they are; one-hot rows become numbers; text is looked up in `names`, in the
+    source's own class names, or else in the sorted list of what occurs. Raises DataError for anything else.
+    """
+    named = any(part.labels.dtype.kind in "US" for part in parts)
+    classes = tuple(names) if names else _own_names(parts)
+    notes: list[str] = []
+    if named:
+        occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
+        # Folders called 0, 1, 2, ... say the class numbers themselves.
+        if classes is None and not all(map(is_number, occurring)):
+            classes = tuple(sorted(occurring, key=natural))
+            notes.append(f"class numbers given by sorting the {len(classes)} names that occur")
+    found = [_numbers(part, classes, notes) for part in parts]
+    return np.concatenate(found), classes, tuple(dict.fromkeys(notes))
+
+
+def is_number(text: str) -> bool:
+    """Whether a class is called by its number, as in a folder `7`."""
+    return text.isdecimal() and len(text) < 19
+
+
+def _own_names(parts: Sequence[Part]) -> tuple[str, ...] | None:
+    """The names that the sources bring; merged in natural order where they differ."""
+    lists = list(dict.fromkeys(part.classes for part in parts if part.classes))
+    if len(lists) < 2:
+        return lists[0] if lists else None
+    if any(part.labels.dtype.kind not in "US" for part in parts):
+        raise DataError(
+            "two sources number their classes differently",
+            where=" and ".join(part.where for part in parts[:2]),
+            hint="give a names file",
+        )
+    return tuple(sorted(set().union(*lists), key=natural))
+
+
+def _texts(part: Part) -> set[str]:
+    return set(np.unique(part.labels.astype(str)).tolist())
+
+
+def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> np.ndarray:
+    raw, where = part.labels, part.label_where
+    if raw.ndim == 2 and raw.shape[1] == 1:
+        raw = raw[:, 0]
+    if raw.ndim == 2 and raw.dtype.kind in "biuf" and _is_one_hot(raw):
+        notes.append(f"one-hot labels of {raw.shape[1]} classes read as class numbers ({where})")
+        return raw.argmax(axis=1).astype(np.int64)
+    if raw.ndim != 1:
+        raise DataError(
+            f"labels of shape {raw.shape} are neither class numbers nor one-hot",
+            where=where,
+            hint="store one class number per sample, shape (N,)",
+        )
+    if raw.dtype.kind in "US":
+        return _looked_up(raw.astype(str), classes, where)
+    if raw.dtype.kind not in "biu":
+        hint = "labels.astype('int64')" if raw.dtype.kind == "f" else "store class numbers"
+        raise DataError(f"labels are {raw.dtype}, not integers", where=where, hint=hint)
+    if raw.dtype == np.uint64 and len(raw) and raw.max() > np.iinfo(np.int64).max:
+        raise DataError(f"label {raw.max()} is out of range", where=where, hint="class numbers start at 0")
+    return raw.astype(np.int64)
+
+
+def _is_one_hot(raw: np.ndarray) -> bool:
+    return bool(((raw == 0) | (raw == 1)).all() and (raw.sum(axis=1) == 1).all())
+
+
+def _looked_up(raw: np.ndarray, classes: tuple[str, ...] | None, where: str) -> np.ndarray:
+    texts, position = np.unique(raw, return_inverse=True)
+    number = {name: i for i, name in enumerate(classes or ())}
+    unknown = [text for text in texts.tolist() if text not in number]
+    if unknown and all(map(is_number, texts.tolist())):
+        return np.array([int(text) for text in texts.tolist()], np.int64)[position]
+    if unknown:
+        raise DataError(
+            f"class `{unknown[0]}` is not among the {len(number)} class names",
+            where=where,
+            hint=f"the names are {', '.join(list(number)[:8])}{', ...' if len(number) > 8 else ''}",
+        )
+    return np.array([number[text] for text in texts.tolist()], np.int64)[position]

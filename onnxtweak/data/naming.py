@@ -1,0 +1,73 @@
+"""Which stored array is which model input, and which holds the labels?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from onnxtweak.data.samples import InputSpec
+from onnxtweak.errors import DataError
+
+SAMPLES = ("x", "X", "images", "inputs", "data")
+LABELS = ("y", "Y", "labels", "label", "target", "targets")
+CLASSES = ("classes", "class_names", "label_names")
+
+
+def match_arrays(
+    found: Collection[str], inputs: Sequence[InputSpec], key: str | None, where: str
+) -> tuple[dict[str, str], str]:
+    """Name of the stored array for each model input, and for the labels.
+
+    A single input may also be stored under one of `SAMPLES`. With a key, `train` say, `x` is stored as
+    `x_train` or `train_x`. Raises DataError that lists what was found.
+    """
+    arrays, missing = {}, []
+    for spec in inputs:
+        names = (spec.name, *SAMPLES) if len(inputs) == 1 else (spec.name,)
+        stored = _first(found, names, key)
+        if stored is None:
+            missing.append(spec.name)
+        else:
+            arrays[spec.name] = stored
+    if missing:
+        wanted = " and ".join(f"`{name}`" for name in missing)
+        raise DataError(
+            f"no array for the model's input {wanted}; found {_listed(found)}",
+            where=where,
+            hint=_hint_key(found, inputs, key, where)
+            or (
+                "name the array after the input, or `x`"
+                if len(inputs) == 1
+                else "name each array after its input"
+            ),
+        )
+    labels = _first(found, LABELS, key)
+    if labels is None or labels in arrays.values():
+        raise DataError(
+            f"no labels; found {_listed(found)}",
+            where=where,
+            hint=f"store one class number per sample as `{'y' if key is None else f'y_{key}'}`",
+        )
+    return arrays, labels
+
+
+def spellings(name: str, key: str | None) -> tuple[str, ...]:
+    """How an array may be called in the group `key`."""
+    return (name,) if key is None else (f"{name}_{key}", f"{key}_{name}")
+
+
+def _first(found: Collection[str], names: Sequence[str], key: str | None) -> str | None:
+    return next((s for name in names for s in spellings(name, key) if s in found), None)
+
+
+def _listed(found: Collection[str]) -> str:
+    shown = [f"`{name}`" for name in sorted(found)[:12]]
+    return (", ".join(shown) + (", ..." if len(found) > 12 else "")) or "nothing"
+
+
+def _hint_key(found: Collection[str], inputs: Sequence[InputSpec], key: str | None, where: str) -> str:
+    """`FILE#train` where the arrays are called x_train, y_train."""
+    names = (*SAMPLES, *(spec.name for spec in inputs))
+    keys = {stored[len(name) + 1 :] for stored in found for name in names if stored.startswith(f"{name}_")}
+    keys |= {stored[: -len(name) - 1] for stored in found for name in names if stored.endswith(f"_{name}")}
+    usable = sorted((k for k in keys - {key} if _first(found, LABELS, k)), key=lambda k: (k != "train", k))
+    return "choose one of " + ", ".join(f"{where}#{k}" for k in usable) if usable else ""

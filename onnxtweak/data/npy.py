@@ -1,0 +1,119 @@
+"""How is a .npy array read without loading it? By a memory map that lets go of what was read."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from onnxtweak.data.samples import Take, pick
+from onnxtweak.errors import DataError
+
+# Pages of a mapped file count as the process's memory until they are let go.
+_LET_GO = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a .npy stream say."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+def read_header(stream: BinaryIO, where: str) -> Header:
+    """Read a .npy header, leaving the stream at the first value.
+
+    Raises DataError for what is not .npy, for Python objects (they would be unpickled, which can run code)
+    and for records.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = read(stream)
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise DataError(f"not a .npy array: {error}", where=where, hint="write it with numpy.save") from error
+    if dtype.hasobject:
+        raise DataError(
+            "the array holds Python objects, which are not read: loading them could run code",
+            where=where,
+            hint="save numbers or text: array.astype('float32') or array.astype(str)",
+        )
+    if dtype.names is not None or dtype.kind in "cVmM":
+        raise DataError(f"an array of {dtype} cannot be used", where=where, hint="save plain numbers or text")
+    return Header(shape, dtype, fortran)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A column that lies uncompressed in a file, from byte `offset` on."""
+
+    where: str
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool = False
+
+    @contextmanager
+    def open(self) -> Iterator[Take]:
+        with self.path.open("rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        order = "F" if self.fortran else "C"
+        array = np.ndarray(self.shape, self.dtype, buffer=mapping, offset=self.offset, order=order)
+        row_bytes = max(array.nbytes // self.shape[0], 1)
+        touched = 0
+
+        def take(rows: np.ndarray) -> np.ndarray:
+            nonlocal touched
+            chosen = np.array(pick(array, rows), order="C")
+            touched += int(rows[-1] - rows[0] + 1) * row_bytes if len(rows) else 0
+            if touched > _LET_GO and hasattr(mapping, "madvise"):
+                mapping.madvise(mmap.MADV_DONTNEED)
+                touched = 0
+            return chosen
+
+        yield take
+
+    def locate(self, row: int) -> str:
+        return f"row {row} of {self.where}"
+
+
+def map_npy(path: Path, where: str | None = None, offset: int = 0, length: int | None = None) -> Mapped:
+    """Map the .npy array that starts at byte `offset` of a file and ends before `offset + length`.
+
+    Raises DataError when the file is cut short.
+    """
+    where = str(path) if where is None else where
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            header = read_header(file, where)
+            begin = file.tell()
+            end = file.seek(0, 2) if length is None else offset + length
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=where, hint="check the path") from error
+    if begin + header.nbytes > end:
+        raise DataError("the file is cut short", where=where, hint="copy or write it again")
+    return Mapped(where, path, begin, header.shape, header.dtype, header.fortran)
+
+
+def read_whole(column: Mapped) -> np.ndarray:
+    """The whole array in memory. For labels and class names."""
+    if not column.shape or not column.shape[0]:
+        return np.empty(column.shape, column.dtype)
+    with column.open() as take:
+        return take(np.arange(column.shape[0]))

@@ -1,0 +1,81 @@
+"""How is a source written? `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]`, `PATH#[start:stop]`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnxtweak.data.samples import Part
+from onnxtweak.errors import DataError
+
+_SELECTION = re.compile(r"(?P<key>[^\[\]]*)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source as written, taken apart. start, stop : None where left open; negative from the end."""
+
+    text: str
+    path: Path
+    key: str | None = None
+    start: int | None = None
+    stop: int | None = None
+
+
+def parse_source(text: str) -> Source:
+    """Take a source apart. A path that really contains `#` wins over a key.
+
+    Raises DataError where nothing is at the path, or the selection cannot be read.
+    """
+    if Path(text).exists():
+        return Source(text, Path(text))
+    path, mark, selection = text.rpartition("#")
+    if not mark:
+        hint = "write rows as PATH#[start:stop]" if text.endswith("]") else "check the path"
+        raise DataError("no such file or folder", where=text, hint=hint)
+    if not path or not Path(path).exists():
+        raise DataError("no such file or folder", where=path or text, hint="check the path")
+    match = _SELECTION.fullmatch(selection)
+    if match is None:
+        raise DataError(
+            f"cannot read the selection `{selection}`",
+            where=text,
+            hint="write PATH#KEY, PATH#KEY[start:stop] or PATH#[start:stop]",
+        )
+    return Source(text, Path(path), match["key"] or None, _number(match["start"]), _number(match["stop"]))
+
+
+def cut(parts: Sequence[Part], source: Source) -> list[Part]:
+    """The rows `[start:stop)` that `source` asks for, counted over all its parts.
+
+    Raises DataError for rows that are not there: a silent clip would hide a wrong split.
+    """
+    if source.start is None and source.stop is None:
+        return list(parts)
+    total = sum(map(len, parts))
+    start, stop = source.start or 0, total if source.stop is None else source.stop
+    start, stop = start + total * (start < 0), stop + total * (stop < 0)
+    if not 0 <= start < stop <= total:
+        raise DataError(
+            f"rows {start} to {stop} were asked for, there are {total}",
+            where=source.text,
+            hint=f"choose 0 <= start < stop <= {total}",
+        )
+    kept, first = [], 0
+    for part in parts:
+        low, high = max(start - first, 0), min(stop - first, len(part))
+        if low < high:
+            kept.append(replace(part, start=part.start + low, labels=part.labels[low:high]))
+        first += len(part)
+    return kept
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts "shard2" before "shard10"."""
+    return [(0, int(run), "") if run.isdecimal() else (1, 0, run) for run in re.split(r"(\d+)", text) if run]
+
+
+def _number(digits: str | None) -> int | None:
+    return int(digits) if digits and digits != "-" else None

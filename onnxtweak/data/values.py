@@ -1,0 +1,159 @@
+"""How do stored values become the model's numbers? Scale, mean, std and dtype; nothing is lost in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.data.samples import Column, InputSpec
+from onnxtweak.errors import DataError
+from onnxtweak.settings import Preprocess
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """`(x * scale - mean) / std` in `work`, then cast to `dtype`; what is None is left out.
+
+    mean, std : shaped to broadcast against a batch. finite : whether NaN and infinity must be looked for.
+    exact : whether the cast must be checked to lose nothing. raw : bytes meet a float input unscaled.
+    """
+
+    where: str
+    dtype: np.dtype
+    work: np.dtype
+    scale: float | None = None
+    mean: np.ndarray | None = None
+    std: np.ndarray | None = None
+    finite: bool = False
+    exact: bool = False
+    raw: bool = False
+    words: tuple[str, ...] = ()
+
+
+def plan_values(
+    column: Column, spec: InputSpec, preprocess: Preprocess, sample: tuple[int, ...], channel: int | None
+) -> Arithmetic:
+    """How values of `column` become input `spec`. sample : shape then; channel : channel axis of a batch.
+
+    Raises DataError for dtypes that would lose information, and a mean or std of the wrong length.
+    """
+    stored, dtype = column.dtype, _model_dtype(spec, preprocess)
+    scaled = (preprocess.pixel_scale, preprocess.mean, preprocess.std) != (None, None, None)
+    _check_kinds(stored, dtype, scaled, column, spec)
+    work = np.dtype(np.float64 if dtype == np.float64 else np.float32) if scaled else dtype
+    words = []
+    if preprocess.pixel_scale is not None:
+        words.append(f"times {preprocess.pixel_scale:.6g}")
+    if preprocess.mean is not None:
+        words.append(f"minus {_spoken(preprocess.mean)}")
+    if preprocess.std is not None:
+        words.append(f"divided by {_spoken(preprocess.std)}")
+    if stored.newbyteorder("=") != dtype:
+        words.append(f"cast to {spec.dtype}")
+    whole_numbers = stored.kind in "biu" and dtype.kind in "biu"
+    return Arithmetic(
+        where=column.where,
+        dtype=dtype,
+        work=work,
+        scale=preprocess.pixel_scale,
+        mean=_broadcast(preprocess.mean, "mean", sample, channel, work, column),
+        std=_broadcast(preprocess.std, "std", sample, channel, work, column),
+        # A half has room for 65504 only, so that integers may overflow.
+        finite=dtype.kind not in "biuO" and (stored.kind == "f" or dtype.itemsize == 2),
+        exact=whole_numbers and not np.can_cast(stored, dtype, "safe"),
+        raw=stored == np.uint8 and dtype.kind == "f" and not scaled,
+        words=tuple(words),
+    )
+
+
+def to_values(batch: np.ndarray, how: Arithmetic, locate: Callable[[int], str]) -> np.ndarray:
+    """A batch (n, ...) with the model's values and dtype. Raises DataError naming the first bad row."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = batch.astype(how.work, order="C", copy=_changes(how))
+        if how.scale is not None:
+            values *= how.work.type(how.scale)
+        if how.mean is not None:
+            values -= how.mean
+        if how.std is not None:
+            values /= how.std
+        values = values.astype(how.dtype, copy=False)
+    if how.finite and not np.isfinite(values).all():
+        row = int(np.isfinite(values).reshape(len(values), -1).all(axis=1).argmin())
+        raise DataError("NaN or infinity in a sample", where=locate(row), hint="repair or remove the sample")
+    if how.exact and not np.array_equal(values, batch):
+        row = int((values == batch).reshape(len(values), -1).all(axis=1).argmin())
+        raise DataError(
+            f"a value does not fit into the model's {how.dtype}",
+            where=locate(row),
+            hint="check what the array holds",
+        )
+    return values
+
+
+def _changes(how: Arithmetic) -> bool:
+    return how.scale is not None or how.mean is not None or how.std is not None
+
+
+def _model_dtype(spec: InputSpec, preprocess: Preprocess) -> np.dtype:
+    try:
+        dtype = np.dtype(spec.dtype)
+        asked = dtype if preprocess.dtype is None else np.dtype(preprocess.dtype)
+    except TypeError as error:
+        raise DataError(
+            f"samples cannot be made {spec.dtype}: {error}",
+            where=f"input `{spec.name}`",
+            hint="use a model whose input is a plain number type",
+        ) from error
+    if asked != dtype:
+        raise DataError(
+            f"preprocessing makes {asked}, but the model's input `{spec.name}` wants {dtype}",
+            where="preprocess",
+            hint="leave out dtype: samples are cast to what the model wants",
+        )
+    return dtype
+
+
+def _check_kinds(stored: np.dtype, dtype: np.dtype, scaled: bool, column: Column, spec: InputSpec) -> None:
+    what = f"samples are {stored}, but the model's input `{spec.name}` wants {spec.dtype}"
+    if (stored.kind in "US") != (dtype.kind == "O"):
+        raise DataError(what, where=column.where, hint="store numbers for numbers and text for text")
+    if dtype.kind in "biuO" and scaled:
+        raise DataError(
+            f"the model's input `{spec.name}` wants {spec.dtype}, but pixel scale, mean or std was given",
+            where="preprocess",
+            hint="leave them out: the model takes the values as they are",
+        )
+    if dtype.kind in "biu" and stored.kind == "f":
+        raise DataError(what, where=column.where, hint=f"store the samples as {spec.dtype}")
+
+
+def _broadcast(
+    numbers: tuple[float, ...] | None,
+    option: str,
+    sample: tuple[int, ...],
+    channel: int | None,
+    work: np.dtype,
+    column: Column,
+) -> np.ndarray | None:
+    if numbers is None:
+        return None
+    array = np.array(numbers, work)
+    if len(array) == 1:
+        return array.reshape(())
+    shape = [1] * (len(sample) + 1)
+    if channel is None or len(array) != sample[channel - 1]:
+        channels = "no channels" if channel is None else f"{sample[channel - 1]} channels"
+        raise DataError(
+            f"{option} has {len(array)} numbers, samples have {channels}",
+            where=column.where,
+            hint="give one number, or one per channel",
+        )
+    shape[channel] = len(array)
+    return array.reshape(shape)
+
+
+def _spoken(numbers: tuple[float, ...]) -> str:
+    text = " ".join(f"{number:.6g}" for number in numbers[:4])
+    return f"{text} ..." if len(numbers) > 4 else text
