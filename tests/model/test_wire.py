@@ -1,0 +1,96 @@
+"""Byte edits of protobuf messages."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import StringStringEntryProto, helper
+
+from onnxtweak.errors import ModelError
+from onnxtweak.model import wire
+from tests import nets
+
+
+def test_scan_finds_every_record_of_a_model():
+    proto = nets.mlp()
+    data = proto.SerializeToString()
+    found = list(wire.scan(data))
+    assert found[0].start == 0 and found[-1].end == len(data)
+    assert all(one.end == other.start for one, other in zip(found, found[1:], strict=False))
+    (graph,) = wire.fields(found, 7)
+    assert data[graph.value : graph.end] == proto.graph.SerializeToString()
+    nodes = wire.fields(list(wire.scan(data, graph.value, graph.end)), 1)
+    assert [data[node.value : node.end] for node in nodes] == [node.SerializeToString() for node in proto.graph.node]
+
+
+@given(st.integers(0, 2**63))
+def test_varint_is_read_back(number):
+    encoded = wire.varint(number)
+    (field,) = wire.scan(b"\x08" + encoded)
+    assert field.end == 1 + len(encoded)
+    assert len(encoded) == max(1, -(-number.bit_length() // 7))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x0a",  # no length
+        b"\x0a\x05abc",  # longer than the data
+        b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f",  # a length of exabytes
+        b"\x08\x80\x80",  # a number without an end
+        b"\x08" + b"\x80" * 11 + b"\x01",  # a number of more than ten bytes
+        b"\x02\x00",  # field number 0
+        b"\x0b\x0c",  # a group
+        b"\x0e",  # wire type 6
+        b"\x0d\x00\x00",  # half a fixed32
+    ],
+)
+def test_malformed_data_is_refused(data):
+    with pytest.raises(ModelError, match="damaged protobuf"):
+        list(wire.scan(data))
+
+
+@given(st.binary(max_size=60))
+def test_scan_of_anything_ends_or_refuses(data):
+    try:
+        found = list(wire.scan(data))
+    except ModelError:
+        return
+    assert sum(field.end - field.start for field in found) == len(data)
+
+
+@given(st.binary(min_size=1, max_size=40), st.data())
+def test_edits_are_undone_by_what_apply_returns(data, draw):
+    cuts = sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=6)))
+    edits = [
+        wire.Edit(start, end, draw.draw(st.binary(max_size=5)))
+        for start, end in zip(cuts[::2], cuts[1::2], strict=False)
+    ]
+    edited, back = wire.apply(data, edits)
+    assert len(edited) == len(data) + sum(edit.growth for edit in edits)
+    assert wire.apply(edited, back)[0] == data
+
+
+def test_insertions_at_one_place_keep_their_order():
+    edited, back = wire.apply(b"ab", [wire.Edit(1, 1, b"1"), wire.Edit(1, 1, b"2"), wire.Edit(1, 2, b"c")])
+    assert edited == b"a12c"
+    assert wire.apply(edited, back)[0] == b"ab"
+
+
+@pytest.mark.parametrize("edits", [[(0, 2), (1, 3)], [(2, 9)], [(-1, 0)], [(3, 2)]])
+def test_edits_that_overlap_or_leave_the_file_are_refused(edits):
+    with pytest.raises(ModelError):
+        wire.apply(b"abcd", [wire.Edit(start, end, b"") for start, end in edits])
+
+
+def test_record_and_relength_make_a_readable_message():
+    entry = StringStringEntryProto(key="k", value="v")
+    assert wire.record(1, b"k") + wire.record(2, b"v") == entry.SerializeToString()
+    outer = helper.make_node("Relu", ["x"], ["y"]).SerializeToString()
+    data = wire.record(1, outer)
+    (field,) = wire.scan(data)
+    insertion = wire.Edit(field.end, field.end, wire.record(3, b"n" * 200))
+    edited, _ = wire.apply(data, [insertion, wire.relength(field, [insertion])])
+    (again,) = wire.scan(edited)
+    assert edited[again.value : again.end] == outer + wire.record(3, b"n" * 200)
