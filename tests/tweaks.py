@@ -27,7 +27,9 @@ def saved(proto: onnx.ModelProto, folder: Path, name: str = "base.onnx") -> Mode
 
 
 def run(
-    model: onnx.ModelProto | bytes | str | Path, feeds: dict[str, np.ndarray], outputs: Sequence[str] | None = None
+    model: onnx.ModelProto | bytes | str | Path,
+    feeds: dict[str, np.ndarray],
+    outputs: Sequence[str] | None = None,
 ) -> list[np.ndarray]:
     """The model's outputs from ONNX Runtime on the CPU; inputs it does not have are not fed."""
     if isinstance(model, onnx.ModelProto):
@@ -58,12 +60,20 @@ def random_patch(kind: str, count: int, classes: int, seed: int = 0) -> Patch:
     if kind == "linear":
         return Linear(rng.normal(0, 0.5, (count, classes)), rng.normal(0, 1, classes))
     return Mlp(
-        rng.normal(0, 0.5, (count, 5)), rng.normal(0, 1, 5), rng.normal(0, 0.5, (5, classes)), rng.normal(0, 1, classes)
+        rng.normal(0, 0.5, (count, 5)),
+        rng.normal(0, 1, 5),
+        rng.normal(0, 0.5, (5, classes)),
+        rng.normal(0, 1, classes),
     )
 
 
 def random_tweak(
-    model: ModelFile, taps: Sequence[Tap], classes: int, kind: str = "synapses", count: int = 7, logits: str = "logits",
+    model: ModelFile,
+    taps: Sequence[Tap],
+    classes: int,
+    kind: str = "synapses",
+    count: int = 7,
+    logits: str = "logits",
     seed: int = 0,
 ) -> Tweak:
     return Tweak(
@@ -91,7 +101,7 @@ def added(patch: Patch, values: np.ndarray, classes: int) -> np.ndarray:
 
 
 def chosen(neurons: Neurons, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The chosen values (N, K), from the taps' own arrays in NumPy: the reference for what a graph gathers."""
+    """The chosen values (N, K), from the taps' own arrays in NumPy: the reference for the graph's Gather."""
     columns = []
     for tap, index in zip(neurons.tap_of, neurons.index, strict=True):
         values, kind = arrays[tap].astype(np.float32), neurons.taps[tap]

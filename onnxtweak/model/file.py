@@ -145,7 +145,7 @@ def check_model_output(base: ModelFile, path: str | Path, *, force: bool = False
     path = Path(path)
     check_output(path, force=force, protect=base.files)
     for file, copy in _to_copy(base, path):
-        if os.path.lexists(copy) and hash_file(copy) != file.sha256:
+        if os.path.lexists(copy) and not (os.path.isfile(copy) and hash_file(copy) == file.sha256):
             raise OutputError(
                 "the model's weights would go where a different file is",
                 where=copy,
@@ -165,16 +165,19 @@ def write_model(
     path = Path(path)
     check_model_output(base, path, force=force)
     created: list[Path] = []
+    folders: list[Path] = []
     try:
         for file, copy in _to_copy(base, path):
             if not os.path.lexists(copy):
-                copy.parent.mkdir(parents=True, exist_ok=True)
+                folders += _make_folders(copy.parent)
                 write_atomic(copy, read_chunks(file.path))
                 created.append(copy)
         write_atomic(path, chunks, force=force, protect=base.files)
     except BaseException:
         for copy in created:
             copy.unlink(missing_ok=True)
+        for folder in reversed(folders):
+            folder.rmdir()
         raise
     return (path, *created)
 
@@ -215,36 +218,52 @@ def _why_unreadable(data: bytes) -> str:
 
 def _to_copy(base: ModelFile, path: Path) -> list[tuple[ExternalFile, Path]]:
     """The base's external files and where they go beside `path`; nothing when they are there already."""
+    folder = os.path.realpath(path.parent)
     pairs = [(file, path.parent / file.location) for file in base.external]
     for _, copy in pairs:
-        if not copy.resolve().is_relative_to(path.parent.resolve()):
-            hint = "choose a folder without links"
-            raise OutputError("a link leads the weights out of the output folder", where=copy, hint=hint)
-    return [(file, copy) for file, copy in pairs if not (copy.exists() and copy.samefile(file.path))]
+        if not Path(os.path.realpath(copy)).is_relative_to(folder):
+            what = "a link leads the model's weights out of the output's folder"
+            raise OutputError(what, where=copy, hint="write to a folder without such links")
+    return [(file, copy) for file, copy in pairs if not _same_file(copy, file.path)]
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make `folder` and what is missing above it; returns what was made, outermost first."""
+    missing = [place for place in (folder, *folder.parents) if not os.path.isdir(place)][::-1]
+    for place in missing:
+        try:
+            place.mkdir()
+        except OSError as error:
+            raise _cannot_write(place, error) from error
+    return missing
 
 
 def _check_target(path: Path, force: bool, protect: Iterable[str | Path]) -> None:
-    if not path.name or path.is_dir():
+    if not path.name or os.path.isdir(path):
         raise OutputError("the output is a folder", where=path, hint="name a file inside it")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError("the output's folder does not exist", where=path.parent, hint="create it first")
-    for other in protect:
-        if _same_file(path, Path(other)):
-            what = "the output would replace a file it is made from"
-            raise OutputError(what, where=path, hint="choose another output path")
-    if os.path.lexists(path):
-        if not force:
-            raise OutputError("the output exists already", where=path, hint="use --force to replace it")
-        if path.exists() and not path.is_file():
-            what = "the output is not a regular file"
-            raise OutputError(what, where=path, hint="choose another output path")
-
-
-def _same_file(one: Path, other: Path) -> bool:
+    if any(_same_file(path, other) for other in protect):
+        what = "the output would replace a file it is made from"
+        raise OutputError(what, where=path, hint="choose another output path")
     try:
-        return one.samefile(other)  # the same inode, through any link
-    except OSError:
-        return one.resolve() == other.resolve()
+        os.lstat(path)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # a name that is too long, a null character
+        raise _cannot_write(path, error) from error
+    if not force:
+        raise OutputError("the output exists already", where=path, hint="use --force to replace it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        what = "the output is not a regular file"
+        raise OutputError(what, where=path, hint="choose another output path")
+
+
+def _same_file(one: str | Path, other: str | Path) -> bool:
+    try:
+        return os.path.samefile(one, other)  # the same inode, through any link
+    except (OSError, ValueError):
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _beside(path: Path) -> Path:
@@ -256,10 +275,11 @@ def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _cannot_write(path: Path, error: OSError | ValueError) -> OutputError:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
         what, hint = "the disk is full; nothing was kept", "free some space, or write elsewhere"
     else:
-        what = f"the output cannot be written: {error.strerror or error}"
-        hint = "check the folder and its permissions"
+        what = f"the output cannot be written: {getattr(error, 'strerror', None) or error}"
+        hint = "check the path, the folder and its permissions"
     return OutputError(what, where=path, hint=hint)

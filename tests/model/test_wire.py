@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,11 +19,13 @@ def test_scan_finds_every_record_of_a_model():
     data = proto.SerializeToString()
     found = list(wire.scan(data))
     assert found[0].start == 0 and found[-1].end == len(data)
-    assert all(one.end == other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end == other.start for one, other in pairwise(found))
     (graph,) = wire.fields(found, 7)
     assert data[graph.value : graph.end] == proto.graph.SerializeToString()
     nodes = wire.fields(list(wire.scan(data, graph.value, graph.end)), 1)
-    assert [data[node.value : node.end] for node in nodes] == [node.SerializeToString() for node in proto.graph.node]
+    assert [data[node.value : node.end] for node in nodes] == [
+        node.SerializeToString() for node in proto.graph.node
+    ]
 
 
 @given(st.integers(0, 2**63))
