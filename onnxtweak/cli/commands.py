@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from onnxtweak.cli.console import Console, duration
+from onnxtweak.cli.data_options import samples_options, split_options
 from onnxtweak.cli.options import (
-    SectionCommand,
     engine_options,
     force_option,
     join_options,
@@ -26,12 +26,12 @@ from onnxtweak.cli.options import (
     optional_target_options,
     output_options,
     reporting_options,
-    samples_options,
     score_options,
-    split_options,
     tap_options,
     target_options,
 )
+from onnxtweak.cli.sections import SectionCommand, option
+from onnxtweak.cli.values import Number
 
 ALL: list[click.Command] = []
 
@@ -44,7 +44,6 @@ def _command(name: str, example: str) -> Callable:
             name,
             cls=SectionCommand,
             epilog=f"\b\nExample:\n  {example}",
-            context_settings={"show_default": False},
         )(callback)
         ALL.append(made)
         return made
@@ -53,7 +52,16 @@ def _command(name: str, example: str) -> Callable:
 
 
 @_command("demo", "onnxtweak demo -o /tmp/demo")
-@click.option("-o", "--output", "directory", default="onnxtweak-demo", show_default=True, metavar="DIR")
+@option(
+    "Output",
+    "-o",
+    "--output",
+    "directory",
+    default="onnxtweak-demo",
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the new model and its tweak.",
+)
 @force_option
 @engine_options("device", "backend", "threads")
 @reporting_options
@@ -64,11 +72,12 @@ def demo(directory, force, engine, console, form):
     training. The demo patches it with a synaptic join and shows what that did.
     """
     from onnxtweak import pipeline
+    from onnxtweak.report import story
 
     began = time.perf_counter()
     made = pipeline.demo(directory=directory, force=force, engine=engine, progress=console)
-    _show_result(made, form)
-    _close(console, began, _verdict(made), f"onnxtweak inspect {_quoted(made.output.path)}")
+    _show(console, "demo", made, story.result, form)
+    _close(console, began, story.verdict(made), _inspect(made))
 
 
 @_command("inspect", "onnxtweak inspect model.onnx --taps stages")
@@ -84,7 +93,7 @@ def inspect(model, taps, console, form):
     from onnxtweak import pipeline
     from onnxtweak.report import story
 
-    _show("inspect", pipeline.inspect(model=model, taps=taps), story.inspection, form)
+    _show(console, "inspect", pipeline.inspect(model=model, taps=taps), story.inspection, form)
 
 
 @_command("evaluate", "onnxtweak evaluate model.onnx -d test.npz --pixel-scale 1/255")
@@ -103,7 +112,7 @@ def evaluate(model, data, targets, taps, engine, console, form):
     measured = pipeline.evaluate(
         model=model, data=data, engine=engine, taps=taps, targets=targets, progress=console
     )
-    _show("evaluate", measured, story.evaluation, form)
+    _show(console, "evaluate", measured, story.evaluation, form)
     _close(console, began, f"{measured.metrics.samples:,} samples evaluated")
 
 
@@ -125,6 +134,7 @@ def join(model, data, targets, taps, join, engine, output, console, form):
     samples: the best that adding a constant to the target's logit can do.
     """
     from onnxtweak import pipeline
+    from onnxtweak.report import story
 
     began = time.perf_counter()
     made = pipeline.join(
@@ -137,15 +147,20 @@ def join(model, data, targets, taps, join, engine, output, console, form):
         output=output,
         progress=console,
     )
-    _show_result(made, form)
-    _close(console, began, _verdict(made), f"onnxtweak inspect {_quoted(output.output)}")
+    _show(console, "join", made, story.result, form)
+    _close(console, began, story.verdict(made), _inspect(made))
 
 
 @_command("apply", "onnxtweak apply model.onnx cat.safetensors -o tweaked.onnx --scale 0.5")
 @model_argument
 @click.argument("tweak", metavar="TWEAK")
-@click.option(
-    "--scale", type=float, default=1.0, show_default=True, help="Multiply the tweak; 0 is the base."
+@option(
+    "Method",
+    "--scale",
+    type=Number(),
+    default=1.0,
+    show_default="1",
+    help="Multiply the tweak by this; at 0 the model decides as its base.",
 )
 @engine_options("device", "threads")
 @output_options("The new model.")
@@ -162,8 +177,8 @@ def apply(model, tweak, scale, engine, output, console, form):
     made = pipeline.apply(
         model=model, tweak=tweak, output=output, scale=scale, engine=engine, progress=console
     )
-    _show("apply", made, story.applied, form)
-    _close(console, began, "tweak written", f"onnxtweak inspect {_quoted(output.output)}")
+    _show(console, "apply", made, story.applied, form)
+    _close(console, began, "tweak written", _inspect(made))
 
 
 @_command("dump", "onnxtweak dump model.onnx -d train.npz --taps penultimate -o tables")
@@ -171,8 +186,8 @@ def apply(model, tweak, scale, engine, output, console, form):
 @samples_options
 @tap_options
 @engine_options("device", "memory", "batch", "threads")
-@click.option("-o", "--output", "directory", required=True, metavar="DIR", help="Folder for the shards.")
-@click.option("--neurons", metavar="FILE", help="Only these neurons: a file that `score` wrote.")
+@option("Output", "-o", "--output", "directory", required=True, metavar="DIR", help="Folder for the shards.")
+@option("Output", "--neurons", metavar="FILE", help="Only these neurons: a file that `score` wrote.")
 @force_option
 @reporting_options
 def dump(model, data, taps, engine, directory, neurons, force, console, form):
@@ -194,7 +209,7 @@ def dump(model, data, taps, engine, directory, neurons, force, console, form):
         neurons=neurons,
         progress=console,
     )
-    _show("dump", made, story.dumped, form)
+    _show(console, "dump", made, story.dumped, form)
     _close(console, began, f"{made.samples:,} samples written")
 
 
@@ -223,51 +238,39 @@ def score(model, data, targets, taps, join, engine, output, console, form):
         output=output,
         progress=console,
     )
-    _show("score", made, story.scored, form)
+    _show(console, "score", made, story.scored, form)
     _close(console, began, f"{made.neurons:,} neurons scored")
 
 
-def _show_result(made: Any, form: str) -> None:
-    from onnxtweak.report import schema, story
-
-    _print(made, schema.result, story.result, form)
-
-
-def _show(command: str, noun: Any, tell: Callable, form: str) -> None:
-    from onnxtweak.report import schema
-
-    _print(noun, lambda noun: schema.document(command, noun), tell, form)
-
-
-def _print(noun: Any, document: Callable, tell: Callable, form: str) -> None:
-    """Write a noun to stdout, in the form asked for."""
+def _show(console: Console, command: str, noun: Any, tell: Callable, form: str) -> None:
+    """Write a noun to stdout in the form asked for; `tell` turns it into blocks."""
     from onnxtweak.report import schema, text
 
     if form == "json":
-        written = schema.dumps(document(noun))
+        written = schema.dumps(schema.document(command, noun))
     elif form == "markdown":
         written = text.markdown(tell(noun))
     else:
-        width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 80
-        bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        seen = sys.stdout.isatty()
+        width = min(shutil.get_terminal_size().columns, 120) if seen else 80
+        bold = seen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         written = text.terminal(tell(noun), width=width, bold=bold)
     sys.stdout.write(written)
-
-
-def _verdict(made: Any) -> str:
-    from onnxtweak.report import story
-
-    return story.verdict(made)
+    sys.stdout.flush()  # before the closing words, where both go to one place
+    for note in getattr(noun, "notes", ()) if form == "json" else ():
+        console.say(f"note: {note}")
+    for stage, seconds in getattr(noun, "seconds", {}).items():
+        console.detail(f"{stage}: {duration(seconds)}")
+    for check in getattr(noun, "checks", ()):
+        console.detail(f"check {check.name}: {'passed' if check.passed else 'FAILED'} ({check.detail})")
 
 
 def _close(console: Console, began: float, said: str, following: str = "") -> None:
     """The last words on stderr: verdict, seconds, and what to try next."""
-    # stdout first: where both go to one place, the closing words come last.
-    sys.stdout.flush()
     console.say(f"{said} ({duration(time.perf_counter() - began)})")
     if following:
         console.say(f"next: {following}")
 
 
-def _quoted(path: Any) -> str:
-    return shlex.quote(str(path))
+def _inspect(made: Any) -> str:
+    return f"onnxtweak inspect {shlex.quote(str(made.output.path))}" if made.output is not None else ""

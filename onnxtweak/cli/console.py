@@ -12,7 +12,8 @@ from onnxtweak.errors import OnnxtweakError
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
-_REDRAW_SECONDS = 0.1
+_REDRAW_SECONDS = 0.1  # on a terminal
+_REPEAT_SECONDS = 10.0  # elsewhere, and only where more was asked for
 
 
 class Console:
@@ -27,7 +28,7 @@ class Console:
         self.verbosity = verbosity
         self.stream = sys.stderr if stream is None else stream
         self.redraws = self.stream.isatty() and os.environ.get("TERM") != "dumb"
-        self._what = ""
+        self._pause = _REDRAW_SECONDS if self.redraws else _REPEAT_SECONDS
         self._drawn = False
 
     def say(self, line: str) -> None:
@@ -44,25 +45,27 @@ class Console:
         self._what, self._total, self._unit = what, total, unit
         self._done = 0
         self._began = time.perf_counter()
-        self._next_draw = self._began
+        self._next_draw = self._began + self._pause
 
     def advance(self, count: int) -> None:
         self._done += count
         now = time.perf_counter()
-        if self.redraws and self.verbosity >= NORMAL and now >= self._next_draw:
-            self._next_draw = now + _REDRAW_SECONDS
-            width = shutil.get_terminal_size().columns
-            seconds = now - self._began
-            line = progress_line(self._what, self._done, self._total, self._unit, seconds, width - 1)
+        if now < self._next_draw or self.verbosity < (NORMAL if self.redraws else VERBOSE):
+            return
+        self._next_draw = now + self._pause
+        width = shutil.get_terminal_size().columns - 1
+        line = progress_line(self._what, self._done, self._total, self._unit, now - self._began, width)
+        if self.redraws:
             self.stream.write(f"\r\x1b[K{line}")
             self.stream.flush()
             self._drawn = True
+        else:
+            self._write(line)
 
     def finish(self) -> None:
         seconds = time.perf_counter() - self._began
         rate = f" ({self._done / seconds:,.0f}/s)" if seconds > 0 else ""
         self.say(f"{self._what}: {self._done:,} {self._unit} in {duration(seconds)}{rate}")
-        self._what = ""
 
     def fail(self, what: str, where: str = "", hint: str = "") -> None:
         """The form of every error, one line each: `error: WHAT (WHERE)` and `hint: WHAT TO DO`."""

@@ -30,7 +30,15 @@ PROGRAM = "onnxtweak"
 BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
 
 
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which a user meets them."""
+
+    def list_commands(self, ctx):
+        return list(self.commands)
+
+
 @click.group(
+    cls=InOrder,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`onnxtweak COMMAND --help` explains a command and shows an example. Start with `onnxtweak demo`.",

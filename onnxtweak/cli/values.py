@@ -36,7 +36,7 @@ class Size(click.ParamType):
 
 
 class Numbers(click.ParamType):
-    """One number or several with commas between: `0.5`, `1,10,20`, `1/255`. Gives a tuple of floats or ints."""
+    """One number or several with commas between: `0.5`, `1,10,20`, `1/255`. Gives a tuple."""
 
     name = "numbers"
 

@@ -17,41 +17,13 @@ from onnxtweak.types import Metrics, Result, Trial
 SCHEMA = 1
 
 
-def result(made: Result) -> dict[str, Any]:
-    """The document of every command that makes a patch: the same keys for each method."""
-    return {
-        "schema": SCHEMA,
-        "command": made.command,
-        "model": plain(made.model),
-        "output": plain(made.output),
-        "tweak": plain(made.tweak),
-        "targets": plain(made.targets),
-        "n": plain(made.n),
-        "scale": plain(made.scale),
-        "theta": made.theta,
-        "criterion": made.criterion,
-        "neurons": plain(made.neurons),
-        "samples": plain(made.samples),
-        "split": made.split,
-        "before": plain(made.before),
-        "after": plain(made.after),
-        "bias_control": plain(made.bias_control),
-        "fixed": plain(made.fixed),
-        "broken": plain(made.broken),
-        "mcnemar_p": plain(made.mcnemar_p),
-        "E": plain(made.E),
-        "curve": plain(made.curve),
-        "seconds": plain(made.seconds),
-        "passes": [{"name": name, "samples": plain(samples)} for name, samples in made.passes],
-        "device": plain(made.device),
-        "checks": plain(made.checks),
-        "classes": plain(made.classes),
-        "notes": plain(made.notes),
-    }
-
-
 def document(command: str, noun: Any) -> dict[str, Any]:
-    """Any other noun, field by field; its `metrics` carry their sample count and confusion as well."""
+    """What `command` reports: a Result with the keys of schema 1, any other noun field by field.
+
+    The metrics of `evaluate` carry their sample count and confusion (C, C) as well.
+    """
+    if isinstance(noun, Result):
+        return _result(noun)
     made = {"schema": SCHEMA, "command": command} | plain(noun)
     metrics = getattr(noun, "metrics", None)
     if isinstance(metrics, Metrics):
@@ -88,3 +60,36 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return str(value)
+
+
+def _result(made: Result) -> dict[str, Any]:
+    """The document of every command that makes a patch: the same keys for each method."""
+    return {
+        "schema": SCHEMA,
+        "command": made.command,
+        "model": plain(made.model),
+        "output": plain(made.output),
+        "tweak": plain(made.tweak),
+        "targets": plain(made.targets),
+        "n": plain(made.n),
+        "scale": plain(made.scale),
+        "theta": made.theta,
+        "criterion": made.criterion,
+        "neurons": plain(made.neurons),
+        "samples": plain(made.samples),
+        "split": made.split,
+        "before": plain(made.before),
+        "after": plain(made.after),
+        "bias_control": plain(made.bias_control),
+        "fixed": plain(made.fixed),
+        "broken": plain(made.broken),
+        "mcnemar_p": plain(made.mcnemar_p),
+        "E": plain(made.E),
+        "curve": plain(made.curve),
+        "seconds": plain(made.seconds),
+        "passes": [{"name": name, "samples": plain(samples)} for name, samples in made.passes],
+        "device": plain(made.device),
+        "checks": plain(made.checks),
+        "classes": plain(made.classes),
+        "notes": plain(made.notes),
+    }

@@ -1,0 +1,56 @@
+"""A pipeline that remembers what it was asked for and does nothing."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+import onnxtweak
+from tests import results
+
+
+class FakePipeline(types.ModuleType):
+    """Stands in for `onnxtweak.pipeline`. asked : the last job and its keyword arguments.
+
+    answer : what the next call returns, or raises where it is an exception.
+    """
+
+    def __init__(self):
+        super().__init__("onnxtweak.pipeline")
+        self.asked: tuple[str, dict] | None = None
+        self.answer: object = None
+
+    def _job(self, name, usual):
+        def job(**keywords):
+            self.asked = name, keywords
+            answer = usual() if self.answer is None else self.answer
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        return job
+
+    @property
+    def settings(self) -> dict:
+        return self.asked[1]
+
+
+@pytest.fixture
+def pipeline(monkeypatch) -> FakePipeline:
+    fake = FakePipeline()
+    usual = {
+        "demo": results.a_result,
+        "join": results.a_result,
+        "inspect": results.Inspection,
+        "evaluate": results.Evaluation,
+        "apply": results.Applied,
+        "dump": results.Dumped,
+        "score": results.Scored,
+    }
+    for name, answer in usual.items():
+        setattr(fake, name, fake._job(name, answer))
+    monkeypatch.setitem(sys.modules, "onnxtweak.pipeline", fake)
+    monkeypatch.setattr(onnxtweak, "pipeline", fake, raising=False)
+    return fake

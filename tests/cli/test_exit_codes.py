@@ -1,0 +1,98 @@
+"""How the program ends: exit codes, the form of errors, what goes where."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+from onnxtweak import __version__, errors
+from onnxtweak.cli.main import main
+
+EVALUATE = ["evaluate", "m.onnx", "-d", "a.npz"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.GateFailed("a gate was not met"), 1),
+        (errors.UsageError("this makes no sense"), 2),
+        (errors.ModelError("not an ONNX file"), 2),
+        (errors.DataError("no labels"), 2),
+        (errors.OutputError("the file exists"), 2),
+        (errors.VerificationError("logits differ"), 3),
+        (errors.MachineError("no runtime"), 4),
+        (MemoryError(), 4),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (ZeroDivisionError("oh"), 70),
+    ],
+)
+def test_each_error_has_its_code_and_no_traceback(pipeline, capsys, error, code):
+    pipeline.answer = error
+    assert main(EVALUATE) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+
+
+def test_an_error_says_what_where_and_what_to_do(pipeline, capsys):
+    pipeline.answer = errors.DataError("no labels", where="a.npz", hint="store them as `y`")
+    main(EVALUATE)
+    assert capsys.readouterr().err == "error: no labels (a.npz)\nhint: store them as `y`\n"
+
+
+def test_a_bug_asks_to_be_reported(pipeline, capsys):
+    pipeline.answer = ZeroDivisionError("oh")
+    main(EVALUATE)
+    err = capsys.readouterr().err
+    assert "error: unexpected ZeroDivisionError: oh\n" in err
+    assert "please report it" in err
+
+
+def test_the_traceback_comes_when_asked_for(pipeline, capsys):
+    pipeline.answer = errors.DataError("no labels")
+    assert main([*EVALUATE, "--traceback"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in err
+    assert err.endswith("error: no labels\n")
+
+
+def test_help_and_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"onnxtweak {__version__}\n"
+    assert main([]) == 0
+    bare = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == bare
+    assert bare.startswith("Usage: onnxtweak ")
+
+
+@pytest.mark.parametrize("program", [["cli.py"], ["-m", "onnxtweak"]])
+def test_launchers_are_the_same_program(root, program, capsys):
+    ran = subprocess.run(
+        [sys.executable, *program, "join", "--help"], cwd=root, capture_output=True, text=True
+    )
+    assert main(["join", "--help"]) == 0
+    assert ran.returncode == 0
+    assert ran.stdout == capsys.readouterr().out
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly(root):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ran = subprocess.run(
+            [sys.executable, "cli.py", "join", "--help"],
+            cwd=root,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(writer)
+    assert (ran.returncode, ran.stderr) == (141, "")

@@ -1,0 +1,24 @@
+"""What every test can ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and models that lie beside the project; tests that need them are skipped where they do not."""
+    folder = (ROOT / ".." / "shared").resolve()
+    if not folder.is_dir():
+        pytest.skip("no folder of shared data beside the project")
+    return folder
