@@ -6,6 +6,7 @@ needs neither sorted nor named nodes: a node is known by its position in `graph.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -161,6 +162,25 @@ class GraphIndex:
         if position is None:
             return any(value.name == name for value in self.inputs)
         return position in self._input_dependent
+
+    def topological_order(self) -> list[int]:
+        """Node positions, producers before readers, otherwise in file order."""
+        missing = [0] * len(self.nodes)
+        readers: list[list[int]] = [[] for _ in self.nodes]
+        for position in range(len(self.nodes)):
+            for source in {self._position[name] for name in self.needs(position) if name in self._position}:
+                missing[position] += 1
+                readers[source].append(position)
+        ready = [position for position, count in enumerate(missing) if not count]
+        order = []
+        while ready:
+            position = heapq.heappop(ready)
+            order.append(position)
+            for reader in readers[position]:
+                missing[reader] -= 1
+                if not missing[reader]:
+                    heapq.heappush(ready, reader)
+        return order
 
     def declared_type(self, name: str) -> int | None:
         """ONNX element type as the file declares it (`TensorProto.FLOAT`, ...); None when it does not say."""
