@@ -338,6 +338,22 @@ def reseed_light(name: str, seed: int = 0) -> ModelProto:
     return proto
 
 
+def round_pools_up(proto: ModelProto) -> ModelProto:
+    """`light_inception_v1` with the pooling sizes of the original: 56, 28, 14, 7 instead of 55, 27, 13, 6.
+
+    The original rounds a pooled size up, the wheel's file rounds down; a column and a row of padding, which
+    never win a maximum, make up for it.
+    """
+    for node in proto.graph.node:
+        stride = next((list(a.ints) for a in node.attribute if a.name == "strides"), None)
+        for item in node.attribute:
+            if item.name == "pads" and node.op_type == "MaxPool" and stride == [2, 2]:
+                item.ints[:] = [0, 0, 1, 1]
+            if item.name == "pads" and node.op_type == "AveragePool":
+                item.ints[:] = [0, 0, 0, 0]
+    return proto
+
+
 def random_inputs(proto: ModelProto, n: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Seeded samples for every real input of a model; symbolic axes but the first become 4, integers are < 8.
 
@@ -350,7 +366,8 @@ def random_inputs(proto: ModelProto, n: int, seed: int = 0) -> dict[str, np.ndar
         if value.name in initializers:
             continue
         kind = value.type.tensor_type
-        shape = [dim.dim_value or (4 if axis else n) for axis, dim in enumerate(kind.shape.dim)]
+        sizes = [dim.dim_value for dim in kind.shape.dim]
+        shape = [size if size > 0 else 4 if axis else n for axis, size in enumerate(sizes)]
         dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
         floating = kind.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
         array = rng.normal(0, 1, shape) if floating else rng.integers(0, 8, shape)

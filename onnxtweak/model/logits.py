@@ -37,6 +37,7 @@ _KEEPING_ORDER = _RESHAPING | frozenset(
         "QuantizeLinear",
         "DequantizeLinear",
         "Transpose",
+        "Concat",
         "Log",
         "Exp",
         "Clip",
@@ -139,7 +140,7 @@ def _behind(graph: GraphIndex, output: str) -> _Find:
         if node.op_type in ("QLinearSoftmax", "QLinearSigmoid"):
             return _quantized(graph, output, node, steps)
         varying = [item for item in dict.fromkeys(node.input) if item and graph.depends_on_input(item)]
-        if node.op_type == "Concat" and len(varying) > 1:
+        if node.op_type == "Concat":
             varying = [_positive_class(graph, varying)]
         if node.op_type not in _WALKED or node.domain not in _WALKED_DOMAINS or varying[1:] or not varying[0]:
             break
