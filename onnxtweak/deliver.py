@@ -1,0 +1,234 @@
+"""From a tweak to a proven file and a result: splice, prove, measure on test, write. The same for every method."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import onnxtweak
+from onnxtweak.data.splits import View
+from onnxtweak.engine.passes import logits_pass
+from onnxtweak.engine.subject import Subject, few_samples
+from onnxtweak.job import Job
+from onnxtweak.method.join import bias_predictions
+from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
+from onnxtweak.model.file import check_model_output, check_output, write_model
+from onnxtweak.model.splice import splice
+from onnxtweak.model.tweak_file import save
+from onnxtweak.settings import EngineSettings, OutputSettings
+from onnxtweak.types import Check, FileRef, Metrics, Neurons, Patch, Result, Synapses, Trial, Tweak
+from onnxtweak.verify import (
+    as_subject,
+    check_checker,
+    check_neutral,
+    check_reload,
+    check_simulation,
+    check_unharmed,
+    require,
+)
+
+# Samples of the neutral check: enough to meet every kernel path, few enough to cost nothing.
+_NEUTRAL_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a method made, and what its tables foretell.
+
+    targets (c,) int64. neurons, patch : the tweak. base (N, C), tweaked (N, C) : validation logits without
+    and with it, from tables. bias (c,) : the control. settings : for the provenance. The rest as in `Result`.
+    """
+
+    command: str
+    targets: np.ndarray
+    neurons: Neurons
+    patch: Patch
+    base: np.ndarray
+    tweaked: np.ndarray
+    bias: np.ndarray
+    settings: dict[str, Any]
+    n: tuple[int, ...]
+    scale: tuple[float, ...]
+    theta: str
+    criterion: str
+    scored: int
+    curve: tuple[Trial, ...]
+    notes: tuple[str, ...]
+
+
+def check_outputs(job: Job, output: OutputSettings) -> None:
+    """Raise OutputError before the work begins, when its result could not be written."""
+    if output.output is not None:
+        check_model_output(job.opened.model, output.output, force=output.force)
+    if output.tweak is not None:
+        check_output(output.tweak, force=output.force, protect=job.opened.model.files)
+
+
+def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Result:
+    """Write the patch into the base if it changes anything, and report. begin : `perf_counter` at the start.
+
+    Raises VerificationError, and writes nothing, when a proof fails.
+    """
+    tweak = make_tweak(job, made)
+    changes = len(made.neurons) > 0 or not isinstance(made.patch, Synapses)
+    if changes:
+        data = splice_in(job.subject, tweak)
+        checks = _proofs(job, made, tweak, data)
+        require(checks)
+    else:
+        data = job.opened.model.data
+        checks = (Check("unharmed", True, "nothing tried did better: the output is a copy of the base"),)
+    tweaked = as_subject(job.subject, data)
+    split, before, after, control, changed = _judge(job, made, tweaked)
+    written = None
+    if output.output is not None:
+        feeds = few_samples(job.opened, job.splits.fit, 3)
+        checks += (write_proven(tweaked, output, feeds, job.engine.settings),)
+        written = FileRef(output.output, tweaked.model.sha256)
+    if output.tweak is not None:
+        save(tweak, output.tweak, output.force)
+    ledger = job.engine.ledger
+    return Result(
+        command=made.command,
+        model=job.model,
+        output=written,
+        tweak=summary(tweak),
+        targets=tuple(job.names[j] for j in made.targets),
+        n=made.n,
+        scale=made.scale,
+        theta=made.theta,
+        criterion=made.criterion,
+        neurons=made.scored,
+        samples=_sizes(job),
+        split=split,
+        before=before,
+        after=after,
+        bias_control=control,
+        fixed=changed[0],
+        broken=changed[1],
+        mcnemar_p=mcnemar(*changed),
+        E=harm(before, after),
+        curve=made.curve,
+        seconds={**ledger.seconds, "all": time.perf_counter() - begin},
+        passes=tuple(ledger.passes),
+        device=job.machine,
+        checks=checks,
+        classes=job.names,
+        notes=made.notes + (() if changes else ("no tweak: the base was best on validation",)),
+    )
+
+
+def make_tweak(job: Job, made: Made) -> Tweak:
+    """The patch tied to its base, with what it was made from; nothing in it changes from run to run."""
+    feeds = {spec.name: [spec.dtype, list(spec.shape or ())] for spec in job.opened.specs}
+    return Tweak(
+        kind=made.command,
+        base_sha256=job.opened.model.base_sha256,
+        logits=job.subject.logits,
+        classes=job.subject.classes,
+        neurons=made.neurons,
+        patch=made.patch,
+        provenance={
+            "onnxtweak": onnxtweak.__version__,
+            "data_sha256": job.splits.digest,
+            "samples": _sizes(job),
+            "targets": [job.names[j] for j in made.targets],
+            "inputs": feeds,
+            "logits_dtype": job.subject.dtype,
+            "logits_layout": job.subject.layout,
+            **made.settings,
+        },
+    )
+
+
+def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0) -> bytes:
+    """The tweaked model's bytes."""
+    return splice(
+        subject.model, tweak, logits_layout=subject.layout, logits_dtype=subject.dtype, scale=scale
+    )
+
+
+def summary(tweak: Tweak) -> dict[str, Any]:
+    """A tweak for JSON: kind, number of parameters, and its synapses (None where the patch is dense)."""
+    patch, neurons = tweak.patch, tweak.neurons
+    arrays = [patch.weight] if isinstance(patch, Synapses) else list(vars(patch).values())
+    synapses = None
+    if isinstance(patch, Synapses):
+        synapses = [
+            {
+                "tap": neurons.taps[neurons.tap_of[k]].name,
+                "index": int(neurons.index[k]),
+                "target": int(patch.target[k]),
+                "weight": float(patch.weight[k]),
+                "threshold": float(patch.threshold[k]),
+                "count": int(patch.count[k]),
+            }
+            for k in range(len(neurons))
+        ]
+    return {
+        "kind": tweak.kind,
+        "parameters": int(sum(np.count_nonzero(array) for array in arrays)),
+        "synapses": synapses,
+    }
+
+
+def write_proven(
+    tweaked: Subject, output: OutputSettings, feeds: dict[str, np.ndarray], engine: EngineSettings
+) -> Check:
+    """Write the model; taken away again when it does not load from there."""
+    path = Path(output.output)
+    created = write_model(tweaked.model, path, [tweaked.model.data], force=output.force)
+    try:
+        check = check_reload(path, tweaked.model.sha256, tweaked, feeds, engine)
+        require((check,))
+    except BaseException:
+        for file in created:
+            file.unlink(missing_ok=True)
+        raise
+    return check
+
+
+def _proofs(job: Job, made: Made, tweak: Tweak, data: bytes) -> tuple[Check, ...]:
+    feeds = few_samples(job.opened, job.splits.validation, _NEUTRAL_SAMPLES)
+    validation = job.splits.validation
+    measured = logits_pass(as_subject(job.subject, data), validation, job.engine, "simulate")
+    return (
+        check_neutral(job.subject, tweak, feeds, job.engine.settings),
+        check_simulation(made.tweaked.argmax(axis=1), made.tweaked, measured, validation.labels),
+        check_checker(job.opened.model, data),
+        check_unharmed(job.opened.model, data),
+    )
+
+
+def _judge(
+    job: Job, made: Made, tweaked: Subject
+) -> tuple[str, Metrics, Metrics, Metrics, tuple[int, int]]:
+    """Split name, metrics of base, tweaked file and bias control, (fixed, broken): on test where there is one.
+
+    The test samples are met here for the first and only time.
+    """
+    view, split = job.splits.test, "test"
+    if view is None:
+        view, split = job.splits.validation, "validation"
+        base, after = made.base, logits_pass(tweaked, view, job.engine, "validation: tweaked")
+    else:
+        base = logits_pass(job.subject, view, job.engine, "test: base")
+        after = logits_pass(tweaked, view, job.engine, "test: tweaked")
+    labels, classes = view.labels, job.subject.classes
+    biased = bias_predictions(base, labels, made.targets, made.bias)
+    predictions = base.argmax(axis=1), after.argmax(axis=1), biased
+    metrics = [measure(p, labels, made.targets, classes) for p in predictions]
+    return split, *metrics, fixed_and_broken(predictions[0], predictions[1], labels)
+
+
+def _sizes(job: Job) -> dict[str, int]:
+    views: dict[str, View | None] = {
+        "fit": job.splits.fit,
+        "validation": job.splits.validation,
+        "test": job.splits.test,
+    }
+    return {name: 0 if view is None else len(view) for name, view in views.items()}

@@ -1,0 +1,67 @@
+"""Which type and shape do hidden tensors have? Found by running a sample, not by shape inference.
+
+Inference would have to understand every operator and copy every weight; one run needs neither, and it also
+tells whether a tensor has the samples along its first axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from onnxtweak.engine.session import Port, open_session
+from onnxtweak.errors import ModelError
+from onnxtweak.model.expose import expose
+from onnxtweak.model.file import ModelFile
+from onnxtweak.settings import EngineSettings
+from onnxtweak.types import Tap
+
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+Shapes = dict[str, tuple[str, tuple[int, ...]] | None]
+
+
+def probe_feeds(inputs: Sequence[Port], where: object) -> dict[str, np.ndarray]:
+    """Made-up samples, three where the batch axis allows, for a model whose data are not at hand.
+
+    Raises ModelError when an axis other than the batch axis has no size.
+    """
+    feeds = {}
+    for port in inputs:
+        if port.dtype is None or port.dtype == "object" or None in port.shape[1:]:
+            raise ModelError(
+                "the model does not say how large its input is, so its hidden tensors cannot be measured",
+                where=f"input {port.name} of {where}",
+                hint="give samples with -d DATA",
+            )
+        shape = tuple(size or 3 for size in port.shape)
+        feeds[port.name] = np.ones(shape, np.dtype(port.dtype) if port.dtype != "bfloat16" else np.float32)
+    return feeds
+
+
+def measure(
+    model: ModelFile, logits: str, names: Sequence[str], feeds: Mapping[str, np.ndarray], engine: EngineSettings
+) -> Shapes:
+    """Type and per-sample shape of the logits and of each named tensor, from one run on `feeds`.
+
+    None for what cannot be tapped: not a float tensor, or not one row per sample. Where the batch is fixed at
+    one, a first axis of one is taken as the samples'.
+    """
+    taps = [Tap(name, "", ()) for name in dict.fromkeys(names) if name != logits]
+    exposed = expose(model.proto, logits, taps)
+    session = open_session(exposed.proto, model.folder, engine, model.path)
+    dtypes = {port.name: port.dtype for port in session.outputs}
+    wanted = {
+        tap.name: output
+        for tap, output in zip(taps, exposed.outputs, strict=True)
+        if dtypes[output] in FLOATS and dtypes[output] != "bfloat16"
+    }
+    wanted[logits] = exposed.logits
+    needed = {port.name for port in session.inputs}
+    values = session.run({k: v for k, v in feeds.items() if k in needed}, list(wanted.values()))
+    samples = len(next(iter(feeds.values())))
+    shapes: Shapes = dict.fromkeys([tap.name for tap in taps])
+    for (name, output), value in zip(wanted.items(), values, strict=True):
+        if value.ndim >= 1 and value.shape[0] == samples and value.size:
+            shapes[name] = (dtypes[output], tuple(value.shape[1:]))
+    return shapes

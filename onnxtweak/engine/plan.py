@@ -1,0 +1,70 @@
+"""How many samples at a time, and how many passes, so that memory follows `--memory` and not the data?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnxtweak.errors import UsageError
+from onnxtweak.settings import EngineSettings
+from onnxtweak.theta.state import bytes_per_neuron
+from onnxtweak.types import Tap
+
+# Hidden values of one fold: small enough to be scored out of the cache they were written through, large
+# enough that the state is not read more often than the values.
+_FOLD_BYTES = 24 * 2**20
+_LARGEST_BATCH = 256
+# Share of the budget that theta's state may take; the rest is for the model, its batch and the interpreter.
+_STATE_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of one pass.
+
+    batch : samples per run of the model. rows : samples per fold, a multiple of `batch`.
+    fixed : the model takes exactly `batch` samples.
+    """
+
+    batch: int
+    rows: int
+    fixed: bool
+
+
+def plan_batches(
+    values_per_sample: int, batch_axis: int | None, engine: EngineSettings
+) -> Plan:
+    """Batch and fold sizes for a pass that takes `values_per_sample` float32 values out of the model.
+
+    batch_axis : the model's own batch size, None where it takes any.
+    """
+    room = max(1, min(_FOLD_BYTES, engine.memory // 16) // max(4 * values_per_sample, 1))
+    if batch_axis is not None:
+        rows = max(1, min(room, _LARGEST_BATCH) // batch_axis) * batch_axis
+        return Plan(batch_axis, rows, True)
+    batch = engine.batch or min(room, _LARGEST_BATCH)
+    return Plan(batch, max(1, min(room, _LARGEST_BATCH) // batch) * batch, False)
+
+
+def group_taps(taps: Sequence[Tap], targets: int, engine: EngineSettings) -> list[tuple[Tap, ...]]:
+    """Taps in as few groups as their state allows: one pass over the data each.
+
+    Raises UsageError when the state of a single tap does not fit.
+    """
+    budget = int(engine.memory * _STATE_SHARE)
+    groups: list[list[Tap]] = []
+    room = 0
+    for tap in taps:
+        need = tap.neurons * bytes_per_neuron(targets)
+        if need > budget:
+            raise UsageError(
+                f"scoring {tap.neurons:,} neurons for {targets} targets needs {need / 2**30:.1f} GiB",
+                where=f"tap {tap.name}",
+                hint=f"raise --memory (now {engine.memory / 2**30:.1f} GiB), name fewer targets, or use --pool",
+            )
+        if not groups or need > room:
+            groups.append([])
+            room = budget
+        groups[-1].append(tap)
+        room -= need
+    return [tuple(group) for group in groups]

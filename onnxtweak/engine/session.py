@@ -1,0 +1,173 @@
+"""The only door to ONNX Runtime: a loaded model, the truth about where it runs, and its errors in plain words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+
+from onnxtweak.errors import DataError, MachineError, ModelError
+from onnxtweak.settings import EngineSettings
+
+try:
+    import onnxruntime as ort
+except ImportError:  # every command that runs a model says which extra to install
+    ort = None
+
+_DTYPES = {
+    "float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16",
+    "int8": "int8", "int16": "int16", "int32": "int32", "int64": "int64",
+    "uint8": "uint8", "uint16": "uint16", "uint32": "uint32", "uint64": "uint64",
+    "bool": "bool", "string": "object",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output as the runtime sees it.
+
+    dtype : NumPy name, None for what is not a plain tensor. shape : batch axis first, None where it may vary.
+    """
+
+    name: str
+    dtype: str | None
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model ready to run. Not shared between threads that bind outputs."""
+
+    handle: object
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    where: str
+    device: str
+
+    def run(self, feeds: Mapping[str, np.ndarray], names: list[str] | None = None) -> list[np.ndarray]:
+        """Outputs in order, as new arrays. Raises DataError when the model rejects what it is fed."""
+        with self._explained():
+            return self.handle.run(names, dict(feeds))
+
+    def run_into(self, feeds: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
+        """Fill `buffers` (C-contiguous, by output name), without the runtime allocating or copying outputs."""
+        with self._explained():
+            binding = self.handle.io_binding()
+            for name, value in feeds.items():
+                binding.bind_cpu_input(name, value)
+            for name, array in buffers.items():
+                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            self.handle.run_with_iobinding(binding)
+
+    def providers(self) -> dict[str, int]:
+        """How many nodes each execution provider really got."""
+        return dict(
+            Counter(
+                part.ep_name
+                for part in self.handle.get_provider_graph_assignment_info()
+                for _ in part.get_nodes()
+            )
+        )
+
+    @contextlib.contextmanager
+    def _explained(self):
+        try:
+            yield
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            if type(error).__module__.partition(".")[0] != "onnxruntime" and not isinstance(
+                error, (RuntimeError, ValueError)
+            ):
+                raise
+            raise DataError(
+                f"the model cannot run on these samples: {_first_line(error)}",
+                where=self.where,
+                hint="compare the samples with the inputs that `onnxtweak inspect` shows",
+            ) from error
+
+
+def require_runtime() -> None:
+    """Raise MachineError when ONNX Runtime is not installed."""
+    if ort is None:
+        raise MachineError(
+            "ONNX Runtime is not installed",
+            hint="pip install 'onnxtweak[cpu]', or 'onnxtweak[gpu]' on a machine with an NVIDIA GPU",
+        )
+
+
+def runtime_version() -> str:
+    """Version of the installed ONNX Runtime."""
+    require_runtime()
+    return ort.__version__
+
+
+def open_session(model: ModelProto | bytes | Path, folder: Path, engine: EngineSettings, where: object) -> Session:
+    """Load a model. `folder` : where its external data lies. `where` : what errors call it.
+
+    Raises ModelError when ONNX Runtime cannot load it, MachineError when a GPU was asked for and none answers.
+    """
+    require_runtime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if engine.threads:
+        options.intra_op_num_threads = engine.threads
+    # Theta's threads run between two runs of the model; a spinning pool would fight them for the cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    folder = str(Path(folder).resolve())
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    providers = _providers(engine.device)
+    if isinstance(model, Path):
+        source = str(model)
+    else:
+        source = model if isinstance(model, bytes) else model.SerializeToString()
+    try:
+        handle = ort.InferenceSession(source, options, providers=providers)
+    except Exception as error:  # see `_explained`
+        raise ModelError(
+            f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",
+            where=where,
+            hint="run it in ONNX Runtime by itself first; a custom operator or a too new opset are common causes",
+        ) from error
+    device = "cpu" if handle.get_providers()[0] == "CPUExecutionProvider" else engine.device
+    if engine.device.startswith("cuda") and device == "cpu":
+        raise MachineError(
+            "a GPU was asked for, but ONNX Runtime fell back to the CPU",
+            where=engine.device,
+            hint="`nvidia-smi`, the CUDA version of onnxruntime-gpu, and a second onnxruntime package are the suspects",
+        )
+    return Session(handle, _ports(handle.get_inputs()), _ports(handle.get_outputs()), str(where), device)
+
+
+def _providers(device: str) -> list:
+    available = ort.get_available_providers()
+    if device == "cpu" or (device == "auto" and "CUDAExecutionProvider" not in available):
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in available:
+        raise MachineError(
+            "a GPU was asked for, but this ONNX Runtime has no CUDA provider",
+            where=device,
+            hint="pip install 'onnxtweak[gpu]' in an environment without the onnxruntime package, or --device cpu",
+        )
+    ort.preload_dlls()
+    number = device.partition(":")[2] or "0"
+    # TF32 would round what theta is computed from (PITFALLS 6).
+    return [("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}), "CPUExecutionProvider"]
+
+
+def _ports(values) -> tuple[Port, ...]:
+    ports = []
+    for value in values:
+        kind = value.type.removeprefix("tensor(").removesuffix(")") if value.type.startswith("tensor(") else ""
+        shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
+        ports.append(Port(value.name, _DTYPES.get(kind), shape))
+    return tuple(ports)
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,0 +1,153 @@
+"""From a file to a model that can be run and watched: logits found, inputs known, hidden tensors measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from onnxtweak.data.samples import InputSpec
+from onnxtweak.data.splits import View
+from onnxtweak.engine.measure import Shapes, measure
+from onnxtweak.engine.session import Port
+from onnxtweak.errors import DataError, ModelError
+from onnxtweak.model.expose import expose
+from onnxtweak.model.file import ModelFile, read_model
+from onnxtweak.model.logits import Logits, find_logits
+from onnxtweak.model.taps import Candidate, candidates, select
+from onnxtweak.settings import EngineSettings, TapSettings
+from onnxtweak.types import Tap
+
+_LAYOUTS = {(1,): "NC", (3, 0): "NC11", (3, 2): "N11C"}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model read, not yet run. inputs : what its logits need; those that only serve what follows are left out."""
+
+    model: ModelFile
+    logits: Logits
+    inputs: tuple[Port, ...]
+
+    @property
+    def specs(self) -> tuple[InputSpec, ...]:
+        """The inputs as the data readers want them."""
+        return tuple(InputSpec(p.name, p.dtype or "object", p.shape or None) for p in self.inputs)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that passes can run.
+
+    logits : tensor name. dtype : its NumPy type. shape : per sample: C and perhaps axes of 1. layout : "NC",
+    "NC11" or "N11C". batch : the batch size it was built for; None: any.
+    """
+
+    model: ModelFile
+    logits: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: str
+    batch: int | None
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return int(np.prod(self.shape))
+
+
+def open_model(path: str | Path, settings: TapSettings) -> Opened:
+    """Read a model and find its logits. Raises ModelError for what is not a classifier."""
+    model = read_model(path)
+    logits = find_logits(model.proto, settings.logits)
+    if logits.binary:
+        raise ModelError(
+            "the model has a single logit, and two classes: that tail is not supported yet",
+            where=f"{logits.name} in {path}",
+            hint="export it with one logit per class",
+        )
+    graph = expose(model.proto, logits.name, ()).proto.graph
+    stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    ports = []
+    for value in graph.input:
+        if value.name not in stored:
+            kind = value.type.tensor_type
+            sizes = tuple(d.dim_value if d.dim_value > 0 else None for d in kind.shape.dim)
+            ports.append(Port(value.name, _numpy_name(kind.elem_type), sizes))
+    if not ports:
+        raise ModelError("the logits do not depend on any input", where=f"{logits.name} in {path}")
+    return Opened(model, logits, tuple(ports))
+
+
+def _numpy_name(kind: int) -> str | None:
+    if kind == TensorProto.UNDEFINED:
+        return None
+    if kind == TensorProto.BFLOAT16:
+        return "bfloat16"
+    return np.dtype(helper.tensor_dtype_to_np_dtype(kind)).name
+
+
+def fixed_batch(opened: Opened) -> int | None:
+    """The batch size the model was built for, None where it takes any. Raises ModelError where inputs differ."""
+    sizes = {port.shape[0] for port in opened.inputs if port.shape} - {None}
+    if len(sizes) > 1:
+        raise ModelError(f"its inputs have different batch sizes, {sorted(sizes)}", where=opened.model.path)
+    return sizes.pop() if sizes else None
+
+
+def watchable(opened: Opened) -> tuple[Candidate, ...]:
+    """Every tensor that could be a tap. Raises ModelError where there is none."""
+    found = candidates(opened.model.proto, opened.logits.name)
+    if not found:
+        raise ModelError(
+            "nothing hidden lies between the model's input and its logits",
+            where=f"{opened.logits.name} in {opened.model.path}",
+            hint="there is no neuron to tap: a bias is all that could be set",
+        )
+    return found
+
+
+def measured(
+    opened: Opened, names: Sequence[str], feeds: dict[str, np.ndarray], engine: EngineSettings
+) -> tuple[Subject, Shapes]:
+    """The subject, and the types and shapes of the named tensors, from one run on a few samples."""
+    batch = fixed_batch(opened)
+    shapes = measure(opened.model, opened.logits.name, names, feeds, engine)
+    found = shapes.get(opened.logits.name)
+    if found is None:
+        raise ModelError(
+            "these are no logits: not float, or not one row of scores per sample",
+            where=f"{opened.logits.name} in {opened.model.path}",
+            hint="name the tensor that holds the class scores with --logits",
+        )
+    dtype, shape = found
+    wide = [axis for axis, size in enumerate(shape) if size > 1]
+    layout = _LAYOUTS.get((len(shape), *wide) if len(shape) != 1 else (1,)) if len(wide) == 1 else None
+    if layout is None:
+        raise ModelError(
+            f"logits of shape {shape} per sample are not one score per class",
+            where=f"{opened.logits.name} in {opened.model.path}",
+            hint="name another tensor with --logits; scores per position (segmentation, detection) are not supported",
+        )
+    return Subject(opened.model, opened.logits.name, dtype, shape, layout, batch), shapes
+
+
+def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:
+    """The first `wanted` real samples; exactly as many as a fixed batch takes, the last repeated to fill it."""
+    fixed = fixed_batch(opened)
+    rows = view.rows[: fixed or wanted]
+    if not len(rows):
+        raise DataError("there are no samples", hint="give data with -d")
+    feeds, _, _ = next(iter(view.dataset.batches(rows, len(rows))))
+    lack = (fixed or len(rows)) - len(rows)
+    return {n: np.concatenate([v, np.repeat(v[-1:], lack, axis=0)]) if lack else v for n, v in feeds.items()}
+
+
+def choose_taps(
+    opened: Opened, found: Sequence[Candidate], shapes: Shapes, settings: TapSettings
+) -> tuple[Tap, ...]:
+    """The taps that the selectors name."""
+    return select(found, shapes, settings.taps, settings.pool)

@@ -1,0 +1,83 @@
+"""What every command that runs a model begins with: model and samples opened, checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from onnxtweak.data.dataset import check_labels
+from onnxtweak.data.splits import Splits, open_splits
+from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.passes import Engine, Ledger
+from onnxtweak.engine.session import runtime_version
+from onnxtweak.engine.subject import (
+    Opened,
+    Subject,
+    choose_taps,
+    few_samples,
+    measured,
+    open_model,
+    watchable,
+)
+from onnxtweak.method.targets import class_names
+from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.types import FileRef, Progress, Tap
+
+# Selectors that never choose anything but activations and block outputs: only those need be measured.
+_MAPS = {"activations", "stages", "blocks"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, its samples, and what is watched. names : of all classes."""
+
+    opened: Opened
+    subject: Subject
+    splits: Splits
+    taps: tuple[Tap, ...]
+    names: tuple[str, ...]
+    engine: Engine
+
+    @property
+    def model(self) -> FileRef:
+        """The base."""
+        return FileRef(str(self.opened.model.path), self.opened.model.sha256)
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """Where the model and the arithmetic really ran."""
+        return machine(self.engine)
+
+
+def prepare(
+    model: str, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
+) -> Job:
+    """Open model and data, measure the hidden tensors on real samples, choose the taps."""
+    opened = open_model(model, taps)
+    splits = open_splits(data, opened.specs, settings.memory)
+    found = watchable(opened)
+    if set(taps.taps) <= _MAPS:
+        found = tuple(c for c in found if c.activation or c.block) or found
+    feeds = few_samples(opened, splits.fit, 3)
+    subject, shapes = measured(opened, [c.name for c in found], feeds, settings)
+    for view in (splits.fit, splits.validation, splits.test):
+        if view is not None:
+            check_labels(view.dataset, subject.classes)
+    return Job(
+        opened,
+        subject,
+        splits,
+        choose_taps(opened, found, shapes, taps),
+        class_names(splits.classes, subject.classes),
+        Engine(settings, open_backend(settings), progress, Ledger()),
+    )
+
+
+def machine(engine: Engine) -> dict[str, Any]:
+    """Device, back end, runtime version, and how many nodes each execution provider got."""
+    return {
+        "device": engine.ledger.device,
+        "backend": engine.backend.name,
+        "onnxruntime": runtime_version(),
+        "providers": dict(engine.ledger.providers),
+    }

@@ -1,0 +1,56 @@
+"""What would be predicted if the target logits were boosted? Arithmetic on tables, no model needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What matters of Z when only the logits of c targets can move.
+
+    labels (N,) int64. targets (c,) int64 ascending. target_logits (N, c). rest (N,) and rest_label (N,) :
+    best of the other classes. classes : C.
+    """
+
+    labels: np.ndarray
+    targets: np.ndarray
+    target_logits: np.ndarray
+    rest: np.ndarray
+    rest_label: np.ndarray
+    classes: int
+
+
+def decisions(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> Decisions:
+    """Reduce Z (N, C) for boosts of `targets` (c,), which must ascend."""
+    others = Z.copy()
+    others[:, targets] = -np.inf
+    rest_label = others.argmax(axis=1)
+    rest = others[np.arange(len(Z)), rest_label]
+    return Decisions(labels, targets, Z[:, targets], rest, rest_label, Z.shape[1])
+
+
+def predict(table: Decisions, boost: np.ndarray) -> np.ndarray:
+    """Predicted class (N,) when `boost` (N, c) is added to the target logits.
+
+    Added in the logits' own precision, and ties go to the lowest class: as the spliced file does it.
+    """
+    boosted = table.target_logits + boost.astype(table.target_logits.dtype)
+    best = boosted.argmax(axis=1)
+    value = boosted[np.arange(len(boosted)), best]
+    label = table.targets[best]
+    wins = (value > table.rest) | ((value == table.rest) & (label < table.rest_label))
+    return np.where(wins, label, table.rest_label)
+
+
+def rival_gap(table: Decisions, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gap and best rival of one target (position) under the boosts of the others: (N,) float64, (N,) int64."""
+    boosted = (table.target_logits + boost.astype(table.target_logits.dtype)).astype(np.float64)
+    own = table.target_logits[:, target].astype(np.float64)
+    boosted[:, target] = -np.inf
+    best = boosted.argmax(axis=1)
+    value = boosted[np.arange(len(boosted)), best]
+    other = (value > table.rest) | ((value == table.rest) & (table.targets[best] < table.rest_label))
+    return np.where(other, value, table.rest) - own, np.where(other, table.targets[best], table.rest_label)

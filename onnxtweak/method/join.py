@@ -1,0 +1,70 @@
+"""Synaptic join: the thesis's method (3.2.3), n and scale set on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from onnxtweak.method.decide import Decisions, decisions, predict
+from onnxtweak.method.operate import Allowed, Operation, choose
+from onnxtweak.method.select import Ranking, united
+from onnxtweak.types import Linear, Neurons, Synapses
+
+
+def prefix_sums(
+    tables: Iterable[np.ndarray], rankings: Sequence[Ranking], counts: Sequence[int]
+) -> np.ndarray:
+    """Boosts of the first n synapses of each target, for every n in `counts`, at scale 1, not divided by n.
+
+    tables : batches of T (b, K), columns as in `united(rankings)`. Returns (N, c, G) float64: all that the
+    choice of n and scale needs of T.
+    """
+    ends = np.cumsum([len(r.weight) for r in rankings])
+    parts = []
+    for T in tables:
+        out = np.empty((len(T), len(rankings), len(counts)))
+        for t, ranking in enumerate(rankings):
+            columns = slice(ends[t] - len(ranking.weight), ends[t])
+            running = np.cumsum(T[:, columns] * ranking.weight, axis=1)
+            for g, n in enumerate(counts):
+                out[:, t, g] = running[:, min(n, running.shape[1]) - 1]
+        parts.append(out)
+    return np.concatenate(parts)
+
+
+def join_synapses(
+    rankings: Sequence[Ranking], targets: Sequence[int], operation: Operation
+) -> tuple[Neurons, Synapses]:
+    """The synapses of an operating point: weight = theta * scale / n (3.2.3). Targets at scale 0 get none."""
+    chosen = [
+        ranking.first(int(n) if scale else 0)
+        for ranking, n, scale in zip(rankings, operation.n, operation.scale, strict=True)
+    ]
+    each = [len(r.weight) for r in chosen]
+    factors = np.repeat(operation.scale / operation.n, each)
+    threshold = np.concatenate([r.weight for r in chosen])
+    return united(chosen), Synapses(
+        target=np.repeat(np.asarray(targets, np.int64), each),
+        weight=threshold * factors,
+        threshold=threshold,
+        count=np.concatenate([r.count for r in chosen]),
+    )
+
+
+def best_bias(table: Decisions, allowed: Allowed) -> np.ndarray:
+    """The control of every claim: the best bias per target, exactly, under the same rule. (c,) float64."""
+    ones = np.ones((len(table.labels), len(table.targets), 1))
+    return choose(table, ones, (1,), None, allowed).scale
+
+
+def bias_predictions(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Predicted class (N,) of logits Z (N, C) with `bias` (c,) on the targets (ascending)."""
+    return predict(decisions(Z, labels, targets), np.broadcast_to(bias, (len(Z), len(bias))))
+
+
+def bias_patch(targets: np.ndarray, bias: np.ndarray, classes: int) -> Linear:
+    """A bias as a patch without neurons."""
+    whole = np.zeros(classes)
+    whole[targets] = bias
+    return Linear(weight=np.zeros((0, classes)), bias=whole)

@@ -1,0 +1,53 @@
+"""How good are predictions, and did a change do more good than harm?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxtweak.types import Metrics
+
+
+def measure(predicted: np.ndarray, labels: np.ndarray, targets: Sequence[int], classes: int) -> Metrics:
+    """Metrics of predictions (N,) against labels (N,), both int in [0, classes)."""
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    support, right = confusion.sum(axis=1), confusion.diagonal()
+    chosen = np.asarray(targets, np.int64)
+    return Metrics(
+        samples=len(labels),
+        overall=_share(right.sum(), support.sum()),
+        target=_share(right[chosen].sum(), support[chosen].sum()),
+        per_class=np.array([_share(r, s) for r, s in zip(right, support, strict=True)]),
+        confusion=confusion,
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return float(part) / float(whole) if whole else math.nan
+
+
+def harm(before: Metrics, after: Metrics) -> float:
+    """E of Eq. 3.3 in percentage points: root mean square, over all classes, of what classes lost."""
+    change = np.nan_to_num(after.per_class - before.per_class)
+    return float(np.sqrt(np.mean(np.minimum(change, 0.0) ** 2)) * 100)
+
+
+def fixed_and_broken(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+    """Samples that became right, and samples that became wrong. All (N,) int."""
+    was, now = before == labels, after == labels
+    return int((~was & now).sum()), int((was & ~now).sum())
+
+
+def mcnemar(fixed: int, broken: int) -> float:
+    """Exact two-sided McNemar p-value: fixed ~ Binomial(fixed + broken, 1/2) under no effect."""
+    n, k = fixed + broken, min(fixed, broken)
+    if n == 0:
+        return 1.0
+    # In logarithms: 2^-n underflows for the thousands of changes that large test sets see.
+    terms = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k + 1)]
+    top = max(terms)
+    tail = math.exp(top - n * math.log(2)) * math.fsum(math.exp(term - top) for term in terms)
+    return min(1.0, 2.0 * tail)

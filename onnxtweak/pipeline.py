@@ -1,0 +1,170 @@
+"""The story of each command, top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from onnxtweak.deliver import Made, check_outputs, deliver
+from onnxtweak.embedded import demo_files
+from onnxtweak.engine.passes import capture, from_model, logits_pass, theta_pass
+from onnxtweak.job import Job, prepare
+from onnxtweak.method.decide import decisions
+from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
+from onnxtweak.method.operate import Allowed, Operation, choose
+from onnxtweak.method.select import Ranking, by_net_gain, rank, scores_of, united
+from onnxtweak.method.targets import find_targets
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    JoinSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from onnxtweak.theta.state import ThetaState
+from onnxtweak.types import Neurons, Progress, Result, silent
+
+# With `net-gain`, how many candidates of theta's ranking the exact search looks at, per synapse wanted.
+_CANDIDATES = 10
+# Base accuracy on fit samples above validation by more than this: the base has probably seen them (METHOD 9).
+_MEMORISED = 0.05
+
+
+def join(
+    *,
+    model: str,
+    data: DataSettings,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(),
+    targets: TargetSettings,
+    join: JoinSettings = JoinSettings(),
+    output: OutputSettings = OutputSettings(),
+    progress: Progress = silent,
+) -> Result:
+    """Synaptic join: score, select, choose n and scale on validation, splice, prove, measure on test."""
+    begin = time.perf_counter()
+    job = prepare(model, data, engine, taps, progress)
+    check_outputs(job, output)
+    fit, validation = job.splits.fit, job.splits.validation
+    chosen = choose_targets(job, targets)
+    read = from_model(job.subject, fit, job.engine)
+    scored = theta_pass(read, job.taps, fit.labels, chosen, join.theta, job.engine)
+    rankings = _rankings(job, scored.states, chosen, join)
+    Z, prefix = _validation_tables(job, rankings, join)
+    table = decisions(Z, validation.labels, chosen)
+    allowed = Allowed(join.max_overall_drop, join.max_class_drop)
+    scales = None if join.exact_scale else tuple(join.scale)
+    operation = choose(table, prefix, tuple(join.count), scales, allowed)
+    neurons, synapses = join_synapses(rankings, chosen, operation)
+    made = Made(
+        command="join",
+        targets=chosen,
+        neurons=neurons,
+        patch=synapses,
+        base=Z,
+        tweaked=_with_boost(Z, prefix, operation, join, chosen),
+        bias=best_bias(table, allowed),
+        settings={
+            "theta": join.theta,
+            "criterion": join.criterion,
+            "max_overall_drop": join.max_overall_drop,
+            "seed": data.seed,
+        },
+        n=tuple(int(n) for n in operation.n),
+        scale=tuple(float(s) for s in operation.scale),
+        theta=join.theta,
+        criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
+        scored=sum(tap.neurons for tap in job.taps),
+        curve=operation.trials,
+        notes=_notes(job, scored.predicted, Z, scored.states),
+    )
+    return deliver(job, made, output, begin)
+
+
+def choose_targets(job: Job, targets: TargetSettings) -> np.ndarray:
+    """Target numbers (c,), ascending; `--worst` runs the base over validation first."""
+    fit, validation = job.splits.fit, job.splits.validation
+    predicted = None
+    if targets.worst is not None and not targets.targets:
+        predicted = logits_pass(job.subject, validation, job.engine, "find the worst").argmax(axis=1)
+    return find_targets(targets, job.names, fit.labels, validation.labels, predicted)
+
+
+def _rankings(
+    job: Job, states: Sequence[ThetaState], targets: np.ndarray, join: JoinSettings
+) -> list[Ranking]:
+    """The neurons of each target, best first, as many as the largest n."""
+    most = max(join.count)
+    criterion = "auto" if join.criterion == "net-gain" else join.criterion
+    wanted = most * _CANDIDATES if join.criterion == "net-gain" else most
+    found = [
+        rank(scores_of(states, i), job.taps, criterion, wanted, f"class {job.names[j]}")
+        for i, j in enumerate(targets)
+    ]
+    if join.criterion != "net-gain":
+        return found
+    T, Z = _table(job, united(found))
+    table = decisions(Z, job.splits.fit.labels, targets)
+    ends = np.cumsum([0, *(len(r.weight) for r in found)])
+    return [
+        by_net_gain(ranking, T[:, ends[i] : ends[i + 1]], table, i, most) for i, ranking in enumerate(found)
+    ]
+
+
+def _table(job: Job, neurons: Neurons) -> tuple[np.ndarray, np.ndarray]:
+    """Table T (N, K) and Z (N, C) of the fit split: one pass for chosen neurons only."""
+    parts = [
+        (got.V[0].copy(), got.Z.copy())
+        for got in capture(job.subject, job.splits.fit, job.engine, "search", neurons=neurons)
+    ]
+    return np.concatenate([T for T, _ in parts]), np.concatenate([Z for _, Z in parts])
+
+
+def _validation_tables(
+    job: Job, rankings: Sequence[Ranking], join: JoinSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Z (N, C) and the prefix sums (N, c, G) of validation: one pass, T itself is not kept."""
+    logits: list[np.ndarray] = []
+
+    def tables():
+        for got in capture(
+            job.subject, job.splits.validation, job.engine, "validate", neurons=united(rankings)
+        ):
+            logits.append(got.Z.copy())
+            yield got.V[0]
+
+    prefix = prefix_sums(tables(), rankings, join.count)
+    return np.concatenate(logits), prefix
+
+
+def _with_boost(
+    Z: np.ndarray, prefix: np.ndarray, operation: Operation, join: JoinSettings, targets: np.ndarray
+) -> np.ndarray:
+    """Validation logits with the chosen synapses, from tables."""
+    tweaked = Z.copy()
+    for t, target in enumerate(targets):
+        column = prefix[:, t, join.count.index(int(operation.n[t]))]
+        tweaked[:, target] += (column * (operation.scale[t] / operation.n[t])).astype(Z.dtype)
+    return tweaked
+
+
+def _notes(
+    job: Job, fit_predictions: np.ndarray, Z: np.ndarray, states: Sequence[ThetaState]
+) -> tuple[str, ...]:
+    fit = float((fit_predictions == job.splits.fit.labels).mean())
+    validation = float((Z.argmax(axis=1) == job.splits.validation.labels).mean())
+    notes = [*job.splits.notes, *job.splits.fit.dataset.notes]
+    if fit - validation > _MEMORISED:
+        notes.append(
+            f"the base is right on {fit:.1%} of the fit samples but on {validation:.1%} of validation: it has"
+            " probably seen them in training; samples held out from training give better tables"
+        )
+    dropped = sum(int(state.bad.sum()) for state in states)
+    if dropped:
+        notes.append(f"{dropped:,} neurons were NaN or infinite on some sample and were left out")
+    return tuple(notes)

@@ -1,0 +1,142 @@
+"""The proofs a file must pass before it is handed over (SPEC 5)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from onnxtweak.engine.session import open_session
+from onnxtweak.engine.subject import Subject
+from onnxtweak.errors import VerificationError
+from onnxtweak.model.difference import diff, only_the_splice
+from onnxtweak.model.expose import expose
+from onnxtweak.model.file import ModelFile, parse
+from onnxtweak.model.splice import splice
+from onnxtweak.settings import EngineSettings
+from onnxtweak.types import Check, Tweak
+
+# Logits of the file against logits from the tables: float32 sums in another order.
+_TOLERANCE = 1e-4
+
+
+def as_subject(subject: Subject, data: bytes) -> Subject:
+    """The same subject with other bytes: a tweaked file that need not be on disk yet."""
+    base = subject.model
+    model = ModelFile(base.path, data, parse(data, base.path), hashlib.sha256(data).hexdigest(), base.external)
+    return Subject(model, subject.logits, subject.dtype, subject.shape, subject.layout, subject.batch)
+
+
+def check_neutral(
+    subject: Subject, tweak: Tweak, feeds: dict[str, np.ndarray], engine: EngineSettings
+) -> Check:
+    """Scale 0 gives the base: bit for bit on the CPU, the same decisions elsewhere. feeds : one batch."""
+    nothing = splice(
+        subject.model, tweak, logits_layout=subject.layout, logits_dtype=subject.dtype, scale=0.0
+    )
+    before, device = _logits(subject, feeds, engine)
+    after, _ = _logits(as_subject(subject, nothing), feeds, engine)
+    samples = len(before)
+    if np.array_equal(before, after, equal_nan=True):
+        return Check("neutral", True, f"scale 0 equals the base bit for bit on {samples} samples")
+    differ = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
+    largest = float(np.nanmax(np.abs(before.astype(np.float64) - after)))
+    passed = device != "cpu" and differ == 0
+    return Check(
+        "neutral", passed, f"scale 0 moves logits by up to {largest:.2g}; {differ} of {samples} decisions differ"
+    )
+
+
+def _logits(
+    subject: Subject, feeds: dict[str, np.ndarray], engine: EngineSettings
+) -> tuple[np.ndarray, str]:
+    """Logits (b, C) of one batch, and the device that made them."""
+    exposed = expose(subject.model.proto, subject.logits, (), logits_dtype=subject.dtype)
+    session = open_session(exposed.proto, subject.model.folder, engine, subject.model.path)
+    needed = {port.name: feeds[port.name] for port in session.inputs}
+    return session.run(needed, [exposed.logits])[0].reshape(-1, subject.classes), session.device
+
+
+def check_simulation(predicted: np.ndarray, logits: np.ndarray, measured: np.ndarray, labels: np.ndarray) -> Check:
+    """The tables foretold the file.
+
+    predicted (N,) int and logits (N, C) : from tables. measured (N, C) : the file's logits. labels (N,) int.
+    """
+    wrong = int((measured.argmax(axis=1) != predicted).sum())
+    size = np.maximum(1.0, np.abs(logits).max(initial=0.0))
+    error = float(np.abs(measured.astype(np.float64) - logits).max(initial=0.0) / size)
+    foretold, found = int((predicted == labels).sum()), int((measured.argmax(axis=1) == labels).sum())
+    # A decision may only differ where two logits lie closer than the tolerance.
+    top = np.sort(logits, axis=1)[:, -2:]
+    close = int((top[:, 1] - top[:, 0] <= 2 * _TOLERANCE * size).sum())
+    return Check(
+        "simulation",
+        error <= _TOLERANCE and wrong <= close,
+        f"{foretold} right foretold, {found} measured; logits within {error:.1g} of the largest",
+    )
+
+
+def check_checker(base: ModelFile, data: bytes) -> Check:
+    """ONNX's own checker is no less content than with the base."""
+    before, after = _complaint(base.data), _complaint(data)
+    if after is None:
+        return Check("checker", True, "the ONNX checker accepts it")
+    if before is not None:
+        return Check("checker", True, "the ONNX checker complains about the base already")
+    return Check("checker", False, f"the ONNX checker complains: {after}")
+
+
+def _complaint(data: bytes) -> str | None:
+    try:
+        onnx.checker.check_model(data)
+    except Exception as error:  # the checker's errors share no base class
+        return " ".join(str(error).split())[:200]
+    return None
+
+
+def check_unharmed(base: ModelFile, data: bytes) -> Check:
+    """The difference names only the splice, and the base on disk is what it was."""
+    differences = diff(base.proto, data)
+    on_disk = hashlib.sha256(base.path.read_bytes()).hexdigest()
+    if on_disk != base.sha256:
+        return Check("unharmed", False, f"the base changed on disk while this ran: {base.path}")
+    strange = [d for d in differences if not d.expected]
+    if only_the_splice(differences):
+        return Check("unharmed", True, f"{len(differences)} differences from the base, all of them the splice")
+    return Check("unharmed", False, f"unexpected difference at {strange[0].where}: {strange[0].detail}")
+
+
+def check_reload(
+    path: Path, sha256: str, subject: Subject, feeds: dict[str, np.ndarray], engine: EngineSettings
+) -> Check:
+    """The written file holds the proven bytes, loads from disk, and runs with batch 1 and an odd batch."""
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        return Check("reload", False, "the file on disk is not what was proven")
+    session = open_session(path, path.parent, engine, path)
+    sizes = (subject.batch,) if subject.batch else (1, 3)
+    outputs = [session.run({p.name: feeds[p.name][:size] for p in session.inputs}) for size in sizes]
+    same = all(
+        _close(one[:1], other[:1])
+        for one, other in zip(outputs[0], outputs[-1], strict=True)
+        if isinstance(one, np.ndarray) and one.dtype.kind == "f" and one.ndim
+    )
+    words = " and ".join(str(size) for size in sizes)
+    return Check("reload", same, f"loads from disk and runs with batch {words}")
+
+
+def _close(one: np.ndarray, other: np.ndarray) -> bool:
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    size = max(1.0, float(np.abs(one).max(initial=0.0)))
+    return one.shape == other.shape and bool(np.allclose(one, other, rtol=0, atol=1e-3 * size))
+
+
+def require(checks: tuple[Check, ...]) -> None:
+    """Raise VerificationError at the first check that failed."""
+    for check in checks:
+        if not check.passed:
+            raise VerificationError(
+                f"check `{check.name}` failed: {check.detail}",
+                hint="nothing was written; please report this with the model's structure",
+            )
