@@ -17,7 +17,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real data and models that lie beside the project; tests that need them are skipped where they do not."""
+    """Real data and models beside the project; tests that need them are skipped where there are none."""
     folder = (ROOT / ".." / "shared").resolve()
     if not folder.is_dir():
         pytest.skip("no folder of shared data beside the project")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from onnxtweak.outcomes import Applied, Dumped, Evaluation, Inspection, Scored
 from onnxtweak.types import Check, FileRef, Metrics, Result, Tap, Trial
 
 MODEL = FileRef("base.onnx", "a" * 64)
 OUTPUT = FileRef("out.onnx", "b" * 64)
 CLASSES = ("ant", "bee", "cat")
+DEVICE = {"provider": "CPUExecutionProvider", "threads": 2}
+CHECKS = (Check("neutral", True, "logits bit-equal at scale 0"),)
 
 
 def metrics(confusion: list[list[int]], targets: tuple[int, ...] = ()) -> Metrics:
@@ -62,71 +64,67 @@ def a_result(**changes: Any) -> Result:
         "curve": (Trial(0, 0.0, 0.0, 0.5), Trial(20, 30.0, -8.3, 0.75)),
         "seconds": {"capture and score": 1.5, "verify": 0.5},
         "passes": (("capture and score", 30), ("collect", 40)),
-        "device": {"provider": "CPUExecutionProvider", "threads": 2},
-        "checks": (Check("neutral", True, "logits bit-equal at scale 0"),),
+        "device": DEVICE,
+        "checks": CHECKS,
         "classes": CLASSES,
         "notes": ("the classes are few",),
     }
     return Result(**(values | changes))
 
 
-@dataclass(frozen=True)
-class Inspection:
-    model: FileRef = MODEL
-    opset: int = 17
-    ir_version: int = 8
-    producer: str = "pytorch 2.1"
-    inputs: tuple = (("image", "float32", ("N", 3, 32, 32)),)
-    outputs: tuple = (("logits", "float32", ("N", 3)),)
-    logits: tuple = ("logits", "output", "the graph's only output")
-    classes: int | None = 3
-    taps: tuple = (Tap("relu", "Relu", (8, 4, 4)),)
-    candidates: tuple = (
-        ("relu", "Relu", "float32", (8, 4, 4), 128, True),
-        ("conv", "Conv", "float32", (8, 4, 4), 128, False),
-    )
-    neurons: int = 128
-    tweaks: tuple = ()
-    notes: tuple = ()
+def an_inspection(**changes: Any) -> Inspection:
+    """A network with one activation, watched, and one convolution, not watched."""
+    values: dict[str, Any] = {
+        "model": MODEL,
+        "opset": {"": 17},
+        "ir_version": 8,
+        "producer": "pytorch 2.1",
+        "inputs": (("image", "float32", (None, 3, 32, 32)),),
+        "outputs": (("logits", "float32", (None, 3)),),
+        "logits": ("logits", "output", "the graph's only output"),
+        "classes": 3,
+        "taps": (Tap("relu", "Relu", (8, 4, 4)),),
+        "candidates": (
+            ("relu", "Relu", "float32", (8, 4, 4), 128, True),
+            ("conv", "Conv", "float32", (8, 4, 4), 128, False),
+        ),
+        "neurons": 128,
+        "tweaks": (),
+    }
+    return Inspection(**(values | changes))
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    model: FileRef = MODEL
-    metrics: Metrics = field(default_factory=lambda: metrics([[4, 0, 0], [0, 4, 0], [1, 1, 2]], (2,)))
-    classes: tuple = CLASSES
-    targets: tuple = ("cat",)
-    seconds: dict = field(default_factory=lambda: {"evaluate": 0.5})
-    device: dict = field(default_factory=lambda: {"provider": "CPUExecutionProvider"})
-    notes: tuple = ()
+def an_evaluation(**changes: Any) -> Evaluation:
+    """Three classes, `cat` asked for."""
+    values: dict[str, Any] = {
+        "model": MODEL,
+        "metrics": metrics([[4, 0, 0], [0, 4, 0], [1, 1, 2]], (2,)),
+        "classes": CLASSES,
+        "targets": ("cat",),
+        "seconds": {"evaluate": 0.5},
+        "device": DEVICE,
+    }
+    return Evaluation(**(values | changes))
 
 
-@dataclass(frozen=True)
-class Applied:
-    model: FileRef = MODEL
-    output: FileRef = OUTPUT
-    tweak: dict = field(default_factory=lambda: {"kind": "join", "parameters": 2})
-    checks: tuple = (Check("neutral", True, "bit-equal"),)
-    seconds: dict = field(default_factory=lambda: {"splice": 0.1})
+def an_applied() -> Applied:
+    return Applied(MODEL, OUTPUT, {"kind": "join", "parameters": 2}, CHECKS, {"splice": 0.1})
 
 
-@dataclass(frozen=True)
-class Dumped:
-    directory: str = "tables"
-    shards: int = 2
-    samples: int = 1000
-    neurons: int = 128
-    bytes: int = 512_000
-    seconds: dict = field(default_factory=lambda: {"capture": 0.1})
+def a_dump() -> Dumped:
+    return Dumped("tables", shards=2, samples=1000, neurons=128, bytes=512_000, seconds={"capture": 0.1})
 
 
-@dataclass(frozen=True)
-class Scored:
-    output: FileRef = OUTPUT
-    neurons: int = 128
-    targets: tuple = ("cat",)
-    top: tuple = ({"tap": "relu", "index": 7, "target": "cat", "weight": 0.5, "count": 3, "lift": 1.25},)
-    dropped: int = 1
-    seconds: dict = field(default_factory=lambda: {"score": 0.1})
-    passes: tuple = (("score", 1000),)
-    device: dict = field(default_factory=lambda: {"provider": "CPUExecutionProvider"})
+def a_score(**changes: Any) -> Scored:
+    """One target, one neuron at its top."""
+    values: dict[str, Any] = {
+        "output": OUTPUT,
+        "neurons": 128,
+        "targets": ("cat",),
+        "top": ({"tap": "relu", "index": 7, "target": "cat", "weight": 0.5, "count": 3, "lift": 1.25},),
+        "dropped": 1,
+        "seconds": {"score": 0.1},
+        "passes": (("score", 1000),),
+        "device": DEVICE,
+    }
+    return Scored(**(values | changes))

@@ -1,6 +1,6 @@
 """What is worth saying about each result, and in which order?
 
-One function for each noun that `onnxtweak.pipeline` hands out; it gives blocks for `onnxtweak.report.text`.
+One function for each noun that a command hands back; it gives blocks for `onnxtweak.report.text`.
 Accuracies are shown in percent, changes and E in percentage points.
 """
 
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.outcomes import Applied, Dumped, Evaluation, Inspection, Scored
 from onnxtweak.report.text import Block, Facts, Heading, Note, Table
-from onnxtweak.types import Check, Metrics, Result
+from onnxtweak.types import Check, FileRef, Result
 
 _ROWS = 30  # classes that get a row of their own; of more, the most telling ones do
 _MATRIX = 10  # classes up to which the confusion matrix is shown whole
@@ -44,9 +45,9 @@ def result(made: Result) -> tuple[Block, ...]:
     )
 
 
-def evaluation(measured: Any) -> tuple[Block, ...]:
+def evaluation(measured: Evaluation) -> tuple[Block, ...]:
     """Overall and per-class accuracy, and what is taken for what."""
-    metrics: Metrics = measured.metrics
+    metrics = measured.metrics
     names, chosen = measured.classes, set(measured.targets)
     support = metrics.confusion.sum(axis=1)
     order = _most_telling(names, chosen, np.nan_to_num(metrics.per_class, nan=2.0))
@@ -71,7 +72,7 @@ def evaluation(measured: Any) -> tuple[Block, ...]:
     )
 
 
-def inspection(found: Any) -> tuple[Block, ...]:
+def inspection(found: Inspection) -> tuple[Block, ...]:
     """What is in the file, where its logits are, and which hidden tensors can be watched."""
     logits, rule, explained = found.logits
     chosen = {tap.name for tap in found.taps}
@@ -106,7 +107,7 @@ def inspection(found: Any) -> tuple[Block, ...]:
     )
 
 
-def applied(made: Any) -> tuple[Block, ...]:
+def applied(made: Applied) -> tuple[Block, ...]:
     """Which tweak went into which file, and the proof."""
     return (
         Heading(f"Tweak written into a copy of {made.model.path}"),
@@ -121,7 +122,7 @@ def applied(made: Any) -> tuple[Block, ...]:
     )
 
 
-def dumped(made: Any) -> tuple[Block, ...]:
+def dumped(made: Dumped) -> tuple[Block, ...]:
     """What now lies on disk."""
     return (
         Heading(f"Tables in {made.directory}"),
@@ -136,7 +137,7 @@ def dumped(made: Any) -> tuple[Block, ...]:
     )
 
 
-def scored(made: Any) -> tuple[Block, ...]:
+def scored(made: Scored) -> tuple[Block, ...]:
     """The neurons at the top of each target's ranking."""
     rows = tuple(
         (
@@ -152,7 +153,9 @@ def scored(made: Any) -> tuple[Block, ...]:
     facts = [("neurons", f"{made.neurons:,} scored for {', '.join(made.targets)}")]
     if made.dropped:
         facts.append(("left out", f"{made.dropped:,} neurons with NaN or infinite values"))
-    facts += [*_machine(made.device), ("time", _times(made.seconds)), ("written", _file(made.output))]
+    facts += [*_machine(made.device), ("time", _times(made.seconds))]
+    if made.output is not None:
+        facts.append(("written", _file(made.output)))
     return (
         Heading("Highest ranked neurons"),
         Table(("target", "tensor", "index", "count", "weight", "lift"), rows, left=2),
@@ -258,7 +261,7 @@ def _checks(checks: Sequence[Check]) -> str:
     )
 
 
-def _file(written: Any) -> str:
+def _file(written: FileRef) -> str:
     return f"{written.path} (sha256 {written.sha256[:12]}…)"
 
 
@@ -266,10 +269,8 @@ def _percent(share: float) -> str:
     return "-" if np.isnan(share) else f"{share * 100:.1f}"
 
 
-def _opset(opset: Any) -> str:
-    if isinstance(opset, dict):
-        return ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in opset.items())
-    return str(opset)
+def _opset(opset: dict[str, int]) -> str:
+    return ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in opset.items())
 
 
 def _value(name: str, dtype: str, shape: Sequence[Any]) -> str:

@@ -43,11 +43,11 @@ def pipeline(monkeypatch) -> FakePipeline:
     usual = {
         "demo": results.a_result,
         "join": results.a_result,
-        "inspect": results.Inspection,
-        "evaluate": results.Evaluation,
-        "apply": results.Applied,
-        "dump": results.Dumped,
-        "score": results.Scored,
+        "inspect": results.an_inspection,
+        "evaluate": results.an_evaluation,
+        "apply": results.an_applied,
+        "dump": results.a_dump,
+        "score": results.a_score,
     }
     for name, answer in usual.items():
         setattr(fake, name, fake._job(name, answer))

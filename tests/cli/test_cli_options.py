@@ -28,7 +28,8 @@ def test_join_takes_every_option(pipeline):
     more = (
         "-d b.npz#train[10:] --val v.npz --test t.npz --test u.npz --names names.txt --seed 3 "
         "--resize 40x50 --crop 32 --layout NHWC --color BGR --pixel-scale 1/255 --mean .5,.25,.1 "
-        "--std 1,2,1/2 --dtype float16 -t 7 --taps r* --taps op:Concat --pool mean --logits z -n 1,10 -n 20 --scale 5 "
+        "--std 1,2,1/2 --dtype float16 -t 7 --taps r* --taps op:Concat --pool mean "
+        "--logits z -n 1,10 -n 20 --scale 5 "
         "--max-overall-drop 0.5 --max-class-drop 2 --theta thesis --criterion lift --device cuda:0,1 "
         "--backend numba --memory 500MB --batch 64 --threads 2 --tweak t.safetensors --force -v"
     )

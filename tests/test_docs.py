@@ -1,0 +1,93 @@
+"""The pages say what the program does. Run this file to write docs/cli.md anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from onnxtweak.cli import commands
+from onnxtweak.cli.main import PROGRAM, program
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "cli.md"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+INTRODUCTION = """\
+# The command line
+
+`onnxtweak`, `python -m onnxtweak` and, in a checkout, `python cli.py` are the same program. Results go to
+stdout, narration and progress to stderr.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | a gate failed; no output was written |
+| 2 | usage, model or data error |
+| 3 | verification failed |
+| 4 | environment: no runtime, no GPU where one was required |
+| 70 | a bug |
+| 130 | interrupted |
+| 141 | the reader of stdout went away |
+
+An error is `error: WHAT (WHERE)` and, where there is something to do about it, `hint: WHAT TO DO`, one line
+each; the traceback comes with `--traceback`.
+
+This page is made from the program's own help texts by `make docs`.
+"""
+
+
+def written() -> str:
+    """docs/cli.md as it should be."""
+    parts = [INTRODUCTION, f"## {PROGRAM}\n\n```text\n{help_text(program, PROGRAM)}\n```\n"]
+    for command in commands.ALL:
+        said = help_text(command, f"{PROGRAM} {command.name}")
+        parts.append(f"## {command.name}\n\n```text\n{said}\n```\n")
+    return "\n".join(parts)
+
+
+def help_text(command: click.Command, name: str) -> str:
+    # The context of a command outside its group: same text, with the width held fast.
+    context = click.Context(command, info_name=name, terminal_width=100, **command.context_settings)
+    context.help_option_names = ["-h", "--help"]
+    return command.get_help(context).rstrip()
+
+
+def test_the_page_is_what_the_program_says():
+    assert PAGE.read_text(encoding="utf-8") == written(), "run `make docs`"
+
+
+@pytest.mark.parametrize("command", commands.ALL, ids=lambda command: command.name)
+def test_every_command_is_explained_and_has_an_example(command):
+    said = help_text(command, f"{PROGRAM} {command.name}")
+    assert f"Example:\n    onnxtweak {command.name}" in said
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{command.name} {param.opts[0]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_on_the_pages_exist(page):
+    known = {command.name: command for command in commands.ALL}
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL):
+        for line in re.findall(r"^\s*(?:onnxtweak|python cli\.py)\s+(.+)$", block, re.MULTILINE):
+            name, *rest = line.split()
+            assert name in known, line
+            options = {name for param in known[name].params for name in param.opts} | {"--help"}
+            for word in rest:
+                if word.startswith("-") and not re.fullmatch(r"-[0-9.]+", word):
+                    assert word in options, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_the_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(), encoding="utf-8")
