@@ -34,6 +34,7 @@ class ImageFiles:
     gray: bool
     resize: tuple[int, int] | None
     crop: tuple[int, int] | None
+    axes: str = "HWC"
 
     @property
     def dtype(self) -> np.dtype:

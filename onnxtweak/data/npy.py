@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
@@ -29,7 +31,7 @@ class Header:
     @property
     def nbytes(self) -> int:
         """Bytes of the array."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(stream: BinaryIO, where: str) -> Header:
@@ -44,7 +46,7 @@ def read_header(stream: BinaryIO, where: str) -> Header:
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         shape, fortran, dtype = read(stream)
-    except (ValueError, EOFError, SyntaxError) as error:
+    except (ValueError, EOFError, SyntaxError, TokenError) as error:
         raise DataError(f"not a .npy array: {error}", where=where, hint="write it with numpy.save") from error
     if dtype.hasobject:
         raise DataError(
@@ -54,6 +56,10 @@ def read_header(stream: BinaryIO, where: str) -> Header:
         )
     if dtype.names is not None or dtype.kind in "cVmM":
         raise DataError(f"an array of {dtype} cannot be used", where=where, hint="save plain numbers or text")
+    if min(shape, default=0) < 0:
+        raise DataError(
+            f"an array of shape {shape} cannot be", where=where, hint="copy or write the file again"
+        )
     return Header(shape, dtype, fortran)
 
 
@@ -67,6 +73,7 @@ class Mapped:
     shape: tuple[int, ...]
     dtype: np.dtype
     fortran: bool = False
+    axes: str | None = None
 
     @contextmanager
     def open(self) -> Iterator[Take]:
@@ -103,7 +110,7 @@ def map_npy(path: Path, where: str | None = None, offset: int = 0, length: int |
             file.seek(offset)
             header = read_header(file, where)
             begin = file.tell()
-            end = file.seek(0, 2) if length is None else offset + length
+            end = min(file.seek(0, 2), math.inf if length is None else offset + length)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=where, hint="check the path") from error
     if begin + header.nbytes > end:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,19 @@ from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
 _BLOCK = 1024**2
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
+# What zipfile and its decompressors raise on bytes that are not what the directory promises.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -32,18 +46,19 @@ class Inflated:
     member: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    axes: str | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the array once inflated."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return prod(self.shape) * self.dtype.itemsize
 
     @contextmanager
     def open(self) -> Iterator[Take]:
         with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
             read_header(stream, self.where)
             sample = self.shape[1:]
-            row_bytes = int(np.prod(sample, dtype=np.int64)) * self.dtype.itemsize
+            row_bytes = prod(sample) * self.dtype.itemsize
             height = max(_BLOCK // row_bytes, 1)
             first, block = 0, np.empty((0, *sample), self.dtype)
 
@@ -65,7 +80,7 @@ class Inflated:
             yield take
 
     def _next(self, stream: zipfile.ZipExtFile, count: int) -> np.ndarray:
-        wanted = count * int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        wanted = count * prod(self.shape[1:]) * self.dtype.itemsize
         try:
             read = stream.read(wanted)
         except _DAMAGE as error:
@@ -89,7 +104,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    except (*_DAMAGE, OSError) as error:
+    except _DAMAGE as error:
         raise DataError(f"not a .npz file: {error}", where=path, hint="write it with numpy.savez") from error
     arrays, labels = match_arrays(members, inputs, source.key, str(path))
     classes = next((name for name in CLASSES if name in members), None)
@@ -118,9 +133,9 @@ def _column(path: Path, info: zipfile.ZipInfo, name: str) -> Mapped | Inflated |
     where = f"{name} in {path}"
     if info.flag_bits & 1:
         raise DataError("the array is encrypted", where=where, hint="write the file without a password")
+    header = _header(path, info, where)
     if info.compress_type == zipfile.ZIP_STORED:
         return map_npy(path, where, _data_offset(path, info), info.file_size)
-    header = _header(path, info, where)
     column = Inflated(where, path, info.filename, header.shape, header.dtype)
     if not header.fortran or len(header.shape) < 2:
         return column
@@ -132,16 +147,20 @@ def _column(path: Path, info: zipfile.ZipInfo, name: str) -> Mapped | Inflated |
 def _header(path: Path, info: zipfile.ZipInfo, where: str) -> Header:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
-            return read_header(stream, where)
-    except (*_DAMAGE, NotImplementedError) as error:
+            header = read_header(stream, where)
+            begin = stream.tell()
+    except _DAMAGE as error:
         raise _damaged(where, error) from error
+    if begin + header.nbytes > info.file_size:
+        raise _damaged(where, "it ends too early")
+    return header
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
     """Where a stored member's bytes begin. Only the local header knows the length of its own extra field."""
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)
-        name, extra = struct.unpack("<HH", file.read(4))
+        name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
     return info.header_offset + 30 + name + extra
 
 

@@ -117,7 +117,7 @@ def _arrange_picture(
 ) -> tuple[Shape, int]:
     """Steps up to the layout of the model; gives the sample's shape then, and its channel axis in a batch."""
     stored = column.shape[1:]
-    axes = image_axes(stored, preprocess.layout, spec.sample)
+    axes = column.axes or image_axes(stored, preprocess.layout, spec.sample)
     if axes is None or column.dtype.kind not in "biuf":
         raise DataError(
             f"samples of shape {stored} and type {column.dtype} are no pictures",
@@ -184,12 +184,13 @@ def _misfit(sample: Shape, column: Column, spec: InputSpec, preprocess: Preproce
     return DataError(
         f"samples are {stored}{after}, but the model's input `{spec.name}` wants {shape}",
         where=column.where,
-        hint=_remedy(sample, spec, preprocess),
+        hint=_remedy(sample, column, spec, preprocess),
     )
 
 
-def _remedy(sample: Shape, spec: InputSpec, preprocess: Preprocess) -> str:
-    axes = image_axes(sample, preprocess.layout, spec.sample)
+def _remedy(sample: Shape, column: Column, spec: InputSpec, preprocess: Preprocess) -> str:
+    known = column.axes if sample == column.shape[1:] else None
+    axes = known or image_axes(sample, preprocess.layout, spec.sample)
     if axes is None or spec.sample is None or len(spec.sample) != 3:
         return "store the samples in the shape that the model wants"
     layout = model_layout(spec.sample) or "NCHW"
@@ -197,10 +198,15 @@ def _remedy(sample: Shape, spec: InputSpec, preprocess: Preprocess) -> str:
         return f"the model seems to want layout {layout}"
     channels, *size = spec.sample if layout == "NCHW" else (spec.sample[2], *spec.sample[:2])
     have = {"HW": (1, *sample), "HWC": (sample[-1], *sample[:2]), "CHW": sample}[axes]
-    if channels is not None and channels != have[0]:
+    remedies = []
+    if channels not in (None, have[0]):
         color = {1: "GRAY", 3: "RGB"}.get(channels)
-        return f"set color to {color}" if color else f"the model wants {channels} channels"
-    return f"set resize (or crop) to {size[0]} x {size[1]}"
+        if color is None:
+            return f"store samples of {channels} channels"
+        remedies.append(f"color to {color}")
+    if any(want not in (None, got) for want, got in zip(size, have[1:], strict=True)):
+        remedies.append(f"resize (or crop) to {size[0]} x {size[1]}")
+    return "set " + " and ".join(remedies or [f"layout to {layout}"])
 
 
 def _refused(what: str, hint: str) -> DataError:

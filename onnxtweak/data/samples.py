@@ -39,12 +39,14 @@ class InputSpec:
 class Column(Protocol):
     """One array of N rows that may be larger than memory.
 
-    shape, dtype : of the whole array, N first. where : how a message names it.
+    shape, dtype : of the whole array, N first. where : how a message names it. axes : axis order of a sample,
+    "HWC" say, where the source knows it, else None.
     """
 
     where: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    axes: str | None
 
     def open(self) -> AbstractContextManager[Take]:
         """Begin one pass: gives `take(rows) -> (len(rows), ...)`, rows ascending from call to call."""
@@ -61,6 +63,7 @@ class Held:
 
     where: str
     array: np.ndarray
+    axes: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

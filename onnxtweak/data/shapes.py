@@ -56,7 +56,8 @@ def adapt(sample: Shape, wanted: Wanted | None) -> Adapted | None:
 def image_axes(sample: Shape, layout: str | None, wanted: Wanted | None) -> str | None:
     """Axis order of a stored picture, "HW", "HWC" or "CHW"; None for what is no picture.
 
-    The axis of 1, 3 or 4 is the channels'; where that decides nothing, the model's own layout does.
+    An axis of 1, 3 or 4 is the channels'. Where that decides nothing, a sample that already fits the model
+    has the model's order, and else the shorter of the outer axes is the channels'.
     """
     if len(sample) == 2:
         return "HW"
@@ -65,10 +66,9 @@ def image_axes(sample: Shape, layout: str | None, wanted: Wanted | None) -> str 
     first, last = sample[0] in _CHANNELS, sample[2] in _CHANNELS
     if first != last:
         return "CHW" if first else "HWC"
-    own = layout or model_layout(wanted) or "NHWC"
-    same = "CHW" if own == "NCHW" else "HWC"
-    other = "HWC" if own == "NCHW" else "CHW"
-    return same if wanted is None or len(wanted) != 3 or fits(sample, wanted) else other
+    if wanted is not None and fits(sample, wanted):
+        return "HWC" if (layout or model_layout(wanted)) == "NHWC" else "CHW"
+    return "CHW" if sample[0] < sample[2] else "HWC"
 
 
 def model_layout(wanted: Wanted | None) -> str | None:

@@ -67,9 +67,13 @@ def stratified_split(labels: np.ndarray, fractions: Sequence[float], seed: int) 
     """
     shuffle = np.random.Generator(np.random.PCG64(seed)).permutation
     parts: list[list[np.ndarray]] = [[] for _ in fractions]
+    owed = np.zeros(len(fractions))
     for number in np.unique(labels):
         rows = shuffle(np.flatnonzero(labels == number))
-        ends = np.cumsum(_counts(len(rows), fractions))
+        exact = len(rows) * np.asarray(fractions) / np.sum(fractions)
+        counts = _counts(exact, owed)
+        owed += exact - counts
+        ends = np.cumsum(counts)
         for part, piece in zip(parts, np.split(rows, ends[:-1]), strict=True):
             part.append(piece)
     split = tuple(np.sort(np.concatenate([np.empty(0, np.int64), *part])) for part in parts)
@@ -81,12 +85,15 @@ def stratified_split(labels: np.ndarray, fractions: Sequence[float], seed: int) 
     return split
 
 
-def _counts(samples: int, fractions: Sequence[float]) -> np.ndarray:
-    """Whole numbers that sum to `samples`: largest remainders first, then none without a sample."""
-    exact = samples * np.asarray(fractions) / np.sum(fractions)
+def _counts(exact: np.ndarray, owed: np.ndarray) -> np.ndarray:
+    """Whole numbers that add up to the sum of `exact`: largest remainders first, then none without a sample.
+
+    owed : what each part lacks so far, over all classes; it settles ties, so that the parts come out even.
+    """
+    samples = round(exact.sum())
     # Rounding keeps 20 * 0.2 from losing a sample to 3.9999999.
     counts = np.floor(np.round(exact, 9)).astype(np.int64)
-    order = np.argsort(-np.round(exact - counts, 9), kind="stable")
+    order = np.lexsort((-np.round(owed, 9), -np.round(exact - counts, 9)))
     counts[order[: samples - counts.sum()]] += 1
     while samples >= len(counts) and (counts == 0).any():
         counts[counts.argmax()] -= 1

@@ -99,16 +99,15 @@ def _changes(how: Arithmetic) -> bool:
 def _model_dtype(spec: InputSpec, preprocess: Preprocess) -> np.dtype:
     try:
         dtype = np.dtype(spec.dtype)
-        asked = dtype if preprocess.dtype is None else np.dtype(preprocess.dtype)
     except TypeError as error:
         raise DataError(
-            f"samples cannot be made {spec.dtype}: {error}",
+            f"samples cannot be made {spec.dtype}",
             where=f"input `{spec.name}`",
             hint="use a model whose input is a plain number type",
         ) from error
-    if asked != dtype:
+    if preprocess.dtype not in (None, spec.dtype):
         raise DataError(
-            f"preprocessing makes {asked}, but the model's input `{spec.name}` wants {dtype}",
+            f"dtype is {preprocess.dtype}, but the model's input `{spec.name}` wants {spec.dtype}",
             where="preprocess",
             hint="leave out dtype: samples are cast to what the model wants",
         )

@@ -1,0 +1,130 @@
+"""Labels of every form, and every form that is refused."""
+
+import numpy as np
+import pytest
+
+from onnxtweak.data import InputSpec, check_labels, open_data, read_names
+from onnxtweak.errors import DataError
+from onnxtweak.settings import Preprocess
+
+FLAT = (InputSpec("input", "float32", (None, 2)),)
+
+
+def opened(tmp_path, labels, names=None, file="a.npz", **more):
+    path = tmp_path / file
+    np.savez(path, x=np.zeros((len(labels), 2), np.float32), y=labels, **more)
+    return open_data([str(path)], inputs=FLAT, preprocess=Preprocess(), names=names)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "int64", "uint64", ">i4"])
+def test_integers_of_any_width(tmp_path, dtype):
+    labels = opened(tmp_path, np.array([3, 0, 7], dtype)).labels
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [3, 0, 7]
+
+
+def test_bools_columns_and_one_hot(tmp_path):
+    assert opened(tmp_path, np.array([True, False])).labels.tolist() == [1, 0]
+    assert opened(tmp_path, np.array([[2], [1]])).labels.tolist() == [2, 1]
+    dataset = opened(tmp_path, np.eye(3, dtype=np.float32)[[2, 0]])
+    assert dataset.labels.tolist() == [2, 0]
+    assert "one-hot" in dataset.describe()
+
+
+def test_names_are_looked_up(tmp_path):
+    labels = np.array(["dog", "cat", "dog"])
+    assert opened(tmp_path, labels, names=("cat", "cow", "dog")).labels.tolist() == [2, 0, 2]
+    assert opened(tmp_path, labels, classes=np.array(["dog", "cat"])).labels.tolist() == [0, 1, 0]
+    sorted_ones = opened(tmp_path, labels)
+    assert sorted_ones.labels.tolist() == [1, 0, 1]
+    assert sorted_ones.classes == ("cat", "dog")
+    assert "sorting" in sorted_ones.describe()
+
+
+def test_numbers_as_text_are_numbers(tmp_path):
+    dataset = opened(tmp_path, np.array(["10", "2"]))
+    assert dataset.labels.tolist() == [10, 2]
+    assert dataset.classes is None
+
+
+def test_two_sources_share_their_names(tmp_path):
+    opened(tmp_path, np.array(["cat", "eel"]), file="a.npz")
+    opened(tmp_path, np.array(["dog"]), file="b.npz")
+    both = open_data([str(tmp_path / "a.npz"), str(tmp_path / "b.npz")], inputs=FLAT, preprocess=Preprocess())
+    assert both.classes == ("cat", "dog", "eel")
+    assert both.labels.tolist() == [0, 2, 1]
+
+
+def test_sources_that_number_differently_are_refused(tmp_path):
+    opened(tmp_path, np.array([0, 1]), file="a.npz", classes=np.array(["cat", "dog"]))
+    opened(tmp_path, np.array([0, 1]), file="b.npz", classes=np.array(["dog", "cat"]))
+    with pytest.raises(DataError, match="number their classes differently"):
+        open_data([str(tmp_path / "a.npz"), str(tmp_path / "b.npz")], inputs=FLAT, preprocess=Preprocess())
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0.0, 1.0]), "not integers"),
+        (np.array([np.nan, 1.0]), "not integers"),
+        (np.array([0.5, 1.5]), "not integers"),
+        (np.array([[0.2, 0.8], [0.5, 0.5]]), "neither class numbers nor one-hot"),
+        (np.array([[1, 1], [0, 1]]), "neither class numbers nor one-hot"),
+        (np.zeros((2, 3, 4), int), "neither class numbers nor one-hot"),
+        (np.array([2**63, 1], np.uint64), "out of range"),
+        (np.array([1j, 0]), "cannot be used"),
+    ],
+)
+def test_other_labels_are_refused(tmp_path, labels, message):
+    with pytest.raises(DataError, match=message) as caught:
+        opened(tmp_path, labels)
+    assert "y in " in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_class_without_a_name_is_refused(tmp_path):
+    with pytest.raises(DataError, match="`eel` is not among"):
+        opened(tmp_path, np.array(["cat", "eel"]), names=("cat", "dog"))
+
+
+@pytest.mark.parametrize(("labels", "bad", "row"), [([0, 1, 2, 3, 9], 3, 3), ([0, -1], -1, 1)])
+def test_labels_out_of_range_are_named(tmp_path, labels, bad, row):
+    dataset = opened(tmp_path, np.array(labels))
+    with pytest.raises(DataError, match=f"label {bad} is out of range") as caught:
+        check_labels(dataset, 3)
+    assert f"row {row} of y in " in str(caught.value)
+    assert "0 to 2" in caught.value.hint
+
+
+def test_labels_in_range_and_the_wrong_number_of_names(tmp_path):
+    dataset = opened(tmp_path, np.array([0, 1]), names=("cat", "dog"))
+    check_labels(dataset, 2)
+    with pytest.raises(DataError, match="2 class names, but the model has 3"):
+        check_labels(dataset, 3)
+
+
+def test_names_file(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("\ufeffcat\nsea lion \r\n\n".encode())
+    assert read_names(path) == ("cat", "sea lion")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"cat\n\ndog\n", "empty line"),
+        (b"cat\ncat\n", "twice"),
+        (b"\xff\xfe\xff", "cannot be read"),
+    ],
+)
+def test_bad_names_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "names.txt"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_names(path)
+
+
+def test_absent_names_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_names(tmp_path / "absent.txt")
