@@ -11,13 +11,13 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableSequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from onnxtweak.errors import ModelError, OutputError
 from onnxtweak.model import wire
@@ -89,6 +89,7 @@ def parse(data: bytes, where: object = "") -> onnx.ModelProto:
         (len(proto.graph.node) > 0, "it has no nodes"),
         (len(proto.graph.output) > 0, "it has no outputs"),
         (len(proto.opset_import) > 0 or proto.ir_version < 3, "it names no opset; it may be cut short"),
+        (not _has_broken_text(proto), "it has a name that is not UTF-8 text"),
     ):
         if not whole:
             raise ModelError(f"not an ONNX model: {lack}", where=where, hint=_EXPORT_AGAIN)
@@ -214,6 +215,19 @@ def _why_unreadable(data: bytes) -> str:
         if read and data[:1] == b"\x08":  # every known writer puts ir_version first
             return f"the model file is cut short or damaged: {error.what}"
     return "not an ONNX model"
+
+
+def _has_broken_text(message: Message) -> bool:
+    """Whether a string in the message, comments aside, is not UTF-8: protobuf hands it out as bytes."""
+    if isinstance(message, onnx.TensorProto):  # its other fields may be large
+        return isinstance(message.name, bytes) or any(map(_has_broken_text, message.external_data))
+    for about, value in message.ListFields():
+        if about.type not in (about.TYPE_STRING, about.TYPE_MESSAGE) or about.name == "doc_string":
+            continue
+        for item in value if isinstance(value, MutableSequence) else (value,):
+            if isinstance(item, bytes) or (isinstance(item, Message) and _has_broken_text(item)):
+                return True
+    return False
 
 
 def _to_copy(base: ModelFile, path: Path) -> list[tuple[ExternalFile, Path]]:
