@@ -40,6 +40,7 @@ class InOrder(click.Group):
 @click.group(
     cls=InOrder,
     invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`onnxtweak COMMAND --help` explains a command and shows an example. Start with `onnxtweak demo`.",
 )
@@ -108,15 +109,10 @@ def _usage(error: click.ClickException) -> tuple[str, str, str]:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
     hint = f"`{command} --help` shows what it takes"
-    match error:
-        case (
-            click.NoSuchOption(possibilities=[_, *_] as near)
-            | click.NoSuchCommand(possibilities=[_, *_] as near)
-        ):
-            return error.message, command, f"did you mean {' or '.join(sorted(near)[:3])}?"
-        case click.MissingParameter():
-            return error.format_message().rstrip("."), command, hint
-        case click.BadParameter():
-            where = error.param.opts[-1] if error.param is not None else error.param_hint or ""
-            return error.message, f"{command} {where}".rstrip(), hint
+    near = getattr(error, "possibilities", None)
+    if near:
+        return error.message.rstrip("."), command, f"did you mean {' or '.join(sorted(near)[:3])}?"
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        where = error.param.opts[-1] if error.param is not None else error.param_hint or ""
+        return error.message.rstrip("."), f"{command} {where}".rstrip(), hint
     return error.format_message().rstrip("."), command, hint
