@@ -46,8 +46,21 @@ def class_numbers(
         if classes is None and not all(map(is_number, occurring)):
             classes = tuple(sorted(occurring, key=natural))
             notes.append(f"class numbers given by sorting the {len(classes)} names that occur")
+    for part in parts:
+        _check_order(part, names)
     found = [_numbers(part, classes, notes) for part in parts]
     return np.concatenate(found), classes, tuple(dict.fromkeys(notes))
+
+
+def _check_order(part: Part, names: Sequence[str] | None) -> None:
+    """The same names in another order mean that the numbers mean other classes."""
+    text = part.labels.dtype.kind in "US"
+    if names and part.classes and not text and part.classes != tuple(names) and {*part.classes} == {*names}:
+        raise DataError(
+            "the source numbers its classes in another order than the names that hold here",
+            where=part.where,
+            hint="renumber its labels, or store them as text",
+        )
 
 
 def is_number(text: str) -> bool:

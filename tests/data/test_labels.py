@@ -62,6 +62,16 @@ def test_sources_that_number_differently_are_refused(tmp_path):
         open_data([str(tmp_path / "a.npz"), str(tmp_path / "b.npz")], inputs=FLAT, preprocess=Preprocess())
 
 
+def test_the_same_names_in_another_order_are_refused(tmp_path):
+    classes = np.array(["cat", "dog"])
+    assert opened(tmp_path, np.array([0, 1]), names=("chat", "chien"), classes=classes).classes == (
+        "chat",
+        "chien",
+    )
+    with pytest.raises(DataError, match="another order"):
+        opened(tmp_path, np.array([0, 1]), names=("dog", "cat"), classes=classes)
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

@@ -1,5 +1,6 @@
 """The .npz reader: stored members are mapped, compressed ones held or streamed, damage is said."""
 
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -70,6 +71,19 @@ def test_streaming_equals_numpy_for_any_ascending_rows(tmp_path, monkeypatch, da
         np.testing.assert_array_equal(inputs["input"], x[numbers])
         np.testing.assert_array_equal(labels, y[numbers])
     np.testing.assert_array_equal(np.concatenate([np.empty(0, np.int64), *(n for _, _, n in got)]), rows)
+
+
+def test_data_larger_than_memory_is_read_in_bounded_memory(tmp_path):
+    x = np.zeros((400_000, 5), np.float32)
+    x[:, 0] = np.arange(len(x))
+    np.savez_compressed(tmp_path / "a.npz", x=x, y=np.zeros(len(x), np.uint8))
+    dataset = opened(tmp_path / "a.npz", memory=x.nbytes // 2)
+    tracemalloc.start()
+    last = [inputs["input"][-1, 0] for inputs, _, _ in dataset.batches(None, 1000)][-1]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert last == 399_999
+    assert peak < x.nbytes  # 3.2 MB of these are the row numbers
 
 
 def test_a_streamed_column_goes_forward_only(tmp_path, monkeypatch):
