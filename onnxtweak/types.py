@@ -195,7 +195,7 @@ class Trial:
 class Result:
     """What a command that makes a patch reports: JSON schema 1 (SPEC 2), the same keys for every method.
 
-    split : which split `before`, `after`, `bias_control`, `fixed`, `broken`, `mcnemar_p` and `E` were measured on.
+    split : which split `before`, `after`, `bias_control`, `fixed`, `broken`, `mcnemar_p` and `E` are of.
     targets : class names or numbers as text, in the order asked for. n, scale : one per target.
     neurons : how many neurons were scored. samples : sizes of fit, validation, test.
     curve : the best target accuracy for each drop in overall accuracy, on validation.

@@ -25,7 +25,9 @@ _TOLERANCE = 1e-4
 def as_subject(subject: Subject, data: bytes) -> Subject:
     """The same subject with other bytes: a tweaked file that need not be on disk yet."""
     base = subject.model
-    model = ModelFile(base.path, data, parse(data, base.path), hashlib.sha256(data).hexdigest(), base.external)
+    model = ModelFile(
+        base.path, data, parse(data, base.path), hashlib.sha256(data).hexdigest(), base.external
+    )
     return Subject(model, subject.logits, subject.dtype, subject.shape, subject.layout, subject.batch)
 
 
@@ -45,13 +47,13 @@ def check_neutral(
     largest = float(np.nanmax(np.abs(before.astype(np.float64) - after)))
     passed = device != "cpu" and differ == 0
     return Check(
-        "neutral", passed, f"scale 0 moves logits by up to {largest:.2g}; {differ} of {samples} decisions differ"
+        "neutral",
+        passed,
+        f"scale 0 moves logits by up to {largest:.2g}; {differ} of {samples} decisions differ",
     )
 
 
-def _logits(
-    subject: Subject, feeds: dict[str, np.ndarray], engine: EngineSettings
-) -> tuple[np.ndarray, str]:
+def _logits(subject: Subject, feeds: dict[str, np.ndarray], engine: EngineSettings) -> tuple[np.ndarray, str]:
     """Logits (b, C) of one batch, and the device that made them."""
     exposed = expose(subject.model.proto, subject.logits, (), logits_dtype=subject.dtype)
     session = open_session(exposed.proto, subject.model.folder, engine, subject.model.path)
@@ -59,7 +61,9 @@ def _logits(
     return session.run(needed, [exposed.logits])[0].reshape(-1, subject.classes), session.device
 
 
-def check_simulation(predicted: np.ndarray, logits: np.ndarray, measured: np.ndarray, labels: np.ndarray) -> Check:
+def check_simulation(
+    predicted: np.ndarray, logits: np.ndarray, measured: np.ndarray, labels: np.ndarray
+) -> Check:
     """The tables foretold the file.
 
     predicted (N,) int and logits (N, C) : from tables. measured (N, C) : the file's logits. labels (N,) int.
@@ -104,7 +108,9 @@ def check_unharmed(base: ModelFile, data: bytes) -> Check:
         return Check("unharmed", False, f"the base changed on disk while this ran: {base.path}")
     strange = [d for d in differences if not d.expected]
     if only_the_splice(differences):
-        return Check("unharmed", True, f"{len(differences)} differences from the base, all of them the splice")
+        return Check(
+            "unharmed", True, f"{len(differences)} differences from the base, all of them the splice"
+        )
     return Check("unharmed", False, f"unexpected difference at {strange[0].where}: {strange[0].detail}")
 
 

@@ -24,7 +24,7 @@ _SHARD_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Dump:
-    """A dump on disk. shards : samples in each. neurons : the chosen ones, None for every neuron of `taps`."""
+    """A dump on disk. shards : samples in each. neurons : the chosen; None: all of `taps`."""
 
     directory: Path
     base_sha256: str
@@ -191,7 +191,7 @@ def dumped_labels(dump: Dump) -> np.ndarray:
 
 
 def dumped_batches(dump: Dump, size: int, rows: np.ndarray | None = None) -> Iterator[Captured]:
-    """The samples of a dump again, as `capture` gives them: one V per tap, at most `size` samples at a time."""
+    """The samples of a dump again, as `capture` gives them: one V per tap, `size` samples at most."""
     edges = np.cumsum([0, *(tap.neurons for tap in dump.taps)])
     start = 0
     for number, count in enumerate(dump.shards):

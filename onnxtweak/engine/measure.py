@@ -40,7 +40,11 @@ def probe_feeds(inputs: Sequence[Port], where: object) -> dict[str, np.ndarray]:
 
 
 def measure(
-    model: ModelFile, logits: str, names: Sequence[str], feeds: Mapping[str, np.ndarray], engine: EngineSettings
+    model: ModelFile,
+    logits: str,
+    names: Sequence[str],
+    feeds: Mapping[str, np.ndarray],
+    engine: EngineSettings,
 ) -> Shapes:
     """Type and per-sample shape of the logits and of each named tensor, from one run on `feeds`.
 

@@ -85,7 +85,9 @@ def capture(
     for feeds, labels, numbers in view.dataset.batches(rows, plan.rows):
         feeds = {port.name: feeds[port.name] for port in session.inputs}
         for start in range(0, len(labels), plan.batch):
-            part = {name: _whole_batch(value[start : start + plan.batch], plan) for name, value in feeds.items()}
+            part = {
+                name: _whole_batch(value[start : start + plan.batch], plan) for name, value in feeds.items()
+            }
             stop = start + len(next(iter(part.values())))
             targets = {exposed.logits: Z[start:stop].reshape(-1, *subject.shape)}
             for name, array, shape in zip(exposed.outputs, V, shapes, strict=True):
@@ -123,7 +125,7 @@ def logits_pass(subject: Subject, view: View, engine: Engine, what: str) -> np.n
 
 @dataclass(frozen=True)
 class ThetaPass:
-    """Theta's state after both sweeps: one state per tap. predicted (N,) int64 : the base on these samples."""
+    """Theta's state after both sweeps: one state per tap. predicted (N,) int64 : by the base."""
 
     states: tuple[ThetaState, ...]
     predicted: np.ndarray

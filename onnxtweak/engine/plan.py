@@ -31,9 +31,7 @@ class Plan:
     fixed: bool
 
 
-def plan_batches(
-    values_per_sample: int, batch_axis: int | None, engine: EngineSettings
-) -> Plan:
+def plan_batches(values_per_sample: int, batch_axis: int | None, engine: EngineSettings) -> Plan:
     """Batch and fold sizes for a pass that takes `values_per_sample` float32 values out of the model.
 
     batch_axis : the model's own batch size, None where it takes any.
@@ -60,7 +58,7 @@ def group_taps(taps: Sequence[Tap], targets: int, engine: EngineSettings) -> lis
             raise UsageError(
                 f"scoring {tap.neurons:,} neurons for {targets} targets needs {need / 2**30:.1f} GiB",
                 where=f"tap {tap.name}",
-                hint=f"raise --memory (now {engine.memory / 2**30:.1f} GiB), name fewer targets, or use --pool",
+                hint=f"raise --memory ({engine.memory / 2**30:.1f} GiB), name fewer targets, or use --pool",
             )
         if not groups or need > room:
             groups.append([])

@@ -1,4 +1,4 @@
-"""The only door to ONNX Runtime: a loaded model, the truth about where it runs, and its errors in plain words."""
+"""The only door to ONNX Runtime: a loaded model, the truth about where it runs, errors in plain words."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Session:
             return self.handle.run(names, dict(feeds))
 
     def run_into(self, feeds: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
-        """Fill `buffers` (C-contiguous, by output name), without the runtime allocating or copying outputs."""
+        """Fill `buffers` (C-contiguous, by output name), without the runtime allocating outputs."""
         with self._explained():
             binding = self.handle.io_binding()
             for name, value in feeds.items():
@@ -105,10 +105,13 @@ def runtime_version() -> str:
     return ort.__version__
 
 
-def open_session(model: ModelProto | bytes | Path, folder: Path, engine: EngineSettings, where: object) -> Session:
+def open_session(
+    model: ModelProto | bytes | Path, folder: Path, engine: EngineSettings, where: object
+) -> Session:
     """Load a model. `folder` : where its external data lies. `where` : what errors call it.
 
-    Raises ModelError when ONNX Runtime cannot load it, MachineError when a GPU was asked for and none answers.
+    Raises ModelError when ONNX Runtime cannot load it, MachineError when a GPU was asked for and none is
+    there.
     """
     require_runtime()
     options = ort.SessionOptions()
@@ -131,14 +134,14 @@ def open_session(model: ModelProto | bytes | Path, folder: Path, engine: EngineS
         raise ModelError(
             f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",
             where=where,
-            hint="run it in ONNX Runtime by itself first; a custom operator or a too new opset are common causes",
+            hint="run it in ONNX Runtime by itself; a custom operator or a too new opset are common causes",
         ) from error
     device = "cpu" if handle.get_providers()[0] == "CPUExecutionProvider" else engine.device
     if engine.device.startswith("cuda") and device == "cpu":
         raise MachineError(
             "a GPU was asked for, but ONNX Runtime fell back to the CPU",
             where=engine.device,
-            hint="`nvidia-smi`, the CUDA version of onnxruntime-gpu, and a second onnxruntime package are the suspects",
+            hint="suspects: `nvidia-smi`, the CUDA version of onnxruntime-gpu, a second onnxruntime package",
         )
     return Session(handle, _ports(handle.get_inputs()), _ports(handle.get_outputs()), str(where), device)
 
@@ -151,7 +154,7 @@ def _providers(device: str) -> list:
         raise MachineError(
             "a GPU was asked for, but this ONNX Runtime has no CUDA provider",
             where=device,
-            hint="pip install 'onnxtweak[gpu]' in an environment without the onnxruntime package, or --device cpu",
+            hint="pip install 'onnxtweak[gpu]' where no onnxruntime package is, or use --device cpu",
         )
     ort.preload_dlls()
     number = device.partition(":")[2] or "0"
@@ -162,7 +165,9 @@ def _providers(device: str) -> list:
 def _ports(values) -> tuple[Port, ...]:
     ports = []
     for value in values:
-        kind = value.type.removeprefix("tensor(").removesuffix(")") if value.type.startswith("tensor(") else ""
+        kind = (
+            value.type.removeprefix("tensor(").removesuffix(")") if value.type.startswith("tensor(") else ""
+        )
         shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
         ports.append(Port(value.name, _DTYPES.get(kind), shape))
     return tuple(ports)

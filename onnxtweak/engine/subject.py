@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, ValueInfoProto, helper
 
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.data.splits import View
@@ -16,8 +16,9 @@ from onnxtweak.engine.session import Port
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.expose import expose
 from onnxtweak.model.file import ModelFile, read_model
+from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits import Logits, find_logits
-from onnxtweak.model.taps import Candidate, candidates, select
+from onnxtweak.model.taps import Candidate, candidates, penultimate_name, select
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Tap
 
@@ -26,7 +27,7 @@ _LAYOUTS = {(1,): "NC", (3, 0): "NC11", (3, 2): "N11C"}
 
 @dataclass(frozen=True)
 class Opened:
-    """A model read, not yet run. inputs : what its logits need; those that only serve what follows are left out."""
+    """A model read, not yet run. inputs : those that its logits need."""
 
     model: ModelFile
     logits: Logits
@@ -71,15 +72,22 @@ def open_model(path: str | Path, settings: TapSettings) -> Opened:
         )
     graph = expose(model.proto, logits.name, ()).proto.graph
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
-    ports = []
-    for value in graph.input:
-        if value.name not in stored:
-            kind = value.type.tensor_type
-            sizes = tuple(d.dim_value if d.dim_value > 0 else None for d in kind.shape.dim)
-            ports.append(Port(value.name, _numpy_name(kind.elem_type), sizes))
+    ports = value_ports(value for value in graph.input if value.name not in stored)
     if not ports:
         raise ModelError("the logits do not depend on any input", where=f"{logits.name} in {path}")
-    return Opened(model, logits, tuple(ports))
+    return Opened(model, logits, ports)
+
+
+def value_ports(values: Iterable[ValueInfoProto]) -> tuple[Port, ...]:
+    """Graph inputs or outputs as the file declares them."""
+    return tuple(
+        Port(
+            value.name,
+            _numpy_name(value.type.tensor_type.elem_type),
+            tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim),
+        )
+        for value in values
+    )
 
 
 def _numpy_name(kind: int) -> str | None:
@@ -91,7 +99,7 @@ def _numpy_name(kind: int) -> str | None:
 
 
 def fixed_batch(opened: Opened) -> int | None:
-    """The batch size the model was built for, None where it takes any. Raises ModelError where inputs differ."""
+    """The batch size the model was built for, None: any. Raises ModelError where inputs differ."""
     sizes = {port.shape[0] for port in opened.inputs if port.shape} - {None}
     if len(sizes) > 1:
         raise ModelError(f"its inputs have different batch sizes, {sorted(sizes)}", where=opened.model.path)
@@ -130,13 +138,13 @@ def measured(
         raise ModelError(
             f"logits of shape {shape} per sample are not one score per class",
             where=f"{opened.logits.name} in {opened.model.path}",
-            hint="name another tensor with --logits; scores per position (segmentation, detection) are not supported",
+            hint="name another tensor with --logits; scores per position are not supported",
         )
     return Subject(opened.model, opened.logits.name, dtype, shape, layout, batch), shapes
 
 
 def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:
-    """The first `wanted` real samples; exactly as many as a fixed batch takes, the last repeated to fill it."""
+    """The first `wanted` real samples; for a fixed batch exactly as many as it takes."""
     fixed = fixed_batch(opened)
     rows = view.rows[: fixed or wanted]
     if not len(rows):
@@ -150,4 +158,6 @@ def choose_taps(
     opened: Opened, found: Sequence[Candidate], shapes: Shapes, settings: TapSettings
 ) -> tuple[Tap, ...]:
     """The taps that the selectors name."""
-    return select(found, shapes, settings.taps, settings.pool)
+    graph = GraphIndex(opened.model.proto)
+    penultimate = penultimate_name(graph, opened.logits.name)
+    return select(found, shapes, settings.taps, settings.pool, penultimate, graph)

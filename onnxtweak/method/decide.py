@@ -46,7 +46,7 @@ def predict(table: Decisions, boost: np.ndarray) -> np.ndarray:
 
 
 def rival_gap(table: Decisions, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gap and best rival of one target (position) under the boosts of the others: (N,) float64, (N,) int64."""
+    """Gap and best rival of one target (position) under the others' boosts: (N,) float64 and int64."""
     boosted = (table.target_logits + boost.astype(table.target_logits.dtype)).astype(np.float64)
     own = table.target_logits[:, target].astype(np.float64)
     boosted[:, target] = -np.inf

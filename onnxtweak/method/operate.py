@@ -79,9 +79,7 @@ class _Judge:
 
     def boost(self, n: tuple[int, ...], scale: tuple[float, ...]) -> np.ndarray:
         """(N, c) boost of a point: the sum of its first n synapses, times scale / n."""
-        columns = [
-            self.prefix[:, t, self.counts.index(n[t])] * (scale[t] / n[t]) for t in range(len(n))
-        ]
+        columns = [self.prefix[:, t, self.counts.index(n[t])] * (scale[t] / n[t]) for t in range(len(n))]
         return np.stack(columns, axis=1)
 
     def point(self, n: tuple[int, ...], scale: tuple[float, ...]) -> _Point:

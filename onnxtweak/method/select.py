@@ -102,7 +102,7 @@ def united(rankings: Sequence[Ranking]) -> Neurons:
 def by_net_gain(ranking: Ranking, T: np.ndarray, table: Decisions, target: int, n: int) -> Ranking:
     """Candidates ranked anew by the exact line search (METHOD 3): weight and count are its best net gain.
 
-    T (N, K) : fit values of the ranking's neurons. table : fit decisions. target : position among its targets.
+    T (N, K) : fit values of the ranking's neurons. table : fit decisions. target : its position there.
     Keeps the n best that gain anything, or all in their old order when none does.
     """
     zero = np.zeros((len(table.labels), len(table.targets)))

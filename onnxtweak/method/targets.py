@@ -25,7 +25,7 @@ def find_targets(
 ) -> np.ndarray:
     """Target class numbers (c,) int64, ascending.
 
-    names : of all classes. fit, validation : labels of the two splits. predicted : of validation, for `worst`.
+    names : of all classes. fit, validation : labels of the two splits. predicted : for `worst`.
     Raises UsageError for an unknown class or none at all, DataError for a target without samples.
     """
     if settings.worst is not None:

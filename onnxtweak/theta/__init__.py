@@ -1,9 +1,9 @@
 """The arithmetic of theta (METHOD 1, 2, 11): arrays in, arrays out.
 
-    gaps        logits and labels of a batch -> signed reciprocal gaps
-    state       chunk, combine, finish: what is kept between batches
-    numpy_backend, numba_backend, cupy_backend
-                the two folds that touch every hidden value
-    line_search the exact best weight along one direction
-    reference   brute force, for tests and for readers
+gaps        logits and labels of a batch -> signed reciprocal gaps
+state       chunk, combine, finish: what is kept between batches
+numpy_backend, numba_backend, cupy_backend
+            the two folds that touch every hidden value
+line_search the exact best weight along one direction
+reference   brute force, for tests and for readers
 """

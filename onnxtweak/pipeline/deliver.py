@@ -1,4 +1,4 @@
-"""From a tweak to a proven file and a result: splice, prove, measure on test, write. The same for every method."""
+"""How every tweak ends: spliced in, proven, measured on test, written; the same for every method."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import onnxtweak
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
-from onnxtweak.job import Job
 from onnxtweak.method.join import bias_predictions
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.model.file import check_model_output, check_output, write_model
 from onnxtweak.model.splice import splice
 from onnxtweak.model.tweak_file import save
+from onnxtweak.pipeline.job import Job
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.types import Check, FileRef, Metrics, Neurons, Patch, Result, Synapses, Trial, Tweak
 from onnxtweak.verify import (
@@ -147,9 +147,7 @@ def make_tweak(job: Job, made: Made) -> Tweak:
 
 def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0) -> bytes:
     """The tweaked model's bytes."""
-    return splice(
-        subject.model, tweak, logits_layout=subject.layout, logits_dtype=subject.dtype, scale=scale
-    )
+    return splice(subject.model, tweak, logits_layout=subject.layout, logits_dtype=subject.dtype, scale=scale)
 
 
 def summary(tweak: Tweak) -> dict[str, Any]:
@@ -204,10 +202,8 @@ def _proofs(job: Job, made: Made, tweak: Tweak, data: bytes) -> tuple[Check, ...
     )
 
 
-def _judge(
-    job: Job, made: Made, tweaked: Subject
-) -> tuple[str, Metrics, Metrics, Metrics, tuple[int, int]]:
-    """Split name, metrics of base, tweaked file and bias control, (fixed, broken): on test where there is one.
+def _judge(job: Job, made: Made, tweaked: Subject) -> tuple[str, Metrics, Metrics, Metrics, tuple[int, int]]:
+    """Split name, metrics of base, tweaked file and bias control, (fixed, broken); on test if there is one.
 
     The test samples are met here for the first and only time.
     """

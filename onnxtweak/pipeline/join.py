@@ -1,23 +1,20 @@
-"""The story of each command, top to bottom."""
+"""Synaptic join, the whole story: score, select, choose n and scale on validation, splice, prove, test."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.deliver import Made, check_outputs, deliver
-from onnxtweak.embedded import demo_files
 from onnxtweak.engine.passes import capture, from_model, logits_pass, theta_pass
-from onnxtweak.job import Job, prepare
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
 from onnxtweak.method.operate import Allowed, Operation, choose
 from onnxtweak.method.select import Ranking, by_net_gain, rank, scores_of, united
 from onnxtweak.method.targets import find_targets
+from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
+from onnxtweak.pipeline.job import Job, prepare
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -46,7 +43,10 @@ def join(
     output: OutputSettings = OutputSettings(),
     progress: Progress = silent,
 ) -> Result:
-    """Synaptic join: score, select, choose n and scale on validation, splice, prove, measure on test."""
+    """Synaptic join (METHOD 1 to 4) of `model` for the target classes.
+
+    Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
+    """
     begin = time.perf_counter()
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnxtweak.data.dataset import check_labels
-from onnxtweak.data.splits import Splits, open_splits
+from onnxtweak.data.labels import read_names
+from onnxtweak.data.opening import open_data
+from onnxtweak.data.splits import Splits, View, open_splits
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.passes import Engine, Ledger
 from onnxtweak.engine.session import runtime_version
@@ -20,6 +25,7 @@ from onnxtweak.engine.subject import (
     watchable,
 )
 from onnxtweak.method.targets import class_names
+from onnxtweak.model.external import hash_file
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.types import FileRef, Progress, Tap
 
@@ -55,7 +61,18 @@ def prepare(
     """Open model and data, measure the hidden tensors on real samples, choose the taps."""
     opened = open_model(model, taps)
     splits = open_splits(data, opened.specs, settings.memory)
-    found = watchable(opened)
+    return _job(opened, splits, settings, taps, progress, watch=True)
+
+
+def _job(
+    opened: Opened,
+    splits: Splits,
+    settings: EngineSettings,
+    taps: TapSettings,
+    progress: Progress,
+    watch: bool,
+) -> Job:
+    found = watchable(opened) if watch else ()
     if set(taps.taps) <= _MAPS:
         found = tuple(c for c in found if c.activation or c.block) or found
     feeds = few_samples(opened, splits.fit, 3)
@@ -67,10 +84,37 @@ def prepare(
         opened,
         subject,
         splits,
-        choose_taps(opened, found, shapes, taps),
+        choose_taps(opened, found, shapes, taps) if watch else (),
         class_names(splits.classes, subject.classes),
         Engine(settings, open_backend(settings), progress, Ledger()),
     )
+
+
+def open_whole(
+    model: str,
+    data: DataSettings,
+    settings: EngineSettings,
+    taps: TapSettings,
+    progress: Progress,
+    *,
+    watch: bool = True,
+) -> Job:
+    """A job without a split: all samples of `data` are its fit view. watch : whether taps are wanted."""
+    opened = open_model(model, taps)
+    dataset = open_data(
+        data.data,
+        inputs=opened.specs,
+        preprocess=data.preprocess,
+        names=None if data.names is None else read_names(data.names),
+        memory=settings.memory,
+    )
+    view = View(dataset, np.arange(len(dataset)))
+    return _job(opened, Splits(view, view, None, dataset.classes), settings, taps, progress, watch)
+
+
+def file_ref(path: str | Path) -> FileRef:
+    """A file on disk and its digest."""
+    return FileRef(str(path), hash_file(Path(path)))
 
 
 def machine(engine: Engine) -> dict[str, Any]:

@@ -1,0 +1,18 @@
+"""The story of each command, one file each: what `onnxtweak.cli` calls and what Python programs call.
+
+job        what every story begins with: model and samples opened, taps chosen
+join       synaptic join
+deliver    how every tweak ends: spliced, proven, tested, written
+evaluate   how good is a model?
+tables     dump and score: tables on disk, theta of every neuron
+files      inspect and apply: what needs no samples
+demo       the main job on the model and samples that come with onnxtweak
+"""
+
+from onnxtweak.pipeline.demo import demo
+from onnxtweak.pipeline.evaluate import evaluate
+from onnxtweak.pipeline.files import apply, inspect
+from onnxtweak.pipeline.join import join
+from onnxtweak.pipeline.tables import dump, score
+
+__all__ = ["apply", "demo", "dump", "evaluate", "inspect", "join", "score"]

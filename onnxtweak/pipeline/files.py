@@ -1,0 +1,152 @@
+"""What needs a model file but no samples: `inspect` and `apply`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, ValueInfoProto
+
+from onnxtweak.engine.measure import probe_feeds
+from onnxtweak.engine.session import Port
+from onnxtweak.engine.subject import (
+    Opened,
+    choose_taps,
+    fixed_batch,
+    measured,
+    open_model,
+    value_ports,
+    watchable,
+)
+from onnxtweak.errors import InputError, MachineError, ModelError
+from onnxtweak.model.file import check_model_output
+from onnxtweak.model.tweak_file import load
+from onnxtweak.model.undo import tweaks_inside
+from onnxtweak.outcomes import Applied, Inspection, Value
+from onnxtweak.pipeline.deliver import splice_in, summary, write_proven
+from onnxtweak.settings import EngineSettings, OutputSettings, TapSettings
+from onnxtweak.types import FileRef, Progress, Tweak, silent
+from onnxtweak.verify import as_subject, check_checker, check_neutral, check_unharmed, require
+
+
+def inspect(*, model: str, taps: TapSettings = TapSettings()) -> Inspection:
+    """What is in a model: logits and how they were found, what can be watched, tweaks already inside.
+
+    Hidden tensors are measured by running made-up samples; where that is not possible (no runtime, inputs of
+    unknown size) they are listed without shapes, and a note says why. Raises ModelError for no classifier.
+    """
+    opened = open_model(model, taps)
+    proto = opened.model.proto
+    found = watchable(opened)
+    notes, shapes, chosen, classes = [], {}, (), opened.logits.classes
+    try:
+        feeds = probe_feeds(opened.inputs, model)
+        subject, shapes = measured(opened, [c.name for c in found], feeds, EngineSettings(device="cpu"))
+        classes = subject.classes
+        chosen = choose_taps(opened, found, shapes, taps)
+    except (MachineError, InputError) as error:
+        notes.append(f"{error}; {error.hint}" if error.hint else str(error))
+    measurable = [c for c in found if not shapes or shapes.get(c.name) is not None]
+    return Inspection(
+        model=FileRef(str(opened.model.path), opened.model.sha256),
+        opset={entry.domain: entry.version for entry in proto.opset_import},
+        ir_version=proto.ir_version,
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
+        inputs=_values(value_ports(_fed(proto))),
+        outputs=_values(value_ports(proto.graph.output)),
+        logits=(opened.logits.name, opened.logits.rule, opened.logits.explain),
+        classes=classes,
+        taps=chosen,
+        candidates=tuple((c.name, c.op, *_shape_row(shapes.get(c.name)), c.activation) for c in measurable),
+        neurons=sum(tap.neurons for tap in chosen),
+        tweaks=tuple(_inside(proto)),
+        notes=tuple(notes),
+    )
+
+
+def _fed(proto: ModelProto) -> list[ValueInfoProto]:
+    """Graph inputs that are not initializers."""
+    stored = {tensor.name for tensor in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in stored]
+
+
+def _values(ports: tuple[Port, ...]) -> tuple[Value, ...]:
+    return tuple((port.name, port.dtype, port.shape) for port in ports)
+
+
+def _shape_row(found: tuple[str, tuple[int, ...]] | None) -> tuple:
+    if found is None:
+        return ("?", None, 0)
+    return (found[0], found[1], int(np.prod(found[1], dtype=np.int64)))
+
+
+def _inside(proto: ModelProto) -> list[dict[str, Any]]:
+    return [
+        {
+            "number": tweak.number,
+            "kind": tweak.kind,
+            "version": tweak.version,
+            "base_sha256": tweak.base_sha256,
+            "scale": tweak.scale,
+            "patch": tweak.patch,
+            "provenance": tweak.provenance,
+        }
+        for tweak in tweaks_inside(proto)
+    ]
+
+
+def apply(
+    *,
+    model: str,
+    tweak: str,
+    output: OutputSettings,
+    scale: float = 1.0,
+    engine: EngineSettings = EngineSettings(),
+    progress: Progress = silent,
+) -> Applied:
+    """Write a saved tweak into its base. The same tweak at scale 1 gives the same bytes as when it was made.
+
+    Raises InputError when they do not belong together, VerificationError when a proof fails.
+    """
+    begin = time.perf_counter()
+    loaded = load(tweak)
+    opened = open_model(model, TapSettings(logits=loaded.logits))
+    check_model_output(opened.model, output.output, force=output.force)
+    feeds = _made_up(opened, loaded)
+    subject, _ = measured(opened, (), feeds, engine)
+    data = splice_in(subject, loaded, scale)
+    checks = (
+        check_neutral(subject, loaded, feeds, engine),
+        check_checker(opened.model, data),
+        check_unharmed(opened.model, data),
+    )
+    require(checks)
+    tweaked = as_subject(subject, data)
+    checks += (write_proven(tweaked, output, feeds, engine),)
+    return Applied(
+        model=FileRef(str(opened.model.path), opened.model.sha256),
+        output=FileRef(output.output, tweaked.model.sha256),
+        tweak=summary(loaded),
+        checks=checks,
+        seconds={"all": time.perf_counter() - begin},
+    )
+
+
+def _made_up(opened: Opened, tweak: Tweak) -> dict[str, np.ndarray]:
+    """Made-up samples in the shapes that the tweak was made with, where the model leaves its sizes open."""
+    try:
+        known = tweak.provenance.get("inputs", {})
+        ports = tuple(
+            Port(p.name, p.dtype, tuple(known[p.name][1])) if p.name in known else p for p in opened.inputs
+        )
+        batch = fixed_batch(opened)
+        return probe_feeds(
+            tuple(Port(p.name, p.dtype, (batch, *p.shape[1:])) for p in ports), opened.model.path
+        )
+    except (LookupError, TypeError, ModelError) as error:
+        raise ModelError(
+            "neither model nor tweak says how large the input is, so the result cannot be proven",
+            where=opened.model.path,
+            hint="make the tweak again with this version",
+        ) from error

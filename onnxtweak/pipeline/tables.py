@@ -1,0 +1,229 @@
+"""Tables on disk and theta of every neuron: `dump` and `score`, which also reads what `dump` wrote."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.dump import (
+    check_directory,
+    dumped_batches,
+    dumped_labels,
+    is_dump,
+    read_dump,
+    write_dump,
+)
+from onnxtweak.engine.passes import Captured, Engine, Ledger, Read, from_model, theta_pass
+from onnxtweak.errors import DataError
+from onnxtweak.method.select import Ranking, rank, scores_of, united
+from onnxtweak.method.targets import class_names, find_targets
+from onnxtweak.model.file import check_output, read_model, write_atomic
+from onnxtweak.outcomes import Dumped, Scored
+from onnxtweak.pipeline.job import file_ref, machine, open_whole
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    JoinSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from onnxtweak.theta.state import Scores
+from onnxtweak.types import Neurons, Progress, Tap, silent
+
+_SHOWN = 5  # rows of the ranking shown per target
+_DUMP_BATCH = 256
+
+
+def dump(
+    *,
+    model: str,
+    data: DataSettings,
+    directory: str,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(),
+    force: bool = False,
+    neurons: str | None = None,
+    progress: Progress = silent,
+) -> Dumped:
+    """Tables V, Z and L of all samples as .npy shards in `directory`.
+
+    neurons : a file that `score` wrote; then V holds only its best neurons. Raises InputError.
+    """
+    begin = time.perf_counter()
+    check_directory(Path(directory), force)
+    job = open_whole(model, data, engine, taps, progress, watch=neurons is None)
+    chosen = None if neurons is None else _best_neurons(neurons)
+    watched = job.taps if chosen is None else ()
+    made, size = write_dump(directory, job.subject, job.splits.fit, job.engine, watched, chosen, force=force)
+    return Dumped(
+        directory=directory,
+        shards=len(made.shards),
+        samples=sum(made.shards),
+        neurons=made.columns,
+        bytes=size,
+        seconds={**job.engine.ledger.seconds, "all": time.perf_counter() - begin},
+    )
+
+
+def score(
+    *,
+    model: str,
+    data: DataSettings,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(),
+    targets: TargetSettings,
+    join: JoinSettings = JoinSettings(),
+    output: OutputSettings = OutputSettings(),
+    progress: Progress = silent,
+) -> Scored:
+    """Theta of every neuron for the targets, over all samples of `data`, or over a dump of this model.
+
+    Of `join`, `theta`, `criterion` and the largest `count` are looked at. Raises InputError.
+    """
+    begin = time.perf_counter()
+    if output.output is not None:
+        check_output(output.output, force=output.force, protect=[model, *filter(os.path.isfile, data.data)])
+    source = _open_source(model, data, engine, taps, progress)
+    predicted = None
+    if targets.worst is not None and not targets.targets:
+        logits = (got.Z.argmax(axis=1) for got in source.read("find the worst", (), None))
+        predicted = np.concatenate(list(logits))
+    chosen = find_targets(targets, source.names, source.labels, source.labels, predicted)
+    found = theta_pass(source.read, source.taps, source.labels, chosen, join.theta, source.engine)
+    names = tuple(source.names[j] for j in chosen)
+    criterion = "auto" if join.criterion == "net-gain" else join.criterion
+    scores = [scores_of(found.states, i) for i in range(len(chosen))]
+    rankings = [
+        rank(one, source.taps, criterion, max(join.count), f"class {name}")
+        for one, name in zip(scores, names, strict=True)
+    ]
+    written = None
+    if output.output is not None:
+        data_bytes = _score_file(scores, rankings, source.taps, chosen, names, join.theta)
+        write_atomic(output.output, [data_bytes], force=output.force, protect=[model])
+        written = file_ref(output.output)
+    return Scored(
+        output=written,
+        neurons=sum(tap.neurons for tap in source.taps),
+        targets=names,
+        top=tuple(_rows(rankings, names)),
+        dropped=sum(int(state.bad.sum()) for state in found.states),
+        seconds={**source.engine.ledger.seconds, "all": time.perf_counter() - begin},
+        passes=tuple(source.engine.ledger.passes),
+        device=machine(source.engine),
+    )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where captured batches come from. labels (N,) int64; names : of all classes."""
+
+    read: Read
+    labels: np.ndarray
+    taps: tuple[Tap, ...]
+    names: tuple[str, ...]
+    engine: Engine
+
+
+def _open_source(
+    model: str, data: DataSettings, engine: EngineSettings, taps: TapSettings, progress: Progress
+) -> _Source:
+    if len(data.data) != 1 or not is_dump(data.data[0]):
+        job = open_whole(model, data, engine, taps, progress)
+        view = job.splits.fit
+        return _Source(
+            from_model(job.subject, view, job.engine), view.labels, job.taps, job.names, job.engine
+        )
+    dump = read_dump(data.data[0])
+    base = read_model(model)
+    if dump.base_sha256 != base.base_sha256:
+        raise DataError(
+            f"the dump belongs to another model: sha256 {dump.base_sha256[:12]}, not {base.base_sha256[:12]}",
+            where=dump.directory,
+            hint="dump this model, or name the model that was dumped",
+        )
+    if dump.neurons is not None:
+        raise DataError(
+            "the dump holds chosen neurons only, so they cannot be scored against the others",
+            where=dump.directory,
+            hint="dump again without --neurons",
+        )
+    runner = Engine(engine, open_backend(engine), progress, Ledger())
+    labels = dumped_labels(dump)
+
+    def read(what: str, taps: Sequence[Tap], chosen: np.ndarray | None) -> Iterator[Captured]:
+        wanted = [dump.taps.index(tap) for tap in taps]
+        count = len(labels) if chosen is None else len(chosen)
+        progress.start(what, count)
+        for got in dumped_batches(dump, _DUMP_BATCH, chosen):
+            yield replace(got, V=tuple(got.V[k] for k in wanted))
+            progress.advance(len(got.labels))
+        progress.finish()
+        runner.ledger.passes.append((what, count))
+
+    return _Source(read, labels, dump.taps, class_names(dump.names, dump.classes), runner)
+
+
+def _score_file(
+    scores: Sequence[Scores],
+    rankings: Sequence[Ranking],
+    taps: Sequence[Tap],
+    targets: np.ndarray,
+    names: Sequence[str],
+    theta: str,
+) -> bytes:
+    """An .npz: weight, count, lift (c, M) over the taps end to end; best_tap, best_index of the best."""
+    best = united(rankings)
+    order = {tap.name: number for number, tap in enumerate(taps)}
+    header = {"taps": [asdict(tap) for tap in taps], "targets": list(names), "theta": theta}
+    out = io.BytesIO()
+    np.savez(
+        out,
+        weight=np.stack([s.weight for s in scores]),
+        count=np.stack([s.count for s in scores]),
+        lift=np.stack([s.lift for s in scores]),
+        targets=targets,
+        best_tap=np.array([order[best.taps[t].name] for t in best.tap_of], np.int32),
+        best_index=best.index,
+        header=np.array(json.dumps(header, sort_keys=True)),
+    )
+    return out.getvalue()
+
+
+def _best_neurons(path: str) -> Neurons:
+    """The best neurons that a score file names, each once."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            taps = [Tap(**{**t, "shape": tuple(t["shape"])}) for t in json.loads(str(file["header"]))["taps"]]
+            pairs = np.unique(np.stack([file["best_tap"], file["best_index"]], axis=1), axis=0)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "this is not a file of scores", where=path, hint="make one with `onnxtweak score -o FILE`"
+        ) from error
+    used = np.unique(pairs[:, 0])
+    tap_of = np.searchsorted(used, pairs[:, 0]).astype(np.int32)
+    return Neurons(tuple(taps[t] for t in used), tap_of, pairs[:, 1].astype(np.int64))
+
+
+def _rows(rankings: Sequence[Ranking], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for ranking, name in zip(rankings, names, strict=True):
+        best = ranking.first(_SHOWN)
+        for k in range(len(best.weight)):
+            yield {
+                "tap": best.neurons.taps[best.neurons.tap_of[k]].name,
+                "index": int(best.neurons.index[k]),
+                "target": name,
+                "weight": float(best.weight[k]),
+                "count": int(best.count[k]),
+                "lift": float(best.lift[k]),
+            }
