@@ -37,7 +37,7 @@ LEVELS = {
 DOORS = {
     "onnxruntime": ("engine/session.py", "model/slot.py"),
     "onnx_graphsurgeon": ("model/piece.py",),
-    "onnx": ("model/", "engine/", "verify.py"),
+    "onnx": ("model/", "engine/", "verify.py", "pipeline/"),
     "google": ("model/",),
     "numba": ("theta/",),
     "cupy": ("theta/", "engine/"),

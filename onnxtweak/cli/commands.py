@@ -98,7 +98,7 @@ def inspect(model, taps, console, form):
 
 @_command("evaluate", "onnxtweak evaluate model.onnx -d test.npz --pixel-scale 1/255")
 @model_argument
-@samples_options
+@samples_options()
 @optional_target_options
 @logits_option
 @engine_options("device", "memory", "batch", "threads")
@@ -183,7 +183,7 @@ def apply(model, tweak, scale, engine, output, console, form):
 
 @_command("dump", "onnxtweak dump model.onnx -d train.npz --taps penultimate -o tables")
 @model_argument
-@samples_options
+@samples_options()
 @tap_options
 @engine_options("device", "memory", "batch", "threads")
 @option("Output", "-o", "--output", "directory", required=True, metavar="DIR", help="Folder for the shards.")
@@ -215,7 +215,7 @@ def dump(model, data, taps, engine, directory, neurons, force, console, form):
 
 @_command("score", "onnxtweak score model.onnx -d train.npz -t cat -o scores.npz")
 @model_argument
-@samples_options
+@samples_options(dumps=True)
 @target_options
 @tap_options
 @score_options

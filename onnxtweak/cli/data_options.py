@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import click
 
@@ -25,16 +26,19 @@ def _make_data(data, val, test, names, seed, mean, std, **preprocess) -> setting
     )
 
 
-_SOURCE = _data(
-    "-d",
-    "--data",
-    multiple=True,
-    required=True,
-    metavar="PATH[#KEY[start:stop]]",
-    help="Labelled samples: an .npz file (inputs under their tensor names or `x`, labels under `y` or "
-    "`labels`), x.npy with y.npy beside it, a folder of such shards, or a folder of images class/*.png. "
-    "#KEY picks x_KEY and y_KEY, [start:stop] some of the rows. Repeatable.",
-)
+def _source(also: str = "") -> Callable:
+    return _data(
+        "-d",
+        "--data",
+        multiple=True,
+        required=True,
+        metavar="PATH[#KEY[start:stop]]",
+        help="Labelled samples: an .npz file (inputs under their tensor names or `x`, labels under `y` or "
+        "`labels`), x.npy with y.npy beside it, a folder of such shards, or a folder of images class/*.png"
+        f"{also}. #KEY picks x_KEY and y_KEY, [start:stop] some of the rows. Repeatable.",
+    )
+
+
 _NAMES = _data("--names", metavar="FILE", help="Class names, one a line, in the order of the class numbers.")
 _PREPROCESSING = (
     _preprocess("--resize", type=HeightWidth(), metavar="HxW", help="Resize images first."),
@@ -51,20 +55,23 @@ _PREPROCESSING = (
     ),
 )
 
-# `data`: DataSettings, for commands that use all samples and split nothing.
-samples_options = gathered(
-    "data",
-    lambda **values: _make_data(val=(), test=(), seed=None, **values),
-    _SOURCE,
-    _NAMES,
-    *_PREPROCESSING,
-)
+
+def samples_options(*, dumps: bool = False) -> Callable:
+    """`data`: DataSettings of a command that uses all samples; `dumps` tells of what `dump` wrote."""
+    return gathered(
+        "data",
+        lambda **values: _make_data(val=(), test=(), seed=None, **values),
+        _source("; or a folder that `dump` wrote" if dumps else ""),
+        _NAMES,
+        *_PREPROCESSING,
+    )
+
 
 # `data`: DataSettings, for commands that choose and report.
 split_options = gathered(
     "data",
     _make_data,
-    _SOURCE,
+    _source(),
     _data(
         "--val",
         multiple=True,

@@ -77,7 +77,7 @@ _TARGETS = (
         "--worst",
         type=click.IntRange(min=1),
         metavar="K",
-        help="Instead: the K classes that do worst on validation.",
+        help="Instead: the K classes that do worst.",
     ),
 )
 
@@ -108,13 +108,16 @@ _THETA = _method(
     show_default=True,
     help="How a neuron is scored: exact for values of either sign, or as the thesis prints it.",
 )
-_CRITERION = _method(
-    "--criterion",
-    default=settings.JoinSettings.criterion,
-    show_default=True,
-    type=click.Choice(["auto", "count", "threshold", "lift", "net-gain"]),
-    help="What ranks the neurons; auto is count, and lift for a class without a sample that could be fixed.",
-)
+
+
+def _criterion(*more: str) -> Callable:
+    return _method(
+        "--criterion",
+        default=settings.JoinSettings.criterion,
+        show_default=True,
+        type=click.Choice(["auto", "count", "threshold", "lift", *more]),
+        help="What ranks the neurons; auto is count, and lift for a class without samples to put right.",
+    )
 
 
 def _make_join(count, scale, **values) -> settings.JoinSettings:
@@ -156,10 +159,24 @@ join_options = gathered(
         help="Percentage points that any class may lose on validation [default: no limit].",
     ),
     _THETA,
-    _CRITERION,
+    _criterion("net-gain"),
 )
 
-score_options = gathered("join", settings.JoinSettings, _THETA, _CRITERION)
+score_options = gathered(
+    "join",
+    lambda count, **values: settings.JoinSettings(count=(count,), **values),
+    _method(
+        "-n",
+        "--count",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=max(settings.JoinSettings.count),
+        show_default=True,
+        help="Neurons a target to name as the best.",
+    ),
+    _THETA,
+    _criterion(),
+)
 
 
 # ---------------------------------------------------------------------------------------- engine

@@ -33,7 +33,7 @@ def result(made: Result) -> tuple[Block, ...]:
         ("samples", _counts(made.samples)),
         *_machine(made.device),
         ("time", _times(made.seconds)),
-        ("checks", _checks(made.checks)),
+        *_checks(made.checks),
     ]
     if made.output is not None:
         facts.append(("written", _file(made.output)))
@@ -74,7 +74,6 @@ def evaluation(measured: Evaluation) -> tuple[Block, ...]:
 
 def inspection(found: Inspection) -> tuple[Block, ...]:
     """What is in the file, where its logits are, and which hidden tensors can be watched."""
-    logits, rule, explained = found.logits
     chosen = {tap.name for tap in found.taps}
     rows = [
         (name, op, dtype, _shape(shape), f"{neurons:,}", "yes" if activation else "")
@@ -88,11 +87,11 @@ def inspection(found: Inspection) -> tuple[Block, ...]:
         ("producer", found.producer or "not said"),
         *(("input", _value(*value)) for value in found.inputs),
         *(("output", _value(*value)) for value in found.outputs),
-        ("logits", f"{logits} ({rule}: {explained})"),
+        ("logits", found.logits[2]),
         ("classes", "unknown" if found.classes is None else f"{found.classes:,}"),
         ("watched", f"{len(found.taps):,} tensors, {found.neurons:,} neurons"),
     ]
-    facts += [("tweak inside", _pairs(tweak)) for tweak in found.tweaks]
+    facts += [("tweak inside", _tweak(tweak)) for tweak in found.tweaks]
     return (
         Heading(str(found.model.path)),
         Facts(tuple(facts)),
@@ -115,7 +114,7 @@ def applied(made: Applied) -> tuple[Block, ...]:
             (
                 ("tweak", _pairs(made.tweak)),
                 ("time", _times(made.seconds)),
-                ("checks", _checks(made.checks)),
+                *_checks(made.checks),
                 ("written", _file(made.output)),
             )
         ),
@@ -130,7 +129,7 @@ def dumped(made: Dumped) -> tuple[Block, ...]:
             (
                 ("samples", f"{made.samples:,}"),
                 ("neurons", f"{made.neurons:,}"),
-                ("size", f"{made.bytes / 1e6:,.1f} MB in {made.shards:,} shards"),
+                ("size", f"{made.bytes / 1e6:,.1f} MB, {_counted(made.shards, 'shard')}"),
                 ("time", _times(made.seconds)),
             )
         ),
@@ -143,7 +142,7 @@ def scored(made: Scored) -> tuple[Block, ...]:
         (
             str(row["target"]),
             str(row["tap"]),
-            f"{row['index']:,}",
+            str(row["index"]),
             f"{row['count']:,}",
             f"{row['weight']:.4g}",
             f"{row['lift']:.4g}",
@@ -232,7 +231,7 @@ def _operating_points(made: Result) -> Iterable[str]:
         if scale == 0 or n == 0:
             yield f"{target}: no change, nothing tried did better"
         else:
-            yield f"{target}: {n:,} {'synapse' if n == 1 else 'synapses'}, scale {scale:g}"
+            yield f"{target}: {_counted(n, 'synapse')}, scale {scale:g}"
 
 
 def _machine(device: dict[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -247,18 +246,32 @@ def _pairs(facts: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in shown.items())
 
 
+def _tweak(inside: dict[str, Any]) -> str:
+    """A tweak found in a model; whole digests are for the JSON form."""
+    return (
+        f"{inside['number']}: {inside['kind']}, scale {inside['scale']:g}, made by onnxtweak "
+        f"{inside['version']} for the base with sha256 {inside['base_sha256'][:12]}…"
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def _counts(samples: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in samples.items())
 
 
 def _times(seconds: dict[str, float]) -> str:
-    return ", ".join(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())
+    """Stages that took no time worth a mention are left to the JSON form."""
+    total = seconds.get("all", 0.0)
+    shown = {stage: spent for stage, spent in seconds.items() if spent >= 0.05 or spent == total}
+    return ", ".join(f"{stage} {spent:.1f} s" for stage, spent in shown.items())
 
 
-def _checks(checks: Sequence[Check]) -> str:
-    return "; ".join(
-        f"{check.name} {'passed' if check.passed else 'FAILED'} ({check.detail})" for check in checks
-    )
+def _checks(checks: Sequence[Check]) -> Iterable[tuple[str, str]]:
+    for check in checks:
+        yield f"check {check.name}", f"{'passed' if check.passed else 'FAILED'}: {check.detail}"
 
 
 def _file(written: FileRef) -> str:

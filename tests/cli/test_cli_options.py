@@ -98,8 +98,8 @@ def test_the_other_commands(pipeline):
     assert pipeline.settings["neurons"] == "s.npz"
     assert pipeline.settings["force"] is True
 
-    assert main("score m.onnx -d a.npz -t 2 --theta thesis --criterion net-gain -o s.npz".split()) == 0
-    assert pipeline.settings["join"] == settings.JoinSettings(theta="thesis", criterion="net-gain")
+    assert main("score m.onnx -d a.npz -t 2 --theta thesis --criterion lift -n 7 -o s.npz".split()) == 0
+    assert pipeline.settings["join"] == settings.JoinSettings((7,), theta="thesis", criterion="lift")
 
     assert main("demo -o there --device cpu".split()) == 0
     assert pipeline.settings["directory"] == "there"

@@ -36,7 +36,7 @@ def test_a_result_says_how_it_was_chosen_and_where_it_is():
     assert said["fixed, broken"] == "1 and 0 samples (exact McNemar p = 1)"
     assert said["neurons"] == "45,056 scored (theta signed, criterion count)"
     assert said["written"].startswith("out.onnx (sha256 bbbb")
-    assert said["checks"] == "neutral passed (logits bit-equal at scale 0)"
+    assert said["check neutral"] == "passed: logits bit-equal at scale 0"
 
 
 def test_a_result_without_a_change_says_so():
@@ -72,7 +72,7 @@ def test_of_many_classes_targets_and_the_most_changed_are_shown():
 
 def test_a_failed_check_is_loud():
     made = results.a_result(checks=(Check("simulation", False, "2 of 12 differ"),))
-    assert facts(story.result(made))["checks"] == "simulation FAILED (2 of 12 differ)"
+    assert facts(story.result(made))["check simulation"] == "FAILED: 2 of 12 differ"
     assert story.verdict(made).endswith("0 of 1 checks passed")
 
 
@@ -98,15 +98,18 @@ def test_an_evaluation_lists_the_most_frequent_confusions_of_many_classes():
 
 
 def test_an_inspection_marks_the_tensors_that_are_watched():
-    blocks = story.inspection(results.an_inspection(tweaks=({"kind": "join", "synapses": [1, 2]},)))
+    inside = {"number": 1, "kind": "join", "version": "0.1.0", "base_sha256": "a" * 64, "scale": 0.5}
+    blocks = story.inspection(results.an_inspection(tweaks=(inside,)))
     shown = table(blocks)
     assert [row[0] for row in shown.rows] == ["relu", "conv"]
     assert shown.marked == {0}
     said = facts(blocks)
     assert said["opset"] == "ai.onnx 17"
     assert said["input"] == "image float32 ?x3x32x32"
-    assert said["logits"] == "logits (output: the graph's only output)"
-    assert said["tweak inside"] == "kind join"
+    assert said["logits"] == "the graph's only output"
+    assert said["tweak inside"].startswith(
+        "1: join, scale 0.5, made by onnxtweak 0.1.0 for the base with sha256 aaaa"
+    )
 
 
 def test_a_score_names_what_was_left_out():
