@@ -38,6 +38,17 @@ class Opened:
         """The inputs as the data readers want them."""
         return tuple(InputSpec(p.name, p.dtype or "object", p.shape or None) for p in self.inputs)
 
+    @property
+    def declared_inputs(self) -> tuple[Port, ...]:
+        """All inputs that have to be fed, as the file declares them."""
+        graph = self.model.proto.graph
+        return _ports(graph.input, {tensor.name for tensor in graph.initializer})
+
+    @property
+    def declared_outputs(self) -> tuple[Port, ...]:
+        """All outputs, as the file declares them."""
+        return _ports(self.model.proto.graph.output, set())
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -72,14 +83,14 @@ def open_model(path: str | Path, settings: TapSettings) -> Opened:
         )
     graph = expose(model.proto, logits.name, ()).proto.graph
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
-    ports = value_ports(value for value in graph.input if value.name not in stored)
+    ports = _ports(graph.input, stored)
     if not ports:
         raise ModelError("the logits do not depend on any input", where=f"{logits.name} in {path}")
     return Opened(model, logits, ports)
 
 
-def value_ports(values: Iterable[ValueInfoProto]) -> tuple[Port, ...]:
-    """Graph inputs or outputs as the file declares them."""
+def _ports(values: Iterable[ValueInfoProto], stored: set[str]) -> tuple[Port, ...]:
+    """Graph inputs or outputs as the file declares them, without those that are `stored` initializers."""
     return tuple(
         Port(
             value.name,
@@ -87,6 +98,7 @@ def value_ports(values: Iterable[ValueInfoProto]) -> tuple[Port, ...]:
             tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim),
         )
         for value in values
+        if value.name not in stored
     )
 
 

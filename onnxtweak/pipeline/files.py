@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, ValueInfoProto
 
 from onnxtweak.engine.measure import probe_feeds
 from onnxtweak.engine.session import Port
@@ -16,7 +15,6 @@ from onnxtweak.engine.subject import (
     fixed_batch,
     measured,
     open_model,
-    value_ports,
     watchable,
 )
 from onnxtweak.errors import InputError, MachineError, ModelError
@@ -53,22 +51,16 @@ def inspect(*, model: str, taps: TapSettings = TapSettings()) -> Inspection:
         opset={entry.domain: entry.version for entry in proto.opset_import},
         ir_version=proto.ir_version,
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
-        inputs=_values(value_ports(_fed(proto))),
-        outputs=_values(value_ports(proto.graph.output)),
+        inputs=_values(opened.declared_inputs),
+        outputs=_values(opened.declared_outputs),
         logits=(opened.logits.name, opened.logits.rule, opened.logits.explain),
         classes=classes,
         taps=chosen,
         candidates=tuple((c.name, c.op, *_shape_row(shapes.get(c.name)), c.activation) for c in measurable),
         neurons=sum(tap.neurons for tap in chosen),
-        tweaks=tuple(_inside(proto)),
+        tweaks=tuple(_inside(opened)),
         notes=tuple(notes),
     )
-
-
-def _fed(proto: ModelProto) -> list[ValueInfoProto]:
-    """Graph inputs that are not initializers."""
-    stored = {tensor.name for tensor in proto.graph.initializer}
-    return [value for value in proto.graph.input if value.name not in stored]
 
 
 def _values(ports: tuple[Port, ...]) -> tuple[Value, ...]:
@@ -81,7 +73,7 @@ def _shape_row(found: tuple[str, tuple[int, ...]] | None) -> tuple:
     return (found[0], found[1], int(np.prod(found[1], dtype=np.int64)))
 
 
-def _inside(proto: ModelProto) -> list[dict[str, Any]]:
+def _inside(opened: Opened) -> list[dict[str, Any]]:
     return [
         {
             "number": tweak.number,
@@ -92,7 +84,7 @@ def _inside(proto: ModelProto) -> list[dict[str, Any]]:
             "patch": tweak.patch,
             "provenance": tweak.provenance,
         }
-        for tweak in tweaks_inside(proto)
+        for tweak in tweaks_inside(opened.model.proto)
     ]
 
 
