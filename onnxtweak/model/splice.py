@@ -20,7 +20,7 @@ from onnxtweak.model.difference import diff, only_the_splice
 from onnxtweak.model.file import LARGEST_PROTOBUF, ModelFile, parse
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.piece import INITIALIZERS_ARE_INPUTS_BEFORE, Piece, build_piece, free_prefix
-from onnxtweak.model.undo import revert, tweaks_inside, write_record
+from onnxtweak.model.undo import make_record, take_off, tweaks_inside
 from onnxtweak.types import Linear, Mlp, Patch, Synapses, Tweak
 
 OLDEST_OPSET = 7  # the first with broadcasting in Add and Mul
@@ -73,7 +73,7 @@ def splice(
         logits_layout=logits_layout,
         prefix=prefix,
     )
-    body, back = wire.apply(model.data, _edits(model, place, piece, f"{prefix}logits"))
+    chunks, back = wire.apply(model.data, _edits(model, place, piece, f"{prefix}logits"))
     record = {
         "version": onnxtweak.__version__,
         "kind": tweak.kind,
@@ -86,7 +86,8 @@ def splice(
         "patch": _patch_record(tweak),
         "provenance": tweak.provenance,
     }
-    data = write_record(body, back, number, record)
+    length = sum(map(len, chunks))
+    data = b"".join([*chunks, make_record(length, back, number, record)])
     _ensure(model, data)
     return data
 
@@ -238,7 +239,8 @@ def _ensure(model: ModelFile, data: bytes) -> None:
             where=model.path,
             hint="save the base model with its weights as external data",
         )
-    differences = diff(model.proto, parse(data, model.path))
+    proto = parse(data, model.path)
+    differences = diff(model.proto, proto)
     if not only_the_splice(differences):
         other = next(difference for difference in differences if not difference.expected)
         raise VerificationError(
@@ -246,7 +248,7 @@ def _ensure(model: ModelFile, data: bytes) -> None:
             where=model.path,
             hint="please report this model as a bug",
         )
-    if revert(data) != model.data:
+    if take_off(data, tweaks_inside(proto)[-1]) != model.data:
         raise VerificationError(
             "the splice could not be taken out again",
             where=model.path,

@@ -31,7 +31,7 @@ class TweakInside:
 
     number : 1 for the first tweak put in. version : of onnxtweak. file_sha256, base_sha256 : of the model
     file it was put into, and of it with its external data. prefix : what the names of its nodes start with.
-    patch : neurons and weights, or their shapes where they are dense. undo : see `write_record`.
+    patch : neurons and weights, or their shapes where they are dense. undo : see `make_record`.
     """
 
     number: int
@@ -61,14 +61,15 @@ def tweaks_inside(proto: ModelProto) -> tuple[TweakInside, ...]:
     return tuple(_read_record(number, found[number], len(found)) for number in sorted(found))
 
 
-def write_record(body: bytes, back: Iterable[wire.Edit], number: int, fields: Mapping[str, Any]) -> bytes:
-    """The tweaked file: `body`, followed by the record of tweak `number`.
+def make_record(length: int, back: Iterable[wire.Edit], number: int, fields: Mapping[str, Any]) -> bytes:
+    """The record of tweak `number`, to be put behind the `length` bytes of the tweaked model.
 
-    back : the edits that turn `body` into the base. fields : those of `TweakInside` but `number` and `undo`.
+    back : the edits that turn those bytes into the base. fields : those of `TweakInside` but `number` and
+    `undo`.
     """
     edits = [[edit.start, edit.end, base64.b64encode(edit.new).decode()] for edit in back]
-    fields = {**fields, "undo": {"length": len(body), "edits": edits}}
-    out = [body]
+    fields = {**fields, "undo": {"length": length, "edits": edits}}
+    out = []
     for name in _FIELDS:
         value = canonical_json(fields[name]) if name in _AS_JSON else fields[name]
         entry = StringStringEntryProto(key=f"onnxtweak.{number}.{name}", value=value)
@@ -95,11 +96,12 @@ def revert(data: bytes, steps: int | str = 1) -> bytes:
             f"the model has {count} inside", where=f"{steps} to take off", hint="see `onnxtweak inspect`"
         )
     for tweak in reversed(inside[-steps:]):
-        data = _take_off(data, tweak)
+        data = take_off(data, tweak)
     return data
 
 
-def _take_off(data: bytes, tweak: TweakInside) -> bytes:
+def take_off(data: bytes, tweak: TweakInside) -> bytes:
+    """The file that `tweak`, the last inside `data`, was put into. Raises VerificationError as `revert`."""
     where = f"tweak {tweak.number}"
     try:
         length, edits = tweak.undo["length"], tweak.undo["edits"]
@@ -108,7 +110,7 @@ def _take_off(data: bytes, tweak: TweakInside) -> bytes:
         back = [
             wire.Edit(int(start), int(end), base64.b64decode(old, validate=True)) for start, end, old in edits
         ]
-        base, _ = wire.apply(data[:length], back)
+        base = b"".join(wire.apply(memoryview(data)[:length], back)[0])
     except (KeyError, TypeError, ValueError, OverflowError, binascii.Error, ModelError) as error:
         raise VerificationError(
             f"the record that takes the tweak off does not fit this file: {error}",
@@ -128,6 +130,8 @@ def _read_record(number: int, texts: dict[str, str], count: int) -> TweakInside:
     try:
         if number > count:
             raise ValueError("an earlier tweak's record is missing")
+        if lack := [name for name in _FIELDS if name not in texts]:
+            raise ValueError(f"'{lack[0]}' is missing")
         fields: dict[str, Any] = {
             name: json.loads(texts[name]) if name in _AS_JSON else texts[name] for name in _FIELDS
         }
@@ -135,7 +139,7 @@ def _read_record(number: int, texts: dict[str, str], count: int) -> TweakInside:
             if not isinstance(fields[name], dict):
                 raise ValueError(f"'{name}' is not an object")
         fields["classes"], fields["scale"] = int(fields["classes"]), float(fields["scale"])
-    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(
             f"the model's record of a tweak is damaged: {error}",
             where=f"metadata onnxtweak.{number}.*",

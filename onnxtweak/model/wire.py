@@ -97,12 +97,15 @@ def relength(enclosing: Field, inner: Iterable[Edit]) -> Edit:
     return Edit(enclosing.after_tag, enclosing.value, varint(length))
 
 
-def apply(buffer: bytes, edits: Iterable[Edit]) -> tuple[bytes, tuple[Edit, ...]]:
-    """The edited buffer, and the edits that turn it back into `buffer`.
+def apply(buffer: bytes | memoryview, edits: Iterable[Edit]) -> tuple[list[bytes | memoryview], list[Edit]]:
+    """The edited buffer in chunks, and the edits that turn it back into `buffer`. Nothing large is copied.
 
-    Edits must not overlap; several insertions at one place keep the order they are given in.
+    Several insertions at one place keep the order they are given in. Raises ModelError when edits overlap, or
+    leave the buffer.
     """
-    view, out, back = memoryview(buffer), [], []
+    view = memoryview(buffer)
+    out: list[bytes | memoryview] = []
+    back: list[Edit] = []
     at = written = 0
     for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
         if not at <= edit.start <= edit.end <= len(buffer):
@@ -117,7 +120,7 @@ def apply(buffer: bytes, edits: Iterable[Edit]) -> tuple[bytes, tuple[Edit, ...]
         written += len(edit.new)
         at = edit.end
     out.append(view[at:])
-    return b"".join(out), tuple(back)
+    return out, back
 
 
 def fields(found: Sequence[Field], number: int) -> list[Field]:
