@@ -90,7 +90,8 @@ def progress_line(what: str, done: int, total: int, unit: str, seconds: float, w
     rate = done / seconds if seconds > 0 else 0.0
     if total > 0:
         share = min(done / total, 1.0)
-        facts = f"{share:4.0%}  {done:,}/{total:,} {unit}  {rate:,.0f}/s"
+        # Padded, so that the bar keeps its length while the numbers grow.
+        facts = f"{share:4.0%}  {done:>{len(f'{total:,}')},}/{total:,} {unit}  {rate:>6,.0f}/s"
         if rate > 0:
             facts += f"  {duration(max(total - done, 0) / rate)} left"
         room = min(width - len(what) - len(facts) - 6, 30)

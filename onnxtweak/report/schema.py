@@ -92,4 +92,4 @@ def _result(made: Result) -> dict[str, Any]:
         "checks": plain(made.checks),
         "classes": plain(made.classes),
         "notes": plain(made.notes),
-    }
+    } | ({"evidence": plain(made.evidence)} if made.evidence else {})

@@ -166,7 +166,8 @@ def verdict(made: Result) -> str:
     """One line: what became of the targets and of the overall accuracy, and whether the checks passed."""
     passed = sum(check.passed for check in made.checks)
     return (
-        f"{made.split}: targets {_percent(made.before.target)} -> {_percent(made.after.target)} %, "
+        f"{made.split}: targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
+        f"(bias alone {_percent(made.bias_control.target)} %), "
         f"overall {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
         f"{passed} of {len(made.checks)} checks passed"
     )

@@ -52,7 +52,9 @@ def test_quiet_says_nothing_on_stderr(pipeline, capsys, command):
 def test_join_closes_with_verdict_and_next_command(pipeline, capsys):
     main(COMMANDS["join"].split())
     *_, verdict, following = capsys.readouterr().err.splitlines()
-    assert verdict.startswith("test: targets 50.0 -> 75.0 %, overall 83.3 -> 91.7 %, 1 of 1 checks passed (")
+    assert verdict.startswith(
+        "test: targets 50.0 -> 75.0 % (bias alone 75.0 %), overall 83.3 -> 91.7 %, 1 of 1 checks passed ("
+    )
     assert following == "next: onnxtweak inspect out.onnx"
 
 

@@ -67,7 +67,7 @@ def test_an_error_is_one_line_whatever_it_quotes():
 
 def test_progress_line_tells_rate_and_time_left():
     line = progress_line("capture", 2500, 10000, "samples", 5.0, 100)
-    assert "25%  2,500/10,000 samples  500/s  15.0 s left" in line
+    assert "25%   2,500/10,000 samples     500/s  15.0 s left" in line
     assert line.startswith("capture  [####")
 
 
