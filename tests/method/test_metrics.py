@@ -1,0 +1,45 @@
+"""Accuracies, E of Eq. 3.3, McNemar."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
+
+
+def test_metrics_of_a_small_case():
+    labels = np.array([0, 0, 1, 1, 1, 2])
+    predicted = np.array([0, 1, 1, 1, 0, 2])
+    found = measure(predicted, labels, [1, 2], 4)
+    assert found.overall == pytest.approx(4 / 6)
+    assert found.target == pytest.approx(3 / 4)
+    np.testing.assert_allclose(found.per_class, [1 / 2, 2 / 3, 1, np.nan])
+    assert found.confusion.tolist() == [[1, 1, 0, 0], [1, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_harm_counts_only_losses_over_all_classes():
+    labels = np.array([0] * 10 + [1] * 10 + [2] * 10 + [3] * 10)
+    before, after = labels.copy(), labels.copy()
+    after[0:3] = 1  # class 0 loses 30 points
+    before[10:15] = 0  # class 1 gains 50 points
+    after[20:21] = 0  # class 2 loses 10 points
+    found = harm(measure(before, labels, [], 4), measure(after, labels, [], 4))
+    assert found == pytest.approx(np.sqrt((30**2 + 10**2) / 4))
+
+
+def test_fixed_and_broken():
+    labels = np.array([0, 1, 2, 3])
+    assert fixed_and_broken(np.array([0, 0, 0, 0]), np.array([1, 1, 2, 0]), labels) == (2, 1)
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_the_exact_binomial_test(fixed, broken):
+    expected = binomtest(min(fixed, broken), fixed + broken).pvalue if fixed + broken else 1.0
+    assert mcnemar(fixed, broken) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_mcnemar_of_many_changes_does_not_underflow_to_nonsense():
+    assert mcnemar(50_000, 50_000) == pytest.approx(1.0)
+    assert 0 <= mcnemar(60_000, 40_000) < 1e-300
