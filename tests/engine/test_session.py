@@ -1,0 +1,100 @@
+"""Loading and running models, and what is said when that fails."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnxtweak.engine.measure import measure, probe_feeds
+from onnxtweak.engine.plan import group_taps, plan_batches
+from onnxtweak.engine.session import Port, open_session
+from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
+from onnxtweak.model.file import read_model
+from onnxtweak.settings import EngineSettings
+from onnxtweak.theta.state import bytes_per_neuron
+from onnxtweak.types import Tap
+from tests.nets import cnn3, mlp
+
+CPU = EngineSettings(device="cpu")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(proto):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(proto.SerializeToString())
+        return read_model(path)
+
+    return save
+
+
+def test_outputs_are_written_into_the_given_buffers(tmp_path):
+    session = open_session(mlp(), tmp_path, CPU, "mlp")
+    x = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)
+    room = np.full((9, 4), np.nan, np.float32)
+    session.run_into({"input": x}, {"logits": room[2:8]})
+    np.testing.assert_array_equal(room[2:8], session.run({"input": x})[0])
+    assert np.isnan(room[:2]).all() and np.isnan(room[8:]).all()
+
+
+def test_it_tells_which_provider_got_the_nodes(tmp_path):
+    session = open_session(cnn3(), tmp_path, CPU, "cnn")
+    assert set(session.providers()) == {"CPUExecutionProvider"} and session.device == "cpu"
+
+
+def test_samples_the_model_rejects_are_a_data_error(tmp_path):
+    session = open_session(mlp(), tmp_path, CPU, "some model")
+    with pytest.raises(DataError, match="cannot run") as caught:
+        session.run({"input": np.zeros((2, 5), np.float32)})
+    assert caught.value.where == "some model"
+
+
+def test_a_model_the_runtime_rejects_is_a_model_error(tmp_path):
+    proto = mlp()
+    proto.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(ModelError, match="cannot load"):
+        open_session(proto, tmp_path, CPU, "model")
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="a CUDA runtime is here")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_asking_for_a_gpu_and_getting_none_is_an_error(tmp_path, device):
+    with pytest.raises(MachineError) as caught:
+        open_session(mlp(), tmp_path, EngineSettings(device=device), "model")
+    assert caught.value.exit_code == 4 and caught.value.hint
+
+
+def test_hidden_tensors_are_measured_by_running_a_sample(saved):
+    model = saved(cnn3(size=16))
+    feeds = {"input": np.ones((3, 3, 16, 16), np.float32)}
+    found = measure(model, "logits", ["relu1", "pool3", "flat"], feeds, CPU)
+    assert found == {
+        "relu1": ("float32", (32, 16, 16)),
+        "pool3": ("float32", (64, 2, 2)),
+        "flat": ("float32", (256,)),
+        "logits": ("float32", (10,)),
+    }
+
+
+def test_inputs_of_unknown_size_cannot_be_made_up():
+    with pytest.raises(ModelError, match="how large its input is"):
+        probe_feeds([Port("x", "float32", (None, 3, None, None))], "model")
+
+
+def test_batches_shrink_with_the_memory_and_respect_a_fixed_batch():
+    assert plan_batches(1000, None, EngineSettings()).batch == 256
+    small = plan_batches(100_000, None, EngineSettings(memory=16 * 2**20))
+    assert small.batch == 2 and small.rows == 2
+    fixed = plan_batches(1000, 8, EngineSettings())
+    assert fixed.fixed and fixed.batch == 8 and fixed.rows % 8 == 0
+    asked = plan_batches(1000, None, EngineSettings(batch=7))
+    assert asked.batch == 7 and asked.rows % 7 == 0
+
+
+def test_taps_are_grouped_into_as_few_passes_as_their_state_allows():
+    taps = [Tap(str(k), "Relu", (100,)) for k in range(6)]
+    need = 100 * bytes_per_neuron(2)
+    groups = group_taps(taps, 2, EngineSettings(memory=int(2.5 * need / 0.6)))
+    assert [len(group) for group in groups] == [2, 2, 2]
+    assert len(group_taps(taps, 2, EngineSettings())) == 1
+    with pytest.raises(UsageError, match="needs"):
+        group_taps(taps, 2, EngineSettings(memory=need))
