@@ -228,11 +228,18 @@ def _confusion(confusion: np.ndarray, names: Sequence[str]) -> tuple[Block, ...]
 
 
 def _operating_points(made: Result) -> Iterable[str]:
+    """Targets that ended at the same point share a sentence."""
+    points: dict[tuple[int, float], list[str]] = {}
     for target, n, scale in zip(made.targets, made.n, made.scale, strict=True):
-        if scale == 0 or n == 0:
-            yield f"{target}: no change, nothing tried did better"
+        points.setdefault((n, scale) if n and scale else (0, 0.0), []).append(target)
+    for (n, scale), names in points.items():
+        who = "all classes" if 1 < len(names) == len(made.classes) else ", ".join(names)
+        if not n:
+            yield f"{who}: no change, nothing tried did better"
+        elif made.tweak["synapses"] is None:
+            yield f"{who}: {_counted(n, 'neuron')}, {_counted(made.tweak['parameters'], 'parameter')}"
         else:
-            yield f"{target}: {_counted(n, 'synapse')}, scale {scale:g}"
+            yield f"{who}: {_counted(n, 'synapse')}, scale {scale:g}"
 
 
 def _machine(device: dict[str, Any]) -> tuple[tuple[str, str], ...]:

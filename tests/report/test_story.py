@@ -45,6 +45,18 @@ def test_a_result_without_a_change_says_so():
     assert "written" not in said
 
 
+def test_targets_at_the_same_point_share_a_sentence():
+    made = results.a_result(targets=("ant", "bee", "cat"), n=(20, 5, 20), scale=(1.0, 0.0, 1.0))
+    said = facts(story.result(made))
+    assert said["chosen"] == "ant, cat: 20 synapses, scale 1; bee: no change, nothing tried did better"
+
+
+def test_a_dense_patch_is_told_by_its_size():
+    tweak = {"kind": "augment", "parameters": 97066, "synapses": None}
+    made = results.a_result(targets=("ant", "bee", "cat"), n=(1000,) * 3, scale=(1.0,) * 3, tweak=tweak)
+    assert facts(story.result(made))["chosen"] == "all classes: 1,000 neurons, 97,066 parameters"
+
+
 def test_a_class_without_samples_has_a_dash():
     unseen = results.metrics([[4, 0, 0], [0, 4, 0], [0, 0, 0]])
     shown = table(story.result(results.a_result(before=unseen, after=unseen, bias_control=unseen)))
