@@ -1,0 +1,83 @@
+"""As much of CuPy as `cupy_backend` uses, on the CPU: kernels are compiled as C++ and run in threads."""
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+SHIM = Path(__file__).with_name("cuda_on_cpu.h")
+WORK = Path(tempfile.gettempdir())
+
+ndarray = np.ndarray
+asarray, asnumpy, maximum, zeros = np.asarray, np.asarray, np.maximum, np.zeros
+
+
+class cuda:
+    class Device:
+        attributes = {"MultiProcessorCount": 2}  # noqa: RUF012
+
+
+class RawKernel:
+    """Compiled when first called. Arrays go in as pointers, NumPy scalars by value, as in CuPy."""
+
+    def __init__(self, code, name, options):
+        self.code, self.name, self.options = code, name, options
+        self.function = None
+
+    def __call__(self, grid, block, arguments):
+        if self.function is None:
+            self.function = self.compiled()
+        for given, (kind, pointer) in zip(arguments, self.parameters(), strict=True):
+            assert isinstance(given, np.ndarray) == pointer, (self.name, kind)
+            assert given.dtype.newbyteorder("=") in KINDS[kind], (self.name, kind, given.dtype)
+        plain = [
+            ctypes.c_void_p(given.ctypes.data)
+            if isinstance(given, np.ndarray)
+            else SCALARS[given.dtype](given)
+            for given in arguments
+        ]
+        self.function(*(ctypes.c_uint(n) for n in (grid[0], grid[1], block[0])), *plain)
+
+    def parameters(self):
+        """(type, whether a pointer) of each parameter, read from the source."""
+        text = re.search(rf"\b{self.name}\((.*?)\)\s*{{", self.code, re.DOTALL)[1]
+        found = [re.match(r"(?:const )?(\w+(?: \w+)?)(\*?)", part.strip()) for part in text.split(",")]
+        return [(re.sub(r" \w+$", "", m[1]) if not m[2] else m[1], bool(m[2])) for m in found]
+
+    def compiled(self):
+        whole = "\0".join((SHIM.read_text(), self.code, self.name, *self.options))
+        library = WORK / f"theta-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.so"
+        if not library.exists():
+            declared, names = [], []
+            for i, (kind, pointer) in enumerate(self.parameters()):
+                declared.append(f"{kind}{'*' if pointer else ''} a{i}")
+                names.append(f"a{i}")
+            entry = (
+                f'extern "C" void run(unsigned x, unsigned y, unsigned threads, {", ".join(declared)}) '
+                f"{{ launch(x, y, threads, [=] {{ {self.name}({', '.join(names)}); }}); }}"
+            )
+            with tempfile.TemporaryDirectory() as folder:
+                source, made = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
+                source.write_text(f'#include "{SHIM}"\n{self.code}\n{entry}\n')
+                command = [COMPILER, "-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", *self.options]
+                subprocess.run([*command, "-o", made, source], check=True)
+                shutil.copy(made, library.with_suffix(f".{id(self)}"))
+            library.with_suffix(f".{id(self)}").replace(library)
+        return ctypes.CDLL(str(library)).run
+
+
+KINDS = {
+    "float": {np.dtype(np.float32)},
+    "double": {np.dtype(np.float64)},
+    "int": {np.dtype(np.int32)},
+    "unsigned": {np.dtype(np.uint32)},
+    "index_t": {np.dtype(np.int64)},
+    "unsigned char": {np.dtype(np.uint8), np.dtype(bool)},
+}
+SCALARS = {np.dtype(np.int32): ctypes.c_int, np.dtype(np.int64): ctypes.c_longlong}
