@@ -95,6 +95,53 @@ class JoinSettings:
     criterion: str = "auto"
 
 
+# Neurons and hidden units that the thesis gave the networks it augmented (Table 4.1).
+AUGMENT_SIZES = {
+    "cnn-3": (1000, 96),
+    "resnet-20": (300, 192),
+    "densenet-40": (1600, 192),
+    "resnet-18": (4000, 320),
+    "resnet-56": (3000, 192),
+    "googlenet": (6314, 1024),
+    "densenet-121": (11910, 256),
+}
+
+
+@dataclass(frozen=True)
+class RetrainSettings:
+    """Synaptic retraining (METHOD 5), after a join with `JoinSettings`.
+
+    penalty : weight of the loss on samples of the target classes; 1 is SR-1, 2 is SR-2. ridge : L2 penalties
+    to choose from on validation, on columns of unit deviation. schedule : "J100 R100 J50 R50 J10 R10 J10", or
+    None: one join, one retraining. scale : of the retrained weights, to choose from; 0 is always among them.
+    """
+
+    penalty: float = 2.0
+    ridge: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    schedule: str | None = None
+    scale: tuple[float, ...] = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3)
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Augmentation with active neurons (METHOD 6).
+
+    neurons : how many feed the MLP; None: 1,000, or all where there are fewer. hidden : its hidden
+    units. iterations, batch, rate, decay : of Adam; decay is decoupled. patience : checks on validation
+    without a better loss before training stops. theta, criterion : as in `JoinSettings`.
+    """
+
+    neurons: int | None = None
+    hidden: int = 96
+    iterations: int = 5000
+    batch: int = 128
+    rate: float = 1e-3
+    decay: float = 0.1
+    patience: int = 10
+    theta: str = "signed"
+    criterion: str = "auto"
+
+
 @dataclass(frozen=True)
 class OutputSettings:
     """Where results go. `tweak` : also save the tweak as *.safetensors. `force` : replace existing files."""

@@ -1,0 +1,252 @@
+"""Augmentation with active neurons (METHOD 6, thesis chapter 4): which neurons, and how is the MLP trained?
+
+The MLP reads table T alone and its output is added to the base's logits: the base is never run. Its last
+layer starts at zero, so training starts at the base. The code below is written once against `xp`, which is
+NumPy or CuPy; random numbers always come from NumPy, so that both see the same weights and the same batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.errors import ModelError
+from onnxtweak.method.select import Ranking, rank, scores_of
+from onnxtweak.settings import AugmentSettings
+from onnxtweak.theta.state import ThetaState
+from onnxtweak.types import Mlp, Neurons, Progress, Tap, silent
+
+# Adam's usual constants.
+_FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
+# A column that varies less than this against its mean is noise of float32 around a constant.
+_CONSTANT = 1e-6
+# Samples of validation that go through the MLP at a time.
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Table:
+    """One split. T (N, K) float, values of the chosen neurons; Z (N, C) float; labels (N,) int64."""
+
+    T: np.ndarray
+    Z: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How training stood on validation. loss : mean cross-entropy in nats. right : samples that are right."""
+
+    iteration: int
+    loss: float
+    right: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The MLP of the best checkpoint, and all checkpoints in order; the first is the base's."""
+
+    patch: Mlp
+    best: Checkpoint
+    checkpoints: tuple[Checkpoint, ...]
+
+
+def active_neurons(
+    states: Sequence[ThetaState], taps: Sequence[Tap], names: Sequence[str], criterion: str, count: int
+) -> tuple[Neurons, tuple[str, ...]]:
+    """The top neurons of every class, united: rank 1 of each class, then rank 2, until there are `count`.
+
+    names : of the classes that theta was computed for. Also returns the names of those classes that no
+    neuron can help. Raises ModelError when that is all of them.
+    """
+    rankings: list[Ranking] = []
+    helpless = []
+    for j, name in enumerate(names):
+        try:
+            rankings.append(rank(scores_of(states, j), taps, criterion, count, f"class {name}"))
+        except ModelError:
+            helpless.append(name)
+    if not rankings:
+        raise ModelError(
+            "no hidden neuron can raise any class without breaking a sample that is right",
+            hint="watch other tensors with --taps, or give more samples",
+        )
+    starts = np.cumsum([0, *(tap.neurons for tap in taps)])
+    numbers = [starts[r.neurons.tap_of] + r.neurons.index for r in rankings]
+    # (rank, class) order: every class gives its best before any gives its second best.
+    turn = np.concatenate([np.arange(len(of_class)) * len(numbers) + j for j, of_class in enumerate(numbers)])
+    merged = np.concatenate(numbers)[np.argsort(turn)]
+    _, first = np.unique(merged, return_index=True)
+    chosen = np.sort(merged[np.sort(first)[:count]])
+    tap_of = np.searchsorted(starts, chosen, side="right") - 1
+    neurons = Neurons(tuple(taps), tap_of.astype(np.int32), (chosen - starts[tap_of]).astype(np.int64))
+    return neurons, tuple(helpless)
+
+
+def train(
+    fit: Table,
+    validation: Table,
+    settings: AugmentSettings,
+    *,
+    seed: int = 0,
+    xp: ModuleType = np,
+    progress: Progress = silent,
+) -> Trained:
+    """Train `T -> hidden (ReLU) -> C` on `cross-entropy(Z + MLP(T))` with Adam; stop early on validation.
+
+    Classes without a fit sample are left out of the loss: nothing pushes their logits. Constant columns of T
+    get no weight. xp : NumPy or CuPy, where the arithmetic is done.
+    """
+    present = np.unique(fit.labels)
+    mean, inverse = _standard(fit.T)
+    rng = np.random.default_rng(seed)
+    parameters = [xp.asarray(p) for p in _start(rng, len(mean), settings.hidden, len(present))]
+    T, Z = (xp.asarray(a) for a in (_standardised(fit.T, mean, inverse), _float(fit.Z[:, present])))
+    labels = xp.asarray(np.searchsorted(present, fit.labels))
+    T_val = xp.asarray(_standardised(validation.T, mean, inverse))
+    Z_val, labels_val = xp.asarray(_float(validation.Z)), xp.asarray(validation.labels)
+    present_xp = xp.asarray(present)
+
+    def judged(iteration: int) -> Checkpoint:
+        return _judge(xp, parameters, iteration, T_val, Z_val, labels_val, present_xp)
+
+    adam = _Adam(xp, parameters, settings.rate, settings.decay)
+    batch = min(settings.batch, len(T))
+    every = max(10, min(200, len(T) // (2 * batch)))
+    checkpoints = [judged(0)]
+    best, kept = checkpoints[0], [p.copy() for p in parameters]
+    progress.start("train", settings.iterations, "iterations")
+    for iteration, rows in enumerate(_batches(rng, len(T), batch, settings.iterations), start=1):
+        rows = xp.asarray(rows)
+        adam.step(gradients(xp, parameters, T[rows], Z[rows], labels[rows]))
+        if iteration % every and iteration != settings.iterations:
+            continue
+        checkpoints.append(judged(iteration))
+        progress.advance(iteration - checkpoints[-2].iteration)
+        if checkpoints[-1].loss < best.loss:
+            best, kept = checkpoints[-1], [p.copy() for p in parameters]
+        if len(checkpoints) - 1 - checkpoints.index(best) >= settings.patience:
+            break
+    progress.finish()
+    whole = [np.asarray(p.get() if hasattr(p, "get") else p, np.float64) for p in kept]
+    return Trained(_folded(whole, mean, inverse, present, fit.Z.shape[1]), best, tuple(checkpoints))
+
+
+def forward(xp: ModuleType, parameters: Sequence[Any], T: Any) -> Any:
+    """What the MLP adds to the logits: (N, C) for T (N, K). parameters : w1, b1, w2, b2."""
+    w1, b1, w2, b2 = parameters
+    return xp.maximum(T @ w1 + b1, 0) @ w2 + b2
+
+
+def gradients(xp: ModuleType, parameters: Sequence[Any], T: Any, Z: Any, labels: Any) -> list[Any]:
+    """Gradients of the mean cross-entropy of `Z + MLP(T)` in w1, b1, w2, b2."""
+    w1, b1, w2, b2 = parameters
+    hidden = xp.maximum(T @ w1 + b1, 0)
+    error = _softmax(xp, Z + hidden @ w2 + b2)
+    error[xp.arange(len(T)), labels] -= 1
+    error /= len(T)
+    back = (error @ w2.T) * (hidden > 0)
+    return [T.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
+
+
+def added(patch: Mlp, T: np.ndarray) -> np.ndarray:
+    """What the patch adds to the logits (N, C) float32, computed as the spliced file does it."""
+    weights = [np.asarray(w, np.float32) for w in (patch.w1, patch.b1, patch.w2, patch.b2)]
+    return forward(np, weights, np.asarray(T, np.float32))
+
+
+class _Adam:
+    """Adam with decoupled weight decay on the two matrices; updates `parameters` in place."""
+
+    def __init__(self, xp: ModuleType, parameters: list[Any], rate: float, decay: float):
+        self.xp, self.parameters, self.rate, self.decay = xp, parameters, rate, decay
+        self.mean = [xp.zeros_like(p) for p in parameters]
+        self.square = [xp.zeros_like(p) for p in parameters]
+        self.steps = 0
+
+    def step(self, gradients: Sequence[Any]) -> None:
+        self.steps += 1
+        unbiased = math.sqrt(1 - _SECOND**self.steps) / (1 - _FIRST**self.steps)
+        for p, g, mean, square in zip(self.parameters, gradients, self.mean, self.square, strict=True):
+            mean += (1 - _FIRST) * (g - mean)
+            square += (1 - _SECOND) * (g * g - square)
+            if p.ndim == 2:
+                p *= 1 - self.rate * self.decay
+            p -= self.rate * unbiased * mean / (self.xp.sqrt(square) + _TINY)
+
+
+def _start(rng: np.random.Generator, inputs: int, hidden: int, classes: int) -> list[np.ndarray]:
+    """First layer as He et al. draw it, last layer zero: the MLP adds nothing yet."""
+    w1 = rng.standard_normal((inputs, hidden), np.float32) * np.float32(math.sqrt(2 / max(inputs, 1)))
+    shapes = ((hidden,), (hidden, classes), (classes,))
+    return [w1, *(np.zeros(shape, np.float32) for shape in shapes)]
+
+
+def _batches(rng: np.random.Generator, samples: int, batch: int, iterations: int):
+    """Rows of each minibatch: shuffled anew for every epoch, the incomplete last one left out."""
+    done = 0
+    while done < iterations:
+        order = rng.permutation(samples)
+        for start in range(0, samples - batch + 1, batch):
+            yield order[start : start + batch]
+            done += 1
+            if done == iterations:
+                return
+
+
+def _standard(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (K,) and 1/deviation (K,) of the columns, float64; 0 for a constant column."""
+    mean, deviation = T.mean(axis=0, dtype=np.float64), T.std(axis=0, dtype=np.float64)
+    varies = deviation > _CONSTANT * np.maximum(np.abs(mean), 1e-12)
+    return mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=varies)
+
+
+def _standardised(T: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    out = np.subtract(T, mean.astype(np.float32), dtype=np.float32)
+    out *= inverse.astype(np.float32)
+    return out
+
+
+def _float(Z: np.ndarray) -> np.ndarray:
+    """Logits as float32, the dtype of training; an infinite logit is as good as a very large one."""
+    return np.nan_to_num(Z.astype(np.float32), nan=0.0, posinf=1e30, neginf=-1e30)
+
+
+def _softmax(xp: ModuleType, Z: Any) -> Any:
+    e = xp.exp(Z - Z.max(axis=1, keepdims=True))
+    e /= e.sum(axis=1, keepdims=True)
+    return e
+
+
+def _judge(xp, parameters, iteration, T, Z, labels, present) -> Checkpoint:
+    loss, right = 0.0, 0
+    for start in range(0, len(T), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        logits = Z[part].copy()
+        logits[:, present] += forward(xp, parameters, T[part])
+        own = logits[xp.arange(len(logits)), labels[part]]
+        top = logits.max(axis=1)
+        loss += float((top + xp.log(xp.exp(logits - top[:, None]).sum(axis=1)) - own).sum(dtype=np.float64))
+        right += int((logits.argmax(axis=1) == labels[part]).sum())
+    return Checkpoint(iteration, loss / max(len(T), 1), right)
+
+
+def _folded(
+    parameters: Sequence[np.ndarray], mean: np.ndarray, inverse: np.ndarray, present: np.ndarray, classes: int
+) -> Mlp:
+    """The MLP on raw values: the standardisation folded into the first layer, absent classes given back.
+
+    What is added to all present classes alike decides nothing among them, and is taken away, so that it does
+    not lift them above the absent ones.
+    """
+    w1, b1, w2, b2 = parameters
+    folded = w1 * inverse[:, None]
+    whole, bias = np.zeros((len(b1), classes)), np.zeros(classes)
+    whole[:, present] = w2 - w2.mean(axis=1, keepdims=True)
+    bias[present] = b2 - b2.mean()
+    return Mlp(w1=folded, b1=b1 - mean @ folded, w2=whole, b2=bias)

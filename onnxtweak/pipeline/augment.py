@@ -1,0 +1,176 @@
+"""Augmentation with active neurons, the whole story: score for all classes, train on tables, splice, prove."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from onnxtweak.data.splits import View
+from onnxtweak.engine.arrays import array_module
+from onnxtweak.engine.passes import capture, from_model, theta_pass
+from onnxtweak.errors import UsageError
+from onnxtweak.method.augment import Table, Trained, active_neurons, added, train
+from onnxtweak.method.decide import decisions
+from onnxtweak.method.join import best_bias
+from onnxtweak.method.metrics import fixed_and_broken
+from onnxtweak.method.operate import Allowed
+from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
+from onnxtweak.pipeline.job import Job, prepare
+from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
+from onnxtweak.types import Neurons, Progress, Result, Synapses, Trial, silent
+
+# Neurons that feed the MLP when nobody says how many.
+_NEURONS = 1000
+# Tables of fit and validation, and the standardised copies that training makes of them.
+_COPIES = 2
+
+
+def augment(
+    *,
+    model: str,
+    data: DataSettings,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(),
+    augment: AugmentSettings = AugmentSettings(),
+    output: OutputSettings = OutputSettings(),
+    progress: Progress = silent,
+) -> Result:
+    """Augment `model` for all its classes at once (METHOD 6); `data.seed` also seeds the training.
+
+    Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
+    """
+    begin = time.perf_counter()
+    job = prepare(model, data, engine, taps, progress)
+    check_outputs(job, output)
+    count = _how_many(job, augment)
+    fit, validation = job.splits.fit, job.splits.validation
+    present = np.unique(fit.labels)
+    read = from_model(job.subject, fit, job.engine)
+    scored = theta_pass(read, job.taps, fit.labels, present, augment.theta, job.engine)
+    names = [job.names[j] for j in present]
+    neurons, helpless = active_neurons(scored.states, job.taps, names, augment.criterion, count)
+    neurons, fit_table, table = _finite(
+        neurons, _table(job, neurons, fit, "collect"), _table(job, neurons, validation, "validate")
+    )
+    since = time.perf_counter()
+    trained = train(
+        fit_table,
+        table,
+        augment,
+        seed=data.seed,
+        xp=array_module(job.engine.backend),
+        progress=progress,
+    )
+    job.engine.ledger.seconds["train"] = time.perf_counter() - since
+    tweaked = table.Z + added(trained.patch, table.T).astype(table.Z.dtype)
+    gains = _gains(table, tweaked)
+    made = Made(
+        command="augment",
+        targets=present,
+        neurons=neurons if gains else Neurons((), np.empty(0, np.int32), np.empty(0, np.int64)),
+        patch=trained.patch if gains else _nothing(),
+        base=table.Z,
+        tweaked=tweaked if gains else table.Z,
+        bias=best_bias(decisions(table.Z, table.labels, present), Allowed()),
+        settings={
+            "theta": augment.theta,
+            "criterion": augment.criterion,
+            "neurons": len(neurons),
+            "hidden": augment.hidden,
+            "iterations": trained.best.iteration,
+            "seed": data.seed,
+        },
+        n=(len(neurons) if gains else 0,) * len(present),
+        scale=(float(gains),) * len(present),
+        theta=augment.theta,
+        criterion=augment.criterion,
+        scored=sum(tap.neurons for tap in job.taps),
+        curve=_curve(table, tweaked, len(neurons)),
+        notes=(
+            *job.splits.notes,
+            *job.splits.fit.dataset.notes,
+            *_notes(job, trained, table, len(neurons), count, helpless),
+        ),
+    )
+    return deliver(job, made, output, begin)
+
+
+def _how_many(job: Job, augment: AugmentSettings) -> int:
+    """How many neurons to choose. Raises UsageError for more than there are, or than memory can hold."""
+    there = sum(tap.neurons for tap in job.taps)
+    asked = augment.neurons
+    if asked is not None and asked > there:
+        raise UsageError(
+            f"{asked:,} neurons asked for, but only {there:,} are watched",
+            where="--neurons",
+            hint="ask for fewer, or watch more tensors with --taps",
+        )
+    count = min(there, _NEURONS) if asked is None else asked
+    rows = len(job.splits.fit) + len(job.splits.validation)
+    need, budget = _COPIES * 4 * rows * count, job.engine.settings.memory
+    if need > budget:
+        raise UsageError(
+            f"tables of {count:,} neurons for {rows:,} samples need {need / 2**30:.1f} GiB",
+            where="--neurons",
+            hint=f"raise --memory ({budget / 2**30:.1f} GiB), ask for fewer neurons, or give fewer samples",
+        )
+    return count
+
+
+def _table(job: Job, neurons: Neurons, view: View, what: str) -> Table:
+    """The chosen neurons' values and Z of one split: one pass."""
+    T = np.empty((len(view), len(neurons)), np.float32)
+    logits, at = [], 0
+    for got in capture(job.subject, view, job.engine, what, neurons=neurons):
+        T[at : at + len(got.Z)] = got.V[0]
+        logits.append(got.Z.copy())
+        at += len(got.Z)
+    return Table(T, np.concatenate(logits), view.labels)
+
+
+def _finite(neurons: Neurons, fit: Table, validation: Table) -> tuple[Neurons, Table, Table]:
+    """Only neurons that are finite on every sample: theta has seen those of fit alone."""
+    keep = np.flatnonzero(np.isfinite(validation.T).all(axis=0))
+    if len(keep) == len(neurons):
+        return neurons, fit, validation
+    chosen = Neurons(neurons.taps, neurons.tap_of[keep], neurons.index[keep])
+    return chosen, *(Table(table.T[:, keep], table.Z, table.labels) for table in (fit, validation))
+
+
+def _gains(table: Table, tweaked: np.ndarray) -> bool:
+    """Is the overall accuracy on validation better by more than one standard error of the difference?"""
+    fixed, broken = fixed_and_broken(table.Z.argmax(axis=1), tweaked.argmax(axis=1), table.labels)
+    return fixed - broken > np.sqrt(fixed + broken)
+
+
+def _nothing() -> Synapses:
+    none, numbers = np.empty(0), np.empty(0, np.int64)
+    return Synapses(target=numbers, weight=none, threshold=none, count=numbers)
+
+
+def _curve(table: Table, tweaked: np.ndarray, neurons: int) -> tuple[Trial, ...]:
+    before, after = (float((Z.argmax(axis=1) == table.labels).mean()) for Z in (table.Z, tweaked))
+    return Trial(0, 0.0, 0.0, before), Trial(neurons, 1.0, (before - after) * 100, after)
+
+
+def _notes(
+    job: Job, trained: Trained, table: Table, found: int, count: int, helpless: tuple[str, ...]
+) -> list[str]:
+    base, best, last = trained.checkpoints[0], trained.best, trained.checkpoints[-1]
+    samples = len(table.labels)
+    notes = [
+        f"trained for {last.iteration:,} iterations, best on validation after {best.iteration:,}: "
+        f"cross-entropy {base.loss:.4f} -> {best.loss:.4f}, "
+        f"accuracy {base.right / samples:.1%} -> {best.right / samples:.1%}; all classes are targets"
+    ]
+    absent = len(job.names) - len(np.unique(job.splits.fit.labels))
+    if absent:
+        notes.append(f"{absent:,} classes without fit samples: nothing is added to their logits")
+    if found < count:
+        notes.append(
+            f"only {found:,} neurons can raise a class without breaking a right sample; all are used"
+        )
+    if helpless:
+        notes.append(f"no neuron can raise {', '.join(helpless)} alone")
+    return notes

@@ -1,0 +1,152 @@
+"""The MLP of augmentation: gradients, its start at the base, determinism, awkward tables."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from onnxtweak.errors import ModelError
+from onnxtweak.method.augment import Table, active_neurons, added, forward, gradients, train
+from onnxtweak.settings import AugmentSettings
+from onnxtweak.theta.state import empty_state
+from onnxtweak.types import Tap
+
+QUICK = AugmentSettings(hidden=8, iterations=300, batch=32)
+
+
+def a_table(seed: int, samples: int = 400, neurons: int = 6, classes: int = 3) -> Table:
+    """Classes that the neurons tell apart and the logits hardly do."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, samples)
+    T = rng.normal(size=(samples, neurons)).astype(np.float32)
+    T[np.arange(samples), labels] += 2
+    Z = rng.normal(size=(samples, classes)).astype(np.float32)
+    return Table(T * 3 + 5, Z, labels)
+
+
+def loss(parameters, T, Z, labels):
+    logits = Z + forward(np, parameters, T)
+    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]))
+
+
+def test_gradients_are_the_slopes_of_the_loss():
+    rng = np.random.default_rng(0)
+    shapes = ((6, 4), (4,), (4, 3), (3,))
+    parameters = [rng.normal(size=shape) for shape in shapes]
+    table = a_table(0, samples=20)
+    T, Z = table.T.astype(np.float64), table.Z.astype(np.float64)
+    found = gradients(np, parameters, T, Z, table.labels)
+    for p, gradient in zip(parameters, found, strict=True):
+        for at in np.ndindex(p.shape):
+            here, step = p[at], 1e-6
+            p[at] = here + step
+            above = loss(parameters, T, Z, table.labels)
+            p[at] = here - step
+            below = loss(parameters, T, Z, table.labels)
+            p[at] = here
+            assert gradient[at] == pytest.approx((above - below) / (2 * step), abs=1e-5)
+
+
+def test_training_starts_at_the_base():
+    table = a_table(1)
+    trained = train(table, a_table(2), dataclasses.replace(QUICK, iterations=1, rate=0.0))
+    assert not added(trained.patch, table.T).any()
+    base = trained.checkpoints[0]
+    assert base.right == int((a_table(2).Z.argmax(axis=1) == a_table(2).labels).sum())
+
+
+def test_training_learns_and_foretells_its_own_accuracy():
+    validation = a_table(2)
+    trained = train(a_table(1), validation, QUICK, seed=3)
+    right = ((validation.Z + added(trained.patch, validation.T)).argmax(axis=1) == validation.labels).sum()
+    assert trained.best.loss < trained.checkpoints[0].loss - 0.3
+    assert right == trained.best.right > trained.checkpoints[0].right
+
+
+def test_the_seed_decides_everything():
+    first, again, other = (train(a_table(1), a_table(2), QUICK, seed=seed) for seed in (3, 3, 4))
+    for name in ("w1", "b1", "w2", "b2"):
+        assert np.array_equal(getattr(first.patch, name), getattr(again.patch, name))
+    assert not np.array_equal(first.patch.w1, other.patch.w1)
+
+
+def test_training_stops_early_and_keeps_the_best():
+    rng = np.random.default_rng(0)
+    noise = Table(*(rng.normal(size=(100, k)).astype(np.float32) for k in (20, 3)), rng.integers(0, 3, 100))
+    validation = Table(noise.T[::-1].copy(), noise.Z, noise.labels)
+    trained = train(noise, validation, dataclasses.replace(QUICK, iterations=5000, patience=3))
+    assert trained.checkpoints[-1].iteration < 5000
+    assert trained.best.loss == min(c.loss for c in trained.checkpoints)
+    assert len(trained.checkpoints) - 1 - trained.checkpoints.index(trained.best) == 3
+
+
+def test_constant_and_collinear_columns_do_no_harm():
+    fit, validation = a_table(1), a_table(2)
+
+    def spoiled(table):
+        more = [np.full(len(table.T), 7.0), table.T[:, 0], np.zeros(len(table.T))]
+        return Table(np.column_stack([table.T, *more]).astype(np.float32), table.Z, table.labels)
+
+    trained = train(spoiled(fit), spoiled(validation), QUICK)
+    assert trained.best.loss < trained.checkpoints[0].loss - 0.3
+    assert all(np.isfinite(w).all() for w in vars(trained.patch).values())
+    for column in (6, 8):
+        assert not trained.patch.w1[column].any()
+
+
+def test_weights_stay_finite_where_classes_are_separable():
+    labels = np.arange(200) % 2
+    T = (labels[:, None] * 1e4 + np.random.default_rng(0).normal(size=(200, 1))).astype(np.float32)
+    table = Table(T, np.zeros((200, 2), np.float32), labels)
+    trained = train(table, table, dataclasses.replace(QUICK, iterations=3000))
+    assert all(np.isfinite(w).all() for w in vars(trained.patch).values())
+    assert trained.best.right == 200
+
+
+def test_classes_without_samples_are_left_alone():
+    fit = a_table(1)
+    wide = Table(
+        fit.T, np.column_stack([fit.Z[:, :1], fit.Z[:, 0] - 5, fit.Z[:, 1:]]), fit.labels + (fit.labels > 0)
+    )
+    trained = train(wide, wide, QUICK)
+    assert trained.patch.w2.shape[1] == 4
+    assert not trained.patch.w2[:, 1].any()
+    assert trained.patch.b2[1] == 0
+    assert trained.patch.w2.sum(axis=1) == pytest.approx(0, abs=1e-6)
+
+
+def states_with_counts(counts):
+    """One tap's state whose theta counts are `counts` (c, M)."""
+    counts = np.array(counts)
+    state = empty_state(counts.shape[1], counts.shape[0])
+    state.hi[:] = 1
+    state.peak[:] = 1
+    state.count_hi[:] = counts
+    return (state,)
+
+
+def test_every_class_gives_its_best_neuron_first():
+    states = states_with_counts([[9, 8, 7, 1, 1, 1], [1, 1, 1, 7, 8, 9]])
+    tap = Tap("relu", "Relu", (6,))
+    chosen, helpless = active_neurons(states, [tap], ("ant", "bee"), "count", 3)
+    assert chosen.index.tolist() == [0, 1, 5]
+    assert helpless == ()
+
+
+def test_a_neuron_of_two_classes_counts_once():
+    states = states_with_counts([[9, 8, 7, 1], [9, 1, 1, 8]])
+    chosen, _ = active_neurons(states, [Tap("relu", "Relu", (4,))], ("ant", "bee"), "count", 3)
+    assert chosen.index.tolist() == [0, 1, 3]
+
+
+def test_a_class_that_no_neuron_can_help_is_named():
+    states = states_with_counts([[1, 2], [1, 2]])
+    states[0].peak[1] = 0
+    chosen, helpless = active_neurons(states, [Tap("relu", "Relu", (2,))], ("ant", "bee"), "count", 2)
+    assert chosen.index.tolist() == [0, 1]
+    assert helpless == ("bee",)
+    states[0].peak[0] = 0
+    with pytest.raises(ModelError, match="any class"):
+        active_neurons(states, [Tap("relu", "Relu", (2,))], ("ant", "bee"), "count", 2)
