@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnxtweak.engine.session import Port, open_session
+from onnxtweak.engine.session import Port, Session, open_session
 from onnxtweak.errors import ModelError
 from onnxtweak.model.expose import expose
 from onnxtweak.model.file import ModelFile
@@ -51,21 +51,33 @@ def measure(
     None for what cannot be tapped: not a float tensor, or not one row per sample. Where the batch is fixed at
     one, a first axis of one is taken as the samples'.
     """
-    taps = [Tap(name, "", ()) for name in dict.fromkeys(names) if name != logits]
-    exposed = expose(model.proto, logits, taps)
-    session = open_session(exposed.proto, model.folder, engine, model.path)
-    dtypes = {port.name: port.dtype for port in session.outputs}
-    wanted = {
-        tap.name: output
-        for tap, output in zip(taps, exposed.outputs, strict=True)
-        if dtypes[output] in FLOATS and dtypes[output] != "bfloat16"
-    }
-    wanted[logits] = exposed.logits
+    wanted = [logits, *(name for name in dict.fromkeys(names) if name != logits)]
+    shapes: Shapes = dict.fromkeys(wanted[1:])
+    dtypes, session, outputs = _watch(model, wanted, {}, engine)
+    if "bfloat16" in dtypes.values():  # which NumPy does not know: such tensors are cast on their way out
+        _, session, outputs = _watch(model, wanted, dtypes, engine)
+    floats = [name for name in wanted if dtypes[name] in FLOATS]
     needed = {port.name for port in session.inputs}
-    values = session.run({k: v for k, v in feeds.items() if k in needed}, list(wanted.values()))
+    values = session.run({k: v for k, v in feeds.items() if k in needed}, [outputs[name] for name in floats])
     samples = len(next(iter(feeds.values())))
-    shapes: Shapes = dict.fromkeys([tap.name for tap in taps])
-    for (name, output), value in zip(wanted.items(), values, strict=True):
+    for name, value in zip(floats, values, strict=True):
         if value.ndim >= 1 and value.shape[0] == samples and value.size:
-            shapes[name] = (dtypes[output], tuple(value.shape[1:]))
+            shapes[name] = (dtypes[name], tuple(value.shape[1:]))
     return shapes
+
+
+def _watch(
+    model: ModelFile, wanted: Sequence[str], dtypes: Mapping[str, str | None], engine: EngineSettings
+) -> tuple[dict[str, str | None], Session, dict[str, str]]:
+    """The wanted tensors' types, and a session with them under the output names that come third.
+
+    wanted : the logits first. dtypes : as far as they are known.
+    """
+    logits, *names = wanted
+    known = {name: dtypes.get(name) or "float32" for name in wanted}
+    taps = [Tap(name, "", (), known[name]) for name in names]
+    exposed = expose(model.proto, logits, taps, logits_dtype=known[logits])
+    session = open_session(exposed.proto, model.folder, engine, model.path)
+    outputs = dict(zip(wanted, (exposed.logits, *exposed.outputs), strict=True))
+    found = {port.name: port.dtype for port in session.outputs}
+    return {name: found[output] for name, output in outputs.items()}, session, outputs

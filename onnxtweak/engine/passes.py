@@ -13,7 +13,6 @@ from onnxtweak.engine.backends import Backend
 from onnxtweak.engine.plan import Plan, group_taps, plan_batches
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
-from onnxtweak.model.expose import expose
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import ThetaState, empty_state
@@ -70,7 +69,7 @@ def capture(
 
     With `taps` V holds one array per tap; with `neurons` one array (b, K) of their values in order.
     """
-    exposed = expose(subject.model.proto, subject.logits, taps, neurons, logits_dtype=subject.dtype)
+    exposed = subject.exposed(taps, neurons)
     session = open_session(exposed.proto, subject.model.folder, engine.settings, subject.model.path)
     widths = [len(neurons)] * len(exposed.outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); a tap comes in its own shape and is looked at as (b, m).

@@ -55,14 +55,24 @@ class Session:
             return self.handle.run(names, dict(feeds))
 
     def run_into(self, feeds: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
-        """Fill `buffers` (C-contiguous, by output name), without the runtime allocating outputs."""
+        """Fill `buffers` (C-contiguous, by output name), without the runtime allocating outputs.
+
+        Where the model's output is float16 and its buffer is not, the values are widened.
+        """
+        halves = {port.name for port in self.outputs if port.dtype == "float16"}
+        bound = {
+            name: np.empty(array.shape, np.float16) if name in halves else array
+            for name, array in buffers.items()
+        }
         with self._explained():
             binding = self.handle.io_binding()
             for name, value in feeds.items():
                 binding.bind_cpu_input(name, value)
-            for name, array in buffers.items():
+            for name, array in bound.items():
                 binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
             self.handle.run_with_iobinding(binding)
+        for name in halves & buffers.keys():
+            buffers[name][...] = bound[name]
 
     def providers(self) -> dict[str, int]:
         """How many nodes each execution provider really got."""

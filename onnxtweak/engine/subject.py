@@ -14,15 +14,13 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.measure import Shapes, measure
 from onnxtweak.engine.session import Port
 from onnxtweak.errors import DataError, ModelError
-from onnxtweak.model.expose import expose
+from onnxtweak.model.expose import Exposed, expose
 from onnxtweak.model.file import ModelFile, read_model
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits import Logits, find_logits
 from onnxtweak.model.taps import Candidate, candidates, penultimate_name, select
 from onnxtweak.settings import EngineSettings, TapSettings
-from onnxtweak.types import Tap
-
-_LAYOUTS = {(1,): "NC", (3, 0): "NC11", (3, 2): "N11C"}
+from onnxtweak.types import Neurons, Tap
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,9 @@ class Opened:
 class Subject:
     """A model that passes can run.
 
-    logits : tensor name. dtype : its NumPy type. shape : per sample: C and perhaps axes of 1. layout : "NC",
-    "NC11" or "N11C". batch : the batch size it was built for; None: any.
+    logits : tensor name. dtype : its NumPy type. shape : of a sample's logits as `exposed` shows them: C and
+    perhaps axes of 1. layout : of the tensor itself, as `Logits.layout`. batch : the batch size it was built
+    for; None: any.
     """
 
     model: ModelFile
@@ -70,17 +69,27 @@ class Subject:
         """C."""
         return int(np.prod(self.shape))
 
+    @property
+    def binary(self) -> bool:
+        """The model has a single logit z; tables hold the two columns 0 and z."""
+        return "C" not in self.layout
+
+    def exposed(self, taps: Sequence[Tap] = (), neurons: Neurons | None = None) -> Exposed:
+        """The model with logits, and taps or chosen neurons, as outputs; see `model.expose`."""
+        return expose(
+            self.model.proto,
+            self.logits,
+            taps,
+            neurons,
+            logits_dtype=self.dtype,
+            binary=self.binary,
+        )
+
 
 def open_model(path: str | Path, settings: TapSettings) -> Opened:
     """Read a model and find its logits. Raises ModelError for what is not a classifier."""
     model = read_model(path)
     logits = find_logits(model.proto, settings.logits)
-    if logits.binary:
-        raise ModelError(
-            "the model has a single logit, and two classes: that tail is not supported yet",
-            where=f"{logits.name} in {path}",
-            hint="export it with one logit per class",
-        )
     graph = expose(model.proto, logits.name, ()).proto.graph
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     ports = _ports(graph.input, stored)
@@ -144,14 +153,14 @@ def measured(
             hint="name the tensor that holds the class scores with --logits",
         )
     dtype, shape = found
-    wide = [axis for axis, size in enumerate(shape) if size > 1]
-    layout = _LAYOUTS.get((len(shape), *wide) if len(shape) != 1 else (1,)) if len(wide) == 1 else None
-    if layout is None:
+    layout = "N" + "".join("C" if size > 1 else "1" for size in shape)
+    if layout.count("C") > 1:
         raise ModelError(
             f"logits of shape {shape} per sample are not one score per class",
             where=f"{opened.logits.name} in {opened.model.path}",
             hint="name another tensor with --logits; scores per position are not supported",
         )
+    shape = shape if "C" in layout else (2,)
     return Subject(opened.model, opened.logits.name, dtype, shape, layout, batch), shapes
 
 

@@ -17,6 +17,7 @@ from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.piece import (
     INITIALIZERS_ARE_INPUTS_BEFORE,
     Piece,
+    build_columns,
     build_pool,
     build_reader,
     free_prefix,
@@ -46,20 +47,27 @@ def expose(
     extra_outputs: Sequence[str] = (),
     with_logits: bool = True,
     logits_dtype: str = "float32",
+    binary: bool = False,
 ) -> Exposed:
     """A new model whose outputs are the logits, the taps or chosen values, and `extra_outputs`.
 
     Without `neurons` every tap is an output of its own: (N, channels) when pooled, else in its own shape.
     With `neurons`, `taps` is not looked at, and one output holds their values (N, K) in their order; none for
-    K = 0. All are float32, except that float64 logits stay so. Original outputs are dropped unless named in
-    `extra_outputs`; so are inputs that nothing kept needs. `proto` is not changed; external data still counts
-    from its folder.
+    K = 0. binary : the logits are a single one, which comes out as two columns, 0 and itself. All outputs are
+    float32, except that float64 logits stay so, and whole float16 tensors: behind a Cast the runtime would
+    show them as they were before they were rounded, and the base rounds them. Original outputs are dropped
+    unless named in `extra_outputs`; so are inputs that nothing kept needs. `proto` is not changed; external
+    data still counts from its folder.
 
     Raises ModelError when a tensor that is asked for is not computed by the model's main graph.
     """
     index = GraphIndex(proto)
     outlet = _Outlet(index)
-    logits_output = outlet.whole(logits, logits_dtype in ("float32", "float64")) if with_logits else None
+    logits_output = None
+    if with_logits and binary:
+        logits_output = outlet.columns(logits, logits_dtype)
+    elif with_logits:
+        logits_output = outlet.whole(logits, logits_dtype != "bfloat16")
     for name in extra_outputs:
         outlet.keep(name)
     if neurons is not None:
@@ -90,9 +98,8 @@ class _Outlet:
     def whole(self, name: str, as_it_is: bool) -> str:
         """A tensor in its own shape, cast to float32 unless it can stay as it is."""
         self._need(name)
-        computed = (
-            self.index.position(name) is not None
-        )  # ONNX Runtime may let an output share an input's memory
+        # ONNX Runtime may let an output share an input's memory.
+        computed = self.index.position(name) is not None
         if as_it_is and computed and name not in self.outputs:
             self.outputs[name] = ValueInfoProto(name=name)
             return name
@@ -104,9 +111,16 @@ class _Outlet:
         self.pieces.append(Piece((node,), ()))
         return output
 
+    def columns(self, name: str, dtype: str) -> str:
+        """A single logit as two columns."""
+        self._need(name)
+        output, opset = self._new_output(), self.index.opset
+        self.pieces.append(build_columns(name, opset=opset, dtype=dtype, output=output, prefix=output + "/"))
+        return output
+
     def tap(self, tap: Tap) -> str:
         if tap.pool == "none" or len(tap.shape) == 1:
-            return self.whole(tap.name, tap.dtype == "float32")
+            return self.whole(tap.name, tap.dtype in ("float32", "float16"))
         self._need(tap.name)
         output = self._new_output()
         self.pieces.append(

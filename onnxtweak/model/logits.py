@@ -49,7 +49,6 @@ _LOOKING_UP = frozenset({"LabelEncoder", "ArrayFeatureExtractor", "Gather", "Sli
 _WITH_CONSTANT = frozenset({"Mul", "Div", "Add", "Sub", "Max", "Min"})
 _WALKED_DOMAINS = (*DEFAULT_DOMAINS, "ai.onnx.ml")
 _WALKED = _CHOOSING | _KEEPING_ORDER | _LOOKING_UP | _WITH_CONSTANT
-_LAYOUTS = {"NC": 1, "NC11": 1, "N11C": 3}
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class Logits:
 
     name : the tensor. output : the graph output it was found behind. rule : how, in a few words.
     explain : the same as a sentence. shape : as far as the file tells, batch axis first; None: unknown rank.
-    layout : "NC", "NC11" or "N11C" (N samples, C classes), None when the file does not tell.
-    classes : C, None when the file does not tell. steps : operators walked back over, from the output on.
-    binary : one logit, two classes; the sign decides.
+    layout : an axis a letter: N samples, C classes, 1 for one of size 1; such as "NC", "NC11" or "N1" (a
+    single logit); None when the file does not tell. classes : C, None when the file does not tell.
+    steps : operators walked back over, from the output on.
     """
 
     name: str
@@ -71,18 +70,23 @@ class Logits:
     layout: str | None = None
     classes: int | None = None
     steps: tuple[str, ...] = ()
-    binary: bool = False
 
     @property
     def class_axis(self) -> int | None:
-        """Axis of the classes, None when the layout is unknown."""
-        return _LAYOUTS.get(self.layout or "")
+        """Axis of the classes, None when the layout is unknown or has none."""
+        axis = (self.layout or "").find("C")
+        return None if axis < 0 else axis
+
+    @property
+    def binary(self) -> bool:
+        """One logit, two classes: above 0 it says class 1."""
+        return self.layout is not None and "C" not in self.layout
 
 
 @dataclass(frozen=True)
 class _Find:
     logits: Logits
-    rank: tuple[int, bool]
+    rank: tuple[int, bool, bool]
 
 
 def find_logits(proto: ModelProto, override: str | None = None) -> Logits:
@@ -173,9 +177,9 @@ def _normalised(
             f"the {rule} runs over the samples, not over classes", where=output, hint=NOT_A_CLASSIFIER
         )
     found = _find(graph, output, name, f"before {rule}", steps, _NORMALISED if rule != "Sigmoid" else _CHOICE)
-    by_axis = None if flattens or rank != 4 else {1: "NC11", -3: "NC11", 3: "N11C", -1: "N11C"}.get(axis)
-    known = found.logits.layout
-    if known is not None and by_axis is not None and known != "NC" and by_axis != known:
+    known = found.logits.class_axis
+    moved = flattens or axis is None or rank != len(found.logits.layout or "")
+    if not moved and known is not None and axis % rank != known:
         raise ModelError(f"the {rule} does not run over the classes", where=output, hint=NOT_A_CLASSIFIER)
     return found
 
@@ -199,9 +203,10 @@ def _find(graph: GraphIndex, output: str, name: str, rule: str, steps: list[str]
         if declared is not None and (shape is None or len(shape) == len(declared)):
             shape = declared
     _refuse_tensor(graph, name, "the tensor of the class scores")
-    refuse_positions(shape, _layout(shape) is not None, name)
-    classes = _classes(shape)
-    what = "one logit for two classes" if classes == 1 else "the class logits"
+    layout = _layout(shape)
+    # One number a sample may be anything; behind a sigmoid it is a logit.
+    refuse_positions(shape, layout is not None and (layout != "N" or rule == "before Sigmoid"), name)
+    what = "the class logits" if layout is None or "C" in layout else "one logit for two classes"
     behind = "" if name == output else f", behind output {output!r} ({' <- '.join((*steps, *more))})"
     logits = Logits(
         name=name,
@@ -209,12 +214,11 @@ def _find(graph: GraphIndex, output: str, name: str, rule: str, steps: list[str]
         rule=rule,
         explain=f"{name!r} holds {what}: {rule}{behind}",
         shape=shape,
-        layout=_layout(shape),
-        classes=classes,
+        layout=layout,
+        classes=_classes(shape),
         steps=(*steps, *more),
-        binary=classes == 1,
     )
-    return _Find(logits, (quality, logits.layout is not None))
+    return _Find(logits, (quality, layout is not None, not logits.binary))
 
 
 def _refuse_tensor(graph: GraphIndex, name: str, what: str) -> None:
@@ -231,16 +235,18 @@ def _refuse_tensor(graph: GraphIndex, name: str, what: str) -> None:
 
 
 def _rank_two(graph: GraphIndex, name: str) -> tuple[str, Shape | None, list[str]]:
-    """The (N, C) tensor that a (N, C, 1, 1) one was reshaped from, if there is one; else the tensor."""
+    """The (N, C) tensor that a (N, C, 1, 1) one, or (N, 1) that (N,), was reshaped from; else the tensor."""
     shape = known_shape(graph, name)
-    if shape is None or len(shape) < 3 or _layout(shape) is None:
+    layout = _layout(shape)
+    if shape is None or layout is None or len(shape) == 2:
         return name, shape, []
     back, steps = name, []
     while (node := graph.producer(back)) is not None and node.op_type in _RESHAPING:
         steps.append(node.op_type)
         back = node.input[0]
         earlier = known_shape(graph, back)
-        if earlier is not None and len(earlier) == 2 and graph.producer(back) is not None:
+        same = earlier is not None and _layout(earlier) == ("NC" if "C" in layout else "N1")
+        if same and graph.producer(back) is not None:
             return back, earlier, steps
     return name, shape, []
 
@@ -259,18 +265,15 @@ def _positive_class(graph: GraphIndex, names: list[str]) -> str:
 def _layout(shape: Shape | None) -> str | None:
     if shape is None:
         return None
-    if len(shape) == 2:
-        return "NC"
-    if len(shape) == 4 and shape[2:] == (1, 1):
-        return "NC11"
-    if len(shape) == 4 and shape[1:3] == (1, 1):
-        return "N11C"
-    return None
+    axes = "".join("1" if size == 1 else "C" for size in shape[1:])
+    return "N" + axes if shape and axes.count("C") <= 1 else None
 
 
 def _classes(shape: Shape | None) -> int | None:
     layout = _layout(shape)
-    size = None if layout is None or shape is None else shape[_LAYOUTS[layout]]
+    if layout is None or shape is None:
+        return None
+    size = shape[layout.index("C")] if "C" in layout else 2
     return size if isinstance(size, int) else None
 
 
@@ -293,6 +296,5 @@ def _given(graph: GraphIndex, name: str) -> Logits:
         raise ModelError("no output depends on the tensor given as logits", where=name, hint=NOT_A_CLASSIFIER)
     shape = known_shape(graph, name)
     refuse_positions(shape, _layout(shape) is not None, name)
-    classes = _classes(shape)
     explain = f"{name!r} was given as the logits"
-    return Logits(name, behind[0], "given", explain, shape, _layout(shape), classes, (), classes == 1)
+    return Logits(name, behind[0], "given", explain, shape, _layout(shape), _classes(shape), ())

@@ -8,14 +8,14 @@ opset 7: axes are never given to a reduction, because they moved from an attribu
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
 from onnxtweak.errors import ModelError
-from onnxtweak.types import Linear, Mlp, Neurons, Synapses, Tap, Tweak
+from onnxtweak.types import Linear, Mlp, Neurons, Patch, Synapses, Tap, Tweak
 
 ELEMENT_TYPES = {
     "float32": onnx.TensorProto.FLOAT,
@@ -23,7 +23,6 @@ ELEMENT_TYPES = {
     "bfloat16": onnx.TensorProto.BFLOAT16,
     "float64": onnx.TensorProto.DOUBLE,
 }
-_RESHAPE = {"NC11": (0, -1, 1, 1), "N11C": (0, 1, 1, -1)}
 _POOL = {"mean": "GlobalAveragePool", "max": "GlobalMaxPool"}
 INITIALIZERS_ARE_INPUTS_BEFORE = 4  # IR version
 _LARGE_MATRIX = 1 << 16  # numbers; below it one MatMul is cheaper than two
@@ -66,23 +65,27 @@ def build_piece(
 ) -> Piece:
     """The tweak as nodes that read the taps and `logits_in`, and write `logits_out`.
 
-    logits_dtype : as `Tap.dtype`; weights are cast to it. logits_layout : "NC", "NC11" or "N11C".
-    prefix : what every new name starts with. The same arguments give the same bytes.
+    logits_dtype : as `Tap.dtype`; weights are cast to it. logits_layout : as `Logits.layout`; a single logit
+    (no C in it) gets what the patch adds to class 1 less what it adds to class 0. prefix : what every new
+    name starts with. The same arguments give the same bytes.
 
     Raises ModelError when a weight does not fit into `logits_dtype`.
     """
     build = _Builder(prefix, opset, logits_dtype)
     logits = gs.Variable(logits_in)
+    patch, classes = tweak.patch, tweak.classes
+    if "C" not in logits_layout:
+        patch, classes = _for_single_logit(patch), 1
     if len(tweak.neurons) == 0:
-        bias = tweak.patch.bias if isinstance(tweak.patch, Linear) else np.zeros(tweak.classes)
-        shape = (-1, 1, 1) if logits_layout == "NC11" else (-1,)
+        bias = patch.bias if isinstance(patch, Linear) else np.zeros(classes)
+        shape = (-1, *(1 for _ in logits_layout.partition("C")[2]))
         build.node("add", "Add", [logits, build.weights("bias", np.reshape(bias, shape))])
         return build.finish(logits_out)
     values, order = build.read(tweak.neurons)
-    delta = _DELTAS[type(tweak.patch)](build, values, tweak.patch, order, tweak.classes)
-    if logits_layout in _RESHAPE:
-        shape = gs.Constant(f"{prefix}shape", np.asarray(_RESHAPE[logits_layout], dtype=np.int64))
-        delta = build.node("reshape", "Reshape", [delta, shape])
+    delta = _DELTAS[type(patch)](build, values, patch, order, classes)
+    if logits_layout not in ("NC", "N1"):
+        axes = [-1 if axis == "C" else 1 for axis in logits_layout[1:]]
+        delta = build.node("reshape", "Reshape", [delta, build.index("shape", [0, *axes] if axes else [-1])])
     build.node("add", "Add", [logits, delta])
     return build.finish(logits_out)
 
@@ -100,6 +103,24 @@ def build_pool(tap: Tap, *, opset: int, dtype: str, output: str, prefix: str) ->
     """Nodes that write every channel of a pooled tap, (N, channels), to `output` as `dtype`."""
     build = _Builder(prefix, opset, dtype)
     build.read_tap("tap", tap, None)
+    return build.finish(output)
+
+
+def build_columns(name: str, *, opset: int, dtype: str, output: str, prefix: str) -> Piece:
+    """A single logit `name` of type `dtype` as two columns (N, 2), a zero for class 0 before it, to `output`.
+
+    They are float32, float64 where the logit is.
+    """
+    wide = "float64" if dtype == "float64" else "float32"
+    build = _Builder(prefix, opset, wide)
+    column = build.node("column", "Flatten", [gs.Variable(name)], axis=1)
+    if dtype != wide:
+        column = build.cast("wide", column, wide)
+    pads = [0, 1, 0, 0]
+    if opset < 11:
+        build.node("pad", "Pad", [column], pads=pads)
+    else:
+        build.node("pad", "Pad", [column, build.index("pads", pads)])
     return build.finish(output)
 
 
@@ -158,15 +179,16 @@ class _Builder:
             )
         if pooled:
             if dtype != "float32":  # runtimes pool float32 only
-                value, dtype = self._cast(f"{name}/float32", value, "float32"), "float32"
+                value, dtype = self.cast(f"{name}/float32", value, "float32"), "float32"
             if axis != 1:
                 rest = [other for other in range(1, 1 + len(tap.shape)) if other != axis]
                 value = self.node(f"{name}/transpose", "Transpose", [value], perm=[0, axis, *rest])
             value = self.node(f"{name}/pool", _POOL[tap.pool], [value])
             value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
-        return value if dtype == self.dtype else self._cast(f"{name}/cast", value, self.dtype)
+        return value if dtype == self.dtype else self.cast(f"{name}/cast", value, self.dtype)
 
-    def _cast(self, name: str, value: gs.Tensor, dtype: str) -> gs.Variable:
+    def cast(self, name: str, value: gs.Tensor, dtype: str) -> gs.Variable:
+        """The value as `dtype`."""
         return self.node(name, "Cast", [value], to=int(ELEMENT_TYPES[dtype]))
 
     def finish(self, output: str) -> Piece:
@@ -174,6 +196,20 @@ class _Builder:
         self.graph.nodes[-1].outputs[0].name = output
         exported = gs.export_onnx(self.graph, do_type_check=False).graph
         return Piece(tuple(exported.node), tuple(exported.initializer))
+
+
+def _for_single_logit(patch: Patch) -> Patch:
+    """The patch of two classes as one of a single logit, which is class 1 against class 0."""
+    if isinstance(patch, Synapses):
+        sign = np.where(np.asarray(patch.target) == 1, 1.0, -1.0)
+        return replace(patch, weight=sign * patch.weight, target=np.zeros_like(patch.target))
+    if isinstance(patch, Linear):
+        return Linear(_against(patch.weight), _against(patch.bias))
+    return replace(patch, w2=_against(patch.w2), b2=_against(patch.b2))
+
+
+def _against(array: np.ndarray) -> np.ndarray:
+    return array[..., 1:] - array[..., :1]
 
 
 def _synapses(

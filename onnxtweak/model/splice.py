@@ -51,8 +51,7 @@ def splice(
 ) -> bytes:
     """The bytes of `model` with `tweak` in it, its weights times `scale`.
 
-    logits_layout : "NC", "NC11" or "N11C". logits_dtype : as `Tap.dtype`. The same arguments give the same
-    bytes.
+    logits_layout : as `Logits.layout`. logits_dtype : as `Tap.dtype`. The same arguments give the same bytes.
 
     Raises ModelError when the tweak belongs to another file or does not fit this one, VerificationError when
     the result is not what it should be.

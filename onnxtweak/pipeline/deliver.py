@@ -196,7 +196,9 @@ def _proofs(job: Job, made: Made, tweak: Tweak, data: bytes) -> tuple[Check, ...
     measured = logits_pass(as_subject(job.subject, data), validation, job.engine, "simulate")
     return (
         check_neutral(job.subject, tweak, feeds, job.engine.settings),
-        check_simulation(made.tweaked.argmax(axis=1), made.tweaked, measured, validation.labels),
+        check_simulation(
+            made.tweaked.argmax(axis=1), made.tweaked, measured, validation.labels, job.subject.dtype
+        ),
         check_checker(job.opened.model, data),
         check_unharmed(job.opened.model, data),
     )

@@ -148,8 +148,8 @@ def test_what_bodies_read_from_outside_is_kept():
     assert logits.tolist() == [[1, 1, 3]] and hidden.tolist() == [[0, 0, 2]]
 
 
-@pytest.mark.parametrize(("name", "comes_out"), [("float16", "float32"), ("float64", "float64")])
-def test_taps_are_float32_and_double_logits_stay(name, comes_out):
+@pytest.mark.parametrize("name", ["float16", "float64"])
+def test_logits_keep_their_type_and_their_values(name):
     net = nets.NetBuilder(dtype=np.dtype(name).type)
     hidden = net.op("Flatten", net.op("Relu", "x", name="map"), name="flat")
     net.gemm(hidden, 12, 5, name="logits")
@@ -165,9 +165,11 @@ def test_taps_are_float32_and_double_logits_stay(name, comes_out):
     chosen = expose(proto, "logits", (), tweaks.random_neurons(taps, 6), logits_dtype=name)
     for exposed in (whole, chosen):
         logits, *values = tweaks.run(exposed.proto, feeds)
-        assert logits.dtype == comes_out and all(value.dtype == np.float32 for value in values)
-        # Casts let ONNX Runtime keep float32 where the base rounds to float16.
-        np.testing.assert_allclose(logits, tweaks.run(proto, feeds)[0], rtol=1e-2, atol=1e-2)
+        # Behind a Cast, ONNX Runtime would show float16 tensors as they were before they were rounded.
+        half = exposed is whole and name == "float16"
+        kinds = [name if half and tap.pool == "none" else "float32" for tap in taps]
+        assert logits.dtype == name and [v.dtype for v in values] == kinds[: len(values)]
+        np.testing.assert_array_equal(logits, tweaks.run(proto, feeds)[0])
 
 
 def test_channel_last_maps_are_pooled_over_positions():

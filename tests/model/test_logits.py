@@ -104,7 +104,7 @@ def test_of_label_and_probabilities_the_probabilities_are_reported():
 def test_a_single_logit_means_two_classes():
     logits = find_logits(mlp(classes=1, tail="sigmoid"))
     assert logits.binary
-    assert logits.classes == 1
+    assert (logits.layout, logits.class_axis, logits.classes) == ("N1", None, 2)
     assert "two classes" in logits.explain
 
 
@@ -114,7 +114,7 @@ def test_probabilities_of_both_classes_joined_from_one_sigmoid():
     p = net.op("Sigmoid", "logit")
     net.op("Concat", net.op("Sub", net.const(1.0), p), p, axis=1, name="both")
     logits = find_logits(net.model({"input": (FLOAT, ("N", 8))}, {"both": (FLOAT, ("N", 2))}))
-    assert (logits.name, logits.binary, logits.classes) == ("logit", True, 1)
+    assert (logits.name, logits.binary, logits.classes) == ("logit", True, 2)
 
 
 @pytest.mark.parametrize(

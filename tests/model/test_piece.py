@@ -10,7 +10,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxtweak.errors import ModelError
-from onnxtweak.model.piece import ELEMENT_TYPES, build_piece, build_pool, build_reader, free_prefix
+from onnxtweak.model.piece import (
+    ELEMENT_TYPES,
+    build_columns,
+    build_piece,
+    build_pool,
+    build_reader,
+    free_prefix,
+)
 from onnxtweak.types import Linear, Neurons, Synapses, Tap, Tweak
 from tests import tweaks
 
@@ -20,7 +27,14 @@ TAPS = (
     Tap("pooled", "Relu", (3, 2, 2), pool="mean"),
 )
 NEWEST = onnx.defs.onnx_opset_version()
-LAYOUTS = {"NC": ("N", 5), "NC11": ("N", 5, 1, 1), "N11C": ("N", 1, 1, 5)}
+LAYOUTS = {
+    "NC": ("N", 5),
+    "NC11": ("N", 5, 1, 1),
+    "N11C": ("N", 1, 1, 5),
+    "N1C": ("N", 1, 5),
+    "NC1": ("N", 5, 1),
+}
+SINGLE = {"N": ("N",), "N1": ("N", 1), "N11": ("N", 1, 1), "N111": ("N", 1, 1, 1)}
 
 
 def make_tweak(kind="synapses", count=8, classes=5, taps=TAPS):
@@ -43,8 +57,9 @@ def build(tweak, opset=17, dtype="float32", layout="NC"):
 def alone(piece, opset=17, dtype="float32", layout="NC"):
     """The piece as a model of its own: taps and logits are its inputs."""
     inputs = [helper.make_tensor_value_info(tap.name, 1, ("N", *tap.shape)) for tap in TAPS]
-    inputs.append(helper.make_tensor_value_info("p/logits", ELEMENT_TYPES[dtype], LAYOUTS[layout]))
-    output = helper.make_tensor_value_info("logits", ELEMENT_TYPES[dtype], LAYOUTS[layout])
+    shape = {**LAYOUTS, **SINGLE}[layout]
+    inputs.append(helper.make_tensor_value_info("p/logits", ELEMENT_TYPES[dtype], shape))
+    output = helper.make_tensor_value_info("logits", ELEMENT_TYPES[dtype], shape)
     graph = helper.make_graph(piece.nodes, "piece", inputs, [output], piece.initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
@@ -52,12 +67,12 @@ def alone(piece, opset=17, dtype="float32", layout="NC"):
 def feeds(dtype="float32", layout="NC"):
     rng = np.random.default_rng(1)
     arrays = {tap.name: rng.normal(0, 1, (3, *tap.shape)).astype(np.float32) for tap in TAPS}
-    arrays["p/logits"] = rng.normal(0, 1, (3, *LAYOUTS[layout][1:])).astype(dtype)
+    arrays["p/logits"] = rng.normal(0, 1, (3, *{**LAYOUTS, **SINGLE}[layout][1:])).astype(dtype)
     return arrays
 
 
 @pytest.mark.parametrize("kind", ["synapses", "linear", "mlp"])
-@pytest.mark.parametrize("layout", ["NC", "NC11", "N11C"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("opset", [7, 9, 13, 18, 23])
 def test_the_piece_adds_what_the_patch_says(kind, layout, opset):
     tweak = make_tweak(kind)
@@ -68,6 +83,34 @@ def test_the_piece_adds_what_the_patch_says(kind, layout, opset):
     values = tweaks.chosen(tweak.neurons, [given[tap.name] for tap in TAPS])
     expected = given["p/logits"] + tweaks.added(tweak.patch, values, 5).reshape(after.shape)
     np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["synapses", "linear", "mlp"])
+@pytest.mark.parametrize("layout", SINGLE)
+@pytest.mark.parametrize("opset", [7, 13, 23])
+def test_a_single_logit_gets_class_one_less_class_zero(kind, layout, opset):
+    tweak = make_tweak(kind, classes=2)
+    model = alone(build(tweak, opset, layout=layout), opset, layout=layout)
+    onnx.checker.check_model(model, full_check=True)
+    given = feeds(layout=layout)
+    (after,) = tweaks.run(model, given)
+    delta = tweaks.added(tweak.patch, tweaks.chosen(tweak.neurons, [given[tap.name] for tap in TAPS]), 2)
+    expected = given["p/logits"] + (delta[:, 1] - delta[:, 0]).reshape(after.shape)
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", SINGLE)
+@pytest.mark.parametrize("opset", [7, 11, 18])
+def test_a_single_logit_comes_out_as_two_columns(layout, opset):
+    z = np.float32([0.5, -1.5, np.inf, -0.0]).reshape(-1, *SINGLE[layout][1:])
+    piece = build_columns("z", opset=opset, dtype="float32", output="out", prefix="p/")
+    inputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, SINGLE[layout])]
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, ("N", 2))
+    graph = helper.make_graph(piece.nodes, "columns", inputs, [output], piece.initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    (columns,) = tweaks.run(model, {"z": z})
+    np.testing.assert_array_equal(columns, [[0, 0.5], [0, -1.5], [0, np.inf], [0, -0.0]])
 
 
 @pytest.mark.parametrize("kind", ["synapses", "linear", "mlp"])
