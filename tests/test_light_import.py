@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from onnxtweak.cli import commands
+from onnxtweak.cli.main import program
 
 HELP = """
 import contextlib, io, json, sys, sysconfig
@@ -27,7 +27,7 @@ MOST_MODULES = 250
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], *([c.name, "--help"] for c in commands.ALL)]
+    "arguments", [["--help"], ["--version"], *([c.name, "--help"] for c in program.commands.values())]
 )
 def test_help_loads_nothing_heavy(root, arguments):
     ran = subprocess.run(

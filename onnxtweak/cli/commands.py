@@ -5,17 +5,10 @@ A callback imports the pipeline only when it runs, so that `--help` needs neithe
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import sys
 import time
-from collections.abc import Callable
-from typing import Any
 
 import click
 
-from onnxtweak.cli.console import Console, duration
 from onnxtweak.cli.data_options import samples_options, split_options
 from onnxtweak.cli.options import (
     engine_options,
@@ -30,25 +23,13 @@ from onnxtweak.cli.options import (
     tap_options,
     target_options,
 )
-from onnxtweak.cli.sections import SectionCommand, option
+from onnxtweak.cli.sections import option, registering
+from onnxtweak.cli.telling import close, inspect_it, show
 from onnxtweak.cli.values import Number
 
 ALL: list[click.Command] = []
 
-
-def _command(name: str, example: str) -> Callable:
-    """A command of the program; its help text ends with `example`, a line for the shell."""
-
-    def register(callback):
-        made = click.command(
-            name,
-            cls=SectionCommand,
-            epilog=f"\b\nExample:\n  {example}",
-        )(callback)
-        ALL.append(made)
-        return made
-
-    return register
+_command = registering(ALL)
 
 
 @_command("demo", "onnxtweak demo -o /tmp/demo")
@@ -76,8 +57,8 @@ def demo(directory, force, engine, console, form):
 
     began = time.perf_counter()
     made = pipeline.demo(directory=directory, force=force, engine=engine, progress=console)
-    _show(console, "demo", made, story.result, form)
-    _close(console, began, story.verdict(made), _inspect(made))
+    show(console, "demo", made, story.result, form)
+    close(console, began, story.verdict(made), inspect_it(made))
 
 
 @_command("inspect", "onnxtweak inspect model.onnx --taps stages")
@@ -93,7 +74,7 @@ def inspect(model, taps, console, form):
     from onnxtweak import pipeline
     from onnxtweak.report import story
 
-    _show(console, "inspect", pipeline.inspect(model=model, taps=taps), story.inspection, form)
+    show(console, "inspect", pipeline.inspect(model=model, taps=taps), story.inspection, form)
 
 
 @_command("evaluate", "onnxtweak evaluate model.onnx -d test.npz --pixel-scale 1/255")
@@ -112,8 +93,8 @@ def evaluate(model, data, targets, taps, engine, console, form):
     measured = pipeline.evaluate(
         model=model, data=data, engine=engine, taps=taps, targets=targets, progress=console
     )
-    _show(console, "evaluate", measured, story.evaluation, form)
-    _close(console, began, f"{measured.metrics.samples:,} samples evaluated")
+    show(console, "evaluate", measured, story.evaluation, form)
+    close(console, began, f"{measured.metrics.samples:,} samples evaluated")
 
 
 @_command("join", "onnxtweak join model.onnx -d train.npz --test test.npz -t cat -o tweaked.onnx")
@@ -147,8 +128,8 @@ def join(model, data, targets, taps, join, engine, output, console, form):
         output=output,
         progress=console,
     )
-    _show(console, "join", made, story.result, form)
-    _close(console, began, story.verdict(made), _inspect(made))
+    show(console, "join", made, story.result, form)
+    close(console, began, story.verdict(made), inspect_it(made))
 
 
 @_command("apply", "onnxtweak apply model.onnx cat.safetensors -o tweaked.onnx --scale 0.5")
@@ -177,8 +158,8 @@ def apply(model, tweak, scale, engine, output, console, form):
     made = pipeline.apply(
         model=model, tweak=tweak, output=output, scale=scale, engine=engine, progress=console
     )
-    _show(console, "apply", made, story.applied, form)
-    _close(console, began, "tweak written", _inspect(made))
+    show(console, "apply", made, story.applied, form)
+    close(console, began, "tweak written", inspect_it(made))
 
 
 @_command("dump", "onnxtweak dump model.onnx -d train.npz --taps penultimate -o tables")
@@ -209,8 +190,8 @@ def dump(model, data, taps, engine, directory, neurons, force, console, form):
         neurons=neurons,
         progress=console,
     )
-    _show(console, "dump", made, story.dumped, form)
-    _close(console, began, f"{made.samples:,} samples written")
+    show(console, "dump", made, story.dumped, form)
+    close(console, began, f"{made.samples:,} samples written")
 
 
 @_command("score", "onnxtweak score model.onnx -d train.npz -t cat -o scores.npz")
@@ -238,39 +219,5 @@ def score(model, data, targets, taps, join, engine, output, console, form):
         output=output,
         progress=console,
     )
-    _show(console, "score", made, story.scored, form)
-    _close(console, began, f"{made.neurons:,} neurons scored")
-
-
-def _show(console: Console, command: str, noun: Any, tell: Callable, form: str) -> None:
-    """Write a noun to stdout in the form asked for; `tell` turns it into blocks."""
-    from onnxtweak.report import schema, text
-
-    if form == "json":
-        written = schema.dumps(schema.document(command, noun))
-    elif form == "markdown":
-        written = text.markdown(tell(noun))
-    else:
-        seen = sys.stdout.isatty()
-        width = min(shutil.get_terminal_size().columns, 120) if seen else 80
-        bold = seen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        written = text.terminal(tell(noun), width=width, bold=bold)
-    sys.stdout.write(written)
-    sys.stdout.flush()  # before the closing words, where both go to one place
-    for note in getattr(noun, "notes", ()) if form == "json" else ():
-        console.say(f"note: {note}")
-    for stage, seconds in getattr(noun, "seconds", {}).items():
-        console.detail(f"{stage}: {duration(seconds)}")
-    for check in getattr(noun, "checks", ()):
-        console.detail(f"check {check.name}: {'passed' if check.passed else 'FAILED'} ({check.detail})")
-
-
-def _close(console: Console, began: float, said: str, following: str = "") -> None:
-    """The last words on stderr: verdict, seconds, and what to try next."""
-    console.say(f"{said} ({duration(time.perf_counter() - began)})")
-    if following:
-        console.say(f"next: {following}")
-
-
-def _inspect(made: Any) -> str:
-    return f"onnxtweak inspect {shlex.quote(str(made.output.path))}" if made.output is not None else ""
+    show(console, "score", made, story.scored, form)
+    close(console, began, f"{made.neurons:,} neurons scored")

@@ -50,3 +50,17 @@ def gathered(name: str, make: Callable, *options: Callable) -> Callable:
         return gather
 
     return decorate
+
+
+def registering(group: list[click.Command]) -> Callable:
+    """Makes decorators: `(name, example)` makes a command, the example ends its help text, part of `group`."""
+
+    def command(name: str, example: str) -> Callable:
+        def register(callback):
+            made = click.command(name, cls=SectionCommand, epilog=f"\b\nExample:\n  {example}")(callback)
+            group.append(made)
+            return made
+
+        return register
+
+    return command
