@@ -14,12 +14,16 @@ from onnxtweak.settings import EngineSettings
 
 @dataclass(frozen=True)
 class Backend:
-    """The three folds of theta (see `onnxtweak.theta.numpy_backend`) and their name."""
+    """The folds of theta (see `onnxtweak.theta.numpy_backend`) and their name.
+
+    find_survivors : None where counts take a second sweep over the wrong target samples instead.
+    """
 
     name: str
     fold_limits: Callable[..., None]
     fold_sums: Callable[..., None]
     fold_wanted: Callable[..., None]
+    find_survivors: Callable[..., tuple] | None = None
 
 
 def open_backend(engine: EngineSettings) -> Backend:
@@ -27,7 +31,7 @@ def open_backend(engine: EngineSettings) -> Backend:
     if engine.backend == "numpy":
         from onnxtweak.theta import numpy_backend as chosen
 
-        return Backend("numpy", chosen.fold_limits, chosen.fold_sums, chosen.fold_wanted)
+        return Backend("numpy", *_folds(chosen))
     if engine.backend == "cupy":
         raise MachineError(
             "theta does not run on a GPU yet", where="--backend cupy", hint="use --backend numba"
@@ -35,5 +39,8 @@ def open_backend(engine: EngineSettings) -> Backend:
     from onnxtweak.theta import numba_backend as chosen
 
     pool = ThreadPoolExecutor(engine.threads or os.cpu_count() or 1, thread_name_prefix="theta")
-    folds = (chosen.fold_limits, chosen.fold_sums, chosen.fold_wanted)
-    return Backend("numba", *(partial(fold, pool=pool) for fold in folds))
+    return Backend("numba", *(partial(fold, pool=pool) for fold in _folds(chosen)))
+
+
+def _folds(module) -> tuple[Callable, ...]:
+    return module.fold_limits, module.fold_sums, module.fold_wanted, module.find_survivors

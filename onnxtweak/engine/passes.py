@@ -10,12 +10,13 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import Backend
-from onnxtweak.engine.plan import Plan, group_taps, plan_batches
+from onnxtweak.engine.plan import Plan, group_taps, plan_batches, survivor_room
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import ThetaState, empty_state
+from onnxtweak.theta.survivors import Survivors
 from onnxtweak.types import Neurons, Progress, Tap
 
 
@@ -144,25 +145,38 @@ def from_model(subject: Subject, view: View, engine: Engine) -> Read:
 def theta_pass(
     read: Read, taps: Sequence[Tap], labels: np.ndarray, targets: np.ndarray, theta: str, engine: Engine
 ) -> ThetaPass:
-    """Two sweeps over the fit samples: limits over all of them, then counts over the wrong target samples.
+    """Theta of every neuron over the fit samples: limits over all of them, counts over wrong target samples.
+
+    One sweep where what may count fits into memory, else a second one over the wrong target samples alone.
 
     labels (N,) int64; targets (c,) int64. theta : "signed" or "thesis".
     """
     states: list[ThetaState] = []
     for group in group_taps(taps, len(targets), engine.settings):
-        found, predicted = _limits(read, group, labels, targets, theta, engine)
-        wrong = np.flatnonzero((predicted != labels) & np.isin(labels, targets))
-        if len(wrong):
-            _counts(read, group, wrong, targets, theta, engine, found)
+        found, kept, predicted = _limits(read, group, labels, targets, theta, engine)
+        if any(one is None or one.overflowed for one in kept):
+            wrong = np.flatnonzero((predicted != labels) & np.isin(labels, targets))
+            if len(wrong):
+                _counts(read, group, wrong, targets, theta, engine, found)
+        else:
+            for one, state in zip(kept, found, strict=True):
+                one.count(state)
         states.extend(found)
     return ThetaPass(tuple(states), predicted)
 
 
-def _limits(read, taps, labels, targets, theta, engine) -> tuple[list[ThetaState], np.ndarray]:
+def _limits(
+    read, taps, labels, targets, theta, engine
+) -> tuple[list[ThetaState], list[Survivors | None], np.ndarray]:
+    """The sweep over all samples: limits, sums, and, where the back end finds them, what may count."""
     states = [empty_state(tap.neurons, len(targets)) for tap in taps]
+    backend, at = engine.backend, 0
+    kept = [
+        None if backend.find_survivors is None else Survivors(most)
+        for most in survivor_room(taps, engine.settings)
+    ]
     predicted = np.empty(len(labels), np.int64)
     gaps: list[list[np.ndarray]] = [[] for _ in targets]
-    backend, at = engine.backend, 0
     for got in read("score", taps, None):
         gap = reciprocal_gaps(got.Z, got.labels, targets, theta)
         predicted[at : at + len(got.labels)] = gap.predicted
@@ -170,20 +184,23 @@ def _limits(read, taps, labels, targets, theta, engine) -> tuple[list[ThetaState
         member = _membership(got.labels, targets)
         for j in range(len(targets)):
             gaps[j].append(np.abs(gap.gap[member == j, j]))
-        for state, V in zip(states, got.V, strict=True):
+        for state, one, V in zip(states, kept, got.V, strict=True):
             if theta == "thesis":
                 np.abs(V, out=V)
             backend.fold_limits(V, gap.limit, state.hi, state.lo, state.bad)
             backend.fold_sums(V, member, state.total, state.peak)
+            if one is not None and not one.overflowed:
+                one.add(state, *backend.find_survivors(V, gap.wanted, state.hi, state.lo))
     for j, parts in enumerate(gaps):
         values = np.concatenate(parts)
         for state in states:
             state.seen[j] = len(values)
             state.gap[j] = float(np.median(values)) if len(values) else 0.0
-    return states, predicted
+    return states, kept, predicted
 
 
 def _counts(read, taps, wrong, targets, theta, engine, states) -> None:
+    """The second sweep, over the wrong target samples alone."""
     for got in read("count", taps, wrong):
         wanted = reciprocal_gaps(got.Z, got.labels, targets, theta).wanted
         for s, V in zip(states, got.V, strict=True):

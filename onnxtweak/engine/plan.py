@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from onnxtweak.errors import UsageError
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.state import bytes_per_neuron
+from onnxtweak.theta.survivors import RATIO_BYTES
 from onnxtweak.types import Tap
 
 # Hidden values of one fold: small enough to be scored out of the cache they were written through, large
 # enough that the state is not read more often than the values.
 _FOLD_BYTES = 24 * 2**20
 _LARGEST_BATCH = 256
-# Share of the budget that theta's state may take; the rest is for the model, its batch and the interpreter.
-_STATE_SHARE = 0.6
+# A fold reads the state once: where single samples are large it takes at least this many, if memory allows.
+_FOLD_ROWS = 32
+# Shares of the budget: theta's state, the ratios that may still count, the hidden values of one fold. The
+# rest is for the model, its batch and the interpreter.
+_STATE_SHARE = 0.5
+_SURVIVOR_SHARE = 0.125
+_FOLD_SHARE = 0.125
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,9 @@ def plan_batches(values_per_sample: int, batch_axis: int | None, engine: EngineS
 
     batch_axis : the model's own batch size, None where it takes any.
     """
-    room = max(1, min(_FOLD_BYTES, engine.memory // 16) // max(4 * values_per_sample, 1))
+    sample = max(4 * values_per_sample, 1)
+    room = max(_FOLD_BYTES // sample, _FOLD_ROWS)
+    room = max(1, min(room, int(engine.memory * _FOLD_SHARE) // sample))
     if batch_axis is not None:
         rows = max(1, min(room, _LARGEST_BATCH) // batch_axis) * batch_axis
         return Plan(batch_axis, rows, True)
@@ -66,3 +74,10 @@ def group_taps(taps: Sequence[Tap], targets: int, engine: EngineSettings) -> lis
         groups[-1].append(tap)
         room -= need
     return [tuple(group) for group in groups]
+
+
+def survivor_room(taps: Sequence[Tap], engine: EngineSettings) -> list[int]:
+    """How many ratios that may still count each tap may keep (see `theta.survivors`)."""
+    neurons = sum(tap.neurons for tap in taps)
+    room = engine.memory * _SURVIVOR_SHARE / RATIO_BYTES
+    return [int(room * tap.neurons / neurons) for tap in taps]

@@ -188,11 +188,48 @@ def _wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo, first, last
                 )  # fmt: skip
 
 
+@njit(cache=True, nogil=True, boundscheck=False)
+def _beyond(v, s, hi, lo):
+    """How many ratios of one sample lie beyond the limits: vectorised, to skip the samples with none."""
+    found = 0
+    for m in range(hi.size):
+        x = v[m] * s
+        found += np.int32(x > hi[m]) + np.int32(-x > lo[m])
+    return found
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _survivors(V, rows, targets, factors, hi, lo, start, stop):
+    """Survivors among neurons [start, stop) of the listed (row, target, factor) triples."""
+    room = 0
+    for k in range(rows.size):
+        j = targets[k]
+        room += _beyond(V[rows[k], start:stop], factors[k], hi[j, start:stop], lo[j, start:stop])
+    target = np.empty(room, np.int32)
+    neuron = np.empty(room, np.int32)
+    ratio = np.empty(room, np.float32)
+    at = 0
+    for k in range(rows.size):
+        j = targets[k]
+        for tile in range(start, stop, TILE):
+            end = min(tile + TILE, stop)
+            v = V[rows[k], tile:end]
+            if _beyond(v, factors[k], hi[j, tile:end], lo[j, tile:end]) == 0:
+                continue
+            for m in range(v.size):
+                x = v[m] * factors[k]
+                if x > hi[j, tile + m] or -x > lo[j, tile + m]:
+                    target[at] = j
+                    neuron[at] = tile + m
+                    ratio[at] = x
+                    at += 1
+    return target, neuron, ratio
+
+
 def _over_tiles(kernel, arguments: tuple, neurons: int, pool: ThreadPoolExecutor | None) -> None:
     tiles = -(-neurons // TILE)
-    workers = 1 if pool is None else min(pool._max_workers, tiles)
-    edges = [tiles * k // workers for k in range(workers + 1)]
-    if workers == 1:
+    edges = _shares(tiles, 1 if pool is None else pool._max_workers)
+    if len(edges) == 2:
         kernel(*arguments, 0, tiles)
         return
     parts = [pool.submit(kernel, *arguments, a, b) for a, b in pairwise(edges)]
@@ -216,3 +253,20 @@ def fold_wanted(
 ) -> None:
     """See `numpy_backend.fold_wanted`; `pool`: threads to share the tiles among."""
     _over_tiles(_wanted, (V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo), V.shape[1], pool)
+
+
+def find_survivors(V, wanted, hi, lo, pool: ThreadPoolExecutor | None = None):
+    """See `numpy_backend.find_survivors`, in another order; `pool`: threads to share the neurons among."""
+    rows, targets = np.nonzero(wanted)
+    work = (V, rows, targets, wanted[rows, targets], hi, lo)
+    edges = _shares(V.shape[1], 1 if pool is None or not len(rows) else pool._max_workers)
+    if len(edges) == 2:
+        return _survivors(*work, 0, V.shape[1])
+    parts = [pool.submit(_survivors, *work, a, b) for a, b in pairwise(edges)]
+    return tuple(np.concatenate(column) for column in zip(*(part.result() for part in parts), strict=True))
+
+
+def _shares(count: int, workers: int) -> list[int]:
+    """Edges of as even shares of `count` as whole numbers allow, none of them empty."""
+    workers = max(1, min(workers, count))
+    return [count * k // workers for k in range(workers + 1)]

@@ -1,10 +1,12 @@
 """The folds of theta in plain NumPy: no compiler needed, and the words the other back ends repeat.
 
-Every back end offers the same three functions, which update their arrays in place:
+Every back end offers the same three functions, which update their arrays in place, and those on the CPU one
+more, which spares the second sweep that `fold_wanted` is for:
 
     fold_limits(V, limit, hi, lo, bad)
     fold_sums(V, member, total, peak)
     fold_wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo)
+    find_survivors(V, wanted, hi, lo) -> (target, neuron, ratio)
 
 V (B, m) float32; limit, wanted (B, c) float32 from `gaps`; member (B,) int64, position of the sample's label
 among the targets or -1; hi, lo, last_*, peak (c, m) float32; total (c, m) float64; count_* (c, m) int32;
@@ -60,3 +62,17 @@ def fold_wanted(
         down = np.where(product < 0, -product, np.inf).min(axis=0)
         np.minimum(last_hi[j], up, out=last_hi[j])
         np.minimum(last_lo[j], down, out=last_lo[j])
+
+
+def find_survivors(
+    V: np.ndarray, wanted: np.ndarray, hi: np.ndarray, lo: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ratios v * wanted beyond the limits so far: target, neuron (n,) int32, ratio (n,) float32."""
+    found = [(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))]
+    for r, j in zip(*np.nonzero(wanted), strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = V[r] * wanted[r, j]
+        neuron = np.flatnonzero((product > hi[j]) | (-product > lo[j])).astype(np.int32)
+        found.append((np.full(len(neuron), j, np.int32), neuron, product[neuron]))
+    target, neuron, ratio = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return target, neuron, ratio

@@ -83,7 +83,7 @@ def test_inputs_of_unknown_size_cannot_be_made_up():
 def test_batches_shrink_with_the_memory_and_respect_a_fixed_batch():
     assert plan_batches(1000, None, EngineSettings()).batch == 256
     small = plan_batches(100_000, None, EngineSettings(memory=16 * 2**20))
-    assert small.batch == 2 and small.rows == 2
+    assert small.batch == small.rows == 5  # an eighth of the memory
     fixed = plan_batches(1000, 8, EngineSettings())
     assert fixed.fixed and fixed.batch == 8 and fixed.rows % 8 == 0
     asked = plan_batches(1000, None, EngineSettings(batch=7))
@@ -93,7 +93,7 @@ def test_batches_shrink_with_the_memory_and_respect_a_fixed_batch():
 def test_taps_are_grouped_into_as_few_passes_as_their_state_allows():
     taps = [Tap(str(k), "Relu", (100,)) for k in range(6)]
     need = 100 * bytes_per_neuron(2)
-    groups = group_taps(taps, 2, EngineSettings(memory=int(2.5 * need / 0.6)))
+    groups = group_taps(taps, 2, EngineSettings(memory=int(2.5 * need / 0.5)))
     assert [len(group) for group in groups] == [2, 2, 2]
     assert len(group_taps(taps, 2, EngineSettings())) == 1
     with pytest.raises(UsageError, match="needs"):

@@ -1,5 +1,6 @@
 """Oracles 1, 2, 3, 5, 7 of METHOD 12, on every back end that is installed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.line_search import net_gain, plateaus
 from onnxtweak.theta.reference import outcome, signed_theta, thesis_theta
 from onnxtweak.theta.state import combine, empty_state, finish
+from onnxtweak.theta.survivors import Survivors
 
 BACKENDS = [pytest.param(numpy_backend, id="numpy"), pytest.param(numba_backend, id="numba")]
 
@@ -197,3 +199,62 @@ def test_plateaus_with_equal_breakpoints_act_together():
     assert found.overall.tolist() == [0, 0, 1]
     assert found.target.tolist() == [0, 1, 2]
     assert found.scale.tolist() == [0.0, 1.5, 3.0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=80, deadline=None)
+@given(tables, st.integers(1, 6))
+def test_survivors_count_as_a_second_sweep_does(backend, table, batch):
+    V, Z, L = table
+    targets = [0, 1, 2]
+    swept = score(numpy_backend, V, Z, L, targets)
+    state, kept = empty_state(V.shape[1], 3), Survivors(most=10_000)
+    for k in range(0, len(V), batch):
+        part = slice(k, k + batch)
+        gaps = reciprocal_gaps(Z[part], L[part], targets)
+        values = np.ascontiguousarray(V[part])
+        backend.fold_limits(values, gaps.limit, state.hi, state.lo, state.bad)
+        kept.add(state, *backend.find_survivors(values, gaps.wanted, state.hi, state.lo))
+        if k % 2:
+            kept.prune(state)
+    kept.count(state)
+    np.testing.assert_array_equal(state.count_hi, swept.count_hi)
+    np.testing.assert_array_equal(state.count_lo, swept.count_lo)
+    for limit, last, whole in (
+        (swept.hi, state.last_hi, swept.last_hi),
+        (swept.lo, state.last_lo, swept.last_lo),
+    ):
+        free = limit == 0
+        np.testing.assert_array_equal(last[free], whole[free])
+
+
+def test_too_many_survivors_are_given_up_not_miscounted():
+    state, kept = empty_state(4, 1), Survivors(most=3)
+    ones = np.ones(4, np.float32)
+    kept.add(state, np.zeros(4, np.int32), np.arange(4, dtype=np.int32), ones)
+    assert kept.overflowed
+    state.hi[:] = 2
+    kept = Survivors(most=3)
+    kept.add(state, np.zeros(4, np.int32), np.arange(4, dtype=np.int32), ones)
+    assert not kept.overflowed
+    kept.count(state)
+    assert not state.count_hi.any()
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_numba_finds_the_survivors_that_numpy_finds(relu):
+    rng = np.random.default_rng(5)
+    V = rng.standard_normal((40, 1500)).astype(np.float32)
+    V = np.maximum(V, 0) if relu else V
+    wanted = np.where(rng.random((40, 3)) < 0.2, rng.random((40, 3)), 0).astype(np.float32)
+    hi, lo = (0.5 * rng.random((3, 1500)).astype(np.float32) for _ in range(2))
+    with ThreadPoolExecutor(2) as pool:
+        found = [
+            sorted(zip(*(part.tolist() for part in parts), strict=True))
+            for parts in (
+                numpy_backend.find_survivors(V, wanted, hi, lo),
+                numba_backend.find_survivors(V, wanted, hi, lo),
+                numba_backend.find_survivors(V, wanted, hi, lo, pool=pool),
+            )
+        ]
+    assert found[0] == found[1] == found[2] and len(found[0]) > 100

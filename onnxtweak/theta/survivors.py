@@ -1,0 +1,71 @@
+"""Counts without a second sweep: which ratios of wrong target samples are still within the limits?
+
+A count asks how many ratios `v * wanted` exceed the finished limit. The limits only grow (METHOD 11), so a
+ratio that does not exceed today's limit never counts; those that do are kept until a higher limit drops them.
+On average less than one per neuron is left at the end. Exact, in any order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxtweak.theta.state import ThetaState
+
+# Bytes that one kept ratio takes: target, neuron, ratio.
+RATIO_BYTES = 12
+# Pruning sorts nothing but touches every kept ratio: done when this many have come on top of the last rest.
+_FRESH = 1 << 18
+
+
+class Survivors:
+    """The ratios of one tap that may still count. Positive ratios belong to `hi`, negative ones to `lo`."""
+
+    def __init__(self, most: int) -> None:
+        """most : how many may be kept."""
+        self.most = most
+        self.overflowed = False
+        self._chunks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._size = self._rest = 0
+
+    def add(self, state: ThetaState, target: np.ndarray, neuron: np.ndarray, ratio: np.ndarray) -> None:
+        """Keep what a batch found. target, neuron (n,) int32; ratio (n,) float32.
+
+        When more than `most` would stay after pruning, all are dropped and `overflowed` is set.
+        """
+        if self.overflowed or not len(ratio):
+            return
+        self._chunks.append((target, neuron, ratio))
+        self._size += len(ratio)
+        if self._size - self._rest > max(_FRESH, self._rest):
+            self.prune(state)
+        if self._size > self.most:
+            self.prune(state)
+            if self._size > self.most:
+                self.overflowed = True
+                self._chunks.clear()
+
+    def prune(self, state: ThetaState) -> None:
+        """Drop what the limits of `state` have overtaken."""
+        target, neuron, ratio = self._all()
+        up = ratio > 0
+        keep = np.where(up, ratio > state.hi[target, neuron], -ratio > state.lo[target, neuron])
+        self._chunks = [(target[keep], neuron[keep], ratio[keep])]
+        self._size = self._rest = int(keep.sum())
+
+    def count(self, state: ThetaState) -> None:
+        """Fill the counts of a state whose limits are finished, and the `last_*` of neurons without a limit."""
+        self.prune(state)
+        target, neuron, ratio = self._all()
+        for side, counts, last in (
+            (ratio > 0, state.count_hi, state.last_hi),
+            (ratio < 0, state.count_lo, state.last_lo),
+        ):
+            where = target[side], neuron[side]
+            np.add.at(counts, where, 1)
+            np.minimum.at(last, where, np.abs(ratio[side]))
+
+    def _all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if not self._chunks:
+            return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
+        target, neuron, ratio = (np.concatenate(parts) for parts in zip(*self._chunks, strict=True))
+        return target, neuron, ratio
