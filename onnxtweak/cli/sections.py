@@ -53,7 +53,7 @@ def gathered(name: str, make: Callable, *options: Callable) -> Callable:
 
 
 def registering(group: list[click.Command]) -> Callable:
-    """Makes decorators: `(name, example)` makes a command, the example ends its help text, part of `group`."""
+    """Makes decorators: `(name, example)` makes a command part of `group`; its help ends with the example."""
 
     def command(name: str, example: str) -> Callable:
         def register(callback):
