@@ -152,7 +152,7 @@ def one_target(
     penalty = np.append(np.full(T.shape[1], max(ridge, RIDGE_FLOOR)), RIDGE_FLOOR)
     w = np.zeros(T.shape[1] + 1)
     if start is not None:
-        w[:-1] = np.where(np.isfinite(scale), start[:-1] * scale, 0)
+        w[:-1] = start[:-1] * np.where(np.isfinite(scale), scale, 0.0)
         w[-1] = start[-1] + centre @ start[:-1]
 
     def objective(w: np.ndarray) -> float:
