@@ -81,3 +81,55 @@ class Scored:
     seconds: dict[str, float]
     passes: tuple[tuple[str, int], ...]
     device: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """A page made of a result. made_by : the command that made the result."""
+
+    result: FileRef
+    output: FileRef
+    made_by: str
+
+
+@dataclass(frozen=True)
+class Reverted:
+    """Tweaks taken off again. tweaks : one dict per tweak that was taken off, the last first."""
+
+    model: FileRef
+    output: FileRef
+    tweaks: tuple[dict[str, Any], ...]
+    checks: tuple[Check, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two models side by side.
+
+    differences : dicts of kind, where, detail, and whether a tweak inside accounts for it. tweaks : one dict
+    per tweak that only the second has. checks : passed where nothing but the tweaks is different.
+    """
+
+    base: FileRef
+    tweaked: FileRef
+    differences: tuple[dict[str, Any], ...]
+    tweaks: tuple[dict[str, Any], ...]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A tweaked file, proven again. before, after : of base and file on the samples given; None without.
+
+    base : path empty where the base was rebuilt from the tweaked file.
+    """
+
+    model: FileRef
+    base: FileRef | None
+    tweaks: tuple[dict[str, Any], ...]
+    checks: tuple[Check, ...]
+    before: Metrics | None
+    after: Metrics | None
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()

@@ -144,8 +144,14 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """Where results go. `tweak` : also save the tweak as *.safetensors. `force` : replace existing files."""
+    """Where results go. `tweak` : also save the tweak as *.safetensors. `force` : replace existing files.
+
+    report : also write the pictures, as a page (*.html). evidence : measure what only the pictures need:
+    latency, and samples that changed; `report` implies it.
+    """
 
     output: str | None = None
     tweak: str | None = None
     force: bool = False
+    report: str | None = None
+    evidence: bool = False

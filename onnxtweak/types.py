@@ -199,6 +199,7 @@ class Result:
     targets : class names or numbers as text, in the order asked for. n, scale : one per target.
     neurons : how many neurons were scored. samples : sizes of fit, validation, test.
     curve : the best target accuracy for each drop in overall accuracy, on validation.
+    evidence : what the pictures of a report are drawn from; see `onnxtweak.pipeline.evidence`.
     seconds : wall time by stage. passes : name and samples of every pass over data, in order.
     """
 
@@ -228,3 +229,4 @@ class Result:
     checks: tuple[Check, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.outcomes import Applied, Dumped, Evaluation, Inspection, Scored
+from onnxtweak.outcomes import Applied, Dumped, Evaluation, Inspection, Pictured, Scored
 from onnxtweak.types import Check, FileRef, Metrics, Result, Tap, Trial
 
 MODEL = FileRef("base.onnx", "a" * 64)
@@ -128,3 +128,7 @@ def a_score(**changes: Any) -> Scored:
         "device": DEVICE,
     }
     return Scored(**(values | changes))
+
+
+def a_page() -> Pictured:
+    return Pictured(FileRef("result.json", "c" * 64), FileRef("report.html", "d" * 64), "join")

@@ -18,6 +18,7 @@ from onnxtweak.cli.values import Device, Number, Numbers, Size
 from onnxtweak.errors import UsageError
 
 TRACEBACK = "onnxtweak.traceback"  # key in click's `meta`, where `main` finds it after a failure
+_AS_JSON = "onnxtweak.as_json"  # the same, for what a JSON result has and a text need not
 
 
 _model, _targets, _method, _machine, _output, _reporting = (
@@ -230,15 +231,28 @@ force_option = _output("--force", is_flag=True, help="Replace files that exist."
 
 
 def output_options(what: str, *, tweak: bool = False) -> Callable:
-    """`output`: OutputSettings of a command that writes one file, and with `tweak` the tweak file too."""
-    also = (_output("--tweak", metavar="FILE", help="Also save the tweak alone (*.safetensors)."),)
+    """`output`: OutputSettings of a command that writes one file, and with `tweak` what belongs to it."""
+    also = (
+        _output("--tweak", metavar="FILE", help="Also save the tweak alone (*.safetensors)."),
+        _output("--report", metavar="FILE", help="Also draw the result: a page to look at (*.html)."),
+    )
     return gathered(
         "output",
-        settings.OutputSettings,
+        _make_output,
         _output("-o", "--output", required=True, metavar="FILE", help=what),
         *(also if tweak else ()),
         force_option,
     )
+
+
+def _make_output(**values) -> settings.OutputSettings:
+    # `report` draws from the JSON form, which must therefore hold all that is drawn.
+    return settings.OutputSettings(**values, evidence=click.get_current_context().meta.get(_AS_JSON, False))
+
+
+def _keep_form(ctx, param, value):
+    ctx.meta[_AS_JSON] = value == "json"
+    return value
 
 
 def _keep_traceback(ctx, param, value):
@@ -268,5 +282,6 @@ def reporting_options(command):
         type=click.Choice(["text", "json", "markdown"]),
         default="text",
         show_default=True,
+        callback=_keep_form,
         help="Form of the result on stdout.",
     )(decorated)

@@ -34,12 +34,14 @@ class Allowed:
 class Operation:
     """The chosen point. n (c,) int64, scale (c,) float64 per target; a scale of 0 leaves that target alone.
 
-    trials : the best target accuracy for each drop in overall accuracy that was seen.
+    trials : the best target accuracy for each drop in overall accuracy that was seen. grid : every n and
+    scale that was tried for all targets at once, in the order tried.
     """
 
     n: np.ndarray
     scale: np.ndarray
     trials: tuple[Trial, ...]
+    grid: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,19 @@ class _Judge:
 
     def trials(self) -> tuple[Trial, ...]:
         """The upper hull of what was seen: falling overall accuracy, rising target accuracy."""
-        samples, wanted = len(self.table.labels), max(int(self.of_target.sum()), 1)
         found, top = [], -1
         for overall in sorted(self.best, reverse=True):
             point = self.best[overall]
             if point.target_right > top:
                 top = point.target_right
-                drop = (self.base_right - overall) / samples * 100
-                found.append(Trial(point.n[0], point.scale[0], drop, point.target_right / wanted))
+                found.append(self.trial(point))
         return tuple(found)
+
+    def trial(self, point: _Point) -> Trial:
+        """A point as it is reported; n and scale are those of the first target."""
+        drop = (self.base_right - point.overall_right) / len(self.table.labels) * 100
+        wanted = max(int(self.of_target.sum()), 1)
+        return Trial(point.n[0], point.scale[0], drop, point.target_right / wanted)
 
 
 def choose(
@@ -123,10 +129,8 @@ def choose(
     """
     judge = _Judge(table, prefix, counts, allowed)
     best, targets = judge.base, len(table.targets)
-    if scales is not None:
-        for n in counts:
-            for scale in scales:
-                best = max(best, judge.point((n,) * targets, (float(scale),) * targets), key=_worth)
+    grid = [judge.point((n,) * targets, (float(s),) * targets) for n in counts for s in scales or ()]
+    best = max([best, *grid], key=_worth)
     if targets > 1 or scales is None:
         for _ in range(_SWEEPS):
             before = best
@@ -140,7 +144,12 @@ def choose(
                         best = max(best, point, key=_worth)
             if best == before:
                 break
-    return Operation(np.array(best.n, np.int64), np.array(best.scale, np.float64), judge.trials())
+    return Operation(
+        np.array(best.n, np.int64),
+        np.array(best.scale, np.float64),
+        judge.trials(),
+        tuple(map(judge.trial, grid)),
+    )
 
 
 def _worth(point: _Point) -> tuple:

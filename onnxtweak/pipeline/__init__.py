@@ -6,6 +6,9 @@ deliver    how every tweak ends: spliced, proven, tested, written
 evaluate   how good is a model?
 tables     dump and score: tables on disk, theta of every neuron
 files      inspect and apply: what needs no samples
+undo       revert and diff: a tweaked file and its base
+verify     a tweaked file, proven again
+report     the pictures of a result
 demo       the main job on the model and samples that come with onnxtweak
 """
 
@@ -13,6 +16,9 @@ from onnxtweak.pipeline.demo import demo
 from onnxtweak.pipeline.evaluate import evaluate
 from onnxtweak.pipeline.files import apply, inspect
 from onnxtweak.pipeline.join import join
+from onnxtweak.pipeline.report import report
 from onnxtweak.pipeline.tables import dump, score
+from onnxtweak.pipeline.undo import diff, revert
+from onnxtweak.pipeline.verify import verify
 
-__all__ = ["apply", "demo", "dump", "evaluate", "inspect", "join", "score"]
+__all__ = ["apply", "demo", "diff", "dump", "evaluate", "inspect", "join", "report", "revert", "score", "verify"]

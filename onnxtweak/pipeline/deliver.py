@@ -18,7 +18,9 @@ from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.model.file import check_model_output, check_output, write_model
 from onnxtweak.model.splice import splice
 from onnxtweak.model.tweak_file import save
+from onnxtweak.pipeline import evidence
 from onnxtweak.pipeline.job import Job
+from onnxtweak.pipeline.report import write_page
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.types import Check, FileRef, Metrics, Neurons, Patch, Result, Synapses, Trial, Tweak
 from onnxtweak.verify import (
@@ -40,7 +42,8 @@ class Made:
     """What a method made, and what its tables foretell.
 
     targets (c,) int64. neurons, patch : the tweak. base (N, C), tweaked (N, C) : validation logits without
-    and with it, from tables. bias (c,) : the control. settings : for the provenance. The rest as in `Result`.
+    and with it, from tables. bias (c,) : the control. settings : for the provenance. grid : all that was
+    tried. theta_counts : a histogram per target. The rest as in `Result`.
     """
 
     command: str
@@ -58,6 +61,8 @@ class Made:
     scored: int
     curve: tuple[Trial, ...]
     notes: tuple[str, ...]
+    grid: tuple[Trial, ...] = ()
+    theta_counts: tuple[dict[str, Any], ...] = ()
 
 
 def check_outputs(job: Job, output: OutputSettings) -> None:
@@ -66,6 +71,8 @@ def check_outputs(job: Job, output: OutputSettings) -> None:
         check_model_output(job.opened.model, output.output, force=output.force)
     if output.tweak is not None:
         check_output(output.tweak, force=output.force, protect=job.opened.model.files)
+    if output.report is not None:
+        check_output(output.report, force=output.force, protect=job.opened.model.files)
 
 
 def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Result:
@@ -83,7 +90,9 @@ def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Resul
         data = job.opened.model.data
         checks = (Check("unharmed", True, "nothing tried did better: the output is a copy of the base"),)
     tweaked = as_subject(job.subject, data)
-    split, before, after, control, changed = _judge(job, made, tweaked)
+    judged = _judge(job, made, tweaked)
+    changed = fixed_and_broken(*judged.predicted, judged.view.labels)
+    pictured = _evidence(job, made, tweak, tweaked, judged, output)
     written = None
     if output.output is not None:
         feeds = few_samples(job.opened, job.splits.fit, 3)
@@ -92,7 +101,7 @@ def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Resul
     if output.tweak is not None:
         save(tweak, output.tweak, output.force)
     ledger = job.engine.ledger
-    return Result(
+    result = Result(
         command=made.command,
         model=job.model,
         output=written,
@@ -104,14 +113,14 @@ def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Resul
         criterion=made.criterion,
         neurons=made.scored,
         samples=_sizes(job),
-        split=split,
-        before=before,
-        after=after,
-        bias_control=control,
+        split=judged.split,
+        before=judged.before,
+        after=judged.after,
+        bias_control=judged.bias_control,
         fixed=changed[0],
         broken=changed[1],
         mcnemar_p=mcnemar(*changed),
-        E=harm(before, after),
+        E=harm(judged.before, judged.after),
         curve=made.curve,
         seconds={**ledger.seconds, "all": time.perf_counter() - begin},
         passes=tuple(ledger.passes),
@@ -119,7 +128,11 @@ def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Resul
         checks=checks,
         classes=job.names,
         notes=made.notes + (() if changes else ("no tweak: the base was best on validation",)),
+        evidence=pictured,
     )
+    if output.report is not None:
+        write_page(result, output.report, force=output.force)
+    return result
 
 
 def make_tweak(job: Job, made: Made) -> Tweak:
@@ -204,11 +217,20 @@ def _proofs(job: Job, made: Made, tweak: Tweak, data: bytes) -> tuple[Check, ...
     )
 
 
-def _judge(job: Job, made: Made, tweaked: Subject) -> tuple[str, Metrics, Metrics, Metrics, tuple[int, int]]:
-    """Split name, metrics of base, tweaked file and bias control, (fixed, broken); on test if there is one.
+@dataclass(frozen=True)
+class _Judged:
+    """Base, tweaked file and bias control on one split. predicted : (N,) each, of the first two."""
 
-    The test samples are met here for the first and only time.
-    """
+    split: str
+    view: View
+    before: Metrics
+    after: Metrics
+    bias_control: Metrics
+    predicted: tuple[np.ndarray, np.ndarray]
+
+
+def _judge(job: Job, made: Made, tweaked: Subject) -> _Judged:
+    """On test if there is one: its samples are met here for the first and only time."""
     view, split = job.splits.test, "test"
     if view is None:
         view, split = job.splits.validation, "validation"
@@ -220,7 +242,22 @@ def _judge(job: Job, made: Made, tweaked: Subject) -> tuple[str, Metrics, Metric
     biased = bias_predictions(base, labels, made.targets, made.bias)
     predictions = base.argmax(axis=1), after.argmax(axis=1), biased
     metrics = [measure(p, labels, made.targets, classes) for p in predictions]
-    return split, *metrics, fixed_and_broken(predictions[0], predictions[1], labels)
+    return _Judged(split, view, *metrics, predictions[:2])
+
+
+def _evidence(
+    job: Job, made: Made, tweak: Tweak, tweaked: Subject, judged: _Judged, output: OutputSettings
+) -> dict[str, Any]:
+    """What the pictures need; what takes time only where somebody will look."""
+    labels, predicted = judged.view.labels, judged.predicted
+    found = evidence.of_predictions((judged.before, judged.after), predicted, labels)
+    truth = job.splits.validation.labels
+    found |= evidence.of_choice(made.base, made.tweaked, truth, made.targets, made.bias)
+    found |= {"trials": evidence.of_trials(made.grid), "theta": made.theta_counts}
+    found |= evidence.of_tweak(tweak, job.subject, tweaked)
+    if output.evidence or output.report is not None:
+        found |= evidence.of_running(job, tweaked, judged.view, predicted, made.targets)
+    return found
 
 
 def _sizes(job: Job) -> dict[str, int]:

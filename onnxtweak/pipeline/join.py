@@ -14,6 +14,7 @@ from onnxtweak.method.operate import Allowed, Operation, choose
 from onnxtweak.method.select import Ranking, by_net_gain, rank, scores_of, united
 from onnxtweak.method.targets import find_targets
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
+from onnxtweak.pipeline.evidence import theta_histogram
 from onnxtweak.pipeline.job import Job, prepare
 from onnxtweak.settings import (
     DataSettings,
@@ -81,7 +82,12 @@ def join(
         criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
         scored=sum(tap.neurons for tap in job.taps),
         curve=operation.trials,
-        notes=_notes(job, scored.predicted, Z, scored.states),
+        notes=notes_on_tables(job, scored.predicted, Z, scored.states),
+        grid=operation.grid,
+        theta_counts=tuple(
+            theta_histogram(scores_of(scored.states, t).weight, ranking.first(int(n) if scale else 0).weight)
+            for t, (ranking, n, scale) in enumerate(zip(rankings, operation.n, operation.scale, strict=True))
+        ),
     )
     return deliver(job, made, output, begin)
 
@@ -153,9 +159,10 @@ def _with_boost(
     return tweaked
 
 
-def _notes(
+def notes_on_tables(
     job: Job, fit_predictions: np.ndarray, Z: np.ndarray, states: Sequence[ThetaState]
 ) -> tuple[str, ...]:
+    """What a user should know of the samples and the neurons; Z (N, C) of validation under the base."""
     fit = float((fit_predictions == job.splits.fit.labels).mean())
     validation = float((Z.argmax(axis=1) == job.splits.validation.labels).mean())
     notes = [*job.splits.notes, *job.splits.fit.dataset.notes]

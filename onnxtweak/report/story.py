@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.outcomes import Applied, Dumped, Evaluation, Inspection, Scored
+from onnxtweak.outcomes import Applied, Dumped, Evaluation, Inspection, Pictured, Scored
 from onnxtweak.report.text import Block, Facts, Heading, Note, Table
 from onnxtweak.types import Check, FileRef, Result
 
@@ -118,6 +118,14 @@ def applied(made: Applied) -> tuple[Block, ...]:
                 ("written", _file(made.output)),
             )
         ),
+    )
+
+
+def pictured(made: Pictured) -> tuple[Block, ...]:
+    """Where the page is."""
+    return (
+        Heading(f"Report of {made.result.path}"),
+        Facts((("made by", made.made_by), ("written", _file(made.output)))),
     )
 
 

@@ -48,6 +48,7 @@ def pipeline(monkeypatch) -> FakePipeline:
         "apply": results.an_applied,
         "dump": results.a_dump,
         "score": results.a_score,
+        "report": results.a_page,
     }
     for name, answer in usual.items():
         setattr(fake, name, fake._job(name, answer))

@@ -16,6 +16,7 @@ COMMANDS = {
     "apply": "apply m.onnx t.safetensors -o out.onnx",
     "dump": "dump m.onnx -d a.npz -o tables",
     "score": "score m.onnx -d a.npz -t cat -o s.npz",
+    "report": "report r.json -o r.html",
 }
 
 

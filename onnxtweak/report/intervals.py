@@ -1,0 +1,31 @@
+"""How far can an accuracy, or a change of it, be trusted? 95 % intervals from counts."""
+
+from __future__ import annotations
+
+import math
+
+_Z = 1.959963984540054  # the normal's 97.5 % point
+
+Interval = tuple[float, float]
+
+
+def wilson(right: int, samples: int) -> Interval | None:
+    """Wilson's score interval of an accuracy, as fractions; None without samples."""
+    if samples <= 0:
+        return None
+    share, z2 = right / samples, _Z * _Z
+    centre = (share + z2 / (2 * samples)) / (1 + z2 / samples)
+    half = _Z * math.sqrt(share * (1 - share) / samples + z2 / (4 * samples**2)) / (1 + z2 / samples)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired(fixed: int, broken: int, samples: int) -> Interval | None:
+    """Interval of the change in accuracy of the same samples judged twice (Bonett and Price 2012).
+
+    Fractions; one sample is added to those fixed and to those broken. None without samples.
+    """
+    if samples <= 0:
+        return None
+    gained, lost = (fixed + 1) / (samples + 2), (broken + 1) / (samples + 2)
+    half = _Z * math.sqrt(max(0.0, gained + lost - (gained - lost) ** 2) / (samples + 2))
+    return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)

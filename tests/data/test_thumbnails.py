@@ -1,0 +1,50 @@
+"""Thumbnails: a PNG that other programs read, with the stored picture's colours."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onnxtweak.data.opening import open_data
+from onnxtweak.data.samples import InputSpec
+from onnxtweak.data.thumbnails import png, thumbnail
+from onnxtweak.settings import Preprocess
+
+
+def opened(folder, x: np.ndarray, shape, preprocess: Preprocess = Preprocess(), dtype: str = "float32"):
+    np.savez(folder / "d.npz", x=x, y=np.arange(len(x)) % 2)
+    spec = InputSpec("image", dtype, (None, *shape))
+    return open_data([str(folder / "d.npz")], inputs=[spec], preprocess=preprocess)
+
+
+def read(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_png_is_read_by_others(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert np.array_equal(read(png(pixels)), pixels)
+
+
+@pytest.mark.parametrize("color", [None, "BGR"])
+def test_preprocessing_is_taken_back(tmp_path, color):
+    x = np.random.default_rng(0).integers(0, 256, (4, 9, 8, 3), dtype=np.uint8)
+    how = Preprocess(
+        layout="NCHW", color=color, pixel_scale=1 / 255, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.1)
+    )
+    assert np.array_equal(read(thumbnail(opened(tmp_path, x, (3, 9, 8), how), 2)), x[2])
+
+
+def test_large_pictures_shrink_and_floats_fill_the_range(tmp_path):
+    x = np.linspace(-3, 5, 2 * 200 * 100, dtype=np.float32).reshape(2, 1, 200, 100)
+    seen = read(thumbnail(opened(tmp_path, x, (1, 200, 100)), 1))
+    assert max(seen.shape) <= 64
+    assert seen.min() == 0 and seen.max() >= 250
+
+
+def test_what_is_no_picture_has_none(tmp_path):
+    assert thumbnail(opened(tmp_path, np.zeros((4, 30), np.float32), (30,)), 0) is None

@@ -1,0 +1,28 @@
+"""Intervals from counts, against published and limiting cases."""
+
+from __future__ import annotations
+
+import pytest
+from scipy.stats import binomtest
+
+from onnxtweak.report.intervals import paired, wilson
+
+
+@pytest.mark.parametrize(("right", "samples"), [(8, 10), (0, 20), (50, 50), (331, 500)])
+def test_wilson_agrees_with_scipy(right, samples):
+    theirs = binomtest(right, samples).proportion_ci(method="wilson")
+    assert wilson(right, samples) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_paired_is_symmetric_and_covers_the_change():
+    low, high = paired(30, 10, 200)
+    assert low < 20 / 200 < high
+    assert paired(10, 30, 200) == pytest.approx((-high, -low))
+    assert low == pytest.approx(0.0375, abs=5e-4)  # Bonett and Price by hand: 20/202 -+ 1.96 * 0.0314
+
+
+def test_more_samples_tighten_it_and_none_give_nothing():
+    narrow, wide = paired(300, 100, 2000), paired(30, 10, 200)
+    assert narrow[1] - narrow[0] < wide[1] - wide[0]
+    assert wilson(0, 0) is None
+    assert paired(0, 0, 0) is None
