@@ -1,0 +1,89 @@
+"""The values of chosen neurons and the logits, in memory: the one table that every learner works on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.data.splits import View
+from onnxtweak.engine.passes import Engine, capture
+from onnxtweak.engine.subject import Subject
+from onnxtweak.errors import UsageError
+from onnxtweak.settings import EngineSettings
+from onnxtweak.types import Neurons, Tap
+
+# Copies of T that a solver makes: standardised, turned, and one to spare.
+_COPIES = 4
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some samples as the learners see them. T (N, K) float32, Z (N, C) float, labels (N,) int64."""
+
+    T: np.ndarray
+    Z: np.ndarray
+    labels: np.ndarray
+
+    def rows(self, chosen: np.ndarray) -> Table:
+        """Some samples, in the given order."""
+        return Table(self.T[chosen], self.Z[chosen], self.labels[chosen])
+
+    def columns(self, chosen: np.ndarray) -> Table:
+        """Some neurons, in the given order."""
+        return Table(self.T[:, chosen], self.Z, self.labels)
+
+
+def gather(subject: Subject, view: View, neurons: Neurons, engine: Engine, what: str) -> Table:
+    """One pass over a view that keeps the chosen neurons."""
+    kind = np.float64 if subject.dtype == "float64" else np.float32
+    T = np.empty((len(view), len(neurons)), np.float32)
+    Z = np.empty((len(view), subject.classes), kind)
+    at = 0
+    for got in capture(subject, view, engine, what, neurons=neurons if len(neurons) else None):
+        stop = at + len(got.labels)
+        Z[at:stop] = got.Z
+        if len(neurons):
+            T[at:stop] = got.V[0]
+        at = stop
+    # Infinite or NaN values would spoil every weight; such a neuron is worth nothing on any sample.
+    spoiled = ~np.isfinite(T).all(axis=0)
+    T[:, spoiled] = 0
+    return Table(T, Z, view.labels)
+
+
+def stacked(tables: Sequence[Table]) -> Table:
+    """The samples of several tables, end to end."""
+    return Table(
+        np.concatenate([t.T for t in tables]),
+        np.concatenate([t.Z for t in tables]),
+        np.concatenate([t.labels for t in tables]),
+    )
+
+
+def most_neurons(samples: int, engine: EngineSettings) -> int:
+    """How many neurons of so many samples fit into the memory allowed. Raises UsageError for none."""
+    most = engine.memory // (4 * _COPIES * max(samples, 1))
+    if most < 1:
+        raise UsageError(
+            f"not even one neuron of {samples:,} samples fits into {engine.memory / 2**20:.0f} MiB",
+            where="--memory",
+            hint="allow more memory or give fewer samples",
+        )
+    return int(most)
+
+
+def all_neurons(taps: Sequence[Tap]) -> Neurons:
+    """Every neuron of some taps, end to end."""
+    sizes = [tap.neurons for tap in taps]
+    tap_of = np.repeat(np.arange(len(taps), dtype=np.int32), sizes)
+    index = np.concatenate([np.empty(0, np.int64), *(np.arange(size) for size in sizes)]).astype(np.int64)
+    return Neurons(tuple(taps), tap_of, index)
+
+
+def take(neurons: Neurons, chosen: np.ndarray) -> Neurons:
+    """Some of them, in the given order; taps that none is left of are dropped."""
+    used = np.unique(neurons.tap_of[chosen])
+    place = np.searchsorted(used, neurons.tap_of[chosen]).astype(np.int32)
+    return Neurons(tuple(neurons.taps[t] for t in used), place, neurons.index[chosen])
