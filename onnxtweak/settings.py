@@ -143,6 +143,22 @@ class AugmentSettings:
 
 
 @dataclass(frozen=True)
+class FitSettings:
+    """Fit (METHOD 7).
+
+    max_overall_drop : percentage points the overall accuracy may lose; negative: must gain. margin : standard
+    errors of the difference that are kept clear of that limit, and by which a patch has to beat the bias.
+    neurons : how many a table may hold; of more the best are chosen by screening. folds : of
+    cross-validation.
+    """
+
+    max_overall_drop: float = 0.0
+    margin: float = 1.0
+    neurons: int = 2000
+    folds: int = 5
+
+
+@dataclass(frozen=True)
 class OutputSettings:
     """Where results go. `tweak` : also save the tweak as *.safetensors. `force` : replace existing files.
 

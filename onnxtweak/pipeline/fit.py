@@ -1,0 +1,240 @@
+"""Fit, the whole story: tables gathered, all classes fitted jointly, the surplus spent, spliced, proven."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.engine.passes import capture, logits_pass
+from onnxtweak.errors import ModelError
+from onnxtweak.method.fit import Fitted, fit_all
+from onnxtweak.method.screen import best, screen
+from onnxtweak.method.solve import multinomial
+from onnxtweak.method.table import Table, all_neurons, gather, most_neurons, stacked, take
+from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.taps import penultimate_name
+from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
+from onnxtweak.pipeline.job import Job, prepare
+from onnxtweak.pipeline.join import choose_targets
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from onnxtweak.types import Linear, Neurons, Patch, Progress, Result, Synapses, Tap, silent
+
+# Base accuracy on fit samples above validation by more than this: the base has probably seen them (METHOD 9).
+_MEMORISED = 0.05
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Neurons that the tables hold, and the families of them that are tried. scored : how many were looked at.
+
+    families : name to columns of the tables.
+    """
+
+    neurons: Neurons
+    families: dict[str, np.ndarray]
+    scored: int
+
+
+def fit(
+    *,
+    model: str,
+    data: DataSettings,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(taps=()),
+    targets: TargetSettings,
+    fit: FitSettings = FitSettings(),
+    output: OutputSettings = OutputSettings(),
+    progress: Progress = silent,
+) -> Result:
+    """The best patch that the tables allow for the target classes (METHOD 7).
+
+    taps : without selectors the channel means of all activations and the penultimate tensor are watched.
+    Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
+    """
+    begin = time.perf_counter()
+    job = open_for_tables(model, data, engine, taps, progress)
+    check_outputs(job, output)
+    chosen = choose_targets(job, targets)
+    watched = choose_neurons(job, taps, fit.neurons)
+    tables = gather_tables(job, watched.neurons)
+    table, judged, notes = learnt_from(job, tables)
+    since = time.perf_counter()
+    found = fit_all(
+        table,
+        watched.families,
+        chosen,
+        judged=judged,
+        overall_drop=fit.max_overall_drop,
+        margin=fit.margin,
+        folds=fit.folds,
+        seed=data.seed,
+    )
+    job.engine.ledger.seconds["fit"] = time.perf_counter() - since
+    neurons, patch = patch_of(found, watched.neurons, chosen, job.subject.classes)
+    validation = tables[1]
+    made = Made(
+        command="fit",
+        targets=chosen,
+        neurons=neurons,
+        patch=patch,
+        base=validation.Z,
+        tweaked=tweaked_logits(validation, found, chosen),
+        bias=found.control,
+        settings={
+            "max_overall_drop": fit.max_overall_drop,
+            "margin": fit.margin,
+            "folds": fit.folds,
+            "neurons": fit.neurons,
+            "seed": data.seed,
+        },
+        n=(len(neurons),) * len(chosen),
+        scale=tuple(float(b) for b in found.bias)
+        if found.kind == "bias"
+        else (float(len(neurons) > 0),) * len(chosen),
+        theta="none",
+        criterion="held-out log-loss",
+        scored=watched.scored,
+        curve=found.spent.trials,
+        notes=(
+            *job.splits.notes,
+            *job.splits.fit.dataset.notes,
+            *notes,
+            *found.notes,
+            *_biases(job, found, chosen),
+        ),
+    )
+    return deliver(job, made, output, begin)
+
+
+def open_for_tables(
+    model: str, data: DataSettings, engine: EngineSettings, taps: TapSettings, progress: Progress
+) -> Job:
+    """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor."""
+    if taps.taps:
+        return prepare(model, data, engine, taps, progress)
+    for selectors in (("activations", "penultimate"), ("activations",), ("penultimate",)):
+        try:
+            return prepare(model, data, engine, replace(taps, taps=selectors), progress)
+        except ModelError as error:
+            if "--taps" not in error.where:
+                raise
+            refused = error
+    raise refused
+
+
+def choose_neurons(job: Job, taps: TapSettings, limit: int) -> Watched:
+    """The neurons of the table: all of the watched taps where they fit, else the best of them by screening."""
+    rows = len(job.splits.fit) + len(job.splits.validation)
+    limit = min(limit, most_neurons(rows, job.engine.settings))
+    if taps.taps:
+        neurons, scored = _at_most(job, job.taps, limit)
+        return Watched(neurons, {"watched neurons": np.arange(len(neurons))}, scored)
+    last = penultimate_name(GraphIndex(job.opened.model.proto), job.subject.logits)
+    pooled = [replace(t, pool=_pooling(taps)) if len(t.shape) > 1 else t for t in job.taps]
+    vectors = {tap.name for tap in job.taps if len(tap.shape) == 1}
+    maps = [tap for tap in job.taps if tap.name == last and last not in vectors]
+    neurons, scored = _at_most(job, pooled, limit)
+    families = {"channel means": np.arange(len(neurons))}
+    if maps and len(neurons) < limit:
+        more, extra = _at_most(job, maps, limit - len(neurons))
+        united = Neurons(
+            (*neurons.taps, *more.taps),
+            np.concatenate([neurons.tap_of, more.tap_of + np.int32(len(neurons.taps))]),
+            np.concatenate([neurons.index, more.index]),
+        )
+        families["channel means and penultimate positions"] = np.arange(len(united))
+        return Watched(united, families, scored + extra)
+    return Watched(neurons, families, scored)
+
+
+def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
+    """Tables of fit and validation."""
+    return (
+        gather(job.subject, job.splits.fit, neurons, job.engine, "collect"),
+        gather(job.subject, job.splits.validation, neurons, job.engine, "validate"),
+    )
+
+
+def learnt_from(job: Job, tables: tuple[Table, Table]) -> tuple[Table, np.ndarray, tuple[str, ...]]:
+    """The samples that weights are fitted to, which of them choices are judged on, and notes.
+
+    Validation is fitted to as well where a test split gives the last word. Samples that the base has
+    memorised are fitted to, but not judged on.
+    """
+    fit, validation = tables
+    if job.splits.test is None:
+        return fit, np.ones(len(fit.labels), bool), ()
+    table = stacked(tables)
+    right = [float((t.Z.argmax(axis=1) == t.labels).mean()) for t in tables]
+    if right[0] - right[1] <= _MEMORISED:
+        return table, np.ones(len(table.labels), bool), ()
+    note = (
+        f"the base is right on {right[0]:.1%} of the fit samples but on {right[1]:.1%} of validation: it has"
+        " probably seen them in training, so choices are judged on validation alone"
+    )
+    return table, np.arange(len(table.labels)) >= len(fit.labels), (note,)
+
+
+def patch_of(found: Fitted, neurons: Neurons, targets: np.ndarray, classes: int) -> tuple[Neurons, Patch]:
+    """What is spliced in, and the neurons it reads. Neurons without weight are left out."""
+    bias = np.zeros(classes)
+    bias[targets] = found.bias
+    nothing = take(neurons, np.empty(0, np.int64))
+    if found.kind == "base":
+        none, numbers = np.empty(0), np.empty(0, np.int64)
+        return nothing, Synapses(target=numbers, weight=none, threshold=none, count=numbers)
+    if found.kind == "bias":
+        return nothing, Linear(np.zeros((0, classes)), bias)
+    patch = found.candidate.patch
+    used = np.flatnonzero(patch.weight.any(axis=1))
+    columns = found.candidate.columns[used]
+    return take(neurons, columns), Linear(patch.weight[used], patch.bias + bias)
+
+
+def tweaked_logits(table: Table, found: Fitted, targets: np.ndarray) -> np.ndarray:
+    """Logits (N, C) of a table's samples with the answer, computed as the spliced file does it."""
+    Z = table.Z.copy()
+    if found.candidate is not None and found.kind == "fit":
+        patch = found.candidate.patch
+        bias = patch.bias.copy()
+        bias[targets] += found.bias
+        T = table.T[:, found.candidate.columns]
+        return Z + (T @ patch.weight.astype(T.dtype) + bias.astype(T.dtype)).astype(Z.dtype)
+    Z[:, targets] += found.bias.astype(Z.dtype)
+    return Z
+
+
+def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
+    """All neurons of the taps, or the `limit` best by one screening pass; and how many there are."""
+    there = sum(tap.neurons for tap in taps)
+    if there <= limit:
+        return all_neurons(taps), there
+    view = job.splits.fit
+    Z = logits_pass(job.subject, view, job.engine, "base")
+    present = np.unique(view.labels)
+    bias = np.zeros(Z.shape[1])
+    none = np.empty((len(Z), 0), np.float32)
+    bias[present] = multinomial(none, Z, view.labels, ridge=0.0, free=present).bias
+    S = screen(capture(job.subject, view, job.engine, "screen", taps), taps, bias)
+    return best(S[:, present], taps, limit), there
+
+
+def _pooling(taps: TapSettings) -> str:
+    return taps.pool if taps.pool != "none" else "mean"
+
+
+def _biases(job: Job, found: Fitted, targets: np.ndarray) -> tuple[str, ...]:
+    if not found.bias.any():
+        return ()
+    each = ", ".join(f"{job.names[j]} {b:+.3g}" for j, b in zip(targets, found.bias, strict=True))
+    return (f"biases that spend the surplus: {each}" if found.kind == "fit" else f"biases: {each}",)
