@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+import onnxtweak
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import VerificationError
 from onnxtweak.model.difference import diff, only_the_splice
-from onnxtweak.model.file import ModelFile, parse
+from onnxtweak.model.file import ModelFile
+from onnxtweak.model.record import recorded, silenced
 from onnxtweak.model.splice import splice
+from onnxtweak.model.undo import TweakInside, take_off
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Check, Tweak
 
@@ -24,11 +29,7 @@ _TOLERANCE = {"float64": 1e-6, "float32": 1e-4, "float16": 4e-3, "bfloat16": 3e-
 
 def as_subject(subject: Subject, data: bytes) -> Subject:
     """The same subject with other bytes: a tweaked file that need not be on disk yet."""
-    base = subject.model
-    model = ModelFile(
-        base.path, data, parse(data, base.path), hashlib.sha256(data).hexdigest(), base.external
-    )
-    return Subject(model, subject.logits, subject.dtype, subject.shape, subject.layout, subject.batch)
+    return replace(subject, model=subject.model.holding(data))
 
 
 def check_neutral(
@@ -40,16 +41,20 @@ def check_neutral(
     )
     before, device = _logits(subject, feeds, engine)
     after, _ = _logits(as_subject(subject, nothing), feeds, engine)
+    return _same_logits("neutral", "scale 0", before, after, device)
+
+
+def _same_logits(name: str, who: str, before: np.ndarray, after: np.ndarray, device: str) -> Check:
     samples = len(before)
     if np.array_equal(before, after, equal_nan=True):
-        return Check("neutral", True, f"scale 0 equals the base bit for bit on {samples} samples")
+        return Check(name, True, f"{who} equals the base bit for bit on {samples} samples")
     differ = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
     largest = float(np.nanmax(np.abs(before.astype(np.float64) - after)))
     passed = device != "cpu" and differ == 0
     return Check(
-        "neutral",
+        name,
         passed,
-        f"scale 0 moves logits by up to {largest:.2g}; {differ} of {samples} decisions differ",
+        f"{who} moves logits by up to {largest:.2g}; {differ} of {samples} decisions differ",
     )
 
 
@@ -59,6 +64,55 @@ def _logits(subject: Subject, feeds: dict[str, np.ndarray], engine: EngineSettin
     session = open_session(exposed.proto, subject.model.folder, engine, subject.model.path)
     needed = {port.name: feeds[port.name] for port in session.inputs}
     return session.run(needed, [exposed.logits])[0].reshape(-1, subject.classes), session.device
+
+
+def check_silenced(
+    base: Subject, tweaked: Subject, feeds: dict[str, np.ndarray], engine: EngineSettings
+) -> Check:
+    """With the tweaks' weights at zero the file computes its base: neutral, told without the tweak."""
+    before, device = _logits(base, feeds, engine)
+    after, _ = _logits(as_subject(tweaked, silenced(tweaked.model.proto).SerializeToString()), feeds, engine)
+    return _same_logits("neutral", "with zero weights the file", before, after, device)
+
+
+def check_undone(data: bytes, inside: Sequence[TweakInside]) -> tuple[Check, tuple[bytes, ...]]:
+    """Every tweak comes off again and leaves the file it was put into, byte for byte, by its sha256.
+
+    Also gives those files, from the last but one tweak down to the base; fewer where the check failed.
+    """
+    stages = []
+    for tweak in reversed(inside):
+        try:
+            data = take_off(data, tweak)
+        except VerificationError as error:
+            return Check("revert", False, f"tweak {tweak.number}: {error.what}"), tuple(stages)
+        stages.append(data)
+    count = "the tweak comes" if len(inside) == 1 else f"all {len(inside)} tweaks come"
+    return Check("revert", True, f"{count} off, and the base's sha256 is what it was"), tuple(stages)
+
+
+def check_base(made_for: str, base: ModelFile, called: str) -> Check:
+    """`base`, external weights included, is what the tweak says it was made for."""
+    if base.base_sha256 == made_for:
+        weights = ", external weights included" if base.external else ""
+        return Check("base", True, f"{called} is the base that was recorded{weights}")
+    reason = f"sha256 {base.base_sha256[:12]}, recorded is {made_for[:12]}"
+    return Check("base", False, f"{called} is not the base that the tweak was made for: {reason}")
+
+
+def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | None:
+    """What the record says was added is what was added: adding it again gives `data`, byte for byte.
+
+    None where that cannot be told: dense weights are not in the record, other versions may add otherwise.
+    """
+    tweak = recorded(inside)
+    if tweak is None or inside.version != onnxtweak.__version__:
+        return None
+    again = splice(base.model, tweak, logits_layout=base.layout, logits_dtype=base.dtype, scale=inside.scale)
+    if again == data:
+        count = len(tweak.neurons)
+        return Check("record", True, f"the {count} recorded synapses give this file, byte for byte")
+    return Check("record", False, "the recorded synapses give another file than this one")
 
 
 def check_simulation(
@@ -110,10 +164,15 @@ def _complaint(data: bytes) -> str | None:
 
 def check_unharmed(base: ModelFile, data: bytes) -> Check:
     """The difference names only the splice, and the base on disk is what it was."""
-    differences = diff(base.proto, data)
     on_disk = hashlib.sha256(base.path.read_bytes()).hexdigest()
     if on_disk != base.sha256:
         return Check("unharmed", False, f"the base changed on disk while this ran: {base.path}")
+    return check_difference(base, data)
+
+
+def check_difference(base: ModelFile, data: bytes) -> Check:
+    """The difference names only the splice."""
+    differences = diff(base.proto, data)
     strange = [d for d in differences if not d.expected]
     if only_the_splice(differences):
         return Check(

@@ -26,12 +26,12 @@ def _make_data(data, val, test, names, seed, mean, std, **preprocess) -> setting
     )
 
 
-def _source(also: str = "") -> Callable:
+def _source(also: str = "", *, required: bool = True) -> Callable:
     return _data(
         "-d",
         "--data",
         multiple=True,
-        required=True,
+        required=required,
         metavar="PATH[#KEY[start:stop]]",
         help="Labelled samples: an .npz file (inputs under their tensor names or `x`, labels under `y` or "
         "`labels`), x.npy with y.npy beside it, a folder of such shards, or a folder of images class/*.png"
@@ -66,6 +66,15 @@ def samples_options(*, dumps: bool = False) -> Callable:
         *_PREPROCESSING,
     )
 
+
+# `data`: DataSettings, None where no samples are given, for commands that can do without.
+later_samples_options = gathered(
+    "data",
+    lambda data, **values: _make_data(data=data, val=(), test=(), seed=None, **values) if data else None,
+    _source(required=False),
+    _NAMES,
+    *_PREPROCESSING,
+)
 
 # `data`: DataSettings, for commands that choose and report.
 split_options = gathered(

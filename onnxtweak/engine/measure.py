@@ -6,6 +6,7 @@ tells whether a tensor has the samples along its first axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Tap
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
+_LARGEST_PROBE = 1 << 28  # numbers
 Shapes = dict[str, tuple[str, tuple[int, ...]] | None]
 
 
@@ -26,7 +28,7 @@ def probe_feeds(inputs: Sequence[Port], where: object) -> dict[str, np.ndarray]:
 
     Raises ModelError when an axis other than the batch axis has no size.
     """
-    feeds = {}
+    feeds, rng = {}, np.random.default_rng(0)
     for port in inputs:
         if port.dtype is None or port.dtype == "object" or None in port.shape[1:]:
             raise ModelError(
@@ -35,7 +37,15 @@ def probe_feeds(inputs: Sequence[Port], where: object) -> dict[str, np.ndarray]:
                 hint="give samples with -d DATA",
             )
         shape = tuple(size or 3 for size in port.shape)
-        feeds[port.name] = np.ones(shape, np.dtype(port.dtype) if port.dtype != "bfloat16" else np.float32)
+        if math.prod(shape) > _LARGEST_PROBE:
+            raise ModelError(
+                f"an input of shape {shape} is too large to be made up",
+                where=f"input {port.name} of {where}",
+                hint="give samples with -d DATA",
+            )
+        dtype = np.dtype(port.dtype) if port.dtype != "bfloat16" else np.dtype(np.float32)
+        # Of whole numbers only one is safe everywhere: tokens and lengths have bounds.
+        feeds[port.name] = rng.random(shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
     return feeds
 
 

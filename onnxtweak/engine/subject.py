@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.data.splits import View
-from onnxtweak.engine.measure import Shapes, measure
+from onnxtweak.engine.measure import Shapes, measure, probe_feeds
 from onnxtweak.engine.session import Port
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.expose import Exposed, expose
@@ -88,8 +89,13 @@ class Subject:
 
 def open_model(path: str | Path, settings: TapSettings) -> Opened:
     """Read a model and find its logits. Raises ModelError for what is not a classifier."""
-    model = read_model(path)
-    logits = find_logits(model.proto, settings.logits)
+    return opened_model(read_model(path), settings.logits)
+
+
+def opened_model(model: ModelFile, override: str | None) -> Opened:
+    """The same for a model that was read, or made. override : name of the logits tensor; None: found."""
+    path = model.path
+    logits = find_logits(model.proto, override)
     graph = expose(model.proto, logits.name, ()).proto.graph
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     ports = _ports(graph.input, stored)
@@ -173,6 +179,25 @@ def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray
     feeds, _, _ = next(iter(view.dataset.batches(rows, len(rows))))
     lack = (fixed or len(rows)) - len(rows)
     return {n: np.concatenate([v, np.repeat(v[-1:], lack, axis=0)]) if lack else v for n, v in feeds.items()}
+
+
+def made_up_samples(opened: Opened, known: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Samples of no meaning. known : (type, shape) by input, where the model leaves sizes open.
+
+    Raises ModelError when neither says how large an input is.
+    """
+    try:
+        ports = tuple(
+            Port(p.name, p.dtype, tuple(known[p.name][1])) if p.name in known else p for p in opened.inputs
+        )
+        batch = fixed_batch(opened)
+        return probe_feeds(
+            tuple(Port(p.name, p.dtype, (batch, *p.shape[1:])) for p in ports), opened.model.path
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelError(
+            "the record of the model's inputs is damaged", where=opened.model.path, hint="make it again"
+        ) from error
 
 
 def choose_taps(

@@ -56,6 +56,11 @@ class ModelFile:
             digest.update(f"{file.sha256} {file.location}\n".encode())
         return digest.hexdigest()
 
+    def holding(self, data: bytes) -> ModelFile:
+        """The same file with other bytes, that need not be on disk; its external files are still its own."""
+        proto = parse(data, self.path)
+        return ModelFile(self.path, data, proto, hashlib.sha256(data).hexdigest(), self.external)
+
     @property
     def files(self) -> tuple[Path, ...]:
         """The model's own file and its external files: what no output may ever replace."""

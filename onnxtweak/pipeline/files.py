@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.measure import probe_feeds
 from onnxtweak.engine.session import Port
 from onnxtweak.engine.subject import (
     Opened,
     choose_taps,
-    fixed_batch,
+    made_up_samples,
     measured,
     open_model,
     watchable,
@@ -23,6 +21,7 @@ from onnxtweak.model.tweak_file import load
 from onnxtweak.model.undo import tweaks_inside
 from onnxtweak.outcomes import Applied, Inspection, Value
 from onnxtweak.pipeline.deliver import splice_in, summary, write_proven
+from onnxtweak.pipeline.undo import about
 from onnxtweak.settings import EngineSettings, OutputSettings, TapSettings
 from onnxtweak.types import FileRef, Progress, Tweak, silent
 from onnxtweak.verify import as_subject, check_checker, check_neutral, check_unharmed, require
@@ -39,7 +38,7 @@ def inspect(*, model: str, taps: TapSettings = TapSettings()) -> Inspection:
     found = watchable(opened)
     notes, shapes, chosen, classes = [], {}, (), opened.logits.classes
     try:
-        feeds = probe_feeds(opened.inputs, model)
+        feeds = made_up_samples(opened, {})
         subject, shapes = measured(opened, [c.name for c in found], feeds, EngineSettings(device="cpu"))
         classes = subject.classes
         chosen = choose_taps(opened, found, shapes, taps)
@@ -58,7 +57,7 @@ def inspect(*, model: str, taps: TapSettings = TapSettings()) -> Inspection:
         taps=chosen,
         candidates=tuple((c.name, c.op, *_shape_row(shapes.get(c.name)), c.activation) for c in measurable),
         neurons=sum(tap.neurons for tap in chosen),
-        tweaks=tuple(_inside(opened)),
+        tweaks=tuple(map(about, tweaks_inside(proto))),
         notes=tuple(notes),
     )
 
@@ -71,21 +70,6 @@ def _shape_row(found: tuple[str, tuple[int, ...]] | None) -> tuple:
     if found is None:
         return ("?", None, 0)
     return (found[0], found[1], int(np.prod(found[1], dtype=np.int64)))
-
-
-def _inside(opened: Opened) -> list[dict[str, Any]]:
-    return [
-        {
-            "number": tweak.number,
-            "kind": tweak.kind,
-            "version": tweak.version,
-            "base_sha256": tweak.base_sha256,
-            "scale": tweak.scale,
-            "patch": tweak.patch,
-            "provenance": tweak.provenance,
-        }
-        for tweak in tweaks_inside(opened.model.proto)
-    ]
 
 
 def apply(
@@ -128,15 +112,8 @@ def apply(
 def _made_up(opened: Opened, tweak: Tweak) -> dict[str, np.ndarray]:
     """Made-up samples in the shapes that the tweak was made with, where the model leaves its sizes open."""
     try:
-        known = tweak.provenance.get("inputs", {})
-        ports = tuple(
-            Port(p.name, p.dtype, tuple(known[p.name][1])) if p.name in known else p for p in opened.inputs
-        )
-        batch = fixed_batch(opened)
-        return probe_feeds(
-            tuple(Port(p.name, p.dtype, (batch, *p.shape[1:])) for p in ports), opened.model.path
-        )
-    except (LookupError, TypeError, ModelError) as error:
+        return made_up_samples(opened, tweak.provenance.get("inputs", {}))
+    except ModelError as error:
         raise ModelError(
             "neither model nor tweak says how large the input is, so the result cannot be proven",
             where=opened.model.path,
