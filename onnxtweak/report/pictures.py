@@ -73,9 +73,8 @@ def trade_off(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     lines = [Line("tweak", curve, "after")] if curve else []
     place = evidence.get("validation", {})
     if evidence.get("bias_curve"):
-        biases = sorted(
-            (-point["drop"], point["target"] * 100) for point in evidence["bias_curve"] if _near(point, curve)
-        )
+        # Along growing biases, as they were tried: the curve may turn back.
+        biases = [(-p["drop"], p["target"] * 100) for p in evidence["bias_curve"] if _near(p, curve)]
         lines.append(Line("bias only", biases, "bias"))
     for key, name, kind in (
         ("base", "base", "before"),
@@ -117,8 +116,8 @@ def _tuning(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, 
     ]
     start = min(trials, key=lambda trial: abs(trial["scale"]))["target"]
     values = [[(at[n, s]["target"] - start) * 100 if (n, s) in at else None for s in scales] for n in counts]
-    picked = None
-    if made["n"] and made["n"][0] in counts and made["scale"][0] in scales:
+    picked, points = None, set(zip(made["n"], made["scale"], strict=True))
+    if len(points) == 1 and made["n"][0] in counts and made["scale"][0] in scales:
         picked = counts.index(made["n"][0]), scales.index(made["scale"][0])
     grid = heat(
         [f"{n}" for n in counts],
@@ -126,7 +125,7 @@ def _tuning(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, 
         values,
         "targets for each n and scale",
         written="{:+.0f}",
-        chosen=picked if len(set(zip(made["n"], made["scale"], strict=True))) == 1 else None,
+        chosen=picked,
         across="scale",
         upward="n",
     )

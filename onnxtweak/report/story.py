@@ -239,10 +239,12 @@ def _operating_points(made: Result) -> Iterable[str]:
     """Targets that ended at the same point share a sentence."""
     points: dict[tuple[int, float], list[str]] = {}
     for target, n, scale in zip(made.targets, made.n, made.scale, strict=True):
-        points.setdefault((n, scale) if n and scale else (0, 0.0), []).append(target)
+        points.setdefault((n, scale) if scale else (0, 0.0), []).append(target)
     for (n, scale), names in points.items():
         who = "all classes" if 1 < len(names) == len(made.classes) else ", ".join(names)
-        if not n:
+        if not n and scale:
+            yield f"{who}: a bias of {scale:.3g}, no neurons"
+        elif not n:
             yield f"{who}: no change, nothing tried did better"
         elif made.tweak["synapses"] is None:
             yield f"{who}: {_counted(n, 'neuron')}, {_counted(made.tweak['parameters'], 'parameter')}"
