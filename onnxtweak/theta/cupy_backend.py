@@ -5,7 +5,7 @@ are small, on the host. Up to `FEW` targets one kernel does everything in one re
 arithmetic is the cost: tiles of neurons and targets are multiplied out of shared memory, and the few negative
 limits (a target's own samples, at most one a sample) are a list of their own.
 
-Everything runs on the current device and stream and returns at once; nothing here waits for the GPU.
+Everything runs on the current device and stream. The last kernel is still at work when a fold returns.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ SOURCE = Path(__file__).with_name("theta.cu")
 FEW = 16
 # Blocks in flight that keep every multiprocessor busy to the end of a launch.
 _BLOCKS_EACH = 16
-_FEW_THREADS, _FEW_STAGE = 128, 32
-_MANY_THREADS = 256
+# As theta.cu has them: threads of a block, samples of a stage, neurons of a tile.
+_FEW_THREADS, _FEW_STAGE = 128, 128
+_NEURON_THREADS, _MANY_STAGE, _TILE = 16, 16, 128
 _OWN_THREADS = 128
 _ON_HOST = {"seen", "gap"}
 
@@ -68,27 +69,25 @@ def fold_sums(V: cupy.ndarray, member: np.ndarray, total, peak) -> None:
 
 def fold_wanted(V: cupy.ndarray, wanted: np.ndarray, hi, lo, count_hi, count_lo, last_hi, last_lo) -> None:
     """See `numpy_backend.fold_wanted`."""
-    j, r = np.nonzero(wanted.T)
+    wanted = cupy.asarray(wanted)
+    j, r = cupy.nonzero(wanted.T)
     _own("wanted", V, j, r, (wanted[r, j],), len(hi), hi, lo, count_hi, count_lo, last_hi, last_lo)
 
 
 def few_options(targets: int) -> tuple[str, ...]:
-    """Compile-time choices of `limits_few`: what a thread holds must fit its registers."""
-    width = 4 if targets <= 4 else 2
-    return ("-DFEW", f"-DEACH={targets}", f"-DWIDTH={width}")
+    """Compile-time choices of `limits_few`, as measured on an H200."""
+    return ("-DFEW", f"-DEACH={targets}", "-DWIDTH=2", f"-DAHEAD={4 if targets <= 2 else 8}")
 
 
-def many_options(targets: int) -> tuple[str, ...]:
-    """Compile-time choices of `limits_many`: the tile of targets that wastes least."""
+def many_options(targets: int, neurons: int) -> tuple[str, ...]:
+    """Compile-time choices of `limits_many`: the tile of targets that wastes least, the widest reads."""
     across = next((n for n in (4, 8) if targets <= 8 * n), 16)
     tiles = -(-targets // (8 * across))
-    each = -(-targets // (across * tiles))
     return (
         "-DMANY",
-        f"-DEACH={each}",
-        f"-DNEURON_THREADS={_MANY_THREADS // across}",
+        f"-DEACH={-(-targets // (across * tiles))}",
         f"-DTARGET_THREADS={across}",
-        "-DSTAGE=8",
+        f"-DGROUP={1 if neurons % 4 else 4}",
     )
 
 
@@ -106,22 +105,25 @@ def _limits_few(V, limit, hi, lo, bad) -> None:
 
 def _limits_many(V, limit, hi, lo, bad) -> None:
     (rows, neurons), targets = V.shape, limit.shape[1]
-    options = many_options(targets)
+    options = many_options(targets, neurons)
     kernel = _kernel("limits_many", options)
-    tiles = -(-neurons // (8 * _defined(options, "NEURON_THREADS")))
-    across = -(-targets // (_defined(options, "EACH") * _defined(options, "TARGET_THREADS")))
-    chunk = _chunk(rows, tiles * across, _defined(options, "STAGE"))
-    gaps = cupy.maximum(cupy.asarray(limit), np.float32(0))
+    threads = _defined(options, "TARGET_THREADS")
+    width = _defined(options, "EACH") * threads
+    tiles, across = -(-neurons // _TILE), -(-targets // width)
+    chunk = _chunk(rows, tiles * across, _MANY_STAGE)
+    limit = cupy.asarray(limit)
+    own = cupy.nonzero(limit.T < 0)
+    gaps = cupy.zeros((rows, across * width), np.float32)
+    gaps[:, :targets] = cupy.maximum(limit, np.float32(0))
     negative = cupy.zeros(tiles, np.uint8)
-    sizes = (np.int32(rows), np.int64(neurons), np.int32(targets), np.int32(chunk))
+    sizes = (np.int32(rows), np.int64(neurons), *map(np.int32, (targets, across * width, chunk)))
     for turned, factors, best in ((0, gaps, hi), (1, -gaps, lo)):
         kernel(
             (tiles * across, -(-rows // chunk)),
-            (_MANY_THREADS,),
+            (_NEURON_THREADS * threads,),
             (V, factors, *sizes, np.int32(turned), best, negative, bad),
         )
-    j, r = np.nonzero(limit.T < 0)
-    _own("limits_own", V, j, r, (limit[r, j],), targets, hi, lo)
+    _own("limits_own", V, *own, (limit[own[1], own[0]],), targets, hi, lo)
 
 
 def _own(name, V, targets_of, samples, factors, targets, *state) -> None:
@@ -129,18 +131,11 @@ def _own(name, V, targets_of, samples, factors, targets, *state) -> None:
     if not len(samples):
         return
     neurons = V.shape[1]
-    start = np.searchsorted(targets_of, np.arange(targets + 1)).astype(np.int32)
+    start = cupy.searchsorted(cupy.asarray(targets_of), cupy.arange(targets + 1)).astype(np.int32)
     _kernel(name, ("-DOWN",))(
         (-(-neurons // _OWN_THREADS), targets),
         (_OWN_THREADS,),
-        (
-            V,
-            cupy.asarray(start),
-            cupy.asarray(samples.astype(np.int32)),
-            *(cupy.asarray(values) for values in factors),
-            np.int64(neurons),
-            *state,
-        ),
+        (V, start, cupy.asarray(samples).astype(np.int32), *factors, np.int64(neurons), *state),
     )
 
 

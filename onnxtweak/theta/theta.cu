@@ -7,7 +7,9 @@
 // chips: two products cost one. Read as signed integers all negative floats lie below zero; read as unsigned
 // ones they lie above all positive floats, the largest in size on top.
 //
-// Compile-time names: EACH targets per thread, and for `limits_many` NEURON_THREADS x TARGET_THREADS threads, of which NEURON_THREADS lie along the neurons.
+// Compile-time names: FEW, MANY or OWN, the kernels wanted; EACH, targets a thread keeps; WIDTH, neurons a thread of
+// `limits_few` keeps, and AHEAD, samples it has on their way; TARGET_THREADS, how many threads of `limits_many` lie along the targets; GROUP, how many values
+// of V it reads at once.
 
 #define INFINITY_BITS 0x7f800000
 #define SIGN 0x80000000u
@@ -28,23 +30,28 @@ __device__ __forceinline__ void raise(float* best, int bits) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------
-// Few targets. A thread keeps WIDTH neurons and all EACH targets in registers; V is read once.
+// Few targets. A thread keeps WIDTH neurons and all EACH targets in registers; V is read once,
+// the next samples while the present ones are multiplied.
 // Grid: (stretches of WIDTH * blockDim.x neurons, chunks of samples).
 
 #ifdef FEW
-#define AHEAD 4   // samples in flight
-#define STAGE 32  // samples whose gaps are in shared memory
+#define STAGE 128  // samples whose gaps are in shared memory
+#define PITCH ((EACH + 3) / 4 * 4)
 
 extern "C" __global__ void __launch_bounds__(128) limits_few(
     const float* __restrict__ V, const float* __restrict__ limit, int rows, index_t M, int chunk,
     float* hi, float* lo, unsigned char* bad) {
-    __shared__ float gaps[STAGE][EACH];
+    __shared__ __align__(16) float gaps[STAGE][PITCH];
     const index_t neuron = (index_t)blockIdx.x * WIDTH * blockDim.x + threadIdx.x;
     const int first = blockIdx.y * chunk, last = min(first + chunk, rows);
+    const float* column[WIDTH];  // past the end: the last neuron again
     int up[EACH][WIDTH], largest[WIDTH];
     unsigned down[EACH][WIDTH];
+#pragma unroll
     for (int k = 0; k < WIDTH; k++) {
+        column[k] = V + min(neuron + k * blockDim.x, M - 1);
         largest[k] = 0;
+#pragma unroll
         for (int t = 0; t < EACH; t++) up[t][k] = 0, down[t][k] = SIGN;
     }
     for (int r0 = first; r0 < last; r0 += STAGE) {
@@ -53,15 +60,23 @@ extern "C" __global__ void __launch_bounds__(128) limits_few(
         for (int i = threadIdx.x; i < STAGE * EACH; i += blockDim.x)
             gaps[i / EACH][i % EACH] = i < here * EACH ? limit[(index_t)r0 * EACH + i] : 0.0f;
         __syncthreads();
+        float next[AHEAD][WIDTH];
+        auto fetch = [&](int r) {
+#pragma unroll
+            for (int a = 0; a < AHEAD; a++) {
+                const index_t row = min(r0 + r + a, last - 1) * M;  // past the end: the last sample again
+#pragma unroll
+                for (int k = 0; k < WIDTH; k++) next[a][k] = column[k][row];
+            }
+        };
+        fetch(0);
         for (int r = 0; r < here; r += AHEAD) {
             float v[AHEAD][WIDTH];
 #pragma unroll
             for (int a = 0; a < AHEAD; a++)
 #pragma unroll
-                for (int k = 0; k < WIDTH; k++) {
-                    const index_t m = neuron + k * blockDim.x;
-                    v[a][k] = r + a < here && m < M ? V[(r0 + r + a) * M + m] : 0.0f;
-                }
+                for (int k = 0; k < WIDTH; k++) v[a][k] = next[a][k];
+            fetch(r + AHEAD);
 #pragma unroll
             for (int a = 0; a < AHEAD; a += 2)
 #pragma unroll
@@ -93,24 +108,30 @@ extern "C" __global__ void __launch_bounds__(128) limits_few(
 // ---------------------------------------------------------------------------------------------------------------
 // Many targets. A block of NEURON_THREADS x TARGET_THREADS threads owns 8 NEURON_THREADS neurons and
 // EACH TARGET_THREADS targets, 8 x EACH of them each thread. It goes through the samples STAGE at a time: the next
-// ones are on their way from memory while these are multiplied.
-// `gaps` (rows, targets) are of one sign. Positive: the products go into hi, and the block learns whether its tile of
-// neurons holds a value that is negative, or not finite. Negative (`turned`): the products go into lo; a tile without
-// negative values has none above zero and is left out.
+// ones are on their way from memory while these are multiplied. Past the end of samples or neurons the last ones are
+// read again, which changes no maximum.
+// `gaps` (rows, pitch) are of one sign, zero where there is no target. Positive: the products go into hi, and the block
+// learns whether its tile of neurons holds a value that is negative, or not finite. Negative (`turned`): the products
+// go into lo; a tile without negative values has none above zero and is left out.
+// V comes GROUP values at a time: 4 where M is a multiple of 4, else 1.
 // Grid: (target tiles, running fastest, times neuron tiles; chunks of samples).
 
 #ifdef MANY
+#define NEURON_THREADS 16
+#define STAGE 16
 #define THREADS (NEURON_THREADS * TARGET_THREADS)
 #define NEURONS (8 * NEURON_THREADS)
 #define TARGETS (EACH * TARGET_THREADS)
 
-// One float from global into shared memory, or zero, without waiting where the chip can.
-__device__ __forceinline__ void copy(float* to, const float* from, bool inside) {
+// A few floats from global into shared memory, without waiting for them where the chip can.
+template <int count>
+__device__ __forceinline__ void copy(float* to, const float* from) {
 #if __CUDA_ARCH__ >= 800
     const unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from), "r"(inside ? 4 : 0));
+    if (count == 4) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from));
+    else asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from));
 #else
-    *to = inside ? *from : 0.0f;
+    for (int i = 0; i < count; i++) to[i] = from[i];
 #endif
 }
 
@@ -121,11 +142,11 @@ __device__ __forceinline__ void wait_for_copies() {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) limits_many(
-    const float* __restrict__ V, const float* __restrict__ gaps, int rows, index_t M, int targets, int chunk,
-    int turned, float* best, unsigned char* negative, unsigned char* bad) {
+    const float* __restrict__ V, const float* __restrict__ gaps, int rows, index_t M, int targets, int pitch,
+    int chunk, int turned, float* best, unsigned char* negative, unsigned char* bad) {
     __shared__ __align__(16) float values[2][STAGE][NEURONS];
     __shared__ __align__(16) float factors[2][STAGE][TARGETS];
-    const int across = (targets + TARGETS - 1) / TARGETS;
+    const int across = pitch / TARGETS;
     const index_t tile = blockIdx.x / across, neuron0 = tile * NEURONS;
     const int target0 = (blockIdx.x % across) * TARGETS;
     if (turned && !negative[tile]) return;
@@ -141,16 +162,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) limits_many(
 #pragma unroll
         for (int k = 0; k < 8; k++) most[t][k] = 0;
 
+    const int room = (int)min((index_t)NEURONS, M - neuron0) - GROUP;
     auto fetch = [&](int r0, int stage) {
-        for (int i = threadIdx.x; i < STAGE * NEURONS; i += THREADS) {
-            const int r = r0 + i / NEURONS, n = i % NEURONS;
-            const bool inside = r < last && neuron0 + n < M;
-            copy(&values[stage][i / NEURONS][n], inside ? V + r * M + neuron0 + n : V, inside);
+#pragma unroll
+        for (int i = threadIdx.x; i < STAGE * NEURONS / GROUP; i += THREADS) {
+            const int r = i / (NEURONS / GROUP), n = i % (NEURONS / GROUP) * GROUP;
+            copy<GROUP>(&values[stage][r][n], V + min(r0 + r, last - 1) * M + neuron0 + min(n, room));
         }
-        for (int i = threadIdx.x; i < STAGE * TARGETS; i += THREADS) {
-            const int r = r0 + i / TARGETS, t = i % TARGETS;
-            const bool inside = r < last && target0 + t < targets;
-            copy(&factors[stage][i / TARGETS][t], inside ? gaps + (index_t)r * targets + target0 + t : gaps, inside);
+#pragma unroll
+        for (int i = threadIdx.x; i < STAGE * TARGETS / 4; i += THREADS) {
+            const int r = i / (TARGETS / 4), t = i % (TARGETS / 4) * 4;
+            copy<4>(&factors[stage][r][t], gaps + (index_t)min(r0 + r, last - 1) * pitch + target0 + t);
         }
     };
     bool below = false;
@@ -158,12 +180,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) limits_many(
     for (int r0 = first, stage = 0; r0 < last; r0 += STAGE, stage ^= 1) {
         wait_for_copies();
         __syncthreads();
-        fetch(r0 + STAGE, stage ^ 1);
+        if (r0 + STAGE < last) fetch(r0 + STAGE, stage ^ 1);
         if (!turned && target0 == 0)
+#pragma unroll
             for (int i = threadIdx.x; i < STAGE * NEURONS; i += THREADS) {
-                const float v = values[stage][i / NEURONS][i % NEURONS];
+                const int n = i % NEURONS;
+                const float v = values[stage][i / NEURONS][n];
                 below |= v < 0.0f;
-                if ((__float_as_int(v) & ~SIGN) >= INFINITY_BITS) bad[neuron0 + i % NEURONS] = 1;
+                if ((__float_as_int(v) & ~SIGN) >= INFINITY_BITS && neuron0 + n < M) bad[neuron0 + n] = 1;
             }
 #pragma unroll
         for (int r = 0; r < STAGE; r += 2) {

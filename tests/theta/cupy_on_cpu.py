@@ -15,7 +15,8 @@ SHIM = Path(__file__).with_name("cuda_on_cpu.h")
 WORK = Path(tempfile.gettempdir())
 
 ndarray = np.ndarray
-asarray, asnumpy, maximum, zeros = np.asarray, np.asarray, np.maximum, np.zeros
+asarray, asnumpy, zeros, arange = np.asarray, np.asarray, np.zeros, np.arange
+maximum, nonzero, searchsorted = np.maximum, np.nonzero, np.searchsorted
 
 
 class cuda:
