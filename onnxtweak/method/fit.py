@@ -1,8 +1,8 @@
 """Which patch is the best that the tables allow (METHOD 7)?
 
-All classes are fitted jointly, with penalties and feature sets chosen by cross-validated log-loss; the surplus
-of overall accuracy is then spent on the targets. Every judgement is made on logits of samples that the weights
-in question were not fitted to. Where that shows no gain the answer is the bias, or the base.
+All classes are fitted jointly, with penalties and feature sets chosen by cross-validated log-loss; the
+surplus of overall accuracy is then spent on the targets. Every judgement is made on logits of samples that
+the weights in question were not fitted to. Where that shows no gain the answer is the bias, or the base.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def settle(
     overall_drop: float = 0.0,
     margin: float = 1.0,
 ) -> Fitted:
-    """The candidate of the lowest loss with its surplus spent, unless the bias alone or the base do as well."""
+    """The candidate of the lowest loss, its surplus spent, unless the bias alone or the base do as well."""
     judged = np.ones(len(table.labels), bool) if judged is None else judged
     labels, base = table.labels[judged], table.Z[judged]
     everything = len(targets) == table.Z.shape[1]

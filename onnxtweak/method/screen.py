@@ -1,8 +1,8 @@
 """Which of very many neurons are worth a place in the table (METHOD 7.2)?
 
-One streaming pass; V is never kept. With r = t - p what the base (with a bias for every class) gets wrong, and
-h = p (1 - p), it sums per neuron and class G = sum r v, A = sum h v^2 and B = sum h v. Then
-S = G^2 / (A - B^2 / sum h) is twice the loss that a synapse from this neuron to this class is expected to save.
+One streaming pass; V is never kept. With r = t - p what the base (with a bias for every class) gets wrong,
+and h = p (1 - p), it sums per neuron and class G = sum r v, A = sum h v^2 and B = sum h v. Then
+S = G^2 / (A - B^2 / sum h) is twice the loss that a synapse from this neuron to this class should save.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onnxtweak.types import Neurons, Tap
 
 @dataclass
 class Sums:
-    """Running sums over samples, float64. G, A, B (M, C); h (C,). spoiled (M,) bool : not finite somewhere."""
+    """Running sums over samples, float64. G, A, B (M, C); h (C,). spoiled (M,) bool : not finite once."""
 
     G: np.ndarray
     A: np.ndarray

@@ -2,6 +2,7 @@
 
 job        what every story begins with: model and samples opened, taps chosen
 join       synaptic join
+fit        the best patch that the tables allow
 deliver    how every tweak ends: spliced, proven, tested, written
 evaluate   how good is a model?
 tables     dump and score: tables on disk, theta of every neuron
@@ -15,10 +16,24 @@ demo       the main job on the model and samples that come with onnxtweak
 from onnxtweak.pipeline.demo import demo
 from onnxtweak.pipeline.evaluate import evaluate
 from onnxtweak.pipeline.files import apply, inspect
+from onnxtweak.pipeline.fit import fit
 from onnxtweak.pipeline.join import join
 from onnxtweak.pipeline.report import report
 from onnxtweak.pipeline.tables import dump, score
 from onnxtweak.pipeline.undo import diff, revert
 from onnxtweak.pipeline.verify import verify
 
-__all__ = ["apply", "demo", "diff", "dump", "evaluate", "inspect", "join", "report", "revert", "score", "verify"]
+__all__ = [
+    "apply",
+    "demo",
+    "diff",
+    "dump",
+    "evaluate",
+    "fit",
+    "inspect",
+    "join",
+    "report",
+    "revert",
+    "score",
+    "verify",
+]

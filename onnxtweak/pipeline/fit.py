@@ -35,7 +35,7 @@ _MEMORISED = 0.05
 
 @dataclass(frozen=True)
 class Watched:
-    """Neurons that the tables hold, and the families of them that are tried. scored : how many were looked at.
+    """Neurons that the tables hold, and the families of them that are tried. scored : how many there were.
 
     families : name to columns of the tables.
     """
@@ -133,7 +133,7 @@ def open_for_tables(
 
 
 def choose_neurons(job: Job, taps: TapSettings, limit: int) -> Watched:
-    """The neurons of the table: all of the watched taps where they fit, else the best of them by screening."""
+    """The neurons of the table: all of the watched taps where they fit, else the best by screening."""
     rows = len(job.splits.fit) + len(job.splits.validation)
     limit = min(limit, most_neurons(rows, job.engine.settings))
     if taps.taps:
@@ -171,7 +171,7 @@ def learnt_from(job: Job, tables: tuple[Table, Table]) -> tuple[Table, np.ndarra
     Validation is fitted to as well where a test split gives the last word. Samples that the base has
     memorised are fitted to, but not judged on.
     """
-    fit, validation = tables
+    fit = tables[0]
     if job.splits.test is None:
         return fit, np.ones(len(fit.labels), bool), ()
     table = stacked(tables)

@@ -1,0 +1,116 @@
+"""Commands that learn on the tables: the best patch there is, and every method beside every other."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from onnxtweak import settings
+from onnxtweak.cli.data_options import split_options
+from onnxtweak.cli.options import (
+    engine_options,
+    model_argument,
+    output_options,
+    reporting_options,
+    target_options,
+)
+from onnxtweak.cli.sections import gathered, option, registering
+from onnxtweak.cli.telling import close, inspect_it, show
+from onnxtweak.cli.values import Number
+
+ALL: list[click.Command] = []
+
+_command = registering(ALL)
+
+# `taps`: TapSettings; without selectors the command chooses.
+_tap_options = gathered(
+    "taps",
+    lambda taps, pool, logits: settings.TapSettings(tuple(taps), pool, logits),
+    option(
+        "Model",
+        "--taps",
+        multiple=True,
+        metavar="WHICH",
+        help="Hidden tensors to learn from: activations, stages, blocks, penultimate, op:TYPE, or a tensor "
+        "name with * and ? [default: the channel means of all activations, and the penultimate tensor]. "
+        "Repeatable.",
+    ),
+    option(
+        "Model",
+        "--pool",
+        type=click.Choice(["none", "mean", "max"]),
+        default="none",
+        help="Make a neuron of each channel, its mean or maximum, instead of each position "
+        "[default: mean where --taps is not given, else none].",
+    ),
+    option("Model", "--logits", metavar="NAME", help="The logits tensor [default: found in the graph]."),
+)
+
+_NEURONS = option(
+    "Method",
+    "--neurons",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=settings.FitSettings.neurons,
+    show_default=True,
+    help="Neurons a table holds at most; of more, the most promising are found in one more pass.",
+)
+_MARGIN = option(
+    "Method",
+    "--margin",
+    type=Number(least=0),
+    default=settings.FitSettings.margin,
+    show_default=f"{settings.FitSettings.margin:g}",
+    help="Standard errors to keep clear of --max-overall-drop, and to beat the bias by.",
+)
+
+_fit_options = gathered(
+    "fit",
+    settings.FitSettings,
+    option(
+        "Method",
+        "--max-overall-drop",
+        type=Number(),
+        default=settings.FitSettings.max_overall_drop,
+        show_default=f"{settings.FitSettings.max_overall_drop:g}",
+        help="Percentage points of overall accuracy that may be lost; -2: at least 2 must be gained.",
+    ),
+    _MARGIN,
+    _NEURONS,
+)
+
+
+@_command("fit", "onnxtweak fit model.onnx -d held-out.npz --test test.npz -t cat -o tweaked.onnx")
+@model_argument
+@split_options
+@target_options
+@_tap_options
+@_fit_options
+@engine_options("device", "memory", "batch", "threads")
+@output_options("The new model.", tweak=True)
+@reporting_options
+def fit(model, data, targets, taps, fit, engine, output, console, form):
+    """Make chosen classes better with the best patch that the samples allow, and write the new model.
+
+    All classes are fitted jointly from hidden neurons, which raises the overall accuracy; the surplus over
+    --max-overall-drop is then spent on the target classes by exact biases. Penalties, neurons and biases are
+    chosen by cross-validation. Where a bias does as well, the answer is the bias; where nothing helps, the
+    base. Samples that the model was not trained on give much better patches.
+    """
+    from onnxtweak import pipeline
+    from onnxtweak.report import story
+
+    began = time.perf_counter()
+    made = pipeline.fit(
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        fit=fit,
+        output=output,
+        progress=console,
+    )
+    show(console, "fit", made, story.result, form)
+    close(console, began, story.verdict(made), inspect_it(made))
