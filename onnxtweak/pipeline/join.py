@@ -14,7 +14,6 @@ from onnxtweak.method.operate import Allowed, Operation, choose
 from onnxtweak.method.select import Ranking, by_net_gain, rank, scores_of, united
 from onnxtweak.method.targets import find_targets
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
-from onnxtweak.pipeline.evidence import theta_histogram
 from onnxtweak.pipeline.job import Job, prepare
 from onnxtweak.settings import (
     DataSettings,
@@ -83,11 +82,6 @@ def join(
         scored=sum(tap.neurons for tap in job.taps),
         curve=operation.trials,
         notes=notes_on_tables(job, scored.predicted, Z, scored.states),
-        grid=operation.grid,
-        theta_counts=tuple(
-            theta_histogram(scores_of(scored.states, t).weight, ranking.first(int(n) if scale else 0).weight)
-            for t, (ranking, n, scale) in enumerate(zip(rankings, operation.n, operation.scale, strict=True))
-        ),
     )
     return deliver(job, made, output, begin)
 
