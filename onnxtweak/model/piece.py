@@ -131,6 +131,7 @@ class _Builder:
         self.prefix = prefix
         self.dtype = dtype
         self.graph = gs.Graph(opset=opset)
+        self.sources: dict[str, gs.Variable] = {}
 
     def node(self, name: str, op: str, inputs: Sequence[gs.Tensor], **attributes: object) -> gs.Variable:
         """Append a node; its one output bears the node's own name."""
@@ -154,6 +155,10 @@ class _Builder:
             )
         return gs.Constant(self.prefix + name, cast)
 
+    def source(self, name: str) -> gs.Variable:
+        """A tensor of the base: one variable, however many taps read it."""
+        return self.sources.setdefault(name, gs.Variable(name))
+
     def read(self, neurons: Neurons) -> tuple[gs.Variable, np.ndarray]:
         """The chosen values (N, K), grouped by tap, and `order` (K,): column k is neuron `order[k]`."""
         tap_of = np.asarray(neurons.tap_of)
@@ -168,7 +173,7 @@ class _Builder:
 
     def read_tap(self, name: str, tap: Tap, index: np.ndarray | None) -> gs.Variable:
         """The neurons `index` of one tap, or all of a pooled one, (N, neurons) as `self.dtype`."""
-        value, dtype = gs.Variable(tap.name), tap.dtype
+        value, dtype = self.source(tap.name), tap.dtype
         pooled = tap.pool != "none" and len(tap.shape) > 1
         axis = 1 + tap.channel_axis if pooled else 1
         if not pooled and len(tap.shape) != 1:
