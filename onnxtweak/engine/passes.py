@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.backends import Backend
+from onnxtweak.engine.backends import Backend, host_buffer
 from onnxtweak.engine.plan import Plan, group_taps, plan_batches, survivor_room
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.gaps import reciprocal_gaps
-from onnxtweak.theta.state import ThetaState, empty_state
+from onnxtweak.theta.state import ThetaState
 from onnxtweak.theta.survivors import Survivors
 from onnxtweak.types import Neurons, Progress, Tap
 
@@ -65,19 +65,22 @@ def capture(
     taps: Sequence[Tap] = (),
     neurons: Neurons | None = None,
     rows: np.ndarray | None = None,
+    for_theta: bool = False,
 ) -> Iterator[Captured]:
     """Run the model over a view (or over `rows` of its data set) and yield logits and hidden values.
 
     With `taps` V holds one array per tap; with `neurons` one array (b, K) of their values in order.
+    for_theta : V may be where the back end's folds want it, on a GPU, and not in NumPy.
     """
     exposed = subject.exposed(taps, neurons)
     session = open_session(exposed.proto, subject.model.folder, engine.settings, subject.model.path)
     widths = [len(neurons)] * len(exposed.outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); a tap comes in its own shape and is looked at as (b, m).
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
-    plan = plan_batches(sum(widths) + subject.classes, subject.batch, engine.settings)
+    plan = plan_batches(sum(widths) + subject.classes, subject.largest, subject.batch, engine.settings)
     Z = np.empty((plan.rows, subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
-    V = [np.empty((plan.rows, width), np.float32) for width in widths]
+    empty = engine.backend.buffer if for_theta else host_buffer
+    V = [empty((plan.rows, width), session.device) for width in widths]
     rows = view.rows if rows is None else rows
     engine.ledger.device, engine.ledger.providers = session.device, session.providers()
     begin = time.perf_counter()
@@ -95,6 +98,7 @@ def capture(
             session.run_into(part, targets)
         count = len(labels)
         yield Captured(Z[:count], tuple(array[:count] for array in V), labels, numbers)
+        engine.backend.wait()
         engine.progress.advance(count)
     engine.progress.finish()
     engine.ledger.passes.append((what, len(rows)))
@@ -138,7 +142,7 @@ Read = Callable[[str, Sequence[Tap], "np.ndarray | None"], Iterator[Captured]]
 def from_model(subject: Subject, view: View, engine: Engine) -> Read:
     """Batches by running the model over a view. Chosen samples are given by their position in the view."""
     return lambda what, taps, chosen: capture(
-        subject, view, engine, what, taps, rows=None if chosen is None else view.rows[chosen]
+        subject, view, engine, what, taps, rows=None if chosen is None else view.rows[chosen], for_theta=True
     )
 
 
@@ -161,7 +165,7 @@ def theta_pass(
         else:
             for one, state in zip(kept, found, strict=True):
                 one.count(state)
-        states.extend(found)
+        states.extend(engine.backend.host_state(state) for state in found)
     return ThetaPass(tuple(states), predicted)
 
 
@@ -169,8 +173,8 @@ def _limits(
     read, taps, labels, targets, theta, engine
 ) -> tuple[list[ThetaState], list[Survivors | None], np.ndarray]:
     """The sweep over all samples: limits, sums, and, where the back end finds them, what may count."""
-    states = [empty_state(tap.neurons, len(targets)) for tap in taps]
     backend, at = engine.backend, 0
+    states = [backend.new_state(tap.neurons, len(targets)) for tap in taps]
     kept = [
         None if backend.find_survivors is None else Survivors(most)
         for most in survivor_room(taps, engine.settings)
@@ -184,7 +188,7 @@ def _limits(
         member = _membership(got.labels, targets)
         for j in range(len(targets)):
             gaps[j].append(np.abs(gap.gap[member == j, j]))
-        for state, one, V in zip(states, kept, got.V, strict=True):
+        for state, one, V in zip(states, kept, map(backend.place, got.V), strict=True):
             if theta == "thesis":
                 np.abs(V, out=V)
             backend.fold_limits(V, gap.limit, state.hi, state.lo, state.bad)
@@ -203,7 +207,7 @@ def _counts(read, taps, wrong, targets, theta, engine, states) -> None:
     """The second sweep, over the wrong target samples alone."""
     for got in read("count", taps, wrong):
         wanted = reciprocal_gaps(got.Z, got.labels, targets, theta).wanted
-        for s, V in zip(states, got.V, strict=True):
+        for s, V in zip(states, map(engine.backend.place, got.V), strict=True):
             if theta == "thesis":
                 np.abs(V, out=V)
             engine.backend.fold_wanted(V, wanted, s.hi, s.lo, s.count_hi, s.count_lo, s.last_hi, s.last_lo)

@@ -15,6 +15,12 @@ from onnxtweak.types import Tap
 # enough that the state is not read more often than the values.
 _FOLD_BYTES = 24 * 2**20
 _LARGEST_BATCH = 256
+# A GPU has no such cache; its folds must last longer than it takes to start them.
+_GPU_FOLD_BYTES = 2**30
+_LARGEST_GPU_FOLD = 4096
+# A run is fastest while the tensors between two layers stay in the cache: bytes of the largest of them.
+_BATCH_BYTES = 3 * 2**20
+_SMALLEST_BATCH = 4
 # A fold reads the state once: where single samples are large it takes at least this many, if memory allows.
 _FOLD_ROWS = 32
 # Shares of the budget: theta's state, the ratios that may still count, the hidden values of one fold. The
@@ -37,19 +43,21 @@ class Plan:
     fixed: bool
 
 
-def plan_batches(values_per_sample: int, batch_axis: int | None, engine: EngineSettings) -> Plan:
+def plan_batches(
+    values_per_sample: int, largest: int, batch_axis: int | None, engine: EngineSettings
+) -> Plan:
     """Batch and fold sizes for a pass that takes `values_per_sample` float32 values out of the model.
 
-    batch_axis : the model's own batch size, None where it takes any.
+    largest : values of the model's largest hidden tensor, per sample. batch_axis : the model's own batch
+    size, None where it takes any.
     """
     sample = max(4 * values_per_sample, 1)
     room = max(_FOLD_BYTES // sample, _FOLD_ROWS)
-    room = max(1, min(room, int(engine.memory * _FOLD_SHARE) // sample))
+    room = max(1, min(room, int(engine.memory * _FOLD_SHARE) // sample, _LARGEST_BATCH))
     if batch_axis is not None:
-        rows = max(1, min(room, _LARGEST_BATCH) // batch_axis) * batch_axis
-        return Plan(batch_axis, rows, True)
-    batch = engine.batch or min(room, _LARGEST_BATCH)
-    return Plan(batch, max(1, min(room, _LARGEST_BATCH) // batch) * batch, False)
+        return Plan(batch_axis, max(1, room // batch_axis) * batch_axis, True)
+    batch = engine.batch or min(room, max(_SMALLEST_BATCH, _BATCH_BYTES // (4 * largest)))
+    return Plan(batch, max(1, room // batch) * batch, False)
 
 
 def group_taps(taps: Sequence[Tap], targets: int, engine: EngineSettings) -> list[tuple[Tap, ...]]:

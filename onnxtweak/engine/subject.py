@@ -55,7 +55,7 @@ class Subject:
 
     logits : tensor name. dtype : its NumPy type. shape : of a sample's logits as `exposed` shows them: C and
     perhaps axes of 1. layout : of the tensor itself, as `Logits.layout`. batch : the batch size it was built
-    for; None: any.
+    for; None: any. largest : values of the largest hidden tensor that was measured, per sample.
     """
 
     model: ModelFile
@@ -64,6 +64,7 @@ class Subject:
     shape: tuple[int, ...]
     layout: str
     batch: int | None
+    largest: int = 1
 
     @property
     def classes(self) -> int:
@@ -133,9 +134,14 @@ def fixed_batch(opened: Opened) -> int | None:
     return sizes.pop() if sizes else None
 
 
+def hidden(opened: Opened) -> tuple[Candidate, ...]:
+    """Every tensor between the inputs and the logits; perhaps none."""
+    return candidates(opened.model.proto, opened.logits.name)
+
+
 def watchable(opened: Opened) -> tuple[Candidate, ...]:
     """Every tensor that could be a tap. Raises ModelError where there is none."""
-    found = candidates(opened.model.proto, opened.logits.name)
+    found = hidden(opened)
     if not found:
         raise ModelError(
             "nothing hidden lies between the model's input and its logits",
@@ -167,7 +173,8 @@ def measured(
             hint="name another tensor with --logits; scores per position are not supported",
         )
     shape = shape if "C" in layout else (2,)
-    return Subject(opened.model, opened.logits.name, dtype, shape, layout, batch), shapes
+    largest = max(int(np.prod(found[1])) for found in shapes.values() if found is not None)
+    return Subject(opened.model, opened.logits.name, dtype, shape, layout, batch, largest), shapes
 
 
 def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:

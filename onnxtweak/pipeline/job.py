@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from onnxtweak.data.labels import read_names
 from onnxtweak.data.opening import open_data
 from onnxtweak.data.splits import Splits, View, open_splits
 from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.harmless import harmless
 from onnxtweak.engine.passes import Engine, Ledger
 from onnxtweak.engine.session import runtime_version
 from onnxtweak.engine.subject import (
@@ -20,6 +21,7 @@ from onnxtweak.engine.subject import (
     Subject,
     choose_taps,
     few_samples,
+    hidden,
     measured,
     open_model,
     watchable,
@@ -72,7 +74,8 @@ def _job(
     progress: Progress,
     watch: bool,
 ) -> Job:
-    found = watchable(opened) if watch else ()
+    # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
+    found = watchable(opened) if watch else hidden(opened)
     if set(taps.taps) <= _MAPS:
         found = tuple(c for c in found if c.activation or c.block) or found
     feeds = few_samples(opened, splits.fit, 3)
@@ -80,11 +83,15 @@ def _job(
     for view in (splits.fit, splits.validation, splits.test):
         if view is not None:
             check_labels(view.dataset, subject.classes)
+    chosen: tuple[Tap, ...] = ()
+    if watch:
+        watched = harmless(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
+        chosen, splits = watched.taps, replace(splits, notes=(*splits.notes, *watched.notes))
     return Job(
         opened,
         subject,
         splits,
-        choose_taps(opened, found, shapes, taps) if watch else (),
+        chosen,
         class_names(splits.classes, subject.classes),
         Engine(settings, open_backend(settings), progress, Ledger()),
     )

@@ -185,7 +185,8 @@ def _comparison(made: Result) -> Table:
     names, chosen = made.classes, set(made.targets)
     before, after, bias = made.before, made.after, made.bias_control
     support = before.confusion.sum(axis=1)
-    order = _most_telling(names, chosen, -np.nan_to_num(np.abs(after.per_class - before.per_class)))
+    change = np.abs(after.per_class - before.per_class)
+    order = _most_telling(names, chosen, np.where(np.isnan(change), np.inf, -change))
     rows = [
         (names[c], f"{support[c]:,}", *_row(before.per_class[c], after.per_class[c], bias.per_class[c]))
         for c in order

@@ -81,12 +81,13 @@ def test_inputs_of_unknown_size_cannot_be_made_up():
 
 
 def test_batches_shrink_with_the_memory_and_respect_a_fixed_batch():
-    assert plan_batches(1000, None, EngineSettings()).batch == 256
-    small = plan_batches(100_000, None, EngineSettings(memory=16 * 2**20))
+    assert plan_batches(1000, 500, None, EngineSettings()).batch == 256
+    assert plan_batches(1000, 32_768, None, EngineSettings()).batch == 24  # by the cache
+    small = plan_batches(100_000, 100, None, EngineSettings(memory=16 * 2**20))
     assert small.batch == small.rows == 5  # an eighth of the memory
-    fixed = plan_batches(1000, 8, EngineSettings())
+    fixed = plan_batches(1000, 500, 8, EngineSettings())
     assert fixed.fixed and fixed.batch == 8 and fixed.rows % 8 == 0
-    asked = plan_batches(1000, None, EngineSettings(batch=7))
+    asked = plan_batches(1000, 500, None, EngineSettings(batch=7))
     assert asked.batch == 7 and asked.rows % 7 == 0
 
 
