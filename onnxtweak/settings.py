@@ -49,7 +49,8 @@ class EngineSettings:
 
     device : "auto", "cpu", "cuda", "cuda:0", "cuda:0,1". backend : "auto", "numpy", "numba", "cupy".
     memory : bytes the process may use for tables, state and batches. batch : samples per run; None: chosen.
-    threads : intra-op threads; None: all cores.
+    threads : intra-op threads; None: all cores. cache : folder where a finished score pass is kept for the
+    next run; None: it is not.
     """
 
     device: str = "auto"
@@ -57,6 +58,7 @@ class EngineSettings:
     memory: int = 4 * GiB
     batch: int | None = None
     threads: int | None = None
+    cache: str | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class OutputSettings:
     """Where results go. `tweak` : also save the tweak as *.safetensors. `force` : replace existing files.
 
     report : also write the pictures, as a page (*.html). evidence : measure what only the pictures need:
-    latency, and samples that changed; `report` implies it.
+    latency, and samples that changed; `report` implies it. recipe : sha256 of the recipe that asks for it.
     """
 
     output: str | None = None
@@ -171,3 +173,4 @@ class OutputSettings:
     force: bool = False
     report: str | None = None
     evidence: bool = False
+    recipe: str | None = None

@@ -17,6 +17,7 @@ LEVELS = {
     "errors": 0,
     "types": 1,
     "settings": 1,
+    "quantities": 1,
     "outcomes": 2,
     "embedded": 2,
     "model": 2,

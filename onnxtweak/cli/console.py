@@ -67,6 +67,10 @@ class Console:
         rate = f" ({self._done / seconds:,.0f}/s)" if seconds > 0 else ""
         self.say(f"{self._what}: {self._done:,} {self._unit} in {duration(seconds)}{rate}")
 
+    def reuse(self, what: str) -> None:
+        """Instead of a pass: an earlier run has done it."""
+        self.say(f"{what}: cached")
+
     def fail(self, what: str, where: str = "", hint: str = "") -> None:
         """The form of every error, one line each: `error: WHAT (WHERE)` and `hint: WHAT TO DO`."""
         where = " ".join(where.split())

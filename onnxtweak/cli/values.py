@@ -5,16 +5,11 @@ Each class is a click type: `convert` returns the value or fails with a sentence
 
 from __future__ import annotations
 
-import math
 import re
 
 import click
 
-_UNITS = {"": 1, "b": 1} | {
-    f"{prefix}{suffix}": base**power
-    for power, prefix in enumerate("kmgt", start=1)
-    for suffix, base in (("", 1024), ("b", 1000), ("ib", 1024))
-}
+from onnxtweak import quantities
 
 
 class Size(click.ParamType):
@@ -25,14 +20,10 @@ class Size(click.ParamType):
     def convert(self, value, param, ctx):
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", value)
-        unit = _UNITS.get(match[2].lower()) if match else None
-        if unit is None:
-            self.fail(f"{value!r} is not a size; write it like 4GiB or 500MB", param, ctx)
-        size = int(float(match[1]) * unit)
-        if size < 1:
-            self.fail(f"{value!r} is less than one byte", param, ctx)
-        return size
+        try:
+            return quantities.size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Numbers(click.ParamType):
@@ -50,12 +41,10 @@ class Numbers(click.ParamType):
 
     def _number(self, text, param, ctx):
         try:
-            number = int(text) if self.whole else _fraction(text)
-        except (ValueError, ZeroDivisionError):
-            wanted = "a whole number" if self.whole else "a number"
-            self.fail(f"{text.strip()!r} is not {wanted}", param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{text.strip()!r} is not a finite number", param, ctx)
+            number = int(text) if self.whole else quantities.number(text)
+        except ValueError as error:
+            wrong = f"{text.strip()!r} is not a whole number" if self.whole else str(error)
+            self.fail(wrong, param, ctx)
         if self.least is not None and number < self.least:
             self.fail(f"{text.strip()} is less than {self.least:g}", param, ctx)
         if self.above is not None and number <= self.above:
@@ -80,10 +69,10 @@ class HeightWidth(click.ParamType):
     def convert(self, value, param, ctx):
         if isinstance(value, tuple):
             return value
-        match = re.fullmatch(r"([1-9][0-9]*)(?:[x×X]([1-9][0-9]*))?", value.strip())
-        if match is None:
-            self.fail(f"{value!r} is not a height and width; write it like 224x224", param, ctx)
-        return int(match[1]), int(match[2] or match[1])
+        try:
+            return quantities.height_width(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Device(click.ParamType):
@@ -95,8 +84,3 @@ class Device(click.ParamType):
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+(,[0-9]+)*)?", value):
             self.fail(f"{value!r} is not a device; write auto, cpu, cuda, cuda:0 or cuda:0,1", param, ctx)
         return value
-
-
-def _fraction(text: str) -> float:
-    above, slash, below = text.partition("/")
-    return float(above) / float(below) if slash else float(above)

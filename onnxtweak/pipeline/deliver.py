@@ -80,7 +80,7 @@ def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Resul
 
     Raises VerificationError, and writes nothing, when a proof fails.
     """
-    tweak = make_tweak(job, made)
+    tweak = make_tweak(job, made, output.recipe)
     changes = len(made.neurons) > 0 or not isinstance(made.patch, Synapses)
     if changes:
         data = splice_in(job.subject, tweak)
@@ -135,8 +135,11 @@ def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Resul
     return result
 
 
-def make_tweak(job: Job, made: Made) -> Tweak:
-    """The patch tied to its base, with what it was made from; nothing in it changes from run to run."""
+def make_tweak(job: Job, made: Made, recipe: str | None = None) -> Tweak:
+    """The patch tied to its base, with what it was made from; nothing in it changes from run to run.
+
+    recipe : sha256 of the recipe that asked for it.
+    """
     feeds = {spec.name: [spec.dtype, list(spec.shape or ())] for spec in job.opened.specs}
     return Tweak(
         kind=made.command,
@@ -153,6 +156,7 @@ def make_tweak(job: Job, made: Made) -> Tweak:
             "inputs": feeds,
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
+            **({} if recipe is None else {"recipe_sha256": recipe}),
             **made.settings,
         },
     )

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxtweak.engine.passes import capture, from_model, logits_pass, theta_pass
+from onnxtweak.engine.passes import capture, logits_pass
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
 from onnxtweak.method.operate import Allowed, Operation, choose
 from onnxtweak.method.select import Ranking, by_net_gain, rank, scores_of, united
 from onnxtweak.method.targets import find_targets
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
+from onnxtweak.pipeline.evidence import theta_histogram
 from onnxtweak.pipeline.job import Job, prepare
+from onnxtweak.pipeline.scored import scored
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -50,11 +52,10 @@ def join(
     begin = time.perf_counter()
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    fit, validation = job.splits.fit, job.splits.validation
+    validation = job.splits.validation
     chosen = choose_targets(job, targets)
-    read = from_model(job.subject, fit, job.engine)
-    scored = theta_pass(read, job.taps, fit.labels, chosen, join.theta, job.engine)
-    rankings = _rankings(job, scored.states, chosen, join)
+    found = scored(job, chosen, join.theta)
+    rankings = _rankings(job, found.states, chosen, join)
     Z, prefix = _validation_tables(job, rankings, join)
     table = decisions(Z, validation.labels, chosen)
     allowed = Allowed(join.max_overall_drop, join.max_class_drop)
@@ -81,7 +82,12 @@ def join(
         criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
         scored=sum(tap.neurons for tap in job.taps),
         curve=operation.trials,
-        notes=notes_on_tables(job, scored.predicted, Z, scored.states),
+        notes=notes_on_tables(job, found.predicted, Z, found.states),
+        grid=operation.grid,
+        theta_counts=tuple(
+            theta_histogram(scores_of(found.states, t).weight, ranking.first(int(n) if scale else 0).weight)
+            for t, (ranking, n, scale) in enumerate(zip(rankings, operation.n, operation.scale, strict=True))
+        ),
     )
     return deliver(job, made, output, begin)
 

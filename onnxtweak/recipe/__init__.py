@@ -1,0 +1,13 @@
+"""What does a recipe ask for? TOML to settings: strict, relative to its file, overridable.
+
+plan       the nouns: what a recipe asks for
+values     how TOML values become settings
+reading    file, overrides and tables, with "did you mean"
+gates      were the limits kept?
+template   the recipe that `init` writes
+"""
+
+from onnxtweak.recipe.plan import GATES, METHODS, Gates, Recipe, TweakPlan
+from onnxtweak.recipe.reading import read_recipe
+
+__all__ = ["GATES", "METHODS", "Gates", "Recipe", "TweakPlan", "read_recipe"]

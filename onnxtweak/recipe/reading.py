@@ -1,0 +1,259 @@
+"""What is in a recipe's file, and what overrides it?
+
+Later wins: the file, the environment (`ONNXTWEAK_ENGINE_DEVICE=cpu`), `--set engine.device=cpu`, an option.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnxtweak.errors import UsageError
+from onnxtweak.recipe.plan import GATES, METHODS, Gates, Recipe, TweakPlan
+from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, made
+from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# Files of a run that belong to no single tweak: no tweak may be called so.
+_TAKEN = {"metrics", "provenance", "summary", "junit"}
+_PREFIX = "ONNXTWEAK_"
+
+_DATA = [key for key in keys_of(DataSettings) if key != "preprocess"]
+_TABLES = {
+    "model": ["path", "logits"],
+    "data": _DATA,
+    "preprocess": list(keys_of(Preprocess)),
+    "engine": list(keys_of(EngineSettings)),
+    "gates": list(GATES),
+    "output": ["directory"],
+}
+
+
+def read_recipe(
+    path: str,
+    *,
+    changes: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    directory: str | None = None,
+    device: str | None = None,
+) -> Recipe:
+    """A recipe with its overrides.
+
+    changes : `key=value`, such as `engine.device=cpu`, `gates.max-E=1` or `tweak.NAME.count=[1, 10]`.
+    environment : variables such as ONNXTWEAK_ENGINE_DEVICE. directory, device : options, which win.
+    Raises UsageError, naming table and key, for everything that is missing, unknown or of the wrong kind.
+    """
+    document = _parsed(path)
+    for name, value in sorted((environment or {}).items()):
+        if name.startswith(_PREFIX):
+            _set_from_environment(document, name, value)
+    for change in changes:
+        _set(document, change)
+    if device is not None:
+        document.setdefault("engine", {})["device"] = device
+    check_keys(document, [*_TABLES, "tweak"], path)
+    for table, known in _TABLES.items():
+        if not isinstance(document.get(table, {}), dict):
+            raise UsageError(
+                f"`{table}` is no table", where=path, hint=f"write [{table}] on a line of its own"
+            )
+        check_keys(document.get(table, {}), known, _at(path, table))
+    folder = Path(path).parent
+    data = _data(document, path, folder)
+    tweaks = _tweaks(document, path)
+    output = document.get("output", {}).get("directory", "build")
+    return Recipe(
+        path=path,
+        sha256=_digest(document),
+        model=str(folder / _required(document, "model", "path", path)),
+        data=data,
+        engine=made(EngineSettings, document.get("engine", {}), _at(path, "engine")),
+        tweaks=tweaks,
+        gates=_gates(document, path),
+        directory=directory if directory is not None else str(folder / str(output)),
+    )
+
+
+def _parsed(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        hint = "`onnxtweak init MODEL -d DATA` writes one"
+        raise UsageError(f"the recipe cannot be read: {error.strerror}", where=path, hint=hint) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"this is no TOML: {error}", where=path, hint="mend that line") from error
+
+
+def _at(path: str, table: str) -> str:
+    return f"{path} [{table}]"
+
+
+def _required(document: dict[str, Any], table: str, key: str, path: str) -> str:
+    value = document.get(table, {}).get(key)
+    if not isinstance(value, str) or not value:
+        hint = f'write {key} = "..." under [{table}]'
+        raise UsageError(f"`{key}` is missing or no text", where=_at(path, table), hint=hint)
+    return value
+
+
+# --------------------------------------------------------------------------------------- overrides
+
+
+def _set_from_environment(document: dict[str, Any], name: str, text: str) -> None:
+    table, _, key = name.removeprefix(_PREFIX).lower().partition("_")
+    if table not in _TABLES:
+        return  # not meant for a recipe
+    known = {k.lower().replace("-", "_"): k for k in _TABLES[table]}
+    if key not in known:
+        hint = did_you_mean(key, list(known)) or f"known in [{table}]: {', '.join(_TABLES[table])}"
+        raise UsageError(f"unknown key `{key}`", where=f"environment variable {name}", hint=hint)
+    document.setdefault(table, {})[known[key]] = _value(text)
+
+
+def _set(document: dict[str, Any], change: str) -> None:
+    key, sign, text = change.partition("=")
+    way = [part.strip() for part in key.split(".")]
+    if not sign or len(way) < 2 or not all(way):
+        raise UsageError(
+            f"{change!r} is no override", where="--set", hint="write it like --set engine.device=cpu"
+        )
+    table: Any = document
+    if way[0] == "tweak":
+        table = _named(document, way[1])
+        way = way[2:]
+        if not way:
+            raise UsageError(
+                f"{change!r} names no key", where="--set", hint="write --set tweak.NAME.key=value"
+            )
+    for part in way[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"`{part}` is no table", where=f"--set {change}", hint="name a key of a table")
+    table[way[-1]] = _value(text.strip())
+
+
+def _named(document: dict[str, Any], name: str) -> dict[str, Any]:
+    tweaks = [t for t in document.get("tweak", []) if isinstance(t, dict)]
+    for tweak in tweaks:
+        if tweak.get("name") == name:
+            return tweak
+    names = [str(tweak.get("name")) for tweak in tweaks]
+    hint = did_you_mean(name, names) or f"the recipe's tweaks: {', '.join(names)}"
+    raise UsageError(f"there is no tweak `{name}`", where="--set", hint=hint)
+
+
+def _value(text: str) -> Any:
+    """A TOML value, or the text itself where it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+# ------------------------------------------------------------------------------------------- tables
+
+
+def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
+    where, table = _at(path, "data"), document.get("data", {})
+    preprocess = made(Preprocess, document.get("preprocess", {}), _at(path, "preprocess"))
+    data = made(DataSettings, table, where, preprocess=preprocess)
+    if not data.data:
+        raise UsageError("`data` is empty", where=where, hint='write data = ["samples.npz"]')
+
+    def placed(sources: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(folder / source) for source in sources)
+
+    names = None if data.names is None else str(folder / data.names)
+    return DataSettings(placed(data.data), placed(data.val), placed(data.test), names, preprocess, data.seed)
+
+
+def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
+    tables = document.get("tweak", [])
+    if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
+        hint = 'write [[tweak]] with name = "..." and target = ["..."]'
+        raise UsageError("there is no [[tweak]]", where=path, hint=hint)
+    logits = document.get("model", {}).get("logits")
+    tweaks = tuple(_tweak(table, path, number, logits) for number, table in enumerate(tables, 1))
+    names = [tweak.name.lower() for tweak in tweaks]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two tweaks are called `{name}`", where=path, hint="give each its own name")
+    return tweaks
+
+
+def _tweak(table: dict[str, Any], path: str, number: int, logits: Any) -> TweakPlan:
+    name = table.get("name")
+    where = f"{path} [[tweak]] {name if isinstance(name, str) else number}"
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _TAKEN:
+        hint = 'write name = "cats": letters, digits, dots and dashes; files are called so'
+        raise UsageError("a tweak needs a name that can be a file's", where=where, hint=hint)
+    method = table.get("method", "join")
+    if method not in METHODS:
+        hint = did_you_mean(str(method), tuple(METHODS)) or f"known: {', '.join(METHODS)}"
+        raise UsageError(f"unknown method {method!r}", where=where, hint=hint)
+    own, *others = METHODS[method].settings.items()
+    targets = list(keys_of(TargetSettings)) if METHODS[method].targeted else []
+    known = ["name", "method", "taps", "pool", *targets, *keys_of(own[1]), *(key for key, _ in others)]
+    check_keys(table, known, where)
+    options = {own[0]: made(own[1], table, where)}
+    for key, kind in others:
+        inner, there = table.get(key, {}), f"{where} [tweak.{key}]"
+        if not isinstance(inner, dict):
+            raise UsageError(f"`{key}` is no table", where=where, hint=f"write [tweak.{key}] on its own line")
+        check_keys(inner, list(keys_of(kind)), there)
+        options[key] = made(kind, inner, there)
+    plan = TweakPlan(
+        name=name,
+        method=method,
+        taps=made(TapSettings, table, where, logits=logits),
+        targets=made(TargetSettings, table, where) if targets else TargetSettings(),
+        options=options,
+    )
+    _check_targets(plan, where)
+    return plan
+
+
+def _check_targets(plan: TweakPlan, where: str) -> None:
+    both = plan.targets.targets and plan.targets.worst is not None
+    scheduled = getattr(plan.options.get("retrain"), "schedule", None) is not None
+    if both:
+        raise UsageError("`target` and `worst` exclude each other", where=where, hint="keep one of the two")
+    if METHODS[plan.method].targeted and plan.targets == TargetSettings() and not scheduled:
+        hint = 'write target = ["..."], or worst = 3'
+        raise UsageError("no target class", where=where, hint=hint)
+
+
+def _gates(document: dict[str, Any], path: str) -> Gates:
+    gates = made(Gates, document.get("gates", {}), _at(path, "gates"))
+    data = document.get("data", {})
+    if gates != Gates() and data.get("val") and not data.get("test"):
+        raise UsageError(
+            "gates are judged on test samples, and there are none",
+            where=_at(path, "gates"),
+            hint="give `test` under [data], or leave out `val` so that both are split off",
+        )
+    if gates.min_mcnemar is not None and not 0 <= gates.min_mcnemar < 1:
+        raise UsageError(
+            f"{gates.min_mcnemar:g} is no confidence",
+            where=f"{_at(path, 'gates')} min-mcnemar",
+            hint="it lies between 0 and 1, such as 0.95",
+        )
+    return gates
+
+
+def _digest(document: dict[str, Any]) -> str:
+    """sha256 of what shapes a result. Files count by their contents, which are digested elsewhere."""
+    data = {k: v for k, v in document.get("data", {}).items() if k == "seed"}
+    shaping = {
+        "logits": document.get("model", {}).get("logits"),
+        "data": data,
+        "preprocess": document.get("preprocess", {}),
+        "tweak": document.get("tweak", []),
+        "gates": document.get("gates", {}),
+    }
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()
