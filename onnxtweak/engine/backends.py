@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
+from importlib.util import find_spec
+from typing import Any
 
+import numpy as np
+
+from onnxtweak.engine.gpu import gpu_count, gpu_numbers
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
+from onnxtweak.theta.state import ThetaState, empty_state
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _nothing() -> None:
+    return None
+
+
+def host_buffer(shape: tuple[int, int], device: str) -> np.ndarray:
+    """Memory for hidden values in NumPy, wherever they come from."""
+    return np.empty(shape, np.float32)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """The folds of theta (see `onnxtweak.theta.numpy_backend`) and their name.
+    """The folds of theta (see `onnxtweak.theta.numpy_backend`), and where their arrays are.
 
     find_survivors : None where counts take a second sweep over the wrong target samples instead.
+    new_state : an empty state to fold into. host_state : that state in NumPy.
+    buffer : float32 memory of a shape that a session on a device ("cpu", "cuda:i") fills with hidden values.
+    place : such values, where the folds want them. wait : until nothing reads the buffers any more.
     """
 
     name: str
@@ -24,22 +47,103 @@ class Backend:
     fold_sums: Callable[..., None]
     fold_wanted: Callable[..., None]
     find_survivors: Callable[..., tuple] | None = None
+    new_state: Callable[[int, int], ThetaState] = empty_state
+    host_state: Callable[[ThetaState], ThetaState] = _as_it_is
+    buffer: Callable[[tuple[int, int], str], Any] = host_buffer
+    place: Callable[[Any], Any] = _as_it_is
+    wait: Callable[[], None] = _nothing
 
 
 def open_backend(engine: EngineSettings) -> Backend:
-    """The back end that was asked for; "auto" is Numba on the CPU. Raises MachineError when it is missing."""
+    """The back end that was asked for; "auto" is CuPy where a GPU may be used and answers, else Numba.
+
+    Raises MachineError when "cupy" is asked for and cannot be had.
+    """
     if engine.backend == "numpy":
         from onnxtweak.theta import numpy_backend as chosen
 
         return Backend("numpy", *_folds(chosen))
-    if engine.backend == "cupy":
-        raise MachineError(
-            "theta does not run on a GPU yet", where="--backend cupy", hint="use --backend numba"
-        )
+    if engine.backend == "cupy" or (engine.backend == "auto" and engine.device != "cpu"):
+        number = (gpu_numbers(engine.device) or (0,))[0]
+        trouble = why_no_cupy(number)
+        if trouble is None:
+            return _on_gpu(number)
+        if engine.backend == "cupy":
+            what, hint = trouble
+            raise MachineError(what, where="--backend cupy", hint=hint)
     from onnxtweak.theta import numba_backend as chosen
 
     pool = ThreadPoolExecutor(engine.threads or os.cpu_count() or 1, thread_name_prefix="theta")
     return Backend("numba", *(partial(fold, pool=pool) for fold in _folds(chosen)))
+
+
+def why_no_cupy(number: int) -> tuple[str, str] | None:
+    """What keeps theta from running on this GPU, and what to do; None when it does run there.
+
+    That CuPy is installed and that a GPU answers are different facts; whether both fit each other is known
+    when a kernel has been compiled and its result is right.
+    """
+    if find_spec("cupy") is None:
+        return "CuPy is not installed", "pip install 'onnxtweak[gpu]', or use --backend numba"
+    if gpu_count() <= number:
+        return f"GPU {number} does not answer: the driver shows {gpu_count()}", "see `nvidia-smi`"
+    try:
+        made = _on_gpu(number)
+        state = made.new_state(2, 1)
+        V, limit = np.array([[2, -3]], np.float32), np.array([[0.5]], np.float32)
+        made.fold_limits(made.place(V), limit, state.hi, state.lo, state.bad)
+        state = made.host_state(state)
+    except MachineError:
+        raise
+    except Exception as error:  # CuPy, NVRTC and the driver each have errors of their own
+        return (
+            f"CuPy does not work on GPU {number}: {' '.join(str(error).split())[:200]}",
+            "the CUDA version of the cupy-cuda package must suit the driver's (`nvidia-smi`)",
+        )
+    if state.hi.tolist() != [[1, 0]] or state.lo.tolist() != [[0, 1.5]]:
+        return f"GPU {number} computes wrong results", "see `nvidia-smi -q` for memory errors"
+    return None
+
+
+def _on_gpu(number: int) -> Backend:
+    import cupy
+
+    from onnxtweak.theta import cupy_backend as chosen
+
+    def there(function: Callable) -> Callable:
+        @wraps(function)
+        def run(*arguments):
+            try:
+                with cupy.cuda.Device(number):
+                    return function(*arguments)
+            except cupy.cuda.memory.OutOfMemoryError as error:
+                raise MachineError(
+                    "the GPU's memory is full",
+                    where=f"cuda:{number}",
+                    hint="lower --memory or --batch, name fewer targets, or use --backend numba",
+                ) from error
+
+        return run
+
+    def buffer(shape: tuple[int, int], device: str) -> Any:
+        """On the GPU for a session that runs there; else page-locked, which is copied there fastest."""
+        if device.startswith("cuda"):
+            return cupy.empty(shape, np.float32)
+        count = max(math.prod(shape), 1)
+        memory = cupy.cuda.alloc_pinned_memory(4 * count)
+        return np.frombuffer(memory, np.float32, count)[: math.prod(shape)].reshape(shape)
+
+    return Backend(
+        "cupy",
+        there(chosen.fold_limits),
+        there(chosen.fold_sums),
+        there(chosen.fold_wanted),
+        new_state=there(chosen.new_state),
+        host_state=there(chosen.host_state),
+        buffer=there(buffer),
+        place=there(chosen.place),
+        wait=there(lambda: cupy.cuda.get_current_stream().synchronize()),
+    )
 
 
 def _folds(module) -> tuple[Callable, ...]:

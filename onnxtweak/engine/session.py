@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
+from onnxtweak.engine.gpu import gpu_count, gpu_numbers
 from onnxtweak.errors import DataError, MachineError, ModelError
 from onnxtweak.settings import EngineSettings
 
@@ -57,11 +58,12 @@ class Session:
     def run_into(self, feeds: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         """Fill `buffers` (C-contiguous, by output name), without the runtime allocating outputs.
 
+        A buffer is a NumPy array, or a CuPy array on this session's GPU that nothing else uses meanwhile.
         Where the model's output is float16 and its buffer is not, the values are widened.
         """
         halves = {port.name for port in self.outputs if port.dtype == "float16"}
         bound = {
-            name: np.empty(array.shape, np.float16) if name in halves else array
+            name: np.empty_like(array, np.float16) if name in halves else array
             for name, array in buffers.items()
         }
         with self._explained():
@@ -69,8 +71,12 @@ class Session:
             for name, value in feeds.items():
                 binding.bind_cpu_input(name, value)
             for name, array in bound.items():
-                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+                here = isinstance(array, np.ndarray)
+                place = ("cpu", 0) if here else ("cuda", array.device.id)
+                pointer = array.ctypes.data if here else array.data.ptr
+                binding.bind_output(name, *place, array.dtype, array.shape, pointer)
             self.handle.run_with_iobinding(binding)
+            binding.synchronize_outputs()
         for name in halves & buffers.keys():
             buffers[name][...] = bound[name]
 
@@ -146,7 +152,9 @@ def open_session(
             where=where,
             hint="run it in ONNX Runtime by itself; a custom operator or a too new opset are common causes",
         ) from error
-    device = "cpu" if handle.get_providers()[0] == "CPUExecutionProvider" else engine.device
+    device = "cpu"
+    if handle.get_providers()[0] != "CPUExecutionProvider":
+        device = f"cuda:{gpu_numbers(engine.device)[0]}"
     if engine.device.startswith("cuda") and device == "cpu":
         raise MachineError(
             "a GPU was asked for, but ONNX Runtime fell back to the CPU",
@@ -157,19 +165,30 @@ def open_session(
 
 
 def _providers(device: str) -> list:
-    available = ort.get_available_providers()
-    if device == "cpu" or (device == "auto" and "CUDAExecutionProvider" not in available):
+    wanted = gpu_numbers(device)
+    offered = "CUDAExecutionProvider" in ort.get_available_providers()
+    if not wanted or (device == "auto" and not (offered and gpu_count())):
         return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in available:
+    if not offered:
         raise MachineError(
             "a GPU was asked for, but this ONNX Runtime has no CUDA provider",
             where=device,
             hint="pip install 'onnxtweak[gpu]' where no onnxruntime package is, or use --device cpu",
         )
+    if gpu_count() <= max(wanted):
+        raise MachineError(
+            f"a GPU was asked for that does not answer: the driver shows {gpu_count()}",
+            where=device,
+            hint="see `nvidia-smi`; numbers start at 0",
+        )
     ort.preload_dlls()
-    number = device.partition(":")[2] or "0"
-    # TF32 would round what theta is computed from (PITFALLS 6).
-    return [("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}), "CPUExecutionProvider"]
+    options = {
+        "device_id": str(wanted[0]),
+        "use_tf32": "0",  # would round what theta is computed from (PITFALLS 6)
+        "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search chooses by timing: other bits each run
+        "arena_extend_strategy": "kSameAsRequested",  # leaves memory to theta
+    }
+    return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
 
 
 def _ports(values) -> tuple[Port, ...]:
