@@ -60,9 +60,13 @@ class Fitted:
 
 def log_loss(Z: np.ndarray, labels: np.ndarray) -> float:
     """Mean cross-entropy of logits Z (N, C)."""
+    return float(losses(Z, labels).mean())
+
+
+def losses(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross-entropy of each sample, (N,) float64."""
     shifted = Z.astype(np.float64) - Z.max(axis=1, keepdims=True)
-    own = shifted[np.arange(len(labels)), labels]
-    return float((np.log(np.exp(shifted).sum(axis=1)) - own).mean())
+    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
 
 
 def fit_linear(
@@ -195,8 +199,10 @@ def settle(
     of_target = np.isin(labels, targets)
     notes = [f"fitted {one.name}: held-out log-loss {one.loss:.4f}" for one in tried]
     notes += best.notes
+    saved = losses(base, labels) - losses(best.held_out[judged], labels)
+    learnt = saved.mean() > margin * saved.std() / np.sqrt(len(saved))
     better = _gains(control.right[of_target], spent.right[of_target], margin)
-    if spent.holds and better:
+    if learnt and spent.holds and better:
         notes.append(f"chosen: {best.name}")
         return Fitted("fit", best, spent.bias, control.bias, spent, control, tuple(notes))
     if control.holds and control.bias.any() and _gains(was[of_target], control.right[of_target], margin):

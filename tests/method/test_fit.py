@@ -1,0 +1,128 @@
+"""What fit learns from tables, and when it answers with less."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxtweak.method.fit import fit_all, fit_linear, log_loss
+from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.table import Table
+
+
+def tables(samples, *, seed=0, strength=1.0, lack=1.0, noise=20, classes=4):
+    """A base that ignores 5 telling neurons of 5 + `noise`, and holds class 0 back by `lack`."""
+    rng = np.random.default_rng(seed)
+    fixed = np.random.default_rng(77)
+    T = rng.normal(size=(samples, 5 + noise)).astype(np.float32)
+    Z = rng.normal(size=(samples, classes)) * 2
+    W = fixed.normal(size=(5, classes)) * strength
+    labels = (Z + T[:, :5] @ W + rng.gumbel(size=Z.shape)).argmax(axis=1)
+    Z[:, 0] -= lack
+    return Table(T, Z.astype(np.float32), labels)
+
+
+def applied(found, table, targets):
+    Z = table.Z.copy()
+    if found.kind == "fit":
+        patch = found.candidate.patch
+        Z = Z + (table.T[:, found.candidate.columns] @ patch.weight + patch.bias).astype(np.float32)
+    Z[:, targets] += found.bias.astype(np.float32)
+    return Z.argmax(axis=1) == table.labels
+
+
+TARGETS = np.array([0])
+
+
+def test_telling_neurons_lift_the_target_far_above_the_bias_at_the_same_overall_accuracy():
+    fit, test = tables(3000, lack=2.0), tables(5000, seed=1, lack=2.0)
+    found = fit_all(fit, {"all": np.arange(25)}, TARGETS)
+    assert found.kind == "fit"
+    was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, TARGETS)
+    biased = test.Z.copy()
+    biased[:, 0] += np.float32(found.control[0])
+    control = biased.argmax(axis=1) == test.labels
+    own = test.labels == 0
+    assert now.mean() >= was.mean() - 0.005
+    assert now[own].mean() > control[own].mean() + 0.15
+
+
+def test_held_out_logits_foretell_new_samples():
+    fit, test = tables(2000), tables(20_000, seed=1)
+    found = fit_linear(fit, np.arange(25), "all", fold_numbers(fit.labels, 5, 0))
+    new = test.Z + test.T @ found.patch.weight + found.patch.bias
+    assert found.loss == pytest.approx(log_loss(new, test.labels), abs=0.03)
+    assert log_loss(fit.Z + fit.T @ found.patch.weight + found.patch.bias, fit.labels) < found.loss
+
+
+def test_useless_neurons_leave_the_bias():
+    fit = tables(2000, strength=0.0, lack=2.0)
+    found = fit_all(fit, {"all": np.arange(25)}, TARGETS)
+    assert found.kind in ("bias", "fit")
+    assert found.bias[0] > 0
+    if found.kind == "fit":
+        assert found.candidate.columns.size == 0
+
+
+def test_nothing_to_gain_leaves_the_base_or_a_bias_that_costs_nothing():
+    test = tables(20_000, seed=1000, strength=0.0, lack=0.0)
+    was = (test.Z.argmax(axis=1) == test.labels).mean()
+    kinds, lost = [], []
+    for seed in range(8):
+        fit = tables(1500, seed=seed, strength=0.0, lack=0.0)
+        found = fit_all(fit, {"all": np.arange(25)}, TARGETS)
+        kinds.append(found.kind)
+        lost.append(was - applied(found, test, TARGETS).mean())
+        assert found.kind != "base" or "the answer is the base" in found.notes[-1]
+    assert kinds.count("base") >= 4 and "fit" not in kinds
+    assert np.mean(lost) < 0.003
+
+
+def test_the_family_of_lower_held_out_loss_is_chosen():
+    fit = tables(2500, lack=1.0)
+    found = fit_all(fit, {"noise": np.arange(5, 25), "telling": np.arange(5)}, TARGETS)
+    assert "telling" in found.candidate.name
+    assert any("noise" in note for note in found.notes)
+
+
+def test_a_class_without_samples_keeps_its_logit():
+    fit = tables(1500, classes=5)
+    fit = fit.rows(np.flatnonzero(fit.labels != 3))
+    found = fit_linear(fit, np.arange(25), "all", fold_numbers(fit.labels, 5, 0))
+    assert (found.patch.weight[:, 3] == 0).all() and found.patch.bias[3] == 0
+    assert np.array_equal(found.held_out[:, 3], fit.Z[:, 3])
+
+
+def test_all_classes_as_targets_are_fitted_and_get_no_bias():
+    fit, test = tables(2500), tables(4000, seed=1)
+    targets = np.arange(4)
+    found = fit_all(fit, {"all": np.arange(25)}, targets)
+    assert found.kind == "fit" and not found.bias.any()
+    assert applied(found, test, targets).mean() > (test.Z.argmax(axis=1) == test.labels).mean() + 0.05
+
+
+def test_the_same_seed_gives_the_same_patch():
+    fit = tables(800)
+    one, other = (fit_all(fit, {"all": np.arange(25)}, TARGETS, seed=3) for _ in range(2))
+    assert np.array_equal(one.candidate.patch.weight, other.candidate.patch.weight)
+    assert np.array_equal(one.bias, other.bias)
+
+
+def test_choices_are_judged_on_the_samples_named():
+    """Half of the samples are memorised: the base is sure and right on them."""
+    fit = tables(2000, lack=2.0)
+    Z = fit.Z.copy()
+    seen = np.arange(2000) < 1000
+    Z[np.flatnonzero(seen), fit.labels[seen]] += 20
+    found = fit_all(Table(fit.T, Z, fit.labels), {"all": np.arange(25)}, TARGETS, judged=~seen)
+    assert len(found.spent.right) == 1000
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_folds_are_even_and_every_class_is_spread(folds):
+    labels = np.repeat([0, 1, 2], [50, 11, 1])
+    fold = fold_numbers(labels, folds, 0)
+    sizes = np.bincount(fold, minlength=folds)
+    assert np.ptp(sizes) <= 1
+    assert np.ptp(np.bincount(fold[labels == 1], minlength=folds)) <= 1
+    assert not np.array_equal(fold, fold_numbers(labels, folds, 1))

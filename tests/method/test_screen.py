@@ -1,0 +1,71 @@
+"""Screening sums against the loss that a refitted synapse really saves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxtweak.engine.passes import Captured
+from onnxtweak.method.screen import best, screen
+from onnxtweak.method.solve import multinomial, one_target
+from onnxtweak.types import Tap
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(3)
+    V = rng.normal(size=(1500, 12)).astype(np.float32) + 1
+    Z = rng.normal(size=(1500, 3)).astype(np.float32)
+    W = np.zeros((12, 3))
+    W[[1, 4, 7], [0, 1, 1]] = [0.5, -0.4, 0.3]
+    labels = (Z + V @ W + rng.gumbel(size=Z.shape)).argmax(axis=1)
+    bias = multinomial(np.empty((1500, 0)), Z, labels, ridge=0).bias
+    return V, Z, labels, bias
+
+
+TAPS = (Tap("a", "Relu", (8,)), Tap("b", "Relu", (2, 2)))
+
+
+def batches(V, Z, labels, size):
+    for start in range(0, len(V), size):
+        part = slice(start, start + size)
+        yield Captured(Z[part], (V[part, :8], V[part, 8:]), labels[part], np.arange(len(V))[part])
+
+
+def test_half_of_the_score_is_the_loss_that_refitting_saves(problem):
+    V, Z, labels, bias = problem
+    S = screen(batches(V, Z, labels, 256), TAPS, bias)
+    shifted = Z + bias
+    saved = []
+    for k in range(12):
+        empty, one = (one_target(T, shifted, labels, 1, ridge=0).loss for T in (V[:, :0], V[:, [k]]))
+        saved.append((empty - one) * len(V))
+    assert S.shape == (12, 3)
+    assert np.allclose(S[:, 1] / 2, saved, rtol=0.25, atol=0.7)
+    assert set(np.argsort(-S[:, 1])[:2]) == {4, 7}
+
+
+def test_batches_do_not_matter(problem):
+    V, Z, labels, bias = problem
+    one, many = (screen(batches(V, Z, labels, size), TAPS, bias) for size in (1500, 100))
+    assert np.allclose(one, many, rtol=1e-3, atol=1e-4)
+
+
+def test_constant_and_spoiled_neurons_score_nothing(problem):
+    V, Z, labels, bias = problem
+    V = V.copy()
+    V[:, 2] = 1e3
+    V[5, 4] = np.nan
+    S = screen(batches(V, Z, labels, 500), TAPS, bias)
+    assert (S[[2, 4]] == 0).all()
+    assert np.isfinite(S).all()
+
+
+def test_the_best_come_class_by_class_in_the_order_of_the_taps():
+    S = np.zeros((12, 2))
+    S[[3, 9, 1], 0] = [5, 4, 3]
+    S[[11, 3, 0], 1] = [9, 8, 7]
+    chosen = best(S, TAPS, 4)
+    found = [(TAPS[t].name, i) for t, i in zip(chosen.tap_of, chosen.index, strict=True)]
+    assert found == [("a", 1), ("a", 3), ("b", 1), ("b", 3)]
+    assert len(best(S, TAPS, 100)) == 5

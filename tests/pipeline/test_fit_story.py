@@ -1,0 +1,110 @@
+"""Fit, end to end, on models made here."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnxtweak import pipeline
+from onnxtweak.errors import InputError
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from tests.weak import TARGET, more_samples, weak_cnn, weak_mlp
+
+
+def run(model, samples, /, written=None, **changes):
+    """A fit; `changes` replace keyword arguments."""
+    arguments = {
+        "model": str(model),
+        "data": DataSettings(data=(str(samples),)),
+        "engine": EngineSettings(backend="numpy"),
+        "targets": TargetSettings((str(TARGET),)),
+        "output": OutputSettings(None if written is None else str(written)),
+    }
+    return pipeline.fit(**{**arguments, **changes})
+
+
+@pytest.fixture(scope="module")
+def mlp(tmp_path_factory):
+    return weak_mlp(tmp_path_factory.mktemp("mlp"))
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory):
+    return weak_cnn(tmp_path_factory.mktemp("cnn"))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_the_target_does_better_and_the_file_is_what_is_reported(kind, mlp, cnn, tmp_path):
+    model, data = {"mlp": mlp, "cnn": cnn}[kind]
+    x, y = more_samples(model, 300, seed=5)
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    settings = DataSettings(data=(str(data),), test=(str(tmp_path / "test.npz"),))
+    result = run(model, data, tmp_path / "out.onnx", data=settings)
+    assert all(check.passed for check in result.checks)
+    assert result.after.target > result.before.target
+    assert result.command == "fit" and result.tweak["synapses"] is None
+    session = ort.InferenceSession(tmp_path / "out.onnx", providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    predicted = np.concatenate([session.run(None, {name: x[k : k + 1]})[0] for k in range(len(x))])
+    assert result.after.overall == pytest.approx((predicted.argmax(axis=1) == y).mean())
+
+
+def test_a_map_is_read_as_channels_and_as_positions(cnn, tmp_path):
+    model, data = cnn
+    settings = FitSettings(max_overall_drop=5)
+    auto = run(model, data, tmp_path / "auto.onnx", fit=settings)
+    named = run(
+        model, data, tmp_path / "named.onnx", fit=settings, taps=TapSettings(("penultimate",), pool="none")
+    )
+    assert auto.neurons > named.neurons > 0
+    assert any("channel means" in note for note in auto.notes)
+
+
+def test_more_neurons_than_a_table_may_hold_are_screened(cnn, tmp_path):
+    model, data = cnn
+    result = run(
+        model,
+        data,
+        taps=TapSettings(("activations",)),
+        fit=FitSettings(neurons=50, max_overall_drop=5),
+    )
+    assert result.neurons == 352
+    assert ("screen", result.samples["fit"]) in result.passes
+    assert max(result.n) <= 50
+
+
+def test_without_a_test_split_validation_is_not_fitted_to(mlp, tmp_path):
+    model, data = mlp
+    x, y = more_samples(model, 300, seed=6)
+    np.savez(tmp_path / "val.npz", x=x, y=y)
+    settings = DataSettings(data=(str(data),), val=(str(tmp_path / "val.npz"),))
+    result = run(model, data, data=settings)
+    assert result.split == "validation"
+    spoiled = y[::-1].copy()
+    np.savez(tmp_path / "val.npz", x=x, y=spoiled)
+    other = run(model, data, data=settings)
+    assert other.scale == result.scale and other.curve == result.curve
+
+
+def test_a_dense_answer_can_be_saved_and_applied(mlp, tmp_path):
+    model, data = mlp
+    output = OutputSettings(str(tmp_path / "a.onnx"), str(tmp_path / "a.safetensors"))
+    run(model, data, output=output)
+    again = OutputSettings(str(tmp_path / "b.onnx"))
+    pipeline.apply(model=str(model), tweak=str(tmp_path / "a.safetensors"), output=again)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_too_little_memory_is_said(cnn):
+    model, data = cnn
+    with pytest.raises(InputError) as caught:
+        run(model, data, engine=EngineSettings(backend="numpy", memory=1000))
+    assert caught.value.hint
