@@ -17,6 +17,7 @@ import numpy as np
 
 from onnxtweak.errors import ModelError
 from onnxtweak.method.select import Ranking, rank, scores_of
+from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.state import ThetaState
 from onnxtweak.types import Mlp, Neurons, Progress, Tap, silent
@@ -27,15 +28,6 @@ _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 _CONSTANT = 1e-6
 # Samples of validation that go through the MLP at a time.
 _CHUNK = 4096
-
-
-@dataclass(frozen=True)
-class Table:
-    """One split. T (N, K) float, values of the chosen neurons; Z (N, C) float; labels (N,) int64."""
-
-    T: np.ndarray
-    Z: np.ndarray
-    labels: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Augmentation with active neurons, the whole story: score for all classes, train on tables, splice, prove."""
+"""Augmentation with active neurons, the whole story: score all classes, train on tables, splice, prove."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import time
 
 import numpy as np
 
-from onnxtweak.data.splits import View
 from onnxtweak.engine.arrays import array_module
-from onnxtweak.engine.passes import capture, from_model, theta_pass
+from onnxtweak.engine.passes import from_model, theta_pass
 from onnxtweak.errors import UsageError
-from onnxtweak.method.augment import Table, Trained, active_neurons, added, train
+from onnxtweak.method.augment import Trained, active_neurons, added, train
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import best_bias
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.operate import Allowed
+from onnxtweak.method.table import Table, gather, most_neurons, take
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
@@ -22,8 +22,6 @@ from onnxtweak.types import Neurons, Progress, Result, Synapses, Trial, silent
 
 # Neurons that feed the MLP when nobody says how many.
 _NEURONS = 1000
-# Tables of fit and validation, and the standardised copies that training makes of them.
-_COPIES = 2
 
 
 def augment(
@@ -50,9 +48,12 @@ def augment(
     scored = theta_pass(read, job.taps, fit.labels, present, augment.theta, job.engine)
     names = [job.names[j] for j in present]
     neurons, helpless = active_neurons(scored.states, job.taps, names, augment.criterion, count)
-    neurons, fit_table, table = _finite(
-        neurons, _table(job, neurons, fit, "collect"), _table(job, neurons, validation, "validate")
-    )
+    fit_table = gather(job.subject, fit, neurons, job.engine, "collect")
+    table = gather(job.subject, validation, neurons, job.engine, "validate")
+    # A neuron that is zero on all of a split is dead there, or was not finite: see `gather`.
+    alive = np.flatnonzero(fit_table.T.any(axis=0) & table.T.any(axis=0))
+    if len(alive) < len(neurons):
+        neurons, fit_table, table = take(neurons, alive), fit_table.columns(alive), table.columns(alive)
     since = time.perf_counter()
     trained = train(
         fit_table,
@@ -108,34 +109,14 @@ def _how_many(job: Job, augment: AugmentSettings) -> int:
         )
     count = min(there, _NEURONS) if asked is None else asked
     rows = len(job.splits.fit) + len(job.splits.validation)
-    need, budget = _COPIES * 4 * rows * count, job.engine.settings.memory
-    if need > budget:
+    most = most_neurons(rows, job.engine.settings)
+    if count > most:
         raise UsageError(
-            f"tables of {count:,} neurons for {rows:,} samples need {need / 2**30:.1f} GiB",
+            f"tables of {count:,} neurons for {rows:,} samples do not fit into the memory allowed",
             where="--neurons",
-            hint=f"raise --memory ({budget / 2**30:.1f} GiB), ask for fewer neurons, or give fewer samples",
+            hint=f"ask for at most {most:,} neurons, raise --memory, or give fewer samples",
         )
     return count
-
-
-def _table(job: Job, neurons: Neurons, view: View, what: str) -> Table:
-    """The chosen neurons' values and Z of one split: one pass."""
-    T = np.empty((len(view), len(neurons)), np.float32)
-    logits, at = [], 0
-    for got in capture(job.subject, view, job.engine, what, neurons=neurons):
-        T[at : at + len(got.Z)] = got.V[0]
-        logits.append(got.Z.copy())
-        at += len(got.Z)
-    return Table(T, np.concatenate(logits), view.labels)
-
-
-def _finite(neurons: Neurons, fit: Table, validation: Table) -> tuple[Neurons, Table, Table]:
-    """Only neurons that are finite on every sample: theta has seen those of fit alone."""
-    keep = np.flatnonzero(np.isfinite(validation.T).all(axis=0))
-    if len(keep) == len(neurons):
-        return neurons, fit, validation
-    chosen = Neurons(neurons.taps, neurons.tap_of[keep], neurons.index[keep])
-    return chosen, *(Table(table.T[:, keep], table.Z, table.labels) for table in (fit, validation))
 
 
 def _gains(table: Table, tweaked: np.ndarray) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.augment import Table, active_neurons, added, forward, gradients, train
+from onnxtweak.method.augment import active_neurons, added, forward, gradients, train
+from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.state import empty_state
 from onnxtweak.types import Tap
