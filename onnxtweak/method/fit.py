@@ -26,6 +26,8 @@ _PATIENCE = 2
 _PATH_FOLDS = 2
 # While choosing, differences of the log-loss below this do not matter; the last fit is solved further.
 _COARSE, _FINE = 1e-5, 1e-8
+# Standard errors by which a patch has to lower the held-out log-loss: several patches are tried.
+_SURE = 2.0
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def settle(
     notes = [f"fitted {one.name}: held-out log-loss {one.loss:.4f}" for one in tried]
     notes += best.notes
     saved = losses(base, labels) - losses(best.held_out[judged], labels)
-    learnt = saved.mean() > margin * saved.std() / np.sqrt(len(saved))
+    learnt = saved.mean() > _SURE * saved.std() / np.sqrt(len(saved))
     better = _gains(control.right[of_target], spent.right[of_target], margin)
     if learnt and spent.holds and better:
         notes.append(f"chosen: {best.name}")

