@@ -18,6 +18,9 @@ from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.state import ThetaState, empty_state
 
+# Long enough that starting a fold costs nothing beside it; more would only keep the first results waiting.
+_GPU_FOLD_BYTES = 2 * 2**30
+
 
 def _as_it_is(value: Any) -> Any:
     return value
@@ -39,7 +42,8 @@ class Backend:
     find_survivors : None where counts take a second sweep over the wrong target samples instead.
     new_state : an empty state to fold into. host_state : that state in NumPy.
     buffer : float32 memory of a shape that a session on a device ("cpu", "cuda:i") fills with hidden values.
-    place : such values, where the folds want them. wait : until nothing reads the buffers any more.
+    place : such values, where the folds want them. gpu_fold : bytes of them that a fold should take; None on
+    the CPU, where a cache decides. wait : until nothing reads the buffers any more.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Backend:
     host_state: Callable[[ThetaState], ThetaState] = _as_it_is
     buffer: Callable[[tuple[int, int], str], Any] = host_buffer
     place: Callable[[Any], Any] = _as_it_is
+    gpu_fold: int | None = None
     wait: Callable[[], None] = _nothing
 
 
@@ -133,6 +138,8 @@ def _on_gpu(number: int) -> Backend:
         memory = cupy.cuda.alloc_pinned_memory(4 * count)
         return np.frombuffer(memory, np.float32, count)[: math.prod(shape)].reshape(shape)
 
+    with cupy.cuda.Device(number):
+        free, _ = cupy.cuda.runtime.memGetInfo()
     return Backend(
         "cupy",
         there(chosen.fold_limits),
@@ -142,6 +149,7 @@ def _on_gpu(number: int) -> Backend:
         host_state=there(chosen.host_state),
         buffer=there(buffer),
         place=there(chosen.place),
+        gpu_fold=min(_GPU_FOLD_BYTES, free // 8),
         wait=there(lambda: cupy.cuda.get_current_stream().synchronize()),
     )
 

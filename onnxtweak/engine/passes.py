@@ -77,7 +77,14 @@ def capture(
     widths = [len(neurons)] * len(exposed.outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); a tap comes in its own shape and is looked at as (b, m).
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
-    plan = plan_batches(sum(widths) + subject.classes, subject.largest, subject.batch, engine.settings)
+    plan = plan_batches(
+        sum(widths) + subject.classes,
+        subject.largest,
+        subject.batch,
+        engine.settings,
+        model_on_gpu=session.device != "cpu",
+        gpu_fold=engine.backend.gpu_fold if for_theta else None,
+    )
     Z = np.empty((plan.rows, subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
     empty = engine.backend.buffer if for_theta else host_buffer
     V = [empty((plan.rows, width), session.device) for width in widths]

@@ -15,8 +15,7 @@ from onnxtweak.types import Tap
 # enough that the state is not read more often than the values.
 _FOLD_BYTES = 24 * 2**20
 _LARGEST_BATCH = 256
-# A GPU has no such cache; its folds must last longer than it takes to start them.
-_GPU_FOLD_BYTES = 2**30
+# A fold on a GPU must last longer than it takes to start.
 _LARGEST_GPU_FOLD = 4096
 # A run is fastest while the tensors between two layers stay in the cache: bytes of the largest of them.
 _BATCH_BYTES = 3 * 2**20
@@ -44,19 +43,29 @@ class Plan:
 
 
 def plan_batches(
-    values_per_sample: int, largest: int, batch_axis: int | None, engine: EngineSettings
+    values_per_sample: int,
+    largest: int,
+    batch_axis: int | None,
+    engine: EngineSettings,
+    *,
+    model_on_gpu: bool = False,
+    gpu_fold: int | None = None,
 ) -> Plan:
     """Batch and fold sizes for a pass that takes `values_per_sample` float32 values out of the model.
 
     largest : values of the model's largest hidden tensor, per sample. batch_axis : the model's own batch
-    size, None where it takes any.
+    size, None where it takes any. gpu_fold : bytes of a fold on a GPU; None: it is done on the CPU.
     """
     sample = max(4 * values_per_sample, 1)
-    room = max(_FOLD_BYTES // sample, _FOLD_ROWS)
-    room = max(1, min(room, int(engine.memory * _FOLD_SHARE) // sample, _LARGEST_BATCH))
+    most = _LARGEST_BATCH if gpu_fold is None else _LARGEST_GPU_FOLD
+    room = min(most, max((gpu_fold or _FOLD_BYTES) // sample, _FOLD_ROWS))
+    if gpu_fold is None or not model_on_gpu:  # else the values never come into the host's memory
+        room = min(room, int(engine.memory * _FOLD_SHARE) // sample)
+    room = max(1, room)
     if batch_axis is not None:
         return Plan(batch_axis, max(1, room // batch_axis) * batch_axis, True)
-    batch = engine.batch or min(room, max(_SMALLEST_BATCH, _BATCH_BYTES // (4 * largest)))
+    cached = _LARGEST_BATCH if model_on_gpu else max(_SMALLEST_BATCH, _BATCH_BYTES // (4 * largest))
+    batch = engine.batch or min(room, cached, _LARGEST_BATCH)
     return Plan(batch, max(1, room // batch) * batch, False)
 
 
