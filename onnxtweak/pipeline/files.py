@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from onnxtweak.engine.session import Port
+from onnxtweak.engine.harmless import harmless
 from onnxtweak.engine.subject import (
     Opened,
     choose_taps,
@@ -41,7 +42,11 @@ def inspect(*, model: str, taps: TapSettings = TapSettings()) -> Inspection:
         feeds = made_up_samples(opened, {})
         subject, shapes = measured(opened, [c.name for c in found], feeds, EngineSettings(device="cpu"))
         classes = subject.classes
-        chosen = choose_taps(opened, found, shapes, taps)
+        watched = harmless(
+            subject, choose_taps(opened, found, shapes, taps), feeds, EngineSettings(device="cpu")
+        )
+        chosen = watched.taps
+        notes += watched.notes
     except (MachineError, InputError) as error:
         notes.append(f"{error}; {error.hint}" if error.hint else str(error))
     measurable = [c for c in found if not shapes or shapes.get(c.name) is not None]
