@@ -62,7 +62,7 @@ def harmless(
     kept = tuple(tap for tap in taps if tap in good)
     if not kept:
         raise ModelError(
-            "watching any of these hidden tensors changes the logits: the runtime fuses them with what follows",
+            "watching these tensors changes the logits: the runtime fuses them with what follows",
             where=", ".join(tap.name for tap in taps[:_NAMED]),
             hint="choose tensors behind an activation or a quantisation with --taps; see `onnxtweak inspect`",
         )

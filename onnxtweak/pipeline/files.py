@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from onnxtweak.engine.session import Port
 from onnxtweak.engine.harmless import harmless
+from onnxtweak.engine.session import Port
 from onnxtweak.engine.subject import (
     Opened,
     choose_taps,
