@@ -10,7 +10,7 @@ from onnxtweak.engine.harmless import harmless
 from onnxtweak.engine.subject import choose_taps, measured, opened_model, watchable
 from onnxtweak.errors import ModelError
 from onnxtweak.settings import EngineSettings, TapSettings
-from tests.nets import cnn3, random_inputs, reseed_light
+from tests.nets import cnn3, mlp, random_inputs, reseed_light
 from tests.tweaks import run, saved
 
 ENGINE = EngineSettings(device="cpu", threads=1)
@@ -66,12 +66,14 @@ def test_inspect_says_what_is_left_out(shufflenet):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 def test_watching_activations_changes_nothing_in_any_type(dtype, tmp_path):
-    model = saved(cnn3(4, 16, (4, 4, 8), dtype=dtype), tmp_path)
+    # ONNX Runtime convolves no doubles on the CPU.
+    net = mlp(dtype=dtype) if dtype == np.float64 else cnn3(4, 16, (4, 4, 8), dtype=dtype)
+    model = saved(net, tmp_path)
     opened = opened_model(model, None)
     feeds = random_inputs(model.proto, 5)
     found = watchable(opened)
     subject, shapes = measured(opened, [c.name for c in found], feeds, ENGINE)
     taps = choose_taps(opened, found, shapes, TapSettings())
-    assert [tap.dtype for tap in taps] == [np.dtype(dtype).name] * 3
+    assert {tap.dtype for tap in taps} == {np.dtype(dtype).name} and len(taps) > 1
     assert harmless(subject, taps, feeds, ENGINE).left_out == ()
     np.testing.assert_array_equal(run(subject.exposed(taps).proto, feeds)[0], run(model.proto, feeds)[0])
