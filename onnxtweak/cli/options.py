@@ -27,7 +27,8 @@ _model, _targets, _method, _machine, _output, _reporting = (
 )
 
 
-def _flat(groups: tuple[tuple, ...]) -> tuple:
+def flat(groups: tuple[tuple, ...]) -> tuple:
+    """The values of a repeatable option that takes several at once."""
     return tuple(item for group in groups for item in group)
 
 
@@ -102,7 +103,7 @@ target_options = gathered("targets", _make_required_targets, *_TARGETS)
 # ---------------------------------------------------------------------------------------- method
 
 
-_THETA = _method(
+theta_option = _method(
     "--theta",
     type=click.Choice(["signed", "thesis"]),
     default=settings.JoinSettings.theta,
@@ -111,7 +112,8 @@ _THETA = _method(
 )
 
 
-def _criterion(*more: str) -> Callable:
+def criterion_option(*more: str) -> Callable:
+    """`--criterion`, with `more` choices than every command has."""
     return _method(
         "--criterion",
         default=settings.JoinSettings.criterion,
@@ -124,7 +126,7 @@ def _criterion(*more: str) -> Callable:
 def _make_join(count, scale, **values) -> settings.JoinSettings:
     if values["exact_scale"] and scale:
         raise UsageError("--scale and --exact-scale exclude each other", hint="give one of the two")
-    grids = {"count": _flat(count), "scale": _flat(scale)}
+    grids = {"count": flat(count), "scale": flat(scale)}
     return settings.JoinSettings(**{key: grid for key, grid in grids.items() if grid}, **values)
 
 
@@ -159,8 +161,8 @@ join_options = gathered(
         type=Number(least=0),
         help="Percentage points that any class may lose on validation [default: no limit].",
     ),
-    _THETA,
-    _criterion("net-gain"),
+    theta_option,
+    criterion_option("net-gain"),
 )
 
 score_options = gathered(
@@ -175,8 +177,8 @@ score_options = gathered(
         show_default=True,
         help="Neurons a target to name as the best.",
     ),
-    _THETA,
-    _criterion(),
+    theta_option,
+    criterion_option(),
 )
 
 

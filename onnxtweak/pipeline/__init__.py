@@ -2,6 +2,8 @@
 
 job        what every story begins with: model and samples opened, taps chosen
 join       synaptic join
+retrain    synaptic retraining, once or by a schedule
+augment    an MLP on active neurons, for all classes
 fit        the best patch that the tables allow
 deliver    how every tweak ends: spliced, proven, tested, written
 evaluate   how good is a model?
@@ -13,18 +15,21 @@ report     the pictures of a result
 demo       the main job on the model and samples that come with onnxtweak
 """
 
+from onnxtweak.pipeline.augment import augment
 from onnxtweak.pipeline.demo import demo
 from onnxtweak.pipeline.evaluate import evaluate
 from onnxtweak.pipeline.files import apply, inspect
 from onnxtweak.pipeline.fit import fit
 from onnxtweak.pipeline.join import join
 from onnxtweak.pipeline.report import report
+from onnxtweak.pipeline.retrain import retrain
 from onnxtweak.pipeline.tables import dump, score
 from onnxtweak.pipeline.undo import diff, revert
 from onnxtweak.pipeline.verify import verify
 
 __all__ = [
     "apply",
+    "augment",
     "demo",
     "diff",
     "dump",
@@ -33,6 +38,7 @@ __all__ = [
     "inspect",
     "join",
     "report",
+    "retrain",
     "revert",
     "score",
     "verify",

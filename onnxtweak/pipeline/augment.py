@@ -7,7 +7,6 @@ import time
 import numpy as np
 
 from onnxtweak.engine.arrays import array_module
-from onnxtweak.engine.passes import from_model, theta_pass
 from onnxtweak.errors import UsageError
 from onnxtweak.method.augment import Trained, active_neurons, added, train
 from onnxtweak.method.decide import decisions
@@ -17,6 +16,7 @@ from onnxtweak.method.operate import Allowed
 from onnxtweak.method.table import Table, gather, most_neurons, take
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
+from onnxtweak.pipeline.scored import scored
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
 from onnxtweak.types import Neurons, Progress, Result, Synapses, Trial, silent
 
@@ -44,10 +44,9 @@ def augment(
     count = _how_many(job, augment)
     fit, validation = job.splits.fit, job.splits.validation
     present = np.unique(fit.labels)
-    read = from_model(job.subject, fit, job.engine)
-    scored = theta_pass(read, job.taps, fit.labels, present, augment.theta, job.engine)
+    found = scored(job, present, augment.theta)
     names = [job.names[j] for j in present]
-    neurons, helpless = active_neurons(scored.states, job.taps, names, augment.criterion, count)
+    neurons, helpless = active_neurons(found.states, job.taps, names, augment.criterion, count)
     fit_table = gather(job.subject, fit, neurons, job.engine, "collect")
     table = gather(job.subject, validation, neurons, job.engine, "validate")
     # A neuron that is zero on all of a split is dead there, or was not finite: see `gather`.

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxtweak.engine.passes import from_model, theta_pass
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import best_bias
@@ -20,6 +19,7 @@ from onnxtweak.method.table import Table, gather, most_neurons, take
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
 from onnxtweak.pipeline.join import choose_targets, notes_on_tables
+from onnxtweak.pipeline.scored import scored
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -57,12 +57,10 @@ def retrain(
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     classes = _every_class(job) if stages and targets == TargetSettings() else choose_targets(job, targets)
-    fit = job.splits.fit
-    read = from_model(job.subject, fit, job.engine)
-    scored = theta_pass(read, job.taps, fit.labels, classes, join.theta, job.engine)
+    found = scored(job, classes, join.theta)
     make = _once if stages is None else _scheduled
-    made = make(job, scored.states, classes, join, retrain)
-    notes = notes_on_tables(job, scored.predicted, made.base, scored.states)
+    made = make(job, found.states, classes, join, retrain)
+    notes = notes_on_tables(job, found.predicted, made.base, found.states)
     made = replace(made, notes=(*notes, *made.notes), settings={**made.settings, "seed": data.seed})
     return deliver(job, made, output, begin)
 

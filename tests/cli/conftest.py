@@ -43,6 +43,8 @@ def pipeline(monkeypatch) -> FakePipeline:
     usual = {
         "demo": results.a_result,
         "join": results.a_result,
+        "retrain": lambda: results.a_result(command="retrain"),
+        "augment": lambda: results.a_result(command="augment"),
         "inspect": results.an_inspection,
         "evaluate": results.an_evaluation,
         "apply": results.an_applied,

@@ -13,6 +13,8 @@ COMMANDS = {
     "inspect": "inspect m.onnx",
     "evaluate": "evaluate m.onnx -d a.npz",
     "join": "join m.onnx -d a.npz -t cat -o out.onnx",
+    "retrain": "retrain m.onnx -d a.npz -t cat -o out.onnx",
+    "augment": "augment m.onnx -d a.npz -o out.onnx",
     "apply": "apply m.onnx t.safetensors -o out.onnx",
     "dump": "dump m.onnx -d a.npz -o tables",
     "score": "score m.onnx -d a.npz -t cat -o s.npz",

@@ -87,9 +87,7 @@ def test_weights_are_finite_where_the_target_is_separable():
 def test_collinear_and_constant_neurons_do_no_harm():
     T, Z, labels = tables(5, 1)
     spoiled = np.column_stack([T[0], T[0][:, 0], np.full(len(labels), 3.0, np.float32)])
-    plain, found = (
-        retrain(problem([t], Z, labels, np.array([0]), 1.0), 1e-4) for t in (T[0], spoiled)
-    )
+    plain, found = (retrain(problem([t], Z, labels, np.array([0]), 1.0), 1e-4) for t in (T[0], spoiled))
     assert np.isfinite(found.weight[0]).all()
     assert found.weight[0][5] == 0
     assert spoiled @ found.weight[0] == pytest.approx(T[0] @ plain.weight[0], abs=2e-2)
