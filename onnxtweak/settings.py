@@ -49,8 +49,10 @@ class EngineSettings:
 
     device : "auto", "cpu", "cuda", "cuda:0", "cuda:0,1". backend : "auto", "numpy", "numba", "cupy".
     memory : bytes the process may use for tables, state and batches. batch : samples per run; None: chosen.
-    threads : intra-op threads; None: all cores. cache : folder where a finished score pass is kept for the
-    next run; None: it is not.
+    threads : intra-op threads; None: all cores. work_dir : folder where the score pass keeps what it has,
+    finished or not; None: nowhere. resume : whether to go on from what is there. shard : samples after which
+    sums are added up, the state may be saved, and which one worker is given at a time. workers : processes
+    to share the score pass among; scheduler : address of a Dask scheduler instead.
     """
 
     device: str = "auto"
@@ -58,7 +60,11 @@ class EngineSettings:
     memory: int = 4 * GiB
     batch: int | None = None
     threads: int | None = None
-    cache: str | None = None
+    work_dir: str | None = None
+    resume: bool = False
+    shard: int = 4096
+    workers: int | None = None
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,13 +156,14 @@ class FitSettings:
 
     max_overall_drop : percentage points the overall accuracy may lose; negative: must gain. margin : standard
     errors of the difference that are kept clear of that limit, and by which a patch has to beat the bias.
-    neurons : how many a table may hold; of more the best are chosen by screening. folds : of
-    cross-validation.
+    neurons : how many a table may hold; of more the best are chosen by screening. hidden : units of the
+    hidden layer that is tried beside linear patches; 0: none. folds : of cross-validation.
     """
 
     max_overall_drop: float = 0.0
     margin: float = 1.0
     neurons: int = 2000
+    hidden: int = 96
     folds: int = 5
 
 

@@ -65,6 +65,16 @@ _MARGIN = option(
     help="Standard errors to keep clear of --max-overall-drop, and to beat the bias by.",
 )
 
+_HIDDEN = option(
+    "Method",
+    "--hidden",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=settings.FitSettings.hidden,
+    show_default=True,
+    help="Units of the hidden layer that is tried beside linear patches; 0: linear patches only.",
+)
+
 _fit_options = gathered(
     "fit",
     settings.FitSettings,
@@ -78,6 +88,7 @@ _fit_options = gathered(
     ),
     _MARGIN,
     _NEURONS,
+    _HIDDEN,
 )
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from onnxtweak.engine.passes import capture, logits_pass
 from onnxtweak.errors import ModelError
+from onnxtweak.method.compare import patched
 from onnxtweak.method.fit import Fitted, fit_all
+from onnxtweak.method.fit_mlp import lifted
 from onnxtweak.method.screen import best, screen
 from onnxtweak.method.solve import multinomial
 from onnxtweak.method.table import Table, all_neurons, gather, most_neurons, stacked, take
@@ -77,6 +79,7 @@ def fit(
         overall_drop=fit.max_overall_drop,
         margin=fit.margin,
         folds=fit.folds,
+        hidden=fit.hidden,
         seed=data.seed,
     )
     job.engine.ledger.seconds["fit"] = time.perf_counter() - since
@@ -196,22 +199,19 @@ def patch_of(found: Fitted, neurons: Neurons, targets: np.ndarray, classes: int)
     if found.kind == "bias":
         return nothing, Linear(np.zeros((0, classes)), bias)
     patch = found.candidate.patch
-    used = np.flatnonzero(patch.weight.any(axis=1))
-    columns = found.candidate.columns[used]
-    return take(neurons, columns), Linear(patch.weight[used], patch.bias + bias)
+    first = patch.weight if isinstance(patch, Linear) else patch.w1
+    used = np.flatnonzero(first.any(axis=1))
+    fewer = replace(patch, **{"weight" if isinstance(patch, Linear) else "w1": first[used]})
+    return take(neurons, found.candidate.columns[used]), lifted(fewer, bias)
 
 
 def tweaked_logits(table: Table, found: Fitted, targets: np.ndarray) -> np.ndarray:
     """Logits (N, C) of a table's samples with the answer, computed as the spliced file does it."""
-    Z = table.Z.copy()
-    if found.candidate is not None and found.kind == "fit":
-        patch = found.candidate.patch
-        bias = patch.bias.copy()
-        bias[targets] += found.bias
-        T = table.T[:, found.candidate.columns]
-        return Z + (T @ patch.weight.astype(T.dtype) + bias.astype(T.dtype)).astype(Z.dtype)
-    Z[:, targets] += found.bias.astype(Z.dtype)
-    return Z
+    bias = np.zeros(table.Z.shape[1])
+    bias[targets] = found.bias
+    if found.kind == "fit":
+        return patched(table, found.candidate.columns, lifted(found.candidate.patch, bias))
+    return table.Z + bias.astype(table.Z.dtype)
 
 
 def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:

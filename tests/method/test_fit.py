@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.method.fit import fit_all, fit_linear, log_loss
+from onnxtweak.method.fit import fit_all
+from onnxtweak.method.fit_linear import fit_linear, log_loss
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.table import Table
 
