@@ -25,8 +25,8 @@ _TOLERANCE = 1e-9
 class Problem:
     """Retraining on one split: what of Z matters when only c target logits can move.
 
-    tables : T (N, K_t) per target. offsets (N, c + 1) float64 and place (N,) int64 : logits of the targets and
-    of all the rest together, and which of them is right. weights (N,) : of the samples, mean 1.
+    tables : T (N, K_t) per target. offsets (N, c + 1) float64 and place (N,) int64 : logits of the targets
+    and of all the rest together, and which of them is right. weights (N,) : of the samples, mean 1.
     """
 
     tables: tuple[np.ndarray, ...]
@@ -53,7 +53,7 @@ def boosts(tables: Sequence[np.ndarray], weight: Sequence[np.ndarray]) -> np.nda
 
 
 def loss(of: Problem, boost: np.ndarray) -> float:
-    """Mean weighted cross-entropy in nats with `boost` (N, c); without the constant that no weight changes."""
+    """Mean weighted cross-entropy in nats with `boost` (N, c), less the constant that no weight changes."""
     logits = of.offsets.copy()
     logits[:, :-1] += boost
     top = logits.max(axis=1)
@@ -70,7 +70,7 @@ class Retrained:
 
 
 def retrain(of: Problem, ridge: float, start: Sequence[np.ndarray] | None = None) -> Retrained:
-    """The weights that minimise `loss` plus `ridge / 2` times the squared weights on columns of unit deviation.
+    """The weights with the least `loss` plus `ridge / 2` times their squares, on columns of unit deviation.
 
     start : weights to begin with; only the time depends on them.
     """

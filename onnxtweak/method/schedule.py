@@ -65,8 +65,9 @@ def parse_schedule(text: str) -> tuple[Stage, ...]:
 
 @dataclass(frozen=True)
 class Grown:
-    """The synapses so far, by class. column (k,) int64 of the pool; weight, threshold (k,) float64; count (k,).
+    """The synapses so far, by class.
 
+    column (k,) int64 : of the pool. weight, threshold (k,) float64 and count (k,) int64 as in `Synapses`.
     A neuron appears once a class: joined again, its weights add up.
     """
 

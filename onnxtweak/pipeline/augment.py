@@ -146,7 +146,9 @@ def _notes(
     ]
     absent = len(job.names) - len(np.unique(job.splits.fit.labels))
     if absent:
-        notes.append(f"{absent:,} classes without fit samples: nothing is added to their logits")
+        notes.append(
+            f"{absent:,} {'class' if absent == 1 else 'classes'} without fit samples: nothing is added there"
+        )
     if found < count:
         notes.append(
             f"only {found:,} neurons can raise a class without breaking a right sample; all are used"

@@ -47,8 +47,8 @@ def retrain(
 ) -> Result:
     """Synaptic retraining (METHOD 5) of `model` for the target classes, or by `retrain.schedule`.
 
-    `join` says how neurons are chosen; its scales are those of the join stages of a schedule. With a schedule,
-    no target means that any class with samples may be picked.
+    `join` says how neurons are chosen; its scales are those of a schedule's join stages. With a schedule, no
+    target means that any class with samples may be picked.
 
     Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
     """
@@ -245,11 +245,10 @@ def _tables(job: Job, neurons: Neurons, where: str) -> tuple[Table, Table]:
             where=where,
             hint=f"{most:,} neurons would: use fewer a class (-n), fewer classes (-t), or raise --memory",
         )
-    tables = (
+    return (
         gather(job.subject, fit, neurons, job.engine, "collect"),
         gather(job.subject, validation, neurons, job.engine, "validate"),
     )
-    return tables
 
 
 def _settings(join: JoinSettings, retrain: RetrainSettings) -> dict:
