@@ -60,6 +60,7 @@ class EngineSettings:
     memory: int = 4 * GiB
     batch: int | None = None
     threads: int | None = None
+    cache: str | None = None
     work_dir: str | None = None
     resume: bool = False
     shard: int = 4096
