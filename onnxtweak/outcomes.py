@@ -133,3 +133,104 @@ class Verified:
     after: Metrics | None
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A recipe carried out. results : by tweak the document of its result, gates among it.
+
+    cached : names of tweaks that an earlier run had made. shipped : whether models were handed over.
+    files : all that lies in `directory` now, its list of digests excepted.
+    """
+
+    recipe: FileRef
+    directory: str
+    results: dict[str, dict[str, Any]]
+    cached: tuple[str, ...]
+    shipped: bool
+    files: tuple[FileRef, ...]
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Gates that were not met, as `tweak: gate`."""
+        return tuple(
+            f"{name}: {gate['name']}"
+            for name, made in self.results.items()
+            for gate in made["gates"]
+            if not gate["passed"]
+        )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a recipe would do. tweaks : one dict each. files : names that would be written."""
+
+    recipe: FileRef
+    model: FileRef
+    samples: dict[str, int]
+    classes: int
+    tweaks: tuple[dict[str, Any], ...]
+    gates: dict[str, float]
+    directory: str
+    files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A recipe written for a model and data."""
+
+    output: FileRef
+    model: FileRef
+    samples: dict[str, int]
+    classes: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one method did, as means over the repeats. An interval is (mean, standard error).
+
+    overall, target : accuracies on test at its own operating point. at : target accuracy at each of
+    `Comparison.drops`, read on test; NaN where it does not get there. over_bias : the same minus the bias
+    control's, paired. curve : [drop, target] over a wider range. fixed, broken, parameters : means.
+    mcnemar_p : the median. E : points. seconds : of learning, passes over data excluded. note : of the last
+    repeat; for a method that does not apply the reason, and nothing else.
+    """
+
+    method: str
+    overall: tuple[float, float]
+    target: tuple[float, float]
+    at: tuple[tuple[float, float], ...]
+    over_bias: tuple[tuple[float, float], ...]
+    curve: tuple[tuple[float, float], ...]
+    fixed: float
+    broken: float
+    mcnemar_p: float
+    E: tuple[float, float]
+    parameters: float
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods on the same splits. before : overall and target accuracy of the base on test, as intervals.
+
+    standings : in the order of the methods. drops : percentage points of overall accuracy. samples : sizes of
+    fit, validation, test, of the last repeat. output : the method that was written, if one was.
+    """
+
+    model: FileRef
+    targets: tuple[str, ...]
+    repeats: int
+    samples: dict[str, int]
+    before: dict[str, tuple[float, float]]
+    drops: tuple[float, ...]
+    standings: tuple[Standing, ...]
+    seconds: dict[str, float]
+    passes: tuple[tuple[str, int], ...]
+    device: dict[str, Any]
+    notes: tuple[str, ...] = ()

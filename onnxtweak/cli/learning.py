@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import click
 
@@ -10,6 +11,7 @@ from onnxtweak import settings
 from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
     engine_options,
+    join_options,
     model_argument,
     output_options,
     reporting_options,
@@ -91,6 +93,30 @@ _fit_options = gathered(
     _HIDDEN,
 )
 
+_repeats = option(
+    "Method",
+    "--repeats",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Splits to average over, one seed each.",
+)
+_methods = option(
+    "Method",
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help="Only this method, and the bias [default: all]. Repeatable.",
+)
+
+
+def _contest_options(command):
+    """`fit`: FitSettings without the drop, which the join's option gives; `repeats`; `methods`."""
+    settled = gathered("fit", settings.FitSettings, _MARGIN, _NEURONS, _HIDDEN)
+    return settled(_repeats(_methods(command)))
+
 
 @_command("fit", "onnxtweak fit model.onnx -d held-out.npz --test test.npz -t cat -o tweaked.onnx")
 @model_argument
@@ -125,3 +151,39 @@ def fit(model, data, targets, taps, fit, engine, output, console, form):
     )
     show(console, "fit", made, story.result, form)
     close(console, began, story.verdict(made), inspect_it(made))
+
+
+@_command("compare", "onnxtweak compare model.onnx -d held-out.npz --test test.npz -t cat --repeats 5")
+@model_argument
+@split_options
+@target_options
+@_tap_options
+@join_options
+@_contest_options
+@engine_options("device", "backend", "memory", "batch", "threads")
+@reporting_options
+def compare(model, data, targets, taps, join, fit, engine, repeats, methods, console, form):
+    """Try every method on the same samples, and show what each would do for the target classes.
+
+    The first table reads all methods at the same overall accuracy on test; the second shows what each
+    delivers at an operating point that was set without the test samples. The neurons are swept once for all
+    methods. Nothing is written; -f json has the curves.
+    """
+    from onnxtweak import pipeline
+    from onnxtweak.report import contest
+
+    began = time.perf_counter()
+    made = pipeline.compare(
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        join=join,
+        fit=replace(fit, max_overall_drop=join.max_overall_drop),
+        repeats=repeats,
+        methods=methods,
+        progress=console,
+    )
+    show(console, "compare", made, contest.comparison, form)
+    close(console, began, contest.verdict(made))

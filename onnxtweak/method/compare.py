@@ -30,7 +30,8 @@ class Offer:
 
     columns (K,) : of the tables, that the patch reads. held_out (n, C), base (n, C), labels (n,) : logits
     with and without it on samples that it was not fitted to. point (c,) : biases on the targets that are part
-    of the method; None: they are set on the samples held out. note : for the reader.
+    of the method; None: they are set on the samples held out. at (D,) : readings on test, where biases are
+    not what moves it. note : for the reader.
     """
 
     columns: np.ndarray
@@ -39,6 +40,7 @@ class Offer:
     base: np.ndarray
     labels: np.ndarray
     point: np.ndarray | None = None
+    at: np.ndarray | None = None
     note: str = ""
 
     @property
@@ -93,7 +95,7 @@ def judge(offer: Offer, test: Table, targets: np.ndarray, drop: float, margin: f
     fixed, broken = fixed_and_broken(was, now, test.labels)
     return Outcome(
         after,
-        readings(Z, test.Z, test.labels, targets, CURVE),
+        readings(Z, test.Z, test.labels, targets, CURVE) if offer.at is None else offer.at,
         fixed,
         broken,
         mcnemar(fixed, broken),

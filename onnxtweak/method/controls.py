@@ -73,7 +73,7 @@ def logit_adjustment(fit: Table, validation: Table) -> Linear:
     return Linear(np.zeros((0, len(there))), -TAUS[int(np.argmax(right))] * log_prior)
 
 
-def tau_norm(layer: LastLayer, fit: Table, validation: Table) -> Linear:
+def tau_norm(layer: LastLayer, validation: Table) -> Linear:
     """Each class's logit without its bias, over the norm of its weights to the power tau."""
     norm = np.maximum(np.linalg.norm(layer.weight, axis=0), 1e-12)
     norm /= np.exp(np.log(norm).mean())  # keeps the logits' size, and with it what a bias means
