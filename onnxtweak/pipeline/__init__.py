@@ -5,6 +5,7 @@ join       synaptic join
 retrain    synaptic retraining, once or by a schedule
 augment    an MLP on active neurons, for all classes
 fit        the best patch that the tables allow
+compare    every method on the same samples
 deliver    how every tweak ends: spliced, proven, tested, written
 evaluate   how good is a model?
 tables     dump and score: tables on disk, theta of every neuron
@@ -12,10 +13,14 @@ files      inspect and apply: what needs no samples
 undo       revert and diff: a tweaked file and its base
 verify     a tweaked file, proven again
 report     the pictures of a result
+begin      init: a recipe for a model and data
+run        a recipe, carried out; handover says where its files go
 demo       the main job on the model and samples that come with onnxtweak
 """
 
 from onnxtweak.pipeline.augment import augment
+from onnxtweak.pipeline.begin import init
+from onnxtweak.pipeline.compare import compare
 from onnxtweak.pipeline.demo import demo
 from onnxtweak.pipeline.evaluate import evaluate
 from onnxtweak.pipeline.files import apply, inspect
@@ -23,6 +28,7 @@ from onnxtweak.pipeline.fit import fit
 from onnxtweak.pipeline.join import join
 from onnxtweak.pipeline.report import report
 from onnxtweak.pipeline.retrain import retrain
+from onnxtweak.pipeline.run import plan, run
 from onnxtweak.pipeline.tables import dump, score
 from onnxtweak.pipeline.undo import diff, revert
 from onnxtweak.pipeline.verify import verify
@@ -30,16 +36,20 @@ from onnxtweak.pipeline.verify import verify
 __all__ = [
     "apply",
     "augment",
+    "compare",
     "demo",
     "diff",
     "dump",
     "evaluate",
     "fit",
+    "init",
     "inspect",
     "join",
+    "plan",
     "report",
     "retrain",
     "revert",
+    "run",
     "score",
     "verify",
 ]
