@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.outcomes import Applied, Dumped, Evaluation, Inspection, Pictured, Scored
+from onnxtweak.outcomes import Applied, Begun, Dumped, Evaluation, Inspection, Pictured, Planned, Ran, Scored
 from onnxtweak.types import Check, FileRef, Metrics, Result, Tap, Trial
 
 MODEL = FileRef("base.onnx", "a" * 64)
@@ -132,3 +132,52 @@ def a_score(**changes: Any) -> Scored:
 
 def a_page() -> Pictured:
     return Pictured(FileRef("result.json", "c" * 64), FileRef("report.html", "d" * 64), "join")
+
+
+def a_beginning() -> Begun:
+    return Begun(FileRef("tweak.toml", "e" * 64), MODEL, {"fit": 30, "validation": 10, "test": 12}, 3)
+
+
+def a_run(passed: bool = True, **changes: Any) -> Ran:
+    """One tweak with one gate."""
+    gates = [{"name": "max-E", "limit": 1.0, "measured": 0.5 if passed else 2.0, "passed": passed}]
+    figures = {"overall": 0.8, "target": 0.5, "per_class": [1.0, None, 0.5]}
+    made = {
+        "split": "test",
+        "before": figures,
+        "after": figures | {"target": 0.75},
+        "bias_control": figures,
+        "fixed": 3,
+        "broken": 1,
+        "E": 0.5,
+        "mcnemar_p": 0.625,
+        "tweak": {"parameters": 4},
+        "gates": gates,
+        "checks": [{"name": "neutral", "passed": True, "detail": "as the base"}],
+        "seconds": {"all": 1.5},
+    }
+    values: dict[str, Any] = {
+        "recipe": FileRef("tweak.toml", "e" * 64),
+        "directory": "build",
+        "results": {"cats": made},
+        "cached": (),
+        "shipped": passed,
+        "files": (FileRef("cats.onnx", "f" * 64),),
+        "seconds": {"all": 2.0},
+    }
+    return Ran(**(values | changes))
+
+
+def a_plan() -> Planned:
+    tweak = {
+        "name": "cats",
+        "method": "join",
+        "targets": "cat",
+        "neurons": 128,
+        "state_bytes": 9000,
+        "cached": False,
+    }
+    samples = {"fit": 30, "validation": 10, "test": 12}
+    return Planned(
+        FileRef("tweak.toml", "e" * 64), MODEL, samples, 3, (tweak,), {"max-E": 1.0}, "build", ("cats.onnx",)
+    )

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import click
 
 from onnxtweak import __version__
-from onnxtweak.cli import commands, learning, reporting, retraining, surgery
+from onnxtweak.cli import commands, learning, recipes, reporting, retraining, surgery
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options import TRACEBACK
 from onnxtweak.errors import MachineError, OnnxtweakError
@@ -56,7 +56,7 @@ def program(ctx):
         click.echo(ctx.get_help())
 
 
-for command in (*commands.ALL, *retraining.ALL, *learning.ALL, *surgery.ALL, *reporting.ALL):
+for command in (*commands.ALL, *retraining.ALL, *learning.ALL, *surgery.ALL, *reporting.ALL, *recipes.ALL):
     program.add_command(command)
 
 

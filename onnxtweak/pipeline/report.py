@@ -23,14 +23,14 @@ def report(*, result: str, output: OutputSettings) -> Pictured:
     """A page of pictures from a JSON result. Raises DataError for any other file, OutputError."""
     check_output(output.output, force=output.force, protect=[result])
     made = read_result(result)
-    write_atomic(output.output, [_drawn(made, result)], force=output.force, protect=[result])
+    write_atomic(output.output, [draw(made, result)], force=output.force, protect=[result])
     return Pictured(file_ref(result), file_ref(output.output), made_by=str(made["command"]))
 
 
 def write_page(made: Result, path: str, *, force: bool) -> FileRef:
     """The page of a result that was just made. Raises OutputError."""
     whole = json.loads(json.dumps(document(made.command, made)))
-    write_atomic(path, [_drawn(whole, path)], force=force)
+    write_atomic(path, [draw(whole, path)], force=force)
     return file_ref(path)
 
 
@@ -53,7 +53,8 @@ def read_result(path: str) -> dict[str, Any]:
     return made
 
 
-def _drawn(made: Mapping[str, Any], where: str) -> bytes:
+def draw(made: Mapping[str, Any], where: str) -> bytes:
+    """The page of a result's document. Raises DataError where that is damaged."""
     try:
         return page(made).encode("utf-8")
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:

@@ -21,18 +21,19 @@ from onnxtweak.settings import (
 class Method:
     """A way to make a tweak. settings : by the name under which the job takes them; the first are its own.
 
-    targeted : whether it is told for which classes.
+    targeted : whether it is told for which classes. taps : what it watches when nobody says.
     """
 
     settings: dict[str, type]
     targeted: bool = True
+    taps: tuple[str, ...] = TapSettings.taps
 
 
 # The methods of a [[tweak]], by the name of their command.
 METHODS = {
     "join": Method({"join": JoinSettings}),
     "retrain": Method({"retrain": RetrainSettings, "join": JoinSettings}),
-    "fit": Method({"fit": FitSettings}),
+    "fit": Method({"fit": FitSettings}, taps=()),
     "augment": Method({"augment": AugmentSettings}, targeted=False),
 }
 
@@ -57,9 +58,13 @@ GATES = tuple(field.name.replace("_", "-") for field in fields(Gates))
 
 @dataclass(frozen=True)
 class TweakPlan:
-    """One [[tweak]]. options : settings of its method, by the name under which the job takes them."""
+    """One [[tweak]]. options : settings of its method, by the name under which the job takes them.
+
+    sha256 : of everything in the recipe that shapes this tweak, and nothing else.
+    """
 
     name: str
+    sha256: str
     method: str
     taps: TapSettings
     targets: TargetSettings
@@ -68,9 +73,9 @@ class TweakPlan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe, read. path : of its file. directory : where results go.
+    """A recipe, read. path : of its file. directory : where results go. cache : what later runs find again.
 
-    sha256 : of everything in it that shapes a result, after overrides; not of comments, paths and machine.
+    sha256 : of all its tweaks and gates, after overrides; not of comments, paths and machine.
     """
 
     path: str
@@ -81,3 +86,4 @@ class Recipe:
     tweaks: tuple[TweakPlan, ...]
     gates: Gates
     directory: str
+    cache: str

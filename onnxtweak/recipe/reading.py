@@ -30,7 +30,7 @@ _TABLES = {
     "preprocess": list(keys_of(Preprocess)),
     "engine": list(keys_of(EngineSettings)),
     "gates": list(GATES),
-    "output": ["directory"],
+    "output": ["directory", "cache"],
 }
 
 
@@ -66,16 +66,17 @@ def read_recipe(
     folder = Path(path).parent
     data = _data(document, path, folder)
     tweaks = _tweaks(document, path)
-    output = document.get("output", {}).get("directory", "build")
+    output = document.get("output", {})
     return Recipe(
         path=path,
-        sha256=_digest(document),
+        sha256=_sha256({**_shared(document), "tweak": document["tweak"], "gates": document.get("gates", {})}),
         model=str(folder / _required(document, "model", "path", path)),
         data=data,
         engine=made(EngineSettings, document.get("engine", {}), _at(path, "engine")),
         tweaks=tweaks,
         gates=_gates(document, path),
-        directory=directory if directory is not None else str(folder / str(output)),
+        directory=directory if directory is not None else str(folder / str(output.get("directory", "build"))),
+        cache=str(folder / str(output.get("cache", ".onnxtweak"))),
     )
 
 
@@ -178,7 +179,8 @@ def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
         hint = 'write [[tweak]] with name = "..." and target = ["..."]'
         raise UsageError("there is no [[tweak]]", where=path, hint=hint)
     logits = document.get("model", {}).get("logits")
-    tweaks = tuple(_tweak(table, path, number, logits) for number, table in enumerate(tables, 1))
+    shared = _shared(document)
+    tweaks = tuple(_tweak(table, path, number, logits, shared) for number, table in enumerate(tables, 1))
     names = [tweak.name.lower() for tweak in tweaks]
     for name in names:
         if names.count(name) > 1:
@@ -186,7 +188,7 @@ def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
     return tweaks
 
 
-def _tweak(table: dict[str, Any], path: str, number: int, logits: Any) -> TweakPlan:
+def _tweak(table: dict[str, Any], path: str, number: int, logits: Any, shared: dict[str, Any]) -> TweakPlan:
     name = table.get("name")
     where = f"{path} [[tweak]] {name if isinstance(name, str) else number}"
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _TAKEN:
@@ -207,13 +209,10 @@ def _tweak(table: dict[str, Any], path: str, number: int, logits: Any) -> TweakP
             raise UsageError(f"`{key}` is no table", where=where, hint=f"write [tweak.{key}] on its own line")
         check_keys(inner, list(keys_of(kind)), there)
         options[key] = made(kind, inner, there)
-    plan = TweakPlan(
-        name=name,
-        method=method,
-        taps=made(TapSettings, table, where, logits=logits),
-        targets=made(TargetSettings, table, where) if targets else TargetSettings(),
-        options=options,
-    )
+    taps = made(TapSettings, {"taps": list(METHODS[method].taps), **table}, where, logits=logits)
+    shaping = {**shared, "tweak": {key: value for key, value in table.items() if key != "name"}}
+    targets = made(TargetSettings, table, where) if targets else TargetSettings()
+    plan = TweakPlan(name, _sha256(shaping), method, taps, targets, options)
     _check_targets(plan, where)
     return plan
 
@@ -246,14 +245,14 @@ def _gates(document: dict[str, Any], path: str) -> Gates:
     return gates
 
 
-def _digest(document: dict[str, Any]) -> str:
-    """sha256 of what shapes a result. Files count by their contents, which are digested elsewhere."""
-    data = {k: v for k, v in document.get("data", {}).items() if k == "seed"}
-    shaping = {
+def _shared(document: dict[str, Any]) -> dict[str, Any]:
+    """What shapes every tweak. Files count by their contents, which are digested elsewhere."""
+    return {
         "logits": document.get("model", {}).get("logits"),
-        "data": data,
+        "seed": document.get("data", {}).get("seed"),
         "preprocess": document.get("preprocess", {}),
-        "tweak": document.get("tweak", []),
-        "gates": document.get("gates", {}),
     }
+
+
+def _sha256(shaping: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()

@@ -8,7 +8,7 @@ import re
 from onnxtweak.report.intervals import Interval
 
 # Control characters, and those that turn the direction of what follows.
-_STRANGE = re.compile(
+STRANGE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
@@ -16,7 +16,7 @@ _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 
 def safe(text: object) -> str:
     """Text for an element or a quoted attribute."""
-    return html.escape(_STRANGE.sub("\ufffd", str(text)), quote=True)
+    return html.escape(STRANGE.sub("\ufffd", str(text)), quote=True)
 
 
 def shortened(text: object, size: int) -> str:

@@ -51,6 +51,9 @@ def pipeline(monkeypatch) -> FakePipeline:
         "dump": results.a_dump,
         "score": results.a_score,
         "report": results.a_page,
+        "init": results.a_beginning,
+        "run": results.a_run,
+        "plan": results.a_plan,
     }
     for name, answer in usual.items():
         setattr(fake, name, fake._job(name, answer))

@@ -19,6 +19,8 @@ COMMANDS = {
     "dump": "dump m.onnx -d a.npz -o tables",
     "score": "score m.onnx -d a.npz -t cat -o s.npz",
     "report": "report r.json -o r.html",
+    "init": "init m.onnx -d a.npz -o tweak.toml",
+    "run": "run tweak.toml",
 }
 
 

@@ -1,0 +1,103 @@
+"""What does a fresh recipe look like? Every key with what it does; what is not needed is commented out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from onnxtweak.recipe.values import key_of
+from onnxtweak.settings import Preprocess
+
+_SHOWN = 12  # classes and tensors that a comment lists
+
+
+def template(
+    *,
+    model: str,
+    data: Mapping[str, Any],
+    preprocess: Preprocess,
+    targets: Sequence[str],
+    classes: Sequence[str],
+    samples: Mapping[str, int],
+    taps: Sequence[tuple[str, int]],
+) -> str:
+    """The text of a recipe. taps : (name, neurons) of what can be watched."""
+    return f"""\
+# A recipe for `onnxtweak run`. Paths are relative to this file. Any key can be overridden:
+# `--set gates.max-E=1`, `--set tweak.NAME.count=[1,10]`, or a variable such as ONNXTWEAK_ENGINE_DEVICE=cpu.
+
+[model]
+path = {_value(model)}
+# logits = "NAME"               # found in the graph where not given
+
+[data]                          # {_counts(samples)}
+{_table(data)}
+# names = "names.txt"           # class names, one a line
+# seed = 0                      # of the split of what is not given
+
+[preprocess]                    # what is done to raw samples
+{_preprocessing(preprocess)}
+
+[engine]
+device = "auto"                 # auto, cpu, cuda, cuda:0
+# memory = "4GiB"
+
+# One [[tweak]] for each model to build. Methods: join, retrain, fit, augment.
+[[tweak]]
+name = "tweaked"                # files are called so
+method = "join"
+{_targets(targets)}
+# {len(classes):,} classes: {_listed(classes)}
+# taps = ["activations"]        # or stages, blocks, penultimate, op:TYPE, tensor names
+# {len(taps):,} tensors can be watched: {_listed([f"{name} ({neurons:,})" for name, neurons in taps])}
+# pool = "none"                 # mean or max: a neuron of each channel
+# count = [1, 10, 20, 40, 80, 120]
+# scale = [0, 1, 5, 10, 20, 30, 40, 60, 80]
+# max-overall-drop = 0.0        # points that may be lost on validation
+# max-class-drop = 5.0
+
+[gates]                         # judged on test samples; if one is not met, no model is handed over
+min-target-gain = 0.0           # points
+max-overall-drop = 0.5          # points
+# max-class-drop = 5.0          # points, of any class
+# max-E = 2.0                   # points, root mean square of the classes' losses
+# max-latency-increase = 5.0    # percent
+# min-mcnemar = 0.95            # confidence that more is fixed than broken
+
+[output]
+directory = "build"
+# cache = ".onnxtweak"          # what later runs find again
+"""
+
+
+def _value(value: Any) -> str:
+    """A TOML value. JSON's way to write text is TOML's, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"{key} = {_value(value)}" for key, value in values.items() if value not in (None, []))
+
+
+def _preprocessing(preprocess: Preprocess) -> str:
+    given = {key_of(f.name): getattr(preprocess, f.name) for f in fields(preprocess)}
+    lines = _table({key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if v is not None})
+    return lines or '# pixel-scale = "1/255"\n# mean = [0.485, 0.456, 0.406]\n# std = [0.229, 0.224, 0.225]'
+
+
+def _targets(targets: Sequence[str]) -> str:
+    if targets:
+        return f"target = {_value(list(targets))}"
+    return 'worst = 3                       # or target = ["NAME", "NAME"]'
+
+
+def _counts(samples: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {role}" for role, count in samples.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a comment: quoted, so that no name can end the line."""
+    more = f", and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(_value(name) for name in names[:_SHOWN]) + more

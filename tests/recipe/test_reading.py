@@ -1,0 +1,202 @@
+"""Recipes: strict, relative to their file, overridable; every mistake is named with its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from onnxtweak.errors import UsageError
+from onnxtweak.recipe import read_recipe
+from onnxtweak.settings import AugmentSettings, JoinSettings, RetrainSettings
+
+WHOLE = """
+[model]
+path = "base.onnx"
+[data]
+data = "a.npz#fit[:10]"
+test = ["t.npz", "/abs/u.npz"]
+names = "names.txt"
+seed = 3
+[preprocess]
+resize = [32, 48]
+crop = "28x28"
+pixel-scale = "1/255"
+mean = [0.5, 0.4, 0.3]
+std = 0.25
+[engine]
+memory = "500MB"
+threads = 2
+[[tweak]]
+name = "cats"
+target = ["cat", "3"]
+taps = "stages"
+pool = "mean"
+count = [1, 10]
+scale = 5
+max-overall-drop = "1/2"
+[[tweak]]
+name = "worst"
+method = "retrain"
+worst = 3
+penalty = 1.5
+[tweak.join]
+count = 20
+[[tweak]]
+name = "all"
+method = "augment"
+hidden = 8
+[[tweak]]
+name = "best"
+method = "fit"
+target = "cat"
+[gates]
+max-E = 2
+min-mcnemar = 0.95
+[output]
+directory = "out"
+"""
+
+
+def recipe(folder: Path, text: str = WHOLE) -> str:
+    path = folder / "tweak.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def without(text: str, line: str) -> str:
+    assert line in text
+    return text.replace(line, "")
+
+
+def test_everything_lands_in_its_settings(tmp_path):
+    asked = read_recipe(recipe(tmp_path))
+    assert asked.model == str(tmp_path / "base.onnx")
+    assert asked.data.data == (str(tmp_path / "a.npz#fit[:10]"),)
+    assert asked.data.test == (str(tmp_path / "t.npz"), "/abs/u.npz")
+    assert asked.data.names == str(tmp_path / "names.txt") and asked.data.seed == 3
+    assert asked.data.preprocess.resize == (32, 48) and asked.data.preprocess.crop == (28, 28)
+    assert asked.data.preprocess.pixel_scale == pytest.approx(1 / 255)
+    assert asked.data.preprocess.std == (0.25,)
+    assert asked.engine.memory == 500_000_000 and asked.engine.threads == 2
+    cats, worst, everything, best = asked.tweaks
+    assert cats.targets.targets == ("cat", "3") and cats.taps.taps == ("stages",) and cats.taps.pool == "mean"
+    assert cats.options["join"] == JoinSettings(count=(1, 10), scale=(5.0,), max_overall_drop=0.5)
+    assert worst.options["retrain"] == RetrainSettings(penalty=1.5)
+    assert worst.options["join"] == JoinSettings(count=(20,))
+    assert everything.options["augment"] == AugmentSettings(hidden=8)
+    assert best.taps.taps == ()
+    assert asked.gates.max_E == 2 and asked.gates.max_class_drop is None
+    assert asked.directory == str(tmp_path / "out") and asked.cache == str(tmp_path / ".onnxtweak")
+
+
+def test_later_wins(tmp_path):
+    path = recipe(tmp_path)
+    environment = {"ONNXTWEAK_ENGINE_DEVICE": "cuda", "ONNXTWEAK_GATES_MAX_E": "7", "ONNXTWEAK_HOME": "x"}
+    asked = read_recipe(path, environment=environment)
+    assert asked.engine.device == "cuda" and asked.gates.max_E == 7
+    changes = [
+        "engine.device=cuda:1",
+        "tweak.cats.count=[2, 3]",
+        "tweak.worst.join.theta=thesis",
+        "gates.max-E=0.5",
+    ]
+    asked = read_recipe(path, environment=environment, changes=changes)
+    assert asked.engine.device == "cuda:1" and asked.gates.max_E == 0.5
+    assert asked.tweaks[0].options["join"].count == (2, 3)
+    assert asked.tweaks[1].options["join"].theta == "thesis"
+    asked = read_recipe(path, changes=changes, device="cpu", directory="elsewhere")
+    assert asked.engine.device == "cpu" and asked.directory == "elsewhere"
+
+
+def test_digests_follow_what_shapes_a_tweak(tmp_path):
+    asked = read_recipe(recipe(tmp_path))
+    same = read_recipe(
+        recipe(tmp_path, "# a comment\n" + WHOLE), changes=["engine.threads=1", "output.directory=o"]
+    )
+    assert same.sha256 == asked.sha256
+    assert [t.sha256 for t in same.tweaks] == [t.sha256 for t in asked.tweaks]
+    gated = read_recipe(recipe(tmp_path), changes=["gates.max-E=3"])
+    assert gated.sha256 != asked.sha256
+    assert gated.tweaks[0].sha256 == asked.tweaks[0].sha256
+    other = read_recipe(recipe(tmp_path), changes=["tweak.cats.count=[5]"])
+    assert other.tweaks[0].sha256 != asked.tweaks[0].sha256
+    assert other.tweaks[1].sha256 == asked.tweaks[1].sha256
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what", "hint"),
+    [
+        ("[engine]", "[engin]", "unknown key `engin`", "did you mean `engine`?"),
+        ("threads = 2", "thread = 2", "unknown key `thread`", "did you mean `threads`?"),
+        ("max-E = 2", "max-e = 2", "unknown key `max-e`", "did you mean `max-E`?"),
+        ("pool = ", "pol = ", "unknown key `pol`", "did you mean `pool`?"),
+        ("threads = 2", 'threads = "two"', "'two' is not a whole number", "docs/recipes.md"),
+        ("threads = 2", "threads = true", "True is not a whole number", "docs"),
+        ("seed = 3", "seed = 1.5", "1.5 is not a whole number", "docs"),
+        ('memory = "500MB"', 'memory = "much"', "'much' is not a size", "docs"),
+        ("resize = [32, 48]", "resize = [32]", "is not text", "docs"),
+        ('pixel-scale = "1/255"', 'pixel-scale = "1/0"', "'1/0' is not a number", "docs"),
+        ("scale = 5", "scale = nan", "'nan' is not a finite number", "docs"),
+        ('pool = "mean"', 'pool = "maen"', "'maen' is not known", "did you mean `mean`?"),
+        ('method = "augment"', 'method = "argument"', "unknown method 'argument'", "did you mean `augment`?"),
+        ('name = "cats"', 'name = "../cats"', "a tweak needs a name", "letters"),
+        ('name = "cats"', 'name = "metrics"', "a tweak needs a name", "letters"),
+        ('name = "cats"', 'name = "Worst"', "two tweaks are called `worst`", "its own name"),
+        ('target = ["cat", "3"]', "", "no target class", "worst = 3"),
+        ("worst = 3", 'worst = 3\ntarget = "cat"', "exclude each other", "one of the two"),
+        ("hidden = 8", 'hidden = 8\ntarget = "cat"', "unknown key `target`", "known here"),
+        ('path = "base.onnx"', "", "`path` is missing", "[model]"),
+        ('data = "a.npz#fit[:10]"', "", "`data` is missing", "[data]"),
+        ('data = "a.npz#fit[:10]"', "data = []", "`data` is empty", "samples.npz"),
+        ("min-mcnemar = 0.95", "min-mcnemar = 1.5", "is no confidence", "0.95"),
+        ("[output]", "[output", "no TOML", "that line"),
+        ("[tweak.join]\ncount = 20", "join = 3", "`join` is no table", "[tweak.join]"),
+        ("[output]", "[[output]]", "`output` is no table", "[output]"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path, old, new, what, hint):
+    path = recipe(tmp_path, WHOLE.replace(old, new, 1))
+    with pytest.raises(UsageError) as raised:
+        read_recipe(path)
+    assert what in raised.value.what
+    assert hint in raised.value.hint
+    assert path in raised.value.where
+
+
+def test_gates_need_test_samples(tmp_path):
+    text = WHOLE.replace('test = ["t.npz", "/abs/u.npz"]', 'val = "v.npz"')
+    with pytest.raises(UsageError, match="gates are judged on test samples"):
+        read_recipe(recipe(tmp_path, text))
+    without_gates = text.replace("max-E = 2", "").replace("min-mcnemar = 0.95", "")
+    assert read_recipe(recipe(tmp_path, without_gates)).data.test == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("engine.device", "is no override"),
+        ("device=cpu", "is no override"),
+        (".device=cpu", "is no override"),
+        ("tweak.dogs.count=1", "there is no tweak `dogs`"),
+        ("tweak.cats=1", "names no key"),
+        ("engine.devise=cpu", "unknown key `devise`"),
+        ("model.path.deeper=1", "is no table"),
+    ],
+)
+def test_overrides_are_strict_too(tmp_path, change, what):
+    with pytest.raises(UsageError, match=what):
+        read_recipe(recipe(tmp_path), changes=[change])
+
+
+def test_a_misspelt_variable_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="unknown key") as raised:
+        read_recipe(recipe(tmp_path), environment={"ONNXTWEAK_ENGINE_DEVISE": "cpu"})
+    assert "ONNXTWEAK_ENGINE_DEVISE" in raised.value.where
+
+
+def test_no_file_and_no_tweak(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_recipe(str(tmp_path / "none.toml"))
+    with pytest.raises(UsageError, match=r"there is no \[\[tweak\]\]"):
+        read_recipe(recipe(tmp_path, '[model]\npath = "a"\n[data]\ndata = "b"\n'))
