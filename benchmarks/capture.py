@@ -25,7 +25,8 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.opening import open_data
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.passes import Engine, Ledger, from_model, logits_pass, theta_pass
+from onnxtweak.engine.passes import Engine, Ledger, logits_pass
+from onnxtweak.engine.scoring import from_model, theta_pass
 from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
 from onnxtweak.settings import EngineSettings, Preprocess, TapSettings
 from onnxtweak.types import silent

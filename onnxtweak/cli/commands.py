@@ -11,6 +11,7 @@ import click
 
 from onnxtweak.cli.data_options import samples_options, split_options
 from onnxtweak.cli.options import (
+    SCORING,
     engine_options,
     force_option,
     join_options,
@@ -103,7 +104,7 @@ def evaluate(model, data, targets, taps, engine, console, form):
 @target_options
 @tap_options
 @join_options
-@engine_options("device", "backend", "memory", "batch", "threads")
+@engine_options(*SCORING)
 @output_options("The new model.", tweak=True)
 @reporting_options
 def join(model, data, targets, taps, join, engine, output, console, form):
@@ -200,7 +201,7 @@ def dump(model, data, taps, engine, directory, neurons, force, console, form):
 @target_options
 @tap_options
 @score_options
-@engine_options("device", "backend", "memory", "batch", "threads")
+@engine_options(*SCORING)
 @output_options("The scores, one row a target and one column a neuron (*.npz).")
 @reporting_options
 def score(model, data, targets, taps, join, engine, output, console, form):

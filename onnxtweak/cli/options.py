@@ -217,12 +217,37 @@ _ENGINE = {
     "threads": _machine(
         "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of a run [default: all cores]."
     ),
+    "work_dir": _machine(
+        "--work-dir",
+        metavar="DIR",
+        help="Keep the score pass there as it goes, so that a run that is killed can be resumed.",
+    ),
+    "resume": _machine("--resume", is_flag=True, help="Go on from what is kept in --work-dir."),
+    "workers": _machine(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Share the score pass among N processes (needs the extra `dask`).",
+    ),
+    "scheduler": _machine(
+        "--scheduler", metavar="tcp://...", help="Share the score pass among the workers of a Dask scheduler."
+    ),
 }
+SCORING = ("device", "backend", "memory", "batch", "threads", "work_dir", "resume", "workers", "scheduler")
 
 
 def engine_options(*which: str) -> Callable:
     """`engine`: EngineSettings; `which` names the fields that mean something to the command."""
-    return gathered("engine", settings.EngineSettings, *(_ENGINE[field] for field in which))
+    return gathered("engine", _make_engine, *(_ENGINE[field] for field in which))
+
+
+def _make_engine(**values) -> settings.EngineSettings:
+    made = settings.EngineSettings(**values)
+    if made.resume and made.work_dir is None:
+        raise click.UsageError("--resume needs --work-dir")
+    if made.workers and made.scheduler:
+        raise click.UsageError("--workers and --scheduler exclude each other")
+    return made
 
 
 # ---------------------------------------------------------------------------------------- output

@@ -10,6 +10,7 @@ import click
 from onnxtweak import settings
 from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
+    SCORING,
     criterion_option,
     engine_options,
     flat,
@@ -109,7 +110,7 @@ _retrain_options = gathered(
 @optional_target_options
 @tap_options
 @_retrain_options
-@engine_options("device", "backend", "memory", "batch", "threads")
+@engine_options(*SCORING)
 @output_options("The new model.", tweak=True)
 @reporting_options
 def retrain(model, data, targets, taps, how, engine, output, console, form):
@@ -207,7 +208,7 @@ _augment_options = gathered(
 @split_options
 @tap_options
 @_augment_options
-@engine_options("device", "backend", "memory", "batch", "threads")
+@engine_options(*SCORING)
 @output_options("The new model.", tweak=True)
 @reporting_options
 def augment(model, data, taps, augment, engine, output, console, form):

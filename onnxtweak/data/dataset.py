@@ -79,8 +79,10 @@ class Dataset:
         part, inside = self.parts[at], row - self._starts[at] + self.parts[at].start
         return f"row {inside} of {part.label_where}" if name is None else part.columns[name].locate(inside)
 
-    def batches(self, rows: np.ndarray | None, size: int) -> Iterator[Batch]:
+    def batches(self, rows: np.ndarray | None, size: int, every: int | None = None) -> Iterator[Batch]:
         """One pass: `(inputs by name, labels, rows)`, at most `size` samples at a time.
+
+        every : a batch never reaches across a multiple of this many samples of the pass.
 
         rows : which, strictly ascending int64; None for all. Inputs are C-contiguous, in the model's shape
         and dtype; they may be read-only. Raises DataError for NaN or infinity, naming the sample.
@@ -90,8 +92,8 @@ class Dataset:
             raise ValueError("rows must ascend and lie inside the data set; size must be at least 1")
         with ExitStack() as stack:
             at, takes = -1, {}
-            for first in range(0, len(rows), size):
-                chunk = rows[first : first + size]
+            for first, last in _spans(len(rows), size, every or max(len(rows), 1)):
+                chunk = rows[first:last]
                 pieces: list[dict[str, np.ndarray]] = []
                 while len(chunk):
                     part = bisect_right(self._starts, int(chunk[0])) - 1
@@ -103,7 +105,7 @@ class Dataset:
                     inside = int(np.searchsorted(chunk, self._starts[part + 1]))
                     pieces.append(self._piece(part, takes, chunk[:inside]))
                     chunk = chunk[inside:]
-                chunk = rows[first : first + size]
+                chunk = rows[first:last]
                 yield _joined(pieces), self.labels[chunk], chunk
 
     def _piece(self, part: int, takes: dict[str, Take], rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -134,6 +136,14 @@ def check_labels(dataset: Dataset, classes: int) -> None:
             where=dataset.locate(int(bad[0])),
             hint=f"the model has {classes} classes: labels go from 0 to {classes - 1}",
         )
+
+
+def _spans(count: int, size: int, every: int) -> Iterator[tuple[int, int]]:
+    """Stretches of at most `size` that end at every multiple of `every`."""
+    for start in range(0, count, every):
+        stop = min(start + every, count)
+        for first in range(start, stop, size):
+            yield first, min(first + size, stop)
 
 
 def _joined(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

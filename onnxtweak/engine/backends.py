@@ -30,6 +30,11 @@ def _nothing() -> None:
     return None
 
 
+def _add_up(total: Any, part: Any) -> None:
+    total += part
+    part.fill(0)
+
+
 def host_buffer(shape: tuple[int, int], device: str) -> np.ndarray:
     """Memory for hidden values in NumPy, wherever they come from."""
     return np.empty(shape, np.float32)
@@ -43,7 +48,8 @@ class Backend:
     new_state : an empty state to fold into. host_state : that state in NumPy.
     buffer : float32 memory of a shape that a session on a device ("cpu", "cuda:i") fills with hidden values.
     place : such values, where the folds want them. gpu_fold : bytes of them that a fold should take; None on
-    the CPU, where a cache decides. wait : until nothing reads the buffers any more.
+    the CPU, where a cache decides. add_up : add a shard's sums to the total and clear them. wait : until
+    nothing reads the buffers any more.
     """
 
     name: str
@@ -57,6 +63,7 @@ class Backend:
     place: Callable[[Any], Any] = _as_it_is
     gpu_fold: int | None = None
     wait: Callable[[], None] = _nothing
+    add_up: Callable[[Any, Any], None] = _add_up
 
 
 def open_backend(engine: EngineSettings) -> Backend:
@@ -150,6 +157,7 @@ def _on_gpu(number: int) -> Backend:
         buffer=there(buffer),
         place=there(chosen.place),
         gpu_fold=min(_GPU_FOLD_BYTES, free // 8),
+        add_up=there(_add_up),
         wait=there(lambda: cupy.cuda.get_current_stream().synchronize()),
     )
 

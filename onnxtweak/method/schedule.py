@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.engine.passes import Captured, Engine, Read, theta_pass
+from onnxtweak.engine.passes import Captured, Engine
+from onnxtweak.engine.scoring import Read, theta_pass
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import prefix_sums

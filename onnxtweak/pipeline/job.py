@@ -15,6 +15,7 @@ from onnxtweak.data.splits import Splits, View, open_splits
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.harmless import harmless
 from onnxtweak.engine.passes import Engine, Ledger
+from onnxtweak.engine.scoring import Read, from_model
 from onnxtweak.engine.session import runtime_version
 from onnxtweak.engine.subject import (
     Opened,
@@ -36,6 +37,22 @@ _MAPS = {"activations", "stages", "blocks"}
 
 
 @dataclass(frozen=True)
+class FitSamples:
+    """How a worker opens the fit samples of a job again. whole : they are all samples of `data`, unsplit."""
+
+    model: str
+    data: DataSettings
+    taps: TapSettings
+    whole: bool
+
+    def __call__(self, engine: Engine) -> Read:
+        """Batches of them."""
+        make = open_whole if self.whole else prepare
+        job = make(self.model, self.data, engine.settings, self.taps, engine.progress)
+        return from_model(job.subject, job.splits.fit, engine)
+
+
+@dataclass(frozen=True)
 class Job:
     """A model, its samples, and what is watched. names : of all classes."""
 
@@ -45,6 +62,7 @@ class Job:
     taps: tuple[Tap, ...]
     names: tuple[str, ...]
     engine: Engine
+    reopen: FitSamples | None = None
 
     @property
     def model(self) -> FileRef:
@@ -63,7 +81,8 @@ def prepare(
     """Open model and data, measure the hidden tensors on real samples, choose the taps."""
     opened = open_model(model, taps)
     splits = open_splits(data, opened.specs, settings.memory)
-    return _job(opened, splits, settings, taps, progress, watch=True)
+    job = _job(opened, splits, settings, taps, progress, watch=True)
+    return replace(job, reopen=FitSamples(model, data, taps, whole=False))
 
 
 def _job(
@@ -116,7 +135,8 @@ def open_whole(
         memory=settings.memory,
     )
     view = View(dataset, np.arange(len(dataset)))
-    return _job(opened, Splits(view, view, None, dataset.classes), settings, taps, progress, watch)
+    job = _job(opened, Splits(view, view, None, dataset.classes), settings, taps, progress, watch)
+    return replace(job, reopen=FitSamples(model, data, taps, whole=True))
 
 
 def file_ref(path: str | Path) -> FileRef:

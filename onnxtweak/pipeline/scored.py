@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import onnxtweak
-from onnxtweak.engine.passes import ThetaPass, from_model, theta_pass
+from onnxtweak.engine.scoring import ThetaPass, from_model, theta_pass
 from onnxtweak.model.file import write_atomic
 from onnxtweak.pipeline.job import Job
 from onnxtweak.theta.state import ThetaState
@@ -26,16 +26,24 @@ _LARGEST = 2**30  # bytes; beyond this, writing takes longer than it saves
 
 def scored(job: Job, targets: np.ndarray, theta: str) -> ThetaPass:
     """Theta's state for target classes (c,) over the fit samples of a job."""
-    fit, cache = job.splits.fit, job.engine.settings.cache
-    file = None if cache is None else Path(cache) / f"score-{_question(job, targets, theta)}.npz"
-    if file is not None and file.is_file():
+    fit, settings = job.splits.fit, job.engine.settings
+    asked = None if settings.work_dir is None else _question(job, targets, theta)
+    file = None if asked is None else Path(settings.work_dir) / f"score-{asked}.npz"
+    if file is not None and settings.resume and file.is_file():
         known = _read(file, len(job.taps))
         if known is not None:
             job.engine.progress.reuse("score")
             job.engine.ledger.passes.append(("score, cached", 0))
             return known
     found = theta_pass(
-        from_model(job.subject, fit, job.engine), job.taps, fit.labels, targets, theta, job.engine
+        from_model(job.subject, fit, job.engine),
+        job.taps,
+        fit.labels,
+        targets,
+        theta,
+        job.engine,
+        asked=asked,
+        reopen=job.reopen,
     )
     if file is not None:
         _keep(file, found)
@@ -59,7 +67,8 @@ def _question(job: Job, targets: np.ndarray, theta: str) -> str:
 def _read(file: Path, taps: int) -> ThetaPass | None:
     names = [field.name for field in fields(ThetaState)]
     try:
-        with np.load(file, allow_pickle=False) as held:
+        # NumPy does not close a file that turns out to be damaged.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
             states = tuple(ThetaState(**{name: held[f"{t}.{name}"] for name in names}) for t in range(taps))
             return ThetaPass(states, held["predicted"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

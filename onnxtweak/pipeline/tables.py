@@ -6,8 +6,9 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from onnxtweak.engine.dump import (
     read_dump,
     write_dump,
 )
-from onnxtweak.engine.passes import Captured, Engine, Ledger, Read, from_model, theta_pass
+from onnxtweak.engine.passes import Captured, Engine, Ledger
+from onnxtweak.engine.scoring import Read, ThetaPass, from_model, theta_pass
 from onnxtweak.errors import DataError
 from onnxtweak.method.select import Ranking, rank, scores_of, united
 from onnxtweak.method.targets import class_names, find_targets
 from onnxtweak.model.file import check_output, read_model, write_atomic
 from onnxtweak.outcomes import Dumped, Scored
 from onnxtweak.pipeline.job import file_ref, machine, open_whole
+from onnxtweak.pipeline.scored import scored
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -99,7 +102,7 @@ def score(
         logits = (got.Z.argmax(axis=1) for got in source.read("find the worst", (), None))
         predicted = np.concatenate(list(logits))
     chosen = find_targets(targets, source.names, source.labels, source.labels, predicted)
-    found = theta_pass(source.read, source.taps, source.labels, chosen, join.theta, source.engine)
+    found = source.score(chosen, join.theta)
     names = tuple(source.names[j] for j in chosen)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion
     scores = [scores_of(found.states, i) for i in range(len(chosen))]
@@ -126,9 +129,13 @@ def score(
 
 @dataclass(frozen=True)
 class _Source:
-    """Where captured batches come from. labels (N,) int64; names : of all classes."""
+    """Where captured batches come from, and theta of them for targets (c,).
+
+    labels (N,) int64; names : of all classes.
+    """
 
     read: Read
+    score: Callable[[np.ndarray, str], ThetaPass]
     labels: np.ndarray
     taps: tuple[Tap, ...]
     names: tuple[str, ...]
@@ -141,9 +148,8 @@ def _open_source(
     if len(data.data) != 1 or not is_dump(data.data[0]):
         job = open_whole(model, data, engine, taps, progress)
         view = job.splits.fit
-        return _Source(
-            from_model(job.subject, view, job.engine), view.labels, job.taps, job.names, job.engine
-        )
+        read = from_model(job.subject, view, job.engine)
+        return _Source(read, partial(scored, job), view.labels, job.taps, job.names, job.engine)
     dump = read_dump(data.data[0])
     base = read_model(model)
     if dump.base_sha256 != base.base_sha256:
@@ -171,7 +177,10 @@ def _open_source(
         progress.finish()
         runner.ledger.passes.append((what, count))
 
-    return _Source(read, labels, dump.taps, class_names(dump.names, dump.classes), runner)
+    def score(targets: np.ndarray, theta: str) -> ThetaPass:
+        return theta_pass(read, dump.taps, labels, targets, theta, runner)
+
+    return _Source(read, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
 
 
 def _score_file(

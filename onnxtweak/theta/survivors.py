@@ -44,18 +44,31 @@ class Survivors:
                 self.overflowed = True
                 self._chunks.clear()
 
+    def absorb(self, state: ThetaState, other: Survivors) -> None:
+        """Take in those of another shard. state : with the limits of both."""
+        if other.overflowed:
+            self.overflowed = True
+            self._chunks.clear()
+        self.add(state, *other.all())
+
+    def restore(self, target: np.ndarray, neuron: np.ndarray, ratio: np.ndarray, overflowed: bool) -> None:
+        """Be as another was when `all` was called on it."""
+        self.overflowed = overflowed
+        self._chunks = [] if overflowed else [(target, neuron, ratio)]
+        self._size = self._rest = 0 if overflowed else len(ratio)
+
     def prune(self, state: ThetaState) -> None:
         """Drop what the limits of `state` have overtaken."""
-        target, neuron, ratio = self._all()
+        target, neuron, ratio = self.all()
         up = ratio > 0
         keep = np.where(up, ratio > state.hi[target, neuron], -ratio > state.lo[target, neuron])
         self._chunks = [(target[keep], neuron[keep], ratio[keep])]
         self._size = self._rest = int(keep.sum())
 
     def count(self, state: ThetaState) -> None:
-        """Fill the counts of a state whose limits are finished, and the `last_*` of neurons without a limit."""
+        """Fill the counts of a state whose limits are finished, and `last_*` of neurons without a limit."""
         self.prune(state)
-        target, neuron, ratio = self._all()
+        target, neuron, ratio = self.all()
         for side, counts, last in (
             (ratio > 0, state.count_hi, state.last_hi),
             (ratio < 0, state.count_lo, state.last_lo),
@@ -64,7 +77,8 @@ class Survivors:
             np.add.at(counts, where, 1)
             np.minimum.at(last, where, np.abs(ratio[side]))
 
-    def _all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Everything kept: target, neuron (n,) int32, ratio (n,) float32."""
         if not self._chunks:
             return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
         target, neuron, ratio = (np.concatenate(parts) for parts in zip(*self._chunks, strict=True))

@@ -1,0 +1,129 @@
+"""The same pass shared among processes, on one machine or many, through Dask.
+
+A worker is given one shard at a time and opens model and samples itself, from paths. Shards are taken in
+in order, so the result has the bits of a single process. A lost worker's shard is done again by another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.passes import Engine, Ledger
+from onnxtweak.engine.scoring import Question, Read, Reopen, Sweep, fold, merge, new_sweep, on_host
+from onnxtweak.errors import MachineError
+from onnxtweak.settings import EngineSettings
+from onnxtweak.types import Tap, silent
+
+try:
+    import distributed
+except ImportError:  # only a run that asks for workers says which extra to install
+    distributed = None
+
+# A worker that dies takes its shard with it; one that dies again and again has another cause.
+_RETRIES = 5
+# Results on their way: enough to keep workers busy, few enough to fit into memory.
+_AHEAD = 2
+
+
+def spread_sweep(reopen: Reopen, taps: Sequence[Tap], question: Question, engine: Engine) -> Sweep:
+    """A whole sweep by workers. Raises MachineError where Dask is missing or does not answer."""
+    settings, total = engine.settings, len(question.labels)
+    edges = [*range(0, total, settings.shard), total]
+    host = replace(engine, backend=open_backend(replace(settings, backend="numpy")))
+    sweep = new_sweep(taps, question, host)
+    with _client(settings) as (client, workers):
+        inside = replace(
+            settings, workers=None, scheduler=None, work_dir=None, threads=_threads(settings, workers)
+        )
+        engine.progress.start("score", total)
+        waiting: list = []
+        shards = list(zip(edges[:-1], edges[1:], strict=True))
+        for number in range(len(shards) + _AHEAD * workers):
+            if number < len(shards):
+                start, stop = shards[number]
+                waiting.append(
+                    client.submit(
+                        _one_shard,
+                        reopen,
+                        tuple(taps),
+                        replace(question, labels=question.labels[start:stop]),
+                        inside,
+                        start,
+                        retries=_RETRIES,
+                        pure=False,
+                    )
+                )
+            if len(waiting) > _AHEAD * workers or (waiting and number >= len(shards) - 1):
+                shard = waiting.pop(0).result()
+                merge(sweep, shard)
+                engine.progress.advance(len(shard.predicted))
+        for future in waiting:
+            shard = future.result()
+            merge(sweep, shard)
+            engine.progress.advance(len(shard.predicted))
+        engine.progress.finish()
+    engine.ledger.passes.append((f"score, {workers} workers", total))
+    return sweep
+
+
+def _one_shard(
+    reopen: Reopen, taps: tuple[Tap, ...], question: Question, settings: EngineSettings, start: int
+) -> Sweep:
+    """In a worker: one shard from nothing."""
+    read, engine = _opened(reopen, settings)
+    sweep = new_sweep(taps, question, engine)
+    for got in read("score", taps, np.arange(start, start + len(question.labels))):
+        fold(sweep, got, question, engine)
+    return on_host(sweep, engine)
+
+
+@lru_cache(maxsize=1)
+def _opened(reopen: Reopen, settings: EngineSettings) -> tuple[Read, Engine]:
+    """Model and samples stay open in a worker from shard to shard."""
+    engine = Engine(settings, open_backend(settings), silent, Ledger())
+    return reopen(engine), engine
+
+
+def _threads(settings: EngineSettings, workers: int) -> int | None:
+    if settings.scheduler is not None:
+        return settings.threads
+    return settings.threads or max(1, (os.cpu_count() or 1) // workers)
+
+
+@contextmanager
+def _client(settings: EngineSettings) -> Iterator[tuple]:
+    if distributed is None:
+        raise MachineError("Dask is not installed", hint="pip install 'onnxtweak[dask]'")
+    if settings.scheduler is None:
+        with (
+            distributed.LocalCluster(
+                n_workers=settings.workers, threads_per_worker=1, processes=True, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client, settings.workers
+        return
+    try:
+        client = distributed.Client(settings.scheduler, timeout="10s")
+    except (OSError, TimeoutError) as error:
+        raise MachineError(
+            "the Dask scheduler does not answer",
+            where=settings.scheduler,
+            hint="start one with `dask scheduler`, and workers with `dask worker ADDRESS`",
+        ) from error
+    with client:
+        workers = len(client.scheduler_info()["workers"])
+        if not workers:
+            raise MachineError(
+                "the Dask scheduler has no workers",
+                where=settings.scheduler,
+                hint="start some with `dask worker ADDRESS`",
+            )
+        yield client, workers

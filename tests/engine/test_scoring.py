@@ -1,0 +1,193 @@
+"""A score pass cut, killed, resumed and shared gives the bits of one that ran through."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnxtweak import pipeline
+from onnxtweak.engine import checkpoint
+from onnxtweak.errors import MachineError
+from onnxtweak.pipeline.job import prepare
+from onnxtweak.pipeline.scored import scored
+from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
+from onnxtweak.types import silent
+from tests.weak import weak_cnn
+
+ENGINE = EngineSettings(device="cpu", backend="numpy", shard=64)
+TARGETS = np.array([0, 2])
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    model, data = weak_cnn(tmp_path_factory.mktemp("scoring"), n=500)
+    return str(model), DataSettings((str(data),))
+
+
+def ask(samples, engine):
+    model, data = samples
+    job = prepare(model, data, engine, TapSettings(), silent)
+    return scored(job, TARGETS, "signed"), job.engine.ledger
+
+
+def same(one, other):
+    np.testing.assert_array_equal(one.predicted, other.predicted)
+    for a, b in zip(one.states, other.states, strict=True):
+        for name, value in vars(a).items():
+            np.testing.assert_array_equal(value, getattr(b, name), err_msg=name)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_a_pass_that_died_is_resumed_to_the_same_bits(samples, tmp_path, monkeypatch, backend, at):
+    engine = replace(ENGINE, backend=backend, work_dir=str(tmp_path))
+    whole, _ = ask(samples, replace(engine, work_dir=None))
+    monkeypatch.setattr(checkpoint, "_RARITY", 0)  # save after every shard
+    save, saved = checkpoint.Checkpoint.save, []
+
+    def dies(self, sweep, host_state):
+        save(self, sweep, host_state)
+        saved.append(sweep.at)
+        if len(saved) == at:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", dies)
+    with pytest.raises(Killed):
+        ask(samples, engine)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", save)
+    resumed, ledger = ask(samples, replace(engine, resume=True))
+    assert ledger.passes[0] == ("score", 300 - saved[-1]) and saved[-1] == 64 * at
+    same(resumed, whole)
+
+
+def test_a_finished_pass_is_not_run_again(samples, tmp_path):
+    engine = replace(ENGINE, work_dir=str(tmp_path))
+    first, _ = ask(samples, engine)
+    again, ledger = ask(samples, replace(engine, resume=True))
+    same(first, again)
+    assert ledger.passes == [("score, cached", 0)]
+
+
+def test_without_resume_nothing_old_is_used(samples, tmp_path):
+    engine = replace(ENGINE, work_dir=str(tmp_path))
+    ask(samples, engine)
+    _, ledger = ask(samples, engine)
+    assert ledger.passes[0] == ("score", 300)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_not_used(samples, tmp_path):
+    engine = replace(ENGINE, work_dir=str(tmp_path))
+    whole, _ = ask(samples, engine)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    again, ledger = ask(samples, replace(engine, resume=True))
+    same(whole, again)
+    assert ledger.passes[0] == ("score", 300)
+
+
+def test_the_size_of_a_shard_moves_only_the_last_digits_of_sums(samples):
+    one, _ = ask(samples, replace(ENGINE, shard=32))
+    other, _ = ask(samples, replace(ENGINE, shard=4096))
+    for a, b in zip(one.states, other.states, strict=True):
+        np.testing.assert_array_equal(a.count_hi, b.count_hi)
+        np.testing.assert_allclose(a.hi, b.hi, rtol=1e-4)
+        np.testing.assert_allclose(a.total, b.total, rtol=1e-5)
+
+
+_PROGRAM = """
+import sys
+from onnxtweak import pipeline
+from onnxtweak.engine import checkpoint
+from onnxtweak.settings import *
+checkpoint._RARITY = 0
+model, data, out, work = sys.argv[1:]
+print("ready", flush=True)
+pipeline.join(
+    model=model,
+    data=DataSettings((data,)),
+    engine=EngineSettings(device="cpu", backend="numpy", shard=32, batch=1, work_dir=work, resume=True),
+    targets=TargetSettings(("2",)),
+    output=OutputSettings(out, force=True),
+)
+"""
+
+
+def test_kill_9_at_random_moments_then_resume_gives_the_same_file(samples, tmp_path, root):
+    model, data = samples
+    pipeline.join(
+        model=model,
+        data=data,
+        engine=replace(ENGINE, shard=32, batch=1),
+        targets=TargetSettings(("2",)),
+        output=OutputSettings(str(tmp_path / "whole.onnx")),
+    )
+    moments = random.Random(0)
+    arguments = [model, data.data[0], str(tmp_path / "killed.onnx"), str(tmp_path / "work")]
+    command = [sys.executable, "-c", _PROGRAM, *arguments]
+    kills = 0
+    for _ in range(12):
+        process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
+        process.stdout.readline()  # imports are done
+        time.sleep(moments.uniform(0.02, 0.25))
+        if kills < 6 and process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+            process.communicate()
+            continue
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+        break
+    assert kills
+    assert (tmp_path / "killed.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    assert not [file for file in tmp_path.iterdir() if ".part" in file.name]
+
+
+def test_workers_without_dask_are_told_what_to_install(samples, monkeypatch):
+    from onnxtweak.engine import spread
+
+    monkeypatch.setattr(spread, "distributed", None)
+    with pytest.raises(MachineError, match="Dask is not installed"):
+        ask(samples, replace(ENGINE, workers=2))
+
+
+@pytest.mark.filterwarnings("default")  # of Dask's own
+def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, monkeypatch):
+    pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    from onnxtweak.engine import spread
+
+    engine = replace(ENGINE, shard=16)
+    whole, _ = ask(samples, engine)
+    merge, killed = spread.merge, []
+
+    def kills(sweep, shard):
+        merge(sweep, shard)
+        if not killed and sweep.at >= 96:
+            for process in _children():
+                killed.append(process)
+                os.kill(process, signal.SIGKILL)
+                break
+
+    monkeypatch.setattr(spread, "merge", kills)
+    shared, ledger = ask(samples, replace(engine, workers=2))
+    same(shared, whole)
+    assert killed and ledger.passes[0] == ("score, 2 workers", 300)
+
+
+def _children() -> list[int]:
+    """Worker processes that Dask's nannies started for this one."""
+    import psutil
+
+    found = psutil.Process().children(recursive=True)
+    return [p.pid for p in found if any("spawn_main" in word for word in p.cmdline())]
