@@ -1,6 +1,6 @@
 """Does the surgery hold on every model at hand? One table; the run behind docs/conformance.md.
 
-    python benchmarks/conformance.py [--suite NAME ...] [--only TEXT] [--limit N] [--write docs/conformance.md]
+    python benchmarks/conformance.py [--suite NAME ...] [--only TEXT] [--limit N] [--write PAGE]
 
 Suites: `light` (the nine classifiers of the onnx wheel, with seeded weights), `simple`, `pytorch-converted`,
 `pytorch-operator` (its other model files), `node` (its test cases of single operators, made in the process),
@@ -26,8 +26,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from onnxtweak.engine.harmless import harmless
 from onnxtweak.engine.subject import choose_taps, made_up_samples, measured, opened_model, watchable
@@ -64,7 +63,7 @@ class Model:
 
 @dataclass
 class Outcome:
-    """What became of one model in one way. checks : passed or not; a check that could not be made is missing."""
+    """What became of one model in one way. checks : passed or not; those that could not be made are missing."""
 
     suite: str
     name: str
@@ -264,12 +263,14 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
     lines = [
         "# Conformance",
         "",
-        "What the surgery did to every model at hand: made by `python benchmarks/conformance.py --write` of this",
-        f"page in {seconds:.0f} s, with onnx {onnx.__version__}, ONNX Runtime {onnxruntime.__version__} on the CPU.",
+        "What the surgery did to every model at hand. This page was written in",
+        f"{seconds:.0f} s by `python benchmarks/conformance.py --write docs/conformance.md`,",
+        f"with onnx {onnx.__version__} and ONNX Runtime {onnxruntime.__version__} on the CPU.",
         "",
-        "Each model is tried in two ways. *Classifier*: as a user's model, with logits found, hidden tensors",
-        "measured, and synapses on all that can be watched; what is no classifier is refused with the reason.",
-        "*Forced*: a zero is added to a floating-point tensor of any model, which asks of the surgery alone.",
+        "Each model is tried in two ways. *Classifier*: as a user's model, with logits found, hidden",
+        "tensors measured, and synapses on all that can be watched; what is no classifier is refused with",
+        "the reason. *Forced*: a zero is added to a floating-point tensor of any model, which asks of the",
+        "surgery alone.",
         "",
         "- watching: exposing tensors leaves the base's bytes as they are",
         "- neutral: with scale 0 all outputs equal the base's, number for number",
@@ -277,8 +278,8 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
         "- revert: taking the tweak off gives the base's bytes",
         "- diff: the only differences are the tweak's",
         "",
-        "A cell says how many passed of those where the question could be asked: an output cannot be compared",
-        "where ONNX Runtime does not run the base, or where the base is random.",
+        "A cell says how many passed of those where the question could be asked: an output cannot be",
+        "compared where ONNX Runtime does not run the base, or where the base is random.",
         "",
         "| models | way | tried | crashed | refused | " + " | ".join(CHECKS) + " |",
         "|---|---|--:|--:|--:|" + "--:|" * len(CHECKS),

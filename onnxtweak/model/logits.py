@@ -160,12 +160,12 @@ def _behind(graph: GraphIndex, output: str) -> _Find:
         name, count = decided
         rule = f"before {steps[count - 1]}"
         return _find(graph, output, name, rule, steps[:count], _CHOICE)
-    if last is None:
-        _refuse_tensor(graph, name, f"what the output '{output}' shows")
     if graph.declared_type(output) not in (*FLOATS, None):
         raise ModelError(
             "the output holds no floating-point class scores", where=output, hint=NOT_A_CLASSIFIER
         )
+    if last is None:
+        _refuse_tensor(graph, name, f"what the output '{output}' shows")
     return _find(graph, output, output, "the output itself", [], _PLAIN)
 
 

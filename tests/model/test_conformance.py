@@ -1,4 +1,4 @@
-"""Legal files that trip up tools: each is tapped, tweaked, proven and taken back, or refused with a reason."""
+"""Legal files that trip up tools: each is tapped, tweaked, proven, taken back, or refused with a reason."""
 
 from __future__ import annotations
 
