@@ -137,7 +137,7 @@ class AugmentSettings:
 
     neurons : how many feed the MLP; None: 1,000, or all where there are fewer. hidden : its hidden
     units. iterations, batch, rate, decay : of Adam; decay is decoupled. patience : checks on validation
-    without a better loss before training stops. theta, criterion : as in `JoinSettings`.
+    without a better loss before training stops. max_class_drop, theta, criterion : as in `JoinSettings`.
     """
 
     neurons: int | None = None
@@ -147,6 +147,7 @@ class AugmentSettings:
     rate: float = 1e-3
     decay: float = 0.1
     patience: int = 10
+    max_class_drop: float | None = None
     theta: str = "signed"
     criterion: str = "auto"
 

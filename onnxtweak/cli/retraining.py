@@ -32,6 +32,13 @@ _command = registering(ALL)
 _method = functools.partial(option, "Method")
 
 
+_CLASS_DROP = _method(
+    "--max-class-drop",
+    type=Number(least=0),
+    help="Percentage points that any class may lose on validation [default: no limit].",
+)
+
+
 def _listed(values: tuple) -> str:
     return ",".join(f"{value:g}" for value in values)
 
@@ -94,11 +101,7 @@ _retrain_options = gathered(
         show_default=f"{settings.JoinSettings.max_overall_drop:g}",
         help="Percentage points of overall accuracy that may be lost on validation.",
     ),
-    _method(
-        "--max-class-drop",
-        type=Number(least=0),
-        help="Percentage points that any class may lose on validation [default: no limit].",
-    ),
+    _CLASS_DROP,
     theta_option,
     criterion_option(),
 )
@@ -198,6 +201,7 @@ _augment_options = gathered(
         show_default=True,
         help="Samples of a minibatch.",
     ),
+    _CLASS_DROP,
     theta_option,
     criterion_option(),
 )

@@ -152,6 +152,11 @@ def added(patch: Mlp, T: np.ndarray) -> np.ndarray:
     return forward(np, weights, np.asarray(T, np.float32))
 
 
+def scaled(patch: Mlp, scale: float) -> Mlp:
+    """The patch that adds `scale` times as much."""
+    return Mlp(w1=patch.w1, b1=patch.b1, w2=patch.w2 * scale, b2=patch.b2 * scale)
+
+
 class _Adam:
     """Adam with decoupled weight decay on the two matrices; updates `parameters` in place."""
 

@@ -35,6 +35,17 @@ def harm(before: Metrics, after: Metrics) -> float:
     return float(np.sqrt(np.mean(np.minimum(change, 0.0) ** 2)) * 100)
 
 
+def classes_hold(
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int, drop: float | None
+) -> bool:
+    """Whether no class loses more than `drop` percentage points; None: any may. All (N,) int."""
+    if drop is None:
+        return True
+    support = np.bincount(labels, minlength=classes)
+    was, now = (np.bincount(labels[p == labels], minlength=classes) for p in (before, after))
+    return bool((now >= was - np.floor(drop / 100 * support + 1e-9)).all())
+
+
 def fixed_and_broken(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
     """Samples that became right, and samples that became wrong. All (N,) int."""
     was, now = before == labels, after == labels

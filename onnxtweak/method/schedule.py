@@ -19,6 +19,7 @@ from onnxtweak.engine.scoring import Read, theta_pass
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import prefix_sums
+from onnxtweak.method.metrics import classes_hold
 from onnxtweak.method.operate import Allowed, choose
 from onnxtweak.method.retrain import boosts, problem, retrain_best
 from onnxtweak.method.select import rank, scores_of
@@ -163,7 +164,8 @@ def run_schedule(
     for stage in stages:
         engine.progress.start(str(stage), 1, "stages")
         tried, done = run_stage(stage, grown, pool, join, retrain, engine, logits)
-        if _classes_hold(pool, logits(tried)[1], join.max_class_drop):
+        base, now = pool.validation.Z.argmax(axis=1), logits(tried)[1].argmax(axis=1)
+        if classes_hold(base, now, pool.validation.labels, len(pool.names), join.max_class_drop):
             grown = tried
         else:
             done = replace(done, notes=(*done.notes, f"{stage} undone: a class would lose more than allowed"))
@@ -287,16 +289,3 @@ def from_table(table: Table) -> Read:
             yield Captured(table.Z[part], (np.ascontiguousarray(table.T[part]),), table.labels[part], part)
 
     return read
-
-
-def _classes_hold(pool: Pool, Z: np.ndarray, drop: float | None) -> bool:
-    """No class of validation has lost more than `drop` points against the base."""
-    if drop is None:
-        return True
-    labels, classes = pool.validation.labels, Z.shape[1]
-    support = np.bincount(labels, minlength=classes)
-    was, now = (
-        np.bincount(labels[logits.argmax(axis=1) == labels], minlength=classes)
-        for logits in (pool.validation.Z, Z)
-    )
-    return bool((now >= was - np.floor(drop / 100 * support + 1e-9)).all())

@@ -7,11 +7,11 @@ import time
 import numpy as np
 
 from onnxtweak.engine.arrays import array_module
-from onnxtweak.errors import UsageError
-from onnxtweak.method.augment import Trained, active_neurons, added, train
+from onnxtweak.errors import ModelError, UsageError
+from onnxtweak.method.augment import Trained, active_neurons, added, scaled, train
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import best_bias
-from onnxtweak.method.metrics import fixed_and_broken
+from onnxtweak.method.metrics import classes_hold, fixed_and_broken
 from onnxtweak.method.operate import Allowed
 from onnxtweak.method.table import Table, gather, most_neurons, take
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
@@ -20,6 +20,8 @@ from onnxtweak.pipeline.scored import scored
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
 from onnxtweak.types import Neurons, Progress, Result, Synapses, Trial, silent
 
+# How much of the MLP is tried, whole first, where single classes must not lose too much.
+_SCALES = (1.0, 0.75, 0.5, 0.25)
 # Neurons that feed the MLP when nobody says how many.
 _NEURONS = 1000
 
@@ -51,6 +53,11 @@ def augment(
     table = gather(job.subject, validation, neurons, job.engine, "validate")
     # A neuron that is zero on all of a split is dead there, or was not finite: see `gather`.
     alive = np.flatnonzero(fit_table.T.any(axis=0) & table.T.any(axis=0))
+    if not len(alive):
+        raise ModelError(
+            "every active neuron is zero on all validation samples",
+            hint="give more validation samples, or watch other tensors with --taps",
+        )
     if len(alive) < len(neurons):
         neurons, fit_table, table = take(neurons, alive), fit_table.columns(alive), table.columns(alive)
     since = time.perf_counter()
@@ -63,30 +70,32 @@ def augment(
         progress=progress,
     )
     job.engine.ledger.seconds["train"] = time.perf_counter() - since
-    tweaked = table.Z + added(trained.patch, table.T).astype(table.Z.dtype)
-    gains = _gains(table, tweaked)
+    scale = _scale(table, added(trained.patch, table.T), augment.max_class_drop)
+    patch = scaled(trained.patch, scale)
+    tweaked = table.Z + added(patch, table.T).astype(table.Z.dtype)
     made = Made(
         command="augment",
         targets=present,
-        neurons=neurons if gains else Neurons((), np.empty(0, np.int32), np.empty(0, np.int64)),
-        patch=trained.patch if gains else _nothing(),
+        neurons=neurons if scale else Neurons((), np.empty(0, np.int32), np.empty(0, np.int64)),
+        patch=patch if scale else _nothing(),
         base=table.Z,
-        tweaked=tweaked if gains else table.Z,
+        tweaked=tweaked,
         bias=best_bias(decisions(table.Z, table.labels, present), Allowed()),
         settings={
             "theta": augment.theta,
             "criterion": augment.criterion,
             "neurons": len(neurons),
             "hidden": augment.hidden,
+            "max_class_drop": augment.max_class_drop,
             "iterations": trained.best.iteration,
             "seed": data.seed,
         },
-        n=(len(neurons) if gains else 0,) * len(present),
-        scale=(float(gains),) * len(present),
+        n=(len(neurons) if scale else 0,) * len(present),
+        scale=(scale,) * len(present),
         theta=augment.theta,
         criterion=augment.criterion,
         scored=sum(tap.neurons for tap in job.taps),
-        curve=_curve(table, tweaked, len(neurons)),
+        curve=_curve(table, table.Z + added(trained.patch, table.T), len(neurons)),
         notes=(
             *job.splits.notes,
             *job.splits.fit.dataset.notes,
@@ -118,10 +127,18 @@ def _how_many(job: Job, augment: AugmentSettings) -> int:
     return count
 
 
-def _gains(table: Table, tweaked: np.ndarray) -> bool:
-    """Is the overall accuracy on validation better by more than one standard error of the difference?"""
-    fixed, broken = fixed_and_broken(table.Z.argmax(axis=1), tweaked.argmax(axis=1), table.labels)
-    return fixed - broken > np.sqrt(fixed + broken)
+def _scale(table: Table, boost: np.ndarray, class_drop: float | None) -> float:
+    """The largest part of the MLP's boost (N, C) that is allowed and better than the base, or 0.
+
+    Better: the overall accuracy on validation gains more than one standard error of the difference.
+    """
+    before, labels = table.Z.argmax(axis=1), table.labels
+    for scale in _SCALES:
+        after = (table.Z + scale * boost).argmax(axis=1)
+        if classes_hold(before, after, labels, table.Z.shape[1], class_drop):
+            fixed, broken = fixed_and_broken(before, after, labels)
+            return scale if fixed - broken > np.sqrt(fixed + broken) else 0.0
+    return 0.0
 
 
 def _nothing() -> Synapses:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.augment import active_neurons, added, forward, gradients, train
+from onnxtweak.method.augment import active_neurons, added, forward, gradients, scaled, train
 from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.state import empty_state
@@ -151,3 +151,20 @@ def test_a_class_that_no_neuron_can_help_is_named():
     states[0].peak[0] = 0
     with pytest.raises(ModelError, match="any class"):
         active_neurons(states, [Tap("relu", "Relu", (2,))], ("ant", "bee"), "count", 2)
+
+
+def test_cupy_trains_as_numpy_does():
+    cupy = pytest.importorskip("cupy")
+    if not cupy.cuda.is_available():
+        pytest.skip("no GPU answers")
+    fit, validation = a_table(1), a_table(2)
+    on_cpu, on_gpu = (train(fit, validation, QUICK, seed=3, xp=xp) for xp in (np, cupy))
+    assert on_gpu.best.iteration == on_cpu.best.iteration
+    assert on_gpu.best.loss == pytest.approx(on_cpu.best.loss, abs=1e-3)
+    assert added(on_gpu.patch, fit.T) == pytest.approx(added(on_cpu.patch, fit.T), abs=0.05)
+
+
+def test_a_scaled_patch_adds_as_much():
+    table = a_table(1)
+    patch = train(table, a_table(2), QUICK).patch
+    assert added(scaled(patch, 0.5), table.T) == pytest.approx(0.5 * added(patch, table.T), abs=1e-5)

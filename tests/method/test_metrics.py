@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
+from onnxtweak.method.metrics import classes_hold, fixed_and_broken, harm, mcnemar, measure
 
 
 def test_metrics_of_a_small_case():
@@ -43,3 +43,12 @@ def test_mcnemar_is_the_exact_binomial_test(fixed, broken):
 def test_mcnemar_of_many_changes_does_not_underflow_to_nonsense():
     assert mcnemar(50_000, 50_000) == pytest.approx(1.0)
     assert 0 <= mcnemar(60_000, 40_000) < 1e-300
+
+
+def test_a_class_may_lose_as_much_as_is_allowed_and_no_more():
+    labels = np.repeat([0, 1], 10)
+    before, after = labels.copy(), labels.copy()
+    after[:2] = 1  # class 0 loses 20 points
+    assert classes_hold(before, after, labels, 3, 20.0)
+    assert not classes_hold(before, after, labels, 3, 19.9)
+    assert classes_hold(before, after, labels, 3, None)

@@ -86,6 +86,22 @@ def test_the_base_is_kept_where_validation_does_not_improve(mlp, tmp_path):
     assert result.after.overall == result.before.overall
 
 
+def test_a_limit_on_single_classes_holds_on_validation(mlp, tmp_path):
+    """Validation doubles as test here, so that the result shows it."""
+    model, data = mlp
+    with np.load(data) as held:
+        np.savez(tmp_path / "fit.npz", x=held["x"][:1600], y=held["y"][:1600])
+        np.savez(tmp_path / "rest.npz", x=held["x"][1600:], y=held["y"][1600:])
+    rest = (str(tmp_path / "rest.npz"),)
+    settings = DataSettings(data=(str(tmp_path / "fit.npz"),), val=rest, test=rest)
+    drops = {}
+    for limit in (None, 2.0):
+        augment = AugmentSettings(**{**vars(QUICK), "max_class_drop": limit})
+        result = run(model, data, data=settings, augment=augment)
+        drops[limit] = (result.before.per_class - result.after.per_class).max() * 100
+    assert drops[None] > 2.0 >= drops[2.0]
+
+
 def test_classes_without_samples_are_left_alone(mlp, tmp_path):
     model, data = mlp
     with np.load(data) as held:
