@@ -18,7 +18,7 @@ from onnxtweak.types import Linear
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 # Ridges of a retrained last layer, and L1 penalties of DFR, tried on validation.
 RIDGES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
-LASSOS = (1e-2, 3e-3, 1e-3)
+LASSOS = (3e-2, 1e-2, 3e-3)
 # Fits on balanced halves of validation that DFR averages.
 _DFR_FITS = 3
 _LWS_STEPS = 500

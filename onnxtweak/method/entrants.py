@@ -15,12 +15,12 @@ from onnxtweak.method import controls
 from onnxtweak.method.augment import train
 from onnxtweak.method.compare import CURVE, Offer, patched
 from onnxtweak.method.decide import decisions, predict
-from onnxtweak.method.fit import fit_all
+from onnxtweak.method.fit import Fitted, fit_all
 from onnxtweak.method.fit_linear import fit_linear
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.join import prefix_sums
 from onnxtweak.method.operate import Allowed, choose
-from onnxtweak.method.retrain import problem, retrain_best
+from onnxtweak.method.retrain import boosts, loss, problem, retrain_best
 from onnxtweak.method.select import Ranking
 from onnxtweak.method.spend import spend
 from onnxtweak.method.table import Table, stacked
@@ -72,12 +72,20 @@ def offer_fit(of: Material) -> Offer:
         hidden=of.settings.hidden,
         seed=of.seed,
     )
-    none = np.empty(0, np.int64)
-    nothing = Linear(np.zeros((0, of.classes)), np.zeros(of.classes))
+    return fit_as_offer(table, found)
+
+
+def fit_as_offer(table: Table, found: Fitted) -> Offer:
+    """What fit settled on; its operating point is part of it."""
+    classes = table.Z.shape[1]
     one = found.candidate
-    columns, patch = (none, nothing) if one is None else (one.columns, one.patch)
-    held = table.Z if one is None else one.held_out
-    return Offer(columns, patch, held, table.Z, table.labels, point=found.bias, note=found.notes[-1])
+    if one is None:
+        nothing = Linear(np.zeros((0, classes)), np.zeros(classes))
+        none = np.empty(0, np.int64)
+        return Offer(none, nothing, table.Z, table.Z, table.labels, found.bias, note=found.notes[-1])
+    return Offer(
+        one.columns, one.patch, one.held_out, table.Z, table.labels, found.bias, note=found.notes[-1]
+    )
 
 
 def offer_bias(of: Material) -> Offer:
@@ -234,19 +242,9 @@ def _retrained(of: Material, penalty: float) -> Offer:
             for table in (of.fit, of.validation)
         ]
         made, _ = retrain_best(*problems, RetrainSettings().ridge)
-        patch = _placed(of, columns, made.weight)
-        held = patched(of.validation, np.concatenate(columns), patch)
-        spent = spend(
-            held,
-            of.validation.Z,
-            of.validation.labels,
-            of.targets,
-            overall_drop=of.settings.max_overall_drop,
-            margin=of.settings.margin,
-        )
-        right = int(spent.right[np.isin(of.validation.labels, of.targets)].sum()) if spent.holds else 0
-        if best is None or right > best[0]:
-            best = right, np.concatenate(columns), patch
+        left = loss(problems[1], boosts(problems[1].tables, made.weight))
+        if best is None or left < best[0]:
+            best = left, np.concatenate(columns), _placed(of, columns, made.weight)
     return _held_on_validation(of, *best[1:])
 
 

@@ -48,7 +48,21 @@ def fit_all(
     hidden: int = 96,
     seed: int = 0,
 ) -> Fitted:
-    """The best of all families of neurons, or the bias alone, or the base.
+    """The best of all families of neurons, or the bias alone, or the base. Arguments: `try_all`, `settle`."""
+    tried = try_all(table, families, judged=judged, folds=folds, hidden=hidden, seed=seed)
+    return settle(table, tried, targets, judged=judged, overall_drop=overall_drop, margin=margin)
+
+
+def try_all(
+    table: Table,
+    families: Mapping[str, np.ndarray],
+    *,
+    judged: np.ndarray | None = None,
+    folds: int = 5,
+    hidden: int = 96,
+    seed: int = 0,
+) -> list[Candidate]:
+    """Every candidate, fitted; the targets play no part yet.
 
     families : name to columns of the table. judged (N,) bool : samples the choice may be judged on (those the
     base has not been trained on, where that is known). hidden : units of the MLP that is tried on the best
@@ -62,7 +76,7 @@ def fit_all(
         name = next(name for name, columns in families.items() if columns is best.columns)
         mlp = fit_mlp(table, best.columns, name, fold, judged=judged, hidden=hidden, seed=seed)
         tried += [mlp, averaged(best, mlp, table, judged)]
-    return settle(table, tried, targets, judged=judged, overall_drop=overall_drop, margin=margin)
+    return tried
 
 
 def settle(

@@ -184,37 +184,46 @@ class _Problem:
 
     def __init__(self, made, Z, labels, free, sample_weight, ridge) -> None:
         self.made, self.labels, self.free = made, labels, free
-        self.offset = np.ascontiguousarray(Z, np.float64)
+        # A float32 table rounds the scores already; its softmax in float32 costs half as much.
+        self.offset = np.ascontiguousarray(Z, np.float64 if made.X.dtype == np.float64 else np.float32)
         self.share = _shares(sample_weight, len(labels))
-        self.right = (labels[:, None] == free) * self.share[:, None]
+        self.column = self.share[:, None].astype(self.offset.dtype)
+        self.right = (labels[:, None] == free) * self.column
+        self.rows = np.arange(len(labels))
+        self.all_free = np.array_equal(free, np.arange(Z.shape[1]))
         self.penalty = np.full((made.X.shape[1] + 1, 1), ridge)
         self.penalty[-1] = RIDGE_FLOOR
 
     def scores(self, axes: np.ndarray) -> np.ndarray:
-        """X U + b, (N, F) float64; the product is in X's own precision."""
+        """X U + b, (N, F), in X's own precision."""
         X = self.made.X
-        return (X @ axes[:-1].astype(X.dtype)).astype(np.float64) + axes[-1]
+        return X @ axes[:-1].astype(X.dtype) + axes[-1].astype(X.dtype)
 
     def value(self, scores: np.ndarray, axes: np.ndarray) -> tuple[float, np.ndarray]:
         """The objective, and the probabilities (N, F) of the free classes."""
         logits = self.offset.copy()
-        logits[:, self.free] += scores
+        if self.all_free:
+            logits += scores
+        else:
+            logits[:, self.free] += scores.astype(logits.dtype)
         logits -= logits.max(axis=1, keepdims=True)
-        own = logits[np.arange(len(logits)), self.labels].copy()
+        own = logits[self.rows, self.labels]
         np.exp(logits, out=logits)
         total = logits.sum(axis=1)
-        loss = self.share @ (np.log(total) - own) + (self.penalty * axes**2).sum() / 2
-        return float(loss), logits[:, self.free] / total[:, None]
+        each = np.log(total) - own
+        loss = self.share @ each.astype(np.float64) + (self.penalty * axes**2).sum() / 2
+        logits /= total[:, None]
+        return float(loss), logits if self.all_free else logits[:, self.free]
 
     def gradient(self, p: np.ndarray, axes: np.ndarray) -> np.ndarray:
-        residual = p * self.share[:, None] - self.right
         X = self.made.X
-        inner = X.T @ residual.astype(X.dtype)
-        return np.vstack([inner, residual.sum(axis=0)]) + self.penalty * axes
+        residual = p * self.column - self.right
+        sums = residual.sum(axis=0, dtype=np.float64)
+        return np.vstack([X.T @ residual, sums]) + self.penalty * axes
 
     def curvature(self, p: np.ndarray) -> np.ndarray:
         """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its place."""
-        h = np.maximum((p * (1 - p) * self.share[:, None]).sum(axis=0), 1e-5)
+        h = np.maximum((p * (1 - p) * self.column).sum(axis=0, dtype=np.float64), 1e-5)
         return np.append(self.made.variance, 1.0)[:, None] * h + self.penalty
 
 
@@ -254,6 +263,9 @@ def _two_loop(gradient: np.ndarray, pairs: list, inverse: np.ndarray) -> np.ndar
         alphas.append(rho * float((change * q).sum()))
         q -= alphas[-1] * bent
     q *= inverse
+    if pairs:  # the latest pair knows the curvature's size better than the start did
+        _, bent, rho = pairs[-1]
+        q /= rho * float((bent**2 * inverse).sum())
     for (change, bent, rho), alpha in zip(pairs, reversed(alphas), strict=True):
         q += (alpha - rho * float((bent * q).sum())) * change
     return q

@@ -1,0 +1,97 @@
+"""Readings at equal overall accuracy, and how an offer is judged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxtweak.method.compare import CURVE, Offer, judge, patched, readings
+from onnxtweak.method.table import Table
+from onnxtweak.types import Linear, Mlp
+
+
+def table(samples, seed=0, classes=4, signal=2.0, lack=1.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, samples)
+    Z = rng.normal(size=(samples, classes))
+    Z[np.arange(samples), labels] += signal
+    Z[:, 0] -= lack
+    T = rng.normal(size=(samples, 3)).astype(np.float32)
+    T[:, 0] += labels == 0
+    return Table(T, Z.astype(np.float32), labels)
+
+
+@pytest.mark.parametrize("drop", [-1.0, 0.0, 1.0, 5.0])
+def test_readings_are_the_best_of_all_biases(drop):
+    of = table(400)
+    (found,) = readings(of.Z, of.Z, of.labels, np.array([0]), [drop])
+    floor = (of.Z.argmax(axis=1) == of.labels).sum() - np.floor(drop / 100 * 400 + 1e-9)
+    best = np.nan
+    gaps = np.sort(np.delete(of.Z, 0, axis=1).max(axis=1) - of.Z[:, 0])
+    for bias in np.concatenate([[gaps[0] - 1], (gaps[1:] + gaps[:-1]) / 2, [gaps[-1] + 1]]):
+        boosted = of.Z.astype(np.float64)
+        boosted[:, 0] += bias
+        right = boosted.argmax(axis=1) == of.labels
+        if right.sum() >= floor:
+            best = np.nanmax([best, right[of.labels == 0].mean()])
+    assert found == pytest.approx(best, nan_ok=True)
+
+
+def test_readings_rise_with_the_drop_and_say_what_is_out_of_reach():
+    of = table(500)
+    found = readings(of.Z, of.Z, of.labels, np.array([0]), CURVE)
+    known = found[~np.isnan(found)]
+    assert (np.diff(known) >= 0).all()
+    assert np.isnan(readings(of.Z, of.Z, of.labels, np.array([0]), [-50.0])).all()
+
+
+def test_readings_of_several_targets_keep_the_floor():
+    of = table(500)
+    targets = np.array([0, 2])
+    loose, strict = readings(of.Z, of.Z, of.labels, targets, [5.0, 0.0])
+    own = np.isin(of.labels, targets)
+    assert loose >= strict >= (of.Z.argmax(axis=1) == of.labels)[own].mean()
+
+
+def offer(held, patch=None, point=None):
+    nothing = Linear(np.zeros((0, 4)), np.zeros(4))
+    columns = np.arange(0 if patch is None else 3)
+    patch = nothing if patch is None else patch
+    return Offer(columns, patch, patched(held, columns, patch), held.Z, held.labels, point=point)
+
+
+def test_a_bias_is_set_on_the_samples_held_out_and_judged_on_test():
+    held, test = table(2000, lack=2.0), table(4000, seed=1, lack=2.0)
+    made = judge(offer(held), test, np.array([0]), 0.0, 1.0)
+    boosted = test.Z.copy()
+    boosted[:, 0] += np.float32(made.bias[0])
+    assert made.bias[0] > 0
+    assert made.metrics.overall == pytest.approx((boosted.argmax(axis=1) == test.labels).mean())
+    was = test.Z.argmax(axis=1) == test.labels
+    assert made.fixed - made.broken == (boosted.argmax(axis=1) == test.labels).sum() - was.sum()
+
+
+def test_a_patch_that_harms_is_not_delivered_but_its_readings_are_shown():
+    held, test = table(1000), table(1000, seed=1)
+    rng = np.random.default_rng(0)
+    harmful = Linear(rng.normal(size=(3, 4)) * 5, np.zeros(4))
+    made = judge(offer(held, harmful), test, np.array([0]), 0.0, 1.0)
+    assert (made.fixed, made.broken) == (0, 0)
+    assert np.isnan(made.at[CURVE.index(0.0)])
+
+
+def test_a_point_of_its_own_is_taken_as_it_is():
+    held, test = table(1000), table(1000, seed=1)
+    made = judge(offer(held, point=np.array([0.7])), test, np.array([0]), 0.0, 1.0)
+    assert made.bias[0] == 0.7
+
+
+def test_linear_and_mlp_patches_are_applied_as_the_file_does():
+    of = table(50)
+    rng = np.random.default_rng(0)
+    W, b = rng.normal(size=(3, 4)), rng.normal(size=4)
+    linear = patched(of, np.arange(3), Linear(W, b))
+    assert np.allclose(linear, of.Z + of.T @ W + b, atol=1e-5)
+    half = np.vstack([np.eye(4), -np.eye(4)])
+    as_mlp = Mlp(np.hstack([W, -W]), np.concatenate([b, -b]), half, np.zeros(4))
+    assert np.allclose(patched(of, np.arange(3), as_mlp), linear, atol=1e-4)
