@@ -234,3 +234,25 @@ class Comparison:
     passes: tuple[tuple[str, int], ...]
     device: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. state : "ok", "warning" or "problem". hint : what to do, where not ok."""
+
+    name: str
+    state: str
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found on a machine."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """What keeps onnxtweak from working."""
+        return tuple(finding for finding in self.findings if finding.state == "problem")

@@ -6,7 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.outcomes import Applied, Begun, Dumped, Evaluation, Inspection, Pictured, Planned, Ran, Scored
+from onnxtweak.outcomes import (
+    Applied,
+    Begun,
+    Diagnosis,
+    Dumped,
+    Evaluation,
+    Finding,
+    Inspection,
+    Pictured,
+    Planned,
+    Ran,
+    Scored,
+)
 from onnxtweak.types import Check, FileRef, Metrics, Result, Tap, Trial
 
 MODEL = FileRef("base.onnx", "a" * 64)
@@ -180,4 +192,10 @@ def a_plan() -> Planned:
     samples = {"fit": 30, "validation": 10, "test": 12}
     return Planned(
         FileRef("tweak.toml", "e" * 64), MODEL, samples, 3, (tweak,), {"max-E": 1.0}, "build", ("cats.onnx",)
+    )
+
+
+def a_diagnosis(state: str = "ok") -> Diagnosis:
+    return Diagnosis(
+        (Finding("runtime", state, "two packages", "uninstall one"), Finding("numba", "ok", "0.68.0"))
     )

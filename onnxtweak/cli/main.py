@@ -18,9 +18,10 @@ import traceback
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
 from onnxtweak import __version__
-from onnxtweak.cli import commands, learning, recipes, reporting, retraining, surgery
+from onnxtweak.cli import commands, learning, machine, recipes, reporting, retraining, surgery
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options import TRACEBACK
 from onnxtweak.errors import MachineError, OnnxtweakError
@@ -56,7 +57,15 @@ def program(ctx):
         click.echo(ctx.get_help())
 
 
-for command in (*commands.ALL, *retraining.ALL, *learning.ALL, *surgery.ALL, *reporting.ALL, *recipes.ALL):
+for command in (
+    *commands.ALL,
+    *retraining.ALL,
+    *learning.ALL,
+    *surgery.ALL,
+    *reporting.ALL,
+    *recipes.ALL,
+    *machine.ALL,
+):
     program.add_command(command)
 
 
@@ -65,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # click's own `main` is left out: it would turn a closed pipe and an interrupt into exit code 1.
     console = Console()
     context = None
+    if asked := os.environ.get(machine.COMPLETE):
+        return shell_complete(program, {}, PROGRAM, machine.COMPLETE, asked)
     try:
         context = program.make_context(PROGRAM, list(sys.argv[1:] if arguments is None else arguments))
         with context:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import click
 
 from onnxtweak import settings
+from onnxtweak.cli import completing
 from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console
 from onnxtweak.cli.sections import gathered, option
 from onnxtweak.cli.values import Device, Number, Numbers, Size
@@ -34,13 +35,18 @@ def flat(groups: tuple[tuple, ...]) -> tuple:
 
 def model_argument(command):
     """`model`: path of the ONNX file."""
-    return click.argument("model", metavar="MODEL")(command)
+    return click.argument("model", metavar="MODEL", shell_complete=completing.files)(command)
 
 
 # ------------------------------------------------------------------------------- model and targets
 
 
-_LOGITS = _model("--logits", metavar="NAME", help="The logits tensor [default: found in the graph].")
+_LOGITS = _model(
+    "--logits",
+    metavar="NAME",
+    shell_complete=completing.tensors,
+    help="The logits tensor [default: found in the graph].",
+)
 
 logits_option = gathered("taps", lambda logits: settings.TapSettings(logits=logits), _LOGITS)
 
@@ -52,6 +58,7 @@ tap_options = gathered(
         multiple=True,
         default=settings.TapSettings.taps,
         metavar="WHICH",
+        shell_complete=completing.taps,
         help="Hidden tensors to watch: activations (every map after its activation; the default), stages "
         "(the last map at each resolution), blocks (outputs of residual, dense and inception blocks), "
         "penultimate, op:TYPE, or a tensor name with * and ?. Repeatable.",
@@ -73,6 +80,7 @@ _TARGETS = (
         "targets",
         multiple=True,
         metavar="CLASS",
+        shell_complete=completing.classes,
         help="A class that should do better, by number or name. Repeatable.",
     ),
     _targets(

@@ -7,6 +7,7 @@ import time
 
 import click
 
+from onnxtweak.cli.completing import files
 from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
     force_option,
@@ -47,7 +48,7 @@ def init(model, data, targets, output, console, form):
 
 
 @_command("run", "onnxtweak run tweak.toml --set gates.max-overall-drop=0.2")
-@click.argument("recipe", metavar="RECIPE.toml")
+@click.argument("recipe", metavar="RECIPE.toml", shell_complete=files)
 @option(
     "Recipe",
     "--set",

@@ -6,6 +6,7 @@ import time
 
 import click
 
+from onnxtweak.cli.completing import files
 from onnxtweak.cli.options import output_options, reporting_options
 from onnxtweak.cli.sections import registering
 from onnxtweak.cli.telling import close, show
@@ -16,7 +17,7 @@ _command = registering(ALL)
 
 
 @_command("report", "onnxtweak report result.json -o report.html")
-@click.argument("result", metavar="RESULT.json")
+@click.argument("result", metavar="RESULT.json", shell_complete=files)
 @output_options("The page.")
 @reporting_options
 def report(result, output, console, form):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import click
 
+from onnxtweak.cli.completing import files
+
 
 class SectionOption(click.Option):
     """An option that knows the heading it stands under in the help text."""
@@ -14,6 +16,13 @@ class SectionOption(click.Option):
     def __init__(self, *names, section: str, **settings):
         super().__init__(*names, **settings)
         self.section = section
+
+    def shell_complete(self, ctx, incomplete):
+        # An option that says it takes a file is completed with files.
+        named = str(self.metavar or "").partition("[")[0]
+        if self._custom_shell_complete is None and named in ("FILE", "PATH", "DIR"):
+            return files(ctx, self, incomplete)
+        return super().shell_complete(ctx, incomplete)
 
 
 class SectionCommand(click.Command):

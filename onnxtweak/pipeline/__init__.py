@@ -15,6 +15,7 @@ verify     a tweaked file, proven again
 report     the pictures of a result
 begin      init: a recipe for a model and data
 run        a recipe, carried out; handover says where its files go
+doctor     what works on this machine?
 demo       the main job on the model and samples that come with onnxtweak
 """
 
@@ -22,6 +23,7 @@ from onnxtweak.pipeline.augment import augment
 from onnxtweak.pipeline.begin import init
 from onnxtweak.pipeline.compare import compare
 from onnxtweak.pipeline.demo import demo
+from onnxtweak.pipeline.doctor import doctor
 from onnxtweak.pipeline.evaluate import evaluate
 from onnxtweak.pipeline.files import apply, inspect
 from onnxtweak.pipeline.fit import fit
@@ -39,6 +41,7 @@ __all__ = [
     "compare",
     "demo",
     "diff",
+    "doctor",
     "dump",
     "evaluate",
     "fit",

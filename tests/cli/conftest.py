@@ -54,6 +54,7 @@ def pipeline(monkeypatch) -> FakePipeline:
         "init": results.a_beginning,
         "run": results.a_run,
         "plan": results.a_plan,
+        "doctor": results.a_diagnosis,
     }
     for name, answer in usual.items():
         setattr(fake, name, fake._job(name, answer))

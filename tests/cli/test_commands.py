@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "report r.json -o r.html",
     "init": "init m.onnx -d a.npz -o tweak.toml",
     "run": "run tweak.toml",
+    "doctor": "doctor",
 }
 
 

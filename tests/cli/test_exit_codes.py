@@ -11,6 +11,7 @@ import pytest
 
 from onnxtweak import __version__, errors
 from onnxtweak.cli.main import main
+from tests import results
 
 EVALUATE = ["evaluate", "m.onnx", "-d", "a.npz"]
 
@@ -96,3 +97,12 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(root):
     finally:
         os.close(writer)
     assert (ran.returncode, ran.stderr) == (141, "")
+
+
+def test_problems_end_with_four(pipeline, capsys):
+    assert main(["doctor", "-q"]) == 0
+    pipeline.answer = results.a_diagnosis("problem")
+    assert main(["doctor"]) == 4
+    captured = capsys.readouterr()
+    assert "PROBLEM: two packages" in captured.out
+    assert captured.err == "error: not in order: runtime\nhint: uninstall one\n"
