@@ -19,6 +19,7 @@ from onnxtweak.errors import ModelError
 from onnxtweak.method.select import Ranking, rank, scores_of
 from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
+from onnxtweak.theta.line_search import net_gain
 from onnxtweak.theta.state import ThetaState
 from onnxtweak.types import Mlp, Neurons, Progress, Tap, silent
 
@@ -26,6 +27,8 @@ from onnxtweak.types import Mlp, Neurons, Progress, Tap, silent
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 # A column that varies less than this against its mean is noise of float32 around a constant.
 _CONSTANT = 1e-6
+# Turns of all classes in the search for biases.
+_TURNS = 5
 # Samples of validation that go through the MLP at a time.
 _CHUNK = 4096
 
@@ -150,6 +153,29 @@ def added(patch: Mlp, T: np.ndarray) -> np.ndarray:
     """What the patch adds to the logits (N, C) float32, computed as the spliced file does it."""
     weights = [np.asarray(w, np.float32) for w in (patch.w1, patch.b1, patch.w2, patch.b2)]
     return forward(np, weights, np.asarray(T, np.float32))
+
+
+def overall_bias(Z: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """The control: biases (c,) float64 of these classes with the best overall accuracy, one after the other.
+
+    Each is exact while the others hold still; the classes take turns until none gains. Z (N, C); labels (N,).
+    """
+    logits = Z.astype(np.float64)
+    ones, bias = np.ones(len(Z)), np.zeros(len(classes))
+    for _ in range(_TURNS):
+        gained = 0
+        for c, j in enumerate(classes):
+            own = logits[:, j].copy()
+            logits[:, j] = -np.inf
+            rival = logits.argmax(axis=1)
+            gain = (labels == j).astype(np.int64) - (labels == rival)
+            step, more = net_gain(ones, logits[np.arange(len(Z)), rival] - own, gain)
+            logits[:, j] = own + step
+            bias[c] += step
+            gained += more
+        if not gained:
+            break
+    return bias
 
 
 def scaled(patch: Mlp, scale: float) -> Mlp:

@@ -8,11 +8,8 @@ import numpy as np
 
 from onnxtweak.engine.arrays import array_module
 from onnxtweak.errors import ModelError, UsageError
-from onnxtweak.method.augment import Trained, active_neurons, added, scaled, train
-from onnxtweak.method.decide import decisions
-from onnxtweak.method.join import best_bias
+from onnxtweak.method.augment import Trained, active_neurons, added, overall_bias, scaled, train
 from onnxtweak.method.metrics import classes_hold, fixed_and_broken
-from onnxtweak.method.operate import Allowed
 from onnxtweak.method.table import Table, gather, most_neurons, take
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
@@ -80,7 +77,7 @@ def augment(
         patch=patch if scale else _nothing(),
         base=table.Z,
         tweaked=tweaked,
-        bias=best_bias(decisions(table.Z, table.labels, present), Allowed()),
+        bias=overall_bias(table.Z, table.labels, present),
         settings={
             "theta": augment.theta,
             "criterion": augment.criterion,

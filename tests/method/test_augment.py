@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.augment import active_neurons, added, forward, gradients, scaled, train
+from onnxtweak.method.augment import active_neurons, added, forward, gradients, overall_bias, scaled, train
 from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.state import empty_state
@@ -168,3 +168,30 @@ def test_a_scaled_patch_adds_as_much():
     table = a_table(1)
     patch = train(table, a_table(2), QUICK).patch
     assert added(scaled(patch, 0.5), table.T) == pytest.approx(0.5 * added(patch, table.T), abs=1e-5)
+
+
+def test_the_bias_control_finds_what_the_logits_lack():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 2000)
+    Z = rng.normal(size=(2000, 4)).astype(np.float32)
+    Z[np.arange(2000), labels] += 2
+    lacking = np.array([1.5, 0.0, -1.0, 0.0])
+    before = (Z.argmax(axis=1) == labels).sum()
+    worse = ((Z - lacking).argmax(axis=1) == labels).sum()
+    bias = overall_bias(Z - lacking, labels, range(4))
+    after = ((Z - lacking + bias).argmax(axis=1) == labels).sum()
+    assert worse < before - 100
+    assert after >= before - 5
+    assert not overall_bias(Z[:0], labels[:0], range(4)).any()
+
+
+def test_no_single_bias_could_still_gain():
+    rng = np.random.default_rng(1)
+    labels, Z = rng.integers(0, 3, 300), rng.normal(size=(300, 3)).astype(np.float32)
+    bias = overall_bias(Z, labels, range(3))
+    best = ((Z + bias).argmax(axis=1) == labels).sum()
+    assert best >= (Z.argmax(axis=1) == labels).sum()
+    for j in range(3):
+        for step in np.linspace(-3, 3, 61):
+            tried = bias + step * (np.arange(3) == j)
+            assert ((Z + tried).argmax(axis=1) == labels).sum() <= best
