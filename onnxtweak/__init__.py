@@ -1,3 +1,55 @@
-"""onnxtweak: better accuracy for chosen classes of a trained ONNX classifier, without retraining it."""
+"""onnxtweak: better accuracy for chosen classes of a trained ONNX classifier, without retraining it.
+
+The commands are functions too, with the same words: `onnxtweak.join("model.onnx", data="samples.npz",
+target="cat", output="tweaked.onnx")`. See `onnxtweak.api`, which is loaded when one is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnxtweak.api import (
+        apply,
+        augment,
+        compare,
+        diff,
+        evaluate,
+        fit,
+        inspect,
+        join,
+        retrain,
+        revert,
+        run,
+        score,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "apply",
+    "augment",
+    "compare",
+    "diff",
+    "evaluate",
+    "fit",
+    "inspect",
+    "join",
+    "retrain",
+    "revert",
+    "run",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # NumPy, ONNX and the runtime are loaded here, not with the package: `--help` must not wait for them.
+    if name in __all__:
+        from onnxtweak import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

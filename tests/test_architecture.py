@@ -30,6 +30,7 @@ LEVELS = {
     "report": 5,
     "pipeline": 6,
     "cli": 7,
+    "api": 7,
     "__init__": 8,
     "__main__": 8,
 }

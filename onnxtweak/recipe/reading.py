@@ -23,12 +23,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAKEN = {"metrics", "provenance", "summary", "junit"}
 _PREFIX = "ONNXTWEAK_"
 
+# `run` keeps its own work under [output] cache, and goes on from it.
+_OF_RUNS = {"work-dir", "resume", "shard"}
 _DATA = [key for key in keys_of(DataSettings) if key != "preprocess"]
 _TABLES = {
     "model": ["path", "logits"],
     "data": _DATA,
     "preprocess": list(keys_of(Preprocess)),
-    "engine": list(keys_of(EngineSettings)),
+    "engine": [key for key in keys_of(EngineSettings) if key not in _OF_RUNS],
     "gates": list(GATES),
     "output": ["directory", "cache"],
 }
