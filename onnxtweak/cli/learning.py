@@ -88,9 +88,30 @@ _fit_options = gathered(
         show_default=f"{settings.FitSettings.max_overall_drop:g}",
         help="Percentage points of overall accuracy that may be lost; -2: at least 2 must be gained.",
     ),
+    option(
+        "Method",
+        "--max-class-drop",
+        type=Number(least=0),
+        help="Percentage points that any class may lose on samples held out [default: no limit].",
+    ),
     _MARGIN,
     _NEURONS,
     _HIDDEN,
+    option(
+        "Method",
+        "--budget",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Numbers that the patch may hold; its neurons are then chosen by pursuit [default: no limit].",
+    ),
+    option(
+        "Method",
+        "--certify",
+        type=Number(above=0),
+        metavar="LEVEL",
+        help="Weaken the patch until at most this share of all samples, such as 0.02, is expected to become "
+        "wrong. Validation is kept for the proof.",
+    ),
 )
 
 _repeats = option(

@@ -14,6 +14,7 @@ import numpy as np
 
 from onnxtweak.method.fit_linear import Candidate, fit_linear, losses
 from onnxtweak.method.fit_mlp import averaged, fit_mlp
+from onnxtweak.method.fit_small import fit_small
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.spend import Spent, spend, standard_error
 from onnxtweak.method.table import Table
@@ -44,13 +45,23 @@ def fit_all(
     judged: np.ndarray | None = None,
     overall_drop: float = 0.0,
     margin: float = 1.0,
+    class_drop: float | None = None,
+    budget: int | None = None,
     folds: int = 5,
     hidden: int = 96,
     seed: int = 0,
 ) -> Fitted:
     """The best of all families of neurons, or the bias alone, or the base. Arguments: `try_all`, `settle`."""
-    tried = try_all(table, families, judged=judged, folds=folds, hidden=hidden, seed=seed)
-    return settle(table, tried, targets, judged=judged, overall_drop=overall_drop, margin=margin)
+    tried = try_all(table, families, judged=judged, budget=budget, folds=folds, hidden=hidden, seed=seed)
+    return settle(
+        table,
+        tried,
+        targets,
+        judged=judged,
+        overall_drop=overall_drop,
+        margin=margin,
+        class_drop=class_drop,
+    )
 
 
 def try_all(
@@ -58,6 +69,7 @@ def try_all(
     families: Mapping[str, np.ndarray],
     *,
     judged: np.ndarray | None = None,
+    budget: int | None = None,
     folds: int = 5,
     hidden: int = 96,
     seed: int = 0,
@@ -66,10 +78,14 @@ def try_all(
 
     families : name to columns of the table. judged (N,) bool : samples the choice may be judged on (those the
     base has not been trained on, where that is known). hidden : units of the MLP that is tried on the best
-    family; 0: linear patches only.
+    family; 0: linear patches only. budget : numbers a patch may hold; with one, few neurons are chosen by
+    pursuit.
     """
     fold = fold_numbers(table.labels, folds, seed)
     tried = [fit_linear(table, np.empty(0, np.int64), "a bias for every class", fold, judged=judged)]
+    if budget is not None:
+        widest = max(families.values(), key=len, default=np.empty(0, np.int64))
+        return [*tried, fit_small(table, widest, budget, fold, judged=judged)]
     tried += [fit_linear(table, columns, name, fold, judged=judged) for name, columns in families.items()]
     if hidden and len(tried) > 1:
         best = min(tried[1:], key=lambda one: one.loss)
@@ -87,6 +103,7 @@ def settle(
     judged: np.ndarray | None = None,
     overall_drop: float = 0.0,
     margin: float = 1.0,
+    class_drop: float | None = None,
 ) -> Fitted:
     """The candidate of the lowest loss, its surplus spent, unless the bias alone or the base do as well."""
     judged = np.ones(len(table.labels), bool) if judged is None else judged
@@ -97,7 +114,15 @@ def settle(
         if everything:  # no class is left to pay: the weights alone decide
             right = logits.argmax(axis=1) == labels
             return Spent(np.zeros(len(targets)), right, True, ())
-        return spend(logits, base, labels, targets, overall_drop=overall_drop, margin=margin)
+        return spend(
+            logits,
+            base,
+            labels,
+            targets,
+            overall_drop=overall_drop,
+            margin=margin,
+            class_drop=class_drop,
+        )
 
     best = min(tried, key=lambda one: one.loss)
     spent, control = operate(best.held_out[judged]), operate(base)
@@ -107,7 +132,8 @@ def settle(
     notes += best.notes
     saved = losses(base, labels) - losses(best.held_out[judged], labels)
     learnt = saved.mean() > _SURE * saved.std() / np.sqrt(len(saved))
-    better = _gains(control.right[of_target], spent.right[of_target], margin)
+    # The log-loss is the sharper witness: the target samples, which are few, have no more than a veto.
+    better = spent.right[of_target].sum() > control.right[of_target].sum() or everything
     if learnt and spent.holds and better:
         notes.append(f"chosen: {best.name}")
         return Fitted("fit", best, spent.bias, control.bias, spent, control, tuple(notes))

@@ -12,7 +12,7 @@ from onnxtweak.method.table import Table
 from onnxtweak.types import Linear, Mlp
 
 # Ridges tried, from strong to weak; per squared weight on columns of unit deviation.
-RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 # The path ends once this many ridges in a row have not lowered the loss.
 _PATIENCE = 2
 # Folds that the path is judged on; the others only at its best ridge.

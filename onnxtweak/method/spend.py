@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.decide import decisions, predict
+from onnxtweak.method.decide import Decisions, decisions, predict
 from onnxtweak.method.operate import Allowed, choose
 from onnxtweak.types import Trial
 
 # The margin depends on how many samples the point changes, and the point on the margin.
 _ROUNDS = 3
+# Of the factor on the biases that spares every class.
+_HALVINGS = 20
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ def spend(
     *,
     overall_drop: float = 0.0,
     margin: float = 1.0,
+    class_drop: float | None = None,
 ) -> Spent:
     """The biases with the best target accuracy whose overall accuracy is not below the base's.
 
     Z (N, C) : logits under the patch, each sample's from weights that have not seen it. base (N, C) : without
     the patch. overall_drop : percentage points that may be lost. margin : standard errors of the difference
-    to the base that the overall accuracy keeps clear of the limit.
+    to the base that the overall accuracy keeps clear of the limit. class_drop : percentage points that any
+    class may lose against the base; all biases are lowered alike until none loses more.
     """
     samples = len(labels)
     was = base.argmax(axis=1) == labels
@@ -64,9 +68,36 @@ def spend(
         holds = float(right.mean() - was.mean()) >= -(overall_drop / 100 - clear) - 1e-12
         if holds:
             break
+    bias = found.scale
+    if class_drop is not None:
+        bias, right, kept = _sparing_classes(table, was, bias, class_drop)
+        holds = holds and kept
     moved = (int(was.sum()) - int(here.sum())) / samples * 100
     trials = tuple(Trial(t.n, t.scale, t.drop + moved, t.target) for t in found.trials)
-    return Spent(found.scale, right, holds, trials)
+    return Spent(bias, right, holds, trials)
+
+
+def _sparing_classes(
+    table: Decisions, was: np.ndarray, bias: np.ndarray, drop: float
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The largest multiple of the biases that spares every class; right (N,) under it; whether it does."""
+    support = np.bincount(table.labels, minlength=table.classes)
+    floor = np.bincount(table.labels[was], minlength=table.classes) - np.floor(drop / 100 * support + 1e-9)
+
+    def tried(factor: float) -> tuple[np.ndarray, bool]:
+        boost = np.broadcast_to(bias * factor, (len(was), len(bias)))
+        right = predict(table, boost) == table.labels
+        return right, bool((np.bincount(table.labels[right], minlength=table.classes) >= floor).all())
+
+    low, high = 0.0, 1.0
+    right, kept = tried(high)
+    if kept:
+        return bias, right, True
+    for _ in range(_HALVINGS):  # classes that are no target only lose as the biases grow
+        middle = (low + high) / 2
+        low, high = (middle, high) if tried(middle)[1] else (low, middle)
+    right, kept = tried(low)
+    return bias * low, right, kept
 
 
 def standard_error(was: np.ndarray, now: np.ndarray) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from onnxtweak.engine.passes import capture, logits_pass
 from onnxtweak.errors import ModelError
+from onnxtweak.method.certify import certify, scaled
 from onnxtweak.method.compare import patched
 from onnxtweak.method.fit import Fitted, fit_all
 from onnxtweak.method.fit_mlp import lifted
@@ -29,7 +30,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.types import Linear, Neurons, Patch, Progress, Result, Synapses, Tap, silent
+from onnxtweak.types import Linear, Mlp, Neurons, Patch, Progress, Result, Synapses, Tap, silent
 
 # Base accuracy on fit samples above validation by more than this: the base has probably seen them (METHOD 9).
 _MEMORISED = 0.05
@@ -69,7 +70,7 @@ def fit(
     chosen = choose_targets(job, targets)
     watched = choose_neurons(job, taps, fit.neurons)
     tables = gather_tables(job, watched.neurons)
-    table, judged, notes = learnt_from(job, tables)
+    table, judged, notes = learnt_from(job, tables, keep_validation=fit.certify is not None)
     since = time.perf_counter()
     found = fit_all(
         table,
@@ -78,32 +79,32 @@ def fit(
         judged=judged,
         overall_drop=fit.max_overall_drop,
         margin=fit.margin,
+        class_drop=fit.max_class_drop,
+        budget=fit.budget,
         folds=fit.folds,
         hidden=fit.hidden,
         seed=data.seed,
     )
     job.engine.ledger.seconds["fit"] = time.perf_counter() - since
-    neurons, patch = patch_of(found, watched.neurons, chosen, job.subject.classes)
     validation = tables[1]
+    columns, patch = patch_of(found, chosen, job.subject.classes)
+    if fit.certify is not None and patch is not None:
+        patch, said = _certified(validation, columns, patch, fit.certify)
+        notes += said
+    neurons = take(watched.neurons, columns)
+    if patch is None:
+        neurons = take(neurons, np.empty(0, np.int64))
     made = Made(
         command="fit",
         targets=chosen,
         neurons=neurons,
-        patch=patch,
+        patch=nothing() if patch is None else patch,
         base=validation.Z,
-        tweaked=tweaked_logits(validation, found, chosen),
+        tweaked=validation.Z if patch is None else patched(validation, columns, patch),
         bias=found.control,
-        settings={
-            "max_overall_drop": fit.max_overall_drop,
-            "margin": fit.margin,
-            "folds": fit.folds,
-            "neurons": fit.neurons,
-            "seed": data.seed,
-        },
+        settings={"seed": data.seed, **asdict(fit)},
         n=(len(neurons),) * len(chosen),
-        scale=tuple(float(b) for b in found.bias)
-        if found.kind == "bias"
-        else (float(len(neurons) > 0),) * len(chosen),
+        scale=_scales(neurons, patch, chosen),
         theta="none",
         criterion="held-out log-loss",
         scored=watched.scored,
@@ -168,50 +169,77 @@ def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
     )
 
 
-def learnt_from(job: Job, tables: tuple[Table, Table]) -> tuple[Table, np.ndarray, tuple[str, ...]]:
+def learnt_from(
+    job: Job, tables: tuple[Table, Table], *, keep_validation: bool = False
+) -> tuple[Table, np.ndarray, tuple[str, ...]]:
     """The samples that weights are fitted to, which of them choices are judged on, and notes.
 
-    Validation is fitted to as well where a test split gives the last word. Samples that the base has
-    memorised are fitted to, but not judged on.
+    Validation is fitted to as well, unless results are reported on it for want of a test split, or a
+    certificate needs it. Samples that the base has memorised are fitted to, but not judged on.
     """
     fit = tables[0]
-    if job.splits.test is None:
-        return fit, np.ones(len(fit.labels), bool), ()
-    table = stacked(tables)
     right = [float((t.Z.argmax(axis=1) == t.labels).mean()) for t in tables]
-    if right[0] - right[1] <= _MEMORISED:
-        return table, np.ones(len(table.labels), bool), ()
-    note = (
+    memorised = right[0] - right[1] > _MEMORISED
+    said = (
         f"the base is right on {right[0]:.1%} of the fit samples but on {right[1]:.1%} of validation: it has"
-        " probably seen them in training, so choices are judged on validation alone"
+        " probably seen them in training"
     )
+    if job.splits.test is None or keep_validation:
+        return fit, np.ones(len(fit.labels), bool), (said,) if memorised else ()
+    table = stacked(tables)
+    if not memorised:
+        return table, np.ones(len(table.labels), bool), ()
+    note = f"{said}, so choices are judged on validation alone"
     return table, np.arange(len(table.labels)) >= len(fit.labels), (note,)
 
 
-def patch_of(found: Fitted, neurons: Neurons, targets: np.ndarray, classes: int) -> tuple[Neurons, Patch]:
-    """What is spliced in, and the neurons it reads. Neurons without weight are left out."""
+def patch_of(found: Fitted, targets: np.ndarray, classes: int) -> tuple[np.ndarray, Linear | Mlp | None]:
+    """Columns of the table that the answer reads, and its patch; None for the base.
+
+    Neurons without weight are left out.
+    """
+    none = np.empty(0, np.int64)
     bias = np.zeros(classes)
     bias[targets] = found.bias
-    nothing = take(neurons, np.empty(0, np.int64))
     if found.kind == "base":
-        none, numbers = np.empty(0), np.empty(0, np.int64)
-        return nothing, Synapses(target=numbers, weight=none, threshold=none, count=numbers)
+        return none, None
     if found.kind == "bias":
-        return nothing, Linear(np.zeros((0, classes)), bias)
+        return none, Linear(np.zeros((0, classes)), bias)
     patch = found.candidate.patch
     first = patch.weight if isinstance(patch, Linear) else patch.w1
     used = np.flatnonzero(first.any(axis=1))
     fewer = replace(patch, **{"weight" if isinstance(patch, Linear) else "w1": first[used]})
-    return take(neurons, found.candidate.columns[used]), lifted(fewer, bias)
+    return found.candidate.columns[used], lifted(fewer, bias)
 
 
-def tweaked_logits(table: Table, found: Fitted, targets: np.ndarray) -> np.ndarray:
-    """Logits (N, C) of a table's samples with the answer, computed as the spliced file does it."""
-    bias = np.zeros(table.Z.shape[1])
-    bias[targets] = found.bias
-    if found.kind == "fit":
-        return patched(table, found.candidate.columns, lifted(found.candidate.patch, bias))
-    return table.Z + bias.astype(table.Z.dtype)
+def nothing() -> Synapses:
+    """The patch that changes nothing."""
+    none, numbers = np.empty(0), np.empty(0, np.int64)
+    return Synapses(target=numbers, weight=none, threshold=none, count=numbers)
+
+
+def _certified(
+    validation: Table, columns: np.ndarray, patch: Linear | Mlp, level: float
+) -> tuple[Linear | Mlp | None, tuple[str, ...]]:
+    """The patch at the largest scale that keeps the expected harm below the level; None for scale 0."""
+    found = certify(validation.Z, patched(validation, columns, patch), validation.labels, level)
+    said = (
+        f"certified: at scale {found.scale:.3g} at most {level:.2%} of samples like these are expected to"
+        f" become wrong that the base has right (conformal risk control on {found.samples:,} validation"
+        f" samples that nothing was fitted to, {found.broken:,} of them broken)"
+    )
+    if found.scale == 0:
+        return None, (
+            f"{found.samples:,} validation samples cannot certify {level:.2%}: the answer is the base",
+        )
+    return scaled(patch, found.scale), (said,)
+
+
+def _scales(neurons: Neurons, patch: Patch | None, targets: np.ndarray) -> tuple[float, ...]:
+    """1 for a patch that reads neurons; the biases of one that does not; 0 for the base."""
+    if patch is None:
+        return (0.0,) * len(targets)
+    return (1.0,) * len(targets) if len(neurons) else tuple(float(b) for b in patch.bias[targets])
 
 
 def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:

@@ -7,6 +7,7 @@ import pytest
 
 from onnxtweak.method.fit import fit_all
 from onnxtweak.method.fit_linear import fit_linear, log_loss
+from onnxtweak.method.fit_small import fit_small
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.table import Table
 
@@ -117,6 +118,23 @@ def test_choices_are_judged_on_the_samples_named():
     Z[np.flatnonzero(seen), fit.labels[seen]] += 20
     found = fit_all(Table(fit.T, Z, fit.labels), {"all": np.arange(25)}, TARGETS, judged=~seen)
     assert len(found.spent.right) == 1000
+
+
+def test_a_budget_is_kept_and_the_telling_neurons_are_found():
+    fit, test = tables(2500, noise=40), tables(4000, seed=1, noise=40)
+    found = fit_all(fit, {"all": np.arange(45)}, TARGETS, budget=24)
+    patch = found.candidate.patch
+    assert patch.weight.size + patch.bias.size <= 24
+    assert set(found.candidate.columns) == {0, 1, 2, 3, 4}
+    assert applied(found, test, TARGETS)[test.labels == 0].mean() > 0.9
+
+
+def test_held_out_logits_of_pursuit_know_nothing_of_their_samples():
+    """On labels that no neuron tells of, choosing neurons must not seem to help."""
+    fit = tables(600, strength=0.0, lack=0.0, noise=200)
+    fold = fold_numbers(fit.labels, 5, 0)
+    found = fit_small(fit, np.arange(205), 44, fold, ridges=(0.01,))
+    assert found.loss > log_loss(fit.Z, fit.labels)
 
 
 @pytest.mark.parametrize("folds", [2, 5])

@@ -67,6 +67,19 @@ def test_what_is_worse_than_the_base_even_unspent_does_not_hold():
     assert not spend(worse, base, labels, np.array([0])).holds
 
 
+def test_no_class_loses_more_than_it_may():
+    base, labels = table(1200, weak=2.0)
+    patched, _ = table(1200, weak=1.0, signal=1.3)
+    was = base.argmax(axis=1) == labels
+    free, sparing = (
+        spend(patched, base, labels, np.array([0]), margin=0, class_drop=drop) for drop in (None, 5.0)
+    )
+    lost = [was[labels == c].mean() - sparing.right[labels == c].mean() for c in range(4)]
+    assert 0 < sparing.bias[0] < free.bias[0]
+    assert sparing.holds and max(lost) <= 0.05
+    assert was[labels == 1].mean() - free.right[labels == 1].mean() > 0.05
+
+
 def test_several_targets_share_the_surplus():
     base, labels = table(900, weak=2.0)
     patched, _ = table(900, weak=1.0, signal=1.5)

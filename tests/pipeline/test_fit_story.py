@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -101,6 +103,28 @@ def test_a_dense_answer_can_be_saved_and_applied(mlp, tmp_path):
     again = OutputSettings(str(tmp_path / "b.onnx"))
     pipeline.apply(model=str(model), tweak=str(tmp_path / "a.safetensors"), output=again)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_a_certificate_is_set_on_validation_and_weakens_the_patch(mlp, tmp_path):
+    model, data = mlp
+    x, y = more_samples(model, 500, seed=8)
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    settings = DataSettings(data=(str(data),), test=(str(tmp_path / "test.npz"),))
+    loose = FitSettings(max_overall_drop=10)
+    free = run(model, data, data=settings, fit=replace(loose, certify=0.9))
+    bound = run(model, data, data=settings, fit=replace(loose, certify=0.03))
+    assert any("certified" in note for note in bound.notes)
+    assert bound.broken < free.broken
+    assert bound.broken / 500 < 0.05
+    none = run(model, data, data=settings, fit=replace(loose, certify=0.001))
+    assert none.fixed == none.broken == 0
+    assert any("cannot certify" in note for note in none.notes)
+
+
+def test_a_budget_limits_what_is_written(mlp):
+    model, data = mlp
+    result = run(model, data, fit=FitSettings(budget=40, max_overall_drop=5))
+    assert result.tweak["parameters"] <= 40
 
 
 def test_too_little_memory_is_said(cnn):
