@@ -15,9 +15,12 @@ import numpy as np
 from numba import njit
 
 TILE = 512
-ROWS = 32  # samples per tile: TILE * ROWS * 4 bytes stay in a 1 MB second-level cache with room to spare
-_INFINITY_BITS = 0x7F800000
-_SIGN_FREE = 0x7FFFFFFF
+# Samples per tile: TILE * ROWS * 4 bytes stay in a second-level cache of half a megabyte and more.
+ROWS = 128
+# Up to this many targets reading V is the cost: tiles are read SPAN at a time, and fewer samples of each.
+FEW, SPAN = 16, 16
+_INFINITY_BITS = np.int32(0x7F800000)
+_SIGN_FREE = np.int32(0x7FFFFFFF)
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -25,114 +28,157 @@ def _sweep(bits):
     """Largest |v| as bits, and the OR of all bits (its sign bit tells a negative), of one row of a tile.
 
     On integers, because a float maximum must mind NaN and is then not vectorised. Slices, because an index
-    that may be negative is not vectorised either.
+    that may be negative is not vectorised either. Casts, because Numba would widen to 64 bits.
     """
     largest = np.int32(0)
     signs = np.int32(0)
     for m in range(bits.size):
         b = bits[m]
-        signs |= b
-        largest = max(largest, b & np.int32(_SIGN_FREE))
+        signs = np.int32(signs | b)
+        a = np.int32(b & _SIGN_FREE)
+        largest = a if a > largest else largest
     return largest, signs
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _raise1(v, s, best):
+def _raise1(values, at, s, best):
     for m in range(best.size):
-        x = v[m] * s
+        x = values[at + np.uintp(m)] * s
         b = best[m]
         best[m] = x if x > b else b
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _raise4(v0, s0, v1, s1, v2, s2, v3, s3, best):
-    """Four samples at once: the running maximum is loaded and stored once for four products."""
-    for m in range(best.size):
-        a = v0[m] * s0
-        b = v1[m] * s1
-        c = v2[m] * s2
-        d = v3[m] * s3
+def _raise8(values, at, s, i, best):
+    """Eight samples at once: the running maximum is loaded and stored once for eight products.
+
+    at, s : where in `values` each sample begins, and its factor, from position i on. Unsigned positions in one
+    flat array, because slices cost more than the arithmetic and signed positions are not vectorised.
+    """
+    a0, a1, a2, a3 = at[i], at[i + 1], at[i + 2], at[i + 3]
+    a4, a5, a6, a7 = at[i + 4], at[i + 5], at[i + 6], at[i + 7]
+    s0, s1, s2, s3 = s[i], s[i + 1], s[i + 2], s[i + 3]
+    s4, s5, s6, s7 = s[i + 4], s[i + 5], s[i + 6], s[i + 7]
+    for k in range(best.size):
+        m = np.uintp(k)
+        a, b, c, d = values[a0 + m] * s0, values[a1 + m] * s1, values[a2 + m] * s2, values[a3 + m] * s3
+        e, f, g, h = values[a4 + m] * s4, values[a5 + m] * s5, values[a6 + m] * s6, values[a7 + m] * s7
         a = a if a > b else b
         c = c if c > d else d
+        e = e if e > f else f
+        g = g if g > h else h
         a = a if a > c else c
+        e = e if e > g else g
+        a = a if a > e else e
         b = best[m]
         best[m] = a if a > b else b
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _raise_rows(V, rows, factors, count, start, stop, best):
+def _raise_rows(values, at, factors, count, best):
+    """The chosen samples, times their factors, into the running maximum of a tile."""
     i = 0
-    while i + 4 <= count:
-        _raise4(
-            V[rows[i], start:stop], factors[i],
-            V[rows[i + 1], start:stop], factors[i + 1],
-            V[rows[i + 2], start:stop], factors[i + 2],
-            V[rows[i + 3], start:stop], factors[i + 3],
-            best[start:stop],
-        )  # fmt: skip
-        i += 4
+    while i + 8 <= count:
+        _raise8(values, at, factors, i, best)
+        i += 8
     while i < count:
-        _raise1(V[rows[i], start:stop], factors[i], best[start:stop])
+        _raise1(values, at[i], factors[i], best)
         i += 1
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
 def _lowest(values):
     """Smallest of a stretch of non-negative floats, by their bits."""
-    lowest = np.int32(_INFINITY_BITS)
+    lowest = _INFINITY_BITS
     for m in range(values.size):
-        lowest = min(lowest, values[m])
+        v = values[m]
+        lowest = v if v < lowest else lowest
     return lowest
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _limits(V, bits, limit, hi, lo, hi_bits, lo_bits, bad, first, last):
-    """Tiles [first, last) of `fold_limits`."""
+def _limits(V, bits, limit, hi, lo, hi_bits, lo_bits, bad, span, first, last):
+    """Tiles [first, last) of `fold_limits`, `span` tiles at a time. limit (c, B): as the loops want it."""
     B, M = V.shape
-    targets = limit.shape[1]
-    largest = np.empty(ROWS, np.float32)
+    targets = limit.shape[0]
+    rows = max(8, ROWS // span)
+    largest = np.empty((span, rows), np.float32)
     largest_bits = largest.view(np.int32)
-    negative = np.empty(ROWS, np.bool_)
-    up = np.empty(2 * ROWS, np.int64)
-    up_factor = np.empty(2 * ROWS, np.float32)
-    down = np.empty(2 * ROWS, np.int64)
-    down_factor = np.empty(2 * ROWS, np.float32)
-    floor = np.empty(2, np.float32)
-    floor_bits = floor.view(np.int32)
-    for tile in range(first, last):
-        start = tile * TILE
-        stop = min(start + TILE, M)
-        for r0 in range(0, B, ROWS):
-            r1 = min(r0 + ROWS, B)
-            for r in range(r0, r1):
-                top, signs = _sweep(bits[r, start:stop])
-                if top >= _INFINITY_BITS:
-                    for m in range(start, stop):
-                        if (bits[r, m] & _SIGN_FREE) >= _INFINITY_BITS:
-                            bad[m] = True
-                    top = np.int32(_INFINITY_BITS)
-                largest_bits[r - r0] = top
-                negative[r - r0] = signs < 0
+    negative = np.empty((span, rows), np.bool_)
+    # The smallest maximum of each tile and target: what a sample must exceed to matter.
+    floor_hi = np.empty((span, targets), np.float32)
+    floor_lo = np.empty((span, targets), np.float32)
+    floor_hi_bits, floor_lo_bits = floor_hi.view(np.int32), floor_lo.view(np.int32)
+    chosen = np.empty(rows, np.uintp)
+    factors = np.empty(rows, np.float32)
+    # With many targets a tile is worth a copy: rows of V often lie a power of two apart and push each other out
+    # of the cache. The padding keeps those of the copy from doing the same.
+    copied = span == 1
+    held = np.empty((rows, TILE + 16) if copied else (1, 1), np.float32)
+    values = held.reshape(-1) if copied else V.reshape(-1)
+    for block in range(first, last, span):
+        tiles = min(span, last - block)
+        for k in range(tiles):
+            start = (block + k) * TILE
+            stop = min(start + TILE, M)
             for j in range(targets):
-                floor_bits[0] = _lowest(hi_bits[j, start:stop])
-                floor_bits[1] = _lowest(lo_bits[j, start:stop])
-                ups = 0
-                downs = 0
-                for r in range(r0, r1):
-                    s = limit[r, j]
-                    if s == 0:
-                        continue
-                    reach = largest[r - r0] * abs(s)
-                    if (s > 0 or negative[r - r0]) and not reach <= floor[0]:
-                        up[ups] = r
-                        up_factor[ups] = s
-                        ups += 1
-                    if (s < 0 or negative[r - r0]) and not reach <= floor[1]:
-                        down[downs] = r
-                        down_factor[downs] = -s
-                        downs += 1
-                _raise_rows(V, up, up_factor, ups, start, stop, hi[j])
-                _raise_rows(V, down, down_factor, downs, start, stop, lo[j])
+                floor_hi_bits[k, j] = _lowest(hi_bits[j, start:stop])
+                floor_lo_bits[k, j] = _lowest(lo_bits[j, start:stop])
+        for r0 in range(0, B, rows):
+            r1 = min(r0 + rows, B)
+            # Row by row over the whole span: long stretches of memory in order, which hardware reads fastest.
+            for r in range(r0, r1):
+                for k in range(tiles):
+                    start = (block + k) * TILE
+                    stop = min(start + TILE, M)
+                    top, signs = _sweep(bits[r, start:stop])
+                    if top >= _INFINITY_BITS:
+                        _mark(bits[r, start:stop], bad[start:stop])
+                        top = _INFINITY_BITS
+                    largest_bits[k, r - r0] = top
+                    negative[k, r - r0] = signs < 0
+                    if copied:
+                        _copy(V[r, start:stop], held[r - r0])
+            for k in range(tiles):
+                start = (block + k) * TILE
+                stop = min(start + TILE, M)
+                for j in range(targets):
+                    # Only values of the limit's own sign raise `hi`; those of the other sign raise `lo`.
+                    count = 0
+                    for r in range(r0, r1):
+                        s = limit[j, r]
+                        if s > 0 or (s < 0 and negative[k, r - r0]):
+                            if not largest[k, r - r0] * abs(s) <= floor_hi[k, j]:
+                                chosen[count] = (r - r0) * (TILE + 16) if copied else r * M + start
+                                factors[count] = s
+                                count += 1
+                    if count:
+                        _raise_rows(values, chosen, factors, count, hi[j, start:stop])
+                        floor_hi_bits[k, j] = _lowest(hi_bits[j, start:stop])
+                    count = 0
+                    for r in range(r0, r1):
+                        s = limit[j, r]
+                        if s < 0 or (s > 0 and negative[k, r - r0]):
+                            if not largest[k, r - r0] * abs(s) <= floor_lo[k, j]:
+                                chosen[count] = (r - r0) * (TILE + 16) if copied else r * M + start
+                                factors[count] = -s
+                                count += 1
+                    if count:
+                        _raise_rows(values, chosen, factors, count, lo[j, start:stop])
+                        floor_lo_bits[k, j] = _lowest(lo_bits[j, start:stop])
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _copy(source, target):
+    for m in range(source.size):
+        target[m] = source[m]
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _mark(bits, bad):
+    for m in range(bad.size):
+        if np.int32(bits[m] & _SIGN_FREE) >= _INFINITY_BITS:
+            bad[m] = True
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -239,8 +285,9 @@ def _over_tiles(kernel, arguments: tuple, neurons: int, pool: ThreadPoolExecutor
 
 def fold_limits(V, limit, hi, lo, bad, pool: ThreadPoolExecutor | None = None) -> None:
     """See `numpy_backend.fold_limits`; `pool`: threads to share the tiles among."""
-    views = (V.view(np.int32), limit, hi, lo, hi.view(np.int32), lo.view(np.int32))
-    _over_tiles(_limits, (V, *views, bad), V.shape[1], pool)
+    views = (V.view(np.int32), np.ascontiguousarray(limit.T), hi, lo, hi.view(np.int32), lo.view(np.int32))
+    span = SPAN if limit.shape[1] <= FEW else 1
+    _over_tiles(_limits, (V, *views, bad, span), V.shape[1], pool)
 
 
 def fold_sums(V, member, total, peak, pool: ThreadPoolExecutor | None = None) -> None:
