@@ -156,7 +156,7 @@ def gather_material(
         gather(job.subject, view, neurons, job.engine, what)
         for view, what in zip(views, ("collect", "validate", "test"), strict=True)
     ]
-    _, judged, notes = learnt_from(job, (tables[0], tables[1]))
+    _, judged, notes = learnt_from(job, (tables[0], tables[1]), picked=watched.picked)
     ends = np.cumsum([len(r.weight) for r in rankings])
     return Material(
         *tables,

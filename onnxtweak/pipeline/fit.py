@@ -40,12 +40,17 @@ _MEMORISED = 0.05
 class Watched:
     """Neurons that the tables hold, and the families of them that are tried. scored : how many there were.
 
-    families : name to columns of the tables.
+    families : name to columns of the tables. picked : whether they were chosen, by the labels of the fit
+    split, from at least twice as many.
     """
 
     neurons: Neurons
     families: dict[str, np.ndarray]
     scored: int
+
+    @property
+    def picked(self) -> bool:
+        return self.scored >= 2 * len(self.neurons)
 
 
 def fit(
@@ -70,7 +75,9 @@ def fit(
     chosen = choose_targets(job, targets)
     watched = choose_neurons(job, taps, fit.neurons)
     tables = gather_tables(job, watched.neurons)
-    table, judged, notes = learnt_from(job, tables, keep_validation=fit.certify is not None)
+    table, judged, notes = learnt_from(
+        job, tables, picked=watched.picked, keep_validation=fit.certify is not None
+    )
     since = time.perf_counter()
     found = fit_all(
         table,
@@ -170,12 +177,13 @@ def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
 
 
 def learnt_from(
-    job: Job, tables: tuple[Table, Table], *, keep_validation: bool = False
+    job: Job, tables: tuple[Table, Table], *, picked: bool = False, keep_validation: bool = False
 ) -> tuple[Table, np.ndarray, tuple[str, ...]]:
     """The samples that weights are fitted to, which of them choices are judged on, and notes.
 
     Validation is fitted to as well, unless results are reported on it for want of a test split, or a
-    certificate needs it. Samples that the base has memorised are fitted to, but not judged on.
+    certificate needs it. Fit samples that the base has memorised, or that picked the neurons, are fitted to
+    but not judged on.
     """
     fit = tables[0]
     right = [float((t.Z.argmax(axis=1) == t.labels).mean()) for t in tables]
@@ -187,10 +195,11 @@ def learnt_from(
     if job.splits.test is None or keep_validation:
         return fit, np.ones(len(fit.labels), bool), (said,) if memorised else ()
     table = stacked(tables)
-    if not memorised:
+    if not memorised and not picked:
         return table, np.ones(len(table.labels), bool), ()
-    note = f"{said}, so choices are judged on validation alone"
-    return table, np.arange(len(table.labels)) >= len(fit.labels), (note,)
+    why = said if memorised else "the neurons were chosen by the fit samples"
+    judged = np.arange(len(table.labels)) >= len(fit.labels)
+    return table, judged, (f"{why}, so choices are judged on validation alone",)
 
 
 def patch_of(found: Fitted, targets: np.ndarray, classes: int) -> tuple[np.ndarray, Linear | Mlp | None]:

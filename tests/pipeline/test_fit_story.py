@@ -81,6 +81,7 @@ def test_more_neurons_than_a_table_may_hold_are_screened(cnn, tmp_path):
     assert result.neurons == 352
     assert ("screen", result.samples["fit"]) in result.passes
     assert max(result.n) <= 50
+    assert any("judged on validation alone" in note for note in result.notes)
 
 
 def test_without_a_test_split_validation_is_not_fitted_to(mlp, tmp_path):
