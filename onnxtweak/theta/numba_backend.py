@@ -109,6 +109,7 @@ def _limits(V, bits, limit, hi, lo, hi_bits, lo_bits, bad, span, first, last):
     floor_hi = np.empty((span, targets), np.float32)
     floor_lo = np.empty((span, targets), np.float32)
     floor_hi_bits, floor_lo_bits = floor_hi.view(np.int32), floor_lo.view(np.int32)
+    steepest = np.empty(targets, np.float32)
     chosen = np.empty(rows, np.uintp)
     factors = np.empty(rows, np.float32)
     # With many targets a tile is worth a copy: rows of V often lie a power of two apart and push each other out
@@ -139,10 +140,20 @@ def _limits(V, bits, limit, hi, lo, hi_bits, lo_bits, bad, span, first, last):
                     negative[k, r - r0] = signs < 0
                     if copied:
                         _copy(V[r, start:stop], held[r - r0])
+            for j in range(targets):
+                steepest[j] = 0
+                for r in range(r0, r1):
+                    steepest[j] = max(steepest[j], abs(limit[j, r]))
             for k in range(tiles):
                 start = (block + k) * TILE
                 stop = min(start + TILE, M)
+                tallest = np.float32(0)
+                for r in range(r1 - r0):
+                    tallest = max(tallest, largest[k, r])
                 for j in range(targets):
+                    # Most tiles are out of reach of every sample once the run is under way.
+                    if tallest * steepest[j] <= min(floor_hi[k, j], floor_lo[k, j]):
+                        continue
                     # Only values of the limit's own sign raise `hi`; those of the other sign raise `lo`.
                     count = 0
                     for r in range(r0, r1):
