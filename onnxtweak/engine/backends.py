@@ -26,6 +26,10 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+def _members(member: np.ndarray, targets: int) -> np.ndarray:
+    return member
+
+
 def _nothing() -> None:
     return None
 
@@ -47,9 +51,10 @@ class Backend:
     find_survivors : None where counts take a second sweep over the wrong target samples instead.
     new_state : an empty state to fold into. host_state : that state in NumPy.
     buffer : float32 memory of a shape that a session on a device ("cpu", "cuda:i") fills with hidden values.
-    place : such values, where the folds want them. gpu_fold : bytes of them that a fold should take; None on
-    the CPU, where a cache decides. add_up : add a shard's sums to the total and clear them. wait : until
-    nothing reads the buffers any more.
+    place : such values, where the folds want them. place_limit, place_member, place_wanted : the folds' other
+    arguments likewise, once for all taps; members with the number of targets. add_up : add a shard's sums to
+    the total and clear them. wait : until nothing reads the buffers any more. gpu_fold : bytes of hidden
+    values that a fold should take; None on the CPU, where a cache decides.
     """
 
     name: str
@@ -61,6 +66,9 @@ class Backend:
     host_state: Callable[[ThetaState], ThetaState] = _as_it_is
     buffer: Callable[[tuple[int, int], str], Any] = host_buffer
     place: Callable[[Any], Any] = _as_it_is
+    place_limit: Callable[[np.ndarray], Any] = _as_it_is
+    place_member: Callable[[np.ndarray, int], Any] = _members
+    place_wanted: Callable[[np.ndarray], Any] = _as_it_is
     gpu_fold: int | None = None
     wait: Callable[[], None] = _nothing
     add_up: Callable[[Any, Any], None] = _add_up
@@ -145,6 +153,7 @@ def _on_gpu(number: int) -> Backend:
         memory = cupy.cuda.alloc_pinned_memory(4 * count)
         return np.frombuffer(memory, np.float32, count)[: math.prod(shape)].reshape(shape)
 
+    cupy.cuda.Device(number).use()  # for arithmetic on the arrays outside the folds
     with cupy.cuda.Device(number):
         free, _ = cupy.cuda.runtime.memGetInfo()
     return Backend(
@@ -156,6 +165,9 @@ def _on_gpu(number: int) -> Backend:
         host_state=there(chosen.host_state),
         buffer=there(buffer),
         place=there(chosen.place),
+        place_limit=there(chosen.place_limit),
+        place_member=there(chosen.place_member),
+        place_wanted=there(chosen.place_wanted),
         gpu_fold=min(_GPU_FOLD_BYTES, free // 8),
         add_up=there(_add_up),
         wait=there(lambda: cupy.cuda.get_current_stream().synchronize()),

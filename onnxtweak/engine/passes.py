@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.ahead import read_ahead
 from onnxtweak.engine.backends import Backend, host_buffer
 from onnxtweak.engine.plan import Plan, plan_batches
 from onnxtweak.engine.session import open_session
@@ -91,7 +92,10 @@ def capture(
     engine.ledger.device, engine.ledger.providers = session.device, session.providers()
     begin = time.perf_counter()
     engine.progress.start(what, len(rows))
-    for feeds, labels, numbers in view.dataset.batches(rows, plan.rows, every):
+    batches = view.dataset.batches(rows, plan.rows, every)
+    if session.device != "cpu":  # there the cores have nothing else to do
+        batches = read_ahead(batches)
+    for feeds, labels, numbers in batches:
         feeds = {port.name: feeds[port.name] for port in session.inputs}
         for start in range(0, len(labels), plan.batch):
             part = {

@@ -144,12 +144,13 @@ def fold(sweep: Sweep, got: Captured, question: Question, engine: Engine) -> Non
     for j in range(len(targets)):
         sweep.gaps[j].append(np.abs(gap.gap[member == j, j]))
     whole = sweep.at % engine.settings.shard == 0 or sweep.at == len(sweep.predicted)
+    limit, own = backend.place_limit(gap.limit), backend.place_member(member, len(targets))
     values = map(backend.place, got.V)
     for state, part, one, V in zip(sweep.states, sweep.parts, sweep.kept, values, strict=True):
         if question.theta == "thesis":
             np.abs(V, out=V)
-        backend.fold_limits(V, gap.limit, state.hi, state.lo, state.bad)
-        backend.fold_sums(V, member, part, state.peak)
+        backend.fold_limits(V, limit, state.hi, state.lo, state.bad)
+        backend.fold_sums(V, own, part, state.peak)
         if whole:
             backend.add_up(state.total, part)
         if one is not None and not one.overflowed:
@@ -194,6 +195,7 @@ def _count_again(read, taps, wrong, question: Question, engine: Engine, states) 
     """The second sweep, over the wrong target samples alone."""
     for got in read("count", taps, wrong):
         wanted = reciprocal_gaps(got.Z, got.labels, question.targets, question.theta).wanted
+        wanted = engine.backend.place_wanted(wanted)
         for s, V in zip(states, map(engine.backend.place, got.V), strict=True):
             if question.theta == "thesis":
                 np.abs(V, out=V)

@@ -130,6 +130,7 @@ def open_session(
     there.
     """
     require_runtime()
+    ort.set_default_logger_severity(3)  # a session's own level does not cover how it is opened
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if engine.threads:

@@ -44,6 +44,7 @@ def backend(request):
             "cupy_backend_on_cpu", SOURCE.with_name("cupy_backend.py")
         )
         module = importlib.util.module_from_spec(spec)
+        patch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
     return module
 
