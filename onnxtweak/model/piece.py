@@ -82,8 +82,18 @@ def build_piece(
         build.node("add", "Add", [logits, build.weights("bias", np.reshape(bias, shape))])
         return build.finish(logits_out)
     values, order = build.read(tweak.neurons)
-    delta = _DELTAS[type(patch)](build, values, patch, order, classes)
-    if logits_layout not in ("NC", "N1"):
+    flat = logits_layout in ("NC", "N1")
+    if isinstance(patch, Synapses):
+        factors = _synapses(build, values, patch, order, classes)
+        if flat:
+            build.node("sum", "Gemm", [*factors, logits])
+            return build.finish(logits_out)
+        delta = build.node("delta", "MatMul", factors)
+    elif isinstance(patch, Linear):
+        delta = _linear(build, values, patch, order)
+    else:
+        delta = _mlp(build, values, patch, order)
+    if not flat:
         axes = [-1 if axis == "C" else 1 for axis in logits_layout[1:]]
         delta = build.node("reshape", "Reshape", [delta, build.index("shape", [0, *axes] if axes else [-1])])
     build.node("add", "Add", [logits, delta])
@@ -176,7 +186,10 @@ class _Builder:
         value, dtype = self.source(tap.name), tap.dtype
         pooled = tap.pool != "none" and len(tap.shape) > 1
         axis = 1 + tap.channel_axis if pooled else 1
-        if not pooled and len(tap.shape) != 1:
+        if pooled and axis == 1 and dtype == "float32":
+            # Whole maps are pooled in the blocked layout of convolutions; a Gather would first undo it.
+            value, pooled = self.pool(name, tap, value), False
+        elif not pooled and len(tap.shape) != 1:
             value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
         if index is not None:
             value = self.node(
@@ -188,9 +201,13 @@ class _Builder:
             if axis != 1:
                 rest = [other for other in range(1, 1 + len(tap.shape)) if other != axis]
                 value = self.node(f"{name}/transpose", "Transpose", [value], perm=[0, axis, *rest])
-            value = self.node(f"{name}/pool", _POOL[tap.pool], [value])
-            value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
+            value = self.pool(name, tap, value)
         return value if dtype == self.dtype else self.cast(f"{name}/cast", value, self.dtype)
+
+    def pool(self, name: str, tap: Tap, value: gs.Tensor) -> gs.Variable:
+        """(N, channels, ...) as (N, channels)."""
+        value = self.node(f"{name}/pool", _POOL[tap.pool], [value])
+        return self.node(f"{name}/flatten", "Flatten", [value], axis=1)
 
     def cast(self, name: str, value: gs.Tensor, dtype: str) -> gs.Variable:
         """The value as `dtype`."""
@@ -219,37 +236,36 @@ def _against(array: np.ndarray) -> np.ndarray:
 
 def _synapses(
     build: _Builder, values: gs.Variable, patch: Synapses, order: np.ndarray, classes: int
-) -> gs.Variable:
-    """Each value times its weight, summed per target, placed at its class."""
+) -> tuple[gs.Tensor, gs.Constant]:
+    """Two factors, (N, p) and (p, C), whose product is what the synapses add.
+
+    The cheapest in each case: one product with the weights at their classes, or, where that matrix would be
+    large and mostly zeros, sums per target first.
+    """
     target = np.asarray(patch.target)[order]
-    product = build.node("mul", "Mul", [values, build.weights("weight", np.asarray(patch.weight)[order])])
+    weight = np.asarray(patch.weight)[order]
     present = np.unique(target)
     whole, split = len(target) * classes, (len(target) + classes) * len(present)
     if whole <= _LARGE_MATRIX or whole <= split:
-        return build.node("sum", "MatMul", [product, build.weights("target", _one_hot(target, classes))])
-    per_target = _one_hot(np.searchsorted(present, target), len(present))
-    sums = build.node("sum", "MatMul", [product, build.weights("target", per_target)])
-    return build.node("place", "MatMul", [sums, build.weights("class", _one_hot(present, classes))])
+        return values, build.weights("weight", _placed(weight, target, classes))
+    per_target = _placed(weight, np.searchsorted(present, target), len(present))
+    sums = build.node("targets", "MatMul", [values, build.weights("weight", per_target)])
+    return sums, build.weights("class", _placed(np.ones(len(present)), present, classes))
 
 
-def _linear(
-    build: _Builder, values: gs.Variable, patch: Linear, order: np.ndarray, classes: int
-) -> gs.Variable:
+def _linear(build: _Builder, values: gs.Variable, patch: Linear, order: np.ndarray) -> gs.Variable:
     weight = build.weights("weight", np.asarray(patch.weight)[order])
     return build.node("gemm", "Gemm", [values, weight, build.weights("bias", patch.bias)])
 
 
-def _mlp(build: _Builder, values: gs.Variable, patch: Mlp, order: np.ndarray, classes: int) -> gs.Variable:
+def _mlp(build: _Builder, values: gs.Variable, patch: Mlp, order: np.ndarray) -> gs.Variable:
     first = [build.weights("w1", np.asarray(patch.w1)[order]), build.weights("b1", patch.b1)]
     hidden = build.node("relu", "Relu", [build.node("gemm1", "Gemm", [values, *first])])
     return build.node("gemm2", "Gemm", [hidden, build.weights("w2", patch.w2), build.weights("b2", patch.b2)])
 
 
-_DELTAS = {Synapses: _synapses, Linear: _linear, Mlp: _mlp}
-
-
-def _one_hot(column: np.ndarray, columns: int) -> np.ndarray:
-    """(rows, columns): a one in each row, at `column`."""
+def _placed(numbers: np.ndarray, column: np.ndarray, columns: int) -> np.ndarray:
+    """(rows, columns): in each row its number, at `column`."""
     matrix = np.zeros((len(column), columns))
-    matrix[np.arange(len(column)), column] = 1
+    matrix[np.arange(len(column)), column] = numbers
     return matrix

@@ -227,3 +227,13 @@ def test_a_weight_too_large_for_the_logits_type_is_refused():
 def test_free_prefix_avoids_what_is_there():
     assert free_prefix("onnxtweak/1/", ["a", "onnxtweak/10/x", "onnxtweak/1"]) == "onnxtweak/1/"
     assert free_prefix("onnxtweak/1/", ["onnxtweak/1/logits", "onnxtweak/1_2/x"]) == "onnxtweak/1_3/"
+
+
+def test_few_nodes_are_added():
+    def ops(taps, **options):
+        return [node.op_type for node in build(make_tweak(taps=taps, **options)).nodes]
+
+    assert ops(TAPS[1:2]) == ["Gather", "Gemm"]
+    assert ops(TAPS[:1]) == ["Flatten", "Gather", "Gemm"]
+    assert ops(TAPS[2:]) == ["GlobalAveragePool", "Flatten", "Gather", "Gemm"]
+    assert ops(TAPS[:2]) == ["Flatten", "Gather", "Gather", "Concat", "Gemm"]
