@@ -100,24 +100,23 @@ def train(
     present = np.unique(fit.labels)
     mean, inverse = _standard(fit.T)
     rng = np.random.default_rng(seed)
-    parameters = [xp.asarray(p) for p in _start(rng, len(mean), settings.hidden, len(present))]
     T, Z = (xp.asarray(a) for a in (_standardised(fit.T, mean, inverse), _float(fit.Z[:, present])))
     labels = xp.asarray(np.searchsorted(present, fit.labels))
     T_val = xp.asarray(_standardised(validation.T, mean, inverse))
     Z_val, labels_val = xp.asarray(_float(validation.Z)), xp.asarray(validation.labels)
     present_xp = xp.asarray(present)
+    adam = _Adam(xp, _start(rng, len(mean), settings.hidden, len(present)), settings.rate, settings.decay)
+    parameters = adam.parameters
 
     def judged(iteration: int) -> Checkpoint:
         return _judge(xp, parameters, iteration, T_val, Z_val, labels_val, present_xp)
 
-    adam = _Adam(xp, parameters, settings.rate, settings.decay)
     batch = min(settings.batch, len(T))
     every = max(10, min(200, len(T) // (2 * batch)))
     checkpoints = [judged(0)]
     best, kept = checkpoints[0], [p.copy() for p in parameters]
     progress.start("train", settings.iterations, "iterations")
-    for iteration, rows in enumerate(_batches(rng, len(T), batch, settings.iterations), start=1):
-        rows = xp.asarray(rows)
+    for iteration, rows in enumerate(_batches(xp, rng, len(T), batch, settings.iterations), start=1):
         adam.step(gradients(xp, parameters, T[rows], Z[rows], labels[rows]))
         if iteration % every and iteration != settings.iterations:
             continue
@@ -184,23 +183,39 @@ def scaled(patch: Mlp, scale: float) -> Mlp:
 
 
 class _Adam:
-    """Adam with decoupled weight decay on the two matrices; updates `parameters` in place."""
+    """Adam with decoupled weight decay on the matrices; updates `parameters` in place.
 
-    def __init__(self, xp: ModuleType, parameters: list[Any], rate: float, decay: float):
-        self.xp, self.parameters, self.rate, self.decay = xp, parameters, rate, decay
-        self.mean = [xp.zeros_like(p) for p in parameters]
-        self.square = [xp.zeros_like(p) for p in parameters]
+    The parameters are views of one vector, for a GPU takes longer to start an operation than to do it.
+    """
+
+    def __init__(self, xp: ModuleType, start: Sequence[Any], rate: float, decay: float):
+        self.xp, self.rate = xp, rate
+        self.whole = xp.concatenate([xp.asarray(p).ravel() for p in start])
+        ends = np.cumsum([0, *(p.size for p in start)])
+        parts = [self.whole[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        self.parameters = [part.reshape(p.shape) for part, p in zip(parts, start, strict=True)]
+        self.mean, self.square = xp.zeros_like(self.whole), xp.zeros_like(self.whole)
+        self.shrink = 1 - rate * decay
         self.steps = 0
 
     def step(self, gradients: Sequence[Any]) -> None:
         self.steps += 1
         unbiased = math.sqrt(1 - _SECOND**self.steps) / (1 - _FIRST**self.steps)
-        for p, g, mean, square in zip(self.parameters, gradients, self.mean, self.square, strict=True):
-            mean += (1 - _FIRST) * (g - mean)
-            square += (1 - _SECOND) * (g * g - square)
+        g = self.xp.concatenate([gradient.ravel() for gradient in gradients])
+        self.mean *= _FIRST
+        self.mean += (1 - _FIRST) * g
+        self.square *= _SECOND
+        g *= g
+        g *= 1 - _SECOND
+        self.square += g
+        for p in self.parameters:
             if p.ndim == 2:
-                p *= 1 - self.rate * self.decay
-            p -= self.rate * unbiased * mean / (self.xp.sqrt(square) + _TINY)
+                p *= self.shrink
+        step = self.xp.sqrt(self.square)
+        step += _TINY
+        self.xp.divide(self.mean, step, out=step)
+        step *= self.rate * unbiased
+        self.whole -= step
 
 
 def _start(rng: np.random.Generator, inputs: int, hidden: int, classes: int) -> list[np.ndarray]:
@@ -210,11 +225,11 @@ def _start(rng: np.random.Generator, inputs: int, hidden: int, classes: int) -> 
     return [w1, *(np.zeros(shape, np.float32) for shape in shapes)]
 
 
-def _batches(rng: np.random.Generator, samples: int, batch: int, iterations: int):
+def _batches(xp: ModuleType, rng: np.random.Generator, samples: int, batch: int, iterations: int):
     """Rows of each minibatch: shuffled anew for every epoch, the incomplete last one left out."""
     done = 0
     while done < iterations:
-        order = rng.permutation(samples)
+        order = xp.asarray(rng.permutation(samples))
         for start in range(0, samples - batch + 1, batch):
             yield order[start : start + batch]
             done += 1

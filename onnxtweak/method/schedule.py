@@ -19,7 +19,7 @@ from onnxtweak.engine.scoring import Read, theta_pass
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import prefix_sums
-from onnxtweak.method.metrics import classes_hold
+from onnxtweak.method.metrics import classes_hold, measure
 from onnxtweak.method.operate import Allowed, choose
 from onnxtweak.method.retrain import boosts, problem, retrain_best
 from onnxtweak.method.select import rank, scores_of
@@ -194,7 +194,10 @@ def run_stage(
         notes.append(f"{stage}: only {len(classes):,} classes could be picked")
     was, now = (int((Z.argmax(axis=1) == labels).sum()) for Z in (pool.validation.Z, current[1]))
     # What earlier stages gained is not for later ones to spend; what they lost is lost for all.
-    allowed = Allowed(join.max_overall_drop - max(0, was - now) / len(labels) * 100, join.max_class_drop)
+    allowed = Allowed(
+        join.max_overall_drop - max(0, was - now) / len(labels) * 100,
+        _left(pool, current[1], join.max_class_drop),
+    )
     if stage.kind == "J":
         made, said = _join(grown, classes, pool, current, join, allowed, engine)
     else:
@@ -210,6 +213,16 @@ def worst(possible: np.ndarray, predicted: np.ndarray, labels: np.ndarray, count
     support = np.maximum([(labels == j).sum() for j in possible], 1)
     right = np.array([((labels == j) & (predicted == j)).sum() for j in possible])
     return np.sort(possible[np.lexsort((possible, right / support))[:count]])
+
+
+def _left(pool: Pool, Z: np.ndarray, drop: float | None) -> float | None:
+    """What any class may still lose, in percentage points, after what the worst hit one has lost so far."""
+    if drop is None:
+        return None
+    table = pool.validation
+    before, after = (measure(logits.argmax(axis=1), table.labels, (), Z.shape[1]) for logits in (table.Z, Z))
+    lost = np.nan_to_num(before.per_class - after.per_class).max() * 100
+    return float(np.clip(drop - lost, 0, drop))
 
 
 def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[Grown, list[str]]:
