@@ -311,6 +311,9 @@ def googlenet(folder: Path, gpu: int, cuda: bool, quick: bool) -> None:
             data = Dataset(labels, data.inputs, None, data.parts, data.plans)
             view = View(data, view.rows)
             order = np.argsort(-np.bincount(labels[:few], minlength=Z.shape[1]), kind="stable")
+        print(
+            f"  {device}: the runtime alone, samples in memory: {bare(subject, view, settings):.0f} samples/s"
+        )
         read = from_model(subject, view, engine)
         first = next(read("look", taps[:1], np.arange(8)))
         hidden[device, backend] = cupy.asnumpy(first.V[0])
@@ -319,7 +322,7 @@ def googlenet(folder: Path, gpu: int, cuda: bool, quick: bool) -> None:
         for count in (1, 10):
             targets = np.sort(order[:count])
             ratios = []
-            for k in range(2 if quick else 4):
+            for k in range(2 if quick or (device != "cpu" and backend == "numba") else 4):
                 begin = time.perf_counter()
                 logits_pass(subject, view, engine, "plain")
                 middle = time.perf_counter()
@@ -355,6 +358,20 @@ def googlenet(folder: Path, gpu: int, cuda: bool, quick: bool) -> None:
         )
 
 
+def bare(subject, view, settings: EngineSettings) -> float:
+    """Samples a second of ONNX Runtime on the untouched model, one batch from the host again and again."""
+    from onnxtweak.engine.session import open_session
+
+    session = open_session(subject.model.path, subject.model.folder, settings, subject.model.path)
+    feeds, labels, _ = next(view.dataset.batches(view.rows, subject.batch or 64))
+    times = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        session.run(feeds)
+        times.append(time.perf_counter() - begin)
+    return len(labels) / statistics.median(times)
+
+
 def describe(gpu: int) -> None:
     shown = cupy.cuda.runtime.getDeviceProperties(gpu)
     driver = cupy.cuda.runtime.driverGetVersion()
@@ -373,19 +390,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--gpu", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats")
+    parser.add_argument("--part", choices=("all", "theta", "engine"), default="all")
     args = parser.parse_args()
     began = time.perf_counter()
     cupy.cuda.Device(args.gpu).use()
     describe(args.gpu)
-    print("ceilings")
-    bandwidth, peak = ceilings()
-    print("theta against the CPU")
-    check_folds(args.quick)
-    rate_folds(bandwidth, peak, args.quick)
+    if args.part != "engine":
+        print("ceilings")
+        bandwidth, peak = ceilings()
+        print("theta against the CPU")
+        check_folds(args.quick)
+        rate_folds(bandwidth, peak, args.quick)
     missing = [name for name in ("onnx", "onnxruntime", "onnx_graphsurgeon") if find_spec(name) is None]
-    if missing:
+    if missing and args.part != "theta":
         print(f"engine: left out, {', '.join(missing)} is not installed")
-    else:
+    elif args.part != "theta":
         print("engine")
         check_engine(args.gpu, args.quick)
     print(f"{time.perf_counter() - began:.0f} s; {len(failed)} checks failed {failed or ''}")
