@@ -220,7 +220,7 @@ class Comparison:
     """All methods on the same splits. before : overall and target accuracy of the base on test, as intervals.
 
     standings : in the order of the methods. drops : percentage points of overall accuracy. samples : sizes of
-    fit, validation, test, of the last repeat. output : the method that was written, if one was.
+    fit, validation, test, of the last repeat. output, checks : of the method that was written, if one was.
     """
 
     model: FileRef
@@ -233,6 +233,8 @@ class Comparison:
     seconds: dict[str, float]
     passes: tuple[tuple[str, int], ...]
     device: dict[str, Any]
+    output: FileRef | None = None
+    checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
 
 

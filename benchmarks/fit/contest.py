@@ -59,7 +59,7 @@ def contest(arguments: argparse.Namespace) -> dict:
         job = open_for_tables(arguments.model, data, engine, taps, silent)
         if targets is None:
             targets = choose_targets(job, TargetSettings(worst=arguments.classes))
-        all_of, _ = gather_material(job, taps, targets, join, settings, seed)
+        all_of, _, _ = gather_material(job, taps, targets, join, settings, seed)
         table, test = stacked((all_of.fit, all_of.validation)), all_of.test
         tried = try_all(table, all_of.families, judged=all_of.judged, seed=seed)
         shared = {}

@@ -11,6 +11,7 @@ from onnxtweak import settings
 from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
     engine_options,
+    force_option,
     join_options,
     model_argument,
     output_options,
@@ -132,6 +133,9 @@ _methods = option(
     help="Only this method, and the bias [default: all]. Repeatable.",
 )
 
+_write = option("Output", "--write", metavar="NAME", help="The method whose patch is written to -o.")
+_output = option("Output", "-o", "--output", metavar="FILE", help="The new model, with --write.")
+
 
 def _contest_options(command):
     """`fit`: FitSettings without the drop, which the join's option gives; `repeats`; `methods`."""
@@ -182,13 +186,18 @@ def fit(model, data, targets, taps, fit, engine, output, console, form):
 @join_options
 @_contest_options
 @engine_options("device", "backend", "memory", "batch", "threads")
+@_write
+@_output
+@force_option
 @reporting_options
-def compare(model, data, targets, taps, join, fit, engine, repeats, methods, console, form):
+def compare(
+    model, data, targets, taps, join, fit, engine, repeats, methods, write, output, force, console, form
+):
     """Try every method on the same samples, and show what each would do for the target classes.
 
     The first table reads all methods at the same overall accuracy on test; the second shows what each
     delivers at an operating point that was set without the test samples. The neurons are swept once for all
-    methods. Nothing is written; -f json has the curves.
+    methods; -f json has the curves. With --write, one of them is written as a new model.
     """
     from onnxtweak import pipeline
     from onnxtweak.report import contest
@@ -204,6 +213,8 @@ def compare(model, data, targets, taps, join, fit, engine, repeats, methods, con
         fit=replace(fit, max_overall_drop=join.max_overall_drop),
         repeats=repeats,
         methods=methods,
+        write=write,
+        output=settings.OutputSettings(output=output, force=force),
         progress=console,
     )
     show(console, "compare", made, contest.comparison, form)

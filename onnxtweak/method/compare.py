@@ -54,7 +54,8 @@ class Outcome:
     """How an offer did on test.
 
     metrics : at its own operating point. at (D,) : target accuracy at each of CURVE; NaN: not reached.
-    fixed, broken, mcnemar_p, E : against the base. bias (c,) : its operating point.
+    fixed, broken, mcnemar_p, E : against the base. bias (c,) : its operating point. taken : whether the patch
+    kept the limit on the samples held out; where not, the base is what is delivered.
     """
 
     metrics: Metrics
@@ -64,6 +65,7 @@ class Outcome:
     mcnemar_p: float
     E: float
     bias: np.ndarray
+    taken: bool = True
 
 
 def patched(table: Table, columns: np.ndarray, patch: Linear | Mlp) -> np.ndarray:
@@ -79,14 +81,14 @@ def judge(offer: Offer, test: Table, targets: np.ndarray, drop: float, margin: f
 
     An offer that does not keep the limit there is not taken up: what is delivered is the base.
     """
-    bias = offer.point
+    bias, taken = offer.point, True
     Z = patched(test, offer.columns, offer.patch)
     delivered = Z
     if bias is None:
         spent = spend(offer.held_out, offer.base, offer.labels, targets, overall_drop=drop, margin=margin)
-        bias = spent.bias
-        delivered = Z if spent.holds else test.Z
-        bias = bias if spent.holds else np.zeros(len(targets))
+        taken = spent.holds
+        delivered = Z if taken else test.Z
+        bias = spent.bias if taken else np.zeros(len(targets))
     table = decisions(delivered, test.labels, targets)
     now = predict(table, np.broadcast_to(bias, (len(test.labels), len(targets))))
     was = test.Z.argmax(axis=1)
@@ -101,6 +103,7 @@ def judge(offer: Offer, test: Table, targets: np.ndarray, drop: float, margin: f
         mcnemar(fixed, broken),
         harm(before, after),
         bias,
+        taken,
     )
 
 

@@ -8,17 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxtweak.errors import DataError, InputError, ModelError
+from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.method.augment import active_neurons
-from onnxtweak.method.compare import CURVE, DROPS, Outcome, judge
+from onnxtweak.method.compare import CURVE, DROPS, Offer, Outcome, judge, patched
 from onnxtweak.method.entrants import ENTRANTS, Material
+from onnxtweak.method.fit_mlp import lifted
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.select import rank, scores_of, united
 from onnxtweak.method.table import all_neurons, gather, most_neurons, take
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.taps import penultimate_name
 from onnxtweak.outcomes import Comparison, Standing
-from onnxtweak.pipeline.fit import choose_neurons, learnt_from, open_for_tables
+from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
+from onnxtweak.pipeline.fit import choose_neurons, learnt_from, nothing, open_for_tables
 from onnxtweak.pipeline.job import Job
 from onnxtweak.pipeline.join import choose_targets
 from onnxtweak.pipeline.scored import scored
@@ -27,10 +29,11 @@ from onnxtweak.settings import (
     EngineSettings,
     FitSettings,
     JoinSettings,
+    OutputSettings,
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.types import Metrics, Neurons, Progress, silent
+from onnxtweak.types import Metrics, Neurons, Progress, Result, silent
 
 # Theta for every class costs memory in their number; beyond this AAN is left out.
 _SCORED_CLASSES = 100
@@ -49,15 +52,19 @@ def compare(
     fit: FitSettings = FitSettings(),
     repeats: int = 1,
     methods: Sequence[str] = (),
+    write: str | None = None,
+    output: OutputSettings = OutputSettings(),
     progress: Progress = silent,
 ) -> Comparison:
     """All methods of METHOD 8 for the target classes, on the same splits; seeds from `data.seed` on.
 
     taps : what fit learns from; the others watch all activations. methods : names; empty: all. The targets
-    are those of the first repeat. Raises InputError for what cannot be used.
+    are those of the first repeat. write : the method whose patch on the first split goes to `output`. Raises
+    InputError for what cannot be used, VerificationError when the proof of what is written fails.
     """
     begin = time.perf_counter()
-    wanted = _wanted(methods)
+    wanted = _wanted(methods, write, output)
+    written: Result | None = None
     before: list[Metrics] = []
     outcomes: dict[str, list[tuple[Outcome, int, float, str]]] = {name: [] for name in wanted}
     refused: dict[str, str] = {}
@@ -66,8 +73,9 @@ def compare(
         job = open_for_tables(model, replace(data, seed=data.seed + repeat), engine, taps, progress)
         if job.splits.test is None:
             raise DataError("comparing needs test samples", hint="give them with --test, or leave out --val")
+        check_outputs(job, output)
         chosen = choose_targets(job, targets) if chosen is None else chosen
-        material, notes = gather_material(job, taps, chosen, join, fit, data.seed + repeat)
+        material, neurons, notes = gather_material(job, taps, chosen, join, fit, data.seed + repeat)
         test = material.test
         before.append(measure(test.Z.argmax(axis=1), test.labels, chosen, test.Z.shape[1]))
         progress.start("compare", len(wanted), "methods")
@@ -82,6 +90,9 @@ def compare(
             outcome = judge(offer, test, chosen, fit.max_overall_drop, fit.margin)
             outcomes[name].append((outcome, offer.parameters, spent, offer.note))
             progress.advance(1)
+            if name == write and repeat == 0:
+                bias = outcomes["bias"][0][0].bias
+                written = _deliver(job, material, neurons, name, offer, outcome, bias, output)
         progress.finish()
     return Comparison(
         model=job.model,
@@ -101,6 +112,8 @@ def compare(
         seconds={**job.engine.ledger.seconds, "all": time.perf_counter() - begin},
         passes=tuple(job.engine.ledger.passes),
         device=job.machine,
+        output=None if written is None else written.output,
+        checks=() if written is None else written.checks,
         notes=(*job.splits.notes, *notes, *_said(data, repeats)),
     )
 
@@ -112,8 +125,11 @@ def gather_material(
     join: JoinSettings,
     fit: FitSettings,
     seed: int,
-) -> tuple[Material, tuple[str, ...]]:
-    """All that the methods need of the model: one sweep that scores all neurons, one that keeps some."""
+) -> tuple[Material, Neurons, tuple[str, ...]]:
+    """All that the methods need of the model: one sweep that scores all neurons, one that keeps some.
+
+    Also the neurons that the tables' columns are, and notes.
+    """
     watched = choose_neurons(job, taps, fit.neurons)
     present = np.unique(job.splits.fit.labels)
     classes = present if len(present) <= _SCORED_CLASSES else targets
@@ -158,7 +174,7 @@ def gather_material(
     ]
     _, judged, notes = learnt_from(job, (tables[0], tables[1]), picked=watched.picked)
     ends = np.cumsum([len(r.weight) for r in rankings])
-    return Material(
+    material = Material(
         *tables,
         targets=targets,
         families={name: columns["watched"][c] for name, c in watched.families.items()},
@@ -171,7 +187,8 @@ def gather_material(
         join=join,
         settings=fit,
         seed=seed,
-    ), notes
+    )
+    return material, neurons, notes
 
 
 def interval(values: Sequence[float], samples: Sequence[int] | None = None) -> tuple[float, float]:
@@ -187,8 +204,52 @@ def interval(values: Sequence[float], samples: Sequence[int] | None = None) -> t
     return share, float(np.sqrt(max(share * (1 - share), 0.0) / samples[0]))
 
 
-def _wanted(methods: Sequence[str]) -> dict[str, Callable]:
-    unknown = [name for name in methods if name not in ENTRANTS]
+def _deliver(
+    job: Job,
+    material: Material,
+    neurons: Neurons,
+    name: str,
+    offer: Offer,
+    outcome: Outcome,
+    control: np.ndarray,
+    output: OutputSettings,
+) -> Result:
+    """One method's patch, spliced, proven and written as any other. At its own operating point."""
+    whole = np.zeros(material.classes)
+    whole[material.targets] = outcome.bias
+    columns = offer.columns if outcome.taken else offer.columns[:0]
+    patch = lifted(offer.patch, whole) if outcome.taken else nothing()
+    kept = take(neurons, columns)
+    base = material.validation.Z
+    made = Made(
+        command="compare",
+        targets=material.targets,
+        neurons=kept,
+        patch=patch,
+        base=base,
+        tweaked=patched(material.validation, columns, patch) if outcome.taken else base,
+        bias=control,
+        settings={"method": name, "seed": material.seed},
+        n=(len(kept),) * len(material.targets),
+        scale=(1.0,) * len(material.targets),
+        theta=material.join.theta,
+        criterion=material.join.criterion,
+        scored=len(neurons),
+        curve=(),
+        notes=(),
+    )
+    return deliver(job, made, output, time.perf_counter())
+
+
+def _wanted(methods: Sequence[str], write: str | None, output: OutputSettings) -> dict[str, Callable]:
+    if (write is None) != (output.output is None and output.tweak is None):
+        raise UsageError(
+            "a method to write and a file to write it to belong together",
+            where="--write",
+            hint="give --write NAME with -o FILE, or neither",
+        )
+    methods = methods if write is None or not methods else (*methods, write)
+    unknown = [name for name in (*methods, *([write] if write else [])) if name not in ENTRANTS]
     if unknown:
         raise InputError(
             f"there is no method {unknown[0]!r}", where="--method", hint=f"one of {', '.join(ENTRANTS)}"

@@ -11,7 +11,14 @@ from onnxtweak import pipeline
 from onnxtweak.errors import DataError, InputError
 from onnxtweak.method.entrants import ENTRANTS
 from onnxtweak.report import contest, schema, text
-from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, JoinSettings, TargetSettings
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    JoinSettings,
+    OutputSettings,
+    TargetSettings,
+)
 from tests.weak import TARGET, more_samples, weak_cnn
 
 
@@ -69,6 +76,23 @@ def test_what_is_told(made):
 def test_chosen_methods_only_and_the_bias(cnn):
     made = run(*cnn, methods=("join",))
     assert [one.method for one in made.standings] == ["bias", "join"]
+
+
+@pytest.mark.parametrize("method", ["bias", "cRT", "AAN", "join", "fit"])
+def test_any_method_can_be_written(cnn, tmp_path, method):
+    model, data = cnn
+    path = tmp_path / "out.onnx"
+    made = run(model, data, methods=("bias",), write=method, output=OutputSettings(str(path)))
+    assert all(check.passed for check in made.checks) and made.output.path == str(path)
+    x, y = more_samples(model, 50, seed=5)
+    np.savez(tmp_path / "more.npz", x=x, y=y)
+    settings = DataSettings((str(tmp_path / "more.npz"),))
+    assert pipeline.evaluate(model=str(path), data=settings).metrics.samples == 50
+
+
+def test_a_file_without_a_method_is_refused(cnn, tmp_path):
+    with pytest.raises(InputError, match="belong together"):
+        run(*cnn, output=OutputSettings(str(tmp_path / "out.onnx")))
 
 
 def test_an_unknown_method_is_refused(cnn):
