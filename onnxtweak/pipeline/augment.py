@@ -95,7 +95,6 @@ def augment(
         curve=_curve(table, table.Z + added(trained.patch, table.T), len(neurons)),
         notes=(
             *job.splits.notes,
-            *job.splits.fit.dataset.notes,
             *_notes(job, trained, table, len(neurons), count, helpless),
         ),
     )

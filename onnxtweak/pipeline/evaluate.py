@@ -11,8 +11,14 @@ from onnxtweak.method.metrics import measure
 from onnxtweak.method.targets import find_targets
 from onnxtweak.outcomes import Evaluation
 from onnxtweak.pipeline.job import open_whole
+from onnxtweak.pipeline.suspects import likely_mistake
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.types import Metrics, Progress, silent
+
+_SUSPECTS = (
+    "check pixel scale, mean and std, colour order and layout, and that labels number the classes as the model"
+    " does"
+)
 
 
 def evaluate(
@@ -37,6 +43,10 @@ def evaluate(
     if targets.targets or targets.worst is not None:
         chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
     metrics = measure(predicted, view.labels, chosen, job.subject.classes)
+    warning: tuple[str, ...] = ()
+    if _guesses(metrics, job.subject.classes):
+        mistake = likely_mistake(job, data, engine, taps, predicted)
+        warning = (f"accuracy {metrics.overall:.1%} is at chance level: {mistake or _SUSPECTS}",)
     return Evaluation(
         model=job.model,
         metrics=metrics,
@@ -44,17 +54,12 @@ def evaluate(
         targets=tuple(job.names[j] for j in chosen),
         seconds={**job.engine.ledger.seconds, "all": time.perf_counter() - begin},
         device={key: value for key, value in job.machine.items() if key != "backend"},
-        notes=(*view.dataset.notes, *_chance(metrics, job.subject.classes)),
+        notes=(*job.splits.notes, *warning),
     )
 
 
-def _chance(metrics: Metrics, classes: int) -> tuple[str, ...]:
-    """A warning where the model only guesses: often its input is to blame."""
+def _guesses(metrics: Metrics, classes: int) -> bool:
+    """Whether the model does no better than one that always says the most frequent class."""
     most = metrics.confusion.sum(axis=1).max() / metrics.samples
     error = np.sqrt(most * (1 - most) / metrics.samples)
-    if metrics.overall > max(most, 1 / classes) + 3 * error:
-        return ()
-    return (
-        f"accuracy {metrics.overall:.1%} is at chance level: check pixel scale, mean and std, colour order"
-        " and layout, and that labels number the classes as the model does",
-    )
+    return bool(metrics.overall <= max(most, 1 / classes) + 3 * error)

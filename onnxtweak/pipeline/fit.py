@@ -118,7 +118,6 @@ def fit(
         curve=found.spent.trials,
         notes=(
             *job.splits.notes,
-            *job.splits.fit.dataset.notes,
             *notes,
             *found.notes,
             *_biases(job, found, chosen),

@@ -165,7 +165,7 @@ def notes_on_tables(
     """What a user should know of the samples and the neurons; Z (N, C) of validation under the base."""
     fit = float((fit_predictions == job.splits.fit.labels).mean())
     validation = float((Z.argmax(axis=1) == job.splits.validation.labels).mean())
-    notes = [*job.splits.notes, *job.splits.fit.dataset.notes]
+    notes = list(job.splits.notes)
     if fit - validation > _MEMORISED:
         notes.append(
             f"the base is right on {fit:.1%} of the fit samples but on {validation:.1%} of validation: it has"
