@@ -46,6 +46,7 @@ DOORS = {
     "distributed": ("engine/spread.py",),
     "click": ("cli/",),
     "PIL": ("data/",),
+    "pyarrow": ("data/",),
     "safetensors": ("model/tweak_file.py",),
 }
 EVERYWHERE = {"numpy", "ml_dtypes"} | sys.stdlib_module_names

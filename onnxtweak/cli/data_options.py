@@ -34,7 +34,8 @@ def _source(also: str = "", *, required: bool = True) -> Callable:
         required=required,
         metavar="PATH[#KEY[start:stop]]",
         help="Labelled samples: an .npz file (inputs under their tensor names or `x`, labels under `y` or "
-        "`labels`), x.npy with y.npy beside it, a folder of such shards, or a folder of images class/*.png"
+        "`labels`), x.npy with y.npy beside it, a folder of such shards, a folder of images class/*.png, "
+        "a .csv of path,label, a .parquet, or FILE.py:FUNCTION that yields batches"
         f"{also}. #KEY picks x_KEY and y_KEY, [start:stop] some of the rows. Repeatable.",
     )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.function import read_function
 from onnxtweak.data.image_files import read_image_folder, read_image_table
 from onnxtweak.data.labels import class_numbers
 from onnxtweak.data.npz import Inflated, load, read_npz
@@ -20,7 +21,26 @@ from onnxtweak.settings import GiB, Preprocess
 
 Reader = Callable[[Source, Sequence[InputSpec], Preprocess], list[Part]]
 
-READERS: dict[str, Reader] = {".npz": read_npz, ".npy": read_npy_pair, ".csv": read_image_table}
+
+def _read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+    try:
+        from onnxtweak.data.parquet import read_parquet
+    except ImportError as error:
+        raise DataError(
+            "Parquet is read by pyarrow, which is not installed",
+            where=source.path,
+            hint="pip install 'onnxtweak[parquet]'",
+        ) from error
+    return read_parquet(source, inputs, preprocess)
+
+
+READERS: dict[str, Reader] = {
+    ".npz": read_npz,
+    ".npy": read_npy_pair,
+    ".csv": read_image_table,
+    ".parquet": _read_parquet,
+    ".py": read_function,
+}
 
 
 def open_data(
@@ -87,7 +107,8 @@ def _reader(source: Source) -> Reader:
 
 
 _KINDS = (
-    "give an .npz, an .npy with its labels beside it, a folder of these, root/class/* pictures, or a .csv"
+    "give an .npz, an .npy with its labels beside it, a folder of these, root/class/* pictures, a .csv, a"
+    " .parquet, or FILE.py:FUNCTION"
 )
 
 

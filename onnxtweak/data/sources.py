@@ -1,4 +1,7 @@
-"""How is a source written? `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]`, `PATH#[start:stop]`."""
+"""How is a source written? `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]`, `PATH#[start:stop]`.
+
+Or `FILE.py:NAME`, a function that yields samples, and `FILE.py:NAME#[start:stop]`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from onnxtweak.data.samples import Part
 from onnxtweak.errors import DataError
 
 _SELECTION = re.compile(r"(?P<key>[^\[\]]*)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
+_FUNCTION = re.compile(
+    r"(?P<path>.+\.py):(?P<name>[^\W\d]\w*)(?:#\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?"
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,11 @@ def parse_source(text: str) -> Source:
     """
     if Path(text).exists():
         return Source(text, Path(text))
+    if match := _FUNCTION.fullmatch(text):
+        start, stop = _number(match["start"]), _number(match["stop"])
+        if not Path(match["path"]).is_file():
+            raise DataError("no such file", where=match["path"], hint="check the path")
+        return Source(text, Path(match["path"]), match["name"], start, stop)
     path, mark, selection = text.rpartition("#")
     if not mark:
         hint = "write rows as PATH#[start:stop]" if text.endswith("]") else "check the path"

@@ -16,8 +16,8 @@ from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, Target
 from onnxtweak.types import Metrics, Progress, silent
 
 _SUSPECTS = (
-    "check pixel scale, mean and std, colour order and layout, and that labels number the classes as the model"
-    " does"
+    "check pixel scale, mean and std, colour order and layout, and that labels number the classes as the"
+    " model does"
 )
 
 
