@@ -60,9 +60,11 @@ class _Comparison:
     def __init__(self, tweaks: list[TweakInside]) -> None:
         self.prefixes = tuple(tweak.prefix for tweak in tweaks)
         self.keys = tuple(f"onnxtweak.{tweak.number}." for tweak in tweaks)
-        self.logits = {tweak.logits for tweak in tweaks}
+        replaced = [tweak for tweak in tweaks if tweak.shadow is None]
+        self.shadows = {tweak.shadow for tweak in tweaks if tweak.shadow is not None}
+        self.logits = {tweak.logits for tweak in replaced} | self.shadows
         # The first tweak on these logits renamed what the base's node writes; later ones rename added nodes.
-        self.renamed = {tweak.logits: tweak.prefix + "logits" for tweak in reversed(tweaks)}
+        self.renamed = {tweak.logits: tweak.prefix + "logits" for tweak in reversed(replaced)}
         self.original = {new: old for old, new in self.renamed.items()}
 
     def messages(self, old: Message, new: Message, where: str, place: str) -> Iterator[Difference]:
@@ -121,6 +123,8 @@ class _Comparison:
             return named and all(
                 name in self.logits or name.startswith(self.prefixes) for name in item.output
             )
+        if place == "graph.output":
+            return item.name in self.shadows
         return place in ("graph.initializer", "graph.input") and item.name.startswith(self.prefixes)
 
     def _is_rename(self, old: list, new: list) -> bool:

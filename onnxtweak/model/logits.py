@@ -17,6 +17,7 @@ from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
 from onnxtweak.model.refusals import NOT_A_CLASSIFIER, quoted, refuse_closed, refuse_name, refuse_positions
 from onnxtweak.model.shapes import Shape, known_shape
 from onnxtweak.model.softmax import SPELLINGS, match_softmax
+from onnxtweak.model.undo import tweaks_inside
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
@@ -101,7 +102,10 @@ def find_logits(proto: ModelProto, override: str | None = None) -> Logits:
         return _given(graph, override)
     finds: list[_Find] = []
     refusals: list[ModelError] = []
+    shadows = {tweak.shadow for tweak in tweaks_inside(proto)}  # shown beside the model's own outputs
     for output in graph.outputs:
+        if output.name in shadows:
+            continue
         try:
             finds.append(_behind(graph, output.name))
         except ModelError as refusal:

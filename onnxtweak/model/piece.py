@@ -30,10 +30,14 @@ _LARGE_MATRIX = 1 << 16  # numbers; below it one MatMul is cheaper than two
 
 @dataclass(frozen=True)
 class Piece:
-    """Nodes in the order they run, and the initializers they need."""
+    """Nodes in the order they run, and the initializers they need.
+
+    inputs : declarations of those initializers that callers may feed.
+    """
 
     nodes: tuple[onnx.NodeProto, ...]
     initializers: tuple[onnx.TensorProto, ...]
+    inputs: tuple[onnx.ValueInfoProto, ...] = ()
 
     def declarations(self) -> tuple[onnx.ValueInfoProto, ...]:
         """The initializers as graph inputs, which they must be too before IR version 4."""
@@ -75,7 +79,7 @@ def build_piece(
     logits = gs.Variable(logits_in)
     patch, classes = tweak.patch, tweak.classes
     if "C" not in logits_layout:
-        patch, classes = _for_single_logit(patch), 1
+        patch, classes = for_single_logit(patch), 1
     if len(tweak.neurons) == 0:
         bias = patch.bias if isinstance(patch, Linear) else np.zeros(classes)
         shape = (-1, *(1 for _ in logits_layout.partition("C")[2]))
@@ -93,11 +97,50 @@ def build_piece(
         delta = _linear(build, values, patch, order)
     else:
         delta = _mlp(build, values, patch, order)
-    if not flat:
-        axes = [-1 if axis == "C" else 1 for axis in logits_layout[1:]]
-        delta = build.node("reshape", "Reshape", [delta, build.index("shape", [0, *axes] if axes else [-1])])
-    build.node("add", "Add", [logits, delta])
+    build.add(logits, delta, logits_layout)
     return build.finish(logits_out)
+
+
+def build_slot(
+    taps: Sequence[Tap],
+    *,
+    classes: int,
+    bias: bool,
+    opset: int,
+    logits_in: str,
+    logits_out: str,
+    logits_dtype: str,
+    logits_layout: str,
+    prefix: str,
+    names: str,
+) -> Piece:
+    """A place for any synapses on these taps, empty: what fills it is fed, or given as an adapter.
+
+    The arrays that may be fed are called `names` and then "index0", "index1", ... (k,) int64 for each tap,
+    "weight" (sum of all k, C) and, where asked for, "bias" (C,).
+    """
+    build = _Builder(prefix, opset, logits_dtype)
+    classes = classes if "C" in logits_layout else 1
+    values, inputs = [], []
+    for place, tap in enumerate(taps):
+        index = gs.Constant(f"{names}index{place}", np.zeros(0, np.int64))
+        inputs.append(
+            onnx.helper.make_tensor_value_info(index.name, onnx.TensorProto.INT64, [f"{prefix}k{place}"])
+        )
+        values.append(build.read_tap(f"tap{place}", tap, index))
+    value = values[0] if len(values) == 1 else build.node("values", "Concat", values, axis=1)
+    kind = onnx.helper.tensor_dtype_to_np_dtype(ELEMENT_TYPES[logits_dtype])
+    weight = gs.Constant(f"{names}weight", np.zeros((0, classes), kind))
+    inputs.append(
+        onnx.helper.make_tensor_value_info(weight.name, ELEMENT_TYPES[logits_dtype], [f"{prefix}k", classes])
+    )
+    delta = build.node("delta", "MatMul", [value, weight])
+    if bias:
+        shift = gs.Constant(f"{names}bias", np.zeros(classes, kind))
+        inputs.append(onnx.helper.make_tensor_value_info(shift.name, ELEMENT_TYPES[logits_dtype], [classes]))
+        delta = build.node("shift", "Add", [delta, shift])
+    build.add(gs.Variable(logits_in), delta, logits_layout)
+    return replace(build.finish(logits_out), inputs=tuple(inputs))
 
 
 def build_reader(neurons: Neurons, *, opset: int, dtype: str, output: str, prefix: str) -> Piece:
@@ -181,7 +224,15 @@ class _Builder:
         values = parts[0] if len(parts) == 1 else self.node("values", "Concat", parts, axis=1)
         return values, np.argsort(tap_of, kind="stable")
 
-    def read_tap(self, name: str, tap: Tap, index: np.ndarray | None) -> gs.Variable:
+    def add(self, logits: gs.Variable, delta: gs.Variable, layout: str) -> None:
+        """What (N, C) adds to logits of any layout."""
+        if layout not in ("NC", "N1"):
+            axes = [-1 if axis == "C" else 1 for axis in layout[1:]]
+            shape = self.index("shape", [0, *axes] if axes else [-1])
+            delta = self.node("reshape", "Reshape", [delta, shape])
+        self.node("add", "Add", [logits, delta])
+
+    def read_tap(self, name: str, tap: Tap, index: np.ndarray | gs.Constant | None) -> gs.Variable:
         """The neurons `index` of one tap, or all of a pooled one, (N, neurons) as `self.dtype`."""
         value, dtype = self.source(tap.name), tap.dtype
         pooled = tap.pool != "none" and len(tap.shape) > 1
@@ -192,9 +243,8 @@ class _Builder:
         elif not pooled and len(tap.shape) != 1:
             value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
         if index is not None:
-            value = self.node(
-                f"{name}/gather", "Gather", [value, self.index(f"{name}/index", index)], axis=axis
-            )
+            chosen = index if isinstance(index, gs.Constant) else self.index(f"{name}/index", index)
+            value = self.node(f"{name}/gather", "Gather", [value, chosen], axis=axis)
         if pooled:
             if dtype != "float32":  # runtimes pool float32 only
                 value, dtype = self.cast(f"{name}/float32", value, "float32"), "float32"
@@ -220,7 +270,7 @@ class _Builder:
         return Piece(tuple(exported.node), tuple(exported.initializer))
 
 
-def _for_single_logit(patch: Patch) -> Patch:
+def for_single_logit(patch: Patch) -> Patch:
     """The patch of two classes as one of a single logit, which is class 1 against class 0."""
     if isinstance(patch, Synapses):
         sign = np.where(np.asarray(patch.target) == 1, 1.0, -1.0)
@@ -247,10 +297,10 @@ def _synapses(
     present = np.unique(target)
     whole, split = len(target) * classes, (len(target) + classes) * len(present)
     if whole <= _LARGE_MATRIX or whole <= split:
-        return values, build.weights("weight", _placed(weight, target, classes))
-    per_target = _placed(weight, np.searchsorted(present, target), len(present))
+        return values, build.weights("weight", placed(weight, target, classes))
+    per_target = placed(weight, np.searchsorted(present, target), len(present))
     sums = build.node("targets", "MatMul", [values, build.weights("weight", per_target)])
-    return sums, build.weights("class", _placed(np.ones(len(present)), present, classes))
+    return sums, build.weights("class", placed(np.ones(len(present)), present, classes))
 
 
 def _linear(build: _Builder, values: gs.Variable, patch: Linear, order: np.ndarray) -> gs.Variable:
@@ -264,7 +314,7 @@ def _mlp(build: _Builder, values: gs.Variable, patch: Mlp, order: np.ndarray) ->
     return build.node("gemm2", "Gemm", [hidden, build.weights("w2", patch.w2), build.weights("b2", patch.b2)])
 
 
-def _placed(numbers: np.ndarray, column: np.ndarray, columns: int) -> np.ndarray:
+def placed(numbers: np.ndarray, column: np.ndarray, columns: int) -> np.ndarray:
     """(rows, columns): in each row its number, at `column`."""
     matrix = np.zeros((len(column), columns))
     matrix[np.arange(len(column)), column] = numbers

@@ -8,10 +8,13 @@ copied. Ensures: the result differs from the base by the splice alone, and rever
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from onnx import GraphProto, ValueInfoProto
+from onnx.helper import make_tensor_value_info
 
 import onnxtweak
 from onnxtweak.errors import ModelError, VerificationError
@@ -19,7 +22,13 @@ from onnxtweak.model import wire
 from onnxtweak.model.difference import diff, only_the_splice
 from onnxtweak.model.file import LARGEST_PROTOBUF, ModelFile, parse
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.piece import INITIALIZERS_ARE_INPUTS_BEFORE, Piece, build_piece, free_prefix
+from onnxtweak.model.piece import (
+    ELEMENT_TYPES,
+    INITIALIZERS_ARE_INPUTS_BEFORE,
+    Piece,
+    build_piece,
+    free_prefix,
+)
 from onnxtweak.model.undo import make_record, take_off, tweaks_inside
 from onnxtweak.types import Linear, Mlp, Patch, Synapses, Tweak
 
@@ -48,10 +57,13 @@ def splice(
     logits_layout: str = "NC",
     logits_dtype: str = "float32",
     scale: float = 1.0,
+    shadow: bool = False,
 ) -> bytes:
     """The bytes of `model` with `tweak` in it, its weights times `scale`.
 
-    logits_layout : as `Logits.layout`. logits_dtype : as `Tap.dtype`. The same arguments give the same bytes.
+    logits_layout : as `Logits.layout`. logits_dtype : as `Tap.dtype`. shadow : leave the logits as they are;
+    what they would be becomes another output, and all of it stands behind the base's bytes. The same
+    arguments give the same bytes.
 
     Raises ModelError when the tweak belongs to another file or does not fit this one, VerificationError when
     the result is not what it should be.
@@ -59,36 +71,91 @@ def splice(
     _require_own_base(model, tweak)
     if not math.isfinite(scale):
         raise ModelError("the scale is not a number", where=scale, hint="use a finite --scale")
-    index = GraphIndex(model.proto)
-    place = _find_place(index, tweak)
-    number = len(tweaks_inside(model.proto)) + 1
-    prefix = free_prefix(f"onnxtweak/{number}/", index.all_names)
+    graft = prepare_graft(model, tweak.logits, _used_taps(tweak))
+    shown = graft.free_name(f"{tweak.logits}_tweaked") if shadow else None
     piece = build_piece(
         replace(tweak, patch=scaled(tweak.patch, scale)),
-        opset=index.opset,
-        logits_in=f"{prefix}logits",
-        logits_out=tweak.logits,
+        opset=graft.index.opset,
+        logits_in=f"{graft.prefix}logits" if shown is None else tweak.logits,
+        logits_out=tweak.logits if shown is None else shown,
         logits_dtype=logits_dtype,
         logits_layout=logits_layout,
-        prefix=prefix,
+        prefix=graft.prefix,
     )
-    chunks, back = wire.apply(model.data, _edits(model, place, piece, f"{prefix}logits"))
-    record = {
-        "version": onnxtweak.__version__,
+    fields = {
         "kind": tweak.kind,
-        "file_sha256": model.sha256,
-        "base_sha256": model.base_sha256,
-        "logits": tweak.logits,
         "classes": int(tweak.classes),
         "scale": float(scale),
-        "prefix": prefix,
-        "patch": _patch_record(tweak),
+        "patch": _patch_record(tweak) | ({} if shown is None else {"shadow": shown}),
         "provenance": tweak.provenance,
     }
-    length = sum(map(len, chunks))
-    data = b"".join([*chunks, make_record(length, back, number, record)])
+    output = None
+    if shown is not None:
+        output = make_tensor_value_info(shown, ELEMENT_TYPES[logits_dtype], [None for _ in logits_layout])
+    return grafted(graft, piece, fields, output)
+
+
+@dataclass(frozen=True)
+class Graft:
+    """A model, and where in it a piece will be put. number : of the tweak. prefix : of all new names."""
+
+    model: ModelFile
+    index: GraphIndex
+    logits: str
+    place: _Place
+    number: int
+    prefix: str
+
+    def free_name(self, wish: str) -> str:
+        """`wish`, or a name of our own where it is taken."""
+        return wish if wish not in self.index.all_names else f"{self.prefix}{wish}"
+
+
+def prepare_graft(model: ModelFile, logits: str, taps: Iterable[str]) -> Graft:
+    """Find the place for a piece that reads `taps` and adds to `logits`.
+
+    Raises ModelError when the logits or a tap cannot be reached.
+    """
+    index = GraphIndex(model.proto)
+    place = _find_place(index, logits, taps)
+    number = len(tweaks_inside(model.proto)) + 1
+    prefix = free_prefix(f"onnxtweak/{number}/", index.all_names)
+    return Graft(model, index, logits, place, number, prefix)
+
+
+def grafted(
+    graft: Graft, piece: Piece, fields: dict[str, Any], output: ValueInfoProto | None = None
+) -> bytes:
+    """The model's bytes with the piece in it and its record behind.
+
+    fields : kind, classes, scale, patch and provenance of the record. output : what the piece writes is this
+    new output, and the logits stay as they are. Raises VerificationError when the result is not what it
+    should be.
+    """
+    model = graft.model
+    if output is None:
+        edits = _edits(model, graft.place, piece, f"{graft.prefix}logits")
+    else:
+        edits = [_appended(model, piece, output)]
+    chunks, back = wire.apply(model.data, edits)
+    if output is not None:
+        back = []  # what was put behind the base is simply cut off
+    length = len(model.data) if output is not None else sum(map(len, chunks))
+    record = {
+        "version": onnxtweak.__version__,
+        "file_sha256": model.sha256,
+        "base_sha256": model.base_sha256,
+        "logits": graft.logits,
+        "prefix": graft.prefix,
+        **fields,
+    }
+    data = b"".join([*chunks, make_record(length, back, graft.number, record)])
     _ensure(model, data)
     return data
+
+
+def _used_taps(tweak: Tweak) -> list[str]:
+    return [tweak.neurons.taps[number].name for number in sorted({int(n) for n in tweak.neurons.tap_of})]
 
 
 def scaled(patch: Patch, scale: float) -> Patch:
@@ -110,9 +177,9 @@ def _require_own_base(model: ModelFile, tweak: Tweak) -> None:
         )
 
 
-def _find_place(index: GraphIndex, tweak: Tweak) -> _Place:
+def _find_place(index: GraphIndex, logits: str, taps: Iterable[str]) -> _Place:
     """Where the splice goes. Raises ModelError when the logits or a tap cannot be reached."""
-    logits, list_them = tweak.logits, "see `onnxtweak inspect`"
+    list_them = "see `onnxtweak inspect`"
     if index.opset < OLDEST_OPSET:
         raise ModelError(
             f"the model uses opset {index.opset}; tweaks need {OLDEST_OPSET} or newer",
@@ -132,8 +199,7 @@ def _find_place(index: GraphIndex, tweak: Tweak) -> _Place:
     producer = writers[0]
     after_logits = index.descendants([logits])
     last = producer
-    for number in sorted({int(number) for number in tweak.neurons.tap_of}):
-        tap = tweak.neurons.taps[number].name
+    for tap in taps:
         position = index.position(tap)
         if position is None and all(value.name != tap for value in index.inputs):
             raise ModelError("the model does not compute this tapped tensor", where=tap, hint=list_them)
@@ -144,7 +210,7 @@ def _find_place(index: GraphIndex, tweak: Tweak) -> _Place:
                 hint="leave this tensor out with --taps",
             )
         last = max(last, -1 if position is None else position)
-    _require_order_kept(index, producer, last, tweak.logits)
+    _require_order_kept(index, producer, last, logits)
     return _Place(producer, list(index.nodes[producer].output).index(logits), last)
 
 
@@ -188,10 +254,9 @@ def _edits(model: ModelFile, place: _Place, piece: Piece, new_logits: str) -> li
     added.append(
         (_behind(parts, _GRAPH_INITIALIZER, end), [(_GRAPH_INITIALIZER, t) for t in piece.initializers])
     )
-    if model.proto.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE:
-        added.append(
-            (_behind(parts, _GRAPH_INPUT, end), [(_GRAPH_INPUT, value) for value in piece.declarations()])
-        )
+    declared = _declared(model, piece)
+    if declared:
+        added.append((_behind(parts, _GRAPH_INPUT, end), [(_GRAPH_INPUT, value) for value in declared]))
     inner = [wire.relength(producer, [rename]), rename]
     for position, records in added:
         new = b"".join(wire.record(number, message.SerializeToString()) for number, message in records)
@@ -202,6 +267,24 @@ def _edits(model: ModelFile, place: _Place, piece: Piece, new_logits: str) -> li
         if own:
             edits.append(wire.relength(graph, own))
     return edits
+
+
+def _declared(model: ModelFile, piece: Piece) -> tuple[ValueInfoProto, ...]:
+    """The initializers of the piece that must be inputs too."""
+    old = model.proto.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE
+    return piece.declarations() if old else piece.inputs
+
+
+def _appended(model: ModelFile, piece: Piece, output: ValueInfoProto) -> wire.Edit:
+    """A second graph behind the model's bytes: readers put both together."""
+    more = GraphProto(
+        node=piece.nodes,
+        initializer=piece.initializers,
+        input=_declared(model, piece),
+        output=[output],
+    )
+    end = len(model.data)
+    return wire.Edit(end, end, wire.record(_MODEL_GRAPH, more.SerializeToString()))
 
 
 def _behind(parts: list[list[wire.Field]], number: int, end: int) -> int:

@@ -47,6 +47,12 @@ class TweakInside:
     provenance: dict[str, Any]
     undo: dict[str, Any]
 
+    @property
+    def shadow(self) -> str | None:
+        """Name of the output that shows the tweaked logits, None where they replaced the base's."""
+        name = self.patch.get("shadow")
+        return name if isinstance(name, str) else None
+
 
 _AS_JSON = ("classes", "scale", "patch", "provenance", "undo")
 _FIELDS = tuple(name for name in TweakInside.__dataclass_fields__ if name != "number")
