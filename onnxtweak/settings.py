@@ -165,7 +165,7 @@ class FitSettings:
     """
 
     max_overall_drop: float = 0.0
-    margin: float = 1.0
+    margin: float = 0.5
     neurons: int = 2000
     hidden: int = 96
     folds: int = 5
