@@ -49,7 +49,8 @@ class Backend:
     """The folds of theta (see `onnxtweak.theta.numpy_backend`), and where their arrays are.
 
     find_survivors : None where counts take a second sweep over the wrong target samples instead.
-    new_state : an empty state to fold into. host_state : that state in NumPy.
+    new_state : an empty state to fold into. host_state : that state in NumPy;
+    take_state : and back.
     buffer : float32 memory of a shape that a session on a device ("cpu", "cuda:i") fills with hidden values.
     place : such values, where the folds want them. place_limit, place_member, place_wanted : the folds' other
     arguments likewise, once for all taps; members with the number of targets. add_up : add a shard's sums to
@@ -64,6 +65,7 @@ class Backend:
     find_survivors: Callable[..., tuple] | None = None
     new_state: Callable[[int, int], ThetaState] = empty_state
     host_state: Callable[[ThetaState], ThetaState] = _as_it_is
+    take_state: Callable[[ThetaState], ThetaState] = _as_it_is
     buffer: Callable[[tuple[int, int], str], Any] = host_buffer
     place: Callable[[Any], Any] = _as_it_is
     place_limit: Callable[[np.ndarray], Any] = _as_it_is
@@ -163,6 +165,7 @@ def _on_gpu(number: int) -> Backend:
         there(chosen.fold_wanted),
         new_state=there(chosen.new_state),
         host_state=there(chosen.host_state),
+        take_state=there(chosen.device_state),
         buffer=there(buffer),
         place=there(chosen.place),
         place_limit=there(chosen.place_limit),

@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.checkpoint import Checkpoint
+from onnxtweak.engine.gpu import gpu_numbers
 from onnxtweak.engine.passes import Captured, Engine, capture
 from onnxtweak.engine.plan import group_taps, survivor_room
 from onnxtweak.engine.subject import Subject
@@ -108,7 +109,9 @@ def theta_pass(
     states: list[ThetaState] = []
     predicted = np.empty(0, np.int64)
     for number, group in enumerate(group_taps(taps, len(targets), engine.settings)):
-        if reopen is not None and (engine.settings.workers or engine.settings.scheduler):
+        settings = engine.settings
+        several = settings.workers or settings.scheduler or len(gpu_numbers(settings.device)) > 1
+        if reopen is not None and several:
             from onnxtweak.engine.spread import spread_sweep
 
             sweep = spread_sweep(reopen, group, question, engine)
@@ -188,6 +191,7 @@ def _finish(sweep: Sweep, read: Read, taps: Sequence[Tap], question: Question, e
     labels = question.labels
     wrong = np.flatnonzero((sweep.predicted != labels) & np.isin(labels, question.targets))
     if len(wrong):
+        sweep.states = [engine.backend.take_state(state) for state in sweep.states]
         _count_again(read, taps, wrong, question, engine, sweep.states)
 
 
@@ -210,8 +214,10 @@ def merge(sweep: Sweep, shard: Sweep) -> None:
         np.maximum(state.peak, other.peak, out=state.peak)
         np.logical_or(state.bad, other.bad, out=state.bad)
         np.add(state.total, other.total, out=state.total)
-        if sweep.kept[k] is not None:
+        if sweep.kept[k] is not None and shard.kept[k] is not None:
             sweep.kept[k].absorb(state, shard.kept[k])
+        else:  # a worker on a GPU does not find them
+            sweep.kept[k] = None
     count = len(shard.predicted)
     sweep.predicted[sweep.at : sweep.at + count] = shard.predicted
     sweep.at += count

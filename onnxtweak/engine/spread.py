@@ -1,4 +1,4 @@
-"""The same pass shared among processes, on one machine or many, through Dask.
+"""The same pass shared among processes: one for each GPU here, or, through Dask, on one machine or many.
 
 A worker is given one shard at a time and opens model and samples itself, from paths. Shards are taken in
 in order, so the result has the bits of a single process. A lost worker's shard is done again by another.
@@ -7,14 +7,16 @@ in order, so the result has the bits of a single process. A lost worker's shard 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.fleet import gpu_processes
+from onnxtweak.engine.gpu import gpu_count, gpu_numbers
 from onnxtweak.engine.passes import Engine, Ledger
 from onnxtweak.engine.scoring import Question, Read, Reopen, Sweep, fold, merge, new_sweep, on_host
 from onnxtweak.errors import MachineError
@@ -33,14 +35,19 @@ _AHEAD = 2
 
 
 def spread_sweep(reopen: Reopen, taps: Sequence[Tap], question: Question, engine: Engine) -> Sweep:
-    """A whole sweep by workers. Raises MachineError where Dask is missing or does not answer."""
+    """A whole sweep by workers. Raises MachineError where they cannot be had, or Dask is missing."""
     settings, total = engine.settings, len(question.labels)
     edges = [*range(0, total, settings.shard), total]
     host = replace(engine, backend=open_backend(replace(settings, backend="numpy")))
     sweep = new_sweep(taps, question, host)
-    with _client(settings) as (client, workers):
+    with _workers(settings) as (submit, workers):
         inside = replace(
-            settings, workers=None, scheduler=None, work_dir=None, threads=_threads(settings, workers)
+            settings,
+            workers=None,
+            scheduler=None,
+            work_dir=None,
+            threads=_threads(settings, workers),
+            device="cuda" if _gpus(settings) else settings.device,
         )
         engine.progress.start("score", total)
         waiting: list = []
@@ -48,18 +55,8 @@ def spread_sweep(reopen: Reopen, taps: Sequence[Tap], question: Question, engine
         for number in range(len(shards) + _AHEAD * workers):
             if number < len(shards):
                 start, stop = shards[number]
-                waiting.append(
-                    client.submit(
-                        _one_shard,
-                        reopen,
-                        tuple(taps),
-                        replace(question, labels=question.labels[start:stop]),
-                        inside,
-                        start,
-                        retries=_RETRIES,
-                        pure=False,
-                    )
-                )
+                asked = replace(question, labels=question.labels[start:stop])
+                waiting.append(submit(_one_shard, reopen, tuple(taps), asked, inside, start))
             if len(waiting) > _AHEAD * workers or (waiting and number >= len(shards) - 1):
                 shard = waiting.pop(0).result()
                 merge(sweep, shard)
@@ -95,6 +92,30 @@ def _threads(settings: EngineSettings, workers: int) -> int | None:
     if settings.scheduler is not None:
         return settings.threads
     return settings.threads or max(1, (os.cpu_count() or 1) // workers)
+
+
+def _gpus(settings: EngineSettings) -> tuple[int, ...]:
+    """The GPUs that get a process each; none where Dask was asked for, or one GPU is enough."""
+    numbers = gpu_numbers(settings.device)
+    return numbers if len(numbers) > 1 and not (settings.workers or settings.scheduler) else ()
+
+
+@contextmanager
+def _workers(settings: EngineSettings) -> Iterator[tuple[Callable, int]]:
+    """`submit(function, *arguments)`, and how many processes take what is submitted."""
+    numbers = _gpus(settings)
+    if numbers:
+        if gpu_count() <= max(numbers):
+            raise MachineError(
+                f"a GPU was asked for that does not answer: the driver shows {gpu_count()}",
+                where=settings.device,
+                hint="see `nvidia-smi`; numbers start at 0",
+            )
+        with gpu_processes(numbers) as submit:
+            yield submit, len(numbers)
+        return
+    with _client(settings) as (client, workers):
+        yield partial(client.submit, retries=_RETRIES, pure=False), workers
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def place(V: np.ndarray) -> cupy.ndarray:
 
 def new_state(neurons: int, targets: int) -> ThetaState:
     """`state.empty_state` on the GPU."""
-    return device_state(empty_state(neurons, targets))
+    return empty_state(neurons, targets, cupy)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ alone. The sums behind `lift` are float64 and merged in shard order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -44,19 +45,19 @@ class ThetaState:
     gap: np.ndarray
 
 
-def empty_state(neurons: int, targets: int) -> ThetaState:
-    """The neutral element of `combine`."""
+def empty_state(neurons: int, targets: int, xp: ModuleType = np) -> ThetaState:
+    """The neutral element of `combine`. xp : NumPy, or CuPy for what is kept per neuron."""
     shape = (targets, neurons)
     return ThetaState(
-        hi=np.zeros(shape, np.float32),
-        lo=np.zeros(shape, np.float32),
-        count_hi=np.zeros(shape, np.int32),
-        count_lo=np.zeros(shape, np.int32),
-        last_hi=np.full(shape, np.inf, np.float32),
-        last_lo=np.full(shape, np.inf, np.float32),
-        total=np.zeros(shape, np.float64),
-        peak=np.zeros(shape, np.float32),
-        bad=np.zeros(neurons, bool),
+        hi=xp.zeros(shape, np.float32),
+        lo=xp.zeros(shape, np.float32),
+        count_hi=xp.zeros(shape, np.int32),
+        count_lo=xp.zeros(shape, np.int32),
+        last_hi=xp.full(shape, np.inf, np.float32),
+        last_lo=xp.full(shape, np.inf, np.float32),
+        total=xp.zeros(shape, np.float64),
+        peak=xp.zeros(shape, np.float32),
+        bad=xp.zeros(neurons, bool),
         seen=np.zeros(targets, np.int64),
         gap=np.zeros(targets, np.float64),
     )

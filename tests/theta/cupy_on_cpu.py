@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,13 +16,38 @@ SHIM = Path(__file__).with_name("cuda_on_cpu.h")
 WORK = Path(tempfile.gettempdir())
 
 ndarray = np.ndarray
-asarray, asnumpy, zeros, arange = np.asarray, np.asarray, np.zeros, np.arange
+asarray, asnumpy, zeros, full, empty, arange = np.asarray, np.asarray, np.zeros, np.full, np.empty, np.arange
 maximum, nonzero, searchsorted = np.maximum, np.nonzero, np.searchsorted
 
 
 class cuda:
     class Device:
-        attributes = {"MultiProcessorCount": 2}  # noqa: RUF012
+        attributes = MappingProxyType({"MultiProcessorCount": 2})
+
+        def __init__(self, number=0):
+            assert number == 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def use(self):
+            return self
+
+    class memory:
+        class OutOfMemoryError(Exception):
+            pass
+
+    class runtime:
+        memGetInfo = staticmethod(lambda: (2**30, 2**31))
+
+    class get_current_stream:
+        def synchronize(self):
+            return None
+
+    alloc_pinned_memory = staticmethod(bytearray)
 
 
 class RawKernel:

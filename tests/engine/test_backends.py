@@ -1,0 +1,143 @@
+"""Which back end is opened, what is said when it cannot be, and whole passes with the GPU's on the CPU."""
+
+import importlib.util
+import os
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import onnxtweak.theta
+from onnxtweak.engine import backends, fleet, gpu
+from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.gpu import gpu_count, gpu_numbers
+from onnxtweak.errors import MachineError
+from onnxtweak.pipeline.job import prepare
+from onnxtweak.pipeline.scored import scored
+from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.theta import numpy_backend
+from onnxtweak.types import silent
+from tests.theta import cupy_on_cpu
+from tests.weak import weak_cnn
+
+
+@pytest.fixture
+def gpu_on_cpu(monkeypatch):
+    """One GPU answers: its kernels are compiled for the CPU."""
+    if cupy_on_cpu.COMPILER is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setitem(sys.modules, "cupy", cupy_on_cpu)
+    monkeypatch.setattr(backends, "gpu_count", lambda: 1)
+    path = os.path.join(os.path.dirname(numpy_backend.__file__), "cupy_backend.py")
+    spec = importlib.util.spec_from_file_location("onnxtweak.theta.cupy_backend", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    monkeypatch.setattr(onnxtweak.theta, "cupy_backend", module, raising=False)
+    spec.loader.exec_module(module)
+
+
+def test_devices_are_numbered_as_cuda_does():
+    named = [gpu_numbers(device) for device in ("cpu", "auto", "cuda", "cuda:2", "cuda:0,3")]
+    assert named == [(), (0,), (0,), (2,), (0, 3)]
+
+
+def test_without_a_driver_no_gpu_answers(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(gpu.ctypes, "CDLL", missing)
+    assert gpu_count.__wrapped__() == 0
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_gpu_back_end_that_cannot_be_had_is_an_error_with_a_reason(monkeypatch, installed):
+    monkeypatch.setattr(backends, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(backends, "gpu_count", lambda: 0)
+    with pytest.raises(MachineError, match="GPU 0 does not answer" if installed else "CuPy is not") as caught:
+        open_backend(EngineSettings(backend="cupy"))
+    assert caught.value.exit_code == 4 and caught.value.hint
+
+
+def test_auto_prefers_a_gpu_and_does_not_require_one(monkeypatch, gpu_on_cpu):
+    assert open_backend(EngineSettings()).name == "cupy"
+    assert open_backend(EngineSettings(device="cpu")).name == "numba"
+    monkeypatch.setattr(backends, "gpu_count", lambda: 0)
+    assert open_backend(EngineSettings()).name == "numba"
+
+
+def test_a_gpu_that_computes_wrong_results_is_not_used(monkeypatch, gpu_on_cpu):
+    monkeypatch.setattr(sys.modules["onnxtweak.theta.cupy_backend"], "fold_limits", lambda *state: None)
+    with pytest.raises(MachineError, match="wrong results"):
+        open_backend(EngineSettings(backend="cupy"))
+
+
+def test_a_full_gpu_is_told_in_plain_words(monkeypatch, gpu_on_cpu):
+    made = open_backend(EngineSettings(backend="cupy"))
+
+    def full(*shape):
+        raise cupy_on_cpu.cuda.memory.OutOfMemoryError
+
+    monkeypatch.setattr(cupy_on_cpu, "empty", full)
+    with pytest.raises(MachineError, match="memory is full"):
+        made.buffer((2, 3), "cuda:0")
+
+
+@pytest.mark.parametrize("theta", ["signed", "thesis"])
+def test_a_pass_with_the_gpu_back_end_gives_the_cpus_bits(tmp_path, gpu_on_cpu, theta):
+    model, data = weak_cnn(tmp_path, n=200)
+    found = {}
+    for backend in ("numpy", "cupy"):
+        engine = EngineSettings(device="cpu", backend=backend, shard=64)
+        job = prepare(str(model), DataSettings((str(data),)), engine, TapSettings(), silent)
+        assert job.engine.backend.name == backend
+        found[backend] = scored(job, np.array([0, 2]), theta).states
+    for ours, theirs in zip(found["cupy"], found["numpy"], strict=True):
+        assert theirs.count_hi.any()
+        for name in ("hi", "lo", "count_hi", "count_lo", "total", "peak", "bad", "seen", "gap"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+
+
+def test_one_process_per_gpu_sees_that_gpu_alone(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    with fleet.gpu_processes((0, 2)) as submit:
+        seen = {submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() for _ in range(40)}
+    assert seen <= {"4", "7"} and seen
+
+
+def test_gpu_processes_share_a_pass_and_give_the_same_bits(tmp_path, monkeypatch):
+    from onnxtweak.engine import scoring, spread
+
+    model, data = weak_cnn(tmp_path, n=300)
+    engine = EngineSettings(device="cpu", backend="numpy", shard=64)
+
+    def ask(settings):
+        job = prepare(str(model), DataSettings((str(data),)), settings, TapSettings(), silent)
+        return scored(job, np.array([0, 2]), "signed"), job.engine.ledger
+
+    whole, _ = ask(engine)
+    # Two processes without a GPU stand for two GPUs.
+    monkeypatch.setattr(scoring, "gpu_numbers", lambda device: (0, 1))
+    monkeypatch.setattr(spread, "_gpus", lambda settings: ())
+    monkeypatch.setattr(spread, "_workers", two_processes)
+    parted, ledger = ask(replace(engine, threads=1))
+    assert ledger.passes[0][0] == "score, 2 workers"
+    for a, b in zip(parted.states, whole.states, strict=True):
+        for name, value in vars(a).items():
+            np.testing.assert_array_equal(value, getattr(b, name), err_msg=name)
+
+
+class two_processes:
+    def __init__(self, settings):
+        self.made = fleet.gpu_processes((None, None))
+
+    def __enter__(self):
+        return self.made.__enter__(), 2
+
+    def __exit__(self, *error):
+        return self.made.__exit__(*error)
+
+
+def test_a_gpu_process_that_dies_is_told():
+    with pytest.raises(MachineError, match="died"), fleet.gpu_processes((None,)) as submit:
+        submit(os._exit, 1).result()
