@@ -120,6 +120,21 @@ def test_choices_are_judged_on_the_samples_named():
     assert len(found.spent.right) == 1000
 
 
+def test_a_patch_that_costs_a_class_too_much_is_weakened():
+    fit, test = tables(3000, lack=2.0), tables(6000, seed=1, lack=2.0)
+    free, sparing = (
+        fit_all(fit, {"all": np.arange(25)}, TARGETS, class_drop=drop, hidden=0) for drop in (None, 3.0)
+    )
+    was = test.Z.argmax(axis=1) == test.labels
+    lost = [
+        max(was[test.labels == c].mean() - applied(found, test, TARGETS)[test.labels == c].mean()
+            for c in range(4))
+        for found in (free, sparing)
+    ]  # fmt: skip
+    assert sparing.kind == "fit"
+    assert lost[1] < 0.06 < lost[0]
+
+
 def test_a_budget_is_kept_and_the_telling_neurons_are_found():
     fit, test = tables(2500, noise=40), tables(4000, seed=1, noise=40)
     found = fit_all(fit, {"all": np.arange(45)}, TARGETS, budget=24)
