@@ -11,8 +11,20 @@ from types import MappingProxyType
 
 import numpy as np
 
-COMPILER = shutil.which("g++") or shutil.which("clang++")
 SHIM = Path(__file__).with_name("cuda_on_cpu.h")
+
+
+def _compiler():
+    """A C++ compiler that knows C++20's barriers, or None."""
+    for name in ("g++", "clang++"):
+        found = shutil.which(name)
+        command = [found, "-std=c++20", "-fsyntax-only", "-x", "c++", SHIM]
+        if found and subprocess.run(command, capture_output=True).returncode == 0:
+            return found
+    return None
+
+
+COMPILER = _compiler()
 WORK = Path(tempfile.gettempdir())
 
 ndarray = np.ndarray
