@@ -61,7 +61,8 @@ def listed(target: Path) -> dict[str, str]:
 
 def file_names(asked: Recipe) -> tuple[str, ...]:
     each = [f"{plan.name}{end}" for plan in asked.tweaks for end in (*_MODELS, ".json", ".html")]
-    return (*each, *_TOGETHER, SUMS)
+    compared = ("compare.json", "compare.md") if asked.compare is not None else ()
+    return (*each, *compared, *_TOGETHER, SUMS)
 
 
 def models_in(folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from onnxtweak.errors import UsageError
 from onnxtweak.method.targets import find_targets
 from onnxtweak.outcomes import Planned, Ran
 from onnxtweak.pipeline.augment import augment
+from onnxtweak.pipeline.compare import compare
 from onnxtweak.pipeline.fit import fit, open_for_tables
 from onnxtweak.pipeline.handover import (
     SUMS,
@@ -33,10 +34,10 @@ from onnxtweak.pipeline.job import Job, file_ref, prepare
 from onnxtweak.pipeline.join import join
 from onnxtweak.pipeline.report import draw
 from onnxtweak.pipeline.retrain import retrain
-from onnxtweak.recipe import Recipe, TweakPlan, read_recipe
+from onnxtweak.recipe import ComparePlan, Recipe, TweakPlan, read_recipe
 from onnxtweak.recipe.gates import judged
 from onnxtweak.recipe.plan import METHODS
-from onnxtweak.report import artefacts, runs, schema, text
+from onnxtweak.report import artefacts, contest, runs, schema, text
 from onnxtweak.settings import OutputSettings, TargetSettings
 from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import FileRef, Progress, silent
@@ -72,6 +73,8 @@ def run(
         for one in asked.tweaks:
             results[one.name], known = _make(asked, one, staging, progress)
             cached += [one.name] if known else []
+        if asked.compare is not None:
+            cached += ["compare"] if _compared(asked, asked.compare, staging, progress) else []
         ran = Ran(file_ref(recipe), asked.directory, results, tuple(cached), True, (), {})
         shipped = keep or not ran.failed
         files = _write(asked, replace(ran, shipped=shipped), staging)
@@ -89,7 +92,7 @@ def run(
 def _make(asked: Recipe, plan: TweakPlan, staging: Path, progress: Progress) -> tuple[dict[str, Any], bool]:
     """The document of one tweak, and whether an earlier run had made it."""
     job = _opened(asked, plan, progress)
-    mark = fingerprint(asked, plan, job)
+    mark = fingerprint(asked, plan.sha256, job)
     kept = Path(asked.cache) / f"tweak-{mark}"
     document = _kept(kept)
     known = document is not None
@@ -137,17 +140,46 @@ def _kept(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def fingerprint(asked: Recipe, plan: TweakPlan, job: Job) -> str:
-    """32 hex digits that change when the tweak could: version, base, samples, settings, device."""
-    shaping = {
+def fingerprint(asked: Recipe, shaping: str, job: Job) -> str:
+    """32 hex digits that change when a result could: version, base, samples, settings, device.
+
+    shaping : sha256 of the settings.
+    """
+    asking = {
         "onnxtweak": onnxtweak.__version__,
         "base": job.opened.model.base_sha256,
         "samples": job.splits.digest,
         "names": list(job.names),
-        "tweak": plan.sha256,
+        "settings": shaping,
         "device": [asked.engine.device, asked.engine.backend],
     }
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(asking, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _compared(asked: Recipe, plan: ComparePlan, staging: Path, progress: Progress) -> bool:
+    """compare.json and compare.md into `staging`; whether an earlier run had made them."""
+    job = open_for_tables(asked.model, asked.data, asked.engine, plan.taps, progress)
+    kept = Path(asked.cache) / f"compare-{fingerprint(asked, plan.sha256, job)}"
+    known = (kept / "compare.json").is_file()
+    if known:
+        progress.reuse("compare")
+    else:
+        made = compare(
+            model=asked.model,
+            data=asked.data,
+            engine=replace(asked.engine, work_dir=asked.cache, resume=True),
+            taps=plan.taps,
+            targets=plan.targets,
+            repeats=plan.repeats,
+            methods=plan.methods,
+            progress=progress,
+        )
+        fresh(kept)
+        _put(kept / "compare.md", text.markdown(contest.comparison(made)))
+        _put(kept / "compare.json", schema.dumps(schema.document("compare", made)))
+    for file in kept.iterdir():
+        shutil.copyfile(file, staging / file.name)
+    return known
 
 
 def _opened(asked: Recipe, plan: TweakPlan, progress: Progress) -> Job:
@@ -218,7 +250,7 @@ def plan(
         job = _opened(asked, one, progress)
         targets, count = _targets(job, one)
         neurons = sum(tap.neurons for tap in job.taps)
-        kept = Path(asked.cache) / f"tweak-{fingerprint(asked, one, job)}"
+        kept = Path(asked.cache) / f"tweak-{fingerprint(asked, one.sha256, job)}"
         tweaks.append(
             {
                 "name": one.name,

@@ -7,7 +7,7 @@ gates      were the limits kept?
 template   the recipe that `init` writes
 """
 
-from onnxtweak.recipe.plan import GATES, METHODS, Gates, Recipe, TweakPlan
+from onnxtweak.recipe.plan import GATES, METHODS, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.reading import read_recipe
 
-__all__ = ["GATES", "METHODS", "Gates", "Recipe", "TweakPlan", "read_recipe"]
+__all__ = ["GATES", "METHODS", "ComparePlan", "Gates", "Recipe", "TweakPlan", "read_recipe"]

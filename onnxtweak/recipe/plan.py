@@ -72,6 +72,20 @@ class TweakPlan:
 
 
 @dataclass(frozen=True)
+class ComparePlan:
+    """The [compare]: every method, or `methods`, on the same samples. repeats : splits to average over.
+
+    sha256 : of everything in the recipe that shapes it.
+    """
+
+    sha256: str
+    taps: TapSettings
+    targets: TargetSettings
+    methods: tuple[str, ...] = ()
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A recipe, read. path : of its file. directory : where results go. cache : what later runs find again.
 
@@ -87,3 +101,4 @@ class Recipe:
     gates: Gates
     directory: str
     cache: str
+    compare: ComparePlan | None = None

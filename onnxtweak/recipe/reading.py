@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from onnxtweak.errors import UsageError
-from onnxtweak.recipe.plan import GATES, METHODS, Gates, Recipe, TweakPlan
+from onnxtweak.recipe.plan import GATES, METHODS, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, made
 from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Files of a run that belong to no single tweak: no tweak may be called so.
-_TAKEN = {"metrics", "provenance", "summary", "junit"}
+_TAKEN = {"metrics", "provenance", "summary", "junit", "compare"}
 _PREFIX = "ONNXTWEAK_"
 
 # `run` keeps its own work under [output] cache, and goes on from it.
@@ -33,6 +33,7 @@ _TABLES = {
     "engine": [key for key in keys_of(EngineSettings) if key not in _OF_RUNS],
     "gates": list(GATES),
     "output": ["directory", "cache"],
+    "compare": ["taps", "pool", "target", "worst", "methods", "repeats"],
 }
 
 
@@ -51,6 +52,7 @@ def read_recipe(
     Raises UsageError, naming table and key, for everything that is missing, unknown or of the wrong kind.
     """
     document = _parsed(path)
+    _check_tables(document, path)
     for name, value in sorted((environment or {}).items()):
         if name.startswith(_PREFIX):
             _set_from_environment(document, name, value)
@@ -58,12 +60,8 @@ def read_recipe(
         _set(document, change)
     if device is not None:
         document.setdefault("engine", {})["device"] = device
-    check_keys(document, [*_TABLES, "tweak"], path)
+    _check_tables(document, path)
     for table, known in _TABLES.items():
-        if not isinstance(document.get(table, {}), dict):
-            raise UsageError(
-                f"`{table}` is no table", where=path, hint=f"write [{table}] on a line of its own"
-            )
         check_keys(document.get(table, {}), known, _at(path, table))
     folder = Path(path).parent
     data = _data(document, path, folder)
@@ -79,6 +77,7 @@ def read_recipe(
         gates=_gates(document, path),
         directory=directory if directory is not None else str(folder / str(output.get("directory", "build"))),
         cache=str(folder / str(output.get("cache", ".onnxtweak"))),
+        compare=_compare(document, path),
     )
 
 
@@ -90,6 +89,13 @@ def _parsed(path: str) -> dict[str, Any]:
         raise UsageError(f"the recipe cannot be read: {error.strerror}", where=path, hint=hint) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"this is no TOML: {error}", where=path, hint="mend that line") from error
+
+
+def _check_tables(document: dict[str, Any], path: str) -> None:
+    check_keys(document, [*_TABLES, "tweak"], path)
+    for table in _TABLES:
+        if not isinstance(document.get(table, {}), dict):
+            raise UsageError(f"`{table}` is no table", where=path, hint=f"write [{table}] on its own line")
 
 
 def _at(path: str, table: str) -> str:
@@ -227,6 +233,22 @@ def _check_targets(plan: TweakPlan, where: str) -> None:
     if METHODS[plan.method].targeted and plan.targets == TargetSettings() and not scheduled:
         hint = 'write target = ["..."], or worst = 3'
         raise UsageError("no target class", where=where, hint=hint)
+
+
+def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
+    if "compare" not in document:
+        return None
+    table, where = document["compare"], _at(path, "compare")
+    logits = document.get("model", {}).get("logits")
+    targets = made(TargetSettings, table, where)
+    if not targets.targets and targets.worst is None:
+        raise UsageError("no target class", where=where, hint='write target = ["..."], or worst = 3')
+    taps = made(TapSettings, {"taps": [], **table}, where, logits=logits)
+    sha256 = _sha256({**_shared(document), "compare": table})
+    plan = made(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
+    if plan.repeats < 1:
+        raise UsageError(f"{plan.repeats} repeats", where=f"{where} repeats", hint="at least 1")
+    return plan
 
 
 def _gates(document: dict[str, Any], path: str) -> Gates:

@@ -103,6 +103,8 @@ def made(kind: type, table: Mapping[str, Any], where: str, **given: Any) -> Any:
 
 
 def _converted(kind: str, field: str, value: Any, where: str) -> Any:
+    if field == "targets":  # a class may be given by its number
+        value = [str(v) if type(v) is int else v for v in (value if isinstance(value, list) else [value])]
     convert = size if field == "memory" and isinstance(value, str) else _BY_TYPE[kind.removesuffix(" | None")]
     try:
         found = convert(value)

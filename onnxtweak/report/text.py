@@ -130,4 +130,5 @@ def _shortened(text: str, size: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Names may hold anything: no cell is ended, no line broken, no HTML begun by one."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

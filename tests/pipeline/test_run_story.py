@@ -209,3 +209,15 @@ def test_init_writes_what_run_carries_out(tmp_path, monkeypatch):
         init(
             model="model.onnx", data=DataSettings(("data.npz",)), output=OutputSettings("recipes/tweak.toml")
         )
+
+
+def test_a_comparison_lies_beside_the_results(recipe, tmp_path):
+    changes = [f"compare.target='{TARGET}'", "compare.methods=['bias', 'join']"]
+    made = run(recipe=str(recipe), changes=changes)
+    assert {"compare.json", "compare.md", "a.onnx"} <= names(tmp_path / "build")
+    assert json.loads((tmp_path / "build" / "compare.json").read_text())["command"] == "compare"
+    assert "compare.json" in (tmp_path / "build" / "SHA256SUMS").read_text()
+    assert not made.cached
+    assert run(recipe=str(recipe), changes=changes).cached == ("a", "compare")
+    run(recipe=str(recipe))
+    assert "compare.json" not in names(tmp_path / "build")

@@ -29,7 +29,7 @@ memory = "500MB"
 threads = 2
 [[tweak]]
 name = "cats"
-target = ["cat", "3"]
+target = ["cat", 3]
 taps = "stages"
 pool = "mean"
 count = [1, 10]
@@ -143,7 +143,7 @@ def test_digests_follow_what_shapes_a_tweak(tmp_path):
         ('name = "cats"', 'name = "../cats"', "a tweak needs a name", "letters"),
         ('name = "cats"', 'name = "metrics"', "a tweak needs a name", "letters"),
         ('name = "cats"', 'name = "Worst"', "two tweaks are called `worst`", "its own name"),
-        ('target = ["cat", "3"]', "", "no target class", "worst = 3"),
+        ('target = ["cat", 3]', "", "no target class", "worst = 3"),
         ("worst = 3", 'worst = 3\ntarget = "cat"', "exclude each other", "one of the two"),
         ("hidden = 8", 'hidden = 8\ntarget = "cat"', "unknown key `target`", "known here"),
         ('path = "base.onnx"', "", "`path` is missing", "[model]"),
@@ -153,6 +153,9 @@ def test_digests_follow_what_shapes_a_tweak(tmp_path):
         ("[output]", "[output", "no TOML", "that line"),
         ("[tweak.join]\ncount = 20", "join = 3", "`join` is no table", "[tweak.join]"),
         ("[output]", "[[output]]", "`output` is no table", "[output]"),
+        ("[output]", "[compare]\n[output]", "no target class", "worst = 3"),
+        ("[output]", "[compare]\nworst = 1\nmethod = 'fit'\n[output]", "unknown key `method`", "`methods`"),
+        ("[output]", "[compare]\nworst = 1\nrepeats = 0\n[output]", "0 repeats", "at least 1"),
     ],
 )
 def test_a_mistake_is_named(tmp_path, old, new, what, hint):
