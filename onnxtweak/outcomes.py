@@ -48,13 +48,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Applied:
-    """A tweak written into its base."""
+    """A tweak written into its base. adapters : files that fill a slot, where the output has one."""
 
     model: FileRef
     output: FileRef
     tweak: dict[str, Any]
     checks: tuple[Check, ...]
     seconds: dict[str, float]
+    adapters: tuple[FileRef, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from onnxtweak.model.difference import diff, only_the_splice
 from onnxtweak.model.file import ModelFile
 from onnxtweak.model.record import recorded, silenced
 from onnxtweak.model.splice import splice
-from onnxtweak.model.undo import TweakInside, take_off
+from onnxtweak.model.undo import TweakInside, take_off, tweaks_inside
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Check, Tweak
 
@@ -75,6 +75,38 @@ def check_silenced(
     return _same_logits("neutral", "with zero weights the file", before, after, device)
 
 
+def check_shadow(
+    subject: Subject,
+    tweak: Tweak,
+    data: bytes,
+    scale: float,
+    feeds: dict[str, np.ndarray],
+    engine: EngineSettings,
+) -> Check:
+    """The base's bytes come first, its logits are untouched, and the shadow is what the tweak would give."""
+    shadowed = as_subject(subject, data)
+    shown = tweaks_inside(shadowed.model.proto)[-1].shadow
+    if shown is None or not data.startswith(subject.model.data):
+        return Check("shadow", False, "the file does not begin with the base's bytes")
+    kinds = {"logits_layout": subject.layout, "logits_dtype": subject.dtype}
+    constant = as_subject(subject, splice(subject.model, tweak, scale=scale, **kinds))
+    pairs = (
+        (_logits(subject, feeds, engine)[0], _logits(shadowed, feeds, engine)[0]),
+        (_logits(constant, feeds, engine)[0], _logits(replace(shadowed, logits=shown), feeds, engine)[0]),
+    )
+    if not np.array_equal(*pairs[0], equal_nan=True):
+        return Check("shadow", False, "the base's logits changed")
+    return check_close("shadow", f"behind the base's bytes '{shown}'", *pairs[1], subject.dtype)
+
+
+def check_close(name: str, who: str, expected: np.ndarray, found: np.ndarray, dtype: str) -> Check:
+    """Two ways to the same logits (N, C) of type `dtype` agree up to rounding."""
+    size = max(1.0, float(np.abs(expected).max(initial=0.0)))
+    error = float(np.abs(expected.astype(np.float64) - found).max(initial=0.0)) / size
+    detail = f"{who} equals what is written into the model within {error:.1g} of the largest logit"
+    return Check(name, error <= _TOLERANCE[dtype], detail)
+
+
 def check_undone(data: bytes, inside: Sequence[TweakInside]) -> tuple[Check, tuple[bytes, ...]]:
     """Every tweak comes off again and leaves the file it was put into, byte for byte, by its sha256.
 
@@ -108,7 +140,14 @@ def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | Non
     tweak = recorded(inside)
     if tweak is None or inside.version != onnxtweak.__version__:
         return None
-    again = splice(base.model, tweak, logits_layout=base.layout, logits_dtype=base.dtype, scale=inside.scale)
+    again = splice(
+        base.model,
+        tweak,
+        logits_layout=base.layout,
+        logits_dtype=base.dtype,
+        scale=inside.scale,
+        shadow=inside.shadow is not None,
+    )
     if again == data:
         count = len(tweak.neurons)
         return Check("record", True, f"the {count} recorded synapses give this file, byte for byte")

@@ -27,6 +27,7 @@ from onnxtweak.cli.options import (
 from onnxtweak.cli.sections import option, registering
 from onnxtweak.cli.telling import close, inspect_it, show
 from onnxtweak.cli.values import Number
+from onnxtweak.errors import UsageError
 
 ALL: list[click.Command] = []
 
@@ -135,7 +136,7 @@ def join(model, data, targets, taps, join, engine, output, console, form):
 
 @_command("apply", "onnxtweak apply model.onnx cat.safetensors -o tweaked.onnx --scale 0.5")
 @model_argument
-@click.argument("tweak", metavar="TWEAK")
+@click.argument("tweaks", metavar="TWEAK...", nargs=-1, required=True)
 @option(
     "Method",
     "--scale",
@@ -144,23 +145,44 @@ def join(model, data, targets, taps, join, engine, output, console, form):
     show_default="1",
     help="Multiply the tweak by this; at 0 the model decides as its base.",
 )
+@option(
+    "Method",
+    "--slot",
+    is_flag=True,
+    help="Write an empty slot instead, and beside it an adapter for each tweak (NAME.onnx_adapter), which "
+    "ONNX Runtime takes with a call. For a MODEL with a slot: write the adapter alone.",
+)
+@option(
+    "Method",
+    "--shadow",
+    is_flag=True,
+    help="Leave the model as it is, and show the tweaked logits as one more output.",
+)
 @engine_options("device", "threads")
 @output_options("The new model.")
 @reporting_options
-def apply(model, tweak, scale, engine, output, console, form):
+def apply(model, tweaks, scale, slot, shadow, engine, output, console, form):
     """Write a saved tweak into the model it was made for.
 
-    TWEAK is a file that `onnxtweak join --tweak` saved. Another model than its own is refused.
+    TWEAK is a file that `onnxtweak join --tweak` saved. Another model than its own is refused. Several are
+    taken with --slot only.
     """
     from onnxtweak import pipeline
     from onnxtweak.report import story
 
     began = time.perf_counter()
-    made = pipeline.apply(
-        model=model, tweak=tweak, output=output, scale=scale, engine=engine, progress=console
-    )
+    if slot and shadow:
+        raise UsageError("--slot and --shadow exclude each other", hint="give one of the two")
+    if len(tweaks) > 1 and not slot:
+        raise UsageError("several tweaks are taken with --slot only", hint="give one of them, or --slot")
+    settings = {"model": model, "output": output, "scale": scale, "engine": engine, "progress": console}
+    if slot:
+        made = pipeline.slot(tweaks=tweaks, **settings)
+    else:
+        made = pipeline.apply(tweak=tweaks[0], shadow=shadow, **settings)
     show(console, "apply", made, story.applied, form)
-    close(console, began, "tweak written", inspect_it(made))
+    alone = made.output in made.adapters
+    close(console, began, "adapter written" if alone else "tweak written", "" if alone else inspect_it(made))
 
 
 @_command("dump", "onnxtweak dump model.onnx -d train.npz --taps penultimate -o tables")

@@ -12,6 +12,7 @@ tables     dump and score: tables on disk, theta of every neuron
 files      inspect and apply: what needs no samples
 undo       revert and diff: a tweaked file and its base
 verify     a tweaked file, proven again
+slot       a model that takes another tweak in each call
 report     the pictures of a result
 begin      init: a recipe for a model and data
 run        a recipe, carried out; handover says where its files go
@@ -31,6 +32,7 @@ from onnxtweak.pipeline.join import join
 from onnxtweak.pipeline.report import report
 from onnxtweak.pipeline.retrain import retrain
 from onnxtweak.pipeline.run import plan, run
+from onnxtweak.pipeline.slot import slot
 from onnxtweak.pipeline.tables import dump, score
 from onnxtweak.pipeline.undo import diff, revert
 from onnxtweak.pipeline.verify import verify
@@ -54,5 +56,6 @@ __all__ = [
     "revert",
     "run",
     "score",
+    "slot",
     "verify",
 ]

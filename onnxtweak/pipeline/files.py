@@ -25,7 +25,14 @@ from onnxtweak.pipeline.deliver import splice_in, summary, write_proven
 from onnxtweak.pipeline.undo import about
 from onnxtweak.settings import EngineSettings, OutputSettings, TapSettings
 from onnxtweak.types import FileRef, Progress, Tweak, silent
-from onnxtweak.verify import as_subject, check_checker, check_neutral, check_unharmed, require
+from onnxtweak.verify import (
+    as_subject,
+    check_checker,
+    check_neutral,
+    check_shadow,
+    check_unharmed,
+    require,
+)
 
 
 def inspect(*, model: str, taps: TapSettings = TapSettings()) -> Inspection:
@@ -83,10 +90,13 @@ def apply(
     tweak: str,
     output: OutputSettings,
     scale: float = 1.0,
+    shadow: bool = False,
     engine: EngineSettings = EngineSettings(),
     progress: Progress = silent,
 ) -> Applied:
     """Write a saved tweak into its base. The same tweak at scale 1 gives the same bytes as when it was made.
+
+    shadow : behind the base's bytes, as one more output, so that both can be compared in one pass.
 
     Raises InputError when they do not belong together, VerificationError when a proof fails.
     """
@@ -94,14 +104,16 @@ def apply(
     loaded = load(tweak)
     opened = open_model(model, TapSettings(logits=loaded.logits))
     check_model_output(opened.model, output.output, force=output.force)
-    feeds = _made_up(opened, loaded)
+    feeds = made_up_for(opened, loaded)
     subject, _ = measured(opened, (), feeds, engine)
-    data = splice_in(subject, loaded, scale)
+    data = splice_in(subject, loaded, scale, shadow)
     checks = (
         check_neutral(subject, loaded, feeds, engine),
         check_checker(opened.model, data),
         check_unharmed(opened.model, data),
     )
+    if shadow:
+        checks += (check_shadow(subject, loaded, data, scale, feeds, engine),)
     require(checks)
     tweaked = as_subject(subject, data)
     checks += (write_proven(tweaked, output, feeds, engine),)
@@ -114,7 +126,7 @@ def apply(
     )
 
 
-def _made_up(opened: Opened, tweak: Tweak) -> dict[str, np.ndarray]:
+def made_up_for(opened: Opened, tweak: Tweak) -> dict[str, np.ndarray]:
     """Made-up samples in the shapes that the tweak was made with, where the model leaves its sizes open."""
     try:
         return made_up_samples(opened, tweak.provenance.get("inputs", {}))

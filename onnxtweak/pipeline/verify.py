@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +154,9 @@ def _on_samples(
 ) -> tuple[Metrics, Metrics]:
     """Accuracy before and after; and whether tables of the file before the last tweak foretell this one."""
     before = logits_pass(base, view, runner, "base")
-    after = logits_pass(file, view, runner, "tweaked")
+    shadow = run.inside[-1].shadow
+    shown = file if shadow is None else replace(file, logits=shadow)
+    after = logits_pass(shown, view, runner, "tweaked")
     tweak = recorded(run.inside[-1])
     if tweak is not None:
         foretold = []

@@ -116,6 +116,7 @@ def applied(made: Applied) -> tuple[Block, ...]:
                 ("time", _times(made.seconds)),
                 *_checks(made.checks),
                 ("written", _file(made.output)),
+                *(("adapter", _file(adapter)) for adapter in made.adapters if adapter != made.output),
             )
         ),
     )
