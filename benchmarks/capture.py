@@ -73,7 +73,8 @@ def main() -> None:
         labels = np.where(rng.random(len(Z)) < 0.8, Z.argmax(axis=1), rng.integers(0, Z.shape[1], len(Z)))
         view = View(Dataset(labels, data.inputs, None, data.parts, data.plans), view.rows)
         neurons = sum(tap.neurons for tap in taps)
-        print(f"{Path(path).name}: {neurons:,} neurons, {len(Z)} samples, {len(taps)} taps, {Z.shape[1]} classes")
+        about = f"{neurons:,} neurons, {len(Z)} samples, {len(taps)} taps, {Z.shape[1]} classes"
+        print(f"{Path(path).name}: {about}")
         for count in [int(text) for text in args.targets.split(",")]:
             targets = np.sort(np.argsort(-np.bincount(labels, minlength=Z.shape[1]), kind="stable")[:count])
             ratios, plain, score, sweep = [], [], [], []

@@ -2,10 +2,10 @@
 
     python benchmarks/theta_kernel.py [--neurons 360448] [--samples 512] [--threads 2]
 
-Ceilings: bytes per second of reading a table of the same size once (an OR over its bits), and pairs per second
-of a bare multiply and maximum on values that stay in the first-level cache. A pair is one neuron, one target,
-one sample. "first" is the first fold, when every maximum still rises; "run" is the mean over all folds, in which
-ever more is skipped exactly.
+Ceilings: bytes per second of reading a table of the same size once (an OR over its bits), and pairs per
+second of a bare multiply and maximum on values that stay in the first-level cache. A pair is one neuron, one
+target, one sample. "first" is the first fold, when every maximum still rises; "run" is the mean over all
+folds, in which ever more is skipped exactly.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> None:
             job.result()
 
     peak = args.threads * repeats * small.size / best_of(peak_run) / 1e9
-    print(f"read bandwidth {bandwidth:.1f} GB/s, multiply-max peak {peak:.1f} G pairs/s, {args.threads} threads")
+    print(f"{args.threads} threads: reading {bandwidth:.1f} GB/s, multiply-max peak {peak:.1f} G pairs/s")
 
     for count, classes in ((1, 10), (10, 10), (1000, 1000)):
         neurons = args.neurons if count < 1000 else args.neurons // 16
