@@ -75,6 +75,6 @@ def _box(x: float, y: float, place: dict[str, Any]) -> str:
     role = place["role"] if place["role"] in ("input", "output", "added", "read") else "base"
     return (
         rect(x, y, _WIDE, _TALL, f"box {role}", f"{place['op']} {place['name']}", 'rx="6"')
-        + text(x + _WIDE / 2, y + 14, shortened(place["op"], 16), "op", "middle")
+        + text(x + _WIDE / 2, y + 14, shortened(place["op"], 15), "op", "middle")
         + text(x + _WIDE / 2, y + 28, shortened(place["name"], 21), "node", "middle")
     )

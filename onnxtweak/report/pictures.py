@@ -14,6 +14,8 @@ _PAIRS = 12  # changes of single cells that are listed
 _TAPS = 16  # layers that get a bar
 _CURVES = 6  # values of n that get a curve
 _THETAS = 4  # targets that get a histogram
+# Commands whose last training takes the validation samples in.
+_LEARN_ON_VALIDATION = {"fit"}
 
 
 def confusion(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
@@ -71,29 +73,39 @@ def trade_off(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     """What the targets gain for what is lost overall, and how n and scale were chosen."""
     curve = [(-point["drop"], point["target"] * 100) for point in made["curve"]]
     lines = [Line("tweak", curve, "after")] if curve else []
+    if made["command"] in _LEARN_ON_VALIDATION:
+        # What was learnt on validation samples looks too good there: only the held-out curve is honest.
+        said = "Estimated on samples that were held out in turn."
+    else:
+        lines += _on_validation(evidence, curve)
+        place = evidence.get("validation")
+        said = f"On the {place['samples']:,} validation samples, where settings were chosen." if place else ""
+    drawn = xy(lines, "overall accuracy, points against base", "targets right, %", "trade-off")
+    return section(
+        "Trade-off",
+        cards(
+            card("Targets against overall", drawn if curve else "", "Up and to the right is better."),
+            *_tuning(made, evidence),
+        ),
+        said=said,
+    )
+
+
+def _on_validation(evidence: Mapping[str, Any], curve: list[tuple[float, float]]) -> list[Line]:
+    """The base, biases and the point that was chosen."""
+    # Along growing biases, as they were tried: the curve may turn back.
+    biases = [(-p["drop"], p["target"] * 100) for p in evidence.get("bias_curve", ()) if _near(p, curve)]
+    lines = [Line("bias only", biases, "bias")] if biases else []
     place = evidence.get("validation", {})
-    if evidence.get("bias_curve"):
-        # Along growing biases, as they were tried: the curve may turn back.
-        biases = [(-p["drop"], p["target"] * 100) for p in evidence["bias_curve"] if _near(p, curve)]
-        lines.append(Line("bias only", biases, "bias"))
     for key, name, kind in (
         ("base", "base", "before"),
         ("bias", "best bias", "bias"),
         ("chosen", "chosen", "point"),
     ):
         if key in place:
-            lines.append(Line(name, [(-place[key]["drop"], place[key]["target"] * 100)], kind, joined=False))
-    drawn = (
-        xy(lines, "overall accuracy, points against base", "targets right, %", "trade-off") if curve else ""
-    )
-    return section(
-        "Trade-off",
-        cards(
-            card("Targets against overall", drawn, "Up and to the right is better."),
-            *_tuning(made, evidence),
-        ),
-        said=f"On the {place['samples']:,} validation samples, where settings were chosen." if place else "",
-    )
+            at = (-place[key]["drop"], place[key]["target"] * 100)
+            lines.append(Line(name, [at], kind, joined=False))
+    return lines
 
 
 def _near(point: Mapping[str, float], curve: list[tuple[float, float]]) -> bool:

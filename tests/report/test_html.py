@@ -134,6 +134,13 @@ def test_a_dense_patch_has_no_targets_of_its_own():
     assert "Synapses per layer" in headings(Page(page(made)))
 
 
+def test_what_learnt_on_validation_is_not_judged_there():
+    drawn = page(a_document(command="fit"))
+    assert "held out in turn" in drawn and ">chosen<" not in drawn and "validation samples, where" not in drawn
+    drawn = page(a_document())
+    assert "validation samples, where settings were chosen" in drawn
+
+
 def test_words():
     assert safe("<a b='\"'>") == "&lt;a b=&#x27;&quot;&#x27;&gt;"
     assert shortened("abcdefghij", 5) == "ab…ij"
