@@ -54,7 +54,7 @@ def scores(sums: Sums) -> np.ndarray:
     """S (M, C) float64; 0 for a neuron that is constant or was spoiled."""
     spread = sums.A - sums.B**2 / np.maximum(sums.h, 1e-300)
     # A spread below the float32 noise of its two terms says that the neuron is constant.
-    varies = spread > 1e-6 * np.maximum(sums.A, 1e-300)
+    varies = spread > 3e-5 * np.maximum(sums.A, 1e-300)
     S = np.divide(sums.G**2, spread, out=np.zeros_like(spread), where=varies)
     S[sums.spoiled] = 0
     return S
