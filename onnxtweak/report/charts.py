@@ -27,11 +27,12 @@ class Line:
     joined: bool = True
 
 
-def svg(width: float, height: float, body: str, said: str) -> str:
-    """The frame of every picture; `said` is what a screen reader reads."""
+def svg(width: float, height: float, body: str, said: str, *, least: float = 0) -> str:
+    """The frame of every picture; `said` is what a screen reader reads. least : its least width in pixels."""
+    style = f"max-width:{width * 1.35:.0f}px" + (f";min-width:{least:.0f}px" if least else "")
     return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{safe(said)}" '
-        f'style="max-width:{width * 1.35:.0f}px">{body}</svg>'
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{safe(said)}" style="{style}">'
+        f"{body}</svg>"
     )
 
 

@@ -28,7 +28,9 @@ def graph_picture(places: Sequence[dict[str, Any]], edges: Sequence[Sequence[Any
             at[place] = (left + k * (_WIDE + _GAP_X), 6 + rank * (_TALL + _GAP_Y))
     body = "".join(_edge(at[a], at[b], hidden, _is_mine(places, a, b)) for a, b, hidden in links)
     body += "".join(_box(*at[k], place) for k, place in enumerate(places))
-    return svg(width, 6 + len(rows) * (_TALL + _GAP_Y), body, "the graph around the splice")
+    return svg(
+        width, 6 + len(rows) * (_TALL + _GAP_Y), body, "the graph around the splice", least=min(width, 640)
+    )
 
 
 def _ranks(count: int, links: Sequence[tuple[int, int, bool]]) -> list[int]:

@@ -146,10 +146,15 @@ def _cost(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         )
     if size := evidence.get("size"):
         more = size["after"] - size["before"]
-        rows.append(["file", f"{size['before']:,} bytes", f"{size['after']:,} bytes", f"{more:+,} bytes"])
+        rows.append(["file", _size(size["before"]), _size(size["after"]), _size(more, "+")])
     rows.append(["parameters", "", "", f"{made['tweak']['parameters']:+,}"])
     said = f"Latency: medians of {latency['turns']} runs in turns." if latency else ""
     return section("Cost", table(["", "base", "tweaked", "more"], rows, numbers=3), said=said)
+
+
+def _size(count: int, sign: str = "") -> str:
+    """Bytes, as kilobytes where they are many."""
+    return f"{count:{sign},} bytes" if abs(count) < 10_000 else f"{count / 1000:{sign},.1f} kB"
 
 
 def _samples(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
