@@ -17,6 +17,7 @@ from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
 from onnxtweak.model.refusals import NOT_A_CLASSIFIER, quoted, refuse_closed, refuse_name, refuse_positions
 from onnxtweak.model.shapes import Shape, known_shape
 from onnxtweak.model.softmax import SPELLINGS, match_softmax
+from onnxtweak.model.soundness import require_sound
 from onnxtweak.model.undo import tweaks_inside
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -98,6 +99,7 @@ def find_logits(proto: ModelProto, override: str | None = None) -> Logits:
     the override names no suitable tensor.
     """
     graph = GraphIndex(proto)
+    require_sound(graph)
     if override is not None:
         return _given(graph, override)
     finds: list[_Find] = []

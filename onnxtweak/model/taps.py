@@ -21,6 +21,7 @@ from onnxtweak.model.blocks import find_blocks
 from onnxtweak.model.channels import channel_axis, find_channels_last
 from onnxtweak.model.graph import GraphIndex, attribute
 from onnxtweak.model.logits import FLOATS
+from onnxtweak.model.soundness import require_sound
 from onnxtweak.types import Tap
 
 Measured = Mapping[str, tuple[str, tuple[int, ...]] | None]
@@ -70,6 +71,7 @@ def candidates(proto: ModelProto, logits_name: str) -> tuple[Candidate, ...]:
     They vary with a real input and are neither an input, nor the logits, nor computed from them.
     """
     graph = GraphIndex(proto)
+    require_sound(graph)
     needed = graph.ancestors([logits_name])
     order = [position for position in graph.topological_order() if position in needed]
     activations = find_activations(graph)

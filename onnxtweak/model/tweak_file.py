@@ -22,6 +22,7 @@ from onnxtweak.model.undo import canonical_json
 from onnxtweak.types import Linear, Mlp, Neurons, Patch, Synapses, Tap, Tweak
 
 _FORMAT = 1
+_MOST_CLASSES = 1 << 20
 _ENTRY = "onnxtweak"
 _PATCHES: dict[str, type[Synapses] | type[Linear] | type[Mlp]] = {
     "synapses": Synapses,
@@ -88,7 +89,8 @@ def _tweak(header: dict[str, Any], patch_type: type, arrays: dict[str, np.ndarra
     for name in ("kind", "base_sha256", "logits"):
         _require(isinstance(header.get(name), str) and header[name] != "", f"'{name}' is missing")
     classes = header.get("classes")
-    _require(type(classes) is int and classes > 0, "'classes' is not a positive number")
+    whole = type(classes) is int and 0 < classes <= _MOST_CLASSES
+    _require(whole, f"'classes' is not a number from 1 to {_MOST_CLASSES:,}")
     _require(isinstance(header.get("provenance"), dict), "'provenance' is not an object")
     taps = tuple(_tap(entry) for entry in _list(header.get("taps"), "taps"))
     neurons = Neurons(taps, arrays.pop("tap_of"), arrays.pop("index"))

@@ -10,6 +10,7 @@ from onnxtweak.engine.harmless import harmless
 from onnxtweak.engine.session import Port
 from onnxtweak.engine.subject import (
     Opened,
+    Subject,
     choose_taps,
     made_up_samples,
     measured,
@@ -106,6 +107,7 @@ def apply(
     check_model_output(opened.model, output.output, force=output.force)
     feeds = made_up_for(opened, loaded)
     subject, _ = measured(opened, (), feeds, engine)
+    require_classes(subject, loaded)
     data = splice_in(subject, loaded, scale, shadow)
     checks = (
         check_neutral(subject, loaded, feeds, engine),
@@ -124,6 +126,16 @@ def apply(
         checks=checks,
         seconds={"all": time.perf_counter() - begin},
     )
+
+
+def require_classes(subject: Subject, tweak: Tweak) -> None:
+    """Raise ModelError where the tweak has another number of classes than the model."""
+    if tweak.classes != subject.classes:
+        raise ModelError(
+            f"the tweak has {tweak.classes:,} classes, the model {subject.classes:,}",
+            where=subject.logits,
+            hint="the tweak file was changed after it was saved; save it again",
+        )
 
 
 def made_up_for(opened: Opened, tweak: Tweak) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from onnxtweak.model.splice import splice
 from onnxtweak.model.tweak_file import load
 from onnxtweak.outcomes import Applied
 from onnxtweak.pipeline.deliver import write_proven
-from onnxtweak.pipeline.files import made_up_for
+from onnxtweak.pipeline.files import made_up_for, require_classes
 from onnxtweak.pipeline.job import file_ref
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.types import Check, FileRef, Linear, Progress, Tap, Tweak, silent
@@ -61,6 +61,8 @@ def slot(
     opened = opened_model(file, loaded[0].logits)
     feeds = made_up_for(opened, loaded[0])
     subject, _ = measured(opened, (), feeds, engine)
+    for tweak in loaded:
+        require_classes(subject, tweak)
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)
     empty = slot_inside(slotted.model.proto)

@@ -76,8 +76,6 @@ def test_an_empty_slot_is_the_base_behind_every_tail(tail, tmp_path):
 @pytest.mark.parametrize(
     "options", [{"dtype": np.float16}, {"dtype": np.float64}, {"classes": 1}, {"opset": 7}]
 )
-    "options", [{"dtype": np.float16}, {"dtype": np.float64}, {"classes": 1}, {"opset": 7}]
-)
 def test_slots_in_other_types_and_for_a_single_logit(options, tmp_path):
     model = saved(mlp(**options), tmp_path)
     dtype = np.dtype(options.get("dtype", np.float32)).name
