@@ -251,10 +251,6 @@ def run_case(number: int, seed: int, whole: Seeds, folder: Path) -> str:
         return "FAILED: " + traceback.format_exc(limit=-3).strip()
     finally:
         signal.alarm(0)
-    made = folder / "out.onnx"
-    if said != "ok" and made.exists():
-        return f"FAILED: left a file behind after: {said}"
-    made.unlink(missing_ok=True)
     after = {file.name: file.read_bytes() for file in folder.iterdir()}
     return said if after == before else "FAILED: touched a file"
 
@@ -273,7 +269,10 @@ def _with_model(path: Path, folder: Path, number: int) -> str:
         ["diff", str(path), str(folder / "base.onnx"), "-f", "json"],
         ["revert", str(path), "-o", str(folder / "out.onnx"), "--all"],
     )
-    said = _command(commands[number % len(commands)])
+    said, made = _command(commands[number % len(commands)]), folder / "out.onnx"
+    if said != "ok" and made.exists():
+        return f"FAILED: left a file behind after: {said}"
+    made.unlink(missing_ok=True)
     try:
         model = read_model(path)
         with contextlib.suppress(OnnxtweakError):

@@ -52,7 +52,8 @@ class EngineSettings:
     threads : intra-op threads; None: all cores. work_dir : folder where the score pass keeps what it has,
     finished or not; None: nowhere. resume : whether to go on from what is there. shard : samples after which
     sums are added up, the state may be saved, and which one worker is given at a time. workers : processes
-    to share the score pass among; scheduler : address of a Dask scheduler instead.
+    to share the score pass among; scheduler : address of a Dask scheduler instead. custom_ops : shared
+    libraries with operators for ONNX Runtime.
     """
 
     device: str = "auto"
@@ -65,6 +66,7 @@ class EngineSettings:
     shard: int = 4096
     workers: int | None = None
     scheduler: str | None = None
+    custom_ops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

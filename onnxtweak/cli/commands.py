@@ -66,8 +66,9 @@ def demo(directory, force, engine, console, form):
 @_command("inspect", "onnxtweak inspect model.onnx --taps stages")
 @model_argument
 @tap_options
+@engine_options()
 @reporting_options
-def inspect(model, taps, console, form):
+def inspect(model, taps, engine, console, form):
     """Say what is in a model and what could be done with it.
 
     Shows inputs, outputs, the logits tensor and how it was found, classes, the hidden tensors that can be
@@ -76,7 +77,7 @@ def inspect(model, taps, console, form):
     from onnxtweak import pipeline
     from onnxtweak.report import story
 
-    show(console, "inspect", pipeline.inspect(model=model, taps=taps), story.inspection, form)
+    show(console, "inspect", pipeline.inspect(model=model, taps=taps, engine=engine), story.inspection, form)
 
 
 @_command("evaluate", "onnxtweak evaluate model.onnx -d test.npz --pixel-scale 1/255")

@@ -222,6 +222,12 @@ _ENGINE = {
         metavar="N",
         help="Samples a run [default: chosen from the model and the memory].",
     ),
+    "custom_ops": _machine(
+        "--custom-ops",
+        multiple=True,
+        metavar="LIB",
+        help="Shared library with custom operators of the model, for ONNX Runtime. Repeatable.",
+    ),
     "threads": _machine(
         "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of a run [default: all cores]."
     ),
@@ -245,8 +251,8 @@ SCORING = ("device", "backend", "memory", "batch", "threads", "work_dir", "resum
 
 
 def engine_options(*which: str) -> Callable:
-    """`engine`: EngineSettings; `which` names the fields that mean something to the command."""
-    return gathered("engine", _make_engine, *(_ENGINE[field] for field in which))
+    """`engine`: EngineSettings; `which` names the fields, but `custom_ops`, that matter to the command."""
+    return gathered("engine", _make_engine, *(_ENGINE[field] for field in (*which, "custom_ops")))
 
 
 def _make_engine(**values) -> settings.EngineSettings:

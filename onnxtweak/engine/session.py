@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto
 
 from onnxtweak.engine.gpu import gpu_count, gpu_numbers
-from onnxtweak.errors import DataError, MachineError, ModelError
+from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
 from onnxtweak.settings import EngineSettings
 
 try:
@@ -127,7 +127,7 @@ def open_session(
     """Load a model. `folder` : where its external data lies. `where` : what errors call it.
 
     Raises ModelError when ONNX Runtime cannot load it, MachineError when a GPU was asked for and none is
-    there.
+    there, UsageError when a library of custom operators cannot be loaded.
     """
     require_runtime()
     ort.set_default_logger_severity(3)  # a session's own level does not cover how it is opened
@@ -140,6 +140,8 @@ def open_session(
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     folder = str(Path(folder).resolve())
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    for library in engine.custom_ops:
+        _register(options, library)
     providers = _providers(engine.device)
     if isinstance(model, Path):
         source = str(model)
@@ -151,7 +153,8 @@ def open_session(
         raise ModelError(
             f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",
             where=where,
-            hint="run it in ONNX Runtime by itself; a custom operator or a too new opset are common causes",
+            hint="run it in ONNX Runtime by itself; a too new opset, or a custom operator (--custom-ops LIB) "
+            "are common causes",
         ) from error
     device = "cpu"
     if handle.get_providers()[0] != "CPUExecutionProvider":
@@ -163,6 +166,18 @@ def open_session(
             hint="suspects: `nvidia-smi`, the CUDA version of onnxruntime-gpu, a second onnxruntime package",
         )
     return Session(handle, _ports(handle.get_inputs()), _ports(handle.get_outputs()), str(where), device)
+
+
+def _register(options, library: str) -> None:
+    """Custom operators out of a shared library, whose code runs with the user's rights."""
+    try:
+        options.register_custom_ops_library(str(Path(library).resolve()))
+    except Exception as error:  # see `_explained`
+        raise UsageError(
+            f"the library of custom operators cannot be loaded: {_first_line(error)}",
+            where=library,
+            hint="give the shared library that the model's operators come with, built for this ONNX Runtime",
+        ) from error
 
 
 def _providers(device: str) -> list:

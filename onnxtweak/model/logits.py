@@ -152,7 +152,9 @@ def _behind(graph: GraphIndex, output: str) -> _Find:
         varying = [item for item in dict.fromkeys(node.input) if item and graph.depends_on_input(item)]
         if node.op_type == "Concat":
             varying = [_positive_class(graph, varying)]
-        if node.op_type not in _WALKED or node.domain not in _WALKED_DOMAINS or varying[1:] or not varying[0]:
+        if node.op_type not in _WALKED or node.domain not in _WALKED_DOMAINS:
+            break
+        if len(varying) != 1 or not varying[0]:
             break
         steps.append(node.op_type)
         name = varying[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,7 +37,9 @@ from onnxtweak.verify import (
 )
 
 
-def inspect(*, model: str, taps: TapSettings = TapSettings()) -> Inspection:
+def inspect(
+    *, model: str, taps: TapSettings = TapSettings(), engine: EngineSettings = EngineSettings()
+) -> Inspection:
     """What is in a model: logits and how they were found, what can be watched, tweaks already inside.
 
     Hidden tensors are measured by running made-up samples; where that is not possible (no runtime, inputs of
@@ -48,11 +51,10 @@ def inspect(*, model: str, taps: TapSettings = TapSettings()) -> Inspection:
     notes, shapes, chosen, classes = [], {}, (), opened.logits.classes
     try:
         feeds = made_up_samples(opened, {})
-        subject, shapes = measured(opened, [c.name for c in found], feeds, EngineSettings(device="cpu"))
+        engine = replace(engine, device="cpu")
+        subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
-        watched = harmless(
-            subject, choose_taps(opened, found, shapes, taps), feeds, EngineSettings(device="cpu")
-        )
+        watched = harmless(subject, choose_taps(opened, found, shapes, taps), feeds, engine)
         chosen = watched.taps
         notes += watched.notes
     except (MachineError, InputError) as error:

@@ -80,7 +80,11 @@ def test_the_other_commands(pipeline):
     assert main("inspect m.onnx --taps stages --pool max".split()) == 0
     assert pipeline.asked == (
         "inspect",
-        {"model": "m.onnx", "taps": settings.TapSettings(("stages",), "max")},
+        {
+            "model": "m.onnx",
+            "taps": settings.TapSettings(("stages",), "max"),
+            "engine": settings.EngineSettings(),
+        },
     )
 
     assert main("evaluate m.onnx -d a.npz --logits z --batch 1".split()) == 0
