@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numba import njit
 
-TILE = 512
+TILE = 1024
 # Samples per tile: TILE * ROWS * 4 bytes stay in a second-level cache of half a megabyte and more.
 ROWS = 128
 # Up to this many targets reading V is the cost: tiles are read SPAN at a time, and fewer samples of each.
@@ -24,16 +24,17 @@ _SIGN_FREE = np.int32(0x7FFFFFFF)
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _sweep(bits):
+def _sweep(bits, at, count):
     """Largest |v| as bits, and the OR of all bits (its sign bit tells a negative), of one row of a tile.
 
-    On integers, because a float maximum must mind NaN and is then not vectorised. Slices, because an index
-    that may be negative is not vectorised either. Casts, because Numba would widen to 64 bits.
+    On integers, because a float maximum must mind NaN and is then not vectorised. Unsigned positions in a flat
+    array, because slices cost more than the arithmetic and signed positions are not vectorised. Casts, because
+    Numba would widen to 64 bits.
     """
     largest = np.int32(0)
     signs = np.int32(0)
-    for m in range(bits.size):
-        b = bits[m]
+    for k in range(count):
+        b = bits[at + np.uintp(k)]
         signs = np.int32(signs | b)
         a = np.int32(b & _SIGN_FREE)
         largest = a if a > largest else largest
@@ -52,8 +53,7 @@ def _raise1(values, at, s, best):
 def _raise8(values, at, s, i, best):
     """Eight samples at once: the running maximum is loaded and stored once for eight products.
 
-    at, s : where in `values` each sample begins, and its factor, from position i on. Unsigned positions in one
-    flat array, because slices cost more than the arithmetic and signed positions are not vectorised.
+    at, s : where in `values` each sample begins, and its factor, from position i on.
     """
     a0, a1, a2, a3 = at[i], at[i + 1], at[i + 2], at[i + 3]
     a4, a5, a6, a7 = at[i + 4], at[i + 5], at[i + 6], at[i + 7]
@@ -132,9 +132,9 @@ def _limits(V, bits, limit, hi, lo, hi_bits, lo_bits, bad, span, first, last):
                 for k in range(tiles):
                     start = (block + k) * TILE
                     stop = min(start + TILE, M)
-                    top, signs = _sweep(bits[r, start:stop])
+                    top, signs = _sweep(bits, np.uintp(r * M + start), stop - start)
                     if top >= _INFINITY_BITS:
-                        _mark(bits[r, start:stop], bad[start:stop])
+                        _mark(V[r, start:stop], bad[start:stop])
                         top = _INFINITY_BITS
                     largest_bits[k, r - r0] = top
                     negative[k, r - r0] = signs < 0
@@ -186,9 +186,9 @@ def _copy(source, target):
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _mark(bits, bad):
+def _mark(values, bad):
     for m in range(bad.size):
-        if np.int32(bits[m] & _SIGN_FREE) >= _INFINITY_BITS:
+        if not np.isfinite(values[m]):
             bad[m] = True
 
 
@@ -296,7 +296,7 @@ def _over_tiles(kernel, arguments: tuple, neurons: int, pool: ThreadPoolExecutor
 
 def fold_limits(V, limit, hi, lo, bad, pool: ThreadPoolExecutor | None = None) -> None:
     """See `numpy_backend.fold_limits`; `pool`: threads to share the tiles among."""
-    views = (V.view(np.int32), np.ascontiguousarray(limit.T), hi, lo, hi.view(np.int32), lo.view(np.int32))
+    views = (V.reshape(-1).view(np.int32), np.ascontiguousarray(limit.T), hi, lo, hi.view(np.int32), lo.view(np.int32))
     span = SPAN if limit.shape[1] <= FEW else 1
     _over_tiles(_limits, (V, *views, bad, span), V.shape[1], pool)
 
