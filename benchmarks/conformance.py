@@ -63,7 +63,7 @@ class Model:
 
 @dataclass
 class Outcome:
-    """What became of one model in one way. checks : passed or not; those that could not be made are missing."""
+    """What became of one model in one way. checks : passed or not; missing where it could not be made."""
 
     suite: str
     name: str

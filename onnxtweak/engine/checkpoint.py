@@ -48,6 +48,8 @@ class Checkpoint:
 
     def load(self, sweep: Sweep) -> None:
         """Bring a new sweep to where the file is; leave it as it is where there is none, or a damaged one."""
+        for part in self.path.parent.glob(f".{self.path.name}.part-*"):
+            part.unlink(missing_ok=True)  # of a run that died while saving
         if not self.resume or not self.path.is_file():
             return
         try:

@@ -132,8 +132,12 @@ def heat(
     chosen: tuple[int, int] | None = None,
     across: str = "",
     upward: str = "",
+    worse_off_diagonal: bool = False,
 ) -> str:
-    """A grid of coloured cells: above 0 in the colour of gains, below in that of losses, 0 and None blank."""
+    """A grid of coloured cells: above 0 in the colour of gains, below in that of losses, 0 and None blank.
+
+    worse_off_diagonal : beside the diagonal the colours are the other way round.
+    """
     if not rows or not columns:
         return ""
     margin = min(96, 12 + 6.2 * max(len(shortened(name, 13)) for name in rows)) + (14 if upward else 0)
@@ -149,7 +153,8 @@ def heat(
         for c, value in enumerate(row):
             x = margin + c * side
             shown = "-" if value is None else written.format(value)
-            kind = "blank" if not value else "gain" if value > 0 else "loss"
+            better = bool(value) and (value > 0) != (worse_off_diagonal and r != c)
+            kind = "blank" if not value else "gain" if better else "loss"
             share = 0.0 if value is None else abs(value) / most
             body += rect(
                 x + 0.5,

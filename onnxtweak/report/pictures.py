@@ -34,8 +34,7 @@ def confusion(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
             weight[c] = weight.get(c, 0) + abs(number)
     whole = len(names) <= _MATRIX
     chosen = range(len(names)) if whole else sorted(sorted(weight, key=lambda c: (-weight[c], c))[:_MATRIX])
-    # On the diagonal more is better, off it worse; the colour says which, the number how many.
-    values = [[(change.get((r, c), 0) * (1 if r == c else -1)) or None for c in chosen] for r in chosen]
+    values = [[change.get((r, c)) for c in chosen] for r in chosen]
     labels = [str(names[c]) for c in chosen]
     drawn = heat(
         labels,
@@ -45,6 +44,7 @@ def confusion(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         written="{:+.0f}",
         across="taken for",
         upward="label",
+        worse_off_diagonal=True,
     )
     pairs = sorted(
         (cell for cell in change if cell[0] != cell[1]), key=lambda cell: (-abs(change[cell]), cell)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
@@ -60,7 +61,12 @@ def terminal(blocks: Sequence[Block], *, width: int = 80, bold: bool = False) ->
                 parts.append("\n".join(_table_lines(block, width, bold)))
             case Note(text):
                 parts.append("\n".join(_wrapped("note: ", text, width)))
-    return "\n\n".join(parts) + "\n"
+    # Notes stand together, everything else apart.
+    gaps = [
+        "\n" if isinstance(one, Note) and isinstance(other, Note) else "\n\n"
+        for one, other in pairwise(blocks)
+    ]
+    return "".join(part + gap for part, gap in zip(parts, [*gaps, "\n"], strict=True))
 
 
 def markdown(blocks: Sequence[Block]) -> str:

@@ -27,9 +27,9 @@ _SIGN_FREE = np.int32(0x7FFFFFFF)
 def _sweep(bits, at, count):
     """Largest |v| as bits, and the OR of all bits (its sign bit tells a negative), of one row of a tile.
 
-    On integers, because a float maximum must mind NaN and is then not vectorised. Unsigned positions in a flat
-    array, because slices cost more than the arithmetic and signed positions are not vectorised. Casts, because
-    Numba would widen to 64 bits.
+    On integers, because a float maximum must mind NaN and is then not vectorised. Unsigned positions in a
+    flat array, because slices cost more than the arithmetic and signed positions are not vectorised. Casts,
+    because Numba would widen to 64 bits.
     """
     largest = np.int32(0)
     signs = np.int32(0)
@@ -112,8 +112,8 @@ def _limits(V, bits, limit, hi, lo, hi_bits, lo_bits, bad, span, first, last):
     steepest = np.empty(targets, np.float32)
     chosen = np.empty(rows, np.uintp)
     factors = np.empty(rows, np.float32)
-    # With many targets a tile is worth a copy: rows of V often lie a power of two apart and push each other out
-    # of the cache. The padding keeps those of the copy from doing the same.
+    # With many targets a tile is worth a copy: rows of V often lie a power of two apart and push each other
+    # out of the cache. The padding keeps those of the copy from doing the same.
     copied = span == 1
     held = np.empty((rows, TILE + 16) if copied else (1, 1), np.float32)
     values = held.reshape(-1) if copied else V.reshape(-1)
@@ -158,22 +158,22 @@ def _limits(V, bits, limit, hi, lo, hi_bits, lo_bits, bad, span, first, last):
                     count = 0
                     for r in range(r0, r1):
                         s = limit[j, r]
-                        if s > 0 or (s < 0 and negative[k, r - r0]):
-                            if not largest[k, r - r0] * abs(s) <= floor_hi[k, j]:
-                                chosen[count] = (r - r0) * (TILE + 16) if copied else r * M + start
-                                factors[count] = s
-                                count += 1
+                        counts = s > 0 or (s < 0 and negative[k, r - r0])
+                        if counts and not largest[k, r - r0] * abs(s) <= floor_hi[k, j]:
+                            chosen[count] = (r - r0) * (TILE + 16) if copied else r * M + start
+                            factors[count] = s
+                            count += 1
                     if count:
                         _raise_rows(values, chosen, factors, count, hi[j, start:stop])
                         floor_hi_bits[k, j] = _lowest(hi_bits[j, start:stop])
                     count = 0
                     for r in range(r0, r1):
                         s = limit[j, r]
-                        if s < 0 or (s > 0 and negative[k, r - r0]):
-                            if not largest[k, r - r0] * abs(s) <= floor_lo[k, j]:
-                                chosen[count] = (r - r0) * (TILE + 16) if copied else r * M + start
-                                factors[count] = -s
-                                count += 1
+                        counts = s < 0 or (s > 0 and negative[k, r - r0])
+                        if counts and not largest[k, r - r0] * abs(s) <= floor_lo[k, j]:
+                            chosen[count] = (r - r0) * (TILE + 16) if copied else r * M + start
+                            factors[count] = -s
+                            count += 1
                     if count:
                         _raise_rows(values, chosen, factors, count, lo[j, start:stop])
                         floor_lo_bits[k, j] = _lowest(lo_bits[j, start:stop])
@@ -296,7 +296,8 @@ def _over_tiles(kernel, arguments: tuple, neurons: int, pool: ThreadPoolExecutor
 
 def fold_limits(V, limit, hi, lo, bad, pool: ThreadPoolExecutor | None = None) -> None:
     """See `numpy_backend.fold_limits`; `pool`: threads to share the tiles among."""
-    views = (V.reshape(-1).view(np.int32), np.ascontiguousarray(limit.T), hi, lo, hi.view(np.int32), lo.view(np.int32))
+    bits = V.reshape(-1).view(np.int32)
+    views = (bits, np.ascontiguousarray(limit.T), hi, lo, hi.view(np.int32), lo.view(np.int32))
     span = SPAN if limit.shape[1] <= FEW else 1
     _over_tiles(_limits, (V, *views, bad, span), V.shape[1], pool)
 

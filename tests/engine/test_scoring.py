@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -107,17 +106,29 @@ def test_the_size_of_a_shard_moves_only_the_last_digits_of_sums(samples):
 
 
 _PROGRAM = """
-import sys
+import os, signal, sys
 from onnxtweak import pipeline
-from onnxtweak.engine import checkpoint
+from onnxtweak.engine import checkpoint, scoring
 from onnxtweak.settings import *
+
+model, data, out, work, folds, saves = sys.argv[1:]
+left = {"fold": int(folds), "replace": int(saves)}
+
+def mortal(name, function):
+    def run(*arguments):
+        left[name] -= 1
+        if left[name] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+    return run
+
 checkpoint._RARITY = 0
-model, data, out, work = sys.argv[1:]
-print("ready", flush=True)
+scoring.fold = mortal("fold", scoring.fold)
+checkpoint.os.replace = mortal("replace", os.replace)  # dies with the new state written but not in its place
 pipeline.join(
     model=model,
     data=DataSettings((data,)),
-    engine=EngineSettings(device="cpu", backend="numpy", shard=32, batch=1, work_dir=work, resume=True),
+    engine=EngineSettings(device="cpu", backend="numpy", shard=32, batch=8, work_dir=work, resume=True),
     targets=TargetSettings(("2",)),
     output=OutputSettings(out, force=True),
 )
@@ -129,29 +140,22 @@ def test_kill_9_at_random_moments_then_resume_gives_the_same_file(samples, tmp_p
     pipeline.join(
         model=model,
         data=data,
-        engine=replace(ENGINE, shard=32, batch=1),
+        engine=replace(ENGINE, shard=32, batch=8),
         targets=TargetSettings(("2",)),
         output=OutputSettings(str(tmp_path / "whole.onnx")),
     )
-    moments = random.Random(0)
-    arguments = [model, data.data[0], str(tmp_path / "killed.onnx"), str(tmp_path / "work")]
-    command = [sys.executable, "-c", _PROGRAM, *arguments]
-    kills = 0
-    for _ in range(12):
-        process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
-        process.stdout.readline()  # imports are done
-        time.sleep(moments.uniform(0.02, 0.25))
-        if kills < 6 and process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-            process.communicate()
-            continue
-        process.communicate(timeout=120)
-        assert process.returncode == 0
-        break
-    assert kills
+    work, moments = tmp_path / "work", random.Random(0)
+    arguments = [model, data.data[0], str(tmp_path / "killed.onnx"), str(work)]
+    died = 0
+    for _ in range(5):
+        when = [str(moments.randint(1, 4)), str(moments.randint(1, 3))]
+        process = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments, *when], cwd=root, check=False)
+        died += process.returncode == -signal.SIGKILL
+        assert not (tmp_path / "killed.onnx").exists()
+    assert died == 5
+    subprocess.run([sys.executable, "-c", _PROGRAM, *arguments, "0", "0"], cwd=root, check=True)
     assert (tmp_path / "killed.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
-    assert not [file for file in tmp_path.iterdir() if ".part" in file.name]
+    assert not [file for file in (*tmp_path.iterdir(), *work.iterdir()) if ".part" in file.name]
 
 
 def test_workers_without_dask_are_told_what_to_install(samples, monkeypatch):
