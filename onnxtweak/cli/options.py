@@ -271,8 +271,11 @@ def _make_engine(**values) -> settings.EngineSettings:
 force_option = _output("--force", is_flag=True, help="Replace files that exist.")
 
 
-def output_options(what: str, *, tweak: bool = False) -> Callable:
-    """`output`: OutputSettings of a command that writes one file, and with `tweak` what belongs to it."""
+def output_options(what: str, *, tweak: bool = False, usual: str | None = None) -> Callable:
+    """`output`: OutputSettings of a command that writes one file, and with `tweak` what belongs to it.
+
+    usual : name of the file where none is given; None: one must be.
+    """
     also = (
         _output("--tweak", metavar="FILE", help="Also save the tweak alone (*.safetensors)."),
         _output("--report", metavar="FILE", help="Also draw the result: a page to look at (*.html)."),
@@ -280,7 +283,7 @@ def output_options(what: str, *, tweak: bool = False) -> Callable:
     return gathered(
         "output",
         _make_output,
-        _output("-o", "--output", required=True, metavar="FILE", help=what),
+        _output("-o", "--output", required=usual is None, default=usual, metavar="FILE", help=what),
         *(also if tweak else ()),
         force_option,
     )

@@ -30,7 +30,7 @@ _command = registering(ALL)
 @model_argument
 @split_options
 @optional_target_options
-@output_options("The recipe (*.toml).")
+@output_options("The recipe [default: tweak.toml].", usual="tweak.toml")
 @reporting_options
 def init(model, data, targets, output, console, form):
     """Write a recipe for a model and data, every key explained.
