@@ -1,4 +1,4 @@
-"""The commands on the pages work: those whose model lies in `models/` are carried out, page by page."""
+"""The commands on the pages work: all are carried out, page by page, in a reader's folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from onnxtweak.cli.main import main
+from tests.reader import furnish
 
 ROOT = Path(__file__).resolve().parents[1]
+# A gate may fail on the samples at hand: the command still did its work.
+GATE_FAILED = 1
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Commands that need no model of the reader's.
-FREE = {"demo", "doctor", "completion"}
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -27,29 +28,33 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(re.sub(r"\s#\s.*", "", line)) for line in lines]
 
 
-def can_run(words: list[str]) -> bool:
-    """Whether everything that the command reads is there, from `models/` or from a command above it."""
-    if words[0] in FREE:
-        return True
-    read = [word for word in words[1:2] if not word.startswith("-")]
-    read += [words[k + 1] for k, word in enumerate(words) if word in ("-d", "--data", "--test", "--base")]
-    return bool(read) and all(Path(word.partition("#")[0]).exists() for word in read)
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory) -> Path:
+    """A reader's folder, with `models/` beside the reader's own files."""
+    pytest.importorskip("pyarrow", reason="a page reads Parquet; install the extra `parquet`")
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT / "models", folder / "models")
+    furnish(folder)
+    return folder
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_commands_on_the_pages_work(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(ROOT / "models", tmp_path / "models")
+def test_commands_on_the_pages_work(page, furnished, tmp_path, monkeypatch):
+    folder = tmp_path / "reader"
+    shutil.copytree(furnished, folder)
+    monkeypatch.chdir(folder)
     for words in commands(page):
-        if not can_run(words):
-            continue
         words, into = (
             (words[: words.index(">")], words[words.index(">") + 1]) if ">" in words else (words, None)
         )
+        given = list(words)
+        if any(word in ("-o", "--output") and Path(words[k + 1]).exists() for k, word in enumerate(words)):
+            given.append("--force")  # another section of the page wrote a file of the same name
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(words)
-        assert code == 0, f"onnxtweak {shlex.join(words)}\n{err.getvalue()}"
+            code = main(given)
+        expected = GATE_FAILED if "min-target-gain=5" in " ".join(words) else 0
+        assert code in (0, expected), f"onnxtweak {shlex.join(words)}\n{err.getvalue()}"
         if into is not None:
             Path(into).write_text(out.getvalue(), encoding="utf-8")
 
