@@ -48,8 +48,9 @@ def test_commands_on_the_pages_work(page, furnished, tmp_path, monkeypatch):
             (words[: words.index(">")], words[words.index(">") + 1]) if ">" in words else (words, None)
         )
         given = list(words)
-        if any(word in ("-o", "--output") and Path(words[k + 1]).exists() for k, word in enumerate(words)):
-            given.append("--force")  # another section of the page wrote a file of the same name
+        written = [words[k + 1] for k, word in enumerate(words) if word in ("-o", "--tweak", "--report")]
+        if any(Path(name).exists() for name in written):
+            given.append("--force")  # another page, or another section of this one, wrote it before
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main(given)
