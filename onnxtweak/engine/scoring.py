@@ -20,7 +20,7 @@ from onnxtweak.engine.passes import Captured, Engine, capture
 from onnxtweak.engine.plan import group_taps, survivor_room
 from onnxtweak.engine.subject import Subject
 from onnxtweak.theta.gaps import reciprocal_gaps
-from onnxtweak.theta.state import ThetaState
+from onnxtweak.theta.state import ThetaState, combine
 from onnxtweak.theta.survivors import Survivors
 from onnxtweak.types import Tap
 
@@ -209,11 +209,7 @@ def _count_again(read, taps, wrong, question: Question, engine: Engine, states) 
 def merge(sweep: Sweep, shard: Sweep) -> None:
     """A shard that another process folded, taken into a sweep in NumPy. Shards must come in order."""
     for k, (state, other) in enumerate(zip(sweep.states, shard.states, strict=True)):
-        np.maximum(state.hi, other.hi, out=state.hi)
-        np.maximum(state.lo, other.lo, out=state.lo)
-        np.maximum(state.peak, other.peak, out=state.peak)
-        np.logical_or(state.bad, other.bad, out=state.bad)
-        np.add(state.total, other.total, out=state.total)
+        combine(state, other)
         if sweep.kept[k] is not None and shard.kept[k] is not None:
             sweep.kept[k].absorb(state, shard.kept[k])
         else:  # a worker on a GPU does not find them

@@ -9,7 +9,7 @@ import numpy as np
 from onnxtweak.method.decide import Decisions, decisions, predict
 from onnxtweak.method.operate import Allowed, Operation, choose
 from onnxtweak.method.select import Ranking, united
-from onnxtweak.types import Linear, Neurons, Synapses
+from onnxtweak.types import Neurons, Synapses
 
 
 def prefix_sums(
@@ -61,10 +61,3 @@ def best_bias(table: Decisions, allowed: Allowed) -> np.ndarray:
 def bias_predictions(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Predicted class (N,) of logits Z (N, C) with `bias` (c,) on the targets (ascending)."""
     return predict(decisions(Z, labels, targets), np.broadcast_to(bias, (len(Z), len(bias))))
-
-
-def bias_patch(targets: np.ndarray, bias: np.ndarray, classes: int) -> Linear:
-    """A bias as a patch without neurons."""
-    whole = np.zeros(classes)
-    whole[targets] = bias
-    return Linear(weight=np.zeros((0, classes)), bias=whole)

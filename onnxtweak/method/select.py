@@ -13,8 +13,6 @@ from onnxtweak.theta.line_search import net_gain
 from onnxtweak.theta.state import Scores, ThetaState, finish
 from onnxtweak.types import Neurons, Tap
 
-CRITERIA = ("auto", "count", "threshold", "lift", "net-gain")
-
 
 @dataclass(frozen=True)
 class Ranking:

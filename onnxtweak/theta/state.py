@@ -68,21 +68,15 @@ def bytes_per_neuron(targets: int) -> int:
     return targets * (6 * 4 + 8 + 4) + 1
 
 
-def combine(a: ThetaState, b: ThetaState) -> ThetaState:
-    """Two shards as one. Only the last digits of `total` depend on the order."""
-    return ThetaState(
-        hi=np.maximum(a.hi, b.hi),
-        lo=np.maximum(a.lo, b.lo),
-        count_hi=a.count_hi + b.count_hi,
-        count_lo=a.count_lo + b.count_lo,
-        last_hi=np.minimum(a.last_hi, b.last_hi),
-        last_lo=np.minimum(a.last_lo, b.last_lo),
-        total=a.total + b.total,
-        peak=np.maximum(a.peak, b.peak),
-        bad=a.bad | b.bad,
-        seen=a.seen + b.seen,
-        gap=np.maximum(a.gap, b.gap),
-    )
+def combine(state: ThetaState, other: ThetaState) -> None:
+    """Take another shard into `state`, in NumPy. Only the last digits of `total` depend on the order."""
+    for name in ("hi", "lo", "peak", "gap"):
+        np.maximum(getattr(state, name), getattr(other, name), out=getattr(state, name))
+    for name in ("last_hi", "last_lo"):
+        np.minimum(getattr(state, name), getattr(other, name), out=getattr(state, name))
+    for name in ("count_hi", "count_lo", "total", "seen"):
+        np.add(getattr(state, name), getattr(other, name), out=getattr(state, name))
+    np.logical_or(state.bad, other.bad, out=state.bad)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def score(backend, V, Z, L, targets, theta="signed", shards=1, order=None):
     order = order or range(shards)
     whole = states[order[0]]
     for k in order[1:]:
-        whole = combine(whole, states[k])
+        combine(whole, states[k])
     for p, g in zip(parts, gaps, strict=True):
         backend.fold_wanted(
             np.ascontiguousarray(V[p]), g.wanted, whole.hi, whole.lo,
