@@ -138,6 +138,17 @@ def _make_join(count, scale, **values) -> settings.JoinSettings:
     return settings.JoinSettings(**{key: grid for key, grid in grids.items() if grid}, **values)
 
 
+exact_scale_option = _method(
+    "--exact-scale", is_flag=True, help="Search the best scale exactly instead of on a grid."
+)
+overall_drop_option = _method(
+    "--max-overall-drop",
+    type=Number(least=0),
+    default=settings.JoinSettings.max_overall_drop,
+    show_default=f"{settings.JoinSettings.max_overall_drop:g}",
+    help="Percentage points of overall accuracy that may be lost on validation.",
+)
+
 join_options = gathered(
     "join",
     _make_join,
@@ -156,14 +167,8 @@ join_options = gathered(
         help="Strength of the synapses; several to choose from "
         f"[default: {','.join(f'{scale:g}' for scale in settings.JoinSettings.scale)}].",
     ),
-    _method("--exact-scale", is_flag=True, help="Search the best scale exactly instead of on a grid."),
-    _method(
-        "--max-overall-drop",
-        type=Number(least=0),
-        default=settings.JoinSettings.max_overall_drop,
-        show_default=f"{settings.JoinSettings.max_overall_drop:g}",
-        help="Percentage points of overall accuracy that may be lost on validation.",
-    ),
+    exact_scale_option,
+    overall_drop_option,
     _method(
         "--max-class-drop",
         type=Number(least=0),
