@@ -45,12 +45,17 @@ def predict(table: Decisions, boost: np.ndarray) -> np.ndarray:
     return np.where(wins, label, table.rest_label)
 
 
-def rival_gap(table: Decisions, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gap and best rival of one target (position) under the others' boosts: (N,) float64 and int64."""
-    boosted = (table.target_logits + boost.astype(table.target_logits.dtype)).astype(np.float64)
-    own = table.target_logits[:, target].astype(np.float64)
+def best_rival(table: Decisions, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best of all classes but one target (position) under the others' boosts: logit (N,), class (N,)."""
+    boosted = table.target_logits + boost.astype(table.target_logits.dtype)
     boosted[:, target] = -np.inf
     best = boosted.argmax(axis=1)
     value = boosted[np.arange(len(boosted)), best]
     other = (value > table.rest) | ((value == table.rest) & (table.targets[best] < table.rest_label))
-    return np.where(other, value, table.rest) - own, np.where(other, table.targets[best], table.rest_label)
+    return np.where(other, value, table.rest), np.where(other, table.targets[best], table.rest_label)
+
+
+def rival_gap(table: Decisions, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gap and best rival of one target (position) under the others' boosts: (N,) float64 and int64."""
+    value, label = best_rival(table, boost, target)
+    return value.astype(np.float64) - table.target_logits[:, target].astype(np.float64), label

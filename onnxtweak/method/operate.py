@@ -7,12 +7,12 @@ asked, every class) stays within the allowed drop. The base itself, scale 0, is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.decide import Decisions, predict, rival_gap
+from onnxtweak.method.decide import Decisions, best_rival, predict, rival_gap
 from onnxtweak.theta.line_search import plateaus
 from onnxtweak.types import Trial
 
@@ -81,11 +81,35 @@ class _Judge:
 
     def boost(self, n: tuple[int, ...], scale: tuple[float, ...]) -> np.ndarray:
         """(N, c) boost of a point: the sum of its first n synapses, times scale / n."""
-        columns = [self.prefix[:, t, self.counts.index(n[t])] * (scale[t] / n[t]) for t in range(len(n))]
-        return np.stack(columns, axis=1)
+        return np.stack([self.column(t, n[t], scale[t]) for t in range(len(n))], axis=1)
+
+    def column(self, t: int, n: int, scale: float) -> np.ndarray:
+        """(N,) boost of one target."""
+        return self.prefix[:, t, self.counts.index(n)] * (scale / n)
 
     def point(self, n: tuple[int, ...], scale: tuple[float, ...]) -> _Point:
-        right = predict(self.table, self.boost(n, scale)) == self.table.labels
+        return self.seen(n, scale, predict(self.table, self.boost(n, scale)))
+
+    def along(self, start: _Point, t: int) -> Callable[[int, float], _Point]:
+        """`point` where only target t leaves the start: n and scale of t to what comes of them.
+
+        The best of all other classes is the same for all of these points, and found once.
+        """
+        value, label = best_rival(self.table, self.boost(start.n, start.scale), t)
+        own, number = self.table.target_logits[:, t], self.table.targets[t]
+
+        def point(n: int, scale: float) -> _Point:
+            boosted = own + self.column(t, n, scale).astype(own.dtype)
+            wins = (boosted > value) | ((boosted == value) & (number < label))
+            return self.seen(
+                _with(start.n, t, n), _with(start.scale, t, scale), np.where(wins, number, label)
+            )
+
+        return point
+
+    def seen(self, n: tuple[int, ...], scale: tuple[float, ...], predicted: np.ndarray) -> _Point:
+        """The point at which so is predicted (N,), remembered."""
+        right = predicted == self.table.labels
         overall, target = int(right.sum()), int((right & self.of_target).sum())
         allowed = overall >= self.floor
         if allowed and self.class_floor is not None:
@@ -135,9 +159,10 @@ def choose(
         for _ in range(_SWEEPS):
             before = best
             for t in range(targets):
+                point_at = judge.along(best, t)
                 for n in counts:
                     for scale in _scales_for(judge, best, t, n) if scales is None else scales:
-                        point = judge.point(_with(best.n, t, n), _with(best.scale, t, float(scale)))
+                        point = point_at(n, float(scale))
                         if point.allowed and scales is None:
                             best = max(best, point, key=_worth)
                             break  # candidates come best first
