@@ -78,11 +78,14 @@ def rest_offset(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> tuple
     """Offsets (N, c + 1) and classes (N,) of the problem in which only c target logits can move.
 
     The last column is the logsumexp of the other logits, and the class of every other sample. The
-    cross-entropy over all classes and over these differ by a constant (METHOD 5).
+    cross-entropy over all classes and over these differ by a constant (METHOD 5). Where every class is a
+    target the rest has no share: -inf.
     """
     others = np.delete(Z.astype(np.float64), targets, axis=1)
-    top = others.max(axis=1)
-    rest = top + np.log(np.exp(others - top[:, None]).sum(axis=1))
+    rest = np.full(len(Z), -np.inf)
+    if others.shape[1]:
+        top = others.max(axis=1)
+        rest = top + np.log(np.exp(others - top[:, None]).sum(axis=1))
     place = np.full(Z.shape[1], len(targets), np.int64)
     place[targets] = np.arange(len(targets))
     return np.column_stack([Z[:, targets].astype(np.float64), rest]), place[labels]
