@@ -1,0 +1,21 @@
+"""The thesis's experiments, one module a table: train what must be trained, run every method, write it down.
+
+    python -m benchmarks.thesis --data DIR                  all of them, in order
+    python -m benchmarks.thesis.table_3_3 --data DIR        one
+
+Every `table_*.py` has `run(options) -> Page` and ends with `command(run, __doc__)`; its name is in
+`__main__.py`. What it builds on:
+
+    data.py            `Sample` -> `divide`: training, held-out and test samples; `as_file` for onnxtweak
+    nets.py            CNN-3, ResNet-20, DenseNet-40 in PyTorch; `export`
+    train.py           `Recipe` -> `trained`: a net on disk, trained once; `retrainings`: the thesis's rivals
+    sizes.py           `Options` from the command line; `base_recipe(options, net, seed)`: the shared bases
+    methods.py         `open_bench` -> `readings_of`: what onnxtweak's methods reach on a base, in one sweep;
+                       `read_logits`: the same reading of any other net
+    tables.py          `interval`, `cell`, `grid`, `Page`, `write`: Markdown and JSON
+    pictures.py        `curves`: SVG
+    thesis_numbers.py  the thesis's own numbers, as far as we know them
+    collect.py         puts all pages into docs/results.md
+
+Choices (targets, operating points, epochs) are made on held-out samples. Test samples are measured once.
+"""

@@ -1,0 +1,165 @@
+"""What does each of onnxtweak's methods reach on one base, and how is any other net read beside them?
+
+One sweep over the base's hidden values serves all methods, by the machinery of `onnxtweak compare`. They
+learn from the held-out samples, which onnxtweak divides into fit and validation by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.thesis.data import as_file
+from benchmarks.thesis.sizes import Options
+from benchmarks.thesis.train import Recipe, Trained, trained
+from onnxtweak.method.compare import CURVE, Offer, judge, readings
+from onnxtweak.method.entrants import ENTRANTS
+from onnxtweak.method.material import Material
+from onnxtweak.method.metrics import harm, measure
+from onnxtweak.pipeline.compare import gather_material
+from onnxtweak.pipeline.fit import open_for_tables
+from onnxtweak.pipeline.job import Job
+from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, JoinSettings, TapSettings
+from onnxtweak.types import Linear, silent
+
+# The thesis's calibration: the softmax times mu on the target and 1 - mu elsewhere (3.3.2).
+MU = 0.9
+METHODS = (
+    "calibration, mu = 0.9",
+    "bias",
+    "join",
+    "join + bias",
+    "SR-1",
+    "SR-2",
+    "SR-1, random neurons",
+    "random-n refit",
+    "AAN",
+    "fit",
+)
+_EQUAL = CURVE.index(0.0)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Test samples under a method.
+
+    target, overall : accuracies as it stands, at its own operating point. at_equal : the best target accuracy
+    that biases on top of it reach where the overall accuracy is not below the base's; set on test for all
+    methods alike, NaN: not reached. E : of Eq. 3.3, in points. per_class (C,). seconds : of learning.
+    """
+
+    target: float
+    overall: float
+    at_equal: float
+    E: float
+    per_class: tuple[float, ...]
+    seconds: float = 0.0
+    parameters: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A base, and all that onnxtweak's methods need of it. samples : file with `fit` and `test`."""
+
+    base: Trained
+    samples: Path
+    job: Job
+    material: Material
+
+    @property
+    def targets(self) -> np.ndarray:
+        return self.material.targets
+
+
+def weakest(base: Trained, labels: np.ndarray, count: int = 1) -> tuple[int, ...]:
+    """The classes that the base does worst on the held-out samples; labels (n,) are theirs. Ascending."""
+    right = base.held.argmax(axis=1) == labels
+    by_class = [right[labels == c].mean() for c in range(base.held.shape[1])]
+    return tuple(sorted(int(c) for c in np.argsort(by_class, kind="stable")[:count]))
+
+
+def open_bench(
+    recipe: Recipe,
+    targets: Sequence[int],
+    options: Options,
+    *,
+    taps: Sequence[str] = (),
+    join: JoinSettings = JoinSettings(),
+    settings: FitSettings = FitSettings(),
+) -> Bench:
+    """Score and gather. taps : as in `onnxtweak compare`, of which the default is all activations."""
+    base = trained(recipe, options.data, options.work)
+    samples = as_file(recipe.sample, options.data, options.work)
+    data = DataSettings((f"{samples}#fit",), test=(f"{samples}#test",), seed=recipe.seed)
+    engine = EngineSettings(device="cpu", threads=1)
+    watched = TapSettings(taps=tuple(taps))
+    job = open_for_tables(str(base.model), data, engine, watched, silent)
+    material, _, _ = gather_material(job, watched, np.array(sorted(targets)), join, settings, recipe.seed)
+    return Bench(base, samples, job, material)
+
+
+def readings_of(bench: Bench, methods: Sequence[str] = METHODS) -> dict[str, Reading]:
+    """Every method by its name. `settings.max_overall_drop` of the bench is what the methods may lose."""
+    found = {}
+    for name in methods:
+        since = time.perf_counter()
+        offer = offer_of(name, bench.material)
+        found[name] = read_offer(bench, offer, time.perf_counter() - since)
+    return found
+
+
+def offer_of(name: str, of: Material) -> Offer:
+    """What a method offers: onnxtweak's own, and the two that only the thesis's tables need."""
+    if name == "calibration, mu = 0.9":
+        nothing = Linear(np.zeros((0, of.classes)), np.zeros(of.classes))
+        Z, labels = of.validation.Z, of.validation.labels
+        point = np.full(len(of.targets), np.log(MU / (1 - MU)))
+        return Offer(np.empty(0, np.int64), nothing, Z, Z, labels, point=point)
+    if name == "SR-1, random neurons":
+        most = max(of.join.count)
+        drawn = [of.random[t * most : (t + 1) * most] for t in range(len(of.targets))]
+        return ENTRANTS["SR-1"](replace(of, joined=drawn))
+    return ENTRANTS[name](of)
+
+
+def read_offer(bench: Bench, offer: Offer, seconds: float = 0.0) -> Reading:
+    """The operating point is set on held-out samples; then test is read."""
+    of, settings = bench.material, bench.material.settings
+    made = judge(offer, of.test, of.targets, settings.max_overall_drop, settings.margin)
+    return Reading(
+        made.metrics.target,
+        made.metrics.overall,
+        float(made.at[_EQUAL]),
+        made.E,
+        tuple(map(float, made.metrics.per_class)),
+        seconds,
+        offer.parameters + int(np.count_nonzero(made.bias)),
+        offer.note,
+    )
+
+
+def read_logits(
+    Z: np.ndarray,
+    base: np.ndarray,
+    labels: np.ndarray,
+    targets: Sequence[int],
+    seconds: float = 0.0,
+    parameters: int = 0,
+) -> Reading:
+    """Any net, as it stands. Z, base (n, C) : its logits and the base's, on the same samples."""
+    targets = np.array(sorted(targets))
+    before, after = (measure(z.argmax(axis=1), labels, targets, Z.shape[1]) for z in (base, Z))
+    return Reading(
+        after.target,
+        after.overall,
+        float(readings(Z, base, labels, targets, (0.0,))[0]),
+        harm(before, after),
+        tuple(map(float, after.per_class)),
+        seconds,
+        parameters,
+    )
