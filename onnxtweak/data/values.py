@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,13 +12,17 @@ from onnxtweak.data.samples import Column, InputSpec
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
+# As many numbers as the smallest pictures have: fewer bytes are the columns of a table, which no one scales.
+_PICTURE = 64
+
 
 @dataclass(frozen=True)
 class Arithmetic:
     """`(x * scale - mean) / std` in `work`, then cast to `dtype`; what is None is left out.
 
     mean, std : shaped to broadcast against a batch. finite : whether NaN and infinity must be looked for.
-    exact : whether the cast must be checked to lose nothing. raw : bytes meet a float input unscaled.
+    exact : whether the cast must be checked to lose nothing. raw : bytes of a picture meet a float
+    input unscaled.
     """
 
     where: str
@@ -63,7 +68,7 @@ def plan_values(
         # A half has room for 65504 only, so that integers may overflow.
         finite=dtype.kind not in "biuO" and (stored.kind == "f" or dtype.itemsize == 2),
         exact=whole_numbers and not np.can_cast(stored, dtype, "safe"),
-        raw=stored == np.uint8 and dtype.kind == "f" and not scaled,
+        raw=stored == np.uint8 and dtype.kind == "f" and not scaled and math.prod(sample) >= _PICTURE,
         words=tuple(words),
     )
 

@@ -104,7 +104,7 @@ def _job(
             check_labels(view.dataset, subject.classes)
     # What becomes of the samples on their way in is said first: a wrong scale or layout shows here.
     said = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
-    splits = replace(splits, notes=(*said, *splits.notes))
+    splits = replace(splits, notes=tuple(dict.fromkeys((*said, *splits.notes))))
     chosen: tuple[Tap, ...] = ()
     if watch:
         watched = harmless(subject, choose_taps(opened, found, shapes, taps), feeds, settings)

@@ -89,7 +89,7 @@ def inspection(found: Inspection) -> tuple[Block, ...]:
         *(("output", _value(*value)) for value in found.outputs),
         ("logits", found.logits[2]),
         ("classes", "unknown" if found.classes is None else f"{found.classes:,}"),
-        ("watched", f"{len(found.taps):,} tensors, {found.neurons:,} neurons"),
+        ("watched", f"{_counted(len(found.taps), 'tensor')}, {_counted(found.neurons, 'neuron')}"),
     ]
     facts += [("tweak inside", _tweak(tweak)) for tweak in found.tweaks]
     return (

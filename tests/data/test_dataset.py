@@ -14,8 +14,8 @@ from onnxtweak.settings import Preprocess
 FLAT = (InputSpec("input", "float32", (None, 2)),)
 
 
-def opened(*sources, names=None):
-    return open_data([str(source) for source in sources], inputs=FLAT, preprocess=Preprocess(), names=names)
+def opened(*sources, names=None, inputs=FLAT):
+    return open_data([str(source) for source in sources], inputs=inputs, preprocess=Preprocess(), names=names)
 
 
 def save(path, samples, seed=0, compressed=False, labels=None):
@@ -101,8 +101,13 @@ def test_digest_follows_contents_rows_and_classes_not_paths(tmp_path):
 
 
 def test_description_says_where_from_and_what_is_done(tmp_path):
-    np.savez(tmp_path / "a.npz", x=np.zeros((5, 2), np.uint8), y=np.arange(5))
-    text = opened(tmp_path / "a.npz").describe()
+    np.savez(tmp_path / "a.npz", x=np.zeros((5, 64), np.uint8), y=np.arange(5))
+    text = opened(tmp_path / "a.npz", inputs=(InputSpec("input", "float32", (None, 64)),)).describe()
     assert text.splitlines()[0] == f"5 samples of 5 classes from {tmp_path / 'a.npz'}"
-    assert "`input`: (2,) uint8 -> (2,) float32: cast to float32" in text
+    assert "`input`: (64,) uint8 -> (64,) float32: cast to float32" in text
     assert "note: bytes reach" in text
+
+
+def test_bytes_in_the_columns_of_a_table_are_no_unscaled_picture(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((5, 2), np.uint8), y=np.arange(5))
+    assert "note: bytes reach" not in opened(tmp_path / "a.npz").describe()
