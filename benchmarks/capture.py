@@ -26,7 +26,7 @@ from onnxtweak.data.opening import open_data
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.passes import Engine, Ledger, logits_pass
-from onnxtweak.engine.scoring import from_model, theta_pass
+from onnxtweak.engine.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
 from onnxtweak.settings import EngineSettings, Preprocess, TapSettings
 from onnxtweak.types import silent
@@ -83,7 +83,9 @@ def main() -> None:
                 logits_pass(subject, view, engine, "plain")
                 middle = time.perf_counter()
                 engine.ledger.seconds.clear()
-                theta_pass(from_model(subject, view, engine), taps, labels, targets, "signed", engine)
+                read, blocks = from_model(subject, view, engine, taps), theta_blocks(taps, count, engine)
+                for _ in theta_sweeps(read, blocks, labels, targets, "signed", engine):
+                    pass
                 end = time.perf_counter()
                 if k:  # the first round warms up
                     plain.append(middle - begin)

@@ -275,7 +275,7 @@ def googlenet(folder: Path, gpu: int, cuda: bool, quick: bool) -> None:
     from onnxtweak.data.opening import open_data
     from onnxtweak.data.splits import View
     from onnxtweak.engine.passes import Engine, Ledger, logits_pass
-    from onnxtweak.engine.scoring import from_model, theta_pass
+    from onnxtweak.engine.scoring import from_model, theta_blocks, theta_sweeps
     from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
     from onnxtweak.types import silent
     from tests.nets import reseed_light
@@ -314,7 +314,7 @@ def googlenet(folder: Path, gpu: int, cuda: bool, quick: bool) -> None:
         print(
             f"  {device}: the runtime alone, samples in memory: {bare(subject, view, settings):.0f} samples/s"
         )
-        read = from_model(subject, view, engine)
+        read = from_model(subject, view, engine, taps)
         first = next(read("look", taps[:1], np.arange(8)))
         hidden[device, backend] = cupy.asnumpy(first.V[0])
         if device != "cpu" and backend == "cupy":
@@ -326,7 +326,8 @@ def googlenet(folder: Path, gpu: int, cuda: bool, quick: bool) -> None:
                 begin = time.perf_counter()
                 logits_pass(subject, view, engine, "plain")
                 middle = time.perf_counter()
-                made = theta_pass(read, taps, view.labels, targets, "signed", engine)
+                blocks = theta_blocks(taps, count, engine)
+                (made,) = theta_sweeps(read, blocks, view.labels, targets, "signed", engine)
                 ratios += [(time.perf_counter() - middle) / (middle - begin)] if k else []
             states[device, backend, count] = made.states
             print(

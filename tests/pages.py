@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.thumbnails import png
+from onnxtweak.method.candidates import add_weights, no_theta
 from onnxtweak.pipeline import evidence
 from onnxtweak.report import schema
 from onnxtweak.types import Trial
@@ -31,6 +32,7 @@ def a_document(classes: int = 12, seed: int = 0, **changes: Any) -> dict[str, An
     before, after = (results.metrics(table, (0, 1)) for table in confusions)
     names = tuple(f"class {c}" for c in range(classes))
     picture = png(rng.integers(0, 255, (8, 8), dtype=np.uint8))
+    weights = add_weights(no_theta(1, 1).sizes[0], rng.lognormal(size=500))
     made = results.a_result(
         before=before,
         after=after,
@@ -51,7 +53,7 @@ def a_document(classes: int = 12, seed: int = 0, **changes: Any) -> dict[str, An
             "trials": evidence.of_trials(
                 [Trial(n, s, s / 5 - n / 10, s / 80) for n in (1, 10) for s in (0, 5, 20)]
             ),
-            "theta": [evidence.theta_histogram(rng.lognormal(size=500), np.array([2.0, 3.0]))] * 2,
+            "theta": [evidence.theta_histogram(weights, np.array([2.0, 3.0]))] * 2,
             "layers": [
                 {"tap": "relu1", "op": "Relu", "shape": [8], "target": t, "synapses": 10} for t in (0, 1)
             ],

@@ -55,7 +55,8 @@ class Backend:
     place : such values, where the folds want them. place_limit, place_member, place_wanted : the folds' other
     arguments likewise, once for all taps; members with the number of targets. add_up : add a shard's sums to
     the total and clear them. wait : until nothing reads the buffers any more. gpu_fold : bytes of hidden
-    values that a fold should take; None on the CPU, where a cache decides.
+    values that a fold should take; None on the CPU, where a cache decides. state_room : bytes of state that
+    the GPU can hold; None on the CPU.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Backend:
     place_member: Callable[[np.ndarray, int], Any] = _members
     place_wanted: Callable[[np.ndarray], Any] = _as_it_is
     gpu_fold: int | None = None
+    state_room: int | None = None
     wait: Callable[[], None] = _nothing
     add_up: Callable[[Any, Any], None] = _add_up
 
@@ -172,6 +174,7 @@ def _on_gpu(number: int) -> Backend:
         place_member=there(chosen.place_member),
         place_wanted=there(chosen.place_wanted),
         gpu_fold=min(_GPU_FOLD_BYTES, free // 8),
+        state_room=free // 2,
         add_up=there(_add_up),
         wait=there(lambda: cupy.cuda.get_current_stream().synchronize()),
     )

@@ -24,14 +24,14 @@ _ARRAYS = ("hi", "lo", "total", "peak", "bad")
 
 
 class Checkpoint:
-    """One file in the work directory, for one question and one group of taps."""
+    """One file in the work directory, for one question and one block of neurons."""
 
     def __init__(self, path: Path, resume: bool) -> None:
         self.path, self.resume = path, resume
         self._saved, self._took = -np.inf, 0.0
 
     @classmethod
-    def at(cls, settings: EngineSettings, asked: str | None, group: int) -> Checkpoint | None:
+    def at(cls, settings: EngineSettings, asked: str | None, block: int) -> Checkpoint | None:
         """The checkpoint of a question, None where none is wanted. Raises OutputError."""
         if settings.work_dir is None or asked is None:
             return None
@@ -44,7 +44,7 @@ class Checkpoint:
                 where=folder,
                 hint="name another with --work-dir",
             ) from error
-        return cls(folder / f"half-{asked}-{group}-{settings.shard}.npz", settings.resume)
+        return cls(folder / f"half-{asked}-{block}-{settings.shard}.npz", settings.resume)
 
     def load(self, sweep: Sweep) -> None:
         """Bring a new sweep to where the file is; leave it as it is where there is none, or a damaged one."""
@@ -57,6 +57,8 @@ class Checkpoint:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as held:
                 found = {name: held[name] for name in held.files}
             at = int(found["at"])
+            if not np.array_equal(found["cuts"], _cuts(sweep)):
+                raise ValueError("the file belongs to other neurons")
             for k, state in enumerate(sweep.states):
                 for name in _ARRAYS:
                     if found[f"{k}.{name}"].shape != getattr(state, name).shape:
@@ -87,6 +89,7 @@ class Checkpoint:
             return
         arrays: dict[str, np.ndarray] = {
             "at": np.array(sweep.at),
+            "cuts": _cuts(sweep),
             "predicted": sweep.predicted[: sweep.at],
             "overflowed": np.array([one is None or one.overflowed for one in sweep.kept]),
         }
@@ -113,3 +116,11 @@ class Checkpoint:
             ) from error
         self._saved = time.monotonic()
         self._took = self._saved - begin
+
+    def clear(self) -> None:
+        """Take the file away: what it was for is kept elsewhere."""
+        self.path.unlink(missing_ok=True)
+
+
+def _cuts(sweep: Sweep) -> np.ndarray:
+    return np.array([(stretch.start, stretch.stop) for stretch in sweep.block], np.int64)

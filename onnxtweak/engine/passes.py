@@ -65,12 +65,13 @@ def capture(
     rows: np.ndarray | None = None,
     for_theta: bool = False,
     every: int | None = None,
+    beside: int = 0,
 ) -> Iterator[Captured]:
     """Run the model over a view (or over `rows` of its data set) and yield logits and hidden values.
 
     With `taps` V holds one array per tap; with `neurons` one array (b, K) of their values in order.
     for_theta : V may be where the back end's folds want it, on a GPU, and not in NumPy. every : see
-    `Dataset.batches`.
+    `Dataset.batches`. beside : see `plan_batches`.
     """
     exposed = subject.exposed(taps, neurons)
     session = open_session(exposed.proto, subject.model.folder, engine.settings, subject.model.path)
@@ -82,6 +83,7 @@ def capture(
         subject.largest,
         subject.batch,
         engine.settings,
+        beside=beside,
         model_on_gpu=session.device != "cpu",
         gpu_fold=engine.backend.gpu_fold if for_theta else None,
     )

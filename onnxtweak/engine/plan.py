@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from onnxtweak.errors import UsageError
 from onnxtweak.settings import EngineSettings
-from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.theta.survivors import RATIO_BYTES
 from onnxtweak.types import Tap
 
@@ -27,6 +27,8 @@ _FOLD_ROWS = 32
 _STATE_SHARE = 0.5
 _SURVIVOR_SHARE = 0.125
 _FOLD_SHARE = 0.125
+# Taps are cut at multiples of this where that is possible: whole tiles of every back end.
+_CUT = 1024
 
 
 @dataclass(frozen=True)
@@ -42,59 +44,104 @@ class Plan:
     fixed: bool
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Neurons [start, stop) of a tap. number : of the first of them, counted through all taps."""
+
+    tap: Tap
+    start: int
+    stop: int
+    number: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def whole(self) -> bool:
+        """It is all of its tap."""
+        return len(self) == self.tap.neurons
+
+    def of(self, V: Any) -> Any:
+        """Its columns of the tap's values (b, m), C-contiguous."""
+        return V if self.whole else V[:, self.start : self.stop].copy()
+
+
+# What one pass over the samples looks at.
+Block = tuple[Stretch, ...]
+
+
 def plan_batches(
     values_per_sample: int,
     largest: int,
     batch_axis: int | None,
     engine: EngineSettings,
     *,
+    beside: int = 0,
     model_on_gpu: bool = False,
     gpu_fold: int | None = None,
 ) -> Plan:
     """Batch and fold sizes for a pass that takes `values_per_sample` float32 values out of the model.
 
     largest : values of the model's largest hidden tensor, per sample. batch_axis : the model's own batch
-    size, None where it takes any. gpu_fold : bytes of a fold on a GPU; None: it is done on the CPU.
+    size, None where it takes any. beside : values per sample of the other passes that belong to this one;
+    all of them use one batch size, for another may be computed in another order. gpu_fold : bytes of a fold
+    on a GPU; None: it is done on the CPU.
     """
-    sample = max(4 * values_per_sample, 1)
-    most = _LARGEST_BATCH if gpu_fold is None else _LARGEST_GPU_FOLD
-    room = min(most, max((gpu_fold or _FOLD_BYTES) // sample, _FOLD_ROWS))
-    if gpu_fold is None or not model_on_gpu:  # else the values never come into the host's memory
-        room = min(room, int(engine.memory * _FOLD_SHARE) // sample)
-    room = max(1, room)
+
+    def room(values: int) -> int:
+        sample = max(4 * values, 1)
+        most = _LARGEST_BATCH if gpu_fold is None else _LARGEST_GPU_FOLD
+        rows = min(most, max((gpu_fold or _FOLD_BYTES) // sample, _FOLD_ROWS))
+        if gpu_fold is None or not model_on_gpu:  # else the values never come into the host's memory
+            rows = min(rows, int(engine.memory * _FOLD_SHARE) // sample)
+        return max(1, rows)
+
     if batch_axis is not None:
-        return Plan(batch_axis, max(1, room // batch_axis) * batch_axis, True)
+        return Plan(batch_axis, max(1, room(values_per_sample) // batch_axis) * batch_axis, True)
     cached = _LARGEST_BATCH if model_on_gpu else max(_SMALLEST_BATCH, _BATCH_BYTES // (4 * largest))
-    batch = engine.batch or min(room, cached, _LARGEST_BATCH)
-    return Plan(batch, max(1, room // batch) * batch, False)
+    batch = engine.batch or min(room(values_per_sample + beside), cached, _LARGEST_BATCH)
+    return Plan(batch, max(1, room(values_per_sample) // batch) * batch, False)
 
 
-def group_taps(taps: Sequence[Tap], targets: int, engine: EngineSettings) -> list[tuple[Tap, ...]]:
-    """Taps in as few groups as their state allows: one pass over the data each.
+def cut_taps(
+    taps: Sequence[Tap], bytes_each: int, engine: EngineSettings, most: int | None = None
+) -> list[Block]:
+    """The neurons of all taps in as few blocks as their state allows: one pass over the data each.
 
-    Raises UsageError when the state of a single tap does not fit.
+    bytes_each : of a neuron's state. most : bytes that all states may take beside `--memory`'s limit, as on
+    a GPU. Raises UsageError when not even one neuron fits.
     """
-    budget = int(engine.memory * _STATE_SHARE)
-    groups: list[list[Tap]] = []
-    room = 0
+    budget = min(int(engine.memory * _STATE_SHARE), most or engine.memory)
+    room = budget // bytes_each
+    if room >= _CUT:
+        room -= room % _CUT
+    if room < 1:
+        raise UsageError(
+            f"scoring a single neuron needs {bytes_each / 2**20:.1f} MiB",
+            where="--memory",
+            hint=f"raise it ({engine.memory / 2**20:.1f} MiB), or name fewer targets",
+        )
+    blocks: list[list[Stretch]] = [[]]
+    left, number = room, 0
     for tap in taps:
-        need = tap.neurons * bytes_per_neuron(targets)
-        if need > budget:
-            raise UsageError(
-                f"scoring {tap.neurons:,} neurons for {targets} targets needs {need / 2**30:.1f} GiB",
-                where=f"tap {tap.name}",
-                hint=f"raise --memory ({engine.memory / 2**30:.1f} GiB), name fewer targets, or use --pool",
-            )
-        if not groups or need > room:
-            groups.append([])
-            room = budget
-        groups[-1].append(tap)
-        room -= need
-    return [tuple(group) for group in groups]
+        start = 0
+        while start < tap.neurons:
+            stop = min(start + left, tap.neurons)
+            if stop < tap.neurons and room >= _CUT:
+                stop -= stop % _CUT
+            if stop <= start:
+                blocks.append([])
+                left = room
+                continue
+            blocks[-1].append(Stretch(tap, start, stop, number + start))
+            left -= stop - start
+            start = stop
+        number += tap.neurons
+    return [tuple(block) for block in blocks if block]
 
 
-def survivor_room(taps: Sequence[Tap], engine: EngineSettings) -> list[int]:
-    """How many ratios that may still count each tap may keep (see `theta.survivors`)."""
-    neurons = sum(tap.neurons for tap in taps)
+def survivor_room(block: Block, engine: EngineSettings) -> list[int]:
+    """How many ratios that may still count each stretch may keep (see `theta.survivors`)."""
+    neurons = sum(map(len, block))
     room = engine.memory * _SURVIVOR_SHARE / RATIO_BYTES
-    return [int(room * tap.neurons / neurons) for tap in taps]
+    return [int(room * len(stretch) / neurons) for stretch in block]

@@ -1,5 +1,8 @@
 """Theta over samples: the longest pass, cut into shards, and kept where it can be taken up again.
 
+Where the state of all neurons does not fit into memory, they are cut into blocks, with one pass for each; a
+block is done with before the next one begins.
+
 The samples are cut into shards of fixed size, in order. Limits are maxima and need no order; sums are added
 up shard by shard, whoever computed them: one process, a run that was killed and resumed, or many workers.
 That is why all of these give the same bits.
@@ -8,6 +11,7 @@ That is why all of these give the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,18 +21,22 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.checkpoint import Checkpoint
 from onnxtweak.engine.gpu import gpu_numbers
 from onnxtweak.engine.passes import Captured, Engine, capture
-from onnxtweak.engine.plan import group_taps, survivor_room
+from onnxtweak.engine.plan import Block, cut_taps, survivor_room
 from onnxtweak.engine.subject import Subject
 from onnxtweak.theta.gaps import reciprocal_gaps
-from onnxtweak.theta.state import ThetaState, combine
+from onnxtweak.theta.state import ThetaState, bytes_per_neuron, combine
 from onnxtweak.theta.survivors import Survivors
 from onnxtweak.types import Tap
 
 
 @dataclass(frozen=True)
-class ThetaPass:
-    """Theta's state after all samples: one state per tap. predicted (N,) int64 : by the base."""
+class Scored:
+    """Theta's state of a block of neurons after all samples: one for each of its stretches.
 
+    predicted (N,) int64 : by the base.
+    """
+
+    block: Block
     states: tuple[ThetaState, ...]
     predicted: np.ndarray
 
@@ -57,13 +65,14 @@ class Question:
 
 @dataclass
 class Sweep:
-    """The state of a pass over the samples, for one group of taps; changed in place.
+    """The state of a pass over the samples, for one block of neurons; changed in place.
 
-    states : per tap, their `total` up to the last whole shard. parts : per tap, this shard's sums (c, M).
-    kept : per tap, what may still count; None where the back end does not find it. predicted (N,) int64.
-    gaps : per target, |g| of its samples so far. at : samples done.
+    states : per stretch, their `total` up to the last whole shard. parts : per stretch, this shard's sums
+    (c, M). kept : per stretch, what may still count; None where the back end does not find it. predicted
+    (N,) int64. gaps : per target, |g| of its samples so far. at : samples done.
     """
 
+    block: Block
     states: list[ThetaState]
     parts: list[Any]
     kept: list[Survivors | None]
@@ -72,23 +81,33 @@ class Sweep:
     at: int = 0
 
 
-def from_model(subject: Subject, view: View, engine: Engine) -> Read:
-    """Batches by running the model over a view. Chosen samples are given by their position in the view."""
-    return lambda what, taps, chosen: capture(
+def from_model(subject: Subject, view: View, engine: Engine, taps: Sequence[Tap]) -> Read:
+    """Batches by running the model over a view. Chosen samples are given by their position in the view.
+
+    taps : all that will be asked for, in one pass or in several.
+    """
+    all_values = sum(tap.neurons for tap in taps)
+    return lambda what, some, chosen: capture(
         subject,
         view,
         engine,
         what,
-        taps,
+        some,
         rows=None if chosen is None else view.rows[chosen],
         for_theta=True,
         every=engine.settings.shard,
+        beside=all_values - sum(tap.neurons for tap in some),
     )
 
 
-def theta_pass(
+def theta_blocks(taps: Sequence[Tap], targets: int, engine: Engine) -> list[Block]:
+    """The blocks of neurons that theta is swept in: one, where the state of all fits into memory."""
+    return cut_taps(taps, bytes_per_neuron(targets), engine.settings, engine.backend.state_room)
+
+
+def theta_sweeps(
     read: Read,
-    taps: Sequence[Tap],
+    blocks: Sequence[Block],
     labels: np.ndarray,
     targets: np.ndarray,
     theta: str,
@@ -96,42 +115,53 @@ def theta_pass(
     *,
     asked: str | None = None,
     reopen: Reopen | None = None,
-) -> ThetaPass:
-    """Theta of every neuron: limits over all samples, counts over the wrong target samples.
+    done: int = 0,
+) -> Iterator[Scored]:
+    """Theta of every neuron, block by block: limits over all samples, counts over the wrong target samples.
 
-    One sweep where what may count fits into memory, else a second one over the wrong target samples alone.
+    One sweep for a block where what may count fits into memory, else a second one over the wrong target
+    samples alone. The caller drops a block before it takes the next one.
 
     labels (N,) int64; targets (c,) int64. theta : "signed" or "thesis". asked : digest of everything the
     answer depends on; with it, and a `work_dir`, the pass can be resumed. reopen : how workers open the
-    samples; with it, and `workers` or a `scheduler`, they share the pass.
+    samples; with it, and `workers` or a `scheduler`, they share the pass. done : blocks to leave out.
     """
     question = Question(labels, np.asarray(targets, np.int64), theta)
-    states: list[ThetaState] = []
-    predicted = np.empty(0, np.int64)
-    for number, group in enumerate(group_taps(taps, len(targets), engine.settings)):
-        settings = engine.settings
-        several = settings.workers or settings.scheduler or len(gpu_numbers(settings.device)) > 1
-        if reopen is not None and several:
-            from onnxtweak.engine.spread import spread_sweep
+    settings = engine.settings
+    several = settings.workers or settings.scheduler or len(gpu_numbers(settings.device)) > 1
+    checkpoints = [Checkpoint.at(settings, asked, number) for number in range(len(blocks))]
+    with ExitStack() as stack:
+        shared = None
+        if reopen is not None and several and done < len(blocks):
+            from onnxtweak.engine.spread import sharing
 
-            sweep = spread_sweep(reopen, group, question, engine)
-        else:
-            sweep = _sweep(read, group, question, engine, Checkpoint.at(engine.settings, asked, number))
-        _finish(sweep, read, group, question, engine)
-        states.extend(engine.backend.host_state(state) for state in sweep.states)
-        predicted = sweep.predicted
-    return ThetaPass(tuple(states), predicted)
+            shared = stack.enter_context(sharing(reopen, engine))
+        for number, (block, checkpoint) in enumerate(zip(blocks, checkpoints, strict=True)):
+            if number >= done:
+                what = "score" if len(blocks) == 1 else f"score, block {number + 1} of {len(blocks)}"
+                if shared is not None:
+                    sweep = shared(block, question, what)
+                else:
+                    sweep = _sweep(read, block, question, engine, checkpoint, what)
+                _finish(sweep, read, question, engine)
+                states = tuple(engine.backend.host_state(state) for state in sweep.states)
+                scored = Scored(block, states, sweep.predicted)
+                del sweep, states
+                yield scored
+                del scored
+            if checkpoint is not None:  # whoever took the block has kept it by now
+                checkpoint.clear()
 
 
-def new_sweep(taps: Sequence[Tap], question: Question, engine: Engine) -> Sweep:
+def new_sweep(block: Block, question: Question, engine: Engine) -> Sweep:
     """Nothing done yet."""
-    states = [engine.backend.new_state(tap.neurons, len(question.targets)) for tap in taps]
-    rooms = survivor_room(taps, engine.settings)
+    states = [engine.backend.new_state(len(stretch), len(question.targets)) for stretch in block]
     finds = engine.backend.find_survivors is not None
     return Sweep(
+        block=block,
         states=states,
         parts=[state.total.copy() for state in states],
-        kept=[Survivors(most) if finds else None for most in rooms],
+        kept=[Survivors(most) if finds else None for most in survivor_room(block, engine.settings)],
         predicted=np.empty(len(question.labels), np.int64),
         gaps=[[] for _ in question.targets],
     )
@@ -148,7 +178,7 @@ def fold(sweep: Sweep, got: Captured, question: Question, engine: Engine) -> Non
         sweep.gaps[j].append(np.abs(gap.gap[member == j, j]))
     whole = sweep.at % engine.settings.shard == 0 or sweep.at == len(sweep.predicted)
     limit, own = backend.place_limit(gap.limit), backend.place_member(member, len(targets))
-    values = map(backend.place, got.V)
+    values = _values(sweep.block, got, engine)
     for state, part, one, V in zip(sweep.states, sweep.parts, sweep.kept, values, strict=True):
         if question.theta == "thesis":
             np.abs(V, out=V)
@@ -160,25 +190,42 @@ def fold(sweep: Sweep, got: Captured, question: Question, engine: Engine) -> Non
             one.add(state, *backend.find_survivors(V, gap.wanted, state.hi, state.lo))
 
 
+def _values(block: Block, got: Captured, engine: Engine) -> Iterator[Any]:
+    """The stretches' columns of a batch, where the folds want them."""
+    for stretch, V in zip(block, got.V, strict=True):
+        yield stretch.of(engine.backend.place(V))
+
+
 def _sweep(
-    read: Read, taps: Sequence[Tap], question: Question, engine: Engine, checkpoint: Checkpoint | None
+    read: Read,
+    block: Block,
+    question: Question,
+    engine: Engine,
+    checkpoint: Checkpoint | None,
+    what: str,
 ) -> Sweep:
     """All samples in this process, from where the checkpoint is."""
-    sweep = new_sweep(taps, question, engine)
+    sweep = new_sweep(block, question, engine)
     if checkpoint is not None:
         checkpoint.load(sweep)
     total = len(question.labels)
     chosen = None if sweep.at == 0 else np.arange(sweep.at, total)
     if sweep.at < total:
-        for got in read("score", taps, chosen):
+        for got in read(what, taps_of(block), chosen):
             fold(sweep, got, question, engine)
             if checkpoint is not None and sweep.at % engine.settings.shard == 0:
                 checkpoint.save(sweep, engine.backend.host_state)
     return sweep
 
 
-def _finish(sweep: Sweep, read: Read, taps: Sequence[Tap], question: Question, engine: Engine) -> None:
+def taps_of(block: Block) -> tuple[Tap, ...]:
+    """The taps that a block looks at, in its order."""
+    return tuple(stretch.tap for stretch in block)
+
+
+def _finish(sweep: Sweep, read: Read, question: Question, engine: Engine) -> None:
     """Counts, and what is known only when all samples were seen."""
+    sweep.parts = []
     for j, parts in enumerate(sweep.gaps):
         values = np.concatenate(parts)
         for state in sweep.states:
@@ -188,19 +235,20 @@ def _finish(sweep: Sweep, read: Read, taps: Sequence[Tap], question: Question, e
         for one, state in zip(sweep.kept, sweep.states, strict=True):
             one.count(state)
         return
+    sweep.kept = []
     labels = question.labels
     wrong = np.flatnonzero((sweep.predicted != labels) & np.isin(labels, question.targets))
     if len(wrong):
         sweep.states = [engine.backend.take_state(state) for state in sweep.states]
-        _count_again(read, taps, wrong, question, engine, sweep.states)
+        _count_again(read, sweep.block, wrong, question, engine, sweep.states)
 
 
-def _count_again(read, taps, wrong, question: Question, engine: Engine, states) -> None:
+def _count_again(read: Read, block: Block, wrong: np.ndarray, question: Question, engine: Engine, states):
     """The second sweep, over the wrong target samples alone."""
-    for got in read("count", taps, wrong):
+    for got in read("count", taps_of(block), wrong):
         wanted = reciprocal_gaps(got.Z, got.labels, question.targets, question.theta).wanted
         wanted = engine.backend.place_wanted(wanted)
-        for s, V in zip(states, map(engine.backend.place, got.V), strict=True):
+        for s, V in zip(states, _values(block, got, engine), strict=True):
             if question.theta == "thesis":
                 np.abs(V, out=V)
             engine.backend.fold_wanted(V, wanted, s.hi, s.lo, s.count_hi, s.count_lo, s.last_hi, s.last_lo)

@@ -7,7 +7,7 @@ in order, so the result has the bits of a single process. A lost worker's shard 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -18,10 +18,11 @@ from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.fleet import gpu_processes
 from onnxtweak.engine.gpu import gpu_count, gpu_numbers
 from onnxtweak.engine.passes import Engine, Ledger
-from onnxtweak.engine.scoring import Question, Read, Reopen, Sweep, fold, merge, new_sweep, on_host
+from onnxtweak.engine.plan import Block
+from onnxtweak.engine.scoring import Question, Read, Reopen, Sweep, fold, merge, new_sweep, on_host, taps_of
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
-from onnxtweak.types import Tap, silent
+from onnxtweak.types import silent
 
 try:
     import distributed
@@ -34,49 +35,65 @@ _RETRIES = 5
 _AHEAD = 2
 
 
-def spread_sweep(reopen: Reopen, taps: Sequence[Tap], question: Question, engine: Engine) -> Sweep:
-    """A whole sweep by workers. Raises MachineError where they cannot be had, or Dask is missing."""
+@contextmanager
+def sharing(reopen: Reopen, engine: Engine) -> Iterator[Callable[[Block, Question, str], Sweep]]:
+    """Workers, for as long as there is something to sweep: `sweep(block, question, name)` is a whole sweep.
+
+    Raises MachineError where they cannot be had, or Dask is missing.
+    """
+    with _workers(engine.settings) as (submit, workers):
+        yield partial(_sweep, submit, workers, reopen, engine)
+
+
+def _sweep(
+    submit: Callable,
+    workers: int,
+    reopen: Reopen,
+    engine: Engine,
+    block: Block,
+    question: Question,
+    what: str,
+) -> Sweep:
     settings, total = engine.settings, len(question.labels)
     edges = [*range(0, total, settings.shard), total]
     host = replace(engine, backend=open_backend(replace(settings, backend="numpy")))
-    sweep = new_sweep(taps, question, host)
-    with _workers(settings) as (submit, workers):
-        inside = replace(
-            settings,
-            workers=None,
-            scheduler=None,
-            work_dir=None,
-            threads=_threads(settings, workers),
-            device="cuda" if _gpus(settings) else settings.device,
-        )
-        engine.progress.start("score", total)
-        waiting: list = []
-        shards = list(zip(edges[:-1], edges[1:], strict=True))
-        for number in range(len(shards) + _AHEAD * workers):
-            if number < len(shards):
-                start, stop = shards[number]
-                asked = replace(question, labels=question.labels[start:stop])
-                waiting.append(submit(_one_shard, reopen, tuple(taps), asked, inside, start))
-            if len(waiting) > _AHEAD * workers or (waiting and number >= len(shards) - 1):
-                shard = waiting.pop(0).result()
-                merge(sweep, shard)
-                engine.progress.advance(len(shard.predicted))
-        for future in waiting:
-            shard = future.result()
+    sweep = new_sweep(block, question, host)
+    inside = replace(
+        settings,
+        workers=None,
+        scheduler=None,
+        work_dir=None,
+        threads=_threads(settings, workers),
+        device="cuda" if _gpus(settings) else settings.device,
+    )
+    engine.progress.start(what, total)
+    waiting: list = []
+    shards = list(zip(edges[:-1], edges[1:], strict=True))
+    for number in range(len(shards) + _AHEAD * workers):
+        if number < len(shards):
+            start, stop = shards[number]
+            asked = replace(question, labels=question.labels[start:stop])
+            waiting.append(submit(_one_shard, reopen, block, asked, inside, start))
+        if len(waiting) > _AHEAD * workers or (waiting and number >= len(shards) - 1):
+            shard = waiting.pop(0).result()
             merge(sweep, shard)
             engine.progress.advance(len(shard.predicted))
-        engine.progress.finish()
-    engine.ledger.passes.append((f"score, {workers} workers", total))
+    for future in waiting:
+        shard = future.result()
+        merge(sweep, shard)
+        engine.progress.advance(len(shard.predicted))
+    engine.progress.finish()
+    engine.ledger.passes.append((f"{what}, {workers} workers", total))
     return sweep
 
 
 def _one_shard(
-    reopen: Reopen, taps: tuple[Tap, ...], question: Question, settings: EngineSettings, start: int
+    reopen: Reopen, block: Block, question: Question, settings: EngineSettings, start: int
 ) -> Sweep:
     """In a worker: one shard from nothing."""
     read, engine = _opened(reopen, settings)
-    sweep = new_sweep(taps, question, engine)
-    for got in read("score", taps, np.arange(start, start + len(question.labels))):
+    sweep = new_sweep(block, question, engine)
+    for got in read("score", taps_of(block), np.arange(start, start + len(question.labels))):
         fold(sweep, got, question, engine)
     return on_host(sweep, engine)
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.select import Ranking, rank, scores_of
+from onnxtweak.method.candidates import Candidates
+from onnxtweak.method.select import Ranking, rank
 from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.line_search import net_gain
-from onnxtweak.theta.state import ThetaState
 from onnxtweak.types import Mlp, Neurons, Progress, Tap, silent
 
 # Adam's usual constants.
@@ -52,18 +52,18 @@ class Trained:
 
 
 def active_neurons(
-    states: Sequence[ThetaState], taps: Sequence[Tap], names: Sequence[str], criterion: str, count: int
+    best: Sequence[Candidates], taps: Sequence[Tap], names: Sequence[str], criterion: str, count: int
 ) -> tuple[Neurons, tuple[str, ...]]:
     """The top neurons of every class, united: rank 1 of each class, then rank 2, until there are `count`.
 
-    names : of the classes that theta was computed for. Also returns the names of those classes that no
+    best, names : of the classes that theta was computed for. Also returns the names of those classes that no
     neuron can help. Raises ModelError when that is all of them.
     """
     rankings: list[Ranking] = []
     helpless = []
-    for j, name in enumerate(names):
+    for of_class, name in zip(best, names, strict=True):
         try:
-            rankings.append(rank(scores_of(states, j), taps, criterion, count, f"class {name}"))
+            rankings.append(rank(of_class, taps, criterion, count, f"class {name}"))
         except ModelError:
             helpless.append(name)
     if not rankings:

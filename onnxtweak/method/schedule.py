@@ -15,14 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.engine.passes import Captured, Engine
-from onnxtweak.engine.scoring import Read, theta_pass
+from onnxtweak.engine.scoring import Read, theta_blocks, theta_sweeps
 from onnxtweak.errors import ModelError, UsageError
+from onnxtweak.method.candidates import add_block, no_theta
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import prefix_sums
 from onnxtweak.method.metrics import classes_hold, measure
 from onnxtweak.method.operate import Allowed, choose
 from onnxtweak.method.retrain import boosts, problem, retrain_best
-from onnxtweak.method.select import rank, scores_of
+from onnxtweak.method.select import rank
 from onnxtweak.method.table import Table
 from onnxtweak.settings import JoinSettings, RetrainSettings
 from onnxtweak.types import Synapses, Tap
@@ -229,11 +230,15 @@ def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[Grown, 
     """Theta over the pool with the current logits, then n and scale on validation as in `join`."""
     tap = Tap("pool", "", (pool.fit.T.shape[1],))
     now = Table(pool.fit.T, current[0], pool.fit.labels)
-    scored = theta_pass(from_table(now), [tap], now.labels, classes, join.theta, engine)
+    theta = no_theta(len(classes), max(join.count))
+    for block in theta_sweeps(
+        from_table(now), theta_blocks([tap], len(classes), engine), now.labels, classes, join.theta, engine
+    ):
+        theta = add_block(theta, block)
     rankings, targets, notes = [], [], []
     for t, j in enumerate(classes):
         try:
-            rankings.append(rank(scores_of(scored.states, t), [tap], join.criterion, max(join.count), ""))
+            rankings.append(rank(theta.best[t], [tap], join.criterion, max(join.count), ""))
             targets.append(j)
         except ModelError:
             notes.append(f"no neuron of the pool can raise class {pool.names[j]} any further")
@@ -293,7 +298,7 @@ def _with(grown, j, column, weight, threshold, count) -> Grown:
 
 
 def from_table(table: Table) -> Read:
-    """Batches for `theta_pass`, from a table instead of a model."""
+    """Batches for `theta_sweeps`, from a table instead of a model."""
 
     def read(what: str, taps: Sequence[Tap], chosen: np.ndarray | None) -> Iterator[Captured]:
         rows = np.arange(len(table.labels)) if chosen is None else chosen

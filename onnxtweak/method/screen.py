@@ -3,17 +3,24 @@
 One streaming pass; V is never kept. With r = t - p what the base (with a bias for every class) gets wrong,
 and h = p (1 - p), it sums per neuron and class G = sum r v, A = sum h v^2 and B = sum h v. Then
 S = G^2 / (A - B^2 / sum h) is twice the loss that a synapse from this neuron to this class should save.
+
+Sums of more neurons than memory holds are made block by block, with a pass for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxtweak.engine.passes import Captured
+from onnxtweak.engine.plan import Block, cut_taps
+from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Neurons, Tap
+
+# Neurons that are summed up together, always the same ones, so that blocks give the bits of the whole.
+_TILE = 1024
 
 
 @dataclass
@@ -26,28 +33,56 @@ class Sums:
     h: np.ndarray
     spoiled: np.ndarray
 
+    def part(self, start: int, stop: int) -> Sums:
+        """Neurons [start, stop): views."""
+        cut = slice(start, stop)
+        return Sums(self.G[cut], self.A[cut], self.B[cut], self.h, self.spoiled[cut])
 
-def screen(batches: Iterable[Captured], taps: Sequence[Tap], bias: np.ndarray) -> np.ndarray:
-    """S (M, C) of every neuron of the taps, end to end, for every class, from one pass.
 
-    batches : captured with one V a tap. bias (C,) : added to the logits before p is taken.
+@dataclass(frozen=True)
+class Promising:
+    """Neurons that help one class, the best first. number (k,) int64 through all taps; S (k,)."""
+
+    number: np.ndarray
+    S: np.ndarray
+
+
+def screen_blocks(taps: Sequence[Tap], classes: int, engine: EngineSettings) -> list[Block]:
+    """The blocks of neurons that are screened one after the other."""
+    return cut_taps(taps, 3 * 8 * classes + 1, engine)
+
+
+def screen(batches: Iterable[Captured], block: Block, bias: np.ndarray) -> Sums:
+    """Sums of a block's neurons, its stretches end to end, for every class, from one pass.
+
+    batches : captured with one V a stretch. bias (C,) : added to the logits before p is taken.
     """
-    ends = np.cumsum([0, *(tap.neurons for tap in taps)])
-    sums = _empty(int(ends[-1]), len(bias))
+    sums = _empty(sum(map(len, block)), len(bias))
     for got in batches:
         r, h = _residuals(got.Z, got.labels, bias)
         sums.h += h.sum(axis=0, dtype=np.float64)
-        for start, stop, V in zip(ends[:-1], ends[1:], got.V, strict=True):
-            part = slice(start, stop)
-            # One sample that is not finite would turn the sums of its neuron, and only of it, into NaN.
-            bad = ~np.isfinite(V).all(axis=0)
-            if bad.any():
-                V = np.where(bad, 0, V)
-                sums.spoiled[part] |= bad
-            sums.G[part] += V.T @ r
-            sums.B[part] += V.T @ h
-            sums.A[part] += (V * V).T @ h
-    return scores(sums)
+        at = 0
+        for stretch, V in zip(block, got.V, strict=True):
+            for first, last in _tiles(stretch.start, stretch.stop):
+                _add(sums.part(at, at + last - first), V[:, first:last], r, h)
+                at += last - first
+    return sums
+
+
+def _tiles(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    edges = [start, *range(start - start % _TILE + _TILE, stop, _TILE), stop]
+    yield from zip(edges[:-1], edges[1:], strict=True)
+
+
+def _add(sums: Sums, V: np.ndarray, r: np.ndarray, h: np.ndarray) -> None:
+    # One sample that is not finite would turn the sums of its neuron, and only of it, into NaN.
+    bad = ~np.isfinite(V).all(axis=0)
+    if bad.any():
+        V = np.where(bad, 0, V)
+        sums.spoiled |= bad
+    sums.G += V.T @ r
+    sums.B += V.T @ h
+    sums.A += (V * V).T @ h
 
 
 def scores(sums: Sums) -> np.ndarray:
@@ -60,12 +95,32 @@ def scores(sums: Sums) -> np.ndarray:
     return S
 
 
-def best(S: np.ndarray, taps: Sequence[Tap], count: int) -> Neurons:
+def nothing_promising(classes: int) -> list[Promising]:
+    """Before the first block."""
+    return [Promising(np.empty(0, np.int64), np.empty(0))] * classes
+
+
+def add_promising(
+    known: Sequence[Promising], sums: Sums, block: Block, classes: np.ndarray, most: int
+) -> list[Promising]:
+    """What is known of each of the classes (k,), with a block's neurons. most : how many of a class stay."""
+    numbers = np.concatenate([np.arange(len(s)) + s.number for s in block])
+    known = list(known)
+    for start in range(0, len(numbers), _TILE):
+        S = scores(sums.part(start, min(start + _TILE, len(numbers))))
+        for k, j in enumerate(classes):
+            helpful = np.flatnonzero(S[:, j] > 0)
+            number = np.concatenate([known[k].number, numbers[start + helpful]])
+            value = np.concatenate([known[k].S, S[helpful, j]])
+            order = np.argsort(-value, kind="stable")[:most]
+            known[k] = Promising(number[order], value[order])
+    return known
+
+
+def best(known: Sequence[Promising], taps: Sequence[Tap], count: int) -> Neurons:
     """The `count` neurons that promise most, each class in turn giving its best, in the taps' own order."""
-    helpful = S > 0
-    order = np.argsort(-S, axis=0, kind="stable")[: min(count, len(S))]
-    turns = order.ravel()  # rank 1 of each class, then rank 2, ...
-    turns = turns[np.take_along_axis(helpful, order, axis=0).ravel()]
+    turn = np.concatenate([np.arange(len(of.number)) * len(known) + k for k, of in enumerate(known)])
+    turns = np.concatenate([of.number for of in known])[np.argsort(turn)]  # rank 1 of each class, rank 2, ...
     _, first = np.unique(turns, return_index=True)
     chosen = np.sort(turns[np.sort(first)[:count]])
     starts = np.cumsum([0, *(tap.neurons for tap in taps)])

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.errors import ModelError
+from onnxtweak.method.candidates import Candidates
 from onnxtweak.method.decide import Decisions, rival_gap
 from onnxtweak.theta.line_search import net_gain
-from onnxtweak.theta.state import Scores, ThetaState, finish
 from onnxtweak.types import Neurons, Tap
 
 
@@ -38,53 +38,30 @@ class Ranking:
         return Ranking(neurons, self.weight[chosen], self.count[chosen], self.lift[chosen], self.criterion)
 
 
-def scores_of(states: Sequence[ThetaState], target: int) -> Scores:
-    """Scores of one target over all taps, end to end. target : position among the targets."""
-    parts = [finish(state, target) for state in states]
-    return Scores(
-        weight=np.concatenate([p.weight for p in parts]),
-        count=np.concatenate([p.count for p in parts]),
-        lift=np.concatenate([p.lift for p in parts]),
-    )
-
-
-def rank(scores: Scores, taps: Sequence[Tap], criterion: str, n: int, where: str) -> Ranking:
+def rank(best: Candidates, taps: Sequence[Tap], criterion: str, n: int, where: str) -> Ranking:
     """The n best neurons by "count", "threshold" or "lift"; "auto" is count, or lift where nothing counts.
 
-    Ties: larger |weight|, then lower neuron number. `where` names the target in errors.
-    Raises ModelError when no neuron can help at all.
+    best : must know n neurons by each criterion, where there are so many. Ties: larger |weight|, then lower
+    neuron number. `where` names the target in errors. Raises ModelError when no neuron can help at all.
     """
-    usable = np.flatnonzero(scores.weight)
-    if not len(usable):
+    if not len(best.number):
         raise ModelError(
             "no hidden neuron can raise this class without breaking a sample that is right",
             where=where,
             hint="watch other tensors with --taps, or give more samples of this class",
         )
     if criterion == "auto":
-        criterion = "count" if scores.count.any() else "lift"
-    size = np.abs(scores.weight[usable])
-    key = {"count": scores.count[usable], "threshold": size, "lift": scores.lift[usable]}[criterion]
-    if len(usable) > n:  # a full sort of millions of neurons for a few dozen is not needed
-        cut = np.partition(key, len(key) - n)[len(key) - n]
-        keep = key >= cut
-        usable, size, key = usable[keep], size[keep], key[keep]
-    order = np.lexsort((usable, -size, -key))[:n]
-    return _ranking(usable[order], scores, taps, criterion)
+        criterion = "count" if best.count.any() else "lift"
+    size = np.abs(best.weight)
+    key = {"count": best.count, "threshold": size, "lift": best.lift}[criterion]
+    return _ranking(best.take(np.lexsort((best.number, -size, -key))[:n]), taps, criterion)
 
 
-def _ranking(numbers: np.ndarray, scores: Scores, taps: Sequence[Tap], criterion: str) -> Ranking:
-    """numbers (K,) : neuron numbers counted through all taps."""
+def _ranking(chosen: Candidates, taps: Sequence[Tap], criterion: str) -> Ranking:
     starts = np.cumsum([0, *(tap.neurons for tap in taps)])
-    tap_of = np.searchsorted(starts, numbers, side="right") - 1
-    neurons = Neurons(tuple(taps), tap_of.astype(np.int32), (numbers - starts[tap_of]).astype(np.int64))
-    return Ranking(
-        neurons,
-        scores.weight[numbers],
-        scores.count[numbers].astype(np.int64),
-        scores.lift[numbers],
-        criterion,
-    )
+    tap_of = np.searchsorted(starts, chosen.number, side="right") - 1
+    neurons = Neurons(tuple(taps), tap_of.astype(np.int32), (chosen.number - starts[tap_of]).astype(np.int64))
+    return Ranking(neurons, chosen.weight, chosen.count.astype(np.int64), chosen.lift, criterion)
 
 
 def united(rankings: Sequence[Ranking]) -> Neurons:

@@ -43,9 +43,9 @@ def augment(
     count = _how_many(job, augment)
     fit, validation = job.splits.fit, job.splits.validation
     present = np.unique(fit.labels)
-    found = scored(job, present, augment.theta)
+    found = scored(job, present, augment.theta, count)
     names = [job.names[j] for j in present]
-    neurons, helpless = active_neurons(found.states, job.taps, names, augment.criterion, count)
+    neurons, helpless = active_neurons(found.best, job.taps, names, augment.criterion, count)
     fit_table = gather(job.subject, fit, neurons, job.engine, "collect")
     table = gather(job.subject, validation, neurons, job.engine, "validate")
     # A neuron that is zero on all of a split is dead there, or was not finite: see `gather`.

@@ -14,7 +14,7 @@ from onnxtweak.method.compare import CURVE, DROPS, Offer, Outcome, judge, patche
 from onnxtweak.method.entrants import ENTRANTS, Material
 from onnxtweak.method.fit_mlp import lifted
 from onnxtweak.method.metrics import measure
-from onnxtweak.method.select import rank, scores_of, united
+from onnxtweak.method.select import rank, united
 from onnxtweak.method.table import all_neurons, gather, most_neurons, take
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.taps import penultimate_name
@@ -133,11 +133,13 @@ def gather_material(
     watched = choose_neurons(job, taps, fit.neurons)
     present = np.unique(job.splits.fit.labels)
     classes = present if len(present) <= _SCORED_CLASSES else targets
-    states = scored(job, classes, join.theta).states
     most = max(join.count)
+    everything = all_neurons(job.taps)
+    active = min(_ACTIVE, len(everything))
+    best = scored(job, classes, join.theta, max(most, active)).best
     rankings = [
         rank(
-            scores_of(states, int(np.flatnonzero(classes == j)[0])),
+            best[int(np.flatnonzero(classes == j)[0])],
             job.taps,
             "auto" if join.criterion == "net-gain" else join.criterion,
             most,
@@ -145,7 +147,6 @@ def gather_material(
         )
         for j in targets
     ]
-    everything = all_neurons(job.taps)
     draw = np.random.default_rng(seed).permutation(len(everything))[: most * len(targets)]
     groups = {
         "watched": watched.neurons,
@@ -158,7 +159,7 @@ def gather_material(
             groups["penultimate"] = all_neurons([replace(tap, pool="none")])
     if classes is present:
         names = [job.names[j] for j in present]
-        groups["active"], _ = active_neurons(states, job.taps, names, "auto", min(_ACTIVE, len(everything)))
+        groups["active"], _ = active_neurons(best, job.taps, names, "auto", active)
     neurons, columns = _union(groups)
     views = (job.splits.fit, job.splits.validation, job.splits.test)
     room = most_neurons(sum(map(len, views)), job.engine.settings)

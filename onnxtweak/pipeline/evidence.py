@@ -32,6 +32,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.data.thumbnails import thumbnail
 from onnxtweak.engine.latency import paired_latency
 from onnxtweak.engine.subject import Subject, few_samples
+from onnxtweak.method.candidates import Sizes, edges_of
 from onnxtweak.method.decide import decisions, predict
 from onnxtweak.method.join import bias_predictions
 from onnxtweak.model.surroundings import surroundings
@@ -102,19 +103,18 @@ def of_trials(grid: Sequence[Trial]) -> list[dict[str, float]]:
     return [asdict(trial) for trial in grid]
 
 
-def theta_histogram(weight: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
-    """A histogram of |theta| over powers of ten. weight (M,) of all neurons, chosen (K,) of those joined."""
-    size = np.abs(weight[np.isfinite(weight) & (weight != 0)])
-    if not len(size):
-        return {"edges": [], "counts": [], "cut": None, "nought": len(weight)}
-    low, high = np.log10(size.min()), np.log10(size.max())
-    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
-    counts, _ = np.histogram(np.clip(np.log10(size), edges[0], edges[-1]), edges)
+def theta_histogram(sizes: Sizes, chosen: np.ndarray) -> dict[str, Any]:
+    """A histogram of |theta| over powers of ten. sizes : of all neurons, chosen (K,) of those joined."""
+    if not len(sizes.bins):
+        return {"edges": [], "counts": [], "cut": None, "nought": sizes.nought}
+    low, high = int(sizes.bins[0]), int(sizes.bins[-1]) + 1
+    width = -(-(high - low) // _BINS)  # as many of the fine bins make one
+    places = (sizes.bins - low) // width
     return {
-        "edges": 10**edges,
-        "counts": counts,
+        "edges": edges_of(np.arange(low, high + width, width)),
+        "counts": np.bincount(places, sizes.counts).astype(np.int64),
         "cut": float(np.abs(chosen).min()) if len(chosen) else None,
-        "nought": len(weight) - len(size),
+        "nought": sizes.nought,
     }
 
 

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from onnxtweak.engine.passes import capture, logits_pass
+from onnxtweak.engine.scoring import taps_of
 from onnxtweak.errors import ModelError
 from onnxtweak.method.certify import certify, scaled
 from onnxtweak.method.compare import patched
 from onnxtweak.method.fit import Fitted, fit_all
 from onnxtweak.method.fit_mlp import lifted
-from onnxtweak.method.screen import best, screen
+from onnxtweak.method.screen import add_promising, best, nothing_promising, screen, screen_blocks
 from onnxtweak.method.solve import multinomial
 from onnxtweak.method.table import Table, all_neurons, gather, most_neurons, stacked, take
 from onnxtweak.model.graph import GraphIndex
@@ -251,7 +252,7 @@ def _scales(neurons: Neurons, patch: Patch | None, targets: np.ndarray) -> tuple
 
 
 def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
-    """All neurons of the taps, or the `limit` best by one screening pass; and how many there are."""
+    """All neurons of the taps, or the `limit` best by screening; and how many there are."""
     there = sum(tap.neurons for tap in taps)
     if there <= limit:
         return all_neurons(taps), there
@@ -261,8 +262,15 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
     bias = np.zeros(Z.shape[1])
     none = np.empty((len(Z), 0), np.float32)
     bias[present] = multinomial(none, Z, view.labels, ridge=0.0, free=present).bias
-    S = screen(capture(job.subject, view, job.engine, "screen", taps), taps, bias)
-    return best(S[:, present], taps, limit), there
+    found = nothing_promising(len(present))
+    for block in screen_blocks(taps, len(bias), job.engine.settings):
+        some = taps_of(block)
+        beside = there - sum(tap.neurons for tap in some)
+        batches = capture(job.subject, view, job.engine, "screen", some, beside=beside)
+        sums = screen(batches, block, bias)
+        found = add_promising(found, sums, block, present, limit)
+        del sums  # its memory is the next block's
+    return best(found, taps, limit), there
 
 
 def _pooling(taps: TapSettings) -> str:

@@ -49,7 +49,7 @@ class FitSamples:
         """Batches of them."""
         make = open_whole if self.whole else prepare
         job = make(self.model, self.data, engine.settings, self.taps, engine.progress)
-        return from_model(job.subject, job.splits.fit, engine)
+        return from_model(job.subject, job.splits.fit, engine, job.taps)
 
 
 @dataclass(frozen=True)

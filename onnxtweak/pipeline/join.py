@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxtweak.engine.passes import capture, logits_pass
+from onnxtweak.method.candidates import Candidates, Theta
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
 from onnxtweak.method.operate import Allowed, Operation, choose
-from onnxtweak.method.select import Ranking, by_net_gain, rank, scores_of, united
+from onnxtweak.method.select import Ranking, by_net_gain, rank, united
 from onnxtweak.method.targets import find_targets
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.evidence import theta_histogram
@@ -25,7 +26,6 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.theta.state import ThetaState
 from onnxtweak.types import Neurons, Progress, Result, silent
 
 # With `net-gain`, how many candidates of theta's ranking the exact search looks at, per synapse wanted.
@@ -54,8 +54,8 @@ def join(
     check_outputs(job, output)
     validation = job.splits.validation
     chosen = choose_targets(job, targets)
-    found = scored(job, chosen, join.theta)
-    rankings = _rankings(job, found.states, chosen, join)
+    found = scored(job, chosen, join.theta, _wanted(join))
+    rankings = _rankings(job, found.best, chosen, join)
     Z, prefix = _validation_tables(job, rankings, join)
     table = decisions(Z, validation.labels, chosen)
     allowed = Allowed(join.max_overall_drop, join.max_class_drop)
@@ -82,11 +82,13 @@ def join(
         criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
         scored=sum(tap.neurons for tap in job.taps),
         curve=operation.trials,
-        notes=notes_on_tables(job, found.predicted, Z, found.states),
+        notes=notes_on_tables(job, found, Z),
         grid=operation.grid,
         theta_counts=tuple(
-            theta_histogram(scores_of(found.states, t).weight, ranking.first(int(n) if scale else 0).weight)
-            for t, (ranking, n, scale) in enumerate(zip(rankings, operation.n, operation.scale, strict=True))
+            theta_histogram(sizes, ranking.first(int(n) if scale else 0).weight)
+            for sizes, ranking, n, scale in zip(
+                found.sizes, rankings, operation.n, operation.scale, strict=True
+            )
         ),
     )
     return deliver(job, made, output, begin)
@@ -101,16 +103,18 @@ def choose_targets(job: Job, targets: TargetSettings) -> np.ndarray:
     return find_targets(targets, job.names, fit.labels, validation.labels, predicted)
 
 
-def _rankings(
-    job: Job, states: Sequence[ThetaState], targets: np.ndarray, join: JoinSettings
-) -> list[Ranking]:
+def _wanted(join: JoinSettings) -> int:
+    """How many neurons of a target theta has to name."""
+    return max(join.count) * (_CANDIDATES if join.criterion == "net-gain" else 1)
+
+
+def _rankings(job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings) -> list[Ranking]:
     """The neurons of each target, best first, as many as the largest n."""
     most = max(join.count)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion
-    wanted = most * _CANDIDATES if join.criterion == "net-gain" else most
     found = [
-        rank(scores_of(states, i), job.taps, criterion, wanted, f"class {job.names[j]}")
-        for i, j in enumerate(targets)
+        rank(of_target, job.taps, criterion, _wanted(join), f"class {job.names[j]}")
+        for of_target, j in zip(best, targets, strict=True)
     ]
     if join.criterion != "net-gain":
         return found
@@ -159,11 +163,9 @@ def _with_boost(
     return tweaked
 
 
-def notes_on_tables(
-    job: Job, fit_predictions: np.ndarray, Z: np.ndarray, states: Sequence[ThetaState]
-) -> tuple[str, ...]:
+def notes_on_tables(job: Job, found: Theta, Z: np.ndarray) -> tuple[str, ...]:
     """What a user should know of the samples and the neurons; Z (N, C) of validation under the base."""
-    fit = float((fit_predictions == job.splits.fit.labels).mean())
+    fit = float((found.predicted == job.splits.fit.labels).mean())
     validation = float((Z.argmax(axis=1) == job.splits.validation.labels).mean())
     notes = list(job.splits.notes)
     if fit - validation > _MEMORISED:
@@ -171,7 +173,6 @@ def notes_on_tables(
             f"the base is right on {fit:.1%} of the fit samples but on {validation:.1%} of validation: it has"
             " probably seen them in training; samples held out from training give better tables"
         )
-    dropped = sum(int(state.bad.sum()) for state in states)
-    if dropped:
-        notes.append(f"{dropped:,} neurons were NaN or infinite on some sample and were left out")
+    if found.dropped:
+        notes.append(f"{found.dropped:,} neurons were NaN or infinite on some sample and were left out")
     return tuple(notes)

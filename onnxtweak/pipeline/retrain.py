@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.method.candidates import Candidates
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import best_bias
 from onnxtweak.method.operate import Allowed, Operation, choose
 from onnxtweak.method.retrain import Retrained, boosts, problem, retrain_best
 from onnxtweak.method.schedule import Done, Pool, parse_schedule, run_schedule, worst
-from onnxtweak.method.select import Ranking, rank, scores_of, united
+from onnxtweak.method.select import Ranking, rank, united
 from onnxtweak.method.table import Table, gather, most_neurons, take
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
@@ -29,7 +30,6 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.theta.state import ThetaState
 from onnxtweak.types import Neurons, Progress, Result, Synapses, Trial, silent
 
 
@@ -57,10 +57,10 @@ def retrain(
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     classes = _every_class(job) if stages and targets == TargetSettings() else choose_targets(job, targets)
-    found = scored(job, classes, join.theta)
+    found = scored(job, classes, join.theta, max(join.count))
     make = _once if stages is None else _scheduled
-    made = make(job, found.states, classes, join, retrain)
-    notes = notes_on_tables(job, found.predicted, made.base, found.states)
+    made = make(job, found.best, classes, join, retrain)
+    notes = notes_on_tables(job, found, made.base)
     made = replace(made, notes=(*notes, *made.notes), settings={**made.settings, "seed": data.seed})
     return deliver(job, made, output, begin)
 
@@ -77,12 +77,12 @@ def _every_class(job: Job) -> np.ndarray:
 
 
 def _once(
-    job: Job, states: Sequence[ThetaState], targets: np.ndarray, join: JoinSettings, retrain: RetrainSettings
+    job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings, retrain: RetrainSettings
 ) -> Made:
     most = max(join.count)
     rankings = [
-        rank(scores_of(states, t), job.taps, join.criterion, most, f"class {job.names[j]}")
-        for t, j in enumerate(targets)
+        rank(of_target, job.taps, join.criterion, most, f"class {job.names[j]}")
+        for of_target, j in zip(best, targets, strict=True)
     ]
     fit, validation = _tables(job, united(rankings), "-n")
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
@@ -154,14 +154,14 @@ def _synapses(
 
 
 def _scheduled(
-    job: Job, states: Sequence[ThetaState], classes: np.ndarray, join: JoinSettings, retrain: RetrainSettings
+    job: Job, best: Sequence[Candidates], classes: np.ndarray, join: JoinSettings, retrain: RetrainSettings
 ) -> Made:
     """Joins and retrainings in turn, all on one table: the best neurons of every class that may be picked."""
     stages = parse_schedule(retrain.schedule)
     rankings = []
-    for t in range(len(classes)):
+    for of_class in best:
         try:
-            rankings.append(rank(scores_of(states, t), job.taps, join.criterion, max(join.count), ""))
+            rankings.append(rank(of_class, job.taps, join.criterion, max(join.count), ""))
         except ModelError:
             continue  # a class that no neuron can raise: its join stage says so
     if not rankings:

@@ -1,7 +1,7 @@
 """Theta of every neuron over the fit samples: the longest pass, kept for the next run where asked to.
 
 What is kept belongs to exactly one question (model, samples, taps, targets, kind of theta, device): any
-change of these asks again. A damaged file is asked again too.
+change of these asks again. A damaged file is asked again too. It is written after every block of neurons.
 """
 
 from __future__ import annotations
@@ -10,47 +10,91 @@ import hashlib
 import io
 import json
 import zipfile
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 import onnxtweak
-from onnxtweak.engine.scoring import ThetaPass, from_model, theta_pass
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.plan import Block
+from onnxtweak.engine.scoring import Read, Reopen, from_model, theta_blocks, theta_sweeps
+from onnxtweak.method.candidates import Candidates, Sizes, Theta, add_block, no_theta
 from onnxtweak.model.file import write_atomic
 from onnxtweak.pipeline.job import Job
-from onnxtweak.theta.state import ThetaState
+from onnxtweak.pipeline.score_file import ScoreTables
+from onnxtweak.types import Tap
 
-_LARGEST = 2**30  # bytes; beyond this, writing takes longer than it saves
+# The best that are kept where nobody asks for more, all targets together and each of them: enough for most
+# other questions that a later run asks of the same pass.
+_KEPT, _KEPT_EACH = 200_000, 2_000
 
 
-def scored(job: Job, targets: np.ndarray, theta: str) -> ThetaPass:
-    """Theta's state for target classes (c,) over the fit samples of a job."""
-    fit, settings = job.splits.fit, job.engine.settings
-    asked = None if settings.work_dir is None else _question(job, targets, theta)
-    file = None if asked is None else Path(settings.work_dir) / f"score-{asked}.npz"
-    if file is not None and settings.resume and file.is_file():
-        known = _read(file, len(job.taps))
-        if known is not None:
-            job.engine.progress.reuse("score")
-            job.engine.ledger.passes.append(("score, cached", 0))
-            return known
-    found = theta_pass(
-        from_model(job.subject, fit, job.engine),
+def scored(job: Job, targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None = None) -> Theta:
+    """Theta for target classes (c,) over the fit samples of a job.
+
+    most : how many of the best neurons of a target have to be known. tables : where all scores go.
+    """
+    fit, engine = job.splits.fit, job.engine
+    asked = None if engine.settings.work_dir is None else question(job, targets, theta)
+    read = from_model(job.subject, fit, engine, job.taps)
+    return swept(
+        read,
         job.taps,
         fit.labels,
         targets,
         theta,
-        job.engine,
+        most,
+        engine,
         asked=asked,
         reopen=job.reopen,
+        tables=tables,
     )
-    if file is not None:
-        _keep(file, found)
+
+
+def swept(
+    read: Read,
+    taps: Sequence[Tap],
+    labels: np.ndarray,
+    targets: np.ndarray,
+    theta: str,
+    most: int,
+    engine: Engine,
+    *,
+    asked: str | None = None,
+    reopen: Reopen | None = None,
+    tables: ScoreTables | None = None,
+) -> Theta:
+    """The same over any samples; see `theta_sweeps` for the rest."""
+    settings = engine.settings
+    blocks = theta_blocks(taps, len(targets), engine)
+    most = max(most, min(_KEPT_EACH, _KEPT // len(targets)))
+    found, done = no_theta(len(targets), most), 0
+    file = None if asked is None else Path(settings.work_dir) / f"score-{asked}.npz"
+    if tables is not None:
+        tables.begin(len(targets), sum(tap.neurons for tap in taps), file and file.with_suffix(".tables"))
+    if file is not None and settings.resume and file.is_file() and (tables is None or tables.known):
+        known = _read(file, blocks, most)
+        if known is not None:
+            found, done = known
+            engine.progress.reuse("score")
+            engine.ledger.passes.append(("score, cached", 0))
+    for block in theta_sweeps(
+        read, blocks, labels, targets, theta, engine, asked=asked, reopen=reopen, done=done
+    ):
+        found = add_block(found, block, None if tables is None else tables.put)
+        del block  # its memory is the next one's
+        done += 1
+        if file is not None:
+            if tables is not None:
+                tables.flush()
+            _keep(file, found, blocks, done)
     return found
 
 
-def _question(job: Job, targets: np.ndarray, theta: str) -> str:
+def question(job: Job, targets: np.ndarray, theta: str) -> str:
+    """Digest of all that theta depends on."""
     asked = {
         "onnxtweak": onnxtweak.__version__,
         "base": job.opened.model.base_sha256,
@@ -64,24 +108,61 @@ def _question(job: Job, targets: np.ndarray, theta: str) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _read(file: Path, taps: int) -> ThetaPass | None:
-    names = [field.name for field in fields(ThetaState)]
+def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] | None:
+    """What is known, and of how many blocks; None where it is of no use here."""
     try:
         # NumPy does not close a file that turns out to be damaged.
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
-            states = tuple(ThetaState(**{name: held[f"{t}.{name}"] for name in names}) for t in range(taps))
-            return ThetaPass(states, held["predicted"])
+            found = {name: held[name] for name in held.files}
+        done, whole = int(found["done"]), bool(found["whole"])
+        if int(found["most"]) < most or not (whole or np.array_equal(found["cuts"], _cuts(blocks))):
+            return None
+        best = _parted(found, "best", ("number", "weight", "count", "lift"))
+        sizes = _parted(found, "sizes", ("bins", "counts"))
+        theta = Theta(
+            tuple(Candidates(*parts) for parts in best),
+            tuple(Sizes(*parts, int(n)) for parts, n in zip(sizes, found["nought"], strict=True)),
+            int(found["most"]),
+            int(found["dropped"]),
+            found["predicted"],
+        )
+        return theta, len(blocks) if whole else done
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _keep(file: Path, found: ThetaPass) -> None:
-    arrays = {
-        f"{t}.{name}": array for t, state in enumerate(found.states) for name, array in vars(state).items()
-    }
-    if sum(array.nbytes for array in arrays.values()) > _LARGEST:
-        return
+def _keep(file: Path, found: Theta, blocks: Sequence[Block], done: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     out = io.BytesIO()
-    np.savez(out, predicted=found.predicted, **arrays)
+    np.savez(
+        out,
+        done=done,
+        whole=done == len(blocks),
+        cuts=_cuts(blocks),
+        most=found.most,
+        dropped=found.dropped,
+        predicted=found.predicted,
+        nought=np.array([sizes.nought for sizes in found.sizes], np.int64),
+        **_joined(found.best, "best", ("number", "weight", "count", "lift")),
+        **_joined(found.sizes, "sizes", ("bins", "counts")),
+    )
     write_atomic(file, [out.getvalue()], force=True)
+
+
+def _joined(parts: Sequence[Candidates | Sizes], what: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of all targets end to end, and where each begins."""
+    ends = np.cumsum([len(getattr(part, names[0])) for part in parts])
+    arrays = {f"{what}.{name}": np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return {f"{what}.ends": ends, **arrays}
+
+
+def _parted(found: dict[str, np.ndarray], what: str, names: Sequence[str]) -> list[tuple[np.ndarray, ...]]:
+    ends = found[f"{what}.ends"][:-1]
+    return list(zip(*(np.split(found[f"{what}.{name}"], ends) for name in names), strict=True))
+
+
+def _cuts(blocks: Sequence[Block]) -> np.ndarray:
+    """(stretches, 3) int64: block, first and last neuron, counted through all taps."""
+    return np.array(
+        [(k, s.number, s.number + len(s)) for k, block in enumerate(blocks) for s in block], np.int64
+    ).reshape(-1, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import time
@@ -24,14 +23,16 @@ from onnxtweak.engine.dump import (
     write_dump,
 )
 from onnxtweak.engine.passes import Captured, Engine, Ledger
-from onnxtweak.engine.scoring import Read, ThetaPass, from_model, theta_pass
+from onnxtweak.engine.scoring import Read, from_model
 from onnxtweak.errors import DataError
-from onnxtweak.method.select import Ranking, rank, scores_of, united
+from onnxtweak.method.candidates import Theta
+from onnxtweak.method.select import Ranking, rank, united
 from onnxtweak.method.targets import class_names, find_targets
 from onnxtweak.model.file import check_output, read_model, write_atomic
 from onnxtweak.outcomes import Dumped, Scored
 from onnxtweak.pipeline.job import file_ref, machine, open_whole
-from onnxtweak.pipeline.scored import scored
+from onnxtweak.pipeline.score_file import ScoreTables, npz
+from onnxtweak.pipeline.scored import scored, swept
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -40,7 +41,6 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.theta.state import Scores
 from onnxtweak.types import Neurons, Progress, Tap, silent
 
 _SHOWN = 5  # rows of the ranking shown per target
@@ -102,25 +102,30 @@ def score(
         logits = (got.Z.argmax(axis=1) for got in source.read("find the worst", (), None))
         predicted = np.concatenate(list(logits))
     chosen = find_targets(targets, source.names, source.labels, source.labels, predicted)
-    found = source.score(chosen, join.theta)
     names = tuple(source.names[j] for j in chosen)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion
-    scores = [scores_of(found.states, i) for i in range(len(chosen))]
-    rankings = [
-        rank(one, source.taps, criterion, max(join.count), f"class {name}")
-        for one, name in zip(scores, names, strict=True)
-    ]
+    tables = None if output.output is None else ScoreTables(Path(output.output))
     written = None
-    if output.output is not None:
-        data_bytes = _score_file(scores, rankings, source.taps, chosen, names, join.theta)
-        write_atomic(output.output, [data_bytes], force=output.force, protect=[model])
-        written = file_ref(output.output)
+    try:
+        found = source.score(chosen, join.theta, max(join.count), tables)
+        rankings = [
+            rank(best, source.taps, criterion, max(join.count), f"class {name}")
+            for best, name in zip(found.best, names, strict=True)
+        ]
+        if tables is not None:
+            header = _header(rankings, source.taps, chosen, names, join.theta)
+            pieces = npz(tables.arrays | header)
+            write_atomic(output.output, pieces, force=output.force, protect=[model])
+            written = file_ref(output.output)
+    finally:
+        if tables is not None:
+            tables.close()
     return Scored(
         output=written,
         neurons=sum(tap.neurons for tap in source.taps),
         targets=names,
         top=tuple(_rows(rankings, names)),
-        dropped=sum(int(state.bad.sum()) for state in found.states),
+        dropped=found.dropped,
         seconds={**source.engine.ledger.seconds, "all": time.perf_counter() - begin},
         passes=tuple(source.engine.ledger.passes),
         device=machine(source.engine),
@@ -129,13 +134,13 @@ def score(
 
 @dataclass(frozen=True)
 class _Source:
-    """Where captured batches come from, and theta of them for targets (c,).
+    """Where captured batches come from, and theta of them; see `scored`.
 
     labels (N,) int64; names : of all classes.
     """
 
     read: Read
-    score: Callable[[np.ndarray, str], ThetaPass]
+    score: Callable[[np.ndarray, str, int, ScoreTables | None], Theta]
     labels: np.ndarray
     taps: tuple[Tap, ...]
     names: tuple[str, ...]
@@ -148,7 +153,7 @@ def _open_source(
     if len(data.data) != 1 or not is_dump(data.data[0]):
         job = open_whole(model, data, engine, taps, progress)
         view = job.splits.fit
-        read = from_model(job.subject, view, job.engine)
+        read = from_model(job.subject, view, job.engine, job.taps)
         return _Source(read, partial(scored, job), view.labels, job.taps, job.names, job.engine)
     dump = read_dump(data.data[0])
     base = read_model(model)
@@ -177,36 +182,25 @@ def _open_source(
         progress.finish()
         runner.ledger.passes.append((what, count))
 
-    def score(targets: np.ndarray, theta: str) -> ThetaPass:
-        return theta_pass(read, dump.taps, labels, targets, theta, runner)
+    def score(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
+        return swept(read, dump.taps, labels, targets, theta, most, runner, tables=tables)
 
     return _Source(read, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
 
 
-def _score_file(
-    scores: Sequence[Scores],
-    rankings: Sequence[Ranking],
-    taps: Sequence[Tap],
-    targets: np.ndarray,
-    names: Sequence[str],
-    theta: str,
-) -> bytes:
-    """An .npz: weight, count, lift (c, M) over the taps end to end; best_tap, best_index of the best."""
+def _header(
+    rankings: Sequence[Ranking], taps: Sequence[Tap], targets: np.ndarray, names: Sequence[str], theta: str
+) -> dict[str, np.ndarray]:
+    """What the file says beside weight, count, lift (c, M) over the taps end to end: which are the best."""
     best = united(rankings)
     order = {tap.name: number for number, tap in enumerate(taps)}
     header = {"taps": [asdict(tap) for tap in taps], "targets": list(names), "theta": theta}
-    out = io.BytesIO()
-    np.savez(
-        out,
-        weight=np.stack([s.weight for s in scores]),
-        count=np.stack([s.count for s in scores]),
-        lift=np.stack([s.lift for s in scores]),
-        targets=targets,
-        best_tap=np.array([order[best.taps[t].name] for t in best.tap_of], np.int32),
-        best_index=best.index,
-        header=np.array(json.dumps(header, sort_keys=True)),
-    )
-    return out.getvalue()
+    return {
+        "targets": targets,
+        "best_tap": np.array([order[best.taps[t].name] for t in best.tap_of], np.int32),
+        "best_index": best.index,
+        "header": np.array(json.dumps(header, sort_keys=True)),
+    }
 
 
 def _best_neurons(path: str) -> Neurons:

@@ -64,8 +64,18 @@ def empty_state(neurons: int, targets: int, xp: ModuleType = np) -> ThetaState:
 
 
 def bytes_per_neuron(targets: int) -> int:
-    """Memory of a state, per neuron: for planning."""
-    return targets * (6 * 4 + 8 + 4) + 1
+    """Memory of a state, per neuron: for planning.
+
+    During a sweep: limits, sums, the sums of a shard, and what counting fills in the end; the counts
+    themselves take no memory before they are touched, and then the shard's sums are gone.
+    """
+    return targets * (2 * 4 + 4 + 8 + 8 + 2 * 4) + 1
+
+
+def stretch_of(state: ThetaState, start: int, stop: int) -> ThetaState:
+    """The state of neurons [start, stop): views, not copies."""
+    shared = {"seen": state.seen, "gap": state.gap}
+    return ThetaState(**{k: v[..., start:stop] for k, v in vars(state).items() if k not in shared}, **shared)
 
 
 def combine(state: ThetaState, other: ThetaState) -> None:

@@ -12,6 +12,7 @@ import onnxtweak.theta
 from onnxtweak.engine import backends, fleet, gpu
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.gpu import gpu_count, gpu_numbers
+from onnxtweak.engine.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.errors import MachineError
 from onnxtweak.pipeline.job import prepare
 from onnxtweak.pipeline.scored import scored
@@ -91,7 +92,11 @@ def test_a_pass_with_the_gpu_back_end_gives_the_cpus_bits(tmp_path, gpu_on_cpu, 
         engine = EngineSettings(device="cpu", backend=backend, shard=64)
         job = prepare(str(model), DataSettings((str(data),)), engine, TapSettings(), silent)
         assert job.engine.backend.name == backend
-        found[backend] = scored(job, np.array([0, 2]), theta).states
+        targets, fit = np.array([0, 2]), job.splits.fit
+        blocks = theta_blocks(job.taps, 2, job.engine)
+        read = from_model(job.subject, fit, job.engine, job.taps)
+        (made,) = theta_sweeps(read, blocks, fit.labels, targets, theta, job.engine)
+        found[backend] = made.states
     for ours, theirs in zip(found["cupy"], found["numpy"], strict=True):
         assert theirs.count_hi.any()
         for name in ("hi", "lo", "count_hi", "count_lo", "total", "peak", "bad", "seen", "gap"):
@@ -113,7 +118,7 @@ def test_gpu_processes_share_a_pass_and_give_the_same_bits(tmp_path, monkeypatch
 
     def ask(settings):
         job = prepare(str(model), DataSettings((str(data),)), settings, TapSettings(), silent)
-        return scored(job, np.array([0, 2]), "signed"), job.engine.ledger
+        return scored(job, np.array([0, 2]), "signed", 50), job.engine.ledger
 
     whole, _ = ask(engine)
     # Two processes without a GPU stand for two GPUs.
@@ -122,9 +127,11 @@ def test_gpu_processes_share_a_pass_and_give_the_same_bits(tmp_path, monkeypatch
     monkeypatch.setattr(spread, "_workers", two_processes)
     parted, ledger = ask(replace(engine, threads=1))
     assert ledger.passes[0][0] == "score, 2 workers"
-    for a, b in zip(parted.states, whole.states, strict=True):
-        for name, value in vars(a).items():
-            np.testing.assert_array_equal(value, getattr(b, name), err_msg=name)
+    for what in ("best", "sizes"):
+        for a, b in zip(getattr(parted, what), getattr(whole, what), strict=True):
+            assert len(b.bins if what == "sizes" else b.number)
+            for name, value in vars(a).items():
+                np.testing.assert_array_equal(value, getattr(b, name), err_msg=name)
 
 
 class two_processes:

@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxtweak.engine.measure import measure, probe_feeds
-from onnxtweak.engine.plan import group_taps, plan_batches
+from onnxtweak.engine.plan import cut_taps, plan_batches
 from onnxtweak.engine.session import Port, open_session
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
 from onnxtweak.model.file import read_model
@@ -91,11 +91,26 @@ def test_batches_shrink_with_the_memory_and_respect_a_fixed_batch():
     assert asked.batch == 7 and asked.rows % 7 == 0
 
 
-def test_taps_are_grouped_into_as_few_passes_as_their_state_allows():
+def test_neurons_are_cut_into_as_few_blocks_as_their_state_allows():
     taps = [Tap(str(k), "Relu", (100,)) for k in range(6)]
-    need = 100 * bytes_per_neuron(2)
-    groups = group_taps(taps, 2, EngineSettings(memory=int(2.5 * need / 0.5)))
-    assert [len(group) for group in groups] == [2, 2, 2]
-    assert len(group_taps(taps, 2, EngineSettings())) == 1
-    with pytest.raises(UsageError, match="needs"):
-        group_taps(taps, 2, EngineSettings(memory=need))
+    each = bytes_per_neuron(2)
+    blocks = cut_taps(taps, each, EngineSettings(memory=int(250 * each / 0.5) + 2))
+    assert [sum(map(len, block)) for block in blocks] == [250, 250, 100]
+    assert [(s.tap.name, s.start, s.stop, s.number) for s in blocks[1]] == [
+        ("2", 50, 100, 250),
+        ("3", 0, 100, 300),
+        ("4", 0, 100, 400),
+    ]
+    assert len(cut_taps(taps, each, EngineSettings())) == 1
+    wide = [Tap("v", "Relu", (100,)), Tap("w", "Relu", (9000,))]
+    cuts = [s.start for block in cut_taps(wide, 1, EngineSettings(memory=6200)) for s in block]
+    assert cuts == [0, 0, 2048, 5120, 8192]  # whole tiles where a block has several
+    assert len(cut_taps(taps, each, EngineSettings(), most=100 * each)) == 6  # on a small GPU
+    with pytest.raises(UsageError, match="a single neuron"):
+        cut_taps(taps, each, EngineSettings(memory=each))
+
+
+def test_all_passes_over_parts_of_the_neurons_take_the_same_batches():
+    one = plan_batches(4_000_000, 1000, None, EngineSettings())
+    part = plan_batches(40_000, 1000, None, EngineSettings(), beside=3_960_000)
+    assert part.batch == one.batch and part.rows >= one.rows

@@ -9,9 +9,10 @@ import pytest
 
 from onnxtweak.errors import ModelError
 from onnxtweak.method.augment import active_neurons, added, forward, gradients, overall_bias, scaled, train
+from onnxtweak.method.candidates import candidates_of
 from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
-from onnxtweak.theta.state import empty_state
+from onnxtweak.theta.state import empty_state, finish
 from onnxtweak.types import Tap
 
 QUICK = AugmentSettings(hidden=8, iterations=300, batch=32)
@@ -118,39 +119,43 @@ def test_classes_without_samples_are_left_alone():
     assert trained.patch.w2.sum(axis=1) == pytest.approx(0, abs=1e-6)
 
 
-def states_with_counts(counts):
-    """One tap's state whose theta counts are `counts` (c, M)."""
+def state_with_counts(counts):
+    """State of one tap whose theta counts are `counts` (c, M)."""
     counts = np.array(counts)
     state = empty_state(counts.shape[1], counts.shape[0])
     state.hi[:] = 1
     state.peak[:] = 1
     state.count_hi[:] = counts
-    return (state,)
+    return state
+
+
+def best_of(state):
+    return [candidates_of(finish(state, t), 10) for t in range(len(state.hi))]
 
 
 def test_every_class_gives_its_best_neuron_first():
-    states = states_with_counts([[9, 8, 7, 1, 1, 1], [1, 1, 1, 7, 8, 9]])
+    state = state_with_counts([[9, 8, 7, 1, 1, 1], [1, 1, 1, 7, 8, 9]])
     tap = Tap("relu", "Relu", (6,))
-    chosen, helpless = active_neurons(states, [tap], ("ant", "bee"), "count", 3)
+    chosen, helpless = active_neurons(best_of(state), [tap], ("ant", "bee"), "count", 3)
     assert chosen.index.tolist() == [0, 1, 5]
     assert helpless == ()
 
 
 def test_a_neuron_of_two_classes_counts_once():
-    states = states_with_counts([[9, 8, 7, 1], [9, 1, 1, 8]])
-    chosen, _ = active_neurons(states, [Tap("relu", "Relu", (4,))], ("ant", "bee"), "count", 3)
+    state = state_with_counts([[9, 8, 7, 1], [9, 1, 1, 8]])
+    chosen, _ = active_neurons(best_of(state), [Tap("relu", "Relu", (4,))], ("ant", "bee"), "count", 3)
     assert chosen.index.tolist() == [0, 1, 3]
 
 
 def test_a_class_that_no_neuron_can_help_is_named():
-    states = states_with_counts([[1, 2], [1, 2]])
-    states[0].peak[1] = 0
-    chosen, helpless = active_neurons(states, [Tap("relu", "Relu", (2,))], ("ant", "bee"), "count", 2)
+    state = state_with_counts([[1, 2], [1, 2]])
+    state.peak[1] = 0
+    chosen, helpless = active_neurons(best_of(state), [Tap("relu", "Relu", (2,))], ("ant", "bee"), "count", 2)
     assert chosen.index.tolist() == [0, 1]
     assert helpless == ("bee",)
-    states[0].peak[0] = 0
+    state.peak[0] = 0
     with pytest.raises(ModelError, match="any class"):
-        active_neurons(states, [Tap("relu", "Relu", (2,))], ("ant", "bee"), "count", 2)
+        active_neurons(best_of(state), [Tap("relu", "Relu", (2,))], ("ant", "bee"), "count", 2)
 
 
 def test_cupy_trains_as_numpy_does():

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxtweak.errors import ModelError
+from onnxtweak.method.candidates import candidates_of
 from onnxtweak.method.join import join_synapses, prefix_sums
 from onnxtweak.method.operate import Operation
-from onnxtweak.method.select import rank, scores_of, united
+from onnxtweak.method.select import rank, united
 from onnxtweak.theta import numpy_backend
 from onnxtweak.theta.gaps import reciprocal_gaps
-from onnxtweak.theta.state import Scores, empty_state
+from onnxtweak.theta.state import Scores, empty_state, finish
 from onnxtweak.types import Tap
 
 TAPS = (Tap("a", "Relu", (7,)), Tap("b", "Relu", (2, 3)))
@@ -36,6 +37,11 @@ def scored(V, Z, L, targets):
     return states
 
 
+def best_of(states, target, n):
+    parts = [vars(finish(state, target)) for state in states]
+    return candidates_of(Scores(**{k: np.concatenate([p[k] for p in parts]) for k in parts[0]}), n)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.01, 1.0), st.integers(1, 9))
 def test_a_convex_combination_of_synapses_breaks_nothing(seed, scale, n):
@@ -47,7 +53,7 @@ def test_a_convex_combination_of_synapses_breaks_nothing(seed, scale, n):
     targets = [1, 3]
     states = scored(V, Z, L, targets)
     try:
-        rankings = [rank(scores_of(states, i), TAPS, "auto", n, "class") for i in range(2)]
+        rankings = [rank(best_of(states, i, n), TAPS, "auto", n, "class") for i in range(2)]
     except ModelError:
         return  # no neuron is safe for one of the targets
     lengths = [len(r.weight) for r in rankings]
@@ -68,10 +74,11 @@ def test_ranking_orders_by_count_then_threshold_then_number():
         count=np.array([2, 3, 3, 3, 1, 9, 0] + [0] * 6, np.int32),
         lift=np.arange(13, dtype=float),
     )
-    found = rank(scores, TAPS, "count", 6, "class")
+    best = candidates_of(scores, 6)
+    found = rank(best, TAPS, "count", 6, "class")
     assert found.neurons.index.tolist() == [1, 2, 3, 0, 4, 6]  # 5 has no weight
-    assert rank(scores, TAPS, "threshold", 3, "class").neurons.index.tolist() == [4, 1, 2]
-    by_lift = rank(scores, TAPS, "lift", 2, "class")
+    assert rank(best, TAPS, "threshold", 3, "class").neurons.index.tolist() == [4, 1, 2]
+    by_lift = rank(best, TAPS, "lift", 2, "class")
     assert [(int(t), int(i)) for t, i in zip(by_lift.neurons.tap_of, by_lift.neurons.index, strict=True)] == [
         (1, 5),
         (1, 4),
@@ -80,20 +87,21 @@ def test_ranking_orders_by_count_then_threshold_then_number():
 
 def test_auto_ranks_by_lift_where_nothing_can_be_fixed():
     scores = Scores(np.ones(13), np.zeros(13, np.int32), np.arange(13.0))
-    assert rank(scores, TAPS, "auto", 1, "class").criterion == "lift"
+    assert rank(candidates_of(scores, 1), TAPS, "auto", 1, "class").criterion == "lift"
 
 
 def test_no_usable_neuron_is_an_error_with_a_remedy():
     nothing = Scores(np.zeros(13), np.zeros(13, np.int32), np.zeros(13))
     with pytest.raises(ModelError) as caught:
-        rank(nothing, TAPS, "count", 3, "class cat")
+        rank(candidates_of(nothing, 3), TAPS, "count", 3, "class cat")
     assert caught.value.where == "class cat" and "--taps" in caught.value.hint
 
 
 def test_prefix_sums_are_the_boosts_of_the_first_synapses():
     rng = np.random.default_rng(0)
     scores = Scores(rng.random(13) + 0.1, rng.integers(0, 9, 13).astype(np.int32), rng.random(13))
-    rankings = [rank(scores, TAPS, "count", 4, "class"), rank(scores, TAPS, "lift", 6, "class")]
+    best = candidates_of(scores, 6)
+    rankings = [rank(best, TAPS, "count", 4, "class"), rank(best, TAPS, "lift", 6, "class")]
     T = rng.random((20, len(united(rankings)))).astype(np.float32)
     prefix = prefix_sums([T[:9], T[9:]], rankings, (1, 3, 50))
     assert prefix.shape == (20, 2, 3)

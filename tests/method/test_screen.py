@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from onnxtweak.engine.passes import Captured
-from onnxtweak.method.screen import best, screen
+from onnxtweak.method.screen import (
+    Sums,
+    add_promising,
+    best,
+    nothing_promising,
+    scores,
+    screen,
+    screen_blocks,
+)
 from onnxtweak.method.solve import multinomial, one_target
+from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Tap
 
 
@@ -24,6 +35,7 @@ def problem():
 
 
 TAPS = (Tap("a", "Relu", (8,)), Tap("b", "Relu", (2, 2)))
+(WHOLE,) = screen_blocks(TAPS, 3, EngineSettings())
 
 
 def batches(V, Z, labels, size):
@@ -34,7 +46,7 @@ def batches(V, Z, labels, size):
 
 def test_half_of_the_score_is_the_loss_that_refitting_saves(problem):
     V, Z, labels, bias = problem
-    S = screen(batches(V, Z, labels, 256), TAPS, bias)
+    S = scores(screen(batches(V, Z, labels, 256), WHOLE, bias))
     shifted = Z + bias
     saved = []
     for k in range(12):
@@ -47,7 +59,7 @@ def test_half_of_the_score_is_the_loss_that_refitting_saves(problem):
 
 def test_batches_do_not_matter(problem):
     V, Z, labels, bias = problem
-    one, many = (screen(batches(V, Z, labels, size), TAPS, bias) for size in (1500, 100))
+    one, many = (scores(screen(batches(V, Z, labels, size), WHOLE, bias)) for size in (1500, 100))
     assert np.allclose(one, many, rtol=1e-3, atol=1e-4)
 
 
@@ -56,16 +68,45 @@ def test_constant_and_spoiled_neurons_score_nothing(problem):
     V = V.copy()
     V[:, 2] = 1e3
     V[5, 4] = np.nan
-    S = screen(batches(V, Z, labels, 500), TAPS, bias)
+    S = scores(screen(batches(V, Z, labels, 500), WHOLE, bias))
     assert (S[[2, 4]] == 0).all()
     assert np.isfinite(S).all()
+
+
+def promising_by(S, most):
+    """As if S (12, C) had been the result: G^2 over a spread of 1."""
+    sums = Sums(np.sqrt(S), np.ones_like(S), np.zeros_like(S), np.ones(S.shape[1]), np.zeros(len(S), bool))
+    known = nothing_promising(S.shape[1])
+    return add_promising(known, sums, WHOLE, np.arange(S.shape[1]), most)
+
+
+def test_blocks_promise_what_the_whole_does(problem):
+    V, Z, labels, bias = problem
+    known = nothing_promising(3)
+    blocks = screen_blocks(TAPS, 3, EngineSettings(memory=5 * 2 * 73))
+    assert [sum(map(len, block)) for block in blocks] == [5, 5, 2]
+    for block in blocks:
+        sums = screen(stretches(V, Z, labels, block), block, bias)
+        known = add_promising(known, sums, block, np.arange(3), 3)
+    sums = screen(batches(V, Z, labels, 256), WHOLE, bias)
+    whole = add_promising(nothing_promising(3), sums, WHOLE, np.arange(3), 3)
+    for one, other in zip(known, whole, strict=True):
+        assert one.number.tolist() == other.number.tolist()
+        np.testing.assert_allclose(one.S, other.S, rtol=1e-4)
+
+
+def stretches(V, Z, labels, block):
+    """Whole taps of a block, as `capture` gives them."""
+    for got in batches(V, Z, labels, 256):
+        yield replace(got, V=tuple(got.V[TAPS.index(s.tap)] for s in block))
 
 
 def test_the_best_come_class_by_class_in_the_order_of_the_taps():
     S = np.zeros((12, 2))
     S[[3, 9, 1], 0] = [5, 4, 3]
     S[[11, 3, 0], 1] = [9, 8, 7]
-    chosen = best(S, TAPS, 4)
+    known = promising_by(S, 4)
+    chosen = best(known, TAPS, 4)
     found = [(TAPS[t].name, i) for t, i in zip(chosen.tap_of, chosen.index, strict=True)]
     assert found == [("a", 1), ("a", 3), ("b", 1), ("b", 3)]
-    assert len(best(S, TAPS, 100)) == 5
+    assert len(best(promising_by(S, 100), TAPS, 100)) == 5
