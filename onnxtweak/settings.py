@@ -161,9 +161,10 @@ class FitSettings:
     errors of the difference that are kept clear of that limit, and by which a patch has to beat the bias.
     neurons : how many a table may hold; of more the best are chosen by screening. hidden : units of the
     hidden layer that is tried beside linear patches; 0: none. folds : of cross-validation.
-    max_class_drop : points that any class may lose. budget : numbers a patch may hold, which makes it linear
-    and chooses its neurons one by one. certify : share of all samples that may become wrong, in expectation;
-    validation is then kept for that proof.
+    max_class_drop : points that any class may lose. budget : numbers a patch may hold, weights and biases
+    together; synapses : weights it may hold; either makes it linear and chooses its neurons one by one.
+    certify : share of all samples that may become wrong, in expectation; validation is then kept for that
+    proof.
     """
 
     max_overall_drop: float = 0.0
@@ -173,6 +174,7 @@ class FitSettings:
     folds: int = 5
     max_class_drop: float | None = None
     budget: int | None = None
+    synapses: int | None = None
     certify: float | None = None
 
 

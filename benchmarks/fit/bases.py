@@ -3,9 +3,9 @@
     python benchmarks/fit/bases.py DATA OUT [NAME ...]
 
 DATA holds mnist.npz, letter.npz and cifar10.npz with the keys x_train, y_train, x_test, y_test (and classes);
-OUT gets NAME.onnx and NAME.npz for each net. The latter's keys `seen` are the samples that the net was trained
-on, `held` those that it was not: some of the training set, and the published test set. Without a name all are
-made. Needs PyTorch, and a few minutes on one core.
+OUT gets NAME.onnx and NAME.npz for each net. The latter's keys `seen` are the samples that the net was
+trained on, `held` those that it was not: some of the training set, and the published test set. Without a name
+all are made. Needs PyTorch, and a few minutes on one core.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def longtail(most: int, least: float) -> Callable[[np.ndarray, np.random.Generat
     def take(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         classes = rng.permutation(int(labels.max()) + 1)
         counts = np.round(most * least ** (np.arange(len(classes)) / (len(classes) - 1))).astype(int)
-        rows = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, counts, strict=True)]
+        rows = [
+            rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, counts, strict=True)
+        ]
         return np.concatenate(rows)
 
     return take
@@ -90,7 +92,7 @@ def longtail(most: int, least: float) -> Callable[[np.ndarray, np.random.Generat
 
 RECIPES = {
     "mnist_underfit": Recipe("mnist", cnn3, some(2500), epochs=1, batch=100),
-    "mnist_overfit": Recipe("mnist", cnn3, some(300), epochs=60, batch=30),
+    "mnist_overfit": Recipe("mnist", cnn3, some(100), epochs=100, batch=20),
     "mnist_longtail": Recipe("mnist", cnn3, longtail(1000, 0.02), epochs=10, batch=64),
     "letter_underfit": Recipe("letter", mlp(64), some(4000), epochs=2, batch=32),
     "letter_overfit": Recipe("letter", mlp(256), some(1000), epochs=150, batch=32),

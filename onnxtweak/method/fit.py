@@ -15,13 +15,14 @@ import numpy as np
 from onnxtweak.method.certify import scaled
 from onnxtweak.method.fit_linear import Candidate, fit_linear, losses
 from onnxtweak.method.fit_mlp import averaged, fit_mlp
-from onnxtweak.method.fit_small import fit_small
+from onnxtweak.method.fit_small import Budget, fit_small, fit_targets, pursue, shrink
 from onnxtweak.method.folds import fold_numbers
-from onnxtweak.method.spend import Spent, spend, standard_error
+from onnxtweak.method.spend import Spent, nobody_pays, spend, standard_error
 from onnxtweak.method.table import Table
 
 # Standard errors by which a patch has to lower the held-out log-loss: several patches are tried.
 _SURE = 2.0
+_ALL_BIASES = "a bias for every class"
 # Tried in turn where a class may not lose more than so much.
 _STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.1)
 
@@ -29,14 +30,13 @@ _STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.1)
 @dataclass(frozen=True)
 class Fitted:
     """The answer. kind : "fit", "bias" or "base". candidate : None unless "fit". bias (c,) : for the targets,
-    the surplus spent. control (c,) : the best bias alone. spent, control_spent : what was judged."""
+    the surplus spent. control (c,) : the best bias alone. spent : what was judged."""
 
     kind: str
     candidate: Candidate | None
     bias: np.ndarray
     control: np.ndarray
     spent: Spent
-    control_spent: Spent
     notes: tuple[str, ...]
 
 
@@ -49,13 +49,18 @@ def fit_all(
     overall_drop: float = 0.0,
     margin: float = 1.0,
     class_drop: float | None = None,
-    budget: int | None = None,
+    budget: Budget | None = None,
     folds: int = 5,
     hidden: int = 96,
     seed: int = 0,
 ) -> Fitted:
     """The best of all families of neurons, or the bias alone, or the base. Arguments: `try_all`, `settle`."""
-    tried = try_all(table, families, judged=judged, budget=budget, folds=folds, hidden=hidden, seed=seed)
+    if budget is None:
+        tried = try_all(table, families, judged=judged, folds=folds, hidden=hidden, seed=seed)
+    elif budget.affords(len(targets)):
+        tried = try_small(table, families, targets, budget, judged=judged, folds=folds, seed=seed)
+    else:
+        return _too_small(table, targets, budget, judged)
     return settle(
         table,
         tried,
@@ -72,7 +77,6 @@ def try_all(
     families: Mapping[str, np.ndarray],
     *,
     judged: np.ndarray | None = None,
-    budget: int | None = None,
     folds: int = 5,
     hidden: int = 96,
     seed: int = 0,
@@ -81,20 +85,41 @@ def try_all(
 
     families : name to columns of the table. judged (N,) bool : samples the choice may be judged on (those the
     base has not been trained on, where that is known). hidden : units of the MLP that is tried on the best
-    family; 0: linear patches only. budget : numbers a patch may hold; with one, few neurons are chosen by
-    pursuit.
+    family; 0: linear patches only.
     """
     fold = fold_numbers(table.labels, folds, seed)
-    tried = [fit_linear(table, np.empty(0, np.int64), "a bias for every class", fold, judged=judged)]
-    if budget is not None:
-        widest = max(families.values(), key=len, default=np.empty(0, np.int64))
-        return [*tried, fit_small(table, widest, budget, fold, judged=judged)]
+    tried = [fit_linear(table, np.empty(0, np.int64), _ALL_BIASES, fold, judged=judged)]
     tried += [fit_linear(table, columns, name, fold, judged=judged) for name, columns in families.items()]
     if hidden and len(tried) > 1:
         best = min(tried[1:], key=lambda one: one.loss)
         name = next(name for name, columns in families.items() if columns is best.columns)
         mlp = fit_mlp(table, best.columns, name, fold, judged=judged, hidden=hidden, seed=seed)
         tried += [mlp, averaged(best, mlp, table, judged)]
+    return tried
+
+
+def try_small(
+    table: Table,
+    families: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    budget: Budget,
+    *,
+    judged: np.ndarray | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> list[Candidate]:
+    """Every candidate within the budget: for all classes where it allows that, and for the targets alone."""
+    fold = fold_numbers(table.labels, folds, seed)
+    classes = len(np.unique(table.labels))
+    widest = max(families.values(), key=len, default=np.empty(0, np.int64))
+    tried = []
+    if budget.affords(classes):
+        tried.append(fit_linear(table, np.empty(0, np.int64), _ALL_BIASES, fold, judged=judged))
+    if count := min(budget.neurons(classes), len(widest)):
+        for choose, name in ((pursue, "pursuit"), (shrink, "the elastic net")):
+            tried.append(fit_small(table, widest, count, fold, choose, name, judged=judged))
+    if (count := min(budget.neurons(len(targets)), len(widest))) and not nobody_pays(table.labels, targets):
+        tried.append(fit_targets(table, widest, targets, count, fold, judged=judged))
     return tried
 
 
@@ -108,15 +133,16 @@ def settle(
     margin: float = 1.0,
     class_drop: float | None = None,
 ) -> Fitted:
-    """The candidate of the lowest loss, its surplus spent, unless the bias alone or the base do as well."""
+    """The candidate of the lowest loss, its surplus spent, unless the bias alone or the base do as well.
+
+    tried : of `try_all` or `try_small`; may be empty. Where all classes are targets nothing is spent, and
+    the control is a bias for every class.
+    """
     judged = np.ones(len(table.labels), bool) if judged is None else judged
     labels, base = table.labels[judged], table.Z[judged]
-    everything = len(targets) == table.Z.shape[1]
+    everything = nobody_pays(table.labels, targets)
 
     def operate(logits: np.ndarray) -> Spent:
-        if everything:  # no class is left to pay: the weights alone decide
-            right = logits.argmax(axis=1) == labels
-            return Spent(np.zeros(len(targets)), right, True, ())
         return spend(
             logits,
             base,
@@ -127,33 +153,51 @@ def settle(
             class_drop=class_drop,
         )
 
-    best, control = min(tried, key=lambda one: one.loss), operate(base)
-    # Fitting all classes jointly may cost one of them more than is allowed; at less strength it costs less.
-    for strength in _STRENGTHS if class_drop is not None else (1.0,):
-        weaker = weakened(best, strength, table)
-        spent = operate(weaker.held_out[judged])
-        if spent.holds:
-            best = weaker
-            break
+    def learnt(one: Candidate) -> bool:
+        """Is its log-loss on samples held out surely lower than the base's?"""
+        saved = losses(base, labels) - losses(one.held_out[judged], labels)
+        return bool(saved.mean() > _SURE * saved.std() / np.sqrt(len(saved)))
+
+    control, believed = operate(base), True
+    biases = next((one for one in tried if one.name == _ALL_BIASES), None) if everything else None
+    if biases is not None:
+        control = replace(operate(biases.held_out[judged]), bias=biases.patch.bias[targets])
+        believed = learnt(biases)
+        tried = [one for one in tried if one is not biases]
     was = base.argmax(axis=1) == labels
     of_target = np.isin(labels, targets)
     notes = [f"fitted {one.name}: held-out log-loss {one.loss:.4f}" for one in tried]
-    notes += best.notes
-    saved = losses(base, labels) - losses(best.held_out[judged], labels)
-    learnt = saved.mean() > _SURE * saved.std() / np.sqrt(len(saved))
-    # The log-loss is the sharper witness: the target samples, which are few, have no more than a veto.
-    better = spent.right[of_target].sum() > control.right[of_target].sum() or everything
-    if learnt and spent.holds and better:
-        notes.append(f"chosen: {best.name}")
-        return Fitted("fit", best, spent.bias, control.bias, spent, control, tuple(notes))
-    if control.holds and control.bias.any() and _gains(was[of_target], control.right[of_target], margin):
-        notes.append("no fitted patch did better than a bias on samples held out: the answer is the bias")
-        return Fitted("bias", None, control.bias, control.bias, control, control, tuple(notes))
     why = "nothing did better than the base on samples held out"
-    if learnt and not spent.holds:
-        why = "what was learnt does not keep within the drops allowed on samples held out"
+    if tried:
+        best = min(tried, key=lambda one: one.loss)
+        # Fitting all classes jointly may cost one of them more than is allowed; at less strength it costs
+        # less.
+        for strength in _STRENGTHS if class_drop is not None else (1.0,):
+            weaker = weakened(best, strength, table)
+            spent = operate(weaker.held_out[judged])
+            if spent.holds:
+                best = weaker
+                break
+        notes += best.notes
+        # The log-loss is the sharper witness: the target samples, which are few, have no more than a veto.
+        if learnt(best) and spent.holds and spent.right[of_target].sum() > control.right[of_target].sum():
+            notes.append(f"chosen: {best.name}")
+            return Fitted("fit", best, spent.bias, control.bias, spent, tuple(notes))
+        if learnt(best) and not spent.holds:
+            why = "what was learnt does not keep within the drops allowed on samples held out"
+    gains = _gains(was[of_target], control.right[of_target], margin)
+    if believed and control.holds and control.bias.any() and gains:
+        notes.append("no fitted patch did better than a bias on samples held out: the answer is the bias")
+        return Fitted("bias", None, control.bias, control.bias, control, tuple(notes))
     notes.append(f"{why}: the answer is the base")
-    return Fitted("base", None, np.zeros(len(targets)), control.bias, spent, control, tuple(notes))
+    return Fitted("base", None, np.zeros(len(targets)), control.bias, control, tuple(notes))
+
+
+def _too_small(table: Table, targets: np.ndarray, budget: Budget, judged: np.ndarray | None) -> Fitted:
+    """The answer to a budget that does not hold one number a target."""
+    found = settle(table, [], targets, judged=judged)
+    note = f"{budget} are less than a bias for each of {len(targets)} targets: the answer is the base"
+    return Fitted("base", None, np.zeros(len(targets)), found.control, found.spent, (note,))
 
 
 def weakened(one: Candidate, strength: float, table: Table) -> Candidate:

@@ -26,6 +26,9 @@ def prefix_sums(
         out = np.empty((len(T), len(rankings), len(counts)))
         for t, ranking in enumerate(rankings):
             columns = slice(ends[t] - len(ranking.weight), ends[t])
+            if not len(ranking.weight):
+                out[:, t] = 0
+                continue
             running = np.cumsum(T[:, columns] * ranking.weight, axis=1)
             for g, n in enumerate(counts):
                 out[:, t, g] = running[:, min(n, running.shape[1]) - 1]

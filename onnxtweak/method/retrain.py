@@ -47,9 +47,11 @@ def problem(
     return Problem(tuple(tables), offsets, place, weights / weights.mean())
 
 
-def boosts(tables: Sequence[np.ndarray], weight: Sequence[np.ndarray]) -> np.ndarray:
-    """What the synapses add to the target logits: (N, c) float64. weight : (K_t,) per target."""
-    return np.column_stack([T @ w for T, w in zip(tables, weight, strict=True)])
+def boosts(
+    tables: Sequence[np.ndarray], weight: Sequence[np.ndarray], bias: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """What is added to the target logits: (N, c) float64. weight : (K_t,) per target; bias (c,)."""
+    return np.column_stack([T @ w for T, w in zip(tables, weight, strict=True)]) + bias
 
 
 def loss(of: Problem, boost: np.ndarray) -> float:
@@ -63,17 +65,22 @@ def loss(of: Problem, boost: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Retrained:
-    """weight : (K_t,) float64 per target. note : empty, or why the optimum was not reached."""
+    """weight : (K_t,) float64 per target. bias (c,). note : empty, or why the optimum was not reached."""
 
     weight: tuple[np.ndarray, ...]
+    bias: np.ndarray
     note: str = ""
 
 
-def retrain(of: Problem, ridge: float, start: Sequence[np.ndarray] | None = None) -> Retrained:
+def retrain(
+    of: Problem, ridge: float, start: Sequence[np.ndarray] | None = None, *, intercept: bool = False
+) -> Retrained:
     """The weights with the least `loss` plus `ridge / 2` times their squares, on columns of unit deviation.
 
-    start : weights to begin with; only the time depends on them.
+    start : weights to begin with; only the time depends on them. intercept : whether each target also gets a
+    bias, which the thesis's synapses do not have.
     """
+    bias = np.zeros(len(of.tables))
     weight = [np.zeros(T.shape[1]) for T in of.tables] if start is None else [w.copy() for w in start]
     deviation = [T.std(axis=0, dtype=np.float64) for T in of.tables]
     boost = boosts(of.tables, weight)
@@ -90,20 +97,20 @@ def retrain(of: Problem, ridge: float, start: Sequence[np.ndarray] | None = None
                 t,
                 ridge=ridge,
                 sample_weight=of.weights,
-                intercept=False,
-                start=np.append(weight[t], 0.0),
+                intercept=intercept,
+                start=np.append(weight[t], bias[t]),
             )
-            weight[t] = solved.weight[:, 0]
-            boost[:, t] = T @ weight[t]
+            weight[t], bias[t] = solved.weight[:, 0], solved.bias[0]
+            boost[:, t] = T @ weight[t] + bias[t]
             note = solved.note
         if len(of.tables) == 1:
-            return Retrained(tuple(weight), note)
+            return Retrained(tuple(weight), bias, note)
         penalty = sum(float(d**2 @ w**2) for d, w in zip(deviation, weight, strict=True))
         now = loss(of, boost) + ridge / 2 * penalty
         if before - now < _TOLERANCE:
-            return Retrained(tuple(weight), note)
+            return Retrained(tuple(weight), bias, note)
         before = now
-    return Retrained(tuple(weight), f"the targets' weights still moved after {_TURNS} turns")
+    return Retrained(tuple(weight), bias, f"the targets' weights still moved after {_TURNS} turns")
 
 
 def retrain_best(
@@ -111,6 +118,8 @@ def retrain_best(
     validation: Problem,
     ridges: Sequence[float],
     start: Sequence[np.ndarray] | None = None,
+    *,
+    intercept: bool = False,
 ) -> tuple[Retrained, float]:
     """The ridge whose weights have the least loss on validation: (weights, ridge).
 
@@ -118,9 +127,9 @@ def retrain_best(
     """
     best: tuple[float, Retrained, float] | None = None
     for ridge in sorted(set(ridges), reverse=True):
-        found = retrain(fit, ridge, start)
+        found = retrain(fit, ridge, start, intercept=intercept)
         start = found.weight
-        judged = loss(validation, boosts(validation.tables, found.weight))
+        judged = loss(validation, boosts(validation.tables, found.weight, found.bias))
         if best is None or judged < best[0]:
             best = judged, found, ridge
     return best[1], best[2]

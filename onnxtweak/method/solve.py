@@ -98,6 +98,7 @@ def multinomial(
     *,
     ridge: float,
     lasso: float = 0.0,
+    grouped: bool = False,
     free: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
     start: np.ndarray | None = None,
@@ -109,15 +110,19 @@ def multinomial(
     table : T (N, K), or its design when several problems share it. Z (N, C), labels (N,). free (F,) : the
     classes that get weights, default all; fixed ones act as a rest class. sample_weight (N,) >= 0; zero
     leaves a sample out, though its scores are still given. start : `Solution.axes` of a similar problem.
-    tolerance : stop when a quadratic model promises less than this of the objective. With `lasso` the design
-    must not be turned. Weights are finite whatever the data; ridge is raised to RIDGE_FLOOR.
+    tolerance : stop when a quadratic model promises less than this of the objective. lasso : L1 penalty; with
+    one the design must not be turned. grouped : it is on the length of each neuron's weights, not on each
+    weight, so that a neuron serves all classes or none. Weights are finite whatever the data; ridge is raised
+    to RIDGE_FLOOR.
     """
     made = table if isinstance(table, Design) else design(table, turn=lasso == 0)
     free = np.arange(Z.shape[1]) if free is None else np.asarray(free, np.int64)
     problem = _Problem(made, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
     begin = np.zeros((made.X.shape[1] + 1, len(free))) if start is None else start.copy()
     if lasso:
-        axes, scores, loss, count, done = _proximal(problem, begin, lasso, tolerance, iterations)
+        axes, scores, loss, count, done = _proximal(
+            problem, begin, _Sparsity(lasso, grouped), tolerance, iterations
+        )
     else:
         axes, scores, loss, count, done = _descend(problem, begin, tolerance, iterations)
     inner = axes[:-1] if made.turn is None else made.turn @ axes[:-1]
@@ -274,24 +279,42 @@ def _two_loop(gradient: np.ndarray, pairs: list, inverse: np.ndarray) -> np.ndar
     return q
 
 
-def _proximal(problem: _Problem, U: np.ndarray, lasso: float, tolerance: float, iterations: int):
-    """FISTA with backtracking and restarts; L1 on every weight but the bias."""
+@dataclass(frozen=True)
+class _Sparsity:
+    """An L1 penalty on every weight but the bias, or on the length of each row of them."""
+
+    lasso: float
+    grouped: bool
+
+    def penalty(self, U: np.ndarray) -> float:
+        size = np.linalg.norm(U[:-1], axis=1) if self.grouped else np.abs(U[:-1])
+        return self.lasso * float(size.sum())
+
+    def shrunk(self, U: np.ndarray, step: float) -> np.ndarray:
+        """What is left of U after a step towards sparsity."""
+        W = U[:-1]
+        size = np.linalg.norm(W, axis=1, keepdims=True) if self.grouped else np.abs(W)
+        left = np.maximum(1 - step * self.lasso / np.maximum(size, 1e-300), 0)
+        return np.vstack([W * left, U[-1:]])
+
+
+def _proximal(problem: _Problem, U: np.ndarray, sparsity: _Sparsity, tolerance: float, iterations: int):
+    """FISTA with backtracking and restarts."""
     S = problem.scores(U)
     V, SV, momentum, step = U, S, 1.0, 1.0
-    loss = problem.value(S, U)[0] + lasso * float(np.abs(U[:-1]).sum())
+    loss = problem.value(S, U)[0] + sparsity.penalty(U)
     for count in range(iterations):
         smooth, p = problem.value(SV, V)
         gradient = problem.gradient(p, V)
         while True:
-            new = V - step * gradient
-            new[:-1] = np.sign(new[:-1]) * np.maximum(np.abs(new[:-1]) - step * lasso, 0)
+            new = sparsity.shrunk(V - step * gradient, step)
             S_new, move = problem.scores(new), new - V
             reached = problem.value(S_new, new)[0]
             bound = smooth + float((gradient * move).sum()) + float((move**2).sum()) / (2 * step)
             if reached <= bound + 1e-10 or step < 1e-12:
                 break
             step /= 2
-        value = reached + lasso * float(np.abs(new[:-1]).sum())
+        value = reached + sparsity.penalty(new)
         if value > loss:  # momentum overshot: begin anew from the best
             if momentum == 1.0:
                 return U, S, loss, count, True

@@ -46,6 +46,11 @@ def find_targets(
     return np.array(numbers, np.int64)
 
 
+def every_class(fit: np.ndarray, validation: np.ndarray) -> np.ndarray:
+    """All classes that have samples (c,) int64: the targets where the overall accuracy is the aim."""
+    return np.union1d(fit, validation).astype(np.int64)
+
+
 def _number(text: str, names: Sequence[str]) -> int:
     if text in names:
         return list(names).index(text)

@@ -11,8 +11,9 @@ import numpy as np
 from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.method.augment import active_neurons
 from onnxtweak.method.compare import CURVE, DROPS, Offer, Outcome, judge, patched
-from onnxtweak.method.entrants import ENTRANTS, Material
+from onnxtweak.method.entrants import ENTRANTS
 from onnxtweak.method.fit_mlp import lifted
+from onnxtweak.method.material import Material
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.select import rank, united
 from onnxtweak.method.table import all_neurons, gather, most_neurons, take
@@ -188,6 +189,7 @@ def gather_material(
         join=join,
         settings=fit,
         seed=seed,
+        engine=job.engine,
     )
     return material, neurons, notes
 

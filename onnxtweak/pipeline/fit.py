@@ -15,9 +15,11 @@ from onnxtweak.method.certify import certify, scaled
 from onnxtweak.method.compare import patched
 from onnxtweak.method.fit import Fitted, fit_all
 from onnxtweak.method.fit_mlp import lifted
+from onnxtweak.method.fit_small import Budget
 from onnxtweak.method.screen import add_promising, best, nothing_promising, screen, screen_blocks
 from onnxtweak.method.solve import multinomial
 from onnxtweak.method.table import Table, all_neurons, gather, most_neurons, stacked, take
+from onnxtweak.method.targets import every_class
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.taps import penultimate_name
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
@@ -60,12 +62,12 @@ def fit(
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(taps=()),
-    targets: TargetSettings,
+    targets: TargetSettings = TargetSettings(),
     fit: FitSettings = FitSettings(),
     output: OutputSettings = OutputSettings(),
     progress: Progress = silent,
 ) -> Result:
-    """The best patch that the tables allow for the target classes (METHOD 7).
+    """The best patch that the tables allow for the target classes (METHOD 7); without any, for all classes.
 
     taps : without selectors the channel means of all activations and the penultimate tensor are watched.
     Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
@@ -73,12 +75,17 @@ def fit(
     begin = time.perf_counter()
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
-    chosen = choose_targets(job, targets)
+    chosen = (
+        every_class(job.splits.fit.labels, job.splits.validation.labels)
+        if targets == TargetSettings()
+        else choose_targets(job, targets)
+    )
     watched = choose_neurons(job, taps, fit.neurons)
     tables = gather_tables(job, watched.neurons)
     table, judged, notes = learnt_from(
         job, tables, picked=watched.picked, keep_validation=fit.certify is not None
     )
+    limited = fit.budget is not None or fit.synapses is not None
     since = time.perf_counter()
     found = fit_all(
         table,
@@ -88,7 +95,7 @@ def fit(
         overall_drop=fit.max_overall_drop,
         margin=fit.margin,
         class_drop=fit.max_class_drop,
-        budget=fit.budget,
+        budget=Budget(fit.budget, fit.synapses) if limited else None,
         folds=fit.folds,
         hidden=fit.hidden,
         seed=data.seed,

@@ -7,7 +7,7 @@ import pytest
 
 from onnxtweak.method.fit import fit_all
 from onnxtweak.method.fit_linear import fit_linear, log_loss
-from onnxtweak.method.fit_small import fit_small
+from onnxtweak.method.fit_small import Budget, fit_small, pursue, shrink
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.table import Table
 
@@ -137,18 +137,19 @@ def test_a_patch_that_costs_a_class_too_much_is_weakened():
 
 def test_a_budget_is_kept_and_the_telling_neurons_are_found():
     fit, test = tables(2500, noise=40), tables(4000, seed=1, noise=40)
-    found = fit_all(fit, {"all": np.arange(45)}, TARGETS, budget=24)
+    found = fit_all(fit, {"all": np.arange(45)}, TARGETS, budget=Budget(24))
     patch = found.candidate.patch
     assert patch.weight.size + patch.bias.size <= 24
     assert set(found.candidate.columns) == {0, 1, 2, 3, 4}
     assert applied(found, test, TARGETS)[test.labels == 0].mean() > 0.9
 
 
-def test_held_out_logits_of_pursuit_know_nothing_of_their_samples():
+@pytest.mark.parametrize("choose", [pursue, shrink])
+def test_held_out_logits_of_pursuit_know_nothing_of_their_samples(choose):
     """On labels that no neuron tells of, choosing neurons must not seem to help."""
     fit = tables(600, strength=0.0, lack=0.0, noise=200)
     fold = fold_numbers(fit.labels, 5, 0)
-    found = fit_small(fit, np.arange(205), 44, fold, ridges=(0.01,))
+    found = fit_small(fit, np.arange(205), 10, fold, choose, "choosing", ridges=(0.01,))
     assert found.loss > log_loss(fit.Z, fit.labels)
 
 
@@ -160,3 +161,84 @@ def test_folds_are_even_and_every_class_is_spread(folds):
     assert np.ptp(sizes) <= 1
     assert np.ptp(np.bincount(fold[labels == 1], minlength=folds)) <= 1
     assert not np.array_equal(fold, fold_numbers(labels, folds, 1))
+
+
+def numbers(found):
+    patch = found.candidate.patch
+    return np.count_nonzero(patch.weight) + np.count_nonzero(patch.bias)
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3, 4, 7, 8, 12, 30])
+def test_a_budget_is_never_exceeded_however_small(budget):
+    fit = tables(1200, lack=2.0)
+    found = fit_all(fit, {"all": np.arange(25)}, TARGETS, budget=Budget(budget))
+    bias = np.zeros(4) if found.candidate is None else found.candidate.patch.bias.copy()
+    bias[TARGETS] += found.bias
+    weights = 0 if found.candidate is None else np.count_nonzero(found.candidate.patch.weight)
+    assert weights + np.count_nonzero(bias) <= budget
+    assert found.kind != "base"
+
+
+def test_a_budget_of_less_than_a_number_a_target_leaves_the_base_and_says_so():
+    fit = tables(1200, lack=2.0)
+    found = fit_all(fit, {"all": np.arange(25)}, np.array([0, 2]), budget=Budget(1))
+    assert found.kind == "base"
+    assert "1 numbers are less than a bias for each of 2 targets" in found.notes[-1]
+
+
+def test_where_no_neuron_for_all_classes_is_affordable_the_targets_get_synapses():
+    fit, test = tables(3000, lack=2.0, classes=12), tables(6000, seed=1, lack=2.0, classes=12)
+    found = fit_all(fit, {"all": np.arange(25)}, TARGETS, budget=Budget(6))
+    assert found.kind == "fit" and numbers(found) <= 6
+    assert np.flatnonzero(found.candidate.patch.weight.any(axis=0)).tolist() == [0]
+    was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, TARGETS)
+    own = test.labels == 0
+    assert now[own].mean() > was[own].mean() + 0.1 and now.mean() >= was.mean() - 0.01
+
+
+def test_synapses_are_limited_but_not_biases():
+    fit = tables(1500, lack=2.0)
+    found = fit_all(fit, {"all": np.arange(25)}, TARGETS, budget=Budget(synapses=9))
+    assert 0 < np.count_nonzero(found.candidate.patch.weight) <= 9
+
+
+@pytest.mark.parametrize("choose", [pursue, shrink])
+def test_small_patches_find_the_telling_neurons(choose):
+    fit = tables(2000, noise=60)
+    assert choose(fit, 5, 1e-3).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_all_classes_are_judged_by_the_overall_accuracy_against_a_bias_for_each():
+    fit, test = tables(2500, lack=2.0), tables(4000, seed=1, lack=2.0)
+    found = fit_all(fit, {"all": np.arange(25)}, np.arange(4), class_drop=5.0)
+    was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, np.arange(4))
+    biased = (test.Z + found.control.astype(np.float32)).argmax(axis=1) == test.labels
+    assert found.kind == "fit" and found.control.any()
+    assert now.mean() > biased.mean() > was.mean()
+
+
+def test_all_classes_with_nothing_to_learn_leave_a_bias_or_the_base():
+    fit = tables(1500, strength=0.0, lack=2.0)
+    found = fit_all(fit, {"all": np.arange(25)}, np.arange(4))
+    assert found.kind == "bias" and found.bias[0] > found.bias[1]
+    even = tables(1500, strength=0.0, lack=0.0)
+    assert fit_all(even, {"all": np.arange(25)}, np.arange(4)).kind == "base"
+
+
+@pytest.mark.parametrize("spoil", ["constant", "collinear", "separable", "few"])
+def test_awkward_tables_give_finite_weights(spoil):
+    fit = tables(600)
+    T, Z = fit.T.copy(), fit.Z.copy()
+    if spoil == "constant":
+        T[:, 5:] = 3.0
+    if spoil == "collinear":
+        T[:, 5:10] = T[:, :5]
+    if spoil == "separable":
+        T[:, 0] = (fit.labels == 0) * 100.0
+        Z[:] = 0
+    table = Table(T, Z, fit.labels).rows(np.arange(12 if spoil == "few" else 600))
+    for budget in (None, Budget(40)):
+        found = fit_all(table, {"all": np.arange(25)}, TARGETS, budget=budget, hidden=4)
+        assert np.isfinite(found.bias).all()
+        if found.candidate is not None:
+            assert all(np.isfinite(part).all() for part in vars(found.candidate.patch).values())
