@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from onnxtweak.method.material import Material
 
 from benchmarks.thesis.data import as_file
 from benchmarks.thesis.sizes import Options
 from benchmarks.thesis.train import Recipe, Trained, trained
 from onnxtweak.method.compare import CURVE, Offer, judge, readings
 from onnxtweak.method.entrants import ENTRANTS
+from onnxtweak.method.material import Material
 from onnxtweak.method.metrics import harm, measure
 from onnxtweak.pipeline.compare import gather_material
 from onnxtweak.pipeline.fit import open_for_tables
