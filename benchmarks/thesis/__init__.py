@@ -10,8 +10,9 @@ Every `table_*.py` has `run(options) -> Page` and ends with `command(run, __doc_
     nets.py            CNN-3, ResNet-20, DenseNet-40 in PyTorch; `export`
     train.py           `Recipe` -> `trained`: a net on disk, trained once; `retrainings`: the thesis's rivals
     sizes.py           `Options` from the command line; `base_recipe(options, net, seed)`: the shared bases
-    methods.py         `open_bench` -> `readings_of`: what onnxtweak's methods reach on a base, in one sweep;
-                       `read_logits`: the same reading of any other net
+    methods.py         `readings_of`: what onnxtweak's methods reach on a base, in one sweep; `open_bench`;
+                       `read_logits`, `thesis_rivals`: the same reading of any other net
+    rivals.py          `methods_table`: what tables 3.3 to 3.5 and 3.9 have in common
     tables.py          `interval`, `cell`, `grid`, `Page`, `write`: Markdown and JSON
     pictures.py        `curves`: SVG
     thesis_numbers.py  the thesis's own numbers, as far as we know them

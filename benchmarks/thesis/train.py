@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,8 @@ class Recipe:
 
     start : go on from that net's weights. targets : classes whose samples have their loss times `on_target`,
     and appear `copies` times; the others' loss is times `off_target`. balanced : samples of rare classes are
-    repeated until all classes are equally frequent. batch, rate : of Adam. dropout : before the last layer.
+    repeated until all classes are equally frequent. held_too : learns from the held-out samples as well; no
+    choice may then be made on them. batch, rate : of Adam. dropout : before the last layer.
     """
 
     sample: Sample
@@ -48,6 +49,7 @@ class Recipe:
     off_target: float = 1.0
     copies: int = 1
     balanced: bool = False
+    held_too: bool = False
     dropout: float = 0.0
     batch: int = 64
     rate: float = 1e-3
@@ -55,8 +57,15 @@ class Recipe:
     @property
     def name(self) -> str:
         """Of its files."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(_set(self), sort_keys=True).encode()).hexdigest()
         return f"{self.sample.dataset}-{self.net}-{digest[:10]}"
+
+
+def _set(of: object) -> object:
+    """What is not a default, so that a recipe keeps its name when another field is added."""
+    if not is_dataclass(of):
+        return of
+    return {f.name: _set(getattr(of, f.name)) for f in fields(of) if getattr(of, f.name) != f.default}
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,12 @@ class Trained:
 
 
 def retrainings(base: Recipe, targets: tuple[int, ...], epochs: int) -> dict[str, Recipe]:
-    """The thesis's five, and what they are to be compared with: as many epochs more without any change."""
+    """The thesis's five, and their controls: as many epochs more without any change, on the training samples,
+    and on those that onnxtweak's methods learn from as well."""
     more = replace(base, start=base, epochs=epochs, targets=targets)
     return {
         "more epochs": replace(more, targets=()),
+        "more epochs, held-out images too": replace(more, targets=(), held_too=True),
         "Retraining-1": replace(more, on_target=2.0),
         "Retraining-2": replace(more, off_target=0.9),
         "Retraining-3": replace(base, targets=targets, on_target=2.0),
@@ -94,6 +105,11 @@ def trained(recipe: Recipe, data: Path, work: Path) -> Trained:
     if not path.with_suffix(".json").exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _train(recipe, data, work, path)
+    return opened(path)
+
+
+def opened(path: Path) -> Trained:
+    """A net that `finish` wrote. path : of its files, without a suffix."""
     told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     with np.load(path.with_suffix(".npz")) as logits:
         return Trained(
@@ -114,6 +130,9 @@ def weights(recipe: Recipe, data: Path, work: Path) -> dict:
 
 def _train(recipe: Recipe, data: Path, work: Path, path: Path) -> None:
     of = divide(recipe.sample, data)
+    if recipe.held_too:
+        x, y = np.concatenate([of.x_train, of.x_held]), np.concatenate([of.y_train, of.y_held])
+        of = replace(of, x_train=x, y_train=y)
     start = None if recipe.start is None else weights(recipe.start, data, work)
     torch.manual_seed(recipe.seed)
     shape = of.x_train.shape[1:]
@@ -155,7 +174,7 @@ def learn(
     weight = torch.from_numpy(loss_weight.astype(np.float32))
     order = torch.from_numpy(rows)
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=rate)
-    calm = epochs - max(1, epochs // _CALM)
+    calm = epochs - calm_epochs(epochs)
     history = []
     for epoch in range(epochs):
         net.train()
@@ -171,6 +190,11 @@ def learn(
             optimizer.step()
         history.append(_by_class(_logits_of(net, of.x_held).argmax(axis=1), of.y_held, of.classes))
     return history
+
+
+def calm_epochs(epochs: int) -> int:
+    """How many of the last epochs run at the lower rate."""
+    return max(1, epochs // _CALM)
 
 
 def finish(net: nn.Module, of: Divided, path: Path, shape: tuple[int, int, int], told: dict) -> None:

@@ -1,0 +1,172 @@
+"""All methods beside each other for one target class: what tables 3.3, 3.4 and 3.5 have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+import onnxtweak
+from benchmarks.thesis.data import NAMES, as_file, divide
+from benchmarks.thesis.methods import Readings, read_logits, readings_of, thesis_rivals, weakest
+from benchmarks.thesis.pictures import curves
+from benchmarks.thesis.sizes import Options, base_recipe
+from benchmarks.thesis.tables import Page, cell, grid, interval, sizes_told
+from benchmarks.thesis.thesis_numbers import TABLE_3_3, told
+from benchmarks.thesis.train import Recipe, logits, retrainings, trained
+
+HEAD = [
+    "method",
+    "target",
+    "overall",
+    "target at equal overall",
+    "over bias",
+    "E: mean",
+    "E: SD",
+    "parameters",
+]
+
+
+def rivals_page(
+    name: str, title: str, net: str, options: Options, *, only: Sequence[str] = (), thesis: bool = False
+) -> Page:
+    """only : which retrainings; empty: all. thesis : whether its own numbers stand beside ours."""
+    size = options.sizes.nets[net]
+    found, targets = [], []
+    for seed in options.seeds:
+        base = base_recipe(options, net, seed)
+        before, of = trained(base, options.data, options.work), divide(base.sample, options.data)
+        target = weakest(before, of.y_held)
+        rivals = retrainings(base, target, size.more)
+        rivals = {key: recipe for key, recipe in rivals.items() if not only or key in only}
+        rows = {"base": read_logits(before.test, before.test, of.y_test, target)}
+        rows |= thesis_rivals(rivals, base, target, options)
+        rows |= readings_of(base, target, options)
+        found.append(rows)
+        targets.append(target)
+    classes = [NAMES["cifar10"][t] for (t,) in targets]
+    picture = f"{name}_{net}"
+    blocks = [
+        f"Targets, by seed: {', '.join(classes)}. {sizes_told(options, net)} Retrainings go on for"
+        f" {size.more} epochs (Retraining-3 starts anew).",
+        methods_table(found, thesis),
+        f"![Target against overall accuracy of every method](pictures/{picture}.svg)",
+        "\n".join(reading(found)),
+    ]
+    raw = {"targets": classes, "readings": [{k: asdict(r) for k, r in rows.items()} for rows in found]}
+    if thesis:
+        first = base_recipe(options, net, options.seeds[0])
+        files = written_files(first, classes[0], options)
+        blocks += [
+            f"Called as a user would, on the first base ({classes[0]}), and measured on the files written:",
+            grid(["call", "target", "overall", "bytes added", "checks passed"], [row[:5] for row in files]),
+        ]
+        raw["files"] = [list(row) for row in files]
+    points = [(key, [(_mean(found, key, "overall"), _mean(found, key, "target"))]) for key in found[0]]
+    svg = curves(
+        points, "overall, %", "target, %", "Target against overall accuracy of every method", joined=False
+    )
+    return Page(name, title, blocks, raw, {picture: svg})
+
+
+def methods_table(found: Sequence[Readings], thesis: bool = False) -> str:
+    """One row a method; `found` has one mapping a seed."""
+    rows = []
+    for key in found[0]:
+        of = [rows_of[key] for rows_of in found]
+        over = [r.at_equal - rows_of["bias"].at_equal for r, rows_of in zip(of, found, strict=True)]
+        row = [
+            key,
+            cell([r.target for r in of]),
+            cell([r.overall for r in of]),
+            cell([r.at_equal for r in of]),
+            cell(over, sign=True) if key != "bias" else "",
+            f"{np.mean([r.E for r in of]):.1f}",
+            f"{np.std([r.E for r in of], ddof=1):.1f}",
+            f"{np.mean([r.parameters for r in of]):,.0f}",
+        ]
+        if thesis:
+            row += [told(number) for number in TABLE_3_3.get(key, (None, None))]
+        rows.append(row)
+    return grid([*HEAD, "thesis: target", "overall"] if thesis else HEAD, rows)
+
+
+def written_files(base: Recipe, target: str, options: Options) -> list[tuple]:
+    """call, target, overall, bytes added, checks; measured anew on the files that onnxtweak wrote."""
+    net, of = trained(base, options.data, options.work), divide(base.sample, options.data)
+    samples = as_file(base.sample, options.data, options.work)
+    folder = options.work / "written"
+    folder.mkdir(parents=True, exist_ok=True)
+    shared = {
+        "data": f"{samples}#fit",
+        "test": f"{samples}#test",
+        "device": "cpu",
+        "threads": 1,
+        "force": True,
+    }
+    calls = (
+        ("join", {"target": target}),
+        ("retrain", {"target": target, "penalty": 1.0}),
+        ("retrain", {"target": target, "penalty": 2.0}),
+        ("augment", {}),
+        ("fit", {"target": target}),
+    )
+    own = of.y_test == NAMES["cifar10"].index(target)
+    rows = []
+    for number, (call, asked) in enumerate(calls):
+        path = folder / f"{base.name}-{number}.onnx"
+        path.unlink(missing_ok=True)
+        made = getattr(onnxtweak, call)(net.model, output=str(path), **asked, **shared)
+        right = logits(path, of.x_test).argmax(axis=1) == of.y_test
+        passed = sum(check.passed for check in made.checks)
+        added = path.stat().st_size - net.model.stat().st_size
+        rows.append(
+            (
+                f"`{call}({', '.join(f'{key}={value!r}' for key, value in asked.items())})`",
+                f"{right[own].mean() * 100:.1f}",
+                f"{right.mean() * 100:.1f}",
+                f"{added:,}",
+                f"{passed} of {len(made.checks)}",
+                bool(abs(right.mean() - made.after.overall) < 1e-9),
+            )
+        )
+    return rows
+
+
+def reading(found: Sequence[Readings]) -> list[str]:
+    """What the numbers say, in sentences that depend on them."""
+    equal = {key: np.nan_to_num(_mean(found, key, "at_equal"), nan=-1.0) for key in found[0]}
+    retrained = max((key for key in equal if key.startswith("Retraining-")), key=equal.get)
+    synaptic = max(("join", "SR-1", "SR-2"), key=equal.get)
+    cost = _mean(found, "base", "overall") - _mean(found, "calibration, mu = 0.9", "overall")
+    bias = _mean(found, "bias", "overall") - _mean(found, "base", "overall")
+    random = over(found, "SR-1 + bias", "SR-1 + bias, random neurons")
+    verdict = (
+        "it breaks the rule that the thesis sets for it, there and here"
+        if cost > 0
+        else "it keeps the rule that the thesis sets for it here, where the base leaves room, but not there"
+    )
+    return [
+        f"- As printed, mu = 0.9 costs {cost:.1f} points overall: {verdict}. Set exactly, the bias changes"
+        f" the overall accuracy by {bias:+.1f} and brings the target from {_mean(found, 'base', 'target'):.1f} to"
+        f" {_mean(found, 'bias', 'target'):.1f} %.",
+        f"- At equal overall accuracy the best of the thesis's retrainings ({retrained}) differs by"
+        f" {over(found, retrained, 'bias')} from the bias, and by"
+        f" {over(found, retrained, 'more epochs')} from as many epochs without a penalty.",
+        f"- The best of join, SR-1 and SR-2 ({synaptic}) differs by {over(found, synaptic, 'bias')} from the"
+        f" bias. SR-1's chosen neurons, with a bias, differ by {random} from random ones.",
+        f"- fit differs by {over(found, 'fit', 'bias')} from the bias,"
+        f" by {over(found, 'fit', 'random-n refit')} from random neurons fitted for all classes, by {over(found, 'fit', retrained)} from {retrained}.",
+    ]
+
+
+def over(found: Sequence[Readings], one: str, other: str) -> str:
+    """Difference at equal overall accuracy, paired by seed, and whether the interval is clear of 0."""
+    mean, half = interval([rows[one].at_equal - rows[other].at_equal for rows in found])
+    sure = "" if abs(mean) > half else " (not clear of 0)"
+    return f"{mean * 100:+.1f} ± {half * 100:.1f} points{sure}"
+
+
+def _mean(found: Sequence[Readings], key: str, what: str) -> float:
+    return interval([getattr(rows[key], what) for rows in found])[0] * 100

@@ -1,0 +1,20 @@
+"""Tables 3.3 and 3.4, Fig. 3.7: retraining, calibration, join, synaptic retraining and fit, one target class.
+
+CNN-3 on CIFAR-10. The target is the class that is weakest on the held-out samples. Join, retraining,
+augmentation and fit are also called as a user would, on the first base: the files they write are measured.
+"""
+
+from __future__ import annotations
+
+from benchmarks.thesis.rivals import rivals_page
+from benchmarks.thesis.sizes import Options
+from benchmarks.thesis.tables import Page, command
+
+
+def run(options: Options) -> Page:
+    title = "Tables 3.3 and 3.4, Fig. 3.7: one target class, CNN-3"
+    return rivals_page("table_3_3", title, "cnn3", options, thesis=True)
+
+
+if __name__ == "__main__":
+    command(run, __doc__)
