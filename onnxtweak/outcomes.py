@@ -259,3 +259,49 @@ class Diagnosis:
     def problems(self) -> tuple[Finding, ...]:
         """What keeps onnxtweak from working."""
         return tuple(finding for finding in self.findings if finding.state == "problem")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Passes over the same samples, as they would be made: one for each block of neurons.
+
+    neurons : of all blocks together; block : of the largest. taps : distinct tensors. batch : samples per run
+    of the model; fold : samples that are scored at a time. state_bytes : kept between batches. value_bytes :
+    hidden values that leave the model in one pass. seconds : of all passes, estimated.
+    """
+
+    name: str
+    passes: int
+    samples: int
+    taps: int
+    neurons: int
+    block: int
+    batch: int
+    fold: int
+    state_bytes: int
+    value_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a command would do. targets : in words.
+
+    seconds : "all", of all steps, estimated from a few batches; what is learnt on tables comes on top.
+    memory : bytes allowed. shards : of the score pass, shared among `workers` processes. cached : the score
+    pass is known from an earlier run.
+    """
+
+    command: str
+    model: FileRef
+    samples: dict[str, int]
+    classes: int
+    targets: str
+    memory: int
+    shards: int
+    workers: int
+    cached: bool
+    steps: tuple[Step, ...]
+    seconds: dict[str, float]
+    device: dict[str, Any]
+    notes: tuple[str, ...] = ()

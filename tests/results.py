@@ -187,6 +187,9 @@ def a_plan() -> Planned:
         "targets": "cat",
         "neurons": 128,
         "state_bytes": 9000,
+        "passes": 3,
+        "seconds": 2.5,
+        "steps": (),
         "cached": False,
     }
     samples = {"fit": 30, "validation": 10, "test": 12}

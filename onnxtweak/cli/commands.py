@@ -12,6 +12,7 @@ import click
 from onnxtweak.cli.data_options import samples_options, split_options
 from onnxtweak.cli.options import (
     SCORING,
+    dry_run_option,
     engine_options,
     force_option,
     join_options,
@@ -25,7 +26,7 @@ from onnxtweak.cli.options import (
     target_options,
 )
 from onnxtweak.cli.sections import option, registering
-from onnxtweak.cli.telling import close, inspect_it, show
+from onnxtweak.cli.telling import close, foretell, inspect_it, show
 from onnxtweak.cli.values import Number
 from onnxtweak.errors import UsageError
 
@@ -108,8 +109,9 @@ def evaluate(model, data, targets, taps, engine, console, form):
 @join_options
 @engine_options(*SCORING)
 @output_options("The new model.", tweak=True)
+@dry_run_option
 @reporting_options
-def join(model, data, targets, taps, join, engine, output, console, form):
+def join(model, data, targets, taps, join, engine, output, dry_run, console, form):
     """Make chosen classes better with a synaptic join, and write the new model.
 
     Every hidden neuron is scored by how many samples of a target class it could put right without breaking
@@ -120,17 +122,20 @@ def join(model, data, targets, taps, join, engine, output, console, form):
     from onnxtweak import pipeline
     from onnxtweak.report import story
 
+    asked = {
+        "model": model,
+        "data": data,
+        "engine": engine,
+        "taps": taps,
+        "targets": targets,
+        "join": join,
+        "output": output,
+    }
+    if dry_run:
+        foretell(console, "join", form, **asked)
+        return
     began = time.perf_counter()
-    made = pipeline.join(
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
-        join=join,
-        output=output,
-        progress=console,
-    )
+    made = pipeline.join(**asked, progress=console)
     show(console, "join", made, story.result, form)
     close(console, began, story.verdict(made), inspect_it(made))
 
@@ -226,22 +231,26 @@ def dump(model, data, taps, engine, directory, neurons, force, console, form):
 @score_options
 @engine_options(*SCORING)
 @output_options("The scores, one row a target and one column a neuron (*.npz).")
+@dry_run_option
 @reporting_options
-def score(model, data, targets, taps, join, engine, output, console, form):
+def score(model, data, targets, taps, join, engine, output, dry_run, console, form):
     """Score every hidden neuron for the target classes, in one pass over the samples."""
     from onnxtweak import pipeline
     from onnxtweak.report import story
 
+    asked = {
+        "model": model,
+        "data": data,
+        "engine": engine,
+        "taps": taps,
+        "targets": targets,
+        "join": join,
+        "output": output,
+    }
+    if dry_run:
+        foretell(console, "score", form, **asked)
+        return
     began = time.perf_counter()
-    made = pipeline.score(
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
-        join=join,
-        output=output,
-        progress=console,
-    )
+    made = pipeline.score(**asked, progress=console)
     show(console, "score", made, story.scored, form)
     close(console, began, f"{made.neurons:,} neurons scored")

@@ -10,6 +10,7 @@ import click
 from onnxtweak import settings
 from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
+    dry_run_option,
     engine_options,
     force_option,
     join_options,
@@ -19,7 +20,7 @@ from onnxtweak.cli.options import (
     target_options,
 )
 from onnxtweak.cli.sections import gathered, option, registering
-from onnxtweak.cli.telling import close, inspect_it, show
+from onnxtweak.cli.telling import close, foretell, inspect_it, show
 from onnxtweak.cli.values import Number
 
 ALL: list[click.Command] = []
@@ -151,8 +152,9 @@ def _contest_options(command):
 @_fit_options
 @engine_options("device", "memory", "batch", "threads")
 @output_options("The new model.", tweak=True)
+@dry_run_option
 @reporting_options
-def fit(model, data, targets, taps, fit, engine, output, console, form):
+def fit(model, data, targets, taps, fit, engine, output, dry_run, console, form):
     """Make chosen classes better with the best patch that the samples allow, and write the new model.
 
     All classes are fitted jointly from hidden neurons, which raises the overall accuracy; the surplus over
@@ -163,17 +165,20 @@ def fit(model, data, targets, taps, fit, engine, output, console, form):
     from onnxtweak import pipeline
     from onnxtweak.report import story
 
+    asked = {
+        "model": model,
+        "data": data,
+        "engine": engine,
+        "taps": taps,
+        "targets": targets,
+        "fit": fit,
+        "output": output,
+    }
+    if dry_run:
+        foretell(console, "fit", form, **asked)
+        return
     began = time.perf_counter()
-    made = pipeline.fit(
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
-        fit=fit,
-        output=output,
-        progress=console,
-    )
+    made = pipeline.fit(**asked, progress=console)
     show(console, "fit", made, story.result, form)
     close(console, began, story.verdict(made), inspect_it(made))
 
@@ -189,9 +194,24 @@ def fit(model, data, targets, taps, fit, engine, output, console, form):
 @_write
 @_output
 @force_option
+@dry_run_option
 @reporting_options
 def compare(
-    model, data, targets, taps, join, fit, engine, repeats, methods, write, output, force, console, form
+    model,
+    data,
+    targets,
+    taps,
+    join,
+    fit,
+    engine,
+    repeats,
+    methods,
+    write,
+    output,
+    force,
+    dry_run,
+    console,
+    form,
 ):
     """Try every method on the same samples, and show what each would do for the target classes.
 
@@ -202,20 +222,23 @@ def compare(
     from onnxtweak import pipeline
     from onnxtweak.report import contest
 
+    asked = {
+        "model": model,
+        "data": data,
+        "engine": engine,
+        "taps": taps,
+        "targets": targets,
+        "join": join,
+        "fit": replace(fit, max_overall_drop=join.max_overall_drop),
+        "repeats": repeats,
+        "methods": methods,
+        "write": write,
+        "output": settings.OutputSettings(output=output, force=force),
+    }
+    if dry_run:
+        foretell(console, "compare", form, **asked)
+        return
     began = time.perf_counter()
-    made = pipeline.compare(
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
-        join=join,
-        fit=replace(fit, max_overall_drop=join.max_overall_drop),
-        repeats=repeats,
-        methods=methods,
-        write=write,
-        output=settings.OutputSettings(output=output, force=force),
-        progress=console,
-    )
+    made = pipeline.compare(**asked, progress=console)
     show(console, "compare", made, contest.comparison, form)
     close(console, began, contest.verdict(made))

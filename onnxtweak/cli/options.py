@@ -272,6 +272,13 @@ def _make_engine(**values) -> settings.EngineSettings:
 # ---------------------------------------------------------------------------------------- output
 
 
+# `dry_run`: only tell what would be done?
+dry_run_option = _machine(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what would be done: passes, memory, and an estimate of the time from a few batches.",
+)
+
 # `force`: may existing files be replaced?
 force_option = _output("--force", is_flag=True, help="Replace files that exist.")
 

@@ -12,6 +12,7 @@ from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
     SCORING,
     criterion_option,
+    dry_run_option,
     engine_options,
     exact_scale_option,
     flat,
@@ -24,7 +25,7 @@ from onnxtweak.cli.options import (
     theta_option,
 )
 from onnxtweak.cli.sections import gathered, option, registering
-from onnxtweak.cli.telling import close, inspect_it, show
+from onnxtweak.cli.telling import close, foretell, inspect_it, show
 from onnxtweak.cli.values import Number, Numbers
 from onnxtweak.errors import UsageError
 
@@ -111,8 +112,9 @@ _retrain_options = gathered(
 @_retrain_options
 @engine_options(*SCORING)
 @output_options("The new model.", tweak=True)
+@dry_run_option
 @reporting_options
-def retrain(model, data, targets, taps, how, engine, output, console, form):
+def retrain(model, data, targets, taps, how, engine, output, dry_run, console, form):
     """Join chosen classes to hidden neurons, train the new synapses alone, and write the new model.
 
     The neurons are chosen as `join` chooses them. Their values and the logits are collected once; on this
@@ -127,18 +129,21 @@ def retrain(model, data, targets, taps, how, engine, output, console, form):
         raise UsageError(
             "no target class", hint="name one with --target, say how many with --worst, or give a --schedule"
         )
+    asked = {
+        "model": model,
+        "data": data,
+        "engine": engine,
+        "taps": taps,
+        "targets": targets,
+        "join": how[0],
+        "retrain": how[1],
+        "output": output,
+    }
+    if dry_run:
+        foretell(console, "retrain", form, **asked)
+        return
     began = time.perf_counter()
-    made = pipeline.retrain(
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
-        join=how[0],
-        retrain=how[1],
-        output=output,
-        progress=console,
-    )
+    made = pipeline.retrain(**asked, progress=console)
     show(console, "retrain", made, story.result, form)
     close(console, began, story.verdict(made), inspect_it(made))
 
@@ -210,8 +215,9 @@ _augment_options = gathered(
 @_augment_options
 @engine_options(*SCORING)
 @output_options("The new model.", tweak=True)
+@dry_run_option
 @reporting_options
-def augment(model, data, taps, augment, engine, output, console, form):
+def augment(model, data, taps, augment, engine, output, dry_run, console, form):
     """Make a model better at all its classes: a small network beside it, fed by its active neurons.
 
     The best neurons of every class feed one hidden layer, whose output is added to the logits. It is trained
@@ -222,15 +228,18 @@ def augment(model, data, taps, augment, engine, output, console, form):
     from onnxtweak import pipeline
     from onnxtweak.report import story
 
+    asked = {
+        "model": model,
+        "data": data,
+        "engine": engine,
+        "taps": taps,
+        "augment": augment,
+        "output": output,
+    }
+    if dry_run:
+        foretell(console, "augment", form, **asked)
+        return
     began = time.perf_counter()
-    made = pipeline.augment(
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        augment=augment,
-        output=output,
-        progress=console,
-    )
+    made = pipeline.augment(**asked, progress=console)
     show(console, "augment", made, story.result, form)
     close(console, began, story.verdict(made), inspect_it(made))

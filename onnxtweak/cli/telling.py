@@ -43,6 +43,17 @@ def close(console: Console, began: float, said: str, following: str = "") -> Non
         console.say(f"next: {following}")
 
 
+def foretell(console: Console, command: str, form: str, **asked: Any) -> None:
+    """Tell what a command would do instead of doing it. asked : what `pipeline.forecast` takes."""
+    from onnxtweak import pipeline
+    from onnxtweak.report import forecast
+
+    began = time.perf_counter()
+    made = pipeline.forecast(command, **asked, progress=console)
+    show(console, command, made, forecast.forecast, form)
+    close(console, began, "nothing written, for this is a dry run")
+
+
 def inspect_it(made: Any) -> str:
     """The command that shows what was written; empty where nothing was."""
     return f"onnxtweak inspect {shlex.quote(str(made.output.path))}" if made.output is not None else ""

@@ -14,9 +14,7 @@ from onnxtweak.data.samples import Part
 from onnxtweak.errors import DataError
 
 _SELECTION = re.compile(r"(?P<key>[^\[\]]*)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
-_FUNCTION = re.compile(
-    r"(?P<path>.+\.py):(?P<name>[^\W\d]\w*)(?:#\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?"
-)
+_FUNCTION = re.compile(r"(?P<path>.+\.py):(?P<name>[^\W\d]\w*)(?:#\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
 
 
 @dataclass(frozen=True)

@@ -78,15 +78,7 @@ def capture(
     widths = [len(neurons)] * len(exposed.outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); a tap comes in its own shape and is looked at as (b, m).
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
-    plan = plan_batches(
-        sum(widths) + subject.classes,
-        subject.largest,
-        subject.batch,
-        engine.settings,
-        beside=beside,
-        model_on_gpu=session.device != "cpu",
-        gpu_fold=engine.backend.gpu_fold if for_theta else None,
-    )
+    plan = plan_of(subject, engine, sum(widths), session.device, beside=beside, for_theta=for_theta)
     Z = np.empty((plan.rows, subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
     empty = engine.backend.buffer if for_theta else host_buffer
     V = [empty((plan.rows, width), session.device) for width in widths]
@@ -115,6 +107,24 @@ def capture(
     engine.progress.finish()
     engine.ledger.passes.append((what, len(rows)))
     engine.ledger.seconds[what] = engine.ledger.seconds.get(what, 0.0) + time.perf_counter() - begin
+
+
+def plan_of(
+    subject: Subject, engine: Engine, values: int, device: str, *, beside: int = 0, for_theta: bool = False
+) -> Plan:
+    """Sizes of a pass that takes so many hidden values of each sample out of a model on a device.
+
+    beside, for_theta : as in `capture`.
+    """
+    return plan_batches(
+        values + subject.classes,
+        subject.largest,
+        subject.batch,
+        engine.settings,
+        beside=beside,
+        model_on_gpu=device != "cpu",
+        gpu_fold=engine.backend.gpu_fold if for_theta else None,
+    )
 
 
 def _output_shape(tap: Tap) -> tuple[int, ...]:

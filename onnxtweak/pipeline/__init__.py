@@ -15,6 +15,7 @@ verify     a tweaked file, proven again
 slot       a model that takes another tweak in each call
 report     the pictures of a result
 begin      init: a recipe for a model and data
+forecast   what a command would do, and how long it would take; planner lists its passes
 run        a recipe, carried out; handover says where its files go
 doctor     what works on this machine?
 demo       the main job on the model and samples that come with onnxtweak
@@ -28,6 +29,7 @@ from onnxtweak.pipeline.doctor import doctor
 from onnxtweak.pipeline.evaluate import evaluate
 from onnxtweak.pipeline.files import apply, inspect
 from onnxtweak.pipeline.fit import fit
+from onnxtweak.pipeline.forecast import forecast
 from onnxtweak.pipeline.join import join
 from onnxtweak.pipeline.report import report
 from onnxtweak.pipeline.retrain import retrain
@@ -47,6 +49,7 @@ __all__ = [
     "dump",
     "evaluate",
     "fit",
+    "forecast",
     "init",
     "inspect",
     "join",

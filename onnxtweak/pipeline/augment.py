@@ -40,7 +40,7 @@ def augment(
     begin = time.perf_counter()
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    count = _how_many(job, augment)
+    count = how_many(job, augment)
     fit, validation = job.splits.fit, job.splits.validation
     present = np.unique(fit.labels)
     found = scored(job, present, augment.theta, count)
@@ -101,7 +101,7 @@ def augment(
     return deliver(job, made, output, begin)
 
 
-def _how_many(job: Job, augment: AugmentSettings) -> int:
+def how_many(job: Job, augment: AugmentSettings) -> int:
     """How many neurons to choose. Raises UsageError for more than there are, or than memory can hold."""
     there = sum(tap.neurons for tap in job.taps)
     asked = augment.neurons

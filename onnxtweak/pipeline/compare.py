@@ -37,8 +37,8 @@ from onnxtweak.settings import (
 from onnxtweak.types import Metrics, Neurons, Progress, Result, silent
 
 # Theta for every class costs memory in their number; beyond this AAN is left out.
-_SCORED_CLASSES = 100
-_ACTIVE = 1000
+SCORED_CLASSES = 100
+ACTIVE = 1000
 _WIDEST_PENULTIMATE = 4096
 
 
@@ -133,10 +133,10 @@ def gather_material(
     """
     watched = choose_neurons(job, taps, fit.neurons)
     present = np.unique(job.splits.fit.labels)
-    classes = present if len(present) <= _SCORED_CLASSES else targets
+    classes = present if len(present) <= SCORED_CLASSES else targets
     most = max(join.count)
     everything = all_neurons(job.taps)
-    active = min(_ACTIVE, len(everything))
+    active = min(ACTIVE, len(everything))
     best = scored(job, classes, join.theta, max(most, active)).best
     rankings = [
         rank(

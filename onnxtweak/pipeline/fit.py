@@ -154,15 +154,9 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> Watched:
     """The neurons of the table: all of the watched taps where they fit, else the best by screening."""
     rows = len(job.splits.fit) + len(job.splits.validation)
     limit = min(limit, most_neurons(rows, job.engine.settings))
-    if taps.taps:
-        neurons, scored = _at_most(job, job.taps, limit)
-        return Watched(neurons, {"watched neurons": np.arange(len(neurons))}, scored)
-    last = penultimate_name(GraphIndex(job.opened.model.proto), job.subject.logits)
-    pooled = [replace(t, pool=_pooling(taps)) if len(t.shape) > 1 else t for t in job.taps]
-    vectors = {tap.name for tap in job.taps if len(tap.shape) == 1}
-    maps = [tap for tap in job.taps if tap.name == last and last not in vectors]
-    neurons, scored = _at_most(job, pooled, limit)
-    families = {"channel means": np.arange(len(neurons))}
+    first, maps = groups_of(job, taps)
+    neurons, scored = _at_most(job, first, limit)
+    families = {"watched neurons" if taps.taps else "channel means": np.arange(len(neurons))}
     if maps and len(neurons) < limit:
         more, extra = _at_most(job, maps, limit - len(neurons))
         united = Neurons(
@@ -173,6 +167,16 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> Watched:
         families["channel means and penultimate positions"] = np.arange(len(united))
         return Watched(united, families, scored + extra)
     return Watched(neurons, families, scored)
+
+
+def groups_of(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap, ...]]:
+    """The taps that the table is filled from, and those that only join where there is still room."""
+    if taps.taps:
+        return job.taps, ()
+    last = penultimate_name(GraphIndex(job.opened.model.proto), job.subject.logits)
+    pooled = (replace(t, pool=_pooling(taps)) if len(t.shape) > 1 else t for t in job.taps)
+    vectors = {tap.name for tap in job.taps if len(tap.shape) == 1}
+    return tuple(pooled), tuple(tap for tap in job.taps if tap.name == last and last not in vectors)
 
 
 def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:

@@ -54,7 +54,7 @@ def join(
     check_outputs(job, output)
     validation = job.splits.validation
     chosen = choose_targets(job, targets)
-    found = scored(job, chosen, join.theta, _wanted(join))
+    found = scored(job, chosen, join.theta, candidates_wanted(join))
     rankings = _rankings(job, found.best, chosen, join)
     Z, prefix = _validation_tables(job, rankings, join)
     table = decisions(Z, validation.labels, chosen)
@@ -103,7 +103,7 @@ def choose_targets(job: Job, targets: TargetSettings) -> np.ndarray:
     return find_targets(targets, job.names, fit.labels, validation.labels, predicted)
 
 
-def _wanted(join: JoinSettings) -> int:
+def candidates_wanted(join: JoinSettings) -> int:
     """How many neurons of a target theta has to name."""
     return max(join.count) * (_CANDIDATES if join.criterion == "net-gain" else 1)
 
@@ -113,7 +113,7 @@ def _rankings(job: Job, best: Sequence[Candidates], targets: np.ndarray, join: J
     most = max(join.count)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion
     found = [
-        rank(of_target, job.taps, criterion, _wanted(join), f"class {job.names[j]}")
+        rank(of_target, job.taps, criterion, candidates_wanted(join), f"class {job.names[j]}")
         for of_target, j in zip(best, targets, strict=True)
     ]
     if join.criterion != "net-gain":

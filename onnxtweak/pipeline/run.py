@@ -16,11 +16,11 @@ from typing import Any
 
 import onnxtweak
 from onnxtweak.errors import UsageError
-from onnxtweak.method.targets import find_targets
-from onnxtweak.outcomes import Planned, Ran
+from onnxtweak.outcomes import Planned, Ran, Step
 from onnxtweak.pipeline.augment import augment
 from onnxtweak.pipeline.compare import compare
 from onnxtweak.pipeline.fit import fit, open_for_tables
+from onnxtweak.pipeline.forecast import foresee, open_job, targets_of
 from onnxtweak.pipeline.handover import (
     SUMS,
     check_directory,
@@ -30,7 +30,7 @@ from onnxtweak.pipeline.handover import (
     models_in,
     staging_for,
 )
-from onnxtweak.pipeline.job import Job, file_ref, prepare
+from onnxtweak.pipeline.job import Job, file_ref
 from onnxtweak.pipeline.join import join
 from onnxtweak.pipeline.report import draw
 from onnxtweak.pipeline.retrain import retrain
@@ -38,8 +38,7 @@ from onnxtweak.recipe import ComparePlan, Recipe, TweakPlan, read_recipe
 from onnxtweak.recipe.gates import judged
 from onnxtweak.recipe.plan import METHODS
 from onnxtweak.report import artefacts, contest, runs, schema, text
-from onnxtweak.settings import OutputSettings, TargetSettings
-from onnxtweak.theta.state import bytes_per_neuron
+from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.types import FileRef, Progress, silent
 
 _JOBS = {"join": join, "retrain": retrain, "fit": fit, "augment": augment}
@@ -182,9 +181,8 @@ def _compared(asked: Recipe, plan: ComparePlan, staging: Path, progress: Progres
     return known
 
 
-def _opened(asked: Recipe, plan: TweakPlan, progress: Progress) -> Job:
-    opened = open_for_tables if plan.method == "fit" else prepare
-    return opened(asked.model, asked.data, asked.engine, plan.taps, progress)
+def _opened(asked: Recipe, plan: TweakPlan, progress: Progress, engine: EngineSettings | None = None) -> Job:
+    return open_job(plan.method, asked.model, asked.data, engine or asked.engine, plan.taps, progress)
 
 
 # ----------------------------------------------------------------------------------------- writing
@@ -242,23 +240,29 @@ def plan(
     device: str | None = None,
     progress: Progress = silent,
 ) -> Planned:
-    """What `run` would do: model and samples are opened and fitted to each other; nothing is written."""
+    """What `run` would do: model and samples are opened and fitted to each other; nothing is written.
+
+    The passes of each tweak are planned as `forecast` plans those of its command.
+    """
     asked = read_recipe(recipe, changes=changes, environment=environment, directory=directory, device=device)
     check_directory(Path(asked.directory), asked, force=True)
     tweaks = []
     for one in asked.tweaks:
-        job = _opened(asked, one, progress)
-        targets, count = _targets(job, one)
-        neurons = sum(tap.neurons for tap in job.taps)
+        job = _opened(asked, one, progress, replace(asked.engine, work_dir=asked.cache, resume=True))
         kept = Path(asked.cache) / f"tweak-{fingerprint(asked, one.sha256, job)}"
+        cached = _kept(kept) is not None
+        steps, targets = _steps(job, one, cached)
         tweaks.append(
             {
                 "name": one.name,
                 "method": one.method,
                 "targets": targets,
-                "neurons": neurons,
-                "state_bytes": neurons * bytes_per_neuron(count),
-                "cached": _kept(kept) is not None,
+                "neurons": sum(tap.neurons for tap in job.taps),
+                "state_bytes": max((step.state_bytes for step in steps), default=0),
+                "passes": sum(step.passes for step in steps),
+                "seconds": sum(step.seconds for step in steps),
+                "steps": steps,
+                "cached": cached,
             }
         )
     return Planned(
@@ -278,16 +282,12 @@ def _roles(job: Job) -> dict[str, Any]:
     return {"fit": job.splits.fit, "validation": job.splits.validation, "test": job.splits.test}
 
 
-def _targets(job: Job, plan: TweakPlan) -> tuple[str, int]:
-    """Targets in words, and how many they are."""
-    if plan.targets.worst is not None:
-        return f"the worst {plan.targets.worst}", plan.targets.worst
-    if plan.targets == TargetSettings():
-        return "all", job.subject.classes
+def _steps(job: Job, plan: TweakPlan, cached: bool) -> tuple[tuple[Step, ...], str]:
+    """The passes of a tweak, none where an earlier run has made it, and its targets in words."""
     try:
-        found = find_targets(
-            plan.targets, job.names, job.splits.fit.labels, job.splits.validation.labels, None
-        )
+        if cached:
+            return (), targets_of(job, plan.targets)[0]
+        planner, targets = foresee(plan.method, job, plan.targets, plan.taps, plan.options)
     except UsageError as error:
         raise UsageError(error.what, where=f"tweak {plan.name}", hint=error.hint) from error
-    return ", ".join(job.names[j] for j in found), len(found)
+    return tuple(planner.steps), targets

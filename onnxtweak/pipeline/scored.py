@@ -69,9 +69,9 @@ def swept(
     """The same over any samples; see `theta_sweeps` for the rest."""
     settings = engine.settings
     blocks = theta_blocks(taps, len(targets), engine)
-    most = max(most, min(_KEPT_EACH, _KEPT // len(targets)))
+    most = _at_least(most, len(targets))
     found, done = no_theta(len(targets), most), 0
-    file = None if asked is None else Path(settings.work_dir) / f"score-{asked}.npz"
+    file = None if asked is None else _file(settings.work_dir, asked)
     if tables is not None:
         tables.begin(len(targets), sum(tap.neurons for tap in taps), file and file.with_suffix(".tables"))
     if file is not None and settings.resume and file.is_file() and (tables is None or tables.known):
@@ -91,6 +91,25 @@ def swept(
                 tables.flush()
             _keep(file, found, blocks, done)
     return found
+
+
+def known_before(job: Job, targets: np.ndarray, theta: str, most: int) -> bool:
+    """Whether `scored` would find all of it in the work directory."""
+    settings = job.engine.settings
+    if settings.work_dir is None or not settings.resume:
+        return False
+    blocks = theta_blocks(job.taps, len(targets), job.engine)
+    file = _file(settings.work_dir, question(job, targets, theta))
+    known = _read(file, blocks, _at_least(most, len(targets)))
+    return known is not None and known[1] == len(blocks)
+
+
+def _at_least(most: int, targets: int) -> int:
+    return max(most, min(_KEPT_EACH, _KEPT // targets))
+
+
+def _file(folder: str, asked: str) -> Path:
+    return Path(folder) / f"score-{asked}.npz"
 
 
 def question(job: Job, targets: np.ndarray, theta: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnxtweak.outcomes import Begun, Planned, Ran
+from onnxtweak.report.forecast import ESTIMATE, length, size
 from onnxtweak.report.markup import percent
 from onnxtweak.report.text import Block, Facts, Heading, Note, Table
 
@@ -68,7 +69,9 @@ def planned(made: Planned) -> tuple[Block, ...]:
             tweak["method"],
             tweak["targets"],
             f"{tweak['neurons']:,}",
-            f"{tweak['state_bytes'] / 1e6:,.1f} MB",
+            f"{tweak['passes']:,}",
+            size(tweak["state_bytes"]),
+            "-" if tweak["cached"] else length(tweak["seconds"]),
             "yes" if tweak["cached"] else "no",
         )
         for tweak in made.tweaks
@@ -86,7 +89,8 @@ def planned(made: Planned) -> tuple[Block, ...]:
             )
         ),
         Heading("Tweaks"),
-        Table(("tweak", "method", "targets", "neurons", "scores", "cached"), rows, left=3),
+        Table(("tweak", "method", "targets", "neurons", "passes", "state", "time", "cached"), rows, left=3),
+        Note(ESTIMATE),
         *map(Note, made.notes),
     )
 

@@ -151,6 +151,8 @@ def test_a_dry_run_writes_nothing(recipe, tmp_path):
     assert names(tmp_path) == before
     (one,) = planned.tweaks
     assert one["targets"] == str(TARGET) and one["neurons"] > 0 and not one["cached"]
+    assert [step.name for step in one["steps"]][:2] == ["score", "validate"]
+    assert one["passes"] == len(one["steps"]) and one["seconds"] > 0 and one["state_bytes"] > 0
     assert sum(planned.samples.values()) == 600 and min(planned.samples.values()) > 0
     assert planned.gates == {"max-E": 2.0}
     run(recipe=str(recipe))
