@@ -149,15 +149,16 @@ def reading(found: Sequence[Readings]) -> list[str]:
     )
     return [
         f"- As printed, mu = 0.9 costs {cost:.1f} points overall: {verdict}. Set exactly, the bias changes"
-        f" the overall accuracy by {bias:+.1f} and brings the target from {_mean(found, 'base', 'target'):.1f} to"
-        f" {_mean(found, 'bias', 'target'):.1f} %.",
+        f" the overall accuracy by {bias:+.1f} and brings the target from"
+        f" {_mean(found, 'base', 'target'):.1f} to {_mean(found, 'bias', 'target'):.1f} %.",
         f"- At equal overall accuracy the best of the thesis's retrainings ({retrained}) differs by"
         f" {over(found, retrained, 'bias')} from the bias, and by"
         f" {over(found, retrained, 'more epochs')} from as many epochs without a penalty.",
         f"- The best of join, SR-1 and SR-2 ({synaptic}) differs by {over(found, synaptic, 'bias')} from the"
         f" bias. SR-1's chosen neurons, with a bias, differ by {random} from random ones.",
         f"- fit differs by {over(found, 'fit', 'bias')} from the bias,"
-        f" by {over(found, 'fit', 'random-n refit')} from random neurons fitted for all classes, by {over(found, 'fit', retrained)} from {retrained}.",
+        f" by {over(found, 'fit', 'random-n refit')} from random neurons fitted for all classes,"
+        f" by {over(found, 'fit', retrained)} from {retrained}.",
     ]
 
 

@@ -86,8 +86,8 @@ def reading(found: list[Readings]) -> list[str]:
         f" {overall:+.1f}, with E {harm:.1f}.",
         f"- At equal overall accuracy it differs by {over(found, long, 'bias')} from the bias, by"
         f" {over(found, long, SCHEDULES[1])} from its first two stages, by {over(found, long, 'SR-1')} from"
-        f" one retraining of the two classes, by {over(found, long, 'random-n refit')} from random neurons fitted for all classes, by"
-        f" {over(found, long, 'fit')} from fit.",
+        f" one retraining of the two classes, by {over(found, long, 'random-n refit')} from random neurons"
+        f" fitted for all classes, by {over(found, long, 'fit')} from fit.",
     ]
 
 
