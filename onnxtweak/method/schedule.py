@@ -22,7 +22,7 @@ from onnxtweak.method.join import prefix_sums
 from onnxtweak.method.metrics import classes_hold, measure
 from onnxtweak.method.operate import Allowed, choose
 from onnxtweak.method.retrain import boosts, problem, retrain_best
-from onnxtweak.method.select import rank, scores_of
+from onnxtweak.method.select import CANDIDATES, Ranking, by_net_gain, rank, scores_of
 from onnxtweak.method.table import Table
 from onnxtweak.settings import JoinSettings, RetrainSettings
 from onnxtweak.types import Synapses, Tap
@@ -233,7 +233,7 @@ def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[Grown, 
     rankings, targets, notes = [], [], []
     for t, j in enumerate(classes):
         try:
-            rankings.append(rank(scores_of(scored.states, t), [tap], join.criterion, max(join.count), ""))
+            rankings.append(_ranked(scores_of(scored.states, t), tap, now, int(j), join))
             targets.append(j)
         except ModelError:
             notes.append(f"no neuron of the pool can raise class {pool.names[j]} any further")
@@ -250,6 +250,16 @@ def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[Grown, 
             factor = operation.scale[t] / operation.n[t]
             grown = _with(grown, int(j), best.neurons.index, best.weight * factor, best.weight, best.count)
     return grown, notes
+
+
+def _ranked(scores, tap: Tap, now: Table, target: int, join: JoinSettings) -> Ranking:
+    """The best neurons of the pool for one class, as the model now is. Raises ModelError for none."""
+    most = max(join.count)
+    if join.criterion != "net-gain":
+        return rank(scores, [tap], join.criterion, most, "")
+    candidates = rank(scores, [tap], "auto", most * CANDIDATES, "")
+    table = decisions(now.Z, now.labels, np.array([target]))
+    return by_net_gain(candidates, now.T[:, candidates.neurons.index], table, 0, most)
 
 
 def _retrain(grown, classes, pool, current, logits, join, retrain, allowed) -> tuple[Grown, list[str]]:

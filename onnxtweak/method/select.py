@@ -13,6 +13,9 @@ from onnxtweak.theta.line_search import net_gain
 from onnxtweak.theta.state import Scores, ThetaState, finish
 from onnxtweak.types import Neurons, Tap
 
+# With `net-gain`, how many candidates of theta's ranking the exact search looks at, per synapse wanted.
+CANDIDATES = 10
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -36,6 +39,12 @@ class Ranking:
         """Some of them, in the given order. chosen (k,) int."""
         neurons = Neurons(self.neurons.taps, self.neurons.tap_of[chosen], self.neurons.index[chosen])
         return Ranking(neurons, self.weight[chosen], self.count[chosen], self.lift[chosen], self.criterion)
+
+
+def nobody(taps: Sequence[Tap], criterion: str) -> Ranking:
+    """The ranking of a target that no neuron can raise."""
+    none, numbers = np.empty(0), np.empty(0, np.int64)
+    return Ranking(Neurons(tuple(taps), numbers.astype(np.int32), numbers), none, numbers, none, criterion)
 
 
 def scores_of(states: Sequence[ThetaState], target: int) -> Scores:
@@ -103,6 +112,8 @@ def by_net_gain(ranking: Ranking, T: np.ndarray, table: Decisions, target: int, 
     T (N, K) : fit values of the ranking's neurons. table : fit decisions. target : its position there.
     Keeps the n best that gain anything, or all in their old order when none does.
     """
+    if not len(ranking.weight):
+        return ranking
     zero = np.zeros((len(table.labels), len(table.targets)))
     gap, rival = rival_gap(table, zero, target)
     own = table.labels == table.targets[target]

@@ -11,7 +11,7 @@ from onnxtweak.engine.passes import capture, logits_pass
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
 from onnxtweak.method.operate import Allowed, Operation, choose
-from onnxtweak.method.select import Ranking, by_net_gain, rank, scores_of, united
+from onnxtweak.method.select import CANDIDATES, Ranking, by_net_gain, nobody, rank, scores_of, united
 from onnxtweak.method.targets import find_targets
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.evidence import theta_histogram
@@ -28,8 +28,6 @@ from onnxtweak.settings import (
 from onnxtweak.theta.state import ThetaState
 from onnxtweak.types import Neurons, Progress, Result, silent
 
-# With `net-gain`, how many candidates of theta's ranking the exact search looks at, per synapse wanted.
-_CANDIDATES = 10
 # Base accuracy on fit samples above validation by more than this: the base has probably seen them (METHOD 9).
 _MEMORISED = 0.05
 
@@ -55,7 +53,7 @@ def join(
     validation = job.splits.validation
     chosen = choose_targets(job, targets)
     found = scored(job, chosen, join.theta)
-    rankings = _rankings(job, found.states, chosen, join)
+    rankings = rankings_of(job, found.states, chosen, join)
     Z, prefix = _validation_tables(job, rankings, join)
     table = decisions(Z, validation.labels, chosen)
     allowed = Allowed(join.max_overall_drop, join.max_class_drop)
@@ -101,18 +99,31 @@ def choose_targets(job: Job, targets: TargetSettings) -> np.ndarray:
     return find_targets(targets, job.names, fit.labels, validation.labels, predicted)
 
 
-def _rankings(
-    job: Job, states: Sequence[ThetaState], targets: np.ndarray, join: JoinSettings
+def rankings_of(
+    job: Job,
+    states: Sequence[ThetaState],
+    targets: np.ndarray,
+    join: JoinSettings,
+    *,
+    places: Sequence[int] | None = None,
+    skip: bool = False,
 ) -> list[Ranking]:
-    """The neurons of each target, best first, as many as the largest n."""
+    """The neurons of each target, best first, as many as the largest n; one more pass for `net-gain`.
+
+    places : of the targets in `states`, where those are of more classes. skip : whether a target that no
+    neuron can raise gets an empty ranking instead of a ModelError.
+    """
     most = max(join.count)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion
-    wanted = most * _CANDIDATES if join.criterion == "net-gain" else most
-    found = [
-        rank(scores_of(states, i), job.taps, criterion, wanted, f"class {job.names[j]}")
-        for i, j in enumerate(targets)
-    ]
-    if join.criterion != "net-gain":
+    wanted = most * CANDIDATES if join.criterion == "net-gain" else most
+    found = []
+    for i, j in zip(range(len(targets)) if places is None else places, targets, strict=True):
+        scores = scores_of(states, i)
+        if skip and not scores.weight.any():
+            found.append(nobody(job.taps, criterion))
+        else:
+            found.append(rank(scores, job.taps, criterion, wanted, f"class {job.names[j]}"))
+    if join.criterion != "net-gain" or not any(len(r.weight) for r in found):
         return found
     T, Z = _table(job, united(found))
     table = decisions(Z, job.splits.fit.labels, targets)
