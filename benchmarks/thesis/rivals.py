@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -21,6 +22,7 @@ HEAD = [
     "target",
     "overall",
     "target at equal overall",
+    "at 1 point less",
     "over bias",
     "E: mean",
     "E: SD",
@@ -81,6 +83,7 @@ def methods_table(found: Sequence[Readings], thesis: bool = False) -> str:
             cell([r.target for r in of]),
             cell([r.overall for r in of]),
             cell([r.at_equal for r in of]),
+            cell([r.at_one for r in of]),
             cell(over, sign=True) if key != "bias" else "",
             f"{np.mean([r.E for r in of]):.1f}",
             f"{np.std([r.E for r in of], ddof=1):.1f}",
@@ -165,6 +168,8 @@ def reading(found: Sequence[Readings]) -> list[str]:
 def over(found: Sequence[Readings], one: str, other: str) -> str:
     """Difference at equal overall accuracy, paired by seed, and whether the interval is clear of 0."""
     mean, half = interval([rows[one].at_equal - rows[other].at_equal for rows in found])
+    if math.isnan(half):
+        return "an unknown amount (one of the two does not keep the base's overall accuracy at any bias)"
     sure = "" if abs(mean) > half else " (not clear of 0)"
     return f"{mean * 100:+.1f} ± {half * 100:.1f} points{sure}"
 

@@ -20,7 +20,8 @@ def run(options: Options) -> Page:
         return page
     dense = rivals_page("table_3_5", title, "densenet40", options)
     raw = {"resnet20": page.raw, "densenet40": dense.raw}
-    return replace(page, blocks=[*page.blocks, *dense.blocks], raw=raw)
+    pictures = {**page.pictures, **dense.pictures}
+    return replace(page, blocks=[*page.blocks, *dense.blocks], raw=raw, pictures=pictures)
 
 
 if __name__ == "__main__":
