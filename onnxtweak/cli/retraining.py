@@ -11,6 +11,7 @@ from onnxtweak import settings
 from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
     SCORING,
+    class_drop_option,
     criterion_option,
     engine_options,
     exact_scale_option,
@@ -32,13 +33,6 @@ ALL: list[click.Command] = []
 
 _command = registering(ALL)
 _method = functools.partial(option, "Method")
-
-
-_CLASS_DROP = _method(
-    "--max-class-drop",
-    type=Number(least=0),
-    help="Percentage points that any class may lose on validation [default: no limit].",
-)
 
 
 def _listed(values: tuple) -> str:
@@ -97,9 +91,9 @@ _retrain_options = gathered(
     ),
     exact_scale_option,
     overall_drop_option,
-    _CLASS_DROP,
+    class_drop_option,
     theta_option,
-    criterion_option(),
+    criterion_option("net-gain"),
 )
 
 
@@ -197,7 +191,7 @@ _augment_options = gathered(
         show_default=True,
         help="Samples of a minibatch.",
     ),
-    _CLASS_DROP,
+    class_drop_option,
     theta_option,
     criterion_option(),
 )
