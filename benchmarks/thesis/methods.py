@@ -18,8 +18,9 @@ import numpy as np
 
 import onnxtweak
 from benchmarks.thesis.data import as_file, divide
+from benchmarks.thesis.recipes import Recipe
 from benchmarks.thesis.sizes import Options
-from benchmarks.thesis.train import Recipe, Trained, trained
+from benchmarks.thesis.train import Trained, trained
 from onnxtweak.method.compare import CURVE, Offer, judge, readings
 from onnxtweak.method.entrants import ENTRANTS, Material
 from onnxtweak.method.metrics import harm, measure

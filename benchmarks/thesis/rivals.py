@@ -12,10 +12,11 @@ import onnxtweak
 from benchmarks.thesis.data import NAMES, as_file, divide
 from benchmarks.thesis.methods import Readings, read_logits, readings_of, thesis_rivals, weakest
 from benchmarks.thesis.pictures import curves
+from benchmarks.thesis.recipes import Recipe, retrainings
 from benchmarks.thesis.sizes import Options, base_recipe
 from benchmarks.thesis.tables import Page, cell, grid, interval, sizes_told
 from benchmarks.thesis.thesis_numbers import TABLE_3_3, told
-from benchmarks.thesis.train import Recipe, logits, retrainings, trained
+from benchmarks.thesis.train import logits, trained
 
 HEAD = [
     "method",
