@@ -102,7 +102,7 @@ def test_a_grid_is_markdown():
 def test_a_picture_escapes_its_names():
     drawn = curves([("<a & b>", [(0, 1), (1, 2)])], "x", "y", "said")
     assert "&lt;a &amp; b&gt;" in drawn
-    assert drawn.count("<circle") == 2
+    assert drawn.count("<circle") == 3  # two points, one key
 
 
 def test_collecting_replaces_only_what_is_between_the_markers(tmp_path):
