@@ -9,6 +9,7 @@ import numpy as np
 from onnxtweak.outcomes import (
     Applied,
     Begun,
+    Comparison,
     Diagnosis,
     Dumped,
     Evaluation,
@@ -18,6 +19,7 @@ from onnxtweak.outcomes import (
     Planned,
     Ran,
     Scored,
+    Standing,
 )
 from onnxtweak.types import Check, FileRef, Metrics, Result, Tap, Trial
 
@@ -201,4 +203,25 @@ def a_plan() -> Planned:
 def a_diagnosis(state: str = "ok") -> Diagnosis:
     return Diagnosis(
         (Finding("runtime", state, "two packages", "uninstall one"), Finding("numba", "ok", "0.68.0"))
+    )
+
+
+def a_comparison() -> Comparison:
+    """The bias alone, read on one split."""
+    share = (0.75, 0.1)
+    at = (share,) * 4
+    bias = Standing(
+        "bias", share, share, at, ((0.0, 0.0),) * 4, ((0.0, 0.75),), 2, 1, 1.0, (0.5, 0.1), 1, 0.1
+    )
+    return Comparison(
+        model=MODEL,
+        targets=("cat",),
+        repeats=1,
+        samples={"fit": 30, "validation": 10, "test": 12},
+        before={"overall": share, "target": (0.5, 0.1)},
+        drops=(0.0, 0.1, 0.3, 1.0),
+        standings=(bias,),
+        seconds={"all": 1.0},
+        passes=(("score", 30),),
+        device=DEVICE,
     )

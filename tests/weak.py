@@ -8,9 +8,23 @@ import numpy as np
 import onnxruntime as ort
 from onnx import ModelProto, numpy_helper
 
+from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TargetSettings
 from tests.nets import cnn3, mlp, random_inputs
 
 TARGET = 2
+
+
+def story(make, model, samples, /, written=None, **changes):
+    """A command of `pipeline` for the weak class, as plainly as can be; `changes` replace its arguments."""
+    arguments = {
+        "model": str(model),
+        "data": DataSettings(data=(str(samples),)),
+        "engine": EngineSettings(backend="numpy"),
+        "targets": TargetSettings((str(TARGET),)),
+    }
+    if written is not None:
+        arguments["output"] = OutputSettings(str(written))
+    return make(**{**arguments, **changes})
 
 
 def run(proto: ModelProto, x: np.ndarray) -> np.ndarray:

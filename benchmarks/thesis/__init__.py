@@ -8,7 +8,8 @@ Every `table_*.py` has `run(options) -> Page` and ends with `command(run, __doc_
 
     data.py            `Sample` -> `divide`: training, held-out and test samples; `as_file` for onnxtweak
     nets.py            CNN-3, ResNet-20, DenseNet-40 in PyTorch; `export`
-    train.py           `Recipe` -> `trained`: a net on disk, trained once; `retrainings`: the thesis's rivals
+    recipes.py         `Recipe`: all that determines a net; `retrainings`: the thesis's rivals
+    train.py           `trained`: a net on disk, trained once
     sizes.py           `Options` from the command line; `base_recipe(options, net, seed)`: the shared bases
     methods.py         `readings_of`: what onnxtweak's methods reach on a base, in one sweep; `open_bench`;
                        `read_logits`, `thesis_rivals`: the same reading of any other net

@@ -18,8 +18,9 @@ import numpy as np
 
 import onnxtweak
 from benchmarks.thesis.data import as_file, divide
+from benchmarks.thesis.recipes import Recipe
 from benchmarks.thesis.sizes import Options
-from benchmarks.thesis.train import Recipe, Trained, trained
+from benchmarks.thesis.train import Trained, trained
 from onnxtweak.method.compare import CURVE, Offer, judge, readings
 from onnxtweak.method.entrants import ENTRANTS, Material
 from onnxtweak.method.metrics import harm, measure
@@ -44,7 +45,7 @@ METHODS = (
     "AAN",
     "fit",
 )
-_EQUAL = CURVE.index(0.0)
+_EQUAL, _ONE = CURVE.index(0.0), CURVE.index(1.0)
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ class Reading:
 
     target, overall : accuracies as it stands, at its own operating point. at_equal : the best target accuracy
     that biases on top of it reach where the overall accuracy is not below the base's; set on test for all
-    methods alike, NaN: not reached. E : of Eq. 3.3, in points. per_class (C,). seconds : of learning.
+    methods alike, NaN: not reached. at_one : the same, one point below the base's. E : of Eq. 3.3, in
+    points. per_class (C,). seconds : of learning.
     """
 
     target: float
     overall: float
     at_equal: float
+    at_one: float
     E: float
     per_class: tuple[float, ...]
     seconds: float = 0.0
@@ -166,6 +169,7 @@ def read_offer(bench: Bench, offer: Offer, seconds: float = 0.0) -> Reading:
         made.metrics.target,
         made.metrics.overall,
         float(made.at[_EQUAL]),
+        float(made.at[_ONE]),
         made.E,
         tuple(map(float, made.metrics.per_class)),
         seconds,
@@ -188,7 +192,7 @@ def read_logits(
     return Reading(
         after.target,
         after.overall,
-        float(readings(Z, base, labels, targets, (0.0,))[0]),
+        *map(float, readings(Z, base, labels, targets, (0.0, 1.0))),
         harm(before, after),
         tuple(map(float, after.per_class)),
         seconds,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from onnxtweak.report.charts import ticks
 from onnxtweak.report.markup import safe
 
-_WIDTH, _HEIGHT, _KEYS = 480, 300, 150
+_WIDTH, _HEIGHT, _KEYS = 480, 300, 215
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 12, 44
 _COLOURS = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee",
@@ -61,16 +61,23 @@ def curves(
         if joined:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
             body += f'<polyline points="{path}" stroke="{colour}"/>'
-        size = 2.4 if joined else 5
-        body += "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" fill="{colour}"/>' for x, y in placed)
         key = 20 + number * 17
-        body += f'<rect x="{_WIDTH + 4}" y="{key - 9}" width="10" height="10" fill="{colour}"/>'
-        body += _text(_WIDTH + 19, key, name, "start")
+        square = number >= len(_COLOURS)  # the colours are used twice
+        body += "".join(_dot(x, y, 2.4 if joined else 5, colour, square) for x, y in placed)
+        body += _dot(_WIDTH + 9, key - 4, 5, colour, square) + _text(_WIDTH + 19, key, name, "start")
     height = max(_HEIGHT, 30 + 17 * len(lines))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH + _KEYS} {height}" role="img"'
         f' aria-label="{safe(said)}" width="{_WIDTH + _KEYS}"><style>{_STYLE}</style>{body}</svg>\n'
     )
+
+
+def _dot(x: float, y: float, radius: float, colour: str, square: bool) -> str:
+    if square:
+        side = radius * 1.8
+        where = f'x="{x - side / 2:.1f}" y="{y - side / 2:.1f}" width="{side:.1f}" height="{side:.1f}"'
+        return f'<rect {where} fill="{colour}"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"/>'
 
 
 def _text(x: float, y: float, said: str, anchor: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.thesis.data import Sample
-from benchmarks.thesis.train import Recipe
+from benchmarks.thesis.recipes import Recipe
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import numpy as np
 from benchmarks.thesis.data import NAMES, divide
 from benchmarks.thesis.methods import Reading, read_logits, readings_of, thesis_rivals, weakest
 from benchmarks.thesis.pictures import curves
+from benchmarks.thesis.recipes import calm_epochs
 from benchmarks.thesis.sizes import Options, base_recipe
 from benchmarks.thesis.tables import Page, cell, command, grid, interval, sizes_told
 from benchmarks.thesis.thesis_numbers import TABLE_3_1_VALIDATION, TABLE_3_3
-from benchmarks.thesis.train import calm_epochs, trained
+from benchmarks.thesis.train import trained
 
 NET = "cnn3"
 PENALTIES = (1.0, 1.3, 2.0, 5.0, 10.0, 30.0)

@@ -14,11 +14,12 @@ import numpy as np
 import onnxtweak
 from benchmarks.thesis.data import NAMES, as_file, divide
 from benchmarks.thesis.methods import Readings, read_logits, readings_of, weakest
+from benchmarks.thesis.recipes import Recipe
 from benchmarks.thesis.rivals import methods_table, over
 from benchmarks.thesis.sizes import Options, base_recipe
 from benchmarks.thesis.tables import Page, command, sizes_told
 from benchmarks.thesis.thesis_numbers import SCHEDULE, TABLE_3_9_GAIN
-from benchmarks.thesis.train import Recipe, logits, trained
+from benchmarks.thesis.train import logits, trained
 
 NET, TARGETS = "cnn3", 2
 SCHEDULES = ("J10 R10 J5 R5 J2 R2 J2", "J10 R10", "J5 R5 J2", "J2 R2 J2")
@@ -86,8 +87,8 @@ def reading(found: list[Readings]) -> list[str]:
         f" {overall:+.1f}, with E {harm:.1f}.",
         f"- At equal overall accuracy it differs by {over(found, long, 'bias')} from the bias, by"
         f" {over(found, long, SCHEDULES[1])} from its first two stages, by {over(found, long, 'SR-1')} from"
-        f" one retraining of the two classes, by {over(found, long, 'random-n refit')} from random neurons fitted for all classes, by"
-        f" {over(found, long, 'fit')} from fit.",
+        f" one retraining of the two classes, by {over(found, long, 'random-n refit')} from random neurons"
+        f" fitted for all classes, by {over(found, long, 'fit')} from fit.",
     ]
 
 

@@ -15,7 +15,6 @@ from benchmarks.thesis.sizes import Options, add_options, options_of
 
 # 97.5 % quantiles of Student's t, by degrees of freedom.
 _T = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-UNKNOWN = "-"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def cell(values: Sequence[float], times: float = 100.0, digits: int = 1, sign: b
     """`mean ± half width` of one number a seed, times 100 as accuracies are written."""
     mean, half = (v * times for v in interval(values))
     if math.isnan(mean):
-        return UNKNOWN
+        return "not reached"
     told = f"{mean:{'+' if sign else ''}.{digits}f}"
     missing = sum(map(math.isnan, values))
     told += "" if math.isnan(half) else f" ± {half:.{digits}f}"

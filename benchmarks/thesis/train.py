@@ -10,10 +10,9 @@ table that asks for the same recipe gets the same net:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,50 +21,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.thesis.data import Divided, Sample, divide
+from benchmarks.thesis.data import Divided, divide
 from benchmarks.thesis.nets import build, export, parameters
+from benchmarks.thesis.recipes import Recipe, calm_epochs, repeated
 
-# The last quarter of the epochs, at least one, runs at a tenth of the rate.
-_CALM, _CALMER = 4, 0.1
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that determines a net.
-
-    start : go on from that net's weights. targets : classes whose samples have their loss times `on_target`,
-    and appear `copies` times; the others' loss is times `off_target`. balanced : samples of rare classes are
-    repeated until all classes are equally frequent. held_too : learns from the held-out samples as well; no
-    choice may then be made on them. batch, rate : of Adam. dropout : before the last layer.
-    """
-
-    sample: Sample
-    net: str
-    epochs: int
-    seed: int
-    start: Recipe | None = None
-    targets: tuple[int, ...] = ()
-    on_target: float = 1.0
-    off_target: float = 1.0
-    copies: int = 1
-    balanced: bool = False
-    held_too: bool = False
-    dropout: float = 0.0
-    batch: int = 64
-    rate: float = 1e-3
-
-    @property
-    def name(self) -> str:
-        """Of its files."""
-        digest = hashlib.sha256(json.dumps(_set(self), sort_keys=True).encode()).hexdigest()
-        return f"{self.sample.dataset}-{self.net}-{digest[:10]}"
-
-
-def _set(of: object) -> object:
-    """What is not a default, so that a recipe keeps its name when another field is added."""
-    if not is_dataclass(of):
-        return of
-    return {f.name: _set(getattr(of, f.name)) for f in fields(of) if getattr(of, f.name) != f.default}
+# The last epochs' share of the rate.
+_CALMER = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,7 +34,7 @@ class Trained:
     """A net on disk.
 
     held, test (n, C) float32 : its logits, from the ONNX file. history (epochs, C) : accuracy of each class
-    on the held-out samples. seconds : of training.
+    on the held-out samples. seconds : of one core's time, in training.
     """
 
     model: Path
@@ -82,21 +43,6 @@ class Trained:
     history: np.ndarray
     seconds: float
     parameters: int
-
-
-def retrainings(base: Recipe, targets: tuple[int, ...], epochs: int) -> dict[str, Recipe]:
-    """The thesis's five, and their controls: as many epochs more without any change, on the training samples,
-    and on those that onnxtweak's methods learn from as well."""
-    more = replace(base, start=base, epochs=epochs, targets=targets)
-    return {
-        "more epochs": replace(more, targets=()),
-        "more epochs, held-out images too": replace(more, targets=(), held_too=True),
-        "Retraining-1": replace(more, on_target=2.0),
-        "Retraining-2": replace(more, off_target=0.9),
-        "Retraining-3": replace(base, targets=targets, on_target=2.0),
-        "Retraining-4": replace(more, on_target=2.0, dropout=0.5),
-        "Retraining-5": replace(more, copies=2),
-    }
 
 
 def trained(recipe: Recipe, data: Path, work: Path) -> Trained:
@@ -146,9 +92,9 @@ def _train(recipe: Recipe, data: Path, work: Path, path: Path) -> None:
         f"# {path.name}: {recipe.net}, seed {recipe.seed}, {len(rows):,} samples, {recipe.epochs} epochs",
         flush=True,
     )
-    since = time.perf_counter()
+    since = time.process_time()
     history = learn(net, of, rows, loss_weight, recipe.epochs, recipe.batch, recipe.rate, recipe.seed)
-    seconds = time.perf_counter() - since
+    seconds = time.process_time() - since
     print(f"#   {seconds:.0f} s, {np.mean(history[-1]):.1%} on the held-out samples", flush=True)
     finish(net, of, path, shape, {"recipe": asdict(recipe), "seconds": seconds, "history": history})
 
@@ -169,9 +115,10 @@ def learn(
     """
     torch.set_num_threads(1)  # sums in one order: two runs on one machine agree
     torch.manual_seed(seed)
-    net.to(memory_format=torch.channels_last)  # 1.3 times as fast on a processor
-    x, y = torch.from_numpy(of.x_train), torch.from_numpy(of.y_train)
-    weight = torch.from_numpy(loss_weight.astype(np.float32))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net.to(device, memory_format=torch.channels_last)  # 1.3 times as fast on a processor
+    x, y = torch.from_numpy(of.x_train).to(device), torch.from_numpy(of.y_train).to(device)
+    weight = torch.from_numpy(loss_weight.astype(np.float32)).to(device)
     order = torch.from_numpy(rows)
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=rate)
     calm = epochs - calm_epochs(epochs)
@@ -180,7 +127,7 @@ def learn(
         net.train()
         for group in optimizer.param_groups:
             group["lr"] = rate * (_CALMER if epoch >= calm else 1)
-        for part in order[torch.randperm(len(order))].split(batch):
+        for part in order[torch.randperm(len(order))].to(device).split(batch):
             if len(part) == 1:
                 continue  # batch norm needs two
             optimizer.zero_grad()
@@ -188,13 +135,10 @@ def learn(
             loss = functional.cross_entropy(net(images), y[part], reduction="none")
             (loss * weight[part]).mean().backward()
             optimizer.step()
-        history.append(_by_class(_logits_of(net, of.x_held).argmax(axis=1), of.y_held, of.classes))
+        predicted = _logits_of(net, of.x_held, device).argmax(axis=1)
+        history.append(_by_class(predicted, of.y_held, of.classes))
+    net.cpu()
     return history
-
-
-def calm_epochs(epochs: int) -> int:
-    """How many of the last epochs run at the lower rate."""
-    return max(1, epochs // _CALM)
 
 
 def finish(net: nn.Module, of: Divided, path: Path, shape: tuple[int, int, int], told: dict) -> None:
@@ -217,19 +161,11 @@ def logits(model: Path, x: np.ndarray) -> np.ndarray:
     return np.concatenate([session.run(None, {name: part.astype(np.float32)})[0] for part in parts])
 
 
-def repeated(y: np.ndarray, own: np.ndarray, copies: int, balanced: bool) -> np.ndarray:
-    """Row numbers of an epoch: the targets' samples `copies` times, or all classes equally often."""
-    rows = np.arange(len(y))
-    if balanced:
-        most = np.bincount(y).max()
-        return np.concatenate([np.resize(rows[y == c], most) for c in np.unique(y)])
-    return np.concatenate([rows, *[rows[own]] * (copies - 1)])
-
-
 @torch.no_grad()
-def _logits_of(net: nn.Module, x: np.ndarray) -> np.ndarray:
+def _logits_of(net: nn.Module, x: np.ndarray, device: torch.device) -> np.ndarray:
     net.eval()
-    return torch.cat([net(part.float()) for part in torch.from_numpy(x).split(500)]).numpy()
+    parts = torch.from_numpy(x).split(500)
+    return torch.cat([net(part.to(device).float()).cpu() for part in parts]).numpy()
 
 
 def _by_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> list[float]:

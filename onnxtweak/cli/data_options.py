@@ -102,7 +102,7 @@ split_options = gathered(
         metavar="N",
         default=settings.DataSettings.seed,
         show_default=True,
-        help="Seed of the split.",
+        help="Seed of the split, and of all that is drawn at random later.",
     ),
     *_PREPROCESSING,
 )

@@ -10,14 +10,15 @@ import click
 from onnxtweak import settings
 from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
+    class_drop_option,
     dry_run_option,
     engine_options,
     force_option,
     join_options,
     model_argument,
+    optional_target_options,
     output_options,
     reporting_options,
-    target_options,
 )
 from onnxtweak.cli.sections import gathered, option, registering
 from onnxtweak.cli.telling import close, foretell, inspect_it, show
@@ -90,12 +91,7 @@ _fit_options = gathered(
         show_default=f"{settings.FitSettings.max_overall_drop:g}",
         help="Percentage points of overall accuracy that may be lost; -2: at least 2 must be gained.",
     ),
-    option(
-        "Method",
-        "--max-class-drop",
-        type=Number(least=0),
-        help="Percentage points that any class may lose on samples held out [default: no limit].",
-    ),
+    class_drop_option,
     _MARGIN,
     _NEURONS,
     _HIDDEN,
@@ -104,7 +100,16 @@ _fit_options = gathered(
         "--budget",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Numbers that the patch may hold; its neurons are then chosen by pursuit [default: no limit].",
+        help="Numbers that the patch may hold, weights and biases together. Its few neurons are then chosen "
+        "by pursuit or by an elastic net, for all classes or for the targets alone, whichever is better "
+        "[default: no limit].",
+    ),
+    option(
+        "Method",
+        "--synapses",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="The same for weights alone: links from a hidden neuron to a class [default: no limit].",
     ),
     option(
         "Method",
@@ -147,7 +152,7 @@ def _contest_options(command):
 @_command("fit", "onnxtweak fit model.onnx -d held-out.npz --test test.npz -t cat -o tweaked.onnx")
 @model_argument
 @split_options
-@target_options
+@optional_target_options
 @_tap_options
 @_fit_options
 @engine_options("device", "memory", "batch", "threads")
@@ -158,9 +163,10 @@ def fit(model, data, targets, taps, fit, engine, output, dry_run, console, form)
     """Make chosen classes better with the best patch that the samples allow, and write the new model.
 
     All classes are fitted jointly from hidden neurons, which raises the overall accuracy; the surplus over
-    --max-overall-drop is then spent on the target classes by exact biases. Penalties, neurons and biases are
-    chosen by cross-validation. Where a bias does as well, the answer is the bias; where nothing helps, the
-    base. Samples that the model was not trained on give much better patches.
+    --max-overall-drop is then spent on the target classes by exact biases. Without a target nothing is spent:
+    the overall accuracy is the aim. Penalties, neurons and biases are chosen by cross-validation. Where a
+    bias does as well, the answer is the bias; where nothing helps, the base. Samples that the model was not
+    trained on give much better patches.
     """
     from onnxtweak import pipeline
     from onnxtweak.report import story
@@ -186,7 +192,7 @@ def fit(model, data, targets, taps, fit, engine, output, dry_run, console, form)
 @_command("compare", "onnxtweak compare model.onnx -d held-out.npz --test test.npz -t cat --repeats 5")
 @model_argument
 @split_options
-@target_options
+@optional_target_options
 @_tap_options
 @join_options
 @_contest_options
@@ -216,8 +222,9 @@ def compare(
     """Try every method on the same samples, and show what each would do for the target classes.
 
     The first table reads all methods at the same overall accuracy on test; the second shows what each
-    delivers at an operating point that was set without the test samples. The neurons are swept once for all
-    methods; -f json has the curves. With --write, one of them is written as a new model.
+    delivers at an operating point that was set without the test samples. Without a target all classes are
+    targets, and both show the overall accuracy. The neurons are swept once for all methods; -f json has the
+    curves. With --write, one of them is written as a new model.
     """
     from onnxtweak import pipeline
     from onnxtweak.report import contest

@@ -141,6 +141,11 @@ def _make_join(count, scale, **values) -> settings.JoinSettings:
 exact_scale_option = _method(
     "--exact-scale", is_flag=True, help="Search the best scale exactly instead of on a grid."
 )
+class_drop_option = _method(
+    "--max-class-drop",
+    type=Number(least=0),
+    help="Percentage points that any class may lose on samples held out [default: no limit].",
+)
 overall_drop_option = _method(
     "--max-overall-drop",
     type=Number(least=0),
@@ -169,11 +174,7 @@ join_options = gathered(
     ),
     exact_scale_option,
     overall_drop_option,
-    _method(
-        "--max-class-drop",
-        type=Number(least=0),
-        help="Percentage points that any class may lose on validation [default: no limit].",
-    ),
+    class_drop_option,
     theta_option,
     criterion_option("net-gain"),
 )

@@ -11,6 +11,7 @@ from onnxtweak import settings
 from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
     SCORING,
+    class_drop_option,
     criterion_option,
     dry_run_option,
     engine_options,
@@ -33,13 +34,6 @@ ALL: list[click.Command] = []
 
 _command = registering(ALL)
 _method = functools.partial(option, "Method")
-
-
-_CLASS_DROP = _method(
-    "--max-class-drop",
-    type=Number(least=0),
-    help="Percentage points that any class may lose on validation [default: no limit].",
-)
 
 
 def _listed(values: tuple) -> str:
@@ -98,9 +92,9 @@ _retrain_options = gathered(
     ),
     exact_scale_option,
     overall_drop_option,
-    _CLASS_DROP,
+    class_drop_option,
     theta_option,
-    criterion_option(),
+    criterion_option("net-gain"),
 )
 
 
@@ -202,7 +196,7 @@ _augment_options = gathered(
         show_default=True,
         help="Samples of a minibatch.",
     ),
-    _CLASS_DROP,
+    class_drop_option,
     theta_option,
     criterion_option(),
 )

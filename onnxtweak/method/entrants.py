@@ -6,13 +6,12 @@ A method is a function from `Material` to an `Offer`; to add one, write it and n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from onnxtweak.errors import ModelError
 from onnxtweak.method import controls, synaptic
-from onnxtweak.method.augment import train
+from onnxtweak.method.augment import overall_bias, train
 from onnxtweak.method.compare import Offer, patched
 from onnxtweak.method.fit import Fitted, fit_all
 from onnxtweak.method.fit_linear import fit_linear
@@ -54,10 +53,12 @@ def fit_as_offer(table: Table, found: Fitted) -> Offer:
 
 
 def offer_bias(of: Material) -> Offer:
-    """The best bias per target: calibrated stacking, set exactly. For all classes: by cross-entropy."""
-    if not of.nobody_pays:
-        return _on_logits(of, np.zeros(of.classes))
-    return _fitted(of, np.empty(0, np.int64), "a bias for every class")
+    """The best bias per target: calibrated stacking, set exactly; of all classes for the overall accuracy."""
+    shift = np.zeros(of.classes)
+    if of.nobody_pays:
+        table = stacked((of.fit, of.validation)).rows(np.flatnonzero(of.judged))
+        shift[of.targets] = overall_bias(table.Z, table.labels, of.targets)
+    return _on_logits(of, shift)
 
 
 def offer_logit_adjustment(of: Material) -> Offer:
@@ -94,7 +95,18 @@ def offer_dfr(of: Material) -> Offer:
 
 def offer_random(of: Material) -> Offer:
     """As many random neurons as the join may use, fitted for all classes: does choosing matter?"""
-    return replace(_fitted(of, of.random, "random"), note=f"{len(of.random)} neurons")
+    table = stacked((of.fit, of.validation))
+    fold = fold_numbers(table.labels, of.settings.folds, of.seed)
+    found = fit_linear(table, of.random, "random", fold, judged=of.judged)
+    rows = np.flatnonzero(of.judged)
+    return Offer(
+        found.columns,
+        found.patch,
+        found.held_out[rows],
+        table.Z[rows],
+        table.labels[rows],
+        note=f"{len(of.random)} neurons",
+    )
 
 
 def offer_aan(of: Material) -> Offer:
@@ -132,15 +144,6 @@ def _on_logits(of: Material, shift: np.ndarray) -> Offer:
     patch = Linear(np.zeros((0, of.classes)), shift)
     base = table.Z[rows]
     return Offer(np.empty(0, np.int64), patch, base + shift.astype(base.dtype), base, table.labels[rows])
-
-
-def _fitted(of: Material, columns: np.ndarray, name: str) -> Offer:
-    """A linear patch of all classes on some columns, cross-fitted."""
-    table = stacked((of.fit, of.validation))
-    fold = fold_numbers(table.labels, of.settings.folds, of.seed)
-    found = fit_linear(table, columns, name, fold, judged=of.judged)
-    rows = np.flatnonzero(of.judged)
-    return Offer(found.columns, found.patch, found.held_out[rows], table.Z[rows], table.labels[rows])
 
 
 def _last_layer(of: Material) -> tuple[controls.LastLayer, Table, Table]:

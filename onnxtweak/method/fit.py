@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.method.augment import overall_bias
 from onnxtweak.method.certify import scaled
 from onnxtweak.method.fit_linear import Candidate, fit_linear, losses
 from onnxtweak.method.fit_mlp import averaged, fit_mlp
@@ -158,12 +159,15 @@ def settle(
         saved = losses(base, labels) - losses(one.held_out[judged], labels)
         return bool(saved.mean() > _SURE * saved.std() / np.sqrt(len(saved)))
 
-    control, believed = operate(base), True
-    biases = next((one for one in tried if one.name == _ALL_BIASES), None) if everything else None
-    if biases is not None:
-        control = replace(operate(biases.held_out[judged]), bias=biases.patch.bias[targets])
-        believed = learnt(biases)
-        tried = [one for one in tried if one is not biases]
+    control = instead = operate(base)
+    believed = True
+    if everything:  # the best bias for every class is the control; the answer may be the likeliest one
+        control = replace(control, bias=overall_bias(base, labels, targets))
+        biases = next((one for one in tried if one.name == _ALL_BIASES), None)
+        if biases is not None:
+            instead = replace(operate(biases.held_out[judged]), bias=biases.patch.bias[targets])
+            believed = learnt(biases)
+            tried = [one for one in tried if one is not biases]
     was = base.argmax(axis=1) == labels
     of_target = np.isin(labels, targets)
     notes = [f"fitted {one.name}: held-out log-loss {one.loss:.4f}" for one in tried]
@@ -180,15 +184,15 @@ def settle(
                 break
         notes += best.notes
         # The log-loss is the sharper witness: the target samples, which are few, have no more than a veto.
-        if learnt(best) and spent.holds and spent.right[of_target].sum() > control.right[of_target].sum():
+        if learnt(best) and spent.holds and spent.right[of_target].sum() > instead.right[of_target].sum():
             notes.append(f"chosen: {best.name}")
             return Fitted("fit", best, spent.bias, control.bias, spent, tuple(notes))
         if learnt(best) and not spent.holds:
             why = "what was learnt does not keep within the drops allowed on samples held out"
-    gains = _gains(was[of_target], control.right[of_target], margin)
-    if believed and control.holds and control.bias.any() and gains:
+    gains = _gains(was[of_target], instead.right[of_target], margin)
+    if believed and instead.holds and instead.bias.any() and gains:
         notes.append("no fitted patch did better than a bias on samples held out: the answer is the bias")
-        return Fitted("bias", None, control.bias, control.bias, control, tuple(notes))
+        return Fitted("bias", None, instead.bias, control.bias, instead, tuple(notes))
     notes.append(f"{why}: the answer is the base")
     return Fitted("base", None, np.zeros(len(targets)), control.bias, control, tuple(notes))
 

@@ -17,13 +17,13 @@ import numpy as np
 from onnxtweak.engine.passes import Captured, Engine
 from onnxtweak.engine.scoring import Read, theta_blocks, theta_sweeps
 from onnxtweak.errors import ModelError, UsageError
-from onnxtweak.method.candidates import add_block, no_theta
+from onnxtweak.method.candidates import Candidates, add_block, no_theta
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import prefix_sums
 from onnxtweak.method.metrics import classes_hold, measure
 from onnxtweak.method.operate import Allowed, choose
 from onnxtweak.method.retrain import boosts, problem, retrain_best
-from onnxtweak.method.select import rank
+from onnxtweak.method.select import Ranking, by_net_gain, candidates_wanted, rank
 from onnxtweak.method.table import Table
 from onnxtweak.settings import JoinSettings, RetrainSettings
 from onnxtweak.types import Synapses, Tap
@@ -230,7 +230,7 @@ def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[Grown, 
     """Theta over the pool with the current logits, then n and scale on validation as in `join`."""
     tap = Tap("pool", "", (pool.fit.T.shape[1],))
     now = Table(pool.fit.T, current[0], pool.fit.labels)
-    theta = no_theta(len(classes), max(join.count))
+    theta = no_theta(len(classes), candidates_wanted(join))
     for block in theta_sweeps(
         from_table(now), theta_blocks([tap], len(classes), engine), now.labels, classes, join.theta, engine
     ):
@@ -238,7 +238,7 @@ def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[Grown, 
     rankings, targets, notes = [], [], []
     for t, j in enumerate(classes):
         try:
-            rankings.append(rank(theta.best[t], [tap], join.criterion, max(join.count), ""))
+            rankings.append(_ranked(theta.best[t], tap, now, int(j), join))
             targets.append(j)
         except ModelError:
             notes.append(f"no neuron of the pool can raise class {pool.names[j]} any further")
@@ -255,6 +255,16 @@ def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[Grown, 
             factor = operation.scale[t] / operation.n[t]
             grown = _with(grown, int(j), best.neurons.index, best.weight * factor, best.weight, best.count)
     return grown, notes
+
+
+def _ranked(best: Candidates, tap: Tap, now: Table, target: int, join: JoinSettings) -> Ranking:
+    """The best neurons of the pool for one class, as the model now is. Raises ModelError for none."""
+    most = max(join.count)
+    if join.criterion != "net-gain":
+        return rank(best, [tap], join.criterion, most, "")
+    candidates = rank(best, [tap], "auto", candidates_wanted(join), "")
+    table = decisions(now.Z, now.labels, np.array([target]))
+    return by_net_gain(candidates, now.T[:, candidates.neurons.index], table, 0, most)
 
 
 def _retrain(grown, classes, pool, current, logits, join, retrain, allowed) -> tuple[Grown, list[str]]:

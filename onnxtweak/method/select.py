@@ -10,8 +10,12 @@ import numpy as np
 from onnxtweak.errors import ModelError
 from onnxtweak.method.candidates import Candidates
 from onnxtweak.method.decide import Decisions, rival_gap
+from onnxtweak.settings import JoinSettings
 from onnxtweak.theta.line_search import net_gain
 from onnxtweak.types import Neurons, Tap
+
+# With `net-gain`, how many candidates of theta's ranking the exact search looks at, per synapse wanted.
+CANDIDATES = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,17 @@ class Ranking:
         """Some of them, in the given order. chosen (k,) int."""
         neurons = Neurons(self.neurons.taps, self.neurons.tap_of[chosen], self.neurons.index[chosen])
         return Ranking(neurons, self.weight[chosen], self.count[chosen], self.lift[chosen], self.criterion)
+
+
+def nobody(taps: Sequence[Tap], criterion: str) -> Ranking:
+    """The ranking of a target that no neuron can raise."""
+    none, numbers = np.empty(0), np.empty(0, np.int64)
+    return Ranking(Neurons(tuple(taps), numbers.astype(np.int32), numbers), none, numbers, none, criterion)
+
+
+def candidates_wanted(join: JoinSettings) -> int:
+    """How many neurons of a target theta has to name."""
+    return max(join.count) * (CANDIDATES if join.criterion == "net-gain" else 1)
 
 
 def rank(best: Candidates, taps: Sequence[Tap], criterion: str, n: int, where: str) -> Ranking:
@@ -80,6 +95,8 @@ def by_net_gain(ranking: Ranking, T: np.ndarray, table: Decisions, target: int, 
     T (N, K) : fit values of the ranking's neurons. table : fit decisions. target : its position there.
     Keeps the n best that gain anything, or all in their old order when none does.
     """
+    if not len(ranking.weight):
+        return ranking
     zero = np.zeros((len(table.labels), len(table.targets)))
     gap, rival = rival_gap(table, zero, target)
     own = table.labels == table.targets[target]

@@ -15,15 +15,16 @@ from onnxtweak.method.entrants import ENTRANTS
 from onnxtweak.method.fit_mlp import lifted
 from onnxtweak.method.material import Material
 from onnxtweak.method.metrics import measure
-from onnxtweak.method.select import rank, united
+from onnxtweak.method.select import candidates_wanted, united
 from onnxtweak.method.table import all_neurons, gather, most_neurons, take
+from onnxtweak.method.targets import every_class
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.taps import penultimate_name
 from onnxtweak.outcomes import Comparison, Standing
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.fit import choose_neurons, learnt_from, nothing, open_for_tables
 from onnxtweak.pipeline.job import Job
-from onnxtweak.pipeline.join import choose_targets
+from onnxtweak.pipeline.join import choose_targets, rankings_of
 from onnxtweak.pipeline.scored import scored
 from onnxtweak.settings import (
     DataSettings,
@@ -48,7 +49,7 @@ def compare(
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(taps=()),
-    targets: TargetSettings,
+    targets: TargetSettings = TargetSettings(),
     join: JoinSettings = JoinSettings(),
     fit: FitSettings = FitSettings(),
     repeats: int = 1,
@@ -59,8 +60,9 @@ def compare(
 ) -> Comparison:
     """All methods of METHOD 8 for the target classes, on the same splits; seeds from `data.seed` on.
 
-    taps : what fit learns from; the others watch all activations. methods : names; empty: all. The targets
-    are those of the first repeat. write : the method whose patch on the first split goes to `output`. Raises
+    Without targets the overall accuracy is the aim: all classes are targets, and nothing is spent. taps :
+    what fit learns from; the others watch all activations. methods : names; empty: all. The targets are those
+    of the first repeat. write : the method whose patch on the first split goes to `output`. Raises
     InputError for what cannot be used, VerificationError when the proof of what is written fails.
     """
     begin = time.perf_counter()
@@ -75,7 +77,10 @@ def compare(
         if job.splits.test is None:
             raise DataError("comparing needs test samples", hint="give them with --test, or leave out --val")
         check_outputs(job, output)
-        chosen = choose_targets(job, targets) if chosen is None else chosen
+        if chosen is None and targets == TargetSettings():
+            chosen = every_class(job.splits.fit.labels, job.splits.validation.labels)
+        elif chosen is None:
+            chosen = choose_targets(job, targets)
         material, neurons, notes = gather_material(job, taps, chosen, join, fit, data.seed + repeat)
         test = material.test
         before.append(measure(test.Z.argmax(axis=1), test.labels, chosen, test.Z.shape[1]))
@@ -133,22 +138,20 @@ def gather_material(
     """
     watched = choose_neurons(job, taps, fit.neurons)
     present = np.unique(job.splits.fit.labels)
-    classes = present if len(present) <= SCORED_CLASSES else targets
-    most = max(join.count)
+    few = len(present) <= SCORED_CLASSES
+    classes = np.union1d(present, targets) if few else targets
     everything = all_neurons(job.taps)
     active = min(ACTIVE, len(everything))
-    best = scored(job, classes, join.theta, max(most, active)).best
-    rankings = [
-        rank(
-            best[int(np.flatnonzero(classes == j)[0])],
-            job.taps,
-            "auto" if join.criterion == "net-gain" else join.criterion,
-            most,
-            f"class {job.names[j]}",
+    best = scored(job, classes, join.theta, max(candidates_wanted(join), active)).best
+    of_targets = [best[int(np.flatnonzero(classes == j)[0])] for j in targets]
+    rankings = rankings_of(job, of_targets, targets, join, skip=True)
+    helpless = [job.names[j] for j, r in zip(targets, rankings, strict=True) if not len(r.weight)]
+    if len(helpless) == len(targets):
+        raise ModelError(
+            "no hidden neuron can raise any target without breaking a sample that is right",
+            hint="watch other tensors with --taps, or give more samples",
         )
-        for j in targets
-    ]
-    draw = np.random.default_rng(seed).permutation(len(everything))[: most * len(targets)]
+    draw = np.random.default_rng(seed).permutation(len(everything))[: max(join.count) * len(targets)]
     groups = {
         "watched": watched.neurons,
         "joined": united(rankings),
@@ -158,8 +161,8 @@ def gather_material(
     for tap in job.taps:
         if tap.name == last and int(np.prod(tap.shape)) <= _WIDEST_PENULTIMATE:
             groups["penultimate"] = all_neurons([replace(tap, pool="none")])
-    if classes is present:
-        names = [job.names[j] for j in present]
+    if few:
+        names = [job.names[j] for j in classes]
         groups["active"], _ = active_neurons(best, job.taps, names, "auto", active)
     neurons, columns = _union(groups)
     views = (job.splits.fit, job.splits.validation, job.splits.test)
@@ -191,6 +194,8 @@ def gather_material(
         seed=seed,
         engine=job.engine,
     )
+    if helpless:
+        notes += (f"no neuron can raise {', '.join(helpless)} alone: no synapses there",)
     return material, neurons, notes
 
 

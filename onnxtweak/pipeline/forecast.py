@@ -14,6 +14,7 @@ import numpy as np
 
 from onnxtweak.engine.dump import is_dump
 from onnxtweak.errors import UsageError
+from onnxtweak.method.select import candidates_wanted
 from onnxtweak.method.table import most_neurons
 from onnxtweak.method.targets import every_class, find_targets
 from onnxtweak.model.file import check_output
@@ -23,7 +24,6 @@ from onnxtweak.pipeline.compare import ACTIVE, SCORED_CLASSES
 from onnxtweak.pipeline.deliver import check_outputs
 from onnxtweak.pipeline.fit import groups_of, open_for_tables
 from onnxtweak.pipeline.job import Job, open_whole, prepare
-from onnxtweak.pipeline.join import candidates_wanted
 from onnxtweak.pipeline.planner import Planner
 from onnxtweak.settings import (
     AugmentSettings,
@@ -158,10 +158,8 @@ class _Asked:
 
 def _join(asked: _Asked) -> None:
     splits, join = asked.job.splits, asked.join
-    wanted = candidates_wanted(join)
-    asked.planner.score(asked.count, join.theta, wanted, asked.chosen)
-    if join.criterion == "net-gain":
-        asked.planner.gather("search", splits.fit, wanted * asked.count)
+    asked.planner.score(asked.count, join.theta, candidates_wanted(join), asked.chosen)
+    _searched(asked)
     asked.planner.gather("validate", splits.validation, max(join.count) * asked.count)
     _deliver(asked.planner)
 
@@ -169,6 +167,7 @@ def _join(asked: _Asked) -> None:
 def _retrain(asked: _Asked) -> None:
     splits, join = asked.job.splits, asked.join
     asked.planner.score(asked.count, join.theta, candidates_wanted(join), asked.chosen)
+    _searched(asked)
     for name, view in (("collect", splits.fit), ("validate", splits.validation)):
         asked.planner.gather(name, view, max(join.count) * asked.count)
     _deliver(asked.planner)
@@ -194,11 +193,14 @@ def _compare(asked: _Asked) -> None:
     job, join, kept = asked.job, asked.join, _watched(asked)
     splits, present = job.splits, np.unique(job.splits.fit.labels)
     scored = present if len(present) <= SCORED_CLASSES else asked.chosen
+    if scored is present and asked.chosen is not None:
+        scored = np.union1d(present, asked.chosen)
     active = min(ACTIVE, sum(tap.neurons for tap in job.taps))
     count = asked.count if scored is None else len(scored)
     asked.planner.score(count, join.theta, max(candidates_wanted(join), active), scored)
+    _searched(asked)
     # Watched, joined, random, and active neurons; those that several of them name are fewer.
-    most = kept + 2 * max(join.count) * asked.count + (active if scored is present else 0)
+    most = kept + 2 * max(join.count) * asked.count + (active if len(present) <= SCORED_CLASSES else 0)
     for name, view in (("collect", splits.fit), ("validate", splits.validation), ("test", splits.test)):
         if view is not None:
             asked.planner.gather(name, view, most)
@@ -207,6 +209,11 @@ def _compare(asked: _Asked) -> None:
 def _score(asked: _Asked) -> None:
     join = asked.join
     asked.planner.score(asked.count, join.theta, max(join.count), asked.chosen)
+
+
+def _searched(asked: _Asked) -> None:
+    if asked.join.criterion == "net-gain":
+        asked.planner.gather("search", asked.job.splits.fit, candidates_wanted(asked.join) * asked.count)
 
 
 def _watched(asked: _Asked) -> int:

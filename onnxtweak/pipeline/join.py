@@ -12,7 +12,7 @@ from onnxtweak.method.candidates import Candidates, Theta
 from onnxtweak.method.decide import decisions
 from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
 from onnxtweak.method.operate import Allowed, Operation, choose
-from onnxtweak.method.select import Ranking, by_net_gain, rank, united
+from onnxtweak.method.select import Ranking, by_net_gain, candidates_wanted, nobody, rank, united
 from onnxtweak.method.targets import find_targets
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.evidence import theta_histogram
@@ -28,8 +28,6 @@ from onnxtweak.settings import (
 )
 from onnxtweak.types import Neurons, Progress, Result, silent
 
-# With `net-gain`, how many candidates of theta's ranking the exact search looks at, per synapse wanted.
-_CANDIDATES = 10
 # Base accuracy on fit samples above validation by more than this: the base has probably seen them (METHOD 9).
 _MEMORISED = 0.05
 
@@ -55,7 +53,7 @@ def join(
     validation = job.splits.validation
     chosen = choose_targets(job, targets)
     found = scored(job, chosen, join.theta, candidates_wanted(join))
-    rankings = _rankings(job, found.best, chosen, join)
+    rankings = rankings_of(job, found.best, chosen, join)
     Z, prefix = _validation_tables(job, rankings, join)
     table = decisions(Z, validation.labels, chosen)
     allowed = Allowed(join.max_overall_drop, join.max_class_drop)
@@ -103,20 +101,25 @@ def choose_targets(job: Job, targets: TargetSettings) -> np.ndarray:
     return find_targets(targets, job.names, fit.labels, validation.labels, predicted)
 
 
-def candidates_wanted(join: JoinSettings) -> int:
-    """How many neurons of a target theta has to name."""
-    return max(join.count) * (_CANDIDATES if join.criterion == "net-gain" else 1)
+def rankings_of(
+    job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings, *, skip: bool = False
+) -> list[Ranking]:
+    """The neurons of each target, best first, as many as the largest n; one more pass for `net-gain`.
 
-
-def _rankings(job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings) -> list[Ranking]:
-    """The neurons of each target, best first, as many as the largest n."""
+    best : of each target. skip : whether a target that no neuron can raise gets an empty ranking instead of
+    a ModelError.
+    """
     most = max(join.count)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion
-    found = [
-        rank(of_target, job.taps, criterion, candidates_wanted(join), f"class {job.names[j]}")
-        for of_target, j in zip(best, targets, strict=True)
-    ]
-    if join.criterion != "net-gain":
+    found = []
+    for of_target, j in zip(best, targets, strict=True):
+        if skip and not len(of_target.number):
+            found.append(nobody(job.taps, criterion))
+        else:
+            found.append(
+                rank(of_target, job.taps, criterion, candidates_wanted(join), f"class {job.names[j]}")
+            )
+    if join.criterion != "net-gain" or not any(len(r.weight) for r in found):
         return found
     T, Z = _table(job, united(found))
     table = decisions(Z, job.splits.fit.labels, targets)

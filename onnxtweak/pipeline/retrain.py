@@ -15,11 +15,11 @@ from onnxtweak.method.join import best_bias
 from onnxtweak.method.operate import Allowed, Operation, choose
 from onnxtweak.method.retrain import Retrained, boosts, problem, retrain_best
 from onnxtweak.method.schedule import Done, Pool, parse_schedule, run_schedule, worst
-from onnxtweak.method.select import Ranking, rank, united
+from onnxtweak.method.select import Ranking, candidates_wanted, united
 from onnxtweak.method.table import Table, gather, most_neurons, take
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
-from onnxtweak.pipeline.join import choose_targets, notes_on_tables
+from onnxtweak.pipeline.join import choose_targets, notes_on_tables, rankings_of
 from onnxtweak.pipeline.scored import scored
 from onnxtweak.settings import (
     DataSettings,
@@ -57,7 +57,7 @@ def retrain(
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     classes = _every_class(job) if stages and targets == TargetSettings() else choose_targets(job, targets)
-    found = scored(job, classes, join.theta, max(join.count))
+    found = scored(job, classes, join.theta, candidates_wanted(join))
     make = _once if stages is None else _scheduled
     made = make(job, found.best, classes, join, retrain)
     notes = notes_on_tables(job, found, made.base)
@@ -79,11 +79,7 @@ def _every_class(job: Job) -> np.ndarray:
 def _once(
     job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings, retrain: RetrainSettings
 ) -> Made:
-    most = max(join.count)
-    rankings = [
-        rank(of_target, job.taps, join.criterion, most, f"class {job.names[j]}")
-        for of_target, j in zip(best, targets, strict=True)
-    ]
+    rankings = rankings_of(job, best, targets, join)
     fit, validation = _tables(job, united(rankings), "-n")
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
     since = time.perf_counter()
@@ -158,12 +154,8 @@ def _scheduled(
 ) -> Made:
     """Joins and retrainings in turn, all on one table: the best neurons of every class that may be picked."""
     stages = parse_schedule(retrain.schedule)
-    rankings = []
-    for of_class in best:
-        try:
-            rankings.append(rank(of_class, job.taps, join.criterion, max(join.count), ""))
-        except ModelError:
-            continue  # a class that no neuron can raise: its join stage says so
+    # A class that no neuron can raise brings none to the pool: its join stage says so.
+    rankings = [r for r in rankings_of(job, best, classes, join, skip=True) if len(r.weight)]
     if not rankings:
         raise ModelError(
             "no hidden neuron can raise any class without breaking a sample that is right",

@@ -21,11 +21,13 @@ from onnxtweak.settings import (
 class Method:
     """A way to make a tweak. settings : by the name under which the job takes them; the first are its own.
 
-    targeted : whether it is told for which classes. taps : what it watches when nobody says.
+    targeted : whether it is told for which classes. for_all : whether all classes are meant where it is not
+    told. taps : what it watches when nobody says.
     """
 
     settings: dict[str, type]
     targeted: bool = True
+    for_all: bool = False
     taps: tuple[str, ...] = TapSettings.taps
 
 
@@ -33,7 +35,7 @@ class Method:
 METHODS = {
     "join": Method({"join": JoinSettings}),
     "retrain": Method({"retrain": RetrainSettings, "join": JoinSettings}),
-    "fit": Method({"fit": FitSettings}, taps=()),
+    "fit": Method({"fit": FitSettings}, for_all=True, taps=()),
     "augment": Method({"augment": AugmentSettings}, targeted=False),
 }
 

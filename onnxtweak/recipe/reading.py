@@ -230,7 +230,8 @@ def _check_targets(plan: TweakPlan, where: str) -> None:
     scheduled = getattr(plan.options.get("retrain"), "schedule", None) is not None
     if both:
         raise UsageError("`target` and `worst` exclude each other", where=where, hint="keep one of the two")
-    if METHODS[plan.method].targeted and plan.targets == TargetSettings() and not scheduled:
+    method = METHODS[plan.method]
+    if method.targeted and not method.for_all and plan.targets == TargetSettings() and not scheduled:
         hint = 'write target = ["..."], or worst = 3'
         raise UsageError("no target class", where=where, hint=hint)
 
@@ -241,8 +242,8 @@ def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
     table, where = document["compare"], _at(path, "compare")
     logits = document.get("model", {}).get("logits")
     targets = made(TargetSettings, table, where)
-    if not targets.targets and targets.worst is None:
-        raise UsageError("no target class", where=where, hint='write target = ["..."], or worst = 3')
+    if targets.targets and targets.worst is not None:
+        raise UsageError("`target` and `worst` exclude each other", where=where, hint="keep one of the two")
     taps = made(TapSettings, {"taps": [], **table}, where, logits=logits)
     sha256 = _sha256({**_shared(document), "compare": table})
     plan = made(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)

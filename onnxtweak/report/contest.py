@@ -7,6 +7,8 @@ import numpy as np
 from onnxtweak.outcomes import Comparison, Standing
 from onnxtweak.report.text import Block, Facts, Heading, Note, Table
 
+_SHOWN = 12  # names of targets in a heading
+
 
 def comparison(made: Comparison) -> tuple[Block, ...]:
     """Each method's targets at equal overall accuracy, then what it delivers at its own operating point."""
@@ -21,8 +23,10 @@ def comparison(made: Comparison) -> tuple[Block, ...]:
     delivered = [base, *(_delivered(one) for one in made.standings if not np.isnan(one.overall[0]))]
     skipped = [one for one in made.standings if np.isnan(one.overall[0])]
     samples = ", ".join(f"{name} {count:,}" for name, count in made.samples.items())
+    shown = ", ".join(made.targets[:_SHOWN])
+    more = f" and {len(made.targets) - _SHOWN:,} more" if len(made.targets) > _SHOWN else ""
     return (
-        Heading(f"Accuracy of {', '.join(made.targets)} on test, in percent, by points lost overall"),
+        Heading(f"Accuracy of {shown}{more} on test, in percent, by points lost overall"),
         Table(("method", *drops, "over bias at 0"), tuple(readings)),
         Heading("At each method's own operating point, set without the test samples"),
         Table(

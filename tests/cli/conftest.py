@@ -45,6 +45,8 @@ def pipeline(monkeypatch) -> FakePipeline:
         "join": results.a_result,
         "retrain": lambda: results.a_result(command="retrain"),
         "augment": lambda: results.a_result(command="augment"),
+        "fit": lambda: results.a_result(command="fit"),
+        "compare": results.a_comparison,
         "inspect": results.an_inspection,
         "evaluate": results.an_evaluation,
         "apply": results.an_applied,

@@ -24,6 +24,11 @@ def test_retrain_takes_grids(pipeline):
     assert pipeline.settings["retrain"] == settings.RetrainSettings(1.0, (0.1, 0.01), None, (1.0,))
 
 
+def test_retrain_ranks_by_net_gain_if_asked(pipeline):
+    assert main([*RETRAIN, "-t", "cat", "--criterion", "net-gain"]) == 0
+    assert pipeline.settings["join"].criterion == "net-gain"
+
+
 def test_a_schedule_needs_no_target(pipeline):
     assert main([*RETRAIN, "--schedule", "J5 R5 J1"]) == 0
     assert pipeline.settings["retrain"].schedule == "J5 R5 J1"
@@ -37,7 +42,7 @@ def test_a_schedule_needs_no_target(pipeline):
         (["-t", "cat", "--scale", "1", "--exact-scale"], "exclude each other"),
         (["-t", "cat", "--penalty", "0"], "not greater than 0"),
         (["-t", "cat", "--ridge", "-1"], "less than 0"),
-        (["-t", "cat", "--criterion", "net-gain"], "net-gain"),
+        (["-t", "cat", "--criterion", "best"], "'best' is not one of"),
     ],
 )
 def test_retrain_refuses(pipeline, capsys, more, said):

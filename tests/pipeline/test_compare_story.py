@@ -19,7 +19,7 @@ from onnxtweak.settings import (
     OutputSettings,
     TargetSettings,
 )
-from tests.weak import TARGET, more_samples, weak_cnn
+from tests.weak import more_samples, story, weak_cnn
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,9 @@ def cnn(tmp_path_factory):
 
 
 def run(model, samples, **changes):
-    arguments = {
-        "model": str(model),
-        "data": DataSettings(data=(str(samples),)),
-        "engine": EngineSettings(backend="numpy"),
-        "targets": TargetSettings((str(TARGET),)),
-        "join": JoinSettings(count=(1, 5), scale=(0, 1, 10)),
-        "fit": FitSettings(hidden=8),
-    }
-    return pipeline.compare(**{**arguments, **changes})
+    """A comparison with quick settings."""
+    quick = {"join": JoinSettings(count=(1, 5), scale=(0, 1, 10)), "fit": FitSettings(hidden=8)}
+    return story(pipeline.compare, model, samples, **{**quick, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +72,7 @@ def test_chosen_methods_only_and_the_bias(cnn):
     assert [one.method for one in made.standings] == ["bias", "join"]
 
 
-@pytest.mark.parametrize("method", ["bias", "cRT", "AAN", "join", "fit"])
+@pytest.mark.parametrize("method", ["bias", "cRT", "AAN", "join", "schedule", "OMP-n", "fit"])
 def test_any_method_can_be_written(cnn, tmp_path, method):
     model, data = cnn
     path = tmp_path / "out.onnx"
@@ -112,3 +106,38 @@ def test_tables_that_do_not_fit_are_refused(cnn):
     with pytest.raises(InputError) as caught:
         run(*cnn, engine=EngineSettings(backend="numpy", memory=1_000_000))
     assert caught.value.hint
+
+
+def test_without_a_target_all_classes_are_and_the_overall_accuracy_is_the_aim(cnn, tmp_path):
+    path = tmp_path / "out.onnx"
+    made = run(
+        *cnn,
+        targets=TargetSettings(),
+        methods=("AAN", "schedule", "OMP-n"),
+        write="fit",
+        output=OutputSettings(str(path)),
+    )
+    assert len(made.targets) == 4
+    for one in made.standings:
+        assert one.overall == one.target
+    fit = next(one for one in made.standings if one.method == "fit")
+    assert fit.overall[0] >= made.before["overall"][0]
+    assert all(check.passed for check in made.checks)
+    document = schema.document("compare", made)
+    assert document["targets"] == ["0", "1", "2", "3"]
+
+
+def test_several_targets_share_a_schedule(cnn):
+    made = run(*cnn, targets=TargetSettings(worst=2), methods=("schedule",))
+    one = next(one for one in made.standings if one.method == "schedule")
+    assert one.note == "J2 R2 J1 R1 J1" and not np.isnan(one.overall[0])
+
+
+def test_a_class_without_samples_is_left_alone(cnn, tmp_path):
+    model, data = cnn
+    with np.load(data) as held:
+        x, y = held["x"], held["y"]
+    np.savez(tmp_path / "some.npz", x=x[y != 3], y=y[y != 3])
+    made = run(model, tmp_path / "some.npz", targets=TargetSettings(), repeats=1)
+    assert made.targets == ("0", "1", "2")
+    assert not any(one.note and np.isnan(one.overall[0]) for one in made.standings if one.method != "DFR")

@@ -18,19 +18,12 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from tests.weak import TARGET, more_samples, weak_cnn, weak_mlp
+from tests.weak import more_samples, story, weak_cnn, weak_mlp
 
 
 def run(model, samples, /, written=None, **changes):
-    """A fit; `changes` replace keyword arguments."""
-    arguments = {
-        "model": str(model),
-        "data": DataSettings(data=(str(samples),)),
-        "engine": EngineSettings(backend="numpy"),
-        "targets": TargetSettings((str(TARGET),)),
-        "output": OutputSettings(None if written is None else str(written)),
-    }
-    return pipeline.fit(**{**arguments, **changes})
+    """A fit."""
+    return story(pipeline.fit, model, samples, written, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +115,39 @@ def test_a_certificate_is_set_on_validation_and_weakens_the_patch(mlp, tmp_path)
     assert any("cannot certify" in note for note in none.notes)
 
 
-def test_a_budget_limits_what_is_written(mlp):
+@pytest.mark.parametrize("budget", [1, 3, 5, 9, 40])
+def test_a_budget_limits_what_is_written(mlp, tmp_path, budget):
     model, data = mlp
-    result = run(model, data, fit=FitSettings(budget=40, max_overall_drop=5))
-    assert result.tweak["parameters"] <= 40
+    result = run(model, data, tmp_path / "out.onnx", fit=FitSettings(budget=budget, max_overall_drop=5))
+    assert 0 < result.tweak["parameters"] <= budget
+    assert all(check.passed for check in result.checks)
+
+
+def test_a_budget_that_holds_no_bias_for_each_target_leaves_the_base(mlp, tmp_path):
+    model, data = mlp
+    result = run(
+        model, data, tmp_path / "out.onnx", targets=TargetSettings(worst=2), fit=FitSettings(budget=1)
+    )
+    assert result.tweak["parameters"] == 0 and result.fixed == result.broken == 0
+    assert any("less than a bias for each of 2 targets" in note for note in result.notes)
+
+
+def test_synapses_can_be_limited_alone(mlp):
+    model, data = mlp
+    result = run(model, data, fit=FitSettings(synapses=6, max_overall_drop=5))
+    assert 0 < result.tweak["parameters"] <= 6 + 5  # biases beside them
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_without_a_target_the_overall_accuracy_is_raised(kind, mlp, cnn, tmp_path):
+    model, data = {"mlp": mlp, "cnn": cnn}[kind]
+    x, y = more_samples(model, 600, seed=5)
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    settings = DataSettings(data=(str(data),), test=(str(tmp_path / "test.npz"),))
+    result = run(model, data, tmp_path / "out.onnx", data=settings, targets=TargetSettings())
+    assert set(result.targets) == set(result.classes)
+    assert result.after.overall == result.after.target > result.before.overall + 0.02
+    assert all(check.passed for check in result.checks)
 
 
 def test_too_little_memory_is_said(cnn):

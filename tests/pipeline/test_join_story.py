@@ -22,7 +22,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.types import Check
-from tests.weak import TARGET, more_samples, weak_cnn, weak_mlp
+from tests.weak import TARGET, more_samples, story, weak_cnn, weak_mlp
 
 
 def digest(path) -> str:
@@ -30,16 +30,9 @@ def digest(path) -> str:
 
 
 def run(model, samples, /, written=None, **changes):
-    """A join with quick settings; `changes` replace keyword arguments."""
-    arguments = {
-        "model": str(model),
-        "data": DataSettings(data=(str(samples),)),
-        "engine": EngineSettings(backend="numpy"),
-        "targets": TargetSettings((str(TARGET),)),
-        "join": JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30)),
-        "output": OutputSettings(None if written is None else str(written)),
-    }
-    return pipeline.join(**{**arguments, **changes})
+    """A join with quick settings."""
+    join = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30))
+    return story(pipeline.join, model, samples, written, **{"join": join, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -16,14 +18,13 @@ from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
     JoinSettings,
-    OutputSettings,
     RetrainSettings,
     TapSettings,
     TargetSettings,
 )
 from onnxtweak.types import Tweak, silent
 from onnxtweak.verify import as_subject
-from tests.weak import TARGET, weak_cnn, weak_mlp
+from tests.weak import story, weak_cnn, weak_mlp
 
 JOIN = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30))
 # What a run of the base over samples is called; everything else reads the tweaked file, or the test samples.
@@ -31,16 +32,8 @@ BASE_PASSES = ["score", "collect", "validate"]
 
 
 def run(model, samples, /, written=None, **changes):
-    """Retraining with quick settings; `changes` replace keyword arguments."""
-    arguments = {
-        "model": str(model),
-        "data": DataSettings(data=(str(samples),)),
-        "engine": EngineSettings(backend="numba"),
-        "targets": TargetSettings((str(TARGET),)),
-        "join": JOIN,
-        "output": OutputSettings(None if written is None else str(written)),
-    }
-    return pipeline.retrain(**{**arguments, **changes})
+    """Retraining with quick settings."""
+    return story(pipeline.retrain, model, samples, written, **{"join": JOIN, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +157,21 @@ def test_bad_requests_are_refused_and_nothing_is_written(mlp, tmp_path, changes,
         run(*mlp, tmp_path / "out.onnx", **changes)
     assert said in str(caught.value) and caught.value.hint
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("schedule", [None, "J2 R2 J1"])
+def test_neurons_may_be_ranked_by_their_net_gain(cnn, tmp_path, schedule):
+    join = replace(JOIN, criterion="net-gain")
+    result = run(*cnn, tmp_path / "out.onnx", join=join, retrain=RetrainSettings(schedule=schedule))
+    assert "net-gain" in result.criterion
+    assert result.tweak["synapses"] and all(check.passed for check in result.checks)
+    other = run(*cnn, retrain=RetrainSettings(schedule=schedule))
+    places = [{(s["tap"], s["index"]) for s in made.tweak["synapses"]} for made in (result, other)]
+    assert places[0] != places[1]
+
+
+def test_more_synapses_than_neurons_are_as_many_as_there_are(mlp):
+    join = JoinSettings(count=(100_000,), scale=(0, 1))
+    result = run(*mlp, join=join)
+    assert len(result.tweak["synapses"]) <= result.neurons
+    assert all(np.isfinite(s["weight"]) for s in result.tweak["synapses"])

@@ -8,7 +8,7 @@ import pytest
 
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe import read_recipe
-from onnxtweak.settings import AugmentSettings, JoinSettings, RetrainSettings
+from onnxtweak.settings import AugmentSettings, JoinSettings, RetrainSettings, TargetSettings
 
 WHOLE = """
 [model]
@@ -124,6 +124,12 @@ def test_digests_follow_what_shapes_a_tweak(tmp_path):
     assert other.tweaks[1].sha256 == asked.tweaks[1].sha256
 
 
+def test_fit_and_compare_without_a_target_are_for_all_classes(tmp_path):
+    text = without(WHOLE, 'target = "cat"\n').replace("[output]", "[compare]\n[output]")
+    asked = read_recipe(recipe(tmp_path, text))
+    assert asked.tweaks[3].targets == asked.compare.targets == TargetSettings()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "what", "hint"),
     [
@@ -153,7 +159,12 @@ def test_digests_follow_what_shapes_a_tweak(tmp_path):
         ("[output]", "[output", "no TOML", "that line"),
         ("[tweak.join]\ncount = 20", "join = 3", "`join` is no table", "[tweak.join]"),
         ("[output]", "[[output]]", "`output` is no table", "[output]"),
-        ("[output]", "[compare]\n[output]", "no target class", "worst = 3"),
+        (
+            "[output]",
+            '[compare]\nworst = 1\ntarget = "cat"\n[output]',
+            "exclude each other",
+            "one of the two",
+        ),
         ("[output]", "[compare]\nworst = 1\nmethod = 'fit'\n[output]", "unknown key `method`", "`methods`"),
         ("[output]", "[compare]\nworst = 1\nrepeats = 0\n[output]", "0 repeats", "at least 1"),
     ],

@@ -1,0 +1,45 @@
+"""What `fit` and `compare` make of their options."""
+
+from __future__ import annotations
+
+import pytest
+
+from onnxtweak import settings
+from onnxtweak.cli.main import main
+
+FIT = ["fit", "m.onnx", "-d", "a.npz", "-o", "out.onnx"]
+COMPARE = ["compare", "m.onnx", "-d", "a.npz"]
+
+
+def test_fit_has_no_limit_on_its_size_by_default(pipeline):
+    assert main([*FIT, "-t", "cat"]) == 0
+    assert pipeline.settings["fit"] == settings.FitSettings()
+
+
+def test_fit_takes_limits(pipeline):
+    more = ["--budget", "300", "--synapses", "40", "--max-class-drop", "2", "--max-overall-drop", "-1"]
+    assert main([*FIT, "--worst", "2", *more]) == 0
+    expected = settings.FitSettings(max_overall_drop=-1, max_class_drop=2, budget=300, synapses=40)
+    assert pipeline.settings["fit"] == expected
+
+
+@pytest.mark.parametrize("command", [FIT, COMPARE])
+def test_no_target_means_all_classes(pipeline, command):
+    assert main(command) == 0
+    assert pipeline.settings["targets"] == settings.TargetSettings()
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (["-t", "cat", "--worst", "2"], "exclude each other"),
+        (["--budget", "0"], "0 is not in the range x>=1"),
+        (["--synapses", "-1"], "-1 is not in the range x>=1"),
+        (["--certify", "0"], "not greater than 0"),
+        (["--hidden", "many"], "'many' is not a valid integer"),
+    ],
+)
+def test_fit_refuses(pipeline, capsys, more, said):
+    assert main([*FIT, *more]) == 2
+    assert said in capsys.readouterr().err
+    assert pipeline.asked is None
