@@ -32,9 +32,19 @@ HEAD = [
 
 
 def rivals_page(
-    name: str, title: str, net: str, options: Options, *, only: Sequence[str] = (), thesis: bool = False
+    name: str,
+    title: str,
+    net: str,
+    options: Options,
+    *,
+    only: Sequence[str] = (),
+    taps: str = "",
+    thesis: bool = False,
 ) -> Page:
-    """only : which retrainings; empty: all. thesis : whether its own numbers stand beside ours."""
+    """only : which retrainings; empty: all. taps : those of the thesis, where they are not all activations.
+
+    thesis : whether its own numbers stand beside ours.
+    """
     size = options.sizes.nets[net]
     found, targets = [], []
     for seed in options.seeds:
@@ -46,16 +56,19 @@ def rivals_page(
         rows = {"base": read_logits(before.test, before.test, of.y_test, target)}
         rows |= thesis_rivals(rivals, base, target, options)
         rows |= readings_of(base, target, options)
+        if taps:
+            few = readings_of(base, target, options, ("join", "SR-1"), taps=(taps,))
+            rows |= {f"{key}, taps {taps}": reading for key, reading in few.items()}
         found.append(rows)
         targets.append(target)
     classes = [NAMES["cifar10"][t] for (t,) in targets]
     picture = f"{name}_{net}"
     blocks = [
-        f"Targets, by seed: {', '.join(classes)}. {sizes_told(options, net)} Retrainings go on for"
-        f" {size.more} epochs (Retraining-3 starts anew).",
+        f"Targets, by seed: {', '.join(classes)}. {sizes_told(options, net)} Epochs of a retraining:"
+        f" {size.more}{' (Retraining-3 starts anew)' if 'Retraining-3' in found[0] else ''}.",
         methods_table(found, thesis),
         f"![Target against overall accuracy of every method](pictures/{picture}.svg)",
-        "\n".join(reading(found)),
+        "\n".join(said(found)),
     ]
     raw = {"targets": classes, "readings": [{k: asdict(r) for k, r in rows.items()} for rows in found]}
     if thesis:
@@ -138,7 +151,7 @@ def written_files(base: Recipe, target: str, options: Options) -> list[tuple]:
     return rows
 
 
-def reading(found: Sequence[Readings]) -> list[str]:
+def said(found: Sequence[Readings]) -> list[str]:
     """What the numbers say, in sentences that depend on them."""
     equal = {key: np.nan_to_num(_mean(found, key, "at_equal"), nan=-1.0) for key in found[0]}
     retrained = max((key for key in equal if key.startswith("Retraining-")), key=equal.get)

@@ -50,7 +50,7 @@ def run(options: Options) -> Page:
         " seed 0). Left of the line the rate is constant; right of it, a tenth.",
         "![Accuracy of ten classes over the epochs](pictures/fig_3_1.svg)",
         _fluctuation(histories, last),
-        f"Simple retraining: {size.more} epochs more, the loss on the weakest class"
+        f"Simple retraining: epochs more: {size.more}; the loss on the weakest class"
         f" ({', '.join(names[t] for (t,) in targets)}) times a penalty. {sizes_told(options, NET)}",
         _table(readings),
         f"The thesis (SVHN): its base's target class is right on {TABLE_3_1_VALIDATION} % of validation and"
