@@ -155,7 +155,7 @@ def _contest_options(command):
 @optional_target_options
 @_tap_options
 @_fit_options
-@engine_options("device", "memory", "batch", "threads")
+@engine_options("device", "memory", "batch", "threads", "work_dir", "resume")
 @output_options("The new model.", tweak=True)
 @dry_run_option
 @reporting_options
@@ -196,7 +196,7 @@ def fit(model, data, targets, taps, fit, engine, output, dry_run, console, form)
 @_tap_options
 @join_options
 @_contest_options
-@engine_options("device", "backend", "memory", "batch", "threads")
+@engine_options("device", "backend", "memory", "batch", "threads", "work_dir", "resume")
 @_write
 @_output
 @force_option

@@ -240,7 +240,7 @@ _ENGINE = {
     "work_dir": _machine(
         "--work-dir",
         metavar="DIR",
-        help="Keep the score pass there as it goes, so that a run that is killed can be resumed.",
+        help="Keep scores and tables there as they grow, so that a run that is killed can be resumed.",
     ),
     "resume": _machine("--resume", is_flag=True, help="Go on from what is kept in --work-dir."),
     "workers": _machine(

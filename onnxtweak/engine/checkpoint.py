@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,42 @@ if TYPE_CHECKING:
 # Saving takes at most one part in this many of a run's time.
 _RARITY = 20
 _ARRAYS = ("hi", "lo", "total", "peak", "bad")
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write an .npz into a work directory, whole or not at all. Raises OutputError."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            f"the state of the run cannot be saved: {os.strerror(error.errno or 0)}",
+            where=path.parent,
+            hint="free some disk space, or run without --work-dir",
+        ) from error
+
+
+def load_arrays(path: Path, *, look: bool) -> dict[str, np.ndarray] | None:
+    """What `save_arrays` wrote there; None where there is nothing, or it is damaged, or not to be looked at.
+
+    Also takes away what a run that died while saving has left.
+    """
+    for part in path.parent.glob(f".{path.name}.part-*"):
+        part.unlink(missing_ok=True)
+    if not look or not path.is_file():
+        return None
+    try:
+        # NumPy does not close a file that turns out to be damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 class Checkpoint:
@@ -48,14 +84,10 @@ class Checkpoint:
 
     def load(self, sweep: Sweep) -> None:
         """Bring a new sweep to where the file is; leave it as it is where there is none, or a damaged one."""
-        for part in self.path.parent.glob(f".{self.path.name}.part-*"):
-            part.unlink(missing_ok=True)  # of a run that died while saving
-        if not self.resume or not self.path.is_file():
+        found = load_arrays(self.path, look=self.resume)
+        if found is None:
             return
         try:
-            # NumPy does not close a file that turns out to be damaged.
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                found = {name: held[name] for name in held.files}
             at = int(found["at"])
             if not np.array_equal(found["cuts"], _cuts(sweep)):
                 raise ValueError("the file belongs to other neurons")
@@ -66,7 +98,7 @@ class Checkpoint:
             gaps = [found[f"gap.{j}"] for j in range(len(sweep.gaps))]
             kept = [[found[f"{k}.kept.{part}"] for part in range(3)] for k in range(len(sweep.kept))]
             lost = found["overflowed"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (ValueError, KeyError):
             return
         for k, state in enumerate(sweep.states):
             for name in _ARRAYS:
@@ -100,20 +132,7 @@ class Checkpoint:
             arrays |= {f"{k}.kept.{part}": array for part, array in enumerate(kept)}
         for j, parts in enumerate(sweep.gaps):
             arrays[f"gap.{j}"] = np.concatenate(parts)
-        part = self.path.with_name(f".{self.path.name}.part-{os.getpid()}")
-        try:
-            with part.open("wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OutputError(
-                f"the state of the run cannot be saved: {os.strerror(error.errno or 0)}",
-                where=self.path.parent,
-                hint="free some disk space, or run without --work-dir",
-            ) from error
+        save_arrays(self.path, arrays)
         self._saved = time.monotonic()
         self._took = self._saved - begin
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -35,18 +36,49 @@ class Table:
         return Table(self.T[:, chosen], self.Z, self.labels)
 
 
-def gather(subject: Subject, view: View, neurons: Neurons, engine: Engine, what: str) -> Table:
-    """One pass over a view that keeps the chosen neurons."""
+class Shards(Protocol):
+    """Where parts of a table are kept: T and Z of `engine.settings.shard` samples each, in the view's order.
+
+    known : from the first on, as many as there are. add : the one with this number.
+    """
+
+    def known(self) -> Iterable[tuple[np.ndarray, np.ndarray]]: ...
+    def add(self, number: int, T: np.ndarray, Z: np.ndarray) -> None: ...
+
+
+def gather(
+    subject: Subject,
+    view: View,
+    neurons: Neurons,
+    engine: Engine,
+    what: str,
+    shards: Shards | None = None,
+) -> Table:
+    """One pass over a view that keeps the chosen neurons. shards : of an earlier run, and for a later one."""
     kind = np.float64 if subject.dtype == "float64" else np.float32
     T = np.empty((len(view), len(neurons)), np.float32)
     Z = np.empty((len(view), subject.classes), kind)
-    at = 0
-    for got in capture(subject, view, engine, what, neurons=neurons if len(neurons) else None):
-        stop = at + len(got.labels)
-        Z[at:stop] = got.Z
-        if len(neurons):
-            T[at:stop] = got.V[0]
-        at = stop
+    at, size = 0, engine.settings.shard
+    for T_part, Z_part in () if shards is None else shards.known():
+        part = slice(at, at + len(Z_part))
+        T[part], Z[part] = T_part, Z_part
+        at = part.stop
+    if at and at == len(view):
+        engine.progress.reuse(what)
+        engine.ledger.passes.append((f"{what}, cached", 0))
+    elif len(view):
+        rows = view.rows[at:]
+        for got in capture(
+            subject, view, engine, what, neurons=neurons if len(neurons) else None, rows=rows, every=size
+        ):
+            stop = at + len(got.labels)
+            Z[at:stop] = got.Z
+            if len(neurons):
+                T[at:stop] = got.V[0]
+            at = stop
+            if shards is not None and (at % size == 0 or at == len(view)):
+                first = (at - 1) // size * size
+                shards.add(first // size, T[first:at], Z[first:at])
     # Infinite or NaN values would spoil every weight; such a neuron is worth nothing on any sample.
     spoiled = ~np.isfinite(T).all(axis=0)
     T[:, spoiled] = 0

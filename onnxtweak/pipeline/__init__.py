@@ -5,6 +5,7 @@ join       synaptic join
 retrain    synaptic retraining, once or by a schedule
 augment    an MLP on active neurons, for all classes
 fit        the best patch that the tables allow
+scored     theta of the fit samples; collected: tables of chosen neurons: both kept for a later run
 compare    every method on the same samples
 deliver    how every tweak ends: spliced, proven, tested, written
 evaluate   how good is a model?

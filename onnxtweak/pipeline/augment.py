@@ -10,7 +10,8 @@ from onnxtweak.engine.arrays import array_module
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.method.augment import Trained, active_neurons, added, overall_bias, scaled, train
 from onnxtweak.method.metrics import classes_hold, fixed_and_broken
-from onnxtweak.method.table import Table, gather, most_neurons, take
+from onnxtweak.method.table import Table, most_neurons, take
+from onnxtweak.pipeline.collected import collected
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
 from onnxtweak.pipeline.scored import scored
@@ -46,8 +47,8 @@ def augment(
     found = scored(job, present, augment.theta, count)
     names = [job.names[j] for j in present]
     neurons, helpless = active_neurons(found.best, job.taps, names, augment.criterion, count)
-    fit_table = gather(job.subject, fit, neurons, job.engine, "collect")
-    table = gather(job.subject, validation, neurons, job.engine, "validate")
+    fit_table = collected(job, fit, neurons, "collect")
+    table = collected(job, validation, neurons, "validate")
     # A neuron that is zero on all of a split is dead there, or was not finite: see `gather`.
     alive = np.flatnonzero(fit_table.T.any(axis=0) & table.T.any(axis=0))
     if not len(alive):

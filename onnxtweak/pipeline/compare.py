@@ -16,11 +16,12 @@ from onnxtweak.method.fit_mlp import lifted
 from onnxtweak.method.material import Material
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.select import candidates_wanted, united
-from onnxtweak.method.table import all_neurons, gather, most_neurons, take
+from onnxtweak.method.table import all_neurons, most_neurons, take
 from onnxtweak.method.targets import every_class
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.taps import penultimate_name
 from onnxtweak.outcomes import Comparison, Standing
+from onnxtweak.pipeline.collected import collected
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.fit import choose_neurons, learnt_from, nothing, open_for_tables
 from onnxtweak.pipeline.job import Job
@@ -174,7 +175,7 @@ def gather_material(
             hint=f"raise it, give fewer samples, or at most {max(room // 3, 1):,} --neurons",
         )
     tables = [
-        gather(job.subject, view, neurons, job.engine, what)
+        collected(job, view, neurons, what)
         for view, what in zip(views, ("collect", "validate", "test"), strict=True)
     ]
     _, judged, notes = learnt_from(job, (tables[0], tables[1]), picked=watched.picked)

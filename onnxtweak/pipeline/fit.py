@@ -18,10 +18,11 @@ from onnxtweak.method.fit_mlp import lifted
 from onnxtweak.method.fit_small import Budget
 from onnxtweak.method.screen import add_promising, best, nothing_promising, screen, screen_blocks
 from onnxtweak.method.solve import multinomial
-from onnxtweak.method.table import Table, all_neurons, gather, most_neurons, stacked, take
+from onnxtweak.method.table import Table, all_neurons, most_neurons, stacked, take
 from onnxtweak.method.targets import every_class
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.taps import penultimate_name
+from onnxtweak.pipeline.collected import collected
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
 from onnxtweak.pipeline.join import choose_targets
@@ -182,8 +183,8 @@ def groups_of(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap, 
 def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
     """Tables of fit and validation."""
     return (
-        gather(job.subject, job.splits.fit, neurons, job.engine, "collect"),
-        gather(job.subject, job.splits.validation, neurons, job.engine, "validate"),
+        collected(job, job.splits.fit, neurons, "collect"),
+        collected(job, job.splits.validation, neurons, "validate"),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import onnxtweak
 from onnxtweak.data.dataset import check_labels
 from onnxtweak.data.labels import read_names
 from onnxtweak.data.opening import open_data
@@ -68,6 +69,18 @@ class Job:
     def model(self) -> FileRef:
         """The base."""
         return FileRef(str(self.opened.model.path), self.opened.model.sha256)
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What all that is computed with the model depends on, in plain data."""
+        fed = None if self.reopen is None else asdict(self.reopen.data.preprocess)
+        return {
+            "onnxtweak": onnxtweak.__version__,
+            "base": self.opened.model.base_sha256,
+            "logits": self.subject.logits,
+            "fed": fed,
+            "device": self.engine.settings.device,
+        }
 
     @property
     def machine(self) -> dict[str, Any]:

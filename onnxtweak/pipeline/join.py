@@ -14,6 +14,7 @@ from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
 from onnxtweak.method.operate import Allowed, Operation, choose
 from onnxtweak.method.select import Ranking, by_net_gain, candidates_wanted, nobody, rank, united
 from onnxtweak.method.targets import find_targets
+from onnxtweak.pipeline.collected import collected
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.evidence import theta_histogram
 from onnxtweak.pipeline.job import Job, prepare
@@ -26,7 +27,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.types import Neurons, Progress, Result, silent
+from onnxtweak.types import Progress, Result, silent
 
 # Base accuracy on fit samples above validation by more than this: the base has probably seen them (METHOD 9).
 _MEMORISED = 0.05
@@ -121,21 +122,12 @@ def rankings_of(
             )
     if join.criterion != "net-gain" or not any(len(r.weight) for r in found):
         return found
-    T, Z = _table(job, united(found))
-    table = decisions(Z, job.splits.fit.labels, targets)
+    searched = collected(job, job.splits.fit, united(found), "search")
+    T, table = searched.T, decisions(searched.Z, searched.labels, targets)
     ends = np.cumsum([0, *(len(r.weight) for r in found)])
     return [
         by_net_gain(ranking, T[:, ends[i] : ends[i + 1]], table, i, most) for i, ranking in enumerate(found)
     ]
-
-
-def _table(job: Job, neurons: Neurons) -> tuple[np.ndarray, np.ndarray]:
-    """Table T (N, K) and Z (N, C) of the fit split: one pass for chosen neurons only."""
-    parts = [
-        (got.V[0].copy(), got.Z.copy())
-        for got in capture(job.subject, job.splits.fit, job.engine, "search", neurons=neurons)
-    ]
-    return np.concatenate([T for T, _ in parts]), np.concatenate([Z for _, Z in parts])
 
 
 def _validation_tables(

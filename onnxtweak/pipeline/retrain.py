@@ -16,7 +16,8 @@ from onnxtweak.method.operate import Allowed, Operation, choose
 from onnxtweak.method.retrain import Retrained, boosts, problem, retrain_best
 from onnxtweak.method.schedule import Done, Pool, parse_schedule, run_schedule, worst
 from onnxtweak.method.select import Ranking, candidates_wanted, united
-from onnxtweak.method.table import Table, gather, most_neurons, take
+from onnxtweak.method.table import Table, most_neurons, take
+from onnxtweak.pipeline.collected import collected
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
 from onnxtweak.pipeline.join import choose_targets, notes_on_tables, rankings_of
@@ -238,8 +239,8 @@ def _tables(job: Job, neurons: Neurons, where: str) -> tuple[Table, Table]:
             hint=f"{most:,} neurons would: use fewer a class (-n), fewer classes (-t), or raise --memory",
         )
     return (
-        gather(job.subject, fit, neurons, job.engine, "collect"),
-        gather(job.subject, validation, neurons, job.engine, "validate"),
+        collected(job, fit, neurons, "collect"),
+        collected(job, validation, neurons, "validate"),
     )
 
 

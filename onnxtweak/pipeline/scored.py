@@ -7,21 +7,18 @@ change of these asks again. A damaged file is asked again too. It is written aft
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-import onnxtweak
+from onnxtweak.engine.checkpoint import load_arrays, save_arrays
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.plan import Block
 from onnxtweak.engine.scoring import Read, Reopen, from_model, theta_blocks, theta_sweeps
 from onnxtweak.method.candidates import Candidates, Sizes, Theta, add_block, no_theta
-from onnxtweak.model.file import write_atomic
 from onnxtweak.pipeline.job import Job
 from onnxtweak.pipeline.score_file import ScoreTables
 from onnxtweak.types import Tap
@@ -74,7 +71,7 @@ def swept(
     file = None if asked is None else _file(settings.work_dir, asked)
     if tables is not None:
         tables.begin(len(targets), sum(tap.neurons for tap in taps), file and file.with_suffix(".tables"))
-    if file is not None and settings.resume and file.is_file() and (tables is None or tables.known):
+    if file is not None and settings.resume and (tables is None or tables.known):
         known = _read(file, blocks, most)
         if known is not None:
             found, done = known
@@ -115,24 +112,21 @@ def _file(folder: str, asked: str) -> Path:
 def question(job: Job, targets: np.ndarray, theta: str) -> str:
     """Digest of all that theta depends on."""
     asked = {
-        "onnxtweak": onnxtweak.__version__,
-        "base": job.opened.model.base_sha256,
-        "logits": job.subject.logits,
+        **job.question,
         "samples": job.splits.digest,
         "taps": [asdict(tap) for tap in job.taps],
         "targets": targets.tolist(),
         "theta": theta,
-        "device": job.engine.settings.device,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] | None:
     """What is known, and of how many blocks; None where it is of no use here."""
+    found = load_arrays(file, look=True)
+    if found is None:
+        return None
     try:
-        # NumPy does not close a file that turns out to be damaged.
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
-            found = {name: held[name] for name in held.files}
         done, whole = int(found["done"]), bool(found["whole"])
         if int(found["most"]) < most or not (whole or np.array_equal(found["cuts"], _cuts(blocks))):
             return None
@@ -146,26 +140,23 @@ def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] |
             found["predicted"],
         )
         return theta, len(blocks) if whole else done
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (ValueError, KeyError):
         return None
 
 
 def _keep(file: Path, found: Theta, blocks: Sequence[Block], done: int) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    out = io.BytesIO()
-    np.savez(
-        out,
-        done=done,
-        whole=done == len(blocks),
-        cuts=_cuts(blocks),
-        most=found.most,
-        dropped=found.dropped,
-        predicted=found.predicted,
-        nought=np.array([sizes.nought for sizes in found.sizes], np.int64),
+    arrays = {
+        "done": done,
+        "whole": done == len(blocks),
+        "cuts": _cuts(blocks),
+        "most": found.most,
+        "dropped": found.dropped,
+        "predicted": found.predicted,
+        "nought": np.array([sizes.nought for sizes in found.sizes], np.int64),
         **_joined(found.best, "best", ("number", "weight", "count", "lift")),
         **_joined(found.sizes, "sizes", ("bins", "counts")),
-    )
-    write_atomic(file, [out.getvalue()], force=True)
+    }
+    save_arrays(file, arrays)
 
 
 def _joined(parts: Sequence[Candidates | Sizes], what: str, names: Sequence[str]) -> dict[str, np.ndarray]:

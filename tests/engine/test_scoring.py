@@ -18,7 +18,13 @@ from onnxtweak.engine.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.errors import MachineError
 from onnxtweak.pipeline.job import prepare
 from onnxtweak.pipeline.scored import scored
-from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    Preprocess,
+    TapSettings,
+    TargetSettings,
+)
 from onnxtweak.types import silent
 from tests.weak import weak_cnn
 
@@ -120,54 +126,112 @@ def test_the_size_of_a_shard_moves_only_the_last_digits_of_sums(samples):
 _PROGRAM = """
 import os, signal, sys
 from onnxtweak import pipeline
-from onnxtweak.engine import checkpoint, scoring
+from onnxtweak.engine import checkpoint, session
+from onnxtweak.model import file
 from onnxtweak.settings import *
 
-model, data, out, work, folds, saves = sys.argv[1:]
-left = {"fold": int(folds), "replace": int(saves)}
+command, model, data, out, work, last = sys.argv[1:]
+events = 0
 
-def mortal(name, function):
-    def run(*arguments):
-        left[name] -= 1
-        if left[name] == 0:
+def mortal(function):
+    def run(*arguments, **options):
+        global events
+        events += 1
+        if events == int(last):
             os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments)
+        return function(*arguments, **options)
     return run
 
 checkpoint._RARITY = 0
-scoring.fold = mortal("fold", scoring.fold)
-checkpoint.os.replace = mortal("replace", os.replace)  # dies with the new state written but not in its place
-pipeline.join(
+session.Session.run_into = mortal(session.Session.run_into)  # every batch of every pass
+checkpoint.os.replace = file.os.replace = mortal(os.replace)  # written, but not in its place
+options = {"join": JoinSettings(criterion="net-gain", count=(1, 5))}
+if command == "retrain":
+    options["retrain"] = RetrainSettings(ridge=(0.1,))
+getattr(pipeline, command)(
     model=model,
     data=DataSettings((data,)),
     engine=EngineSettings(device="cpu", backend="numpy", shard=32, batch=8, work_dir=work, resume=True),
     targets=TargetSettings(("2",)),
     output=OutputSettings(out, force=True),
+    **options,
 )
+print(events)
 """
 
 
-def test_kill_9_at_random_moments_then_resume_gives_the_same_file(samples, tmp_path, root):
+@pytest.mark.parametrize("command", ["join", "retrain"])
+def test_kill_9_at_random_moments_then_resume_gives_the_same_file(samples, tmp_path, root, command):
     model, data = samples
-    pipeline.join(
-        model=model,
-        data=data,
-        engine=replace(ENGINE, shard=32, batch=8),
-        targets=TargetSettings(("2",)),
-        output=OutputSettings(str(tmp_path / "whole.onnx")),
-    )
-    work, moments = tmp_path / "work", random.Random(0)
-    arguments = [model, data.data[0], str(tmp_path / "killed.onnx"), str(work)]
-    died = 0
-    for _ in range(5):
-        when = [str(moments.randint(1, 4)), str(moments.randint(1, 3))]
-        process = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments, *when], cwd=root, check=False)
-        died += process.returncode == -signal.SIGKILL
-        assert not (tmp_path / "killed.onnx").exists()
-    assert died == 5
-    subprocess.run([sys.executable, "-c", _PROGRAM, *arguments, "0", "0"], cwd=root, check=True)
-    assert (tmp_path / "killed.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    moments, out = random.Random(command), tmp_path / "killed.onnx"
+
+    def run(work, out, last):
+        arguments = [command, model, data.data[0], str(out), str(work), str(last)]
+        program = [sys.executable, "-c", _PROGRAM, *arguments]
+        return subprocess.run(program, cwd=root, check=False, stdout=subprocess.PIPE, text=True)
+
+    undisturbed = run(tmp_path / "other", tmp_path / "whole.onnx", 0)
+    left = int(undisturbed.stdout)
+    assert left > 60  # batches and saves: the score pass is less than half of them
+    work, died = tmp_path / "work", 0
+    for _ in range(6):
+        killed = run(work, out, moments.randint(1, left // 3))
+        died += killed.returncode == -signal.SIGKILL
+        if killed.returncode == 0:
+            out.unlink()
+        else:
+            assert not out.exists()
+    assert died >= 3
+    resumed = run(work, out, 0)
+    assert out.read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    assert int(resumed.stdout) < left
     assert not [file for file in (*tmp_path.iterdir(), *work.iterdir()) if ".part" in file.name]
+
+
+@pytest.mark.parametrize("command", ["retrain", "fit", "compare", "augment"])
+def test_tables_are_collected_once(samples, tmp_path, command):
+    options = {} if command == "augment" else {"targets": TargetSettings(("2",))}
+    options |= {"methods": ("bias",)} if command == "compare" else {}
+    engine = replace(ENGINE, work_dir=str(tmp_path / "work"), resume=True)
+    first, second, plain = (
+        getattr(pipeline, command)(model=samples[0], data=samples[1], engine=one, **options)
+        for one in (engine, engine, ENGINE)
+    )
+    collected = ("collect", 300) in first.passes and ("validate", 100) in first.passes
+    assert collected and first.passes == tuple((n, c) for n, c in plain.passes if n != "count")
+    assert {("collect, cached", 0), ("validate, cached", 0)} <= set(second.passes)
+    for one in (second, plain):
+        if command == "compare":
+            assert [s.target for s in one.standings] == [s.target for s in first.standings]
+        else:
+            assert str(one.after) == str(first.after)
+
+
+def test_a_damaged_shard_of_a_table_is_collected_again(samples, tmp_path):
+    engine = replace(ENGINE, work_dir=str(tmp_path), resume=True)
+
+    def ask():
+        return pipeline.retrain(
+            model=samples[0], data=samples[1], engine=engine, targets=TargetSettings(("2",))
+        )
+
+    first = ask()
+    shards = sorted(tmp_path.glob("table-*-00002.npz"))
+    assert shards
+    for file in shards:
+        file.write_bytes(file.read_bytes()[:100])
+    again = ask()
+    assert ("collect", 300 - 2 * 64) in again.passes
+    assert again.after.overall == first.after.overall
+
+
+def test_what_is_done_to_the_samples_is_part_of_the_question(samples, tmp_path):
+    engine = replace(ENGINE, work_dir=str(tmp_path), resume=True)
+    model, data = samples
+    for scale in (None, 0.5):
+        changed = replace(data, preprocess=Preprocess(pixel_scale=scale))
+        _, ledger = ask((model, changed), engine)
+        assert ledger.passes[0] == ("score", 300)
 
 
 def test_workers_without_dask_are_told_what_to_install(samples, monkeypatch):
