@@ -11,6 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 
+import onnxtweak
+
 MODELS = Path(__file__).resolve().parents[1] / "models"
 SPLITS = ("train", "fit", "test")
 
@@ -67,9 +69,18 @@ def test_samples_are_scikit_learns_digits(digits: dict[str, np.ndarray]) -> None
         np.testing.assert_array_equal(found, digits[f"y_{split}"])
 
 
-def test_accuracy_is_what_the_card_says(card: str, digits: dict[str, np.ndarray]) -> None:
-    claimed = rows(card, "Accuracy, overall and per digit:")
-    session = onnxruntime.InferenceSession(MODELS / "digits_cnn3.onnx", providers=["CPUExecutionProvider"])
+@pytest.mark.parametrize(
+    ("model", "heading"),
+    [
+        ("digits_cnn3.onnx", "Accuracy, overall and per digit:"),
+        ("digits_resnet20.onnx", "Accuracy of digits_resnet20, overall and per digit:"),
+    ],
+)
+def test_accuracy_is_what_the_card_says(
+    card: str, digits: dict[str, np.ndarray], model: str, heading: str
+) -> None:
+    claimed = rows(card, heading)
+    session = onnxruntime.InferenceSession(MODELS / model, providers=["CPUExecutionProvider"])
     for split in SPLITS:
         images, labels = digits[f"x_{split}"], digits[f"y_{split}"]
         right = session.run(["logits"], {"image": images})[0].argmax(axis=1) == labels
@@ -95,3 +106,20 @@ def test_model_is_plain_onnx_with_logits_out() -> None:
     assert model.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     weights = sum(np.prod(tensor.dims, dtype=int) for tensor in model.graph.initializer if len(tensor.dims))
     assert weights == 15_338
+
+
+def test_a_residual_net_is_repaired_at_its_stages_and_as_a_whole(card: str, tmp_path: Path) -> None:
+    overall, *per_digit = rows(card, "Accuracy of digits_resnet20, overall and per digit:")["test"]
+    data = MODELS / "digits.npz"
+    shared = {"data": f"{data}#fit", "test": f"{data}#test", "target": 8, "device": "cpu"}
+    model = MODELS / "digits_resnet20.onnx"
+    joined = onnxtweak.join(model, taps="stages", output=tmp_path / "joined.onnx", **shared)
+    assert joined.neurons == 4 * 8 * 8 + 8 * 4 * 4 + 16 * 2 * 2
+    fitted = onnxtweak.fit(model, hidden=0, output=tmp_path / "fitted.onnx", **shared)
+    for made in (joined, fitted):
+        assert abs(made.before.overall - overall) < 0.003
+        assert abs(made.before.target - per_digit[8]) < 0.03
+        assert made.after.target > made.before.target + 0.3
+        assert made.after.overall > made.before.overall
+        assert all(check.passed for check in made.checks)
+    assert fitted.after.target > joined.after.target

@@ -41,7 +41,7 @@ SIZES = {
     ),
     # Two cores, 3 hours for all tables.
     "default": Sizes(
-        "default", 3, 0, {"cnn3": NetSize(8000, 5000, 8, 2), "resnet20": NetSize(5000, 5000, 5, 2)}
+        "default", 3, 0, {"cnn3": NetSize(8000, 5000, 8, 2), "resnet20": NetSize(4000, 4000, 5, 2)}
     ),
     # All 50,000 training images; wants a GPU's patience. Never run by us.
     "full": Sizes(

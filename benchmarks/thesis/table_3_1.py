@@ -20,7 +20,7 @@ from benchmarks.thesis.thesis_numbers import TABLE_3_1_VALIDATION, TABLE_3_3
 from benchmarks.thesis.train import trained
 
 NET = "cnn3"
-PENALTIES = (1.0, 1.3, 2.0, 5.0, 10.0, 30.0)
+PENALTIES = (1.0, 1.3, 2.0, 5.0, 30.0)
 CONTROLS = ("bias", "random-n refit")
 # Epochs at the full rate over which fluctuation is taken.
 _LAST = 4

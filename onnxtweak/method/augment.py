@@ -27,6 +27,9 @@ from onnxtweak.types import Mlp, Neurons, Progress, Tap, silent
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 # A column that varies less than this against its mean is noise of float32 around a constant.
 _CONSTANT = 1e-6
+# A neuron that is silent on nearly all fit samples deviates little there. Scaled to unit deviation it would
+# be thousands where it speaks elsewhere: no deviation counts as smaller than this share of the median one.
+_QUIET = 0.1
 # Turns of all classes in the search for biases.
 _TURNS = 5
 # Samples of validation that go through the MLP at a time.
@@ -238,9 +241,11 @@ def _batches(xp: ModuleType, rng: np.random.Generator, samples: int, batch: int,
 
 
 def _standard(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (K,) and 1/deviation (K,) of the columns, float64; 0 for a constant column."""
+    """Mean (K,) and 1/deviation (K,) of the columns, float64, with a floor; 0 for a constant column."""
     mean, deviation = T.mean(axis=0, dtype=np.float64), T.std(axis=0, dtype=np.float64)
     varies = deviation > _CONSTANT * np.maximum(np.abs(mean), 1e-12)
+    if varies.any():
+        deviation = np.maximum(deviation, _QUIET * np.median(deviation[varies]))
     return mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=varies)
 
 

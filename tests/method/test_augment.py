@@ -98,6 +98,19 @@ def test_constant_and_collinear_columns_do_no_harm():
         assert not trained.patch.w1[column].any()
 
 
+def test_a_neuron_that_hardly_spoke_while_learning_does_not_drown_the_others():
+    fit, validation = a_table(1), a_table(2)
+    quiet, loud = (np.zeros((len(table.T), 1), np.float32) for table in (fit, validation))
+    quiet[::40], loud[::4] = 0.01, 3.0
+    noisy = [
+        Table(np.hstack([table.T, column]), table.Z, table.labels)
+        for table, column in ((fit, quiet), (validation, loud))
+    ]
+    plain, made = train(fit, validation, QUICK, seed=3), train(*noisy, QUICK, seed=3)
+    assert made.best.loss < plain.checkpoints[0].loss - 0.3
+    assert made.best.loss < plain.best.loss + 0.1
+
+
 def test_weights_stay_finite_where_classes_are_separable():
     labels = np.arange(200) % 2
     T = (labels[:, None] * 1e4 + np.random.default_rng(0).normal(size=(200, 1))).astype(np.float32)
