@@ -24,9 +24,13 @@ from onnxtweak.engine.passes import Captured, Engine, capture
 from onnxtweak.engine.plan import Block, cut_taps, survivor_room
 from onnxtweak.engine.subject import Subject
 from onnxtweak.theta.gaps import reciprocal_gaps
-from onnxtweak.theta.state import ThetaState, bytes_per_neuron, combine
+from onnxtweak.theta.state import ThetaState, bytes_per_neuron, combine, without_counts
 from onnxtweak.theta.survivors import Survivors
 from onnxtweak.types import Tap
+
+# Every shard of another process is sent as a whole state: few enough that this costs less than the model, as
+# many as there may be workers.
+_MOST_SHARDS = 64
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Sweep:
     predicted: np.ndarray
     gaps: list[list[np.ndarray]]
     at: int = 0
+
+
+def shard_for(samples: int, least: int) -> int:
+    """Samples in a shard: `least`, or more where there would be too many shards to be worth a state each."""
+    return max(least, -(-samples // _MOST_SHARDS))
 
 
 def from_model(subject: Subject, view: View, engine: Engine, taps: Sequence[Tap]) -> Read:
@@ -270,8 +279,9 @@ def merge(sweep: Sweep, shard: Sweep) -> None:
 
 
 def on_host(sweep: Sweep, engine: Engine) -> Sweep:
-    """The same with states in NumPy, to be sent or saved."""
-    return replace(sweep, states=[engine.backend.host_state(state) for state in sweep.states], parts=[])
+    """The same with states in NumPy, to be sent: limits and sums, for nothing is counted yet."""
+    states = [without_counts(engine.backend.host_state(state)) for state in sweep.states]
+    return replace(sweep, states=states, parts=[])
 
 
 def _membership(labels: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from onnxtweak.data.splits import Splits, View, open_splits
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.harmless import harmless
 from onnxtweak.engine.passes import Engine, Ledger
-from onnxtweak.engine.scoring import Read, from_model
+from onnxtweak.engine.scoring import Read, from_model, shard_for
 from onnxtweak.engine.session import runtime_version
 from onnxtweak.engine.subject import (
     Opened,
@@ -106,6 +106,7 @@ def _job(
     progress: Progress,
     watch: bool,
 ) -> Job:
+    settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)
     if set(taps.taps) <= _MAPS:

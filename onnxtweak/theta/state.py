@@ -7,7 +7,7 @@ alone. The sums behind `lift` are float64 and merged in shard order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
@@ -79,14 +79,26 @@ def stretch_of(state: ThetaState, start: int, stop: int) -> ThetaState:
 
 
 def combine(state: ThetaState, other: ThetaState) -> None:
-    """Take another shard into `state`, in NumPy. Only the last digits of `total` depend on the order."""
+    """Take another shard into `state`, in NumPy. Only the last digits of `total` depend on the order.
+
+    Counts that the other was sent `without_counts` are not looked at.
+    """
     for name in ("hi", "lo", "peak", "gap"):
         np.maximum(getattr(state, name), getattr(other, name), out=getattr(state, name))
-    for name in ("last_hi", "last_lo"):
-        np.minimum(getattr(state, name), getattr(other, name), out=getattr(state, name))
-    for name in ("count_hi", "count_lo", "total", "seen"):
+    for name in ("total", "seen"):
         np.add(getattr(state, name), getattr(other, name), out=getattr(state, name))
     np.logical_or(state.bad, other.bad, out=state.bad)
+    if other.count_hi.size:
+        for name in ("last_hi", "last_lo"):
+            np.minimum(getattr(state, name), getattr(other, name), out=getattr(state, name))
+        for name in ("count_hi", "count_lo"):
+            np.add(getattr(state, name), getattr(other, name), out=getattr(state, name))
+
+
+def without_counts(state: ThetaState) -> ThetaState:
+    """The state of a sweep that nothing was counted in yet, smaller by almost half: to be sent."""
+    none = np.empty((0, 0))
+    return replace(state, count_hi=none, count_lo=none, last_hi=none, last_lo=none)
 
 
 @dataclass(frozen=True)
