@@ -14,6 +14,10 @@ Every `table_*.py` has `run(options) -> Page` and ends with `command(run, __doc_
     methods.py         `readings_of`: what onnxtweak's methods reach on a base, in one sweep; `open_bench`;
                        `read_logits`, `thesis_rivals`: the same reading of any other net
     rivals.py          `methods_table`: what tables 3.3 to 3.5 and 3.9 have in common
+    long_tail.py       `long_tailed(options, dataset, seed)`: the long-tailed bases
+    grow.py            `grown`: DA, WA, and training on without a new layer
+    scores.py          theta of every neuron, by `onnxtweak score`; rankings by any criterion
+    words.py           numbers in sentences
     tables.py          `interval`, `cell`, `grid`, `Page`, `write`: Markdown and JSON
     pictures.py        `curves`: SVG
     thesis_numbers.py  the thesis's own numbers, as far as we know them

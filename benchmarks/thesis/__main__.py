@@ -7,9 +7,14 @@ import importlib
 
 TABLES = (
     "table_3_1",
+    "table_3_2",
     "table_3_3",
     "table_3_5",
+    "table_3_6",
     "table_3_9",
+    "table_3_10",
+    "table_3_11",
+    "table_4",
 )
 
 

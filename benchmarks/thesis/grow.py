@@ -43,7 +43,8 @@ class Growth:
     @property
     def name(self) -> str:
         """Of its files."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        asked = [self.base.name, self.way, self.samples, self.iterations, self.hidden]
+        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
         return f"{self.base.sample.dataset}-{self.base.net}-{self.way}-{digest[:10]}"
 
 

@@ -1,9 +1,9 @@
 """Synaptic retraining (METHOD 5, thesis 3.2.4): which weights of the chosen synapses fit best?
 
 The base is frozen: only table T, the chosen neurons' values, and Z are needed. The weighted cross-entropy is
-convex in the weights, so it does not matter that the thesis starts from the join: Newton's method ends at the
-same optimum from anywhere. Several targets share a softmax with one rest class; solving for one target while
-the others hold still is again the problem of one target, so targets take turns until nothing moves.
+convex in the weights, so it does not matter that the thesis starts from the join: any start ends at the same
+optimum. One target is solved by Newton's method. Several share a softmax with one rest class, and are solved
+together, each on the principal axes of its own neurons.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.solve import one_target, rest_offset
+from onnxtweak.method.solve import descend, one_target, rest_offset, unfinished
 
-# Turns of all targets. They hardly interact: a handful of turns is usual.
-_TURNS = 50
-# Converged when a turn lowers the loss by less than this, in nats a sample.
-_TOLERANCE = 1e-9
+# Converged when a quadratic model promises less than this, in nats a sample.
+_TOLERANCE = 1e-13
+_ITERATIONS = 1000
+# A bias is penalised by this alone; principal axes with less than this share of the largest are left out.
+_FLOOR = 1e-8
+# Above this many numbers the neurons of all targets together are kept in single precision.
+_LARGE = 30_000_000
 
 
 @dataclass(frozen=True)
@@ -80,37 +83,106 @@ def retrain(
     start : weights to begin with; only the time depends on them. intercept : whether each target also gets a
     bias, which the thesis's synapses do not have.
     """
-    bias = np.zeros(len(of.tables))
-    weight = [np.zeros(T.shape[1]) for T in of.tables] if start is None else [w.copy() for w in start]
-    deviation = [T.std(axis=0, dtype=np.float64) for T in of.tables]
-    boost = boosts(of.tables, weight)
-    before, note = np.inf, ""
-    for _ in range(_TURNS):
-        for t, T in enumerate(of.tables):
-            others = of.offsets.copy()
-            others[:, :-1] += boost
-            others[:, t] -= boost[:, t]
-            solved = one_target(
-                T,
-                others,
-                of.place,
-                t,
-                ridge=ridge,
-                sample_weight=of.weights,
-                intercept=intercept,
-                start=np.append(weight[t], bias[t]),
-            )
-            weight[t], bias[t] = solved.weight[:, 0], solved.bias[0]
-            boost[:, t] = T @ weight[t] + bias[t]
-            note = solved.note
-        if len(of.tables) == 1:
-            return Retrained(tuple(weight), bias, note)
-        penalty = sum(float(d**2 @ w**2) for d, w in zip(deviation, weight, strict=True))
-        now = loss(of, boost) + ridge / 2 * penalty
-        if before - now < _TOLERANCE:
-            return Retrained(tuple(weight), bias, note)
-        before = now
-    return Retrained(tuple(weight), bias, f"the targets' weights still moved after {_TURNS} turns")
+    if len(of.tables) > 1:
+        return _together(of, ridge, start, intercept)
+    weight = np.zeros(of.tables[0].shape[1]) if start is None else start[0]
+    solved = one_target(
+        of.tables[0],
+        of.offsets,
+        of.place,
+        0,
+        ridge=ridge,
+        sample_weight=of.weights,
+        intercept=intercept,
+        start=np.append(weight, 0.0),
+    )
+    return Retrained((solved.weight[:, 0],), solved.bias, solved.note)
+
+
+def _together(of: Problem, ridge: float, start: Sequence[np.ndarray] | None, intercept: bool) -> Retrained:
+    size = len(of.place) * sum(T.shape[1] for T in of.tables)
+    kind = np.float64 if size <= _LARGE else np.float32
+    joint = _Joint(of, [_axes(T, intercept, kind) for T in of.tables], max(ridge, _FLOOR), intercept)
+    begin = np.zeros(joint.ends[-1] + len(of.tables)) if start is None else joint.place(start)
+    found, _, _, count, done = descend(joint, begin, _TOLERANCE, _ITERATIONS)
+    weight, bias = joint.weights(found)
+    return Retrained(tuple(weight), bias, "" if done else unfinished(count))
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """One target's neurons on their principal axes: X (N, A), what a unit weight there is on T, and means."""
+
+    X: np.ndarray
+    variance: np.ndarray
+    back: np.ndarray
+    mean: np.ndarray
+
+
+def _axes(T: np.ndarray, centred: bool, kind: type) -> _Axes:
+    mean = T.mean(axis=0, dtype=np.float64) * centred
+    deviation = T.std(axis=0, dtype=np.float64)
+    varies = deviation > 1e-6 * np.abs(T).max(axis=0, initial=1e-12)
+    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    X = (T - mean) * inverse
+    variance, turn = np.linalg.eigh(X.T @ X / max(len(X), 1))
+    keep = variance > _FLOOR * max(float(variance.max(initial=0.0)), 1e-300)
+    back = inverse[:, None] * turn[:, keep]
+    return _Axes((X @ turn[:, keep]).astype(kind), variance[keep], back, mean)
+
+
+class _Joint:
+    """All targets at once, for `descend`: weights on the axes of each in turn, then the biases."""
+
+    def __init__(self, of: Problem, axes: Sequence[_Axes], ridge: float, intercept: bool):
+        self.of, self.axes = of, axes
+        self.ends = np.cumsum([0, *(a.X.shape[1] for a in axes)])
+        self.share = of.weights / of.weights.sum()
+        self.rows = np.arange(len(of.place))
+        self.right = (of.place[:, None] == np.arange(len(axes))) * self.share[:, None]
+        self.penalty = np.append(np.full(self.ends[-1], ridge), np.full(len(axes), _FLOOR))
+        self.free = np.append(np.ones(self.ends[-1]), np.full(len(axes), float(intercept)))
+
+    def _split(self, U: np.ndarray) -> list[np.ndarray]:
+        return np.split(U, self.ends[1:])
+
+    def scores(self, U: np.ndarray) -> np.ndarray:
+        *parts, bias = self._split(U)
+        return (
+            np.column_stack([a.X @ u.astype(a.X.dtype) for a, u in zip(self.axes, parts, strict=True)]) + bias
+        )
+
+    def value(self, scores: np.ndarray, U: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = self.of.offsets.copy()
+        logits[:, :-1] += scores
+        logits -= logits.max(axis=1, keepdims=True)
+        own = logits[self.rows, self.of.place]
+        np.exp(logits, out=logits)
+        total = logits.sum(axis=1)
+        loss = self.share @ (np.log(total) - own) + float(self.penalty @ U**2) / 2
+        return float(loss), logits[:, :-1] / total[:, None]
+
+    def gradient(self, p: np.ndarray, U: np.ndarray) -> np.ndarray:
+        residual = p * self.share[:, None] - self.right
+        parts = [a.X.T @ residual[:, t].astype(a.X.dtype) for t, a in enumerate(self.axes)]
+        return (np.concatenate([*parts, residual.sum(axis=0)]) + self.penalty * U) * self.free
+
+    def curvature(self, p: np.ndarray) -> np.ndarray:
+        h = np.maximum((p * (1 - p) * self.share[:, None]).sum(axis=0), 1e-5)
+        parts = [a.variance * h[t] for t, a in enumerate(self.axes)]
+        return np.concatenate([*parts, h]) + self.penalty
+
+    def place(self, weight: Sequence[np.ndarray]) -> np.ndarray:
+        """Weights in the neurons' own units, on the axes."""
+        parts = [np.linalg.lstsq(a.back, w, rcond=None)[0] for a, w in zip(self.axes, weight, strict=True)]
+        return np.concatenate([*parts, np.zeros(len(parts))])
+
+    def weights(self, U: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Weights and biases in the neurons' own units."""
+        *parts, bias = self._split(U)
+        weight = [a.back @ u for a, u in zip(self.axes, parts, strict=True)]
+        shift = [a.mean @ w for a, w in zip(self.axes, weight, strict=True)]
+        return weight, bias - np.array(shift)
 
 
 def retrain_best(

@@ -124,10 +124,10 @@ def multinomial(
             problem, begin, _Sparsity(lasso, grouped), tolerance, iterations
         )
     else:
-        axes, scores, loss, count, done = _descend(problem, begin, tolerance, iterations)
+        axes, scores, loss, count, done = descend(problem, begin, tolerance, iterations)
     inner = axes[:-1] if made.turn is None else made.turn @ axes[:-1]
     weight = inner / made.scale[:, None]
-    note = "" if done else _unfinished(count)
+    note = "" if done else unfinished(count)
     return Solution(weight, axes[-1] - made.mean @ weight, axes, scores, loss, count, note)
 
 
@@ -182,7 +182,7 @@ def one_target(
             w, loss = w - t * step, tried
     weight = w[:-1] / scale
     bias = w[-1] * intercept - centre @ weight
-    note = "" if done else _unfinished(count)
+    note = "" if done else unfinished(count)
     column = np.append(weight, bias)[:, None]
     return Solution(weight[:, None], np.array([bias]), column, (X @ w)[:, None], loss, count, note)
 
@@ -235,8 +235,12 @@ class _Problem:
         return np.append(self.made.variance, 1.0)[:, None] * h + self.penalty
 
 
-def _descend(problem: _Problem, U: np.ndarray, tolerance: float, iterations: int):
-    """L-BFGS preconditioned by the curvature at the start. Scores are linear, so a trial costs no product."""
+def descend(problem, U: np.ndarray, tolerance: float, iterations: int):
+    """L-BFGS preconditioned by the curvature at the start. Scores are linear, so a trial costs no product.
+
+    problem : has `scores`, `value`, `gradient` and `curvature`, as `_Problem`. Returns weights, scores, loss,
+    iterations, and whether the optimum was reached.
+    """
     S = problem.scores(U)
     loss, p = problem.value(S, U)
     inverse = 1 / problem.curvature(p)
@@ -339,5 +343,6 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
 
 
-def _unfinished(count: int) -> str:
+def unfinished(count: int) -> str:
+    """What to say of a solver that did not get to the end."""
     return f"the solver stopped after {count} iterations before it had converged"

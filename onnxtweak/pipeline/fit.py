@@ -25,7 +25,7 @@ from onnxtweak.model.taps import penultimate_name
 from onnxtweak.pipeline.collected import collected
 from onnxtweak.pipeline.deliver import Made, check_outputs, deliver
 from onnxtweak.pipeline.job import Job, prepare
-from onnxtweak.pipeline.join import choose_targets
+from onnxtweak.pipeline.join import choose_targets, seen_in_training
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -35,9 +35,6 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.types import Linear, Mlp, Neurons, Patch, Progress, Result, Synapses, Tap, silent
-
-# Base accuracy on fit samples above validation by more than this: the base has probably seen them (METHOD 9).
-_MEMORISED = 0.05
 
 
 @dataclass(frozen=True)
@@ -199,16 +196,14 @@ def learnt_from(
     """
     fit = tables[0]
     right = [float((t.Z.argmax(axis=1) == t.labels).mean()) for t in tables]
-    memorised = right[0] - right[1] > _MEMORISED
-    said = (
-        f"the base is right on {right[0]:.1%} of the fit samples but on {right[1]:.1%} of validation: it has"
-        " probably seen them in training"
-    )
+    said = seen_in_training(*right)
+    told = (said,) if said else ()
     if job.splits.test is None or keep_validation:
-        return fit, np.ones(len(fit.labels), bool), (said,) if memorised else ()
+        return fit, np.ones(len(fit.labels), bool), told
     table = stacked(tables)
+    memorised = right[0] > right[1] and bool(said)
     if not memorised and not picked:
-        return table, np.ones(len(table.labels), bool), ()
+        return table, np.ones(len(table.labels), bool), told
     why = said if memorised else "the neurons were chosen by the fit samples"
     judged = np.arange(len(table.labels)) >= len(fit.labels)
     return table, judged, (f"{why}, so choices are judged on validation alone",)

@@ -81,7 +81,7 @@ def join(
         criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
         scored=sum(tap.neurons for tap in job.taps),
         curve=operation.trials,
-        notes=notes_on_tables(job, found, Z),
+        notes=notes_on_tables(job, found, Z, max(join.count)),
         grid=operation.grid,
         theta_counts=tuple(
             theta_histogram(sizes, ranking.first(int(n) if scale else 0).weight)
@@ -158,16 +158,31 @@ def _with_boost(
     return tweaked
 
 
-def notes_on_tables(job: Job, found: Theta, Z: np.ndarray) -> tuple[str, ...]:
-    """What a user should know of the samples and the neurons; Z (N, C) of validation under the base."""
+def seen_in_training(fit: float, validation: float) -> str:
+    """What to say where the base's accuracy on the two splits betrays that it was trained on them."""
+    if fit - validation > _MEMORISED:
+        return (
+            f"the base is right on {fit:.1%} of the fit samples but on {validation:.1%} of validation: it has"
+            " probably seen them in training"
+        )
+    if fit == validation == 1:
+        return "the base is right on all fit and validation samples: it has probably seen them in training"
+    return ""
+
+
+def notes_on_tables(job: Job, found: Theta, Z: np.ndarray, most: int) -> tuple[str, ...]:
+    """What a user should know of the samples and the neurons.
+
+    Z (N, C) of validation under the base. most : synapses that a target may get.
+    """
     fit = float((found.predicted == job.splits.fit.labels).mean())
     validation = float((Z.argmax(axis=1) == job.splits.validation.labels).mean())
     notes = list(job.splits.notes)
-    if fit - validation > _MEMORISED:
-        notes.append(
-            f"the base is right on {fit:.1%} of the fit samples but on {validation:.1%} of validation: it has"
-            " probably seen them in training; samples held out from training give better tables"
-        )
+    if said := seen_in_training(fit, validation):
+        notes.append(f"{said}; samples held out from training give better tables")
+    there = sum(tap.neurons for tap in job.taps)
+    if most > there:
+        notes.append(f"-n {most:,}: only {there:,} neurons are watched, so a target gets no more than that")
     if found.dropped:
         notes.append(f"{found.dropped:,} neurons were NaN or infinite on some sample and were left out")
     return tuple(notes)

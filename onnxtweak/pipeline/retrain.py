@@ -61,7 +61,7 @@ def retrain(
     found = scored(job, classes, join.theta, candidates_wanted(join))
     make = _once if stages is None else _scheduled
     made = make(job, found.best, classes, join, retrain)
-    notes = notes_on_tables(job, found, made.base)
+    notes = notes_on_tables(job, found, made.base, max(join.count))
     made = replace(made, notes=(*notes, *made.notes), settings={**made.settings, "seed": data.seed})
     return deliver(job, made, output, begin)
 

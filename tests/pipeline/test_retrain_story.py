@@ -10,6 +10,7 @@ import pytest
 
 from onnxtweak import pipeline
 from onnxtweak.errors import InputError
+from onnxtweak.method import retrain as retraining
 from onnxtweak.method.schedule import Pool, from_pool, parse_schedule, run_schedule
 from onnxtweak.method.table import all_neurons, gather, take
 from onnxtweak.pipeline.deliver import splice_in
@@ -173,5 +174,26 @@ def test_neurons_may_be_ranked_by_their_net_gain(cnn, tmp_path, schedule):
 def test_more_synapses_than_neurons_are_as_many_as_there_are(mlp):
     join = JoinSettings(count=(100_000,), scale=(0, 1))
     result = run(*mlp, join=join)
-    assert len(result.tweak["synapses"]) <= result.neurons
+    assert 0 < len(result.tweak["synapses"]) <= result.neurons
+    assert any(f"only {result.neurons} neurons are watched" in note for note in result.notes)
     assert all(np.isfinite(s["weight"]) for s in result.tweak["synapses"])
+
+
+def test_a_retraining_that_does_not_converge_is_said_and_stays_finite(mlp, monkeypatch):
+    monkeypatch.setattr(retraining, "_ITERATIONS", 2)
+    result = run(*mlp, targets=TargetSettings(worst=3), retrain=RetrainSettings(ridge=(0.0,)))
+    assert any("stopped after 2 iterations before it had converged" in note for note in result.notes)
+    assert all(np.isfinite(s["weight"]) for s in result.tweak["synapses"])
+
+
+def test_samples_that_the_base_knows_by_heart_are_said(mlp, tmp_path):
+    model, data = mlp
+    with np.load(data) as held:
+        x, y = held["x"], held["y"]
+    session = ort.InferenceSession(model)
+    known = session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1) == y
+    np.savez(tmp_path / "known.npz", x=x[known], y=y[known])
+    for make in (pipeline.retrain, pipeline.fit):
+        made = story(make, model, tmp_path / "known.npz")
+        assert any("right on all fit and validation samples" in note for note in made.notes)
+        assert made.after.overall >= 0.99
