@@ -2,9 +2,10 @@
 
     python benchmarks/estimate.py [--images 1281167] [--memory-gib 64]
 
-Nothing here was run on that many GPUs or images. Every part is a figure that was measured (RESULTS.md, GPU, one
-H200, ONNX Runtime's CUDA provider without TF32) or is measured when this starts: how fast a state goes from one
-process to another and into the total. The thesis took 19,422 s on four GTX 1080 Ti, with a table of 8.1 TB.
+Nothing here was run on that many GPUs or images. Every part is a figure that was measured (RESULTS.md, GPU:
+one H200, ONNX Runtime's CUDA provider without TF32) or is measured when this starts: how fast a state goes
+from one process to another and into the total. The thesis took 19,422 s on four GTX 1080 Ti, with a table of
+8.1 TB.
 """
 
 from __future__ import annotations
@@ -70,12 +71,8 @@ def main() -> None:
     shard = shard_for(args.images, EngineSettings().shard)
     shards = math.ceil(args.images / shard)
     print(f"measured here: {sent / 1e9:.2f} GB/s of state sent, {merged / 1e9:.1f} GB/s merged")
-    print(
-        f"{args.images:,} images, {NEURONS:,} neurons, {shards} shards of {shard:,}, {args.memory_gib} GiB\n"
-    )
-    print(
-        "| targets | GPUs | passes | model and theta | reading images | states sent and merged | in all, about |"
-    )
+    print(f"{args.images:,} images, {NEURONS:,} neurons, {shards} shards, {args.memory_gib} GiB a process\n")
+    print("| targets | GPUs | passes | model and theta | reading | states sent, merged | in all, about |")
     print("|--:|--:|--:|--:|--:|--:|--:|")
     for targets in (1, 10, 1000):
         size = NEURONS * bytes_per_neuron(targets)
