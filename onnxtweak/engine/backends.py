@@ -16,7 +16,7 @@ import numpy as np
 from onnxtweak.engine.gpu import gpu_count, gpu_numbers
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
-from onnxtweak.theta.state import ThetaState, empty_state
+from onnxtweak.theta.state import ThetaState, sweep_state
 
 # Long enough that starting a fold costs nothing beside it; more would only keep the first results waiting.
 _GPU_FOLD_BYTES = 2 * 2**30
@@ -64,7 +64,7 @@ class Backend:
     fold_sums: Callable[..., None]
     fold_wanted: Callable[..., None]
     find_survivors: Callable[..., tuple] | None = None
-    new_state: Callable[[int, int], ThetaState] = empty_state
+    new_state: Callable[[int, int], ThetaState] = sweep_state
     host_state: Callable[[ThetaState], ThetaState] = _as_it_is
     take_state: Callable[[ThetaState], ThetaState] = _as_it_is
     buffer: Callable[[tuple[int, int], str], Any] = host_buffer
@@ -174,7 +174,7 @@ def _on_gpu(number: int) -> Backend:
         place_member=there(chosen.place_member),
         place_wanted=there(chosen.place_wanted),
         gpu_fold=min(_GPU_FOLD_BYTES, free // 8),
-        state_room=free // 2,
+        state_room=free // 3,
         add_up=there(_add_up),
         wait=there(lambda: cupy.cuda.get_current_stream().synchronize()),
     )

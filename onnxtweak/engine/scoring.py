@@ -24,7 +24,7 @@ from onnxtweak.engine.passes import Captured, Engine, capture
 from onnxtweak.engine.plan import Block, cut_taps, survivor_room
 from onnxtweak.engine.subject import Subject
 from onnxtweak.theta.gaps import reciprocal_gaps
-from onnxtweak.theta.state import ThetaState, bytes_per_neuron, combine, without_counts
+from onnxtweak.theta.state import ThetaState, begin_counting, bytes_per_neuron, combine, without_counts
 from onnxtweak.theta.survivors import Survivors
 from onnxtweak.types import Tap
 
@@ -235,6 +235,8 @@ def taps_of(block: Block) -> tuple[Tap, ...]:
 def _finish(sweep: Sweep, read: Read, question: Question, engine: Engine) -> None:
     """Counts, and what is known only when all samples were seen."""
     sweep.parts = []
+    for state in sweep.states:
+        begin_counting(state)
     for j, parts in enumerate(sweep.gaps):
         values = np.concatenate(parts)
         for state in sweep.states:

@@ -63,13 +63,29 @@ def empty_state(neurons: int, targets: int, xp: ModuleType = np) -> ThetaState:
     )
 
 
-def bytes_per_neuron(targets: int) -> int:
-    """Memory of a state, per neuron: for planning.
+def sweep_state(neurons: int, targets: int) -> ThetaState:
+    """An empty state in NumPy; what counting fills takes no memory before `begin_counting`."""
+    shape = (targets, neurons)
+    # Zeros are not touched before they are written to; infinities would be.
+    last = {name: np.zeros(shape, np.float32) for name in ("last_hi", "last_lo")}
+    state = empty_state(0, targets)
+    wide = ("hi", "lo", "count_hi", "count_lo", "total", "peak")
+    rest = {name: np.zeros(shape, getattr(state, name).dtype) for name in wide}
+    return replace(state, **last, **rest, bad=np.zeros(neurons, bool))
 
-    During a sweep: limits, sums, the sums of a shard, and what counting fills in the end; the counts
-    themselves take no memory before they are touched, and then the shard's sums are gone.
+
+def begin_counting(state: ThetaState) -> None:
+    """Nothing is fixed by any weight yet."""
+    state.last_hi.fill(np.inf)
+    state.last_lo.fill(np.inf)
+
+
+def bytes_per_neuron(targets: int) -> int:
+    """Memory of a state during a sweep, per neuron: limits, peaks, sums, and those of a shard.
+
+    Counting takes 8 more per target, when the hidden values of a fold are gone, or what may still count.
     """
-    return targets * (2 * 4 + 4 + 8 + 8 + 2 * 4) + 1
+    return targets * (2 * 4 + 4 + 8 + 8) + 1
 
 
 def stretch_of(state: ThetaState, start: int, stop: int) -> ThetaState:
