@@ -65,6 +65,11 @@ def run(options: Options) -> Page:
         rounds.append(_round(options, seed))
         theta.append(_theta_seconds(options, seed))
         print(f"# table_3_11: seed {seed} done", flush=True)
+    return page(rounds, theta, options)
+
+
+def page(rounds: Sequence[Round], theta: Sequence[float], options: Options) -> Page:
+    """theta : seconds of each seed, see `_theta_seconds`."""
     done = _THROUGH[options.sizes.name]
     blocks = [
         flow(
