@@ -7,7 +7,7 @@ with oversampling, and the one retrained with twice the loss on the targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -47,34 +47,43 @@ _HEAD = [
 ]
 
 
+Found = dict[tuple[str, str], Reading]
+
+
 def run(options: Options) -> Page:
+    found, counts = {}, {}
+    for dataset in filter(lambda name: _there(options, name), TITLES):
+        both = [_one_seed(options, dataset, seed) for seed in options.seeds]
+        found[dataset] = [rows for rows, _ in both]
+        counts[dataset] = [of_class for _, of_class in both]
+    return page(found, counts, options)
+
+
+def page(
+    found: Mapping[str, Sequence[Found]], counts: Mapping[str, Sequence[np.ndarray]], options: Options
+) -> Page:
+    """Both by data set and seed. counts : training samples of each class."""
     blocks, raw, pictures = [_introduction()], {}, {}
-    datasets = [name for name in TITLES if _there(options, name)]
-    for dataset in datasets:
-        found, counts = [], []
-        for seed in options.seeds:
-            rows, of_class = _one_seed(options, dataset, seed)
-            found.append(rows)
-            counts.append(of_class)
-        size = tail_size(options, dataset)
+    for dataset, rows in found.items():
+        size, of_class = tail_size(options, dataset), counts[dataset]
         picture = f"table_3_10_{dataset}"
         blocks += [
             f"#### {TITLES[dataset]}",
             flow(
-                f"""{int(counts[0].sum()):,} training samples, {counts[0].max():,} of one class and
-                {counts[0].min():,} of another, in an order that the seed draws; base: {size.epochs} epochs,
+                f"""{int(of_class[0].sum()):,} training samples, {of_class[0].max():,} of one class and
+                {of_class[0].min():,} of another, in an order that the seed draws; base: {size.epochs} epochs,
                 retraining and more epochs: {size.more}. {size.held_out:,} samples held out, as frequent as
-                published. {len(found)} seeds; ± is half a 95 % t-interval over them."""
+                published. {len(rows)} seeds; ± is half a 95 % t-interval over them."""
             ),
-            _table(found),
+            _table(rows),
             f"![Accuracy of each class, the rarest first](pictures/{picture}.svg)",
-            "\n".join(_said(found)),
+            "\n".join(_said(rows)),
         ]
         raw[dataset] = {
-            "frequencies": [c.tolist() for c in counts],
-            "readings": [{" / ".join(key): asdict(r) for key, r in rows.items()} for rows in found],
+            "frequencies": [c.tolist() for c in of_class],
+            "readings": [{" / ".join(key): asdict(r) for key, r in of_seed.items()} for of_seed in rows],
         }
-        pictures[picture] = _picture(found, counts)
+        pictures[picture] = _picture(rows, of_class)
     title = "Table 3.10, Fig. 3.10: long-tailed training samples"
     return Page("table_3_10", title, blocks, raw, pictures)
 
@@ -104,12 +113,12 @@ def nets_of(options: Options, dataset: str, seed: int) -> tuple[dict[str, Recipe
     return nets, targets
 
 
-def _one_seed(options: Options, dataset: str, seed: int) -> tuple[dict[tuple[str, str], Reading], np.ndarray]:
+def _one_seed(options: Options, dataset: str, seed: int) -> tuple[Found, np.ndarray]:
     """Readings by net and method; training samples of each class."""
     nets, targets = nets_of(options, dataset, seed)
     base = trained(nets["base"], options.data, options.work)
     of = divide(nets["base"].sample, options.data)
-    rows: dict[tuple[str, str], Reading] = {}
+    rows: Found = {}
     for name, recipe in nets.items():
         net = trained(recipe, options.data, options.work)
         rows[name, ""] = read_logits(net.test, base.test, of.y_test, targets, net.seconds, net.parameters)
@@ -135,8 +144,9 @@ def _tweaked(recipe: Recipe, targets: Sequence[int], options: Options, base: np.
         made = read_offer(bench, offer)
         lost = np.minimum(np.array(made.per_class) - before.per_class, 0)
         Z = patched(test, offer.columns, offer.patch)
-        equal = readings(Z, base, test.labels, np.array(sorted(targets)), (0.0,))
-        found[name] = replace(made, at_equal=float(equal[0]), E=float(np.sqrt(np.mean(lost**2)) * 100))
+        equal, one = readings(Z, base, test.labels, np.array(sorted(targets)), (0.0, 1.0))
+        harm = float(np.sqrt(np.mean(lost**2)) * 100)
+        found[name] = replace(made, at_equal=float(equal), at_one=float(one), E=harm)
     return found
 
 
@@ -152,7 +162,7 @@ def _introduction() -> str:
     )
 
 
-def _table(found: Sequence[dict[tuple[str, str], Reading]]) -> str:
+def _table(found: Sequence[Found]) -> str:
     rows = []
     for net, method in found[0]:
         of = [rows_of[net, method] for rows_of in found]
@@ -172,7 +182,7 @@ def _table(found: Sequence[dict[tuple[str, str], Reading]]) -> str:
     return grid(_HEAD, rows)
 
 
-def _said(found: Sequence[dict[tuple[str, str], Reading]]) -> list[str]:
+def _said(found: Sequence[Found]) -> list[str]:
     """What the numbers say, in sentences that depend on them."""
 
     def between(one: tuple[str, str], other: tuple[str, str], what: str = "at_equal") -> str:
@@ -211,7 +221,7 @@ def _said(found: Sequence[dict[tuple[str, str], Reading]]) -> list[str]:
     ]
 
 
-def _picture(found: Sequence[dict[tuple[str, str], Reading]], counts: Sequence[np.ndarray]) -> str:
+def _picture(found: Sequence[Found], counts: Sequence[np.ndarray]) -> str:
     shown = {
         "base": ("base", ""),
         "oversampling": ("oversampling", ""),

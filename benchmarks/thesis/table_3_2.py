@@ -74,6 +74,11 @@ def run(options: Options) -> Page:
         recipes = [_base(options, net, dataset, seed) for seed in options.seeds]
         found[name] = [_one(recipe, taps, options) for recipe in recipes]
         print(f"# table_3_2: {name} done", flush=True)
+    return page(found, options)
+
+
+def page(found: dict[str, list[Found]], options: Options) -> Page:
+    """found : by base and seed."""
     pictures = {"table_3_2_active": _active_picture(found)}
     pictures |= {_file(name): _layers_picture(name, of) for name, of in found.items()}
     blocks = [

@@ -13,7 +13,8 @@ from benchmarks.thesis.tables import Page, command
 
 def run(options: Options) -> Page:
     title = "Tables 3.3 and 3.4, Fig. 3.7: one target class, CNN-3"
-    return rivals_page("table_3_3", title, "cnn3", options, thesis=True)
+    calls = ("join", "retrain", "augment", "fit")
+    return rivals_page("table_3_3", title, "cnn3", options, calls=calls, thesis=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from benchmarks.thesis.thesis_numbers import SCHEDULE, TABLE_3_9_GAIN
 from benchmarks.thesis.train import logits, trained
 
 NET, TARGETS = "cnn3", 2
-SCHEDULES = ("J10 R10 J5 R5 J2 R2 J2", "J10 R10", "J5 R5 J2", "J2 R2 J2")
+SCHEDULES = ("J10 R10 J5 R5 J2 R2 J2", "J10 R10", "J2 R2 J2")
 ONE_STEP = ("bias", "join", "SR-1", "SR-2", "SR-1 + bias", "random-n refit", "fit")
 
 

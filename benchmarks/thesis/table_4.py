@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,22 +69,29 @@ Rows = dict[tuple[str, str], Grown]
 
 
 def run(options: Options) -> Page:
-    blocks, raw, points = [_introduction(), _sizes_table()], {}, []
+    found: dict[str, list[Rows]] = {}
     for dataset in _datasets(options):
-        found = []
+        found[dataset] = []
         for seed in options.seeds:
-            found.append(_one_seed(options, dataset, seed))
+            found[dataset].append(_one_seed(options, dataset, seed))
             print(f"# table_4: {dataset}, seed {seed} done", flush=True)
+    return page(found, options)
+
+
+def page(found: Mapping[str, Sequence[Rows]], options: Options) -> Page:
+    """found : by data set and seed."""
+    blocks, raw, points = [_introduction(), _sizes_table()], {}, []
+    for dataset, rows in found.items():
         parameters = trained(_base(options, dataset, 0), options.data, options.work).parameters
         blocks += [
-            f"#### CNN-3 on {TITLES[dataset]}: {parameters:,} parameters, {len(found)} seeds",
-            _table(found, parameters),
-            "\n".join(_said(found)),
+            f"#### CNN-3 on {TITLES[dataset]}: {parameters:,} parameters, {len(rows)} seeds",
+            _table(rows, parameters),
+            "\n".join(_said(rows)),
         ]
-        raw[dataset] = [{" / ".join(key): asdict(of) for key, of in rows.items()} for rows in found]
+        raw[dataset] = [{" / ".join(key): asdict(of) for key, of in of_seed.items()} for of_seed in rows]
         points += [
-            (f"{method}, {dataset}", [(_mean(found, key, "seconds"), _mean_gain(found, key))])
-            for key, method in ((key, key[1]) for key in found[0])
+            (f"{key[1]}, {dataset}", [(_mean(rows, key, "seconds"), _mean_gain(rows, key))])
+            for key in rows[0]
             if key[0] == HELD_OUT
         ]
     picture = curves(

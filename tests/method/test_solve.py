@@ -172,3 +172,26 @@ def test_no_columns_at_all_leave_the_bias(problem):
     found = multinomial(np.empty((300, 0)), Z, labels, ridge=0.1)
     assert found.weight.shape == (0, 4)
     assert found.loss < mean_loss(Z, labels, np.ones(300))
+
+
+def test_a_grouped_penalty_takes_neurons_for_all_classes_or_none():
+    rng = np.random.default_rng(0)
+    T = rng.normal(size=(800, 12)).astype(np.float32)
+    labels = (T[:, :3] @ rng.normal(size=(3, 4)) * 2 + rng.gumbel(size=(800, 4))).argmax(axis=1)
+    Z = np.zeros((800, 4))
+    found = multinomial(T, Z, labels, ridge=1e-3, lasso=0.05, grouped=True, tolerance=1e-9)
+    rows = np.abs(found.weight) > 0
+    assert (rows.all(axis=1) | ~rows.any(axis=1)).all()
+    assert set(np.flatnonzero(rows.any(axis=1))) == {0, 1, 2}
+
+    def objective(weight, bias):
+        logits = T @ weight + bias
+        top = logits.max(axis=1)
+        each = top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[np.arange(800), labels]
+        scaled = weight * T.std(axis=0)[:, None]
+        return each.mean() + 1e-3 / 2 * (scaled**2).sum() + 0.05 * np.linalg.norm(scaled, axis=1).sum()
+
+    best = objective(found.weight, found.bias)
+    for _ in range(20):
+        nudge = rng.normal(size=found.weight.shape) * 0.01 * rng.choice([0, 1], size=(12, 1))
+        assert objective(found.weight + nudge, found.bias) > best - 1e-6

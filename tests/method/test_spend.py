@@ -99,3 +99,26 @@ def test_the_curve_counts_drops_from_the_base():
     was = (base.argmax(axis=1) == labels).mean()
     overall = max((was - accuracy(patched, labels, t.scale)[0]) * 100 - t.drop for t in spent.trials)
     assert overall == pytest.approx(0, abs=1e-9)
+
+
+def test_where_all_classes_are_targets_nothing_is_spent():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 600)
+    base = rng.normal(size=(600, 3))
+    better = base + 2 * np.eye(3)[labels]
+    found = spend(better, base, labels, np.arange(3), margin=1.0)
+    assert found.holds and not found.bias.any()
+    assert found.right.mean() == (better.argmax(axis=1) == labels).mean()
+    assert found.trials[-1].drop < 0
+    assert not spend(base, better, labels, np.arange(3), margin=1.0).holds
+    assert spend(base, better, labels, np.arange(3), overall_drop=90, margin=1.0).holds
+
+
+def test_all_classes_as_targets_are_still_spared():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 600)
+    base = rng.normal(size=(600, 3)) + 2 * np.eye(3)[labels]
+    better = base + 2 * np.eye(3)[labels] * (labels != 0)[:, None]
+    better[:, 0] -= 0.5
+    assert spend(better, base, labels, np.arange(3), margin=0.5).holds
+    assert not spend(better, base, labels, np.arange(3), margin=0.5, class_drop=5.0).holds

@@ -1,0 +1,125 @@
+"""The limits in Numba against NumPy, bit by bit: every path and width, values that are hard to compare."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnxtweak.theta import numba_backend, numpy_backend
+
+KINDS = ("relu", "signed", "mixed", "odd")
+
+
+def hidden(rng, kind, rows, neurons):
+    V = rng.standard_normal((rows, neurons)).astype(np.float32)
+    if kind == "relu":
+        return np.maximum(V, 0)
+    if kind == "mixed":  # a strip without negatives beside one with them
+        V[:, : neurons // 2] = np.maximum(V[:, : neurons // 2], 0)
+    if kind == "odd":
+        odd = (np.nan, np.inf, -np.inf, 3e38, -3e38, -0.0, 1e-42, -1e-45)
+        for value in odd:
+            V[rng.random(V.shape) < 0.02] = value
+        usable = rng.random(neurons) < 0.7
+        V[:, usable] = np.where(np.isfinite(V[:, usable]), V[:, usable], 0)
+    return V
+
+
+def reciprocals(rng, kind, rows, targets):
+    limit = rng.standard_normal((rows, targets)).astype(np.float32)
+    limit[rng.random(limit.shape) < 0.3] = 0
+    if kind == "relu":  # as real gaps are: negative for a sample's own target alone
+        limit = np.abs(limit)
+        limit[np.arange(rows), rng.integers(0, targets, rows)] *= -1
+    if kind == "odd":
+        limit[rng.random(limit.shape) < 0.05] = np.finfo(np.float32).max
+        limit[rng.random(limit.shape) < 0.05] = 1e-40
+    return limit
+
+
+def start(targets, neurons, hi=0, lo=0):
+    shape = (targets, neurons)
+    return np.full(shape, hi, np.float32), np.full(shape, lo, np.float32), np.zeros(neurons, bool)
+
+
+def compare(kind, rows, neurons, targets, seed=0, pool=None):
+    rng = np.random.default_rng(seed)
+    states = [start(targets, neurons), start(targets, neurons)]
+    for _ in range(2):
+        V, limit = hidden(rng, kind, rows, neurons), reciprocals(rng, kind, rows, targets)
+        numpy_backend.fold_limits(V, limit, *states[0])
+        numba_backend.fold_limits(V, limit, *states[1], pool=pool)
+    for name, wanted, got in zip(("hi", "lo", "bad"), *states, strict=True):
+        np.testing.assert_array_equal(got, wanted, err_msg=name)
+        # Zero has a sign that comparisons do not see: none of either back end's is negative.
+        assert not np.signbit(got).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("targets", [1, 2, 3, 10, 16, 17, 40])
+def test_limits_are_those_of_numpy(kind, targets):
+    for rows, neurons in ((1, 1), (7, 130), (8, 128), (20, 700), (133, 1300), (260, 300), (3, 9000)):
+        compare(kind, rows, neurons, targets)
+
+
+@pytest.mark.parametrize("targets", [2, 33])
+def test_threads_give_the_same_bits(targets):
+    with ThreadPoolExecutor(3) as pool:
+        for neurons in (5, 128, 6000):
+            compare("mixed", 50, neurons, targets, pool=pool)
+
+
+def test_late_in_a_run_most_samples_are_skipped_and_the_bits_stay():
+    rng = np.random.default_rng(2)
+    rows, neurons, targets = 64, 512, 24
+    ours, theirs = start(targets, neurons, 2, 3), start(targets, neurons, 2, 3)
+    for kind in KINDS:
+        V, limit = hidden(rng, kind, rows, neurons), reciprocals(rng, kind, rows, targets)
+        numpy_backend.fold_limits(V, limit, *theirs)
+        numba_backend.fold_limits(V, limit, *ours)
+        for wanted, got in zip(theirs, ours, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_no_sample_or_no_target_changes_nothing():
+    hi, lo, bad = np.ones((2, 5), np.float32), np.ones((2, 5), np.float32), np.zeros(5, bool)
+    empty = np.empty((0, 5), np.float32)
+    numba_backend.fold_limits(empty, np.empty((0, 2), np.float32), hi, lo, bad)
+    assert (hi == 1).all() and (lo == 1).all() and not bad.any()
+    V = np.array([[1, np.nan, 0, np.inf, 2]], np.float32)
+    numba_backend.fold_limits(V, np.empty((1, 0), np.float32), hi[:0], lo[:0], bad)
+    assert bad.tolist() == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize("machine", [("generic", ""), ("haswell", "+avx2,+avx,-avx512f")])
+def test_a_machine_with_narrow_registers_gives_the_same_bits(machine, tmp_path):
+    if sys.platform == "darwin" or os.uname().machine != "x86_64":
+        pytest.skip("names of x86 processors")
+    name, features = machine
+    code = (
+        "from tests.theta.test_limits import compare, KINDS\n"
+        "from onnxtweak.theta.vector import LANES\n"
+        "assert LANES < 16\n"
+        "for kind in KINDS:\n"
+        "    for targets in (1, 10, 30):\n"
+        "        compare(kind, 40, 300, targets)\n"
+        "print('equal')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "NUMBA_CPU_NAME": name,
+            "NUMBA_CPU_FEATURES": features,
+            "NUMBA_CACHE_DIR": str(tmp_path),
+        },
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]
