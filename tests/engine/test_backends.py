@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from onnxtweak.engine.gpu import gpu_count, gpu_numbers
 from onnxtweak.engine.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.errors import MachineError
 from onnxtweak.pipeline.job import prepare
-from onnxtweak.pipeline.scored import scored
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.theta import numpy_backend
 from onnxtweak.types import silent
@@ -108,41 +106,6 @@ def test_one_process_per_gpu_sees_that_gpu_alone(monkeypatch):
     with fleet.gpu_processes((0, 2)) as submit:
         seen = {submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() for _ in range(40)}
     assert seen <= {"4", "7"} and seen
-
-
-def test_gpu_processes_share_a_pass_and_give_the_same_bits(tmp_path, monkeypatch):
-    from onnxtweak.engine import scoring, spread
-
-    model, data = weak_cnn(tmp_path, n=300)
-    engine = EngineSettings(device="cpu", backend="numpy", shard=64)
-
-    def ask(settings):
-        job = prepare(str(model), DataSettings((str(data),)), settings, TapSettings(), silent)
-        return scored(job, np.array([0, 2]), "signed", 50), job.engine.ledger
-
-    whole, _ = ask(engine)
-    # Two processes without a GPU stand for two GPUs.
-    monkeypatch.setattr(scoring, "gpu_numbers", lambda device: (0, 1))
-    monkeypatch.setattr(spread, "_gpus", lambda settings: ())
-    monkeypatch.setattr(spread, "_workers", two_processes)
-    parted, ledger = ask(replace(engine, threads=1))
-    assert ledger.passes[0][0] == "score, 2 workers"
-    for what in ("best", "sizes"):
-        for a, b in zip(getattr(parted, what), getattr(whole, what), strict=True):
-            assert len(b.bins if what == "sizes" else b.number)
-            for name, value in vars(a).items():
-                np.testing.assert_array_equal(value, getattr(b, name), err_msg=name)
-
-
-class two_processes:
-    def __init__(self, settings):
-        self.made = fleet.gpu_processes((None, None))
-
-    def __enter__(self):
-        return self.made.__enter__(), 2
-
-    def __exit__(self, *error):
-        return self.made.__exit__(*error)
 
 
 def test_a_gpu_process_that_dies_is_told():
