@@ -327,8 +327,8 @@ def _said(found: Sequence[Found], counts: Sequence[int]) -> list[str]:
         f"- Against the bias, by target: {'; '.join(places)}.",
         f"- Against the bias, by the number of targets: {'; '.join(many)}. What a join gains goes from"
         f" {ends[0]:+.1f} points for one target to {ends[1]:+.1f} for {counts[-1]}.",
-        f"- As delivered, a join of the lowest class changes the overall accuracy by {difference(lost)}; its n and"
-        " scale are the best of a grid on a quarter of the held-out samples, on which nothing was lost.",
+        f"- As delivered, a join of the lowest class changes overall accuracy by {difference(lost)}; its n"
+        " and scale are the best of a grid on a quarter of the held-out samples, on which nothing was lost.",
     ]
 
 
