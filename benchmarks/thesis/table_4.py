@@ -225,7 +225,7 @@ def _introduction(options: Options) -> str:
     return flow(
         f"""DA puts {HIDDEN} new units between the last representation and the logits, WA as many beside the
         representation, reading what the last convolution reads. Both are trained through the whole net for
-        about {ITERATIONS[options.sizes.name]:,} iterations, and so is *more epochs*, which adds nothing. AAN is
+        {ITERATIONS[options.sizes.name]:,} iterations or so, as is *more epochs*, which adds nothing. AAN is
         `onnxtweak augment` with {NEURONS:,} neurons and as many hidden units (Table 4.1's CNN-3), measured on
         the file as written; where it does not gain more than a standard error on validation it answers with
         the base. Its controls: the same training on random neurons, by the same rule, and the best bias for
