@@ -42,7 +42,7 @@ DOORS = {
     "onnx": ("model/", "engine/", "verify.py", "pipeline/"),
     "google": ("model/",),
     "numba": ("theta/",),
-    "llvmlite": ("theta/vector.py",),
+    "llvmlite": ("theta/",),
     "cupy": ("theta/", "engine/"),
     "distributed": ("engine/spread.py",),
     "click": ("cli/",),

@@ -20,14 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
-from onnxtweak.theta.threads import share_out
-from onnxtweak.theta.vector import (
-    LANES,
-    PANELS,
-    STREAMS,
-    STRIP,
-    TARGETS,
-    TESTED,
+from onnxtweak.theta.raising import (
     copy_span,
     floor_of_strip,
     ones,
@@ -38,6 +31,8 @@ from onnxtweak.theta.vector import (
     raise_strip,
     within_reach,
 )
+from onnxtweak.theta.threads import share_out
+from onnxtweak.theta.vector import LANES, PANELS, STREAMS, STRIP, TARGETS, TESTED
 
 # Neurons of a span, while memory is the only cost and when there is arithmetic beside it: the longer, the
 # faster memory is read; the shorter, the nearer the maxima are.

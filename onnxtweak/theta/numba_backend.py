@@ -11,34 +11,39 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
+from onnxtweak.theta.counting import add_rows, beyond_panel, lowest_bit
 from onnxtweak.theta.limits import fold_limits
 from onnxtweak.theta.threads import share_out
+from onnxtweak.theta.vector import LANES, STREAMS
 
 __all__ = ["find_survivors", "fold_limits", "fold_sums", "fold_wanted"]
 
-TILE = 1024
+TILE = 2048
+# Survivors there is room for at first.
+_ROOM = 4096
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _add(v, total, peak):
-    for m in range(total.size):
-        x = v[m]
-        total[m] += x
-        x = abs(x)
-        peak[m] = x if x > peak[m] else peak[m]
-
-
-@njit(cache=True, nogil=True, boundscheck=False)
-def _sums(V, member, total, peak, first, last):
-    """Tiles [first, last) of `fold_sums`."""
-    B, M = V.shape
-    for tile in range(first, last):
-        start = tile * TILE
-        stop = min(start + TILE, M)
-        for r in range(B):
-            j = member[r]
-            if j >= 0:
-                _add(V[r, start:stop], total[j, start:stop], peak[j, start:stop])
+def _sums(values, rows, begins, total, peak, neurons, first, last):
+    """Tiles [first, last) of `fold_sums`. rows : where samples begin; those of target j from begins[j] on."""
+    for start in range(first * TILE, min(last * TILE, neurons), TILE):
+        stop = min(start + TILE, neurons)
+        whole = start + (stop - start) // LANES * LANES
+        for j in range(begins.size - 1):
+            # So few at a time that the hardware reads all of them ahead.
+            for k in range(begins[j], begins[j + 1], STREAMS):
+                end = min(k + STREAMS, begins[j + 1])
+                here = np.uintp(j * neurons + start)
+                add_rows(
+                    values, rows, np.uintp(k), np.uintp(end - k), np.uintp(start), total, peak, here,
+                    np.uintp((stop - start) // LANES),
+                )  # fmt: skip
+                for i in range(k, end):
+                    for m in range(whole, stop):
+                        v = values[rows[i] + np.uintp(m)]
+                        at = j * neurons + m
+                        total[at] += v
+                        peak[at] = abs(v) if abs(v) > peak[at] else peak[at]
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -73,46 +78,46 @@ def _wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo, first, last
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _beyond(v, s, hi, lo):
-    """How many ratios of one sample lie beyond the limits: vectorised, to skip the samples with none."""
+def _survivors(values, rows, targets, factors, hi, lo, neurons, first, last):
+    """Survivors among the tiles [first, last) of the listed (row, target, factor) triples."""
+    target = np.empty(_ROOM, np.int32)
+    neuron = np.empty(_ROOM, np.int32)
+    ratio = np.empty(_ROOM, np.float32)
     found = 0
-    for m in range(hi.size):
-        x = v[m] * s
-        found += np.int32(x > hi[m]) + np.int32(-x > lo[m])
-    return found
-
-
-@njit(cache=True, nogil=True, boundscheck=False)
-def _survivors(V, rows, targets, factors, hi, lo, start, stop):
-    """Survivors among neurons [start, stop) of the listed (row, target, factor) triples."""
-    room = 0
-    for k in range(rows.size):
-        j = targets[k]
-        room += _beyond(V[rows[k], start:stop], factors[k], hi[j, start:stop], lo[j, start:stop])
-    target = np.empty(room, np.int32)
-    neuron = np.empty(room, np.int32)
-    ratio = np.empty(room, np.float32)
-    at = 0
-    for k in range(rows.size):
-        j = targets[k]
-        for tile in range(start, stop, TILE):
-            end = min(tile + TILE, stop)
-            v = V[rows[k], tile:end]
-            if _beyond(v, factors[k], hi[j, tile:end], lo[j, tile:end]) == 0:
-                continue
-            for m in range(v.size):
-                x = v[m] * factors[k]
-                if x > hi[j, tile + m] or -x > lo[j, tile + m]:
-                    target[at] = j
-                    neuron[at] = tile + m
-                    ratio[at] = x
-                    at += 1
-    return target, neuron, ratio
+    for begin in range(first * TILE, min(last * TILE, neurons), TILE):
+        end = min(begin + TILE, neurons)
+        for k in range(rows.size):
+            row, limits, s = rows[k] * neurons, targets[k] * neurons, factors[k]
+            if found + end - begin > target.size:
+                more = max(target.size, end - begin)
+                target = np.concatenate((target, np.empty(more, np.int32)))
+                neuron = np.concatenate((neuron, np.empty(more, np.int32)))
+                ratio = np.concatenate((ratio, np.empty(more, np.float32)))
+            whole = begin + (end - begin) // LANES * LANES
+            for start in range(begin, whole, LANES):
+                here = np.uintp(limits + start)
+                mask = beyond_panel(values, np.uintp(row + start), s, hi, lo, here)
+                while mask:
+                    m = start + np.int64(lowest_bit(mask))
+                    target[found], neuron[found], ratio[found] = targets[k], m, values[row + m] * s
+                    found += 1
+                    mask &= mask - np.uint32(1)
+            for m in range(whole, end):
+                x = values[row + m] * s
+                if x > hi[limits + m] or -x > lo[limits + m]:
+                    target[found], neuron[found], ratio[found] = targets[k], m, x
+                    found += 1
+    return target[:found], neuron[:found], ratio[:found]
 
 
 def fold_sums(V, member, total, peak, pool: ThreadPoolExecutor | None = None) -> None:
     """See `numpy_backend.fold_sums`; `pool`: threads to share the tiles among."""
-    share_out(_sums, (V, member, total, peak), -(-V.shape[1] // TILE), pool)
+    neurons = V.shape[1]
+    order = np.argsort(member, kind="stable")  # in each target, sample by sample
+    begins = np.searchsorted(member[order], np.arange(len(total) + 1))
+    rows = (order * neurons).astype(np.uintp)
+    work = (V.reshape(-1), rows, begins, total.reshape(-1), peak.reshape(-1), neurons)
+    share_out(_sums, work, -(-neurons // TILE), pool)
 
 
 def fold_wanted(
@@ -125,7 +130,9 @@ def fold_wanted(
 
 def find_survivors(V, wanted, hi, lo, pool: ThreadPoolExecutor | None = None):
     """See `numpy_backend.find_survivors`, in another order; `pool`: threads to share the neurons among."""
-    rows, targets = np.nonzero(wanted)
-    work = (V, rows, targets, wanted[rows, targets], hi, lo)
-    parts = share_out(_survivors, work, V.shape[1], pool if len(rows) else None)
+    neurons = V.shape[1]
+    # Target by target, whose limits stay in the cache.
+    targets, rows = map(np.ascontiguousarray, np.nonzero(wanted.T))
+    work = (V.reshape(-1), rows, targets, wanted[rows, targets], hi.reshape(-1), lo.reshape(-1), neurons)
+    parts = share_out(_survivors, work, -(-neurons // TILE), pool if len(rows) else None)
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

@@ -1,13 +1,11 @@
-"""How are many neurons multiplied and compared at once? The innermost loops, as vectors LLVM is told of.
+"""How are loops written as vectors? For what LLVM does not find by itself.
 
-LLVM does not find these loops by itself: it vectorises one loop over memory, and so loads and stores every
-running maximum for each product. Here the maxima of up to `TARGETS` targets stay in registers while samples
-pass by, and a factor is an operand in memory that the multiplication itself spreads over a vector (an
-instruction that spreads it takes the unit that compares). Maxima are `x > b ? x : b`: a NaN never wins.
+LLVM vectorises one loop over memory, and so loads and stores every running maximum for each product; loops
+with a float maximum it leaves alone. What is written here reaches it as vectors, fitted to the machine.
 
 Arrays are flat; positions and counts are unsigned, in elements. A panel is `LANES` neurons, a strip `PANELS`
-panels. In a packed strip, panels are `panel` elements apart, and sample r of a panel lies at `r * LANES`.
-Kernels cached on disk are known by their own file: whoever edits this one touches the others.
+panels. Kernels cached on disk are known by their own file: whoever edits `raising` or `counting` touches the
+files that use them.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic
 
 _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 # As wide as the machine's registers, and as many maxima as it has registers for beside a few others.
@@ -25,15 +22,15 @@ STRIP = 128
 PANELS = STRIP // LANES
 # Targets whose limits are tested at once.
 TESTED = 16
-# Samples that `stream` takes at once: so many streams of memory the hardware reads ahead.
+# Samples that pass by at once: so many streams of memory the hardware reads ahead.
 STREAMS = 8
 
-_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
-_INT, _LONG = ir.IntType(32), ir.IntType(64)
-_SIGN_FREE = 0x7FFFFFFF
+FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
+INT, LONG = ir.IntType(32), ir.IntType(64)
+SIGN_FREE = 0x7FFFFFFF
 
 
-class _Emitter:
+class Emitter:
     """Writes instructions on vectors. Every load and store is one of `lanes` elements, at any address."""
 
     def __init__(self, context, builder, signature, arguments) -> None:
@@ -45,7 +42,7 @@ class _Emitter:
         self.module = builder.module
 
     def at(self, position: ir.Value, more: int) -> ir.Value:
-        return self.builder.add(position, _LONG(more))
+        return self.builder.add(position, LONG(more))
 
     def scalar(self, base: ir.Value, position: ir.Value) -> ir.Value:
         return self.builder.load(self.builder.gep(base, [position]))
@@ -65,8 +62,8 @@ class _Emitter:
 
     def spread(self, value: ir.Value, lanes: int = LANES) -> ir.Value:
         nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-        first = self.builder.insert_element(nothing, value, _INT(0))
-        order = ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes)
+        first = self.builder.insert_element(nothing, value, INT(0))
+        order = ir.Constant(ir.VectorType(INT, lanes), [0] * lanes)
         return self.builder.shuffle_vector(first, nothing, order)
 
     def larger(self, x: ir.Value, b: ir.Value) -> ir.Value:
@@ -75,11 +72,14 @@ class _Emitter:
     def smaller(self, x: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.select(self.builder.fcmp_ordered("<", x, b), x, b)
 
+    def double(self, value: ir.Value) -> ir.Value:
+        return self.builder.fpext(value, ir.VectorType(DOUBLE, value.type.count))
+
     def bits(self, value: ir.Value) -> ir.Value:
-        return self.builder.bitcast(value, ir.VectorType(_INT, value.type.count))
+        return self.builder.bitcast(value, ir.VectorType(INT, value.type.count))
 
     def floats(self, value: ir.Value) -> ir.Value:
-        return self.builder.bitcast(value, ir.VectorType(_FLOAT, value.type.count))
+        return self.builder.bitcast(value, ir.VectorType(FLOAT, value.type.count))
 
     def call(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
         """An intrinsic of LLVM."""
@@ -88,9 +88,9 @@ class _Emitter:
 
     def prefetch(self, base: ir.Value, position: ir.Value) -> None:
         place = self.builder.bitcast(self.builder.gep(base, [position]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [place.type, _INT, _INT, _INT])
+        kind = ir.FunctionType(ir.VoidType(), [place.type, INT, INT, INT])
         made = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
-        self.builder.call(made, [place, _INT(0), _INT(2), _INT(1)])
+        self.builder.call(made, [place, INT(0), INT(2), INT(1)])
 
     def fetch(self, base: ir.Value, position: ir.Value) -> None:
         """Ask for a strip."""
@@ -98,222 +98,19 @@ class _Emitter:
             self.prefetch(base, self.at(position, k))
 
     def reduce(self, how: str, value: ir.Value) -> ir.Value:
-        return self.call(f"llvm.vector.reduce.{how}.v{value.type.count}i32", _INT, value)
+        return self.call(f"llvm.vector.reduce.{how}.v{value.type.count}i32", INT, value)
 
     def keep(self, value: ir.Value) -> ir.Value:
         """A variable; LLVM makes it a register."""
         return cgutils.alloca_once_value(self.builder, value)
 
 
-def _emit(result, arguments, write):
+def emit(result, arguments, write):
     """The pair that Numba wants of an intrinsic; `write(emitter, *values)` writes its instructions."""
 
     def generate(context, builder, signature, values):
-        emitter = _Emitter(context, builder, signature, values)
+        emitter = Emitter(context, builder, signature, values)
         done = write(emitter, *emitter.values)
         return context.get_dummy_value() if done is None else done
 
     return result(*arguments), generate
-
-
-@intrinsic
-def raise_panel(typing, best, at, apart, values, start, factors, first, rows, count, width):
-    """best[t] = max(best[t], v * factor) for `width` targets, a panel of neurons, and chosen samples.
-
-    best : maxima, target t from `at + t * apart` on. values : a packed panel from `start` on. factors :
-    sample r has those of the targets from `first + r * width` on. rows (count,) uint32 : the samples.
-    width : a tuple as long as there are targets, so that each number of targets is compiled for itself.
-    """
-    targets = len(width)
-
-    def write(e, best, at, apart, values, start, factors, first, rows, count, _):
-        builder = e.builder
-        places = [builder.add(at, builder.mul(apart, _LONG(t))) for t in range(targets)]
-        kept = [e.keep(e.load(best, place)) for place in places]
-        with cgutils.for_range(builder, count) as loop:
-            row = builder.zext(e.scalar(rows, loop.index), _LONG)
-            v = e.load(values, builder.add(start, builder.mul(row, _LONG(LANES))))
-            at_factor = builder.add(first, builder.mul(row, _LONG(targets)))
-            for t in range(targets):
-                factor = e.spread(e.scalar(factors, e.at(at_factor, t)))
-                builder.store(e.larger(builder.fmul(v, factor), builder.load(kept[t])), kept[t])
-        for place, one in zip(places, kept, strict=True):
-            e.store(builder.load(one), best, place)
-
-    arguments = (best, at, apart, values, start, factors, first, rows, count, width)
-    return _emit(types.void, arguments, write)
-
-
-@intrinsic
-def raise_strip(typing, best, at, values, start, panel, factors, rows, count):
-    """best = max(best, v * factor) for one target, a strip of neurons, and chosen samples.
-
-    best : maxima from `at` on. values : a packed strip from `start` on. rows (count,) uint32 : the samples;
-    factors (count,) : theirs.
-    """
-
-    def write(e, best, at, values, start, panel, factors, rows, count):
-        builder = e.builder
-        kept = [e.keep(e.load(best, e.at(at, k * LANES))) for k in range(PANELS)]
-        with cgutils.for_range(builder, count) as loop:
-            row = builder.zext(e.scalar(rows, loop.index), _LONG)
-            factor = e.spread(e.scalar(factors, loop.index))
-            place = builder.add(start, builder.mul(row, _LONG(LANES)))
-            for one in kept:
-                product = builder.fmul(e.load(values, place), factor)
-                builder.store(e.larger(product, builder.load(one)), one)
-                place = builder.add(place, panel)
-        for k, one in enumerate(kept):
-            e.store(builder.load(one), best, e.at(at, k * LANES))
-
-    return _emit(types.void, (best, at, values, start, panel, factors, rows, count), write)
-
-
-@intrinsic
-def pack_strip(typing, values, at, apart, ahead, count, packed, start, panel, tops, top_at):
-    """Some samples of a strip into a packed strip; the largest |v| of each into `tops` as its bits.
-
-    values : sample i from `at + i * apart` on; what lies `ahead` of it is asked for, to be read soon.
-    tops : int32, from `top_at` on. Returns the largest of them, which is at least the bits of infinity if a
-    value is not finite, and all bits that are set in some v: the sign among them tells a negative.
-    """
-
-    def write(e, values, at, apart, ahead, count, packed, start, panel, tops, top_at):
-        builder = e.builder
-        magnitude = ir.Constant(ir.VectorType(_INT, LANES), [_SIGN_FREE] * LANES)
-        signs = e.keep(ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES))
-        highest = e.keep(_INT(0))
-        with cgutils.for_range(builder, count) as loop:
-            source = builder.add(at, builder.mul(loop.index, apart))
-            target = builder.add(start, builder.mul(loop.index, _LONG(LANES)))
-            some, top = builder.load(signs), None
-            for k in range(PANELS):
-                v = e.load(values, e.at(source, k * LANES))
-                e.store(v, packed, target)
-                target = builder.add(target, panel)
-                bits = e.bits(v)
-                some = builder.or_(some, bits)
-                size = builder.and_(bits, magnitude)
-                top = size if top is None else builder.select(builder.icmp_signed(">", size, top), size, top)
-            builder.store(some, signs)
-            e.fetch(values, builder.add(source, ahead))
-            one = e.reduce("smax", top)
-            builder.store(one, builder.gep(tops, [builder.add(top_at, loop.index)]))
-            above = builder.icmp_signed(">", one, builder.load(highest))
-            builder.store(builder.select(above, one, builder.load(highest)), highest)
-        found = [builder.load(highest), e.reduce("or", builder.load(signs))]
-        return cgutils.pack_array(builder, found)
-
-    arguments = (values, at, apart, ahead, count, packed, start, panel, tops, top_at)
-    return _emit(types.UniTuple(types.int32, 2), arguments, write)
-
-
-@intrinsic
-def ones(typing, mask):
-    """How many bits of a uint32 are set?"""
-    return _emit(types.uint32, (mask,), lambda e, mask: e.call("llvm.ctpop.i32", _INT, mask))
-
-
-@intrinsic
-def floor_of_strip(typing, best, at):
-    """The smallest of a strip of maxima, none of which is negative: what a product must exceed to matter."""
-
-    def write(e, best, at):
-        low = e.load(best, at)
-        for k in range(1, PANELS):
-            low = e.smaller(e.load(best, e.at(at, k * LANES)), low)
-        return e.builder.bitcast(e.reduce("smin", e.bits(low)), _FLOAT)
-
-    return _emit(types.float32, (best, at), write)
-
-
-@intrinsic
-def within_reach(typing, factors, at, top, mask, floors):
-    """For which of `TESTED` targets, from `at` on, is `top * factor` above the floor? One bit each.
-
-    mask : what is kept of a factor's bits; without the sign where values may be negative.
-    """
-
-    def write(e, factors, at, top, mask, floors):
-        builder = e.builder
-        factor = e.floats(builder.and_(e.bits(e.load(factors, at, TESTED)), e.spread(mask, TESTED)))
-        product = builder.fmul(factor, e.spread(top, TESTED))
-        above = builder.fcmp_ordered(">", product, e.load(floors, _LONG(0), TESTED))
-        return builder.zext(builder.bitcast(above, ir.IntType(TESTED)), _INT)
-
-    return _emit(types.uint32, (factors, at, top, mask, floors), write)
-
-
-@intrinsic
-def raise_span(typing, values, at, factors, first, best, start, apart, panels, soon, width):
-    """best[t] = max(best[t], v * factor) for `width` targets, a span of neurons, and `STREAMS` samples.
-
-    values : sample i from `at[i]` on; what lies `soon` elements on is asked for, to be read next. factors :
-    sample i has those of the targets from `first + i * width` on. best : target t from `start + t * apart`
-    on. Returns whether some value may not be finite (or finite ones have too large a sum), and all bits that
-    are set in some value: the sign among them tells a negative.
-    """
-    targets = len(width)
-
-    def write(e, values, at, factors, first, best, start, apart, panels, soon, _):
-        builder = e.builder
-        zero = ir.Constant(ir.VectorType(_FLOAT, LANES), [0.0] * LANES)
-        begins = [e.scalar(at, _LONG(i)) for i in range(STREAMS)]
-        # Additions wait for each other: two at a time.
-        sums, signs = [e.keep(zero), e.keep(zero)], e.keep(e.bits(zero))
-        with cgutils.for_range(builder, panels) as loop:
-            k = builder.mul(loop.index, _LONG(LANES))
-            place = builder.add(start, k)
-            places = [builder.add(place, builder.mul(apart, _LONG(t))) for t in range(targets)]
-            kept = [e.load(best, place) for place in places]
-            some = builder.load(signs)
-            for i, begin in enumerate(begins):
-                place = builder.add(begin, k)
-                v = e.load(values, place)
-                e.prefetch(values, builder.add(place, soon))
-                builder.store(builder.fadd(builder.load(sums[i % 2]), v), sums[i % 2])
-                some = builder.or_(some, e.bits(v))
-                for t in range(targets):
-                    factor = e.spread(e.scalar(factors, e.at(first, i * targets + t)))
-                    kept[t] = e.larger(builder.fmul(v, factor), kept[t])
-            builder.store(some, signs)
-            for place, one in zip(places, kept, strict=True):
-                e.store(one, best, place)
-        total = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
-        rest = builder.fsub(total, total)  # NaN unless finite
-        wrong = builder.sext(builder.fcmp_unordered("uno", rest, rest), ir.VectorType(_INT, LANES))
-        return cgutils.pack_array(builder, [e.reduce("or", wrong), e.reduce("or", builder.load(signs))])
-
-    arguments = (values, at, factors, first, best, start, apart, panels, soon, width)
-    return _emit(types.UniTuple(types.int32, 2), arguments, write)
-
-
-@intrinsic
-def raise_row(typing, values, at, factor, best, start, panels):
-    """best = max(best, v * factor) for one target, a span of neurons, and one sample."""
-
-    def write(e, values, at, factor, best, start, panels):
-        builder = e.builder
-        spread = e.spread(factor)
-        with cgutils.for_range(builder, panels) as loop:
-            k = builder.mul(loop.index, _LONG(LANES))
-            place = builder.add(start, k)
-            product = builder.fmul(e.load(values, builder.add(at, k)), spread)
-            e.store(e.larger(product, e.load(best, place)), best, place)
-
-    return _emit(types.void, (values, at, factor, best, start, panels), write)
-
-
-@intrinsic
-def copy_span(typing, source, at, target, start, panels, soon):
-    """A span of one array into another; what lies `soon` elements on is asked for, to be copied next."""
-
-    def write(e, source, at, target, start, panels, soon):
-        builder = e.builder
-        with cgutils.for_range(builder, panels) as loop:
-            k = builder.mul(loop.index, _LONG(LANES))
-            place = builder.add(at, k)
-            e.store(e.load(source, place), target, builder.add(start, k))
-            e.prefetch(source, builder.add(place, soon))
-
-    return _emit(types.void, (source, at, target, start, panels, soon), write)
