@@ -41,10 +41,14 @@ class Planner:
     _known: dict[int, float] = field(default_factory=dict)
 
     @property
+    def gpus(self) -> int:
+        """Devices that share the score pass, each as fast as the one measured; workers share the cores."""
+        return max(len(gpu_numbers(self.job.engine.settings.device)), 1)
+
+    @property
     def workers(self) -> int:
         """Processes that share the score pass; 1 where a scheduler decides."""
-        settings = self.job.engine.settings
-        return settings.workers or max(len(gpu_numbers(settings.device)), 1)
+        return self.job.engine.settings.workers or self.gpus
 
     def logits(self, name: str, view: View) -> None:
         """A pass that takes nothing but logits."""
@@ -75,7 +79,7 @@ class Planner:
                 lambda: read("plan", taps_of(block), None), lambda got: fold(sweep, got, question, engine)
             )
 
-        self._blocks("score", view, job.taps, blocks, bytes_per_neuron(targets), folded, self.workers, True)
+        self._blocks("score", view, job.taps, blocks, bytes_per_neuron(targets), folded, self.gpus, True)
 
     def screen(self, taps: Sequence[Tap], limit: int) -> int:
         """The passes that choose `limit` neurons of some taps, where they are more; how many are left."""
@@ -105,7 +109,7 @@ class Planner:
         blocks: Sequence[Block],
         bytes_each: int,
         measure: Callable[[Block], float],
-        workers: int,
+        gpus: int,
         for_theta: bool,
     ) -> None:
         """One step for all blocks. The first is measured; what it costs over plain inference is scaled."""
@@ -134,7 +138,7 @@ class Planner:
                 fold=sizing.rows,
                 state_bytes=max(sizes) * bytes_each,
                 value_bytes=4 * max(values) * len(view),
-                seconds=sum(each) * len(view) / workers,
+                seconds=sum(each) * len(view) / gpus,
             )
         )
 

@@ -94,7 +94,7 @@ def test_what_is_known_is_not_planned_again(cnn, tmp_path):
     assert again.cached and again.steps == ()
 
 
-def test_shared_passes_are_divided_in_the_estimate(cnn):
+def test_who_shares_the_score_pass_is_said(cnn):
     alone, shared = (
         pipeline.forecast(
             "score", **cnn, engine=EngineSettings(device="cpu", workers=n, shard=100), targets=ONE
