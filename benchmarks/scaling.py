@@ -4,8 +4,8 @@
 
 A CNN-3 with 1,000 classes and seeded weights; its width sets M. Each point is one `score` in a process of its
 own, the fastest of --repeats: seconds of the passes and of the whole command, peak memory of the process, and
-a digest of what it found, which may not depend on the memory allowed. --googlenet adds the GoogLeNet topology (3.0 million neurons) with so many samples, for 10
-and for all 1,000 classes.
+a digest of what it found, which may not depend on the memory allowed. --googlenet adds the GoogLeNet topology
+(3.0 million neurons) with so many samples, for 10 classes.
 """
 
 from __future__ import annotations
