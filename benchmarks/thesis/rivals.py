@@ -171,7 +171,7 @@ def said(found: Sequence[Readings]) -> list[str]:
 
 
 def reached(of: Sequence[Reading]) -> tuple[float, float]:
-    """What methods are ranked by: the target at equal overall, where all seeds get there; then a point below."""
+    """What methods are ranked by: the target at equal overall, where all seeds have one; then below."""
     return float(np.nan_to_num(np.mean([r.at_equal for r in of]), nan=-1)), float(
         np.mean([r.at_one for r in of])
     )
