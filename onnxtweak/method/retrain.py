@@ -16,7 +16,7 @@ import numpy as np
 from onnxtweak.method.solve import descend, one_target, rest_offset, unfinished
 
 # Converged when a quadratic model promises less than this, in nats a sample.
-_TOLERANCE = 1e-13
+_TOLERANCE = 1e-11
 _ITERATIONS = 1000
 # A bias is penalised by this alone; principal axes with less than this share of the largest are left out.
 _FLOOR = 1e-8
