@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from onnxtweak.engine.fleet import gpu_processes
-from onnxtweak.engine.plan import _STATE_SHARE
+from onnxtweak.engine.plan import state_room
 from onnxtweak.engine.scoring import shard_for
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.state import ThetaState, bytes_per_neuron, combine, empty_state, without_counts
@@ -76,7 +76,7 @@ def main() -> None:
     print("|--:|--:|--:|--:|--:|--:|--:|")
     for targets in (1, 10, 1000):
         size = NEURONS * bytes_per_neuron(targets)
-        passes = math.ceil(size / (_STATE_SHARE * args.memory_gib * 2**30))
+        passes = math.ceil(size / state_room(args.memory_gib * 2**30))
         # More targets than were measured end to end: theta's own rate on top of inference.
         each = RATIO[targets] / PLAIN if targets in RATIO else 1 / PLAIN + NEURONS / passes * targets / PAIRS
         for gpus in (1, 8, 64):

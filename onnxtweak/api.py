@@ -87,7 +87,7 @@ def augment(model: Path, *, progress: Progress = silent, **options: Any) -> Resu
 
 
 def fit(model: Path, *, progress: Progress = silent, **options: Any) -> Result:
-    """The best patch that the tables allow for `target`; without one, for all classes. options : those of `onnxtweak fit`."""
+    """The best patch that the tables allow for `target`, or for all classes. options : of `onnxtweak fit`."""
     given = _settings("fit", {"taps": [], **options}, **_MAKING, targets=TargetSettings, fit=FitSettings)
     return pipeline.fit(model=str(model), **given, progress=progress)
 

@@ -27,6 +27,10 @@ _FOLD_ROWS = 32
 _STATE_SHARE = 0.5
 _SURVIVOR_SHARE = 0.125
 _FOLD_SHARE = 0.125
+# What Python, the libraries and a small model take before anything is scored; where hardly more is allowed, a
+# share of that still goes to the state.
+_BASE = 256 * 2**20
+_LEAST_SHARE = 0.25
 # Taps are cut at multiples of this where that is possible: whole tiles of every back end.
 _CUT = 1024
 
@@ -111,8 +115,7 @@ def cut_taps(
     bytes_each : of a neuron's state. most : bytes that all states may take beside `--memory`'s limit, as on
     a GPU. Raises UsageError when not even one neuron fits.
     """
-    budget = min(int(engine.memory * _STATE_SHARE), most or engine.memory)
-    room = budget // bytes_each
+    room = min(state_room(engine.memory), most or engine.memory) // bytes_each
     if room >= _CUT:
         room -= room % _CUT
     if room < 1:
@@ -138,6 +141,11 @@ def cut_taps(
             start = stop
         number += tap.neurons
     return [tuple(block) for block in blocks if block]
+
+
+def state_room(memory: int) -> int:
+    """Bytes of state within so many bytes in all."""
+    return int(max(memory - _BASE, memory * _LEAST_SHARE) * _STATE_SHARE)
 
 
 def survivor_room(block: Block, engine: EngineSettings) -> list[int]:

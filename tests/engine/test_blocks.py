@@ -67,7 +67,7 @@ def same(one, other):
 
 def memory_for(neurons: int, targets: int) -> int:
     """`--memory` in which the state of so many neurons just fits."""
-    return int(neurons * bytes_per_neuron(targets) / plan._STATE_SHARE) + 1
+    return int(neurons * bytes_per_neuron(targets) / plan._STATE_SHARE / plan._LEAST_SHARE) + 1
 
 
 @pytest.mark.parametrize("neurons", [7, 64, 100, 211])

@@ -44,7 +44,7 @@ def job_of(folder, **settings):
 def swept(job, engine, reopen=None, neurons=None):
     fit = job.splits.fit
     read = scoring.from_model(job.subject, fit, job.engine, job.taps)
-    blocks = cut_taps(job.taps, 1, EngineSettings(memory=2 * neurons)) if neurons else None
+    blocks = cut_taps(job.taps, 1, EngineSettings(memory=8 * neurons)) if neurons else None
     blocks = blocks or scoring.theta_blocks(job.taps, len(TARGETS), engine)
     return list(scoring.theta_sweeps(read, blocks, fit.labels, TARGETS, "signed", engine, reopen=reopen))
 

@@ -94,7 +94,7 @@ def test_batches_shrink_with_the_memory_and_respect_a_fixed_batch():
 def test_neurons_are_cut_into_as_few_blocks_as_their_state_allows():
     taps = [Tap(str(k), "Relu", (100,)) for k in range(6)]
     each = bytes_per_neuron(2)
-    blocks = cut_taps(taps, each, EngineSettings(memory=int(250 * each / 0.5) + 2))
+    blocks = cut_taps(taps, each, EngineSettings(memory=int(250 * each * 8) + 2))
     assert [sum(map(len, block)) for block in blocks] == [250, 250, 100]
     assert [(s.tap.name, s.start, s.stop, s.number) for s in blocks[1]] == [
         ("2", 50, 100, 250),
@@ -103,11 +103,13 @@ def test_neurons_are_cut_into_as_few_blocks_as_their_state_allows():
     ]
     assert len(cut_taps(taps, each, EngineSettings())) == 1
     wide = [Tap("v", "Relu", (100,)), Tap("w", "Relu", (9000,))]
-    cuts = [s.start for block in cut_taps(wide, 1, EngineSettings(memory=6200)) for s in block]
+    cuts = [s.start for block in cut_taps(wide, 1, EngineSettings(memory=4 * 6200)) for s in block]
     assert cuts == [0, 0, 2048, 5120, 8192]  # whole tiles where a block has several
     assert len(cut_taps(taps, each, EngineSettings(), most=100 * each)) == 6  # on a small GPU
     with pytest.raises(UsageError, match="a single neuron"):
         cut_taps(taps, each, EngineSettings(memory=each))
+    large = cut_taps([Tap("w", "Relu", (2**20,))], 1024, EngineSettings(memory=2**30))
+    assert len(large[0][0]) == (1024 - 256) * 2**20 // 2 // 1024  # half of what Python leaves
 
 
 def test_all_passes_over_parts_of_the_neurons_take_the_same_batches():

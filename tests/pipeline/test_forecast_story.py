@@ -27,7 +27,7 @@ from onnxtweak.theta.state import bytes_per_neuron
 from tests.weak import TARGET, weak_cnn
 
 ONE, WORST = TargetSettings((str(TARGET),)), TargetSettings(worst=2)
-LITTLE = int(150 * bytes_per_neuron(1) / plan._STATE_SHARE)
+LITTLE = int(150 * bytes_per_neuron(1) / plan._STATE_SHARE / plan._LEAST_SHARE)
 ENGINE = EngineSettings(device="cpu", backend="numpy", batch=16)
 
 
