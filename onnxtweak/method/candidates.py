@@ -6,7 +6,9 @@ not depend on where they were cut.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,22 +78,28 @@ def no_theta(targets: int, most: int) -> Theta:
     return Theta((nothing,) * targets, (none,) * targets, most, 0, np.empty(0, np.int64))
 
 
-def add_block(theta: Theta, block: Scored, sink: Sink | None = None) -> Theta:
-    """Theta with the neurons of one block more. Blocks must come in order."""
-    best, sizes = list(theta.best), list(theta.sizes)
-    dropped = theta.dropped
-    for stretch, state in zip(block.block, block.states, strict=True):
-        dropped += int(state.bad.sum())
-        for start in range(0, len(stretch), _CHUNK):
-            part = stretch_of(state, start, min(start + _CHUNK, len(stretch)))
-            first = stretch.number + start
-            for t in range(len(best)):
-                scores = finish(part, t)
+def add_block(theta: Theta, block: Scored, sink: Sink | None = None, threads: int | None = 1) -> Theta:
+    """Theta with the neurons of one block more. Blocks must come in order.
+
+    threads : that targets are shared among; None: all cores.
+    """
+
+    def of_target(t: int) -> tuple[Candidates, Sizes]:
+        best, sizes = theta.best[t], theta.sizes[t]
+        for stretch, state in zip(block.block, block.states, strict=True):
+            for start in range(0, len(stretch), _CHUNK):
+                scores = finish(stretch_of(state, start, min(start + _CHUNK, len(stretch))), t)
+                first = stretch.number + start
                 if sink is not None:
                     sink(t, first, scores)
-                best[t] = _with(best[t], scores, first, theta.most)
-                sizes[t] = add_weights(sizes[t], scores.weight)
-    return Theta(tuple(best), tuple(sizes), theta.most, dropped, block.predicted)
+                best = _with(best, scores, first, theta.most)
+                sizes = add_weights(sizes, scores.weight)
+        return best, sizes
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        best, sizes = zip(*pool.map(of_target, range(len(theta.best))), strict=True)
+    dropped = theta.dropped + sum(int(state.bad.sum()) for state in block.states)
+    return Theta(best, sizes, theta.most, dropped, block.predicted)
 
 
 def candidates_of(scores: Scores, most: int) -> Candidates:

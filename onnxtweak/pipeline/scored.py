@@ -80,7 +80,7 @@ def swept(
     for block in theta_sweeps(
         read, blocks, labels, targets, theta, engine, asked=asked, reopen=reopen, done=done
     ):
-        found = add_block(found, block, None if tables is None else tables.put)
+        found = add_block(found, block, None if tables is None else tables.put, settings.threads)
         del block  # its memory is the next one's
         done += 1
         if file is not None:
