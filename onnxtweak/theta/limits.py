@@ -36,7 +36,7 @@ from onnxtweak.theta.vector import LANES, PANELS, STREAMS, STRIP, TARGETS, TESTE
 
 # Neurons of a span, while memory is the only cost and when there is arithmetic beside it: the longer, the
 # faster memory is read; the shorter, the nearer the maxima are.
-_LONG_SPAN, _SPAN, _FEWEST = 8192, 2048, 3
+_LONG_SPAN, _SPAN, _FEWEST = 16384, 2048, 3
 # Strips and samples of a tile: half a megabyte, which second-level caches hold.
 _TILE, _ROWS = 8, 128
 # Samples that are packed at a time, so that several stretches of memory are read at once, and how far ahead.
