@@ -172,22 +172,21 @@ def said(found: Sequence[Readings]) -> list[str]:
 
 def reached(of: Sequence[Reading]) -> tuple[float, float]:
     """What methods are ranked by: the target at equal overall, where all seeds have one; then below."""
-    return float(np.nan_to_num(np.mean([r.at_equal for r in of]), nan=-1)), float(
-        np.mean([r.at_one for r in of])
-    )
+    equal, less = np.mean([[r.at_equal, r.at_one] for r in of], axis=0)
+    return float(np.nan_to_num(equal, nan=-1)), float(less)
 
 
 def over(found: Sequence[Readings], one: str, other: str) -> str:
     """Difference at equal overall accuracy, paired by seed, and whether its interval is clear of 0."""
-    where, at = "", [[rows[key].at_equal for rows in found] for key in (one, other)]
-    if np.isnan(at).any():
-        where, at = (
-            " one point below the base",
-            [[rows[key].at_one for rows in found] for key in (one, other)],
-        )
-    mean, half = interval(np.subtract(*at))
-    sure = "" if abs(mean) > half else " (not clear of 0)"
-    return f"{mean * 100:+.1f} ± {half * 100:.1f} points{where}{sure}"
+    pairs = [(rows[one], rows[other]) for rows in found]
+    apart, notes = [a.at_equal - b.at_equal for a, b in pairs], []
+    if np.isnan(apart).any():
+        apart, notes = [a.at_one - b.at_one for a, b in pairs], ["one point below the base"]
+    mean, half = interval(apart)
+    if abs(mean) <= half:
+        notes.append("not clear of 0")
+    more = f" ({'; '.join(notes)})" if notes else ""
+    return f"{mean * 100:+.1f} ± {half * 100:.1f} points{more}"
 
 
 def _all_labels(found: Sequence[Readings]) -> str:
