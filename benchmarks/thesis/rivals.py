@@ -75,6 +75,7 @@ def rivals_page(
     blocks += [
         f"Called as a user would, on the first base ({classes[0]}), and measured on the files written:",
         grid(["call", "target", "overall", "bytes added", "checks passed"], files),
+        _agreement(calls, files, found[0]),
     ]
     read = [{key: asdict(reading) for key, reading in rows.items()} for rows in found]
     raw = {"targets": classes, "readings": read, "files": files}
@@ -140,6 +141,18 @@ def written_files(base: Recipe, target: str, calls: Sequence[str], options: Opti
             ]
         )
     return rows
+
+
+def _agreement(calls: Sequence[str], files: Sequence[Sequence[str]], rows: Readings) -> str:
+    """Whether files answer as the sweep says; retrain and augment set their operating point otherwise."""
+    same, other = [], []
+    for call, row in zip(calls, files, strict=True):
+        if call in rows:
+            swept = [f"{value * 100:.1f}" for value in (rows[call].target, rows[call].overall)]
+            (same if row[1:3] == swept else other).append(call)
+    told = [f"{', '.join(same)}: the file answers as the sweep says of this seed."] if same else []
+    told += [f"{', '.join(other)}: the file differs from the sweep."] if other else []
+    return " ".join(told)
 
 
 def said(found: Sequence[Readings]) -> list[str]:
