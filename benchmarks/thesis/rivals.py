@@ -75,6 +75,7 @@ def rivals_page(
     blocks += [
         f"Called as a user would, on the first base ({classes[0]}), and measured on the files written:",
         grid(["call", "target", "overall", "bytes added", "checks passed"], files),
+        _agreement(calls, files, found[0]),
     ]
     read = [{key: asdict(reading) for key, reading in rows.items()} for rows in found]
     raw = {"targets": classes, "readings": read, "files": files}
@@ -142,6 +143,18 @@ def written_files(base: Recipe, target: str, calls: Sequence[str], options: Opti
     return rows
 
 
+def _agreement(calls: Sequence[str], files: Sequence[Sequence[str]], rows: Readings) -> str:
+    """Whether files answer as the sweep says; retrain and augment set their operating point otherwise."""
+    same, other = [], []
+    for call, row in zip(calls, files, strict=True):
+        if call in rows:
+            swept = [f"{value * 100:.1f}" for value in (rows[call].target, rows[call].overall)]
+            (same if row[1:3] == swept else other).append(call)
+    told = [f"{', '.join(same)}: the file answers as the sweep says of this seed."] if same else []
+    told += [f"{', '.join(other)}: the file differs from the sweep."] if other else []
+    return " ".join(told)
+
+
 def said(found: Sequence[Readings]) -> list[str]:
     """What the numbers say, in sentences that depend on them."""
     equal = {key: reached([rows[key] for rows in found]) for key in found[0]}
@@ -172,22 +185,21 @@ def said(found: Sequence[Readings]) -> list[str]:
 
 def reached(of: Sequence[Reading]) -> tuple[float, float]:
     """What methods are ranked by: the target at equal overall, where all seeds have one; then below."""
-    return float(np.nan_to_num(np.mean([r.at_equal for r in of]), nan=-1)), float(
-        np.mean([r.at_one for r in of])
-    )
+    equal, less = np.mean([[r.at_equal, r.at_one] for r in of], axis=0)
+    return float(np.nan_to_num(equal, nan=-1)), float(less)
 
 
 def over(found: Sequence[Readings], one: str, other: str) -> str:
     """Difference at equal overall accuracy, paired by seed, and whether its interval is clear of 0."""
-    where, at = "", [[rows[key].at_equal for rows in found] for key in (one, other)]
-    if np.isnan(at).any():
-        where, at = (
-            " one point below the base",
-            [[rows[key].at_one for rows in found] for key in (one, other)],
-        )
-    mean, half = interval(np.subtract(*at))
-    sure = "" if abs(mean) > half else " (not clear of 0)"
-    return f"{mean * 100:+.1f} ± {half * 100:.1f} points{where}{sure}"
+    pairs = [(rows[one], rows[other]) for rows in found]
+    apart, notes = [a.at_equal - b.at_equal for a, b in pairs], []
+    if np.isnan(apart).any():
+        apart, notes = [a.at_one - b.at_one for a, b in pairs], ["one point below the base"]
+    mean, half = interval(apart)
+    if abs(mean) <= half:
+        notes.append("not clear of 0")
+    more = f" ({'; '.join(notes)})" if notes else ""
+    return f"{mean * 100:+.1f} ± {half * 100:.1f} points{more}"
 
 
 def _all_labels(found: Sequence[Readings]) -> str:

@@ -46,45 +46,42 @@ def run(options: Options) -> Page:
         targets.append(target)
     names = NAMES["cifar10"]
     last = size.epochs - calm_epochs(size.epochs)
+    late = slice(max(0, last - _LAST), last)
     blocks = [
         "Accuracy of each class on the held-out images after every epoch of training a base (CNN-3, CIFAR-10,"
         " seed 0). Left of the line the rate is constant; right of it, a tenth.",
         "![Accuracy of ten classes over the epochs](pictures/fig_3_1.svg)",
-        _fluctuation(histories, last),
+        _fluctuation(histories, late),
         f"Simple retraining: epochs more: {size.more}; the loss on the weakest class"
         f" ({', '.join(names[t] for (t,) in targets)}) times a penalty. {sizes_told(options, NET)}",
         _table(readings),
         f"The thesis (SVHN): its base's target class is right on {TABLE_3_1_VALIDATION} % of validation and"
         f" {TABLE_3_3['base'][0]} % of test; its numbers for the penalties are not known to us.",
-        _reading(readings, histories, last),
+        _reading(readings, histories, late),
     ]
     raw = {
         "targets": [names[t] for (t,) in targets],
         "histories": [h.tolist() for h in histories],
         "readings": [{name: asdict(reading) for name, reading in rows.items()} for rows in readings],
     }
-    return Page("table_3_1", "Table 3.1, Fig. 3.1: fluctuation, and simple retraining", blocks, raw, {
-        "fig_3_1": curves(
-            [(name, [(e + 1, y) for e, y in enumerate(histories[0][:, c])]) for c, name in enumerate(names)],
-            "epoch",
-            "right on held-out images, %",
-            "Accuracy of ten classes over the epochs of training",
-            marks=[last + 0.5],
-        )
-    })  # fmt: skip
+    lines = [(name, list(enumerate(histories[0][:, c], 1))) for c, name in enumerate(names)]
+    said = "Accuracy of ten classes over the epochs of training"
+    picture = curves(lines, "epoch", "right on held-out images, %", said, marks=[late.stop + 0.5])
+    title = "Table 3.1, Fig. 3.1: fluctuation, and simple retraining"
+    return Page("table_3_1", title, blocks, raw, {"fig_3_1": picture})
 
 
-def _fluctuation(histories: list[np.ndarray], last: int) -> str:
+def _fluctuation(histories: list[np.ndarray], late: slice) -> str:
     """How each class and the overall accuracy moved over the last epochs at the full rate, and their end."""
     rows = []
     for name, of in [*((n, lambda h, c=c: h[:, c]) for c, n in enumerate(NAMES["cifar10"])), ("all", _all)]:
-        swing = [of(h)[max(0, last - _LAST) : last].std(ddof=1) for h in histories]
-        change = [np.abs(np.diff(of(h)[max(0, last - _LAST) : last])).max() for h in histories]
+        swing = [of(h)[late].std(ddof=1) for h in histories]
+        change = [np.abs(np.diff(of(h)[late])).max() for h in histories]
         end = [of(h)[-1] for h in histories]
         rows.append([name, cell(swing, 1), cell(change, 1), cell(end, 1)])
     head = [
         "class",
-        f"SD over epochs {max(0, last - _LAST) + 1} to {last}",
+        f"SD over epochs {late.start + 1} to {late.stop}",
         "largest step between two",
         "at the end",
     ]
@@ -113,10 +110,10 @@ def _table(readings: list[dict[str, Reading]]) -> str:
     )
 
 
-def _reading(readings: list[dict[str, Reading]], histories: list[np.ndarray], last: int) -> str:
+def _reading(readings: list[dict[str, Reading]], histories: list[np.ndarray], late: slice) -> str:
     """What the numbers say, in sentences that depend on them."""
-    swing = np.mean([h[max(0, last - _LAST) : last].std(axis=0, ddof=1).mean() for h in histories])
-    overall = np.mean([_all(h)[max(0, last - _LAST) : last].std(ddof=1) for h in histories])
+    swing = np.mean([h[late].std(axis=0, ddof=1).mean() for h in histories])
+    overall = np.mean([_all(h)[late].std(ddof=1) for h in histories])
 
     def mean(name: str, what: str) -> float:
         return interval([getattr(r[name], what) for r in readings])[0] * 100

@@ -32,11 +32,11 @@ from onnxtweak.theta.raising import (
     within_reach,
 )
 from onnxtweak.theta.threads import share_out
-from onnxtweak.theta.vector import LANES, PANELS, STREAMS, STRIP, TARGETS, TESTED
+from onnxtweak.theta.vector import LANES, PANELS, STREAMS, STRIP, TARGETS, TESTED, flat
 
 # Neurons of a span, while memory is the only cost and when there is arithmetic beside it: the longer, the
 # faster memory is read; the shorter, the nearer the maxima are.
-_LONG_SPAN, _SPAN, _FEWEST = 8192, 2048, 3
+_LONG_SPAN, _SPAN, _FEWEST = 16384, 2048, 3
 # Strips and samples of a tile: half a megabyte, which second-level caches hold.
 _TILE, _ROWS = 8, 128
 # Samples that are packed at a time, so that several stretches of memory are read at once, and how far ahead.
@@ -59,7 +59,7 @@ def fold_limits(V, limit, hi, lo, bad, pool: ThreadPoolExecutor | None = None) -
         bad |= ~np.isfinite(V).all(axis=0)
         return
     if whole:
-        _fold(V.reshape(-1), limit, hi.reshape(-1), lo.reshape(-1), bad, whole // STRIP, pool)
+        _fold(flat(V), limit, flat(hi), flat(lo), bad, whole // STRIP, pool)
     if whole < neurons:  # the rest, as a strip that is filled up
         parts = [np.zeros((len(rows), STRIP), rows.dtype) for rows in (V, hi, lo)]
         rest, flags = neurons - whole, np.zeros(STRIP, bool)
@@ -67,7 +67,7 @@ def fold_limits(V, limit, hi, lo, bad, pool: ThreadPoolExecutor | None = None) -
             part[:, :rest] = rows[:, whole:]
         v, up, down = parts
         up[:, rest:] = down[:, rest:] = np.inf
-        _fold(v.reshape(-1), limit, up.reshape(-1), down.reshape(-1), flags, 1, None)
+        _fold(flat(v), limit, flat(up), flat(down), flags, 1, None)
         hi[:, whole:], lo[:, whole:] = up[:, :rest], down[:, :rest]
         bad[whole:] |= flags[:rest]
 

@@ -14,7 +14,7 @@ from numba import njit
 from onnxtweak.theta.counting import add_rows, beyond_panel, lowest_bit
 from onnxtweak.theta.limits import fold_limits
 from onnxtweak.theta.threads import share_out
-from onnxtweak.theta.vector import LANES, STREAMS
+from onnxtweak.theta.vector import LANES, STREAMS, flat
 
 __all__ = ["find_survivors", "fold_limits", "fold_sums", "fold_wanted"]
 
@@ -116,7 +116,7 @@ def fold_sums(V, member, total, peak, pool: ThreadPoolExecutor | None = None) ->
     order = np.argsort(member, kind="stable")  # in each target, sample by sample
     begins = np.searchsorted(member[order], np.arange(len(total) + 1))
     rows = (order * neurons).astype(np.uintp)
-    work = (V.reshape(-1), rows, begins, total.reshape(-1), peak.reshape(-1), neurons)
+    work = (flat(V), rows, begins, flat(total), flat(peak), neurons)
     share_out(_sums, work, -(-neurons // TILE), pool)
 
 
@@ -133,6 +133,6 @@ def find_survivors(V, wanted, hi, lo, pool: ThreadPoolExecutor | None = None):
     neurons = V.shape[1]
     # Target by target, whose limits stay in the cache.
     targets, rows = map(np.ascontiguousarray, np.nonzero(wanted.T))
-    work = (V.reshape(-1), rows, targets, wanted[rows, targets], hi.reshape(-1), lo.reshape(-1), neurons)
+    work = (flat(V), rows, targets, wanted[rows, targets], flat(hi), flat(lo), neurons)
     parts = share_out(_survivors, work, -(-neurons // TILE), pool if len(rows) else None)
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

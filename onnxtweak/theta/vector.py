@@ -10,6 +10,7 @@ files that use them.
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -114,3 +115,13 @@ def emit(result, arguments, write):
         return context.get_dummy_value() if done is None else done
 
     return result(*arguments), generate
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    """The same memory as one row.
+
+    Raises ValueError where that would take a copy: what is folded into a copy is lost.
+    """
+    if not array.flags.c_contiguous:
+        raise ValueError(f"rows must lie one after the other: strides {array.strides} of shape {array.shape}")
+    return array.reshape(-1)

@@ -95,6 +95,14 @@ def test_no_sample_or_no_target_changes_nothing():
     assert bad.tolist() == [False, True, False, True, False]
 
 
+def test_a_state_that_would_be_copied_is_refused():
+    V, limit = np.ones((2, 128), np.float32), np.ones((2, 1), np.float32)
+    wide = np.zeros((2, 1, 256), np.float32)
+    hi, lo = wide[0, :, ::2], wide[1, :, :128]
+    with pytest.raises(ValueError, match="one after the other"):
+        numba_backend.fold_limits(V, limit, hi, lo, np.zeros(128, bool))
+
+
 @pytest.mark.parametrize("machine", [("generic", ""), ("haswell", "+avx2,+avx,-avx512f")])
 def test_a_machine_with_narrow_registers_gives_the_same_bits(machine, tmp_path):
     if sys.platform == "darwin" or os.uname().machine != "x86_64":
