@@ -149,7 +149,7 @@ def theta_sweeps(
             if number >= done:
                 what = "score" if len(blocks) == 1 else f"score, block {number + 1} of {len(blocks)}"
                 if shared is not None:
-                    sweep = shared(block, question, what)
+                    sweep = shared(block, question, what, checkpoint)
                 else:
                     sweep = _sweep(read, block, question, engine, checkpoint, what)
                 _finish(sweep, read, question, engine)

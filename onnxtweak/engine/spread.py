@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.checkpoint import Checkpoint
 from onnxtweak.engine.fleet import gpu_processes
 from onnxtweak.engine.gpu import gpu_count, gpu_numbers
 from onnxtweak.engine.passes import Engine, Ledger
@@ -36,10 +38,11 @@ _AHEAD = 2
 
 
 @contextmanager
-def sharing(reopen: Reopen, engine: Engine) -> Iterator[Callable[[Block, Question, str], Sweep]]:
-    """Workers, for as long as there is something to sweep: `sweep(block, question, name)` is a whole sweep.
+def sharing(reopen: Reopen, engine: Engine) -> Iterator[Callable[..., Sweep]]:
+    """Workers, for as long as there is something to sweep.
 
-    Raises MachineError where they cannot be had, or Dask is missing.
+    `sweep(block, question, name, checkpoint)` is a whole sweep, from where the checkpoint is. Raises
+    MachineError where workers cannot be had, or Dask is missing.
     """
     with _workers(engine.settings) as (submit, workers):
         yield partial(_sweep, submit, workers, reopen, engine)
@@ -53,11 +56,13 @@ def _sweep(
     block: Block,
     question: Question,
     what: str,
+    checkpoint: Checkpoint | None,
 ) -> Sweep:
     settings, total = engine.settings, len(question.labels)
-    edges = [*range(0, total, settings.shard), total]
     host = replace(engine, backend=open_backend(replace(settings, backend="numpy")))
     sweep = new_sweep(block, question, host)
+    if checkpoint is not None:
+        checkpoint.load(sweep)
     inside = replace(
         settings,
         workers=None,
@@ -66,24 +71,25 @@ def _sweep(
         threads=_threads(settings, workers),
         device="cuda" if _gpus(settings) else settings.device,
     )
-    engine.progress.start(what, total)
-    waiting: list = []
-    shards = list(zip(edges[:-1], edges[1:], strict=True))
-    for number in range(len(shards) + _AHEAD * workers):
-        if number < len(shards):
-            start, stop = shards[number]
-            asked = replace(question, labels=question.labels[start:stop])
-            waiting.append(submit(_one_shard, reopen, block, asked, inside, start))
-        if len(waiting) > _AHEAD * workers or (waiting and number >= len(shards) - 1):
-            shard = waiting.pop(0).result()
-            merge(sweep, shard)
-            engine.progress.advance(len(shard.predicted))
-    for future in waiting:
+
+    def take(future: Any) -> None:
         shard = future.result()
         merge(sweep, shard)
+        if checkpoint is not None:
+            checkpoint.save(sweep, host.backend.host_state)
         engine.progress.advance(len(shard.predicted))
+
+    done, waiting = sweep.at, []
+    engine.progress.start(what, total - done)
+    for start in range(done, total, settings.shard):
+        asked = replace(question, labels=question.labels[start : start + settings.shard])
+        waiting.append(submit(_one_shard, reopen, block, asked, inside, start))
+        if len(waiting) > _AHEAD * workers:
+            take(waiting.pop(0))
+    for future in waiting:
+        take(future)
     engine.progress.finish()
-    engine.ledger.passes.append((f"{what}, {workers} workers", total))
+    engine.ledger.passes.append((f"{what}, {workers} workers", total - done))
     return sweep
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxtweak.engine import scoring, spread
+from onnxtweak.engine import checkpoint, scoring, spread
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.plan import cut_taps
 from onnxtweak.errors import MachineError
@@ -41,12 +41,14 @@ def job_of(folder, **settings):
     return prepare(str(model), DataSettings((str(data),)), engine, TapSettings(), silent)
 
 
-def swept(job, engine, reopen=None, neurons=None):
+def swept(job, engine, reopen=None, neurons=None, asked=None):
     fit = job.splits.fit
     read = scoring.from_model(job.subject, fit, job.engine, job.taps)
     blocks = cut_taps(job.taps, 1, EngineSettings(memory=8 * neurons)) if neurons else None
     blocks = blocks or scoring.theta_blocks(job.taps, len(TARGETS), engine)
-    return list(scoring.theta_sweeps(read, blocks, fit.labels, TARGETS, "signed", engine, reopen=reopen))
+    return list(
+        scoring.theta_sweeps(read, blocks, fit.labels, TARGETS, "signed", engine, reopen=reopen, asked=asked)
+    )
 
 
 @pytest.mark.parametrize("neurons", [None, 300])
@@ -69,6 +71,38 @@ def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, neurons):
             assert b.hi.any()
             for name in ("hi", "lo", "count_hi", "count_lo", "total", "peak", "bad", "seen", "gap"):
                 np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, monkeypatch):
+    job = job_of(tmp_path, work_dir=str(tmp_path / "work"), resume=True)
+    whole = swept(job, job.engine)
+    monkeypatch.setattr(spread, "gpu_count", lambda: 2)
+    monkeypatch.setattr(checkpoint, "_RARITY", 0)
+    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
+    merge, merged = spread.merge, []
+
+    def dies(sweep, shard):
+        if len(merged) == 2:
+            raise Killed
+        merge(sweep, shard)
+        merged.append(sweep.at)
+
+    monkeypatch.setattr(spread, "merge", dies)
+    with pytest.raises(Killed):
+        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
+    monkeypatch.setattr(spread, "merge", merge)
+    job.engine.ledger.passes.clear()
+    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
+    total = len(job.splits.fit)
+    assert job.engine.ledger.passes[0] == ("score, 2 workers", total - 64)
+    for a, b in zip(resumed[0].states, whole[0].states, strict=True):
+        for name in ("hi", "lo", "count_hi", "count_lo", "total", "peak", "seen", "gap"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_a_gpu_that_is_not_there_is_told_before_anything_starts(tmp_path, monkeypatch):
