@@ -222,7 +222,9 @@ def _said(found: Sequence[Found]) -> list[str]:
         flow(
             f"""- What the held-out samples alone are worth: the base trained on them is
             {between(held, ("base", "fit"))} against fit at equal overall accuracy, and
-            {between(held, ("base", "fit"), "overall")} overall as delivered."""
+            {between(held, ("base", "fit"), "overall")} overall as delivered, where fit has spent on the
+            targets what it gained. Who has such samples and may train the net need not tweak it; the patch
+            is for a net that has to stay as it is, and takes seconds."""
         ),
     ]
 
