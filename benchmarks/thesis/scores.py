@@ -86,14 +86,16 @@ def scores(recipe: Recipe, job: Job, options: Options) -> Scores:
         return Scores(file["weight"], file["count"], file["lift"], kept)
 
 
-def tables(job: Job, rankings: Sequence[Ranking]) -> tuple[list[Table], list[np.ndarray]]:
-    """Tables of the fit, validation and test samples, and the columns of each ranking in them."""
+def tables(
+    job: Job, rankings: Sequence[Ranking], splits: Sequence[str] = ("fit", "validation", "test")
+) -> tuple[list[Table], list[np.ndarray]]:
+    """Tables of some splits, and the columns of each ranking in them."""
     everything = all_neurons(rankings[0].neurons.taps)
     starts = np.cumsum([0, *(tap.neurons for tap in everything.taps)])
     numbers = [starts[r.neurons.tap_of] + r.neurons.index for r in rankings]
     union = np.unique(np.concatenate(numbers))
     chosen = take(everything, union)
-    views = (job.splits.fit, job.splits.validation, job.splits.test)
+    views = [getattr(job.splits, name) for name in splits]
     made = [gather(job.subject, view, chosen, job.engine, "collect") for view in views]
     return made, [np.searchsorted(union, own) for own in numbers]
 

@@ -121,7 +121,7 @@ def _one(recipe: Recipe, taps: str, options: Options) -> Found:
     tried = [theta.ranked(c, "count", _TRIED) for c in classes]
     random = [theta.ranked(c, "random", _TRIED, rng) for c in classes]
     dealt = [theta.ranked(c, "random", _DEALT // len(classes), rng) for c in classes]
-    (fit, validation, _), columns = tables(job, [*tried, *random, *dealt])
+    (fit, validation), columns = tables(job, [*tried, *random, *dealt], ("fit", "validation"))
     at = len(classes)
     sample = fit.columns(np.unique(np.concatenate(columns[2 * at :])))
     mixed = np.stack([rng.permutation(column) for column in sample.T.T], axis=1)
