@@ -184,7 +184,10 @@ def settle(
                 break
         notes += best.notes
         # The log-loss is the sharper witness: the target samples, which are few, have no more than a veto.
-        if learnt(best) and spent.holds and spent.right[of_target].sum() > instead.right[of_target].sum():
+        # Where they are all right either way, all samples decide.
+        ahead = int(spent.right[of_target].sum()) - int(instead.right[of_target].sum())
+        better = ahead > 0 or (ahead == 0 and _gains(instead.right, spent.right, margin))
+        if learnt(best) and spent.holds and better:
             notes.append(f"chosen: {best.name}")
             return Fitted("fit", best, spent.bias, control.bias, spent, tuple(notes))
         if learnt(best) and not spent.holds:

@@ -242,3 +242,16 @@ def test_awkward_tables_give_finite_weights(spoil):
         assert np.isfinite(found.bias).all()
         if found.candidate is not None:
             assert all(np.isfinite(part).all() for part in vars(found.candidate.patch).values())
+
+
+def test_where_all_target_samples_are_right_already_all_samples_decide():
+    """As on samples that the base has nearly all memorised."""
+    fit = tables(3000, lack=0.0)
+    Z = fit.Z.copy()
+    own = np.flatnonzero(fit.labels == 0)
+    Z[own, 0] += 20
+    table = Table(fit.T, Z, fit.labels)
+    assert (Z.argmax(axis=1) == fit.labels)[own].all()
+    found = fit_all(table, {"all": np.arange(25)}, TARGETS, hidden=0)
+    assert found.kind == "fit"
+    assert found.spent.right[own].all() and found.spent.right.mean() > (Z.argmax(axis=1) == fit.labels).mean()
