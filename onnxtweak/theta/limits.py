@@ -1,8 +1,8 @@
 """How are the running limits raised on the CPU? In Numba: each value of V is read from memory once.
 
 Up to `TARGETS` targets, memory is the cost: `STREAMS` samples at a time stream by over a long span of
-neurons, whose maxima lie in the cache; the next samples are fetched meanwhile. Multiplying all of them costs
-less than finding out which could be left out.
+neurons, whose maxima lie in the cache; the next samples are fetched meanwhile. At first, and with very few
+targets, multiplying all of them costs less than finding out which can be left out; later see `ranked`.
 
 Beyond that, arithmetic is the cost: a tile of samples and neurons is packed in the cache, and goes through
 all targets in blocks. A sample whose largest |v| in a strip times its reciprocal gap cannot raise any maximum
@@ -31,12 +31,17 @@ from onnxtweak.theta.raising import (
     raise_strip,
     within_reach,
 )
+from onnxtweak.theta.ranked import fold_ranked, rank
 from onnxtweak.theta.threads import share_out
 from onnxtweak.theta.vector import LANES, PANELS, STREAMS, STRIP, TARGETS, TESTED, flat
 
 # Neurons of a span, while memory is the only cost and when there is arithmetic beside it: the longer, the
 # faster memory is read; the shorter, the nearer the maxima are.
 _LONG_SPAN, _SPAN, _FEWEST = 16384, 2048, 3
+# Ranking pays from so many targets and strips on, while no more than this part of the products is computed.
+_RANKED, _RANKED_STRIPS, _WORTH = 8, 32, 1 / 7
+# To find out, one strip in so many is tried; where it does not pay, so many times as many then stream by.
+_TRIED, _UNTRIED = 32, 15
 # Strips and samples of a tile: half a megabyte, which second-level caches hold.
 _TILE, _ROWS = 8, 128
 # Samples that are packed at a time, so that several stretches of memory are read at once, and how far ahead.
@@ -85,7 +90,11 @@ def _fold(values, limit, hi, lo, bad, strips: int, pool) -> None:
         lists = (own, r, j, -limit[r, j])
         width, span = (0,) * targets, _LONG_SPAN if targets <= _FEWEST else _SPAN
         sizes = (neurons, rows, span, width)
-        share_out(_few, (values, factors.reshape(-1), *lists, hi, lo, bad, *sizes), strips, pool)
+        work = (values, factors.reshape(-1), *lists, hi, lo, bad, *sizes)
+        if targets < _RANKED or strips < _RANKED_STRIPS:
+            share_out(_few, work, strips, pool)
+        else:
+            share_out(_few_or_ranked, (rank(limit, neurons), _WORTH, *work), strips, pool)
         return
     blocks = -(-targets // TARGETS)
     each = -(-targets // blocks)
@@ -162,6 +171,33 @@ def _few(
             here, there = U(t * apart), U(t * neurons + start)
             copy_span(up, here, hi, there, panels, U(0))
             copy_span(down, here, lo, there, panels, U(0))
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _few_or_ranked(
+    ranking, worth, values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows,
+    span, width, first, last
+):  # fmt: skip
+    """Strips [first, last): some are tried ranked, and what follows is done in the way that takes less time.
+
+    worth : ranking is that way up to this part of the products. Both give the same bits.
+    """
+    at, tops = np.empty(STREAMS, np.uintp), _aligned(span)
+    few = min(max(1, (last - first) // _TRIED), span // STRIP)
+    here, count = first, few
+    while here < last:
+        stop = min(here + count, last)
+        part = fold_ranked(
+            values, ranking, hi, lo, bad, neurons, rows, here * STRIP, stop * STRIP, at, tops
+        )  # fmt: skip
+        here, count = stop, span // STRIP
+        if part > worth and here < last:
+            stop = min(here + _UNTRIED * few, last)
+            _few(
+                values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows, span,
+                width, here, stop
+            )  # fmt: skip
+            here, count = stop, few
 
 
 @njit(cache=True, nogil=True, boundscheck=False)

@@ -14,7 +14,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from onnxtweak.theta.vector import FLOAT, INT, LANES, LONG, PANELS, SIGN_FREE, STREAMS, TESTED, emit
+from onnxtweak.theta.vector import (
+    FLOAT,
+    INT,
+    LANES,
+    LONG,
+    PANELS,
+    SIGN_FREE,
+    STREAMS,
+    TESTED,
+    WIDE,
+    emit,
+)
 
 
 @intrinsic
@@ -218,3 +229,79 @@ def copy_span(typing, source, at, target, start, panels, soon):
             e.prefetch(source, builder.add(place, soon))
 
     return emit(types.void, (source, at, target, start, panels, soon), write)
+
+
+@intrinsic
+def top_of_span(typing, values, at, tops, panels, soon):
+    """tops = max(tops, |v|) over `STREAMS` samples and a span of neurons.
+
+    values : sample i from `at[i]` on; what lies `soon` elements on is asked for, to be read next. Returns the
+    bits of the largest, which are at least those of infinity if a value is not finite, and all bits that are
+    set in some value: the sign among them tells a negative.
+    """
+
+    def write(e, values, at, tops, panels, soon):
+        builder = e.builder
+        magnitude = ir.Constant(ir.VectorType(INT, LANES), [SIGN_FREE] * LANES)
+        nothing = ir.Constant(ir.VectorType(INT, LANES), [0] * LANES)
+        begins = [e.scalar(at, LONG(i)) for i in range(STREAMS)]
+        signs, highest = e.keep(nothing), e.keep(nothing)
+
+        def larger(a, b):  # as the bits of floats without a sign are ordered, a NaN above all others
+            return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+        with cgutils.for_range(builder, panels) as loop:
+            k = builder.mul(loop.index, LONG(LANES))
+            top, some = e.bits(e.load(tops, k)), builder.load(signs)
+            for begin in begins:
+                place = builder.add(begin, k)
+                bits = e.bits(e.load(values, place))
+                e.prefetch(values, builder.add(place, soon))
+                some = builder.or_(some, bits)
+                top = larger(builder.and_(bits, magnitude), top)
+            builder.store(some, signs)
+            builder.store(larger(top, builder.load(highest)), highest)
+            e.store(e.floats(top), tops, k)
+        found = [e.reduce("smax", builder.load(highest)), e.reduce("or", builder.load(signs))]
+        return cgutils.pack_array(builder, found)
+
+    return emit(types.UniTuple(types.int32, 2), (values, at, tops, panels, soon), write)
+
+
+@intrinsic
+def raise_ranked(typing, values, at, rows, factors, first, count, best, start, tops, here):
+    """best = max(best, v * factor) for one target and `WIDE` panels, until no later sample can matter.
+
+    values : a sample's from its `rows` + at on. rows, factors : `count` samples from `first` on, the largest
+    |factor| first. tops : the largest |v| of each neuron, from `here` on. Returns how many samples were
+    looked at.
+    """
+
+    def write(e, values, at, rows, factors, first, count, best, start, tops, here):
+        builder = e.builder
+        kept = [e.keep(e.load(best, e.at(start, p * LANES))) for p in range(WIDE)]
+        most = [e.load(tops, e.at(here, p * LANES)) for p in range(WIDE)]
+        done = e.keep(LONG(0))
+        mask = ir.IntType(LANES)
+        with cgutils.for_range(builder, count) as loop:
+            place = builder.add(first, loop.index)
+            factor = e.scalar(factors, place)
+            size = builder.bitcast(builder.and_(builder.bitcast(factor, INT), INT(SIGN_FREE)), FLOAT)
+            size, within = e.spread(size), mask(0)
+            for top, one in zip(most, kept, strict=True):
+                above = builder.fcmp_ordered(">", builder.fmul(top, size), builder.load(one))
+                within = builder.or_(within, builder.bitcast(above, mask))
+            with builder.if_then(builder.icmp_unsigned("==", within, mask(0))):
+                loop.do_break()
+            builder.store(builder.add(loop.index, LONG(1)), done)
+            row, factor = builder.add(e.scalar(rows, place), at), e.spread(factor)
+            for p, one in enumerate(kept):
+                product = builder.fmul(e.load(values, e.at(row, p * LANES)), factor)
+                builder.store(e.larger(product, builder.load(one)), one)
+        with builder.if_then(builder.icmp_unsigned("!=", builder.load(done), LONG(0))):
+            for p, one in enumerate(kept):
+                e.store(builder.load(one), best, e.at(start, p * LANES))
+        return builder.load(done)
+
+    arguments = (values, at, rows, factors, first, count, best, start, tops, here)
+    return emit(types.uintp, arguments, write)

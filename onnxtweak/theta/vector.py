@@ -21,6 +21,8 @@ _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 LANES, TARGETS = (16, 16) if "+avx512f" in _FEATURES else (8, 12) if "+avx" in _FEATURES else (4, 12)
 STRIP = 128
 PANELS = STRIP // LANES
+# Panels that ranked samples are tried on at once; divides `PANELS`.
+WIDE = 4
 # Targets whose limits are tested at once.
 TESTED = 16
 # Samples that pass by at once: so many streams of memory the hardware reads ahead.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxtweak.theta import numba_backend, numpy_backend
+from onnxtweak.theta import limits, numba_backend, numpy_backend, ranked
 
 KINDS = ("relu", "signed", "mixed", "odd")
 
@@ -73,9 +73,9 @@ def test_threads_give_the_same_bits(targets):
             compare("mixed", 50, neurons, targets, pool=pool)
 
 
-def test_late_in_a_run_most_samples_are_skipped_and_the_bits_stay():
-    rng = np.random.default_rng(2)
-    rows, neurons, targets = 64, 512, 24
+@pytest.mark.parametrize(("neurons", "targets"), [(512, 24), (4500, 10)])
+def test_late_in_a_run_most_samples_are_skipped_and_the_bits_stay(neurons, targets):
+    rng, rows = np.random.default_rng(2), 64
     ours, theirs = start(targets, neurons, 2, 3), start(targets, neurons, 2, 3)
     for kind in KINDS:
         V, limit = hidden(rng, kind, rows, neurons), reciprocals(rng, kind, rows, targets)
@@ -83,6 +83,48 @@ def test_late_in_a_run_most_samples_are_skipped_and_the_bits_stay():
         numba_backend.fold_limits(V, limit, *ours)
         for wanted, got in zip(theirs, ours, strict=True):
             np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("worth", [0, 0.3, 9])  # try now and then, one or the other, always
+def test_ranked_samples_give_the_same_bits(worth, kind, monkeypatch):
+    monkeypatch.setattr(limits, "_WORTH", worth)
+    for rows, neurons, targets in ((1, 4100, 8), (7, 5000, 12), (133, 9000, 10)):
+        compare(kind, rows, neurons, targets)
+    with ThreadPoolExecutor(3) as pool:
+        compare(kind, 30, 20000, 10, pool=pool)
+
+
+def test_samples_are_ranked_by_size_until_none_counts():
+    limit = np.array([[0, -1], [2, 0], [-3, 4], [0.5, -5]], np.float32)
+    rows, factors, begins = ranked.rank(limit, 100)
+    lists = [
+        [
+            [(int(rows[kind, k]) // 100, float(factors[kind, k])) for k in range(*begins[kind, t : t + 2])]
+            for t in range(2)
+        ]
+        for kind in range(4)
+    ]
+    assert lists == [
+        [[(2, -3), (1, 2), (3, 0.5)], [(3, -5), (2, 4), (0, -1)]],
+        [[(2, 3), (1, -2), (3, -0.5)], [(3, 5), (2, -4), (0, 1)]],
+        [[(1, 2), (3, 0.5)], [(2, 4)]],
+        [[(2, 3)], [(3, 5), (0, 1)]],
+    ]
+
+
+def test_ranked_samples_that_cannot_raise_a_maximum_are_left_out():
+    rng = np.random.default_rng(3)
+    rows, neurons = 16, 256
+    V, limit = hidden(rng, "relu", rows, neurons), reciprocals(rng, "relu", rows, 2)
+    ranking = ranked.rank(limit, neurons)
+    parts = []
+    for high in (0, 1e6):
+        hi, lo, bad = start(2, neurons, high, high)
+        at, tops = np.empty(8, np.uintp), np.empty(neurons, np.float32)
+        state = (hi.reshape(-1), lo.reshape(-1), bad)
+        parts.append(ranked.fold_ranked(V.reshape(-1), ranking, *state, neurons, rows, 0, neurons, at, tops))
+    assert 0 < parts[0] <= 1 and parts[1] == 0
 
 
 def test_no_sample_or_no_target_changes_nothing():
@@ -109,12 +151,14 @@ def test_a_machine_with_narrow_registers_gives_the_same_bits(machine, tmp_path):
         pytest.skip("names of x86 processors")
     name, features = machine
     code = (
-        "from tests.theta.test_limits import compare, KINDS\n"
+        "from tests.theta.test_limits import compare, limits, KINDS\n"
         "from onnxtweak.theta.vector import LANES\n"
         "assert LANES < 16\n"
         "for kind in KINDS:\n"
         "    for targets in (1, 10, 30):\n"
         "        compare(kind, 40, 300, targets)\n"
+        "    limits._WORTH = 9\n"
+        "    compare(kind, 40, 4200, 10)\n"
         "print('equal')"
     )
     done = subprocess.run(
