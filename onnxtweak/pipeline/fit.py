@@ -197,7 +197,7 @@ def learnt_from(
     fit = tables[0]
     right = [float((t.Z.argmax(axis=1) == t.labels).mean()) for t in tables]
     said = seen_in_training(*right)
-    told = (said,) if said else ()
+    told = (f"{said}; samples held out from training give better patches",) if said else ()
     if job.splits.test is None or keep_validation:
         return fit, np.ones(len(fit.labels), bool), told
     table = stacked(tables)
