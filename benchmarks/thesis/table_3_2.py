@@ -298,9 +298,8 @@ def _said(found: dict[str, list[Found]]) -> list[str]:
     said.append(
         flow(
             """- A count above zero is thus no sign that a neuron has to do with the class: among tens of
-            thousands of neurons and hundreds of wrong samples some are right by chance. And what breaks
-            nothing on the fit samples does break some on others. Both agree with table 3.6, where neurons
-            drawn at random do as well as those that count ranks highest."""
+            thousands of neurons and hundreds of wrong samples some are right by chance. And what breaks nothing on the fit
+            samples does break some on others. Table 3.6 has random neurons beside those that rank highest."""
         )
     )
     return said
