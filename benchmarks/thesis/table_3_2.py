@@ -298,8 +298,9 @@ def _said(found: dict[str, list[Found]]) -> list[str]:
     said.append(
         flow(
             """- A count above zero is thus no sign that a neuron has to do with the class: among tens of
-            thousands of neurons and hundreds of wrong samples some are right by chance. And what breaks nothing on the fit
-            samples does break some on others. Table 3.6 has random neurons beside those that rank highest."""
+            thousands of neurons and hundreds of wrong samples some are right by chance. And what breaks
+            nothing on the fit samples does break some on others. Table 3.6 has random neurons beside those
+            that rank highest."""
         )
     )
     return said
