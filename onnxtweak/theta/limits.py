@@ -41,7 +41,7 @@ _LONG_SPAN, _SPAN, _FEWEST = 16384, 2048, 3
 # Ranking pays from so many targets and strips on, while no more than this part of the products is computed.
 _RANKED, _RANKED_STRIPS, _WORTH = 8, 32, 1 / 7
 # To find out, one strip in so many is tried; where it does not pay, so many times as many then stream by.
-_TRIED, _UNTRIED = 32, 15
+_TRIED, _UNTRIED = 32, 31
 # Strips and samples of a tile: half a megabyte, which second-level caches hold.
 _TILE, _ROWS = 8, 128
 # Samples that are packed at a time, so that several stretches of memory are read at once, and how far ahead.

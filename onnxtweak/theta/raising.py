@@ -269,16 +269,18 @@ def top_of_span(typing, values, at, tops, panels, soon):
 
 
 @intrinsic
-def raise_ranked(typing, values, at, rows, factors, first, count, best, start, tops, here):
+def raise_ranked(typing, values, at, rows, factors, first, count, best, start, soon, tops, here):
     """best = max(best, v * factor) for one target and `WIDE` panels, until no later sample can matter.
 
     values : a sample's from its `rows` + at on. rows, factors : `count` samples from `first` on, the largest
-    |factor| first. tops : the largest |v| of each neuron, from `here` on. Returns how many samples were
-    looked at.
+    |factor| first. best : from `start` on; what lies `soon` elements on is asked for, to be raised next.
+    tops : the largest |v| of each neuron, from `here` on. Returns how many samples were looked at.
     """
 
-    def write(e, values, at, rows, factors, first, count, best, start, tops, here):
+    def write(e, values, at, rows, factors, first, count, best, start, soon, tops, here):
         builder = e.builder
+        for p in range(WIDE):
+            e.prefetch(best, e.at(builder.add(start, soon), p * LANES))
         kept = [e.keep(e.load(best, e.at(start, p * LANES))) for p in range(WIDE)]
         most = [e.load(tops, e.at(here, p * LANES)) for p in range(WIDE)]
         done = e.keep(LONG(0))
@@ -303,5 +305,5 @@ def raise_ranked(typing, values, at, rows, factors, first, count, best, start, t
                 e.store(builder.load(one), best, e.at(start, p * LANES))
         return builder.load(done)
 
-    arguments = (values, at, rows, factors, first, count, best, start, tops, here)
+    arguments = (values, at, rows, factors, first, count, best, start, soon, tops, here)
     return emit(types.uintp, arguments, write)

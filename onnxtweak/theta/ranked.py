@@ -82,6 +82,6 @@ def fold_ranked(values, ranking, hi, lo, bad, neurons, rows, start, stop, at, to
             for m in range(0, stop - start, WIDE * LANES):
                 looked += raise_ranked(
                     values, U(start + m), order[kind], factors[kind], first, count,
-                    best, U(t * neurons + start + m), tops, U(m),
+                    best, U(t * neurons + start + m), U(neurons), tops, U(m),
                 )  # fmt: skip
     return looked * WIDE / (panels * rows * (begins.shape[1] - 1))
