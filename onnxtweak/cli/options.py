@@ -154,17 +154,19 @@ overall_drop_option = _method(
     help="Percentage points of overall accuracy that may be lost on validation.",
 )
 
+count_option = _method(
+    "-n",
+    "--count",
+    multiple=True,
+    type=Numbers(whole=True, least=1),
+    help="Synapses a target; several to choose from, commas between "
+    f"[default: {','.join(map(str, settings.JoinSettings.count))}].",
+)
+
 join_options = gathered(
     "join",
     _make_join,
-    _method(
-        "-n",
-        "--count",
-        multiple=True,
-        type=Numbers(whole=True, least=1),
-        help="Synapses a target; several to choose from, commas between "
-        f"[default: {','.join(map(str, settings.JoinSettings.count))}].",
-    ),
+    count_option,
     _method(
         "--scale",
         multiple=True,

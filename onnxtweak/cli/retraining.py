@@ -12,6 +12,7 @@ from onnxtweak.cli.data_options import split_options
 from onnxtweak.cli.options import (
     SCORING,
     class_drop_option,
+    count_option,
     criterion_option,
     dry_run_option,
     engine_options,
@@ -55,14 +56,7 @@ def _make_retrain(count, scale, ridge, penalty, schedule, exact_scale, **join) -
 _retrain_options = gathered(
     "how",
     _make_retrain,
-    _method(
-        "-n",
-        "--count",
-        multiple=True,
-        type=Numbers(whole=True, least=1),
-        help="Synapses a target; several to choose from, commas between "
-        f"[default: {_listed(settings.JoinSettings.count)}].",
-    ),
+    count_option,
     _method(
         "--penalty",
         type=Number(above=0),
