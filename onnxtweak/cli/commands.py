@@ -26,7 +26,7 @@ from onnxtweak.cli.options import (
     target_options,
 )
 from onnxtweak.cli.sections import option, registering
-from onnxtweak.cli.telling import close, foretell, inspect_it, show
+from onnxtweak.cli.telling import carry_out, close, inspect_it, show
 from onnxtweak.cli.values import Number
 from onnxtweak.errors import UsageError
 
@@ -119,25 +119,24 @@ def join(model, data, targets, taps, join, engine, output, dry_run, console, for
     samples so that the overall accuracy stays within --max-overall-drop. Reported beside it, on the same
     samples: the best that adding a constant to the target's logit can do.
     """
-    from onnxtweak import pipeline
     from onnxtweak.report import story
 
-    asked = {
-        "model": model,
-        "data": data,
-        "engine": engine,
-        "taps": taps,
-        "targets": targets,
-        "join": join,
-        "output": output,
-    }
-    if dry_run:
-        foretell(console, "join", form, **asked)
-        return
-    began = time.perf_counter()
-    made = pipeline.join(**asked, progress=console)
-    show(console, "join", made, story.result, form)
-    close(console, began, story.verdict(made), inspect_it(made))
+    carry_out(
+        console,
+        "join",
+        form,
+        story.result,
+        story.verdict,
+        inspect_it,
+        dry_run=dry_run,
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        join=join,
+        output=output,
+    )
 
 
 @_command("apply", "onnxtweak apply model.onnx cat.safetensors -o tweaked.onnx --scale 0.5")
@@ -235,22 +234,24 @@ def dump(model, data, taps, engine, directory, neurons, force, console, form):
 @reporting_options
 def score(model, data, targets, taps, join, engine, output, dry_run, console, form):
     """Score every hidden neuron for the target classes, in one pass over the samples."""
-    from onnxtweak import pipeline
     from onnxtweak.report import story
 
-    asked = {
-        "model": model,
-        "data": data,
-        "engine": engine,
-        "taps": taps,
-        "targets": targets,
-        "join": join,
-        "output": output,
-    }
-    if dry_run:
-        foretell(console, "score", form, **asked)
-        return
-    began = time.perf_counter()
-    made = pipeline.score(**asked, progress=console)
-    show(console, "score", made, story.scored, form)
-    close(console, began, f"{made.neurons:,} neurons scored")
+    carry_out(
+        console,
+        "score",
+        form,
+        story.scored,
+        _neurons_scored,
+        dry_run=dry_run,
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        join=join,
+        output=output,
+    )
+
+
+def _neurons_scored(made) -> str:
+    return f"{made.neurons:,} neurons scored"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import click
@@ -21,7 +20,7 @@ from onnxtweak.cli.options import (
     reporting_options,
 )
 from onnxtweak.cli.sections import gathered, option, registering
-from onnxtweak.cli.telling import close, foretell, inspect_it, show
+from onnxtweak.cli.telling import carry_out, inspect_it
 from onnxtweak.cli.values import Number
 
 ALL: list[click.Command] = []
@@ -168,25 +167,24 @@ def fit(model, data, targets, taps, fit, engine, output, dry_run, console, form)
     bias does as well, the answer is the bias; where nothing helps, the base. Samples that the model was not
     trained on give much better patches.
     """
-    from onnxtweak import pipeline
     from onnxtweak.report import story
 
-    asked = {
-        "model": model,
-        "data": data,
-        "engine": engine,
-        "taps": taps,
-        "targets": targets,
-        "fit": fit,
-        "output": output,
-    }
-    if dry_run:
-        foretell(console, "fit", form, **asked)
-        return
-    began = time.perf_counter()
-    made = pipeline.fit(**asked, progress=console)
-    show(console, "fit", made, story.result, form)
-    close(console, began, story.verdict(made), inspect_it(made))
+    carry_out(
+        console,
+        "fit",
+        form,
+        story.result,
+        story.verdict,
+        inspect_it,
+        dry_run=dry_run,
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        fit=fit,
+        output=output,
+    )
 
 
 @_command("compare", "onnxtweak compare model.onnx -d held-out.npz --test test.npz -t cat --repeats 5")
@@ -226,26 +224,24 @@ def compare(
     targets, and both show the overall accuracy. The neurons are swept once for all methods; -f json has the
     curves. With --write, one of them is written as a new model.
     """
-    from onnxtweak import pipeline
     from onnxtweak.report import contest
 
-    asked = {
-        "model": model,
-        "data": data,
-        "engine": engine,
-        "taps": taps,
-        "targets": targets,
-        "join": join,
-        "fit": replace(fit, max_overall_drop=join.max_overall_drop),
-        "repeats": repeats,
-        "methods": methods,
-        "write": write,
-        "output": settings.OutputSettings(output=output, force=force),
-    }
-    if dry_run:
-        foretell(console, "compare", form, **asked)
-        return
-    began = time.perf_counter()
-    made = pipeline.compare(**asked, progress=console)
-    show(console, "compare", made, contest.comparison, form)
-    close(console, began, contest.verdict(made))
+    carry_out(
+        console,
+        "compare",
+        form,
+        contest.comparison,
+        contest.verdict,
+        dry_run=dry_run,
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        join=join,
+        fit=replace(fit, max_overall_drop=join.max_overall_drop),
+        repeats=repeats,
+        methods=methods,
+        write=write,
+        output=settings.OutputSettings(output=output, force=force),
+    )

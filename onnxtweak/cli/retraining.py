@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 
 import click
 
@@ -27,7 +26,7 @@ from onnxtweak.cli.options import (
     theta_option,
 )
 from onnxtweak.cli.sections import gathered, option, registering
-from onnxtweak.cli.telling import close, foretell, inspect_it, show
+from onnxtweak.cli.telling import carry_out, inspect_it
 from onnxtweak.cli.values import Number, Numbers
 from onnxtweak.errors import UsageError
 
@@ -110,30 +109,29 @@ def retrain(model, data, targets, taps, how, engine, output, dry_run, console, f
     chosen on validation as for `join`. With --schedule the classes that do worst are ranked anew before
     every stage, and no stage may lose what an earlier one gained.
     """
-    from onnxtweak import pipeline
     from onnxtweak.report import story
 
     if how[1].schedule is None and targets == settings.TargetSettings():
         raise UsageError(
             "no target class", hint="name one with --target, say how many with --worst, or give a --schedule"
         )
-    asked = {
-        "model": model,
-        "data": data,
-        "engine": engine,
-        "taps": taps,
-        "targets": targets,
-        "join": how[0],
-        "retrain": how[1],
-        "output": output,
-    }
-    if dry_run:
-        foretell(console, "retrain", form, **asked)
-        return
-    began = time.perf_counter()
-    made = pipeline.retrain(**asked, progress=console)
-    show(console, "retrain", made, story.result, form)
-    close(console, began, story.verdict(made), inspect_it(made))
+    carry_out(
+        console,
+        "retrain",
+        form,
+        story.result,
+        story.verdict,
+        inspect_it,
+        dry_run=dry_run,
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        join=how[0],
+        retrain=how[1],
+        output=output,
+    )
 
 
 def _make_augment(size, neurons, hidden, minibatch, **values) -> settings.AugmentSettings:
@@ -213,21 +211,20 @@ def augment(model, data, taps, augment, engine, output, dry_run, console, form):
     Where validation does not improve by more than its standard error, the base is kept. The aim is the
     overall accuracy: single classes may lose. Samples the model was not trained on give much better results.
     """
-    from onnxtweak import pipeline
     from onnxtweak.report import story
 
-    asked = {
-        "model": model,
-        "data": data,
-        "engine": engine,
-        "taps": taps,
-        "augment": augment,
-        "output": output,
-    }
-    if dry_run:
-        foretell(console, "augment", form, **asked)
-        return
-    began = time.perf_counter()
-    made = pipeline.augment(**asked, progress=console)
-    show(console, "augment", made, story.result, form)
-    close(console, began, story.verdict(made), inspect_it(made))
+    carry_out(
+        console,
+        "augment",
+        form,
+        story.result,
+        story.verdict,
+        inspect_it,
+        dry_run=dry_run,
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        augment=augment,
+        output=output,
+    )

@@ -43,6 +43,32 @@ def close(console: Console, began: float, said: str, following: str = "") -> Non
         console.say(f"next: {following}")
 
 
+def carry_out(
+    console: Console,
+    command: str,
+    form: str,
+    tell: Callable,
+    said: Callable[[Any], str],
+    following: Callable[[Any], str] = lambda made: "",
+    *,
+    dry_run: bool,
+    **asked: Any,
+) -> None:
+    """Do a command that sweeps and tell what it made, or only foretell it. asked : what its pipeline takes.
+
+    said, following : the last words for what was made, as `close` takes them.
+    """
+    from onnxtweak import pipeline
+
+    if dry_run:
+        foretell(console, command, form, **asked)
+        return
+    began = time.perf_counter()
+    made = getattr(pipeline, command)(**asked, progress=console)
+    show(console, command, made, tell, form)
+    close(console, began, said(made), following(made))
+
+
 def foretell(console: Console, command: str, form: str, **asked: Any) -> None:
     """Tell what a command would do instead of doing it. asked : what `pipeline.forecast` takes."""
     from onnxtweak import pipeline
