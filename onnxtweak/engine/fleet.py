@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import Any
 
 from onnxtweak.errors import MachineError
@@ -46,6 +48,13 @@ def _visible(number: int) -> str:
 
 def _take(free: Any) -> None:
     """In a new process, before anything has looked at the GPUs."""
+    Thread(target=_end_with_parent, daemon=True).start()
     name = free.get()
     if name is not None:
         os.environ[_VISIBLE] = name
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed tells nobody: its processes would wait for work, and keep their GPUs."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)

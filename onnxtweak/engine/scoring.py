@@ -11,6 +11,7 @@ That is why all of these give the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -265,10 +266,13 @@ def _count_again(read: Read, block: Block, wrong: np.ndarray, question: Question
             engine.backend.fold_wanted(V, wanted, s.hi, s.lo, s.count_hi, s.count_lo, s.last_hi, s.last_lo)
 
 
-def merge(sweep: Sweep, shard: Sweep) -> None:
-    """A shard that another process folded, taken into a sweep in NumPy. Shards must come in order."""
+def merge(sweep: Sweep, shard: Sweep, pool: ThreadPoolExecutor | None = None) -> None:
+    """A shard that another process folded, taken into a sweep in NumPy. Shards must come in order.
+
+    pool : threads to do it with. Nothing of the shard is kept: its memory may be another's.
+    """
     for k, (state, other) in enumerate(zip(sweep.states, shard.states, strict=True)):
-        combine(state, other)
+        combine(state, other, pool)
         if sweep.kept[k] is not None and shard.kept[k] is not None:
             sweep.kept[k].absorb(state, shard.kept[k])
         else:  # a worker on a GPU does not find them
@@ -277,13 +281,17 @@ def merge(sweep: Sweep, shard: Sweep) -> None:
     sweep.predicted[sweep.at : sweep.at + count] = shard.predicted
     sweep.at += count
     for own, more in zip(sweep.gaps, shard.gaps, strict=True):
-        own.extend(more)
+        own.extend(values.copy() for values in more)
+
+
+def to_send(sweep: Sweep) -> Sweep:
+    """What another process needs of a shard: limits and sums, for nothing is counted yet."""
+    return replace(sweep, states=[without_counts(state) for state in sweep.states], parts=[])
 
 
 def on_host(sweep: Sweep, engine: Engine) -> Sweep:
-    """The same with states in NumPy, to be sent: limits and sums, for nothing is counted yet."""
-    states = [without_counts(engine.backend.host_state(state)) for state in sweep.states]
-    return replace(sweep, states=states, parts=[])
+    """The same with states in NumPy."""
+    return replace(sweep, states=[engine.backend.host_state(state) for state in sweep.states])
 
 
 def _membership(labels: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -2,12 +2,17 @@
 
 A worker is given one shard at a time and opens model and samples itself, from paths. Shards are taken in
 in order, so the result has the bits of a single process. A lost worker's shard is done again by another.
+
+States are large. Processes of this one lend them; through Dask they come straight from the worker that made
+them, as buffers beside the message.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -19,20 +24,37 @@ from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.checkpoint import Checkpoint
 from onnxtweak.engine.fleet import gpu_processes
 from onnxtweak.engine.gpu import gpu_count, gpu_numbers
+from onnxtweak.engine.lending import Borrower, Lender, Lent
 from onnxtweak.engine.passes import Engine, Ledger
 from onnxtweak.engine.plan import Block
-from onnxtweak.engine.scoring import Question, Read, Reopen, Sweep, fold, merge, new_sweep, on_host, taps_of
+from onnxtweak.engine.scoring import (
+    Question,
+    Read,
+    Reopen,
+    Sweep,
+    fold,
+    merge,
+    new_sweep,
+    on_host,
+    taps_of,
+    to_send,
+)
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import silent
 
 try:
     import distributed
+    from distributed.comm import get_address_host_port
 except ImportError:  # only a run that asks for workers says which extra to install
     distributed = None
 
 # A worker that dies takes its shard with it; one that dies again and again has another cause.
 _RETRIES = 5
+# Seconds in which a worker answers, if it ever does.
+_PATIENCE = 2.0
+# Threads that merge: more of them than this find no faster memory.
+_MERGING = 8
 # Results on their way: enough to keep workers busy, few enough to fit into memory.
 _AHEAD = 2
 
@@ -61,6 +83,7 @@ def _sweep(
     settings, total = engine.settings, len(question.labels)
     host = replace(engine, backend=open_backend(replace(settings, backend="numpy")))
     sweep = new_sweep(block, question, host)
+    sweep.parts = []  # for those who fold
     if checkpoint is not None:
         checkpoint.load(sweep)
     inside = replace(
@@ -72,43 +95,60 @@ def _sweep(
         device="cuda" if _gpus(settings) else settings.device,
     )
 
-    def take(future: Any) -> None:
-        shard = future.result()
-        merge(sweep, shard)
+    lends_to = os.getpid() if _gpus(settings) else None
+    borrowed = Borrower()
+
+    def take(future: Any, asked: tuple) -> None:
+        answer = future.result()
+        try:
+            shard = borrowed.look(answer) if isinstance(answer, Lent) else answer
+        except OSError:  # who lent it has died since, or nothing more can be looked into
+            shard = submit(_one_shard, *asked, None).result()
+        merge(sweep, shard, pool)
+        borrowed.give_back(answer)
         if checkpoint is not None:
             checkpoint.save(sweep, host.backend.host_state)
         engine.progress.advance(len(shard.predicted))
 
     done, waiting = sweep.at, []
     engine.progress.start(what, total - done)
-    for start in range(done, total, settings.shard):
-        asked = replace(question, labels=question.labels[start : start + settings.shard])
-        waiting.append(submit(_one_shard, reopen, block, asked, inside, start))
-        if len(waiting) > _AHEAD * workers:
-            take(waiting.pop(0))
-    for future in waiting:
-        take(future)
+    with ThreadPoolExecutor(min(_MERGING, settings.threads or os.cpu_count() or 1)) as pool:
+        for start in range(done, total, settings.shard):
+            part = replace(question, labels=question.labels[start : start + settings.shard])
+            asked = reopen, block, part, inside, start
+            waiting.append((submit(_one_shard, *asked, lends_to), asked))
+            if len(waiting) > _AHEAD * workers:
+                take(*waiting.pop(0))
+        while waiting:
+            take(*waiting.pop(0))
     engine.progress.finish()
     engine.ledger.passes.append((f"{what}, {workers} workers", total - done))
     return sweep
 
 
 def _one_shard(
-    reopen: Reopen, block: Block, question: Question, settings: EngineSettings, start: int
-) -> Sweep:
-    """In a worker: one shard from nothing."""
-    read, engine = _opened(reopen, settings)
+    reopen: Reopen,
+    block: Block,
+    question: Question,
+    settings: EngineSettings,
+    start: int,
+    lends_to: int | None,
+) -> Sweep | Lent:
+    """In a worker: one shard from nothing. lends_to : the process on this machine that asks, if it is."""
+    read, engine, lender = _opened(reopen, settings)
     sweep = new_sweep(block, question, engine)
     for got in read("score", taps_of(block), np.arange(start, start + len(question.labels))):
         fold(sweep, got, question, engine)
-    return on_host(sweep, engine)
+    sent = to_send(sweep)
+    lent = None if lends_to is None else lender.lend(lends_to, sent)
+    return lent or on_host(sent, engine)
 
 
 @lru_cache(maxsize=1)
-def _opened(reopen: Reopen, settings: EngineSettings) -> tuple[Read, Engine]:
-    """Model and samples stay open in a worker from shard to shard."""
+def _opened(reopen: Reopen, settings: EngineSettings) -> tuple[Read, Engine, Lender]:
+    """Model and samples stay open in a worker from shard to shard, and so does what it lends."""
     engine = Engine(settings, open_backend(settings), silent, Ledger())
-    return reopen(engine), engine
+    return reopen(engine), engine, Lender(lambda count: engine.backend.buffer((1, count), "cpu"))
 
 
 def _threads(settings: EngineSettings, workers: int) -> int | None:
@@ -150,7 +190,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple]:
             distributed.LocalCluster(
                 n_workers=settings.workers, threads_per_worker=1, processes=True, dashboard_address=None
             ) as cluster,
-            distributed.Client(cluster) as client,
+            distributed.Client(cluster, direct_to_workers=True) as client,
         ):
             yield client, settings.workers
         return
@@ -163,11 +203,22 @@ def _client(settings: EngineSettings) -> Iterator[tuple]:
             hint="start one with `dask scheduler`, and workers with `dask worker ADDRESS`",
         ) from error
     with client:
-        workers = len(client.scheduler_info()["workers"])
+        workers = list(client.nthreads())
         if not workers:
             raise MachineError(
                 "the Dask scheduler has no workers",
                 where=settings.scheduler,
                 hint="start some with `dask worker ADDRESS`",
             )
-        yield client, workers
+        client.direct_to_workers = _within_reach(workers)
+        yield client, len(workers)
+
+
+def _within_reach(workers: Sequence[str]) -> bool:
+    """All answer this process; else the scheduler hands on what they made, which takes far longer."""
+    try:
+        for address in workers:
+            socket.create_connection(get_address_host_port(address), _PATIENCE).close()
+    except (OSError, ValueError):
+        return False
+    return True

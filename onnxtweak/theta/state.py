@@ -7,10 +7,13 @@ alone. The sums behind `lift` are float64 and merged in shard order.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
+
+from onnxtweak.theta.threads import share_out
 
 # A weight stays this much inside its limit, so that float32 rounding cannot cross it (METHOD 2).
 INSIDE = 1.0 - 1e-6
@@ -94,21 +97,24 @@ def stretch_of(state: ThetaState, start: int, stop: int) -> ThetaState:
     return ThetaState(**{k: v[..., start:stop] for k, v in vars(state).items() if k not in shared}, **shared)
 
 
-def combine(state: ThetaState, other: ThetaState) -> None:
+def combine(state: ThetaState, other: ThetaState, pool: ThreadPoolExecutor | None = None) -> None:
     """Take another shard into `state`, in NumPy. Only the last digits of `total` depend on the order.
 
-    Counts that the other was sent `without_counts` are not looked at.
+    pool : threads that neurons are shared among. Counts that the other was sent `without_counts` are not
+    looked at.
     """
-    for name in ("hi", "lo", "peak", "gap"):
-        np.maximum(getattr(state, name), getattr(other, name), out=getattr(state, name))
-    for name in ("total", "seen"):
-        np.add(getattr(state, name), getattr(other, name), out=getattr(state, name))
-    np.logical_or(state.bad, other.bad, out=state.bad)
+    np.maximum(state.gap, other.gap, out=state.gap)
+    np.add(state.seen, other.seen, out=state.seen)
+    share_out(_combine, (state, other), len(state.bad), pool)
+
+
+def _combine(state: ThetaState, other: ThetaState, start: int, stop: int) -> None:
+    folds = {"hi": np.maximum, "lo": np.maximum, "peak": np.maximum, "total": np.add, "bad": np.logical_or}
     if other.count_hi.size:
-        for name in ("last_hi", "last_lo"):
-            np.minimum(getattr(state, name), getattr(other, name), out=getattr(state, name))
-        for name in ("count_hi", "count_lo"):
-            np.add(getattr(state, name), getattr(other, name), out=getattr(state, name))
+        folds |= {"count_hi": np.add, "count_lo": np.add, "last_hi": np.minimum, "last_lo": np.minimum}
+    for name, fold in folds.items():
+        into = getattr(state, name)[..., start:stop]
+        fold(into, getattr(other, name)[..., start:stop], out=into)
 
 
 def without_counts(state: ThetaState) -> ThetaState:

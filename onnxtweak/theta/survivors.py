@@ -45,11 +45,11 @@ class Survivors:
                 self._chunks.clear()
 
     def absorb(self, state: ThetaState, other: Survivors) -> None:
-        """Take in those of another shard. state : with the limits of both."""
+        """Take in those of another shard, as copies. state : with the limits of both."""
         if other.overflowed:
             self.overflowed = True
             self._chunks.clear()
-        self.add(state, *other.all())
+        self.add(state, *(part.copy() for part in other.all()))
 
     def restore(self, target: np.ndarray, neuron: np.ndarray, ratio: np.ndarray, overflowed: bool) -> None:
         """Be as another was when `all` was called on it."""

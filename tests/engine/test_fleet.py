@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from onnxtweak.engine import checkpoint, scoring, spread
+from onnxtweak.engine import checkpoint, lending, scoring, spread
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.plan import cut_taps
 from onnxtweak.errors import MachineError
@@ -18,21 +24,38 @@ from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.types import silent
 from tests.weak import weak_cnn
 
+ROOT = Path(__file__).resolve().parents[2]
 TARGETS = np.array([0, 2])
 
 
 @dataclass(frozen=True)
 class OnCpu:
-    """Opens the samples where a GPU was given, writes down which, and runs the model on the CPU."""
+    """Opens the samples where a GPU was given, writes down which, and runs the model on the CPU.
+
+    room : bytes that the process may lend; None: as many as it likes. dies_at : the shard that kills it.
+    """
 
     samples: FitSamples
     notes: str
+    room: int | None = None
+    dies_at: int | None = None
 
     def __call__(self, engine: Engine) -> scoring.Read:
+        lending._LEAST = 1  # the arrays of a small model are lent too
+        if self.room is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.room, resource.RLIM_INFINITY))
         # No test may need a GPU: this is the only place where the process differs from the real one.
         assert engine.settings.device == "cuda" and engine.backend.name == "numpy"
         Path(self.notes, f"{os.getpid()}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
-        return self.samples(replace(engine, settings=replace(engine.settings, device="cpu")))
+        read = self.samples(replace(engine, settings=replace(engine.settings, device="cpu")))
+        return partial(self.read, read)
+
+    def read(self, read, what, taps, chosen):
+        if self.dies_at is not None and chosen[0] == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(what, taps, chosen)
 
 
 def job_of(folder, **settings):
@@ -51,26 +74,130 @@ def swept(job, engine, reopen=None, neurons=None, asked=None):
     )
 
 
+STATE = ("hi", "lo", "count_hi", "count_lo", "total", "peak", "bad", "seen", "gap")
+
+
+def same(ones, others):
+    assert len(ones) == len(others)
+    for one, other in zip(ones, others, strict=True):
+        np.testing.assert_array_equal(one.predicted, other.predicted)
+        for a, b in zip(one.states, other.states, strict=True):
+            assert b.hi.any()
+            for name in STATE:
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """What the shared pass looks at of what it was lent: one entry for each shard."""
+    found = []
+
+    class Counts(lending.Borrower):
+        def look(self, lent):
+            found.append(lent)
+            return super().look(lent)
+
+    monkeypatch.setattr(spread, "Borrower", Counts)
+    monkeypatch.setattr(spread, "gpu_count", lambda: 3)
+    return found
+
+
+def held():
+    """Memory without a name that this process looks into."""
+    gc.collect()
+    looks = Path("/proc/self/maps")
+    return looks.exists() and "memfd:onnxtweak" in looks.read_text()
+
+
 @pytest.mark.parametrize("neurons", [None, 300])
-def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, neurons):
+def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neurons):
     job = job_of(tmp_path)
     (tmp_path / "notes").mkdir()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-    monkeypatch.setattr(spread, "gpu_count", lambda: 3)
     on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,2"))
     parted = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path / "notes")), neurons)
     names = [name for name, _ in job.engine.ledger.passes]
     whole = swept(job, job.engine, None, neurons)
     seen = {file.read_text() for file in (tmp_path / "notes").iterdir()}
     assert seen and seen <= {"4", "7"}
-    assert len(parted) == len(whole) == (1 if neurons is None else 2)
+    assert len(parted) == (1 if neurons is None else 2)
     assert sum("2 workers" in name for name in names) == len(parted)
-    for one, other in zip(parted, whole, strict=True):
-        np.testing.assert_array_equal(one.predicted, other.predicted)
-        for a, b in zip(one.states, other.states, strict=True):
-            assert b.hi.any()
-            for name in ("hi", "lo", "count_hi", "count_lo", "total", "peak", "bad", "seen", "gap"):
-                np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    same(parted, whole)
+    shards = -(-len(job.splits.fit) // 32)
+    assert not hasattr(os, "memfd_create") or (len(looks) == shards * len(parted) and not held())
+
+
+def test_without_room_to_lend_states_go_through_the_pipe(tmp_path, looks):
+    job = job_of(tmp_path)
+    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
+    parted = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path), room=8192))
+    same(parted, swept(job, job.engine))
+    assert not looks
+
+
+def test_a_shard_that_can_no_longer_be_looked_at_is_done_again(tmp_path, monkeypatch, looks):
+    job = job_of(tmp_path)
+    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
+    look = spread.Borrower.look
+
+    def is_gone(self, lent):
+        found = look(self, lent)
+        if len(looks) in (2, 3):
+            raise FileNotFoundError
+        return found
+
+    monkeypatch.setattr(spread.Borrower, "look", is_gone)
+    same(swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path))), swept(job, job.engine))
+    assert not hasattr(os, "memfd_create") or len(looks) > 3
+
+
+def test_a_process_that_is_killed_ends_the_run_which_is_resumed_to_the_same_bits(
+    tmp_path, monkeypatch, looks
+):
+    job = job_of(tmp_path, work_dir=str(tmp_path / "work"), resume=True)
+    monkeypatch.setattr(checkpoint, "_RARITY", 0)
+    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
+    with pytest.raises(MachineError, match="died"):
+        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path), dies_at=160), asked="this")
+    assert not held()
+    job.engine.ledger.passes.clear()
+    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
+    left = job.engine.ledger.passes[0][1]
+    assert 0 < left < len(job.splits.fit)
+    same(resumed, swept(job, job.engine))
+
+
+_PARENT = """
+import os, time
+from onnxtweak.engine.fleet import gpu_processes
+if __name__ == "__main__":
+    with gpu_processes((None, None)) as submit:
+        print(*{submit(os.getpid).result() for _ in range(20)}, flush=True)
+        submit(time.sleep, 600).result()
+"""
+
+
+def test_processes_end_with_a_parent_that_was_killed(tmp_path):
+    program = tmp_path / "parent.py"
+    program.write_text(_PARENT)
+    command = [sys.executable, str(program)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        started = [int(number) for number in parent.stdout.readline().split()]
+        assert started and all(map(running, started))
+        parent.kill()
+    deadline = time.monotonic() + 60
+    while any(map(running, started)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(running, started))
+
+
+def running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class Killed(Exception):
@@ -85,10 +212,10 @@ def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, mo
     on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
     merge, merged = spread.merge, []
 
-    def dies(sweep, shard):
+    def dies(sweep, *others):
         if len(merged) == 2:
             raise Killed
-        merge(sweep, shard)
+        merge(sweep, *others)
         merged.append(sweep.at)
 
     monkeypatch.setattr(spread, "merge", dies)
@@ -99,9 +226,7 @@ def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, mo
     resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
     total = len(job.splits.fit)
     assert job.engine.ledger.passes[0] == ("score, 2 workers", total - 64)
-    for a, b in zip(resumed[0].states, whole[0].states, strict=True):
-        for name in ("hi", "lo", "count_hi", "count_lo", "total", "peak", "seen", "gap"):
-            np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    same(resumed, whole)
     assert list((tmp_path / "work").iterdir()) == []
 
 

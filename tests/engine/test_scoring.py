@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -251,8 +252,8 @@ def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, mon
     whole, _ = ask(samples, engine)
     merge, killed = spread.merge, []
 
-    def kills(sweep, shard):
-        merge(sweep, shard)
+    def kills(sweep, *others):
+        merge(sweep, *others)
         if not killed and sweep.at >= 96:
             for process in _children():
                 killed.append(process)
@@ -263,6 +264,37 @@ def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, mon
     shared, ledger = ask(samples, replace(engine, workers=2))
     same(shared, whole)
     assert killed and ledger.passes[0] == ("score, 2 workers", 300)
+
+
+@pytest.mark.filterwarnings("default")  # of Dask's own
+@pytest.mark.parametrize("reached", [True, False])
+def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatch, reached):
+    distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    from onnxtweak.engine import spread
+
+    found = []
+
+    def within_reach(workers):
+        found.append(real(workers))
+        return reached
+
+    real = spread._within_reach
+    monkeypatch.setattr(spread, "_within_reach", within_reach)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        shared, ledger = ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address))
+    whole, _ = ask(samples, ENGINE)
+    same(shared, whole)
+    assert found == [True] and ledger.passes[0] == ("score, 2 workers", 300)
+
+
+def test_workers_that_do_not_answer_are_out_of_reach():
+    pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    from onnxtweak.engine.spread import _within_reach
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        assert _within_reach([there])
+    assert not _within_reach([there]) and not _within_reach(["inproc://10.0.0.1/1/2"])
 
 
 def _children() -> list[int]:
