@@ -153,12 +153,26 @@ def _with(known: Candidates, scores: Scores, first: int, most: int) -> Candidate
 
 def _worth(known: Candidates, scores: Scores, most: int) -> np.ndarray:
     """Positions of neurons that may be among the best: a quick look that spares most of them the rest."""
-    usable = scores.weight != 0
-    if len(known.number) >= most:
-        size = np.abs(known.weight)
-        floors = [np.partition(key, len(key) - most)[len(key) - most] for key in (size, known.lift)]
-        usable &= (np.abs(scores.weight) > floors[0]) | (scores.lift >= floors[1]) | (scores.count > 0)
-    return np.flatnonzero(usable)
+    size = np.abs(scores.weight)
+    if len(known.number) < most:
+        return np.flatnonzero(size)
+    least_size, least_lift = _floor(np.abs(known.weight), most), _floor(known.lift, most)
+    worth = (size > least_size) | (scores.lift >= least_lift)
+    fixing = known.count > 0
+    if fixing.sum() < most:
+        worth |= scores.count > 0
+    else:
+        least = _floor(known.count[fixing], most)
+        # Those with this count are the last; of them, the largest.
+        left = most - int((known.count > least).sum())
+        tied = _floor(np.abs(known.weight[known.count == least]), left)
+        worth |= (scores.count > least) | ((scores.count == least) & (size > tied))
+    return np.flatnonzero(worth & (size > 0))
+
+
+def _floor(key: np.ndarray, n: int) -> float:
+    """The n-th largest."""
+    return np.partition(key, len(key) - n)[len(key) - n]
 
 
 def add_weights(known: Sizes, weight: np.ndarray) -> Sizes:

@@ -140,27 +140,30 @@ class Scores:
 def _weights(limit: np.ndarray, last: np.ndarray, peak: np.ndarray, gap: float) -> np.ndarray:
     """Limits as weights; an unlimited weight is capped at what fixes the last sample, and at `CAP` gaps."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        limited = INSIDE / limit.astype(np.float64)
-        fixes_last = np.where(np.isfinite(last), (1 + 1e-6) / last.astype(np.float64), np.inf)
-        capped = np.minimum(fixes_last, CAP * gap / peak.astype(np.float64))
-    weight = np.where(limit > 0, limited, capped)
-    return np.where((peak > 0) & (limit < TIED) & np.isfinite(weight), weight, 0.0)
+        weight = INSIDE / limit.astype(np.float64)
+        free = np.flatnonzero(~(limit > 0))  # few: most neurons have a limit
+        fixes_last = np.where(np.isfinite(last[free]), (1 + 1e-6) / last[free].astype(np.float64), np.inf)
+        capped = np.minimum(fixes_last, CAP * gap / peak[free].astype(np.float64))
+    weight[free] = np.where(np.isfinite(capped), capped, 0.0)
+    return np.where((peak > 0) & (limit < TIED), weight, 0.0)
 
 
 def finish(state: ThetaState, target: int) -> Scores:
     """Scores of one target (its position among the targets): the better sign of each neuron (METHOD 2)."""
     j = target
     up = _weights(state.hi[j], state.last_hi[j], state.peak[j], state.gap[j])
-    down = _weights(state.lo[j], state.last_lo[j], state.peak[j], state.gap[j])
+    down = -_weights(state.lo[j], state.last_lo[j], state.peak[j], state.gap[j])
     with np.errstate(invalid="ignore"):  # neurons marked bad have no mean
         mean = state.total[j] / max(int(state.seen[j]), 1)
-        lift_up, lift_down = up * mean, -down * mean
+        lift_up, lift_down = up * mean, down * mean
     count_up = np.where(up > 0, state.count_hi[j], 0)
-    count_down = np.where(down > 0, state.count_lo[j], 0)
+    count_down = np.where(down < 0, state.count_lo[j], 0)
     negative = (count_down > count_up) | ((count_down == count_up) & (lift_down > lift_up))
-    usable = ~state.bad
-    return Scores(
-        weight=np.where(usable, np.where(negative, -down, up), 0.0),
-        count=np.where(usable, np.where(negative, count_down, count_up), 0).astype(np.int32),
-        lift=np.where(usable, np.where(negative, lift_down, lift_up), 0.0),
+    scores = Scores(
+        weight=np.where(negative, down, up),
+        count=np.where(negative, count_down, count_up).astype(np.int32, copy=False),
+        lift=np.where(negative, lift_down, lift_up),
     )
+    for values in vars(scores).values():
+        values[state.bad] = 0
+    return scores

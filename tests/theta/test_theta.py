@@ -258,3 +258,48 @@ def test_numba_finds_the_survivors_that_numpy_finds(relu):
             )
         ]
     assert found[0] == found[1] == found[2] and len(found[0]) > 100
+
+
+def one_by_one(state, m):
+    """`finish` of one neuron for the first target, as METHOD 2 says it."""
+
+    def weight(limit, last):
+        if not state.peak[0, m] > 0 or not limit < 1e30:
+            return 0.0
+        if limit > 0:
+            return (1 - 1e-6) / np.float64(limit)
+        fixes_last = (1 + 1e-6) / np.float64(last) if np.isfinite(last) else np.inf
+        capped = min(fixes_last, 10 * state.gap[0] / np.float64(state.peak[0, m]))
+        return capped if np.isfinite(capped) else 0.0
+
+    if state.bad[m]:
+        return 0, 0, 0
+    mean = state.total[0, m] / state.seen[0]
+    signs = []
+    for sign, limit, last, count in (
+        (1, state.hi, state.last_hi, state.count_hi),
+        (-1, state.lo, state.last_lo, state.count_lo),
+    ):
+        w = sign * weight(limit[0, m], last[0, m])
+        signs.append((w, int(count[0, m]) if w else 0, w * mean))
+    return max(signs, key=lambda s: s[1:])
+
+
+def test_finished_scores_are_those_of_one_neuron_after_another():
+    rng, neurons = np.random.default_rng(0), 3000
+    state = empty_state(neurons, 1)
+    odd = np.array([0, 1e-45, 1e-30, 0.5, 3, 1e29, 1e30, 2e30, np.inf], np.float32)
+    for array in (state.hi, state.lo, state.last_hi, state.last_lo):
+        array[:] = rng.choice(odd, neurons)
+    state.peak[:] = rng.choice(odd[:5], neurons)
+    state.total[:] = rng.choice([-4.0, -0.25, 0, 1, 9], neurons)
+    for array in (state.count_hi, state.count_lo):
+        array[:] = rng.integers(0, 3, neurons)
+    state.bad[:] = rng.random(neurons) < 0.1
+    state.seen[:], state.gap[:] = 7, 0.75
+    scores = finish(state, 0)
+    assert (scores.weight < 0).sum() > 100 < (scores.weight > 0).sum() and (scores.count > 0).sum() > 100
+    with np.errstate(divide="ignore"):
+        expected = [one_by_one(state, m) for m in range(neurons)]
+    for values, column in zip(vars(scores).values(), zip(*expected, strict=True), strict=True):
+        np.testing.assert_array_equal(values, column)
