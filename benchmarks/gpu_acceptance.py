@@ -208,7 +208,7 @@ def rate_folds(bandwidth: float, peak: float, quick: bool) -> None:
 def rate(V: cupy.ndarray, targets: int) -> tuple[float, float]:
     """Seconds of the limits with gaps that are on the GPU, and of limits and sums as a run calls them."""
     limit, _, member = gaps(np.random.default_rng(0), len(V), targets, max(targets, 10))
-    there = cupy.asarray(limit)
+    there = cupy_backend.place_limit(limit)
     state = cupy_backend.new_state(V.shape[1], targets)
     kernels = on_gpu(lambda: cupy_backend.fold_limits(V, there, state.hi, state.lo, state.bad), 5)
     begin = time.perf_counter()

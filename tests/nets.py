@@ -354,6 +354,20 @@ def round_pools_up(proto: ModelProto) -> ModelProto:
     return proto
 
 
+def free_batch(proto: ModelProto) -> ModelProto:
+    """A `light_*` model that takes any number of samples at a time, where the wheel's file takes one."""
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for port in (*proto.graph.input, *proto.graph.output):
+        if port.name not in weights:
+            port.type.tensor_type.shape.dim[0].dim_param = "N"
+    for node in proto.graph.node:
+        shape = weights.get(node.input[1]) if node.op_type == "Reshape" else None
+        if shape is not None and node.input[0] not in weights:
+            free = np.array([-1, *numpy_helper.to_array(shape)[1:]], np.int64)
+            shape.CopyFrom(numpy_helper.from_array(free, shape.name))
+    return proto
+
+
 def random_inputs(proto: ModelProto, n: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Seeded samples for every real input of a model; symbolic axes but the first become 4, integers are < 8.
 

@@ -2,9 +2,10 @@
 
 The contract is `numpy_backend`'s, with V and the state on the GPU. `limit`, `wanted` and `member` come from
 the host, or, when several taps share them, as `place_limit`, `place_wanted` and `place_member` made them. Up
-to `FEW` targets one kernel does everything in one reading of V. Beyond that the arithmetic is the cost: tiles
-of neurons and targets are multiplied out of shared memory, and the few negative limits (a target's own
-samples, at most one a sample) are a list of their own.
+to `FEW` targets one kernel does everything in one reading of V, with the samples of a target side by side.
+Beyond that the arithmetic is the cost: tiles of neurons and targets are multiplied out of shared memory, and
+the few negative limits (a target's own samples, at most one a sample) are a list of their own. Neurons with
+negative values are left to a second kernel, which every other neuron's block leaves at once.
 
 Everything runs on the current device and stream. The last kernel is still at work when a fold returns.
 """
@@ -22,11 +23,14 @@ from onnxtweak.theta.state import ThetaState, empty_state
 
 SOURCE = Path(__file__).with_name("theta.cu")
 FEW = 16
+# So few that memory is the limit, not multiplying: one kernel for any values does as well.
+_VERY_FEW = 2
 # Blocks in flight that keep every multiprocessor busy to the end of a launch.
 _BLOCKS_EACH = 16
 # As theta.cu has them: threads of a block, samples of a stage, neurons of a tile.
-_FEW_THREADS, _FEW_WIDTH, _FEW_STAGE = 128, 2, 128
-_NEURON_THREADS, _MANY_STAGE, _TILE = 16, 16, 128
+_FEW_THREADS, _FEW_STAGE = 128, 128
+_MANY_STAGE, _TILE, _SIGNED_TILE = 16, 128, 64
+_NEURON_THREADS = 16
 _OWN_THREADS = 128
 _ON_HOST = {"seen", "gap"}
 
@@ -57,14 +61,15 @@ def new_state(neurons: int, targets: int) -> ThetaState:
 class Limits:
     """What `fold_limits` needs of a batch, on the GPU, made once for all taps.
 
-    limit (B, c) float32; beyond `FEW` targets instead: gaps (B, width), positive limits padded with zeros to
-    whole tiles; turned, those negated; own, the negative limits.
+    limit : up to `FEW` targets (positions, c) float32, the rows sorted by whose own sample they are; row,
+    owner (positions,) int32, which rows they were and whose; see theta.cu. Else (B, width) float32, the
+    positive limits padded with zeros to whole tiles; own, the negative ones.
     """
 
     targets: int
-    limit: cupy.ndarray | None
-    gaps: cupy.ndarray | None = None
-    turned: cupy.ndarray | None = None
+    limit: cupy.ndarray
+    row: cupy.ndarray | None = None
+    owner: cupy.ndarray | None = None
     own: Lists | None = None
 
 
@@ -81,13 +86,27 @@ class Lists:
 def place_limit(limit: np.ndarray) -> Limits:
     """`limit` of a batch as `fold_limits` wants it."""
     rows, targets = limit.shape
-    there = cupy.asarray(limit)
     if targets <= FEW:
-        return Limits(targets, there)
+        row, owner = _by_owner(limit)
+        return Limits(targets, *map(cupy.asarray, (limit[row], row, owner)))
+    there = cupy.asarray(limit)
     width = _tile_width(targets)
     gaps = cupy.zeros((rows, -(-targets // width) * width), np.float32)
     gaps[:, :targets] = cupy.maximum(there, np.float32(0))
-    return Limits(targets, None, gaps, -gaps, _lists(there, there < 0))
+    return Limits(targets, gaps, own=_lists(there, there < 0))
+
+
+def _by_owner(limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples by the target whose own they are, -1 for none: (positions,) int32 rows and owners.
+
+    Every owner has an even number of positions, for samples are multiplied in pairs: one may come twice.
+    """
+    owner = np.where((limit < 0).any(axis=1), limit.argmin(axis=1), -1)
+    row = np.argsort(owner, kind="stable")
+    _, counts = np.unique(owner, return_counts=True)
+    last = counts.cumsum()[counts % 2 == 1]
+    row = np.insert(row, last, row[last - 1])
+    return row.astype(np.int32), owner[row].astype(np.int32)
 
 
 def place_wanted(wanted: np.ndarray) -> Lists:
@@ -114,8 +133,8 @@ def _lists(values: cupy.ndarray, chosen: cupy.ndarray) -> Lists:
 def fold_limits(V: cupy.ndarray, limit: np.ndarray | Limits, hi, lo, bad) -> None:
     """See `numpy_backend.fold_limits`."""
     limit = limit if isinstance(limit, Limits) else place_limit(limit)
-    if limit.limit is not None:
-        _limits_few(V, limit.limit, hi, lo, bad)
+    if limit.targets <= FEW:
+        _limits_few(V, limit, hi, lo, bad)
     else:
         _limits_many(V, limit, hi, lo, bad)
         _own("limits_own", V, limit.own, hi, lo)
@@ -135,9 +154,21 @@ def fold_wanted(
     _own("wanted", V, lists, hi, lo, count_hi, count_lo, last_hi, last_lo)
 
 
-def few_options(targets: int) -> tuple[str, ...]:
+def few_options(targets: int, neurons: int) -> tuple[str, ...]:
     """Compile-time choices of `limits_few`, as measured on an H200."""
-    return ("-DFEW", f"-DEACH={targets}", f"-DWIDTH={_FEW_WIDTH}", f"-DAHEAD={4 if targets <= 2 else 8}")
+    width = _few_width(targets)
+    return (
+        "-DFEW",
+        f"-DEACH={targets}",
+        f"-DWIDTH={width}",
+        f"-DTOGETHER={int(neurons % width == 0)}",
+        f"-DAHEAD={4 if targets <= _VERY_FEW else 8}",
+    )
+
+
+def _few_width(targets: int) -> int:
+    """Neurons a thread keeps: more share what it reads of the gaps, but take registers for every target."""
+    return 4 if 4 < targets <= 10 else 2
 
 
 def many_options(targets: int, neurons: int) -> tuple[str, ...]:
@@ -158,31 +189,36 @@ def _tile_width(targets: int) -> int:
     return -(-targets // (threads * tiles)) * threads
 
 
-def _limits_few(V, limit, hi, lo, bad) -> None:
-    rows, neurons = V.shape
-    wide = -(-neurons // (_FEW_THREADS * _FEW_WIDTH))
-    chunk = _chunk(rows, wide, _FEW_STAGE)
-    _kernel("limits_few", few_options(limit.shape[1]))(
-        (wide, -(-rows // chunk)),
-        (_FEW_THREADS,),
-        (V, limit, np.int32(rows), np.int64(neurons), np.int32(chunk), hi, lo, bad),
-    )
+def _limits_few(V, limit: Limits, hi, lo, bad) -> None:
+    neurons, positions = V.shape[1], len(limit.row)
+    tiles = -(-neurons // (_FEW_THREADS * _few_width(limit.targets)))
+    chunk = _chunk(positions, tiles, _FEW_STAGE)
+    very_few = limit.targets <= _VERY_FEW
+    negative = (cupy.ones if very_few else cupy.zeros)(tiles, np.uint8)
+    options = few_options(limit.targets, neurons)
+    sizes = np.int32(positions), np.int64(neurons), np.int32(chunk)
+    for name in ("limits_few", "limits_few_signed")[very_few:]:
+        _kernel(name, options)(
+            (tiles, -(-positions // chunk)),
+            (_FEW_THREADS,),
+            (V, limit.limit, limit.row, limit.owner, *sizes, hi, lo, negative, bad),
+        )
 
 
 def _limits_many(V, limit: Limits, hi, lo, bad) -> None:
-    (rows, neurons), width = V.shape, limit.gaps.shape[1]
+    (rows, neurons), width = V.shape, limit.limit.shape[1]
     threads = _target_threads(limit.targets)
-    tiles = -(-neurons // _TILE)
-    blocks = tiles * (width // _tile_width(limit.targets))
-    chunk = _chunk(rows, blocks, _MANY_STAGE)
-    kernel = _kernel("limits_many", many_options(limit.targets, neurons))
-    negative = cupy.zeros(tiles, np.uint8)
-    sizes = (np.int32(rows), np.int64(neurons), *map(np.int32, (limit.targets, width, chunk)))
-    for turned, factors, best in ((0, limit.gaps, hi), (1, limit.turned, lo)):
-        kernel(
+    across = width // _tile_width(limit.targets)
+    negative = cupy.zeros(-(-neurons // _TILE), np.uint8)
+    options = many_options(limit.targets, neurons)
+    for name, tile in (("limits_many", _TILE), ("limits_many_signed", _SIGNED_TILE)):
+        blocks = -(-neurons // tile) * across
+        chunk = _chunk(rows, blocks, _MANY_STAGE)
+        sizes = (np.int32(rows), np.int64(neurons), *map(np.int32, (limit.targets, width, chunk)))
+        _kernel(name, options)(
             (blocks, -(-rows // chunk)),
             (_NEURON_THREADS * threads,),
-            (V, factors, *sizes, np.int32(turned), best, negative, bad),
+            (V, limit.limit, *sizes, hi, lo, negative, bad),
         )
 
 

@@ -1,7 +1,8 @@
 // Just enough CUDA to run theta.cu on a CPU: a block is as many threads as on a GPU, one block after the other.
 #pragma once
 #include <algorithm>
-#include <barrier>
+#include <atomic>
+#include <pthread.h>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -20,12 +21,22 @@ using std::max;
 using std::min;
 
 struct dim3 { unsigned x, y; };
+struct float2 { float x, y; };
 struct float4 { float x, y, z, w; };
 static dim3 blockIdx, blockDim;
 static thread_local dim3 threadIdx;
-static std::barrier<>* together;
+static pthread_barrier_t together;
 
-static void __syncthreads() { together->arrive_and_wait(); }
+static void __syncthreads() { pthread_barrier_wait(&together); }
+static int __syncthreads_or(int own) {
+    static std::atomic<int> any;
+    __syncthreads();
+    if (threadIdx.x == 0) any = 0;
+    __syncthreads();
+    if (own) any = 1;
+    __syncthreads();
+    return any;
+}
 static int __float_as_int(float v) { int b; std::memcpy(&b, &v, 4); return b; }
 static unsigned __float_as_uint(float v) { unsigned b; std::memcpy(&b, &v, 4); return b; }
 static float __int_as_float(int b) { float v; std::memcpy(&v, &b, 4); return v; }
@@ -38,8 +49,7 @@ static int atomicMax(int* at, int value) {
 
 template <class Kernel>
 static void launch(unsigned grid_x, unsigned grid_y, unsigned threads, Kernel kernel) {
-    std::barrier<> all(threads);
-    together = &all;
+    pthread_barrier_init(&together, nullptr, threads);
     blockDim = {threads, 1};
     std::vector<std::thread> block;
     for (unsigned t = 0; t < threads; t++)
@@ -54,4 +64,5 @@ static void launch(unsigned grid_x, unsigned grid_y, unsigned threads, Kernel ke
                 }
         });
     for (auto& thread : block) thread.join();
+    pthread_barrier_destroy(&together);
 }

@@ -87,8 +87,9 @@ def fold(backend, batches, neurons, targets):
     return backend.host_state(state) if on_gpu else state
 
 
-# Few targets: one kernel, 4 or 2 neurons a thread. Many: 4 or 8 threads of targets, V read by one or by four.
-SIZES = [(1, 700), (3, 513), (10, 300), (16, 65), (17, 530), (33, 264)]
+# Few targets: 2 or 4 neurons a thread, side by side or not. Many: 4 or 8 threads of targets, V read by one
+# or by four.
+SIZES = [(1, 700), (3, 513), (5, 130), (10, 300), (16, 65), (17, 530), (33, 264)]
 
 
 @pytest.mark.parametrize("kind", ["relu", "signed", "one negative", "not finite"])
@@ -136,11 +137,12 @@ def test_cuda_source_compiles_without_a_gpu(backend, chip, targets):
     if library is None:
         pytest.skip("the package nvidia-cuda-nvrtc is not installed")
     few = targets <= backend.FEW
+    name = "limits_few" if few else "limits_many"
     options = [
-        backend.few_options(targets) if few else backend.many_options(targets, 4 * targets + 2),
+        backend.few_options(targets, targets + 1) if few else backend.many_options(targets, 4 * targets + 2),
         ("-DOWN",),
     ]
-    for choice, wanted in zip(options, (["limits_few"] if few else ["limits_many"], OWN), strict=True):
+    for choice, wanted in zip(options, ([name, f"{name}_signed"], OWN), strict=True):
         text = compiled(library, [*choice, f"-arch={chip}", "-std=c++17"])
         assert re.findall(r"\.entry (\w+)", text) == wanted
         assert f".target {chip}" in text
