@@ -29,7 +29,10 @@ POINTS = {
     "C": [{"targets": c} for c in (1, 10, 100, 1000)],
     "memory": [
         {"targets": c, "memory": m * 2**20, "samples": 1000}
-        for c, m in ((10, 4096), (10, 256), (10, 64), (1000, 4096), (1000, 1024), (1000, 512), (1000, 256))
+        for c, m in (
+            *((10, m) for m in (4096, 512, 256, 64)),
+            *((1000, m) for m in (4096, 2048, 1024, 512, 256)),
+        )
     ],
 }
 
@@ -162,7 +165,7 @@ def main() -> None:
             path = Path(folder) / "model.onnx"
             path.write_bytes(reseed_light("inception_v1").SerializeToString())
             samples(Path(folder), path, args.googlenet, (3, 224, 224))
-            for memory in (4096, 1024):
+            for memory in (4096, 2048, 1024, 512):
                 point(Path(folder), args.threads, 0, 1, samples=args.googlenet, memory=memory * 2**20)
 
 

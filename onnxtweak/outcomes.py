@@ -288,8 +288,8 @@ class Forecast:
     """What a command would do. targets : in words.
 
     seconds : "all", of all steps, estimated from a few batches; what is learnt on tables comes on top.
-    memory : bytes allowed. shards : of the score pass, shared among `workers` processes. cached : the score
-    pass is known from an earlier run.
+    memory : bytes allowed; taken : of them, by the model and by samples that are held. shards : of the score
+    pass, shared among `workers` processes. cached : the score pass is known from an earlier run.
     """
 
     command: str
@@ -305,3 +305,4 @@ class Forecast:
     seconds: dict[str, float]
     device: dict[str, Any]
     notes: tuple[str, ...] = ()
+    taken: int = 0

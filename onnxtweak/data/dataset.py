@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.preprocess import Plan, apply_plan
-from onnxtweak.data.samples import Part, Take
+from onnxtweak.data.samples import Held, Part, Take
 from onnxtweak.errors import DataError
 
 _BLOCK = 4 * 1024**2
@@ -60,6 +60,13 @@ class Dataset:
                 whole.update(f"{role}\n{known[path]}\n".encode())
         whole.update(np.ascontiguousarray(self.labels, "<i8"))
         return whole.hexdigest()
+
+    @property
+    def held(self) -> int:
+        """Bytes of samples that are in memory, and not read from a file as they are wanted."""
+        columns = [column for part in self.parts for column in part.columns.values()]
+        arrays = {id(one.array): one.array.nbytes for one in columns if isinstance(one, Held)}
+        return sum(arrays.values())
 
     def describe(self) -> str:
         """Where the samples come from and what is done to them, a line each."""

@@ -11,8 +11,9 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.ahead import read_ahead
 from onnxtweak.engine.backends import Backend, host_buffer
+from onnxtweak.engine.heap import give_back
 from onnxtweak.engine.plan import Plan, plan_batches
-from onnxtweak.engine.session import open_session
+from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Neurons, Progress, Tap
@@ -34,12 +35,13 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Engine:
-    """What every pass needs beside its subject."""
+    """What every pass needs beside its subject. taken : bytes of memory that are the model's and samples'."""
 
     settings: EngineSettings
     backend: Backend
     progress: Progress
     ledger: Ledger
+    taken: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,8 @@ def capture(
     for_theta : V may be where the back end's folds want it, on a GPU, and not in NumPy. every : see
     `Dataset.batches`. beside : see `plan_batches`.
     """
-    exposed = subject.exposed(taps, neurons)
-    session = open_session(exposed.proto, subject.model.folder, engine.settings, subject.model.path)
-    widths = [len(neurons)] * len(exposed.outputs) if neurons is not None else [t.neurons for t in taps]
+    session, logits, outputs = _watching(subject, engine, taps, neurons)
+    widths = [len(neurons)] * len(outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); a tap comes in its own shape and is looked at as (b, m).
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
     plan = plan_of(subject, engine, sum(widths), session.device, beside=beside, for_theta=for_theta)
@@ -96,8 +97,8 @@ def capture(
                 name: _whole_batch(value[start : start + plan.batch], plan) for name, value in feeds.items()
             }
             stop = start + len(next(iter(part.values())))
-            targets = {exposed.logits: Z[start:stop].reshape(-1, *subject.shape)}
-            for name, array, shape in zip(exposed.outputs, V, shapes, strict=True):
+            targets = {logits: Z[start:stop].reshape(-1, *subject.shape)}
+            for name, array, shape in zip(outputs, V, shapes, strict=True):
                 targets[name] = array[start:stop].reshape(-1, *shape)
             session.run_into(part, targets)
         count = len(labels)
@@ -124,7 +125,20 @@ def plan_of(
         beside=beside,
         model_on_gpu=device != "cpu",
         gpu_fold=engine.backend.gpu_fold if for_theta else None,
+        taken=engine.taken,
     )
+
+
+def _watching(
+    subject: Subject, engine: Engine, taps: Sequence[Tap], neurons: Neurons | None
+) -> tuple[Session, str, tuple[str, ...]]:
+    """A session in which they can be watched, and the outputs' names: of the logits, of what is watched."""
+    exposed = subject.exposed(taps, neurons)
+    logits, outputs, model = exposed.logits, exposed.outputs, exposed.proto.SerializeToString()
+    del exposed  # every copy of the weights counts
+    session = open_session(model, subject.model.folder, engine.settings, subject.model.path)
+    give_back()
+    return session, logits, outputs
 
 
 def _output_shape(tap: Tap) -> tuple[int, ...]:

@@ -22,15 +22,18 @@ _BATCH_BYTES = 3 * 2**20
 _SMALLEST_BATCH = 4
 # A fold reads the state once: where single samples are large it takes at least this many, if memory allows.
 _FOLD_ROWS = 32
-# Shares of the budget: theta's state, the ratios that may still count, the hidden values of one fold. The
-# rest is for the model, its batch and the interpreter.
+# Shares of what is left beside Python, the libraries and the model: theta's state, the ratios that may still
+# count, the hidden values of one fold. The rest is for copies of these that last for a moment.
 _STATE_SHARE = 0.5
 _SURVIVOR_SHARE = 0.125
 _FOLD_SHARE = 0.125
-# What Python, the libraries and a small model take before anything is scored; where hardly more is allowed, a
-# share of that still goes to the state.
+# What Python and the libraries take before anything is scored; where hardly more is allowed, a share of what
+# is allowed still goes to the state.
 _BASE = 256 * 2**20
 _LEAST_SHARE = 0.25
+# Copies of the weights while a session is open. Those in the model's own file: as read, as parsed, as handed
+# to the runtime, the runtime's, and packed for the processor. Other files are mapped by it, and packed.
+_COPIES, _COPIES_BESIDE = 5, 2
 # Taps are cut at multiples of this where that is possible: whole tiles of every back end.
 _CUT = 1024
 
@@ -83,39 +86,78 @@ def plan_batches(
     beside: int = 0,
     model_on_gpu: bool = False,
     gpu_fold: int | None = None,
+    taken: int = 0,
 ) -> Plan:
     """Batch and fold sizes for a pass that takes `values_per_sample` float32 values out of the model.
 
     largest : values of the model's largest hidden tensor, per sample. batch_axis : the model's own batch
     size, None where it takes any. beside : values per sample of the other passes that belong to this one;
     all of them use one batch size, for another may be computed in another order. gpu_fold : bytes of a fold
-    on a GPU; None: it is done on the CPU.
+    on a GPU; None: it is done on the CPU. taken : see `model_room`.
     """
 
-    def room(values: int) -> int:
+    def room(values: int, memory: int) -> int:
         sample = max(4 * values, 1)
         most = _LARGEST_BATCH if gpu_fold is None else _LARGEST_GPU_FOLD
         rows = min(most, max((gpu_fold or _FOLD_BYTES) // sample, _FOLD_ROWS))
         if gpu_fold is None or not model_on_gpu:  # else the values never come into the host's memory
-            rows = min(rows, int(engine.memory * _FOLD_SHARE) // sample)
+            rows = min(rows, int(memory * _FOLD_SHARE) // sample)
         return max(1, rows)
 
-    if batch_axis is not None:
-        return Plan(batch_axis, max(1, room(values_per_sample) // batch_axis) * batch_axis, True)
-    cached = _LARGEST_BATCH if model_on_gpu else max(_SMALLEST_BATCH, _BATCH_BYTES // (4 * largest))
-    batch = engine.batch or min(room(values_per_sample + beside), cached, _LARGEST_BATCH)
-    return Plan(batch, max(1, room(values_per_sample) // batch) * batch, False)
+    batch = batch_axis or engine.batch
+    if batch is None:
+        cached = _LARGEST_BATCH if model_on_gpu else _cached_batch(largest)
+        # Another batch may be computed in another order: it follows what is allowed, not what is left of it.
+        batch = min(room(values_per_sample + beside, engine.memory), cached)
+    rows = room(values_per_sample, table_room(engine.memory, taken))
+    return Plan(batch, max(1, rows // batch) * batch, batch_axis is not None)
+
+
+def _cached_batch(largest: int) -> int:
+    """Samples whose largest hidden tensor stays in the cache."""
+    return min(max(_SMALLEST_BATCH, _BATCH_BYTES // (4 * largest)), _LARGEST_BATCH)
+
+
+def model_room(
+    inside: int, beside: int, maps: int, largest: int, batch_axis: int | None, engine: EngineSettings
+) -> int:
+    """Bytes that a model takes while it runs: copies of its weights, and its hidden tensors.
+
+    inside, beside : bytes of its own file, and of its external ones. maps : values of all its hidden tensors,
+    per sample. largest, batch_axis : as in `plan_batches`.
+    """
+    batch = batch_axis or engine.batch or _cached_batch(largest)
+    return _COPIES * inside + _COPIES_BESIDE * beside + 4 * maps * batch
+
+
+def too_little(memory: int, taken: int) -> str | None:
+    """What to tell a user whose `memory` is little more than what is `taken` (see `model_room`), else None.
+
+    More than is left is planned with there.
+    """
+    need = _BASE + taken
+    if memory - need >= memory * _LEAST_SHARE:
+        return None
+    given, alone, enough = (f"{size / 2**20:,.0f} MiB" for size in (memory, need, need / (1 - _LEAST_SHARE)))
+    return (
+        f"--memory {given} may be exceeded: Python, the libraries, the model and samples that are held take "
+        f"about {alone} by themselves; allow at least {enough}"
+    )
 
 
 def cut_taps(
-    taps: Sequence[Tap], bytes_each: int, engine: EngineSettings, most: int | None = None
+    taps: Sequence[Tap],
+    bytes_each: int,
+    engine: EngineSettings,
+    most: int | None = None,
+    taken: int = 0,
 ) -> list[Block]:
     """The neurons of all taps in as few blocks as their state allows: one pass over the data each.
 
     bytes_each : of a neuron's state. most : bytes that all states may take beside `--memory`'s limit, as on
-    a GPU. Raises UsageError when not even one neuron fits.
+    a GPU. taken : see `model_room`. Raises UsageError when not even one neuron fits.
     """
-    room = min(state_room(engine.memory), most or engine.memory) // bytes_each
+    room = min(state_room(engine.memory, taken), most or engine.memory) // bytes_each
     if room >= _CUT:
         room -= room % _CUT
     if room < 1:
@@ -143,13 +185,18 @@ def cut_taps(
     return [tuple(block) for block in blocks if block]
 
 
-def state_room(memory: int) -> int:
-    """Bytes of state within so many bytes in all."""
-    return int(max(memory - _BASE, memory * _LEAST_SHARE) * _STATE_SHARE)
+def state_room(memory: int, taken: int = 0) -> int:
+    """Bytes of state within so many bytes in all. taken : by the model and its samples."""
+    return int(table_room(memory, taken) * _STATE_SHARE)
 
 
-def survivor_room(block: Block, engine: EngineSettings) -> list[int]:
+def table_room(memory: int, taken: int = 0) -> int:
+    """Bytes left for arrays within so many bytes in all. taken : by the model and its samples."""
+    return int(max(memory - _BASE - taken, memory * _LEAST_SHARE))
+
+
+def survivor_room(block: Block, engine: EngineSettings, taken: int = 0) -> list[int]:
     """How many ratios that may still count each stretch may keep (see `theta.survivors`)."""
     neurons = sum(map(len, block))
-    room = engine.memory * _SURVIVOR_SHARE / RATIO_BYTES
+    room = table_room(engine.memory, taken) * _SURVIVOR_SHARE / RATIO_BYTES
     return [int(room * len(stretch) / neurons) for stretch in block]

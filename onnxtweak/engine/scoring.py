@@ -112,7 +112,8 @@ def from_model(subject: Subject, view: View, engine: Engine, taps: Sequence[Tap]
 
 def theta_blocks(taps: Sequence[Tap], targets: int, engine: Engine) -> list[Block]:
     """The blocks of neurons that theta is swept in: one, where the state of all fits into memory."""
-    return cut_taps(taps, bytes_per_neuron(targets), engine.settings, engine.backend.state_room)
+    each, most = bytes_per_neuron(targets), engine.backend.state_room
+    return cut_taps(taps, each, engine.settings, most, engine.taken)
 
 
 def theta_sweeps(
@@ -167,11 +168,12 @@ def new_sweep(block: Block, question: Question, engine: Engine) -> Sweep:
     """Nothing done yet."""
     states = [engine.backend.new_state(len(stretch), len(question.targets)) for stretch in block]
     finds = engine.backend.find_survivors is not None
+    room = survivor_room(block, engine.settings, engine.taken)
     return Sweep(
         block=block,
         states=states,
         parts=[state.total.copy() for state in states],
-        kept=[Survivors(most) if finds else None for most in survivor_room(block, engine.settings)],
+        kept=[Survivors(most) if finds else None for most in room],
         predicted=np.empty(len(question.labels), np.int64),
         gaps=[[] for _ in question.targets],
     )
@@ -236,8 +238,7 @@ def taps_of(block: Block) -> tuple[Tap, ...]:
 def _finish(sweep: Sweep, read: Read, question: Question, engine: Engine) -> None:
     """Counts, and what is known only when all samples were seen."""
     sweep.parts = []
-    for state in sweep.states:
-        begin_counting(state)
+    sweep.states = [begin_counting(state) for state in sweep.states]
     for j, parts in enumerate(sweep.gaps):
         values = np.concatenate(parts)
         for state in sweep.states:

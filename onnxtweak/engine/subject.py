@@ -55,7 +55,8 @@ class Subject:
 
     logits : tensor name. dtype : its NumPy type. shape : of a sample's logits as `exposed` shows them: C and
     perhaps axes of 1. layout : of the tensor itself, as `Logits.layout`. batch : the batch size it was built
-    for; None: any. largest : values of the largest hidden tensor that was measured, per sample.
+    for; None: any. largest, maps : values of the largest hidden tensor that was measured, and of all of them,
+    per sample.
     """
 
     model: ModelFile
@@ -65,6 +66,7 @@ class Subject:
     layout: str
     batch: int | None
     largest: int = 1
+    maps: int = 1
 
     @property
     def classes(self) -> int:
@@ -173,8 +175,9 @@ def measured(
             hint="name another tensor with --logits; scores per position are not supported",
         )
     shape = shape if "C" in layout else (2,)
-    largest = max(int(np.prod(found[1])) for found in shapes.values() if found is not None)
-    return Subject(opened.model, opened.logits.name, dtype, shape, layout, batch, largest), shapes
+    sizes = [int(np.prod(found[1])) for found in shapes.values() if found is not None]
+    name = opened.logits.name
+    return Subject(opened.model, name, dtype, shape, layout, batch, max(sizes), sum(sizes)), shapes
 
 
 def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:

@@ -47,9 +47,9 @@ class Promising:
     S: np.ndarray
 
 
-def screen_blocks(taps: Sequence[Tap], classes: int, engine: EngineSettings) -> list[Block]:
-    """The blocks of neurons that are screened one after the other."""
-    return cut_taps(taps, 3 * 8 * classes + 1, engine)
+def screen_blocks(taps: Sequence[Tap], classes: int, engine: EngineSettings, taken: int = 0) -> list[Block]:
+    """The blocks of neurons that are screened one after the other. taken : see `cut_taps`."""
+    return cut_taps(taps, 3 * 8 * classes + 1, engine, taken=taken)
 
 
 def screen(batches: Iterable[Captured], block: Block, bias: np.ndarray) -> Sums:

@@ -10,9 +10,9 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine, capture
+from onnxtweak.engine.plan import table_room
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
-from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Neurons, Tap
 
 # Copies of T that a solver makes: standardised, turned, and one to spare.
@@ -94,12 +94,12 @@ def stacked(tables: Sequence[Table]) -> Table:
     )
 
 
-def most_neurons(samples: int, engine: EngineSettings) -> int:
+def most_neurons(samples: int, engine: Engine) -> int:
     """How many neurons of so many samples fit into the memory allowed. Raises UsageError for none."""
-    most = engine.memory // (4 * _COPIES * max(samples, 1))
+    most = table_room(engine.settings.memory, engine.taken) // (4 * _COPIES * max(samples, 1))
     if most < 1:
         raise UsageError(
-            f"not even one neuron of {samples:,} samples fits into {engine.memory / 2**20:.0f} MiB",
+            f"not even one neuron of {samples:,} samples fits into {engine.settings.memory / 2**20:.0f} MiB",
             where="--memory",
             hint="allow more memory or give fewer samples",
         )

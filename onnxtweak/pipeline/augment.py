@@ -114,7 +114,7 @@ def how_many(job: Job, augment: AugmentSettings) -> int:
         )
     count = min(there, _NEURONS) if asked is None else asked
     rows = len(job.splits.fit) + len(job.splits.validation)
-    most = most_neurons(rows, job.engine.settings)
+    most = most_neurons(rows, job.engine)
     if count > most:
         raise UsageError(
             f"tables of {count:,} neurons for {rows:,} samples do not fit into the memory allowed",

@@ -167,7 +167,7 @@ def gather_material(
         groups["active"], _ = active_neurons(best, job.taps, names, "auto", active)
     neurons, columns = _union(groups)
     views = (job.splits.fit, job.splits.validation, job.splits.test)
-    room = most_neurons(sum(map(len, views)), job.engine.settings)
+    room = most_neurons(sum(map(len, views)), job.engine)
     if len(neurons) > room:
         raise InputError(
             f"tables of {len(neurons):,} neurons for {sum(map(len, views)):,} samples do not fit",

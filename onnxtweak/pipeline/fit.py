@@ -151,7 +151,7 @@ def open_for_tables(
 def choose_neurons(job: Job, taps: TapSettings, limit: int) -> Watched:
     """The neurons of the table: all of the watched taps where they fit, else the best by screening."""
     rows = len(job.splits.fit) + len(job.splits.validation)
-    limit = min(limit, most_neurons(rows, job.engine.settings))
+    limit = min(limit, most_neurons(rows, job.engine))
     first, maps = groups_of(job, taps)
     neurons, scored = _at_most(job, first, limit)
     families = {"watched neurons" if taps.taps else "channel means": np.arange(len(neurons))}
@@ -270,7 +270,7 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
     none = np.empty((len(Z), 0), np.float32)
     bias[present] = multinomial(none, Z, view.labels, ridge=0.0, free=present).bias
     found = nothing_promising(len(present))
-    for block in screen_blocks(taps, len(bias), job.engine.settings):
+    for block in screen_blocks(taps, len(bias), job.engine.settings, job.engine.taken):
         some = taps_of(block)
         beside = there - sum(tap.neurons for tap in some)
         batches = capture(job.subject, view, job.engine, "screen", some, beside=beside)

@@ -81,6 +81,7 @@ def forecast(
         seconds={"all": sum(step.seconds for step in planner.steps)},
         device=job.machine,
         notes=tuple(job.splits.notes),
+        taken=job.engine.taken,
     )
 
 
@@ -220,7 +221,7 @@ def _watched(asked: _Asked) -> int:
     """The passes that choose the neurons of a table, and how many it holds."""
     job, fit = asked.job, asked.options.get("fit", FitSettings())
     rows = len(job.splits.fit) + len(job.splits.validation)
-    limit = min(fit.neurons, most_neurons(rows, job.engine.settings))
+    limit = min(fit.neurons, most_neurons(rows, job.engine))
     first, maps = groups_of(job, asked.taps)
     kept = asked.planner.screen(first, limit)
     return kept + (asked.planner.screen(maps, limit - kept) if maps and kept < limit else 0)

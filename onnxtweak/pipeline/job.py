@@ -16,6 +16,7 @@ from onnxtweak.data.splits import Splits, View, open_splits
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.harmless import harmless
 from onnxtweak.engine.passes import Engine, Ledger
+from onnxtweak.engine.plan import model_room, too_little
 from onnxtweak.engine.scoring import Read, from_model, shard_for
 from onnxtweak.engine.session import runtime_version
 from onnxtweak.engine.subject import (
@@ -50,7 +51,7 @@ class FitSamples:
         """Batches of them."""
         make = open_whole if self.whole else prepare
         job = make(self.model, self.data, engine.settings, self.taps, engine.progress)
-        return from_model(job.subject, job.splits.fit, engine, job.taps)
+        return from_model(job.subject, job.splits.fit, replace(engine, taken=job.engine.taken), job.taps)
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,27 @@ def _job(
     if watch:
         watched = harmless(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
         chosen, splits = watched.taps, replace(splits, notes=(*splits.notes, *watched.notes))
+    taken = _taken(subject, splits, settings)
+    short = too_little(settings.memory, taken)
+    if short is not None:
+        splits = replace(splits, notes=(*splits.notes, short))
     return Job(
         opened,
         subject,
         splits,
         chosen,
         class_names(splits.classes, subject.classes),
-        Engine(settings, open_backend(settings), progress, Ledger()),
+        Engine(settings, open_backend(settings), progress, Ledger(), taken),
     )
+
+
+def _taken(subject: Subject, splits: Splits, settings: EngineSettings) -> int:
+    """Bytes of the model while it runs, and of samples that are held."""
+    file = subject.model
+    beside = sum(external.size for external in file.external)
+    model = model_room(len(file.data), beside, subject.maps, subject.largest, subject.batch, settings)
+    views = [view for view in (splits.fit, splits.validation, splits.test) if view is not None]
+    return model + sum({id(view.dataset): view.dataset.held for view in views}.values())
 
 
 def open_whole(

@@ -97,7 +97,7 @@ class Planner:
 
             return _timed(batches, lambda got: screen([got], block, np.zeros(classes)))
 
-        blocks = screen_blocks(taps, classes, job.engine.settings)
+        blocks = screen_blocks(taps, classes, job.engine.settings, job.engine.taken)
         self._blocks("screen", view, taps, blocks, 24 * classes + 1, screened, 1, False)
         return limit
 

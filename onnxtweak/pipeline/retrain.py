@@ -230,7 +230,7 @@ def _told(log: Sequence[Done], names: Sequence[str]) -> list[str]:
 def _tables(job: Job, neurons: Neurons, where: str) -> tuple[Table, Table]:
     """Fit and validation tables of the chosen neurons: one pass each, after which the base is not run."""
     fit, validation = job.splits.fit, job.splits.validation
-    most = most_neurons(len(fit) + len(validation), job.engine.settings)
+    most = most_neurons(len(fit) + len(validation), job.engine)
     if len(neurons) > most:
         raise UsageError(
             f"tables of {len(neurons):,} neurons for {len(fit) + len(validation):,} samples do not fit into"

@@ -16,7 +16,7 @@ def forecast(made: Forecast) -> tuple[Block, ...]:
         ("model", f"{made.model.path} (sha256 {made.model.sha256[:12]}…), {made.classes:,} classes"),
         ("samples", ", ".join(f"{role} {count:,}" for role, count in made.samples.items())),
         ("targets", made.targets),
-        ("memory", size(made.memory)),
+        ("memory", f"{size(made.memory)}, of which the model and its samples take {size(made.taken)}"),
         ("device", f"{made.device['device']}, theta by {made.device['backend']}"),
     ]
     if made.cached or any(step.name == "score" for step in made.steps):

@@ -67,20 +67,21 @@ def empty_state(neurons: int, targets: int, xp: ModuleType = np) -> ThetaState:
 
 
 def sweep_state(neurons: int, targets: int) -> ThetaState:
-    """An empty state in NumPy; what counting fills takes no memory before `begin_counting`."""
+    """An empty state in NumPy, without what counting fills: see `begin_counting`."""
     shape = (targets, neurons)
-    # Zeros are not touched before they are written to; infinities would be.
-    last = {name: np.zeros(shape, np.float32) for name in ("last_hi", "last_lo")}
-    state = empty_state(0, targets)
-    wide = ("hi", "lo", "count_hi", "count_lo", "total", "peak")
-    rest = {name: np.zeros(shape, getattr(state, name).dtype) for name in wide}
-    return replace(state, **last, **rest, bad=np.zeros(neurons, bool))
+    state = without_counts(empty_state(0, targets))
+    wide = {name: np.zeros(shape, getattr(state, name).dtype) for name in ("hi", "lo", "total", "peak")}
+    return replace(state, **wide, bad=np.zeros(neurons, bool))
 
 
-def begin_counting(state: ThetaState) -> None:
-    """Nothing is fixed by any weight yet."""
-    state.last_hi.fill(np.inf)
-    state.last_lo.fill(np.inf)
+def begin_counting(state: ThetaState) -> ThetaState:
+    """The same state, of which nothing is fixed by any weight yet; one on a GPU has its counts already."""
+    if state.count_hi.shape == state.hi.shape:
+        return state
+    shape = state.hi.shape
+    counts = {name: np.zeros(shape, np.int32) for name in ("count_hi", "count_lo")}
+    last = {name: np.full(shape, np.inf, np.float32) for name in ("last_hi", "last_lo")}
+    return replace(state, **counts, **last)
 
 
 def bytes_per_neuron(targets: int) -> int:

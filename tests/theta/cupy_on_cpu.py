@@ -107,15 +107,7 @@ class RawKernel:
                 source, made = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
                 source.write_text(f'#include "{SHIM}"\n{self.code}\n{entry}\n')
                 # Hidden: what is static in a template would be one for all libraries of the process.
-                command = [
-                    COMPILER,
-                    "-std=c++17",
-                    "-O1",
-                    "-shared",
-                    "-fPIC",
-                    "-fvisibility=hidden",
-                    "-pthread",
-                ]
+                how = ["-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
                 subprocess.run([COMPILER, *how, *self.options, "-o", made, source], check=True)
                 shutil.copy(made, library.with_suffix(f".{id(self)}"))
             library.with_suffix(f".{id(self)}").replace(library)
