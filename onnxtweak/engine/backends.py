@@ -44,6 +44,10 @@ def host_buffer(shape: tuple[int, int], device: str) -> np.ndarray:
     return np.empty(shape, np.float32)
 
 
+def _fed_from_host(values: np.ndarray, device: str) -> np.ndarray:
+    return np.ascontiguousarray(values)
+
+
 @dataclass(frozen=True)
 class Backend:
     """The folds of theta (see `onnxtweak.theta.numpy_backend`), and where their arrays are.
@@ -52,7 +56,8 @@ class Backend:
     new_state : an empty state to fold into. host_state : that state in NumPy;
     take_state : and back.
     buffer : float32 memory of a shape that a session on a device ("cpu", "cuda:i") fills with hidden values.
-    place : such values, where the folds want them. place_limit, place_member, place_wanted : the folds' other
+    feed : a model's input (b, ...), where a session on a device takes it at once; the caller keeps it until the
+    session is done. place : such values, where the folds want them. place_limit, place_member, place_wanted : the folds' other
     arguments likewise, once for all taps; members with the number of targets. add_up : add a shard's sums to
     the total and clear them. wait : until nothing reads the buffers any more. gpu_fold : bytes of hidden
     values that a fold should take; None on the CPU, where a cache decides. state_room : bytes of state that
@@ -68,6 +73,7 @@ class Backend:
     host_state: Callable[[ThetaState], ThetaState] = _as_it_is
     take_state: Callable[[ThetaState], ThetaState] = _as_it_is
     buffer: Callable[[tuple[int, int], str], Any] = host_buffer
+    feed: Callable[[np.ndarray, str], Any] = _fed_from_host
     place: Callable[[Any], Any] = _as_it_is
     place_limit: Callable[[np.ndarray], Any] = _as_it_is
     place_member: Callable[[np.ndarray, int], Any] = _members
@@ -157,6 +163,19 @@ def _on_gpu(number: int) -> Backend:
         memory = cupy.cuda.alloc_pinned_memory(4 * count)
         return np.frombuffer(memory, np.float32, count)[: math.prod(shape)].reshape(shape)
 
+    beside = cupy.cuda.Stream(non_blocking=True)
+
+    def feed(values: np.ndarray, device: str) -> Any:
+        """Copied while the GPU computes, if its own type knows the numbers."""
+        values = np.ascontiguousarray(values)
+        if not device.startswith("cuda") or values.dtype.kind not in "biuf":
+            return values
+        with beside:
+            there = cupy.empty(values.shape, values.dtype)
+            there.set(values)
+        beside.synchronize()
+        return there
+
     cupy.cuda.Device(number).use()  # for arithmetic on the arrays outside the folds
     with cupy.cuda.Device(number):
         free, _ = cupy.cuda.runtime.memGetInfo()
@@ -169,6 +188,7 @@ def _on_gpu(number: int) -> Backend:
         host_state=there(chosen.host_state),
         take_state=there(chosen.device_state),
         buffer=there(buffer),
+        feed=there(feed),
         place=there(chosen.place),
         place_limit=there(chosen.place_limit),
         place_member=there(chosen.place_member),

@@ -87,24 +87,30 @@ def capture(
     engine.ledger.device, engine.ledger.providers = session.device, session.providers()
     begin = time.perf_counter()
     engine.progress.start(what, len(rows))
-    batches = view.dataset.batches(rows, plan.rows, every)
-    if session.device != "cpu":  # there the cores have nothing else to do
+    on_gpu = session.device != "cpu"
+    batches = view.dataset.batches(rows, plan.batch if on_gpu else plan.rows, every)
+    batches = (_fed(feeds, session, plan, engine) for feeds, _, _ in batches)
+    if on_gpu:  # there the cores have nothing else to do
         batches = read_ahead(batches)
-    for feeds, labels, numbers in batches:
-        feeds = {port.name: feeds[port.name] for port in session.inputs}
-        for start in range(0, len(labels), plan.batch):
-            part = {
-                name: _whole_batch(value[start : start + plan.batch], plan) for name, value in feeds.items()
-            }
-            stop = start + len(next(iter(part.values())))
-            targets = {logits: Z[start:stop].reshape(-1, *subject.shape)}
+    done = held = 0
+    for feeds, count in batches:
+        for start in range(0, count, plan.batch):
+            part = {name: value[start : start + plan.batch] for name, value in feeds.items()}
+            at = slice(held + start, held + start + len(next(iter(part.values()))))
+            targets = {logits: Z[at].reshape(-1, *subject.shape)}
             for name, array, shape in zip(outputs, V, shapes, strict=True):
-                targets[name] = array[start:stop].reshape(-1, *shape)
+                targets[name] = array[at].reshape(-1, *shape)
             session.run_into(part, targets)
-        count = len(labels)
-        yield Captured(Z[:count], tuple(array[:count] for array in V), labels, numbers)
+        del feeds, part
+        held += count
+        at = done + held
+        if at < len(rows) and (every is None or at % every) and held + plan.batch <= plan.rows:
+            continue
+        numbers = rows[done:at]
+        yield Captured(Z[:held], tuple(array[:held] for array in V), view.dataset.labels[numbers], numbers)
         engine.backend.wait()
-        engine.progress.advance(count)
+        engine.progress.advance(held)
+        done, held = at, 0
     engine.progress.finish()
     engine.ledger.passes.append((what, len(rows)))
     engine.ledger.seconds[what] = engine.ledger.seconds.get(what, 0.0) + time.perf_counter() - begin
@@ -145,12 +151,19 @@ def _output_shape(tap: Tap) -> tuple[int, ...]:
     return (tap.neurons,) if tap.pool != "none" else tap.shape
 
 
-def _whole_batch(value: np.ndarray, plan: Plan) -> np.ndarray:
-    """A batch the model takes: for a fixed batch size, the last sample is repeated to fill it."""
-    lack = plan.batch - len(value)
-    if not plan.fixed or lack == 0:
-        return np.ascontiguousarray(value)
-    return np.concatenate([value, np.repeat(value[-1:], lack, axis=0)])
+def _fed(feeds: dict[str, np.ndarray], session: Session, plan: Plan, engine: Engine) -> tuple[dict, int]:
+    """What the model's inputs are fed, where it takes them, and how many samples that is.
+
+    For a fixed batch size, the last sample is repeated to fill the last batch.
+    """
+    count = len(next(iter(feeds.values())))
+    lack = -count % plan.batch if plan.fixed else 0
+    whole = {}
+    for port in session.inputs:
+        value = feeds[port.name]
+        value = np.concatenate([value, np.repeat(value[-1:], lack, axis=0)]) if lack else value
+        whole[port.name] = engine.backend.feed(value, session.device)
+    return whole, count
 
 
 def logits_pass(subject: Subject, view: View, engine: Engine, what: str) -> np.ndarray:

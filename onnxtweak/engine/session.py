@@ -58,7 +58,7 @@ class Session:
     def run_into(self, feeds: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         """Fill `buffers` (C-contiguous, by output name), without the runtime allocating outputs.
 
-        A buffer is a NumPy array, or a CuPy array on this session's GPU that nothing else uses meanwhile.
+        Feeds and buffers are NumPy arrays, or CuPy arrays on this session's GPU that nothing else uses meanwhile.
         Where the model's output is float16 and its buffer is not, the values are widened.
         """
         halves = {port.name for port in self.outputs if port.dtype == "float16"}
@@ -69,12 +69,12 @@ class Session:
         with self._explained():
             binding = self.handle.io_binding()
             for name, value in feeds.items():
-                binding.bind_cpu_input(name, value)
+                if isinstance(value, np.ndarray):
+                    binding.bind_cpu_input(name, value)
+                else:
+                    binding.bind_input(name, *_place(value))
             for name, array in bound.items():
-                here = isinstance(array, np.ndarray)
-                place = ("cpu", 0) if here else ("cuda", array.device.id)
-                pointer = array.ctypes.data if here else array.data.ptr
-                binding.bind_output(name, *place, array.dtype, array.shape, pointer)
+                binding.bind_output(name, *_place(array))
             self.handle.run_with_iobinding(binding)
             binding.synchronize_outputs()
         for name in halves & buffers.keys():
@@ -216,6 +216,13 @@ def _ports(values) -> tuple[Port, ...]:
         shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
         ports.append(Port(value.name, _DTYPES.get(kind), shape))
     return tuple(ports)
+
+
+def _place(array) -> tuple:
+    """Device, its number, dtype, shape and address of a NumPy or CuPy array, as bindings take them."""
+    if isinstance(array, np.ndarray):
+        return "cpu", 0, array.dtype, array.shape, array.ctypes.data
+    return "cuda", array.device.id, array.dtype, array.shape, array.data.ptr
 
 
 def _first_line(error: Exception) -> str:

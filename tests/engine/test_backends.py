@@ -71,6 +71,17 @@ def test_a_gpu_that_computes_wrong_results_is_not_used(monkeypatch, gpu_on_cpu):
         open_backend(EngineSettings(backend="cupy"))
 
 
+def test_samples_are_copied_to_the_gpu_for_a_session_there(gpu_on_cpu):
+    made = open_backend(EngineSettings(backend="cupy"))
+    samples = np.arange(12, dtype=np.float32).reshape(3, 4)
+    fed = made.feed(samples, "cuda:0")
+    np.testing.assert_array_equal(fed, samples)
+    assert not np.shares_memory(fed, samples)
+    assert made.feed(samples, "cpu") is samples
+    words = np.array(["a", "b"], object)
+    assert made.feed(words, "cuda:0") is words
+
+
 def test_a_full_gpu_is_told_in_plain_words(monkeypatch, gpu_on_cpu):
     made = open_backend(EngineSettings(backend="cupy"))
 
