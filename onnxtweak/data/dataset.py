@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from onnxtweak.data.preprocess import Plan, apply_plan
+from onnxtweak.data.reading import in_stretches
 from onnxtweak.data.samples import Held, Part, Take
 from onnxtweak.errors import DataError
 
@@ -86,19 +89,22 @@ class Dataset:
         part, inside = self.parts[at], row - self._starts[at] + self.parts[at].start
         return f"row {inside} of {part.label_where}" if name is None else part.columns[name].locate(inside)
 
-    def batches(self, rows: np.ndarray | None, size: int, every: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, rows: np.ndarray | None, size: int, every: int | None = None, threads: int = 1
+    ) -> Iterator[Batch]:
         """One pass: `(inputs by name, labels, rows)`, at most `size` samples at a time.
 
-        every : a batch never reaches across a multiple of this many samples of the pass.
-
-        rows : which, strictly ascending int64; None for all. Inputs are C-contiguous, in the model's shape
-        and dtype; they may be read-only. Raises DataError for NaN or infinity, naming the sample.
+        rows : which, strictly ascending int64; None for all. every : a batch never reaches across a multiple
+        of this many samples of the pass. threads : that read and prepare the rows of a batch. Inputs are
+        C-contiguous, in the model's shape and dtype; they may be read-only. Raises DataError for NaN or
+        infinity, naming the sample.
         """
         rows = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
         if size < 1 or (len(rows) and (rows[0] < 0 or rows[-1] >= len(self) or (np.diff(rows) <= 0).any())):
             raise ValueError("rows must ascend and lie inside the data set; size must be at least 1")
-        with ExitStack() as stack:
+        with ExitStack() as stack, ThreadPoolExecutor(threads, thread_name_prefix="rows") as pool:
             at, takes = -1, {}
+            share = partial(in_stretches, pool=pool if threads > 1 else None, threads=threads)
             for first, last in _spans(len(rows), size, every or max(len(rows), 1)):
                 chunk = rows[first:last]
                 pieces: list[dict[str, np.ndarray]] = []
@@ -110,21 +116,29 @@ class Dataset:
                         takes = {name: stack.enter_context(columns[name].open()) for name in self.inputs}
                         at = part
                     inside = int(np.searchsorted(chunk, self._starts[part + 1]))
-                    pieces.append(self._piece(part, takes, chunk[:inside]))
+                    pieces.append(self._piece(part, takes, chunk[:inside], share))
                     chunk = chunk[inside:]
                 chunk = rows[first:last]
                 yield _joined(pieces), self.labels[chunk], chunk
 
-    def _piece(self, part: int, takes: dict[str, Take], rows: np.ndarray) -> dict[str, np.ndarray]:
+    def _piece(
+        self, part: int, takes: dict[str, Take], rows: np.ndarray, share: Callable[..., np.ndarray]
+    ) -> dict[str, np.ndarray]:
         inside = rows - self._starts[part] + self.parts[part].start
-        return {
-            name: apply_plan(
-                self.plans[part][name],
-                takes[name](inside),
-                lambda i, name=name: self.locate(int(rows[i]), name),
-            )
-            for name in self.inputs
-        }
+        made = {}
+        for name in self.inputs:
+
+            def make(first: int, last: int, name: str = name) -> np.ndarray:
+                return apply_plan(
+                    self.plans[part][name],
+                    takes[name](inside[first:last]),
+                    lambda i: self.locate(int(rows[first + i]), name),
+                )
+
+            column = self.parts[part].columns[name]
+            row_bytes = math.prod(column.shape[1:]) * column.dtype.itemsize
+            made[name] = share(make, len(rows), row_bytes) if column.apart else make(0, len(rows))
+        return made
 
 
 def check_labels(dataset: Dataset, classes: int) -> None:

@@ -35,6 +35,7 @@ class ImageFiles:
     resize: tuple[int, int] | None
     crop: tuple[int, int] | None
     axes: str = "HWC"
+    apart = True
 
     @property
     def dtype(self) -> np.dtype:

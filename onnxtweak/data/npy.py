@@ -74,6 +74,7 @@ class Mapped:
     dtype: np.dtype
     fortran: bool = False
     axes: str | None = None
+    apart = True
 
     @contextmanager
     def open(self) -> Iterator[Take]:

@@ -47,6 +47,7 @@ class Inflated:
     shape: tuple[int, ...]
     dtype: np.dtype
     axes: str | None = None
+    apart = False
 
     @property
     def nbytes(self) -> int:

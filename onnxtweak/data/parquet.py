@@ -38,6 +38,7 @@ class Columns:
     shape: tuple[int, ...]
     dtype: np.dtype
     axes: str | None = None
+    apart = False
 
     @contextmanager
     def open(self) -> Iterator[Take]:

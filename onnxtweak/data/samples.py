@@ -40,13 +40,15 @@ class Column(Protocol):
     """One array of N rows that may be larger than memory.
 
     shape, dtype : of the whole array, N first. where : how a message names it. axes : axis order of a sample,
-    "HWC" say, where the source knows it, else None.
+    "HWC" say, where the source knows it, else None. apart : several threads may take rows at once, in any
+    order.
     """
 
     where: str
     shape: tuple[int, ...]
     dtype: np.dtype
     axes: str | None
+    apart: bool
 
     def open(self) -> AbstractContextManager[Take]:
         """Begin one pass: gives `take(rows) -> (len(rows), ...)`, rows ascending from call to call."""
@@ -64,6 +66,7 @@ class Held:
     where: str
     array: np.ndarray
     axes: str | None = None
+    apart = True
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -56,12 +56,12 @@ class Backend:
     new_state : an empty state to fold into. host_state : that state in NumPy;
     take_state : and back.
     buffer : float32 memory of a shape that a session on a device ("cpu", "cuda:i") fills with hidden values.
-    feed : a model's input (b, ...), where a session on a device takes it at once; the caller keeps it until the
-    session is done. place : such values, where the folds want them. place_limit, place_member, place_wanted : the folds' other
-    arguments likewise, once for all taps; members with the number of targets. add_up : add a shard's sums to
-    the total and clear them. wait : until nothing reads the buffers any more. gpu_fold : bytes of hidden
-    values that a fold should take; None on the CPU, where a cache decides. state_room : bytes of state that
-    the GPU can hold; None on the CPU.
+    feed : a model's input (b, ...), where a session on a device takes it at once; kept by the caller until
+    the session is done. place : hidden values, where the folds want them. place_limit, place_member,
+    place_wanted : the folds' other arguments likewise, once for all taps; members with the number of targets.
+    add_up : add a shard's sums to the total and clear them. wait : until nothing reads the buffers any more.
+    gpu_fold : bytes of hidden values that a fold should take; None on the CPU, where a cache decides.
+    state_room : bytes of state that the GPU can hold; None on the CPU.
     """
 
     name: str

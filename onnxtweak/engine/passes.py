@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -88,7 +89,8 @@ def capture(
     begin = time.perf_counter()
     engine.progress.start(what, len(rows))
     on_gpu = session.device != "cpu"
-    batches = view.dataset.batches(rows, plan.batch if on_gpu else plan.rows, every)
+    threads = engine.settings.threads or os.cpu_count() or 1
+    batches = view.dataset.batches(rows, plan.batch if on_gpu else plan.rows, every, threads)
     batches = (_fed(feeds, session, plan, engine) for feeds, _, _ in batches)
     if on_gpu:  # there the cores have nothing else to do
         batches = read_ahead(batches)

@@ -58,7 +58,7 @@ class Session:
     def run_into(self, feeds: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         """Fill `buffers` (C-contiguous, by output name), without the runtime allocating outputs.
 
-        Feeds and buffers are NumPy arrays, or CuPy arrays on this session's GPU that nothing else uses meanwhile.
+        Feeds and buffers are NumPy arrays, or CuPy arrays on this session's GPU that nothing else uses.
         Where the model's output is float16 and its buffer is not, the values are widened.
         """
         halves = {port.name for port in self.outputs if port.dtype == "float16"}
