@@ -3,8 +3,8 @@
 A worker is given one shard at a time and opens model and samples itself, from paths. Shards are taken in
 in order, so the result has the bits of a single process. A lost worker's shard is done again by another.
 
-States are large. Processes of this one lend them; through Dask they come straight from the worker that made
-them, as buffers beside the message.
+States are large. The processes for GPUs lend them to this one; from a Dask worker they come straight here, past
+the scheduler, where that is within reach.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _RETRIES = 5
 # Seconds in which a worker answers, if it ever does.
 _PATIENCE = 2.0
 # Threads that merge: more of them than this find no faster memory.
-_MERGING = 8
+MERGING = 8
 # Results on their way: enough to keep workers busy, few enough to fit into memory.
 _AHEAD = 2
 
@@ -66,7 +66,7 @@ def sharing(reopen: Reopen, engine: Engine) -> Iterator[Callable[..., Sweep]]:
     `sweep(block, question, name, checkpoint)` is a whole sweep, from where the checkpoint is. Raises
     MachineError where workers cannot be had, or Dask is missing.
     """
-    with _workers(engine.settings) as (submit, workers):
+    with open_workers(engine.settings) as (submit, workers):
         yield partial(_sweep, submit, workers, reopen, engine)
 
 
@@ -112,7 +112,7 @@ def _sweep(
 
     done, waiting = sweep.at, []
     engine.progress.start(what, total - done)
-    with ThreadPoolExecutor(min(_MERGING, settings.threads or os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(MERGING, settings.threads or os.cpu_count() or 1)) as pool:
         for start in range(done, total, settings.shard):
             part = replace(question, labels=question.labels[start : start + settings.shard])
             asked = reopen, block, part, inside, start
@@ -164,7 +164,7 @@ def _gpus(settings: EngineSettings) -> tuple[int, ...]:
 
 
 @contextmanager
-def _workers(settings: EngineSettings) -> Iterator[tuple[Callable, int]]:
+def open_workers(settings: EngineSettings) -> Iterator[tuple[Callable, int]]:
     """`submit(function, *arguments)`, and how many processes take what is submitted."""
     numbers = _gpus(settings)
     if numbers:

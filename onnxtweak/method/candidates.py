@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.engine.scoring import Scored
-from onnxtweak.theta.state import Scores, finish, stretch_of
+from onnxtweak.theta.state import Scores, ThetaState, finish, stretch_of
 
 # Neurons that are looked at together: few enough that the arithmetic stays in the cache.
 _CHUNK = 1 << 17
@@ -86,20 +86,37 @@ def add_block(theta: Theta, block: Scored, sink: Sink | None = None, threads: in
 
     def of_target(t: int) -> tuple[Candidates, Sizes]:
         best, sizes = theta.best[t], theta.sizes[t]
-        for stretch, state in zip(block.block, block.states, strict=True):
-            for start in range(0, len(stretch), _CHUNK):
-                scores = finish(stretch_of(state, start, min(start + _CHUNK, len(stretch))), t)
-                first = stretch.number + start
-                if sink is not None:
-                    sink(t, first, scores)
-                best = _with(best, scores, first, theta.most)
-                sizes = add_weights(sizes, scores.weight)
+        for first, states in chunks:
+            parts = [vars(finish(state, t)).values() for state in states]
+            scores = Scores(*map(np.concatenate, zip(*parts, strict=True)))
+            if sink is not None:
+                sink(t, first, scores)
+            best = _with(best, scores, first, theta.most)
+            sizes = add_weights(sizes, scores.weight)
         return best, sizes
 
+    chunks = _chunks(block)
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         best, sizes = zip(*pool.map(of_target, range(len(theta.best))), strict=True)
     dropped = theta.dropped + sum(int(state.bad.sum()) for state in block.states)
     return Theta(best, sizes, theta.most, dropped, block.predicted)
+
+
+def _chunks(block: Scored) -> list[tuple[int, list[ThetaState]]]:
+    """Neurons that are looked at together: the number of the first, and the states of all, in order."""
+    chunks: list[tuple[int, list[ThetaState]]] = []
+    room = 0
+    for stretch, state in zip(block.block, block.states, strict=True):
+        start = 0
+        while start < len(stretch):
+            if not room:
+                chunks.append((stretch.number + start, []))
+                room = _CHUNK
+            stop = min(start + room, len(stretch))
+            chunks[-1][1].append(stretch_of(state, start, stop))
+            room -= stop - start
+            start = stop
+    return chunks
 
 
 def candidates_of(scores: Scores, most: int) -> Candidates:
