@@ -20,6 +20,8 @@ from onnxtweak.theta.state import ThetaState, sweep_state
 
 # Long enough that starting a fold costs nothing beside it; more would only keep the first results waiting.
 _GPU_FOLD_BYTES = 2 * 2**30
+# Samples are copied to a GPU in pieces, between which the small arguments of a fold find their way.
+_GPU_FEED_BYTES = 4 * 2**20
 
 
 def _as_it_is(value: Any) -> Any:
@@ -159,9 +161,7 @@ def _on_gpu(number: int) -> Backend:
         """On the GPU for a session that runs there; else page-locked, which is copied there fastest."""
         if device.startswith("cuda"):
             return cupy.empty(shape, np.float32)
-        count = max(math.prod(shape), 1)
-        memory = cupy.cuda.alloc_pinned_memory(4 * count)
-        return np.frombuffer(memory, np.float32, count)[: math.prod(shape)].reshape(shape)
+        return chosen.page_locked(math.prod(shape), np.float32).reshape(shape)
 
     beside = cupy.cuda.Stream(non_blocking=True)
 
@@ -170,9 +170,11 @@ def _on_gpu(number: int) -> Backend:
         values = np.ascontiguousarray(values)
         if not device.startswith("cuda") or values.dtype.kind not in "biuf":
             return values
+        rows = max(1, _GPU_FEED_BYTES // max(values[:1].nbytes, 1))
         with beside:
             there = cupy.empty(values.shape, values.dtype)
-            there.set(values)
+            for start in range(0, len(values), rows):
+                there[start : start + rows].set(values[start : start + rows])
         beside.synchronize()
         return there
 

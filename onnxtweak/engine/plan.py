@@ -109,6 +109,8 @@ def plan_batches(
         cached = _LARGEST_BATCH if model_on_gpu else _cached_batch(largest)
         # Another batch may be computed in another order: it follows what is allowed, not what is left of it.
         batch = min(room(values_per_sample + beside, engine.memory), cached)
+        if model_on_gpu:
+            batch = 1 << (batch.bit_length() - 1)  # its kernels divide powers of two evenly
     rows = room(values_per_sample, table_room(engine.memory, taken))
     return Plan(batch, max(1, rows // batch) * batch, batch_axis is not None)
 

@@ -9,9 +9,9 @@
 //
 // Where no value is negative, a positive weight is limited by the positive gaps alone and a negative weight by the
 // negative ones (a target's own samples, at most one target a sample): half the maxima. So there are two kernels
-// of each kind. The first is for such values; a block of it that meets a negative one marks its tile in `negative`
-// and gives up. The second, `..._signed`, is for any values, and does the marked tiles from the beginning. What the
-// first has found by then stands: it is a maximum of the same products.
+// of each kind. The first is for such values; a block of it that meets a negative one marks its tile in `negative`,
+// and gives up where the first samples show it. The second, `..._signed`, is for any values, and does the marked
+// tiles from the beginning. What the first has found by then stands: it is a maximum of the same products.
 //
 // Compile-time names: FEW, MANY or OWN, the kernels wanted; EACH, targets a thread keeps; WIDTH, neurons a thread of
 // `limits_few` keeps, read at once where they lie side by side (TOGETHER), and AHEAD, samples it has on their way;
@@ -228,7 +228,7 @@ __device__ __forceinline__ void many(
     __shared__ __align__(16) float values[2][STAGE][NEURONS];
     __shared__ __align__(16) float factors[2][STAGE][TARGETS];
     const int across = pitch / TARGETS;
-    const index_t neuron0 = blockIdx.x / across * NEURONS;
+    const index_t neuron0 = (index_t)(blockIdx.x / across) * NEURONS;
     const int target0 = (blockIdx.x % across) * TARGETS;
     unsigned char* const mark = negative + neuron0 / MARKED;
     if (ANY && !*mark) return;
@@ -237,13 +237,6 @@ __device__ __forceinline__ void many(
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int tn = warp % (NEURON_THREADS / 8) * 8 + lane % 8;
     const int tt = warp / (NEURON_THREADS / 8) * 4 + lane / 8;
-
-    int up[EACH][KEEP];
-    unsigned down[EACH][KEEP];
-#pragma unroll
-    for (int t = 0; t < EACH; t++)
-#pragma unroll
-        for (int k = 0; k < KEEP; k++) up[t][k] = 0, down[t][k] = SIGN;
 
     const int room = (int)min((index_t)NEURONS, M - neuron0) - GROUP;
     auto fetch = [&](int r0, int stage) {
@@ -259,19 +252,36 @@ __device__ __forceinline__ void many(
         }
     };
     bool below = false;
+    auto look_through = [&](int stage) {
+#pragma unroll
+        for (int i = threadIdx.x; i < STAGE * NEURONS; i += THREADS) {
+            const int n = i % NEURONS;
+            const float v = values[stage][i / NEURONS][n];
+            below |= !ANY && v < 0.0f;
+            if ((__float_as_int(v) & ~SIGN) >= INFINITY_BITS && neuron0 + n < M) bad[neuron0 + n] = 1;
+        }
+    };
     fetch(first, 0);
+    if (!ANY) {  // where values have either sign, the first ones show it
+        wait_for_copies();
+        __syncthreads();
+        look_through(0);
+        if (__syncthreads_or(below)) {
+            *mark = 1;
+            return;
+        }
+    }
+    int up[EACH][KEEP];
+    unsigned down[EACH][KEEP];
+#pragma unroll
+    for (int t = 0; t < EACH; t++)
+#pragma unroll
+        for (int k = 0; k < KEEP; k++) up[t][k] = 0, down[t][k] = SIGN;
     for (int r0 = first, stage = 0; r0 < last; r0 += STAGE, stage ^= 1) {
         wait_for_copies();
-        if (__syncthreads_or(below)) break;
+        __syncthreads();
         if (r0 + STAGE < last) fetch(r0 + STAGE, stage ^ 1);
-        if (!ANY || target0 == 0)
-#pragma unroll
-            for (int i = threadIdx.x; i < STAGE * NEURONS; i += THREADS) {
-                const int n = i % NEURONS;
-                const float v = values[stage][i / NEURONS][n];
-                below |= !ANY && v < 0.0f;
-                if ((__float_as_int(v) & ~SIGN) >= INFINITY_BITS && neuron0 + n < M) bad[neuron0 + n] = 1;
-            }
+        if (target0 == 0) look_through(stage);  // once, and not for every tile of targets
 #pragma unroll
         for (int r = 0; r < STAGE; r += 2) {
             float v[2][KEEP], s[2][EACH];
@@ -293,11 +303,7 @@ __device__ __forceinline__ void many(
                 }
         }
     }
-    wait_for_copies();
-    if (__syncthreads_or(below)) {
-        *mark = 1;
-        return;
-    }
+    if (below) *mark = 1;
 #pragma unroll
     for (int t = 0; t < EACH; t++)
 #pragma unroll
