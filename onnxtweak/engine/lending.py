@@ -1,8 +1,8 @@
 """How does a state get from one process of this machine into another? In memory that both see, past the pipe.
 
 The memory has no name: it is gone with the last process that holds it, however that ends, and the size of
-/dev/shm does not limit it. It is filled again once the borrower gave it back, for new memory costs more than
-the copy. Where there is no such memory, or too little of it, nothing is lent, and a pipe has to do.
+/dev/shm does not limit it where Python can do without. It is filled again once the borrower gave it back, for
+new memory costs more than the copy. Where there is none, or too little, nothing is lent: a pipe has to do.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Lender:
         """Memory that nobody looks at, marked as lent."""
         file = next((file for file in self._files if os.pread(file, 1, 0) == _FREE), None)
         if file is None:
-            file = os.memfd_create("onnxtweak")
+            file = _nameless()
             self._files.append(file)
         os.pwrite(file, _LENT, 0)
         return file
@@ -153,6 +153,13 @@ class _Arriving(pickle.Unpickler):
         array = np.ndarray(shape, dtype, self._memory, offset)
         array.flags.writeable = False
         return array
+
+
+def _nameless() -> int:
+    """Memory without a name, as an open file."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("onnxtweak")
+    return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)  # a Python that was built for older systems
 
 
 def _mapped(lent: Lent) -> mmap.mmap:

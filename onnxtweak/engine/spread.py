@@ -1,10 +1,10 @@
 """The same pass shared among processes: one for each GPU here, or, through Dask, on one machine or many.
 
 A worker is given one shard at a time and opens model and samples itself, from paths. Shards are taken in
-in order, so the result has the bits of a single process. A lost worker's shard is done again by another.
+order, so the result has the bits of a single process. A lost worker's shard is done again by another.
 
-States are large. The processes for GPUs lend them to this one; from a Dask worker they come straight here, past
-the scheduler, where that is within reach.
+States are large. The processes for GPUs lend them to this one; those of a Dask worker come straight from it,
+past the scheduler, where it is within reach.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def held():
     """Memory without a name that this process looks into."""
     gc.collect()
     looks = Path("/proc/self/maps")
-    return looks.exists() and "memfd:onnxtweak" in looks.read_text()
+    return looks.exists() and any(name in looks.read_text() for name in ("memfd:onnxtweak", "/dev/shm/#"))
 
 
 @pytest.mark.parametrize("neurons", [None, 300])
@@ -124,7 +124,7 @@ def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neu
     assert sum("2 workers" in name for name in names) == len(parted)
     same(parted, whole)
     shards = -(-len(job.splits.fit) // 32)
-    assert not hasattr(os, "memfd_create") or (len(looks) == shards * len(parted) and not held())
+    assert not Path("/dev/shm").is_dir() or (len(looks) == shards * len(parted) and not held())
 
 
 def test_without_room_to_lend_states_go_through_the_pipe(tmp_path, looks):
@@ -148,7 +148,7 @@ def test_a_shard_that_can_no_longer_be_looked_at_is_done_again(tmp_path, monkeyp
 
     monkeypatch.setattr(spread.Borrower, "look", is_gone)
     same(swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path))), swept(job, job.engine))
-    assert not hasattr(os, "memfd_create") or len(looks) > 3
+    assert not Path("/dev/shm").is_dir() or len(looks) > 3
 
 
 def test_a_process_that_is_killed_ends_the_run_which_is_resumed_to_the_same_bits(
