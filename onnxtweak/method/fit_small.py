@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxtweak.method.fit_linear import Candidate, log_loss
 from onnxtweak.method.pursuit import pursued
-from onnxtweak.method.retrain import problem, retrain
+from onnxtweak.method.retrain import problem, retrain_path
 from onnxtweak.method.screen import Sums, scores
 from onnxtweak.method.solve import design, multinomial
 from onnxtweak.method.table import Table
@@ -121,13 +121,11 @@ def fit_targets(
         """For each ridge, the columns and the patch that the rows ask for."""
         here = table.rows(rows)
         chosen = [pursued(here, columns, int(j), count) for j in targets]
-        of = problem([here.T[:, c] for c in chosen], here.Z, here.labels, targets, 1.0)
-        made, start = [], None
-        for ridge in ridges:
-            found = retrain(of, ridge, start, intercept=True)
-            start = found.weight
-            made.append(_side_by_side(chosen, found.weight, found.bias, targets, table.Z.shape[1]))
-        return made
+        of = problem([here.T[:, c] for c in chosen], here.Z, here.labels, targets, 1.0, chosen)
+        return [
+            _side_by_side(chosen, found.weight, found.bias, targets, table.Z.shape[1])
+            for found in retrain_path(of, ridges, intercept=True)
+        ]
 
     held = [table.Z.copy() for _ in ridges]
     for k in np.unique(fold):

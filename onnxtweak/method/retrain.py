@@ -3,25 +3,18 @@
 The base is frozen: only table T, the chosen neurons' values, and Z are needed. The weighted cross-entropy is
 convex in the weights, so it does not matter that the thesis starts from the join: any start ends at the same
 optimum. One target is solved by Newton's method. Several share a softmax with one rest class, and are solved
-together, each on the principal axes of its own neurons.
+together (`joint`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.solve import descend, one_target, rest_offset, unfinished
-
-# Converged when a quadratic model promises less than this, in nats a sample.
-_TOLERANCE = 1e-11
-_ITERATIONS = 1000
-# A bias is penalised by this alone; principal axes with less than this share of the largest are left out.
-_FLOOR = 1e-8
-# Above this many numbers the neurons of all targets together are kept in single precision.
-_LARGE = 30_000_000
+from onnxtweak.method.joint import Neurons, solve, standardised
+from onnxtweak.method.solve import one_target, rest_offset, unfinished
 
 
 @dataclass(frozen=True)
@@ -29,25 +22,33 @@ class Problem:
     """Retraining on one split: what of Z matters when only c target logits can move.
 
     tables : T (N, K_t) per target. offsets (N, c + 1) float64 and place (N,) int64 : logits of the targets
-    and of all the rest together, and which of them is right. weights (N,) : of the samples, mean 1.
+    and of all the rest together, and which of them is right. weights (N,) : of the samples, mean 1. columns :
+    (K_t,) int64 per target, which neurons its table holds; None: not known, and none counts as shared.
     """
 
     tables: tuple[np.ndarray, ...]
     offsets: np.ndarray
     place: np.ndarray
     weights: np.ndarray
+    columns: tuple[np.ndarray, ...] | None = None
 
 
 def problem(
-    tables: Sequence[np.ndarray], Z: np.ndarray, labels: np.ndarray, targets: np.ndarray, penalty: float
+    tables: Sequence[np.ndarray],
+    Z: np.ndarray,
+    labels: np.ndarray,
+    targets: np.ndarray,
+    penalty: float,
+    columns: Sequence[np.ndarray] | None = None,
 ) -> Problem:
-    """tables : T (N, K_t) per target; Z (N, C); labels (N,); targets (c,) ascending.
+    """tables : T (N, K_t) per target; Z (N, C); labels (N,); targets (c,) ascending. columns : of `Problem`.
 
     penalty : weight of the loss on samples of the targets, against 1 on the others: 1 is SR-1, 2 is SR-2.
     """
     offsets, place = rest_offset(Z, labels, targets)
     weights = np.where(place < len(targets), float(penalty), 1.0)
-    return Problem(tuple(tables), offsets, place, weights / weights.mean())
+    known = None if columns is None else tuple(columns)
+    return Problem(tuple(tables), offsets, place, weights / weights.mean(), known)
 
 
 def boosts(
@@ -84,7 +85,7 @@ def retrain(
     bias, which the thesis's synapses do not have.
     """
     if len(of.tables) > 1:
-        return _together(of, ridge, start, intercept)
+        return _together(of, _ready(of, intercept), ridge, start, intercept)
     weight = np.zeros(of.tables[0].shape[1]) if start is None else start[0]
     solved = one_target(
         of.tables[0],
@@ -99,90 +100,40 @@ def retrain(
     return Retrained((solved.weight[:, 0],), solved.bias, solved.note)
 
 
-def _together(of: Problem, ridge: float, start: Sequence[np.ndarray] | None, intercept: bool) -> Retrained:
-    size = len(of.place) * sum(T.shape[1] for T in of.tables)
-    kind = np.float64 if size <= _LARGE else np.float32
-    joint = _Joint(of, [_axes(T, intercept, kind) for T in of.tables], max(ridge, _FLOOR), intercept)
-    begin = np.zeros(joint.ends[-1] + len(of.tables)) if start is None else joint.place(start)
-    found, _, _, count, done = descend(joint, begin, _TOLERANCE, _ITERATIONS)
-    weight, bias = joint.weights(found)
+def retrain_path(
+    of: Problem,
+    ridges: Sequence[float],
+    start: Sequence[np.ndarray] | None = None,
+    *,
+    intercept: bool = False,
+) -> Iterator[Retrained]:
+    """`retrain` at one ridge after the other, each solution starting the next."""
+    ready, bias = _ready(of, intercept) if len(of.tables) > 1 else None, None
+    for ridge in ridges:
+        if ready is None:
+            found = retrain(of, ridge, start, intercept=intercept)
+        else:
+            found = _together(of, ready, ridge, start, intercept, bias)
+        start, bias = found.weight, found.bias
+        yield found
+
+
+def _ready(of: Problem, intercept: bool) -> Neurons:
+    return standardised(of.tables, of.columns, intercept)
+
+
+def _together(
+    of: Problem,
+    neurons: Neurons,
+    ridge: float,
+    start: Sequence[np.ndarray] | None,
+    intercept: bool,
+    bias: np.ndarray | None = None,
+) -> Retrained:
+    weight, bias, count, done = solve(
+        neurons, of.offsets, of.place, of.weights, ridge, intercept=intercept, start=start, bias=bias
+    )
     return Retrained(tuple(weight), bias, "" if done else unfinished(count))
-
-
-@dataclass(frozen=True)
-class _Axes:
-    """One target's neurons on their principal axes: X (N, A), what a unit weight there is on T, and means."""
-
-    X: np.ndarray
-    variance: np.ndarray
-    back: np.ndarray
-    mean: np.ndarray
-
-
-def _axes(T: np.ndarray, centred: bool, kind: type) -> _Axes:
-    mean = T.mean(axis=0, dtype=np.float64) * centred
-    deviation = T.std(axis=0, dtype=np.float64)
-    varies = deviation > 1e-6 * np.abs(T).max(axis=0, initial=1e-12)
-    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
-    X = (T - mean) * inverse
-    variance, turn = np.linalg.eigh(X.T @ X / max(len(X), 1))
-    keep = variance > _FLOOR * max(float(variance.max(initial=0.0)), 1e-300)
-    back = inverse[:, None] * turn[:, keep]
-    return _Axes((X @ turn[:, keep]).astype(kind), variance[keep], back, mean)
-
-
-class _Joint:
-    """All targets at once, for `descend`: weights on the axes of each in turn, then the biases."""
-
-    def __init__(self, of: Problem, axes: Sequence[_Axes], ridge: float, intercept: bool):
-        self.of, self.axes = of, axes
-        self.ends = np.cumsum([0, *(a.X.shape[1] for a in axes)])
-        self.share = of.weights / of.weights.sum()
-        self.rows = np.arange(len(of.place))
-        self.right = (of.place[:, None] == np.arange(len(axes))) * self.share[:, None]
-        self.penalty = np.append(np.full(self.ends[-1], ridge), np.full(len(axes), _FLOOR))
-        self.free = np.append(np.ones(self.ends[-1]), np.full(len(axes), float(intercept)))
-
-    def _split(self, U: np.ndarray) -> list[np.ndarray]:
-        return np.split(U, self.ends[1:])
-
-    def scores(self, U: np.ndarray) -> np.ndarray:
-        *parts, bias = self._split(U)
-        return (
-            np.column_stack([a.X @ u.astype(a.X.dtype) for a, u in zip(self.axes, parts, strict=True)]) + bias
-        )
-
-    def value(self, scores: np.ndarray, U: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = self.of.offsets.copy()
-        logits[:, :-1] += scores
-        logits -= logits.max(axis=1, keepdims=True)
-        own = logits[self.rows, self.of.place]
-        np.exp(logits, out=logits)
-        total = logits.sum(axis=1)
-        loss = self.share @ (np.log(total) - own) + float(self.penalty @ U**2) / 2
-        return float(loss), logits[:, :-1] / total[:, None]
-
-    def gradient(self, p: np.ndarray, U: np.ndarray) -> np.ndarray:
-        residual = p * self.share[:, None] - self.right
-        parts = [a.X.T @ residual[:, t].astype(a.X.dtype) for t, a in enumerate(self.axes)]
-        return (np.concatenate([*parts, residual.sum(axis=0)]) + self.penalty * U) * self.free
-
-    def curvature(self, p: np.ndarray) -> np.ndarray:
-        h = np.maximum((p * (1 - p) * self.share[:, None]).sum(axis=0), 1e-5)
-        parts = [a.variance * h[t] for t, a in enumerate(self.axes)]
-        return np.concatenate([*parts, h]) + self.penalty
-
-    def place(self, weight: Sequence[np.ndarray]) -> np.ndarray:
-        """Weights in the neurons' own units, on the axes."""
-        parts = [np.linalg.lstsq(a.back, w, rcond=None)[0] for a, w in zip(self.axes, weight, strict=True)]
-        return np.concatenate([*parts, np.zeros(len(parts))])
-
-    def weights(self, U: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Weights and biases in the neurons' own units."""
-        *parts, bias = self._split(U)
-        weight = [a.back @ u for a, u in zip(self.axes, parts, strict=True)]
-        shift = [a.mean @ w for a, w in zip(self.axes, weight, strict=True)]
-        return weight, bias - np.array(shift)
 
 
 def retrain_best(
@@ -198,9 +149,9 @@ def retrain_best(
     Strong penalties come first, each solution starting the next.
     """
     best: tuple[float, Retrained, float] | None = None
-    for ridge in sorted(set(ridges), reverse=True):
-        found = retrain(fit, ridge, start, intercept=intercept)
-        start = found.weight
+    falling = sorted(set(ridges), reverse=True)
+    path = retrain_path(fit, falling, start, intercept=intercept)
+    for ridge, found in zip(falling, path, strict=True):
         judged = loss(validation, boosts(validation.tables, found.weight, found.bias))
         if best is None or judged < best[0]:
             best = judged, found, ridge

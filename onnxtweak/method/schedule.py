@@ -273,10 +273,11 @@ def _retrain(grown, classes, pool, current, logits, join, retrain, allowed) -> t
         return grown, ["no class has synapses: nothing to retrain"]
     rest = logits(grown.without(classes))
     splits = (pool.fit, pool.validation)
-    tables = [[split.T[:, grown.column[j]] for j in classes] for split in splits]
+    columns = [grown.column[j] for j in classes]
+    tables = [[split.T[:, c] for c in columns] for split in splits]
     old = [grown.weight[j] for j in classes]
     problems = [
-        problem(T, Z, split.labels, classes, retrain.penalty)
+        problem(T, Z, split.labels, classes, retrain.penalty, columns)
         for T, Z, split in zip(tables, rest, splits, strict=True)
     ]
     found, _ = retrain_best(*problems, retrain.ridge, old)

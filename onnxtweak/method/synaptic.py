@@ -108,7 +108,7 @@ def _retrained(
     for n in counts:
         columns = [c[:n] for c in chosen]
         problems = [
-            problem([table.T[:, c] for c in columns], table.Z, table.labels, of.targets, penalty)
+            problem([table.T[:, c] for c in columns], table.Z, table.labels, of.targets, penalty, columns)
             for table in (of.fit, of.validation)
         ]
         made, _ = retrain_best(*problems, RetrainSettings().ridge, intercept=intercept)

@@ -10,7 +10,7 @@ import pytest
 
 from onnxtweak import pipeline
 from onnxtweak.errors import InputError
-from onnxtweak.method import retrain as retraining
+from onnxtweak.method import joint
 from onnxtweak.method.schedule import Pool, from_pool, parse_schedule, run_schedule
 from onnxtweak.method.table import all_neurons, gather, take
 from onnxtweak.pipeline.deliver import splice_in
@@ -180,7 +180,7 @@ def test_more_synapses_than_neurons_are_as_many_as_there_are(mlp):
 
 
 def test_a_retraining_that_does_not_converge_is_said_and_stays_finite(mlp, monkeypatch):
-    monkeypatch.setattr(retraining, "_ITERATIONS", 2)
+    monkeypatch.setattr(joint, "_ITERATIONS", 2)
     result = run(*mlp, targets=TargetSettings(worst=3), retrain=RetrainSettings(ridge=(0.0,)))
     assert any("stopped after 2 iterations before it had converged" in note for note in result.notes)
     assert all(np.isfinite(s["weight"]) for s in result.tweak["synapses"])
