@@ -68,6 +68,7 @@ class Lender:
             os.listdir(f"/proc/{borrower}/fd")  # who may look there may be looked at from there
             file = self._free()
             try:
+                os.pwrite(file, _LENT, 0)
                 if os.fstat(file).st_size < leaving.size:
                     os.ftruncate(file, leaving.size)
                 for offset, array in leaving.arrays:
@@ -81,12 +82,11 @@ class Lender:
         return Lent(head.getvalue(), os.getpid(), file, os.fstat(file).st_ino, leaving.size)
 
     def _free(self) -> int:
-        """Memory that nobody looks at, marked as lent."""
+        """Memory that nobody looks at."""
         file = next((file for file in self._files if os.pread(file, 1, 0) == _FREE), None)
         if file is None:
             file = _nameless()
             self._files.append(file)
-        os.pwrite(file, _LENT, 0)
         return file
 
     def _fill(self, file: int, offset: int, array: Any) -> None:
