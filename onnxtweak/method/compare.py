@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxtweak.method.augment import added
 from onnxtweak.method.decide import decisions, predict
+from onnxtweak.method.lines import Lines
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.operate import Allowed, choose
 from onnxtweak.method.spend import spend
@@ -119,11 +120,12 @@ def readings(
     if len(targets) == 1:
         return _along_one_bias(Z, labels, int(targets[0]), floor)
     table, ones = decisions(Z, labels, targets), np.ones((samples, len(targets), 1))
+    lines = Lines(table, ones, (1,))
     here, own = _right(Z, labels), np.isin(labels, targets)
     found = np.full(len(drops), np.nan)
     for number, least in enumerate(floor):
         room = (here - least) / samples * 100
-        point = choose(table, ones, (1,), None, Allowed(room)).scale
+        point = choose(table, ones, (1,), None, Allowed(room), lines).scale
         right = predict(table, np.broadcast_to(point, (samples, len(targets)))) == labels
         if right.sum() >= least:
             found[number] = right[own].mean()

@@ -38,17 +38,11 @@ def predict(table: Decisions, boost: np.ndarray) -> np.ndarray:
     Added in the logits' own precision, and ties go to the lowest class: as the spliced file does it.
     """
     boosted = table.target_logits + boost.astype(table.target_logits.dtype)
-    best = boosted.argmax(axis=1)
-    value = boosted[np.arange(len(boosted)), best]
-    label = table.targets[best]
-    wins = (value > table.rest) | ((value == table.rest) & (label < table.rest_label))
-    return np.where(wins, label, table.rest_label)
+    return best_among(table, boosted)[1]
 
 
-def best_rival(table: Decisions, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best of all classes but one target (position) under the others' boosts: logit (N,), class (N,)."""
-    boosted = table.target_logits + boost.astype(table.target_logits.dtype)
-    boosted[:, target] = -np.inf
+def best_among(table: Decisions, boosted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best of all classes where the target logits are `boosted` (N, c): logit (N,), class (N,)."""
     best = boosted.argmax(axis=1)
     value = boosted[np.arange(len(boosted)), best]
     other = (value > table.rest) | ((value == table.rest) & (table.targets[best] < table.rest_label))
@@ -57,5 +51,7 @@ def best_rival(table: Decisions, boost: np.ndarray, target: int) -> tuple[np.nda
 
 def rival_gap(table: Decisions, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
     """Gap and best rival of one target (position) under the others' boosts: (N,) float64 and int64."""
-    value, label = best_rival(table, boost, target)
+    boosted = table.target_logits + boost.astype(table.target_logits.dtype)
+    boosted[:, target] = -np.inf
+    value, label = best_among(table, boosted)
     return value.astype(np.float64) - table.target_logits[:, target].astype(np.float64), label

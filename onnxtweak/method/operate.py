@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.decide import Decisions, best_rival, predict, rival_gap
-from onnxtweak.theta.line_search import plateaus
+from onnxtweak.method.decide import Decisions
+from onnxtweak.method.lines import Line, Lines
 from onnxtweak.types import Trial
 
 # Coordinate ascent over targets: more sweeps than this never changed a choice that mattered.
@@ -62,58 +62,41 @@ class _Point:
 class _Judge:
     """Evaluates points on validation and remembers the trade-off between overall and target accuracy."""
 
-    def __init__(self, table: Decisions, prefix: np.ndarray, counts: tuple[int, ...], allowed: Allowed):
-        self.table, self.prefix, self.counts = table, prefix, counts
-        self.of_target = np.isin(table.labels, table.targets)
+    def __init__(self, lines: Lines, allowed: Allowed):
+        self.lines, self.table, c = lines, lines.table, len(lines.table.targets)
+        labels, classes = self.table.labels, self.table.classes
+        nowhere = (lines.counts[0],) * c, (0.0,) * c
+        self.base_right = lines.right_at(*nowhere)[0]
+        self.floor = self.base_right - math.floor(allowed.overall_drop / 100 * len(labels) + 1e-9)
         self.best: dict[int, _Point] = {}
-        c = len(table.targets)
-        start = predict(table, np.zeros((len(table.labels), c))) == table.labels
-        self.base_right = int(start.sum())
-        self.floor = self.base_right - math.floor(allowed.overall_drop / 100 * len(table.labels) + 1e-9)
-        self.support = np.bincount(table.labels, minlength=table.classes)
-        base_classes = np.bincount(table.labels[start], minlength=table.classes)
-        self.class_floor = (
-            None
-            if allowed.class_drop is None
-            else base_classes - np.floor(allowed.class_drop / 100 * self.support + 1e-9)
-        )
-        self.base = self.point((counts[0],) * c, (0.0,) * c)
-
-    def boost(self, n: tuple[int, ...], scale: tuple[float, ...]) -> np.ndarray:
-        """(N, c) boost of a point: the sum of its first n synapses, times scale / n."""
-        return np.stack([self.column(t, n[t], scale[t]) for t in range(len(n))], axis=1)
-
-    def column(self, t: int, n: int, scale: float) -> np.ndarray:
-        """(N,) boost of one target."""
-        return self.prefix[:, t, self.counts.index(n)] * (scale / n)
+        self.class_floor = None
+        if allowed.class_drop is not None:
+            support = np.bincount(labels, minlength=classes)
+            right = np.bincount(labels[lines.right(*nowhere)], minlength=classes)
+            self.class_floor = right - np.floor(allowed.class_drop / 100 * support + 1e-9)
+        self.base = self.point(*nowhere)
 
     def point(self, n: tuple[int, ...], scale: tuple[float, ...]) -> _Point:
-        return self.seen(n, scale, predict(self.table, self.boost(n, scale)))
+        """Any point."""
+        return self._seen(n, scale, self.lines.right_at(n, scale), lambda: self.lines.right(n, scale))
 
-    def along(self, start: _Point, t: int) -> Callable[[int, float], _Point]:
-        """`point` where only target t leaves the start: n and scale of t to what comes of them.
+    def along(self, start: _Point, line: Line, n: int, scale: float) -> _Point:
+        """A point where only the line's target leaves the start."""
+        there = _with(start.n, line.t, n), _with(start.scale, line.t, scale)
+        return self._seen(*there, line.right_at(n, scale), lambda: line.right(n, scale))
 
-        The best of all other classes is the same for all of these points, and found once.
-        """
-        value, label = best_rival(self.table, self.boost(start.n, start.scale), t)
-        own, number = self.table.target_logits[:, t], self.table.targets[t]
-
-        def point(n: int, scale: float) -> _Point:
-            boosted = own + self.column(t, n, scale).astype(own.dtype)
-            wins = (boosted > value) | ((boosted == value) & (number < label))
-            return self.seen(
-                _with(start.n, t, n), _with(start.scale, t, scale), np.where(wins, number, label)
-            )
-
-        return point
-
-    def seen(self, n: tuple[int, ...], scale: tuple[float, ...], predicted: np.ndarray) -> _Point:
-        """The point at which so is predicted (N,), remembered."""
-        right = predicted == self.table.labels
-        overall, target = int(right.sum()), int((right & self.of_target).sum())
+    def _seen(
+        self,
+        n: tuple[int, ...],
+        scale: tuple[float, ...],
+        counted: tuple[int, int],
+        right: Callable[[], np.ndarray],
+    ) -> _Point:
+        """A point, remembered. counted : samples right, of all and of the targets; right : which."""
+        overall, target = counted
         allowed = overall >= self.floor
         if allowed and self.class_floor is not None:
-            classes = np.bincount(self.table.labels[right], minlength=self.table.classes)
+            classes = np.bincount(self.table.labels[right()], minlength=self.table.classes)
             allowed = bool((classes >= self.class_floor).all())
         point = _Point(n, scale, target, overall, allowed)
         seen = self.best.get(overall)
@@ -134,7 +117,7 @@ class _Judge:
     def trial(self, point: _Point) -> Trial:
         """A point as it is reported; n and scale are those of the first target."""
         drop = (self.base_right - point.overall_right) / len(self.table.labels) * 100
-        wanted = max(int(self.of_target.sum()), 1)
+        wanted = max(int(self.lines.of_target.sum()), 1)
         return Trial(point.n[0], point.scale[0], drop, point.target_right / wanted)
 
 
@@ -144,14 +127,17 @@ def choose(
     counts: tuple[int, ...],
     scales: tuple[float, ...] | None,
     allowed: Allowed,
+    lines: Lines | None = None,
 ) -> Operation:
     """The best allowed point.
 
     prefix (N, c, G) float : summed boost of the first counts[g] synapses of each target, at scale 1 and
     before the division by n. scales : the grid; None searches the exact scale along each direction.
-    First one point for all targets, then each target on its own, in turn.
+    First one point for all targets, then each target on its own, in turn. lines : what an earlier choice on
+    the same table, prefix and counts has found, and takes what this one finds.
     """
-    judge = _Judge(table, prefix, counts, allowed)
+    lines = Lines(table, prefix, counts) if lines is None else lines
+    judge = _Judge(lines, allowed)
     best, targets = judge.base, len(table.targets)
     grid = [judge.point((n,) * targets, (float(s),) * targets) for n in counts for s in scales or ()]
     best = max([best, *grid], key=_worth)
@@ -159,10 +145,10 @@ def choose(
         for _ in range(_SWEEPS):
             before = best
             for t in range(targets):
-                point_at = judge.along(best, t)
+                start, line = best, lines.through(best.n, best.scale, t)
                 for n in counts:
-                    for scale in _scales_for(judge, best, t, n) if scales is None else scales:
-                        point = point_at(n, float(scale))
+                    for scale in _scales_for(judge, best, line, n) if scales is None else scales:
+                        point = judge.along(start, line, n, float(scale))
                         if point.allowed and scales is None:
                             best = max(best, point, key=_worth)
                             break  # candidates come best first
@@ -185,19 +171,10 @@ def _with(values: tuple, at: int, value) -> tuple:
     return (*values[:at], value, *values[at + 1 :])
 
 
-def _scales_for(judge: _Judge, best: _Point, target: int, n: int) -> Iterator[float]:
+def _scales_for(judge: _Judge, best: _Point, line: Line, n: int) -> Iterator[float]:
     """Scales for one target's direction, most promising first, by the exact line search."""
-    table = judge.table
-    others = _with(best.scale, target, 0.0)
-    gap, rival = rival_gap(table, judge.boost(best.n, others), target)
-    is_own = table.labels == table.targets[target]
-    is_rival = table.labels == rival
-    gain = is_own.astype(np.int64) - (is_rival & ~is_own)
-    # Boosting one target may take samples from another target's right answers.
-    of_target = np.where(judge.of_target, gain, 0)
-    v = judge.prefix[:, target, judge.counts.index(n)] / n
-    found = plateaus(v, gap, gain, of_target)
-    here = judge.point(best.n, others)
+    here = judge.along(best, line, best.n[line.t], 0.0)
+    found = line.plateaus(n)
     possible = np.flatnonzero(found.overall >= judge.floor - here.overall_right)
     order = np.lexsort((found.scale[possible], -found.overall[possible], -found.target[possible]))
     yield from found.scale[possible[order[:_RETRIES]]]

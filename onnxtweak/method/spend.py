@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.method.decide import Decisions, decisions, predict
+from onnxtweak.method.lines import Lines
 from onnxtweak.method.metrics import classes_hold
 from onnxtweak.method.operate import Allowed, choose
 from onnxtweak.types import Trial
@@ -66,11 +67,12 @@ def spend(
         return _as_it_is(Z, base, labels, targets, overall_drop, margin, class_drop)
     table = decisions(Z, labels, targets)
     ones = np.ones((samples, len(targets), 1))
+    lines = Lines(table, ones, (1,))
     clear = margin * standard_error(was, here)
     for _ in range(_ROUNDS):
         limit = overall_drop / 100 - clear
         room = (int(here.sum()) - int(was.sum())) / samples + limit
-        found = choose(table, ones, (1,), None, Allowed(room * 100))
+        found = choose(table, ones, (1,), None, Allowed(room * 100), lines)
         right = predict(table, np.broadcast_to(found.scale, (samples, len(targets)))) == labels
         clear = max(clear, margin * standard_error(was, right))
         holds = float(right.mean() - was.mean()) >= -(overall_drop / 100 - clear) - 1e-12

@@ -11,6 +11,7 @@ from onnxtweak.engine.passes import Ledger
 from onnxtweak.method.compare import CURVE, Offer, patched
 from onnxtweak.method.decide import decisions, predict
 from onnxtweak.method.join import prefix_sums
+from onnxtweak.method.lines import Lines
 from onnxtweak.method.material import Material
 from onnxtweak.method.operate import Allowed, choose
 from onnxtweak.method.pursuit import pursued
@@ -152,11 +153,12 @@ def _prefix(of: Material, table: Table) -> np.ndarray:
 def _grid_readings(of: Material, prefix: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
     """Target accuracy on test of the join's own grid, at each drop of CURVE."""
     table = decisions(of.test.Z, of.test.labels, of.targets)
+    lines = Lines(table, prefix, counts)
     own = np.isin(of.test.labels, of.targets)
     base = of.test.Z.argmax(axis=1) == of.test.labels
     found = []
     for drop in CURVE:
-        point = choose(table, prefix, counts, of.join.scale, Allowed(drop))
+        point = choose(table, prefix, counts, of.join.scale, Allowed(drop), lines)
         places = [counts.index(int(n)) for n in point.n]
         boost = np.stack(
             [prefix[:, t, g] * point.scale[t] / point.n[t] for t, g in enumerate(places)], axis=1
