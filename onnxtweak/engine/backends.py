@@ -18,10 +18,8 @@ from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.state import ThetaState, sweep_state
 
-# Long enough that starting a fold costs nothing beside it; more would only keep the first results waiting.
-_GPU_FOLD_BYTES = 2 * 2**30
-# Samples are copied to a GPU in pieces, between which the small arguments of a fold find their way.
-_GPU_FEED_BYTES = 4 * 2**20
+# Large enough that starting a fold costs little beside it: Python starts kernels for every tap, one by one.
+_GPU_FOLD_BYTES = 8 * 2**30
 
 
 def _as_it_is(value: Any) -> Any:
@@ -170,11 +168,9 @@ def _on_gpu(number: int) -> Backend:
         values = np.ascontiguousarray(values)
         if not device.startswith("cuda") or values.dtype.kind not in "biuf":
             return values
-        rows = max(1, _GPU_FEED_BYTES // max(values[:1].nbytes, 1))
         with beside:
             there = cupy.empty(values.shape, values.dtype)
-            for start in range(0, len(values), rows):
-                there[start : start + rows].set(values[start : start + rows])
+            there.set(values)
         beside.synchronize()
         return there
 
