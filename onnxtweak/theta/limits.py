@@ -52,8 +52,9 @@ _SPARSE = 3
 U = np.uintp
 _INFINITY_BITS = np.int32(0x7F800000)
 _SIGN_FREE, _ALL_BITS = np.int32(0x7FFFFFFF), np.int32(-1)
-# Rows of the cache's copies are kept from lying a power of two apart, where they push each other out.
-_PAD = 16
+# Rows of the cache's copies are kept from lying a power of two apart, where they push each other out; by
+# three lines of the cache, since one line apart, a row's store looks like the next load of the row before it.
+_PAD = 48
 
 
 def fold_limits(V, limit, hi, lo, bad, pool: ThreadPoolExecutor | None = None) -> None:
