@@ -15,11 +15,12 @@ import numpy as np
 from onnxtweak.method.augment import overall_bias
 from onnxtweak.method.certify import scaled
 from onnxtweak.method.fit_linear import Candidate, fit_linear, losses
-from onnxtweak.method.fit_mlp import averaged, fit_mlp
+from onnxtweak.method.fit_mlp import DECAYS, averaged, fit_mlp
 from onnxtweak.method.fit_small import Budget, fit_small, fit_targets, pursue, shrink
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.spend import Spent, nobody_pays, spend, standard_error
 from onnxtweak.method.table import Table
+from onnxtweak.types import Progress, silent
 
 # Standard errors by which a patch has to lower the held-out log-loss: several patches are tried.
 _SURE = 2.0
@@ -54,10 +55,13 @@ def fit_all(
     folds: int = 5,
     hidden: int = 96,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> Fitted:
     """The best of all families of neurons, or the bias alone, or the base. Arguments: `try_all`, `settle`."""
     if budget is None:
-        tried = try_all(table, families, judged=judged, folds=folds, hidden=hidden, seed=seed)
+        tried = try_all(
+            table, families, judged=judged, folds=folds, hidden=hidden, seed=seed, progress=progress
+        )
     elif budget.affords(len(targets)):
         tried = try_small(table, families, targets, budget, judged=judged, folds=folds, seed=seed)
     else:
@@ -81,6 +85,7 @@ def try_all(
     folds: int = 5,
     hidden: int = 96,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> list[Candidate]:
     """Every candidate, fitted; the targets play no part yet.
 
@@ -89,13 +94,21 @@ def try_all(
     family; 0: linear patches only.
     """
     fold = fold_numbers(table.labels, folds, seed)
-    tried = [fit_linear(table, np.empty(0, np.int64), _ALL_BIASES, fold, judged=judged)]
-    tried += [fit_linear(table, columns, name, fold, judged=judged) for name, columns in families.items()]
-    if hidden and len(tried) > 1:
+    linear = {_ALL_BIASES: np.empty(0, np.int64), **families}
+    trainings = len(np.unique(fold)) + len(DECAYS) - 1 if hidden and families else 0
+    progress.start("fit", len(linear) + trainings, "fits")
+    tried = []
+    for name, columns in linear.items():
+        tried.append(fit_linear(table, columns, name, fold, judged=judged))
+        progress.advance(1)
+    if trainings:
         best = min(tried[1:], key=lambda one: one.loss)
         name = next(name for name, columns in families.items() if columns is best.columns)
-        mlp = fit_mlp(table, best.columns, name, fold, judged=judged, hidden=hidden, seed=seed)
+        mlp = fit_mlp(
+            table, best.columns, name, fold, judged=judged, hidden=hidden, seed=seed, progress=progress
+        )
         tried += [mlp, averaged(best, mlp, table, judged)]
+    progress.finish()
     return tried
 
 
@@ -213,7 +226,7 @@ def weakened(one: Candidate, strength: float, table: Table) -> Candidate:
         return one
     held = table.Z + ((one.held_out - table.Z) * strength).astype(table.Z.dtype)
     name = f"{one.name}, at {strength:.0%} of its strength"
-    return replace(one, name=name, patch=scaled(one.patch, strength), held_out=held)
+    return replace(one, name=name, held_out=held, learn=lambda: (scaled(one.patch, strength), one.notes))
 
 
 def _gains(was: np.ndarray, now: np.ndarray, margin: float) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from onnxtweak.method.solve import Design, design, multinomial
+from onnxtweak.method.solve import Design, Solution, design, multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.types import Linear, Mlp
 
@@ -21,20 +22,34 @@ _PATH_FOLDS = 2
 _COARSE, _FINE = 1e-5, 1e-8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way to patch, fitted. name : for notes. columns (K,) int64 : the table's columns it reads.
+    """One way to patch. name : for notes. columns (K,) int64 : the table's columns it reads.
 
-    patch : of those columns, fitted to all samples. held_out (N, C) : logits of each sample under weights
-    that have not seen it. loss : mean log-loss of those over the judged samples.
+    held_out (N, C) : logits of each sample under weights that have not seen it. loss : mean log-loss of those
+    over the judged samples. learn : the patch fitted to all samples, and notes on how that went; called when
+    the first is asked for, which it is of the best candidate alone.
     """
 
     name: str
     columns: np.ndarray
-    patch: Linear | Mlp
     held_out: np.ndarray
     loss: float
-    notes: tuple[str, ...] = ()
+    learn: Callable[[], tuple[Linear | Mlp, tuple[str, ...]]]
+
+    @cached_property
+    def _learnt(self) -> tuple[Linear | Mlp, tuple[str, ...]]:
+        return self.learn()
+
+    @property
+    def patch(self) -> Linear | Mlp:
+        """Of the columns, fitted to all samples."""
+        return self._learnt[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """On fitting it."""
+        return self._learnt[1]
 
 
 def log_loss(Z: np.ndarray, labels: np.ndarray) -> float:
@@ -68,12 +83,21 @@ def fit_linear(
     rest = np.unique(fold)[_PATH_FOLDS:]
     _hold_out(made, table, free, fold, rest, ridge, {}, logits)
     loss = log_loss(logits[judged], table.labels[judged])
-    whole = multinomial(made, table.Z, table.labels, ridge=ridge, free=free, tolerance=_FINE)
-    weight, bias = np.zeros((len(columns), table.Z.shape[1])), np.zeros(table.Z.shape[1])
-    weight[:, free], bias[free] = whole.weight, whole.bias
-    notes = (f"{name}: {whole.note}",) if whole.note else ()
     said = f"{name}, ridge {ridge:g}" if len(columns) else name
-    return Candidate(said, columns, Linear(weight, bias), logits, loss, notes)
+
+    def learn() -> tuple[Linear, tuple[str, ...]]:
+        whole = multinomial(made, table.Z, table.labels, ridge=ridge, free=free, tolerance=_FINE)
+        notes = (f"{name}: {whole.note}",) if whole.note else ()
+        return on_all_classes(whole, free, table.Z.shape[1]), notes
+
+    return Candidate(said, columns, logits, loss, learn)
+
+
+def on_all_classes(found: Solution, free: np.ndarray, classes: int) -> Linear:
+    """Weights of the free classes; nothing on the others."""
+    weight, bias = np.zeros((len(found.weight), classes)), np.zeros(classes)
+    weight[:, free], bias[free] = found.weight, found.bias
+    return Linear(weight, bias)
 
 
 def _along_the_path(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.fit_linear import Candidate, log_loss
+from onnxtweak.method.fit_linear import Candidate, log_loss, on_all_classes
 from onnxtweak.method.pursuit import pursued
 from onnxtweak.method.retrain import problem, retrain_path
 from onnxtweak.method.screen import Sums, scores
@@ -96,11 +96,13 @@ def fit_small(
             best = loss, ridge, logits
     loss, ridge, logits = best
     chosen = columns[choose(pool, count, ridge)]
-    whole = multinomial(table.T[:, chosen], table.Z, table.labels, ridge=ridge, free=free)
-    weight, bias = np.zeros((len(chosen), table.Z.shape[1])), np.zeros(table.Z.shape[1])
-    weight[:, free], bias[free] = whole.weight, whole.bias
     said = f"{len(chosen)} neurons by {name}, ridge {ridge:g}"
-    return Candidate(said, chosen, Linear(weight, bias), logits, loss)
+
+    def learn() -> tuple[Linear, tuple[str, ...]]:
+        whole = multinomial(table.T[:, chosen], table.Z, table.labels, ridge=ridge, free=free)
+        return on_all_classes(whole, free, table.Z.shape[1]), ()
+
+    return Candidate(said, chosen, logits, loss, learn)
 
 
 def fit_targets(
@@ -137,7 +139,7 @@ def fit_targets(
     best = int(np.argmin(losses))
     chosen, patch = solved(np.arange(len(table.labels)))[best]
     said = f"{np.count_nonzero(patch.weight)} synapses of the targets by pursuit, ridge {ridges[best]:g}"
-    return Candidate(said, chosen, patch, held[best], losses[best])
+    return Candidate(said, chosen, held[best], losses[best], lambda: (patch, ()))
 
 
 def _side_by_side(

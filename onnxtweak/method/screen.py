@@ -25,7 +25,10 @@ _TILE = 1024
 
 @dataclass
 class Sums:
-    """Running sums over samples, float64. G, A, B (M, C); h (C,). spoiled (M,) bool : not finite once."""
+    """Running sums over samples, float64, for some classes (k). G, A, B (M, k); h (k,).
+
+    spoiled (M,) bool : not finite once.
+    """
 
     G: np.ndarray
     A: np.ndarray
@@ -52,14 +55,14 @@ def screen_blocks(taps: Sequence[Tap], classes: int, engine: EngineSettings, tak
     return cut_taps(taps, 3 * 8 * classes + 1, engine, taken=taken)
 
 
-def screen(batches: Iterable[Captured], block: Block, bias: np.ndarray) -> Sums:
-    """Sums of a block's neurons, its stretches end to end, for every class, from one pass.
+def screen(batches: Iterable[Captured], block: Block, bias: np.ndarray, classes: np.ndarray) -> Sums:
+    """Sums of a block's neurons, its stretches end to end, for some classes (k,), from one pass.
 
     batches : captured with one V a stretch. bias (C,) : added to the logits before p is taken.
     """
-    sums = _empty(sum(map(len, block)), len(bias))
+    sums = _empty(sum(map(len, block)), len(classes))
     for got in batches:
-        r, h = _residuals(got.Z, got.labels, bias)
+        r, h = (np.ascontiguousarray(every[:, classes]) for every in _residuals(got.Z, got.labels, bias))
         sums.h += h.sum(axis=0, dtype=np.float64)
         at = 0
         for stretch, V in zip(block, got.V, strict=True):
@@ -100,18 +103,16 @@ def nothing_promising(classes: int) -> list[Promising]:
     return [Promising(np.empty(0, np.int64), np.empty(0))] * classes
 
 
-def add_promising(
-    known: Sequence[Promising], sums: Sums, block: Block, classes: np.ndarray, most: int
-) -> list[Promising]:
-    """What is known of each of the classes (k,), with a block's neurons. most : how many of a class stay."""
+def add_promising(known: Sequence[Promising], sums: Sums, block: Block, most: int) -> list[Promising]:
+    """What is known of each class, with a block's neurons. most : how many of a class stay."""
     numbers = np.concatenate([np.arange(len(s)) + s.number for s in block])
     known = list(known)
     for start in range(0, len(numbers), _TILE):
         S = scores(sums.part(start, min(start + _TILE, len(numbers))))
-        for k, j in enumerate(classes):
-            helpful = np.flatnonzero(S[:, j] > 0)
+        for k in range(len(known)):
+            helpful = np.flatnonzero(S[:, k] > 0)
             number = np.concatenate([known[k].number, numbers[start + helpful]])
-            value = np.concatenate([known[k].S, S[helpful, j]])
+            value = np.concatenate([known[k].S, S[helpful, k]])
             order = np.argsort(-value, kind="stable")[:most]
             known[k] = Promising(number[order], value[order])
     return known

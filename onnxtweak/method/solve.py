@@ -7,9 +7,11 @@ rest is a logistic loss with two columns of offset; several are a softmax over t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from onnxtweak.method.proximal import Sparsity, proximal
 
 # A ridge below this cannot keep the weights of separable data in the range that float32 logits resolve.
 RIDGE_FLOOR = 1e-8
@@ -117,14 +119,21 @@ def multinomial(
     """
     made = table if isinstance(table, Design) else design(table, turn=lasso == 0)
     free = np.arange(Z.shape[1]) if free is None else np.asarray(free, np.int64)
+    counted = np.arange(len(labels)) if sample_weight is None else np.flatnonzero(sample_weight)
+    whole, everyone = made, len(counted) == len(labels)
+    if not everyone:  # samples without weight cost nothing but a look at the end
+        made = replace(made, X=made.X[counted])
+        Z, labels, sample_weight = Z[counted], labels[counted], sample_weight[counted]
     problem = _Problem(made, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
     begin = np.zeros((made.X.shape[1] + 1, len(free))) if start is None else start.copy()
     if lasso:
-        axes, scores, loss, count, done = _proximal(
-            problem, begin, _Sparsity(lasso, grouped), tolerance, iterations
+        axes, scores, loss, count, done = proximal(
+            problem, begin, Sparsity(lasso, grouped), tolerance, iterations
         )
     else:
         axes, scores, loss, count, done = descend(problem, begin, tolerance, iterations)
+    if not everyone:
+        scores = _scores(whole.X, axes)
     inner = axes[:-1] if made.turn is None else made.turn @ axes[:-1]
     weight = inner / made.scale[:, None]
     note = "" if done else unfinished(count)
@@ -191,37 +200,41 @@ class _Problem:
     """The objective on a design's axes. The bias is penalised by the floor alone."""
 
     def __init__(self, made, Z, labels, free, sample_weight, ridge) -> None:
-        self.made, self.labels, self.free = made, labels, free
+        self.made = made
+        self.share = _shares(sample_weight, len(labels))
+        self.rows, self.constant = np.arange(len(labels)), 0.0
+        self.all_free = np.array_equal(free, np.arange(Z.shape[1]))
+        if not self.all_free:  # those that are fixed act as one
+            own = Z[self.rows, labels].astype(np.float64)
+            Z, labels = rest_offset(Z, labels, free)
+            fixed = labels == len(free)
+            self.constant = float(self.share[fixed] @ (Z[fixed, -1] - own[fixed]))
+        self.place = labels
         # A float32 table rounds the scores already; its softmax in float32 costs half as much.
         self.offset = np.ascontiguousarray(Z, np.float64 if made.X.dtype == np.float64 else np.float32)
-        self.share = _shares(sample_weight, len(labels))
         self.column = self.share[:, None].astype(self.offset.dtype)
-        self.right = (labels[:, None] == free) * self.column
-        self.rows = np.arange(len(labels))
-        self.all_free = np.array_equal(free, np.arange(Z.shape[1]))
+        moving = free if self.all_free else np.arange(len(free))
+        self.right = (labels[:, None] == moving) * self.column
         self.penalty = np.full((made.X.shape[1] + 1, 1), ridge)
         self.penalty[-1] = RIDGE_FLOOR
 
     def scores(self, axes: np.ndarray) -> np.ndarray:
         """X U + b, (N, F), in X's own precision."""
-        X = self.made.X
-        return X @ axes[:-1].astype(X.dtype) + axes[-1].astype(X.dtype)
+        return _scores(self.made.X, axes)
 
     def value(self, scores: np.ndarray, axes: np.ndarray) -> tuple[float, np.ndarray]:
         """The objective, and the probabilities (N, F) of the free classes."""
         logits = self.offset.copy()
-        if self.all_free:
-            logits += scores
-        else:
-            logits[:, self.free] += scores.astype(logits.dtype)
+        moving = logits if self.all_free else logits[:, :-1]
+        moving += scores
         logits -= logits.max(axis=1, keepdims=True)
-        own = logits[self.rows, self.labels]
+        own = logits[self.rows, self.place]
         np.exp(logits, out=logits)
         total = logits.sum(axis=1)
         each = np.log(total) - own
         loss = self.share @ each.astype(np.float64) + (self.penalty * axes**2).sum() / 2
         logits /= total[:, None]
-        return float(loss), logits if self.all_free else logits[:, self.free]
+        return float(loss) + self.constant, moving
 
     def gradient(self, p: np.ndarray, axes: np.ndarray) -> np.ndarray:
         X = self.made.X
@@ -233,6 +246,10 @@ class _Problem:
         """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its place."""
         h = np.maximum((p * (1 - p) * self.column).sum(axis=0, dtype=np.float64), 1e-5)
         return np.append(self.made.variance, 1.0)[:, None] * h + self.penalty
+
+
+def _scores(X: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    return X @ axes[:-1].astype(X.dtype) + axes[-1].astype(X.dtype)
 
 
 def descend(problem, U: np.ndarray, tolerance: float, iterations: int):
@@ -281,56 +298,6 @@ def _two_loop(gradient: np.ndarray, pairs: list, inverse: np.ndarray) -> np.ndar
     for (change, bent, rho), alpha in zip(pairs, reversed(alphas), strict=True):
         q += (alpha - rho * float((bent * q).sum())) * change
     return q
-
-
-@dataclass(frozen=True)
-class _Sparsity:
-    """An L1 penalty on every weight but the bias, or on the length of each row of them."""
-
-    lasso: float
-    grouped: bool
-
-    def penalty(self, U: np.ndarray) -> float:
-        size = np.linalg.norm(U[:-1], axis=1) if self.grouped else np.abs(U[:-1])
-        return self.lasso * float(size.sum())
-
-    def shrunk(self, U: np.ndarray, step: float) -> np.ndarray:
-        """What is left of U after a step towards sparsity."""
-        W = U[:-1]
-        size = np.linalg.norm(W, axis=1, keepdims=True) if self.grouped else np.abs(W)
-        left = np.maximum(1 - step * self.lasso / np.maximum(size, 1e-300), 0)
-        return np.vstack([W * left, U[-1:]])
-
-
-def _proximal(problem: _Problem, U: np.ndarray, sparsity: _Sparsity, tolerance: float, iterations: int):
-    """FISTA with backtracking and restarts."""
-    S = problem.scores(U)
-    V, SV, momentum, step = U, S, 1.0, 1.0
-    loss = problem.value(S, U)[0] + sparsity.penalty(U)
-    for count in range(iterations):
-        smooth, p = problem.value(SV, V)
-        gradient = problem.gradient(p, V)
-        while True:
-            new = sparsity.shrunk(V - step * gradient, step)
-            S_new, move = problem.scores(new), new - V
-            reached = problem.value(S_new, new)[0]
-            bound = smooth + float((gradient * move).sum()) + float((move**2).sum()) / (2 * step)
-            if reached <= bound + 1e-10 or step < 1e-12:
-                break
-            step /= 2
-        value = reached + sparsity.penalty(new)
-        if value > loss:  # momentum overshot: begin anew from the best
-            if momentum == 1.0:
-                return U, S, loss, count, True
-            V, SV, momentum = U, S, 1.0
-            continue
-        if loss - value < tolerance and count and momentum > 1.0:
-            return new, S_new, value, count, True
-        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        V = new + (momentum - 1) / following * (new - U)
-        SV = S_new + (momentum - 1) / following * (S_new - S)
-        U, S, loss, momentum = new, S_new, value, following
-    return U, S, loss, iterations, False
 
 
 def _shares(sample_weight: np.ndarray | None, samples: int) -> np.ndarray:

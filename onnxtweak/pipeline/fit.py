@@ -97,6 +97,7 @@ def fit(
         folds=fit.folds,
         hidden=fit.hidden,
         seed=data.seed,
+        progress=progress,
     )
     job.engine.ledger.seconds["fit"] = time.perf_counter() - since
     validation = tables[1]
@@ -270,12 +271,12 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
     none = np.empty((len(Z), 0), np.float32)
     bias[present] = multinomial(none, Z, view.labels, ridge=0.0, free=present).bias
     found = nothing_promising(len(present))
-    for block in screen_blocks(taps, len(bias), job.engine.settings, job.engine.taken):
+    for block in screen_blocks(taps, len(present), job.engine.settings, job.engine.taken):
         some = taps_of(block)
         beside = there - sum(tap.neurons for tap in some)
         batches = capture(job.subject, view, job.engine, "screen", some, beside=beside)
-        sums = screen(batches, block, bias)
-        found = add_promising(found, sums, block, present, limit)
+        sums = screen(batches, block, bias, present)
+        found = add_promising(found, sums, block, limit)
         del sums  # its memory is the next block's
     return best(found, taps, limit), there
 

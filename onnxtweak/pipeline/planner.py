@@ -87,7 +87,7 @@ class Planner:
         there = sum(tap.neurons for tap in taps)
         if there <= limit:
             return there
-        classes = job.subject.classes
+        present, bias = np.unique(view.labels), np.zeros(job.subject.classes)
         self.logits("base", view)
         engine = _quiet(job.engine)
 
@@ -95,10 +95,10 @@ class Planner:
             def batches() -> Iterator[Captured]:
                 return capture(job.subject, view, engine, "plan", taps_of(block))
 
-            return _timed(batches, lambda got: screen([got], block, np.zeros(classes)))
+            return _timed(batches, lambda got: screen([got], block, bias, present))
 
-        blocks = screen_blocks(taps, classes, job.engine.settings, job.engine.taken)
-        self._blocks("screen", view, taps, blocks, 24 * classes + 1, screened, 1, False)
+        blocks = screen_blocks(taps, len(present), job.engine.settings, job.engine.taken)
+        self._blocks("screen", view, taps, blocks, 24 * len(present) + 1, screened, 1, False)
         return limit
 
     def _blocks(

@@ -195,3 +195,17 @@ def test_a_grouped_penalty_takes_neurons_for_all_classes_or_none():
     for _ in range(20):
         nudge = rng.normal(size=found.weight.shape) * 0.01 * rng.choice([0, 1], size=(12, 1))
         assert objective(found.weight + nudge, found.bias) > best - 1e-6
+
+
+@pytest.mark.parametrize("free", [[0, 2], [3]], ids=["two", "one"])
+def test_fixed_classes_count_in_the_loss(problem, free):
+    """They act as one rest class inside; what is reported is the cross-entropy over all."""
+    T, Z, labels = problem
+    weight = (np.arange(300) < 200).astype(float)
+    found = multinomial(T, Z, labels, ridge=1e-3, free=np.array(free), sample_weight=weight, tolerance=1e-12)
+    logits = Z.astype(np.float64)
+    logits[:, free] += T @ found.weight + found.bias
+    assert np.allclose(found.scores, T @ found.weight + found.bias, atol=1e-5)
+    standard = found.weight * T.std(axis=0, dtype=np.float64)[:, None]
+    loss = mean_loss(logits[:200], labels[:200], np.ones(200)) + 1e-3 * (standard**2).sum() / 2
+    assert found.loss == pytest.approx(loss, abs=1e-5)
