@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.theta.kept import count_all, keep_beyond
 from onnxtweak.theta.state import ThetaState
 
 # Bytes that one kept ratio takes: target, neuron, ratio.
@@ -59,26 +60,18 @@ class Survivors:
 
     def prune(self, state: ThetaState) -> None:
         """Drop what the limits of `state` have overtaken."""
-        target, neuron, ratio = self.all()
-        up = ratio > 0
-        keep = np.where(up, ratio > state.hi[target, neuron], -ratio > state.lo[target, neuron])
-        self._chunks = [(target[keep], neuron[keep], ratio[keep])]
-        self._size = self._rest = int(keep.sum())
+        kept = self.all()
+        count = keep_beyond(*kept, state.hi, state.lo)
+        self._chunks = [tuple(array[:count].copy() for array in kept)]
+        self._size = self._rest = count
 
     def count(self, state: ThetaState) -> None:
         """Fill the counts of a state whose limits are finished, and `last_*` of neurons without a limit."""
         self.prune(state)
-        target, neuron, ratio = self.all()
-        for side, counts, last in (
-            (ratio > 0, state.count_hi, state.last_hi),
-            (ratio < 0, state.count_lo, state.last_lo),
-        ):
-            where = target[side], neuron[side]
-            np.add.at(counts, where, 1)
-            np.minimum.at(last, where, np.abs(ratio[side]))
+        count_all(*self.all(), state.count_hi, state.count_lo, state.last_hi, state.last_lo)
 
     def all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Everything kept: target, neuron (n,) int32, ratio (n,) float32."""
+        """A copy of everything kept: target, neuron (n,) int32, ratio (n,) float32."""
         if not self._chunks:
             return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
         target, neuron, ratio = (np.concatenate(parts) for parts in zip(*self._chunks, strict=True))

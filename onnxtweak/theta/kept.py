@@ -1,0 +1,35 @@
+"""Which of many ratios are beyond their limits, and what do they add up to? Loops for `survivors`, in Numba.
+
+Ratios (n,) float32 belong to `target` and `neuron` (n,) int32; positive ones to hi, negative ones to lo.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def keep_beyond(target, neuron, ratio, hi, lo):
+    """Move those beyond their limit to the front, in their order. How many that are."""
+    kept = 0
+    for i in range(ratio.size):
+        t, m, x = target[i], neuron[i], ratio[i]
+        if x > hi[t, m] if x > 0 else -x > lo[t, m]:
+            target[kept], neuron[kept], ratio[kept] = t, m, x
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def count_all(target, neuron, ratio, count_hi, count_lo, last_hi, last_lo):
+    """Count each for its target, neuron and sign, and keep the smallest in size."""
+    one = np.int32(1)
+    for i in range(ratio.size):
+        t, m, x = target[i], neuron[i], ratio[i]
+        if x > 0:
+            count_hi[t, m] += one
+            last_hi[t, m] = min(last_hi[t, m], x)
+        else:
+            count_lo[t, m] += one
+            last_lo[t, m] = min(last_lo[t, m], -x)
