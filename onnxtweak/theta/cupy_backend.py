@@ -222,7 +222,7 @@ def _limits_few(V, limit: Limits, hi, lo, bad) -> None:
     tiles = -(-neurons // (_FEW_THREADS * _few_width(limit.targets)))
     chunk = _chunk(positions, tiles, _FEW_STAGE)
     very_few = limit.targets <= _VERY_FEW
-    negative = (cupy.ones if very_few else cupy.zeros)(tiles, np.uint8)
+    negative = _all_marked(tiles, cupy.cuda.Device().id) if very_few else cupy.zeros(tiles, np.uint8)
     options = few_options(limit.targets, neurons)
     sizes = np.int32(positions), np.int64(neurons), np.int32(chunk)
     for name in ("limits_few", "limits_few_signed")[very_few:]:
@@ -231,6 +231,12 @@ def _limits_few(V, limit: Limits, hi, lo, bad) -> None:
             (_FEW_THREADS,),
             (V, limit.limit, limit.row, limit.owner, *sizes, hi, lo, negative, bad),
         )
+
+
+@cache
+def _all_marked(tiles: int, device: int) -> cupy.ndarray:
+    """Every tile left to the kernel for any values; made once, for one launch more would be felt."""
+    return cupy.ones(tiles, np.uint8)
 
 
 def _limits_many(V, limit: Limits, hi, lo, bad) -> None:

@@ -52,6 +52,7 @@ class cuda:
 
         def __init__(self, number=0):
             assert number == 0
+            self.id = number
 
         def __enter__(self):
             return self
