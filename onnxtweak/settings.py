@@ -49,11 +49,11 @@ class EngineSettings:
 
     device : "auto", "cpu", "cuda", "cuda:0", "cuda:0,1". backend : "auto", "numpy", "numba", "cupy".
     memory : bytes the process may use for tables, state and batches. batch : samples per run; None: chosen.
-    threads : of the model, of theta and of reading samples; None: all cores. work_dir : folder where scores and tables are kept as they
-    grow; None: nowhere. resume : whether to go on from what is there. shard : samples after which
-    sums are added up, the state may be saved, and which one worker is given at a time. workers : processes
-    to share the score pass among; scheduler : address of a Dask scheduler instead. custom_ops : shared
-    libraries with operators for ONNX Runtime.
+    threads : of the model, of theta and of reading samples; None: all cores. work_dir : folder where scores
+    and tables are kept as they grow; None: nowhere. resume : whether to go on from what is there. shard :
+    samples after which sums are added up, the state may be saved, and which one worker is given at a time.
+    workers : processes to share the score pass among; scheduler : address of a Dask scheduler instead.
+    custom_ops : shared libraries with operators for ONNX Runtime.
     """
 
     device: str = "auto"
