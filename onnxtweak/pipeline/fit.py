@@ -196,13 +196,13 @@ def learnt_from(
     but not judged on.
     """
     fit = tables[0]
-    right = [float((t.Z.argmax(axis=1) == t.labels).mean()) for t in tables]
+    right = [t.Z.argmax(axis=1) == t.labels for t in tables]
     said = seen_in_training(*right)
     told = (f"{said}; samples held out from training give better patches",) if said else ()
     if job.splits.test is None or keep_validation:
         return fit, np.ones(len(fit.labels), bool), told
     table = stacked(tables)
-    memorised = right[0] > right[1] and bool(said)
+    memorised = right[0].mean() > right[1].mean() and bool(said)
     if not memorised and not picked:
         return table, np.ones(len(table.labels), bool), told
     why = said if memorised else "the neurons were chosen by the fit samples"

@@ -31,6 +31,8 @@ from onnxtweak.types import Progress, Result, silent
 
 # Base accuracy on fit samples above validation by more than this: the base has probably seen them (METHOD 9).
 _MEMORISED = 0.05
+# So many standard errors, too: a few samples differ by chance.
+_SURELY = 2.5
 
 
 def join(
@@ -158,9 +160,15 @@ def _with_boost(
     return tweaked
 
 
-def seen_in_training(fit: float, validation: float) -> str:
-    """What to say where the base's accuracy on the two splits betrays that it was trained on them."""
-    if fit - validation > _MEMORISED:
+def seen_in_training(fit_right: np.ndarray, validation_right: np.ndarray) -> str:
+    """What to say where the base's accuracy on the two splits betrays that it was trained on them.
+
+    fit_right (N,), validation_right (M,) bool : samples that it is right on.
+    """
+    fit, validation = float(fit_right.mean()), float(validation_right.mean())
+    both = np.concatenate([fit_right, validation_right])
+    error = both.std() * (1 / len(fit_right) + 1 / len(validation_right)) ** 0.5
+    if fit - validation > max(_MEMORISED, _SURELY * error):
         return (
             f"the base is right on {fit:.1%} of the fit samples but on {validation:.1%} of validation: it has"
             " probably seen them in training"
@@ -175,10 +183,9 @@ def notes_on_tables(job: Job, found: Theta, Z: np.ndarray, most: int) -> tuple[s
 
     Z (N, C) of validation under the base. most : synapses that a target may get.
     """
-    fit = float((found.predicted == job.splits.fit.labels).mean())
-    validation = float((Z.argmax(axis=1) == job.splits.validation.labels).mean())
+    fit_right = found.predicted == job.splits.fit.labels
     notes = list(job.splits.notes)
-    if said := seen_in_training(fit, validation):
+    if said := seen_in_training(fit_right, Z.argmax(axis=1) == job.splits.validation.labels):
         notes.append(f"{said}; samples held out from training give better tables")
     there = sum(tap.neurons for tap in job.taps)
     if most > there:

@@ -13,6 +13,7 @@ from onnxtweak import pipeline
 from onnxtweak.errors import InputError, VerificationError
 from onnxtweak.model.tweak_file import load
 from onnxtweak.pipeline import deliver
+from onnxtweak.pipeline.join import seen_in_training
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -212,3 +213,21 @@ def test_split_seed_is_part_of_the_result(mlp):
     one = run(model, data, data=settings)
     other = run(model, data, data=replace(settings, seed=1))
     assert one.before.overall != other.before.overall
+
+
+@pytest.mark.parametrize(
+    ("fit", "validation", "said"),
+    [
+        ((60, 5), (20, 0), False),  # by chance
+        ((600, 50), (200, 0), True),
+        ((1000, 990), (300, 250), True),
+        ((1000, 900), (300, 262), False),  # too little to matter
+        ((50, 50), (20, 20), True),
+        ((50, 45), (20, 20), False),
+    ],
+)
+def test_a_base_that_knows_its_fit_samples_is_told_from_chance(fit, validation, said):
+    def right(samples, count):
+        return np.arange(samples) < count
+
+    assert bool(seen_in_training(right(*fit), right(*validation))) == said
