@@ -166,6 +166,10 @@ def fit(model, data, targets, taps, fit, engine, output, dry_run, console, form)
     the overall accuracy is the aim. Penalties, neurons and biases are chosen by cross-validation. Where a
     bias does as well, the answer is the bias; where nothing helps, the base. Samples that the model was not
     trained on give much better patches.
+
+    The model runs over the fit samples once, or three times where neurons have to be chosen, and twice over
+    the others (--dry-run: how long). Learning comes on top: it grows with samples, neurons and classes that
+    have samples, and most of it is the hidden layer, which --hidden 0 leaves out.
     """
     from onnxtweak.report import story
 

@@ -14,6 +14,7 @@ import click
 from onnxtweak import settings
 from onnxtweak.cli import completing
 from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console
+from onnxtweak.cli.cores import bound_arithmetic
 from onnxtweak.cli.sections import gathered, option
 from onnxtweak.cli.values import Device, Number, Numbers, Size
 from onnxtweak.errors import UsageError
@@ -237,7 +238,7 @@ _ENGINE = {
         help="Shared library with custom operators of the model, for ONNX Runtime. Repeatable.",
     ),
     "threads": _machine(
-        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of a run [default: all cores]."
+        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use [default: all cores]."
     ),
     "work_dir": _machine(
         "--work-dir",
@@ -265,6 +266,8 @@ def engine_options(*which: str) -> Callable:
 
 def _make_engine(**values) -> settings.EngineSettings:
     made = settings.EngineSettings(**values)
+    if made.threads:
+        bound_arithmetic(made.threads)
     if made.resume and made.work_dir is None:
         raise click.UsageError("--resume needs --work-dir")
     if made.workers and made.scheduler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onnxtweak import settings
+from onnxtweak.cli import cores
 from onnxtweak.cli.console import QUIET, VERBOSE
 from onnxtweak.cli.main import main
 
@@ -132,3 +133,13 @@ def test_usage_errors_are_two_lines_and_code_2(pipeline, capsys, arguments, said
     assert err.startswith("error: ")
     assert err.count("\n") == 2
     assert pipeline.asked is None
+
+
+def test_threads_bound_the_arithmetic_too_unless_the_environment_does(pipeline, monkeypatch):
+    found = {"OMP_NUM_THREADS": "7"}
+    monkeypatch.setattr(cores.os, "environ", found)
+    assert main(JOIN) == 0
+    assert found == {"OMP_NUM_THREADS": "7"}
+    assert main([*JOIN, "--threads", "2"]) == 0
+    assert found["OPENBLAS_NUM_THREADS"] == found["MKL_NUM_THREADS"] == "2"
+    assert found["OMP_NUM_THREADS"] == "7"
