@@ -190,6 +190,10 @@ def notes_on_tables(job: Job, found: Theta, Z: np.ndarray, most: int) -> tuple[s
     there = sum(tap.neurons for tap in job.taps)
     if most > there:
         notes.append(f"-n {most:,}: only {there:,} neurons are watched, so a target gets no more than that")
+    if job.subject.batch == 1 and job.engine.ledger.device != "cpu":
+        notes.append(
+            "the model's file fixes its batch to 1: a GPU is some ten times faster on many at a time"
+        )
     if found.dropped:
         notes.append(f"{found.dropped:,} neurons were NaN or infinite on some sample and were left out")
     return tuple(notes)

@@ -11,9 +11,11 @@ import pytest
 
 from onnxtweak import pipeline
 from onnxtweak.errors import InputError, VerificationError
+from onnxtweak.method.candidates import no_theta
 from onnxtweak.model.tweak_file import load
 from onnxtweak.pipeline import deliver
-from onnxtweak.pipeline.join import seen_in_training
+from onnxtweak.pipeline.job import prepare
+from onnxtweak.pipeline.join import notes_on_tables, seen_in_training
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -22,7 +24,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.types import Check
+from onnxtweak.types import Check, silent
 from tests.weak import TARGET, more_samples, story, weak_cnn, weak_mlp
 
 
@@ -231,3 +233,17 @@ def test_a_base_that_knows_its_fit_samples_is_told_from_chance(fit, validation, 
         return np.arange(samples) < count
 
     assert bool(seen_in_training(right(*fit), right(*validation))) == said
+
+
+@pytest.mark.parametrize(
+    ("batch", "device", "said"), [(1, "cuda:0", True), (1, "cpu", False), (None, "cuda:0", False)]
+)
+def test_a_gpu_that_gets_one_sample_at_a_time_is_told(tmp_path, batch, device, said):
+    model, data = weak_cnn(tmp_path, n=200)
+    engine = EngineSettings(device="cpu", backend="numpy", threads=1)
+    job = prepare(str(model), DataSettings((str(data),)), engine, TapSettings(), silent)
+    job = replace(job, subject=replace(job.subject, batch=batch))
+    job.engine.ledger.device = device
+    found = replace(no_theta(1, 1), predicted=job.splits.fit.labels)
+    Z = np.eye(4)[job.splits.validation.labels]
+    assert any("batch to 1" in note for note in notes_on_tables(job, found, Z, 1)) == said
