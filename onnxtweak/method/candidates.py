@@ -91,7 +91,7 @@ def add_block(theta: Theta, block: Scored, sink: Sink | None = None, threads: in
             scores = Scores(*map(np.concatenate, zip(*parts, strict=True)))
             if sink is not None:
                 sink(t, first, scores)
-            best = _with(best, scores, first, theta.most)
+            best = add_scores(best, scores, first, theta.most)
             sizes = add_weights(sizes, scores.weight)
         return best, sizes
 
@@ -119,11 +119,6 @@ def _chunks(block: Scored) -> list[tuple[int, list[ThetaState]]]:
     return chunks
 
 
-def candidates_of(scores: Scores, most: int) -> Candidates:
-    """The best by each criterion among neurons that are all at hand."""
-    return _with(no_theta(1, most).best[0], scores, 0, most)
-
-
 def top(number: np.ndarray, keys: Sequence[np.ndarray], n: int) -> np.ndarray:
     """Positions (n,) of the largest by the first key, ties by the next, then by the lower number; unsorted.
 
@@ -143,8 +138,8 @@ def top(number: np.ndarray, keys: Sequence[np.ndarray], n: int) -> np.ndarray:
     return np.concatenate([*chosen, among[:n]])
 
 
-def _with(known: Candidates, scores: Scores, first: int, most: int) -> Candidates:
-    """The best of what is known and of neurons with higher numbers."""
+def add_scores(known: Candidates, scores: Scores, first: int, most: int) -> Candidates:
+    """The best of what is known and of neurons with higher numbers, `first` and on."""
     fresh = _worth(known, scores, most)
     both = [
         np.concatenate(pair)

@@ -9,11 +9,11 @@ import pytest
 
 from onnxtweak.errors import ModelError
 from onnxtweak.method.augment import active_neurons, added, forward, gradients, overall_bias, scaled, train
-from onnxtweak.method.candidates import candidates_of
 from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.state import empty_state, finish
 from onnxtweak.types import Tap
+from tests.ranked import candidates_of
 
 QUICK = AugmentSettings(hidden=8, iterations=300, batch=32)
 
