@@ -87,10 +87,6 @@ class GraphIndex:
         """The main graph's nodes that list `name` among their inputs, each once, in node order."""
         return [self.nodes[position] for position in self._readers.get(name, ())]
 
-    def capturers(self, name: str) -> list[NodeProto]:
-        """The main graph's If, Loop or Scan nodes whose bodies read `name` from the outer scope."""
-        return [self.nodes[position] for position in self._capturers.get(name, ())]
-
     def is_captured(self, name: str) -> bool:
         """Whether some body of an If, Loop or Scan reads `name` from the outer scope."""
         return name in self._capturers
