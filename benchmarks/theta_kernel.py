@@ -1,16 +1,18 @@
 """Theta's limit fold against what this machine can do, all measured in one run (SPEC 7, row 2).
 
-    python benchmarks/theta_kernel.py [--neurons 360448] [--samples 768] [--long 9975] [--threads 2]
+    python benchmarks/theta_kernel.py [--samples 768] [--long 9975] [--threads 2] [--repeats 4]
 
-Ceilings, measured anew beside every row: bytes per second of reading a table of the same size once (an OR
-over its bits), and pairs per second of a multiply and a maximum on values that stay in the first-level cache,
-by a loop that LLVM vectorises and by vectors that keep the maxima in registers; the faster of both counts. A
-pair is one neuron, one target, one sample. "first" is the first fold, when every maximum still rises; "run"
-is the mean over all folds, "late" the median of the last four; one row is a run of `--long` samples. "cold"
-values come from memory, "hot" ones are a fold of 24 MB, as a run has them, written just before they are
-folded. Logits are new in every fold, values come from four tables in turn. Every run is done four times over
-(the long one twice): the shortest time of each fold counts, as the fastest of several does for the ceilings.
-With one thread it is processor time, which others on a shared machine disturb less.
+Ceilings. Reading: an OR over the bits of the very values of every fold, shared among the threads as the fold
+is and timed beside it. Multiply and maximum: pairs per second on values that stay in the first-level cache,
+by a loop that LLVM vectorises and by vectors that keep the maxima in registers, anew beside every row; the
+faster counts. A pair is one neuron, one target, one sample. "first" is the first fold, when every maximum
+still rises; "run" is the mean over all folds, "late" the median of the last four; one row is a run of
+`--long` samples. "moved" is what goes through memory at least: the values, and all limits read and written.
+Folds are as large as the engine's, in the engine's buffers. "cold" values come from memory, "hot" ones were
+written just before they are folded. Logits are new in every fold, values come from four tables in turn. Every
+run is done several times over (the long one twice): the shortest time of each fold and of each reading
+counts, as the fastest of several does for the multiply and maximum. With one thread it is processor time,
+which others on a shared machine disturb less.
 """
 
 from __future__ import annotations
@@ -28,9 +30,13 @@ from numba import njit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from onnxtweak.engine.backends import host_buffer
+from onnxtweak.engine.plan import plan_batches
+from onnxtweak.settings import EngineSettings
 from onnxtweak.theta import numba_backend, numpy_backend
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.raising import raise_panel
+from onnxtweak.theta.threads import share_out
 from onnxtweak.theta.vector import LANES, TARGETS
 
 ROWS = 64
@@ -39,11 +45,10 @@ LOOPS = 100_000
 
 
 @njit(nogil=True)
-def read_all(bits, repeats):
-    seen = np.int32(0)
-    for _ in range(repeats):
-        for k in range(bits.size):
-            seen |= bits[k]
+def read_all(bits, first, last):
+    part, seen = bits[first:last], np.int32(0)
+    for k in range(part.size):
+        seen |= part[k]
     return seen
 
 
@@ -89,113 +94,115 @@ def aligned(rng, *shape: int) -> np.ndarray:
     return values
 
 
-class Ceilings:
-    """What the machine does at best; it differs from minute to minute."""
+class Peak:
+    """Multiplications and maxima at best, G pairs/s; it differs from minute to minute."""
 
-    def __init__(self, pool: ThreadPoolExecutor, threads: int, table: np.ndarray, rng, clock) -> None:
-        self.pool, self.threads, self.table, self.clock = pool, threads, table, clock
-        self.parts = np.array_split(table.reshape(-1).view(np.int32), threads)
+    def __init__(self, pool: ThreadPoolExecutor, threads: int, rng, clock) -> None:
+        self.pool, self.threads, self.clock = pool, threads, clock
         self.loops = [
             (aligned(rng, 8, 512), aligned(rng, 8), aligned(rng, 512), LOOPS) for _ in range(threads)
         ]
         rows, width = np.arange(ROWS, dtype=np.uint32), (0,) * TARGETS
+        sizes = (TARGETS * LANES, ROWS * LANES, ROWS * TARGETS)
         self.panels = [
-            (
-                aligned(rng, TARGETS * LANES),
-                aligned(rng, ROWS * LANES),
-                aligned(rng, ROWS * TARGETS),
-                rows,
-                width,
-                LOOPS // 4,
-            )
-            for _ in range(threads)
+            (*(aligned(rng, size) for size in sizes), rows, width, LOOPS // 4) for _ in range(threads)
         ]
-        self.reading = self.loop = self.register = 0.0
+        self.loop = self.register = 0.0
 
     def _time(self, function, arguments) -> float:
         return best_of(lambda: list(self.pool.map(lambda each: function(*each), arguments)), self.clock)
 
     def begin(self) -> None:
-        self.reading = self.loop = self.register = 0.0
+        self.loop = self.register = 0.0
         self.measure()
 
     def measure(self) -> None:
-        """GB/s and G pairs/s: the best seen since `begin`."""
-        reading = 4 * self.table.nbytes / self._time(read_all, [(part, 4) for part in self.parts])
+        """The best seen since `begin`."""
         loop = self.threads * LOOPS * 4096 / self._time(multiply_max, self.loops)
         register = self.threads * (LOOPS // 4) * ROWS * TARGETS * LANES / self._time(registers, self.panels)
-        self.reading = max(self.reading, reading / 1e9)
         self.loop, self.register = max(self.loop, loop / 1e9), max(self.register, register / 1e9)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--neurons", type=int, default=360_448)
     parser.add_argument("--samples", type=int, default=768)
     parser.add_argument("--long", type=int, default=9975)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=4)
     args = parser.parse_args()
     pool = ThreadPoolExecutor(args.threads)
     rng = np.random.default_rng(0)
-    tables = [np.maximum(rng.standard_normal((ROWS, args.neurons), np.float32), 0) for _ in range(4)]
     clock = time.process_time if args.threads == 1 else time.perf_counter
-    ceilings = Ceilings(pool, args.threads, tables[0], rng, clock)
+    peak = Peak(pool, args.threads, rng, clock)
 
-    def row(name, backend, extra, where, count, neurons, rows, done, repeats=4):
-        """One line: `done` folds of `rows` samples."""
+    def timed(function, *arguments, **extra) -> float:
+        begin = clock()
+        function(*arguments, **extra)
+        return clock() - begin
+
+    def row(name, backend, extra, where, count, neurons, samples, repeats=args.repeats):
+        """One line: folds as the engine would plan them for so many neurons."""
+        rows = plan_batches(neurons, neurons, None, EngineSettings()).rows
+        done = max(4, samples // rows)
         classes = max(count, 10)
         Z = (3 * rng.standard_normal((rows * done, classes))).astype(np.float32)
         L = np.where(rng.random(len(Z)) < 0.8, Z.argmax(axis=1), rng.integers(0, classes, len(Z)))
         parts = [slice(k * rows, (k + 1) * rows) for k in range(done)]
         limits = [reciprocal_gaps(Z[p], L[p], np.arange(count)).limit for p in parts]
-        cut = [table.reshape(-1)[: rows * neurons].reshape(rows, neurons) for table in tables]
-        V = np.empty((rows, neurons), np.float32) if where == "hot" else None
+        tables = [host_buffer((rows, neurons), "cpu") for _ in range(4)]
+        for table in tables:
+            np.maximum(rng.standard_normal(table.shape, np.float32), 0, out=table)
+        fresh = host_buffer((rows, neurons), "cpu")
+
+        def values(k: int) -> np.ndarray:
+            if where == "cold":
+                return tables[k % 4]
+            fresh[:] = tables[k % 4]
+            return fresh
+
         hi, lo = np.zeros((2, count, neurons), np.float32)
         bad = np.zeros(neurons, bool)
-        backend.fold_limits(cut[0], np.zeros_like(limits[0]), hi, lo, bad, **extra)
-        ceilings.begin()
-        times = [math.inf] * done
+        backend.fold_limits(tables[0], np.zeros_like(limits[0]), hi, lo, bad, **extra)
+        peak.begin()
+        times, readings = np.full((2, done), math.inf)
         for _ in range(repeats):
             hi[:] = lo[:] = 0
             for k, limit in enumerate(limits):
-                values = cut[k % 4]
-                if V is not None:
-                    V[:] = values
-                    values = V
-                begin = clock()
-                backend.fold_limits(values, limit, hi, lo, bad, **extra)
-                times[k] = min(times[k], clock() - begin)
-            ceilings.measure()
-        size, pairs = rows * neurons * 4e-9, rows * neurons * count * 1e-9
-        mean, late = statistics.fmean(times), statistics.median(times[-4:])
-        peak = max(ceilings.loop, ceilings.register)
+                bits = values(k).reshape(-1).view(np.int32)
+                readings[k] = min(readings[k], timed(share_out, read_all, (bits,), bits.size, pool))
+                V = values(k)
+                times[k] = min(times[k], timed(backend.fold_limits, V, limit, hi, lo, bad, **extra))
+            peak.measure()
+        size, pairs, state = rows * neurons * 4e-9, rows * neurons * count * 1e-9, 16e-9 * count * neurons
+        mean, late, reading = times.mean(), statistics.median(times[-4:]), size / readings.mean()
+        best = max(peak.loop, peak.register)
         print(
-            f"{name} {where:4s} {count:5d} targets: first {pairs / times[0]:6.2f} G pairs/s"
-            f" ({pairs / times[0] / peak:4.0%}), run {pairs / mean:6.2f} ({pairs / mean / peak:4.0%}),"
-            f" late {pairs / late:6.2f} ({pairs / late / peak:4.0%}); run {size / mean:5.1f} GB/s"
-            f" ({size / mean / ceilings.reading:4.0%}), late {size / late:5.1f}"
-            f" ({size / late / ceilings.reading:4.0%}); ceilings {ceilings.reading:.1f} GB/s,"
-            f" {ceilings.loop:.1f} and {ceilings.register:.1f} G pairs/s",
+            f"{name} {where:4s} {count:5d} targets, {done} folds of {rows} x {neurons:,}:"
+            f" first {pairs / times[0]:6.2f} G pairs/s ({pairs / times[0] / best:4.0%}),"
+            f" run {pairs / mean:6.2f} ({pairs / mean / best:4.0%}),"
+            f" late {pairs / late:6.2f} ({pairs / late / best:4.0%});"
+            f" run {size / mean:5.1f} GB/s ({size / mean / reading:4.0%}),"
+            f" moved {(size + state) / mean:5.1f} ({(size + state) / mean / reading:4.0%});"
+            f" ceilings {reading:.1f} GB/s, {peak.loop:.1f} and {peak.register:.1f} G pairs/s",
             flush=True,
         )
 
     print(f"{args.threads} threads, {LANES} lanes")
-    folds = args.samples // ROWS
-    few, many = args.neurons, args.neurons // 16
+    few, many, small = 360_448, 22_528, 45_056
     numba = ("numba", numba_backend, {"pool": pool})
-    for where, count, neurons, rows, done in (
-        ("cold", 1, few, ROWS, folds),
-        ("cold", 10, few, ROWS, folds),
-        ("cold", 1000, many, ROWS, 3),
-        ("hot", 1, 45_056, 133, 2 * folds),
-        ("hot", 10, 45_056, 133, 2 * folds),
-        ("hot", 1000, many, 133, 3),
+    for where, count, neurons, samples in (
+        ("cold", 1, few, args.samples),
+        ("cold", 10, few, args.samples),
+        ("cold", 1000, many, 0),
+        ("hot", 1, small, 4 * args.samples),
+        ("hot", 10, small, 4 * args.samples),
+        ("hot", 1000, many, 0),
     ):
-        row(*numba, where, count, neurons, rows, done)
+        row(*numba, where, count, neurons, samples)
     if args.long:
-        row(*numba, "hot", 10, 45_056, 133, args.long // 133, repeats=2)
+        row(*numba, "hot", 10, small, args.long, repeats=2)
     for count in (1, 10):
-        row("numpy", numpy_backend, {}, "cold", count, few, ROWS, 2, repeats=1)
+        row("numpy", numpy_backend, {}, "cold", count, small, 0, repeats=1)
 
 
 if __name__ == "__main__":
