@@ -11,8 +11,8 @@ from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.survivors import RATIO_BYTES
 from onnxtweak.types import Tap
 
-# Hidden values of one fold: what is done once in a fold (the state is read, samples are ranked, threads woken)
-# costs more than values that come from memory instead of the cache they were written through.
+# Hidden values of one fold: what is done once in a fold (the state is read, samples are ranked, threads are
+# woken) costs more than values that come from memory instead of the cache they were written through.
 _FOLD_BYTES = 48 * 2**20
 _LARGEST_BATCH = 256
 # A fold on a GPU must last longer than it takes to start.
@@ -20,8 +20,8 @@ _LARGEST_GPU_FOLD = 4096
 # A run is fastest while the tensors between two layers stay in the cache: bytes of the largest of them.
 _BATCH_BYTES = 3 * 2**20
 _SMALLEST_BATCH = 4
-# A fold reads and writes the state once, 16 bytes for each target and neuron: where single samples are large it
-# takes at least this many, if memory allows, so that ten targets move less than half as much as the values do.
+# A fold reads and writes the state once, 16 bytes for each target and neuron: where single samples are large
+# it takes at least this many, if memory allows, so that ten targets move less than half as much as the values.
 _FOLD_ROWS = 128
 # Shares of what is left beside Python, the libraries and the model: theta's state, the ratios that may still
 # count, the hidden values of one fold. The rest is for copies of these that last for a moment.
