@@ -44,7 +44,8 @@ class Runner:
         self.exposed, self.taps = subject.exposed(taps), taps
         self.session = open_session(self.exposed.proto, subject.model.folder, settings, "taps")
         self.engine = Engine(settings, open_backend(settings), silent, Ledger())
-        self.plan = plan_of(subject, self.engine, sum(t.neurons for t in taps), "cpu", for_theta=True)
+        neurons = sum(tap.neurons for tap in taps)
+        self.plan = plan_of(subject, self.engine, neurons, len(x), "cpu", for_theta=True)
         self.x, self.labels, self.name = x, labels, self.session.inputs[0].name
         self.shape, widths = subject.shape, [subject.classes, *(tap.neurons for tap in taps)]
         empty = [[np.empty((self.plan.rows, width), np.float32) for width in widths] for _ in range(sets)]

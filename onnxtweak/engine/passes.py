@@ -80,15 +80,16 @@ def capture(
     widths = [len(neurons)] * len(outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); a tap comes in its own shape and is looked at as (b, m).
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
-    plan = plan_of(subject, engine, sum(widths), session.device, beside=beside, for_theta=for_theta)
+    rows = view.rows if rows is None else rows
+    device = session.device
+    plan = plan_of(subject, engine, sum(widths), len(rows), device, beside=beside, for_theta=for_theta)
     Z = np.empty((plan.rows, subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
     empty = engine.backend.buffer if for_theta else host_buffer
-    V = [empty((plan.rows, width), session.device) for width in widths]
-    rows = view.rows if rows is None else rows
-    engine.ledger.device, engine.ledger.providers = session.device, session.providers()
+    V = [empty((plan.rows, width), device) for width in widths]
+    engine.ledger.device, engine.ledger.providers = device, session.providers()
     begin = time.perf_counter()
     engine.progress.start(what, len(rows))
-    on_gpu = session.device != "cpu"
+    on_gpu = device != "cpu"
     threads = engine.settings.threads or os.cpu_count() or 1
     batches = view.dataset.batches(rows, plan.batch if on_gpu else plan.rows, every, threads)
     batches = (_fed(feeds, session, plan, engine) for feeds, _, _ in batches)
@@ -119,7 +120,14 @@ def capture(
 
 
 def plan_of(
-    subject: Subject, engine: Engine, values: int, device: str, *, beside: int = 0, for_theta: bool = False
+    subject: Subject,
+    engine: Engine,
+    values: int,
+    samples: int,
+    device: str,
+    *,
+    beside: int = 0,
+    for_theta: bool = False,
 ) -> Plan:
     """Sizes of a pass that takes so many hidden values of each sample out of a model on a device.
 
@@ -134,6 +142,7 @@ def plan_of(
         model_on_gpu=device != "cpu",
         gpu_fold=engine.backend.gpu_fold if for_theta else None,
         taken=engine.taken,
+        samples=samples,
     )
 
 

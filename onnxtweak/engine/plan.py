@@ -21,8 +21,10 @@ _LARGEST_GPU_FOLD = 4096
 _BATCH_BYTES = 3 * 2**20
 _SMALLEST_BATCH = 4
 # A fold reads and writes the state once, 16 bytes for each target and neuron: where single samples are large
-# it takes at least this many, if memory allows, so that ten targets move less than half as much as the values.
+# it takes at least this many, if memory allows, so that ten targets move less than half as much as values.
 _FOLD_ROWS = 128
+# Touching new memory costs more than that saves, unless it is used this often in a pass; so many rows always.
+_FOLDS, _FEWEST_ROWS = 16, 32
 # Shares of what is left beside Python, the libraries and the model: theta's state, the ratios that may still
 # count, the hidden values of one fold. The rest is for copies of these that last for a moment.
 _STATE_SHARE = 0.5
@@ -88,13 +90,14 @@ def plan_batches(
     model_on_gpu: bool = False,
     gpu_fold: int | None = None,
     taken: int = 0,
+    samples: int | None = None,
 ) -> Plan:
     """Batch and fold sizes for a pass that takes `values_per_sample` float32 values out of the model.
 
     largest : values of the model's largest hidden tensor, per sample. batch_axis : the model's own batch
     size, None where it takes any. beside : values per sample of the other passes that belong to this one;
     all of them use one batch size, for another may be computed in another order. gpu_fold : bytes of a fold
-    on a GPU; None: it is done on the CPU. taken : see `model_room`.
+    on a GPU; None: it is done on the CPU. taken : see `model_room`. samples : of the pass; None: very many.
     """
 
     def room(values: int, memory: int) -> int:
@@ -113,6 +116,8 @@ def plan_batches(
         if model_on_gpu:
             batch = 1 << (batch.bit_length() - 1)  # its kernels divide powers of two evenly
     rows = room(values_per_sample, table_room(engine.memory, taken))
+    if samples is not None and gpu_fold is None:
+        rows = min(rows, max(_FOLD_BYTES // max(4 * values_per_sample, 1), _FEWEST_ROWS, samples // _FOLDS))
     return Plan(batch, max(1, rows // batch) * batch, batch_axis is not None)
 
 

@@ -122,6 +122,7 @@ class Planner:
             self.job.subject,
             self.job.engine,
             values[0],
+            len(view),
             self.job.engine.ledger.device,
             beside=beside,
             for_theta=for_theta,
@@ -143,7 +144,8 @@ class Planner:
         )
 
     def _add(self, name: str, view: View, seconds: float, taps: int = 0, neurons: int = 0) -> None:
-        sizing = plan_of(self.job.subject, self.job.engine, neurons, self.job.engine.ledger.device)
+        device = self.job.engine.ledger.device
+        sizing = plan_of(self.job.subject, self.job.engine, neurons, len(view), device)
         self.steps.append(
             Step(
                 name=name,

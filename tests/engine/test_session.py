@@ -112,6 +112,16 @@ def test_neurons_are_cut_into_as_few_blocks_as_their_state_allows():
     assert len(large[0][0]) == (1024 - 256) * 2**20 // 2 // 1024  # half of what Python leaves
 
 
+def test_folds_of_large_samples_are_small_where_their_memory_would_be_used_once():
+    rows = [
+        plan_batches(3_000_000, 1000, 1, EngineSettings(memory=2**35), samples=n).rows
+        for n in (64, 1000, 9000)
+    ]
+    assert rows == [32, 62, 128]
+    assert plan_batches(3_000_000, 1000, 1, EngineSettings(memory=2**35)).rows == 128
+    assert plan_batches(45_056, 1000, 1, EngineSettings(), samples=64).rows == 256
+
+
 def test_all_passes_over_parts_of_the_neurons_take_the_same_batches():
     one = plan_batches(4_000_000, 1000, None, EngineSettings())
     part = plan_batches(40_000, 1000, None, EngineSettings(), beside=3_960_000)
