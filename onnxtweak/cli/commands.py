@@ -111,7 +111,7 @@ def evaluate(model, data, targets, taps, engine, console, form):
 @output_options("The new model.", tweak=True)
 @dry_run_option
 @reporting_options
-def join(model, data, targets, taps, join, engine, output, dry_run, console, form):
+def join(dry_run, console, form, **asked):
     """Make chosen classes better with a synaptic join, and write the new model.
 
     Every hidden neuron is scored by how many samples of a target class it could put right without breaking
@@ -129,13 +129,7 @@ def join(model, data, targets, taps, join, engine, output, dry_run, console, for
         story.verdict,
         inspect_it,
         dry_run=dry_run,
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
-        join=join,
-        output=output,
+        **asked,
     )
 
 
@@ -232,7 +226,7 @@ def dump(model, data, taps, engine, directory, neurons, force, console, form):
 @output_options("The scores, one row a target and one column a neuron (*.npz).")
 @dry_run_option
 @reporting_options
-def score(model, data, targets, taps, join, engine, output, dry_run, console, form):
+def score(dry_run, console, form, **asked):
     """Score every hidden neuron for the target classes, in one pass over the samples."""
     from onnxtweak.report import story
 
@@ -243,13 +237,7 @@ def score(model, data, targets, taps, join, engine, output, dry_run, console, fo
         story.scored,
         _neurons_scored,
         dry_run=dry_run,
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
-        join=join,
-        output=output,
+        **asked,
     )
 
 

@@ -158,7 +158,7 @@ def _contest_options(command):
 @output_options("The new model.", tweak=True)
 @dry_run_option
 @reporting_options
-def fit(model, data, targets, taps, fit, engine, output, dry_run, console, form):
+def fit(dry_run, console, form, **asked):
     """Make chosen classes better with the best patch that the samples allow, and write the new model.
 
     All classes are fitted jointly from hidden neurons, which raises the overall accuracy; the surplus over
@@ -181,13 +181,7 @@ def fit(model, data, targets, taps, fit, engine, output, dry_run, console, form)
         story.verdict,
         inspect_it,
         dry_run=dry_run,
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
-        fit=fit,
-        output=output,
+        **asked,
     )
 
 
@@ -204,23 +198,7 @@ def fit(model, data, targets, taps, fit, engine, output, dry_run, console, form)
 @force_option
 @dry_run_option
 @reporting_options
-def compare(
-    model,
-    data,
-    targets,
-    taps,
-    join,
-    fit,
-    engine,
-    repeats,
-    methods,
-    write,
-    output,
-    force,
-    dry_run,
-    console,
-    form,
-):
+def compare(join, fit, output, force, dry_run, console, form, **asked):
     """Try every method on the same samples, and show what each would do for the target classes.
 
     The first table reads all methods at the same overall accuracy on test; the second shows what each
@@ -237,15 +215,8 @@ def compare(
         contest.comparison,
         contest.verdict,
         dry_run=dry_run,
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
         join=join,
         fit=replace(fit, max_overall_drop=join.max_overall_drop),
-        repeats=repeats,
-        methods=methods,
-        write=write,
         output=settings.OutputSettings(output=output, force=force),
+        **asked,
     )

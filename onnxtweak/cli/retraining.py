@@ -101,7 +101,7 @@ _retrain_options = gathered(
 @output_options("The new model.", tweak=True)
 @dry_run_option
 @reporting_options
-def retrain(model, data, targets, taps, how, engine, output, dry_run, console, form):
+def retrain(how, dry_run, console, form, **asked):
     """Join chosen classes to hidden neurons, train the new synapses alone, and write the new model.
 
     The neurons are chosen as `join` chooses them. Their values and the logits are collected once; on this
@@ -111,7 +111,7 @@ def retrain(model, data, targets, taps, how, engine, output, dry_run, console, f
     """
     from onnxtweak.report import story
 
-    if how[1].schedule is None and targets == settings.TargetSettings():
+    if how[1].schedule is None and asked["targets"] == settings.TargetSettings():
         raise UsageError(
             "no target class", hint="name one with --target, say how many with --worst, or give a --schedule"
         )
@@ -123,14 +123,9 @@ def retrain(model, data, targets, taps, how, engine, output, dry_run, console, f
         story.verdict,
         inspect_it,
         dry_run=dry_run,
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        targets=targets,
         join=how[0],
         retrain=how[1],
-        output=output,
+        **asked,
     )
 
 
@@ -203,7 +198,7 @@ _augment_options = gathered(
 @output_options("The new model.", tweak=True)
 @dry_run_option
 @reporting_options
-def augment(model, data, taps, augment, engine, output, dry_run, console, form):
+def augment(dry_run, console, form, **asked):
     """Make a model better at all its classes: a small network beside it, fed by its active neurons.
 
     The best neurons of every class feed one hidden layer, whose output is added to the logits. It is trained
@@ -221,10 +216,5 @@ def augment(model, data, taps, augment, engine, output, dry_run, console, form):
         story.verdict,
         inspect_it,
         dry_run=dry_run,
-        model=model,
-        data=data,
-        engine=engine,
-        taps=taps,
-        augment=augment,
-        output=output,
+        **asked,
     )
