@@ -50,7 +50,7 @@ class Survivors:
         if other.overflowed:
             self.overflowed = True
             self._chunks.clear()
-        self.add(state, *(part.copy() for part in other.all()))
+        self.add(state, *other.all())
 
     def restore(self, target: np.ndarray, neuron: np.ndarray, ratio: np.ndarray, overflowed: bool) -> None:
         """Be as another was when `all` was called on it."""
@@ -68,7 +68,8 @@ class Survivors:
     def count(self, state: ThetaState) -> None:
         """Fill the counts of a state whose limits are finished, and `last_*` of neurons without a limit."""
         self.prune(state)
-        count_all(*self.all(), state.count_hi, state.count_lo, state.last_hi, state.last_lo)
+        (kept,) = self._chunks
+        count_all(*kept, state.count_hi, state.count_lo, state.last_hi, state.last_lo)
 
     def all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A copy of everything kept: target, neuron (n,) int32, ratio (n,) float32."""
