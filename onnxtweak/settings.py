@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 GiB = 1024**3
@@ -67,6 +68,11 @@ class EngineSettings:
     workers: int | None = None
     scheduler: str | None = None
     custom_ops: tuple[str, ...] = ()
+
+    @property
+    def cores(self) -> int:
+        """`threads`, or as many as there are cores."""
+        return self.threads or os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -103,7 +102,7 @@ def open_backend(engine: EngineSettings) -> Backend:
             raise MachineError(what, where="--backend cupy", hint=hint)
     from onnxtweak.theta import numba_backend as chosen
 
-    pool = ThreadPoolExecutor(engine.threads or os.cpu_count() or 1, thread_name_prefix="theta")
+    pool = ThreadPoolExecutor(engine.cores, thread_name_prefix="theta")
     return Backend("numba", *(partial(fold, pool=pool) for fold in _folds(chosen)))
 
 

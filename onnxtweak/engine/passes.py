@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -90,8 +89,8 @@ def capture(
     begin = time.perf_counter()
     engine.progress.start(what, len(rows))
     on_gpu = device != "cpu"
-    threads = engine.settings.threads or os.cpu_count() or 1
-    batches = view.dataset.batches(rows, plan.batch if on_gpu else plan.rows, every, threads)
+    size = plan.batch if on_gpu else plan.rows
+    batches = view.dataset.batches(rows, size, every, engine.settings.cores)
     batches = (_fed(feeds, session, plan, engine) for feeds, _, _ in batches)
     if on_gpu:  # there the cores have nothing else to do
         batches = read_ahead(batches)

@@ -112,7 +112,7 @@ def _sweep(
 
     done, waiting = sweep.at, []
     engine.progress.start(what, total - done)
-    with ThreadPoolExecutor(min(MERGING, settings.threads or os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(MERGING, settings.cores)) as pool:
         for start in range(done, total, settings.shard):
             part = replace(question, labels=question.labels[start : start + settings.shard])
             asked = reopen, block, part, inside, start
