@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onnxtweak._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from onnxtweak.api import (
         apply,
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
         run,
         score,
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "apply",

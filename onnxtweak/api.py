@@ -1,7 +1,7 @@
 """The commands as functions: the same words as on the command line, underscores for dashes.
 
 >>> import onnxtweak
->>> from onnxtweak.embedded import demo_files
+>>> from onnxtweak.demo_files import demo_files
 >>> model, data = demo_files().model, demo_files().data
 >>> base = onnxtweak.evaluate(model, data=f"{data}#test", target=8)
 >>> f"{base.metrics.overall:.3f} of all, {base.metrics.target:.3f} of the eights"
@@ -26,10 +26,20 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnxtweak import pipeline
+from onnxtweak import commands
 from onnxtweak.errors import UsageError
-from onnxtweak.outcomes import Applied, Compared, Comparison, Evaluation, Inspection, Ran, Reverted, Scored
 from onnxtweak.recipe.values import did_you_mean, key_of, keys_of, made
+from onnxtweak.results import (
+    Applied,
+    Compared,
+    Comparison,
+    Evaluation,
+    Inspection,
+    Ran,
+    Result,
+    Reverted,
+    Scored,
+)
 from onnxtweak.settings import (
     AugmentSettings,
     DataSettings,
@@ -42,7 +52,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.types import Progress, Result, silent
+from onnxtweak.types import Progress, silent
 
 Path = str | os.PathLike[str]
 
@@ -50,25 +60,25 @@ Path = str | os.PathLike[str]
 def inspect(model: Path, **options: Any) -> Inspection:
     """What is in a model. options : `taps`, `pool`, `logits`.
 
-    >>> from onnxtweak.embedded import demo_files
+    >>> from onnxtweak.demo_files import demo_files
     >>> found = inspect(demo_files().model, taps="penultimate")
     >>> found.classes, [tap.name for tap in found.taps]
     (10, ['pool3'])
     """
-    return pipeline.inspect(model=str(model), **_settings("inspect", options, taps=TapSettings))
+    return commands.inspect(model=str(model), **_settings("inspect", options, taps=TapSettings))
 
 
 def evaluate(model: Path, *, progress: Progress = silent, **options: Any) -> Evaluation:
     """Accuracies and confusion over all samples of `data`. options : those of `onnxtweak evaluate`."""
     kinds = {"data": DataSettings, "engine": EngineSettings, "targets": TargetSettings}
     given = _settings("evaluate", options, **kinds, taps=TapSettings)
-    return pipeline.evaluate(model=str(model), **given, progress=progress)
+    return commands.evaluate(model=str(model), **given, progress=progress)
 
 
 def join(model: Path, *, progress: Progress = silent, **options: Any) -> Result:
     """Synaptic join for the classes of `target`, or the `worst` few. options : those of `onnxtweak join`."""
     given = _settings("join", options, **_MAKING, targets=TargetSettings, join=JoinSettings)
-    return pipeline.join(model=str(model), **given, progress=progress)
+    return commands.join(model=str(model), **given, progress=progress)
 
 
 def retrain(
@@ -77,19 +87,19 @@ def retrain(
     """A join whose synapses are trained. options : those of `onnxtweak retrain`; join : those of its join."""
     given = _settings("retrain", options, **_MAKING, targets=TargetSettings, retrain=RetrainSettings)
     given |= _settings("retrain, join", join or {}, join=JoinSettings)
-    return pipeline.retrain(model=str(model), **given, progress=progress)
+    return commands.retrain(model=str(model), **given, progress=progress)
 
 
 def augment(model: Path, *, progress: Progress = silent, **options: Any) -> Result:
     """An MLP on active neurons, for all classes. options : those of `onnxtweak augment`."""
     given = _settings("augment", options, **_MAKING, augment=AugmentSettings)
-    return pipeline.augment(model=str(model), **given, progress=progress)
+    return commands.augment(model=str(model), **given, progress=progress)
 
 
 def fit(model: Path, *, progress: Progress = silent, **options: Any) -> Result:
     """The best patch that the tables allow for `target`, or for all classes. options : of `onnxtweak fit`."""
     given = _settings("fit", {"taps": [], **options}, **_MAKING, targets=TargetSettings, fit=FitSettings)
-    return pipeline.fit(model=str(model), **given, progress=progress)
+    return commands.fit(model=str(model), **given, progress=progress)
 
 
 def compare(
@@ -103,36 +113,36 @@ def compare(
     """All methods side by side on the same samples. options : of data, engine, taps and target."""
     kinds = {"data": DataSettings, "engine": EngineSettings, "taps": TapSettings, "targets": TargetSettings}
     given = _settings("compare", {"taps": [], **options}, **kinds)
-    return pipeline.compare(model=str(model), **given, repeats=repeats, methods=methods, progress=progress)
+    return commands.compare(model=str(model), **given, repeats=repeats, methods=methods, progress=progress)
 
 
 def score(model: Path, *, progress: Progress = silent, **options: Any) -> Scored:
     """Theta of every neuron for `target`. options : those of `onnxtweak score`."""
     given = _settings("score", options, **_MAKING, targets=TargetSettings, join=JoinSettings)
-    return pipeline.score(model=str(model), **given, progress=progress)
+    return commands.score(model=str(model), **given, progress=progress)
 
 
 def apply(model: Path, tweak: Path, output: Path, *, scale: float = 1.0, force: bool = False) -> Applied:
     """Write a saved tweak into the model it was made for."""
     place = OutputSettings(str(output), force=force)
-    return pipeline.apply(model=str(model), tweak=str(tweak), output=place, scale=scale)
+    return commands.apply(model=str(model), tweak=str(tweak), output=place, scale=scale)
 
 
 def revert(tweaked: Path, output: Path, *, steps: int | None = 1, force: bool = False) -> Reverted:
     """Write the model as it was before its last `steps` tweaks; None: before all of them."""
-    return pipeline.revert(tweaked=str(tweaked), output=OutputSettings(str(output), force=force), steps=steps)
+    return commands.revert(tweaked=str(tweaked), output=OutputSettings(str(output), force=force), steps=steps)
 
 
 def diff(base: Path, tweaked: Path) -> Compared:
     """Every difference between two model files, and whether tweaks account for all of them."""
-    return pipeline.diff(base=str(base), tweaked=str(tweaked))
+    return commands.diff(base=str(base), tweaked=str(tweaked))
 
 
 def run(
     recipe: Path, changes: Sequence[str] = (), *, keep: bool = False, force: bool = False, **options: Any
 ) -> Ran:
     """Carry out a recipe. changes : `key=value` overrides. options : `directory`, `device`, `progress`."""
-    return pipeline.run(recipe=str(recipe), changes=changes, keep=keep, force=force, **options)
+    return commands.run(recipe=str(recipe), changes=changes, keep=keep, force=force, **options)
 
 
 _MAKING = {"data": DataSettings, "engine": EngineSettings, "taps": TapSettings, "output": OutputSettings}

@@ -15,8 +15,8 @@ one target class. Accuracies are fractions in [0, 1]; drops, gains and E are per
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -85,68 +85,6 @@ class Neurons:
 
 
 @dataclass(frozen=True)
-class Synapses:
-    """K synapses (METHOD 4): synapse k adds `weight[k] * T[:, k]` to the logit of class `target[k]`.
-
-    target (K,) int64; weight (K,) float64; threshold (K,) float64, the weight before `scale / n`;
-    count (K,) int64, fit samples the synapse would fix alone.
-    """
-
-    target: np.ndarray
-    weight: np.ndarray
-    threshold: np.ndarray
-    count: np.ndarray
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear patch of many classes: adds `T @ weight + bias`.
-
-    weight (K, C) float64; bias (C,) float64. With K = 0 this is a pure bias.
-    """
-
-    weight: np.ndarray
-    bias: np.ndarray
-
-
-@dataclass(frozen=True)
-class Mlp:
-    """Augmentation with active neurons: adds `max(T @ w1 + b1, 0) @ w2 + b2` (METHOD 6).
-
-    w1 (K, h), b1 (h,), w2 (h, C), b2 (C,), all float64.
-    """
-
-    w1: np.ndarray
-    b1: np.ndarray
-    w2: np.ndarray
-    b2: np.ndarray
-
-
-Patch = Synapses | Linear | Mlp
-
-
-@dataclass(frozen=True)
-class Tweak:
-    """Everything that is needed to write a patch into its base, and to explain it afterwards.
-
-    kind : "join", "bias", "linear", "retrain", "augment", "fit": the method that made it.
-    base_sha256 : the base file the tweak belongs to (see `onnxtweak.model.file`).
-    logits : name of the base's logits tensor.
-    classes : C.
-    neurons, patch : what is added; scale 0 is the identity.
-    provenance : JSON-serialisable strings and numbers (data digest, settings); no time stamps.
-    """
-
-    kind: str
-    base_sha256: str
-    logits: str
-    classes: int
-    neurons: Neurons
-    patch: Patch
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Metrics:
     """How a set of predictions did on one split.
 
@@ -191,44 +129,3 @@ class Trial:
     scale: float
     drop: float
     target: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command that makes a patch reports: JSON schema 1 (SPEC 2), the same keys for every method.
-
-    split : which split `before`, `after`, `bias_control`, `fixed`, `broken`, `mcnemar_p` and `E` are of.
-    targets : class names or numbers as text, in the order asked for. n, scale : one per target.
-    neurons : how many neurons were scored. samples : sizes of fit, validation, test.
-    curve : the best target accuracy for each drop in overall accuracy, on validation.
-    evidence : what the pictures of a report are drawn from; see `onnxtweak.pipeline.evidence`.
-    seconds : wall time by stage. passes : name and samples of every pass over data, in order.
-    """
-
-    command: str
-    model: FileRef
-    output: FileRef | None
-    tweak: dict[str, Any]
-    targets: tuple[str, ...]
-    n: tuple[int, ...]
-    scale: tuple[float, ...]
-    theta: str
-    criterion: str
-    neurons: int
-    samples: dict[str, int]
-    split: str
-    before: Metrics
-    after: Metrics
-    bias_control: Metrics
-    fixed: int
-    broken: int
-    mcnemar_p: float
-    E: float
-    curve: tuple[Trial, ...]
-    seconds: dict[str, float]
-    passes: tuple[tuple[str, int], ...]
-    device: dict[str, Any]
-    checks: tuple[Check, ...]
-    classes: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    evidence: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ import onnxtweak
 from onnxtweak import api
 from onnxtweak.cli.main import program
 from onnxtweak.errors import UsageError
-from tests.weak import TARGET, weak_mlp
+from tests.support.weak import TARGET, weak_mlp
 
 
 def test_examples_in_the_docstrings_run():

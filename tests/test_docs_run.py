@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from onnxtweak.cli.main import main
-from tests.reader import furnish
+from tests.support.reader import furnish
 
 ROOT = Path(__file__).resolve().parents[1]
 # A gate may fail on the samples at hand: the command still did its work.

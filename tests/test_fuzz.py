@@ -1,4 +1,4 @@
-"""A slice of the fuzzing run (benchmarks/fuzz.py): damaged files end with one clear error."""
+"""A slice of the fuzzing run (benchmarks/conformance/fuzz.py): damaged files end with one clear error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.fuzz import fuzz
+from benchmarks.conformance.fuzz import fuzz
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGALRM to notice a hang")
 

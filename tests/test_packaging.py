@@ -6,12 +6,12 @@ import tomllib
 
 import pytest
 
-from onnxtweak import embedded
+from onnxtweak import demo_files
 from onnxtweak.errors import MachineError
 
 
 def test_a_checkout_has_the_demo(root):
-    files = embedded.demo_files()
+    files = demo_files.demo_files()
     assert files.model.parent == files.data.parent
     assert files.model.read_bytes() == (root / "models" / "digits_cnn3.onnx").read_bytes()
 
@@ -21,14 +21,16 @@ def test_an_installed_wheel_has_the_demo(tmp_path, monkeypatch):
     carried.mkdir(parents=True)
     for name in ("digits_cnn3.onnx", "digits.npz"):
         (carried / name).write_bytes(b"")
-    monkeypatch.setattr(embedded, "__file__", str(tmp_path / "onnxtweak" / "embedded.py"))
-    assert embedded.demo_files() == embedded.DemoFiles(carried / "digits_cnn3.onnx", carried / "digits.npz")
+    monkeypatch.setattr(demo_files, "__file__", str(tmp_path / "onnxtweak" / "demo_files.py"))
+    assert demo_files.demo_files() == demo_files.DemoFiles(
+        carried / "digits_cnn3.onnx", carried / "digits.npz"
+    )
 
 
 def test_a_broken_installation_is_the_machines_fault(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedded, "__file__", str(tmp_path / "onnxtweak" / "embedded.py"))
+    monkeypatch.setattr(demo_files, "__file__", str(tmp_path / "onnxtweak" / "demo_files.py"))
     with pytest.raises(MachineError, match="demo's model and data are missing"):
-        embedded.demo_files()
+        demo_files.demo_files()
 
 
 def test_what_the_wheel_takes_along_exists(root):

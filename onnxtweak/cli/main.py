@@ -20,10 +20,10 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import shell_complete
 
-from onnxtweak import __version__
-from onnxtweak.cli import commands, learning, machine, recipes, reporting, retraining, surgery
+from onnxtweak._version import __version__
+from onnxtweak.cli.commands import learning, machine, main_job, recipes, reporting, retraining, surgery
 from onnxtweak.cli.console import Console
-from onnxtweak.cli.options import TRACEBACK
+from onnxtweak.cli.options.shared import TRACEBACK
 from onnxtweak.errors import MachineError, OnnxtweakError
 
 PROGRAM = "onnxtweak"
@@ -58,7 +58,7 @@ def program(ctx):
 
 
 for command in (
-    *commands.ALL,
+    *main_job.ALL,
     *retraining.ALL,
     *learning.ALL,
     *surgery.ALL,

@@ -11,7 +11,7 @@ A source is written `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]` or `PATH#[start:s
 
 from onnxtweak.data.dataset import Batch, Dataset, check_labels
 from onnxtweak.data.labels import read_names
-from onnxtweak.data.opening import open_data
+from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.data.splits import Splits, View, open_splits, stratified_split
 

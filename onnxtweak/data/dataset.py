@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.data.preprocess import Plan, apply_plan
-from onnxtweak.data.reading import in_stretches
+from onnxtweak.data.parallel_rows import in_stretches
+from onnxtweak.data.preprocess.plan import Plan, apply_plan
 from onnxtweak.data.samples import Held, Part, Take
 from onnxtweak.errors import DataError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.samples import Part
-from onnxtweak.data.sources import natural
+from onnxtweak.data.source_spec import natural
 from onnxtweak.errors import DataError
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxtweak.data.dataset import Batch, Dataset
 from onnxtweak.data.labels import read_names
-from onnxtweak.data.opening import open_data
+from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.errors import DataError
 from onnxtweak.settings import DataSettings, GiB

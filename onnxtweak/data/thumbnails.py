@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset
-from onnxtweak.data.preprocess import Plan
+from onnxtweak.data.preprocess.plan import Plan
 
 _SIDE = 64  # pixels at most
 

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, wraps
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.gpu import gpu_count, gpu_numbers
+from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.state import ThetaState, sweep_state
@@ -100,7 +101,7 @@ def open_backend(engine: EngineSettings) -> Backend:
         if engine.backend == "cupy":
             what, hint = trouble
             raise MachineError(what, where="--backend cupy", hint=hint)
-    from onnxtweak.theta import numba_backend as chosen
+    from onnxtweak.theta.numba import backend as chosen
 
     pool = ThreadPoolExecutor(engine.cores, thread_name_prefix="theta")
     return Backend("numba", *(partial(fold, pool=pool) for fold in _folds(chosen)))
@@ -137,7 +138,7 @@ def why_no_cupy(number: int) -> tuple[str, str] | None:
 def _on_gpu(number: int) -> Backend:
     import cupy
 
-    from onnxtweak.theta import cupy_backend as chosen
+    from onnxtweak.theta.cupy import backend as chosen
 
     def there(function: Callable) -> Callable:
         @wraps(function)
@@ -195,6 +196,15 @@ def _on_gpu(number: int) -> Backend:
         add_up=there(_add_up),
         wait=there(lambda: cupy.cuda.get_current_stream().synchronize()),
     )
+
+
+def array_module(backend: Backend) -> ModuleType:
+    """The library that trains on tables: CuPy where theta's arithmetic is on a GPU, else NumPy."""
+    if backend.name != "cupy":
+        return np
+    import cupy
+
+    return cupy
 
 
 def _folds(module) -> tuple[Callable, ...]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from onnxtweak.engine.session import Port, Session, open_session
 from onnxtweak.errors import ModelError
-from onnxtweak.model.expose import expose
-from onnxtweak.model.file import ModelFile
+from onnxtweak.model.edit.expose import expose
+from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Tap
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.ahead import read_ahead
 from onnxtweak.engine.backends import Backend, host_buffer
-from onnxtweak.engine.heap import give_back
+from onnxtweak.engine.machine.malloc_trim import give_back
 from onnxtweak.engine.plan import Plan, plan_batches
+from onnxtweak.engine.prefetch import read_ahead
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.settings import EngineSettings

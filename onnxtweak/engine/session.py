@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from onnxtweak.engine.gpu import gpu_count, gpu_numbers
+from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
 from onnxtweak.settings import EngineSettings
 

@@ -15,11 +15,11 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.measure import Shapes, measure, probe_feeds
 from onnxtweak.engine.session import Port
 from onnxtweak.errors import DataError, ModelError
-from onnxtweak.model.expose import Exposed, expose
-from onnxtweak.model.file import ModelFile, read_model
-from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.logits import Logits, find_logits
-from onnxtweak.model.taps import Candidate, candidates, penultimate_name, select
+from onnxtweak.model.edit.expose import Exposed, expose
+from onnxtweak.model.file.model_file import ModelFile, read_model
+from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.inspect.logits import Logits, find_logits
+from onnxtweak.model.inspect.taps import Candidate, candidates, penultimate_name, select
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Neurons, Tap
 

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.candidates import Candidates
-from onnxtweak.method.select import Ranking, rank
+from onnxtweak.method.selection.candidates import Candidates
+from onnxtweak.method.selection.ranking import Ranking, rank
 from onnxtweak.method.table import Table
+from onnxtweak.patch import Mlp
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.line_search import net_gain
-from onnxtweak.types import Mlp, Neurons, Progress, Tap, silent
+from onnxtweak.types import Neurons, Progress, Tap, silent
 
 # Adam's usual constants.
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
@@ -151,12 +152,6 @@ def gradients(xp: ModuleType, parameters: Sequence[Any], T: Any, Z: Any, labels:
     return [T.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
 
 
-def added(patch: Mlp, T: np.ndarray) -> np.ndarray:
-    """What the patch adds to the logits (N, C) float32, computed as the spliced file does it."""
-    weights = [np.asarray(w, np.float32) for w in (patch.w1, patch.b1, patch.w2, patch.b2)]
-    return forward(np, weights, np.asarray(T, np.float32))
-
-
 def overall_bias(Z: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
     """The control: biases (c,) float64 of these classes with the best overall accuracy, one after the other.
 
@@ -178,11 +173,6 @@ def overall_bias(Z: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> n
         if not gained:
             break
     return bias
-
-
-def scaled(patch: Mlp, scale: float) -> Mlp:
-    """The patch that adds `scale` times as much."""
-    return Mlp(w1=patch.w1, b1=patch.b1, w2=patch.w2 * scale, b2=patch.b2 * scale)
 
 
 class _Adam:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from onnxtweak.method.decide import Decisions, decisions, predict
-from onnxtweak.method.operate import Allowed, Operation, choose
-from onnxtweak.method.select import Ranking, united
-from onnxtweak.types import Neurons, Synapses
+from onnxtweak.method.selection.ranking import Ranking, united
+from onnxtweak.method.tuning.boosted import Decisions, decisions, predict
+from onnxtweak.method.tuning.operating_point import Allowed, Operation, choose
+from onnxtweak.patch import Synapses
+from onnxtweak.types import Neurons
 
 
 def prefix_sums(

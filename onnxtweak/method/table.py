@@ -13,6 +13,7 @@ from onnxtweak.engine.passes import Engine, capture
 from onnxtweak.engine.plan import table_room
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
+from onnxtweak.patch import Patch
 from onnxtweak.types import Neurons, Tap
 
 # Copies of T that a solver makes: standardised, turned, and one to spare.
@@ -34,6 +35,10 @@ class Table:
     def columns(self, chosen: np.ndarray) -> Table:
         """Some neurons, in the given order."""
         return Table(self.T[:, chosen], self.Z, self.labels)
+
+    def patched(self, columns: np.ndarray, patch: Patch) -> np.ndarray:
+        """Logits (N, C) with a patch that reads these columns."""
+        return patch.applied(self.Z, self.T[:, columns])
 
 
 class Shards(Protocol):

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.types import Metrics, Result, Trial
+from onnxtweak.results import Result
+from onnxtweak.types import Metrics, Trial
 
 SCHEMA = 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.theta.kept import count_all, keep_beyond
+from onnxtweak.theta.numba.survivor_kernels import count_all, keep_beyond
 from onnxtweak.theta.state import ThetaState
 
 # Bytes that one kept ratio takes: target, neuron, ratio.

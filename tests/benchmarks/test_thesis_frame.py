@@ -1,4 +1,4 @@
-"""The frame of benchmarks/thesis: samples, recipes, tables, the page. No net is trained here."""
+"""The frame of benchmarks/science/thesis: samples, recipes, tables, the page. No net is trained here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.thesis.collect import collect
-from benchmarks.thesis.data import Sample, as_file, divide
-from benchmarks.thesis.pictures import curves
-from benchmarks.thesis.recipes import Recipe, calm_epochs, repeated, retrainings
-from benchmarks.thesis.sizes import SIZES, Options, base_recipe
-from benchmarks.thesis.tables import cell, grid, interval
+from benchmarks.science.thesis.collect import collect
+from benchmarks.science.thesis.data import Sample, as_file, divide
+from benchmarks.science.thesis.pictures import curves
+from benchmarks.science.thesis.recipes import Recipe, calm_epochs, repeated, retrainings
+from benchmarks.science.thesis.sizes import SIZES, Options, base_recipe
+from benchmarks.science.thesis.tables import cell, grid, interval
 
 CLASSES = 4
 

@@ -1,12 +1,12 @@
-"""What the commands of benchmarks/thesis compute by themselves. No net is trained here."""
+"""What the commands of benchmarks/science/thesis compute by themselves. No net is trained here."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from benchmarks.thesis.long_tail import RARE, rarest
-from benchmarks.thesis.words import difference, flow
+from benchmarks.science.thesis.long_tail import RARE, rarest
+from benchmarks.science.thesis.words import difference, flow
 from onnxtweak.method.table import Table
 from onnxtweak.theta.reference import outcome, signed_theta
 
@@ -36,7 +36,7 @@ def table() -> Table:
 
 
 def test_counts_are_those_of_brute_force(table):
-    shares = pytest.importorskip("benchmarks.thesis.table_3_2", reason="needs PyTorch")
+    shares = pytest.importorskip("benchmarks.science.thesis.table_3_2", reason="needs PyTorch")
     found = shares._counts(table)
     for target in range(4):
         for neuron in range(9):
@@ -45,8 +45,8 @@ def test_counts_are_those_of_brute_force(table):
 
 
 def test_what_one_synapse_fixes_and_breaks_is_what_a_new_prediction_says(table):
-    shares = pytest.importorskip("benchmarks.thesis.table_3_2", reason="needs PyTorch")
-    from onnxtweak.method.select import Ranking
+    shares = pytest.importorskip("benchmarks.science.thesis.table_3_2", reason="needs PyTorch")
+    from onnxtweak.method.selection.ranking import Ranking
     from onnxtweak.method.table import all_neurons
     from onnxtweak.types import Tap
 
@@ -69,8 +69,8 @@ def test_what_one_synapse_fixes_and_breaks_is_what_a_new_prediction_says(table):
 @pytest.mark.parametrize(("way", "added"), [("DA", 6 * 5 + 6 * 10 - 5 * 10 + 6), ("WA", 7 * 6 + 6 * 10 + 6)])
 def test_a_grown_net_has_its_new_parameters_and_wa_starts_at_the_base(way, added):
     torch = pytest.importorskip("torch")
-    grow = pytest.importorskip("benchmarks.thesis.grow")
-    from benchmarks.thesis.nets import Net, parameters
+    grow = pytest.importorskip("benchmarks.science.thesis.grow")
+    from benchmarks.science.thesis.nets import Net, parameters
 
     torch.manual_seed(0)
     body = torch.nn.Sequential(

@@ -1,4 +1,4 @@
-"""A pipeline that remembers what it was asked for and does nothing."""
+"""A set of commands that remembers what it was asked for and does nothing."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import types
 import pytest
 
 import onnxtweak
-from tests import results
+from tests.support import results
 
 
-class FakePipeline(types.ModuleType):
-    """Stands in for `onnxtweak.pipeline`. asked : the last job and its keyword arguments.
+class FakeCommands(types.ModuleType):
+    """Stands in for `onnxtweak.commands`. asked : the last job and its keyword arguments.
 
     answer : what the next call returns, or raises where it is an exception.
     """
 
     def __init__(self):
-        super().__init__("onnxtweak.pipeline")
+        super().__init__("onnxtweak.commands")
         self.asked: tuple[str, dict] | None = None
         self.answer: object = None
 
@@ -38,8 +38,8 @@ class FakePipeline(types.ModuleType):
 
 
 @pytest.fixture
-def pipeline(monkeypatch) -> FakePipeline:
-    fake = FakePipeline()
+def commands(monkeypatch) -> FakeCommands:
+    fake = FakeCommands()
     usual = {
         "demo": results.a_result,
         "join": results.a_result,
@@ -60,6 +60,6 @@ def pipeline(monkeypatch) -> FakePipeline:
     }
     for name, answer in usual.items():
         setattr(fake, name, fake._job(name, answer))
-    monkeypatch.setitem(sys.modules, "onnxtweak.pipeline", fake)
-    monkeypatch.setattr(onnxtweak, "pipeline", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "onnxtweak.commands", fake)
+    monkeypatch.setattr(onnxtweak, "commands", fake, raising=False)
     return fake

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxtweak.cli.main import main
-from onnxtweak.embedded import demo_files
+from onnxtweak.demo_files import demo_files
 
 MODEL = str(demo_files().model)
 DATA = f"{demo_files().data}#fit"

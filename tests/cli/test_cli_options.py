@@ -1,21 +1,21 @@
-"""Options become the settings that the pipeline gets."""
+"""Options become the settings that the commands gets."""
 
 from __future__ import annotations
 
 import pytest
 
 from onnxtweak import settings
-from onnxtweak.cli import cores
+from onnxtweak.cli import blas_threads
 from onnxtweak.cli.console import QUIET, VERBOSE
 from onnxtweak.cli.main import main
 
 JOIN = ["join", "m.onnx", "-d", "a.npz", "-t", "cat", "-o", "out.onnx"]
 
 
-def test_join_defaults_are_the_settings_defaults(pipeline):
+def test_join_defaults_are_the_settings_defaults(commands):
     assert main(JOIN) == 0
-    assert pipeline.asked[0] == "join"
-    asked = pipeline.settings
+    assert commands.asked[0] == "join"
+    asked = commands.settings
     assert asked["model"] == "m.onnx"
     assert asked["data"] == settings.DataSettings(data=("a.npz",))
     assert asked["targets"] == settings.TargetSettings(targets=("cat",))
@@ -25,7 +25,7 @@ def test_join_defaults_are_the_settings_defaults(pipeline):
     assert asked["output"] == settings.OutputSettings(output="out.onnx")
 
 
-def test_join_takes_every_option(pipeline):
+def test_join_takes_every_option(commands):
     more = (
         "-d b.npz#train[10:] --val v.npz --test t.npz --test u.npz --names names.txt --seed 3 "
         "--resize 40x50 --crop 32 --layout NHWC --color BGR --pixel-scale 1/255 --mean .5,.25,.1 "
@@ -35,7 +35,7 @@ def test_join_takes_every_option(pipeline):
         "--backend numba --memory 500MB --batch 64 --threads 2 --tweak t.safetensors --force -v"
     )
     assert main([*JOIN, *more.split()]) == 0
-    asked = pipeline.settings
+    asked = commands.settings
     assert asked["data"] == settings.DataSettings(
         data=("a.npz", "b.npz#train[10:]"),
         val=("v.npz",),
@@ -70,16 +70,16 @@ def test_join_takes_every_option(pipeline):
     assert asked["progress"].verbosity == VERBOSE
 
 
-def test_exact_scale_and_worst(pipeline):
+def test_exact_scale_and_worst(commands):
     assert main(["join", "m.onnx", "-d", "a.npz", "--worst", "3", "--exact-scale", "-o", "o.onnx", "-q"]) == 0
-    assert pipeline.settings["join"].exact_scale
-    assert pipeline.settings["targets"] == settings.TargetSettings(worst=3)
-    assert pipeline.settings["progress"].verbosity == QUIET
+    assert commands.settings["join"].exact_scale
+    assert commands.settings["targets"] == settings.TargetSettings(worst=3)
+    assert commands.settings["progress"].verbosity == QUIET
 
 
-def test_the_other_commands(pipeline):
+def test_the_other_commands(commands):
     assert main("inspect m.onnx --taps stages --pool max".split()) == 0
-    assert pipeline.asked == (
+    assert commands.asked == (
         "inspect",
         {
             "model": "m.onnx",
@@ -89,26 +89,26 @@ def test_the_other_commands(pipeline):
     )
 
     assert main("evaluate m.onnx -d a.npz --logits z --batch 1".split()) == 0
-    assert pipeline.settings["taps"] == settings.TapSettings(logits="z")
-    assert pipeline.settings["engine"] == settings.EngineSettings(batch=1)
-    assert pipeline.settings["targets"] == settings.TargetSettings()
+    assert commands.settings["taps"] == settings.TapSettings(logits="z")
+    assert commands.settings["engine"] == settings.EngineSettings(batch=1)
+    assert commands.settings["targets"] == settings.TargetSettings()
 
     assert main("apply m.onnx t.safetensors -o o.onnx --scale 1/2".split()) == 0
-    assert pipeline.settings["tweak"] == "t.safetensors"
-    assert pipeline.settings["scale"] == 0.5
-    assert pipeline.settings["output"] == settings.OutputSettings(output="o.onnx")
+    assert commands.settings["tweak"] == "t.safetensors"
+    assert commands.settings["scale"] == 0.5
+    assert commands.settings["output"] == settings.OutputSettings(output="o.onnx")
 
     assert main("dump m.onnx -d a.npz -o tables --neurons s.npz --force".split()) == 0
-    assert pipeline.settings["directory"] == "tables"
-    assert pipeline.settings["neurons"] == "s.npz"
-    assert pipeline.settings["force"] is True
+    assert commands.settings["directory"] == "tables"
+    assert commands.settings["neurons"] == "s.npz"
+    assert commands.settings["force"] is True
 
     assert main("score m.onnx -d a.npz -t 2 --theta thesis --criterion lift -n 7 -o s.npz".split()) == 0
-    assert pipeline.settings["join"] == settings.JoinSettings((7,), theta="thesis", criterion="lift")
+    assert commands.settings["join"] == settings.JoinSettings((7,), theta="thesis", criterion="lift")
 
     assert main("demo -o there --device cpu".split()) == 0
-    assert pipeline.settings["directory"] == "there"
-    assert pipeline.settings["force"] is False
+    assert commands.settings["directory"] == "there"
+    assert commands.settings["force"] is False
 
 
 @pytest.mark.parametrize(
@@ -125,19 +125,19 @@ def test_the_other_commands(pipeline):
         (["jion"], "error: No such command 'jion'"),
     ],
 )
-def test_usage_errors_are_two_lines_and_code_2(pipeline, capsys, arguments, said):
+def test_usage_errors_are_two_lines_and_code_2(commands, capsys, arguments, said):
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert said in err
     assert err.startswith("error: ")
     assert err.count("\n") == 2
-    assert pipeline.asked is None
+    assert commands.asked is None
 
 
-def test_threads_bound_the_arithmetic_too_unless_the_environment_does(pipeline, monkeypatch):
+def test_threads_bound_the_arithmetic_too_unless_the_environment_does(commands, monkeypatch):
     found = {"OMP_NUM_THREADS": "7"}
-    monkeypatch.setattr(cores.os, "environ", found)
+    monkeypatch.setattr(blas_threads.os, "environ", found)
     assert main(JOIN) == 0
     assert found == {"OMP_NUM_THREADS": "7"}
     assert main([*JOIN, "--threads", "2"]) == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.cli.main import main
-from onnxtweak.embedded import demo_files
+from onnxtweak.demo_files import demo_files
 
 
 def digest(path) -> str:

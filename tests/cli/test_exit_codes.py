@@ -11,7 +11,7 @@ import pytest
 
 from onnxtweak import __version__, errors
 from onnxtweak.cli.main import main
-from tests import results
+from tests.support import results
 
 EVALUATE = ["evaluate", "m.onnx", "-d", "a.npz"]
 
@@ -32,8 +32,8 @@ EVALUATE = ["evaluate", "m.onnx", "-d", "a.npz"]
         (ZeroDivisionError("oh"), 70),
     ],
 )
-def test_each_error_has_its_code_and_no_traceback(pipeline, capsys, error, code):
-    pipeline.answer = error
+def test_each_error_has_its_code_and_no_traceback(commands, capsys, error, code):
+    commands.answer = error
     assert main(EVALUATE) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -41,22 +41,22 @@ def test_each_error_has_its_code_and_no_traceback(pipeline, capsys, error, code)
     assert "Traceback" not in err
 
 
-def test_an_error_says_what_where_and_what_to_do(pipeline, capsys):
-    pipeline.answer = errors.DataError("no labels", where="a.npz", hint="store them as `y`")
+def test_an_error_says_what_where_and_what_to_do(commands, capsys):
+    commands.answer = errors.DataError("no labels", where="a.npz", hint="store them as `y`")
     main(EVALUATE)
     assert capsys.readouterr().err == "error: no labels (a.npz)\nhint: store them as `y`\n"
 
 
-def test_a_bug_asks_to_be_reported(pipeline, capsys):
-    pipeline.answer = ZeroDivisionError("oh")
+def test_a_bug_asks_to_be_reported(commands, capsys):
+    commands.answer = ZeroDivisionError("oh")
     main(EVALUATE)
     err = capsys.readouterr().err
     assert "error: unexpected ZeroDivisionError: oh\n" in err
     assert "please report it" in err
 
 
-def test_the_traceback_comes_when_asked_for(pipeline, capsys):
-    pipeline.answer = errors.DataError("no labels")
+def test_the_traceback_comes_when_asked_for(commands, capsys):
+    commands.answer = errors.DataError("no labels")
     assert main([*EVALUATE, "--traceback"]) == 2
     err = capsys.readouterr().err
     assert "Traceback (most recent call last)" in err
@@ -99,9 +99,9 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(root):
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
-def test_problems_end_with_four(pipeline, capsys):
+def test_problems_end_with_four(commands, capsys):
     assert main(["doctor", "-q"]) == 0
-    pipeline.answer = results.a_diagnosis("problem")
+    commands.answer = results.a_diagnosis("problem")
     assert main(["doctor"]) == 4
     captured = capsys.readouterr()
     assert "PROBLEM: two packages" in captured.out

@@ -11,22 +11,22 @@ FIT = ["fit", "m.onnx", "-d", "a.npz", "-o", "out.onnx"]
 COMPARE = ["compare", "m.onnx", "-d", "a.npz"]
 
 
-def test_fit_has_no_limit_on_its_size_by_default(pipeline):
+def test_fit_has_no_limit_on_its_size_by_default(commands):
     assert main([*FIT, "-t", "cat"]) == 0
-    assert pipeline.settings["fit"] == settings.FitSettings()
+    assert commands.settings["fit"] == settings.FitSettings()
 
 
-def test_fit_takes_limits(pipeline):
+def test_fit_takes_limits(commands):
     more = ["--budget", "300", "--synapses", "40", "--max-class-drop", "2", "--max-overall-drop", "-1"]
     assert main([*FIT, "--worst", "2", *more]) == 0
     expected = settings.FitSettings(max_overall_drop=-1, max_class_drop=2, budget=300, synapses=40)
-    assert pipeline.settings["fit"] == expected
+    assert commands.settings["fit"] == expected
 
 
 @pytest.mark.parametrize("command", [FIT, COMPARE])
-def test_no_target_means_all_classes(pipeline, command):
+def test_no_target_means_all_classes(commands, command):
     assert main(command) == 0
-    assert pipeline.settings["targets"] == settings.TargetSettings()
+    assert commands.settings["targets"] == settings.TargetSettings()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_no_target_means_all_classes(pipeline, command):
         (["--hidden", "many"], "'many' is not a valid integer"),
     ],
 )
-def test_fit_refuses(pipeline, capsys, more, said):
+def test_fit_refuses(commands, capsys, more, said):
     assert main([*FIT, *more]) == 2
     assert said in capsys.readouterr().err
-    assert pipeline.asked is None
+    assert commands.asked is None

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from onnxtweak.cli.main import main
-from onnxtweak.embedded import demo_files
+from onnxtweak.demo_files import demo_files
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from onnxtweak.cli.values import Device, HeightWidth, Number, Numbers, Size
+from onnxtweak.cli.options.values import Device, HeightWidth, Number, Numbers, Size
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.data.opening import open_data
+from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess

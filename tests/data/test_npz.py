@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onnxtweak.data import InputSpec, open_data
-from onnxtweak.data.npy import Mapped
-from onnxtweak.data.npz import Inflated
 from onnxtweak.data.samples import Held
+from onnxtweak.data.sources.npy import Mapped
+from onnxtweak.data.sources.npz import Inflated
 from onnxtweak.errors import DataError
 from onnxtweak.settings import GiB, Preprocess
 
@@ -60,7 +60,9 @@ def test_streaming_equals_numpy_for_any_ascending_rows(tmp_path, monkeypatch, da
     x, y = arrays(samples, seed=samples)
     np.savez_compressed(tmp_path / "a.npz", x=x, y=y)
     rows = np.array(sorted(data.draw(st.sets(st.integers(0, samples - 1)))), np.int64)
-    monkeypatch.setattr("onnxtweak.data.npz._BLOCK", data.draw(st.sampled_from([1, 60, 200, 1 << 20])))
+    monkeypatch.setattr(
+        "onnxtweak.data.sources.npz._BLOCK", data.draw(st.sampled_from([1, 60, 200, 1 << 20]))
+    )
     size = data.draw(st.integers(1, 70))
     dataset = opened(tmp_path / "a.npz", memory=0)
     got = list(dataset.batches(rows, size))
@@ -87,7 +89,7 @@ def test_data_larger_than_memory_is_read_in_bounded_memory(tmp_path):
 
 
 def test_a_streamed_column_goes_forward_only(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnxtweak.data.npz._BLOCK", 60)
+    monkeypatch.setattr("onnxtweak.data.sources.npz._BLOCK", 60)
     x, y = arrays()
     np.savez_compressed(tmp_path / "a.npz", x=x, y=y)
     column = opened(tmp_path / "a.npz", memory=0).parts[0].columns["input"]

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from onnxtweak.data.opening import open_data
+from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
@@ -94,7 +94,7 @@ def test_what_is_no_parquet(tmp_path):
 
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     path = written(tmp_path, {"a": [1.0], "y": [0]})
-    monkeypatch.setitem(sys.modules, "onnxtweak.data.parquet", None)
+    monkeypatch.setitem(sys.modules, "onnxtweak.data.sources.parquet", None)
     with pytest.raises(DataError) as raised:
         opened(path)
     assert "onnxtweak[parquet]" in raised.value.hint

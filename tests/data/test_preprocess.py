@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxtweak.data.preprocess import apply_plan, check_preprocess, make_plan
+from onnxtweak.data.preprocess.plan import apply_plan, check_preprocess, make_plan
 from onnxtweak.data.samples import Held, InputSpec
 from onnxtweak.errors import DataError, MachineError
 from onnxtweak.settings import Preprocess
@@ -248,8 +248,8 @@ def test_without_pillow_the_error_says_what_to_install(monkeypatch):
             raise ImportError(name)
         return real(name, *rest)
 
-    monkeypatch.delitem(sys.modules, "onnxtweak.data.images", raising=False)
-    monkeypatch.delattr("onnxtweak.data.images", raising=False)
+    monkeypatch.delitem(sys.modules, "onnxtweak.data.preprocess.decode", raising=False)
+    monkeypatch.delattr("onnxtweak.data.preprocess.decode", raising=False)
     monkeypatch.setattr(builtins, "__import__", without_pillow)
     with pytest.raises(MachineError) as caught:
         run(pictures(2, 8, 8, 3), (3, 4, 4), resize=(4, 4))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.data import InputSpec, open_data
-from onnxtweak.data.npy import Mapped
+from onnxtweak.data.sources.npy import Mapped
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
@@ -44,7 +44,7 @@ def test_labels_are_found_beside_the_samples(tmp_path, samples, labels):
 
 
 def test_pages_are_let_go_and_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnxtweak.data.npy._LET_GO", 0)
+    monkeypatch.setattr("onnxtweak.data.sources.npy._LET_GO", 0)
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "y.npy", Y)
     dataset = opened(tmp_path / "x.npy")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxtweak.data.opening import open_data
+from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.data.thumbnails import png, thumbnail
 from onnxtweak.settings import Preprocess

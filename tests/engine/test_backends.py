@@ -7,18 +7,20 @@ import sys
 import numpy as np
 import pytest
 
-import onnxtweak.theta
-from onnxtweak.engine import backends, fleet, gpu
+import onnxtweak.theta.cupy
+from onnxtweak.engine import backends
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.gpu import gpu_count, gpu_numbers
-from onnxtweak.engine.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.machine import gpu
+from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
+from onnxtweak.engine.scoring import gpu_processes
+from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.errors import MachineError
-from onnxtweak.pipeline.job import prepare
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.open_job import prepare
 from onnxtweak.theta import numpy_backend
 from onnxtweak.types import silent
-from tests.theta import cupy_on_cpu
-from tests.weak import weak_cnn
+from tests.support import cupy_on_cpu
+from tests.support.weak import weak_cnn
 
 
 @pytest.fixture
@@ -28,11 +30,11 @@ def gpu_on_cpu(monkeypatch):
         pytest.skip("no C++ compiler")
     monkeypatch.setitem(sys.modules, "cupy", cupy_on_cpu)
     monkeypatch.setattr(backends, "gpu_count", lambda: 1)
-    path = os.path.join(os.path.dirname(numpy_backend.__file__), "cupy_backend.py")
-    spec = importlib.util.spec_from_file_location("onnxtweak.theta.cupy_backend", path)
+    path = os.path.join(os.path.dirname(numpy_backend.__file__), "cupy", "backend.py")
+    spec = importlib.util.spec_from_file_location("onnxtweak.theta.cupy.backend", path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
-    monkeypatch.setattr(onnxtweak.theta, "cupy_backend", module, raising=False)
+    monkeypatch.setattr(onnxtweak.theta.cupy, "backend", module, raising=False)
     spec.loader.exec_module(module)
 
 
@@ -66,7 +68,7 @@ def test_auto_prefers_a_gpu_and_does_not_require_one(monkeypatch, gpu_on_cpu):
 
 
 def test_a_gpu_that_computes_wrong_results_is_not_used(monkeypatch, gpu_on_cpu):
-    monkeypatch.setattr(sys.modules["onnxtweak.theta.cupy_backend"], "fold_limits", lambda *state: None)
+    monkeypatch.setattr(sys.modules["onnxtweak.theta.cupy.backend"], "fold_limits", lambda *state: None)
     with pytest.raises(MachineError, match="wrong results"):
         open_backend(EngineSettings(backend="cupy"))
 
@@ -114,11 +116,11 @@ def test_a_pass_with_the_gpu_back_end_gives_the_cpus_bits(tmp_path, gpu_on_cpu, 
 
 def test_one_process_per_gpu_sees_that_gpu_alone(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-    with fleet.gpu_processes((0, 2)) as submit:
+    with gpu_processes.gpu_processes((0, 2)) as submit:
         seen = {submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() for _ in range(40)}
     assert seen <= {"4", "7"} and seen
 
 
 def test_a_gpu_process_that_dies_is_told():
-    with pytest.raises(MachineError, match="died"), fleet.gpu_processes((None,)) as submit:
+    with pytest.raises(MachineError, match="died"), gpu_processes.gpu_processes((None,)) as submit:
         submit(os._exit, 1).result()

@@ -7,11 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnxtweak import pipeline
+from onnxtweak import commands
 from onnxtweak.engine import plan
-from onnxtweak.engine.scoring import theta_blocks
-from onnxtweak.pipeline.job import open_whole, prepare
-from onnxtweak.pipeline.scored import scored
+from onnxtweak.engine.scoring.scoring import theta_blocks
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -20,10 +18,12 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.open_job import open_whole, prepare
+from onnxtweak.stages.score import scored
 from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import silent
-from tests.nets import cnn3
-from tests.weak import labelled, run, weak_cnn
+from tests.support.nets import cnn3
+from tests.support.weak import labelled, run, weak_cnn
 
 ENGINE = EngineSettings(device="cpu", backend="numba", shard=64, batch=16)
 
@@ -112,7 +112,7 @@ def test_blocks_whose_ratios_do_not_fit_are_counted_again(few, monkeypatch):
 def test_a_join_within_little_memory_is_the_same_file(few, tmp_path):
     digests = []
     for name, memory in (("whole", ENGINE.memory), ("parted", memory_for(90, 1))):
-        made = pipeline.join(
+        made = commands.join(
             model=few[0],
             data=few[1],
             engine=replace(ENGINE, memory=memory),
@@ -127,7 +127,7 @@ def test_a_join_within_little_memory_is_the_same_file(few, tmp_path):
 
 def test_scores_on_disk_are_the_same_file(many, tmp_path):
     for name, memory in (("whole", ENGINE.memory), ("parted", memory_for(90, 10))):
-        pipeline.score(
+        commands.score(
             model=many[0],
             data=many[1],
             engine=replace(ENGINE, memory=memory),
@@ -146,12 +146,12 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("written", [False, True])
 def test_finished_blocks_are_not_swept_again(few, tmp_path, monkeypatch, written):
-    from onnxtweak.pipeline import scored as module
+    from onnxtweak.stages import score as module
 
     engine = replace(ENGINE, memory=memory_for(100, 1), work_dir=str(tmp_path / "work"))
 
     def score(engine, name):
-        return pipeline.score(
+        return commands.score(
             model=few[0],
             data=few[1],
             engine=engine,

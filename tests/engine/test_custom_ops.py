@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from onnxtweak.cli.main import main
-from onnxtweak.embedded import demo_files
+from onnxtweak.demo_files import demo_files
 from onnxtweak.engine.session import open_session
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.settings import EngineSettings
-from tests import adversarial
+from tests.support import adversarial
 
 
 @pytest.mark.parametrize("content", [None, b"not a library"])

@@ -7,7 +7,7 @@ import numpy as np
 from onnxtweak.engine.latency import paired_latency
 from onnxtweak.engine.subject import measured, open_model
 from onnxtweak.settings import EngineSettings, TapSettings
-from tests.nets import mlp, random_inputs
+from tests.support.nets import mlp, random_inputs
 
 
 def test_a_model_against_itself(tmp_path):

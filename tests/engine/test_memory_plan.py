@@ -14,10 +14,10 @@ from onnxtweak.engine.plan import (
     table_room,
     too_little,
 )
-from onnxtweak.pipeline.job import prepare
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import Tap, silent
-from tests.nets import mlp
+from tests.support.nets import mlp
 
 MiB = 2**20
 GIB = EngineSettings(memory=1024 * MiB)

@@ -7,10 +7,10 @@ import pytest
 
 from onnxtweak.engine import passes
 from onnxtweak.engine.passes import capture
-from onnxtweak.pipeline.job import prepare
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import silent
-from tests.weak import weak_cnn
+from tests.support.weak import weak_cnn
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnxtweak import pipeline
-from onnxtweak.engine import checkpoint
-from onnxtweak.engine.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak import commands
+from onnxtweak.engine.scoring import checkpoint
+from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.errors import MachineError
-from onnxtweak.pipeline.job import prepare
-from onnxtweak.pipeline.scored import scored
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -26,8 +24,10 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.open_job import prepare
+from onnxtweak.stages.score import scored
 from onnxtweak.types import silent
-from tests.weak import weak_cnn
+from tests.support.weak import weak_cnn
 
 ENGINE = EngineSettings(device="cpu", backend="numpy", shard=64)
 TARGETS = np.array([0, 2])
@@ -126,9 +126,10 @@ def test_the_size_of_a_shard_moves_only_the_last_digits_of_sums(samples):
 
 _PROGRAM = """
 import os, signal, sys
-from onnxtweak import pipeline
-from onnxtweak.engine import checkpoint, session
-from onnxtweak.model import file
+from onnxtweak import commands
+from onnxtweak.engine import session
+from onnxtweak.engine.scoring import checkpoint
+from onnxtweak.model.file import output_file
 from onnxtweak.settings import *
 
 command, model, data, out, work, last = sys.argv[1:]
@@ -145,11 +146,11 @@ def mortal(function):
 
 checkpoint._RARITY = 0
 session.Session.run_into = mortal(session.Session.run_into)  # every batch of every pass
-checkpoint.os.replace = file.os.replace = mortal(os.replace)  # written, but not in its place
+checkpoint.os.replace = output_file.os.replace = mortal(os.replace)  # written, but not in its place
 options = {"join": JoinSettings(criterion="net-gain", count=(1, 5))}
 if command == "retrain":
     options["retrain"] = RetrainSettings(ridge=(0.1,))
-getattr(pipeline, command)(
+getattr(commands, command)(
     model=model,
     data=DataSettings((data,)),
     engine=EngineSettings(device="cpu", backend="numpy", shard=32, batch=8, work_dir=work, resume=True),
@@ -195,7 +196,7 @@ def test_tables_are_collected_once(samples, tmp_path, command):
     options |= {"methods": ("bias",)} if command == "compare" else {}
     engine = replace(ENGINE, work_dir=str(tmp_path / "work"), resume=True)
     first, second, plain = (
-        getattr(pipeline, command)(model=samples[0], data=samples[1], engine=one, **options)
+        getattr(commands, command)(model=samples[0], data=samples[1], engine=one, **options)
         for one in (engine, engine, ENGINE)
     )
     collected = ("collect", 300) in first.passes and ("validate", 100) in first.passes
@@ -212,7 +213,7 @@ def test_a_damaged_shard_of_a_table_is_collected_again(samples, tmp_path):
     engine = replace(ENGINE, work_dir=str(tmp_path), resume=True)
 
     def ask():
-        return pipeline.retrain(
+        return commands.retrain(
             model=samples[0], data=samples[1], engine=engine, targets=TargetSettings(("2",))
         )
 
@@ -236,9 +237,9 @@ def test_what_is_done_to_the_samples_is_part_of_the_question(samples, tmp_path):
 
 
 def test_workers_without_dask_are_told_what_to_install(samples, monkeypatch):
-    from onnxtweak.engine import spread
+    from onnxtweak.engine.scoring import workers
 
-    monkeypatch.setattr(spread, "distributed", None)
+    monkeypatch.setattr(workers, "distributed", None)
     with pytest.raises(MachineError, match="Dask is not installed"):
         ask(samples, replace(ENGINE, workers=2))
 
@@ -246,11 +247,11 @@ def test_workers_without_dask_are_told_what_to_install(samples, monkeypatch):
 @pytest.mark.filterwarnings("default")  # of Dask's own
 def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, monkeypatch):
     pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-    from onnxtweak.engine import spread
+    from onnxtweak.engine.scoring import workers
 
     engine = replace(ENGINE, shard=16)
     whole, _ = ask(samples, engine)
-    merge, killed = spread.merge, []
+    merge, killed = workers.merge, []
 
     def kills(sweep, *others):
         merge(sweep, *others)
@@ -260,7 +261,7 @@ def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, mon
                 os.kill(process, signal.SIGKILL)
                 break
 
-    monkeypatch.setattr(spread, "merge", kills)
+    monkeypatch.setattr(workers, "merge", kills)
     shared, ledger = ask(samples, replace(engine, workers=2))
     same(shared, whole)
     assert killed and ledger.passes[0] == ("score, 2 workers", 300)
@@ -270,7 +271,7 @@ def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, mon
 @pytest.mark.parametrize("reached", [True, False])
 def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatch, reached):
     distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-    from onnxtweak.engine import spread
+    from onnxtweak.engine.scoring import workers
 
     found = []
 
@@ -278,8 +279,8 @@ def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatc
         found.append(real(workers))
         return reached
 
-    real = spread._within_reach
-    monkeypatch.setattr(spread, "_within_reach", within_reach)
+    real = workers._within_reach
+    monkeypatch.setattr(workers, "_within_reach", within_reach)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         shared, ledger = ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address))
     whole, _ = ask(samples, ENGINE)
@@ -289,7 +290,7 @@ def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatc
 
 def test_workers_that_do_not_answer_are_out_of_reach():
     pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-    from onnxtweak.engine.spread import _within_reach
+    from onnxtweak.engine.scoring.workers import _within_reach
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = f"tcp://127.0.0.1:{server.getsockname()[1]}"

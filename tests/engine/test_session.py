@@ -8,11 +8,11 @@ from onnxtweak.engine.measure import measure, probe_feeds
 from onnxtweak.engine.plan import cut_taps, plan_batches
 from onnxtweak.engine.session import Port, open_session
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
-from onnxtweak.model.file import read_model
+from onnxtweak.model.file.model_file import read_model
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import Tap
-from tests.nets import cnn3, mlp
+from tests.support.nets import cnn3, mlp
 
 CPU = EngineSettings(device="cpu")
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.augment import active_neurons, added, forward, gradients, overall_bias, scaled, train
+from onnxtweak.method.augment import active_neurons, forward, gradients, overall_bias, train
 from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.state import empty_state, finish
 from onnxtweak.types import Tap
-from tests.ranked import candidates_of
+from tests.support.ranked import candidates_of
 
 QUICK = AugmentSettings(hidden=8, iterations=300, batch=32)
 
@@ -54,7 +54,7 @@ def test_gradients_are_the_slopes_of_the_loss():
 def test_training_starts_at_the_base():
     table = a_table(1)
     trained = train(table, a_table(2), dataclasses.replace(QUICK, iterations=1, rate=0.0))
-    assert not added(trained.patch, table.T).any()
+    assert not trained.patch.delta(table.T).any()
     base = trained.checkpoints[0]
     assert base.right == int((a_table(2).Z.argmax(axis=1) == a_table(2).labels).sum())
 
@@ -62,7 +62,7 @@ def test_training_starts_at_the_base():
 def test_training_learns_and_foretells_its_own_accuracy():
     validation = a_table(2)
     trained = train(a_table(1), validation, QUICK, seed=3)
-    right = ((validation.Z + added(trained.patch, validation.T)).argmax(axis=1) == validation.labels).sum()
+    right = ((validation.Z + trained.patch.delta(validation.T)).argmax(axis=1) == validation.labels).sum()
     assert trained.best.loss < trained.checkpoints[0].loss - 0.3
     assert right == trained.best.right > trained.checkpoints[0].right
 
@@ -179,13 +179,13 @@ def test_cupy_trains_as_numpy_does():
     on_cpu, on_gpu = (train(fit, validation, QUICK, seed=3, xp=xp) for xp in (np, cupy))
     assert on_gpu.best.iteration == on_cpu.best.iteration
     assert on_gpu.best.loss == pytest.approx(on_cpu.best.loss, abs=1e-3)
-    assert added(on_gpu.patch, fit.T) == pytest.approx(added(on_cpu.patch, fit.T), abs=0.05)
+    assert on_gpu.patch.delta(fit.T) == pytest.approx(on_cpu.patch.delta(fit.T), abs=0.05)
 
 
 def test_a_scaled_patch_adds_as_much():
     table = a_table(1)
     patch = train(table, a_table(2), QUICK).patch
-    assert added(scaled(patch, 0.5), table.T) == pytest.approx(0.5 * added(patch, table.T), abs=1e-5)
+    assert patch.scaled(0.5).delta(table.T) == pytest.approx(0.5 * patch.delta(table.T), abs=1e-5)
 
 
 def test_the_bias_control_finds_what_the_logits_lack():

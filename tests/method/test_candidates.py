@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from onnxtweak.engine.plan import Stretch
-from onnxtweak.engine.scoring import Scored
-from onnxtweak.method import candidates
-from onnxtweak.method.candidates import add_block, no_theta
+from onnxtweak.engine.scoring.scoring import Scored
+from onnxtweak.method.selection import candidates
+from onnxtweak.method.selection.candidates import add_block, no_theta
 from onnxtweak.theta.state import empty_state, finish, stretch_of
 from onnxtweak.types import Tap
 

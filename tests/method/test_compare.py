@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.method.compare import CURVE, Offer, judge, patched, readings
+from onnxtweak.method.compare.comparison import CURVE, Offer, judge, readings
 from onnxtweak.method.table import Table
-from onnxtweak.types import Linear, Mlp
+from onnxtweak.patch import Linear, Mlp
 
 
 def table(samples, seed=0, classes=4, signal=2.0, lack=1.0):
@@ -57,7 +57,7 @@ def offer(held, patch=None, point=None):
     nothing = Linear(np.zeros((0, 4)), np.zeros(4))
     columns = np.arange(0 if patch is None else 3)
     patch = nothing if patch is None else patch
-    return Offer(columns, patch, patched(held, columns, patch), held.Z, held.labels, point=point)
+    return Offer(columns, patch, held.patched(columns, patch), held.Z, held.labels, point=point)
 
 
 def test_a_bias_is_set_on_the_samples_held_out_and_judged_on_test():
@@ -90,8 +90,8 @@ def test_linear_and_mlp_patches_are_applied_as_the_file_does():
     of = table(50)
     rng = np.random.default_rng(0)
     W, b = rng.normal(size=(3, 4)), rng.normal(size=4)
-    linear = patched(of, np.arange(3), Linear(W, b))
+    linear = of.patched(np.arange(3), Linear(W, b))
     assert np.allclose(linear, of.Z + of.T @ W + b, atol=1e-5)
     half = np.vstack([np.eye(4), -np.eye(4)])
     as_mlp = Mlp(np.hstack([W, -W]), np.concatenate([b, -b]), half, np.zeros(4))
-    assert np.allclose(patched(of, np.arange(3), as_mlp), linear, atol=1e-4)
+    assert np.allclose(of.patched(np.arange(3), as_mlp), linear, atol=1e-4)

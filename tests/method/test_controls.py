@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.controls import (
+from onnxtweak.method.compare.controls import (
     balanced,
     classifier_retrained,
     deep_feature_reweighting,

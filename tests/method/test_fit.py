@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.method.fit import fit_all
-from onnxtweak.method.fit_linear import fit_linear, log_loss
-from onnxtweak.method.fit_small import Budget, fit_small, pursue, shrink
+from onnxtweak.method.fit.fit import fit_all
+from onnxtweak.method.fit.linear import fit_linear, log_loss
+from onnxtweak.method.fit.small import Budget, fit_small, pursue, shrink
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.table import Table
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from onnxtweak.errors import ModelError
 from onnxtweak.method.join import join_synapses, prefix_sums
-from onnxtweak.method.operate import Operation
-from onnxtweak.method.select import rank, united
+from onnxtweak.method.selection.ranking import rank, united
+from onnxtweak.method.tuning.operating_point import Operation
 from onnxtweak.theta import numpy_backend
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import Scores, empty_state, finish
 from onnxtweak.types import Tap
-from tests.ranked import candidates_of
+from tests.support.ranked import candidates_of
 
 TAPS = (Tap("a", "Relu", (7,)), Tap("b", "Relu", (2, 3)))
 

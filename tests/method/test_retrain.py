@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from onnxtweak.method.retrain import boosts, loss, problem, retrain, retrain_best
+from onnxtweak.method.retrain.weights import boosts, loss, problem, retrain, retrain_best
 
 
 def tables(seed: int, targets: int, samples: int = 300, neurons: int = 4, classes: int = 5):

@@ -10,7 +10,7 @@ import pytest
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.passes import Engine, Ledger
 from onnxtweak.errors import UsageError
-from onnxtweak.method.schedule import (
+from onnxtweak.method.retrain.schedule import (
     NOTHING,
     Grown,
     Pool,

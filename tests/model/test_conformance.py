@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.conformance import CHECKS, Model, on_disk, page, tried
-from tests import adversarial
+from benchmarks.conformance.corpus import CHECKS, Model, on_disk, page, tried
+from tests.support import adversarial
 
 
 @pytest.mark.parametrize("way", ["classifier", "forced"])

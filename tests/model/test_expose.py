@@ -8,10 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxtweak.errors import ModelError
-from onnxtweak.model.expose import expose
-from onnxtweak.model.piece import ELEMENT_TYPES
+from onnxtweak.model.edit.expose import expose
+from onnxtweak.model.edit.patch_nodes import ELEMENT_TYPES
 from onnxtweak.types import Neurons, Tap
-from tests import nets, tweaks
+from tests.support import nets, tweaks
 
 SIZE = {"size": 16, "channels": (8, 8, 8), "classes": 5}
 

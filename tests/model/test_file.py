@@ -13,15 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from onnxtweak.errors import ModelError, OutputError
-from onnxtweak.model.file import (
-    check_model_output,
-    check_output,
-    hash_file,
-    read_model,
-    write_atomic,
-    write_model,
-)
-from tests import nets, tweaks
+from onnxtweak.model.file.external_data import hash_file
+from onnxtweak.model.file.model_file import read_model
+from onnxtweak.model.file.output_file import check_model_output, check_output, write_atomic, write_model
+from tests.support import nets, tweaks
 
 
 def with_external_data(folder, locations=("weights.bin",), name="base.onnx"):
@@ -244,7 +239,7 @@ def test_an_unwritable_folder_is_refused(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("onnxtweak.model.file.os.open", refuse)
+    monkeypatch.setattr("onnxtweak.model.file.output_file.os.open", refuse)
     for attempt in (check_output, lambda path: write_atomic(path, [b"x"])):
         with pytest.raises(OutputError, match="Permission denied"):
             attempt(tmp_path / "out.onnx")
@@ -254,7 +249,7 @@ def test_nothing_stays_behind_when_the_disk_is_full(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("onnxtweak.model.file.os.fsync", full)
+    monkeypatch.setattr("onnxtweak.model.file.output_file.os.fsync", full)
     with pytest.raises(OutputError, match="disk is full"):
         write_atomic(tmp_path / "out.onnx", [b"x" * 1000])
     assert left_in(tmp_path) == []

@@ -12,8 +12,8 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnxtweak.errors import ModelError
-from onnxtweak.model.logits import find_logits
-from tests.nets import LIGHT, TAILS, NetBuilder, cnn3, cnn_1x1, mlp, random_inputs, transformer
+from onnxtweak.model.inspect.logits import find_logits
+from tests.support.nets import LIGHT, TAILS, NetBuilder, cnn3, cnn_1x1, mlp, random_inputs, transformer
 
 FLOAT = TensorProto.FLOAT
 value = helper.make_tensor_value_info

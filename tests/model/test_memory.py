@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "large_splice.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "speed" / "large_splice.py"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs sparse files and getrusage")
 def test_a_model_with_more_than_two_gigabytes_of_external_weights(tmp_path):
-    from benchmarks.large_splice import external
+    from benchmarks.speed.large_splice import external
 
     path = external(tmp_path, 2_200_000_000)
     said = subprocess.run(

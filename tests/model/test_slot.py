@@ -10,16 +10,16 @@ import onnxruntime as ort
 import pytest
 
 from onnxtweak.errors import ModelError
-from onnxtweak.model.difference import diff, only_the_splice
-from onnxtweak.model.file import parse, read_model
-from onnxtweak.model.logits import find_logits
-from onnxtweak.model.slot import adapter_bytes, fill, slot_inside, with_slot
-from onnxtweak.model.splice import splice
-from onnxtweak.model.undo import revert
+from onnxtweak.model.edit.diff import diff, only_the_splice
+from onnxtweak.model.edit.revert import revert
+from onnxtweak.model.edit.slot import adapter_bytes, fill, slot_inside, with_slot
+from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.file.model_file import parse, read_model
+from onnxtweak.model.inspect.logits import find_logits
 from onnxtweak.types import Tap
-from tests import tweaks
-from tests.nets import TAILS, cnn3, mlp, random_inputs
-from tests.tweaks import random_tweak, saved
+from tests.support import tweaks
+from tests.support.nets import TAILS, cnn3, mlp, random_inputs
+from tests.support.tweaks import random_tweak, saved
 
 TAPS = (Tap("act1", "Relu", (16,)), Tap("act2", "Relu", (12,)))
 CNN = {"size": 16, "channels": (8, 8, 8), "classes": 5}

@@ -12,14 +12,16 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from onnxtweak.errors import ModelError, OnnxtweakError
-from onnxtweak.model import wire
-from onnxtweak.model.difference import diff, only_the_splice
-from onnxtweak.model.expose import expose
-from onnxtweak.model.file import parse, read_model, write_model
-from onnxtweak.model.splice import scaled, splice
-from onnxtweak.model.undo import revert
-from onnxtweak.types import Linear, Neurons, Tap
-from tests import nets, tweaks
+from onnxtweak.model.edit.diff import diff, only_the_splice
+from onnxtweak.model.edit.expose import expose
+from onnxtweak.model.edit.revert import revert
+from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.file import protobuf_edit
+from onnxtweak.model.file.model_file import parse, read_model
+from onnxtweak.model.file.output_file import write_model
+from onnxtweak.patch import Linear
+from onnxtweak.types import Neurons, Tap
+from tests.support import nets, tweaks
 
 SIZE = {"size": 16, "channels": (8, 8, 8), "classes": 5}
 CIFAR = Path(__file__).resolve().parents[2] / ".." / "shared" / "models" / "cnn3_cifar10.onnx"
@@ -204,7 +206,7 @@ def test_names_of_ours_that_are_taken_are_avoided(tmp_path):
 
 def test_fields_that_nobody_knows_survive(tmp_path):
     proto = nets.mlp(tail="softmax")
-    unknown = wire.record(1999, b"keep me")
+    unknown = protobuf_edit.record(1999, b"keep me")
     for node in proto.graph.node:
         node.MergeFromString(unknown)
     proto.graph.initializer[0].MergeFromString(unknown)
@@ -219,7 +221,7 @@ def test_fields_that_nobody_knows_survive(tmp_path):
 
 def padded(number):
     """A varint one byte longer than it needs to be, as writers leave that fill lengths in later."""
-    short = bytearray(wire.varint(number))
+    short = bytearray(protobuf_edit.varint(number))
     short[-1] |= 0x80
     return bytes(short) + b"\0"
 
@@ -250,7 +252,10 @@ def test_a_graph_in_several_parts_is_edited_where_it_lies(tmp_path, ir):
     second.node.extend(proto.graph.node[3:])
     proto.ClearField("graph")
     path = tmp_path / "parts.onnx"
-    parts = wire.record(7, first.SerializeToString()), wire.record(7, second.SerializeToString())
+    parts = (
+        protobuf_edit.record(7, first.SerializeToString()),
+        protobuf_edit.record(7, second.SerializeToString()),
+    )
     path.write_bytes(parts[0] + proto.SerializeToString() + parts[1])
     model = read_model(path)
     tweak = tweaks.random_tweak(model, [Tap("act1", "Relu", (16,)), Tap("act2", "Relu", (12,))], 4)
@@ -281,7 +286,7 @@ def test_scaled_scales_what_is_added(tmp_path):
     for kind in ("synapses", "linear", "mlp"):
         patch = tweaks.random_patch(kind, 6, 4)
         np.testing.assert_allclose(
-            tweaks.added(scaled(patch, -1.5), values, 4), -1.5 * tweaks.added(patch, values, 4), rtol=1e-12
+            tweaks.added(patch.scaled(-1.5), values, 4), -1.5 * tweaks.added(patch, values, 4), rtol=1e-12
         )
 
 

@@ -11,11 +11,11 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from onnxtweak.errors import ModelError, UsageError
-from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.logits import find_logits
-from onnxtweak.model.taps import Candidate, candidates, penultimate_name, select
+from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.inspect.logits import find_logits
+from onnxtweak.model.inspect.taps import Candidate, candidates, penultimate_name, select
 from onnxtweak.types import Tap
-from tests.nets import (
+from tests.support.nets import (
     LIGHT,
     NetBuilder,
     add_activation,

@@ -11,10 +11,11 @@ import safetensors
 import safetensors.numpy
 
 from onnxtweak.errors import InputError, OutputError
-from onnxtweak.model import tweak_file
-from onnxtweak.model.splice import splice
-from onnxtweak.types import Linear, Neurons, Tap, Tweak
-from tests import nets, tweaks
+from onnxtweak.model.edit import tweak_file
+from onnxtweak.model.edit.splice import splice
+from onnxtweak.patch import Linear, Tweak
+from onnxtweak.types import Neurons, Tap
+from tests.support import nets, tweaks
 
 TAPS = (Tap("act1", "Relu", (16,)), Tap("map", "Relu", (3, 4, 5), "float16", "mean", 2))
 

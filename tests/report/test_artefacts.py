@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 
-from onnxtweak.report import artefacts, runs, text
-from tests.results import a_plan, a_run
+from onnxtweak.report import artefacts
+from onnxtweak.report.text import layout, runs
+from tests.support.results import a_plan, a_run
 
 
 def test_junit_has_a_case_for_each_gate_and_check():
@@ -44,8 +45,8 @@ def test_provenance_is_a_statement():
 
 
 def test_a_run_is_told_with_its_gates():
-    said = text.markdown(runs.ran(a_run(passed=False)))
+    said = layout.markdown(runs.ran(a_run(passed=False)))
     assert "| cats | 50.0 | 75.0 | 80.0 | 80.0 | 0.50 | 3 | 1 | 0 of 1 |" in said
     assert "**NOT MET**" in said
-    assert "met" in text.terminal(runs.ran(a_run()))
-    assert "the worst" not in text.terminal(runs.planned(a_plan()))
+    assert "met" in layout.terminal(runs.ran(a_run()))
+    assert "the worst" not in layout.terminal(runs.planned(a_plan()))

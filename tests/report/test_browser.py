@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from PIL import Image
 
-from onnxtweak.report.html import page
-from tests.pages import a_document
+from onnxtweak.report.page.page import page
+from tests.support.pages import a_document
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from onnxtweak.report import charts
-from onnxtweak.report.graph_picture import graph_picture
+from onnxtweak.report.page import charts
+from onnxtweak.report.page.graph_picture import graph_picture
 
 
 @pytest.mark.parametrize(

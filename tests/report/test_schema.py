@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from onnxtweak.report import schema
-from tests import results
+from tests.support import results
 
 PROMISED = set(
     "schema command model output tweak targets n scale theta criterion neurons samples split before after "

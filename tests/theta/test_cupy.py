@@ -11,9 +11,9 @@ import pytest
 
 from onnxtweak.theta import numpy_backend
 from onnxtweak.theta.state import ThetaState, empty_state
-from tests.theta import cupy_on_cpu
+from tests.support import cupy_on_cpu
 
-SOURCE = Path(numpy_backend.__file__).with_name("theta.cu")
+SOURCE = Path(numpy_backend.__file__).parent / "cupy" / "theta.cu"
 EXACT = [name for name in ThetaState.__dataclass_fields__ if name not in ("seen", "gap")]
 
 
@@ -33,16 +33,14 @@ def backend(request):
     if request.param == "GPU":
         if not gpu_answers():
             pytest.skip("no GPU answers")
-        from onnxtweak.theta import cupy_backend
+        from onnxtweak.theta.cupy import backend as cupy_backend
 
         return cupy_backend
     if cupy_on_cpu.COMPILER is None:
         pytest.skip("no C++ compiler")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", cupy_on_cpu)
-        spec = importlib.util.spec_from_file_location(
-            "cupy_backend_on_cpu", SOURCE.with_name("cupy_backend.py")
-        )
+        spec = importlib.util.spec_from_file_location("cupy_backend_on_cpu", SOURCE.with_name("backend.py"))
         module = importlib.util.module_from_spec(spec)
         patch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)

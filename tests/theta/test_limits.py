@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxtweak.theta import limits, numba_backend, numpy_backend, ranked
+from onnxtweak.theta import numpy_backend
+from onnxtweak.theta.numba import backend as numba_backend
+from onnxtweak.theta.numba import limits
+from onnxtweak.theta.numba import pruned_limits as ranked
 
 KINDS = ("relu", "signed", "mixed", "odd")
 
@@ -152,7 +155,7 @@ def test_a_machine_with_narrow_registers_gives_the_same_bits(machine, tmp_path):
     name, features = machine
     code = (
         "from tests.theta.test_limits import compare, limits, KINDS\n"
-        "from onnxtweak.theta.vector import LANES\n"
+        "from onnxtweak.theta.numba.simd import LANES\n"
         "assert LANES < 16\n"
         "for kind in KINDS:\n"
         "    for targets in (1, 10, 30):\n"

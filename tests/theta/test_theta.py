@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnxtweak.theta import numba_backend, numpy_backend
+from onnxtweak.theta import numpy_backend
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.line_search import net_gain, plateaus
+from onnxtweak.theta.numba import backend as numba_backend
 from onnxtweak.theta.reference import outcome, signed_theta, thesis_theta
 from onnxtweak.theta.state import combine, empty_state, finish
 from onnxtweak.theta.survivors import Survivors

@@ -1,0 +1,210 @@
+"""Theta's limit fold against what this machine can do, all measured in one run (SPEC 7, row 2).
+
+    python benchmarks/theta_kernel.py [--samples 768] [--long 9975] [--threads 2] [--repeats 4]
+
+Ceilings. Reading: an OR over the bits of the very values of every fold, shared among the threads as the fold
+is and timed beside it. Multiply and maximum: pairs per second on values that stay in the first-level cache,
+by a loop that LLVM vectorises and by vectors that keep the maxima in registers, anew beside every row; the
+faster counts. A pair is one neuron, one target, one sample. "first" is the first fold, when every maximum
+still rises; "run" is the mean over all folds, "late" the median of the last four; one row is a run of
+`--long` samples. "moved" is what goes through memory at least: the values, and all limits read and written.
+Folds are as large as the engine's, in the engine's buffers. "cold" values come from memory, "hot" ones were
+written just before they are folded. Logits are new in every fold, values come from four tables in turn. Every
+run is done several times over (the long one twice): the shortest time of each fold and of each reading
+counts, as the fastest of several does for the multiply and maximum. With one thread it is processor time,
+which others on a shared machine disturb less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from onnxtweak.engine.backends import host_buffer
+from onnxtweak.engine.plan import plan_batches
+from onnxtweak.settings import EngineSettings
+from onnxtweak.theta import numpy_backend
+from onnxtweak.theta.gaps import reciprocal_gaps
+from onnxtweak.theta.numba import backend as numba_backend
+from onnxtweak.theta.numba.limit_kernels import raise_panel
+from onnxtweak.theta.numba.simd import LANES, TARGETS
+from onnxtweak.theta.threads import share_out
+
+ROWS = 64
+# Long enough to take as long as a fold does: what disturbs one then disturbs the other.
+LOOPS = 100_000
+
+
+@njit(nogil=True)
+def read_all(bits, first, last):
+    part, seen = bits[first:last], np.int32(0)
+    for k in range(part.size):
+        seen |= part[k]
+    return seen
+
+
+@njit(nogil=True)
+def multiply_max(v, factors, best, repeats):
+    """v (8, m) in the first-level cache: eight products per load and store of the maximum."""
+    a, b, c, d, e, f, g, h = v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
+    for k in range(repeats):
+        s = factors[k & 7]
+        for m in range(best.size):
+            x, y = max(a[m] * s, b[m] * s), max(c[m] * s, d[m] * s)
+            z, w = max(e[m] * s, f[m] * s), max(g[m] * s, h[m] * s)
+            x, z = max(x, y), max(z, w)
+            best[m] = max(best[m], max(x, z))
+
+
+@njit(nogil=True)
+def registers(best, values, factors, rows, width, repeats):
+    for _ in range(repeats):
+        raise_panel(
+            best, np.uintp(0), np.uintp(LANES), values, np.uintp(0), factors, np.uintp(0), rows,
+            np.uintp(rows.size), width,
+        )  # fmt: skip
+
+
+def best_of(function, clock, repeats: int = 3) -> float:
+    function()
+    times = []
+    for _ in range(repeats):
+        begin = clock()
+        function()
+        times.append(clock() - begin)
+    return min(times)
+
+
+def aligned(rng, *shape: int) -> np.ndarray:
+    """Random values that begin where a line of the cache does."""
+    count = int(np.prod(shape))
+    room = np.empty(count + 16, np.float32)
+    begin = -room.ctypes.data % 64 // 4
+    values = room[begin : begin + count].reshape(shape)
+    values[:] = rng.random(shape)
+    return values
+
+
+class Peak:
+    """Multiplications and maxima at best, G pairs/s; it differs from minute to minute."""
+
+    def __init__(self, pool: ThreadPoolExecutor, threads: int, rng, clock) -> None:
+        self.pool, self.threads, self.clock = pool, threads, clock
+        self.loops = [
+            (aligned(rng, 8, 512), aligned(rng, 8), aligned(rng, 512), LOOPS) for _ in range(threads)
+        ]
+        rows, width = np.arange(ROWS, dtype=np.uint32), (0,) * TARGETS
+        sizes = (TARGETS * LANES, ROWS * LANES, ROWS * TARGETS)
+        self.panels = [
+            (*(aligned(rng, size) for size in sizes), rows, width, LOOPS // 4) for _ in range(threads)
+        ]
+        self.loop = self.register = 0.0
+
+    def _time(self, function, arguments) -> float:
+        return best_of(lambda: list(self.pool.map(lambda each: function(*each), arguments)), self.clock)
+
+    def begin(self) -> None:
+        self.loop = self.register = 0.0
+        self.measure()
+
+    def measure(self) -> None:
+        """The best seen since `begin`."""
+        loop = self.threads * LOOPS * 4096 / self._time(multiply_max, self.loops)
+        register = self.threads * (LOOPS // 4) * ROWS * TARGETS * LANES / self._time(registers, self.panels)
+        self.loop, self.register = max(self.loop, loop / 1e9), max(self.register, register / 1e9)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--samples", type=int, default=768)
+    parser.add_argument("--long", type=int, default=9975)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=4)
+    args = parser.parse_args()
+    pool = ThreadPoolExecutor(args.threads)
+    rng = np.random.default_rng(0)
+    clock = time.process_time if args.threads == 1 else time.perf_counter
+    peak = Peak(pool, args.threads, rng, clock)
+
+    def timed(function, *arguments, **extra) -> float:
+        begin = clock()
+        function(*arguments, **extra)
+        return clock() - begin
+
+    def row(name, backend, extra, where, count, neurons, samples, repeats=args.repeats):
+        """One line: folds as the engine would plan them for so many neurons."""
+        rows = plan_batches(neurons, neurons, None, EngineSettings()).rows
+        done = max(4, samples // rows)
+        classes = max(count, 10)
+        Z = (3 * rng.standard_normal((rows * done, classes))).astype(np.float32)
+        L = np.where(rng.random(len(Z)) < 0.8, Z.argmax(axis=1), rng.integers(0, classes, len(Z)))
+        parts = [slice(k * rows, (k + 1) * rows) for k in range(done)]
+        limits = [reciprocal_gaps(Z[p], L[p], np.arange(count)).limit for p in parts]
+        tables = [host_buffer((rows, neurons), "cpu") for _ in range(4)]
+        for table in tables:
+            np.maximum(rng.standard_normal(table.shape, np.float32), 0, out=table)
+        fresh = host_buffer((rows, neurons), "cpu")
+
+        def values(k: int) -> np.ndarray:
+            if where == "cold":
+                return tables[k % 4]
+            fresh[:] = tables[k % 4]
+            return fresh
+
+        hi, lo = np.zeros((2, count, neurons), np.float32)
+        bad = np.zeros(neurons, bool)
+        backend.fold_limits(tables[0], np.zeros_like(limits[0]), hi, lo, bad, **extra)
+        peak.begin()
+        times, readings = np.full((2, done), math.inf)
+        for _ in range(repeats):
+            hi[:] = lo[:] = 0
+            for k, limit in enumerate(limits):
+                bits = values(k).reshape(-1).view(np.int32)
+                readings[k] = min(readings[k], timed(share_out, read_all, (bits,), bits.size, pool))
+                V = values(k)
+                times[k] = min(times[k], timed(backend.fold_limits, V, limit, hi, lo, bad, **extra))
+            peak.measure()
+        size, pairs, state = rows * neurons * 4e-9, rows * neurons * count * 1e-9, 16e-9 * count * neurons
+        mean, late, reading = times.mean(), statistics.median(times[-4:]), size / readings.mean()
+        best = max(peak.loop, peak.register)
+        print(
+            f"{name} {where:4s} {count:5d} targets, {done} folds of {rows} x {neurons:,}:"
+            f" first {pairs / times[0]:6.2f} G pairs/s ({pairs / times[0] / best:4.0%}),"
+            f" run {pairs / mean:6.2f} ({pairs / mean / best:4.0%}),"
+            f" late {pairs / late:6.2f} ({pairs / late / best:4.0%});"
+            f" run {size / mean:5.1f} GB/s ({size / mean / reading:4.0%}),"
+            f" moved {(size + state) / mean:5.1f} ({(size + state) / mean / reading:4.0%});"
+            f" ceilings {reading:.1f} GB/s, {peak.loop:.1f} and {peak.register:.1f} G pairs/s",
+            flush=True,
+        )
+
+    print(f"{args.threads} threads, {LANES} lanes")
+    few, many, small = 360_448, 22_528, 45_056
+    numba = ("numba", numba_backend, {"pool": pool})
+    for where, count, neurons, samples in (
+        ("cold", 1, few, args.samples),
+        ("cold", 10, few, args.samples),
+        ("cold", 1000, many, 0),
+        ("hot", 1, small, 4 * args.samples),
+        ("hot", 10, small, 4 * args.samples),
+        ("hot", 1000, many, 0),
+    ):
+        row(*numba, where, count, neurons, samples)
+    if args.long:
+        row(*numba, "hot", 10, small, args.long, repeats=2)
+    for count in (1, 10):
+        row("numpy", numpy_backend, {}, "cold", count, small, 0, repeats=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,349 @@
+"""Which options say what is done, on which machine, and where the result goes?
+
+A decorator adds the options of one question (what is watched? which classes?) and hands the command the
+settings object that answers it, under the name that `gathered` is given.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import click
+
+from onnxtweak import settings
+from onnxtweak.cli import completion
+from onnxtweak.cli.blas_threads import bound_arithmetic
+from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console
+from onnxtweak.cli.options.groups import gathered, option
+from onnxtweak.cli.options.values import Device, Number, Numbers, Size
+from onnxtweak.errors import UsageError
+
+TRACEBACK = "onnxtweak.traceback"  # key in click's `meta`, where `main` finds it after a failure
+_AS_JSON = "onnxtweak.as_json"  # the same, for what a JSON result has and a text need not
+
+
+_model, _targets, _method, _machine, _output, _reporting = (
+    functools.partial(option, section)
+    for section in ("Model", "Targets", "Method", "Machine", "Output", "Reporting")
+)
+
+
+def flat(groups: tuple[tuple, ...]) -> tuple:
+    """The values of a repeatable option that takes several at once."""
+    return tuple(item for group in groups for item in group)
+
+
+def model_argument(command):
+    """`model`: path of the ONNX file."""
+    return click.argument("model", metavar="MODEL", shell_complete=completion.files)(command)
+
+
+# ------------------------------------------------------------------------------- model and targets
+
+
+_LOGITS = _model(
+    "--logits",
+    metavar="NAME",
+    shell_complete=completion.tensors,
+    help="The logits tensor [default: found in the graph].",
+)
+
+logits_option = gathered("taps", lambda logits: settings.TapSettings(logits=logits), _LOGITS)
+
+tap_options = gathered(
+    "taps",
+    settings.TapSettings,
+    _model(
+        "--taps",
+        multiple=True,
+        default=settings.TapSettings.taps,
+        metavar="WHICH",
+        shell_complete=completion.taps,
+        help="Hidden tensors to watch: activations (every map after its activation; the default), stages "
+        "(the last map at each resolution), blocks (outputs of residual, dense and inception blocks), "
+        "penultimate, op:TYPE, or a tensor name with * and ?. Repeatable.",
+    ),
+    _model(
+        "--pool",
+        type=click.Choice(["none", "mean", "max"]),
+        default=settings.TapSettings.pool,
+        show_default=True,
+        help="Make a neuron of each channel, its mean or maximum, instead of each position.",
+    ),
+    _LOGITS,
+)
+
+_TARGETS = (
+    _targets(
+        "-t",
+        "--target",
+        "targets",
+        multiple=True,
+        metavar="CLASS",
+        shell_complete=completion.classes,
+        help="A class that should do better, by number or name. Repeatable.",
+    ),
+    _targets(
+        "--worst",
+        type=click.IntRange(min=1),
+        metavar="K",
+        help="Instead: the K classes that do worst.",
+    ),
+)
+
+
+def _make_targets(targets, worst) -> settings.TargetSettings:
+    if targets and worst is not None:
+        raise UsageError("--target and --worst exclude each other", hint="give one of the two")
+    return settings.TargetSettings(targets=targets, worst=worst)
+
+
+def _make_required_targets(targets, worst) -> settings.TargetSettings:
+    if not targets and worst is None:
+        raise UsageError("no target class", hint="name one with --target, or say how many with --worst")
+    return _make_targets(targets, worst)
+
+
+optional_target_options = gathered("targets", _make_targets, *_TARGETS)
+target_options = gathered("targets", _make_required_targets, *_TARGETS)
+
+
+# ---------------------------------------------------------------------------------------- method
+
+
+theta_option = _method(
+    "--theta",
+    type=click.Choice(["signed", "thesis"]),
+    default=settings.JoinSettings.theta,
+    show_default=True,
+    help="How a neuron is scored: exact for values of either sign, or as the thesis prints it.",
+)
+
+
+def criterion_option(*more: str) -> Callable:
+    """`--criterion`, with `more` choices than every command has."""
+    return _method(
+        "--criterion",
+        default=settings.JoinSettings.criterion,
+        show_default=True,
+        type=click.Choice(["auto", "count", "threshold", "lift", *more]),
+        help="What ranks the neurons; auto is count, and lift for a class without samples to put right.",
+    )
+
+
+def _make_join(count, scale, **values) -> settings.JoinSettings:
+    if values["exact_scale"] and scale:
+        raise UsageError("--scale and --exact-scale exclude each other", hint="give one of the two")
+    grids = {"count": flat(count), "scale": flat(scale)}
+    return settings.JoinSettings(**{key: grid for key, grid in grids.items() if grid}, **values)
+
+
+exact_scale_option = _method(
+    "--exact-scale", is_flag=True, help="Search the best scale exactly instead of on a grid."
+)
+class_drop_option = _method(
+    "--max-class-drop",
+    type=Number(least=0),
+    help="Percentage points that any class may lose on samples held out [default: no limit].",
+)
+overall_drop_option = _method(
+    "--max-overall-drop",
+    type=Number(least=0),
+    default=settings.JoinSettings.max_overall_drop,
+    show_default=f"{settings.JoinSettings.max_overall_drop:g}",
+    help="Percentage points of overall accuracy that may be lost on validation.",
+)
+
+count_option = _method(
+    "-n",
+    "--count",
+    multiple=True,
+    type=Numbers(whole=True, least=1),
+    help="Synapses a target; several to choose from, commas between "
+    f"[default: {','.join(map(str, settings.JoinSettings.count))}].",
+)
+
+join_options = gathered(
+    "join",
+    _make_join,
+    count_option,
+    _method(
+        "--scale",
+        multiple=True,
+        type=Numbers(least=0),
+        help="Strength of the synapses; several to choose from "
+        f"[default: {','.join(f'{scale:g}' for scale in settings.JoinSettings.scale)}].",
+    ),
+    exact_scale_option,
+    overall_drop_option,
+    class_drop_option,
+    theta_option,
+    criterion_option("net-gain"),
+)
+
+score_options = gathered(
+    "join",
+    lambda count, **values: settings.JoinSettings(count=(count,), **values),
+    _method(
+        "-n",
+        "--count",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=max(settings.JoinSettings.count),
+        show_default=True,
+        help="Neurons a target to name as the best.",
+    ),
+    theta_option,
+    criterion_option(),
+)
+
+
+# ---------------------------------------------------------------------------------------- engine
+
+
+_ENGINE = {
+    "device": _machine(
+        "--device",
+        type=Device(),
+        default=settings.EngineSettings.device,
+        show_default=True,
+        metavar="auto|cpu|cuda[:i[,j]]",
+        help="Where the model runs.",
+    ),
+    "backend": _machine(
+        "--backend",
+        type=click.Choice(["auto", "numpy", "numba", "cupy"]),
+        default=settings.EngineSettings.backend,
+        show_default=True,
+        help="What does the arithmetic of scoring.",
+    ),
+    "memory": _machine(
+        "--memory",
+        type=Size(),
+        default="4GiB",
+        show_default=True,
+        help="Memory for tables and batches, such as 500MB.",
+    ),
+    "batch": _machine(
+        "--batch",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Samples a run [default: chosen from the model and the memory].",
+    ),
+    "custom_ops": _machine(
+        "--custom-ops",
+        multiple=True,
+        metavar="LIB",
+        help="Shared library with custom operators of the model, for ONNX Runtime. Repeatable.",
+    ),
+    "threads": _machine(
+        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use [default: all cores]."
+    ),
+    "work_dir": _machine(
+        "--work-dir",
+        metavar="DIR",
+        help="Keep scores and tables there as they grow, so that a run that is killed can be resumed.",
+    ),
+    "resume": _machine("--resume", is_flag=True, help="Go on from what is kept in --work-dir."),
+    "workers": _machine(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Share the score pass among N processes (needs the extra `dask`).",
+    ),
+    "scheduler": _machine(
+        "--scheduler", metavar="tcp://...", help="Share the score pass among the workers of a Dask scheduler."
+    ),
+}
+SCORING = ("device", "backend", "memory", "batch", "threads", "work_dir", "resume", "workers", "scheduler")
+
+
+def engine_options(*which: str) -> Callable:
+    """`engine`: EngineSettings; `which` names the fields, but `custom_ops`, that matter to the command."""
+    return gathered("engine", _make_engine, *(_ENGINE[field] for field in (*which, "custom_ops")))
+
+
+def _make_engine(**values) -> settings.EngineSettings:
+    made = settings.EngineSettings(**values)
+    if made.threads:
+        bound_arithmetic(made.threads)
+    if made.resume and made.work_dir is None:
+        raise click.UsageError("--resume needs --work-dir")
+    if made.workers and made.scheduler:
+        raise click.UsageError("--workers and --scheduler exclude each other")
+    return made
+
+
+# ---------------------------------------------------------------------------------------- output
+
+
+# `dry_run`: only tell what would be done?
+dry_run_option = _machine(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what would be done: passes, memory, and an estimate of the time from a few batches.",
+)
+
+# `force`: may existing files be replaced?
+force_option = _output("--force", is_flag=True, help="Replace files that exist.")
+
+
+def output_options(what: str, *, tweak: bool = False, usual: str | None = None) -> Callable:
+    """`output`: OutputSettings of a command that writes one file, and with `tweak` what belongs to it.
+
+    usual : name of the file where none is given; None: one must be.
+    """
+    also = (
+        _output("--tweak", metavar="FILE", help="Also save the tweak alone (*.safetensors)."),
+        _output("--report", metavar="FILE", help="Also draw the result: a page to look at (*.html)."),
+    )
+    return gathered(
+        "output",
+        _make_output,
+        _output("-o", "--output", required=usual is None, default=usual, metavar="FILE", help=what),
+        *(also if tweak else ()),
+        force_option,
+    )
+
+
+def _make_output(**values) -> settings.OutputSettings:
+    # `report` draws from the JSON form, which must therefore hold all that is drawn.
+    return settings.OutputSettings(**values, evidence=click.get_current_context().meta.get(_AS_JSON, False))
+
+
+def _keep_form(ctx, param, value):
+    ctx.meta[_AS_JSON] = value == "json"
+    return value
+
+
+def _keep_traceback(ctx, param, value):
+    ctx.meta[TRACEBACK] = value  # shared with every context above
+
+
+def reporting_options(command):
+    """`console`: Console; `form`: "text", "json" or "markdown"."""
+    decorated = gathered(
+        "console",
+        lambda quiet, verbose: Console(QUIET if quiet else VERBOSE if verbose else NORMAL),
+        _reporting("-v", "--verbose", is_flag=True, help="Say more on stderr."),
+        _reporting("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
+    )(command)
+    decorated = _reporting(
+        "--traceback",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_keep_traceback,
+        help="Show the traceback of an error.",
+    )(decorated)
+    return _reporting(
+        "-f",
+        "--format",
+        "form",
+        type=click.Choice(["text", "json", "markdown"]),
+        default="text",
+        show_default=True,
+        callback=_keep_form,
+        help="Form of the result on stdout.",
+    )(decorated)

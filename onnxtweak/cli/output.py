@@ -1,0 +1,86 @@
+"""How does a command tell what it made: the result on stdout, the last words on stderr?"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from onnxtweak.cli.console import Console, duration
+
+
+def show(console: Console, command: str, noun: Any, tell: Callable, form: str) -> None:
+    """Write a noun to stdout in the form asked for; `tell` turns it into blocks."""
+    from onnxtweak.report import schema
+    from onnxtweak.report.text import layout
+
+    if form == "json":
+        written = schema.dumps(schema.document(command, noun))
+    elif form == "markdown":
+        written = layout.markdown(tell(noun))
+    else:
+        seen = sys.stdout.isatty()
+        width = min(shutil.get_terminal_size().columns, 120) if seen else 80
+        bold = seen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        written = layout.terminal(tell(noun), width=width, bold=bold)
+    sys.stdout.write(written)
+    sys.stdout.flush()  # before the closing words, where both go to one place
+    for note in getattr(noun, "notes", ()) if form == "json" else ():
+        console.say(f"note: {note}")
+    for stage, seconds in getattr(noun, "seconds", {}).items():
+        console.detail(f"{stage}: {duration(seconds)}")
+    for check in getattr(noun, "checks", ()):
+        console.detail(f"check {check.name}: {'passed' if check.passed else 'FAILED'} ({check.detail})")
+
+
+def close(console: Console, began: float, said: str, following: str = "") -> None:
+    """The last words on stderr: verdict, seconds, and what to try next."""
+    console.say(f"{said} ({duration(time.perf_counter() - began)})")
+    if following:
+        console.say(f"next: {following}")
+
+
+def carry_out(
+    console: Console,
+    command: str,
+    form: str,
+    tell: Callable,
+    said: Callable[[Any], str],
+    following: Callable[[Any], str] = lambda made: "",
+    *,
+    dry_run: bool,
+    **asked: Any,
+) -> None:
+    """Carry out a command that sweeps and show its result, or only its plan. asked : its settings.
+
+    said, following : the last words for what was made, as `close` takes them.
+    """
+    from onnxtweak import commands
+
+    if dry_run:
+        foretell(console, command, form, **asked)
+        return
+    began = time.perf_counter()
+    made = getattr(commands, command)(**asked, progress=console)
+    show(console, command, made, tell, form)
+    close(console, began, said(made), following(made))
+
+
+def foretell(console: Console, command: str, form: str, **asked: Any) -> None:
+    """Tell what a command would do instead of doing it. asked : what `commands.forecast` takes."""
+    from onnxtweak import commands
+    from onnxtweak.report.text import dry_run
+
+    began = time.perf_counter()
+    made = commands.forecast(command, **asked, progress=console)
+    show(console, command, made, dry_run.forecast, form)
+    close(console, began, "nothing written, for this is a dry run")
+
+
+def inspect_it(made: Any) -> str:
+    """The command that shows what was written; empty where nothing was."""
+    return f"onnxtweak inspect {shlex.quote(str(made.output.path))}" if made.output is not None else ""

@@ -1,0 +1,68 @@
+"""`apply`: a saved tweak, written into the model it was made for."""
+
+from __future__ import annotations
+
+import time
+
+from onnxtweak.engine.subject import (
+    measured,
+    open_model,
+)
+from onnxtweak.model.edit.tweak_file import load
+from onnxtweak.model.file.output_file import check_model_output
+from onnxtweak.results import Applied
+from onnxtweak.settings import EngineSettings, OutputSettings, TapSettings
+from onnxtweak.stages.checks import (
+    as_subject,
+    check_checker,
+    check_neutral,
+    check_shadow,
+    check_unharmed,
+    require,
+)
+from onnxtweak.stages.deliver import splice_in, summary, write_proven
+from onnxtweak.stages.open_tweak import made_up_for, require_classes
+from onnxtweak.types import FileRef, Progress, silent
+
+
+def apply(
+    *,
+    model: str,
+    tweak: str,
+    output: OutputSettings,
+    scale: float = 1.0,
+    shadow: bool = False,
+    engine: EngineSettings = EngineSettings(),
+    progress: Progress = silent,
+) -> Applied:
+    """Write a saved tweak into its base. The same tweak at scale 1 gives the same bytes as when it was made.
+
+    shadow : behind the base's bytes, as one more output, so that both can be compared in one pass.
+
+    Raises InputError when they do not belong together, VerificationError when a proof fails.
+    """
+    begin = time.perf_counter()
+    loaded = load(tweak)
+    opened = open_model(model, TapSettings(logits=loaded.logits))
+    check_model_output(opened.model, output.output, force=output.force)
+    feeds = made_up_for(opened, loaded)
+    subject, _ = measured(opened, (), feeds, engine)
+    require_classes(subject, loaded)
+    data = splice_in(subject, loaded, scale, shadow)
+    checks = (
+        check_neutral(subject, loaded, feeds, engine),
+        check_checker(opened.model, data),
+        check_unharmed(opened.model, data),
+    )
+    if shadow:
+        checks += (check_shadow(subject, loaded, data, scale, feeds, engine),)
+    require(checks)
+    tweaked = as_subject(subject, data)
+    checks += (write_proven(tweaked, output, feeds, engine),)
+    return Applied(
+        model=FileRef(str(opened.model.path), opened.model.sha256),
+        output=FileRef(output.output, tweaked.model.sha256),
+        tweak=summary(loaded),
+        checks=checks,
+        seconds={"all": time.perf_counter() - begin},
+    )

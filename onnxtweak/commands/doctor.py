@@ -1,0 +1,197 @@
+"""What works on this machine, and what to do about the rest?"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from onnxtweak._version import __version__
+from onnxtweak.engine.machine.gpu import gpu_count
+from onnxtweak.results import Diagnosis, Finding
+
+# They all install the folder `onnxruntime`: the one installed last wins, and leaves a mixture.
+_RUNTIMES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+    "onnxruntime-training",
+    "ort-nightly",
+    "ort-nightly-gpu",
+)
+_NEEDED = ("onnx", "numpy", "click", "protobuf", "onnx-graphsurgeon", "numba", "safetensors")
+_SECONDS = 180
+_LEAST_DISK = 2**30
+
+# A probe by its name (see `onnxtweak.engine.environment`): what it found, or {"failed": why}.
+Probe = Callable[[str], Mapping[str, Any]]
+
+
+def doctor(
+    *, installed: Mapping[str, str] | None = None, probe: Probe | None = None, gpus: int | None = None
+) -> Diagnosis:
+    """Look at versions, the runtime, GPUs, theta's back ends and the disk, and try what can be tried.
+
+    installed : versions by distribution. probe, gpus : how things are tried, and how many GPUs the driver
+    shows. All three are found where they are not given.
+    """
+    found = _installed() if installed is None else installed
+    tried = run_probe if probe is None else probe
+    present = gpu_count() if gpus is None else gpus
+    findings = (
+        Finding("onnxtweak", "ok", f"{__version__}, Python {sys.version.split()[0]}"),
+        *_packages(found),
+        *_one_runtime(found),
+        *_cpu(tried),
+        *_gpu(tried, present, found),
+        *_numba(tried),
+        *_disk(),
+    )
+    return Diagnosis(findings)
+
+
+def _installed() -> dict[str, str]:
+    return {
+        str(d.metadata["Name"]).lower().replace("_", "-"): d.version
+        for d in metadata.distributions()
+        if d.metadata["Name"]
+    }
+
+
+def run_probe(name: str) -> Mapping[str, Any]:
+    """What a probe found, in a process of its own."""
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "onnxtweak.engine.environment", name],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            env=environment,
+        )
+        return json.loads(ran.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return {"failed": f"no answer within {_SECONDS} seconds"}
+    except (OSError, ValueError, IndexError):
+        said = ran.stderr.strip().splitlines()
+        return {"failed": said[-1][:300] if said else f"the process ended with code {ran.returncode}"}
+
+
+def _packages(installed: Mapping[str, str]) -> Iterator[Finding]:
+    least = _least()
+    for name in _NEEDED:
+        if name not in installed:
+            yield Finding(name, "problem", "is not installed", "pip install onnxtweak")
+        elif name in least and _numbers(installed[name]) < _numbers(least[name]):
+            said = f"{installed[name]} is older than {least[name]}"
+            yield Finding(name, "problem", said, f"pip install -U '{name}>={least[name]}'")
+        else:
+            yield Finding(name, "ok", installed[name])
+
+
+def _least() -> dict[str, str]:
+    """The oldest versions that onnxtweak works with, where its package says so."""
+    try:
+        needed = metadata.requires("onnxtweak") or []
+    except metadata.PackageNotFoundError:  # a checkout
+        return {}
+    matches = (re.match(r"([A-Za-z0-9_-]+)>=([0-9.]+)(?:$|[,;])", line.replace(" ", "")) for line in needed)
+    return {m[1].lower(): m[2] for m in matches if m and "extra" not in m.string}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:4])
+
+
+def _one_runtime(installed: Mapping[str, str]) -> Iterator[Finding]:
+    there = [name for name in _RUNTIMES if name in installed]
+    if len(there) > 1:
+        both = ", ".join(f"{name} {installed[name]}" for name in there)
+        keep = "onnxruntime-gpu" if "onnxruntime-gpu" in there else there[0]
+        hint = f"pip uninstall -y {' '.join(there)} && pip install {keep}"
+        yield Finding("runtime", "problem", f"{both} overwrite each other's files", hint)
+    elif not there:
+        hint = "pip install 'onnxtweak[cpu]', or 'onnxtweak[gpu]' on a machine with an NVIDIA GPU"
+        yield Finding("runtime", "problem", "ONNX Runtime is not installed", hint)
+    else:
+        yield Finding("runtime", "ok", f"{there[0]} {installed[there[0]]}")
+
+
+def _cpu(probe: Probe) -> Iterator[Finding]:
+    found = probe("cpu")
+    if "failed" in found:
+        hint = "install ONNX Runtime again; look for a file onnxruntime.py in this folder"
+        yield Finding("model on the CPU", "problem", found["failed"], hint)
+    elif not found["right"]:
+        yield Finding("model on the CPU", "problem", "computes wrong results", "install ONNX Runtime again")
+    else:
+        yield Finding("model on the CPU", "ok", f"runs in ONNX Runtime {found['version']}")
+
+
+def _gpu(probe: Probe, gpus: int, installed: Mapping[str, str]) -> Iterator[Finding]:
+    wanted = "onnxruntime-gpu" in installed
+    if not gpus:
+        if wanted:
+            hint = "see `nvidia-smi`; in a container: docker run --gpus all"
+            yield Finding("GPU", "warning", "onnxruntime-gpu is installed, but the driver shows no GPU", hint)
+        else:
+            yield Finding("GPU", "ok", "none, and none is needed")
+        return
+    yield Finding("GPU", "ok", f"the driver shows {gpus}")
+    if not wanted:
+        hint = "pip uninstall -y onnxruntime && pip install 'onnxtweak[gpu]'"
+        yield Finding("model on the GPU", "warning", "this ONNX Runtime is built for CPUs", hint)
+    else:
+        yield _on_gpu(probe("cuda"))
+    found = probe("cupy")
+    if "failed" in found or not found["right"]:
+        hint = "pip install 'onnxtweak[gpu]'; its CuPy must suit the driver's CUDA (`nvidia-smi`)"
+        yield Finding("scores on the GPU", "warning", found.get("failed", "computes wrong results"), hint)
+    else:
+        yield Finding("scores on the GPU", "ok", "CuPy's kernels run")
+
+
+def _on_gpu(found: Mapping[str, Any]) -> Finding:
+    """Whether a node really ran there, which having the provider does not mean."""
+    hint = "the CUDA and cuDNN libraries must suit onnxruntime-gpu: pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    if "failed" in found:
+        return Finding("model on the GPU", "problem", found["failed"], hint)
+    built = f" (built for CUDA {found['cuda']})" if found["cuda"] else ""
+    if not found["used"].get("CUDAExecutionProvider"):
+        return Finding("model on the GPU", "problem", f"nodes run on {', '.join(found['used'])}{built}", hint)
+    if not found["right"]:
+        return Finding("model on the GPU", "problem", f"computes wrong results{built}", "see `nvidia-smi -q`")
+    return Finding("model on the GPU", "ok", f"runs{built}")
+
+
+def _numba(probe: Probe) -> Iterator[Finding]:
+    found = probe("numba")
+    if "failed" in found or not found["right"]:
+        hint = "pip install -U numba; until then: --backend numpy"
+        yield Finding("scores on the CPU", "problem", found.get("failed", "computes wrong results"), hint)
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        yield Finding("scores on the CPU", "ok", f"Numba's kernels run; {cores} cores")
+
+
+def _disk() -> Iterator[Finding]:
+    places = {"this folder": Path.cwd(), "temporary files": Path(tempfile.gettempdir())}
+    for name, place in places.items():
+        free = shutil.disk_usage(place).free
+        said = f"{free / 2**30:,.1f} GiB free in {place}"
+        low = free < _LEAST_DISK
+        hint = "new models and dumps need room" if low else ""
+        yield Finding(f"disk, {name}", "warning" if low else "ok", said, hint)
+        if not os.access(place, os.W_OK):
+            yield Finding(f"disk, {name}", "warning", f"{place} cannot be written", "work in another folder")

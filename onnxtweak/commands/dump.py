@@ -1,0 +1,69 @@
+"""`dump`: tables of hidden values and logits, on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from onnxtweak.engine.dump import (
+    check_directory,
+    write_dump,
+)
+from onnxtweak.errors import DataError
+from onnxtweak.results import Dumped
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    TapSettings,
+)
+from onnxtweak.stages.open_job import open_whole
+from onnxtweak.types import Neurons, Progress, Tap, silent
+
+
+def dump(
+    *,
+    model: str,
+    data: DataSettings,
+    directory: str,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(),
+    force: bool = False,
+    neurons: str | None = None,
+    progress: Progress = silent,
+) -> Dumped:
+    """Tables V, Z and L of all samples as .npy shards in `directory`.
+
+    neurons : a file that `score` wrote; then V holds only its best neurons. Raises InputError.
+    """
+    begin = time.perf_counter()
+    check_directory(Path(directory), force)
+    job = open_whole(model, data, engine, taps, progress, watch=neurons is None)
+    chosen = None if neurons is None else _best_neurons(neurons)
+    watched = job.taps if chosen is None else ()
+    made, size = write_dump(directory, job.subject, job.splits.fit, job.engine, watched, chosen, force=force)
+    return Dumped(
+        directory=directory,
+        shards=len(made.shards),
+        samples=sum(made.shards),
+        neurons=made.columns,
+        bytes=size,
+        seconds={**job.engine.ledger.seconds, "all": time.perf_counter() - begin},
+    )
+
+
+def _best_neurons(path: str) -> Neurons:
+    """The best neurons that a score file names, each once."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            taps = [Tap(**{**t, "shape": tuple(t["shape"])}) for t in json.loads(str(file["header"]))["taps"]]
+            pairs = np.unique(np.stack([file["best_tap"], file["best_index"]], axis=1), axis=0)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "this is not a file of scores", where=path, hint="make one with `onnxtweak score -o FILE`"
+        ) from error
+    used = np.unique(pairs[:, 0])
+    tap_of = np.searchsorted(used, pairs[:, 0]).astype(np.int32)
+    return Neurons(tuple(taps[t] for t in used), tap_of, pairs[:, 1].astype(np.int64))

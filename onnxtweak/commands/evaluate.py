@@ -1,0 +1,65 @@
+"""How good is a model? Accuracies and confusion over all samples of a source."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from onnxtweak.engine.passes import capture
+from onnxtweak.method.metrics import measure
+from onnxtweak.method.targets import find_targets
+from onnxtweak.results import Evaluation
+from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
+from onnxtweak.stages.open_job import open_whole
+from onnxtweak.stages.preprocessing_check import likely_mistake
+from onnxtweak.types import Metrics, Progress, silent
+
+_SUSPECTS = (
+    "check pixel scale, mean and std, colour order and layout, and that labels number the classes as the"
+    " model does"
+)
+
+
+def evaluate(
+    *,
+    model: str,
+    data: DataSettings,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(),
+    targets: TargetSettings = TargetSettings(),
+    progress: Progress = silent,
+) -> Evaluation:
+    """Overall and per-class accuracy and confusion of a model, over all samples of `data`.
+
+    Of `taps` only `logits` is looked at. Raises InputError for what cannot be used.
+    """
+    begin = time.perf_counter()
+    job = open_whole(model, data, engine, taps, progress, watch=False)
+    view = job.splits.fit
+    runs = capture(job.subject, view, job.engine, "evaluate")
+    predicted = np.concatenate([got.Z.argmax(axis=1) for got in runs])
+    chosen = np.empty(0, np.int64)
+    if targets.targets or targets.worst is not None:
+        chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
+    metrics = measure(predicted, view.labels, chosen, job.subject.classes)
+    warning: tuple[str, ...] = ()
+    if _guesses(metrics, job.subject.classes):
+        mistake = likely_mistake(job, data, engine, taps, predicted)
+        warning = (f"accuracy {metrics.overall:.1%} is at chance level: {mistake or _SUSPECTS}",)
+    return Evaluation(
+        model=job.model,
+        metrics=metrics,
+        classes=job.names,
+        targets=tuple(job.names[j] for j in chosen),
+        seconds={**job.engine.ledger.seconds, "all": time.perf_counter() - begin},
+        device={key: value for key, value in job.machine.items() if key != "backend"},
+        notes=(*job.splits.notes, *warning),
+    )
+
+
+def _guesses(metrics: Metrics, classes: int) -> bool:
+    """Whether the model does no better than one that always says the most frequent class."""
+    most = metrics.confusion.sum(axis=1).max() / metrics.samples
+    error = np.sqrt(most * (1 - most) / metrics.samples)
+    return bool(metrics.overall <= max(most, 1 / classes) + 3 * error)

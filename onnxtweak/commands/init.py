@@ -1,0 +1,62 @@
+"""`init`: a commented recipe for a model and data, after both were opened and fitted to each other."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from onnxtweak.method.targets import find_targets
+from onnxtweak.model.file.output_file import check_output, write_atomic
+from onnxtweak.recipe.template import template
+from onnxtweak.results import Begun
+from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
+from onnxtweak.stages.open_job import file_ref, prepare
+from onnxtweak.types import Progress, silent
+
+
+def init(
+    *,
+    model: str,
+    data: DataSettings,
+    targets: TargetSettings = TargetSettings(),
+    output: OutputSettings = OutputSettings("tweak.toml"),
+    progress: Progress = silent,
+) -> Begun:
+    """Write a recipe that `run` carries out as it is. Raises InputError for what cannot be used."""
+    check_output(output.output, force=output.force, protect=[model])
+    job = prepare(model, data, EngineSettings(device="cpu"), TapSettings(), progress)
+    named: list[str] = []
+    if targets.targets:
+        found = find_targets(targets, job.names, job.splits.fit.labels, job.splits.validation.labels, None)
+        named = [job.names[j] for j in found]
+    folder = Path(output.output).absolute().parent
+    samples = {"fit": job.splits.fit, "validation": job.splits.validation, "test": job.splits.test}
+    counts = {role: 0 if view is None else len(view) for role, view in samples.items()}
+    text = template(
+        model=_beside(model, folder),
+        data={
+            **{
+                role: [_beside(source, folder) for source in sources]
+                for role, sources in (("data", data.data), ("val", data.val), ("test", data.test))
+            },
+            "names": None if data.names is None else _beside(data.names, folder),
+            "seed": data.seed or None,
+        },
+        preprocess=data.preprocess,
+        targets=named,
+        classes=job.names,
+        samples=counts,
+        taps=[(tap.name, tap.neurons) for tap in job.taps],
+    )
+    write_atomic(output.output, [text.encode("utf-8", "replace")], force=output.force, protect=[model])
+    return Begun(file_ref(output.output), job.model, counts, job.subject.classes, tuple(job.splits.notes))
+
+
+def _beside(path: str, folder: Path) -> str:
+    """A path, or a source such as `x.npz#train[:100]`, as seen from `folder`."""
+    if os.path.isabs(path):
+        return path
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return str(Path(path).absolute())

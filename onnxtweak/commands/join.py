@@ -1,0 +1,119 @@
+"""Synaptic join, the whole story: score, select, choose n and scale on validation, splice, prove, test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxtweak.engine.passes import capture
+from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
+from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
+from onnxtweak.method.tuning.boosted import decisions
+from onnxtweak.method.tuning.operating_point import Allowed, Operation, choose
+from onnxtweak.results import Result
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    JoinSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from onnxtweak.stages.choose_targets import choose_targets
+from onnxtweak.stages.deliver import Made, check_outputs, deliver
+from onnxtweak.stages.open_job import Job, prepare
+from onnxtweak.stages.rank import rankings_of
+from onnxtweak.stages.report_data import theta_histogram
+from onnxtweak.stages.sample_notes import notes_on_tables
+from onnxtweak.stages.score import scored
+from onnxtweak.types import Progress, silent
+
+
+def join(
+    *,
+    model: str,
+    data: DataSettings,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(),
+    targets: TargetSettings,
+    join: JoinSettings = JoinSettings(),
+    output: OutputSettings = OutputSettings(),
+    progress: Progress = silent,
+) -> Result:
+    """Synaptic join (METHOD 1 to 4) of `model` for the target classes.
+
+    Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
+    """
+    begin = time.perf_counter()
+    job = prepare(model, data, engine, taps, progress)
+    check_outputs(job, output)
+    validation = job.splits.validation
+    chosen = choose_targets(job, targets)
+    found = scored(job, chosen, join.theta, candidates_wanted(join))
+    rankings = rankings_of(job, found.best, chosen, join)
+    Z, prefix = _validation_tables(job, rankings, join)
+    table = decisions(Z, validation.labels, chosen)
+    allowed = Allowed(join.max_overall_drop, join.max_class_drop)
+    scales = None if join.exact_scale else tuple(join.scale)
+    operation = choose(table, prefix, tuple(join.count), scales, allowed)
+    neurons, synapses = join_synapses(rankings, chosen, operation)
+    made = Made(
+        command="join",
+        targets=chosen,
+        neurons=neurons,
+        patch=synapses,
+        base=Z,
+        tweaked=_with_boost(Z, prefix, operation, join, chosen),
+        bias=best_bias(table, allowed),
+        settings={
+            "theta": join.theta,
+            "criterion": join.criterion,
+            "max_overall_drop": join.max_overall_drop,
+            "seed": data.seed,
+        },
+        n=tuple(int(n) for n in operation.n),
+        scale=tuple(float(s) for s in operation.scale),
+        theta=join.theta,
+        criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
+        scored=sum(tap.neurons for tap in job.taps),
+        curve=operation.trials,
+        notes=notes_on_tables(job, found, Z, max(join.count)),
+        grid=operation.grid,
+        theta_counts=tuple(
+            theta_histogram(sizes, ranking.first(int(n) if scale else 0).weight)
+            for sizes, ranking, n, scale in zip(
+                found.sizes, rankings, operation.n, operation.scale, strict=True
+            )
+        ),
+    )
+    return deliver(job, made, output, begin)
+
+
+def _validation_tables(
+    job: Job, rankings: Sequence[Ranking], join: JoinSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Z (N, C) and the prefix sums (N, c, G) of validation: one pass, T itself is not kept."""
+    logits: list[np.ndarray] = []
+
+    def tables():
+        for got in capture(
+            job.subject, job.splits.validation, job.engine, "validate", neurons=united(rankings)
+        ):
+            logits.append(got.Z.copy())
+            yield got.V[0]
+
+    prefix = prefix_sums(tables(), rankings, join.count)
+    return np.concatenate(logits), prefix
+
+
+def _with_boost(
+    Z: np.ndarray, prefix: np.ndarray, operation: Operation, join: JoinSettings, targets: np.ndarray
+) -> np.ndarray:
+    """Validation logits with the chosen synapses, from tables."""
+    tweaked = Z.copy()
+    for t, target in enumerate(targets):
+        column = prefix[:, t, join.count.index(int(operation.n[t]))]
+        tweaked[:, target] += (column * (operation.scale[t] / operation.n[t])).astype(Z.dtype)
+    return tweaked

@@ -1,0 +1,257 @@
+"""Synaptic retraining, the whole story: once after a join, or as a schedule of joins and retrainings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.method.join import best_bias
+from onnxtweak.method.retrain.schedule import Done, Pool, parse_schedule, run_schedule, worst
+from onnxtweak.method.retrain.weights import Retrained, boosts, problem, retrain_best
+from onnxtweak.method.selection.candidates import Candidates
+from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
+from onnxtweak.method.table import Table, most_neurons, take
+from onnxtweak.method.tuning.boosted import decisions
+from onnxtweak.method.tuning.operating_point import Allowed, Operation, choose
+from onnxtweak.patch import Synapses
+from onnxtweak.results import Result
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    JoinSettings,
+    OutputSettings,
+    RetrainSettings,
+    TapSettings,
+    TargetSettings,
+)
+from onnxtweak.stages.choose_targets import choose_targets
+from onnxtweak.stages.deliver import Made, check_outputs, deliver
+from onnxtweak.stages.gather import collected
+from onnxtweak.stages.open_job import Job, prepare
+from onnxtweak.stages.rank import rankings_of
+from onnxtweak.stages.sample_notes import notes_on_tables
+from onnxtweak.stages.score import scored
+from onnxtweak.types import Neurons, Progress, Trial, silent
+
+
+def retrain(
+    *,
+    model: str,
+    data: DataSettings,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(),
+    targets: TargetSettings = TargetSettings(),
+    join: JoinSettings = JoinSettings(),
+    retrain: RetrainSettings = RetrainSettings(),
+    output: OutputSettings = OutputSettings(),
+    progress: Progress = silent,
+) -> Result:
+    """Synaptic retraining (METHOD 5) of `model` for the target classes, or by `retrain.schedule`.
+
+    `join` says how neurons are chosen; its scales are those of a schedule's join stages. With a schedule, no
+    target means that any class with samples may be picked.
+
+    Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
+    """
+    begin = time.perf_counter()
+    stages = None if retrain.schedule is None else parse_schedule(retrain.schedule)
+    job = prepare(model, data, engine, taps, progress)
+    check_outputs(job, output)
+    classes = _every_class(job) if stages and targets == TargetSettings() else choose_targets(job, targets)
+    found = scored(job, classes, join.theta, candidates_wanted(join))
+    make = _once if stages is None else _scheduled
+    made = make(job, found.best, classes, join, retrain)
+    notes = notes_on_tables(job, found, made.base, max(join.count))
+    made = replace(made, notes=(*notes, *made.notes), settings={**made.settings, "seed": data.seed})
+    return deliver(job, made, output, begin)
+
+
+def _every_class(job: Job) -> np.ndarray:
+    """Classes that a schedule may pick when none is named: those with fit and validation samples."""
+    both = np.intersect1d(job.splits.fit.labels, job.splits.validation.labels)
+    if not len(both):
+        raise DataError("no class has both fit and validation samples", hint="give more samples")
+    return both
+
+
+# --------------------------------------------------------------------------- one join, one retraining
+
+
+def _once(
+    job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings, retrain: RetrainSettings
+) -> Made:
+    rankings = rankings_of(job, best, targets, join)
+    fit, validation = _tables(job, united(rankings), "-n")
+    ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
+    since = time.perf_counter()
+    found = {n: _retrained(fit, validation, targets, ends, n, retrain) for n in join.count}
+    job.engine.ledger.seconds["retrain"] = time.perf_counter() - since
+    # `choose` divides by n, as a join does; here the weights are whole.
+    prefix = np.stack([boost * n for n, (_, boost, _) in found.items()], axis=2)
+    table = decisions(validation.Z, validation.labels, targets)
+    allowed = Allowed(join.max_overall_drop, join.max_class_drop)
+    scales = None if join.exact_scale else (0.0, *retrain.scale)
+    operation = choose(table, prefix, tuple(join.count), scales, allowed)
+    neurons, synapses = _synapses(rankings, targets, operation, {n: made for n, (made, *_) in found.items()})
+    tweaked = validation.Z.copy()
+    for t, j in enumerate(targets):
+        column = found[int(operation.n[t])][1][:, t]
+        tweaked[:, j] += (column * operation.scale[t]).astype(tweaked.dtype)
+    ridges = {int(n): found[int(n)][2] for n, s in zip(operation.n, operation.scale, strict=True) if s}
+    return Made(
+        command="retrain",
+        targets=targets,
+        neurons=neurons,
+        patch=synapses,
+        base=validation.Z,
+        tweaked=tweaked,
+        bias=best_bias(table, allowed),
+        settings=_settings(join, retrain) | {"ridge": sorted(set(ridges.values()))},
+        n=tuple(int(n) for n in operation.n),
+        scale=tuple(float(s) for s in operation.scale),
+        theta=join.theta,
+        criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
+        scored=sum(tap.neurons for tap in job.taps),
+        curve=operation.trials,
+        notes=tuple(dict.fromkeys(made.note for made, *_ in found.values() if made.note)),
+        grid=operation.grid,
+    )
+
+
+def _retrained(
+    fit: Table, validation: Table, targets: np.ndarray, ends: np.ndarray, n: int, retrain: RetrainSettings
+) -> tuple[Retrained, np.ndarray, float]:
+    """The first n synapses of each target retrained: weights, their boost on validation (N, c), the ridge."""
+    problems = []
+    for split in (fit, validation):
+        tables = [split.T[:, a : min(a + n, b)] for a, b in zip(ends, ends[1:], strict=False)]
+        problems.append(problem(tables, split.Z, split.labels, targets, retrain.penalty))
+    made, ridge = retrain_best(*problems, retrain.ridge)
+    return made, boosts(problems[1].tables, made.weight), ridge
+
+
+def _synapses(
+    rankings: Sequence[Ranking], targets: np.ndarray, operation: Operation, found: dict[int, Retrained]
+) -> tuple[Neurons, Synapses]:
+    """The synapses of the chosen point; a target at scale 0 gets none."""
+    points = list(zip(operation.n, operation.scale, strict=True))
+    chosen = [r.first(int(n) if scale else 0) for r, (n, scale) in zip(rankings, points, strict=True)]
+    weights = [
+        scale * found[int(n)].weight[t] if scale else np.empty(0) for t, (n, scale) in enumerate(points)
+    ]
+    return united(chosen), Synapses(
+        target=np.repeat(np.asarray(targets, np.int64), [len(r.weight) for r in chosen]),
+        weight=np.concatenate(weights),
+        threshold=np.concatenate([r.weight for r in chosen]),
+        count=np.concatenate([r.count for r in chosen]),
+    )
+
+
+# ---------------------------------------------------------------------------------------- a schedule
+
+
+def _scheduled(
+    job: Job, best: Sequence[Candidates], classes: np.ndarray, join: JoinSettings, retrain: RetrainSettings
+) -> Made:
+    """Joins and retrainings in turn, all on one table: the best neurons of every class that may be picked."""
+    stages = parse_schedule(retrain.schedule)
+    # A class that no neuron can raise brings none to the pool: its join stage says so.
+    rankings = [r for r in rankings_of(job, best, classes, join, skip=True) if len(r.weight)]
+    if not rankings:
+        raise ModelError(
+            "no hidden neuron can raise any class without breaking a sample that is right",
+            hint="watch other tensors with --taps, or give more samples",
+        )
+    neurons = _distinct(united(rankings))
+    fit, validation = _tables(job, neurons, "-n")
+    pool = Pool(fit, validation, classes, job.names)
+    since = time.perf_counter()
+    grown, log = run_schedule(stages, pool, join, retrain, job.engine)
+    job.engine.ledger.seconds["schedule"] = time.perf_counter() - since
+    columns, synapses = grown.flat()
+    touched = np.unique(synapses.target)
+    if not len(touched):
+        narrow = min(stage.classes for stage in stages)
+        touched = worst(classes, validation.Z.argmax(axis=1), validation.labels, narrow)
+    table = decisions(validation.Z, validation.labels, touched)
+    tweaked = grown.added(validation.T, validation.Z)
+    n = tuple(int((synapses.target == j).sum()) for j in touched)
+    return Made(
+        command="retrain",
+        targets=touched,
+        neurons=take(neurons, columns),
+        patch=synapses,
+        base=validation.Z,
+        tweaked=tweaked,
+        bias=best_bias(table, Allowed(join.max_overall_drop, join.max_class_drop)),
+        settings=_settings(join, retrain) | {"schedule": " ".join(map(str, stages)), "pool": len(neurons)},
+        n=n,
+        scale=tuple(float(k > 0) for k in n),
+        theta=join.theta,
+        criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
+        scored=sum(tap.neurons for tap in job.taps),
+        curve=_curve(validation, tweaked, touched),
+        notes=(*_told(log, job.names), f"the stages chose from a pool of {len(neurons):,} neurons"),
+    )
+
+
+def _distinct(neurons: Neurons) -> Neurons:
+    """Each neuron once, in the order of taps and indices."""
+    order = np.lexsort((neurons.index, neurons.tap_of))
+    tap_of, index = neurons.tap_of[order], neurons.index[order]
+    first = np.r_[True, (np.diff(tap_of) != 0) | (np.diff(index) != 0)]
+    return take(neurons, order[first])
+
+
+def _curve(table: Table, tweaked: np.ndarray, targets: np.ndarray) -> tuple[Trial, ...]:
+    own = np.isin(table.labels, targets)
+    right = [Z.argmax(axis=1) == table.labels for Z in (table.Z, tweaked)]
+    drop = float(right[0].mean() - right[1].mean()) * 100
+    return Trial(0, 0.0, 0.0, float(right[0][own].mean())), Trial(0, 1.0, drop, float(right[1][own].mean()))
+
+
+def _told(log: Sequence[Done], names: Sequence[str]) -> list[str]:
+    """Each stage in a sentence, and what it wants to be known."""
+    said = []
+    for done in log:
+        shown = ", ".join(names[j] for j in done.classes[:5])
+        more = f" and {len(done.classes) - 5:,} more" if len(done.classes) > 5 else ""
+        said.append(
+            f"{done.stage} ({shown}{more}): on validation their accuracy {done.target[0]:.1%} -> "
+            f"{done.target[1]:.1%}, overall {done.overall[0]:.1%} -> {done.overall[1]:.1%}"
+        )
+        said.extend(done.notes)
+    return list(dict.fromkeys(said))
+
+
+# ---------------------------------------------------------------------------------------- both
+
+
+def _tables(job: Job, neurons: Neurons, where: str) -> tuple[Table, Table]:
+    """Fit and validation tables of the chosen neurons: one pass each, after which the base is not run."""
+    fit, validation = job.splits.fit, job.splits.validation
+    most = most_neurons(len(fit) + len(validation), job.engine)
+    if len(neurons) > most:
+        raise UsageError(
+            f"tables of {len(neurons):,} neurons for {len(fit) + len(validation):,} samples do not fit into"
+            " the memory allowed",
+            where=where,
+            hint=f"{most:,} neurons would: use fewer a class (-n), fewer classes (-t), or raise --memory",
+        )
+    return (
+        collected(job, fit, neurons, "collect"),
+        collected(job, validation, neurons, "validate"),
+    )
+
+
+def _settings(join: JoinSettings, retrain: RetrainSettings) -> dict:
+    return {
+        "theta": join.theta,
+        "criterion": join.criterion,
+        "max_overall_drop": join.max_overall_drop,
+        "penalty": retrain.penalty,
+    }

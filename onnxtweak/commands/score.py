@@ -1,0 +1,186 @@
+"""Tables on disk and theta of every neuron: `dump` and `score`, which also reads what `dump` wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.dump import (
+    dumped_batches,
+    dumped_labels,
+    is_dump,
+    read_dump,
+)
+from onnxtweak.engine.passes import Captured, Engine, Ledger
+from onnxtweak.engine.scoring.score_file import ScoreTables, npz
+from onnxtweak.engine.scoring.scoring import from_model
+from onnxtweak.engine.scoring.sweep import Read
+from onnxtweak.errors import DataError
+from onnxtweak.method.selection.candidates import Theta
+from onnxtweak.method.selection.ranking import Ranking, rank, united
+from onnxtweak.method.targets import class_names, find_targets
+from onnxtweak.model.file.model_file import read_model
+from onnxtweak.model.file.output_file import check_output, write_atomic
+from onnxtweak.results import Scored
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    JoinSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from onnxtweak.stages.open_job import file_ref, machine, open_whole
+from onnxtweak.stages.score import scored, swept
+from onnxtweak.types import Progress, Tap, silent
+
+_SHOWN = 5  # rows of the ranking shown per target
+_DUMP_BATCH = 256
+
+
+def score(
+    *,
+    model: str,
+    data: DataSettings,
+    engine: EngineSettings = EngineSettings(),
+    taps: TapSettings = TapSettings(),
+    targets: TargetSettings,
+    join: JoinSettings = JoinSettings(),
+    output: OutputSettings = OutputSettings(),
+    progress: Progress = silent,
+) -> Scored:
+    """Theta of every neuron for the targets, over all samples of `data`, or over a dump of this model.
+
+    Of `join`, `theta`, `criterion` and the largest `count` are looked at. Raises InputError.
+    """
+    begin = time.perf_counter()
+    if output.output is not None:
+        check_output(output.output, force=output.force, protect=[model, *filter(os.path.isfile, data.data)])
+    source = _open_source(model, data, engine, taps, progress)
+    predicted = None
+    if targets.worst is not None and not targets.targets:
+        logits = (got.Z.argmax(axis=1) for got in source.read("find the worst", (), None))
+        predicted = np.concatenate(list(logits))
+    chosen = find_targets(targets, source.names, source.labels, source.labels, predicted)
+    names = tuple(source.names[j] for j in chosen)
+    criterion = "auto" if join.criterion == "net-gain" else join.criterion
+    tables = None if output.output is None else ScoreTables(Path(output.output))
+    written = None
+    try:
+        found = source.score(chosen, join.theta, max(join.count), tables)
+        rankings = [
+            rank(best, source.taps, criterion, max(join.count), f"class {name}")
+            for best, name in zip(found.best, names, strict=True)
+        ]
+        if tables is not None:
+            header = _header(rankings, source.taps, chosen, names, join.theta)
+            pieces = npz(tables.arrays | header)
+            write_atomic(output.output, pieces, force=output.force, protect=[model])
+            written = file_ref(output.output)
+    finally:
+        if tables is not None:
+            tables.close()
+    return Scored(
+        output=written,
+        neurons=sum(tap.neurons for tap in source.taps),
+        targets=names,
+        top=tuple(_rows(rankings, names)),
+        dropped=found.dropped,
+        seconds={**source.engine.ledger.seconds, "all": time.perf_counter() - begin},
+        passes=tuple(source.engine.ledger.passes),
+        device=machine(source.engine),
+    )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where captured batches come from, and theta of them; see `scored`.
+
+    labels (N,) int64; names : of all classes.
+    """
+
+    read: Read
+    score: Callable[[np.ndarray, str, int, ScoreTables | None], Theta]
+    labels: np.ndarray
+    taps: tuple[Tap, ...]
+    names: tuple[str, ...]
+    engine: Engine
+
+
+def _open_source(
+    model: str, data: DataSettings, engine: EngineSettings, taps: TapSettings, progress: Progress
+) -> _Source:
+    if len(data.data) != 1 or not is_dump(data.data[0]):
+        job = open_whole(model, data, engine, taps, progress)
+        view = job.splits.fit
+        read = from_model(job.subject, view, job.engine, job.taps)
+        return _Source(read, partial(scored, job), view.labels, job.taps, job.names, job.engine)
+    dump = read_dump(data.data[0])
+    base = read_model(model)
+    if dump.base_sha256 != base.base_sha256:
+        raise DataError(
+            f"the dump belongs to another model: sha256 {dump.base_sha256[:12]}, not {base.base_sha256[:12]}",
+            where=dump.directory,
+            hint="dump this model, or name the model that was dumped",
+        )
+    if dump.neurons is not None:
+        raise DataError(
+            "the dump holds chosen neurons only, so they cannot be scored against the others",
+            where=dump.directory,
+            hint="dump again without --neurons",
+        )
+    runner = Engine(engine, open_backend(engine), progress, Ledger())
+    labels = dumped_labels(dump)
+
+    def read(what: str, taps: Sequence[Tap], chosen: np.ndarray | None) -> Iterator[Captured]:
+        wanted = [dump.taps.index(tap) for tap in taps]
+        count = len(labels) if chosen is None else len(chosen)
+        progress.start(what, count)
+        for got in dumped_batches(dump, _DUMP_BATCH, chosen):
+            yield replace(got, V=tuple(got.V[k] for k in wanted))
+            progress.advance(len(got.labels))
+        progress.finish()
+        runner.ledger.passes.append((what, count))
+
+    def score(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
+        return swept(read, dump.taps, labels, targets, theta, most, runner, tables=tables)
+
+    return _Source(read, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
+
+
+def _header(
+    rankings: Sequence[Ranking], taps: Sequence[Tap], targets: np.ndarray, names: Sequence[str], theta: str
+) -> dict[str, np.ndarray]:
+    """What the file says beside weight, count, lift (c, M) over the taps end to end: which are the best."""
+    best = united(rankings)
+    order = {tap.name: number for number, tap in enumerate(taps)}
+    header = {"taps": [asdict(tap) for tap in taps], "targets": list(names), "theta": theta}
+    return {
+        "targets": targets,
+        "best_tap": np.array([order[best.taps[t].name] for t in best.tap_of], np.int32),
+        "best_index": best.index,
+        "header": np.array(json.dumps(header, sort_keys=True)),
+    }
+
+
+def _rows(rankings: Sequence[Ranking], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for ranking, name in zip(rankings, names, strict=True):
+        best = ranking.first(_SHOWN)
+        for k in range(len(best.weight)):
+            yield {
+                "tap": best.neurons.taps[best.neurons.tap_of[k]].name,
+                "index": int(best.neurons.index[k]),
+                "target": name,
+                "weight": float(best.weight[k]),
+                "count": int(best.count[k]),
+                "lift": float(best.lift[k]),
+            }

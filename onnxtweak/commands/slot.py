@@ -1,0 +1,167 @@
+"""One model that serves many tweaks: the slot written, and an adapter for each tweak."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from onnxtweak.engine.session import open_session
+from onnxtweak.engine.subject import Subject, measured, opened_model
+from onnxtweak.errors import UsageError
+from onnxtweak.model.edit.slot import Slot, adapter_bytes, fill, slot_inside, with_slot
+from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.edit.tweak_file import load
+from onnxtweak.model.file.model_file import ModelFile, read_model
+from onnxtweak.model.file.output_file import check_model_output, check_output, write_atomic
+from onnxtweak.patch import Tweak
+from onnxtweak.results import Applied
+from onnxtweak.settings import EngineSettings, OutputSettings
+from onnxtweak.stages.checks import (
+    as_subject,
+    check_checker,
+    check_close,
+    check_silenced,
+    check_unharmed,
+    require,
+)
+from onnxtweak.stages.deliver import write_proven
+from onnxtweak.stages.open_job import file_ref
+from onnxtweak.stages.open_tweak import made_up_for, require_classes
+from onnxtweak.types import Check, FileRef, Progress, Tap, silent
+
+
+def slot(
+    *,
+    model: str,
+    tweaks: Sequence[str],
+    output: OutputSettings,
+    scale: float = 1.0,
+    engine: EngineSettings = EngineSettings(),
+    progress: Progress = silent,
+) -> Applied:
+    """Write `model` with a slot that takes any of the tweaks, and an adapter of each tweak beside it.
+
+    The adapters are called like the tweak files, with `.onnx_adapter`. Where the model has a slot already,
+    the output is the adapter of the one tweak given. Raises InputError when they do not belong together,
+    VerificationError when a proof fails; nothing is written then.
+    """
+    begin = time.perf_counter()
+    loaded = [load(tweak) for tweak in tweaks]
+    file = read_model(model)
+    there = slot_inside(file.proto)
+    if there is not None:
+        return _adapter_alone(file, there, loaded, output, scale, begin)
+    places = [Path(output.output).parent / f"{Path(tweak).stem}.onnx_adapter" for tweak in tweaks]
+    if len(set(places)) < len(places):
+        raise UsageError("two tweak files have one name", hint="their adapters would be one file: rename one")
+    check_model_output(file, output.output, force=output.force)
+    for place in places:
+        check_output(place, force=output.force, protect=[*file.files, *tweaks])
+    opened = opened_model(file, loaded[0].logits)
+    feeds = made_up_for(opened, loaded[0])
+    subject, _ = measured(opened, (), feeds, engine)
+    for tweak in loaded:
+        require_classes(subject, tweak)
+    data = _slotted(subject, loaded)
+    slotted = as_subject(subject, data)
+    empty = slot_inside(slotted.model.proto)
+    filled = [fill(empty, tweak, scale) for tweak in loaded]
+    checks = [
+        check_silenced(subject, slotted, feeds, engine),
+        check_checker(file, data),
+        check_unharmed(file, data),
+        *(
+            _check_filled(subject, slotted, tweak, arrays, scale, feeds, engine)
+            for tweak, arrays in zip(loaded, filled, strict=True)
+        ),
+    ]
+    require(tuple(checks))
+    adapters = [adapter_bytes(arrays) for arrays in filled]
+    checks.append(write_proven(slotted, output, feeds, engine))
+    for place, content in zip(places, adapters, strict=True):
+        write_atomic(place, [content], force=output.force)
+    return Applied(
+        model=FileRef(str(file.path), file.sha256),
+        output=FileRef(output.output, slotted.model.sha256),
+        tweak={"kind": "slot", "parameters": 0, "synapses": None},
+        checks=tuple(checks),
+        seconds={"all": time.perf_counter() - begin},
+        adapters=tuple(map(file_ref, places)),
+    )
+
+
+def _slotted(subject: Subject, tweaks: Sequence[Tweak]) -> bytes:
+    """The model with a slot on all taps that the tweaks read."""
+    taps: dict[Tap, None] = {}
+    for tweak in tweaks:
+        if tweak.logits != tweaks[0].logits:
+            raise UsageError("the tweaks change different logits", hint="make a slot for each")
+        taps |= dict.fromkeys(tweak.neurons.taps)
+    if not taps:
+        raise UsageError("no tweak reads a hidden tensor, so there is nothing to make a slot on")
+    biases = [tweak.patch.output_bias for tweak in tweaks if tweak.patch.as_linear(tweak.classes) is not None]
+    return with_slot(
+        subject.model,
+        tuple(taps),
+        logits=subject.logits,
+        classes=subject.classes,
+        bias=any(bias is not None and np.any(bias) for bias in biases),
+        logits_layout=subject.layout,
+        logits_dtype=subject.dtype,
+    )
+
+
+def _check_filled(
+    base: Subject,
+    slotted: Subject,
+    tweak: Tweak,
+    arrays: dict[str, np.ndarray],
+    scale: float,
+    feeds: dict[str, np.ndarray],
+    engine: EngineSettings,
+) -> Check:
+    """The filled slot does what the tweak does that is written into the model."""
+    kinds = {"logits_layout": base.layout, "logits_dtype": base.dtype}
+    constant = as_subject(base, splice(base.model, tweak, scale=scale, **kinds))
+    one = _logits(constant, feeds, {}, engine)
+    other = _logits(slotted, feeds, arrays, engine)
+    return check_close("slot", f"filled with the tweak '{tweak.kind}' it", one, other, base.dtype)
+
+
+def _logits(
+    subject: Subject, feeds: dict[str, np.ndarray], more: dict[str, np.ndarray], engine: EngineSettings
+) -> np.ndarray:
+    exposed = subject.exposed()
+    session = open_session(exposed.proto, subject.model.folder, engine, subject.model.path)
+    needed = {port.name: feeds[port.name] for port in session.inputs}
+    return session.run(needed | more, [exposed.logits])[0].reshape(-1, subject.classes)
+
+
+def _adapter_alone(
+    file: ModelFile,
+    there: Slot,
+    tweaks: Sequence[Tweak],
+    output: OutputSettings,
+    scale: float,
+    begin: float,
+) -> Applied:
+    """An adapter for a slot that was made before."""
+    if len(tweaks) > 1:
+        raise UsageError(
+            "the model has a slot already, so -o names one adapter", hint="give one tweak at a time"
+        )
+    arrays = fill(there, tweaks[0], scale)
+    content = adapter_bytes(arrays)
+    write_atomic(output.output, [content], force=output.force, protect=file.files)
+    written = file_ref(output.output)
+    return Applied(
+        model=FileRef(str(file.path), file.sha256),
+        output=written,
+        tweak={"kind": tweaks[0].kind, "parameters": sum(map(np.count_nonzero, arrays.values()))},
+        checks=(Check("slot", True, "the tweak belongs to the base of this slot and fits into it"),),
+        seconds={"all": time.perf_counter() - begin},
+        adapters=(written,),
+    )

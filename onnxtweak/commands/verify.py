@@ -1,0 +1,167 @@
+"""Prove a tweaked file again, from the file alone as far as possible: `verify`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from onnxtweak.data.splits import View
+from onnxtweak.engine.passes import Engine, capture, logits_pass
+from onnxtweak.engine.subject import (
+    Subject,
+    few_samples,
+    made_up_samples,
+    measured,
+    opened_model,
+)
+from onnxtweak.errors import MachineError, ModelError
+from onnxtweak.method.metrics import measure
+from onnxtweak.model.edit.record import recorded
+from onnxtweak.model.file.model_file import ModelFile, read_model
+from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
+from onnxtweak.results import Verified
+from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.checks import (
+    as_subject,
+    check_base,
+    check_checker,
+    check_difference,
+    check_record,
+    check_reload,
+    check_silenced,
+    check_simulation,
+    check_undone,
+)
+from onnxtweak.stages.open_job import open_whole
+from onnxtweak.types import Check, FileRef, Metrics, Progress, silent
+
+_NEUTRAL_SAMPLES = 256
+
+
+def verify(
+    *,
+    tweaked: str,
+    base: str | None = None,
+    data: DataSettings | None = None,
+    engine: EngineSettings = EngineSettings(),
+    progress: Progress = silent,
+) -> Verified:
+    """Every proof of the tweaked file that can be given with what is at hand.
+
+    The base is rebuilt from the file itself, and compared with `base` where that is given. With samples the
+    last tweak is also simulated from tables, and the accuracy before and after is measured. A proof that
+    fails is a check that did not pass; nothing is raised for it.
+
+    Raises ModelError when the file is no model or has no tweak inside, DataError for unusable samples.
+    """
+    begin = time.perf_counter()
+    model = read_model(tweaked)
+    named = None if base is None else read_model(base)
+    try:
+        inside = tweaks_inside(model.proto)
+    except ModelError as error:
+        return Verified(
+            FileRef(str(model.path), model.sha256), None, (), (Check("record", False, error.what),),
+            None, None, {"all": time.perf_counter() - begin},
+        )  # fmt: skip
+    if not inside:
+        raise ModelError("the model has no tweak inside", where=tweaked, hint="see `onnxtweak inspect`")
+    undone, stages = check_undone(model.data, inside)
+    checks, notes = [undone], []
+    source = metrics = None
+    if undone.passed:
+        rebuilt = model.holding(stages[-1])
+        source = FileRef("" if named is None else str(named.path), rebuilt.sha256)
+        checks.append(check_base(inside[0].base_sha256, rebuilt, "the rebuilt file"))
+        if named is not None:
+            checks.append(check_base(inside[0].base_sha256, named, named.path.name))
+        checks += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
+        try:
+            run = _Run(model, inside, stages, engine, data, progress)
+            metrics = _run_checks(run, checks, notes)
+        except (MachineError, ModelError) as error:
+            if data is not None:
+                raise
+            notes.append(f"not run: {error}" + (f"; {error.hint}" if error.hint else ""))
+    return Verified(
+        model=FileRef(str(model.path), model.sha256),
+        base=source,
+        tweaks=tuple(tweak.facts for tweak in inside),
+        checks=tuple(checks),
+        before=None if metrics is None else metrics[0],
+        after=None if metrics is None else metrics[1],
+        seconds={"all": time.perf_counter() - begin},
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A file, the tweaks inside it, and the files it was before, the latest first."""
+
+    model: ModelFile
+    inside: tuple[TweakInside, ...]
+    stages: tuple[bytes, ...]
+    engine: EngineSettings
+    data: DataSettings | None
+    progress: Progress
+
+
+def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metrics, Metrics] | None:
+    """Add the checks for which the model has to run."""
+    last = run.inside[-1]
+    view = runner = None
+    if run.data is None:
+        opened = opened_model(run.model, last.logits)
+        feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
+        file, _ = measured(opened, (), feeds, run.engine)
+    else:
+        settings = TapSettings(logits=last.logits)
+        job = open_whole(str(run.model.path), run.data, run.engine, settings, run.progress, watch=False)
+        opened, file, view, runner = job.opened, job.subject, job.splits.fit, job.engine
+        feeds = few_samples(opened, view, _NEUTRAL_SAMPLES)
+    base, former = as_subject(file, run.stages[-1]), as_subject(file, run.stages[0])
+    checks.append(check_silenced(base, file, feeds, run.engine))
+    checks.extend(_records(file, run))
+    if not any(check.name == "record" for check in checks):
+        notes.append("weights were not compared with the record: a dense patch, or made by another version")
+    path = Path(run.model.path)
+    checks.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
+    return None if view is None else _on_samples(run, base, former, file, view, runner, checks)
+
+
+def _records(file: Subject, run: _Run) -> Iterator[Check]:
+    files = (run.model.data, *run.stages)
+    for number, tweak in enumerate(reversed(run.inside)):
+        check = check_record(as_subject(file, files[number + 1]), tweak, files[number])
+        if check is not None:
+            yield check
+
+
+def _on_samples(
+    run: _Run,
+    base: Subject,
+    former: Subject,
+    file: Subject,
+    view: View,
+    runner: Engine,
+    checks: list[Check],
+) -> tuple[Metrics, Metrics]:
+    """Accuracy before and after; and whether tables of the file before the last tweak foretell this one."""
+    before = logits_pass(base, view, runner, "base")
+    shadow = run.inside[-1].shadow
+    shown = file if shadow is None else replace(file, logits=shadow)
+    after = logits_pass(shown, view, runner, "tweaked")
+    tweak = recorded(run.inside[-1])
+    if tweak is not None:
+        foretold, patch = [], tweak.patch.scaled(run.inside[-1].scale)
+        for got in capture(former, view, runner, "simulate", neurons=tweak.neurons):
+            foretold.append(patch.applied(got.Z, got.V[0]))
+        Z = np.concatenate(foretold)
+        checks.append(check_simulation(Z.argmax(axis=1), Z, after, view.labels, file.dtype))
+    before, after = (measure(Z.argmax(axis=1), view.labels, (), file.classes) for Z in (before, after))
+    return before, after

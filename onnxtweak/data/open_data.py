@@ -1,0 +1,167 @@
+"""Which reader opens which source, and how do several become one `Dataset`?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.labels import class_numbers
+from onnxtweak.data.preprocess.plan import Plan, check_preprocess, make_plan
+from onnxtweak.data.samples import InputSpec, Part
+from onnxtweak.data.source_spec import Source, cut, parse_source
+from onnxtweak.data.sources.function import read_function
+from onnxtweak.data.sources.image_source import read_image_folder, read_image_table
+from onnxtweak.data.sources.npz import Inflated, load, read_npz
+from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
+from onnxtweak.errors import DataError
+from onnxtweak.settings import GiB, Preprocess
+
+Reader = Callable[[Source, Sequence[InputSpec], Preprocess], list[Part]]
+
+
+def _read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+    try:
+        from onnxtweak.data.sources.parquet import read_parquet
+    except ImportError as error:
+        raise DataError(
+            "Parquet is read by pyarrow, which is not installed",
+            where=source.path,
+            hint="pip install 'onnxtweak[parquet]'",
+        ) from error
+    return read_parquet(source, inputs, preprocess)
+
+
+READERS: dict[str, Reader] = {
+    ".npz": read_npz,
+    ".npy": read_npy_pair,
+    ".csv": read_image_table,
+    ".parquet": _read_parquet,
+    ".py": read_function,
+}
+
+
+def open_data(
+    sources: Sequence[str],
+    *,
+    inputs: Sequence[InputSpec],
+    preprocess: Preprocess,
+    names: Sequence[str] | None = None,
+    memory: int = 4 * GiB,
+) -> Dataset:
+    """The samples of all sources, one after the other.
+
+    inputs : what the model wants. names : class names, class 0 first. memory : bytes; compressed arrays are
+    held while they fit into a quarter of it, and streamed otherwise. Raises DataError for everything that is
+    missing, damaged, empty or does not fit the model.
+    """
+    check_preprocess(preprocess)
+    parts: list[Part] = []
+    for text in sources:
+        source = parse_source(text)
+        if source.key and (source.path / source.key).is_dir():
+            source = replace(source, path=source.path / source.key, key=None)
+        found = _reader(source)(source, inputs, preprocess)
+        for part in found:
+            _check_lengths(part)
+        parts += cut(found, source)
+    labels, classes, notes = class_numbers(parts, names) if parts else (np.empty(0), None, ())
+    if not len(labels):
+        raise DataError(
+            "no samples", where=", ".join(sources), hint="give at least one source that is not empty"
+        )
+    chosen = {spec.name: _options_for(spec, inputs, preprocess) for spec in inputs}
+    plans = tuple(
+        {spec.name: make_plan(part.columns[spec.name], spec, chosen[spec.name]) for spec in inputs}
+        for part in parts
+    )
+    _check_one_shape(parts, plans)
+    raw = {plan.spec.name for each in plans for plan in each.values() if plan.arithmetic.raw}
+    told = [*(note for part in parts for note in part.notes), *notes]
+    told += [
+        f"bytes reach the float input `{name}` as 0 to 255; was it trained on scaled pixels?"
+        for name in sorted(raw)
+    ]
+    return Dataset(
+        labels=labels,
+        inputs=tuple(spec.name for spec in inputs),
+        classes=classes,
+        parts=tuple(_held(parts, memory // 4)),
+        plans=plans,
+        notes=tuple(dict.fromkeys(told)),
+    )
+
+
+def _reader(source: Source) -> Reader:
+    path = source.path
+    if path.is_file():
+        if path.suffix.lower() in READERS:
+            return READERS[path.suffix.lower()]
+        raise DataError(f"`{path.suffix}` is no kind of data that is known", where=path, hint=_KINDS)
+    shards = {suffix for suffix in (".npz", ".npy") if any(path.glob(f"*{suffix}"))}
+    if len(shards) == 2:
+        raise DataError("the folder holds .npz and .npy files", where=path, hint="keep one kind in a folder")
+    return {".npz": read_npz_folder, ".npy": read_npy_folder}[shards.pop()] if shards else read_image_folder
+
+
+_KINDS = (
+    "give an .npz, an .npy with its labels beside it, a folder of these, root/class/* pictures, a .csv, a"
+    " .parquet, or FILE.py:FUNCTION"
+)
+
+
+def _check_one_shape(parts: Sequence[Part], plans: Sequence[dict[str, Plan]]) -> None:
+    for name, first in plans[0].items():
+        for part, plan in zip(parts, plans, strict=True):
+            if plan[name].shape != first.shape:
+                raise DataError(
+                    f"samples are {plan[name].shape} here and {first.shape} in {parts[0].where}",
+                    where=part.where,
+                    hint="set resize, or use the sources one by one",
+                )
+
+
+def _check_lengths(part: Part) -> None:
+    for column in part.columns.values():
+        if not column.shape:
+            raise DataError(
+                "a single number is no array of samples", where=column.where, hint="store (N, ...)"
+            )
+        if part.labels.shape[:1] != column.shape[:1]:
+            raise DataError(
+                f"{column.shape[0]} samples but labels of shape {part.labels.shape}",
+                where=f"{column.where}; {part.label_where}",
+                hint="every sample needs one label, in the same order",
+            )
+        if 0 in column.shape[1:]:
+            raise DataError(
+                f"samples of shape {column.shape[1:]} are empty", where=column.where, hint="store values"
+            )
+
+
+def _options_for(spec: InputSpec, inputs: Sequence[InputSpec], preprocess: Preprocess) -> Preprocess:
+    """With several inputs, picture options and pixel values are meant for those that take pictures."""
+    if len(inputs) == 1 or (spec.sample is not None and len(spec.sample) == 3):
+        return preprocess
+    if preprocess != Preprocess() and not any(len(each.sample or ()) == 3 for each in inputs):
+        raise DataError(
+            "preprocessing was given, but none of the model's inputs takes pictures",
+            where="preprocess",
+            hint="store the values as the model wants them",
+        )
+    return Preprocess()
+
+
+def _held(parts: Sequence[Part], room: int) -> list[Part]:
+    """The same parts, with compressed columns loaded as long as they fit into `room` bytes."""
+    held = []
+    for part in parts:
+        columns = dict(part.columns)
+        for name, column in part.columns.items():
+            if isinstance(column, Inflated) and column.nbytes <= room:
+                room -= column.nbytes
+                columns[name] = load(column)
+        held.append(replace(part, columns=columns))
+    return held

@@ -1,0 +1,213 @@
+"""How does a stored sample become what the model's input wants?
+
+A `Plan` is made once per input and source, from shapes and dtypes alone, so that what does not fit is said
+before anything runs; then it is applied to each batch. Without options only axes and dtype are adapted,
+never the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+
+import numpy as np
+
+from onnxtweak.data.preprocess import transforms
+from onnxtweak.data.preprocess.shapes import Shape, adapt, fits, image_axes, model_layout
+from onnxtweak.data.preprocess.values import Arithmetic, plan_values, to_values
+from onnxtweak.data.samples import Column, InputSpec
+from onnxtweak.errors import DataError
+from onnxtweak.settings import Preprocess
+
+Step = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a stored batch becomes the model's.
+
+    stored : shape and dtype of a stored sample, in words. arrange : steps on the whole batch (n, ...), then
+    `arithmetic` on the values, then the sample is laid out as `shape`. words : what is done, in order.
+    """
+
+    spec: InputSpec
+    stored: str
+    arrange: tuple[Step, ...]
+    arithmetic: Arithmetic
+    shape: Shape
+    words: tuple[str, ...]
+
+    def describe(self) -> str:
+        """`input`: (32, 32, 3) uint8 -> (3, 32, 32) float32: HWC to CHW, times 0.0039, ..."""
+        done = ", ".join(self.words) or "as it is"
+        return f"`{self.spec.name}`: {self.stored} -> {self.shape} {self.spec.dtype}: {done}"
+
+
+def check_preprocess(preprocess: Preprocess) -> None:
+    """Raises DataError for options that can fit no model."""
+    size = {"resize": preprocess.resize, "crop": preprocess.crop}
+    numbers = {
+        "pixel scale": None if preprocess.pixel_scale is None else (preprocess.pixel_scale,),
+        "mean": preprocess.mean,
+        "std": preprocess.std,
+    }
+    for option, pair in size.items():
+        if pair is not None and (len(pair) != 2 or min(pair) < 1):
+            raise _refused(f"{option} is {pair}", f"{option} is height and width, both at least 1")
+    if preprocess.crop and preprocess.resize and any(np.greater(preprocess.crop, preprocess.resize)):
+        raise _refused(
+            f"crop {preprocess.crop} is larger than resize {preprocess.resize}", "crop to at most that size"
+        )
+    if preprocess.layout not in (None, "NCHW", "NHWC"):
+        raise _refused(f"layout is {preprocess.layout}", "layout is NCHW or NHWC")
+    if preprocess.color not in (None, "RGB", "BGR", "GRAY"):
+        raise _refused(f"color is {preprocess.color}", "color is RGB, BGR or GRAY")
+    for option, values in numbers.items():
+        if values is not None and (not values or not all(map(isfinite, values))):
+            raise _refused(f"{option} is {values}", "give finite numbers: one, or one per channel")
+        if values is not None and option != "mean" and 0 in values:
+            raise _refused(f"{option} is zero", "samples would lose their values")
+
+
+def wants_picture(preprocess: Preprocess) -> bool:
+    """Whether an option was given that only makes sense for pictures."""
+    return any((preprocess.resize, preprocess.crop, preprocess.color, preprocess.layout))
+
+
+def make_plan(column: Column, spec: InputSpec, preprocess: Preprocess) -> Plan:
+    """How samples of `column` become input `spec`. Raises DataError, with both shapes, where they cannot."""
+    sample = column.shape[1:]
+    per_channel = any(v is not None and len(v) > 1 for v in (preprocess.mean, preprocess.std))
+    words: list[str] = []
+    arrange: list[Step] = []
+    channel = 1 if len(sample) == 1 else None
+    if wants_picture(preprocess) or (per_channel and len(sample) > 1):
+        sample, channel = _arrange_picture(column, spec, preprocess, words, arrange)
+        explicit = preprocess.layout is not None
+    else:
+        explicit = False
+    adapted = adapt(sample, spec.sample)
+    if adapted is None or (adapted.order and explicit):
+        raise _misfit(sample, column, spec, preprocess)
+    if adapted.order:
+        arrange.append(partial(np.transpose, axes=(0, *(axis + 1 for axis in adapted.order))))
+    arithmetic = plan_values(column, spec, preprocess, sample, channel)
+    words += ([adapted.words] if adapted.words and adapted.order else []) + list(arithmetic.words)
+    words += [adapted.words] if adapted.words and not adapted.order else []
+    return Plan(
+        spec, f"{column.shape[1:]} {column.dtype}", tuple(arrange), arithmetic, adapted.shape, tuple(words)
+    )
+
+
+def apply_plan(plan: Plan, batch: np.ndarray, locate: Callable[[int], str]) -> np.ndarray:
+    """A stored batch (n, ...) as the model's, C-contiguous. locate : how a message names row i of the batch.
+
+    Raises DataError for NaN or infinity, and for integers that the model's dtype cannot hold.
+    """
+    for step in plan.arrange:
+        batch = step(batch)
+    values = to_values(batch, plan.arithmetic, locate)
+    return np.ascontiguousarray(values.reshape(len(batch), *plan.shape))
+
+
+def _arrange_picture(
+    column: Column, spec: InputSpec, preprocess: Preprocess, words: list[str], arrange: list[Step]
+) -> tuple[Shape, int]:
+    """Steps up to the layout of the model; gives the sample's shape then, and its channel axis in a batch."""
+    stored = column.shape[1:]
+    axes = column.axes or image_axes(stored, preprocess.layout, spec.sample)
+    if axes is None or column.dtype.kind not in "biuf":
+        raise DataError(
+            f"samples of shape {stored} and type {column.dtype} are no pictures",
+            where=column.where,
+            hint="leave out resize, crop, color, layout, and mean or std per channel",
+        )
+    if axes == "HW":
+        height, width, channels = (*stored, 1)
+        arrange.append(partial(np.expand_dims, axis=3))
+    elif axes == "CHW":
+        channels, height, width = stored
+        arrange.append(partial(np.transpose, axes=(0, 2, 3, 1)))
+    else:
+        height, width, channels = stored
+    if preprocess.resize and preprocess.resize != (height, width):
+        if column.dtype != np.uint8 and column.dtype.kind != "f":
+            raise DataError(
+                f"pictures of {column.dtype} cannot be resized", where=column.where, hint="store uint8"
+            )
+        transforms.pillow_door()
+        height, width = preprocess.resize
+        words.append(f"resized to {height} x {width}")
+        arrange.append(partial(transforms.resize, size=preprocess.resize))
+    if preprocess.crop and preprocess.crop != (height, width):
+        if any(np.greater(preprocess.crop, (height, width))):
+            raise DataError(
+                f"pictures of {height} x {width} are smaller than the crop {preprocess.crop}",
+                where=column.where,
+                hint="resize before cropping",
+            )
+        height, width = preprocess.crop
+        words.append(f"central {height} x {width}")
+        arrange.append(partial(transforms.crop, size=preprocess.crop))
+    if preprocess.color:
+        if channels not in (1, 3):
+            raise DataError(
+                f"no colour order for {channels} channels", where=column.where, hint="leave out color"
+            )
+        channels = 1 if preprocess.color == "GRAY" else 3
+        words.append(f"colour {preprocess.color}")
+        arrange.append(partial(transforms.recolor, color=preprocess.color))
+    layout = preprocess.layout or _layout((height, width, channels), axes, spec)
+    if (axes == "CHW") != (layout == "NCHW"):
+        words.append("HWC to CHW" if layout == "NCHW" else "CHW to HWC")
+    if layout == "NHWC":
+        return (height, width, channels), 3
+    arrange.append(partial(np.transpose, axes=(0, 3, 1, 2)))
+    return (channels, height, width), 1
+
+
+def _layout(picture: Shape, axes: str, spec: InputSpec) -> str:
+    """The layout in which a picture (h, w, c) fits the model; NCHW, as ONNX has it, where both do."""
+    if spec.sample is None:
+        return "NCHW" if axes == "CHW" else "NHWC"
+    chw = fits((picture[2], *picture[:2]), spec.sample)
+    return "NCHW" if chw or model_layout(spec.sample) == "NCHW" else "NHWC"
+
+
+def _misfit(sample: Shape, column: Column, spec: InputSpec, preprocess: Preprocess) -> DataError:
+    wanted = tuple("any" if size is None else size for size in spec.sample or ())
+    shape = "(" + ", ".join(map(str, wanted)) + ("," if len(wanted) == 1 else "") + ")"
+    stored = column.shape[1:]
+    after = "" if sample == stored else f", {sample} after preprocessing"
+    return DataError(
+        f"samples are {stored}{after}, but the model's input `{spec.name}` wants {shape}",
+        where=column.where,
+        hint=_remedy(sample, column, spec, preprocess),
+    )
+
+
+def _remedy(sample: Shape, column: Column, spec: InputSpec, preprocess: Preprocess) -> str:
+    known = column.axes if sample == column.shape[1:] else None
+    axes = known or image_axes(sample, preprocess.layout, spec.sample)
+    if axes is None or spec.sample is None or len(spec.sample) != 3:
+        return "store the samples in the shape that the model wants"
+    layout = model_layout(spec.sample) or "NCHW"
+    if preprocess.layout and preprocess.layout != layout:
+        return f"the model seems to want layout {layout}"
+    channels, *size = spec.sample if layout == "NCHW" else (spec.sample[2], *spec.sample[:2])
+    have = {"HW": (1, *sample), "HWC": (sample[-1], *sample[:2]), "CHW": sample}[axes]
+    remedies = []
+    if channels not in (None, have[0]):
+        color = {1: "GRAY", 3: "RGB"}.get(channels)
+        if color is None:
+            return f"store samples of {channels} channels"
+        remedies.append(f"color to {color}")
+    if any(want not in (None, got) for want, got in zip(size, have[1:], strict=True)):
+        remedies.append(f"resize (or crop) to {size[0]} x {size[1]}")
+    return "set " + " and ".join(remedies or [f"layout to {layout}"])
+
+
+def _refused(what: str, hint: str) -> DataError:
+    return DataError(what, where="preprocess", hint=hint)

@@ -1,0 +1,48 @@
+"""What can be done to a batch of pictures (n, height, width, channels)?"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from onnxtweak.errors import MachineError
+
+# ITU-R 601 luma in 16-bit fixed point, the weights by which picture libraries turn colour into gray.
+_LUMA = np.array([19595, 38470, 7471])
+
+
+def pillow_door() -> ModuleType:
+    """`decode`, the one module that needs Pillow. Raises MachineError where that is missing."""
+    try:
+        from onnxtweak.data.preprocess import decode
+    except ImportError as error:
+        raise MachineError(
+            "reading or resizing pictures needs Pillow, which is not installed",
+            hint="pip install 'onnxtweak[images]'",
+        ) from error
+    return decode
+
+
+def resize(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear, antialiased when shrinking; (n, h, w, c) to (n, *size, c), same dtype. Bytes or floats."""
+    return batch if batch.shape[1:3] == size else pillow_door().resize_array(batch, size)
+
+
+def crop(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The central part, (n, h, w, c) to (n, *size, c)."""
+    top, left = ((have - want) // 2 for have, want in zip(batch.shape[1:3], size, strict=True))
+    return batch[:, top : top + size[0], left : left + size[1]]
+
+
+def recolor(batch: np.ndarray, color: str) -> np.ndarray:
+    """Stored gray (1 channel) or RGB (3) to "RGB", "BGR" or "GRAY"."""
+    if batch.shape[3] == 1:
+        return batch if color == "GRAY" else np.repeat(batch, 3, axis=3)
+    if color == "BGR":
+        return batch[..., ::-1]
+    if color == "RGB":
+        return batch
+    if batch.dtype.kind == "f":
+        return (batch @ (_LUMA / 65536).astype(batch.dtype))[..., None]
+    return ((batch.astype(np.int64) @ _LUMA + 32768) >> 16).astype(batch.dtype)[..., None]

@@ -1,0 +1,102 @@
+"""How are .npy pairs, and folders of .npy or .npz shards, read?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from onnxtweak.data.array_names import CLASSES, LABELS, SAMPLES, match_arrays, spellings
+from onnxtweak.data.samples import InputSpec, Part
+from onnxtweak.data.source_spec import Source, natural
+from onnxtweak.data.sources.npy import map_npy, read_whole
+from onnxtweak.data.sources.npz import read_npz
+from onnxtweak.errors import DataError
+from onnxtweak.settings import Preprocess
+
+_NUMBERED = re.compile(r"(.+?)[-_.]?(\d+)")
+
+
+def read_npy_pair(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+    """The one part of `x.npy` with `y.npy` beside it (or `NAME_x` and `NAME_y`, `images` and `labels`, ...).
+
+    Raises DataError without labels, and for a model of several inputs, which needs a folder.
+    """
+    if len(inputs) != 1:
+        raise DataError(
+            f"one .npy file, but the model has {len(inputs)} inputs",
+            where=source.path,
+            hint="give the folder that holds one .npy per input, named after it",
+        )
+    if source.key:
+        raise DataError(
+            "a .npy file has no keys", where=source.text, hint=f"write {source.path}#[start:stop]"
+        )
+    labels = _labels_beside(source.path, inputs[0].name)
+    return [_part(source.text.partition("#[")[0], {inputs[0].name: source.path}, labels)]
+
+
+def read_npy_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+    """A part for each shard number of a folder of `x-000.npy`, `y-000.npy`, ... (or named after the inputs).
+
+    Without a key only unnumbered and numbered names are taken, so that x_train and x_test never mix.
+    """
+    names = [spec.name for spec in inputs] + list(LABELS + (SAMPLES if len(inputs) == 1 else ()))
+    known = {spelling for name in names for spelling in spellings(name, source.key)}
+    shards: dict[str, dict[str, Path]] = {}
+    for path in sorted(source.path.glob("*.npy"), key=lambda p: natural(p.stem)):
+        numbered = None if path.stem in known else _NUMBERED.fullmatch(path.stem)
+        name, shard = (numbered[1], numbered[2]) if numbered and numbered[1] in known else (path.stem, "")
+        shards.setdefault(shard, {})[name] = path
+    if len(shards) > 1 and not known & shards.get("", {}).keys():
+        shards.pop("", None)
+    parts = []
+    for shard, paths in shards.items():
+        where = f"{source.path}, shard {shard}" if shard else str(source.path)
+        arrays, labels = match_arrays(paths, inputs, source.key, where)
+        parts.append(_part(where, {name: paths[stored] for name, stored in arrays.items()}, paths[labels]))
+    classes = next(
+        (source.path / f"{name}.npy" for name in CLASSES if (source.path / f"{name}.npy").exists()), None
+    )
+    if classes is None:
+        return parts
+    return [replace(part, classes=tuple(read_whole(map_npy(classes)).astype(str).tolist())) for part in parts]
+
+
+def read_npz_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+    """A part for each .npz file of a folder, in natural order of their names."""
+    parts: list[Part] = []
+    for path in sorted(source.path.glob("*.npz"), key=lambda p: natural(p.stem)):
+        text = f"{path}#{source.key}" if source.key else str(path)
+        parts += read_npz(Source(text, path, source.key), inputs, preprocess)
+    return parts
+
+
+def _part(where: str, inputs: dict[str, Path], labels: Path) -> Part:
+    return Part(
+        where=where,
+        origin=str(labels.resolve()),
+        columns={name: map_npy(path) for name, path in inputs.items()},
+        labels=read_whole(map_npy(labels)),
+        label_where=str(labels),
+        files=(*inputs.items(), ("labels", labels)),
+    )
+
+
+def _labels_beside(path: Path, name: str) -> Path:
+    """The label file that belongs to `x.npy`: the same name with the word for samples replaced."""
+    stems = []
+    for word in (*SAMPLES, name):
+        pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])")
+        if pattern.search(path.stem):
+            stems += [pattern.sub(label, path.stem, count=1) for label in LABELS]
+    stems += [f"{path.stem}_{label}" for label in LABELS]
+    for stem in stems:
+        if (beside := path.with_name(f"{stem}.npy")).exists():
+            return beside
+    raise DataError(
+        f"no labels beside it; looked for {', '.join(f'{stem}.npy' for stem in stems[:3])}, ...",
+        where=path,
+        hint=f"store one class number per sample in {stems[0]}.npy",
+    )

@@ -1,0 +1,77 @@
+"""What works on this machine? Each probe runs in a process of its own: what is broken may take one down.
+
+`python -m onnxtweak.engine.environment NAME` prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+
+def _model() -> bytes:
+    """A matrix product, large enough that no provider leaves it to another."""
+    weight = numpy_helper.from_array(np.eye(64, dtype=np.float32) * 2, "w")
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 64]) for name in ("x", "y")]
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
+    graph = helper.make_graph([node], "probe", ports[:1], ports[1:], [weight])
+    opset = [helper.make_opsetid("", 13)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+def runtime(device: str) -> dict[str, Any]:
+    """Run a product through ONNX Runtime: version, CUDA it was built for, providers there and used."""
+    from onnxtweak.engine import session
+    from onnxtweak.settings import EngineSettings
+
+    session.require_runtime()
+    opened = session.open_session(_model(), Path(), EngineSettings(device=device), "a product")
+    x = np.arange(3 * 64, dtype=np.float32).reshape(3, 64)
+    (y,) = opened.run({"x": x})
+    return {
+        "version": session.runtime_version(),
+        "cuda": str(getattr(session.ort, "cuda_version", "") or ""),
+        "available": session.ort.get_available_providers(),
+        "used": opened.providers(),
+        "right": bool(np.array_equal(y, 2 * x)),
+    }
+
+
+def backend(name: str) -> dict[str, Any]:
+    """One fold of theta with a back end, and whether its result is right."""
+    from onnxtweak.engine.backends import open_backend
+    from onnxtweak.settings import EngineSettings
+
+    made = open_backend(EngineSettings(backend=name))
+    state = made.new_state(2, 1)
+    V, limit = np.array([[2, -3]], np.float32), np.array([[0.5]], np.float32)
+    made.fold_limits(made.place(V), limit, state.hi, state.lo, state.bad)
+    state = made.host_state(state)
+    return {"name": made.name, "right": state.hi.tolist() == [[1, 0]] and state.lo.tolist() == [[0, 1.5]]}
+
+
+_PROBES: dict[str, Callable[[], dict[str, Any]]] = {
+    "cpu": lambda: runtime("cpu"),
+    "cuda": lambda: runtime("cuda:0"),
+    "numba": lambda: backend("numba"),
+    "cupy": lambda: backend("cupy"),
+}
+
+
+def main(name: str) -> None:
+    """Print what a probe found, or how it failed."""
+    try:
+        found = _PROBES[name]()
+    except Exception as error:  # whatever is wrong with the machine is the finding
+        found = {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,57 @@
+"""What every method gets of one split, so that they can be compared (METHOD 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.engine.passes import Engine
+from onnxtweak.method.compare.comparison import Offer
+from onnxtweak.method.selection.ranking import Ranking
+from onnxtweak.method.table import Table
+from onnxtweak.method.tuning.target_bias import nobody_pays
+from onnxtweak.patch import Linear, Mlp
+from onnxtweak.settings import FitSettings, JoinSettings
+
+
+@dataclass(frozen=True)
+class Material:
+    """One split, as every method gets it.
+
+    fit, validation, test : tables of the same neurons. targets (c,) int64. families : for fit, name to
+    columns. penultimate, random, active (K,) int64 : columns, None where there are none. rankings : of theta,
+    one a target; joined : their columns. judged (N,) bool : of fit and validation end to end, samples that
+    choices may be judged on. engine : for theta on tables.
+    """
+
+    fit: Table
+    validation: Table
+    test: Table
+    targets: np.ndarray
+    families: Mapping[str, np.ndarray]
+    penultimate: np.ndarray | None
+    random: np.ndarray
+    active: np.ndarray | None
+    rankings: Sequence[Ranking]
+    joined: Sequence[np.ndarray]
+    judged: np.ndarray
+    join: JoinSettings
+    settings: FitSettings
+    seed: int
+    engine: Engine
+
+    @property
+    def classes(self) -> int:
+        return self.fit.Z.shape[1]
+
+    @property
+    def nobody_pays(self) -> bool:
+        """Whether every class with samples is a target."""
+        return nobody_pays(self.fit.labels, self.targets)
+
+    def offer(self, columns: np.ndarray, patch: Linear | Mlp, *, point: np.ndarray | None = None) -> Offer:
+        """A patch that was fitted to the fit split, held out on validation."""
+        held = self.validation.patched(columns, patch)
+        return Offer(columns, patch, held, self.validation.Z, self.validation.labels, point=point)

@@ -1,0 +1,6 @@
+"""Which neurons are worth a connection?
+
+ranking       by theta, best first
+candidates    what is kept of theta when its state is gone
+screening     by how much of the loss each would explain
+"""

@@ -1,0 +1,113 @@
+"""Which neurons deserve a synapse, and in which order (METHOD 3)?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.errors import ModelError
+from onnxtweak.method.selection.candidates import Candidates
+from onnxtweak.method.tuning.boosted import Decisions, rival_gap
+from onnxtweak.settings import JoinSettings
+from onnxtweak.theta.line_search import net_gain
+from onnxtweak.types import Neurons, Tap
+
+# With `net-gain`, how many candidates of theta's ranking the exact search looks at, per synapse wanted.
+CANDIDATES = 10
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best neurons for one target, best first. K entries.
+
+    neurons : where they are. weight (K,) float64, count (K,) int64, lift (K,) float64 : their theta.
+    criterion : what they were ranked by.
+    """
+
+    neurons: Neurons
+    weight: np.ndarray
+    count: np.ndarray
+    lift: np.ndarray
+    criterion: str
+
+    def first(self, n: int) -> Ranking:
+        """The best n of them."""
+        return self.take(np.arange(min(n, len(self.weight))))
+
+    def take(self, chosen: np.ndarray) -> Ranking:
+        """Some of them, in the given order. chosen (k,) int."""
+        neurons = Neurons(self.neurons.taps, self.neurons.tap_of[chosen], self.neurons.index[chosen])
+        return Ranking(neurons, self.weight[chosen], self.count[chosen], self.lift[chosen], self.criterion)
+
+
+def nobody(taps: Sequence[Tap], criterion: str) -> Ranking:
+    """The ranking of a target that no neuron can raise."""
+    none, numbers = np.empty(0), np.empty(0, np.int64)
+    return Ranking(Neurons(tuple(taps), numbers.astype(np.int32), numbers), none, numbers, none, criterion)
+
+
+def candidates_wanted(join: JoinSettings) -> int:
+    """How many neurons of a target theta has to name."""
+    return max(join.count) * (CANDIDATES if join.criterion == "net-gain" else 1)
+
+
+def rank(best: Candidates, taps: Sequence[Tap], criterion: str, n: int, where: str) -> Ranking:
+    """The n best neurons by "count", "threshold" or "lift"; "auto" is count, or lift where nothing counts.
+
+    best : must know n neurons by each criterion, where there are so many. Ties: larger |weight|, then lower
+    neuron number. `where` names the target in errors. Raises ModelError when no neuron can help at all.
+    """
+    if not len(best.number):
+        raise ModelError(
+            "no hidden neuron can raise this class without breaking a sample that is right",
+            where=where,
+            hint="watch other tensors with --taps, or give more samples of this class",
+        )
+    if criterion == "auto":
+        criterion = "count" if best.count.any() else "lift"
+    size = np.abs(best.weight)
+    key = {"count": best.count, "threshold": size, "lift": best.lift}[criterion]
+    return _ranking(best.take(np.lexsort((best.number, -size, -key))[:n]), taps, criterion)
+
+
+def _ranking(chosen: Candidates, taps: Sequence[Tap], criterion: str) -> Ranking:
+    starts = np.cumsum([0, *(tap.neurons for tap in taps)])
+    tap_of = np.searchsorted(starts, chosen.number, side="right") - 1
+    neurons = Neurons(tuple(taps), tap_of.astype(np.int32), (chosen.number - starts[tap_of]).astype(np.int64))
+    return Ranking(neurons, chosen.weight, chosen.count.astype(np.int64), chosen.lift, criterion)
+
+
+def united(rankings: Sequence[Ranking]) -> Neurons:
+    """The neurons of several rankings end to end, for one pass that reads them all."""
+    taps = rankings[0].neurons.taps
+    used = sorted({int(t) for r in rankings for t in r.neurons.tap_of})
+    place = {old: new for new, old in enumerate(used)}
+    tap_of = np.array([place[int(t)] for r in rankings for t in r.neurons.tap_of], np.int32)
+    index = np.concatenate([r.neurons.index for r in rankings])
+    return Neurons(tuple(taps[old] for old in used), tap_of, index)
+
+
+def by_net_gain(ranking: Ranking, T: np.ndarray, table: Decisions, target: int, n: int) -> Ranking:
+    """Candidates ranked anew by the exact line search (METHOD 3): weight and count are its best net gain.
+
+    T (N, K) : fit values of the ranking's neurons. table : fit decisions. target : its position there.
+    Keeps the n best that gain anything, or all in their old order when none does.
+    """
+    if not len(ranking.weight):
+        return ranking
+    zero = np.zeros((len(table.labels), len(table.targets)))
+    gap, rival = rival_gap(table, zero, target)
+    own = table.labels == table.targets[target]
+    gain = own.astype(np.int64) - ((table.labels == rival) & ~own)
+    found = [net_gain(T[:, k], gap, gain) for k in range(T.shape[1])]
+    weight = np.array([w for w, _ in found])
+    gained = np.array([g for _, g in found], np.int64)
+    order = np.lexsort((np.arange(len(gained)), -gained))
+    order = order[gained[order] > 0][:n]
+    if not len(order):
+        return ranking.first(n)
+    chosen = ranking.take(order)
+    lift = weight[order] * T[own][:, order].mean(axis=0)
+    return Ranking(chosen.neurons, weight[order], gained[order], lift, "net-gain")

@@ -1,0 +1,7 @@
+"""Which weights fit best? Convex solvers, the base's logits a fixed offset.
+
+multinomial        a ridge on all classes, or on one target
+multi_target       several targets, each with neurons of its own
+proximal           penalties that make weights vanish
+matching_pursuit   neurons chosen one at a time
+"""

@@ -1,0 +1,228 @@
+"""Which weights fit best where several targets, each with neurons of its own, share one softmax?
+
+All targets are solved at once by L-BFGS. Each is on axes along which its own loss curves as the start says,
+which leaves little for the iterations to find out. Where targets share neurons, each neuron's values are
+multiplied once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.method.solvers.multinomial import descend
+
+# Converged when a quadratic model promises less than this, in nats a sample.
+_TOLERANCE = 1e-11
+_ITERATIONS = 1000
+# A bias is penalised by this alone; principal axes with less than this share of the largest are left out.
+FLOOR = 1e-8
+# Above this many numbers the neurons of all targets together are kept in single precision.
+_LARGE = 30_000_000
+# Products with all neurons for every target take this many times fewer seconds a number than with a target's
+# own: they stay in the cache.
+_SHARED_PAYS = 8
+# Samples that are as good as decided still count with this share of the mean curvature.
+_DECIDED = 0.1
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """All targets' neurons on columns of unit deviation.
+
+    parts : X, (N, K) of all neurons, each once, or (N, K_t) per target. place : per target, its columns of X.
+    shared : which of the two. turn : per target (K_t, A_t), orthogonal, its principal axes. inverse, mean :
+    per target (K_t,) float64, of its columns.
+    """
+
+    parts: tuple[np.ndarray, ...]
+    place: tuple[np.ndarray, ...]
+    shared: bool
+    turn: tuple[np.ndarray, ...]
+    inverse: tuple[np.ndarray, ...]
+    mean: tuple[np.ndarray, ...]
+
+    def of(self, t: int) -> np.ndarray:
+        """X (N, K_t) of one target."""
+        return self.parts[0][:, self.place[t]] if self.shared else self.parts[t]
+
+
+def standardised(
+    tables: Sequence[np.ndarray], columns: Sequence[np.ndarray] | None, centred: bool
+) -> Neurons:
+    """The targets' neurons, made ready once for all penalties.
+
+    tables : T (N, K_t) per target. columns : per target (K_t,) int64, which neurons they are; None: nobody
+    knows, and none counts as shared. centred : whether a bias takes up the columns' means.
+    """
+    shared, place = False, tuple(np.arange(T.shape[1]) for T in tables)
+    if columns is not None:
+        every, first = np.unique(np.concatenate(columns), return_index=True)
+        shared = len(every) * len(columns) <= _SHARED_PAYS * sum(map(len, columns))
+    if shared:
+        place = tuple(np.searchsorted(every, c) for c in columns)
+        tables = [_gathered(tables, first)]
+    kind = np.float64 if sum(T.size for T in tables) <= _LARGE else np.float32
+    parts, inverse, mean = zip(*(_standard(T, centred, kind) for T in tables), strict=True)
+    if shared:
+        inverse, mean = (tuple(each[0][c] for c in place) for each in (inverse, mean))
+        gram = _gram(parts[0])
+        turn = tuple(_principal(gram[np.ix_(c, c)]) for c in place)
+    else:
+        turn = tuple(_principal(_gram(X)) for X in parts)
+    return Neurons(parts, place, shared, turn, inverse, mean)
+
+
+def _gathered(tables: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
+    """Columns (N, K), given by where they are when all tables stand side by side."""
+    ends = np.cumsum([0, *(T.shape[1] for T in tables)])
+    table = np.searchsorted(ends, first, side="right") - 1
+    found = np.empty((len(tables[0]), len(first)), tables[0].dtype)
+    for t in np.unique(table):
+        here = table == t
+        found[:, here] = tables[t][:, first[here] - ends[t]]
+    return found
+
+
+def _standard(T: np.ndarray, centred: bool, kind: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    mean = T.mean(axis=0, dtype=np.float64) * centred
+    deviation = T.std(axis=0, dtype=np.float64)
+    varies = deviation > 1e-6 * np.abs(T).max(axis=0, initial=1e-12)
+    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    return ((T - mean) * inverse).astype(kind), inverse, mean
+
+
+def _gram(X: np.ndarray) -> np.ndarray:
+    return (X.T @ X).astype(np.float64) / max(len(X), 1)
+
+
+def _principal(gram: np.ndarray) -> np.ndarray:
+    """Axes (K, A) that are not noise."""
+    variance, turn = np.linalg.eigh(gram)
+    return turn[:, variance > FLOOR * max(float(variance.max(initial=0.0)), 1e-300)]
+
+
+def solve(
+    neurons: Neurons,
+    offsets: np.ndarray,
+    place: np.ndarray,
+    weights: np.ndarray,
+    ridge: float,
+    *,
+    intercept: bool,
+    start: Sequence[np.ndarray] | None = None,
+    bias: np.ndarray | None = None,
+) -> tuple[list[np.ndarray], np.ndarray, int, bool]:
+    """Weights (K_t,) per target and biases (c,), in the neurons' own units; iterations; did they suffice?
+
+    offsets (N, c + 1), place (N,), weights (N,) : as of `retrain.Problem`. start, bias : weights and biases
+    to begin with.
+    """
+    count = len(neurons.place)
+    start = [np.zeros(len(c)) for c in neurons.place] if start is None else start
+    bias = np.zeros(count) if bias is None else bias
+    joint = _Joint(neurons, offsets, place, weights, max(ridge, FLOOR), intercept)
+    joint.turn_to(start, bias)
+    found, _, _, iterations, done = descend(joint, joint.begin, _TOLERANCE, _ITERATIONS)
+    return *joint.in_units(found), iterations, done
+
+
+class _Joint:
+    """All targets at once, for `descend`: weights on the axes of each in turn, then the biases.
+
+    turn : per target (K_t, A_t), orthogonal. centre : per target (A_t,), means on the axes, weighted by
+    curvature, that the bias takes up. begin : where to start.
+    """
+
+    def __init__(self, neurons, offsets, place, weights, ridge: float, intercept: bool) -> None:
+        self.neurons, self.offsets, self.labels, self.intercept = neurons, offsets, place, intercept
+        self.share = weights / weights.sum()
+        self.rows = np.arange(len(place))
+        count = len(neurons.place)
+        self.right = (place[:, None] == np.arange(count)) * self.share[:, None]
+        self.ends = np.cumsum([0, *(turn.shape[1] for turn in neurons.turn)])
+        self.penalty = np.append(np.full(self.ends[-1], ridge), np.full(count, FLOOR))
+        self.free = np.append(np.ones(self.ends[-1]), np.full(count, float(intercept)))
+
+    def turn_to(self, start: Sequence[np.ndarray], bias: np.ndarray) -> None:
+        """Axes along which the loss curves at some weights and biases, and these on them."""
+        on = self.neurons
+        self.turn, self.centre = on.turn, [np.zeros(turn.shape[1]) for turn in on.turn]
+        inner = [
+            turn.T @ np.divide(w, i, out=np.zeros(len(w)), where=i > 0)
+            for turn, w, i in zip(on.turn, start, on.inverse, strict=True)
+        ]
+        shift = bias + np.array([m @ w for m, w in zip(on.mean, start, strict=True)])
+        scores = self.scores(np.concatenate([*inner, shift * self.intercept]))
+        p = self._probabilities(scores)[1]
+        h = p * (1 - p) * self.share[:, None]
+        h += _DECIDED * np.maximum(h.mean(axis=0), 1e-5 / len(h))
+        self.total = h.sum(axis=0)
+        turns, self.centre, self.along = [], [], []
+        for t, turn in enumerate(on.turn):
+            X, each = on.of(t), h[:, t].astype(on.parts[0].dtype)
+            middle = (each @ X).astype(np.float64) / self.total[t] * self.intercept
+            bent = ((X.T * each) @ X).astype(np.float64) - np.outer(middle, middle) * self.total[t]
+            along, again = np.linalg.eigh(turn.T @ bent @ turn)
+            turns.append(turn @ again)
+            self.centre.append(turns[t].T @ middle)
+            self.along.append(np.maximum(along, 0))
+            inner[t] = again.T @ inner[t]
+        self.turn = turns
+        moved = [c @ u for c, u in zip(self.centre, inner, strict=True)]
+        self.begin = np.concatenate([*inner, (shift + moved) * self.intercept])
+
+    def _split(self, U: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Weights on the axes of each target, and the biases of uncentred columns."""
+        *parts, bias = np.split(U, self.ends[1:])
+        return parts, bias - np.array([c @ u for c, u in zip(self.centre, parts, strict=True)])
+
+    def scores(self, U: np.ndarray) -> np.ndarray:
+        parts, bias = self._split(U)
+        on, inner = self.neurons, [turn @ u for turn, u in zip(self.turn, parts, strict=True)]
+        if on.shared:
+            W = np.zeros((on.parts[0].shape[1], len(inner)), on.parts[0].dtype)
+            for t, w in enumerate(inner):
+                W[on.place[t], t] = w
+            return on.parts[0] @ W + bias
+        return np.column_stack([X @ w.astype(X.dtype) for X, w in zip(on.parts, inner, strict=True)]) + bias
+
+    def _probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cross-entropy of each sample (N,), and probabilities of the targets (N, c)."""
+        logits = self.offsets.copy()
+        logits[:, :-1] += scores
+        logits -= logits.max(axis=1, keepdims=True)
+        own = logits[self.rows, self.labels]
+        np.exp(logits, out=logits)
+        total = logits.sum(axis=1)
+        return np.log(total) - own, logits[:, :-1] / total[:, None]
+
+    def value(self, scores: np.ndarray, U: np.ndarray) -> tuple[float, np.ndarray]:
+        each, p = self._probabilities(scores)
+        return float(self.share @ each + float(self.penalty @ U**2) / 2), p
+
+    def gradient(self, p: np.ndarray, U: np.ndarray) -> np.ndarray:
+        residual = p * self.share[:, None] - self.right
+        on, sums = self.neurons, residual.sum(axis=0)
+        if on.shared:
+            every = on.parts[0].T @ residual.astype(on.parts[0].dtype)
+            inner = [every[c, t] for t, c in enumerate(on.place)]
+        else:
+            inner = [X.T @ residual[:, t].astype(X.dtype) for t, X in enumerate(on.parts)]
+        parts = [
+            turn.T @ g - c * s for turn, g, c, s in zip(self.turn, inner, self.centre, sums, strict=True)
+        ]
+        return (np.concatenate([*parts, sums]) + self.penalty * U) * self.free
+
+    def curvature(self, p: np.ndarray) -> np.ndarray:
+        """Diagonal of the Hessian at `begin`, on the axes that were chosen for it."""
+        return np.concatenate([*self.along, self.total]) + self.penalty
+
+    def in_units(self, U: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Weights and biases in the neurons' own units."""
+        parts, bias = self._split(U)
+        on = self.neurons
+        weight = [i * (turn @ u) for i, turn, u in zip(on.inverse, self.turn, parts, strict=True)]
+        return weight, bias - np.array([m @ w for m, w in zip(on.mean, weight, strict=True)])

@@ -1,0 +1,8 @@
+"""Where is a patch operated? Counts, scales and biases, set on samples held out.
+
+boosted           what is predicted when target logits are raised
+bias_path         what is predicted along the boost of one target
+operating_point   which n and scale for each target
+target_bias       the surplus of overall accuracy, spent on the targets
+certificate       how strong a patch may be with a guarantee
+"""

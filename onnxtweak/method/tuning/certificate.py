@@ -1,0 +1,63 @@
+"""How strong may a patch be, so that it harms at most so many samples, with a guarantee (METHOD 7)?
+
+Along a fixed direction a sample that the base has right breaks at one scale and never comes back. The share
+broken therefore grows with the scale, and conformal risk control on samples that the patch was not fitted to
+gives the largest scale whose expected harm on new samples of the same kind is at most the level.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.errors import UsageError
+
+# Just below the scale at which one sample too many breaks; further than float32 logits resolve.
+_BELOW = 1e-5
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """scale : the largest allowed, at most 1. level : share of all samples that may break in expectation.
+
+    samples : it was set on. broken : of them, at that scale.
+    """
+
+    scale: float
+    level: float
+    samples: int
+    broken: int
+
+
+def certify(base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, level: float) -> Certificate:
+    """The certificate of a patch from logits (N, C) without and with it, of samples unused for fitting it.
+
+    (broken + 1) / (N + 1) <= level bounds the expected share of new samples that the base has right and the
+    scaled patch has wrong. Too few samples for the level: scale 0. Raises UsageError for no share.
+    """
+    if not 0 < level < 1:
+        raise UsageError(
+            f"{level:g} is no share of samples", where="--certify", hint="give one between 0 and 1, like 0.02"
+        )
+    breaking = np.sort(breaking_scale(base, tweaked, labels))
+    allowed = math.floor(level * (len(labels) + 1) - 1 + 1e-9)
+    if allowed < 0:
+        return Certificate(0.0, level, len(labels), 0)
+    scale = 1.0
+    if allowed < len(breaking):
+        scale = min(1.0, float(breaking[allowed]) * (1 - _BELOW))
+    return Certificate(scale, level, len(labels), int((breaking <= scale).sum()))
+
+
+def breaking_scale(base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The scale in [0, inf] at which each sample breaks, (N,) float64; inf where the base is wrong."""
+    Z, direction = base.astype(np.float64), tweaked.astype(np.float64) - base
+    rows = np.arange(len(labels))
+    ahead = Z[rows, labels][:, None] - Z
+    closing = direction - direction[rows, labels][:, None]
+    ahead[rows, labels] = np.inf
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.where(closing > 0, ahead / closing, np.inf).min(axis=1)
+    return np.where(base.argmax(axis=1) == labels, scale, np.inf)

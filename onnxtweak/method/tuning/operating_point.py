@@ -1,0 +1,180 @@
+"""Where to operate: which n and scale for each target, judged on validation (METHOD 4)?
+
+The choice maximises the accuracy over the target classes among the points whose overall accuracy (and, if
+asked, every class) stays within the allowed drop. The base itself, scale 0, is always among the points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.method.tuning.bias_path import Line, Lines
+from onnxtweak.method.tuning.boosted import Decisions
+from onnxtweak.types import Trial
+
+# Coordinate ascent over targets: more sweeps than this never changed a choice that mattered.
+_SWEEPS = 3
+# With an exact scale, how many of the best plateaus are re-evaluated before giving up on one n.
+_RETRIES = 50
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What may be lost on validation, in percentage points; class_drop None: any class may lose."""
+
+    overall_drop: float = 0.0
+    class_drop: float | None = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """The chosen point. n (c,) int64, scale (c,) float64 per target; a scale of 0 leaves that target alone.
+
+    trials : the best target accuracy for each drop in overall accuracy that was seen. grid : every n and
+    scale that was tried for all targets at once, in the order tried.
+    """
+
+    n: np.ndarray
+    scale: np.ndarray
+    trials: tuple[Trial, ...]
+    grid: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One operating point and how it did; compares by what is wanted of it."""
+
+    n: tuple[int, ...]
+    scale: tuple[float, ...]
+    target_right: int
+    overall_right: int
+    allowed: bool
+
+    @property
+    def worth(self) -> tuple:
+        return (self.allowed, self.target_right, self.overall_right, -sum(self.scale), -sum(self.n))
+
+
+class _Judge:
+    """Evaluates points on validation and remembers the trade-off between overall and target accuracy."""
+
+    def __init__(self, lines: Lines, allowed: Allowed):
+        self.lines, self.table, c = lines, lines.table, len(lines.table.targets)
+        labels, classes = self.table.labels, self.table.classes
+        nowhere = (lines.counts[0],) * c, (0.0,) * c
+        self.base_right = lines.right_at(*nowhere)[0]
+        self.floor = self.base_right - math.floor(allowed.overall_drop / 100 * len(labels) + 1e-9)
+        self.best: dict[int, _Point] = {}
+        self.class_floor = None
+        if allowed.class_drop is not None:
+            support = np.bincount(labels, minlength=classes)
+            right = np.bincount(labels[lines.right(*nowhere)], minlength=classes)
+            self.class_floor = right - np.floor(allowed.class_drop / 100 * support + 1e-9)
+        self.base = self.point(*nowhere)
+
+    def point(self, n: tuple[int, ...], scale: tuple[float, ...]) -> _Point:
+        """Any point."""
+        return self._seen(n, scale, self.lines.right_at(n, scale), lambda: self.lines.right(n, scale))
+
+    def along(self, start: _Point, line: Line, n: int, scale: float) -> _Point:
+        """A point where only the line's target leaves the start."""
+        there = _with(start.n, line.t, n), _with(start.scale, line.t, scale)
+        return self._seen(*there, line.right_at(n, scale), lambda: line.right(n, scale))
+
+    def _seen(
+        self,
+        n: tuple[int, ...],
+        scale: tuple[float, ...],
+        counted: tuple[int, int],
+        right: Callable[[], np.ndarray],
+    ) -> _Point:
+        """A point, remembered. counted : samples right, of all and of the targets; right : which."""
+        overall, target = counted
+        allowed = overall >= self.floor
+        if allowed and self.class_floor is not None:
+            classes = np.bincount(self.table.labels[right()], minlength=self.table.classes)
+            allowed = bool((classes >= self.class_floor).all())
+        point = _Point(n, scale, target, overall, allowed)
+        seen = self.best.get(overall)
+        if seen is None or target > seen.target_right:
+            self.best[overall] = point
+        return point
+
+    def trials(self) -> tuple[Trial, ...]:
+        """The upper hull of what was seen: falling overall accuracy, rising target accuracy."""
+        found, top = [], -1
+        for overall in sorted(self.best, reverse=True):
+            point = self.best[overall]
+            if point.target_right > top:
+                top = point.target_right
+                found.append(self.trial(point))
+        return tuple(found)
+
+    def trial(self, point: _Point) -> Trial:
+        """A point as it is reported; n and scale are those of the first target."""
+        drop = (self.base_right - point.overall_right) / len(self.table.labels) * 100
+        wanted = max(int(self.lines.of_target.sum()), 1)
+        return Trial(point.n[0], point.scale[0], drop, point.target_right / wanted)
+
+
+def choose(
+    table: Decisions,
+    prefix: np.ndarray,
+    counts: tuple[int, ...],
+    scales: tuple[float, ...] | None,
+    allowed: Allowed,
+    lines: Lines | None = None,
+) -> Operation:
+    """The best allowed point.
+
+    prefix (N, c, G) float : summed boost of the first counts[g] synapses of each target, at scale 1 and
+    before the division by n. scales : the grid; None searches the exact scale along each direction.
+    First one point for all targets, then each target on its own, in turn. lines : what an earlier choice on
+    the same table, prefix and counts has found, and takes what this one finds.
+    """
+    lines = Lines(table, prefix, counts) if lines is None else lines
+    judge = _Judge(lines, allowed)
+    best, targets = judge.base, len(table.targets)
+    grid = [judge.point((n,) * targets, (float(s),) * targets) for n in counts for s in scales or ()]
+    best = max([best, *grid], key=_worth)
+    if targets > 1 or scales is None:
+        for _ in range(_SWEEPS):
+            before = best
+            for t in range(targets):
+                start, line = best, lines.through(best.n, best.scale, t)
+                for n in counts:
+                    for scale in _scales_for(judge, best, line, n) if scales is None else scales:
+                        point = judge.along(start, line, n, float(scale))
+                        if point.allowed and scales is None:
+                            best = max(best, point, key=_worth)
+                            break  # candidates come best first
+                        best = max(best, point, key=_worth)
+            if best == before:
+                break
+    return Operation(
+        np.array(best.n, np.int64),
+        np.array(best.scale, np.float64),
+        judge.trials(),
+        tuple(map(judge.trial, grid)),
+    )
+
+
+def _worth(point: _Point) -> tuple:
+    return point.worth
+
+
+def _with(values: tuple, at: int, value) -> tuple:
+    return (*values[:at], value, *values[at + 1 :])
+
+
+def _scales_for(judge: _Judge, best: _Point, line: Line, n: int) -> Iterator[float]:
+    """Scales for one target's direction, most promising first, by the exact line search."""
+    here = judge.along(best, line, best.n[line.t], 0.0)
+    found = line.plateaus(n)
+    possible = np.flatnonzero(found.overall >= judge.floor - here.overall_right)
+    order = np.lexsort((found.scale[possible], -found.overall[possible], -found.target[possible]))
+    yield from found.scale[possible[order[:_RETRIES]]]

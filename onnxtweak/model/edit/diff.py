@@ -1,0 +1,201 @@
+"""In what do two models differ, and is any of it more than a tweak?
+
+Every field of the two files is compared, those this version of ONNX does not know included. Lists whose
+entries have names (nodes by the tensors they write) are matched by name, so that an insertion is one
+difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, MutableSequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto
+
+from onnxtweak.model.file.model_file import parse
+from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
+
+_NAME_FIELDS = ("name", "key", "domain", "tensor_name")
+_LONGEST_TEXT = 60
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not the same.
+
+    kind : "added", "removed", "changed" or "reordered". where : path of the field, with names in brackets.
+    detail : what was there and what is now. expected : whether putting in a tweak does exactly this.
+    """
+
+    kind: str
+    where: str
+    detail: str
+    expected: bool
+
+
+def diff(base: ModelProto | bytes, tweaked: ModelProto | bytes) -> tuple[Difference, ...]:
+    """Every difference between two models; none when they say the same.
+
+    A difference is expected when a tweak recorded inside `tweaked`, and not inside `base`, accounts for it.
+    Raises ModelError when one of them cannot be read.
+    """
+    base = parse(base, "base") if isinstance(base, bytes) else base
+    tweaked = parse(tweaked, "tweaked") if isinstance(tweaked, bytes) else tweaked
+    before = tweaks_inside(base)
+    comparison = _Comparison([tweak for tweak in tweaks_inside(tweaked) if tweak.number > len(before)])
+    return tuple(comparison.messages(base, tweaked, "", ""))
+
+
+def only_the_splice(differences: Iterable[Difference]) -> bool:
+    """Whether every difference is one that putting in a tweak makes."""
+    return all(difference.expected for difference in differences)
+
+
+class _Comparison:
+    def __init__(self, tweaks: list[TweakInside]) -> None:
+        self.prefixes = tuple(tweak.prefix for tweak in tweaks)
+        self.keys = tuple(f"onnxtweak.{tweak.number}." for tweak in tweaks)
+        replaced = [tweak for tweak in tweaks if tweak.shadow is None]
+        self.shadows = {tweak.shadow for tweak in tweaks if tweak.shadow is not None}
+        self.logits = {tweak.logits for tweak in replaced} | self.shadows
+        # The first tweak on these logits renamed what the base's node writes; later ones rename added nodes.
+        self.renamed = {tweak.logits: tweak.prefix + "logits" for tweak in reversed(replaced)}
+        self.original = {new: old for old, new in self.renamed.items()}
+
+    def messages(self, old: Message, new: Message, where: str, place: str) -> Iterator[Difference]:
+        """Field by field. `where` is for people, `place` the same path without names in brackets."""
+        if place not in ("", "graph") and _identical(old, new):
+            return
+        if isinstance(old, TensorProto):
+            yield Difference("changed", where, f"{_describe(old)} -> {_describe(new)}", False)
+            return
+        before, after = _fields(old), _fields(new)
+        for name in {**before, **after}:
+            inner = (f"{where}.{name}" if where else name, f"{place}.{name}" if place else name)
+            one, other = before.get(name), after.get(name)
+            if isinstance(one if other is None else other, MutableSequence):
+                yield from self._lists(list(one or ()), list(other or ()), *inner)
+            elif one is None or other is None:
+                kind = "added" if one is None else "removed"
+                yield Difference(kind, inner[0], _describe(other if one is None else one), False)
+            elif isinstance(one, Message):
+                yield from self.messages(one, other, *inner)
+            elif _exactly(one) != _exactly(other):
+                yield Difference("changed", inner[0], f"{_describe(one)} -> {_describe(other)}", False)
+        if _unknown(old) != _unknown(new):
+            detail = "fields that this version of ONNX does not know"
+            yield Difference("changed", where or "model", detail, False)
+
+    def _lists(self, old: list, new: list, where: str, place: str) -> Iterator[Difference]:
+        if not all(isinstance(item, Message) for item in (*old, *new)):
+            if [*map(_exactly, old)] != [*map(_exactly, new)]:
+                expected = place == "graph.node.output" and self._is_rename(old, new)
+                yield Difference("changed", where, f"{_describe(old)} -> {_describe(new)}", expected)
+            return
+        kept = []
+        for item in new:
+            if self._is_addition(item, place):
+                yield Difference("added", _at(where, item), _describe(item), True)
+            else:
+                kept.append(item)
+        before, after = self._by_key(old), self._by_key(kept)
+        for key in {**before, **after}:
+            if key not in before:
+                yield Difference("added", _at(where, after[key]), _describe(after[key]), False)
+            elif key not in after:
+                yield Difference("removed", _at(where, before[key]), _describe(before[key]), False)
+            else:
+                yield from self.messages(before[key], after[key], _at(where, before[key]), place)
+        if [key for key in before if key in after] != [key for key in after if key in before]:
+            yield Difference("reordered", where, "the same entries in another order", False)
+
+    def _is_addition(self, item: Message, place: str) -> bool:
+        """Whether a tweak adds such an entry to the list at `place`."""
+        if place == "metadata_props":
+            return item.key.startswith(self.keys)
+        if place == "graph.node":
+            named = item.name.startswith(self.prefixes)
+            return named and all(
+                name in self.logits or name.startswith(self.prefixes) for name in item.output
+            )
+        if place == "graph.output":
+            return item.name in self.shadows
+        return place in ("graph.initializer", "graph.input") and item.name.startswith(self.prefixes)
+
+    def _is_rename(self, old: list, new: list) -> bool:
+        """Whether a node's outputs are the same but for the logits, which a tweak's last node writes now."""
+        return new == [self.renamed.get(name, name) for name in old]
+
+    def _by_key(self, items: list[Message]) -> dict[tuple, Message]:
+        """Entries by name, in file order; the number sets equal names, and entries without one, apart."""
+        seen: Counter = Counter()
+        keyed = {}
+        for item in items:
+            if isinstance(item, NodeProto):
+                key: Any = tuple(self.original.get(name, name) for name in item.output)
+            else:
+                key = _name(item)
+            keyed[key, seen[key]] = item
+            seen[key] += 1
+        return keyed
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    return {field.name: value for field, value in message.ListFields()}
+
+
+def _name(item: Message) -> str:
+    if "values" in item.DESCRIPTOR.fields_by_name and isinstance(getattr(item, "values", None), Message):
+        return item.values.name  # a sparse tensor is called what its values are called
+    return next((getattr(item, name) for name in _NAME_FIELDS if name in item.DESCRIPTOR.fields_by_name), "")
+
+
+def _at(where: str, item: Message) -> str:
+    if isinstance(item, NodeProto):
+        return f"{where}[{item.op_type} {item.name or ','.join(item.output)}]"
+    return f"{where}[{_name(item)}]"
+
+
+def _exactly(value: Any) -> Any:
+    """The value, floats so that NaN equals itself and zero has a sign."""
+    return repr(value) if isinstance(value, float) else value
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString(deterministic=True)
+
+
+def _identical(old: Message, new: Message) -> bool:
+    # Serialising copies, which large weights are spared; comparing takes zeros of either sign for equal.
+    if isinstance(old, TensorProto) and old.raw_data and old == new:
+        return True
+    return _bytes(old) == _bytes(new)
+
+
+def _unknown(message: Message) -> list[tuple]:
+    return [(field.field_number, field.wire_type, field.data) for field in UnknownFieldSet(message)]
+
+
+def _describe(value: Any) -> str:
+    """What a value is, in a few words: a large one by its digest."""
+    if isinstance(value, TensorProto):
+        known = value.data_type in TensorProto.DataType.values()
+        kind = TensorProto.DataType.Name(value.data_type) if known else f"type {value.data_type} "
+        return f"{kind}{list(value.dims)} sha256 {_digest(_bytes(value))}"
+    if isinstance(value, NodeProto):
+        return f"{value.op_type}({', '.join(value.input)}) -> {', '.join(value.output)}"
+    if isinstance(value, StringStringEntryProto):
+        value = value.value
+    elif isinstance(value, Message):
+        value = _bytes(value)
+    text = f"{len(value):,} bytes sha256 {_digest(value)}" if isinstance(value, bytes) else repr(value)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]

@@ -1,0 +1,145 @@
+"""How does a model come from the disk, and how does a result get there whole or not at all?
+
+A model is parsed with its external data left where it is. An output is written beside its target and renamed
+when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import MutableSequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError, Message
+
+from onnxtweak.errors import ModelError
+from onnxtweak.model.file import protobuf_edit
+from onnxtweak.model.file.external_data import ExternalFile, external_files
+
+LARGEST_PROTOBUF = 2**31 - 1
+_EXPORT_AGAIN = "check the path, or export the model again"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """An ONNX file as it was read.
+
+    path : as given. data : the file's bytes. proto : parsed, external data left where it is; not to be
+    changed. sha256 : of `data`, in hex. external : the files with weights, sorted by location.
+    """
+
+    path: Path
+    data: bytes = field(repr=False)
+    proto: onnx.ModelProto = field(repr=False)
+    sha256: str
+    external: tuple[ExternalFile, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where external data is looked for."""
+        return self.path.parent
+
+    @cached_property
+    def base_sha256(self) -> str:
+        """What a tweak is tied to: `sha256`; where there are external files, a digest over all of them."""
+        if not self.external:
+            return self.sha256
+        digest = hashlib.sha256(f"{self.sha256}\n".encode())
+        for file in self.external:
+            digest.update(f"{file.sha256} {file.location}\n".encode())
+        return digest.hexdigest()
+
+    def holding(self, data: bytes) -> ModelFile:
+        """The same file with other bytes, that need not be on disk; its external files are still its own."""
+        proto = parse(data, self.path)
+        return ModelFile(self.path, data, proto, hashlib.sha256(data).hexdigest(), self.external)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The model's own file and its external files: what no output may ever replace."""
+        return (self.path, *(file.path for file in self.external))
+
+
+def read_model(path: str | Path) -> ModelFile:
+    """The model at `path`, parsed without loading external data.
+
+    Raises ModelError when there is no such file, when it is not a whole ONNX model, or when an external file
+    is missing, too short, or outside the model's folder.
+    """
+    path = Path(path)
+    data = _read(path)
+    proto = parse(data, path)
+    return ModelFile(path, data, proto, hashlib.sha256(data).hexdigest(), external_files(proto, path))
+
+
+def parse(data: bytes, where: object = "") -> onnx.ModelProto:
+    """The model in `data`. Protobuf accepts some garbage; this does not. Raises ModelError."""
+    if not data:
+        raise ModelError("the model file is empty", where=where, hint=_EXPORT_AGAIN)
+    if data.startswith(b"version https://git-lfs"):
+        raise ModelError("this is a Git LFS pointer, not the model", where=where, hint="run `git lfs pull`")
+    try:
+        proto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise ModelError(_why_unreadable(data), where=where, hint=_EXPORT_AGAIN) from error
+    for whole, lack in (
+        (proto.ir_version > 0, "it has no ir_version"),
+        (len(proto.graph.node) > 0, "it has no nodes"),
+        (len(proto.graph.output) > 0, "it has no outputs"),
+        (len(proto.opset_import) > 0 or proto.ir_version < 3, "it names no opset; it may be cut short"),
+        (not _has_broken_text(proto), "it has a name that is not UTF-8 text"),
+    ):
+        if not whole:
+            raise ModelError(f"not an ONNX model: {lack}", where=where, hint=_EXPORT_AGAIN)
+    return proto
+
+
+def _read(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            hint = "name the .onnx file inside it"
+            raise ModelError("this is a folder, not a model file", where=path, hint=hint)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device never end
+            raise ModelError("this is not a regular file", where=path, hint=_EXPORT_AGAIN)
+        if status.st_size > LARGEST_PROTOBUF:
+            hint = "save it with its weights as external data"
+            raise ModelError("the file is larger than the 2 GiB that protobuf allows", where=path, hint=hint)
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError("there is no such model file", where=path, hint="check the path") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        what = f"the model file cannot be read: {reason}"
+        raise ModelError(what, where=path, hint="check the path and its permissions") from error
+
+
+def _why_unreadable(data: bytes) -> str:
+    """Truncated, or never a model? A cut file begins with whole records of a ModelProto."""
+    read = 0
+    try:
+        for found in protobuf_edit.scan(data):
+            if found.number > 26:
+                return "not an ONNX model"
+            read += 1
+    except ModelError as error:
+        if read and data[:1] == b"\x08":  # every known writer puts ir_version first
+            return f"the model file is cut short or damaged: {error.what}"
+    return "not an ONNX model"
+
+
+def _has_broken_text(message: Message) -> bool:
+    """Whether a string in the message, comments aside, is not UTF-8: protobuf hands it out as bytes."""
+    if isinstance(message, onnx.TensorProto):  # its other fields may be large
+        return isinstance(message.name, bytes) or any(map(_has_broken_text, message.external_data))
+    for about, value in message.ListFields():
+        if about.type not in (about.TYPE_STRING, about.TYPE_MESSAGE) or about.name == "doc_string":
+            continue
+        for item in value if isinstance(value, MutableSequence) else (value,):
+            if isinstance(item, bytes) or (isinstance(item, Message) and _has_broken_text(item)):
+                return True
+    return False

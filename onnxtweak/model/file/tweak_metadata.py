@@ -1,0 +1,116 @@
+"""Which tweaks are inside a model? A tweaked file ends with its own record, in its metadata."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from onnx import ModelProto, StringStringEntryProto
+
+from onnxtweak.errors import ModelError
+from onnxtweak.model.file import protobuf_edit
+
+_METADATA = 14  # ModelProto.metadata_props
+
+
+_KEY = re.compile(r"onnxtweak\.([1-9][0-9]{0,5})\.([a-z0-9_]+)")
+
+
+@dataclass(frozen=True)
+class TweakInside:
+    """What a tweaked model says about one tweak inside it.
+
+    number : 1 for the first tweak put in. version : of onnxtweak. file_sha256, base_sha256 : of the model
+    file it was put into, and of it with its external data. prefix : what the names of its nodes start with.
+    patch : neurons and weights, or their shapes where they are dense. undo : see `make_record`.
+    """
+
+    number: int
+    version: str
+    kind: str
+    file_sha256: str
+    base_sha256: str
+    logits: str
+    classes: int
+    scale: float
+    prefix: str
+    patch: dict[str, Any]
+    provenance: dict[str, Any]
+    undo: dict[str, Any]
+
+    @property
+    def shadow(self) -> str | None:
+        """Name of the output that shows the tweaked logits, None where they replaced the base's."""
+        name = self.patch.get("shadow")
+        return name if isinstance(name, str) else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For JSON: everything but the record that takes the tweak off."""
+        facts = asdict(self)
+        del facts["undo"]
+        return facts
+
+
+_AS_JSON = ("classes", "scale", "patch", "provenance", "undo")
+
+
+_FIELDS = tuple(name for name in TweakInside.__dataclass_fields__ if name != "number")
+
+
+def tweaks_inside(proto: ModelProto) -> tuple[TweakInside, ...]:
+    """The tweaks inside, in the order they were put in. Raises ModelError where a record is damaged."""
+    found: dict[int, dict[str, str]] = {}
+    for entry in proto.metadata_props:
+        if match := _KEY.fullmatch(entry.key):
+            found.setdefault(int(match[1]), {})[match[2]] = entry.value
+    return tuple(_read_record(number, found[number], len(found)) for number in sorted(found))
+
+
+def make_record(
+    length: int, back: Iterable[protobuf_edit.Edit], number: int, fields: Mapping[str, Any]
+) -> bytes:
+    """The record of tweak `number`, to be put behind the `length` bytes of the tweaked model.
+
+    back : the edits that turn those bytes into the base. fields : those of `TweakInside` but `number` and
+    `undo`.
+    """
+    edits = [[edit.start, edit.end, base64.b64encode(edit.new).decode()] for edit in back]
+    fields = {**fields, "undo": {"length": length, "edits": edits}}
+    out = []
+    for name in _FIELDS:
+        value = canonical_json(fields[name]) if name in _AS_JSON else fields[name]
+        entry = StringStringEntryProto(key=f"onnxtweak.{number}.{name}", value=value)
+        out.append(protobuf_edit.record(_METADATA, entry.SerializeToString()))
+    return b"".join(out)
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: keys sorted, no spaces, ASCII, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _read_record(number: int, texts: dict[str, str], count: int) -> TweakInside:
+    try:
+        if number > count:
+            raise ValueError("an earlier tweak's record is missing")
+        if lack := [name for name in _FIELDS if name not in texts]:
+            raise ValueError(f"'{lack[0]}' is missing")
+        fields: dict[str, Any] = {
+            name: json.loads(texts[name]) if name in _AS_JSON else texts[name] for name in _FIELDS
+        }
+        for name in ("patch", "provenance", "undo"):
+            if not isinstance(fields[name], dict):
+                raise ValueError(f"'{name}' is not an object")
+        fields["classes"], fields["scale"] = int(fields["classes"]), float(fields["scale"])
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ModelError(
+            f"the model's record of a tweak is damaged: {error}",
+            where=f"metadata onnxtweak.{number}.*",
+            hint="the file was changed after it was tweaked; take the base model itself",
+        ) from error
+    return TweakInside(number=number, **fields)

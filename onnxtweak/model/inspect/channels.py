@@ -1,0 +1,55 @@
+"""On which axis does a hidden tensor count its channels?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from onnx import NodeProto
+
+from onnxtweak.model.inspect.graph import GraphIndex, attribute
+
+# fmt: off
+_FIRST = frozenset(
+    {
+        "Conv", "ConvTranspose", "BatchNormalization", "MaxPool", "AveragePool", "InstanceNormalization",
+        "GroupNormalization", "LRN", "FusedConv", "GlobalAveragePool", "GlobalMaxPool",
+    }
+)
+# fmt: on
+_LAST = frozenset({"Gemm", "MatMul", "LayerNormalization"})
+
+
+def find_channels_last(graph: GraphIndex, order: Iterable[int]) -> dict[str, bool]:
+    """For tensors that come from a layer: True when the channels are on the last axis, False for axis 1.
+
+    order : positions in topological order. Convolutions and their kin work on axis 1, linear layers, layer
+    normalisation and embeddings on the last; a Transpose moves the axis; everything else keeps it.
+    """
+    last: dict[str, bool] = {}
+    for position in order:
+        node = graph.nodes[position]
+        known = [last[name] for name in node.input if name in last]
+        side = known[0] if known else None
+        if node.op_type in _FIRST:
+            side = False
+        elif node.op_type in _LAST or (node.op_type == "Gather" and side is None):
+            side = True
+        elif node.op_type == "Transpose":
+            side = _turned(node, side)
+        if side is not None:
+            last.update((name, side) for name in node.output)
+    return last
+
+
+def channel_axis(shape: tuple[int, ...], channels_last: bool | None) -> int:
+    """Channel axis of one sample's shape. Where nothing is known: 0 for (C, H, W), 1 for (T, D)."""
+    if channels_last is None:
+        channels_last = len(shape) == 2
+    return len(shape) - 1 if channels_last else 0
+
+
+def _turned(node: NodeProto, side: bool | None) -> bool | None:
+    order = list(attribute(node, "perm", []))
+    if side is None or not order:
+        return None
+    return order[-1] == (len(order) - 1 if side else 1)

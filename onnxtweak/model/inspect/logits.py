@@ -1,0 +1,316 @@
+"""Where are the logits?
+
+The walk starts at each graph output and goes back over what a classifier does after its class scores: it
+names the winner (ArgMax, TopK, ZipMap), reshapes or casts, normalises (softmax in any spelling, sigmoid). It
+stops at the tensor where adding to a class's value changes exactly that class's logit, in the rank-2 form
+(N, C) where the model has one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto, TensorProto
+
+from onnxtweak.errors import ModelError
+from onnxtweak.model.file.tweak_metadata import tweaks_inside
+from onnxtweak.model.inspect.graph import DEFAULT_DOMAINS, GraphIndex
+from onnxtweak.model.inspect.graph_checks import require_sound
+from onnxtweak.model.inspect.refusals import (
+    NOT_A_CLASSIFIER,
+    quoted,
+    refuse_closed,
+    refuse_name,
+    refuse_positions,
+)
+from onnxtweak.model.inspect.shapes import Shape, known_shape
+from onnxtweak.model.inspect.softmax import SPELLINGS, match_softmax
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+_RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
+_SAME_SHAPE = SPELLINGS | {
+    "Sigmoid",
+    "Identity",
+    "Cast",
+    "Dropout",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "Log",
+}
+_CHOOSING = frozenset({"ArgMax", "TopK", "ZipMap", "Normalizer", "Hardmax"})
+_KEEPING_ORDER = _RESHAPING | frozenset(
+    {
+        "Cast",
+        "CastLike",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Transpose",
+        "Concat",
+        "Log",
+        "Exp",
+        "Clip",
+        "Round",
+        "ReduceMax",
+    }
+)
+_LOOKING_UP = frozenset({"LabelEncoder", "ArrayFeatureExtractor", "Gather", "Slice"})
+_WITH_CONSTANT = frozenset({"Mul", "Div", "Add", "Sub", "Max", "Min"})
+_WALKED_DOMAINS = (*DEFAULT_DOMAINS, "ai.onnx.ml")
+_WALKED = _CHOOSING | _KEEPING_ORDER | _LOOKING_UP | _WITH_CONSTANT
+
+
+@dataclass(frozen=True)
+class Logits:
+    """The tensor a tweak is added to.
+
+    name : the tensor. output : the graph output it was found behind. rule : how, in a few words.
+    explain : the same as a sentence. shape : as far as the file tells, batch axis first; None: unknown rank.
+    layout : an axis a letter: N samples, C classes, 1 for one of size 1; such as "NC", "NC11" or "N1" (a
+    single logit); None when the file does not tell. classes : C, None when the file does not tell.
+    steps : operators walked back over, from the output on.
+    """
+
+    name: str
+    output: str
+    rule: str
+    explain: str
+    shape: Shape | None = None
+    layout: str | None = None
+    classes: int | None = None
+    steps: tuple[str, ...] = ()
+
+    @property
+    def class_axis(self) -> int | None:
+        """Axis of the classes, None when the layout is unknown or has none."""
+        axis = (self.layout or "").find("C")
+        return None if axis < 0 else axis
+
+    @property
+    def binary(self) -> bool:
+        """One logit, two classes: above 0 it says class 1."""
+        return self.layout is not None and "C" not in self.layout
+
+
+@dataclass(frozen=True)
+class _Find:
+    logits: Logits
+    rank: tuple[int, bool, bool]
+
+
+def find_logits(proto: ModelProto, override: str | None = None) -> Logits:
+    """The logits tensor of a classifier.
+
+    override : take this tensor of the main graph instead of searching.
+    Raises ModelError when there is none that could be tweaked, when two outputs are equally good, or when
+    the override names no suitable tensor.
+    """
+    graph = GraphIndex(proto)
+    require_sound(graph)
+    if override is not None:
+        return _given(graph, override)
+    finds: list[_Find] = []
+    refusals: list[ModelError] = []
+    shadows = {tweak.shadow for tweak in tweaks_inside(proto)}  # shown beside the model's own outputs
+    for output in graph.outputs:
+        if output.name in shadows:
+            continue
+        try:
+            finds.append(_behind(graph, output.name))
+        except ModelError as refusal:
+            refusals.append(refusal)
+    if not finds:
+        raise refusals[0] if refusals else ModelError("the model has no outputs")
+    best = max(find.rank for find in finds)
+    finds.sort(key=lambda find: graph.declared_type(find.logits.output) not in FLOATS)
+    chosen = {find.logits.name: find.logits for find in reversed(finds) if find.rank == best}
+    if len(chosen) > 1 and best[0] == _PLAIN:
+        chosen = _last_computed(graph, chosen)
+    if len(chosen) > 1:
+        names = " or ".join(f"--logits {quoted(name)}" for name in reversed(chosen))
+        raise ModelError(
+            f"{len(chosen)} outputs could be the class scores",
+            where=", ".join(repr(logits.output) for logits in reversed(chosen.values())),
+            hint=f"say which tensor holds the logits: {names}",
+        )
+    return next(iter(chosen.values()))
+
+
+_PLAIN, _CHOICE, _NORMALISED = 1, 2, 3
+
+
+def _behind(graph: GraphIndex, output: str) -> _Find:
+    """The logits behind one graph output; ModelError with the reason when there are none."""
+    name, steps = output, []
+    decided: tuple[str, int] | None = None
+    while True:
+        match = match_softmax(graph, name)
+        if match is not None:
+            steps.append(match.rule)
+            return _normalised(graph, output, match.input, steps, match.rule, match.axis, match.flattens)
+        node = graph.producer(name)
+        if node is None:
+            break
+        if node.op_type == "Sigmoid":
+            steps.append("Sigmoid")
+            return _normalised(graph, output, node.input[0], steps, "Sigmoid", None, False)
+        if node.op_type in ("QLinearSoftmax", "QLinearSigmoid"):
+            return _quantized(graph, output, node, steps)
+        varying = [item for item in dict.fromkeys(node.input) if item and graph.depends_on_input(item)]
+        if node.op_type == "Concat":
+            varying = [_positive_class(graph, varying)]
+        if node.op_type not in _WALKED or node.domain not in _WALKED_DOMAINS:
+            break
+        if len(varying) != 1 or not varying[0]:
+            break
+        steps.append(node.op_type)
+        name = varying[0]
+        if node.op_type in _CHOOSING:
+            decided = name, len(steps)
+    last = graph.producer(name)
+    refuse_closed(graph, last, output)
+    if last is not None and last.op_type == "LinearClassifier":
+        return _find(graph, output, last.output[1], "scores of LinearClassifier", steps, _CHOICE)
+    if decided is not None:
+        name, count = decided
+        rule = f"before {steps[count - 1]}"
+        return _find(graph, output, name, rule, steps[:count], _CHOICE)
+    if graph.declared_type(output) not in (*FLOATS, None):
+        raise ModelError(
+            "the output holds no floating-point class scores", where=output, hint=NOT_A_CLASSIFIER
+        )
+    if last is None:
+        _refuse_tensor(graph, name, f"what the output '{output}' shows")
+    return _find(graph, output, output, "the output itself", [], _PLAIN)
+
+
+def _normalised(
+    graph: GraphIndex, output: str, name: str, steps: list[str], rule: str, axis: int | None, flattens: bool
+) -> _Find:
+    shape = known_shape(graph, name)
+    rank = len(shape) if shape is not None else None
+    if axis is not None and (axis == 0 or (rank is not None and axis == -rank)):
+        raise ModelError(
+            f"the {rule} runs over the samples, not over classes", where=output, hint=NOT_A_CLASSIFIER
+        )
+    found = _find(graph, output, name, f"before {rule}", steps, _NORMALISED if rule != "Sigmoid" else _CHOICE)
+    known = found.logits.class_axis
+    moved = flattens or axis is None or rank != len(found.logits.layout or "")
+    if not moved and known is not None and axis % rank != known:
+        raise ModelError(f"the {rule} does not run over the classes", where=output, hint=NOT_A_CLASSIFIER)
+    return found
+
+
+def _quantized(graph: GraphIndex, output: str, node: NodeProto, steps: list[str]) -> _Find:
+    source = graph.producer(node.input[0])
+    if source is None or source.op_type != "QuantizeLinear":
+        raise ModelError(
+            f"the logits before {node.op_type} exist only as integers",
+            where=output,
+            hint="export the model with floating-point logits (leave the last softmax unquantised)",
+        )
+    rule = node.op_type
+    return _find(graph, output, source.input[0], f"before {rule}", [*steps, rule, "QuantizeLinear"], _CHOICE)
+
+
+def _find(graph: GraphIndex, output: str, name: str, rule: str, steps: list[str], quality: int) -> _Find:
+    name, shape, more = _rank_two(graph, name)
+    if _classes(shape) is None and not more and all(step in _SAME_SHAPE for step in steps):
+        declared = graph.declared_shape(output)
+        if declared is not None and (shape is None or len(shape) == len(declared)):
+            shape = declared
+    _refuse_tensor(graph, name, "the tensor of the class scores")
+    layout = _layout(shape)
+    # One number a sample may be anything; behind a sigmoid it is a logit.
+    refuse_positions(shape, layout is not None and (layout != "N" or rule == "before Sigmoid"), name)
+    what = "the class logits" if layout is None or "C" in layout else "one logit for two classes"
+    behind = "" if name == output else f", behind output {output!r} ({' <- '.join((*steps, *more))})"
+    logits = Logits(
+        name=name,
+        output=output,
+        rule=rule,
+        explain=f"{name!r} holds {what}: {rule}{behind}",
+        shape=shape,
+        layout=layout,
+        classes=_classes(shape),
+        steps=(*steps, *more),
+    )
+    return _Find(logits, (quality, layout is not None, not logits.binary))
+
+
+def _refuse_tensor(graph: GraphIndex, name: str, what: str) -> None:
+    reason = ""
+    if graph.producer(name) is None:
+        kind = "an input" if any(value.name == name for value in graph.inputs) else "a constant"
+        reason = f"is {kind} of the model, nothing computes it"
+    elif not graph.depends_on_input(name):
+        reason = "does not depend on the input"
+    elif graph.declared_type(name) not in (*FLOATS, None):
+        reason = "holds no floating-point numbers"
+    if reason:
+        raise ModelError(f"{what} {reason}", where=name, hint=NOT_A_CLASSIFIER)
+
+
+def _rank_two(graph: GraphIndex, name: str) -> tuple[str, Shape | None, list[str]]:
+    """The (N, C) tensor that a (N, C, 1, 1) one, or (N, 1) that (N,), was reshaped from; else the tensor."""
+    shape = known_shape(graph, name)
+    layout = _layout(shape)
+    if shape is None or layout is None or len(shape) == 2:
+        return name, shape, []
+    back, steps = name, []
+    while (node := graph.producer(back)) is not None and node.op_type in _RESHAPING:
+        steps.append(node.op_type)
+        back = node.input[0]
+        earlier = known_shape(graph, back)
+        same = earlier is not None and _layout(earlier) == ("NC" if "C" in layout else "N1")
+        if same and graph.producer(back) is not None:
+            return back, earlier, steps
+    return name, shape, []
+
+
+def _positive_class(graph: GraphIndex, names: list[str]) -> str:
+    """p where a Concat joins p and 1 - p, "" otherwise."""
+    for name in names:
+        node = graph.producer(name)
+        if node is not None and node.op_type == "Sub" and graph.constant(node.input[0]) is not None:
+            rest = [other for other in names if other != name]
+            if rest == [node.input[1]]:
+                return rest[0]
+    return ""
+
+
+def _layout(shape: Shape | None) -> str | None:
+    if shape is None:
+        return None
+    axes = "".join("1" if size == 1 else "C" for size in shape[1:])
+    return "N" + axes if shape and axes.count("C") <= 1 else None
+
+
+def _classes(shape: Shape | None) -> int | None:
+    layout = _layout(shape)
+    if layout is None or shape is None:
+        return None
+    size = shape[layout.index("C")] if "C" in layout else 2
+    return size if isinstance(size, int) else None
+
+
+def _last_computed(graph: GraphIndex, chosen: dict[str, Logits]) -> dict[str, Logits]:
+    """Of plain outputs, the one that is computed from all the others: features are not class scores."""
+    for name in chosen:
+        needed = graph.ancestors([name])
+        if all(graph.position(other) in needed for other in chosen):
+            return {name: chosen[name]}
+    return chosen
+
+
+def _given(graph: GraphIndex, name: str) -> Logits:
+    if graph.producer(name) is None:
+        refuse_name(graph, name)
+    _refuse_tensor(graph, name, "the tensor given as logits")
+    position = graph.position(name)
+    behind = [v.name for v in graph.outputs if v.name == name or position in graph.ancestors([v.name])]
+    if not behind:
+        raise ModelError("no output depends on the tensor given as logits", where=name, hint=NOT_A_CLASSIFIER)
+    shape = known_shape(graph, name)
+    refuse_positions(shape, _layout(shape) is not None, name)
+    explain = f"{name!r} was given as the logits"
+    return Logits(name, behind[0], "given", explain, shape, _layout(shape), _classes(shape), ())

@@ -1,0 +1,173 @@
+"""Which shape does a tensor have for sure, as far as the file tells?
+
+A small reader of declared shapes and of the last few operators before a tensor, no shape inference: that
+can be wrong on real models, and on large ones it silently returns nothing. The truth about taps is measured
+by running the model; this is for finding the logits before anything runs.
+"""
+
+from __future__ import annotations
+
+from onnx import NodeProto
+
+from onnxtweak.model.inspect.graph import DEFAULT_DOMAINS, GraphIndex, attribute
+
+Shape = tuple[int | str | None, ...]
+
+# fmt: off
+ELEMENTWISE = frozenset(
+    {
+        "Identity", "Cast", "CastLike", "Dropout", "QuantizeLinear", "DequantizeLinear", "Softmax",
+        "LogSoftmax", "Hardmax", "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Clip", "Gelu",
+        "HardSwish", "HardSigmoid", "Swish", "Tanh", "Sigmoid", "Softplus", "Softsign", "Mish",
+        "ThresholdedRelu", "PRelu", "Neg", "Abs", "Exp", "Log", "Sqrt", "Erf", "Reciprocal",
+        "BatchNormalization", "LayerNormalization", "InstanceNormalization", "LpNormalization",
+    }
+)
+# fmt: on
+BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Where", "Pow"})
+GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
+_DEPTH = 16
+
+
+def known_shape(graph: GraphIndex, name: str, depth: int = _DEPTH) -> Shape | None:
+    """Shape of a tensor, batch axis included: a number, a symbol or None per axis; None for an unknown rank.
+
+    depth : how many nodes may be walked back.
+    """
+    declared = graph.declared_shape(name)
+    node = graph.producer(name)
+    if declared is not None and all(isinstance(size, int) for size in declared[1:]):
+        return declared
+    derived = None
+    if node is not None and depth > 0 and node.domain in DEFAULT_DOMAINS:
+        derived = _after(graph, node, depth - 1)
+    if declared is None or derived is None or len(declared) != len(derived):
+        return declared if declared is not None else derived
+    return tuple(
+        said if isinstance(said, int) or not isinstance(worked_out, int) else worked_out
+        for said, worked_out in zip(declared, derived, strict=True)
+    )
+
+
+def constant_ints(graph: GraphIndex, node: NodeProto, name: str, slot: int) -> tuple[int, ...] | None:
+    """An integer list that is an attribute in old opsets and an input in new ones; None when not constant."""
+    value = attribute(node, name)
+    if value is None and len(node.input) > slot:
+        value = graph.constant(node.input[slot])
+        value = None if value is None else value.reshape(-1).tolist()
+    if value is None:
+        return None
+    return tuple(int(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
+
+
+def _after(graph: GraphIndex, node: NodeProto, depth: int) -> Shape | None:
+    if node.op_type == "Constant":
+        return graph.constant_shape(node.output[0])
+    if not node.input:
+        return None
+    first = known_shape(graph, node.input[0], depth)
+    if node.op_type in ELEMENTWISE:
+        return first
+    if node.op_type in BROADCASTING:
+        return _broadcast([known_shape(graph, item, depth) for item in node.input if item])
+    if node.op_type == "Gemm":
+        weight = graph.constant_shape(node.input[1])
+        rows = first[0] if first and len(first) == 2 and not attribute(node, "transA", 0) else None
+        return rows, None if weight is None else weight[0 if attribute(node, "transB", 0) else 1]
+    if node.op_type == "MatMul":
+        weight = graph.constant_shape(node.input[1])
+        return None if first is None or weight is None or len(weight) != 2 else (*first[:-1], weight[1])
+    if node.op_type == "Conv":
+        weight = graph.constant_shape(node.input[1])
+        if weight is None:
+            return None
+        return (first[0] if first else None, weight[0], *_convolved(node, first, weight))
+    if node.op_type in GLOBAL_POOLS and first is not None:
+        return (*first[:2], *(1 for _ in first[2:]))
+    if node.op_type in ("AveragePool", "MaxPool", "LpPool") and first is not None:
+        return (*first[:2], *(None for _ in first[2:]))
+    return _reshaped(graph, node, first)
+
+
+def _reshaped(graph: GraphIndex, node: NodeProto, first: Shape | None) -> Shape | None:
+    if node.op_type == "Flatten":
+        rest = first[1:] if first is not None and attribute(node, "axis", 1) == 1 else (None,)
+        known = all(isinstance(size, int) for size in rest)
+        width = 1
+        for size in rest if known else ():
+            width *= size
+        return first[0] if first else None, width if known else None
+    if node.op_type == "Reshape":
+        target = constant_ints(graph, node, "shape", 1)
+        if target is None:
+            return _target_rank(graph, node)
+        kept = first if first is not None and not attribute(node, "allowzero", 0) else ()
+        sizes = [size if size > 0 else None for size in target]
+        for axis, size in enumerate(target):
+            if size == 0 and axis < len(kept):
+                sizes[axis] = kept[axis]
+        return tuple(sizes)
+    if first is None:
+        return None
+    if node.op_type == "Transpose":
+        order = attribute(node, "perm", list(reversed(range(len(first)))))
+        return tuple(first[axis] for axis in order) if len(order) == len(first) else None
+    if node.op_type in ("Squeeze", "Unsqueeze"):
+        axes = constant_ints(graph, node, "axes", 1)
+        if axes is None:
+            return None
+        if node.op_type == "Squeeze":
+            gone = {axis % len(first) for axis in axes}
+            return tuple(size for axis, size in enumerate(first) if axis not in gone)
+        rank = len(first) + len(axes)
+        new = {axis % rank for axis in axes}
+        rest = iter(first)
+        return tuple(1 if axis in new else next(rest) for axis in range(rank))
+    if node.op_type in ("ReduceMean", "ReduceMax", "ReduceSum"):
+        axes = constant_ints(graph, node, "axes", 1)
+        if axes is None:
+            return None
+        gone = {axis % len(first) for axis in axes}
+        if attribute(node, "keepdims", 1):
+            return tuple(1 if axis in gone else size for axis, size in enumerate(first))
+        return tuple(size for axis, size in enumerate(first) if axis not in gone)
+    return None
+
+
+def _target_rank(graph: GraphIndex, node: NodeProto) -> Shape | None:
+    """Reshape to a computed shape: when it is a Concat of single numbers, their count is the rank."""
+    source = graph.producer(node.input[1]) if len(node.input) > 1 else None
+    while source is not None and source.op_type in ("Cast", "Identity"):
+        source = graph.producer(source.input[0])
+    if source is None or source.op_type != "Concat":
+        return None
+    sizes: list[int | None] = []
+    for part in source.input:
+        value = graph.constant(part)
+        sizes.extend([None] if value is None else [int(v) if v > 0 else None for v in value.reshape(-1)])
+    return tuple(sizes)
+
+
+def _convolved(node: NodeProto, first: Shape | None, weight: tuple[int, ...]) -> Shape:
+    """Spatial sizes after a convolution: kept exactly where it is 1x1 with stride 1 and no padding."""
+    plain = (
+        all(size == 1 for size in weight[2:])
+        and all(step == 1 for step in attribute(node, "strides", []))
+        and not any(attribute(node, "pads", []))
+    )
+    if first is not None and plain and len(first) == len(weight):
+        return first[2:]
+    return tuple(None for _ in weight[2:])
+
+
+def _broadcast(shapes: list[Shape | None]) -> Shape | None:
+    if any(shape is None for shape in shapes):
+        return None
+    rank = max(len(shape) for shape in shapes)
+    sizes: list[int | str | None] = []
+    for axis in range(rank):
+        here = [s[axis - rank + len(s)] for s in shapes if axis - rank + len(s) >= 0]
+        wide = [size for size in here if isinstance(size, int) and size != 1]
+        unknown = [size for size in here if not isinstance(size, int)]
+        sizes.append(wide[0] if wide else unknown[0] if unknown else 1)
+    return tuple(sizes)

@@ -1,0 +1,309 @@
+"""Which hidden tensors can be watched, and which of them does the user mean?
+
+`candidates` reads the graph alone. Their shapes and element types are measured by running the model, then
+`select` turns the user's selectors into taps.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from onnx import ModelProto, NodeProto, TensorProto
+
+from onnxtweak.errors import ModelError, UsageError
+from onnxtweak.model.inspect.activations import find_activations
+from onnxtweak.model.inspect.blocks import find_blocks
+from onnxtweak.model.inspect.channels import channel_axis, find_channels_last
+from onnxtweak.model.inspect.graph import GraphIndex, attribute
+from onnxtweak.model.inspect.graph_checks import require_sound
+from onnxtweak.model.inspect.logits import FLOATS
+from onnxtweak.types import Tap
+
+Measured = Mapping[str, tuple[str, tuple[int, ...]] | None]
+
+POOLS = ("none", "mean", "max")
+# fmt: off
+_NEVER_FLOAT = frozenset(
+    {
+        "Shape", "Size", "ArgMax", "ArgMin", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual",
+        "And", "Or", "Not", "Xor", "NonZero", "IsNaN", "IsInf", "QuantizeLinear", "DynamicQuantizeLinear",
+        "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "SequenceConstruct",
+    }
+)
+_PASSED_OVER = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Identity", "Cast"})
+_BEHIND_LINEAR = _PASSED_OVER | frozenset(
+    {
+        "Relu", "GlobalAveragePool", "AveragePool", "ReduceMean", "Add", "Sub", "Mul", "Div", "Transpose",
+        "QuantizeLinear", "DequantizeLinear",
+    }
+)
+# fmt: on
+_LINEAR = frozenset({"Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "MatMulInteger", "MatMulNBits"})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A hidden tensor that may be watched; whether it is floating-point is known only when it was measured.
+
+    name : the tensor. op : operator that produces it. position : of that node in the main graph.
+    activation : what a layer hands on after its non-linearity. block : output of a residual, dense or
+    inception block. inside : lies within the branch of a block. channels_last : whether its last axis counts
+    channels; None when the graph does not tell.
+    """
+
+    name: str
+    op: str
+    position: int
+    activation: bool
+    block: bool
+    inside: bool = False
+    channels_last: bool | None = None
+
+
+def candidates(proto: ModelProto, logits_name: str) -> tuple[Candidate, ...]:
+    """Hidden tensors of the main graph that the logits are computed from, in topological order.
+
+    They vary with a real input and are neither an input, nor the logits, nor computed from them.
+    """
+    graph = GraphIndex(proto)
+    require_sound(graph)
+    needed = graph.ancestors([logits_name])
+    order = [position for position in graph.topological_order() if position in needed]
+    activations = find_activations(graph)
+    blocks = find_blocks(graph, order, activations)
+    last = find_channels_last(graph, order)
+    found = []
+    for position in order:
+        node = graph.nodes[position]
+        if position == graph.position(logits_name) or _never_float(node):
+            continue
+        for name in node.output:
+            if (
+                not name
+                or not graph.depends_on_input(name)
+                or graph.declared_type(name) not in (*FLOATS, None)
+            ):
+                continue
+            if not graph.consumer_positions(name) and not graph.is_captured(name):
+                continue
+            found.append(
+                Candidate(
+                    name,
+                    node.op_type,
+                    position,
+                    activation=name in activations,
+                    block=name in blocks.outputs,
+                    inside=position in blocks.inside,
+                    channels_last=last.get(name),
+                )
+            )
+    return tuple(found)
+
+
+def select(
+    candidates: Sequence[Candidate],
+    shapes: Measured,
+    selectors: Sequence[str],
+    pool: str = "none",
+    penultimate: str | None = None,
+    graph: GraphIndex | None = None,
+) -> tuple[Tap, ...]:
+    """The taps that the selectors mean, united, each once, in the order of the candidates.
+
+    shapes : what was measured, by candidate: NumPy name of the element type and the shape of one sample; None
+    for what cannot be watched (not floating-point, no batch axis in front, size varies).
+    selectors : "activations", "stages", "blocks", "penultimate", "op:TYPE", or a glob over tensor names; an
+    exact name counts. pool : "none", "mean" or "max"; vectors have nothing to pool and stay as they are.
+    penultimate : see `penultimate_name`. graph : for a better reason why a name cannot be watched.
+    Raises ModelError for a selector that matches nothing and for a model without any hidden float tensor.
+    """
+    if pool not in POOLS:
+        raise UsageError(f"unknown pooling {pool!r}", where="--pool", hint=f"one of {', '.join(POOLS)}")
+    usable = [item for item in candidates if shapes.get(item.name) is not None]
+    if not usable:
+        raise ModelError(
+            "the model has no hidden floating-point tensor with a fixed size per sample",
+            hint="onnxtweak watches hidden neurons; a model without a hidden layer has none",
+        )
+    wanted: set[str] = set()
+    for selector in selectors:
+        if selector == "activations":
+            wanted |= _activations(usable)
+        elif selector == "stages":
+            wanted |= _stages(usable, shapes)
+        elif selector == "blocks":
+            wanted |= _blocks(usable)
+        elif selector == "penultimate":
+            wanted.add(_penultimate(usable, penultimate))
+        elif selector.lower().startswith("op:"):
+            wanted |= _by_operator(usable, selector)
+        else:
+            wanted |= _by_name(candidates, shapes, selector, graph)
+    return tuple(_tap(item, shapes[item.name], pool) for item in usable if item.name in wanted)
+
+
+def penultimate_name(graph: GraphIndex, logits: str) -> str | None:
+    """The tensor that feeds the last linear operator before the logits, None when there is no single one.
+
+    Seen back over bias, activation and pooling behind the linear operator (Gemm, MatMul, Conv), and over
+    Flatten, Reshape, Dropout and the like before it. None also when the operator reads the input itself.
+    """
+    name = logits
+    node = graph.producer(name)
+    while node is not None and node.op_type not in _LINEAR:
+        sources = _varying(graph, node)
+        if node.op_type not in _BEHIND_LINEAR or len(sources) != 1:
+            return None
+        node = graph.producer(sources[0])
+    if node is None:
+        return None
+    sources = [name for name in _varying(graph, node) if name == node.input[0]]
+    if len(sources) != len(_varying(graph, node)):
+        return None
+    name = sources[0]
+    over = _PASSED_OVER | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+    while (node := graph.producer(name)) is not None and node.op_type in over:
+        name = node.input[0]
+    return name if node is not None else None
+
+
+def _activations(usable: list[Candidate]) -> set[str]:
+    found = {item.name for item in usable if item.activation}
+    if not found:
+        counts = Counter(item.op for item in usable).most_common(3)
+        raise ModelError(
+            "the model has no activation that could be watched",
+            where="--taps activations",
+            hint=f"choose by operator: {' or '.join(f'--taps op:{op}' for op, _ in counts)}",
+        )
+    return found
+
+
+def _stages(usable: list[Candidate], shapes: Measured) -> set[str]:
+    """The last map at each resolution; one inside a block only where no other has that resolution."""
+    last: dict[tuple[int, ...], Candidate] = {}
+    for item in usable:
+        shape = shapes[item.name][1]
+        if not (item.activation or item.block) or len(shape) < 2:
+            continue
+        axis = channel_axis(shape, item.channels_last)
+        resolution = tuple(size for place, size in enumerate(shape) if place != axis)
+        if prod(resolution) > 1 and (resolution not in last or last[resolution].inside or not item.inside):
+            last[resolution] = item
+    if not last:
+        raise ModelError(
+            "the model has no map with positions, so it has no stages",
+            where="--taps stages",
+            hint="--taps activations watches every activation",
+        )
+    return {item.name for item in last.values()}
+
+
+def _blocks(usable: list[Candidate]) -> set[str]:
+    found = {item.name for item in usable if item.block}
+    if not found:
+        raise ModelError(
+            "the model has no residual, dense or inception block",
+            where="--taps blocks",
+            hint="--taps activations or --taps stages",
+        )
+    return found
+
+
+def _penultimate(usable: list[Candidate], name: str | None) -> str:
+    if name is None or all(item.name != name for item in usable):
+        raise ModelError(
+            "the last linear layer has no single hidden tensor as its input",
+            where="--taps penultimate",
+            hint="name the tensor instead; `onnxtweak inspect` lists the candidates",
+        )
+    return name
+
+
+def _by_operator(usable: list[Candidate], selector: str) -> set[str]:
+    wanted = selector[3:].strip().lower()
+    found = {item.name for item in usable if item.op.lower() == wanted}
+    if not found:
+        ops = sorted({item.op for item in usable})
+        near = difflib.get_close_matches(selector[3:], ops, n=3, cutoff=0.5) or ops
+        raise ModelError(
+            "no hidden floating-point tensor comes from that operator",
+            where=f"--taps {selector}",
+            hint=f"the model has {' or '.join(f'op:{op}' for op in near)}",
+        )
+    return found
+
+
+def _by_name(
+    candidates: Sequence[Candidate], shapes: Measured, selector: str, graph: GraphIndex | None
+) -> set[str]:
+    names = [item.name for item in candidates]
+    if selector in names:
+        matches = {selector}
+    else:
+        literal = selector.replace("[", "[[]")
+        matches = {n for n in names if fnmatch.fnmatchcase(n, selector) or fnmatch.fnmatchcase(n, literal)}
+    found = {name for name in matches if shapes.get(name) is not None}
+    if found:
+        return found
+    usable = [name for name in names if shapes.get(name) is not None]
+    if matches:
+        raise ModelError(
+            "the tensor cannot be watched: it is not floating-point, or has no fixed size per sample",
+            where=f"--taps {selector}",
+            hint=_suggestion(selector, usable),
+        )
+    reason = _why_not(graph, selector) if graph is not None else ""
+    raise ModelError(
+        reason or "no hidden tensor before the logits has such a name",
+        where=f"--taps {selector}",
+        hint=_suggestion(selector, usable),
+    )
+
+
+def _suggestion(selector: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(selector, names, n=3, cutoff=0.5)
+    words = [
+        word
+        for word in ("activations", "stages", "blocks", "penultimate")
+        if difflib.SequenceMatcher(None, selector.lower(), word).ratio() > 0.7
+    ]
+    if near or words:
+        return f"did you mean {' or '.join([*words, *near])}?"
+    return "`onnxtweak inspect` lists the tensors that can be watched"
+
+
+def _why_not(graph: GraphIndex, name: str) -> str:
+    if any(value.name == name for value in graph.inputs):
+        return "an input of the model is no hidden tensor"
+    if graph.position(name) is None:
+        if name in graph.initializer_names:
+            return "a constant of the model is no hidden tensor"
+        if name in graph.all_names:
+            return "a node's name, or a tensor inside an If, Loop, Scan or function, cannot be watched"
+        return ""
+    if not graph.depends_on_input(name):
+        return "the tensor is the same for every sample"
+    return "the tensor is the logits, is computed from them, or they do not depend on it"
+
+
+def _tap(item: Candidate, measured: tuple[str, tuple[int, ...]], pool: str) -> Tap:
+    dtype, shape = measured
+    if len(shape) < 2:
+        return Tap(item.name, item.op, tuple(shape), dtype)
+    return Tap(item.name, item.op, tuple(shape), dtype, pool, channel_axis(shape, item.channels_last))
+
+
+def _never_float(node: NodeProto) -> bool:
+    if node.op_type == "Cast":
+        return attribute(node, "to", TensorProto.FLOAT) not in FLOATS
+    return node.op_type in _NEVER_FLOAT
+
+
+def _varying(graph: GraphIndex, node: NodeProto) -> list[str]:
+    return [name for name in dict.fromkeys(node.input) if name and graph.depends_on_input(name)]

@@ -1,0 +1,282 @@
+"""What is added to the logits, in each of its forms? The one place that knows what sets them apart.
+
+A patch reads the values T (N, K) of K neurons and adds to logits Z (N, C); the shape legend is in
+`onnxtweak.types`. To add a form, write a class here, and its nodes in `onnxtweak.model.edit.patch_nodes`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from onnxtweak.types import Neurons
+
+
+class Patch(ABC):
+    """What every form of patch can do. Patches are frozen dataclasses whose fields are arrays."""
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that make the patch, by name, as a tweak file keeps them."""
+        return dict(vars(self))
+
+    @property
+    def parameters(self) -> int:
+        """How many of its numbers are not zero."""
+        return int(sum(np.count_nonzero(array) for array in self.arrays.values()))
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether there is anything to put into a model."""
+        return True
+
+    @property
+    def neuron_targets(self) -> np.ndarray | None:
+        """The class (K,) int64 that each neuron is connected to; None where each is connected to all."""
+        return None
+
+    @property
+    def output_bias(self) -> np.ndarray | None:
+        """What is added whatever the neurons say (C,); None where the form has no such array."""
+        return None
+
+    @abstractmethod
+    def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray:
+        """Logits (N, C) with the patch, in the precision of Z, computed as the spliced file does it."""
+
+    @abstractmethod
+    def scaled(self, scale: float) -> Self:
+        """The patch that adds `scale` times as much."""
+
+    @abstractmethod
+    def for_single_logit(self) -> Patch:
+        """The patch of two classes as one of a single logit, which is class 1 against class 0."""
+
+    @abstractmethod
+    def as_linear(self, classes: int) -> Linear | None:
+        """The same as a linear patch of all classes; None where the form is not linear in T."""
+
+    @abstractmethod
+    def shapes(self, neurons: int, classes: int) -> dict[str, tuple[int, ...]]:
+        """The shape that each of the arrays must have. Raises ValueError where no shape could be right."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the metadata of a tweaked model says about the patch; of dense weights nothing."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Synapses(Patch):
+    """K synapses (METHOD 4): synapse k adds `weight[k] * T[:, k]` to the logit of class `target[k]`.
+
+    target (K,) int64; weight (K,) float64; threshold (K,) float64, the weight before `scale / n`;
+    count (K,) int64, fit samples the synapse would fix alone.
+    """
+
+    target: np.ndarray
+    weight: np.ndarray
+    threshold: np.ndarray
+    count: np.ndarray
+
+    @property
+    def parameters(self) -> int:
+        return int(np.count_nonzero(self.weight))
+
+    @property
+    def changes_logits(self) -> bool:
+        return len(self.weight) > 0
+
+    @property
+    def neuron_targets(self) -> np.ndarray:
+        return self.target
+
+    def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray:
+        patched = Z.copy()
+        np.add.at(patched.T, self.target, (T * self.weight).T.astype(Z.dtype))
+        return patched
+
+    def scaled(self, scale: float) -> Synapses:
+        return replace(self, weight=np.asarray(self.weight) * scale)
+
+    def for_single_logit(self) -> Synapses:
+        sign = np.where(np.asarray(self.target) == 1, 1.0, -1.0)
+        return replace(self, weight=sign * self.weight, target=np.zeros_like(self.target))
+
+    def as_linear(self, classes: int) -> Linear:
+        return Linear(
+            at_columns(np.asarray(self.weight), np.asarray(self.target), classes), np.zeros(classes)
+        )
+
+    def shapes(self, neurons: int, classes: int) -> dict[str, tuple[int, ...]]:
+        if self.target.size and not 0 <= self.target.min() <= self.target.max() < classes:
+            raise ValueError(f"a target is not one of {classes} classes")
+        return dict.fromkeys(("target", "weight", "threshold", "count"), (neurons,))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {
+            "target": np.asarray(self.target).tolist(),
+            "weight": np.asarray(self.weight).tolist(),
+            "threshold": [float(t) if math.isfinite(t) else None for t in self.threshold],
+            "count": np.asarray(self.count).tolist(),
+        }
+
+
+class DensePatch(Patch):
+    """A patch whose neurons are connected to every class."""
+
+    @abstractmethod
+    def delta(self, T: np.ndarray) -> np.ndarray:
+        """What is added to the logits (N, C)."""
+
+    def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray:
+        return Z + self.delta(T).astype(Z.dtype)
+
+    @abstractmethod
+    def with_bias(self, bias: np.ndarray) -> Self:
+        """The patch with a bias (C,) on top."""
+
+    @abstractmethod
+    def on_used_neurons(self) -> tuple[np.ndarray, Self]:
+        """Positions of the neurons that have any weight, and the patch that reads them alone."""
+
+
+@dataclass(frozen=True)
+class Linear(DensePatch):
+    """A linear patch of many classes: adds `T @ weight + bias`.
+
+    weight (K, C) float64; bias (C,) float64. With K = 0 this is a pure bias.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def output_bias(self) -> np.ndarray:
+        return self.bias
+
+    def delta(self, T: np.ndarray) -> np.ndarray:
+        return T @ self.weight.astype(T.dtype) + self.bias.astype(T.dtype)
+
+    def scaled(self, scale: float) -> Linear:
+        return Linear(np.asarray(self.weight) * scale, np.asarray(self.bias) * scale)
+
+    def with_bias(self, bias: np.ndarray) -> Linear:
+        return replace(self, bias=self.bias + bias)
+
+    def on_used_neurons(self) -> tuple[np.ndarray, Linear]:
+        used = np.flatnonzero(self.weight.any(axis=1))
+        return used, replace(self, weight=self.weight[used])
+
+    def for_single_logit(self) -> Linear:
+        return Linear(_against_first(self.weight), _against_first(self.bias))
+
+    def as_linear(self, classes: int) -> Linear:
+        return self
+
+    def shapes(self, neurons: int, classes: int) -> dict[str, tuple[int, ...]]:
+        return {"weight": (neurons, classes), "bias": (classes,)}
+
+
+@dataclass(frozen=True)
+class Mlp(DensePatch):
+    """Augmentation with active neurons: adds `max(T @ w1 + b1, 0) @ w2 + b2` (METHOD 6).
+
+    w1 (K, h), b1 (h,), w2 (h, C), b2 (C,), all float64.
+    """
+
+    w1: np.ndarray
+    b1: np.ndarray
+    w2: np.ndarray
+    b2: np.ndarray
+
+    @property
+    def output_bias(self) -> np.ndarray:
+        return self.b2
+
+    def delta(self, T: np.ndarray) -> np.ndarray:
+        w1, b1, w2, b2 = (np.asarray(array, np.float32) for array in (self.w1, self.b1, self.w2, self.b2))
+        return np.maximum(np.asarray(T, np.float32) @ w1 + b1, 0) @ w2 + b2
+
+    def scaled(self, scale: float) -> Mlp:
+        return replace(self, w2=np.asarray(self.w2) * scale, b2=np.asarray(self.b2) * scale)
+
+    def with_bias(self, bias: np.ndarray) -> Mlp:
+        return replace(self, b2=self.b2 + bias)
+
+    def on_used_neurons(self) -> tuple[np.ndarray, Mlp]:
+        used = np.flatnonzero(self.w1.any(axis=1))
+        return used, replace(self, w1=self.w1[used])
+
+    def for_single_logit(self) -> Mlp:
+        return replace(self, w2=_against_first(self.w2), b2=_against_first(self.b2))
+
+    def as_linear(self, classes: int) -> None:
+        return None
+
+    def shapes(self, neurons: int, classes: int) -> dict[str, tuple[int, ...]]:
+        hidden = self.b1.size
+        if not neurons or not hidden:
+            raise ValueError("it has no neurons")
+        return {"w1": (neurons, hidden), "b1": (hidden,), "w2": (hidden, classes), "b2": (classes,)}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {"hidden": len(self.b1)}
+
+
+@dataclass(frozen=True)
+class Tweak:
+    """Everything that is needed to write a patch into its base, and to explain it afterwards.
+
+    kind : "join", "bias", "linear", "retrain", "augment", "fit": the method that made it.
+    base_sha256 : the base file the tweak belongs to (see `onnxtweak.model.file.model_file`).
+    logits : name of the base's logits tensor.
+    classes : C.
+    neurons, patch : what is added; scale 0 is the identity.
+    provenance : JSON-serialisable strings and numbers (data digest, settings); no time stamps.
+    """
+
+    kind: str
+    base_sha256: str
+    logits: str
+    classes: int
+    neurons: Neurons
+    patch: Patch
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+# The forms by the name that files give them.
+FORMS: dict[str, type[Patch]] = {form.__name__.lower(): form for form in (Synapses, Linear, Mlp)}
+
+
+def form_of(patch: Patch) -> str:
+    """The name that files give the patch's form."""
+    return type(patch).__name__.lower()
+
+
+def no_patch() -> Synapses:
+    """The patch that changes nothing: no synapses at all."""
+    none, numbers = np.empty(0), np.empty(0, np.int64)
+    return Synapses(target=numbers, weight=none, threshold=none, count=numbers)
+
+
+def bias_patch(bias: np.ndarray) -> Linear:
+    """The patch that adds a bias (C,) and reads no neuron."""
+    return Linear(np.zeros((0, len(bias))), bias)
+
+
+def at_columns(numbers: np.ndarray, column: np.ndarray, columns: int) -> np.ndarray:
+    """(rows, columns) float64: in each row its number, at `column`, and zeros elsewhere."""
+    matrix = np.zeros((len(column), columns))
+    matrix[np.arange(len(column)), column] = numbers
+    return matrix
+
+
+def _against_first(array: np.ndarray) -> np.ndarray:
+    return array[..., 1:] - array[..., :1]

@@ -1,0 +1,8 @@
+"""The page that somebody sees who must sign off a patched model.
+
+page            its sections, from the JSON of a result alone
+class_table     a row for each class
+pictures        confusion, trade-off, tuning, and where the patch reads
+charts          numbers as SVG
+graph_picture   the graph around a tweak
+"""

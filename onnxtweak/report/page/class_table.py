@@ -1,0 +1,58 @@
+"""How did each class do? A row with a picture for each, sorted by what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from onnxtweak.report.intervals import paired, wilson
+from onnxtweak.report.markup import between, change, percent, safe, section, shortened, table
+from onnxtweak.report.page.charts import dumbbell
+
+_ROWS = 40  # classes that are seen at once; the others unfold
+
+_HEAD = ["class", "samples", "before → after", "base", "tweaked", "change", "bias only"]
+_SAID = (
+    "Accuracy in percent, largest gain first, targets in bold. The grey dot is the base, the coloured one "
+    "the tweaked model, with its 95 % Wilson interval as a thin line; under the change stands its paired "
+    "interval. The lines go from {least:.0f} to 100 %."
+)
+
+
+def class_table(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    """A section; of many classes those that changed most are seen at once."""
+    before, after = made["before"]["per_class"], made["after"]["per_class"]
+    seen = [c for c in range(len(before)) if before[c] is not None and after[c] is not None]
+    if not seen:
+        return ""
+    order = sorted(seen, key=lambda c: (before[c] - after[c], c))
+    least = min(0.9, int(min(min(before[c], after[c]) for c in seen) * 10) / 10)
+    rows = [_row(c, made, evidence, least) for c in order]
+    half = _ROWS // 2
+    shown, between_them = (rows, []) if len(rows) <= _ROWS else (rows[:half] + rows[-half:], rows[half:-half])
+    more = ""
+    if between_them:
+        unfolded = table(_HEAD, between_them, 4, "classes")
+        more = f"<details><summary>{len(between_them):,} classes between</summary>{unfolded}</details>"
+    return section("Classes", table(_HEAD, shown, 4, "classes"), more, said=_SAID.format(least=least * 100))
+
+
+def _row(c: int, made: Mapping[str, Any], evidence: Mapping[str, Any], least: float) -> list[str]:
+    before, after, bias = (made[key]["per_class"][c] for key in ("before", "after", "bias_control"))
+    name = f"<bdi>{safe(shortened(made['classes'][c], 60))}</bdi>"
+    support, interval, moved = "", (after, after), change(before, after)
+    if "support" in evidence:
+        samples = evidence["support"][c]
+        support = f"{samples:,}"
+        interval = wilson(round(after * samples), samples) or interval
+        changed = paired(evidence["fixed"][c], evidence["broken"][c], samples)
+        moved += f"<br><small>{between(changed, sign=True)}</small>"
+    return [
+        f"<b>{name}</b>" if made["classes"][c] in made["targets"] else name,
+        support,
+        dumbbell(before, after, interval, least),
+        percent(before),
+        percent(after),
+        moved,
+        percent(bias),
+    ]

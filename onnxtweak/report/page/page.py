@@ -1,0 +1,204 @@
+"""What does somebody see who must sign off a patched model? One page, from the JSON of a result alone.
+
+The page is one file: no script, no network, no font of its own. Light and dark follow the reader's system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from onnxtweak.report.intervals import paired
+from onnxtweak.report.markup import (
+    between,
+    change,
+    facts,
+    is_picture,
+    percent,
+    safe,
+    section,
+    shortened,
+    table,
+)
+from onnxtweak.report.page import pictures
+from onnxtweak.report.page.class_table import class_table
+
+# Nothing is loaded and nothing runs, whatever a class is called.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def page(made: Mapping[str, Any]) -> str:
+    """The document of a result (`onnxtweak.report.schema`, as JSON reads it back) as HTML.
+
+    Sections whose evidence is missing are left out. Raises LookupError, TypeError, ValueError or
+    AttributeError for what is no such document.
+    """
+    evidence = made.get("evidence", {})
+    name = PurePath(made["model"]["path"]).name
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    body = "".join(
+        (
+            _verdict(made, evidence, name),
+            _gates(made),
+            class_table(made, evidence),
+            pictures.confusion(made, evidence),
+            pictures.trade_off(made, evidence),
+            pictures.neurons(made, evidence),
+            _cost(made, evidence),
+            _samples(made, evidence),
+            _provenance(made, evidence),
+        )
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{safe(name)}: {safe(made['command'])}</title><style>{style}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )
+
+
+def _verdict(made: Mapping[str, Any], evidence: Mapping[str, Any], name: str) -> str:
+    before, after, control = made["before"], made["after"], made["bias_control"]
+    failed = [gate["name"] for gate in made.get("gates", ()) if not gate["passed"]]
+    unsound = [check["name"] for check in made["checks"] if not check["passed"]]
+    badges = ""
+    if made.get("gates"):
+        badges += _badge(not failed, f"{len(made['gates']) - len(failed)} of {len(made['gates'])} gates met")
+    badges += _badge(
+        not unsound, f"{len(made['checks']) - len(unsound)} of {len(made['checks'])} checks passed"
+    )
+    targets = ", ".join(shortened(target, 40) for target in made["targets"][:8])
+    more = f" and {len(made['targets']) - 8} more" if len(made["targets"]) > 8 else ""
+    said = (
+        f"{targets}{more}: {percent(before['target'])} % before, {percent(after['target'])} % after. "
+        f"Overall: {percent(before['overall'])} % before, {percent(after['overall'])} % after. "
+        f"Measured on the {made['split']} split."
+    )
+    tiles = (
+        _tile(
+            "target classes", before["target"], after["target"], _changed(evidence, made, targets_only=True)
+        ),
+        _tile("all classes", before["overall"], after["overall"], _changed(evidence, made)),
+        _tile("target classes, bias only", before["target"], control["target"], ""),
+        f'<div class="tile"><span>fixed, broken</span><b>{made["fixed"]:,}, {made["broken"]:,}</b>'
+        f"<span>samples; McNemar p = {made['mcnemar_p']:.2g}</span></div>",
+        f'<div class="tile"><span>E</span><b>{made["E"]:.2f}</b>'
+        "<span>points lost, root mean square over classes</span></div>",
+    )
+    return (
+        f'<header><h1>{safe(name)}</h1><div>{badges}</div><p class="verdict">{safe(said)}</p></header>'
+        f'<div class="tiles">{"".join(tiles)}</div>'
+    )
+
+
+def _badge(good: bool, said: str) -> str:
+    return f'<span class="badge {"gain" if good else "loss"}-said">{"✓" if good else "✗"} {safe(said)}</span>'
+
+
+def _tile(title: str, before: float | None, after: float | None, interval: str) -> str:
+    said = f"95 % interval {interval}" if interval else f"from {percent(before)} to {percent(after)} %"
+    moved = f"<b>{change(before, after)}</b>"
+    return f'<div class="tile"><span>{title}, points</span>{moved}<span>{said}</span></div>'
+
+
+def _changed(evidence: Mapping[str, Any], made: Mapping[str, Any], targets_only: bool = False) -> str:
+    """The paired interval of a change, in points."""
+    if "support" not in evidence:
+        return ""
+    chosen = range(len(made["classes"]))
+    if targets_only:
+        chosen = [made["classes"].index(target) for target in made["targets"]]
+    counts = (sum(evidence[key][c] for c in chosen) for key in ("fixed", "broken", "support"))
+    return between(paired(*counts), sign=True)
+
+
+def _gates(made: Mapping[str, Any]) -> str:
+    gates = [
+        [
+            _badge(g["passed"], "met" if g["passed"] else "not met"),
+            safe(g["name"]),
+            f"{g['limit']:g}",
+            f"{g['measured']:.4g}",
+        ]
+        for g in made.get("gates", ())
+    ]
+    checks = [
+        [_badge(c["passed"], "passed" if c["passed"] else "failed"), safe(c["name"]), safe(c["detail"])]
+        for c in made["checks"]
+    ]
+    parts = [table(["", "gate", "limit", "measured"], gates, numbers=2)] if gates else []
+    parts += [table(["", "check", "found"], checks)] if checks else []
+    return section("Gates and checks" if gates else "Checks", *parts)
+
+
+def _cost(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    rows = []
+    if latency := evidence.get("latency"):
+        rows.append(
+            [
+                "one sample, one CPU thread",
+                f"{latency['before']:,.1f} µs",
+                f"{latency['after']:,.1f} µs",
+                f"{latency['increase']:+.1f} %",
+            ]
+        )
+    if size := evidence.get("size"):
+        more = size["after"] - size["before"]
+        rows.append(["file", _size(size["before"]), _size(size["after"]), _size(more, "+")])
+    rows.append(["parameters", "", "", f"{made['tweak']['parameters']:+,}"])
+    said = f"Latency: medians of {latency['turns']} runs in turns." if latency else ""
+    return section("Cost", table(["", "base", "tweaked", "more"], rows, numbers=3), said=said)
+
+
+def _size(count: int, sign: str = "") -> str:
+    """Bytes, as kilobytes where they are many."""
+    return f"{count:{sign},} bytes" if abs(count) < 10_000 else f"{count / 1000:{sign},.1f} kB"
+
+
+def _samples(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    names = made["classes"]
+    parts = []
+    for kind, title in (("fixed", "Wrong before, right now"), ("broken", "Right before, wrong now")):
+        boxes = []
+        for one in evidence.get("samples", {}).get(kind, ()):
+            picture = f'<img src="{one["picture"]}" alt="">' if is_picture(one["picture"]) else ""
+            label, before, after = (
+                f"<bdi>{safe(shortened(names[one[k]], 24))}</bdi>" for k in ("label", "before", "after")
+            )
+            boxes.append(
+                f'<div class="sample" title="{safe(one["where"])}">{picture}<b>{label}</b>'
+                f"<br>{before} → {after}<br><small>row {int(one['row'])}</small></div>"
+            )
+        if boxes:
+            shown = f" ({len(boxes)} of {made[kind]:,})"
+            parts.append(f"<h3>{title}{shown}</h3><div class=samples>{''.join(boxes)}</div>")
+    return section(
+        "Samples that changed",
+        *parts,
+        said="Label in bold, then what the base said and what the tweaked model says.",
+    )
+
+
+def _provenance(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    def file(ref: Mapping[str, Any]) -> str:
+        return f"{safe(ref['path'])}<br><code>sha256 {safe(ref['sha256'])}</code>"
+
+    pairs = [("base", file(made["model"]))]
+    pairs += [("written", file(made["output"]))] if made["output"] else [("written", "nothing")]
+    pairs += [("method", safe(f"{made['command']}: theta {made['theta']}, criterion {made['criterion']}"))]
+    pairs += [("neurons scored", f"{made['neurons']:,}")]
+    pairs += [("samples", safe(", ".join(f"{role} {count:,}" for role, count in made["samples"].items())))]
+    for key, said in evidence.get("provenance", {}).items():
+        if isinstance(said, (str, int, float)):
+            pairs.append(
+                (safe(key.replace("_", " ")), f"<code>{safe(said)}</code>" if "sha256" in key else safe(said))
+            )
+    pairs += [("machine", safe(", ".join(f"{key} {value}" for key, value in made["device"].items())))]
+    pairs += [
+        ("seconds", safe(", ".join(f"{stage} {spent:.2f}" for stage, spent in made["seconds"].items())))
+    ]
+    pairs += [("passes", safe(", ".join(f"{p['name']} {p['samples']:,}" for p in made["passes"])))]
+    pairs += [("note", safe(note)) for note in made["notes"]]
+    return section("Where this comes from", facts(pairs))

@@ -1,0 +1,10 @@
+"""What is worth saying about a result, on a terminal and in Markdown?
+
+layout        headings, facts, tables and notes
+summary       results of most commands
+comparison    of `compare`
+dry_run       of --dry-run
+runs          of recipes
+surgery       of revert, diff and verify
+machine       of `doctor`
+"""

@@ -1,0 +1,110 @@
+"""What is worth saying about a recipe: planned, carried out, begun?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from onnxtweak.report.markup import percent
+from onnxtweak.report.text.dry_run import ESTIMATE, length, size
+from onnxtweak.report.text.layout import Block, Facts, Heading, Note, Table
+from onnxtweak.results import Begun, Planned, Ran
+
+
+def ran(made: Ran) -> tuple[Block, ...]:
+    """A row for each tweak, then its gates, then what was written."""
+    rows = tuple((name, *_figures(result), _gates_met(result)) for name, result in made.results.items())
+    gates = tuple(
+        (name, gate["name"], f"{gate['limit']:g}", _measured(gate), "met" if gate["passed"] else "NOT MET")
+        for name, result in made.results.items()
+        for gate in result["gates"]
+    )
+    blocks: list[Block] = [
+        Heading("Accuracy on the test samples, in percent" if _on_test(made) else "Accuracy, in percent"),
+        Table(("tweak", "targets", "after", "overall", "after", "E", "fixed", "broken", "gates"), rows),
+    ]
+    if gates:
+        missed = frozenset(row for row, gate in enumerate(gates) if gate[-1] == "NOT MET")
+        blocks += [
+            Heading("Gates"),
+            Table(("tweak", "gate", "limit", "measured", ""), gates, left=2, marked=missed),
+        ]
+    facts = [("written", made.directory), ("files", ", ".join(file.path for file in made.files))]
+    if made.cached:
+        facts.append(("cached", ", ".join(made.cached)))
+    return (*blocks, Facts(tuple(facts)), *map(Note, made.notes))
+
+
+def _on_test(made: Ran) -> bool:
+    return all(result["split"] == "test" for result in made.results.values())
+
+
+def _figures(result: Mapping[str, Any]) -> tuple[str, ...]:
+    before, after = result["before"], result["after"]
+    return (
+        percent(before["target"]),
+        percent(after["target"]),
+        percent(before["overall"]),
+        percent(after["overall"]),
+        "-" if result["E"] is None else f"{result['E']:.2f}",
+        f"{result['fixed']:,}",
+        f"{result['broken']:,}",
+    )
+
+
+def _gates_met(result: Mapping[str, Any]) -> str:
+    gates = result["gates"]
+    return f"{sum(gate['passed'] for gate in gates)} of {len(gates)}" if gates else "none"
+
+
+def _measured(gate: Mapping[str, Any]) -> str:
+    return "-" if gate["measured"] is None else f"{gate['measured']:.4g}"
+
+
+def planned(made: Planned) -> tuple[Block, ...]:
+    """What would be read, made and written."""
+    rows = tuple(
+        (
+            tweak["name"],
+            tweak["method"],
+            tweak["targets"],
+            f"{tweak['neurons']:,}",
+            f"{tweak['passes']:,}",
+            size(tweak["state_bytes"]),
+            "-" if tweak["cached"] else length(tweak["seconds"]),
+            "yes" if tweak["cached"] else "no",
+        )
+        for tweak in made.tweaks
+    )
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in made.gates.items())
+    return (
+        Heading(f"Plan of {made.recipe.path}"),
+        Facts(
+            (
+                ("model", f"{made.model.path} (sha256 {made.model.sha256[:12]}…), {made.classes:,} classes"),
+                ("samples", ", ".join(f"{role} {count:,}" for role, count in made.samples.items())),
+                ("gates", limits or "none"),
+                ("directory", made.directory),
+                ("files", ", ".join(made.files)),
+            )
+        ),
+        Heading("Tweaks"),
+        Table(("tweak", "method", "targets", "neurons", "passes", "state", "time", "cached"), rows, left=3),
+        Note(ESTIMATE),
+        *map(Note, made.notes),
+    )
+
+
+def begun(made: Begun) -> tuple[Block, ...]:
+    """Where the recipe is, and what it was made for."""
+    return (
+        Heading(f"Recipe for {made.model.path}"),
+        Facts(
+            (
+                ("classes", f"{made.classes:,}"),
+                ("samples", ", ".join(f"{role} {count:,}" for role, count in made.samples.items())),
+                ("written", made.output.path),
+            )
+        ),
+        *map(Note, made.notes),
+    )

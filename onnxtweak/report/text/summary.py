@@ -1,0 +1,316 @@
+"""What is worth saying about each result, and in which order?
+
+One function for each noun that a command hands back; it gives blocks for `onnxtweak.report.text.layout`.
+Accuracies are shown in percent, changes and E in percentage points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.report.text.layout import Block, Facts, Heading, Note, Table
+from onnxtweak.results import Applied, Dumped, Evaluation, Inspection, Pictured, Result, Scored
+from onnxtweak.types import Check, FileRef
+
+_ROWS = 30  # classes that get a row of their own; of more, the most telling ones do
+_MATRIX = 10  # classes up to which the confusion matrix is shown whole
+_PAIRS = 10  # confusions listed beyond that
+
+
+def result(made: Result) -> tuple[Block, ...]:
+    """Before and after for each class, the bias control beside it, and where the new file is."""
+    facts = [
+        ("chosen", "; ".join(_operating_points(made))),
+        (
+            "fixed, broken",
+            f"{made.fixed:,} and {made.broken:,} samples (exact McNemar p = {made.mcnemar_p:.2g})",
+        ),
+        ("E", f"{made.E:.2f} points lost, root mean square over the classes"),
+        ("neurons", f"{made.neurons:,} scored (theta {made.theta}, criterion {made.criterion})"),
+        ("samples", _counts(made.samples)),
+        *_machine(made.device),
+        ("time", _times(made.seconds)),
+        *_checks(made.checks),
+    ]
+    if made.output is not None:
+        facts.append(("written", _file(made.output)))
+    return (
+        Heading(f"Accuracy on the {made.split} split, in percent"),
+        _comparison(made),
+        Facts(tuple(facts)),
+        *map(Note, made.notes),
+    )
+
+
+def evaluation(measured: Evaluation) -> tuple[Block, ...]:
+    """Overall and per-class accuracy, and what is taken for what."""
+    metrics = measured.metrics
+    names, chosen = measured.classes, set(measured.targets)
+    support = metrics.confusion.sum(axis=1)
+    order = _most_telling(names, chosen, np.nan_to_num(metrics.per_class, nan=2.0))
+    rows = [(names[c], f"{support[c]:,}", _percent(metrics.per_class[c])) for c in order]
+    marked = {row for row, c in enumerate(order) if names[c] in chosen}
+    if chosen:
+        rows.append(
+            (
+                "targets",
+                f"{sum(support[c] for c in range(len(names)) if names[c] in chosen):,}",
+                _percent(metrics.target),
+            )
+        )
+    rows.append(("overall", f"{metrics.samples:,}", _percent(metrics.overall)))
+    return (
+        Heading(f"Accuracy of {measured.model.path}, in percent"),
+        Table(("class", "samples", "accuracy"), tuple(rows), marked=frozenset(marked)),
+        *_left_out(names, order),
+        *_confusion(metrics.confusion, names),
+        Facts((*_machine(measured.device), ("time", _times(measured.seconds)))),
+        *map(Note, measured.notes),
+    )
+
+
+def inspection(found: Inspection) -> tuple[Block, ...]:
+    """What is in the file, where its logits are, and which hidden tensors can be watched."""
+    chosen = {tap.name for tap in found.taps}
+    rows = [
+        (name, op, dtype, _shape(shape), f"{neurons:,}", "yes" if activation else "")
+        for name, op, dtype, shape, neurons, activation in found.candidates
+    ]
+    marked = frozenset(row for row, candidate in enumerate(found.candidates) if candidate[0] in chosen)
+    facts = [
+        ("sha256", found.model.sha256),
+        ("opset", _opset(found.opset)),
+        ("IR version", str(found.ir_version)),
+        ("producer", found.producer or "not said"),
+        *(("input", _value(*value)) for value in found.inputs),
+        *(("output", _value(*value)) for value in found.outputs),
+        ("logits", found.logits[2]),
+        ("classes", "unknown" if found.classes is None else f"{found.classes:,}"),
+        ("watched", f"{_counted(len(found.taps), 'tensor')}, {_counted(found.neurons, 'neuron')}"),
+    ]
+    facts += [("tweak inside", _tweak(tweak)) for tweak in found.tweaks]
+    return (
+        Heading(str(found.model.path)),
+        Facts(tuple(facts)),
+        Heading("Hidden tensors that can be watched"),
+        Table(
+            ("tensor", "made by", "type", "shape", "neurons", "activation"),
+            tuple(rows),
+            left=3,
+            marked=marked,
+        ),
+        *map(Note, found.notes),
+    )
+
+
+def applied(made: Applied) -> tuple[Block, ...]:
+    """Which tweak went into which file, and the proof."""
+    return (
+        Heading(f"Tweak written into a copy of {made.model.path}"),
+        Facts(
+            (
+                ("tweak", _pairs(made.tweak)),
+                ("time", _times(made.seconds)),
+                *_checks(made.checks),
+                ("written", _file(made.output)),
+                *(("adapter", _file(adapter)) for adapter in made.adapters if adapter != made.output),
+            )
+        ),
+    )
+
+
+def pictured(made: Pictured) -> tuple[Block, ...]:
+    """Where the page is."""
+    return (
+        Heading(f"Report of {made.result.path}"),
+        Facts((("made by", made.made_by), ("written", _file(made.output)))),
+    )
+
+
+def dumped(made: Dumped) -> tuple[Block, ...]:
+    """What now lies on disk."""
+    return (
+        Heading(f"Tables in {made.directory}"),
+        Facts(
+            (
+                ("samples", f"{made.samples:,}"),
+                ("neurons", f"{made.neurons:,}"),
+                ("size", f"{made.bytes / 1e6:,.1f} MB, {_counted(made.shards, 'shard')}"),
+                ("time", _times(made.seconds)),
+            )
+        ),
+    )
+
+
+def scored(made: Scored) -> tuple[Block, ...]:
+    """The neurons at the top of each target's ranking."""
+    rows = tuple(
+        (
+            str(row["target"]),
+            str(row["tap"]),
+            str(row["index"]),
+            f"{row['count']:,}",
+            f"{row['weight']:.4g}",
+            f"{row['lift']:.4g}",
+        )
+        for row in made.top
+    )
+    facts = [("neurons", f"{made.neurons:,} scored for {', '.join(made.targets)}")]
+    if made.dropped:
+        facts.append(("left out", f"{made.dropped:,} neurons with NaN or infinite values"))
+    facts += [*_machine(made.device), ("time", _times(made.seconds))]
+    if made.output is not None:
+        facts.append(("written", _file(made.output)))
+    return (
+        Heading("Highest ranked neurons"),
+        Table(("target", "tensor", "index", "count", "weight", "lift"), rows, left=2),
+        Facts(tuple(facts)),
+    )
+
+
+def verdict(made: Result) -> str:
+    """One line: what became of the targets and of the overall accuracy, and whether the checks passed."""
+    passed = sum(check.passed for check in made.checks)
+    return (
+        f"{made.split}: targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
+        f"(bias alone {_percent(made.bias_control.target)} %), "
+        f"overall {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
+        f"{passed} of {len(made.checks)} checks passed"
+    )
+
+
+def _comparison(made: Result) -> Table:
+    names, chosen = made.classes, set(made.targets)
+    before, after, bias = made.before, made.after, made.bias_control
+    support = before.confusion.sum(axis=1)
+    change = np.abs(after.per_class - before.per_class)
+    order = _most_telling(names, chosen, np.where(np.isnan(change), np.inf, -change))
+    rows = [
+        (names[c], f"{support[c]:,}", *_row(before.per_class[c], after.per_class[c], bias.per_class[c]))
+        for c in order
+    ]
+    marked = {row for row, c in enumerate(order) if names[c] in chosen}
+    if len(order) < len(names):
+        rows.append((f"({len(names) - len(order):,} more)", "", "", "", "", ""))
+    targets = sum(support[c] for c in range(len(names)) if names[c] in chosen)
+    rows.append(("targets", f"{targets:,}", *_row(before.target, after.target, bias.target)))
+    rows.append(("overall", f"{before.samples:,}", *_row(before.overall, after.overall, bias.overall)))
+    return Table(
+        ("class", "samples", "base", "tweaked", "change", "bias only"), tuple(rows), marked=frozenset(marked)
+    )
+
+
+def _row(before: float, after: float, bias: float) -> tuple[str, str, str, str]:
+    change = (after - before) * 100
+    return _percent(before), _percent(after), "-" if np.isnan(change) else f"{change:+.1f}", _percent(bias)
+
+
+def _most_telling(names: Sequence[str], chosen: set[str], rank: np.ndarray) -> list[int]:
+    """Class numbers in their own order: all, or the targets and those of lowest `rank` (C,)."""
+    if len(names) <= _ROWS:
+        return list(range(len(names)))
+    ranked = np.argsort(rank, kind="stable")
+    telling = [c for c in range(len(names)) if names[c] in chosen][:_ROWS]
+    telling += [int(c) for c in ranked if names[c] not in chosen][: _ROWS - len(telling)]
+    return sorted(telling)
+
+
+def _left_out(names: Sequence[str], order: list[int]) -> Iterable[Note]:
+    if len(order) < len(names):
+        yield Note(f"the {len(names) - len(order):,} other classes did better; -f json has them all")
+
+
+def _confusion(confusion: np.ndarray, names: Sequence[str]) -> tuple[Block, ...]:
+    """confusion (C, C): rows are labels, columns predictions."""
+    if len(names) <= _MATRIX:
+        columns = ("label \\ taken for", *(name[:5] for name in names))
+        rows = tuple((names[c], *(f"{count:,}" for count in confusion[c])) for c in range(len(names)))
+        return Heading("Confusion, in samples"), Table(columns, rows)
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    largest = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
+    pairs = [divmod(int(cell), len(names)) for cell in largest if wrong.flat[cell]]
+    rows = tuple((names[label], names[taken], f"{wrong[label, taken]:,}") for label, taken in pairs)
+    return Heading("Most frequent confusions"), Table(("label", "taken for", "samples"), rows, left=2)
+
+
+def _operating_points(made: Result) -> Iterable[str]:
+    """Targets that ended at the same point share a sentence."""
+    points: dict[tuple[int, float], list[str]] = {}
+    for target, n, scale in zip(made.targets, made.n, made.scale, strict=True):
+        points.setdefault((n, scale) if scale else (0, 0.0), []).append(target)
+    for (n, scale), names in points.items():
+        who = "all classes" if 1 < len(names) == len(made.classes) else ", ".join(names)
+        if not n and scale:
+            yield f"{who}: a bias of {scale:.3g}, no neurons"
+        elif not n:
+            yield f"{who}: no change, nothing tried did better"
+        elif made.tweak["synapses"] is None:
+            yield f"{who}: {_counted(n, 'neuron')}, {_counted(made.tweak['parameters'], 'parameter')}"
+        else:
+            yield f"{who}: {_counted(n, 'synapse')}, scale {scale:g}"
+
+
+def _machine(device: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return (("machine", _pairs(device)),) if device else ()
+
+
+def _pairs(facts: dict[str, Any]) -> str:
+    """Short values only: lists such as the synapses of a tweak are for the JSON form."""
+    shown = {
+        key: value for key, value in facts.items() if isinstance(value, str | int | float) and value != ""
+    }
+    return ", ".join(f"{key} {value}" for key, value in shown.items())
+
+
+def _tweak(inside: dict[str, Any]) -> str:
+    """A tweak found in a model; whole digests are for the JSON form."""
+    return (
+        f"{inside['number']}: {inside['kind']}, scale {inside['scale']:g}, made by onnxtweak "
+        f"{inside['version']} for the base with sha256 {inside['base_sha256'][:12]}…"
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _counts(samples: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in samples.items())
+
+
+def _times(seconds: dict[str, float]) -> str:
+    """Stages that took no time worth a mention are left to the JSON form."""
+    total = seconds.get("all", 0.0)
+    shown = {stage: spent for stage, spent in seconds.items() if spent >= 0.05 or spent == total}
+    return ", ".join(f"{stage} {spent:.1f} s" for stage, spent in shown.items())
+
+
+def _checks(checks: Sequence[Check]) -> Iterable[tuple[str, str]]:
+    for check in checks:
+        yield f"check {check.name}", f"{'passed' if check.passed else 'FAILED'}: {check.detail}"
+
+
+def _file(written: FileRef) -> str:
+    return f"{written.path} (sha256 {written.sha256[:12]}…)"
+
+
+def _percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{share * 100:.1f}"
+
+
+def _opset(opset: dict[str, int]) -> str:
+    return ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in opset.items())
+
+
+def _value(name: str, dtype: str, shape: Sequence[Any]) -> str:
+    return f"{name} {dtype} {_shape(shape)}"
+
+
+def _shape(shape: Sequence[Any] | None) -> str:
+    return (
+        "?" if shape is None else "x".join("?" if axis is None else str(axis) for axis in shape) or "scalar"
+    )

@@ -1,0 +1,70 @@
+"""What is worth saying about a model that was reverted, compared or verified?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from onnxtweak.report.text.layout import Block, Facts, Heading, Note, Table
+from onnxtweak.results import Compared, Reverted, Verified
+from onnxtweak.types import Check, Metrics
+
+_ROWS = 40  # differences that get a row of their own
+
+
+def reverted(made: Reverted) -> tuple[Block, ...]:
+    """What was taken off, and where the file from before now is."""
+    facts = [("taken off", _tweak(tweak)) for tweak in made.tweaks]
+    facts += [*_checks(made.checks), ("written", f"{made.output.path} (sha256 {made.output.sha256})")]
+    return (Heading(f"{made.model.path} without its tweak"), Facts(tuple(facts)))
+
+
+def compared(found: Compared) -> tuple[Block, ...]:
+    """Every difference by name."""
+    rows = tuple(
+        (
+            difference["kind"],
+            difference["where"],
+            "tweak" if difference["expected"] else "UNEXPECTED",
+            difference["detail"],
+        )
+        for difference in sorted(found.differences, key=lambda difference: difference["expected"])
+    )
+    more = len(rows) - _ROWS
+    return (
+        Heading(f"{found.base.path} and {found.tweaked.path}"),
+        *([Table(("what", "where", "by", "detail"), rows[:_ROWS], left=4)] if rows else []),
+        *([Note(f"{more:,} more differences; -f json has them all")] if more > 0 else []),
+        Facts((*(("tweak inside", _tweak(tweak)) for tweak in found.tweaks), *_checks(found.checks))),
+    )
+
+
+def verified(found: Verified) -> tuple[Block, ...]:
+    """Which proofs there are, and what the file does on samples."""
+    facts = [("tweak inside", _tweak(tweak)) for tweak in found.tweaks]
+    if found.base is not None:
+        path = found.base.path or "rebuilt from the file"
+        facts.append(("base", f"{path} (sha256 {found.base.sha256[:12]}…)"))
+    facts += _checks(found.checks)
+    if found.before is not None and found.after is not None:
+        facts.append(("accuracy", _accuracy(found.before, found.after)))
+    return (Heading(str(found.model.path)), Facts(tuple(facts)), *map(Note, found.notes))
+
+
+def _accuracy(before: Metrics, after: Metrics) -> str:
+    return (
+        f"{before.overall * 100:.1f} % without, {after.overall * 100:.1f} % with the tweak, "
+        f"on {after.samples:,} samples"
+    )
+
+
+def _tweak(tweak: dict[str, Any]) -> str:
+    return (
+        f"{tweak['number']}: {tweak['kind']}, scale {tweak['scale']:g}, made by onnxtweak {tweak['version']} "
+        f"for the base with sha256 {tweak['base_sha256'][:12]}…"
+    )
+
+
+def _checks(checks: Sequence[Check]) -> Iterable[tuple[str, str]]:
+    for check in checks:
+        yield f"check {check.name}", f"{'passed' if check.passed else 'FAILED'}: {check.detail}"

@@ -1,0 +1,93 @@
+"""Which neurons does a table hold? All that are watched, or the best of them by screening."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.engine.passes import capture, logits_pass
+from onnxtweak.engine.scoring.sweep import taps_of
+from onnxtweak.method.selection.screening import add_promising, best, nothing_promising, screen, screen_blocks
+from onnxtweak.method.solvers.multinomial import multinomial
+from onnxtweak.method.table import all_neurons, most_neurons
+from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.inspect.taps import penultimate_name
+from onnxtweak.settings import (
+    TapSettings,
+)
+from onnxtweak.stages.open_job import Job
+from onnxtweak.types import Neurons, Tap
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Neurons that the tables hold, and the families of them that are tried. scored : how many there were.
+
+    families : name to columns of the tables. picked : whether they were chosen, by the labels of the fit
+    split, from at least twice as many.
+    """
+
+    neurons: Neurons
+    families: dict[str, np.ndarray]
+    scored: int
+
+    @property
+    def picked(self) -> bool:
+        return self.scored >= 2 * len(self.neurons)
+
+
+def choose_neurons(job: Job, taps: TapSettings, limit: int) -> Watched:
+    """The neurons of the table: all of the watched taps where they fit, else the best by screening."""
+    rows = len(job.splits.fit) + len(job.splits.validation)
+    limit = min(limit, most_neurons(rows, job.engine))
+    first, maps = groups_of(job, taps)
+    neurons, scored = _at_most(job, first, limit)
+    families = {"watched neurons" if taps.taps else "channel means": np.arange(len(neurons))}
+    if maps and len(neurons) < limit:
+        more, extra = _at_most(job, maps, limit - len(neurons))
+        united = Neurons(
+            (*neurons.taps, *more.taps),
+            np.concatenate([neurons.tap_of, more.tap_of + np.int32(len(neurons.taps))]),
+            np.concatenate([neurons.index, more.index]),
+        )
+        families["channel means and penultimate positions"] = np.arange(len(united))
+        return Watched(united, families, scored + extra)
+    return Watched(neurons, families, scored)
+
+
+def groups_of(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap, ...]]:
+    """The taps that the table is filled from, and those that only join where there is still room."""
+    if taps.taps:
+        return job.taps, ()
+    last = penultimate_name(GraphIndex(job.opened.model.proto), job.subject.logits)
+    pooled = (replace(t, pool=_pooling(taps)) if len(t.shape) > 1 else t for t in job.taps)
+    vectors = {tap.name for tap in job.taps if len(tap.shape) == 1}
+    return tuple(pooled), tuple(tap for tap in job.taps if tap.name == last and last not in vectors)
+
+
+def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
+    """All neurons of the taps, or the `limit` best by screening; and how many there are."""
+    there = sum(tap.neurons for tap in taps)
+    if there <= limit:
+        return all_neurons(taps), there
+    view = job.splits.fit
+    Z = logits_pass(job.subject, view, job.engine, "base")
+    present = np.unique(view.labels)
+    bias = np.zeros(Z.shape[1])
+    none = np.empty((len(Z), 0), np.float32)
+    bias[present] = multinomial(none, Z, view.labels, ridge=0.0, free=present).bias
+    found = nothing_promising(len(present))
+    for block in screen_blocks(taps, len(present), job.engine.settings, job.engine.taken):
+        some = taps_of(block)
+        beside = there - sum(tap.neurons for tap in some)
+        batches = capture(job.subject, view, job.engine, "screen", some, beside=beside)
+        sums = screen(batches, block, bias, present)
+        found = add_promising(found, sums, block, limit)
+        del sums  # its memory is the next block's
+    return best(found, taps, limit), there
+
+
+def _pooling(taps: TapSettings) -> str:
+    return taps.pool if taps.pool != "none" else "mean"

@@ -1,0 +1,207 @@
+"""Which passes would a job make, and how long would each take? Nothing is written.
+
+The passes are planned by the functions that the commands use. What a sample costs is measured on the first
+batches of each kind of pass, the first of which only warms up: an estimate, for theta's folds become faster
+as a run goes on, and files that were not read yet may be slower.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from onnxtweak.data.splits import View
+from onnxtweak.engine.machine.gpu import gpu_numbers
+from onnxtweak.engine.passes import Captured, Engine, Ledger, capture, plan_of
+from onnxtweak.engine.plan import Block
+from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
+from onnxtweak.engine.scoring.sweep import Question, fold, new_sweep, taps_of
+from onnxtweak.method.selection.screening import screen, screen_blocks
+from onnxtweak.method.table import all_neurons, take
+from onnxtweak.results import Step
+from onnxtweak.stages.open_job import Job
+from onnxtweak.stages.score import known_before
+from onnxtweak.theta.state import bytes_per_neuron
+from onnxtweak.types import Neurons, Tap, silent
+
+# A measurement takes so many batches after the first, and is cut short after so many seconds.
+_BATCHES = 2
+_SECONDS = 4.0
+
+
+@dataclass
+class Planner:
+    """Plans the passes of one job, in order. steps : so far. cached : the score pass is known already."""
+
+    job: Job
+    steps: list[Step] = field(default_factory=list)
+    cached: bool = False
+    _known: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def gpus(self) -> int:
+        """Devices that share the score pass, each as fast as the one measured; workers share the cores."""
+        return max(len(gpu_numbers(self.job.engine.settings.device)), 1)
+
+    @property
+    def workers(self) -> int:
+        """Processes that share the score pass; 1 where a scheduler decides."""
+        return self.job.engine.settings.workers or self.gpus
+
+    def logits(self, name: str, view: View) -> None:
+        """A pass that takes nothing but logits."""
+        self._add(name, view, self._per_sample() * len(view))
+
+    def gather(self, name: str, view: View, neurons: int) -> None:
+        """A pass that collects chosen neurons."""
+        taps = self.job.taps
+        self._add(name, view, self._per_sample(neurons) * len(view), len(taps), neurons)
+
+    def score(self, targets: int, theta: str, most: int, chosen: np.ndarray | None = None) -> None:
+        """Theta over the fit samples. chosen (c,) : the targets, where known. most : as in `scored`."""
+        job, view = self.job, self.job.splits.fit
+        blocks = theta_blocks(job.taps, targets, job.engine)
+        if chosen is not None and known_before(job, chosen, theta, most):
+            self.cached = True
+            return
+        if chosen is None:
+            chosen = np.unique(view.labels)[:targets]
+            chosen = np.resize(chosen, targets) if len(chosen) < targets else chosen
+        engine = _quiet(job.engine)
+        read = from_model(job.subject, view, engine, job.taps)
+        question = Question(view.labels, np.sort(chosen).astype(np.int64), theta)
+
+        def folded(block: Block) -> float:
+            sweep = new_sweep(block, question, engine)
+            return _timed(
+                lambda: read("plan", taps_of(block), None), lambda got: fold(sweep, got, question, engine)
+            )
+
+        self._blocks("score", view, job.taps, blocks, bytes_per_neuron(targets), folded, self.gpus, True)
+
+    def screen(self, taps: Sequence[Tap], limit: int) -> int:
+        """The passes that choose `limit` neurons of some taps, where they are more; how many are left."""
+        job, view = self.job, self.job.splits.fit
+        there = sum(tap.neurons for tap in taps)
+        if there <= limit:
+            return there
+        present, bias = np.unique(view.labels), np.zeros(job.subject.classes)
+        self.logits("base", view)
+        engine = _quiet(job.engine)
+
+        def screened(block: Block) -> float:
+            def batches() -> Iterator[Captured]:
+                return capture(job.subject, view, engine, "plan", taps_of(block))
+
+            return _timed(batches, lambda got: screen([got], block, bias, present))
+
+        blocks = screen_blocks(taps, len(present), job.engine.settings, job.engine.taken)
+        self._blocks("screen", view, taps, blocks, 24 * len(present) + 1, screened, 1, False)
+        return limit
+
+    def _blocks(
+        self,
+        name: str,
+        view: View,
+        taps: Sequence[Tap],
+        blocks: Sequence[Block],
+        bytes_each: int,
+        measure: Callable[[Block], float],
+        gpus: int,
+        for_theta: bool,
+    ) -> None:
+        """One step for all blocks. The first is measured; what it costs over plain inference is scaled."""
+        first, plain = measure(blocks[0]), self._per_sample()
+        sizes = [sum(map(len, block)) for block in blocks]
+        each = [plain + max(first - plain, 0) * size / sizes[0] for size in sizes]
+        values = [sum(tap.neurons for tap in taps_of(block)) for block in blocks]
+        beside = sum(tap.neurons for tap in taps) - values[0]
+        sizing = plan_of(
+            self.job.subject,
+            self.job.engine,
+            values[0],
+            len(view),
+            self.job.engine.ledger.device,
+            beside=beside,
+            for_theta=for_theta,
+        )
+        self.steps.append(
+            Step(
+                name=name,
+                passes=len(blocks),
+                samples=len(view),
+                taps=len(taps),
+                neurons=sum(sizes),
+                block=max(sizes),
+                batch=sizing.batch,
+                fold=sizing.rows,
+                state_bytes=max(sizes) * bytes_each,
+                value_bytes=4 * max(values) * len(view),
+                seconds=sum(each) * len(view) / gpus,
+            )
+        )
+
+    def _add(self, name: str, view: View, seconds: float, taps: int = 0, neurons: int = 0) -> None:
+        device = self.job.engine.ledger.device
+        sizing = plan_of(self.job.subject, self.job.engine, neurons, len(view), device)
+        self.steps.append(
+            Step(
+                name=name,
+                passes=1,
+                samples=len(view),
+                taps=taps,
+                neurons=neurons,
+                block=neurons,
+                batch=sizing.batch,
+                fold=sizing.rows,
+                state_bytes=0,
+                value_bytes=4 * neurons * len(view),
+                seconds=seconds,
+            )
+        )
+
+    def _per_sample(self, neurons: int = 0) -> float:
+        """Seconds a sample of inference, without hidden values or with some chosen ones."""
+        neurons = min(neurons, sum(tap.neurons for tap in self.job.taps))
+        if neurons not in self._known:
+            job, engine = self.job, _quiet(self.job.engine)
+            chosen = _some(job.taps, neurons) if neurons else None
+            self._known[neurons] = _timed(
+                lambda: capture(job.subject, job.splits.fit, engine, "plan", neurons=chosen),
+                lambda got: [V.copy() for V in got.V],
+            )
+            job.engine.ledger.device = engine.ledger.device
+            job.engine.ledger.providers = engine.ledger.providers
+        return self._known[neurons]
+
+
+def _some(taps: Sequence[Tap], count: int) -> Neurons:
+    """As many neurons, evenly over all taps."""
+    spread = np.linspace(0, sum(tap.neurons for tap in taps) - 1, count).astype(np.int64)
+    return take(all_neurons(taps), np.unique(spread))
+
+
+def _quiet(engine: Engine) -> Engine:
+    return replace(engine, progress=silent, ledger=Ledger())
+
+
+def _timed(batches: Callable[[], Iterator[Captured]], work: Callable[[Captured], object]) -> float:
+    """Seconds a sample: of the batches after the first, or of the first where there is no other."""
+    source = batches()
+    samples, begin, started = 0, time.perf_counter(), time.perf_counter()
+    try:
+        for number, got in enumerate(source):
+            work(got)
+            now = time.perf_counter()
+            samples += len(got.labels)
+            if number == 0:
+                warm = (now - begin) / samples
+                samples, begin = 0, now
+            if number >= _BATCHES or now - started > _SECONDS:
+                break
+    finally:
+        source.close()
+    return (now - begin) / samples if samples else warm

@@ -1,0 +1,76 @@
+"""Why might a model only guess? Likely mistakes in preparing its samples, tried on a few of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from onnxtweak.engine.passes import logits_pass
+from onnxtweak.errors import InputError
+from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings
+from onnxtweak.stages.open_job import Job, open_whole
+from onnxtweak.types import silent
+
+_TRIED = 512  # samples, evenly from all of them
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def likely_mistake(
+    job: Job, data: DataSettings, engine: EngineSettings, taps: TapSettings, predicted: np.ndarray
+) -> str:
+    """What to change, with the accuracy it gave; empty where nothing tried did much better.
+
+    predicted (N,) : of the samples as they are read now.
+    """
+    labels, classes = job.splits.fit.labels, job.subject.classes
+    now = float((predicted == labels).mean())
+    enough = max(2 * now, 3 / classes, 0.2) if classes > 2 else max(1.4 * now, 0.7)
+    for shift, said in ((1, "one less"), (-1, "one more")):
+        right = float((predicted + shift == labels).mean())
+        if right >= enough:
+            return f"taking each label as {said} than it is gives {right:.1%}: are classes numbered from 0?"
+    rows = np.unique(np.linspace(0, len(labels) - 1, min(_TRIED, len(labels))).astype(np.int64))
+    best, found = enough, ""
+    for words, preprocess in _alternatives(data.preprocess):
+        right = _right(job, replace(data, preprocess=preprocess), engine, taps, rows)
+        if right > best:
+            best, found = right, f"on {len(rows)} samples, {words} gives {right:.1%}"
+    return found
+
+
+def _alternatives(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
+    """Other ways to prepare a picture, in words of the command line, likely ones first."""
+    ways = (
+        ("--pixel-scale 1/255", {"pixel_scale": 1 / 255, "mean": None, "std": None}),
+        (
+            "--pixel-scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+            {"pixel_scale": 1 / 255, **_IMAGENET},
+        ),
+        ("--pixel-scale 1/127.5 --mean 1", {"pixel_scale": 1 / 127.5, "mean": (1.0,), "std": None}),
+        ("leaving out --pixel-scale, --mean and --std", {"pixel_scale": None, "mean": None, "std": None}),
+        ("--pixel-scale 255", {"pixel_scale": 255.0, "mean": None, "std": None}),
+    )
+    other = "RGB" if now.color == "BGR" else "BGR"
+    for words, fields in ways:
+        changed = replace(now, **fields)
+        if changed != now:
+            yield words, changed
+    yield f"--color {other}", replace(now, color=other)
+    for words, fields in ways[:3]:
+        yield f"{words} --color {other}", replace(now, **fields, color=other)
+
+
+def _right(
+    job: Job, data: DataSettings, engine: EngineSettings, taps: TapSettings, rows: np.ndarray
+) -> float:
+    """Accuracy on some rows under other settings; 0 where samples so prepared do not fit the model."""
+    try:
+        other = open_whole(job.model.path, data, engine, taps, silent, watch=False)
+        view = replace(other.splits.fit, rows=rows)
+        return float(
+            (logits_pass(other.subject, view, other.engine, "try").argmax(axis=1) == view.labels).mean()
+        )
+    except InputError:
+        return 0.0

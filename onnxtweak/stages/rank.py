@@ -1,0 +1,44 @@
+"""Which neurons deserve a synapse? The best of each target by theta, or by an exact search along each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxtweak.method.selection.candidates import Candidates
+from onnxtweak.method.selection.ranking import Ranking, by_net_gain, candidates_wanted, nobody, rank, united
+from onnxtweak.method.tuning.boosted import decisions
+from onnxtweak.settings import (
+    JoinSettings,
+)
+from onnxtweak.stages.gather import collected
+from onnxtweak.stages.open_job import Job
+
+
+def rankings_of(
+    job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings, *, skip: bool = False
+) -> list[Ranking]:
+    """The neurons of each target, best first, as many as the largest n; one more pass for `net-gain`.
+
+    best : of each target. skip : whether a target that no neuron can raise gets an empty ranking instead of
+    a ModelError.
+    """
+    most = max(join.count)
+    criterion = "auto" if join.criterion == "net-gain" else join.criterion
+    found = []
+    for of_target, j in zip(best, targets, strict=True):
+        if skip and not len(of_target.number):
+            found.append(nobody(job.taps, criterion))
+        else:
+            found.append(
+                rank(of_target, job.taps, criterion, candidates_wanted(join), f"class {job.names[j]}")
+            )
+    if join.criterion != "net-gain" or not any(len(r.weight) for r in found):
+        return found
+    searched = collected(job, job.splits.fit, united(found), "search")
+    T, table = searched.T, decisions(searched.Z, searched.labels, targets)
+    ends = np.cumsum([0, *(len(r.weight) for r in found)])
+    return [
+        by_net_gain(ranking, T[:, ends[i] : ends[i + 1]], table, i, most) for i, ranking in enumerate(found)
+    ]

@@ -1,0 +1,182 @@
+"""What do the pictures of a report need beyond the numbers of a result? Plain data, for its JSON.
+
+`Result.evidence` may hold, all of it optional:
+
+    support, fixed, broken   per class: samples, and those that became right or wrong
+    confusion                before, after: [label, taken for, samples] of every cell that is not empty
+    validation               samples, and drop and target of chosen and bias, on which settings were chosen
+    bias_curve               drop and target along growing biases
+    trials                   n, scale, drop, target of all that was tried
+    theta                    per target a histogram: edges, counts, the cut, how many neurons have none
+    layers                   tap, op, shape, target (None: dense), synapses
+    graph                    places, edges, left_out: the model around the splice
+    size                     bytes before and after
+    latency                  before, after (microseconds), increase (percent), turns
+    samples                  fixed, broken: row, label, before, after, picture (PNG as a data URI)
+    provenance               what the tweak was made from
+
+Drops are percentage points of overall accuracy, targets are fractions.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.data.splits import View
+from onnxtweak.data.thumbnails import thumbnail
+from onnxtweak.engine.latency import paired_latency
+from onnxtweak.engine.subject import Subject, few_samples
+from onnxtweak.method.join import bias_predictions
+from onnxtweak.method.selection.candidates import Sizes, edges_of
+from onnxtweak.method.tuning.boosted import decisions, predict
+from onnxtweak.model.inspect.neighborhood import surroundings
+from onnxtweak.patch import Tweak
+from onnxtweak.stages.open_job import Job
+from onnxtweak.types import Metrics, Neurons, Trial
+
+_SHOWN = 12  # samples fixed, and samples broken, that are shown
+_BINS = 40
+_BIASES = 24
+
+
+def of_predictions(
+    metrics: Sequence[Metrics], predicted: Sequence[np.ndarray], labels: np.ndarray
+) -> dict[str, Any]:
+    """Per-class changes and confusions. metrics, predicted (N,) : of base and tweaked, on labels (N,)."""
+    classes = len(metrics[0].per_class)
+    was, now = predicted[0] == labels, predicted[1] == labels
+    return {
+        "support": metrics[0].confusion.sum(axis=1),
+        "fixed": np.bincount(labels[~was & now], minlength=classes),
+        "broken": np.bincount(labels[was & ~now], minlength=classes),
+        "confusion": {
+            name: _cells(m.confusion) for name, m in zip(("before", "after"), metrics, strict=True)
+        },
+    }
+
+
+def _cells(confusion: np.ndarray) -> np.ndarray:
+    """(cells, 3) int64: label, prediction, samples."""
+    at = np.argwhere(confusion)
+    return np.column_stack([at, confusion[at[:, 0], at[:, 1]]])
+
+
+def of_choice(
+    base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, targets: np.ndarray, bias: np.ndarray
+) -> dict[str, Any]:
+    """Where the chosen point and biases lie on validation. base, tweaked (N, C) logits; bias (c,)."""
+    wanted = np.isin(labels, targets)
+    right = base.argmax(axis=1) == labels
+
+    def point(predicted: np.ndarray) -> dict[str, float]:
+        now = predicted == labels
+        return {"drop": float(right.mean() - now.mean()) * 100, "target": _mean(now[wanted])}
+
+    table = decisions(base, labels, targets)
+    own = table.target_logits[np.arange(len(labels))[wanted], np.searchsorted(targets, labels[wanted])]
+    lack = (table.rest[wanted] - own).astype(np.float64)
+    steps = np.quantile(lack[lack > 0], np.linspace(0, 1, _BIASES)) if (lack > 0).any() else np.empty(0)
+    direction = bias / bias.max() if len(bias) and bias.max() > 0 else np.ones(len(targets))
+    curve = [predict(table, np.broadcast_to(step * direction, (len(labels), len(targets)))) for step in steps]
+    return {
+        "validation": {
+            "samples": len(labels),
+            "base": {"drop": 0.0, "target": _mean(right[wanted])},
+            "chosen": point(tweaked.argmax(axis=1)),
+            "bias": point(bias_predictions(base, labels, targets, bias)),
+        },
+        "bias_curve": [point(predicted) for predicted in curve],
+    }
+
+
+def _mean(right: np.ndarray) -> float:
+    return float(right.mean()) if len(right) else float("nan")
+
+
+def of_trials(grid: Sequence[Trial]) -> list[dict[str, float]]:
+    """Every n and scale tried."""
+    return [asdict(trial) for trial in grid]
+
+
+def theta_histogram(sizes: Sizes, chosen: np.ndarray) -> dict[str, Any]:
+    """A histogram of |theta| over powers of ten. sizes : of all neurons, chosen (K,) of those joined."""
+    if not len(sizes.bins):
+        return {"edges": [], "counts": [], "cut": None, "nought": sizes.nought}
+    low, high = int(sizes.bins[0]), int(sizes.bins[-1]) + 1
+    width = -(-(high - low) // _BINS)  # as many of the fine bins make one
+    places = (sizes.bins - low) // width
+    return {
+        "edges": edges_of(np.arange(low, high + width, width)),
+        "counts": np.bincount(places, sizes.counts).astype(np.int64),
+        "cut": float(np.abs(chosen).min()) if len(chosen) else None,
+        "nought": sizes.nought,
+    }
+
+
+def of_tweak(tweak: Tweak, base: Subject, tweaked: Subject) -> dict[str, Any]:
+    """Layers read, the graph around the splice, file sizes, and what the tweak was made from."""
+    around = surroundings(tweaked.model.proto)
+    others = sum(file.size for file in base.model.external)
+    return {
+        "layers": _layers(tweak),
+        **({} if around is None else {"graph": asdict(around)}),
+        "size": {"before": len(base.model.data) + others, "after": len(tweaked.model.data) + others},
+        "provenance": tweak.provenance,
+    }
+
+
+def _layers(tweak: Tweak) -> list[dict[str, Any]]:
+    neurons: Neurons = tweak.neurons
+    each = tweak.patch.neuron_targets
+    targets = [None] * len(neurons) if each is None else each.tolist()
+    counted = Counter(zip(neurons.tap_of.tolist(), targets, strict=True))
+    return [
+        {
+            "tap": neurons.taps[t].name,
+            "op": neurons.taps[t].op,
+            "shape": neurons.taps[t].shape,
+            "target": target,
+            "synapses": number,
+        }
+        for (t, target), number in sorted(counted.items(), key=lambda item: (item[0][0], item[0][1] or 0))
+    ]
+
+
+def of_running(
+    job: Job, tweaked: Subject, view: View, predicted: Sequence[np.ndarray], targets: np.ndarray
+) -> dict[str, Any]:
+    """What has to be run or read again: latency, and some samples that changed. predicted (N,) each."""
+    feeds = few_samples(job.opened, job.splits.fit, 1)
+    labels = view.labels
+    was, now = predicted[0] == labels, predicted[1] == labels
+    return {
+        "latency": asdict(paired_latency(job.subject, tweaked, feeds)),
+        "samples": {
+            name: [_sample(view, int(k), predicted) for k in _first(np.flatnonzero(changed), labels, targets)]
+            for name, changed in (("fixed", ~was & now), ("broken", was & ~now))
+        },
+    }
+
+
+def _first(rows: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The first few of rows (k,), those of the targets before the others."""
+    return rows[np.argsort(~np.isin(labels[rows], targets), kind="stable")][:_SHOWN]
+
+
+def _sample(view: View, k: int, predicted: Sequence[np.ndarray]) -> dict[str, Any]:
+    row = int(view.rows[k])
+    picture = thumbnail(view.dataset, row)
+    return {
+        "row": row,
+        "where": view.dataset.locate(row),
+        "label": int(view.labels[k]),
+        "before": int(predicted[0][k]),
+        "after": int(predicted[1][k]),
+        "picture": None if picture is None else f"data:image/png;base64,{base64.b64encode(picture).decode()}",
+    }

@@ -1,0 +1,179 @@
+"""Theta of every neuron over the fit samples: the longest pass, kept for the next run where asked to.
+
+What is kept belongs to exactly one question (model, samples, taps, targets, kind of theta, device): any
+change of these asks again. A damaged file is asked again too. It is written after every block of neurons.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.plan import Block
+from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
+from onnxtweak.engine.scoring.score_file import ScoreTables
+from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.scoring.sweep import Read, Reopen
+from onnxtweak.method.selection.candidates import Candidates, Sizes, Theta, add_block, no_theta
+from onnxtweak.stages.open_job import Job
+from onnxtweak.types import Tap
+
+# The best that are kept where nobody asks for more, all targets together and each of them: enough for most
+# other questions that a later run asks of the same pass.
+_KEPT, _KEPT_EACH = 200_000, 2_000
+
+
+def scored(job: Job, targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None = None) -> Theta:
+    """Theta for target classes (c,) over the fit samples of a job.
+
+    most : how many of the best neurons of a target have to be known. tables : where all scores go.
+    """
+    fit, engine = job.splits.fit, job.engine
+    asked = None if engine.settings.work_dir is None else question(job, targets, theta)
+    read = from_model(job.subject, fit, engine, job.taps)
+    return swept(
+        read,
+        job.taps,
+        fit.labels,
+        targets,
+        theta,
+        most,
+        engine,
+        asked=asked,
+        reopen=job.reopen,
+        tables=tables,
+    )
+
+
+def swept(
+    read: Read,
+    taps: Sequence[Tap],
+    labels: np.ndarray,
+    targets: np.ndarray,
+    theta: str,
+    most: int,
+    engine: Engine,
+    *,
+    asked: str | None = None,
+    reopen: Reopen | None = None,
+    tables: ScoreTables | None = None,
+) -> Theta:
+    """The same over any samples; see `theta_sweeps` for the rest."""
+    settings = engine.settings
+    blocks = theta_blocks(taps, len(targets), engine)
+    most = _at_least(most, len(targets))
+    found, done = no_theta(len(targets), most), 0
+    file = None if asked is None else _file(settings.work_dir, asked)
+    if tables is not None:
+        tables.begin(len(targets), sum(tap.neurons for tap in taps), file and file.with_suffix(".tables"))
+    if file is not None and settings.resume and (tables is None or tables.known):
+        known = _read(file, blocks, most)
+        if known is not None:
+            found, done = known
+            engine.progress.reuse("score")
+            engine.ledger.passes.append(("score, cached", 0))
+    for block in theta_sweeps(
+        read, blocks, labels, targets, theta, engine, asked=asked, reopen=reopen, done=done
+    ):
+        found = add_block(found, block, None if tables is None else tables.put, settings.threads)
+        del block  # its memory is the next one's
+        done += 1
+        if file is not None:
+            if tables is not None:
+                tables.flush()
+            _keep(file, found, blocks, done)
+    return found
+
+
+def known_before(job: Job, targets: np.ndarray, theta: str, most: int) -> bool:
+    """Whether `scored` would find all of it in the work directory."""
+    settings = job.engine.settings
+    if settings.work_dir is None or not settings.resume:
+        return False
+    blocks = theta_blocks(job.taps, len(targets), job.engine)
+    file = _file(settings.work_dir, question(job, targets, theta))
+    known = _read(file, blocks, _at_least(most, len(targets)))
+    return known is not None and known[1] == len(blocks)
+
+
+def _at_least(most: int, targets: int) -> int:
+    return max(most, min(_KEPT_EACH, _KEPT // targets))
+
+
+def _file(folder: str, asked: str) -> Path:
+    return Path(folder) / f"score-{asked}.npz"
+
+
+def question(job: Job, targets: np.ndarray, theta: str) -> str:
+    """Digest of all that theta depends on."""
+    asked = {
+        **job.question,
+        "samples": job.splits.digest,
+        "taps": [asdict(tap) for tap in job.taps],
+        "targets": targets.tolist(),
+        "theta": theta,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] | None:
+    """What is known, and of how many blocks; None where it is of no use here."""
+    found = load_arrays(file, look=True)
+    if found is None:
+        return None
+    try:
+        done, whole = int(found["done"]), bool(found["whole"])
+        if int(found["most"]) < most or not (whole or np.array_equal(found["cuts"], _cuts(blocks))):
+            return None
+        best = _parted(found, "best", ("number", "weight", "count", "lift"))
+        sizes = _parted(found, "sizes", ("bins", "counts"))
+        theta = Theta(
+            tuple(Candidates(*parts) for parts in best),
+            tuple(Sizes(*parts, int(n)) for parts, n in zip(sizes, found["nought"], strict=True)),
+            int(found["most"]),
+            int(found["dropped"]),
+            found["predicted"],
+        )
+        return theta, len(blocks) if whole else done
+    except (ValueError, KeyError):
+        return None
+
+
+def _keep(file: Path, found: Theta, blocks: Sequence[Block], done: int) -> None:
+    arrays = {
+        "done": done,
+        "whole": done == len(blocks),
+        "cuts": _cuts(blocks),
+        "most": found.most,
+        "dropped": found.dropped,
+        "predicted": found.predicted,
+        "nought": np.array([sizes.nought for sizes in found.sizes], np.int64),
+        **_joined(found.best, "best", ("number", "weight", "count", "lift")),
+        **_joined(found.sizes, "sizes", ("bins", "counts")),
+    }
+    save_arrays(file, arrays)
+
+
+def _joined(parts: Sequence[Candidates | Sizes], what: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of all targets end to end, and where each begins."""
+    ends = np.cumsum([len(getattr(part, names[0])) for part in parts])
+    arrays = {f"{what}.{name}": np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return {f"{what}.ends": ends, **arrays}
+
+
+def _parted(found: dict[str, np.ndarray], what: str, names: Sequence[str]) -> list[tuple[np.ndarray, ...]]:
+    ends = found[f"{what}.ends"][:-1]
+    return list(zip(*(np.split(found[f"{what}.{name}"], ends) for name in names), strict=True))
+
+
+def _cuts(blocks: Sequence[Block]) -> np.ndarray:
+    """(stretches, 3) int64: block, first and last neuron, counted through all taps."""
+    return np.array(
+        [(k, s.number, s.number + len(s)) for k, block in enumerate(blocks) for s in block], np.int64
+    ).reshape(-1, 3)

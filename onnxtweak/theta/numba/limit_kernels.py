@@ -1,0 +1,309 @@
+"""How are limits raised by a few samples? The innermost loops of `limits`, as vectors.
+
+The maxima of up to `TARGETS` targets stay in registers while samples pass by, and a factor is an operand in
+memory that the multiplication itself spreads over a vector (an instruction that spreads it takes the unit
+that compares). Maxima are `x > b ? x : b`: a NaN never wins.
+
+In a packed strip, panels are `panel` elements apart, and sample r of a panel lies at `r * LANES`.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from onnxtweak.theta.numba.simd import (
+    FLOAT,
+    INT,
+    LANES,
+    LONG,
+    PANELS,
+    SIGN_FREE,
+    STREAMS,
+    TESTED,
+    WIDE,
+    emit,
+)
+
+
+@intrinsic
+def raise_panel(typing, best, at, apart, values, start, factors, first, rows, count, width):
+    """best[t] = max(best[t], v * factor) for `width` targets, a panel of neurons, and chosen samples.
+
+    best : maxima, target t from `at + t * apart` on. values : a packed panel from `start` on. factors :
+    sample r has those of the targets from `first + r * width` on. rows (count,) uint32 : the samples.
+    width : a tuple as long as there are targets, so that each number of targets is compiled for itself.
+    """
+    targets = len(width)
+
+    def write(e, best, at, apart, values, start, factors, first, rows, count, _):
+        builder = e.builder
+        places = [builder.add(at, builder.mul(apart, LONG(t))) for t in range(targets)]
+        kept = [e.keep(e.load(best, place)) for place in places]
+        with cgutils.for_range(builder, count) as loop:
+            row = builder.zext(e.scalar(rows, loop.index), LONG)
+            v = e.load(values, builder.add(start, builder.mul(row, LONG(LANES))))
+            at_factor = builder.add(first, builder.mul(row, LONG(targets)))
+            for t in range(targets):
+                factor = e.spread(e.scalar(factors, e.at(at_factor, t)))
+                builder.store(e.larger(builder.fmul(v, factor), builder.load(kept[t])), kept[t])
+        for place, one in zip(places, kept, strict=True):
+            e.store(builder.load(one), best, place)
+
+    arguments = (best, at, apart, values, start, factors, first, rows, count, width)
+    return emit(types.void, arguments, write)
+
+
+@intrinsic
+def raise_strip(typing, best, at, values, start, panel, factors, rows, count):
+    """best = max(best, v * factor) for one target, a strip of neurons, and chosen samples.
+
+    best : maxima from `at` on. values : a packed strip from `start` on. rows (count,) uint32 : the samples;
+    factors (count,) : theirs.
+    """
+
+    def write(e, best, at, values, start, panel, factors, rows, count):
+        builder = e.builder
+        kept = [e.keep(e.load(best, e.at(at, k * LANES))) for k in range(PANELS)]
+        with cgutils.for_range(builder, count) as loop:
+            row = builder.zext(e.scalar(rows, loop.index), LONG)
+            factor = e.spread(e.scalar(factors, loop.index))
+            place = builder.add(start, builder.mul(row, LONG(LANES)))
+            for one in kept:
+                product = builder.fmul(e.load(values, place), factor)
+                builder.store(e.larger(product, builder.load(one)), one)
+                place = builder.add(place, panel)
+        for k, one in enumerate(kept):
+            e.store(builder.load(one), best, e.at(at, k * LANES))
+
+    return emit(types.void, (best, at, values, start, panel, factors, rows, count), write)
+
+
+@intrinsic
+def pack_strip(typing, values, at, apart, ahead, count, packed, start, panel, tops, top_at):
+    """Some samples of a strip into a packed strip; the largest |v| of each into `tops` as its bits.
+
+    values : sample i from `at + i * apart` on; what lies `ahead` of it is asked for, to be read soon.
+    tops : int32, from `top_at` on. Returns the largest of them, which is at least the bits of infinity if a
+    value is not finite, and all bits that are set in some v: the sign among them tells a negative.
+    """
+
+    def write(e, values, at, apart, ahead, count, packed, start, panel, tops, top_at):
+        builder = e.builder
+        magnitude = ir.Constant(ir.VectorType(INT, LANES), [SIGN_FREE] * LANES)
+        signs = e.keep(ir.Constant(ir.VectorType(INT, LANES), [0] * LANES))
+        highest = e.keep(INT(0))
+        with cgutils.for_range(builder, count) as loop:
+            source = builder.add(at, builder.mul(loop.index, apart))
+            target = builder.add(start, builder.mul(loop.index, LONG(LANES)))
+            some, top = builder.load(signs), None
+            for k in range(PANELS):
+                v = e.load(values, e.at(source, k * LANES))
+                e.store(v, packed, target)
+                target = builder.add(target, panel)
+                bits = e.bits(v)
+                some = builder.or_(some, bits)
+                size = builder.and_(bits, magnitude)
+                top = size if top is None else builder.select(builder.icmp_signed(">", size, top), size, top)
+            builder.store(some, signs)
+            e.fetch(values, builder.add(source, ahead))
+            one = e.reduce("smax", top)
+            builder.store(one, builder.gep(tops, [builder.add(top_at, loop.index)]))
+            above = builder.icmp_signed(">", one, builder.load(highest))
+            builder.store(builder.select(above, one, builder.load(highest)), highest)
+        found = [builder.load(highest), e.reduce("or", builder.load(signs))]
+        return cgutils.pack_array(builder, found)
+
+    arguments = (values, at, apart, ahead, count, packed, start, panel, tops, top_at)
+    return emit(types.UniTuple(types.int32, 2), arguments, write)
+
+
+@intrinsic
+def ones(typing, mask):
+    """How many bits of a uint32 are set?"""
+    return emit(types.uint32, (types.uint32,), lambda e, mask: e.call("llvm.ctpop.i32", INT, mask))
+
+
+@intrinsic
+def floor_of_strip(typing, best, at):
+    """The smallest of a strip of maxima, none of which is negative: what a product must exceed to matter."""
+
+    def write(e, best, at):
+        low = e.load(best, at)
+        for k in range(1, PANELS):
+            low = e.smaller(e.load(best, e.at(at, k * LANES)), low)
+        return e.builder.bitcast(e.reduce("smin", e.bits(low)), FLOAT)
+
+    return emit(types.float32, (best, at), write)
+
+
+@intrinsic
+def within_reach(typing, factors, at, top, mask, floors):
+    """For which of `TESTED` targets, from `at` on, is `top * factor` above the floor? One bit each.
+
+    mask : what is kept of a factor's bits; without the sign where values may be negative.
+    """
+
+    def write(e, factors, at, top, mask, floors):
+        builder = e.builder
+        factor = e.floats(builder.and_(e.bits(e.load(factors, at, TESTED)), e.spread(mask, TESTED)))
+        product = builder.fmul(factor, e.spread(top, TESTED))
+        above = builder.fcmp_ordered(">", product, e.load(floors, LONG(0), TESTED))
+        return builder.zext(builder.bitcast(above, ir.IntType(TESTED)), INT)
+
+    return emit(types.uint32, (factors, at, top, mask, floors), write)
+
+
+@intrinsic
+def raise_span(typing, values, at, factors, first, best, start, apart, panels, soon, width):
+    """best[t] = max(best[t], v * factor) for `width` targets, a span of neurons, and `STREAMS` samples.
+
+    values : sample i from `at[i]` on; what lies `soon` elements on is asked for, to be read next. factors :
+    sample i has those of the targets from `first + i * width` on. best : target t from `start + t * apart`
+    on. Returns whether some value may not be finite (or finite ones have too large a sum), and all bits that
+    are set in some value: the sign among them tells a negative.
+    """
+    targets = len(width)
+
+    def write(e, values, at, factors, first, best, start, apart, panels, soon, _):
+        builder = e.builder
+        zero = ir.Constant(ir.VectorType(FLOAT, LANES), [0.0] * LANES)
+        begins = [e.scalar(at, LONG(i)) for i in range(STREAMS)]
+        # Additions wait for each other: two at a time.
+        sums, signs = [e.keep(zero), e.keep(zero)], e.keep(e.bits(zero))
+        with cgutils.for_range(builder, panels) as loop:
+            k = builder.mul(loop.index, LONG(LANES))
+            place = builder.add(start, k)
+            places = [builder.add(place, builder.mul(apart, LONG(t))) for t in range(targets)]
+            kept = [e.load(best, place) for place in places]
+            some = builder.load(signs)
+            for i, begin in enumerate(begins):
+                place = builder.add(begin, k)
+                v = e.load(values, place)
+                e.prefetch(values, builder.add(place, soon))
+                builder.store(builder.fadd(builder.load(sums[i % 2]), v), sums[i % 2])
+                some = builder.or_(some, e.bits(v))
+                for t in range(targets):
+                    factor = e.spread(e.scalar(factors, e.at(first, i * targets + t)))
+                    kept[t] = e.larger(builder.fmul(v, factor), kept[t])
+            builder.store(some, signs)
+            for place, one in zip(places, kept, strict=True):
+                e.store(one, best, place)
+        total = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
+        rest = builder.fsub(total, total)  # NaN unless finite
+        wrong = builder.sext(builder.fcmp_unordered("uno", rest, rest), ir.VectorType(INT, LANES))
+        return cgutils.pack_array(builder, [e.reduce("or", wrong), e.reduce("or", builder.load(signs))])
+
+    arguments = (values, at, factors, first, best, start, apart, panels, soon, width)
+    return emit(types.UniTuple(types.int32, 2), arguments, write)
+
+
+@intrinsic
+def raise_row(typing, values, at, factor, best, start, panels):
+    """best = max(best, v * factor) for one target, a span of neurons, and one sample."""
+
+    def write(e, values, at, factor, best, start, panels):
+        builder = e.builder
+        spread = e.spread(factor)
+        with cgutils.for_range(builder, panels) as loop:
+            k = builder.mul(loop.index, LONG(LANES))
+            place = builder.add(start, k)
+            product = builder.fmul(e.load(values, builder.add(at, k)), spread)
+            e.store(e.larger(product, e.load(best, place)), best, place)
+
+    return emit(types.void, (values, at, factor, best, start, panels), write)
+
+
+@intrinsic
+def copy_span(typing, source, at, target, start, panels, soon):
+    """A span of one array into another; what lies `soon` elements on is asked for, to be copied next."""
+
+    def write(e, source, at, target, start, panels, soon):
+        builder = e.builder
+        with cgutils.for_range(builder, panels) as loop:
+            k = builder.mul(loop.index, LONG(LANES))
+            place = builder.add(at, k)
+            e.store(e.load(source, place), target, builder.add(start, k))
+            e.prefetch(source, builder.add(place, soon))
+
+    return emit(types.void, (source, at, target, start, panels, soon), write)
+
+
+@intrinsic
+def top_of_span(typing, values, at, tops, panels, soon):
+    """tops = max(tops, |v|) over `STREAMS` samples and a span of neurons.
+
+    values : sample i from `at[i]` on; what lies `soon` elements on is asked for, to be read next. Returns the
+    bits of the largest, which are at least those of infinity if a value is not finite, and all bits that are
+    set in some value: the sign among them tells a negative.
+    """
+
+    def write(e, values, at, tops, panels, soon):
+        builder = e.builder
+        magnitude = ir.Constant(ir.VectorType(INT, LANES), [SIGN_FREE] * LANES)
+        nothing = ir.Constant(ir.VectorType(INT, LANES), [0] * LANES)
+        begins = [e.scalar(at, LONG(i)) for i in range(STREAMS)]
+        signs, highest = e.keep(nothing), e.keep(nothing)
+
+        def larger(a, b):  # as the bits of floats without a sign are ordered, a NaN above all others
+            return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+        with cgutils.for_range(builder, panels) as loop:
+            k = builder.mul(loop.index, LONG(LANES))
+            top, some = e.bits(e.load(tops, k)), builder.load(signs)
+            for begin in begins:
+                place = builder.add(begin, k)
+                bits = e.bits(e.load(values, place))
+                e.prefetch(values, builder.add(place, soon))
+                some = builder.or_(some, bits)
+                top = larger(builder.and_(bits, magnitude), top)
+            builder.store(some, signs)
+            builder.store(larger(top, builder.load(highest)), highest)
+            e.store(e.floats(top), tops, k)
+        found = [e.reduce("smax", builder.load(highest)), e.reduce("or", builder.load(signs))]
+        return cgutils.pack_array(builder, found)
+
+    return emit(types.UniTuple(types.int32, 2), (values, at, tops, panels, soon), write)
+
+
+@intrinsic
+def raise_ranked(typing, values, at, rows, factors, first, count, best, start, soon, tops, here):
+    """best = max(best, v * factor) for one target and `WIDE` panels, until no later sample can matter.
+
+    values : a sample's from its `rows` + at on. rows, factors : `count` samples from `first` on, the largest
+    |factor| first. best : from `start` on; what lies `soon` elements on is asked for, to be raised next.
+    tops : the largest |v| of each neuron, from `here` on. Returns how many samples were looked at.
+    """
+
+    def write(e, values, at, rows, factors, first, count, best, start, soon, tops, here):
+        builder = e.builder
+        for p in range(WIDE):
+            e.prefetch(best, e.at(builder.add(start, soon), p * LANES))
+        kept = [e.keep(e.load(best, e.at(start, p * LANES))) for p in range(WIDE)]
+        most = [e.load(tops, e.at(here, p * LANES)) for p in range(WIDE)]
+        done = e.keep(LONG(0))
+        mask = ir.IntType(LANES)
+        with cgutils.for_range(builder, count) as loop:
+            place = builder.add(first, loop.index)
+            factor = e.scalar(factors, place)
+            size = builder.bitcast(builder.and_(builder.bitcast(factor, INT), INT(SIGN_FREE)), FLOAT)
+            size, within = e.spread(size), mask(0)
+            for top, one in zip(most, kept, strict=True):
+                above = builder.fcmp_ordered(">", builder.fmul(top, size), builder.load(one))
+                within = builder.or_(within, builder.bitcast(above, mask))
+            with builder.if_then(builder.icmp_unsigned("==", within, mask(0))):
+                loop.do_break()
+            builder.store(builder.add(loop.index, LONG(1)), done)
+            row, factor = builder.add(e.scalar(rows, place), at), e.spread(factor)
+            for p, one in enumerate(kept):
+                product = builder.fmul(e.load(values, e.at(row, p * LANES)), factor)
+                builder.store(e.larger(product, builder.load(one)), one)
+        with builder.if_then(builder.icmp_unsigned("!=", builder.load(done), LONG(0))):
+            for p, one in enumerate(kept):
+                e.store(builder.load(one), best, e.at(start, p * LANES))
+        return builder.load(done)
+
+    arguments = (values, at, rows, factors, first, count, best, start, soon, tops, here)
+    return emit(types.uintp, arguments, write)

@@ -1,0 +1,87 @@
+"""How are the limits of a few targets raised once most samples can no longer raise any?
+
+The samples of a fold are ranked for each target, the largest |factor| first. One reading of V finds the
+largest |v| of each neuron over the fold. A few neurons and one target then take sample after sample until
+largest * |factor| exceeds no running maximum among them: no later sample can raise one either. This is exact,
+because rounding is monotone: |v| <= largest and a smaller |factor| give no larger product.
+
+The more samples a run has seen, the higher the maxima, the sooner that happens; the state is only read then.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from onnxtweak.theta.numba.limit_kernels import raise_ranked, top_of_span
+from onnxtweak.theta.numba.simd import LANES, STREAMS, WIDE
+
+U = np.uintp
+_INFINITY, _INFINITY_BITS = np.float32(np.inf), np.int32(0x7F800000)
+
+
+def rank(limit: np.ndarray, neurons: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The samples that count, best first: `(rows, factors, begins)` of four lists, target by target.
+
+    limit (B, c) float32. Lists: all factors, all negated, the positive ones, the negative ones negated.
+    rows (4, c B) uintp : where the sample begins in V. factors (4, c B) float32. begins (4, c + 1) int64.
+    """
+    order = np.argsort(-np.abs(np.ascontiguousarray(limit.T)), axis=1)
+    return _list(limit, order, neurons)
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _list(limit, order, neurons):
+    targets, count = order.shape
+    rows = np.empty((4, targets * count), np.uintp)
+    factors = np.empty((4, targets * count), np.float32)
+    begins = np.zeros((4, targets + 1), np.int64)
+    ends = np.zeros(4, np.int64)
+    for t in range(targets):
+        for k in range(count):
+            r = order[t, k]
+            factor = limit[r, t]
+            if factor == 0:
+                break
+            sign = 2 if factor > 0 else 3
+            for kind in (0, 1, sign):
+                rows[kind, ends[kind]] = r * neurons
+                factors[kind, ends[kind]] = factor if kind == 0 or kind == 2 else -factor
+                ends[kind] += 1
+        for kind in range(4):
+            begins[kind, t + 1] = ends[kind]
+    return rows, factors, begins
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def fold_ranked(values, ranking, hi, lo, bad, neurons, rows, start, stop, at, tops):
+    """Neurons [start, stop), whole strips. Returns which part of the products was computed.
+
+    values, hi, lo : flat. ranking : from `rank`. at (STREAMS,) uintp, tops (stop - start,) float32 : room.
+    """
+    order, factors, begins = ranking
+    panels = U((stop - start) // LANES)
+    tops[: stop - start] = 0
+    highest = signs = np.int32(0)
+    for r in range(0, rows, STREAMS):
+        for i in range(STREAMS):
+            at[i] = min(r + i, rows - 1) * neurons + start
+        soon = U(STREAMS * neurons if r + STREAMS < rows else stop - start - r * neurons)
+        top, some = top_of_span(values, at, tops, panels, soon)
+        highest, signs = max(highest, top), signs | some
+    if highest >= _INFINITY_BITS:
+        for m in range(stop - start):
+            if not tops[m] < _INFINITY:
+                tops[m] = _INFINITY  # instead of NaN, with which nothing would be within reach
+                bad[start + m] = True
+    up, down = (0, 1) if signs < 0 else (2, 3)
+    looked = U(0)
+    for t in range(begins.shape[1] - 1):
+        for kind, best in ((up, hi), (down, lo)):
+            first, count = U(begins[kind, t]), U(begins[kind, t + 1] - begins[kind, t])
+            for m in range(0, stop - start, WIDE * LANES):
+                looked += raise_ranked(
+                    values, U(start + m), order[kind], factors[kind], first, count,
+                    best, U(t * neurons + start + m), U(neurons), tops, U(m),
+                )  # fmt: skip
+    return looked * WIDE / (panels * rows * (begins.shape[1] - 1))

@@ -1,0 +1,144 @@
+"""Every method on one small model, end to end."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from onnxtweak import commands
+from onnxtweak.errors import DataError, InputError
+from onnxtweak.method.compare.methods import ENTRANTS
+from onnxtweak.report import schema
+from onnxtweak.report.text import comparison, layout
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    JoinSettings,
+    OutputSettings,
+    TargetSettings,
+)
+from tests.support.weak import more_samples, story, weak_cnn
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory):
+    return weak_cnn(tmp_path_factory.mktemp("cnn"))
+
+
+def run(model, samples, **changes):
+    """A comparison with quick settings."""
+    quick = {"join": JoinSettings(count=(1, 5), scale=(0, 1, 10)), "fit": FitSettings(hidden=8)}
+    return story(commands.compare, model, samples, **{**quick, **changes})
+
+
+@pytest.fixture(scope="module")
+def made(cnn):
+    return run(*cnn, repeats=2)
+
+
+def test_every_method_takes_part_or_says_why_not(made):
+    assert [one.method for one in made.standings] == list(ENTRANTS)
+    for one in made.standings:
+        assert not np.isnan(one.overall[0]) or one.note
+
+
+def test_the_bias_raises_the_target_and_is_what_others_are_compared_with(made):
+    bias = next(one for one in made.standings if one.method == "bias")
+    assert bias.at[0][0] >= made.before["target"][0]
+    assert all(gain == (0.0, 0.0) for gain in bias.over_bias)
+    drops = [target for _, target in bias.curve if not np.isnan(target)]
+    assert drops == sorted(drops)
+
+
+def test_neurons_are_scored_in_one_sweep_for_all_methods(made):
+    names = [name for name, _ in made.passes]
+    assert names.count("collect") == names.count("validate") == names.count("test") == 1
+    assert sum(name == "score" for name in names) == 1
+
+
+def test_what_is_told(made):
+    told = layout.terminal(comparison.comparison(made), width=100, bold=False)
+    assert "fit" in told and "own operating point" in told
+    assert "best at no overall loss" in comparison.verdict(made)
+    document = json.loads(schema.dumps(schema.document("compare", made)))
+    assert document["command"] == "compare" and len(document["standings"]) == len(ENTRANTS)
+    assert document["standings"][0]["curve"][0][0] == -5
+
+
+def test_chosen_methods_only_and_the_bias(cnn):
+    made = run(*cnn, methods=("join",))
+    assert [one.method for one in made.standings] == ["bias", "join"]
+
+
+@pytest.mark.parametrize("method", ["bias", "cRT", "AAN", "join", "schedule", "OMP-n", "fit"])
+def test_any_method_can_be_written(cnn, tmp_path, method):
+    model, data = cnn
+    path = tmp_path / "out.onnx"
+    made = run(model, data, methods=("bias",), write=method, output=OutputSettings(str(path)))
+    assert all(check.passed for check in made.checks) and made.output.path == str(path)
+    x, y = more_samples(model, 50, seed=5)
+    np.savez(tmp_path / "more.npz", x=x, y=y)
+    settings = DataSettings((str(tmp_path / "more.npz"),))
+    assert commands.evaluate(model=str(path), data=settings).metrics.samples == 50
+
+
+def test_a_file_without_a_method_is_refused(cnn, tmp_path):
+    with pytest.raises(InputError, match="belong together"):
+        run(*cnn, output=OutputSettings(str(tmp_path / "out.onnx")))
+
+
+def test_an_unknown_method_is_refused(cnn):
+    with pytest.raises(InputError, match="there is no method"):
+        run(*cnn, methods=("magic",))
+
+
+def test_without_test_samples_there_is_nothing_to_compare_on(cnn, tmp_path):
+    model, data = cnn
+    x, y = more_samples(model, 100, seed=5)
+    np.savez(tmp_path / "val.npz", x=x, y=y)
+    with pytest.raises(DataError, match="test samples"):
+        run(model, data, data=DataSettings((str(data),), val=(str(tmp_path / "val.npz"),)))
+
+
+def test_tables_that_do_not_fit_are_refused(cnn):
+    with pytest.raises(InputError) as caught:
+        run(*cnn, engine=EngineSettings(backend="numpy", memory=1_000_000))
+    assert caught.value.hint
+
+
+def test_without_a_target_all_classes_are_and_the_overall_accuracy_is_the_aim(cnn, tmp_path):
+    path = tmp_path / "out.onnx"
+    made = run(
+        *cnn,
+        targets=TargetSettings(),
+        methods=("AAN", "schedule", "OMP-n"),
+        write="fit",
+        output=OutputSettings(str(path)),
+    )
+    assert len(made.targets) == 4
+    for one in made.standings:
+        assert one.overall == one.target
+    fit = next(one for one in made.standings if one.method == "fit")
+    assert fit.overall[0] >= made.before["overall"][0]
+    assert all(check.passed for check in made.checks)
+    document = schema.document("compare", made)
+    assert document["targets"] == ["0", "1", "2", "3"]
+
+
+def test_several_targets_share_a_schedule(cnn):
+    made = run(*cnn, targets=TargetSettings(worst=2), methods=("schedule",))
+    one = next(one for one in made.standings if one.method == "schedule")
+    assert one.note == "J2 R2 J1 R1 J1" and not np.isnan(one.overall[0])
+
+
+def test_a_class_without_samples_is_left_alone(cnn, tmp_path):
+    model, data = cnn
+    with np.load(data) as held:
+        x, y = held["x"], held["y"]
+    np.savez(tmp_path / "some.npz", x=x[y != 3], y=y[y != 3])
+    made = run(model, tmp_path / "some.npz", targets=TargetSettings(), repeats=1)
+    assert made.targets == ("0", "1", "2")
+    assert not any(one.note and np.isnan(one.overall[0]) for one in made.standings if one.method != "DFR")

@@ -1,0 +1,180 @@
+"""dump and score: tables on disk say what the model says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from onnxtweak import commands
+from onnxtweak.errors import DataError, OutputError
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    JoinSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from onnxtweak.theta.gaps import reciprocal_gaps
+from tests.support.weak import TARGET, weak_cnn, weak_mlp
+
+NUMPY = EngineSettings(backend="numpy")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    model, data = weak_cnn(folder, n=250)
+    directory = folder / "dump"
+    dumped = commands.dump(
+        model=str(model), data=DataSettings((str(data),)), directory=str(directory), engine=NUMPY
+    )
+    return model, data, directory, dumped
+
+
+def test_the_tables_are_the_models_own_values(made):
+    model, data, directory, dumped = made
+    assert (dumped.samples, dumped.shards, dumped.neurons) == (250, 1, 4 * 64 + 4 * 16 + 8 * 4)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    proto = onnx.load(model)
+    for tap in manifest["taps"]:
+        proto.graph.output.append(onnx.ValueInfoProto(name=tap["name"]))
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    with np.load(data) as file:
+        Z, *V = session.run(None, {session.get_inputs()[0].name: file["x"]})
+        np.testing.assert_array_equal(np.load(directory / "L-00000.npy"), file["y"])
+    np.testing.assert_allclose(np.load(directory / "Z-00000.npy"), Z, atol=1e-6)
+    flat = np.concatenate([v.reshape(250, -1) for v in V], axis=1)
+    np.testing.assert_allclose(np.load(directory / "V-00000.npy"), flat, atol=1e-6)
+
+
+def test_scores_from_a_dump_are_those_from_the_model(made, tmp_path):
+    model, data, directory, _ = made
+    files = []
+    for source in (str(data), str(directory)):
+        files.append(tmp_path / f"{len(files)}.npz")
+        scored = commands.score(
+            model=str(model),
+            data=DataSettings((source,)),
+            engine=NUMPY,
+            targets=TargetSettings(("0", str(TARGET))),
+            join=JoinSettings(count=(5,)),
+            output=OutputSettings(str(files[-1])),
+        )
+        assert scored.neurons == 352 and len(scored.top) == 10
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_scores_keep_their_promise_on_the_dumped_tables(made, tmp_path):
+    model, _, directory, _ = made
+    commands.score(
+        model=str(model),
+        data=DataSettings((str(directory),)),
+        engine=NUMPY,
+        targets=TargetSettings((str(TARGET),)),
+        output=OutputSettings(str(tmp_path / "s.npz")),
+    )
+    V, Z, L = (np.load(directory / f"{name}-00000.npy") for name in "VZL")
+    with np.load(tmp_path / "s.npz") as scores:
+        weight, count = scores["weight"][0], scores["count"][0]
+    gaps = reciprocal_gaps(Z, L, np.array([TARGET]))
+    for m in np.argsort(-count)[:30]:
+        boosted = Z.astype(np.float64)
+        boosted[:, TARGET] += weight[m] * V[:, m]
+        before, after = Z.argmax(axis=1) == L, boosted.argmax(axis=1) == L
+        assert not (before & ~after).any()
+        assert (after & ~before)[gaps.wanted[:, 0] > 0].sum() == count[m]
+
+
+def test_chosen_neurons_alone_can_be_dumped(made, tmp_path):
+    model, data, directory, _ = made
+    scores = tmp_path / "s.npz"
+    commands.score(
+        model=str(model),
+        data=DataSettings((str(data),)),
+        engine=NUMPY,
+        targets=TargetSettings((str(TARGET),)),
+        join=JoinSettings(count=(7,)),
+        output=OutputSettings(str(scores)),
+    )
+    dumped = commands.dump(
+        model=str(model),
+        data=DataSettings((str(data),)),
+        directory=str(tmp_path / "few"),
+        engine=NUMPY,
+        neurons=str(scores),
+    )
+    assert dumped.neurons == 7
+    with np.load(scores) as file:
+        weight = file["weight"][0]
+    manifest = json.loads((tmp_path / "few" / "manifest.json").read_text())
+    starts = {"": 0}
+    at = 0
+    for tap in json.loads((directory / "manifest.json").read_text())["taps"]:
+        starts[tap["name"]] = at
+        at += int(np.prod(tap["shape"]))
+    chosen = manifest["neurons"]
+    columns = [
+        starts[chosen["taps"][t]["name"]] + i for t, i in zip(chosen["tap_of"], chosen["index"], strict=True)
+    ]
+    whole = np.load(directory / "V-00000.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "few" / "V-00000.npy"), whole[:, columns], atol=1e-6)
+    assert (weight[columns] != 0).all()
+    with pytest.raises(DataError, match="chosen neurons only"):
+        commands.score(
+            model=str(model),
+            data=DataSettings((str(tmp_path / "few"),)),
+            engine=NUMPY,
+            targets=TargetSettings((str(TARGET),)),
+        )
+
+
+def test_a_dump_is_not_replaced_without_force_and_nothing_else_is_ever_replaced(made, tmp_path):
+    model, data, directory, _ = made
+    settings = {"model": str(model), "data": DataSettings((str(data),)), "engine": NUMPY}
+    with pytest.raises(OutputError, match="exists"):
+        commands.dump(**settings, directory=str(directory))
+    commands.dump(**settings, directory=str(directory), force=True)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("mine")
+    with pytest.raises(OutputError, match="not a dump"):
+        commands.dump(**settings, directory=str(precious), force=True)
+    assert (precious / "file").read_text() == "mine"
+
+
+def test_a_dump_of_another_model_is_refused(made, tmp_path):
+    _, _, directory, _ = made
+    other, _ = weak_mlp(tmp_path, n=20)
+    with pytest.raises(DataError, match="another model"):
+        commands.score(
+            model=str(other),
+            data=DataSettings((str(directory),)),
+            engine=NUMPY,
+            taps=TapSettings(),
+            targets=TargetSettings(("0",)),
+        )
+
+
+@pytest.mark.parametrize("harm", ["manifest", "shard"])
+def test_a_damaged_dump_is_refused(made, tmp_path, harm):
+    model, _, directory, _ = made
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in directory.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    if harm == "manifest":
+        (copy / "manifest.json").write_text("{}")
+    else:
+        (copy / "V-00000.npy").write_bytes((copy / "V-00000.npy").read_bytes()[:200])
+    with pytest.raises(DataError, match="damaged"):
+        commands.score(
+            model=str(model),
+            data=DataSettings((str(copy),)),
+            engine=NUMPY,
+            targets=TargetSettings((str(TARGET),)),
+        )

@@ -1,0 +1,157 @@
+"""Fit, end to end, on models made here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnxtweak import commands
+from onnxtweak.errors import InputError
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from tests.support.weak import more_samples, story, weak_cnn, weak_mlp
+
+
+def run(model, samples, /, written=None, **changes):
+    """A fit."""
+    return story(commands.fit, model, samples, written, **changes)
+
+
+@pytest.fixture(scope="module")
+def mlp(tmp_path_factory):
+    return weak_mlp(tmp_path_factory.mktemp("mlp"))
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory):
+    return weak_cnn(tmp_path_factory.mktemp("cnn"))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_the_target_does_better_and_the_file_is_what_is_reported(kind, mlp, cnn, tmp_path):
+    model, data = {"mlp": mlp, "cnn": cnn}[kind]
+    x, y = more_samples(model, 300, seed=5)
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    settings = DataSettings(data=(str(data),), test=(str(tmp_path / "test.npz"),))
+    result = run(model, data, tmp_path / "out.onnx", data=settings)
+    assert all(check.passed for check in result.checks)
+    assert result.after.target > result.before.target
+    assert result.command == "fit" and result.tweak["synapses"] is None
+    session = ort.InferenceSession(tmp_path / "out.onnx", providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    predicted = np.concatenate([session.run(None, {name: x[k : k + 1]})[0] for k in range(len(x))])
+    assert result.after.overall == pytest.approx((predicted.argmax(axis=1) == y).mean())
+
+
+def test_a_map_is_read_as_channels_and_as_positions(cnn, tmp_path):
+    model, data = cnn
+    settings = FitSettings(max_overall_drop=5)
+    auto = run(model, data, tmp_path / "auto.onnx", fit=settings)
+    named = run(
+        model, data, tmp_path / "named.onnx", fit=settings, taps=TapSettings(("penultimate",), pool="none")
+    )
+    assert auto.neurons > named.neurons > 0
+    assert any("channel means" in note for note in auto.notes)
+
+
+def test_more_neurons_than_a_table_may_hold_are_screened(cnn, tmp_path):
+    model, data = cnn
+    result = run(
+        model,
+        data,
+        taps=TapSettings(("activations",)),
+        fit=FitSettings(neurons=50, max_overall_drop=5),
+    )
+    assert result.neurons == 352
+    assert ("screen", result.samples["fit"]) in result.passes
+    assert max(result.n) <= 50
+    assert any("judged on validation alone" in note for note in result.notes)
+
+
+def test_without_a_test_split_validation_is_not_fitted_to(mlp, tmp_path):
+    model, data = mlp
+    x, y = more_samples(model, 300, seed=6)
+    np.savez(tmp_path / "val.npz", x=x, y=y)
+    settings = DataSettings(data=(str(data),), val=(str(tmp_path / "val.npz"),))
+    result = run(model, data, data=settings)
+    assert result.split == "validation"
+    spoiled = y[::-1].copy()
+    np.savez(tmp_path / "val.npz", x=x, y=spoiled)
+    other = run(model, data, data=settings)
+    assert other.scale == result.scale and other.curve == result.curve
+
+
+def test_a_dense_answer_can_be_saved_and_applied(mlp, tmp_path):
+    model, data = mlp
+    output = OutputSettings(str(tmp_path / "a.onnx"), str(tmp_path / "a.safetensors"))
+    run(model, data, output=output)
+    again = OutputSettings(str(tmp_path / "b.onnx"))
+    commands.apply(model=str(model), tweak=str(tmp_path / "a.safetensors"), output=again)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_a_certificate_is_set_on_validation_and_weakens_the_patch(mlp, tmp_path):
+    model, data = mlp
+    x, y = more_samples(model, 500, seed=8)
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    settings = DataSettings(data=(str(data),), test=(str(tmp_path / "test.npz"),))
+    loose = FitSettings(max_overall_drop=10)
+    free = run(model, data, data=settings, fit=replace(loose, certify=0.9))
+    bound = run(model, data, data=settings, fit=replace(loose, certify=0.03))
+    assert any("certified" in note for note in bound.notes)
+    assert bound.broken < free.broken
+    assert bound.broken / 500 < 0.05
+    none = run(model, data, data=settings, fit=replace(loose, certify=0.001))
+    assert none.fixed == none.broken == 0
+    assert any("cannot certify" in note for note in none.notes)
+
+
+@pytest.mark.parametrize("budget", [1, 3, 5, 9, 40])
+def test_a_budget_limits_what_is_written(mlp, tmp_path, budget):
+    model, data = mlp
+    result = run(model, data, tmp_path / "out.onnx", fit=FitSettings(budget=budget, max_overall_drop=5))
+    assert 0 < result.tweak["parameters"] <= budget
+    assert all(check.passed for check in result.checks)
+
+
+def test_a_budget_that_holds_no_bias_for_each_target_leaves_the_base(mlp, tmp_path):
+    model, data = mlp
+    result = run(
+        model, data, tmp_path / "out.onnx", targets=TargetSettings(worst=2), fit=FitSettings(budget=1)
+    )
+    assert result.tweak["parameters"] == 0 and result.fixed == result.broken == 0
+    assert any("less than a bias for each of 2 targets" in note for note in result.notes)
+
+
+def test_synapses_can_be_limited_alone(mlp):
+    model, data = mlp
+    result = run(model, data, fit=FitSettings(synapses=6, max_overall_drop=5))
+    assert 0 < result.tweak["parameters"] <= 6 + 5  # biases beside them
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_without_a_target_the_overall_accuracy_is_raised(kind, mlp, cnn, tmp_path):
+    model, data = {"mlp": mlp, "cnn": cnn}[kind]
+    x, y = more_samples(model, 600, seed=5)
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    settings = DataSettings(data=(str(data),), test=(str(tmp_path / "test.npz"),))
+    result = run(model, data, tmp_path / "out.onnx", data=settings, targets=TargetSettings())
+    assert set(result.targets) == set(result.classes)
+    assert result.after.overall == result.after.target > result.before.overall + 0.02
+    assert all(check.passed for check in result.checks)
+
+
+def test_too_little_memory_is_said(cnn):
+    model, data = cnn
+    with pytest.raises(InputError) as caught:
+        run(model, data, engine=EngineSettings(backend="numpy", memory=1000))
+    assert caught.value.hint

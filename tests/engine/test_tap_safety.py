@@ -1,0 +1,79 @@
+"""Taps that would change the logits are found and left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxtweak import commands
+from onnxtweak.engine.subject import choose_taps, measured, opened_model, watchable
+from onnxtweak.engine.tap_safety import harmless
+from onnxtweak.errors import ModelError
+from onnxtweak.settings import EngineSettings, TapSettings
+from tests.support.nets import cnn3, mlp, random_inputs, reseed_light
+from tests.support.tweaks import run, saved
+
+ENGINE = EngineSettings(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def shufflenet(tmp_path_factory):
+    """A model that ONNX Runtime fuses, a sample, and all of its taps by name."""
+    model = saved(reseed_light("shufflenet"), tmp_path_factory.mktemp("shufflenet"))
+    opened = opened_model(model, None)
+    feeds = random_inputs(model.proto, 1)
+    found = watchable(opened)
+    subject, shapes = measured(opened, [c.name for c in found], feeds, ENGINE)
+    taps = choose_taps(opened, found, shapes, TapSettings(("*",)))
+    return subject, feeds, {tap.name: tap for tap in taps}
+
+
+def test_activations_are_harmless(shufflenet):
+    subject, feeds, taps = shufflenet
+    relus = [tap for tap in taps.values() if tap.op == "Relu"]
+    watched = harmless(subject, relus, feeds, ENGINE)
+    assert watched.taps == tuple(relus) and watched.left_out == () and watched.notes == ()
+    exposed = subject.exposed(relus)
+    logits = run(exposed.proto, feeds, [exposed.logits])[0]
+    np.testing.assert_array_equal(logits, run(subject.exposed().proto, feeds)[0])
+
+
+def test_what_changes_the_logits_is_left_out_and_named(shufflenet):
+    subject, feeds, taps = shufflenet
+    first = next(iter(taps.values()))
+    assert first.op == "Conv"
+    mixed = [first, *(tap for tap in taps.values() if tap.op == "Relu")]
+    watched = harmless(subject, mixed, feeds, ENGINE)
+    assert watched.left_out == (first,)
+    assert set(watched.taps) == set(mixed[1:])
+    assert first.name in watched.notes[0]
+
+
+def test_where_nothing_is_left_the_reason_is_told(shufflenet):
+    subject, feeds, taps = shufflenet
+    with pytest.raises(ModelError, match="changes the logits") as caught:
+        harmless(subject, [next(iter(taps.values()))], feeds, ENGINE)
+    assert "--taps" in caught.value.hint
+
+
+def test_inspect_says_what_is_left_out(shufflenet):
+    subject, _, taps = shufflenet
+    first = next(iter(taps))
+    found = commands.inspect(model=str(subject.model.path), taps=TapSettings(("activations", first)))
+    assert any(first in note and "left out" in note for note in found.notes)
+    assert first not in {tap.name for tap in found.taps}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_watching_activations_changes_nothing_in_any_type(dtype, tmp_path):
+    # ONNX Runtime convolves no doubles on the CPU.
+    net = mlp(dtype=dtype) if dtype == np.float64 else cnn3(4, 16, (4, 4, 8), dtype=dtype)
+    model = saved(net, tmp_path)
+    opened = opened_model(model, None)
+    feeds = random_inputs(model.proto, 5)
+    found = watchable(opened)
+    subject, shapes = measured(opened, [c.name for c in found], feeds, ENGINE)
+    taps = choose_taps(opened, found, shapes, TapSettings())
+    assert {tap.dtype for tap in taps} == {np.dtype(dtype).name} and len(taps) > 1
+    assert harmless(subject, taps, feeds, ENGINE).left_out == ()
+    np.testing.assert_array_equal(run(subject.exposed(taps).proto, feeds)[0], run(model.proto, feeds)[0])

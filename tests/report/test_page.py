@@ -1,0 +1,148 @@
+"""The page: whole, self-contained, and safe whatever classes and tensors are called."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from onnxtweak.report.markup import is_picture, safe, shortened
+from onnxtweak.report.page.page import page
+from tests.support.pages import Page, a_document
+
+HOSTILE = [
+    "</style><script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onload='alert(1)",
+    "<svg/onload=alert(1)>&lt;b&gt;",
+    "a\u202egnp.exe\x00\x1b[31m",
+    "\ud800 lone",
+    "x" * 5000,
+    "",
+]
+
+
+def headings(seen: Page) -> str:
+    return " ".join(seen.text)
+
+
+def test_every_picture_is_there():
+    seen = Page(page(a_document()))
+    assert not seen.open
+    text = headings(seen)
+    for title in (
+        "Classes", "Confusion, after less before", "Targets against overall",
+        "Overall accuracy over scale",
+        "Targets for each n and scale", "Synapses per layer", "Theta of class 0",
+        "The graph around the splice",
+        "Cost", "Samples that changed", "Where this comes from", "1 of 1 checks passed", "95 % interval",
+    ):  # fmt: skip
+        assert title in text, title
+
+
+def test_nothing_is_loaded_and_nothing_runs():
+    html = page(a_document())
+    seen = Page(html)
+    names = {tag for tag, _ in seen.tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "form", "base"}
+    for tag, attributes in seen.tags:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            assert name not in ("href", "srcset"), (tag, name)
+            assert name != "src" or value.startswith("data:image/png;base64,")
+    assert not re.search(r"url\(|@import|https?:", html)
+    assert any("default-src 'none'" in (a.get("content") or "") for _, a in seen.tags)
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_stay_text(name):
+    made = a_document()
+    honest = [tag for tag, _ in Page(page(made)).tags]
+    made["classes"][0] = made["targets"][0] = name
+    made["model"]["path"] = f"folder/{name}.onnx"
+    made["notes"] = [name]
+    made["checks"][0]["detail"] = made["checks"][0]["name"] = name
+    evidence = made["evidence"]
+    for layer in evidence["layers"]:
+        layer["tap"] = name
+    for place in evidence["graph"]["places"]:
+        place["name"] = place["op"] = place["role"] = name
+    evidence["samples"]["fixed"][0]["where"] = name
+    evidence["provenance"][name] = name
+    made["device"][name] = name
+    made["gates"] = [{"name": name, "limit": 1.0, "measured": 2.0, "passed": False}]
+    html = page(made)
+    html.encode("utf-8")
+    seen = Page(html)
+    assert {tag for tag, _ in seen.tags} <= set(honest) | {"small"}
+    assert not [a for _, a in seen.tags if any(key.startswith("on") for key in a)]
+    assert "\x00" not in html and "\u202e" not in html
+
+
+def test_a_sample_shows_pictures_and_nothing_else():
+    made = a_document()
+    made["evidence"]["samples"]["fixed"][0]["picture"] = "https://example.org/x.png"
+    assert "img" not in {tag for tag, _ in Page(page(made)).tags}
+    assert not is_picture('data:image/png;base64,AAAA" onerror="x')
+    assert not is_picture(None)
+
+
+def test_without_evidence_the_numbers_remain():
+    made = a_document()
+    made.pop("evidence")
+    text = headings(Page(page(made)))
+    assert "Classes" in text
+    assert "Confusion" not in text
+    assert "Samples that changed" not in text
+
+
+def test_gates_are_told_with_their_limits():
+    gates = [
+        {"name": "max-E", "limit": 0.5, "measured": 2.25, "passed": False},
+        {"name": "min-target-gain", "limit": 1.0, "measured": 12.5, "passed": True},
+    ]
+    text = headings(Page(page(a_document(gates=gates))))
+    assert "1 of 2 gates met" in text
+    assert "not met" in text and "2.25" in text and "12.5" in text
+
+
+def test_a_thousand_classes_fold():
+    made = a_document(classes=1000)
+    html = page(made)
+    assert "960 classes between" in html
+    assert html.count('class="dumbbell"') == 1000
+    assert len(html) < 3_000_000
+    assert "The 24 classes that changed most" in html
+
+
+def test_classes_without_samples_and_no_output():
+    made = a_document()
+    for key in ("before", "after", "bias_control"):
+        made[key]["per_class"][3] = None
+    made["output"] = None
+    made["before"]["target"] = None
+    text = headings(Page(page(made)))
+    assert "nothing" in text
+
+
+def test_a_dense_patch_has_no_targets_of_its_own():
+    made = a_document()
+    made["tweak"]["synapses"] = None
+    made["n"] = made["scale"] = made["curve"] = []
+    made["evidence"].update(
+        layers=[{"tap": "t", "op": "Relu", "shape": [4], "target": None, "synapses": 7}], trials=[]
+    )
+    assert "Synapses per layer" in headings(Page(page(made)))
+
+
+def test_what_learnt_on_validation_is_not_judged_there():
+    learnt, other = page(a_document(command="fit")), page(a_document())
+    where = "validation samples, where settings were chosen"
+    assert "held out in turn" in learnt and "chosen</li>" not in learnt and where not in learnt
+    assert "chosen</li>" in other and where in other
+
+
+def test_words():
+    assert safe("<a b='\"'>") == "&lt;a b=&#x27;&quot;&#x27;&gt;"
+    assert shortened("abcdefghij", 5) == "ab…ij"
+    assert shortened("abc", 5) == "abc"

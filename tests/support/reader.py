@@ -1,0 +1,75 @@
+"""The folder of a reader who follows the pages: a model of theirs and samples under the names used there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from onnxtweak import commands
+from onnxtweak.settings import DataSettings, JoinSettings, OutputSettings, Preprocess, TargetSettings
+from tests.support.nets import cnn3, cnn_1x1, mlp
+from tests.support.weak import run, weakened
+
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MEAN, STD = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+PREPROCESS = Preprocess(
+    pixel_scale=1 / 255, mean=tuple(map(float, MEAN)), std=tuple(map(float, STD)), layout="NCHW"
+)
+
+
+def furnish(folder: Path) -> None:
+    """Write everything that a page's command reads and no other command on that page writes."""
+    proto, lacks = weakened(cnn3(classes=10, size=8, channels=(8, 8, 16)))
+    (folder / "model.onnx").write_bytes(proto.SerializeToString())
+    x, y = _pictures(proto, lacks, 1200, 0)
+    x_test, y_test = _pictures(proto, lacks, 400, 1)
+    whole = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "classes": np.array(NAMES)}
+    np.savez(folder / "samples.npz", **whole)
+    np.savez(folder / "held-out.npz", x=x, y=y, classes=np.array(NAMES))
+    np.savez(folder / "test.npz", x=x_test, y=y_test, classes=np.array(NAMES))
+    (folder / "mine.py").write_text(
+        "import numpy as np\n"
+        "def samples():\n"
+        "    with np.load('samples.npz') as file:\n"
+        "        yield file['x'], np.asarray(file['classes'])[file['y']]\n"
+    )
+    for name, target in (("eight", "ship"), ("nine", "truck"), ("later", "cat")):
+        commands.join(
+            model=str(folder / "model.onnx"),
+            data=DataSettings((str(folder / "samples.npz"),), preprocess=PREPROCESS),
+            targets=TargetSettings((target,)),
+            join=JoinSettings(max_overall_drop=5.0),
+            output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
+        )
+    _customers(folder)
+    (folder / "resnet.onnx").write_bytes(cnn_1x1(classes=3, size=224).SerializeToString())
+    rng = np.random.default_rng(2)
+    for number in range(9):
+        path = folder / "pictures" / "abc"[number % 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+
+
+def _pictures(proto, lacks: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes (n, 8, 8, 3) and labels (n,) on which the model errs, most often by missing one class."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+    fed = (x.astype(np.float32) / 255 - MEAN) / STD
+    Z = run(proto, np.ascontiguousarray(fed.transpose(0, 3, 1, 2))) + lacks
+    return x, (Z + 0.4 * Z.std(axis=0) * rng.standard_normal(Z.shape)).argmax(axis=1)
+
+
+def _customers(folder: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    proto = mlp(inputs=8, classes=2)
+    (folder / "mlp.onnx").write_bytes(proto.SerializeToString())
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((900, 8)).astype(np.float32)
+    Z = run(proto, x)
+    Z = Z - Z.mean(axis=0) + 0.6 * Z.std() * rng.standard_normal(Z.shape)
+    columns = {f"value{k}": x[:, k] for k in range(8)}
+    pq.write_table(pa.table({**columns, "churned": Z.argmax(axis=1)}), folder / "customers.parquet")

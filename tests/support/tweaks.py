@@ -1,0 +1,113 @@
+"""Which tweaks do the tests put into their models, and how are the models run?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from onnxtweak.model.file.model_file import ModelFile, read_model
+from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak
+from onnxtweak.types import Neurons, Tap
+
+CNN3_TAPS = (
+    Tap("relu1", "Relu", (8, 16, 16)),
+    Tap("relu3", "Relu", (8, 4, 4), pool="mean"),
+    Tap("flat", "Flatten", (32,)),
+)
+
+
+def saved(proto: onnx.ModelProto, folder: Path, name: str = "base.onnx") -> ModelFile:
+    """The model on disk, read back."""
+    path = folder / name
+    path.write_bytes(proto.SerializeToString())
+    return read_model(path)
+
+
+def run(
+    model: onnx.ModelProto | bytes | str | Path,
+    feeds: dict[str, np.ndarray],
+    outputs: Sequence[str] | None = None,
+) -> list[np.ndarray]:
+    """The model's outputs from ONNX Runtime on the CPU; inputs it does not have are not fed."""
+    if isinstance(model, onnx.ModelProto):
+        model = model.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
+    )
+    known = {entry.name for entry in session.get_inputs()}
+    return session.run(outputs, {name: array for name, array in feeds.items() if name in known})
+
+
+def random_neurons(taps: Sequence[Tap], count: int, seed: int = 0) -> Neurons:
+    """Neurons of all taps, mixed, not grouped by tap."""
+    rng = np.random.default_rng(seed)
+    tap_of = rng.permutation(np.arange(count) % len(taps)).astype(np.int32)
+    index = np.array([rng.integers(taps[tap].neurons) for tap in tap_of], dtype=np.int64)
+    return Neurons(tuple(taps), tap_of, index)
+
+
+def random_patch(kind: str, count: int, classes: int, seed: int = 0) -> Patch:
+    rng = np.random.default_rng(seed)
+    if kind == "synapses":
+        weight = rng.normal(0, 0.5, count)
+        return Synapses(rng.integers(0, classes, count), weight, 2 * weight, rng.integers(0, 9, count))
+    if kind == "linear":
+        return Linear(rng.normal(0, 0.5, (count, classes)), rng.normal(0, 1, classes))
+    return Mlp(
+        rng.normal(0, 0.5, (count, 5)),
+        rng.normal(0, 1, 5),
+        rng.normal(0, 0.5, (5, classes)),
+        rng.normal(0, 1, classes),
+    )
+
+
+def random_tweak(
+    model: ModelFile,
+    taps: Sequence[Tap],
+    classes: int,
+    kind: str = "synapses",
+    count: int = 7,
+    logits: str = "logits",
+    seed: int = 0,
+) -> Tweak:
+    return Tweak(
+        kind="join",
+        base_sha256=model.base_sha256,
+        logits=logits,
+        classes=classes,
+        neurons=random_neurons(taps, count, seed),
+        patch=random_patch(kind, count, classes, seed),
+        provenance={"data_sha256": "ab" * 32, "scale": 1.5},
+    )
+
+
+def added(patch: Patch, values: np.ndarray, classes: int) -> np.ndarray:
+    """What the patch adds to the logits (N, C), in float64, from the chosen values (N, K)."""
+    values = values.astype(np.float64)
+    if isinstance(patch, Synapses):
+        delta = np.zeros((len(values), classes))
+        for k, target in enumerate(patch.target):
+            delta[:, target] += patch.weight[k] * values[:, k]
+        return delta
+    if isinstance(patch, Linear):
+        return values @ patch.weight + patch.bias
+    return np.maximum(values @ patch.w1 + patch.b1, 0) @ patch.w2 + patch.b2
+
+
+def chosen(neurons: Neurons, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The chosen values (N, K), from the taps' own arrays in NumPy: the reference for the graph's Gather."""
+    columns = []
+    for tap, index in zip(neurons.tap_of, neurons.index, strict=True):
+        values, kind = arrays[tap].astype(np.float32), neurons.taps[tap]
+        if kind.pool != "none":
+            values = np.moveaxis(values, 1 + kind.channel_axis, 1).reshape(len(values), kind.neurons, -1)
+            values = values.mean(2) if kind.pool == "mean" else values.max(2)
+        columns.append(values.reshape(len(values), -1)[:, index])
+    return np.stack(columns, axis=1)
