@@ -28,16 +28,16 @@ from typing import Any
 
 from onnxtweak import commands
 from onnxtweak.errors import UsageError
-from onnxtweak.recipe.values import did_you_mean, key_of, keys_of, made
+from onnxtweak.recipe.values import did_you_mean, key_of, keys_of, settings_from
 from onnxtweak.results import (
     Applied,
-    Compared,
     Comparison,
     Evaluation,
     Inspection,
-    Ran,
+    ModelDiff,
     Result,
     Reverted,
+    RunResult,
     Scored,
 )
 from onnxtweak.settings import (
@@ -133,14 +133,14 @@ def revert(tweaked: Path, output: Path, *, steps: int | None = 1, force: bool = 
     return commands.revert(tweaked=str(tweaked), output=OutputSettings(str(output), force=force), steps=steps)
 
 
-def diff(base: Path, tweaked: Path) -> Compared:
+def diff(base: Path, tweaked: Path) -> ModelDiff:
     """Every difference between two model files, and whether tweaks account for all of them."""
     return commands.diff(base=str(base), tweaked=str(tweaked))
 
 
 def run(
     recipe: Path, changes: Sequence[str] = (), *, keep: bool = False, force: bool = False, **options: Any
-) -> Ran:
+) -> RunResult:
     """Carry out a recipe. changes : `key=value` overrides. options : `directory`, `device`, `progress`."""
     return commands.run(recipe=str(recipe), changes=changes, keep=keep, force=force, **options)
 
@@ -162,9 +162,9 @@ def _settings(command: str, options: Mapping[str, Any], **kinds: type) -> dict[s
         if value is not None:
             table[key] = _plain(key, value)
     return {
-        name: made(kind, table, where, preprocess=made(Preprocess, table, where))
+        name: settings_from(kind, table, where, preprocess=settings_from(Preprocess, table, where))
         if kind is DataSettings
-        else made(kind, table, where)
+        else settings_from(kind, table, where)
         for name, kind in kinds.items()
     }
 

@@ -126,7 +126,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Pictured:
+class ReportPage:
     """A page made of a result. made_by : the command that made the result."""
 
     result: FileRef
@@ -146,7 +146,7 @@ class Reverted:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ModelDiff:
     """Two models side by side.
 
     differences : dicts of kind, where, detail, and whether a tweak inside accounts for it. tweaks : one dict
@@ -178,7 +178,7 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class Ran:
+class RunResult:
     """A recipe carried out. results : by tweak the document of its result, gates among it.
 
     cached : names of tweaks that an earlier run had made. shipped : whether models were handed over.
@@ -206,7 +206,7 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class Planned:
+class RunPlan:
     """What a recipe would do. tweaks : one dict each. files : names that would be written."""
 
     recipe: FileRef
@@ -221,7 +221,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Begun:
+class RecipeWritten:
     """A recipe written for a model and data."""
 
     output: FileRef
@@ -232,7 +232,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Standing:
+class MethodStanding:
     """How one method did, as means over the repeats. An interval is (mean, standard error).
 
     overall, target : accuracies on test at its own operating point. at : target accuracy at each of
@@ -271,7 +271,7 @@ class Comparison:
     samples: dict[str, int]
     before: dict[str, tuple[float, float]]
     drops: tuple[float, ...]
-    standings: tuple[Standing, ...]
+    standings: tuple[MethodStanding, ...]
     seconds: dict[str, float]
     passes: tuple[tuple[str, int], ...]
     device: dict[str, Any]
@@ -303,7 +303,7 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedPass:
     """Passes over the same samples, as they would be made: one for each block of neurons.
 
     neurons : of all blocks together; block : of the largest. taps : distinct tensors. batch : samples per run
@@ -325,7 +325,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class DryRun:
     """What a command would do. targets : in words.
 
     seconds : "all", of all steps, estimated from a few batches; what is learnt on tables comes on top.
@@ -342,7 +342,7 @@ class Forecast:
     shards: int
     workers: int
     cached: bool
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedPass, ...]
     seconds: dict[str, float]
     device: dict[str, Any]
     notes: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ from onnx import numpy_helper
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from onnxtweak.engine.subject import choose_taps, made_up_samples, measured, opened_model, watchable
-from onnxtweak.engine.tap_safety import harmless
+from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import OnnxtweakError, VerificationError
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.expose import expose
@@ -171,7 +171,7 @@ def as_classifier(model: ModelFile, feeds: dict, outcome: Outcome, work: Path) -
         taps = choose_taps(opened, found, shapes, TapSettings())
     except OnnxtweakError:
         taps = choose_taps(opened, found, shapes, TapSettings(("*",)))
-    watched = harmless(subject, taps, feeds, ENGINE)
+    watched = safe_taps(subject, taps, feeds, ENGINE)
     outcome.checks["watching"] = model.proto.SerializeToString() == proto_before
     tweak = random_tweak(model, watched.taps, subject.classes, count=9, logits=subject.logits)
     tweak = replace(tweak, provenance={"from": "conformance"})

@@ -311,12 +311,12 @@ class GoogleNet:
         """(engine, subject, taps, view): labelled as the model says, or for one of five as any of `among`."""
         from onnxtweak.data.dataset import Dataset
         from onnxtweak.data.splits import View
-        from onnxtweak.engine.passes import Engine, Ledger, logits_pass
+        from onnxtweak.engine.passes import Engine, RunStats, logits_pass
         from onnxtweak.engine.subject import choose_taps, few_samples, measured
         from onnxtweak.types import silent
 
         chosen = EngineSettings(device=device, backend=backend, **{"memory": 16 * 2**30, **settings})
-        engine = Engine(chosen, open_backend(chosen), silent, Ledger())
+        engine = Engine(chosen, open_backend(chosen), silent, RunStats())
         view = View(self.data, np.arange(samples))
         names, few = [c.name for c in self.found], few_samples(self.opened, view, 3)
         subject, shapes = measured(self.opened, names, few, chosen)

@@ -25,7 +25,7 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.passes import Engine, Ledger, logits_pass
+from onnxtweak.engine.passes import Engine, RunStats, logits_pass
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
 from onnxtweak.settings import EngineSettings, Preprocess, TapSettings
@@ -66,7 +66,7 @@ def main() -> None:
         found = tuple(c for c in watchable(opened) if c.activation)
         subject, shapes = measured(opened, [c.name for c in found], few_samples(opened, view, 3), settings)
         taps = choose_taps(opened, found, shapes, TapSettings())
-        engine = Engine(settings, open_backend(settings), silent, Ledger())
+        engine = Engine(settings, open_backend(settings), silent, RunStats())
         Z = logits_pass(subject, view, engine, "labels")
         # Most samples right, some wrong, as with a real classifier.
         rng = np.random.default_rng(1)

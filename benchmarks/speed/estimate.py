@@ -27,9 +27,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from onnxtweak.engine.backends import Backend, open_backend, why_no_cupy
-from onnxtweak.engine.plan import Stretch, state_room
+from onnxtweak.engine.plan import TapSlice, state_room
 from onnxtweak.engine.scoring.gpu_processes import gpu_processes
-from onnxtweak.engine.scoring.scoring import Scored, shard_for
+from onnxtweak.engine.scoring.scoring import BlockScores, shard_for
 from onnxtweak.engine.scoring.shared_memory import Borrower, Lender, Lent
 from onnxtweak.engine.scoring.workers import MERGING, open_workers
 from onnxtweak.method.selection.candidates import add_block, no_theta
@@ -146,7 +146,7 @@ def _rank() -> Callable[[], object]:
     for array in (made.hi, made.lo, made.total, made.peak):
         array[:] = rng.random(array.shape) + 0.5
     made.count_hi[:] = rng.random(made.hi.shape) < 0.1
-    block = Scored((Stretch(Tap("t", "Relu", (_NEURONS,)), 0, _NEURONS, 0),), (made,), np.empty(0))
+    block = BlockScores((TapSlice(Tap("t", "Relu", (_NEURONS,)), 0, _NEURONS, 0),), (made,), np.empty(0))
     return lambda: add_block(no_theta(10, 1000), block, threads=None)
 
 

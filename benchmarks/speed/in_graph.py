@@ -28,7 +28,7 @@ from benchmarks.speed.peers import onnx_model
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.passes import Engine, Ledger, logits_pass
+from onnxtweak.engine.passes import Engine, RunStats, logits_pass
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
@@ -107,7 +107,7 @@ def compare(net: str, args, folder: Path) -> None:
     found = tuple(c for c in watchable(opened) if c.activation)
     subject, shapes = measured(opened, [c.name for c in found], few_samples(opened, view, 3), settings)
     taps = choose_taps(opened, found, shapes, TapSettings())
-    engine = Engine(settings, open_backend(settings), silent, Ledger())
+    engine = Engine(settings, open_backend(settings), silent, RunStats())
     Z = logits_pass(subject, view, engine, "labels")
     rng = np.random.default_rng(1)
     labels = np.where(rng.random(count) < 0.8, Z.argmax(axis=1), rng.integers(0, Z.shape[1], count))

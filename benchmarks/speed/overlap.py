@@ -28,9 +28,9 @@ from benchmarks.speed.in_graph import googlenet
 from benchmarks.speed.peers import onnx_model
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.passes import Captured, Engine, Ledger, plan_of
+from onnxtweak.engine.passes import Captured, Engine, RunStats, plan_of
 from onnxtweak.engine.scoring.scoring import theta_blocks
-from onnxtweak.engine.scoring.sweep import Question, fold, new_sweep
+from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
 from onnxtweak.settings import EngineSettings, TapSettings
@@ -44,7 +44,7 @@ class Runner:
         settings = EngineSettings(device="cpu", threads=threads)
         self.exposed, self.taps = subject.exposed(taps), taps
         self.session = open_session(self.exposed.proto, subject.model.folder, settings, "taps")
-        self.engine = Engine(settings, open_backend(settings), silent, Ledger())
+        self.engine = Engine(settings, open_backend(settings), silent, RunStats())
         neurons = sum(tap.neurons for tap in taps)
         self.plan = plan_of(subject, self.engine, neurons, len(x), "cpu", for_theta=True)
         self.x, self.labels, self.name = x, labels, self.session.inputs[0].name
@@ -68,7 +68,7 @@ class Runner:
     def score(self, targets: np.ndarray, beside: bool) -> None:
         """The whole sweep."""
         (block,) = theta_blocks(self.taps, len(targets), self.engine)
-        question = Question(self.labels, targets, "signed")
+        question = ScoringTask(self.labels, targets, "signed")
         sweep = new_sweep(block, question, self.engine)
         starts = range(0, len(self.x), self.plan.rows)
         if not beside:

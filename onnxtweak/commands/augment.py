@@ -14,10 +14,10 @@ from onnxtweak.method.table import Table, most_neurons, take
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
-from onnxtweak.stages.deliver import Made, check_outputs, deliver
-from onnxtweak.stages.gather import collected
+from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
+from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job, prepare
-from onnxtweak.stages.score import scored
+from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Neurons, Progress, Trial, silent
 
 # How much of the MLP is tried, whole first, where single classes must not lose too much.
@@ -46,11 +46,11 @@ def augment(
     count = how_many(job, augment)
     fit, validation = job.splits.fit, job.splits.validation
     present = np.unique(fit.labels)
-    found = scored(job, present, augment.theta, count)
+    found = score_neurons(job, present, augment.theta, count)
     names = [job.names[j] for j in present]
     neurons, helpless = active_neurons(found.best, job.taps, names, augment.criterion, count)
-    fit_table = collected(job, fit, neurons, "collect")
-    table = collected(job, validation, neurons, "validate")
+    fit_table = gather_table(job, fit, neurons, "collect")
+    table = gather_table(job, validation, neurons, "validate")
     # A neuron that is zero on all of a split is dead there, or was not finite: see `gather`.
     alive = np.flatnonzero(fit_table.T.any(axis=0) & table.T.any(axis=0))
     if not len(alive):
@@ -73,7 +73,7 @@ def augment(
     scale = _scale(table, trained.patch.delta(table.T), augment.max_class_drop)
     patch = trained.patch.scaled(scale)
     tweaked = patch.applied(table.Z, table.T)
-    made = Made(
+    made = Proposal(
         command="augment",
         targets=present,
         neurons=neurons if scale else Neurons((), np.empty(0, np.int32), np.empty(0, np.int64)),

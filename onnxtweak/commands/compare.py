@@ -10,9 +10,9 @@ import numpy as np
 
 from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.method.augment import active_neurons
-from onnxtweak.method.compare.comparison import CURVE, DROPS, Offer, Outcome, judge
-from onnxtweak.method.compare.inputs import Material
-from onnxtweak.method.compare.methods import ENTRANTS
+from onnxtweak.method.compare.comparison import CURVE, DROPS, MethodOutcome, MethodResult, judge
+from onnxtweak.method.compare.inputs import CompareInputs
+from onnxtweak.method.compare.methods import METHODS
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.selection.ranking import candidates_wanted, united
 from onnxtweak.method.table import all_neurons, most_neurons, take
@@ -20,7 +20,7 @@ from onnxtweak.method.targets import every_class
 from onnxtweak.model.inspect.graph import GraphIndex
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
-from onnxtweak.results import Comparison, Result, Standing
+from onnxtweak.results import Comparison, MethodStanding, Result
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -32,11 +32,11 @@ from onnxtweak.settings import (
 )
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.choose_targets import choose_targets
-from onnxtweak.stages.deliver import Made, check_outputs, deliver
-from onnxtweak.stages.gather import collected, learnt_from
+from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
+from onnxtweak.stages.gather import gather_table, learnt_from
 from onnxtweak.stages.open_job import Job, open_for_tables
-from onnxtweak.stages.rank import rankings_of
-from onnxtweak.stages.score import scored
+from onnxtweak.stages.rank import rank_neurons
+from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Metrics, Neurons, Progress, silent
 
 # Theta for every class costs memory in their number; beyond this AAN is left out.
@@ -71,7 +71,7 @@ def compare(
     wanted = _wanted(methods, write, output)
     written: Result | None = None
     before: list[Metrics] = []
-    outcomes: dict[str, list[tuple[Outcome, int, float, str]]] = {name: [] for name in wanted}
+    outcomes: dict[str, list[tuple[MethodOutcome, int, float, str]]] = {name: [] for name in wanted}
     refused: dict[str, str] = {}
     chosen = None
     for repeat in range(repeats):
@@ -133,7 +133,7 @@ def gather_material(
     join: JoinSettings,
     fit: FitSettings,
     seed: int,
-) -> tuple[Material, Neurons, tuple[str, ...]]:
+) -> tuple[CompareInputs, Neurons, tuple[str, ...]]:
     """All that the methods need of the model: one sweep that scores all neurons, one that keeps some.
 
     Also the neurons that the tables' columns are, and notes.
@@ -144,9 +144,9 @@ def gather_material(
     classes = np.union1d(present, targets) if few else targets
     everything = all_neurons(job.taps)
     active = min(ACTIVE, len(everything))
-    best = scored(job, classes, join.theta, max(candidates_wanted(join), active)).best
+    best = score_neurons(job, classes, join.theta, max(candidates_wanted(join), active)).best
     of_targets = [best[int(np.flatnonzero(classes == j)[0])] for j in targets]
-    rankings = rankings_of(job, of_targets, targets, join, skip=True)
+    rankings = rank_neurons(job, of_targets, targets, join, skip=True)
     helpless = [job.names[j] for j, r in zip(targets, rankings, strict=True) if not len(r.weight)]
     if len(helpless) == len(targets):
         raise ModelError(
@@ -176,12 +176,12 @@ def gather_material(
             hint=f"raise it, give fewer samples, or at most {max(room // 3, 1):,} --neurons",
         )
     tables = [
-        collected(job, view, neurons, what)
+        gather_table(job, view, neurons, what)
         for view, what in zip(views, ("collect", "validate", "test"), strict=True)
     ]
     _, judged, notes = learnt_from(job, (tables[0], tables[1]), picked=watched.picked)
     ends = np.cumsum([len(r.weight) for r in rankings])
-    material = Material(
+    material = CompareInputs(
         *tables,
         targets=targets,
         families={name: columns["watched"][c] for name, c in watched.families.items()},
@@ -216,11 +216,11 @@ def interval(values: Sequence[float], samples: Sequence[int] | None = None) -> t
 
 def _deliver(
     job: Job,
-    material: Material,
+    material: CompareInputs,
     neurons: Neurons,
     name: str,
-    offer: Offer,
-    outcome: Outcome,
+    offer: MethodResult,
+    outcome: MethodOutcome,
     control: np.ndarray,
     output: OutputSettings,
 ) -> Result:
@@ -231,7 +231,7 @@ def _deliver(
     patch = offer.patch.with_bias(whole) if outcome.taken else no_patch()
     kept = take(neurons, columns)
     base = material.validation.Z
-    made = Made(
+    made = Proposal(
         command="compare",
         targets=material.targets,
         neurons=kept,
@@ -259,12 +259,12 @@ def _wanted(methods: Sequence[str], write: str | None, output: OutputSettings) -
             hint="give --write NAME with -o FILE, or neither",
         )
     methods = methods if write is None or not methods else (*methods, write)
-    unknown = [name for name in (*methods, *([write] if write else [])) if name not in ENTRANTS]
+    unknown = [name for name in (*methods, *([write] if write else [])) if name not in METHODS]
     if unknown:
         raise InputError(
-            f"there is no method {unknown[0]!r}", where="--method", hint=f"one of {', '.join(ENTRANTS)}"
+            f"there is no method {unknown[0]!r}", where="--method", hint=f"one of {', '.join(METHODS)}"
         )
-    return {name: made for name, made in ENTRANTS.items() if not methods or name in (*methods, "bias")}
+    return {name: made for name, made in METHODS.items() if not methods or name in (*methods, "bias")}
 
 
 def _union(groups: dict[str, Neurons]) -> tuple[Neurons, dict[str, np.ndarray]]:
@@ -285,7 +285,7 @@ def _support(metrics: Metrics, targets: np.ndarray) -> int:
     return int(metrics.confusion[targets].sum())
 
 
-def _standings(outcomes: dict, refused: dict[str, str], targets: np.ndarray) -> tuple[Standing, ...]:
+def _standings(outcomes: dict, refused: dict[str, str], targets: np.ndarray) -> tuple[MethodStanding, ...]:
     bias = [outcome.at for outcome, *_ in outcomes["bias"]]
     made = []
     for name, rows in outcomes.items():
@@ -297,7 +297,7 @@ def _standings(outcomes: dict, refused: dict[str, str], targets: np.ndarray) -> 
         at = np.array([o.at for o in found])
         places = [CURVE.index(d) for d in DROPS]
         made.append(
-            Standing(
+            MethodStanding(
                 method=name,
                 overall=interval([o.metrics.overall for o in found], [o.metrics.samples for o in found]),
                 target=interval([o.metrics.target for o in found], own),
@@ -316,10 +316,12 @@ def _standings(outcomes: dict, refused: dict[str, str], targets: np.ndarray) -> 
     return tuple(made)
 
 
-def _absent(name: str, reason: str) -> Standing:
+def _absent(name: str, reason: str) -> MethodStanding:
     nan = float("nan")
     unknown, nowhere = (nan, nan), ((nan, nan),) * len(DROPS)
-    return Standing(name, unknown, unknown, nowhere, nowhere, (), nan, nan, nan, unknown, nan, nan, reason)
+    return MethodStanding(
+        name, unknown, unknown, nowhere, nowhere, (), nan, nan, nan, unknown, nan, nan, reason
+    )
 
 
 def _said(data: DataSettings, repeats: int) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from onnxtweak.model.edit.diff import diff as differences_of
 from onnxtweak.model.edit.revert import revert as reverted
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
-from onnxtweak.results import Compared
+from onnxtweak.results import ModelDiff
 from onnxtweak.types import Check, FileRef
 
 
-def diff(*, base: str, tweaked: str) -> Compared:
+def diff(*, base: str, tweaked: str) -> ModelDiff:
     """Every difference between two model files, and whether tweaks account for all of them.
 
     Raises ModelError when one of them cannot be read.
@@ -25,7 +25,7 @@ def diff(*, base: str, tweaked: str) -> Compared:
     checks = [_check_only_the_splice(found, inside)]
     if inside:
         checks.append(_check_reverts(one, other, len(inside)))
-    return Compared(
+    return ModelDiff(
         base=FileRef(str(one.path), one.sha256),
         tweaked=FileRef(str(other.path), other.sha256),
         differences=tuple(asdict(difference) for difference in found),

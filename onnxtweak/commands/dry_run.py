@@ -20,7 +20,7 @@ from onnxtweak.method.selection.ranking import candidates_wanted
 from onnxtweak.method.table import most_neurons
 from onnxtweak.method.targets import every_class, find_targets
 from onnxtweak.model.file.output_file import check_output
-from onnxtweak.results import Forecast
+from onnxtweak.results import DryRun
 from onnxtweak.settings import (
     AugmentSettings,
     DataSettings,
@@ -50,7 +50,7 @@ def forecast(
     progress: Progress = silent,
     repeats: int = 1,
     **options: Any,
-) -> Forecast:
+) -> DryRun:
     """What `command` ("join", "retrain", "fit", "augment", "compare", "score") would do with these settings.
 
     options : settings of its method, as the command takes them. Raises InputError as the command would at its
@@ -67,7 +67,7 @@ def forecast(
     views = {"fit": job.splits.fit, "validation": job.splits.validation, "test": job.splits.test}
     if command == "score":
         views = {"fit": job.splits.fit}
-    return Forecast(
+    return DryRun(
         command=command,
         model=job.model,
         samples={role: 0 if view is None else len(view) for role, view in views.items()},

@@ -24,7 +24,7 @@ from onnxtweak.settings import (
 )
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.choose_targets import choose_targets
-from onnxtweak.stages.deliver import Made, check_outputs, deliver
+from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learnt_from
 from onnxtweak.stages.open_job import Job, open_for_tables
 from onnxtweak.types import Neurons, Progress, silent
@@ -84,7 +84,7 @@ def fit(
     neurons = take(watched.neurons, columns)
     if patch is None:
         neurons = take(neurons, np.empty(0, np.int64))
-    made = Made(
+    made = Proposal(
         command="fit",
         targets=chosen,
         neurons=neurons,

@@ -8,7 +8,7 @@ from pathlib import Path
 from onnxtweak.method.targets import find_targets
 from onnxtweak.model.file.output_file import check_output, write_atomic
 from onnxtweak.recipe.template import template
-from onnxtweak.results import Begun
+from onnxtweak.results import RecipeWritten
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import file_ref, prepare
 from onnxtweak.types import Progress, silent
@@ -21,7 +21,7 @@ def init(
     targets: TargetSettings = TargetSettings(),
     output: OutputSettings = OutputSettings("tweak.toml"),
     progress: Progress = silent,
-) -> Begun:
+) -> RecipeWritten:
     """Write a recipe that `run` carries out as it is. Raises InputError for what cannot be used."""
     check_output(output.output, force=output.force, protect=[model])
     job = prepare(model, data, EngineSettings(device="cpu"), TapSettings(), progress)
@@ -49,7 +49,9 @@ def init(
         taps=[(tap.name, tap.neurons) for tap in job.taps],
     )
     write_atomic(output.output, [text.encode("utf-8", "replace")], force=output.force, protect=[model])
-    return Begun(file_ref(output.output), job.model, counts, job.subject.classes, tuple(job.splits.notes))
+    return RecipeWritten(
+        file_ref(output.output), job.model, counts, job.subject.classes, tuple(job.splits.notes)
+    )
 
 
 def _beside(path: str, folder: Path) -> str:

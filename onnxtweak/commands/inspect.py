@@ -14,7 +14,7 @@ from onnxtweak.engine.subject import (
     open_model,
     watchable,
 )
-from onnxtweak.engine.tap_safety import harmless
+from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import InputError, MachineError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.results import Inspection, Value
@@ -39,7 +39,7 @@ def inspect(
         engine = replace(engine, device="cpu")
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
-        watched = harmless(subject, choose_taps(opened, found, shapes, taps), feeds, engine)
+        watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, engine)
         chosen = watched.taps
         notes += watched.notes
     except (MachineError, InputError) as error:

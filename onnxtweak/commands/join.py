@@ -11,7 +11,7 @@ from onnxtweak.engine.passes import capture
 from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.tuning.boosted import decisions
-from onnxtweak.method.tuning.operating_point import Allowed, Operation, choose
+from onnxtweak.method.tuning.operating_point import AllowedDrops, OperatingPoint, choose
 from onnxtweak.results import Result
 from onnxtweak.settings import (
     DataSettings,
@@ -22,12 +22,12 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.choose_targets import choose_targets
-from onnxtweak.stages.deliver import Made, check_outputs, deliver
+from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.open_job import Job, prepare
-from onnxtweak.stages.rank import rankings_of
+from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.report_data import theta_histogram
 from onnxtweak.stages.sample_notes import notes_on_tables
-from onnxtweak.stages.score import scored
+from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Progress, silent
 
 
@@ -51,15 +51,15 @@ def join(
     check_outputs(job, output)
     validation = job.splits.validation
     chosen = choose_targets(job, targets)
-    found = scored(job, chosen, join.theta, candidates_wanted(join))
-    rankings = rankings_of(job, found.best, chosen, join)
+    found = score_neurons(job, chosen, join.theta, candidates_wanted(join))
+    rankings = rank_neurons(job, found.best, chosen, join)
     Z, prefix = _validation_tables(job, rankings, join)
     table = decisions(Z, validation.labels, chosen)
-    allowed = Allowed(join.max_overall_drop, join.max_class_drop)
+    allowed = AllowedDrops(join.max_overall_drop, join.max_class_drop)
     scales = None if join.exact_scale else tuple(join.scale)
     operation = choose(table, prefix, tuple(join.count), scales, allowed)
     neurons, synapses = join_synapses(rankings, chosen, operation)
-    made = Made(
+    made = Proposal(
         command="join",
         targets=chosen,
         neurons=neurons,
@@ -109,7 +109,7 @@ def _validation_tables(
 
 
 def _with_boost(
-    Z: np.ndarray, prefix: np.ndarray, operation: Operation, join: JoinSettings, targets: np.ndarray
+    Z: np.ndarray, prefix: np.ndarray, operation: OperatingPoint, join: JoinSettings, targets: np.ndarray
 ) -> np.ndarray:
     """Validation logits with the chosen synapses, from tables."""
     tweaked = Z.copy()

@@ -10,13 +10,13 @@ import numpy as np
 
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.method.join import best_bias
-from onnxtweak.method.retrain.schedule import Done, Pool, parse_schedule, run_schedule, worst
+from onnxtweak.method.retrain.schedule import NeuronPool, StageOutcome, parse_schedule, run_schedule, worst
 from onnxtweak.method.retrain.weights import Retrained, boosts, problem, retrain_best
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.table import Table, most_neurons, take
 from onnxtweak.method.tuning.boosted import decisions
-from onnxtweak.method.tuning.operating_point import Allowed, Operation, choose
+from onnxtweak.method.tuning.operating_point import AllowedDrops, OperatingPoint, choose
 from onnxtweak.patch import Synapses
 from onnxtweak.results import Result
 from onnxtweak.settings import (
@@ -29,12 +29,12 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.choose_targets import choose_targets
-from onnxtweak.stages.deliver import Made, check_outputs, deliver
-from onnxtweak.stages.gather import collected
+from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
+from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job, prepare
-from onnxtweak.stages.rank import rankings_of
+from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.sample_notes import notes_on_tables
-from onnxtweak.stages.score import scored
+from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Neurons, Progress, Trial, silent
 
 
@@ -62,7 +62,7 @@ def retrain(
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     classes = _every_class(job) if stages and targets == TargetSettings() else choose_targets(job, targets)
-    found = scored(job, classes, join.theta, candidates_wanted(join))
+    found = score_neurons(job, classes, join.theta, candidates_wanted(join))
     make = _once if stages is None else _scheduled
     made = make(job, found.best, classes, join, retrain)
     notes = notes_on_tables(job, found, made.base, max(join.count))
@@ -83,8 +83,8 @@ def _every_class(job: Job) -> np.ndarray:
 
 def _once(
     job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings, retrain: RetrainSettings
-) -> Made:
-    rankings = rankings_of(job, best, targets, join)
+) -> Proposal:
+    rankings = rank_neurons(job, best, targets, join)
     fit, validation = _tables(job, united(rankings), "-n")
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
     since = time.perf_counter()
@@ -93,7 +93,7 @@ def _once(
     # `choose` divides by n, as a join does; here the weights are whole.
     prefix = np.stack([boost * n for n, (_, boost, _) in found.items()], axis=2)
     table = decisions(validation.Z, validation.labels, targets)
-    allowed = Allowed(join.max_overall_drop, join.max_class_drop)
+    allowed = AllowedDrops(join.max_overall_drop, join.max_class_drop)
     scales = None if join.exact_scale else (0.0, *retrain.scale)
     operation = choose(table, prefix, tuple(join.count), scales, allowed)
     neurons, synapses = _synapses(rankings, targets, operation, {n: made for n, (made, *_) in found.items()})
@@ -102,7 +102,7 @@ def _once(
         column = found[int(operation.n[t])][1][:, t]
         tweaked[:, j] += (column * operation.scale[t]).astype(tweaked.dtype)
     ridges = {int(n): found[int(n)][2] for n, s in zip(operation.n, operation.scale, strict=True) if s}
-    return Made(
+    return Proposal(
         command="retrain",
         targets=targets,
         neurons=neurons,
@@ -135,7 +135,7 @@ def _retrained(
 
 
 def _synapses(
-    rankings: Sequence[Ranking], targets: np.ndarray, operation: Operation, found: dict[int, Retrained]
+    rankings: Sequence[Ranking], targets: np.ndarray, operation: OperatingPoint, found: dict[int, Retrained]
 ) -> tuple[Neurons, Synapses]:
     """The synapses of the chosen point; a target at scale 0 gets none."""
     points = list(zip(operation.n, operation.scale, strict=True))
@@ -156,11 +156,11 @@ def _synapses(
 
 def _scheduled(
     job: Job, best: Sequence[Candidates], classes: np.ndarray, join: JoinSettings, retrain: RetrainSettings
-) -> Made:
+) -> Proposal:
     """Joins and retrainings in turn, all on one table: the best neurons of every class that may be picked."""
     stages = parse_schedule(retrain.schedule)
     # A class that no neuron can raise brings none to the pool: its join stage says so.
-    rankings = [r for r in rankings_of(job, best, classes, join, skip=True) if len(r.weight)]
+    rankings = [r for r in rank_neurons(job, best, classes, join, skip=True) if len(r.weight)]
     if not rankings:
         raise ModelError(
             "no hidden neuron can raise any class without breaking a sample that is right",
@@ -168,7 +168,7 @@ def _scheduled(
         )
     neurons = _distinct(united(rankings))
     fit, validation = _tables(job, neurons, "-n")
-    pool = Pool(fit, validation, classes, job.names)
+    pool = NeuronPool(fit, validation, classes, job.names)
     since = time.perf_counter()
     grown, log = run_schedule(stages, pool, join, retrain, job.engine)
     job.engine.ledger.seconds["schedule"] = time.perf_counter() - since
@@ -180,14 +180,14 @@ def _scheduled(
     table = decisions(validation.Z, validation.labels, touched)
     tweaked = grown.added(validation.T, validation.Z)
     n = tuple(int((synapses.target == j).sum()) for j in touched)
-    return Made(
+    return Proposal(
         command="retrain",
         targets=touched,
         neurons=take(neurons, columns),
         patch=synapses,
         base=validation.Z,
         tweaked=tweaked,
-        bias=best_bias(table, Allowed(join.max_overall_drop, join.max_class_drop)),
+        bias=best_bias(table, AllowedDrops(join.max_overall_drop, join.max_class_drop)),
         settings=_settings(join, retrain) | {"schedule": " ".join(map(str, stages)), "pool": len(neurons)},
         n=n,
         scale=tuple(float(k > 0) for k in n),
@@ -214,7 +214,7 @@ def _curve(table: Table, tweaked: np.ndarray, targets: np.ndarray) -> tuple[Tria
     return Trial(0, 0.0, 0.0, float(right[0][own].mean())), Trial(0, 1.0, drop, float(right[1][own].mean()))
 
 
-def _told(log: Sequence[Done], names: Sequence[str]) -> list[str]:
+def _told(log: Sequence[StageOutcome], names: Sequence[str]) -> list[str]:
     """Each stage in a sentence, and what it wants to be known."""
     said = []
     for done in log:
@@ -243,8 +243,8 @@ def _tables(job: Job, neurons: Neurons, where: str) -> tuple[Table, Table]:
             hint=f"{most:,} neurons would: use fewer a class (-n), fewer classes (-t), or raise --memory",
         )
     return (
-        collected(job, fit, neurons, "collect"),
-        collected(job, validation, neurons, "validate"),
+        gather_table(job, fit, neurons, "collect"),
+        gather_table(job, validation, neurons, "validate"),
     )
 
 

@@ -27,7 +27,7 @@ from onnxtweak.recipe.gates import judged
 from onnxtweak.recipe.plan import METHODS
 from onnxtweak.report import artefacts, schema
 from onnxtweak.report.text import comparison, layout, runs
-from onnxtweak.results import Planned, Ran, Step
+from onnxtweak.results import PlannedPass, RunPlan, RunResult
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages.open_job import Job, file_ref, open_for_tables
 from onnxtweak.stages.report_page import draw
@@ -55,8 +55,8 @@ def run(
     keep: bool = False,
     force: bool = False,
     progress: Progress = silent,
-) -> Ran:
-    """Make every tweak of a recipe. `Ran.failed` names gates that were not met; then no model is handed over.
+) -> RunResult:
+    """Make every tweak of a recipe. No model is handed over where `RunResult.failed` names a gate.
 
     changes, environment, directory, device : overrides, see `onnxtweak.recipe.reading`. keep : hand models
     over although a gate was not met. force : replace files in the directory that no run wrote.
@@ -75,7 +75,7 @@ def run(
             cached += [one.name] if known else []
         if asked.compare is not None:
             cached += ["compare"] if _compared(asked, asked.compare, staging, progress) else []
-        ran = Ran(file_ref(recipe), asked.directory, results, tuple(cached), True, (), {})
+        ran = RunResult(file_ref(recipe), asked.directory, results, tuple(cached), True, (), {})
         shipped = keep or not ran.failed
         files = _write(asked, replace(ran, shipped=shipped), staging)
         hand_over(staging, target, files)
@@ -189,7 +189,7 @@ def _opened(asked: Recipe, plan: TweakPlan, progress: Progress, engine: EngineSe
 # ----------------------------------------------------------------------------------------- writing
 
 
-def _write(asked: Recipe, ran: Ran, staging: Path) -> tuple[FileRef, ...]:
+def _write(asked: Recipe, ran: RunResult, staging: Path) -> tuple[FileRef, ...]:
     """All files of the run into `staging`; gives their names and digests."""
     if not ran.shipped:
         for file in models_in(staging):
@@ -212,7 +212,7 @@ def _put(path: Path, said: str) -> None:
     path.write_text(said, encoding="utf-8", errors="replace", newline="\n")
 
 
-def _provenance(asked: Recipe, ran: Ran, staging: Path) -> str:
+def _provenance(asked: Recipe, ran: RunResult, staging: Path) -> str:
     made = [(path.name, file_ref(path).sha256) for path in sorted(models_in(staging))]
     first = next(iter(ran.results.values()))
     materials = {
@@ -240,7 +240,7 @@ def plan(
     directory: str | None = None,
     device: str | None = None,
     progress: Progress = silent,
-) -> Planned:
+) -> RunPlan:
     """What `run` would do: model and samples are opened and fitted to each other; nothing is written.
 
     The passes of each tweak are planned as `forecast` plans those of its command.
@@ -266,7 +266,7 @@ def plan(
                 "cached": cached,
             }
         )
-    return Planned(
+    return RunPlan(
         recipe=file_ref(recipe),
         model=job.model,
         samples={role: 0 if view is None else len(view) for role, view in _roles(job).items()},
@@ -283,7 +283,7 @@ def _roles(job: Job) -> dict[str, Any]:
     return {"fit": job.splits.fit, "validation": job.splits.validation, "test": job.splits.test}
 
 
-def _steps(job: Job, plan: TweakPlan, cached: bool) -> tuple[tuple[Step, ...], str]:
+def _steps(job: Job, plan: TweakPlan, cached: bool) -> tuple[tuple[PlannedPass, ...], str]:
     """The passes of a tweak, none where an earlier run has made it, and its targets in words."""
     try:
         if cached:

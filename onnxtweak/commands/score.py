@@ -20,7 +20,7 @@ from onnxtweak.engine.dump import (
     is_dump,
     read_dump,
 )
-from onnxtweak.engine.passes import Captured, Engine, Ledger
+from onnxtweak.engine.passes import Captured, Engine, RunStats
 from onnxtweak.engine.scoring.score_file import ScoreTables, npz
 from onnxtweak.engine.scoring.scoring import from_model
 from onnxtweak.engine.scoring.sweep import Read
@@ -40,7 +40,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.open_job import file_ref, machine, open_whole
-from onnxtweak.stages.score import scored, swept
+from onnxtweak.stages.score import score_batches, score_neurons
 from onnxtweak.types import Progress, Tap, silent
 
 _SHOWN = 5  # rows of the ranking shown per target
@@ -102,8 +102,8 @@ def score(
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Where captured batches come from, and theta of them; see `scored`.
+class _ScoreSource:
+    """Where captured batches come from, and theta of them; see `score_neurons`.
 
     labels (N,) int64; names : of all classes.
     """
@@ -118,12 +118,12 @@ class _Source:
 
 def _open_source(
     model: str, data: DataSettings, engine: EngineSettings, taps: TapSettings, progress: Progress
-) -> _Source:
+) -> _ScoreSource:
     if len(data.data) != 1 or not is_dump(data.data[0]):
         job = open_whole(model, data, engine, taps, progress)
         view = job.splits.fit
         read = from_model(job.subject, view, job.engine, job.taps)
-        return _Source(read, partial(scored, job), view.labels, job.taps, job.names, job.engine)
+        return _ScoreSource(read, partial(score_neurons, job), view.labels, job.taps, job.names, job.engine)
     dump = read_dump(data.data[0])
     base = read_model(model)
     if dump.base_sha256 != base.base_sha256:
@@ -138,7 +138,7 @@ def _open_source(
             where=dump.directory,
             hint="dump again without --neurons",
         )
-    runner = Engine(engine, open_backend(engine), progress, Ledger())
+    runner = Engine(engine, open_backend(engine), progress, RunStats())
     labels = dumped_labels(dump)
 
     def read(what: str, taps: Sequence[Tap], chosen: np.ndarray | None) -> Iterator[Captured]:
@@ -152,9 +152,9 @@ def _open_source(
         runner.ledger.passes.append((what, count))
 
     def score(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
-        return swept(read, dump.taps, labels, targets, theta, most, runner, tables=tables)
+        return score_batches(read, dump.taps, labels, targets, theta, most, runner, tables=tables)
 
-    return _Source(read, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
+    return _ScoreSource(read, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
 
 
 def _header(

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.parallel_rows import in_stretches
-from onnxtweak.data.preprocess.plan import Plan, apply_plan
+from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan
 from onnxtweak.data.samples import Held, Part, Take
 from onnxtweak.errors import DataError
 
@@ -37,7 +37,7 @@ class Dataset:
     inputs: tuple[str, ...]
     classes: tuple[str, ...] | None
     parts: tuple[Part, ...]
-    plans: tuple[dict[str, Plan], ...]
+    plans: tuple[dict[str, PreprocessPlan], ...]
     notes: tuple[str, ...] = ()
     _starts: tuple[int, ...] = field(init=False)
 

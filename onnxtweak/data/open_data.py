@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.labels import class_numbers
-from onnxtweak.data.preprocess.plan import Plan, check_preprocess, make_plan
+from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part
 from onnxtweak.data.source_spec import Source, cut, parse_source
 from onnxtweak.data.sources.function import read_function
@@ -112,7 +112,7 @@ _KINDS = (
 )
 
 
-def _check_one_shape(parts: Sequence[Part], plans: Sequence[dict[str, Plan]]) -> None:
+def _check_one_shape(parts: Sequence[Part], plans: Sequence[dict[str, PreprocessPlan]]) -> None:
     for name, first in plans[0].items():
         for part, plan in zip(parts, plans, strict=True):
             if plan[name].shape != first.shape:

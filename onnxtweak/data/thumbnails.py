@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset
-from onnxtweak.data.preprocess.plan import Plan
+from onnxtweak.data.preprocess.plan import PreprocessPlan
 
 _SIDE = 64  # pixels at most
 
@@ -46,7 +46,7 @@ def _picture(value: np.ndarray) -> str | None:
     return None
 
 
-def _bytes(channels: str, batch: np.ndarray, plan: Plan, stored: np.dtype) -> np.ndarray:
+def _bytes(channels: str, batch: np.ndarray, plan: PreprocessPlan, stored: np.dtype) -> np.ndarray:
     """Pixels (h, w) or (h, w, 3) uint8 of a batch (1, ...) as the model gets it."""
     how = plan.arithmetic
     value = batch.astype(np.float64)

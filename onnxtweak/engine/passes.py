@@ -10,9 +10,9 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import Backend, host_buffer
-from onnxtweak.engine.machine.malloc_trim import give_back
-from onnxtweak.engine.plan import Plan, plan_batches
-from onnxtweak.engine.prefetch import read_ahead
+from onnxtweak.engine.machine.malloc_trim import malloc_trim
+from onnxtweak.engine.plan import BatchPlan, plan_batches
+from onnxtweak.engine.prefetch import prefetch
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.settings import EngineSettings
@@ -20,7 +20,7 @@ from onnxtweak.types import Neurons, Progress, Tap
 
 
 @dataclass
-class Ledger:
+class RunStats:
     """What the passes of one command did and took, in order; filled as they run.
 
     passes : (name, samples). seconds : wall time by pass. providers : nodes per execution provider, of the
@@ -40,7 +40,7 @@ class Engine:
     settings: EngineSettings
     backend: Backend
     progress: Progress
-    ledger: Ledger
+    ledger: RunStats
     taken: int = 0
 
 
@@ -93,7 +93,7 @@ def capture(
     batches = view.dataset.batches(rows, size, every, engine.settings.cores)
     batches = (_fed(feeds, session, plan, engine) for feeds, _, _ in batches)
     if on_gpu:  # there the cores have nothing else to do
-        batches = read_ahead(batches)
+        batches = prefetch(batches)
     done = held = 0
     for feeds, count in batches:
         for start in range(0, count, plan.batch):
@@ -127,7 +127,7 @@ def plan_of(
     *,
     beside: int = 0,
     for_theta: bool = False,
-) -> Plan:
+) -> BatchPlan:
     """Sizes of a pass that takes so many hidden values of each sample out of a model on a device.
 
     beside, for_theta : as in `capture`.
@@ -153,7 +153,7 @@ def _watching(
     logits, outputs, model = exposed.logits, exposed.outputs, exposed.proto.SerializeToString()
     del exposed  # every copy of the weights counts
     session = open_session(model, subject.model.folder, engine.settings, subject.model.path)
-    give_back()
+    malloc_trim()
     return session, logits, outputs
 
 
@@ -161,7 +161,7 @@ def _output_shape(tap: Tap) -> tuple[int, ...]:
     return (tap.neurons,) if tap.pool != "none" else tap.shape
 
 
-def _fed(feeds: dict[str, np.ndarray], session: Session, plan: Plan, engine: Engine) -> tuple[dict, int]:
+def _fed(feeds: dict[str, np.ndarray], session: Session, plan: BatchPlan, engine: Engine) -> tuple[dict, int]:
     """What the model's inputs are fed, where it takes them, and how many samples that is.
 
     For a fixed batch size, the last sample is repeated to fill the last batch.

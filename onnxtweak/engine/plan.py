@@ -42,7 +42,7 @@ _CUT = 1024
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """Sizes of one pass.
 
     batch : samples per run of the model. rows : samples per fold, a multiple of `batch`.
@@ -55,7 +55,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TapSlice:
     """Neurons [start, stop) of a tap. number : of the first of them, counted through all taps."""
 
     tap: Tap
@@ -77,7 +77,7 @@ class Stretch:
 
 
 # What one pass over the samples looks at.
-Block = tuple[Stretch, ...]
+Block = tuple[TapSlice, ...]
 
 
 def plan_batches(
@@ -91,7 +91,7 @@ def plan_batches(
     gpu_fold: int | None = None,
     taken: int = 0,
     samples: int | None = None,
-) -> Plan:
+) -> BatchPlan:
     """Batch and fold sizes for a pass that takes `values_per_sample` float32 values out of the model.
 
     largest : values of the model's largest hidden tensor, per sample. batch_axis : the model's own batch
@@ -118,7 +118,7 @@ def plan_batches(
     rows = room(values_per_sample, table_room(engine.memory, taken))
     if samples is not None and gpu_fold is None:
         rows = min(rows, max(_FOLD_BYTES // max(4 * values_per_sample, 1), _FEWEST_ROWS, samples // _FOLDS))
-    return Plan(batch, max(1, rows // batch) * batch, batch_axis is not None)
+    return BatchPlan(batch, max(1, rows // batch) * batch, batch_axis is not None)
 
 
 def _cached_batch(largest: int) -> int:
@@ -174,7 +174,7 @@ def cut_taps(
             where="--memory",
             hint=f"raise it ({engine.memory / 2**20:.1f} MiB), or name fewer targets",
         )
-    blocks: list[list[Stretch]] = [[]]
+    blocks: list[list[TapSlice]] = [[]]
     left, number = room, 0
     for tap in taps:
         start = 0
@@ -186,7 +186,7 @@ def cut_taps(
                 blocks.append([])
                 left = room
                 continue
-            blocks[-1].append(Stretch(tap, start, stop, number + start))
+            blocks[-1].append(TapSlice(tap, start, stop, number + start))
             left -= stop - start
             start = stop
         number += tap.neurons

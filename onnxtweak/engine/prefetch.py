@@ -9,7 +9,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetch(items: Iterator[Item]) -> Iterator[Item]:
     """The same items in order, each asked for while the one before it is used: one more is in memory."""
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
         end = object()

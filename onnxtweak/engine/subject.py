@@ -19,7 +19,7 @@ from onnxtweak.model.edit.expose import Exposed, expose
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.inspect.graph import GraphIndex
 from onnxtweak.model.inspect.logits import Logits, find_logits
-from onnxtweak.model.inspect.taps import Candidate, candidates, penultimate_name, select
+from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Neurons, Tap
 
@@ -136,12 +136,12 @@ def fixed_batch(opened: Opened) -> int | None:
     return sizes.pop() if sizes else None
 
 
-def hidden(opened: Opened) -> tuple[Candidate, ...]:
+def hidden(opened: Opened) -> tuple[TapCandidate, ...]:
     """Every tensor between the inputs and the logits; perhaps none."""
     return candidates(opened.model.proto, opened.logits.name)
 
 
-def watchable(opened: Opened) -> tuple[Candidate, ...]:
+def watchable(opened: Opened) -> tuple[TapCandidate, ...]:
     """Every tensor that could be a tap. Raises ModelError where there is none."""
     found = hidden(opened)
     if not found:
@@ -211,7 +211,7 @@ def made_up_samples(opened: Opened, known: Mapping[str, Any]) -> dict[str, np.nd
 
 
 def choose_taps(
-    opened: Opened, found: Sequence[Candidate], shapes: Shapes, settings: TapSettings
+    opened: Opened, found: Sequence[TapCandidate], shapes: Shapes, settings: TapSettings
 ) -> tuple[Tap, ...]:
     """The taps that the selectors name."""
     graph = GraphIndex(opened.model.proto)

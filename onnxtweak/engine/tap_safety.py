@@ -23,7 +23,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Watched:
+class SafeTaps:
     """taps : those that leave the logits as they are, bit for bit. left_out : the others, or untried."""
 
     taps: tuple[Tap, ...]
@@ -39,9 +39,9 @@ class Watched:
         return (f"left out, because watching them changes the model's logits: {names}{more}",)
 
 
-def harmless(
+def safe_taps(
     subject: Subject, taps: Sequence[Tap], feeds: Mapping[str, np.ndarray], engine: EngineSettings
-) -> Watched:
+) -> SafeTaps:
     """Of `taps` those that can be watched on the CPU without changing a bit of the logits.
 
     feeds : a few samples by input. On a GPU kernels are chosen anew in every session: all are kept there.
@@ -49,7 +49,7 @@ def harmless(
     """
     untouched, device = _logits(subject, (), feeds, engine)
     if device != "cpu" or not taps:
-        return Watched(tuple(taps), ())
+        return SafeTaps(tuple(taps), ())
     good: set[Tap] = set()
     waiting, trials = [list(taps)], 0
     while waiting and trials < _MOST_TRIALS:
@@ -66,7 +66,7 @@ def harmless(
             where=", ".join(tap.name for tap in taps[:_NAMED]),
             hint="choose tensors behind an activation or a quantisation with --taps; see `onnxtweak inspect`",
         )
-    return Watched(kept, tuple(tap for tap in taps if tap not in good))
+    return SafeTaps(kept, tuple(tap for tap in taps if tap not in good))
 
 
 def _parts(group: list[Tap]) -> list[list[Tap]]:

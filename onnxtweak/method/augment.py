@@ -38,7 +38,7 @@ _CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingCheck:
     """How training stood on validation. loss : mean cross-entropy in nats. right : samples that are right."""
 
     iteration: int
@@ -51,8 +51,8 @@ class Trained:
     """The MLP of the best checkpoint, and all checkpoints in order; the first is the base's."""
 
     patch: Mlp
-    best: Checkpoint
-    checkpoints: tuple[Checkpoint, ...]
+    best: TrainingCheck
+    checkpoints: tuple[TrainingCheck, ...]
 
 
 def active_neurons(
@@ -112,7 +112,7 @@ def train(
     adam = _Adam(xp, _start(rng, len(mean), settings.hidden, len(present)), settings.rate, settings.decay)
     parameters = adam.parameters
 
-    def judged(iteration: int) -> Checkpoint:
+    def judged(iteration: int) -> TrainingCheck:
         return _judge(xp, parameters, iteration, T_val, Z_val, labels_val, present_xp)
 
     batch = min(settings.batch, len(T))
@@ -256,7 +256,7 @@ def _softmax(xp: ModuleType, Z: Any) -> Any:
     return e
 
 
-def _judge(xp, parameters, iteration, T, Z, labels, present) -> Checkpoint:
+def _judge(xp, parameters, iteration, T, Z, labels, present) -> TrainingCheck:
     loss, right = 0.0, 0
     for start in range(0, len(T), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -266,7 +266,7 @@ def _judge(xp, parameters, iteration, T, Z, labels, present) -> Checkpoint:
         top = logits.max(axis=1)
         loss += float((top + xp.log(xp.exp(logits - top[:, None]).sum(axis=1)) - own).sum(dtype=np.float64))
         right += int((logits.argmax(axis=1) == labels[part]).sum())
-    return Checkpoint(iteration, loss / max(len(T), 1), right)
+    return TrainingCheck(iteration, loss / max(len(T), 1), right)
 
 
 def _folded(

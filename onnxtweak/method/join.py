@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from onnxtweak.method.selection.ranking import Ranking, united
-from onnxtweak.method.tuning.boosted import Decisions, decisions, predict
-from onnxtweak.method.tuning.operating_point import Allowed, Operation, choose
+from onnxtweak.method.tuning.boosted import BoostTable, decisions, predict
+from onnxtweak.method.tuning.operating_point import AllowedDrops, OperatingPoint, choose
 from onnxtweak.patch import Synapses
 from onnxtweak.types import Neurons
 
@@ -38,7 +38,7 @@ def prefix_sums(
 
 
 def join_synapses(
-    rankings: Sequence[Ranking], targets: Sequence[int], operation: Operation
+    rankings: Sequence[Ranking], targets: Sequence[int], operation: OperatingPoint
 ) -> tuple[Neurons, Synapses]:
     """The synapses of an operating point: weight = theta * scale / n (3.2.3). Targets at scale 0 get none."""
     chosen = [
@@ -56,7 +56,7 @@ def join_synapses(
     )
 
 
-def best_bias(table: Decisions, allowed: Allowed) -> np.ndarray:
+def best_bias(table: BoostTable, allowed: AllowedDrops) -> np.ndarray:
     """The control of every claim: the best bias per target, exactly, under the same rule. (c,) float64."""
     ones = np.ones((len(table.labels), len(table.targets), 1))
     return choose(table, ones, (1,), None, allowed).scale

@@ -15,7 +15,7 @@ from typing import Any
 
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.plan import GATES, METHODS, ComparePlan, Gates, Recipe, TweakPlan
-from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, made
+from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, settings_from
 from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -72,7 +72,7 @@ def read_recipe(
         sha256=_sha256({**_shared(document), "tweak": document["tweak"], "gates": document.get("gates", {})}),
         model=str(folder / _required(document, "model", "path", path)),
         data=data,
-        engine=made(EngineSettings, document.get("engine", {}), _at(path, "engine")),
+        engine=settings_from(EngineSettings, document.get("engine", {}), _at(path, "engine")),
         tweaks=tweaks,
         gates=_gates(document, path),
         directory=directory if directory is not None else str(folder / str(output.get("directory", "build"))),
@@ -169,8 +169,8 @@ def _value(text: str) -> Any:
 
 def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
     where, table = _at(path, "data"), document.get("data", {})
-    preprocess = made(Preprocess, document.get("preprocess", {}), _at(path, "preprocess"))
-    data = made(DataSettings, table, where, preprocess=preprocess)
+    preprocess = settings_from(Preprocess, document.get("preprocess", {}), _at(path, "preprocess"))
+    data = settings_from(DataSettings, table, where, preprocess=preprocess)
     if not data.data:
         raise UsageError("`data` is empty", where=where, hint='write data = ["samples.npz"]')
 
@@ -210,16 +210,16 @@ def _tweak(table: dict[str, Any], path: str, number: int, logits: Any, shared: d
     targets = list(keys_of(TargetSettings)) if METHODS[method].targeted else []
     known = ["name", "method", "taps", "pool", *targets, *keys_of(own[1]), *(key for key, _ in others)]
     check_keys(table, known, where)
-    options = {own[0]: made(own[1], table, where)}
+    options = {own[0]: settings_from(own[1], table, where)}
     for key, kind in others:
         inner, there = table.get(key, {}), f"{where} [tweak.{key}]"
         if not isinstance(inner, dict):
             raise UsageError(f"`{key}` is no table", where=where, hint=f"write [tweak.{key}] on its own line")
         check_keys(inner, list(keys_of(kind)), there)
-        options[key] = made(kind, inner, there)
-    taps = made(TapSettings, {"taps": list(METHODS[method].taps), **table}, where, logits=logits)
+        options[key] = settings_from(kind, inner, there)
+    taps = settings_from(TapSettings, {"taps": list(METHODS[method].taps), **table}, where, logits=logits)
     shaping = {**shared, "tweak": {key: value for key, value in table.items() if key != "name"}}
-    targets = made(TargetSettings, table, where) if targets else TargetSettings()
+    targets = settings_from(TargetSettings, table, where) if targets else TargetSettings()
     plan = TweakPlan(name, _sha256(shaping), method, taps, targets, options)
     _check_targets(plan, where)
     return plan
@@ -241,19 +241,19 @@ def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
         return None
     table, where = document["compare"], _at(path, "compare")
     logits = document.get("model", {}).get("logits")
-    targets = made(TargetSettings, table, where)
+    targets = settings_from(TargetSettings, table, where)
     if targets.targets and targets.worst is not None:
         raise UsageError("`target` and `worst` exclude each other", where=where, hint="keep one of the two")
-    taps = made(TapSettings, {"taps": [], **table}, where, logits=logits)
+    taps = settings_from(TapSettings, {"taps": [], **table}, where, logits=logits)
     sha256 = _sha256({**_shared(document), "compare": table})
-    plan = made(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
+    plan = settings_from(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
     if plan.repeats < 1:
         raise UsageError(f"{plan.repeats} repeats", where=f"{where} repeats", hint="at least 1")
     return plan
 
 
 def _gates(document: dict[str, Any], path: str) -> Gates:
-    gates = made(Gates, document.get("gates", {}), _at(path, "gates"))
+    gates = settings_from(Gates, document.get("gates", {}), _at(path, "gates"))
     data = document.get("data", {})
     if gates != Gates() and data.get("val") and not data.get("test"):
         raise UsageError(

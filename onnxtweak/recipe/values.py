@@ -79,7 +79,7 @@ def keys_of(kind: type) -> dict[str, str]:
     return {key_of(field.name): field.name for field in fields(kind)}
 
 
-def made(kind: type, table: Mapping[str, Any], where: str, **given: Any) -> Any:
+def settings_from(kind: type, table: Mapping[str, Any], where: str, **given: Any) -> Any:
     """Settings from the keys of `table` that belong to them; other keys are left alone.
 
     given : fields that are known already. Raises UsageError for a value that does not fit.

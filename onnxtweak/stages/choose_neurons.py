@@ -22,7 +22,7 @@ from onnxtweak.types import Neurons, Tap
 
 
 @dataclass(frozen=True)
-class Watched:
+class TableNeurons:
     """Neurons that the tables hold, and the families of them that are tried. scored : how many there were.
 
     families : name to columns of the tables. picked : whether they were chosen, by the labels of the fit
@@ -38,7 +38,7 @@ class Watched:
         return self.scored >= 2 * len(self.neurons)
 
 
-def choose_neurons(job: Job, taps: TapSettings, limit: int) -> Watched:
+def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
     """The neurons of the table: all of the watched taps where they fit, else the best by screening."""
     rows = len(job.splits.fit) + len(job.splits.validation)
     limit = min(limit, most_neurons(rows, job.engine))
@@ -53,8 +53,8 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> Watched:
             np.concatenate([neurons.index, more.index]),
         )
         families["channel means and penultimate positions"] = np.arange(len(united))
-        return Watched(united, families, scored + extra)
-    return Watched(neurons, families, scored)
+        return TableNeurons(united, families, scored + extra)
+    return TableNeurons(neurons, families, scored)
 
 
 def groups_of(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap, ...]]:

@@ -40,7 +40,7 @@ _NEUTRAL_SAMPLES = 256
 
 
 @dataclass(frozen=True)
-class Made:
+class Proposal:
     """What a method made, and what its tables foretell.
 
     targets (c,) int64. neurons, patch : the tweak. base (N, C), tweaked (N, C) : validation logits without
@@ -77,7 +77,7 @@ def check_outputs(job: Job, output: OutputSettings) -> None:
         check_output(output.report, force=output.force, protect=job.opened.model.files)
 
 
-def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Result:
+def deliver(job: Job, made: Proposal, output: OutputSettings, begin: float) -> Result:
     """Write the patch into the base if it changes anything, and report. begin : `perf_counter` at the start.
 
     Raises VerificationError, and writes nothing, when a proof fails.
@@ -137,7 +137,7 @@ def deliver(job: Job, made: Made, output: OutputSettings, begin: float) -> Resul
     return result
 
 
-def make_tweak(job: Job, made: Made, recipe: str | None = None) -> Tweak:
+def make_tweak(job: Job, made: Proposal, recipe: str | None = None) -> Tweak:
     """The patch tied to its base, with what it was made from; nothing in it changes from run to run.
 
     recipe : sha256 of the recipe that asked for it.
@@ -215,7 +215,7 @@ def write_proven(
     return check
 
 
-def _proofs(job: Job, made: Made, tweak: Tweak, data: bytes) -> tuple[Check, ...]:
+def _proofs(job: Job, made: Proposal, tweak: Tweak, data: bytes) -> tuple[Check, ...]:
     feeds = few_samples(job.opened, job.splits.validation, _NEUTRAL_SAMPLES)
     validation = job.splits.validation
     measured = logits_pass(as_subject(job.subject, data), validation, job.engine, "simulate")
@@ -241,7 +241,7 @@ class _Judged:
     predicted: tuple[np.ndarray, np.ndarray]
 
 
-def _judge(job: Job, made: Made, tweaked: Subject) -> _Judged:
+def _judge(job: Job, made: Proposal, tweaked: Subject) -> _Judged:
     """On test if there is one: its samples are met here for the first and only time."""
     view, split = job.splits.test, "test"
     if view is None:
@@ -258,7 +258,7 @@ def _judge(job: Job, made: Made, tweaked: Subject) -> _Judged:
 
 
 def _evidence(
-    job: Job, made: Made, tweak: Tweak, tweaked: Subject, judged: _Judged, output: OutputSettings
+    job: Job, made: Proposal, tweak: Tweak, tweaked: Subject, judged: _Judged, output: OutputSettings
 ) -> dict[str, Any]:
     """What the pictures need; what takes time only where somebody will look."""
     labels, predicted = judged.view.labels, judged.predicted
@@ -268,7 +268,7 @@ def _evidence(
     found |= {"trials": report_data.of_trials(made.grid), "theta": made.theta_counts}
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
-        found |= report_data.of_running(job, tweaked, judged.view, predicted, made.targets)
+        found |= report_data.of_runs(job, tweaked, judged.view, predicted, made.targets)
     return found
 
 

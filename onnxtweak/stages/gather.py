@@ -56,7 +56,7 @@ class TableShards:
             file.unlink(missing_ok=True)
 
 
-def collected(job: Job, view: View, neurons: Neurons, what: str) -> Table:
+def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
     """`gather` over a view of the job's samples."""
     settings = job.engine.settings
     if settings.work_dir is None or not len(neurons):
@@ -79,8 +79,8 @@ def collected(job: Job, view: View, neurons: Neurons, what: str) -> Table:
 def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
     """Tables of fit and validation."""
     return (
-        collected(job, job.splits.fit, neurons, "collect"),
-        collected(job, job.splits.validation, neurons, "validate"),
+        gather_table(job, job.splits.fit, neurons, "collect"),
+        gather_table(job, job.splits.validation, neurons, "validate"),
     )
 
 

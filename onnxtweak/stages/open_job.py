@@ -14,7 +14,7 @@ from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import Splits, View, open_splits
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.passes import Engine, Ledger
+from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.plan import model_room, too_little
 from onnxtweak.engine.scoring.scoring import from_model, shard_for
 from onnxtweak.engine.scoring.sweep import Read
@@ -29,7 +29,7 @@ from onnxtweak.engine.subject import (
     open_model,
     watchable,
 )
-from onnxtweak.engine.tap_safety import harmless
+from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import ModelError
 from onnxtweak.method.targets import class_names
 from onnxtweak.model.file.external_data import hash_file
@@ -124,7 +124,7 @@ def _job(
     splits = replace(splits, notes=tuple(dict.fromkeys((*said, *splits.notes))))
     chosen: tuple[Tap, ...] = ()
     if watch:
-        watched = harmless(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
+        watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
         chosen, splits = watched.taps, replace(splits, notes=(*splits.notes, *watched.notes))
     taken = _taken(subject, splits, settings)
     short = too_little(settings.memory, taken)
@@ -136,7 +136,7 @@ def _job(
         splits,
         chosen,
         class_names(splits.classes, subject.classes),
-        Engine(settings, open_backend(settings), progress, Ledger(), taken),
+        Engine(settings, open_backend(settings), progress, RunStats(), taken),
     )
 
 

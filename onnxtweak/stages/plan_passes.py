@@ -15,13 +15,13 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.gpu import gpu_numbers
-from onnxtweak.engine.passes import Captured, Engine, Ledger, capture, plan_of
+from onnxtweak.engine.passes import Captured, Engine, RunStats, capture, plan_of
 from onnxtweak.engine.plan import Block
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
-from onnxtweak.engine.scoring.sweep import Question, fold, new_sweep, taps_of
+from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of
 from onnxtweak.method.selection.screening import screen, screen_blocks
 from onnxtweak.method.table import all_neurons, take
-from onnxtweak.results import Step
+from onnxtweak.results import PlannedPass
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.score import known_before
 from onnxtweak.theta.state import bytes_per_neuron
@@ -37,7 +37,7 @@ class Planner:
     """Plans the passes of one job, in order. steps : so far. cached : the score pass is known already."""
 
     job: Job
-    steps: list[Step] = field(default_factory=list)
+    steps: list[PlannedPass] = field(default_factory=list)
     cached: bool = False
     _known: dict[int, float] = field(default_factory=dict)
 
@@ -72,7 +72,7 @@ class Planner:
             chosen = np.resize(chosen, targets) if len(chosen) < targets else chosen
         engine = _quiet(job.engine)
         read = from_model(job.subject, view, engine, job.taps)
-        question = Question(view.labels, np.sort(chosen).astype(np.int64), theta)
+        question = ScoringTask(view.labels, np.sort(chosen).astype(np.int64), theta)
 
         def folded(block: Block) -> float:
             sweep = new_sweep(block, question, engine)
@@ -129,7 +129,7 @@ class Planner:
             for_theta=for_theta,
         )
         self.steps.append(
-            Step(
+            PlannedPass(
                 name=name,
                 passes=len(blocks),
                 samples=len(view),
@@ -148,7 +148,7 @@ class Planner:
         device = self.job.engine.ledger.device
         sizing = plan_of(self.job.subject, self.job.engine, neurons, len(view), device)
         self.steps.append(
-            Step(
+            PlannedPass(
                 name=name,
                 passes=1,
                 samples=len(view),
@@ -185,7 +185,7 @@ def _some(taps: Sequence[Tap], count: int) -> Neurons:
 
 
 def _quiet(engine: Engine) -> Engine:
-    return replace(engine, progress=silent, ledger=Ledger())
+    return replace(engine, progress=silent, ledger=RunStats())
 
 
 def _timed(batches: Callable[[], Iterator[Captured]], work: Callable[[Captured], object]) -> float:

@@ -12,11 +12,11 @@ from onnxtweak.method.tuning.boosted import decisions
 from onnxtweak.settings import (
     JoinSettings,
 )
-from onnxtweak.stages.gather import collected
+from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job
 
 
-def rankings_of(
+def rank_neurons(
     job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings, *, skip: bool = False
 ) -> list[Ranking]:
     """The neurons of each target, best first, as many as the largest n; one more pass for `net-gain`.
@@ -36,7 +36,7 @@ def rankings_of(
             )
     if join.criterion != "net-gain" or not any(len(r.weight) for r in found):
         return found
-    searched = collected(job, job.splits.fit, united(found), "search")
+    searched = gather_table(job, job.splits.fit, united(found), "search")
     T, table = searched.T, decisions(searched.Z, searched.labels, targets)
     ends = np.cumsum([0, *(len(r.weight) for r in found)])
     return [

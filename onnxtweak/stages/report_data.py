@@ -33,9 +33,9 @@ from onnxtweak.data.thumbnails import thumbnail
 from onnxtweak.engine.latency import paired_latency
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.method.join import bias_predictions
-from onnxtweak.method.selection.candidates import Sizes, edges_of
+from onnxtweak.method.selection.candidates import ThetaSizes, edges_of
 from onnxtweak.method.tuning.boosted import decisions, predict
-from onnxtweak.model.inspect.neighborhood import surroundings
+from onnxtweak.model.inspect.neighborhood import neighborhood
 from onnxtweak.patch import Tweak
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Metrics, Neurons, Trial
@@ -104,7 +104,7 @@ def of_trials(grid: Sequence[Trial]) -> list[dict[str, float]]:
     return [asdict(trial) for trial in grid]
 
 
-def theta_histogram(sizes: Sizes, chosen: np.ndarray) -> dict[str, Any]:
+def theta_histogram(sizes: ThetaSizes, chosen: np.ndarray) -> dict[str, Any]:
     """A histogram of |theta| over powers of ten. sizes : of all neurons, chosen (K,) of those joined."""
     if not len(sizes.bins):
         return {"edges": [], "counts": [], "cut": None, "nought": sizes.nought}
@@ -121,7 +121,7 @@ def theta_histogram(sizes: Sizes, chosen: np.ndarray) -> dict[str, Any]:
 
 def of_tweak(tweak: Tweak, base: Subject, tweaked: Subject) -> dict[str, Any]:
     """Layers read, the graph around the splice, file sizes, and what the tweak was made from."""
-    around = surroundings(tweaked.model.proto)
+    around = neighborhood(tweaked.model.proto)
     others = sum(file.size for file in base.model.external)
     return {
         "layers": _layers(tweak),
@@ -148,7 +148,7 @@ def _layers(tweak: Tweak) -> list[dict[str, Any]]:
     ]
 
 
-def of_running(
+def of_runs(
     job: Job, tweaked: Subject, view: View, predicted: Sequence[np.ndarray], targets: np.ndarray
 ) -> dict[str, Any]:
     """What has to be run or read again: latency, and some samples that changed. predicted (N,) each."""

@@ -20,7 +20,7 @@ from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.engine.scoring.score_file import ScoreTables
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import Read, Reopen
-from onnxtweak.method.selection.candidates import Candidates, Sizes, Theta, add_block, no_theta
+from onnxtweak.method.selection.candidates import Candidates, Theta, ThetaSizes, add_block, no_theta
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Tap
 
@@ -29,7 +29,9 @@ from onnxtweak.types import Tap
 _KEPT, _KEPT_EACH = 200_000, 2_000
 
 
-def scored(job: Job, targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None = None) -> Theta:
+def score_neurons(
+    job: Job, targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None = None
+) -> Theta:
     """Theta for target classes (c,) over the fit samples of a job.
 
     most : how many of the best neurons of a target have to be known. tables : where all scores go.
@@ -37,7 +39,7 @@ def scored(job: Job, targets: np.ndarray, theta: str, most: int, tables: ScoreTa
     fit, engine = job.splits.fit, job.engine
     asked = None if engine.settings.work_dir is None else question(job, targets, theta)
     read = from_model(job.subject, fit, engine, job.taps)
-    return swept(
+    return score_batches(
         read,
         job.taps,
         fit.labels,
@@ -51,7 +53,7 @@ def scored(job: Job, targets: np.ndarray, theta: str, most: int, tables: ScoreTa
     )
 
 
-def swept(
+def score_batches(
     read: Read,
     taps: Sequence[Tap],
     labels: np.ndarray,
@@ -92,7 +94,7 @@ def swept(
 
 
 def known_before(job: Job, targets: np.ndarray, theta: str, most: int) -> bool:
-    """Whether `scored` would find all of it in the work directory."""
+    """Whether `score_neurons` would find all of it in the work directory."""
     settings = job.engine.settings
     if settings.work_dir is None or not settings.resume:
         return False
@@ -135,7 +137,7 @@ def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] |
         sizes = _parted(found, "sizes", ("bins", "counts"))
         theta = Theta(
             tuple(Candidates(*parts) for parts in best),
-            tuple(Sizes(*parts, int(n)) for parts, n in zip(sizes, found["nought"], strict=True)),
+            tuple(ThetaSizes(*parts, int(n)) for parts, n in zip(sizes, found["nought"], strict=True)),
             int(found["most"]),
             int(found["dropped"]),
             found["predicted"],
@@ -160,7 +162,9 @@ def _keep(file: Path, found: Theta, blocks: Sequence[Block], done: int) -> None:
     save_arrays(file, arrays)
 
 
-def _joined(parts: Sequence[Candidates | Sizes], what: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+def _joined(
+    parts: Sequence[Candidates | ThetaSizes], what: str, names: Sequence[str]
+) -> dict[str, np.ndarray]:
     """The arrays of all targets end to end, and where each begins."""
     ends = np.cumsum([len(getattr(part, names[0])) for part in parts])
     arrays = {f"{what}.{name}": np.concatenate([getattr(part, name) for part in parts]) for name in names}

@@ -9,7 +9,7 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.errors import DataError, InputError
-from onnxtweak.method.compare.methods import ENTRANTS
+from onnxtweak.method.compare.methods import METHODS
 from onnxtweak.report import schema
 from onnxtweak.report.text import comparison, layout
 from onnxtweak.settings import (
@@ -40,7 +40,7 @@ def made(cnn):
 
 
 def test_every_method_takes_part_or_says_why_not(made):
-    assert [one.method for one in made.standings] == list(ENTRANTS)
+    assert [one.method for one in made.standings] == list(METHODS)
     for one in made.standings:
         assert not np.isnan(one.overall[0]) or one.note
 
@@ -64,7 +64,7 @@ def test_what_is_told(made):
     assert "fit" in told and "own operating point" in told
     assert "best at no overall loss" in comparison.verdict(made)
     document = json.loads(schema.dumps(schema.document("compare", made)))
-    assert document["command"] == "compare" and len(document["standings"]) == len(ENTRANTS)
+    assert document["command"] == "compare" and len(document["standings"]) == len(METHODS)
     assert document["standings"][0]["curve"][0][0] == -5
 
 

@@ -19,7 +19,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.open_job import open_whole, prepare
-from onnxtweak.stages.score import scored
+from onnxtweak.stages.score import score_neurons
 from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import silent
 from tests.support.nets import cnn3
@@ -53,7 +53,7 @@ def asked(samples, engine, targets):
     if targets is None:
         targets = np.unique(job.splits.fit.labels)
     blocks = theta_blocks(job.taps, len(targets), job.engine)
-    return scored(job, targets, "signed", 20), blocks, job
+    return score_neurons(job, targets, "signed", 20), blocks, job
 
 
 def same(one, other):
@@ -88,7 +88,7 @@ def test_blocks_of_many_targets_are_the_whole(many, theta):
     found = []
     for memory in (ENGINE.memory, memory_for(80, 60)):
         job = open_whole(model, data, replace(ENGINE, memory=memory), TapSettings(), silent)
-        found.append(scored(job, np.unique(job.splits.fit.labels), theta, 20))
+        found.append(score_neurons(job, np.unique(job.splits.fit.labels), theta, 20))
     assert len(job.engine.ledger.passes) > 3
     same(*found)
 
@@ -188,7 +188,7 @@ def test_workers_take_blocks_too(few):
     engine = replace(ENGINE, shard=128)
     job = prepare(*few, replace(engine, workers=2, memory=memory_for(250, 2)), TapSettings(), silent)
     alone = prepare(*few, engine, TapSettings(), silent)
-    shared, whole = (scored(one, np.array([0, 2]), "signed", 20) for one in (job, alone))
+    shared, whole = (score_neurons(one, np.array([0, 2]), "signed", 20) for one in (job, alone))
     same(shared, whole)
     said = [name for name, _ in job.engine.ledger.passes if name != "count"]
     assert said == [f"score, block {k} of 2, 2 workers" for k in (1, 2)]

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from onnxtweak.engine.plan import (
-    Stretch,
+    TapSlice,
     cut_taps,
     model_room,
     plan_batches,
@@ -38,7 +38,7 @@ def test_a_large_model_leaves_less_for_everything_else():
     taps = [Tap("w", "Relu", (2**20,))]
     blocks = cut_taps(taps, 1024, GIB, taken=taken)
     assert len(blocks[0][0]) == 2**18 and len(cut_taps(taps, 1024, GIB)[0][0]) == 3 * 2**17
-    block = (Stretch(taps[0], 0, 2**20, 0),)
+    block = (TapSlice(taps[0], 0, 2**20, 0),)
     assert survivor_room(block, GIB, taken)[0] * 12 == pytest.approx(64 * MiB, abs=12)
     values = MiB  # 4 MiB a sample
     alone = plan_batches(values, values // 4, None, GIB)

@@ -33,7 +33,7 @@ def test_reading_for_a_gpu_batch_by_batch_yields_the_same_folds(monkeypatch, job
     if fixed:
         job = replace(job, subject=replace(job.subject, batch=7))
     monkeypatch.setattr(
-        passes, "plan_of", lambda *a, fixed=fixed, **k: passes.Plan(7 if fixed else 8, 56, fixed)
+        passes, "plan_of", lambda *a, fixed=fixed, **k: passes.BatchPlan(7 if fixed else 8, 56, fixed)
     )
     expected = folds(job, every=every)
     opened = passes.open_session

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from onnxtweak.engine.prefetch import read_ahead
+from onnxtweak.engine.prefetch import prefetch
 
 
 def test_items_come_in_order_and_from_another_thread():
@@ -12,7 +12,7 @@ def test_items_come_in_order_and_from_another_thread():
         for k in range(5):
             yield k, threading.current_thread().name
 
-    found = list(read_ahead(items()))
+    found = list(prefetch(items()))
     assert [k for k, _ in found] == [0, 1, 2, 3, 4]
     assert all(name.startswith("read") for _, name in found)
 
@@ -22,7 +22,7 @@ def test_an_error_comes_where_the_item_would():
         yield 1
         raise ValueError("broken")
 
-    reading = read_ahead(items())
+    reading = prefetch(items())
     assert next(reading) == 1
     with pytest.raises(ValueError, match="broken"):
         next(reading)
@@ -36,7 +36,7 @@ def test_one_item_is_read_ahead_and_no_more():
             taken.append(k)
             yield k
 
-    reading = read_ahead(items())
+    reading = prefetch(items())
     assert next(reading) == 0
     reading.close()
     assert taken == [0, 1]

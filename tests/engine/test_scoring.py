@@ -25,7 +25,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.open_job import prepare
-from onnxtweak.stages.score import scored
+from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import silent
 from tests.support.weak import weak_cnn
 
@@ -42,7 +42,7 @@ def samples(tmp_path_factory):
 def ask(samples, engine):
     model, data = samples
     job = prepare(model, data, engine, TapSettings(), silent)
-    return scored(job, TARGETS, "signed", 50), job.engine.ledger
+    return score_neurons(job, TARGETS, "signed", 50), job.engine.ledger
 
 
 def states_of(samples, engine):

@@ -7,7 +7,7 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.engine.subject import choose_taps, measured, opened_model, watchable
-from onnxtweak.engine.tap_safety import harmless
+from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import ModelError
 from onnxtweak.settings import EngineSettings, TapSettings
 from tests.support.nets import cnn3, mlp, random_inputs, reseed_light
@@ -31,7 +31,7 @@ def shufflenet(tmp_path_factory):
 def test_activations_are_harmless(shufflenet):
     subject, feeds, taps = shufflenet
     relus = [tap for tap in taps.values() if tap.op == "Relu"]
-    watched = harmless(subject, relus, feeds, ENGINE)
+    watched = safe_taps(subject, relus, feeds, ENGINE)
     assert watched.taps == tuple(relus) and watched.left_out == () and watched.notes == ()
     exposed = subject.exposed(relus)
     logits = run(exposed.proto, feeds, [exposed.logits])[0]
@@ -43,7 +43,7 @@ def test_what_changes_the_logits_is_left_out_and_named(shufflenet):
     first = next(iter(taps.values()))
     assert first.op == "Conv"
     mixed = [first, *(tap for tap in taps.values() if tap.op == "Relu")]
-    watched = harmless(subject, mixed, feeds, ENGINE)
+    watched = safe_taps(subject, mixed, feeds, ENGINE)
     assert watched.left_out == (first,)
     assert set(watched.taps) == set(mixed[1:])
     assert first.name in watched.notes[0]
@@ -52,7 +52,7 @@ def test_what_changes_the_logits_is_left_out_and_named(shufflenet):
 def test_where_nothing_is_left_the_reason_is_told(shufflenet):
     subject, feeds, taps = shufflenet
     with pytest.raises(ModelError, match="changes the logits") as caught:
-        harmless(subject, [next(iter(taps.values()))], feeds, ENGINE)
+        safe_taps(subject, [next(iter(taps.values()))], feeds, ENGINE)
     assert "--taps" in caught.value.hint
 
 
@@ -75,5 +75,5 @@ def test_watching_activations_changes_nothing_in_any_type(dtype, tmp_path):
     subject, shapes = measured(opened, [c.name for c in found], feeds, ENGINE)
     taps = choose_taps(opened, found, shapes, TapSettings())
     assert {tap.dtype for tap in taps} == {np.dtype(dtype).name} and len(taps) > 1
-    assert harmless(subject, taps, feeds, ENGINE).left_out == ()
+    assert safe_taps(subject, taps, feeds, ENGINE).left_out == ()
     np.testing.assert_array_equal(run(subject.exposed(taps).proto, feeds)[0], run(model.proto, feeds)[0])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from onnxtweak.method.tuning import bias_path as module
-from onnxtweak.method.tuning.bias_path import Lines
+from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import decisions, predict
-from onnxtweak.method.tuning.operating_point import Allowed, choose
+from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
 
 COUNTS = (1, 2, 5)
 
@@ -30,7 +30,7 @@ def whole(table, prefix, n, scale):
 @pytest.mark.parametrize("targets", [(3,), (0, 2, 5), (0, 1, 2, 3, 4, 5)], ids=["one", "some", "all"])
 def test_a_line_says_what_the_whole_point_says(targets):
     table, prefix = made(0, targets=targets)
-    lines, rng = Lines(table, prefix, COUNTS), np.random.default_rng(1)
+    lines, rng = BiasPaths(table, prefix, COUNTS), np.random.default_rng(1)
     of_target = np.isin(table.labels, targets)
     for _ in range(40):
         n = tuple(int(k) for k in rng.choice(COUNTS, len(targets)))
@@ -47,7 +47,7 @@ def test_a_line_says_what_the_whole_point_says(targets):
 
 def test_plateaus_foretell_what_becomes_right():
     table, prefix = made(2)
-    lines = Lines(table, prefix, COUNTS)
+    lines = BiasPaths(table, prefix, COUNTS)
     line = lines.through((1, 1, 1), (0.5, 0.0, 2.0), 1)
     found, start = line.plateaus(2), line.right_at(2, 0.0)
     here = [line.right_at(2, float(s)) for s in found.scale]
@@ -58,7 +58,7 @@ def test_plateaus_foretell_what_becomes_right():
 
 def test_what_is_known_is_not_found_again():
     table, prefix = made(3)
-    lines = Lines(table, prefix, COUNTS)
+    lines = BiasPaths(table, prefix, COUNTS)
     line = lines.through((1, 2, 5), (0.5, 1.0, 0.0), 1)
     assert lines.through((1, 5, 1), (0.5, 3.0, 0.0), 1) is line  # the target's own boost plays no part
     assert lines.through((1, 2, 5), (0.5, 1.0, 1.0), 1) is not line
@@ -68,7 +68,7 @@ def test_what_is_known_is_not_found_again():
 def test_few_lines_are_kept_where_samples_are_many(monkeypatch):
     table, prefix = made(4)
     monkeypatch.setattr(module, "_KEPT", 2 * (40 + 24 * 3) * 120)
-    lines = Lines(table, prefix, COUNTS)
+    lines = BiasPaths(table, prefix, COUNTS)
     first = lines.through((1, 1, 1), (0.0, 0.0, 0.0), 0)
     second = lines.through((1, 1, 1), (1.0, 0.0, 0.0), 1)
     assert lines.through((1, 1, 1), (0.0, 0.0, 0.0), 0) is first  # the latest used
@@ -79,10 +79,10 @@ def test_few_lines_are_kept_where_samples_are_many(monkeypatch):
 @pytest.mark.parametrize("scales", [None, (0.0, 0.5, 1.0, 3.0)], ids=["exact", "grid"])
 def test_choices_one_after_the_other_are_those_made_alone(scales):
     table, prefix = made(5, targets=(0, 1, 2, 3, 4, 5))
-    lines = Lines(table, prefix, COUNTS)
+    lines = BiasPaths(table, prefix, COUNTS)
     for drop in (-2.0, 0.0, 1.0, 5.0):
         for class_drop in (None, 10.0):
-            allowed = Allowed(drop, class_drop)
+            allowed = AllowedDrops(drop, class_drop)
             alone = choose(table, prefix, COUNTS, scales, allowed)
             found = choose(table, prefix, COUNTS, scales, allowed, lines)
             assert repr(found) == repr(alone)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.engine.plan import Stretch
-from onnxtweak.engine.scoring.scoring import Scored
+from onnxtweak.engine.plan import TapSlice
+from onnxtweak.engine.scoring.scoring import BlockScores
 from onnxtweak.method.selection import candidates
 from onnxtweak.method.selection.candidates import add_block, no_theta
 from onnxtweak.theta.state import empty_state, finish, stretch_of
@@ -33,9 +33,9 @@ def test_what_is_kept_is_the_best_of_a_plain_sort(monkeypatch, most, most_counte
     state = state_of(most, most_counted)
     monkeypatch.setattr(candidates, "_CHUNK", 32)
     taps = Tap("a", "Relu", (250,)), Tap("b", "Relu", (NEURONS - 250,))
-    block = Stretch(taps[0], 0, 250, 0), Stretch(taps[1], 0, NEURONS - 250, 250)
+    block = TapSlice(taps[0], 0, 250, 0), TapSlice(taps[1], 0, NEURONS - 250, 250)
     cut = [stretch_of(state, s.number, s.number + len(s)) for s in block]
-    theta = add_block(no_theta(1, most), Scored(block, tuple(cut), np.empty(0)), threads=threads)
+    theta = add_block(no_theta(1, most), BlockScores(block, tuple(cut), np.empty(0)), threads=threads)
     scores = finish(state, 0)
     size, count, lift = np.abs(scores.weight), scores.count, scores.lift
     expected = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.method.compare.comparison import CURVE, Offer, judge, readings
+from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp
 
@@ -57,7 +57,7 @@ def offer(held, patch=None, point=None):
     nothing = Linear(np.zeros((0, 4)), np.zeros(4))
     columns = np.arange(0 if patch is None else 3)
     patch = nothing if patch is None else patch
-    return Offer(columns, patch, held.patched(columns, patch), held.Z, held.labels, point=point)
+    return MethodResult(columns, patch, held.patched(columns, patch), held.Z, held.labels, point=point)
 
 
 def test_a_bias_is_set_on_the_samples_held_out_and_judged_on_test():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnxtweak.errors import ModelError
 from onnxtweak.method.join import join_synapses, prefix_sums
 from onnxtweak.method.selection.ranking import rank, united
-from onnxtweak.method.tuning.operating_point import Operation
+from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.theta import numpy_backend
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import Scores, empty_state, finish
@@ -57,7 +57,7 @@ def test_a_convex_combination_of_synapses_breaks_nothing(seed, scale, n):
     except ModelError:
         return  # no neuron is safe for one of the targets
     lengths = [len(r.weight) for r in rankings]
-    operation = Operation(np.array(lengths), np.full(2, scale), ())
+    operation = OperatingPoint(np.array(lengths), np.full(2, scale), ())
     neurons, synapses = join_synapses(rankings, targets, operation)
     columns = np.array([0, 7])[[0 if neurons.taps[t].name == "a" else 1 for t in neurons.tap_of]]
     T = V[:, columns + neurons.index]

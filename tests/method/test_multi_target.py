@@ -82,7 +82,7 @@ def test_the_curvature_at_the_start_is_that_of_the_objective():
     """Along every axis, by differences: that is what the axes are chosen for."""
     of, _, columns = both(5, np.arange(4))
     neurons = multi_target.standardised(of.tables, of.columns, True)
-    made = multi_target._Joint(neurons, of.offsets, of.place, of.weights, 1e-3, True)
+    made = multi_target._JointObjective(neurons, of.offsets, of.place, of.weights, 1e-3, True)
     rng = np.random.default_rng(0)
     made.turn_to([0.1 * rng.normal(size=len(c)) for c in columns], 0.1 * rng.normal(size=4))
     p = made.value(made.scores(made.begin), made.begin)[1]
@@ -105,7 +105,7 @@ def test_the_curvature_at_the_start_is_that_of_the_objective():
 def test_weights_to_begin_with_are_found_again():
     of, _, columns = both(6, np.arange(4))
     neurons = multi_target.standardised(of.tables, of.columns, True)
-    made = multi_target._Joint(neurons, of.offsets, of.place, of.weights, 1e-3, True)
+    made = multi_target._JointObjective(neurons, of.offsets, of.place, of.weights, 1e-3, True)
     rng = np.random.default_rng(1)
     weight = [np.where(c == NEURONS - 1, 0, rng.normal(size=len(c))) for c in columns]
     made.turn_to(weight, np.arange(4.0))

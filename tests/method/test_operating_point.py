@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from onnxtweak.method.join import best_bias, bias_predictions
 from onnxtweak.method.tuning.boosted import decisions, predict, rival_gap
-from onnxtweak.method.tuning.operating_point import Allowed, choose
+from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
 
 
 def table(seed, n=120, classes=4, targets=(1,), synapses=6):
@@ -53,7 +53,7 @@ def test_decisions_are_the_argmax_of_boosted_logits(seed, targets):
 def test_the_chosen_point_stays_allowed_and_beats_the_base(targets, scales, drop, seed):
     Z, labels, targets, prefix = table(seed, targets=targets)
     counts = (1, 3, 6)
-    found = choose(decisions(Z, labels, targets), prefix[:, :, [0, 2, 5]], counts, scales, Allowed(drop))
+    found = choose(decisions(Z, labels, targets), prefix[:, :, [0, 2, 5]], counts, scales, AllowedDrops(drop))
     boost = np.stack(
         [prefix[:, t, found.n[t] - 1] * found.scale[t] / found.n[t] for t in range(len(targets))],
         axis=1,
@@ -70,7 +70,7 @@ def test_the_chosen_point_stays_allowed_and_beats_the_base(targets, scales, drop
 def test_one_target_on_a_grid_is_the_exhaustive_best():
     Z, labels, targets, prefix = table(3)
     scales, counts = (0, 0.5, 1, 2, 4, 8), (1, 3, 6)
-    found = choose(decisions(Z, labels, targets), prefix[:, :, [0, 2, 5]], counts, scales, Allowed())
+    found = choose(decisions(Z, labels, targets), prefix[:, :, [0, 2, 5]], counts, scales, AllowedDrops())
     base, _, _ = outcome(Z, labels, targets, prefix[:, :, 0] * 0)
     best = max(
         result[1]
@@ -84,8 +84,8 @@ def test_one_target_on_a_grid_is_the_exhaustive_best():
 
 def test_a_class_drop_limit_holds_for_every_class():
     Z, labels, targets, prefix = table(11, n=400)
-    free = choose(decisions(Z, labels, targets), prefix, (1, 2, 3, 4, 5, 6), None, Allowed(10.0))
-    bound = choose(decisions(Z, labels, targets), prefix, (1, 2, 3, 4, 5, 6), None, Allowed(10.0, 1.0))
+    free = choose(decisions(Z, labels, targets), prefix, (1, 2, 3, 4, 5, 6), None, AllowedDrops(10.0))
+    bound = choose(decisions(Z, labels, targets), prefix, (1, 2, 3, 4, 5, 6), None, AllowedDrops(10.0, 1.0))
     losses = []
     for found in (free, bound):
         boost = prefix[:, :, found.n[0] - 1] * found.scale[0] / found.n[0]
@@ -97,7 +97,7 @@ def test_a_class_drop_limit_holds_for_every_class():
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_bias_is_better_than_a_fine_grid(seed):
     Z, labels, targets, _ = table(seed)
-    bias = best_bias(decisions(Z, labels, targets), Allowed())
+    bias = best_bias(decisions(Z, labels, targets), AllowedDrops())
     base = (Z.argmax(axis=1) == labels).sum()
 
     def score(b):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.passes import Engine, Ledger
+from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.errors import UsageError
 from onnxtweak.method.retrain.schedule import (
     NOTHING,
-    Grown,
-    Pool,
+    GrownSynapses,
+    NeuronPool,
     from_pool,
     from_table,
     parse_schedule,
@@ -25,10 +25,10 @@ from onnxtweak.settings import EngineSettings, JoinSettings, RetrainSettings
 from onnxtweak.types import silent
 
 JOIN = JoinSettings(count=(1, 3, 6), scale=(0, 1, 3, 10))
-ENGINE = Engine(EngineSettings(), open_backend(EngineSettings(backend="numpy")), silent, Ledger())
+ENGINE = Engine(EngineSettings(), open_backend(EngineSettings(backend="numpy")), silent, RunStats())
 
 
-def a_pool(seed: int = 0, classes: int = 6, neurons: int = 24) -> Pool:
+def a_pool(seed: int = 0, classes: int = 6, neurons: int = 24) -> NeuronPool:
     """Logits that know some classes badly, and neurons that know them better."""
     rng = np.random.default_rng(seed)
     # Some classes are told apart less well than others.
@@ -42,7 +42,7 @@ def a_pool(seed: int = 0, classes: int = 6, neurons: int = 24) -> Pool:
         T[np.arange(samples), labels] += 1.5
         return Table(T.astype(np.float32), Z.astype(np.float32), labels)
 
-    return Pool(split(600), split(500), np.arange(classes), tuple("abcdef"[:classes]))
+    return NeuronPool(split(600), split(500), np.arange(classes), tuple("abcdef"[:classes]))
 
 
 def right(Z: np.ndarray, table: Table) -> int:
@@ -143,7 +143,7 @@ def test_a_class_without_a_useful_neuron_is_told():
 def test_a_neuron_joined_again_adds_up():
     pool = a_pool()
     one = np.array([3])
-    grown = Grown({0: one}, {0: np.array([0.5])}, {0: np.array([1.0])}, {0: one})
+    grown = GrownSynapses({0: one}, {0: np.array([0.5])}, {0: np.array([1.0])}, {0: one})
     assert from_pool(pool)(grown)[0][:, 0] == pytest.approx(
         pool.fit.Z[:, 0] + 0.5 * pool.fit.T[:, 3], abs=1e-5
     )

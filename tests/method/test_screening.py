@@ -9,7 +9,7 @@ import pytest
 
 from onnxtweak.engine.passes import Captured
 from onnxtweak.method.selection.screening import (
-    Sums,
+    ScreeningSums,
     add_promising,
     best,
     nothing_promising,
@@ -83,7 +83,9 @@ def test_classes_left_out_change_nothing_for_the_others(problem):
 
 def promising_by(S, most):
     """As if S (12, C) had been the result: G^2 over a spread of 1."""
-    sums = Sums(np.sqrt(S), np.ones_like(S), np.zeros_like(S), np.ones(S.shape[1]), np.zeros(len(S), bool))
+    sums = ScreeningSums(
+        np.sqrt(S), np.ones_like(S), np.zeros_like(S), np.ones(S.shape[1]), np.zeros(len(S), bool)
+    )
     known = nothing_promising(S.shape[1])
     return add_promising(known, sums, WHOLE, most)
 

@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, helper
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.model.inspect.graph import GraphIndex
 from onnxtweak.model.inspect.logits import find_logits
-from onnxtweak.model.inspect.taps import Candidate, candidates, penultimate_name, select
+from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.types import Tap
 from tests.support.nets import (
     LIGHT,
@@ -34,7 +34,7 @@ SHARED_CNN3 = Path(__file__).resolve().parents[2] / ".." / "shared" / "models" /
 FLOAT = TensorProto.FLOAT
 
 
-def _measure(proto: ModelProto, found: tuple[Candidate, ...], n: int = 2) -> dict:
+def _measure(proto: ModelProto, found: tuple[TapCandidate, ...], n: int = 2) -> dict:
     """Element type and per-sample shape of every candidate, from a run; None where it is not batch-major."""
     shown = ModelProto()
     shown.CopyFrom(proto)
@@ -290,7 +290,7 @@ def test_penultimate_is_refused_when_two_layers_make_the_logits():
 
 
 FOUND = tuple(
-    Candidate(name, op, place, activation=op == "Relu", block=False)
+    TapCandidate(name, op, place, activation=op == "Relu", block=False)
     for place, (name, op) in enumerate(
         [
             ("a[0]/conv", "Conv"),

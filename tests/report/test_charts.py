@@ -24,7 +24,7 @@ def test_ticks_are_round(low, high, found):
 
 
 def test_more_is_higher_and_further_right():
-    line = charts.Line("a", [(0.0, 1.0), (10.0, 5.0)], "after")
+    line = charts.Curve("a", [(0.0, 1.0), (10.0, 5.0)], "after")
     drawn = charts.xy([line], "x", "y", "a line")
     (x0, y0), (x1, y1) = [
         (float(x), float(y)) for x, y in re.findall(r'<circle cx="([^"]+)" cy="([^"]+)"', drawn)
@@ -34,7 +34,7 @@ def test_more_is_higher_and_further_right():
 
 
 def test_one_point_and_no_point():
-    assert "<circle" in charts.xy([charts.Line("a", [(0.0, 0.0)], "after", joined=False)], "x", "y", "")
+    assert "<circle" in charts.xy([charts.Curve("a", [(0.0, 0.0)], "after", joined=False)], "x", "y", "")
     assert charts.xy([], "x", "y", "") == ""
     assert charts.heat([], [], [], "") == ""
     assert charts.histogram([], [], None, "", "") == ""

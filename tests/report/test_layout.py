@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from onnxtweak.report.text.layout import Facts, Heading, Note, Table, markdown, terminal
+from onnxtweak.report.text.layout import Facts, Heading, Note, TextTable, markdown, terminal
 
-TABLE = Table(("class", "samples"), (("ant", "4"), ("a|b", "1,200")), marked=frozenset({1}))
+TABLE = TextTable(("class", "samples"), (("ant", "4"), ("a|b", "1,200")), marked=frozenset({1}))
 
 
 def test_columns_line_up_and_marked_rows_stand_out():
@@ -23,7 +23,7 @@ def test_bold_is_asked_for():
 
 
 def test_long_names_give_way_to_the_width():
-    table = Table(("tensor", "neurons"), (("features/" + "x" * 100 + "/relu", "12"),))
+    table = TextTable(("tensor", "neurons"), (("features/" + "x" * 100 + "/relu", "12"),))
     lines = terminal([table], width=40).splitlines()
     assert max(map(len, lines)) == 40
     assert lines[1].startswith("features/xx")
@@ -56,4 +56,4 @@ def test_markdown():
 
 
 def test_empty_blocks_do_not_break_the_layout():
-    assert terminal([Table(("a", "b"), ()), Facts(())]) == "a  b\n\n\n"
+    assert terminal([TextTable(("a", "b"), ()), Facts(())]) == "a  b\n\n\n"

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from onnxtweak.report.text import summary
-from onnxtweak.report.text.layout import Facts, Note, Table, terminal
+from onnxtweak.report.text.layout import Facts, Note, TextTable, terminal
 from onnxtweak.types import Check
 from tests.support import results
 
 
 def table(blocks):
-    return next(block for block in blocks if isinstance(block, Table))
+    return next(block for block in blocks if isinstance(block, TextTable))
 
 
 def facts(blocks):
@@ -89,7 +89,7 @@ def test_a_failed_check_is_loud():
 
 
 def test_an_evaluation_shows_the_confusion_matrix_of_few_classes():
-    tables = [block for block in summary.evaluation(results.an_evaluation()) if isinstance(block, Table)]
+    tables = [block for block in summary.evaluation(results.an_evaluation()) if isinstance(block, TextTable)]
     assert tables[0].rows[-2:] == (("targets", "4", "50.0"), ("overall", "12", "83.3"))
     assert tables[1].rows[2] == ("cat", "1", "1", "2")
 
@@ -103,7 +103,7 @@ def test_an_evaluation_lists_the_most_frequent_confusions_of_many_classes():
         targets=(),
     )
     blocks = summary.evaluation(measured)
-    shown = [block for block in blocks if isinstance(block, Table)]
+    shown = [block for block in blocks if isinstance(block, TextTable)]
     assert shown[1].rows == (("class 8", "class 2", "6"), ("class 3", "class 5", "4"))
     assert len(shown[0].rows) == 31
     assert any(isinstance(block, Note) and "10 other classes" in block.text for block in blocks)

@@ -8,19 +8,19 @@ import numpy as np
 
 from onnxtweak.results import (
     Applied,
-    Begun,
     Comparison,
     Diagnosis,
     Dumped,
     Evaluation,
     Finding,
     Inspection,
-    Pictured,
-    Planned,
-    Ran,
+    MethodStanding,
+    RecipeWritten,
+    ReportPage,
     Result,
+    RunPlan,
+    RunResult,
     Scored,
-    Standing,
 )
 from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial
 
@@ -145,15 +145,15 @@ def a_score(**changes: Any) -> Scored:
     return Scored(**(values | changes))
 
 
-def a_page() -> Pictured:
-    return Pictured(FileRef("result.json", "c" * 64), FileRef("report.html", "d" * 64), "join")
+def a_page() -> ReportPage:
+    return ReportPage(FileRef("result.json", "c" * 64), FileRef("report.html", "d" * 64), "join")
 
 
-def a_beginning() -> Begun:
-    return Begun(FileRef("tweak.toml", "e" * 64), MODEL, {"fit": 30, "validation": 10, "test": 12}, 3)
+def a_beginning() -> RecipeWritten:
+    return RecipeWritten(FileRef("tweak.toml", "e" * 64), MODEL, {"fit": 30, "validation": 10, "test": 12}, 3)
 
 
-def a_run(passed: bool = True, **changes: Any) -> Ran:
+def a_run(passed: bool = True, **changes: Any) -> RunResult:
     """One tweak with one gate."""
     gates = [{"name": "max-E", "limit": 1.0, "measured": 0.5 if passed else 2.0, "passed": passed}]
     figures = {"overall": 0.8, "target": 0.5, "per_class": [1.0, None, 0.5]}
@@ -180,10 +180,10 @@ def a_run(passed: bool = True, **changes: Any) -> Ran:
         "files": (FileRef("cats.onnx", "f" * 64),),
         "seconds": {"all": 2.0},
     }
-    return Ran(**(values | changes))
+    return RunResult(**(values | changes))
 
 
-def a_plan() -> Planned:
+def a_plan() -> RunPlan:
     tweak = {
         "name": "cats",
         "method": "join",
@@ -196,7 +196,7 @@ def a_plan() -> Planned:
         "cached": False,
     }
     samples = {"fit": 30, "validation": 10, "test": 12}
-    return Planned(
+    return RunPlan(
         FileRef("tweak.toml", "e" * 64), MODEL, samples, 3, (tweak,), {"max-E": 1.0}, "build", ("cats.onnx",)
     )
 
@@ -211,7 +211,7 @@ def a_comparison() -> Comparison:
     """The bias alone, read on one split."""
     share = (0.75, 0.1)
     at = (share,) * 4
-    bias = Standing(
+    bias = MethodStanding(
         "bias", share, share, at, ((0.0, 0.0),) * 4, ((0.0, 0.75),), 2, 1, 1.0, (0.5, 0.1), 1, 0.1
     )
     return Comparison(

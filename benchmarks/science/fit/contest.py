@@ -28,9 +28,9 @@ from onnxtweak.commands.compare import gather_material
 from onnxtweak.data.splits import View, stratified_split
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.errors import ModelError
-from onnxtweak.method.compare.comparison import CURVE, Offer, judge
-from onnxtweak.method.compare.inputs import Material
-from onnxtweak.method.compare.methods import ENTRANTS, fit_as_offer
+from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge
+from onnxtweak.method.compare.inputs import CompareInputs
+from onnxtweak.method.compare.methods import METHODS, fit_as_offer
 from onnxtweak.method.fit.fit import settle, try_all
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.metrics import measure
@@ -149,14 +149,14 @@ def contest(asked: argparse.Namespace) -> dict:
     }
 
 
-def for_all(of: Material, tried, shared: dict[str, Offer], overall: dict, kinds: dict, seconds: dict) -> None:
+def for_all(
+    of: CompareInputs, tried, shared: dict[str, MethodResult], overall: dict, kinds: dict, seconds: dict
+) -> None:
     """The same with all classes as targets: what matters is the overall accuracy."""
     every = every_class(of.fit.labels, of.validation.labels)
     table = stacked((of.fit, of.validation))
     whole = replace(of, targets=every)
-    offers = {"bias": ENTRANTS["bias"](whole)} | {
-        name: shared[name] for name in ALL_CLASSES if name in shared
-    }
+    offers = {"bias": METHODS["bias"](whole)} | {name: shared[name] for name in ALL_CLASSES if name in shared}
     found = settle(table, tried, every, judged=of.judged, margin=of.settings.margin)
     offers["fit"] = fit_as_offer(table, found)
     kinds["all"].append(found.kind)
@@ -167,12 +167,12 @@ def for_all(of: Material, tried, shared: dict[str, Offer], overall: dict, kinds:
         overall.setdefault(name, []).append(made.metrics.overall)
 
 
-def offered(of: Material, methods, seconds: dict) -> dict[str, Offer]:
+def offered(of: CompareInputs, methods, seconds: dict) -> dict[str, MethodResult]:
     found = {}
     for name in methods:
         since = time.perf_counter()
         try:
-            found[name] = ENTRANTS[name](of)
+            found[name] = METHODS[name](of)
         except ModelError as error:
             print(f"# {name}: {error}", file=sys.stderr)
         clock(name, since, seconds)

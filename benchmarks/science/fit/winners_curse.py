@@ -18,7 +18,7 @@ from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.table import Table, gather, stacked
 from onnxtweak.method.tuning.boosted import decisions, predict
-from onnxtweak.method.tuning.target_bias import spend
+from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.choose_targets import choose_targets
@@ -48,7 +48,7 @@ def readings(whole: Table, test: Table, channels: np.ndarray, targets: np.ndarra
         for what, held in (("bias", table.Z), ("fit", found.held_out)):
             for way, margin in WAYS.items():
                 chosen_on = quarter if "quarter" in way else slice(None)
-                point = spend(
+                point = set_target_bias(
                     held[chosen_on], table.Z[chosen_on], table.labels[chosen_on], one, margin=margin
                 )
                 bias = point.bias if point.holds else np.zeros(1)

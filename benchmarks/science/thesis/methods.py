@@ -22,8 +22,9 @@ from benchmarks.science.thesis.recipes import Recipe
 from benchmarks.science.thesis.sizes import Options
 from benchmarks.science.thesis.train import Trained, trained
 from onnxtweak.commands.compare import gather_material
-from onnxtweak.method.compare.comparison import CURVE, Offer, judge, readings
-from onnxtweak.method.compare.methods import ENTRANTS, Material
+from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
+from onnxtweak.method.compare.inputs import CompareInputs
+from onnxtweak.method.compare.methods import METHODS as TABLE_METHODS
 from onnxtweak.method.metrics import harm, measure
 from onnxtweak.patch import Linear
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, JoinSettings, TapSettings
@@ -79,7 +80,7 @@ class Bench:
     base: Trained
     samples: Path
     job: Job
-    material: Material
+    material: CompareInputs
 
     @property
     def targets(self) -> np.ndarray:
@@ -143,25 +144,25 @@ def readings_of(
     return {name: Reading(**known[name]) for name in methods}
 
 
-def offer_of(name: str, of: Material) -> Offer:
+def offer_of(name: str, of: CompareInputs) -> MethodResult:
     """What a method offers: onnxtweak's own, or the thesis's where that differs."""
     if name == "calibration, mu = 0.9":
         nothing = Linear(np.zeros((0, of.classes)), np.zeros(of.classes))
         Z, labels = of.validation.Z, of.validation.labels
         point = np.full(len(of.targets), np.log(MU / (1 - MU)))
-        return Offer(np.empty(0, np.int64), nothing, Z, Z, labels, point=point)
+        return MethodResult(np.empty(0, np.int64), nothing, Z, Z, labels, point=point)
     if name in ("SR-1", "SR-2"):  # the thesis's have no bias
-        return replace(ENTRANTS[name](of), point=np.zeros(len(of.targets)))
+        return replace(TABLE_METHODS[name](of), point=np.zeros(len(of.targets)))
     if name == "SR-1 + bias":
-        return ENTRANTS["SR-1"](of)
+        return TABLE_METHODS["SR-1"](of)
     if name == "SR-1 + bias, random neurons":
         most = max(of.join.count)
         drawn = [of.random[t * most : (t + 1) * most] for t in range(len(of.targets))]
-        return ENTRANTS["SR-1"](replace(of, joined=drawn))
-    return ENTRANTS[name](of)
+        return TABLE_METHODS["SR-1"](replace(of, joined=drawn))
+    return TABLE_METHODS[name](of)
 
 
-def read_offer(bench: Bench, offer: Offer, seconds: float = 0.0) -> Reading:
+def read_offer(bench: Bench, offer: MethodResult, seconds: float = 0.0) -> Reading:
     """The operating point is set on held-out samples; then test is read."""
     of, settings = bench.material, bench.material.settings
     made = judge(offer, of.test, of.targets, settings.max_overall_drop, settings.margin)

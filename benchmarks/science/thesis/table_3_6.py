@@ -27,11 +27,11 @@ from benchmarks.science.thesis.sizes import Options, base_recipe
 from benchmarks.science.thesis.tables import Page, cell, command, grid, interval, sizes_told
 from benchmarks.science.thesis.thesis_numbers import ONE_TARGET_OVERALL
 from benchmarks.science.thesis.words import difference, flow, verdict
-from onnxtweak.method.compare.comparison import Offer
-from onnxtweak.method.compare.inputs import Material
+from onnxtweak.method.compare.comparison import MethodResult
+from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import fit_as_offer
 from onnxtweak.method.fit.fit import settle, try_all
-from onnxtweak.method.fit.linear import Candidate
+from onnxtweak.method.fit.linear import FitCandidate
 from onnxtweak.method.selection.ranking import by_net_gain
 from onnxtweak.method.table import stacked
 from onnxtweak.method.tuning.boosted import decisions
@@ -158,11 +158,11 @@ def by_criterion(bench: Bench, target: int, options: Options, seed: int) -> dict
 class Once:
     """What does not depend on the targets. random : the refit. tried : fit's candidates."""
 
-    random: Offer
-    tried: Sequence[Candidate]
+    random: MethodResult
+    tried: Sequence[FitCandidate]
 
 
-def offers_for_all(of: Material) -> Once:
+def offers_for_all(of: CompareInputs) -> Once:
     table = stacked((of.fit, of.validation))
     tried = try_all(table, of.families, judged=of.judged, seed=of.seed)
     return Once(offer_of("random-n refit", of), tried)

@@ -1,8 +1,8 @@
 """How does a stored sample become what the model's input wants?
 
-A `Plan` is made once per input and source, from shapes and dtypes alone, so that what does not fit is said
-before anything runs; then it is applied to each batch. Without options only axes and dtype are adapted,
-never the values.
+A `PreprocessPlan` is made once per input and source, from shapes and dtypes alone, so that what does not fit
+is said before anything runs; then it is applied to each batch. Without options only axes and dtype are
+adapted, never the values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Step = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreprocessPlan:
     """How a stored batch becomes the model's.
 
     stored : shape and dtype of a stored sample, in words. arrange : steps on the whole batch (n, ...), then
@@ -76,7 +76,7 @@ def wants_picture(preprocess: Preprocess) -> bool:
     return any((preprocess.resize, preprocess.crop, preprocess.color, preprocess.layout))
 
 
-def make_plan(column: Column, spec: InputSpec, preprocess: Preprocess) -> Plan:
+def make_plan(column: Column, spec: InputSpec, preprocess: Preprocess) -> PreprocessPlan:
     """How samples of `column` become input `spec`. Raises DataError, with both shapes, where they cannot."""
     sample = column.shape[1:]
     per_channel = any(v is not None and len(v) > 1 for v in (preprocess.mean, preprocess.std))
@@ -96,12 +96,12 @@ def make_plan(column: Column, spec: InputSpec, preprocess: Preprocess) -> Plan:
     arithmetic = plan_values(column, spec, preprocess, sample, channel)
     words += ([adapted.words] if adapted.words and adapted.order else []) + list(arithmetic.words)
     words += [adapted.words] if adapted.words and not adapted.order else []
-    return Plan(
+    return PreprocessPlan(
         spec, f"{column.shape[1:]} {column.dtype}", tuple(arrange), arithmetic, adapted.shape, tuple(words)
     )
 
 
-def apply_plan(plan: Plan, batch: np.ndarray, locate: Callable[[int], str]) -> np.ndarray:
+def apply_plan(plan: PreprocessPlan, batch: np.ndarray, locate: Callable[[int], str]) -> np.ndarray:
     """A stored batch (n, ...) as the model's, C-contiguous. locate : how a message names row i of the batch.
 
     Raises DataError for NaN or infinity, and for integers that the model's dtype cannot hold.

@@ -6,7 +6,7 @@ import ctypes
 import sys
 
 
-def give_back() -> None:
+def malloc_trim() -> None:
     """Return freed memory to the system, where the C library can be asked to.
 
     Weights that were parsed, copied and freed leave holes that every further session would widen.

@@ -21,7 +21,16 @@ from onnxtweak.engine.machine.gpu import gpu_numbers
 from onnxtweak.engine.passes import Engine, capture
 from onnxtweak.engine.plan import Block, cut_taps
 from onnxtweak.engine.scoring.checkpoint import Checkpoint
-from onnxtweak.engine.scoring.sweep import Question, Read, Reopen, Sweep, fold, new_sweep, taps_of, values_of
+from onnxtweak.engine.scoring.sweep import (
+    Read,
+    Reopen,
+    ScoringTask,
+    Sweep,
+    fold,
+    new_sweep,
+    taps_of,
+    values_of,
+)
 from onnxtweak.engine.subject import Subject
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import ThetaState, begin_counting, bytes_per_neuron
@@ -33,7 +42,7 @@ _MOST_SHARDS = 64
 
 
 @dataclass(frozen=True)
-class Scored:
+class BlockScores:
     """Theta's state of a block of neurons after all samples: one for each of its stretches.
 
     predicted (N,) int64 : by the base.
@@ -85,7 +94,7 @@ def theta_sweeps(
     asked: str | None = None,
     reopen: Reopen | None = None,
     done: int = 0,
-) -> Iterator[Scored]:
+) -> Iterator[BlockScores]:
     """Theta of every neuron, block by block: limits over all samples, counts over the wrong target samples.
 
     One sweep for a block where what may count fits into memory, else a second one over the wrong target
@@ -95,7 +104,7 @@ def theta_sweeps(
     answer depends on; with it, and a `work_dir`, the pass can be resumed. reopen : how workers open the
     samples; with it, and `workers` or a `scheduler`, they share the pass. done : blocks to leave out.
     """
-    question = Question(labels, np.asarray(targets, np.int64), theta)
+    question = ScoringTask(labels, np.asarray(targets, np.int64), theta)
     settings = engine.settings
     several = settings.workers or settings.scheduler or len(gpu_numbers(settings.device)) > 1
     checkpoints = [Checkpoint.at(settings, asked, number) for number in range(len(blocks))]
@@ -114,7 +123,7 @@ def theta_sweeps(
                     sweep = _sweep(read, block, question, engine, checkpoint, what)
                 _finish(sweep, read, question, engine)
                 states = tuple(engine.backend.host_state(state) for state in sweep.states)
-                scored = Scored(block, states, sweep.predicted)
+                scored = BlockScores(block, states, sweep.predicted)
                 del sweep, states
                 yield scored
                 del scored
@@ -125,7 +134,7 @@ def theta_sweeps(
 def _sweep(
     read: Read,
     block: Block,
-    question: Question,
+    question: ScoringTask,
     engine: Engine,
     checkpoint: Checkpoint | None,
     what: str,
@@ -144,7 +153,7 @@ def _sweep(
     return sweep
 
 
-def _finish(sweep: Sweep, read: Read, question: Question, engine: Engine) -> None:
+def _finish(sweep: Sweep, read: Read, question: ScoringTask, engine: Engine) -> None:
     """Counts, and what is known only when all samples were seen."""
     sweep.parts = []
     sweep.states = [begin_counting(state) for state in sweep.states]
@@ -165,7 +174,7 @@ def _finish(sweep: Sweep, read: Read, question: Question, engine: Engine) -> Non
         _count_again(read, sweep.block, wrong, question, engine, sweep.states)
 
 
-def _count_again(read: Read, block: Block, wrong: np.ndarray, question: Question, engine: Engine, states):
+def _count_again(read: Read, block: Block, wrong: np.ndarray, question: ScoringTask, engine: Engine, states):
     """The second sweep, over the wrong target samples alone."""
     for got in read("count", taps_of(block), wrong):
         wanted = reciprocal_gaps(got.Z, got.labels, question.targets, question.theta).wanted

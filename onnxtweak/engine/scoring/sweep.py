@@ -27,7 +27,7 @@ class Reopen(Protocol):
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoringTask:
     """What is asked of the samples, apart from the taps.
 
     labels (N,) int64; targets (c,) int64; theta : "signed" or "thesis".
@@ -56,7 +56,7 @@ class Sweep:
     at: int = 0
 
 
-def new_sweep(block: Block, question: Question, engine: Engine) -> Sweep:
+def new_sweep(block: Block, question: ScoringTask, engine: Engine) -> Sweep:
     """Nothing done yet."""
     states = [engine.backend.new_state(len(stretch), len(question.targets)) for stretch in block]
     finds = engine.backend.find_survivors is not None
@@ -71,7 +71,7 @@ def new_sweep(block: Block, question: Question, engine: Engine) -> Sweep:
     )
 
 
-def fold(sweep: Sweep, got: Captured, question: Question, engine: Engine) -> None:
+def fold(sweep: Sweep, got: Captured, question: ScoringTask, engine: Engine) -> None:
     """One batch more. A batch never reaches across the end of a shard."""
     backend, targets = engine.backend, question.targets
     gap = reciprocal_gaps(got.Z, got.labels, targets, question.theta)

@@ -22,15 +22,15 @@ import numpy as np
 
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
-from onnxtweak.engine.passes import Engine, Ledger
+from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.plan import Block
 from onnxtweak.engine.scoring.checkpoint import Checkpoint
 from onnxtweak.engine.scoring.gpu_processes import gpu_processes
 from onnxtweak.engine.scoring.shared_memory import Borrower, Lender, Lent
 from onnxtweak.engine.scoring.sweep import (
-    Question,
     Read,
     Reopen,
+    ScoringTask,
     Sweep,
     fold,
     merge,
@@ -76,7 +76,7 @@ def _sweep(
     reopen: Reopen,
     engine: Engine,
     block: Block,
-    question: Question,
+    question: ScoringTask,
     what: str,
     checkpoint: Checkpoint | None,
 ) -> Sweep:
@@ -129,7 +129,7 @@ def _sweep(
 def _one_shard(
     reopen: Reopen,
     block: Block,
-    question: Question,
+    question: ScoringTask,
     settings: EngineSettings,
     start: int,
     lends_to: int | None,
@@ -147,7 +147,7 @@ def _one_shard(
 @lru_cache(maxsize=1)
 def _opened(reopen: Reopen, settings: EngineSettings) -> tuple[Read, Engine, Lender]:
     """Model and samples stay open in a worker from shard to shard, and so does what it lends."""
-    engine = Engine(settings, open_backend(settings), silent, Ledger())
+    engine = Engine(settings, open_backend(settings), silent, RunStats())
     return reopen(engine), engine, Lender(lambda count: engine.backend.buffer((1, count), "cpu"))
 
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.bias_path import Lines
+from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import decisions, predict
-from onnxtweak.method.tuning.operating_point import Allowed, choose
-from onnxtweak.method.tuning.target_bias import spend
+from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
+from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Metrics
 
@@ -26,7 +26,7 @@ CURVE = (-5.0, -3.0, -2.0, -1.0, -0.5, *DROPS, 2.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True)
-class Offer:
+class MethodResult:
     """A method's patch on one split, its operating point not yet set.
 
     columns (K,) : of the tables, that the patch reads. held_out (n, C), base (n, C), labels (n,) : logits
@@ -51,7 +51,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MethodOutcome:
     """How an offer did on test.
 
     metrics : at its own operating point. at (D,) : target accuracy at each of CURVE; NaN: not reached.
@@ -69,7 +69,7 @@ class Outcome:
     taken: bool = True
 
 
-def judge(offer: Offer, test: Table, targets: np.ndarray, drop: float, margin: float) -> Outcome:
+def judge(offer: MethodResult, test: Table, targets: np.ndarray, drop: float, margin: float) -> MethodOutcome:
     """Set the operating point on the samples held out, and read the test samples.
 
     An offer that does not keep the limit there is not taken up: what is delivered is the base.
@@ -78,7 +78,9 @@ def judge(offer: Offer, test: Table, targets: np.ndarray, drop: float, margin: f
     Z = test.patched(offer.columns, offer.patch)
     delivered = Z
     if bias is None:
-        spent = spend(offer.held_out, offer.base, offer.labels, targets, overall_drop=drop, margin=margin)
+        spent = set_target_bias(
+            offer.held_out, offer.base, offer.labels, targets, overall_drop=drop, margin=margin
+        )
         taken = spent.holds
         delivered = Z if taken else test.Z
         bias = spent.bias if taken else np.zeros(len(targets))
@@ -88,7 +90,7 @@ def judge(offer: Offer, test: Table, targets: np.ndarray, drop: float, margin: f
     before = measure(was, test.labels, targets, Z.shape[1])
     after = measure(now, test.labels, targets, Z.shape[1])
     fixed, broken = fixed_and_broken(was, now, test.labels)
-    return Outcome(
+    return MethodOutcome(
         after,
         readings(Z, test.Z, test.labels, targets, CURVE) if offer.at is None else offer.at,
         fixed,
@@ -112,12 +114,12 @@ def readings(
     if len(targets) == 1:
         return _along_one_bias(Z, labels, int(targets[0]), floor)
     table, ones = decisions(Z, labels, targets), np.ones((samples, len(targets), 1))
-    lines = Lines(table, ones, (1,))
+    lines = BiasPaths(table, ones, (1,))
     here, own = _right(Z, labels), np.isin(labels, targets)
     found = np.full(len(drops), np.nan)
     for number, least in enumerate(floor):
         room = (here - least) / samples * 100
-        point = choose(table, ones, (1,), None, Allowed(room), lines).scale
+        point = choose(table, ones, (1,), None, AllowedDrops(room), lines).scale
         right = predict(table, np.broadcast_to(point, (samples, len(targets)))) == labels
         if right.sum() >= least:
             found[number] = right[own].mean()

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.engine.passes import Engine
-from onnxtweak.method.compare.comparison import Offer
+from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.selection.ranking import Ranking
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.target_bias import nobody_pays
+from onnxtweak.method.tuning.target_bias import all_classes_are_targets
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import FitSettings, JoinSettings
 
 
 @dataclass(frozen=True)
-class Material:
+class CompareInputs:
     """One split, as every method gets it.
 
     fit, validation, test : tables of the same neurons. targets (c,) int64. families : for fit, name to
@@ -47,11 +47,13 @@ class Material:
         return self.fit.Z.shape[1]
 
     @property
-    def nobody_pays(self) -> bool:
+    def all_classes_are_targets(self) -> bool:
         """Whether every class with samples is a target."""
-        return nobody_pays(self.fit.labels, self.targets)
+        return all_classes_are_targets(self.fit.labels, self.targets)
 
-    def offer(self, columns: np.ndarray, patch: Linear | Mlp, *, point: np.ndarray | None = None) -> Offer:
+    def offer(
+        self, columns: np.ndarray, patch: Linear | Mlp, *, point: np.ndarray | None = None
+    ) -> MethodResult:
         """A patch that was fitted to the fit split, held out on validation."""
         held = self.validation.patched(columns, patch)
-        return Offer(columns, patch, held, self.validation.Z, self.validation.labels, point=point)
+        return MethodResult(columns, patch, held, self.validation.Z, self.validation.labels, point=point)

@@ -1,6 +1,6 @@
 """Which methods are compared, and what does each offer on one split (METHOD 8)?
 
-A method is a function from `Material` to an `Offer`; to add one, write it and name it in `ENTRANTS`.
+A method is a function from `CompareInputs` to `MethodResult`; to add one, write it and name it in `METHODS`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from onnxtweak.errors import ModelError
 from onnxtweak.method.augment import overall_bias, train
 from onnxtweak.method.compare import controls, synapse_methods
-from onnxtweak.method.compare.comparison import Offer
-from onnxtweak.method.compare.inputs import Material
+from onnxtweak.method.compare.comparison import MethodResult
+from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.folds import fold_numbers
@@ -22,7 +22,7 @@ from onnxtweak.patch import Linear
 from onnxtweak.settings import AugmentSettings
 
 
-def offer_fit(of: Material) -> Offer:
+def offer_fit(of: CompareInputs) -> MethodResult:
     """Fit, with its fallbacks."""
     table = stacked((of.fit, of.validation))
     found = fit_all(
@@ -39,67 +39,67 @@ def offer_fit(of: Material) -> Offer:
     return fit_as_offer(table, found)
 
 
-def fit_as_offer(table: Table, found: Fitted) -> Offer:
+def fit_as_offer(table: Table, found: Fitted) -> MethodResult:
     """What fit settled on; its operating point is part of it."""
     classes = table.Z.shape[1]
     one = found.candidate
     if one is None:
         nothing = Linear(np.zeros((0, classes)), np.zeros(classes))
         none = np.empty(0, np.int64)
-        return Offer(none, nothing, table.Z, table.Z, table.labels, found.bias, note=found.notes[-1])
-    return Offer(
+        return MethodResult(none, nothing, table.Z, table.Z, table.labels, found.bias, note=found.notes[-1])
+    return MethodResult(
         one.columns, one.patch, one.held_out, table.Z, table.labels, found.bias, note=found.notes[-1]
     )
 
 
-def offer_bias(of: Material) -> Offer:
+def offer_bias(of: CompareInputs) -> MethodResult:
     """The best bias per target: calibrated stacking, set exactly; of all classes for the overall accuracy."""
     shift = np.zeros(of.classes)
-    if of.nobody_pays:
+    if of.all_classes_are_targets:
         table = stacked((of.fit, of.validation)).rows(np.flatnonzero(of.judged))
         shift[of.targets] = overall_bias(table.Z, table.labels, of.targets)
     return _on_logits(of, shift)
 
 
-def offer_logit_adjustment(of: Material) -> Offer:
+def offer_logit_adjustment(of: CompareInputs) -> MethodResult:
     """-tau log prior on every class, then the bias."""
     return _on_logits(of, controls.logit_adjustment(of.fit, of.validation).bias)
 
 
-def offer_tau_norm(of: Material) -> Offer:
+def offer_tau_norm(of: CompareInputs) -> MethodResult:
     """The last layer's weights normalised, then the bias."""
     layer, _, validation = _last_layer(of)
     return of.offer(of.penultimate, controls.tau_norm(layer, validation))
 
 
-def offer_lws(of: Material) -> Offer:
+def offer_lws(of: CompareInputs) -> MethodResult:
     """A learnt scale per class, then the bias."""
     layer, fit, _ = _last_layer(of)
     return of.offer(of.penultimate, controls.learnable_scale(layer, fit))
 
 
-def offer_crt(of: Material) -> Offer:
+def offer_crt(of: CompareInputs) -> MethodResult:
     """The last layer fitted anew on class-balanced samples, then the bias."""
     layer, fit, validation = _last_layer(of)
     return of.offer(of.penultimate, controls.classifier_retrained(layer, fit, validation))
 
 
-def offer_dfr(of: Material) -> Offer:
+def offer_dfr(of: CompareInputs) -> MethodResult:
     """Deep feature reweighting on one half of validation, then the bias, set on the other half."""
     layer, _, _ = _last_layer(of)
     half = fold_numbers(of.validation.labels, 2, of.seed) == 0
     learnt, rest = of.validation.rows(np.flatnonzero(half)), of.validation.rows(np.flatnonzero(~half))
     patch = controls.deep_feature_reweighting(layer, learnt.columns(of.penultimate), of.seed)
-    return Offer(of.penultimate, patch, rest.patched(of.penultimate, patch), rest.Z, rest.labels)
+    return MethodResult(of.penultimate, patch, rest.patched(of.penultimate, patch), rest.Z, rest.labels)
 
 
-def offer_random(of: Material) -> Offer:
+def offer_random(of: CompareInputs) -> MethodResult:
     """As many random neurons as the join may use, fitted for all classes: does choosing matter?"""
     table = stacked((of.fit, of.validation))
     fold = fold_numbers(table.labels, of.settings.folds, of.seed)
     found = fit_linear(table, of.random, "random", fold, judged=of.judged)
     rows = np.flatnonzero(of.judged)
-    return Offer(
+    return MethodResult(
         found.columns,
         found.patch,
         found.held_out[rows],
@@ -109,7 +109,7 @@ def offer_random(of: Material) -> Offer:
     )
 
 
-def offer_aan(of: Material) -> Offer:
+def offer_aan(of: CompareInputs) -> MethodResult:
     """Augmentation with active neurons of all classes, then the bias."""
     if of.active is None:
         raise ModelError("too many classes to score neurons for all of them here")
@@ -118,7 +118,7 @@ def offer_aan(of: Material) -> Offer:
     return of.offer(of.active, patch)
 
 
-ENTRANTS: dict[str, Callable[[Material], Offer]] = {
+METHODS: dict[str, Callable[[CompareInputs], MethodResult]] = {
     "bias": offer_bias,
     "logit adjustment": offer_logit_adjustment,
     "tau-norm": offer_tau_norm,
@@ -137,16 +137,18 @@ ENTRANTS: dict[str, Callable[[Material], Offer]] = {
 }
 
 
-def _on_logits(of: Material, shift: np.ndarray) -> Offer:
+def _on_logits(of: CompareInputs, shift: np.ndarray) -> MethodResult:
     """A bias for every class (C,); all samples that may be judged on are held out."""
     table = stacked((of.fit, of.validation))
     rows = np.flatnonzero(of.judged)
     patch = Linear(np.zeros((0, of.classes)), shift)
     base = table.Z[rows]
-    return Offer(np.empty(0, np.int64), patch, base + shift.astype(base.dtype), base, table.labels[rows])
+    return MethodResult(
+        np.empty(0, np.int64), patch, base + shift.astype(base.dtype), base, table.labels[rows]
+    )
 
 
-def _last_layer(of: Material) -> tuple[controls.LastLayer, Table, Table]:
+def _last_layer(of: CompareInputs) -> tuple[controls.LastLayer, Table, Table]:
     if of.penultimate is None:
         raise ModelError("the last linear layer has no single hidden tensor as its input")
     fit, validation = of.fit.columns(of.penultimate), of.validation.columns(of.penultimate)

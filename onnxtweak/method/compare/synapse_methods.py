@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxtweak.engine.passes import Ledger
-from onnxtweak.method.compare.comparison import CURVE, Offer
-from onnxtweak.method.compare.inputs import Material
+from onnxtweak.engine.passes import RunStats
+from onnxtweak.method.compare.comparison import CURVE, MethodResult
+from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.join import prefix_sums
-from onnxtweak.method.retrain.schedule import Pool, parse_schedule, run_schedule
+from onnxtweak.method.retrain.schedule import NeuronPool, parse_schedule, run_schedule
 from onnxtweak.method.retrain.weights import boosts, loss, problem, retrain_best
 from onnxtweak.method.solvers.matching_pursuit import pursued
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.bias_path import Lines
+from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import decisions, predict
-from onnxtweak.method.tuning.operating_point import Allowed, choose
-from onnxtweak.method.tuning.target_bias import spend
+from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
+from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.patch import Linear
 from onnxtweak.settings import RetrainSettings
 from onnxtweak.types import silent
@@ -27,25 +27,25 @@ from onnxtweak.types import silent
 PURSUED = (1, 2, 5, 10, 20, 50, 100)
 
 
-def offer_join(of: Material) -> Offer:
+def offer_join(of: CompareInputs) -> MethodResult:
     """The thesis's join: n and scale from the grid, no bias; on test the curve is that of its grid."""
     counts = tuple(of.join.count)
     table = decisions(of.validation.Z, of.validation.labels, of.targets)
-    allowed = Allowed(of.settings.max_overall_drop)
+    allowed = AllowedDrops(of.settings.max_overall_drop)
     point = choose(table, _prefix(of, of.validation), counts, of.join.scale, allowed)
     columns, patch = _synapses(of, point.n, point.scale)
     made = of.offer(columns, patch, point=np.zeros(len(of.targets)))
     return replace(made, at=_grid_readings(of, _prefix(of, of.test), counts))
 
 
-def offer_join_and_bias(of: Material) -> Offer:
+def offer_join_and_bias(of: CompareInputs) -> MethodResult:
     """A join of one n and scale for all targets, and the best bias on top of it."""
     best, chosen = -1, None
     for n in of.join.count:
         for scale in of.join.scale:
             each = np.ones(len(of.targets))
             columns, patch = _synapses(of, (each * n).astype(int), each * scale)
-            spent = spend(
+            spent = set_target_bias(
                 of.validation.patched(columns, patch),
                 of.validation.Z,
                 of.validation.labels,
@@ -59,29 +59,29 @@ def offer_join_and_bias(of: Material) -> Offer:
     return of.offer(*chosen)
 
 
-def offer_sr1(of: Material) -> Offer:
+def offer_sr1(of: CompareInputs) -> MethodResult:
     """Synapses of the join's neurons retrained by cross-entropy, then the bias."""
     return _retrained(of, of.joined, of.join.count, 1.0)
 
 
-def offer_sr2(of: Material) -> Offer:
+def offer_sr2(of: CompareInputs) -> MethodResult:
     """The same with twice the loss on target samples."""
     return _retrained(of, of.joined, of.join.count, 2.0)
 
 
-def offer_pursuit(of: Material) -> Offer:
+def offer_pursuit(of: CompareInputs) -> MethodResult:
     """OMP-n: each target's neurons picked one by one from all that the tables hold, then the bias."""
     everything = np.arange(of.fit.T.shape[1])
     columns = [pursued(of.fit, everything, int(j), max(PURSUED)) for j in of.targets]
     return _retrained(of, columns, PURSUED, 1.0, intercept=True)
 
 
-def offer_schedule(of: Material) -> Offer:
+def offer_schedule(of: CompareInputs) -> MethodResult:
     """Joins and retrainings of the targets in turn, ever fewer of them; its own point is part of it."""
     columns = np.unique(np.concatenate(of.joined))
     names = tuple(map(str, range(of.classes)))
-    pool = Pool(of.fit.columns(columns), of.validation.columns(columns), of.targets, names)
-    engine = replace(of.engine, progress=silent, ledger=Ledger())
+    pool = NeuronPool(of.fit.columns(columns), of.validation.columns(columns), of.targets, names)
+    engine = replace(of.engine, progress=silent, ledger=RunStats())
     stages = narrowing(len(of.targets))
     grown, _ = run_schedule(parse_schedule(stages), pool, of.join, RetrainSettings(), engine)
     targets = sorted(grown.column)
@@ -98,13 +98,13 @@ def narrowing(targets: int) -> str:
 
 
 def _retrained(
-    of: Material,
+    of: CompareInputs,
     chosen: Sequence[np.ndarray],
     counts: Sequence[int],
     penalty: float,
     *,
     intercept: bool = False,
-) -> Offer:
+) -> MethodResult:
     """Weights of each target's first n columns, trained; n by the loss on validation."""
     best = None
     for n in counts:
@@ -122,7 +122,7 @@ def _retrained(
 
 
 def _placed(
-    of: Material,
+    of: CompareInputs,
     targets: Sequence[int],
     columns: Sequence[np.ndarray],
     weights: Sequence[np.ndarray],
@@ -139,27 +139,27 @@ def _placed(
     return Linear(whole, shift)
 
 
-def _synapses(of: Material, n: Sequence[int], scale: Sequence[float]) -> tuple[np.ndarray, Linear]:
+def _synapses(of: CompareInputs, n: Sequence[int], scale: Sequence[float]) -> tuple[np.ndarray, Linear]:
     """The join's synapses at an operating point."""
     columns = [c[: int(k)] if s else c[:0] for c, k, s in zip(of.joined, n, scale, strict=True)]
     weights = [r.weight[: len(c)] * s / k for r, c, k, s in zip(of.rankings, columns, n, scale, strict=True)]
     return np.concatenate(columns), _placed(of, of.targets, columns, weights)
 
 
-def _prefix(of: Material, table: Table) -> np.ndarray:
+def _prefix(of: CompareInputs, table: Table) -> np.ndarray:
     T = table.T[:, np.concatenate(of.joined)]
     return prefix_sums([T], of.rankings, of.join.count)
 
 
-def _grid_readings(of: Material, prefix: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
+def _grid_readings(of: CompareInputs, prefix: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
     """Target accuracy on test of the join's own grid, at each drop of CURVE."""
     table = decisions(of.test.Z, of.test.labels, of.targets)
-    lines = Lines(table, prefix, counts)
+    lines = BiasPaths(table, prefix, counts)
     own = np.isin(of.test.labels, of.targets)
     base = of.test.Z.argmax(axis=1) == of.test.labels
     found = []
     for drop in CURVE:
-        point = choose(table, prefix, counts, of.join.scale, Allowed(drop), lines)
+        point = choose(table, prefix, counts, of.join.scale, AllowedDrops(drop), lines)
         places = [counts.index(int(n)) for n in point.n]
         boost = np.stack(
             [prefix[:, t, g] * point.scale[t] / point.n[t] for t, g in enumerate(places)], axis=1

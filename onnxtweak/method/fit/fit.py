@@ -13,12 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.method.augment import overall_bias
-from onnxtweak.method.fit.linear import Candidate, fit_linear, losses
+from onnxtweak.method.fit.linear import FitCandidate, fit_linear, losses
 from onnxtweak.method.fit.mlp import DECAYS, averaged, fit_mlp
 from onnxtweak.method.fit.small import Budget, fit_small, fit_targets, pursue, shrink
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.target_bias import Spent, nobody_pays, spend, standard_error
+from onnxtweak.method.tuning.target_bias import (
+    BiasChoice,
+    all_classes_are_targets,
+    set_target_bias,
+    standard_error,
+)
 from onnxtweak.types import Progress, silent
 
 # Standard errors by which a patch has to lower the held-out log-loss: several patches are tried.
@@ -34,10 +39,10 @@ class Fitted:
     the surplus spent. control (c,) : the best bias alone. spent : what was judged."""
 
     kind: str
-    candidate: Candidate | None
+    candidate: FitCandidate | None
     bias: np.ndarray
     control: np.ndarray
-    spent: Spent
+    spent: BiasChoice
     notes: tuple[str, ...]
 
 
@@ -85,7 +90,7 @@ def try_all(
     hidden: int = 96,
     seed: int = 0,
     progress: Progress = silent,
-) -> list[Candidate]:
+) -> list[FitCandidate]:
     """Every candidate, fitted; the targets play no part yet.
 
     families : name to columns of the table. judged (N,) bool : samples the choice may be judged on (those the
@@ -120,7 +125,7 @@ def try_small(
     judged: np.ndarray | None = None,
     folds: int = 5,
     seed: int = 0,
-) -> list[Candidate]:
+) -> list[FitCandidate]:
     """Every candidate within the budget: for all classes where it allows that, and for the targets alone."""
     fold = fold_numbers(table.labels, folds, seed)
     classes = len(np.unique(table.labels))
@@ -131,14 +136,16 @@ def try_small(
     if count := min(budget.neurons(classes), len(widest)):
         for choose, name in ((pursue, "pursuit"), (shrink, "the elastic net")):
             tried.append(fit_small(table, widest, count, fold, choose, name, judged=judged))
-    if (count := min(budget.neurons(len(targets)), len(widest))) and not nobody_pays(table.labels, targets):
+    if (count := min(budget.neurons(len(targets)), len(widest))) and not all_classes_are_targets(
+        table.labels, targets
+    ):
         tried.append(fit_targets(table, widest, targets, count, fold, judged=judged))
     return tried
 
 
 def settle(
     table: Table,
-    tried: Sequence[Candidate],
+    tried: Sequence[FitCandidate],
     targets: np.ndarray,
     *,
     judged: np.ndarray | None = None,
@@ -153,10 +160,10 @@ def settle(
     """
     judged = np.ones(len(table.labels), bool) if judged is None else judged
     labels, base = table.labels[judged], table.Z[judged]
-    everything = nobody_pays(table.labels, targets)
+    everything = all_classes_are_targets(table.labels, targets)
 
-    def operate(logits: np.ndarray) -> Spent:
-        return spend(
+    def operate(logits: np.ndarray) -> BiasChoice:
+        return set_target_bias(
             logits,
             base,
             labels,
@@ -166,7 +173,7 @@ def settle(
             class_drop=class_drop,
         )
 
-    def learnt(one: Candidate) -> bool:
+    def learnt(one: FitCandidate) -> bool:
         """Is its log-loss on samples held out surely lower than the base's?"""
         saved = losses(base, labels) - losses(one.held_out[judged], labels)
         return bool(saved.mean() > _SURE * saved.std() / np.sqrt(len(saved)))
@@ -219,7 +226,7 @@ def _too_small(table: Table, targets: np.ndarray, budget: Budget, judged: np.nda
     return Fitted("base", None, np.zeros(len(targets)), found.control, found.spent, (note,))
 
 
-def weakened(one: Candidate, strength: float, table: Table) -> Candidate:
+def weakened(one: FitCandidate, strength: float, table: Table) -> FitCandidate:
     """The candidate at part of its strength."""
     if strength == 1.0:
         return one

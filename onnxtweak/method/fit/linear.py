@@ -23,7 +23,7 @@ _COARSE, _FINE = 1e-5, 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class FitCandidate:
     """One way to patch. name : for notes. columns (K,) int64 : the table's columns it reads.
 
     held_out (N, C) : logits of each sample under weights that have not seen it. loss : mean log-loss of those
@@ -71,7 +71,7 @@ def fit_linear(
     *,
     judged: np.ndarray | None = None,
     ridges: Sequence[float] = RIDGES,
-) -> Candidate:
+) -> FitCandidate:
     """A linear patch of all classes on some columns, its ridge chosen by cross-validated log-loss.
 
     fold (N,) : as of `fold_numbers`. judged (N,) bool : samples whose loss counts, default all.
@@ -90,7 +90,7 @@ def fit_linear(
         notes = (f"{name}: {whole.note}",) if whole.note else ()
         return on_all_classes(whole, free, table.Z.shape[1]), notes
 
-    return Candidate(said, columns, logits, loss, learn)
+    return FitCandidate(said, columns, logits, loss, learn)
 
 
 def on_all_classes(found: Solution, free: np.ndarray, classes: int) -> Linear:

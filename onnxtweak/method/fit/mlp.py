@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxtweak.method.augment import train
-from onnxtweak.method.fit.linear import Candidate, log_loss
+from onnxtweak.method.fit.linear import FitCandidate, log_loss
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Mlp
@@ -31,7 +31,7 @@ def fit_mlp(
     decays: Sequence[float] = DECAYS,
     seed: int = 0,
     progress: Progress = silent,
-) -> Candidate:
+) -> FitCandidate:
     """An MLP patch of all classes, its decay chosen on the first fold by log-loss.
 
     Each sample is held out once; training stops early on some of the others. progress : started by the
@@ -60,12 +60,14 @@ def fit_mlp(
                 best, logits[rows] = (loss, how), Z
     loss = log_loss(logits[judged], table.labels[judged])
     said = f"{name}, {hidden} hidden units, decay {best[1].decay:g}"
-    return Candidate(
+    return FitCandidate(
         said, columns, logits, loss, lambda: (trained(np.arange(len(table.labels)), best[1]), ())
     )
 
 
-def averaged(one: Candidate, other: Candidate, table: Table, judged: np.ndarray | None = None) -> Candidate:
+def averaged(
+    one: FitCandidate, other: FitCandidate, table: Table, judged: np.ndarray | None = None
+) -> FitCandidate:
     """The mean of a linear and an MLP patch on the same columns, as one MLP: x = max(x, 0) - max(-x, 0)."""
     judged = np.ones(len(table.labels), bool) if judged is None else judged
 
@@ -82,4 +84,4 @@ def averaged(one: Candidate, other: Candidate, table: Table, judged: np.ndarray 
 
     logits = (one.held_out + other.held_out) / 2
     loss = log_loss(logits[judged], table.labels[judged])
-    return Candidate(f"mean of [{one.name}] and [{other.name}]", one.columns, logits, loss, learn)
+    return FitCandidate(f"mean of [{one.name}] and [{other.name}]", one.columns, logits, loss, learn)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.fit.linear import Candidate, log_loss, on_all_classes
+from onnxtweak.method.fit.linear import FitCandidate, log_loss, on_all_classes
 from onnxtweak.method.retrain.weights import problem, retrain_path
-from onnxtweak.method.selection.screening import Sums, scores
+from onnxtweak.method.selection.screening import ScreeningSums, scores
 from onnxtweak.method.solvers.matching_pursuit import pursued
 from onnxtweak.method.solvers.multinomial import design, multinomial
 from onnxtweak.method.table import Table
@@ -70,7 +70,7 @@ def fit_small(
     *,
     judged: np.ndarray | None = None,
     ridges: Sequence[float] = RIDGES,
-) -> Candidate:
+) -> FitCandidate:
     """A linear patch of all classes on `count` of the columns. choose : `pursue` or `shrink`."""
     judged = np.ones(len(table.labels), bool) if judged is None else judged
     free = np.unique(table.labels)
@@ -102,7 +102,7 @@ def fit_small(
         whole = multinomial(table.T[:, chosen], table.Z, table.labels, ridge=ridge, free=free)
         return on_all_classes(whole, free, table.Z.shape[1]), ()
 
-    return Candidate(said, chosen, logits, loss, learn)
+    return FitCandidate(said, chosen, logits, loss, learn)
 
 
 def fit_targets(
@@ -114,7 +114,7 @@ def fit_targets(
     *,
     judged: np.ndarray | None = None,
     ridges: Sequence[float] = RIDGES,
-) -> Candidate:
+) -> FitCandidate:
     """A linear patch of the targets' logits alone, each with up to `count` neurons of its own, and a bias."""
     judged = np.ones(len(table.labels), bool) if judged is None else judged
     count = min(count, _MOST_PURSUED)
@@ -139,7 +139,7 @@ def fit_targets(
     best = int(np.argmin(losses))
     chosen, patch = solved(np.arange(len(table.labels)))[best]
     said = f"{np.count_nonzero(patch.weight)} synapses of the targets by pursuit, ridge {ridges[best]:g}"
-    return Candidate(said, chosen, held[best], losses[best], lambda: (patch, ()))
+    return FitCandidate(said, chosen, held[best], losses[best], lambda: (patch, ()))
 
 
 def _side_by_side(
@@ -214,7 +214,9 @@ def _promise(table: Table, squared: np.ndarray, chosen: np.ndarray, ridge: float
     free = np.unique(table.labels)
     found = multinomial(table.T[:, chosen], table.Z, table.labels, ridge=ridge, free=free, tolerance=1e-4)
     r, h = _residuals(table, free, found.scores)
-    sums = Sums(table.T.T @ r, squared.T @ h, table.T.T @ h, h.sum(axis=0), np.zeros(table.T.shape[1], bool))
+    sums = ScreeningSums(
+        table.T.T @ r, squared.T @ h, table.T.T @ h, h.sum(axis=0), np.zeros(table.T.shape[1], bool)
+    )
     return scores(sums).sum(axis=1)
 
 

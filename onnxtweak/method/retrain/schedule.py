@@ -25,7 +25,7 @@ from onnxtweak.method.selection.candidates import Candidates, add_block, no_thet
 from onnxtweak.method.selection.ranking import Ranking, by_net_gain, candidates_wanted, rank
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.boosted import decisions
-from onnxtweak.method.tuning.operating_point import Allowed, choose
+from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
 from onnxtweak.patch import Synapses
 from onnxtweak.settings import JoinSettings, RetrainSettings
 from onnxtweak.types import Tap
@@ -69,7 +69,7 @@ def parse_schedule(text: str) -> tuple[Stage, ...]:
 
 
 @dataclass(frozen=True)
-class Grown:
+class GrownSynapses:
     """The synapses so far, by class.
 
     column (k,) int64 : of the pool. weight, threshold (k,) float64 and count (k,) int64 as in `Synapses`.
@@ -81,10 +81,10 @@ class Grown:
     threshold: dict[int, np.ndarray]
     count: dict[int, np.ndarray]
 
-    def without(self, classes: Sequence[int]) -> Grown:
+    def without(self, classes: Sequence[int]) -> GrownSynapses:
         """The synapses of the other classes."""
         kept = [j for j in self.column if j not in set(classes)]
-        return Grown(*({j: part[j] for j in kept} for part in vars(self).values()))
+        return GrownSynapses(*({j: part[j] for j in kept} for part in vars(self).values()))
 
     def added(self, T: np.ndarray, Z: np.ndarray) -> np.ndarray:
         """Logits with the synapses: T (N, K) of the pool, Z (N, C) of the base."""
@@ -110,11 +110,11 @@ class Grown:
         return joined(self.column, np.int64), synapses
 
 
-NOTHING = Grown({}, {}, {}, {})
+NOTHING = GrownSynapses({}, {}, {}, {})
 
 
 @dataclass(frozen=True)
-class Done:
+class StageOutcome:
     """What a stage did. classes (c,) int64 ascending. before, after : accuracy on validation.
 
     notes : what a user should know, in sentences.
@@ -128,7 +128,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Pool:
+class NeuronPool:
     """The table that the schedule runs on: the pool's values and the base's logits on both splits.
 
     candidates (k,) int64 : classes that may be picked. names : of all classes.
@@ -141,22 +141,22 @@ class Pool:
 
 
 # Logits (N, C) of fit and validation under some synapses.
-Logits = Callable[[Grown], tuple[np.ndarray, np.ndarray]]
+Logits = Callable[[GrownSynapses], tuple[np.ndarray, np.ndarray]]
 
 
-def from_pool(pool: Pool) -> Logits:
+def from_pool(pool: NeuronPool) -> Logits:
     """Logits by arithmetic on the pool's tables."""
     return lambda grown: tuple(grown.added(t.T, t.Z) for t in (pool.fit, pool.validation))
 
 
 def run_schedule(
     stages: Sequence[Stage],
-    pool: Pool,
+    pool: NeuronPool,
     join: JoinSettings,
     retrain: RetrainSettings,
     engine: Engine,
     logits: Logits | None = None,
-) -> tuple[Grown, tuple[Done, ...]]:
+) -> tuple[GrownSynapses, tuple[StageOutcome, ...]]:
     """All stages in turn. logits : where the current model's logits come from, default `from_pool`.
 
     What may be lost is counted from the base over the whole schedule; a stage that a limit on single classes
@@ -180,13 +180,13 @@ def run_schedule(
 
 def run_stage(
     stage: Stage,
-    grown: Grown,
-    pool: Pool,
+    grown: GrownSynapses,
+    pool: NeuronPool,
     join: JoinSettings,
     retrain: RetrainSettings,
     engine: Engine,
     logits: Logits,
-) -> tuple[Grown, Done]:
+) -> tuple[GrownSynapses, StageOutcome]:
     """The synapses after one more stage, and what it did."""
     current = logits(grown)
     labels = pool.validation.labels
@@ -197,7 +197,7 @@ def run_stage(
         notes.append(f"{stage}: only {len(classes):,} classes could be picked")
     was, now = (int((Z.argmax(axis=1) == labels).sum()) for Z in (pool.validation.Z, current[1]))
     # What earlier stages gained is not for later ones to spend; what they lost is lost for all.
-    allowed = Allowed(
+    allowed = AllowedDrops(
         join.max_overall_drop - max(0, was - now) / len(labels) * 100,
         _left(pool, current[1], join.max_class_drop),
     )
@@ -208,7 +208,7 @@ def run_stage(
     own = np.isin(labels, classes)
     right = [Z.argmax(axis=1) == labels for Z in (current[1], logits(made)[1])]
     target = tuple(float(r[own].mean()) if own.any() else float("nan") for r in right)
-    return made, Done(stage, classes, target, tuple(float(r.mean()) for r in right), (*notes, *said))
+    return made, StageOutcome(stage, classes, target, tuple(float(r.mean()) for r in right), (*notes, *said))
 
 
 def worst(possible: np.ndarray, predicted: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
@@ -218,7 +218,7 @@ def worst(possible: np.ndarray, predicted: np.ndarray, labels: np.ndarray, count
     return np.sort(possible[np.lexsort((possible, right / support))[:count]])
 
 
-def _left(pool: Pool, Z: np.ndarray, drop: float | None) -> float | None:
+def _left(pool: NeuronPool, Z: np.ndarray, drop: float | None) -> float | None:
     """What any class may still lose, in percentage points, after what the worst hit one has lost so far."""
     if drop is None:
         return None
@@ -228,7 +228,7 @@ def _left(pool: Pool, Z: np.ndarray, drop: float | None) -> float | None:
     return float(np.clip(drop - lost, 0, drop))
 
 
-def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[Grown, list[str]]:
+def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[GrownSynapses, list[str]]:
     """Theta over the pool with the current logits, then n and scale on validation as in `join`."""
     tap = Tap("pool", "", (pool.fit.T.shape[1],))
     now = Table(pool.fit.T, current[0], pool.fit.labels)
@@ -269,7 +269,9 @@ def _ranked(best: Candidates, tap: Tap, now: Table, target: int, join: JoinSetti
     return by_net_gain(candidates, now.T[:, candidates.neurons.index], table, 0, most)
 
 
-def _retrain(grown, classes, pool, current, logits, join, retrain, allowed) -> tuple[Grown, list[str]]:
+def _retrain(
+    grown, classes, pool, current, logits, join, retrain, allowed
+) -> tuple[GrownSynapses, list[str]]:
     """New weights for the synapses of `classes`; validation says how far to go from the old ones to them."""
     if not len(classes):
         return grown, ["no class has synapses: nothing to retrain"]
@@ -294,7 +296,7 @@ def _retrain(grown, classes, pool, current, logits, join, retrain, allowed) -> t
     return replace(grown, weight=weight), [found.note] if found.note else []
 
 
-def _with(grown, j, column, weight, threshold, count) -> Grown:
+def _with(grown, j, column, weight, threshold, count) -> GrownSynapses:
     """More synapses for class j; a neuron that it has already gets the weight on top."""
     if j in grown.column:
         known = {int(c): k for k, c in enumerate(grown.column[j])}
@@ -307,7 +309,7 @@ def _with(grown, j, column, weight, threshold, count) -> Grown:
         weight, threshold = np.concatenate([total, weight[new]]), np.concatenate([limit, threshold[new]])
         count = np.concatenate([fixes, count[new]])
     parts = zip(vars(grown).values(), (column, weight, threshold, count), strict=True)
-    return Grown(*({**part, j: value} for part, value in parts))
+    return GrownSynapses(*({**part, j: value} for part, value in parts))
 
 
 def from_table(table: Table) -> Read:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.solvers.multi_target import Neurons, solve, standardised
+from onnxtweak.method.solvers.multi_target import TargetColumns, solve, standardised
 from onnxtweak.method.solvers.multinomial import one_target, rest_offset, unfinished
 
 
 @dataclass(frozen=True)
-class Problem:
+class RetrainProblem:
     """Retraining on one split: what of Z matters when only c target logits can move.
 
     tables : T (N, K_t) per target. offsets (N, c + 1) float64 and place (N,) int64 : logits of the targets
@@ -40,15 +40,15 @@ def problem(
     targets: np.ndarray,
     penalty: float,
     columns: Sequence[np.ndarray] | None = None,
-) -> Problem:
-    """tables : T (N, K_t) per target; Z (N, C); labels (N,); targets (c,) ascending. columns : of `Problem`.
+) -> RetrainProblem:
+    """tables : T (N, K_t) per target; Z (N, C); labels (N,); targets (c,) ascending. columns : as there.
 
     penalty : weight of the loss on samples of the targets, against 1 on the others: 1 is SR-1, 2 is SR-2.
     """
     offsets, place = rest_offset(Z, labels, targets)
     weights = np.where(place < len(targets), float(penalty), 1.0)
     known = None if columns is None else tuple(columns)
-    return Problem(tuple(tables), offsets, place, weights / weights.mean(), known)
+    return RetrainProblem(tuple(tables), offsets, place, weights / weights.mean(), known)
 
 
 def boosts(
@@ -58,7 +58,7 @@ def boosts(
     return np.column_stack([T @ w for T, w in zip(tables, weight, strict=True)]) + bias
 
 
-def loss(of: Problem, boost: np.ndarray) -> float:
+def loss(of: RetrainProblem, boost: np.ndarray) -> float:
     """Mean weighted cross-entropy in nats with `boost` (N, c), less the constant that no weight changes."""
     logits = of.offsets.copy()
     logits[:, :-1] += boost
@@ -77,7 +77,7 @@ class Retrained:
 
 
 def retrain(
-    of: Problem, ridge: float, start: Sequence[np.ndarray] | None = None, *, intercept: bool = False
+    of: RetrainProblem, ridge: float, start: Sequence[np.ndarray] | None = None, *, intercept: bool = False
 ) -> Retrained:
     """The weights with the least `loss` plus `ridge / 2` times their squares, on columns of unit deviation.
 
@@ -101,7 +101,7 @@ def retrain(
 
 
 def retrain_path(
-    of: Problem,
+    of: RetrainProblem,
     ridges: Sequence[float],
     start: Sequence[np.ndarray] | None = None,
     *,
@@ -118,13 +118,13 @@ def retrain_path(
         yield found
 
 
-def _ready(of: Problem, intercept: bool) -> Neurons:
+def _ready(of: RetrainProblem, intercept: bool) -> TargetColumns:
     return standardised(of.tables, of.columns, intercept)
 
 
 def _together(
-    of: Problem,
-    neurons: Neurons,
+    of: RetrainProblem,
+    neurons: TargetColumns,
     ridge: float,
     start: Sequence[np.ndarray] | None,
     intercept: bool,
@@ -137,8 +137,8 @@ def _together(
 
 
 def retrain_best(
-    fit: Problem,
-    validation: Problem,
+    fit: RetrainProblem,
+    validation: RetrainProblem,
     ridges: Sequence[float],
     start: Sequence[np.ndarray] | None = None,
     *,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.engine.scoring.scoring import Scored
+from onnxtweak.engine.scoring.scoring import BlockScores
 from onnxtweak.theta.state import Scores, ThetaState, finish, stretch_of
 
 # Neurons that are looked at together: few enough that the arithmetic stays in the cache.
@@ -41,7 +41,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ThetaSizes:
     """How |weight| is spread over all neurons of a target.
 
     bins (k,) int64 ascending : floors of 64 log10 |weight|. counts (k,) int64. nought : neurons of weight 0.
@@ -61,7 +61,7 @@ class Theta:
     """
 
     best: tuple[Candidates, ...]
-    sizes: tuple[Sizes, ...]
+    sizes: tuple[ThetaSizes, ...]
     most: int
     dropped: int
     predicted: np.ndarray
@@ -74,17 +74,17 @@ Sink = Callable[[int, int, Scores], None]
 def no_theta(targets: int, most: int) -> Theta:
     """Before the first block."""
     nothing = Candidates(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int32), np.empty(0))
-    none = Sizes(np.empty(0, np.int64), np.empty(0, np.int64), 0)
+    none = ThetaSizes(np.empty(0, np.int64), np.empty(0, np.int64), 0)
     return Theta((nothing,) * targets, (none,) * targets, most, 0, np.empty(0, np.int64))
 
 
-def add_block(theta: Theta, block: Scored, sink: Sink | None = None, threads: int | None = 1) -> Theta:
+def add_block(theta: Theta, block: BlockScores, sink: Sink | None = None, threads: int | None = 1) -> Theta:
     """Theta with the neurons of one block more. Blocks must come in order.
 
     threads : that targets are shared among; None: all cores.
     """
 
-    def of_target(t: int) -> tuple[Candidates, Sizes]:
+    def of_target(t: int) -> tuple[Candidates, ThetaSizes]:
         best, sizes = theta.best[t], theta.sizes[t]
         for first, states in chunks:
             parts = [vars(finish(state, t)).values() for state in states]
@@ -102,7 +102,7 @@ def add_block(theta: Theta, block: Scored, sink: Sink | None = None, threads: in
     return Theta(best, sizes, theta.most, dropped, block.predicted)
 
 
-def _chunks(block: Scored) -> list[tuple[int, list[ThetaState]]]:
+def _chunks(block: BlockScores) -> list[tuple[int, list[ThetaState]]]:
     """Neurons that are looked at together: the number of the first, and the states of all, in order."""
     chunks: list[tuple[int, list[ThetaState]]] = []
     room = 0
@@ -187,7 +187,7 @@ def _floor(key: np.ndarray, n: int) -> float:
     return np.partition(key, len(key) - n)[len(key) - n]
 
 
-def add_weights(known: Sizes, weight: np.ndarray) -> Sizes:
+def add_weights(known: ThetaSizes, weight: np.ndarray) -> ThetaSizes:
     """The same with more neurons. weight (m,) float64."""
     size = np.abs(weight[weight != 0])
     bins = np.floor(np.log10(size) * _BINS).astype(np.int64)
@@ -197,7 +197,7 @@ def add_weights(known: Sizes, weight: np.ndarray) -> Sizes:
     merged, place = np.unique(np.concatenate([known.bins, found + lowest]), return_inverse=True)
     total = np.zeros(len(merged), np.int64)
     np.add.at(total, place, np.concatenate([known.counts, counts[found]]))
-    return Sizes(merged, total, known.nought + len(weight) - len(size))
+    return ThetaSizes(merged, total, known.nought + len(weight) - len(size))
 
 
 def edges_of(bins: np.ndarray) -> np.ndarray:

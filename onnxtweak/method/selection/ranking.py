@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxtweak.errors import ModelError
 from onnxtweak.method.selection.candidates import Candidates
-from onnxtweak.method.tuning.boosted import Decisions, rival_gap
+from onnxtweak.method.tuning.boosted import BoostTable, rival_gap
 from onnxtweak.settings import JoinSettings
 from onnxtweak.theta.line_search import net_gain
 from onnxtweak.types import Neurons, Tap
@@ -89,7 +89,7 @@ def united(rankings: Sequence[Ranking]) -> Neurons:
     return Neurons(tuple(taps[old] for old in used), tap_of, index)
 
 
-def by_net_gain(ranking: Ranking, T: np.ndarray, table: Decisions, target: int, n: int) -> Ranking:
+def by_net_gain(ranking: Ranking, T: np.ndarray, table: BoostTable, target: int, n: int) -> Ranking:
     """Candidates ranked anew by the exact line search (METHOD 3): weight and count are its best net gain.
 
     T (N, K) : fit values of the ranking's neurons. table : fit decisions. target : its position there.

@@ -4,7 +4,7 @@ One streaming pass; V is never kept. With r = t - p what the base (with a bias f
 and h = p (1 - p), it sums per neuron and class G = sum r v, A = sum h v^2 and B = sum h v. Then
 S = G^2 / (A - B^2 / sum h) is twice the loss that a synapse from this neuron to this class should save.
 
-Sums of more neurons than memory holds are made block by block, with a pass for each.
+ScreeningSums of more neurons than memory holds are made block by block, with a pass for each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TILE = 1024
 
 
 @dataclass
-class Sums:
+class ScreeningSums:
     """Running sums over samples, float64, for some classes (k). G, A, B (M, k); h (k,).
 
     spoiled (M,) bool : not finite once.
@@ -36,14 +36,14 @@ class Sums:
     h: np.ndarray
     spoiled: np.ndarray
 
-    def part(self, start: int, stop: int) -> Sums:
+    def part(self, start: int, stop: int) -> ScreeningSums:
         """Neurons [start, stop): views."""
         cut = slice(start, stop)
-        return Sums(self.G[cut], self.A[cut], self.B[cut], self.h, self.spoiled[cut])
+        return ScreeningSums(self.G[cut], self.A[cut], self.B[cut], self.h, self.spoiled[cut])
 
 
 @dataclass(frozen=True)
-class Promising:
+class ScreenedNeurons:
     """Neurons that help one class, the best first. number (k,) int64 through all taps; S (k,)."""
 
     number: np.ndarray
@@ -55,8 +55,8 @@ def screen_blocks(taps: Sequence[Tap], classes: int, engine: EngineSettings, tak
     return cut_taps(taps, 3 * 8 * classes + 1, engine, taken=taken)
 
 
-def screen(batches: Iterable[Captured], block: Block, bias: np.ndarray, classes: np.ndarray) -> Sums:
-    """Sums of a block's neurons, its stretches end to end, for some classes (k,), from one pass.
+def screen(batches: Iterable[Captured], block: Block, bias: np.ndarray, classes: np.ndarray) -> ScreeningSums:
+    """ScreeningSums of a block's neurons, its stretches end to end, for some classes (k,), from one pass.
 
     batches : captured with one V a stretch. bias (C,) : added to the logits before p is taken.
     """
@@ -77,7 +77,7 @@ def _tiles(start: int, stop: int) -> Iterator[tuple[int, int]]:
     yield from zip(edges[:-1], edges[1:], strict=True)
 
 
-def _add(sums: Sums, V: np.ndarray, r: np.ndarray, h: np.ndarray) -> None:
+def _add(sums: ScreeningSums, V: np.ndarray, r: np.ndarray, h: np.ndarray) -> None:
     # One sample that is not finite would turn the sums of its neuron, and only of it, into NaN.
     bad = ~np.isfinite(V).all(axis=0)
     if bad.any():
@@ -88,7 +88,7 @@ def _add(sums: Sums, V: np.ndarray, r: np.ndarray, h: np.ndarray) -> None:
     sums.A += (V * V).T @ h
 
 
-def scores(sums: Sums) -> np.ndarray:
+def scores(sums: ScreeningSums) -> np.ndarray:
     """S (M, C) float64; 0 for a neuron that is constant or was spoiled."""
     spread = sums.A - sums.B**2 / np.maximum(sums.h, 1e-300)
     # A spread below the float32 noise of its two terms says that the neuron is constant.
@@ -98,12 +98,14 @@ def scores(sums: Sums) -> np.ndarray:
     return S
 
 
-def nothing_promising(classes: int) -> list[Promising]:
+def nothing_promising(classes: int) -> list[ScreenedNeurons]:
     """Before the first block."""
-    return [Promising(np.empty(0, np.int64), np.empty(0))] * classes
+    return [ScreenedNeurons(np.empty(0, np.int64), np.empty(0))] * classes
 
 
-def add_promising(known: Sequence[Promising], sums: Sums, block: Block, most: int) -> list[Promising]:
+def add_promising(
+    known: Sequence[ScreenedNeurons], sums: ScreeningSums, block: Block, most: int
+) -> list[ScreenedNeurons]:
     """What is known of each class, with a block's neurons. most : how many of a class stay."""
     numbers = np.concatenate([np.arange(len(s)) + s.number for s in block])
     known = list(known)
@@ -114,11 +116,11 @@ def add_promising(known: Sequence[Promising], sums: Sums, block: Block, most: in
             number = np.concatenate([known[k].number, numbers[start + helpful]])
             value = np.concatenate([known[k].S, S[helpful, k]])
             order = np.argsort(-value, kind="stable")[:most]
-            known[k] = Promising(number[order], value[order])
+            known[k] = ScreenedNeurons(number[order], value[order])
     return known
 
 
-def best(known: Sequence[Promising], taps: Sequence[Tap], count: int) -> Neurons:
+def best(known: Sequence[ScreenedNeurons], taps: Sequence[Tap], count: int) -> Neurons:
     """The `count` neurons that promise most, each class in turn giving its best, in the taps' own order."""
     turn = np.concatenate([np.arange(len(of.number)) * len(known) + k for k, of in enumerate(known)])
     turns = np.concatenate([of.number for of in known])[np.argsort(turn)]  # rank 1 of each class, rank 2, ...
@@ -129,9 +131,9 @@ def best(known: Sequence[Promising], taps: Sequence[Tap], count: int) -> Neurons
     return Neurons(tuple(taps), tap_of.astype(np.int32), (chosen - starts[tap_of]).astype(np.int64))
 
 
-def _empty(neurons: int, classes: int) -> Sums:
+def _empty(neurons: int, classes: int) -> ScreeningSums:
     shape = (neurons, classes)
-    return Sums(*(np.zeros(shape) for _ in range(3)), np.zeros(classes), np.zeros(neurons, bool))
+    return ScreeningSums(*(np.zeros(shape) for _ in range(3)), np.zeros(classes), np.zeros(neurons, bool))
 
 
 def _residuals(Z: np.ndarray, labels: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

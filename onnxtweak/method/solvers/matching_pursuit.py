@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.method.selection.screening import Sums, scores
+from onnxtweak.method.selection.screening import ScreeningSums, scores
 from onnxtweak.method.solvers.multinomial import one_target
 from onnxtweak.method.table import Table
 
@@ -35,7 +35,9 @@ def pursued(table: Table, columns: np.ndarray, target: int, count: int) -> np.nd
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         p = p[:, target] / p.sum(axis=1)
         h, r = (p * (1 - p)).astype(np.float32)[:, None], (own - p).astype(np.float32)[:, None]
-        sums = Sums(pool.T @ r, squared.T @ h, pool.T @ h, h.sum(axis=0), np.zeros(pool.shape[1], bool))
+        sums = ScreeningSums(
+            pool.T @ r, squared.T @ h, pool.T @ h, h.sum(axis=0), np.zeros(pool.shape[1], bool)
+        )
         return scores(sums)[:, 0]
 
     def solved(chosen: list[int]) -> np.ndarray:

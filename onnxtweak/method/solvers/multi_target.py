@@ -29,7 +29,7 @@ _DECIDED = 0.1
 
 
 @dataclass(frozen=True)
-class Neurons:
+class TargetColumns:
     """All targets' neurons on columns of unit deviation.
 
     parts : X, (N, K) of all neurons, each once, or (N, K_t) per target. place : per target, its columns of X.
@@ -51,7 +51,7 @@ class Neurons:
 
 def standardised(
     tables: Sequence[np.ndarray], columns: Sequence[np.ndarray] | None, centred: bool
-) -> Neurons:
+) -> TargetColumns:
     """The targets' neurons, made ready once for all penalties.
 
     tables : T (N, K_t) per target. columns : per target (K_t,) int64, which neurons they are; None: nobody
@@ -72,7 +72,7 @@ def standardised(
         turn = tuple(_principal(gram[np.ix_(c, c)]) for c in place)
     else:
         turn = tuple(_principal(_gram(X)) for X in parts)
-    return Neurons(parts, place, shared, turn, inverse, mean)
+    return TargetColumns(parts, place, shared, turn, inverse, mean)
 
 
 def _gathered(tables: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def _principal(gram: np.ndarray) -> np.ndarray:
 
 
 def solve(
-    neurons: Neurons,
+    neurons: TargetColumns,
     offsets: np.ndarray,
     place: np.ndarray,
     weights: np.ndarray,
@@ -123,13 +123,13 @@ def solve(
     count = len(neurons.place)
     start = [np.zeros(len(c)) for c in neurons.place] if start is None else start
     bias = np.zeros(count) if bias is None else bias
-    joint = _Joint(neurons, offsets, place, weights, max(ridge, FLOOR), intercept)
+    joint = _JointObjective(neurons, offsets, place, weights, max(ridge, FLOOR), intercept)
     joint.turn_to(start, bias)
     found, _, _, iterations, done = descend(joint, joint.begin, _TOLERANCE, _ITERATIONS)
     return *joint.in_units(found), iterations, done
 
 
-class _Joint:
+class _JointObjective:
     """All targets at once, for `descend`: weights on the axes of each in turn, then the biases.
 
     turn : per target (K_t, A_t), orthogonal. centre : per target (A_t,), means on the axes, weighted by

@@ -124,7 +124,7 @@ def multinomial(
     if not everyone:  # samples without weight cost nothing but a look at the end
         made = replace(made, X=made.X[counted])
         Z, labels, sample_weight = Z[counted], labels[counted], sample_weight[counted]
-    problem = _Problem(made, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
+    problem = _Objective(made, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
     begin = np.zeros((made.X.shape[1] + 1, len(free))) if start is None else start.copy()
     if lasso:
         axes, scores, loss, count, done = proximal(
@@ -196,7 +196,7 @@ def one_target(
     return Solution(weight[:, None], np.array([bias]), column, (X @ w)[:, None], loss, count, note)
 
 
-class _Problem:
+class _Objective:
     """The objective on a design's axes. The bias is penalised by the floor alone."""
 
     def __init__(self, made, Z, labels, free, sample_weight, ridge) -> None:
@@ -255,7 +255,7 @@ def _scores(X: np.ndarray, axes: np.ndarray) -> np.ndarray:
 def descend(problem, U: np.ndarray, tolerance: float, iterations: int):
     """L-BFGS preconditioned by the curvature at the start. Scores are linear, so a trial costs no product.
 
-    problem : has `scores`, `value`, `gradient` and `curvature`, as `_Problem`. Returns weights, scores, loss,
+    problem : has `scores`, `value`, `gradient` and `curvature`. Returns weights, scores, loss,
     iterations, and whether the optimum was reached.
     """
     S = problem.scores(U)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxtweak.method.tuning.boosted import Decisions, best_among, predict
+from onnxtweak.method.tuning.boosted import BoostTable, best_among, predict
 from onnxtweak.theta.line_search import Plateaus, plateaus
 
 # Bytes that may be kept, and what a sample takes of them in a line, and for each number of synapses on it.
@@ -19,16 +19,16 @@ _KEPT = 2**27
 _BYTES, _BYTES_EACH = 40, 24
 
 
-class Lines:
+class BiasPaths:
     """What a table predicts under boosts of its targets, at any point and along one target from any."""
 
-    def __init__(self, table: Decisions, prefix: np.ndarray, counts: tuple[int, ...]) -> None:
+    def __init__(self, table: BoostTable, prefix: np.ndarray, counts: tuple[int, ...]) -> None:
         """prefix (N, c, G) float : summed boost of the first counts[g] synapses, before the division by n."""
         self.table, self.prefix, self.counts = table, prefix, counts
         self.of_target = np.isin(table.labels, table.targets)
         each = (_BYTES + _BYTES_EACH * len(counts)) * max(len(table.labels), 1)
         self._most = max(_KEPT // each, 1)
-        self._known: OrderedDict[tuple, Line] = OrderedDict()
+        self._known: OrderedDict[tuple, BiasPath] = OrderedDict()
         self._right: dict[tuple, tuple[int, int]] = {}
         self._boosted, self._at = table.target_logits.copy(), [(counts[0], 0.0)] * len(table.targets)
 
@@ -50,12 +50,12 @@ class Lines:
     def count(self, right: np.ndarray) -> tuple[int, int]:
         return int(np.count_nonzero(right)), int(np.count_nonzero(right & self.of_target))
 
-    def through(self, n: tuple[int, ...], scale: tuple[float, ...], t: int) -> Line:
+    def through(self, n: tuple[int, ...], scale: tuple[float, ...], t: int) -> BiasPath:
         """The line through a point on which only target t moves."""
         others = tuple((k, s) if s else (0, 0.0) for k, s in zip(n, scale, strict=True))
         key = t, others[:t] + others[t + 1 :]
         if key not in self._known:
-            self._known[key] = Line(self, t, *self._rival(n, scale, t))
+            self._known[key] = BiasPath(self, t, *self._rival(n, scale, t))
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
@@ -75,10 +75,10 @@ class Lines:
         return found
 
 
-class Line:
+class BiasPath:
     """Where one target (position) moves. value (N,), label (N,) : the best of all other classes."""
 
-    def __init__(self, lines: Lines, t: int, value: np.ndarray, label: np.ndarray) -> None:
+    def __init__(self, lines: BiasPaths, t: int, value: np.ndarray, label: np.ndarray) -> None:
         self.lines, self.t, self.value, self.label = lines, t, value, label
         self.own, self.number = lines.table.target_logits[:, t], lines.table.targets[t]
         self._right: dict[tuple[int, float], tuple[int, int]] = {}

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Decisions:
+class BoostTable:
     """What matters of Z when only the logits of c targets can move.
 
     labels (N,) int64. targets (c,) int64 ascending. target_logits (N, c). rest (N,) and rest_label (N,) :
@@ -23,16 +23,16 @@ class Decisions:
     classes: int
 
 
-def decisions(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> Decisions:
+def decisions(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> BoostTable:
     """Reduce Z (N, C) for boosts of `targets` (c,), which must ascend."""
     others = Z.copy()
     others[:, targets] = -np.inf
     rest_label = others.argmax(axis=1)
     rest = others[np.arange(len(Z)), rest_label]
-    return Decisions(labels, targets, Z[:, targets], rest, rest_label, Z.shape[1])
+    return BoostTable(labels, targets, Z[:, targets], rest, rest_label, Z.shape[1])
 
 
-def predict(table: Decisions, boost: np.ndarray) -> np.ndarray:
+def predict(table: BoostTable, boost: np.ndarray) -> np.ndarray:
     """Predicted class (N,) when `boost` (N, c) is added to the target logits.
 
     Added in the logits' own precision, and ties go to the lowest class: as the spliced file does it.
@@ -41,7 +41,7 @@ def predict(table: Decisions, boost: np.ndarray) -> np.ndarray:
     return best_among(table, boosted)[1]
 
 
-def best_among(table: Decisions, boosted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def best_among(table: BoostTable, boosted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The best of all classes where the target logits are `boosted` (N, c): logit (N,), class (N,)."""
     best = boosted.argmax(axis=1)
     value = boosted[np.arange(len(boosted)), best]
@@ -49,7 +49,7 @@ def best_among(table: Decisions, boosted: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.where(other, value, table.rest), np.where(other, table.targets[best], table.rest_label)
 
 
-def rival_gap(table: Decisions, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
+def rival_gap(table: BoostTable, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
     """Gap and best rival of one target (position) under the others' boosts: (N,) float64 and int64."""
     boosted = table.target_logits + boost.astype(table.target_logits.dtype)
     boosted[:, target] = -np.inf

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.tuning.bias_path import Line, Lines
-from onnxtweak.method.tuning.boosted import Decisions
+from onnxtweak.method.tuning.bias_path import BiasPath, BiasPaths
+from onnxtweak.method.tuning.boosted import BoostTable
 from onnxtweak.types import Trial
 
 # Coordinate ascent over targets: more sweeps than this never changed a choice that mattered.
@@ -23,7 +23,7 @@ _RETRIES = 50
 
 
 @dataclass(frozen=True)
-class Allowed:
+class AllowedDrops:
     """What may be lost on validation, in percentage points; class_drop None: any class may lose."""
 
     overall_drop: float = 0.0
@@ -31,7 +31,7 @@ class Allowed:
 
 
 @dataclass(frozen=True)
-class Operation:
+class OperatingPoint:
     """The chosen point. n (c,) int64, scale (c,) float64 per target; a scale of 0 leaves that target alone.
 
     trials : the best target accuracy for each drop in overall accuracy that was seen. grid : every n and
@@ -62,7 +62,7 @@ class _Point:
 class _Judge:
     """Evaluates points on validation and remembers the trade-off between overall and target accuracy."""
 
-    def __init__(self, lines: Lines, allowed: Allowed):
+    def __init__(self, lines: BiasPaths, allowed: AllowedDrops):
         self.lines, self.table, c = lines, lines.table, len(lines.table.targets)
         labels, classes = self.table.labels, self.table.classes
         nowhere = (lines.counts[0],) * c, (0.0,) * c
@@ -80,7 +80,7 @@ class _Judge:
         """Any point."""
         return self._seen(n, scale, self.lines.right_at(n, scale), lambda: self.lines.right(n, scale))
 
-    def along(self, start: _Point, line: Line, n: int, scale: float) -> _Point:
+    def along(self, start: _Point, line: BiasPath, n: int, scale: float) -> _Point:
         """A point where only the line's target leaves the start."""
         there = _with(start.n, line.t, n), _with(start.scale, line.t, scale)
         return self._seen(*there, line.right_at(n, scale), lambda: line.right(n, scale))
@@ -122,13 +122,13 @@ class _Judge:
 
 
 def choose(
-    table: Decisions,
+    table: BoostTable,
     prefix: np.ndarray,
     counts: tuple[int, ...],
     scales: tuple[float, ...] | None,
-    allowed: Allowed,
-    lines: Lines | None = None,
-) -> Operation:
+    allowed: AllowedDrops,
+    lines: BiasPaths | None = None,
+) -> OperatingPoint:
     """The best allowed point.
 
     prefix (N, c, G) float : summed boost of the first counts[g] synapses of each target, at scale 1 and
@@ -136,7 +136,7 @@ def choose(
     First one point for all targets, then each target on its own, in turn. lines : what an earlier choice on
     the same table, prefix and counts has found, and takes what this one finds.
     """
-    lines = Lines(table, prefix, counts) if lines is None else lines
+    lines = BiasPaths(table, prefix, counts) if lines is None else lines
     judge = _Judge(lines, allowed)
     best, targets = judge.base, len(table.targets)
     grid = [judge.point((n,) * targets, (float(s),) * targets) for n in counts for s in scales or ()]
@@ -155,7 +155,7 @@ def choose(
                         best = max(best, point, key=_worth)
             if best == before:
                 break
-    return Operation(
+    return OperatingPoint(
         np.array(best.n, np.int64),
         np.array(best.scale, np.float64),
         judge.trials(),
@@ -171,7 +171,7 @@ def _with(values: tuple, at: int, value) -> tuple:
     return (*values[:at], value, *values[at + 1 :])
 
 
-def _scales_for(judge: _Judge, best: _Point, line: Line, n: int) -> Iterator[float]:
+def _scales_for(judge: _Judge, best: _Point, line: BiasPath, n: int) -> Iterator[float]:
     """Scales for one target's direction, most promising first, by the exact line search."""
     here = judge.along(best, line, best.n[line.t], 0.0)
     found = line.plateaus(n)

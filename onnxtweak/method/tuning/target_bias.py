@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.method.metrics import classes_hold
-from onnxtweak.method.tuning.bias_path import Lines
-from onnxtweak.method.tuning.boosted import Decisions, decisions, predict
-from onnxtweak.method.tuning.operating_point import Allowed, choose
+from onnxtweak.method.tuning.bias_path import BiasPaths
+from onnxtweak.method.tuning.boosted import BoostTable, decisions, predict
+from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
 from onnxtweak.types import Trial
 
 # The margin depends on how many samples the point changes, and the point on the margin.
@@ -25,7 +25,7 @@ _HALVINGS = 20
 
 
 @dataclass(frozen=True)
-class Spent:
+class BiasChoice:
     """The chosen biases and what they are expected to do.
 
     bias (c,) : added to the target logits. right (N,) bool : samples right under them. holds : whether the
@@ -38,12 +38,12 @@ class Spent:
     trials: tuple[Trial, ...]
 
 
-def nobody_pays(labels: np.ndarray, targets: np.ndarray) -> bool:
+def all_classes_are_targets(labels: np.ndarray, targets: np.ndarray) -> bool:
     """Whether every sample is of a target class: then there is no one to take accuracy from."""
     return bool(np.isin(labels, targets).all())
 
 
-def spend(
+def set_target_bias(
     Z: np.ndarray,
     base: np.ndarray,
     labels: np.ndarray,
@@ -52,7 +52,7 @@ def spend(
     overall_drop: float = 0.0,
     margin: float = 1.0,
     class_drop: float | None = None,
-) -> Spent:
+) -> BiasChoice:
     """The biases with the best target accuracy whose overall accuracy is not below the base's.
 
     Z (N, C) : logits under the patch, each sample's from weights that have not seen it. base (N, C) : without
@@ -63,16 +63,16 @@ def spend(
     samples = len(labels)
     was = base.argmax(axis=1) == labels
     here = Z.argmax(axis=1) == labels
-    if nobody_pays(labels, targets):
+    if all_classes_are_targets(labels, targets):
         return _as_it_is(Z, base, labels, targets, overall_drop, margin, class_drop)
     table = decisions(Z, labels, targets)
     ones = np.ones((samples, len(targets), 1))
-    lines = Lines(table, ones, (1,))
+    lines = BiasPaths(table, ones, (1,))
     clear = margin * standard_error(was, here)
     for _ in range(_ROUNDS):
         limit = overall_drop / 100 - clear
         room = (int(here.sum()) - int(was.sum())) / samples + limit
-        found = choose(table, ones, (1,), None, Allowed(room * 100), lines)
+        found = choose(table, ones, (1,), None, AllowedDrops(room * 100), lines)
         right = predict(table, np.broadcast_to(found.scale, (samples, len(targets)))) == labels
         clear = max(clear, margin * standard_error(was, right))
         holds = float(right.mean() - was.mean()) >= -(overall_drop / 100 - clear) - 1e-12
@@ -84,21 +84,21 @@ def spend(
         holds = holds and kept
     moved = (int(was.sum()) - int(here.sum())) / samples * 100
     trials = tuple(Trial(t.n, t.scale, t.drop + moved, t.target) for t in found.trials)
-    return Spent(bias, right, holds, trials)
+    return BiasChoice(bias, right, holds, trials)
 
 
-def _as_it_is(Z, base, labels, targets, overall_drop, margin, class_drop) -> Spent:
+def _as_it_is(Z, base, labels, targets, overall_drop, margin, class_drop) -> BiasChoice:
     """All classes are targets: no bias, and the overall accuracy is the targets'."""
     was, right = (logits.argmax(axis=1) == labels for logits in (base, Z))
     gained = float(right.mean() - was.mean())
     holds = gained >= margin * standard_error(was, right) - overall_drop / 100 - 1e-12
     spared = classes_hold(base.argmax(axis=1), Z.argmax(axis=1), labels, Z.shape[1], class_drop)
     trials = Trial(1, 0.0, 0.0, float(was.mean())), Trial(1, 1.0, -gained * 100, float(right.mean()))
-    return Spent(np.zeros(len(targets)), right, holds and spared, trials)
+    return BiasChoice(np.zeros(len(targets)), right, holds and spared, trials)
 
 
 def _sparing_classes(
-    table: Decisions, was: np.ndarray, bias: np.ndarray, drop: float
+    table: BoostTable, was: np.ndarray, bias: np.ndarray, drop: float
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """The largest multiple of the biases that spares every class; right (N,) under it; whether it does."""
     support = np.bincount(table.labels, minlength=table.classes)

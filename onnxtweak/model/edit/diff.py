@@ -47,7 +47,7 @@ def diff(base: ModelProto | bytes, tweaked: ModelProto | bytes) -> tuple[Differe
     base = parse(base, "base") if isinstance(base, bytes) else base
     tweaked = parse(tweaked, "tweaked") if isinstance(tweaked, bytes) else tweaked
     before = tweaks_inside(base)
-    comparison = _Comparison([tweak for tweak in tweaks_inside(tweaked) if tweak.number > len(before)])
+    comparison = _DiffWalk([tweak for tweak in tweaks_inside(tweaked) if tweak.number > len(before)])
     return tuple(comparison.messages(base, tweaked, "", ""))
 
 
@@ -56,7 +56,7 @@ def only_the_splice(differences: Iterable[Difference]) -> bool:
     return all(difference.expected for difference in differences)
 
 
-class _Comparison:
+class _DiffWalk:
     def __init__(self, tweaks: list[TweakInside]) -> None:
         self.prefixes = tuple(tweak.prefix for tweak in tweaks)
         self.keys = tuple(f"onnxtweak.{tweak.number}." for tweak in tweaks)

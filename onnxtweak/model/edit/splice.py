@@ -39,7 +39,7 @@ _MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _NODE_OUTPUT = 7, 1
 
 
 @dataclass(frozen=True)
-class _Place:
+class _SplicePlace:
     """Where in the graph the splice goes: positions of nodes in file order.
 
     producer : of the node that writes the logits. output : which of its outputs. last : the node behind which
@@ -103,7 +103,7 @@ class Graft:
     model: ModelFile
     index: GraphIndex
     logits: str
-    place: _Place
+    place: _SplicePlace
     number: int
     prefix: str
 
@@ -169,7 +169,7 @@ def _require_own_base(model: ModelFile, tweak: Tweak) -> None:
         )
 
 
-def _find_place(index: GraphIndex, logits: str, taps: Iterable[str]) -> _Place:
+def _find_place(index: GraphIndex, logits: str, taps: Iterable[str]) -> _SplicePlace:
     """Where the splice goes. Raises ModelError when the logits or a tap cannot be reached."""
     list_them = "see `onnxtweak inspect`"
     if index.opset < OLDEST_OPSET:
@@ -203,7 +203,7 @@ def _find_place(index: GraphIndex, logits: str, taps: Iterable[str]) -> _Place:
             )
         last = max(last, -1 if position is None else position)
     _require_order_kept(index, producer, last, logits)
-    return _Place(producer, list(index.nodes[producer].output).index(logits), last)
+    return _SplicePlace(producer, list(index.nodes[producer].output).index(logits), last)
 
 
 def _require_order_kept(index: GraphIndex, producer: int, last: int, logits: str) -> None:
@@ -227,7 +227,7 @@ def _is_sorted(index: GraphIndex) -> bool:
     return True
 
 
-def _edits(model: ModelFile, place: _Place, piece: Piece, new_logits: str) -> list[protobuf_edit.Edit]:
+def _edits(model: ModelFile, place: _SplicePlace, piece: Piece, new_logits: str) -> list[protobuf_edit.Edit]:
     """The byte patch: one output renamed, nodes, initializers (and inputs) inserted, lengths kept true."""
     data = model.data
     graphs = protobuf_edit.fields(list(protobuf_edit.scan(data)), _MODEL_GRAPH)

@@ -15,7 +15,7 @@ _MOST = 60  # nodes of a tweak with many taps that are shown
 
 
 @dataclass(frozen=True)
-class Place:
+class NodePlace:
     """A node, an input or an output of the model.
 
     role : "input", "output", "added" (the tweak's own), "read" (what the tweak reads or adds to), or "base".
@@ -27,19 +27,19 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Neighborhood:
     """A picture's worth of graph.
 
     edges : (from, to, whether nodes that are not shown lie between), positions in `places`.
     left_out : added nodes beyond those shown.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[NodePlace, ...]
     edges: tuple[tuple[int, int, bool], ...]
     left_out: int
 
 
-def surroundings(proto: ModelProto) -> Surroundings | None:
+def neighborhood(proto: ModelProto) -> Neighborhood | None:
     """The last tweak's nodes, what they read, and what follows; None where no tweak is inside."""
     inside = tweaks_inside(proto)
     if not inside:
@@ -72,11 +72,11 @@ def _followers(graph: GraphIndex, name: str) -> Iterable[int]:
     return found
 
 
-def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Surroundings:
+def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Neighborhood:
     order = sorted(shown)
     number = {k: at for at, k in enumerate(order)}
     places = [
-        Place(graph.nodes[k].name or graph.nodes[k].output[0], graph.nodes[k].op_type, shown[k])
+        NodePlace(graph.nodes[k].name or graph.nodes[k].output[0], graph.nodes[k].op_type, shown[k])
         for k in order
     ]
     inputs: dict[str, int] = {}
@@ -88,7 +88,7 @@ def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Surroundi
     def place_of_input(name: str) -> int:
         if name not in inputs:
             inputs[name] = len(places)
-            places.append(Place(name, "input", "input"))
+            places.append(NodePlace(name, "input", "input"))
         return inputs[name]
 
     fed = {value.name for value in graph.inputs}
@@ -102,8 +102,8 @@ def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Surroundi
             if source is not None:
                 connect(number[source], len(places), hidden)
         if any(to == len(places) for _, to in edges):
-            places.append(Place(value.name, "output", "output"))
-    return Surroundings(tuple(places), tuple((a, b, hidden) for (a, b), hidden in edges.items()), left_out)
+            places.append(NodePlace(value.name, "output", "output"))
+    return Neighborhood(tuple(places), tuple((a, b, hidden) for (a, b), hidden in edges.items()), left_out)
 
 
 def _sources(

@@ -47,7 +47,7 @@ _LINEAR = frozenset({"Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "MatM
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TapCandidate:
     """A hidden tensor that may be watched; whether it is floating-point is known only when it was measured.
 
     name : the tensor. op : operator that produces it. position : of that node in the main graph.
@@ -65,7 +65,7 @@ class Candidate:
     channels_last: bool | None = None
 
 
-def candidates(proto: ModelProto, logits_name: str) -> tuple[Candidate, ...]:
+def candidates(proto: ModelProto, logits_name: str) -> tuple[TapCandidate, ...]:
     """Hidden tensors of the main graph that the logits are computed from, in topological order.
 
     They vary with a real input and are neither an input, nor the logits, nor computed from them.
@@ -92,7 +92,7 @@ def candidates(proto: ModelProto, logits_name: str) -> tuple[Candidate, ...]:
             if not graph.consumer_positions(name) and not graph.is_captured(name):
                 continue
             found.append(
-                Candidate(
+                TapCandidate(
                     name,
                     node.op_type,
                     position,
@@ -106,7 +106,7 @@ def candidates(proto: ModelProto, logits_name: str) -> tuple[Candidate, ...]:
 
 
 def select(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[TapCandidate],
     shapes: Measured,
     selectors: Sequence[str],
     pool: str = "none",
@@ -172,7 +172,7 @@ def penultimate_name(graph: GraphIndex, logits: str) -> str | None:
     return name if node is not None else None
 
 
-def _activations(usable: list[Candidate]) -> set[str]:
+def _activations(usable: list[TapCandidate]) -> set[str]:
     found = {item.name for item in usable if item.activation}
     if not found:
         counts = Counter(item.op for item in usable).most_common(3)
@@ -184,9 +184,9 @@ def _activations(usable: list[Candidate]) -> set[str]:
     return found
 
 
-def _stages(usable: list[Candidate], shapes: Measured) -> set[str]:
+def _stages(usable: list[TapCandidate], shapes: Measured) -> set[str]:
     """The last map at each resolution; one inside a block only where no other has that resolution."""
-    last: dict[tuple[int, ...], Candidate] = {}
+    last: dict[tuple[int, ...], TapCandidate] = {}
     for item in usable:
         shape = shapes[item.name][1]
         if not (item.activation or item.block) or len(shape) < 2:
@@ -204,7 +204,7 @@ def _stages(usable: list[Candidate], shapes: Measured) -> set[str]:
     return {item.name for item in last.values()}
 
 
-def _blocks(usable: list[Candidate]) -> set[str]:
+def _blocks(usable: list[TapCandidate]) -> set[str]:
     found = {item.name for item in usable if item.block}
     if not found:
         raise ModelError(
@@ -215,7 +215,7 @@ def _blocks(usable: list[Candidate]) -> set[str]:
     return found
 
 
-def _penultimate(usable: list[Candidate], name: str | None) -> str:
+def _penultimate(usable: list[TapCandidate], name: str | None) -> str:
     if name is None or all(item.name != name for item in usable):
         raise ModelError(
             "the last linear layer has no single hidden tensor as its input",
@@ -225,7 +225,7 @@ def _penultimate(usable: list[Candidate], name: str | None) -> str:
     return name
 
 
-def _by_operator(usable: list[Candidate], selector: str) -> set[str]:
+def _by_operator(usable: list[TapCandidate], selector: str) -> set[str]:
     wanted = selector[3:].strip().lower()
     found = {item.name for item in usable if item.op.lower() == wanted}
     if not found:
@@ -240,7 +240,7 @@ def _by_operator(usable: list[Candidate], selector: str) -> set[str]:
 
 
 def _by_name(
-    candidates: Sequence[Candidate], shapes: Measured, selector: str, graph: GraphIndex | None
+    candidates: Sequence[TapCandidate], shapes: Measured, selector: str, graph: GraphIndex | None
 ) -> set[str]:
     names = [item.name for item in candidates]
     if selector in names:
@@ -292,7 +292,7 @@ def _why_not(graph: GraphIndex, name: str) -> str:
     return "the tensor is the logits, is computed from them, or they do not depend on it"
 
 
-def _tap(item: Candidate, measured: tuple[str, tuple[int, ...]], pool: str) -> Tap:
+def _tap(item: TapCandidate, measured: tuple[str, tuple[int, ...]], pool: str) -> Tap:
     dtype, shape = measured
     if len(shape) < 2:
         return Tap(item.name, item.op, tuple(shape), dtype)

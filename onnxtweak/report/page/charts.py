@@ -18,7 +18,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 40
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """Some points of a chart. kind : a class of the page's style. joined : whether a line connects them."""
 
     name: str
@@ -59,7 +59,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def xy(lines: Sequence[Line], across: str, upward: str, said: str) -> str:
+def xy(lines: Sequence[Curve], across: str, upward: str, said: str) -> str:
     """Lines over two axes. across, upward : what the axes are."""
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
@@ -117,7 +117,7 @@ def _axes(
     )
 
 
-def _legend(lines: Sequence[Line]) -> str:
+def _legend(lines: Sequence[Curve]) -> str:
     keys = "".join(f'<li><i class="{line.kind}"></i>{safe(line.name)}</li>' for line in lines if line.name)
     return f'<ul class="legend">{keys}</ul>' if keys else ""
 

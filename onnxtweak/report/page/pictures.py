@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnxtweak.report.markup import card, cards, safe, section, shortened, table
-from onnxtweak.report.page.charts import Line, bars, heat, histogram, xy
+from onnxtweak.report.page.charts import Curve, bars, heat, histogram, xy
 from onnxtweak.report.page.graph_picture import graph_picture
 
 _MATRIX = 24  # classes of the largest confusion that is drawn
@@ -72,7 +72,7 @@ def _counted(number: int) -> str:
 def trade_off(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     """What the targets gain for what is lost overall, and how n and scale were chosen."""
     curve = [(-point["drop"], point["target"] * 100) for point in made["curve"]]
-    lines = [Line("tweak", curve, "after")] if curve else []
+    lines = [Curve("tweak", curve, "after")] if curve else []
     if made["command"] in _LEARN_ON_VALIDATION:
         # What was learnt on validation samples looks too good there: only the held-out curve is honest.
         said = "Estimated on samples that were held out in turn."
@@ -91,11 +91,11 @@ def trade_off(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     )
 
 
-def _on_validation(evidence: Mapping[str, Any], curve: list[tuple[float, float]]) -> list[Line]:
+def _on_validation(evidence: Mapping[str, Any], curve: list[tuple[float, float]]) -> list[Curve]:
     """The base, biases and the point that was chosen."""
     # Along growing biases, as they were tried: the curve may turn back.
     biases = [(-p["drop"], p["target"] * 100) for p in evidence.get("bias_curve", ()) if _near(p, curve)]
-    lines = [Line("bias only", biases, "bias")] if biases else []
+    lines = [Curve("bias only", biases, "bias")] if biases else []
     place = evidence.get("validation", {})
     for key, name, kind in (
         ("base", "base", "before"),
@@ -104,7 +104,7 @@ def _on_validation(evidence: Mapping[str, Any], curve: list[tuple[float, float]]
     ):
         if key in place:
             at = (-place[key]["drop"], place[key]["target"] * 100)
-            lines.append(Line(name, [at], kind, joined=False))
+            lines.append(Curve(name, [at], kind, joined=False))
     return lines
 
 
@@ -123,7 +123,7 @@ def _tuning(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, 
     at = {(trial["n"], trial["scale"]): trial for trial in trials}
     kept = counts[:: max(1, -(-len(counts) // _CURVES))]
     lines = [
-        Line(f"n = {n}", [(s, -at[n, s]["drop"]) for s in scales if (n, s) in at], f"line-{k % 6}")
+        Curve(f"n = {n}", [(s, -at[n, s]["drop"]) for s in scales if (n, s) in at], f"line-{k % 6}")
         for k, n in enumerate(kept)
     ]
     start = min(trials, key=lambda trial: abs(trial["scale"]))["target"]

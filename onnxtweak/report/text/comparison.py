@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.report.text.layout import Block, Facts, Heading, Note, Table
-from onnxtweak.results import Comparison, Standing
+from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.results import Comparison, MethodStanding
 
 _SHOWN = 12  # names of targets in a heading
 
@@ -27,9 +27,9 @@ def comparison(made: Comparison) -> tuple[Block, ...]:
     more = f" and {len(made.targets) - _SHOWN:,} more" if len(made.targets) > _SHOWN else ""
     return (
         Heading(f"Accuracy of {shown}{more} on test, in percent, by points lost overall"),
-        Table(("method", *drops, "over bias at 0"), tuple(readings)),
+        TextTable(("method", *drops, "over bias at 0"), tuple(readings)),
         Heading("At each method's own operating point, set without the test samples"),
-        Table(
+        TextTable(
             ("method", "overall", "targets", "fixed", "broken", "McNemar p", "E", "parameters", "seconds"),
             tuple(delivered),
         ),
@@ -48,7 +48,7 @@ def verdict(made: Comparison) -> str:
     return f"best at no overall loss: {best.method}, targets {_percent(best.at[0])} %"
 
 
-def _delivered(one: Standing) -> tuple[str, ...]:
+def _delivered(one: MethodStanding) -> tuple[str, ...]:
     return (
         one.method,
         _percent(one.overall),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnxtweak.report.text.layout import Block, Facts, Heading, Note, Table
-from onnxtweak.results import Forecast, Step
+from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.results import DryRun, PlannedPass
 
 ESTIMATE = "times are estimates, from the first batches of each kind of pass; learning on tables comes on top"
 
 
-def forecast(made: Forecast) -> tuple[Block, ...]:
+def forecast(made: DryRun) -> tuple[Block, ...]:
     """The passes in order, and what they take."""
     facts = [
         ("model", f"{made.model.path} (sha256 {made.model.sha256[:12]}…), {made.classes:,} classes"),
@@ -31,14 +31,14 @@ def forecast(made: Forecast) -> tuple[Block, ...]:
     )
 
 
-def _shared(made: Forecast) -> str:
+def _shared(made: DryRun) -> str:
     if made.cached:
         return "known from an earlier run"
     shards = f"{made.shards:,} {'shard' if made.shards == 1 else 'shards'}"
     return f"{shards}, {made.workers} {'process' if made.workers == 1 else 'processes'}"
 
 
-def steps(made: Sequence[Step]) -> tuple[Block, ...]:
+def steps(made: Sequence[PlannedPass]) -> tuple[Block, ...]:
     """A row for passes over the same samples."""
     rows = tuple(
         (
@@ -56,7 +56,7 @@ def steps(made: Sequence[Step]) -> tuple[Block, ...]:
         for step in made
     )
     columns = ("pass", "times", "samples", "taps", "neurons", "block", "batch", "state", "values", "time")
-    return (Heading("Passes"), Table(columns, rows))
+    return (Heading("Passes"), TextTable(columns, rows))
 
 
 def size(count: float) -> str:

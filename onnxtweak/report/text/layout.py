@@ -29,7 +29,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """Columns of text. The first `left` columns are left-aligned; rows numbered in `marked` stand out."""
 
     columns: tuple[str, ...]
@@ -45,7 +45,7 @@ class Note:
     text: str
 
 
-Block = Heading | Facts | Table | Note
+Block = Heading | Facts | TextTable | Note
 
 
 def terminal(blocks: Sequence[Block], *, width: int = 80, bold: bool = False) -> str:
@@ -57,7 +57,7 @@ def terminal(blocks: Sequence[Block], *, width: int = 80, bold: bool = False) ->
                 parts.append(f"{BOLD}{text}{PLAIN}" if bold else text)
             case Facts(pairs):
                 parts.append("\n".join(_fact_lines(pairs, width)))
-            case Table():
+            case TextTable():
                 parts.append("\n".join(_table_lines(block, width, bold)))
             case Note(text):
                 parts.append("\n".join(_wrapped("note: ", text, width)))
@@ -78,7 +78,7 @@ def markdown(blocks: Sequence[Block]) -> str:
                 parts.append(f"### {text}")
             case Facts(pairs):
                 parts.append("\n".join(f"- **{name}**: {_escaped(said)}" for name, said in pairs))
-            case Table(columns, rows, left, marked):
+            case TextTable(columns, rows, left, marked):
                 lines = [columns, tuple("---" if n < left else "---:" for n in range(len(columns)))]
                 for number, row in enumerate(rows):
                     cells = tuple(map(_escaped, row))
@@ -108,7 +108,7 @@ def _wrapped(first: str, text: str, width: int) -> Iterator[str]:
     yield line.rstrip()
 
 
-def _table_lines(table: Table, width: int, bold: bool) -> Iterator[str]:
+def _table_lines(table: TextTable, width: int, bold: bool) -> Iterator[str]:
     # With ANSI bold a marked row needs no other sign; without it a ">" stands in the margin.
     margin = 0 if bold or not table.marked else 2
     sizes = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]

@@ -7,11 +7,11 @@ from typing import Any
 
 from onnxtweak.report.markup import percent
 from onnxtweak.report.text.dry_run import ESTIMATE, length, size
-from onnxtweak.report.text.layout import Block, Facts, Heading, Note, Table
-from onnxtweak.results import Begun, Planned, Ran
+from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.results import RecipeWritten, RunPlan, RunResult
 
 
-def ran(made: Ran) -> tuple[Block, ...]:
+def ran(made: RunResult) -> tuple[Block, ...]:
     """A row for each tweak, then its gates, then what was written."""
     rows = tuple((name, *_figures(result), _gates_met(result)) for name, result in made.results.items())
     gates = tuple(
@@ -21,13 +21,13 @@ def ran(made: Ran) -> tuple[Block, ...]:
     )
     blocks: list[Block] = [
         Heading("Accuracy on the test samples, in percent" if _on_test(made) else "Accuracy, in percent"),
-        Table(("tweak", "targets", "after", "overall", "after", "E", "fixed", "broken", "gates"), rows),
+        TextTable(("tweak", "targets", "after", "overall", "after", "E", "fixed", "broken", "gates"), rows),
     ]
     if gates:
         missed = frozenset(row for row, gate in enumerate(gates) if gate[-1] == "NOT MET")
         blocks += [
             Heading("Gates"),
-            Table(("tweak", "gate", "limit", "measured", ""), gates, left=2, marked=missed),
+            TextTable(("tweak", "gate", "limit", "measured", ""), gates, left=2, marked=missed),
         ]
     facts = [("written", made.directory), ("files", ", ".join(file.path for file in made.files))]
     if made.cached:
@@ -35,7 +35,7 @@ def ran(made: Ran) -> tuple[Block, ...]:
     return (*blocks, Facts(tuple(facts)), *map(Note, made.notes))
 
 
-def _on_test(made: Ran) -> bool:
+def _on_test(made: RunResult) -> bool:
     return all(result["split"] == "test" for result in made.results.values())
 
 
@@ -61,7 +61,7 @@ def _measured(gate: Mapping[str, Any]) -> str:
     return "-" if gate["measured"] is None else f"{gate['measured']:.4g}"
 
 
-def planned(made: Planned) -> tuple[Block, ...]:
+def planned(made: RunPlan) -> tuple[Block, ...]:
     """What would be read, made and written."""
     rows = tuple(
         (
@@ -89,13 +89,15 @@ def planned(made: Planned) -> tuple[Block, ...]:
             )
         ),
         Heading("Tweaks"),
-        Table(("tweak", "method", "targets", "neurons", "passes", "state", "time", "cached"), rows, left=3),
+        TextTable(
+            ("tweak", "method", "targets", "neurons", "passes", "state", "time", "cached"), rows, left=3
+        ),
         Note(ESTIMATE),
         *map(Note, made.notes),
     )
 
 
-def begun(made: Begun) -> tuple[Block, ...]:
+def begun(made: RecipeWritten) -> tuple[Block, ...]:
     """Where the recipe is, and what it was made for."""
     return (
         Heading(f"Recipe for {made.model.path}"),

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.report.text.layout import Block, Facts, Heading, Note, Table
-from onnxtweak.results import Applied, Dumped, Evaluation, Inspection, Pictured, Result, Scored
+from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.results import Applied, Dumped, Evaluation, Inspection, ReportPage, Result, Scored
 from onnxtweak.types import Check, FileRef
 
 _ROWS = 30  # classes that get a row of their own; of more, the most telling ones do
@@ -64,7 +64,7 @@ def evaluation(measured: Evaluation) -> tuple[Block, ...]:
     rows.append(("overall", f"{metrics.samples:,}", _percent(metrics.overall)))
     return (
         Heading(f"Accuracy of {measured.model.path}, in percent"),
-        Table(("class", "samples", "accuracy"), tuple(rows), marked=frozenset(marked)),
+        TextTable(("class", "samples", "accuracy"), tuple(rows), marked=frozenset(marked)),
         *_left_out(names, order),
         *_confusion(metrics.confusion, names),
         Facts((*_machine(measured.device), ("time", _times(measured.seconds)))),
@@ -96,7 +96,7 @@ def inspection(found: Inspection) -> tuple[Block, ...]:
         Heading(str(found.model.path)),
         Facts(tuple(facts)),
         Heading("Hidden tensors that can be watched"),
-        Table(
+        TextTable(
             ("tensor", "made by", "type", "shape", "neurons", "activation"),
             tuple(rows),
             left=3,
@@ -122,7 +122,7 @@ def applied(made: Applied) -> tuple[Block, ...]:
     )
 
 
-def pictured(made: Pictured) -> tuple[Block, ...]:
+def pictured(made: ReportPage) -> tuple[Block, ...]:
     """Where the page is."""
     return (
         Heading(f"Report of {made.result.path}"),
@@ -166,7 +166,7 @@ def scored(made: Scored) -> tuple[Block, ...]:
         facts.append(("written", _file(made.output)))
     return (
         Heading("Highest ranked neurons"),
-        Table(("target", "tensor", "index", "count", "weight", "lift"), rows, left=2),
+        TextTable(("target", "tensor", "index", "count", "weight", "lift"), rows, left=2),
         Facts(tuple(facts)),
     )
 
@@ -182,7 +182,7 @@ def verdict(made: Result) -> str:
     )
 
 
-def _comparison(made: Result) -> Table:
+def _comparison(made: Result) -> TextTable:
     names, chosen = made.classes, set(made.targets)
     before, after, bias = made.before, made.after, made.bias_control
     support = before.confusion.sum(axis=1)
@@ -198,7 +198,7 @@ def _comparison(made: Result) -> Table:
     targets = sum(support[c] for c in range(len(names)) if names[c] in chosen)
     rows.append(("targets", f"{targets:,}", *_row(before.target, after.target, bias.target)))
     rows.append(("overall", f"{before.samples:,}", *_row(before.overall, after.overall, bias.overall)))
-    return Table(
+    return TextTable(
         ("class", "samples", "base", "tweaked", "change", "bias only"), tuple(rows), marked=frozenset(marked)
     )
 
@@ -228,13 +228,13 @@ def _confusion(confusion: np.ndarray, names: Sequence[str]) -> tuple[Block, ...]
     if len(names) <= _MATRIX:
         columns = ("label \\ taken for", *(name[:5] for name in names))
         rows = tuple((names[c], *(f"{count:,}" for count in confusion[c])) for c in range(len(names)))
-        return Heading("Confusion, in samples"), Table(columns, rows)
+        return Heading("Confusion, in samples"), TextTable(columns, rows)
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     largest = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
     pairs = [divmod(int(cell), len(names)) for cell in largest if wrong.flat[cell]]
     rows = tuple((names[label], names[taken], f"{wrong[label, taken]:,}") for label, taken in pairs)
-    return Heading("Most frequent confusions"), Table(("label", "taken for", "samples"), rows, left=2)
+    return Heading("Most frequent confusions"), TextTable(("label", "taken for", "samples"), rows, left=2)
 
 
 def _operating_points(made: Result) -> Iterable[str]:

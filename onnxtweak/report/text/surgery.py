@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from onnxtweak.report.text.layout import Block, Facts, Heading, Note, Table
-from onnxtweak.results import Compared, Reverted, Verified
+from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.results import ModelDiff, Reverted, Verified
 from onnxtweak.types import Check, Metrics
 
 _ROWS = 40  # differences that get a row of their own
@@ -19,7 +19,7 @@ def reverted(made: Reverted) -> tuple[Block, ...]:
     return (Heading(f"{made.model.path} without its tweak"), Facts(tuple(facts)))
 
 
-def compared(found: Compared) -> tuple[Block, ...]:
+def compared(found: ModelDiff) -> tuple[Block, ...]:
     """Every difference by name."""
     rows = tuple(
         (
@@ -33,7 +33,7 @@ def compared(found: Compared) -> tuple[Block, ...]:
     more = len(rows) - _ROWS
     return (
         Heading(f"{found.base.path} and {found.tweaked.path}"),
-        *([Table(("what", "where", "by", "detail"), rows[:_ROWS], left=4)] if rows else []),
+        *([TextTable(("what", "where", "by", "detail"), rows[:_ROWS], left=4)] if rows else []),
         *([Note(f"{more:,} more differences; -f json has them all")] if more > 0 else []),
         Facts((*(("tweak inside", _tweak(tweak)) for tweak in found.tweaks), *_checks(found.checks))),
     )

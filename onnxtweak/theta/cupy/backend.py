@@ -85,7 +85,7 @@ def new_state(neurons: int, targets: int) -> ThetaState:
 
 
 @dataclass(frozen=True)
-class Limits:
+class PlacedLimits:
     """What `fold_limits` needs of a batch, on the GPU, made once for all taps.
 
     limit : up to `FEW` targets (positions, c) float32, the rows sorted by whose own sample they are; row,
@@ -97,11 +97,11 @@ class Limits:
     limit: cupy.ndarray
     row: cupy.ndarray | None = None
     owner: cupy.ndarray | None = None
-    own: Lists | None = None
+    own: PlacedLists | None = None
 
 
 @dataclass(frozen=True)
-class Lists:
+class PlacedLists:
     """Samples by target, on the GPU: target j has samples[start[j] : start[j + 1]], in their order."""
 
     targets: int
@@ -110,17 +110,17 @@ class Lists:
     factors: cupy.ndarray | None = None
 
 
-def place_limit(limit: np.ndarray) -> Limits:
+def place_limit(limit: np.ndarray) -> PlacedLimits:
     """`limit` of a batch as `fold_limits` wants it."""
     rows, targets = limit.shape
     if targets <= FEW:
         row, owner = _by_owner(limit)
-        return Limits(targets, *map(cupy.asarray, (limit[row], row, owner)))
+        return PlacedLimits(targets, *map(cupy.asarray, (limit[row], row, owner)))
     there = cupy.asarray(limit)
     width = _tile_width(targets)
     gaps = cupy.zeros((rows, -(-targets // width) * width), np.float32)
     gaps[:, :targets] = cupy.maximum(there, np.float32(0))
-    return Limits(targets, gaps, own=_lists(there, there < 0))
+    return PlacedLimits(targets, gaps, own=_lists(there, there < 0))
 
 
 def _by_owner(limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,30 +137,30 @@ def _by_owner(limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return row.astype(np.int32), owner[row].astype(np.int32)
 
 
-def place_wanted(wanted: np.ndarray) -> Lists:
+def place_wanted(wanted: np.ndarray) -> PlacedLists:
     """`wanted` of a batch as `fold_wanted` wants it."""
     there = cupy.asarray(wanted)
     return _lists(there, there > 0)
 
 
-def place_member(member: np.ndarray, targets: int) -> Lists:
+def place_member(member: np.ndarray, targets: int) -> PlacedLists:
     """`member` of a batch as `fold_sums` wants it."""
     order = np.argsort(member, kind="stable")
     samples = order[np.searchsorted(member[order], 0) :].astype(np.int32)
     start = np.searchsorted(member[samples], np.arange(targets + 1)).astype(np.int32)
-    return Lists(targets, cupy.asarray(start), cupy.asarray(samples))
+    return PlacedLists(targets, cupy.asarray(start), cupy.asarray(samples))
 
 
-def _lists(values: cupy.ndarray, chosen: cupy.ndarray) -> Lists:
+def _lists(values: cupy.ndarray, chosen: cupy.ndarray) -> PlacedLists:
     targets = values.shape[1]
     j, r = cupy.nonzero(chosen.T)
     start = cupy.searchsorted(j, cupy.arange(targets + 1)).astype(np.int32)
-    return Lists(targets, start, r.astype(np.int32), values[r, j])
+    return PlacedLists(targets, start, r.astype(np.int32), values[r, j])
 
 
-def fold_limits(V: cupy.ndarray, limit: np.ndarray | Limits, hi, lo, bad) -> None:
+def fold_limits(V: cupy.ndarray, limit: np.ndarray | PlacedLimits, hi, lo, bad) -> None:
     """See `numpy_backend.fold_limits`."""
-    limit = limit if isinstance(limit, Limits) else place_limit(limit)
+    limit = limit if isinstance(limit, PlacedLimits) else place_limit(limit)
     if limit.targets <= FEW:
         _limits_few(V, limit, hi, lo, bad)
     else:
@@ -168,17 +168,17 @@ def fold_limits(V: cupy.ndarray, limit: np.ndarray | Limits, hi, lo, bad) -> Non
         _own("limits_own", V, limit.own, hi, lo)
 
 
-def fold_sums(V: cupy.ndarray, member: np.ndarray | Lists, total, peak) -> None:
+def fold_sums(V: cupy.ndarray, member: np.ndarray | PlacedLists, total, peak) -> None:
     """See `numpy_backend.fold_sums`."""
-    lists = member if isinstance(member, Lists) else place_member(member, len(total))
+    lists = member if isinstance(member, PlacedLists) else place_member(member, len(total))
     _own("sums", V, lists, total, peak)
 
 
 def fold_wanted(
-    V: cupy.ndarray, wanted: np.ndarray | Lists, hi, lo, count_hi, count_lo, last_hi, last_lo
+    V: cupy.ndarray, wanted: np.ndarray | PlacedLists, hi, lo, count_hi, count_lo, last_hi, last_lo
 ) -> None:
     """See `numpy_backend.fold_wanted`."""
-    lists = wanted if isinstance(wanted, Lists) else place_wanted(wanted)
+    lists = wanted if isinstance(wanted, PlacedLists) else place_wanted(wanted)
     _own("wanted", V, lists, hi, lo, count_hi, count_lo, last_hi, last_lo)
 
 
@@ -217,7 +217,7 @@ def _tile_width(targets: int) -> int:
     return -(-targets // (threads * tiles)) * threads
 
 
-def _limits_few(V, limit: Limits, hi, lo, bad) -> None:
+def _limits_few(V, limit: PlacedLimits, hi, lo, bad) -> None:
     neurons, positions = V.shape[1], len(limit.row)
     tiles = -(-neurons // (_FEW_THREADS * _few_width(limit.targets)))
     chunk = _chunk(positions, tiles, _FEW_STAGE)
@@ -239,7 +239,7 @@ def _all_marked(tiles: int, device: int) -> cupy.ndarray:
     return cupy.ones(tiles, np.uint8)
 
 
-def _limits_many(V, limit: Limits, hi, lo, bad) -> None:
+def _limits_many(V, limit: PlacedLimits, hi, lo, bad) -> None:
     (rows, neurons), width = V.shape, limit.limit.shape[1]
     threads = _target_threads(limit.targets)
     across = width // _tile_width(limit.targets)
@@ -256,7 +256,7 @@ def _limits_many(V, limit: Limits, hi, lo, bad) -> None:
         )
 
 
-def _own(name: str, V, lists: Lists, *state) -> None:
+def _own(name: str, V, lists: PlacedLists, *state) -> None:
     """Run a kernel over lists of samples: a thread has a neuron and a target."""
     if not len(lists.samples):
         return
