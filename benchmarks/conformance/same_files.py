@@ -34,7 +34,7 @@ pixel-scale = "1/255"
 mean = [0.4914, 0.4822, 0.4465]
 std = [0.2470, 0.2435, 0.2616]
 """
-MEASURED = {"seconds", "latency"}
+MEASURED = {"seconds", "latency", "files"}  # `files`: digests of pages and results, which hold the others
 SENTENCES = {"notes", "detail", "note"}
 MODELS_AND_TABLES = (".onnx", ".safetensors", ".onnx_adapter", ".npz", ".npy")
 
@@ -49,7 +49,7 @@ JOBS = {
     "join-pooled": f"join {LEARN} -t {{t}} --pool mean --theta thesis -o pooled.onnx",
     "retrain": f"retrain {LEARN} -t {{t}} -n 10,40 -o retrain.onnx --tweak retrain.safetensors",
     "retrain-schedule": f'retrain {LEARN} --schedule "J4 R4 J2 R2" -n 10 -o schedule.onnx',
-    "augment": f"augment {LEARN} --neurons 100 --hidden 16 -o augment.onnx --tweak augment.safetensors",
+    "augment": f"augment {LEARN} --neurons 60 --hidden 16 -o augment.onnx --tweak augment.safetensors",
     "fit": f"fit {LEARN} -t {{t}} --neurons 300 --hidden 16 -o fit.onnx --tweak fit.safetensors",
     "fit-all": f"fit {LEARN} --hidden 0 --neurons 200 -o all.onnx",
     "fit-budget": f"fit {LEARN} -t {{t}} --budget 60 --neurons 200 -o budget.onnx --tweak budget.safetensors",
