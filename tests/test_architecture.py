@@ -20,7 +20,7 @@ LEVELS = {
     "settings": 1,
     "types": 1,
     "demo_files": 2,
-    "goal": 2,
+    "goal": 3,
     "head": 2,
     "patch": 2,
     "results": 3,

@@ -8,8 +8,10 @@ import numpy as np
 
 from onnxtweak.engine.backends import array_module
 from onnxtweak.errors import ModelError, UsageError
+from onnxtweak.goal import Goal
+from onnxtweak.head import Head
 from onnxtweak.method.augment import Trained, active_neurons, overall_bias, train
-from onnxtweak.method.metrics import classes_hold, fixed_and_broken
+from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.table import Table, most_neurons, take
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
@@ -45,7 +47,8 @@ def augment(
     check_outputs(job, output)
     count = how_many(job, augment)
     fit, validation = job.splits.fit, job.splits.validation
-    present = np.unique(fit.labels)
+    goal = Goal(np.unique(fit.labels), job.head, max_class_drop=augment.max_class_drop)
+    present = goal.targets
     found = score_neurons(job, present, augment.theta, count)
     names = [job.names[j] for j in present]
     neurons, helpless = active_neurons(found.best, job.taps, names, augment.criterion, count)
@@ -65,22 +68,23 @@ def augment(
         fit_table,
         table,
         augment,
+        head=job.head,
         seed=data.seed,
         xp=array_module(job.engine.backend),
         progress=progress,
     )
     job.engine.ledger.seconds["train"] = time.perf_counter() - since
-    scale = _scale(table, trained.patch.delta(table.T), augment.max_class_drop)
+    scale = _scale(table, trained.patch.delta(table.T), goal)
     patch = trained.patch.scaled(scale)
     tweaked = patch.applied(table.Z, table.T)
     made = Proposal(
         command="augment",
-        targets=present,
+        goal=goal,
         neurons=neurons if scale else Neurons((), np.empty(0, np.int32), np.empty(0, np.int64)),
         patch=patch if scale else no_patch(),
         base=table.Z,
         tweaked=tweaked,
-        bias=overall_bias(table.Z, table.labels, present),
+        bias=overall_bias(table.Z, table.labels, goal),
         settings={
             "theta": augment.theta,
             "criterion": augment.criterion,
@@ -95,7 +99,7 @@ def augment(
         theta=augment.theta,
         criterion=augment.criterion,
         scored=sum(tap.neurons for tap in job.taps),
-        curve=_curve(table, table.Z + trained.patch.delta(table.T), len(neurons)),
+        curve=_curve(table, table.Z + trained.patch.delta(table.T), goal.head, len(neurons)),
         notes=(
             *job.splits.notes,
             *_notes(job, trained, table, len(neurons), count, helpless),
@@ -126,22 +130,23 @@ def how_many(job: Job, augment: AugmentSettings) -> int:
     return count
 
 
-def _scale(table: Table, boost: np.ndarray, class_drop: float | None) -> float:
+def _scale(table: Table, boost: np.ndarray, goal: Goal) -> float:
     """The largest part of the MLP's boost (N, C) that is allowed and better than the base, or 0.
 
     Better: the overall accuracy on validation gains more than one standard error of the difference.
     """
-    before, labels = table.Z.argmax(axis=1), table.labels
+    labels = table.labels
+    before = goal.head.predict(table.Z)
     for scale in _SCALES:
-        after = (table.Z + scale * boost).argmax(axis=1)
-        if classes_hold(before, after, labels, table.Z.shape[1], class_drop):
+        after = goal.head.predict(table.Z + scale * boost)
+        if goal.classes_hold(before == labels, after == labels, labels, table.Z.shape[1]):
             fixed, broken = fixed_and_broken(before, after, labels)
             return scale if fixed - broken > np.sqrt(fixed + broken) else 0.0
     return 0.0
 
 
-def _curve(table: Table, tweaked: np.ndarray, neurons: int) -> tuple[Trial, ...]:
-    before, after = (float((Z.argmax(axis=1) == table.labels).mean()) for Z in (table.Z, tweaked))
+def _curve(table: Table, tweaked: np.ndarray, head: Head, neurons: int) -> tuple[Trial, ...]:
+    before, after = (float(head.right(Z, table.labels).mean()) for Z in (table.Z, tweaked))
     return Trial(0, 0.0, 0.0, before), Trial(neurons, 1.0, (before - after) * 100, after)
 
 

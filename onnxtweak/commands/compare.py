@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.errors import DataError, InputError, ModelError, UsageError
+from onnxtweak.goal import Goal
 from onnxtweak.method.augment import active_neurons
 from onnxtweak.method.compare.comparison import CURVE, DROPS, MethodOutcome, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
@@ -16,7 +17,6 @@ from onnxtweak.method.compare.methods import METHODS
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.selection.ranking import candidates_wanted, united
 from onnxtweak.method.table import all_neurons, most_neurons, take
-from onnxtweak.method.targets import every_class
 from onnxtweak.model.inspect.graph import GraphIndex
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
@@ -30,8 +30,8 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
-from onnxtweak.stages.choose_targets import choose_targets
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learnt_from
 from onnxtweak.stages.open_job import Job, open_for_tables
@@ -73,38 +73,36 @@ def compare(
     before: list[Metrics] = []
     outcomes: dict[str, list[tuple[MethodOutcome, int, float, str]]] = {name: [] for name in wanted}
     refused: dict[str, str] = {}
-    chosen = None
+    goal = None
     for repeat in range(repeats):
         job = open_for_tables(model, replace(data, seed=data.seed + repeat), engine, taps, progress)
         if job.splits.test is None:
             raise DataError("comparing needs test samples", hint="give them with --test, or leave out --val")
         check_outputs(job, output)
-        if chosen is None and targets == TargetSettings():
-            chosen = every_class(job.splits.fit.labels, job.splits.validation.labels)
-        elif chosen is None:
-            chosen = choose_targets(job, targets)
-        material, neurons, notes = gather_material(job, taps, chosen, join, fit, data.seed + repeat)
-        test = material.test
-        before.append(measure(test.Z.argmax(axis=1), test.labels, chosen, test.Z.shape[1]))
+        if goal is None:
+            goal = choose_goal(job, targets, max_overall_drop=fit.max_overall_drop, all_unless_named=True)
+        inputs, neurons, notes = gather_inputs(job, taps, goal, join, fit, data.seed + repeat)
+        test = inputs.test
+        before.append(measure(goal.head.predict(test.Z), test.labels, goal, test.Z.shape[1]))
         progress.start("compare", len(wanted), "methods")
-        for name, offer_of in wanted.items():
+        for name, try_method in wanted.items():
             since = time.perf_counter()
             try:
-                offer = offer_of(material)
+                result = try_method(inputs)
             except ModelError as error:
                 refused[name] = str(error)
                 continue
             spent = time.perf_counter() - since
-            outcome = judge(offer, test, chosen, fit.max_overall_drop, fit.margin)
-            outcomes[name].append((outcome, offer.parameters, spent, offer.note))
+            outcome = judge(result, test, goal, fit.margin)
+            outcomes[name].append((outcome, result.parameters, spent, result.note))
             progress.advance(1)
             if name == write and repeat == 0:
                 bias = outcomes["bias"][0][0].bias
-                written = _deliver(job, material, neurons, name, offer, outcome, bias, output)
+                written = _deliver(job, inputs, neurons, name, result, outcome, bias, output)
         progress.finish()
     return Comparison(
         model=job.model,
-        targets=tuple(job.names[j] for j in chosen),
+        targets=tuple(job.names[j] for j in goal.targets),
         repeats=repeats,
         samples={
             "fit": len(job.splits.fit),
@@ -113,10 +111,10 @@ def compare(
         },
         before={
             "overall": interval([m.overall for m in before], [m.samples for m in before]),
-            "target": interval([m.target for m in before], [_support(m, chosen) for m in before]),
+            "target": interval([m.target for m in before], [_support(m, goal) for m in before]),
         },
         drops=DROPS,
-        standings=_standings(outcomes, refused, chosen),
+        standings=_standings(outcomes, refused, goal),
         seconds={**job.engine.ledger.seconds, "all": time.perf_counter() - begin},
         passes=tuple(job.engine.ledger.passes),
         device=job.machine,
@@ -126,10 +124,10 @@ def compare(
     )
 
 
-def gather_material(
+def gather_inputs(
     job: Job,
     taps: TapSettings,
-    targets: np.ndarray,
+    goal: Goal,
     join: JoinSettings,
     fit: FitSettings,
     seed: int,
@@ -138,6 +136,7 @@ def gather_material(
 
     Also the neurons that the tables' columns are, and notes.
     """
+    targets = goal.targets
     watched = choose_neurons(job, taps, fit.neurons)
     present = np.unique(job.splits.fit.labels)
     few = len(present) <= SCORED_CLASSES
@@ -146,7 +145,7 @@ def gather_material(
     active = min(ACTIVE, len(everything))
     best = score_neurons(job, classes, join.theta, max(candidates_wanted(join), active)).best
     of_targets = [best[int(np.flatnonzero(classes == j)[0])] for j in targets]
-    rankings = rank_neurons(job, of_targets, targets, join, skip=True)
+    rankings = rank_neurons(job, of_targets, goal, join, skip=True)
     helpless = [job.names[j] for j, r in zip(targets, rankings, strict=True) if not len(r.weight)]
     if len(helpless) == len(targets):
         raise ModelError(
@@ -181,9 +180,9 @@ def gather_material(
     ]
     _, judged, notes = learnt_from(job, (tables[0], tables[1]), picked=watched.picked)
     ends = np.cumsum([len(r.weight) for r in rankings])
-    material = CompareInputs(
+    inputs = CompareInputs(
         *tables,
-        targets=targets,
+        goal=goal,
         families={name: columns["watched"][c] for name, c in watched.families.items()},
         penultimate=columns.get("penultimate"),
         random=columns["random"],
@@ -198,7 +197,7 @@ def gather_material(
     )
     if helpless:
         notes += (f"no neuron can raise {', '.join(helpless)} alone: no synapses there",)
-    return material, neurons, notes
+    return inputs, neurons, notes
 
 
 def interval(values: Sequence[float], samples: Sequence[int] | None = None) -> tuple[float, float]:
@@ -216,34 +215,34 @@ def interval(values: Sequence[float], samples: Sequence[int] | None = None) -> t
 
 def _deliver(
     job: Job,
-    material: CompareInputs,
+    inputs: CompareInputs,
     neurons: Neurons,
     name: str,
-    offer: MethodResult,
+    result: MethodResult,
     outcome: MethodOutcome,
     control: np.ndarray,
     output: OutputSettings,
 ) -> Result:
     """One method's patch, spliced, proven and written as any other. At its own operating point."""
-    whole = np.zeros(material.classes)
-    whole[material.targets] = outcome.bias
-    columns = offer.columns if outcome.taken else offer.columns[:0]
-    patch = offer.patch.with_bias(whole) if outcome.taken else no_patch()
+    whole = np.zeros(inputs.classes)
+    whole[inputs.goal.targets] = outcome.bias
+    columns = result.columns if outcome.taken else result.columns[:0]
+    patch = result.patch.with_bias(whole) if outcome.taken else no_patch()
     kept = take(neurons, columns)
-    base = material.validation.Z
+    base = inputs.validation.Z
     made = Proposal(
         command="compare",
-        targets=material.targets,
+        goal=inputs.goal,
         neurons=kept,
         patch=patch,
         base=base,
-        tweaked=material.validation.patched(columns, patch) if outcome.taken else base,
+        tweaked=inputs.validation.patched(columns, patch) if outcome.taken else base,
         bias=control,
-        settings={"method": name, "seed": material.seed},
-        n=(len(kept),) * len(material.targets),
-        scale=(1.0,) * len(material.targets),
-        theta=material.join.theta,
-        criterion=material.join.criterion,
+        settings={"method": name, "seed": inputs.seed},
+        n=(len(kept),) * len(inputs.goal),
+        scale=(1.0,) * len(inputs.goal),
+        theta=inputs.join.theta,
+        criterion=inputs.join.criterion,
         scored=len(neurons),
         curve=(),
         notes=(),
@@ -281,11 +280,11 @@ def _union(groups: dict[str, Neurons]) -> tuple[Neurons, dict[str, np.ndarray]]:
     return Neurons(tuple(taps), tap_of, index), columns
 
 
-def _support(metrics: Metrics, targets: np.ndarray) -> int:
-    return int(metrics.confusion[targets].sum())
+def _support(metrics: Metrics, goal: Goal) -> int:
+    return int(metrics.confusion[goal.targets].sum())
 
 
-def _standings(outcomes: dict, refused: dict[str, str], targets: np.ndarray) -> tuple[MethodStanding, ...]:
+def _standings(outcomes: dict, refused: dict[str, str], goal: Goal) -> tuple[MethodStanding, ...]:
     bias = [outcome.at for outcome, *_ in outcomes["bias"]]
     made = []
     for name, rows in outcomes.items():
@@ -293,7 +292,7 @@ def _standings(outcomes: dict, refused: dict[str, str], targets: np.ndarray) -> 
             made.append(_absent(name, refused.get(name, "")))
             continue
         found = [outcome for outcome, *_ in rows]
-        own = [_support(o.metrics, targets) for o in found]
+        own = [_support(o.metrics, goal) for o in found]
         at = np.array([o.at for o in found])
         places = [CURVE.index(d) for d in DROPS]
         made.append(

@@ -16,9 +16,9 @@ from onnxtweak.commands.augment import how_many
 from onnxtweak.commands.compare import ACTIVE, SCORED_CLASSES
 from onnxtweak.engine.dump import is_dump
 from onnxtweak.errors import UsageError
+from onnxtweak.goal import every_class, find_targets
 from onnxtweak.method.selection.ranking import candidates_wanted
 from onnxtweak.method.table import most_neurons
-from onnxtweak.method.targets import every_class, find_targets
 from onnxtweak.model.file.output_file import check_output
 from onnxtweak.results import DryRun
 from onnxtweak.settings import (

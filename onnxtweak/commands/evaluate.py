@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from onnxtweak.engine.passes import capture
+from onnxtweak.goal import Goal, find_targets
 from onnxtweak.method.metrics import measure
-from onnxtweak.method.targets import find_targets
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import open_whole
@@ -38,11 +38,11 @@ def evaluate(
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
     runs = capture(job.subject, view, job.engine, "evaluate")
-    predicted = np.concatenate([got.Z.argmax(axis=1) for got in runs])
+    predicted = np.concatenate([job.head.predict(got.Z) for got in runs])
     chosen = np.empty(0, np.int64)
     if targets.targets or targets.worst is not None:
         chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
-    metrics = measure(predicted, view.labels, chosen, job.subject.classes)
+    metrics = measure(predicted, view.labels, Goal(chosen, job.head), job.subject.classes)
     warning: tuple[str, ...] = ()
     if _guesses(metrics, job.subject.classes):
         mistake = likely_mistake(job, data, engine, taps, predicted)

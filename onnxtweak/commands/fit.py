@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 import numpy as np
 
+from onnxtweak.head import Head
 from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.small import Budget
 from onnxtweak.method.table import Table, take
-from onnxtweak.method.targets import every_class
 from onnxtweak.method.tuning.certificate import certify
 from onnxtweak.patch import DensePatch, Patch, bias_patch, no_patch
 from onnxtweak.results import Result
@@ -22,8 +22,8 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
-from onnxtweak.stages.choose_targets import choose_targets
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learnt_from
 from onnxtweak.stages.open_job import Job, open_for_tables
@@ -49,10 +49,12 @@ def fit(
     begin = time.perf_counter()
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
-    chosen = (
-        every_class(job.splits.fit.labels, job.splits.validation.labels)
-        if targets == TargetSettings()
-        else choose_targets(job, targets)
+    goal = choose_goal(
+        job,
+        targets,
+        max_overall_drop=fit.max_overall_drop,
+        max_class_drop=fit.max_class_drop,
+        all_unless_named=True,
     )
     watched = choose_neurons(job, taps, fit.neurons)
     tables = gather_tables(job, watched.neurons)
@@ -64,11 +66,9 @@ def fit(
     found = fit_all(
         table,
         watched.families,
-        chosen,
+        goal,
         judged=judged,
-        overall_drop=fit.max_overall_drop,
         margin=fit.margin,
-        class_drop=fit.max_class_drop,
         budget=Budget(fit.budget, fit.synapses) if limited else None,
         folds=fit.folds,
         hidden=fit.hidden,
@@ -77,24 +77,24 @@ def fit(
     )
     job.engine.ledger.seconds["fit"] = time.perf_counter() - since
     validation = tables[1]
-    columns, patch = patch_of(found, chosen, job.subject.classes)
+    columns, patch = patch_of(found, goal.targets, job.subject.classes)
     if fit.certify is not None and patch is not None:
-        patch, said = _certified(validation, columns, patch, fit.certify)
+        patch, said = _certified(validation, columns, patch, fit.certify, goal.head)
         notes += said
     neurons = take(watched.neurons, columns)
     if patch is None:
         neurons = take(neurons, np.empty(0, np.int64))
     made = Proposal(
         command="fit",
-        targets=chosen,
+        goal=goal,
         neurons=neurons,
         patch=no_patch() if patch is None else patch,
         base=validation.Z,
         tweaked=validation.Z if patch is None else validation.patched(columns, patch),
         bias=found.control,
         settings={"seed": data.seed, **asdict(fit)},
-        n=(len(neurons),) * len(chosen),
-        scale=_scales(neurons, patch, chosen),
+        n=(len(neurons),) * len(goal),
+        scale=_scales(neurons, patch, goal.targets),
         theta="none",
         criterion="held-out log-loss",
         scored=watched.scored,
@@ -103,7 +103,7 @@ def fit(
             *job.splits.notes,
             *notes,
             *found.notes,
-            *_biases(job, found, chosen),
+            *_biases(job, found, goal.targets),
         ),
     )
     return deliver(job, made, output, begin)
@@ -126,10 +126,10 @@ def patch_of(found: Fitted, targets: np.ndarray, classes: int) -> tuple[np.ndarr
 
 
 def _certified(
-    validation: Table, columns: np.ndarray, patch: DensePatch, level: float
+    validation: Table, columns: np.ndarray, patch: DensePatch, level: float, head: Head
 ) -> tuple[DensePatch | None, tuple[str, ...]]:
     """The patch at the largest scale that keeps the expected harm below the level; None for scale 0."""
-    found = certify(validation.Z, validation.patched(columns, patch), validation.labels, level)
+    found = certify(validation.Z, validation.patched(columns, patch), validation.labels, level, head)
     said = (
         f"certified: at scale {found.scale:.3g} at most {level:.2%} of samples like these are expected to"
         f" become wrong that the base has right (conformal risk control on {found.samples:,} validation"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from onnxtweak.method.targets import find_targets
+from onnxtweak.goal import find_targets
 from onnxtweak.model.file.output_file import check_output, write_atomic
 from onnxtweak.recipe.template import template
 from onnxtweak.results import RecipeWritten

@@ -10,8 +10,8 @@ import numpy as np
 from onnxtweak.engine.passes import capture
 from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
-from onnxtweak.method.tuning.boosted import decisions
-from onnxtweak.method.tuning.operating_point import AllowedDrops, OperatingPoint, choose
+from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
 from onnxtweak.results import Result
 from onnxtweak.settings import (
     DataSettings,
@@ -21,7 +21,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.stages.choose_targets import choose_targets
+from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.rank import rank_neurons
@@ -49,24 +49,24 @@ def join(
     begin = time.perf_counter()
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    validation = job.splits.validation
-    chosen = choose_targets(job, targets)
-    found = score_neurons(job, chosen, join.theta, candidates_wanted(join))
-    rankings = rank_neurons(job, found.best, chosen, join)
+    goal = choose_goal(
+        job, targets, max_overall_drop=join.max_overall_drop, max_class_drop=join.max_class_drop
+    )
+    found = score_neurons(job, goal.targets, join.theta, candidates_wanted(join))
+    rankings = rank_neurons(job, found.best, goal, join)
     Z, prefix = _validation_tables(job, rankings, join)
-    table = decisions(Z, validation.labels, chosen)
-    allowed = AllowedDrops(join.max_overall_drop, join.max_class_drop)
+    table = boost_table(Z, job.splits.validation.labels, goal)
     scales = None if join.exact_scale else tuple(join.scale)
-    operation = choose(table, prefix, tuple(join.count), scales, allowed)
-    neurons, synapses = join_synapses(rankings, chosen, operation)
+    operation = choose(table, prefix, tuple(join.count), scales)
+    neurons, synapses = join_synapses(rankings, goal.targets, operation)
     made = Proposal(
         command="join",
-        targets=chosen,
+        goal=goal,
         neurons=neurons,
         patch=synapses,
         base=Z,
-        tweaked=_with_boost(Z, prefix, operation, join, chosen),
-        bias=best_bias(table, allowed),
+        tweaked=_with_boost(Z, prefix, operation, join, goal.targets),
+        bias=best_bias(table),
         settings={
             "theta": join.theta,
             "criterion": join.criterion,

@@ -9,14 +9,15 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.goal import Goal
 from onnxtweak.method.join import best_bias
 from onnxtweak.method.retrain.schedule import NeuronPool, StageOutcome, parse_schedule, run_schedule, worst
 from onnxtweak.method.retrain.weights import Retrained, boosts, problem, retrain_best
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.table import Table, most_neurons, take
-from onnxtweak.method.tuning.boosted import decisions
-from onnxtweak.method.tuning.operating_point import AllowedDrops, OperatingPoint, choose
+from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
 from onnxtweak.patch import Synapses
 from onnxtweak.results import Result
 from onnxtweak.settings import (
@@ -28,7 +29,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.stages.choose_targets import choose_targets
+from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job, prepare
@@ -61,10 +62,14 @@ def retrain(
     stages = None if retrain.schedule is None else parse_schedule(retrain.schedule)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    classes = _every_class(job) if stages and targets == TargetSettings() else choose_targets(job, targets)
-    found = score_neurons(job, classes, join.theta, candidates_wanted(join))
+    drops = {"max_overall_drop": join.max_overall_drop, "max_class_drop": join.max_class_drop}
+    if stages and targets == TargetSettings():
+        goal = Goal(_every_class(job), job.head, **drops)
+    else:
+        goal = choose_goal(job, targets, **drops)
+    found = score_neurons(job, goal.targets, join.theta, candidates_wanted(join))
     make = _once if stages is None else _scheduled
-    made = make(job, found.best, classes, join, retrain)
+    made = make(job, found.best, goal, join, retrain)
     notes = notes_on_tables(job, found, made.base, max(join.count))
     made = replace(made, notes=(*notes, *made.notes), settings={**made.settings, "seed": data.seed})
     return deliver(job, made, output, begin)
@@ -82,9 +87,10 @@ def _every_class(job: Job) -> np.ndarray:
 
 
 def _once(
-    job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings, retrain: RetrainSettings
+    job: Job, best: Sequence[Candidates], goal: Goal, join: JoinSettings, retrain: RetrainSettings
 ) -> Proposal:
-    rankings = rank_neurons(job, best, targets, join)
+    targets = goal.targets
+    rankings = rank_neurons(job, best, goal, join)
     fit, validation = _tables(job, united(rankings), "-n")
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
     since = time.perf_counter()
@@ -92,10 +98,9 @@ def _once(
     job.engine.ledger.seconds["retrain"] = time.perf_counter() - since
     # `choose` divides by n, as a join does; here the weights are whole.
     prefix = np.stack([boost * n for n, (_, boost, _) in found.items()], axis=2)
-    table = decisions(validation.Z, validation.labels, targets)
-    allowed = AllowedDrops(join.max_overall_drop, join.max_class_drop)
+    table = boost_table(validation.Z, validation.labels, goal)
     scales = None if join.exact_scale else (0.0, *retrain.scale)
-    operation = choose(table, prefix, tuple(join.count), scales, allowed)
+    operation = choose(table, prefix, tuple(join.count), scales)
     neurons, synapses = _synapses(rankings, targets, operation, {n: made for n, (made, *_) in found.items()})
     tweaked = validation.Z.copy()
     for t, j in enumerate(targets):
@@ -104,12 +109,12 @@ def _once(
     ridges = {int(n): found[int(n)][2] for n, s in zip(operation.n, operation.scale, strict=True) if s}
     return Proposal(
         command="retrain",
-        targets=targets,
+        goal=goal,
         neurons=neurons,
         patch=synapses,
         base=validation.Z,
         tweaked=tweaked,
-        bias=best_bias(table, allowed),
+        bias=best_bias(table),
         settings=_settings(join, retrain) | {"ridge": sorted(set(ridges.values()))},
         n=tuple(int(n) for n in operation.n),
         scale=tuple(float(s) for s in operation.scale),
@@ -155,12 +160,12 @@ def _synapses(
 
 
 def _scheduled(
-    job: Job, best: Sequence[Candidates], classes: np.ndarray, join: JoinSettings, retrain: RetrainSettings
+    job: Job, best: Sequence[Candidates], goal: Goal, join: JoinSettings, retrain: RetrainSettings
 ) -> Proposal:
     """Joins and retrainings in turn, all on one table: the best neurons of every class that may be picked."""
     stages = parse_schedule(retrain.schedule)
     # A class that no neuron can raise brings none to the pool: its join stage says so.
-    rankings = [r for r in rank_neurons(job, best, classes, join, skip=True) if len(r.weight)]
+    rankings = [r for r in rank_neurons(job, best, goal, join, skip=True) if len(r.weight)]
     if not rankings:
         raise ModelError(
             "no hidden neuron can raise any class without breaking a sample that is right",
@@ -168,7 +173,7 @@ def _scheduled(
         )
     neurons = _distinct(united(rankings))
     fit, validation = _tables(job, neurons, "-n")
-    pool = NeuronPool(fit, validation, classes, job.names)
+    pool = NeuronPool(fit, validation, goal, job.names)
     since = time.perf_counter()
     grown, log = run_schedule(stages, pool, join, retrain, job.engine)
     job.engine.ledger.seconds["schedule"] = time.perf_counter() - since
@@ -176,25 +181,25 @@ def _scheduled(
     touched = np.unique(synapses.target)
     if not len(touched):
         narrow = min(stage.classes for stage in stages)
-        touched = worst(classes, validation.Z.argmax(axis=1), validation.labels, narrow)
-    table = decisions(validation.Z, validation.labels, touched)
+        touched = worst(goal.targets, goal.head.predict(validation.Z), validation.labels, narrow)
+    goal = replace(goal, targets=touched)
     tweaked = grown.added(validation.T, validation.Z)
     n = tuple(int((synapses.target == j).sum()) for j in touched)
     return Proposal(
         command="retrain",
-        targets=touched,
+        goal=goal,
         neurons=take(neurons, columns),
         patch=synapses,
         base=validation.Z,
         tweaked=tweaked,
-        bias=best_bias(table, AllowedDrops(join.max_overall_drop, join.max_class_drop)),
+        bias=best_bias(boost_table(validation.Z, validation.labels, goal)),
         settings=_settings(join, retrain) | {"schedule": " ".join(map(str, stages)), "pool": len(neurons)},
         n=n,
         scale=tuple(float(k > 0) for k in n),
         theta=join.theta,
         criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
         scored=sum(tap.neurons for tap in job.taps),
-        curve=_curve(validation, tweaked, touched),
+        curve=_curve(validation, tweaked, goal),
         notes=(*_told(log, job.names), f"the stages chose from a pool of {len(neurons):,} neurons"),
     )
 
@@ -207,9 +212,9 @@ def _distinct(neurons: Neurons) -> Neurons:
     return take(neurons, order[first])
 
 
-def _curve(table: Table, tweaked: np.ndarray, targets: np.ndarray) -> tuple[Trial, ...]:
-    own = np.isin(table.labels, targets)
-    right = [Z.argmax(axis=1) == table.labels for Z in (table.Z, tweaked)]
+def _curve(table: Table, tweaked: np.ndarray, goal: Goal) -> tuple[Trial, ...]:
+    own = goal.wanted(table.labels)
+    right = [goal.head.right(Z, table.labels) for Z in (table.Z, tweaked)]
     drop = float(right[0].mean() - right[1].mean()) * 100
     return Trial(0, 0.0, 0.0, float(right[0][own].mean())), Trial(0, 1.0, drop, float(right[1][own].mean()))
 

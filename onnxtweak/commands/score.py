@@ -25,9 +25,10 @@ from onnxtweak.engine.scoring.score_file import ScoreTables, npz
 from onnxtweak.engine.scoring.scoring import from_model
 from onnxtweak.engine.scoring.sweep import Read
 from onnxtweak.errors import DataError
+from onnxtweak.goal import class_names, find_targets
+from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, rank, united
-from onnxtweak.method.targets import class_names, find_targets
 from onnxtweak.model.file.model_file import read_model
 from onnxtweak.model.file.output_file import check_output, write_atomic
 from onnxtweak.results import Scored
@@ -68,8 +69,8 @@ def score(
     source = _open_source(model, data, engine, taps, progress)
     predicted = None
     if targets.worst is not None and not targets.targets:
-        logits = (got.Z.argmax(axis=1) for got in source.read("find the worst", (), None))
-        predicted = np.concatenate(list(logits))
+        batches = source.read("find the worst", (), None)
+        predicted = np.concatenate([ONE_LABEL.predict(got.Z) for got in batches])
     chosen = find_targets(targets, source.names, source.labels, source.labels, predicted)
     names = tuple(source.names[j] for j in chosen)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion

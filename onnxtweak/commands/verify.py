@@ -19,6 +19,7 @@ from onnxtweak.engine.subject import (
     opened_model,
 )
 from onnxtweak.errors import MachineError, ModelError
+from onnxtweak.goal import Goal
 from onnxtweak.method.metrics import measure
 from onnxtweak.model.edit.record import recorded
 from onnxtweak.model.file.model_file import ModelFile, read_model
@@ -162,6 +163,8 @@ def _on_samples(
         for got in capture(former, view, runner, "simulate", neurons=tweak.neurons):
             foretold.append(patch.applied(got.Z, got.V[0]))
         Z = np.concatenate(foretold)
-        checks.append(check_simulation(Z.argmax(axis=1), Z, after, view.labels, file.dtype))
-    before, after = (measure(Z.argmax(axis=1), view.labels, (), file.classes) for Z in (before, after))
+        checks.append(check_simulation(file.head, Z, after, view.labels, file.dtype))
+    head = file.head
+    nobody = Goal(np.empty(0, np.int64), head)
+    before, after = (measure(head.predict(Z), view.labels, nobody, file.classes) for Z in (before, after))
     return before, after

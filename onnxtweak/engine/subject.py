@@ -15,6 +15,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.measure import Shapes, measure, probe_feeds
 from onnxtweak.engine.session import Port
 from onnxtweak.errors import DataError, ModelError
+from onnxtweak.head import Head
 from onnxtweak.model.edit.expose import Exposed, expose
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.inspect.graph import GraphIndex
@@ -77,6 +78,11 @@ class Subject:
     def binary(self) -> bool:
         """The model has a single logit z; tables hold the two columns 0 and z."""
         return "C" not in self.layout
+
+    @property
+    def head(self) -> Head:
+        """How these logits become the answer that the model shows."""
+        return Head(single_logit=self.binary)
 
     def exposed(self, taps: Sequence[Tap] = (), neurons: Neurons | None = None) -> Exposed:
         """The model with logits, and taps or chosen neurons, as outputs; see `model.expose`."""

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.errors import ModelError
+from onnxtweak.goal import Goal
+from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, rank
 from onnxtweak.method.table import Table
@@ -92,6 +94,7 @@ def train(
     validation: Table,
     settings: AugmentSettings,
     *,
+    head: Head = ONE_LABEL,
     seed: int = 0,
     xp: ModuleType = np,
     progress: Progress = silent,
@@ -113,7 +116,7 @@ def train(
     parameters = adam.parameters
 
     def judged(iteration: int) -> TrainingCheck:
-        return _judge(xp, parameters, iteration, T_val, Z_val, labels_val, present_xp)
+        return _judge(xp, head, parameters, iteration, T_val, Z_val, labels_val, present_xp)
 
     batch = min(settings.batch, len(T))
     every = max(10, min(200, len(T) // (2 * batch)))
@@ -152,21 +155,21 @@ def gradients(xp: ModuleType, parameters: Sequence[Any], T: Any, Z: Any, labels:
     return [T.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
 
 
-def overall_bias(Z: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """The control: biases (c,) float64 of these classes with the best overall accuracy, one after the other.
+def overall_bias(Z: np.ndarray, labels: np.ndarray, goal: Goal) -> np.ndarray:
+    """The control: biases (c,) float64 of the targets with the best overall accuracy, one after the other.
 
     Each is exact while the others hold still; the classes take turns until none gains. Z (N, C); labels (N,).
     """
     logits = Z.astype(np.float64)
-    ones, bias = np.ones(len(Z)), np.zeros(len(classes))
+    ones, bias = np.ones(len(Z)), np.zeros(len(goal))
     for _ in range(_TURNS):
         gained = 0
-        for c, j in enumerate(classes):
+        for c, j in enumerate(goal.targets):
             own = logits[:, j].copy()
             logits[:, j] = -np.inf
-            rival = logits.argmax(axis=1)
+            value, rival = goal.head.best(logits)
             gain = (labels == j).astype(np.int64) - (labels == rival)
-            step, more = net_gain(ones, logits[np.arange(len(Z)), rival] - own, gain)
+            step, more = net_gain(ones, value - own, gain)
             logits[:, j] = own + step
             bias[c] += step
             gained += more
@@ -256,7 +259,7 @@ def _softmax(xp: ModuleType, Z: Any) -> Any:
     return e
 
 
-def _judge(xp, parameters, iteration, T, Z, labels, present) -> TrainingCheck:
+def _judge(xp, head, parameters, iteration, T, Z, labels, present) -> TrainingCheck:
     loss, right = 0.0, 0
     for start in range(0, len(T), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -265,7 +268,7 @@ def _judge(xp, parameters, iteration, T, Z, labels, present) -> TrainingCheck:
         own = logits[xp.arange(len(logits)), labels[part]]
         top = logits.max(axis=1)
         loss += float((top + xp.log(xp.exp(logits - top[:, None]).sum(axis=1)) - own).sum(dtype=np.float64))
-        right += int((logits.argmax(axis=1) == labels[part]).sum())
+        right += int((head.predict(logits) == labels[part]).sum())
     return TrainingCheck(iteration, loss / max(len(T), 1), right)
 
 

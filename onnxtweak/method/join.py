@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from onnxtweak.goal import Goal
 from onnxtweak.method.selection.ranking import Ranking, united
-from onnxtweak.method.tuning.boosted import BoostTable, decisions, predict
-from onnxtweak.method.tuning.operating_point import AllowedDrops, OperatingPoint, choose
+from onnxtweak.method.tuning.boosted import BoostTable, boost_table, predict
+from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
 from onnxtweak.patch import Synapses
 from onnxtweak.types import Neurons
 
@@ -56,12 +57,12 @@ def join_synapses(
     )
 
 
-def best_bias(table: BoostTable, allowed: AllowedDrops) -> np.ndarray:
-    """The control of every claim: the best bias per target, exactly, under the same rule. (c,) float64."""
-    ones = np.ones((len(table.labels), len(table.targets), 1))
-    return choose(table, ones, (1,), None, allowed).scale
+def best_bias(table: BoostTable) -> np.ndarray:
+    """The control of every claim: the best bias per target, exactly, for the same goal. (c,) float64."""
+    ones = np.ones((len(table.labels), len(table.goal), 1))
+    return choose(table, ones, (1,), None).scale
 
 
-def bias_predictions(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Predicted class (N,) of logits Z (N, C) with `bias` (c,) on the targets (ascending)."""
-    return predict(decisions(Z, labels, targets), np.broadcast_to(bias, (len(Z), len(bias))))
+def bias_predictions(Z: np.ndarray, labels: np.ndarray, goal: Goal, bias: np.ndarray) -> np.ndarray:
+    """Predicted class (N,) of logits Z (N, C) with `bias` (c,) on the targets."""
+    return predict(boost_table(Z, labels, goal), np.broadcast_to(bias, (len(Z), len(bias))))

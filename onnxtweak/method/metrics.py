@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
+from onnxtweak.goal import Goal
 from onnxtweak.types import Metrics
 
 
-def measure(predicted: np.ndarray, labels: np.ndarray, targets: Sequence[int], classes: int) -> Metrics:
+def measure(predicted: np.ndarray, labels: np.ndarray, goal: Goal, classes: int) -> Metrics:
     """Metrics of predictions (N,) against labels (N,), both int in [0, classes)."""
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, predicted), 1)
     support, right = confusion.sum(axis=1), confusion.diagonal()
-    chosen = np.asarray(targets, np.int64)
+    wanted = goal.wanted(np.arange(classes))
     return Metrics(
         samples=len(labels),
         overall=_share(right.sum(), support.sum()),
-        target=_share(right[chosen].sum(), support[chosen].sum()),
+        target=_share(right[wanted].sum(), support[wanted].sum()),
         per_class=np.array([_share(r, s) for r, s in zip(right, support, strict=True)]),
         confusion=confusion,
     )
@@ -33,17 +33,6 @@ def harm(before: Metrics, after: Metrics) -> float:
     """E of Eq. 3.3 in percentage points: root mean square, over all classes, of what classes lost."""
     change = np.nan_to_num(after.per_class - before.per_class)
     return float(np.sqrt(np.mean(np.minimum(change, 0.0) ** 2)) * 100)
-
-
-def classes_hold(
-    before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int, drop: float | None
-) -> bool:
-    """Whether no class loses more than `drop` percentage points; None: any may. All (N,) int."""
-    if drop is None:
-        return True
-    support = np.bincount(labels, minlength=classes)
-    was, now = (np.bincount(labels[p == labels], minlength=classes) for p in (before, after))
-    return bool((now >= was - np.floor(drop / 100 * support + 1e-9)).all())
 
 
 def fixed_and_broken(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> tuple[int, int]:

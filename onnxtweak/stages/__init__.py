@@ -2,7 +2,7 @@
 
 open_job              model and samples opened, taps chosen
 preprocessing_check   why might the model only guess?
-choose_targets        which classes should do better?
+choose_goal           which classes should do better, and what may it cost?
 score                 theta of every neuron over the fit samples
 rank                  the best neurons of each target
 choose_neurons        the neurons of a table, by screening where there are too many

@@ -14,6 +14,7 @@ from onnxtweak._version import __version__
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import VerificationError
+from onnxtweak.head import Head
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.record import recorded, silenced
 from onnxtweak.model.edit.revert import take_off
@@ -43,18 +44,18 @@ def check_neutral(
     )
     before, device = _logits(subject, feeds, engine)
     after, _ = _logits(as_subject(subject, nothing), feeds, engine)
-    return _same_logits("neutral", "scale 0", before, after, device)
+    return _same_logits("scale 0", subject.head, before, after, device)
 
 
-def _same_logits(name: str, who: str, before: np.ndarray, after: np.ndarray, device: str) -> Check:
+def _same_logits(who: str, head: Head, before: np.ndarray, after: np.ndarray, device: str) -> Check:
     samples = len(before)
     if np.array_equal(before, after, equal_nan=True):
-        return Check(name, True, f"{who} equals the base bit for bit on {samples} samples")
-    differ = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
+        return Check("neutral", True, f"{who} equals the base bit for bit on {samples} samples")
+    differ = int((head.predict(before) != head.predict(after)).sum())
     largest = float(np.nanmax(np.abs(before.astype(np.float64) - after)))
     passed = device != "cpu" and differ == 0
     return Check(
-        name,
+        "neutral",
         passed,
         f"{who} moves logits by up to {largest:.2g}; {differ} of {samples} decisions differ",
     )
@@ -74,7 +75,7 @@ def check_silenced(
     """With the tweaks' weights at zero the file computes its base: neutral, told without the tweak."""
     before, device = _logits(base, feeds, engine)
     after, _ = _logits(as_subject(tweaked, silenced(tweaked.model.proto).SerializeToString()), feeds, engine)
-    return _same_logits("neutral", "with zero weights the file", before, after, device)
+    return _same_logits("with zero weights the file", base.head, before, after, device)
 
 
 def check_shadow(
@@ -157,7 +158,7 @@ def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | Non
 
 
 def check_simulation(
-    predicted: np.ndarray,
+    head: Head,
     logits: np.ndarray,
     measured: np.ndarray,
     labels: np.ndarray,
@@ -165,23 +166,24 @@ def check_simulation(
 ) -> Check:
     """The tables foretold the file.
 
-    predicted (N,) int and logits (N, C) : from tables. measured (N, C) : the file's logits. labels (N,) int.
+    logits (N, C) : from tables. measured (N, C) : the file's logits. labels (N,) int.
     dtype : of the model's logits.
     """
     tolerance = _TOLERANCE[dtype]
-    if measured.shape[1] == 2 and not measured[:, 0].any():  # of a single logit only the difference counts
+    predicted, found = head.predict(logits), head.predict(measured)
+    if head.single_logit:  # only the difference counts
         logits = logits - logits[:, :1]
-    wrong = int((measured.argmax(axis=1) != predicted).sum())
+    wrong = int((found != predicted).sum())
     size = np.maximum(1.0, np.abs(logits).max(initial=0.0))
     error = float(np.abs(measured.astype(np.float64) - logits).max(initial=0.0) / size)
-    foretold, found = int((predicted == labels).sum()), int((measured.argmax(axis=1) == labels).sum())
+    right = int((predicted == labels).sum()), int((found == labels).sum())
     # A decision may only differ where two logits lie closer than the tolerance.
     top = np.sort(logits, axis=1)[:, -2:]
     close = int((top[:, 1] - top[:, 0] <= 2 * tolerance * size).sum())
     return Check(
         "simulation",
         error <= tolerance and wrong <= close,
-        f"{foretold} right foretold, {found} measured; logits within {error:.1g} of the largest",
+        f"{right[0]} right foretold, {right[1]} measured; logits within {error:.1g} of the largest",
     )
 
 

@@ -13,6 +13,7 @@ from onnxtweak._version import __version__
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
+from onnxtweak.goal import Goal
 from onnxtweak.method.join import bias_predictions
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.model.edit.splice import splice
@@ -43,13 +44,13 @@ _NEUTRAL_SAMPLES = 256
 class Proposal:
     """What a method made, and what its tables foretell.
 
-    targets (c,) int64. neurons, patch : the tweak. base (N, C), tweaked (N, C) : validation logits without
-    and with it, from tables. bias (c,) : the control. settings : for the provenance. grid : all that was
-    tried. theta_counts : a histogram per target. The rest as in `Result`.
+    goal : what it was made for. neurons, patch : the tweak. base (N, C), tweaked (N, C) : validation logits
+    without and with it, from tables. bias (c,) : the control. settings : for the provenance. grid : all that
+    was tried. theta_counts : a histogram per target. The rest as in `Result`.
     """
 
     command: str
-    targets: np.ndarray
+    goal: Goal
     neurons: Neurons
     patch: Patch
     base: np.ndarray
@@ -108,7 +109,7 @@ def deliver(job: Job, made: Proposal, output: OutputSettings, begin: float) -> R
         model=job.model,
         output=written,
         tweak=summary(tweak),
-        targets=tuple(job.names[j] for j in made.targets),
+        targets=tuple(job.names[j] for j in made.goal.targets),
         n=made.n,
         scale=made.scale,
         theta=made.theta,
@@ -154,7 +155,7 @@ def make_tweak(job: Job, made: Proposal, recipe: str | None = None) -> Tweak:
             "onnxtweak": __version__,
             "data_sha256": job.splits.digest,
             "samples": _sizes(job),
-            "targets": [job.names[j] for j in made.targets],
+            "targets": [job.names[j] for j in made.goal.targets],
             "inputs": feeds,
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
@@ -221,9 +222,7 @@ def _proofs(job: Job, made: Proposal, tweak: Tweak, data: bytes) -> tuple[Check,
     measured = logits_pass(as_subject(job.subject, data), validation, job.engine, "simulate")
     return (
         check_neutral(job.subject, tweak, feeds, job.engine.settings),
-        check_simulation(
-            made.tweaked.argmax(axis=1), made.tweaked, measured, validation.labels, job.subject.dtype
-        ),
+        check_simulation(job.head, made.tweaked, measured, validation.labels, job.subject.dtype),
         check_checker(job.opened.model, data),
         check_unharmed(job.opened.model, data),
     )
@@ -251,9 +250,9 @@ def _judge(job: Job, made: Proposal, tweaked: Subject) -> _Judged:
         base = logits_pass(job.subject, view, job.engine, "test: base")
         after = logits_pass(tweaked, view, job.engine, "test: tweaked")
     labels, classes = view.labels, job.subject.classes
-    biased = bias_predictions(base, labels, made.targets, made.bias)
-    predictions = base.argmax(axis=1), after.argmax(axis=1), biased
-    metrics = [measure(p, labels, made.targets, classes) for p in predictions]
+    biased = bias_predictions(base, labels, made.goal, made.bias)
+    predictions = job.head.predict(base), job.head.predict(after), biased
+    metrics = [measure(p, labels, made.goal, classes) for p in predictions]
     return _Judged(split, view, *metrics, predictions[:2])
 
 
@@ -264,11 +263,11 @@ def _evidence(
     labels, predicted = judged.view.labels, judged.predicted
     found = report_data.of_predictions((judged.before, judged.after), predicted, labels)
     truth = job.splits.validation.labels
-    found |= report_data.of_choice(made.base, made.tweaked, truth, made.targets, made.bias)
+    found |= report_data.of_choice(made.base, made.tweaked, truth, made.goal, made.bias)
     found |= {"trials": report_data.of_trials(made.grid), "theta": made.theta_counts}
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
-        found |= report_data.of_runs(job, tweaked, judged.view, predicted, made.targets)
+        found |= report_data.of_runs(job, tweaked, judged.view, predicted, made.goal)
     return found
 
 

@@ -94,7 +94,7 @@ def learnt_from(
     but not judged on.
     """
     fit = tables[0]
-    right = [t.Z.argmax(axis=1) == t.labels for t in tables]
+    right = [job.head.right(t.Z, t.labels) for t in tables]
     said = seen_in_training(*right)
     told = (f"{said}; samples held out from training give better patches",) if said else ()
     if job.splits.test is None or keep_validation:

@@ -31,7 +31,8 @@ from onnxtweak.engine.subject import (
 )
 from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import ModelError
-from onnxtweak.method.targets import class_names
+from onnxtweak.goal import class_names
+from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.types import FileRef, Progress, Tap
@@ -72,6 +73,11 @@ class Job:
     def model(self) -> FileRef:
         """The base."""
         return FileRef(str(self.opened.model.path), self.opened.model.sha256)
+
+    @property
+    def head(self) -> Head:
+        """How the base's logits become the answer that it shows."""
+        return self.subject.head
 
     @property
     def question(self) -> dict[str, Any]:

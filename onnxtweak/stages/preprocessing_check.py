@@ -69,8 +69,7 @@ def _right(
     try:
         other = open_whole(job.model.path, data, engine, taps, silent, watch=False)
         view = replace(other.splits.fit, rows=rows)
-        return float(
-            (logits_pass(other.subject, view, other.engine, "try").argmax(axis=1) == view.labels).mean()
-        )
+        logits = logits_pass(other.subject, view, other.engine, "try")
+        return float(other.head.right(logits, view.labels).mean())
     except InputError:
         return 0.0

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxtweak.goal import Goal
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, by_net_gain, candidates_wanted, nobody, rank, united
-from onnxtweak.method.tuning.boosted import decisions
+from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.settings import (
     JoinSettings,
 )
@@ -17,7 +18,7 @@ from onnxtweak.stages.open_job import Job
 
 
 def rank_neurons(
-    job: Job, best: Sequence[Candidates], targets: np.ndarray, join: JoinSettings, *, skip: bool = False
+    job: Job, best: Sequence[Candidates], goal: Goal, join: JoinSettings, *, skip: bool = False
 ) -> list[Ranking]:
     """The neurons of each target, best first, as many as the largest n; one more pass for `net-gain`.
 
@@ -27,7 +28,7 @@ def rank_neurons(
     most = max(join.count)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion
     found = []
-    for of_target, j in zip(best, targets, strict=True):
+    for of_target, j in zip(best, goal.targets, strict=True):
         if skip and not len(of_target.number):
             found.append(nobody(job.taps, criterion))
         else:
@@ -37,7 +38,7 @@ def rank_neurons(
     if join.criterion != "net-gain" or not any(len(r.weight) for r in found):
         return found
     searched = gather_table(job, job.splits.fit, united(found), "search")
-    T, table = searched.T, decisions(searched.Z, searched.labels, targets)
+    T, table = searched.T, boost_table(searched.Z, searched.labels, goal)
     ends = np.cumsum([0, *(len(r.weight) for r in found)])
     return [
         by_net_gain(ranking, T[:, ends[i] : ends[i + 1]], table, i, most) for i, ranking in enumerate(found)

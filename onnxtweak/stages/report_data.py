@@ -32,9 +32,9 @@ from onnxtweak.data.splits import View
 from onnxtweak.data.thumbnails import thumbnail
 from onnxtweak.engine.latency import paired_latency
 from onnxtweak.engine.subject import Subject, few_samples
-from onnxtweak.method.join import bias_predictions
+from onnxtweak.goal import Goal
 from onnxtweak.method.selection.candidates import ThetaSizes, edges_of
-from onnxtweak.method.tuning.boosted import decisions, predict
+from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.model.inspect.neighborhood import neighborhood
 from onnxtweak.patch import Tweak
 from onnxtweak.stages.open_job import Job
@@ -68,30 +68,27 @@ def _cells(confusion: np.ndarray) -> np.ndarray:
 
 
 def of_choice(
-    base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, targets: np.ndarray, bias: np.ndarray
+    base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, goal: Goal, bias: np.ndarray
 ) -> dict[str, Any]:
     """Where the chosen point and biases lie on validation. base, tweaked (N, C) logits; bias (c,)."""
-    wanted = np.isin(labels, targets)
-    right = base.argmax(axis=1) == labels
+    wanted, right = goal.wanted(labels), goal.head.right(base, labels)
 
-    def point(predicted: np.ndarray) -> dict[str, float]:
-        now = predicted == labels
+    def point(now: np.ndarray) -> dict[str, float]:
         return {"drop": float(right.mean() - now.mean()) * 100, "target": _mean(now[wanted])}
 
-    table = decisions(base, labels, targets)
-    own = table.target_logits[np.arange(len(labels))[wanted], np.searchsorted(targets, labels[wanted])]
+    table = boost_table(base, labels, goal)
+    own = table.target_logits[np.flatnonzero(wanted), goal.place(labels[wanted])]
     lack = (table.rest[wanted] - own).astype(np.float64)
     steps = np.quantile(lack[lack > 0], np.linspace(0, 1, _BIASES)) if (lack > 0).any() else np.empty(0)
-    direction = bias / bias.max() if len(bias) and bias.max() > 0 else np.ones(len(targets))
-    curve = [predict(table, np.broadcast_to(step * direction, (len(labels), len(targets)))) for step in steps]
+    direction = bias / bias.max() if len(bias) and bias.max() > 0 else np.ones(len(goal))
     return {
         "validation": {
             "samples": len(labels),
             "base": {"drop": 0.0, "target": _mean(right[wanted])},
-            "chosen": point(tweaked.argmax(axis=1)),
-            "bias": point(bias_predictions(base, labels, targets, bias)),
+            "chosen": point(goal.head.right(tweaked, labels)),
+            "bias": point(table.right(bias)),
         },
-        "bias_curve": [point(predicted) for predicted in curve],
+        "bias_curve": [point(table.right(step * direction)) for step in steps],
     }
 
 
@@ -149,7 +146,7 @@ def _layers(tweak: Tweak) -> list[dict[str, Any]]:
 
 
 def of_runs(
-    job: Job, tweaked: Subject, view: View, predicted: Sequence[np.ndarray], targets: np.ndarray
+    job: Job, tweaked: Subject, view: View, predicted: Sequence[np.ndarray], goal: Goal
 ) -> dict[str, Any]:
     """What has to be run or read again: latency, and some samples that changed. predicted (N,) each."""
     feeds = few_samples(job.opened, job.splits.fit, 1)
@@ -158,15 +155,15 @@ def of_runs(
     return {
         "latency": asdict(paired_latency(job.subject, tweaked, feeds)),
         "samples": {
-            name: [_sample(view, int(k), predicted) for k in _first(np.flatnonzero(changed), labels, targets)]
+            name: [_sample(view, int(k), predicted) for k in _first(np.flatnonzero(changed), labels, goal)]
             for name, changed in (("fixed", ~was & now), ("broken", was & ~now))
         },
     }
 
 
-def _first(rows: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _first(rows: np.ndarray, labels: np.ndarray, goal: Goal) -> np.ndarray:
     """The first few of rows (k,), those of the targets before the others."""
-    return rows[np.argsort(~np.isin(labels[rows], targets), kind="stable")][:_SHOWN]
+    return rows[np.argsort(~goal.wanted(labels[rows]), kind="stable")][:_SHOWN]
 
 
 def _sample(view: View, k: int, predicted: Sequence[np.ndarray]) -> dict[str, Any]:

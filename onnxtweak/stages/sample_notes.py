@@ -40,7 +40,7 @@ def notes_on_tables(job: Job, found: Theta, Z: np.ndarray, most: int) -> tuple[s
     """
     fit_right = found.predicted == job.splits.fit.labels
     notes = list(job.splits.notes)
-    if said := seen_in_training(fit_right, Z.argmax(axis=1) == job.splits.validation.labels):
+    if said := seen_in_training(fit_right, job.head.right(Z, job.splits.validation.labels)):
         notes.append(f"{said}; samples held out from training give better tables")
     there = sum(tap.neurons for tap in job.taps)
     if most > there:

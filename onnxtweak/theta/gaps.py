@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.head import ONE_LABEL
+
 LARGEST = np.float32(np.finfo(np.float32).max)
 
 
@@ -37,11 +39,10 @@ def rivals(Z: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     Ties go to the lowest class number, as ONNX's ArgMax does.
     """
     rows = np.arange(len(Z))
-    predicted = Z.argmax(axis=1)
-    best = Z[rows, predicted]
+    best, predicted = ONE_LABEL.best(Z)
     others = Z.copy()
     others[rows, predicted] = -np.inf
-    second = others.argmax(axis=1)
+    second = ONE_LABEL.predict(others)
     runner_up = Z[rows, second]
     is_top = predicted[:, None] == targets[None, :]
     rival = np.where(is_top, runner_up[:, None], best[:, None])

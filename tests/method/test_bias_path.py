@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from onnxtweak.goal import Goal
 from onnxtweak.method.tuning import bias_path as module
 from onnxtweak.method.tuning.bias_path import BiasPaths
-from onnxtweak.method.tuning.boosted import decisions, predict
-from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
+from onnxtweak.method.tuning.boosted import boost_table, predict
+from onnxtweak.method.tuning.operating_point import choose
 
 COUNTS = (1, 2, 5)
 
@@ -18,7 +21,7 @@ def made(seed: int, samples: int = 120, classes: int = 6, targets: tuple[int, ..
     Z = np.round(rng.normal(size=(samples, classes)), 1).astype(np.float32)  # with ties
     labels = rng.integers(0, classes, samples)
     prefix = np.round(rng.normal(size=(samples, len(targets), len(COUNTS))), 1)
-    return decisions(Z, labels, np.array(targets)), prefix
+    return boost_table(Z, labels, Goal(np.array(targets))), prefix
 
 
 def whole(table, prefix, n, scale):
@@ -82,7 +85,7 @@ def test_choices_one_after_the_other_are_those_made_alone(scales):
     lines = BiasPaths(table, prefix, COUNTS)
     for drop in (-2.0, 0.0, 1.0, 5.0):
         for class_drop in (None, 10.0):
-            allowed = AllowedDrops(drop, class_drop)
-            alone = choose(table, prefix, COUNTS, scales, allowed)
-            found = choose(table, prefix, COUNTS, scales, allowed, lines)
+            goal = replace(table.goal, max_overall_drop=drop, max_class_drop=class_drop)
+            alone = choose(table, prefix, COUNTS, scales, goal=goal)
+            found = choose(table, prefix, COUNTS, scales, goal=goal, lines=lines)
             assert repr(found) == repr(alone)

@@ -1,10 +1,11 @@
-"""Readings at equal overall accuracy, and how an offer is judged."""
+"""Readings at equal overall accuracy, and how a result is judged."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp
@@ -24,7 +25,7 @@ def table(samples, seed=0, classes=4, signal=2.0, lack=1.0):
 @pytest.mark.parametrize("drop", [-1.0, 0.0, 1.0, 5.0])
 def test_readings_are_the_best_of_all_biases(drop):
     of = table(400)
-    (found,) = readings(of.Z, of.Z, of.labels, np.array([0]), [drop])
+    (found,) = readings(of.Z, of.Z, of.labels, Goal(np.array([0])), [drop])
     floor = (of.Z.argmax(axis=1) == of.labels).sum() - np.floor(drop / 100 * 400 + 1e-9)
     best = np.nan
     gaps = np.sort(np.delete(of.Z, 0, axis=1).max(axis=1) - of.Z[:, 0])
@@ -39,21 +40,21 @@ def test_readings_are_the_best_of_all_biases(drop):
 
 def test_readings_rise_with_the_drop_and_say_what_is_out_of_reach():
     of = table(500)
-    found = readings(of.Z, of.Z, of.labels, np.array([0]), CURVE)
+    found = readings(of.Z, of.Z, of.labels, Goal(np.array([0])), CURVE)
     known = found[~np.isnan(found)]
     assert (np.diff(known) >= 0).all()
-    assert np.isnan(readings(of.Z, of.Z, of.labels, np.array([0]), [-50.0])).all()
+    assert np.isnan(readings(of.Z, of.Z, of.labels, Goal(np.array([0])), [-50.0])).all()
 
 
 def test_readings_of_several_targets_keep_the_floor():
     of = table(500)
     targets = np.array([0, 2])
-    loose, strict = readings(of.Z, of.Z, of.labels, targets, [5.0, 0.0])
+    loose, strict = readings(of.Z, of.Z, of.labels, Goal(targets), [5.0, 0.0])
     own = np.isin(of.labels, targets)
     assert loose >= strict >= (of.Z.argmax(axis=1) == of.labels)[own].mean()
 
 
-def offer(held, patch=None, point=None):
+def result(held, patch=None, point=None):
     nothing = Linear(np.zeros((0, 4)), np.zeros(4))
     columns = np.arange(0 if patch is None else 3)
     patch = nothing if patch is None else patch
@@ -62,7 +63,7 @@ def offer(held, patch=None, point=None):
 
 def test_a_bias_is_set_on_the_samples_held_out_and_judged_on_test():
     held, test = table(2000, lack=2.0), table(4000, seed=1, lack=2.0)
-    made = judge(offer(held), test, np.array([0]), 0.0, 1.0)
+    made = judge(result(held), test, Goal(np.array([0])), 1.0)
     boosted = test.Z.copy()
     boosted[:, 0] += np.float32(made.bias[0])
     assert made.bias[0] > 0
@@ -75,14 +76,14 @@ def test_a_patch_that_harms_is_not_delivered_but_its_readings_are_shown():
     held, test = table(1000), table(1000, seed=1)
     rng = np.random.default_rng(0)
     harmful = Linear(rng.normal(size=(3, 4)) * 5, np.zeros(4))
-    made = judge(offer(held, harmful), test, np.array([0]), 0.0, 1.0)
+    made = judge(result(held, harmful), test, Goal(np.array([0])), 1.0)
     assert (made.fixed, made.broken) == (0, 0)
     assert np.isnan(made.at[CURVE.index(0.0)])
 
 
 def test_a_point_of_its_own_is_taken_as_it_is():
     held, test = table(1000), table(1000, seed=1)
-    made = judge(offer(held, point=np.array([0.7])), test, np.array([0]), 0.0, 1.0)
+    made = judge(result(held, point=np.array([0.7])), test, Goal(np.array([0])), 1.0)
     assert made.bias[0] == 0.7
 
 

@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onnxtweak.goal import Goal
 from onnxtweak.method.join import best_bias, bias_predictions
-from onnxtweak.method.tuning.boosted import decisions, predict, rival_gap
-from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
+from onnxtweak.method.tuning.boosted import boost_table, predict, rival_gap
+from onnxtweak.method.tuning.operating_point import choose
+
+COUNTS = (1, 2, 3, 4, 5, 6)
 
 
 def table(seed, n=120, classes=4, targets=(1,), synapses=6):
@@ -36,7 +39,7 @@ def test_decisions_are_the_argmax_of_boosted_logits(seed, targets):
     boost = np.round(prefix[:, :, 0]) - 1
     boosted = Z.copy()
     boosted[:, targets] += boost.astype(np.float32)
-    reduced = decisions(Z, labels, targets)
+    reduced = boost_table(Z, labels, Goal(targets))
     np.testing.assert_array_equal(predict(reduced, boost), boosted.argmax(axis=1))
     for t, target in enumerate(targets):
         gap, rival = rival_gap(reduced, boost, t)
@@ -53,7 +56,9 @@ def test_decisions_are_the_argmax_of_boosted_logits(seed, targets):
 def test_the_chosen_point_stays_allowed_and_beats_the_base(targets, scales, drop, seed):
     Z, labels, targets, prefix = table(seed, targets=targets)
     counts = (1, 3, 6)
-    found = choose(decisions(Z, labels, targets), prefix[:, :, [0, 2, 5]], counts, scales, AllowedDrops(drop))
+    found = choose(
+        boost_table(Z, labels, Goal(targets, max_overall_drop=drop)), prefix[:, :, [0, 2, 5]], counts, scales
+    )
     boost = np.stack(
         [prefix[:, t, found.n[t] - 1] * found.scale[t] / found.n[t] for t in range(len(targets))],
         axis=1,
@@ -70,7 +75,7 @@ def test_the_chosen_point_stays_allowed_and_beats_the_base(targets, scales, drop
 def test_one_target_on_a_grid_is_the_exhaustive_best():
     Z, labels, targets, prefix = table(3)
     scales, counts = (0, 0.5, 1, 2, 4, 8), (1, 3, 6)
-    found = choose(decisions(Z, labels, targets), prefix[:, :, [0, 2, 5]], counts, scales, AllowedDrops())
+    found = choose(boost_table(Z, labels, Goal(targets)), prefix[:, :, [0, 2, 5]], counts, scales)
     base, _, _ = outcome(Z, labels, targets, prefix[:, :, 0] * 0)
     best = max(
         result[1]
@@ -84,8 +89,10 @@ def test_one_target_on_a_grid_is_the_exhaustive_best():
 
 def test_a_class_drop_limit_holds_for_every_class():
     Z, labels, targets, prefix = table(11, n=400)
-    free = choose(decisions(Z, labels, targets), prefix, (1, 2, 3, 4, 5, 6), None, AllowedDrops(10.0))
-    bound = choose(decisions(Z, labels, targets), prefix, (1, 2, 3, 4, 5, 6), None, AllowedDrops(10.0, 1.0))
+    free = choose(boost_table(Z, labels, Goal(targets, max_overall_drop=10.0)), prefix, COUNTS, None)
+    bound = choose(
+        boost_table(Z, labels, Goal(targets, max_overall_drop=10.0, max_class_drop=1.0)), prefix, COUNTS, None
+    )
     losses = []
     for found in (free, bound):
         boost = prefix[:, :, found.n[0] - 1] * found.scale[0] / found.n[0]
@@ -97,11 +104,11 @@ def test_a_class_drop_limit_holds_for_every_class():
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_bias_is_better_than_a_fine_grid(seed):
     Z, labels, targets, _ = table(seed)
-    bias = best_bias(decisions(Z, labels, targets), AllowedDrops())
+    bias = best_bias(boost_table(Z, labels, Goal(targets)))
     base = (Z.argmax(axis=1) == labels).sum()
 
     def score(b):
-        right = bias_predictions(Z, labels, targets, np.array([b])) == labels
+        right = bias_predictions(Z, labels, Goal(targets), np.array([b])) == labels
         return right[labels == 1].sum() if right.sum() >= base else -1
 
     assert score(bias[0]) >= max(score(b) for b in np.linspace(0, 8, 801) + 0.0007)
@@ -118,5 +125,5 @@ def test_calibration_by_mu_is_a_bias():
         bias = np.array([np.log(mu / (1 - mu))])
         labels = np.zeros(300, np.int64)
         np.testing.assert_array_equal(
-            (softmax * factor).argmax(axis=1), bias_predictions(Z, labels, np.array([2]), bias)
+            (softmax * factor).argmax(axis=1), bias_predictions(Z, labels, Goal(np.array([2])), bias)
         )

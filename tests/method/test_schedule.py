@@ -10,6 +10,7 @@ import pytest
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.errors import UsageError
+from onnxtweak.goal import Goal
 from onnxtweak.method.retrain.schedule import (
     NOTHING,
     GrownSynapses,
@@ -42,7 +43,7 @@ def a_pool(seed: int = 0, classes: int = 6, neurons: int = 24) -> NeuronPool:
         T[np.arange(samples), labels] += 1.5
         return Table(T.astype(np.float32), Z.astype(np.float32), labels)
 
-    return NeuronPool(split(600), split(500), np.arange(classes), tuple("abcdef"[:classes]))
+    return NeuronPool(split(600), split(500), Goal(np.arange(classes)), tuple("abcdef"[:classes]))
 
 
 def right(Z: np.ndarray, table: Table) -> int:
@@ -112,7 +113,7 @@ def test_the_logits_are_the_bases_plus_the_synapses():
 
 
 def test_only_candidates_are_picked_and_a_wide_stage_says_so():
-    pool = replace(a_pool(), candidates=np.array([1, 4]))
+    pool = replace(a_pool(), goal=Goal(np.array([1, 4])))
     grown, log = run_schedule(parse_schedule("J100 R100"), pool, JOIN, RetrainSettings(), ENGINE)
     assert set(grown.column) <= {1, 4}
     assert "only 2 classes" in log[0].notes[0]
@@ -120,8 +121,8 @@ def test_only_candidates_are_picked_and_a_wide_stage_says_so():
 
 def test_a_stage_that_costs_a_class_too_much_is_undone():
     pool = a_pool()
-    strict = replace(JOIN, max_class_drop=0.0)
-    grown, _ = run_schedule(parse_schedule("J4 R4 J2"), pool, strict, RetrainSettings(), ENGINE)
+    pool = replace(pool, goal=replace(pool.goal, max_class_drop=0.0))
+    grown, _ = run_schedule(parse_schedule("J4 R4 J2"), pool, JOIN, RetrainSettings(), ENGINE)
     Z = from_pool(pool)(grown)[1]
     labels = pool.validation.labels
     for j in range(6):
@@ -133,7 +134,7 @@ def test_a_class_without_a_useful_neuron_is_told():
     pool = a_pool()
     T = pool.fit.T.copy()
     T[pool.fit.labels == 0] = 0
-    spoiled = replace(pool, fit=replace(pool.fit, T=T), candidates=np.array([0]))
+    spoiled = replace(pool, fit=replace(pool.fit, T=T), goal=Goal(np.array([0])))
     grown, log = run_schedule(parse_schedule("J1 R1"), spoiled, JOIN, RetrainSettings(), ENGINE)
     assert not grown.column
     assert "class a" in log[0].notes[0]

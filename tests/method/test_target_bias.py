@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxtweak.goal import Goal
 from onnxtweak.method.tuning.target_bias import set_target_bias, standard_error
 
 
@@ -29,7 +30,7 @@ def accuracy(Z, labels, bias=0.0):
 def test_the_limit_is_kept_and_no_bias_on_a_grid_does_better(drop):
     base, labels = table(800, weak=2.0)
     patched, _ = table(800, weak=1.0, signal=1.3)
-    spent = set_target_bias(patched, base, labels, np.array([0]), overall_drop=drop, margin=0)
+    spent = set_target_bias(patched, base, labels, Goal(np.array([0]), max_overall_drop=drop), margin=0)
     overall, target = accuracy(patched, labels, spent.bias[0])
     limit = accuracy(base, labels)[0] - drop / 100
     assert spent.holds and overall >= limit - 1e-12
@@ -42,7 +43,7 @@ def test_a_margin_keeps_clear_of_the_limit():
     base, labels = table(800, weak=1.0, signal=0.8)
     patched, _ = table(800, weak=1.0, signal=0.9)
     was = base.argmax(axis=1) == labels
-    bold, careful = (set_target_bias(patched, base, labels, np.array([0]), margin=m) for m in (0, 2))
+    bold, careful = (set_target_bias(patched, base, labels, Goal(np.array([0])), margin=m) for m in (0, 2))
     assert careful.bias[0] < bold.bias[0]
     assert careful.right.mean() - was.mean() >= 2 * standard_error(was, careful.right) - 1e-12
 
@@ -54,7 +55,7 @@ def test_the_margin_beats_the_winners_curse():
     for seed in range(40):
         Z, labels = table(400, seed=seed, weak=0.3)
         for margin in broken:
-            bias = set_target_bias(Z, Z, labels, np.array([0]), margin=margin).bias[0]
+            bias = set_target_bias(Z, Z, labels, Goal(np.array([0])), margin=margin).bias[0]
             lost = accuracy(truth, true_labels)[0] - accuracy(truth, true_labels, bias)[0]
             broken[margin] += lost > 0.002
     assert broken[0.0] > 10
@@ -64,7 +65,7 @@ def test_the_margin_beats_the_winners_curse():
 def test_what_is_worse_than_the_base_even_unspent_does_not_hold():
     base, labels = table(500, signal=2.0, weak=0)
     worse, _ = table(500, seed=1, signal=0.0)
-    assert not set_target_bias(worse, base, labels, np.array([0])).holds
+    assert not set_target_bias(worse, base, labels, Goal(np.array([0]))).holds
 
 
 def test_no_class_loses_more_than_it_may():
@@ -72,7 +73,7 @@ def test_no_class_loses_more_than_it_may():
     patched, _ = table(1200, weak=1.0, signal=1.3)
     was = base.argmax(axis=1) == labels
     free, sparing = (
-        set_target_bias(patched, base, labels, np.array([0]), margin=0, class_drop=drop)
+        set_target_bias(patched, base, labels, Goal(np.array([0]), max_class_drop=drop), margin=0)
         for drop in (None, 5.0)
     )
     lost = [was[labels == c].mean() - sparing.right[labels == c].mean() for c in range(4)]
@@ -85,7 +86,7 @@ def test_several_targets_share_the_surplus():
     base, labels = table(900, weak=2.0)
     patched, _ = table(900, weak=1.0, signal=1.5)
     targets = np.array([0, 3])
-    spent = set_target_bias(patched, base, labels, targets, margin=0)
+    spent = set_target_bias(patched, base, labels, Goal(targets), margin=0)
     was = base.argmax(axis=1) == labels
     of_target = np.isin(labels, targets)
     unspent = patched.argmax(axis=1) == labels
@@ -96,7 +97,7 @@ def test_several_targets_share_the_surplus():
 def test_the_curve_counts_drops_from_the_base():
     base, labels = table(600, weak=2.0)
     patched, _ = table(600, weak=1.0, signal=1.3)
-    spent = set_target_bias(patched, base, labels, np.array([0]), margin=0)
+    spent = set_target_bias(patched, base, labels, Goal(np.array([0])), margin=0)
     was = (base.argmax(axis=1) == labels).mean()
     overall = max((was - accuracy(patched, labels, t.scale)[0]) * 100 - t.drop for t in spent.trials)
     assert overall == pytest.approx(0, abs=1e-9)
@@ -107,12 +108,12 @@ def test_where_all_classes_are_targets_nothing_is_spent():
     labels = rng.integers(0, 3, 600)
     base = rng.normal(size=(600, 3))
     better = base + 2 * np.eye(3)[labels]
-    found = set_target_bias(better, base, labels, np.arange(3), margin=1.0)
+    found = set_target_bias(better, base, labels, Goal(np.arange(3)), margin=1.0)
     assert found.holds and not found.bias.any()
     assert found.right.mean() == (better.argmax(axis=1) == labels).mean()
     assert found.trials[-1].drop < 0
-    assert not set_target_bias(base, better, labels, np.arange(3), margin=1.0).holds
-    assert set_target_bias(base, better, labels, np.arange(3), overall_drop=90, margin=1.0).holds
+    assert not set_target_bias(base, better, labels, Goal(np.arange(3)), margin=1.0).holds
+    assert set_target_bias(base, better, labels, Goal(np.arange(3), max_overall_drop=90), margin=1.0).holds
 
 
 def test_all_classes_as_targets_are_still_spared():
@@ -121,5 +122,5 @@ def test_all_classes_as_targets_are_still_spared():
     base = rng.normal(size=(600, 3)) + 2 * np.eye(3)[labels]
     better = base + 2 * np.eye(3)[labels] * (labels != 0)[:, None]
     better[:, 0] -= 0.5
-    assert set_target_bias(better, base, labels, np.arange(3), margin=0.5).holds
-    assert not set_target_bias(better, base, labels, np.arange(3), margin=0.5, class_drop=5.0).holds
+    assert set_target_bias(better, base, labels, Goal(np.arange(3)), margin=0.5).holds
+    assert not set_target_bias(better, base, labels, Goal(np.arange(3), max_class_drop=5.0), margin=0.5).holds

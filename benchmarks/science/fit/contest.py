@@ -24,18 +24,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxtweak.commands.compare import gather_material
+from onnxtweak.commands.compare import gather_inputs
 from onnxtweak.data.splits import View, stratified_split
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.errors import ModelError
+from onnxtweak.goal import Goal, every_class
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
-from onnxtweak.method.compare.methods import METHODS, fit_as_offer
+from onnxtweak.method.compare.methods import METHODS, result_of_fit
 from onnxtweak.method.fit.fit import settle, try_all
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.table import Table, stacked
-from onnxtweak.method.targets import every_class
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -104,32 +104,32 @@ def contest(asked: argparse.Namespace) -> dict:
         began = time.perf_counter()
         targets = weakest(job, unseen, asked.classes)
         settings = FitSettings(margin=asked.margin)
-        of, _, _ = gather_material(job, TAPS, targets, JOIN, settings, seed)
+        of, _, _ = gather_inputs(job, TAPS, Goal(targets), JOIN, settings, seed)
         clock("passes", began, seconds)
         table, test = stacked((of.fit, of.validation)), of.test
         since = time.perf_counter()
         tried = try_all(table, of.families, judged=of.judged, seed=seed)
         clock("fit", since, seconds)
         chosen.append(min(tried, key=lambda one: one.loss).name)
-        shared = offered(of, ONCE, seconds)
+        shared = results_of(of, ONCE, seconds)
         for i, target in enumerate(targets):
             names.append(job.names[target])
-            one = np.array([target])
-            here = replace(of, targets=one, rankings=[of.rankings[i]], joined=[of.joined[i]])
-            offers = offered(here, PER_TARGET, seconds) | shared
+            one = Goal(np.array([target]))
+            here = replace(of, goal=one, rankings=[of.rankings[i]], joined=[of.joined[i]])
+            results = results_of(here, PER_TARGET, seconds) | shared
             found = settle(table, tried, one, judged=of.judged, margin=settings.margin)
-            offers["fit"] = fit_as_offer(table, found)
+            results["fit"] = result_of_fit(table, found)
             kinds["one"].append(found.kind)
             add_base(rows, test, one)
-            for name, offer in offers.items():
-                made = judge(offer, test, one, 0.0, settings.margin)
+            for name, result in results.items():
+                made = judge(result, test, one, settings.margin)
                 reading = [float(made.at[ZERO]), made.metrics.overall, made.metrics.target]
                 rows.setdefault(name, []).append(reading)
             for margin in MARGINS:
                 found = settle(table, tried, one, judged=of.judged, margin=margin)
-                both = {"bias": offers["bias"], "fit": fit_as_offer(table, found)}
-                for name, offer in both.items():
-                    made = judge(offer, test, one, 0.0, margin).metrics
+                both = {"bias": results["bias"], "fit": result_of_fit(table, found)}
+                for name, result in both.items():
+                    made = judge(result, test, one, margin).metrics
                     margins.setdefault(f"{name}, margin {margin:g}", []).append([made.overall, made.target])
         for_all(of, tried, shared, overall, kinds, seconds)
         sizes = [len(view) for view in (job.splits.fit, job.splits.validation, job.splits.test)]
@@ -153,21 +153,22 @@ def for_all(
     of: CompareInputs, tried, shared: dict[str, MethodResult], overall: dict, kinds: dict, seconds: dict
 ) -> None:
     """The same with all classes as targets: what matters is the overall accuracy."""
-    every = every_class(of.fit.labels, of.validation.labels)
+    every = Goal(every_class(of.fit.labels, of.validation.labels))
     table = stacked((of.fit, of.validation))
-    whole = replace(of, targets=every)
-    offers = {"bias": METHODS["bias"](whole)} | {name: shared[name] for name in ALL_CLASSES if name in shared}
+    whole = replace(of, goal=every)
+    results = {"bias": METHODS["bias"](whole)}
+    results |= {name: shared[name] for name in ALL_CLASSES if name in shared}
     found = settle(table, tried, every, judged=of.judged, margin=of.settings.margin)
-    offers["fit"] = fit_as_offer(table, found)
+    results["fit"] = result_of_fit(table, found)
     kinds["all"].append(found.kind)
-    base = measure(of.test.Z.argmax(axis=1), of.test.labels, every, of.classes)
+    base = measure(every.head.predict(of.test.Z), of.test.labels, every, of.classes)
     overall.setdefault("base", []).append(base.overall)
-    for name, offer in offers.items():
-        made = judge(offer, of.test, every, 0.0, of.settings.margin)
+    for name, result in results.items():
+        made = judge(result, of.test, every, of.settings.margin)
         overall.setdefault(name, []).append(made.metrics.overall)
 
 
-def offered(of: CompareInputs, methods, seconds: dict) -> dict[str, MethodResult]:
+def results_of(of: CompareInputs, methods, seconds: dict) -> dict[str, MethodResult]:
     found = {}
     for name in methods:
         since = time.perf_counter()
@@ -183,8 +184,8 @@ def clock(name: str, since: float, seconds: dict) -> None:
     seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - since
 
 
-def add_base(rows: dict, test: Table, target: np.ndarray) -> None:
-    base = measure(test.Z.argmax(axis=1), test.labels, target, test.Z.shape[1])
+def add_base(rows: dict, test: Table, goal: Goal) -> None:
+    base = measure(goal.head.predict(test.Z), test.labels, goal, test.Z.shape[1])
     rows.setdefault("base", []).append([base.target, base.overall, base.target])
 
 

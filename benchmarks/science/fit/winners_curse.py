@@ -14,14 +14,15 @@ import argparse
 
 import numpy as np
 
+from onnxtweak.goal import Goal
 from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.table import Table, gather, stacked
-from onnxtweak.method.tuning.boosted import decisions, predict
+from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
+from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
-from onnxtweak.stages.choose_targets import choose_targets
 from onnxtweak.stages.open_job import open_for_tables
 from onnxtweak.types import silent
 
@@ -44,7 +45,7 @@ def readings(whole: Table, test: Table, channels: np.ndarray, targets: np.ndarra
     was = test.Z.argmax(axis=1) == test.labels
     made = []
     for target in targets:
-        own, one = test.labels == target, np.array([target])
+        own, one = test.labels == target, Goal(np.array([target]))
         for what, held in (("bias", table.Z), ("fit", found.held_out)):
             for way, margin in WAYS.items():
                 chosen_on = quarter if "quarter" in way else slice(None)
@@ -53,8 +54,7 @@ def readings(whole: Table, test: Table, channels: np.ndarray, targets: np.ndarra
                 )
                 bias = point.bias if point.holds else np.zeros(1)
                 Z = Z_test[what] if point.holds else test.Z
-                boost = np.broadcast_to(bias, (len(was), 1))
-                now = predict(decisions(Z, test.labels, one), boost) == test.labels
+                now = boost_table(Z, test.labels, one).right(bias)
                 lost, gained = was.mean() - now.mean(), now[own].mean() - was[own].mean()
                 made.append((what, way, lost * 100, gained * 100))
     return made
@@ -75,7 +75,7 @@ def main() -> None:
     data = DataSettings(tuple(asked.data), test=tuple(asked.test), preprocess=preprocess)
     taps = TapSettings(taps=())
     job = open_for_tables(asked.model, data, EngineSettings(device="cpu", threads=1), taps, silent)
-    targets = choose_targets(job, TargetSettings(worst=asked.classes))
+    targets = choose_goal(job, TargetSettings(worst=asked.classes)).targets
     watched = choose_neurons(job, taps, 2000)
     views = (job.splits.fit, job.splits.validation, job.splits.test)
     fit, validation, test = (gather(job.subject, v, watched.neurons, job.engine, "collect") for v in views)

@@ -21,7 +21,8 @@ from benchmarks.science.thesis.data import as_file, divide
 from benchmarks.science.thesis.recipes import Recipe
 from benchmarks.science.thesis.sizes import Options
 from benchmarks.science.thesis.train import Trained, trained
-from onnxtweak.commands.compare import gather_material
+from onnxtweak.commands.compare import gather_inputs
+from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import METHODS as TABLE_METHODS
@@ -80,11 +81,11 @@ class Bench:
     base: Trained
     samples: Path
     job: Job
-    material: CompareInputs
+    inputs: CompareInputs
 
     @property
     def targets(self) -> np.ndarray:
-        return self.material.targets
+        return self.inputs.goal.targets
 
 
 def weakest(base: Trained, labels: np.ndarray, count: int = 1) -> tuple[int, ...]:
@@ -110,8 +111,9 @@ def open_bench(
     engine = EngineSettings(device="cpu", threads=1)
     watched = TapSettings(taps=tuple(taps))
     job = open_for_tables(str(base.model), data, engine, watched, silent)
-    material, _, _ = gather_material(job, watched, np.array(sorted(targets)), join, settings, recipe.seed)
-    return Bench(base, samples, job, material)
+    goal = Goal(np.array(sorted(targets)), max_overall_drop=settings.max_overall_drop)
+    inputs, _, _ = gather_inputs(job, watched, goal, join, settings, recipe.seed)
+    return Bench(base, samples, job, inputs)
 
 
 def readings_of(
@@ -137,35 +139,35 @@ def readings_of(
         bench = open_bench(recipe, targets, options, taps=taps, join=join, settings=settings)
         for name in missing:
             since = time.perf_counter()
-            offer = offer_of(name, bench.material)
-            known[name] = asdict(read_offer(bench, offer, time.perf_counter() - since))
+            result = try_method(name, bench.inputs)
+            known[name] = asdict(read_result(bench, result, time.perf_counter() - since))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(known), encoding="utf-8")
     return {name: Reading(**known[name]) for name in methods}
 
 
-def offer_of(name: str, of: CompareInputs) -> MethodResult:
+def try_method(name: str, of: CompareInputs) -> MethodResult:
     """What a method offers: onnxtweak's own, or the thesis's where that differs."""
     if name == "calibration, mu = 0.9":
         nothing = Linear(np.zeros((0, of.classes)), np.zeros(of.classes))
         Z, labels = of.validation.Z, of.validation.labels
-        point = np.full(len(of.targets), np.log(MU / (1 - MU)))
+        point = np.full(len(of.goal), np.log(MU / (1 - MU)))
         return MethodResult(np.empty(0, np.int64), nothing, Z, Z, labels, point=point)
     if name in ("SR-1", "SR-2"):  # the thesis's have no bias
-        return replace(TABLE_METHODS[name](of), point=np.zeros(len(of.targets)))
+        return replace(TABLE_METHODS[name](of), point=np.zeros(len(of.goal)))
     if name == "SR-1 + bias":
         return TABLE_METHODS["SR-1"](of)
     if name == "SR-1 + bias, random neurons":
         most = max(of.join.count)
-        drawn = [of.random[t * most : (t + 1) * most] for t in range(len(of.targets))]
+        drawn = [of.random[t * most : (t + 1) * most] for t in range(len(of.goal))]
         return TABLE_METHODS["SR-1"](replace(of, joined=drawn))
     return TABLE_METHODS[name](of)
 
 
-def read_offer(bench: Bench, offer: MethodResult, seconds: float = 0.0) -> Reading:
+def read_result(bench: Bench, result: MethodResult, seconds: float = 0.0) -> Reading:
     """The operating point is set on held-out samples; then test is read."""
-    of, settings = bench.material, bench.material.settings
-    made = judge(offer, of.test, of.targets, settings.max_overall_drop, settings.margin)
+    of, settings = bench.inputs, bench.inputs.settings
+    made = judge(result, of.test, of.goal, settings.margin)
     return Reading(
         made.metrics.target,
         made.metrics.overall,
@@ -174,8 +176,8 @@ def read_offer(bench: Bench, offer: MethodResult, seconds: float = 0.0) -> Readi
         made.E,
         tuple(map(float, made.metrics.per_class)),
         seconds,
-        offer.parameters + int(np.count_nonzero(made.bias)),
-        offer.note,
+        result.parameters + int(np.count_nonzero(made.bias)),
+        result.note,
     )
 
 
@@ -188,12 +190,12 @@ def read_logits(
     parameters: int = 0,
 ) -> Reading:
     """Any net, as it stands. Z, base (n, C) : its logits and the base's, on the same samples."""
-    targets = np.array(sorted(targets))
-    before, after = (measure(z.argmax(axis=1), labels, targets, Z.shape[1]) for z in (base, Z))
+    goal = Goal(np.array(sorted(targets)))
+    before, after = (measure(goal.head.predict(z), labels, goal, Z.shape[1]) for z in (base, Z))
     return Reading(
         after.target,
         after.overall,
-        *map(float, readings(Z, base, labels, targets, (0.0, 1.0))),
+        *map(float, readings(Z, base, labels, goal, (0.0, 1.0))),
         harm(before, after),
         tuple(map(float, after.per_class)),
         seconds,

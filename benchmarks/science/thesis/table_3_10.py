@@ -15,7 +15,14 @@ import numpy as np
 from benchmarks.science.thesis.data import divide
 from benchmarks.science.thesis.grow import HELD_OUT, Growth, grown
 from benchmarks.science.thesis.long_tail import RARE, TAIL, frequencies, long_tailed, rarest, tail_size
-from benchmarks.science.thesis.methods import Reading, Readings, offer_of, open_bench, read_logits, read_offer
+from benchmarks.science.thesis.methods import (
+    Reading,
+    Readings,
+    open_bench,
+    read_logits,
+    read_result,
+    try_method,
+)
 from benchmarks.science.thesis.pictures import curves
 from benchmarks.science.thesis.recipes import Recipe, retrainings
 from benchmarks.science.thesis.sizes import Options
@@ -142,14 +149,14 @@ def _tweaked(
 ) -> Readings:
     """Methods on one net. Limits are that net's; what all are read against is the base (n, C)."""
     bench = open_bench(recipe, targets, options)
-    test = bench.material.test
+    test = bench.inputs.test
     before = measure(base.argmax(axis=1), test.labels, targets, base.shape[1])
     found = {}
     for name in methods:
-        offer = offer_of(name, bench.material)
-        made = read_offer(bench, offer)
+        result = try_method(name, bench.inputs)
+        made = read_result(bench, result)
         lost = np.minimum(np.array(made.per_class) - before.per_class, 0)
-        Z = test.patched(offer.columns, offer.patch)
+        Z = test.patched(result.columns, result.patch)
         equal, one = readings(Z, base, test.labels, np.array(sorted(targets)), (0.0, 1.0))
         harm = float(np.sqrt(np.mean(lost**2)) * 100)
         found[name] = replace(made, at_equal=float(equal), at_one=float(one), E=harm)

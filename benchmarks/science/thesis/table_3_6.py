@@ -16,10 +16,10 @@ from benchmarks.science.thesis.methods import (
     Bench,
     Reading,
     Readings,
-    offer_of,
     open_bench,
     read_logits,
-    read_offer,
+    read_result,
+    try_method,
 )
 from benchmarks.science.thesis.pictures import curves
 from benchmarks.science.thesis.scores import scores, tables
@@ -27,14 +27,15 @@ from benchmarks.science.thesis.sizes import Options, base_recipe
 from benchmarks.science.thesis.tables import Page, cell, command, grid, interval, sizes_told
 from benchmarks.science.thesis.thesis_numbers import ONE_TARGET_OVERALL
 from benchmarks.science.thesis.words import difference, flow, verdict
+from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
-from onnxtweak.method.compare.methods import fit_as_offer
+from onnxtweak.method.compare.methods import result_of_fit
 from onnxtweak.method.fit.fit import settle, try_all
 from onnxtweak.method.fit.linear import FitCandidate
 from onnxtweak.method.selection.ranking import by_net_gain
 from onnxtweak.method.table import stacked
-from onnxtweak.method.tuning.boosted import decisions
+from onnxtweak.method.tuning.boosted import boost_table
 
 CRITERIA = ("count", "threshold", "lift", "net-gain", "random")
 SYNAPTIC = ("join", "join + bias", "SR-1 + bias")
@@ -65,7 +66,7 @@ def run(options: Options) -> Page:
     for seed in options.seeds:
         recipe = base_recipe(options, "cnn3", seed)
         bench = open_bench(recipe, range(10), options)
-        once = offers_for_all(bench.material)
+        once = results_for_all(bench.inputs)
         of_seed = by_accuracy(bench, divide(recipe.sample, options.data).y_held)
         found.append(
             by_criterion(bench, of_seed[0], options, seed)
@@ -127,30 +128,30 @@ def by_accuracy(bench: Bench, labels: np.ndarray) -> list[int]:
 
 def by_criterion(bench: Bench, target: int, options: Options, seed: int) -> dict[tuple, Reading]:
     """Table 3.6: joins and retrainings of neurons that were ranked in different ways."""
-    recipe, most = base_recipe(options, "cnn3", seed), max(bench.material.join.count)
+    recipe, most = base_recipe(options, "cnn3", seed), max(bench.inputs.join.count)
     theta = scores(recipe, bench.job, options)
     rng = np.random.default_rng(seed)
     rankings = {key: theta.ranked(target, key, most, rng) for key in CRITERIA if key != "net-gain"}
     wide = theta.ranked(target, "count", most * _WIDER)
     (fit, validation, test), columns = tables(bench.job, [*rankings.values(), wide])
     own = np.array([target])
-    best = by_net_gain(wide, fit.T[:, columns[-1]], decisions(fit.Z, fit.labels, own), 0, most)
+    best = by_net_gain(wide, fit.T[:, columns[-1]], boost_table(fit.Z, fit.labels, Goal(own)), 0, most)
     joined = dict(zip(rankings, columns, strict=False))
     rankings["net-gain"] = best
     joined["net-gain"] = columns[-1][_places_in(wide, best)]
     found = {}
     for key in CRITERIA:
         of = replace(
-            bench.material,
+            bench.inputs,
             fit=fit,
             validation=validation,
             test=test,
-            targets=own,
+            goal=Goal(own),
             rankings=[rankings[key]],
             joined=[joined[key]],
         )
         for method in SYNAPTIC:
-            found["3.6", key, method] = read_offer(replace(bench, material=of), offer_of(method, of))
+            found["3.6", key, method] = read_result(replace(bench, inputs=of), try_method(method, of))
     return found
 
 
@@ -162,10 +163,10 @@ class Once:
     tried: Sequence[FitCandidate]
 
 
-def offers_for_all(of: CompareInputs) -> Once:
+def results_for_all(of: CompareInputs) -> Once:
     table = stacked((of.fit, of.validation))
     tried = try_all(table, of.families, judged=of.judged, seed=of.seed)
-    return Once(offer_of("random-n refit", of), tried)
+    return Once(try_method("random-n refit", of), tried)
 
 
 def by_place(bench: Bench, order: Sequence[int], once: Once) -> dict[tuple, Reading]:
@@ -188,18 +189,18 @@ def by_count(bench: Bench, order: Sequence[int], counts: Sequence[int], once: On
 
 
 def base_of(bench: Bench, targets: Sequence[int]) -> Reading:
-    test = bench.material.test
+    test = bench.inputs.test
     return read_logits(test.Z, test.Z, test.labels, targets)
 
 
 def read_all(bench: Bench, targets: Sequence[int], methods: Sequence[str], once: Once) -> Readings:
     """What methods reach for some of the classes that the bench was opened for."""
-    whole, own = bench.material, np.array(sorted(targets))
-    at = [int(np.flatnonzero(whole.targets == j)[0]) for j in own]
+    whole, own = bench.inputs, np.array(sorted(targets))
+    at = [int(np.flatnonzero(whole.goal.targets == j)[0]) for j in own]
     drawn = np.random.default_rng(whole.seed).permutation(whole.random)
     of = replace(
         whole,
-        targets=own,
+        goal=Goal(own),
         rankings=[whole.rankings[i] for i in at],
         joined=[whole.joined[i] for i in at],
         random=drawn[: max(whole.join.count) * len(own)],
@@ -208,13 +209,13 @@ def read_all(bench: Bench, targets: Sequence[int], methods: Sequence[str], once:
     found = {}
     for name in methods:
         if name == "random-n refit":
-            offer = once.random
+            result = once.random
         elif name == "fit":
-            settled = settle(table, once.tried, own, judged=of.judged, margin=of.settings.margin)
-            offer = fit_as_offer(table, settled)
+            settled = settle(table, once.tried, of.goal, judged=of.judged, margin=of.settings.margin)
+            result = result_of_fit(table, settled)
         else:
-            offer = offer_of(name, of)
-        found[name] = read_offer(replace(bench, material=of), offer)
+            result = try_method(name, of)
+        found[name] = read_result(replace(bench, inputs=of), result)
     return found
 
 

@@ -1,21 +1,23 @@
 """How do several methods do on the same samples, at the same overall accuracy?
 
-Each method hands over an offer; here its operating point is set on samples held out, and its logits on test
+Each method hands over a result; here its operating point is set on samples held out, and its logits on test
 are read at fixed drops of the overall accuracy, for all methods in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.goal import Goal, least_right
+from onnxtweak.method.join import bias_predictions
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_path import BiasPaths
-from onnxtweak.method.tuning.boosted import decisions, predict
-from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
+from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Metrics
@@ -52,7 +54,7 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class MethodOutcome:
-    """How an offer did on test.
+    """How a method did on test.
 
     metrics : at its own operating point. at (D,) : target accuracy at each of CURVE; NaN: not reached.
     fixed, broken, mcnemar_p, E : against the base. bias (c,) : its operating point. taken : whether the patch
@@ -69,30 +71,25 @@ class MethodOutcome:
     taken: bool = True
 
 
-def judge(offer: MethodResult, test: Table, targets: np.ndarray, drop: float, margin: float) -> MethodOutcome:
+def judge(result: MethodResult, test: Table, goal: Goal, margin: float) -> MethodOutcome:
     """Set the operating point on the samples held out, and read the test samples.
 
-    An offer that does not keep the limit there is not taken up: what is delivered is the base.
+    A patch that does not keep the limit there is not delivered: the base is.
     """
-    bias, taken = offer.point, True
-    Z = test.patched(offer.columns, offer.patch)
+    bias, taken = result.point, True
+    Z = test.patched(result.columns, result.patch)
     delivered = Z
     if bias is None:
-        spent = set_target_bias(
-            offer.held_out, offer.base, offer.labels, targets, overall_drop=drop, margin=margin
-        )
+        spent = set_target_bias(result.held_out, result.base, result.labels, goal, margin=margin)
         taken = spent.holds
         delivered = Z if taken else test.Z
-        bias = spent.bias if taken else np.zeros(len(targets))
-    table = decisions(delivered, test.labels, targets)
-    now = predict(table, np.broadcast_to(bias, (len(test.labels), len(targets))))
-    was = test.Z.argmax(axis=1)
-    before = measure(was, test.labels, targets, Z.shape[1])
-    after = measure(now, test.labels, targets, Z.shape[1])
+        bias = spent.bias if taken else np.zeros(len(goal))
+    was, now = goal.head.predict(test.Z), bias_predictions(delivered, test.labels, goal, bias)
+    before, after = (measure(predicted, test.labels, goal, Z.shape[1]) for predicted in (was, now))
     fixed, broken = fixed_and_broken(was, now, test.labels)
     return MethodOutcome(
         after,
-        readings(Z, test.Z, test.labels, targets, CURVE) if offer.at is None else offer.at,
+        readings(Z, test.Z, test.labels, goal, CURVE) if result.at is None else result.at,
         fixed,
         broken,
         mcnemar(fixed, broken),
@@ -103,42 +100,38 @@ def judge(offer: MethodResult, test: Table, targets: np.ndarray, drop: float, ma
 
 
 def readings(
-    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, targets: np.ndarray, drops: Sequence[float]
+    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, drops: Sequence[float]
 ) -> np.ndarray:
     """Best target accuracy (D,) that biases on the targets reach at each drop of the overall accuracy.
 
     Drops are percentage points below the base's accuracy on the same samples. NaN where no bias gets there.
     """
     samples = len(labels)
-    floor = np.array([_right(base, labels) - np.floor(d / 100 * samples + 1e-9) for d in drops])
-    if len(targets) == 1:
-        return _along_one_bias(Z, labels, int(targets[0]), floor)
-    table, ones = decisions(Z, labels, targets), np.ones((samples, len(targets), 1))
-    lines = BiasPaths(table, ones, (1,))
-    here, own = _right(Z, labels), np.isin(labels, targets)
+    before, here = (int(goal.head.right(logits, labels).sum()) for logits in (base, Z))
+    floor = np.array([least_right(before, drop, samples) for drop in drops])
+    if len(goal) == 1:
+        return _along_one_bias(Z, labels, goal, floor)
+    table, ones = boost_table(Z, labels, goal), np.ones((samples, len(goal), 1))
+    lines, own = BiasPaths(table, ones, (1,)), goal.wanted(labels)
     found = np.full(len(drops), np.nan)
     for number, least in enumerate(floor):
         room = (here - least) / samples * 100
-        point = choose(table, ones, (1,), None, AllowedDrops(room), lines).scale
-        right = predict(table, np.broadcast_to(point, (samples, len(targets)))) == labels
+        within = replace(goal, max_overall_drop=room, max_class_drop=None)
+        right = table.right(choose(table, ones, (1,), None, goal=within, lines=lines).scale)
         if right.sum() >= least:
             found[number] = right[own].mean()
     return found
 
 
-def _right(Z: np.ndarray, labels: np.ndarray) -> int:
-    return int((Z.argmax(axis=1) == labels).sum())
-
-
-def _along_one_bias(Z: np.ndarray, labels: np.ndarray, target: int, floor: np.ndarray) -> np.ndarray:
+def _along_one_bias(Z: np.ndarray, labels: np.ndarray, goal: Goal, floor: np.ndarray) -> np.ndarray:
     """Every bias from minus to plus infinity: a sample turns to the target where the bias passes its gap."""
     others = Z.astype(np.float64)
-    own = others[:, target].copy()
-    others[:, target] = -np.inf
-    rival = others.argmax(axis=1)
-    gap = others[np.arange(len(Z)), rival] - own
+    own = others[:, goal.targets[0]].copy()
+    others[:, goal.targets[0]] = -np.inf
+    value, rival = goal.head.best(others)
+    gap = value - own
     order = np.argsort(gap, kind="stable")
-    is_own = (labels == target)[order]
+    is_own = goal.wanted(labels)[order]
     gain = np.where(is_own, 1, -(rival == labels)[order].astype(np.int64))
     overall = int((rival == labels).sum()) + np.append(0, np.cumsum(gain))
     reached = np.append(0, np.cumsum(is_own))

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.errors import ModelError
+from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
-from onnxtweak.patch import Linear
+from onnxtweak.patch import Linear, bias_patch
 
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 # Ridges of a retrained last layer, and L1 penalties of DFR, tried on validation.
@@ -56,7 +57,7 @@ def last_layer(table: Table) -> LastLayer:
     return LastLayer(weight, centre - mean @ weight)
 
 
-def logit_adjustment(fit: Table, validation: Table) -> Linear:
+def logit_adjustment(fit: Table, validation: Table, head: Head = ONE_LABEL) -> Linear:
     """-tau log prior on every class; tau by accuracy on validation.
 
     The prior is how much more the base predicts a class than the samples hold of it: the training set's own
@@ -69,18 +70,18 @@ def logit_adjustment(fit: Table, validation: Table) -> Linear:
     known = there > 0
     log_prior = np.zeros(len(there))
     log_prior[known] = np.log(np.maximum(believed[known], 1e-9) / there[known])
-    right = [((validation.Z - tau * log_prior).argmax(axis=1) == validation.labels).sum() for tau in TAUS]
-    return Linear(np.zeros((0, len(there))), -TAUS[int(np.argmax(right))] * log_prior)
+    right = [head.right(validation.Z - tau * log_prior, validation.labels).sum() for tau in TAUS]
+    return bias_patch(-TAUS[int(np.argmax(right))] * log_prior)
 
 
-def tau_norm(layer: LastLayer, validation: Table) -> Linear:
+def tau_norm(layer: LastLayer, validation: Table, head: Head = ONE_LABEL) -> Linear:
     """Each class's logit without its bias, over the norm of its weights to the power tau."""
     norm = np.maximum(np.linalg.norm(layer.weight, axis=0), 1e-12)
     norm /= np.exp(np.log(norm).mean())  # keeps the logits' size, and with it what a bias means
     best, right = None, -1
     for tau in TAUS:
         logits = (validation.Z - layer.bias) / norm**tau
-        now = int((logits.argmax(axis=1) == validation.labels).sum())
+        now = int(head.right(logits, validation.labels).sum())
         if now > right:
             best, right = tau, now
     factor = norm**-best

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.engine.passes import Engine
+from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.selection.ranking import Ranking
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.target_bias import all_classes_are_targets
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import FitSettings, JoinSettings
 
@@ -20,16 +20,16 @@ from onnxtweak.settings import FitSettings, JoinSettings
 class CompareInputs:
     """One split, as every method gets it.
 
-    fit, validation, test : tables of the same neurons. targets (c,) int64. families : for fit, name to
-    columns. penultimate, random, active (K,) int64 : columns, None where there are none. rankings : of theta,
-    one a target; joined : their columns. judged (N,) bool : of fit and validation end to end, samples that
-    choices may be judged on. engine : for theta on tables.
+    fit, validation, test : tables of the same neurons. goal : the targets, and what they may cost.
+    families : for fit, name to columns. penultimate, random, active (K,) int64 : columns, None where there
+    are none. rankings : of theta, one per target; joined : their columns. judged (N,) bool : of fit and
+    validation end to end, samples that choices may be judged on. engine : for theta on tables.
     """
 
     fit: Table
     validation: Table
     test: Table
-    targets: np.ndarray
+    goal: Goal
     families: Mapping[str, np.ndarray]
     penultimate: np.ndarray | None
     random: np.ndarray
@@ -47,11 +47,11 @@ class CompareInputs:
         return self.fit.Z.shape[1]
 
     @property
-    def all_classes_are_targets(self) -> bool:
+    def nobody_else(self) -> bool:
         """Whether every class with samples is a target."""
-        return all_classes_are_targets(self.fit.labels, self.targets)
+        return self.goal.nobody_else(self.fit.labels)
 
-    def offer(
+    def result(
         self, columns: np.ndarray, patch: Linear | Mlp, *, point: np.ndarray | None = None
     ) -> MethodResult:
         """A patch that was fitted to the fit split, held out on validation."""

@@ -1,4 +1,4 @@
-"""What do the methods offer that give the targets synapses of their own: join, retraining, pursuit?"""
+"""What do methods reach that give each target synapses of its own: join, retraining, pursuit?"""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from onnxtweak.method.retrain.weights import boosts, loss, problem, retrain_best
 from onnxtweak.method.solvers.matching_pursuit import pursued
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_path import BiasPaths
-from onnxtweak.method.tuning.boosted import decisions, predict
-from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
+from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.patch import Linear
 from onnxtweak.settings import RetrainSettings
@@ -27,67 +27,65 @@ from onnxtweak.types import silent
 PURSUED = (1, 2, 5, 10, 20, 50, 100)
 
 
-def offer_join(of: CompareInputs) -> MethodResult:
+def try_join(of: CompareInputs) -> MethodResult:
     """The thesis's join: n and scale from the grid, no bias; on test the curve is that of its grid."""
     counts = tuple(of.join.count)
-    table = decisions(of.validation.Z, of.validation.labels, of.targets)
-    allowed = AllowedDrops(of.settings.max_overall_drop)
-    point = choose(table, _prefix(of, of.validation), counts, of.join.scale, allowed)
+    table = boost_table(of.validation.Z, of.validation.labels, of.goal)
+    point = choose(table, _prefix(of, of.validation), counts, of.join.scale)
     columns, patch = _synapses(of, point.n, point.scale)
-    made = of.offer(columns, patch, point=np.zeros(len(of.targets)))
+    made = of.result(columns, patch, point=np.zeros(len(of.goal)))
     return replace(made, at=_grid_readings(of, _prefix(of, of.test), counts))
 
 
-def offer_join_and_bias(of: CompareInputs) -> MethodResult:
+def try_join_and_bias(of: CompareInputs) -> MethodResult:
     """A join of one n and scale for all targets, and the best bias on top of it."""
     best, chosen = -1, None
     for n in of.join.count:
         for scale in of.join.scale:
-            each = np.ones(len(of.targets))
+            each = np.ones(len(of.goal))
             columns, patch = _synapses(of, (each * n).astype(int), each * scale)
             spent = set_target_bias(
                 of.validation.patched(columns, patch),
                 of.validation.Z,
                 of.validation.labels,
-                of.targets,
-                overall_drop=of.settings.max_overall_drop,
+                of.goal,
                 margin=of.settings.margin,
             )
-            right = int(spent.right[np.isin(of.validation.labels, of.targets)].sum()) if spent.holds else 0
+            right = int(spent.right[of.goal.wanted(of.validation.labels)].sum()) if spent.holds else 0
             if right > best:
                 best, chosen = right, (columns, patch)
-    return of.offer(*chosen)
+    return of.result(*chosen)
 
 
-def offer_sr1(of: CompareInputs) -> MethodResult:
+def try_sr1(of: CompareInputs) -> MethodResult:
     """Synapses of the join's neurons retrained by cross-entropy, then the bias."""
     return _retrained(of, of.joined, of.join.count, 1.0)
 
 
-def offer_sr2(of: CompareInputs) -> MethodResult:
+def try_sr2(of: CompareInputs) -> MethodResult:
     """The same with twice the loss on target samples."""
     return _retrained(of, of.joined, of.join.count, 2.0)
 
 
-def offer_pursuit(of: CompareInputs) -> MethodResult:
+def try_pursuit(of: CompareInputs) -> MethodResult:
     """OMP-n: each target's neurons picked one by one from all that the tables hold, then the bias."""
     everything = np.arange(of.fit.T.shape[1])
-    columns = [pursued(of.fit, everything, int(j), max(PURSUED)) for j in of.targets]
+    columns = [pursued(of.fit, everything, int(j), max(PURSUED)) for j in of.goal.targets]
     return _retrained(of, columns, PURSUED, 1.0, intercept=True)
 
 
-def offer_schedule(of: CompareInputs) -> MethodResult:
+def try_schedule(of: CompareInputs) -> MethodResult:
     """Joins and retrainings of the targets in turn, ever fewer of them; its own point is part of it."""
     columns = np.unique(np.concatenate(of.joined))
     names = tuple(map(str, range(of.classes)))
-    pool = NeuronPool(of.fit.columns(columns), of.validation.columns(columns), of.targets, names)
+    pool = NeuronPool(of.fit.columns(columns), of.validation.columns(columns), of.goal, names)
     engine = replace(of.engine, progress=silent, ledger=RunStats())
-    stages = narrowing(len(of.targets))
+    stages = narrowing(len(of.goal))
     grown, _ = run_schedule(parse_schedule(stages), pool, of.join, RetrainSettings(), engine)
     targets = sorted(grown.column)
     placed = [columns[grown.column[j]] for j in targets]
     patch = _placed(of, targets, placed, [grown.weight[j] for j in targets])
-    made = of.offer(np.concatenate([columns[:0], *placed]), patch, point=np.zeros(len(of.targets)))
+    made = of.result(np.concatenate([columns[:0], *placed]), patch, point=np.zeros(len(of.goal)))
     return replace(made, note=stages)
 
 
@@ -110,15 +108,17 @@ def _retrained(
     for n in counts:
         columns = [c[:n] for c in chosen]
         problems = [
-            problem([table.T[:, c] for c in columns], table.Z, table.labels, of.targets, penalty, columns)
+            problem(
+                [table.T[:, c] for c in columns], table.Z, table.labels, of.goal.targets, penalty, columns
+            )
             for table in (of.fit, of.validation)
         ]
         made, _ = retrain_best(*problems, RetrainSettings().ridge, intercept=intercept)
         left = loss(problems[1], boosts(problems[1].tables, made.weight, made.bias))
         if best is None or left < best[0]:
-            patch = _placed(of, of.targets, columns, made.weight, made.bias)
+            patch = _placed(of, of.goal.targets, columns, made.weight, made.bias)
             best = left, np.concatenate(columns), patch, n
-    return replace(of.offer(*best[1:3]), note=f"{best[3]} neurons a target")
+    return replace(of.result(*best[1:3]), note=f"{best[3]} neurons a target")
 
 
 def _placed(
@@ -143,7 +143,7 @@ def _synapses(of: CompareInputs, n: Sequence[int], scale: Sequence[float]) -> tu
     """The join's synapses at an operating point."""
     columns = [c[: int(k)] if s else c[:0] for c, k, s in zip(of.joined, n, scale, strict=True)]
     weights = [r.weight[: len(c)] * s / k for r, c, k, s in zip(of.rankings, columns, n, scale, strict=True)]
-    return np.concatenate(columns), _placed(of, of.targets, columns, weights)
+    return np.concatenate(columns), _placed(of, of.goal.targets, columns, weights)
 
 
 def _prefix(of: CompareInputs, table: Table) -> np.ndarray:
@@ -153,18 +153,19 @@ def _prefix(of: CompareInputs, table: Table) -> np.ndarray:
 
 def _grid_readings(of: CompareInputs, prefix: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
     """Target accuracy on test of the join's own grid, at each drop of CURVE."""
-    table = decisions(of.test.Z, of.test.labels, of.targets)
+    goal, labels = of.goal, of.test.labels
+    table = boost_table(of.test.Z, labels, goal)
     lines = BiasPaths(table, prefix, counts)
-    own = np.isin(of.test.labels, of.targets)
-    base = of.test.Z.argmax(axis=1) == of.test.labels
+    own, base = goal.wanted(labels), int(goal.head.right(of.test.Z, labels).sum())
     found = []
     for drop in CURVE:
-        point = choose(table, prefix, counts, of.join.scale, AllowedDrops(drop), lines)
+        within = replace(goal, max_overall_drop=drop)
+        point = choose(table, prefix, counts, of.join.scale, goal=within, lines=lines)
         places = [counts.index(int(n)) for n in point.n]
         boost = np.stack(
             [prefix[:, t, g] * point.scale[t] / point.n[t] for t, g in enumerate(places)], axis=1
         )
-        right = predict(table, boost) == of.test.labels
-        floor = base.sum() - np.floor(drop / 100 * len(base) + 1e-9)
-        found.append(right[own].mean() if right.sum() >= floor else np.nan)
+        right = table.right(boost)
+        enough = right.sum() >= within.overall_floor(base, len(labels))
+        found.append(right[own].mean() if enough else np.nan)
     return np.array(found)

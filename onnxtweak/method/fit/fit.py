@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.goal import Goal
 from onnxtweak.method.augment import overall_bias
 from onnxtweak.method.fit.linear import FitCandidate, fit_linear, losses
 from onnxtweak.method.fit.mlp import DECAYS, averaged, fit_mlp
@@ -20,7 +21,6 @@ from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import (
     BiasChoice,
-    all_classes_are_targets,
     set_target_bias,
     standard_error,
 )
@@ -49,12 +49,10 @@ class Fitted:
 def fit_all(
     table: Table,
     families: Mapping[str, np.ndarray],
-    targets: np.ndarray,
+    goal: Goal,
     *,
     judged: np.ndarray | None = None,
-    overall_drop: float = 0.0,
     margin: float = 1.0,
-    class_drop: float | None = None,
     budget: Budget | None = None,
     folds: int = 5,
     hidden: int = 96,
@@ -66,19 +64,11 @@ def fit_all(
         tried = try_all(
             table, families, judged=judged, folds=folds, hidden=hidden, seed=seed, progress=progress
         )
-    elif budget.affords(len(targets)):
-        tried = try_small(table, families, targets, budget, judged=judged, folds=folds, seed=seed)
+    elif budget.affords(len(goal)):
+        tried = try_small(table, families, goal, budget, judged=judged, folds=folds, seed=seed)
     else:
-        return _too_small(table, targets, budget, judged)
-    return settle(
-        table,
-        tried,
-        targets,
-        judged=judged,
-        overall_drop=overall_drop,
-        margin=margin,
-        class_drop=class_drop,
-    )
+        return _too_small(table, goal, budget, judged)
+    return settle(table, tried, goal, judged=judged, margin=margin)
 
 
 def try_all(
@@ -119,7 +109,7 @@ def try_all(
 def try_small(
     table: Table,
     families: Mapping[str, np.ndarray],
-    targets: np.ndarray,
+    goal: Goal,
     budget: Budget,
     *,
     judged: np.ndarray | None = None,
@@ -136,22 +126,19 @@ def try_small(
     if count := min(budget.neurons(classes), len(widest)):
         for choose, name in ((pursue, "pursuit"), (shrink, "the elastic net")):
             tried.append(fit_small(table, widest, count, fold, choose, name, judged=judged))
-    if (count := min(budget.neurons(len(targets)), len(widest))) and not all_classes_are_targets(
-        table.labels, targets
-    ):
-        tried.append(fit_targets(table, widest, targets, count, fold, judged=judged))
+    count = min(budget.neurons(len(goal)), len(widest))
+    if count and not goal.nobody_else(table.labels):
+        tried.append(fit_targets(table, widest, goal.targets, count, fold, judged=judged))
     return tried
 
 
 def settle(
     table: Table,
     tried: Sequence[FitCandidate],
-    targets: np.ndarray,
+    goal: Goal,
     *,
     judged: np.ndarray | None = None,
-    overall_drop: float = 0.0,
     margin: float = 1.0,
-    class_drop: float | None = None,
 ) -> Fitted:
     """The candidate of the lowest loss, its surplus spent, unless the bias alone or the base do as well.
 
@@ -160,18 +147,10 @@ def settle(
     """
     judged = np.ones(len(table.labels), bool) if judged is None else judged
     labels, base = table.labels[judged], table.Z[judged]
-    everything = all_classes_are_targets(table.labels, targets)
+    everything = goal.nobody_else(table.labels)
 
     def operate(logits: np.ndarray) -> BiasChoice:
-        return set_target_bias(
-            logits,
-            base,
-            labels,
-            targets,
-            overall_drop=overall_drop,
-            margin=margin,
-            class_drop=class_drop,
-        )
+        return set_target_bias(logits, base, labels, goal, margin=margin)
 
     def learnt(one: FitCandidate) -> bool:
         """Is its log-loss on samples held out surely lower than the base's?"""
@@ -181,21 +160,20 @@ def settle(
     control = instead = operate(base)
     believed = True
     if everything:  # the best bias for every class is the control; the answer may be the likeliest one
-        control = replace(control, bias=overall_bias(base, labels, targets))
+        control = replace(control, bias=overall_bias(base, labels, goal))
         biases = next((one for one in tried if one.name == _ALL_BIASES), None)
         if biases is not None:
-            instead = replace(operate(biases.held_out[judged]), bias=biases.patch.bias[targets])
+            instead = replace(operate(biases.held_out[judged]), bias=biases.patch.bias[goal.targets])
             believed = learnt(biases)
             tried = [one for one in tried if one is not biases]
-    was = base.argmax(axis=1) == labels
-    of_target = np.isin(labels, targets)
+    was, of_target = goal.head.right(base, labels), goal.wanted(labels)
     notes = [f"fitted {one.name}: held-out log-loss {one.loss:.4f}" for one in tried]
     why = "nothing did better than the base on samples held out"
     if tried:
         best = min(tried, key=lambda one: one.loss)
         # Fitting all classes jointly may cost one of them more than is allowed; at less strength it costs
         # less.
-        for strength in _STRENGTHS if class_drop is not None else (1.0,):
+        for strength in _STRENGTHS if goal.max_class_drop is not None else (1.0,):
             weaker = weakened(best, strength, table)
             spent = operate(weaker.held_out[judged])
             if spent.holds:
@@ -216,14 +194,15 @@ def settle(
         notes.append("no fitted patch did better than a bias on samples held out: the answer is the bias")
         return Fitted("bias", None, instead.bias, control.bias, instead, tuple(notes))
     notes.append(f"{why}: the answer is the base")
-    return Fitted("base", None, np.zeros(len(targets)), control.bias, control, tuple(notes))
+    return Fitted("base", None, np.zeros(len(goal)), control.bias, control, tuple(notes))
 
 
-def _too_small(table: Table, targets: np.ndarray, budget: Budget, judged: np.ndarray | None) -> Fitted:
-    """The answer to a budget that does not hold one number a target."""
-    found = settle(table, [], targets, judged=judged)
-    note = f"{budget} are less than a bias for each of {len(targets)} targets: the answer is the base"
-    return Fitted("base", None, np.zeros(len(targets)), found.control, found.spent, (note,))
+def _too_small(table: Table, goal: Goal, budget: Budget, judged: np.ndarray | None) -> Fitted:
+    """The answer to a budget that does not hold one number per target."""
+    unlimited = replace(goal, max_overall_drop=0.0, max_class_drop=None)
+    found = settle(table, [], unlimited, judged=judged)
+    note = f"{budget} are less than a bias for each of {len(goal)} targets: the answer is the base"
+    return Fitted("base", None, np.zeros(len(goal)), found.control, found.spent, (note,))
 
 
 def weakened(one: FitCandidate, strength: float, table: Table) -> FitCandidate:

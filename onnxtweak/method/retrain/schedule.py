@@ -18,14 +18,15 @@ from onnxtweak.engine.passes import Captured, Engine
 from onnxtweak.engine.scoring.scoring import theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import Read
 from onnxtweak.errors import ModelError, UsageError
+from onnxtweak.goal import Goal
 from onnxtweak.method.join import prefix_sums
-from onnxtweak.method.metrics import classes_hold, measure
+from onnxtweak.method.metrics import measure
 from onnxtweak.method.retrain.weights import boosts, problem, retrain_best
 from onnxtweak.method.selection.candidates import Candidates, add_block, no_theta
 from onnxtweak.method.selection.ranking import Ranking, by_net_gain, candidates_wanted, rank
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.boosted import decisions
-from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
+from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.patch import Synapses
 from onnxtweak.settings import JoinSettings, RetrainSettings
 from onnxtweak.types import Tap
@@ -131,12 +132,12 @@ class StageOutcome:
 class NeuronPool:
     """The table that the schedule runs on: the pool's values and the base's logits on both splits.
 
-    candidates (k,) int64 : classes that may be picked. names : of all classes.
+    goal : its targets are the classes (k,) that may be picked. names : of all classes.
     """
 
     fit: Table
     validation: Table
-    candidates: np.ndarray
+    goal: Goal
     names: tuple[str, ...]
 
 
@@ -163,12 +164,13 @@ def run_schedule(
     would not allow is undone.
     """
     logits = from_pool(pool) if logits is None else logits
-    grown, log = NOTHING, []
+    goal, grown, log = pool.goal, NOTHING, []
     for stage in stages:
         engine.progress.start(str(stage), 1, "stages")
         tried, done = run_stage(stage, grown, pool, join, retrain, engine, logits)
-        base, now = pool.validation.Z.argmax(axis=1), logits(tried)[1].argmax(axis=1)
-        if classes_hold(base, now, pool.validation.labels, len(pool.names), join.max_class_drop):
+        labels = pool.validation.labels
+        base, now = (goal.head.right(Z, labels) for Z in (pool.validation.Z, logits(tried)[1]))
+        if goal.classes_hold(base, now, labels, len(pool.names)):
             grown = tried
         else:
             done = replace(done, notes=(*done.notes, f"{stage} undone: a class would lose more than allowed"))
@@ -190,23 +192,26 @@ def run_stage(
     """The synapses after one more stage, and what it did."""
     current = logits(grown)
     labels = pool.validation.labels
-    possible = pool.candidates if stage.kind == "J" else np.array(sorted(grown.column), np.int64)
-    classes = worst(possible, current[1].argmax(axis=1), labels, stage.classes)
+    head = pool.goal.head
+    possible = pool.goal.targets if stage.kind == "J" else np.array(sorted(grown.column), np.int64)
+    classes = worst(possible, head.predict(current[1]), labels, stage.classes)
     notes = []
     if len(classes) < stage.classes:
         notes.append(f"{stage}: only {len(classes):,} classes could be picked")
-    was, now = (int((Z.argmax(axis=1) == labels).sum()) for Z in (pool.validation.Z, current[1]))
+    was, now = (int(head.right(Z, labels).sum()) for Z in (pool.validation.Z, current[1]))
     # What earlier stages gained is not for later ones to spend; what they lost is lost for all.
-    allowed = AllowedDrops(
-        join.max_overall_drop - max(0, was - now) / len(labels) * 100,
-        _left(pool, current[1], join.max_class_drop),
+    goal = Goal(
+        classes,
+        head,
+        pool.goal.max_overall_drop - max(0, was - now) / len(labels) * 100,
+        _left(pool, current[1]),
     )
     if stage.kind == "J":
-        made, said = _join(grown, classes, pool, current, join, allowed, engine)
+        made, said = _join(grown, goal, pool, current, join, engine)
     else:
-        made, said = _retrain(grown, classes, pool, current, logits, join, retrain, allowed)
-    own = np.isin(labels, classes)
-    right = [Z.argmax(axis=1) == labels for Z in (current[1], logits(made)[1])]
+        made, said = _retrain(grown, goal, pool, current, logits, join, retrain)
+    own = goal.wanted(labels)
+    right = [head.right(Z, labels) for Z in (current[1], logits(made)[1])]
     target = tuple(float(r[own].mean()) if own.any() else float("nan") for r in right)
     return made, StageOutcome(stage, classes, target, tuple(float(r.mean()) for r in right), (*notes, *said))
 
@@ -218,19 +223,22 @@ def worst(possible: np.ndarray, predicted: np.ndarray, labels: np.ndarray, count
     return np.sort(possible[np.lexsort((possible, right / support))[:count]])
 
 
-def _left(pool: NeuronPool, Z: np.ndarray, drop: float | None) -> float | None:
+def _left(pool: NeuronPool, Z: np.ndarray) -> float | None:
     """What any class may still lose, in percentage points, after what the worst hit one has lost so far."""
+    goal, table = pool.goal, pool.validation
+    drop = goal.max_class_drop
     if drop is None:
         return None
-    table = pool.validation
-    before, after = (measure(logits.argmax(axis=1), table.labels, (), Z.shape[1]) for logits in (table.Z, Z))
+    before, after = (
+        measure(goal.head.predict(logits), table.labels, goal, Z.shape[1]) for logits in (table.Z, Z)
+    )
     lost = np.nan_to_num(before.per_class - after.per_class).max() * 100
     return float(np.clip(drop - lost, 0, drop))
 
 
-def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[GrownSynapses, list[str]]:
+def _join(grown, goal, pool, current, join, engine) -> tuple[GrownSynapses, list[str]]:
     """Theta over the pool with the current logits, then n and scale on validation as in `join`."""
-    tap = Tap("pool", "", (pool.fit.T.shape[1],))
+    classes, tap = goal.targets, Tap("pool", "", (pool.fit.T.shape[1],))
     now = Table(pool.fit.T, current[0], pool.fit.labels)
     theta = no_theta(len(classes), candidates_wanted(join))
     for block in theta_sweeps(
@@ -240,7 +248,7 @@ def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[GrownSy
     rankings, targets, notes = [], [], []
     for t, j in enumerate(classes):
         try:
-            rankings.append(_ranked(theta.best[t], tap, now, int(j), join))
+            rankings.append(_ranked(theta.best[t], tap, now, replace(goal, targets=classes[t : t + 1]), join))
             targets.append(j)
         except ModelError:
             notes.append(f"no neuron of the pool can raise class {pool.names[j]} any further")
@@ -248,9 +256,9 @@ def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[GrownSy
         return grown, notes
     columns = np.concatenate([r.neurons.index for r in rankings])
     prefix = prefix_sums([pool.validation.T[:, columns]], rankings, join.count)
-    table = decisions(current[1], pool.validation.labels, np.array(targets))
+    table = boost_table(current[1], pool.validation.labels, replace(goal, targets=np.array(targets)))
     scales = None if join.exact_scale else tuple(join.scale)
-    operation = choose(table, prefix, tuple(join.count), scales, allowed)
+    operation = choose(table, prefix, tuple(join.count), scales)
     for t, j in enumerate(targets):
         if operation.scale[t]:
             best = rankings[t].first(int(operation.n[t]))
@@ -259,20 +267,19 @@ def _join(grown, classes, pool, current, join, allowed, engine) -> tuple[GrownSy
     return grown, notes
 
 
-def _ranked(best: Candidates, tap: Tap, now: Table, target: int, join: JoinSettings) -> Ranking:
+def _ranked(best: Candidates, tap: Tap, now: Table, goal: Goal, join: JoinSettings) -> Ranking:
     """The best neurons of the pool for one class, as the model now is. Raises ModelError for none."""
     most = max(join.count)
     if join.criterion != "net-gain":
         return rank(best, [tap], join.criterion, most, "")
     candidates = rank(best, [tap], "auto", candidates_wanted(join), "")
-    table = decisions(now.Z, now.labels, np.array([target]))
+    table = boost_table(now.Z, now.labels, goal)
     return by_net_gain(candidates, now.T[:, candidates.neurons.index], table, 0, most)
 
 
-def _retrain(
-    grown, classes, pool, current, logits, join, retrain, allowed
-) -> tuple[GrownSynapses, list[str]]:
+def _retrain(grown, goal, pool, current, logits, join, retrain) -> tuple[GrownSynapses, list[str]]:
     """New weights for the synapses of `classes`; validation says how far to go from the old ones to them."""
+    classes = goal.targets
     if not len(classes):
         return grown, ["no class has synapses: nothing to retrain"]
     rest = logits(grown.without(classes))
@@ -286,10 +293,10 @@ def _retrain(
     ]
     found, _ = retrain_best(*problems, retrain.ridge, old)
     change = [new - was for new, was in zip(found.weight, old, strict=True)]
-    table = decisions(current[1], pool.validation.labels, classes)
+    table = boost_table(current[1], pool.validation.labels, goal)
     direction = boosts(tables[1], change)[:, :, None]
     scales = None if join.exact_scale else (0.0, *retrain.scale)
-    operation = choose(table, direction, (1,), scales, allowed)
+    operation = choose(table, direction, (1,), scales)
     weight = dict(grown.weight)
     for t, j in enumerate(classes):
         weight[int(j)] = old[t] + operation.scale[t] * change[t]

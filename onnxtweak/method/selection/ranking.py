@@ -97,9 +97,9 @@ def by_net_gain(ranking: Ranking, T: np.ndarray, table: BoostTable, target: int,
     """
     if not len(ranking.weight):
         return ranking
-    zero = np.zeros((len(table.labels), len(table.targets)))
+    zero = np.zeros(table.target_logits.shape)
     gap, rival = rival_gap(table, zero, target)
-    own = table.labels == table.targets[target]
+    own = table.goal.place(table.labels) == target
     gain = own.astype(np.int64) - ((table.labels == rival) & ~own)
     found = [net_gain(T[:, k], gap, gain) for k in range(T.shape[1])]
     weight = np.array([w for w, _ in found])

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxtweak.method.tuning.boosted import BoostTable, best_among, predict
+from onnxtweak.method.tuning.boosted import BoostTable, best_among
 from onnxtweak.theta.line_search import Plateaus, plateaus
 
 # Bytes that may be kept, and what a sample takes of them in a line, and for each number of synapses on it.
@@ -25,12 +25,12 @@ class BiasPaths:
     def __init__(self, table: BoostTable, prefix: np.ndarray, counts: tuple[int, ...]) -> None:
         """prefix (N, c, G) float : summed boost of the first counts[g] synapses, before the division by n."""
         self.table, self.prefix, self.counts = table, prefix, counts
-        self.of_target = np.isin(table.labels, table.targets)
+        self.of_target = table.goal.wanted(table.labels)
         each = (_BYTES + _BYTES_EACH * len(counts)) * max(len(table.labels), 1)
         self._most = max(_KEPT // each, 1)
         self._known: OrderedDict[tuple, BiasPath] = OrderedDict()
         self._right: dict[tuple, tuple[int, int]] = {}
-        self._boosted, self._at = table.target_logits.copy(), [(counts[0], 0.0)] * len(table.targets)
+        self._boosted, self._at = table.target_logits.copy(), [(counts[0], 0.0)] * len(table.goal)
 
     def column(self, t: int, n: int, scale: float) -> np.ndarray:
         """(N,) boost of one target: the sum of its first n synapses, times scale / n."""
@@ -45,7 +45,7 @@ class BiasPaths:
     def right(self, n: tuple[int, ...], scale: tuple[float, ...]) -> np.ndarray:
         """(N,) bool: which samples are right at a point."""
         boost = np.stack([self.column(t, n[t], scale[t]) for t in range(len(n))], axis=1)
-        return predict(self.table, boost) == self.table.labels
+        return self.table.right(boost)
 
     def count(self, right: np.ndarray) -> tuple[int, int]:
         return int(np.count_nonzero(right)), int(np.count_nonzero(right & self.of_target))
@@ -80,14 +80,14 @@ class BiasPath:
 
     def __init__(self, lines: BiasPaths, t: int, value: np.ndarray, label: np.ndarray) -> None:
         self.lines, self.t, self.value, self.label = lines, t, value, label
-        self.own, self.number = lines.table.target_logits[:, t], lines.table.targets[t]
+        self.own, self.number = lines.table.target_logits[:, t], lines.table.goal.targets[t]
         self._right: dict[tuple[int, float], tuple[int, int]] = {}
         self._plateaus: dict[int, Plateaus] = {}
 
     def right(self, n: int, scale: float) -> np.ndarray:
         """(N,) bool: which samples are right with this boost of the target."""
         boosted = self.own + self.lines.column(self.t, n, scale).astype(self.own.dtype)
-        wins = (boosted > self.value) | ((boosted == self.value) & (self.number < self.label))
+        wins = self.lines.table.goal.head.beats(boosted, self.number, self.value, self.label)
         return np.where(wins, self.number, self.label) == self.lines.table.labels
 
     def right_at(self, n: int, scale: float) -> tuple[int, int]:

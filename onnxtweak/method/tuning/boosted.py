@@ -6,30 +6,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.goal import Goal
+
 
 @dataclass(frozen=True)
 class BoostTable:
     """What matters of Z when only the logits of c targets can move.
 
-    labels (N,) int64. targets (c,) int64 ascending. target_logits (N, c). rest (N,) and rest_label (N,) :
-    best of the other classes. classes : C.
+    labels (N,) int64. target_logits (N, c) : of the goal's targets. rest (N,) and rest_label (N,) : best of
+    the other classes. classes : C.
     """
 
+    goal: Goal
     labels: np.ndarray
-    targets: np.ndarray
     target_logits: np.ndarray
     rest: np.ndarray
     rest_label: np.ndarray
     classes: int
 
+    def right(self, boost: np.ndarray) -> np.ndarray:
+        """Which samples are right, (N,) bool, with `boost` (N, c), or (c,) for all samples alike."""
+        return predict(self, np.broadcast_to(boost, self.target_logits.shape)) == self.labels
 
-def decisions(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> BoostTable:
-    """Reduce Z (N, C) for boosts of `targets` (c,), which must ascend."""
+
+def boost_table(Z: np.ndarray, labels: np.ndarray, goal: Goal) -> BoostTable:
+    """Reduce Z (N, C) for boosts of the goal's targets."""
     others = Z.copy()
-    others[:, targets] = -np.inf
-    rest_label = others.argmax(axis=1)
-    rest = others[np.arange(len(Z)), rest_label]
-    return BoostTable(labels, targets, Z[:, targets], rest, rest_label, Z.shape[1])
+    others[:, goal.targets] = -np.inf
+    return BoostTable(goal, labels, Z[:, goal.targets], *goal.head.best(others), Z.shape[1])
 
 
 def predict(table: BoostTable, boost: np.ndarray) -> np.ndarray:
@@ -43,10 +47,10 @@ def predict(table: BoostTable, boost: np.ndarray) -> np.ndarray:
 
 def best_among(table: BoostTable, boosted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The best of all classes where the target logits are `boosted` (N, c): logit (N,), class (N,)."""
-    best = boosted.argmax(axis=1)
-    value = boosted[np.arange(len(boosted)), best]
-    other = (value > table.rest) | ((value == table.rest) & (table.targets[best] < table.rest_label))
-    return np.where(other, value, table.rest), np.where(other, table.targets[best], table.rest_label)
+    value, place = table.goal.head.best(boosted)
+    number = table.goal.targets[place]
+    wins = table.goal.head.beats(value, number, table.rest, table.rest_label)
+    return np.where(wins, value, table.rest), np.where(wins, number, table.rest_label)
 
 
 def rival_gap(table: BoostTable, boost: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.errors import UsageError
+from onnxtweak.head import ONE_LABEL, Head
 
 # Just below the scale at which one sample too many breaks; further than float32 logits resolve.
 _BELOW = 1e-5
@@ -31,7 +32,9 @@ class Certificate:
     broken: int
 
 
-def certify(base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, level: float) -> Certificate:
+def certify(
+    base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, level: float, head: Head = ONE_LABEL
+) -> Certificate:
     """The certificate of a patch from logits (N, C) without and with it, of samples unused for fitting it.
 
     (broken + 1) / (N + 1) <= level bounds the expected share of new samples that the base has right and the
@@ -41,7 +44,7 @@ def certify(base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, level: fl
         raise UsageError(
             f"{level:g} is no share of samples", where="--certify", hint="give one between 0 and 1, like 0.02"
         )
-    breaking = np.sort(breaking_scale(base, tweaked, labels))
+    breaking = np.sort(breaking_scale(base, tweaked, labels, head))
     allowed = math.floor(level * (len(labels) + 1) - 1 + 1e-9)
     if allowed < 0:
         return Certificate(0.0, level, len(labels), 0)
@@ -51,7 +54,9 @@ def certify(base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, level: fl
     return Certificate(scale, level, len(labels), int((breaking <= scale).sum()))
 
 
-def breaking_scale(base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def breaking_scale(
+    base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, head: Head = ONE_LABEL
+) -> np.ndarray:
     """The scale in [0, inf] at which each sample breaks, (N,) float64; inf where the base is wrong."""
     Z, direction = base.astype(np.float64), tweaked.astype(np.float64) - base
     rows = np.arange(len(labels))
@@ -60,4 +65,4 @@ def breaking_scale(base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray) ->
     ahead[rows, labels] = np.inf
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(closing > 0, ahead / closing, np.inf).min(axis=1)
-    return np.where(base.argmax(axis=1) == labels, scale, np.inf)
+    return np.where(head.right(base, labels), scale, np.inf)

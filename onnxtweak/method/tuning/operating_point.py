@@ -6,12 +6,12 @@ asked, every class) stays within the allowed drop. The base itself, scale 0, is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.goal import Goal
 from onnxtweak.method.tuning.bias_path import BiasPath, BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable
 from onnxtweak.types import Trial
@@ -20,14 +20,6 @@ from onnxtweak.types import Trial
 _SWEEPS = 3
 # With an exact scale, how many of the best plateaus are re-evaluated before giving up on one n.
 _RETRIES = 50
-
-
-@dataclass(frozen=True)
-class AllowedDrops:
-    """What may be lost on validation, in percentage points; class_drop None: any class may lose."""
-
-    overall_drop: float = 0.0
-    class_drop: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,18 +54,14 @@ class _Point:
 class _Judge:
     """Evaluates points on validation and remembers the trade-off between overall and target accuracy."""
 
-    def __init__(self, lines: BiasPaths, allowed: AllowedDrops):
-        self.lines, self.table, c = lines, lines.table, len(lines.table.targets)
+    def __init__(self, lines: BiasPaths, goal: Goal):
+        self.lines, self.table, c = lines, lines.table, len(goal)
         labels, classes = self.table.labels, self.table.classes
         nowhere = (lines.counts[0],) * c, (0.0,) * c
         self.base_right = lines.right_at(*nowhere)[0]
-        self.floor = self.base_right - math.floor(allowed.overall_drop / 100 * len(labels) + 1e-9)
+        self.floor = goal.overall_floor(self.base_right, len(labels))
         self.best: dict[int, _Point] = {}
-        self.class_floor = None
-        if allowed.class_drop is not None:
-            support = np.bincount(labels, minlength=classes)
-            right = np.bincount(labels[lines.right(*nowhere)], minlength=classes)
-            self.class_floor = right - np.floor(allowed.class_drop / 100 * support + 1e-9)
+        self.class_floor = goal.class_floor(lines.right(*nowhere), labels, classes)
         self.base = self.point(*nowhere)
 
     def point(self, n: tuple[int, ...], scale: tuple[float, ...]) -> _Point:
@@ -126,10 +114,11 @@ def choose(
     prefix: np.ndarray,
     counts: tuple[int, ...],
     scales: tuple[float, ...] | None,
-    allowed: AllowedDrops,
+    *,
+    goal: Goal | None = None,
     lines: BiasPaths | None = None,
 ) -> OperatingPoint:
-    """The best allowed point.
+    """The best point within the drops that the goal allows; the table's goal, where no other is given.
 
     prefix (N, c, G) float : summed boost of the first counts[g] synapses of each target, at scale 1 and
     before the division by n. scales : the grid; None searches the exact scale along each direction.
@@ -137,8 +126,8 @@ def choose(
     the same table, prefix and counts has found, and takes what this one finds.
     """
     lines = BiasPaths(table, prefix, counts) if lines is None else lines
-    judge = _Judge(lines, allowed)
-    best, targets = judge.base, len(table.targets)
+    judge = _Judge(lines, table.goal if goal is None else goal)
+    best, targets = judge.base, len(table.goal)
     grid = [judge.point((n,) * targets, (float(s),) * targets) for n in counts for s in scales or ()]
     best = max([best, *grid], key=_worth)
     if targets > 1 or scales is None:

@@ -8,14 +8,14 @@ the limit with a margin of standard errors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.method.metrics import classes_hold
+from onnxtweak.goal import Goal
 from onnxtweak.method.tuning.bias_path import BiasPaths
-from onnxtweak.method.tuning.boosted import BoostTable, decisions, predict
-from onnxtweak.method.tuning.operating_point import AllowedDrops, choose
+from onnxtweak.method.tuning.boosted import BoostTable, boost_table
+from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.types import Trial
 
 # The margin depends on how many samples the point changes, and the point on the margin.
@@ -38,75 +38,64 @@ class BiasChoice:
     trials: tuple[Trial, ...]
 
 
-def all_classes_are_targets(labels: np.ndarray, targets: np.ndarray) -> bool:
-    """Whether every sample is of a target class: then there is no one to take accuracy from."""
-    return bool(np.isin(labels, targets).all())
-
-
 def set_target_bias(
-    Z: np.ndarray,
-    base: np.ndarray,
-    labels: np.ndarray,
-    targets: np.ndarray,
-    *,
-    overall_drop: float = 0.0,
-    margin: float = 1.0,
-    class_drop: float | None = None,
+    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, *, margin: float = 1.0
 ) -> BiasChoice:
-    """The biases with the best target accuracy whose overall accuracy is not below the base's.
+    """The biases with the best target accuracy that keep the goal's limits.
 
     Z (N, C) : logits under the patch, each sample's from weights that have not seen it. base (N, C) : without
-    the patch. overall_drop : percentage points that may be lost. margin : standard errors of the difference
-    to the base that the overall accuracy keeps clear of the limit. class_drop : percentage points that any
-    class may lose against the base; all biases are lowered alike until none loses more.
+    the patch. margin : standard errors of the difference to the base that the overall accuracy keeps clear of
+    its limit. Where a class would lose more than it may, all biases are lowered alike until none does.
     """
     samples = len(labels)
-    was = base.argmax(axis=1) == labels
-    here = Z.argmax(axis=1) == labels
-    if all_classes_are_targets(labels, targets):
-        return _as_it_is(Z, base, labels, targets, overall_drop, margin, class_drop)
-    table = decisions(Z, labels, targets)
-    ones = np.ones((samples, len(targets), 1))
+    was, here = (goal.head.right(logits, labels) for logits in (base, Z))
+    if goal.nobody_else(labels):
+        return _without_bias(was, here, labels, goal, margin, Z.shape[1])
+    table = boost_table(Z, labels, goal)
+    ones = np.ones((samples, len(goal), 1))
     lines = BiasPaths(table, ones, (1,))
     clear = margin * standard_error(was, here)
     for _ in range(_ROUNDS):
-        limit = overall_drop / 100 - clear
+        limit = goal.max_overall_drop / 100 - clear
         room = (int(here.sum()) - int(was.sum())) / samples + limit
-        found = choose(table, ones, (1,), None, AllowedDrops(room * 100), lines)
-        right = predict(table, np.broadcast_to(found.scale, (samples, len(targets)))) == labels
+        within = replace(goal, max_overall_drop=room * 100, max_class_drop=None)
+        found = choose(table, ones, (1,), None, goal=within, lines=lines)
+        right = table.right(found.scale)
         clear = max(clear, margin * standard_error(was, right))
-        holds = float(right.mean() - was.mean()) >= -(overall_drop / 100 - clear) - 1e-12
+        holds = float(right.mean() - was.mean()) >= -(goal.max_overall_drop / 100 - clear) - 1e-12
         if holds:
             break
     bias = found.scale
-    if class_drop is not None:
-        bias, right, kept = _sparing_classes(table, was, bias, class_drop)
+    floor = goal.class_floor(was, labels, Z.shape[1])
+    if floor is not None:
+        bias, right, kept = _sparing_classes(table, bias, floor)
         holds = holds and kept
     moved = (int(was.sum()) - int(here.sum())) / samples * 100
     trials = tuple(Trial(t.n, t.scale, t.drop + moved, t.target) for t in found.trials)
     return BiasChoice(bias, right, holds, trials)
 
 
-def _as_it_is(Z, base, labels, targets, overall_drop, margin, class_drop) -> BiasChoice:
+def _without_bias(
+    was: np.ndarray, right: np.ndarray, labels: np.ndarray, goal: Goal, margin: float, classes: int
+) -> BiasChoice:
     """All classes are targets: no bias, and the overall accuracy is the targets'."""
-    was, right = (logits.argmax(axis=1) == labels for logits in (base, Z))
     gained = float(right.mean() - was.mean())
-    holds = gained >= margin * standard_error(was, right) - overall_drop / 100 - 1e-12
-    spared = classes_hold(base.argmax(axis=1), Z.argmax(axis=1), labels, Z.shape[1], class_drop)
+    holds = gained >= margin * standard_error(was, right) - goal.max_overall_drop / 100 - 1e-12
+    spared = goal.classes_hold(was, right, labels, classes)
     trials = Trial(1, 0.0, 0.0, float(was.mean())), Trial(1, 1.0, -gained * 100, float(right.mean()))
-    return BiasChoice(np.zeros(len(targets)), right, holds and spared, trials)
+    return BiasChoice(np.zeros(len(goal)), right, holds and spared, trials)
 
 
 def _sparing_classes(
-    table: BoostTable, was: np.ndarray, bias: np.ndarray, drop: float
+    table: BoostTable, bias: np.ndarray, floor: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The largest multiple of the biases that spares every class; right (N,) under it; whether it does."""
-    support = np.bincount(table.labels, minlength=table.classes)
-    floor = np.bincount(table.labels[was], minlength=table.classes) - np.floor(drop / 100 * support + 1e-9)
+    """The largest multiple of the biases that spares every class; right (N,) under it; whether it does.
+
+    floor (C,) : samples of each class that must be right.
+    """
 
     def tried(factor: float) -> tuple[np.ndarray, bool]:
-        boost = np.broadcast_to(bias * factor, (len(was), len(bias)))
-        right = predict(table, boost) == table.labels
+        right = table.right(bias * factor)
         return right, bool((np.bincount(table.labels[right], minlength=table.classes) >= floor).all())
 
     low, high = 0.0, 1.0

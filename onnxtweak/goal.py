@@ -1,0 +1,146 @@
+"""Which samples should do better, and what must not get worse? Target classes and the drops allowed.
+
+The one place that knows which samples belong to the goal, and how much may be lost.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.errors import DataError, UsageError
+from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.settings import TargetSettings
+
+# Counts are compared with shares of samples: what rounding may add to a share that is meant as a count.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """The target classes should do better.
+
+    targets (c,) int64, ascending. head : how logits become decisions. max_overall_drop, max_class_drop :
+    percentage points that the overall accuracy, or any class, may lose; a negative drop has to be gained;
+    None: any class may lose.
+    """
+
+    targets: np.ndarray
+    head: Head = ONE_LABEL
+    max_overall_drop: float = 0.0
+    max_class_drop: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def wanted(self, labels: np.ndarray) -> np.ndarray:
+        """Which samples should do better, (N,) bool, of labels (N,)."""
+        return np.isin(labels, self.targets)
+
+    def place(self, labels: np.ndarray) -> np.ndarray:
+        """Position of each label among the targets, (N,) int64; -1 for any other."""
+        found = np.searchsorted(self.targets, labels)
+        return np.where(self.wanted(labels), found, -1)
+
+    def nobody_else(self, labels: np.ndarray) -> bool:
+        """Whether every sample should do better: then there is no one to take accuracy from."""
+        return bool(self.wanted(labels).all())
+
+    def overall_floor(self, right: int, samples: int) -> int:
+        """How many of so many samples must be right, where `right` were before."""
+        return least_right(right, self.max_overall_drop, samples)
+
+    def class_floor(self, right: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray | None:
+        """How many samples of each class must be right, (C,) float64; None where any class may lose.
+
+        right (N,) bool : before.
+        """
+        if self.max_class_drop is None:
+            return None
+        support = np.bincount(labels, minlength=classes)
+        before = np.bincount(labels[right], minlength=classes)
+        return before - np.floor(self.max_class_drop / 100 * support + _ROUNDING)
+
+    def classes_hold(self, before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int) -> bool:
+        """Whether no class loses more than it may. before, after (N,) bool : samples that are right."""
+        floor = self.class_floor(before, labels, classes)
+        return floor is None or bool((np.bincount(labels[after], minlength=classes) >= floor).all())
+
+
+def least_right(right: int, drop: float, samples: int) -> int:
+    """How many of so many samples must be right so that no more than `drop` percentage points are lost."""
+    return right - math.floor(drop / 100 * samples + _ROUNDING)
+
+
+def every_class(fit: np.ndarray, validation: np.ndarray) -> np.ndarray:
+    """All classes that have samples (c,) int64: the targets where the overall accuracy is the aim."""
+    return np.union1d(fit, validation).astype(np.int64)
+
+
+def class_names(names: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    """Names of all C classes: as given, else their numbers."""
+    return tuple(names) if names is not None else tuple(str(number) for number in range(classes))
+
+
+def find_targets(
+    settings: TargetSettings,
+    names: Sequence[str],
+    fit: np.ndarray,
+    validation: np.ndarray,
+    predicted: np.ndarray | None = None,
+) -> np.ndarray:
+    """Target class numbers (c,) int64, ascending.
+
+    names : of all classes. fit, validation : labels of the two splits. predicted : for `worst`.
+    Raises UsageError for an unknown class or none at all, DataError for a target without samples.
+    """
+    if settings.worst is not None:
+        if settings.targets:
+            raise UsageError("--target and --worst exclude each other", hint="give one of them")
+        return _worst(settings.worst, fit, validation, predicted, len(names))
+    if not settings.targets:
+        raise UsageError("no target class", hint="name one with --target, or use --worst 3")
+    numbers = sorted({_number(text, names) for text in settings.targets})
+    for role, labels in (("fit", fit), ("validation", validation)):
+        for number in numbers:
+            if not (labels == number).any():
+                raise DataError(
+                    f"target class {names[number]} has no {role} sample",
+                    where=f"--target {names[number]}",
+                    hint="give samples of it, or name another class",
+                )
+    return np.array(numbers, np.int64)
+
+
+def _number(text: str, names: Sequence[str]) -> int:
+    if text in names:
+        return list(names).index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
+    known = ", ".join(near) if near else f"{names[0]} ... {names[-1]}"
+    raise UsageError(
+        f"the model has no class {text!r}",
+        where="--target",
+        hint=f"did you mean {known}?" if near else f"classes are {known}, or numbers 0 to {len(names) - 1}",
+    )
+
+
+def _worst(
+    count: int, fit: np.ndarray, validation: np.ndarray, predicted: np.ndarray, classes: int
+) -> np.ndarray:
+    support = np.bincount(validation, minlength=classes)
+    right = np.bincount(validation[predicted == validation], minlength=classes)
+    known = np.flatnonzero((support > 0) & (np.bincount(fit, minlength=classes) > 0))
+    if not 1 <= count <= len(known):
+        raise UsageError(
+            f"--worst {count} of {len(known)} classes that have fit and validation samples",
+            where="--worst",
+            hint=f"use a number from 1 to {len(known)}",
+        )
+    order = np.lexsort((known, right[known] / support[known]))
+    return np.sort(known[order[:count]]).astype(np.int64)
