@@ -9,7 +9,6 @@ import numpy as np
 
 from onnxtweak.head import Head
 from onnxtweak.method.fit.fit import Fitted, fit_all
-from onnxtweak.method.fit.small import Budget
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
 from onnxtweak.patch import DensePatch, Patch, bias_patch, no_patch
@@ -61,17 +60,13 @@ def fit(
     table, judged, notes = learnt_from(
         job, tables, picked=watched.picked, keep_validation=fit.certify is not None
     )
-    limited = fit.budget is not None or fit.synapses is not None
     since = time.perf_counter()
     found = fit_all(
         table,
         watched.families,
         goal,
+        fit,
         judged=judged,
-        margin=fit.margin,
-        budget=Budget(fit.budget, fit.synapses) if limited else None,
-        folds=fit.folds,
-        hidden=fit.hidden,
         seed=data.seed,
         progress=progress,
     )

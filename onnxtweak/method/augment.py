@@ -20,6 +20,7 @@ from onnxtweak.goal import Goal
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, rank
+from onnxtweak.method.solvers.standard import mean_and_scale
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Mlp
 from onnxtweak.settings import AugmentSettings
@@ -28,8 +29,6 @@ from onnxtweak.types import Neurons, Progress, Tap, silent
 
 # Adam's usual constants.
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
-# A column that varies less than this against its mean is noise of float32 around a constant.
-_CONSTANT = 1e-6
 # A neuron that is silent on nearly all fit samples deviates little there. Scaled to unit deviation it would
 # be thousands where it speaks elsewhere: no deviation counts as smaller than this share of the median one.
 _QUIET = 0.1
@@ -235,11 +234,11 @@ def _batches(xp: ModuleType, rng: np.random.Generator, samples: int, batch: int,
 
 def _standard(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (K,) and 1/deviation (K,) of the columns, float64, with a floor; 0 for a constant column."""
-    mean, deviation = T.mean(axis=0, dtype=np.float64), T.std(axis=0, dtype=np.float64)
-    varies = deviation > _CONSTANT * np.maximum(np.abs(mean), 1e-12)
+    mean, scale = mean_and_scale(T)
+    varies = np.isfinite(scale)
     if varies.any():
-        deviation = np.maximum(deviation, _QUIET * np.median(deviation[varies]))
-    return mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=varies)
+        scale = np.maximum(scale, _QUIET * np.median(scale[varies]))
+    return mean, 1.0 / scale
 
 
 def _standardised(T: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> np.ndarray:

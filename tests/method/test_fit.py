@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from onnxtweak.goal import Goal
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.fit.linear import fit_linear, log_loss
-from onnxtweak.method.fit.small import Budget, fit_small, pursue, shrink
-from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.fit.small import fit_small, pursue, shrink
+from onnxtweak.method.folds import Folds, fold_numbers
 from onnxtweak.method.table import Table
+from onnxtweak.settings import FitSettings
+
+SETTINGS = FitSettings(margin=1.0)
+LINEAR = replace(SETTINGS, hidden=0)
 
 
 def tables(samples, *, seed=0, strength=1.0, lack=1.0, noise=20, classes=4):
@@ -39,7 +45,7 @@ TARGETS = np.array([0])
 
 def test_telling_neurons_lift_the_target_far_above_the_bias_at_the_same_overall_accuracy():
     fit, test = tables(3000, lack=2.0), tables(5000, seed=1, lack=2.0)
-    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS))
+    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), SETTINGS)
     assert found.kind == "fit"
     was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, TARGETS)
     biased = test.Z.copy()
@@ -52,7 +58,7 @@ def test_telling_neurons_lift_the_target_far_above_the_bias_at_the_same_overall_
 
 def test_held_out_logits_foretell_new_samples():
     fit, test = tables(2000), tables(20_000, seed=1)
-    found = fit_linear(fit, np.arange(25), "all", fold_numbers(fit.labels, 5, 0))
+    found = fit_linear(fit, np.arange(25), "all", Folds.of(fit.labels, 5, 0))
     new = test.Z + test.T @ found.patch.weight + found.patch.bias
     assert found.loss == pytest.approx(log_loss(new, test.labels), abs=0.03)
     assert log_loss(fit.Z + fit.T @ found.patch.weight + found.patch.bias, fit.labels) < found.loss
@@ -60,7 +66,7 @@ def test_held_out_logits_foretell_new_samples():
 
 def test_useless_neurons_leave_the_bias():
     fit = tables(2000, strength=0.0, lack=2.0)
-    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS))
+    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), SETTINGS)
     assert found.kind in ("bias", "fit")
     assert found.bias[0] > 0
     if found.kind == "fit":
@@ -73,7 +79,7 @@ def test_nothing_to_gain_leaves_the_base_or_a_bias_that_costs_nothing():
     kinds, lost = [], []
     for seed in range(8):
         fit = tables(1500, seed=seed, strength=0.0, lack=0.0)
-        found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS))
+        found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), SETTINGS)
         kinds.append(found.kind)
         lost.append(was - applied(found, test, TARGETS).mean())
         assert found.kind != "base" or "the answer is the base" in found.notes[-1]
@@ -83,7 +89,7 @@ def test_nothing_to_gain_leaves_the_base_or_a_bias_that_costs_nothing():
 
 def test_the_family_of_lower_held_out_loss_is_chosen():
     fit = tables(2500, lack=1.0)
-    found = fit_all(fit, {"noise": np.arange(5, 25), "telling": np.arange(5)}, Goal(TARGETS))
+    found = fit_all(fit, {"noise": np.arange(5, 25), "telling": np.arange(5)}, Goal(TARGETS), SETTINGS)
     assert "telling" in found.candidate.name
     assert any("noise" in note for note in found.notes)
 
@@ -91,7 +97,7 @@ def test_the_family_of_lower_held_out_loss_is_chosen():
 def test_a_class_without_samples_keeps_its_logit():
     fit = tables(1500, classes=5)
     fit = fit.rows(np.flatnonzero(fit.labels != 3))
-    found = fit_linear(fit, np.arange(25), "all", fold_numbers(fit.labels, 5, 0))
+    found = fit_linear(fit, np.arange(25), "all", Folds.of(fit.labels, 5, 0))
     assert (found.patch.weight[:, 3] == 0).all() and found.patch.bias[3] == 0
     assert np.array_equal(found.held_out[:, 3], fit.Z[:, 3])
 
@@ -99,14 +105,14 @@ def test_a_class_without_samples_keeps_its_logit():
 def test_all_classes_as_targets_are_fitted_and_get_no_bias():
     fit, test = tables(2500), tables(4000, seed=1)
     targets = np.arange(4)
-    found = fit_all(fit, {"all": np.arange(25)}, Goal(targets))
+    found = fit_all(fit, {"all": np.arange(25)}, Goal(targets), SETTINGS)
     assert found.kind == "fit" and not found.bias.any()
     assert applied(found, test, targets).mean() > (test.Z.argmax(axis=1) == test.labels).mean() + 0.05
 
 
 def test_the_same_seed_gives_the_same_patch():
     fit = tables(800)
-    one, other = (fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), seed=3) for _ in range(2))
+    one, other = (fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), SETTINGS, seed=3) for _ in range(2))
     assert np.array_equal(one.candidate.patch.weight, other.candidate.patch.weight)
     assert np.array_equal(one.bias, other.bias)
 
@@ -117,14 +123,16 @@ def test_choices_are_judged_on_the_samples_named():
     Z = fit.Z.copy()
     seen = np.arange(2000) < 1000
     Z[np.flatnonzero(seen), fit.labels[seen]] += 20
-    found = fit_all(Table(fit.T, Z, fit.labels), {"all": np.arange(25)}, Goal(TARGETS), judged=~seen)
+    found = fit_all(
+        Table(fit.T, Z, fit.labels), {"all": np.arange(25)}, Goal(TARGETS), SETTINGS, judged=~seen
+    )
     assert len(found.spent.right) == 1000
 
 
 def test_a_patch_that_costs_a_class_too_much_is_weakened():
     fit, test = tables(3000, lack=2.0), tables(6000, seed=1, lack=2.0)
     free, sparing = (
-        fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS, max_class_drop=drop), hidden=0)
+        fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS, max_class_drop=drop), LINEAR)
         for drop in (None, 3.0)
     )
     was = test.Z.argmax(axis=1) == test.labels
@@ -139,7 +147,7 @@ def test_a_patch_that_costs_a_class_too_much_is_weakened():
 
 def test_a_budget_is_kept_and_the_telling_neurons_are_found():
     fit, test = tables(2500, noise=40), tables(4000, seed=1, noise=40)
-    found = fit_all(fit, {"all": np.arange(45)}, Goal(TARGETS), budget=Budget(24))
+    found = fit_all(fit, {"all": np.arange(45)}, Goal(TARGETS), replace(SETTINGS, budget=24))
     patch = found.candidate.patch
     assert patch.weight.size + patch.bias.size <= 24
     assert set(found.candidate.columns) == {0, 1, 2, 3, 4}
@@ -150,8 +158,8 @@ def test_a_budget_is_kept_and_the_telling_neurons_are_found():
 def test_held_out_logits_of_pursuit_know_nothing_of_their_samples(choose):
     """On labels that no neuron tells of, choosing neurons must not seem to help."""
     fit = tables(600, strength=0.0, lack=0.0, noise=200)
-    fold = fold_numbers(fit.labels, 5, 0)
-    found = fit_small(fit, np.arange(205), 10, fold, choose, "choosing", ridges=(0.01,))
+    folds = Folds.of(fit.labels, 5, 0)
+    found = fit_small(fit, np.arange(205), 10, folds, choose, "choosing", ridges=(0.01,))
     assert found.loss > log_loss(fit.Z, fit.labels)
 
 
@@ -173,7 +181,7 @@ def numbers(found):
 @pytest.mark.parametrize("budget", [1, 2, 3, 4, 7, 8, 12, 30])
 def test_a_budget_is_never_exceeded_however_small(budget):
     fit = tables(1200, lack=2.0)
-    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), budget=Budget(budget))
+    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), replace(SETTINGS, budget=budget))
     bias = np.zeros(4) if found.candidate is None else found.candidate.patch.bias.copy()
     bias[TARGETS] += found.bias
     weights = 0 if found.candidate is None else np.count_nonzero(found.candidate.patch.weight)
@@ -183,14 +191,14 @@ def test_a_budget_is_never_exceeded_however_small(budget):
 
 def test_a_budget_of_less_than_a_number_a_target_leaves_the_base_and_says_so():
     fit = tables(1200, lack=2.0)
-    found = fit_all(fit, {"all": np.arange(25)}, Goal(np.array([0, 2])), budget=Budget(1))
+    found = fit_all(fit, {"all": np.arange(25)}, Goal(np.array([0, 2])), replace(SETTINGS, budget=1))
     assert found.kind == "base"
     assert "1 numbers are less than a bias for each of 2 targets" in found.notes[-1]
 
 
 def test_where_no_neuron_for_all_classes_is_affordable_the_targets_get_synapses():
     fit, test = tables(3000, lack=2.0, classes=12), tables(6000, seed=1, lack=2.0, classes=12)
-    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), budget=Budget(6))
+    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), replace(SETTINGS, budget=6))
     assert found.kind == "fit" and numbers(found) <= 6
     assert np.flatnonzero(found.candidate.patch.weight.any(axis=0)).tolist() == [0]
     was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, TARGETS)
@@ -200,7 +208,7 @@ def test_where_no_neuron_for_all_classes_is_affordable_the_targets_get_synapses(
 
 def test_synapses_are_limited_but_not_biases():
     fit = tables(1500, lack=2.0)
-    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), budget=Budget(synapses=9))
+    found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), replace(SETTINGS, synapses=9))
     assert 0 < np.count_nonzero(found.candidate.patch.weight) <= 9
 
 
@@ -212,7 +220,7 @@ def test_small_patches_find_the_telling_neurons(choose):
 
 def test_all_classes_are_judged_by_the_overall_accuracy_against_a_bias_for_each():
     fit, test = tables(2500, lack=2.0), tables(4000, seed=1, lack=2.0)
-    found = fit_all(fit, {"all": np.arange(25)}, Goal(np.arange(4), max_class_drop=5.0))
+    found = fit_all(fit, {"all": np.arange(25)}, Goal(np.arange(4), max_class_drop=5.0), SETTINGS)
     was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, np.arange(4))
     biased = (test.Z + found.control.astype(np.float32)).argmax(axis=1) == test.labels
     assert found.kind == "fit" and found.control.any()
@@ -221,10 +229,10 @@ def test_all_classes_are_judged_by_the_overall_accuracy_against_a_bias_for_each(
 
 def test_all_classes_with_nothing_to_learn_leave_a_bias_or_the_base():
     fit = tables(1500, strength=0.0, lack=2.0)
-    found = fit_all(fit, {"all": np.arange(25)}, Goal(np.arange(4)))
+    found = fit_all(fit, {"all": np.arange(25)}, Goal(np.arange(4)), SETTINGS)
     assert found.kind == "bias" and found.bias[0] > found.bias[1]
     even = tables(1500, strength=0.0, lack=0.0)
-    assert fit_all(even, {"all": np.arange(25)}, Goal(np.arange(4))).kind == "base"
+    assert fit_all(even, {"all": np.arange(25)}, Goal(np.arange(4)), SETTINGS).kind == "base"
 
 
 @pytest.mark.parametrize("spoil", ["constant", "collinear", "separable", "few"])
@@ -239,8 +247,9 @@ def test_awkward_tables_give_finite_weights(spoil):
         T[:, 0] = (fit.labels == 0) * 100.0
         Z[:] = 0
     table = Table(T, Z, fit.labels).rows(np.arange(12 if spoil == "few" else 600))
-    for budget in (None, Budget(40)):
-        found = fit_all(table, {"all": np.arange(25)}, Goal(TARGETS), budget=budget, hidden=4)
+    for budget in (None, 40):
+        settings = replace(SETTINGS, budget=budget, hidden=4)
+        found = fit_all(table, {"all": np.arange(25)}, Goal(TARGETS), settings)
         assert np.isfinite(found.bias).all()
         if found.candidate is not None:
             assert all(np.isfinite(part).all() for part in vars(found.candidate.patch).values())
@@ -254,6 +263,6 @@ def test_where_all_target_samples_are_right_already_all_samples_decide():
     Z[own, 0] += 20
     table = Table(fit.T, Z, fit.labels)
     assert (Z.argmax(axis=1) == fit.labels)[own].all()
-    found = fit_all(table, {"all": np.arange(25)}, Goal(TARGETS), hidden=0)
+    found = fit_all(table, {"all": np.arange(25)}, Goal(TARGETS), LINEAR)
     assert found.kind == "fit"
     assert found.spent.right[own].all() and found.spent.right.mean() > (Z.argmax(axis=1) == fit.labels).mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.method.fit.small import Budget, fit_targets
-from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.folds import Folds
 from onnxtweak.method.solvers.matching_pursuit import pursued
 from onnxtweak.method.table import Table
 
@@ -54,7 +54,7 @@ def test_scales_of_neurons_do_not_matter():
 def test_synapses_of_several_targets_are_their_own_and_held_out_logits_foretell():
     of, test = table(), table(8000, seed=1)
     targets = np.array([1, 2])
-    found = fit_targets(of, np.arange(43), targets, 4, fold_numbers(of.labels, 5, 0))
+    found = fit_targets(of, np.arange(43), targets, 4, Folds.of(of.labels, 5, 0))
     assert np.flatnonzero(found.patch.weight.any(axis=0)).tolist() == [1, 2]
     assert (np.count_nonzero(found.patch.weight, axis=0) <= 4).all()
     new = test.Z + test.T[:, found.columns] @ found.patch.weight + found.patch.bias

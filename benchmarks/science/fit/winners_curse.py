@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxtweak.goal import Goal
 from onnxtweak.method.fit.linear import fit_linear
-from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table, gather, stacked
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.target_bias import set_target_bias
@@ -38,9 +38,9 @@ def readings(whole: Table, test: Table, channels: np.ndarray, targets: np.ndarra
     """(what, way, points of overall accuracy lost, points of target accuracy gained) for one resample."""
     rows = np.random.default_rng(seed).choice(len(whole.labels), int(0.8 * len(whole.labels)), replace=False)
     table = whole.rows(rows).columns(channels)
-    fold = fold_numbers(table.labels, 4, seed)
-    found = fit_linear(table, np.arange(len(channels)), "channels", fold)
-    quarter = np.flatnonzero(fold == 0)
+    folds = Folds.of(table.labels, 4, seed)
+    found = fit_linear(table, np.arange(len(channels)), "channels", folds)
+    quarter = np.flatnonzero(folds.number == 0)
     Z_test = {"bias": test.Z, "fit": test.columns(channels).patched(found.columns, found.patch)}
     was = test.Z.argmax(axis=1) == test.labels
     made = []

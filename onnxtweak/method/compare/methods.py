@@ -16,7 +16,7 @@ from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.linear import fit_linear
-from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.folds import Folds, fold_numbers
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.patch import bias_patch
 from onnxtweak.settings import AugmentSettings
@@ -25,16 +25,7 @@ from onnxtweak.settings import AugmentSettings
 def try_fit(of: CompareInputs) -> MethodResult:
     """Fit, with its fallbacks."""
     table = stacked((of.fit, of.validation))
-    found = fit_all(
-        table,
-        of.families,
-        of.goal,
-        judged=of.judged,
-        margin=of.settings.margin,
-        folds=of.settings.folds,
-        hidden=of.settings.hidden,
-        seed=of.seed,
-    )
+    found = fit_all(table, of.families, of.goal, of.settings, judged=of.judged, seed=of.seed)
     return result_of_fit(table, found)
 
 
@@ -102,8 +93,8 @@ def try_dfr(of: CompareInputs) -> MethodResult:
 def try_random(of: CompareInputs) -> MethodResult:
     """As many random neurons as the join may use, fitted for all classes: does choosing matter?"""
     table = stacked((of.fit, of.validation))
-    fold = fold_numbers(table.labels, of.settings.folds, of.seed)
-    found = fit_linear(table, of.random, "random", fold, judged=of.judged)
+    folds = Folds.of(table.labels, of.settings.folds, of.seed, of.judged)
+    found = fit_linear(table, of.random, "random", folds)
     rows = np.flatnonzero(of.judged)
     return MethodResult(
         found.columns,

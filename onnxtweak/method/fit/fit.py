@@ -17,13 +17,14 @@ from onnxtweak.method.augment import overall_bias
 from onnxtweak.method.fit.linear import FitCandidate, fit_linear, losses
 from onnxtweak.method.fit.mlp import DECAYS, averaged, fit_mlp
 from onnxtweak.method.fit.small import Budget, fit_small, fit_targets, pursue, shrink
-from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import (
     BiasChoice,
     set_target_bias,
     standard_error,
 )
+from onnxtweak.settings import FitSettings
 from onnxtweak.types import Progress, silent
 
 # Standard errors by which a patch has to lower the held-out log-loss: several patches are tried.
@@ -50,85 +51,72 @@ def fit_all(
     table: Table,
     families: Mapping[str, np.ndarray],
     goal: Goal,
+    settings: FitSettings,
     *,
     judged: np.ndarray | None = None,
-    margin: float = 1.0,
-    budget: Budget | None = None,
-    folds: int = 5,
-    hidden: int = 96,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Fitted:
-    """The best of all families of neurons, or the bias alone, or the base. Arguments: `try_all`, `settle`."""
+    """The best of all families of neurons, or the bias alone, or the base.
+
+    families : name to columns of the table. settings : margin, folds, hidden and budget; the drops allowed
+    are the goal's. judged (N,) bool : samples that choices may be judged on, default all.
+    """
+    folds = Folds.of(table.labels, settings.folds, seed, judged)
+    budget = Budget.of(settings)
     if budget is None:
-        tried = try_all(
-            table, families, judged=judged, folds=folds, hidden=hidden, seed=seed, progress=progress
-        )
+        tried = try_all(table, families, folds, hidden=settings.hidden, progress=progress)
     elif budget.affords(len(goal)):
-        tried = try_small(table, families, goal, budget, judged=judged, folds=folds, seed=seed)
+        tried = try_small(table, families, goal, budget, folds)
     else:
-        return _too_small(table, goal, budget, judged)
-    return settle(table, tried, goal, judged=judged, margin=margin)
+        return _too_small(table, goal, budget, folds.judged)
+    return settle(table, tried, goal, judged=folds.judged, margin=settings.margin)
 
 
 def try_all(
     table: Table,
     families: Mapping[str, np.ndarray],
+    folds: Folds,
     *,
-    judged: np.ndarray | None = None,
-    folds: int = 5,
-    hidden: int = 96,
-    seed: int = 0,
+    hidden: int = FitSettings.hidden,
     progress: Progress = silent,
 ) -> list[FitCandidate]:
     """Every candidate, fitted; the targets play no part yet.
 
-    families : name to columns of the table. judged (N,) bool : samples the choice may be judged on (those the
-    base has not been trained on, where that is known). hidden : units of the MLP that is tried on the best
-    family; 0: linear patches only.
+    families : name to columns of the table. hidden : units of the MLP that is tried on the best family; 0:
+    linear patches only.
     """
-    fold = fold_numbers(table.labels, folds, seed)
     linear = {_ALL_BIASES: np.empty(0, np.int64), **families}
-    trainings = len(np.unique(fold)) + len(DECAYS) - 1 if hidden and families else 0
+    trainings = len(folds.numbers) + len(DECAYS) - 1 if hidden and families else 0
     progress.start("fit", len(linear) + trainings, "fits")
     tried = []
     for name, columns in linear.items():
-        tried.append(fit_linear(table, columns, name, fold, judged=judged))
+        tried.append(fit_linear(table, columns, name, folds))
         progress.advance(1)
     if trainings:
         best = min(tried[1:], key=lambda one: one.loss)
         name = next(name for name, columns in families.items() if columns is best.columns)
-        mlp = fit_mlp(
-            table, best.columns, name, fold, judged=judged, hidden=hidden, seed=seed, progress=progress
-        )
-        tried += [mlp, averaged(best, mlp, table, judged)]
+        mlp = fit_mlp(table, best.columns, name, folds, hidden=hidden, progress=progress)
+        tried += [mlp, averaged(best, mlp, table, folds.judged)]
     progress.finish()
     return tried
 
 
 def try_small(
-    table: Table,
-    families: Mapping[str, np.ndarray],
-    goal: Goal,
-    budget: Budget,
-    *,
-    judged: np.ndarray | None = None,
-    folds: int = 5,
-    seed: int = 0,
+    table: Table, families: Mapping[str, np.ndarray], goal: Goal, budget: Budget, folds: Folds
 ) -> list[FitCandidate]:
     """Every candidate within the budget: for all classes where it allows that, and for the targets alone."""
-    fold = fold_numbers(table.labels, folds, seed)
     classes = len(np.unique(table.labels))
     widest = max(families.values(), key=len, default=np.empty(0, np.int64))
     tried = []
     if budget.affords(classes):
-        tried.append(fit_linear(table, np.empty(0, np.int64), _ALL_BIASES, fold, judged=judged))
+        tried.append(fit_linear(table, np.empty(0, np.int64), _ALL_BIASES, folds))
     if count := min(budget.neurons(classes), len(widest)):
         for choose, name in ((pursue, "pursuit"), (shrink, "the elastic net")):
-            tried.append(fit_small(table, widest, count, fold, choose, name, judged=judged))
+            tried.append(fit_small(table, widest, count, folds, choose, name))
     count = min(budget.neurons(len(goal)), len(widest))
     if count and not goal.nobody_else(table.labels):
-        tried.append(fit_targets(table, widest, goal.targets, count, fold, judged=judged))
+        tried.append(fit_targets(table, widest, goal.targets, count, folds))
     return tried
 
 

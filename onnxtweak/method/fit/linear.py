@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from onnxtweak.method.solvers.multinomial import Design, Solution, design, multinomial
+from onnxtweak.method.folds import Folds
+from onnxtweak.method.solvers.multinomial import Solution, design, multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp
 
@@ -67,30 +69,23 @@ def fit_linear(
     table: Table,
     columns: np.ndarray,
     name: str,
-    fold: np.ndarray,
+    folds: Folds,
     *,
-    judged: np.ndarray | None = None,
     ridges: Sequence[float] = RIDGES,
 ) -> FitCandidate:
-    """A linear patch of all classes on some columns, its ridge chosen by cross-validated log-loss.
-
-    fold (N,) : as of `fold_numbers`. judged (N,) bool : samples whose loss counts, default all.
-    """
-    judged = np.ones(len(table.labels), bool) if judged is None else judged
-    free = np.unique(table.labels)  # a class without samples keeps its logit
-    made = design(table.T[:, columns])
-    ridge, logits = _along_the_path(made, table, free, fold, judged, ridges if len(columns) else ridges[-1:])
-    rest = np.unique(fold)[_PATH_FOLDS:]
-    _hold_out(made, table, free, fold, rest, ridge, {}, logits)
-    loss = log_loss(logits[judged], table.labels[judged])
-    said = f"{name}, ridge {ridge:g}" if len(columns) else name
+    """A linear patch of all classes on some columns, its ridge chosen by cross-validated log-loss."""
+    problem = _LinearProblem(table, columns, folds)
+    ridge, logits = problem.along_the_path(ridges if len(columns) else ridges[-1:])
+    problem.hold_out(folds.numbers[_PATH_FOLDS:], ridge, {}, logits)
+    loss = log_loss(logits[folds.judged], table.labels[folds.judged])
+    described = f"{name}, ridge {ridge:g}" if len(columns) else name
 
     def learn() -> tuple[Linear, tuple[str, ...]]:
-        whole = multinomial(made, table.Z, table.labels, ridge=ridge, free=free, tolerance=_FINE)
+        whole = problem.solved(ridge=ridge, tolerance=_FINE)
         notes = (f"{name}: {whole.note}",) if whole.note else ()
-        return on_all_classes(whole, free, table.Z.shape[1]), notes
+        return on_all_classes(whole, problem.free, table.Z.shape[1]), notes
 
-    return FitCandidate(said, columns, logits, loss, learn)
+    return FitCandidate(described, columns, logits, loss, learn)
 
 
 def on_all_classes(found: Solution, free: np.ndarray, classes: int) -> Linear:
@@ -100,55 +95,45 @@ def on_all_classes(found: Solution, free: np.ndarray, classes: int) -> Linear:
     return Linear(weight, bias)
 
 
-def _along_the_path(
-    made: Design,
-    table: Table,
-    free: np.ndarray,
-    fold: np.ndarray,
-    judged: np.ndarray,
-    ridges: Sequence[float],
-) -> tuple[float, np.ndarray]:
-    """The best ridge, and logits (N, C) that are held out for the first folds, on which it was found."""
-    folds = np.unique(fold)[:_PATH_FOLDS]
-    rows = np.isin(fold, folds) & judged
-    best, best_loss, since, starts = (ridges[0], table.Z), np.inf, 0, {}
-    for ridge in ridges:
-        logits = table.Z.copy()
-        _hold_out(made, table, free, fold, folds, ridge, starts, logits)
-        loss = log_loss(logits[rows], table.labels[rows])
-        since = 0 if loss < best_loss else since + 1
-        if loss < best_loss:
-            best, best_loss = (ridge, logits), loss
-        if since == _PATIENCE:
-            break
-    return best
+class _LinearProblem:
+    """One family of columns, made ready once for all ridges and folds."""
 
+    def __init__(self, table: Table, columns: np.ndarray, folds: Folds) -> None:
+        self.table, self.folds = table, folds
+        self.free = np.unique(table.labels)  # a class without samples keeps its logit
+        self.design = design(table.T[:, columns])
 
-def _hold_out(
-    made: Design,
-    table: Table,
-    free: np.ndarray,
-    fold: np.ndarray,
-    folds: np.ndarray,
-    ridge: float,
-    starts: dict,
-    logits: np.ndarray,
-) -> None:
-    """Write into `logits` (N, C) what weights say of samples of some folds that were fitted to all others.
+    def solved(self, **how: Any) -> Solution:
+        """The weights of the free classes; how : as `multinomial` takes it."""
+        return multinomial(self.design, self.table.Z, self.table.labels, free=self.free, **how)
 
-    starts : solutions of a similar ridge by fold; replaced by those of this one.
-    """
-    for k in folds:
-        found = multinomial(
-            made,
-            table.Z,
-            table.labels,
-            ridge=ridge,
-            free=free,
-            sample_weight=(fold != k).astype(np.float64),
-            start=starts.get(k),
-            tolerance=_COARSE,
-        )
-        starts[k] = found.axes
-        rows = np.flatnonzero(fold == k)
-        logits[np.ix_(rows, free)] += found.scores[rows].astype(logits.dtype)
+    def along_the_path(self, ridges: Sequence[float]) -> tuple[float, np.ndarray]:
+        """The best ridge, and logits (N, C) held out for the first folds, on which it was found."""
+        table, first = self.table, self.folds.numbers[:_PATH_FOLDS]
+        rows = np.isin(self.folds.number, first) & self.folds.judged
+        best, best_loss, since = (ridges[0], table.Z), np.inf, 0
+        starts: dict[int, np.ndarray] = {}
+        for ridge in ridges:
+            logits = table.Z.copy()
+            self.hold_out(first, ridge, starts, logits)
+            loss = log_loss(logits[rows], table.labels[rows])
+            since = 0 if loss < best_loss else since + 1
+            if loss < best_loss:
+                best, best_loss = (ridge, logits), loss
+            if since == _PATIENCE:
+                break
+        return best
+
+    def hold_out(
+        self, which: np.ndarray, ridge: float, starts: dict[int, np.ndarray], logits: np.ndarray
+    ) -> None:
+        """Write into `logits` (N, C) what weights that were fitted to all other folds say of some folds.
+
+        starts : solutions of a similar ridge by fold; replaced by those of this one.
+        """
+        for k in which:
+            weight = (self.folds.number != k).astype(np.float64)
+            found = self.solved(ridge=ridge, sample_weight=weight, start=starts.get(k), tolerance=_COARSE)
+            starts[k] = found.axes
+            rows = np.flatnonzero(self.folds.number == k)
+            logits[np.ix_(rows, self.free)] += found.scores[rows].astype(logits.dtype)

@@ -8,9 +8,9 @@ import numpy as np
 
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit.linear import FitCandidate, log_loss
-from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.folds import Folds, fold_numbers
 from onnxtweak.method.table import Table
-from onnxtweak.patch import Mlp
+from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.types import Progress, silent
 
@@ -24,55 +24,48 @@ def fit_mlp(
     table: Table,
     columns: np.ndarray,
     name: str,
-    fold: np.ndarray,
+    folds: Folds,
     *,
-    judged: np.ndarray | None = None,
     hidden: int = 96,
     decays: Sequence[float] = DECAYS,
-    seed: int = 0,
     progress: Progress = silent,
 ) -> FitCandidate:
     """An MLP patch of all classes, its decay chosen on the first fold by log-loss.
 
     Each sample is held out once; training stops early on some of the others. progress : started by the
-    caller, for one step a training.
+    caller, for one step per training.
     """
-    judged = np.ones(len(table.labels), bool) if judged is None else judged
-    here = table.columns(columns)
-    folds = np.unique(fold)
-    settings = [AugmentSettings(hidden=hidden, decay=decay) for decay in decays]
+    here, judged = table.columns(columns), folds.judged
 
-    def trained(rows: np.ndarray, how: AugmentSettings) -> Mlp:
-        stop = fold_numbers(table.labels[rows], _STOP, seed) == 0
-        return train(here.rows(rows[~stop]), here.rows(rows[stop]), how, seed=seed).patch
+    def trained(rows: np.ndarray, decay: float) -> Mlp:
+        stop = fold_numbers(table.labels[rows], _STOP, folds.seed) == 0
+        settings = AugmentSettings(hidden=hidden, decay=decay)
+        return train(here.rows(rows[~stop]), here.rows(rows[stop]), settings, seed=folds.seed).patch
 
     logits = table.Z.copy()
-    best: tuple[float, AugmentSettings] | None = None
-    for first, k in enumerate(folds):
-        rows = np.flatnonzero(fold == k)
-        for how in settings if first == 0 else [best[1]]:
-            patch = trained(np.flatnonzero(fold != k), how)
+    best_loss, best = np.inf, decays[0]
+    for number, k in enumerate(folds.numbers):
+        rows = np.flatnonzero(folds.number == k)
+        for decay in decays if number == 0 else [best]:
+            patch = trained(np.flatnonzero(folds.number != k), decay)
             progress.advance(1)
             Z = patch.applied(table.Z[rows], here.T[rows])
             counts = judged[rows]
             loss = log_loss(Z[counts], table.labels[rows][counts])
-            if first or best is None or loss < best[0]:
-                best, logits[rows] = (loss, how), Z
+            if number or decay == decays[0] or loss < best_loss:
+                best_loss, best, logits[rows] = loss, decay, Z
     loss = log_loss(logits[judged], table.labels[judged])
-    said = f"{name}, {hidden} hidden units, decay {best[1].decay:g}"
-    return FitCandidate(
-        said, columns, logits, loss, lambda: (trained(np.arange(len(table.labels)), best[1]), ())
-    )
+    described = f"{name}, {hidden} hidden units, decay {best:g}"
+    everything = np.arange(len(table.labels))
+    return FitCandidate(described, columns, logits, loss, lambda: (trained(everything, best), ()))
 
 
-def averaged(
-    one: FitCandidate, other: FitCandidate, table: Table, judged: np.ndarray | None = None
-) -> FitCandidate:
+def averaged(one: FitCandidate, other: FitCandidate, table: Table, judged: np.ndarray) -> FitCandidate:
     """The mean of a linear and an MLP patch on the same columns, as one MLP: x = max(x, 0) - max(-x, 0)."""
-    judged = np.ones(len(table.labels), bool) if judged is None else judged
 
     def learn() -> tuple[Mlp, tuple[str, ...]]:
         linear, mlp = one.patch, other.patch
+        assert isinstance(linear, Linear) and isinstance(mlp, Mlp)
         half = np.eye(len(linear.bias)) / 2
         patch = Mlp(
             w1=np.hstack([mlp.w1, linear.weight, -linear.weight]),

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.method.fit.linear import FitCandidate, log_loss, on_all_classes
+from onnxtweak.method.folds import Folds
 from onnxtweak.method.retrain.weights import problem, retrain_path
 from onnxtweak.method.selection.screening import ScreeningSums, scores
 from onnxtweak.method.solvers.matching_pursuit import pursued
 from onnxtweak.method.solvers.multinomial import design, multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
+from onnxtweak.settings import FitSettings
 
 RIDGES = (0.1, 0.01, 1e-3)
 # Of pursuit for all classes. Few rounds: within one, neurons that tell the same are both taken.
@@ -38,6 +40,12 @@ class Budget:
 
     numbers: int | None = None
     synapses: int | None = None
+
+    @classmethod
+    def of(cls, settings: FitSettings) -> Budget | None:
+        """The budget that was asked for; None where none was."""
+        unlimited = settings.budget is None and settings.synapses is None
+        return None if unlimited else cls(settings.budget, settings.synapses)
 
     def neurons(self, classes: int) -> int:
         """How many neurons may have a weight for each of so many classes, which have a bias each."""
@@ -64,21 +72,20 @@ def fit_small(
     table: Table,
     columns: np.ndarray,
     count: int,
-    fold: np.ndarray,
+    folds: Folds,
     choose: Callable[[Table, int, float], np.ndarray],
     name: str,
     *,
-    judged: np.ndarray | None = None,
     ridges: Sequence[float] = RIDGES,
 ) -> FitCandidate:
     """A linear patch of all classes on `count` of the columns. choose : `pursue` or `shrink`."""
-    judged = np.ones(len(table.labels), bool) if judged is None else judged
+    fold, judged = folds.number, folds.judged
     free = np.unique(table.labels)
     pool = table.columns(columns)
-    best = None
+    tried = []
     for ridge in ridges:
         logits = table.Z.copy()
-        for k in np.unique(fold):
+        for k in folds.numbers:
             chosen = columns[choose(pool.rows(np.flatnonzero(fold != k)), count, ridge)]
             found = multinomial(
                 table.T[:, chosen],
@@ -91,10 +98,8 @@ def fit_small(
             )
             rows = np.flatnonzero(fold == k)
             logits[np.ix_(rows, free)] += found.scores[rows].astype(logits.dtype)
-        loss = log_loss(logits[judged], table.labels[judged])
-        if best is None or loss < best[0]:
-            best = loss, ridge, logits
-    loss, ridge, logits = best
+        tried.append((log_loss(logits[judged], table.labels[judged]), ridge, logits))
+    loss, ridge, logits = min(tried, key=lambda one: one[0])
     chosen = columns[choose(pool, count, ridge)]
     said = f"{len(chosen)} neurons by {name}, ridge {ridge:g}"
 
@@ -110,13 +115,12 @@ def fit_targets(
     columns: np.ndarray,
     targets: np.ndarray,
     count: int,
-    fold: np.ndarray,
+    folds: Folds,
     *,
-    judged: np.ndarray | None = None,
     ridges: Sequence[float] = RIDGES,
 ) -> FitCandidate:
     """A linear patch of the targets' logits alone, each with up to `count` neurons of its own, and a bias."""
-    judged = np.ones(len(table.labels), bool) if judged is None else judged
+    fold, judged = folds.number, folds.judged
     count = min(count, _MOST_PURSUED)
 
     def solved(rows: np.ndarray) -> list[tuple[np.ndarray, Linear]]:
@@ -130,7 +134,7 @@ def fit_targets(
         ]
 
     held = [table.Z.copy() for _ in ridges]
-    for k in np.unique(fold):
+    for k in folds.numbers:
         rows = np.flatnonzero(fold == k)
         for logits, (chosen, patch) in zip(held, solved(np.flatnonzero(fold != k)), strict=True):
             boost = table.T[np.ix_(rows, chosen)] @ patch.weight + patch.bias

@@ -131,7 +131,7 @@ def _together(
     bias: np.ndarray | None = None,
 ) -> Retrained:
     weight, bias, count, done = solve(
-        neurons, of.offsets, of.place, of.weights, ridge, intercept=intercept, start=start, bias=bias
+        neurons, of.offsets, of.place, of.weights, ridge, intercept=intercept, start=(start, bias)
     )
     return Retrained(tuple(weight), bias, "" if done else unfinished(count))
 

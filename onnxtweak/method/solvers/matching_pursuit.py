@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxtweak.method.selection.screening import ScreeningSums, scores
 from onnxtweak.method.solvers.multinomial import one_target
+from onnxtweak.method.solvers.standard import mean_and_scale
 from onnxtweak.method.table import Table
 
 # Columns that pursuit looks at: those that promise most before anything is added.
@@ -65,7 +66,5 @@ def pursued(table: Table, columns: np.ndarray, target: int, count: int) -> np.nd
 
 def _standardised(T: np.ndarray) -> np.ndarray:
     """Columns of mean 0 and deviation 1 (float32); a constant one becomes 0."""
-    mean, deviation = T.mean(axis=0, dtype=np.float64), T.std(axis=0, dtype=np.float64)
-    varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-12)
-    inverse = np.divide(1.0, deviation, out=np.zeros_like(mean), where=varies)
-    return ((T - mean.astype(np.float32)) * inverse.astype(np.float32)).astype(np.float32)
+    mean, scale = mean_and_scale(T)
+    return ((T - mean.astype(np.float32)) * (1.0 / scale).astype(np.float32)).astype(np.float32)

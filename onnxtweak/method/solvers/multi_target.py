@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.method.solvers.multinomial import descend
+from onnxtweak.method.solvers.standard import scale_of_uncentred
 
 # Converged when a quadratic model promises less than this, in nats a sample.
 _TOLERANCE = 1e-11
@@ -88,9 +89,7 @@ def _gathered(tables: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
 
 def _standard(T: np.ndarray, centred: bool, kind: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = T.mean(axis=0, dtype=np.float64) * centred
-    deviation = T.std(axis=0, dtype=np.float64)
-    varies = deviation > 1e-6 * np.abs(T).max(axis=0, initial=1e-12)
-    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    inverse = 1.0 / scale_of_uncentred(T)
     return ((T - mean) * inverse).astype(kind), inverse, mean
 
 
@@ -112,19 +111,17 @@ def solve(
     ridge: float,
     *,
     intercept: bool,
-    start: Sequence[np.ndarray] | None = None,
-    bias: np.ndarray | None = None,
+    start: tuple[Sequence[np.ndarray] | None, np.ndarray | None] = (None, None),
 ) -> tuple[list[np.ndarray], np.ndarray, int, bool]:
     """Weights (K_t,) per target and biases (c,), in the neurons' own units; iterations; did they suffice?
 
-    offsets (N, c + 1), place (N,), weights (N,) : as of `retrain.Problem`. start, bias : weights and biases
-    to begin with.
+    offsets (N, c + 1), place (N,), weights (N,) : as of `retrain.weights.RetrainProblem`. start : weights and
+    biases to begin with, None: zeros.
     """
-    count = len(neurons.place)
-    start = [np.zeros(len(c)) for c in neurons.place] if start is None else start
-    bias = np.zeros(count) if bias is None else bias
+    weight = [np.zeros(len(c)) for c in neurons.place] if start[0] is None else start[0]
+    bias = np.zeros(len(neurons.place)) if start[1] is None else start[1]
     joint = _JointObjective(neurons, offsets, place, weights, max(ridge, FLOOR), intercept)
-    joint.turn_to(start, bias)
+    joint.turn_to(weight, bias)
     found, _, _, iterations, done = descend(joint, joint.begin, _TOLERANCE, _ITERATIONS)
     return *joint.in_units(found), iterations, done
 

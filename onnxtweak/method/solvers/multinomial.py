@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.method.solvers.proximal import Sparsity, proximal
+from onnxtweak.method.solvers.standard import column_scale, scale_of_uncentred
 
 # A ridge below this cannot keep the weights of separable data in the range that float32 logits resolve.
 RIDGE_FLOOR = 1e-8
@@ -66,11 +67,10 @@ def design(T: np.ndarray, *, turn: bool = True) -> Design:
     mean = T.mean(axis=0, dtype=np.float64)
     X = (T - mean.astype(kind)).astype(kind)
     deviation = np.sqrt(np.einsum("nk,nk->k", X, X, dtype=np.float64) / max(len(T), 1))
-    constant = ~(deviation > 1e-6 * np.maximum(np.abs(mean), 1e-12))
-    scale = np.where(constant, np.inf, deviation)
+    scale = column_scale(deviation, np.abs(mean))
     X /= scale.astype(kind)
     if not turn or not 0 < X.shape[1] <= _AXES_LIMIT:
-        return Design(X, (~constant).astype(np.float64), mean, scale, None)
+        return Design(X, np.isfinite(scale).astype(np.float64), mean, scale, None)
     variance, axes = np.linalg.eigh((X.T @ X).astype(np.float64) / len(X))
     keep = variance > _AXIS_FLOOR * max(float(variance[-1]), 1e-300)
     return Design(X @ axes[:, keep].astype(kind), variance[keep], mean, scale, axes[:, keep])
@@ -162,8 +162,7 @@ def one_target(
     offset = columns[:, 0] - columns[:, 1]
     sign = np.where(labels == target, 1.0, -1.0)
     share = _shares(sample_weight, len(labels))
-    deviation = T.std(axis=0, dtype=np.float64)
-    scale = np.where(deviation > 1e-6 * np.abs(T).max(axis=0, initial=1e-12), deviation, np.inf)
+    scale = scale_of_uncentred(T)
     centre = T.mean(axis=0, dtype=np.float64) * intercept
     X = np.column_stack([(T - centre) / scale, np.full(len(T), float(intercept))])
     penalty = np.append(np.full(T.shape[1], max(ridge, RIDGE_FLOOR)), RIDGE_FLOOR)
