@@ -62,6 +62,10 @@ MOST_MODULES = 12
 ONE_QUESTION = {"commands", "stages"}
 # These are about other commands: a recipe's, the demo's, the one whose plan is shown.
 CARRY_OUT_OTHERS = {"run", "demo", "dry_run"}
+MOST_PARAMETERS = 7
+# Where a parameter is an option of a user's: jobs take groups of settings, click and the API hand them in.
+MANY_PARAMETERS = ("commands/", "cli/commands/", "api")
+SOLVERS = {"multinomial", "one_target"}  # as every numerical library has them: data, penalties, tolerances
 FOLDERS = sorted({PACKAGE, *(path.parent for path in PACKAGE.rglob("*.py"))})
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "tools"}
 
@@ -191,6 +195,32 @@ def test_nothing_imports_the_root_for_its_version():
     for path in MODULES:
         for line, name in imports(path):
             assert name != "onnxtweak" and name != "onnxtweak.__version__", f"{path}:{line}: use _version"
+
+
+def parameters(function: ast.FunctionDef) -> int:
+    """How many parameters a function takes, `self` and `cls` aside."""
+    names = [a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_functions_hand_on_objects_not_long_lists(path):
+    place = path.relative_to(PACKAGE).as_posix()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and parameters(node) > MOST_PARAMETERS:
+            assert place.startswith(MANY_PARAMETERS) or node.name in SOLVERS, (
+                f"{path}:{node.lineno}: {node.name} takes {parameters(node)} parameters"
+            )
+
+
+def test_no_two_classes_share_a_name():
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                name = node.name.lstrip("_")
+                places.setdefault(name, []).append(path.relative_to(PACKAGE).as_posix())
+    assert not {name: where for name, where in places.items() if len(where) > 1}
 
 
 def test_the_rules_see_the_package():
