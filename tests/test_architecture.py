@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -196,3 +197,17 @@ def test_nothing_imports_the_root_for_its_version():
 def test_the_rules_see_the_package():
     assert {"cli", "model", "data", "theta", "engine"} <= {part_of(path) for path in MODULES}
     assert any(name.startswith("click") for _, name in imports(PACKAGE / "cli" / "main.py"))
+
+
+def named_in(docstring: str) -> list[str]:
+    """What a package's docstring lists: `name   what it is`, at the beginning of a line."""
+    lines = re.findall(r"^([a-z_]+(?:, [a-z_]+)*)  +\S", docstring, re.MULTILINE)
+    return [name for line in lines for name in line.split(", ")]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(PACKAGE).as_posix())
+def test_a_package_names_what_is_in_it(folder):
+    said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    there = modules | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert sorted(named_in(said)) == sorted(there), f"{folder}: list its modules and folders, a line each"

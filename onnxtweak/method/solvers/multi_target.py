@@ -117,7 +117,7 @@ def solve(
 ) -> tuple[list[np.ndarray], np.ndarray, int, bool]:
     """Weights (K_t,) per target and biases (c,), in the neurons' own units; iterations; did they suffice?
 
-    offsets (N, c + 1), place (N,), weights (N,) : as of `retrain.Problem`. start, bias : weights and biases
+    offsets (N, c + 1), place (N,), weights (N,) : as of `RetrainProblem`. start, bias : weights and biases
     to begin with.
     """
     count = len(neurons.place)
