@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "onnxtweak"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "onnxtweak"
+PAGE = ROOT / "docs" / "architecture.md"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
 
@@ -211,3 +213,14 @@ def test_a_package_names_what_is_in_it(folder):
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     there = modules | {path.parent.name for path in folder.glob("*/__init__.py")}
     assert sorted(named_in(said)) == sorted(there), f"{folder}: list its modules and folders, a line each"
+
+
+def test_the_page_has_the_levels_and_its_glossary_in_order():
+    page = PAGE.read_text(encoding="utf-8")
+    block = re.search(r"```\n(_version, .*?)```", page, re.DOTALL)[1]
+    said = [sorted(re.split(r",\s*", level.strip())) for level in block.split("<")]
+    inside = {name: level for name, level in LEVELS.items() if not name.startswith("__")}
+    held = [sorted(n for n, at in inside.items() if at == level) for level in sorted({*inside.values()})]
+    assert said == held, "write LEVELS into docs/architecture.md"
+    terms = re.findall(r"^\| ([^|`]+) \|", page.split("## Glossary")[1], re.MULTILINE)[2:]
+    assert [t.lower() for t in terms] == sorted(t.lower() for t in terms)

@@ -13,7 +13,12 @@ from onnxtweak.cli.main import PROGRAM, program
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "cli.md"
 COMMANDS = list(program.commands.values())
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+# Where a path on a page begins.
+BEGINNINGS = [ROOT, ROOT / "onnxtweak", ROOT / "benchmarks"]
 
 INTRODUCTION = """\
 # The command line
@@ -115,6 +120,15 @@ def test_what_the_code_cites_is_on_the_page(path):
 def test_the_sections_that_are_cited_are_seen():
     assert {"0", "1", "7", "7.2", "12"} <= SECTIONS
     assert CITED.findall("(METHOD 1, 2, 11), METHOD 1 to 4.") == ["1, 2, 11", "1 to 4"]
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "benchmarks" / "RESULTS.md"], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+def test_files_that_a_page_names_exist(page):
+    for name in re.findall(r"[`( ]((?:[\w-]+/)+[\w-]+\.(?:py|cu))[`) ]", page.read_text(encoding="utf-8")):
+        places = [*BEGINNINGS, page.parent]
+        assert any((place / name).is_file() for place in places), f"{name} is not there any more"
 
 
 if __name__ == "__main__":
