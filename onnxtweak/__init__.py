@@ -2,6 +2,31 @@
 
 The commands are functions too, with the same words: `onnxtweak.join("model.onnx", data="samples.npz",
 target="cat", output="tweaked.onnx")`. See `onnxtweak.api`, which is loaded when one is first asked for.
+
+From the outside to the inside; docs/architecture.md has the picture and the glossary:
+
+__main__     `python -m onnxtweak`
+cli          the command line
+api          the commands as Python functions
+commands     the job of each command, on one screen
+stages       what several commands do
+method       which neurons, how many, how strong: from scores and tables to a patch
+engine       a model run over samples, within a given memory
+theta        the score of each neuron for each target
+model        what is in an ONNX file, and how it is edited
+data         labelled samples, and how they become the model's input
+recipe       what a recipe asks for, and whether its gates were met
+report       a result as text, Markdown, JSON, a page of pictures
+results      what a command hands back
+goal         which samples should do better, and what must not get worse
+head         how logits become the answer that is shown
+patch        what is added to the logits: synapses, linear, MLP
+types        the nouns that the stages hand to each other, and the letters of all shapes
+settings     what a user can ask for
+quantities   how a number or a size is written
+demo_files   the demo's model and samples
+errors       what can go wrong, and the exit code of each
+_version     the version
 """
 
 from __future__ import annotations

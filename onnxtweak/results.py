@@ -35,7 +35,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command that makes a patch reports: JSON schema 1 (SPEC 2), the same keys for every method.
+    """What a command that makes a patch reports: JSON schema 1, the same keys for every method.
 
     split : which split `before`, `after`, `bias_control`, `fixed`, `broken`, `mcnemar_p` and `E` are of.
     targets : class names or numbers as text, in the order asked for. n, scale : one per target.

@@ -10,7 +10,7 @@ GiB = 1024**3
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a raw sample becomes the model's input (SPEC 3). None means: leave it as it is.
+    """How a raw sample becomes the model's input (docs/quickstart.md). None means: leave it as it is.
 
     resize, crop : (height, width); crop is central. layout : "NCHW" or "NHWC", the layout the model wants.
     color : "RGB", "BGR" or "GRAY", what the model wants. pixel_scale : multiplies raw values (1/255 for
@@ -77,7 +77,11 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class TapSettings:
-    """Which hidden tensors are watched: selectors of SPEC 2, and pooling "none", "mean" or "max"."""
+    """Which hidden tensors are watched.
+
+    taps : selectors as `--taps` takes them (docs/cli.md). pool : "none", "mean" or "max". logits : the logits
+    tensor; None: it is looked for.
+    """
 
     taps: tuple[str, ...] = ("activations",)
     pool: str = "none"

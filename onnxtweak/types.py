@@ -1,6 +1,6 @@
 """The nouns that the stages hand to each other.
 
-Shape legend, the same everywhere (METHOD section 0):
+Shape legend, the same everywhere (METHOD 0):
 
     N  samples            V (N, M) float32   hidden values
     M  neurons            Z (N, C) float32   logits, always before any softmax
@@ -102,7 +102,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Check:
-    """One proof of SPEC section 5."""
+    """One proof that a written file has passed, or not (docs/surgery.md, "What is proven")."""
 
     name: str
     passed: bool

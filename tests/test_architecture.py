@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "onnxtweak"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "onnxtweak"
+PAGE = ROOT / "docs" / "architecture.md"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
 
@@ -226,3 +229,28 @@ def test_no_two_classes_share_a_name():
 def test_the_rules_see_the_package():
     assert {"cli", "model", "data", "theta", "engine"} <= {part_of(path) for path in MODULES}
     assert any(name.startswith("click") for _, name in imports(PACKAGE / "cli" / "main.py"))
+
+
+def named_in(docstring: str) -> list[str]:
+    """What a package's docstring lists: `name   what it is`, at the beginning of a line."""
+    lines = re.findall(r"^([a-z_]+(?:, [a-z_]+)*)  +\S", docstring, re.MULTILINE)
+    return [name for line in lines for name in line.split(", ")]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(PACKAGE).as_posix())
+def test_a_package_names_what_is_in_it(folder):
+    said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    there = modules | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert sorted(named_in(said)) == sorted(there), f"{folder}: list its modules and folders, a line each"
+
+
+def test_the_page_has_the_levels_and_its_glossary_in_order():
+    page = PAGE.read_text(encoding="utf-8")
+    block = re.search(r"```\n(_version, .*?)```", page, re.DOTALL)[1]
+    said = [sorted(re.split(r",\s*", level.strip())) for level in block.split("<")]
+    inside = {name: level for name, level in LEVELS.items() if not name.startswith("__")}
+    held = [sorted(n for n, at in inside.items() if at == level) for level in sorted({*inside.values()})]
+    assert said == held, "write LEVELS into docs/architecture.md"
+    terms = re.findall(r"^\| ([^|`]+) \|", page.split("## Glossary")[1], re.MULTILINE)[1:]
+    assert [t.lower() for t in terms] == sorted(t.lower() for t in terms)

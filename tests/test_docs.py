@@ -13,7 +13,12 @@ from onnxtweak.cli.main import PROGRAM, program
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "cli.md"
 COMMANDS = list(program.commands.values())
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+# Where a path on a page begins.
+BEGINNINGS = [ROOT, ROOT / "onnxtweak", ROOT / "benchmarks"]
 
 INTRODUCTION = """\
 # The command line
@@ -87,6 +92,43 @@ def test_links_between_the_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+SOURCES = sorted(
+    path for folder in ("onnxtweak", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+)
+METHOD = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+SECTIONS = set(re.findall(r"^#+ (\d+(?:\.\d+)?)[. ]", METHOD, re.MULTILINE))
+# "METHOD 7.2", "METHOD 1, 2, 11", "METHOD 1 to 4"; and the page that is not in the repository.
+CITED = re.compile(r"METHOD (\d+(?:\.\d+)?(?:(?:, | to | and )\d+(?:\.\d+)?)*)")
+OUTSIDE = re.compile(r"\bSPEC (?:section )?\d|\bMETHOD (?!\d)\w|\bPITFALLS \d")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_the_code_cites_is_on_the_page(path):
+    if path == Path(__file__):
+        return
+    text = path.read_text(encoding="utf-8")
+    for cited in CITED.findall(text):
+        for number in re.findall(r"\d+(?:\.\d+)?", cited):
+            assert number in SECTIONS, f"METHOD {cited}: docs/method.md has no section {number}"
+    for number in re.findall(r"\bEq\. (\d+\.\d+)", text):
+        assert f"Eq. {number}" in METHOD, f"Eq. {number} is not on docs/method.md"
+    assert not (found := OUTSIDE.search(text)), f"{found[0]!r}: say the thing, or name a page of docs/"
+
+
+def test_the_sections_that_are_cited_are_seen():
+    assert {"0", "1", "7", "7.2", "12"} <= SECTIONS
+    assert CITED.findall("(METHOD 1, 2, 11), METHOD 1 to 4.") == ["1, 2, 11", "1 to 4"]
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "benchmarks" / "RESULTS.md"], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+def test_files_that_a_page_names_exist(page):
+    for name in re.findall(r"[`( ]((?:[\w-]+/)+[\w-]+\.(?:py|cu))[`) ]", page.read_text(encoding="utf-8")):
+        places = [*BEGINNINGS, page.parent]
+        assert any((place / name).is_file() for place in places), f"{name} is not there any more"
 
 
 if __name__ == "__main__":

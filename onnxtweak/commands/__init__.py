@@ -1,25 +1,28 @@
-"""The story of each command, one file each: what `onnxtweak.cli` calls and what Python programs call.
+"""What does each command do? Its job on one screen, made of stages; no command imports another.
 
-job        what every story begins with: model and samples opened, taps chosen
+Called by the command line and by Python programs (`onnxtweak.api`) alike. `run`, `demo` and `dry_run` are
+about other commands.
+
 join       synaptic join
 retrain    synaptic retraining, once or by a schedule
 augment    an MLP on active neurons, for all classes
 fit        the best patch that the tables allow
-scored     theta of the fit samples; collected: tables of chosen neurons: both kept for a later run
 compare    every method on the same samples
-deliver    how every tweak ends: spliced, proven, tested, written
 evaluate   how good is a model?
-tables     dump and score: tables on disk, theta of every neuron
-files      inspect and apply: what needs no samples
-undo       revert and diff: a tweaked file and its base
-verify     a tweaked file, proven again
+inspect    what is in a model, and can it be tweaked?
+dump       tables of hidden values and logits, on disk
+score      theta of every neuron
+apply      a saved tweak, written into its base
 slot       a model that takes another tweak in each call
+revert     a tweak taken off again
+diff       every difference between two models
+verify     a tweaked file, proven again
 report     the pictures of a result
-begin      init: a recipe for a model and data
-forecast   what a command would do, and how long it would take; planner lists its passes
-run        a recipe, carried out; handover says where its files go
-doctor     what works on this machine?
+init       a recipe for a model and data
+run        a recipe, carried out
+dry_run    what a command would do, and how long it would take
 demo       the main job on the model and samples that come with onnxtweak
+doctor     what works on this machine?
 """
 
 from onnxtweak.commands.apply import apply

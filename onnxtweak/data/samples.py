@@ -2,7 +2,7 @@
 
 A reader turns one source into `Part`s: a part is one array per model input, read forward through a `Column`,
 and one raw label per sample. `open_data` turns parts into a `Dataset`. A new kind of source is one new file
-with a function `(Source, inputs, preprocess) -> list[Part]` and a line in the table of `opening.py`.
+with a function `(Source, inputs, preprocess) -> list[Part]` and a line in `READERS` of `open_data.py`.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def _providers(device: str) -> list:
     ort.preload_dlls()
     options = {
         "device_id": str(wanted[0]),
-        "use_tf32": "0",  # would round what theta is computed from (PITFALLS 6)
+        "use_tf32": "0",  # would round what theta is computed from
         "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search chooses by timing: other bits each run
         "arena_extend_strategy": "kSameAsRequested",  # leaves memory to theta
     }

@@ -1,4 +1,4 @@
-"""Synaptic join: the thesis's method (3.2.3), n and scale set on validation."""
+"""Synaptic join (METHOD 4, thesis 3.2.3), n and scale set on validation."""
 
 from __future__ import annotations
 

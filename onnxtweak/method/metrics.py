@@ -30,7 +30,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def harm(before: Metrics, after: Metrics) -> float:
-    """E of Eq. 3.3 in percentage points: root mean square, over all classes, of what classes lost."""
+    """E of Eq. 3.3 (METHOD 8), in percentage points: root mean square over all classes of what they lost."""
     change = np.nan_to_num(after.per_class - before.per_class)
     return float(np.sqrt(np.mean(np.minimum(change, 0.0) ** 2)) * 100)
 

@@ -1,1 +1,9 @@
-"""How results read: on a terminal, in Markdown, as JSON."""
+"""How does a result read: on a terminal, in Markdown, as JSON, as a page, in CI?
+
+schema       JSON, schema 1
+text         what is worth saying, on a terminal and in Markdown
+page         one page of pictures, from the JSON alone
+artefacts    metrics, summary, JUnit, provenance: what other programs read
+intervals    how far an accuracy, or a change of it, can be trusted
+markup       text as safe HTML
+"""

@@ -14,4 +14,5 @@ report_page           the page of a result
 open_tweak            a saved tweak and its base
 plan_passes           which passes a job would make, and how long they would take
 run_files             where the files of a recipe go
+sample_notes          what a user should know of the samples and the neurons
 """

@@ -1,4 +1,4 @@
-"""The proofs a file must pass before it is handed over (SPEC 5)."""
+"""The proofs a file must pass before it is handed over (docs/surgery.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of chosen neurons, kept shard by shard for the next run where asked to, as `scored` keeps theta.
+"""Tables of chosen neurons, kept shard by shard for the next run where asked to, as theta is.
 
 A run that is killed while it collects goes on at the last whole shard. What is kept belongs to one question:
 model, samples, what is done to them, neurons, device.

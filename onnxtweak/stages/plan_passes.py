@@ -61,7 +61,7 @@ class Planner:
         self._add(name, view, self._per_sample(neurons) * len(view), len(taps), neurons)
 
     def score(self, targets: int, theta: str, most: int, chosen: np.ndarray | None = None) -> None:
-        """Theta over the fit samples. chosen (c,) : the targets, where known. most : as in `scored`."""
+        """Theta over the fit samples. chosen (c,) : the targets, where known. most : as in `stages.score`."""
         job, view = self.job, self.job.splits.fit
         blocks = theta_blocks(job.taps, targets, job.engine)
         if chosen is not None and known_before(job, chosen, theta, most):

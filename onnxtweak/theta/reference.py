@@ -12,7 +12,7 @@ from onnxtweak.theta.gaps import reciprocal_gaps
 def thesis_theta(
     v: np.ndarray, Z: np.ndarray, L: np.ndarray, target: int, eps1: float = 0.0, eps2: float = 0.0
 ) -> tuple[float, int]:
-    """Algorithm 1 as printed, for one neuron: (threshold, count) with Eq. 3.1 and 3.2.
+    """Algorithm 1 as printed (METHOD 1), for one neuron: (threshold, count) with Eq. 3.1 and 3.2.
 
     v (N,), Z (N, C), L (N,). threshold is inf when no off-target sample is right.
     """

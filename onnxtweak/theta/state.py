@@ -17,7 +17,7 @@ from onnxtweak.theta.threads import share_out
 
 # A weight stays this much inside its limit, so that float32 rounding cannot cross it (METHOD 2).
 INSIDE = 1.0 - 1e-6
-# Without any limit, a boost may reach this many times the median gap (METHOD 2, "no constraint at all").
+# Without any limit, a boost may reach this many times the median gap (METHOD 2, "No limit at all").
 CAP = 10.0
 # A reciprocal limit this large comes from a tied sample, which any boost breaks: no weight is safe.
 TIED = np.float32(1e30)

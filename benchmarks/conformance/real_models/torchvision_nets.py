@@ -1,6 +1,6 @@
 """Are the topologies of torchvision patched soundly, from both of PyTorch's exporters?
 
-    python benchmarks/real_models/torchvision_nets.py [NAME ...]
+    python benchmarks/conformance/real_models/torchvision_nets.py [NAME ...]
 
 Each net has random weights, so the structure of the file is what is tried: `join` and `fit` on random
 samples with labels drawn by turns, all checks, and `revert`, which must give the base back byte for byte.

@@ -1,6 +1,6 @@
 """What does each command take, and what does it do with the result?
 
-A callback imports the pipeline only when it runs, so that `--help` needs neither NumPy nor a runtime.
+A callback imports its command only when it runs, so that `--help` needs neither NumPy nor a runtime.
 """
 
 from __future__ import annotations

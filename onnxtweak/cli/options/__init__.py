@@ -1,6 +1,6 @@
 """Which options are there?
 
-common    model, targets, method, machine, output, reporting
+shared    model, targets, method, machine, output, reporting
 data      samples, and what is done to them
 groups    options under headings, gathered into settings
 values    numbers, sizes and lists as text

@@ -1,4 +1,4 @@
-"""Does one hidden layer do better than a linear patch? The MLP of METHOD 6, cross-fitted for `fit`."""
+"""Does one hidden layer do better than a linear patch? The MLP of METHOD 6, cross-fitted (METHOD 7.1)."""
 
 from __future__ import annotations
 

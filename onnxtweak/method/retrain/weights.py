@@ -3,7 +3,7 @@
 The base is frozen: only table T, the chosen neurons' values, and Z are needed. The weighted cross-entropy is
 convex in the weights, so it does not matter that the thesis starts from the join: any start ends at the same
 optimum. One target is solved by Newton's method. Several share a softmax with one rest class, and are solved
-together (`joint`).
+together (`solvers.multi_target`).
 """
 
 from __future__ import annotations

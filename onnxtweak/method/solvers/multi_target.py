@@ -115,7 +115,7 @@ def solve(
 ) -> tuple[list[np.ndarray], np.ndarray, int, bool]:
     """Weights (K_t,) per target and biases (c,), in the neurons' own units; iterations; did they suffice?
 
-    offsets (N, c + 1), place (N,), weights (N,) : as of `retrain.weights.RetrainProblem`. start : weights and
+    offsets (N, c + 1), place (N,), weights (N,) : as of `RetrainProblem`. start : weights and
     biases to begin with, None: zeros.
     """
     weight = [np.zeros(len(c)) for c in neurons.place] if start[0] is None else start[0]

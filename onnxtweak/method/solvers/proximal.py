@@ -27,7 +27,7 @@ class Sparsity:
 
 
 def proximal(problem, U: np.ndarray, sparsity: Sparsity, tolerance: float, iterations: int):
-    """FISTA with backtracking and restarts. Arguments and what it returns: as `solve.descend`."""
+    """FISTA with backtracking and restarts. Arguments and what it returns: as `multinomial.descend`."""
     S = problem.scores(U)
     V, SV, momentum, step = U, S, 1.0, 1.0
     loss = problem.value(S, U)[0] + sparsity.penalty(U)

@@ -1,4 +1,4 @@
-"""How strong may a patch be, so that it harms at most so many samples, with a guarantee (METHOD 7)?
+"""How strong may a patch be, so that it harms at most so many samples, with a guarantee (METHOD 7.4)?
 
 Along a fixed direction a sample that the base has right breaks at one scale and never comes back. The share
 broken therefore grows with the scale, and conformal risk control on samples that the patch was not fitted to

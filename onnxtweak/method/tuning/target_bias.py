@@ -1,4 +1,4 @@
-"""How is a surplus of overall accuracy spent on the targets, without believing lucky counts (METHOD 7, 9)?
+"""How is a surplus of overall accuracy spent on the targets, without believing lucky counts (METHOD 7.1)?
 
 A patch that improves every class leaves room: each target's logit is raised by an exactly set bias until the
 overall accuracy is down to what is allowed. The best of many points looks better than it is (the winner's
