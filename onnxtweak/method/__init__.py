@@ -1,7 +1,6 @@
 """From scores and tables to a patch: choose neurons, set weights, judge on samples held out.
 
 table       values of chosen neurons and logits, in memory: what every learner works on
-targets     the classes that are meant
 metrics     accuracies, E, McNemar
 folds       which samples are held out together
 selection   which neurons, in which order (METHOD 3, 7.2)
