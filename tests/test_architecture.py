@@ -23,6 +23,7 @@ LEVELS = {
     "goal": 2,
     "head": 2,
     "patch": 2,
+    "plans": 3,
     "results": 3,
     "model": 4,
     "data": 4,

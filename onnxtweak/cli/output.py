@@ -31,7 +31,7 @@ def show(console: Console, command: str, noun: Any, tell: Callable, form: str) -
     sys.stdout.flush()  # before the closing words, where both go to one place
     for note in getattr(noun, "notes", ()) if form == "json" else ():
         console.say(f"note: {note}")
-    for stage, seconds in getattr(noun, "seconds", {}).items():
+    for stage, seconds in getattr(getattr(noun, "run", noun), "seconds", {}).items():
         console.detail(f"{stage}: {duration(seconds)}")
     for check in getattr(noun, "checks", ()):
         console.detail(f"check {check.name}: {'passed' if check.passed else 'FAILED'} ({check.detail})")

@@ -61,7 +61,7 @@ def test_the_passes_planned_are_the_passes_made(cnn, which):
     planned = commands.forecast(command, **cnn, engine=engine, **options)
     made = getattr(commands, command)(**cnn, engine=engine, **options)
     # Where what may count does not fit there is a second sweep, which nobody can know before.
-    found = [(re.sub(", block .*", "", name), count) for name, count in made.passes if name != "count"]
+    found = [(re.sub(", block .*", "", name), count) for name, count in made.run.passes if name != "count"]
     wanted = [(step.name, step.samples) for step in planned.steps for _ in range(step.passes)]
     if "simulate" not in dict(found):  # nothing helped: there is no new file to prove
         wanted = [one for one in wanted if one[0] != "simulate"]

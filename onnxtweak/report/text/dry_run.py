@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnxtweak.plans import DryRun, PlannedPass
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
-from onnxtweak.results import DryRun, PlannedPass
 
 ESTIMATE = "times are estimates, from the first batches of each kind of pass; learning on tables comes on top"
 

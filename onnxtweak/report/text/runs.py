@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from onnxtweak.plans import RunPlan
 from onnxtweak.report.markup import percent
 from onnxtweak.report.text.dry_run import ESTIMATE, length, size
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
-from onnxtweak.results import RecipeWritten, RunPlan, RunResult
+from onnxtweak.results import RecipeWritten, RunResult
 
 
 def ran(made: RunResult) -> tuple[Block, ...]:

@@ -22,23 +22,28 @@ _PAIRS = 10  # confusions listed beyond that
 
 def result(made: Result) -> tuple[Block, ...]:
     """Before and after for each class, the bias control beside it, and where the new file is."""
+    choice, measured = made.choice, made.measured
     facts = [
         ("chosen", "; ".join(_operating_points(made))),
         (
             "fixed, broken",
-            f"{made.fixed:,} and {made.broken:,} samples (exact McNemar p = {made.mcnemar_p:.2g})",
+            f"{measured.fixed:,} and {measured.broken:,} samples "
+            f"(exact McNemar p = {measured.mcnemar_p:.2g})",
         ),
-        ("E", f"{made.E:.2f} points lost, root mean square over the classes"),
-        ("neurons", f"{made.neurons:,} scored (theta {made.theta}, criterion {made.criterion})"),
+        ("E", f"{measured.E:.2f} points lost, root mean square over the classes"),
+        (
+            "neurons",
+            f"{choice.neurons:,} scored (theta {choice.theta}, criterion {choice.criterion})",
+        ),
         ("samples", _counts(made.samples)),
-        *_machine(made.device),
-        ("time", _times(made.seconds)),
+        *_machine(made.run.device),
+        ("time", _times(made.run.seconds)),
         *_checks(made.checks),
     ]
     if made.output is not None:
         facts.append(("written", _file(made.output)))
     return (
-        Heading(f"Accuracy on the {made.split} split, in percent"),
+        Heading(f"Accuracy on the {measured.split} split, in percent"),
         _comparison(made),
         Facts(tuple(facts)),
         *map(Note, made.notes),
@@ -161,7 +166,7 @@ def scored(made: Scored) -> tuple[Block, ...]:
     facts = [("neurons", f"{made.neurons:,} scored for {', '.join(made.targets)}")]
     if made.dropped:
         facts.append(("left out", f"{made.dropped:,} neurons with NaN or infinite values"))
-    facts += [*_machine(made.device), ("time", _times(made.seconds))]
+    facts += [*_machine(made.run.device), ("time", _times(made.run.seconds))]
     if made.output is not None:
         facts.append(("written", _file(made.output)))
     return (
@@ -175,7 +180,7 @@ def verdict(made: Result) -> str:
     """One line: what became of the targets and of the overall accuracy, and whether the checks passed."""
     passed = sum(check.passed for check in made.checks)
     return (
-        f"{made.split}: targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
+        f"{made.measured.split}: targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
         f"(bias alone {_percent(made.bias_control.target)} %), "
         f"overall {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
         f"{passed} of {len(made.checks)} checks passed"
@@ -240,7 +245,7 @@ def _confusion(confusion: np.ndarray, names: Sequence[str]) -> tuple[Block, ...]
 def _operating_points(made: Result) -> Iterable[str]:
     """Targets that ended at the same point share a sentence."""
     points: dict[tuple[int, float], list[str]] = {}
-    for target, n, scale in zip(made.targets, made.n, made.scale, strict=True):
+    for target, n, scale in zip(made.targets, made.choice.n, made.choice.scale, strict=True):
         points.setdefault((n, scale) if scale else (0, 0.0), []).append(target)
     for (n, scale), names in points.items():
         who = "all classes" if 1 < len(names) == len(made.classes) else ", ".join(names)
