@@ -59,7 +59,7 @@ def test_a_map_is_read_as_channels_and_as_positions(cnn, tmp_path):
     named = run(
         model, data, tmp_path / "named.onnx", fit=settings, taps=TapSettings(("penultimate",), pool="none")
     )
-    assert auto.neurons > named.neurons > 0
+    assert auto.choice.neurons > named.choice.neurons > 0
     assert any("channel means" in note for note in auto.notes)
 
 
@@ -108,10 +108,10 @@ def test_a_certificate_is_set_on_validation_and_weakens_the_patch(mlp, tmp_path)
     free = run(model, data, data=settings, fit=replace(loose, certify=0.9))
     bound = run(model, data, data=settings, fit=replace(loose, certify=0.03))
     assert any("certified" in note for note in bound.notes)
-    assert bound.broken < free.broken
-    assert bound.broken / 500 < 0.05
+    assert bound.measured.broken < free.measured.broken
+    assert bound.measured.broken / 500 < 0.05
     none = run(model, data, data=settings, fit=replace(loose, certify=0.001))
-    assert none.fixed == none.broken == 0
+    assert none.measured.fixed == none.measured.broken == 0
     assert any("cannot certify" in note for note in none.notes)
 
 

@@ -186,8 +186,6 @@ def test_results_come_from_validation_where_there_is_no_test(mlp, tmp_path):
     result = run(model, data, data=settings)
     assert result.measured.split == "validation" and result.after.samples == 150
     assert result.samples["test"] == 0
-        result.measured.split == "validation" and result.after.samples == 150 and result.samples["test"] == 0
-    )
 
 
 def test_a_failed_proof_leaves_nothing_behind(mlp, tmp_path, monkeypatch):

@@ -173,7 +173,7 @@ def test_finished_blocks_are_not_swept_again(few, tmp_path, monkeypatch, written
         score(engine, "killed.npz")
     monkeypatch.setattr(module, "_keep", keep)
     resumed = score(replace(engine, resume=True), "killed.npz")
-    assert [name for name, _ in resumed.passes][:2] == ["score, cached", "score, block 3 of 4"]
+    assert [name for name, _ in resumed.run.passes][:2] == ["score, cached", "score, block 3 of 4"]
     assert resumed.top == whole.top
     if written:
         assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()

@@ -1,10 +1,5 @@
-"""What does each command take, and what does it show?
+"""What does each command take, and what does it show? One file per command, named after it.
 
-main_job      demo, inspect, evaluate, join, apply, dump, score
-retraining    retrain, augment
-learning      fit, compare
-surgery       revert, diff, verify
-reporting     report
-recipes       init, run
-machine       doctor, completion
+A callback imports the pipeline only when it runs, so that `--help` needs neither NumPy nor a runtime. To add
+a command, write its file and name it in `onnxtweak.cli.main.COMMANDS`.
 """
