@@ -156,7 +156,7 @@ def _usage(error: click.ClickException) -> tuple[str, str, str]:
     """What, where and hint of an error that click found on the command line."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
-    hint = f"see `{command} --help`"
+    hint = f"`{command} --help` shows how to use it"
     near = getattr(error, "possibilities", None)
     if near:
         return error.message.rstrip("."), command, f"did you mean {' or '.join(sorted(near)[:3])}?"

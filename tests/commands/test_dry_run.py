@@ -133,7 +133,7 @@ def test_the_command_line_tells_the_plan_and_writes_nothing(cnn, tmp_path, capsy
         assert document["command"] == "join" and document["steps"][0]["name"] == "score"
         assert np.isclose(document["seconds"]["all"], sum(step["seconds"] for step in document["steps"]))
     else:
-        assert "Plan of join" in said and "validate" in said and "estimate" in said
+        assert "Plan for join" in said and "validate" in said and "estimate" in said
 
 
 @pytest.mark.parametrize("command", ["retrain", "fit", "augment", "compare", "score"])
@@ -142,7 +142,7 @@ def test_every_command_that_sweeps_has_a_dry_run(cnn, tmp_path, capsys, command)
     arguments = [command, cnn["model"], "-d", cnn["data"].data[0], *targets, "--device", "cpu", "--dry-run"]
     output = [] if command == "compare" else ["-o", str(tmp_path / "out")]
     assert main([*arguments, *output]) == 0
-    assert f"Plan of {command}" in capsys.readouterr().out
+    assert f"Plan for {command}" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

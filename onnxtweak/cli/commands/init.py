@@ -41,5 +41,5 @@ def init(
 
     began = time.perf_counter()
     made = commands.init(model=model, data=data, targets=targets, output=output, progress=console)
-    show(console, "init", made, runs.begun, form)
+    show(console, "init", made, runs.recipe_written, form)
     close(console, began, "recipe written", f"onnxtweak run {made.output.path}")
