@@ -18,6 +18,7 @@ data         labelled samples, and how they become the model's input
 recipe       what a recipe asks for, and whether its gates were met
 report       a result as text, Markdown, JSON, a page of pictures
 results      what a command hands back
+plans        what a command would do, for a dry run
 goal         which samples should do better, and what must not get worse
 head         how logits become the answer that is shown
 patch        what is added to the logits: synapses, linear, MLP

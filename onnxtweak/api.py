@@ -9,7 +9,7 @@
 >>> made = onnxtweak.join(model, data=f"{data}#fit", test=f"{data}#test", target=8, count=[1, 10])
 >>> made.after.target > made.before.target
 True
->>> made.tweak["kind"], len(made.tweak["synapses"]) == made.n[0]
+>>> made.tweak["kind"], len(made.tweak["synapses"]) == made.choice.n[0]
 ('join', True)
 
 Options are checked as strictly as on the command line.

@@ -1,4 +1,8 @@
-"""What each command hands back, nouns for the reports, nothing computed here."""
+"""What does each command return? One frozen dataclass per kind of result; nothing is computed here.
+
+`onnxtweak.report.schema` says how they look as JSON. Paths are as the user gave them, digests are sha256 in
+hex, accuracies fractions in [0, 1], drops and E percentage points, seconds wall time.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,17 @@ from typing import Any
 
 from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial
 
-Value = tuple[str, str | None, tuple[int | None, ...]]
+Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
+Value = tuple[str, str | None, Shape]
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is in a model. inputs, outputs : (name, dtype, shape). logits : (name, rule, sentence).
+    """What a model holds. inputs, outputs : (name, dtype, shape). logits : (name, rule, sentence).
 
-    taps : those the selectors choose. candidates : (name, op, dtype, shape, neurons, is an activation) of
-    everything that can be watched. neurons : of all taps together. tweaks : one dict per tweak inside.
+    taps : those that the selectors choose. candidates : (name, op, dtype, shape, neurons, whether it is an
+    activation) of every tensor that can be watched. neurons : of all taps together. tweaks : one dict per
+    tweak that the model already contains.
     """
 
     model: FileRef
@@ -27,35 +33,38 @@ class Inspection:
     logits: tuple[str, str, str]
     classes: int | None
     taps: tuple[Tap, ...]
-    candidates: tuple[tuple, ...]
+    candidates: tuple[tuple[str, str, str, Shape, int, bool], ...]
     neurons: int
     tweaks: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a command that makes a patch reports: JSON schema 1, the same keys for every method.
+class Choice:
+    """The operating point of a patch, and what it was chosen from.
 
-    split : which split `before`, `after`, `bias_control`, `fixed`, `broken`, `mcnemar_p` and `E` are of.
-    targets : class names or numbers as text, in the order asked for. n, scale : one per target.
-    neurons : how many neurons were scored. samples : sizes of fit, validation, test.
-    curve : the best target accuracy for each drop in overall accuracy, on validation.
-    evidence : what the pictures of a report are drawn from; see `onnxtweak.stages.report_data`.
-    seconds : wall time by stage. passes : name and samples of every pass over data, in order.
+    targets : class names, or numbers as text, in the order asked for. n, scale : one per target, as in
+    `Trial`. neurons : how many were scored. curve : the best target accuracy for each drop in overall
+    accuracy, on validation.
     """
 
-    command: str
-    model: FileRef
-    output: FileRef | None
-    tweak: dict[str, Any]
     targets: tuple[str, ...]
     n: tuple[int, ...]
     scale: tuple[float, ...]
     theta: str
     criterion: str
     neurons: int
-    samples: dict[str, int]
+    curve: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Base, tweaked model and bias control on the same samples.
+
+    split : "test", or "validation" where there are no test samples. fixed, broken : samples that only the
+    tweaked model, or only the base, gets right. mcnemar_p : exact, of these two. E : harm to the classes.
+    """
+
     split: str
     before: Metrics
     after: Metrics
@@ -64,19 +73,67 @@ class Result:
     broken: int
     mcnemar_p: float
     E: float
-    curve: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run cost, and where it took place.
+
+    seconds : by stage, "all" for the whole. passes : name and samples of every pass over data, in order.
+    device : where model and arithmetic really ran.
+    """
+
     seconds: dict[str, float]
     passes: tuple[tuple[str, int], ...]
     device: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What every command that makes a patch returns: the same parts for every method.
+
+    output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of fit,
+    validation and test. classes : all names. evidence : what the pictures of a report are drawn from; see
+    `onnxtweak.stages.report_data`.
+    """
+
+    command: str
+    model: FileRef
+    output: FileRef | None
+    tweak: dict[str, Any]
+    choice: Choice
+    samples: dict[str, int]
+    measured: Measurement
+    run: RunFacts
     checks: tuple[Check, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the target classes."""
+        return self.choice.targets
+
+    @property
+    def before(self) -> Metrics:
+        """How the base does."""
+        return self.measured.before
+
+    @property
+    def after(self) -> Metrics:
+        """How the tweaked model does."""
+        return self.measured.after
+
+    @property
+    def bias_control(self) -> Metrics:
+        """How the base does with the best constant added to the logit of each target."""
+        return self.measured.bias_control
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model does on samples. classes : names. targets : names of those asked for."""
+    """How a model does on samples. classes : all names. targets : names of those asked for."""
 
     model: FileRef
     metrics: Metrics
@@ -89,7 +146,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Applied:
-    """A tweak written into its base. adapters : files that fill a slot, where the output has one."""
+    """A tweak written into its base. adapters : files that fill the slot, where the output has one."""
 
     model: FileRef
     output: FileRef
@@ -101,7 +158,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class Dumped:
-    """Tables on disk. bytes : of all shards together."""
+    """Tables of hidden values and logits on disk. bytes : of all shards together."""
 
     directory: str
     shards: int
@@ -113,21 +170,19 @@ class Dumped:
 
 @dataclass(frozen=True)
 class Scored:
-    """Theta of every neuron. top : the best few per target. dropped : neurons that were NaN or infinite."""
+    """Theta of every neuron. top : the best few per target. dropped : neurons with NaN or infinite values."""
 
     output: FileRef | None
     neurons: int
     targets: tuple[str, ...]
     top: tuple[dict[str, Any], ...]
     dropped: int
-    seconds: dict[str, float]
-    passes: tuple[tuple[str, int], ...]
-    device: dict[str, Any]
+    run: RunFacts
 
 
 @dataclass(frozen=True)
 class ReportPage:
-    """A page made of a result. made_by : the command that made the result."""
+    """A page drawn from a result. result : the file it was read from. made_by : the command that made it."""
 
     result: FileRef
     output: FileRef
@@ -136,7 +191,7 @@ class ReportPage:
 
 @dataclass(frozen=True)
 class Reverted:
-    """Tweaks taken off again. tweaks : one dict per tweak that was taken off, the last first."""
+    """A model without its last tweaks. tweaks : one dict per tweak that was removed, the last first."""
 
     model: FileRef
     output: FileRef
@@ -149,8 +204,8 @@ class Reverted:
 class ModelDiff:
     """Two models side by side.
 
-    differences : dicts of kind, where, detail, and whether a tweak inside accounts for it. tweaks : one dict
-    per tweak that only the second has. checks : passed where nothing but the tweaks is different.
+    differences : dicts of kind, where, detail, and expected: whether a tweak accounts for it. tweaks : one
+    dict per tweak that only `tweaked` contains. checks : passed where nothing but the tweaks differs.
     """
 
     base: FileRef
@@ -162,9 +217,9 @@ class ModelDiff:
 
 @dataclass(frozen=True)
 class Verified:
-    """A tweaked file, proven again. before, after : of base and file on the samples given; None without.
+    """A tweaked model, verified again. before, after : base and model on the samples given; None without.
 
-    base : path empty where the base was rebuilt from the tweaked file.
+    base : its path is empty where it was rebuilt from the tweaked file; None where it could not be.
     """
 
     model: FileRef
@@ -179,10 +234,10 @@ class Verified:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A recipe carried out. results : by tweak the document of its result, gates among it.
+    """A recipe that was run. results : the JSON document of each tweak's result, by name, with its gates.
 
-    cached : names of tweaks that an earlier run had made. shipped : whether models were handed over.
-    files : all that lies in `directory` now, its list of digests excepted.
+    cached : names of tweaks that an earlier run had made. shipped : whether the models were delivered.
+    files : all that `directory` now holds, except for the list of their digests.
     """
 
     recipe: FileRef
@@ -196,7 +251,7 @@ class RunResult:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Gates that were not met, as `tweak: gate`."""
+        """Gates that failed, as `tweak: gate`."""
         return tuple(
             f"{name}: {gate['name']}"
             for name, made in self.results.items()
@@ -206,23 +261,8 @@ class RunResult:
 
 
 @dataclass(frozen=True)
-class RunPlan:
-    """What a recipe would do. tweaks : one dict each. files : names that would be written."""
-
-    recipe: FileRef
-    model: FileRef
-    samples: dict[str, int]
-    classes: int
-    tweaks: tuple[dict[str, Any], ...]
-    gates: dict[str, float]
-    directory: str
-    files: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class RecipeWritten:
-    """A recipe written for a model and data."""
+    """A new recipe for a model and its data."""
 
     output: FileRef
     model: FileRef
@@ -233,13 +273,13 @@ class RecipeWritten:
 
 @dataclass(frozen=True)
 class MethodStanding:
-    """How one method did, as means over the repeats. An interval is (mean, standard error).
+    """How one method did, as means over the repeats. Pairs of floats are (mean, standard error).
 
     overall, target : accuracies on test at its own operating point. at : target accuracy at each of
-    `Comparison.drops`, read on test; NaN where it does not get there. over_bias : the same minus the bias
-    control's, paired. curve : [drop, target] over a wider range. fixed, broken, parameters : means.
-    mcnemar_p : the median. E : points. seconds : of learning, passes over data excluded. note : of the last
-    repeat; for a method that does not apply the reason, and nothing else.
+    `Comparison.drops`, read on test; NaN where it cannot get there. over_bias : the same minus the bias
+    control's, paired. curve : (drop, target) over a wider range. mcnemar_p : the median. seconds : of
+    learning, without the passes over data. note : of the last repeat, or why the method does not apply; the
+    numbers are then NaN.
     """
 
     method: str
@@ -259,10 +299,10 @@ class MethodStanding:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All methods on the same splits. before : overall and target accuracy of the base on test, as intervals.
+    """All methods on the same splits. before : "overall" and "target" accuracy of the base on test.
 
     standings : in the order of the methods. drops : percentage points of overall accuracy. samples : sizes of
-    fit, validation, test, of the last repeat. output, checks : of the method that was written, if one was.
+    fit, validation and test in the last repeat. output, checks : of the method that was written, if any.
     """
 
     model: FileRef
@@ -272,9 +312,7 @@ class Comparison:
     before: dict[str, tuple[float, float]]
     drops: tuple[float, ...]
     standings: tuple[MethodStanding, ...]
-    seconds: dict[str, float]
-    passes: tuple[tuple[str, int], ...]
-    device: dict[str, Any]
+    run: RunFacts
     output: FileRef | None = None
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
@@ -282,7 +320,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. state : "ok", "warning" or "problem". hint : what to do, where not ok."""
+    """One thing that was checked. state : "ok", "warning" or "problem". hint : what to do unless it is ok."""
 
     name: str
     state: str
@@ -292,58 +330,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found on a machine."""
+    """What works on a machine, and what does not."""
 
     findings: tuple[Finding, ...]
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """What keeps onnxtweak from working."""
+        """The findings that keep onnxtweak from working."""
         return tuple(finding for finding in self.findings if finding.state == "problem")
-
-
-@dataclass(frozen=True)
-class PlannedPass:
-    """Passes over the same samples, as they would be made: one for each block of neurons.
-
-    neurons : of all blocks together; block : of the largest. taps : distinct tensors. batch : samples per run
-    of the model; fold : samples that are scored at a time. state_bytes : kept between batches. value_bytes :
-    hidden values that leave the model in one pass. seconds : of all passes, estimated.
-    """
-
-    name: str
-    passes: int
-    samples: int
-    taps: int
-    neurons: int
-    block: int
-    batch: int
-    fold: int
-    state_bytes: int
-    value_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """What a command would do. targets : in words.
-
-    seconds : "all", of all steps, estimated from a few batches; what is learnt on tables comes on top.
-    memory : bytes allowed; taken : of them, by the model and by samples that are held. shards : of the score
-    pass, shared among `workers` processes. cached : the score pass is known from an earlier run.
-    """
-
-    command: str
-    model: FileRef
-    samples: dict[str, int]
-    classes: int
-    targets: str
-    memory: int
-    shards: int
-    workers: int
-    cached: bool
-    steps: tuple[PlannedPass, ...]
-    seconds: dict[str, float]
-    device: dict[str, Any]
-    notes: tuple[str, ...] = ()
-    taken: int = 0

@@ -26,6 +26,7 @@ LEVELS = {
     "goal": 3,
     "head": 2,
     "patch": 2,
+    "plans": 3,
     "results": 3,
     "model": 4,
     "data": 4,
@@ -62,7 +63,7 @@ EVERYWHERE = {"numpy", "ml_dtypes"} | sys.stdlib_module_names
 MOST_LINES = 350
 MOST_MODULES = 12
 # Folders whose modules all answer one question: what does this command do, what do several of them do?
-ONE_QUESTION = {"commands", "stages"}
+ONE_QUESTION = {"onnxtweak", "commands", "cli/commands", "stages"}
 # These are about other commands: a recipe's, the demo's, the one whose plan is shown.
 CARRY_OUT_OTHERS = {"run", "demo", "dry_run"}
 MOST_PARAMETERS = 7

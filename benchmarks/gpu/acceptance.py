@@ -254,8 +254,8 @@ def check_demo(folder: Path, gpu: int, cuda: bool) -> None:
         digests[device, backend] = hashlib.sha256(Path(made.output.path).read_bytes()).hexdigest()
         check(
             f"demo with --device {device} --backend {backend}",
-            all(c.passed for c in made.checks) and made.device["device"] == device.partition(",")[0],
-            f"target {100 * made.before.target:.1f} % -> {100 * made.after.target:.1f} %, {made.device}",
+            all(c.passed for c in made.checks) and made.run.device["device"] == device.partition(",")[0],
+            f"target {100 * made.before.target:.1f} % -> {100 * made.after.target:.1f} %, {made.run.device}",
         )
         if device == several:
             continue

@@ -96,7 +96,7 @@ def inside(folder: Path, settings: dict) -> None:
     if settings["warm"]:
         commands.score(**{**ask, "targets": TargetSettings(worst=1)}, data=few)  # compilation is not measured
     made = commands.score(**ask, data=DataSettings((str(folder / "x.npy"),)))
-    passes = [name for name, _ in made.passes if name.startswith("score")]
+    passes = [name for name, _ in made.run.passes if name.startswith("score")]
     peak = next(
         int(line.split()[1])
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -108,9 +108,9 @@ def inside(folder: Path, settings: dict) -> None:
                 "neurons": made.neurons,
                 "found": len(found),
                 "passes": len(passes),
-                "again": sum(name == "count" for name, _ in made.passes),
-                "seconds": sum(made.seconds.values()) - made.seconds["all"],
-                "all": made.seconds["all"],
+                "again": sum(name == "count" for name, _ in made.run.passes),
+                "seconds": sum(made.run.seconds.values()) - made.run.seconds["all"],
+                "all": made.run.seconds["all"],
                 "peak": peak / 1e3,
                 "digest": hashlib.sha256(json.dumps(made.top).encode()).hexdigest()[:8],
             }

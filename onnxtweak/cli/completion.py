@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+COMPLETE = "_ONNXTWEAK_COMPLETE"  # variable in which a shell's script asks for words
+
 _SELECTORS = ("activations", "stages", "blocks", "penultimate")
 _MOST = 200  # offers
 # Protobuf: field numbers on the way from a model to its tensors' names, and wire types.

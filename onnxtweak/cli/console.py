@@ -13,13 +13,13 @@ from onnxtweak.errors import OnnxtweakError
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
 _REDRAW_SECONDS = 0.1  # on a terminal
-_REPEAT_SECONDS = 10.0  # elsewhere, and only where more was asked for
+_REPEAT_SECONDS = 10.0  # elsewhere, and only in verbose mode
 
 
 class Console:
     """Narration and progress of one command; every line goes to stderr.
 
-    verbosity : QUIET says nothing but errors; VERBOSE adds `detail` lines.
+    verbosity : QUIET shows only errors; VERBOSE adds `detail` lines.
     Satisfies `onnxtweak.types.Progress`: on a terminal the bar is redrawn in place, elsewhere each finished
     pass is one line.
     """
@@ -32,12 +32,12 @@ class Console:
         self._drawn = False
 
     def say(self, line: str) -> None:
-        """A line everybody sees, unless they asked for silence."""
+        """A line for everybody, except in quiet mode."""
         if self.verbosity >= NORMAL:
             self._write(line)
 
     def detail(self, line: str) -> None:
-        """A line for those who asked for more."""
+        """A line for verbose mode."""
         if self.verbosity >= VERBOSE:
             self._write(line)
 
@@ -68,7 +68,7 @@ class Console:
         self.say(f"{self._what}: {self._done:,} {self._unit} in {duration(seconds)}{rate}")
 
     def reuse(self, what: str) -> None:
-        """Instead of a pass: an earlier run has done it."""
+        """Instead of a pass: an earlier run has made it."""
         self.say(f"{what}: cached")
 
     def fail(self, what: str, where: str = "", hint: str = "") -> None:
@@ -108,7 +108,7 @@ def progress_line(what: str, done: int, total: int, unit: str, seconds: float, w
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person would say them: 0.42 s, 12.3 s, 4:05 min, 2:10 h."""
+    """Seconds in a readable form: 0.42 s, 12.3 s, 4:05 min, 2:10 h."""
     if seconds < 1:
         return f"{seconds:.2f} s"
     if seconds < 60:

@@ -21,7 +21,28 @@ import click
 from click.shell_completion import shell_complete
 
 from onnxtweak._version import __version__
-from onnxtweak.cli.commands import learning, machine, main_job, recipes, reporting, retraining, surgery
+from onnxtweak.cli.commands import (
+    apply,
+    augment,
+    compare,
+    completion,
+    demo,
+    diff,
+    doctor,
+    dump,
+    evaluate,
+    fit,
+    init,
+    inspect,
+    join,
+    report,
+    retrain,
+    revert,
+    run,
+    score,
+    verify,
+)
+from onnxtweak.cli.completion import COMPLETE
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.shared import TRACEBACK
 from onnxtweak.errors import MachineError, OnnxtweakError
@@ -31,10 +52,34 @@ PROGRAM = "onnxtweak"
 BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
 
 
-class InOrder(click.Group):
-    """A group that lists its commands in the order in which a user meets them."""
+# In the order in which a user meets them; `--help` and docs/cli.md list them so.
+COMMANDS = (
+    demo.demo,
+    inspect.inspect,
+    evaluate.evaluate,
+    join.join,
+    retrain.retrain,
+    augment.augment,
+    fit.fit,
+    compare.compare,
+    apply.apply,
+    revert.revert,
+    diff.diff,
+    verify.verify,
+    report.report,
+    init.init,
+    run.run,
+    score.score,
+    dump.dump,
+    doctor.doctor,
+    completion.completion,
+)
 
-    def list_commands(self, ctx):
+
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
@@ -47,35 +92,27 @@ class InOrder(click.Group):
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.pass_context
-def program(ctx):
+def program(ctx: click.Context) -> None:
     """Better accuracy for chosen classes of a trained ONNX classifier, without retraining it.
 
-    The model file is never changed: every command that makes a patch writes a new file, and proves it
-    before it hands it over. Results go to stdout, everything else to stderr.
+    The model file is never changed: every command that makes a patch writes a new file, and verifies it
+    first. Results go to stdout, everything else to stderr.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
-for command in (
-    *main_job.ALL,
-    *retraining.ALL,
-    *learning.ALL,
-    *surgery.ALL,
-    *reporting.ALL,
-    *recipes.ALL,
-    *machine.ALL,
-):
+for command in COMMANDS:
     program.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on `arguments` (default: those of the process); returns the exit code."""
-    # click's own `main` is left out: it would turn a closed pipe and an interrupt into exit code 1.
+    """Run the program on `arguments` (default: those of the process), and return the exit code."""
+    # Not click's own `main`: it would turn a closed pipe and an interrupt into exit code 1.
     console = Console()
     context = None
-    if asked := os.environ.get(machine.COMPLETE):
-        return shell_complete(program, {}, PROGRAM, machine.COMPLETE, asked)
+    if asked := os.environ.get(COMPLETE):
+        return shell_complete(program, {}, PROGRAM, COMPLETE, asked)
     try:
         context = program.make_context(PROGRAM, list(sys.argv[1:] if arguments is None else arguments))
         with context:
@@ -83,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # What is still buffered has no reader; without this the interpreter would complain at its end.
+        # What is still buffered has no reader; without this the interpreter would complain when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except click.exceptions.Exit as ended:
@@ -106,11 +143,11 @@ def _explain(error: Exception, console: Console) -> int:
             console.fail(*_usage(error))
             return error.exit_code
         case MemoryError():
-            console.fail("not enough memory", hint="give a smaller --memory or --batch")
+            console.fail("not enough memory", hint="lower --memory or --batch")
             return MachineError.exit_code
     console.fail(
         f"unexpected {type(error).__name__}: {error}",
-        hint="this is a bug in onnxtweak; please report it with what --traceback prints",
+        hint="this is a bug in onnxtweak; please report it with the output of --traceback",
     )
     return BUG
 
@@ -119,7 +156,7 @@ def _usage(error: click.ClickException) -> tuple[str, str, str]:
     """What, where and hint of an error that click found on the command line."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
-    hint = f"`{command} --help` shows what it takes"
+    hint = f"`{command} --help` shows how to use it"
     near = getattr(error, "possibilities", None)
     if near:
         return error.message.rstrip("."), command, f"did you mean {' or '.join(sorted(near)[:3])}?"

@@ -1,4 +1,4 @@
-"""How does a command tell what it made: the result on stdout, the last words on stderr?"""
+"""How does a command show its result: on stdout as text, JSON or Markdown, with closing words on stderr?"""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from onnxtweak.cli.console import Console, duration
+from onnxtweak.errors import VerificationError
+
+if TYPE_CHECKING:
+    from onnxtweak.report.text.layout import Block
+    from onnxtweak.types import Check
+
+DRY_RUN = "dry run: nothing written"
+
+Tell = Callable[[Any], "Sequence[Block]"]
 
 
-def show(console: Console, command: str, noun: Any, tell: Callable, form: str) -> None:
-    """Write a noun to stdout in the form asked for; `tell` turns it into blocks."""
+def show(console: Console, command: str, noun: Any, tell: Tell, form: str) -> None:
+    """Write a result to stdout in the form asked for; `tell` turns it into blocks of text."""
     from onnxtweak.report import schema
     from onnxtweak.report.text import layout
 
@@ -31,14 +40,14 @@ def show(console: Console, command: str, noun: Any, tell: Callable, form: str) -
     sys.stdout.flush()  # before the closing words, where both go to one place
     for note in getattr(noun, "notes", ()) if form == "json" else ():
         console.say(f"note: {note}")
-    for stage, seconds in getattr(noun, "seconds", {}).items():
+    for stage, seconds in getattr(getattr(noun, "run", noun), "seconds", {}).items():
         console.detail(f"{stage}: {duration(seconds)}")
     for check in getattr(noun, "checks", ()):
         console.detail(f"check {check.name}: {'passed' if check.passed else 'FAILED'} ({check.detail})")
 
 
 def close(console: Console, began: float, said: str, following: str = "") -> None:
-    """The last words on stderr: verdict, seconds, and what to try next."""
+    """The closing words on stderr: verdict, seconds, and what to try next."""
     console.say(f"{said} ({duration(time.perf_counter() - began)})")
     if following:
         console.say(f"next: {following}")
@@ -48,16 +57,16 @@ def carry_out(
     console: Console,
     command: str,
     form: str,
-    tell: Callable,
+    tell: Tell,
     said: Callable[[Any], str],
     following: Callable[[Any], str] = lambda made: "",
     *,
     dry_run: bool,
     **asked: Any,
 ) -> None:
-    """Carry out a command that sweeps and show its result, or only its plan. asked : its settings.
+    """Run a command that sweeps over samples, and show its result; or only its plan. asked : its settings.
 
-    said, following : the last words for what was made, as `close` takes them.
+    said, following : the closing words about the result, as `close` takes them.
     """
     from onnxtweak import commands
 
@@ -71,16 +80,27 @@ def carry_out(
 
 
 def foretell(console: Console, command: str, form: str, **asked: Any) -> None:
-    """Tell what a command would do instead of doing it. asked : what `commands.forecast` takes."""
+    """Show what a command would do instead of doing it. asked : what `commands.forecast` takes."""
     from onnxtweak import commands
     from onnxtweak.report.text import dry_run
 
     began = time.perf_counter()
     made = commands.forecast(command, **asked, progress=console)
     show(console, command, made, dry_run.forecast, form)
-    close(console, began, "nothing written, for this is a dry run")
+    close(console, began, DRY_RUN)
 
 
 def inspect_it(made: Any) -> str:
     """The command that shows what was written; empty where nothing was."""
     return f"onnxtweak inspect {shlex.quote(str(made.output.path))}" if made.output is not None else ""
+
+
+def require_passed(checks: Iterable[Check], where: str) -> None:
+    """Raise VerificationError if a check failed; its details were shown before."""
+    failed = next((check for check in checks if not check.passed), None)
+    if failed is not None:
+        raise VerificationError(
+            f"check `{failed.name}` failed: {failed.detail}",
+            where=where,
+            hint="the file was changed after it was tweaked, or this is not its base",
+        )

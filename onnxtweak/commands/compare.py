@@ -34,7 +34,7 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learnt_from
-from onnxtweak.stages.open_job import Job, open_for_tables
+from onnxtweak.stages.open_job import Job, open_for_tables, run_facts
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Metrics, Neurons, Progress, silent
@@ -115,9 +115,7 @@ def compare(
         },
         drops=DROPS,
         standings=_standings(outcomes, refused, goal),
-        seconds={**job.engine.ledger.seconds, "all": time.perf_counter() - begin},
-        passes=tuple(job.engine.ledger.passes),
-        device=job.machine,
+        run=run_facts(job.engine, begin),
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
         notes=(*job.splits.notes, *notes, *_said(data, repeats)),

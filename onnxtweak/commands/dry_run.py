@@ -20,7 +20,7 @@ from onnxtweak.goal import every_class, find_targets
 from onnxtweak.method.selection.ranking import candidates_wanted
 from onnxtweak.method.table import most_neurons
 from onnxtweak.model.file.output_file import check_output
-from onnxtweak.results import DryRun
+from onnxtweak.plans import DryRun
 from onnxtweak.settings import (
     AugmentSettings,
     DataSettings,

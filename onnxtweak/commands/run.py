@@ -22,12 +22,13 @@ from onnxtweak.commands.fit import fit
 from onnxtweak.commands.join import join
 from onnxtweak.commands.retrain import retrain
 from onnxtweak.errors import UsageError
+from onnxtweak.plans import PlannedPass, RunPlan
 from onnxtweak.recipe import ComparePlan, Recipe, TweakPlan, read_recipe
 from onnxtweak.recipe.gates import judged
 from onnxtweak.recipe.plan import METHODS
 from onnxtweak.report import artefacts, schema
 from onnxtweak.report.text import comparison, layout, runs
-from onnxtweak.results import PlannedPass, RunPlan, RunResult
+from onnxtweak.results import RunResult
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages.open_job import Job, file_ref, open_for_tables
 from onnxtweak.stages.report_page import draw

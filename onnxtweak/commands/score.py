@@ -40,7 +40,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from onnxtweak.stages.open_job import file_ref, machine, open_whole
+from onnxtweak.stages.open_job import file_ref, open_whole, run_facts
 from onnxtweak.stages.score import score_batches, score_neurons
 from onnxtweak.types import Progress, Tap, silent
 
@@ -96,9 +96,7 @@ def score(
         targets=names,
         top=tuple(_rows(rankings, names)),
         dropped=found.dropped,
-        seconds={**source.engine.ledger.seconds, "all": time.perf_counter() - begin},
-        passes=tuple(source.engine.ledger.passes),
-        device=machine(source.engine),
+        run=run_facts(source.engine, begin),
     )
 
 

@@ -1,4 +1,4 @@
-"""How do other programs read a run: CI pages, trackers of experiments, auditors of a supply chain?"""
+"""How do other programs read a run: CI pages, experiment trackers, supply-chain auditors?"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def metrics(results: Documents) -> str:
 
 
 def junit(results: Documents) -> str:
-    """`junit.xml`: a suite for each tweak, a case for each gate and each check."""
+    """`junit.xml`: a suite per tweak, a case per gate and per check."""
     suites, failures, cases = [], 0, 0
     for name, made in results.items():
         lines = []
@@ -68,10 +68,10 @@ def _attribute(text: str) -> str:
 def provenance(
     subjects: Sequence[tuple[str, str]], materials: Mapping[str, str], recipe: Mapping[str, Any], version: str
 ) -> str:
-    """`provenance.json`: an in-toto statement with a SLSA predicate; nothing in it depends on when or where.
+    """`provenance.json`: an in-toto statement with a SLSA predicate; no time or place is in it.
 
     subjects : (file name, sha256) of what was made. materials : name and sha256 of what it was made from.
-    recipe : what was asked for.
+    recipe : what was requested.
     """
     return _json(
         {

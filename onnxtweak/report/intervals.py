@@ -1,4 +1,4 @@
-"""How far can an accuracy, or a change of it, be trusted? 95 % intervals from counts."""
+"""How far can an accuracy, or a change of it, be trusted? 95 % confidence intervals from counts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def wilson(right: int, samples: int) -> Interval | None:
 
 
 def paired(fixed: int, broken: int, samples: int) -> Interval | None:
-    """Interval of the change in accuracy of the same samples judged twice (Bonett and Price 2012).
+    """Interval of the change in accuracy when the same samples are judged twice (Bonett and Price 2012).
 
-    Fractions; one sample is added to those fixed and to those broken. None without samples.
+    As fractions; one sample is added to those fixed and to those broken. None without samples.
     """
     if samples <= 0:
         return None

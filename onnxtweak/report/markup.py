@@ -7,7 +7,7 @@ import re
 
 from onnxtweak.report.intervals import Interval
 
-# Control characters, and those that turn the direction of what follows.
+# Control characters, and those that change the direction of the text after them.
 STRANGE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
@@ -20,7 +20,7 @@ def safe(text: object) -> str:
 
 
 def shortened(text: object, size: int) -> str:
-    """At most `size` characters, the middle left out; not yet safe."""
+    """At most `size` characters, the middle left out; not yet escaped."""
     text = str(text)
     if len(text) <= size:
         return text
@@ -34,7 +34,7 @@ def is_picture(value: object) -> bool:
 
 
 def table(head: list[str], rows: list[list[str]], numbers: int = 0, kind: str = "") -> str:
-    """A table that scrolls sideways by itself; cells are HTML. The last `numbers` columns are numbers."""
+    """A table that scrolls sideways on its own; cells are HTML. The last `numbers` columns are numbers."""
     left = len(head) - numbers
 
     def cells(tag: str, row: list[str]) -> str:
@@ -50,12 +50,12 @@ def table(head: list[str], rows: list[list[str]], numbers: int = 0, kind: str = 
 
 
 def facts(pairs: list[tuple[str, str]]) -> str:
-    """Names and what there is to say about them; both are HTML."""
+    """Names and their values; both are HTML."""
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{said}</dd>" for name, said in pairs) + "</dl>"
 
 
 def section(title: str, *parts: str, said: str = "") -> str:
-    """A heading and what belongs to it; nothing where no part has content."""
+    """A heading and its parts; nothing where all parts are empty."""
     body = "".join(parts)
     if not body:
         return ""

@@ -1,6 +1,7 @@
 """What does a result look like as JSON (schema 1)?
 
-NaN and infinities become null: JSON has neither.
+This is the only place that knows the layout: the parts of a result are written flat, beside its own fields.
+NaN and infinities become null, for JSON has neither.
 """
 
 from __future__ import annotations
@@ -12,20 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.results import Result
+from onnxtweak.results import Choice, Measurement, Result, RunFacts
 from onnxtweak.types import Metrics, Trial
 
 SCHEMA = 1
+
+# The keys of a Result in their order, which is older than its parts. `evidence` follows where there is any.
+RESULT_KEYS = tuple(
+    "schema command model output tweak targets n scale theta criterion neurons samples split before after "
+    "bias_control fixed broken mcnemar_p E curve seconds passes device checks classes notes".split()
+)
 
 
 def document(command: str, noun: Any) -> dict[str, Any]:
     """What `command` reports: a Result with the keys of schema 1, any other noun field by field.
 
-    The metrics of `evaluate` carry their sample count and confusion (C, C) as well.
+    The metrics of an Evaluation carry their sample count and confusion matrix (C, C) as well.
     """
+    made: dict[str, Any] = {"schema": SCHEMA, "command": command} | plain(noun)
     if isinstance(noun, Result):
-        return _result(noun)
-    made = {"schema": SCHEMA, "command": command} | plain(noun)
+        made["passes"] = [{"name": name, "samples": samples} for name, samples in made["passes"]]
+        keys = (*RESULT_KEYS, "evidence") if noun.evidence else RESULT_KEYS
+        return {key: made[key] for key in keys}
     metrics = getattr(noun, "metrics", None)
     if isinstance(metrics, Metrics):
         made["metrics"] |= {"samples": metrics.samples, "confusion": plain(metrics.confusion)}
@@ -33,12 +42,12 @@ def document(command: str, noun: Any) -> dict[str, Any]:
 
 
 def dumps(made: dict[str, Any]) -> str:
-    """The document as text, two spaces deep, with a final line feed."""
+    """The document as text, indented by two spaces, with a final line feed."""
     return json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """A value of nothing but dicts, lists, text, finite numbers, booleans and None."""
+    """The value as nothing but dicts, lists, strings, finite numbers, booleans and None."""
     match value:
         case None | bool() | str() | int():
             return value
@@ -58,39 +67,11 @@ def plain(value: Any) -> Any:
             return {str(key): plain(item) for key, item in value.items()}
         case tuple() | list() | set() | frozenset():
             return [plain(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        made: dict[str, Any] = {}
+        for field in dataclasses.fields(value):
+            part = getattr(value, field.name)
+            flat = isinstance(part, Choice | Measurement | RunFacts)
+            made |= plain(part) if flat else {field.name: plain(part)}
+        return made
     return str(value)
-
-
-def _result(made: Result) -> dict[str, Any]:
-    """The document of every command that makes a patch: the same keys for each method."""
-    return {
-        "schema": SCHEMA,
-        "command": made.command,
-        "model": plain(made.model),
-        "output": plain(made.output),
-        "tweak": plain(made.tweak),
-        "targets": plain(made.targets),
-        "n": plain(made.n),
-        "scale": plain(made.scale),
-        "theta": made.theta,
-        "criterion": made.criterion,
-        "neurons": plain(made.neurons),
-        "samples": plain(made.samples),
-        "split": made.split,
-        "before": plain(made.before),
-        "after": plain(made.after),
-        "bias_control": plain(made.bias_control),
-        "fixed": plain(made.fixed),
-        "broken": plain(made.broken),
-        "mcnemar_p": plain(made.mcnemar_p),
-        "E": plain(made.E),
-        "curve": plain(made.curve),
-        "seconds": plain(made.seconds),
-        "passes": [{"name": name, "samples": plain(samples)} for name, samples in made.passes],
-        "device": plain(made.device),
-        "checks": plain(made.checks),
-        "classes": plain(made.classes),
-        "notes": plain(made.notes),
-    } | ({"evidence": plain(made.evidence)} if made.evidence else {})

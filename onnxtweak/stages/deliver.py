@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import save
 from onnxtweak.model.file.output_file import check_model_output, check_output, write_model
 from onnxtweak.patch import Patch, Tweak
-from onnxtweak.results import Result
+from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
 from onnxtweak.stages.checks import (
@@ -32,9 +31,9 @@ from onnxtweak.stages.checks import (
     check_unharmed,
     require,
 )
-from onnxtweak.stages.open_job import Job
+from onnxtweak.stages.open_job import Job, run_facts
 from onnxtweak.stages.report_page import write_page
-from onnxtweak.types import Check, FileRef, Metrics, Neurons, Trial
+from onnxtweak.types import Check, FileRef, Neurons, Trial
 
 # Samples of the neutral check: enough to meet every kernel path, few enough to cost nothing.
 _NEUTRAL_SAMPLES = 256
@@ -46,7 +45,7 @@ class Proposal:
 
     goal : what it was made for. neurons, patch : the tweak. base (N, C), tweaked (N, C) : validation logits
     without and with it, from tables. bias (c,) : the control. settings : for the provenance. grid : all that
-    was tried. theta_counts : a histogram per target. The rest as in `Result`.
+    was tried. theta_counts : a histogram per target. The rest as in `Choice`.
     """
 
     command: str
@@ -94,7 +93,6 @@ def deliver(job: Job, made: Proposal, output: OutputSettings, begin: float) -> R
         checks = (Check("unharmed", True, "nothing tried did better: the output is a copy of the base"),)
     tweaked = as_subject(job.subject, data)
     judged = _judge(job, made, tweaked)
-    changed = fixed_and_broken(*judged.predicted, judged.view.labels)
     pictured = _evidence(job, made, tweak, tweaked, judged, output)
     written = None
     if output.output is not None:
@@ -103,31 +101,23 @@ def deliver(job: Job, made: Proposal, output: OutputSettings, begin: float) -> R
         written = FileRef(output.output, tweaked.model.sha256)
     if output.tweak is not None:
         save(tweak, output.tweak, output.force)
-    ledger = job.engine.ledger
     result = Result(
         command=made.command,
         model=job.model,
         output=written,
         tweak=summary(tweak),
-        targets=tuple(job.names[j] for j in made.goal.targets),
-        n=made.n,
-        scale=made.scale,
-        theta=made.theta,
-        criterion=made.criterion,
-        neurons=made.scored,
+        choice=Choice(
+            targets=tuple(job.names[j] for j in made.goal.targets),
+            n=made.n,
+            scale=made.scale,
+            theta=made.theta,
+            criterion=made.criterion,
+            neurons=made.scored,
+            curve=made.curve,
+        ),
         samples=_sizes(job),
-        split=judged.split,
-        before=judged.before,
-        after=judged.after,
-        bias_control=judged.bias_control,
-        fixed=changed[0],
-        broken=changed[1],
-        mcnemar_p=mcnemar(*changed),
-        E=harm(judged.before, judged.after),
-        curve=made.curve,
-        seconds={**ledger.seconds, "all": time.perf_counter() - begin},
-        passes=tuple(ledger.passes),
-        device=job.machine,
+        measured=judged.measured,
+        run=run_facts(job.engine, begin),
         checks=checks,
         classes=job.names,
         notes=made.notes + (() if changes else ("no tweak: the base was best on validation",)),
@@ -230,13 +220,10 @@ def _proofs(job: Job, made: Proposal, tweak: Tweak, data: bytes) -> tuple[Check,
 
 @dataclass(frozen=True)
 class _Judged:
-    """Base, tweaked file and bias control on one split. predicted : (N,) each, of the first two."""
+    """What was measured, and on which samples. predicted : (N,) each, of base and tweaked file."""
 
-    split: str
+    measured: Measurement
     view: View
-    before: Metrics
-    after: Metrics
-    bias_control: Metrics
     predicted: tuple[np.ndarray, np.ndarray]
 
 
@@ -245,15 +232,19 @@ def _judge(job: Job, made: Proposal, tweaked: Subject) -> _Judged:
     view, split = job.splits.test, "test"
     if view is None:
         view, split = job.splits.validation, "validation"
-        base, after = made.base, logits_pass(tweaked, view, job.engine, "validation: tweaked")
+        Z, patched = made.base, logits_pass(tweaked, view, job.engine, "validation: tweaked")
     else:
-        base = logits_pass(job.subject, view, job.engine, "test: base")
-        after = logits_pass(tweaked, view, job.engine, "test: tweaked")
-    labels, classes = view.labels, job.subject.classes
-    biased = bias_predictions(base, labels, made.goal, made.bias)
-    predictions = job.head.predict(base), job.head.predict(after), biased
-    metrics = [measure(p, labels, made.goal, classes) for p in predictions]
-    return _Judged(split, view, *metrics, predictions[:2])
+        Z = logits_pass(job.subject, view, job.engine, "test: base")
+        patched = logits_pass(tweaked, view, job.engine, "test: tweaked")
+    labels, goal = view.labels, made.goal
+    predicted = goal.head.predict(Z), goal.head.predict(patched)
+    biased = bias_predictions(Z, labels, goal, made.bias)
+    before, after, control = (
+        measure(answer, labels, goal, job.subject.classes) for answer in (*predicted, biased)
+    )
+    fixed, broken = fixed_and_broken(*predicted, labels)
+    p, E = mcnemar(fixed, broken), harm(before, after)
+    return _Judged(Measurement(split, before, after, control, fixed, broken, p, E), view, predicted)
 
 
 def _evidence(
@@ -261,7 +252,7 @@ def _evidence(
 ) -> dict[str, Any]:
     """What the pictures need; what takes time only where somebody will look."""
     labels, predicted = judged.view.labels, judged.predicted
-    found = report_data.of_predictions((judged.before, judged.after), predicted, labels)
+    found = report_data.of_predictions((judged.measured.before, judged.measured.after), predicted, labels)
     truth = job.splits.validation.labels
     found |= report_data.of_choice(made.base, made.tweaked, truth, made.goal, made.bias)
     found |= {"trials": report_data.of_trials(made.grid), "theta": made.theta_counts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from onnxtweak.errors import ModelError
 from onnxtweak.goal import class_names
 from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
+from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.types import FileRef, Progress, Tap
 
@@ -191,6 +193,12 @@ def machine(engine: Engine) -> dict[str, Any]:
         "onnxruntime": runtime_version(),
         "providers": dict(engine.ledger.providers),
     }
+
+
+def run_facts(engine: Engine, begin: float) -> RunFacts:
+    """What has been run with `engine`. begin : `perf_counter` at the start of the command."""
+    seconds = {**engine.ledger.seconds, "all": time.perf_counter() - begin}
+    return RunFacts(seconds, tuple(engine.ledger.passes), machine(engine))
 
 
 def open_for_tables(

@@ -21,7 +21,7 @@ from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of
 from onnxtweak.method.selection.screening import screen, screen_blocks
 from onnxtweak.method.table import all_neurons, take
-from onnxtweak.results import PlannedPass
+from onnxtweak.plans import PlannedPass
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.score import known_before
 from onnxtweak.theta.state import bytes_per_neuron

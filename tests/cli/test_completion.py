@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from onnxtweak.cli import completion
-from onnxtweak.cli.commands.machine import COMPLETE
+from onnxtweak.cli.completion import COMPLETE
 from onnxtweak.cli.main import PROGRAM, main
 from tests.support.nets import cnn3
 

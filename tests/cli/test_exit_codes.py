@@ -105,4 +105,4 @@ def test_problems_end_with_four(commands, capsys):
     assert main(["doctor"]) == 4
     captured = capsys.readouterr()
     assert "PROBLEM: two packages" in captured.out
-    assert captured.err == "error: not in order: runtime\nhint: uninstall one\n"
+    assert captured.err == "error: does not work: runtime\nhint: uninstall one\n"

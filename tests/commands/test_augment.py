@@ -71,8 +71,8 @@ def test_neurons_are_positions_or_channels(tmp_path, pool):
     result = run(
         *weak_cnn(tmp_path), taps=TapSettings(pool=pool), augment=AugmentSettings(neurons=12, hidden=4)
     )
-    assert result.neurons == (16 if pool == "mean" else 352)
-    assert set(result.n) <= {0, 12}
+    assert result.choice.neurons == (16 if pool == "mean" else 352)
+    assert set(result.choice.n) <= {0, 12}
 
 
 def test_the_base_is_kept_where_validation_does_not_improve(mlp, tmp_path):
@@ -80,7 +80,7 @@ def test_the_base_is_kept_where_validation_does_not_improve(mlp, tmp_path):
     result = run(
         model, data, tmp_path / "out.onnx", augment=AugmentSettings(hidden=2, iterations=1, rate=0.0)
     )
-    assert set(result.scale) == {0.0}
+    assert set(result.choice.scale) == {0.0}
     assert (tmp_path / "out.onnx").read_bytes() == model.read_bytes()
     assert any("the base was best" in note for note in result.notes)
     assert result.after.overall == result.before.overall

@@ -54,7 +54,7 @@ def test_the_bias_raises_the_target_and_is_what_others_are_compared_with(made):
 
 
 def test_neurons_are_scored_in_one_sweep_for_all_methods(made):
-    names = [name for name, _ in made.passes]
+    names = [name for name, _ in made.run.passes]
     assert names.count("collect") == names.count("validate") == names.count("test") == 1
     assert sum(name == "score" for name in names) == 1
 

@@ -61,7 +61,7 @@ def test_the_passes_planned_are_the_passes_made(cnn, which):
     planned = commands.forecast(command, **cnn, engine=engine, **options)
     made = getattr(commands, command)(**cnn, engine=engine, **options)
     # Where what may count does not fit there is a second sweep, which nobody can know before.
-    found = [(re.sub(", block .*", "", name), count) for name, count in made.passes if name != "count"]
+    found = [(re.sub(", block .*", "", name), count) for name, count in made.run.passes if name != "count"]
     wanted = [(step.name, step.samples) for step in planned.steps for _ in range(step.passes)]
     if "simulate" not in dict(found):  # nothing helped: there is no new file to prove
         wanted = [one for one in wanted if one[0] != "simulate"]
@@ -133,7 +133,7 @@ def test_the_command_line_tells_the_plan_and_writes_nothing(cnn, tmp_path, capsy
         assert document["command"] == "join" and document["steps"][0]["name"] == "score"
         assert np.isclose(document["seconds"]["all"], sum(step["seconds"] for step in document["steps"]))
     else:
-        assert "Plan of join" in said and "validate" in said and "estimate" in said
+        assert "Plan for join" in said and "validate" in said and "estimate" in said
 
 
 @pytest.mark.parametrize("command", ["retrain", "fit", "augment", "compare", "score"])
@@ -142,7 +142,7 @@ def test_every_command_that_sweeps_has_a_dry_run(cnn, tmp_path, capsys, command)
     arguments = [command, cnn["model"], "-d", cnn["data"].data[0], *targets, "--device", "cpu", "--dry-run"]
     output = [] if command == "compare" else ["-o", str(tmp_path / "out")]
     assert main([*arguments, *output]) == 0
-    assert f"Plan of {command}" in capsys.readouterr().out
+    assert f"Plan for {command}" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

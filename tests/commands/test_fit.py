@@ -59,7 +59,7 @@ def test_a_map_is_read_as_channels_and_as_positions(cnn, tmp_path):
     named = run(
         model, data, tmp_path / "named.onnx", fit=settings, taps=TapSettings(("penultimate",), pool="none")
     )
-    assert auto.neurons > named.neurons > 0
+    assert auto.choice.neurons > named.choice.neurons > 0
     assert any("channel means" in note for note in auto.notes)
 
 
@@ -71,9 +71,9 @@ def test_more_neurons_than_a_table_may_hold_are_screened(cnn, tmp_path):
         taps=TapSettings(("activations",)),
         fit=FitSettings(neurons=50, max_overall_drop=5),
     )
-    assert result.neurons == 352
-    assert ("screen", result.samples["fit"]) in result.passes
-    assert max(result.n) <= 50
+    assert result.choice.neurons == 352
+    assert ("screen", result.samples["fit"]) in result.run.passes
+    assert max(result.choice.n) <= 50
     assert any("judged on validation alone" in note for note in result.notes)
 
 
@@ -83,11 +83,11 @@ def test_without_a_test_split_validation_is_not_fitted_to(mlp, tmp_path):
     np.savez(tmp_path / "val.npz", x=x, y=y)
     settings = DataSettings(data=(str(data),), val=(str(tmp_path / "val.npz"),))
     result = run(model, data, data=settings)
-    assert result.split == "validation"
+    assert result.measured.split == "validation"
     spoiled = y[::-1].copy()
     np.savez(tmp_path / "val.npz", x=x, y=spoiled)
     other = run(model, data, data=settings)
-    assert other.scale == result.scale and other.curve == result.curve
+    assert other.choice.scale == result.choice.scale and other.choice.curve == result.choice.curve
 
 
 def test_a_dense_answer_can_be_saved_and_applied(mlp, tmp_path):
@@ -108,10 +108,10 @@ def test_a_certificate_is_set_on_validation_and_weakens_the_patch(mlp, tmp_path)
     free = run(model, data, data=settings, fit=replace(loose, certify=0.9))
     bound = run(model, data, data=settings, fit=replace(loose, certify=0.03))
     assert any("certified" in note for note in bound.notes)
-    assert bound.broken < free.broken
-    assert bound.broken / 500 < 0.05
+    assert bound.measured.broken < free.measured.broken
+    assert bound.measured.broken / 500 < 0.05
     none = run(model, data, data=settings, fit=replace(loose, certify=0.001))
-    assert none.fixed == none.broken == 0
+    assert none.measured.fixed == none.measured.broken == 0
     assert any("cannot certify" in note for note in none.notes)
 
 
@@ -128,7 +128,7 @@ def test_a_budget_that_holds_no_bias_for_each_target_leaves_the_base(mlp, tmp_pa
     result = run(
         model, data, tmp_path / "out.onnx", targets=TargetSettings(worst=2), fit=FitSettings(budget=1)
     )
-    assert result.tweak["parameters"] == 0 and result.fixed == result.broken == 0
+    assert result.tweak["parameters"] == 0 and result.measured.fixed == result.measured.broken == 0
     assert any("less than a bias for each of 2 targets" in note for note in result.notes)
 
 

@@ -53,15 +53,15 @@ def test_the_target_does_better_and_validation_keeps_its_overall_accuracy(mlp, t
     before = digest(model), digest(data)
     result = run(model, data, tmp_path / "out.onnx")
     assert (digest(model), digest(data)) == before
-    assert result.scale[0] > 0 and result.tweak["synapses"]
+    assert result.choice.scale[0] > 0 and result.tweak["synapses"]
     assert result.after.target > result.before.target
     assert all(check.passed for check in result.checks)
     assert [check.name for check in result.checks] == [
         "neutral", "simulation", "checker", "unharmed", "reload",
     ]  # fmt: skip
-    assert result.split == "test" and result.samples == {"fit": 540, "validation": 180, "test": 180}
-    best = max(trial.target for trial in result.curve if trial.drop <= 0)
-    assert best >= result.curve[0].target
+    assert result.measured.split == "test" and result.samples == {"fit": 540, "validation": 180, "test": 180}
+    best = max(trial.target for trial in result.choice.curve if trial.drop <= 0)
+    assert best >= result.choice.curve[0].target
 
 
 def test_results_are_those_of_the_written_file(cnn, tmp_path):
@@ -116,7 +116,7 @@ def test_batch_and_memory_do_not_change_the_synapses(cnn):
         other = run(model, data, engine=engine)
         found = [(s["tap"], s["index"], s["count"]) for s in other.tweak["synapses"]]
         assert found == [(s["tap"], s["index"], s["count"]) for s in whole.tweak["synapses"]]
-    assert sum(name.startswith("score, block") for name, _ in other.passes) > 1
+    assert sum(name.startswith("score, block") for name, _ in other.run.passes) > 1
 
 
 def test_a_model_built_for_batch_one_gives_the_same_patch(tmp_path):
@@ -139,7 +139,7 @@ def test_behind_a_softmax_the_same_synapses_are_found(tmp_path, tail):
 def test_pooled_neurons_are_channels(cnn, tmp_path):
     model, data = cnn
     result = run(model, data, tmp_path / "out.onnx", taps=TapSettings(pool="mean"))
-    assert result.neurons == 4 + 4 + 8
+    assert result.choice.neurons == 4 + 4 + 8
     assert all(check.passed for check in result.checks)
 
 
@@ -148,7 +148,7 @@ def test_every_criterion_makes_a_proven_file(mlp, tmp_path, criterion):
     model, data = mlp
     join = JoinSettings(count=(1, 5), scale=(0, 1, 5), criterion=criterion)
     result = run(model, data, tmp_path / "out.onnx", join=join)
-    assert result.criterion == criterion
+    assert result.choice.criterion == criterion
     assert all(check.passed for check in result.checks)
 
 
@@ -156,7 +156,7 @@ def test_the_exact_scale_is_at_least_as_good_as_the_grid_on_validation(mlp):
     model, data = mlp
     grid = run(model, data)
     exact = run(model, data, join=JoinSettings(count=(1, 4, 10), exact_scale=True))
-    best = [max(t.target for t in r.curve if t.drop <= 0) for r in (grid, exact)]
+    best = [max(t.target for t in r.choice.curve if t.drop <= 0) for r in (grid, exact)]
     assert best[1] >= best[0]
 
 
@@ -166,7 +166,7 @@ def test_allowing_a_drop_never_lowers_the_target_on_validation(mlp):
     for drop in (0.0, 2.0, 10.0):
         join = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30), max_overall_drop=drop)
         result = run(model, data, join=join)
-        best.append(max(t.target for t in result.curve if t.drop <= drop))
+        best.append(max(t.target for t in result.choice.curve if t.drop <= drop))
     assert best == sorted(best)
 
 
@@ -175,7 +175,7 @@ def test_without_any_gain_the_output_is_the_base_and_it_says_so(mlp, tmp_path):
     result = run(model, data, tmp_path / "out.onnx", join=JoinSettings(count=(1,), scale=(0,)))
     assert digest(tmp_path / "out.onnx") == digest(model)
     assert any("base was best" in note for note in result.notes)
-    assert result.fixed == result.broken == 0
+    assert result.measured.fixed == result.measured.broken == 0
 
 
 def test_results_come_from_validation_where_there_is_no_test(mlp, tmp_path):
@@ -184,7 +184,8 @@ def test_results_come_from_validation_where_there_is_no_test(mlp, tmp_path):
     np.savez(tmp_path / "val.npz", x=x, y=y)
     settings = DataSettings(data=(str(data),), val=(str(tmp_path / "val.npz"),))
     result = run(model, data, data=settings)
-    assert result.split == "validation" and result.after.samples == 150 and result.samples["test"] == 0
+    assert result.measured.split == "validation" and result.after.samples == 150
+    assert result.samples["test"] == 0
 
 
 def test_a_failed_proof_leaves_nothing_behind(mlp, tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def test_a_job_draws_itself_and_its_json_draws_the_same(tmp_path):
     assert (tmp_path / "o.html").read_bytes() == (tmp_path / "again.html").read_bytes()
     found = made.evidence
     assert {"graph", "latency", "samples", "layers", "theta", "trials", "confusion"} <= set(found)
-    assert sum(found["fixed"]) == made.fixed and sum(found["broken"]) == made.broken
+    assert sum(found["fixed"]) == made.measured.fixed and sum(found["broken"]) == made.measured.broken
     assert sum(layer["synapses"] for layer in found["layers"]) == len(made.tweak["synapses"])
     assert found["size"]["after"] > found["size"]["before"]
     assert found["latency"]["before"] > 0

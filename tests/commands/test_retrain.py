@@ -50,7 +50,7 @@ def cnn(tmp_path_factory):
 
 
 def base_passes(result):
-    return [name for name, _ in result.passes if name in (*BASE_PASSES, "count", "find the worst")]
+    return [name for name, _ in result.run.passes if name in (*BASE_PASSES, "count", "find the worst")]
 
 
 @pytest.mark.parametrize("penalty", [1.0, 2.0])
@@ -66,13 +66,13 @@ def test_the_target_does_better_and_the_file_is_what_the_tables_foretold(mlp, tm
 
 def test_several_targets_are_retrained_together(cnn):
     result = run(*cnn, targets=TargetSettings(worst=2))
-    assert len(result.targets) == len(result.n) == 2
+    assert len(result.targets) == len(result.choice.n) == 2
     assert result.after.target >= result.before.target
 
 
 def test_scale_zero_is_always_among_the_points(mlp):
     result = run(*mlp, retrain=RetrainSettings(scale=(1000.0,)))
-    assert result.curve[0].drop <= 0 or result.curve[0].scale == 0
+    assert result.choice.curve[0].drop <= 0 or result.choice.curve[0].scale == 0
     assert result.after.overall >= result.before.overall - 0.1
 
 
@@ -166,7 +166,7 @@ def test_bad_requests_are_refused_and_nothing_is_written(mlp, tmp_path, changes,
 def test_neurons_may_be_ranked_by_their_net_gain(cnn, tmp_path, schedule):
     join = replace(JOIN, criterion="net-gain")
     result = run(*cnn, tmp_path / "out.onnx", join=join, retrain=RetrainSettings(schedule=schedule))
-    assert "net-gain" in result.criterion
+    assert "net-gain" in result.choice.criterion
     assert result.tweak["synapses"] and all(check.passed for check in result.checks)
     other = run(*cnn, retrain=RetrainSettings(schedule=schedule))
     places = [{(s["tap"], s["index"]) for s in made.tweak["synapses"]} for made in (result, other)]
@@ -176,8 +176,8 @@ def test_neurons_may_be_ranked_by_their_net_gain(cnn, tmp_path, schedule):
 def test_more_synapses_than_neurons_are_as_many_as_there_are(mlp):
     join = JoinSettings(count=(100_000,), scale=(0, 1))
     result = run(*mlp, join=join)
-    assert 0 < len(result.tweak["synapses"]) <= result.neurons
-    assert any(f"only {result.neurons} neurons are watched" in note for note in result.notes)
+    assert 0 < len(result.tweak["synapses"]) <= result.choice.neurons
+    assert any(f"only {result.choice.neurons} neurons are watched" in note for note in result.notes)
     assert all(np.isfinite(s["weight"]) for s in result.tweak["synapses"])
 
 

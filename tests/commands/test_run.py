@@ -184,7 +184,7 @@ def test_a_failure_leaves_nothing_behind(recipe, tmp_path):
 def test_the_command_ends_with_one_when_a_gate_is_not_met(recipe, tmp_path, capsys):
     assert main(["run", str(recipe), "--set", "gates.min-target-gain=99", "-q"]) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith("error: not met: a: min-target-gain")
+    assert captured.err.startswith("error: gates not met: a: min-target-gain")
     assert "NOT MET" in captured.out
     assert main(["run", str(recipe), "--dry-run", "-q"]) == 0
     assert main(["run", str(recipe), "--set", "gates.max-EE=1", "-q"]) == 2

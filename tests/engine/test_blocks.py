@@ -122,7 +122,7 @@ def test_a_join_within_little_memory_is_the_same_file(few, tmp_path):
         )
         digests.append((made.output.sha256, made.evidence["theta"]))
     np.testing.assert_equal(digests[0], digests[1])
-    assert len(made.passes) > 5
+    assert len(made.run.passes) > 5
 
 
 def test_scores_on_disk_are_the_same_file(many, tmp_path):
@@ -173,13 +173,13 @@ def test_finished_blocks_are_not_swept_again(few, tmp_path, monkeypatch, written
         score(engine, "killed.npz")
     monkeypatch.setattr(module, "_keep", keep)
     resumed = score(replace(engine, resume=True), "killed.npz")
-    assert [name for name, _ in resumed.passes][:2] == ["score, cached", "score, block 3 of 4"]
+    assert [name for name, _ in resumed.run.passes][:2] == ["score, cached", "score, block 3 of 4"]
     assert resumed.top == whole.top
     if written:
         assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
     assert not [path for path in (tmp_path / "work").iterdir() if path.name.startswith("half-")]
     again = score(replace(engine, resume=True, memory=ENGINE.memory), "again.npz")  # however it is cut now
-    assert again.passes == (("score, cached", 0),) and again.top == whole.top
+    assert again.run.passes == (("score, cached", 0),) and again.top == whole.top
 
 
 @pytest.mark.filterwarnings("default")  # of Dask's own

@@ -199,9 +199,9 @@ def test_tables_are_collected_once(samples, tmp_path, command):
         getattr(commands, command)(model=samples[0], data=samples[1], engine=one, **options)
         for one in (engine, engine, ENGINE)
     )
-    collected = ("collect", 300) in first.passes and ("validate", 100) in first.passes
-    assert collected and first.passes == tuple((n, c) for n, c in plain.passes if n != "count")
-    assert {("collect, cached", 0), ("validate, cached", 0)} <= set(second.passes)
+    collected = ("collect", 300) in first.run.passes and ("validate", 100) in first.run.passes
+    assert collected and first.run.passes == tuple((n, c) for n, c in plain.run.passes if n != "count")
+    assert {("collect, cached", 0), ("validate, cached", 0)} <= set(second.run.passes)
     for one in (second, plain):
         if command == "compare":
             assert [s.target for s in one.standings] == [s.target for s in first.standings]
@@ -223,7 +223,7 @@ def test_a_damaged_shard_of_a_table_is_collected_again(samples, tmp_path):
     for file in shards:
         file.write_bytes(file.read_bytes()[:100])
     again = ask()
-    assert ("collect", 300 - 2 * 64) in again.passes
+    assert ("collect", 300 - 2 * 64) in again.run.passes
     assert again.after.overall == first.after.overall
 
 

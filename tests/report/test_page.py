@@ -31,7 +31,7 @@ def test_every_picture_is_there():
     assert not seen.open
     text = headings(seen)
     for title in (
-        "Classes", "Confusion, after less before", "Targets against overall",
+        "Classes", "Confusion, after minus before", "Targets against overall",
         "Overall accuracy over scale",
         "Targets for each n and scale", "Synapses per layer", "Theta of class 0",
         "The graph around the splice",

@@ -13,6 +13,11 @@ PROMISED = set(
     "schema command model output tweak targets n scale theta criterion neurons samples split before after "
     "bias_control fixed broken mcnemar_p E curve seconds passes device checks".split()
 )
+ORDER = [
+    "schema", "command", "model", "output", "tweak", "targets", "n", "scale", "theta", "criterion", "neurons",
+    "samples", "split", "before", "after", "bias_control", "fixed", "broken", "mcnemar_p", "E", "curve",
+    "seconds", "passes", "device", "checks", "classes", "notes",
+]  # fmt: skip
 
 
 def read(noun, command="join"):
@@ -30,6 +35,23 @@ def test_a_result_has_the_promised_keys_and_names_for_its_numbers():
     assert made["passes"][0] == {"name": "capture and score", "samples": 30}
     assert made["checks"] == [{"name": "neutral", "passed": True, "detail": "logits bit-equal at scale 0"}]
     assert made["tweak"]["synapses"][0]["index"] == 7
+
+
+def test_a_result_is_flat_and_its_keys_keep_their_order():
+    assert list(read(results.a_result())) == ORDER
+    assert list(read(results.a_result(evidence={"size": 1}))) == [*ORDER, "evidence"]
+
+
+def test_other_results_are_flat_too():
+    made = read(results.a_score(), "score")
+    assert list(made) == [
+        "schema", "command", "output", "neurons", "targets", "top", "dropped", "seconds", "passes", "device",
+    ]  # fmt: skip
+    assert made["passes"] == [["score", 1000]]
+    assert list(read(results.a_comparison(), "compare")) == [
+        "schema", "command", "model", "targets", "repeats", "samples", "before", "drops", "standings",
+        "seconds", "passes", "device", "output", "checks", "notes",
+    ]  # fmt: skip
 
 
 def test_what_json_cannot_say_is_null():

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
+from onnxtweak.plans import RunPlan
 from onnxtweak.results import (
     Applied,
+    Choice,
     Comparison,
     Diagnosis,
     Dumped,
     Evaluation,
     Finding,
     Inspection,
+    Measurement,
     MethodStanding,
     RecipeWritten,
     ReportPage,
     Result,
-    RunPlan,
+    RunFacts,
     RunResult,
     Scored,
 )
@@ -42,7 +46,7 @@ def metrics(confusion: list[list[int]], targets: tuple[int, ...] = ()) -> Metric
 
 
 def a_result(**changes: Any) -> Result:
-    """A join that moved class `cat` from 50 to 75 percent."""
+    """A join that moved class `cat` from 50 to 75 percent. changes : of the result or of its parts."""
     values: dict[str, Any] = {
         "command": "join",
         "model": MODEL,
@@ -84,7 +88,11 @@ def a_result(**changes: Any) -> Result:
         "classes": CLASSES,
         "notes": ("the classes are few",),
     }
-    return Result(**(values | changes))
+    values |= changes
+    parts = {"choice": Choice, "measured": Measurement, "run": RunFacts}
+    for name, part in parts.items():
+        values[name] = part(**{field.name: values.pop(field.name) for field in fields(part)})
+    return Result(**values)
 
 
 def an_inspection(**changes: Any) -> Inspection:
@@ -138,9 +146,7 @@ def a_score(**changes: Any) -> Scored:
         "targets": ("cat",),
         "top": ({"tap": "relu", "index": 7, "target": "cat", "weight": 0.5, "count": 3, "lift": 1.25},),
         "dropped": 1,
-        "seconds": {"score": 0.1},
-        "passes": (("score", 1000),),
-        "device": DEVICE,
+        "run": RunFacts({"score": 0.1}, (("score", 1000),), DEVICE),
     }
     return Scored(**(values | changes))
 
@@ -222,7 +228,5 @@ def a_comparison() -> Comparison:
         before={"overall": share, "target": (0.5, 0.1)},
         drops=(0.0, 0.1, 0.3, 1.0),
         standings=(bias,),
-        seconds={"all": 1.0},
-        passes=(("score", 30),),
-        device=DEVICE,
+        run=RunFacts({"all": 1.0}, (("score", 30),), DEVICE),
     )

@@ -64,7 +64,7 @@ def patched(command: str, model: Path, data: Path, folder: Path) -> str:
         wrong = [check.name for check in made.checks if not check.passed]
         if wrong:
             return f"failed: {', '.join(wrong)}"
-        said = f"{made.neurons:,} neurons, {len(made.checks)} checks passed"
+        said = f"{made.choice.neurons:,} neurons, {len(made.checks)} checks passed"
         if not made.tweak["parameters"]:
             return f"{said}, the answer is the base"
         onnxtweak.revert(out, output=str(base), force=True)

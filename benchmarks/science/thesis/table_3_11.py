@@ -154,7 +154,7 @@ def _commands(options: Options, seed: int, target: str) -> Round:
         since = time.perf_counter()
         made = call()
         whole = time.perf_counter() - since
-        running = sum(made.seconds.get(stage, 0.0) for stage in _RUNS)
+        running = sum(made.run.seconds.get(stage, 0.0) for stage in _RUNS)
         found[name] = Took(
             whole, running, float("nan"), float(made.after.per_class[own]), float(made.after.overall)
         )

@@ -158,11 +158,11 @@ def _on_tables(recipe: Recipe, of: Divided, target: tuple[int, ...], samples: st
     )
     seconds = time.perf_counter() - since
     Z = logits(path, of.x_test)
-    numbers = NEURONS * HIDDEN + HIDDEN + HIDDEN * of.classes + of.classes if made.n[0] else 0
+    numbers = NEURONS * HIDDEN + HIDDEN + HIDDEN * of.classes + of.classes if made.choice.n[0] else 0
     ran = re.search(r"trained for ([\d,]+) iterations", " ".join(made.notes))
     iterations = int(ran[1].replace(",", ""))
     aan = read_logits(Z, base.test, of.y_test, target)
-    rows = {(samples, "AAN"): Grown(aan, numbers, seconds, made.seconds["train"] / iterations * 1000)}
+    rows = {(samples, "AAN"): Grown(aan, numbers, seconds, made.run.seconds["train"] / iterations * 1000)}
     return rows | _controls(recipe, base.model, (source, f"{held}#test"), of, target, samples)
 
 

@@ -1,10 +1,12 @@
-"""What does each command take, and what does it show?
+"""What does each command take, and what does it show? One file per command, named after it.
 
-main_job      demo, inspect, evaluate, join, apply, dump, score
-retraining    retrain, augment
-learning      fit, compare
-surgery       revert, diff, verify
-reporting     report
-recipes       init, run
-machine       doctor, completion
+demo, inspect, evaluate                a first look
+join, retrain, augment, fit, compare   the methods, each and side by side
+apply, revert, diff, verify            files that are tweaked already
+init, run                              recipes
+score, dump                            what is computed on the way
+report, doctor, completion             pictures, the machine, the shell
+
+A callback imports the pipeline only when it runs, so that `--help` needs neither NumPy nor a runtime. To add
+a command, write its file and name it in `onnxtweak.cli.main.COMMANDS`.
 """

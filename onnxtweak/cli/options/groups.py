@@ -61,15 +61,6 @@ def gathered(name: str, make: Callable, *options: Callable) -> Callable:
     return decorate
 
 
-def registering(group: list[click.Command]) -> Callable:
-    """Makes decorators: `(name, example)` makes a command part of `group`; its help ends with the example."""
-
-    def command(name: str, example: str) -> Callable:
-        def register(callback):
-            made = click.command(name, cls=SectionCommand, epilog=f"\b\nExample:\n  {example}")(callback)
-            group.append(made)
-            return made
-
-        return register
-
-    return command
+def command(name: str, example: str) -> Callable[[Callable[..., None]], click.Command]:
+    """`click.command` whose help text has headings, and ends with the example."""
+    return click.command(name, cls=SectionCommand, epilog=f"\b\nExample:\n  {example}")

@@ -1,4 +1,4 @@
-"""The page that somebody sees who must sign off a patched model.
+"""The page for whoever has to sign off a patched model.
 
 page            its sections, from the JSON of a result alone
 class_table     a row for each class

@@ -1,4 +1,4 @@
-"""How are numbers drawn? Each function gives one SVG, coloured by the classes of the page's style.
+"""How are numbers drawn? Each function returns one SVG, coloured by the classes of the page's style.
 
 Numbers reach the SVG through a number format only, and names through `safe`.
 """
@@ -28,7 +28,7 @@ class Curve:
 
 
 def svg(width: float, height: float, body: str, said: str, *, least: float = 0) -> str:
-    """The frame of every picture; `said` is what a screen reader reads. least : its least width in pixels."""
+    """The frame of every picture; `said` is for screen readers. least : smallest width in pixels."""
     style = f"max-width:{width * 1.35:.0f}px" + (f";min-width:{least:.0f}px" if least else "")
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{safe(said)}" style="{style}">'
@@ -42,7 +42,7 @@ def text(x: float, y: float, said: object, kind: str = "", anchor: str = "start"
 
 
 def rect(x: float, y: float, width: float, height: float, kind: str, said: str = "", more: str = "") -> str:
-    """A rectangle, with a tooltip where there is something to say."""
+    """A rectangle; `said` is its tooltip."""
     size = f'x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"'
     return f'<rect {size} class="{kind}" {more}>{f"<title>{safe(said)}</title>" if said else ""}</rect>'
 
@@ -60,7 +60,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 
 def xy(lines: Sequence[Curve], across: str, upward: str, said: str) -> str:
-    """Lines over two axes. across, upward : what the axes are."""
+    """Lines over two axes. across, upward : names of the axes."""
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     if not xs:
@@ -136,7 +136,7 @@ def heat(
 ) -> str:
     """A grid of coloured cells: above 0 in the colour of gains, below in that of losses, 0 and None blank.
 
-    worse_off_diagonal : beside the diagonal the colours are the other way round.
+    worse_off_diagonal : off the diagonal the colours are swapped.
     """
     if not rows or not columns:
         return ""
@@ -153,9 +153,10 @@ def heat(
         for c, value in enumerate(row):
             x = margin + c * side
             shown = "-" if value is None else written.format(value)
-            better = bool(value) and (value > 0) != (worse_off_diagonal and r != c)
-            kind = "blank" if not value else "gain" if better else "loss"
-            share = 0.0 if value is None else abs(value) / most
+            amount = value or 0.0
+            better = (amount > 0) != (worse_off_diagonal and r != c)
+            kind = "blank" if not amount else "gain" if better else "loss"
+            share = abs(amount) / most
             body += rect(
                 x + 0.5,
                 y + 0.5,
@@ -208,7 +209,7 @@ def bars(names: Sequence[str], values: Sequence[float], notes: Sequence[str], sa
 def histogram(
     edges: Sequence[float], counts: Sequence[int], cut: float | None, across: str, said: str
 ) -> str:
-    """Counts over logarithmic edges, heights as logarithms too; `cut` is a line; what passes it is blue."""
+    """Counts over logarithmic edges, and logarithmic heights; `cut` is a line, what exceeds it is blue."""
     if not counts or not sum(counts):
         return ""
     x0, x1 = math.log10(edges[0]), math.log10(edges[-1])
@@ -253,7 +254,7 @@ def histogram(
 
 
 def dumbbell(before: float, after: float, interval: tuple[float, float], least: float) -> str:
-    """Before and after on a line from `least` to 1, and the interval of the latter: for a cell of a table."""
+    """Before and after on a line from `least` to 1, and the interval of the latter, for a table cell."""
     kind = "gain" if after > before else "loss" if after < before else "same"
     b, a, low, high = (
         4 + max(0.0, (share - least) / (1 - least)) * 192 for share in (before, after, *interval)

@@ -1,4 +1,4 @@
-"""How did each class do? A row with a picture for each, sorted by what changed."""
+"""How did each class do? One row with a picture per class, sorted by change."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _ROWS = 40  # classes that are seen at once; the others unfold
 _HEAD = ["class", "samples", "before → after", "base", "tweaked", "change", "bias only"]
 _SAID = (
     "Accuracy in percent, largest gain first, targets in bold. The grey dot is the base, the coloured one "
-    "the tweaked model, with its 95 % Wilson interval as a thin line; under the change stands its paired "
-    "interval. The lines go from {least:.0f} to 100 %."
+    "the tweaked model, with its 95 % Wilson interval as a thin line; below each change is its paired "
+    "interval. The lines run from {least:.0f} to 100 %."
 )
 
 
 def class_table(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
-    """A section; of many classes those that changed most are seen at once."""
+    """A section; if there are many classes, those that changed least are folded."""
     before, after = made["before"]["per_class"], made["after"]["per_class"]
     seen = [c for c in range(len(before)) if before[c] is not None and after[c] is not None]
     if not seen:

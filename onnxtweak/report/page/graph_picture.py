@@ -12,12 +12,12 @@ _WIDE, _TALL, _GAP_X, _GAP_Y = 124, 36, 14, 26
 
 
 def graph_picture(places: Sequence[dict[str, Any]], edges: Sequence[Sequence[Any]]) -> str:
-    """places : name, op and role; edges : (from, to, whether hidden nodes lie between)."""
+    """The SVG. places : name, op and role; edges : (from, to, whether nodes between are hidden)."""
     if not places:
         return ""
     links = [(int(a), int(b), bool(hidden)) for a, b, hidden in edges]
     if any(not (0 <= a < len(places) and 0 <= b < len(places)) for a, b, _ in links):
-        raise ValueError("an edge leads nowhere")
+        raise ValueError("an edge refers to a node that is missing")
     rows = _rows(_ranks(len(places), links), links)
     widest = max(map(len, rows))
     width = widest * (_WIDE + _GAP_X) + _GAP_X
@@ -34,7 +34,7 @@ def graph_picture(places: Sequence[dict[str, Any]], edges: Sequence[Sequence[Any
 
 
 def _ranks(count: int, links: Sequence[tuple[int, int, bool]]) -> list[int]:
-    """Longest way from a source, for each place; a circle, which no graph has, ends it."""
+    """Length of the longest path from a source to each place. Raises ValueError for a cycle."""
     ranks = [0] * count
     for _ in range(count):
         before = list(ranks)
@@ -42,7 +42,7 @@ def _ranks(count: int, links: Sequence[tuple[int, int, bool]]) -> list[int]:
             ranks[b] = max(ranks[b], ranks[a] + 1)
         if ranks == before:
             return ranks
-    raise ValueError("the graph has a circle")
+    raise ValueError("the graph has a cycle")
 
 
 def _rows(ranks: Sequence[int], links: Sequence[tuple[int, int, bool]]) -> list[list[int]]:

@@ -1,11 +1,16 @@
-"""What does somebody see who must sign off a patched model? One page, from the JSON of a result alone.
+"""What does the HTML report show to whoever signs off a patched model? Drawn from a result's JSON alone.
 
 The page is one file: no script, no network, no font of its own. Light and dark follow the reader's system.
+
+There is no template library: most of the page is SVG whose every coordinate is computed, so templates would
+hold little but calls, and the replacing of control and direction characters in `safe`, which none of them
+does, would still be needed everywhere. Escaping is held by tests that give hostile names to every field, and
+whatever slipped through could load nothing and run nothing under the page's content-security policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -32,7 +37,7 @@ def page(made: Mapping[str, Any]) -> str:
     """The document of a result (`onnxtweak.report.schema`, as JSON reads it back) as HTML.
 
     Sections whose evidence is missing are left out. Raises LookupError, TypeError, ValueError or
-    AttributeError for what is no such document.
+    AttributeError if `made` is not such a document.
     """
     evidence = made.get("evidence", {})
     name = PurePath(made["model"]["path"]).name
@@ -107,7 +112,7 @@ def _changed(evidence: Mapping[str, Any], made: Mapping[str, Any], targets_only:
     """The paired interval of a change, in points."""
     if "support" not in evidence:
         return ""
-    chosen = range(len(made["classes"]))
+    chosen: Sequence[int] = range(len(made["classes"]))
     if targets_only:
         chosen = [made["classes"].index(target) for target in made["targets"]]
     counts = (sum(evidence[key][c] for c in chosen) for key in ("fixed", "broken", "support"))
@@ -148,8 +153,8 @@ def _cost(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         more = size["after"] - size["before"]
         rows.append(["file", _size(size["before"]), _size(size["after"]), _size(more, "+")])
     rows.append(["parameters", "", "", f"{made['tweak']['parameters']:+,}"])
-    said = f"Latency: medians of {latency['turns']} runs in turns." if latency else ""
-    return section("Cost", table(["", "base", "tweaked", "more"], rows, numbers=3), said=said)
+    said = f"Latency: medians of {latency['turns']} alternating runs." if latency else ""
+    return section("Cost", table(["", "base", "tweaked", "difference"], rows, numbers=3), said=said)
 
 
 def _size(count: int, sign: str = "") -> str:
@@ -160,7 +165,7 @@ def _size(count: int, sign: str = "") -> str:
 def _samples(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     names = made["classes"]
     parts = []
-    for kind, title in (("fixed", "Wrong before, right now"), ("broken", "Right before, wrong now")):
+    for kind, title in (("fixed", "Wrong before, right after"), ("broken", "Right before, wrong after")):
         boxes = []
         for one in evidence.get("samples", {}).get(kind, ()):
             picture = f'<img src="{one["picture"]}" alt="">' if is_picture(one["picture"]) else ""
@@ -177,7 +182,7 @@ def _samples(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     return section(
         "Samples that changed",
         *parts,
-        said="Label in bold, then what the base said and what the tweaked model says.",
+        said="The label in bold, then the answers of the base and of the tweaked model.",
     )
 
 

@@ -14,12 +14,12 @@ _PAIRS = 12  # changes of single cells that are listed
 _TAPS = 16  # layers that get a bar
 _CURVES = 6  # values of n that get a curve
 _THETAS = 4  # targets that get a histogram
-# Commands whose last training takes the validation samples in.
+# Commands whose last training includes the validation samples.
 _LEARN_ON_VALIDATION = {"fit"}
 
 
 def confusion(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
-    """What is taken for what more, or less, often than before."""
+    """Which classes are mistaken for which more, or less, often than before."""
     if "confusion" not in evidence:
         return ""
     change: dict[tuple[int, int], int] = {}
@@ -42,7 +42,7 @@ def confusion(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         values,
         "change of the confusion matrix",
         written="{:+.0f}",
-        across="taken for",
+        across="predicted",
         upward="label",
         worse_off_diagonal=True,
     )
@@ -54,13 +54,13 @@ def confusion(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         for a, b in pairs[:_PAIRS]
     ]
     listed = (
-        table(["label", "taken for", "samples"], rows, 1, "pairs") if rows else "<p>No confusion changed.</p>"
+        table(["label", "predicted", "samples"], rows, 1, "pairs") if rows else "<p>No confusion changed.</p>"
     )
     note = "" if whole else f"The {len(chosen)} classes that changed most."
     return section(
-        "Confusion, after less before",
+        "Confusion, after minus before",
         cards(card("", drawn, note), card("Largest changes", listed)),
-        said="Samples. Green is better: more on the diagonal, fewer beside it.",
+        said="In samples. Green is better: more on the diagonal, fewer off it.",
     )
 
 
@@ -74,13 +74,13 @@ def trade_off(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     curve = [(-point["drop"], point["target"] * 100) for point in made["curve"]]
     lines = [Curve("tweak", curve, "after")] if curve else []
     if made["command"] in _LEARN_ON_VALIDATION:
-        # What was learnt on validation samples looks too good there: only the held-out curve is honest.
-        said = "Estimated on samples that were held out in turn."
+        # A patch trained on validation samples looks too good there: only the held-out curve is honest.
+        said = "Estimated on samples that were held out in turn (cross-validation)."
     else:
         lines += _on_validation(evidence, curve)
         place = evidence.get("validation")
         said = f"On the {place['samples']:,} validation samples, where settings were chosen." if place else ""
-    drawn = xy(lines, "overall accuracy, points against base", "targets right, %", "trade-off")
+    drawn = xy(lines, "overall accuracy, points vs. base", "target accuracy, %", "trade-off")
     return section(
         "Trade-off",
         cards(
@@ -144,12 +144,12 @@ def _tuning(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, 
     return (
         card(
             "Overall accuracy over scale",
-            xy(lines, "scale", "points against base", "overall accuracy over scale"),
+            xy(lines, "scale", "points vs. base", "overall accuracy over scale"),
         ),
         card(
             "Targets for each n and scale, points gained",
             grid,
-            "The frame is what was chosen for all targets." if picked else "",
+            "The frame marks what was chosen for all targets." if picked else "",
         ),
     )
 
@@ -175,7 +175,7 @@ def neurons(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
             f"Theta of {shortened(target, 40)}",
             histogram(theta["edges"], theta["counts"], theta["cut"], "|theta|", "histogram of theta"),
             f"{sum(theta['counts']):,} neurons; {theta['nought']:,} more could only do harm. The cut is the "
-            f"smallest of those that were joined; they are ranked by {made['criterion']}.",
+            f"smallest theta that was joined; neurons are ranked by {made['criterion']}.",
         )
         for target, theta in list(zip(made["targets"], evidence.get("theta", ()), strict=False))[:_THETAS]
         if theta["edges"]
@@ -187,6 +187,6 @@ def neurons(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         around = card(
             "The graph around the splice",
             f'<div class="graph">{graph_picture(graph["places"], graph["edges"])}</div>',
-            f"Blue: added. Green: read by it. Dashed: nodes that are not drawn lie between.{left_out}",
+            f"Blue: added. Green: read by the tweak. Dashed: nodes between are not drawn.{left_out}",
         )
     return section("Where the tweak sits", cards(card("Synapses per layer", drawn), *thetas), around)

@@ -1,4 +1,4 @@
-"""What is worth saying about a result, on a terminal and in Markdown?
+"""What does the text of a result say, on a terminal and in Markdown?
 
 layout        headings, facts, tables and notes
 summary       results of most commands

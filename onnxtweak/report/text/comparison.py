@@ -1,4 +1,4 @@
-"""What is worth saying about a comparison of methods?"""
+"""What does the text say about a comparison of methods?"""
 
 from __future__ import annotations
 

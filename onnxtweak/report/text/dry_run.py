@@ -1,17 +1,17 @@
-"""What is worth saying about what a command would do?"""
+"""What does the text of a dry run say about the passes that a command would make?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnxtweak.plans import DryRun, PlannedPass
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
-from onnxtweak.results import DryRun, PlannedPass
 
-ESTIMATE = "times are estimates, from the first batches of each kind of pass; learning on tables comes on top"
+ESTIMATE = "times are estimates from the first batches of each kind of pass; fitting on tables comes on top"
 
 
 def forecast(made: DryRun) -> tuple[Block, ...]:
-    """The passes in order, and what they take."""
+    """The passes in order, and what they cost."""
     facts = [
         ("model", f"{made.model.path} (sha256 {made.model.sha256[:12]}…), {made.classes:,} classes"),
         ("samples", ", ".join(f"{role} {count:,}" for role, count in made.samples.items())),
@@ -22,10 +22,10 @@ def forecast(made: DryRun) -> tuple[Block, ...]:
     if made.cached or any(step.name == "score" for step in made.steps):
         facts.append(("score pass", _shared(made)))
     return (
-        Heading(f"Plan of {made.command}"),
+        Heading(f"Plan for {made.command}"),
         Facts(tuple(facts)),
         *steps(made.steps),
-        Facts((("in all", f"about {length(made.seconds['all'])}"),)),
+        Facts((("total", f"about {length(made.seconds['all'])}"),)),
         Note(ESTIMATE),
         *map(Note, made.notes),
     )
@@ -33,13 +33,13 @@ def forecast(made: DryRun) -> tuple[Block, ...]:
 
 def _shared(made: DryRun) -> str:
     if made.cached:
-        return "known from an earlier run"
+        return "reused from an earlier run"
     shards = f"{made.shards:,} {'shard' if made.shards == 1 else 'shards'}"
     return f"{shards}, {made.workers} {'process' if made.workers == 1 else 'processes'}"
 
 
 def steps(made: Sequence[PlannedPass]) -> tuple[Block, ...]:
-    """A row for passes over the same samples."""
+    """A row per group of passes over the same samples."""
     rows = tuple(
         (
             step.name,

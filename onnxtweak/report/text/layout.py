@@ -1,6 +1,6 @@
 """How do headings, facts, tables and notes look on a terminal, and in Markdown?
 
-A report is a tuple of blocks; `onnxtweak.report.text.summary` writes it, this file lays it out.
+A report is a tuple of blocks: the other modules of this folder write it, this one lays it out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and what there is to say about them."""
+    """Names and their values."""
 
     pairs: tuple[tuple[str, str], ...]
 
@@ -136,5 +136,5 @@ def _shortened(text: str, size: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Names may hold anything: no cell is ended, no line broken, no HTML begun by one."""
+    """A name may hold anything, and must not end a cell, break a line or begin HTML."""
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

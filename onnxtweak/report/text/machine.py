@@ -1,4 +1,4 @@
-"""What is worth saying about a machine?"""
+"""What does the text of `doctor` say about a machine?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from onnxtweak.results import Diagnosis
 
 
 def diagnosis(found: Diagnosis) -> tuple[Block, ...]:
-    """A line for each thing looked at; then, for what is not in order, what to do."""
+    """A line per finding; then, for each that is not ok, what to do."""
     lines = tuple(
         (f.name, f.detail if f.state == "ok" else f"{f.state.upper()}: {f.detail}") for f in found.findings
     )

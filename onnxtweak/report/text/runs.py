@@ -1,18 +1,19 @@
-"""What is worth saying about a recipe: planned, carried out, begun?"""
+"""What does the text say about a recipe that was planned, run, or just written?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from onnxtweak.plans import RunPlan
 from onnxtweak.report.markup import percent
 from onnxtweak.report.text.dry_run import ESTIMATE, length, size
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
-from onnxtweak.results import RecipeWritten, RunPlan, RunResult
+from onnxtweak.results import RecipeWritten, RunResult
 
 
 def ran(made: RunResult) -> tuple[Block, ...]:
-    """A row for each tweak, then its gates, then what was written."""
+    """A row per tweak, then the gates, then what was written."""
     rows = tuple((name, *_figures(result), _gates_met(result)) for name, result in made.results.items())
     gates = tuple(
         (name, gate["name"], f"{gate['limit']:g}", _measured(gate), "met" if gate["passed"] else "NOT MET")
@@ -78,7 +79,7 @@ def planned(made: RunPlan) -> tuple[Block, ...]:
     )
     limits = ", ".join(f"{name} {limit:g}" for name, limit in made.gates.items())
     return (
-        Heading(f"Plan of {made.recipe.path}"),
+        Heading(f"Plan for {made.recipe.path}"),
         Facts(
             (
                 ("model", f"{made.model.path} (sha256 {made.model.sha256[:12]}…), {made.classes:,} classes"),
@@ -97,8 +98,8 @@ def planned(made: RunPlan) -> tuple[Block, ...]:
     )
 
 
-def begun(made: RecipeWritten) -> tuple[Block, ...]:
-    """Where the recipe is, and what it was made for."""
+def recipe_written(made: RecipeWritten) -> tuple[Block, ...]:
+    """Where the recipe is, and what it is for."""
     return (
         Heading(f"Recipe for {made.model.path}"),
         Facts(

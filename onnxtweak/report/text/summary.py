@@ -1,6 +1,6 @@
-"""What is worth saying about each result, and in which order?
+"""Which tables and facts summarize each result, and in which order?
 
-One function for each noun that a command hands back; it gives blocks for `onnxtweak.report.text.layout`.
+One function per kind of result; it returns blocks for `onnxtweak.report.text.layout`.
 Accuracies are shown in percent, changes and E in percentage points.
 """
 
@@ -15,30 +15,35 @@ from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.results import Applied, Dumped, Evaluation, Inspection, ReportPage, Result, Scored
 from onnxtweak.types import Check, FileRef
 
-_ROWS = 30  # classes that get a row of their own; of more, the most telling ones do
+_ROWS = 30  # classes that get a row of their own; if there are more, the most telling ones do
 _MATRIX = 10  # classes up to which the confusion matrix is shown whole
 _PAIRS = 10  # confusions listed beyond that
 
 
 def result(made: Result) -> tuple[Block, ...]:
     """Before and after for each class, the bias control beside it, and where the new file is."""
+    choice, measured = made.choice, made.measured
     facts = [
         ("chosen", "; ".join(_operating_points(made))),
         (
             "fixed, broken",
-            f"{made.fixed:,} and {made.broken:,} samples (exact McNemar p = {made.mcnemar_p:.2g})",
+            f"{measured.fixed:,} and {measured.broken:,} samples "
+            f"(exact McNemar p = {measured.mcnemar_p:.2g})",
         ),
-        ("E", f"{made.E:.2f} points lost, root mean square over the classes"),
-        ("neurons", f"{made.neurons:,} scored (theta {made.theta}, criterion {made.criterion})"),
+        ("E", f"{measured.E:.2f} points lost, root mean square over the classes"),
+        (
+            "neurons",
+            f"{choice.neurons:,} scored (theta {choice.theta}, criterion {choice.criterion})",
+        ),
         ("samples", _counts(made.samples)),
-        *_machine(made.device),
-        ("time", _times(made.seconds)),
+        *_machine(made.run.device),
+        ("time", _times(made.run.seconds)),
         *_checks(made.checks),
     ]
     if made.output is not None:
         facts.append(("written", _file(made.output)))
     return (
-        Heading(f"Accuracy on the {made.split} split, in percent"),
+        Heading(f"Accuracy on the {measured.split} split, in percent"),
         _comparison(made),
         Facts(tuple(facts)),
         *map(Note, made.notes),
@@ -46,7 +51,7 @@ def result(made: Result) -> tuple[Block, ...]:
 
 
 def evaluation(measured: Evaluation) -> tuple[Block, ...]:
-    """Overall and per-class accuracy, and what is taken for what."""
+    """Overall and per-class accuracy, and which classes are mistaken for which."""
     metrics = measured.metrics
     names, chosen = measured.classes, set(measured.targets)
     support = metrics.confusion.sum(axis=1)
@@ -84,7 +89,7 @@ def inspection(found: Inspection) -> tuple[Block, ...]:
         ("sha256", found.model.sha256),
         ("opset", _opset(found.opset)),
         ("IR version", str(found.ir_version)),
-        ("producer", found.producer or "not said"),
+        ("producer", found.producer or "unknown"),
         *(("input", _value(*value)) for value in found.inputs),
         *(("output", _value(*value)) for value in found.outputs),
         ("logits", found.logits[2]),
@@ -107,7 +112,7 @@ def inspection(found: Inspection) -> tuple[Block, ...]:
 
 
 def applied(made: Applied) -> tuple[Block, ...]:
-    """Which tweak went into which file, and the proof."""
+    """Which tweak was written into which file, and its checks."""
     return (
         Heading(f"Tweak written into a copy of {made.model.path}"),
         Facts(
@@ -123,7 +128,7 @@ def applied(made: Applied) -> tuple[Block, ...]:
 
 
 def pictured(made: ReportPage) -> tuple[Block, ...]:
-    """Where the page is."""
+    """Where the page was written."""
     return (
         Heading(f"Report of {made.result.path}"),
         Facts((("made by", made.made_by), ("written", _file(made.output)))),
@@ -131,7 +136,7 @@ def pictured(made: ReportPage) -> tuple[Block, ...]:
 
 
 def dumped(made: Dumped) -> tuple[Block, ...]:
-    """What now lies on disk."""
+    """What was written to disk."""
     return (
         Heading(f"Tables in {made.directory}"),
         Facts(
@@ -161,7 +166,7 @@ def scored(made: Scored) -> tuple[Block, ...]:
     facts = [("neurons", f"{made.neurons:,} scored for {', '.join(made.targets)}")]
     if made.dropped:
         facts.append(("left out", f"{made.dropped:,} neurons with NaN or infinite values"))
-    facts += [*_machine(made.device), ("time", _times(made.seconds))]
+    facts += [*_machine(made.run.device), ("time", _times(made.run.seconds))]
     if made.output is not None:
         facts.append(("written", _file(made.output)))
     return (
@@ -172,10 +177,10 @@ def scored(made: Scored) -> tuple[Block, ...]:
 
 
 def verdict(made: Result) -> str:
-    """One line: what became of the targets and of the overall accuracy, and whether the checks passed."""
+    """One line: how target and overall accuracy changed, and whether the checks passed."""
     passed = sum(check.passed for check in made.checks)
     return (
-        f"{made.split}: targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
+        f"{made.measured.split}: targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
         f"(bias alone {_percent(made.bias_control.target)} %), "
         f"overall {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
         f"{passed} of {len(made.checks)} checks passed"
@@ -220,13 +225,13 @@ def _most_telling(names: Sequence[str], chosen: set[str], rank: np.ndarray) -> l
 
 def _left_out(names: Sequence[str], order: list[int]) -> Iterable[Note]:
     if len(order) < len(names):
-        yield Note(f"the {len(names) - len(order):,} other classes did better; -f json has them all")
+        yield Note(f"the {len(names) - len(order):,} other classes did better; -f json lists them all")
 
 
 def _confusion(confusion: np.ndarray, names: Sequence[str]) -> tuple[Block, ...]:
     """confusion (C, C): rows are labels, columns predictions."""
     if len(names) <= _MATRIX:
-        columns = ("label \\ taken for", *(name[:5] for name in names))
+        columns = ("label \\ predicted", *(name[:5] for name in names))
         rows = tuple((names[c], *(f"{count:,}" for count in confusion[c])) for c in range(len(names)))
         return Heading("Confusion, in samples"), TextTable(columns, rows)
     wrong = confusion.copy()
@@ -234,13 +239,13 @@ def _confusion(confusion: np.ndarray, names: Sequence[str]) -> tuple[Block, ...]
     largest = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
     pairs = [divmod(int(cell), len(names)) for cell in largest if wrong.flat[cell]]
     rows = tuple((names[label], names[taken], f"{wrong[label, taken]:,}") for label, taken in pairs)
-    return Heading("Most frequent confusions"), TextTable(("label", "taken for", "samples"), rows, left=2)
+    return Heading("Most frequent confusions"), TextTable(("label", "predicted", "samples"), rows, left=2)
 
 
 def _operating_points(made: Result) -> Iterable[str]:
     """Targets that ended at the same point share a sentence."""
     points: dict[tuple[int, float], list[str]] = {}
-    for target, n, scale in zip(made.targets, made.n, made.scale, strict=True):
+    for target, n, scale in zip(made.targets, made.choice.n, made.choice.scale, strict=True):
         points.setdefault((n, scale) if scale else (0, 0.0), []).append(target)
     for (n, scale), names in points.items():
         who = "all classes" if 1 < len(names) == len(made.classes) else ", ".join(names)
@@ -259,7 +264,7 @@ def _machine(device: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _pairs(facts: dict[str, Any]) -> str:
-    """Short values only: lists such as the synapses of a tweak are for the JSON form."""
+    """Short values only: lists, such as the synapses of a tweak, are left to the JSON form."""
     shown = {
         key: value for key, value in facts.items() if isinstance(value, str | int | float) and value != ""
     }
@@ -267,7 +272,7 @@ def _pairs(facts: dict[str, Any]) -> str:
 
 
 def _tweak(inside: dict[str, Any]) -> str:
-    """A tweak found in a model; whole digests are for the JSON form."""
+    """A tweak found in a model; whole digests are left to the JSON form."""
     return (
         f"{inside['number']}: {inside['kind']}, scale {inside['scale']:g}, made by onnxtweak "
         f"{inside['version']} for the base with sha256 {inside['base_sha256'][:12]}…"
@@ -306,8 +311,8 @@ def _opset(opset: dict[str, int]) -> str:
     return ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in opset.items())
 
 
-def _value(name: str, dtype: str, shape: Sequence[Any]) -> str:
-    return f"{name} {dtype} {_shape(shape)}"
+def _value(name: str, dtype: str | None, shape: Sequence[Any]) -> str:
+    return f"{name} {dtype or '?'} {_shape(shape)}"
 
 
 def _shape(shape: Sequence[Any] | None) -> str:

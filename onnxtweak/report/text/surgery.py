@@ -1,4 +1,4 @@
-"""What is worth saying about a model that was reverted, compared or verified?"""
+"""What does the text say about a model that was reverted, compared or verified?"""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ROWS = 40  # differences that get a row of their own
 
 
 def reverted(made: Reverted) -> tuple[Block, ...]:
-    """What was taken off, and where the file from before now is."""
-    facts = [("taken off", _tweak(tweak)) for tweak in made.tweaks]
+    """Which tweaks were removed, and where the earlier file was written."""
+    facts = [("removed", _tweak(tweak)) for tweak in made.tweaks]
     facts += [*_checks(made.checks), ("written", f"{made.output.path} (sha256 {made.output.sha256})")]
     return (Heading(f"{made.model.path} without its tweak"), Facts(tuple(facts)))
 
 
 def compared(found: ModelDiff) -> tuple[Block, ...]:
-    """Every difference by name."""
+    """Every difference, and whether a tweak made it."""
     rows = tuple(
         (
             difference["kind"],
@@ -34,13 +34,13 @@ def compared(found: ModelDiff) -> tuple[Block, ...]:
     return (
         Heading(f"{found.base.path} and {found.tweaked.path}"),
         *([TextTable(("what", "where", "by", "detail"), rows[:_ROWS], left=4)] if rows else []),
-        *([Note(f"{more:,} more differences; -f json has them all")] if more > 0 else []),
+        *([Note(f"{more:,} more differences; -f json lists them all")] if more > 0 else []),
         Facts((*(("tweak inside", _tweak(tweak)) for tweak in found.tweaks), *_checks(found.checks))),
     )
 
 
 def verified(found: Verified) -> tuple[Block, ...]:
-    """Which proofs there are, and what the file does on samples."""
+    """Which checks passed, and how accurate the file is on samples."""
     facts = [("tweak inside", _tweak(tweak)) for tweak in found.tweaks]
     if found.base is not None:
         path = found.base.path or "rebuilt from the file"

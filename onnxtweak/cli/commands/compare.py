@@ -1,0 +1,96 @@
+"""`onnxtweak compare`: which method is best on these samples?"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from onnxtweak import settings
+from onnxtweak.cli.console import Console
+from onnxtweak.cli.options.data import split_options
+from onnxtweak.cli.options.fitting import (
+    hidden_option,
+    learning_tap_options,
+    margin_option,
+    table_neurons_option,
+)
+from onnxtweak.cli.options.groups import command, gathered, option
+from onnxtweak.cli.options.shared import (
+    dry_run_option,
+    engine_options,
+    force_option,
+    join_options,
+    model_argument,
+    optional_target_options,
+    reporting_options,
+)
+from onnxtweak.cli.output import carry_out
+
+_method = functools.partial(option, "Method")
+
+# `fit`: FitSettings without the drop, which the join's option gives.
+_fit_options = gathered("fit", settings.FitSettings, margin_option, table_neurons_option, hidden_option)
+
+
+@command("compare", "onnxtweak compare model.onnx -d held-out.npz --test test.npz -t cat --repeats 5")
+@model_argument
+@split_options
+@optional_target_options
+@learning_tap_options
+@join_options
+@_fit_options
+@_method(
+    "--repeats",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Number of splits to average over, one seed each.",
+)
+@_method(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help="Only this method, and the bias [default: all]. Repeatable.",
+)
+@engine_options("device", "backend", "memory", "batch", "threads", "work_dir", "resume")
+@option("Output", "--write", metavar="NAME", help="The method whose patch is written to -o.")
+@option("Output", "-o", "--output", metavar="FILE", help="The new model, with --write.")
+@force_option
+@dry_run_option
+@reporting_options
+def compare(
+    join: settings.JoinSettings,
+    fit: settings.FitSettings,
+    output: str | None,
+    force: bool,
+    dry_run: bool,
+    console: Console,
+    form: str,
+    **asked: Any,
+) -> None:
+    """Try every method on the same samples.
+
+    Shows what each does for the target classes. The first table reads all methods at the same overall
+    accuracy on test; the second shows what each delivers at an operating point that was set without the test
+    samples. Without a target all classes are targets, and both show the overall accuracy. One sweep over the
+    neurons serves all methods; -f json has the curves. With --write, one of them is written as a new model.
+    """
+    from onnxtweak.report.text import comparison
+
+    carry_out(
+        console,
+        "compare",
+        form,
+        comparison.comparison,
+        comparison.verdict,
+        dry_run=dry_run,
+        join=join,
+        fit=replace(fit, max_overall_drop=join.max_overall_drop),
+        output=settings.OutputSettings(output=output, force=force),
+        **asked,
+    )

@@ -1,0 +1,97 @@
+"""`onnxtweak fit`: the best patch that the samples allow."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import click
+
+from onnxtweak import settings
+from onnxtweak.cli.console import Console
+from onnxtweak.cli.options.data import split_options
+from onnxtweak.cli.options.fitting import (
+    hidden_option,
+    learning_tap_options,
+    margin_option,
+    table_neurons_option,
+)
+from onnxtweak.cli.options.groups import command, gathered, option
+from onnxtweak.cli.options.shared import (
+    class_drop_option,
+    dry_run_option,
+    engine_options,
+    model_argument,
+    optional_target_options,
+    output_options,
+    reporting_options,
+)
+from onnxtweak.cli.options.values import Number
+from onnxtweak.cli.output import carry_out, inspect_it
+
+_method = functools.partial(option, "Method")
+
+_fit_options = gathered(
+    "fit",
+    settings.FitSettings,
+    _method(
+        "--max-overall-drop",
+        type=Number(),
+        default=settings.FitSettings.max_overall_drop,
+        show_default=f"{settings.FitSettings.max_overall_drop:g}",
+        help="Percentage points of overall accuracy that may be lost; -2: at least 2 must be gained.",
+    ),
+    class_drop_option,
+    margin_option,
+    table_neurons_option,
+    hidden_option,
+    _method(
+        "--budget",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Maximum number of parameters in the patch, weights and biases together. Its few neurons are "
+        "then chosen by matching pursuit or by an elastic net, for all classes or for the targets alone, "
+        "whichever is better [default: no limit].",
+    ),
+    _method(
+        "--synapses",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="The same for weights alone: connections from a hidden neuron to a class [default: no limit].",
+    ),
+    _method(
+        "--certify",
+        type=Number(above=0),
+        metavar="LEVEL",
+        help="Weaken the patch until at most this share of all samples, such as 0.02, is expected to become "
+        "wrong. Validation samples are reserved for the proof.",
+    ),
+)
+
+
+@command("fit", "onnxtweak fit model.onnx -d held-out.npz --test test.npz -t cat -o tweaked.onnx")
+@model_argument
+@split_options
+@optional_target_options
+@learning_tap_options
+@_fit_options
+@engine_options("device", "memory", "batch", "threads", "work_dir", "resume")
+@output_options("The new model.", tweak=True)
+@dry_run_option
+@reporting_options
+def fit(dry_run: bool, console: Console, form: str, **asked: Any) -> None:
+    """Improve classes with the best patch that the samples allow.
+
+    All classes are fitted jointly from hidden neurons, which raises the overall accuracy; the surplus over
+    --max-overall-drop is then spent on the target classes by exact biases. Without a target nothing is spent:
+    the overall accuracy is the goal. Penalties, neurons and biases are chosen by cross-validation. If a bias
+    does as well, the answer is the bias; if nothing helps, it is the base. Samples that the model was not
+    trained on give much better patches.
+
+    The model runs over the fit samples once, or three times if neurons have to be chosen, and twice over the
+    others (--dry-run shows how long that takes). Fitting comes on top: its time grows with samples, neurons
+    and classes that have samples. Most of it goes into the hidden layer, which --hidden 0 leaves out.
+    """
+    from onnxtweak.report.text import summary
+
+    carry_out(console, "fit", form, summary.result, summary.verdict, inspect_it, dry_run=dry_run, **asked)

@@ -1,0 +1,62 @@
+"""Which options do `fit` and `compare` share? What they learn from, and how they fit a patch."""
+
+from __future__ import annotations
+
+import click
+
+from onnxtweak import settings
+from onnxtweak.cli.options.groups import gathered, option
+from onnxtweak.cli.options.values import Number
+
+# `taps`: TapSettings; without selectors the command chooses.
+learning_tap_options = gathered(
+    "taps",
+    lambda taps, pool, logits: settings.TapSettings(tuple(taps), pool, logits),
+    option(
+        "Model",
+        "--taps",
+        multiple=True,
+        metavar="WHICH",
+        help="Hidden tensors to learn from: activations, stages, blocks, penultimate, op:TYPE, or a tensor "
+        "name with * and ? [default: the channel means of all activations, and the penultimate tensor]. "
+        "Repeatable.",
+    ),
+    option(
+        "Model",
+        "--pool",
+        type=click.Choice(["none", "mean", "max"]),
+        default="none",
+        help="Make a neuron of each channel, its mean or maximum, instead of each position "
+        "[default: mean if --taps is not given, otherwise none].",
+    ),
+    option("Model", "--logits", metavar="NAME", help="The logits tensor [default: found in the graph]."),
+)
+
+margin_option = option(
+    "Method",
+    "--margin",
+    type=Number(least=0),
+    default=settings.FitSettings.margin,
+    show_default=f"{settings.FitSettings.margin:g}",
+    help="Standard errors by which to stay clear of --max-overall-drop, and to beat the bias.",
+)
+
+table_neurons_option = option(
+    "Method",
+    "--neurons",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=settings.FitSettings.neurons,
+    show_default=True,
+    help="Maximum number of neurons in a table; if there are more, one more pass finds the most promising.",
+)
+
+hidden_option = option(
+    "Method",
+    "--hidden",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=settings.FitSettings.hidden,
+    show_default=True,
+    help="Units of the hidden layer that is tried beside linear patches; 0: linear patches only.",
+)
