@@ -35,13 +35,14 @@ from onnxtweak.stages.choose_targets import choose_targets
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learnt_from
 from onnxtweak.stages.open_job import Job, open_for_tables
+from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Metrics, Neurons, Progress, silent
 
 # Theta for every class costs memory in their number; beyond this AAN is left out.
-SCORED_CLASSES = 100
-ACTIVE = 1000
+_SCORED_CLASSES = 100
+_ACTIVE = 1000
 _WIDEST_PENULTIMATE = 4096
 
 
@@ -52,8 +53,8 @@ def compare(
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(taps=()),
     targets: TargetSettings = TargetSettings(),
+    settings: FitSettings = FitSettings(),
     join: JoinSettings = JoinSettings(),
-    fit: FitSettings = FitSettings(),
     repeats: int = 1,
     methods: Sequence[str] = (),
     write: str | None = None,
@@ -83,7 +84,7 @@ def compare(
             chosen = every_class(job.splits.fit.labels, job.splits.validation.labels)
         elif chosen is None:
             chosen = choose_targets(job, targets)
-        material, neurons, notes = gather_material(job, taps, chosen, join, fit, data.seed + repeat)
+        material, neurons, notes = gather_material(job, taps, chosen, join, settings, data.seed + repeat)
         test = material.test
         before.append(measure(test.Z.argmax(axis=1), test.labels, chosen, test.Z.shape[1]))
         progress.start("compare", len(wanted), "methods")
@@ -95,7 +96,7 @@ def compare(
                 refused[name] = str(error)
                 continue
             spent = time.perf_counter() - since
-            outcome = judge(offer, test, chosen, fit.max_overall_drop, fit.margin)
+            outcome = judge(offer, test, chosen, settings.max_overall_drop, settings.margin)
             outcomes[name].append((outcome, offer.parameters, spent, offer.note))
             progress.advance(1)
             if name == write and repeat == 0:
@@ -126,13 +127,28 @@ def compare(
     )
 
 
+def passes(request: PassRequest) -> None:
+    """The passes over samples that one repeat would make."""
+    job, join = request.job, request.settings(JoinSettings, "join")
+    kept = request.table_neurons(request.settings(FitSettings))
+    splits, present = job.splits, np.unique(job.splits.fit.labels)
+    few = len(present) <= _SCORED_CLASSES
+    scored = present if few else request.chosen
+    if few and request.chosen is not None:
+        scored = np.union1d(present, request.chosen)
+    active = min(_ACTIVE, sum(tap.neurons for tap in job.taps))
+    count = request.count if scored is None else len(scored)
+    request.planner.score(count, join.theta, max(candidates_wanted(join), active), scored)
+    request.search(join)
+    # Watched, joined, random and active neurons; fewer where groups share some.
+    most = kept + 2 * max(join.count) * request.count + (active if few else 0)
+    for name, view in (("collect", splits.fit), ("validate", splits.validation), ("test", splits.test)):
+        if view is not None:
+            request.planner.gather(name, view, most)
+
+
 def gather_material(
-    job: Job,
-    taps: TapSettings,
-    targets: np.ndarray,
-    join: JoinSettings,
-    fit: FitSettings,
-    seed: int,
+    job: Job, taps: TapSettings, targets: np.ndarray, join: JoinSettings, fit: FitSettings, seed: int
 ) -> tuple[CompareInputs, Neurons, tuple[str, ...]]:
     """All that the methods need of the model: one sweep that scores all neurons, one that keeps some.
 
@@ -140,10 +156,10 @@ def gather_material(
     """
     watched = choose_neurons(job, taps, fit.neurons)
     present = np.unique(job.splits.fit.labels)
-    few = len(present) <= SCORED_CLASSES
+    few = len(present) <= _SCORED_CLASSES
     classes = np.union1d(present, targets) if few else targets
     everything = all_neurons(job.taps)
-    active = min(ACTIVE, len(everything))
+    active = min(_ACTIVE, len(everything))
     best = score_neurons(job, classes, join.theta, max(candidates_wanted(join), active)).best
     of_targets = [best[int(np.flatnonzero(classes == j)[0])] for j in targets]
     rankings = rank_neurons(job, of_targets, targets, join, skip=True)

@@ -27,6 +27,7 @@ from onnxtweak.stages.choose_targets import choose_targets
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learnt_from
 from onnxtweak.stages.open_job import Job, open_for_tables
+from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.types import Neurons, Progress, silent
 
 
@@ -37,7 +38,7 @@ def fit(
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(taps=()),
     targets: TargetSettings = TargetSettings(),
-    fit: FitSettings = FitSettings(),
+    settings: FitSettings = FitSettings(),
     output: OutputSettings = OutputSettings(),
     progress: Progress = silent,
 ) -> Result:
@@ -54,32 +55,32 @@ def fit(
         if targets == TargetSettings()
         else choose_targets(job, targets)
     )
-    watched = choose_neurons(job, taps, fit.neurons)
+    watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
     table, judged, notes = learnt_from(
-        job, tables, picked=watched.picked, keep_validation=fit.certify is not None
+        job, tables, picked=watched.picked, keep_validation=settings.certify is not None
     )
-    limited = fit.budget is not None or fit.synapses is not None
+    limited = settings.budget is not None or settings.synapses is not None
     since = time.perf_counter()
     found = fit_all(
         table,
         watched.families,
         chosen,
         judged=judged,
-        overall_drop=fit.max_overall_drop,
-        margin=fit.margin,
-        class_drop=fit.max_class_drop,
-        budget=Budget(fit.budget, fit.synapses) if limited else None,
-        folds=fit.folds,
-        hidden=fit.hidden,
+        overall_drop=settings.max_overall_drop,
+        margin=settings.margin,
+        class_drop=settings.max_class_drop,
+        budget=Budget(settings.budget, settings.synapses) if limited else None,
+        folds=settings.folds,
+        hidden=settings.hidden,
         seed=data.seed,
         progress=progress,
     )
     job.engine.ledger.seconds["fit"] = time.perf_counter() - since
     validation = tables[1]
     columns, patch = patch_of(found, chosen, job.subject.classes)
-    if fit.certify is not None and patch is not None:
-        patch, said = _certified(validation, columns, patch, fit.certify)
+    if settings.certify is not None and patch is not None:
+        patch, said = _certified(validation, columns, patch, settings.certify)
         notes += said
     neurons = take(watched.neurons, columns)
     if patch is None:
@@ -92,7 +93,7 @@ def fit(
         base=validation.Z,
         tweaked=validation.Z if patch is None else validation.patched(columns, patch),
         bias=found.control,
-        settings={"seed": data.seed, **asdict(fit)},
+        settings={"seed": data.seed, **asdict(settings)},
         n=(len(neurons),) * len(chosen),
         scale=_scales(neurons, patch, chosen),
         theta="none",
@@ -107,6 +108,14 @@ def fit(
         ),
     )
     return deliver(job, made, output, begin)
+
+
+def passes(request: PassRequest) -> None:
+    """The passes over samples that a fit would make."""
+    splits, kept = request.job.splits, request.table_neurons(request.settings(FitSettings))
+    for name, view in (("collect", splits.fit), ("validate", splits.validation)):
+        request.planner.gather(name, view, kept)
+    request.planner.delivery()
 
 
 def patch_of(found: Fitted, targets: np.ndarray, classes: int) -> tuple[np.ndarray, DensePatch | None]:

@@ -15,16 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from onnxtweak._version import __version__
-from onnxtweak.commands.augment import augment
 from onnxtweak.commands.compare import compare
-from onnxtweak.commands.dry_run import foresee, open_job, targets_of
-from onnxtweak.commands.fit import fit
-from onnxtweak.commands.join import join
-from onnxtweak.commands.retrain import retrain
+from onnxtweak.commands.dry_run import module_of, open_job, plan_command, targets_of
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe import ComparePlan, Recipe, TweakPlan, read_recipe
 from onnxtweak.recipe.gates import judged
-from onnxtweak.recipe.plan import METHODS
+from onnxtweak.registry import METHODS
 from onnxtweak.report import artefacts, schema
 from onnxtweak.report.text import comparison, layout, runs
 from onnxtweak.results import PlannedPass, RunPlan, RunResult
@@ -41,8 +37,6 @@ from onnxtweak.stages.run_files import (
     staging_for,
 )
 from onnxtweak.types import FileRef, Progress, silent
-
-_JOBS = {"join": join, "retrain": retrain, "fit": fit, "augment": augment}
 
 
 def run(
@@ -113,7 +107,8 @@ def _made(asked: Recipe, plan: TweakPlan, kept: Path, progress: Progress) -> dic
     """The tweak made, and kept for later runs: model and tweak file first, the document last."""
     fresh(kept)
     targeted = {"targets": plan.targets} if METHODS[plan.method].targeted else {}
-    result = _JOBS[plan.method](
+    job = getattr(module_of(plan.method), plan.method)
+    result = job(
         model=asked.model,
         data=asked.data,
         engine=replace(asked.engine, work_dir=asked.cache, resume=True),
@@ -222,11 +217,20 @@ def _provenance(asked: Recipe, ran: RunResult, staging: Path) -> str:
         "recipe, as it was understood": asked.sha256,
     }
     wanted = {
-        "tweaks": [asdict(plan) for plan in asked.tweaks],
+        "tweaks": [_plan_document(plan) for plan in asked.tweaks],
         "gates": {name: limit for name, limit in asdict(asked.gates).items() if limit is not None},
         "seed": asked.data.seed,
     }
     return artefacts.provenance(made, materials, schema.plain(wanted), __version__)
+
+
+def _plan_document(plan: TweakPlan) -> dict[str, Any]:
+    """A plan with its method's own settings under the name of the method, which is what readers know."""
+    options = {
+        plan.method if keyword == "settings" else keyword: asdict(settings)
+        for keyword, settings in plan.options.items()
+    }
+    return {**asdict(plan), "options": options}
 
 
 # ------------------------------------------------------------------------------------------ dry run
@@ -288,7 +292,7 @@ def _steps(job: Job, plan: TweakPlan, cached: bool) -> tuple[tuple[PlannedPass, 
     try:
         if cached:
             return (), targets_of(job, plan.targets)[0]
-        planner, targets = foresee(plan.method, job, plan.targets, plan.taps, plan.options)
+        planner, targets = plan_command(plan.method, job, plan.targets, plan.taps, plan.options)
     except UsageError as error:
         raise UsageError(error.what, where=f"tweak {plan.name}", hint=error.hint) from error
     return tuple(planner.steps), targets

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import click
 
 from onnxtweak import settings
 from onnxtweak.cli.options.data import split_options
 from onnxtweak.cli.options.groups import gathered, option, registering
+from onnxtweak.cli.options.method import class_drop_option, join_options
 from onnxtweak.cli.options.shared import (
-    class_drop_option,
     dry_run_option,
     engine_options,
     force_option,
-    join_options,
     model_argument,
     optional_target_options,
     output_options,
@@ -43,8 +43,8 @@ _tap_options = gathered(
     option(
         "Model",
         "--pool",
-        type=click.Choice(["none", "mean", "max"]),
-        default="none",
+        type=click.Choice(get_args(settings.Pool)),
+        default=settings.TapSettings.pool,
         help="Make a neuron of each channel, its mean or maximum, instead of each position "
         "[default: mean where --taps is not given, else none].",
     ),
@@ -80,7 +80,7 @@ _HIDDEN = option(
 )
 
 _fit_options = gathered(
-    "fit",
+    "settings",
     settings.FitSettings,
     option(
         "Method",
@@ -190,7 +190,7 @@ def fit(dry_run, console, form, **asked):
 @split_options
 @optional_target_options
 @_tap_options
-@join_options
+@join_options("join")
 @_contest_options
 @engine_options("device", "backend", "memory", "batch", "threads", "work_dir", "resume")
 @_write
@@ -216,7 +216,7 @@ def compare(join, fit, output, force, dry_run, console, form, **asked):
         comparison.verdict,
         dry_run=dry_run,
         join=join,
-        fit=replace(fit, max_overall_drop=join.max_overall_drop),
+        settings=replace(fit, max_overall_drop=join.max_overall_drop),
         output=settings.OutputSettings(output=output, force=force),
         **asked,
     )

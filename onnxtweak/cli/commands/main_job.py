@@ -11,18 +11,17 @@ import click
 
 from onnxtweak.cli.options.data import samples_options, split_options
 from onnxtweak.cli.options.groups import option, registering
+from onnxtweak.cli.options.method import join_options, score_options
 from onnxtweak.cli.options.shared import (
     SCORING,
     dry_run_option,
     engine_options,
     force_option,
-    join_options,
     logits_option,
     model_argument,
     optional_target_options,
     output_options,
     reporting_options,
-    score_options,
     tap_options,
     target_options,
 )
@@ -108,7 +107,7 @@ def evaluate(model, data, targets, taps, engine, console, form):
 @split_options
 @target_options
 @tap_options
-@join_options
+@join_options()
 @engine_options(*SCORING)
 @output_options("The new model.", tweak=True)
 @dry_run_option

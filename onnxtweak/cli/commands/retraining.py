@@ -9,22 +9,26 @@ import click
 from onnxtweak import settings
 from onnxtweak.cli.options.data import split_options
 from onnxtweak.cli.options.groups import gathered, option, registering
-from onnxtweak.cli.options.shared import (
-    SCORING,
+from onnxtweak.cli.options.method import (
+    check_scale,
     class_drop_option,
     count_option,
     criterion_option,
+    exact_scale_option,
+    grids,
+    join_criterion_option,
+    overall_drop_option,
+    theta_option,
+)
+from onnxtweak.cli.options.shared import (
+    SCORING,
     dry_run_option,
     engine_options,
-    exact_scale_option,
-    flat,
     model_argument,
     optional_target_options,
     output_options,
-    overall_drop_option,
     reporting_options,
     tap_options,
-    theta_option,
 )
 from onnxtweak.cli.options.values import Number, Numbers
 from onnxtweak.cli.output import carry_out, inspect_it
@@ -42,13 +46,10 @@ def _listed(values: tuple) -> str:
 
 def _make_retrain(count, scale, ridge, penalty, schedule, exact_scale, **join) -> tuple:
     """How neurons are chosen and how weights are trained: (JoinSettings, RetrainSettings)."""
-    if exact_scale and scale:
-        raise UsageError("--scale and --exact-scale exclude each other", hint="give one of the two")
-    counts = {"count": flat(count)} if count else {}
-    grids = {key: flat(grid) for key, grid in (("scale", scale), ("ridge", ridge)) if grid}
+    check_scale(scale, exact_scale)
     return (
-        settings.JoinSettings(**counts, exact_scale=exact_scale, **join),
-        settings.RetrainSettings(penalty=penalty, schedule=schedule, **grids),
+        settings.JoinSettings(**grids(count=count), exact_scale=exact_scale, **join),
+        settings.RetrainSettings(penalty=penalty, schedule=schedule, **grids(scale=scale, ridge=ridge)),
     )
 
 
@@ -87,7 +88,7 @@ _retrain_options = gathered(
     overall_drop_option,
     class_drop_option,
     theta_option,
-    criterion_option("net-gain"),
+    join_criterion_option,
 )
 
 
@@ -124,7 +125,7 @@ def retrain(how, dry_run, console, form, **asked):
         inspect_it,
         dry_run=dry_run,
         join=how[0],
-        retrain=how[1],
+        settings=how[1],
         **asked,
     )
 
@@ -147,7 +148,7 @@ def _make_augment(size, neurons, hidden, minibatch, **values) -> settings.Augmen
 _SIZES = ", ".join(f"{name} {n}/{h}" for name, (n, h) in settings.AUGMENT_SIZES.items())
 
 _augment_options = gathered(
-    "augment",
+    "settings",
     _make_augment,
     _method(
         "--neurons",
@@ -185,7 +186,7 @@ _augment_options = gathered(
     ),
     class_drop_option,
     theta_option,
-    criterion_option(),
+    criterion_option,
 )
 
 

@@ -1,7 +1,8 @@
-"""Which options are there?
+"""Which options are there, and how do they become settings?
 
-common    model, targets, method, machine, output, reporting
-data      samples, and what is done to them
+shared    model, targets, machine, output, reporting
+method    how a method works
+data      samples, and how they become the model's input
 groups    options under headings, gathered into settings
-values    numbers, sizes and lists as text
+values    numbers, sizes and lists from text
 """
