@@ -1,13 +1,15 @@
 """onnxtweak: better accuracy for chosen classes of a trained ONNX classifier, without retraining it.
 
 The commands are functions too, with the same words: `onnxtweak.join("model.onnx", data="samples.npz",
-target="cat", output="tweaked.onnx")`. See `onnxtweak.api`, which is loaded when one is first asked for.
+target="cat", output="tweaked.onnx")`. See `onnxtweak.api`, which is loaded when one is first asked for, and
+`onnxtweak.errors` for what they raise.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onnxtweak import errors as errors
 from onnxtweak._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -52,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted(["__version__", "errors", *__all__])

@@ -1,4 +1,4 @@
-"""The commands as functions: the same words as on the command line, underscores for dashes.
+"""The public functions: the commands in Python, with the words of the command line, underscores for dashes.
 
 >>> import onnxtweak
 >>> from onnxtweak.demo_files import demo_files
@@ -12,23 +12,34 @@ True
 >>> made.tweak["kind"], len(made.tweak["synapses"]) == made.n[0]
 ('join', True)
 
-Options are checked as strictly as on the command line.
+`help(onnxtweak.join)` explains every option. Options are checked as strictly as on the command line.
 
 >>> onnxtweak.join(model, data=f"{data}#fit", target=8, scael=5)
 Traceback (most recent call last):
     ...
 onnxtweak.errors.UsageError: unknown option `scael` (onnxtweak.join)
+
+All functions that take samples raise InputError for whatever they cannot use, VerificationError where a
+proof fails, and MachineError where the machine lacks something; nothing is written then.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Unpack
 
 from onnxtweak import commands
-from onnxtweak.errors import UsageError
-from onnxtweak.recipe.values import did_you_mean, key_of, keys_of, settings_from
+from onnxtweak.options import (
+    AugmentOptions,
+    EvaluateOptions,
+    FitOptions,
+    JoinOptions,
+    RetrainOptions,
+    StrPath,
+    TapOptions,
+    explained,
+    settings_of,
+)
 from onnxtweak.results import (
     Applied,
     Comparison,
@@ -40,139 +51,113 @@ from onnxtweak.results import (
     RunResult,
     Scored,
 )
-from onnxtweak.settings import (
-    AugmentSettings,
-    DataSettings,
-    EngineSettings,
-    FitSettings,
-    JoinSettings,
-    OutputSettings,
-    Preprocess,
-    RetrainSettings,
-    TapSettings,
-    TargetSettings,
-)
+from onnxtweak.settings import OutputSettings
 from onnxtweak.types import Progress, silent
 
-Path = str | os.PathLike[str]
 
-
-def inspect(model: Path, **options: Any) -> Inspection:
-    """What is in a model. options : `taps`, `pool`, `logits`.
+@explained
+def inspect(model: StrPath, **options: Unpack[TapOptions]) -> Inspection:
+    """What is in a model, and which hidden tensors can be watched.
 
     >>> from onnxtweak.demo_files import demo_files
     >>> found = inspect(demo_files().model, taps="penultimate")
     >>> found.classes, [tap.name for tap in found.taps]
     (10, ['pool3'])
     """
-    return commands.inspect(model=str(model), **_settings("inspect", options, taps=TapSettings))
+    return commands.inspect(model=str(model), **settings_of("inspect", options))
 
 
-def evaluate(model: Path, *, progress: Progress = silent, **options: Any) -> Evaluation:
-    """Accuracies and confusion over all samples of `data`. options : those of `onnxtweak evaluate`."""
-    kinds = {"data": DataSettings, "engine": EngineSettings, "targets": TargetSettings}
-    given = _settings("evaluate", options, **kinds, taps=TapSettings)
-    return commands.evaluate(model=str(model), **given, progress=progress)
+@explained
+def evaluate(
+    model: StrPath, *, progress: Progress = silent, **options: Unpack[EvaluateOptions]
+) -> Evaluation:
+    """Accuracies and confusion over all samples of `data`; with `target`, also over those classes alone."""
+    return commands.evaluate(model=str(model), **settings_of("evaluate", options), progress=progress)
 
 
-def join(model: Path, *, progress: Progress = silent, **options: Any) -> Result:
-    """Synaptic join for the classes of `target`, or the `worst` few. options : those of `onnxtweak join`."""
-    given = _settings("join", options, **_MAKING, targets=TargetSettings, join=JoinSettings)
-    return commands.join(model=str(model), **given, progress=progress)
+@explained
+def join(model: StrPath, *, progress: Progress = silent, **options: Unpack[JoinOptions]) -> Result:
+    """Make chosen classes better with a synaptic join, and write the new model to `output`, if given."""
+    return commands.join(model=str(model), **settings_of("join", options), progress=progress)
 
 
-def retrain(
-    model: Path, *, join: Mapping[str, Any] | None = None, progress: Progress = silent, **options: Any
-) -> Result:
-    """A join whose synapses are trained. options : those of `onnxtweak retrain`; join : those of its join."""
-    given = _settings("retrain", options, **_MAKING, targets=TargetSettings, retrain=RetrainSettings)
-    given |= _settings("retrain, join", join or {}, join=JoinSettings)
-    return commands.retrain(model=str(model), **given, progress=progress)
+@explained
+def retrain(model: StrPath, *, progress: Progress = silent, **options: Unpack[RetrainOptions]) -> Result:
+    """Make chosen classes better with a join whose synapses are trained. join : the options of that join."""
+    return commands.retrain(model=str(model), **settings_of("retrain", options), progress=progress)
 
 
-def augment(model: Path, *, progress: Progress = silent, **options: Any) -> Result:
-    """An MLP on active neurons, for all classes. options : those of `onnxtweak augment`."""
-    given = _settings("augment", options, **_MAKING, augment=AugmentSettings)
-    return commands.augment(model=str(model), **given, progress=progress)
+@explained
+def augment(model: StrPath, *, progress: Progress = silent, **options: Unpack[AugmentOptions]) -> Result:
+    """Make all classes better with a small MLP on active neurons."""
+    return commands.augment(model=str(model), **settings_of("augment", options), progress=progress)
 
 
-def fit(model: Path, *, progress: Progress = silent, **options: Any) -> Result:
-    """The best patch that the tables allow for `target`, or for all classes. options : of `onnxtweak fit`."""
-    given = _settings("fit", {"taps": [], **options}, **_MAKING, targets=TargetSettings, fit=FitSettings)
-    return commands.fit(model=str(model), **given, progress=progress)
+@explained
+def fit(model: StrPath, *, progress: Progress = silent, **options: Unpack[FitOptions]) -> Result:
+    """Make chosen classes better, or without `target` all of them, with the best patch that samples allow."""
+    return commands.fit(model=str(model), **settings_of("fit", options), progress=progress)
 
 
+@explained
 def compare(
-    model: Path,
+    model: StrPath,
     *,
     repeats: int = 1,
     methods: Sequence[str] = (),
     progress: Progress = silent,
-    **options: Any,
+    **options: Unpack[EvaluateOptions],
 ) -> Comparison:
-    """All methods side by side on the same samples. options : of data, engine, taps and target."""
-    kinds = {"data": DataSettings, "engine": EngineSettings, "taps": TapSettings, "targets": TargetSettings}
-    given = _settings("compare", {"taps": [], **options}, **kinds)
+    """All methods, or `methods`, side by side on the same samples. repeats : splits to average over."""
+    given = settings_of("compare", options)
     return commands.compare(model=str(model), **given, repeats=repeats, methods=methods, progress=progress)
 
 
-def score(model: Path, *, progress: Progress = silent, **options: Any) -> Scored:
-    """Theta of every neuron for `target`. options : those of `onnxtweak score`."""
-    given = _settings("score", options, **_MAKING, targets=TargetSettings, join=JoinSettings)
-    return commands.score(model=str(model), **given, progress=progress)
+@explained
+def score(model: StrPath, *, progress: Progress = silent, **options: Unpack[JoinOptions]) -> Scored:
+    """Theta of every neuron for the classes of `target`; written to `output` (*.npz), if given."""
+    return commands.score(model=str(model), **settings_of("score", options), progress=progress)
 
 
-def apply(model: Path, tweak: Path, output: Path, *, scale: float = 1.0, force: bool = False) -> Applied:
-    """Write a saved tweak into the model it was made for."""
+def apply(
+    model: StrPath, tweak: StrPath, output: StrPath, *, scale: float = 1.0, force: bool = False
+) -> Applied:
+    """Write a saved tweak, times `scale`, into the model it was made for. force : replace existing files."""
     place = OutputSettings(str(output), force=force)
     return commands.apply(model=str(model), tweak=str(tweak), output=place, scale=scale)
 
 
-def revert(tweaked: Path, output: Path, *, steps: int | None = 1, force: bool = False) -> Reverted:
+def revert(tweaked: StrPath, output: StrPath, *, steps: int | None = 1, force: bool = False) -> Reverted:
     """Write the model as it was before its last `steps` tweaks; None: before all of them."""
     return commands.revert(tweaked=str(tweaked), output=OutputSettings(str(output), force=force), steps=steps)
 
 
-def diff(base: Path, tweaked: Path) -> ModelDiff:
+def diff(base: StrPath, tweaked: StrPath) -> ModelDiff:
     """Every difference between two model files, and whether tweaks account for all of them."""
     return commands.diff(base=str(base), tweaked=str(tweaked))
 
 
 def run(
-    recipe: Path, changes: Sequence[str] = (), *, keep: bool = False, force: bool = False, **options: Any
+    recipe: StrPath,
+    changes: Sequence[str] = (),
+    *,
+    directory: StrPath | None = None,
+    device: str | None = None,
+    keep: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
 ) -> RunResult:
-    """Carry out a recipe. changes : `key=value` overrides. options : `directory`, `device`, `progress`."""
-    return commands.run(recipe=str(recipe), changes=changes, keep=keep, force=force, **options)
+    """Carry out a recipe.
 
-
-_MAKING = {"data": DataSettings, "engine": EngineSettings, "taps": TapSettings, "output": OutputSettings}
-_ALL_DATA = [*keys_of(Preprocess), *(key for key in keys_of(DataSettings) if key != "preprocess")]
-
-
-def _settings(command: str, options: Mapping[str, Any], **kinds: type) -> dict[str, Any]:
-    """Settings objects by their name, from flat options. Raises UsageError for an option that none knows."""
-    where = f"onnxtweak.{command}"
-    known = [key for kind in kinds.values() for key in (_ALL_DATA if kind is DataSettings else keys_of(kind))]
-    table = {}
-    for word, value in options.items():
-        key = key_of(word)
-        if key not in known:
-            near = did_you_mean(key, known) or f"known: {', '.join(sorted(set(known)))}"
-            raise UsageError(f"unknown option `{word}`", where=where, hint=near.replace("-", "_"))
-        if value is not None:
-            table[key] = _plain(key, value)
-    return {
-        name: settings_from(kind, table, where, preprocess=settings_from(Preprocess, table, where))
-        if kind is DataSettings
-        else settings_from(kind, table, where)
-        for name, kind in kinds.items()
-    }
-
-
-def _plain(key: str, value: Any) -> Any:
-    """A value as TOML would have it: paths and class numbers as text, tuples as lists."""
-    if isinstance(value, tuple | list):
-        return [_plain(key, item) for item in value]
-    if isinstance(value, os.PathLike) or (key == "target" and isinstance(value, int)):
-        return str(value)
-    return value
+    changes : `key=value` overrides, such as "engine.device=cpu". directory : where results go. device : where
+    the model runs. keep : deliver models although a gate failed. force : replace files that no run wrote.
+    """
+    return commands.run(
+        recipe=str(recipe),
+        changes=changes,
+        directory=None if directory is None else str(directory),
+        device=device,
+        keep=keep,
+        force=force,
+        progress=progress,
+    )

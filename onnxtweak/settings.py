@@ -106,7 +106,8 @@ class TapSettings:
 class TargetSettings:
     """Which classes should do better.
 
-    targets : numbers or names of classes. worst : instead, so many classes that do worst on validation.
+    targets (the option `target`) : numbers or names of classes. worst : instead, so many classes, those that
+    do worst on validation.
     """
 
     targets: tuple[str, ...] = ()
@@ -166,9 +167,9 @@ class AugmentSettings:
     """Augmentation with active neurons (METHOD 6).
 
     neurons : how many neurons feed the MLP; None: 1,000, or all where there are fewer. hidden : its hidden
-    units. iterations, batch, rate, decay : minibatches at most, samples per minibatch, learning rate and
-    decoupled weight decay of Adam. patience : checks on validation without a better loss before training
-    stops. max_class_drop, theta, criterion : as for a join.
+    units. iterations : minibatches at most. batch (the option `minibatch`) : samples per minibatch. rate,
+    decay : learning rate and decoupled weight decay of Adam. patience : checks on validation without a better
+    loss before training stops. max_class_drop, theta, criterion : as for a join.
     """
 
     neurons: int | None = None
@@ -210,11 +211,11 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """Where results go; None: they are not written.
+    """Where results go; None: nowhere.
 
     output : the new file. tweak : also save the tweak alone (*.safetensors). force : replace existing files.
     report : also draw the result as a page (*.html). evidence : measure what only the page needs, latency and
-    samples that changed; `report` implies it. recipe : sha256 of the recipe that asks for the result.
+    samples that changed; `report` implies it.
     """
 
     output: str | None = None
@@ -222,4 +223,4 @@ class OutputSettings:
     force: bool = False
     report: str | None = None
     evidence: bool = False
-    recipe: str | None = None
+    recipe: str | None = None  # sha256 of the recipe that asks for the result

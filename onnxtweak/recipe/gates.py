@@ -50,7 +50,8 @@ def _class_drop(result: Document) -> float | None:
 
 
 def _latency(result: Document) -> float | None:
-    return result.get("evidence", {}).get("latency", {}).get("increase")
+    found: float | None = result.get("evidence", {}).get("latency", {}).get("increase")
+    return found
 
 
 def _confidence(result: Document) -> float | None:

@@ -213,7 +213,7 @@ def _tweak(table: dict[str, Any], path: str, number: int, logits: Any, shared: d
     own = others.pop("settings")
     target_keys = list(keys_of(TargetSettings)) if METHODS[method].targeted else []
     check_keys(table, ["name", "method", "taps", "pool", *target_keys, *keys_of(own), *others], where)
-    options = {"settings": settings_from(own, table, where)}
+    options: dict[str, Any] = {"settings": settings_from(own, table, where)}
     for key, kind in others.items():
         inner, there = table.get(key, {}), f"{where} [tweak.{key}]"
         if not isinstance(inner, dict):

@@ -92,9 +92,9 @@ def settings_from(kind: type[Settings], table: Mapping[str, Any], where: str, **
     for key, field in keys_of(kind).items():
         if field not in given and key in table:
             values[field] = _converted(types[field], field, table[key], f"{where} {key}")
-    for field in fields(kind):  # type: ignore[arg-type]  # settings are dataclasses
-        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
-            key = key_of(field.name)
+    for one in fields(kind):  # type: ignore[arg-type]  # settings are dataclasses
+        if one.name not in values and one.default is MISSING and one.default_factory is MISSING:
+            key = key_of(one.name)
             raise UsageError(f"`{key}` is missing", where=where, hint=f"add `{key} = ...` to {where}")
     return kind(**values)
 

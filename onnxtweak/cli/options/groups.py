@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from onnxtweak.cli.completion import files
 
 Callback = Callable[..., Any]
-Decorator = Callable[[Any], Any]
+Decorator = Callable[[Callback], Callback]
 
 
 class SectionOption(click.Option):
@@ -51,7 +51,7 @@ def option(section: str, *names: str, **keywords: Any) -> Decorator:
 
 def gathered(name: str, make: Callback, *options: Decorator) -> Decorator:
     """A decorator that adds `options`, and replaces their values by `name=make(**values)`."""
-    words = [add(lambda: None).__click_params__[0].name for add in options]
+    words = [_name_of(add) for add in options]
 
     def decorate(command: Callback) -> Callback:
         @functools.wraps(command)
@@ -66,10 +66,16 @@ def gathered(name: str, make: Callback, *options: Decorator) -> Decorator:
     return decorate
 
 
-def registering(group: list[click.Command]) -> Callable[[str, str], Decorator]:
+def _name_of(add: Decorator) -> str:
+    """The parameter that an option's value is passed as."""
+    held: Any = add(lambda: None)
+    return str(held.__click_params__[0].name)
+
+
+def registering(group: list[click.Command]) -> Callable[[str, str], Callable[[Callback], click.Command]]:
     """A factory of decorators: `(name, example)` adds a command to `group`; the example ends its help."""
 
-    def command(name: str, example: str) -> Decorator:
+    def command(name: str, example: str) -> Callable[[Callback], click.Command]:
         def register(callback: Callback) -> click.Command:
             made = click.command(name, cls=SectionCommand, epilog=f"\b\nExample:\n  {example}")(callback)
             group.append(made)
