@@ -83,7 +83,10 @@ def join(model: StrPath, *, progress: Progress = silent, **options: Unpack[JoinO
 
 @explained
 def retrain(model: StrPath, *, progress: Progress = silent, **options: Unpack[RetrainOptions]) -> Result:
-    """Make chosen classes better with a join whose synapses are trained. join : the options of that join."""
+    """Make chosen classes better with a join whose synapses are trained.
+
+    join : the options of that join, by the words of `onnxtweak.join`: `{"count": [10, 20]}`.
+    """
     return commands.retrain(model=str(model), **settings_of("retrain", options), progress=progress)
 
 

@@ -59,9 +59,10 @@ def gathered(name: str, make: Callback, *options: Decorator) -> Decorator:
             mine = {key: values.pop(key) for key in words}
             return command(**{name: make(**mine)}, **values)
 
+        optioned: Callback = gather
         for add in reversed(options):
-            gather = add(gather)
-        return gather
+            optioned = add(optioned)
+        return optioned
 
     return decorate
 
