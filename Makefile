@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11 or newer, and nothing else.
+# `make demo`, `make test` and `make lint` need Python 3.11 or newer, and nothing else.
 
 VENV ?= .venv
 PYTEST_ARGS ?=
@@ -19,6 +19,8 @@ test: $(VENV)/.ready-dev
 
 lint: $(VENV)/.ready-dev
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 docs: $(VENV)/.ready-cpu
 	$(PY) tests/test_docs.py
@@ -38,4 +40,4 @@ $(VENV)/bin/python:
 	echo "$$python -m venv $(VENV)"; "$$python" -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist onnxtweak-demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist onnxtweak-demo .pytest_cache .ruff_cache .mypy_cache .hypothesis

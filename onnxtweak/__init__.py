@@ -1,7 +1,8 @@
 """onnxtweak: better accuracy for chosen classes of a trained ONNX classifier, without retraining it.
 
 The commands are functions too, with the same words: `onnxtweak.join("model.onnx", data="samples.npz",
-target="cat", output="tweaked.onnx")`. See `onnxtweak.api`, which is loaded when one is first asked for.
+target="cat", output="tweaked.onnx")`. See `onnxtweak.api`, which is loaded when one is first asked for, and
+`onnxtweak.errors` for what they raise.
 
 From the outside to the inside; docs/architecture.md has the picture and the glossary:
 
@@ -21,6 +22,7 @@ results      what a command hands back
 plans        what a command would do, for a dry run
 goal         which samples should do better, and what must not get worse
 head         how logits become the answer that is shown
+registry     the methods that are commands
 patch        what is added to the logits: synapses, linear, MLP
 types        the nouns that the stages hand to each other, and the letters of all shapes
 settings     what a user can ask for
@@ -34,6 +36,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onnxtweak import errors as errors
 from onnxtweak._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -78,4 +81,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted(["__version__", "errors", *__all__])

@@ -1,20 +1,22 @@
 """Every error that onnxtweak raises on purpose, and the exit code each one ends a command with.
 
     OnnxtweakError
-    |-- GateFailed            1   a gate was not met; nothing is written
+    |-- GateFailed            1   a gate failed; no model is delivered
     |-- InputError            2   something the user gave cannot be used
     |   |-- UsageError            an option, or a combination of options
     |   |-- ModelError            the ONNX file, or what is asked of it
     |   |-- DataError             samples, labels, preprocessing
     |   `-- OutputError           where the result should go
     |-- VerificationError     3   a written file did not pass its proof; it was removed
-    `-- MachineError          4   no runtime, no GPU where one was required
+    `-- MachineError          4   no runtime, or no GPU where one was required
 
 An error says what happened, where (file, tensor, class), and what to do about it. The library raises;
 only `onnxtweak.cli` prints.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class OnnxtweakError(Exception):
@@ -24,7 +26,7 @@ class OnnxtweakError(Exception):
     ----------
     what : what happened, without a full stop.
     where : the file, tensor, class or option it happened at; may be empty.
-    hint : what the user can do; may be empty.
+    hint : what the user can do about it; may be empty.
     """
 
     exit_code = 70
@@ -35,7 +37,7 @@ class OnnxtweakError(Exception):
         self.hint = hint
         super().__init__(f"{what} ({self.where})" if self.where else what)
 
-    def __reduce__(self):  # errors cross process borders whole
+    def __reduce__(self) -> tuple[Any, ...]:  # errors keep their parts between processes
         return _rebuild, (type(self), self.what, self.where, self.hint)
 
 
@@ -44,7 +46,7 @@ def _rebuild(kind: type[OnnxtweakError], what: str, where: str, hint: str) -> On
 
 
 class GateFailed(OnnxtweakError):
-    """A gate was not met; nothing is written."""
+    """A gate failed; no model is delivered."""
 
     exit_code = 1
 
@@ -56,11 +58,11 @@ class InputError(OnnxtweakError):
 
 
 class UsageError(InputError):
-    """An option, or a combination of options, makes no sense."""
+    """An option, or a combination of options, is invalid."""
 
 
 class ModelError(InputError):
-    """The ONNX file is not what it should be, or cannot do what is asked of it."""
+    """The ONNX file is invalid, or cannot do what is asked of it."""
 
 
 class DataError(InputError):
@@ -68,7 +70,7 @@ class DataError(InputError):
 
 
 class OutputError(InputError):
-    """The result cannot go where the user wants it."""
+    """The result cannot be written where the user wants it."""
 
 
 class VerificationError(OnnxtweakError):

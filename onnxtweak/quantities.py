@@ -1,4 +1,4 @@
-"""How does text say a number, a size, a height and width? The same on the command line and in a recipe."""
+"""How is a quantity written: a number, a size, a height and width? The same in options and in recipes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNITS = {"": 1, "b": 1} | {
 
 
 def number(text: str) -> float:
-    """`0.5`, `1e-3`, `1/255`. Raises ValueError, saying what is wrong."""
+    """`0.5`, `1e-3`, `1/255`. Raises ValueError that says what is wrong."""
     above, slash, below = text.partition("/")
     try:
         found = float(above) / float(below) if slash else float(above)
@@ -25,7 +25,7 @@ def number(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """Bytes: `4GiB`, `500MB`, `1.5g`; a bare number is bytes, a bare letter the binary unit."""
+    """Bytes: `4GiB`, `500MB`, `1.5g`; a bare number is in bytes, a bare letter is a binary unit."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", text)
     unit = _UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:

@@ -1,27 +1,39 @@
-"""What a user can ask for: one frozen dataclass per question, the same words as the command line."""
+"""What can a user ask for? One frozen dataclass of settings per question, in the words of the command line.
+
+Choices are `Literal`s; the command line, recipes and the Python API take them from here.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import Literal
 
 GiB = 1024**3
+
+Layout = Literal["NCHW", "NHWC"]
+Color = Literal["RGB", "BGR", "GRAY"]
+BackendName = Literal["auto", "numpy", "numba", "cupy"]
+Pool = Literal["none", "mean", "max"]
+Theta = Literal["signed", "thesis"]
+Criterion = Literal["auto", "count", "threshold", "lift"]
+JoinCriterion = Literal[Criterion, "net-gain"]
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a raw sample becomes the model's input (docs/quickstart.md). None means: leave it as it is.
+    """How a raw sample becomes the model's input, in this order; None leaves it as it is.
 
-    resize, crop : (height, width); crop is central. layout : "NCHW" or "NHWC", the layout the model wants.
-    color : "RGB", "BGR" or "GRAY", what the model wants. pixel_scale : multiplies raw values (1/255 for
-    bytes). mean, std : one number per channel, applied after `pixel_scale` as (x - mean) / std.
-    dtype : NumPy name; default is what the model's input says.
+    resize, crop : (height, width) in pixels, or one number for a square; the crop is central. layout : the
+    axis order that the model expects. color : the color order that the model expects. pixel_scale : factor
+    for raw values, such as 1/255 for bytes. mean, std : one number per channel, applied as (x - mean) / std.
+    dtype : element type to feed, as NumPy spells it; None: the type of the model's input.
     """
 
     resize: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
-    layout: str | None = None
-    color: str | None = None
+    layout: Layout | None = None
+    color: Color | None = None
     pixel_scale: float | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -32,8 +44,9 @@ class Preprocess:
 class DataSettings:
     """Where labelled samples come from.
 
-    data, val, test : sources, each `PATH` or `PATH#KEY` or `PATH#KEY[start:stop]` (see `onnxtweak.data`).
-    names : file with one class name a line. seed : of the stratified split, used for what is not given.
+    data, val, test : sources to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
+    `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
+    names : file with one class name per line. seed : of the stratified split, and of everything random after.
     """
 
     data: tuple[str, ...]
@@ -48,17 +61,17 @@ class DataSettings:
 class EngineSettings:
     """Where and how the model runs.
 
-    device : "auto", "cpu", "cuda", "cuda:0", "cuda:0,1". backend : "auto", "numpy", "numba", "cupy".
-    memory : bytes the process may use for tables, state and batches. batch : samples per run; None: chosen.
-    threads : of the model, of theta and of reading samples; None: all cores. work_dir : folder where scores
-    and tables are kept as they grow; None: nowhere. resume : whether to go on from what is there. shard :
-    samples after which sums are added up, the state may be saved, and which one worker is given at a time.
-    workers : processes to share the score pass among; scheduler : address of a Dask scheduler instead.
-    custom_ops : shared libraries with operators for ONNX Runtime.
+    device : "auto", "cpu", "cuda", "cuda:0" or "cuda:0,1". backend : what does the arithmetic of scoring.
+    memory : bytes that tables, state and batches may take. batch : samples per run; None: chosen from model
+    and memory. threads : for the model, theta and reading samples; None: all cores. work_dir : folder in
+    which scores and tables are saved as they grow; None: nowhere. resume : continue from what is saved there.
+    shard : samples after which sums are combined and the state may be saved; also what a worker gets at a
+    time. workers : processes that share the score pass; scheduler : address of a Dask scheduler to use
+    instead. custom_ops : shared libraries with custom operators for ONNX Runtime.
     """
 
     device: str = "auto"
-    backend: str = "auto"
+    backend: BackendName = "auto"
     memory: int = 4 * GiB
     batch: int | None = None
     threads: int | None = None
@@ -71,7 +84,7 @@ class EngineSettings:
 
     @property
     def cores(self) -> int:
-        """`threads`, or as many as there are cores."""
+        """`threads`, or the number of cores."""
         return self.threads or os.cpu_count() or 1
 
 
@@ -79,18 +92,23 @@ class EngineSettings:
 class TapSettings:
     """Which hidden tensors are watched.
 
-    taps : selectors as `--taps` takes them (docs/cli.md). pool : "none", "mean" or "max". logits : the logits
-    tensor; None: it is looked for.
+    taps : selectors: "activations", "stages", "blocks", "penultimate", "op:TYPE", or tensor names with * and
+    ?. pool : make a neuron of each channel, its mean or maximum, instead of each position. logits : the
+    logits tensor; None: found in the graph.
     """
 
     taps: tuple[str, ...] = ("activations",)
-    pool: str = "none"
+    pool: Pool = "none"
     logits: str | None = None
 
 
 @dataclass(frozen=True)
 class TargetSettings:
-    """Which classes should do better: numbers or names, or the `worst` K on validation."""
+    """Which classes should do better.
+
+    targets (the option `target`) : numbers or names of classes. worst : instead, so many classes, those that
+    do worst on validation.
+    """
 
     targets: tuple[str, ...] = ()
     worst: int | None = None
@@ -100,10 +118,11 @@ class TargetSettings:
 class JoinSettings:
     """Synaptic join (METHOD 1 to 4).
 
-    count, scale : the grids of n and scale; a single value fixes it. exact_scale : exact search instead of
-    the scale grid. max_overall_drop, max_class_drop : percentage points the overall accuracy, or any class,
-    may lose on validation. theta : "signed" or "thesis". criterion : "auto" (count; lift where no fit sample
-    can be fixed), "count", "threshold", "lift" or "net-gain".
+    count, scale : grids of n, the synapses per target, and of their strength; a single value fixes it.
+    exact_scale : search the best scale exactly instead of on the grid. max_overall_drop, max_class_drop :
+    percentage points that the overall accuracy, or any class, may lose on validation; None: no limit.
+    theta : how a neuron is scored, exact for values of either sign or as the thesis prints it. criterion :
+    what ranks the neurons; "auto" is "count", or "lift" where no fit sample of the class can be fixed.
     """
 
     count: tuple[int, ...] = (1, 10, 20, 40, 80, 120)
@@ -111,8 +130,8 @@ class JoinSettings:
     exact_scale: bool = False
     max_overall_drop: float = 0.0
     max_class_drop: float | None = None
-    theta: str = "signed"
-    criterion: str = "auto"
+    theta: Theta = "signed"
+    criterion: JoinCriterion = "auto"
 
 
 # Neurons and hidden units that the thesis gave the networks it augmented (Table 4.1).
@@ -132,8 +151,9 @@ class RetrainSettings:
     """Synaptic retraining (METHOD 5), after a join with `JoinSettings`.
 
     penalty : weight of the loss on samples of the target classes; 1 is SR-1, 2 is SR-2. ridge : L2 penalties
-    to choose from on validation, on columns of unit deviation. schedule : "J100 R100 J50 R50 J10 R10 J10", or
-    None: one join, one retraining. scale : of the retrained weights, to choose from; 0 is always among them.
+    to choose from on validation, for columns of unit deviation. schedule : joins and retrainings in turn,
+    such as "J100 R100 J50 R50 J10 R10 J10"; None: one join, one retraining. scale : strengths of the
+    retrained synapses to choose from; 0 is always among them.
     """
 
     penalty: float = 2.0
@@ -146,9 +166,10 @@ class RetrainSettings:
 class AugmentSettings:
     """Augmentation with active neurons (METHOD 6).
 
-    neurons : how many feed the MLP; None: 1,000, or all where there are fewer. hidden : its hidden
-    units. iterations, batch, rate, decay : of Adam; decay is decoupled. patience : checks on validation
-    without a better loss before training stops. max_class_drop, theta, criterion : as in `JoinSettings`.
+    neurons : how many neurons feed the MLP; None: 1,000, or all where there are fewer. hidden : its hidden
+    units. iterations : minibatches at most. batch (the option `minibatch`) : samples per minibatch. rate,
+    decay : learning rate and decoupled weight decay of Adam. patience : checks on validation without a better
+    loss before training stops. max_class_drop, theta, criterion : as for a join.
     """
 
     neurons: int | None = None
@@ -159,22 +180,22 @@ class AugmentSettings:
     decay: float = 0.1
     patience: int = 10
     max_class_drop: float | None = None
-    theta: str = "signed"
-    criterion: str = "auto"
+    theta: Theta = "signed"
+    criterion: Criterion = "auto"
 
 
 @dataclass(frozen=True)
 class FitSettings:
     """Fit (METHOD 7).
 
-    max_overall_drop : percentage points the overall accuracy may lose; negative: must gain. margin : standard
-    errors of the difference that are kept clear of that limit, and by which a patch has to beat the bias.
-    neurons : how many a table may hold; of more the best are chosen by screening. hidden : units of the
-    hidden layer that is tried beside linear patches; 0: none. folds : of cross-validation.
-    max_class_drop : points that any class may lose. budget : numbers a patch may hold, weights and biases
-    together; synapses : weights it may hold; either makes it linear and chooses its neurons one by one.
-    certify : share of all samples that may become wrong, in expectation; validation is then kept for that
-    proof.
+    max_overall_drop : percentage points that the overall accuracy may lose; negative: that it must gain.
+    margin : standard errors of the difference to keep clear of that limit, and by which a patch has to beat
+    the bias. neurons : how many a table may hold; of more, the best are chosen by screening. hidden : units
+    of the hidden layer that is tried beside linear patches; 0: none. folds : of cross-validation.
+    max_class_drop : percentage points that any class may lose; None: no limit. budget : numbers that a patch
+    may hold, weights and biases together; synapses : weights that it may hold. Either makes the patch linear,
+    and its neurons are chosen one by one. certify : share of all samples that may become wrong in
+    expectation; validation is then kept for the proof.
     """
 
     max_overall_drop: float = 0.0
@@ -190,10 +211,11 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """Where results go. `tweak` : also save the tweak as *.safetensors. `force` : replace existing files.
+    """Where results go; None: nowhere.
 
-    report : also write the pictures, as a page (*.html). evidence : measure what only the pictures need:
-    latency, and samples that changed; `report` implies it. recipe : sha256 of the recipe that asks for it.
+    output : the new file. tweak : also save the tweak alone (*.safetensors). force : replace existing files.
+    report : also draw the result as a page (*.html). evidence : measure what only the page needs, latency and
+    samples that changed; `report` implies it.
     """
 
     output: str | None = None
@@ -201,4 +223,4 @@ class OutputSettings:
     force: bool = False
     report: str | None = None
     evidence: bool = False
-    recipe: str | None = None
+    recipe: str | None = None  # sha256 of the recipe that asks for the result

@@ -36,6 +36,9 @@ class _Silent:
     def finish(self) -> None: ...
     def reuse(self, what: str) -> None: ...
 
+    def __repr__(self) -> str:
+        return "silent"
+
 
 silent: Progress = _Silent()
 

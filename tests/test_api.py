@@ -6,13 +6,19 @@ import doctest
 import inspect as python
 import subprocess
 import sys
+from dataclasses import MISSING, fields
+from types import NoneType
+from typing import get_args, get_type_hints
 
 import pytest
 
 import onnxtweak
-from onnxtweak import api
+from onnxtweak import api, commands, options
 from onnxtweak.cli.main import program
 from onnxtweak.errors import UsageError
+from onnxtweak.recipe.values import choices_of
+from onnxtweak.registry import METHODS
+from onnxtweak.settings import Preprocess
 from tests.support.weak import TARGET, weak_mlp
 
 
@@ -49,6 +55,78 @@ def test_from_join_to_revert(tmp_path):
     assert onnxtweak.apply(model, tweak, tmp_path / "again.onnx").output.sha256 == made.output.sha256
     onnxtweak.revert(output, tmp_path / "base.onnx")
     assert (tmp_path / "base.onnx").read_bytes() == model.read_bytes()
+
+
+def test_only_what_is_public_is_shown():
+    assert set(dir(onnxtweak)) == {*onnxtweak.__all__, "__version__", "errors"}
+
+
+def expected(kinds, nested):
+    """Setting and type of each option that a function should have, by its name."""
+    found = {}
+    for kind in kinds:
+        types = get_type_hints(kind)
+        for field in fields(kind):
+            if field.name == "preprocess":
+                found |= expected([Preprocess], ())
+            elif (kind, field.name) not in options.HIDDEN:
+                word = {"targets": "target"}.get(field.name, field.name)
+                word = options.RENAMED.get((kind, field.name), word)
+                assert word not in found, f"two settings share the option {word}"
+                found[word] = field.default, types[field.name]
+    return found | dict.fromkeys(nested, (None, None))
+
+
+@pytest.mark.parametrize("name", options.SETTINGS)
+def test_options_are_what_the_settings_say(name):
+    function = getattr(api, name)
+    nested = METHODS[name].settings.keys() - {"settings"} if name in METHODS else set()
+    kinds = [kind for keyword, kind in options.SETTINGS[name].items() if keyword not in nested]
+    wanted = expected(kinds, nested)
+    shown = {
+        word: one
+        for word, one in python.signature(function).parameters.items()
+        if word not in ("model", "progress", "repeats", "methods")
+    }
+    (typed,) = get_args(get_type_hints(function)["options"])
+    assert set(shown) == set(wanted) == set(get_type_hints(typed))
+    for word, (default, declared) in wanted.items():
+        default = python.Parameter.empty if default is MISSING else default
+        if word == "taps":
+            default = options._TAPS.get(name, default)
+        assert shown[word].default == default, word
+        if word not in nested:
+            took = get_type_hints(typed)[word]
+            assert choices_of(took) == choices_of(declared), word
+            assert (NoneType in get_args(took)) == (NoneType in get_args(declared)), word
+    for kind in options.SETTINGS[name].values():
+        if kind not in (METHODS[name].settings[keyword] for keyword in nested):
+            assert python.getdoc(kind) in python.getdoc(function)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_a_command_everywhere(name):
+    assert name in program.commands and name in onnxtweak.__all__ and name in commands.__all__
+    module = sys.modules[f"onnxtweak.commands.{name}"]
+    taken = get_type_hints(getattr(module, name))
+    assert {keyword: taken[keyword] for keyword in METHODS[name].settings} == dict(METHODS[name].settings)
+    assert ("targets" in taken) == METHODS[name].targeted
+    assert python.signature(getattr(module, name)).parameters["taps"].default.taps == METHODS[name].taps
+    assert list(python.signature(module.passes).parameters) == ["request"]
+
+
+def test_the_options_of_a_join_before_retraining_are_strict_too():
+    asked = {"data": "d.npz", "target": 1}
+    with pytest.raises(UsageError, match="unknown option `conut`") as raised:
+        onnxtweak.retrain("m.onnx", **asked, join={"conut": 5})
+    assert raised.value.hint == "did you mean `count`?" and "join" in raised.value.where
+    with pytest.raises(UsageError, match="`join` is not a mapping"):
+        onnxtweak.retrain("m.onnx", **asked, join=5)
+
+
+def test_a_minibatch_is_not_a_batch():
+    made = options.settings_of("augment", {"data": "d.npz", "batch": 8, "minibatch": 64})
+    assert made["engine"].batch == 8 and made["settings"].batch == 64
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ LEVELS = {
     "head": 2,
     "patch": 2,
     "plans": 3,
+    "registry": 2,
     "results": 3,
     "model": 4,
     "data": 4,

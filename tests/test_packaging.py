@@ -40,6 +40,12 @@ def test_what_the_wheel_takes_along_exists(root):
     assert [source for source in forced if not (root / source).is_file()] == []
 
 
+def test_types_are_shipped(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["onnxtweak"]
+    assert (root / "onnxtweak" / "py.typed").is_file()
+
+
 def test_a_runtime_is_an_extra_never_a_dependency(root):
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert not any(name.startswith("onnxruntime") for name in project["dependencies"])

@@ -264,7 +264,7 @@ def check_demo(folder: Path, gpu: int, cuda: bool) -> None:
             model=str(files.model),
             data=DataSettings(data=(f"{files.data}#fit",), test=(f"{files.data}#test",)),
             engine=settings,
-            augment=AugmentSettings(iterations=500),
+            settings=AugmentSettings(iterations=500),
             output=OutputSettings(f"{folder}/{name}.onnx"),
         )
         check(

@@ -19,6 +19,7 @@ from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, Ou
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job, prepare
+from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Neurons, Progress, Trial, silent
 
@@ -34,7 +35,7 @@ def augment(
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),
-    augment: AugmentSettings = AugmentSettings(),
+    settings: AugmentSettings = AugmentSettings(),
     output: OutputSettings = OutputSettings(),
     progress: Progress = silent,
 ) -> Result:
@@ -45,13 +46,13 @@ def augment(
     begin = time.perf_counter()
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    count = how_many(job, augment)
+    count = _how_many(job, settings)
     fit, validation = job.splits.fit, job.splits.validation
-    goal = Goal(np.unique(fit.labels), job.head, max_class_drop=augment.max_class_drop)
+    goal = Goal(np.unique(fit.labels), job.head, max_class_drop=settings.max_class_drop)
     present = goal.targets
-    found = score_neurons(job, present, augment.theta, count)
+    found = score_neurons(job, present, settings.theta, count)
     names = [job.names[j] for j in present]
-    neurons, helpless = active_neurons(found.best, job.taps, names, augment.criterion, count)
+    neurons, helpless = active_neurons(found.best, job.taps, names, settings.criterion, count)
     fit_table = gather_table(job, fit, neurons, "collect")
     table = gather_table(job, validation, neurons, "validate")
     # A neuron that is zero on all of a split is dead there, or was not finite: see `gather`.
@@ -67,7 +68,7 @@ def augment(
     trained = train(
         fit_table,
         table,
-        augment,
+        settings,
         head=job.head,
         seed=data.seed,
         xp=array_module(job.engine.backend),
@@ -86,18 +87,18 @@ def augment(
         tweaked=tweaked,
         bias=overall_bias(table.Z, table.labels, goal),
         settings={
-            "theta": augment.theta,
-            "criterion": augment.criterion,
+            "theta": settings.theta,
+            "criterion": settings.criterion,
             "neurons": len(neurons),
-            "hidden": augment.hidden,
-            "max_class_drop": augment.max_class_drop,
+            "hidden": settings.hidden,
+            "max_class_drop": settings.max_class_drop,
             "iterations": trained.best.iteration,
             "seed": data.seed,
         },
         n=(len(neurons) if scale else 0,) * len(present),
         scale=(scale,) * len(present),
-        theta=augment.theta,
-        criterion=augment.criterion,
+        theta=settings.theta,
+        criterion=settings.criterion,
         scored=sum(tap.neurons for tap in job.taps),
         curve=_curve(table, table.Z + trained.patch.delta(table.T), goal.head, len(neurons)),
         notes=(
@@ -108,10 +109,20 @@ def augment(
     return deliver(job, made, output, begin)
 
 
-def how_many(job: Job, augment: AugmentSettings) -> int:
+def passes(request: PassRequest) -> None:
+    """The passes over samples that an augmentation would make."""
+    splits, settings = request.job.splits, request.settings(AugmentSettings)
+    wanted, present = _how_many(request.job, settings), np.unique(splits.fit.labels)
+    request.planner.score(len(present), settings.theta, wanted, present)
+    for name, view in (("collect", splits.fit), ("validate", splits.validation)):
+        request.planner.gather(name, view, wanted)
+    request.planner.delivery()
+
+
+def _how_many(job: Job, settings: AugmentSettings) -> int:
     """How many neurons to choose. Raises UsageError for more than there are, or than memory can hold."""
     there = sum(tap.neurons for tap in job.taps)
-    asked = augment.neurons
+    asked = settings.neurons
     if asked is not None and asked > there:
         raise UsageError(
             f"{asked:,} neurons asked for, but only {there:,} are watched",

@@ -11,16 +11,17 @@ import numpy as np
 from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.method.augment import active_neurons
-from onnxtweak.method.compare.comparison import CURVE, DROPS, MethodOutcome, MethodResult, judge
+from onnxtweak.method.compare.comparison import DROPS, MethodOutcome, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import METHODS
+from onnxtweak.method.compare.standings import interval, standings, support
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.selection.ranking import candidates_wanted, united
 from onnxtweak.method.table import all_neurons, most_neurons, take
 from onnxtweak.model.inspect.graph import GraphIndex
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
-from onnxtweak.results import Comparison, MethodStanding, Result
+from onnxtweak.results import Comparison, Result
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -35,13 +36,14 @@ from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learnt_from
 from onnxtweak.stages.open_job import Job, open_for_tables, run_facts
+from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Metrics, Neurons, Progress, silent
 
 # Theta for every class costs memory in their number; beyond this AAN is left out.
-SCORED_CLASSES = 100
-ACTIVE = 1000
+_SCORED_CLASSES = 100
+_ACTIVE = 1000
 _WIDEST_PENULTIMATE = 4096
 
 
@@ -52,8 +54,8 @@ def compare(
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(taps=()),
     targets: TargetSettings = TargetSettings(),
+    settings: FitSettings = FitSettings(),
     join: JoinSettings = JoinSettings(),
-    fit: FitSettings = FitSettings(),
     repeats: int = 1,
     methods: Sequence[str] = (),
     write: str | None = None,
@@ -80,8 +82,10 @@ def compare(
             raise DataError("comparing needs test samples", hint="give them with --test, or leave out --val")
         check_outputs(job, output)
         if goal is None:
-            goal = choose_goal(job, targets, max_overall_drop=fit.max_overall_drop, all_unless_named=True)
-        inputs, neurons, notes = gather_inputs(job, taps, goal, join, fit, data.seed + repeat)
+            goal = choose_goal(
+                job, targets, max_overall_drop=settings.max_overall_drop, all_unless_named=True
+            )
+        inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, data.seed + repeat)
         test = inputs.test
         before.append(measure(goal.head.predict(test.Z), test.labels, goal, test.Z.shape[1]))
         progress.start("compare", len(wanted), "methods")
@@ -93,7 +97,7 @@ def compare(
                 refused[name] = str(error)
                 continue
             spent = time.perf_counter() - since
-            outcome = judge(result, test, goal, fit.margin)
+            outcome = judge(result, test, goal, settings.margin)
             outcomes[name].append((outcome, result.parameters, spent, result.note))
             progress.advance(1)
             if name == write and repeat == 0:
@@ -111,15 +115,35 @@ def compare(
         },
         before={
             "overall": interval([m.overall for m in before], [m.samples for m in before]),
-            "target": interval([m.target for m in before], [_support(m, goal) for m in before]),
+            "target": interval([m.target for m in before], [support(m, goal) for m in before]),
         },
         drops=DROPS,
-        standings=_standings(outcomes, refused, goal),
+        standings=standings(outcomes, refused, goal),
         run=run_facts(job.engine, begin),
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
         notes=(*job.splits.notes, *notes, *_said(data, repeats)),
     )
+
+
+def passes(request: PassRequest) -> None:
+    """The passes over samples that one repeat would make."""
+    job, join = request.job, request.settings(JoinSettings, "join")
+    kept = request.table_neurons(request.settings(FitSettings))
+    splits, present = job.splits, np.unique(job.splits.fit.labels)
+    few = len(present) <= _SCORED_CLASSES
+    scored = present if few else request.chosen
+    if few and request.chosen is not None:
+        scored = np.union1d(present, request.chosen)
+    active = min(_ACTIVE, sum(tap.neurons for tap in job.taps))
+    count = request.count if scored is None else len(scored)
+    request.planner.score(count, join.theta, max(candidates_wanted(join), active), scored)
+    request.search(join)
+    # Watched, joined, random and active neurons; fewer where groups share some.
+    most = kept + 2 * max(join.count) * request.count + (active if few else 0)
+    for name, view in (("collect", splits.fit), ("validate", splits.validation), ("test", splits.test)):
+        if view is not None:
+            request.planner.gather(name, view, most)
 
 
 def gather_inputs(
@@ -137,10 +161,10 @@ def gather_inputs(
     targets = goal.targets
     watched = choose_neurons(job, taps, fit.neurons)
     present = np.unique(job.splits.fit.labels)
-    few = len(present) <= SCORED_CLASSES
+    few = len(present) <= _SCORED_CLASSES
     classes = np.union1d(present, targets) if few else targets
     everything = all_neurons(job.taps)
-    active = min(ACTIVE, len(everything))
+    active = min(_ACTIVE, len(everything))
     best = score_neurons(job, classes, join.theta, max(candidates_wanted(join), active)).best
     of_targets = [best[int(np.flatnonzero(classes == j)[0])] for j in targets]
     rankings = rank_neurons(job, of_targets, goal, join, skip=True)
@@ -196,19 +220,6 @@ def gather_inputs(
     if helpless:
         notes += (f"no neuron can raise {', '.join(helpless)} alone: no synapses there",)
     return inputs, neurons, notes
-
-
-def interval(values: Sequence[float], samples: Sequence[int] | None = None) -> tuple[float, float]:
-    """Mean and its standard error over repeats; of a single share, from the samples (n,) it is of."""
-    known = np.array([v for v in values if not np.isnan(v)])
-    if not len(known):
-        return float("nan"), float("nan")
-    if len(known) > 1:
-        return float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
-    share = float(known[0])
-    if samples is None or not samples[0]:
-        return share, float("nan")
-    return share, float(np.sqrt(max(share * (1 - share), 0.0) / samples[0]))
 
 
 def _deliver(
@@ -276,49 +287,6 @@ def _union(groups: dict[str, Neurons]) -> tuple[Neurons, dict[str, np.ndarray]]:
     tap_of = np.array([t for t, _ in place], np.int32)
     index = np.array([i for _, i in place], np.int64)
     return Neurons(tuple(taps), tap_of, index), columns
-
-
-def _support(metrics: Metrics, goal: Goal) -> int:
-    return int(metrics.confusion[goal.targets].sum())
-
-
-def _standings(outcomes: dict, refused: dict[str, str], goal: Goal) -> tuple[MethodStanding, ...]:
-    bias = [outcome.at for outcome, *_ in outcomes["bias"]]
-    made = []
-    for name, rows in outcomes.items():
-        if not rows:
-            made.append(_absent(name, refused.get(name, "")))
-            continue
-        found = [outcome for outcome, *_ in rows]
-        own = [_support(o.metrics, goal) for o in found]
-        at = np.array([o.at for o in found])
-        places = [CURVE.index(d) for d in DROPS]
-        made.append(
-            MethodStanding(
-                method=name,
-                overall=interval([o.metrics.overall for o in found], [o.metrics.samples for o in found]),
-                target=interval([o.metrics.target for o in found], own),
-                at=tuple(interval(at[:, p], own) for p in places),
-                over_bias=tuple(interval(at[:, p] - np.array(bias)[:, p]) for p in places),
-                curve=tuple((d, interval(at[:, p])[0]) for p, d in enumerate(CURVE)),
-                fixed=float(np.mean([o.fixed for o in found])),
-                broken=float(np.mean([o.broken for o in found])),
-                mcnemar_p=float(np.median([o.mcnemar_p for o in found])),
-                E=interval([o.E for o in found]),
-                parameters=float(np.mean([row[1] for row in rows])),
-                seconds=float(np.mean([row[2] for row in rows])),
-                note=rows[-1][3],
-            )
-        )
-    return tuple(made)
-
-
-def _absent(name: str, reason: str) -> MethodStanding:
-    nan = float("nan")
-    unknown, nowhere = (nan, nan), ((nan, nan),) * len(DROPS)
-    return MethodStanding(
-        name, unknown, unknown, nowhere, nowhere, (), nan, nan, nan, unknown, nan, nan, reason
-    )
 
 
 def _said(data: DataSettings, repeats: int) -> tuple[str, ...]:

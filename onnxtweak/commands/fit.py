@@ -26,6 +26,7 @@ from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learnt_from
 from onnxtweak.stages.open_job import Job, open_for_tables
+from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.types import Neurons, Progress, silent
 
 
@@ -36,7 +37,7 @@ def fit(
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(taps=()),
     targets: TargetSettings = TargetSettings(),
-    fit: FitSettings = FitSettings(),
+    settings: FitSettings = FitSettings(),
     output: OutputSettings = OutputSettings(),
     progress: Progress = silent,
 ) -> Result:
@@ -51,21 +52,21 @@ def fit(
     goal = choose_goal(
         job,
         targets,
-        max_overall_drop=fit.max_overall_drop,
-        max_class_drop=fit.max_class_drop,
+        max_overall_drop=settings.max_overall_drop,
+        max_class_drop=settings.max_class_drop,
         all_unless_named=True,
     )
-    watched = choose_neurons(job, taps, fit.neurons)
+    watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
     table, judged, notes = learnt_from(
-        job, tables, picked=watched.picked, keep_validation=fit.certify is not None
+        job, tables, picked=watched.picked, keep_validation=settings.certify is not None
     )
     since = time.perf_counter()
     found = fit_all(
         table,
         watched.families,
         goal,
-        fit,
+        settings,
         judged=judged,
         seed=data.seed,
         progress=progress,
@@ -73,8 +74,8 @@ def fit(
     job.engine.ledger.seconds["fit"] = time.perf_counter() - since
     validation = tables[1]
     columns, patch = patch_of(found, goal.targets, job.subject.classes)
-    if fit.certify is not None and patch is not None:
-        patch, said = _certified(validation, columns, patch, fit.certify, goal.head)
+    if settings.certify is not None and patch is not None:
+        patch, said = _certified(validation, columns, patch, settings.certify, goal.head)
         notes += said
     neurons = take(watched.neurons, columns)
     if patch is None:
@@ -87,7 +88,7 @@ def fit(
         base=validation.Z,
         tweaked=validation.Z if patch is None else validation.patched(columns, patch),
         bias=found.control,
-        settings={"seed": data.seed, **asdict(fit)},
+        settings={"seed": data.seed, **asdict(settings)},
         n=(len(neurons),) * len(goal),
         scale=_scales(neurons, patch, goal.targets),
         theta="none",
@@ -102,6 +103,14 @@ def fit(
         ),
     )
     return deliver(job, made, output, begin)
+
+
+def passes(request: PassRequest) -> None:
+    """The passes over samples that a fit would make."""
+    splits, kept = request.job.splits, request.table_neurons(request.settings(FitSettings))
+    for name, view in (("collect", splits.fit), ("validate", splits.validation)):
+        request.planner.gather(name, view, kept)
+    request.planner.delivery()
 
 
 def patch_of(found: Fitted, targets: np.ndarray, classes: int) -> tuple[np.ndarray, DensePatch | None]:

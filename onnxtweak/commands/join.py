@@ -1,4 +1,4 @@
-"""Synaptic join, the whole story: score, select, choose n and scale on validation, splice, prove, test."""
+"""`join`: synapses from the best neurons to the target logits, n and scale chosen on validation."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.open_job import Job, prepare
+from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.report_data import theta_histogram
 from onnxtweak.stages.sample_notes import notes_on_tables
@@ -38,7 +39,7 @@ def join(
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),
     targets: TargetSettings,
-    join: JoinSettings = JoinSettings(),
+    settings: JoinSettings = JoinSettings(),
     output: OutputSettings = OutputSettings(),
     progress: Progress = silent,
 ) -> Result:
@@ -50,14 +51,14 @@ def join(
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     goal = choose_goal(
-        job, targets, max_overall_drop=join.max_overall_drop, max_class_drop=join.max_class_drop
+        job, targets, max_overall_drop=settings.max_overall_drop, max_class_drop=settings.max_class_drop
     )
-    found = score_neurons(job, goal.targets, join.theta, candidates_wanted(join))
-    rankings = rank_neurons(job, found.best, goal, join)
-    Z, prefix = _validation_tables(job, rankings, join)
+    found = score_neurons(job, goal.targets, settings.theta, candidates_wanted(settings))
+    rankings = rank_neurons(job, found.best, goal, settings)
+    Z, prefix = _validation_tables(job, rankings, settings)
     table = boost_table(Z, job.splits.validation.labels, goal)
-    scales = None if join.exact_scale else tuple(join.scale)
-    operation = choose(table, prefix, tuple(join.count), scales)
+    scales = None if settings.exact_scale else tuple(settings.scale)
+    operation = choose(table, prefix, tuple(settings.count), scales)
     neurons, synapses = join_synapses(rankings, goal.targets, operation)
     made = Proposal(
         command="join",
@@ -65,21 +66,21 @@ def join(
         neurons=neurons,
         patch=synapses,
         base=Z,
-        tweaked=_with_boost(Z, prefix, operation, join, goal.targets),
+        tweaked=_with_boost(Z, prefix, operation, settings, goal.targets),
         bias=best_bias(table),
         settings={
-            "theta": join.theta,
-            "criterion": join.criterion,
-            "max_overall_drop": join.max_overall_drop,
+            "theta": settings.theta,
+            "criterion": settings.criterion,
+            "max_overall_drop": settings.max_overall_drop,
             "seed": data.seed,
         },
         n=tuple(int(n) for n in operation.n),
         scale=tuple(float(s) for s in operation.scale),
-        theta=join.theta,
+        theta=settings.theta,
         criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
         scored=sum(tap.neurons for tap in job.taps),
         curve=operation.trials,
-        notes=notes_on_tables(job, found, Z, max(join.count)),
+        notes=notes_on_tables(job, found, Z, max(settings.count)),
         grid=operation.grid,
         theta_counts=tuple(
             theta_histogram(sizes, ranking.first(int(n) if scale else 0).weight)
@@ -91,8 +92,16 @@ def join(
     return deliver(job, made, output, begin)
 
 
+def passes(request: PassRequest) -> None:
+    """The passes over samples that a join would make."""
+    settings = request.settings(JoinSettings)
+    request.ranking(settings)
+    request.planner.gather("validate", request.job.splits.validation, max(settings.count) * request.count)
+    request.planner.delivery()
+
+
 def _validation_tables(
-    job: Job, rankings: Sequence[Ranking], join: JoinSettings
+    job: Job, rankings: Sequence[Ranking], settings: JoinSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Z (N, C) and the prefix sums (N, c, G) of validation: one pass, T itself is not kept."""
     logits: list[np.ndarray] = []
@@ -104,16 +113,16 @@ def _validation_tables(
             logits.append(got.Z.copy())
             yield got.V[0]
 
-    prefix = prefix_sums(tables(), rankings, join.count)
+    prefix = prefix_sums(tables(), rankings, settings.count)
     return np.concatenate(logits), prefix
 
 
 def _with_boost(
-    Z: np.ndarray, prefix: np.ndarray, operation: OperatingPoint, join: JoinSettings, targets: np.ndarray
+    Z: np.ndarray, prefix: np.ndarray, operation: OperatingPoint, settings: JoinSettings, targets: np.ndarray
 ) -> np.ndarray:
     """Validation logits with the chosen synapses, from tables."""
     tweaked = Z.copy()
     for t, target in enumerate(targets):
-        column = prefix[:, t, join.count.index(int(operation.n[t]))]
+        column = prefix[:, t, settings.count.index(int(operation.n[t]))]
         tweaked[:, target] += (column * (operation.scale[t] / operation.n[t])).astype(Z.dtype)
     return tweaked

@@ -33,6 +33,7 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job, prepare
+from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.sample_notes import notes_on_tables
 from onnxtweak.stages.score import score_neurons
@@ -46,12 +47,12 @@ def retrain(
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),
     targets: TargetSettings = TargetSettings(),
+    settings: RetrainSettings = RetrainSettings(),
     join: JoinSettings = JoinSettings(),
-    retrain: RetrainSettings = RetrainSettings(),
     output: OutputSettings = OutputSettings(),
     progress: Progress = silent,
 ) -> Result:
-    """Synaptic retraining (METHOD 5) of `model` for the target classes, or by `retrain.schedule`.
+    """Synaptic retraining (METHOD 5) of `model` for the target classes, or by `settings.schedule`.
 
     `join` says how neurons are chosen; its scales are those of a schedule's join stages. With a schedule, no
     target means that any class with samples may be picked.
@@ -59,7 +60,7 @@ def retrain(
     Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
     """
     begin = time.perf_counter()
-    stages = None if retrain.schedule is None else parse_schedule(retrain.schedule)
+    stages = None if settings.schedule is None else parse_schedule(settings.schedule)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     drops = {"max_overall_drop": join.max_overall_drop, "max_class_drop": join.max_class_drop}
@@ -69,10 +70,19 @@ def retrain(
         goal = choose_goal(job, targets, **drops)
     found = score_neurons(job, goal.targets, join.theta, candidates_wanted(join))
     make = _once if stages is None else _scheduled
-    made = make(job, found.best, goal, join, retrain)
+    made = make(job, found.best, goal, settings, join)
     notes = notes_on_tables(job, found, made.base, max(join.count))
     made = replace(made, notes=(*notes, *made.notes), settings={**made.settings, "seed": data.seed})
     return deliver(job, made, output, begin)
+
+
+def passes(request: PassRequest) -> None:
+    """The passes over samples that a retraining would make."""
+    splits, join = request.job.splits, request.settings(JoinSettings, "join")
+    request.ranking(join)
+    for name, view in (("collect", splits.fit), ("validate", splits.validation)):
+        request.planner.gather(name, view, max(join.count) * request.count)
+    request.planner.delivery()
 
 
 def _every_class(job: Job) -> np.ndarray:
@@ -87,19 +97,19 @@ def _every_class(job: Job) -> np.ndarray:
 
 
 def _once(
-    job: Job, best: Sequence[Candidates], goal: Goal, join: JoinSettings, retrain: RetrainSettings
+    job: Job, best: Sequence[Candidates], goal: Goal, settings: RetrainSettings, join: JoinSettings
 ) -> Proposal:
     targets = goal.targets
     rankings = rank_neurons(job, best, goal, join)
     fit, validation = _tables(job, united(rankings), "-n")
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
     since = time.perf_counter()
-    found = {n: _retrained(fit, validation, targets, ends, n, retrain) for n in join.count}
+    found = {n: _retrained(fit, validation, targets, ends, n, settings) for n in join.count}
     job.engine.ledger.seconds["retrain"] = time.perf_counter() - since
     # `choose` divides by n, as a join does; here the weights are whole.
     prefix = np.stack([boost * n for n, (_, boost, _) in found.items()], axis=2)
     table = boost_table(validation.Z, validation.labels, goal)
-    scales = None if join.exact_scale else (0.0, *retrain.scale)
+    scales = None if join.exact_scale else (0.0, *settings.scale)
     operation = choose(table, prefix, tuple(join.count), scales)
     neurons, synapses = _synapses(rankings, targets, operation, {n: made for n, (made, *_) in found.items()})
     tweaked = validation.Z.copy()
@@ -115,7 +125,7 @@ def _once(
         base=validation.Z,
         tweaked=tweaked,
         bias=best_bias(table),
-        settings=_settings(join, retrain) | {"ridge": sorted(set(ridges.values()))},
+        settings=_settings(settings, join) | {"ridge": sorted(set(ridges.values()))},
         n=tuple(int(n) for n in operation.n),
         scale=tuple(float(s) for s in operation.scale),
         theta=join.theta,
@@ -128,14 +138,14 @@ def _once(
 
 
 def _retrained(
-    fit: Table, validation: Table, targets: np.ndarray, ends: np.ndarray, n: int, retrain: RetrainSettings
+    fit: Table, validation: Table, targets: np.ndarray, ends: np.ndarray, n: int, settings: RetrainSettings
 ) -> tuple[Retrained, np.ndarray, float]:
     """The first n synapses of each target retrained: weights, their boost on validation (N, c), the ridge."""
     problems = []
     for split in (fit, validation):
         tables = [split.T[:, a : min(a + n, b)] for a, b in zip(ends, ends[1:], strict=False)]
-        problems.append(problem(tables, split.Z, split.labels, targets, retrain.penalty))
-    made, ridge = retrain_best(*problems, retrain.ridge)
+        problems.append(problem(tables, split.Z, split.labels, targets, settings.penalty))
+    made, ridge = retrain_best(*problems, settings.ridge)
     return made, boosts(problems[1].tables, made.weight), ridge
 
 
@@ -160,10 +170,10 @@ def _synapses(
 
 
 def _scheduled(
-    job: Job, best: Sequence[Candidates], goal: Goal, join: JoinSettings, retrain: RetrainSettings
+    job: Job, best: Sequence[Candidates], goal: Goal, settings: RetrainSettings, join: JoinSettings
 ) -> Proposal:
     """Joins and retrainings in turn, all on one table: the best neurons of every class that may be picked."""
-    stages = parse_schedule(retrain.schedule)
+    stages = parse_schedule(settings.schedule)
     # A class that no neuron can raise brings none to the pool: its join stage says so.
     rankings = [r for r in rank_neurons(job, best, goal, join, skip=True) if len(r.weight)]
     if not rankings:
@@ -175,7 +185,7 @@ def _scheduled(
     fit, validation = _tables(job, neurons, "-n")
     pool = NeuronPool(fit, validation, goal, job.names)
     since = time.perf_counter()
-    grown, log = run_schedule(stages, pool, join, retrain, job.engine)
+    grown, log = run_schedule(stages, pool, join, settings, job.engine)
     job.engine.ledger.seconds["schedule"] = time.perf_counter() - since
     columns, synapses = grown.flat()
     touched = np.unique(synapses.target)
@@ -193,7 +203,7 @@ def _scheduled(
         base=validation.Z,
         tweaked=tweaked,
         bias=best_bias(boost_table(validation.Z, validation.labels, goal)),
-        settings=_settings(join, retrain) | {"schedule": " ".join(map(str, stages)), "pool": len(neurons)},
+        settings=_settings(settings, join) | {"schedule": " ".join(map(str, stages)), "pool": len(neurons)},
         n=n,
         scale=tuple(float(k > 0) for k in n),
         theta=join.theta,
@@ -253,10 +263,10 @@ def _tables(job: Job, neurons: Neurons, where: str) -> tuple[Table, Table]:
     )
 
 
-def _settings(join: JoinSettings, retrain: RetrainSettings) -> dict:
+def _settings(settings: RetrainSettings, join: JoinSettings) -> dict:
     return {
         "theta": join.theta,
         "criterion": join.criterion,
         "max_overall_drop": join.max_overall_drop,
-        "penalty": retrain.penalty,
+        "penalty": settings.penalty,
     }

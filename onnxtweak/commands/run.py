@@ -1,6 +1,6 @@
-"""A recipe, carried out: each tweak made or found again, gates judged, files handed over together.
+"""What does `run` do? It carries out a recipe: tweaks made or reused, gates judged, files delivered together.
 
-Where a gate is not met, the evidence is handed over and the models are not.
+Where a gate fails, the evidence is delivered and the models are not.
 """
 
 from __future__ import annotations
@@ -15,17 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from onnxtweak._version import __version__
-from onnxtweak.commands.augment import augment
 from onnxtweak.commands.compare import compare
-from onnxtweak.commands.dry_run import foresee, open_job, targets_of
-from onnxtweak.commands.fit import fit
-from onnxtweak.commands.join import join
-from onnxtweak.commands.retrain import retrain
+from onnxtweak.commands.dry_run import module_of, open_job, plan_command, targets_of
 from onnxtweak.errors import UsageError
 from onnxtweak.plans import PlannedPass, RunPlan
 from onnxtweak.recipe import ComparePlan, Recipe, TweakPlan, read_recipe
 from onnxtweak.recipe.gates import judged
-from onnxtweak.recipe.plan import METHODS
+from onnxtweak.registry import METHODS
 from onnxtweak.report import artefacts, schema
 from onnxtweak.report.text import comparison, layout, runs
 from onnxtweak.results import RunResult
@@ -43,8 +39,6 @@ from onnxtweak.stages.run_files import (
 )
 from onnxtweak.types import FileRef, Progress, silent
 
-_JOBS = {"join": join, "retrain": retrain, "fit": fit, "augment": augment}
-
 
 def run(
     *,
@@ -57,10 +51,10 @@ def run(
     force: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
-    """Make every tweak of a recipe. No model is handed over where `RunResult.failed` names a gate.
+    """Make every tweak of a recipe. No model is delivered where `RunResult.failed` names a gate.
 
-    changes, environment, directory, device : overrides, see `onnxtweak.recipe.reading`. keep : hand models
-    over although a gate was not met. force : replace files in the directory that no run wrote.
+    changes, environment, directory, device : overrides, see `onnxtweak.recipe.reading`. keep : deliver models
+    although a gate failed. force : replace files in the directory that no run wrote.
     Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
     """
     begin = time.perf_counter()
@@ -82,7 +76,7 @@ def run(
         hand_over(staging, target, files)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    notes = () if shipped else ("a gate was not met: no model was handed over; --keep does it all the same",)
+    notes = () if shipped else ("a gate failed: no model was delivered; --keep delivers it all the same",)
     seconds = {"all": time.perf_counter() - begin}
     return replace(ran, shipped=shipped, files=files, seconds=seconds, notes=notes)
 
@@ -91,30 +85,29 @@ def run(
 
 
 def _make(asked: Recipe, plan: TweakPlan, staging: Path, progress: Progress) -> tuple[dict[str, Any], bool]:
-    """The document of one tweak, and whether an earlier run had made it."""
+    """The JSON document of one tweak, and whether it was reused from an earlier run."""
     job = _opened(asked, plan, progress)
     mark = fingerprint(asked, plan.sha256, job)
     kept = Path(asked.cache) / f"tweak-{mark}"
-    document = _kept(kept)
-    known = document is not None
-    if known:
+    found = _kept(kept)
+    if found is not None:
         progress.reuse(plan.name)
-    else:
-        document = _made(asked, plan, kept, progress)
+    document = _made(asked, plan, kept, progress) if found is None else found
     for file in models_in(kept):
         shutil.copyfile(file, staging / file.name.replace("tweak.", f"{plan.name}.", 1))
     output = Path(asked.directory) / f"{plan.name}.onnx"
     document["output"] = {"path": str(output), "sha256": document["output"]["sha256"]}
     document["gates"] = judged(asked.gates, document)
     document["recipe"] = {"path": asked.path, "sha256": asked.sha256, "tweak": plan.name, "fingerprint": mark}
-    return document, known
+    return document, found is not None
 
 
 def _made(asked: Recipe, plan: TweakPlan, kept: Path, progress: Progress) -> dict[str, Any]:
-    """The tweak made, and kept for later runs: model and tweak file first, the document last."""
+    """Make a tweak, and keep it for later runs: model and tweak file first, the document last."""
     fresh(kept)
     targeted = {"targets": plan.targets} if METHODS[plan.method].targeted else {}
-    result = _JOBS[plan.method](
+    job = getattr(module_of(plan.method), plan.method)
+    result = job(
         model=asked.model,
         data=asked.data,
         engine=replace(asked.engine, work_dir=asked.cache, resume=True),
@@ -126,15 +119,15 @@ def _made(asked: Recipe, plan: TweakPlan, kept: Path, progress: Progress) -> dic
         ),
         progress=progress,
     )
-    document = json.loads(schema.dumps(schema.document(plan.method, result)))
+    document: dict[str, Any] = json.loads(schema.dumps(schema.document(plan.method, result)))
     (kept / "result.json").write_text(schema.dumps(document), encoding="utf-8")
     return document
 
 
 def _kept(folder: Path) -> dict[str, Any] | None:
-    """The document of a tweak made before, if its model is still what it was."""
+    """The document of a tweak that an earlier run made, if its model is unchanged."""
     try:
-        document = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         whole = file_ref(folder / "tweak.onnx").sha256 == document["output"]["sha256"]
         return document if whole and (folder / "tweak.safetensors").is_file() else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -142,7 +135,7 @@ def _kept(folder: Path) -> dict[str, Any] | None:
 
 
 def fingerprint(asked: Recipe, shaping: str, job: Job) -> str:
-    """32 hex digits that change when a result could: version, base, samples, settings, device.
+    """32 hex digits that change whenever a result could: with version, base, samples, settings, device.
 
     shaping : sha256 of the settings.
     """
@@ -158,7 +151,7 @@ def fingerprint(asked: Recipe, shaping: str, job: Job) -> str:
 
 
 def _compared(asked: Recipe, plan: ComparePlan, staging: Path, progress: Progress) -> bool:
-    """compare.json and compare.md into `staging`; whether an earlier run had made them."""
+    """Write compare.json and compare.md into `staging`; whether they were reused from an earlier run."""
     job = open_for_tables(asked.model, asked.data, asked.engine, plan.taps, progress)
     kept = Path(asked.cache) / f"compare-{fingerprint(asked, plan.sha256, job)}"
     known = (kept / "compare.json").is_file()
@@ -191,7 +184,7 @@ def _opened(asked: Recipe, plan: TweakPlan, progress: Progress, engine: EngineSe
 
 
 def _write(asked: Recipe, ran: RunResult, staging: Path) -> tuple[FileRef, ...]:
-    """All files of the run into `staging`; gives their names and digests."""
+    """Write all files of the run into `staging`; their names and digests."""
     if not ran.shipped:
         for file in models_in(staging):
             file.unlink()
@@ -209,8 +202,8 @@ def _write(asked: Recipe, ran: RunResult, staging: Path) -> tuple[FileRef, ...]:
     return files
 
 
-def _put(path: Path, said: str) -> None:
-    path.write_text(said, encoding="utf-8", errors="replace", newline="\n")
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
 
 
 def _provenance(asked: Recipe, ran: RunResult, staging: Path) -> str:
@@ -223,11 +216,20 @@ def _provenance(asked: Recipe, ran: RunResult, staging: Path) -> str:
         "recipe, as it was understood": asked.sha256,
     }
     wanted = {
-        "tweaks": [asdict(plan) for plan in asked.tweaks],
+        "tweaks": [_plan_document(plan) for plan in asked.tweaks],
         "gates": {name: limit for name, limit in asdict(asked.gates).items() if limit is not None},
         "seed": asked.data.seed,
     }
     return artefacts.provenance(made, materials, schema.plain(wanted), __version__)
+
+
+def _plan_document(plan: TweakPlan) -> dict[str, Any]:
+    """A plan with its method's own settings under the name of the method, which is what readers know."""
+    options = {
+        plan.method if keyword == "settings" else keyword: asdict(settings)
+        for keyword, settings in plan.options.items()
+    }
+    return {**asdict(plan), "options": options}
 
 
 # ------------------------------------------------------------------------------------------ dry run
@@ -242,7 +244,7 @@ def plan(
     device: str | None = None,
     progress: Progress = silent,
 ) -> RunPlan:
-    """What `run` would do: model and samples are opened and fitted to each other; nothing is written.
+    """What `run` would do: model and samples are opened and matched to each other; nothing is written.
 
     The passes of each tweak are planned as `forecast` plans those of its command.
     """
@@ -285,11 +287,11 @@ def _roles(job: Job) -> dict[str, Any]:
 
 
 def _steps(job: Job, plan: TweakPlan, cached: bool) -> tuple[tuple[PlannedPass, ...], str]:
-    """The passes of a tweak, none where an earlier run has made it, and its targets in words."""
+    """The passes of a tweak, none where an earlier run made it, and its targets in words."""
     try:
         if cached:
             return (), targets_of(job, plan.targets)[0]
-        planner, targets = foresee(plan.method, job, plan.targets, plan.taps, plan.options)
+        planner, targets = plan_command(plan.method, job, plan.targets, plan.taps, plan.options)
     except UsageError as error:
         raise UsageError(error.what, where=f"tweak {plan.name}", hint=error.hint) from error
     return tuple(planner.steps), targets

@@ -41,6 +41,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.open_job import file_ref, open_whole, run_facts
+from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.score import score_batches, score_neurons
 from onnxtweak.types import Progress, Tap, silent
 
@@ -55,13 +56,13 @@ def score(
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),
     targets: TargetSettings,
-    join: JoinSettings = JoinSettings(),
+    settings: JoinSettings = JoinSettings(),
     output: OutputSettings = OutputSettings(),
     progress: Progress = silent,
 ) -> Scored:
     """Theta of every neuron for the targets, over all samples of `data`, or over a dump of this model.
 
-    Of `join`, `theta`, `criterion` and the largest `count` are looked at. Raises InputError.
+    Of `settings`, `theta`, `criterion` and the largest `count` are looked at. Raises InputError.
     """
     begin = time.perf_counter()
     if output.output is not None:
@@ -73,17 +74,17 @@ def score(
         predicted = np.concatenate([ONE_LABEL.predict(got.Z) for got in batches])
     chosen = find_targets(targets, source.names, source.labels, source.labels, predicted)
     names = tuple(source.names[j] for j in chosen)
-    criterion = "auto" if join.criterion == "net-gain" else join.criterion
+    criterion = "auto" if settings.criterion == "net-gain" else settings.criterion
     tables = None if output.output is None else ScoreTables(Path(output.output))
     written = None
     try:
-        found = source.score(chosen, join.theta, max(join.count), tables)
+        found = source.score(chosen, settings.theta, max(settings.count), tables)
         rankings = [
-            rank(best, source.taps, criterion, max(join.count), f"class {name}")
+            rank(best, source.taps, criterion, max(settings.count), f"class {name}")
             for best, name in zip(found.best, names, strict=True)
         ]
         if tables is not None:
-            header = _header(rankings, source.taps, chosen, names, join.theta)
+            header = _header(rankings, source.taps, chosen, names, settings.theta)
             pieces = npz(tables.arrays | header)
             write_atomic(output.output, pieces, force=output.force, protect=[model])
             written = file_ref(output.output)
@@ -98,6 +99,12 @@ def score(
         dropped=found.dropped,
         run=run_facts(source.engine, begin),
     )
+
+
+def passes(request: PassRequest) -> None:
+    """The pass over samples that scoring would make."""
+    settings = request.settings(JoinSettings)
+    request.planner.score(request.count, settings.theta, max(settings.count), request.chosen)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxtweak.settings import BackendName
+
 
 def _model() -> bytes:
     """A matrix product, large enough that no provider leaves it to another."""
@@ -43,7 +45,7 @@ def runtime(device: str) -> dict[str, Any]:
     }
 
 
-def backend(name: str) -> dict[str, Any]:
+def backend(name: BackendName) -> dict[str, Any]:
     """One fold of theta with a back end, and whether its result is right."""
     from onnxtweak.engine.backends import open_backend
     from onnxtweak.settings import EngineSettings

@@ -2,12 +2,12 @@
 
 plan       the nouns: what a recipe asks for
 values     how TOML values become settings
-reading    file, overrides and tables, with "did you mean"
-gates      were the limits kept?
+reading    the file, its tables and what overrides them, with "did you mean"
+gates      which limits were kept?
 template   the recipe that `init` writes
 """
 
-from onnxtweak.recipe.plan import GATES, METHODS, ComparePlan, Gates, Recipe, TweakPlan
+from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.reading import read_recipe
 
-__all__ = ["GATES", "METHODS", "ComparePlan", "Gates", "Recipe", "TweakPlan", "read_recipe"]
+__all__ = ["GATES", "ComparePlan", "Gates", "Recipe", "TweakPlan", "read_recipe"]

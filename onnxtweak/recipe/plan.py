@@ -1,48 +1,16 @@
-"""What does a recipe ask for? Settings for each of its tweaks, and the limits they must keep."""
+"""What does a recipe ask for? The plan: settings for each of its tweaks, and the gates they must pass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import Any
 
-from onnxtweak.settings import (
-    AugmentSettings,
-    DataSettings,
-    EngineSettings,
-    FitSettings,
-    JoinSettings,
-    RetrainSettings,
-    TapSettings,
-    TargetSettings,
-)
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to make a tweak. settings : by the name under which the job takes them; the first are its own.
-
-    targeted : whether it is told for which classes. for_all : whether all classes are meant where it is not
-    told. taps : what it watches when nobody says.
-    """
-
-    settings: dict[str, type]
-    targeted: bool = True
-    for_all: bool = False
-    taps: tuple[str, ...] = TapSettings.taps
-
-
-# The methods of a [[tweak]], by the name of their command.
-METHODS = {
-    "join": Method({"join": JoinSettings}),
-    "retrain": Method({"retrain": RetrainSettings, "join": JoinSettings}),
-    "fit": Method({"fit": FitSettings}, for_all=True, taps=()),
-    "augment": Method({"augment": AugmentSettings}, targeted=False),
-}
+from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 
 
 @dataclass(frozen=True)
 class Gates:
-    """Limits on test figures; None: no limit. Drops, gains and E in percentage points.
+    """Limits on test figures; None: no limit. Drops, gains and E are percentage points.
 
     max_latency_increase : percent. min_mcnemar : confidence, 1 - p, that more is fixed than broken.
     """
@@ -60,7 +28,7 @@ GATES = tuple(field.name.replace("_", "-") for field in fields(Gates))
 
 @dataclass(frozen=True)
 class TweakPlan:
-    """One [[tweak]]. options : settings of its method, by the name under which the job takes them.
+    """One [[tweak]]. options : settings of its method, by the keyword under which the job takes them.
 
     sha256 : of everything in the recipe that shapes this tweak, and nothing else.
     """
@@ -75,7 +43,7 @@ class TweakPlan:
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """The [compare]: every method, or `methods`, on the same samples. repeats : splits to average over.
+    """The [compare] table: all methods, or `methods`, on the same samples. repeats : splits to average over.
 
     sha256 : of everything in the recipe that shapes it.
     """
@@ -89,9 +57,10 @@ class ComparePlan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe, read. path : of its file. directory : where results go. cache : what later runs find again.
+    """A recipe that has been read.
 
-    sha256 : of all its tweaks and gates, after overrides; not of comments, paths and machine.
+    path : of its file. sha256 : of all its tweaks and gates, after overrides; comments, paths and machine do
+    not count. directory : where results go. cache : folder of what later runs reuse.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""What is in a recipe's file, and what overrides it?
+"""What does a recipe's file say, and what overrides it?
 
 Later wins: the file, the environment (`ONNXTWEAK_ENGINE_DEVICE=cpu`), `--set engine.device=cpu`, an option.
 """
@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from onnxtweak.errors import UsageError
-from onnxtweak.recipe.plan import GATES, METHODS, ComparePlan, Gates, Recipe, TweakPlan
+from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, settings_from
+from onnxtweak.registry import METHODS
 from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# Files of a run that belong to no single tweak: no tweak may be called so.
+# Files of a run that belong to no single tweak: names that no tweak may have.
 _TAKEN = {"metrics", "provenance", "summary", "junit", "compare"}
 _PREFIX = "ONNXTWEAK_"
 
-# `run` keeps its own work under [output] cache, and goes on from it.
+# `run` keeps its work under [output] cache, and always continues from there.
 _OF_RUNS = {"work-dir", "resume", "shard"}
 _DATA = [key for key in keys_of(DataSettings) if key != "preprocess"]
 _TABLES = {
@@ -45,11 +46,11 @@ def read_recipe(
     directory: str | None = None,
     device: str | None = None,
 ) -> Recipe:
-    """A recipe with its overrides.
+    """The recipe in a file, with its overrides.
 
     changes : `key=value`, such as `engine.device=cpu`, `gates.max-E=1` or `tweak.NAME.count=[1, 10]`.
     environment : variables such as ONNXTWEAK_ENGINE_DEVICE. directory, device : options, which win.
-    Raises UsageError, naming table and key, for everything that is missing, unknown or of the wrong kind.
+    Raises UsageError, naming table and key, for whatever is missing, unknown or of the wrong type.
     """
     document = _parsed(path)
     _check_tables(document, path)
@@ -86,16 +87,16 @@ def _parsed(path: str) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         hint = "`onnxtweak init MODEL -d DATA` writes one"
-        raise UsageError(f"the recipe cannot be read: {error.strerror}", where=path, hint=hint) from error
+        raise UsageError(f"cannot read the recipe: {error.strerror}", where=path, hint=hint) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"this is no TOML: {error}", where=path, hint="mend that line") from error
+        raise UsageError(f"invalid TOML: {error}", where=path, hint="fix that line") from error
 
 
 def _check_tables(document: dict[str, Any], path: str) -> None:
     check_keys(document, [*_TABLES, "tweak"], path)
     for table in _TABLES:
         if not isinstance(document.get(table, {}), dict):
-            raise UsageError(f"`{table}` is no table", where=path, hint=f"write [{table}] on its own line")
+            raise UsageError(f"`{table}` is not a table", where=path, hint=f"write [{table}] on its own line")
 
 
 def _at(path: str, table: str) -> str:
@@ -106,7 +107,7 @@ def _required(document: dict[str, Any], table: str, key: str, path: str) -> str:
     value = document.get(table, {}).get(key)
     if not isinstance(value, str) or not value:
         hint = f'write {key} = "..." under [{table}]'
-        raise UsageError(f"`{key}` is missing or no text", where=_at(path, table), hint=hint)
+        raise UsageError(f"`{key}` is missing or not text", where=_at(path, table), hint=hint)
     return value
 
 
@@ -116,7 +117,7 @@ def _required(document: dict[str, Any], table: str, key: str, path: str) -> str:
 def _set_from_environment(document: dict[str, Any], name: str, text: str) -> None:
     table, _, key = name.removeprefix(_PREFIX).lower().partition("_")
     if table not in _TABLES:
-        return  # not meant for a recipe
+        return  # not about a recipe
     known = {k.lower().replace("-", "_"): k for k in _TABLES[table]}
     if key not in known:
         hint = did_you_mean(key, list(known)) or f"known in [{table}]: {', '.join(_TABLES[table])}"
@@ -129,7 +130,7 @@ def _set(document: dict[str, Any], change: str) -> None:
     way = [part.strip() for part in key.split(".")]
     if not sign or len(way) < 2 or not all(way):
         raise UsageError(
-            f"{change!r} is no override", where="--set", hint="write it like --set engine.device=cpu"
+            f"{change!r} is not an override", where="--set", hint="write it like --set engine.device=cpu"
         )
     table: Any = document
     if way[0] == "tweak":
@@ -137,12 +138,14 @@ def _set(document: dict[str, Any], change: str) -> None:
         way = way[2:]
         if not way:
             raise UsageError(
-                f"{change!r} names no key", where="--set", hint="write --set tweak.NAME.key=value"
+                f"{change!r} does not name a key", where="--set", hint="write --set tweak.NAME.key=value"
             )
     for part in way[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise UsageError(f"`{part}` is no table", where=f"--set {change}", hint="name a key of a table")
+            raise UsageError(
+                f"`{part}` is not a table", where=f"--set {change}", hint="name a key of a table"
+            )
     table[way[-1]] = _value(text.strip())
 
 
@@ -153,11 +156,11 @@ def _named(document: dict[str, Any], name: str) -> dict[str, Any]:
             return tweak
     names = [str(tweak.get("name")) for tweak in tweaks]
     hint = did_you_mean(name, names) or f"the recipe's tweaks: {', '.join(names)}"
-    raise UsageError(f"there is no tweak `{name}`", where="--set", hint=hint)
+    raise UsageError(f"unknown tweak `{name}`", where="--set", hint=hint)
 
 
 def _value(text: str) -> Any:
-    """A TOML value, or the text itself where it is none."""
+    """A TOML value, or the text itself where it is not one."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -185,14 +188,14 @@ def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
     tables = document.get("tweak", [])
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
         hint = 'write [[tweak]] with name = "..." and target = ["..."]'
-        raise UsageError("there is no [[tweak]]", where=path, hint=hint)
+        raise UsageError("missing [[tweak]]", where=path, hint=hint)
     logits = document.get("model", {}).get("logits")
     shared = _shared(document)
     tweaks = tuple(_tweak(table, path, number, logits, shared) for number, table in enumerate(tables, 1))
     names = [tweak.name.lower() for tweak in tweaks]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"two tweaks are called `{name}`", where=path, hint="give each its own name")
+            raise UsageError(f"two tweaks are named `{name}`", where=path, hint="give each its own name")
     return tweaks
 
 
@@ -200,40 +203,45 @@ def _tweak(table: dict[str, Any], path: str, number: int, logits: Any, shared: d
     name = table.get("name")
     where = f"{path} [[tweak]] {name if isinstance(name, str) else number}"
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _TAKEN:
-        hint = 'write name = "cats": letters, digits, dots and dashes; files are called so'
-        raise UsageError("a tweak needs a name that can be a file's", where=where, hint=hint)
+        hint = 'write name = "cats": letters, digits, dots, dashes and underscores'
+        raise UsageError("a tweak needs a name that its files can be named after", where=where, hint=hint)
     method = table.get("method", "join")
     if method not in METHODS:
         hint = did_you_mean(str(method), tuple(METHODS)) or f"known: {', '.join(METHODS)}"
         raise UsageError(f"unknown method {method!r}", where=where, hint=hint)
-    own, *others = METHODS[method].settings.items()
-    targets = list(keys_of(TargetSettings)) if METHODS[method].targeted else []
-    known = ["name", "method", "taps", "pool", *targets, *keys_of(own[1]), *(key for key, _ in others)]
-    check_keys(table, known, where)
-    options = {own[0]: settings_from(own[1], table, where)}
-    for key, kind in others:
+    others = dict(METHODS[method].settings)
+    own = others.pop("settings")
+    target_keys = list(keys_of(TargetSettings)) if METHODS[method].targeted else []
+    check_keys(table, ["name", "method", "taps", "pool", *target_keys, *keys_of(own), *others], where)
+    options: dict[str, Any] = {"settings": settings_from(own, table, where)}
+    for key, kind in others.items():
         inner, there = table.get(key, {}), f"{where} [tweak.{key}]"
         if not isinstance(inner, dict):
-            raise UsageError(f"`{key}` is no table", where=where, hint=f"write [tweak.{key}] on its own line")
-        check_keys(inner, list(keys_of(kind)), there)
+            raise UsageError(
+                f"`{key}` is not a table", where=where, hint=f"write [tweak.{key}] on its own line"
+            )
+        check_keys(inner, keys_of(kind), there)
         options[key] = settings_from(kind, inner, there)
     taps = settings_from(TapSettings, {"taps": list(METHODS[method].taps), **table}, where, logits=logits)
     shaping = {**shared, "tweak": {key: value for key, value in table.items() if key != "name"}}
-    targets = settings_from(TargetSettings, table, where) if targets else TargetSettings()
+    targets = settings_from(TargetSettings, table, where) if target_keys else TargetSettings()
     plan = TweakPlan(name, _sha256(shaping), method, taps, targets, options)
     _check_targets(plan, where)
     return plan
 
 
 def _check_targets(plan: TweakPlan, where: str) -> None:
-    both = plan.targets.targets and plan.targets.worst is not None
-    scheduled = getattr(plan.options.get("retrain"), "schedule", None) is not None
-    if both:
-        raise UsageError("`target` and `worst` exclude each other", where=where, hint="keep one of the two")
+    _check_one_of_two(plan.targets, where)
     method = METHODS[plan.method]
+    scheduled = getattr(plan.options["settings"], "schedule", None) is not None
     if method.targeted and not method.for_all and plan.targets == TargetSettings() and not scheduled:
         hint = 'write target = ["..."], or worst = 3'
         raise UsageError("no target class", where=where, hint=hint)
+
+
+def _check_one_of_two(targets: TargetSettings, where: str) -> None:
+    if targets.targets and targets.worst is not None:
+        raise UsageError("`target` and `worst` exclude each other", where=where, hint="keep one of the two")
 
 
 def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
@@ -242,13 +250,14 @@ def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
     table, where = document["compare"], _at(path, "compare")
     logits = document.get("model", {}).get("logits")
     targets = settings_from(TargetSettings, table, where)
-    if targets.targets and targets.worst is not None:
-        raise UsageError("`target` and `worst` exclude each other", where=where, hint="keep one of the two")
+    _check_one_of_two(targets, where)
     taps = settings_from(TapSettings, {"taps": [], **table}, where, logits=logits)
     sha256 = _sha256({**_shared(document), "compare": table})
     plan = settings_from(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
     if plan.repeats < 1:
-        raise UsageError(f"{plan.repeats} repeats", where=f"{where} repeats", hint="at least 1")
+        raise UsageError(
+            f"cannot average over {plan.repeats} repeats", where=f"{where} repeats", hint="give at least 1"
+        )
     return plan
 
 
@@ -257,21 +266,21 @@ def _gates(document: dict[str, Any], path: str) -> Gates:
     data = document.get("data", {})
     if gates != Gates() and data.get("val") and not data.get("test"):
         raise UsageError(
-            "gates are judged on test samples, and there are none",
+            "gates are judged on test samples, but there are none",
             where=_at(path, "gates"),
             hint="give `test` under [data], or leave out `val` so that both are split off",
         )
     if gates.min_mcnemar is not None and not 0 <= gates.min_mcnemar < 1:
         raise UsageError(
-            f"{gates.min_mcnemar:g} is no confidence",
+            f"{gates.min_mcnemar:g} is not a confidence",
             where=f"{_at(path, 'gates')} min-mcnemar",
-            hint="it lies between 0 and 1, such as 0.95",
+            hint="give a number between 0 and 1, such as 0.95",
         )
     return gates
 
 
 def _shared(document: dict[str, Any]) -> dict[str, Any]:
-    """What shapes every tweak. Files count by their contents, which are digested elsewhere."""
+    """What shapes every tweak. Files count by their contents, which are hashed elsewhere."""
     return {
         "logits": document.get("model", {}).get("logits"),
         "seed": document.get("data", {}).get("seed"),

@@ -1,4 +1,4 @@
-"""What does a fresh recipe look like? Every key with what it does; what is not needed is commented out."""
+"""What is in the recipe that `init` writes? The template: every key explained, defaults commented out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 from onnxtweak.recipe.values import key_of
-from onnxtweak.settings import Preprocess
+from onnxtweak.registry import METHODS
+from onnxtweak.settings import JoinSettings, Preprocess
 
 _SHOWN = 12  # classes and tensors that a comment lists
 
@@ -23,42 +24,42 @@ def template(
     samples: Mapping[str, int],
     taps: Sequence[tuple[str, int]],
 ) -> str:
-    """The text of a recipe. taps : (name, neurons) of what can be watched."""
+    """The text of a recipe. classes : all names. taps : (name, neurons) of each tensor to be watched."""
     return f"""\
 # A recipe for `onnxtweak run`. Paths are relative to this file. Any key can be overridden:
 # `--set gates.max-E=1`, `--set tweak.NAME.count=[1,10]`, or a variable such as ONNXTWEAK_ENGINE_DEVICE=cpu.
 
 [model]
 path = {_value(model)}
-# logits = "NAME"               # found in the graph where not given
+# logits = "NAME"               # default: found in the graph
 
 [data]                          # {_counts(samples)}
 {_table(data)}
-# names = "names.txt"           # class names, one a line
-# seed = 0                      # of the split of what is not given
+# names = "names.txt"           # class names, one per line
+# seed = 0                      # of the split, where val or test is not given
 
-[preprocess]                    # what is done to raw samples
+[preprocess]                    # how raw samples become the model's input
 {_preprocessing(preprocess)}
 
 [engine]
 device = "auto"                 # auto, cpu, cuda, cuda:0
 # memory = "4GiB"
 
-# One [[tweak]] for each model to build. Methods: join, retrain, fit, augment.
+# One [[tweak]] for each model to build. Methods: {", ".join(METHODS)}.
 [[tweak]]
-name = "tweaked"                # files are called so
+name = "tweaked"                # files are named after it
 method = "join"
 {_targets(targets)}
 # {len(classes):,} classes: {_listed(classes)}
 # taps = ["activations"]        # or stages, blocks, penultimate, op:TYPE, tensor names
 # {len(taps):,} tensors can be watched: {_listed([f"{name} ({neurons:,})" for name, neurons in taps])}
-# pool = "none"                 # mean or max: a neuron of each channel
-# count = [1, 10, 20, 40, 80, 120]
-# scale = [0, 1, 5, 10, 20, 30, 40, 60, 80]
-# max-overall-drop = 0.0        # points that may be lost on validation
+# pool = "none"                 # mean or max: one neuron per channel
+# count = {_value(JoinSettings.count)}
+# scale = {_value(JoinSettings.scale)}
+# max-overall-drop = 0.0        # percentage points that may be lost on validation
 # max-class-drop = 5.0
 
-[gates]                         # judged on test samples; if one is not met, no model is handed over
+[gates]                         # judged on test samples; if one fails, no model is delivered
 min-target-gain = 0.0           # points
 max-overall-drop = 0.5          # points
 # max-class-drop = 5.0          # points, of any class
@@ -68,12 +69,12 @@ max-overall-drop = 0.5          # points
 
 [output]
 directory = "build"
-# cache = ".onnxtweak"          # what later runs find again
+# cache = ".onnxtweak"          # what later runs reuse
 """
 
 
 def _value(value: Any) -> str:
-    """A TOML value. JSON's way to write text is TOML's, but for one character."""
+    """A TOML value. JSON writes text as TOML does, except for one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

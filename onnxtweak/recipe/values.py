@@ -1,24 +1,23 @@
-"""How do TOML values become settings? By the type that the setting's dataclass declares."""
+"""How do TOML values become settings? By the types that the settings' dataclass declares.
+
+Written by hand rather than with cattrs, msgspec or pydantic: fractions ("1/255"), sizes ("4GiB"), heights and
+widths, and one value in place of a list would each need a hook there. And an error should name the key and
+the nearest known word ("did you mean `mean`?"), which none of them does.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from onnxtweak.errors import UsageError
 from onnxtweak.quantities import height_width, number, size
 
-# Words that a setting may only be one of, as on the command line.
-CHOICES = {
-    "backend": ("auto", "numpy", "numba", "cupy"),
-    "pool": ("none", "mean", "max"),
-    "layout": ("NCHW", "NHWC"),
-    "color": ("RGB", "BGR", "GRAY"),
-    "theta": ("signed", "thesis"),
-    "criterion": ("auto", "count", "threshold", "lift", "net-gain"),
-}
+Settings = TypeVar("Settings")
+Convert = Callable[[Any], Any]
 
 
 def _text(value: Any) -> str:
@@ -53,19 +52,24 @@ def _height_width(value: Any) -> tuple[int, int]:
     return height_width(str(_whole(value)) if isinstance(value, int) else _text(value))
 
 
-def _several(one: Callable[[Any], Any]) -> Callable[[Any], tuple]:
+def _several(one: Convert) -> Convert:
     return lambda value: tuple(one(item) for item in (value if isinstance(value, list) else [value]))
 
 
-_BY_TYPE: dict[str, Callable[[Any], Any]] = {
-    "str": _text,
-    "int": _whole,
-    "float": _number,
-    "bool": _flag,
-    "tuple[int, int]": _height_width,
-    "tuple[str, ...]": _several(_text),
-    "tuple[int, ...]": _several(_whole),
-    "tuple[float, ...]": _several(_number),
+_BY_TYPE: dict[Any, Convert] = {
+    str: _text,
+    int: _whole,
+    float: _number,
+    bool: _flag,
+    tuple[int, int]: _height_width,
+    tuple[str, ...]: _several(_text),
+    tuple[int, ...]: _several(_whole),
+    tuple[float, ...]: _several(_number),
+}
+# Fields that may be written in another way than their type says: bytes with a unit, a class by its number.
+_BY_FIELD: dict[str, Convert] = {
+    "memory": lambda value: size(value) if isinstance(value, str) else _whole(value),
+    "targets": _several(lambda value: str(value) if type(value) is int else _text(value)),
 }
 
 
@@ -76,49 +80,53 @@ def key_of(field: str) -> str:
 
 def keys_of(kind: type) -> dict[str, str]:
     """The keys that make a settings object, and the field of each."""
-    return {key_of(field.name): field.name for field in fields(kind)}
+    return {key_of(name): name for name in get_type_hints(kind)}
 
 
-def settings_from(kind: type, table: Mapping[str, Any], where: str, **given: Any) -> Any:
-    """Settings from the keys of `table` that belong to them; other keys are left alone.
+def settings_from(kind: type[Settings], table: Mapping[str, Any], where: str, **given: Any) -> Settings:
+    """Settings of class `kind` from the keys of `table` that belong to them; other keys are left alone.
 
-    given : fields that are known already. Raises UsageError for a value that does not fit.
+    given : fields that are known already. Raises UsageError for a value that does not fit, or is missing.
     """
-    values = dict(given)
-    for field in fields(kind):
-        key = key_of(field.name)
-        if field.name in given or key not in table:
-            continue
-        values[field.name] = _converted(str(field.type), field.name, table[key], f"{where} {key}")
-    missing = [
-        key_of(f.name)
-        for f in fields(kind)
-        if f.name not in values and f.default is MISSING and f.default_factory is MISSING
-    ]
-    if missing:
-        raise UsageError(
-            f"`{missing[0]}` is missing", where=where, hint=f"add `{missing[0]} = ...` to {where}"
-        )
+    values, types = dict(given), get_type_hints(kind)
+    for key, field in keys_of(kind).items():
+        if field not in given and key in table:
+            values[field] = _converted(types[field], field, table[key], f"{where} {key}")
+    for one in fields(kind):  # type: ignore[arg-type]  # settings are dataclasses
+        if one.name not in values and one.default is MISSING and one.default_factory is MISSING:
+            key = key_of(one.name)
+            raise UsageError(f"`{key}` is missing", where=where, hint=f"add `{key} = ...` to {where}")
     return kind(**values)
 
 
-def _converted(kind: str, field: str, value: Any, where: str) -> Any:
-    if field == "targets":  # a class may be given by its number
-        value = [str(v) if type(v) is int else v for v in (value if isinstance(value, list) else [value])]
-    convert = size if field == "memory" and isinstance(value, str) else _BY_TYPE[kind.removesuffix(" | None")]
+def _converted(declared: Any, field: str, value: Any, where: str) -> Any:
+    choices = choices_of(declared)
+    convert = _text if choices else _BY_FIELD.get(field) or _BY_TYPE[_without_none(declared)]
     try:
         found = convert(value)
     except ValueError as error:
         said = str(error)
         what = said if said[0] in "'\"" else f"{value!r} {said}"
         raise UsageError(what, where=where, hint="see docs/recipes.md for what it takes") from None
-    if field in CHOICES and found not in CHOICES[field]:
-        hint = did_you_mean(found, CHOICES[field]) or f"it is one of {', '.join(CHOICES[field])}"
-        raise UsageError(f"{found!r} is not known", where=where, hint=hint)
+    if choices and found not in choices:
+        hint = did_you_mean(found, choices) or f"one of {', '.join(choices)}"
+        raise UsageError(f"{found!r} is not a known {key_of(field)}", where=where, hint=hint)
     return found
 
 
-def check_keys(table: Mapping[str, Any], known: list[str], where: str) -> None:
+def _without_none(declared: Any) -> Any:
+    """The type that is left of `X | None`."""
+    inner = [kind for kind in get_args(declared) if kind is not NoneType]
+    return inner[0] if NoneType in get_args(declared) else declared
+
+
+def choices_of(declared: Any) -> tuple[str, ...]:
+    """The words that a setting of this type may be one of; none where it is not a choice."""
+    kind = _without_none(declared)
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def check_keys(table: Collection[str], known: Collection[str], where: str) -> None:
     """Raise UsageError for the first key that is not known."""
     for key in table:
         if key not in known:
@@ -126,7 +134,7 @@ def check_keys(table: Mapping[str, Any], known: list[str], where: str) -> None:
             raise UsageError(f"unknown key `{key}`", where=where, hint=hint)
 
 
-def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
+def did_you_mean(word: str, known: Collection[str]) -> str:
     """A hint that names the nearest known word, or nothing."""
     folded = {k.lower().replace("_", "-"): k for k in known}
     near = difflib.get_close_matches(word.lower().replace("_", "-"), folded, n=1, cutoff=0.6)

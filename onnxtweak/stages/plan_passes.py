@@ -1,4 +1,4 @@
-"""Which passes would a job make, and how long would each take? Nothing is written.
+"""Which passes would a command make on a job, and how long would each take? Nothing is written.
 
 The passes are planned by the functions that the commands use. What a sample costs is measured on the first
 batches of each kind of pass, the first of which only warms up: an estimate, for theta's folds become faster
@@ -8,8 +8,9 @@ as a run goes on, and files that were not read yet may be slower.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,13 +20,18 @@ from onnxtweak.engine.passes import Captured, Engine, RunStats, capture, plan_of
 from onnxtweak.engine.plan import Block
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of
+from onnxtweak.method.selection.ranking import candidates_wanted
 from onnxtweak.method.selection.screening import screen, screen_blocks
-from onnxtweak.method.table import all_neurons, take
+from onnxtweak.method.table import all_neurons, most_neurons, take
 from onnxtweak.plans import PlannedPass
+from onnxtweak.settings import FitSettings, JoinSettings, TapSettings
+from onnxtweak.stages.choose_neurons import groups_of
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.score import known_before
 from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import Neurons, Tap, silent
+
+Settings = TypeVar("Settings")
 
 # A measurement takes so many batches after the first, and is cut short after so many seconds.
 _BATCHES = 2
@@ -102,6 +108,16 @@ class Planner:
         self._blocks("screen", view, taps, blocks, 24 * len(present) + 1, screened, 1, False)
         return limit
 
+    def delivery(self) -> None:
+        """What every patch is proven and measured by; left out where nothing helps and the base stays."""
+        splits = self.job.splits
+        self.logits("simulate", splits.validation)
+        if splits.test is None:
+            self.logits("validation: tweaked", splits.validation)
+        else:
+            self.logits("test: base", splits.test)
+            self.logits("test: tweaked", splits.test)
+
     def _blocks(
         self,
         name: str,
@@ -176,6 +192,48 @@ class Planner:
             job.engine.ledger.device = engine.ledger.device
             job.engine.ledger.providers = engine.ledger.providers
         return self._known[neurons]
+
+
+@dataclass(frozen=True)
+class PassRequest:
+    """A command whose passes over one job are to be planned.
+
+    count : of targets; chosen (c,) : which, where that is known before the model runs. options : what the
+    command was given beside model, samples, targets, taps and output, by keyword.
+    """
+
+    planner: Planner
+    count: int
+    chosen: np.ndarray | None
+    taps: TapSettings
+    options: Mapping[str, Any]
+
+    @property
+    def job(self) -> Job:
+        return self.planner.job
+
+    def settings(self, kind: type[Settings], keyword: str = "settings") -> Settings:
+        """The settings that the command was given under a keyword, or their defaults."""
+        found: Settings = self.options.get(keyword, kind())
+        return found
+
+    def ranking(self, join: JoinSettings) -> None:
+        """The passes that rank the neurons of each target."""
+        self.planner.score(self.count, join.theta, candidates_wanted(join), self.chosen)
+        self.search(join)
+
+    def search(self, join: JoinSettings) -> None:
+        """The pass in which `net-gain` tries the best neurons exactly."""
+        if join.criterion == "net-gain":
+            self.planner.gather("search", self.job.splits.fit, candidates_wanted(join) * self.count)
+
+    def table_neurons(self, settings: FitSettings) -> int:
+        """The passes that choose the neurons of a table; how many it holds."""
+        rows = len(self.job.splits.fit) + len(self.job.splits.validation)
+        limit = min(settings.neurons, most_neurons(rows, self.job.engine))
+        first, maps = groups_of(self.job, self.taps)
+        kept = self.planner.screen(first, limit)
+        return kept + (self.planner.screen(maps, limit - kept) if maps and kept < limit else 0)
 
 
 def _some(taps: Sequence[Tap], count: int) -> Neurons:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.errors import InputError
-from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings
+from onnxtweak.settings import Color, DataSettings, EngineSettings, Preprocess, TapSettings
 from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.types import silent
 
@@ -52,7 +52,7 @@ def _alternatives(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
         ("leaving out --pixel-scale, --mean and --std", {"pixel_scale": None, "mean": None, "std": None}),
         ("--pixel-scale 255", {"pixel_scale": 255.0, "mean": None, "std": None}),
     )
-    other = "RGB" if now.color == "BGR" else "BGR"
+    other: Color = "RGB" if now.color == "BGR" else "BGR"
     for words, fields in ways:
         changed = replace(now, **fields)
         if changed != now:

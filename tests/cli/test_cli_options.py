@@ -20,7 +20,7 @@ def test_join_defaults_are_the_settings_defaults(commands):
     assert asked["data"] == settings.DataSettings(data=("a.npz",))
     assert asked["targets"] == settings.TargetSettings(targets=("cat",))
     assert asked["taps"] == settings.TapSettings()
-    assert asked["join"] == settings.JoinSettings()
+    assert asked["settings"] == settings.JoinSettings()
     assert asked["engine"] == settings.EngineSettings()
     assert asked["output"] == settings.OutputSettings(output="out.onnx")
 
@@ -55,7 +55,7 @@ def test_join_takes_every_option(commands):
     )
     assert asked["targets"] == settings.TargetSettings(targets=("cat", "7"))
     assert asked["taps"] == settings.TapSettings(taps=("r*", "op:Concat"), pool="mean", logits="z")
-    assert asked["join"] == settings.JoinSettings(
+    assert asked["settings"] == settings.JoinSettings(
         count=(1, 10, 20),
         scale=(5.0,),
         max_overall_drop=0.5,
@@ -72,7 +72,7 @@ def test_join_takes_every_option(commands):
 
 def test_exact_scale_and_worst(commands):
     assert main(["join", "m.onnx", "-d", "a.npz", "--worst", "3", "--exact-scale", "-o", "o.onnx", "-q"]) == 0
-    assert commands.settings["join"].exact_scale
+    assert commands.settings["settings"].exact_scale
     assert commands.settings["targets"] == settings.TargetSettings(worst=3)
     assert commands.settings["progress"].verbosity == QUIET
 
@@ -104,7 +104,7 @@ def test_the_other_commands(commands):
     assert commands.settings["force"] is True
 
     assert main("score m.onnx -d a.npz -t 2 --theta thesis --criterion lift -n 7 -o s.npz".split()) == 0
-    assert commands.settings["join"] == settings.JoinSettings((7,), theta="thesis", criterion="lift")
+    assert commands.settings["settings"] == settings.JoinSettings((7,), theta="thesis", criterion="lift")
 
     assert main("demo -o there --device cpu".split()) == 0
     assert commands.settings["directory"] == "there"

@@ -13,14 +13,14 @@ COMPARE = ["compare", "m.onnx", "-d", "a.npz"]
 
 def test_fit_has_no_limit_on_its_size_by_default(commands):
     assert main([*FIT, "-t", "cat"]) == 0
-    assert commands.settings["fit"] == settings.FitSettings()
+    assert commands.settings["settings"] == settings.FitSettings()
 
 
 def test_fit_takes_limits(commands):
     more = ["--budget", "300", "--synapses", "40", "--max-class-drop", "2", "--max-overall-drop", "-1"]
     assert main([*FIT, "--worst", "2", *more]) == 0
     expected = settings.FitSettings(max_overall_drop=-1, max_class_drop=2, budget=300, synapses=40)
-    assert commands.settings["fit"] == expected
+    assert commands.settings["settings"] == expected
 
 
 @pytest.mark.parametrize("command", [FIT, COMPARE])

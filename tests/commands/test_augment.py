@@ -19,7 +19,7 @@ def run(model, samples, /, written=None, **changes):
     arguments = {
         "model": str(model),
         "data": DataSettings(data=(str(samples),)),
-        "augment": QUICK,
+        "settings": QUICK,
         "output": OutputSettings(None if written is None else str(written)),
     }
     return commands.augment(**{**arguments, **changes})
@@ -69,7 +69,7 @@ def test_a_saved_augmentation_is_applied_to_the_same_bytes(mlp, tmp_path):
 @pytest.mark.parametrize("pool", ["none", "mean"])
 def test_neurons_are_positions_or_channels(tmp_path, pool):
     result = run(
-        *weak_cnn(tmp_path), taps=TapSettings(pool=pool), augment=AugmentSettings(neurons=12, hidden=4)
+        *weak_cnn(tmp_path), taps=TapSettings(pool=pool), settings=AugmentSettings(neurons=12, hidden=4)
     )
     assert result.choice.neurons == (16 if pool == "mean" else 352)
     assert set(result.choice.n) <= {0, 12}
@@ -78,7 +78,7 @@ def test_neurons_are_positions_or_channels(tmp_path, pool):
 def test_the_base_is_kept_where_validation_does_not_improve(mlp, tmp_path):
     model, data = mlp
     result = run(
-        model, data, tmp_path / "out.onnx", augment=AugmentSettings(hidden=2, iterations=1, rate=0.0)
+        model, data, tmp_path / "out.onnx", settings=AugmentSettings(hidden=2, iterations=1, rate=0.0)
     )
     assert set(result.choice.scale) == {0.0}
     assert (tmp_path / "out.onnx").read_bytes() == model.read_bytes()
@@ -97,7 +97,7 @@ def test_a_limit_on_single_classes_holds_on_validation(mlp, tmp_path):
     drops = {}
     for limit in (None, 2.0):
         augment = AugmentSettings(**{**vars(QUICK), "max_class_drop": limit})
-        result = run(model, data, data=settings, augment=augment)
+        result = run(model, data, data=settings, settings=augment)
         drops[limit] = (result.before.per_class - result.after.per_class).max() * 100
     assert drops[None] > 2.0 >= drops[2.0]
 
@@ -115,7 +115,7 @@ def test_classes_without_samples_are_left_alone(mlp, tmp_path):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"augment": AugmentSettings(neurons=10_000)}, "10,000 neurons asked for, but only"),
+        ({"settings": AugmentSettings(neurons=10_000)}, "10,000 neurons asked for, but only"),
         ({"engine": EngineSettings(memory=200_000)}, "do not fit into the memory"),
     ],
 )

@@ -30,7 +30,7 @@ def cnn(tmp_path_factory):
 
 def run(model, samples, **changes):
     """A comparison with quick settings."""
-    quick = {"join": JoinSettings(count=(1, 5), scale=(0, 1, 10)), "fit": FitSettings(hidden=8)}
+    quick = {"join": JoinSettings(count=(1, 5), scale=(0, 1, 10)), "settings": FitSettings(hidden=8)}
     return story(commands.compare, model, samples, **{**quick, **changes})
 
 

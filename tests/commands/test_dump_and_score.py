@@ -62,7 +62,7 @@ def test_scores_from_a_dump_are_those_from_the_model(made, tmp_path):
             data=DataSettings((source,)),
             engine=NUMPY,
             targets=TargetSettings(("0", str(TARGET))),
-            join=JoinSettings(count=(5,)),
+            settings=JoinSettings(count=(5,)),
             output=OutputSettings(str(files[-1])),
         )
         assert scored.neurons == 352 and len(scored.top) == 10
@@ -98,7 +98,7 @@ def test_chosen_neurons_alone_can_be_dumped(made, tmp_path):
         data=DataSettings((str(data),)),
         engine=NUMPY,
         targets=TargetSettings((str(TARGET),)),
-        join=JoinSettings(count=(7,)),
+        settings=JoinSettings(count=(7,)),
         output=OutputSettings(str(scores)),
     )
     dumped = commands.dump(

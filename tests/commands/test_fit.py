@@ -55,9 +55,13 @@ def test_the_target_does_better_and_the_file_is_what_is_reported(kind, mlp, cnn,
 def test_a_map_is_read_as_channels_and_as_positions(cnn, tmp_path):
     model, data = cnn
     settings = FitSettings(max_overall_drop=5)
-    auto = run(model, data, tmp_path / "auto.onnx", fit=settings)
+    auto = run(model, data, tmp_path / "auto.onnx", settings=settings)
     named = run(
-        model, data, tmp_path / "named.onnx", fit=settings, taps=TapSettings(("penultimate",), pool="none")
+        model,
+        data,
+        tmp_path / "named.onnx",
+        settings=settings,
+        taps=TapSettings(("penultimate",), pool="none"),
     )
     assert auto.choice.neurons > named.choice.neurons > 0
     assert any("channel means" in note for note in auto.notes)
@@ -69,7 +73,7 @@ def test_more_neurons_than_a_table_may_hold_are_screened(cnn, tmp_path):
         model,
         data,
         taps=TapSettings(("activations",)),
-        fit=FitSettings(neurons=50, max_overall_drop=5),
+        settings=FitSettings(neurons=50, max_overall_drop=5),
     )
     assert result.choice.neurons == 352
     assert ("screen", result.samples["fit"]) in result.run.passes
@@ -105,12 +109,12 @@ def test_a_certificate_is_set_on_validation_and_weakens_the_patch(mlp, tmp_path)
     np.savez(tmp_path / "test.npz", x=x, y=y)
     settings = DataSettings(data=(str(data),), test=(str(tmp_path / "test.npz"),))
     loose = FitSettings(max_overall_drop=10)
-    free = run(model, data, data=settings, fit=replace(loose, certify=0.9))
-    bound = run(model, data, data=settings, fit=replace(loose, certify=0.03))
+    free = run(model, data, data=settings, settings=replace(loose, certify=0.9))
+    bound = run(model, data, data=settings, settings=replace(loose, certify=0.03))
     assert any("certified" in note for note in bound.notes)
     assert bound.measured.broken < free.measured.broken
     assert bound.measured.broken / 500 < 0.05
-    none = run(model, data, data=settings, fit=replace(loose, certify=0.001))
+    none = run(model, data, data=settings, settings=replace(loose, certify=0.001))
     assert none.measured.fixed == none.measured.broken == 0
     assert any("cannot certify" in note for note in none.notes)
 
@@ -118,7 +122,7 @@ def test_a_certificate_is_set_on_validation_and_weakens_the_patch(mlp, tmp_path)
 @pytest.mark.parametrize("budget", [1, 3, 5, 9, 40])
 def test_a_budget_limits_what_is_written(mlp, tmp_path, budget):
     model, data = mlp
-    result = run(model, data, tmp_path / "out.onnx", fit=FitSettings(budget=budget, max_overall_drop=5))
+    result = run(model, data, tmp_path / "out.onnx", settings=FitSettings(budget=budget, max_overall_drop=5))
     assert 0 < result.tweak["parameters"] <= budget
     assert all(check.passed for check in result.checks)
 
@@ -126,7 +130,7 @@ def test_a_budget_limits_what_is_written(mlp, tmp_path, budget):
 def test_a_budget_that_holds_no_bias_for_each_target_leaves_the_base(mlp, tmp_path):
     model, data = mlp
     result = run(
-        model, data, tmp_path / "out.onnx", targets=TargetSettings(worst=2), fit=FitSettings(budget=1)
+        model, data, tmp_path / "out.onnx", targets=TargetSettings(worst=2), settings=FitSettings(budget=1)
     )
     assert result.tweak["parameters"] == 0 and result.measured.fixed == result.measured.broken == 0
     assert any("less than a bias for each of 2 targets" in note for note in result.notes)
@@ -134,7 +138,7 @@ def test_a_budget_that_holds_no_bias_for_each_target_leaves_the_base(mlp, tmp_pa
 
 def test_synapses_can_be_limited_alone(mlp):
     model, data = mlp
-    result = run(model, data, fit=FitSettings(synapses=6, max_overall_drop=5))
+    result = run(model, data, settings=FitSettings(synapses=6, max_overall_drop=5))
     assert 0 < result.tweak["parameters"] <= 6 + 5  # biases beside them
 
 

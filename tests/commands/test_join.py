@@ -35,7 +35,7 @@ def digest(path) -> str:
 def run(model, samples, /, written=None, **changes):
     """A join with quick settings."""
     join = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30))
-    return story(commands.join, model, samples, written, **{"join": join, **changes})
+    return story(commands.join, model, samples, written, **{"settings": join, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,13 @@ def test_backends_choose_the_same_synapses_in_the_same_order(cnn, theta):
     model, data = cnn
     join = JoinSettings(count=(5, 20), scale=(0, 2, 20), theta=theta)
     results = [
-        run(model, data, engine=EngineSettings(backend=backend), join=join, targets=TargetSettings(worst=2))
+        run(
+            model,
+            data,
+            engine=EngineSettings(backend=backend),
+            settings=join,
+            targets=TargetSettings(worst=2),
+        )
         for backend in ("numpy", "numba")
     ]
     assert results[0].tweak == results[1].tweak
@@ -147,7 +153,7 @@ def test_pooled_neurons_are_channels(cnn, tmp_path):
 def test_every_criterion_makes_a_proven_file(mlp, tmp_path, criterion):
     model, data = mlp
     join = JoinSettings(count=(1, 5), scale=(0, 1, 5), criterion=criterion)
-    result = run(model, data, tmp_path / "out.onnx", join=join)
+    result = run(model, data, tmp_path / "out.onnx", settings=join)
     assert result.choice.criterion == criterion
     assert all(check.passed for check in result.checks)
 
@@ -155,7 +161,7 @@ def test_every_criterion_makes_a_proven_file(mlp, tmp_path, criterion):
 def test_the_exact_scale_is_at_least_as_good_as_the_grid_on_validation(mlp):
     model, data = mlp
     grid = run(model, data)
-    exact = run(model, data, join=JoinSettings(count=(1, 4, 10), exact_scale=True))
+    exact = run(model, data, settings=JoinSettings(count=(1, 4, 10), exact_scale=True))
     best = [max(t.target for t in r.choice.curve if t.drop <= 0) for r in (grid, exact)]
     assert best[1] >= best[0]
 
@@ -165,14 +171,14 @@ def test_allowing_a_drop_never_lowers_the_target_on_validation(mlp):
     best = []
     for drop in (0.0, 2.0, 10.0):
         join = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30), max_overall_drop=drop)
-        result = run(model, data, join=join)
+        result = run(model, data, settings=join)
         best.append(max(t.target for t in result.choice.curve if t.drop <= drop))
     assert best == sorted(best)
 
 
 def test_without_any_gain_the_output_is_the_base_and_it_says_so(mlp, tmp_path):
     model, data = mlp
-    result = run(model, data, tmp_path / "out.onnx", join=JoinSettings(count=(1,), scale=(0,)))
+    result = run(model, data, tmp_path / "out.onnx", settings=JoinSettings(count=(1,), scale=(0,)))
     assert digest(tmp_path / "out.onnx") == digest(model)
     assert any("base was best" in note for note in result.notes)
     assert result.measured.fixed == result.measured.broken == 0

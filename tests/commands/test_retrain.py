@@ -55,7 +55,7 @@ def base_passes(result):
 
 @pytest.mark.parametrize("penalty", [1.0, 2.0])
 def test_the_target_does_better_and_the_file_is_what_the_tables_foretold(mlp, tmp_path, penalty):
-    result = run(*mlp, tmp_path / "out.onnx", retrain=RetrainSettings(penalty=penalty))
+    result = run(*mlp, tmp_path / "out.onnx", settings=RetrainSettings(penalty=penalty))
     assert result.after.target > result.before.target
     assert [c.name for c in result.checks] == ["neutral", "simulation", "checker", "unharmed", "reload"]
     assert all(check.passed for check in result.checks)
@@ -71,14 +71,14 @@ def test_several_targets_are_retrained_together(cnn):
 
 
 def test_scale_zero_is_always_among_the_points(mlp):
-    result = run(*mlp, retrain=RetrainSettings(scale=(1000.0,)))
+    result = run(*mlp, settings=RetrainSettings(scale=(1000.0,)))
     assert result.choice.curve[0].drop <= 0 or result.choice.curve[0].scale == 0
     assert result.after.overall >= result.before.overall - 0.1
 
 
 def test_a_schedule_runs_without_running_the_base_again(cnn, tmp_path):
     schedule = RetrainSettings(schedule="J3 R3 J2 R2 J1 R1 J1")
-    result = run(*cnn, tmp_path / "out.onnx", targets=TargetSettings(), retrain=schedule)
+    result = run(*cnn, tmp_path / "out.onnx", targets=TargetSettings(), settings=schedule)
     assert base_passes(result) == BASE_PASSES
     assert result.tweak["synapses"]
     assert {int(name) for name in result.targets} == {s["target"] for s in result.tweak["synapses"]}
@@ -93,9 +93,9 @@ def test_a_schedule_of_one_join_is_a_join(cnn):
         model=str(cnn[0]),
         data=DataSettings(data=(str(cnn[1]),)),
         targets=TargetSettings(("1", "2")),
-        join=JOIN,
+        settings=JOIN,
     )
-    scheduled = run(*cnn, targets=TargetSettings(("1", "2")), retrain=RetrainSettings(schedule="J2"))
+    scheduled = run(*cnn, targets=TargetSettings(("1", "2")), settings=RetrainSettings(schedule="J2"))
     places = [
         sorted((s["tap"], s["index"], s["target"], round(s["weight"], 9)) for s in r.tweak["synapses"])
         for r in (joined, scheduled)
@@ -148,8 +148,8 @@ def test_a_schedule_on_tables_is_a_schedule_with_new_extraction(cnn):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"retrain": RetrainSettings(schedule="J2 R2 Q1")}, "'Q1' is not a stage"),
-        ({"retrain": RetrainSettings(schedule="R2")}, "nothing to retrain"),
+        ({"settings": RetrainSettings(schedule="J2 R2 Q1")}, "'Q1' is not a stage"),
+        ({"settings": RetrainSettings(schedule="R2")}, "nothing to retrain"),
         ({"targets": TargetSettings()}, "no target class"),
         ({"targets": TargetSettings(("99",))}, "no class '99'"),
         ({"engine": EngineSettings(memory=120_000)}, "do not fit into the memory"),
@@ -165,10 +165,10 @@ def test_bad_requests_are_refused_and_nothing_is_written(mlp, tmp_path, changes,
 @pytest.mark.parametrize("schedule", [None, "J2 R2 J1"])
 def test_neurons_may_be_ranked_by_their_net_gain(cnn, tmp_path, schedule):
     join = replace(JOIN, criterion="net-gain")
-    result = run(*cnn, tmp_path / "out.onnx", join=join, retrain=RetrainSettings(schedule=schedule))
+    result = run(*cnn, tmp_path / "out.onnx", join=join, settings=RetrainSettings(schedule=schedule))
     assert "net-gain" in result.choice.criterion
     assert result.tweak["synapses"] and all(check.passed for check in result.checks)
-    other = run(*cnn, retrain=RetrainSettings(schedule=schedule))
+    other = run(*cnn, settings=RetrainSettings(schedule=schedule))
     places = [{(s["tap"], s["index"]) for s in made.tweak["synapses"]} for made in (result, other)]
     assert places[0] != places[1]
 
@@ -183,7 +183,7 @@ def test_more_synapses_than_neurons_are_as_many_as_there_are(mlp):
 
 def test_a_retraining_that_does_not_converge_is_said_and_stays_finite(mlp, monkeypatch):
     monkeypatch.setattr(multi_target, "_ITERATIONS", 2)
-    result = run(*mlp, targets=TargetSettings(worst=3), retrain=RetrainSettings(ridge=(0.0,)))
+    result = run(*mlp, targets=TargetSettings(worst=3), settings=RetrainSettings(ridge=(0.0,)))
     assert any("stopped after 2 iterations before it had converged" in note for note in result.notes)
     assert all(np.isfinite(s["weight"]) for s in result.tweak["synapses"])
 

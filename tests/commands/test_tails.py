@@ -147,7 +147,7 @@ def join(model: Path, data: Path, written: Path, target: int = 1):
         data=DataSettings(data=(str(data),)),
         engine=EngineSettings(backend="numpy"),
         targets=TargetSettings((str(target),)),
-        join=JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30)),
+        settings=JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30)),
         output=OutputSettings(str(written)),
     )
 

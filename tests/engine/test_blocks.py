@@ -117,7 +117,7 @@ def test_a_join_within_little_memory_is_the_same_file(few, tmp_path):
             data=few[1],
             engine=replace(ENGINE, memory=memory),
             targets=TargetSettings(("2",)),
-            join=JoinSettings(criterion="net-gain", count=(1, 5)),
+            settings=JoinSettings(criterion="net-gain", count=(1, 5)),
             output=OutputSettings(str(tmp_path / f"{name}.onnx")),
         )
         digests.append((made.output.sha256, made.evidence["theta"]))

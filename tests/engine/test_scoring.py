@@ -147,9 +147,10 @@ def mortal(function):
 checkpoint._RARITY = 0
 session.Session.run_into = mortal(session.Session.run_into)  # every batch of every pass
 checkpoint.os.replace = output_file.os.replace = mortal(os.replace)  # written, but not in its place
-options = {"join": JoinSettings(criterion="net-gain", count=(1, 5))}
+join = JoinSettings(criterion="net-gain", count=(1, 5))
+options = {"settings": join}
 if command == "retrain":
-    options["retrain"] = RetrainSettings(ridge=(0.1,))
+    options = {"settings": RetrainSettings(ridge=(0.1,)), "join": join}
 getattr(commands, command)(
     model=model,
     data=DataSettings((data,)),

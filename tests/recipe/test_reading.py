@@ -81,10 +81,10 @@ def test_everything_lands_in_its_settings(tmp_path):
     assert asked.engine.memory == 500_000_000 and asked.engine.threads == 2
     cats, worst, everything, best = asked.tweaks
     assert cats.targets.targets == ("cat", "3") and cats.taps.taps == ("stages",) and cats.taps.pool == "mean"
-    assert cats.options["join"] == JoinSettings(count=(1, 10), scale=(5.0,), max_overall_drop=0.5)
-    assert worst.options["retrain"] == RetrainSettings(penalty=1.5)
+    assert cats.options["settings"] == JoinSettings(count=(1, 10), scale=(5.0,), max_overall_drop=0.5)
+    assert worst.options["settings"] == RetrainSettings(penalty=1.5)
     assert worst.options["join"] == JoinSettings(count=(20,))
-    assert everything.options["augment"] == AugmentSettings(hidden=8)
+    assert everything.options["settings"] == AugmentSettings(hidden=8)
     assert best.taps.taps == ()
     assert asked.gates.max_E == 2 and asked.gates.max_class_drop is None
     assert asked.directory == str(tmp_path / "out") and asked.cache == str(tmp_path / ".onnxtweak")
@@ -103,7 +103,7 @@ def test_later_wins(tmp_path):
     ]
     asked = read_recipe(path, environment=environment, changes=changes)
     assert asked.engine.device == "cuda:1" and asked.gates.max_E == 0.5
-    assert asked.tweaks[0].options["join"].count == (2, 3)
+    assert asked.tweaks[0].options["settings"].count == (2, 3)
     assert asked.tweaks[1].options["join"].theta == "thesis"
     asked = read_recipe(path, changes=changes, device="cpu", directory="elsewhere")
     assert asked.engine.device == "cpu" and asked.directory == "elsewhere"
@@ -144,21 +144,21 @@ def test_fit_and_compare_without_a_target_are_for_all_classes(tmp_path):
         ("resize = [32, 48]", "resize = [32]", "is not text", "docs"),
         ('pixel-scale = "1/255"', 'pixel-scale = "1/0"', "'1/0' is not a number", "docs"),
         ("scale = 5", "scale = nan", "'nan' is not a finite number", "docs"),
-        ('pool = "mean"', 'pool = "maen"', "'maen' is not known", "did you mean `mean`?"),
+        ('pool = "mean"', 'pool = "maen"', "'maen' is not a known pool", "did you mean `mean`?"),
         ('method = "augment"', 'method = "argument"', "unknown method 'argument'", "did you mean `augment`?"),
         ('name = "cats"', 'name = "../cats"', "a tweak needs a name", "letters"),
         ('name = "cats"', 'name = "metrics"', "a tweak needs a name", "letters"),
-        ('name = "cats"', 'name = "Worst"', "two tweaks are called `worst`", "its own name"),
+        ('name = "cats"', 'name = "Worst"', "two tweaks are named `worst`", "its own name"),
         ('target = ["cat", 3]', "", "no target class", "worst = 3"),
         ("worst = 3", 'worst = 3\ntarget = "cat"', "exclude each other", "one of the two"),
         ("hidden = 8", 'hidden = 8\ntarget = "cat"', "unknown key `target`", "known here"),
         ('path = "base.onnx"', "", "`path` is missing", "[model]"),
         ('data = "a.npz#fit[:10]"', "", "`data` is missing", "[data]"),
         ('data = "a.npz#fit[:10]"', "data = []", "`data` is empty", "samples.npz"),
-        ("min-mcnemar = 0.95", "min-mcnemar = 1.5", "is no confidence", "0.95"),
-        ("[output]", "[output", "no TOML", "that line"),
-        ("[tweak.join]\ncount = 20", "join = 3", "`join` is no table", "[tweak.join]"),
-        ("[output]", "[[output]]", "`output` is no table", "[output]"),
+        ("min-mcnemar = 0.95", "min-mcnemar = 1.5", "is not a confidence", "0.95"),
+        ("[output]", "[output", "invalid TOML", "that line"),
+        ("[tweak.join]\ncount = 20", "join = 3", "`join` is not a table", "[tweak.join]"),
+        ("[output]", "[[output]]", "`output` is not a table", "[output]"),
         (
             "[output]",
             '[compare]\nworst = 1\ntarget = "cat"\n[output]',
@@ -189,13 +189,13 @@ def test_gates_need_test_samples(tmp_path):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ("engine.device", "is no override"),
-        ("device=cpu", "is no override"),
-        (".device=cpu", "is no override"),
-        ("tweak.dogs.count=1", "there is no tweak `dogs`"),
-        ("tweak.cats=1", "names no key"),
+        ("engine.device", "is not an override"),
+        ("device=cpu", "is not an override"),
+        (".device=cpu", "is not an override"),
+        ("tweak.dogs.count=1", "unknown tweak `dogs`"),
+        ("tweak.cats=1", "does not name a key"),
         ("engine.devise=cpu", "unknown key `devise`"),
-        ("model.path.deeper=1", "is no table"),
+        ("model.path.deeper=1", "is not a table"),
     ],
 )
 def test_overrides_are_strict_too(tmp_path, change, what):
@@ -210,7 +210,7 @@ def test_a_misspelt_variable_is_refused(tmp_path):
 
 
 def test_no_file_and_no_tweak(tmp_path):
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot read the recipe"):
         read_recipe(str(tmp_path / "none.toml"))
-    with pytest.raises(UsageError, match=r"there is no \[\[tweak\]\]"):
+    with pytest.raises(UsageError, match=r"missing \[\[tweak\]\]"):
         read_recipe(recipe(tmp_path, '[model]\npath = "a"\n[data]\ndata = "b"\n'))

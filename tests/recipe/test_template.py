@@ -48,6 +48,6 @@ def test_every_line_that_is_commented_out_is_valid_too(tmp_path):
     lines = [re.sub(r"^# (?=[a-zA-Z-]+ = )", "", line) for line in text.splitlines()]
     (tmp_path / "all.toml").write_text("\n".join(lines), encoding="utf-8")
     asked = read_recipe(str(tmp_path / "all.toml"))
-    assert asked.tweaks[0].options["join"].max_class_drop == 5.0
+    assert asked.tweaks[0].options["settings"].max_class_drop == 5.0
     assert asked.gates.max_E == 2.0 and asked.gates.min_mcnemar == 0.95
     assert asked.data.preprocess.mean == (0.485, 0.456, 0.406)

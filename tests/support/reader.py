@@ -40,7 +40,7 @@ def furnish(folder: Path) -> None:
             model=str(folder / "model.onnx"),
             data=DataSettings((str(folder / "samples.npz"),), preprocess=PREPROCESS),
             targets=TargetSettings((target,)),
-            join=JoinSettings(max_overall_drop=5.0),
+            settings=JoinSettings(max_overall_drop=5.0),
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
         )
     _customers(folder)

@@ -11,17 +11,15 @@ from onnxtweak import settings
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.data import split_options
 from onnxtweak.cli.options.groups import command, gathered, option
+from onnxtweak.cli.options.method import class_drop_option, criterion_option, theta_option
 from onnxtweak.cli.options.shared import (
     SCORING,
-    class_drop_option,
-    criterion_option,
     dry_run_option,
     engine_options,
     model_argument,
     output_options,
     reporting_options,
     tap_options,
-    theta_option,
 )
 from onnxtweak.cli.output import carry_out, inspect_it
 from onnxtweak.errors import UsageError
@@ -49,7 +47,7 @@ def _make_augment(
 _SIZES = ", ".join(f"{name} {n}/{h}" for name, (n, h) in settings.AUGMENT_SIZES.items())
 
 _augment_options = gathered(
-    "augment",
+    "settings",
     _make_augment,
     _method(
         "--neurons",
@@ -87,7 +85,7 @@ _augment_options = gathered(
     ),
     class_drop_option,
     theta_option,
-    criterion_option(),
+    criterion_option,
 )
 
 

@@ -18,11 +18,11 @@ from onnxtweak.cli.options.fitting import (
     table_neurons_option,
 )
 from onnxtweak.cli.options.groups import command, gathered, option
+from onnxtweak.cli.options.method import join_options
 from onnxtweak.cli.options.shared import (
     dry_run_option,
     engine_options,
     force_option,
-    join_options,
     model_argument,
     optional_target_options,
     reporting_options,
@@ -40,7 +40,7 @@ _fit_options = gathered("fit", settings.FitSettings, margin_option, table_neuron
 @split_options
 @optional_target_options
 @learning_tap_options
-@join_options
+@join_options("join")
 @_fit_options
 @_method(
     "--repeats",
@@ -90,7 +90,7 @@ def compare(
         comparison.verdict,
         dry_run=dry_run,
         join=join,
-        fit=replace(fit, max_overall_drop=join.max_overall_drop),
+        settings=replace(fit, max_overall_drop=join.max_overall_drop),
         output=settings.OutputSettings(output=output, force=force),
         **asked,
     )

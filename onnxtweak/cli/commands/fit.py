@@ -17,8 +17,8 @@ from onnxtweak.cli.options.fitting import (
     table_neurons_option,
 )
 from onnxtweak.cli.options.groups import command, gathered, option
+from onnxtweak.cli.options.method import class_drop_option
 from onnxtweak.cli.options.shared import (
-    class_drop_option,
     dry_run_option,
     engine_options,
     model_argument,
@@ -32,7 +32,7 @@ from onnxtweak.cli.output import carry_out, inspect_it
 _method = functools.partial(option, "Method")
 
 _fit_options = gathered(
-    "fit",
+    "settings",
     settings.FitSettings,
     _method(
         "--max-overall-drop",

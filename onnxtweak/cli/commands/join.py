@@ -7,11 +7,11 @@ from typing import Any
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.data import split_options
 from onnxtweak.cli.options.groups import command
+from onnxtweak.cli.options.method import join_options
 from onnxtweak.cli.options.shared import (
     SCORING,
     dry_run_option,
     engine_options,
-    join_options,
     model_argument,
     output_options,
     reporting_options,
@@ -26,7 +26,7 @@ from onnxtweak.cli.output import carry_out, inspect_it
 @split_options
 @target_options
 @tap_options
-@join_options
+@join_options()
 @engine_options(*SCORING)
 @output_options("The new model.", tweak=True)
 @dry_run_option

@@ -9,22 +9,25 @@ from onnxtweak import settings
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.data import split_options
 from onnxtweak.cli.options.groups import command, gathered, option
-from onnxtweak.cli.options.shared import (
-    SCORING,
+from onnxtweak.cli.options.method import (
+    check_scale,
     class_drop_option,
     count_option,
-    criterion_option,
+    exact_scale_option,
+    grids,
+    join_criterion_option,
+    overall_drop_option,
+    theta_option,
+)
+from onnxtweak.cli.options.shared import (
+    SCORING,
     dry_run_option,
     engine_options,
-    exact_scale_option,
-    flat,
     model_argument,
     optional_target_options,
     output_options,
-    overall_drop_option,
     reporting_options,
     tap_options,
-    theta_option,
 )
 from onnxtweak.cli.options.values import Number, Numbers
 from onnxtweak.cli.output import carry_out, inspect_it
@@ -47,14 +50,10 @@ def _make_retrain(
     **join: Any,
 ) -> tuple[settings.JoinSettings, settings.RetrainSettings]:
     """How neurons are chosen, and how weights are trained."""
-    if exact_scale and scale:
-        raise UsageError("--scale and --exact-scale exclude each other", hint="give one of the two")
-    if count:
-        join["count"] = flat(count)
-    grids: dict[str, Any] = {key: flat(grid) for key, grid in (("scale", scale), ("ridge", ridge)) if grid}
+    check_scale(scale, exact_scale)
     return (
-        settings.JoinSettings(exact_scale=exact_scale, **join),
-        settings.RetrainSettings(penalty=penalty, schedule=schedule, **grids),
+        settings.JoinSettings(**grids(count=count), exact_scale=exact_scale, **join),
+        settings.RetrainSettings(penalty=penalty, schedule=schedule, **grids(scale=scale, ridge=ridge)),
     )
 
 
@@ -93,7 +92,7 @@ _retrain_options = gathered(
     overall_drop_option,
     class_drop_option,
     theta_option,
-    criterion_option("net-gain"),
+    join_criterion_option,
 )
 
 
@@ -136,6 +135,6 @@ def retrain(
         inspect_it,
         dry_run=dry_run,
         join=how[0],
-        retrain=how[1],
+        settings=how[1],
         **asked,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.data import samples_options
 from onnxtweak.cli.options.groups import command
+from onnxtweak.cli.options.method import score_options
 from onnxtweak.cli.options.shared import (
     SCORING,
     dry_run_option,
@@ -14,7 +15,6 @@ from onnxtweak.cli.options.shared import (
     model_argument,
     output_options,
     reporting_options,
-    score_options,
     tap_options,
     target_options,
 )

@@ -1,8 +1,9 @@
-"""Which options are there?
+"""Which options are there, and how do they become settings?
 
-shared    model, targets, method, machine, output, reporting
+shared    model, targets, machine, output, reporting
+method    how a method works
 fitting   what `fit` and `compare` share
-data      samples, and what is done to them
+data      samples, and how they become the model's input
 groups    options under headings, gathered into settings
-values    numbers, sizes and lists as text
+values    numbers, sizes and lists from text
 """

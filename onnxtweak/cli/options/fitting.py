@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import click
 
 from onnxtweak import settings
@@ -24,8 +26,8 @@ learning_tap_options = gathered(
     option(
         "Model",
         "--pool",
-        type=click.Choice(["none", "mean", "max"]),
-        default="none",
+        type=click.Choice(get_args(settings.Pool)),
+        default=settings.TapSettings.pool,
         help="Make a neuron of each channel, its mean or maximum, instead of each position "
         "[default: mean if --taps is not given, otherwise none].",
     ),

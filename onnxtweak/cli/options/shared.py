@@ -1,4 +1,4 @@
-"""Which options say what is done, on which machine, and where the result goes?
+"""Which options say what is done, on which machine, and where the result goes? Those that commands share.
 
 A decorator adds the options of one question (what is watched? which classes?) and hands the command the
 settings object that answers it, under the name that `gathered` is given.
@@ -7,7 +7,7 @@ settings object that answers it, under the name that `gathered` is given.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from typing import Any, get_args
 
 import click
 
@@ -15,26 +15,20 @@ from onnxtweak import settings
 from onnxtweak.cli import completion
 from onnxtweak.cli.blas_threads import bound_arithmetic
 from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console
-from onnxtweak.cli.options.groups import gathered, option
-from onnxtweak.cli.options.values import Device, Number, Numbers, Size
+from onnxtweak.cli.options.groups import Callback, Decorator, gathered, option
+from onnxtweak.cli.options.values import Device, Size
 from onnxtweak.errors import UsageError
 
 TRACEBACK = "onnxtweak.traceback"  # key in click's `meta`, where `main` finds it after a failure
-_AS_JSON = "onnxtweak.as_json"  # the same, for what a JSON result has and a text need not
+_AS_JSON = "onnxtweak.as_json"  # the same, for what only a JSON result holds
 
 
-_model, _targets, _method, _machine, _output, _reporting = (
-    functools.partial(option, section)
-    for section in ("Model", "Targets", "Method", "Machine", "Output", "Reporting")
+_model, _targets, _machine, _output, _reporting = (
+    functools.partial(option, section) for section in ("Model", "Targets", "Machine", "Output", "Reporting")
 )
 
 
-def flat(groups: tuple[tuple, ...]) -> tuple:
-    """The values of a repeatable option that takes several at once."""
-    return tuple(item for group in groups for item in group)
-
-
-def model_argument(command):
+def model_argument(command: Callback) -> Callback:
     """`model`: path of the ONNX file."""
     return click.argument("model", metavar="MODEL", shell_complete=completion.files)(command)
 
@@ -66,7 +60,7 @@ tap_options = gathered(
     ),
     _model(
         "--pool",
-        type=click.Choice(["none", "mean", "max"]),
+        type=click.Choice(get_args(settings.Pool)),
         default=settings.TapSettings.pool,
         show_default=True,
         help="Make a neuron of each channel, its mean or maximum, instead of each position.",
@@ -93,13 +87,13 @@ _TARGETS = (
 )
 
 
-def _make_targets(targets, worst) -> settings.TargetSettings:
+def _make_targets(targets: tuple[str, ...], worst: int | None) -> settings.TargetSettings:
     if targets and worst is not None:
         raise UsageError("--target and --worst exclude each other", hint="give one of the two")
     return settings.TargetSettings(targets=targets, worst=worst)
 
 
-def _make_required_targets(targets, worst) -> settings.TargetSettings:
+def _make_required_targets(targets: tuple[str, ...], worst: int | None) -> settings.TargetSettings:
     if not targets and worst is None:
         raise UsageError("no target class", hint="name one with --target, or say how many with --worst")
     return _make_targets(targets, worst)
@@ -107,96 +101,6 @@ def _make_required_targets(targets, worst) -> settings.TargetSettings:
 
 optional_target_options = gathered("targets", _make_targets, *_TARGETS)
 target_options = gathered("targets", _make_required_targets, *_TARGETS)
-
-
-# ---------------------------------------------------------------------------------------- method
-
-
-theta_option = _method(
-    "--theta",
-    type=click.Choice(["signed", "thesis"]),
-    default=settings.JoinSettings.theta,
-    show_default=True,
-    help="How a neuron is scored: exact for values of either sign, or as the thesis prints it.",
-)
-
-
-def criterion_option(*more: str) -> Callable:
-    """`--criterion`, with `more` choices than every command has."""
-    return _method(
-        "--criterion",
-        default=settings.JoinSettings.criterion,
-        show_default=True,
-        type=click.Choice(["auto", "count", "threshold", "lift", *more]),
-        help="What ranks the neurons; auto is count, and lift for a class without samples to put right.",
-    )
-
-
-def _make_join(count, scale, **values) -> settings.JoinSettings:
-    if values["exact_scale"] and scale:
-        raise UsageError("--scale and --exact-scale exclude each other", hint="give one of the two")
-    grids = {"count": flat(count), "scale": flat(scale)}
-    return settings.JoinSettings(**{key: grid for key, grid in grids.items() if grid}, **values)
-
-
-exact_scale_option = _method(
-    "--exact-scale", is_flag=True, help="Search the best scale exactly instead of on a grid."
-)
-class_drop_option = _method(
-    "--max-class-drop",
-    type=Number(least=0),
-    help="Percentage points that any class may lose on samples held out [default: no limit].",
-)
-overall_drop_option = _method(
-    "--max-overall-drop",
-    type=Number(least=0),
-    default=settings.JoinSettings.max_overall_drop,
-    show_default=f"{settings.JoinSettings.max_overall_drop:g}",
-    help="Percentage points of overall accuracy that may be lost on validation.",
-)
-
-count_option = _method(
-    "-n",
-    "--count",
-    multiple=True,
-    type=Numbers(whole=True, least=1),
-    help="Synapses a target; several to choose from, commas between "
-    f"[default: {','.join(map(str, settings.JoinSettings.count))}].",
-)
-
-join_options = gathered(
-    "join",
-    _make_join,
-    count_option,
-    _method(
-        "--scale",
-        multiple=True,
-        type=Numbers(least=0),
-        help="Strength of the synapses; several to choose from "
-        f"[default: {','.join(f'{scale:g}' for scale in settings.JoinSettings.scale)}].",
-    ),
-    exact_scale_option,
-    overall_drop_option,
-    class_drop_option,
-    theta_option,
-    criterion_option("net-gain"),
-)
-
-score_options = gathered(
-    "join",
-    lambda count, **values: settings.JoinSettings(count=(count,), **values),
-    _method(
-        "-n",
-        "--count",
-        type=click.IntRange(min=1),
-        metavar="N",
-        default=max(settings.JoinSettings.count),
-        show_default=True,
-        help="Neurons a target to name as the best.",
-    ),
-    theta_option,
-    criterion_option(),
-)
 
 
 # ---------------------------------------------------------------------------------------- engine
@@ -213,7 +117,7 @@ _ENGINE = {
     ),
     "backend": _machine(
         "--backend",
-        type=click.Choice(["auto", "numpy", "numba", "cupy"]),
+        type=click.Choice(get_args(settings.BackendName)),
         default=settings.EngineSettings.backend,
         show_default=True,
         help="What does the arithmetic of scoring.",
@@ -229,13 +133,13 @@ _ENGINE = {
         "--batch",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Samples a run [default: chosen from the model and the memory].",
+        help="Samples per run [default: chosen from model and memory].",
     ),
     "custom_ops": _machine(
         "--custom-ops",
         multiple=True,
         metavar="LIB",
-        help="Shared library with custom operators of the model, for ONNX Runtime. Repeatable.",
+        help="Shared library with custom operators for ONNX Runtime. Repeatable.",
     ),
     "threads": _machine(
         "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use [default: all cores]."
@@ -243,9 +147,9 @@ _ENGINE = {
     "work_dir": _machine(
         "--work-dir",
         metavar="DIR",
-        help="Keep scores and tables there as they grow, so that a run that is killed can be resumed.",
+        help="Save scores and tables there as they grow, so that a run that was killed can be resumed.",
     ),
-    "resume": _machine("--resume", is_flag=True, help="Go on from what is kept in --work-dir."),
+    "resume": _machine("--resume", is_flag=True, help="Continue from what is saved in --work-dir."),
     "workers": _machine(
         "--workers",
         type=click.IntRange(min=1),
@@ -259,12 +163,12 @@ _ENGINE = {
 SCORING = ("device", "backend", "memory", "batch", "threads", "work_dir", "resume", "workers", "scheduler")
 
 
-def engine_options(*which: str) -> Callable:
-    """`engine`: EngineSettings; `which` names the fields, but `custom_ops`, that matter to the command."""
+def engine_options(*which: str) -> Decorator:
+    """`engine`: EngineSettings; `which` names the fields that matter to the command, beside `custom_ops`."""
     return gathered("engine", _make_engine, *(_ENGINE[field] for field in (*which, "custom_ops")))
 
 
-def _make_engine(**values) -> settings.EngineSettings:
+def _make_engine(**values: Any) -> settings.EngineSettings:
     made = settings.EngineSettings(**values)
     if made.threads:
         bound_arithmetic(made.threads)
@@ -278,7 +182,7 @@ def _make_engine(**values) -> settings.EngineSettings:
 # ---------------------------------------------------------------------------------------- output
 
 
-# `dry_run`: only tell what would be done?
+# `dry_run`: only say what would be done?
 dry_run_option = _machine(
     "--dry-run",
     is_flag=True,
@@ -286,17 +190,17 @@ dry_run_option = _machine(
 )
 
 # `force`: may existing files be replaced?
-force_option = _output("--force", is_flag=True, help="Replace files that exist.")
+force_option = _output("--force", is_flag=True, help="Replace existing files.")
 
 
-def output_options(what: str, *, tweak: bool = False, usual: str | None = None) -> Callable:
+def output_options(what: str, *, tweak: bool = False, usual: str | None = None) -> Decorator:
     """`output`: OutputSettings of a command that writes one file, and with `tweak` what belongs to it.
 
-    usual : name of the file where none is given; None: one must be.
+    usual : default name of the file; None: the option is required.
     """
     also = (
         _output("--tweak", metavar="FILE", help="Also save the tweak alone (*.safetensors)."),
-        _output("--report", metavar="FILE", help="Also draw the result: a page to look at (*.html)."),
+        _output("--report", metavar="FILE", help="Also draw the result as a page (*.html)."),
     )
     return gathered(
         "output",
@@ -307,27 +211,27 @@ def output_options(what: str, *, tweak: bool = False, usual: str | None = None) 
     )
 
 
-def _make_output(**values) -> settings.OutputSettings:
-    # `report` draws from the JSON form, which must therefore hold all that is drawn.
+def _make_output(**values: Any) -> settings.OutputSettings:
+    # `onnxtweak report` draws from the JSON form, which must therefore hold everything that is drawn.
     return settings.OutputSettings(**values, evidence=click.get_current_context().meta.get(_AS_JSON, False))
 
 
-def _keep_form(ctx, param, value):
+def _keep_form(ctx: click.Context, param: click.Parameter, value: str) -> str:
     ctx.meta[_AS_JSON] = value == "json"
     return value
 
 
-def _keep_traceback(ctx, param, value):
+def _keep_traceback(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     ctx.meta[TRACEBACK] = value  # shared with every context above
 
 
-def reporting_options(command):
+def reporting_options(command: Callback) -> Callback:
     """`console`: Console; `form`: "text", "json" or "markdown"."""
     decorated = gathered(
         "console",
         lambda quiet, verbose: Console(QUIET if quiet else VERBOSE if verbose else NORMAL),
-        _reporting("-v", "--verbose", is_flag=True, help="Say more on stderr."),
-        _reporting("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
+        _reporting("-v", "--verbose", is_flag=True, help="Report more on stderr."),
+        _reporting("-q", "--quiet", is_flag=True, help="Report only errors on stderr."),
     )(command)
     decorated = _reporting(
         "--traceback",
@@ -345,5 +249,5 @@ def reporting_options(command):
         default="text",
         show_default=True,
         callback=_keep_form,
-        help="Form of the result on stdout.",
+        help="Format of the result on stdout.",
     )(decorated)

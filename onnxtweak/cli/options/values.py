@@ -1,11 +1,12 @@
 """How does text on the command line become a number, a size, a list?
 
-Each class is a click type: `convert` returns the value or fails with a sentence that shows a right one.
+Each class is a click type: `convert` returns the value, or fails with a sentence that shows a valid one.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import click
 
@@ -17,7 +18,7 @@ class Size(click.ParamType):
 
     name = "size"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, int):
             return value
         try:
@@ -27,21 +28,23 @@ class Size(click.ParamType):
 
 
 class Numbers(click.ParamType):
-    """One number or several with commas between: `0.5`, `1,10,20`, `1/255`. Gives a tuple."""
+    """Numbers separated by commas: `0.5`, `1,10,20`, `1/255`. Gives a tuple."""
 
     name = "numbers"
 
-    def __init__(self, *, whole: bool = False, least: float | None = None, above: float | None = None):
+    def __init__(
+        self, *, whole: bool = False, least: float | None = None, above: float | None = None
+    ) -> None:
         self.whole, self.least, self.above = whole, least, above
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tuple):
             return value
         return tuple(self._number(part, param, ctx) for part in value.split(","))
 
-    def _number(self, text, param, ctx):
+    def _number(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            number = int(text) if self.whole else quantities.number(text)
+            number: float = int(text) if self.whole else quantities.number(text)
         except ValueError as error:
             wrong = f"{text.strip()!r} is not a whole number" if self.whole else str(error)
             self.fail(wrong, param, ctx)
@@ -57,7 +60,7 @@ class Number(Numbers):
 
     name = "number"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if isinstance(value, int | float) else self._number(value, param, ctx)
 
 
@@ -66,7 +69,7 @@ class HeightWidth(click.ParamType):
 
     name = "HxW"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tuple):
             return value
         try:
@@ -80,7 +83,7 @@ class Device(click.ParamType):
 
     name = "device"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+(,[0-9]+)*)?", value):
             self.fail(f"{value!r} is not a device; write auto, cpu, cuda, cuda:0 or cuda:0,1", param, ctx)
         return value

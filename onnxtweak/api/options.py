@@ -1,0 +1,285 @@
+"""Which options do the public functions take, and how do they become settings? Keyword arguments of the API.
+
+Their types are here, one TypedDict per question; their meanings and defaults are in `onnxtweak.settings`.
+A list may be a single value, a number may be a fraction ("1/255"), a class may be a name or a number.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any, Required, TypedDict, TypeVar, get_args, get_type_hints
+
+from onnxtweak.errors import UsageError
+from onnxtweak.recipe.values import did_you_mean, key_of, settings_from
+from onnxtweak.registry import METHODS
+from onnxtweak.settings import (
+    AugmentSettings,
+    BackendName,
+    Color,
+    Criterion,
+    DataSettings,
+    EngineSettings,
+    JoinCriterion,
+    JoinSettings,
+    Layout,
+    OutputSettings,
+    Pool,
+    Preprocess,
+    TapSettings,
+    TargetSettings,
+    Theta,
+)
+
+StrPath = str | os.PathLike[str]
+StrPaths = StrPath | Sequence[StrPath]
+Number = float | str
+Numbers = Number | Sequence[Number]
+HeightWidth = str | int | tuple[int, int]
+ClassName = str | int
+
+
+class PreprocessOptions(TypedDict, total=False):
+    """See `onnxtweak.settings.Preprocess`."""
+
+    resize: HeightWidth | None
+    crop: HeightWidth | None
+    layout: Layout | None
+    color: Color | None
+    pixel_scale: Number | None
+    mean: Numbers | None
+    std: Numbers | None
+    dtype: str | None
+
+
+class DataOptions(PreprocessOptions, total=False):
+    """See `onnxtweak.settings.DataSettings`."""
+
+    data: Required[StrPaths]
+    val: StrPaths
+    test: StrPaths
+    names: StrPath | None
+    seed: int
+
+
+class EngineOptions(TypedDict, total=False):
+    """See `onnxtweak.settings.EngineSettings`. memory : bytes, or text such as "500MB"."""
+
+    device: str
+    backend: BackendName
+    memory: int | str
+    batch: int | None
+    threads: int | None
+    work_dir: StrPath | None
+    resume: bool
+    shard: int
+    workers: int | None
+    scheduler: str | None
+    custom_ops: StrPaths
+
+
+class TapOptions(TypedDict, total=False):
+    """See `onnxtweak.settings.TapSettings`."""
+
+    taps: str | Sequence[str]
+    pool: Pool
+    logits: str | None
+
+
+class TargetOptions(TypedDict, total=False):
+    """See `onnxtweak.settings.TargetSettings`."""
+
+    target: ClassName | Sequence[ClassName]
+    worst: int | None
+
+
+class OutputOptions(TypedDict, total=False):
+    """See `onnxtweak.settings.OutputSettings`."""
+
+    output: StrPath | None
+    tweak: StrPath | None
+    force: bool
+    report: StrPath | None
+    evidence: bool
+
+
+class EvaluateOptions(DataOptions, TargetOptions, TapOptions, EngineOptions, total=False):
+    """Of `evaluate`, `compare`, and all functions that make or score a patch."""
+
+
+class MakeOptions(DataOptions, TapOptions, EngineOptions, OutputOptions, total=False):
+    """Of all functions that make a patch."""
+
+
+class JoinSettingsOptions(TypedDict, total=False):
+    """See `onnxtweak.settings.JoinSettings`."""
+
+    count: int | Sequence[int]
+    scale: Numbers
+    exact_scale: bool
+    max_overall_drop: Number
+    max_class_drop: Number | None
+    theta: Theta
+    criterion: JoinCriterion
+
+
+class JoinOptions(MakeOptions, TargetOptions, JoinSettingsOptions, total=False):
+    """Of `join` and `score`."""
+
+
+class RetrainOptions(MakeOptions, TargetOptions, total=False):
+    """Of `retrain`; see `onnxtweak.settings.RetrainSettings`. join : options of the join before it."""
+
+    penalty: Number
+    ridge: Numbers
+    schedule: str | None
+    scale: Numbers
+    join: JoinSettingsOptions | None
+
+
+class AugmentOptions(MakeOptions, total=False):
+    """Of `augment`; see `onnxtweak.settings.AugmentSettings`. minibatch : its `batch`."""
+
+    neurons: int | None
+    hidden: int
+    iterations: int
+    minibatch: int
+    rate: Number
+    decay: Number
+    patience: int
+    max_class_drop: Number | None
+    theta: Theta
+    criterion: Criterion
+
+
+class FitOptions(MakeOptions, TargetOptions, total=False):
+    """Of `fit`; see `onnxtweak.settings.FitSettings`."""
+
+    max_overall_drop: Number
+    margin: Number
+    neurons: int
+    hidden: int
+    folds: int
+    max_class_drop: Number | None
+    budget: int | None
+    synapses: int | None
+    certify: Number | None
+
+
+# ------------------------------------------------------------------------------------------- settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_BASE = {"data": DataSettings, "targets": TargetSettings, "taps": TapSettings, "engine": EngineSettings}
+# The settings of each function, by the keyword under which its command takes them.
+SETTINGS: dict[str, dict[str, type]] = {
+    "inspect": {"taps": TapSettings},
+    "evaluate": _BASE,
+    "compare": _BASE,
+    "score": {**_BASE, "settings": JoinSettings, "output": OutputSettings},
+    **{
+        name: {
+            **{keyword: kind for keyword, kind in _BASE.items() if method.targeted or keyword != "targets"},
+            **method.settings,
+            "output": OutputSettings,
+        }
+        for name, method in METHODS.items()
+    },
+}
+# Selectors of what a function watches by default, where they are not those of `TapSettings`.
+_TAPS: dict[str, tuple[str, ...]] = {"compare": (), **{name: m.taps for name, m in METHODS.items()}}
+# `batch` is the engine's; and there is a setting that only recipes fill.
+RENAMED: dict[tuple[type, str], str] = {(AugmentSettings, "batch"): "minibatch"}
+HIDDEN: set[tuple[type, str]] = {(OutputSettings, "recipe")}
+
+
+def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of function `name` by keyword, from its options; None is the same as leaving one out.
+
+    Raises UsageError for an option that is unknown, missing, or does not fit.
+    """
+    where, flat, nested = f"onnxtweak.{name}", *_kinds(name)
+    given = _checked(options, [*(word for kind in flat.values() for word in _words(kind)), *nested], where)
+    given.setdefault("taps", _TAPS.get(name, TapSettings.taps))
+    made = {keyword: _filled(kind, given, where) for keyword, kind in flat.items()}
+    for keyword, kind in nested.items():
+        inner, place = given.get(keyword, {}), f"{where}, {keyword}"
+        if not isinstance(inner, Mapping):
+            raise UsageError(f"`{keyword}` is not a mapping", where=where, hint="give its options as a dict")
+        made[keyword] = _filled(kind, _checked(inner, [*_words(kind)], place), place)
+    return made
+
+
+def explained(function: Function) -> Function:
+    """Show the options of a function in its signature and in its help, one by one."""
+    name = function.__name__
+    signature = inspect.signature(function)
+    types = get_type_hints(*get_args(get_type_hints(function)["options"]))
+    flat, nested = _kinds(name)
+    shown = [
+        inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[word])
+        for word, default in [
+            *(one for kind in flat.values() for one in _defaults(name, kind)),
+            *((keyword, None) for keyword in nested),
+        ]
+    ]
+    model, *named, _ = signature.parameters.values()  # the last are `**options`
+    function.__signature__ = signature.replace(parameters=[model, *shown, *named])  # type: ignore[attr-defined]
+    kinds = [k for kind in flat.values() for k in ((kind, Preprocess) if kind is DataSettings else (kind,))]
+    function.__doc__ = "\n\n".join(str(inspect.getdoc(each)) for each in (function, *kinds))
+    return function
+
+
+def _kinds(name: str) -> tuple[dict[str, type], dict[str, type]]:
+    """The settings of a function that its own options fill, and those that have a mapping of options."""
+    kinds = dict(SETTINGS[name])
+    others = METHODS[name].settings.keys() - {"settings"} if name in METHODS else ()
+    nested = {keyword: kinds.pop(keyword) for keyword in others}
+    return kinds, nested
+
+
+def _words(kind: type) -> dict[str, str]:
+    """The options that fill settings of a kind, and the key of each in a recipe."""
+    found: dict[str, str] = {}
+    for field in get_type_hints(kind):
+        if field == "preprocess":
+            found |= _words(Preprocess)
+        elif (kind, field) not in HIDDEN:
+            key = key_of(field)
+            found[RENAMED.get((kind, field), key.replace("-", "_"))] = key
+    return found
+
+
+def _defaults(name: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """The options that fill settings of a kind, and the default of each."""
+    words = {key: word for word, key in _words(kind).items()}
+    for field in fields(kind):
+        if field.name == "preprocess":
+            yield from _defaults(name, Preprocess)
+        elif (word := words.get(key_of(field.name))) is not None:
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            yield word, _TAPS.get(name, default) if word == "taps" else default
+
+
+def _checked(options: Mapping[str, Any], known: Sequence[str], where: str) -> dict[str, Any]:
+    """The options that were given. Raises UsageError for the first that is not known."""
+    for word in options:
+        if word not in known:
+            hint = did_you_mean(word, known) or f"known: {', '.join(sorted(known))}"
+            raise UsageError(f"unknown option `{word}`", where=where, hint=hint)
+    return {word: value for word, value in options.items() if value is not None}
+
+
+def _filled(kind: type, options: Mapping[str, Any], where: str) -> Any:
+    table = {key: _plain(options[word]) for word, key in _words(kind).items() if word in options}
+    inner = {"preprocess": settings_from(Preprocess, table, where)} if kind is DataSettings else {}
+    return settings_from(kind, table, where, **inner)
+
+
+def _plain(value: Any) -> Any:
+    """A value as TOML would have it: paths as text, tuples as lists."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, os.PathLike) else value

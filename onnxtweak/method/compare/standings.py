@@ -1,0 +1,68 @@
+"""How did each method do over the repeats? Means, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxtweak.goal import Goal
+from onnxtweak.method.compare.comparison import CURVE, DROPS
+from onnxtweak.results import MethodStanding
+from onnxtweak.types import Metrics
+
+
+def interval(values: Sequence[float], samples: Sequence[int] | None = None) -> tuple[float, float]:
+    """Mean and its standard error over repeats; of a single share, from the samples (n,) it is of."""
+    known = np.array([v for v in values if not np.isnan(v)])
+    if not len(known):
+        return float("nan"), float("nan")
+    if len(known) > 1:
+        return float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
+    share = float(known[0])
+    if samples is None or not samples[0]:
+        return share, float("nan")
+    return share, float(np.sqrt(max(share * (1 - share), 0.0) / samples[0]))
+
+
+def support(metrics: Metrics, goal: Goal) -> int:
+    return int(metrics.confusion[goal.targets].sum())
+
+
+def standings(outcomes: dict, refused: dict[str, str], goal: Goal) -> tuple[MethodStanding, ...]:
+    bias = [outcome.at for outcome, *_ in outcomes["bias"]]
+    made = []
+    for name, rows in outcomes.items():
+        if not rows:
+            made.append(_absent(name, refused.get(name, "")))
+            continue
+        found = [outcome for outcome, *_ in rows]
+        own = [support(o.metrics, goal) for o in found]
+        at = np.array([o.at for o in found])
+        places = [CURVE.index(d) for d in DROPS]
+        made.append(
+            MethodStanding(
+                method=name,
+                overall=interval([o.metrics.overall for o in found], [o.metrics.samples for o in found]),
+                target=interval([o.metrics.target for o in found], own),
+                at=tuple(interval(at[:, p], own) for p in places),
+                over_bias=tuple(interval(at[:, p] - np.array(bias)[:, p]) for p in places),
+                curve=tuple((d, interval(at[:, p])[0]) for p, d in enumerate(CURVE)),
+                fixed=float(np.mean([o.fixed for o in found])),
+                broken=float(np.mean([o.broken for o in found])),
+                mcnemar_p=float(np.median([o.mcnemar_p for o in found])),
+                E=interval([o.E for o in found]),
+                parameters=float(np.mean([row[1] for row in rows])),
+                seconds=float(np.mean([row[2] for row in rows])),
+                note=rows[-1][3],
+            )
+        )
+    return tuple(made)
+
+
+def _absent(name: str, reason: str) -> MethodStanding:
+    nan = float("nan")
+    unknown, nowhere = (nan, nan), ((nan, nan),) * len(DROPS)
+    return MethodStanding(
+        name, unknown, unknown, nowhere, nowhere, (), nan, nan, nan, unknown, nan, nan, reason
+    )
