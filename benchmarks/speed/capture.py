@@ -82,7 +82,7 @@ def main() -> None:
                 begin = time.perf_counter()
                 logits_pass(subject, view, engine, "plain")
                 middle = time.perf_counter()
-                engine.ledger.seconds.clear()
+                engine.stats.seconds.clear()
                 read, blocks = from_model(subject, view, engine, taps), theta_blocks(taps, count, engine)
                 for _ in theta_sweeps(read, blocks, labels, targets, "signed", engine):
                     pass
@@ -90,7 +90,7 @@ def main() -> None:
                 if k:  # the first round warms up
                     plain.append(middle - begin)
                     score.append(end - middle)
-                    sweep.append(engine.ledger.seconds["score"])
+                    sweep.append(engine.stats.seconds["score"])
                     ratios.append((end - middle) / (middle - begin))
             print(
                 f"targets {count:4d}: plain {statistics.median(plain):6.2f} s, capture and score"

@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 
-from onnxtweak.engine.backends import array_module
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.method.augment import Trained, active_neurons, overall_bias, train
 from onnxtweak.method.metrics import classes_hold, fixed_and_broken
@@ -66,10 +65,10 @@ def augment(
         table,
         augment,
         seed=data.seed,
-        xp=array_module(job.engine.backend),
+        xp=job.engine.backend.xp,
         progress=progress,
     )
-    job.engine.ledger.seconds["train"] = time.perf_counter() - since
+    job.engine.stats.seconds["train"] = time.perf_counter() - since
     scale = _scale(table, trained.patch.delta(table.T), augment.max_class_drop)
     patch = trained.patch.scaled(scale)
     tweaked = patch.applied(table.Z, table.T)

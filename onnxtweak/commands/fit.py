@@ -75,7 +75,7 @@ def fit(
         seed=data.seed,
         progress=progress,
     )
-    job.engine.ledger.seconds["fit"] = time.perf_counter() - since
+    job.engine.stats.seconds["fit"] = time.perf_counter() - since
     validation = tables[1]
     columns, patch = patch_of(found, chosen, job.subject.classes)
     if fit.certify is not None and patch is not None:

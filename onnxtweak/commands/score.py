@@ -95,8 +95,8 @@ def score(
         targets=names,
         top=tuple(_rows(rankings, names)),
         dropped=found.dropped,
-        seconds={**source.engine.ledger.seconds, "all": time.perf_counter() - begin},
-        passes=tuple(source.engine.ledger.passes),
+        seconds={**source.engine.stats.seconds, "all": time.perf_counter() - begin},
+        passes=tuple(source.engine.stats.passes),
         device=machine(source.engine),
     )
 
@@ -149,7 +149,7 @@ def _open_source(
             yield replace(got, V=tuple(got.V[k] for k in wanted))
             progress.advance(len(got.labels))
         progress.finish()
-        runner.ledger.passes.append((what, count))
+        runner.stats.passes.append((what, count))
 
     def score(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
         return score_batches(read, dump.taps, labels, targets, theta, most, runner, tables=tables)

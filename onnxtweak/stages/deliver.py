@@ -102,7 +102,7 @@ def deliver(job: Job, made: Proposal, output: OutputSettings, begin: float) -> R
         written = FileRef(output.output, tweaked.model.sha256)
     if output.tweak is not None:
         save(tweak, output.tweak, output.force)
-    ledger = job.engine.ledger
+    stats = job.engine.stats
     result = Result(
         command=made.command,
         model=job.model,
@@ -124,8 +124,8 @@ def deliver(job: Job, made: Proposal, output: OutputSettings, begin: float) -> R
         mcnemar_p=mcnemar(*changed),
         E=harm(judged.before, judged.after),
         curve=made.curve,
-        seconds={**ledger.seconds, "all": time.perf_counter() - begin},
-        passes=tuple(ledger.passes),
+        seconds={**stats.seconds, "all": time.perf_counter() - begin},
+        passes=tuple(stats.passes),
         device=job.machine,
         checks=checks,
         classes=job.names,

@@ -53,7 +53,7 @@ class FitSamples:
         """Batches of them."""
         make = open_whole if self.whole else prepare
         job = make(self.model, self.data, engine.settings, self.taps, engine.progress)
-        return from_model(job.subject, job.splits.fit, replace(engine, taken=job.engine.taken), job.taps)
+        return from_model(job.subject, job.splits.fit, replace(engine, reserved_bytes=job.engine.reserved_bytes), job.taps)
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def _job(
     if watch:
         watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
         chosen, splits = watched.taps, replace(splits, notes=(*splits.notes, *watched.notes))
-    taken = _taken(subject, splits, settings)
-    short = too_little(settings.memory, taken)
+    reserved = _reserved_bytes(subject, splits, settings)
+    short = too_little(settings.memory, reserved)
     if short is not None:
         splits = replace(splits, notes=(*splits.notes, short))
     return Job(
@@ -136,11 +136,11 @@ def _job(
         splits,
         chosen,
         class_names(splits.classes, subject.classes),
-        Engine(settings, open_backend(settings), progress, RunStats(), taken),
+        Engine(settings, open_backend(settings), progress, RunStats(), reserved),
     )
 
 
-def _taken(subject: Subject, splits: Splits, settings: EngineSettings) -> int:
+def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) -> int:
     """Bytes of the model while it runs, and of samples that are held."""
     file = subject.model
     beside = sum(external.size for external in file.external)
@@ -180,10 +180,10 @@ def file_ref(path: str | Path) -> FileRef:
 def machine(engine: Engine) -> dict[str, Any]:
     """Device, back end, runtime version, and how many nodes each execution provider got."""
     return {
-        "device": engine.ledger.device,
+        "device": engine.stats.device,
         "backend": engine.backend.name,
         "onnxruntime": runtime_version(),
-        "providers": dict(engine.ledger.providers),
+        "providers": dict(engine.stats.providers),
     }
 
 

@@ -98,7 +98,7 @@ class Planner:
 
             return _timed(batches, lambda got: screen([got], block, bias, present))
 
-        blocks = screen_blocks(taps, len(present), job.engine.settings, job.engine.taken)
+        blocks = screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes)
         self._blocks("screen", view, taps, blocks, 24 * len(present) + 1, screened, 1, False)
         return limit
 
@@ -124,7 +124,7 @@ class Planner:
             self.job.engine,
             values[0],
             len(view),
-            self.job.engine.ledger.device,
+            self.job.engine.stats.device,
             beside=beside,
             for_theta=for_theta,
         )
@@ -145,7 +145,7 @@ class Planner:
         )
 
     def _add(self, name: str, view: View, seconds: float, taps: int = 0, neurons: int = 0) -> None:
-        device = self.job.engine.ledger.device
+        device = self.job.engine.stats.device
         sizing = plan_of(self.job.subject, self.job.engine, neurons, len(view), device)
         self.steps.append(
             PlannedPass(
@@ -173,8 +173,8 @@ class Planner:
                 lambda: capture(job.subject, job.splits.fit, engine, "plan", neurons=chosen),
                 lambda got: [V.copy() for V in got.V],
             )
-            job.engine.ledger.device = engine.ledger.device
-            job.engine.ledger.providers = engine.ledger.providers
+            job.engine.stats.device = engine.stats.device
+            job.engine.stats.providers = engine.stats.providers
         return self._known[neurons]
 
 
@@ -185,7 +185,7 @@ def _some(taps: Sequence[Tap], count: int) -> Neurons:
 
 
 def _quiet(engine: Engine) -> Engine:
-    return replace(engine, progress=silent, ledger=RunStats())
+    return replace(engine, progress=silent, stats=RunStats())
 
 
 def _timed(batches: Callable[[], Iterator[Captured]], work: Callable[[Captured], object]) -> float:

@@ -79,7 +79,7 @@ def score_batches(
         if known is not None:
             found, done = known
             engine.progress.reuse("score")
-            engine.ledger.passes.append(("score, cached", 0))
+            engine.stats.passes.append(("score, cached", 0))
     for block in theta_sweeps(
         read, blocks, labels, targets, theta, engine, asked=asked, reopen=reopen, done=done
     ):

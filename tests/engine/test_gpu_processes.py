@@ -116,7 +116,7 @@ def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neu
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
     on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,2"))
     parted = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path / "notes")), neurons)
-    names = [name for name, _ in job.engine.ledger.passes]
+    names = [name for name, _ in job.engine.stats.passes]
     whole = swept(job, job.engine, None, neurons)
     seen = {file.read_text() for file in (tmp_path / "notes").iterdir()}
     assert seen and seen <= {"4", "7"}
@@ -160,9 +160,9 @@ def test_a_process_that_is_killed_ends_the_run_which_is_resumed_to_the_same_bits
     with pytest.raises(MachineError, match="died"):
         swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path), dies_at=160), asked="this")
     assert not held()
-    job.engine.ledger.passes.clear()
+    job.engine.stats.passes.clear()
     resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
-    left = job.engine.ledger.passes[0][1]
+    left = job.engine.stats.passes[0][1]
     assert 0 < left < len(job.splits.fit)
     same(resumed, swept(job, job.engine))
 
@@ -222,10 +222,10 @@ def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, mo
     with pytest.raises(Killed):
         swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
     monkeypatch.setattr(workers, "merge", merge)
-    job.engine.ledger.passes.clear()
+    job.engine.stats.passes.clear()
     resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
     total = len(job.splits.fit)
-    assert job.engine.ledger.passes[0] == ("score, 2 workers", total - 64)
+    assert job.engine.stats.passes[0] == ("score, 2 workers", total - 64)
     same(resumed, whole)
     assert list((tmp_path / "work").iterdir()) == []
 

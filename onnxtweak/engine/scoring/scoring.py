@@ -79,8 +79,8 @@ def from_model(subject: Subject, view: View, engine: Engine, taps: Sequence[Tap]
 
 def theta_blocks(taps: Sequence[Tap], targets: int, engine: Engine) -> list[Block]:
     """The blocks of neurons that theta is swept in: one, where the state of all fits into memory."""
-    each, most = bytes_per_neuron(targets), engine.backend.state_room
-    return cut_taps(taps, each, engine.settings, most, engine.taken)
+    each, most = bytes_per_neuron(targets), engine.backend.gpu_state_bytes
+    return cut_taps(taps, each, engine.settings, most, engine.reserved_bytes)
 
 
 def theta_sweeps(
@@ -170,7 +170,7 @@ def _finish(sweep: Sweep, read: Read, question: ScoringTask, engine: Engine) -> 
     labels = question.labels
     wrong = np.flatnonzero((sweep.predicted != labels) & np.isin(labels, question.targets))
     if len(wrong):
-        sweep.states = [engine.backend.take_state(state) for state in sweep.states]
+        sweep.states = [engine.backend.device_state(state) for state in sweep.states]
         _count_again(read, sweep.block, wrong, question, engine, sweep.states)
 
 

@@ -60,7 +60,7 @@ def new_sweep(block: Block, question: ScoringTask, engine: Engine) -> Sweep:
     """Nothing done yet."""
     states = [engine.backend.new_state(len(stretch), len(question.targets)) for stretch in block]
     finds = engine.backend.find_survivors is not None
-    room = survivor_room(block, engine.settings, engine.taken)
+    room = survivor_room(block, engine.settings, engine.reserved_bytes)
     return Sweep(
         block=block,
         states=states,

@@ -122,7 +122,7 @@ def _sweep(
         while waiting:
             take(*waiting.pop(0))
     engine.progress.finish()
-    engine.ledger.passes.append((f"{what}, {workers} workers", total - done))
+    engine.stats.passes.append((f"{what}, {workers} workers", total - done))
     return sweep
 
 

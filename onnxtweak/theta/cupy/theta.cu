@@ -1,4 +1,4 @@
-// The folds of theta on a GPU. cupy_backend.py compiles this file and says what the arrays hold.
+// The folds of theta on a GPU. folds.py compiles this file and says what the arrays hold.
 //
 // Products are single float32 multiplications, maxima of them are exact, and every sum has one thread that adds
 // sample by sample: the results are the CPU's, bit for bit. Only neurons marked bad may hold other NaNs.

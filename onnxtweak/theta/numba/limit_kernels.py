@@ -122,7 +122,7 @@ def pack_strip(typing, values, at, apart, ahead, count, packed, start, panel, to
 
 @intrinsic
 def ones(typing, mask):
-    """How many bits of a uint32 are set?"""
+    """The number of bits set in a uint32."""
     return emit(types.uint32, (types.uint32,), lambda e, mask: e.call("llvm.ctpop.i32", INT, mask))
 
 
