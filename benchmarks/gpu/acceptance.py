@@ -337,6 +337,7 @@ def some_targets(labels: np.ndarray, count: int) -> np.ndarray:
 def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
     """Theta of all activations: the GPU's is the CPU's, in one pass and in blocks."""
     from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+    from onnxtweak.engine.scoring.sweep import ScoringTask
     from onnxtweak.theta.state import stretch_of
 
     hidden = {}
@@ -354,7 +355,7 @@ def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
             hidden[device] = cupy.asnumpy(next(read("look", taps[:1], np.arange(8))).V[0])
             for count in (1, 10):
                 targets, blocks = some_targets(view.labels, count), theta_blocks(taps, count, engine)
-                for made in theta_sweeps(read, blocks, view.labels, targets, "signed", engine):
+                for made in theta_sweeps(read, blocks, ScoringTask(view.labels, targets, "signed"), engine):
                     for stretch, state in zip(made.block, made.states, strict=True):
                         if name == "Numba":
                             states[count, stretch.tap.name] = state
@@ -386,6 +387,7 @@ def rate_sweeps(net: GoogleNet, gpu: int, cuda: bool, quick: bool) -> None:
     """SPEC 7: capture and score against plain inference, in turns."""
     from onnxtweak.engine.passes import logits_pass
     from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+    from onnxtweak.engine.scoring.sweep import ScoringTask
 
     print("| GoogLeNet topology, all activations | plain inference | capture and score / plain | nodes |")
     print("|---|---|---|---|")
@@ -406,7 +408,7 @@ def rate_sweeps(net: GoogleNet, gpu: int, cuda: bool, quick: bool) -> None:
                 logits_pass(subject, view, engine, "plain")
                 middle = time.perf_counter()
                 blocks = theta_blocks(taps, count, engine)
-                (made,) = theta_sweeps(read, blocks, view.labels, targets, "signed", engine)
+                (made,) = theta_sweeps(read, blocks, ScoringTask(view.labels, targets, "signed"), engine)
                 scored = time.perf_counter() - middle
                 del made
                 ratios += [(scored / (middle - begin), scored, middle - begin)] if k else []

@@ -27,6 +27,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.passes import Engine, RunStats, logits_pass
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
 from onnxtweak.settings import EngineSettings, Preprocess, TapSettings
 from onnxtweak.types import silent
@@ -84,7 +85,7 @@ def main() -> None:
                 middle = time.perf_counter()
                 engine.stats.seconds.clear()
                 read, blocks = from_model(subject, view, engine, taps), theta_blocks(taps, count, engine)
-                for _ in theta_sweeps(read, blocks, labels, targets, "signed", engine):
+                for _ in theta_sweeps(read, blocks, ScoringTask(labels, targets, "signed"), engine):
                     pass
                 end = time.perf_counter()
                 if k:  # the first round warms up

@@ -23,7 +23,7 @@ from onnxtweak.engine.dump import (
 from onnxtweak.engine.passes import Captured, Engine, RunStats
 from onnxtweak.engine.scoring.score_file import ScoreTables, npz
 from onnxtweak.engine.scoring.scoring import from_model
-from onnxtweak.engine.scoring.sweep import Read
+from onnxtweak.engine.scoring.sweep import Read, ScoringTask
 from onnxtweak.errors import DataError
 from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, rank, united
@@ -152,7 +152,8 @@ def _open_source(
         runner.stats.passes.append((what, count))
 
     def score(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
-        return score_batches(read, dump.taps, labels, targets, theta, most, runner, tables=tables)
+        task = ScoringTask(labels, np.asarray(targets, np.int64), theta)
+        return score_batches(read, dump.taps, task, most, runner, tables=tables)
 
     return _ScoreSource(read, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
 

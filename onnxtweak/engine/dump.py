@@ -94,7 +94,9 @@ def check_directory(directory: Path, force: bool) -> None:
     if directory.exists():
         if not (directory / MANIFEST).is_file():
             raise OutputError(
-                "the folder exists and is not a dump", where=directory, hint="name a folder that does not exist yet"
+                "the folder exists and is not a dump",
+                where=directory,
+                hint="name a folder that does not exist yet",
             )
         if not force:
             raise OutputError("the dump already exists", where=directory, hint="replace it with --force")
@@ -224,7 +226,7 @@ def dumped_batches(dump: Dump, size: int, rows: np.ndarray | None = None) -> Ite
 def _load(dump: Dump, name: str, number: int) -> np.ndarray:
     path = dump.directory / f"{name}-{number:05}.npy"
     try:
-        array = np.load(path, mmap_mode="r")
+        array: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise DataError(f"a shard is missing or damaged: {error}", where=path, hint="dump again") from error
     wanted = {"V": (dump.shards[number], dump.columns), "Z": (dump.shards[number], dump.classes)}

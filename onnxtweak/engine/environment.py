@@ -22,7 +22,7 @@ def _model() -> bytes:
     node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
     graph = helper.make_graph([node], "probe", ports[:1], ports[1:], [weight])
     opset = [helper.make_opsetid("", 13)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    return bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
 
 
 def runtime(device: str) -> dict[str, Any]:
@@ -35,9 +35,7 @@ def runtime(device: str) -> dict[str, Any]:
     x = np.arange(3 * 64, dtype=np.float32).reshape(3, 64)
     (y,) = opened.run({"x": x})
     return {
-        "version": session.runtime_version(),
-        "cuda": str(getattr(session.ort, "cuda_version", "") or ""),
-        "available": session.ort.get_available_providers(),
+        **session.runtime_facts(),
         "used": opened.providers(),
         "right": bool(np.array_equal(y, 2 * x)),
     }

@@ -84,7 +84,9 @@ def capture(
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
     rows = view.rows if rows is None else rows
     device = session.device
-    plan = plan_of(subject, engine, sum(widths), len(rows), device, other_values=other_values, for_theta=for_theta)
+    plan = plan_of(
+        subject, engine, sum(widths), len(rows), device, other_values=other_values, for_theta=for_theta
+    )
     Z = np.empty((plan.rows, subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
     empty = engine.backend.buffer if for_theta else host_buffer
     V = [empty((plan.rows, width), device) for width in widths]
@@ -100,10 +102,10 @@ def capture(
     for feeds, count in prefetch(fed) if on_gpu else fed:
         for start in range(0, count, plan.batch):
             part = {name: value[start : start + plan.batch] for name, value in feeds.items()}
-            at = slice(held + start, held + start + len(next(iter(part.values()))))
-            targets = {logits: Z[at].reshape(-1, *subject.shape)}
+            span = slice(held + start, held + start + len(next(iter(part.values()))))
+            targets = {logits: Z[span].reshape(-1, *subject.shape)}
             for name, array, shape in zip(outputs, V, shapes, strict=True):
-                targets[name] = array[at].reshape(-1, *shape)
+                targets[name] = array[span].reshape(-1, *shape)
             session.run_into(part, targets)
         del feeds, part
         held += count

@@ -127,6 +127,15 @@ def runtime_version() -> str:
     return str(ort.__version__)
 
 
+def runtime_facts() -> dict[str, Any]:
+    """The installed ONNX Runtime: its `version`, the `cuda` it was built for ("": none), `available` providers."""
+    return {
+        "version": runtime_version(),
+        "cuda": str(getattr(ort, "cuda_version", "") or ""),
+        "available": ort.get_available_providers(),
+    }
+
+
 def open_session(
     model: ModelProto | bytes | Path, folder: Path, settings: EngineSettings, where: object
 ) -> Session:

@@ -106,7 +106,9 @@ def opened_model(model: ModelFile, override: str | None) -> Opened:
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     ports = _ports(graph.input, stored)
     if not ports:
-        raise ModelError("the logits do not depend on any input of the model", where=f"{logits.name} in {path}")
+        raise ModelError(
+            "the logits do not depend on any input of the model", where=f"{logits.name} in {path}"
+        )
     return Opened(model, logits, ports)
 
 

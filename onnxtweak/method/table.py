@@ -72,10 +72,9 @@ def gather(
         engine.progress.reuse(what)
         engine.stats.passes.append((f"{what}, cached", 0))
     elif len(view):
-        rows = view.rows[at:]
-        for got in capture(
-            subject, view, engine, what, neurons=neurons if len(neurons) else None, rows=rows, every=size
-        ):
+        rest = View(view.dataset, view.rows[at:])
+        chosen = neurons if len(neurons) else None
+        for got in capture(subject, rest, engine, what, neurons=chosen, every=size):
             stop = at + len(got.labels)
             Z[at:stop] = got.Z
             if len(neurons):

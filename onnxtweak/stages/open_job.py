@@ -53,7 +53,8 @@ class FitSamples:
         """Batches of them."""
         make = open_whole if self.whole else prepare
         job = make(self.model, self.data, engine.settings, self.taps, engine.progress)
-        return from_model(job.subject, job.splits.fit, replace(engine, reserved_bytes=job.engine.reserved_bytes), job.taps)
+        engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
+        return from_model(job.subject, job.splits.fit, engine, job.taps)
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Job:
         return FileRef(str(self.opened.model.path), self.opened.model.sha256)
 
     @property
-    def question(self) -> dict[str, Any]:
-        """What all that is computed with the model depends on, in plain data."""
+    def cache_facts(self) -> dict[str, Any]:
+        """What everything computed with the model depends on, in plain data; part of every cache key."""
         fed = None if self.reopen is None else asdict(self.reopen.data.preprocess)
         return {
             "onnxtweak": __version__,
@@ -141,10 +142,10 @@ def _job(
 
 
 def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) -> int:
-    """Bytes of the model while it runs, and of samples that are held."""
+    """Bytes of the model while it runs, and of samples that are in memory."""
     file = subject.model
-    beside = sum(external.size for external in file.external)
-    model = model_room(len(file.data), beside, subject.maps, subject.largest, subject.batch, settings)
+    external = sum(external.size for external in file.external)
+    model = model_room(len(file.data), external, subject.maps, subject.largest, subject.batch, settings)
     views = [view for view in (splits.fit, splits.validation, splits.test) if view is not None]
     return model + sum({id(view.dataset): view.dataset.held for view in views}.values())
 
@@ -188,14 +189,14 @@ def machine(engine: Engine) -> dict[str, Any]:
 
 
 def open_for_tables(
-    model: str, data: DataSettings, engine: EngineSettings, taps: TapSettings, progress: Progress
+    model: str, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
 ) -> Job:
     """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor."""
     if taps.taps:
-        return prepare(model, data, engine, taps, progress)
+        return prepare(model, data, settings, taps, progress)
     for selectors in (("activations", "penultimate"), ("activations",), ("penultimate",)):
         try:
-            return prepare(model, data, engine, replace(taps, taps=selectors), progress)
+            return prepare(model, data, settings, replace(taps, taps=selectors), progress)
         except ModelError as error:
             if "--taps" not in error.where:
                 raise

@@ -72,12 +72,12 @@ class Planner:
             chosen = np.resize(chosen, targets) if len(chosen) < targets else chosen
         engine = _quiet(job.engine)
         read = from_model(job.subject, view, engine, job.taps)
-        question = ScoringTask(view.labels, np.sort(chosen).astype(np.int64), theta)
+        task = ScoringTask(view.labels, np.sort(chosen).astype(np.int64), theta)
 
         def folded(block: Block) -> float:
-            sweep = new_sweep(block, question, engine)
+            sweep = new_sweep(block, task, engine)
             return _timed(
-                lambda: read("plan", taps_of(block), None), lambda got: fold(sweep, got, question, engine)
+                lambda: read("plan", taps_of(block), None), lambda got: fold(sweep, got, task, engine)
             )
 
         self._blocks("score", view, job.taps, blocks, bytes_per_neuron(targets), folded, self.gpus, True)
@@ -118,14 +118,14 @@ class Planner:
         sizes = [sum(map(len, block)) for block in blocks]
         each = [plain + max(first - plain, 0) * size / sizes[0] for size in sizes]
         values = [sum(tap.neurons for tap in taps_of(block)) for block in blocks]
-        beside = sum(tap.neurons for tap in taps) - values[0]
+        other_values = sum(tap.neurons for tap in taps) - values[0]
         sizing = plan_of(
             self.job.subject,
             self.job.engine,
             values[0],
             len(view),
             self.job.engine.stats.device,
-            beside=beside,
+            other_values=other_values,
             for_theta=for_theta,
         )
         self.steps.append(

@@ -14,6 +14,7 @@ from onnxtweak.engine.machine import gpu
 from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
 from onnxtweak.engine.scoring import gpu_processes
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import prepare
@@ -107,7 +108,7 @@ def test_a_pass_with_the_gpu_back_end_gives_the_cpus_bits(tmp_path, gpu_on_cpu, 
         targets, fit = np.array([0, 2]), job.splits.fit
         blocks = theta_blocks(job.taps, 2, job.engine)
         read = from_model(job.subject, fit, job.engine, job.taps)
-        (made,) = theta_sweeps(read, blocks, fit.labels, targets, theta, job.engine)
+        (made,) = theta_sweeps(read, blocks, ScoringTask(fit.labels, targets, theta), job.engine)
         found[backend] = made.states
     for ours, theirs in zip(found["cupy"], found["numpy"], strict=True):
         assert theirs.count_hi.any()

@@ -18,6 +18,7 @@ import pytest
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.plan import cut_taps
 from onnxtweak.engine.scoring import checkpoint, scoring, shared_memory, workers
+from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import FitSamples, prepare
@@ -64,13 +65,15 @@ def job_of(folder, **settings):
     return prepare(str(model), DataSettings((str(data),)), engine, TapSettings(), silent)
 
 
-def swept(job, engine, reopen=None, neurons=None, asked=None):
+def swept(job, engine, reopen=None, neurons=None, cache_key=None):
     fit = job.splits.fit
     read = scoring.from_model(job.subject, fit, job.engine, job.taps)
     blocks = cut_taps(job.taps, 1, EngineSettings(memory=8 * neurons)) if neurons else None
     blocks = blocks or scoring.theta_blocks(job.taps, len(TARGETS), engine)
     return list(
-        scoring.theta_sweeps(read, blocks, fit.labels, TARGETS, "signed", engine, reopen=reopen, asked=asked)
+        scoring.theta_sweeps(
+            read, blocks, ScoringTask(fit.labels, TARGETS, "signed", cache_key), engine, reopen=reopen
+        )
     )
 
 
@@ -158,10 +161,10 @@ def test_a_process_that_is_killed_ends_the_run_which_is_resumed_to_the_same_bits
     monkeypatch.setattr(checkpoint, "_RARITY", 0)
     on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
     with pytest.raises(MachineError, match="died"):
-        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path), dies_at=160), asked="this")
+        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path), dies_at=160), cache_key="this")
     assert not held()
     job.engine.stats.passes.clear()
-    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
+    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), cache_key="this")
     left = job.engine.stats.passes[0][1]
     assert 0 < left < len(job.splits.fit)
     same(resumed, swept(job, job.engine))
@@ -220,10 +223,10 @@ def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, mo
 
     monkeypatch.setattr(workers, "merge", dies)
     with pytest.raises(Killed):
-        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
+        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), cache_key="this")
     monkeypatch.setattr(workers, "merge", merge)
     job.engine.stats.passes.clear()
-    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
+    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), cache_key="this")
     total = len(job.splits.fit)
     assert job.engine.stats.passes[0] == ("score, 2 workers", total - 64)
     same(resumed, whole)

@@ -16,6 +16,7 @@ import pytest
 from onnxtweak import commands
 from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import (
     DataSettings,
@@ -50,7 +51,7 @@ def states_of(samples, engine):
     job = prepare(*samples, engine, TapSettings(), silent)
     blocks = theta_blocks(job.taps, len(TARGETS), job.engine)
     labels, read = job.splits.fit.labels, from_model(job.subject, job.splits.fit, job.engine, job.taps)
-    (made,) = theta_sweeps(read, blocks, labels, TARGETS, "signed", job.engine)
+    (made,) = theta_sweeps(read, blocks, ScoringTask(labels, TARGETS, "signed"), job.engine)
     return made.states
 
 

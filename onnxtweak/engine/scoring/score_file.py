@@ -30,22 +30,20 @@ class ScoreTables:
         """output : the tables lie next to this file where there is no work directory."""
         self._output = output
         self._folder: Path | None = None
-        self._temporary: Path | None = None
+        self._temporary = False
         self.known = False
         self.arrays: dict[str, np.memmap] = {}
 
     def begin(self, targets: int, neurons: int, folder: Path | None) -> None:
         """Open them. folder : where a later run finds them again; None: temporary. Raises OutputError."""
-        shape = (targets, neurons)
-        self._folder = folder
+        shape, self._temporary = (targets, neurons), folder is None
         try:
             if folder is None:
                 prefix = f".{self._output.name}.part-"
-                self._folder = self._temporary = folder = Path(
-                    tempfile.mkdtemp(prefix=prefix, dir=self._output.parent)
-                )
+                folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._output.parent))
+            self._folder = folder
             folder.mkdir(parents=True, exist_ok=True)
-            self.known = self._temporary is None and all(_holds(folder, name, shape) for name in _KINDS)
+            self.known = not self._temporary and all(_holds(folder, name, shape) for name in _KINDS)
             self.arrays = {
                 name: np.lib.format.open_memmap(
                     folder / f"{name}.npy", "r+" if self.known else "w+", kind, shape
@@ -74,7 +72,7 @@ class ScoreTables:
         """Delete the tables that no later run will look for."""
         size = sum(array.nbytes for array in self.arrays.values())
         self.arrays = {}
-        if self._folder is not None and (self._temporary is not None or size > _LARGEST):
+        if self._folder is not None and (self._temporary or size > _LARGEST):
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -84,7 +82,7 @@ def _holds(folder: Path, name: str, shape: tuple[int, int]) -> bool:
         held = np.load(folder / f"{name}.npy", mmap_mode="r")
     except (OSError, ValueError):
         return False
-    return held.shape == shape and held.dtype == _KINDS[name]
+    return bool(held.shape == shape and held.dtype == _KINDS[name])
 
 
 class _Pieces:
