@@ -338,7 +338,7 @@ def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
     """Theta of all activations: the GPU's is the CPU's, in one pass and in blocks."""
     from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
     from onnxtweak.engine.scoring.sweep import ScoringTask
-    from onnxtweak.theta.state import stretch_of
+    from onnxtweak.theta.state import state_slice
 
     hidden = {}
     for device in ["cpu", *([f"cuda:{gpu}"] if cuda else [])]:
@@ -361,7 +361,7 @@ def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
                             states[count, stretch.tap.name] = state
                             continue
                         whole = states[count, stretch.tap.name]
-                        part = stretch_of(whole, stretch.start, stretch.stop)
+                        part = state_slice(whole, stretch.start, stretch.stop)
                         wrong = [
                             n for n in COUNTED if not np.array_equal(getattr(part, n), getattr(state, n))
                         ]

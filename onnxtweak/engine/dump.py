@@ -1,4 +1,4 @@
-"""How are V and Z dumped to disk, and read again? As .npy shards that can be memory-mapped, with a manifest."""
+"""How are V and Z dumped to disk, and read again? As .npy shards that can be mapped, with a manifest."""
 
 from __future__ import annotations
 

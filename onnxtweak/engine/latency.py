@@ -1,4 +1,4 @@
-"""How much latency does a tweak add to its base? Both run in turns, so that what disturbs one disturbs both."""
+"""How much latency does a tweak add to its base? Both run in turns: what disturbs one disturbs both."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ def measure(
 ) -> Shapes:
     """Type and per-sample shape of the logits and of each named tensor, from one run on `feeds`.
 
-    feeds : a few samples by input name. None for what cannot be tapped: not a float tensor, or not one row per
-    sample. Where the batch size is fixed at one, a first axis of one counts as the batch axis.
+    feeds : a few samples by input name. None for what cannot be tapped: not a float tensor, or not one row
+    per sample. Where the batch size is fixed at one, a first axis of one counts as the batch axis.
     """
     wanted = [logits, *(name for name in dict.fromkeys(names) if name != logits)]
     shapes: Shapes = dict.fromkeys(wanted[1:])
@@ -83,7 +83,8 @@ def _open_exposed(
 ) -> tuple[dict[str, str | None], Session, dict[str, str]]:
     """The wanted tensors' types, a session that outputs them, and the names of these outputs.
 
-    wanted : tensor names, the logits first. dtypes : as far as they are known. Both results are by tensor name.
+    wanted : tensor names, the logits first. dtypes : as far as they are known. Both results are by tensor
+    name.
     """
     logits, *names = wanted
     known = {name: dtypes.get(name) or "float32" for name in wanted}

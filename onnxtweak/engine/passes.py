@@ -1,4 +1,4 @@
-"""What does one pass over the samples yield? Logits and hidden values, batch by batch; V is never kept whole."""
+"""What does one pass over the samples yield? Logits and hidden values, batch by batch, never all of V."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def capture(
 ) -> Iterator[Captured]:
     """Run the model over a view (or over `rows` of its data set) and yield logits and hidden values.
 
-    With `taps` V holds one array per tap; with `neurons` one array (b, K) of their values in order. what : the
-    pass's name in the progress and in the statistics. for_theta : V may be where the back end's folds want
-    it, on a GPU, instead of in NumPy. every : see `Dataset.batches`. other_values : see `plan_batches`.
+    With `taps` V holds one array per tap; with `neurons` one array (b, K) of their values in order. what :
+    the pass's name in the progress and in the statistics. for_theta : V may be where the back end's folds
+    want it, on a GPU, instead of in NumPy. every : see `Dataset.batches`. other_values : see `plan_batches`.
 
     Raises ModelError where the model does not load, DataError where it rejects a sample.
     """

@@ -26,8 +26,8 @@ _FOLD_ROWS = 128
 # Touching new memory costs more than that saves, unless a pass has this many folds; so many rows are always
 # worth it.
 _FOLDS, _FEWEST_ROWS = 16, 32
-# Shares of the memory that Python, the libraries and the model leave: theta's state, its survivors, the hidden
-# values of one fold. The rest is for short-lived copies of these.
+# Shares of the memory that Python, the libraries and the model leave: theta's state, its survivors, the
+# hidden values of one fold. The rest is for short-lived copies of these.
 _STATE_SHARE = 0.5
 _SURVIVOR_SHARE = 0.125
 _FOLD_SHARE = 0.125
@@ -35,8 +35,8 @@ _FOLD_SHARE = 0.125
 # is allowed still goes to arrays.
 _BASE = 256 * 2**20
 _LEAST_SHARE = 0.25
-# Copies of the weights while a session is open. Of those in the model's own file: as read, as parsed, as handed
-# to the runtime, the runtime's, and packed for the processor. External files are mapped, and packed.
+# Copies of the weights while a session is open. Of those in the model's own file: as read, as parsed, as
+# handed to the runtime, the runtime's, and packed for the processor. External files are mapped, and packed.
 _COPIES, _EXTERNAL_COPIES = 5, 2
 # Taps are cut at multiples of this where possible: whole tiles of every back end.
 _CUT = 1024
@@ -97,9 +97,9 @@ def plan_batches(
 
     largest : values of the model's largest hidden tensor, per sample. batch_axis : the model's own batch
     size; None: it accepts any. other_values : values per sample of the other passes over the same samples;
-    all passes use one batch size, because another may be computed in another order. gpu_fold_bytes : size of a
-    fold on a GPU; None: folds run on the CPU. reserved_bytes : see `model_room`. samples : of the pass; None:
-    very many.
+    all passes use one batch size, because another may be computed in another order. gpu_fold_bytes : size of
+    a fold on a GPU; None: folds run on the CPU. reserved_bytes : see `model_room`. samples : of the pass;
+    None: very many.
     """
 
     def room(values: int, memory: int) -> int:

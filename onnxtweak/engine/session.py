@@ -1,4 +1,4 @@
-"""How does a model run? A session of ONNX Runtime: what it takes and gives, where it really runs, plain errors."""
+"""How is a model run? In a session of ONNX Runtime, which tells where it really runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ _DTYPES = {
 class Port:
     """An input or output as the runtime sees it.
 
-    dtype : NumPy name; None for what is not a plain tensor. shape : batch axis first; None where a size varies.
+    dtype : NumPy name; None for what is not a plain tensor. shape : batch axis first; None where a size
+    varies.
     """
 
     name: str
@@ -45,7 +46,8 @@ class Port:
 class Session:
     """A model that is ready to run. Threads that bind outputs must not share it.
 
-    handle : the `onnxruntime.InferenceSession`. where : what errors call the model. device : "cpu" or "cuda:i".
+    handle : the `onnxruntime.InferenceSession`. where : what errors call the model. device : "cpu" or
+    "cuda:i".
     """
 
     handle: Any
@@ -55,7 +57,10 @@ class Session:
     device: str
 
     def run(self, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> list[np.ndarray]:
-        """The named outputs in order, as new arrays; None: all. Raises DataError when the model rejects `feeds`."""
+        """The named outputs in order, as new arrays; None: all.
+
+        Raises DataError when the model rejects `feeds`.
+        """
         with self._explained():
             outputs: list[np.ndarray] = self.handle.run(names, dict(feeds))
         return outputs
@@ -128,7 +133,7 @@ def runtime_version() -> str:
 
 
 def runtime_facts() -> dict[str, Any]:
-    """The installed ONNX Runtime: its `version`, the `cuda` it was built for ("": none), `available` providers."""
+    """The installed ONNX Runtime: `version`, `cuda` it was built for ("": none), `available` providers."""
     return {
         "version": runtime_version(),
         "cuda": str(getattr(ort, "cuda_version", "") or ""),
@@ -141,8 +146,8 @@ def open_session(
 ) -> Session:
     """Load a model. folder : where its external data lies. where : what errors call the model.
 
-    Raises ModelError when ONNX Runtime cannot load it, MachineError when a GPU is requested and cannot be used,
-    UsageError when a library of custom operators cannot be loaded.
+    Raises ModelError when ONNX Runtime cannot load it, MachineError when a GPU is requested and cannot be
+    used, UsageError when a library of custom operators cannot be loaded.
     """
     require_runtime()
     ort.set_default_logger_severity(3)  # a session's own level does not cover how it is opened
@@ -167,8 +172,8 @@ def open_session(
         raise ModelError(
             f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",
             where=where,
-            hint="load it in ONNX Runtime alone; common causes are an opset that is too new, and custom operators "
-            "(--custom-ops LIB)",
+            hint="load it in ONNX Runtime alone; common causes are an opset that is too new, and custom "
+            "operators (--custom-ops LIB)",
         ) from error
     device = "cpu"
     if handle.get_providers()[0] != "CPUExecutionProvider":
@@ -177,8 +182,8 @@ def open_session(
         raise MachineError(
             "a GPU was requested, but ONNX Runtime fell back to the CPU",
             where=settings.device,
-            hint="check `nvidia-smi`, the CUDA version of onnxruntime-gpu, and that no second onnxruntime package "
-            "is installed",
+            hint="check `nvidia-smi`, the CUDA version of onnxruntime-gpu, and that no second onnxruntime "
+            "package is installed",
         )
     return Session(handle, _ports(handle.get_inputs()), _ports(handle.get_outputs()), str(where), device)
 

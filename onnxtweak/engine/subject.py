@@ -1,4 +1,4 @@
-"""How does a file become a subject, a model that passes can run? Logits found, inputs known, tensors measured."""
+"""How does a file become a subject, which passes can run? Logits are found, hidden tensors measured."""
 
 from __future__ import annotations
 
@@ -163,7 +163,8 @@ def measured(
 ) -> tuple[Subject, Shapes]:
     """The subject, and types and shapes of the named tensors, from one run on a few samples.
 
-    feeds : these samples by input name. Raises ModelError when the logits are not one row of scores per sample.
+    feeds : these samples by input name. Raises ModelError when the logits are not one row of scores per
+    sample.
     """
     batch = fixed_batch(opened)
     shapes = measure(opened.model, opened.logits.name, names, feeds, settings)

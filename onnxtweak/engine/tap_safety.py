@@ -24,7 +24,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class SafeTaps:
-    """taps : those that leave the logits unchanged, bit for bit. left_out : the others, and those not tried."""
+    """taps : those that leave every bit of the logits unchanged. left_out : the others, and those untried."""
 
     taps: tuple[Tap, ...]
     left_out: tuple[Tap, ...]

@@ -29,7 +29,7 @@ class TableShards:
     """The shards of one table, a file each."""
 
     def __init__(self, folder: Path, cache_key: str, size: int, resume: bool) -> None:
-        """cache_key : digest of what the table depends on. size : samples per shard. resume : look for files."""
+        """cache_key : digest of what the table depends on. size : samples per shard. resume : reuse files."""
         self._folder, self._name, self._resume = folder, f"table-{cache_key}-{size}", resume
 
     def _file(self, number: int) -> Path:

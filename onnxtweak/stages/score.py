@@ -164,7 +164,7 @@ def _parted(found: dict[str, np.ndarray], what: str, names: Sequence[str]) -> li
 
 
 def _cuts(blocks: Sequence[Block]) -> np.ndarray:
-    """(stretches, 3) int64: block, first and last neuron, counted through all taps."""
+    """(slices, 3) int64: block, first and last neuron, counted through all taps."""
     return np.array(
         [(k, s.number, s.number + len(s)) for k, block in enumerate(blocks) for s in block], np.int64
     ).reshape(-1, 3)

@@ -1,11 +1,13 @@
 """The arithmetic of theta (METHOD 1, 2, 11): arrays in, arrays out.
 
-gaps        logits and labels of a batch -> signed reciprocal gaps
-state       chunk, combine, finish: what is kept between batches
-numpy_backend, numba_backend, cupy_backend
-            the two folds that touch every hidden value
-limits, raising, counting, vector, threads
-            what numba_backend is made of: the fold of limits, innermost loops, how they are written, shared
-line_search the exact best weight along one direction
-reference   brute force, for tests and for readers
+gaps            logits and labels of a batch -> signed reciprocal gaps
+state           chunk, combine, finish: what is kept per neuron and target between batches
+survivors       ratios that may still count, so that no second sweep is needed
+backend         what every back end must do: a Protocol
+numpy_backend   the back end in NumPy, which specifies all others
+numba/          on the CPU, compiled
+cupy/           on a GPU
+threads         a kernel's range shared among threads
+line_search     the exact best weight along one direction
+reference       brute force, for tests and for readers
 """

@@ -1,4 +1,4 @@
-"""How far is each sample from being predicted otherwise? Reciprocal gaps between logits, for each target class.
+"""How far is each sample from another prediction? Reciprocal gaps of logits, for each target class.
 
 A synapse adds `b = w v` to the logit of target j. With the best rival `a = max_{i != j} Z[:, i]`, its label
 R, and the gap `g = a - Z[:, j]`, the sample is predicted j exactly when b > g. Everything that theta needs

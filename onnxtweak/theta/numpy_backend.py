@@ -8,10 +8,10 @@ well, which saves the second sweep that `fold_wanted` is for:
     fold_wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo)
     find_survivors(V, wanted, hi, lo) -> (target, neuron, ratio)
 
-V (b, m) float32; limit, wanted (b, c) float32 from `gaps`; member (b,) int64, the position of a sample's label
-among the targets, or -1; hi, lo, last_*, peak (c, m) float32; total (c, m) float64; count_* (c, m) int32;
-bad (m,) bool. Every product is a single float32 multiplication, everything but `total` is combined by maximum
-or minimum, and `total` adds sample by sample: every back end gives the same bits.
+V (b, m) float32; limit, wanted (b, c) float32 from `gaps`; member (b,) int64, the position of a sample's
+label among the targets, or -1; hi, lo, last_*, peak (c, m) float32; total (c, m) float64; count_* (c, m)
+int32; bad (m,) bool. Every product is a single float32 multiplication, everything but `total` is combined by
+maximum or minimum, and `total` adds sample by sample: every back end gives the same bits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from onnxtweak.theta.backend import CpuBackend, Found
 
 
 def fold_limits(V: np.ndarray, limit: np.ndarray, hi: np.ndarray, lo: np.ndarray, bad: np.ndarray) -> None:
-    """Running maxima hi = max(hi, v * limit) and lo = max(lo, -v * limit); bad marks neurons that are not finite."""
+    """Running maxima hi = max(hi, v * limit), lo = max(lo, -v * limit); bad marks neurons not finite."""
     bad |= ~np.isfinite(V).all(axis=0)
     for j in range(limit.shape[1]):
         rows = np.flatnonzero(limit[:, j])

@@ -117,7 +117,7 @@ class Checkpoint:
         sweep.at = at
 
     def save(self, sweep: Sweep, host_state: Callable[[ThetaState], ThetaState]) -> None:
-        """Write the sweep, completely or not at all, unless it was saved a short while ago. Raises OutputError."""
+        """Write the sweep, completely or not at all, unless one was saved just before. Raises OutputError."""
         begin = time.monotonic()
         if begin - self._saved < _RARITY * self._took:
             return

@@ -36,8 +36,8 @@ from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import ThetaState, begin_counting, bytes_per_neuron
 from onnxtweak.types import Tap
 
-# A shard from another process is sent as a whole state: few enough shards that this costs less than running the
-# model, and as many as there may be workers.
+# A shard from another process is sent as a whole state: few enough shards that this costs less than running
+# the model, and as many as there may be workers.
 _MOST_SHARDS = 64
 
 
@@ -91,15 +91,15 @@ def theta_sweeps(
     reopen: Reopen | None = None,
     done: int = 0,
 ) -> Iterator[BlockScores]:
-    """Theta of every neuron (METHOD 2, 11), block by block: limits over all samples, counts over the wrong ones.
+    """Theta of every neuron (METHOD 2, 11), block by block: limits over all samples, then counts.
 
     One sweep per block where its survivors fit into memory, else a second one over the wrong samples of the
     targets. The caller drops a block before it takes the next one.
 
     read : all samples of the task. With a `cache_key` and a `work_dir` the pass can be resumed. reopen : how
-    workers open the samples; with it, and `workers`, a `scheduler` or several GPUs, they share the pass. done :
-    how many of the first blocks to leave out. Raises MachineError where workers cannot be started, OutputError
-    where the work directory cannot be written to.
+    workers open the samples; with it, and `workers`, a `scheduler` or several GPUs, they share the pass.
+    done : how many of the first blocks to leave out. Raises MachineError where workers cannot be started,
+    OutputError where the work directory cannot be written to.
     """
     settings = engine.settings
     several = settings.workers or settings.scheduler or len(gpu_numbers(settings.device)) > 1

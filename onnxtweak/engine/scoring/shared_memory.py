@@ -2,8 +2,8 @@
 
 The memory has no name: it is freed with the last process that holds it, however that ends, and the size of
 /dev/shm does not limit it where Python has memfd_create. It is filled again once the borrower has given it
-back, because new memory costs more than the copy. Where there is none, or too little, nothing is lent, and the
-caller sends the state through the pipe.
+back, because new memory costs more than the copy. Where there is none, or too little, nothing is lent, and
+the caller sends the state through the pipe.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import numpy as np
 
 # Bytes: smaller arrays go through the pipe faster.
 _LEAST = 1 << 16
-# Arrays begin after a page whose first byte says whether the memory is lent, each at the start of a cache line.
+# Arrays begin after a page whose first byte says whether the memory is lent, each at the start of a cache
+# line.
 _FIRST, _LINE = 4096, 64
 _LENT, _FREE = b"\1", b"\0"
 # Bytes copied from a GPU at a time: still in the cache when they are written.
@@ -34,8 +35,8 @@ _MOST = 1 << 30
 class Lent:
     """A value whose large arrays lie in shared memory of the process that made it.
 
-    pickled : the value, with placeholders for these arrays. process, file, inode : that process, and the number
-    and identity of the memory's file there. size : bytes of it.
+    pickled : the value, with placeholders for these arrays. process, file, inode : that process, and the
+    number and identity of the memory's file there. size : bytes of it.
     """
 
     pickled: bytes

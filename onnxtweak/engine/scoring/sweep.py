@@ -118,7 +118,8 @@ def taps_of(block: Block) -> tuple[Tap, ...]:
 def merge(sweep: Sweep, shard: Sweep, pool: ThreadPoolExecutor | None = None) -> None:
     """Merge a shard that another process folded into a sweep in NumPy. Shards must come in order.
 
-    pool : threads that share the work. No array of the shard is kept: its memory may belong to another process.
+    pool : threads that share the work. No array of the shard is kept: its memory may belong to another
+    process.
     """
     for k, (state, other) in enumerate(zip(sweep.states, shard.states, strict=True)):
         combine(state, other, pool)

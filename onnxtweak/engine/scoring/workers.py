@@ -1,4 +1,4 @@
-"""How do worker processes share a pass? One per GPU of this machine, or, through Dask, on one machine or many.
+"""How do worker processes share a pass? One per GPU, or, through Dask, on one machine or many.
 
 A worker is given one shard at a time and opens model and samples itself, from paths. Shards are merged in
 order, so the result has the bits of a single process. A lost worker's shard is done again by another.
@@ -226,7 +226,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
 
 
 def _within_reach(workers: Sequence[str]) -> bool:
-    """Whether this process can reach all workers; else the scheduler passes on results, which takes far longer."""
+    """Whether this process can reach all workers; else results take the slow way through the scheduler."""
     try:
         for address in workers:
             socket.create_connection(distributed.comm.get_address_host_port(address), _TIMEOUT).close()

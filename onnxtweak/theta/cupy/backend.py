@@ -1,4 +1,4 @@
-"""The GPU back end of theta, through CuPy: the folds of `folds`, all on one GPU, and copies to and from it."""
+"""How does the engine use a GPU? The CuPy back end: the folds of `folds`, all on one GPU."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ The contract is `numpy_backend`'s, with V and the state on the GPU. `limit`, `wa
 the host, or, when several taps share them, from `place_limit`, `place_wanted` and `place_member`. Up to `FEW`
 targets one kernel does everything in one reading of V, with the samples of a target side by side. Beyond
 that, arithmetic is the cost: tiles of neurons and targets are multiplied out of shared memory, and the few
-negative limits (a target's own samples, at most one per sample) are a list of their own. Neurons with negative
-values are left to a second kernel, whose blocks return at once for all other neurons.
+negative limits (a target's own samples, at most one per sample) are a list of their own. Neurons with
+negative values are left to a second kernel, whose blocks return at once for all other neurons.
 
 Everything runs on the current device and stream. The last kernel may still be running when a fold returns.
 """
@@ -89,9 +89,9 @@ def new_state(neurons: int, targets: int) -> ThetaState:
 class PlacedLimits:
     """What `fold_limits` needs of a batch, on the GPU, made once for all taps.
 
-    Up to `FEW` targets: limit (positions, c) float32, the rows sorted by the target whose own sample they are;
-    row, owner (positions,) int32, which row each was and which target owns it (see theta.cu).
-    Beyond: limit (b, width) float32, the positive limits padded with zeros to whole tiles; own, the negative.
+    Up to `FEW` targets: limit (positions, c) float32, the rows sorted by the target whose own sample they
+    are; row, owner (positions,) int32, which row each was and which target owns it (see theta.cu). Beyond:
+    limit (b, width) float32, the positive limits padded with zeros to whole tiles; own, the negative.
     """
 
     targets: int
@@ -207,7 +207,7 @@ def few_options(targets: int, neurons: int) -> tuple[str, ...]:
 
 
 def _few_width(targets: int) -> int:
-    """Neurons per thread: more of them share what it reads of the gaps, but take registers for every target."""
+    """Neurons per thread: more share what it reads of the gaps, but take registers for every target."""
     return 4 if 4 < targets <= 10 else 2
 
 
@@ -249,7 +249,7 @@ def _limits_few(
 
 @cache
 def _all_marked(tiles: int, device: int) -> cupy.ndarray:
-    """Marks that leave every tile to the kernel for any values; made once, because a launch more would cost."""
+    """Marks that leave every tile to the kernel for any values; made once, to save a launch."""
     return cupy.ones(tiles, np.uint8)
 
 

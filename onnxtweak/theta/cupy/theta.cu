@@ -331,7 +331,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) limits_many_signed(
 
 // ---------------------------------------------------------------------------------------------------------------
 // A target's own samples. A thread has one neuron and one target j, and goes through the samples
-// samples[start[j] .. start[j+1]) in their order. Grid: (stretches of neurons, targets).
+// samples[start[j] .. start[j+1]) in their order. Grid: (blocks of neurons, targets).
 
 #ifdef OWN
 #define THREAD_OF_NEURON_AND_TARGET                                                  \

@@ -49,7 +49,7 @@ def _mark(values, at, bad, start, stop):
 
 @njit(cache=True, nogil=True, boundscheck=False)
 def _aligned(count):
-    """Room for some floats that begins where a line of the cache does."""
+    """Scratch for some floats that begins at a cache line."""
     room = np.empty(count + 16, np.float32)
     return room[-(room.ctypes.data // 4) & 15 :]
 
@@ -101,9 +101,9 @@ def few_or_ranked(
     ranking, worth, values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows,
     span, width, first, last
 ):  # fmt: skip
-    """Strips [first, last): some are tried ranked, and what follows is done in the way that takes less time.
+    """Strips [first, last): some are tried ranked, and those that follow take the faster of the two ways.
 
-    worth : ranking is that way up to this part of the products. Both give the same bits.
+    worth : ranking is faster up to this fraction of the products. Both ways give the same bits.
     """
     at, tops = np.empty(STREAMS, np.uintp), _aligned(span)
     few = min(max(1, (last - first) // _TRIED), span // STRIP)
@@ -195,7 +195,7 @@ def _raise(
     factors, first, top, mask, candidates, count, best, at, apart, packed, here, panel, width, floors, lists,
     some
 ):  # fmt: skip
-    """A block of targets over one packed strip, with the samples that are within reach."""
+    """Raise a block of targets over one packed strip, by the samples within reach."""
     targets = len(width)
     for t in range(targets):
         floors[t] = floor_of_strip(best, U(at + t * apart))
@@ -228,7 +228,7 @@ def _raise(
 
 @njit(cache=True, nogil=True, boundscheck=False)
 def _raise_own(rows, factors, tops, offset, best, at, packed, here, panel, chosen, some):
-    """One target over one packed strip, with its own samples."""
+    """Raise one target over one packed strip, by its own samples."""
     if not rows.size:
         return
     floor = floor_of_strip(best, U(at))
