@@ -1,4 +1,4 @@
-"""What is theta by definition? A brute-force reference: slow, plain, what every back end is tested against."""
+"""What is theta by definition? A brute-force reference: slow, plain, the test of every back end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are samples summed, and searched for survivors? Innermost loops of `count_loops`, as vector instructions."""
+"""How are samples summed, and searched for survivors? Innermost loops of `count_loops`, as SIMD vectors."""
 
 from __future__ import annotations
 
