@@ -1,4 +1,4 @@
-"""Every GPU path against the CPU, and SPEC 7's GPU rows with the ceilings of the same run beside them.
+"""Every GPU path against the CPU, and the GPU's speed with the ceilings of the same run.
 
     python benchmarks/gpu/acceptance.py [--gpu 0] [--quick]
 
@@ -187,7 +187,7 @@ def check_folds(quick: bool) -> None:
 
 
 def rate_folds(bandwidth: float, peak: float, quick: bool) -> None:
-    """SPEC 7: theta on the GPU, kernels by the GPU's clock and the whole call by the host's."""
+    """Theta on the GPU, kernels by the GPU's clock and the whole call by the host's."""
     print("| theta, 45,056 neurons | limits: V read | limits: pairs | limits and sums, whole call: pairs |")
     print("|---|---|---|---|")
     rows, neurons = (2048 if quick else 4096), 45_056
@@ -384,7 +384,7 @@ def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
 
 
 def rate_sweeps(net: GoogleNet, gpu: int, cuda: bool, quick: bool) -> None:
-    """SPEC 7: capture and score against plain inference, in turns."""
+    """Capture and score against plain inference, in turns."""
     from onnxtweak.engine.passes import logits_pass
     from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
     from onnxtweak.engine.scoring.sweep import ScoringTask

@@ -1,4 +1,4 @@
-"""Capture and score against plain inference over the same samples, in one run (SPEC 7, rows 1 and 4).
+"""Capture and score against plain inference over the same samples, in one run.
 
     python benchmarks/speed/capture.py [--model MODEL.onnx] [--samples 512] [--targets 1,10] [--repeats 5]
 

@@ -1,4 +1,4 @@
-"""How much memory does a splice of a model take whose weights are larger than 2 GB? (SPEC 7)
+"""How much memory does a splice of a model take whose weights are larger than 2 GB?
 
     python benchmarks/speed/large_splice.py [--external-gb 2.5] [--inline-mb 400]
 

@@ -1,4 +1,4 @@
-"""A tweaked model against its base: one sample, one CPU thread, in turns (SPEC 7, latency).
+"""A tweaked model against its base: one sample, one CPU thread, in turns.
 
     python benchmarks/speed/latency.py [--models cnn3,resnet20,googlenet] [--taps 1,2,4,8] [--pool none|mean]
                                  [--seconds 10]

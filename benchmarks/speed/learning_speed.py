@@ -1,4 +1,4 @@
-"""Learning on tables against training the base: 1,000 iterations each at one batch size, in one run (SPEC 7).
+"""Learning on tables against training the base: 1,000 iterations each at one batch size, in one run.
 
     python benchmarks/speed/learning_speed.py [--iterations 1000] [--batch 128] [--rounds 3]
         [--threads 1] [--gpu]

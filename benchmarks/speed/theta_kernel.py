@@ -1,6 +1,6 @@
-"""Theta's limit fold against what this machine can do, all measured in one run (SPEC 7, row 2).
+"""Theta's limit fold against what this machine can do, all measured in one run.
 
-    python benchmarks/theta_kernel.py [--samples 768] [--long 9975] [--threads 2] [--repeats 4]
+    python benchmarks/speed/theta_kernel.py [--samples 768] [--long 9975] [--threads 2] [--repeats 4]
 
 Ceilings. Reading: an OR over the bits of the very values of every fold, shared among the threads as the fold
 is and timed beside it. Multiply and maximum: pairs per second on values that stay in the first-level cache,

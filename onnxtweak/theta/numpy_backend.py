@@ -1,4 +1,4 @@
-"""The folds of theta in plain NumPy: no compiler needed, and the specification of every other back end.
+"""How are theta's folds done in plain NumPy? Without a compiler, and as the specification of other back ends.
 
 A back end offers three folds, which update their arrays in place; those on the CPU offer `find_survivors` as
 well, which saves the second sweep that `fold_wanted` is for:

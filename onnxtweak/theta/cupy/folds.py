@@ -1,4 +1,4 @@
-"""The folds of theta on a GPU, in CUDA (theta.cu): each value of V is read once for all targets.
+"""How are theta's folds done on a GPU? In CUDA (theta.cu): each value of V is read once for all targets.
 
 The contract is `numpy_backend`'s, with V and the state on the GPU. `limit`, `wanted` and `member` come from
 the host, or, when several taps share them, from `place_limit`, `place_wanted` and `place_member`. Up to `FEW`

@@ -1,4 +1,4 @@
-"""The folds of theta on the CPU, compiled by Numba; their contract is `numpy_backend`'s.
+"""How are theta's folds done on the CPU? Compiled by Numba; their contract is `numpy_backend`'s.
 
 `pool` : threads that share the neurons; None: this thread alone.
 """
