@@ -1,4 +1,4 @@
-"""Every GPU path against the CPU, and how fast it is, with the ceilings of the same run beside it.
+"""Every GPU path against the CPU, and the GPU's speed with the ceilings of the same run.
 
     python benchmarks/gpu/acceptance.py [--gpu 0] [--quick]
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings, Preprocess, TapSettings
-from onnxtweak.theta.cupy import backend as cupy_backend
+from onnxtweak.theta.cupy import folds as cupy_folds
 from onnxtweak.theta.numba import backend as numba_backend
 from onnxtweak.theta.state import ThetaState, empty_state
 
@@ -158,7 +158,7 @@ def check_folds(quick: bool) -> None:
     for targets in (1, 2, 10, 16, 17, 40, 100, *(() if quick else (1000,))):
         for kind in ("relu", "signed", "one negative", "not finite"):
             neurons = {1000: 4100}.get(targets, int(rng.integers(1000, 20_000)))
-            ours, theirs = cupy_backend.new_state(neurons, targets), empty_state(neurons, targets)
+            ours, theirs = cupy_folds.new_state(neurons, targets), empty_state(neurons, targets)
             for sweep in range(2):
                 draw = np.random.default_rng([targets, neurons])
                 for rows in (300, 7, 64):
@@ -169,7 +169,7 @@ def check_folds(quick: bool) -> None:
                     if kind == "not finite":
                         V[1, 2], V[rows - 1, neurons - 2], V[0, 0] = np.nan, -np.inf, np.inf
                     limit, wanted, member = gaps(draw, rows, targets, targets + 3)
-                    for folds, s, v in ((cupy_backend, ours, cupy.asarray(V)), (numba_backend, theirs, V)):
+                    for folds, s, v in ((cupy_folds, ours, cupy.asarray(V)), (numba_backend, theirs, V)):
                         if sweep == 0:
                             folds.fold_limits(v, limit, s.hi, s.lo, s.bad)
                             folds.fold_sums(v, member, s.total, s.peak)
@@ -177,7 +177,7 @@ def check_folds(quick: bool) -> None:
                             folds.fold_wanted(
                                 v, wanted, s.hi, s.lo, s.count_hi, s.count_lo, s.last_hi, s.last_lo
                             )
-            wrong = same_bits(cupy_backend.host_state(ours), theirs)
+            wrong = same_bits(cupy_folds.host_state(ours), theirs)
             counted = int(theirs.count_hi.sum()) + int(theirs.count_lo.sum())
             check(
                 f"theta of {neurons} neurons, {targets} targets, {kind}",
@@ -209,13 +209,13 @@ def rate_folds(bandwidth: float, peak: float, quick: bool) -> None:
 def rate(V: cupy.ndarray, targets: int) -> tuple[float, float]:
     """Seconds of the limits with gaps that are on the GPU, and of limits and sums as a run calls them."""
     limit, _, member = gaps(np.random.default_rng(0), len(V), targets, max(targets, 10))
-    there = cupy_backend.place_limit(limit)
-    state = cupy_backend.new_state(V.shape[1], targets)
-    kernels = on_gpu(lambda: cupy_backend.fold_limits(V, there, state.hi, state.lo, state.bad), 5)
+    there = cupy_folds.place_limit(limit)
+    state = cupy_folds.new_state(V.shape[1], targets)
+    kernels = on_gpu(lambda: cupy_folds.fold_limits(V, there, state.hi, state.lo, state.bad), 5)
     begin = time.perf_counter()
     for _ in range(3):
-        cupy_backend.fold_limits(V, limit, state.hi, state.lo, state.bad)
-        cupy_backend.fold_sums(V, member, state.total, state.peak)
+        cupy_folds.fold_limits(V, limit, state.hi, state.lo, state.bad)
+        cupy_folds.fold_sums(V, member, state.total, state.peak)
     cupy.cuda.Device().synchronize()
     return kernels, (time.perf_counter() - begin) / 3
 
@@ -337,7 +337,8 @@ def some_targets(labels: np.ndarray, count: int) -> np.ndarray:
 def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
     """Theta of all activations: the GPU's is the CPU's, in one pass and in blocks."""
     from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
-    from onnxtweak.theta.state import stretch_of
+    from onnxtweak.engine.scoring.sweep import ScoringTask
+    from onnxtweak.theta.state import state_slice
 
     hidden = {}
     for device in ["cpu", *([f"cuda:{gpu}"] if cuda else [])]:
@@ -354,13 +355,13 @@ def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
             hidden[device] = cupy.asnumpy(next(read("look", taps[:1], np.arange(8))).V[0])
             for count in (1, 10):
                 targets, blocks = some_targets(view.labels, count), theta_blocks(taps, count, engine)
-                for made in theta_sweeps(read, blocks, view.labels, targets, "signed", engine):
+                for made in theta_sweeps(read, blocks, ScoringTask(view.labels, targets, "signed"), engine):
                     for stretch, state in zip(made.block, made.states, strict=True):
                         if name == "Numba":
                             states[count, stretch.tap.name] = state
                             continue
                         whole = states[count, stretch.tap.name]
-                        part = stretch_of(whole, stretch.start, stretch.stop)
+                        part = state_slice(whole, stretch.start, stretch.stop)
                         wrong = [
                             n for n in COUNTED if not np.array_equal(getattr(part, n), getattr(state, n))
                         ]
@@ -386,6 +387,7 @@ def rate_sweeps(net: GoogleNet, gpu: int, cuda: bool, quick: bool) -> None:
     """Capture and score against plain inference, in turns."""
     from onnxtweak.engine.passes import logits_pass
     from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+    from onnxtweak.engine.scoring.sweep import ScoringTask
 
     print("| GoogLeNet topology, all activations | plain inference | capture and score / plain | nodes |")
     print("|---|---|---|---|")
@@ -406,7 +408,7 @@ def rate_sweeps(net: GoogleNet, gpu: int, cuda: bool, quick: bool) -> None:
                 logits_pass(subject, view, engine, "plain")
                 middle = time.perf_counter()
                 blocks = theta_blocks(taps, count, engine)
-                (made,) = theta_sweeps(read, blocks, view.labels, targets, "signed", engine)
+                (made,) = theta_sweeps(read, blocks, ScoringTask(view.labels, targets, "signed"), engine)
                 scored = time.perf_counter() - middle
                 del made
                 ratios += [(scored / (middle - begin), scored, middle - begin)] if k else []
@@ -415,7 +417,7 @@ def rate_sweeps(net: GoogleNet, gpu: int, cuda: bool, quick: bool) -> None:
                 f"| {sum(tap.neurons for tap in taps):,} neurons, {samples:,} samples, model on {device}, "
                 f"theta by {backend}, {count} targets | {samples / middle[2]:.0f} samples/s "
                 f"| {middle[0]:.2f} ({min(ratios)[0]:.2f} to {max(ratios)[0]:.2f}) "
-                f"| {engine.ledger.providers} |",
+                f"| {engine.stats.providers} |",
                 flush=True,
             )
 

@@ -27,6 +27,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.passes import Engine, RunStats, logits_pass
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
 from onnxtweak.settings import EngineSettings, Preprocess, TapSettings
 from onnxtweak.types import silent
@@ -82,15 +83,15 @@ def main() -> None:
                 begin = time.perf_counter()
                 logits_pass(subject, view, engine, "plain")
                 middle = time.perf_counter()
-                engine.ledger.seconds.clear()
+                engine.stats.seconds.clear()
                 read, blocks = from_model(subject, view, engine, taps), theta_blocks(taps, count, engine)
-                for _ in theta_sweeps(read, blocks, labels, targets, "signed", engine):
+                for _ in theta_sweeps(read, blocks, ScoringTask(labels, targets, "signed"), engine):
                     pass
                 end = time.perf_counter()
                 if k:  # the first round warms up
                     plain.append(middle - begin)
                     score.append(end - middle)
-                    sweep.append(engine.ledger.seconds["score"])
+                    sweep.append(engine.stats.seconds["score"])
                     ratios.append((end - middle) / (middle - begin))
             print(
                 f"targets {count:4d}: plain {statistics.median(plain):6.2f} s, capture and score"

@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from onnxtweak.engine.backends import Backend, open_backend, why_no_cupy
+from onnxtweak.engine.backends import open_backend, why_no_cupy
 from onnxtweak.engine.plan import TapSlice, state_room
 from onnxtweak.engine.scoring.gpu_processes import gpu_processes
 from onnxtweak.engine.scoring.scoring import BlockScores, shard_for
@@ -34,6 +34,7 @@ from onnxtweak.engine.scoring.shared_memory import Borrower, Lender, Lent
 from onnxtweak.engine.scoring.workers import MERGING, open_workers
 from onnxtweak.method.selection.candidates import add_block, no_theta
 from onnxtweak.settings import EngineSettings
+from onnxtweak.theta.backend import Backend
 from onnxtweak.theta.state import (
     ThetaState,
     bytes_per_neuron,

@@ -30,6 +30,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.passes import Engine, RunStats, logits_pass
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
 from onnxtweak.settings import EngineSettings, TapSettings
@@ -134,7 +135,7 @@ def compare(net: str, args, folder: Path) -> None:
         blocks = theta_blocks(taps, number, engine)
 
         def today(targets=targets, blocks=blocks):
-            (made,) = theta_sweeps(read, blocks, labels, targets, "signed", engine)
+            (made,) = theta_sweeps(read, blocks, ScoringTask(labels, targets, "signed"), engine)
             return made.states
 
         times = {"plain": [], "today": [], "in graph": []}

@@ -68,12 +68,12 @@ class Runner:
     def score(self, targets: np.ndarray, beside: bool) -> None:
         """The whole sweep."""
         (block,) = theta_blocks(self.taps, len(targets), self.engine)
-        question = ScoringTask(self.labels, targets, "signed")
-        sweep = new_sweep(block, question, self.engine)
+        task = ScoringTask(self.labels, targets, "signed")
+        sweep = new_sweep(block, task, self.engine)
         starts = range(0, len(self.x), self.plan.rows)
         if not beside:
             for start in starts:
-                fold(sweep, self.run(start, 0), question, self.engine)
+                fold(sweep, self.run(start, 0), task, self.engine)
             return
         with ThreadPoolExecutor(1) as other:
             coming = other.submit(self.run, 0, 0)
@@ -81,7 +81,7 @@ class Runner:
                 got = coming.result()
                 if k + 1 < len(starts):
                     coming = other.submit(self.run, starts[k + 1], (k + 1) % 2)
-                fold(sweep, got, question, self.engine)
+                fold(sweep, got, task, self.engine)
 
 
 def main() -> None:

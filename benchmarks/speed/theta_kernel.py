@@ -30,10 +30,10 @@ from numba import njit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from onnxtweak.engine.backends import host_buffer
 from onnxtweak.engine.plan import plan_batches
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta import numpy_backend
+from onnxtweak.theta.backend import host_buffer
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.numba import backend as numba_backend
 from onnxtweak.theta.numba.limit_kernels import raise_panel

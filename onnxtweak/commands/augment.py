@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 
-from onnxtweak.engine.backends import array_module
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.head import Head
@@ -71,10 +70,10 @@ def augment(
         settings,
         head=job.head,
         seed=data.seed,
-        xp=array_module(job.engine.backend),
+        xp=job.engine.backend.xp,
         progress=progress,
     )
-    job.engine.ledger.seconds["train"] = time.perf_counter() - since
+    job.engine.stats.seconds["train"] = time.perf_counter() - since
     scale = _scale(table, trained.patch.delta(table.T), goal)
     patch = trained.patch.scaled(scale)
     tweaked = patch.applied(table.Z, table.T)

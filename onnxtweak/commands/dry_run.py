@@ -68,7 +68,7 @@ def forecast(
         seconds={"all": sum(step.seconds for step in planner.steps)},
         device=job.machine,
         notes=tuple(job.splits.notes),
-        taken=job.engine.taken,
+        taken=job.engine.reserved_bytes,
     )
 
 

@@ -50,7 +50,7 @@ def dump(
         samples=sum(made.shards),
         neurons=made.columns,
         bytes=size,
-        seconds={**job.engine.ledger.seconds, "all": time.perf_counter() - begin},
+        seconds={**job.engine.stats.seconds, "all": time.perf_counter() - begin},
     )
 
 

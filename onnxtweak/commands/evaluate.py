@@ -52,7 +52,7 @@ def evaluate(
         metrics=metrics,
         classes=job.names,
         targets=tuple(job.names[j] for j in chosen),
-        seconds={**job.engine.ledger.seconds, "all": time.perf_counter() - begin},
+        seconds={**job.engine.stats.seconds, "all": time.perf_counter() - begin},
         device={key: value for key, value in job.machine.items() if key != "backend"},
         notes=(*job.splits.notes, *warning),
     )

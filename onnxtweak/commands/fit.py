@@ -71,7 +71,7 @@ def fit(
         seed=data.seed,
         progress=progress,
     )
-    job.engine.ledger.seconds["fit"] = time.perf_counter() - since
+    job.engine.stats.seconds["fit"] = time.perf_counter() - since
     validation = tables[1]
     columns, patch = patch_of(found, goal.targets, job.subject.classes)
     if settings.certify is not None and patch is not None:

@@ -105,7 +105,7 @@ def _once(
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
     since = time.perf_counter()
     found = {n: _retrained(fit, validation, targets, ends, n, settings) for n in join.count}
-    job.engine.ledger.seconds["retrain"] = time.perf_counter() - since
+    job.engine.stats.seconds["retrain"] = time.perf_counter() - since
     # `choose` divides by n, as a join does; here the weights are whole.
     prefix = np.stack([boost * n for n, (_, boost, _) in found.items()], axis=2)
     table = boost_table(validation.Z, validation.labels, goal)
@@ -186,7 +186,7 @@ def _scheduled(
     pool = NeuronPool(fit, validation, goal, job.names)
     since = time.perf_counter()
     grown, log = run_schedule(stages, pool, join, settings, job.engine)
-    job.engine.ledger.seconds["schedule"] = time.perf_counter() - since
+    job.engine.stats.seconds["schedule"] = time.perf_counter() - since
     columns, synapses = grown.flat()
     touched = np.unique(synapses.target)
     if not len(touched):

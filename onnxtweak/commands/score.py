@@ -23,7 +23,7 @@ from onnxtweak.engine.dump import (
 from onnxtweak.engine.passes import Captured, Engine, RunStats
 from onnxtweak.engine.scoring.score_file import ScoreTables, npz
 from onnxtweak.engine.scoring.scoring import from_model
-from onnxtweak.engine.scoring.sweep import Read
+from onnxtweak.engine.scoring.sweep import Read, ScoringTask
 from onnxtweak.errors import DataError
 from onnxtweak.goal import class_names, find_targets
 from onnxtweak.head import ONE_LABEL
@@ -155,10 +155,11 @@ def _open_source(
             yield replace(got, V=tuple(got.V[k] for k in wanted))
             progress.advance(len(got.labels))
         progress.finish()
-        runner.ledger.passes.append((what, count))
+        runner.stats.passes.append((what, count))
 
     def score(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
-        return score_batches(read, dump.taps, labels, targets, theta, most, runner, tables=tables)
+        task = ScoringTask(labels, np.asarray(targets, np.int64), theta)
+        return score_batches(read, dump.taps, task, most, runner, tables=tables)
 
     return _ScoreSource(read, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
 

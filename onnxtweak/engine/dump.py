@@ -1,4 +1,4 @@
-"""Tables V and Z on disk: memory-mappable .npy shards with a manifest, and the way back."""
+"""How are V and Z dumped to disk, and read again? As .npy shards that can be mapped, with a manifest."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,11 @@ _SHARD_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Dump:
-    """A dump on disk. shards : samples in each. neurons : the chosen; None: all of `taps`."""
+    """A dump on disk.
+
+    base_sha256 : of the model. logits : tensor name. neurons : the chosen ones; None: all neurons of `taps`.
+    classes : C. shards : samples in each. names : of the classes, if known.
+    """
 
     directory: Path
     base_sha256: str
@@ -37,7 +42,7 @@ class Dump:
 
     @property
     def columns(self) -> int:
-        """M, or K for chosen neurons."""
+        """Columns of V: M, or K for chosen neurons."""
         return sum(tap.neurons for tap in self.taps) if self.neurons is None else len(self.neurons)
 
 
@@ -51,96 +56,104 @@ def write_dump(
     *,
     force: bool,
 ) -> tuple[Dump, int]:
-    """Write V (n, M) float32, Z (n, C) and L (n,) shard by shard; returns the dump and its size in bytes.
+    """Write V (n, M) float32, Z (n, C) and L (n,) int64, shard by shard: the dump, and its size in bytes.
 
-    The folder appears whole or not at all. Raises OutputError when it cannot be written, or exists and is not
-    an earlier dump that `force` allows to replace.
+    The folder appears complete or not at all. Raises OutputError when it cannot be written, or exists and is
+    not an earlier dump that `force` allows to be replaced.
     """
     directory = Path(directory)
     check_directory(directory, force)
-    part = directory.parent / f".{directory.name}.part-{os.getpid()}"
-    made = Dump(
+    staging = directory.parent / f".{directory.name}.part-{os.getpid()}"
+    dump = Dump(
         directory, subject.model.base_sha256, subject.logits, tuple(taps), neurons, subject.classes, (),
         view.dataset.classes,
     )  # fmt: skip
-    rows = max(1, _SHARD_BYTES // (4 * max(made.columns, 1)))
+    rows = max(1, _SHARD_BYTES // (4 * max(dump.columns, 1)))
     sizes = [min(rows, len(view.rows) - start) for start in range(0, len(view.rows), rows)]
-    made = Dump(**{**vars(made), "shards": tuple(sizes)})
+    dump = replace(dump, shards=tuple(sizes))
     try:
-        part.mkdir()
-        size = _write_shards(part, made, capture(subject, view, engine, "dump", taps, neurons))
-        (part / MANIFEST).write_text(json.dumps(_manifest(made), indent=1) + "\n")
+        staging.mkdir()
+        size = _write_shards(staging, dump, capture(subject, view, engine, "dump", taps, neurons))
+        (staging / MANIFEST).write_text(json.dumps(_manifest(dump), indent=1) + "\n")
         if directory.exists():
             shutil.rmtree(directory)
-        os.replace(part, directory)
+        os.replace(staging, directory)
     except OSError as error:
         raise OutputError(
-            f"the tables cannot be written: {error.strerror or error}",
+            f"cannot write the dump: {error.strerror or error}",
             where=directory,
-            hint="check the folder and the space left on the disk",
+            hint="check the folder's permissions and the free disk space",
         ) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return made, size
+        shutil.rmtree(staging, ignore_errors=True)
+    return dump, size
 
 
 def check_directory(directory: Path, force: bool) -> None:
-    """Raise OutputError now if `write_dump` could not succeed later."""
+    """Raise OutputError now if `write_dump` is bound to fail later."""
     if directory.exists():
         if not (directory / MANIFEST).is_file():
             raise OutputError(
-                "this exists and is not a dump", where=directory, hint="name a folder that does not exist yet"
+                "the folder exists and is not a dump",
+                where=directory,
+                hint="name a folder that does not exist yet",
             )
         if not force:
-            raise OutputError("the dump exists already", where=directory, hint="replace it with --force")
+            raise OutputError("the dump already exists", where=directory, hint="replace it with --force")
     if not os.access(directory.parent, os.W_OK):
-        raise OutputError("this folder cannot be written to", where=directory.parent, hint="choose another")
+        raise OutputError("cannot write to this folder", where=directory.parent, hint="choose another folder")
 
 
-def _write_shards(folder: Path, made: Dump, batches: Iterator[Captured]) -> int:
+def _write_shards(folder: Path, dump: Dump, batches: Iterator[Captured]) -> int:
+    """Fill shard after shard from the batches, which end elsewhere; the size of all in bytes."""
     batch, at, size = None, 0, 0
-    kind = None
-    for number, count in enumerate(made.shards):
-        arrays = None
+    for number, count in enumerate(dump.shards):
+        if batch is None:
+            batch, at = next(batches), 0
+        V, Z, L = _new_shard(folder, dump, number, batch.Z.dtype)
         filled = 0
         while filled < count:
             if batch is None:
                 batch, at = next(batches), 0
-            kind = kind or batch.Z.dtype
-            if arrays is None:
-                shapes = {"V": (count, made.columns), "Z": (count, made.classes), "L": (count,)}
-                kinds = {"V": np.float32, "Z": kind, "L": np.int64}
-                arrays = {
-                    name: np.lib.format.open_memmap(
-                        folder / f"{name}-{number:05}.npy", "w+", kinds[name], shapes[name]
-                    )
-                    for name in shapes
-                }
             take = min(count - filled, len(batch.labels) - at)
-            here, there = slice(filled, filled + take), slice(at, at + take)
-            arrays["Z"][here], arrays["L"][here] = batch.Z[there], batch.labels[there]
+            target, source = slice(filled, filled + take), slice(at, at + take)
+            Z[target], L[target] = batch.Z[source], batch.labels[source]
             column = 0
-            for V in batch.V:
-                arrays["V"][here, column : column + V.shape[1]] = V[there]
-                column += V.shape[1]
+            for values in batch.V:
+                V[target, column : column + values.shape[1]] = values[source]
+                column += values.shape[1]
             filled, at = filled + take, at + take
             batch = None if at == len(batch.labels) else batch
-        for array in arrays.values():
+        for array in (V, Z, L):
             array.flush()
             size += array.nbytes
     next(batches, None)  # lets the pass report that it is done
     return size
 
 
-def _manifest(made: Dump) -> dict:
-    chosen = made.neurons
+def _new_shard(folder: Path, dump: Dump, number: int, logits: np.dtype) -> tuple[np.memmap, ...]:
+    """V, Z and L of one shard, on disk. logits : type of Z."""
+    count = dump.shards[number]
+    kinds: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "V": (np.float32, (count, dump.columns)),
+        "Z": (logits, (count, dump.classes)),
+        "L": (np.int64, (count,)),
+    }
+    return tuple(
+        np.lib.format.open_memmap(folder / f"{name}-{number:05}.npy", "w+", dtype, shape)
+        for name, (dtype, shape) in kinds.items()
+    )
+
+
+def _manifest(dump: Dump) -> dict[str, Any]:
+    chosen = dump.neurons
     return {
         "format": _FORMAT,
-        "base_sha256": made.base_sha256,
-        "logits": made.logits,
-        "classes": made.classes,
-        "class_names": made.names,
-        "taps": [asdict(tap) for tap in made.taps],
+        "base_sha256": dump.base_sha256,
+        "logits": dump.logits,
+        "classes": dump.classes,
+        "class_names": dump.names,
+        "taps": [asdict(tap) for tap in dump.taps],
         "neurons": None
         if chosen is None
         else {
@@ -148,7 +161,7 @@ def _manifest(made: Dump) -> dict:
             "tap_of": chosen.tap_of.tolist(),
             "index": chosen.index.tolist(),
         },
-        "shards": list(made.shards),
+        "shards": list(dump.shards),
     }
 
 
@@ -158,7 +171,7 @@ def is_dump(source: str) -> bool:
 
 
 def read_dump(directory: str | Path) -> Dump:
-    """Open a dump. Raises DataError when it is damaged."""
+    """Open a dump. Raises DataError when its manifest is damaged."""
     directory = Path(directory)
     try:
         entry = json.loads((directory / MANIFEST).read_text())
@@ -181,17 +194,20 @@ def read_dump(directory: str | Path) -> Dump:
         ) from error
 
 
-def _tap(entry: dict) -> Tap:
+def _tap(entry: dict[str, Any]) -> Tap:
     return Tap(**{**entry, "shape": tuple(entry["shape"])})
 
 
 def dumped_labels(dump: Dump) -> np.ndarray:
-    """Labels (N,) int64 of all shards."""
+    """Labels (N,) int64 of all shards. Raises DataError when a shard is damaged."""
     return np.concatenate([_load(dump, "L", number) for number in range(len(dump.shards))])
 
 
 def dumped_batches(dump: Dump, size: int, rows: np.ndarray | None = None) -> Iterator[Captured]:
-    """The samples of a dump again, as `capture` gives them: one V per tap, `size` samples at most."""
+    """The samples of a dump as `capture` yields them, one V per tap, at most `size` at a time.
+
+    rows : which, ascending int64; None: all. Raises DataError when a shard is missing or damaged.
+    """
     edges = np.cumsum([0, *(tap.neurons for tap in dump.taps)])
     start = 0
     for number, count in enumerate(dump.shards):
@@ -210,10 +226,12 @@ def dumped_batches(dump: Dump, size: int, rows: np.ndarray | None = None) -> Ite
 def _load(dump: Dump, name: str, number: int) -> np.ndarray:
     path = dump.directory / f"{name}-{number:05}.npy"
     try:
-        array = np.load(path, mmap_mode="r")
+        array: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise DataError(f"a shard is missing or damaged: {error}", where=path, hint="dump again") from error
     wanted = {"V": (dump.shards[number], dump.columns), "Z": (dump.shards[number], dump.classes)}
     if array.shape != wanted.get(name, (dump.shards[number],)):
-        raise DataError(f"a shard has the shape {array.shape}", where=path, hint="dump again")
+        raise DataError(
+            f"a shard has shape {array.shape}, not what the manifest says", where=path, hint="dump again"
+        )
     return array

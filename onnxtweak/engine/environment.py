@@ -1,4 +1,4 @@
-"""What works on this machine? Each probe runs in a process of its own: what is broken may take one down.
+"""What works on this machine? Probes of the environment, each in a process of its own, which it may crash.
 
 `python -m onnxtweak.engine.environment NAME` prints one JSON object.
 """
@@ -24,11 +24,11 @@ def _model() -> bytes:
     node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
     graph = helper.make_graph([node], "probe", ports[:1], ports[1:], [weight])
     opset = [helper.make_opsetid("", 13)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    return bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
 
 
 def runtime(device: str) -> dict[str, Any]:
-    """Run a product through ONNX Runtime: version, CUDA it was built for, providers there and used."""
+    """Run a product through ONNX Runtime: its version, its CUDA, the providers available and used."""
     from onnxtweak.engine import session
     from onnxtweak.settings import EngineSettings
 
@@ -37,25 +37,19 @@ def runtime(device: str) -> dict[str, Any]:
     x = np.arange(3 * 64, dtype=np.float32).reshape(3, 64)
     (y,) = opened.run({"x": x})
     return {
-        "version": session.runtime_version(),
-        "cuda": str(getattr(session.ort, "cuda_version", "") or ""),
-        "available": session.ort.get_available_providers(),
+        **session.runtime_facts(),
         "used": opened.providers(),
         "right": bool(np.array_equal(y, 2 * x)),
     }
 
 
 def backend(name: BackendName) -> dict[str, Any]:
-    """One fold of theta with a back end, and whether its result is right."""
-    from onnxtweak.engine.backends import open_backend
+    """Whether a back end opens, and folds correctly."""
+    from onnxtweak.engine.backends import folds_correctly, open_backend
     from onnxtweak.settings import EngineSettings
 
-    made = open_backend(EngineSettings(backend=name))
-    state = made.new_state(2, 1)
-    V, limit = np.array([[2, -3]], np.float32), np.array([[0.5]], np.float32)
-    made.fold_limits(made.place(V), limit, state.hi, state.lo, state.bad)
-    state = made.host_state(state)
-    return {"name": made.name, "right": state.hi.tolist() == [[1, 0]] and state.lo.tolist() == [[0, 1.5]]}
+    opened = open_backend(EngineSettings(backend=name))
+    return {"name": opened.name, "right": folds_correctly(opened)}
 
 
 _PROBES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -67,7 +61,7 @@ _PROBES: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def main(name: str) -> None:
-    """Print what a probe found, or how it failed."""
+    """Print what a probe found, or how it failed, as one JSON object."""
     try:
         found = _PROBES[name]()
     except Exception as error:  # whatever is wrong with the machine is the finding

@@ -1,7 +1,7 @@
-"""Which type and shape do hidden tensors have? Found by running a sample, not by shape inference.
+"""Which types and shapes do hidden tensors have? Measured by running a sample, not by shape inference.
 
-Inference would have to understand every operator and copy every weight; one run needs neither, and it also
-tells whether a tensor has the samples along its first axis.
+Shape inference would have to understand every operator and copy every weight; one run needs neither, and it
+also shows whether a tensor has the samples along its first axis.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from onnxtweak.types import Tap
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 _LARGEST_PROBE = 1 << 28  # numbers
+# NumPy type and shape per sample, by tensor name; None for what cannot be tapped.
 Shapes = dict[str, tuple[str, tuple[int, ...]] | None]
 
 
 def probe_feeds(inputs: Sequence[Port], where: object) -> dict[str, np.ndarray]:
-    """Made-up samples, three where the batch axis allows, for a model whose data are not at hand.
+    """Made-up samples by input name, three where the batch axis allows, for a model without data.
 
-    Raises ModelError when an axis other than the batch axis has no size.
+    where : what errors call the model. Raises ModelError when an axis other than the batch axis has no size.
     """
-    feeds, rng = {}, np.random.default_rng(0)
+    feeds: dict[str, np.ndarray] = {}
+    rng = np.random.default_rng(0)
     for port in inputs:
         if port.dtype is None or port.dtype == "object" or None in port.shape[1:]:
             raise ModelError(
@@ -39,12 +41,12 @@ def probe_feeds(inputs: Sequence[Port], where: object) -> dict[str, np.ndarray]:
         shape = tuple(size or 3 for size in port.shape)
         if math.prod(shape) > _LARGEST_PROBE:
             raise ModelError(
-                f"an input of shape {shape} is too large to be made up",
+                f"made-up samples of shape {shape} would be too large",
                 where=f"input {port.name} of {where}",
                 hint="give samples with -d DATA",
             )
         dtype = np.dtype(port.dtype) if port.dtype != "bfloat16" else np.dtype(np.float32)
-        # Of whole numbers only one is safe everywhere: tokens and lengths have bounds.
+        # The only integer that is safe everywhere is 1: tokens and lengths have bounds.
         feeds[port.name] = rng.random(shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
     return feeds
 
@@ -54,40 +56,42 @@ def measure(
     logits: str,
     names: Sequence[str],
     feeds: Mapping[str, np.ndarray],
-    engine: EngineSettings,
+    settings: EngineSettings,
 ) -> Shapes:
     """Type and per-sample shape of the logits and of each named tensor, from one run on `feeds`.
 
-    None for what cannot be tapped: not a float tensor, or not one row per sample. Where the batch is fixed at
-    one, a first axis of one is taken as the samples'.
+    feeds : a few samples by input name. None for what cannot be tapped: not a float tensor, or not one row
+    per sample. Where the batch size is fixed at one, a first axis of one counts as the batch axis.
     """
     wanted = [logits, *(name for name in dict.fromkeys(names) if name != logits)]
     shapes: Shapes = dict.fromkeys(wanted[1:])
-    dtypes, session, outputs = _watch(model, wanted, {}, engine)
+    dtypes, session, outputs = _open_exposed(model, wanted, {}, settings)
     if "bfloat16" in dtypes.values():  # which NumPy does not know: such tensors are cast on their way out
-        _, session, outputs = _watch(model, wanted, dtypes, engine)
-    floats = [name for name in wanted if dtypes[name] in FLOATS]
+        _, session, outputs = _open_exposed(model, wanted, dtypes, settings)
+    floats = {name: dtype for name in wanted if (dtype := dtypes[name]) in FLOATS}
     needed = {port.name for port in session.inputs}
     values = session.run({k: v for k, v in feeds.items() if k in needed}, [outputs[name] for name in floats])
     samples = len(next(iter(feeds.values())))
-    for name, value in zip(floats, values, strict=True):
-        if value.ndim >= 1 and value.shape[0] == samples and value.size:
-            shapes[name] = (dtypes[name], tuple(value.shape[1:]))
+    for (name, dtype), value in zip(floats.items(), values, strict=True):
+        if dtype is not None and value.ndim >= 1 and value.shape[0] == samples and value.size:
+            shapes[name] = (dtype, tuple(value.shape[1:]))
     return shapes
 
 
-def _watch(
-    model: ModelFile, wanted: Sequence[str], dtypes: Mapping[str, str | None], engine: EngineSettings
+def _open_exposed(
+    model: ModelFile, wanted: Sequence[str], dtypes: Mapping[str, str | None], settings: EngineSettings
 ) -> tuple[dict[str, str | None], Session, dict[str, str]]:
-    """The wanted tensors' types, and a session with them under the output names that come third.
+    """The wanted tensors' types, a session that outputs them, and the names of these outputs.
 
-    wanted : the logits first. dtypes : as far as they are known.
+    wanted : tensor names, the logits first. dtypes : as far as they are known. Both results are by tensor
+    name.
     """
     logits, *names = wanted
     known = {name: dtypes.get(name) or "float32" for name in wanted}
     taps = [Tap(name, "", (), known[name]) for name in names]
     exposed = expose(model.proto, logits, taps, logits_dtype=known[logits])
-    session = open_session(exposed.proto, model.folder, engine, model.path)
+    session = open_session(exposed.proto, model.folder, settings, model.path)
+    assert exposed.logits is not None  # `expose` was asked for them
     outputs = dict(zip(wanted, (exposed.logits, *exposed.outputs), strict=True))
     found = {port.name: port.dtype for port in session.outputs}
     return {name: found[output] for name, output in outputs.items()}, session, outputs

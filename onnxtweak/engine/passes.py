@@ -1,30 +1,31 @@
-"""One pass over the samples: batches in, folded state out. V itself is never kept."""
+"""What does one pass over the samples yield? Logits and hidden values, batch by batch, never all of V."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.backends import Backend, host_buffer
 from onnxtweak.engine.machine.malloc_trim import malloc_trim
 from onnxtweak.engine.plan import BatchPlan, plan_batches
 from onnxtweak.engine.prefetch import prefetch
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.settings import EngineSettings
+from onnxtweak.theta.backend import Backend, host_buffer
 from onnxtweak.types import Neurons, Progress, Tap
 
 
 @dataclass
 class RunStats:
-    """What the passes of one command did and took, in order; filled as they run.
+    """What the passes of one command did, in order, and how long they took; filled as they run.
 
-    passes : (name, samples). seconds : wall time by pass. providers : nodes per execution provider, of the
-    last session. device : "cpu" or "cuda:i".
+    passes : (name, samples). seconds : wall time by name. providers : nodes per execution provider in the
+    last session. device : "cpu" or "cuda:i", of the last session.
     """
 
     passes: list[tuple[str, int]] = field(default_factory=list)
@@ -35,18 +36,18 @@ class RunStats:
 
 @dataclass(frozen=True)
 class Engine:
-    """What every pass needs beside its subject. taken : bytes of memory that are the model's and samples'."""
+    """What every pass needs besides its subject. reserved_bytes : memory for the model and samples."""
 
     settings: EngineSettings
     backend: Backend
     progress: Progress
-    ledger: RunStats
-    taken: int = 0
+    stats: RunStats
+    reserved_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Captured:
-    """One fold's worth of samples. The arrays are reused by the next one.
+    """The samples of one fold. The next one reuses the arrays.
 
     Z (b, C); V : one (b, m) float32 array per tap; labels (b,) int64; rows (b,) int64 in the data set.
     """
@@ -67,41 +68,44 @@ def capture(
     rows: np.ndarray | None = None,
     for_theta: bool = False,
     every: int | None = None,
-    beside: int = 0,
+    other_values: int = 0,
 ) -> Iterator[Captured]:
     """Run the model over a view (or over `rows` of its data set) and yield logits and hidden values.
 
-    With `taps` V holds one array per tap; with `neurons` one array (b, K) of their values in order.
-    for_theta : V may be where the back end's folds want it, on a GPU, and not in NumPy. every : see
-    `Dataset.batches`. beside : see `plan_batches`.
+    With `taps` V holds one array per tap; with `neurons` one array (b, K) of their values in order. what :
+    the pass's name in the progress and in the statistics. for_theta : V may be where the back end's folds
+    want it, on a GPU, instead of in NumPy. every : see `Dataset.batches`. other_values : see `plan_batches`.
+
+    Raises ModelError where the model does not load, DataError where it rejects a sample.
     """
-    session, logits, outputs = _watching(subject, engine, taps, neurons)
+    session, logits, outputs = _open_exposed(subject, engine, taps, neurons)
     widths = [len(neurons)] * len(outputs) if neurons is not None else [t.neurons for t in taps]
-    # A pooled or gathered output is (b, m); a tap comes in its own shape and is looked at as (b, m).
+    # A pooled or gathered output is (b, m); any other tap comes in its own shape and is viewed as (b, m).
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
     rows = view.rows if rows is None else rows
     device = session.device
-    plan = plan_of(subject, engine, sum(widths), len(rows), device, beside=beside, for_theta=for_theta)
+    plan = plan_of(
+        subject, engine, sum(widths), len(rows), device, other_values=other_values, for_theta=for_theta
+    )
     Z = np.empty((plan.rows, subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
     empty = engine.backend.buffer if for_theta else host_buffer
     V = [empty((plan.rows, width), device) for width in widths]
-    engine.ledger.device, engine.ledger.providers = device, session.providers()
+    engine.stats.device, engine.stats.providers = device, session.providers()
     begin = time.perf_counter()
     engine.progress.start(what, len(rows))
     on_gpu = device != "cpu"
     size = plan.batch if on_gpu else plan.rows
     batches = view.dataset.batches(rows, size, every, engine.settings.cores)
-    batches = (_fed(feeds, session, plan, engine) for feeds, _, _ in batches)
-    if on_gpu:  # there the cores have nothing else to do
-        batches = prefetch(batches)
+    fed = (_feed(feeds, session, plan, engine) for feeds, _, _ in batches)
     done = held = 0
-    for feeds, count in batches:
+    # While a GPU runs the model, the cores have nothing else to do.
+    for feeds, count in prefetch(fed) if on_gpu else fed:
         for start in range(0, count, plan.batch):
             part = {name: value[start : start + plan.batch] for name, value in feeds.items()}
-            at = slice(held + start, held + start + len(next(iter(part.values()))))
-            targets = {logits: Z[at].reshape(-1, *subject.shape)}
+            span = slice(held + start, held + start + len(next(iter(part.values()))))
+            targets = {logits: Z[span].reshape(-1, *subject.shape)}
             for name, array, shape in zip(outputs, V, shapes, strict=True):
-                targets[name] = array[at].reshape(-1, *shape)
+                targets[name] = array[span].reshape(-1, *shape)
             session.run_into(part, targets)
         del feeds, part
         held += count
@@ -114,8 +118,8 @@ def capture(
         engine.progress.advance(held)
         done, held = at, 0
     engine.progress.finish()
-    engine.ledger.passes.append((what, len(rows)))
-    engine.ledger.seconds[what] = engine.ledger.seconds.get(what, 0.0) + time.perf_counter() - begin
+    engine.stats.passes.append((what, len(rows)))
+    engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
 
 
 def plan_of(
@@ -125,32 +129,33 @@ def plan_of(
     samples: int,
     device: str,
     *,
-    beside: int = 0,
+    other_values: int = 0,
     for_theta: bool = False,
 ) -> BatchPlan:
-    """Sizes of a pass that takes so many hidden values of each sample out of a model on a device.
+    """Sizes of a pass that takes `values` hidden values per sample out of a model on a device.
 
-    beside, for_theta : as in `capture`.
+    other_values, for_theta : as in `capture`.
     """
     return plan_batches(
         values + subject.classes,
         subject.largest,
         subject.batch,
         engine.settings,
-        beside=beside,
+        other_values=other_values,
         model_on_gpu=device != "cpu",
-        gpu_fold=engine.backend.gpu_fold if for_theta else None,
-        taken=engine.taken,
+        gpu_fold_bytes=engine.backend.gpu_fold_bytes if for_theta else None,
+        reserved_bytes=engine.reserved_bytes,
         samples=samples,
     )
 
 
-def _watching(
+def _open_exposed(
     subject: Subject, engine: Engine, taps: Sequence[Tap], neurons: Neurons | None
 ) -> tuple[Session, str, tuple[str, ...]]:
-    """A session in which they can be watched, and the outputs' names: of the logits, of what is watched."""
+    """A session with taps or neurons as outputs, and the output names: of the logits, of the others."""
     exposed = subject.exposed(taps, neurons)
     logits, outputs, model = exposed.logits, exposed.outputs, exposed.proto.SerializeToString()
+    assert logits is not None  # `Subject.exposed` always asks for them
     del exposed  # every copy of the weights counts
     session = open_session(model, subject.model.folder, engine.settings, subject.model.path)
     malloc_trim()
@@ -161,23 +166,25 @@ def _output_shape(tap: Tap) -> tuple[int, ...]:
     return (tap.neurons,) if tap.pool != "none" else tap.shape
 
 
-def _fed(feeds: dict[str, np.ndarray], session: Session, plan: BatchPlan, engine: Engine) -> tuple[dict, int]:
-    """What the model's inputs are fed, where it takes them, and how many samples that is.
+def _feed(
+    feeds: dict[str, np.ndarray], session: Session, plan: BatchPlan, engine: Engine
+) -> tuple[dict[str, Any], int]:
+    """The model's inputs where the session reads them fastest, and how many samples they hold.
 
     For a fixed batch size, the last sample is repeated to fill the last batch.
     """
     count = len(next(iter(feeds.values())))
     lack = -count % plan.batch if plan.fixed else 0
-    whole = {}
+    inputs = {}
     for port in session.inputs:
         value = feeds[port.name]
         value = np.concatenate([value, np.repeat(value[-1:], lack, axis=0)]) if lack else value
-        whole[port.name] = engine.backend.feed(value, session.device)
-    return whole, count
+        inputs[port.name] = engine.backend.feed(value, session.device)
+    return inputs, count
 
 
 def logits_pass(subject: Subject, view: View, engine: Engine, what: str) -> np.ndarray:
-    """Plain inference: Z (N, C) of a view."""
+    """Plain inference: Z (N, C) float32, or float64 where the model's logits are."""
     Z = np.empty((len(view.rows), subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
     at = 0
     for got in capture(subject, view, engine, what):

@@ -1,12 +1,13 @@
-"""The only door to ONNX Runtime: a loaded model, the truth about where it runs, errors in plain words."""
+"""How is a model run? In a session of ONNX Runtime, which tells where it really runs."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto
@@ -17,7 +18,7 @@ from onnxtweak.settings import EngineSettings
 
 try:
     import onnxruntime as ort
-except ImportError:  # every command that runs a model says which extra to install
+except ImportError:  # `require_runtime` says which extra to install
     ort = None
 
 _DTYPES = {
@@ -32,7 +33,8 @@ _DTYPES = {
 class Port:
     """An input or output as the runtime sees it.
 
-    dtype : NumPy name, None for what is not a plain tensor. shape : batch axis first, None where it may vary.
+    dtype : NumPy name; None for what is not a plain tensor. shape : batch axis first; None where a size
+    varies.
     """
 
     name: str
@@ -42,24 +44,33 @@ class Port:
 
 @dataclass(frozen=True)
 class Session:
-    """A model ready to run. Not shared between threads that bind outputs."""
+    """A model that is ready to run. Threads that bind outputs must not share it.
 
-    handle: object
+    handle : the `onnxruntime.InferenceSession`. where : what errors call the model. device : "cpu" or
+    "cuda:i".
+    """
+
+    handle: Any
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     where: str
     device: str
 
-    def run(self, feeds: Mapping[str, np.ndarray], names: list[str] | None = None) -> list[np.ndarray]:
-        """Outputs in order, as new arrays. Raises DataError when the model rejects what it is fed."""
+    def run(self, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> list[np.ndarray]:
+        """The named outputs in order, as new arrays; None: all.
+
+        Raises DataError when the model rejects `feeds`.
+        """
         with self._explained():
-            return self.handle.run(names, dict(feeds))
+            outputs: list[np.ndarray] = self.handle.run(names, dict(feeds))
+        return outputs
 
-    def run_into(self, feeds: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
-        """Fill `buffers` (C-contiguous, by output name), without the runtime allocating outputs.
+    def run_into(self, feeds: Mapping[str, Any], buffers: Mapping[str, Any]) -> None:
+        """Fill `buffers` (C-contiguous, by output name), so that the runtime allocates no outputs.
 
-        Feeds and buffers are NumPy arrays, or CuPy arrays on this session's GPU that nothing else uses.
-        Where the model's output is float16 and its buffer is not, the values are widened.
+        Feeds and buffers are NumPy arrays, or CuPy arrays on this session's GPU that nothing else uses. Where
+        an output is float16 and its buffer is not, the values are widened. Raises DataError when the model
+        rejects `feeds`.
         """
         halves = {port.name for port in self.outputs if port.dtype == "float16"}
         bound = {
@@ -72,16 +83,16 @@ class Session:
                 if isinstance(value, np.ndarray):
                     binding.bind_cpu_input(name, value)
                 else:
-                    binding.bind_input(name, *_place(value))
+                    binding.bind_input(name, *_location(value))
             for name, array in bound.items():
-                binding.bind_output(name, *_place(array))
+                binding.bind_output(name, *_location(array))
             self.handle.run_with_iobinding(binding)
             binding.synchronize_outputs()
         for name in halves & buffers.keys():
             buffers[name][...] = bound[name]
 
     def providers(self) -> dict[str, int]:
-        """How many nodes each execution provider really got."""
+        """How many nodes each execution provider was really assigned."""
         return dict(
             Counter(
                 part.ep_name
@@ -91,7 +102,7 @@ class Session:
         )
 
     @contextlib.contextmanager
-    def _explained(self):
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -116,98 +127,107 @@ def require_runtime() -> None:
 
 
 def runtime_version() -> str:
-    """Version of the installed ONNX Runtime."""
+    """Version of the installed ONNX Runtime. Raises MachineError when there is none."""
     require_runtime()
-    return ort.__version__
+    return str(ort.__version__)
+
+
+def runtime_facts() -> dict[str, Any]:
+    """The installed ONNX Runtime: `version`, `cuda` it was built for ("": none), `available` providers."""
+    return {
+        "version": runtime_version(),
+        "cuda": str(getattr(ort, "cuda_version", "") or ""),
+        "available": ort.get_available_providers(),
+    }
 
 
 def open_session(
-    model: ModelProto | bytes | Path, folder: Path, engine: EngineSettings, where: object
+    model: ModelProto | bytes | Path, folder: Path, settings: EngineSettings, where: object
 ) -> Session:
-    """Load a model. `folder` : where its external data lies. `where` : what errors call it.
+    """Load a model. folder : where its external data lies. where : what errors call the model.
 
-    Raises ModelError when ONNX Runtime cannot load it, MachineError when a GPU was asked for and none is
-    there, UsageError when a library of custom operators cannot be loaded.
+    Raises ModelError when ONNX Runtime cannot load it, MachineError when a GPU is requested and cannot be
+    used, UsageError when a library of custom operators cannot be loaded.
     """
     require_runtime()
     ort.set_default_logger_severity(3)  # a session's own level does not cover how it is opened
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if engine.threads:
-        options.intra_op_num_threads = engine.threads
+    if settings.threads:
+        options.intra_op_num_threads = settings.threads
     # Theta's threads run between two runs of the model; a spinning pool would fight them for the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    folder = str(Path(folder).resolve())
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    for library in engine.custom_ops:
+    external = str(Path(folder).resolve())
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", external)
+    for library in settings.custom_ops:
         _register(options, library)
-    providers = _providers(engine.device)
-    if isinstance(model, Path):
-        source = str(model)
-    else:
-        source = model if isinstance(model, bytes) else model.SerializeToString()
+    providers = _providers(settings.device)
+    source = model.SerializeToString() if isinstance(model, ModelProto) else model
+    if isinstance(source, Path):
+        source = str(source)
     try:
         handle = ort.InferenceSession(source, options, providers=providers)
     except Exception as error:  # see `_explained`
         raise ModelError(
             f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",
             where=where,
-            hint="run it in ONNX Runtime by itself; a too new opset, or a custom operator (--custom-ops LIB) "
-            "are common causes",
+            hint="load it in ONNX Runtime alone; common causes are an opset that is too new, and custom "
+            "operators (--custom-ops LIB)",
         ) from error
     device = "cpu"
     if handle.get_providers()[0] != "CPUExecutionProvider":
-        device = f"cuda:{gpu_numbers(engine.device)[0]}"
-    if engine.device.startswith("cuda") and device == "cpu":
+        device = f"cuda:{gpu_numbers(settings.device)[0]}"
+    if settings.device.startswith("cuda") and device == "cpu":
         raise MachineError(
-            "a GPU was asked for, but ONNX Runtime fell back to the CPU",
-            where=engine.device,
-            hint="suspects: `nvidia-smi`, the CUDA version of onnxruntime-gpu, a second onnxruntime package",
+            "a GPU was requested, but ONNX Runtime fell back to the CPU",
+            where=settings.device,
+            hint="check `nvidia-smi`, the CUDA version of onnxruntime-gpu, and that no second onnxruntime "
+            "package is installed",
         )
     return Session(handle, _ports(handle.get_inputs()), _ports(handle.get_outputs()), str(where), device)
 
 
-def _register(options, library: str) -> None:
-    """Custom operators out of a shared library, whose code runs with the user's rights."""
+def _register(options: Any, library: str) -> None:
+    """Load custom operators from a shared library, whose code runs with the user's rights."""
     try:
         options.register_custom_ops_library(str(Path(library).resolve()))
     except Exception as error:  # see `_explained`
         raise UsageError(
-            f"the library of custom operators cannot be loaded: {_first_line(error)}",
+            f"cannot load the library of custom operators: {_first_line(error)}",
             where=library,
-            hint="give the shared library that the model's operators come with, built for this ONNX Runtime",
+            hint="name the shared library that defines the model's operators, built for this ONNX Runtime",
         ) from error
 
 
-def _providers(device: str) -> list:
+def _providers(device: str) -> list[Any]:
     wanted = gpu_numbers(device)
     offered = "CUDAExecutionProvider" in ort.get_available_providers()
     if not wanted or (device == "auto" and not (offered and gpu_count())):
         return ["CPUExecutionProvider"]
     if not offered:
         raise MachineError(
-            "a GPU was asked for, but this ONNX Runtime has no CUDA provider",
+            "a GPU was requested, but this ONNX Runtime has no CUDA provider",
             where=device,
-            hint="pip install 'onnxtweak[gpu]' where no onnxruntime package is, or use --device cpu",
+            hint="uninstall onnxruntime, then pip install 'onnxtweak[gpu]'; or use --device cpu",
         )
     if gpu_count() <= max(wanted):
         raise MachineError(
-            f"a GPU was asked for that does not answer: the driver shows {gpu_count()}",
+            f"the requested GPU does not answer: the driver shows {gpu_count()}",
             where=device,
-            hint="see `nvidia-smi`; numbers start at 0",
+            hint="see `nvidia-smi`; GPUs are numbered from 0",
         )
     ort.preload_dlls()
     options = {
         "device_id": str(wanted[0]),
-        "use_tf32": "0",  # would round what theta is computed from
-        "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search chooses by timing: other bits each run
+        "use_tf32": "0",  # TF32 would round the values that theta is computed from
+        "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search chooses by timing: other bits every run
         "arena_extend_strategy": "kSameAsRequested",  # leaves memory to theta
     }
     return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
 
 
-def _ports(values) -> tuple[Port, ...]:
+def _ports(values: Sequence[Any]) -> tuple[Port, ...]:
     ports = []
     for value in values:
         kind = (
@@ -218,8 +238,8 @@ def _ports(values) -> tuple[Port, ...]:
     return tuple(ports)
 
 
-def _place(array) -> tuple:
-    """Device, its number, dtype, shape and address of a NumPy or CuPy array, as bindings take them."""
+def _location(array: Any) -> tuple[Any, ...]:
+    """Device, its number, dtype, shape and address of a NumPy or CuPy array, as I/O bindings take them."""
     if isinstance(array, np.ndarray):
         return "cpu", 0, array.dtype, array.shape, array.ctypes.data
     return "cuda", array.device.id, array.dtype, array.shape, array.data.ptr

@@ -1,4 +1,4 @@
-"""From a file to a model that can be run and watched: logits found, inputs known, hidden tensors measured."""
+"""How does a file become a subject, which passes can run? Logits are found, hidden tensors measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from onnxtweak.types import Neurons, Tap
 
 @dataclass(frozen=True)
 class Opened:
-    """A model read, not yet run. inputs : those that its logits need."""
+    """A model that was read and not yet run. inputs : those that its logits need."""
 
     model: ModelFile
     logits: Logits
@@ -35,12 +35,12 @@ class Opened:
 
     @property
     def specs(self) -> tuple[InputSpec, ...]:
-        """The inputs as the data readers want them."""
+        """The inputs, as data readers want them."""
         return tuple(InputSpec(p.name, p.dtype or "object", p.shape or None) for p in self.inputs)
 
     @property
     def declared_inputs(self) -> tuple[Port, ...]:
-        """All inputs that have to be fed, as the file declares them."""
+        """All inputs that must be fed, as the file declares them."""
         graph = self.model.proto.graph
         return _ports(graph.input, {tensor.name for tensor in graph.initializer})
 
@@ -54,10 +54,10 @@ class Opened:
 class Subject:
     """A model that passes can run.
 
-    logits : tensor name. dtype : its NumPy type. shape : of a sample's logits as `exposed` shows them: C and
-    perhaps axes of 1. layout : of the tensor itself, as `Logits.layout`. batch : the batch size it was built
-    for; None: any. largest, maps : values of the largest hidden tensor that was measured, and of all of them,
-    per sample.
+    logits : tensor name. dtype : its NumPy type. shape : of one sample's logits as `exposed` outputs them: C,
+    perhaps with axes of 1. layout : of the tensor itself, as `Logits.layout`. batch : the batch size that the
+    model was built for; None: any. largest, maps : values per sample of the largest hidden tensor that was
+    measured, and of all of them.
     """
 
     model: ModelFile
@@ -85,7 +85,7 @@ class Subject:
         return Head(single_logit=self.binary)
 
     def exposed(self, taps: Sequence[Tap] = (), neurons: Neurons | None = None) -> Exposed:
-        """The model with logits, and taps or chosen neurons, as outputs; see `model.expose`."""
+        """The model with its logits, and taps or chosen neurons, as outputs; see `model.edit.expose`."""
         return expose(
             self.model.proto,
             self.logits,
@@ -97,19 +97,24 @@ class Subject:
 
 
 def open_model(path: str | Path, settings: TapSettings) -> Opened:
-    """Read a model and find its logits. Raises ModelError for what is not a classifier."""
+    """Read a model and find its logits. Raises ModelError when it is not a classifier."""
     return opened_model(read_model(path), settings.logits)
 
 
 def opened_model(model: ModelFile, override: str | None) -> Opened:
-    """The same for a model that was read, or made. override : name of the logits tensor; None: found."""
+    """The same for a model in memory. override : name of the logits tensor; None: found in the graph.
+
+    Raises ModelError when it is not a classifier.
+    """
     path = model.path
     logits = find_logits(model.proto, override)
     graph = expose(model.proto, logits.name, ()).proto.graph
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     ports = _ports(graph.input, stored)
     if not ports:
-        raise ModelError("the logits do not depend on any input", where=f"{logits.name} in {path}")
+        raise ModelError(
+            "the logits do not depend on any input of the model", where=f"{logits.name} in {path}"
+        )
     return Opened(model, logits, ports)
 
 
@@ -136,39 +141,43 @@ def _numpy_name(kind: int) -> str | None:
 
 def fixed_batch(opened: Opened) -> int | None:
     """The batch size the model was built for, None: any. Raises ModelError where inputs differ."""
-    sizes = {port.shape[0] for port in opened.inputs if port.shape} - {None}
+    sizes = {port.shape[0] for port in opened.inputs if port.shape and port.shape[0] is not None}
     if len(sizes) > 1:
         raise ModelError(f"its inputs have different batch sizes, {sorted(sizes)}", where=opened.model.path)
     return sizes.pop() if sizes else None
 
 
 def hidden(opened: Opened) -> tuple[TapCandidate, ...]:
-    """Every tensor between the inputs and the logits; perhaps none."""
+    """Every tensor between the inputs and the logits; there may be none."""
     return candidates(opened.model.proto, opened.logits.name)
 
 
 def watchable(opened: Opened) -> tuple[TapCandidate, ...]:
-    """Every tensor that could be a tap. Raises ModelError where there is none."""
+    """Every tensor that could be a tap. Raises ModelError when there is none."""
     found = hidden(opened)
     if not found:
         raise ModelError(
-            "nothing hidden lies between the model's input and its logits",
+            "there is no hidden tensor between the model's input and its logits",
             where=f"{opened.logits.name} in {opened.model.path}",
-            hint="there is no neuron to tap: a bias is all that could be set",
+            hint="there is no neuron to tap; only a bias could be set",
         )
     return found
 
 
 def measured(
-    opened: Opened, names: Sequence[str], feeds: dict[str, np.ndarray], engine: EngineSettings
+    opened: Opened, names: Sequence[str], feeds: dict[str, np.ndarray], settings: EngineSettings
 ) -> tuple[Subject, Shapes]:
-    """The subject, and the types and shapes of the named tensors, from one run on a few samples."""
+    """The subject, and types and shapes of the named tensors, from one run on a few samples.
+
+    feeds : these samples by input name. Raises ModelError when the logits are not one row of scores per
+    sample.
+    """
     batch = fixed_batch(opened)
-    shapes = measure(opened.model, opened.logits.name, names, feeds, engine)
+    shapes = measure(opened.model, opened.logits.name, names, feeds, settings)
     found = shapes.get(opened.logits.name)
     if found is None:
         raise ModelError(
-            "these are no logits: not float, or not one row of scores per sample",
+            "this tensor cannot be the logits: it is not a float tensor with one row of scores per sample",
             where=f"{opened.logits.name} in {opened.model.path}",
             hint="name the tensor that holds the class scores with --logits",
         )
@@ -187,18 +196,21 @@ def measured(
 
 
 def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:
-    """The first `wanted` real samples; for a fixed batch exactly as many as it takes."""
+    """Inputs of the first `wanted` samples by name; for a fixed batch, of exactly as many as it takes.
+
+    Raises DataError when there are none.
+    """
     fixed = fixed_batch(opened)
     rows = view.rows[: fixed or wanted]
     if not len(rows):
-        raise DataError("there are no samples", hint="give data with -d")
+        raise DataError("there are no samples", hint="give samples with -d DATA")
     feeds, _, _ = next(iter(view.dataset.batches(rows, len(rows))))
     lack = (fixed or len(rows)) - len(rows)
     return {n: np.concatenate([v, np.repeat(v[-1:], lack, axis=0)]) if lack else v for n, v in feeds.items()}
 
 
 def made_up_samples(opened: Opened, known: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Samples of no meaning. known : (type, shape) by input, where the model leaves sizes open.
+    """Meaningless samples. known : (type, shape) by input name, where the model leaves sizes open.
 
     Raises ModelError when neither says how large an input is.
     """
@@ -212,14 +224,14 @@ def made_up_samples(opened: Opened, known: Mapping[str, Any]) -> dict[str, np.nd
         )
     except (LookupError, TypeError, ValueError) as error:
         raise ModelError(
-            "the record of the model's inputs is damaged", where=opened.model.path, hint="make it again"
+            "the record of the model's inputs is damaged", where=opened.model.path, hint="make the file again"
         ) from error
 
 
 def choose_taps(
     opened: Opened, found: Sequence[TapCandidate], shapes: Shapes, settings: TapSettings
 ) -> tuple[Tap, ...]:
-    """The taps that the selectors name."""
+    """The taps that the settings select. Raises UsageError for a selector that matches nothing."""
     graph = GraphIndex(opened.model.proto)
     penultimate = penultimate_name(graph, opened.logits.name)
     return select(found, shapes, settings.taps, settings.pool, penultimate, graph)

@@ -1,8 +1,8 @@
-"""Which taps can be watched without changing the logits?
+"""Which taps can be exposed without changing the logits?
 
-A runtime fuses neighbouring operators where nobody looks in between. A tap looks in between: what was one
-kernel becomes two, and the logits can differ in their last bits, or by a step where they are quantised. The
-same holds for a tweak that reads there, which then could not equal its base at scale 0.
+A runtime fuses neighbouring operators where no output lies between them. A tap is such an output: one kernel
+becomes two, and the logits can differ in their last bits, or by a step where they are quantised. The same
+holds for a tweak that reads there, which then could not equal its base at scale 0.
 """
 
 from __future__ import annotations
@@ -18,59 +18,59 @@ from onnxtweak.errors import ModelError
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Tap
 
-_MOST_TRIALS = 32  # sessions that may be opened in the search for those that change something
+_MOST_TRIALS = 32  # sessions that may be opened in the search for unsafe taps
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class SafeTaps:
-    """taps : those that leave the logits as they are, bit for bit. left_out : the others, or untried."""
+    """taps : those that leave every bit of the logits unchanged. left_out : the others, and those untried."""
 
     taps: tuple[Tap, ...]
     left_out: tuple[Tap, ...]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of it."""
+        """What the user should know about those left out."""
         if not self.left_out:
             return ()
         names = ", ".join(tap.name for tap in self.left_out[:_NAMED])
         more = f" and {len(self.left_out) - _NAMED} more" if len(self.left_out) > _NAMED else ""
-        return (f"left out, because watching them changes the model's logits: {names}{more}",)
+        return (f"left out, because exposing them changes the model's logits: {names}{more}",)
 
 
 def safe_taps(
-    subject: Subject, taps: Sequence[Tap], feeds: Mapping[str, np.ndarray], engine: EngineSettings
+    subject: Subject, taps: Sequence[Tap], feeds: Mapping[str, np.ndarray], settings: EngineSettings
 ) -> SafeTaps:
-    """Of `taps` those that can be watched on the CPU without changing a bit of the logits.
+    """Those of `taps` that can be exposed on the CPU without changing a bit of the logits.
 
-    feeds : a few samples by input. On a GPU kernels are chosen anew in every session: all are kept there.
+    feeds : a few samples by input name. On a GPU, where every session chooses its kernels anew, all are kept.
     Raises ModelError when none is left.
     """
-    untouched, device = _logits(subject, (), feeds, engine)
+    unchanged, device = _logits(subject, (), feeds, settings)
     if device != "cpu" or not taps:
         return SafeTaps(tuple(taps), ())
     good: set[Tap] = set()
     waiting, trials = [list(taps)], 0
     while waiting and trials < _MOST_TRIALS:
         group, trials = waiting.pop(0), trials + 1
-        logits, _ = _logits(subject, group, feeds, engine)
-        if np.array_equal(logits, untouched, equal_nan=True):
+        logits, _ = _logits(subject, group, feeds, settings)
+        if np.array_equal(logits, unchanged, equal_nan=True):
             good.update(group)
         else:
             waiting += _parts(group)
-    kept = tuple(tap for tap in taps if tap in good)
-    if not kept:
+    safe = tuple(tap for tap in taps if tap in good)
+    if not safe:
         raise ModelError(
-            "watching these tensors changes the logits: the runtime fuses them with what follows",
+            "exposing these tensors changes the logits: the runtime fuses them with what follows",
             where=", ".join(tap.name for tap in taps[:_NAMED]),
-            hint="choose tensors behind an activation or a quantisation with --taps; see `onnxtweak inspect`",
+            hint="choose tensors after an activation or a quantisation with --taps; see `onnxtweak inspect`",
         )
-    return SafeTaps(kept, tuple(tap for tap in taps if tap not in good))
+    return SafeTaps(safe, tuple(tap for tap in taps if tap not in good))
 
 
 def _parts(group: list[Tap]) -> list[list[Tap]]:
-    """Smaller groups to try: by operator, because fusing goes by operator; then halves."""
+    """Smaller groups to try: by operator, because runtimes fuse by operator; then halves."""
     ops = dict.fromkeys(tap.op for tap in group)
     if len(ops) > 1:
         return [[tap for tap in group if tap.op == op] for op in ops]
@@ -79,13 +79,14 @@ def _parts(group: list[Tap]) -> list[list[Tap]]:
 
 
 def _logits(
-    subject: Subject, taps: Sequence[Tap], feeds: Mapping[str, np.ndarray], engine: EngineSettings
+    subject: Subject, taps: Sequence[Tap], feeds: Mapping[str, np.ndarray], settings: EngineSettings
 ) -> tuple[np.ndarray, str]:
-    """Logits while `taps` are watched, and the device that made them."""
+    """The logits while `taps` are exposed, and the device that computed them."""
     exposed = subject.exposed(taps)
-    session = open_session(exposed.proto, subject.model.folder, engine, subject.model.path)
+    session = open_session(exposed.proto, subject.model.folder, settings, subject.model.path)
     needed = {port.name: feeds[port.name] for port in session.inputs}
-    # All outputs are asked for: one that is not could be left uncomputed.
+    # All outputs are requested: any other might not be computed.
     values = session.run(needed)
-    names = [port.name for port in session.outputs]
-    return values[names.index(exposed.logits)], session.device
+    outputs = {port.name: value for port, value in zip(session.outputs, values, strict=True)}
+    assert exposed.logits is not None  # `Subject.exposed` always asks for them
+    return outputs[exposed.logits], session.device

@@ -70,12 +70,11 @@ def gather(
         at = part.stop
     if at and at == len(view):
         engine.progress.reuse(what)
-        engine.ledger.passes.append((f"{what}, cached", 0))
+        engine.stats.passes.append((f"{what}, cached", 0))
     elif len(view):
-        rows = view.rows[at:]
-        for got in capture(
-            subject, view, engine, what, neurons=neurons if len(neurons) else None, rows=rows, every=size
-        ):
+        rest = View(view.dataset, view.rows[at:])
+        chosen = neurons if len(neurons) else None
+        for got in capture(subject, rest, engine, what, neurons=chosen, every=size):
             stop = at + len(got.labels)
             Z[at:stop] = got.Z
             if len(neurons):
@@ -101,7 +100,7 @@ def stacked(tables: Sequence[Table]) -> Table:
 
 def most_neurons(samples: int, engine: Engine) -> int:
     """How many neurons of so many samples fit into the memory allowed. Raises UsageError for none."""
-    most = table_room(engine.settings.memory, engine.taken) // (4 * _COPIES * max(samples, 1))
+    most = table_room(engine.settings.memory, engine.reserved_bytes) // (4 * _COPIES * max(samples, 1))
     if most < 1:
         raise UsageError(
             f"not even one neuron of {samples:,} samples fits into {engine.settings.memory / 2**20:.0f} MiB",

@@ -79,10 +79,10 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
     none = np.empty((len(Z), 0), np.float32)
     bias[present] = multinomial(none, Z, view.labels, ridge=0.0, free=present).bias
     found = nothing_promising(len(present))
-    for block in screen_blocks(taps, len(present), job.engine.settings, job.engine.taken):
+    for block in screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes):
         some = taps_of(block)
-        beside = there - sum(tap.neurons for tap in some)
-        batches = capture(job.subject, view, job.engine, "screen", some, beside=beside)
+        others = there - sum(tap.neurons for tap in some)
+        batches = capture(job.subject, view, job.engine, "screen", some, other_values=others)
         sums = screen(batches, block, bias, present)
         found = add_promising(found, sums, block, limit)
         del sums  # its memory is the next block's

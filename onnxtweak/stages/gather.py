@@ -28,9 +28,9 @@ _LARGEST = 2**30
 class TableShards:
     """The shards of one table, a file each."""
 
-    def __init__(self, folder: Path, asked: str, size: int, resume: bool) -> None:
-        """asked : digest of the question. size : samples in a shard. resume : whether to look for files."""
-        self._folder, self._name, self._resume = folder, f"table-{asked}-{size}", resume
+    def __init__(self, folder: Path, cache_key: str, size: int, resume: bool) -> None:
+        """cache_key : digest of what the table depends on. size : samples per shard. resume : reuse files."""
+        self._folder, self._name, self._resume = folder, f"table-{cache_key}-{size}", resume
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{self._name}-{number:05}.npz"
@@ -61,15 +61,15 @@ def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
     settings = job.engine.settings
     if settings.work_dir is None or not len(neurons):
         return gather(job.subject, view, neurons, job.engine, what)
-    asked = {
-        **job.question,
+    facts = {
+        **job.cache_facts,
         "rows": hashlib.sha256(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()).hexdigest(),
         "taps": [asdict(tap) for tap in neurons.taps],
         "tap_of": neurons.tap_of.tolist(),
         "index": neurons.index.tolist(),
     }
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
-    shards = TableShards(Path(settings.work_dir), digest, settings.shard, settings.resume)
+    cache_key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    shards = TableShards(Path(settings.work_dir), cache_key, settings.shard, settings.resume)
     table = gather(job.subject, view, neurons, job.engine, what, shards)
     if table.T.nbytes > _LARGEST:
         shards.clear()

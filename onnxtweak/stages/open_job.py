@@ -56,7 +56,8 @@ class FitSamples:
         """Batches of them."""
         make = open_whole if self.whole else prepare
         job = make(self.model, self.data, engine.settings, self.taps, engine.progress)
-        return from_model(job.subject, job.splits.fit, replace(engine, taken=job.engine.taken), job.taps)
+        engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
+        return from_model(job.subject, job.splits.fit, engine, job.taps)
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class Job:
         return self.subject.head
 
     @property
-    def question(self) -> dict[str, Any]:
-        """What all that is computed with the model depends on, in plain data."""
+    def cache_facts(self) -> dict[str, Any]:
+        """What everything computed with the model depends on, in plain data; part of every cache key."""
         fed = None if self.reopen is None else asdict(self.reopen.data.preprocess)
         return {
             "onnxtweak": __version__,
@@ -134,8 +135,8 @@ def _job(
     if watch:
         watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
         chosen, splits = watched.taps, replace(splits, notes=(*splits.notes, *watched.notes))
-    taken = _taken(subject, splits, settings)
-    short = too_little(settings.memory, taken)
+    reserved = _reserved_bytes(subject, splits, settings)
+    short = too_little(settings.memory, reserved)
     if short is not None:
         splits = replace(splits, notes=(*splits.notes, short))
     return Job(
@@ -144,15 +145,15 @@ def _job(
         splits,
         chosen,
         class_names(splits.classes, subject.classes),
-        Engine(settings, open_backend(settings), progress, RunStats(), taken),
+        Engine(settings, open_backend(settings), progress, RunStats(), reserved),
     )
 
 
-def _taken(subject: Subject, splits: Splits, settings: EngineSettings) -> int:
-    """Bytes of the model while it runs, and of samples that are held."""
+def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) -> int:
+    """Bytes of the model while it runs, and of samples that are in memory."""
     file = subject.model
-    beside = sum(external.size for external in file.external)
-    model = model_room(len(file.data), beside, subject.maps, subject.largest, subject.batch, settings)
+    external = sum(external.size for external in file.external)
+    model = model_room(len(file.data), external, subject.maps, subject.largest, subject.batch, settings)
     views = [view for view in (splits.fit, splits.validation, splits.test) if view is not None]
     return model + sum({id(view.dataset): view.dataset.held for view in views}.values())
 
@@ -188,28 +189,28 @@ def file_ref(path: str | Path) -> FileRef:
 def machine(engine: Engine) -> dict[str, Any]:
     """Device, back end, runtime version, and how many nodes each execution provider got."""
     return {
-        "device": engine.ledger.device,
+        "device": engine.stats.device,
         "backend": engine.backend.name,
         "onnxruntime": runtime_version(),
-        "providers": dict(engine.ledger.providers),
+        "providers": dict(engine.stats.providers),
     }
 
 
 def run_facts(engine: Engine, begin: float) -> RunFacts:
     """What has been run with `engine`. begin : `perf_counter` at the start of the command."""
-    seconds = {**engine.ledger.seconds, "all": time.perf_counter() - begin}
-    return RunFacts(seconds, tuple(engine.ledger.passes), machine(engine))
+    seconds = {**engine.stats.seconds, "all": time.perf_counter() - begin}
+    return RunFacts(seconds, tuple(engine.stats.passes), machine(engine))
 
 
 def open_for_tables(
-    model: str, data: DataSettings, engine: EngineSettings, taps: TapSettings, progress: Progress
+    model: str, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
 ) -> Job:
     """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor."""
     if taps.taps:
-        return prepare(model, data, engine, taps, progress)
+        return prepare(model, data, settings, taps, progress)
     for selectors in (("activations", "penultimate"), ("activations",), ("penultimate",)):
         try:
-            return prepare(model, data, engine, replace(taps, taps=selectors), progress)
+            return prepare(model, data, settings, replace(taps, taps=selectors), progress)
         except ModelError as error:
             if "--taps" not in error.where:
                 raise

@@ -78,12 +78,12 @@ class Planner:
             chosen = np.resize(chosen, targets) if len(chosen) < targets else chosen
         engine = _quiet(job.engine)
         read = from_model(job.subject, view, engine, job.taps)
-        question = ScoringTask(view.labels, np.sort(chosen).astype(np.int64), theta)
+        task = ScoringTask(view.labels, np.sort(chosen).astype(np.int64), theta)
 
         def folded(block: Block) -> float:
-            sweep = new_sweep(block, question, engine)
+            sweep = new_sweep(block, task, engine)
             return _timed(
-                lambda: read("plan", taps_of(block), None), lambda got: fold(sweep, got, question, engine)
+                lambda: read("plan", taps_of(block), None), lambda got: fold(sweep, got, task, engine)
             )
 
         self._blocks("score", view, job.taps, blocks, bytes_per_neuron(targets), folded, self.gpus, True)
@@ -104,7 +104,7 @@ class Planner:
 
             return _timed(batches, lambda got: screen([got], block, bias, present))
 
-        blocks = screen_blocks(taps, len(present), job.engine.settings, job.engine.taken)
+        blocks = screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes)
         self._blocks("screen", view, taps, blocks, 24 * len(present) + 1, screened, 1, False)
         return limit
 
@@ -134,14 +134,14 @@ class Planner:
         sizes = [sum(map(len, block)) for block in blocks]
         each = [plain + max(first - plain, 0) * size / sizes[0] for size in sizes]
         values = [sum(tap.neurons for tap in taps_of(block)) for block in blocks]
-        beside = sum(tap.neurons for tap in taps) - values[0]
+        other_values = sum(tap.neurons for tap in taps) - values[0]
         sizing = plan_of(
             self.job.subject,
             self.job.engine,
             values[0],
             len(view),
-            self.job.engine.ledger.device,
-            beside=beside,
+            self.job.engine.stats.device,
+            other_values=other_values,
             for_theta=for_theta,
         )
         self.steps.append(
@@ -161,7 +161,7 @@ class Planner:
         )
 
     def _add(self, name: str, view: View, seconds: float, taps: int = 0, neurons: int = 0) -> None:
-        device = self.job.engine.ledger.device
+        device = self.job.engine.stats.device
         sizing = plan_of(self.job.subject, self.job.engine, neurons, len(view), device)
         self.steps.append(
             PlannedPass(
@@ -189,8 +189,8 @@ class Planner:
                 lambda: capture(job.subject, job.splits.fit, engine, "plan", neurons=chosen),
                 lambda got: [V.copy() for V in got.V],
             )
-            job.engine.ledger.device = engine.ledger.device
-            job.engine.ledger.providers = engine.ledger.providers
+            job.engine.stats.device = engine.stats.device
+            job.engine.stats.providers = engine.stats.providers
         return self._known[neurons]
 
 
@@ -243,7 +243,7 @@ def _some(taps: Sequence[Tap], count: int) -> Neurons:
 
 
 def _quiet(engine: Engine) -> Engine:
-    return replace(engine, progress=silent, ledger=RunStats())
+    return replace(engine, progress=silent, stats=RunStats())
 
 
 def _timed(batches: Callable[[], Iterator[Captured]], work: Callable[[Captured], object]) -> float:

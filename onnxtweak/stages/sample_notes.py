@@ -45,7 +45,7 @@ def notes_on_tables(job: Job, found: Theta, Z: np.ndarray, most: int) -> tuple[s
     there = sum(tap.neurons for tap in job.taps)
     if most > there:
         notes.append(f"-n {most:,}: only {there:,} neurons are watched, so a target gets no more than that")
-    if job.subject.batch == 1 and job.engine.ledger.device != "cpu":
+    if job.subject.batch == 1 and job.engine.stats.device != "cpu":
         notes.append(
             "the model's file fixes its batch to 1: a GPU is some ten times faster on many at a time"
         )

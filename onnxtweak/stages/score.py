@@ -1,7 +1,7 @@
-"""Theta of every neuron over the fit samples: the longest pass, kept for the next run where asked to.
+"""How is every neuron scored over the fit samples? By theta, cached in the work directory if there is one.
 
-What is kept belongs to exactly one question (model, samples, taps, targets, kind of theta, device): any
-change of these asks again. A damaged file is asked again too. It is written after every block of neurons.
+A cached result belongs to exactly one model, samples, taps, targets, kind of theta and device: any change of
+these scores again, and so does a damaged file. It is written after every block of neurons.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from onnxtweak.engine.plan import Block
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.engine.scoring.score_file import ScoreTables
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
-from onnxtweak.engine.scoring.sweep import Read, Reopen
+from onnxtweak.engine.scoring.sweep import Read, Reopen, ScoringTask
 from onnxtweak.method.selection.candidates import Candidates, Theta, ThetaSizes, add_block, no_theta
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Tap
@@ -37,41 +37,30 @@ def score_neurons(
     most : how many of the best neurons of a target have to be known. tables : where all scores go.
     """
     fit, engine = job.splits.fit, job.engine
-    asked = None if engine.settings.work_dir is None else question(job, targets, theta)
+    key = None if engine.settings.work_dir is None else cache_key(job, targets, theta)
+    task = ScoringTask(fit.labels, np.asarray(targets, np.int64), theta, key)
     read = from_model(job.subject, fit, engine, job.taps)
-    return score_batches(
-        read,
-        job.taps,
-        fit.labels,
-        targets,
-        theta,
-        most,
-        engine,
-        asked=asked,
-        reopen=job.reopen,
-        tables=tables,
-    )
+    return score_batches(read, job.taps, task, most, engine, reopen=job.reopen, tables=tables)
 
 
 def score_batches(
     read: Read,
     taps: Sequence[Tap],
-    labels: np.ndarray,
-    targets: np.ndarray,
-    theta: str,
+    task: ScoringTask,
     most: int,
     engine: Engine,
     *,
-    asked: str | None = None,
     reopen: Reopen | None = None,
     tables: ScoreTables | None = None,
 ) -> Theta:
     """The same over any samples; see `theta_sweeps` for the rest."""
-    settings = engine.settings
+    settings, targets = engine.settings, task.targets
     blocks = theta_blocks(taps, len(targets), engine)
     most = _at_least(most, len(targets))
     found, done = no_theta(len(targets), most), 0
-    file = None if asked is None else _file(settings.work_dir, asked)
+    file = None
+    if settings.work_dir is not None and task.cache_key is not None:
+        file = _file(settings.work_dir, task.cache_key)
     if tables is not None:
         tables.begin(len(targets), sum(tap.neurons for tap in taps), file and file.with_suffix(".tables"))
     if file is not None and settings.resume and (tables is None or tables.known):
@@ -79,10 +68,8 @@ def score_batches(
         if known is not None:
             found, done = known
             engine.progress.reuse("score")
-            engine.ledger.passes.append(("score, cached", 0))
-    for block in theta_sweeps(
-        read, blocks, labels, targets, theta, engine, asked=asked, reopen=reopen, done=done
-    ):
+            engine.stats.passes.append(("score, cached", 0))
+    for block in theta_sweeps(read, blocks, task, engine, reopen=reopen, done=done):
         found = add_block(found, block, None if tables is None else tables.put, settings.threads)
         del block  # its memory is the next one's
         done += 1
@@ -99,7 +86,7 @@ def known_before(job: Job, targets: np.ndarray, theta: str, most: int) -> bool:
     if settings.work_dir is None or not settings.resume:
         return False
     blocks = theta_blocks(job.taps, len(targets), job.engine)
-    file = _file(settings.work_dir, question(job, targets, theta))
+    file = _file(settings.work_dir, cache_key(job, targets, theta))
     known = _read(file, blocks, _at_least(most, len(targets)))
     return known is not None and known[1] == len(blocks)
 
@@ -108,20 +95,20 @@ def _at_least(most: int, targets: int) -> int:
     return max(most, min(_KEPT_EACH, _KEPT // targets))
 
 
-def _file(folder: str, asked: str) -> Path:
-    return Path(folder) / f"score-{asked}.npz"
+def _file(folder: str, key: str) -> Path:
+    return Path(folder) / f"score-{key}.npz"
 
 
-def question(job: Job, targets: np.ndarray, theta: str) -> str:
-    """Digest of all that theta depends on."""
-    asked = {
-        **job.question,
+def cache_key(job: Job, targets: np.ndarray, theta: str) -> str:
+    """Digest of everything that theta depends on."""
+    facts = {
+        **job.cache_facts,
         "samples": job.splits.digest,
         "taps": [asdict(tap) for tap in job.taps],
         "targets": targets.tolist(),
         "theta": theta,
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] | None:
@@ -177,7 +164,7 @@ def _parted(found: dict[str, np.ndarray], what: str, names: Sequence[str]) -> li
 
 
 def _cuts(blocks: Sequence[Block]) -> np.ndarray:
-    """(stretches, 3) int64: block, first and last neuron, counted through all taps."""
+    """(slices, 3) int64: block, first and last neuron, counted through all taps."""
     return np.array(
         [(k, s.number, s.number + len(s)) for k, block in enumerate(blocks) for s in block], np.int64
     ).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""How far is each sample from changing its mind about a target class?
+"""How far is each sample from another prediction? Reciprocal gaps of logits, for each target class.
 
 A synapse adds `b = w v` to the logit of target j. With the best rival `a = max_{i != j} Z[:, i]`, its label
 R, and the gap `g = a - Z[:, j]`, the sample is predicted j exactly when b > g. Everything that theta needs
@@ -21,7 +21,7 @@ class Gaps:
     """Reciprocal gaps of one batch.
 
     limit (N, c) float32 : 1/|g| where a positive boost would break a sample that is right (group D_c of
-        METHOD 2), -1/|g| where a negative boost would (D_t), 0 where no boost changes what is right.
+        METHOD 2), -1/|g| where a negative boost would (D_t), 0 where no boost can break the sample.
     wanted (N, c) float32 : 1/|g| where a positive boost fixes the sample (D_w), else 0.
     gap (N, c) float32 : g itself.
     predicted (N,) int64 : argmax of the logits.
@@ -51,17 +51,17 @@ def rivals(Z: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 
 def reciprocal_gaps(Z: np.ndarray, L: np.ndarray, targets: np.ndarray, theta: str = "signed") -> Gaps:
-    """Reciprocal gaps for theta "signed" (METHOD 2) or "thesis" (Eq. 3.1; V must then be used as |V|).
+    """Reciprocal gaps for theta "signed" (METHOD 2) or "thesis" (Eq. 3.1; |V| must then stand for V).
 
-    Z (N, C) float; L (N,) int; targets (c,) int. A gap of zero (a tie) counts as the smallest gap there is:
-    any boost in the harmful direction breaks such a sample.
+    Z (N, C) float; L (N,) int; targets (c,) int. A gap of zero (a tie) counts as the smallest gap that can be
+    represented: any boost in the harmful direction breaks such a sample.
     """
     targets = np.asarray(targets, dtype=np.int64)
     rival, _, predicted = rivals(Z, targets)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         gap = (rival - Z[:, targets]).astype(np.float32)
         size = 1.0 / np.abs(gap)
-    size = np.minimum(np.nan_to_num(size, nan=0.0, posinf=LARGEST), LARGEST).astype(np.float32)
+    size = np.minimum(np.nan_to_num(size, nan=0.0, posinf=float(LARGEST)), LARGEST).astype(np.float32)
     of_target = L[:, None] == targets[None, :]
     says_target = predicted[:, None] == targets[None, :]
     right = (predicted == L)[:, None]

@@ -1,7 +1,7 @@
-"""The exact best scale along one direction: of a neuron (net gain), of a bias (v = 1), of a whole boost.
+"""Which scale is best along one direction? An exact search: for a neuron (net gain), a bias (v = 1), a boost.
 
-Along `Z[:, j] + s v` a sample's decision about target j changes once, at `s = g / v`. Sorting these
-breakpoints turns the search over s into two cumulative sums (METHOD 3).
+Along `Z[:, j] + s v` a sample's decision about target j changes once, at `s = g / v`. With these breakpoints
+sorted, the search over s is two cumulative sums (METHOD 3).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Plateaus:
-    """All distinct outcomes for s >= 0, in ascending order of s. P plateaus, the first is s = 0.
+    """All distinct outcomes for s >= 0, in ascending order of s: P plateaus, the first of which is s = 0.
 
-    scale (P,) float64 : a scale inside each plateau (its middle).
-    overall, target (P,) int64 : samples right, relative to s = 0: over all samples, over the target samples.
+    scale (P,) float64 : the middle of each plateau.
+    overall, target (P,) int64 : samples gained against s = 0: of all samples, of the target samples.
     """
 
     scale: np.ndarray
@@ -28,9 +28,9 @@ def plateaus(v: np.ndarray, gap: np.ndarray, gain: np.ndarray, of_target: np.nda
     """Outcomes along s >= 0.
 
     v (N,) float : boost per unit of scale. gap (N,) float : best rival minus the target's logit.
-    gain (N,) int : what overall accuracy gains when the sample becomes predicted as the target: +1 if the
-    target is its label, -1 if its best rival is, else 0. of_target (N,) int : the same for the accuracy that
-    is to be raised (for several targets, -1 where the rival is another target's right answer).
+    gain (N,) int : what overall accuracy gains when the sample comes to be predicted as the target: +1 if the
+    target is its label, -1 if its best rival is, else 0. of_target (N,) int : the same for the target
+    accuracy (with several targets, -1 where the best rival is another target and the label).
     """
     v = np.asarray(v, np.float64)
     gap = np.asarray(gap, np.float64)
@@ -49,7 +49,7 @@ def plateaus(v: np.ndarray, gap: np.ndarray, gain: np.ndarray, of_target: np.nda
     edge = point[last]
     beyond = edge[-1:] * 2 if len(edge) else edge
     middle = (edge + np.append(edge[1:], beyond)) / 2
-    # Two breakpoints one float apart have no room for a middle; such a plateau cannot be hit in float32.
+    # Breakpoints one float apart have no middle between them: such a plateau cannot be hit in float32.
     room = np.append(edge[1:], beyond) > edge * (1 + 1e-6)
     return Plateaus(
         scale=np.append(0.0, middle[room]),
@@ -59,7 +59,10 @@ def plateaus(v: np.ndarray, gap: np.ndarray, gain: np.ndarray, of_target: np.nda
 
 
 def net_gain(v: np.ndarray, gap: np.ndarray, gain: np.ndarray) -> tuple[float, int]:
-    """The weight of either sign with the largest net gain in overall accuracy: (weight, samples gained)."""
+    """The weight of either sign with the largest net gain in overall accuracy: (weight, samples gained).
+
+    v, gap, gain : as in `plateaus`.
+    """
     best = (0.0, 0)
     for sign in (1.0, -1.0):
         found = plateaus(sign * np.asarray(v, np.float64), gap, gain, gain)

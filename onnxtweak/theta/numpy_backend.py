@@ -1,26 +1,28 @@
-"""The folds of theta in plain NumPy: no compiler needed, and the words the other back ends repeat.
+"""How are theta's folds done in plain NumPy? Without a compiler, and as the specification of other back ends.
 
-Every back end offers the same three functions, which update their arrays in place, and those on the CPU one
-more, which spares the second sweep that `fold_wanted` is for:
+A back end offers three folds, which update their arrays in place; those on the CPU offer `find_survivors` as
+well, which saves the second sweep that `fold_wanted` is for:
 
     fold_limits(V, limit, hi, lo, bad)
     fold_sums(V, member, total, peak)
     fold_wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo)
     find_survivors(V, wanted, hi, lo) -> (target, neuron, ratio)
 
-V (B, m) float32; limit, wanted (B, c) float32 from `gaps`; member (B,) int64, position of the sample's label
-among the targets or -1; hi, lo, last_*, peak (c, m) float32; total (c, m) float64; count_* (c, m) int32;
-bad (m,) bool. All products are single float32 multiplications, all combinations but `total` are maxima or
-minima, and `total` adds sample by sample: every back end gives the same bits.
+V (b, m) float32; limit, wanted (b, c) float32 from `gaps`; member (b,) int64, the position of a sample's
+label among the targets, or -1; hi, lo, last_*, peak (c, m) float32; total (c, m) float64; count_* (c, m)
+int32; bad (m,) bool. Every product is a single float32 multiplication, everything but `total` is combined by
+maximum or minimum, and `total` adds sample by sample: every back end gives the same bits.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.theta.backend import CpuBackend, Found
+
 
 def fold_limits(V: np.ndarray, limit: np.ndarray, hi: np.ndarray, lo: np.ndarray, bad: np.ndarray) -> None:
-    """Running maxima hi = max(hi, v * limit) and lo = max(lo, -v * limit); bad marks neurons not finite."""
+    """Running maxima hi = max(hi, v * limit), lo = max(lo, -v * limit); bad marks neurons not finite."""
     bad |= ~np.isfinite(V).all(axis=0)
     for j in range(limit.shape[1]):
         rows = np.flatnonzero(limit[:, j])
@@ -32,7 +34,7 @@ def fold_limits(V: np.ndarray, limit: np.ndarray, hi: np.ndarray, lo: np.ndarray
 
 
 def fold_sums(V: np.ndarray, member: np.ndarray, total: np.ndarray, peak: np.ndarray) -> None:
-    """Sum and largest |v| over the samples of each target."""
+    """Sum and largest |v| over the samples of each target: total += v, peak = max(peak, |v|)."""
     for r in np.flatnonzero(member >= 0):
         j = member[r]
         total[j] += V[r]
@@ -49,7 +51,7 @@ def fold_wanted(
     last_hi: np.ndarray,
     last_lo: np.ndarray,
 ) -> None:
-    """Counts of samples fixed within the limits, and the smallest ratio of each sign that still fixes one."""
+    """Count samples fixed within the limits (METHOD 2); last_* become the smallest ratio of either sign."""
     for j in range(wanted.shape[1]):
         rows = np.flatnonzero(wanted[:, j])
         if not len(rows):
@@ -64,9 +66,7 @@ def fold_wanted(
         np.minimum(last_lo[j], down, out=last_lo[j])
 
 
-def find_survivors(
-    V: np.ndarray, wanted: np.ndarray, hi: np.ndarray, lo: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def find_survivors(V: np.ndarray, wanted: np.ndarray, hi: np.ndarray, lo: np.ndarray) -> Found:
     """Ratios v * wanted beyond the limits so far: target, neuron (n,) int32, ratio (n,) float32."""
     found = [(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))]
     for r, j in zip(*np.nonzero(wanted), strict=True):
@@ -76,3 +76,13 @@ def find_survivors(
         found.append((np.full(len(neuron), j, np.int32), neuron, product[neuron]))
     target, neuron, ratio = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return target, neuron, ratio
+
+
+class NumpyBackend(CpuBackend):
+    """`theta.backend.Backend` in NumPy."""
+
+    name = "numpy"
+    fold_limits = staticmethod(fold_limits)
+    fold_sums = staticmethod(fold_sums)
+    fold_wanted = staticmethod(fold_wanted)
+    find_survivors = staticmethod(find_survivors)

@@ -1,4 +1,4 @@
-"""Theta by brute force: slow, plain, and what every back end is tested against."""
+"""What is theta by definition? A brute-force reference: slow, plain, the test of every back end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def thesis_theta(
 ) -> tuple[float, int]:
     """Algorithm 1 as printed (METHOD 1), for one neuron: (threshold, count) with Eq. 3.1 and 3.2.
 
-    v (N,), Z (N, C), L (N,). threshold is inf when no off-target sample is right.
+    v (N,), Z (N, C), L (N,). The threshold is inf when no sample of another class is right.
     """
     best = Z.max(axis=1)
     predicted = Z.argmax(axis=1)
@@ -53,7 +53,7 @@ def signed_theta(v: np.ndarray, Z: np.ndarray, L: np.ndarray, target: int) -> Re
 
 
 def outcome(v: np.ndarray, Z: np.ndarray, L: np.ndarray, target: int, weight: float) -> tuple[int, int, int]:
-    """What a synapse really does: (target samples fixed, right samples broken, wrong others fixed).
+    """What a synapse really does: (target samples fixed, right samples broken, other samples fixed).
 
     Adds `weight * v` to the target's logit in float64 and predicts again; ties go to the lowest class.
     """

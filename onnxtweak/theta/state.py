@@ -1,8 +1,8 @@
-"""What is kept per neuron and target between batches: chunk, combine, finish.
+"""What is kept per neuron and target between batches? Theta's state: chunk, combine, finish.
 
 Nothing needs the whole of V (METHOD 11). The limits are running maxima, so shards merged in any order give
-the same bits. Counts need the finished limits: they come from a second sweep over the wrong target samples
-alone. The sums behind `lift` are float64 and merged in shard order.
+the same bits. Counts need the finished limits: they come from the survivors, or from a second sweep over the
+wrong samples of the targets. The sums behind `lift` are float64 and merged in shard order.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ TIED = np.float32(1e30)
 
 @dataclass(frozen=True)
 class ThetaState:
-    """Theta of M neurons for c targets, half way. Arrays are updated in place by the folds below.
+    """Theta of M neurons for c targets, in progress. The folds of a back end update its arrays in place.
 
     hi, lo (c, M) float32 : 1/w_hi and -1/w_lo, the reciprocal limits of a positive and a negative weight.
     count_hi, count_lo (c, M) int32 : samples fixed within them.
     last_hi, last_lo (c, M) float32 : reciprocal weight that fixes the last of them (inf: fixes none).
     total (c, M) float64, peak (c, M) float32 : sum and largest |v| over the samples of each target.
-    bad (M,) bool : the neuron was NaN or infinite somewhere.
+    bad (M,) bool : the neuron was NaN or infinite on some sample.
     seen (c,) int64 : fit samples of each target. gap (c,) float64 : median |g| over them.
     """
 
@@ -49,7 +49,7 @@ class ThetaState:
 
 
 def empty_state(neurons: int, targets: int, xp: ModuleType = np) -> ThetaState:
-    """The neutral element of `combine`. xp : NumPy, or CuPy for what is kept per neuron."""
+    """The neutral element of `combine`. xp : library of the arrays per neuron, NumPy or CuPy."""
     shape = (targets, neurons)
     return ThetaState(
         hi=xp.zeros(shape, np.float32),
@@ -67,7 +67,7 @@ def empty_state(neurons: int, targets: int, xp: ModuleType = np) -> ThetaState:
 
 
 def sweep_state(neurons: int, targets: int) -> ThetaState:
-    """An empty state in NumPy, without what counting fills: see `begin_counting`."""
+    """An empty state in NumPy, without the arrays that counting fills: see `begin_counting`."""
     shape = (targets, neurons)
     state = without_counts(empty_state(0, targets))
     wide = {name: np.zeros(shape, getattr(state, name).dtype) for name in ("hi", "lo", "total", "peak")}
@@ -75,7 +75,7 @@ def sweep_state(neurons: int, targets: int) -> ThetaState:
 
 
 def begin_counting(state: ThetaState) -> ThetaState:
-    """The same state, of which nothing is fixed by any weight yet; one on a GPU has its counts already."""
+    """The same state with counts of zero; a state on a GPU has them already."""
     if state.count_hi.shape == state.hi.shape:
         return state
     shape = state.hi.shape
@@ -85,24 +85,23 @@ def begin_counting(state: ThetaState) -> ThetaState:
 
 
 def bytes_per_neuron(targets: int) -> int:
-    """Memory of a state during a sweep, per neuron: limits, peaks, sums, and those of a shard.
+    """Bytes of state per neuron during a sweep: limits, peaks, sums, and the sums of a shard.
 
-    Counting takes 8 more per target, when the hidden values of a fold are gone, or what may still count.
+    Counting takes 8 more per target, once the hidden values of a fold, or the survivors, are freed.
     """
     return targets * (2 * 4 + 4 + 8 + 8) + 1
 
 
-def stretch_of(state: ThetaState, start: int, stop: int) -> ThetaState:
+def state_slice(state: ThetaState, start: int, stop: int) -> ThetaState:
     """The state of neurons [start, stop): views, not copies."""
     shared = {"seen": state.seen, "gap": state.gap}
     return ThetaState(**{k: v[..., start:stop] for k, v in vars(state).items() if k not in shared}, **shared)
 
 
 def combine(state: ThetaState, other: ThetaState, pool: ThreadPoolExecutor | None = None) -> None:
-    """Take another shard into `state`, in NumPy. Only the last digits of `total` depend on the order.
+    """Merge another shard into `state`, in NumPy. Only the last digits of `total` depend on the order.
 
-    pool : threads that neurons are shared among. Counts that the other was sent `without_counts` are not
-    looked at.
+    pool : threads that share the neurons. Counts are ignored where the other state comes `without_counts`.
     """
     np.maximum(state.gap, other.gap, out=state.gap)
     np.add(state.seen, other.seen, out=state.seen)
@@ -119,18 +118,18 @@ def _combine(state: ThetaState, other: ThetaState, start: int, stop: int) -> Non
 
 
 def without_counts(state: ThetaState) -> ThetaState:
-    """The state of a sweep that nothing was counted in yet, smaller by almost half: to be sent."""
+    """The state without its counts, which are empty during a sweep: smaller by almost half, to be sent."""
     none = np.empty((0, 0))
     return replace(state, count_hi=none, count_lo=none, last_hi=none, last_lo=none)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Theta of M neurons for one target, finished.
+    """Theta of M neurons for one target, finished (METHOD 2).
 
     weight (M,) float64 : the synapse's weight, signed; 0 for a neuron that cannot help.
-    count (M,) int32 : wrong target samples it fixes alone, breaking nothing.
-    lift (M,) float64 : weight times the mean of v over the target's samples: its usual boost.
+    count (M,) int32 : wrong target samples that it fixes alone, breaking none.
+    lift (M,) float64 : weight times the mean of v over the target's samples: its typical boost.
     """
 
     weight: np.ndarray

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
-# Parts for each thread: one that starts late, or whose core others use as well, takes fewer of them.
+# Parts per thread: one that starts late, or shares its core with others, takes fewer of them.
 _PARTS = 4
 
 
-def share_out(kernel: Callable, arguments: tuple, count: int, pool: ThreadPoolExecutor | None) -> list:
-    """Run `kernel(*arguments, first, last)` over [0, count), in as even parts as whole numbers allow.
+def share_out(
+    kernel: Callable[..., Any], arguments: tuple[Any, ...], count: int, pool: ThreadPoolExecutor | None
+) -> list[Any]:
+    """Run `kernel(*arguments, first, last)` over [0, count), in parts as even as whole numbers allow.
 
-    pool : threads that take part after part until none is left. This thread takes the place of one of them,
-    because waking a thread takes as long as a tenth of a small fold. None, or a pool of one: a single part.
-    Returns what the parts returned, in order.
+    pool : threads that take part after part until none is left. The calling thread stands in for one of them,
+    because waking a thread takes a tenth of the time of a small fold. None, or a pool of one: a single part.
+    Returns the parts' results, in order.
     """
     threads = 1 if pool is None else pool._max_workers
-    parts = 1 if threads == 1 else max(1, min(_PARTS * threads, count))
+    if pool is None or threads == 1:
+        return [kernel(*arguments, 0, count)]
+    parts = max(1, min(_PARTS * threads, count))
     edges = [count * k // parts for k in range(parts + 1)]
     left = iter(list(enumerate(pairwise(edges))))
-    results: list = [None] * parts
+    results: list[Any] = [None] * parts
 
     def work() -> None:
         for k, (first, last) in left:

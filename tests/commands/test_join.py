@@ -250,7 +250,7 @@ def test_a_gpu_that_gets_one_sample_at_a_time_is_told(tmp_path, batch, device, s
     engine = EngineSettings(device="cpu", backend="numpy", threads=1)
     job = prepare(str(model), DataSettings((str(data),)), engine, TapSettings(), silent)
     job = replace(job, subject=replace(job.subject, batch=batch))
-    job.engine.ledger.device = device
+    job.engine.stats.device = device
     found = replace(no_theta(1, 1), predicted=job.splits.fit.labels)
     Z = np.eye(4)[job.splits.validation.labels]
     assert any("batch to 1" in note for note in notes_on_tables(job, found, Z, 1)) == said

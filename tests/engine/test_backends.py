@@ -14,6 +14,7 @@ from onnxtweak.engine.machine import gpu
 from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
 from onnxtweak.engine.scoring import gpu_processes
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import prepare
@@ -30,12 +31,13 @@ def gpu_on_cpu(monkeypatch):
         pytest.skip("no C++ compiler")
     monkeypatch.setitem(sys.modules, "cupy", cupy_on_cpu)
     monkeypatch.setattr(backends, "gpu_count", lambda: 1)
-    path = os.path.join(os.path.dirname(numpy_backend.__file__), "cupy", "backend.py")
-    spec = importlib.util.spec_from_file_location("onnxtweak.theta.cupy.backend", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    monkeypatch.setattr(onnxtweak.theta.cupy, "backend", module, raising=False)
-    spec.loader.exec_module(module)
+    for name in ("folds", "backend"):
+        path = os.path.join(os.path.dirname(numpy_backend.__file__), "cupy", f"{name}.py")
+        spec = importlib.util.spec_from_file_location(f"onnxtweak.theta.cupy.{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        monkeypatch.setattr(onnxtweak.theta.cupy, name, module, raising=False)
+        spec.loader.exec_module(module)
 
 
 def test_devices_are_numbered_as_cuda_does():
@@ -68,7 +70,7 @@ def test_auto_prefers_a_gpu_and_does_not_require_one(monkeypatch, gpu_on_cpu):
 
 
 def test_a_gpu_that_computes_wrong_results_is_not_used(monkeypatch, gpu_on_cpu):
-    monkeypatch.setattr(sys.modules["onnxtweak.theta.cupy.backend"], "fold_limits", lambda *state: None)
+    monkeypatch.setattr(sys.modules["onnxtweak.theta.cupy.folds"], "fold_limits", lambda *state: None)
     with pytest.raises(MachineError, match="wrong results"):
         open_backend(EngineSettings(backend="cupy"))
 
@@ -106,7 +108,7 @@ def test_a_pass_with_the_gpu_back_end_gives_the_cpus_bits(tmp_path, gpu_on_cpu, 
         targets, fit = np.array([0, 2]), job.splits.fit
         blocks = theta_blocks(job.taps, 2, job.engine)
         read = from_model(job.subject, fit, job.engine, job.taps)
-        (made,) = theta_sweeps(read, blocks, fit.labels, targets, theta, job.engine)
+        (made,) = theta_sweeps(read, blocks, ScoringTask(fit.labels, targets, theta), job.engine)
         found[backend] = made.states
     for ours, theirs in zip(found["cupy"], found["numpy"], strict=True):
         assert theirs.count_hi.any()

@@ -78,7 +78,7 @@ def test_blocks_of_few_targets_are_the_whole(few, neurons):
     assert len(one) == 1 and len(blocks) == -(-total // neurons)
     assert any(not stretch.whole for block in blocks for stretch in block)
     same(parted, whole)
-    said = [name for name, _ in job.engine.ledger.passes if name.startswith("score")]
+    said = [name for name, _ in job.engine.stats.passes if name.startswith("score")]
     assert said == [f"score, block {k + 1} of {len(blocks)}" for k in range(len(blocks))]
 
 
@@ -89,7 +89,7 @@ def test_blocks_of_many_targets_are_the_whole(many, theta):
     for memory in (ENGINE.memory, memory_for(80, 60)):
         job = open_whole(model, data, replace(ENGINE, memory=memory), TapSettings(), silent)
         found.append(score_neurons(job, np.unique(job.splits.fit.labels), theta, 20))
-    assert len(job.engine.ledger.passes) > 3
+    assert len(job.engine.stats.passes) > 3
     same(*found)
 
 
@@ -97,7 +97,7 @@ def test_blocks_whose_ratios_do_not_fit_are_counted_again(few, monkeypatch):
     whole, _, _ = asked(few, ENGINE, np.array([0, 2]))
     monkeypatch.setattr(plan, "_SURVIVOR_SHARE", 0.0)
     parted, blocks, job = asked(few, replace(ENGINE, memory=memory_for(100, 2)), np.array([0, 2]))
-    names = [name for name, _ in job.engine.ledger.passes]
+    names = [name for name, _ in job.engine.stats.passes]
     assert names.count("count") == len(blocks) > 1
     for a, b in zip(parted.best, whole.best, strict=True):
         np.testing.assert_array_equal(a.number, b.number)
@@ -105,7 +105,7 @@ def test_blocks_whose_ratios_do_not_fit_are_counted_again(few, monkeypatch):
     # Only the samples that it needs: wrong ones of the targets.
     labels = job.splits.fit.labels
     wrong = int(((whole.predicted != labels) & np.isin(labels, [0, 2])).sum())
-    assert {count for name, count in job.engine.ledger.passes if name == "count"} == {wrong}
+    assert {count for name, count in job.engine.stats.passes if name == "count"} == {wrong}
     assert 0 < wrong < len(labels) / 2
 
 
@@ -190,5 +190,5 @@ def test_workers_take_blocks_too(few):
     alone = prepare(*few, engine, TapSettings(), silent)
     shared, whole = (score_neurons(one, np.array([0, 2]), "signed", 20) for one in (job, alone))
     same(shared, whole)
-    said = [name for name, _ in job.engine.ledger.passes if name != "count"]
+    said = [name for name, _ in job.engine.stats.passes if name != "count"]
     assert said == [f"score, block {k} of 2, 2 workers" for k in (1, 2)]

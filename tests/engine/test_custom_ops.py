@@ -19,7 +19,7 @@ def test_what_is_no_library_is_refused(content, tmp_path):
         library.write_bytes(content)
     model = demo_files().model
     engine = EngineSettings(device="cpu", custom_ops=(str(library),))
-    with pytest.raises(UsageError, match="custom operators cannot be loaded") as caught:
+    with pytest.raises(UsageError, match="cannot load the library of custom operators") as caught:
         open_session(model, model.parent, engine, model)
     assert str(library) in caught.value.where and caught.value.hint
 

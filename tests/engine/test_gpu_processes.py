@@ -18,6 +18,7 @@ import pytest
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.plan import cut_taps
 from onnxtweak.engine.scoring import checkpoint, scoring, shared_memory, workers
+from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import FitSamples, prepare
@@ -64,13 +65,15 @@ def job_of(folder, **settings):
     return prepare(str(model), DataSettings((str(data),)), engine, TapSettings(), silent)
 
 
-def swept(job, engine, reopen=None, neurons=None, asked=None):
+def swept(job, engine, reopen=None, neurons=None, cache_key=None):
     fit = job.splits.fit
     read = scoring.from_model(job.subject, fit, job.engine, job.taps)
     blocks = cut_taps(job.taps, 1, EngineSettings(memory=8 * neurons)) if neurons else None
     blocks = blocks or scoring.theta_blocks(job.taps, len(TARGETS), engine)
     return list(
-        scoring.theta_sweeps(read, blocks, fit.labels, TARGETS, "signed", engine, reopen=reopen, asked=asked)
+        scoring.theta_sweeps(
+            read, blocks, ScoringTask(fit.labels, TARGETS, "signed", cache_key), engine, reopen=reopen
+        )
     )
 
 
@@ -116,7 +119,7 @@ def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neu
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
     on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,2"))
     parted = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path / "notes")), neurons)
-    names = [name for name, _ in job.engine.ledger.passes]
+    names = [name for name, _ in job.engine.stats.passes]
     whole = swept(job, job.engine, None, neurons)
     seen = {file.read_text() for file in (tmp_path / "notes").iterdir()}
     assert seen and seen <= {"4", "7"}
@@ -158,11 +161,11 @@ def test_a_process_that_is_killed_ends_the_run_which_is_resumed_to_the_same_bits
     monkeypatch.setattr(checkpoint, "_RARITY", 0)
     on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
     with pytest.raises(MachineError, match="died"):
-        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path), dies_at=160), asked="this")
+        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path), dies_at=160), cache_key="this")
     assert not held()
-    job.engine.ledger.passes.clear()
-    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
-    left = job.engine.ledger.passes[0][1]
+    job.engine.stats.passes.clear()
+    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), cache_key="this")
+    left = job.engine.stats.passes[0][1]
     assert 0 < left < len(job.splits.fit)
     same(resumed, swept(job, job.engine))
 
@@ -220,12 +223,12 @@ def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, mo
 
     monkeypatch.setattr(workers, "merge", dies)
     with pytest.raises(Killed):
-        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
+        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), cache_key="this")
     monkeypatch.setattr(workers, "merge", merge)
-    job.engine.ledger.passes.clear()
-    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), asked="this")
+    job.engine.stats.passes.clear()
+    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), cache_key="this")
     total = len(job.splits.fit)
-    assert job.engine.ledger.passes[0] == ("score, 2 workers", total - 64)
+    assert job.engine.stats.passes[0] == ("score, 2 workers", total - 64)
     same(resumed, whole)
     assert list((tmp_path / "work").iterdir()) == []
 

@@ -32,30 +32,30 @@ def test_weights_are_counted_as_often_as_they_are_copied_and_maps_once_a_sample(
 
 
 def test_a_large_model_leaves_less_for_everything_else():
-    taken = 256 * MiB
-    assert table_room(GIB.memory) == 768 * MiB and table_room(GIB.memory, taken) == 512 * MiB
-    assert state_room(GIB.memory, taken) == 256 * MiB
+    reserved = 256 * MiB
+    assert table_room(GIB.memory) == 768 * MiB and table_room(GIB.memory, reserved) == 512 * MiB
+    assert state_room(GIB.memory, reserved) == 256 * MiB
     taps = [Tap("w", "Relu", (2**20,))]
-    blocks = cut_taps(taps, 1024, GIB, taken=taken)
+    blocks = cut_taps(taps, 1024, GIB, reserved_bytes=reserved)
     assert len(blocks[0][0]) == 2**18 and len(cut_taps(taps, 1024, GIB)[0][0]) == 3 * 2**17
     block = (TapSlice(taps[0], 0, 2**20, 0),)
-    assert survivor_room(block, GIB, taken)[0] * 12 == pytest.approx(64 * MiB, abs=12)
+    assert survivor_room(block, GIB, reserved)[0] * 12 == pytest.approx(64 * MiB, abs=12)
     values = MiB  # 4 MiB a sample
     alone = plan_batches(values, values // 4, None, GIB)
-    beside = plan_batches(values, values // 4, None, GIB, taken=taken)
+    beside = plan_batches(values, values // 4, None, GIB, reserved_bytes=reserved)
     assert (alone.rows, beside.rows) == (24, 16) and alone.batch == beside.batch == 4
-    assert plan_batches(values, 100, 1, GIB, taken=taken).rows == 16
+    assert plan_batches(values, 100, 1, GIB, reserved_bytes=reserved).rows == 16
 
 
 def test_what_the_model_takes_does_not_change_the_batch():
     """Another batch may be computed in another order."""
-    for taken in (0, 200 * MiB, 5000 * MiB):
-        assert plan_batches(45_000, 32_768, None, GIB, taken=taken).batch == 24
+    for reserved in (0, 200 * MiB, 5000 * MiB):
+        assert plan_batches(45_000, 32_768, None, GIB, reserved_bytes=reserved).batch == 24
 
 
 def test_something_is_left_where_the_model_takes_all():
     assert table_room(GIB.memory, 4096 * MiB) == 256 * MiB
-    assert plan_batches(10**9, 100, None, GIB, taken=4096 * MiB).rows >= 1
+    assert plan_batches(10**9, 100, None, GIB, reserved_bytes=4096 * MiB).rows >= 1
 
 
 def test_too_little_memory_is_said_with_what_would_do():
@@ -82,7 +82,7 @@ def test_a_job_knows_what_its_model_and_its_samples_take(tmp_path):
     held = 64 * 8 * 4
     assert subject.maps >= subject.largest > 1
     assert job.splits.fit.dataset.held == held  # once, though both views are of it
-    assert job.engine.taken == 5 * size + 4 * subject.maps * 256 + held
+    assert job.engine.reserved_bytes == 5 * size + 4 * subject.maps * 256 + held
     assert not any("--memory" in note for note in job.splits.notes)
 
 
@@ -93,8 +93,8 @@ def test_weights_beside_the_model_count_too(tmp_path):
     two = _job(beside, 4096 * MiB, save_as_external_data=True, location="weights", size_threshold=0)
     file, weights = (beside / "model.onnx").stat().st_size, (beside / "weights").stat().st_size
     maps = 4 * two.subject.maps * 256
-    assert two.engine.taken == 5 * file + 2 * weights + maps + 64 * 8 * 4
-    assert two.engine.taken != one.engine.taken
+    assert two.engine.reserved_bytes == 5 * file + 2 * weights + maps + 64 * 8 * 4
+    assert two.engine.reserved_bytes != one.engine.reserved_bytes
 
 
 def test_a_job_says_that_its_memory_will_not_do(tmp_path):

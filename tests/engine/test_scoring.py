@@ -16,6 +16,7 @@ import pytest
 from onnxtweak import commands
 from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import (
     DataSettings,
@@ -42,7 +43,7 @@ def samples(tmp_path_factory):
 def ask(samples, engine):
     model, data = samples
     job = prepare(model, data, engine, TapSettings(), silent)
-    return score_neurons(job, TARGETS, "signed", 50), job.engine.ledger
+    return score_neurons(job, TARGETS, "signed", 50), job.engine.stats
 
 
 def states_of(samples, engine):
@@ -50,7 +51,7 @@ def states_of(samples, engine):
     job = prepare(*samples, engine, TapSettings(), silent)
     blocks = theta_blocks(job.taps, len(TARGETS), job.engine)
     labels, read = job.splits.fit.labels, from_model(job.subject, job.splits.fit, job.engine, job.taps)
-    (made,) = theta_sweeps(read, blocks, labels, TARGETS, "signed", job.engine)
+    (made,) = theta_sweeps(read, blocks, ScoringTask(labels, TARGETS, "signed"), job.engine)
     return made.states
 
 
@@ -85,24 +86,24 @@ def test_a_pass_that_died_is_resumed_to_the_same_bits(samples, tmp_path, monkeyp
     with pytest.raises(Killed):
         ask(samples, engine)
     monkeypatch.setattr(checkpoint.Checkpoint, "save", save)
-    resumed, ledger = ask(samples, replace(engine, resume=True))
-    assert ledger.passes[0] == ("score", 300 - saved[-1]) and saved[-1] == 64 * at
+    resumed, stats = ask(samples, replace(engine, resume=True))
+    assert stats.passes[0] == ("score", 300 - saved[-1]) and saved[-1] == 64 * at
     same(resumed, whole)
 
 
 def test_a_finished_pass_is_not_run_again(samples, tmp_path):
     engine = replace(ENGINE, work_dir=str(tmp_path))
     first, _ = ask(samples, engine)
-    again, ledger = ask(samples, replace(engine, resume=True))
+    again, stats = ask(samples, replace(engine, resume=True))
     same(first, again)
-    assert ledger.passes == [("score, cached", 0)]
+    assert stats.passes == [("score, cached", 0)]
 
 
 def test_without_resume_nothing_old_is_used(samples, tmp_path):
     engine = replace(ENGINE, work_dir=str(tmp_path))
     ask(samples, engine)
-    _, ledger = ask(samples, engine)
-    assert ledger.passes[0] == ("score", 300)
+    _, stats = ask(samples, engine)
+    assert stats.passes[0] == ("score", 300)
 
 
 def test_a_damaged_or_foreign_checkpoint_is_not_used(samples, tmp_path):
@@ -110,9 +111,9 @@ def test_a_damaged_or_foreign_checkpoint_is_not_used(samples, tmp_path):
     whole, _ = ask(samples, engine)
     for file in tmp_path.iterdir():
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    again, ledger = ask(samples, replace(engine, resume=True))
+    again, stats = ask(samples, replace(engine, resume=True))
     same(whole, again)
-    assert ledger.passes[0] == ("score", 300)
+    assert stats.passes[0] == ("score", 300)
 
 
 def test_the_size_of_a_shard_moves_only_the_last_digits_of_sums(samples):
@@ -233,8 +234,8 @@ def test_what_is_done_to_the_samples_is_part_of_the_question(samples, tmp_path):
     model, data = samples
     for scale in (None, 0.5):
         changed = replace(data, preprocess=Preprocess(pixel_scale=scale))
-        _, ledger = ask((model, changed), engine)
-        assert ledger.passes[0] == ("score", 300)
+        _, stats = ask((model, changed), engine)
+        assert stats.passes[0] == ("score", 300)
 
 
 def test_workers_without_dask_are_told_what_to_install(samples, monkeypatch):
@@ -263,9 +264,9 @@ def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, mon
                 break
 
     monkeypatch.setattr(workers, "merge", kills)
-    shared, ledger = ask(samples, replace(engine, workers=2))
+    shared, stats = ask(samples, replace(engine, workers=2))
     same(shared, whole)
-    assert killed and ledger.passes[0] == ("score, 2 workers", 300)
+    assert killed and stats.passes[0] == ("score, 2 workers", 300)
 
 
 @pytest.mark.filterwarnings("default")  # of Dask's own
@@ -283,10 +284,10 @@ def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatc
     real = workers._within_reach
     monkeypatch.setattr(workers, "_within_reach", within_reach)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        shared, ledger = ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address))
+        shared, stats = ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address))
     whole, _ = ask(samples, ENGINE)
     same(shared, whole)
-    assert found == [True] and ledger.passes[0] == ("score, 2 workers", 300)
+    assert found == [True] and stats.passes[0] == ("score, 2 workers", 300)
 
 
 def test_workers_that_do_not_answer_are_out_of_reach():

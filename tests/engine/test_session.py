@@ -124,5 +124,5 @@ def test_folds_of_large_samples_are_small_where_their_memory_would_be_used_once(
 
 def test_all_passes_over_parts_of_the_neurons_take_the_same_batches():
     one = plan_batches(4_000_000, 1000, None, EngineSettings())
-    part = plan_batches(40_000, 1000, None, EngineSettings(), beside=3_960_000)
+    part = plan_batches(40_000, 1000, None, EngineSettings(), other_values=3_960_000)
     assert part.batch == one.batch and part.rows >= one.rows

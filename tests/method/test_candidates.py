@@ -9,7 +9,7 @@ from onnxtweak.engine.plan import TapSlice
 from onnxtweak.engine.scoring.scoring import BlockScores
 from onnxtweak.method.selection import candidates
 from onnxtweak.method.selection.candidates import add_block, no_theta
-from onnxtweak.theta.state import empty_state, finish, stretch_of
+from onnxtweak.theta.state import empty_state, finish, state_slice
 from onnxtweak.types import Tap
 
 NEURONS = 600
@@ -34,7 +34,7 @@ def test_what_is_kept_is_the_best_of_a_plain_sort(monkeypatch, most, most_counte
     monkeypatch.setattr(candidates, "_CHUNK", 32)
     taps = Tap("a", "Relu", (250,)), Tap("b", "Relu", (NEURONS - 250,))
     block = TapSlice(taps[0], 0, 250, 0), TapSlice(taps[1], 0, NEURONS - 250, 250)
-    cut = [stretch_of(state, s.number, s.number + len(s)) for s in block]
+    cut = [state_slice(state, s.number, s.number + len(s)) for s in block]
     theta = add_block(no_theta(1, most), BlockScores(block, tuple(cut), np.empty(0)), threads=threads)
     scores = finish(state, 0)
     size, count, lift = np.abs(scores.weight), scores.count, scores.lift

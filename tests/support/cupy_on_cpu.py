@@ -1,4 +1,4 @@
-"""As much of CuPy as `cupy_backend` uses, on the CPU: kernels are compiled as C++ and run in threads."""
+"""As much of CuPy as `theta.cupy` uses, on the CPU: kernels are compiled as C++ and run in threads."""
 
 import ctypes
 import hashlib

@@ -33,14 +33,14 @@ def backend(request):
     if request.param == "GPU":
         if not gpu_answers():
             pytest.skip("no GPU answers")
-        from onnxtweak.theta.cupy import backend as cupy_backend
+        from onnxtweak.theta.cupy import folds
 
-        return cupy_backend
+        return folds
     if cupy_on_cpu.COMPILER is None:
         pytest.skip("no C++ compiler")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", cupy_on_cpu)
-        spec = importlib.util.spec_from_file_location("cupy_backend_on_cpu", SOURCE.with_name("backend.py"))
+        spec = importlib.util.spec_from_file_location("cupy_folds_on_cpu", SOURCE.with_name("folds.py"))
         module = importlib.util.module_from_spec(spec)
         patch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
@@ -129,7 +129,7 @@ def nvrtc():
 @pytest.mark.parametrize("chip", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("targets", [1, 4, 10, 16, 17, 40, 1000])
 def test_cuda_source_compiles_without_a_gpu(backend, chip, targets):
-    if backend.__name__ != "cupy_backend_on_cpu":
+    if backend.__name__ != "cupy_folds_on_cpu":
         pytest.skip("tried once is enough")
     library = nvrtc()
     if library is None:

@@ -1,5 +1,5 @@
 """What does this machine have?
 
-gpu            does a GPU answer, and which one is meant?
-malloc_trim    memory that the C library holds back, given to the system
+gpu            GPUs that answer, and those that `--device` names
+malloc_trim    freed memory that the C library holds, returned to the system
 """

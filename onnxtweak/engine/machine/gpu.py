@@ -1,4 +1,4 @@
-"""Does a GPU answer, and which one is meant?"""
+"""Which GPUs answer, and which does `--device` name?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 
 @cache
 def gpu_count() -> int:
-    """How many NVIDIA GPUs the driver shows this process; 0 without a driver. Needs no CUDA library."""
+    """How many NVIDIA GPUs the driver shows to this process; 0 without a driver. Needs no CUDA library."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

@@ -1,4 +1,4 @@
-"""Which memory does the C library still hold that nobody uses any more?"""
+"""How does freed memory get back to the system? By `malloc_trim` of the C library."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 
 
 def malloc_trim() -> None:
-    """Return freed memory to the system, where the C library can be asked to.
+    """Return freed memory to the system, where the C library can.
 
-    Weights that were parsed, copied and freed leave holes that every further session would widen.
+    Weights that were parsed, copied and freed leave holes, and every further session would add some.
     """
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
         if trim is not None:
             trim(0)

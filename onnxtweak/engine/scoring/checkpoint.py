@@ -1,4 +1,4 @@
-"""A pass over samples that was killed goes on where it last saved, and ends with the same bits."""
+"""How does a pass resume where it was killed? From its last checkpoint, and with the same bits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from onnxtweak.errors import OutputError
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.state import ThetaState
 
-# Saving takes at most one part in this many of a run's time.
+# Saving takes at most one part in so many of a run's time.
 _RARITY = 20
 _ARRAYS = ("hi", "lo", "total", "peak", "bad")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write an .npz into a work directory, whole or not at all. Raises OutputError."""
+    """Write an .npz into a work directory, completely or not at all. Raises OutputError."""
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,16 +34,16 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(
-            f"the state of the run cannot be saved: {os.strerror(error.errno or 0)}",
+            f"cannot save the state of the run: {os.strerror(error.errno or 0)}",
             where=path.parent,
             hint="free some disk space, or run without --work-dir",
         ) from error
 
 
 def load_arrays(path: Path, *, look: bool) -> dict[str, np.ndarray] | None:
-    """What `save_arrays` wrote there; None where there is nothing, or it is damaged, or not to be looked at.
+    """What `save_arrays` wrote; None where there is no file, or it is damaged, or `look` is off.
 
-    Also takes away what a run that died while saving has left.
+    Also deletes what a run that died while saving has left behind.
     """
     for part in path.parent.glob(f".{path.name}.part-*"):
         part.unlink(missing_ok=True)
@@ -51,37 +51,37 @@ def load_arrays(path: Path, *, look: bool) -> dict[str, np.ndarray] | None:
         return None
     try:
         # NumPy does not close a file that turns out to be damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            return {name: saved[name] for name in saved.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
 class Checkpoint:
-    """One file in the work directory, for one question and one block of neurons."""
+    """One file in the work directory, for one scoring task and one block of neurons."""
 
     def __init__(self, path: Path, resume: bool) -> None:
         self.path, self.resume = path, resume
         self._saved, self._took = -np.inf, 0.0
 
     @classmethod
-    def at(cls, settings: EngineSettings, asked: str | None, block: int) -> Checkpoint | None:
-        """The checkpoint of a question, None where none is wanted. Raises OutputError."""
-        if settings.work_dir is None or asked is None:
+    def at(cls, settings: EngineSettings, cache_key: str | None, block: int) -> Checkpoint | None:
+        """The checkpoint of a block of a task; None without a work directory or a key. Raises OutputError."""
+        if settings.work_dir is None or cache_key is None:
             return None
         folder = Path(settings.work_dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"the work directory cannot be made: {os.strerror(error.errno or 0)}",
+                f"cannot make the work directory: {os.strerror(error.errno or 0)}",
                 where=folder,
                 hint="name another with --work-dir",
             ) from error
-        return cls(folder / f"half-{asked}-{block}-{settings.shard}.npz", settings.resume)
+        return cls(folder / f"half-{cache_key}-{block}-{settings.shard}.npz", settings.resume)
 
     def load(self, sweep: Sweep) -> None:
-        """Bring a new sweep to where the file is; leave it as it is where there is none, or a damaged one."""
+        """Bring a new sweep to where the file is; leave it alone where there is no file, or a damaged one."""
         found = load_arrays(self.path, look=self.resume)
         if found is None:
             return
@@ -94,8 +94,11 @@ class Checkpoint:
                     if found[f"{k}.{name}"].shape != getattr(state, name).shape:
                         raise ValueError("the file belongs to other taps")
             gaps = [found[f"gap.{j}"] for j in range(len(sweep.gaps))]
-            kept = [[found[f"{k}.kept.{part}"] for part in range(3)] for k in range(len(sweep.kept))]
-            lost = found["overflowed"]
+            saved = [
+                (found[f"{k}.kept.0"], found[f"{k}.kept.1"], found[f"{k}.kept.2"])
+                for k in range(len(sweep.survivors))
+            ]
+            overflowed = found["overflowed"]
         except (ValueError, KeyError):
             return
         for k, state in enumerate(sweep.states):
@@ -105,15 +108,16 @@ class Checkpoint:
                     target[...] = found[f"{k}.{name}"]
                 else:
                     target.set(found[f"{k}.{name}"])  # on a GPU
-            if sweep.kept[k] is not None:
-                sweep.kept[k].restore(*kept[k], bool(lost[k]))
+        for survivors, parts, lost in zip(sweep.survivors, saved, overflowed, strict=True):
+            if survivors is not None:
+                survivors.restore(*parts, bool(lost))
         sweep.predicted[:at] = found["predicted"]
         for own, values in zip(sweep.gaps, gaps, strict=True):
             own.append(values)
         sweep.at = at
 
     def save(self, sweep: Sweep, host_state: Callable[[ThetaState], ThetaState]) -> None:
-        """Write the sweep, whole or not at all, unless it was saved a short while ago."""
+        """Write the sweep, completely or not at all, unless one was saved just before. Raises OutputError."""
         begin = time.monotonic()
         if begin - self._saved < _RARITY * self._took:
             return
@@ -121,13 +125,14 @@ class Checkpoint:
             "at": np.array(sweep.at),
             "cuts": _cuts(sweep),
             "predicted": sweep.predicted[: sweep.at],
-            "overflowed": np.array([one is None or one.overflowed for one in sweep.kept]),
+            "overflowed": np.array([one is None or one.overflowed for one in sweep.survivors]),
         }
         for k, state in enumerate(sweep.states):
-            held = host_state(state)
-            arrays |= {f"{k}.{name}": getattr(held, name) for name in _ARRAYS}
-            kept = sweep.kept[k].all() if sweep.kept[k] is not None else (np.empty(0),) * 3
-            arrays |= {f"{k}.kept.{part}": array for part, array in enumerate(kept)}
+            on_host = host_state(state)
+            arrays |= {f"{k}.{name}": getattr(on_host, name) for name in _ARRAYS}
+            survivors = sweep.survivors[k]
+            found = (np.empty(0),) * 3 if survivors is None else survivors.all()
+            arrays |= {f"{k}.kept.{part}": array for part, array in enumerate(found)}
         for j, parts in enumerate(sweep.gaps):
             arrays[f"gap.{j}"] = np.concatenate(parts)
         save_arrays(self.path, arrays)
@@ -135,9 +140,9 @@ class Checkpoint:
         self._took = self._saved - begin
 
     def clear(self) -> None:
-        """Take the file away: what it was for is kept elsewhere."""
+        """Delete the file: the finished block is stored elsewhere."""
         self.path.unlink(missing_ok=True)
 
 
 def _cuts(sweep: Sweep) -> np.ndarray:
-    return np.array([(stretch.start, stretch.stop) for stretch in sweep.block], np.int64)
+    return np.array([(part.start, part.stop) for part in sweep.block], np.int64)

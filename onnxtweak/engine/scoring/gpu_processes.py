@@ -1,4 +1,4 @@
-"""One process for each GPU of this machine: no two sessions share a process, each process sees one GPU."""
+"""How do several GPUs work at once? One process per GPU, which sees that GPU alone."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @contextmanager
-def gpu_processes(numbers: Sequence[int | None]) -> Iterator[Callable[..., Future]]:
-    """Processes that take calls `submit(function, *arguments)`; None: one that sees no particular GPU.
+def gpu_processes(numbers: Sequence[int | None]) -> Iterator[Callable[..., Future[Any]]]:
+    """`submit(function, *arguments)` for processes that each own one GPU; None: a process without one.
 
-    In each of them the GPU it was given is `cuda:0`. Raises MachineError when one dies.
+    In each of them its GPU is `cuda:0`. Raises MachineError when a process dies.
     """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     free = context.SimpleQueue()
     for number in numbers:
         free.put(None if number is None else _visible(number))
-    pool = ProcessPoolExecutor(len(numbers), context, _take, (free,))
+    pool = ProcessPoolExecutor(len(numbers), context, _claim, (free,))
     try:
         yield pool.submit
     except BrokenProcessPool as error:
         raise MachineError(
-            "a process that scored on a GPU died",
+            "a process that was scoring on a GPU died",
             where=", ".join(f"cuda:{number}" for number in numbers),
-            hint="the machine may be out of memory; see `dmesg`, and lower --memory",
+            hint="the machine may have run out of memory: see `dmesg`, and lower --memory",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _visible(number: int) -> str:
-    """How CUDA_VISIBLE_DEVICES names a GPU that this process calls by a number."""
+    """How CUDA_VISIBLE_DEVICES names the GPU that has this number in this process."""
     shown = os.environ.get(_VISIBLE)
     return shown.split(",")[number].strip() if shown else str(number)
 
 
-def _take(free: Any) -> None:
-    """In a new process, before anything has looked at the GPUs."""
+def _claim(free: Any) -> None:
+    """In a new process, before anything has looked at the GPUs: make one of them the only visible one."""
     Thread(target=_end_with_parent, daemon=True).start()
     name = free.get()
     if name is not None:
@@ -55,6 +55,8 @@ def _take(free: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed tells nobody: its processes would wait for work, and keep their GPUs."""
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    """A parent that is killed cannot tell its processes: they would wait for work, and keep their GPUs."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

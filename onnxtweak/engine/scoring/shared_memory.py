@@ -1,8 +1,9 @@
-"""How does a state get from one process of this machine into another? In memory that both see, past the pipe.
+"""How does a state get from one process of this machine to another? In shared memory, past the pipe.
 
-The memory has no name: it is gone with the last process that holds it, however that ends, and the size of
-/dev/shm does not limit it where Python can do without. It is filled again once the borrower gave it back, for
-new memory costs more than the copy. Where there is none, or too little, nothing is lent: a pipe has to do.
+The memory has no name: it is freed with the last process that holds it, however that ends, and the size of
+/dev/shm does not limit it where Python has memfd_create. It is filled again once the borrower has given it
+back, because new memory costs more than the copy. Where there is none, or too little, nothing is lent, and
+the caller sends the state through the pipe.
 """
 
 from __future__ import annotations
@@ -18,23 +19,24 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-# Smaller arrays cost less in the pipe.
+# Bytes: smaller arrays go through the pipe faster.
 _LEAST = 1 << 16
-# Arrays begin after a page whose first byte says whether the memory is lent, each on a cache line of its own.
+# Arrays begin after a page whose first byte says whether the memory is lent, each at the start of a cache
+# line.
 _FIRST, _LINE = 4096, 64
 _LENT, _FREE = b"\1", b"\0"
-# Bytes that come from a GPU at a time: still in the cache when they are written.
+# Bytes copied from a GPU at a time: still in the cache when they are written.
 _PIECE = 1 << 22
-# No system writes more in one call than this.
+# Bytes written per call: every system accepts as many.
 _MOST = 1 << 30
 
 
 @dataclass(frozen=True)
 class Lent:
-    """A value whose large arrays lie in memory of the process that made it.
+    """A value whose large arrays lie in shared memory of the process that made it.
 
-    pickled : the value, with places for these arrays. process, file, inode : which memory, by the number that
-    the file has there. size : bytes of it.
+    pickled : the value, with placeholders for these arrays. process, file, inode : that process, and the
+    number and identity of the memory's file there. size : bytes of it.
     """
 
     pickled: bytes
@@ -45,10 +47,10 @@ class Lent:
 
 
 class Lender:
-    """Memory of this process that another one may look into."""
+    """Memory of this process that others may map."""
 
     def __init__(self, buffer: Callable[[int], np.ndarray]) -> None:
-        """buffer : makes memory for so many float32, which arrays on a GPU are copied through."""
+        """buffer : allocates memory for so many float32, through which arrays on a GPU are copied."""
         self._buffer = buffer
         self._files: list[int] = []
 
@@ -57,21 +59,23 @@ class Lender:
             os.close(file)
 
     def lend(self, borrower: int, value: Any) -> Lent | None:
-        """A value's large arrays, NumPy's or CuPy's, copied to where another process sees them.
+        """Copy a value's large arrays, NumPy's or CuPy's, to where another process can map them.
 
-        borrower : that process. None where there is no such memory, or too little of it.
+        borrower : id of that process. None where there is no such memory, or too little of it.
         """
         head = io.BytesIO()
-        leaving = _Leaving(head)
-        leaving.dump(value)
+        pickler = _Pickler(head)
+        pickler.dump(value)
         try:
-            os.listdir(f"/proc/{borrower}/fd")  # who may look there may be looked at from there
+            os.listdir(
+                f"/proc/{borrower}/fd"
+            )  # processes that may see each other may map each other's memory
             file = self._free()
             try:
                 os.pwrite(file, _LENT, 0)
-                if os.fstat(file).st_size < leaving.size:
-                    os.ftruncate(file, leaving.size)
-                for offset, array in leaving.arrays:
+                if os.fstat(file).st_size < pickler.size:
+                    os.ftruncate(file, pickler.size)
+                for offset, array in pickler.arrays:
                     self._fill(file, offset, array)
             except OSError:
                 self._files.remove(file)
@@ -79,13 +83,13 @@ class Lender:
                 raise
         except OSError:
             return None
-        return Lent(head.getvalue(), os.getpid(), file, os.fstat(file).st_ino, leaving.size)
+        return Lent(head.getvalue(), os.getpid(), file, os.fstat(file).st_ino, pickler.size)
 
     def _free(self) -> int:
-        """Memory that nobody looks at."""
+        """Memory that is not lent at the moment."""
         file = next((file for file in self._files if os.pread(file, 1, 0) == _FREE), None)
         if file is None:
-            file = _nameless()
+            file = _new_memory()
             self._files.append(file)
         return file
 
@@ -102,36 +106,36 @@ class Lender:
 
 
 class Borrower:
-    """Memory of other processes that this one looks into."""
+    """Memory of other processes that this one has mapped."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], mmap.mmap] = {}
 
     def look(self, lent: Lent) -> Any:
-        """The value. Its large arrays cannot be written to, and change once they are given back.
+        """The value. Its large arrays are read-only, and change once they are given back.
 
-        Raises OSError, as where the process that lent them is no more.
+        Raises OSError when the memory cannot be mapped, for example because its process has died.
         """
-        which = lent.process, lent.inode
-        if which not in self._known or len(self._known[which]) < lent.size:
-            self._known[which] = _mapped(lent)
-        return _Arriving(io.BytesIO(lent.pickled), self._known[which]).load()
+        memory = lent.process, lent.inode
+        if memory not in self._known or len(self._known[memory]) < lent.size:
+            self._known[memory] = _mapped(lent)
+        return _Unpickler(io.BytesIO(lent.pickled), self._known[memory]).load()
 
     def give_back(self, lent: Any) -> None:
-        """Nobody looks at the value any more. Anything that was not looked at is left alone."""
+        """Let the lender fill the memory again. Values that were not lent, or not looked at, are ignored."""
         if isinstance(lent, Lent) and (lent.process, lent.inode) in self._known:
             self._known[lent.process, lent.inode][:1] = _FREE
 
 
-class _Leaving(pickle.Pickler):
-    """Leaves large arrays out, with a place for each. size : bytes of memory that they take."""
+class _Pickler(pickle.Pickler):
+    """Leaves out large arrays, with a placeholder for each. size : bytes of memory that they take."""
 
     def __init__(self, head: BinaryIO) -> None:
         super().__init__(head, pickle.HIGHEST_PROTOCOL)
         self.arrays: list[tuple[int, Any]] = []
         self.size = _FIRST
 
-    def persistent_id(self, value: Any) -> tuple | None:
+    def persistent_id(self, value: Any) -> tuple[int, str, tuple[int, ...]] | None:
         on_gpu = hasattr(value, "__cuda_array_interface__")
         if not on_gpu and not (isinstance(value, np.ndarray) and value.nbytes >= _LEAST):
             return None
@@ -141,29 +145,29 @@ class _Leaving(pickle.Pickler):
         return offset, value.dtype.str, value.shape
 
 
-class _Arriving(pickle.Unpickler):
-    """Puts views of the memory in the places."""
+class _Unpickler(pickle.Unpickler):
+    """Replaces placeholders by views of the memory."""
 
     def __init__(self, head: BinaryIO, memory: mmap.mmap) -> None:
         super().__init__(head)
         self._memory = memory
 
-    def persistent_load(self, place: tuple) -> np.ndarray:
-        offset, dtype, shape = place
-        array = np.ndarray(shape, dtype, self._memory, offset)
+    def persistent_load(self, placeholder: tuple[int, str, tuple[int, ...]]) -> np.ndarray:
+        offset, dtype, shape = placeholder
+        array: np.ndarray = np.ndarray(shape, dtype, self._memory, offset)
         array.flags.writeable = False
         return array
 
 
-def _nameless() -> int:
+def _new_memory() -> int:
     """Memory without a name, as an open file."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("onnxtweak")
-    return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)  # a Python that was built for older systems
+    return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)  # Python was built for an older system
 
 
 def _mapped(lent: Lent) -> mmap.mmap:
-    """The memory, all of it at hand: touching page after page for the first time would cost more."""
+    """The memory, mapped with all its pages: faulting them in one by one would cost more."""
     file = os.open(f"/proc/{lent.process}/fd/{lent.file}", os.O_RDWR)
     try:
         if os.fstat(file).st_ino != lent.inode:
@@ -174,7 +178,7 @@ def _mapped(lent: Lent) -> mmap.mmap:
 
 
 def _write(file: int, offset: int, array: np.ndarray) -> None:
-    left = memoryview(array.view(np.uint8))
+    left = memoryview(array.view(np.uint8).data)
     while left:
         done = os.pwrite(file, left[:_MOST], offset)
         left, offset = left[done:], offset + done

@@ -1,10 +1,10 @@
-"""The same pass shared among processes: one for each GPU here, or, through Dask, on one machine or many.
+"""How do worker processes share a pass? One per GPU, or, through Dask, on one machine or many.
 
-A worker is given one shard at a time and opens model and samples itself, from paths. Shards are taken in
+A worker is given one shard at a time and opens model and samples itself, from paths. Shards are merged in
 order, so the result has the bits of a single process. A lost worker's shard is done again by another.
 
-States are large. The processes for GPUs lend them to this one; those of a Dask worker come straight from it,
-past the scheduler, where it is within reach.
+States are large. Processes for GPUs lend them to this one in shared memory; those of a Dask worker come
+directly, past the scheduler, where this process can reach the worker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -44,109 +45,118 @@ from onnxtweak.settings import EngineSettings
 from onnxtweak.types import silent
 
 try:
-    import distributed
-    from distributed.comm import get_address_host_port
-except ImportError:  # only a run that asks for workers says which extra to install
+    distributed: Any = import_module("distributed")
+except ImportError:  # `_client` says which extra to install
     distributed = None
 
-# A worker that dies takes its shard with it; one that dies again and again has another cause.
+# A worker that dies loses its shard; where that happens again and again, the shard is the cause.
 _RETRIES = 5
-# Seconds in which a worker answers, if it ever does.
-_PATIENCE = 2.0
-# Threads that merge: more of them than this find no faster memory.
+# Seconds in which a worker answers, if it can be reached.
+_TIMEOUT = 2.0
+# Threads that merge: more would be limited by the memory.
 MERGING = 8
-# Results on their way: enough to keep workers busy, few enough to fit into memory.
+# Shards in flight per worker: enough to keep workers busy, few enough to fit into memory.
 _AHEAD = 2
 
 
-@contextmanager
-def sharing(reopen: Reopen, engine: Engine) -> Iterator[Callable[..., Sweep]]:
-    """Workers, for as long as there is something to sweep.
+class Workers(NamedTuple):
+    """Processes that take calls. submit : `submit(function, *arguments)`, a future. processes : how many."""
 
-    `sweep(block, question, name, checkpoint)` is a whole sweep, from where the checkpoint is. Raises
-    MachineError where workers cannot be had, or Dask is missing.
-    """
-    with open_workers(engine.settings) as (submit, workers):
-        yield partial(_sweep, submit, workers, reopen, engine)
+    submit: Callable[..., Any]
+    processes: int
+
+
+class SharedSweep(Protocol):
+    """A whole sweep by workers, from where the checkpoint is."""
+
+    def __call__(
+        self, block: Block, task: ScoringTask, what: str, checkpoint: Checkpoint | None, /
+    ) -> Sweep: ...
+
+
+@contextmanager
+def sharing(reopen: Reopen, engine: Engine) -> Iterator[SharedSweep]:
+    """Workers for one sweep after another. Raises MachineError where they cannot be started."""
+    with open_workers(engine.settings) as workers:
+        yield partial(_sweep, workers, reopen, engine)
 
 
 def _sweep(
-    submit: Callable,
-    workers: int,
+    workers: Workers,
     reopen: Reopen,
     engine: Engine,
     block: Block,
-    question: ScoringTask,
+    task: ScoringTask,
     what: str,
     checkpoint: Checkpoint | None,
 ) -> Sweep:
-    settings, total = engine.settings, len(question.labels)
+    settings, total = engine.settings, len(task.labels)
     host = replace(engine, backend=open_backend(replace(settings, backend="numpy")))
-    sweep = new_sweep(block, question, host)
-    sweep.parts = []  # for those who fold
+    sweep = new_sweep(block, task, host)
+    sweep.parts = []  # the workers fold
     if checkpoint is not None:
         checkpoint.load(sweep)
-    inside = replace(
+    worker_settings = replace(
         settings,
         workers=None,
         scheduler=None,
         work_dir=None,
-        threads=_threads(settings, workers),
+        threads=_threads(settings, workers.processes),
         device="cuda" if _gpus(settings) else settings.device,
     )
-
-    lends_to = os.getpid() if _gpus(settings) else None
+    borrower = os.getpid() if _gpus(settings) else None
     borrowed = Borrower()
 
-    def take(future: Any, asked: tuple) -> None:
+    def take(future: Any, call: tuple[Any, ...]) -> None:
         answer = future.result()
         try:
             shard = borrowed.look(answer) if isinstance(answer, Lent) else answer
-        except OSError:  # who lent it has died since, or nothing more can be looked into
-            shard = submit(_one_shard, *asked, None).result()
+        except OSError:  # the lender has died since, or no more memory can be mapped
+            shard = workers.submit(_one_shard, *call, None).result()
         merge(sweep, shard, pool)
         borrowed.give_back(answer)
         if checkpoint is not None:
             checkpoint.save(sweep, host.backend.host_state)
         engine.progress.advance(len(shard.predicted))
 
-    done, waiting = sweep.at, []
+    done = sweep.at
+    waiting: list[tuple[Any, tuple[Any, ...]]] = []
     engine.progress.start(what, total - done)
     with ThreadPoolExecutor(min(MERGING, settings.cores)) as pool:
         for start in range(done, total, settings.shard):
-            part = replace(question, labels=question.labels[start : start + settings.shard])
-            asked = reopen, block, part, inside, start
-            waiting.append((submit(_one_shard, *asked, lends_to), asked))
-            if len(waiting) > _AHEAD * workers:
+            part = replace(task, labels=task.labels[start : start + settings.shard])
+            call = reopen, block, part, worker_settings, start
+            waiting.append((workers.submit(_one_shard, *call, borrower), call))
+            if len(waiting) > _AHEAD * workers.processes:
                 take(*waiting.pop(0))
         while waiting:
             take(*waiting.pop(0))
     engine.progress.finish()
-    engine.ledger.passes.append((f"{what}, {workers} workers", total - done))
+    engine.stats.passes.append((f"{what}, {workers.processes} workers", total - done))
     return sweep
 
 
 def _one_shard(
     reopen: Reopen,
     block: Block,
-    question: ScoringTask,
+    task: ScoringTask,
     settings: EngineSettings,
     start: int,
-    lends_to: int | None,
+    borrower: int | None,
 ) -> Sweep | Lent:
-    """In a worker: one shard from nothing. lends_to : the process on this machine that asks, if it is."""
+    """In a worker: fold one shard. borrower : process of this machine to lend it to; None: it is sent."""
     read, engine, lender = _opened(reopen, settings)
-    sweep = new_sweep(block, question, engine)
-    for got in read("score", taps_of(block), np.arange(start, start + len(question.labels))):
-        fold(sweep, got, question, engine)
+    sweep = new_sweep(block, task, engine)
+    for got in read("score", taps_of(block), np.arange(start, start + len(task.labels))):
+        fold(sweep, got, task, engine)
     sent = to_send(sweep)
-    lent = None if lends_to is None else lender.lend(lends_to, sent)
+    lent = None if borrower is None else lender.lend(borrower, sent)
     return lent or on_host(sent, engine)
 
 
 @lru_cache(maxsize=1)
 def _opened(reopen: Reopen, settings: EngineSettings) -> tuple[Read, Engine, Lender]:
-    """Model and samples stay open in a worker from shard to shard, and so does what it lends."""
+    """In a worker: model, samples and shared memory, which stay open from shard to shard."""
     engine = Engine(settings, open_backend(settings), silent, RunStats())
     return reopen(engine), engine, Lender(lambda count: engine.backend.buffer((1, count), "cpu"))
 
@@ -158,31 +168,32 @@ def _threads(settings: EngineSettings, workers: int) -> int | None:
 
 
 def _gpus(settings: EngineSettings) -> tuple[int, ...]:
-    """The GPUs that get a process each; none where Dask was asked for, or one GPU is enough."""
+    """The GPUs that get a process each; none where Dask is used, or only one GPU is."""
     numbers = gpu_numbers(settings.device)
     return numbers if len(numbers) > 1 and not (settings.workers or settings.scheduler) else ()
 
 
 @contextmanager
-def open_workers(settings: EngineSettings) -> Iterator[tuple[Callable, int]]:
-    """`submit(function, *arguments)`, and how many processes take what is submitted."""
+def open_workers(settings: EngineSettings) -> Iterator[Workers]:
+    """The processes that the settings ask for. Raises MachineError where they cannot be started."""
     numbers = _gpus(settings)
     if numbers:
         if gpu_count() <= max(numbers):
             raise MachineError(
-                f"a GPU was asked for that does not answer: the driver shows {gpu_count()}",
+                f"a requested GPU does not answer: the driver shows {gpu_count()}",
                 where=settings.device,
-                hint="see `nvidia-smi`; numbers start at 0",
+                hint="see `nvidia-smi`; GPUs are numbered from 0",
             )
         with gpu_processes(numbers) as submit:
-            yield submit, len(numbers)
+            yield Workers(submit, len(numbers))
         return
-    with _client(settings) as (client, workers):
-        yield partial(client.submit, retries=_RETRIES, pure=False), workers
+    with _client(settings) as (client, count):
+        yield Workers(partial(client.submit, retries=_RETRIES, pure=False), count)
 
 
 @contextmanager
-def _client(settings: EngineSettings) -> Iterator[tuple]:
+def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
+    """A Dask client, and how many workers it has."""
     if distributed is None:
         raise MachineError("Dask is not installed", hint="pip install 'onnxtweak[dask]'")
     if settings.scheduler is None:
@@ -192,7 +203,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple]:
             ) as cluster,
             distributed.Client(cluster, direct_to_workers=True) as client,
         ):
-            yield client, settings.workers
+            yield client, settings.workers or 1
         return
     try:
         client = distributed.Client(settings.scheduler, timeout="10s")
@@ -208,17 +219,17 @@ def _client(settings: EngineSettings) -> Iterator[tuple]:
             raise MachineError(
                 "the Dask scheduler has no workers",
                 where=settings.scheduler,
-                hint="start some with `dask worker ADDRESS`",
+                hint="start workers with `dask worker ADDRESS`",
             )
         client.direct_to_workers = _within_reach(workers)
         yield client, len(workers)
 
 
 def _within_reach(workers: Sequence[str]) -> bool:
-    """All answer this process; else the scheduler hands on what they made, which takes far longer."""
+    """Whether this process can reach all workers; else results take the slow way through the scheduler."""
     try:
         for address in workers:
-            socket.create_connection(get_address_host_port(address), _PATIENCE).close()
+            socket.create_connection(distributed.comm.get_address_host_port(address), _TIMEOUT).close()
     except (OSError, ValueError):
         return False
     return True

@@ -79,7 +79,7 @@ def try_schedule(of: CompareInputs) -> MethodResult:
     columns = np.unique(np.concatenate(of.joined))
     names = tuple(map(str, range(of.classes)))
     pool = NeuronPool(of.fit.columns(columns), of.validation.columns(columns), of.goal, names)
-    engine = replace(of.engine, progress=silent, ledger=RunStats())
+    engine = replace(of.engine, progress=silent, stats=RunStats())
     stages = narrowing(len(of.goal))
     grown, _ = run_schedule(parse_schedule(stages), pool, of.join, RetrainSettings(), engine)
     targets = sorted(grown.column)

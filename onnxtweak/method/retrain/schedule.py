@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxtweak.engine.passes import Captured, Engine
 from onnxtweak.engine.scoring.scoring import theta_blocks, theta_sweeps
-from onnxtweak.engine.scoring.sweep import Read
+from onnxtweak.engine.scoring.sweep import Read, ScoringTask
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.method.join import prefix_sums
@@ -241,9 +241,8 @@ def _join(grown, goal, pool, current, join, engine) -> tuple[GrownSynapses, list
     classes, tap = goal.targets, Tap("pool", "", (pool.fit.T.shape[1],))
     now = Table(pool.fit.T, current[0], pool.fit.labels)
     theta = no_theta(len(classes), candidates_wanted(join))
-    for block in theta_sweeps(
-        from_table(now), theta_blocks([tap], len(classes), engine), now.labels, classes, join.theta, engine
-    ):
+    task = ScoringTask(now.labels, np.asarray(classes, np.int64), join.theta)
+    for block in theta_sweeps(from_table(now), theta_blocks([tap], len(classes), engine), task, engine):
         theta = add_block(theta, block)
     rankings, targets, notes = [], [], []
     for t, j in enumerate(classes):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.engine.scoring.scoring import BlockScores
-from onnxtweak.theta.state import Scores, ThetaState, finish, stretch_of
+from onnxtweak.theta.state import Scores, ThetaState, finish, state_slice
 
 # Neurons that are looked at together: few enough that the arithmetic stays in the cache.
 _CHUNK = 1 << 17
@@ -113,7 +113,7 @@ def _chunks(block: BlockScores) -> list[tuple[int, list[ThetaState]]]:
                 chunks.append((stretch.number + start, []))
                 room = _CHUNK
             stop = min(start + room, len(stretch))
-            chunks[-1][1].append(stretch_of(state, start, stop))
+            chunks[-1][1].append(state_slice(state, start, stop))
             room -= stop - start
             start = stop
     return chunks

@@ -50,9 +50,11 @@ class ScreenedNeurons:
     S: np.ndarray
 
 
-def screen_blocks(taps: Sequence[Tap], classes: int, engine: EngineSettings, taken: int = 0) -> list[Block]:
-    """The blocks of neurons that are screened one after the other. taken : see `cut_taps`."""
-    return cut_taps(taps, 3 * 8 * classes + 1, engine, taken=taken)
+def screen_blocks(
+    taps: Sequence[Tap], classes: int, settings: EngineSettings, reserved_bytes: int = 0
+) -> list[Block]:
+    """The blocks of neurons that are screened one after another. reserved_bytes : see `cut_taps`."""
+    return cut_taps(taps, 3 * 8 * classes + 1, settings, reserved_bytes=reserved_bytes)
 
 
 def screen(batches: Iterable[Captured], block: Block, bias: np.ndarray, classes: np.ndarray) -> ScreeningSums:

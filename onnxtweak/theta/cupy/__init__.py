@@ -1,4 +1,5 @@
 """Theta on a GPU.
 
-backend    the folds that the engine calls, through CuPy; their kernels are in `theta.cu`
+backend    the back end that the engine opens, bound to one GPU
+folds      its folds, through CuPy; their kernels are in `theta.cu`
 """

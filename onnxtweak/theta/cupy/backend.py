@@ -1,281 +1,140 @@
-"""The folds of theta on a GPU, in CUDA (theta.cu): each value of V is read once for all targets.
-
-The contract is `numpy_backend`'s, with V and the state on the GPU. `limit`, `wanted` and `member` come from
-the host, or, when several taps share them, as `place_limit`, `place_wanted` and `place_member` made them. Up
-to `FEW` targets one kernel does everything in one reading of V, with the samples of a target side by side.
-Beyond that the arithmetic is the cost: tiles of neurons and targets are multiplied out of shared memory, and
-the few negative limits (a target's own samples, at most one a sample) are a list of their own. Neurons with
-negative values are left to a second kernel, which every other neuron's block leaves at once.
-
-Everything runs on the current device and stream. The last kernel is still at work when a fold returns.
-"""
+"""How does the engine use a GPU? The CuPy back end: the folds of `folds`, all on one GPU."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
-from functools import cache
-from pathlib import Path
+import math
+from collections.abc import Callable
+from functools import wraps
+from types import ModuleType
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import cupy
 import numpy as np
 
-from onnxtweak.theta.state import ThetaState, empty_state
+from onnxtweak.errors import MachineError
+from onnxtweak.theta.cupy import folds
+from onnxtweak.theta.state import ThetaState
 
-SOURCE = Path(__file__).with_name("theta.cu")
-FEW = 16
-# So few that memory is the limit, not multiplying: one kernel for any values does as well.
-_VERY_FEW = 2
-# Blocks in flight that keep every multiprocessor busy to the end of a launch.
-_BLOCKS_EACH = 16
-# As theta.cu has them: threads of a block, samples of a stage, neurons of a tile.
-_FEW_THREADS, _FEW_STAGE = 128, 128
-_MANY_STAGE, _TILE, _SIGNED_TILE = 16, 128, 64
-_NEURON_THREADS = 16
-_OWN_THREADS = 128
-_ON_HOST = {"seen", "gap"}
-# Numbers that are copied from the GPU at a time, and threads that do it.
-_PIECE, _MOVERS = 1 << 20, 8
+# Large enough that starting a fold costs little in comparison: Python starts kernels tap by tap.
+_FOLD_BYTES = 8 * 2**30
+# Shares of the GPU's free memory: of hidden values of one fold, of state.
+_FOLD_SHARE, _STATE_SHARE = 8, 3
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def device_state(state: ThetaState) -> ThetaState:
-    """A state whose arrays per neuron are on the GPU, to be folded into."""
-    names = [f.name for f in fields(state) if f.name not in _ON_HOST]
-    return replace(state, **{name: cupy.asarray(getattr(state, name)) for name in names})
+def _on_its_gpu(
+    method: Callable[Concatenate[CupyBackend, P], R],
+) -> Callable[Concatenate[CupyBackend, P], R]:
+    """Run a method with the back end's GPU as the current device. Raises MachineError when it is full."""
+
+    @wraps(method)
+    def run(self: CupyBackend, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with cupy.cuda.Device(self.number):
+                return method(self, *args, **kwargs)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise MachineError(
+                "the GPU's memory is full",
+                where=f"cuda:{self.number}",
+                hint="lower --memory or --batch, name fewer targets, or use --backend numba",
+            ) from error
+
+    return run
 
 
-def host_state(state: ThetaState) -> ThetaState:
-    """A state in NumPy, to be finished, combined or saved."""
-    names = [f.name for f in fields(state) if f.name not in _ON_HOST]
-    with ThreadPoolExecutor(_MOVERS) as pool:
-        return replace(state, **{name: _to_host(getattr(state, name), pool) for name in names})
+class CupyBackend:
+    """`theta.backend.Backend` on one GPU. Counts take a second sweep: survivors are not found here."""
 
+    name = "cupy"
+    xp: ModuleType = cupy
+    find_survivors = None
 
-def _to_host(array: cupy.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
-    """A copy in NumPy. New memory is what takes longest: several threads touch it, a piece at a time each."""
-    there, here = array.ravel(), np.empty(array.shape, array.dtype)
-    flat, device = here.reshape(-1), cupy.cuda.Device()
+    def __init__(self, number: int) -> None:
+        """number : of the GPU, as CUDA counts them; it becomes the current device."""
+        self.number = number
+        self._copies = cupy.cuda.Stream(non_blocking=True)
+        cupy.cuda.Device(number).use()  # for arithmetic on the arrays outside the folds
+        with cupy.cuda.Device(number):
+            free, _ = cupy.cuda.runtime.memGetInfo()
+        self.gpu_fold_bytes: int | None = min(_FOLD_BYTES, free // _FOLD_SHARE)
+        self.gpu_state_bytes: int | None = free // _STATE_SHARE
 
-    def move(start: int) -> None:
-        part = there[start : start + _PIECE]
-        staged = page_locked(part.size, array.dtype)
-        with device:
-            cupy.asnumpy(part, out=staged)
-        flat[start : start + _PIECE] = staged
+    @_on_its_gpu
+    def fold_limits(self, V: Any, limit: Any, hi: Any, lo: Any, bad: Any) -> None:
+        folds.fold_limits(V, limit, hi, lo, bad)
 
-    for _ in pool.map(move, range(0, there.size, _PIECE)):
-        pass
-    return here
+    @_on_its_gpu
+    def fold_sums(self, V: Any, member: Any, total: Any, peak: Any) -> None:
+        folds.fold_sums(V, member, total, peak)
 
+    @_on_its_gpu
+    def fold_wanted(
+        self,
+        V: Any,
+        wanted: Any,
+        hi: Any,
+        lo: Any,
+        count_hi: Any,
+        count_lo: Any,
+        last_hi: Any,
+        last_lo: Any,
+    ) -> None:
+        folds.fold_wanted(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo)
 
-def page_locked(count: int, dtype: np.dtype) -> np.ndarray:
-    """Memory that a GPU reads and writes fastest: (count,) in NumPy."""
-    memory = cupy.cuda.alloc_pinned_memory(max(count * np.dtype(dtype).itemsize, 1))
-    return np.frombuffer(memory, dtype, count)
+    @_on_its_gpu
+    def new_state(self, neurons: int, targets: int) -> ThetaState:
+        return folds.new_state(neurons, targets)
 
+    @_on_its_gpu
+    def host_state(self, state: ThetaState) -> ThetaState:
+        return folds.host_state(state)
 
-def place(V: np.ndarray) -> cupy.ndarray:
-    """Hidden values on the GPU: copied there, unless that is where they are."""
-    return cupy.asarray(V, order="C")
+    @_on_its_gpu
+    def device_state(self, state: ThetaState) -> ThetaState:
+        return folds.device_state(state)
 
+    @_on_its_gpu
+    def add_up(self, total: Any, part: Any) -> None:
+        total += part
+        part.fill(0)
 
-def new_state(neurons: int, targets: int) -> ThetaState:
-    """`state.empty_state` on the GPU."""
-    return empty_state(neurons, targets, cupy)
+    @_on_its_gpu
+    def buffer(self, shape: tuple[int, int], device: str) -> Any:
+        """On the GPU for a session that runs there; else page-locked, which is copied there fastest."""
+        if device.startswith("cuda"):
+            return cupy.empty(shape, np.float32)
+        return folds.page_locked(math.prod(shape), np.float32).reshape(shape)
 
+    @_on_its_gpu
+    def feed(self, values: np.ndarray, device: str) -> Any:
+        """Copied while the GPU computes, if CuPy has the type."""
+        values = np.ascontiguousarray(values)
+        if not device.startswith("cuda") or values.dtype.kind not in "biuf":
+            return values
+        with self._copies:
+            on_gpu = cupy.empty(values.shape, values.dtype)
+            on_gpu.set(values)
+        self._copies.synchronize()
+        return on_gpu
 
-@dataclass(frozen=True)
-class PlacedLimits:
-    """What `fold_limits` needs of a batch, on the GPU, made once for all taps.
+    @_on_its_gpu
+    def place(self, V: Any) -> Any:
+        return folds.place(V)
 
-    limit : up to `FEW` targets (positions, c) float32, the rows sorted by whose own sample they are; row,
-    owner (positions,) int32, which rows they were and whose; see theta.cu. Else (B, width) float32, the
-    positive limits padded with zeros to whole tiles; own, the negative ones.
-    """
+    @_on_its_gpu
+    def place_limit(self, limit: np.ndarray) -> folds.PlacedLimits:
+        return folds.place_limit(limit)
 
-    targets: int
-    limit: cupy.ndarray
-    row: cupy.ndarray | None = None
-    owner: cupy.ndarray | None = None
-    own: PlacedLists | None = None
+    @_on_its_gpu
+    def place_member(self, member: np.ndarray, targets: int) -> folds.PlacedLists:
+        return folds.place_member(member, targets)
 
+    @_on_its_gpu
+    def place_wanted(self, wanted: np.ndarray) -> folds.PlacedLists:
+        return folds.place_wanted(wanted)
 
-@dataclass(frozen=True)
-class PlacedLists:
-    """Samples by target, on the GPU: target j has samples[start[j] : start[j + 1]], in their order."""
-
-    targets: int
-    start: cupy.ndarray
-    samples: cupy.ndarray
-    factors: cupy.ndarray | None = None
-
-
-def place_limit(limit: np.ndarray) -> PlacedLimits:
-    """`limit` of a batch as `fold_limits` wants it."""
-    rows, targets = limit.shape
-    if targets <= FEW:
-        row, owner = _by_owner(limit)
-        return PlacedLimits(targets, *map(cupy.asarray, (limit[row], row, owner)))
-    there = cupy.asarray(limit)
-    width = _tile_width(targets)
-    gaps = cupy.zeros((rows, -(-targets // width) * width), np.float32)
-    gaps[:, :targets] = cupy.maximum(there, np.float32(0))
-    return PlacedLimits(targets, gaps, own=_lists(there, there < 0))
-
-
-def _by_owner(limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Samples by the target whose own they are, -1 for none: (positions,) int32 rows and owners.
-
-    Every owner has an even number of positions, for samples are multiplied in pairs: one may come twice.
-    """
-    owner = limit.argmin(axis=1).astype(np.int16)  # small integers are sorted in one go
-    owner[limit[np.arange(len(limit)), owner] >= 0] = -1
-    row = np.argsort(owner, kind="stable")
-    counts = np.bincount(owner + 1)
-    last = counts.cumsum()[counts % 2 == 1]
-    row = np.insert(row, last, row[last - 1])
-    return row.astype(np.int32), owner[row].astype(np.int32)
-
-
-def place_wanted(wanted: np.ndarray) -> PlacedLists:
-    """`wanted` of a batch as `fold_wanted` wants it."""
-    there = cupy.asarray(wanted)
-    return _lists(there, there > 0)
-
-
-def place_member(member: np.ndarray, targets: int) -> PlacedLists:
-    """`member` of a batch as `fold_sums` wants it."""
-    order = np.argsort(member, kind="stable")
-    samples = order[np.searchsorted(member[order], 0) :].astype(np.int32)
-    start = np.searchsorted(member[samples], np.arange(targets + 1)).astype(np.int32)
-    return PlacedLists(targets, cupy.asarray(start), cupy.asarray(samples))
-
-
-def _lists(values: cupy.ndarray, chosen: cupy.ndarray) -> PlacedLists:
-    targets = values.shape[1]
-    j, r = cupy.nonzero(chosen.T)
-    start = cupy.searchsorted(j, cupy.arange(targets + 1)).astype(np.int32)
-    return PlacedLists(targets, start, r.astype(np.int32), values[r, j])
-
-
-def fold_limits(V: cupy.ndarray, limit: np.ndarray | PlacedLimits, hi, lo, bad) -> None:
-    """See `numpy_backend.fold_limits`."""
-    limit = limit if isinstance(limit, PlacedLimits) else place_limit(limit)
-    if limit.targets <= FEW:
-        _limits_few(V, limit, hi, lo, bad)
-    else:
-        _limits_many(V, limit, hi, lo, bad)
-        _own("limits_own", V, limit.own, hi, lo)
-
-
-def fold_sums(V: cupy.ndarray, member: np.ndarray | PlacedLists, total, peak) -> None:
-    """See `numpy_backend.fold_sums`."""
-    lists = member if isinstance(member, PlacedLists) else place_member(member, len(total))
-    _own("sums", V, lists, total, peak)
-
-
-def fold_wanted(
-    V: cupy.ndarray, wanted: np.ndarray | PlacedLists, hi, lo, count_hi, count_lo, last_hi, last_lo
-) -> None:
-    """See `numpy_backend.fold_wanted`."""
-    lists = wanted if isinstance(wanted, PlacedLists) else place_wanted(wanted)
-    _own("wanted", V, lists, hi, lo, count_hi, count_lo, last_hi, last_lo)
-
-
-def few_options(targets: int, neurons: int) -> tuple[str, ...]:
-    """Compile-time choices of `limits_few`, as measured on an H200."""
-    width = _few_width(targets)
-    return (
-        "-DFEW",
-        f"-DEACH={targets}",
-        f"-DWIDTH={width}",
-        f"-DTOGETHER={int(neurons % width == 0)}",
-        f"-DAHEAD={4 if targets <= _VERY_FEW else 8}",
-    )
-
-
-def _few_width(targets: int) -> int:
-    """Neurons a thread keeps: more share what it reads of the gaps, but take registers for every target."""
-    return 4 if 4 < targets <= 10 else 2
-
-
-def many_options(targets: int, neurons: int) -> tuple[str, ...]:
-    """Compile-time choices of `limits_many`: the tile of targets that wastes least, the widest reads."""
-    threads = _target_threads(targets)
-    each = _tile_width(targets) // threads
-    return ("-DMANY", f"-DEACH={each}", f"-DTARGET_THREADS={threads}", f"-DGROUP={1 if neurons % 4 else 4}")
-
-
-def _target_threads(targets: int) -> int:
-    return next((threads for threads in (4, 8) if targets <= 8 * threads), 16)
-
-
-def _tile_width(targets: int) -> int:
-    """Targets of a tile: at most 8 a thread, and as few too many as can be."""
-    threads = _target_threads(targets)
-    tiles = -(-targets // (8 * threads))
-    return -(-targets // (threads * tiles)) * threads
-
-
-def _limits_few(V, limit: PlacedLimits, hi, lo, bad) -> None:
-    neurons, positions = V.shape[1], len(limit.row)
-    tiles = -(-neurons // (_FEW_THREADS * _few_width(limit.targets)))
-    chunk = _chunk(positions, tiles, _FEW_STAGE)
-    very_few = limit.targets <= _VERY_FEW
-    negative = _all_marked(tiles, cupy.cuda.Device().id) if very_few else cupy.zeros(tiles, np.uint8)
-    options = few_options(limit.targets, neurons)
-    sizes = np.int32(positions), np.int64(neurons), np.int32(chunk)
-    for name in ("limits_few", "limits_few_signed")[very_few:]:
-        _kernel(name, options)(
-            (tiles, -(-positions // chunk)),
-            (_FEW_THREADS,),
-            (V, limit.limit, limit.row, limit.owner, *sizes, hi, lo, negative, bad),
-        )
-
-
-@cache
-def _all_marked(tiles: int, device: int) -> cupy.ndarray:
-    """Every tile left to the kernel for any values; made once, for one launch more would be felt."""
-    return cupy.ones(tiles, np.uint8)
-
-
-def _limits_many(V, limit: PlacedLimits, hi, lo, bad) -> None:
-    (rows, neurons), width = V.shape, limit.limit.shape[1]
-    threads = _target_threads(limit.targets)
-    across = width // _tile_width(limit.targets)
-    negative = cupy.zeros(-(-neurons // _TILE), np.uint8)
-    options = many_options(limit.targets, neurons)
-    for name, tile in (("limits_many", _TILE), ("limits_many_signed", _SIGNED_TILE)):
-        blocks = -(-neurons // tile) * across
-        chunk = _chunk(rows, blocks, _MANY_STAGE)
-        sizes = (np.int32(rows), np.int64(neurons), *map(np.int32, (limit.targets, width, chunk)))
-        _kernel(name, options)(
-            (blocks, -(-rows // chunk)),
-            (_NEURON_THREADS * threads,),
-            (V, limit.limit, *sizes, hi, lo, negative, bad),
-        )
-
-
-def _own(name: str, V, lists: PlacedLists, *state) -> None:
-    """Run a kernel over lists of samples: a thread has a neuron and a target."""
-    if not len(lists.samples):
-        return
-    neurons = V.shape[1]
-    factors = () if lists.factors is None else (lists.factors,)
-    _kernel(name, ("-DOWN",))(
-        (-(-neurons // _OWN_THREADS), lists.targets),
-        (_OWN_THREADS,),
-        (V, lists.start, lists.samples, *factors, np.int64(neurons), *state),
-    )
-
-
-def _chunk(rows: int, blocks: int, stage: int) -> int:
-    """Samples a block goes through: all of them, unless there are too few blocks to fill the GPU."""
-    wanted = _BLOCKS_EACH * cupy.cuda.Device().attributes["MultiProcessorCount"]
-    parts = max(1, min(-(-wanted // blocks), -(-rows // stage)))
-    return -(-rows // (parts * stage)) * stage
-
-
-@cache
-def _kernel(name: str, options: tuple[str, ...]):
-    return cupy.RawKernel(SOURCE.read_text(encoding="utf-8"), name, options)
+    @_on_its_gpu
+    def wait(self) -> None:
+        cupy.cuda.get_current_stream().synchronize()

@@ -1,4 +1,4 @@
-// The folds of theta on a GPU. backend.py compiles this file and says what the arrays hold.
+// The folds of theta on a GPU. folds.py compiles this file and says what the arrays hold.
 //
 // Products are single float32 multiplications, maxima of them are exact, and every sum has one thread that adds
 // sample by sample: the results are the CPU's, bit for bit. Only neurons marked bad may hold other NaNs.
@@ -331,7 +331,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) limits_many_signed(
 
 // ---------------------------------------------------------------------------------------------------------------
 // A target's own samples. A thread has one neuron and one target j, and goes through the samples
-// samples[start[j] .. start[j+1]) in their order. Grid: (stretches of neurons, targets).
+// samples[start[j] .. start[j+1]) in their order. Grid: (blocks of neurons, targets).
 
 #ifdef OWN
 #define THREAD_OF_NEURON_AND_TARGET                                                  \

@@ -1,10 +1,12 @@
 """Theta on the CPU, compiled by Numba.
 
-backend            the folds that the engine calls
-limits             running limits, each value read once
-pruned_limits      the same, where most samples can raise none any more
-limit_kernels      innermost loops of the limits
-count_kernels      innermost loops of sums and counts
-survivor_kernels   which ratios may still count
-simd               loops written as vectors, for what LLVM does not find by itself
+backend            the folds, and the back end that the engine opens
+limits             the fold of limits: each value is read once
+limit_loops        its loops over samples and neurons
+pruned_limits      the same where most samples can no longer raise any limit
+limit_kernels      its innermost loops, as vector instructions
+count_loops        loops of sums, counts and survivors
+count_kernels      their innermost loops, as vector instructions
+survivor_kernels   survivors dropped and counted
+simd               how vector instructions are written
 """

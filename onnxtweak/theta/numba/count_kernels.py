@@ -1,4 +1,4 @@
-"""How are samples added up, and looked through for what may still count? Innermost loops, as vectors."""
+"""How are samples summed, and searched for survivors? Innermost loops of `count_loops`, as SIMD vectors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_rows(typing, values, rows, first, count, at, total, peak, here, panels):
 
 @intrinsic
 def beyond_panel(typing, values, at, factor, hi, lo, here):
-    """Which ratios `v * factor` of one sample's panel are beyond the limits? One bit each."""
+    """One bit per neuron of a panel: whether the ratio `v * factor` of one sample is beyond the limits."""
 
     def write(e, values, at, factor, hi, lo, here):
         builder = e.builder
@@ -52,7 +52,7 @@ def beyond_panel(typing, values, at, factor, hi, lo, here):
 
 @intrinsic
 def lowest_bit(typing, mask):
-    """Where is the lowest bit that is set in a uint32, which is not zero?"""
+    """The position of the lowest bit set in a uint32 that is not zero."""
 
     def write(e, mask):
         return e.call("llvm.cttz.i32", INT, mask, ir.IntType(1)(1))

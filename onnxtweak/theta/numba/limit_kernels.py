@@ -1,8 +1,8 @@
-"""How are limits raised by a few samples? The innermost loops of `limits`, as vectors.
+"""How are limits raised by a few samples? Innermost loops of `limit_loops`, as vector instructions.
 
-The maxima of up to `TARGETS` targets stay in registers while samples pass by, and a factor is an operand in
-memory that the multiplication itself spreads over a vector (an instruction that spreads it takes the unit
-that compares). Maxima are `x > b ? x : b`: a NaN never wins.
+The maxima of up to `TARGETS` targets stay in registers while samples pass by, and a factor is a memory
+operand that the multiplication itself broadcasts (a separate broadcast would occupy the unit that compares).
+Maxima are `x > b ? x : b`: a NaN never wins.
 
 In a packed strip, panels are `panel` elements apart, and sample r of a panel lies at `r * LANES`.
 """
@@ -83,11 +83,11 @@ def raise_strip(typing, best, at, values, start, panel, factors, rows, count):
 
 @intrinsic
 def pack_strip(typing, values, at, apart, ahead, count, packed, start, panel, tops, top_at):
-    """Some samples of a strip into a packed strip; the largest |v| of each into `tops` as its bits.
+    """Copy some samples of a strip into a packed strip, and the bits of each one's largest |v| into `tops`.
 
-    values : sample i from `at + i * apart` on; what lies `ahead` of it is asked for, to be read soon.
-    tops : int32, from `top_at` on. Returns the largest of them, which is at least the bits of infinity if a
-    value is not finite, and all bits that are set in some v: the sign among them tells a negative.
+    values : sample i from `at + i * apart` on; what lies `ahead` of it is prefetched.
+    tops : int32, from `top_at` on. Returns the largest of them, which is at least the bits of infinity if
+    some value is not finite, and the bitwise or of all v, whose sign bit tells a negative.
     """
 
     def write(e, values, at, apart, ahead, count, packed, start, panel, tops, top_at):
@@ -122,13 +122,13 @@ def pack_strip(typing, values, at, apart, ahead, count, packed, start, panel, to
 
 @intrinsic
 def ones(typing, mask):
-    """How many bits of a uint32 are set?"""
+    """The number of bits set in a uint32."""
     return emit(types.uint32, (types.uint32,), lambda e, mask: e.call("llvm.ctpop.i32", INT, mask))
 
 
 @intrinsic
 def floor_of_strip(typing, best, at):
-    """The smallest of a strip of maxima, none of which is negative: what a product must exceed to matter."""
+    """The smallest of a strip of maxima, none of which is negative: a product must exceed it to matter."""
 
     def write(e, best, at):
         low = e.load(best, at)
@@ -141,9 +141,9 @@ def floor_of_strip(typing, best, at):
 
 @intrinsic
 def within_reach(typing, factors, at, top, mask, floors):
-    """For which of `TESTED` targets, from `at` on, is `top * factor` above the floor? One bit each.
+    """One bit per target of `TESTED`, from `at` on: whether `top * factor` is above the floor.
 
-    mask : what is kept of a factor's bits; without the sign where values may be negative.
+    mask : applied to the bits of a factor; without the sign where values may be negative.
     """
 
     def write(e, factors, at, top, mask, floors):
@@ -160,10 +160,10 @@ def within_reach(typing, factors, at, top, mask, floors):
 def raise_span(typing, values, at, factors, first, best, start, apart, panels, soon, width):
     """best[t] = max(best[t], v * factor) for `width` targets, a span of neurons, and `STREAMS` samples.
 
-    values : sample i from `at[i]` on; what lies `soon` elements on is asked for, to be read next. factors :
+    values : sample i from `at[i]` on; what lies `soon` elements on is prefetched. factors :
     sample i has those of the targets from `first + i * width` on. best : target t from `start + t * apart`
-    on. Returns whether some value may not be finite (or finite ones have too large a sum), and all bits that
-    are set in some value: the sign among them tells a negative.
+    on. Returns whether some value may not be finite (or finite ones have too large a sum), and the bitwise or
+    of all values, whose sign bit tells a negative.
     """
     targets = len(width)
 
@@ -218,7 +218,7 @@ def raise_row(typing, values, at, factor, best, start, panels):
 
 @intrinsic
 def copy_span(typing, source, at, target, start, panels, soon):
-    """A span of one array into another; what lies `soon` elements on is asked for, to be copied next."""
+    """Copy a span of one array into another; what lies `soon` elements on is prefetched."""
 
     def write(e, source, at, target, start, panels, soon):
         builder = e.builder
@@ -235,19 +235,19 @@ def copy_span(typing, source, at, target, start, panels, soon):
 def top_of_span(typing, values, at, tops, panels, soon):
     """tops = max(tops, |v|) over `STREAMS` samples and a span of neurons.
 
-    values : sample i from `at[i]` on; what lies `soon` elements on is asked for, to be read next. Returns the
-    bits of the largest, which are at least those of infinity if a value is not finite, and all bits that are
-    set in some value: the sign among them tells a negative.
+    values : sample i from `at[i]` on; what lies `soon` elements on is prefetched. Returns the bits of the
+    largest, which are at least those of infinity if some value is not finite, and the bitwise or of all
+    values, whose sign bit tells a negative.
     """
 
     def write(e, values, at, tops, panels, soon):
         builder = e.builder
         magnitude = ir.Constant(ir.VectorType(INT, LANES), [SIGN_FREE] * LANES)
-        nothing = ir.Constant(ir.VectorType(INT, LANES), [0] * LANES)
+        zeros = ir.Constant(ir.VectorType(INT, LANES), [0] * LANES)
         begins = [e.scalar(at, LONG(i)) for i in range(STREAMS)]
-        signs, highest = e.keep(nothing), e.keep(nothing)
+        signs, highest = e.keep(zeros), e.keep(zeros)
 
-        def larger(a, b):  # as the bits of floats without a sign are ordered, a NaN above all others
+        def larger(a, b):  # the bits of non-negative floats are ordered like integers, NaN above all others
             return builder.select(builder.icmp_signed(">", a, b), a, b)
 
         with cgutils.for_range(builder, panels) as loop:
@@ -273,8 +273,8 @@ def raise_ranked(typing, values, at, rows, factors, first, count, best, start, s
     """best = max(best, v * factor) for one target and `WIDE` panels, until no later sample can matter.
 
     values : a sample's from its `rows` + at on. rows, factors : `count` samples from `first` on, the largest
-    |factor| first. best : from `start` on; what lies `soon` elements on is asked for, to be raised next.
-    tops : the largest |v| of each neuron, from `here` on. Returns how many samples were looked at.
+    |factor| first. best : from `start` on; what lies `soon` elements on is prefetched.
+    tops : the largest |v| of each neuron, from `here` on. Returns how many samples were tried.
     """
 
     def write(e, values, at, rows, factors, first, count, best, start, soon, tops, here):

@@ -1,11 +1,12 @@
-"""How are the limits of a few targets raised once most samples can no longer raise any?
+"""How are limits pruned: raised by few samples, once most can no longer raise any?
 
 The samples of a fold are ranked for each target, the largest |factor| first. One reading of V finds the
-largest |v| of each neuron over the fold. A few neurons and one target then take sample after sample until
-largest * |factor| exceeds no running maximum among them: no later sample can raise one either. This is exact,
-because rounding is monotone: |v| <= largest and a smaller |factor| give no larger product.
+largest |v| of each neuron over the fold. For a few neurons and one target, sample after sample is then tried
+until largest * |factor| exceeds no running maximum among them: no later sample can raise one either. This is
+exact, because rounding is monotone: |v| <= largest and a smaller |factor| give no larger product.
 
-The more samples a run has seen, the higher the maxima, the sooner that happens; the state is only read then.
+The more samples a run has seen, the higher are the maxima, and the sooner that happens; then the state is
+read, but not written.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ _INFINITY, _INFINITY_BITS = np.float32(np.inf), np.int32(0x7F800000)
 
 
 def rank(limit: np.ndarray, neurons: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The samples that count, best first: `(rows, factors, begins)` of four lists, target by target.
+    """Samples with a factor, the largest first: `(rows, factors, begins)` of four lists, target by target.
 
-    limit (B, c) float32. Lists: all factors, all negated, the positive ones, the negative ones negated.
-    rows (4, c B) uintp : where the sample begins in V. factors (4, c B) float32. begins (4, c + 1) int64.
+    limit (b, c) float32. The lists: all factors, all negated, the positive ones, the negative ones negated.
+    rows (4, c b) uintp : where the sample begins in V. factors (4, c b) float32. begins (4, c + 1) int64.
     """
     order = np.argsort(-np.abs(np.ascontiguousarray(limit.T)), axis=1)
     return _list(limit, order, neurons)
@@ -55,9 +56,9 @@ def _list(limit, order, neurons):
 
 @njit(cache=True, nogil=True, boundscheck=False)
 def fold_ranked(values, ranking, hi, lo, bad, neurons, rows, start, stop, at, tops):
-    """Neurons [start, stop), whole strips. Returns which part of the products was computed.
+    """Raise the limits of neurons [start, stop), whole strips. Returns the fraction of products computed.
 
-    values, hi, lo : flat. ranking : from `rank`. at (STREAMS,) uintp, tops (stop - start,) float32 : room.
+    values, hi, lo : flat. ranking : from `rank`. at (STREAMS,) uintp, tops (stop - start,) float32 : scratch.
     """
     order, factors, begins = ranking
     panels = U((stop - start) // LANES)
@@ -72,7 +73,7 @@ def fold_ranked(values, ranking, hi, lo, bad, neurons, rows, start, stop, at, to
     if highest >= _INFINITY_BITS:
         for m in range(stop - start):
             if not tops[m] < _INFINITY:
-                tops[m] = _INFINITY  # instead of NaN, with which nothing would be within reach
+                tops[m] = _INFINITY  # a NaN would compare as out of reach
                 bad[start + m] = True
     up, down = (0, 1) if signs < 0 else (2, 3)
     looked = U(0)

@@ -1,11 +1,11 @@
-"""How are loops written as vectors? For what LLVM does not find by itself.
+"""How are loops written as vector instructions (SIMD)? For those that LLVM does not vectorise well by itself.
 
 LLVM vectorises one loop over memory, and so loads and stores every running maximum for each product; loops
-with a float maximum it leaves alone. What is written here reaches it as vectors, fitted to the machine.
+with a float maximum it leaves alone. What is written here reaches it as vectors as wide as the machine's.
 
 Arrays are flat; positions and counts are unsigned, in elements. A panel is `LANES` neurons, a strip `PANELS`
-panels. Kernels cached on disk are known by their own file: whoever edits `raising` or `counting` touches the
-files that use them.
+panels. Numba's cache on disk notices a change of the file that a loop is in, and not of what it inlines:
+after editing `limit_kernels` or `count_kernels`, touch `limit_loops`, `pruned_limits` and `count_loops`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 
 _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-# As wide as the machine's registers, and as many maxima as it has registers for beside a few others.
+# As wide as the machine's registers, and as many maxima as they can hold while a few are left for the rest.
 LANES, TARGETS = (16, 16) if "+avx512f" in _FEATURES else (8, 12) if "+avx" in _FEATURES else (4, 12)
 STRIP = 128
 PANELS = STRIP // LANES
-# Panels that ranked samples are tried on at once; divides `PANELS`.
+# Panels on which ranked samples are tried at once; divides `PANELS`.
 WIDE = 4
 # Targets whose limits are tested at once.
 TESTED = 16
-# Samples that pass by at once: so many streams of memory the hardware reads ahead.
+# Samples that pass by at once: the hardware prefetches about so many streams.
 STREAMS = 8
 
 FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -34,9 +34,9 @@ SIGN_FREE = 0x7FFFFFFF
 
 
 class Emitter:
-    """Writes instructions on vectors. Every load and store is one of `lanes` elements, at any address."""
+    """Writes vector instructions. Loads and stores take `lanes` elements, at any address."""
 
-    def __init__(self, context, builder, signature, arguments) -> None:
+    def __init__(self, context, builder, signature, arguments):
         self.builder = builder
         self.values = [
             context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
@@ -51,23 +51,23 @@ class Emitter:
         return self.builder.load(self.builder.gep(base, [position]))
 
     def load(self, base: ir.Value, position: ir.Value, lanes: int = LANES) -> ir.Value:
-        got = self.builder.load(self._address(base, position, lanes))
-        got.align = base.type.pointee.get_abi_size(cpu_target.target_context.target_data)
-        return got
+        loaded = self.builder.load(self._address(base, position, lanes))
+        loaded.align = base.type.pointee.get_abi_size(cpu_target.target_context.target_data)
+        return loaded
 
     def store(self, value: ir.Value, base: ir.Value, position: ir.Value) -> None:
-        kept = self.builder.store(value, self._address(base, position, value.type.count))
-        kept.align = base.type.pointee.get_abi_size(cpu_target.target_context.target_data)
+        stored = self.builder.store(value, self._address(base, position, value.type.count))
+        stored.align = base.type.pointee.get_abi_size(cpu_target.target_context.target_data)
 
     def _address(self, base, position, lanes):
         kind = ir.VectorType(base.type.pointee, lanes).as_pointer()
         return self.builder.bitcast(self.builder.gep(base, [position]), kind)
 
     def spread(self, value: ir.Value, lanes: int = LANES) -> ir.Value:
-        nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-        first = self.builder.insert_element(nothing, value, INT(0))
+        undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+        first = self.builder.insert_element(undefined, value, INT(0))
         order = ir.Constant(ir.VectorType(INT, lanes), [0] * lanes)
-        return self.builder.shuffle_vector(first, nothing, order)
+        return self.builder.shuffle_vector(first, undefined, order)
 
     def larger(self, x: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.select(self.builder.fcmp_ordered(">", x, b), x, b)
@@ -92,11 +92,11 @@ class Emitter:
     def prefetch(self, base: ir.Value, position: ir.Value) -> None:
         place = self.builder.bitcast(self.builder.gep(base, [position]), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [place.type, INT, INT, INT])
-        made = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
-        self.builder.call(made, [place, INT(0), INT(2), INT(1)])
+        intrinsic = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
+        self.builder.call(intrinsic, [place, INT(0), INT(2), INT(1)])
 
     def fetch(self, base: ir.Value, position: ir.Value) -> None:
-        """Ask for a strip."""
+        """Prefetch a strip."""
         for k in range(0, STRIP, 16):
             self.prefetch(base, self.at(position, k))
 
@@ -109,7 +109,10 @@ class Emitter:
 
 
 def emit(result, arguments, write):
-    """The pair that Numba wants of an intrinsic; `write(emitter, *values)` writes its instructions."""
+    """Signature and code generator, as Numba wants them of an intrinsic.
+
+    `write(emitter, *values)` writes the instructions.
+    """
 
     def generate(context, builder, signature, values):
         emitter = Emitter(context, builder, signature, values)
@@ -120,9 +123,9 @@ def emit(result, arguments, write):
 
 
 def flat(array: np.ndarray) -> np.ndarray:
-    """The same memory as one row.
+    """A view of the same memory as one row.
 
-    Raises ValueError where that would take a copy: what is folded into a copy is lost.
+    Raises ValueError where that would take a copy, because what is folded into a copy is lost.
     """
     if not array.flags.c_contiguous:
         raise ValueError(f"rows must lie one after the other: strides {array.strides} of shape {array.shape}")

@@ -1,4 +1,4 @@
-"""Which of many ratios are beyond their limits, and what do they add up to? Loops for `survivors`, in Numba.
+"""Which survivors are still beyond their limits, and how many are they? Loops for `survivors`, in Numba.
 
 Ratios (n,) float32 belong to `target` and `neuron` (n,) int32; positive ones to hi, negative ones to lo.
 """
@@ -11,19 +11,19 @@ from numba import njit
 
 @njit(cache=True, nogil=True, boundscheck=False)
 def keep_beyond(target, neuron, ratio, hi, lo):
-    """Move those beyond their limit to the front, in their order. How many that are."""
-    kept = 0
+    """Move ratios beyond their limit to the front, in their order, and return how many they are."""
+    count = 0
     for i in range(ratio.size):
         t, m, x = target[i], neuron[i], ratio[i]
         if x > hi[t, m] if x > 0 else -x > lo[t, m]:
-            target[kept], neuron[kept], ratio[kept] = t, m, x
-            kept += 1
-    return kept
+            target[count], neuron[count], ratio[count] = t, m, x
+            count += 1
+    return count
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
 def count_all(target, neuron, ratio, count_hi, count_lo, last_hi, last_lo):
-    """Count each for its target, neuron and sign, and keep the smallest in size."""
+    """Count the ratios per target, neuron and sign, and keep the smallest in size."""
     one = np.int32(1)
     for i in range(ratio.size):
         t, m, x = target[i], neuron[i], ratio[i]
