@@ -65,6 +65,16 @@ def test_the_same_tweak_gives_the_same_bytes_and_the_same_splice(tmp_path):
     assert splice(model, tweak_file.load(tmp_path / "one")) == splice(model, tweak)
 
 
+def test_a_tensor_tapped_pooled_and_by_position_comes_back(tmp_path):
+    pooled, positions = tweaks.CNN3_TAPS[1], replace(tweaks.CNN3_TAPS[1], pool="none")
+    model = tweaks.saved(nets.cnn3(), tmp_path)
+    tweak = tweaks.random_tweak(model, [pooled, positions], 5, "linear")
+    tweak_file.save(tweak, tmp_path / "t")
+    loaded = tweak_file.load(tmp_path / "t")
+    assert_same(tweak, loaded)
+    assert splice(model, loaded) == splice(model, tweak)
+
+
 def test_an_existing_file_needs_force(tmp_path):
     tweak_file.save(make_tweak(), tmp_path / "t")
     with pytest.raises(OutputError, match="exists"):

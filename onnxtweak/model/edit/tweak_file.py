@@ -123,7 +123,7 @@ def _require_fit(neurons: Neurons, patch: Patch, classes: int) -> None:
     sizes = [
         tap.shape[tap.channel_axis] if tap.pool != "none" else math.prod(tap.shape) for tap in neurons.taps
     ]
-    _require(len({tap.name for tap in neurons.taps}) == len(neurons.taps), "a tap is listed twice")
+    _require(len(set(neurons.taps)) == len(neurons.taps), "a tap is listed twice")
     for tap, index in zip(neurons.tap_of.tolist(), neurons.index.tolist(), strict=True):
         _require(0 <= tap < len(sizes) and 0 <= index < sizes[tap], f"neuron {index} is not in tap {tap}")
     for name, shape in patch.shapes(count, classes).items():
