@@ -17,8 +17,7 @@ from onnxtweak.engine.session import Port
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.edit.expose import Exposed, expose
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.inspect.graph import GraphIndex
-from onnxtweak.model.inspect.logits import Logits, find_logits
+from onnxtweak.model.inspect.logits import Logits, LogitsFormat, find_logits
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Neurons, Tap
@@ -76,18 +75,16 @@ class Subject:
     @property
     def binary(self) -> bool:
         """The model has a single logit z; tables hold the two columns 0 and z."""
-        return "C" not in self.layout
+        return self.format.binary
+
+    @property
+    def format(self) -> LogitsFormat:
+        """How the logits tensor holds its values."""
+        return LogitsFormat(self.layout, self.dtype)
 
     def exposed(self, taps: Sequence[Tap] = (), neurons: Neurons | None = None) -> Exposed:
         """The model with logits, and taps or chosen neurons, as outputs; see `model.expose`."""
-        return expose(
-            self.model.proto,
-            self.logits,
-            taps,
-            neurons,
-            logits_dtype=self.dtype,
-            binary=self.binary,
-        )
+        return expose(self.model.graph, self.logits, taps, neurons, self.format)
 
 
 def open_model(path: str | Path, settings: TapSettings) -> Opened:
@@ -98,8 +95,8 @@ def open_model(path: str | Path, settings: TapSettings) -> Opened:
 def opened_model(model: ModelFile, override: str | None) -> Opened:
     """The same for a model that was read, or made. override : name of the logits tensor; None: found."""
     path = model.path
-    logits = find_logits(model.proto, override)
-    graph = expose(model.proto, logits.name, ()).proto.graph
+    logits = find_logits(model.graph, override)
+    graph = expose(model.graph, logits.name, ()).proto.graph
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     ports = _ports(graph.input, stored)
     if not ports:
@@ -138,7 +135,7 @@ def fixed_batch(opened: Opened) -> int | None:
 
 def hidden(opened: Opened) -> tuple[TapCandidate, ...]:
     """Every tensor between the inputs and the logits; perhaps none."""
-    return candidates(opened.model.proto, opened.logits.name)
+    return candidates(opened.model.graph, opened.logits.name)
 
 
 def watchable(opened: Opened) -> tuple[TapCandidate, ...]:
@@ -214,6 +211,6 @@ def choose_taps(
     opened: Opened, found: Sequence[TapCandidate], shapes: Shapes, settings: TapSettings
 ) -> tuple[Tap, ...]:
     """The taps that the selectors name."""
-    graph = GraphIndex(opened.model.proto)
+    graph = opened.model.graph
     penultimate = penultimate_name(graph, opened.logits.name)
     return select(found, shapes, settings.taps, settings.pool, penultimate, graph)

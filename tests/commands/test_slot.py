@@ -81,7 +81,7 @@ def test_an_adapter_for_a_slot_that_is_there(files, tmp_path):
     full, half = (call(loaded, feeds, tmp_path / f"{n}.onnx_adapter") for n in ("both", "half"))
     none = loaded.run(None, feeds)[0]
     np.testing.assert_allclose(half - none, (full - none) / 2, atol=1e-5)
-    with pytest.raises(ModelError, match="no place for one"):
+    with pytest.raises(ModelError, match="but the slot takes none"):
         commands.slot(model=str(slot), tweaks=[str(tmp_path / "linear.safetensors")], output=output)
 
 

@@ -97,7 +97,7 @@ def test_a_model_cut_short_is_refused_wherever_it_is_cut(tmp_path):
         with pytest.raises(ModelError):
             read_model(path)
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ModelError, match="cut short"):
+    with pytest.raises(ModelError, match="truncated"):
         read_model(path)
 
 

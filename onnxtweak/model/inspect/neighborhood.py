@@ -1,21 +1,19 @@
-"""What does the graph look like around a tweak? Few enough nodes for a picture."""
+"""What does the graph around a tweak look like? Its neighborhood, few enough nodes for a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from onnx import ModelProto
-
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
-from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.graph import GraphIndex
 
-_BEHIND = 4  # nodes shown behind the patched logits
-_MOST = 60  # nodes of a tweak with many taps that are shown
+_FOLLOWERS = 4  # most nodes shown after the patched logits
+_MOST_ADDED = 60  # most nodes shown of a tweak with many taps
 
 
 @dataclass(frozen=True)
-class NodePlace:
+class Vertex:
     """A node, an input or an output of the model.
 
     role : "input", "output", "added" (the tweak's own), "read" (what the tweak reads or adds to), or "base".
@@ -30,26 +28,25 @@ class NodePlace:
 class Neighborhood:
     """A picture's worth of graph.
 
-    edges : (from, to, whether nodes that are not shown lie between), positions in `places`.
-    left_out : added nodes beyond those shown.
+    edges : (from, to, hidden): positions in `places`, and whether there are nodes between that are not shown.
+    left_out : number of added nodes that are not shown.
     """
 
-    places: tuple[NodePlace, ...]
+    places: tuple[Vertex, ...]
     edges: tuple[tuple[int, int, bool], ...]
     left_out: int
 
 
-def neighborhood(proto: ModelProto) -> Neighborhood | None:
+def neighborhood(graph: GraphIndex) -> Neighborhood | None:
     """The last tweak's nodes, what they read, and what follows; None where no tweak is inside."""
-    inside = tweaks_inside(proto)
+    inside = tweaks_inside(graph.proto)
     if not inside:
         return None
-    graph = GraphIndex(proto)
-    # The prefix is a path of its own, so that every name of the tweak and no other starts with it.
+    # Every name of the tweak, and no other, starts with its prefix.
     mine = [k for k, node in enumerate(graph.nodes) if node.name.startswith(inside[-1].prefix)]
     end = graph.position(inside[-1].logits)
     added = [*mine, *([end] if end is not None and end not in mine else [])]
-    shown = dict.fromkeys([*added[: _MOST - 1], *added[-1:]], "added")
+    shown = dict.fromkeys([*added[: _MOST_ADDED - 1], *added[-1:]], "added")
     for k in list(shown):
         for name in graph.needs(k):
             read = graph.position(name)
@@ -57,16 +54,16 @@ def neighborhood(proto: ModelProto) -> Neighborhood | None:
                 shown[read] = "read"
     for k in _followers(graph, inside[-1].logits):
         shown.setdefault(k, "base")
-    return _drawn(graph, shown, max(0, len(added) - _MOST))
+    return _drawn(graph, shown, max(0, len(added) - _MOST_ADDED))
 
 
 def _followers(graph: GraphIndex, name: str) -> Iterable[int]:
     """The first few nodes that come after a tensor."""
     found: list[int] = []
     waiting = [name]
-    while waiting and len(found) < _BEHIND:
+    while waiting and len(found) < _FOLLOWERS:
         for k in graph.consumer_positions(waiting.pop(0)):
-            if k not in found and len(found) < _BEHIND:
+            if k not in found and len(found) < _FOLLOWERS:
                 found.append(k)
                 waiting += graph.nodes[k].output
     return found
@@ -76,7 +73,7 @@ def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Neighborh
     order = sorted(shown)
     number = {k: at for at, k in enumerate(order)}
     places = [
-        NodePlace(graph.nodes[k].name or graph.nodes[k].output[0], graph.nodes[k].op_type, shown[k])
+        Vertex(graph.nodes[k].name or graph.nodes[k].output[0], graph.nodes[k].op_type, shown[k])
         for k in order
     ]
     inputs: dict[str, int] = {}
@@ -88,7 +85,7 @@ def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Neighborh
     def place_of_input(name: str) -> int:
         if name not in inputs:
             inputs[name] = len(places)
-            places.append(NodePlace(name, "input", "input"))
+            places.append(Vertex(name, "input", "input"))
         return inputs[name]
 
     fed = {value.name for value in graph.inputs}
@@ -102,14 +99,14 @@ def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Neighborh
             if source is not None:
                 connect(number[source], len(places), hidden)
         if any(to == len(places) for _, to in edges):
-            places.append(NodePlace(value.name, "output", "output"))
+            places.append(Vertex(value.name, "output", "output"))
     return Neighborhood(tuple(places), tuple((a, b, hidden) for (a, b), hidden in edges.items()), left_out)
 
 
 def _sources(
     graph: GraphIndex, names: Iterable[str], number: dict[int, int], fed: set[str]
 ) -> list[tuple[str, bool]]:
-    """Backwards to the nearest shown nodes and model inputs; with each, whether something was passed over."""
+    """The nearest shown nodes and model inputs before `names`; with each, whether nodes were skipped."""
     found: dict[str, bool] = {}
     seen: set[str] = set()
     waiting = [(name, False) for name in names]
