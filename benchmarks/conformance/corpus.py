@@ -174,7 +174,7 @@ def as_classifier(model: ModelFile, feeds: dict, outcome: Outcome, work: Path) -
     outcome.checks["watching"] = model.proto.SerializeToString() == proto_before
     tweak = random_tweak(model, watched.taps, subject.classes, count=9, logits=subject.logits)
     tweak = replace(tweak, provenance={"from": "conformance"})
-    _prove(model, tweak, subject.format, feeds, outcome, work)
+    _prove(model, tweak, subject.logits_format, feeds, outcome, work)
 
 
 def by_force(model: ModelFile, feeds: dict, outcome: Outcome, work: Path) -> None:
@@ -211,10 +211,10 @@ def _types(model: ModelFile, work: Path) -> dict[str, int]:
 
 
 def _prove(
-    model: ModelFile, tweak: Tweak, format: LogitsFormat, feeds: dict, outcome: Outcome, work: Path
+    model: ModelFile, tweak: Tweak, logits_format: LogitsFormat, feeds: dict, outcome: Outcome, work: Path
 ) -> None:
-    tweaked = splice(model, tweak, format)
-    neutral = splice(model, tweak, format, scale=0.0)
+    tweaked = splice(model, tweak, logits_format)
+    neutral = splice(model, tweak, logits_format, scale=0.0)
     outcome.checks["revert"] = revert(tweaked) == model.data and revert(neutral) == model.data
     outcome.checks["diff"] = only_the_splice(diff(model.proto, tweaked))
     outcome.checks["checker"] = check_checker(model, tweaked).passed

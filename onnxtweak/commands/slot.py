@@ -108,7 +108,7 @@ def _slotted(subject: Subject, tweaks: Sequence[Tweak]) -> bytes:
         tuple(taps),
         logits=subject.logits,
         classes=subject.classes,
-        format=subject.format,
+        logits_format=subject.logits_format,
         bias=any(bias is not None and np.any(bias) for bias in biases),
     )
 
@@ -123,7 +123,7 @@ def _check_filled(
     engine: EngineSettings,
 ) -> Check:
     """The filled slot does what the tweak does that is written into the model."""
-    constant = as_subject(base, splice(base.model, tweak, base.format, scale=scale))
+    constant = as_subject(base, splice(base.model, tweak, base.logits_format, scale=scale))
     one = _logits(constant, feeds, {}, engine)
     other = _logits(slotted, feeds, arrays, engine)
     return check_close("slot", f"filled with the tweak '{tweak.kind}' it", one, other, base.dtype)

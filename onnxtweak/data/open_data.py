@@ -139,7 +139,9 @@ def _check_lengths(part: Part) -> None:
             )
         if 0 in column.shape[1:]:
             raise DataError(
-                f"samples of shape {column.shape[1:]} are empty", where=column.where, hint="store values"
+                f"samples of shape {column.shape[1:]} are empty",
+                where=column.where,
+                hint="store at least one value per sample",
             )
 
 

@@ -87,7 +87,7 @@ def _watch(
     logits, *names = wanted
     known = {name: dtypes.get(name) or "float32" for name in wanted}
     taps = [Tap(name, "", (), known[name]) for name in names]
-    exposed = expose(model.graph, logits, taps, format=LogitsFormat(dtype=known[logits]))
+    exposed = expose(model.graph, logits, taps, logits_format=LogitsFormat(dtype=known[logits]))
     session = open_session(exposed.proto, model.folder, engine, model.path)
     outputs = dict(zip(wanted, (exposed.logits, *exposed.outputs), strict=True))
     found = {port.name: port.dtype for port in session.outputs}

@@ -75,16 +75,16 @@ class Subject:
     @property
     def binary(self) -> bool:
         """The model has a single logit z; tables hold the two columns 0 and z."""
-        return self.format.binary
+        return self.logits_format.binary
 
     @property
-    def format(self) -> LogitsFormat:
+    def logits_format(self) -> LogitsFormat:
         """How the logits tensor holds its values."""
         return LogitsFormat(self.layout, self.dtype)
 
     def exposed(self, taps: Sequence[Tap] = (), neurons: Neurons | None = None) -> Exposed:
         """The model with logits, and taps or chosen neurons, as outputs; see `model.expose`."""
-        return expose(self.model.graph, self.logits, taps, neurons, self.format)
+        return expose(self.model.graph, self.logits, taps, neurons, self.logits_format)
 
 
 def open_model(path: str | Path, settings: TapSettings) -> Opened:

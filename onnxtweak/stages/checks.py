@@ -38,7 +38,7 @@ def check_neutral(
     subject: Subject, tweak: Tweak, feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> Check:
     """Scale 0 gives the base: bit for bit on the CPU, the same decisions elsewhere. feeds : one batch."""
-    nothing = splice(subject.model, tweak, subject.format, scale=0.0)
+    nothing = splice(subject.model, tweak, subject.logits_format, scale=0.0)
     before, device = _logits(subject, feeds, engine)
     after, _ = _logits(as_subject(subject, nothing), feeds, engine)
     return _same_logits("neutral", "scale 0", before, after, device)
@@ -88,7 +88,7 @@ def check_shadow(
     shown = tweaks_inside(shadowed.model.proto)[-1].shadow
     if shown is None or not data.startswith(subject.model.data):
         return Check("shadow", False, "the file does not begin with the base's bytes")
-    constant = as_subject(subject, splice(subject.model, tweak, subject.format, scale=scale))
+    constant = as_subject(subject, splice(subject.model, tweak, subject.logits_format, scale=scale))
     pairs = (
         (_logits(subject, feeds, engine)[0], _logits(shadowed, feeds, engine)[0]),
         (_logits(constant, feeds, engine)[0], _logits(replace(shadowed, logits=shown), feeds, engine)[0]),
@@ -140,7 +140,7 @@ def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | Non
     if tweak is None or inside.version != __version__:
         return None
     shadow = inside.shadow is not None
-    again = splice(base.model, tweak, base.format, scale=inside.scale, shadow=shadow)
+    again = splice(base.model, tweak, base.logits_format, scale=inside.scale, shadow=shadow)
     if again == data:
         count = len(tweak.neurons)
         return Check("record", True, f"the {count} recorded synapses give this file, byte for byte")

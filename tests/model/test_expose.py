@@ -161,7 +161,7 @@ def test_logits_keep_their_type_and_their_values(name):
         Tap("x", "", (3, 2, 2), name, "mean"),
     )
     feeds = nets.random_inputs(proto, 2)
-    whole = expose(GraphIndex(proto), "logits", taps, format=LogitsFormat(dtype=name))
+    whole = expose(GraphIndex(proto), "logits", taps, logits_format=LogitsFormat(dtype=name))
     chosen = expose(GraphIndex(proto), "logits", (), tweaks.random_neurons(taps, 6), LogitsFormat(dtype=name))
     for exposed in (whole, chosen):
         logits, *values = tweaks.run(exposed.proto, feeds)

@@ -41,6 +41,13 @@ def left_in(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
+def test_the_graph_is_indexed_once(tmp_path):
+    model = tweaks.saved(nets.mlp(), tmp_path)
+    assert model.graph is model.graph and model.graph.proto is model.proto
+    other = model.holding(model.data)
+    assert other.graph is not model.graph and other.graph.proto is other.proto
+
+
 def test_read_model_tells_what_the_file_holds(tmp_path):
     proto = nets.mlp()
     model = tweaks.saved(proto, tmp_path)

@@ -83,7 +83,7 @@ def test_slots_in_other_types_and_for_a_single_logit(options, tmp_path):
     classes, layout = (2, "N1") if options.get("classes") == 1 else (4, "NC")
     taps = tuple(replace(tap, dtype=dtype) for tap in TAPS)
     logits_format = LogitsFormat(layout, dtype)
-    data = with_slot(model, taps, logits="logits", classes=classes, format=logits_format)
+    data = with_slot(model, taps, logits="logits", classes=classes, logits_format=logits_format)
     tweak, feeds = random_tweak(model, taps, classes), random_inputs(model.proto, 3)
     (out,) = switched(session(data), feeds, fill(slot_inside(parse(data)), tweak), tmp_path)
     tolerance = 2e-2 if dtype == "float16" else 1e-5
@@ -116,7 +116,7 @@ def test_what_does_not_fit_into_a_slot_is_refused(tmp_path):
     with pytest.raises(ModelError, match="IR version 3"):
         with_slot(old, TAPS, logits="logits", classes=4)
     with pytest.raises(ModelError, match="bfloat16"):
-        with_slot(model, TAPS, logits="logits", classes=4, format=LogitsFormat(dtype="bfloat16"))
+        with_slot(model, TAPS, logits="logits", classes=4, logits_format=LogitsFormat(dtype="bfloat16"))
     assert slot_inside(model.proto) is None
 
 

@@ -181,20 +181,22 @@ def _columns(
     return ParquetColumn(where, path, names, ends, (ends[-1], width), dtype)
 
 
-def _number_type(kind: pa.DataType, name: str, path: Path) -> np.dtype:
-    kind = kind.value_type if _is_list(kind) else kind
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        dtype: np.dtype = np.dtype(kind.to_pandas_dtype())
-        return dtype
+def _number_type(dtype: pa.DataType, name: str, path: Path) -> np.dtype:
+    dtype = dtype.value_type if _is_list(dtype) else dtype
+    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype):
+        numpy_dtype: np.dtype = np.dtype(dtype.to_pandas_dtype())
+        return numpy_dtype
     raise DataError(
-        f"column `{name}` contains {kind}, not numbers",
+        f"column `{name}` contains {dtype}, not numbers",
         where=path,
         hint="remove it from the file, or store it as the numbers that the model was trained on",
     )
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+def _is_list(dtype: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -68,22 +68,22 @@ class _DiffWalk:
         self.renamed = {tweak.logits: tweak.prefix + "logits" for tweak in reversed(replaced)}
         self.original = {new: old for old, new in self.renamed.items()}
 
-    def messages(self, old: Message, new: Message, where: str, place: str) -> Iterator[Difference]:
-        """Differences field by field. where : path for people; place : the same without names in brackets."""
-        if place not in ("", "graph") and _identical(old, new):
+    def messages(self, old: Message, new: Message, where: str, path: str) -> Iterator[Difference]:
+        """Differences field by field. where : path for people; path : the same without names in brackets."""
+        if path not in ("", "graph") and _identical(old, new):
             return
         if isinstance(old, TensorProto):
             yield Difference("changed", where, f"{_describe(old)} -> {_describe(new)}", False)
             return
         before, after = _fields(old), _fields(new)
         for name in {**before, **after}:
-            inner = (f"{where}.{name}" if where else name, f"{place}.{name}" if place else name)
+            inner = (f"{where}.{name}" if where else name, f"{path}.{name}" if path else name)
             one, other = before.get(name), after.get(name)
             if isinstance(one if other is None else other, MutableSequence):
                 yield from self._lists(list(one or ()), list(other or ()), *inner)
             elif one is None or other is None:
-                kind = "added" if one is None else "removed"
-                yield Difference(kind, inner[0], _describe(other if one is None else one), False)
+                change = "added" if one is None else "removed"
+                yield Difference(change, inner[0], _describe(other if one is None else one), False)
             elif isinstance(one, Message):
                 yield from self.messages(one, other, *inner)
             elif _exactly(one) != _exactly(other):
@@ -92,15 +92,15 @@ class _DiffWalk:
             detail = "fields unknown to this version of ONNX"
             yield Difference("changed", where or "model", detail, False)
 
-    def _lists(self, old: list[Any], new: list[Any], where: str, place: str) -> Iterator[Difference]:
+    def _lists(self, old: list[Any], new: list[Any], where: str, path: str) -> Iterator[Difference]:
         if not all(isinstance(item, Message) for item in (*old, *new)):
             if [*map(_exactly, old)] != [*map(_exactly, new)]:
-                expected = place == "graph.node.output" and self._is_rename(old, new)
+                expected = path == "graph.node.output" and self._is_rename(old, new)
                 yield Difference("changed", where, f"{_describe(old)} -> {_describe(new)}", expected)
             return
         kept = []
         for item in new:
-            if self._is_addition(item, place):
+            if self._is_addition(item, path):
                 yield Difference("added", _at(where, item), _describe(item), True)
             else:
                 kept.append(item)
@@ -111,20 +111,20 @@ class _DiffWalk:
             elif key not in after:
                 yield Difference("removed", _at(where, before[key]), _describe(before[key]), False)
             else:
-                yield from self.messages(before[key], after[key], _at(where, before[key]), place)
+                yield from self.messages(before[key], after[key], _at(where, before[key]), path)
         if [key for key in before if key in after] != [key for key in after if key in before]:
             yield Difference("reordered", where, "the same entries in another order", False)
 
-    def _is_addition(self, item: Any, place: str) -> bool:
-        """Whether a tweak adds this entry to the list at `place`."""
-        if place == "metadata_props":
+    def _is_addition(self, item: Any, path: str) -> bool:
+        """Whether a tweak adds this entry to the list at `path`."""
+        if path == "metadata_props":
             return bool(item.key.startswith(self.keys))
-        if place == "graph.node":
+        if path == "graph.node":
             own = (name in self.logits or name.startswith(self.prefixes) for name in item.output)
             return bool(item.name.startswith(self.prefixes) and all(own))
-        if place == "graph.output":
+        if path == "graph.output":
             return item.name in self.shadows
-        return place in ("graph.initializer", "graph.input") and bool(item.name.startswith(self.prefixes))
+        return path in ("graph.initializer", "graph.input") and bool(item.name.startswith(self.prefixes))
 
     def _is_rename(self, old: list[str], new: list[str]) -> bool:
         """Whether a node's outputs are the same but for the logits, which the tweak now writes."""

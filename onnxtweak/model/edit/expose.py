@@ -44,13 +44,13 @@ def expose(
     logits: str,
     taps: Sequence[Tap],
     neurons: Neurons | None = None,
-    format: LogitsFormat = LogitsFormat(),
+    logits_format: LogitsFormat = LogitsFormat(),
 ) -> Exposed:
     """A new model whose outputs are the logits, and the taps or the chosen values.
 
-    logits, format : the logits tensor, its layout and dtype. Without `neurons` every tap is an output of its
-    own: (N, channels) when pooled, else in its own shape. With `neurons`, `taps` is ignored, and one output
-    holds their values (N, K) in their order; none for K = 0. A single logit becomes two columns, 0 and
+    logits, logits_format : the logits tensor, its layout and dtype. Without `neurons` every tap is an output
+    of its own: (N, channels) when pooled, else in its own shape. With `neurons`, `taps` is ignored, and one
+    output holds their values (N, K) in their order; none for K = 0. A single logit becomes two columns, 0 and
     itself. All outputs are float32, except that float64 logits stay so, and whole float16 tensors: after a
     Cast the runtime would show them as they were before rounding, and the base rounds them. Original outputs
     are dropped, and so are inputs that nothing needs any more. The graph's model is not changed; external
@@ -59,10 +59,10 @@ def expose(
     Raises ModelError when the model's main graph does not compute one of the tensors.
     """
     outlet = _Outlet(graph)
-    if format.binary:
-        logits_output = outlet.columns(logits, format.dtype)
+    if logits_format.binary:
+        logits_output = outlet.columns(logits, logits_format.dtype)
     else:
-        logits_output = outlet.whole(logits, format.dtype != "bfloat16")
+        logits_output = outlet.tensor(logits, logits_format.dtype != "bfloat16")
     if neurons is not None:
         outputs = [outlet.chosen(neurons)] if len(neurons) else []
     else:
@@ -80,7 +80,7 @@ class _Outlet:
         self.pieces: list[Piece] = []
         self.outputs: dict[str, ValueInfoProto] = {}
 
-    def whole(self, name: str, keep_dtype: bool) -> str:
+    def tensor(self, name: str, keep_dtype: bool) -> str:
         """A tensor in its own shape, cast to float32 unless it keeps its dtype."""
         self._need(name)
         # ONNX Runtime may let an output share an input's memory.
@@ -106,7 +106,7 @@ class _Outlet:
     def tap(self, tap: Tap) -> str:
         """All values of a tap."""
         if tap.pool == "none" or len(tap.shape) == 1:
-            return self.whole(tap.name, tap.dtype in ("float32", "float16"))
+            return self.tensor(tap.name, tap.dtype in ("float32", "float16"))
         self._need(tap.name)
         output = self._new_output()
         self.pieces.append(

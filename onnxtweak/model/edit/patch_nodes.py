@@ -55,13 +55,14 @@ class Piece:
 class SpliceSite:
     """Where in a model a patch is added.
 
-    logits_in, logits_out : names of the tensor that is read and of the one that is written. format : of both;
-    weights are cast to its dtype. opset : of the model. prefix : what the name of everything new starts with.
+    logits_in, logits_out : names of the tensor that is read and of the one that is written. logits_format :
+    of both; weights are cast to its dtype. opset : of the model. prefix : what the name of everything new
+    starts with.
     """
 
     logits_in: str
     logits_out: str
-    format: LogitsFormat
+    logits_format: LogitsFormat
     opset: int
     prefix: str
 
@@ -84,10 +85,10 @@ def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
 
     Raises ModelError when a weight does not fit into the dtype of the logits.
     """
-    build = _Builder(site.prefix, site.opset, site.format.dtype)
-    logits, layout = gs.Variable(site.logits_in), site.format.layout
+    build = _Builder(site.prefix, site.opset, site.logits_format.dtype)
+    logits, layout = gs.Variable(site.logits_in), site.logits_format.layout
     patch, classes = tweak.patch, tweak.classes
-    if site.format.binary:
+    if site.logits_format.binary:
         patch, classes = patch.for_single_logit(), 1
     if len(tweak.neurons) == 0:
         bias = np.zeros(classes) if patch.output_bias is None else patch.output_bias
@@ -106,9 +107,9 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
     The arrays that may be fed are named `names` followed by "index0", "index1", ... (k,) int64 for each tap,
     "weight" (sum of all k, C) and, with `bias`, "bias" (C,).
     """
-    build = _Builder(site.prefix, site.opset, site.format.dtype)
-    classes = 1 if site.format.binary else classes
-    declare, dtype = onnx.helper.make_tensor_value_info, ELEMENT_TYPES[site.format.dtype]
+    build = _Builder(site.prefix, site.opset, site.logits_format.dtype)
+    classes = 1 if site.logits_format.binary else classes
+    declare, dtype = onnx.helper.make_tensor_value_info, ELEMENT_TYPES[site.logits_format.dtype]
     values, inputs = [], []
     for number, tap in enumerate(taps):
         index = gs.Constant(f"{names}index{number}", np.zeros(0, np.int64))
@@ -123,7 +124,7 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
         shift = gs.Constant(f"{names}bias", np.zeros(classes, numpy_dtype))
         inputs.append(declare(shift.name, dtype, [classes]))
         delta = build.node("shift", "Add", [delta, shift])
-    build.add(gs.Variable(site.logits_in), delta, site.format.layout)
+    build.add(gs.Variable(site.logits_in), delta, site.logits_format.layout)
     return replace(build.finish(site.logits_out), inputs=tuple(inputs))
 
 

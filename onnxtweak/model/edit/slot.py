@@ -41,7 +41,7 @@ class Slot:
     """The slot inside a model.
 
     base_sha256 : of the base. taps : what the slot reads. classes : C. names : what the names of its
-    parameters start with. bias : whether it takes a bias. format : of the logits.
+    parameters start with. bias : whether it takes a bias. logits_format : of the logits.
     """
 
     base_sha256: str
@@ -49,7 +49,7 @@ class Slot:
     classes: int
     names: str
     bias: bool
-    format: LogitsFormat
+    logits_format: LogitsFormat
 
 
 def with_slot(
@@ -58,7 +58,7 @@ def with_slot(
     *,
     logits: str,
     classes: int,
-    format: LogitsFormat = LogitsFormat(),
+    logits_format: LogitsFormat = LogitsFormat(),
     bias: bool = False,
 ) -> bytes:
     """The bytes of `model` with an empty slot on `taps`.
@@ -71,22 +71,22 @@ def with_slot(
             where=model.path,
             hint="omit --slot, or export the model again with IR version 4 or newer",
         )
-    if format.dtype not in _DTYPES:
+    if logits_format.dtype not in _DTYPES:
         raise ModelError(
-            f"adapters do not support {format.dtype}, the type of the model's logits",
+            f"adapters do not support {logits_format.dtype}, the type of the model's logits",
             where=model.path,
             hint="omit --slot",
         )
     graft = prepare_graft(model, logits, [tap.name for tap in taps])
     names = f"{graft.prefix}{model.base_sha256[:_DIGEST]}/"
-    piece = build_slot(taps, graft.site(format), classes=classes, bias=bias, names=names)
+    piece = build_slot(taps, graft.site(logits_format), classes=classes, bias=bias, names=names)
     patch = {
         "type": "slot",
         "taps": [{**asdict(tap), "shape": list(tap.shape)} for tap in taps],
         "names": names,
         "bias": bias,
-        "dtype": format.dtype,
-        "layout": format.layout,
+        "dtype": logits_format.dtype,
+        "layout": logits_format.layout,
     }
     fields = {"kind": "slot", "classes": int(classes), "scale": 1.0, "patch": patch, "provenance": {}}
     return insert_piece(graft, piece, fields)
@@ -103,8 +103,8 @@ def slot_inside(proto: ModelProto) -> Slot | None:
 def _slot(base_sha256: str, classes: int, patch: Mapping[str, Any]) -> Slot:
     try:
         taps = tuple(Tap(**{**tap, "shape": tuple(tap["shape"])}) for tap in patch["taps"])
-        format = LogitsFormat(str(patch["layout"]), str(patch["dtype"]))
-        return Slot(base_sha256, taps, classes, str(patch["names"]), bool(patch["bias"]), format)
+        logits_format = LogitsFormat(str(patch["layout"]), str(patch["dtype"]))
+        return Slot(base_sha256, taps, classes, str(patch["names"]), bool(patch["bias"]), logits_format)
     except (LookupError, TypeError) as error:
         raise ModelError("the model's record of its slot is damaged", hint="make the slot again") from error
 
@@ -122,7 +122,7 @@ def fill(slot: Slot, tweak: Tweak, scale: float = 1.0) -> dict[str, np.ndarray]:
         )
     patch, classes = tweak.patch.scaled(scale), tweak.classes
     bias = patch.output_bias
-    if slot.format.binary:
+    if slot.logits_format.binary:
         patch, classes = patch.for_single_logit(), 1
     linear = patch.as_linear(classes)
     if linear is None:
@@ -137,7 +137,7 @@ def fill(slot: Slot, tweak: Tweak, scale: float = 1.0) -> dict[str, np.ndarray]:
             where=tweak.kind,
             hint="make the slot again and include this tweak",
         )
-    dtype = np.dtype(slot.format.dtype)
+    dtype = np.dtype(slot.logits_format.dtype)
     weight = np.asarray(linear.weight, np.float64)
     positions = [_position(slot, tap) for tap in tweak.neurons.taps]
     slot_tap_of = np.array([positions[number] for number in tweak.neurons.tap_of], np.int64)

@@ -57,15 +57,16 @@ class _NodePositions:
 def splice(
     model: ModelFile,
     tweak: Tweak,
-    format: LogitsFormat = LogitsFormat(),
+    logits_format: LogitsFormat = LogitsFormat(),
     *,
     scale: float = 1.0,
     shadow: bool = False,
 ) -> bytes:
     """The bytes of `model` with `tweak` in it, its weights times `scale`.
 
-    format : layout and dtype of the logits. shadow : leave the logits unchanged and show the tweaked logits
-    as one more output, with everything new after the base's bytes. The same arguments give the same bytes.
+    logits_format : layout and dtype of the logits. shadow : leave the logits unchanged and show the tweaked
+    logits as one more output, with everything new after the base's bytes. The same arguments give the same
+    bytes.
 
     Raises ModelError when the tweak belongs to another file or does not fit this one, VerificationError when
     the result is not what it should be.
@@ -75,7 +76,7 @@ def splice(
         raise ModelError("the scale is not finite", where=scale, hint="give --scale a finite number")
     graft = prepare_graft(model, tweak.logits, _used_taps(tweak))
     shown = graft.free_name(f"{tweak.logits}_tweaked") if shadow else None
-    piece = build_piece(replace(tweak, patch=tweak.patch.scaled(scale)), graft.site(format, shown))
+    piece = build_piece(replace(tweak, patch=tweak.patch.scaled(scale)), graft.site(logits_format, shown))
     fields = {
         "kind": tweak.kind,
         "classes": int(tweak.classes),
@@ -85,7 +86,9 @@ def splice(
     }
     output = None
     if shown is not None:
-        output = make_tensor_value_info(shown, ELEMENT_TYPES[format.dtype], [None for _ in format.layout])
+        output = make_tensor_value_info(
+            shown, ELEMENT_TYPES[logits_format.dtype], [None for _ in logits_format.layout]
+        )
     return insert_piece(graft, piece, fields, output)
 
 
@@ -99,10 +102,10 @@ class Graft:
     number: int
     prefix: str
 
-    def site(self, format: LogitsFormat, shown: str | None = None) -> SpliceSite:
+    def site(self, logits_format: LogitsFormat, shown: str | None = None) -> SpliceSite:
         """What the piece reads and writes. shown : the output that it writes; None: it writes the logits."""
         reads, writes = (f"{self.prefix}logits", self.logits) if shown is None else (self.logits, shown)
-        return SpliceSite(reads, writes, format, self.model.graph.opset, self.prefix)
+        return SpliceSite(reads, writes, logits_format, self.model.graph.opset, self.prefix)
 
     def free_name(self, wish: str) -> str:
         """`wish`, with our prefix where the name is taken."""

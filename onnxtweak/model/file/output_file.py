@@ -116,12 +116,12 @@ def _to_copy(base: ModelFile, path: Path) -> list[tuple[ExternalFile, Path]]:
 
 def _make_folders(folder: Path) -> list[Path]:
     """Create `folder` and its missing parents; returns what was created, outermost first."""
-    missing = [place for place in (folder, *folder.parents) if not os.path.isdir(place)][::-1]
-    for place in missing:
+    missing = [path for path in (folder, *folder.parents) if not os.path.isdir(path)][::-1]
+    for path in missing:
         try:
-            place.mkdir()
+            path.mkdir()
         except OSError as error:
-            raise _cannot_write(place, error) from error
+            raise _cannot_write(path, error) from error
     return missing
 
 

@@ -238,12 +238,12 @@ def _candidate(
     # One number per sample may be anything; before a sigmoid it is a logit.
     refuse_positions(shape, layout is not None and (layout != "N" or rule == "before Sigmoid"), name)
     what = "the class logits" if layout is None or "C" in layout else "one logit for two classes"
-    behind = "" if name == output else f", behind output {output!r} ({' <- '.join((*steps, *more))})"
+    source = "" if name == output else f", found from output {output!r} ({' <- '.join((*steps, *more))})"
     logits = Logits(
         name=name,
         output=output,
         rule=rule,
-        explain=f"{name!r} holds {what}: {rule}{behind}",
+        explain=f"{name!r} holds {what}: {rule}{source}",
         shape=shape,
         layout=layout,
         classes=_classes(shape),
@@ -326,10 +326,10 @@ def _overridden(graph: GraphIndex, name: str) -> Logits:
         refuse_name(graph, name)
     _refuse_tensor(graph, name, "the tensor given as logits")
     position = graph.position(name)
-    behind = [v.name for v in graph.outputs if v.name == name or position in graph.ancestors([v.name])]
-    if not behind:
+    outputs = [v.name for v in graph.outputs if v.name == name or position in graph.ancestors([v.name])]
+    if not outputs:
         raise ModelError("no output depends on the tensor given as logits", where=name, hint=NOT_A_CLASSIFIER)
     shape = known_shape(graph, name)
     refuse_positions(shape, _layout(shape) is not None, name)
     explain = f"{name!r} was given as the logits"
-    return Logits(name, behind[0], "given", explain, shape, _layout(shape), _classes(shape), ())
+    return Logits(name, outputs[0], "given", explain, shape, _layout(shape), _classes(shape), ())

@@ -13,7 +13,7 @@ _MOST_ADDED = 60  # most nodes shown of a tweak with many taps
 
 
 @dataclass(frozen=True)
-class Vertex:
+class NodePlace:
     """A node, an input or an output of the model.
 
     role : "input", "output", "added" (the tweak's own), "read" (what the tweak reads or adds to), or "base".
@@ -32,7 +32,7 @@ class Neighborhood:
     left_out : number of added nodes that are not shown.
     """
 
-    places: tuple[Vertex, ...]
+    places: tuple[NodePlace, ...]
     edges: tuple[tuple[int, int, bool], ...]
     left_out: int
 
@@ -43,9 +43,9 @@ def neighborhood(graph: GraphIndex) -> Neighborhood | None:
     if not inside:
         return None
     # Every name of the tweak, and no other, starts with its prefix.
-    mine = [k for k, node in enumerate(graph.nodes) if node.name.startswith(inside[-1].prefix)]
+    own = [k for k, node in enumerate(graph.nodes) if node.name.startswith(inside[-1].prefix)]
     end = graph.position(inside[-1].logits)
-    added = [*mine, *([end] if end is not None and end not in mine else [])]
+    added = [*own, *([end] if end is not None and end not in own else [])]
     shown = dict.fromkeys([*added[: _MOST_ADDED - 1], *added[-1:]], "added")
     for k in list(shown):
         for name in graph.needs(k):
@@ -73,7 +73,7 @@ def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Neighborh
     order = sorted(shown)
     number = {k: at for at, k in enumerate(order)}
     places = [
-        Vertex(graph.nodes[k].name or graph.nodes[k].output[0], graph.nodes[k].op_type, shown[k])
+        NodePlace(graph.nodes[k].name or graph.nodes[k].output[0], graph.nodes[k].op_type, shown[k])
         for k in order
     ]
     inputs: dict[str, int] = {}
@@ -85,7 +85,7 @@ def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Neighborh
     def place_of_input(name: str) -> int:
         if name not in inputs:
             inputs[name] = len(places)
-            places.append(Vertex(name, "input", "input"))
+            places.append(NodePlace(name, "input", "input"))
         return inputs[name]
 
     fed = {value.name for value in graph.inputs}
@@ -99,7 +99,7 @@ def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Neighborh
             if source is not None:
                 connect(number[source], len(places), hidden)
         if any(to == len(places) for _, to in edges):
-            places.append(Vertex(value.name, "output", "output"))
+            places.append(NodePlace(value.name, "output", "output"))
     return Neighborhood(tuple(places), tuple((a, b, hidden) for (a, b), hidden in edges.items()), left_out)
 
 
