@@ -13,7 +13,8 @@ from typing import get_args, get_type_hints
 import pytest
 
 import onnxtweak
-from onnxtweak import api, commands, options
+from onnxtweak import api, commands
+from onnxtweak.api import options
 from onnxtweak.cli.main import program
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import choices_of

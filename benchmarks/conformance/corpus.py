@@ -38,8 +38,7 @@ from onnxtweak.model.edit.patch_nodes import ELEMENT_TYPES
 from onnxtweak.model.edit.revert import revert
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.inspect.graph import GraphIndex
-from onnxtweak.model.inspect.logits import FLOATS
+from onnxtweak.model.inspect.logits import FLOATS, LogitsFormat
 from onnxtweak.patch import Linear, Tweak
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.stages.checks import check_checker
@@ -175,13 +174,12 @@ def as_classifier(model: ModelFile, feeds: dict, outcome: Outcome, work: Path) -
     outcome.checks["watching"] = model.proto.SerializeToString() == proto_before
     tweak = random_tweak(model, watched.taps, subject.classes, count=9, logits=subject.logits)
     tweak = replace(tweak, provenance={"from": "conformance"})
-    layout = {"logits_layout": subject.layout, "logits_dtype": subject.dtype}
-    _prove(model, tweak, layout, feeds, outcome, work)
+    _prove(model, tweak, subject.logits_format, feeds, outcome, work)
 
 
 def by_force(model: ModelFile, feeds: dict, outcome: Outcome, work: Path) -> None:
     """A zero added to the last floating-point tensor that a node writes, whatever it is."""
-    graph = GraphIndex(model.proto)
+    graph = model.graph
     types = _types(model, work)
     wanted = [v.name for v in reversed(graph.outputs)]
     wanted += [name for node in reversed(graph.nodes) for name in node.output if name]
@@ -197,10 +195,9 @@ def by_force(model: ModelFile, feeds: dict, outcome: Outcome, work: Path) -> Non
     patch = Linear(np.zeros((0, 2)), np.zeros(2))
     tweak = Tweak("bias", model.base_sha256, name, 2, nobody, patch)
     proto_before = model.proto.SerializeToString()
-    expose(model.proto, name, ())
+    expose(graph, name, ())
     outcome.checks["watching"] = model.proto.SerializeToString() == proto_before
-    layout = {"logits_layout": "N1", "logits_dtype": _TYPES[kind]}
-    _prove(model, tweak, layout, feeds, outcome, work)
+    _prove(model, tweak, LogitsFormat("N1", _TYPES[kind]), feeds, outcome, work)
 
 
 def _types(model: ModelFile, work: Path) -> dict[str, int]:
@@ -213,9 +210,11 @@ def _types(model: ModelFile, work: Path) -> dict[str, int]:
     return {output.name: names.get(output.type, 0) for output in session.get_outputs()}
 
 
-def _prove(model: ModelFile, tweak: Tweak, layout: dict, feeds: dict, outcome: Outcome, work: Path) -> None:
-    tweaked = splice(model, tweak, **layout)
-    neutral = splice(model, tweak, scale=0.0, **layout)
+def _prove(
+    model: ModelFile, tweak: Tweak, logits_format: LogitsFormat, feeds: dict, outcome: Outcome, work: Path
+) -> None:
+    tweaked = splice(model, tweak, logits_format)
+    neutral = splice(model, tweak, logits_format, scale=0.0)
     outcome.checks["revert"] = revert(tweaked) == model.data and revert(neutral) == model.data
     outcome.checks["diff"] = only_the_splice(diff(model.proto, tweaked))
     outcome.checks["checker"] = check_checker(model, tweaked).passed

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from onnxtweak.cli.main import main as command_line
 from onnxtweak.errors import OnnxtweakError
 from onnxtweak.model.edit.expose import expose
-from onnxtweak.model.edit.record import recorded, silenced
+from onnxtweak.model.edit.record import recorded_tweak, silenced
 from onnxtweak.model.edit.revert import revert
 from onnxtweak.model.edit.slot import fill, slot_inside, with_slot
 from onnxtweak.model.edit.splice import splice
@@ -277,16 +277,16 @@ def _with_model(path: Path, folder: Path, number: int) -> str:
     try:
         model = read_model(path)
         with contextlib.suppress(OnnxtweakError):
-            [(recorded(tweak), tweak.shadow) for tweak in tweaks_inside(model.proto)]
+            [(recorded_tweak(tweak), tweak.shadow) for tweak in tweaks_inside(model.proto)]
             silenced(model.proto)
             slot = slot_inside(model.proto)
             if slot is not None:
                 fill(slot, random_tweak(model, TAPS, 3))
         logits = "logits"
         with contextlib.suppress(OnnxtweakError):
-            logits = find_logits(model.proto).name
-        candidates(model.proto, logits)
-        expose(model.proto, "logits", TAPS)
+            logits = find_logits(model.graph).name
+        candidates(model.graph, logits)
+        expose(model.graph, "logits", TAPS)
         tweak = random_tweak(model, TAPS, 3)
         if revert(splice(model, tweak)) != model.data:
             return "FAILED: not taken back"

@@ -1,25 +1,26 @@
 """What could the word that is being typed become? Files, tensors of the model, names of classes.
 
-The shell waits for the answer, so nothing heavy is imported: a model's nodes are read from its bytes, past
-the weights, which are skipped.
+The shell waits for the answer, so nothing heavy is imported: a model's nodes are scanned in its bytes,
+without reading the weights.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
+from onnxtweak.errors import ModelError
+from onnxtweak.model.file.protobuf_edit import Field, fields, scan
+
 COMPLETE = "_ONNXTWEAK_COMPLETE"  # variable in which a shell's script asks for words
 
 _SELECTORS = ("activations", "stages", "blocks", "penultimate")
 _MOST = 200  # offers
-# Protobuf: field numbers on the way from a model to its tensors' names, and wire types.
+# ONNX's field numbers on the way from a model to its tensors' names.
 _GRAPH, _NODE, _OUTPUT, _OPERATOR = 7, 1, 2, 4
-_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 
 def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -68,53 +69,22 @@ def _offered(words: list[str], incomplete: str) -> list[CompletionItem]:
 
 
 def _nodes(model: str | None) -> list[tuple[str, list[str]]]:
-    """Operator and output names of each node; nothing where the file is no model."""
+    """Operator and output names of each node; nothing where the file is not a model."""
     try:
         with open(model or "", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
-            graphs = (span for number, span in _fields(held, 0, len(held)) if number == _GRAPH)
             return [
-                _node(held, *span)
-                for graph in graphs
-                for number, span in _fields(held, *graph)
-                if number == _NODE
+                _node(held, node)
+                for graph in fields(scan(held), _GRAPH)
+                for node in fields(scan(held, graph.value, graph.end), _NODE)
             ]
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, ModelError):
         return []
 
 
-def _node(held: mmap.mmap, start: int, end: int) -> tuple[str, list[str]]:
-    operator, outputs = "", []
-    for number, (a, b) in _fields(held, start, end):
-        if number == _OUTPUT:
-            outputs.append(held[a:b].decode("utf-8"))
-        elif number == _OPERATOR:
-            operator = held[a:b].decode("utf-8")
-    return operator, outputs
-
-
-def _fields(held: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Number and span of every record with a length."""
-    while at < end:
-        tag, at = _varint(held, at)
-        kind = tag & 7
-        if kind == _LENGTH:
-            length, at = _varint(held, at)
-            yield tag >> 3, (at, at + length)
-            at += length
-        elif kind == _VARINT:
-            _, at = _varint(held, at)
-        elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
-            at += 8 if kind == _EIGHT_BYTES else 4
-        else:
-            raise ValueError("no protobuf")
-
-
-def _varint(held: mmap.mmap, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 70:
-        byte = held[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise ValueError("no protobuf")
+def _node(held: mmap.mmap, node: Field) -> tuple[str, list[str]]:
+    records = list(scan(held, node.value, node.end))
+    operators, outputs = (
+        [held[record.value : record.end].decode("utf-8") for record in fields(records, number)]
+        for number in (_OPERATOR, _OUTPUT)
+    )
+    return "".join(operators[-1:]), outputs

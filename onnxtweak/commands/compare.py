@@ -18,7 +18,6 @@ from onnxtweak.method.compare.standings import interval, standings, support
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.selection.ranking import candidates_wanted, united
 from onnxtweak.method.table import all_neurons, most_neurons, take
-from onnxtweak.model.inspect.graph import GraphIndex
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Comparison, Result
@@ -180,7 +179,7 @@ def gather_inputs(
         "joined": united(rankings),
         "random": take(everything, np.sort(draw)),
     }
-    last = penultimate_name(GraphIndex(job.opened.model.proto), job.subject.logits)
+    last = penultimate_name(job.opened.model.graph, job.subject.logits)
     for tap in job.taps:
         if tap.name == last and int(np.prod(tap.shape)) <= _WIDEST_PENULTIMATE:
             groups["penultimate"] = all_neurons([replace(tap, pool="none")])

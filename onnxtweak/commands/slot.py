@@ -108,9 +108,8 @@ def _slotted(subject: Subject, tweaks: Sequence[Tweak]) -> bytes:
         tuple(taps),
         logits=subject.logits,
         classes=subject.classes,
+        logits_format=subject.logits_format,
         bias=any(bias is not None and np.any(bias) for bias in biases),
-        logits_layout=subject.layout,
-        logits_dtype=subject.dtype,
     )
 
 
@@ -124,8 +123,7 @@ def _check_filled(
     engine: EngineSettings,
 ) -> Check:
     """The filled slot does what the tweak does that is written into the model."""
-    kinds = {"logits_layout": base.layout, "logits_dtype": base.dtype}
-    constant = as_subject(base, splice(base.model, tweak, scale=scale, **kinds))
+    constant = as_subject(base, splice(base.model, tweak, base.logits_format, scale=scale))
     one = _logits(constant, feeds, {}, engine)
     other = _logits(slotted, feeds, arrays, engine)
     return check_close("slot", f"filled with the tweak '{tweak.kind}' it", one, other, base.dtype)

@@ -21,7 +21,7 @@ from onnxtweak.engine.subject import (
 from onnxtweak.errors import MachineError, ModelError
 from onnxtweak.goal import Goal
 from onnxtweak.method.metrics import measure
-from onnxtweak.model.edit.record import recorded
+from onnxtweak.model.edit.record import recorded_tweak
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import Verified
@@ -157,7 +157,7 @@ def _on_samples(
     shadow = run.inside[-1].shadow
     shown = file if shadow is None else replace(file, logits=shadow)
     after = logits_pass(shown, view, runner, "tweaked")
-    tweak = recorded(run.inside[-1])
+    tweak = recorded_tweak(run.inside[-1])
     if tweak is not None:
         foretold, patch = [], tweak.patch.scaled(run.inside[-1].scale)
         for got in capture(former, view, runner, "simulate", neurons=tweak.neurons):

@@ -1,26 +1,26 @@
-"""Where do labelled samples come from, and how do they become the model's input? Everything is streamed.
+"""Where do labelled samples come from, and how are they read, preprocessed and split? All of it streamed.
 
 A source is written `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]` or `PATH#[start:stop]`:
 
     data.npz              inputs under their tensor names, or `x`; labels `y` or `labels`; names `classes`
     data.npz#train        the arrays x_train and y_train of it
     x.npy                 with y.npy beside it; both memory-mapped
-    folder/               of such .npz or numbered .npy shards, or of pictures: root/class/*.png|jpg|...
+    folder/               of such .npz or numbered .npy shards, or of images: root/class/*.png|jpg|...
     table.csv             path,label
-    table.parquet         tabular columns
-    file.py:function      a Python function that yields batches
+    table.parquet         columns named after the inputs; labels in `label` or another column, as #KEY
+    file.py:function      a function that yields (inputs, labels)
 
-source_spec     how a source is written
-sources         one reader for each kind of source
-open_data       which reader opens which source, and several as one
-samples         what a reader hands over
-array_names     which stored array is which input, and which the labels
-labels          raw labels as class numbers
-preprocess      a stored sample as the model's input wants it
-parallel_rows   the rows of a batch, made by several threads
-dataset         labels in memory, inputs as a stream of batches: what later stages see
-splits          which samples fit, validate, test
-thumbnails      a small picture of a sample, for reports
+open_data        a source opened by the reader for its file type, several joined into one Dataset
+dataset          labels in memory, inputs as a stream of batches
+splits           fit, validation and test
+labels           raw labels to class numbers
+samples          what every reader returns: Column, Part; and InputSpec, what the model expects
+source_spec      how a source is written
+array_names      which stored array is which input
+parallel_rows    the rows of a batch made by several threads
+thumbnails       a small PNG of a sample
+sources           a reader per file format
+preprocess        from stored values to the model's input
 """
 
 from onnxtweak.data.dataset import Batch, Dataset, check_labels

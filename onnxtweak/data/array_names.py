@@ -15,10 +15,10 @@ CLASSES = ("classes", "class_names", "label_names")
 def match_arrays(
     found: Collection[str], inputs: Sequence[InputSpec], key: str | None, where: str
 ) -> tuple[dict[str, str], str]:
-    """Name of the stored array for each model input, and for the labels.
+    """The name of the stored array for each model input, and the name of the array of labels.
 
-    A single input may also be stored under one of `SAMPLES`. With a key, `train` say, `x` is stored as
-    `x_train` or `train_x`. Raises DataError that lists what was found.
+    found : names of the stored arrays. A single input may also be stored under one of `SAMPLES`. With a key,
+    such as `train`, `x` is stored as `x_train` or `train_x`. Raises DataError that lists what was found.
     """
     arrays, missing = {}, []
     for spec in inputs:
@@ -51,7 +51,7 @@ def match_arrays(
 
 
 def spellings(name: str, key: str | None) -> tuple[str, ...]:
-    """How an array may be called in the group `key`."""
+    """Names that an array may have in the group `key`."""
     return (name,) if key is None else (f"{name}_{key}", f"{key}_{name}")
 
 
@@ -65,7 +65,7 @@ def _listed(found: Collection[str]) -> str:
 
 
 def _hint_key(found: Collection[str], inputs: Sequence[InputSpec], key: str | None, where: str) -> str:
-    """`FILE#train` where the arrays are called x_train, y_train."""
+    """The keys to choose from, such as `FILE#train`, where the arrays are named x_train, y_train."""
     names = (*SAMPLES, *(spec.name for spec in inputs))
     keys = {stored[len(name) + 1 :] for stored in found for name in names if stored.startswith(f"{name}_")}
     keys |= {stored[: -len(name) - 1] for stored in found for name in names if stored.endswith(f"_{name}")}

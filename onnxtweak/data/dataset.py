@@ -1,4 +1,4 @@
-"""What do the later stages see of the data? Labels in memory, inputs as a stream of batches."""
+"""What is a dataset to the later stages? Labels in memory, inputs as a stream of batches."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.data.parallel_rows import in_stretches
+from onnxtweak.data.parallel_rows import rows_in_parallel
 from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan
-from onnxtweak.data.samples import Held, Part, Take
+from onnxtweak.data.samples import ArrayColumn, Part, TakeRows
 from onnxtweak.errors import DataError
 
 _BLOCK = 4 * 1024**2
@@ -29,8 +29,8 @@ class Dataset:
     """N labelled samples, streamed.
 
     labels (N,) int64. inputs : names of the model inputs that it feeds. classes : class names, if known.
-    parts, plans : where the samples lie, one after the other, and how each part becomes each input.
-    notes : what was decided without being asked.
+    parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
+    of each input by name. notes : what was decided automatically.
     """
 
     labels: np.ndarray
@@ -50,29 +50,30 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 in hex over the files' contents, the rows taken and the class numbers; not over paths.
+        """sha256 in hex over the files' contents, the selected rows and the class numbers; not over paths.
 
-        Reads every file once, in O(1) memory, when first asked for.
+        Computed on first use; reads every file once, in O(1) memory.
         """
-        whole, known = sha256(), {}
+        digest = sha256()
+        known: dict[Path, str] = {}
         for part in self.parts:
-            whole.update(f"part {part.start} {len(part)} {len(part.files)}\n".encode())
+            digest.update(f"part {part.start} {len(part)} {len(part.files)}\n".encode())
             for role, path in part.files:
                 if path not in known:
                     known[path] = _file_digest(path)
-                whole.update(f"{role}\n{known[path]}\n".encode())
-        whole.update(np.ascontiguousarray(self.labels, "<i8"))
-        return whole.hexdigest()
+                digest.update(f"{role}\n{known[path]}\n".encode())
+        digest.update(np.ascontiguousarray(self.labels, "<i8").data)
+        return digest.hexdigest()
 
     @property
-    def held(self) -> int:
-        """Bytes of samples that are in memory, and not read from a file as they are wanted."""
+    def bytes_in_memory(self) -> int:
+        """Bytes of the samples that are held in memory rather than read from a file on demand."""
         columns = [column for part in self.parts for column in part.columns.values()]
-        arrays = {id(one.array): one.array.nbytes for one in columns if isinstance(one, Held)}
+        arrays = {id(c.array): c.array.nbytes for c in columns if isinstance(c, ArrayColumn)}
         return sum(arrays.values())
 
     def describe(self) -> str:
-        """Where the samples come from and what is done to them, a line each."""
+        """Where the samples come from and how they are preprocessed, one line per source, plan and note."""
         places = [part.where for part in self.parts]
         shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
         plans = dict.fromkeys(plan.describe() for plans in self.plans for plan in plans.values())
@@ -85,60 +86,63 @@ class Dataset:
 
     def locate(self, row: int, name: str | None = None) -> str:
         """How a message names one row: of its labels, or of input `name`."""
-        at = bisect_right(self._starts, row) - 1
-        part, inside = self.parts[at], row - self._starts[at] + self.parts[at].start
-        return f"row {inside} of {part.label_where}" if name is None else part.columns[name].locate(inside)
+        number = bisect_right(self._starts, row) - 1
+        part = self.parts[number]
+        stored = row - self._starts[number] + part.start
+        return f"row {stored} of {part.label_where}" if name is None else part.columns[name].locate(stored)
 
     def batches(
         self, rows: np.ndarray | None, size: int, every: int | None = None, threads: int = 1
     ) -> Iterator[Batch]:
-        """One pass: `(inputs by name, labels, rows)`, at most `size` samples at a time.
+        """One pass over the samples: batches of `(inputs by name, labels (n,), rows (n,))` with n <= `size`.
 
-        rows : which, strictly ascending int64; None for all. every : a batch never reaches across a multiple
-        of this many samples of the pass. threads : that read and prepare the rows of a batch. Inputs are
-        C-contiguous, in the model's shape and dtype; they may be read-only. Raises DataError for NaN or
-        infinity, naming the sample.
+        rows : which samples, strictly ascending int64; None for all. every : a batch never crosses a multiple
+        of this many samples of the pass. threads : how many read and preprocess the rows of a batch. Inputs
+        are C-contiguous, in the model's shape and dtype; they may be read-only. Raises DataError for NaN or
+        infinity, naming the sample; ValueError for rows that are out of order or out of range.
         """
         rows = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
         if size < 1 or (len(rows) and (rows[0] < 0 or rows[-1] >= len(self) or (np.diff(rows) <= 0).any())):
-            raise ValueError("rows must ascend and lie inside the data set; size must be at least 1")
+            raise ValueError("rows must be ascending and within the dataset; size must be at least 1")
         with ExitStack() as stack, ThreadPoolExecutor(threads, thread_name_prefix="rows") as pool:
-            at, takes = -1, {}
-            share = partial(in_stretches, pool=pool if threads > 1 else None, threads=threads)
+            opened = -1
+            takes: dict[str, TakeRows] = {}
+            share = partial(rows_in_parallel, pool=pool if threads > 1 else None, threads=threads)
             for first, last in _spans(len(rows), size, every or max(len(rows), 1)):
                 chunk = rows[first:last]
                 pieces: list[dict[str, np.ndarray]] = []
                 while len(chunk):
                     part = bisect_right(self._starts, int(chunk[0])) - 1
-                    if part != at:
-                        stack.close()  # a part that is done holds no file open
+                    if part != opened:
+                        stack.close()  # a finished part keeps no file open
                         columns = self.parts[part].columns
                         takes = {name: stack.enter_context(columns[name].open()) for name in self.inputs}
-                        at = part
-                    inside = int(np.searchsorted(chunk, self._starts[part + 1]))
-                    pieces.append(self._piece(part, takes, chunk[:inside], share))
-                    chunk = chunk[inside:]
+                        opened = part
+                    end = int(np.searchsorted(chunk, self._starts[part + 1]))
+                    pieces.append(self._piece(part, takes, chunk[:end], share))
+                    chunk = chunk[end:]
                 chunk = rows[first:last]
-                yield _joined(pieces), self.labels[chunk], chunk
+                yield _concatenated(pieces), self.labels[chunk], chunk
 
     def _piece(
-        self, part: int, takes: dict[str, Take], rows: np.ndarray, share: Callable[..., np.ndarray]
+        self, part: int, takes: dict[str, TakeRows], rows: np.ndarray, share: Callable[..., np.ndarray]
     ) -> dict[str, np.ndarray]:
-        inside = rows - self._starts[part] + self.parts[part].start
-        made = {}
+        """The rows, all of one part, as each input (len(rows), ...)."""
+        stored = rows - self._starts[part] + self.parts[part].start
+        arrays = {}
         for name in self.inputs:
 
             def make(first: int, last: int, name: str = name) -> np.ndarray:
                 return apply_plan(
                     self.plans[part][name],
-                    takes[name](inside[first:last]),
+                    takes[name](stored[first:last]),
                     lambda i: self.locate(int(rows[first + i]), name),
                 )
 
             column = self.parts[part].columns[name]
             row_bytes = math.prod(column.shape[1:]) * column.dtype.itemsize
-            made[name] = share(make, len(rows), row_bytes) if column.apart else make(0, len(rows))
-        return made
+            arrays[name] = share(make, len(rows), row_bytes) if column.thread_safe else make(0, len(rows))
+        return arrays
 
 
 def check_labels(dataset: Dataset, classes: int) -> None:
@@ -148,26 +152,26 @@ def check_labels(dataset: Dataset, classes: int) -> None:
         raise DataError(
             f"{len(dataset.classes)} class names, but the model has {classes} classes",
             where=dataset.parts[0].where,
-            hint="give a names file with one name for each class of the model",
+            hint="give a names file with one name per class of the model",
         )
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
         raise DataError(
             f"label {labels[bad[0]]} is out of range",
             where=dataset.locate(int(bad[0])),
-            hint=f"the model has {classes} classes: labels go from 0 to {classes - 1}",
+            hint=f"the model has {classes} classes: labels range from 0 to {classes - 1}",
         )
 
 
 def _spans(count: int, size: int, every: int) -> Iterator[tuple[int, int]]:
-    """Stretches of at most `size` that end at every multiple of `every`."""
+    """Spans [first, last) of at most `size` samples, none of which crosses a multiple of `every`."""
     for start in range(0, count, every):
         stop = min(start + every, count)
         for first in range(start, stop, size):
             yield first, min(first + size, stop)
 
 
-def _joined(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _concatenated(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     if len(pieces) == 1:
         return pieces[0]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

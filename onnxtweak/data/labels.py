@@ -8,24 +8,31 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.samples import Part
-from onnxtweak.data.source_spec import natural
+from onnxtweak.data.source_spec import natural_key
 from onnxtweak.errors import DataError
 
 
 def read_names(path: str | Path) -> tuple[str, ...]:
-    """Class names, one a line, class 0 first. Raises DataError for an unreadable file, gaps and doubles."""
+    """Class names from a file with one per line, class 0 first.
+
+    Raises DataError for an unreadable file, empty lines and duplicate names.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"the names file cannot be read: {error}", where=path, hint="one name a line, UTF-8"
+            f"the names file cannot be read: {error}", where=path, hint="write one name per line, in UTF-8"
         ) from error
     names = tuple(line.strip() for line in text.rstrip().splitlines())
     if not names or "" in names:
-        raise DataError("the names file is empty or has an empty line", where=path, hint="one name a line")
+        raise DataError(
+            "the names file is empty or has an empty line", where=path, hint="write one name per line"
+        )
     if len(set(names)) < len(names):
-        double = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"the name `{double}` stands there twice", where=path, hint="one name for each class")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise DataError(
+            f"duplicate class name `{duplicate}`", where=path, hint="give every class its own name"
+        )
     return names
 
 
@@ -34,18 +41,19 @@ def class_numbers(
 ) -> tuple[np.ndarray, tuple[str, ...] | None, tuple[str, ...]]:
     """Class numbers (N,) int64 of all parts, class names if known, and notes on what was done.
 
-    Integers and bools stay what they are; one-hot rows become numbers; text is looked up in `names`, in the
-    source's own class names, or else in the sorted list of what occurs. Raises DataError for anything else.
+    Integers and booleans are class numbers already; one-hot rows become numbers; text is looked up in
+    `names`, in the source's own class names, or else in the sorted list of the names that occur. Raises
+    DataError for any other labels.
     """
     named = any(part.labels.dtype.kind in "US" for part in parts)
     classes = tuple(names) if names else _own_names(parts)
     notes: list[str] = []
     if named:
         occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
-        # Folders called 0, 1, 2, ... say the class numbers themselves.
+        # Folders named 0, 1, 2, ... are class numbers themselves.
         if classes is None and not all(map(is_number, occurring)):
-            classes = tuple(sorted(occurring, key=natural))
-            notes.append(f"class numbers given by sorting the {len(classes)} names that occur")
+            classes = tuple(sorted(occurring, key=natural_key))
+            notes.append(f"classes numbered by sorting the {len(classes)} names that occur")
     for part in parts:
         _check_order(part, names)
     found = [_numbers(part, classes, notes) for part in parts]
@@ -53,23 +61,23 @@ def class_numbers(
 
 
 def _check_order(part: Part, names: Sequence[str] | None) -> None:
-    """The same names in another order mean that the numbers mean other classes."""
+    """Raise DataError where the source has the names in another order: its numbers mean other classes."""
     text = part.labels.dtype.kind in "US"
     if names and part.classes and not text and part.classes != tuple(names) and {*part.classes} == {*names}:
         raise DataError(
-            "the source numbers its classes in another order than the names that hold here",
+            "the source numbers its classes in another order than the class names in use",
             where=part.where,
             hint="renumber its labels, or store them as text",
         )
 
 
 def is_number(text: str) -> bool:
-    """Whether a class is called by its number, as in a folder `7`."""
+    """Whether a class name is its number, as for a folder `7`."""
     return text.isdecimal() and len(text) < 19
 
 
 def _own_names(parts: Sequence[Part]) -> tuple[str, ...] | None:
-    """The names that the sources bring; merged in natural order where they differ."""
+    """The class names stored in the sources; merged in natural order where they differ."""
     lists = list(dict.fromkeys(part.classes for part in parts if part.classes))
     if len(lists) < 2:
         return lists[0] if lists else None
@@ -79,7 +87,7 @@ def _own_names(parts: Sequence[Part]) -> tuple[str, ...] | None:
             where=" and ".join(part.where for part in parts[:2]),
             hint="give a names file",
         )
-    return tuple(sorted(set().union(*lists), key=natural))
+    return tuple(sorted(set().union(*lists), key=natural_key))
 
 
 def _texts(part: Part) -> set[str]:
@@ -92,7 +100,8 @@ def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> n
         raw = raw[:, 0]
     if raw.ndim == 2 and raw.dtype.kind in "biuf" and _is_one_hot(raw):
         notes.append(f"one-hot labels of {raw.shape[1]} classes read as class numbers ({where})")
-        return raw.argmax(axis=1).astype(np.int64)
+        numbers: np.ndarray = raw.argmax(axis=1).astype(np.int64)
+        return numbers
     if raw.ndim != 1:
         raise DataError(
             f"labels of shape {raw.shape} are neither class numbers nor one-hot",

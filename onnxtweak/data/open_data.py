@@ -1,4 +1,4 @@
-"""Which reader opens which source, and how do several become one `Dataset`?"""
+"""Which reader opens which data source, and how do several sources become one `Dataset`?"""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.labels import class_numbers
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part
-from onnxtweak.data.source_spec import Source, cut, parse_source
+from onnxtweak.data.source_spec import Source, parse_source, select_rows
 from onnxtweak.data.sources.function import read_function
 from onnxtweak.data.sources.image_source import read_image_folder, read_image_table
-from onnxtweak.data.sources.npz import Inflated, load, read_npz
+from onnxtweak.data.sources.npz import CompressedColumn, load, read_npz
 from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
 from onnxtweak.errors import DataError
 from onnxtweak.settings import GiB, Preprocess
@@ -27,7 +27,7 @@ def _read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
         from onnxtweak.data.sources.parquet import read_parquet
     except ImportError as error:
         raise DataError(
-            "Parquet is read by pyarrow, which is not installed",
+            "reading Parquet needs pyarrow, which is not installed",
             where=source.path,
             hint="pip install 'onnxtweak[parquet]'",
         ) from error
@@ -51,11 +51,11 @@ def open_data(
     names: Sequence[str] | None = None,
     memory: int = 4 * GiB,
 ) -> Dataset:
-    """The samples of all sources, one after the other.
+    """The samples of all sources, one source after the other.
 
-    inputs : what the model wants. names : class names, class 0 first. memory : bytes; compressed arrays are
-    held while they fit into a quarter of it, and streamed otherwise. Raises DataError for everything that is
-    missing, damaged, empty or does not fit the model.
+    inputs : what the model expects. names : class names, class 0 first. memory : bytes; compressed arrays are
+    loaded while they fit into a quarter of it, and streamed otherwise. Raises DataError for anything missing,
+    damaged, empty or incompatible with the model.
     """
     check_preprocess(preprocess)
     parts: list[Part] = []
@@ -66,12 +66,10 @@ def open_data(
         found = _reader(source)(source, inputs, preprocess)
         for part in found:
             _check_lengths(part)
-        parts += cut(found, source)
+        parts += select_rows(found, source)
     labels, classes, notes = class_numbers(parts, names) if parts else (np.empty(0), None, ())
     if not len(labels):
-        raise DataError(
-            "no samples", where=", ".join(sources), hint="give at least one source that is not empty"
-        )
+        raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
     chosen = {spec.name: _options_for(spec, inputs, preprocess) for spec in inputs}
     plans = tuple(
         {spec.name: make_plan(part.columns[spec.name], spec, chosen[spec.name]) for spec in inputs}
@@ -79,18 +77,18 @@ def open_data(
     )
     _check_one_shape(parts, plans)
     raw = {plan.spec.name for each in plans for plan in each.values() if plan.arithmetic.raw}
-    told = [*(note for part in parts for note in part.notes), *notes]
-    told += [
-        f"bytes reach the float input `{name}` as 0 to 255; was it trained on scaled pixels?"
+    all_notes = [*(note for part in parts for note in part.notes), *notes]
+    all_notes += [
+        f"the float input `{name}` gets bytes as 0 to 255; was the model trained on scaled pixels?"
         for name in sorted(raw)
     ]
     return Dataset(
         labels=labels,
         inputs=tuple(spec.name for spec in inputs),
         classes=classes,
-        parts=tuple(_held(parts, memory // 4)),
+        parts=tuple(_load_compressed(parts, memory // 4)),
         plans=plans,
-        notes=tuple(dict.fromkeys(told)),
+        notes=tuple(dict.fromkeys(all_notes)),
     )
 
 
@@ -99,16 +97,18 @@ def _reader(source: Source) -> Reader:
     if path.is_file():
         if path.suffix.lower() in READERS:
             return READERS[path.suffix.lower()]
-        raise DataError(f"`{path.suffix}` is no kind of data that is known", where=path, hint=_KINDS)
+        raise DataError(f"unsupported file type `{path.suffix}`", where=path, hint=_FILE_TYPES)
     shards = {suffix for suffix in (".npz", ".npy") if any(path.glob(f"*{suffix}"))}
     if len(shards) == 2:
-        raise DataError("the folder holds .npz and .npy files", where=path, hint="keep one kind in a folder")
+        raise DataError(
+            "the folder holds both .npz and .npy files", where=path, hint="keep one file type per folder"
+        )
     return {".npz": read_npz_folder, ".npy": read_npy_folder}[shards.pop()] if shards else read_image_folder
 
 
-_KINDS = (
-    "give an .npz, an .npy with its labels beside it, a folder of these, root/class/* pictures, a .csv, a"
-    " .parquet, or FILE.py:FUNCTION"
+_FILE_TYPES = (
+    "give an .npz, an .npy with its labels beside it, a folder of these, a folder of images root/class/*,"
+    " a .csv, a .parquet, or FILE.py:FUNCTION"
 )
 
 
@@ -119,7 +119,7 @@ def _check_one_shape(parts: Sequence[Part], plans: Sequence[dict[str, Preprocess
                 raise DataError(
                     f"samples are {plan[name].shape} here and {first.shape} in {parts[0].where}",
                     where=part.where,
-                    hint="set resize, or use the sources one by one",
+                    hint="set resize, or use the sources separately",
                 )
 
 
@@ -127,7 +127,9 @@ def _check_lengths(part: Part) -> None:
     for column in part.columns.values():
         if not column.shape:
             raise DataError(
-                "a single number is no array of samples", where=column.where, hint="store (N, ...)"
+                "a single number is not an array of samples",
+                where=column.where,
+                hint="store an array of shape (N, ...)",
             )
         if part.labels.shape[:1] != column.shape[:1]:
             raise DataError(
@@ -137,31 +139,33 @@ def _check_lengths(part: Part) -> None:
             )
         if 0 in column.shape[1:]:
             raise DataError(
-                f"samples of shape {column.shape[1:]} are empty", where=column.where, hint="store values"
+                f"samples of shape {column.shape[1:]} are empty",
+                where=column.where,
+                hint="store at least one value per sample",
             )
 
 
 def _options_for(spec: InputSpec, inputs: Sequence[InputSpec], preprocess: Preprocess) -> Preprocess:
-    """With several inputs, picture options and pixel values are meant for those that take pictures."""
+    """With several inputs, preprocessing applies only to those that take images."""
     if len(inputs) == 1 or (spec.sample is not None and len(spec.sample) == 3):
         return preprocess
     if preprocess != Preprocess() and not any(len(each.sample or ()) == 3 for each in inputs):
         raise DataError(
-            "preprocessing was given, but none of the model's inputs takes pictures",
+            "preprocessing was given, but none of the model's inputs takes images",
             where="preprocess",
-            hint="store the values as the model wants them",
+            hint="store the values as the model expects them",
         )
     return Preprocess()
 
 
-def _held(parts: Sequence[Part], room: int) -> list[Part]:
+def _load_compressed(parts: Sequence[Part], room: int) -> list[Part]:
     """The same parts, with compressed columns loaded as long as they fit into `room` bytes."""
-    held = []
+    loaded = []
     for part in parts:
         columns = dict(part.columns)
         for name, column in part.columns.items():
-            if isinstance(column, Inflated) and column.nbytes <= room:
+            if isinstance(column, CompressedColumn) and column.nbytes <= room:
                 room -= column.nbytes
                 columns[name] = load(column)
-        held.append(replace(part, columns=columns))
-    return held
+        loaded.append(replace(part, columns=columns))
+    return loaded

@@ -1,4 +1,4 @@
-"""How are the rows of a batch made: one after the other, or in stretches by several threads?"""
+"""How are the rows of a batch made: all at once, or in chunks by parallel threads?"""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-# Bytes of a stretch that stay in a core's cache from one step to the next, and a batch that is worth threads.
-_STRETCH = 2 * 1024**2
-_WORTH = 256 * 1024
-# Stretches for each thread: enough that none waits long for the last one.
-_EACH = 2
+# Bytes of a chunk that stays in a core's cache from one step to the next, and of a batch worth threads.
+_CHUNK = 2 * 1024**2
+_WORTH_THREADS = 256 * 1024
+# Enough that no thread waits long for the last one.
+_CHUNKS_PER_THREAD = 2
 
 
-def in_stretches(
+def rows_in_parallel(
     make: Callable[[int, int], np.ndarray],
     rows: int,
     row_bytes: int,
     pool: ThreadPoolExecutor | None,
     threads: int,
 ) -> np.ndarray:
-    """`make(0, rows)`, made by the pool's `threads` a stretch each where that is worth it.
+    """`make(0, rows)`, made in chunks by the pool's `threads` where the batch is large enough.
 
-    make(first, last) : those rows (last - first, ...), the same whatever the stretch; called by several
-    threads at once. The first row that raises is the one whose error is seen.
+    make(first, last) : these rows (last - first, ...), the same values for any division into chunks; called
+    from several threads at once. Where it raises, the error of the first failing chunk is raised.
     """
-    if pool is None or rows < 2 or rows * row_bytes < _WORTH:
+    if pool is None or rows < 2 or rows * row_bytes < _WORTH_THREADS:
         return make(0, rows)
-    height = max(1, min(_STRETCH // max(row_bytes, 1), -(-rows // (_EACH * threads))))
-    begun = make(0, min(height, rows))
-    whole = np.empty((rows, *begun.shape[1:]), begun.dtype)
-    whole[:height] = begun
+    height = max(1, min(_CHUNK // max(row_bytes, 1), -(-rows // (_CHUNKS_PER_THREAD * threads))))
+    head = make(0, min(height, rows))
+    batch = np.empty((rows, *head.shape[1:]), head.dtype)
+    batch[:height] = head
 
     def fill(first: int) -> None:
-        whole[first : first + height] = make(first, min(first + height, rows))
+        batch[first : first + height] = make(first, min(first + height, rows))
 
-    for _ in pool.map(fill, range(height, rows, height)):  # raises what the first of them raised
+    for _ in pool.map(fill, range(height, rows, height)):  # raises the first chunk's error
         pass
-    return whole
+    return batch

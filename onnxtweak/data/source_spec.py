@@ -1,4 +1,4 @@
-"""How is a source written? `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]`, `PATH#[start:stop]`.
+"""How is a data source written? `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]`, `PATH#[start:stop]`.
 
 Or `FILE.py:NAME`, a function that yields samples, and `FILE.py:NAME#[start:stop]`.
 """
@@ -19,7 +19,7 @@ _FUNCTION = re.compile(r"(?P<path>.+\.py):(?P<name>[^\W\d]\w*)(?:#\[(?P<start>-?
 
 @dataclass(frozen=True)
 class Source:
-    """A source as written, taken apart. start, stop : None where left open; negative from the end."""
+    """A parsed source. text : as written. start, stop : None where left open; negative from the end."""
 
     text: str
     path: Path
@@ -29,9 +29,9 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """Take a source apart. A path that really contains `#` wins over a key.
+    """Parse a source. An existing path that contains `#` wins over a key.
 
-    Raises DataError where nothing is at the path, or the selection cannot be read.
+    Raises DataError where the path does not exist, or the selection cannot be parsed.
     """
     if Path(text).exists():
         return Source(text, Path(text))
@@ -49,17 +49,17 @@ def parse_source(text: str) -> Source:
     match = _SELECTION.fullmatch(selection)
     if match is None:
         raise DataError(
-            f"cannot read the selection `{selection}`",
+            f"cannot parse the selection `{selection}`",
             where=text,
             hint="write PATH#KEY, PATH#KEY[start:stop] or PATH#[start:stop]",
         )
     return Source(text, Path(path), match["key"] or None, _number(match["start"]), _number(match["stop"]))
 
 
-def cut(parts: Sequence[Part], source: Source) -> list[Part]:
-    """The rows `[start:stop)` that `source` asks for, counted over all its parts.
+def select_rows(parts: Sequence[Part], source: Source) -> list[Part]:
+    """The rows `[start:stop)` that `source` selects, counted over all its parts.
 
-    Raises DataError for rows that are not there: a silent clip would hide a wrong split.
+    Raises DataError for rows that do not exist: clipping silently would hide a wrong split.
     """
     if source.start is None and source.stop is None:
         return list(parts)
@@ -68,7 +68,7 @@ def cut(parts: Sequence[Part], source: Source) -> list[Part]:
     start, stop = start + total * (start < 0), stop + total * (stop < 0)
     if not 0 <= start < stop <= total:
         raise DataError(
-            f"rows {start} to {stop} were asked for, there are {total}",
+            f"rows {start} to {stop} were requested, but there are {total}",
             where=source.text,
             hint=f"choose 0 <= start < stop <= {total}",
         )
@@ -81,9 +81,10 @@ def cut(parts: Sequence[Part], source: Source) -> list[Part]:
     return kept
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
+def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key that puts "shard2" before "shard10"."""
-    return [(0, int(run), "") if run.isdecimal() else (1, 0, run) for run in re.split(r"(\d+)", text) if run]
+    runs = re.split(r"(\d+)", text)
+    return [(0, int(run), "") if run.isdecimal() else (1, 0, run) for run in runs if run]
 
 
 def _number(digits: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Which samples fit, which validate, which test?"""
+"""How are samples split into fit, validation and test?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnxtweak.settings import DataSettings, GiB
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Some samples of a data set. rows : which, ascending int64."""
+    """Some samples of a dataset. rows (n,) int64 : which, ascending."""
 
     dataset: Dataset
     rows: np.ndarray
@@ -31,7 +31,8 @@ class View:
     @property
     def labels(self) -> np.ndarray:
         """(len(self),) int64."""
-        return self.dataset.labels[self.rows]
+        labels: np.ndarray = self.dataset.labels[self.rows]
+        return labels
 
     def batches(self, size: int) -> Iterator[Batch]:
         """One pass over these samples, as `Dataset.batches`."""
@@ -40,7 +41,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The three roles. test : None when there is none; results are then reported on validation."""
+    """The three splits. test : None when there is none; results are then reported on validation."""
 
     fit: View
     validation: View
@@ -50,20 +51,20 @@ class Splits:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 in hex over the data sets and which rows have which role."""
-        whole = sha256()
+        """sha256 in hex over the datasets and which rows belong to which split."""
+        digest = sha256()
         for view in (self.fit, self.validation, self.test):
-            whole.update(
+            digest.update(
                 b"none" if view is None else view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()
             )
-        return whole.hexdigest()
+        return digest.hexdigest()
 
 
 def stratified_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> tuple[np.ndarray, ...]:
     """Rows of each part, ascending int64, each class divided by `fractions` as evenly as whole samples allow.
 
-    A class with at least as many samples as there are parts is present in each. Deterministic in
-    (labels, fractions, seed). Raises DataError when a part stays empty.
+    labels (N,) int64. A class with at least as many samples as there are parts is present in each.
+    Deterministic in (labels, fractions, seed). Raises DataError when a part stays empty.
     """
     shuffle = np.random.Generator(np.random.PCG64(seed)).permutation
     parts: list[list[np.ndarray]] = [[] for _ in fractions]
@@ -80,15 +81,16 @@ def stratified_split(labels: np.ndarray, fractions: Sequence[float], seed: int) 
     if not all(map(len, split)):
         raise DataError(
             f"{len(labels)} samples are too few to split into {len(fractions)} parts",
-            hint="give more samples, or --val and --test",
+            hint="give more samples, or give --val and --test",
         )
     return split
 
 
 def _counts(exact: np.ndarray, owed: np.ndarray) -> np.ndarray:
-    """Whole numbers that add up to the sum of `exact`: largest remainders first, then none without a sample.
+    """Integers with the sum of `exact`, by largest remainder; none is zero where there are samples enough.
 
-    owed : what each part lacks so far, over all classes; it settles ties, so that the parts come out even.
+    owed : how many samples each part is short of so far, over all classes; it breaks ties, so that the parts
+    come out even.
     """
     samples = round(exact.sum())
     # Rounding keeps 20 * 0.2 from losing a sample to 3.9999999.
@@ -102,10 +104,11 @@ def _counts(exact: np.ndarray, owed: np.ndarray) -> np.ndarray:
 
 
 def open_splits(settings: DataSettings, inputs: Sequence[InputSpec], memory: int = 4 * GiB) -> Splits:
-    """Open what was given, and split off `data` what was not.
+    """Open the given splits, and take the missing ones from `data`.
 
-    Nothing given: 60 / 20 / 20. Only test: 75 / 25. Only validation: all of `data` fits, no test.
-    Class names of `data` hold for the others. Raises DataError where fit or validation has one class only.
+    Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
+    given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. memory :
+    bytes that all datasets together may use. Raises DataError where fit or validation has a single class.
     """
     names = None if settings.names is None else read_names(settings.names)
     given = [sources for sources in (settings.data, settings.val, settings.test) if sources]
@@ -116,10 +119,10 @@ def open_splits(settings: DataSettings, inputs: Sequence[InputSpec], memory: int
 
     data = opened(settings.data, names)
     names = data.classes
-    validation = _whole(opened(settings.val, names)) if settings.val else None
-    test = _whole(opened(settings.test, names)) if settings.test else None
+    validation = _all_rows(opened(settings.val, names)) if settings.val else None
+    test = _all_rows(opened(settings.test, names)) if settings.test else None
     if validation is not None:
-        fit = _whole(data)
+        fit = _all_rows(data)
     else:
         fractions = (0.75, 0.25) if test is not None else (0.6, 0.2, 0.2)
         rows = stratified_split(data.labels, fractions, settings.seed)
@@ -131,7 +134,7 @@ def open_splits(settings: DataSettings, inputs: Sequence[InputSpec], memory: int
     return Splits(fit, validation, test, data.classes, notes)
 
 
-def _whole(dataset: Dataset) -> View:
+def _all_rows(dataset: Dataset) -> View:
     return View(dataset, np.arange(len(dataset)))
 
 
@@ -141,12 +144,12 @@ def _check_classes(role: str, view: View) -> None:
         raise DataError(
             f"all {len(view)} {role} samples are of class {labels[0]}",
             where=view.dataset.parts[0].where,
-            hint="what one class gains cannot be weighed without samples of the others",
+            hint="give samples of other classes too: a gain in one class is weighed against the others",
         )
 
 
 def _overlaps(data: Dataset, validation: View, test: View | None) -> Iterator[str]:
-    """A note for each two roles that were given the same rows of the same file."""
+    """A note for each pair of splits that share rows of the same file."""
     pairs = [("validation", validation.dataset, "fit", data)]
     if test is not None:
         pairs.append(

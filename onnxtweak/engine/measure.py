@@ -15,6 +15,7 @@ from onnxtweak.engine.session import Port, Session, open_session
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.expose import expose
 from onnxtweak.model.file.model_file import ModelFile
+from onnxtweak.model.inspect.logits import LogitsFormat
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Tap
 
@@ -89,7 +90,7 @@ def _open_exposed(
     logits, *names = wanted
     known = {name: dtypes.get(name) or "float32" for name in wanted}
     taps = [Tap(name, "", (), known[name]) for name in names]
-    exposed = expose(model.proto, logits, taps, logits_dtype=known[logits])
+    exposed = expose(model.graph, logits, taps, logits_format=LogitsFormat(dtype=known[logits]))
     session = open_session(exposed.proto, model.folder, settings, model.path)
     assert exposed.logits is not None  # `expose` was asked for them
     outputs = dict(zip(wanted, (exposed.logits, *exposed.outputs), strict=True))

@@ -18,8 +18,7 @@ from onnxtweak.errors import DataError, ModelError
 from onnxtweak.head import Head
 from onnxtweak.model.edit.expose import Exposed, expose
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.inspect.graph import GraphIndex
-from onnxtweak.model.inspect.logits import Logits, find_logits
+from onnxtweak.model.inspect.logits import Logits, LogitsFormat, find_logits
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Neurons, Tap
@@ -77,7 +76,12 @@ class Subject:
     @property
     def binary(self) -> bool:
         """The model has a single logit z; tables hold the two columns 0 and z."""
-        return "C" not in self.layout
+        return self.logits_format.binary
+
+    @property
+    def logits_format(self) -> LogitsFormat:
+        """How the logits tensor holds its values."""
+        return LogitsFormat(self.layout, self.dtype)
 
     @property
     def head(self) -> Head:
@@ -85,15 +89,8 @@ class Subject:
         return Head(single_logit=self.binary)
 
     def exposed(self, taps: Sequence[Tap] = (), neurons: Neurons | None = None) -> Exposed:
-        """The model with its logits, and taps or chosen neurons, as outputs; see `model.edit.expose`."""
-        return expose(
-            self.model.proto,
-            self.logits,
-            taps,
-            neurons,
-            logits_dtype=self.dtype,
-            binary=self.binary,
-        )
+        """The model with logits, and taps or chosen neurons, as outputs; see `model.edit.expose`."""
+        return expose(self.model.graph, self.logits, taps, neurons, self.logits_format)
 
 
 def open_model(path: str | Path, settings: TapSettings) -> Opened:
@@ -107,8 +104,8 @@ def opened_model(model: ModelFile, override: str | None) -> Opened:
     Raises ModelError when it is not a classifier.
     """
     path = model.path
-    logits = find_logits(model.proto, override)
-    graph = expose(model.proto, logits.name, ()).proto.graph
+    logits = find_logits(model.graph, override)
+    graph = expose(model.graph, logits.name, ()).proto.graph
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     ports = _ports(graph.input, stored)
     if not ports:
@@ -149,7 +146,7 @@ def fixed_batch(opened: Opened) -> int | None:
 
 def hidden(opened: Opened) -> tuple[TapCandidate, ...]:
     """Every tensor between the inputs and the logits; there may be none."""
-    return candidates(opened.model.proto, opened.logits.name)
+    return candidates(opened.model.graph, opened.logits.name)
 
 
 def watchable(opened: Opened) -> tuple[TapCandidate, ...]:
@@ -232,6 +229,6 @@ def choose_taps(
     opened: Opened, found: Sequence[TapCandidate], shapes: Shapes, settings: TapSettings
 ) -> tuple[Tap, ...]:
     """The taps that the settings select. Raises UsageError for a selector that matches nothing."""
-    graph = GraphIndex(opened.model.proto)
+    graph = opened.model.graph
     penultimate = penultimate_name(graph, opened.logits.name)
     return select(found, shapes, settings.taps, settings.pool, penultimate, graph)

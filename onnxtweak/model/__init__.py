@@ -1,6 +1,7 @@
-"""The ONNX file: what is in it, and how it is edited. Knows protobuf, but no samples and no arithmetic.
+"""How is an ONNX model read, inspected and edited? Knows protobuf, but no samples and no arithmetic.
 
-file       how a model comes from the disk, and how a result gets there
-inspect    where the logits are, which hidden tensors can be watched
-edit       what is added to a model, and how it is taken off again
+graph      an index of nodes and tensors
+file       how a model is read from disk, and how a result is written
+inspect    where the logits are, which hidden tensors can be tapped
+edit       how a tweak is added to a model, and removed again
 """

@@ -16,8 +16,8 @@ from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import VerificationError
 from onnxtweak.head import Head
 from onnxtweak.model.edit.diff import diff, only_the_splice
-from onnxtweak.model.edit.record import recorded, silenced
-from onnxtweak.model.edit.revert import take_off
+from onnxtweak.model.edit.record import recorded_tweak, silenced
+from onnxtweak.model.edit.revert import revert_tweak
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
@@ -39,9 +39,7 @@ def check_neutral(
     subject: Subject, tweak: Tweak, feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> Check:
     """Scale 0 gives the base: bit for bit on the CPU, the same decisions elsewhere. feeds : one batch."""
-    nothing = splice(
-        subject.model, tweak, logits_layout=subject.layout, logits_dtype=subject.dtype, scale=0.0
-    )
+    nothing = splice(subject.model, tweak, subject.logits_format, scale=0.0)
     before, device = _logits(subject, feeds, engine)
     after, _ = _logits(as_subject(subject, nothing), feeds, engine)
     return _same_logits("scale 0", subject.head, before, after, device)
@@ -91,8 +89,7 @@ def check_shadow(
     shown = tweaks_inside(shadowed.model.proto)[-1].shadow
     if shown is None or not data.startswith(subject.model.data):
         return Check("shadow", False, "the file does not begin with the base's bytes")
-    kinds = {"logits_layout": subject.layout, "logits_dtype": subject.dtype}
-    constant = as_subject(subject, splice(subject.model, tweak, scale=scale, **kinds))
+    constant = as_subject(subject, splice(subject.model, tweak, subject.logits_format, scale=scale))
     pairs = (
         (_logits(subject, feeds, engine)[0], _logits(shadowed, feeds, engine)[0]),
         (_logits(constant, feeds, engine)[0], _logits(replace(shadowed, logits=shown), feeds, engine)[0]),
@@ -118,7 +115,7 @@ def check_undone(data: bytes, inside: Sequence[TweakInside]) -> tuple[Check, tup
     stages = []
     for tweak in reversed(inside):
         try:
-            data = take_off(data, tweak)
+            data = revert_tweak(data, tweak)
         except VerificationError as error:
             return Check("revert", False, f"tweak {tweak.number}: {error.what}"), tuple(stages)
         stages.append(data)
@@ -140,17 +137,11 @@ def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | Non
 
     None where that cannot be told: dense weights are not in the record, other versions may add otherwise.
     """
-    tweak = recorded(inside)
+    tweak = recorded_tweak(inside)
     if tweak is None or inside.version != __version__:
         return None
-    again = splice(
-        base.model,
-        tweak,
-        logits_layout=base.layout,
-        logits_dtype=base.dtype,
-        scale=inside.scale,
-        shadow=inside.shadow is not None,
-    )
+    shadow = inside.shadow is not None
+    again = splice(base.model, tweak, base.logits_format, scale=inside.scale, shadow=shadow)
     if again == data:
         count = len(tweak.neurons)
         return Check("record", True, f"the {count} recorded synapses give this file, byte for byte")

@@ -12,7 +12,6 @@ from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.method.selection.screening import add_promising, best, nothing_promising, screen, screen_blocks
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import all_neurons, most_neurons
-from onnxtweak.model.inspect.graph import GraphIndex
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.settings import (
     TapSettings,
@@ -61,7 +60,7 @@ def groups_of(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap, 
     """The taps that the table is filled from, and those that only join where there is still room."""
     if taps.taps:
         return job.taps, ()
-    last = penultimate_name(GraphIndex(job.opened.model.proto), job.subject.logits)
+    last = penultimate_name(job.opened.model.graph, job.subject.logits)
     pooled = (replace(t, pool=_pooling(taps)) if len(t.shape) > 1 else t for t in job.taps)
     vectors = {tap.name for tap in job.taps if len(tap.shape) == 1}
     return tuple(pooled), tuple(tap for tap in job.taps if tap.name == last and last not in vectors)

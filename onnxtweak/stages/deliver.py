@@ -157,14 +157,7 @@ def make_tweak(job: Job, made: Proposal, recipe: str | None = None) -> Tweak:
 
 def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0, shadow: bool = False) -> bytes:
     """The tweaked model's bytes."""
-    return splice(
-        subject.model,
-        tweak,
-        logits_layout=subject.layout,
-        logits_dtype=subject.dtype,
-        scale=scale,
-        shadow=shadow,
-    )
+    return splice(subject.model, tweak, subject.logits_format, scale=scale, shadow=shadow)
 
 
 def summary(tweak: Tweak) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) 
     external = sum(external.size for external in file.external)
     model = model_room(len(file.data), external, subject.maps, subject.largest, subject.batch, settings)
     views = [view for view in (splits.fit, splits.validation, splits.test) if view is not None]
-    return model + sum({id(view.dataset): view.dataset.held for view in views}.values())
+    return model + sum({id(view.dataset): view.dataset.bytes_in_memory for view in views}.values())
 
 
 def open_whole(

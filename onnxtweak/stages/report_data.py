@@ -118,7 +118,7 @@ def theta_histogram(sizes: ThetaSizes, chosen: np.ndarray) -> dict[str, Any]:
 
 def of_tweak(tweak: Tweak, base: Subject, tweaked: Subject) -> dict[str, Any]:
     """Layers read, the graph around the splice, file sizes, and what the tweak was made from."""
-    around = neighborhood(tweaked.model.proto)
+    around = neighborhood(tweaked.model.graph)
     others = sum(file.size for file in base.model.external)
     return {
         "layers": _layers(tweak),

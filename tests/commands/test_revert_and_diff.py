@@ -14,6 +14,7 @@ from onnxtweak.errors import ModelError, OutputError, VerificationError
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import read_model
 from onnxtweak.model.file.output_file import write_model
+from onnxtweak.model.inspect.logits import LogitsFormat
 from onnxtweak.settings import DataSettings, OutputSettings
 from onnxtweak.types import Tap
 from tests.support.nets import cnn3, mlp, random_inputs
@@ -138,8 +139,8 @@ def test_verify_knows_single_logits_and_other_types(options, tmp_path):
     base = saved(mlp(**options), tmp_path)
     classes = 2 if options.get("classes") == 1 else 4
     taps = tuple(replace(tap, dtype=np.dtype(options.get("dtype", "float32")).name) for tap in MLP_TAPS)
-    kinds = {"logits_layout": "N1" if classes == 2 else "NC", "logits_dtype": taps[0].dtype}
-    (tmp_path / "out.onnx").write_bytes(splice(base, random_tweak(base, taps, classes), **kinds))
+    logits_format = LogitsFormat("N1" if classes == 2 else "NC", taps[0].dtype)
+    (tmp_path / "out.onnx").write_bytes(splice(base, random_tweak(base, taps, classes), logits_format))
     found = commands.verify(tweaked=str(tmp_path / "out.onnx"))
     assert passed(found)["record"] and passed(found)["neutral"] and all(passed(found).values())
 

@@ -11,12 +11,13 @@ import pytest
 from onnxtweak import commands
 from onnxtweak.cli.main import main
 from onnxtweak.errors import ModelError, OutputError, UsageError
+from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import save
 from onnxtweak.model.file.model_file import read_model
 from onnxtweak.settings import DataSettings, OutputSettings
 from onnxtweak.types import Tap
-from tests.support.nets import mlp, random_inputs
-from tests.support.tweaks import random_tweak, run, saved
+from tests.support.nets import cnn3, mlp, random_inputs
+from tests.support.tweaks import CNN3_TAPS, random_tweak, run, saved
 from tests.support.weak import weak_mlp
 
 TAPS = (Tap("act1", "Relu", (16,)), Tap("act2", "Relu", (12,)))
@@ -80,7 +81,7 @@ def test_an_adapter_for_a_slot_that_is_there(files, tmp_path):
     full, half = (call(loaded, feeds, tmp_path / f"{n}.onnx_adapter") for n in ("both", "half"))
     none = loaded.run(None, feeds)[0]
     np.testing.assert_allclose(half - none, (full - none) / 2, atol=1e-5)
-    with pytest.raises(ModelError, match="no place for one"):
+    with pytest.raises(ModelError, match="but the slot takes none"):
         commands.slot(model=str(slot), tweaks=[str(tmp_path / "linear.safetensors")], output=output)
 
 
@@ -124,6 +125,27 @@ def test_a_shadow_shows_both_in_one_pass_and_is_verified(tmp_path):
     assert all(check.passed for check in found.checks)
     assert {"simulation", "record"} <= {check.name for check in found.checks}
     assert found.before.overall != found.after.overall
+
+
+def test_a_tensor_tapped_pooled_and_by_position_serves_constants_shadows_and_slots(tmp_path):
+    """As `fit` makes them of channel means and penultimate positions."""
+    base, path = saved(cnn3(), tmp_path), str(tmp_path / "t.safetensors")
+    tweak = random_tweak(base, [CNN3_TAPS[1], replace(CNN3_TAPS[1], pool="none")], 10, "linear")
+    save(tweak, path)
+    constant, shadow, slot = (tmp_path / f"{name}.onnx" for name in ("constant", "shadow", "slot"))
+    made = [
+        commands.apply(model=str(base.path), tweak=path, output=OutputSettings(str(constant))),
+        commands.apply(model=str(base.path), tweak=path, output=OutputSettings(str(shadow)), shadow=True),
+        commands.slot(model=str(base.path), tweaks=[path], output=OutputSettings(str(slot))),
+    ]
+    assert all(check.passed for applied in made for check in applied.checks)
+    assert constant.read_bytes() == splice(base, tweak)
+    feeds = random_inputs(base.proto, 4)
+    expected = run(constant, feeds)[0]
+    np.testing.assert_array_equal(run(shadow, feeds)[-1], expected)
+    loaded = ort.InferenceSession(slot, providers=["CPUExecutionProvider"])
+    filled = call(loaded, feeds, tmp_path / "t.onnx_adapter")
+    np.testing.assert_allclose(filled, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_command_line_writes_slots_and_shadows(files, tmp_path, capsys):

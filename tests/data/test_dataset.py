@@ -105,9 +105,9 @@ def test_description_says_where_from_and_what_is_done(tmp_path):
     text = opened(tmp_path / "a.npz", inputs=(InputSpec("input", "float32", (None, 64)),)).describe()
     assert text.splitlines()[0] == f"5 samples of 5 classes from {tmp_path / 'a.npz'}"
     assert "`input`: (64,) uint8 -> (64,) float32: cast to float32" in text
-    assert "note: bytes reach" in text
+    assert "note: the float input `input` gets bytes" in text
 
 
 def test_bytes_in_the_columns_of_a_table_are_no_unscaled_picture(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((5, 2), np.uint8), y=np.arange(5))
-    assert "note: bytes reach" not in opened(tmp_path / "a.npz").describe()
+    assert "note: the float input `input` gets bytes" not in opened(tmp_path / "a.npz").describe()

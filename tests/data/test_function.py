@@ -67,9 +67,9 @@ def test_several_inputs_by_name(file):
     [
         ("    yield 1 / 0, [0]", "ZeroDivisionError", "line 3"),
         ("    exit(3)", "SystemExit", "line 3"),
-        ("    return 5", "gives int, no batches", "samples"),
+        ("    return 5", "returns int, not batches", "samples"),
         ("    return iter(())", "yielded nothing", "samples"),
-        ("    yield np.ones((2, 2))", "no pair", "batch 0"),
+        ("    yield np.ones((2, 2))", "not a pair", "batch 0"),
         ("    yield np.ones((2, 2)), [0]", "its labels", "batch 0"),
         ("    yield {'z': np.ones((2, 2))}, [0, 1]", "`x` is missing", "batch 0"),
         (
@@ -94,7 +94,7 @@ def test_files_that_do_not_run(tmp_path, file):
         opened(f"{tmp_path / 'bad.py'}:samples")
     with pytest.raises(DataError, match="no function `sample`"):
         opened(f"{file}:sample")
-    with pytest.raises(DataError, match="needs the name of a function"):
+    with pytest.raises(DataError, match="the name of the function is missing"):
         opened(file)
     with pytest.raises(DataError, match="no such file"):
         opened(tmp_path / "none.py:samples")

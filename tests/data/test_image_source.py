@@ -62,13 +62,13 @@ def test_a_key_is_a_folder_of_classes(tmp_path):
     with pytest.raises(DataError, match="but folders") as caught:
         opened(tmp_path)
     assert f"{tmp_path}#train" in caught.value.hint
-    with pytest.raises(DataError, match="no folder `test`"):
+    with pytest.raises(DataError, match="no subfolder `test`"):
         opened(f"{tmp_path}#test")
 
 
 def test_loose_pictures_have_no_labels(tmp_path):
     paint(tmp_path / "a.png", 0)
-    with pytest.raises(DataError, match="without a class folder"):
+    with pytest.raises(DataError, match="outside a class folder"):
         opened(tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_gray_and_colour(tmp_path):
     paint(tmp_path / "a" / "1.png", (10, 20, 30))
     assert read(opened(tmp_path, color="BGR"))[0, :, 0, 0].tolist() == [30, 20, 10]
     assert read(opened(tmp_path, GRAY, color="GRAY"))[0, 0, 0, 0] == 18
-    with pytest.raises(DataError, match="wants") as caught:
+    with pytest.raises(DataError, match="expects") as caught:
         opened(tmp_path, GRAY)
     assert "GRAY" in caught.value.hint
 
@@ -167,7 +167,7 @@ def test_a_table_of_paths_and_labels(tmp_path, heading):
         ("", "empty"),
         ("a.png\n", "no label"),
         ("a.png,\n", "no label"),
-        ("absent.png,cat\n", "no such picture"),
+        ("absent.png,cat\n", "no such image file"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, text, message):

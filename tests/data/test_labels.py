@@ -82,7 +82,7 @@ def test_the_same_names_in_another_order_are_refused(tmp_path):
         (np.array([[1, 1], [0, 1]]), "neither class numbers nor one-hot"),
         (np.zeros((2, 3, 4), int), "neither class numbers nor one-hot"),
         (np.array([2**63, 1], np.uint64), "out of range"),
-        (np.array([1j, 0]), "cannot be used"),
+        (np.array([1j, 0]), "unsupported dtype"),
     ],
 )
 def test_other_labels_are_refused(tmp_path, labels, message):
@@ -124,7 +124,7 @@ def test_names_file(tmp_path):
     [
         (b"", "empty"),
         (b"cat\n\ndog\n", "empty line"),
-        (b"cat\ncat\n", "twice"),
+        (b"cat\ncat\n", "duplicate class name `cat`"),
         (b"\xff\xfe\xff", "cannot be read"),
     ],
 )

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onnxtweak.data import InputSpec, open_data
-from onnxtweak.data.samples import Held
-from onnxtweak.data.sources.npy import Mapped
-from onnxtweak.data.sources.npz import Inflated
+from onnxtweak.data.samples import ArrayColumn
+from onnxtweak.data.sources.npy import MappedColumn
+from onnxtweak.data.sources.npz import CompressedColumn
 from onnxtweak.errors import DataError
 from onnxtweak.settings import GiB, Preprocess
 
@@ -36,7 +36,7 @@ def test_stored_members_are_mapped_where_they_lie(tmp_path):
     x, y = arrays()
     np.savez(tmp_path / "a.npz", x=x, y=y)
     dataset = opened(tmp_path / "a.npz", memory=0)
-    assert isinstance(dataset.parts[0].columns["input"], Mapped)
+    assert isinstance(dataset.parts[0].columns["input"], MappedColumn)
     np.testing.assert_array_equal(read(dataset), x)
     np.testing.assert_array_equal(dataset.labels, y)
 
@@ -46,8 +46,8 @@ def test_compressed_members_are_held_only_when_they_fit_into_a_quarter(tmp_path)
     np.savez_compressed(tmp_path / "a.npz", x=x, y=y)
     held = opened(tmp_path / "a.npz", memory=4 * x.nbytes)
     streamed = opened(tmp_path / "a.npz", memory=4 * x.nbytes - 4)
-    assert isinstance(held.parts[0].columns["input"], Held)
-    assert isinstance(streamed.parts[0].columns["input"], Inflated)
+    assert isinstance(held.parts[0].columns["input"], ArrayColumn)
+    assert isinstance(streamed.parts[0].columns["input"], CompressedColumn)
     np.testing.assert_array_equal(read(held), x)
     np.testing.assert_array_equal(read(streamed), x)
     np.testing.assert_array_equal(read(streamed), x)  # a second pass begins anew

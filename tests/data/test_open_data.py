@@ -69,7 +69,7 @@ def test_unknown_kinds_and_empty_folders(tmp_path):
     with pytest.raises(DataError, match=r"`\.mat`"):
         open_data([str(tmp_path / "a.mat")], inputs=FLAT, preprocess=Preprocess())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         open_data([str(tmp_path / "empty")], inputs=FLAT, preprocess=Preprocess())
     with pytest.raises(DataError, match="no samples"):
         open_data([], inputs=FLAT, preprocess=Preprocess())
@@ -78,7 +78,7 @@ def test_unknown_kinds_and_empty_folders(tmp_path):
 def test_preprocessing_needs_a_picture_among_several_inputs(tmp_path):
     np.savez(tmp_path / "a.npz", a=X, b=X, y=Y)
     specs = tuple(InputSpec(name, "float32", (None, 2)) for name in "ab")
-    with pytest.raises(DataError, match="none of the model's inputs takes pictures"):
+    with pytest.raises(DataError, match="none of the model's inputs takes images"):
         open_data([str(tmp_path / "a.npz")], inputs=specs, preprocess=Preprocess(pixel_scale=2.0))
 
 

@@ -16,7 +16,7 @@ SPEC = InputSpec("x", "float32", (None, 3, 8, 8))
 
 @pytest.fixture(autouse=True)
 def small_batches_are_worth_it(monkeypatch):
-    monkeypatch.setattr(parallel_rows, "_WORTH", 1)
+    monkeypatch.setattr(parallel_rows, "_WORTH_THREADS", 1)
 
 
 def pixels(n):
@@ -73,7 +73,7 @@ def test_every_row_is_made_once_and_in_its_place():
         return np.arange(first, last)[:, None] * 2
 
     with ThreadPoolExecutor(3) as pool:
-        whole = parallel_rows.in_stretches(make, 100, 8, pool, 3)
+        whole = parallel_rows.rows_in_parallel(make, 100, 8, pool, 3)
     np.testing.assert_array_equal(whole[:, 0], np.arange(100) * 2)
     calls.sort()
     assert calls[0][0] == 0 and calls[-1][1] == 100 and len(calls) == 6

@@ -61,7 +61,7 @@ def test_several_inputs_are_several_columns(tmp_path):
 
 def test_a_key_names_the_labels(tmp_path):
     path = written(tmp_path, {"a": np.arange(N), "b": np.arange(N), "answer": np.arange(N) % 2})
-    with pytest.raises(DataError, match="no column is called like labels") as raised:
+    with pytest.raises(DataError, match="no column is named like labels") as raised:
         opened(path)
     assert "a, b, answer" in raised.value.hint
     assert len(opened(f"{path}#answer[3:9]")) == 6
@@ -73,12 +73,12 @@ def test_a_key_names_the_labels(tmp_path):
     ("columns", "said"),
     [
         ({"a": [1.0, None], "b": [1.0, 2.0], "y": [0, 1]}, "NaN|finite|not a number"),
-        ({"a": [1.0, 2.0], "z": ["a", "b"], "y": [0, 1]}, "`z` holds string, not numbers"),
+        ({"a": [1.0, 2.0], "z": ["a", "b"], "y": [0, 1]}, "`z` contains string, not numbers"),
         ({"x": [1.0, 2.0], "z": [1.0, 2.0], "y": [0, None]}, "1 labels are missing"),
-        ({"x": [[1.0, 2.0], [3.0]], "y": [0, 1]}, "not all 2 long"),
-        ({"a": [[1.0, 2.0], [3.0, 4.0]], "b": [1.0, 2.0], "y": [0, 1]}, "cannot stand side by side"),
+        ({"x": [[1.0, 2.0], [3.0]], "y": [0, 1]}, "do not all have length 2"),
+        ({"a": [[1.0, 2.0], [3.0, 4.0]], "b": [1.0, 2.0], "y": [0, 1]}, "cannot be combined"),
         ({"x": pa.array([], pa.float32()), "y": pa.array([], pa.int64())}, "empty"),
-        ({"a": [1.0], "y": [0], "label": [0]}, "several columns could be labels"),
+        ({"a": [1.0], "y": [0], "label": [0]}, "several columns could be the labels"),
     ],
 )
 def test_what_cannot_be_used(tmp_path, columns, said):
@@ -88,7 +88,7 @@ def test_what_cannot_be_used(tmp_path, columns, said):
 
 def test_what_is_no_parquet(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and more")
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         opened(tmp_path / "t.parquet")
 
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxtweak.data.preprocess.plan import apply_plan, check_preprocess, make_plan
-from onnxtweak.data.samples import Held, InputSpec
+from onnxtweak.data.samples import ArrayColumn, InputSpec
 from onnxtweak.errors import DataError, MachineError
 from onnxtweak.settings import Preprocess
 
 
 def run(array, shape, dtype="float32", **options):
     spec = InputSpec("input", dtype, None if shape is None else (None, *shape))
-    plan = make_plan(Held("x in a.npz", array), spec, Preprocess(**options))
+    plan = make_plan(ArrayColumn("x in a.npz", array), spec, Preprocess(**options))
     made = apply_plan(plan, array, lambda row: f"row {row}")
     assert made.flags.c_contiguous
     assert made.dtype == np.dtype(dtype)
@@ -63,7 +63,7 @@ def test_axes_are_adapted_and_values_are_not(stored, wanted, expected):
     ],
 )
 def test_a_misfit_names_both_shapes_and_the_remedy(stored, wanted, hint):
-    with pytest.raises(DataError, match="wants") as caught:
+    with pytest.raises(DataError, match="expects") as caught:
         run(pictures(2, *stored), wanted)
     assert str(stored) in caught.value.what and str(wanted) in caught.value.what
     assert hint in caught.value.hint
@@ -132,7 +132,7 @@ def test_explicit_layout_is_held():
     for layout, expected in (("NCHW", array.transpose(0, 3, 1, 2)), ("NHWC", array)):
         np.testing.assert_array_equal(run(array, (None, None, None), layout=layout), expected)
         np.testing.assert_array_equal(run(array, None, layout=layout), expected)
-    with pytest.raises(DataError, match="wants") as caught:
+    with pytest.raises(DataError, match="expects") as caught:
         run(array, (3, 8, 8), layout="NHWC")
     assert "layout NCHW" in caught.value.hint
     with pytest.raises(DataError, match=r"\(4, 4, 3\) after preprocessing"):
@@ -170,7 +170,7 @@ def test_what_the_model_cannot_hold_names_its_row(array, dtype, message):
         (np.array([["a"], ["b"]]), "float32", {}, "samples are <U1"),
         (np.ones((2, 1)), "object", {}, "samples are float64"),
         (np.ones((2, 1), np.uint8), "uint8", {"pixel_scale": 0.1}, "pixel scale"),
-        (np.ones((2, 1)), "float32", {"resize": (2, 2)}, "no pictures"),
+        (np.ones((2, 1)), "float32", {"resize": (2, 2)}, "not images"),
         (np.ones((2, 1)), "float32", {"mean": (1.0, 2.0)}, "2 numbers"),
     ],
 )
@@ -184,8 +184,8 @@ def test_values_that_cannot_become_the_models(array, dtype, options, message):
 def test_another_dtype_than_the_models_is_refused(asked):
     spec = InputSpec("input", "float32", (None, 1))
     with pytest.raises(DataError, match="preprocess"):
-        make_plan(Held("x", np.ones((2, 1))), spec, Preprocess(dtype=asked))
-    make_plan(Held("x", np.ones((2, 1))), spec, Preprocess(dtype="float32"))
+        make_plan(ArrayColumn("x", np.ones((2, 1))), spec, Preprocess(dtype=asked))
+    make_plan(ArrayColumn("x", np.ones((2, 1))), spec, Preprocess(dtype="float32"))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_senseless_options_are_refused(options):
 
 def test_description_names_every_step_in_order():
     plan = make_plan(
-        Held("x", pictures(2, 8, 8, 3)),
+        ArrayColumn("x", pictures(2, 8, 8, 3)),
         InputSpec("input", "float32", (None, 3, 4, 4)),
         Preprocess(crop=(4, 4), color="BGR", pixel_scale=0.5, mean=(1.0, 2.0, 3.0), std=(2.0,)),
     )

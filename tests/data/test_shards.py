@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.data import InputSpec, open_data
-from onnxtweak.data.sources.npy import Mapped
+from onnxtweak.data.sources.npy import MappedColumn
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
@@ -38,13 +38,13 @@ def test_labels_are_found_beside_the_samples(tmp_path, samples, labels):
     np.save(tmp_path / f"{samples}.npy", X)
     np.save(tmp_path / f"{labels}.npy", Y)
     dataset = opened(tmp_path / f"{samples}.npy")
-    assert isinstance(dataset.parts[0].columns["input"], Mapped)
+    assert isinstance(dataset.parts[0].columns["input"], MappedColumn)
     np.testing.assert_array_equal(dataset.labels, Y)
     np.testing.assert_array_equal(read(dataset, np.array([0, 1, 4, 11])), X[[0, 1, 4, 11]])
 
 
 def test_pages_are_let_go_and_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnxtweak.data.sources.npy._LET_GO", 0)
+    monkeypatch.setattr("onnxtweak.data.sources.npy._RELEASE_AFTER", 0)
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "y.npy", Y)
     dataset = opened(tmp_path / "x.npy")
@@ -63,7 +63,7 @@ def test_a_file_cut_short_is_refused(tmp_path):
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "y.npy", Y)
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-1])
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match="truncated"):
         opened(tmp_path / "x.npy")
 
 

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from onnxtweak.data.samples import Held, Part
-from onnxtweak.data.source_spec import cut, natural, parse_source
+from onnxtweak.data.samples import ArrayColumn, Part
+from onnxtweak.data.source_spec import natural_key, parse_source, select_rows
 from onnxtweak.errors import DataError
 
 
 def part(samples, start=0):
-    return Part("here", "here", {"x": Held("x", np.zeros((99, 1)))}, np.arange(samples), "y", (), start=start)
+    return Part(
+        "here", "here", {"x": ArrayColumn("x", np.zeros((99, 1)))}, np.arange(samples), "y", (), start=start
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,16 +54,16 @@ def test_absent_path_is_refused(text, message):
 def test_unreadable_selection_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     path.touch()
-    with pytest.raises(DataError, match="cannot read the selection"):
+    with pytest.raises(DataError, match="cannot parse the selection"):
         parse_source(f"{path}#train[1:2:3]")
 
 
 def test_cut_counts_rows_over_all_parts(tmp_path):
     path = tmp_path / "a.npz"
     path.touch()
-    kept = cut([part(10), part(10), part(10)], parse_source(f"{path}#[5:12]"))
+    kept = select_rows([part(10), part(10), part(10)], parse_source(f"{path}#[5:12]"))
     assert [(p.start, len(p), p.labels[0]) for p in kept] == [(5, 5, 5), (0, 2, 0)]
-    assert [len(p) for p in cut([part(10), part(10)], parse_source(f"{path}#[-3:]"))] == [3]
+    assert [len(p) for p in select_rows([part(10), part(10)], parse_source(f"{path}#[-3:]"))] == [3]
 
 
 @pytest.mark.parametrize("rows", ["[0:31]", "[5:5]", "[9:3]", "[-40:]"])
@@ -69,9 +71,9 @@ def test_rows_that_are_not_there_are_refused(tmp_path, rows):
     path = tmp_path / "a.npz"
     path.touch()
     with pytest.raises(DataError, match="there are 30"):
-        cut([part(30)], parse_source(f"{path}#{rows}"))
+        select_rows([part(30)], parse_source(f"{path}#{rows}"))
 
 
 def test_natural_order_counts():
-    assert sorted(["s10", "s2", "s1", "a"], key=natural) == ["a", "s1", "s2", "s10"]
-    assert sorted(["10", "9", "x"], key=natural) == ["9", "10", "x"]
+    assert sorted(["s10", "s2", "s1", "a"], key=natural_key) == ["a", "s1", "s2", "s10"]
+    assert sorted(["10", "9", "x"], key=natural_key) == ["9", "10", "x"]

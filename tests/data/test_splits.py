@@ -132,4 +132,4 @@ def test_memory_is_shared_between_what_is_opened(tmp_path):
         for splits in (tight, loose)
         for view in (splits.fit, splits.validation)
     ]
-    assert kinds == ["Inflated", "Inflated", "Held", "Held"]
+    assert kinds == ["CompressedColumn", "CompressedColumn", "ArrayColumn", "ArrayColumn"]

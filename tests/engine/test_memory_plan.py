@@ -81,7 +81,7 @@ def test_a_job_knows_what_its_model_and_its_samples_take(tmp_path):
     size = (tmp_path / "model.onnx").stat().st_size
     held = 64 * 8 * 4
     assert subject.maps >= subject.largest > 1
-    assert job.splits.fit.dataset.held == held  # once, though both views are of it
+    assert job.splits.fit.dataset.bytes_in_memory == held  # once, though both views are of it
     assert job.engine.reserved_bytes == 5 * size + 4 * subject.maps * 256 + held
     assert not any("--memory" in note for note in job.splits.notes)
 

@@ -10,6 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.expose import expose
 from onnxtweak.model.edit.patch_nodes import ELEMENT_TYPES
+from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.inspect.logits import LogitsFormat
 from onnxtweak.types import Neurons, Tap
 from tests.support import nets, tweaks
 
@@ -27,14 +29,14 @@ def operators(proto):
 def test_taps_come_out_in_their_own_shape_and_pooled_ones_as_channels():
     proto = small()
     taps = (*tweaks.CNN3_TAPS, Tap("relu2", "Relu", (8, 8, 8), pool="max"))
-    exposed = expose(proto, "logits", taps)
+    exposed = expose(GraphIndex(proto), "logits", taps)
     feeds = nets.random_inputs(proto, 3)
     logits, *values = tweaks.run(exposed.proto, feeds, [exposed.logits, *exposed.outputs])
     assert exposed.logits == "logits" and len(exposed.outputs) == 4
     assert [value.shape for value in values] == [(3, 8, 16, 16), (3, 8), (3, 32), (3, 8)]
     assert np.array_equal(logits, tweaks.run(proto, feeds)[0])
     relu3, relu2 = tweaks.run(
-        expose(proto, "logits", [Tap("relu3", "", ()), Tap("relu2", "", ())]).proto, feeds
+        expose(GraphIndex(proto), "logits", [Tap("relu3", "", ()), Tap("relu2", "", ())]).proto, feeds
     )[1:]
     np.testing.assert_allclose(values[1], relu3.mean((2, 3)), rtol=1e-5)
     np.testing.assert_array_equal(values[3], relu2.max((2, 3)))
@@ -45,10 +47,10 @@ def test_chosen_values_come_in_the_order_of_the_neurons(opset, ir):
     proto = small(opset=opset, ir=ir)
     neurons = tweaks.random_neurons(tweaks.CNN3_TAPS, 11)
     feeds = nets.random_inputs(proto, 3)
-    exposed = expose(proto, "logits", (), neurons)
+    exposed = expose(GraphIndex(proto), "logits", (), neurons)
     onnx.checker.check_model(typed(exposed.proto))
     logits, values = tweaks.run(exposed.proto, feeds, [exposed.logits, *exposed.outputs])
-    raw = expose(proto, "logits", [Tap(tap.name, tap.op, tap.shape) for tap in neurons.taps])
+    raw = expose(GraphIndex(proto), "logits", [Tap(tap.name, tap.op, tap.shape) for tap in neurons.taps])
     arrays = tweaks.run(raw.proto, feeds, raw.outputs)
     assert values.shape == (3, 11) and values.dtype == np.float32
     np.testing.assert_allclose(values, tweaks.chosen(neurons, arrays), rtol=1e-5, atol=1e-6)
@@ -67,7 +69,7 @@ def typed(proto):
 def test_the_same_neuron_may_be_chosen_twice_and_one_tap_needs_no_concat():
     proto = small()
     neurons = Neurons(tweaks.CNN3_TAPS, np.array([2, 2, 2], np.int32), np.array([5, 0, 5]))
-    exposed = expose(proto, "logits", (), neurons)
+    exposed = expose(GraphIndex(proto), "logits", (), neurons)
     assert "Concat" not in operators(exposed.proto)
     feeds = nets.random_inputs(proto, 2)
     values = tweaks.run(exposed.proto, feeds, exposed.outputs)[0]
@@ -76,26 +78,24 @@ def test_the_same_neuron_may_be_chosen_twice_and_one_tap_needs_no_concat():
 
 def test_what_no_output_needs_is_cut_off():
     proto = small(tail="softmax", ir=3)
-    exposed = expose(proto, "logits", [Tap("relu1", "Relu", (8, 16, 16))], with_logits=False)
-    assert exposed.logits is None and exposed.outputs == ("relu1",)
+    exposed = expose(GraphIndex(proto), "relu1", ())
+    assert exposed.logits == "relu1" and exposed.outputs == ()
     assert operators(exposed.proto) == ["Conv", "Relu"]
     assert len(exposed.proto.graph.initializer) == 2
     assert [value.name for value in exposed.proto.graph.input] == [
         "input",
         *(tensor.name for tensor in exposed.proto.graph.initializer),
     ]
-    assert operators(expose(proto, "logits", ()).proto)[-1] == "Gemm"
+    assert operators(expose(GraphIndex(proto), "logits", ()).proto)[-1] == "Gemm"
 
 
-def test_original_outputs_stay_only_when_asked_for():
+def test_original_outputs_are_dropped():
     proto = small(tail="softmax-argmax")
-    exposed = expose(proto, "logits", (), extra_outputs=["label"])
-    assert [output.name for output in exposed.proto.graph.output] == ["logits", "label"]
-    assert exposed.proto.graph.output[1] == proto.graph.output[0]
-    logits, label = tweaks.run(exposed.proto, nets.random_inputs(proto, 4))
+    exposed = expose(GraphIndex(proto), "logits", ())
+    assert [output.name for output in exposed.proto.graph.output] == ["logits"]
+    (logits,) = tweaks.run(exposed.proto, nets.random_inputs(proto, 4))
+    label = tweaks.run(proto, nets.random_inputs(proto, 4), ["label"])[0]
     assert np.array_equal(logits.argmax(1), label)
-    with pytest.raises(ModelError, match="no such output"):
-        expose(proto, "logits", (), extra_outputs=["relu1"])
 
 
 def test_inputs_that_nothing_needs_are_dropped():
@@ -105,13 +105,13 @@ def test_inputs_that_nothing_needs_are_dropped():
     proto = net.model(
         {"x": (1, ("N", 4)), "side": (1, ("N", 2))}, {"logits": (1, ("N", 3)), "other": (1, ("N", 2))}
     )
-    assert [value.name for value in expose(proto, "logits", ()).proto.graph.input] == ["x"]
+    assert [value.name for value in expose(GraphIndex(proto), "logits", ()).proto.graph.input] == ["x"]
 
 
 def test_a_tap_may_be_named_twice_be_an_input_or_be_the_logits():
     proto = nets.mlp()
     taps = [Tap(name, "", (1,)) for name in ("act1", "act1", "input", "logits")]
-    exposed = expose(proto, "logits", taps)
+    exposed = expose(GraphIndex(proto), "logits", taps)
     assert len({exposed.logits, *exposed.outputs}) == 5
     feeds = nets.random_inputs(proto, 3)
     logits, one, other, given, same = tweaks.run(exposed.proto, feeds)
@@ -142,7 +142,7 @@ def test_what_bodies_read_from_outside_is_kept():
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )
-    exposed = expose(proto, "logits", [Tap("hidden", "Relu", (3,))])
+    exposed = expose(GraphIndex(proto), "logits", [Tap("hidden", "Relu", (3,))])
     assert [tensor.name for tensor in exposed.proto.graph.initializer] == ["outer", "yes"]
     logits, hidden = tweaks.run(exposed.proto, {"x": np.array([[-1, 0, 2]], np.float32)})
     assert logits.tolist() == [[1, 1, 3]] and hidden.tolist() == [[0, 0, 2]]
@@ -161,8 +161,8 @@ def test_logits_keep_their_type_and_their_values(name):
         Tap("x", "", (3, 2, 2), name, "mean"),
     )
     feeds = nets.random_inputs(proto, 2)
-    whole = expose(proto, "logits", taps, logits_dtype=name)
-    chosen = expose(proto, "logits", (), tweaks.random_neurons(taps, 6), logits_dtype=name)
+    whole = expose(GraphIndex(proto), "logits", taps, logits_format=LogitsFormat(dtype=name))
+    chosen = expose(GraphIndex(proto), "logits", (), tweaks.random_neurons(taps, 6), LogitsFormat(dtype=name))
     for exposed in (whole, chosen):
         logits, *values = tweaks.run(exposed.proto, feeds)
         # Behind a Cast, ONNX Runtime would show float16 tensors as they were before they were rounded.
@@ -181,10 +181,10 @@ def test_channel_last_maps_are_pooled_over_positions():
     relu = np.maximum(feeds["x"], 0)
     for pool, expected in (("mean", relu.mean(1)), ("max", relu.max(1))):
         tap = Tap("tokens", "Relu", (4, 3), pool=pool, channel_axis=1)
-        whole = tweaks.run(expose(proto, "logits", [tap]).proto, feeds)[1]
+        whole = tweaks.run(expose(GraphIndex(proto), "logits", [tap]).proto, feeds)[1]
         np.testing.assert_allclose(whole, expected, rtol=1e-6)
         neurons = Neurons((tap,), np.zeros(2, np.int32), np.array([2, 0]))
-        some = tweaks.run(expose(proto, "logits", (), neurons).proto, feeds)[1]
+        some = tweaks.run(expose(GraphIndex(proto), "logits", (), neurons).proto, feeds)[1]
         np.testing.assert_allclose(some, expected[:, [2, 0]], rtol=1e-6)
 
 
@@ -195,28 +195,28 @@ def test_the_model_is_not_changed_and_new_names_collide_with_nothing():
             node.name = "onnxtweak/watch/0"
     before = proto.SerializeToString()
     neurons = tweaks.random_neurons([Tap("act1", "Relu", (16,)), Tap("act2", "Relu", (12,))], 5)
-    exposed = expose(proto, "logits", (), neurons)
+    exposed = expose(GraphIndex(proto), "logits", (), neurons)
     assert proto.SerializeToString() == before
     names = [node.name for node in exposed.proto.graph.node if node.name.startswith("onnxtweak/")]
     assert names.count("onnxtweak/watch/0") == 2 and all(
         "watch_2/" in name for name in set(names) - {"onnxtweak/watch/0"}
     )
-    assert expose(proto, "logits", (), neurons).proto == exposed.proto
+    assert expose(GraphIndex(proto), "logits", (), neurons).proto == exposed.proto
 
 
 def test_no_neurons_give_no_output_but_the_logits():
     neurons = Neurons((), np.zeros(0, np.int32), np.zeros(0, np.int64))
-    exposed = expose(nets.mlp(), "logits", (), neurons)
+    exposed = expose(GraphIndex(nets.mlp()), "logits", (), neurons)
     assert exposed.outputs == () and [output.name for output in exposed.proto.graph.output] == ["logits"]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "weight_1"])
 def test_tensors_that_the_main_graph_does_not_compute_are_refused(name):
     with pytest.raises(ModelError, match="does not compute") as caught:
-        expose(nets.mlp(), "logits", [Tap(name, "Relu", (4,))])
+        expose(GraphIndex(nets.mlp()), "logits", [Tap(name, "Relu", (4,))])
     assert caught.value.where == name
     with pytest.raises(ModelError, match="does not compute"):
-        expose(nets.mlp(), name, ())
+        expose(GraphIndex(nets.mlp()), name, ())
 
 
 def test_external_data_is_not_loaded():
@@ -225,5 +225,5 @@ def test_external_data_is_not_loaded():
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="gone.bin")
-    exposed = expose(proto, "logits", ())
+    exposed = expose(GraphIndex(proto), "logits", ())
     assert exposed.proto.graph.initializer[0] == tensor

@@ -41,6 +41,13 @@ def left_in(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
+def test_the_graph_is_indexed_once(tmp_path):
+    model = tweaks.saved(nets.mlp(), tmp_path)
+    assert model.graph is model.graph and model.graph.proto is model.proto
+    other = model.holding(model.data)
+    assert other.graph is not model.graph and other.graph.proto is other.proto
+
+
 def test_read_model_tells_what_the_file_holds(tmp_path):
     proto = nets.mlp()
     model = tweaks.saved(proto, tmp_path)
@@ -97,7 +104,7 @@ def test_a_model_cut_short_is_refused_wherever_it_is_cut(tmp_path):
         with pytest.raises(ModelError):
             read_model(path)
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ModelError, match="cut short"):
+    with pytest.raises(ModelError, match="truncated"):
         read_model(path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.graph import GraphIndex
 from tests.support.nets import cnn3, mlp, reseed_light
 
 FLOAT = TensorProto.FLOAT

@@ -6,7 +6,7 @@ import pytest
 from onnx import AttributeProto, TensorProto, helper
 
 from onnxtweak.errors import ModelError
-from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.graph_checks import require_sound
 from onnxtweak.model.inspect.logits import find_logits
 from onnxtweak.model.inspect.taps import candidates
@@ -34,8 +34,8 @@ def _axis_as_text(proto):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (_circle, "runs in a circle"),
-        (_no_input, "lacks its input input"),
+        (_circle, "has a cycle"),
+        (_no_input, "is missing its input input"),
         (_no_output, "has no output"),
         (_axis_as_text, "attribute axis"),
     ],
@@ -43,9 +43,9 @@ def _axis_as_text(proto):
 def test_what_no_exporter_writes_is_refused(damage, says):
     proto = mlp(tail="softmax")
     damage(proto)
-    for search in (find_logits, lambda proto: candidates(proto, "logits")):
+    for search in (find_logits, lambda graph: candidates(graph, "logits")):
         with pytest.raises(ModelError, match=says) as caught:
-            search(proto)
+            search(GraphIndex(proto))
         assert caught.value.hint
 
 

@@ -12,6 +12,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnxtweak.errors import ModelError
+from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.logits import find_logits
 from tests.support.nets import LIGHT, TAILS, NetBuilder, cnn3, cnn_1x1, mlp, random_inputs, transformer
 
@@ -63,7 +64,9 @@ EXPECTED = {
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize(("opset", "ir"), [(10, 3), (11, 6), (13, 7), (17, 8), (21, 10)])
 def test_every_tail_gives_the_tensor_before_it(tail: str, opset: int, ir: int):
-    logits = find_logits(cnn3(classes=6, size=8, channels=(2, 2, 2), tail=tail, opset=opset, ir=ir))
+    logits = find_logits(
+        GraphIndex(cnn3(classes=6, size=8, channels=(2, 2, 2), tail=tail, opset=opset, ir=ir))
+    )
     written_out = ("logits", "before softmax written out")
     name, rule = EXPECTED.get(tail, written_out if tail.startswith("decomposed") else EXPECTED["softmax"])
     assert (logits.name, logits.rule) == (name, rule)
@@ -76,7 +79,7 @@ def test_every_tail_gives_the_tensor_before_it(tail: str, opset: int, ir: int):
 def test_adding_to_a_logit_changes_the_outputs_as_it_should(tail: str):
     proto = cnn3(classes=4, size=8, channels=(2, 2, 2), tail=tail)
     samples = random_inputs(proto, 5, seed=3)
-    logits = find_logits(proto)
+    logits = find_logits(GraphIndex(proto))
     base = _run(_named(proto, logits.name), samples)[logits.name]
     bias = np.float32([0, 0.5, 0, -0.25])
     edited = _run(_named(_add_to(proto, logits.name, bias), logits.name), samples)
@@ -91,18 +94,18 @@ def test_adding_to_a_logit_changes_the_outputs_as_it_should(tail: str):
 
 
 def test_a_zip_map_with_its_label_leads_to_the_same_logits():
-    logits = find_logits(cnn3(classes=4, size=8, tail="softmax-zipmap"))
+    logits = find_logits(GraphIndex(cnn3(classes=4, size=8, tail="softmax-zipmap")))
     assert logits.name == "logits"
     assert logits.steps[-1] == "Softmax"
 
 
 def test_of_label_and_probabilities_the_probabilities_are_reported():
-    logits = find_logits(cnn3(size=8, tail="softmax-argmax"))
+    logits = find_logits(GraphIndex(cnn3(size=8, tail="softmax-argmax")))
     assert (logits.output, logits.steps) == ("probabilities", ("Softmax",))
 
 
 def test_a_single_logit_means_two_classes():
-    logits = find_logits(mlp(classes=1, tail="sigmoid"))
+    logits = find_logits(GraphIndex(mlp(classes=1, tail="sigmoid")))
     assert logits.binary
     assert (logits.layout, logits.class_axis, logits.classes) == ("N1", None, 2)
     assert "two classes" in logits.explain
@@ -113,7 +116,7 @@ def test_probabilities_of_both_classes_joined_from_one_sigmoid():
     net.gemm(net.op("Relu", net.gemm("input", 8, 5)), 5, 1, name="logit")
     p = net.op("Sigmoid", "logit")
     net.op("Concat", net.op("Sub", net.const(1.0), p), p, axis=1, name="both")
-    logits = find_logits(net.model({"input": (FLOAT, ("N", 8))}, {"both": (FLOAT, ("N", 2))}))
+    logits = find_logits(GraphIndex(net.model({"input": (FLOAT, ("N", 8))}, {"both": (FLOAT, ("N", 2))})))
     assert (logits.name, logits.binary, logits.classes) == ("logit", True, 2)
 
 
@@ -129,7 +132,7 @@ def test_probabilities_of_both_classes_joined_from_one_sigmoid():
     ],
 )
 def test_of_four_axes_the_two_axis_form_is_taken_where_there_is_one(tail: str, name: str, layout: str):
-    logits = find_logits(cnn_1x1(tail=tail))
+    logits = find_logits(GraphIndex(cnn_1x1(tail=tail)))
     assert (logits.name, logits.layout, logits.classes) == (name, layout, 5)
 
 
@@ -137,7 +140,9 @@ def test_a_two_axis_form_before_a_reshape_to_four_axes_is_taken():
     net = NetBuilder()
     scores = net.gemm(net.op("Relu", net.gemm("input", 8, 6)), 6, 3, name="flat_scores")
     net.op("Softmax", net.op("Reshape", scores, net.ints(-1, 3, 1, 1)), axis=1, name="out")
-    logits = find_logits(net.model({"input": (FLOAT, ("N", 8))}, {"out": (FLOAT, ("N", 3, 1, 1))}))
+    logits = find_logits(
+        GraphIndex(net.model({"input": (FLOAT, ("N", 8))}, {"out": (FLOAT, ("N", 3, 1, 1))}))
+    )
     assert (logits.name, logits.steps) == ("flat_scores", ("Softmax", "Reshape"))
 
 
@@ -156,24 +161,24 @@ def test_a_two_axis_form_before_a_reshape_to_four_axes_is_taken():
     ],
 )
 def test_the_nine_classifiers_of_the_onnx_wheel(model: str, name: str, layout: str):
-    logits = find_logits(onnx.load(LIGHT / f"light_{model}.onnx"))
+    logits = find_logits(GraphIndex(onnx.load(LIGHT / f"light_{model}.onnx")))
     assert (logits.name, logits.layout, logits.classes) == (name, layout, 1000)
 
 
 def test_a_transformer_s_attention_softmax_is_not_taken():
-    assert find_logits(transformer()).name == "logits"
+    assert find_logits(GraphIndex(transformer())).name == "logits"
 
 
 def test_of_features_and_logits_the_later_output_is_taken():
     proto = mlp(classes=4)
     proto.graph.output.insert(0, value("act2", FLOAT, ["N", 12]))
-    assert find_logits(proto).name == "logits"
+    assert find_logits(GraphIndex(proto)).name == "logits"
 
 
 def test_a_softmax_beats_a_plain_output():
     proto = mlp(classes=4, tail="softmax")
     proto.graph.output.insert(0, value("act1", FLOAT, ["N", 16]))
-    assert find_logits(proto).name == "logits"
+    assert find_logits(GraphIndex(proto)).name == "logits"
 
 
 def _two_heads() -> ModelProto:
@@ -186,10 +191,10 @@ def _two_heads() -> ModelProto:
 
 def test_two_equal_heads_are_a_question_to_the_user():
     with pytest.raises(ModelError) as caught:
-        find_logits(_two_heads())
+        find_logits(GraphIndex(_two_heads()))
     assert "--logits colour_logits" in caught.value.hint
     assert "--logits size_logits" in caught.value.hint
-    logits = find_logits(_two_heads(), override="size_logits")
+    logits = find_logits(GraphIndex(_two_heads()), override="size_logits")
     assert (logits.name, logits.output, logits.rule, logits.classes) == ("size_logits", "size", "given", 4)
 
 
@@ -205,7 +210,7 @@ def test_an_override_that_cannot_be_is_refused_with_near_names(name: str, what: 
     proto = mlp()
     proto.graph.initializer.append(numpy_helper.from_array(np.float32([1]), "const_1"))
     with pytest.raises(ModelError, match=what) as caught:
-        find_logits(proto, override=name)
+        find_logits(GraphIndex(proto), override=name)
     assert "did you mean" in caught.value.hint
     if name == "logit":
         assert "logits" in caught.value.hint
@@ -215,7 +220,7 @@ def test_an_override_that_leads_nowhere_is_refused():
     proto = mlp()
     proto.graph.node.append(helper.make_node("Relu", ["act1"], ["dead_end"]))
     with pytest.raises(ModelError, match="no output depends"):
-        find_logits(proto, override="dead_end")
+        find_logits(GraphIndex(proto), override="dead_end")
 
 
 def _closed(op: str, **attributes: object) -> ModelProto:
@@ -229,7 +234,7 @@ def _closed(op: str, **attributes: object) -> ModelProto:
 @pytest.mark.parametrize("op", ["TreeEnsembleClassifier", "SVMClassifier", "LinearClassifier"])
 def test_classifiers_in_one_operator_are_refused_with_the_reason(op: str):
     with pytest.raises(ModelError, match="no hidden floating-point tensor") as caught:
-        find_logits(_closed(op))
+        find_logits(GraphIndex(_closed(op)))
     assert op in caught.value.what
     assert caught.value.hint
 
@@ -237,7 +242,7 @@ def test_classifiers_in_one_operator_are_refused_with_the_reason(op: str):
 def test_the_iris_regression_of_the_onnxruntime_wheel_is_refused():
     path = Path(onnxruntime.__file__).parent / "datasets" / "logreg_iris.onnx"
     with pytest.raises(ModelError, match="LinearClassifier"):
-        find_logits(onnx.load(path))
+        find_logits(GraphIndex(onnx.load(path)))
 
 
 def test_a_linear_classifier_on_a_hidden_layer_gives_its_raw_scores():
@@ -248,10 +253,10 @@ def test_a_linear_classifier_on_a_hidden_layer_gives_its_raw_scores():
     names = ["label", "scores"]
     net.nodes.append(helper.make_node("LinearClassifier", ["hidden"], names, domain="ai.onnx.ml", **weights))
     proto = net.model({"input": (FLOAT, ("N", 4))}, {"scores": (FLOAT, ("N", 3))})
-    assert find_logits(proto).name == "scores"
+    assert find_logits(GraphIndex(proto)).name == "scores"
     proto.graph.output.append(value("label", TensorProto.INT64, ["N"]))
     with pytest.raises(ModelError, match="LinearClassifier"):
-        find_logits(proto)
+        find_logits(GraphIndex(proto))
 
 
 def test_logits_inside_a_body_are_refused():
@@ -266,7 +271,7 @@ def test_logits_inside_a_body_are_refused():
     inputs = [value("x", FLOAT, ["N", 3]), value("flag", TensorProto.BOOL, [])]
     graph = helper.make_graph(nodes, "g", inputs, [value("y", FLOAT, ["N", 3])])
     with pytest.raises(ModelError, match="inside the body of If"):
-        find_logits(helper.make_model(graph))
+        find_logits(GraphIndex(helper.make_model(graph)))
 
 
 def test_logits_inside_a_function_are_refused_with_the_remedy():
@@ -286,9 +291,9 @@ def test_logits_inside_a_function_are_refused_with_the_remedy():
     imports = [*opsets, helper.make_opsetid("custom", 1)]
     proto = helper.make_model(graph, opset_imports=imports, functions=[function])
     with pytest.raises(ModelError, match="inside the function Head") as caught:
-        find_logits(proto)
+        find_logits(GraphIndex(proto))
     assert "inline" in caught.value.hint
-    assert find_logits(onnx.inliner.inline_local_functions(proto)).rule == "before Softmax"
+    assert find_logits(GraphIndex(onnx.inliner.inline_local_functions(proto))).rule == "before Softmax"
 
 
 def test_scores_at_every_position_are_refused():
@@ -297,14 +302,14 @@ def test_scores_at_every_position_are_refused():
     net.op("Softmax", x, axis=1, name="segments")
     proto = net.model({"input": (FLOAT, ("N", 3, 8, 8))}, {"segments": (FLOAT, ("N", 5, 8, 8))})
     with pytest.raises(ModelError, match=r"many positions .*5x8x8"):
-        find_logits(proto)
+        find_logits(GraphIndex(proto))
 
 
 @pytest.mark.parametrize(
     ("nodes", "kind", "shape", "what"),
     [
         ([helper.make_node("Softmax", ["x"], ["y"])], FLOAT, ["N", 3], "an input of the model"),
-        ([helper.make_node("Cast", ["x"], ["y"], to=7)], TensorProto.INT64, ["N", 3], "no floating-point"),
+        ([helper.make_node("Cast", ["x"], ["y"], to=7)], TensorProto.INT64, ["N", 3], "not floating-point"),
         ([helper.make_node("ReduceSum", ["x"], ["y"])], FLOAT, ["N"], "no class axis"),
         ([helper.make_node("Softmax", ["h"], ["y"], axis=0)], FLOAT, ["N", 3], "over the samples"),
     ],
@@ -313,7 +318,7 @@ def test_what_is_no_classifier_is_refused(nodes: list, kind: int, shape: list, w
     nodes = [helper.make_node("Relu", ["x"], ["h"]), *nodes]
     graph = helper.make_graph(nodes, "g", [value("x", FLOAT, ["N", 3])], [value("y", kind, shape)])
     with pytest.raises(ModelError, match=what) as caught:
-        find_logits(helper.make_model(graph))
+        find_logits(GraphIndex(helper.make_model(graph)))
     assert caught.value.where
     assert caught.value.hint
 
@@ -323,7 +328,7 @@ def test_unknown_shapes_leave_the_layout_open():
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     node = next(node for node in proto.graph.node if node.op_type == "GlobalAveragePool")
     node.op_type, node.domain = "Pool", "custom"
-    logits = find_logits(proto)
+    logits = find_logits(GraphIndex(proto))
     assert (logits.name, logits.layout, logits.class_axis, logits.classes) == ("scores", None, None, None)
 
 
@@ -336,7 +341,7 @@ def test_the_model_of_every_test_case_in_the_onnx_wheel_is_answered_or_refused()
     found = 0
     for path in paths:
         try:
-            logits = find_logits(onnx.load(path))
+            logits = find_logits(GraphIndex(onnx.load(path)))
         except ModelError as refusal:
             assert refusal.what
         else:

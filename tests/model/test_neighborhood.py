@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 from onnxtweak.model.edit.splice import splice
+from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.neighborhood import neighborhood
 from tests.support.nets import cnn3
 from tests.support.tweaks import CNN3_TAPS, random_tweak, saved
@@ -15,7 +16,7 @@ from tests.support.tweaks import CNN3_TAPS, random_tweak, saved
 def test_what_is_added_what_it_reads_and_what_follows(tmp_path, kind):
     base = saved(cnn3(), tmp_path)
     tweak = random_tweak(base, CNN3_TAPS, 10, kind)
-    seen = neighborhood(onnx.load_from_string(splice(base, tweak)))
+    seen = neighborhood(GraphIndex(onnx.load_from_string(splice(base, tweak))))
     by_role = {}
     for place in seen.places:
         by_role.setdefault(place.role, []).append(place)
@@ -29,4 +30,4 @@ def test_what_is_added_what_it_reads_and_what_follows(tmp_path, kind):
 
 
 def test_a_base_has_no_tweak():
-    assert neighborhood(cnn3()) is None
+    assert neighborhood(GraphIndex(cnn3())) is None

@@ -12,12 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.patch_nodes import (
     ELEMENT_TYPES,
+    SpliceSite,
     build_columns,
     build_piece,
     build_pool,
     build_reader,
     free_prefix,
 )
+from onnxtweak.model.inspect.logits import LogitsFormat
 from onnxtweak.patch import Linear, Synapses, Tweak
 from onnxtweak.types import Neurons, Tap
 from tests.support import tweaks
@@ -44,15 +46,7 @@ def make_tweak(kind="synapses", count=8, classes=5, taps=TAPS):
 
 
 def build(tweak, opset=17, dtype="float32", layout="NC"):
-    return build_piece(
-        tweak,
-        opset=opset,
-        logits_in="p/logits",
-        logits_out="logits",
-        logits_dtype=dtype,
-        logits_layout=layout,
-        prefix="p/",
-    )
+    return build_piece(tweak, SpliceSite("p/logits", "logits", LogitsFormat(layout, dtype), opset, "p/"))
 
 
 def alone(piece, opset=17, dtype="float32", layout="NC"):

@@ -15,7 +15,8 @@ from onnxtweak.model.edit.revert import revert
 from onnxtweak.model.edit.slot import adapter_bytes, fill, slot_inside, with_slot
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import parse, read_model
-from onnxtweak.model.inspect.logits import find_logits
+from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.inspect.logits import LogitsFormat, find_logits
 from onnxtweak.types import Tap
 from tests.support import tweaks
 from tests.support.nets import TAILS, cnn3, mlp, random_inputs
@@ -65,7 +66,7 @@ def test_three_tweaks_in_one_session_each_equal_to_its_constant_splice(tmp_path)
 def test_an_empty_slot_is_the_base_behind_every_tail(tail, tmp_path):
     model = saved(cnn3(tail=tail, **CNN), tmp_path)
     feeds = random_inputs(model.proto, 3)
-    data = with_slot(model, tweaks.CNN3_TAPS, logits=find_logits(model.proto).name, classes=5)
+    data = with_slot(model, tweaks.CNN3_TAPS, logits=find_logits(model.graph).name, classes=5)
     for one, other in zip(tweaks.run(data, feeds), tweaks.run(model.path, feeds), strict=True):
         np.testing.assert_array_equal(one, other)
     assert revert(data) == model.data
@@ -81,13 +82,13 @@ def test_slots_in_other_types_and_for_a_single_logit(options, tmp_path):
     dtype = np.dtype(options.get("dtype", np.float32)).name
     classes, layout = (2, "N1") if options.get("classes") == 1 else (4, "NC")
     taps = tuple(replace(tap, dtype=dtype) for tap in TAPS)
-    kinds = {"logits_layout": layout, "logits_dtype": dtype}
-    data = with_slot(model, taps, logits="logits", classes=classes, **kinds)
+    logits_format = LogitsFormat(layout, dtype)
+    data = with_slot(model, taps, logits="logits", classes=classes, logits_format=logits_format)
     tweak, feeds = random_tweak(model, taps, classes), random_inputs(model.proto, 3)
     (out,) = switched(session(data), feeds, fill(slot_inside(parse(data)), tweak), tmp_path)
     tolerance = 2e-2 if dtype == "float16" else 1e-5
     np.testing.assert_allclose(
-        out, tweaks.run(splice(model, tweak, **kinds), feeds)[0], rtol=tolerance, atol=tolerance
+        out, tweaks.run(splice(model, tweak, logits_format), feeds)[0], rtol=tolerance, atol=tolerance
     )
 
 
@@ -105,17 +106,17 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
 def test_what_does_not_fit_into_a_slot_is_refused(tmp_path):
     model = saved(mlp(), tmp_path)
     slot = slot_inside(parse(with_slot(model, TAPS[:1], logits="logits", classes=4)))
-    with pytest.raises(ModelError, match="does not read this tensor"):
+    with pytest.raises(ModelError, match="does not have this tap"):
         fill(slot, random_tweak(model, TAPS, 4))
     with pytest.raises(ModelError, match="active neurons"):
         fill(slot, random_tweak(model, TAPS[:1], 4, "mlp"))
-    with pytest.raises(ModelError, match="no place for one"):
+    with pytest.raises(ModelError, match="but the slot takes none"):
         fill(slot, random_tweak(model, TAPS[:1], 4, "linear"))
     old = saved(mlp(opset=9, ir=3), tmp_path, "old.onnx")
     with pytest.raises(ModelError, match="IR version 3"):
         with_slot(old, TAPS, logits="logits", classes=4)
     with pytest.raises(ModelError, match="bfloat16"):
-        with_slot(model, TAPS, logits="logits", classes=4, logits_dtype="bfloat16")
+        with_slot(model, TAPS, logits="logits", classes=4, logits_format=LogitsFormat(dtype="bfloat16"))
     assert slot_inside(model.proto) is None
 
 
@@ -146,7 +147,7 @@ def test_a_shadow_stands_behind_the_base_s_bytes(tail, opset, ir, tmp_path):
     np.testing.assert_array_equal(tweaked, tweaks.run(exposed, feeds)[0])
     differences = diff(model.data, data)
     assert only_the_splice(differences) and any(d.where.startswith("graph.output") for d in differences)
-    assert find_logits(parse(data)).name == "logits"
+    assert find_logits(GraphIndex(parse(data))).name == "logits"
 
 
 def test_a_tweak_on_a_shadowed_file_and_a_second_shadow(tmp_path):

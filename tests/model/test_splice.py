@@ -19,6 +19,8 @@ from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file import protobuf_edit
 from onnxtweak.model.file.model_file import parse, read_model
 from onnxtweak.model.file.output_file import write_model
+from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.inspect.logits import LogitsFormat
 from onnxtweak.patch import Linear
 from onnxtweak.types import Neurons, Tap
 from tests.support import nets, tweaks
@@ -36,16 +38,16 @@ def check(
     """
     bytes_before = model.path.read_bytes()
     proto_before = model.proto.SerializeToString()
-    options = {"logits_layout": layout, "logits_dtype": dtype}
-    data = splice(model, tweak, **options)
-    assert data == splice(model, tweak, **options)
-    exposed = expose(model.proto, tweak.logits, (), tweak.neurons, logits_dtype=dtype)
+    logits_format = LogitsFormat(layout, dtype)
+    data = splice(model, tweak, logits_format)
+    assert data == splice(model, tweak, logits_format)
+    exposed = expose(model.graph, tweak.logits, (), tweak.neurons, LogitsFormat(dtype=dtype))
     place = model.path.with_name("exposed.onnx")
     place.write_bytes(exposed.proto.SerializeToString())
     logits, values = tweaks.run(place, feeds)
     target, neutral = model.path.with_name("tweaked.onnx"), model.path.with_name("neutral.onnx")
     target.write_bytes(data)
-    neutral.write_bytes(splice(model, tweak, scale=0.0, **options))
+    neutral.write_bytes(splice(model, tweak, logits_format, scale=0.0))
     expected = logits + tweaks.added(tweak.patch, values, tweak.classes).reshape(logits.shape)
     (out, *_), (base, *_) = tweaks.run(target, feeds), tweaks.run(model.path, feeds)
     np.testing.assert_allclose(out, after_logits(expected), rtol=tolerance, atol=tolerance)
@@ -306,8 +308,8 @@ def test_another_base_is_refused(tmp_path):
         ("act1", "input", "exactly one node"),
         ("act1", "weight_1", "exactly one node"),
         ("nowhere", "logits", "does not compute"),
-        ("probabilities", "logits", "computed from the logits"),
-        ("logits", "logits", "computed from the logits"),
+        ("probabilities", "logits", "depends on the logits"),
+        ("logits", "logits", "depends on the logits"),
     ],
 )
 def test_tensors_that_cannot_be_joined_are_refused(tmp_path, tap, logits, says):
@@ -381,7 +383,7 @@ def test_the_models_of_the_onnx_wheel(tmp_path, name):
     assert len(taps) == 2
     last = graph.node[-1]
     logits = last.input[0] if last.op_type == "Softmax" else last.output[0]
-    raw = expose(model.proto, logits, [Tap(tap, "Relu", ()) for tap in taps])
+    raw = expose(model.graph, logits, [Tap(tap, "Relu", ()) for tap in taps])
     x = np.random.default_rng(0).normal(0, 1, (1, 3, 224, 224)).astype(np.float32)
     feeds = {graph.input[0].name: x}
     feeds = {value.name: x for value in raw.proto.graph.input if not _is_weight(raw.proto, value.name)}
@@ -391,12 +393,12 @@ def test_the_models_of_the_onnx_wheel(tmp_path, name):
     layout = "NC" if z.ndim == 2 else "NC11"
     tweak = tweaks.random_tweak(model, taps, classes, logits=logits)
     values = tweaks.chosen(tweak.neurons, maps)
-    data = splice(model, tweak, logits_layout=layout)
-    after = tweaks.run(expose(parse(data), logits, ()).proto, feeds)[0]
+    data = splice(model, tweak, LogitsFormat(layout))
+    after = tweaks.run(expose(GraphIndex(parse(data)), logits, ()).proto, feeds)[0]
     np.testing.assert_allclose(
         after, z + tweaks.added(tweak.patch, values, classes).reshape(z.shape), atol=1e-4
     )
-    neutral = splice(model, tweak, logits_layout=layout, scale=0.0)
+    neutral = splice(model, tweak, LogitsFormat(layout), scale=0.0)
     for one, other in zip(tweaks.run(neutral, feeds), tweaks.run(before, feeds), strict=True):
         assert np.array_equal(one, other)
     onnx.checker.check_model(data)
@@ -416,7 +418,7 @@ def test_the_cifar_model(tmp_path):
     taps = [node.output[0] for node in model.proto.graph.node if node.op_type == "Relu"]
     logits = model.proto.graph.output[0].name
     feeds = nets.random_inputs(model.proto, 4)
-    maps = tweaks.run(expose(model.proto, logits, [Tap(tap, "Relu", ()) for tap in taps]).proto, feeds)[1:]
+    maps = tweaks.run(expose(model.graph, logits, [Tap(tap, "Relu", ()) for tap in taps]).proto, feeds)[1:]
     shapes = [Tap(tap, "Relu", array.shape[1:]) for tap, array in zip(taps, maps, strict=True)]
     tweak = tweaks.random_tweak(model, shapes, 10, count=120, logits=logits)
     check(model, tweak, feeds, tolerance=1e-4)
@@ -428,7 +430,7 @@ def test_a_half_precision_weight_is_stored_in_half(tmp_path):
     tweak = tweaks.random_tweak(model, [Tap("act1", "Relu", (16,), "float16")], 4)
     tensors = {
         tensor.name: tensor
-        for tensor in parse(splice(model, tweak, logits_dtype="float16")).graph.initializer
+        for tensor in parse(splice(model, tweak, LogitsFormat(dtype="float16"))).graph.initializer
     }
     weight = tensors["onnxtweak/1/weight"]
     assert weight.data_type == TensorProto.FLOAT16

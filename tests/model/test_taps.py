@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from onnxtweak.errors import ModelError, UsageError
-from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.logits import find_logits
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.types import Tap
@@ -51,8 +51,8 @@ def _measure(proto: ModelProto, found: tuple[TapCandidate, ...], n: int = 2) -> 
 
 
 def _taps(proto: ModelProto, *selectors: str, pool: str = "none") -> tuple[Tap, ...]:
-    graph, logits = GraphIndex(proto), find_logits(proto).name
-    found = candidates(proto, logits)
+    graph, logits = GraphIndex(proto), find_logits(GraphIndex(proto)).name
+    found = candidates(GraphIndex(proto), logits)
     penultimate = penultimate_name(graph, logits)
     return select(found, _measure(proto, found), selectors, pool, penultimate, graph)
 
@@ -98,7 +98,7 @@ def test_the_wheel_s_own_googlenet_rounds_its_pooled_sizes_down():
 
 def test_candidates_are_hidden_in_order_and_before_the_logits():
     proto = cnn3(size=8, channels=(2, 2, 2), tail="softmax")
-    found = candidates(proto, "logits")
+    found = candidates(GraphIndex(proto), "logits")
     names = [item.name for item in found]
     assert names == [
         *("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3", "pool3", "flat")
@@ -113,18 +113,23 @@ def test_candidates_of_an_unsorted_model_come_in_topological_order():
     nodes = list(reversed(proto.graph.node))
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    found = candidates(proto, "logits")
+    found = candidates(GraphIndex(proto), "logits")
     assert [item.name for item in found][:3] == ["conv1", "relu1", "pool1"]
     assert [item.position for item in found] == sorted((item.position for item in found), reverse=True)
 
 
 def test_weights_made_by_nodes_are_no_candidates():
     proto = onnx.load(LIGHT / "light_squeezenet.onnx")
-    assert all(item.op != "ConstantOfShape" for item in candidates(proto, find_logits(proto).name))
+    assert all(
+        item.op != "ConstantOfShape"
+        for item in candidates(GraphIndex(proto), find_logits(GraphIndex(proto)).name)
+    )
 
 
 def test_integers_and_shapes_are_no_candidates():
-    ops = {item.op for item in candidates(cnn3(size=8, tail="decomposed-tf2onnx"), "probabilities")}
+    ops = {
+        item.op for item in candidates(GraphIndex(cnn3(size=8, tail="decomposed-tf2onnx")), "probabilities")
+    }
     assert "Exp" in ops
     assert not ops & {"Shape", "Slice"}
 
@@ -269,7 +274,7 @@ def test_a_model_without_maps_has_no_stages():
     ids=["mlp", "mlp-softmax", "cnn3", "cnn-1x1", "transformer", "squeezenet", "inception"],
 )
 def test_penultimate_is_the_tensor_that_feeds_the_last_layer(proto: ModelProto, name: str):
-    assert penultimate_name(GraphIndex(proto), find_logits(proto).name) == name
+    assert penultimate_name(GraphIndex(proto), find_logits(GraphIndex(proto)).name) == name
     assert [tap.name for tap in _taps(proto, "penultimate")] == [name]
 
 
@@ -332,8 +337,8 @@ def test_selectors_unite_in_node_order_without_repeats(selectors: list[str], nam
     [
         ("b/rellu", "no hidden tensor", "b/relu"),
         ("activation", "no hidden tensor", "activations"),
-        ("op:Rellu", "no hidden floating-point tensor comes from that operator", "op:Relu"),
-        ("ids", "cannot be watched", "inspect"),
+        ("op:Rellu", "no hidden floating-point tensor comes from this operator", "op:Relu"),
+        ("ids", "cannot be tapped", "inspect"),
         ("blocks", "no residual", "--taps activations"),
     ],
 )
@@ -350,13 +355,13 @@ def test_a_selector_that_matches_nothing_says_what_is_near(selector: str, what: 
         ("input", "an input"),
         ("weight_1", "a constant"),
         ("logits", "is the logits"),
-        ("nothing", "such a name"),
+        ("nothing", "has this name"),
     ],
 )
 def test_names_that_are_no_hidden_tensors_are_refused_with_the_reason(name: str, what: str):
     proto = mlp()
     name = proto.graph.initializer[0].name if name == "weight_1" else name
-    found = candidates(proto, "logits")
+    found = candidates(GraphIndex(proto), "logits")
     with pytest.raises(ModelError, match=what):
         select(found, _measure(proto, found), [name], graph=GraphIndex(proto))
 
@@ -398,7 +403,7 @@ def test_a_tensor_inside_a_body_is_refused_by_name():
     proto = mlp()
     node = helper.make_node("If", ["flag"], ["chosen"], then_branch=body, else_branch=body)
     proto.graph.node.append(node)
-    found = candidates(proto, "logits")
+    found = candidates(GraphIndex(proto), "logits")
     shapes = {item.name: ("float32", (4,)) for item in found}
     with pytest.raises(ModelError, match="inside an If, Loop, Scan or function"):
         select(found, shapes, ["inside"], graph=GraphIndex(proto))

@@ -65,6 +65,16 @@ def test_the_same_tweak_gives_the_same_bytes_and_the_same_splice(tmp_path):
     assert splice(model, tweak_file.load(tmp_path / "one")) == splice(model, tweak)
 
 
+def test_a_tensor_tapped_pooled_and_by_position_comes_back(tmp_path):
+    pooled, positions = tweaks.CNN3_TAPS[1], replace(tweaks.CNN3_TAPS[1], pool="none")
+    model = tweaks.saved(nets.cnn3(), tmp_path)
+    tweak = tweaks.random_tweak(model, [pooled, positions], 5, "linear")
+    tweak_file.save(tweak, tmp_path / "t")
+    loaded = tweak_file.load(tmp_path / "t")
+    assert_same(tweak, loaded)
+    assert splice(model, loaded) == splice(model, tweak)
+
+
 def test_an_existing_file_needs_force(tmp_path):
     tweak_file.save(make_tweak(), tmp_path / "t")
     with pytest.raises(OutputError, match="exists"):
@@ -102,12 +112,12 @@ BAD = {
     "provenance": (lambda h, a: h.update(provenance=[]), "'provenance'"),
     "taps": (lambda h, a: h.update(taps={}), "not a list"),
     "no taps": (lambda h, a: h.update(taps=[]), "not in tap"),
-    "tap field": (lambda h, a: h["taps"][0].pop("op"), "lacks a field"),
-    "tap extra": (lambda h, a: h["taps"][0].update(more=1), "lacks a field"),
+    "tap field": (lambda h, a: h["taps"][0].pop("op"), "have the right fields"),
+    "tap extra": (lambda h, a: h["taps"][0].update(more=1), "have the right fields"),
     "tap shape": (lambda h, a: h["taps"][0].update(shape=[-16]), "positive"),
     "tap shape text": (lambda h, a: h["taps"][0].update(shape="16"), "not a list"),
     "tap dtype": (lambda h, a: h["taps"][0].update(dtype="int8"), "type"),
-    "tap pool": (lambda h, a: h["taps"][0].update(pool="sum"), "pooled"),
+    "tap pool": (lambda h, a: h["taps"][0].update(pool="sum"), "pooling"),
     "tap axis": (lambda h, a: h["taps"][1].update(channel_axis=3), "channel axis"),
     "tap name": (lambda h, a: h["taps"][0].update(name=""), "name"),
     "tap twice": (lambda h, a: h["taps"].__setitem__(1, h["taps"][0]), "twice"),

@@ -1,8 +1,8 @@
-"""How does a stored sample become what the model's input wants?
+"""How is a stored sample preprocessed into what the model's input expects?
 
 plan            all steps in order, checked against the model's input
-shapes          layouts and reordered axes
-transforms      resize, crop, colour order of batches of pictures
-decode          picture files, through Pillow
-values          scale, mean, deviation, dtype
+shapes          image layouts and reordered axes
+transforms      resize, crop, colour order of batches of images
+decode          image files, through Pillow
+values          pixel scale, mean, std, dtype
 """

@@ -1,4 +1,4 @@
-"""How is a picture decoded and resized? The only door to Pillow; importing this file is asking for it."""
+"""How is an image file decoded and resized? The only door to Pillow, which importing this module requires."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def probe(path: Path) -> tuple[tuple[int, int], bool]:
-    """(height, width), and whether the file is stored gray. Raises DataError for what is no picture."""
+    """(height, width), and whether the file is stored gray. Raises DataError for anything but an image."""
     try:
         with Image.open(path) as image:
             return (image.height, image.width), image.mode in _GRAY
@@ -25,46 +25,47 @@ def probe(path: Path) -> tuple[tuple[int, int], bool]:
 def decode(
     path: Path, gray: bool, resize: tuple[int, int] | None, crop: tuple[int, int] | None
 ) -> np.ndarray:
-    """One picture as (h, w, 1 or 3) uint8, resized, then cropped at the centre.
+    """One image as (h, w, 1 or 3) uint8, resized, then cropped at the centre.
 
-    Raises DataError, naming the file, for what cannot be decoded to 8 bits or is smaller than the crop.
+    Raises DataError, naming the file, for an image that cannot be decoded to 8 bits, or is smaller than the
+    crop.
     """
     try:
         with Image.open(path) as image:
             if image.mode in _WIDE:
                 raise DataError(
-                    "the picture has more than 8 bits per channel",
+                    "the image has more than 8 bits per channel",
                     where=path,
                     hint="convert it to 8 bits, or store the values in an .npy array",
                 )
-            turned = image.convert("L" if gray else "RGB")
+            decoded = image.convert("L" if gray else "RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _broken(path, error) from error
     if resize is not None:
-        turned = turned.resize((resize[1], resize[0]), Image.Resampling.BILINEAR)
+        decoded = decoded.resize((resize[1], resize[0]), Image.Resampling.BILINEAR)
     if crop is not None:
-        top, left = (turned.height - crop[0]) // 2, (turned.width - crop[1]) // 2
+        top, left = (decoded.height - crop[0]) // 2, (decoded.width - crop[1]) // 2
         if min(top, left) < 0:
             raise DataError(
-                f"the picture, {turned.height} x {turned.width}, is smaller than crop {crop[0]} x {crop[1]}",
+                f"the image, {decoded.height} x {decoded.width}, is smaller than crop {crop[0]} x {crop[1]}",
                 where=path,
                 hint="resize before cropping",
             )
-        turned = turned.crop((left, top, left + crop[1], top + crop[0]))
-    pixels = np.asarray(turned)
+        decoded = decoded.crop((left, top, left + crop[1], top + crop[0]))
+    pixels = np.asarray(decoded)
     return pixels[..., None] if gray else pixels
 
 
 def resize_array(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pictures (n, h, w, c), uint8 or float, to (n, *size, c) of the same dtype, channel by channel."""
-    turned = np.empty((len(batch), *size, batch.shape[3]), batch.dtype)
+    """Images (n, h, w, c), uint8 or float, to (n, *size, c) of the same dtype, channel by channel."""
+    resized = np.empty((len(batch), *size, batch.shape[3]), batch.dtype)
     planes = batch if batch.dtype == np.uint8 else batch.astype(np.float32)
-    for picture, out in zip(planes, turned, strict=True):
+    for image, out in zip(planes, resized, strict=True):
         for channel in range(batch.shape[3]):
-            plane = Image.fromarray(np.ascontiguousarray(picture[..., channel]))
+            plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
             out[..., channel] = plane.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return turned
+    return resized
 
 
 def _broken(path: Path, error: Exception) -> DataError:
-    return DataError(f"the picture cannot be read: {error}", where=path, hint="replace or remove the file")
+    return DataError(f"the image cannot be read: {error}", where=path, hint="replace or remove the file")

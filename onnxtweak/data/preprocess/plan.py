@@ -1,7 +1,7 @@
-"""How does a stored sample become what the model's input wants?
+"""Which preprocessing steps turn a stored sample into the model's input?
 
-A `PreprocessPlan` is made once per input and source, from shapes and dtypes alone, so that what does not fit
-is said before anything runs; then it is applied to each batch. Without options only axes and dtype are
+A `PreprocessPlan` is made once per input and source, from shapes and dtypes alone, so that a misfit is
+reported before anything runs; then it is applied to each batch. Without options only axes and dtype are
 adapted, never the values.
 """
 
@@ -26,10 +26,10 @@ Step = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class PreprocessPlan:
-    """How a stored batch becomes the model's.
+    """How a stored batch becomes the model's input.
 
-    stored : shape and dtype of a stored sample, in words. arrange : steps on the whole batch (n, ...), then
-    `arithmetic` on the values, then the sample is laid out as `shape`. words : what is done, in order.
+    stored : shape and dtype of a stored sample, as text. arrange : steps on the whole batch (n, ...); then
+    comes `arithmetic` on the values, and each sample is reshaped to `shape`. words : the steps, in order.
     """
 
     spec: InputSpec
@@ -41,12 +41,12 @@ class PreprocessPlan:
 
     def describe(self) -> str:
         """`input`: (32, 32, 3) uint8 -> (3, 32, 32) float32: HWC to CHW, times 0.0039, ..."""
-        done = ", ".join(self.words) or "as it is"
-        return f"`{self.spec.name}`: {self.stored} -> {self.shape} {self.spec.dtype}: {done}"
+        steps = ", ".join(self.words) or "unchanged"
+        return f"`{self.spec.name}`: {self.stored} -> {self.shape} {self.spec.dtype}: {steps}"
 
 
 def check_preprocess(preprocess: Preprocess) -> None:
-    """Raises DataError for options that can fit no model."""
+    """Raise DataError for options that no model can use."""
     size = {"resize": preprocess.resize, "crop": preprocess.crop}
     numbers = {
         "pixel scale": None if preprocess.pixel_scale is None else (preprocess.pixel_scale,),
@@ -55,36 +55,37 @@ def check_preprocess(preprocess: Preprocess) -> None:
     }
     for option, pair in size.items():
         if pair is not None and (len(pair) != 2 or min(pair) < 1):
-            raise _refused(f"{option} is {pair}", f"{option} is height and width, both at least 1")
+            raise _refused(f"{option} is {pair}", f"give {option} as height and width, both at least 1")
     if preprocess.crop and preprocess.resize and any(np.greater(preprocess.crop, preprocess.resize)):
         raise _refused(
-            f"crop {preprocess.crop} is larger than resize {preprocess.resize}", "crop to at most that size"
+            f"crop {preprocess.crop} is larger than resize {preprocess.resize}",
+            "crop to at most the resized height and width",
         )
     if preprocess.layout not in (None, "NCHW", "NHWC"):
-        raise _refused(f"layout is {preprocess.layout}", "layout is NCHW or NHWC")
+        raise _refused(f"unknown layout {preprocess.layout}", "use NCHW or NHWC")
     if preprocess.color not in (None, "RGB", "BGR", "GRAY"):
-        raise _refused(f"color is {preprocess.color}", "color is RGB, BGR or GRAY")
+        raise _refused(f"unknown color {preprocess.color}", "use RGB, BGR or GRAY")
     for option, values in numbers.items():
         if values is not None and (not values or not all(map(isfinite, values))):
             raise _refused(f"{option} is {values}", "give finite numbers: one, or one per channel")
         if values is not None and option != "mean" and 0 in values:
-            raise _refused(f"{option} is zero", "samples would lose their values")
+            raise _refused(f"{option} is zero", "give a nonzero number: zero would erase the values")
 
 
-def wants_picture(preprocess: Preprocess) -> bool:
-    """Whether an option was given that only makes sense for pictures."""
+def wants_image(preprocess: Preprocess) -> bool:
+    """Whether an option is set that only makes sense for images."""
     return any((preprocess.resize, preprocess.crop, preprocess.color, preprocess.layout))
 
 
 def make_plan(column: Column, spec: InputSpec, preprocess: Preprocess) -> PreprocessPlan:
-    """How samples of `column` become input `spec`. Raises DataError, with both shapes, where they cannot."""
+    """How samples of `column` become input `spec`. Raises DataError with both shapes where they cannot."""
     sample = column.shape[1:]
     per_channel = any(v is not None and len(v) > 1 for v in (preprocess.mean, preprocess.std))
     words: list[str] = []
     arrange: list[Step] = []
     channel = 1 if len(sample) == 1 else None
-    if wants_picture(preprocess) or (per_channel and len(sample) > 1):
-        sample, channel = _arrange_picture(column, spec, preprocess, words, arrange)
+    if wants_image(preprocess) or (per_channel and len(sample) > 1):
+        sample, channel = _arrange_image(column, spec, preprocess, words, arrange)
         explicit = preprocess.layout is not None
     else:
         explicit = False
@@ -102,7 +103,7 @@ def make_plan(column: Column, spec: InputSpec, preprocess: Preprocess) -> Prepro
 
 
 def apply_plan(plan: PreprocessPlan, batch: np.ndarray, locate: Callable[[int], str]) -> np.ndarray:
-    """A stored batch (n, ...) as the model's, C-contiguous. locate : how a message names row i of the batch.
+    """A stored batch (n, ...) as the model's input, C-contiguous. locate : how a message names row i of it.
 
     Raises DataError for NaN or infinity, and for integers that the model's dtype cannot hold.
     """
@@ -112,17 +113,20 @@ def apply_plan(plan: PreprocessPlan, batch: np.ndarray, locate: Callable[[int], 
     return np.ascontiguousarray(values.reshape(len(batch), *plan.shape))
 
 
-def _arrange_picture(
+def _arrange_image(
     column: Column, spec: InputSpec, preprocess: Preprocess, words: list[str], arrange: list[Step]
 ) -> tuple[Shape, int]:
-    """Steps up to the layout of the model; gives the sample's shape then, and its channel axis in a batch."""
+    """Append the steps up to the layout of the model.
+
+    Returns the shape of a sample after them, and the channel axis of a batch.
+    """
     stored = column.shape[1:]
     axes = column.axes or image_axes(stored, preprocess.layout, spec.sample)
     if axes is None or column.dtype.kind not in "biuf":
         raise DataError(
-            f"samples of shape {stored} and type {column.dtype} are no pictures",
+            f"samples of shape {stored} and type {column.dtype} are not images",
             where=column.where,
-            hint="leave out resize, crop, color, layout, and mean or std per channel",
+            hint="remove resize, crop, color, layout, and mean or std per channel",
         )
     if axes == "HW":
         height, width, channels = (*stored, 1)
@@ -135,16 +139,18 @@ def _arrange_picture(
     if preprocess.resize and preprocess.resize != (height, width):
         if column.dtype != np.uint8 and column.dtype.kind != "f":
             raise DataError(
-                f"pictures of {column.dtype} cannot be resized", where=column.where, hint="store uint8"
+                f"images of {column.dtype} cannot be resized",
+                where=column.where,
+                hint="store them as uint8 or float",
             )
-        transforms.pillow_door()
+        transforms.pillow_decoder()  # a missing Pillow is reported now
         height, width = preprocess.resize
         words.append(f"resized to {height} x {width}")
         arrange.append(partial(transforms.resize, size=preprocess.resize))
     if preprocess.crop and preprocess.crop != (height, width):
         if any(np.greater(preprocess.crop, (height, width))):
             raise DataError(
-                f"pictures of {height} x {width} are smaller than the crop {preprocess.crop}",
+                f"images of {height} x {width} are smaller than the crop {preprocess.crop}",
                 where=column.where,
                 hint="resize before cropping",
             )
@@ -154,7 +160,9 @@ def _arrange_picture(
     if preprocess.color:
         if channels not in (1, 3):
             raise DataError(
-                f"no colour order for {channels} channels", where=column.where, hint="leave out color"
+                f"the images have {channels} channels, but color needs 1 or 3",
+                where=column.where,
+                hint="remove color",
             )
         channels = 1 if preprocess.color == "GRAY" else 3
         words.append(f"colour {preprocess.color}")
@@ -168,11 +176,11 @@ def _arrange_picture(
     return (channels, height, width), 1
 
 
-def _layout(picture: Shape, axes: str, spec: InputSpec) -> str:
-    """The layout in which a picture (h, w, c) fits the model; NCHW, as ONNX has it, where both do."""
+def _layout(image: Shape, axes: str, spec: InputSpec) -> str:
+    """The layout in which an image (h, w, c) fits the model; NCHW, the ONNX convention, where both do."""
     if spec.sample is None:
         return "NCHW" if axes == "CHW" else "NHWC"
-    chw = fits((picture[2], *picture[:2]), spec.sample)
+    chw = fits((image[2], *image[:2]), spec.sample)
     return "NCHW" if chw or model_layout(spec.sample) == "NCHW" else "NHWC"
 
 
@@ -182,7 +190,7 @@ def _misfit(sample: Shape, column: Column, spec: InputSpec, preprocess: Preproce
     stored = column.shape[1:]
     after = "" if sample == stored else f", {sample} after preprocessing"
     return DataError(
-        f"samples are {stored}{after}, but the model's input `{spec.name}` wants {shape}",
+        f"samples are {stored}{after}, but the model's input `{spec.name}` expects {shape}",
         where=column.where,
         hint=_remedy(sample, column, spec, preprocess),
     )
@@ -192,10 +200,10 @@ def _remedy(sample: Shape, column: Column, spec: InputSpec, preprocess: Preproce
     known = column.axes if sample == column.shape[1:] else None
     axes = known or image_axes(sample, preprocess.layout, spec.sample)
     if axes is None or spec.sample is None or len(spec.sample) != 3:
-        return "store the samples in the shape that the model wants"
+        return "store the samples in the shape that the model expects"
     layout = model_layout(spec.sample) or "NCHW"
     if preprocess.layout and preprocess.layout != layout:
-        return f"the model seems to want layout {layout}"
+        return f"the model seems to expect layout {layout}"
     channels, *size = spec.sample if layout == "NCHW" else (spec.sample[2], *spec.sample[:2])
     have = {"HW": (1, *sample), "HWC": (sample[-1], *sample[:2]), "CHW": sample}[axes]
     remedies = []

@@ -1,4 +1,4 @@
-"""Which reordering of axes, and nothing else, makes a stored sample the shape that the model wants?"""
+"""Which reordering or reshaping of axes gives a stored sample the shape that the model expects?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHANNELS = (1, 3, 4)
 
 
 def fits(sample: Shape, wanted: Wanted | None) -> bool:
-    """Whether a sample's shape is one that the model takes."""
+    """Whether the model accepts a sample of this shape."""
     return wanted is None or (
         len(sample) == len(wanted) and all(w in (None, s) for s, w in zip(sample, wanted, strict=True))
     )
@@ -20,7 +20,10 @@ def fits(sample: Shape, wanted: Wanted | None) -> bool:
 
 @dataclass(frozen=True)
 class Adapted:
-    """How a sample is made to fit: its axes permuted by `order` (None: kept), then laid out as `shape`."""
+    """How a sample is made to fit: its axes permuted by `order` (None: kept), then reshaped to `shape`.
+
+    words : the step as text, empty for none.
+    """
 
     words: str
     order: tuple[int, ...] | None
@@ -28,17 +31,17 @@ class Adapted:
 
 
 def adapt(sample: Shape, wanted: Wanted | None) -> Adapted | None:
-    """What makes a sample fit: nothing, HWC to CHW or back, an axis of size one, or flattening.
+    """What makes a sample fit: no change, HWC to CHW or back, an axis of size one, or flattening.
 
     None where none of these does.
     """
-    if fits(sample, wanted):
+    if wanted is None or fits(sample, wanted):
         return Adapted("", None, sample)
     if len(sample) == len(wanted) == 3:
         for words, order, channel in (("HWC to CHW", (2, 0, 1), 0), ("CHW to HWC", (1, 2, 0), 2)):
-            turned = tuple(sample[axis] for axis in order)
-            if fits(turned, wanted) and wanted[channel] is not None:
-                return Adapted(words, order, turned)
+            transposed = tuple(sample[axis] for axis in order)
+            if fits(transposed, wanted) and wanted[channel] is not None:
+                return Adapted(words, order, transposed)
     for words, shape in (
         ("axis of size one added", (1, *sample)),
         ("axis of size one added", (*sample, 1)),
@@ -49,15 +52,15 @@ def adapt(sample: Shape, wanted: Wanted | None) -> Adapted | None:
             return Adapted(words, None, shape)
     known = tuple(size for size in wanted if size is not None)
     if len(known) == len(wanted) and min(len(sample), len(wanted)) <= 1 and prod(known) == prod(sample):
-        return Adapted(f"{sample} laid out as {known}", None, known)
+        return Adapted(f"{sample} reshaped to {known}", None, known)
     return None
 
 
 def image_axes(sample: Shape, layout: str | None, wanted: Wanted | None) -> str | None:
-    """Axis order of a stored picture, "HW", "HWC" or "CHW"; None for what is no picture.
+    """Axis order of a stored image, "HW", "HWC" or "CHW"; None for anything but an image.
 
-    An axis of 1, 3 or 4 is the channels'. Where that decides nothing, a sample that already fits the model
-    has the model's order, and else the shorter of the outer axes is the channels'.
+    An outer axis of size 1, 3 or 4 counts channels. Where that does not decide, a sample that already fits
+    the model has the model's order; otherwise the shorter of the outer axes counts channels.
     """
     if len(sample) == 2:
         return "HW"
@@ -72,7 +75,7 @@ def image_axes(sample: Shape, layout: str | None, wanted: Wanted | None) -> str 
 
 
 def model_layout(wanted: Wanted | None) -> str | None:
-    """ "NCHW" or "NHWC" where the size of the model's channel axis says so, else None."""
+    """The model's layout, "NCHW" or "NHWC", where the size of its channel axis tells, else None."""
     if wanted is None or len(wanted) != 3:
         return None
     first, last = wanted[0] in _CHANNELS, wanted[2] in _CHANNELS

@@ -1,4 +1,4 @@
-"""What can be done to a batch of pictures (n, height, width, channels)?"""
+"""How is a batch of images (n, height, width, channels) resized, cropped and recoloured?"""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ import numpy as np
 
 from onnxtweak.errors import MachineError
 
-# ITU-R 601 luma in 16-bit fixed point, the weights by which picture libraries turn colour into gray.
+# ITU-R 601 luma in 16-bit fixed point: the weights with which image libraries turn colour into gray.
 _LUMA = np.array([19595, 38470, 7471])
 
 
-def pillow_door() -> ModuleType:
-    """`decode`, the one module that needs Pillow. Raises MachineError where that is missing."""
+def pillow_decoder() -> ModuleType:
+    """The module `decode`, the only one that needs Pillow. Raises MachineError where Pillow is missing."""
     try:
         from onnxtweak.data.preprocess import decode
     except ImportError as error:
         raise MachineError(
-            "reading or resizing pictures needs Pillow, which is not installed",
+            "reading or resizing images needs Pillow, which is not installed",
             hint="pip install 'onnxtweak[images]'",
         ) from error
     return decode
 
 
 def resize(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, antialiased when shrinking; (n, h, w, c) to (n, *size, c), same dtype. Bytes or floats."""
-    return batch if batch.shape[1:3] == size else pillow_door().resize_array(batch, size)
+    """Bilinear, antialiased when shrinking; (n, h, w, c) to (n, *size, c), same dtype, uint8 or float."""
+    if batch.shape[1:3] == size:
+        return batch
+    resized: np.ndarray = pillow_decoder().resize_array(batch, size)
+    return resized
 
 
 def crop(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -36,7 +39,7 @@ def crop(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def recolor(batch: np.ndarray, color: str) -> np.ndarray:
-    """Stored gray (1 channel) or RGB (3) to "RGB", "BGR" or "GRAY"."""
+    """Stored gray (1 channel) or RGB (3 channels) to `color`: "RGB", "BGR" or "GRAY"."""
     if batch.shape[3] == 1:
         return batch if color == "GRAY" else np.repeat(batch, 3, axis=3)
     if color == "BGR":
@@ -44,5 +47,7 @@ def recolor(batch: np.ndarray, color: str) -> np.ndarray:
     if color == "RGB":
         return batch
     if batch.dtype.kind == "f":
-        return (batch @ (_LUMA / 65536).astype(batch.dtype))[..., None]
-    return ((batch.astype(np.int64) @ _LUMA + 32768) >> 16).astype(batch.dtype)[..., None]
+        gray: np.ndarray = batch @ (_LUMA / 65536).astype(batch.dtype)
+    else:
+        gray = ((batch.astype(np.int64) @ _LUMA + 32768) >> 16).astype(batch.dtype)
+    return gray[..., None]

@@ -1,4 +1,4 @@
-"""How do stored values become the model's numbers? Scale, mean, std and dtype; nothing is lost in silence."""
+"""How are stored values scaled, normalised and cast to the model's dtype? No value is lost silently."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from onnxtweak.data.samples import Column, InputSpec
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
-# As many numbers as the smallest pictures have: fewer bytes are the columns of a table, which no one scales.
-_PICTURE = 64
+# Numbers of the smallest images: fewer bytes per sample are the columns of a table, which nobody scales.
+_SMALLEST_IMAGE = 64
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """`(x * scale - mean) / std` in `work`, then cast to `dtype`; what is None is left out.
+    """`(x * scale - mean) / std` in dtype `work`, then cast to `dtype`; a step that is None is skipped.
 
-    mean, std : shaped to broadcast against a batch. finite : whether NaN and infinity must be looked for.
-    exact : whether the cast must be checked to lose nothing. raw : bytes of a picture meet a float
-    input unscaled.
+    where : how messages name the column. mean, std : shaped to broadcast against a batch. finite : whether to
+    check for NaN and infinity. exact : whether to check that the cast loses nothing. raw : whether a float
+    input gets an image's bytes unscaled. words : the steps as text.
     """
 
     where: str
@@ -40,9 +40,10 @@ class Arithmetic:
 def plan_values(
     column: Column, spec: InputSpec, preprocess: Preprocess, sample: tuple[int, ...], channel: int | None
 ) -> Arithmetic:
-    """How values of `column` become input `spec`. sample : shape then; channel : channel axis of a batch.
+    """How values of `column` become input `spec`.
 
-    Raises DataError for dtypes that would lose information, and a mean or std of the wrong length.
+    sample : shape of one arranged sample. channel : channel axis of a batch of these, None without one.
+    Raises DataError for dtypes that would lose information, and for a mean or std of the wrong length.
     """
     stored, dtype = column.dtype, _model_dtype(spec, preprocess)
     scaled = (preprocess.pixel_scale, preprocess.mean, preprocess.std) != (None, None, None)
@@ -52,9 +53,9 @@ def plan_values(
     if preprocess.pixel_scale is not None:
         words.append(f"times {preprocess.pixel_scale:.6g}")
     if preprocess.mean is not None:
-        words.append(f"minus {_spoken(preprocess.mean)}")
+        words.append(f"minus {_listed(preprocess.mean)}")
     if preprocess.std is not None:
-        words.append(f"divided by {_spoken(preprocess.std)}")
+        words.append(f"divided by {_listed(preprocess.std)}")
     if stored.newbyteorder("=") != dtype:
         words.append(f"cast to {spec.dtype}")
     whole_numbers = stored.kind in "biu" and dtype.kind in "biu"
@@ -65,16 +66,16 @@ def plan_values(
         scale=preprocess.pixel_scale,
         mean=_broadcast(preprocess.mean, "mean", sample, channel, work, column),
         std=_broadcast(preprocess.std, "std", sample, channel, work, column),
-        # A half has room for 65504 only, so that integers may overflow.
+        # The largest float16 is 65504: integers may overflow.
         finite=dtype.kind not in "biuO" and (stored.kind == "f" or dtype.itemsize == 2),
         exact=whole_numbers and not np.can_cast(stored, dtype, "safe"),
-        raw=stored == np.uint8 and dtype.kind == "f" and not scaled and math.prod(sample) >= _PICTURE,
+        raw=stored == np.uint8 and dtype.kind == "f" and not scaled and math.prod(sample) >= _SMALLEST_IMAGE,
         words=tuple(words),
     )
 
 
 def to_values(batch: np.ndarray, how: Arithmetic, locate: Callable[[int], str]) -> np.ndarray:
-    """A batch (n, ...) with the model's values and dtype. Raises DataError naming the first bad row."""
+    """A batch (n, ...) with the model's values and dtype. Raises DataError, naming the first bad row."""
     with np.errstate(over="ignore", invalid="ignore"):
         values = batch.astype(how.work, order="C", copy=_changes(how))
         if how.scale is not None:
@@ -92,7 +93,7 @@ def to_values(batch: np.ndarray, how: Arithmetic, locate: Callable[[int], str]) 
         raise DataError(
             f"a value does not fit into the model's {how.dtype}",
             where=locate(row),
-            hint="check what the array holds",
+            hint="check the values in the array",
         )
     return values
 
@@ -106,28 +107,30 @@ def _model_dtype(spec: InputSpec, preprocess: Preprocess) -> np.dtype:
         dtype = np.dtype(spec.dtype)
     except TypeError as error:
         raise DataError(
-            f"samples cannot be made {spec.dtype}",
+            f"samples cannot be cast to {spec.dtype}",
             where=f"input `{spec.name}`",
-            hint="use a model whose input is a plain number type",
+            hint="use a model whose inputs are of a plain numeric type",
         ) from error
     if preprocess.dtype not in (None, spec.dtype):
         raise DataError(
-            f"dtype is {preprocess.dtype}, but the model's input `{spec.name}` wants {spec.dtype}",
+            f"dtype is {preprocess.dtype}, but the model's input `{spec.name}` expects {spec.dtype}",
             where="preprocess",
-            hint="leave out dtype: samples are cast to what the model wants",
+            hint="remove dtype: samples are cast to what the model expects",
         )
     return dtype
 
 
 def _check_kinds(stored: np.dtype, dtype: np.dtype, scaled: bool, column: Column, spec: InputSpec) -> None:
-    what = f"samples are {stored}, but the model's input `{spec.name}` wants {spec.dtype}"
+    what = f"samples are {stored}, but the model's input `{spec.name}` expects {spec.dtype}"
     if (stored.kind in "US") != (dtype.kind == "O"):
-        raise DataError(what, where=column.where, hint="store numbers for numbers and text for text")
+        raise DataError(
+            what, where=column.where, hint="store the type that the model expects, numbers or text"
+        )
     if dtype.kind in "biuO" and scaled:
         raise DataError(
-            f"the model's input `{spec.name}` wants {spec.dtype}, but pixel scale, mean or std was given",
+            f"the model's input `{spec.name}` expects {spec.dtype}, but pixel scale, mean or std was given",
             where="preprocess",
-            hint="leave them out: the model takes the values as they are",
+            hint="remove them: the model takes the values as they are",
         )
     if dtype.kind in "biu" and stored.kind == "f":
         raise DataError(what, where=column.where, hint=f"store the samples as {spec.dtype}")
@@ -150,7 +153,7 @@ def _broadcast(
     if channel is None or len(array) != sample[channel - 1]:
         channels = "no channels" if channel is None else f"{sample[channel - 1]} channels"
         raise DataError(
-            f"{option} has {len(array)} numbers, samples have {channels}",
+            f"{option} has {len(array)} numbers, but samples have {channels}",
             where=column.where,
             hint="give one number, or one per channel",
         )
@@ -158,6 +161,6 @@ def _broadcast(
     return array.reshape(shape)
 
 
-def _spoken(numbers: tuple[float, ...]) -> str:
+def _listed(numbers: tuple[float, ...]) -> str:
     text = " ".join(f"{number:.6g}" for number in numbers[:4])
     return f"{text} ..." if len(numbers) > 4 else text

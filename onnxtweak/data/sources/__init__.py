@@ -1,8 +1,8 @@
-"""How are samples read? One file for each kind of source.
+"""How are samples read from files? One module per file format.
 
 npz, npy        arrays, mapped into memory
 shards          folders of arrays
 parquet         tables of columns
-image_source    folders of pictures, and CSV files that name them
-function        a Python function that hands over batches
+image_source    folders of images, and CSV files that name them
+function        a Python function that yields batches
 """

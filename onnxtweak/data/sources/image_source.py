@@ -1,4 +1,4 @@
-"""How are pictures read from files: a folder `root/class/*`, or a CSV of path,label?"""
+"""How are images read from files: a folder `root/class/*`, or a CSV of path,label?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.labels import is_number
-from onnxtweak.data.preprocess.transforms import pillow_door
-from onnxtweak.data.samples import InputSpec, Part, Take
-from onnxtweak.data.source_spec import Source, natural
+from onnxtweak.data.preprocess.transforms import pillow_decoder
+from onnxtweak.data.samples import InputSpec, Part, TakeRows
+from onnxtweak.data.source_spec import Source, natural_key
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
@@ -22,10 +22,10 @@ _PATH_HEADS = ("path", "file", "filename", "image")
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFiles:
-    """A column of pictures, (N, h, w, 1 or 3) uint8, decoded as they are asked for.
+class ImageColumn:
+    """A column of images, (N, h, w, 1 or 3) uint8, decoded on demand.
 
-    resize, crop : done here, picture by picture, because the files may differ in size.
+    resize, crop : applied here, image by image, because the files may differ in size.
     """
 
     where: str
@@ -35,28 +35,28 @@ class ImageFiles:
     resize: tuple[int, int] | None
     crop: tuple[int, int] | None
     axes: str = "HWC"
-    apart = True
+    thread_safe = True
 
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(np.uint8)
 
     @contextmanager
-    def open(self) -> Iterator[Take]:
-        decode = pillow_door().decode
+    def open(self) -> Iterator[TakeRows]:
+        decode = pillow_decoder().decode
 
         def take(rows: np.ndarray) -> np.ndarray:
             batch = np.empty((len(rows), *self.shape[1:]), np.uint8)
             for row, out in zip(rows.tolist(), batch, strict=True):
-                picture = decode(self.paths[row], self.gray, self.resize, self.crop)
-                if picture.shape != out.shape:
+                image = decode(self.paths[row], self.gray, self.resize, self.crop)
+                if image.shape != out.shape:
                     raise DataError(
-                        f"the picture is {picture.shape[0]} x {picture.shape[1]}, the first one is "
+                        f"the image is {image.shape[0]} x {image.shape[1]}, but the first one is "
                         f"{out.shape[0]} x {out.shape[1]}",
                         where=self.paths[row],
-                        hint="set resize (or crop), so that all have one size",
+                        hint="set resize (or crop), so that all have the same size",
                     )
-                out[...] = picture
+                out[...] = image
             return batch
 
         yield take
@@ -66,31 +66,32 @@ class ImageFiles:
 
 
 def read_image_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
-    """The one part of `root/class/*.png|jpg|...`.
+    """The images `root/class/*.png|jpg|...`, as one part.
 
-    Classes are the folders' names: their numbers where all are numbers, else their place in natural order (or
-    in the names file). Raises DataError for pictures outside a class folder, and for an empty root.
+    The folders' names are the classes: class numbers where all are numbers, else numbered in natural order
+    (or as in the names file). Raises DataError for images outside a class folder, and for an empty root.
     """
     root = source.path
     if source.key:
-        raise DataError(f"no folder `{source.key}` in it", where=root, hint="write PATH or PATH#[start:stop]")
+        raise DataError(f"no subfolder `{source.key}`", where=root, hint="write PATH or PATH#[start:stop]")
     folders = [f for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")]
-    folders.sort(key=lambda folder: natural(folder.name))
-    paths, labels = [], []
+    folders.sort(key=lambda folder: natural_key(folder.name))
+    paths: list[Path] = []
+    labels: list[str] = []
     for folder in folders:
-        found = sorted((p for p in folder.iterdir() if _is_picture(p)), key=lambda p: natural(p.name))
+        found = sorted((p for p in folder.iterdir() if _is_image(p)), key=lambda p: natural_key(p.name))
         if not found and any(p.is_dir() for p in folder.iterdir()):
             raise DataError(
-                "no pictures in the class folder, but folders",
+                "the class folder contains no images, but folders",
                 where=folder,
-                hint=f"pictures lie in root/class/*; for a part of the data set write {root}#{folder.name}",
+                hint=f"images go in root/class/*; to choose a part of the dataset write {root}#{folder.name}",
             )
         paths += found
         labels += [folder.name] * len(found)
     if not paths:
-        loose = any(map(_is_picture, root.iterdir()))
+        loose = any(map(_is_image, root.iterdir()))
         raise DataError(
-            "pictures without a class folder" if loose else "no pictures",
+            "images outside a class folder" if loose else "no images",
             where=root,
             hint="sort them as root/class/*",
         )
@@ -100,14 +101,15 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], preprocess: P
 
 
 def read_image_table(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
-    """The one part of a CSV whose first two columns are path,label; paths are relative to the CSV's folder.
+    """The images of a CSV with columns path,label, as one part; paths are relative to the CSV's folder.
 
-    A first line that starts with `path`, `file`, `filename` or `image` is a heading. Raises DataError for a
-    line without label and a picture that is not there.
+    A first line that starts with `path`, `file`, `filename` or `image` is a header. Raises DataError for a
+    line without a label and for a missing image.
     """
     if source.key:
         raise DataError("a CSV has no keys", where=source.text, hint=f"write {source.path}#[start:stop]")
-    paths, labels = [], []
+    paths: list[Path] = []
+    labels: list[str] = []
     try:
         with source.path.open(encoding="utf-8-sig", newline="") as file:
             for line in csv.reader(file):
@@ -115,20 +117,22 @@ def read_image_table(source: Source, inputs: Sequence[InputSpec], preprocess: Pr
                     continue
                 if len(line) < 2 or not line[1].strip():
                     raise DataError(
-                        f"no label for `{line[0]}`", where=source.path, hint="every line is path,label"
+                        f"no label for `{line[0]}`", where=source.path, hint="write path,label on every line"
                     )
                 paths.append(source.path.parent / line[0].strip())
                 labels.append(line[1].strip())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"the CSV cannot be read: {error}", where=source.path, hint="path,label in UTF-8"
+            f"the CSV cannot be read: {error}",
+            where=source.path,
+            hint="write path,label on every line, in UTF-8",
         ) from error
     if not paths:
-        raise DataError("the CSV is empty", where=source.path, hint="every line is path,label")
-    absent = next((path for path in paths if not path.is_file()), None)
-    if absent is not None:
+        raise DataError("the CSV is empty", where=source.path, hint="write path,label on every line")
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
         raise DataError(
-            "no such picture", where=absent, hint=f"paths in {source.path} are relative to its folder"
+            "no such image file", where=missing, hint=f"paths in {source.path} are relative to its folder"
         )
     return [_part(str(source.path), source.path.parent, paths, labels, None, inputs, preprocess)]
 
@@ -144,7 +148,7 @@ def _part(
 ) -> Part:
     if len(inputs) != 1:
         raise DataError(
-            f"pictures feed one input, the model has {len(inputs)}",
+            f"images can feed one input, but the model has {len(inputs)}",
             where=where,
             hint="store one array per input in an .npz file",
         )
@@ -155,34 +159,35 @@ def _part(
         columns={inputs[0].name: column},
         labels=np.array(labels),
         label_where=where,
-        files=tuple((str(_below(path, root)), path) for path in paths),
+        files=tuple((str(_relative(path, root)), path) for path in paths),
         classes=classes,
-        notes=(_spoken(column),),
+        notes=(_note(column),),
     )
 
 
-def _column(where: str, paths: tuple[Path, ...], spec: InputSpec, preprocess: Preprocess) -> ImageFiles:
-    size, stored_gray = pillow_door().probe(paths[0])
-    wants_colour = len(spec.sample or ()) == 3 and 3 in (spec.sample[0], spec.sample[-1])
-    gray = preprocess.color == "GRAY" or (preprocess.color is None and stored_gray and not wants_colour)
+def _column(where: str, paths: tuple[Path, ...], spec: InputSpec, preprocess: Preprocess) -> ImageColumn:
+    size, stored_gray = pillow_decoder().probe(paths[0])
+    sample = spec.sample or ()
+    expects_color = len(sample) == 3 and 3 in (sample[0], sample[-1])
+    gray = preprocess.color == "GRAY" or (preprocess.color is None and stored_gray and not expects_color)
     # Cropping after resizing is left to the plan; without resizing, files of many sizes are cropped here.
     crop = None if preprocess.resize else preprocess.crop
     height, width = preprocess.resize or crop or size
-    return ImageFiles(
+    return ImageColumn(
         where, paths, (len(paths), height, width, 1 if gray else 3), gray, preprocess.resize, crop
     )
 
 
-def _spoken(column: ImageFiles) -> str:
-    done = "pictures read as " + ("gray" if column.gray else "RGB")
+def _note(column: ImageColumn) -> str:
+    note = "images read as " + ("gray" if column.gray else "RGB")
     for word, size in (("resized", column.resize), ("cropped at the centre", column.crop)):
-        done += f", {word} to {size[0]} x {size[1]}" if size else ""
-    return done
+        note += f", {word} to {size[0]} x {size[1]}" if size else ""
+    return note
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _below(path: Path, root: Path) -> str:
+def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

@@ -1,4 +1,4 @@
-"""How is a .npy array read without loading it? By a memory map that lets go of what was read."""
+"""How is a .npy array read without loading it? Through a memory map that releases the pages it has read."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import BinaryIO
+from typing import IO, Literal
 
 import numpy as np
 
-from onnxtweak.data.samples import Take, pick
+from onnxtweak.data.samples import TakeRows, take_rows
 from onnxtweak.errors import DataError
 
-# Pages of a mapped file count as the process's memory until they are let go.
-_LET_GO = 64 * 1024**2
+# Pages of a mapped file count as the process's memory until they are released; bytes read before that.
+_RELEASE_AFTER = 64 * 1024**2
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a .npy stream say."""
+    """The header of a .npy stream. shape, dtype : of the array. fortran : whether in Fortran order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -34,11 +34,11 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_header(stream: BinaryIO, where: str) -> Header:
+def read_header(stream: IO[bytes], where: str) -> Header:
     """Read a .npy header, leaving the stream at the first value.
 
-    Raises DataError for what is not .npy, for Python objects (they would be unpickled, which can run code)
-    and for records.
+    Raises DataError for anything but .npy, for Python objects (they would be unpickled, which can run code)
+    and for structured dtypes.
     """
     try:
         version = np.lib.format.read_magic(stream)
@@ -50,22 +50,20 @@ def read_header(stream: BinaryIO, where: str) -> Header:
         raise DataError(f"not a .npy array: {error}", where=where, hint="write it with numpy.save") from error
     if dtype.hasobject:
         raise DataError(
-            "the array holds Python objects, which are not read: loading them could run code",
+            "the array contains Python objects, which are not loaded because that could run code",
             where=where,
             hint="save numbers or text: array.astype('float32') or array.astype(str)",
         )
     if dtype.names is not None or dtype.kind in "cVmM":
-        raise DataError(f"an array of {dtype} cannot be used", where=where, hint="save plain numbers or text")
+        raise DataError(f"unsupported dtype {dtype}", where=where, hint="save plain numbers or text")
     if min(shape, default=0) < 0:
-        raise DataError(
-            f"an array of shape {shape} cannot be", where=where, hint="copy or write the file again"
-        )
+        raise DataError(f"impossible array shape {shape}", where=where, hint="copy or write the file again")
     return Header(shape, dtype, fortran)
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """A column that lies uncompressed in a file, from byte `offset` on."""
+class MappedColumn:
+    """A column stored uncompressed in a file, from byte `offset` on. fortran : whether in Fortran order."""
 
     where: str
     path: Path
@@ -74,24 +72,24 @@ class Mapped:
     dtype: np.dtype
     fortran: bool = False
     axes: str | None = None
-    apart = True
+    thread_safe = True
 
     @contextmanager
-    def open(self) -> Iterator[Take]:
+    def open(self) -> Iterator[TakeRows]:
         with self.path.open("rb") as file:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        order = "F" if self.fortran else "C"
+        order: Literal["C", "F"] = "F" if self.fortran else "C"
         array = np.ndarray(self.shape, self.dtype, buffer=mapping, offset=self.offset, order=order)
         row_bytes = max(array.nbytes // self.shape[0], 1)
-        touched = 0
+        read_bytes = 0
 
         def take(rows: np.ndarray) -> np.ndarray:
-            nonlocal touched
-            chosen = np.array(pick(array, rows), order="C")
-            touched += int(rows[-1] - rows[0] + 1) * row_bytes if len(rows) else 0
-            if touched > _LET_GO and hasattr(mapping, "madvise"):
+            nonlocal read_bytes
+            chosen = np.array(take_rows(array, rows), order="C")
+            read_bytes += int(rows[-1] - rows[0] + 1) * row_bytes if len(rows) else 0
+            if read_bytes > _RELEASE_AFTER and hasattr(mapping, "madvise"):
                 mapping.madvise(mmap.MADV_DONTNEED)
-                touched = 0
+                read_bytes = 0
             return chosen
 
         yield take
@@ -100,10 +98,10 @@ class Mapped:
         return f"row {row} of {self.where}"
 
 
-def map_npy(path: Path, where: str | None = None, offset: int = 0, length: int | None = None) -> Mapped:
+def map_npy(path: Path, where: str | None = None, offset: int = 0, length: int | None = None) -> MappedColumn:
     """Map the .npy array that starts at byte `offset` of a file and ends before `offset + length`.
 
-    Raises DataError when the file is cut short.
+    Raises DataError when the file is truncated.
     """
     where = str(path) if where is None else where
     try:
@@ -113,14 +111,16 @@ def map_npy(path: Path, where: str | None = None, offset: int = 0, length: int |
             begin = file.tell()
             end = min(file.seek(0, 2), math.inf if length is None else offset + length)
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=where, hint="check the path") from error
+        raise DataError(
+            f"the file cannot be read: {error.strerror}", where=where, hint="check the path"
+        ) from error
     if begin + header.nbytes > end:
-        raise DataError("the file is cut short", where=where, hint="copy or write it again")
-    return Mapped(where, path, begin, header.shape, header.dtype, header.fortran)
+        raise DataError("the file is truncated", where=where, hint="copy it or write it again")
+    return MappedColumn(where, path, begin, header.shape, header.dtype, header.fortran)
 
 
-def read_whole(column: Mapped) -> np.ndarray:
-    """The whole array in memory. For labels and class names."""
+def read_array(column: MappedColumn) -> np.ndarray:
+    """The whole array, loaded into memory; for labels and class names."""
     if not column.shape or not column.shape[0]:
         return np.empty(column.shape, column.dtype)
     with column.open() as take:

@@ -1,4 +1,4 @@
-"""How is a .npz file read? Stored arrays are mapped inside the zip, compressed ones inflated forward."""
+"""How is a .npz file read? Uncompressed arrays are memory-mapped in the zip, others decompressed forward."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from onnxtweak.data.array_names import CLASSES, match_arrays
-from onnxtweak.data.samples import Held, InputSpec, Part, Take
+from onnxtweak.data.samples import ArrayColumn, InputSpec, Part, TakeRows
 from onnxtweak.data.source_spec import Source
-from onnxtweak.data.sources.npy import Header, Mapped, map_npy, read_header, read_whole
+from onnxtweak.data.sources.npy import Header, MappedColumn, map_npy, read_array, read_header
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
 _BLOCK = 1024**2
-# What zipfile and its decompressors raise on bytes that are not what the directory promises.
+# What zipfile and its decompressors raise on a damaged archive.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -38,8 +39,8 @@ _DAMAGE = (
 
 
 @dataclass(frozen=True)
-class Inflated:
-    """A column that lies compressed in a zip. It can only be read forward, block by block, once a pass."""
+class CompressedColumn:
+    """A column stored compressed in a zip. It can only be read forward, block by block, once per pass."""
 
     where: str
     path: Path
@@ -47,15 +48,15 @@ class Inflated:
     shape: tuple[int, ...]
     dtype: np.dtype
     axes: str | None = None
-    apart = False
+    thread_safe = False
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array once inflated."""
+        """Bytes of the array once decompressed."""
         return prod(self.shape) * self.dtype.itemsize
 
     @contextmanager
-    def open(self) -> Iterator[Take]:
+    def open(self) -> Iterator[TakeRows]:
         with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
             read_header(stream, self.where)
             sample = self.shape[1:]
@@ -80,14 +81,14 @@ class Inflated:
 
             yield take
 
-    def _next(self, stream: zipfile.ZipExtFile, count: int) -> np.ndarray:
+    def _next(self, stream: IO[bytes], count: int) -> np.ndarray:
         wanted = count * prod(self.shape[1:]) * self.dtype.itemsize
         try:
             read = stream.read(wanted)
         except _DAMAGE as error:
             raise _damaged(self.where, error) from error
         if len(read) < wanted:
-            raise _damaged(self.where, "it ends too early")
+            raise _damaged(self.where, "unexpected end of data")
         return np.frombuffer(read, self.dtype).reshape(count, *self.shape[1:])
 
     def locate(self, row: int) -> str:
@@ -95,11 +96,11 @@ class Inflated:
 
 
 def read_npz(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
-    """The one part of a .npz file.
+    """The samples of a .npz file, as one part.
 
     Inputs are found under their tensor names, a single one also under `x`; labels under `y` or `labels`;
-    class names under `classes`. Raises DataError for a file that is no zip, damaged, encrypted, or holds
-    Python objects, and for arrays that are missing.
+    class names under `classes`. Raises DataError for a file that is not a zip, is damaged or encrypted, or
+    contains Python objects, and for missing arrays.
     """
     path = source.path
     try:
@@ -114,35 +115,35 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess
             where=source.text.partition("[")[0],
             origin=f"{path.resolve()}#{labels}",
             columns={name: _column(path, members[stored], stored) for name, stored in arrays.items()},
-            labels=_whole(path, members[labels], labels),
+            labels=_array(path, members[labels], labels),
             label_where=f"{labels} in {path}",
             files=((" ".join((*arrays.values(), labels)), path),),
-            classes=None if classes is None else _names(_whole(path, members[classes], classes)),
+            classes=None if classes is None else _names(_array(path, members[classes], classes)),
         )
     ]
 
 
-def load(column: Inflated) -> Held:
-    """The whole column, inflated into memory."""
+def load(column: CompressedColumn) -> ArrayColumn:
+    """The whole column, decompressed into memory."""
     with column.open() as take:
         array = take(np.arange(column.shape[0]))
     array.flags.writeable = False
-    return Held(column.where, array)
+    return ArrayColumn(column.where, array)
 
 
-def _column(path: Path, info: zipfile.ZipInfo, name: str) -> Mapped | Inflated | Held:
+def _column(path: Path, info: zipfile.ZipInfo, name: str) -> MappedColumn | CompressedColumn | ArrayColumn:
     where = f"{name} in {path}"
     if info.flag_bits & 1:
         raise DataError("the array is encrypted", where=where, hint="write the file without a password")
     header = _header(path, info, where)
     if info.compress_type == zipfile.ZIP_STORED:
         return map_npy(path, where, _data_offset(path, info), info.file_size)
-    column = Inflated(where, path, info.filename, header.shape, header.dtype)
+    column = CompressedColumn(where, path, info.filename, header.shape, header.dtype)
     if not header.fortran or len(header.shape) < 2:
         return column
-    # Column by column there is no forward order of rows: such an array is read whole, transposed.
-    turned = load(Inflated(where, path, info.filename, header.shape[::-1], header.dtype))
-    return Held(where, turned.array.T)
+    # Fortran order has no rows to read forward: such an array is loaded whole, transposed.
+    transposed = load(CompressedColumn(where, path, info.filename, header.shape[::-1], header.dtype))
+    return ArrayColumn(where, transposed.array.T)
 
 
 def _header(path: Path, info: zipfile.ZipInfo, where: str) -> Header:
@@ -153,23 +154,23 @@ def _header(path: Path, info: zipfile.ZipInfo, where: str) -> Header:
     except _DAMAGE as error:
         raise _damaged(where, error) from error
     if begin + header.nbytes > info.file_size:
-        raise _damaged(where, "it ends too early")
+        raise _damaged(where, "unexpected end of data")
     return header
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where a stored member's bytes begin. Only the local header knows the length of its own extra field."""
+    """Where a stored member's bytes begin: its local header has extra fields of its own length."""
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)
         name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
     return info.header_offset + 30 + name + extra
 
 
-def _whole(path: Path, info: zipfile.ZipInfo, name: str) -> np.ndarray:
+def _array(path: Path, info: zipfile.ZipInfo, name: str) -> np.ndarray:
     column = _column(path, info, name)
-    if isinstance(column, Mapped):
-        return read_whole(column)
-    if isinstance(column, Held):
+    if isinstance(column, MappedColumn):
+        return read_array(column)
+    if isinstance(column, ArrayColumn):
         return column.array
     return load(column).array if column.shape and column.nbytes else np.empty(column.shape, column.dtype)
 
@@ -181,4 +182,4 @@ def _names(array: np.ndarray) -> tuple[str, ...] | None:
 
 
 def _damaged(where: str, why: object) -> DataError:
-    return DataError(f"the file is damaged: {why}", where=where, hint="copy or write it again")
+    return DataError(f"the file is damaged: {why}", where=where, hint="copy it or write it again")

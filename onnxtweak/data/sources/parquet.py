@@ -1,7 +1,7 @@
-"""How are tables of columns read? Parquet, a row group at a time; importing this file is asking for pyarrow.
+"""How are Parquet tables read? One row group at a time; importing this module requires pyarrow.
 
-A column that is called like a model input feeds it: numbers, or lists of one length. Where the model has one
-input and no column is called like it, all other columns feed it side by side, in the order of the file.
+A column named after a model input feeds it: numbers, or lists of equal length. Where the model has one input
+and no column has its name, all columns but the labels feed it side by side, in file order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onnxtweak.data.samples import InputSpec, Part, Take
+from onnxtweak.data.samples import InputSpec, Part, TakeRows
 from onnxtweak.data.source_spec import Source
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
@@ -25,10 +25,10 @@ _LABELS = ("y", "label", "labels", "target", "class")
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
-    """Columns side by side, (N, columns), or one column of lists, (N, length).
+class ParquetColumn:
+    """Columns of a table side by side, (N, columns), or one column of lists, (N, length).
 
-    ends : rows up to the end of each row group.
+    names : of the table's columns. ends : number of rows up to the end of each row group.
     """
 
     where: str
@@ -38,19 +38,19 @@ class Columns:
     shape: tuple[int, ...]
     dtype: np.dtype
     axes: str | None = None
-    apart = False
+    thread_safe = False
 
     @contextmanager
-    def open(self) -> Iterator[Take]:
+    def open(self) -> Iterator[TakeRows]:
         with pq.ParquetFile(self.path) as file:
-            held: tuple[int, np.ndarray | None] = (-1, None)
+            loaded, values = -1, np.empty(0)
 
             def group(number: int) -> np.ndarray:
-                nonlocal held
-                if held[0] != number:
-                    rows = self._values(file.read_row_group(number, columns=list(self.names)), number)
-                    held = (number, rows)
-                return held[1]
+                nonlocal loaded, values
+                if loaded != number:
+                    table = file.read_row_group(number, columns=list(self.names))
+                    loaded, values = number, self._values(table, number)
+                return values
 
             def take(rows: np.ndarray) -> np.ndarray:
                 out = np.empty((len(rows), *self.shape[1:]), self.dtype)
@@ -78,9 +78,9 @@ class Columns:
         length = self.shape[1]
         if len(flat) != rows * length:
             raise DataError(
-                f"the lists of `{name}` are not all {length} long",
+                f"the lists of `{name}` do not all have length {length}",
                 where=f"row group {number} of {self.path}",
-                hint="a model's input has one shape; pad or cut the lists",
+                hint="pad or cut the lists to one length",
             )
         return flat.reshape(rows, length)
 
@@ -89,9 +89,9 @@ class Columns:
 
 
 def read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
-    """The one part of a Parquet file. #KEY names the column of labels.
+    """The samples of a Parquet file, as one part. #KEY names the column of labels.
 
-    Raises DataError for a damaged file, missing columns, and columns that hold no numbers.
+    Raises DataError for a damaged file, missing columns, and columns that are not numeric.
     """
     where = str(source.path)
     try:
@@ -102,10 +102,10 @@ def read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Prepro
             labels = _labels(file.read(columns=[label]).column(label), f"column `{label}` of {where}")
             first = file.read_row_group(0) if groups else None
     except (OSError, pa.ArrowException) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"this is no Parquet file: {said}", where=where, hint="write it again") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"not a Parquet file: {reason}", where=where, hint="write it again") from error
     if first is None or not len(labels):
-        raise DataError("the table is empty", where=where, hint="give a file with rows")
+        raise DataError("the table is empty", where=where, hint="give a file that has rows")
     ends = tuple(accumulate(groups))
     columns = {spec.name: _columns(spec, inputs, schema, label, first, source.path, ends) for spec in inputs}
     return [
@@ -124,21 +124,19 @@ def _label(names: Sequence[str], source: Source) -> str:
     if source.key:
         if source.key in names:
             return source.key
-        raise DataError(
-            f"there is no column `{source.key}`", where=source.text, hint=f"columns: {_listed(names)}"
-        )
+        raise DataError(f"no column `{source.key}`", where=source.text, hint=f"columns: {_listed(names)}")
     found = [name for name in names if name.lower() in _LABELS]
     if len(found) == 1:
         return found[0]
-    said = "several columns could be labels" if found else "no column is called like labels"
-    raise DataError(said, where=source.path, hint=f"name it: {source.path}#COLUMN; columns: {_listed(names)}")
+    what = "several columns could be the labels" if found else "no column is named like labels"
+    raise DataError(what, where=source.path, hint=f"name it: {source.path}#COLUMN; columns: {_listed(names)}")
 
 
 def _labels(column: pa.ChunkedArray, where: str) -> np.ndarray:
     if column.null_count:
-        raise DataError(f"{column.null_count} labels are missing", where=where, hint="give every row one")
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        raise DataError(f"{column.null_count} labels are missing", where=where, hint="give every row a label")
+    dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string(dtype) or pa.types.is_large_string(dtype):
         return np.array(column.to_pylist(), dtype=str)
     return np.asarray(column.to_numpy())
 
@@ -151,7 +149,7 @@ def _columns(
     first: pa.Table,
     path: Path,
     ends: tuple[int, ...],
-) -> Columns:
+) -> ParquetColumn:
     others = [name for name in schema.names if name != label]
     if spec.name in others:
         names = (spec.name,)
@@ -159,43 +157,46 @@ def _columns(
         names = tuple(others)
     else:
         raise DataError(
-            f"no column is called `{spec.name}`, an input of the model",
+            f"no column for the model's input `{spec.name}`",
             where=path,
-            hint=f"call the columns like the model's inputs; columns: {_listed(others)}",
+            hint=f"name the columns after the model's inputs; columns: {_listed(others)}",
         )
-    kinds = [_number_type(schema.field(name).type, name, path) for name in names]
+    dtypes = [_number_type(schema.field(name).type, name, path) for name in names]
     if len(names) == 1 and _is_list(schema.field(names[0]).type):
         width = len(first.column(names[0])[0].as_py() or ())
     else:
         width = len(names)
         if any(_is_list(schema.field(name).type) for name in names):
             raise DataError(
-                "columns of lists and of numbers cannot stand side by side",
+                "columns of lists and columns of numbers cannot be combined",
                 where=path,
-                hint=f"call the column of lists `{spec.name}`, like the model's input",
+                hint=f"name the column of lists after the model's input, `{spec.name}`",
             )
-    # A missing number becomes NaN, which the reader of batches then names with its row.
-    holes = any(first.schema.field(name).nullable for name in names) and any(
+    # A missing number becomes NaN, which is later reported with its row.
+    has_nulls = any(first.schema.field(name).nullable for name in names) and any(
         column.null_count for column in (first.column(name) for name in names)
     )
-    dtype = np.result_type(*kinds, *([np.float32] if holes else []))
+    dtype = np.result_type(*dtypes, *([np.float32] if has_nulls else []))
     where = f"column `{names[0]}` of {path}" if len(names) == 1 else f"{len(names)} columns of {path}"
-    return Columns(where, path, names, ends, (ends[-1], width), dtype)
+    return ParquetColumn(where, path, names, ends, (ends[-1], width), dtype)
 
 
-def _number_type(kind: pa.DataType, name: str, path: Path) -> np.dtype:
-    kind = kind.value_type if _is_list(kind) else kind
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return np.dtype(kind.to_pandas_dtype())
+def _number_type(dtype: pa.DataType, name: str, path: Path) -> np.dtype:
+    dtype = dtype.value_type if _is_list(dtype) else dtype
+    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype):
+        numpy_dtype: np.dtype = np.dtype(dtype.to_pandas_dtype())
+        return numpy_dtype
     raise DataError(
-        f"column `{name}` holds {kind}, not numbers",
+        f"column `{name}` contains {dtype}, not numbers",
         where=path,
-        hint="leave it out of the file, or store it as the numbers that the model was trained on",
+        hint="remove it from the file, or store it as the numbers that the model was trained on",
     )
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+def _is_list(dtype: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

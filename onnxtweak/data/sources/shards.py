@@ -9,8 +9,8 @@ from pathlib import Path
 
 from onnxtweak.data.array_names import CLASSES, LABELS, SAMPLES, match_arrays, spellings
 from onnxtweak.data.samples import InputSpec, Part
-from onnxtweak.data.source_spec import Source, natural
-from onnxtweak.data.sources.npy import map_npy, read_whole
+from onnxtweak.data.source_spec import Source, natural_key
+from onnxtweak.data.sources.npy import map_npy, read_array
 from onnxtweak.data.sources.npz import read_npz
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
@@ -19,9 +19,9 @@ _NUMBERED = re.compile(r"(.+?)[-_.]?(\d+)")
 
 
 def read_npy_pair(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
-    """The one part of `x.npy` with `y.npy` beside it (or `NAME_x` and `NAME_y`, `images` and `labels`, ...).
+    """`x.npy` with `y.npy` beside it (or `NAME_x` and `NAME_y`, `images` and `labels`, ...), as one part.
 
-    Raises DataError without labels, and for a model of several inputs, which needs a folder.
+    Raises DataError without labels, and for a model with several inputs, which needs a folder.
     """
     if len(inputs) != 1:
         raise DataError(
@@ -38,14 +38,14 @@ def read_npy_pair(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
 
 
 def read_npy_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
-    """A part for each shard number of a folder of `x-000.npy`, `y-000.npy`, ... (or named after the inputs).
+    """One part per shard number of a folder with `x-000.npy`, `y-000.npy`, ... (or named after the inputs).
 
-    Without a key only unnumbered and numbered names are taken, so that x_train and x_test never mix.
+    Without a key only plain and numbered names count, so that x_train and x_test never mix.
     """
     names = [spec.name for spec in inputs] + list(LABELS + (SAMPLES if len(inputs) == 1 else ()))
     known = {spelling for name in names for spelling in spellings(name, source.key)}
     shards: dict[str, dict[str, Path]] = {}
-    for path in sorted(source.path.glob("*.npy"), key=lambda p: natural(p.stem)):
+    for path in sorted(source.path.glob("*.npy"), key=lambda p: natural_key(p.stem)):
         numbered = None if path.stem in known else _NUMBERED.fullmatch(path.stem)
         name, shard = (numbered[1], numbered[2]) if numbered and numbered[1] in known else (path.stem, "")
         shards.setdefault(shard, {})[name] = path
@@ -61,13 +61,13 @@ def read_npy_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Pre
     )
     if classes is None:
         return parts
-    return [replace(part, classes=tuple(read_whole(map_npy(classes)).astype(str).tolist())) for part in parts]
+    return [replace(part, classes=tuple(read_array(map_npy(classes)).astype(str).tolist())) for part in parts]
 
 
 def read_npz_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
-    """A part for each .npz file of a folder, in natural order of their names."""
+    """One part per .npz file of a folder, in natural order of their names."""
     parts: list[Part] = []
-    for path in sorted(source.path.glob("*.npz"), key=lambda p: natural(p.stem)):
+    for path in sorted(source.path.glob("*.npz"), key=lambda p: natural_key(p.stem)):
         text = f"{path}#{source.key}" if source.key else str(path)
         parts += read_npz(Source(text, path, source.key), inputs, preprocess)
     return parts
@@ -78,14 +78,14 @@ def _part(where: str, inputs: dict[str, Path], labels: Path) -> Part:
         where=where,
         origin=str(labels.resolve()),
         columns={name: map_npy(path) for name, path in inputs.items()},
-        labels=read_whole(map_npy(labels)),
+        labels=read_array(map_npy(labels)),
         label_where=str(labels),
         files=(*inputs.items(), ("labels", labels)),
     )
 
 
 def _labels_beside(path: Path, name: str) -> Path:
-    """The label file that belongs to `x.npy`: the same name with the word for samples replaced."""
+    """The label file of `x.npy`: the same name, with the word for samples replaced by one for labels."""
     stems = []
     for word in (*SAMPLES, name):
         pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])")
@@ -93,10 +93,10 @@ def _labels_beside(path: Path, name: str) -> Path:
             stems += [pattern.sub(label, path.stem, count=1) for label in LABELS]
     stems += [f"{path.stem}_{label}" for label in LABELS]
     for stem in stems:
-        if (beside := path.with_name(f"{stem}.npy")).exists():
-            return beside
+        if (labels := path.with_name(f"{stem}.npy")).exists():
+            return labels
     raise DataError(
-        f"no labels beside it; looked for {', '.join(f'{stem}.npy' for stem in stems[:3])}, ...",
+        f"no labels beside the file; looked for {', '.join(f'{stem}.npy' for stem in stems[:3])}, ...",
         where=path,
         hint=f"store one class number per sample in {stems[0]}.npy",
     )

@@ -1,8 +1,7 @@
-"""In what do two models differ, and is any of it more than a tweak?
+"""How do two models differ, and does a tweak account for every difference?
 
-Every field of the two files is compared, those this version of ONNX does not know included. Lists whose
-entries have names (nodes by the tensors they write) are matched by name, so that an insertion is one
-difference.
+All fields of the two files are compared, including those unknown to this version of ONNX. Lists whose entries
+have names (nodes: the tensors they write) are matched by name, so that an insertion is one difference.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
-from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto
+from onnx import ModelProto, NodeProto, SparseTensorProto, StringStringEntryProto, TensorProto
 
 from onnxtweak.model.file.model_file import parse
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
@@ -26,10 +25,10 @@ _LONGEST_TEXT = 60
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not the same.
+    """One difference between two models.
 
     kind : "added", "removed", "changed" or "reordered". where : path of the field, with names in brackets.
-    detail : what was there and what is now. expected : whether putting in a tweak does exactly this.
+    detail : the old and the new value. expected : whether splicing in a tweak makes exactly this difference.
     """
 
     kind: str
@@ -39,10 +38,10 @@ class Difference:
 
 
 def diff(base: ModelProto | bytes, tweaked: ModelProto | bytes) -> tuple[Difference, ...]:
-    """Every difference between two models; none when they say the same.
+    """Every difference between two models; empty when they are equal.
 
     A difference is expected when a tweak recorded inside `tweaked`, and not inside `base`, accounts for it.
-    Raises ModelError when one of them cannot be read.
+    Raises ModelError when one of the models cannot be parsed.
     """
     base = parse(base, "base") if isinstance(base, bytes) else base
     tweaked = parse(tweaked, "tweaked") if isinstance(tweaked, bytes) else tweaked
@@ -52,54 +51,56 @@ def diff(base: ModelProto | bytes, tweaked: ModelProto | bytes) -> tuple[Differe
 
 
 def only_the_splice(differences: Iterable[Difference]) -> bool:
-    """Whether every difference is one that putting in a tweak makes."""
+    """Whether every difference is one that splicing in a tweak makes."""
     return all(difference.expected for difference in differences)
 
 
 class _DiffWalk:
+    """Compares messages recursively. tweaks : those that account for differences."""
+
     def __init__(self, tweaks: list[TweakInside]) -> None:
         self.prefixes = tuple(tweak.prefix for tweak in tweaks)
         self.keys = tuple(f"onnxtweak.{tweak.number}." for tweak in tweaks)
         replaced = [tweak for tweak in tweaks if tweak.shadow is None]
-        self.shadows = {tweak.shadow for tweak in tweaks if tweak.shadow is not None}
+        self.shadows: set[str] = {tweak.shadow for tweak in tweaks if tweak.shadow is not None}
         self.logits = {tweak.logits for tweak in replaced} | self.shadows
         # The first tweak on these logits renamed what the base's node writes; later ones rename added nodes.
         self.renamed = {tweak.logits: tweak.prefix + "logits" for tweak in reversed(replaced)}
         self.original = {new: old for old, new in self.renamed.items()}
 
-    def messages(self, old: Message, new: Message, where: str, place: str) -> Iterator[Difference]:
-        """Field by field. `where` is for people, `place` the same path without names in brackets."""
-        if place not in ("", "graph") and _identical(old, new):
+    def messages(self, old: Message, new: Message, where: str, path: str) -> Iterator[Difference]:
+        """Differences field by field. where : path for people; path : the same without names in brackets."""
+        if path not in ("", "graph") and _identical(old, new):
             return
         if isinstance(old, TensorProto):
             yield Difference("changed", where, f"{_describe(old)} -> {_describe(new)}", False)
             return
         before, after = _fields(old), _fields(new)
         for name in {**before, **after}:
-            inner = (f"{where}.{name}" if where else name, f"{place}.{name}" if place else name)
+            inner = (f"{where}.{name}" if where else name, f"{path}.{name}" if path else name)
             one, other = before.get(name), after.get(name)
             if isinstance(one if other is None else other, MutableSequence):
                 yield from self._lists(list(one or ()), list(other or ()), *inner)
             elif one is None or other is None:
-                kind = "added" if one is None else "removed"
-                yield Difference(kind, inner[0], _describe(other if one is None else one), False)
+                change = "added" if one is None else "removed"
+                yield Difference(change, inner[0], _describe(other if one is None else one), False)
             elif isinstance(one, Message):
                 yield from self.messages(one, other, *inner)
             elif _exactly(one) != _exactly(other):
                 yield Difference("changed", inner[0], f"{_describe(one)} -> {_describe(other)}", False)
         if _unknown(old) != _unknown(new):
-            detail = "fields that this version of ONNX does not know"
+            detail = "fields unknown to this version of ONNX"
             yield Difference("changed", where or "model", detail, False)
 
-    def _lists(self, old: list, new: list, where: str, place: str) -> Iterator[Difference]:
+    def _lists(self, old: list[Any], new: list[Any], where: str, path: str) -> Iterator[Difference]:
         if not all(isinstance(item, Message) for item in (*old, *new)):
             if [*map(_exactly, old)] != [*map(_exactly, new)]:
-                expected = place == "graph.node.output" and self._is_rename(old, new)
+                expected = path == "graph.node.output" and self._is_rename(old, new)
                 yield Difference("changed", where, f"{_describe(old)} -> {_describe(new)}", expected)
             return
         kept = []
         for item in new:
-            if self._is_addition(item, place):
+            if self._is_addition(item, path):
                 yield Difference("added", _at(where, item), _describe(item), True)
             else:
                 kept.append(item)
@@ -110,31 +111,29 @@ class _DiffWalk:
             elif key not in after:
                 yield Difference("removed", _at(where, before[key]), _describe(before[key]), False)
             else:
-                yield from self.messages(before[key], after[key], _at(where, before[key]), place)
+                yield from self.messages(before[key], after[key], _at(where, before[key]), path)
         if [key for key in before if key in after] != [key for key in after if key in before]:
             yield Difference("reordered", where, "the same entries in another order", False)
 
-    def _is_addition(self, item: Message, place: str) -> bool:
-        """Whether a tweak adds such an entry to the list at `place`."""
-        if place == "metadata_props":
-            return item.key.startswith(self.keys)
-        if place == "graph.node":
-            named = item.name.startswith(self.prefixes)
-            return named and all(
-                name in self.logits or name.startswith(self.prefixes) for name in item.output
-            )
-        if place == "graph.output":
+    def _is_addition(self, item: Any, path: str) -> bool:
+        """Whether a tweak adds this entry to the list at `path`."""
+        if path == "metadata_props":
+            return bool(item.key.startswith(self.keys))
+        if path == "graph.node":
+            own = (name in self.logits or name.startswith(self.prefixes) for name in item.output)
+            return bool(item.name.startswith(self.prefixes) and all(own))
+        if path == "graph.output":
             return item.name in self.shadows
-        return place in ("graph.initializer", "graph.input") and item.name.startswith(self.prefixes)
+        return path in ("graph.initializer", "graph.input") and bool(item.name.startswith(self.prefixes))
 
-    def _is_rename(self, old: list, new: list) -> bool:
-        """Whether a node's outputs are the same but for the logits, which a tweak's last node writes now."""
+    def _is_rename(self, old: list[str], new: list[str]) -> bool:
+        """Whether a node's outputs are the same but for the logits, which the tweak now writes."""
         return new == [self.renamed.get(name, name) for name in old]
 
-    def _by_key(self, items: list[Message]) -> dict[tuple, Message]:
-        """Entries by name, in file order; the number sets equal names, and entries without one, apart."""
-        seen: Counter = Counter()
-        keyed = {}
+    def _by_key(self, items: list[Message]) -> dict[tuple[Any, int], Message]:
+        """Entries by name and occurrence, in file order: entries with equal names, or none, are numbered."""
+        seen: Counter[Any] = Counter()
+        keyed: dict[tuple[Any, int], Message] = {}
         for item in items:
             if isinstance(item, NodeProto):
                 key: Any = tuple(self.original.get(name, name) for name in item.output)
@@ -150,9 +149,10 @@ def _fields(message: Message) -> dict[str, Any]:
 
 
 def _name(item: Message) -> str:
-    if "values" in item.DESCRIPTOR.fields_by_name and isinstance(getattr(item, "values", None), Message):
-        return item.values.name  # a sparse tensor is called what its values are called
-    return next((getattr(item, name) for name in _NAME_FIELDS if name in item.DESCRIPTOR.fields_by_name), "")
+    if isinstance(item, SparseTensorProto):
+        return str(item.values.name)  # a sparse tensor has its values' name
+    known = item.DESCRIPTOR.fields_by_name
+    return next((str(getattr(item, name)) for name in _NAME_FIELDS if name in known), "")
 
 
 def _at(where: str, item: Message) -> str:
@@ -162,31 +162,31 @@ def _at(where: str, item: Message) -> str:
 
 
 def _exactly(value: Any) -> Any:
-    """The value, floats so that NaN equals itself and zero has a sign."""
+    """The value, with floats as text, so that NaN equals itself and -0.0 differs from 0.0."""
     return repr(value) if isinstance(value, float) else value
 
 
 def _bytes(message: Message) -> bytes:
-    return message.SerializeToString(deterministic=True)
+    return bytes(message.SerializeToString(deterministic=True))
 
 
 def _identical(old: Message, new: Message) -> bool:
-    # Serialising copies, which large weights are spared; comparing takes zeros of either sign for equal.
+    # Serialising would copy large weights. Comparing messages ignores the sign of zero, but not in raw data.
     if isinstance(old, TensorProto) and old.raw_data and old == new:
         return True
     return _bytes(old) == _bytes(new)
 
 
-def _unknown(message: Message) -> list[tuple]:
+def _unknown(message: Message) -> list[tuple[int, int, Any]]:
     return [(field.field_number, field.wire_type, field.data) for field in UnknownFieldSet(message)]
 
 
 def _describe(value: Any) -> str:
-    """What a value is, in a few words: a large one by its digest."""
+    """A value in a few words; a large one by its digest."""
     if isinstance(value, TensorProto):
         known = value.data_type in TensorProto.DataType.values()
-        kind = TensorProto.DataType.Name(value.data_type) if known else f"type {value.data_type} "
-        return f"{kind}{list(value.dims)} sha256 {_digest(_bytes(value))}"
+        dtype = TensorProto.DataType.Name(value.data_type) if known else f"type {value.data_type} "
+        return f"{dtype}{list(value.dims)} sha256 {_digest(_bytes(value))}"
     if isinstance(value, NodeProto):
         return f"{value.op_type}({', '.join(value.input)}) -> {', '.join(value.output)}"
     if isinstance(value, StringStringEntryProto):

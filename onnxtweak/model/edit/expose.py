@@ -1,7 +1,7 @@
-"""What has to run, and to come out, to watch hidden tensors?
+"""How are hidden tensors exposed as outputs of a model?
 
 The model with logits and taps as outputs, or with only the chosen neurons' values; whatever no output needs
-is cut off, so that it costs nothing.
+is removed, so that it costs nothing.
 """
 
 from __future__ import annotations
@@ -21,90 +21,75 @@ from onnxtweak.model.edit.patch_nodes import (
     build_reader,
     free_prefix,
 )
-from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.inspect.logits import LogitsFormat
 from onnxtweak.types import Neurons, Tap
 
 
 @dataclass(frozen=True)
 class Exposed:
-    """A model made to be run, not kept.
+    """A model to be run, not saved.
 
-    logits : name of the output with the logits, None when they were not asked for. outputs : names of the
-    taps' outputs, one per tap in their order; or the one output with the chosen values (N, K).
+    logits : name of the output with the logits. outputs : names of the taps' outputs, one per tap in their
+    order; or of the one output with the chosen values (N, K).
     """
 
     proto: ModelProto
-    logits: str | None
+    logits: str
     outputs: tuple[str, ...]
 
 
 def expose(
-    proto: ModelProto,
+    graph: GraphIndex,
     logits: str,
     taps: Sequence[Tap],
     neurons: Neurons | None = None,
-    *,
-    extra_outputs: Sequence[str] = (),
-    with_logits: bool = True,
-    logits_dtype: str = "float32",
-    binary: bool = False,
+    logits_format: LogitsFormat = LogitsFormat(),
 ) -> Exposed:
-    """A new model whose outputs are the logits, the taps or chosen values, and `extra_outputs`.
+    """A new model whose outputs are the logits, and the taps or the chosen values.
 
-    Without `neurons` every tap is an output of its own: (N, channels) when pooled, else in its own shape.
-    With `neurons`, `taps` is not looked at, and one output holds their values (N, K) in their order; none for
-    K = 0. binary : the logits are a single one, which comes out as two columns, 0 and itself. All outputs are
-    float32, except that float64 logits stay so, and whole float16 tensors: behind a Cast the runtime would
-    show them as they were before they were rounded, and the base rounds them. Original outputs are dropped
-    unless named in `extra_outputs`; so are inputs that nothing kept needs. `proto` is not changed; external
-    data still counts from its folder.
+    logits, logits_format : the logits tensor, its layout and dtype. Without `neurons` every tap is an output
+    of its own: (N, channels) when pooled, else in its own shape. With `neurons`, `taps` is ignored, and one
+    output holds their values (N, K) in their order; none for K = 0. A single logit becomes two columns, 0 and
+    itself. All outputs are float32, except that float64 logits stay so, and whole float16 tensors: after a
+    Cast the runtime would show them as they were before rounding, and the base rounds them. Original outputs
+    are dropped, and so are inputs that nothing needs any more. The graph's model is not changed; external
+    data is still relative to its folder.
 
-    Raises ModelError when a tensor that is asked for is not computed by the model's main graph.
+    Raises ModelError when the model's main graph does not compute one of the tensors.
     """
-    index = GraphIndex(proto)
-    outlet = _Outlet(index)
-    logits_output = None
-    if with_logits and binary:
-        logits_output = outlet.columns(logits, logits_dtype)
-    elif with_logits:
-        logits_output = outlet.whole(logits, logits_dtype != "bfloat16")
-    for name in extra_outputs:
-        outlet.keep(name)
-    if neurons is not None:
-        outputs = (outlet.chosen(neurons),) if len(neurons) else ()
+    outlet = _Outlet(graph)
+    if logits_format.binary:
+        logits_output = outlet.columns(logits, logits_format.dtype)
     else:
-        outputs = tuple(outlet.tap(tap) for tap in taps)
-    return Exposed(_assemble(proto, index, outlet), logits_output, outputs)
+        logits_output = outlet.tensor(logits, logits_format.dtype != "bfloat16")
+    if neurons is not None:
+        outputs = [outlet.chosen(neurons)] if len(neurons) else []
+    else:
+        outputs = [outlet.tap(tap) for tap in taps]
+    return Exposed(_assemble(outlet), logits_output, tuple(outputs))
 
 
 class _Outlet:
-    """Collects what is to come out: which tensors are needed, which nodes are added, which outputs result."""
+    """Collects the outputs to be, the tensors that they need, and the nodes that are added for them."""
 
-    def __init__(self, index: GraphIndex) -> None:
-        self.index = index
-        self.prefix = free_prefix("onnxtweak/watch/", index.all_names)
+    def __init__(self, graph: GraphIndex) -> None:
+        self.graph = graph
+        self.prefix = free_prefix("onnxtweak/watch/", graph.all_names)
         self.sources: list[str] = []
         self.pieces: list[Piece] = []
         self.outputs: dict[str, ValueInfoProto] = {}
 
-    def keep(self, name: str) -> None:
-        """An original output, typed as it was."""
-        declared = next((output for output in self.index.outputs if output.name == name), None)
-        if declared is None:
-            raise ModelError("the model has no such output", where=name, hint="see `onnxtweak inspect`")
-        self._need(name)
-        self.outputs[name] = declared
-
-    def whole(self, name: str, as_it_is: bool) -> str:
-        """A tensor in its own shape, cast to float32 unless it can stay as it is."""
+    def tensor(self, name: str, keep_dtype: bool) -> str:
+        """A tensor in its own shape, cast to float32 unless it keeps its dtype."""
         self._need(name)
         # ONNX Runtime may let an output share an input's memory.
-        computed = self.index.position(name) is not None
-        if as_it_is and computed and name not in self.outputs:
+        computed = self.graph.position(name) is not None
+        if keep_dtype and computed and name not in self.outputs:
             self.outputs[name] = ValueInfoProto(name=name)
             return name
         output = self._new_output()
-        if as_it_is:
+        if keep_dtype:
             node = onnx.helper.make_node("Identity", [name], [output], output)
         else:
             node = onnx.helper.make_node("Cast", [name], [output], output, to=onnx.TensorProto.FLOAT)
@@ -114,46 +99,49 @@ class _Outlet:
     def columns(self, name: str, dtype: str) -> str:
         """A single logit as two columns."""
         self._need(name)
-        output, opset = self._new_output(), self.index.opset
+        output, opset = self._new_output(), self.graph.opset
         self.pieces.append(build_columns(name, opset=opset, dtype=dtype, output=output, prefix=output + "/"))
         return output
 
     def tap(self, tap: Tap) -> str:
+        """All values of a tap."""
         if tap.pool == "none" or len(tap.shape) == 1:
-            return self.whole(tap.name, tap.dtype in ("float32", "float16"))
+            return self.tensor(tap.name, tap.dtype in ("float32", "float16"))
         self._need(tap.name)
         output = self._new_output()
         self.pieces.append(
-            build_pool(tap, opset=self.index.opset, dtype="float32", output=output, prefix=output + "/")
+            build_pool(tap, opset=self.graph.opset, dtype="float32", output=output, prefix=output + "/")
         )
         return output
 
     def chosen(self, neurons: Neurons) -> str:
+        """The values of chosen neurons, (N, K)."""
         for number in sorted({int(number) for number in neurons.tap_of}):
             self._need(neurons.taps[number].name)
         output = self._new_output()
         self.pieces.append(
-            build_reader(neurons, opset=self.index.opset, dtype="float32", output=output, prefix=output + "/")
+            build_reader(neurons, opset=self.graph.opset, dtype="float32", output=output, prefix=output + "/")
         )
         return output
 
     def _need(self, name: str) -> None:
-        if self.index.position(name) is None and name not in (value.name for value in self.index.inputs):
+        if self.graph.position(name) is None and name not in (value.name for value in self.graph.inputs):
             raise ModelError(
                 "the model's main graph does not compute this tensor",
                 where=name,
-                hint="see `onnxtweak inspect` for the tensors that can be watched",
+                hint="see `onnxtweak inspect` for the tensors that can be tapped",
             )
         self.sources.append(name)
 
     def _new_output(self) -> str:
         name = f"{self.prefix}{len(self.outputs)}"
-        self.outputs[name] = ValueInfoProto(name=name)  # without a type: the runtime infers it
+        self.outputs[name] = ValueInfoProto(name=name)  # untyped: the runtime infers the type
         return name
 
 
-def _assemble(proto: ModelProto, index: GraphIndex, outlet: _Outlet) -> ModelProto:
-    """What the outlet collected, and of the model only what that needs."""
+def _assemble(outlet: _Outlet) -> ModelProto:
+    """The collected outputs, with only the part of the model that they need."""
+    index, proto = outlet.graph, outlet.graph.proto
     kept = sorted(index.ancestors(outlet.sources))
     used = {name for position in kept for name in index.needs(position)} | set(outlet.sources)
     made = {name for position in kept for name in index.nodes[position].output}

@@ -1,4 +1,4 @@
-"""Which nodes and initializers are added to a model, to watch chosen neurons or to put a tweak in?
+"""Which nodes and initializers are added to a model, to read chosen neurons or to add a patch to the logits?
 
 Every piece is built with onnx-graphsurgeon as a graph of its own, from which nodes and initializers are
 taken; the user's model never passes through it. Only operators are used whose meaning has not changed since
@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import ArrayLike
 
 from onnxtweak.errors import ModelError
+from onnxtweak.model.inspect.logits import LogitsFormat
 from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak, at_columns
 from onnxtweak.types import Neurons, Tap
 
@@ -32,7 +34,7 @@ _LARGE_MATRIX = 1 << 16  # numbers; below it one MatMul is cheaper than two
 
 @dataclass(frozen=True)
 class Piece:
-    """Nodes in the order they run, and the initializers they need.
+    """Nodes in execution order, and the initializers they need.
 
     inputs : declarations of those initializers that callers may feed.
     """
@@ -42,15 +44,31 @@ class Piece:
     inputs: tuple[onnx.ValueInfoProto, ...] = ()
 
     def declarations(self) -> tuple[onnx.ValueInfoProto, ...]:
-        """The initializers as graph inputs, which they must be too before IR version 4."""
+        """The initializers as graph inputs, which they must also be before IR version 4."""
         return tuple(
             onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             for tensor in self.initializers
         )
 
 
+@dataclass(frozen=True)
+class SpliceSite:
+    """Where in a model a patch is added.
+
+    logits_in, logits_out : names of the tensor that is read and of the one that is written. logits_format :
+    of both; weights are cast to its dtype. opset : of the model. prefix : what the name of everything new
+    starts with.
+    """
+
+    logits_in: str
+    logits_out: str
+    logits_format: LogitsFormat
+    opset: int
+    prefix: str
+
+
 def free_prefix(wish: str, names: Iterable[str]) -> str:
-    """A prefix that none of `names` starts with: `wish`, with _2, _3, ... before its last slash at need."""
+    """A prefix that none of `names` starts with: `wish`, or with _2, _3, ... before its last slash."""
     own = [name for name in names if name.startswith(wish[:-1])]
     prefix, number = wish, 1
     while any(name.startswith(prefix) for name in own):
@@ -59,80 +77,55 @@ def free_prefix(wish: str, names: Iterable[str]) -> str:
     return prefix
 
 
-def build_piece(
-    tweak: Tweak,
-    *,
-    opset: int,
-    logits_in: str,
-    logits_out: str,
-    logits_dtype: str,
-    logits_layout: str,
-    prefix: str,
-) -> Piece:
-    """The tweak as nodes that read the taps and `logits_in`, and write `logits_out`.
+def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
+    """The tweak as nodes that read the taps and the site's `logits_in`, and write its `logits_out`.
 
-    logits_dtype : as `Tap.dtype`; weights are cast to it. logits_layout : as `Logits.layout`; a single logit
-    (no C in it) gets what the patch adds to class 1 less what it adds to class 0. prefix : what every new
-    name starts with. The same arguments give the same bytes.
+    A single logit gets what the patch adds to class 1 minus what it adds to class 0. The same arguments give
+    the same bytes.
 
-    Raises ModelError when a weight does not fit into `logits_dtype`.
+    Raises ModelError when a weight does not fit into the dtype of the logits.
     """
-    build = _Builder(prefix, opset, logits_dtype)
-    logits = gs.Variable(logits_in)
+    build = _Builder(site.prefix, site.opset, site.logits_format.dtype)
+    logits, layout = gs.Variable(site.logits_in), site.logits_format.layout
     patch, classes = tweak.patch, tweak.classes
-    if "C" not in logits_layout:
+    if site.logits_format.binary:
         patch, classes = patch.for_single_logit(), 1
     if len(tweak.neurons) == 0:
         bias = np.zeros(classes) if patch.output_bias is None else patch.output_bias
-        shape = (-1, *(1 for _ in logits_layout.partition("C")[2]))
+        shape = (-1, *(1 for _ in layout.partition("C")[2]))
         build.node("add", "Add", [logits, build.weights("bias", np.reshape(bias, shape))])
-        return build.finish(logits_out)
+        return build.finish(site.logits_out)
     values, order = build.read(tweak.neurons)
     add_nodes = _NODES[type(patch)]
-    add_nodes(build, patch, _Reading(values, order, logits, logits_layout, classes))
-    return build.finish(logits_out)
+    add_nodes(build, patch, _Inputs(values, order, logits, layout, classes))
+    return build.finish(site.logits_out)
 
 
-def build_slot(
-    taps: Sequence[Tap],
-    *,
-    classes: int,
-    bias: bool,
-    opset: int,
-    logits_in: str,
-    logits_out: str,
-    logits_dtype: str,
-    logits_layout: str,
-    prefix: str,
-    names: str,
-) -> Piece:
-    """A place for any synapses on these taps, empty: what fills it is fed, or given as an adapter.
+def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: bool, names: str) -> Piece:
+    """An empty slot for any linear patch on these taps, filled by feeding arrays or by an adapter.
 
-    The arrays that may be fed are called `names` and then "index0", "index1", ... (k,) int64 for each tap,
-    "weight" (sum of all k, C) and, where asked for, "bias" (C,).
+    The arrays that may be fed are named `names` followed by "index0", "index1", ... (k,) int64 for each tap,
+    "weight" (sum of all k, C) and, with `bias`, "bias" (C,).
     """
-    build = _Builder(prefix, opset, logits_dtype)
-    classes = classes if "C" in logits_layout else 1
+    build = _Builder(site.prefix, site.opset, site.logits_format.dtype)
+    classes = 1 if site.logits_format.binary else classes
+    declare, dtype = onnx.helper.make_tensor_value_info, ELEMENT_TYPES[site.logits_format.dtype]
     values, inputs = [], []
-    for place, tap in enumerate(taps):
-        index = gs.Constant(f"{names}index{place}", np.zeros(0, np.int64))
-        inputs.append(
-            onnx.helper.make_tensor_value_info(index.name, onnx.TensorProto.INT64, [f"{prefix}k{place}"])
-        )
-        values.append(build.read_tap(f"tap{place}", tap, index))
+    for number, tap in enumerate(taps):
+        index = gs.Constant(f"{names}index{number}", np.zeros(0, np.int64))
+        inputs.append(declare(index.name, onnx.TensorProto.INT64, [f"{site.prefix}k{number}"]))
+        values.append(build.read_tap(f"tap{number}", tap, index))
     value = values[0] if len(values) == 1 else build.node("values", "Concat", values, axis=1)
-    kind = onnx.helper.tensor_dtype_to_np_dtype(ELEMENT_TYPES[logits_dtype])
-    weight = gs.Constant(f"{names}weight", np.zeros((0, classes), kind))
-    inputs.append(
-        onnx.helper.make_tensor_value_info(weight.name, ELEMENT_TYPES[logits_dtype], [f"{prefix}k", classes])
-    )
+    numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
+    weight = gs.Constant(f"{names}weight", np.zeros((0, classes), numpy_dtype))
+    inputs.append(declare(weight.name, dtype, [f"{site.prefix}k", classes]))
     delta = build.node("delta", "MatMul", [value, weight])
     if bias:
-        shift = gs.Constant(f"{names}bias", np.zeros(classes, kind))
-        inputs.append(onnx.helper.make_tensor_value_info(shift.name, ELEMENT_TYPES[logits_dtype], [classes]))
+        shift = gs.Constant(f"{names}bias", np.zeros(classes, numpy_dtype))
+        inputs.append(declare(shift.name, dtype, [classes]))
         delta = build.node("shift", "Add", [delta, shift])
-    build.add(gs.Variable(logits_in), delta, logits_layout)
-    return replace(build.finish(logits_out), inputs=tuple(inputs))
+    build.add(gs.Variable(site.logits_in), delta, site.logits_format.layout)
+    return replace(build.finish(site.logits_out), inputs=tuple(inputs))
 
 
 def build_reader(neurons: Neurons, *, opset: int, dtype: str, output: str, prefix: str) -> Piece:
@@ -152,9 +145,9 @@ def build_pool(tap: Tap, *, opset: int, dtype: str, output: str, prefix: str) ->
 
 
 def build_columns(name: str, *, opset: int, dtype: str, output: str, prefix: str) -> Piece:
-    """A single logit `name` of type `dtype` as two columns (N, 2), a zero for class 0 before it, to `output`.
+    """Nodes that write a single logit as two columns (N, 2), 0 and itself, to `output`.
 
-    They are float32, float64 where the logit is.
+    name, dtype : of the logit. The columns are float64 where the logit is, else float32.
     """
     wide = "float64" if dtype == "float64" else "float32"
     build = _Builder(prefix, opset, wide)
@@ -170,7 +163,7 @@ def build_columns(name: str, *, opset: int, dtype: str, output: str, prefix: str
 
 
 class _Builder:
-    """A graph under construction; `dtype` is what values and weights are computed in."""
+    """A graph under construction. dtype : in which values and weights are computed."""
 
     def __init__(self, prefix: str, opset: int, dtype: str) -> None:
         self.prefix = prefix
@@ -179,12 +172,12 @@ class _Builder:
         self.sources: dict[str, gs.Variable] = {}
 
     def node(self, name: str, op: str, inputs: Sequence[gs.Tensor], **attributes: object) -> gs.Variable:
-        """Append a node; its one output bears the node's own name."""
+        """Append a node; its only output has the node's name."""
         output = gs.Variable(self.prefix + name)
         self.graph.nodes.append(gs.Node(op, output.name, attributes, list(inputs), [output]))
         return output
 
-    def index(self, name: str, values: np.ndarray) -> gs.Constant:
+    def index(self, name: str, values: ArrayLike) -> gs.Constant:
         return gs.Constant(self.prefix + name, np.ascontiguousarray(values, dtype=np.int64))
 
     def weights(self, name: str, values: np.ndarray) -> gs.Constant:
@@ -201,23 +194,23 @@ class _Builder:
         return gs.Constant(self.prefix + name, cast)
 
     def source(self, name: str) -> gs.Variable:
-        """A tensor of the base: one variable, however many taps read it."""
+        """A tensor of the base: one variable, no matter how many taps read it."""
         return self.sources.setdefault(name, gs.Variable(name))
 
     def read(self, neurons: Neurons) -> tuple[gs.Variable, np.ndarray]:
-        """The chosen values (N, K), grouped by tap, and `order` (K,): column k is neuron `order[k]`."""
+        """The chosen values (N, K), grouped by tap, and `order` (K,) int64: column k is neuron `order[k]`."""
         tap_of = np.asarray(neurons.tap_of)
         index = np.asarray(neurons.index)
         used = [number for number in range(len(neurons.taps)) if (tap_of == number).any()]
         parts = [
-            self.read_tap(f"tap{place}", neurons.taps[number], index[tap_of == number])
-            for place, number in enumerate(used)
+            self.read_tap(f"tap{position}", neurons.taps[number], index[tap_of == number])
+            for position, number in enumerate(used)
         ]
         values = parts[0] if len(parts) == 1 else self.node("values", "Concat", parts, axis=1)
         return values, np.argsort(tap_of, kind="stable")
 
     def add(self, logits: gs.Variable, delta: gs.Variable, layout: str) -> None:
-        """What (N, C) adds to logits of any layout."""
+        """Add `delta` (N, C) to logits of any layout."""
         if layout not in ("NC", "N1"):
             axes = [-1 if axis == "C" else 1 for axis in layout[1:]]
             shape = self.index("shape", [0, *axes] if axes else [-1])
@@ -225,12 +218,12 @@ class _Builder:
         self.node("add", "Add", [logits, delta])
 
     def read_tap(self, name: str, tap: Tap, index: np.ndarray | gs.Constant | None) -> gs.Variable:
-        """The neurons `index` of one tap, or all of a pooled one, (N, neurons) as `self.dtype`."""
+        """The neurons `index` of one tap, or all neurons of a pooled one, (N, neurons) as `self.dtype`."""
         value, dtype = self.source(tap.name), tap.dtype
         pooled = tap.pool != "none" and len(tap.shape) > 1
         axis = 1 + tap.channel_axis if pooled else 1
         if pooled and axis == 1 and dtype == "float32":
-            # Whole maps are pooled in the blocked layout of convolutions; a Gather would first undo it.
+            # Whole feature maps are pooled in the blocked layout of convolutions; a Gather would undo it.
             value, pooled = self.pool(name, tap, value), False
         elif not pooled and len(tap.shape) != 1:
             value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
@@ -256,15 +249,15 @@ class _Builder:
         return self.node(name, "Cast", [value], to=int(ELEMENT_TYPES[dtype]))
 
     def finish(self, output: str) -> Piece:
-        """The piece, its last node writing `output`."""
+        """The piece; its last node writes `output`."""
         self.graph.nodes[-1].outputs[0].name = output
         exported = gs.export_onnx(self.graph, do_type_check=False).graph
         return Piece(tuple(exported.node), tuple(exported.initializer))
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What a patch's nodes have at hand: values (N, K) of the neurons in the order read, and the logits."""
+class _Inputs:
+    """What a patch's nodes read: values (N, K), column k of neuron `order[k]`, and the logits in `layout`."""
 
     values: gs.Variable
     order: np.ndarray
@@ -273,17 +266,17 @@ class _Reading:
     classes: int
 
 
-def _synapses(build: _Builder, patch: Synapses, at: _Reading) -> None:
-    """Two factors, (N, p) and (p, C), whose product is what the synapses add.
+def _synapses(build: _Builder, patch: Synapses, at: _Inputs) -> None:
+    """The nodes of a product of two factors, (N, p) and (p, C), which is what the synapses add.
 
-    The cheapest in each case: one product with the weights at their classes, or, where that matrix would be
-    large and mostly zeros, sums per target first.
+    The cheaper of two ways: a single product with the weights in their classes' columns, or, where that
+    matrix would be large and mostly zeros, sums per target first.
     """
     target = np.asarray(patch.target)[at.order]
     weight = np.asarray(patch.weight)[at.order]
     present = np.unique(target)
-    whole, split = len(target) * at.classes, (len(target) + at.classes) * len(present)
-    if whole <= _LARGE_MATRIX or whole <= split:
+    single, split = len(target) * at.classes, (len(target) + at.classes) * len(present)
+    if single <= _LARGE_MATRIX or single <= split:
         factors = [at.values, build.weights("weight", at_columns(weight, target, at.classes))]
     else:
         per_target = at_columns(weight, np.searchsorted(present, target), len(present))
@@ -295,13 +288,13 @@ def _synapses(build: _Builder, patch: Synapses, at: _Reading) -> None:
         build.add(at.logits, build.node("delta", "MatMul", factors), at.layout)
 
 
-def _linear(build: _Builder, patch: Linear, at: _Reading) -> None:
+def _linear(build: _Builder, patch: Linear, at: _Inputs) -> None:
     weight = build.weights("weight", np.asarray(patch.weight)[at.order])
     delta = build.node("gemm", "Gemm", [at.values, weight, build.weights("bias", patch.bias)])
     build.add(at.logits, delta, at.layout)
 
 
-def _mlp(build: _Builder, patch: Mlp, at: _Reading) -> None:
+def _mlp(build: _Builder, patch: Mlp, at: _Inputs) -> None:
     first = [build.weights("w1", np.asarray(patch.w1)[at.order]), build.weights("b1", patch.b1)]
     hidden = build.node("relu", "Relu", [build.node("gemm1", "Gemm", [at.values, *first])])
     second = [build.weights("w2", patch.w2), build.weights("b2", patch.b2)]
@@ -309,7 +302,7 @@ def _mlp(build: _Builder, patch: Mlp, at: _Reading) -> None:
 
 
 # The nodes of each form of patch.
-_NODES: dict[type[Patch], Callable[[_Builder, Any, _Reading], None]] = {
+_NODES: dict[type[Patch], Callable[[_Builder, Any, _Inputs], None]] = {
     Synapses: _synapses,
     Linear: _linear,
     Mlp: _mlp,

@@ -1,4 +1,4 @@
-"""What does a tweaked model still know of the tweak inside, and what is it with its weights at zero?"""
+"""Which tweak is recorded in a tweaked model, and what is the model with the tweak's weights at zero?"""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.patch import Synapses, Tweak
 from onnxtweak.types import Neurons, Tap
 
-# What the values of a piece are multiplied with last, or shifted by.
+# The initializers by which a piece multiplies or shifts its values last.
 _LAST_WEIGHTS = ("weight", "bias", "w2", "b2")
 
 
-def recorded(inside: TweakInside) -> Tweak | None:
-    """The tweak, rebuilt from its record; None where the record does not hold it all.
+def recorded_tweak(inside: TweakInside) -> Tweak | None:
+    """The tweak, rebuilt from its record; None where the record is incomplete.
 
-    Of dense patches the record holds only the shapes.
+    Of dense patches only the shapes are recorded.
     """
     patch = inside.patch
     if patch.get("type") != "synapses":
@@ -31,11 +31,11 @@ def recorded(inside: TweakInside) -> Tweak | None:
             count=np.array(patch["count"], np.int64),
         )
         tap_of = np.array(patch["tap"], np.int32)
-        whole = all(len(part) == len(index) for part in (tap_of, *vars(synapses).values()))
+        same_length = all(len(part) == len(index) for part in (tap_of, *vars(synapses).values()))
         inside_taps = not len(index) or 0 <= tap_of.min() <= tap_of.max() < len(taps)
     except (LookupError, TypeError, ValueError, OverflowError):
         return None
-    if not whole or not inside_taps:
+    if not same_length or not inside_taps:
         return None
     return Tweak(
         kind=inside.kind,

@@ -1,7 +1,7 @@
-"""Which tweaks are inside a model, and what was the model before?
+"""How is a tweak reverted, and which file was the model before?
 
-A tweaked file ends with its own record: metadata that says what was put in, and the edits that take it out
-again. Reverting is therefore exact whatever program wrote the base, and proven by the sha256 the base had.
+A tweaked file ends with its own record: metadata about the tweak, and the edits that undo it. Reverting is
+therefore exact, whatever program wrote the base, and proven by the sha256 of the base.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 def revert(data: bytes, steps: int | str = 1) -> bytes:
     """The model file as it was before the last tweak, the last `steps` tweaks, or "all" of them.
 
-    Raises ModelError when there are not so many tweaks inside, VerificationError when the result is not, byte
-    for byte, the file that the tweak was put into.
+    Raises ModelError when the model has fewer tweaks inside, VerificationError when the result is not, byte
+    for byte, the file that the tweak was spliced into.
     """
     inside = tweaks_inside(parse(data))
     steps = len(inside) if steps == "all" else int(steps)
     if not 1 <= steps <= len(inside):
         count = {0: "no tweak", 1: "one tweak"}.get(len(inside), f"{len(inside)} tweaks")
         raise ModelError(
-            f"the model has {count} inside", where=f"{steps} to take off", hint="see `onnxtweak inspect`"
+            f"the model has {count} inside", where=f"{steps} to revert", hint="see `onnxtweak inspect`"
         )
     for tweak in reversed(inside[-steps:]):
-        data = take_off(data, tweak)
+        data = revert_tweak(data, tweak)
     return data
 
 
-def take_off(data: bytes, tweak: TweakInside) -> bytes:
-    """The file that `tweak`, the last inside `data`, was put into. Raises VerificationError as `revert`."""
+def revert_tweak(data: bytes, tweak: TweakInside) -> bytes:
+    """The file into which `tweak`, the last one inside `data`, was spliced.
+
+    Raises VerificationError as `revert` does.
+    """
     where = f"tweak {tweak.number}"
     try:
         length, edits = tweak.undo["length"], tweak.undo["edits"]
         if not isinstance(length, int) or not 0 <= length <= len(data):
-            raise ValueError("it starts outside the file")
+            raise ValueError("its length exceeds the file")
         back = [
             protobuf_edit.Edit(int(start), int(end), base64.b64decode(old, validate=True))
             for start, end, old in edits
@@ -48,14 +51,14 @@ def take_off(data: bytes, tweak: TweakInside) -> bytes:
         base = b"".join(protobuf_edit.apply(memoryview(data)[:length], back)[0])
     except (KeyError, TypeError, ValueError, OverflowError, binascii.Error, ModelError) as error:
         raise VerificationError(
-            f"the record that takes the tweak off does not fit this file: {error}",
+            f"the tweak's undo record does not fit this file: {error}",
             where=where,
-            hint="the file was changed after it was tweaked; take the base model itself",
+            hint="the file was changed after it was tweaked; use the base model itself",
         ) from error
     if hashlib.sha256(base).hexdigest() != tweak.file_sha256:
         raise VerificationError(
             f"without the tweak the file is not the base (sha256 {tweak.file_sha256[:12]}) byte for byte",
             where=where,
-            hint="the file was changed after it was tweaked; take the base model itself",
+            hint="the file was changed after it was tweaked; use the base model itself",
         )
     return base

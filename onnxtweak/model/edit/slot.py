@@ -1,9 +1,9 @@
-"""How can one loaded model serve many tweaks, another in each call?
+"""How can one loaded model serve many tweaks, another in each call? Through a slot, filled by adapters.
 
-A slot is a place for synapses on chosen taps, empty at first: its indices and weights are initializers that
-are inputs too, so that a caller may feed them. What fills it for one call is a file of ONNX Runtime's own
-kind, an adapter (`*.onnx_adapter`). Its parameters bear the base's digest in their names: the adapter of
-another base names inputs that this model does not have, and the runtime refuses it.
+A slot takes synapses on chosen taps and is empty at first: its indices and weights are initializers that are
+also inputs, so that a caller may feed them. For one call it is filled by a file in ONNX Runtime's adapter
+format (`*.onnx_adapter`). The parameters have the base's digest in their names: the adapter of another base
+names inputs that this model does not have, and the runtime rejects it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from onnx import ModelProto
 
 from onnxtweak.errors import MachineError, ModelError
 from onnxtweak.model.edit.patch_nodes import build_slot
-from onnxtweak.model.edit.splice import grafted, prepare_graft
+from onnxtweak.model.edit.splice import insert_piece, prepare_graft
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
+from onnxtweak.model.inspect.logits import LogitsFormat
 from onnxtweak.patch import Tweak
 from onnxtweak.types import Tap
 
 try:
     import onnxruntime as ort
-except ImportError:  # only exporting an adapter needs it
+except ImportError:  # needed only to export an adapter
     ort = None
 
-_OLDEST_IR = 4  # before, every initializer is an input, and the runtime takes all of them for constants
+_OLDEST_IR = 4  # before, every initializer is an input, and the runtime treats them all as constants
 _DIGEST = 12  # hex digits of the base's sha256 in the parameters' names
 _DTYPES = ("float32", "float16", "float64")
 
@@ -39,8 +40,8 @@ _DTYPES = ("float32", "float16", "float64")
 class Slot:
     """The slot inside a model.
 
-    base_sha256 : of the base it is in. taps : what it reads. classes : C. names : what the names of its
-    parameters start with. bias : whether it takes one. dtype, layout : of the logits.
+    base_sha256 : of the base. taps : what the slot reads. classes : C. names : what the names of its
+    parameters start with. bias : whether it takes a bias. logits_format : of the logits.
     """
 
     base_sha256: str
@@ -48,8 +49,7 @@ class Slot:
     classes: int
     names: str
     bias: bool
-    dtype: str
-    layout: str
+    logits_format: LogitsFormat
 
 
 def with_slot(
@@ -58,50 +58,38 @@ def with_slot(
     *,
     logits: str,
     classes: int,
+    logits_format: LogitsFormat = LogitsFormat(),
     bias: bool = False,
-    logits_layout: str = "NC",
-    logits_dtype: str = "float32",
 ) -> bytes:
     """The bytes of `model` with an empty slot on `taps`.
 
-    bias : also a place for a constant. Raises ModelError where there cannot be one.
+    bias : whether the slot also takes a bias. Raises ModelError where the model cannot have a slot.
     """
     if model.proto.ir_version < _OLDEST_IR:
         raise ModelError(
-            f"the model has IR version {model.proto.ir_version}; in it no initializer can be fed",
+            f"the model has IR version {model.proto.ir_version}, in which initializers cannot be fed",
             where=model.path,
-            hint="a slot needs IR version 4 or newer; leave --slot out, or export the model again",
+            hint="omit --slot, or export the model again with IR version 4 or newer",
         )
-    if logits_dtype not in _DTYPES:
+    if logits_format.dtype not in _DTYPES:
         raise ModelError(
-            f"adapters cannot hold {logits_dtype}, the type of the model's logits",
+            f"adapters do not support {logits_format.dtype}, the type of the model's logits",
             where=model.path,
-            hint="leave --slot out",
+            hint="omit --slot",
         )
     graft = prepare_graft(model, logits, [tap.name for tap in taps])
     names = f"{graft.prefix}{model.base_sha256[:_DIGEST]}/"
-    piece = build_slot(
-        taps,
-        classes=classes,
-        bias=bias,
-        opset=graft.index.opset,
-        logits_in=f"{graft.prefix}logits",
-        logits_out=logits,
-        logits_dtype=logits_dtype,
-        logits_layout=logits_layout,
-        prefix=graft.prefix,
-        names=names,
-    )
+    piece = build_slot(taps, graft.site(logits_format), classes=classes, bias=bias, names=names)
     patch = {
         "type": "slot",
         "taps": [{**asdict(tap), "shape": list(tap.shape)} for tap in taps],
         "names": names,
         "bias": bias,
-        "dtype": logits_dtype,
-        "layout": logits_layout,
+        "dtype": logits_format.dtype,
+        "layout": logits_format.layout,
     }
     fields = {"kind": "slot", "classes": int(classes), "scale": 1.0, "patch": patch, "provenance": {}}
-    return grafted(graft, piece, fields)
+    return insert_piece(graft, piece, fields)
 
 
 def slot_inside(proto: ModelProto) -> Slot | None:
@@ -115,14 +103,14 @@ def slot_inside(proto: ModelProto) -> Slot | None:
 def _slot(base_sha256: str, classes: int, patch: Mapping[str, Any]) -> Slot:
     try:
         taps = tuple(Tap(**{**tap, "shape": tuple(tap["shape"])}) for tap in patch["taps"])
-        texts = [str(patch[name]) for name in ("names", "dtype", "layout")]
-        return Slot(base_sha256, taps, classes, texts[0], bool(patch["bias"]), texts[1], texts[2])
+        logits_format = LogitsFormat(str(patch["layout"]), str(patch["dtype"]))
+        return Slot(base_sha256, taps, classes, str(patch["names"]), bool(patch["bias"]), logits_format)
     except (LookupError, TypeError) as error:
         raise ModelError("the model's record of its slot is damaged", hint="make the slot again") from error
 
 
 def fill(slot: Slot, tweak: Tweak, scale: float = 1.0) -> dict[str, np.ndarray]:
-    """What to feed, by parameter, so that the slot does what the tweak times `scale` does.
+    """The arrays to feed, by parameter, for the slot to do what the tweak times `scale` does.
 
     Raises ModelError when the tweak belongs to another base, or does not fit into the slot.
     """
@@ -132,50 +120,50 @@ def fill(slot: Slot, tweak: Tweak, scale: float = 1.0) -> dict[str, np.ndarray]:
             f"the slot is in {slot.base_sha256[:12]}",
             hint="make a slot in the model that the tweak was made for",
         )
-    patch = tweak.patch.scaled(scale)
-    if patch.as_linear(tweak.classes) is None:
-        raise ModelError(
-            "active neurons do not fit into a slot: it holds synapses and linear patches",
-            where=tweak.kind,
-            hint="leave --slot out",
-        )
-    if patch.output_bias is not None and np.any(patch.output_bias) and not slot.bias:
-        raise ModelError(
-            "the tweak has a bias, and the slot has no place for one",
-            where=tweak.kind,
-            hint="make the slot again with this tweak among those given",
-        )
-    classes = tweak.classes
-    if "C" not in slot.layout:
+    patch, classes = tweak.patch.scaled(scale), tweak.classes
+    bias = patch.output_bias
+    if slot.logits_format.binary:
         patch, classes = patch.for_single_logit(), 1
-    kind = np.dtype(slot.dtype)
     linear = patch.as_linear(classes)
+    if linear is None:
+        raise ModelError(
+            "active neurons do not fit into a slot, which takes synapses and linear patches only",
+            where=tweak.kind,
+            hint="omit --slot",
+        )
+    if bias is not None and np.any(bias) and not slot.bias:
+        raise ModelError(
+            "the tweak has a bias, but the slot takes none",
+            where=tweak.kind,
+            hint="make the slot again and include this tweak",
+        )
+    dtype = np.dtype(slot.logits_format.dtype)
     weight = np.asarray(linear.weight, np.float64)
-    place = [_place(slot, tap) for tap in tweak.neurons.taps]
-    of = np.array([place[number] for number in tweak.neurons.tap_of], np.int64)
-    order = np.argsort(of, kind="stable")
+    positions = [_position(slot, tap) for tap in tweak.neurons.taps]
+    slot_tap_of = np.array([positions[number] for number in tweak.neurons.tap_of], np.int64)
+    order = np.argsort(slot_tap_of, kind="stable")
     index = np.asarray(tweak.neurons.index, np.int64)
-    arrays = {f"{slot.names}index{number}": index[of == number] for number in range(len(slot.taps))}
-    arrays[f"{slot.names}weight"] = weight[order].reshape(-1, classes).astype(kind)
+    arrays = {f"{slot.names}index{number}": index[slot_tap_of == number] for number in range(len(slot.taps))}
+    arrays[f"{slot.names}weight"] = weight[order].reshape(-1, classes).astype(dtype)
     if slot.bias:
-        arrays[f"{slot.names}bias"] = np.asarray(linear.bias, np.float64).astype(kind)
+        arrays[f"{slot.names}bias"] = np.asarray(linear.bias, np.float64).astype(dtype)
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ModelError(f"a weight does not fit into {slot.dtype}", hint="use a smaller --scale")
+        raise ModelError(f"a weight does not fit into {dtype}", hint="use a smaller --scale")
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _place(slot: Slot, tap: Tap) -> int:
+def _position(slot: Slot, tap: Tap) -> int:
     if tap not in slot.taps:
         raise ModelError(
-            "the slot does not read this tensor as the tweak does",
+            "the slot does not have this tap of the tweak",
             where=tap.name,
-            hint="make the slot again with this tweak among those given",
+            hint="make the slot again and include this tweak",
         )
     return slot.taps.index(tap)
 
 
 def adapter_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An adapter file with these parameters; the same parameters give the same bytes.
+    """The bytes of an adapter file with these parameters; the same parameters give the same bytes.
 
     Raises MachineError without ONNX Runtime.
     """

@@ -1,7 +1,7 @@
-"""How is a tweak kept in a file of its own?
+"""How is a tweak saved to a tweak file, and loaded again?
 
-A safetensors file: the arrays of the neurons and of the patch, and one header entry with the rest as JSON.
-The same tweak gives the same bytes.
+A tweak file is a safetensors file: the arrays of the neurons and of the patch, and one header entry with the
+rest as JSON. The same tweak gives the same bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -51,79 +52,86 @@ def save(tweak: Tweak, path: str | Path, force: bool = False) -> None:
 
 
 def load(path: str | Path) -> Tweak:
-    """The tweak in `path`. Raises InputError for whatever is not a whole and consistent tweak."""
+    """The tweak in `path`. Raises InputError for anything but a complete and consistent tweak file."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_ENTRY)
-            _require(text is not None, "it was not written by onnxtweak")
+            if text is None:
+                raise ValueError("it was not written by onnxtweak")
             header = json.loads(text, parse_constant=_refuse_constant)
             _require(isinstance(header, dict), "its header is not an object")
             _require(header.get("format") == _FORMAT, f"its format is {header.get('format')}, not {_FORMAT}")
             patch_type = FORMS.get(header.get("patch"))
-            _require(patch_type is not None, f"it holds a patch of unknown type {header.get('patch')!r}")
-            names = ("tap_of", "index", *patch_type.__dataclass_fields__)
-            _require(sorted(file.keys()) == sorted(names), f"it should hold the arrays {', '.join(names)}")
+            if patch_type is None:
+                raise ValueError(f"its patch is of unknown type {header.get('patch')!r}")
+            names = ("tap_of", "index", *signature(patch_type).parameters)
+            _require(sorted(file.keys()) == sorted(names), f"it must contain the arrays {', '.join(names)}")
             arrays = {name: file.get_tensor(name) for name in names}
         return _tweak(header, patch_type, arrays)
     except FileNotFoundError as error:
-        raise InputError("there is no such tweak file", where=path, hint="check the path") from error
+        raise InputError("no such tweak file", where=path, hint="check the path") from error
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
-            f"this is not a usable tweak file: {error}",
+            f"not a usable tweak file: {error}",
             where=path,
-            hint="a tweak file is what --tweak writes; save it again",
+            hint="give a file that --tweak wrote, or write it again",
         ) from error
 
 
-def _tweak(header: dict[str, Any], patch_type: type, arrays: dict[str, np.ndarray]) -> Tweak:
-    """The parts put together. Raises ValueError where they do not fit."""
+def _tweak(header: dict[str, Any], patch_type: type[Patch], arrays: dict[str, np.ndarray]) -> Tweak:
+    """The tweak from its parts. Raises ValueError where they do not fit together."""
     for name, array in arrays.items():
         dtype = np.int64 if name in _INTEGERS else np.float64
         _require(array.dtype == dtype, f"array '{name}' is {array.dtype}, not {np.dtype(dtype)}")
-        if name != "threshold":  # a neuron that can fix no sample has none
-            _require(bool(np.isfinite(array).all()), f"array '{name}' holds numbers that are not finite")
+        if name != "threshold":  # a neuron that can fix no sample has no threshold
+            _require(bool(np.isfinite(array).all()), f"array '{name}' contains numbers that are not finite")
     for name in ("kind", "base_sha256", "logits"):
         _require(isinstance(header.get(name), str) and header[name] != "", f"'{name}' is missing")
     classes = header.get("classes")
-    whole = type(classes) is int and 0 < classes <= _MOST_CLASSES
-    _require(whole, f"'classes' is not a number from 1 to {_MOST_CLASSES:,}")
+    if type(classes) is not int or not 0 < classes <= _MOST_CLASSES:
+        raise ValueError(f"'classes' is not an integer from 1 to {_MOST_CLASSES:,}")
     _require(isinstance(header.get("provenance"), dict), "'provenance' is not an object")
     taps = tuple(_tap(entry) for entry in _list(header.get("taps"), "taps"))
     neurons = Neurons(taps, arrays.pop("tap_of"), arrays.pop("index"))
     patch = patch_type(**arrays)
     _require_fit(neurons, patch, classes)
     neurons = replace(neurons, tap_of=neurons.tap_of.astype(np.int32))
-    fields = {name: header[name] for name in ("kind", "base_sha256", "logits", "classes", "provenance")}
-    return Tweak(neurons=neurons, patch=patch, **fields)
+    texts = {name: header[name] for name in ("kind", "base_sha256", "logits")}
+    return Tweak(**texts, classes=classes, neurons=neurons, patch=patch, provenance=header["provenance"])
 
 
 def _tap(entry: Any) -> Tap:
-    _require(isinstance(entry, dict) and set(entry) == set(Tap.__dataclass_fields__), "a tap lacks a field")
+    _require(
+        isinstance(entry, dict) and set(entry) == set(Tap.__dataclass_fields__),
+        "a tap does not have the right fields",
+    )
     shape = _list(entry["shape"], "a tap's shape")
     tap = Tap(**{**entry, "shape": tuple(shape)})
     _require(
-        all(type(size) is int and size > 0 for size in shape), "a tap's shape is not made of positive numbers"
+        all(type(size) is int and size > 0 for size in shape), "a tap's shape is not of positive integers"
     )
     _require(
         all(isinstance(text, str) for text in (tap.name, tap.op)) and tap.name != "", "a tap has no name"
     )
-    _require(tap.dtype in _DTYPES, f"a tap has the type {tap.dtype!r}")
-    _require(tap.pool in ("none", "mean", "max"), f"a tap is pooled by {tap.pool!r}")
+    _require(tap.dtype in _DTYPES, f"a tap has the unknown type {tap.dtype!r}")
+    _require(tap.pool in ("none", "mean", "max"), f"a tap has the unknown pooling {tap.pool!r}")
     axis = tap.channel_axis
     _require(
-        type(axis) is int and (tap.pool == "none" or 0 <= axis < len(shape)), "a tap has no such channel axis"
+        type(axis) is int and (tap.pool == "none" or 0 <= axis < len(shape)),
+        "a tap's channel axis is out of range",
     )
     return tap
 
 
 def _require_fit(neurons: Neurons, patch: Patch, classes: int) -> None:
-    """Indices lie inside their taps and classes, shapes agree."""
+    """Raise ValueError unless indices are within their taps and classes, and shapes agree."""
     count = neurons.index.size
     _require(neurons.index.shape == neurons.tap_of.shape == (count,), "'index' and 'tap_of' differ in length")
+    # In Python's integers, which a damaged shape does not overflow.
     sizes = [
         tap.shape[tap.channel_axis] if tap.pool != "none" else math.prod(tap.shape) for tap in neurons.taps
     ]
-    _require(len({tap.name for tap in neurons.taps}) == len(neurons.taps), "a tap is listed twice")
+    _require(len(set(neurons.taps)) == len(neurons.taps), "a tap is listed twice")
     for tap, index in zip(neurons.tap_of.tolist(), neurons.index.tolist(), strict=True):
         _require(0 <= tap < len(sizes) and 0 <= index < sizes[tap], f"neuron {index} is not in tap {tap}")
     for name, shape in patch.shapes(count, classes).items():
@@ -131,13 +139,14 @@ def _require_fit(neurons: Neurons, patch: Patch, classes: int) -> None:
         _require(actual == shape, f"array '{name}' has shape {actual}, not {shape}")
 
 
-def _list(value: Any, what: str) -> list:
-    _require(isinstance(value, list), f"{what} is not a list")
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{what} is not a list")
     return value
 
 
 def _refuse_constant(text: str) -> None:
-    raise ValueError(f"its header holds {text}")
+    raise ValueError(f"its header contains {text}")
 
 
 def _require(holds: bool, what: str) -> None:

@@ -1,6 +1,6 @@
-"""Which other files does a model keep its weights in, and may they be trusted?
+"""In which external data files does a model store its weights, and can they be trusted?
 
-External data is never loaded. It is found, checked for lying inside the model's folder, measured, and hashed
+External data is never loaded. It is located, required to be inside the model's folder, measured, and hashed
 as a stream.
 """
 
@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class ExternalFile:
-    """A file with weights beside the model: `location` as the model spells it, real path, size in bytes."""
+    """A file with weights beside the model. location : as in the model. path : resolved. size : bytes."""
 
     location: str
     path: Path
@@ -29,12 +29,12 @@ class ExternalFile:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file's bytes, in hex. Computed at the first use; the file is read as a stream."""
+        """Of the file's bytes, in hex. Computed on first use; the file is read as a stream."""
         return hash_file(self.path)
 
 
 def external_files(proto: onnx.ModelProto, model: Path) -> tuple[ExternalFile, ...]:
-    """Every external file the model names, checked. Raises ModelError."""
+    """Every external file of the model, checked, sorted by location. Raises ModelError."""
     found: dict[str, ExternalFile] = {}
     for tensor in _tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
@@ -52,9 +52,9 @@ def external_files(proto: onnx.ModelProto, model: Path) -> tuple[ExternalFile, .
         size = found[location].size
         if offset < 0 or length < 0 or offset + length > size:
             raise ModelError(
-                f"the external file is too short: {offset + length:,} bytes needed, {size:,} there",
+                f"the external file is too short: it has {size:,} bytes of {offset + length:,} needed",
                 where=where,
-                hint="download or export the model again, weights included",
+                hint="download or export the model again, including its weights",
             )
     return tuple(found[location] for location in sorted(found))
 
@@ -79,7 +79,7 @@ def _external_file(location: str, model: Path, where: str) -> ExternalFile:
     if (
         not location
         or "\0" in location
-        or "_ORT_MEM_ADDR_" in location  # ONNX Runtime would take the offset for an address in its own memory
+        or "_ORT_MEM_ADDR_" in location  # ONNX Runtime would take the offset as an address in its own memory
         or any(path.is_absolute() or path.anchor or ".." in path.parts for path in spellings)
     ):
         raise ModelError(
@@ -92,14 +92,14 @@ def _external_file(location: str, model: Path, where: str) -> ExternalFile:
         real = path.resolve(strict=True)
         size = real.stat().st_size
     except (OSError, RuntimeError) as error:
-        hint = "keep the weights beside the model, under the name it was saved with"
+        hint = "keep the weights beside the model, under the name they were saved with"
         raise ModelError("an external file with weights is missing", where=where, hint=hint) from error
-    # A model cache may link both the model and its weights into one store: that folder is the model's too.
+    # A model cache may link both the model and its weights to one store: that folder is the model's too.
     if not any(real.is_relative_to(folder) for folder in (model.parent.resolve(), model.resolve().parent)):
         raise ModelError(
-            "external data leads out of the model's folder through a link",
+            "a link leads external data out of the model's folder",
             where=where,
-            hint="replace the link by the file itself",
+            hint="replace the link with the file itself",
         )
     if not real.is_file():
         raise ModelError("external data is not a regular file", where=where, hint="check the model's folder")

@@ -1,8 +1,4 @@
-"""How does a model come from the disk, and how does a result get there whole or not at all?
-
-A model is parsed with its external data left where it is. An output is written beside its target and renamed
-when it is complete.
-"""
+"""How is a model file read? It is parsed with its external data left in place."""
 
 from __future__ import annotations
 
@@ -19,16 +15,18 @@ from google.protobuf.message import DecodeError, Message
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file import protobuf_edit
 from onnxtweak.model.file.external_data import ExternalFile, external_files
+from onnxtweak.model.graph import GraphIndex
 
 LARGEST_PROTOBUF = 2**31 - 1
 _EXPORT_AGAIN = "check the path, or export the model again"
+_LAST_FIELD = 26  # the largest field number of a ModelProto
 
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
     """An ONNX file as it was read.
 
-    path : as given. data : the file's bytes. proto : parsed, external data left where it is; not to be
+    path : as given. data : the file's bytes. proto : parsed, external data left in place; must not be
     changed. sha256 : of `data`, in hex. external : the files with weights, sorted by location.
     """
 
@@ -40,12 +38,17 @@ class ModelFile:
 
     @property
     def folder(self) -> Path:
-        """Where external data is looked for."""
+        """The folder to which external data is relative."""
         return self.path.parent
 
     @cached_property
+    def graph(self) -> GraphIndex:
+        """The index of the model's graph, built on first use."""
+        return GraphIndex(self.proto)
+
+    @cached_property
     def base_sha256(self) -> str:
-        """What a tweak is tied to: `sha256`; where there are external files, a digest over all of them."""
+        """What a tweak is tied to: `sha256`, or a digest that includes external files if there are any."""
         if not self.external:
             return self.sha256
         digest = hashlib.sha256(f"{self.sha256}\n".encode())
@@ -54,21 +57,21 @@ class ModelFile:
         return digest.hexdigest()
 
     def holding(self, data: bytes) -> ModelFile:
-        """The same file with other bytes, that need not be on disk; its external files are still its own."""
+        """The same file with other bytes, which need not be on disk; its external files stay the same."""
         proto = parse(data, self.path)
         return ModelFile(self.path, data, proto, hashlib.sha256(data).hexdigest(), self.external)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The model's own file and its external files: what no output may ever replace."""
+        """The model's own file and its external files, none of which an output may replace."""
         return (self.path, *(file.path for file in self.external))
 
 
 def read_model(path: str | Path) -> ModelFile:
     """The model at `path`, parsed without loading external data.
 
-    Raises ModelError when there is no such file, when it is not a whole ONNX model, or when an external file
-    is missing, too short, or outside the model's folder.
+    Raises ModelError when there is no such file, when it is not a complete ONNX model, or when an external
+    file is missing, too short, or outside the model's folder.
     """
     path = Path(path)
     data = _read(path)
@@ -77,24 +80,27 @@ def read_model(path: str | Path) -> ModelFile:
 
 
 def parse(data: bytes, where: object = "") -> onnx.ModelProto:
-    """The model in `data`. Protobuf accepts some garbage; this does not. Raises ModelError."""
+    """The model in `data`. Raises ModelError, also for garbage that protobuf accepts.
+
+    where : how the error names the data.
+    """
     if not data:
         raise ModelError("the model file is empty", where=where, hint=_EXPORT_AGAIN)
     if data.startswith(b"version https://git-lfs"):
         raise ModelError("this is a Git LFS pointer, not the model", where=where, hint="run `git lfs pull`")
     try:
-        proto = onnx.ModelProto.FromString(data)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
         raise ModelError(_why_unreadable(data), where=where, hint=_EXPORT_AGAIN) from error
-    for whole, lack in (
+    for valid, problem in (
         (proto.ir_version > 0, "it has no ir_version"),
         (len(proto.graph.node) > 0, "it has no nodes"),
         (len(proto.graph.output) > 0, "it has no outputs"),
-        (len(proto.opset_import) > 0 or proto.ir_version < 3, "it names no opset; it may be cut short"),
-        (not _has_broken_text(proto), "it has a name that is not UTF-8 text"),
+        (len(proto.opset_import) > 0 or proto.ir_version < 3, "it declares no opset; it may be truncated"),
+        (not _has_invalid_text(proto), "it has a name that is not UTF-8 text"),
     ):
-        if not whole:
-            raise ModelError(f"not an ONNX model: {lack}", where=where, hint=_EXPORT_AGAIN)
+        if not valid:
+            raise ModelError(f"not an ONNX model: {problem}", where=where, hint=_EXPORT_AGAIN)
     return proto
 
 
@@ -102,16 +108,16 @@ def _read(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            hint = "name the .onnx file inside it"
+            hint = "give the .onnx file inside it"
             raise ModelError("this is a folder, not a model file", where=path, hint=hint)
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device never end
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device would never end
             raise ModelError("this is not a regular file", where=path, hint=_EXPORT_AGAIN)
         if status.st_size > LARGEST_PROTOBUF:
             hint = "save it with its weights as external data"
             raise ModelError("the file is larger than the 2 GiB that protobuf allows", where=path, hint=hint)
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ModelError("there is no such model file", where=path, hint="check the path") from error
+        raise ModelError("no such model file", where=path, hint="check the path") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         what = f"the model file cannot be read: {reason}"
@@ -119,27 +125,28 @@ def _read(path: Path) -> bytes:
 
 
 def _why_unreadable(data: bytes) -> str:
-    """Truncated, or never a model? A cut file begins with whole records of a ModelProto."""
-    read = 0
+    """Whether the data is truncated, that is, begins with records of a ModelProto, or no model at all."""
+    records = 0
     try:
-        for found in protobuf_edit.scan(data):
-            if found.number > 26:
+        for record in protobuf_edit.scan(data):
+            if record.number > _LAST_FIELD:
                 return "not an ONNX model"
-            read += 1
+            records += 1
     except ModelError as error:
-        if read and data[:1] == b"\x08":  # every known writer puts ir_version first
-            return f"the model file is cut short or damaged: {error.what}"
+        if records and data[:1] == b"\x08":  # all known writers put ir_version first
+            return f"the model file is truncated or damaged: {error.what}"
     return "not an ONNX model"
 
 
-def _has_broken_text(message: Message) -> bool:
-    """Whether a string in the message, comments aside, is not UTF-8: protobuf hands it out as bytes."""
+def _has_invalid_text(message: Message) -> bool:
+    """Whether a string in the message, comments aside, is not UTF-8: protobuf returns it as bytes."""
     if isinstance(message, onnx.TensorProto):  # its other fields may be large
-        return isinstance(message.name, bytes) or any(map(_has_broken_text, message.external_data))
-    for about, value in message.ListFields():
-        if about.type not in (about.TYPE_STRING, about.TYPE_MESSAGE) or about.name == "doc_string":
+        return isinstance(message.name, bytes) or any(map(_has_invalid_text, message.external_data))
+    for field_type, value in message.ListFields():
+        texts = field_type.type in (field_type.TYPE_STRING, field_type.TYPE_MESSAGE)
+        if not texts or field_type.name == "doc_string":
             continue
         for item in value if isinstance(value, MutableSequence) else (value,):
-            if isinstance(item, bytes) or (isinstance(item, Message) and _has_broken_text(item)):
+            if isinstance(item, bytes) or (isinstance(item, Message) and _has_invalid_text(item)):
                 return True
     return False

@@ -1,6 +1,6 @@
-"""How does a result get to the disk, whole or not at all, and never in place of a file it is made from?
+"""How is an output file written: completely or not at all, and never in place of a file it is made from?
 
-An output is written beside its target and renamed when it is complete.
+An output is written to a temporary file beside its target, and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def check_output(path: str | Path, *, force: bool = False, protect: Iterable[str
 def write_atomic(
     path: str | Path, chunks: Iterable[bytes], *, force: bool = False, protect: Iterable[str | Path] = ()
 ) -> None:
-    """Write `chunks` to `path`: whole, or not at all.
+    """Write `chunks` to `path`, completely or not at all.
 
     Raises OutputError when `path` is protected, exists without `force`, or cannot be written (folder,
-    permission, disk full). Whatever goes wrong, interruption included, no partial file stays behind.
+    permission, disk full). Whatever goes wrong, including an interruption, no partial file is left.
     """
     path = Path(path)
     _check_target(path, force, protect)
@@ -60,7 +60,7 @@ def write_atomic(
 def check_model_output(base: ModelFile, path: str | Path, *, force: bool = False) -> None:
     """`check_output` for a model derived from `base`: neither it nor its weights may be replaced.
 
-    Also raises OutputError when the output goes to another folder in which another file already bears the
+    Also raises OutputError when the output goes to another folder in which a different file already has the
     name of one of the base's external files.
     """
     path = Path(path)
@@ -68,7 +68,7 @@ def check_model_output(base: ModelFile, path: str | Path, *, force: bool = False
     for file, copy in _to_copy(base, path):
         if os.path.lexists(copy) and not (os.path.isfile(copy) and hash_file(copy) == file.sha256):
             raise OutputError(
-                "the model's weights would go where a different file is",
+                "a different file has the name of the model's weights",
                 where=copy,
                 hint="choose an empty folder, or write beside the base model",
             )
@@ -79,9 +79,9 @@ def write_model(
 ) -> tuple[Path, ...]:
     """Write a model derived from `base`; returns every file that was created, the model first.
 
-    A model that refers to external files finds them only in its own folder. In another folder than the base's
-    they are therefore copied beside the output (never linked: runtimes refuse links); equal files that are
-    there already are left alone.
+    A model finds its external files only in its own folder. In another folder than the base's they are
+    therefore copied beside the output (never linked: runtimes reject links); equal files that exist there
+    already are left alone.
     """
     path = Path(path)
     check_model_output(base, path, force=force)
@@ -104,7 +104,7 @@ def write_model(
 
 
 def _to_copy(base: ModelFile, path: Path) -> list[tuple[ExternalFile, Path]]:
-    """The base's external files and where they go beside `path`; nothing when they are there already."""
+    """The base's external files and their copies beside `path`; empty when the folder is the base's."""
     folder = os.path.realpath(path.parent)
     pairs = [(file, path.parent / file.location) for file in base.external]
     for _, copy in pairs:
@@ -115,19 +115,19 @@ def _to_copy(base: ModelFile, path: Path) -> list[tuple[ExternalFile, Path]]:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make `folder` and what is missing above it; returns what was made, outermost first."""
-    missing = [place for place in (folder, *folder.parents) if not os.path.isdir(place)][::-1]
-    for place in missing:
+    """Create `folder` and its missing parents; returns what was created, outermost first."""
+    missing = [path for path in (folder, *folder.parents) if not os.path.isdir(path)][::-1]
+    for path in missing:
         try:
-            place.mkdir()
+            path.mkdir()
         except OSError as error:
-            raise _cannot_write(place, error) from error
+            raise _cannot_write(path, error) from error
     return missing
 
 
 def _check_target(path: Path, force: bool, protect: Iterable[str | Path]) -> None:
     if not path.name or os.path.isdir(path):
-        raise OutputError("the output is a folder", where=path, hint="name a file inside it")
+        raise OutputError("the output is a folder", where=path, hint="give a file inside it")
     if not os.path.isdir(path.parent):
         raise OutputError("the output's folder does not exist", where=path.parent, hint="create it first")
     if any(_same_file(path, other) for other in protect):
@@ -140,7 +140,7 @@ def _check_target(path: Path, force: bool, protect: Iterable[str | Path]) -> Non
     except (OSError, ValueError) as error:  # a name that is too long, a null character
         raise _cannot_write(path, error) from error
     if not force:
-        raise OutputError("the output exists already", where=path, hint="use --force to replace it")
+        raise OutputError("the output already exists", where=path, hint="use --force to replace it")
     if os.path.exists(path) and not os.path.isfile(path):
         what = "the output is not a regular file"
         raise OutputError(what, where=path, hint="choose another output path")
@@ -165,7 +165,7 @@ def _create(path: Path) -> int:
 def _cannot_write(path: Path, error: OSError | ValueError) -> OutputError:
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        what, hint = "the disk is full; nothing was kept", "free some space, or write elsewhere"
+        what, hint = "the disk is full; nothing was written", "free some space, or write elsewhere"
     else:
         what = f"the output cannot be written: {getattr(error, 'strerror', None) or error}"
         hint = "check the path, the folder and its permissions"

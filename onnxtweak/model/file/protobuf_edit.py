@@ -1,16 +1,18 @@
-"""How is a protobuf file edited byte by byte, so that what is not touched stays as it was written?
+"""How is a protobuf file scanned and edited byte by byte, so that the rest stays as it was written?
 
 Parsing a model and serialising it again moves unknown fields, rewrites padded lengths and merges split
-messages. Here only the records that change are rewritten, with the lengths of what encloses them.
+messages. Here only the records that change are rewritten, and the lengths of the records around them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from mmap import mmap
 
 from onnxtweak.errors import ModelError
 
+Buffer = bytes | memoryview | mmap
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
 
@@ -19,8 +21,8 @@ _LONGEST_VARINT = 10
 class Field:
     """One record of a message. All positions are offsets into the scanned buffer.
 
-    number, wire_type : from the tag. start : first byte of the tag. after_tag : first byte behind it.
-    value : first byte of the payload (behind the length, where there is one). end : one past the last byte.
+    number, wire_type : from the tag. start : first byte of the tag. after_tag : first byte after it.
+    value : first byte of the payload (after the length, where there is one). end : one past the last byte.
     """
 
     number: int
@@ -45,7 +47,7 @@ class Edit:
         return len(self.new) - (self.end - self.start)
 
 
-def scan(buffer: bytes | memoryview, start: int = 0, end: int | None = None) -> Iterator[Field]:
+def scan(buffer: Buffer, start: int = 0, end: int | None = None) -> Iterator[Field]:
     """The records of the message at [start, end), in file order.
 
     Raises ModelError where the bytes are not a whole number of well-formed records.
@@ -56,7 +58,7 @@ def scan(buffer: bytes | memoryview, start: int = 0, end: int | None = None) -> 
         tag, after_tag = _read_varint(buffer, at, end)
         number, wire_type = tag >> 3, tag & 7
         if number == 0 or tag >= 1 << 32:
-            raise _malformed("a record has an impossible field number", at)
+            raise _malformed("a record has an invalid field number", at)
         value = after_tag
         if wire_type == LENGTH_DELIMITED:
             length, value = _read_varint(buffer, after_tag, end)
@@ -68,7 +70,7 @@ def scan(buffer: bytes | memoryview, start: int = 0, end: int | None = None) -> 
         elif wire_type == FIXED32:
             stop = value + 4
         else:
-            raise _malformed(f"a record has wire type {wire_type}, which ONNX never writes", at)
+            raise _malformed(f"a record has wire type {wire_type}, which ONNX does not use", at)
         if stop > end:
             need, left = stop - value, end - value
             raise _malformed(f"field {number} needs {need:,} bytes, only {left:,} are left", at)
@@ -77,7 +79,7 @@ def scan(buffer: bytes | memoryview, start: int = 0, end: int | None = None) -> 
 
 
 def varint(number: int) -> bytes:
-    """`number` >= 0 in protobuf's base-128 form, as short as possible."""
+    """`number` >= 0 as a protobuf varint, as short as possible."""
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)
@@ -92,7 +94,7 @@ def record(number: int, payload: bytes) -> bytes:
 
 
 def relength(enclosing: Field, inner: Iterable[Edit]) -> Edit:
-    """The edit that keeps the length of `enclosing` true once the `inner` edits are made."""
+    """The edit that updates the length of `enclosing` for the `inner` edits."""
     length = enclosing.end - enclosing.value + sum(edit.growth for edit in inner)
     return Edit(enclosing.after_tag, enclosing.value, varint(length))
 
@@ -100,8 +102,8 @@ def relength(enclosing: Field, inner: Iterable[Edit]) -> Edit:
 def apply(buffer: bytes | memoryview, edits: Iterable[Edit]) -> tuple[list[bytes | memoryview], list[Edit]]:
     """The edited buffer in chunks, and the edits that turn it back into `buffer`. Nothing large is copied.
 
-    Several insertions at one place keep the order they are given in. Raises ModelError when edits overlap, or
-    leave the buffer.
+    Several insertions at one position keep their order. Raises ModelError when edits overlap, or are outside
+    the buffer.
     """
     view = memoryview(buffer)
     out: list[bytes | memoryview] = []
@@ -110,7 +112,7 @@ def apply(buffer: bytes | memoryview, edits: Iterable[Edit]) -> tuple[list[bytes
     for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
         if not at <= edit.start <= edit.end <= len(buffer):
             raise ModelError(
-                "edits overlap or leave the file",
+                "edits overlap or are outside the file",
                 where=f"bytes {edit.start} to {edit.end}",
                 hint="the record of the edits does not belong to this file",
             )
@@ -123,16 +125,16 @@ def apply(buffer: bytes | memoryview, edits: Iterable[Edit]) -> tuple[list[bytes
     return out, back
 
 
-def fields(found: Sequence[Field], number: int) -> list[Field]:
-    """Those of `found` that carry a message, string or bytes under `number`.
+def fields(records: Iterable[Field], number: int) -> list[Field]:
+    """Those records that hold a message, string or bytes under `number`.
 
-    A record with the right number and another wire type is an unknown field to every reader: not one of them.
+    One with the right number and another wire type is an unknown field to every reader, and left out.
     """
-    return [field for field in found if field.number == number and field.wire_type == LENGTH_DELIMITED]
+    return [field for field in records if field.number == number and field.wire_type == LENGTH_DELIMITED]
 
 
-def _read_varint(buffer: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
-    """The number at `at`, and the position behind it."""
+def _read_varint(buffer: Buffer, at: int, end: int) -> tuple[int, int]:
+    """The number at `at`, and the position after it."""
     value = 0
     for count in range(_LONGEST_VARINT):
         if at + count >= end:

@@ -1,4 +1,4 @@
-"""Which tweaks are inside a model? A tweaked file ends with its own record, in its metadata."""
+"""Which tweaks are inside a model? A tweaked file ends with a record of the tweak, in its metadata."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from onnx import ModelProto, StringStringEntryProto
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file import protobuf_edit
 
-_METADATA = 14  # ModelProto.metadata_props
-
-
+_METADATA = 14  # field number of ModelProto.metadata_props
 _KEY = re.compile(r"onnxtweak\.([1-9][0-9]{0,5})\.([a-z0-9_]+)")
 
 
 @dataclass(frozen=True)
 class TweakInside:
-    """What a tweaked model says about one tweak inside it.
+    """What a tweaked model records about one tweak inside it.
 
-    number : 1 for the first tweak put in. version : of onnxtweak. file_sha256, base_sha256 : of the model
-    file it was put into, and of it with its external data. prefix : what the names of its nodes start with.
-    patch : neurons and weights, or their shapes where they are dense. undo : see `make_record`.
+    number : 1 for the first tweak. version : of onnxtweak. file_sha256, base_sha256 : of the model file that
+    it was spliced into, and of it with its external data. prefix : what the names of its nodes start with.
+    patch : neurons and weights, or only shapes where they are dense. undo : see `make_record`.
     """
 
     number: int
@@ -44,26 +42,24 @@ class TweakInside:
 
     @property
     def shadow(self) -> str | None:
-        """Name of the output that shows the tweaked logits, None where they replaced the base's."""
+        """Name of the output that shows the tweaked logits; None where they replace the base's."""
         name = self.patch.get("shadow")
         return name if isinstance(name, str) else None
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For JSON: everything but the record that takes the tweak off."""
+        """For JSON: everything but the undo record."""
         facts = asdict(self)
         del facts["undo"]
         return facts
 
 
 _AS_JSON = ("classes", "scale", "patch", "provenance", "undo")
-
-
 _FIELDS = tuple(name for name in TweakInside.__dataclass_fields__ if name != "number")
 
 
 def tweaks_inside(proto: ModelProto) -> tuple[TweakInside, ...]:
-    """The tweaks inside, in the order they were put in. Raises ModelError where a record is damaged."""
+    """The tweaks inside, in the order they were added. Raises ModelError where a record is damaged."""
     found: dict[int, dict[str, str]] = {}
     for entry in proto.metadata_props:
         if match := _KEY.fullmatch(entry.key):
@@ -74,7 +70,7 @@ def tweaks_inside(proto: ModelProto) -> tuple[TweakInside, ...]:
 def make_record(
     length: int, back: Iterable[protobuf_edit.Edit], number: int, fields: Mapping[str, Any]
 ) -> bytes:
-    """The record of tweak `number`, to be put behind the `length` bytes of the tweaked model.
+    """The record of tweak `number`, to be appended to the `length` bytes of the tweaked model.
 
     back : the edits that turn those bytes into the base. fields : those of `TweakInside` but `number` and
     `undo`.
@@ -90,7 +86,7 @@ def make_record(
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: keys sorted, no spaces, ASCII, no NaN."""
+    """JSON with one text per value: keys sorted, no spaces, ASCII, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -98,8 +94,8 @@ def _read_record(number: int, texts: dict[str, str], count: int) -> TweakInside:
     try:
         if number > count:
             raise ValueError("an earlier tweak's record is missing")
-        if lack := [name for name in _FIELDS if name not in texts]:
-            raise ValueError(f"'{lack[0]}' is missing")
+        if missing := [name for name in _FIELDS if name not in texts]:
+            raise ValueError(f"'{missing[0]}' is missing")
         fields: dict[str, Any] = {
             name: json.loads(texts[name]) if name in _AS_JSON else texts[name] for name in _FIELDS
         }
@@ -111,6 +107,6 @@ def _read_record(number: int, texts: dict[str, str], count: int) -> TweakInside:
         raise ModelError(
             f"the model's record of a tweak is damaged: {error}",
             where=f"metadata onnxtweak.{number}.*",
-            hint="the file was changed after it was tweaked; take the base model itself",
+            hint="the file was changed after it was tweaked; use the base model itself",
         ) from error
     return TweakInside(number=number, **fields)

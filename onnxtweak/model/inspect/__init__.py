@@ -1,14 +1,13 @@
-"""What is in a model, and what of it can be watched?
+"""What is in a model: where are its logits, and which hidden tensors can be tapped?
 
-graph           how tensors and nodes hang together
-graph_checks    is it a graph that can be walked?
-logits          where are the logits?
-softmax         is a tensor the softmax of another?
-refusals        why scores cannot be tweaked
-taps            the hidden tensors that can be watched, and which of them selectors mean
-activations     what a layer hands on after its non-linearity
+graph_checks    no cycles, no nodes without inputs
+logits          where the logits are
+softmax         whether a tensor is the softmax of another
+refusals        why a model's scores cannot be tweaked
+taps            the hidden tensors that can be tapped, and which of them selectors choose
+activations     the outputs of non-linearities
 blocks          where branches join
-channels        on which axis channels are counted
-shapes          the shapes that are known for sure
+channels        the channel axis of a hidden tensor
+shapes          the shapes that are certain
 neighborhood    the graph around a tweak, for a picture
 """

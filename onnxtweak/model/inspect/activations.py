@@ -1,9 +1,9 @@
-"""Which tensors are activations, what a layer hands on after its non-linearity?
+"""Which tensors are activations, the outputs of a layer's non-linearity?
 
-One operator (Relu, Gelu, ...) is the easy case. Exporters also write activations out: x * sigmoid(x),
-x * clip(x + 3) / 6, 0.5 x (1 + erf(x / sqrt 2)), the tanh form of it, x * tanh(softplus(x)). There the last
-product is the activation and what leads to it is not. A gate that scales the channels of another map
-(squeeze-and-excite) is none, nor is what it is computed with.
+A single operator (Relu, Gelu, ...) is the easy case. Exporters also expand activations: x * sigmoid(x),
+x * clip(x + 3) / 6, 0.5 x (1 + erf(x / sqrt 2)), its tanh form, x * tanh(softplus(x)). There the last product
+is the activation, and what leads to it is not. A gate that scales the channels of another map
+(squeeze-and-excite) is not an activation, nor is anything it is computed with.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto
 
-from onnxtweak.model.inspect.graph import GraphIndex, attribute
+from onnxtweak.model.graph import GraphIndex, attribute
 
 # fmt: off
 _ALWAYS = frozenset(
@@ -75,17 +75,18 @@ def _is_start(graph: GraphIndex, node: NodeProto) -> bool:
 
 
 def _is_bounded(graph: GraphIndex, node: NodeProto) -> bool:
-    """A Clip that shapes values (at zero, or between moderate bounds), no guard against overflow."""
-    low, high = (_bound(graph, node, name, slot) for name, slot in (("min", 1), ("max", 2)))
+    """A Clip that shapes values (at zero, or between moderate bounds) rather than guards against overflow."""
+    low, high = (_bound(graph, node, name, position) for name, position in (("min", 1), ("max", 2)))
     if low == 0:
         return True
     return low is not None and high is not None and max(abs(low), abs(high)) <= _LARGEST_BOUND
 
 
-def _bound(graph: GraphIndex, node: NodeProto, name: str, slot: int) -> float | None:
+def _bound(graph: GraphIndex, node: NodeProto, name: str, position: int) -> float | None:
+    """A bound of a Clip: an attribute in old opsets, input `position` in new ones; None without one."""
     value = attribute(node, name)
-    if value is None and len(node.input) > slot and node.input[slot]:
-        constant = graph.constant(node.input[slot])
+    if value is None and len(node.input) > position and node.input[position]:
+        constant = graph.constant(node.input[position])
         value = None if constant is None or constant.size != 1 else constant.reshape(-1)[0]
     return None if value is None else float(value)
 
@@ -124,7 +125,7 @@ def _gated_by_itself(graph: GraphIndex, node: NodeProto) -> str | None:
 
 
 def _product_with_other(graph: GraphIndex, node: NodeProto) -> str | None:
-    """The product that `node`, a gate, is a factor of, perhaps reshaped or scaled on the way; else None."""
+    """The product of which `node`, a gate, is a factor, perhaps reshaped or scaled on the way; else None."""
     name = node.output[0]
     for _ in range(_STEPS):
         reader = _sole_reader(graph, name)
@@ -140,7 +141,7 @@ def _product_with_other(graph: GraphIndex, node: NodeProto) -> str | None:
 
 
 def _pooled_branch(graph: GraphIndex, gate: int) -> set[int]:
-    """Nodes from a pooling to the gate, when all that the gate is computed from was pooled; else empty."""
+    """Nodes from a pooling to the gate, where all that the gate is computed from was pooled; else empty."""
     branch = {gate}
     waiting = _varying(graph, graph.nodes[gate])
     pooled = False
@@ -166,7 +167,7 @@ def _pooled_branch(graph: GraphIndex, gate: int) -> set[int]:
 
 
 def _scaled(graph: GraphIndex, name: str) -> str:
-    """Walks on over multiplication or division by one number: the 0.5 of a GELU, the 6 of a hard swish."""
+    """The tensor after multiplication or division by a number: the 0.5 of a GELU, the 6 of a hard swish."""
     for _ in range(2):
         reader = _sole_reader(graph, name)
         if reader is None or reader.op_type not in ("Mul", "Div"):
@@ -179,7 +180,7 @@ def _scaled(graph: GraphIndex, name: str) -> str:
 
 
 def _elementwise_sources(graph: GraphIndex, name: str) -> set[str]:
-    """The tensor and what it is computed from value by value, a few nodes back."""
+    """The tensor and what it is computed from elementwise, a few nodes back."""
     found = {name}
     waiting = [name]
     while waiting and len(found) < 2 * _STEPS:

@@ -1,7 +1,7 @@
-"""Where do the branches of a network join, and what lies inside a branch?
+"""Where do residual, dense and inception blocks end, and what is inside their branches?
 
 A residual block ends in an Add or Sum of two branches that come from the same tensor, a dense or inception
-block in a Concat. A tensor that only some of the joined branches need lies inside the block.
+block in a Concat. A tensor that only some of the joined branches need is inside the block.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.graph import GraphIndex
 
 _JOINS = frozenset({"Add", "Sum", "Concat"})
-_VALUE_BY_VALUE = frozenset(
-    {"Mul", "Add", "Sub", "Div", "Pow", "Neg", "Tanh", "Erf", "Sigmoid", "Exp", "Cast"}
-)
+_ELEMENTWISE = frozenset({"Mul", "Add", "Sub", "Div", "Pow", "Neg", "Tanh", "Erf", "Sigmoid", "Exp", "Cast"})
 _STEPS = 12
 
 
@@ -29,9 +27,9 @@ class Blocks:
 
 
 def find_blocks(graph: GraphIndex, order: Sequence[int], activations: frozenset[str]) -> Blocks:
-    """Blocks among the nodes `order`: positions in topological order, closed under what they need.
+    """Blocks among the nodes `order`: positions in topological order, including all that these nodes need.
 
-    A residual sum that is read by its activation alone gives the activation's name as the block's output.
+    Where a residual sum is read by its activation only, the activation is the block's output.
     """
     needed = _needed_bits(graph, order)
     outputs: set[str] = set()
@@ -55,9 +53,9 @@ def find_blocks(graph: GraphIndex, order: Sequence[int], activations: frozenset[
 
 
 def _needed_bits(graph: GraphIndex, order: Sequence[int]) -> dict[str, int]:
-    """For every tensor the set of nodes and inputs it varies with, as one integer: bit p is node p."""
+    """For every tensor the set of nodes and inputs that it varies with, as an integer: bit p is node p."""
     count = len(graph.nodes)
-    needed = {value.name: 1 << (count + place) for place, value in enumerate(graph.inputs)}
+    needed = {value.name: 1 << (count + number) for number, value in enumerate(graph.inputs)}
     for position in order:
         node = graph.nodes[position]
         if not any(name and graph.depends_on_input(name) for name in node.output):
@@ -71,7 +69,7 @@ def _needed_bits(graph: GraphIndex, order: Sequence[int]) -> dict[str, int]:
 
 
 def _is_formula(graph: GraphIndex, branches: list[str]) -> bool:
-    """x + 0.044 x^3 and the like: one summand is computed from another value by value."""
+    """x + 0.044 x^3 and the like: one summand is computed elementwise from another."""
     for name in branches:
         others = set(branches) - {name}
         waiting = [name]
@@ -79,7 +77,7 @@ def _is_formula(graph: GraphIndex, branches: list[str]) -> bool:
             if not waiting:
                 break
             node = graph.producer(waiting.pop())
-            if node is None or node.op_type not in _VALUE_BY_VALUE:
+            if node is None or node.op_type not in _ELEMENTWISE:
                 continue
             if others & set(node.input):
                 return True
@@ -88,7 +86,7 @@ def _is_formula(graph: GraphIndex, branches: list[str]) -> bool:
 
 
 def _is_masked_score(graph: GraphIndex, node: NodeProto) -> bool:
-    """An attention score plus its mask: what reads it is a softmax."""
+    """An attention score plus its mask: a softmax reads it."""
     readers = graph.consumers(node.output[0])
     return bool(readers) and all(reader.op_type == "Softmax" for reader in readers)
 
@@ -100,4 +98,4 @@ def _after_activation(graph: GraphIndex, name: str, activations: frozenset[str])
         return name
     rest = [r.output[0] for r in readers if r.output[0] != ends[0]]
     product = graph.producer(ends[0])
-    return ends[0] if all(item in product.input for item in rest) else name
+    return ends[0] if product is not None and all(item in product.input for item in rest) else name

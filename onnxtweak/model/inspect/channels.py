@@ -1,4 +1,4 @@
-"""On which axis does a hidden tensor count its channels?"""
+"""Which axis of a hidden tensor is its channel axis?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from onnx import NodeProto
 
-from onnxtweak.model.inspect.graph import GraphIndex, attribute
+from onnxtweak.model.graph import GraphIndex, attribute
 
 # fmt: off
 _FIRST = frozenset(
@@ -20,10 +20,10 @@ _LAST = frozenset({"Gemm", "MatMul", "LayerNormalization"})
 
 
 def find_channels_last(graph: GraphIndex, order: Iterable[int]) -> dict[str, bool]:
-    """For tensors that come from a layer: True when the channels are on the last axis, False for axis 1.
+    """By name, for tensors that come from a layer: True where channels are the last axis, False for axis 1.
 
-    order : positions in topological order. Convolutions and their kin work on axis 1, linear layers, layer
-    normalisation and embeddings on the last; a Transpose moves the axis; everything else keeps it.
+    order : positions in topological order. Convolutions and the like have channels on axis 1; linear layers,
+    layer normalisation and embeddings on the last; a Transpose moves the axis; everything else keeps it.
     """
     last: dict[str, bool] = {}
     for position in order:
@@ -35,21 +35,21 @@ def find_channels_last(graph: GraphIndex, order: Iterable[int]) -> dict[str, boo
         elif node.op_type in _LAST or (node.op_type == "Gather" and side is None):
             side = True
         elif node.op_type == "Transpose":
-            side = _turned(node, side)
+            side = _transposed(node, side)
         if side is not None:
             last.update((name, side) for name in node.output)
     return last
 
 
 def channel_axis(shape: tuple[int, ...], channels_last: bool | None) -> int:
-    """Channel axis of one sample's shape. Where nothing is known: 0 for (C, H, W), 1 for (T, D)."""
+    """Channel axis of one sample's shape. Where it is unknown: 0 for (C, H, W), 1 for (T, D)."""
     if channels_last is None:
         channels_last = len(shape) == 2
     return len(shape) - 1 if channels_last else 0
 
 
-def _turned(node: NodeProto, side: bool | None) -> bool | None:
-    order = list(attribute(node, "perm", []))
+def _transposed(node: NodeProto, side: bool | None) -> bool | None:
+    order: list[int] = list(attribute(node, "perm", []))
     if side is None or not order:
         return None
     return order[-1] == (len(order) - 1 if side else 1)

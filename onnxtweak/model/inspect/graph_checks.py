@@ -1,7 +1,7 @@
-"""Is this a graph that can be walked: no cycles, and every node with the inputs that its operator needs?
+"""Is a model's graph sound: no cycles, and every node with the inputs that its operator needs?
 
-What is checked here, the search for logits and taps takes for granted. Operators that this version of ONNX
-does not know are left to the runtime.
+The search for logits and taps relies on these checks. Operators that this version of ONNX does not know are
+left to the runtime.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import onnx
 from onnx import AttributeProto, NodeProto
 
 from onnxtweak.errors import ModelError
-from onnxtweak.model.inspect.graph import DEFAULT_DOMAINS, GraphIndex
+from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
 
 _AGAIN = "export the model again"
 
 
 def require_sound(graph: GraphIndex) -> None:
-    """Raise ModelError for what no exporter writes."""
+    """Raise ModelError for a graph that no exporter writes."""
     versions = {entry.domain: entry.version for entry in graph.proto.opset_import}
     versions |= dict.fromkeys(DEFAULT_DOMAINS, graph.opset)
     for node in graph.nodes:
-        lack = _lack(node, versions.get(node.domain, 1))
-        if lack:
+        problem = _problem(node, versions.get(node.domain, 1))
+        if problem:
             where = f"{node.op_type} {node.name or ', '.join(node.output)}"
-            raise ModelError(f"a node of the model {lack}", where=where, hint=_AGAIN)
+            raise ModelError(f"a node of the model {problem}", where=where, hint=_AGAIN)
     if len(graph.topological_order()) < len(graph.nodes):
-        raise ModelError("the model's graph runs in a circle", where=graph.proto.graph.name, hint=_AGAIN)
+        raise ModelError("the model's graph has a cycle", where=graph.proto.graph.name, hint=_AGAIN)
 
 
-def _lack(node: NodeProto, version: int) -> str:
-    """What is wrong with a node; empty when nothing is, or when its operator is not known."""
+def _problem(node: NodeProto, version: int) -> str:
+    """What is wrong with a node; empty where nothing is, or where its operator is unknown."""
     if not any(node.output):
         return "has no output"
     domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
@@ -39,9 +39,12 @@ def _lack(node: NodeProto, version: int) -> str:
         return ""
     needed = [part.name for part in schema.inputs[: schema.min_input]]
     if len(node.input) < len(needed):
-        return f"lacks its input {needed[len(node.input)]}"
+        return f"is missing its input {needed[len(node.input)]}"
     for item in node.attribute:
         known = schema.attributes.get(item.name)
-        if known is not None and item.type not in (int(known.type), AttributeProto.UNDEFINED):
-            return f"has the attribute {item.name} with a value of a wrong kind"
+        if known is None:
+            continue
+        expected = int(known.type)  # type: ignore[call-overload]  # an IntEnum, unknown to its stub
+        if item.type not in (expected, AttributeProto.UNDEFINED):
+            return f"has the attribute {item.name} with a value of the wrong type"
     return ""

@@ -1,20 +1,20 @@
-"""Where are the logits?
+"""Which tensor of a model holds the logits?
 
-The walk starts at each graph output and goes back over what a classifier does after its class scores: it
-names the winner (ArgMax, TopK, ZipMap), reshapes or casts, normalises (softmax in any spelling, sigmoid). It
-stops at the tensor where adding to a class's value changes exactly that class's logit, in the rank-2 form
-(N, C) where the model has one.
+The search starts at each graph output and goes back over what a classifier does after its class scores:
+choose a class (ArgMax, TopK, ZipMap), reshape, cast, normalise (softmax in any form, sigmoid). It stops at
+the tensor where adding to a class's value changes exactly that class's logit, in the rank-2 form (N, C) where
+the model has one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import NodeProto, TensorProto
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
-from onnxtweak.model.inspect.graph import DEFAULT_DOMAINS, GraphIndex
+from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
 from onnxtweak.model.inspect.graph_checks import require_sound
 from onnxtweak.model.inspect.refusals import (
     NOT_A_CLASSIFIER,
@@ -24,7 +24,7 @@ from onnxtweak.model.inspect.refusals import (
     refuse_positions,
 )
 from onnxtweak.model.inspect.shapes import Shape, known_shape
-from onnxtweak.model.inspect.softmax import SPELLINGS, match_softmax
+from onnxtweak.model.inspect.softmax import SPELLINGS, SoftmaxMatch, match_softmax
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
@@ -60,14 +60,27 @@ _WALKED = _CHOOSING | _KEEPING_ORDER | _LOOKING_UP | _WITH_CONSTANT
 
 
 @dataclass(frozen=True)
+class LogitsFormat:
+    """How a logits tensor holds its values. layout : as `Logits.layout`. dtype : as `Tap.dtype`."""
+
+    layout: str = "NC"
+    dtype: str = "float32"
+
+    @property
+    def binary(self) -> bool:
+        """One logit, two classes: positive for class 1."""
+        return "C" not in self.layout
+
+
+@dataclass(frozen=True)
 class Logits:
     """The tensor a tweak is added to.
 
-    name : the tensor. output : the graph output it was found behind. rule : how, in a few words.
-    explain : the same as a sentence. shape : as far as the file tells, batch axis first; None: unknown rank.
-    layout : an axis a letter: N samples, C classes, 1 for one of size 1; such as "NC", "NC11" or "N1" (a
-    single logit); None when the file does not tell. classes : C, None when the file does not tell.
-    steps : operators walked back over, from the output on.
+    name : the tensor. output : the graph output from which it was found. rule : how, in a few words. explain
+    : the same as a sentence. shape : as far as the file tells, batch axis first; None: unknown rank. layout :
+    one letter per axis: N samples, C classes, 1 for an axis of size 1; such as "NC", "NC11" or "N1" (a single
+    logit); None where the file does not tell. classes : C, None where the file does not tell. steps :
+    operators that the search went back over, starting at the output.
     """
 
     name: str
@@ -87,42 +100,43 @@ class Logits:
 
     @property
     def binary(self) -> bool:
-        """One logit, two classes: above 0 it says class 1."""
+        """One logit, two classes: positive for class 1."""
         return self.layout is not None and "C" not in self.layout
 
 
 @dataclass(frozen=True)
-class _Find:
+class _Candidate:
+    """Logits found from one output. rank : the higher, the more certain."""
+
     logits: Logits
     rank: tuple[int, bool, bool]
 
 
-def find_logits(proto: ModelProto, override: str | None = None) -> Logits:
+def find_logits(graph: GraphIndex, override: str | None = None) -> Logits:
     """The logits tensor of a classifier.
 
-    override : take this tensor of the main graph instead of searching.
-    Raises ModelError when there is none that could be tweaked, when two outputs are equally good, or when
-    the override names no suitable tensor.
+    override : take this tensor of the main graph instead of searching. Raises ModelError when there is none
+    that could be tweaked, when two outputs are equally plausible, or when the override is not a suitable
+    tensor.
     """
-    graph = GraphIndex(proto)
     require_sound(graph)
     if override is not None:
-        return _given(graph, override)
-    finds: list[_Find] = []
+        return _overridden(graph, override)
+    found: list[_Candidate] = []
     refusals: list[ModelError] = []
-    shadows = {tweak.shadow for tweak in tweaks_inside(proto)}  # shown beside the model's own outputs
+    shadows = {tweak.shadow for tweak in tweaks_inside(graph.proto)}  # beside the model's own outputs
     for output in graph.outputs:
         if output.name in shadows:
             continue
         try:
-            finds.append(_behind(graph, output.name))
+            found.append(_search_from(graph, output.name))
         except ModelError as refusal:
             refusals.append(refusal)
-    if not finds:
+    if not found:
         raise refusals[0] if refusals else ModelError("the model has no outputs")
-    best = max(find.rank for find in finds)
-    finds.sort(key=lambda find: graph.declared_type(find.logits.output) not in FLOATS)
-    chosen = {find.logits.name: find.logits for find in reversed(finds) if find.rank == best}
+    best = max(candidate.rank for candidate in found)
+    found.sort(key=lambda candidate: graph.declared_type(candidate.logits.output) not in FLOATS)
+    chosen = {one.logits.name: one.logits for one in reversed(found) if one.rank == best}
     if len(chosen) > 1 and best[0] == _PLAIN:
         chosen = _last_computed(graph, chosen)
     if len(chosen) > 1:
@@ -130,7 +144,7 @@ def find_logits(proto: ModelProto, override: str | None = None) -> Logits:
         raise ModelError(
             f"{len(chosen)} outputs could be the class scores",
             where=", ".join(repr(logits.output) for logits in reversed(chosen.values())),
-            hint=f"say which tensor holds the logits: {names}",
+            hint=f"name the tensor that holds the logits: {names}",
         )
     return next(iter(chosen.values()))
 
@@ -138,21 +152,22 @@ def find_logits(proto: ModelProto, override: str | None = None) -> Logits:
 _PLAIN, _CHOICE, _NORMALISED = 1, 2, 3
 
 
-def _behind(graph: GraphIndex, output: str) -> _Find:
-    """The logits behind one graph output; ModelError with the reason when there are none."""
-    name, steps = output, []
+def _search_from(graph: GraphIndex, output: str) -> _Candidate:
+    """The logits from which one graph output is computed. Raises ModelError with the reason without any."""
+    name = output
+    steps: list[str] = []
     decided: tuple[str, int] | None = None
     while True:
         match = match_softmax(graph, name)
         if match is not None:
             steps.append(match.rule)
-            return _normalised(graph, output, match.input, steps, match.rule, match.axis, match.flattens)
+            return _before_softmax(graph, output, match, steps)
         node = graph.producer(name)
         if node is None:
             break
         if node.op_type == "Sigmoid":
             steps.append("Sigmoid")
-            return _normalised(graph, output, node.input[0], steps, "Sigmoid", None, False)
+            return _candidate(graph, output, node.input[0], "before Sigmoid", steps, _CHOICE)
         if node.op_type in ("QLinearSoftmax", "QLinearSigmoid"):
             return _quantized(graph, output, node, steps)
         varying = [item for item in dict.fromkeys(node.input) if item and graph.depends_on_input(item)]
@@ -169,50 +184,50 @@ def _behind(graph: GraphIndex, output: str) -> _Find:
     last = graph.producer(name)
     refuse_closed(graph, last, output)
     if last is not None and last.op_type == "LinearClassifier":
-        return _find(graph, output, last.output[1], "scores of LinearClassifier", steps, _CHOICE)
+        return _candidate(graph, output, last.output[1], "scores of LinearClassifier", steps, _CHOICE)
     if decided is not None:
         name, count = decided
         rule = f"before {steps[count - 1]}"
-        return _find(graph, output, name, rule, steps[:count], _CHOICE)
+        return _candidate(graph, output, name, rule, steps[:count], _CHOICE)
     if graph.declared_type(output) not in (*FLOATS, None):
-        raise ModelError(
-            "the output holds no floating-point class scores", where=output, hint=NOT_A_CLASSIFIER
-        )
+        raise ModelError("the output is not floating-point class scores", where=output, hint=NOT_A_CLASSIFIER)
     if last is None:
-        _refuse_tensor(graph, name, f"what the output '{output}' shows")
-    return _find(graph, output, output, "the output itself", [], _PLAIN)
+        _refuse_tensor(graph, name, f"the tensor of output '{output}'")
+    return _candidate(graph, output, output, "the output itself", [], _PLAIN)
 
 
-def _normalised(
-    graph: GraphIndex, output: str, name: str, steps: list[str], rule: str, axis: int | None, flattens: bool
-) -> _Find:
-    shape = known_shape(graph, name)
-    rank = len(shape) if shape is not None else None
+def _before_softmax(graph: GraphIndex, output: str, match: SoftmaxMatch, steps: list[str]) -> _Candidate:
+    axis, rule = match.axis, match.rule
+    shape = known_shape(graph, match.input)
+    rank = None if shape is None else len(shape)
     if axis is not None and (axis == 0 or (rank is not None and axis == -rank)):
         raise ModelError(
             f"the {rule} runs over the samples, not over classes", where=output, hint=NOT_A_CLASSIFIER
         )
-    found = _find(graph, output, name, f"before {rule}", steps, _NORMALISED if rule != "Sigmoid" else _CHOICE)
-    known = found.logits.class_axis
-    moved = flattens or axis is None or rank != len(found.logits.layout or "")
-    if not moved and known is not None and axis % rank != known:
+    found = _candidate(graph, output, match.input, f"before {rule}", steps, _NORMALISED)
+    class_axis = found.logits.class_axis
+    comparable = not match.flattens and rank == len(found.logits.layout or "")
+    if comparable and axis is not None and rank and class_axis is not None and axis % rank != class_axis:
         raise ModelError(f"the {rule} does not run over the classes", where=output, hint=NOT_A_CLASSIFIER)
     return found
 
 
-def _quantized(graph: GraphIndex, output: str, node: NodeProto, steps: list[str]) -> _Find:
+def _quantized(graph: GraphIndex, output: str, node: NodeProto, steps: list[str]) -> _Candidate:
     source = graph.producer(node.input[0])
     if source is None or source.op_type != "QuantizeLinear":
         raise ModelError(
-            f"the logits before {node.op_type} exist only as integers",
+            f"the logits before {node.op_type} are integers only",
             where=output,
             hint="export the model with floating-point logits (leave the last softmax unquantised)",
         )
     rule = node.op_type
-    return _find(graph, output, source.input[0], f"before {rule}", [*steps, rule, "QuantizeLinear"], _CHOICE)
+    steps = [*steps, rule, "QuantizeLinear"]
+    return _candidate(graph, output, source.input[0], f"before {rule}", steps, _CHOICE)
 
 
-def _find(graph: GraphIndex, output: str, name: str, rule: str, steps: list[str], quality: int) -> _Find:
+def _candidate(
+    graph: GraphIndex, output: str, name: str, rule: str, steps: list[str], quality: int
+) -> _Candidate:
     name, shape, more = _rank_two(graph, name)
     if _classes(shape) is None and not more and all(step in _SAME_SHAPE for step in steps):
         declared = graph.declared_shape(output)
@@ -220,55 +235,59 @@ def _find(graph: GraphIndex, output: str, name: str, rule: str, steps: list[str]
             shape = declared
     _refuse_tensor(graph, name, "the tensor of the class scores")
     layout = _layout(shape)
-    # One number a sample may be anything; behind a sigmoid it is a logit.
+    # One number per sample may be anything; before a sigmoid it is a logit.
     refuse_positions(shape, layout is not None and (layout != "N" or rule == "before Sigmoid"), name)
     what = "the class logits" if layout is None or "C" in layout else "one logit for two classes"
-    behind = "" if name == output else f", behind output {output!r} ({' <- '.join((*steps, *more))})"
+    source = "" if name == output else f", found from output {output!r} ({' <- '.join((*steps, *more))})"
     logits = Logits(
         name=name,
         output=output,
         rule=rule,
-        explain=f"{name!r} holds {what}: {rule}{behind}",
+        explain=f"{name!r} holds {what}: {rule}{source}",
         shape=shape,
         layout=layout,
         classes=_classes(shape),
         steps=(*steps, *more),
     )
-    return _Find(logits, (quality, layout is not None, not logits.binary))
+    return _Candidate(logits, (quality, layout is not None, not logits.binary))
 
 
 def _refuse_tensor(graph: GraphIndex, name: str, what: str) -> None:
     reason = ""
     if graph.producer(name) is None:
-        kind = "an input" if any(value.name == name for value in graph.inputs) else "a constant"
-        reason = f"is {kind} of the model, nothing computes it"
+        source = "an input" if any(value.name == name for value in graph.inputs) else "a constant"
+        reason = f"is {source} of the model, which no node computes"
     elif not graph.depends_on_input(name):
         reason = "does not depend on the input"
     elif graph.declared_type(name) not in (*FLOATS, None):
-        reason = "holds no floating-point numbers"
+        reason = "is not floating-point"
     if reason:
         raise ModelError(f"{what} {reason}", where=name, hint=NOT_A_CLASSIFIER)
 
 
 def _rank_two(graph: GraphIndex, name: str) -> tuple[str, Shape | None, list[str]]:
-    """The (N, C) tensor that a (N, C, 1, 1) one, or (N, 1) that (N,), was reshaped from; else the tensor."""
+    """The (N, C) tensor from which (N, C, 1, 1) was reshaped, or (N, 1) for (N,); else the tensor itself.
+
+    Also its shape, and the operators in between.
+    """
     shape = known_shape(graph, name)
     layout = _layout(shape)
     if shape is None or layout is None or len(shape) == 2:
         return name, shape, []
-    back, steps = name, []
+    back = name
+    steps: list[str] = []
     while (node := graph.producer(back)) is not None and node.op_type in _RESHAPING:
         steps.append(node.op_type)
         back = node.input[0]
         earlier = known_shape(graph, back)
-        same = earlier is not None and _layout(earlier) == ("NC" if "C" in layout else "N1")
-        if same and graph.producer(back) is not None:
+        wanted = "NC" if "C" in layout else "N1"
+        if _layout(earlier) == wanted and graph.producer(back) is not None:
             return back, earlier, steps
     return name, shape, []
 
 
 def _positive_class(graph: GraphIndex, names: list[str]) -> str:
-    """p where a Concat joins p and 1 - p, "" otherwise."""
+    """p where a Concat joins p and 1 - p; "" otherwise."""
     for name in names:
         node = graph.producer(name)
         if node is not None and node.op_type == "Sub" and graph.constant(node.input[0]) is not None:
@@ -294,7 +313,7 @@ def _classes(shape: Shape | None) -> int | None:
 
 
 def _last_computed(graph: GraphIndex, chosen: dict[str, Logits]) -> dict[str, Logits]:
-    """Of plain outputs, the one that is computed from all the others: features are not class scores."""
+    """Of plain outputs, the one computed from all the others: features are not class scores."""
     for name in chosen:
         needed = graph.ancestors([name])
         if all(graph.position(other) in needed for other in chosen):
@@ -302,15 +321,15 @@ def _last_computed(graph: GraphIndex, chosen: dict[str, Logits]) -> dict[str, Lo
     return chosen
 
 
-def _given(graph: GraphIndex, name: str) -> Logits:
+def _overridden(graph: GraphIndex, name: str) -> Logits:
     if graph.producer(name) is None:
         refuse_name(graph, name)
     _refuse_tensor(graph, name, "the tensor given as logits")
     position = graph.position(name)
-    behind = [v.name for v in graph.outputs if v.name == name or position in graph.ancestors([v.name])]
-    if not behind:
+    outputs = [v.name for v in graph.outputs if v.name == name or position in graph.ancestors([v.name])]
+    if not outputs:
         raise ModelError("no output depends on the tensor given as logits", where=name, hint=NOT_A_CLASSIFIER)
     shape = known_shape(graph, name)
     refuse_positions(shape, _layout(shape) is not None, name)
     explain = f"{name!r} was given as the logits"
-    return Logits(name, behind[0], "given", explain, shape, _layout(shape), _classes(shape), ())
+    return Logits(name, outputs[0], "given", explain, shape, _layout(shape), _classes(shape), ())

@@ -1,17 +1,15 @@
-"""What does the graph look like around a tweak? Few enough nodes for a picture."""
+"""What does the graph around a tweak look like? Its neighborhood, few enough nodes for a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from onnx import ModelProto
-
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
-from onnxtweak.model.inspect.graph import GraphIndex
+from onnxtweak.model.graph import GraphIndex
 
-_BEHIND = 4  # nodes shown behind the patched logits
-_MOST = 60  # nodes of a tweak with many taps that are shown
+_FOLLOWERS = 4  # most nodes shown after the patched logits
+_MOST_ADDED = 60  # most nodes shown of a tweak with many taps
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class NodePlace:
 class Neighborhood:
     """A picture's worth of graph.
 
-    edges : (from, to, whether nodes that are not shown lie between), positions in `places`.
-    left_out : added nodes beyond those shown.
+    edges : (from, to, hidden): positions in `places`, and whether there are nodes between that are not shown.
+    left_out : number of added nodes that are not shown.
     """
 
     places: tuple[NodePlace, ...]
@@ -39,17 +37,16 @@ class Neighborhood:
     left_out: int
 
 
-def neighborhood(proto: ModelProto) -> Neighborhood | None:
+def neighborhood(graph: GraphIndex) -> Neighborhood | None:
     """The last tweak's nodes, what they read, and what follows; None where no tweak is inside."""
-    inside = tweaks_inside(proto)
+    inside = tweaks_inside(graph.proto)
     if not inside:
         return None
-    graph = GraphIndex(proto)
-    # The prefix is a path of its own, so that every name of the tweak and no other starts with it.
-    mine = [k for k, node in enumerate(graph.nodes) if node.name.startswith(inside[-1].prefix)]
+    # Every name of the tweak, and no other, starts with its prefix.
+    own = [k for k, node in enumerate(graph.nodes) if node.name.startswith(inside[-1].prefix)]
     end = graph.position(inside[-1].logits)
-    added = [*mine, *([end] if end is not None and end not in mine else [])]
-    shown = dict.fromkeys([*added[: _MOST - 1], *added[-1:]], "added")
+    added = [*own, *([end] if end is not None and end not in own else [])]
+    shown = dict.fromkeys([*added[: _MOST_ADDED - 1], *added[-1:]], "added")
     for k in list(shown):
         for name in graph.needs(k):
             read = graph.position(name)
@@ -57,16 +54,16 @@ def neighborhood(proto: ModelProto) -> Neighborhood | None:
                 shown[read] = "read"
     for k in _followers(graph, inside[-1].logits):
         shown.setdefault(k, "base")
-    return _drawn(graph, shown, max(0, len(added) - _MOST))
+    return _drawn(graph, shown, max(0, len(added) - _MOST_ADDED))
 
 
 def _followers(graph: GraphIndex, name: str) -> Iterable[int]:
     """The first few nodes that come after a tensor."""
     found: list[int] = []
     waiting = [name]
-    while waiting and len(found) < _BEHIND:
+    while waiting and len(found) < _FOLLOWERS:
         for k in graph.consumer_positions(waiting.pop(0)):
-            if k not in found and len(found) < _BEHIND:
+            if k not in found and len(found) < _FOLLOWERS:
                 found.append(k)
                 waiting += graph.nodes[k].output
     return found
@@ -109,7 +106,7 @@ def _drawn(graph: GraphIndex, shown: dict[int, str], left_out: int) -> Neighborh
 def _sources(
     graph: GraphIndex, names: Iterable[str], number: dict[int, int], fed: set[str]
 ) -> list[tuple[str, bool]]:
-    """Backwards to the nearest shown nodes and model inputs; with each, whether something was passed over."""
+    """The nearest shown nodes and model inputs before `names`; with each, whether nodes were skipped."""
     found: dict[str, bool] = {}
     seen: set[str] = set()
     waiting = [(name, False) for name in names]

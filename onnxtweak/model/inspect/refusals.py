@@ -1,18 +1,18 @@
 """Why can the scores of a model not be tweaked?
 
-Each function returns when it has no objection, and raises ModelError with the reason when it has.
+Each function raises ModelError with the reason, and returns where there is none.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 from onnx import NodeProto
 
 from onnxtweak.errors import ModelError
-from onnxtweak.model.inspect.graph import GraphIndex, attribute, bodies
+from onnxtweak.model.graph import GraphIndex, attribute, bodies
 from onnxtweak.model.inspect.shapes import Shape
 
 NOT_A_CLASSIFIER = "onnxtweak needs a classifier; if it is one, name its logits tensor with --logits NAME"
@@ -28,7 +28,10 @@ _SCORE_OPS = frozenset({"Softmax", "LogSoftmax", "Exp", "Sigmoid", "ArgMax", "To
 
 
 def refuse_closed(graph: GraphIndex, node: NodeProto | None, output: str) -> None:
-    """Objects when `node`, at which the search for the logits of `output` ended, keeps them inside itself."""
+    """Raise ModelError where the logits are inside `node`, where the search for those of `output` ended.
+
+    node : None where the search ended at an input or a constant.
+    """
     if node is None:
         return
     if node.domain == "ai.onnx.ml" and node.op_type in _CLOSED:
@@ -36,7 +39,7 @@ def refuse_closed(graph: GraphIndex, node: NodeProto | None, output: str) -> Non
             return
         raise ModelError(
             f"the class scores come from {node.op_type}, {_CLOSED[node.op_type]}: "
-            "there is no hidden floating-point tensor whose neurons could be watched",
+            "there is no hidden floating-point tensor to tap",
             where=output,
             hint="onnxtweak works on neural networks with at least one hidden layer",
         )
@@ -44,21 +47,21 @@ def refuse_closed(graph: GraphIndex, node: NodeProto | None, output: str) -> Non
         if (function.domain, function.name) == (node.domain, node.op_type):
             if _has_score_ops(function.node):
                 raise ModelError(
-                    f"the logits lie inside the function {node.op_type}, where they cannot be edited",
+                    f"the logits are inside the function {node.op_type}, where they cannot be edited",
                     where=output,
                     hint="inline the functions first (onnx.inliner.inline_local_functions)",
                 )
             return
     if any(_has_score_ops(body.node) for body in bodies(node)):
         raise ModelError(
-            f"the logits lie inside the body of {node.op_type}, where they cannot be edited",
+            f"the logits are inside the body of {node.op_type}, where they cannot be edited",
             where=output,
             hint="export the model without control flow around the classifier, or use --logits NAME",
         )
 
 
 def refuse_positions(shape: Shape | None, is_class_vector: bool, name: str) -> None:
-    """Objects when the shape shows for sure that the scores are not one vector of classes a sample."""
+    """Raise ModelError where the shape is certainly not one vector of class scores per sample."""
     if shape is None or is_class_vector:
         return
     text = "x".join("?" if size is None else str(size) for size in shape)
@@ -67,19 +70,21 @@ def refuse_positions(shape: Shape | None, is_class_vector: bool, name: str) -> N
     wide = [size for size in shape[1:] if size != 1]
     if len(wide) > 1 and all(isinstance(size, int) for size in wide):
         raise ModelError(
-            f"the model gives scores at many positions (shape {text}), not one vector of classes a sample",
+            f"the model has scores at many positions (shape {text}), not one per class and sample",
             where=name,
-            hint="onnxtweak tweaks classifiers; detection, segmentation and text recognition are none",
+            hint="onnxtweak tweaks classifiers, not models for detection, segmentation or text recognition",
         )
 
 
 def refuse_name(graph: GraphIndex, name: str) -> NoReturn:
-    """Says why `name`, which no node of the main graph produces, cannot be the logits."""
+    """Raise ModelError: why `name`, which no node of the main graph produces, cannot be the logits."""
     tensors = [output for node in graph.nodes for output in node.output if output]
     if any(value.name == name for value in graph.inputs) or name in graph.initializer_names:
-        what = "the tensor given as logits is an input or a constant, nothing computes it"
+        what = "the tensor given as logits is an input or a constant, which no node computes"
     elif name in graph.all_names:
-        what = "the name given as logits is a node's, or lies inside a body or function: no main graph tensor"
+        what = (
+            "the name given as logits is a node's, or in a body or function: not a tensor of the main graph"
+        )
     else:
         what = "the model has no such tensor to use as logits"
     near = difflib.get_close_matches(name, tensors, n=3, cutoff=0.5) or tensors[-3:]
@@ -87,13 +92,13 @@ def refuse_name(graph: GraphIndex, name: str) -> NoReturn:
 
 
 def quoted(name: str) -> str:
-    """A tensor name as it is typed on a command line."""
+    """A tensor name as typed on a command line."""
     plain = name.translate(str.maketrans("", "", "_-./:")).isalnum()
     return name if plain else f"'{name}'"
 
 
 def _open_linear(graph: GraphIndex, node: NodeProto) -> bool:
-    """A LinearClassifier whose scores can be added to: raw, on top of a layer, its own label not used."""
+    """Whether a LinearClassifier's scores can be added to: raw, after a layer, its label output unused."""
     hidden = any(graph.nodes[p].op_type in ("Gemm", "MatMul", "Conv") for p in graph.ancestors(node.input))
     raw = attribute(node, "post_transform", "NONE") == "NONE"
     label = node.output[0]
@@ -101,11 +106,11 @@ def _open_linear(graph: GraphIndex, node: NodeProto) -> bool:
     return hidden and raw and not used
 
 
-def _has_score_ops(nodes: object) -> bool:
+def _has_score_ops(nodes: Iterable[NodeProto]) -> bool:
     return any(node.op_type in _SCORE_OPS for node in _nested(nodes))
 
 
-def _nested(nodes: object) -> Iterator[NodeProto]:
+def _nested(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     for node in nodes:
         yield node
         for body in bodies(node):

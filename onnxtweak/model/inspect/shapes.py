@@ -1,15 +1,17 @@
-"""Which shape does a tensor have for sure, as far as the file tells?
+"""Which shape does a tensor certainly have, as far as the file tells?
 
-A small reader of declared shapes and of the last few operators before a tensor, no shape inference: that
-can be wrong on real models, and on large ones it silently returns nothing. The truth about taps is measured
-by running the model; this is for finding the logits before anything runs.
+Declared shapes and the last few operators before a tensor are read; ONNX shape inference is not used, because
+it can be wrong on real models and silently returns nothing on large ones. Shapes of taps are measured by
+running the model; these shapes serve to find the logits before anything runs.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 from onnx import NodeProto
 
-from onnxtweak.model.inspect.graph import DEFAULT_DOMAINS, GraphIndex, attribute
+from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex, attribute
 
 Shape = tuple[int | str | None, ...]
 
@@ -32,7 +34,7 @@ _DEPTH = 16
 def known_shape(graph: GraphIndex, name: str, depth: int = _DEPTH) -> Shape | None:
     """Shape of a tensor, batch axis included: a number, a symbol or None per axis; None for an unknown rank.
 
-    depth : how many nodes may be walked back.
+    depth : how many nodes to go back at most.
     """
     declared = graph.declared_shape(name)
     node = graph.producer(name)
@@ -44,17 +46,17 @@ def known_shape(graph: GraphIndex, name: str, depth: int = _DEPTH) -> Shape | No
     if declared is None or derived is None or len(declared) != len(derived):
         return declared if declared is not None else derived
     return tuple(
-        said if isinstance(said, int) or not isinstance(worked_out, int) else worked_out
-        for said, worked_out in zip(declared, derived, strict=True)
+        derived_size if isinstance(derived_size, int) and not isinstance(size, int) else size
+        for size, derived_size in zip(declared, derived, strict=True)
     )
 
 
-def constant_ints(graph: GraphIndex, node: NodeProto, name: str, slot: int) -> tuple[int, ...] | None:
-    """An integer list that is an attribute in old opsets and an input in new ones; None when not constant."""
+def constant_ints(graph: GraphIndex, node: NodeProto, name: str, position: int) -> tuple[int, ...] | None:
+    """Integers that are an attribute in old opsets, input `position` in new ones; None when not constant."""
     value = attribute(node, name)
-    if value is None and len(node.input) > slot:
-        value = graph.constant(node.input[slot])
-        value = None if value is None else value.reshape(-1).tolist()
+    if value is None and len(node.input) > position:
+        constant = graph.constant(node.input[position])
+        value = None if constant is None else constant.reshape(-1).tolist()
     if value is None:
         return None
     return tuple(int(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
@@ -92,21 +94,17 @@ def _after(graph: GraphIndex, node: NodeProto, depth: int) -> Shape | None:
 def _reshaped(graph: GraphIndex, node: NodeProto, first: Shape | None) -> Shape | None:
     if node.op_type == "Flatten":
         rest = first[1:] if first is not None and attribute(node, "axis", 1) == 1 else (None,)
-        known = all(isinstance(size, int) for size in rest)
-        width = 1
-        for size in rest if known else ():
-            width *= size
-        return first[0] if first else None, width if known else None
+        sizes = [size for size in rest if isinstance(size, int)]
+        return first[0] if first else None, prod(sizes) if len(sizes) == len(rest) else None
     if node.op_type == "Reshape":
         target = constant_ints(graph, node, "shape", 1)
         if target is None:
             return _target_rank(graph, node)
         kept = first if first is not None and not attribute(node, "allowzero", 0) else ()
-        sizes = [size if size > 0 else None for size in target]
-        for axis, size in enumerate(target):
-            if size == 0 and axis < len(kept):
-                sizes[axis] = kept[axis]
-        return tuple(sizes)
+        return tuple(
+            kept[axis] if size == 0 and axis < len(kept) else size if size > 0 else None
+            for axis, size in enumerate(target)
+        )
     if first is None:
         return None
     if node.op_type == "Transpose":
@@ -121,8 +119,8 @@ def _reshaped(graph: GraphIndex, node: NodeProto, first: Shape | None) -> Shape 
             return tuple(size for axis, size in enumerate(first) if axis not in gone)
         rank = len(first) + len(axes)
         new = {axis % rank for axis in axes}
-        rest = iter(first)
-        return tuple(1 if axis in new else next(rest) for axis in range(rank))
+        old = iter(first)
+        return tuple(1 if axis in new else next(old) for axis in range(rank))
     if node.op_type in ("ReduceMean", "ReduceMax", "ReduceSum"):
         axes = constant_ints(graph, node, "axes", 1)
         if axes is None:
@@ -135,7 +133,7 @@ def _reshaped(graph: GraphIndex, node: NodeProto, first: Shape | None) -> Shape 
 
 
 def _target_rank(graph: GraphIndex, node: NodeProto) -> Shape | None:
-    """Reshape to a computed shape: when it is a Concat of single numbers, their count is the rank."""
+    """Reshape to a computed shape: where it is a Concat of single numbers, their count is the rank."""
     source = graph.producer(node.input[1]) if len(node.input) > 1 else None
     while source is not None and source.op_type in ("Cast", "Identity"):
         source = graph.producer(source.input[0])
@@ -160,10 +158,11 @@ def _convolved(node: NodeProto, first: Shape | None, weight: tuple[int, ...]) ->
     return tuple(None for _ in weight[2:])
 
 
-def _broadcast(shapes: list[Shape | None]) -> Shape | None:
-    if any(shape is None for shape in shapes):
+def _broadcast(inputs: list[Shape | None]) -> Shape | None:
+    shapes = [shape for shape in inputs if shape is not None]
+    if len(shapes) < len(inputs):
         return None
-    rank = max(len(shape) for shape in shapes)
+    rank = max(map(len, shapes))
     sizes: list[int | str | None] = []
     for axis in range(rank):
         here = [s[axis - rank + len(s)] for s in shapes if axis - rank + len(s) >= 0]

@@ -1,8 +1,8 @@
-"""Is a tensor the softmax, or the log-softmax, of another, in one operator or written out?
+"""Is a tensor the softmax, or the log-softmax, of another, as one operator or written out?
 
 Exporters write softmax(x) as exp(x - max x) / sum exp(x - max x) in several ways: with or without the
-maximum, with a reciprocal, with Reshape and Expand between (tf2onnx, jax), with the logarithm taken at the
-end or inside (logsumexp).
+maximum, with a reciprocal, with Reshape and Expand in between (tf2onnx, jax), with the logarithm at the end
+or inside (logsumexp).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from onnxtweak.model.inspect.graph import DEFAULT_DOMAINS, GraphIndex, attribute
+from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex, attribute
 from onnxtweak.model.inspect.shapes import constant_ints
 
 SAME_VALUE = frozenset({"Identity", "Cast", "CastLike", "Dropout"})
@@ -24,8 +24,8 @@ _GUARDS = frozenset({"Max", "Min", "Clip", "Add"})
 class SoftmaxMatch:
     """A softmax that was recognised.
 
-    input : the tensor it is taken of. rule : how it is written. axis : the axis of the classes as the model
-    gives it, None when it does not say. flattens : the axis and all after it are one row (before opset 13).
+    input : the tensor that it is applied to. rule : how it is written. axis : over which it runs, as given in
+    the model; None where unknown. flattens : the axis and all after it are one row (before opset 13).
     """
 
     input: str
@@ -101,7 +101,7 @@ def _sum_of(graph: GraphIndex, total: str, power: str) -> NodeProto | None:
 
 
 def _unshifted(graph: GraphIndex, name: str) -> str:
-    """x where the tensor is x - max x; else the tensor itself, which serves: softmax ignores a shift."""
+    """x where the tensor is x - max x; else the tensor itself, which will do: softmax ignores a shift."""
     node = graph.producer(_through(graph, name, SAME_VALUE))
     if node is None or node.op_type not in ("Sub", "Add"):
         return name
@@ -118,7 +118,7 @@ def _unshifted(graph: GraphIndex, name: str) -> str:
 
 
 def _guarded(graph: GraphIndex, name: str) -> str:
-    """Walks back through reshaping, broadcasting, and bounds or small constants against overflow."""
+    """The tensor before reshaping, broadcasting, and bounds or small constants against overflow."""
     while True:
         name = _through(graph, name, _SPREAD)
         node = graph.producer(name)

@@ -1,7 +1,7 @@
-"""Which hidden tensors can be watched, and which of them does the user mean?
+"""Which hidden tensors can be tapped, and which taps do the user's selectors choose?
 
-`candidates` reads the graph alone. Their shapes and element types are measured by running the model, then
-`select` turns the user's selectors into taps.
+`candidates` reads the graph only. Shapes and element types of the candidates are measured by running the
+model; `select` then turns the user's selectors into taps.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import NodeProto, TensorProto
 
 from onnxtweak.errors import ModelError, UsageError
+from onnxtweak.model.graph import GraphIndex, attribute
 from onnxtweak.model.inspect.activations import find_activations
 from onnxtweak.model.inspect.blocks import find_blocks
 from onnxtweak.model.inspect.channels import channel_axis, find_channels_last
-from onnxtweak.model.inspect.graph import GraphIndex, attribute
 from onnxtweak.model.inspect.graph_checks import require_sound
 from onnxtweak.model.inspect.logits import FLOATS
 from onnxtweak.types import Tap
 
-Measured = Mapping[str, tuple[str, tuple[int, ...]] | None]
+Measured = tuple[str, tuple[int, ...]]  # NumPy name of the element type, shape of one sample
 
 POOLS = ("none", "mean", "max")
 # fmt: off
@@ -48,12 +48,12 @@ _LINEAR = frozenset({"Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "MatM
 
 @dataclass(frozen=True)
 class TapCandidate:
-    """A hidden tensor that may be watched; whether it is floating-point is known only when it was measured.
+    """A hidden tensor that may be tapped; whether it is floating-point is known only once it is measured.
 
     name : the tensor. op : operator that produces it. position : of that node in the main graph.
-    activation : what a layer hands on after its non-linearity. block : output of a residual, dense or
-    inception block. inside : lies within the branch of a block. channels_last : whether its last axis counts
-    channels; None when the graph does not tell.
+    activation : whether it is the output of a layer's non-linearity. block : whether it is the output of a
+    residual, dense or inception block. inside : whether it is within a branch of a block. channels_last :
+    whether channels are its last axis; None where the graph does not tell.
     """
 
     name: str
@@ -65,14 +65,13 @@ class TapCandidate:
     channels_last: bool | None = None
 
 
-def candidates(proto: ModelProto, logits_name: str) -> tuple[TapCandidate, ...]:
-    """Hidden tensors of the main graph that the logits are computed from, in topological order.
+def candidates(graph: GraphIndex, logits: str) -> tuple[TapCandidate, ...]:
+    """Hidden tensors of the main graph from which the logits are computed, in topological order.
 
-    They vary with a real input and are neither an input, nor the logits, nor computed from them.
+    They vary with a real input, and are neither inputs, nor the logits, nor computed from them.
     """
-    graph = GraphIndex(proto)
     require_sound(graph)
-    needed = graph.ancestors([logits_name])
+    needed = graph.ancestors([logits])
     order = [position for position in graph.topological_order() if position in needed]
     activations = find_activations(graph)
     blocks = find_blocks(graph, order, activations)
@@ -80,7 +79,7 @@ def candidates(proto: ModelProto, logits_name: str) -> tuple[TapCandidate, ...]:
     found = []
     for position in order:
         node = graph.nodes[position]
-        if position == graph.position(logits_name) or _never_float(node):
+        if position == graph.position(logits) or _never_float(node):
             continue
         for name in node.output:
             if (
@@ -107,35 +106,36 @@ def candidates(proto: ModelProto, logits_name: str) -> tuple[TapCandidate, ...]:
 
 def select(
     candidates: Sequence[TapCandidate],
-    shapes: Measured,
+    shapes: Mapping[str, Measured | None],
     selectors: Sequence[str],
     pool: str = "none",
     penultimate: str | None = None,
     graph: GraphIndex | None = None,
 ) -> tuple[Tap, ...]:
-    """The taps that the selectors mean, united, each once, in the order of the candidates.
+    """The taps that the selectors choose, each once, in the order of the candidates.
 
-    shapes : what was measured, by candidate: NumPy name of the element type and the shape of one sample; None
-    for what cannot be watched (not floating-point, no batch axis in front, size varies).
-    selectors : "activations", "stages", "blocks", "penultimate", "op:TYPE", or a glob over tensor names; an
-    exact name counts. pool : "none", "mean" or "max"; vectors have nothing to pool and stay as they are.
-    penultimate : see `penultimate_name`. graph : for a better reason why a name cannot be watched.
-    Raises ModelError for a selector that matches nothing and for a model without any hidden float tensor.
+    shapes : as measured, by candidate; None for a tensor that cannot be tapped (not floating-point, no
+    leading batch axis, varying size). selectors : "activations", "stages", "blocks", "penultimate",
+    "op:TYPE", or a glob over tensor names; exact names work too. pool : "none", "mean" or "max"; vectors are
+    never pooled. penultimate : see `penultimate_name`. graph : for a better reason why a name cannot be
+    tapped. Raises ModelError for a selector that matches nothing and for a model without any hidden float
+    tensor.
     """
     if pool not in POOLS:
-        raise UsageError(f"unknown pooling {pool!r}", where="--pool", hint=f"one of {', '.join(POOLS)}")
-    usable = [item for item in candidates if shapes.get(item.name) is not None]
+        raise UsageError(f"unknown pooling {pool!r}", where="--pool", hint=f"use one of {', '.join(POOLS)}")
+    measured = {name: found for name, found in shapes.items() if found is not None}
+    usable = [item for item in candidates if item.name in measured]
     if not usable:
         raise ModelError(
             "the model has no hidden floating-point tensor with a fixed size per sample",
-            hint="onnxtweak watches hidden neurons; a model without a hidden layer has none",
+            hint="onnxtweak reads hidden neurons; use a model with a hidden layer",
         )
     wanted: set[str] = set()
     for selector in selectors:
         if selector == "activations":
             wanted |= _activations(usable)
         elif selector == "stages":
-            wanted |= _stages(usable, shapes)
+            wanted |= _stages(usable, measured)
         elif selector == "blocks":
             wanted |= _blocks(usable)
         elif selector == "penultimate":
@@ -143,14 +143,14 @@ def select(
         elif selector.lower().startswith("op:"):
             wanted |= _by_operator(usable, selector)
         else:
-            wanted |= _by_name(candidates, shapes, selector, graph)
-    return tuple(_tap(item, shapes[item.name], pool) for item in usable if item.name in wanted)
+            wanted |= _by_name(candidates, measured, selector, graph)
+    return tuple(_tap(item, measured[item.name], pool) for item in usable if item.name in wanted)
 
 
 def penultimate_name(graph: GraphIndex, logits: str) -> str | None:
-    """The tensor that feeds the last linear operator before the logits, None when there is no single one.
+    """The tensor that feeds the last linear operator before the logits; None when there is no single one.
 
-    Seen back over bias, activation and pooling behind the linear operator (Gemm, MatMul, Conv), and over
+    Bias, activation and pooling after the linear operator (Gemm, MatMul, Conv) are skipped, and so are
     Flatten, Reshape, Dropout and the like before it. None also when the operator reads the input itself.
     """
     name = logits
@@ -177,29 +177,29 @@ def _activations(usable: list[TapCandidate]) -> set[str]:
     if not found:
         counts = Counter(item.op for item in usable).most_common(3)
         raise ModelError(
-            "the model has no activation that could be watched",
+            "the model has no activation to tap",
             where="--taps activations",
-            hint=f"choose by operator: {' or '.join(f'--taps op:{op}' for op, _ in counts)}",
+            hint=f"choose tensors by operator: {' or '.join(f'--taps op:{op}' for op, _ in counts)}",
         )
     return found
 
 
-def _stages(usable: list[TapCandidate], shapes: Measured) -> set[str]:
-    """The last map at each resolution; one inside a block only where no other has that resolution."""
+def _stages(usable: list[TapCandidate], measured: Mapping[str, Measured]) -> set[str]:
+    """The last feature map at each resolution; one inside a block only where no other has it."""
     last: dict[tuple[int, ...], TapCandidate] = {}
     for item in usable:
-        shape = shapes[item.name][1]
+        shape = measured[item.name][1]
         if not (item.activation or item.block) or len(shape) < 2:
             continue
         axis = channel_axis(shape, item.channels_last)
-        resolution = tuple(size for place, size in enumerate(shape) if place != axis)
+        resolution = tuple(size for number, size in enumerate(shape) if number != axis)
         if prod(resolution) > 1 and (resolution not in last or last[resolution].inside or not item.inside):
             last[resolution] = item
     if not last:
         raise ModelError(
-            "the model has no map with positions, so it has no stages",
+            "the model has no feature maps, and therefore no stages",
             where="--taps stages",
-            hint="--taps activations watches every activation",
+            hint="use --taps activations to tap every activation",
         )
     return {item.name for item in last.values()}
 
@@ -210,7 +210,7 @@ def _blocks(usable: list[TapCandidate]) -> set[str]:
         raise ModelError(
             "the model has no residual, dense or inception block",
             where="--taps blocks",
-            hint="--taps activations or --taps stages",
+            hint="use --taps activations or --taps stages",
         )
     return found
 
@@ -220,7 +220,7 @@ def _penultimate(usable: list[TapCandidate], name: str | None) -> str:
         raise ModelError(
             "the last linear layer has no single hidden tensor as its input",
             where="--taps penultimate",
-            hint="name the tensor instead; `onnxtweak inspect` lists the candidates",
+            hint="give the tensor's name instead; see `onnxtweak inspect` for the candidates",
         )
     return name
 
@@ -232,7 +232,7 @@ def _by_operator(usable: list[TapCandidate], selector: str) -> set[str]:
         ops = sorted({item.op for item in usable})
         near = difflib.get_close_matches(selector[3:], ops, n=3, cutoff=0.5) or ops
         raise ModelError(
-            "no hidden floating-point tensor comes from that operator",
+            "no hidden floating-point tensor comes from this operator",
             where=f"--taps {selector}",
             hint=f"the model has {' or '.join(f'op:{op}' for op in near)}",
         )
@@ -240,7 +240,10 @@ def _by_operator(usable: list[TapCandidate], selector: str) -> set[str]:
 
 
 def _by_name(
-    candidates: Sequence[TapCandidate], shapes: Measured, selector: str, graph: GraphIndex | None
+    candidates: Sequence[TapCandidate],
+    measured: Mapping[str, Measured],
+    selector: str,
+    graph: GraphIndex | None,
 ) -> set[str]:
     names = [item.name for item in candidates]
     if selector in names:
@@ -248,19 +251,19 @@ def _by_name(
     else:
         literal = selector.replace("[", "[[]")
         matches = {n for n in names if fnmatch.fnmatchcase(n, selector) or fnmatch.fnmatchcase(n, literal)}
-    found = {name for name in matches if shapes.get(name) is not None}
+    found = matches & measured.keys()
     if found:
         return found
-    usable = [name for name in names if shapes.get(name) is not None]
+    usable = [name for name in names if name in measured]
     if matches:
         raise ModelError(
-            "the tensor cannot be watched: it is not floating-point, or has no fixed size per sample",
+            "the tensor cannot be tapped: it is not floating-point, or has no fixed size per sample",
             where=f"--taps {selector}",
             hint=_suggestion(selector, usable),
         )
     reason = _why_not(graph, selector) if graph is not None else ""
     raise ModelError(
-        reason or "no hidden tensor before the logits has such a name",
+        reason or "no hidden tensor before the logits has this name",
         where=f"--taps {selector}",
         hint=_suggestion(selector, usable),
     )
@@ -275,24 +278,26 @@ def _suggestion(selector: str, names: list[str]) -> str:
     ]
     if near or words:
         return f"did you mean {' or '.join([*words, *near])}?"
-    return "`onnxtweak inspect` lists the tensors that can be watched"
+    return "see `onnxtweak inspect` for the tensors that can be tapped"
 
 
 def _why_not(graph: GraphIndex, name: str) -> str:
     if any(value.name == name for value in graph.inputs):
-        return "an input of the model is no hidden tensor"
+        return "the name is an input of the model, not a hidden tensor"
     if graph.position(name) is None:
         if name in graph.initializer_names:
-            return "a constant of the model is no hidden tensor"
+            return "the name is a constant of the model, not a hidden tensor"
         if name in graph.all_names:
-            return "a node's name, or a tensor inside an If, Loop, Scan or function, cannot be watched"
+            return (
+                "the name is a node's, or a tensor inside an If, Loop, Scan or function; it cannot be tapped"
+            )
         return ""
     if not graph.depends_on_input(name):
         return "the tensor is the same for every sample"
-    return "the tensor is the logits, is computed from them, or they do not depend on it"
+    return "the tensor is the logits, depends on them, or they do not depend on it"
 
 
-def _tap(item: TapCandidate, measured: tuple[str, tuple[int, ...]], pool: str) -> Tap:
+def _tap(item: TapCandidate, measured: Measured, pool: str) -> Tap:
     dtype, shape = measured
     if len(shape) < 2:
         return Tap(item.name, item.op, tuple(shape), dtype)

@@ -1,7 +1,7 @@
-"""How do the tensors and nodes of a model hang together?
+"""How are the nodes and tensors of a model's graph connected?
 
 A read-only index over a `ModelProto`. The index never changes the model, never reads external data, and
-needs neither sorted nor named nodes: a node is known by its position in `graph.node`.
+needs neither sorted nor named nodes: a node is identified by its position in `graph.node`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ SHAPE_READERS = frozenset({"Shape", "Size"})
 
 
 class GraphIndex:
-    """Who makes and who reads each tensor of the main graph.
+    """The producer and the readers of each tensor of the main graph.
 
     Parameters
     ----------
@@ -28,8 +29,8 @@ class GraphIndex:
     Attributes
     ----------
     nodes : the main graph's nodes, in file order.
-    inputs : graph inputs that are not initializers, as they are declared.
-    outputs : graph outputs, as they are declared.
+    inputs : graph inputs that are not initializers, as declared.
+    outputs : graph outputs, as declared.
     initializer_names : dense and sparse initializers of the main graph.
     opset : version of the default operator domain; 1 when the model does not import it.
     """
@@ -71,7 +72,7 @@ class GraphIndex:
         self._all_names: frozenset[str] | None = None
 
     def position(self, name: str) -> int | None:
-        """Position of the node that produces tensor `name`; None for inputs, initializers, unknown names."""
+        """Position of the node that produces `name`; None for inputs, initializers and unknown names."""
         return self._position.get(name)
 
     def producer(self, name: str) -> NodeProto | None:
@@ -88,7 +89,7 @@ class GraphIndex:
         return [self.nodes[position] for position in self._readers.get(name, ())]
 
     def is_captured(self, name: str) -> bool:
-        """Whether some body of an If, Loop or Scan reads `name` from the outer scope."""
+        """Whether a body of an If, Loop or Scan reads `name` from the outer scope."""
         return name in self._capturers
 
     def needs(self, position: int) -> tuple[str, ...]:
@@ -100,18 +101,18 @@ class GraphIndex:
     def constant(self, name: str) -> np.ndarray | None:
         """Value of an initializer or of a Constant node; None when it is neither, external or sparse.
 
-        An initializer that is also a graph input counts with its default value.
+        For an initializer that is also a graph input this is its default value.
         """
         tensor = self._tensors.get(name)
         if tensor is not None:
-            return None if tensor.data_location == TensorProto.EXTERNAL else numpy_helper.to_array(tensor)
+            return _stored_value(tensor)
         node = self.producer(name)
         if node is None or node.op_type != "Constant" or node.domain not in DEFAULT_DOMAINS:
             return None
         return _constant_value(node)
 
     def constant_shape(self, name: str) -> tuple[int, ...] | None:
-        """Dimensions of a constant, also where its values are external."""
+        """Shape of a constant, also where its values are external."""
         tensor = self._tensors.get(name)
         if tensor is not None:
             return tuple(tensor.dims)
@@ -119,7 +120,7 @@ class GraphIndex:
         return None if value is None else value.shape
 
     def ancestors(self, names: Iterable[str]) -> set[int]:
-        """Positions of all nodes that must run to produce `names`, captures of bodies included."""
+        """Positions of all nodes that must run to produce `names`, including what bodies capture."""
         found: set[int] = set()
         waiting = deque(names)
         while waiting:
@@ -146,9 +147,9 @@ class GraphIndex:
         return found
 
     def depends_on_input(self, name: str) -> bool:
-        """Whether `name` varies with the content of a real input: it is one, or is computed from one.
+        """Whether `name` varies with the values of a real input: it is one, or is computed from one.
 
-        What is computed from an input's shape alone varies with the batch size, not with a sample: False.
+        False for what is computed from an input's shape alone: it varies with the batch size, not the sample.
         """
         if self._input_dependent is None:
             self._input_dependent = frozenset(
@@ -168,7 +169,7 @@ class GraphIndex:
                 missing[position] += 1
                 readers[source].append(position)
         ready = [position for position, count in enumerate(missing) if not count]
-        order = []
+        order: list[int] = []
         while ready:
             position = heapq.heappop(ready)
             order.append(position)
@@ -179,7 +180,7 @@ class GraphIndex:
         return order
 
     def declared_type(self, name: str) -> int | None:
-        """ONNX element type as the file declares it (`TensorProto.FLOAT`, ...); None when it does not say."""
+        """ONNX element type as declared in the file (`TensorProto.FLOAT`, ...); None where it is not."""
         if name in self._tensors:
             return self._tensors[name].data_type
         value = self._values.get(name)
@@ -188,7 +189,7 @@ class GraphIndex:
         return value.type.tensor_type.elem_type or None
 
     def declared_shape(self, name: str) -> tuple[int | str | None, ...] | None:
-        """Shape as the file declares it: a number, a symbol, or None per axis; None when it does not say."""
+        """Shape as declared in the file: a number, a symbol, or None per axis; None where it is not."""
         if name in self._tensors:
             return tuple(self._tensors[name].dims)
         value = self._values.get(name)
@@ -200,7 +201,7 @@ class GraphIndex:
 
     @property
     def all_names(self) -> frozenset[str]:
-        """Every tensor and node name in use: main graph, bodies, functions. For collision checks."""
+        """Every tensor and node name in use, in main graph, bodies and functions; for collision checks."""
         if self._all_names is None:
             names = set(_graph_names(self.proto.graph))
             for function in self.proto.functions:
@@ -211,8 +212,8 @@ class GraphIndex:
         return self._all_names
 
 
-def attribute(node: NodeProto, name: str, default: object = None) -> object:
-    """Value of one attribute as Python spells it (strings decoded), or `default` when the node lacks it."""
+def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
+    """Value of an attribute as a Python object (strings decoded), or `default` where the node has none."""
     for item in node.attribute:
         if item.name == name:
             value = onnx.helper.get_attribute_value(item)
@@ -244,11 +245,14 @@ def _captures(node: NodeProto) -> frozenset[str]:
     return frozenset(captured)
 
 
+def _stored_value(tensor: TensorProto) -> np.ndarray | None:
+    return None if tensor.data_location == TensorProto.EXTERNAL else numpy_helper.to_array(tensor)
+
+
 def _constant_value(node: NodeProto) -> np.ndarray | None:
     for item in node.attribute:
         if item.name == "value":
-            external = item.t.data_location == TensorProto.EXTERNAL
-            return None if external else numpy_helper.to_array(item.t)
+            return _stored_value(item.t)
         if item.name in ("value_float", "value_floats"):
             return np.asarray(onnx.helper.get_attribute_value(item), dtype=np.float32)
         if item.name in ("value_int", "value_ints"):
@@ -259,8 +263,8 @@ def _constant_value(node: NodeProto) -> np.ndarray | None:
 
 
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
-    kind = dim.WhichOneof("value")
-    return None if kind is None else getattr(dim, kind)
+    field = dim.WhichOneof("value")
+    return None if field is None else getattr(dim, field)
 
 
 def _node_names(node: NodeProto) -> Iterator[str]:
