@@ -28,7 +28,7 @@ from benchmarks.speed.in_graph import googlenet
 from benchmarks.speed.peers import onnx_model
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.passes import Captured, Engine, RunStats, plan_of
+from onnxtweak.engine.passes import Captured, Engine, Folding, RunStats, plan_of
 from onnxtweak.engine.scoring.scoring import theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep
 from onnxtweak.engine.session import open_session
@@ -46,7 +46,7 @@ class Runner:
         self.session = open_session(self.exposed.proto, subject.model.folder, settings, "taps")
         self.engine = Engine(settings, open_backend(settings), silent, RunStats())
         neurons = sum(tap.neurons for tap in taps)
-        self.plan = plan_of(subject, self.engine, neurons, len(x), "cpu", for_theta=True)
+        self.plan = plan_of(subject, self.engine, neurons, len(x), "cpu", Folding(for_theta=True))
         self.x, self.labels, self.name = x, labels, self.session.inputs[0].name
         self.shape, widths = subject.shape, [subject.classes, *(tap.neurons for tap in taps)]
         empty = [[np.empty((self.plan.rows, width), np.float32) for width in widths] for _ in range(sets)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.malloc_trim import malloc_trim
-from onnxtweak.engine.plan import BatchPlan, plan_batches
+from onnxtweak.engine.plan import BatchPlan, PassContext, plan_batches
 from onnxtweak.engine.prefetch import prefetch
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject
@@ -58,6 +58,19 @@ class Captured:
     rows: np.ndarray
 
 
+@dataclass(frozen=True)
+class Folding:
+    """How a pass hands out its samples.
+
+    for_theta : hidden values may be where the back end's folds want them, on a GPU, instead of in NumPy.
+    every : see `Dataset.batches`. other_values : see `PassContext`.
+    """
+
+    for_theta: bool = False
+    every: int | None = None
+    other_values: int = 0
+
+
 def capture(
     subject: Subject,
     view: View,
@@ -65,16 +78,12 @@ def capture(
     what: str,
     taps: Sequence[Tap] = (),
     neurons: Neurons | None = None,
-    rows: np.ndarray | None = None,
-    for_theta: bool = False,
-    every: int | None = None,
-    other_values: int = 0,
-) -> Iterator[Captured]:
-    """Run the model over a view (or over `rows` of its data set) and yield logits and hidden values.
+    folding: Folding = Folding(),
+) -> Generator[Captured]:
+    """Run the model over a view and yield logits and hidden values.
 
     With `taps` V holds one array per tap; with `neurons` one array (b, K) of their values in order. what :
-    the pass's name in the progress and in the statistics. for_theta : V may be where the back end's folds
-    want it, on a GPU, instead of in NumPy. every : see `Dataset.batches`. other_values : see `plan_batches`.
+    the pass's name in the progress and in the statistics.
 
     Raises ModelError where the model does not load, DataError where it rejects a sample.
     """
@@ -82,13 +91,10 @@ def capture(
     widths = [len(neurons)] * len(outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); any other tap comes in its own shape and is viewed as (b, m).
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
-    rows = view.rows if rows is None else rows
-    device = session.device
-    plan = plan_of(
-        subject, engine, sum(widths), len(rows), device, other_values=other_values, for_theta=for_theta
-    )
+    rows, every, device = view.rows, folding.every, session.device
+    plan = plan_of(subject, engine, sum(widths), len(rows), device, folding)
     Z = np.empty((plan.rows, subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
-    empty = engine.backend.buffer if for_theta else host_buffer
+    empty = engine.backend.buffer if folding.for_theta else host_buffer
     V = [empty((plan.rows, width), device) for width in widths]
     engine.stats.device, engine.stats.providers = device, session.providers()
     begin = time.perf_counter()
@@ -128,25 +134,17 @@ def plan_of(
     values: int,
     samples: int,
     device: str,
-    *,
-    other_values: int = 0,
-    for_theta: bool = False,
+    folding: Folding = Folding(),
 ) -> BatchPlan:
-    """Sizes of a pass that takes `values` hidden values per sample out of a model on a device.
-
-    other_values, for_theta : as in `capture`.
-    """
-    return plan_batches(
-        values + subject.classes,
-        subject.largest,
-        subject.batch,
-        engine.settings,
-        other_values=other_values,
+    """Sizes of a pass that takes `values` hidden values per sample out of a model on a device."""
+    context = PassContext(
+        other_values=folding.other_values,
         model_on_gpu=device != "cpu",
-        gpu_fold_bytes=engine.backend.gpu_fold_bytes if for_theta else None,
+        gpu_fold_bytes=engine.backend.gpu_fold_bytes if folding.for_theta else None,
         reserved_bytes=engine.reserved_bytes,
         samples=samples,
     )
+    return plan_batches(values + subject.classes, subject.largest, subject.batch, engine.settings, context)
 
 
 def _open_exposed(

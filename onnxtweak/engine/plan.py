@@ -81,26 +81,35 @@ class TapSlice:
 Block = tuple[TapSlice, ...]
 
 
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass shares memory and samples with.
+
+    other_values : values per sample of the other passes over the same samples; all passes use one batch size,
+    because another may be computed in another order. gpu_fold_bytes : size of a fold on a GPU; None: folds
+    run on the CPU. reserved_bytes : see `model_room`. samples : of the pass; None: very many.
+    """
+
+    other_values: int = 0
+    model_on_gpu: bool = False
+    gpu_fold_bytes: int | None = None
+    reserved_bytes: int = 0
+    samples: int | None = None
+
+
 def plan_batches(
     values_per_sample: int,
     largest: int,
     batch_axis: int | None,
     settings: EngineSettings,
-    *,
-    other_values: int = 0,
-    model_on_gpu: bool = False,
-    gpu_fold_bytes: int | None = None,
-    reserved_bytes: int = 0,
-    samples: int | None = None,
+    context: PassContext = PassContext(),
 ) -> BatchPlan:
     """Batch and fold sizes for a pass that takes `values_per_sample` float32 values out of the model.
 
     largest : values of the model's largest hidden tensor, per sample. batch_axis : the model's own batch
-    size; None: it accepts any. other_values : values per sample of the other passes over the same samples;
-    all passes use one batch size, because another may be computed in another order. gpu_fold_bytes : size of
-    a fold on a GPU; None: folds run on the CPU. reserved_bytes : see `model_room`. samples : of the pass;
-    None: very many.
+    size; None: it accepts any.
     """
+    gpu_fold_bytes, model_on_gpu, samples = context.gpu_fold_bytes, context.model_on_gpu, context.samples
 
     def room(values: int, memory: int) -> int:
         sample = max(4 * values, 1)
@@ -114,10 +123,10 @@ def plan_batches(
     if batch is None:
         cached = _LARGEST_BATCH if model_on_gpu else _cached_batch(largest)
         # Another batch may be computed in another order: it follows `--memory`, not what is left of it.
-        batch = min(room(values_per_sample + other_values, settings.memory), cached)
+        batch = min(room(values_per_sample + context.other_values, settings.memory), cached)
         if model_on_gpu:
             batch = 1 << (batch.bit_length() - 1)  # powers of two divide evenly among its kernels
-    rows = room(values_per_sample, table_room(settings.memory, reserved_bytes))
+    rows = room(values_per_sample, table_room(settings.memory, context.reserved_bytes))
     if samples is not None and gpu_fold_bytes is None:
         rows = min(rows, max(_FOLD_BYTES // max(4 * values_per_sample, 1), _FEWEST_ROWS, samples // _FOLDS))
     return BatchPlan(batch, max(1, rows // batch) * batch, batch_axis is not None)

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.passes import Engine, capture
+from onnxtweak.engine.passes import Engine, Folding, capture
 from onnxtweak.engine.plan import table_room
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
@@ -74,7 +74,7 @@ def gather(
     elif len(view):
         rest = View(view.dataset, view.rows[at:])
         chosen = neurons if len(neurons) else None
-        for got in capture(subject, rest, engine, what, neurons=chosen, every=size):
+        for got in capture(subject, rest, engine, what, neurons=chosen, folding=Folding(every=size)):
             stop = at + len(got.labels)
             Z[at:stop] = got.Z
             if len(neurons):

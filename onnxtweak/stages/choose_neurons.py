@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.engine.passes import capture, logits_pass
+from onnxtweak.engine.passes import Folding, capture, logits_pass
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.method.selection.screening import add_promising, best, nothing_promising, screen, screen_blocks
 from onnxtweak.method.solvers.multinomial import multinomial
@@ -81,7 +81,7 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
     for block in screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes):
         some = taps_of(block)
         others = there - sum(tap.neurons for tap in some)
-        batches = capture(job.subject, view, job.engine, "screen", some, other_values=others)
+        batches = capture(job.subject, view, job.engine, "screen", some, folding=Folding(other_values=others))
         sums = screen(batches, block, bias, present)
         found = add_promising(found, sums, block, limit)
         del sums  # its memory is the next block's

@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.gpu import gpu_numbers
-from onnxtweak.engine.passes import Captured, Engine, RunStats, capture, plan_of
+from onnxtweak.engine.passes import Captured, Engine, Folding, RunStats, capture, plan_of
 from onnxtweak.engine.plan import Block
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of
@@ -86,7 +86,7 @@ class Planner:
                 lambda: read("plan", taps_of(block), None), lambda got: fold(sweep, got, task, engine)
             )
 
-        self._blocks("score", view, job.taps, blocks, bytes_per_neuron(targets), folded, self.gpus, True)
+        self._blocks("score", job.taps, blocks, bytes_per_neuron(targets), folded, for_theta=True)
 
     def screen(self, taps: Sequence[Tap], limit: int) -> int:
         """The passes that choose `limit` neurons of some taps, where they are more; how many are left."""
@@ -105,7 +105,7 @@ class Planner:
             return _timed(batches, lambda got: screen([got], block, bias, present))
 
         blocks = screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes)
-        self._blocks("screen", view, taps, blocks, 24 * len(present) + 1, screened, 1, False)
+        self._blocks("screen", taps, blocks, 24 * len(present) + 1, screened, for_theta=False)
         return limit
 
     def delivery(self) -> None:
@@ -121,29 +121,23 @@ class Planner:
     def _blocks(
         self,
         name: str,
-        view: View,
         taps: Sequence[Tap],
         blocks: Sequence[Block],
         bytes_each: int,
         measure: Callable[[Block], float],
-        gpus: int,
+        *,
         for_theta: bool,
     ) -> None:
         """One step for all blocks. The first is measured; what it costs over plain inference is scaled."""
+        view = self.job.splits.fit
+        gpus = self.gpus if for_theta else 1
         first, plain = measure(blocks[0]), self._per_sample()
         sizes = [sum(map(len, block)) for block in blocks]
         each = [plain + max(first - plain, 0) * size / sizes[0] for size in sizes]
         values = [sum(tap.neurons for tap in taps_of(block)) for block in blocks]
         other_values = sum(tap.neurons for tap in taps) - values[0]
-        sizing = plan_of(
-            self.job.subject,
-            self.job.engine,
-            values[0],
-            len(view),
-            self.job.engine.stats.device,
-            other_values=other_values,
-            for_theta=for_theta,
-        )
+        job, folding = self.job, Folding(for_theta=for_theta, other_values=other_values)
+        sizing = plan_of(job.subject, job.engine, values[0], len(view), job.engine.stats.device, folding)
         self.steps.append(
             PlannedPass(
                 name=name,

@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 from onnxtweak.engine.plan import (
+    PassContext,
     TapSlice,
     cut_taps,
     model_room,
@@ -42,20 +43,20 @@ def test_a_large_model_leaves_less_for_everything_else():
     assert survivor_room(block, GIB, reserved)[0] * 12 == pytest.approx(64 * MiB, abs=12)
     values = MiB  # 4 MiB a sample
     alone = plan_batches(values, values // 4, None, GIB)
-    beside = plan_batches(values, values // 4, None, GIB, reserved_bytes=reserved)
+    beside = plan_batches(values, values // 4, None, GIB, PassContext(reserved_bytes=reserved))
     assert (alone.rows, beside.rows) == (24, 16) and alone.batch == beside.batch == 4
-    assert plan_batches(values, 100, 1, GIB, reserved_bytes=reserved).rows == 16
+    assert plan_batches(values, 100, 1, GIB, PassContext(reserved_bytes=reserved)).rows == 16
 
 
 def test_what_the_model_takes_does_not_change_the_batch():
     """Another batch may be computed in another order."""
     for reserved in (0, 200 * MiB, 5000 * MiB):
-        assert plan_batches(45_000, 32_768, None, GIB, reserved_bytes=reserved).batch == 24
+        assert plan_batches(45_000, 32_768, None, GIB, PassContext(reserved_bytes=reserved)).batch == 24
 
 
 def test_something_is_left_where_the_model_takes_all():
     assert table_room(GIB.memory, 4096 * MiB) == 256 * MiB
-    assert plan_batches(10**9, 100, None, GIB, reserved_bytes=4096 * MiB).rows >= 1
+    assert plan_batches(10**9, 100, None, GIB, PassContext(reserved_bytes=4096 * MiB)).rows >= 1
 
 
 def test_too_little_memory_is_said_with_what_would_do():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.engine import passes
-from onnxtweak.engine.passes import capture
+from onnxtweak.engine.passes import Folding, capture
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import silent
@@ -20,10 +20,12 @@ def job(tmp_path_factory):
     return prepare(str(model), DataSettings((str(data),)), engine, TapSettings(), silent)
 
 
-def folds(job, **how):
+def folds(job, every):
     return [
         (got.Z.copy(), [V.copy() for V in got.V], got.labels, got.rows)
-        for got in capture(job.subject, job.splits.fit, job.engine, "look", job.taps, **how)
+        for got in capture(
+            job.subject, job.splits.fit, job.engine, "look", job.taps, folding=Folding(every=every)
+        )
     ]
 
 
@@ -35,10 +37,10 @@ def test_reading_for_a_gpu_batch_by_batch_yields_the_same_folds(monkeypatch, job
     monkeypatch.setattr(
         passes, "plan_of", lambda *a, fixed=fixed, **k: passes.BatchPlan(7 if fixed else 8, 56, fixed)
     )
-    expected = folds(job, every=every)
+    expected = folds(job, every)
     opened = passes.open_session
     monkeypatch.setattr(passes, "open_session", lambda *a: replace(opened(*a), device="cuda:0"))
-    made = folds(job, every=every)
+    made = folds(job, every)
     samples = len(job.splits.fit.rows)
     sizes = [len(rows) for *_, rows in made]
     assert sum(sizes) == samples and max(sizes) == min(56, every or 56) and len(sizes) > 1

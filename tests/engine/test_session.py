@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxtweak.engine.measure import measure, probe_feeds
-from onnxtweak.engine.plan import cut_taps, plan_batches
+from onnxtweak.engine.plan import PassContext, cut_taps, plan_batches
 from onnxtweak.engine.session import Port, open_session
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
 from onnxtweak.model.file.model_file import read_model
@@ -114,15 +114,15 @@ def test_neurons_are_cut_into_as_few_blocks_as_their_state_allows():
 
 def test_folds_of_large_samples_are_small_where_their_memory_would_be_used_once():
     rows = [
-        plan_batches(3_000_000, 1000, 1, EngineSettings(memory=2**35), samples=n).rows
+        plan_batches(3_000_000, 1000, 1, EngineSettings(memory=2**35), PassContext(samples=n)).rows
         for n in (64, 1000, 9000)
     ]
     assert rows == [32, 62, 128]
     assert plan_batches(3_000_000, 1000, 1, EngineSettings(memory=2**35)).rows == 128
-    assert plan_batches(45_056, 1000, 1, EngineSettings(), samples=64).rows == 256
+    assert plan_batches(45_056, 1000, 1, EngineSettings(), PassContext(samples=64)).rows == 256
 
 
 def test_all_passes_over_parts_of_the_neurons_take_the_same_batches():
     one = plan_batches(4_000_000, 1000, None, EngineSettings())
-    part = plan_batches(40_000, 1000, None, EngineSettings(), other_values=3_960_000)
+    part = plan_batches(40_000, 1000, None, EngineSettings(), PassContext(other_values=3_960_000))
     assert part.batch == one.batch and part.rows >= one.rows

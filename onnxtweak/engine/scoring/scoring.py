@@ -18,7 +18,7 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.gpu import gpu_numbers
-from onnxtweak.engine.passes import Engine, capture
+from onnxtweak.engine.passes import Engine, Folding, capture
 from onnxtweak.engine.plan import Block, cut_taps
 from onnxtweak.engine.scoring.checkpoint import Checkpoint
 from onnxtweak.engine.scoring.sweep import (
@@ -70,9 +70,11 @@ def from_model(subject: Subject, view: View, engine: Engine, taps: Sequence[Tap]
         engine,
         what,
         some,
-        for_theta=True,
-        every=engine.settings.shard,
-        other_values=all_values - sum(tap.neurons for tap in some),
+        folding=Folding(
+            for_theta=True,
+            every=engine.settings.shard,
+            other_values=all_values - sum(tap.neurons for tap in some),
+        ),
     )
 
 
