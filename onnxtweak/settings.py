@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Literal
 
+from onnxtweak.errors import UsageError
+
 GiB = 1024**3
 
 Layout = Literal["NCHW", "NHWC"]
@@ -224,3 +226,10 @@ class OutputSettings:
     report: str | None = None
     evidence: bool = False
     recipe: str | None = None  # sha256 of the recipe that asks for the result
+
+    @property
+    def path(self) -> str:
+        """`output`, for commands that cannot do without. Raises UsageError where there is none."""
+        if self.output is None:
+            raise UsageError("no output", hint="name a file with -o")
+        return self.output

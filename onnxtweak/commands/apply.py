@@ -22,7 +22,7 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.deliver import splice_in, summary, write_proven
 from onnxtweak.stages.open_tweak import made_up_for, require_classes
-from onnxtweak.types import FileRef, Progress, silent
+from onnxtweak.types import Check, FileRef, Progress, silent
 
 
 def apply(
@@ -44,12 +44,12 @@ def apply(
     begin = time.perf_counter()
     loaded = load(tweak)
     opened = open_model(model, TapSettings(logits=loaded.logits))
-    check_model_output(opened.model, output.output, force=output.force)
+    check_model_output(opened.model, output.path, force=output.force)
     feeds = made_up_for(opened, loaded)
     subject, _ = measured(opened, (), feeds, engine)
     require_classes(subject, loaded)
     data = splice_in(subject, loaded, scale, shadow)
-    checks = (
+    checks: tuple[Check, ...] = (
         check_neutral(subject, loaded, feeds, engine),
         check_checker(opened.model, data),
         check_unharmed(opened.model, data),
@@ -61,7 +61,7 @@ def apply(
     checks += (write_proven(tweaked, output, feeds, engine),)
     return Applied(
         model=FileRef(str(opened.model.path), opened.model.sha256),
-        output=FileRef(output.output, tweaked.model.sha256),
+        output=FileRef(output.path, tweaked.model.sha256),
         tweak=summary(loaded),
         checks=checks,
         seconds={"all": time.perf_counter() - begin},

@@ -23,13 +23,13 @@ def init(
     progress: Progress = silent,
 ) -> RecipeWritten:
     """Write a recipe that `run` carries out as it is. Raises InputError for what cannot be used."""
-    check_output(output.output, force=output.force, protect=[model])
+    check_output(output.path, force=output.force, protect=[model])
     job = prepare(model, data, EngineSettings(device="cpu"), TapSettings(), progress)
     named: list[str] = []
     if targets.targets:
         found = find_targets(targets, job.names, job.splits.fit.labels, job.splits.validation.labels, None)
         named = [job.names[j] for j in found]
-    folder = Path(output.output).absolute().parent
+    folder = Path(output.path).absolute().parent
     samples = {"fit": job.splits.fit, "validation": job.splits.validation, "test": job.splits.test}
     counts = {role: 0 if view is None else len(view) for role, view in samples.items()}
     text = template(
@@ -48,9 +48,9 @@ def init(
         samples=counts,
         taps=[(tap.name, tap.neurons) for tap in job.taps],
     )
-    write_atomic(output.output, [text.encode("utf-8", "replace")], force=output.force, protect=[model])
+    write_atomic(output.path, [text.encode("utf-8", "replace")], force=output.force, protect=[model])
     return RecipeWritten(
-        file_ref(output.output), job.model, counts, job.subject.classes, tuple(job.splits.notes)
+        file_ref(output.path), job.model, counts, job.subject.classes, tuple(job.splits.notes)
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.session import Port
 from onnxtweak.engine.subject import (
     choose_taps,
@@ -19,7 +20,7 @@ from onnxtweak.errors import InputError, MachineError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.results import Inspection, Value
 from onnxtweak.settings import EngineSettings, TapSettings
-from onnxtweak.types import FileRef
+from onnxtweak.types import FileRef, Tap
 
 
 def inspect(
@@ -33,7 +34,10 @@ def inspect(
     opened = open_model(model, taps)
     proto = opened.model.proto
     found = watchable(opened)
-    notes, shapes, chosen, classes = [], {}, (), opened.logits.classes
+    notes: list[str] = []
+    shapes: Shapes = {}
+    chosen: tuple[Tap, ...] = ()
+    classes = opened.logits.classes
     try:
         feeds = made_up_samples(opened, {})
         engine = replace(engine, device="cpu")
@@ -66,7 +70,7 @@ def _values(ports: tuple[Port, ...]) -> tuple[Value, ...]:
     return tuple((port.name, port.dtype, port.shape) for port in ports)
 
 
-def _shape_row(found: tuple[str, tuple[int, ...]] | None) -> tuple:
+def _shape_row(found: tuple[str, tuple[int, ...]] | None) -> tuple[str, tuple[int, ...] | None, int]:
     if found is None:
         return ("?", None, 0)
     return (found[0], found[1], int(np.prod(found[1], dtype=np.int64)))

@@ -11,7 +11,7 @@ from onnxtweak.stages.report_page import draw, read_result
 
 def report(*, result: str, output: OutputSettings) -> ReportPage:
     """A page of pictures from a JSON result. Raises DataError for any other file, OutputError."""
-    check_output(output.output, force=output.force, protect=[result])
+    check_output(output.path, force=output.force, protect=[result])
     made = read_result(result)
-    write_atomic(output.output, [draw(made, result)], force=output.force, protect=[result])
-    return ReportPage(file_ref(result), file_ref(output.output), made_by=str(made["command"]))
+    write_atomic(output.path, [draw(made, result)], force=output.force, protect=[result])
+    return ReportPage(file_ref(result), file_ref(output.path), made_by=str(made["command"]))

@@ -25,25 +25,25 @@ def revert(*, tweaked: str, output: OutputSettings, steps: int | None = 1) -> Re
     begin = time.perf_counter()
     model = read_model(tweaked)
     inside = tweaks_inside(model.proto)
-    check_model_output(model, output.output, force=output.force)
+    check_model_output(model, output.path, force=output.force)
     data = reverted(model.data, "all" if steps is None else steps)
     taken = inside[::-1][:steps]
     weights = _check_weights(model.holding(data), taken[-1])
     if not weights.passed:
         hint = "put the weights of the base beside the file"
         raise VerificationError(weights.detail, where=model.path, hint=hint)
-    created = write_model(model, output.output, [data], force=output.force)
-    written = hash_file(Path(output.output))
+    created = write_model(model, output.path, [data], force=output.force)
+    written = hash_file(Path(output.path))
     if written != taken[-1].file_sha256:
         for file in created:
             file.unlink(missing_ok=True)
         raise VerificationError(
-            "the file on disk is not what was written", where=output.output, hint="check the disk; try again"
+            "the file on disk is not what was written", where=output.path, hint="check the disk; try again"
         )
     detail = f"the file on disk has the sha256 that was recorded, {written[:12]}…"
     return Reverted(
         model=FileRef(str(model.path), model.sha256),
-        output=FileRef(str(output.output), written),
+        output=FileRef(str(output.path), written),
         tweaks=tuple(tweak.facts for tweak in taken),
         checks=(Check("revert", True, detail), weights),
         seconds={"all": time.perf_counter() - begin},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,8 +86,8 @@ def score(
         if tables is not None:
             header = _header(rankings, source.taps, chosen, names, settings.theta)
             pieces = npz(tables.arrays | header)
-            write_atomic(output.output, pieces, force=output.force, protect=[model])
-            written = file_ref(output.output)
+            write_atomic(output.path, pieces, force=output.force, protect=[model])
+            written = file_ref(output.path)
     finally:
         if tables is not None:
             tables.close()
@@ -147,7 +147,7 @@ def _open_source(
     runner = Engine(engine, open_backend(engine), progress, RunStats())
     labels = dumped_labels(dump)
 
-    def read(what: str, taps: Sequence[Tap], chosen: np.ndarray | None) -> Iterator[Captured]:
+    def batches(what: str, taps: Sequence[Tap], chosen: np.ndarray | None) -> Generator[Captured]:
         wanted = [dump.taps.index(tap) for tap in taps]
         count = len(labels) if chosen is None else len(chosen)
         progress.start(what, count)
@@ -159,9 +159,9 @@ def _open_source(
 
     def score(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
         task = ScoringTask(labels, np.asarray(targets, np.int64), theta)
-        return score_batches(read, dump.taps, task, most, runner, tables=tables)
+        return score_batches(batches, dump.taps, task, most, runner, tables=tables)
 
-    return _ScoreSource(read, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
+    return _ScoreSource(batches, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
 
 
 def _header(

@@ -54,10 +54,10 @@ def slot(
     there = slot_inside(file.proto)
     if there is not None:
         return _adapter_alone(file, there, loaded, output, scale, begin)
-    places = [Path(output.output).parent / f"{Path(tweak).stem}.onnx_adapter" for tweak in tweaks]
+    places = [Path(output.path).parent / f"{Path(tweak).stem}.onnx_adapter" for tweak in tweaks]
     if len(set(places)) < len(places):
         raise UsageError("two tweak files have one name", hint="their adapters would be one file: rename one")
-    check_model_output(file, output.output, force=output.force)
+    check_model_output(file, output.path, force=output.force)
     for place in places:
         check_output(place, force=output.force, protect=[*file.files, *tweaks])
     opened = opened_model(file, loaded[0].logits)
@@ -68,6 +68,7 @@ def slot(
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)
     empty = slot_inside(slotted.model.proto)
+    assert empty is not None  # it was just put there
     filled = [fill(empty, tweak, scale) for tweak in loaded]
     checks = [
         check_silenced(subject, slotted, feeds, engine),
@@ -85,7 +86,7 @@ def slot(
         write_atomic(place, [content], force=output.force)
     return Applied(
         model=FileRef(str(file.path), file.sha256),
-        output=FileRef(output.output, slotted.model.sha256),
+        output=FileRef(output.path, slotted.model.sha256),
         tweak={"kind": "slot", "parameters": 0, "synapses": None},
         checks=tuple(checks),
         seconds={"all": time.perf_counter() - begin},
@@ -153,8 +154,8 @@ def _adapter_alone(
         )
     arrays = fill(there, tweaks[0], scale)
     content = adapter_bytes(arrays)
-    write_atomic(output.output, [content], force=output.force, protect=file.files)
-    written = file_ref(output.output)
+    write_atomic(output.path, [content], force=output.force, protect=file.files)
+    written = file_ref(output.path)
     return Applied(
         model=FileRef(str(file.path), file.sha256),
         output=written,

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.data.splits import View
-from onnxtweak.engine.passes import Engine, capture, logits_pass
+from onnxtweak.engine.passes import capture, logits_pass
 from onnxtweak.engine.subject import (
     Subject,
     few_samples,
@@ -37,7 +36,7 @@ from onnxtweak.stages.checks import (
     check_simulation,
     check_undone,
 )
-from onnxtweak.stages.open_job import open_whole
+from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.types import Check, FileRef, Metrics, Progress, silent
 
 _NEUTRAL_SAMPLES = 256
@@ -72,7 +71,7 @@ def verify(
     if not inside:
         raise ModelError("the model has no tweak inside", where=tweaked, hint="see `onnxtweak inspect`")
     undone, stages = check_undone(model.data, inside)
-    checks, notes = [undone], []
+    checks, notes = [undone], list[str]()
     source = metrics = None
     if undone.passed:
         rebuilt = model.holding(stages[-1])
@@ -115,7 +114,7 @@ class _Run:
 def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metrics, Metrics] | None:
     """Add the checks for which the model has to run."""
     last = run.inside[-1]
-    view = runner = None
+    job = None
     if run.data is None:
         opened = opened_model(run.model, last.logits)
         feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
@@ -123,8 +122,8 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
     else:
         settings = TapSettings(logits=last.logits)
         job = open_whole(str(run.model.path), run.data, run.engine, settings, run.progress, watch=False)
-        opened, file, view, runner = job.opened, job.subject, job.splits.fit, job.engine
-        feeds = few_samples(opened, view, _NEUTRAL_SAMPLES)
+        file = job.subject
+        feeds = few_samples(job.opened, job.splits.fit, _NEUTRAL_SAMPLES)
     base, former = as_subject(file, run.stages[-1]), as_subject(file, run.stages[0])
     checks.append(check_silenced(base, file, feeds, run.engine))
     checks.extend(_records(file, run))
@@ -132,7 +131,7 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
         notes.append("weights were not compared with the record: a dense patch, or made by another version")
     path = Path(run.model.path)
     checks.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
-    return None if view is None else _on_samples(run, base, former, file, view, runner, checks)
+    return None if job is None else _on_samples(run, job, base, former, checks)
 
 
 def _records(file: Subject, run: _Run) -> Iterator[Check]:
@@ -144,27 +143,23 @@ def _records(file: Subject, run: _Run) -> Iterator[Check]:
 
 
 def _on_samples(
-    run: _Run,
-    base: Subject,
-    former: Subject,
-    file: Subject,
-    view: View,
-    runner: Engine,
-    checks: list[Check],
+    run: _Run, job: Job, base: Subject, former: Subject, checks: list[Check]
 ) -> tuple[Metrics, Metrics]:
-    """Accuracy before and after; and whether tables of the file before the last tweak foretell this one."""
-    before = logits_pass(base, view, runner, "base")
+    """Accuracy before and after; and whether tables of the file before the last tweak predict this one."""
+    file, view, engine = job.subject, job.splits.fit, job.engine
+    before = logits_pass(base, view, engine, "base")
     shadow = run.inside[-1].shadow
     shown = file if shadow is None else replace(file, logits=shadow)
-    after = logits_pass(shown, view, runner, "tweaked")
+    after = logits_pass(shown, view, engine, "tweaked")
     tweak = recorded_tweak(run.inside[-1])
     if tweak is not None:
-        foretold, patch = [], tweak.patch.scaled(run.inside[-1].scale)
-        for got in capture(former, view, runner, "simulate", neurons=tweak.neurons):
-            foretold.append(patch.applied(got.Z, got.V[0]))
-        Z = np.concatenate(foretold)
+        patch = tweak.patch.scaled(run.inside[-1].scale)
+        batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
+        Z = np.concatenate([patch.applied(got.Z, got.V[0]) for got in batches])
         checks.append(check_simulation(file.head, Z, after, view.labels, file.dtype))
-    head = file.head
-    nobody = Goal(np.empty(0, np.int64), head)
-    before, after = (measure(head.predict(Z), view.labels, nobody, file.classes) for Z in (before, after))
-    return before, after
+    no_target = Goal(np.empty(0, np.int64), file.head)
+
+    def measured(logits: np.ndarray) -> Metrics:
+        return measure(file.head.predict(logits), view.labels, no_target, file.classes)
+
+    return measured(before), measured(after)

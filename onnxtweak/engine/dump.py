@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def check_directory(directory: Path, force: bool) -> None:
         raise OutputError("cannot write to this folder", where=directory.parent, hint="choose another folder")
 
 
-def _write_shards(folder: Path, dump: Dump, batches: Iterator[Captured]) -> int:
+def _write_shards(folder: Path, dump: Dump, batches: Generator[Captured]) -> int:
     """Fill shard after shard from the batches, which end elsewhere; the size of all in bytes."""
     batch, at, size = None, 0, 0
     for number, count in enumerate(dump.shards):
@@ -203,7 +203,7 @@ def dumped_labels(dump: Dump) -> np.ndarray:
     return np.concatenate([_load(dump, "L", number) for number in range(len(dump.shards))])
 
 
-def dumped_batches(dump: Dump, size: int, rows: np.ndarray | None = None) -> Iterator[Captured]:
+def dumped_batches(dump: Dump, size: int, rows: np.ndarray | None = None) -> Generator[Captured]:
     """The samples of a dump as `capture` yields them, one V per tap, at most `size` at a time.
 
     rows : which, ascending int64; None: all. Raises DataError when a shard is missing or damaged.

@@ -112,7 +112,7 @@ def check_undone(data: bytes, inside: Sequence[TweakInside]) -> tuple[Check, tup
 
     Also gives those files, from the last but one tweak down to the base; fewer where the check failed.
     """
-    stages = []
+    stages: list[bytes] = []
     for tweak in reversed(inside):
         try:
             data = revert_tweak(data, tweak)

@@ -164,18 +164,9 @@ def summary(tweak: Tweak) -> dict[str, Any]:
     """A tweak for JSON: kind, number of parameters, and its synapses (None where the patch is dense)."""
     patch, neurons = tweak.patch, tweak.neurons
     synapses = None
-    if patch.neuron_targets is not None:
-        synapses = [
-            {
-                "tap": neurons.taps[neurons.tap_of[k]].name,
-                "index": int(neurons.index[k]),
-                "target": int(patch.target[k]),
-                "weight": float(patch.weight[k]),
-                "threshold": float(patch.threshold[k]),
-                "count": int(patch.count[k]),
-            }
-            for k in range(len(neurons))
-        ]
+    if patch.listed is not None:
+        places = zip(neurons.tap_of, neurons.index, patch.listed, strict=True)
+        synapses = [{"tap": neurons.taps[t].name, "index": int(index), **one} for t, index, one in places]
     return {
         "kind": tweak.kind,
         "parameters": patch.parameters,
@@ -187,7 +178,7 @@ def write_proven(
     tweaked: Subject, output: OutputSettings, feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> Check:
     """Write the model; taken away again when it does not load from there."""
-    path = Path(output.output)
+    path = Path(output.path)
     created = write_model(tweaked.model, path, [tweaked.model.data], force=output.force)
     try:
         check = check_reload(path, tweaked.model.sha256, tweaked, feeds, engine)

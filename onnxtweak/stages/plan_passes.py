@@ -8,7 +8,7 @@ as a run goes on, and files that were not read yet may be slower.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -99,7 +99,7 @@ class Planner:
         engine = _quiet(job.engine)
 
         def screened(block: Block) -> float:
-            def batches() -> Iterator[Captured]:
+            def batches() -> Generator[Captured]:
                 return capture(job.subject, view, engine, "plan", taps_of(block))
 
             return _timed(batches, lambda got: screen([got], block, bias, present))
@@ -240,7 +240,7 @@ def _quiet(engine: Engine) -> Engine:
     return replace(engine, progress=silent, stats=RunStats())
 
 
-def _timed(batches: Callable[[], Iterator[Captured]], work: Callable[[Captured], object]) -> float:
+def _timed(batches: Callable[[], Generator[Captured]], work: Callable[[Captured], object]) -> float:
     """Seconds a sample: of the batches after the first, or of the first where there is no other."""
     source = batches()
     samples, begin, started = 0, time.perf_counter(), time.perf_counter()

@@ -124,7 +124,10 @@ def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] |
         sizes = _parted(found, "sizes", ("bins", "counts"))
         theta = Theta(
             tuple(Candidates(*parts) for parts in best),
-            tuple(ThetaSizes(*parts, int(n)) for parts, n in zip(sizes, found["nought"], strict=True)),
+            tuple(
+                ThetaSizes(bins, counts, int(n))
+                for (bins, counts), n in zip(sizes, found["nought"], strict=True)
+            ),
             int(found["most"]),
             int(found["dropped"]),
             found["predicted"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from onnxtweak.types import Tap
 class Read(Protocol):
     """Where captured batches come from: a model, a dump, or a table."""
 
-    def __call__(self, what: str, taps: Sequence[Tap], chosen: np.ndarray | None, /) -> Iterator[Captured]:
+    def __call__(self, what: str, taps: Sequence[Tap], chosen: np.ndarray | None, /) -> Generator[Captured]:
         """One pass over the samples that yields the values of `taps`, one V per tap.
 
         what : the pass's name. chosen : positions of samples, ascending int64; None: all of them.

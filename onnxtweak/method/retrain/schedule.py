@@ -9,7 +9,7 @@ neurons, captured once, and the base is never run again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -321,7 +321,7 @@ def _with(grown, j, column, weight, threshold, count) -> GrownSynapses:
 def from_table(table: Table) -> Read:
     """Batches for `theta_sweeps`, from a table instead of a model."""
 
-    def read(what: str, taps: Sequence[Tap], chosen: np.ndarray | None) -> Iterator[Captured]:
+    def read(what: str, taps: Sequence[Tap], chosen: np.ndarray | None) -> Generator[Captured]:
         rows = np.arange(len(table.labels)) if chosen is None else chosen
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]
