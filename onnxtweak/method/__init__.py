@@ -1,8 +1,15 @@
-"""From scores and tables to a tweak: choose neurons, set weights, judge on validation.
+"""From scores and tables to a patch: choose neurons, set weights, judge on samples held out.
 
-metrics    accuracies, E, McNemar
-select     which neurons, in which order
-decide     predictions under boosts of the target logits
-operate    the operating point: n and scale, or a bias, within the allowed drop
-join       synaptic join
+table       values of chosen neurons, logits and labels, in memory: what every learner works on
+folds       cross-validation
+metrics     accuracies, E, McNemar's test
+softmax     softmax, log-sum-exp, log-loss
+selection   which neurons, in which order
+solvers     the weights that fit best
+tuning      the operating point: n and scale, or biases, within the drops allowed
+join        synaptic join
+retrain     synaptic retraining, and schedules of joins and retrainings
+augment     the MLP on active neurons
+fit         the best patch that the tables allow
+compare     all methods on the same samples
 """

@@ -1,7 +1,8 @@
-"""Every method on the same samples.
+"""Comparison of all methods on the same samples.
 
-methods            the list of methods; synapse_methods: those with synapses of their own
-inputs             what each of them gets
+methods            the list of methods
+synapse_methods    those that give each target synapses of its own
+inputs             what every method gets
 controls           the cheap alternatives
-comparison         each one's operating point set, and read on test
+comparison         each method's operating point, and its readings on test
 """
