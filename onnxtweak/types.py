@@ -1,6 +1,6 @@
-"""The nouns that the stages hand to each other.
+"""What do the stages hand to each other? Taps, neurons, metrics, trials, checks; and the shape legend.
 
-Shape legend, the same everywhere (METHOD section 0):
+The legend, the same everywhere (docs/method.md begins with it):
 
     N  samples            V (N, M) float32   hidden values
     M  neurons            Z (N, C) float32   logits, always before any softmax
@@ -27,7 +27,7 @@ class Progress(Protocol):
     def start(self, what: str, total: int, unit: str = "samples") -> None: ...
     def advance(self, count: int) -> None: ...
     def finish(self) -> None: ...
-    def reuse(self, what: str) -> None: ...  # instead of the three above: it is known from an earlier run
+    def reuse(self, what: str) -> None: ...  # in place of the three above, for what an earlier run has left
 
 
 class _Silent:
@@ -86,7 +86,7 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How a set of predictions did on one split.
+    """How predictions did on one split.
 
     overall, target : accuracy over all samples, and over samples of the target classes (NaN without any).
     per_class (C,) : accuracy of each class, NaN for a class without samples.
@@ -102,7 +102,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Check:
-    """One proof of SPEC section 5."""
+    """A proof about a written file: what was checked, whether it passed, and the figures."""
 
     name: str
     passed: bool
@@ -111,7 +111,7 @@ class Check:
 
 @dataclass(frozen=True)
 class FileRef:
-    """A file and what it held: path as given, sha256 in hex."""
+    """A file and its contents' digest: path as given, sha256 in hex."""
 
     path: str
     sha256: str

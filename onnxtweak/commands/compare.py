@@ -10,11 +10,11 @@ import numpy as np
 
 from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.goal import Goal
-from onnxtweak.method.augment import active_neurons
 from onnxtweak.method.compare.comparison import CURVE, DROPS, MethodOutcome, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import METHODS
 from onnxtweak.method.metrics import measure
+from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.selection.ranking import candidates_wanted, united
 from onnxtweak.method.table import all_neurons, most_neurons, take
 from onnxtweak.model.inspect.graph import GraphIndex
@@ -226,8 +226,8 @@ def _deliver(
     """One method's patch, spliced, proven and written as any other. At its own operating point."""
     whole = np.zeros(inputs.classes)
     whole[inputs.goal.targets] = outcome.bias
-    columns = result.columns if outcome.taken else result.columns[:0]
-    patch = result.patch.with_bias(whole) if outcome.taken else no_patch()
+    columns = result.columns if outcome.delivered else result.columns[:0]
+    patch = result.patch.with_bias(whole) if outcome.delivered else no_patch()
     kept = take(neurons, columns)
     base = inputs.validation.Z
     made = Proposal(
@@ -236,7 +236,7 @@ def _deliver(
         neurons=kept,
         patch=patch,
         base=base,
-        tweaked=inputs.validation.patched(columns, patch) if outcome.taken else base,
+        tweaked=inputs.validation.patched(columns, patch) if outcome.delivered else base,
         bias=control,
         settings={"method": name, "seed": inputs.seed},
         n=(len(kept),) * len(inputs.goal),

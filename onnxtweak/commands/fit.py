@@ -93,7 +93,7 @@ def fit(
         theta="none",
         criterion="held-out log-loss",
         scored=watched.scored,
-        curve=found.spent.trials,
+        curve=found.choice.trials,
         notes=(
             *job.splits.notes,
             *notes,

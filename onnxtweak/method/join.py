@@ -1,4 +1,4 @@
-"""Which synapses does a synaptic join make at an operating point (METHOD 4, thesis 3.2.3)? And its bias control."""
+"""Which synapses does synaptic join make, and what would a bias alone do (METHOD 4, thesis 3.2.3)?"""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Table:
 
 
 class Shards(Protocol):
-    """Where parts of a table are stored: T and Z of `engine.settings.shard` samples each, in the view's order."""
+    """Where parts of a table are stored: T and Z of `engine.settings.shard` samples each, in view order."""
 
     def known(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         """The stored shards, from the first on, without gaps."""

@@ -34,10 +34,13 @@ def try_fit(inputs: CompareInputs) -> MethodResult:
 
 def result_of_fit(table: Table, found: Fitted) -> MethodResult:
     """What fit settled on; its operating point is part of it."""
-    columns, patch, held_out = np.empty(0, np.int64), bias_patch(np.zeros(table.Z.shape[1])), table.Z
-    if (chosen := found.candidate) is not None:
-        columns, patch, held_out = chosen.columns, chosen.patch, chosen.held_out
-    return MethodResult(columns, patch, held_out, table.Z, table.labels, found.bias, note=found.notes[-1])
+    note, chosen = found.notes[-1], found.candidate
+    if chosen is None:
+        columns, patch = np.empty(0, np.int64), bias_patch(np.zeros(table.Z.shape[1]))
+        return MethodResult(columns, patch, table.Z, table.Z, table.labels, found.bias, note=note)
+    return MethodResult(
+        chosen.columns, chosen.patch, chosen.held_out, table.Z, table.labels, found.bias, note=note
+    )
 
 
 def try_bias(inputs: CompareInputs) -> MethodResult:

@@ -1,9 +1,9 @@
 """What does the progressive schedule of joins and retrainings do (METHOD 5, thesis 3.3.7)?
 
-It works on ever fewer, ever worse classes. Before each stage the classes are ranked anew, worst first, by the current model's accuracy on validation. A
-join stage gives the worst ones synapses, which stay; a retraining stage sets the weights of those that have
-some. The values of the neurons never change, only Z does: so every stage is arithmetic on one table of a
-*pool* of neurons, captured once, and the base is never run again.
+It works on ever fewer, ever worse classes: before each stage they are ranked anew, worst first, by the
+current model's accuracy on validation. A join stage gives the worst ones synapses, which stay; a retraining
+stage sets the weights of those that have some. The values of the neurons never change, only Z does: so every
+stage is arithmetic on one table of a *pool* of neurons, captured once, and the base is never run again.
 """
 
 from __future__ import annotations

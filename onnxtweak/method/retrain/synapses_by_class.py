@@ -53,7 +53,7 @@ class SynapsesByClass:
         return joined(self.column, np.int64), synapses
 
     def joined(self, j: int, ranking: Ranking, factor: float) -> SynapsesByClass:
-        """With synapses for class j too, of theta times a factor; a neuron that has one gets weight on top."""
+        """With synapses for class j too, of theta times a factor; on one that exists the weight adds up."""
         column, weight = ranking.neurons.index, ranking.weight * factor
         threshold, count = ranking.weight, ranking.count
         if j in self.column:

@@ -1,4 +1,4 @@
-"""What is kept of theta when its state is gone? The candidates that a choice may take, and a histogram of all.
+"""What is kept of theta when its state is gone? The candidates for a choice, and a histogram of all.
 
 Blocks of neurons come one after the other, and each is dropped before the next. What is kept of them does
 not depend on where the blocks were cut.

@@ -23,7 +23,7 @@ CANDIDATES = 10
 class Ranking:
     """The best neurons for one target, best first. K entries.
 
-    weight (K,) float64, count (K,) int64, lift (K,) float64 : their theta. criterion : what they were ranked by.
+    weight (K,) float64, count (K,) int64, lift (K,) float64 : their theta. criterion : what ranked them.
     """
 
     neurons: Neurons

@@ -1,4 +1,4 @@
-"""Which of very many neurons are worth a place in the table? Screening by the loss each would save (METHOD 7.2).
+"""Which of very many neurons are worth a place in the table? Screening by the loss saved (METHOD 7.2).
 
 One streaming pass; V is never kept. With the residual r = t - p of the base (with a bias for every class),
 and h = p (1 - p), it sums per neuron and class G = sum r v, A = sum h v^2 and B = sum h v. Then

@@ -34,8 +34,8 @@ class TargetColumns:
     """All targets' neurons on columns of unit deviation.
 
     shared : whether `parts` is one X (N, K) with each neuron once; else it is one X (N, K_t) per target.
-    place : per target, its columns of X. turn : per target (K_t, A_t), orthogonal, its principal axes. inverse,
-    mean : per target (K_t,) float64, 1 / scale and mean of its columns.
+    place : per target, its columns of X. turn : per target (K_t, A_t), orthogonal, its principal axes.
+    inverse, mean : per target (K_t,) float64, 1 / scale and mean of its columns.
     """
 
     parts: tuple[np.ndarray, ...]

@@ -22,7 +22,7 @@ _SWEEPS = 3
 # With an exact scale, how many of the best plateaus are re-evaluated before giving up on one n.
 _RETRIES = 50
 
-_Number = TypeVar("_Number", int, float)
+_Number = TypeVar("_Number")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which bias on each target spends a surplus of overall accuracy, without trusting lucky counts (METHOD 7, 9)?
+"""Which bias on each target spends a surplus of overall accuracy without trusting luck (METHOD 7, 9)?
 
 A patch that improves every class leaves room: each target's logit is raised by an exactly set bias until the
 overall accuracy is down to what is allowed. The best of many points looks better than it is (the winner's
@@ -28,9 +28,9 @@ _HALVINGS = 20
 class BiasChoice:
     """The chosen biases and what they are expected to do.
 
-    bias (c,) float64 : added to the target logits. right (N,) bool : samples right under them. holds : whether
-    the limit is kept, margin included; False where not even bias 0 keeps it. trials : the curve of overall
-    against target accuracy.
+    bias (c,) float64 : added to the target logits. right (N,) bool : samples right under them. holds :
+    whether the limit is kept, margin included; False where not even bias 0 keeps it. trials : the curve of
+    overall against target accuracy.
     """
 
     bias: np.ndarray
@@ -45,8 +45,9 @@ def set_target_bias(
     """The biases with the best target accuracy that keep the goal's limits.
 
     Z (N, C) : logits under the patch, each sample's from weights that have not seen it. base (N, C) : without
-    the patch. margin : how far the overall accuracy stays above its limit, in standard errors of the difference
-    to the base. Where a class would lose more than it may, all biases are lowered alike until none does.
+    the patch. margin : how far the overall accuracy stays above its limit, in standard errors of the
+    difference to the base. Where a class would lose more than it may, all biases are lowered alike until none
+    does.
     """
     samples = len(labels)
     was, unbiased = (goal.head.right(logits, labels) for logits in (base, Z))
@@ -92,8 +93,8 @@ def _sparing_classes(
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """The biases times the largest factor up to 1 at which no class loses too much.
 
-    Returns the biases (c,), right (N,) under them, and whether there is such a factor. floor (C,) : samples of
-    each class that must be right.
+    Returns the biases (c,), right (N,) under them, and whether there is such a factor. floor (C,) : how many
+    samples of each class must be right.
     """
 
     def tried(factor: float) -> tuple[np.ndarray, bool]:
