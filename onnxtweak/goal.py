@@ -1,4 +1,4 @@
-"""Which samples should do better, and what must not get worse? The goal: target classes and the drops allowed.
+"""Which samples should do better, and what must not get worse? The goal: targets and the drops allowed.
 
 The one place that knows which samples belong to the goal, and how much accuracy may be lost.
 """
@@ -16,7 +16,7 @@ from onnxtweak.errors import DataError, UsageError
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.settings import TargetSettings
 
-# Counts of samples are compared with shares of them: what rounding may add to a share that stands for a count.
+# Counts of samples are compared with shares: what rounding may add to a share that stands for a count.
 _ROUNDING = 1e-9
 
 
@@ -25,8 +25,8 @@ class Goal:
     """The target classes should do better.
 
     targets (c,) int64, ascending. head : how logits become decisions. max_overall_drop, max_class_drop :
-    percentage points that the overall accuracy, or that of any class, may lose. A negative drop is a gain that
-    is demanded; no `max_class_drop`: classes may lose whatever it takes.
+    percentage points that the overall accuracy, or that of any class, may lose. A negative drop demands a
+    gain; without `max_class_drop` any class may lose any amount.
     """
 
     targets: np.ndarray
@@ -144,7 +144,7 @@ def _worst(
     known = np.flatnonzero((support > 0) & (np.bincount(fit, minlength=classes) > 0))
     if not 1 <= count <= len(known):
         raise UsageError(
-            f"{count} is not between 1 and {len(known)}, the number of classes with fit and validation samples",
+            f"cannot pick the worst {count:,} of {len(known):,} classes that have fit and validation samples",
             where="--worst",
             hint=f"use a number from 1 to {len(known)}",
         )

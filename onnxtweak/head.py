@@ -1,7 +1,7 @@
 """How do logits become the answer that the model shows? The head: the one place that knows argmax.
 
-Whatever needs a decision, or whether it is right, asks a `Head`: measuring, choosing operating points, checking
-written files. The letters are those of `onnxtweak.types`.
+Whatever needs a decision, or whether it is right, asks a `Head`: measuring, choosing operating points,
+checking written files. The letters are those of `onnxtweak.types`.
 """
 
 from __future__ import annotations

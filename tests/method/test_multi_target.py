@@ -130,8 +130,8 @@ def test_the_best_ridge_of_shared_neurons_is_that_of_their_own():
     fit, validation = both(8, targets, samples=80)[:2], both(9, targets, samples=400)[:2]
     ridges = (1e-6, 1e-3, 1e-1, 1.0)
     found = [retrain_best(one, other, ridges) for one, other in zip(fit, validation, strict=True)]
-    assert found[0][1] == found[1][1]
-    losses = [loss(validation[0], boosts(validation[0].tables, made.weight)) for made, _ in found]
+    assert found[0].ridge == found[1].ridge
+    losses = [loss(validation[0], boosts(validation[0].tables, made.weight)) for made in found]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 

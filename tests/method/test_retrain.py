@@ -101,6 +101,6 @@ def test_the_ridge_is_the_best_on_validation():
     T_val, Z_val, labels_val = tables(7, 1, samples=400, neurons=30)
     validation = RetrainProblem.of(T_val, Z_val, labels_val, np.array([0]), 1.0)
     ridges = (1e-6, 1e-3, 1e-1, 1.0)
-    _, chosen = retrain_best(fit, validation, ridges)
+    chosen = retrain_best(fit, validation, ridges).ridge
     losses = {r: loss(validation, boosts(T_val, retrain(fit, r).weight)) for r in ridges}
     assert chosen == min(losses, key=losses.get) != 1e-6
