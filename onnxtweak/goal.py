@@ -1,6 +1,6 @@
-"""Which samples should do better, and what must not get worse? Target classes and the drops allowed.
+"""Which samples should do better, and what must not get worse? The goal: targets and the drops allowed.
 
-The one place that knows which samples belong to the goal, and how much may be lost.
+The one place that knows which samples belong to the goal, and how much accuracy may be lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from onnxtweak.errors import DataError, UsageError
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.settings import TargetSettings
 
-# Counts are compared with shares of samples: what rounding may add to a share that is meant as a count.
+# Counts of samples are compared with shares: what rounding may add to a share that stands for a count.
 _ROUNDING = 1e-9
 
 
@@ -25,8 +25,8 @@ class Goal:
     """The target classes should do better.
 
     targets (c,) int64, ascending. head : how logits become decisions. max_overall_drop, max_class_drop :
-    percentage points that the overall accuracy, or any class, may lose; a negative drop has to be gained;
-    None: any class may lose.
+    percentage points that the overall accuracy, or that of any class, may lose. A negative drop demands a
+    gain; without `max_class_drop` any class may lose any amount.
     """
 
     targets: np.ndarray
@@ -38,7 +38,7 @@ class Goal:
         return len(self.targets)
 
     def wanted(self, labels: np.ndarray) -> np.ndarray:
-        """Which samples should do better, (N,) bool, of labels (N,)."""
+        """Which samples should do better, (N,) bool. labels (N,) int64."""
         return np.isin(labels, self.targets)
 
     def place(self, labels: np.ndarray) -> np.ndarray:
@@ -46,24 +46,24 @@ class Goal:
         found = np.searchsorted(self.targets, labels)
         return np.where(self.wanted(labels), found, -1)
 
-    def nobody_else(self, labels: np.ndarray) -> bool:
-        """Whether every sample should do better: then there is no one to take accuracy from."""
+    def all_are_targets(self, labels: np.ndarray) -> bool:
+        """Whether every sample should do better: then there is no class to take accuracy from."""
         return bool(self.wanted(labels).all())
 
     def overall_floor(self, right: int, samples: int) -> int:
-        """How many of so many samples must be right, where `right` were before."""
+        """How many of all samples must be right, where `right` of them were before."""
         return least_right(right, self.max_overall_drop, samples)
 
     def class_floor(self, right: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray | None:
-        """How many samples of each class must be right, (C,) float64; None where any class may lose.
+        """How many samples of each class must be right, (C,) float64; None without `max_class_drop`.
 
-        right (N,) bool : before.
+        right (N,) bool : samples that were right before.
         """
         if self.max_class_drop is None:
             return None
         support = np.bincount(labels, minlength=classes)
         before = np.bincount(labels[right], minlength=classes)
-        return before - np.floor(self.max_class_drop / 100 * support + _ROUNDING)
+        return np.subtract(before, np.floor(self.max_class_drop / 100 * support + _ROUNDING))
 
     def classes_hold(self, before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int) -> bool:
         """Whether no class loses more than it may. before, after (N,) bool : samples that are right."""
@@ -72,12 +72,15 @@ class Goal:
 
 
 def least_right(right: int, drop: float, samples: int) -> int:
-    """How many of so many samples must be right so that no more than `drop` percentage points are lost."""
+    """How many samples must be right so that no more than `drop` percentage points are lost.
+
+    right : how many of all `samples` were right before.
+    """
     return right - math.floor(drop / 100 * samples + _ROUNDING)
 
 
 def every_class(fit: np.ndarray, validation: np.ndarray) -> np.ndarray:
-    """All classes that have samples (c,) int64: the targets where the overall accuracy is the aim."""
+    """All classes that have samples, (c,) int64: the targets where the overall accuracy is the goal."""
     return np.union1d(fit, validation).astype(np.int64)
 
 
@@ -95,12 +98,15 @@ def find_targets(
 ) -> np.ndarray:
     """Target class numbers (c,) int64, ascending.
 
-    names : of all classes. fit, validation : labels of the two splits. predicted : for `worst`.
-    Raises UsageError for an unknown class or none at all, DataError for a target without samples.
+    names : of all classes. fit, validation : labels of the two splits. predicted : of validation, where the
+    settings ask for the worst classes. Raises UsageError for an unknown class or none at all, DataError for a
+    target without samples.
     """
     if settings.worst is not None:
         if settings.targets:
             raise UsageError("--target and --worst exclude each other", hint="give one of them")
+        if predicted is None:
+            raise ValueError("the worst classes are found by what is predicted on validation")
         return _worst(settings.worst, fit, validation, predicted, len(names))
     if not settings.targets:
         raise UsageError("no target class", hint="name one with --target, or use --worst 3")
@@ -138,7 +144,7 @@ def _worst(
     known = np.flatnonzero((support > 0) & (np.bincount(fit, minlength=classes) > 0))
     if not 1 <= count <= len(known):
         raise UsageError(
-            f"--worst {count} of {len(known)} classes that have fit and validation samples",
+            f"cannot pick the worst {count:,} of {len(known):,} classes that have fit and validation samples",
             where="--worst",
             hint=f"use a number from 1 to {len(known)}",
         )

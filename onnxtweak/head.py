@@ -1,6 +1,6 @@
-"""How do logits become the answer that the model shows? The one place that knows argmax.
+"""How do logits become the answer that the model shows? The head: the one place that knows argmax.
 
-Whoever needs a decision, or whether it is right, asks a `Head`: measuring, choosing operating points,
+Whatever needs a decision, or whether it is right, asks a `Head`: measuring, choosing operating points,
 checking written files. The letters are those of `onnxtweak.types`.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Head:
-    """One label per sample: the class of the highest logit, of equals the lowest, as ONNX's ArgMax has it.
+    """One label per sample: the class of the highest logit, the lowest of equals, as ONNX's ArgMax has it.
 
     single_logit : the model shows one logit z for two classes; tables hold the columns 0 and z.
     """
@@ -22,7 +22,7 @@ class Head:
     single_logit: bool = False
 
     def predict(self, Z: Any) -> Any:
-        """Predicted class (N,) int64 for logits Z (N, C). NumPy or CuPy arrays."""
+        """Predicted class (N,) int64 for logits Z (N, C), which may be NumPy's or CuPy's."""
         return Z.argmax(axis=1)
 
     def right(self, Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -30,12 +30,12 @@ class Head:
         return self.predict(Z) == labels
 
     def best(self, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The logit (N,) that decides, and its class (N,). Classes at -inf are left out."""
+        """The highest logit (N,) and its class (N,). A class at -inf is left out."""
         predicted = self.predict(Z)
         return Z[np.arange(len(Z)), predicted], predicted
 
     def beats(self, logit: Any, number: Any, rival: Any, rival_number: Any) -> np.ndarray:
-        """Whether class `number` with this logit wins over a rival class with its own, element by element."""
+        """Whether class `number` with its logit wins over a rival class with another, element by element."""
         return (logit > rival) | ((logit == rival) & (number < rival_number))
 
 

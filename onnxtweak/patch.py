@@ -1,4 +1,4 @@
-"""What is added to the logits, in each of its forms? The one place that knows what sets them apart.
+"""What does a patch add to the logits? Synapses, linear weights, or an MLP: each form is a class here.
 
 A patch reads the values T (N, K) of K neurons and adds to logits Z (N, C); the shape legend is in
 `onnxtweak.types`. To add a form, write a class here, and its nodes in `onnxtweak.model.edit.patch_nodes`.
@@ -21,17 +21,17 @@ class Patch(ABC):
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays that make the patch, by name, as a tweak file keeps them."""
+        """The arrays that make up the patch, by name, as a tweak file stores them."""
         return dict(vars(self))
 
     @property
     def parameters(self) -> int:
-        """How many of its numbers are not zero."""
+        """How many numbers of the patch are not zero."""
         return int(sum(np.count_nonzero(array) for array in self.arrays.values()))
 
     @property
     def changes_logits(self) -> bool:
-        """Whether there is anything to put into a model."""
+        """Whether there is anything to write into a model."""
         return True
 
     @property
@@ -41,12 +41,12 @@ class Patch(ABC):
 
     @property
     def output_bias(self) -> np.ndarray | None:
-        """What is added whatever the neurons say (C,); None where the form has no such array."""
+        """What is added whatever the neurons' values, (C,); None where the form has no such array."""
         return None
 
     @abstractmethod
     def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray:
-        """Logits (N, C) with the patch, in the precision of Z, computed as the spliced file does it."""
+        """Logits (N, C) with the patch, in the precision of Z, computed as the spliced file does."""
 
     @abstractmethod
     def scaled(self, scale: float) -> Self:
@@ -54,20 +54,25 @@ class Patch(ABC):
 
     @abstractmethod
     def for_single_logit(self) -> Patch:
-        """The patch of two classes as one of a single logit, which is class 1 against class 0."""
+        """The patch of two classes as one of a single logit, which is class 1's minus class 0's."""
 
     @abstractmethod
     def as_linear(self, classes: int) -> Linear | None:
-        """The same as a linear patch of all classes; None where the form is not linear in T."""
+        """The patch as a linear one of all classes; None where the form is not linear in T."""
 
     @abstractmethod
     def shapes(self, neurons: int, classes: int) -> dict[str, tuple[int, ...]]:
-        """The shape that each of the arrays must have. Raises ValueError where no shape could be right."""
+        """The shape that each of the arrays must have. Raises ValueError where none could be right."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the metadata of a tweaked model says about the patch; of dense weights nothing."""
+        """What the metadata of a tweaked model says about the patch; nothing of dense weights."""
         return {}
+
+    @property
+    def listed(self) -> list[dict[str, Any]] | None:
+        """Each neuron's connection as plain data; None where each is connected to all classes."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Synapses(Patch):
     """K synapses (METHOD 4): synapse k adds `weight[k] * T[:, k]` to the logit of class `target[k]`.
 
     target (K,) int64; weight (K,) float64; threshold (K,) float64, the weight before `scale / n`;
-    count (K,) int64, fit samples the synapse would fix alone.
+    count (K,) int64, fit samples that the synapse would fix alone.
     """
 
     target: np.ndarray
@@ -114,7 +119,7 @@ class Synapses(Patch):
 
     def shapes(self, neurons: int, classes: int) -> dict[str, tuple[int, ...]]:
         if self.target.size and not 0 <= self.target.min() <= self.target.max() < classes:
-            raise ValueError(f"a target is not one of {classes} classes")
+            raise ValueError(f"a target is not one of the {classes} classes")
         return dict.fromkeys(("target", "weight", "threshold", "count"), (neurons,))
 
     @property
@@ -126,24 +131,32 @@ class Synapses(Patch):
             "count": np.asarray(self.count).tolist(),
         }
 
+    @property
+    def listed(self) -> list[dict[str, Any]]:
+        parts = (self.target.tolist(), self.weight.tolist(), self.threshold.tolist(), self.count.tolist())
+        return [
+            {"target": target, "weight": weight, "threshold": threshold, "count": count}
+            for target, weight, threshold, count in zip(*parts, strict=True)
+        ]
+
 
 class DensePatch(Patch):
     """A patch whose neurons are connected to every class."""
 
     @abstractmethod
     def delta(self, T: np.ndarray) -> np.ndarray:
-        """What is added to the logits (N, C)."""
+        """What is added to the logits, (N, C). T (N, K)."""
 
     def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray:
         return Z + self.delta(T).astype(Z.dtype)
 
     @abstractmethod
     def with_bias(self, bias: np.ndarray) -> Self:
-        """The patch with a bias (C,) on top."""
+        """The patch with one more bias (C,)."""
 
     @abstractmethod
     def on_used_neurons(self) -> tuple[np.ndarray, Self]:
-        """Positions of the neurons that have any weight, and the patch that reads them alone."""
+        """Positions (k,) of the neurons that have any weight, and the patch that reads only those."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +235,7 @@ class Mlp(DensePatch):
     def shapes(self, neurons: int, classes: int) -> dict[str, tuple[int, ...]]:
         hidden = self.b1.size
         if not neurons or not hidden:
-            raise ValueError("it has no neurons")
+            raise ValueError("an MLP needs neurons and hidden units")
         return {"w1": (neurons, hidden), "b1": (hidden,), "w2": (hidden, classes), "b2": (classes,)}
 
     @property
@@ -232,14 +245,14 @@ class Mlp(DensePatch):
 
 @dataclass(frozen=True)
 class Tweak:
-    """Everything that is needed to write a patch into its base, and to explain it afterwards.
+    """Everything that is needed to write a patch into its base model, and to explain it afterwards.
 
-    kind : "join", "bias", "linear", "retrain", "augment", "fit": the method that made it.
+    kind : the method that made it: "join", "bias", "linear", "retrain", "augment", "fit".
     base_sha256 : the base file the tweak belongs to (see `onnxtweak.model.file.model_file`).
     logits : name of the base's logits tensor.
     classes : C.
     neurons, patch : what is added; scale 0 is the identity.
-    provenance : JSON-serialisable strings and numbers (data digest, settings); no time stamps.
+    provenance : JSON-serialisable strings and numbers (data digest, settings); no timestamps.
     """
 
     kind: str
@@ -251,19 +264,19 @@ class Tweak:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-# The forms by the name that files give them.
+# The forms by their names in files.
 FORMS: dict[str, type[Patch]] = {form.__name__.lower(): form for form in (Synapses, Linear, Mlp)}
 
 
 def form_of(patch: Patch) -> str:
-    """The name that files give the patch's form."""
+    """The name of the patch's form in files."""
     return type(patch).__name__.lower()
 
 
 def no_patch() -> Synapses:
     """The patch that changes nothing: no synapses at all."""
-    none, numbers = np.empty(0), np.empty(0, np.int64)
-    return Synapses(target=numbers, weight=none, threshold=none, count=numbers)
+    floats, integers = np.empty(0), np.empty(0, np.int64)
+    return Synapses(target=integers, weight=floats, threshold=floats, count=integers)
 
 
 def bias_patch(bias: np.ndarray) -> Linear:
@@ -272,11 +285,11 @@ def bias_patch(bias: np.ndarray) -> Linear:
 
 
 def at_columns(numbers: np.ndarray, column: np.ndarray, columns: int) -> np.ndarray:
-    """(rows, columns) float64: in each row its number, at `column`, and zeros elsewhere."""
+    """A matrix (rows, columns) float64 with one number per row, at `column` (rows,), and zeros elsewhere."""
     matrix = np.zeros((len(column), columns))
     matrix[np.arange(len(column)), column] = numbers
     return matrix
 
 
 def _against_first(array: np.ndarray) -> np.ndarray:
-    return array[..., 1:] - array[..., :1]
+    return np.subtract(array[..., 1:], array[..., :1])

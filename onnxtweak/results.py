@@ -33,7 +33,7 @@ class Inspection:
     logits: tuple[str, str, str]
     classes: int | None
     taps: tuple[Tap, ...]
-    candidates: tuple[tuple[str, str, str, Shape, int, bool], ...]
+    candidates: tuple[tuple[str, str, str, tuple[int, ...] | None, int, bool], ...]
     neurons: int
     tweaks: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The nouns that the stages hand to each other.
+"""What do the stages hand to each other? Taps, neurons, metrics, trials, checks; and the shape legend.
 
 Shape legend, the same everywhere (METHOD 0):
 
@@ -27,7 +27,7 @@ class Progress(Protocol):
     def start(self, what: str, total: int, unit: str = "samples") -> None: ...
     def advance(self, count: int) -> None: ...
     def finish(self) -> None: ...
-    def reuse(self, what: str) -> None: ...  # instead of the three above: it is known from an earlier run
+    def reuse(self, what: str) -> None: ...  # in place of the three above, for what an earlier run has left
 
 
 class _Silent:
@@ -89,7 +89,7 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How a set of predictions did on one split.
+    """How predictions did on one split.
 
     overall, target : accuracy over all samples, and over samples of the target classes (NaN without any).
     per_class (C,) : accuracy of each class, NaN for a class without samples.
@@ -105,7 +105,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Check:
-    """One proof that a written file has passed, or not (docs/surgery.md, "What is proven")."""
+    """A proof about a written file: what was checked, whether it passed, and the figures."""
 
     name: str
     passed: bool
@@ -114,7 +114,7 @@ class Check:
 
 @dataclass(frozen=True)
 class FileRef:
-    """A file and what it held: path as given, sha256 in hex."""
+    """A file and its contents' digest: path as given, sha256 in hex."""
 
     path: str
     sha256: str

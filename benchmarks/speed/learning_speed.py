@@ -31,7 +31,7 @@ from torch import nn  # noqa: E402
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from onnxtweak.method.augment import train  # noqa: E402
-from onnxtweak.method.retrain.weights import problem, retrain  # noqa: E402
+from onnxtweak.method.retrain.weights import RetrainProblem, retrain  # noqa: E402
 from onnxtweak.method.table import Table  # noqa: E402
 from onnxtweak.settings import AugmentSettings  # noqa: E402
 
@@ -97,7 +97,7 @@ def augment_seconds(iterations: int, batch: int, xp) -> float:
 def minibatch_retrain_seconds(iterations: int, batch: int) -> float:
     """One target's synapses by stochastic gradients: the thesis's way of retraining."""
     fit, _ = tables(1)
-    of = problem([fit.T[:, :SYNAPSES]], fit.Z, fit.labels, np.array([0]), 2.0)
+    of = RetrainProblem.of([fit.T[:, :SYNAPSES]], fit.Z, fit.labels, np.array([0]), 2.0)
     T, offset, own = of.tables[0], of.offsets[:, 0] - of.offsets[:, 1], of.place == 0
     rng, w = np.random.default_rng(0), np.zeros(SYNAPSES)
     began = time.perf_counter()
@@ -111,7 +111,7 @@ def minibatch_retrain_seconds(iterations: int, batch: int) -> float:
 def optimum_seconds() -> float:
     """One target's synapses to the optimum, over the whole table."""
     fit, _ = tables(1)
-    of = problem([fit.T[:, :SYNAPSES]], fit.Z, fit.labels, np.array([0]), 2.0)
+    of = RetrainProblem.of([fit.T[:, :SYNAPSES]], fit.Z, fit.labels, np.array([0]), 2.0)
     began = time.perf_counter()
     made = retrain(of, 1e-3)
     assert not made.note

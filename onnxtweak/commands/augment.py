@@ -9,9 +9,11 @@ import numpy as np
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.head import Head
-from onnxtweak.method.augment import Trained, active_neurons, overall_bias, train
+from onnxtweak.method.augment import Trained, train
 from onnxtweak.method.metrics import fixed_and_broken
+from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table, most_neurons, take
+from onnxtweak.method.tuning.overall_bias import overall_bias
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings

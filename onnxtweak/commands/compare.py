@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.data.splits import View
 from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.goal import Goal
-from onnxtweak.method.augment import active_neurons
 from onnxtweak.method.compare.comparison import DROPS, MethodOutcome, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import METHODS
 from onnxtweak.method.compare.standings import interval, standings, support
 from onnxtweak.method.metrics import measure
+from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.selection.ranking import candidates_wanted, united
 from onnxtweak.method.table import all_neurons, most_neurons, take
 from onnxtweak.model.inspect.taps import penultimate_name
@@ -74,16 +75,13 @@ def compare(
     before: list[Metrics] = []
     outcomes: dict[str, list[tuple[MethodOutcome, int, float, str]]] = {name: [] for name in wanted}
     refused: dict[str, str] = {}
-    goal = None
     for repeat in range(repeats):
         job = open_for_tables(model, replace(data, seed=data.seed + repeat), engine, taps, progress)
-        if job.splits.test is None:
-            raise DataError("comparing needs test samples", hint="give them with --test, or leave out --val")
+        views = _views(job)
         check_outputs(job, output)
-        if goal is None:
-            goal = choose_goal(
-                job, targets, max_overall_drop=settings.max_overall_drop, all_unless_named=True
-            )
+        if repeat == 0:
+            drop = settings.max_overall_drop
+            goal = choose_goal(job, targets, max_overall_drop=drop, all_unless_named=True)
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, data.seed + repeat)
         test = inputs.test
         before.append(measure(goal.head.predict(test.Z), test.labels, goal, test.Z.shape[1]))
@@ -107,11 +105,7 @@ def compare(
         model=job.model,
         targets=tuple(job.names[j] for j in goal.targets),
         repeats=repeats,
-        samples={
-            "fit": len(job.splits.fit),
-            "validation": len(job.splits.validation),
-            "test": len(job.splits.test),
-        },
+        samples={role: len(view) for role, view in views.items()},
         before={
             "overall": interval([m.overall for m in before], [m.samples for m in before]),
             "target": interval([m.target for m in before], [support(m, goal) for m in before]),
@@ -143,6 +137,14 @@ def passes(request: PassRequest) -> None:
     for name, view in (("collect", splits.fit), ("validate", splits.validation), ("test", splits.test)):
         if view is not None:
             request.planner.gather(name, view, most)
+
+
+def _views(job: Job) -> dict[str, View]:
+    """The samples by their role. Raises DataError where none are for test."""
+    splits = job.splits
+    if splits.test is None:
+        raise DataError("comparing needs test samples", hint="give them with --test, or leave out --val")
+    return {"fit": splits.fit, "validation": splits.validation, "test": splits.test}
 
 
 def gather_inputs(
@@ -187,22 +189,21 @@ def gather_inputs(
         names = [job.names[j] for j in classes]
         groups["active"], _ = active_neurons(best, job.taps, names, "auto", active)
     neurons, columns = _union(groups)
-    views = (job.splits.fit, job.splits.validation, job.splits.test)
-    room = most_neurons(sum(map(len, views)), job.engine)
+    views = _views(job)
+    samples = sum(len(view) for view in views.values())
+    room = most_neurons(samples, job.engine)
     if len(neurons) > room:
         raise InputError(
-            f"tables of {len(neurons):,} neurons for {sum(map(len, views)):,} samples do not fit",
+            f"tables of {len(neurons):,} neurons for {samples:,} samples do not fit into the memory allowed",
             where="--memory",
             hint=f"raise it, give fewer samples, or at most {max(room // 3, 1):,} --neurons",
         )
-    tables = [
-        gather_table(job, view, neurons, what)
-        for view, what in zip(views, ("collect", "validate", "test"), strict=True)
-    ]
-    _, judged, notes = learnt_from(job, (tables[0], tables[1]), picked=watched.picked)
+    passes = {"fit": "collect", "validation": "validate", "test": "test"}
+    tables = {role: gather_table(job, view, neurons, passes[role]) for role, view in views.items()}
+    _, judged, notes = learnt_from(job, (tables["fit"], tables["validation"]), picked=watched.picked)
     ends = np.cumsum([len(r.weight) for r in rankings])
     inputs = CompareInputs(
-        *tables,
+        **tables,
         goal=goal,
         families={name: columns["watched"][c] for name, c in watched.families.items()},
         penultimate=columns.get("penultimate"),
@@ -234,8 +235,8 @@ def _deliver(
     """One method's patch, spliced, proven and written as any other. At its own operating point."""
     whole = np.zeros(inputs.classes)
     whole[inputs.goal.targets] = outcome.bias
-    columns = result.columns if outcome.taken else result.columns[:0]
-    patch = result.patch.with_bias(whole) if outcome.taken else no_patch()
+    columns = result.columns if outcome.delivered else result.columns[:0]
+    patch = result.patch.with_bias(whole) if outcome.delivered else no_patch()
     kept = take(neurons, columns)
     base = inputs.validation.Z
     made = Proposal(
@@ -244,7 +245,7 @@ def _deliver(
         neurons=kept,
         patch=patch,
         base=base,
-        tweaked=inputs.validation.patched(columns, patch) if outcome.taken else base,
+        tweaked=inputs.validation.patched(columns, patch) if outcome.delivered else base,
         bias=control,
         settings={"method": name, "seed": inputs.seed},
         n=(len(kept),) * len(inputs.goal),

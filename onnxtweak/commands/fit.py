@@ -94,7 +94,7 @@ def fit(
         theta="none",
         criterion="held-out log-loss",
         scored=watched.scored,
-        curve=found.spent.trials,
+        curve=found.choice.trials,
         notes=(
             *job.splits.notes,
             *notes,
@@ -121,10 +121,8 @@ def patch_of(found: Fitted, targets: np.ndarray, classes: int) -> tuple[np.ndarr
     none = np.empty(0, np.int64)
     bias = np.zeros(classes)
     bias[targets] = found.bias
-    if found.kind == "base":
-        return none, None
-    if found.kind == "bias":
-        return none, bias_patch(bias)
+    if found.candidate is None:
+        return none, bias_patch(bias) if found.kind == "bias" else None
     used, patch = found.candidate.patch.on_used_neurons()
     return found.candidate.columns[used], patch.with_bias(bias)
 
@@ -148,9 +146,9 @@ def _certified(
 
 def _scales(neurons: Neurons, patch: Patch | None, targets: np.ndarray) -> tuple[float, ...]:
     """1 for a patch that reads neurons; the biases of one that does not; 0 for the base."""
-    if patch is None:
+    if patch is None or patch.output_bias is None:
         return (0.0,) * len(targets)
-    return (1.0,) * len(targets) if len(neurons) else tuple(float(b) for b in patch.bias[targets])
+    return (1.0,) * len(targets) if len(neurons) else tuple(float(b) for b in patch.output_bias[targets])
 
 
 def _biases(job: Job, found: Fitted, targets: np.ndarray) -> tuple[str, ...]:

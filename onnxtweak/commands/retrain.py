@@ -11,10 +11,18 @@ import numpy as np
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.method.join import best_bias
-from onnxtweak.method.retrain.schedule import NeuronPool, StageOutcome, parse_schedule, run_schedule, worst
-from onnxtweak.method.retrain.weights import Retrained, boosts, problem, retrain_best
+from onnxtweak.method.retrain.schedule import (
+    NeuronPool,
+    Stage,
+    StageOutcome,
+    parse_schedule,
+    run_schedule,
+    worst,
+)
+from onnxtweak.method.retrain.weights import RetrainProblem, boosts, retrain_best
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
+from onnxtweak.method.solvers.multi_target import TargetWeights
 from onnxtweak.method.table import Table, most_neurons, take
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
@@ -63,14 +71,16 @@ def retrain(
     stages = None if settings.schedule is None else parse_schedule(settings.schedule)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    drops = {"max_overall_drop": join.max_overall_drop, "max_class_drop": join.max_class_drop}
+    overall, single = join.max_overall_drop, join.max_class_drop
     if stages and targets == TargetSettings():
-        goal = Goal(_every_class(job), job.head, **drops)
+        goal = Goal(_every_class(job), job.head, overall, single)
     else:
-        goal = choose_goal(job, targets, **drops)
+        goal = choose_goal(job, targets, max_overall_drop=overall, max_class_drop=single)
     found = score_neurons(job, goal.targets, join.theta, candidates_wanted(join))
-    make = _once if stages is None else _scheduled
-    made = make(job, found.best, goal, settings, join)
+    if stages is None:
+        made = _once(job, found.best, goal, settings, join)
+    else:
+        made = _scheduled(job, found.best, goal, stages, settings, join)
     notes = notes_on_tables(job, found, made.base, max(join.count))
     made = replace(made, notes=(*notes, *made.notes), settings={**made.settings, "seed": data.seed})
     return deliver(job, made, output, begin)
@@ -107,16 +117,16 @@ def _once(
     found = {n: _retrained(fit, validation, targets, ends, n, settings) for n in join.count}
     job.engine.stats.seconds["retrain"] = time.perf_counter() - since
     # `choose` divides by n, as a join does; here the weights are whole.
-    prefix = np.stack([boost * n for n, (_, boost, _) in found.items()], axis=2)
+    prefix = np.stack([boost * n for n, (_, boost) in found.items()], axis=2)
     table = boost_table(validation.Z, validation.labels, goal)
     scales = None if join.exact_scale else (0.0, *settings.scale)
     operation = choose(table, prefix, tuple(join.count), scales)
-    neurons, synapses = _synapses(rankings, targets, operation, {n: made for n, (made, *_) in found.items()})
+    neurons, synapses = _synapses(rankings, targets, operation, {n: made for n, (made, _) in found.items()})
     tweaked = validation.Z.copy()
     for t, j in enumerate(targets):
         column = found[int(operation.n[t])][1][:, t]
         tweaked[:, j] += (column * operation.scale[t]).astype(tweaked.dtype)
-    ridges = {int(n): found[int(n)][2] for n, s in zip(operation.n, operation.scale, strict=True) if s}
+    ridges = {int(n): found[int(n)][0].ridge for n, s in zip(operation.n, operation.scale, strict=True) if s}
     return Proposal(
         command="retrain",
         goal=goal,
@@ -132,25 +142,28 @@ def _once(
         criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
         scored=sum(tap.neurons for tap in job.taps),
         curve=operation.trials,
-        notes=tuple(dict.fromkeys(made.note for made, *_ in found.values() if made.note)),
+        notes=tuple(dict.fromkeys(made.note for made, _ in found.values() if made.note)),
         grid=operation.grid,
     )
 
 
 def _retrained(
     fit: Table, validation: Table, targets: np.ndarray, ends: np.ndarray, n: int, settings: RetrainSettings
-) -> tuple[Retrained, np.ndarray, float]:
-    """The first n synapses of each target retrained: weights, their boost on validation (N, c), the ridge."""
+) -> tuple[TargetWeights, np.ndarray]:
+    """The first n synapses of each target retrained: weights, and their boost on validation (N, c)."""
     problems = []
     for split in (fit, validation):
         tables = [split.T[:, a : min(a + n, b)] for a, b in zip(ends, ends[1:], strict=False)]
-        problems.append(problem(tables, split.Z, split.labels, targets, settings.penalty))
-    made, ridge = retrain_best(*problems, settings.ridge)
-    return made, boosts(problems[1].tables, made.weight), ridge
+        problems.append(RetrainProblem.of(tables, split.Z, split.labels, targets, settings.penalty))
+    made = retrain_best(problems[0], problems[1], settings.ridge)
+    return made, boosts(problems[1].tables, made.weight)
 
 
 def _synapses(
-    rankings: Sequence[Ranking], targets: np.ndarray, operation: OperatingPoint, found: dict[int, Retrained]
+    rankings: Sequence[Ranking],
+    targets: np.ndarray,
+    operation: OperatingPoint,
+    found: dict[int, TargetWeights],
 ) -> tuple[Neurons, Synapses]:
     """The synapses of the chosen point; a target at scale 0 gets none."""
     points = list(zip(operation.n, operation.scale, strict=True))
@@ -170,10 +183,14 @@ def _synapses(
 
 
 def _scheduled(
-    job: Job, best: Sequence[Candidates], goal: Goal, settings: RetrainSettings, join: JoinSettings
+    job: Job,
+    best: Sequence[Candidates],
+    goal: Goal,
+    stages: Sequence[Stage],
+    settings: RetrainSettings,
+    join: JoinSettings,
 ) -> Proposal:
     """Joins and retrainings in turn, all on one table: the best neurons of every class that may be picked."""
-    stages = parse_schedule(settings.schedule)
     # A class that no neuron can raise brings none to the pool: its join stage says so.
     rankings = [r for r in rank_neurons(job, best, goal, join, skip=True) if len(r.weight)]
     if not rankings:
@@ -193,7 +210,7 @@ def _scheduled(
         narrow = min(stage.classes for stage in stages)
         touched = worst(goal.targets, goal.head.predict(validation.Z), validation.labels, narrow)
     goal = replace(goal, targets=touched)
-    tweaked = grown.added(validation.T, validation.Z)
+    tweaked = grown.applied(validation.Z, validation.T)
     n = tuple(int((synapses.target == j).sum()) for j in touched)
     return Proposal(
         command="retrain",

@@ -1,14 +1,15 @@
 """From scores and tables to a patch: choose neurons, set weights, judge on samples held out.
 
-table       values of chosen neurons and logits, in memory: what every learner works on
-metrics     accuracies, E, McNemar
-folds       which samples are held out together
-selection   which neurons, in which order (METHOD 3, 7.2)
-join        synaptic join (METHOD 4)
-retrain     synaptic retraining, and the schedule (METHOD 5)
-augment     augmentation with active neurons (METHOD 6)
-fit         all classes jointly, and the surplus spent (METHOD 7)
-compare     every method on the same samples (METHOD 8)
-solvers     convex solvers on a table (METHOD 5, 7)
-tuning      operating points, biases, the certificate (METHOD 4, 7)
+table       values of chosen neurons, logits and labels, in memory: what every learner works on
+folds       cross-validation
+metrics     accuracies, E, McNemar's test
+softmax     softmax, log-sum-exp, log-loss
+selection   which neurons, in which order
+solvers     the weights that fit best
+tuning      the operating point: n and scale, or biases, within the drops allowed
+join        synaptic join
+retrain     synaptic retraining, and schedules of joins and retrainings
+augment     the MLP on active neurons
+fit         the best patch that the tables allow
+compare     all methods on the same samples
 """

@@ -1,4 +1,4 @@
-"""Synaptic join (METHOD 4, thesis 3.2.3), n and scale set on validation."""
+"""Which synapses does synaptic join make, and what would a bias alone do (METHOD 4, thesis 3.2.3)?"""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ def prefix_sums(
     choice of n and scale needs of T.
     """
     ends = np.cumsum([len(r.weight) for r in rankings])
-    parts = []
+    batches = []
     for T in tables:
-        out = np.empty((len(T), len(rankings), len(counts)))
+        sums = np.empty((len(T), len(rankings), len(counts)))
         for t, ranking in enumerate(rankings):
             columns = slice(ends[t] - len(ranking.weight), ends[t])
             if not len(ranking.weight):
-                out[:, t] = 0
+                sums[:, t] = 0
                 continue
             running = np.cumsum(T[:, columns] * ranking.weight, axis=1)
             for g, n in enumerate(counts):
-                out[:, t, g] = running[:, min(n, running.shape[1]) - 1]
-        parts.append(out)
-    return np.concatenate(parts)
+                sums[:, t, g] = running[:, min(n, running.shape[1]) - 1]
+        batches.append(sums)
+    return np.concatenate(batches)
 
 
 def join_synapses(
-    rankings: Sequence[Ranking], targets: Sequence[int], operation: OperatingPoint
+    rankings: Sequence[Ranking], targets: Sequence[int] | np.ndarray, point: OperatingPoint
 ) -> tuple[Neurons, Synapses]:
     """The synapses of an operating point: weight = theta * scale / n (3.2.3). Targets at scale 0 get none."""
     chosen = [
         ranking.first(int(n) if scale else 0)
-        for ranking, n, scale in zip(rankings, operation.n, operation.scale, strict=True)
+        for ranking, n, scale in zip(rankings, point.n, point.scale, strict=True)
     ]
     each = [len(r.weight) for r in chosen]
-    factors = np.repeat(operation.scale / operation.n, each)
+    factors = np.repeat(point.scale / point.n, each)
     threshold = np.concatenate([r.weight for r in chosen])
     return united(chosen), Synapses(
         target=np.repeat(np.asarray(targets, np.int64), each),
@@ -58,7 +58,7 @@ def join_synapses(
 
 
 def best_bias(table: BoostTable) -> np.ndarray:
-    """The control of every claim: the best bias per target, exactly, for the same goal. (c,) float64."""
+    """The control of every claim: the exactly best bias per target for the same goal, (c,) float64."""
     ones = np.ones((len(table.labels), len(table.goal), 1))
     return choose(table, ones, (1,), None).scale
 

@@ -1,4 +1,4 @@
-"""How good are predictions, and did a change do more good than harm?"""
+"""How good are predictions, and did a change do more good than harm? Accuracies, E, McNemar's test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def harm(before: Metrics, after: Metrics) -> float:
-    """E of Eq. 3.3 (METHOD 8), in percentage points: root mean square over all classes of what they lost."""
+    """E (Eq. 3.3, METHOD 8) in percentage points: root mean square over all classes of what each lost."""
     change = np.nan_to_num(after.per_class - before.per_class)
     return float(np.sqrt(np.mean(np.minimum(change, 0.0) ** 2)) * 100)
 
@@ -46,7 +46,7 @@ def mcnemar(fixed: int, broken: int) -> float:
     n, k = fixed + broken, min(fixed, broken)
     if n == 0:
         return 1.0
-    # In logarithms: 2^-n underflows for the thousands of changes that large test sets see.
+    # In logarithms: 2^-n underflows at the thousands of changes that large test sets give.
     terms = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k + 1)]
     top = max(terms)
     tail = math.exp(top - n * math.log(2)) * math.fsum(math.exp(term - top) for term in terms)

@@ -1,4 +1,4 @@
-"""The values of chosen neurons and the logits, in memory: the one table that every learner works on."""
+"""What does every learner work on? A table in memory: values of chosen neurons, logits, labels."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Table:
 
 
 class Shards(Protocol):
-    """Where parts of a table are kept: T and Z of `engine.settings.shard` samples each, in the view's order.
+    """Where parts of a table are stored: T and Z of `engine.settings.shard` samples each, in view order."""
 
-    known : from the first on, as many as there are. add : the one with this number.
-    """
+    def known(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """The stored shards, from the first on, without gaps."""
 
-    def known(self) -> Iterable[tuple[np.ndarray, np.ndarray]]: ...
-    def add(self, number: int, T: np.ndarray, Z: np.ndarray) -> None: ...
+    def add(self, number: int, T: np.ndarray, Z: np.ndarray) -> None:
+        """Store the shard with this number."""
 
 
 def gather(
@@ -59,7 +59,11 @@ def gather(
     what: str,
     shards: Shards | None = None,
 ) -> Table:
-    """One pass over a view that keeps the chosen neurons. shards : of an earlier run, and for a later one."""
+    """The table of a view's samples and the chosen neurons, (N, K) float32, from one pass.
+
+    what : the pass's name in progress and report. shards : read from an earlier run, and stored for a later
+    one. A neuron that is NaN or infinite on any sample becomes 0 on all.
+    """
     kind = np.float64 if subject.dtype == "float64" else np.float32
     T = np.empty((len(view), len(neurons)), np.float32)
     Z = np.empty((len(view), subject.classes), kind)
@@ -83,7 +87,7 @@ def gather(
             if shards is not None and (at % size == 0 or at == len(view)):
                 first = (at - 1) // size * size
                 shards.add(first // size, T[first:at], Z[first:at])
-    # Infinite or NaN values would spoil every weight; such a neuron is worth nothing on any sample.
+    # Infinite or NaN values would spoil every weight.
     spoiled = ~np.isfinite(T).all(axis=0)
     T[:, spoiled] = 0
     return Table(T, Z, view.labels)
@@ -99,7 +103,7 @@ def stacked(tables: Sequence[Table]) -> Table:
 
 
 def most_neurons(samples: int, engine: Engine) -> int:
-    """How many neurons of so many samples fit into the memory allowed. Raises UsageError for none."""
+    """How many neurons of this many samples fit into the memory allowed. Raises UsageError for none."""
     most = table_room(engine.settings.memory, engine.reserved_bytes) // (4 * _COPIES * max(samples, 1))
     if most < 1:
         raise UsageError(
@@ -119,7 +123,7 @@ def all_neurons(taps: Sequence[Tap]) -> Neurons:
 
 
 def take(neurons: Neurons, chosen: np.ndarray) -> Neurons:
-    """Some of them, in the given order; taps that none is left of are dropped."""
+    """Some of them, in the given order; taps of which none is left are dropped. chosen (k,) int."""
     used = np.unique(neurons.tap_of[chosen])
-    place = np.searchsorted(used, neurons.tap_of[chosen]).astype(np.int32)
-    return Neurons(tuple(neurons.taps[t] for t in used), place, neurons.index[chosen])
+    tap_of = np.searchsorted(used, neurons.tap_of[chosen]).astype(np.int32)
+    return Neurons(tuple(neurons.taps[t] for t in used), tap_of, neurons.index[chosen])

@@ -163,9 +163,9 @@ def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0, shadow: bool =
 def summary(tweak: Tweak) -> dict[str, Any]:
     """A tweak for JSON: kind, number of parameters, and its synapses (None where the patch is dense)."""
     patch, neurons = tweak.patch, tweak.neurons
-    synapses = None
-    if patch.listed is not None:
-        places = zip(neurons.tap_of, neurons.index, patch.listed, strict=True)
+    synapses, listed = None, patch.listed
+    if listed is not None:
+        places = zip(neurons.tap_of, neurons.index, listed, strict=True)
         synapses = [{"tap": neurons.taps[t].name, "index": int(index), **one} for t, index, one in places]
     return {
         "kind": tweak.kind,

@@ -8,7 +8,14 @@ import numpy as np
 
 from onnxtweak.goal import Goal
 from onnxtweak.method.selection.candidates import Candidates
-from onnxtweak.method.selection.ranking import Ranking, by_net_gain, candidates_wanted, nobody, rank, united
+from onnxtweak.method.selection.ranking import (
+    Ranking,
+    by_net_gain,
+    candidates_wanted,
+    empty_ranking,
+    rank,
+    united,
+)
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.settings import (
     JoinSettings,
@@ -30,7 +37,7 @@ def rank_neurons(
     found = []
     for of_target, j in zip(best, goal.targets, strict=True):
         if skip and not len(of_target.number):
-            found.append(nobody(job.taps, criterion))
+            found.append(empty_ranking(job.taps, criterion))
         else:
             found.append(
                 rank(of_target, job.taps, criterion, candidates_wanted(join), f"class {job.names[j]}")

@@ -133,7 +133,7 @@ def test_a_budget_that_holds_no_bias_for_each_target_leaves_the_base(mlp, tmp_pa
         model, data, tmp_path / "out.onnx", targets=TargetSettings(worst=2), settings=FitSettings(budget=1)
     )
     assert result.tweak["parameters"] == 0 and result.measured.fixed == result.measured.broken == 0
-    assert any("less than a bias for each of 2 targets" in note for note in result.notes)
+    assert any("does not cover a bias for each of 2 targets" in note for note in result.notes)
 
 
 def test_synapses_can_be_limited_alone(mlp):

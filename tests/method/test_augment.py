@@ -9,8 +9,10 @@ import pytest
 
 from onnxtweak.errors import ModelError
 from onnxtweak.goal import Goal
-from onnxtweak.method.augment import active_neurons, forward, gradients, overall_bias, train
+from onnxtweak.method.augment import forward, gradients, train
+from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table
+from onnxtweak.method.tuning.overall_bias import overall_bias
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.state import empty_state, finish
 from onnxtweak.types import Tap

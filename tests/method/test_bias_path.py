@@ -33,7 +33,7 @@ def whole(table, prefix, n, scale):
 @pytest.mark.parametrize("targets", [(3,), (0, 2, 5), (0, 1, 2, 3, 4, 5)], ids=["one", "some", "all"])
 def test_a_line_says_what_the_whole_point_says(targets):
     table, prefix = made(0, targets=targets)
-    lines, rng = BiasPaths(table, prefix, COUNTS), np.random.default_rng(1)
+    paths, rng = BiasPaths(table, prefix, COUNTS), np.random.default_rng(1)
     of_target = np.isin(table.labels, targets)
     for _ in range(40):
         n = tuple(int(k) for k in rng.choice(COUNTS, len(targets)))
@@ -41,17 +41,17 @@ def test_a_line_says_what_the_whole_point_says(targets):
         t, k, s = int(rng.integers(len(targets))), int(rng.choice(COUNTS)), float(rng.choice([0.0, 0.7, 2.0]))
         there = (*n[:t], k, *n[t + 1 :]), (*scale[:t], s, *scale[t + 1 :])
         right = whole(table, prefix, *there)
-        line = lines.through(n, scale, t)
+        line = paths.through(n, scale, t)
         np.testing.assert_array_equal(line.right(k, s), right)
-        np.testing.assert_array_equal(lines.right(*there), right)
+        np.testing.assert_array_equal(paths.right(*there), right)
         counted = int(right.sum()), int((right & of_target).sum())
-        assert line.right_at(k, s) == lines.right_at(*there) == counted
+        assert line.right_at(k, s) == paths.right_at(*there) == counted
 
 
 def test_plateaus_foretell_what_becomes_right():
     table, prefix = made(2)
-    lines = BiasPaths(table, prefix, COUNTS)
-    line = lines.through((1, 1, 1), (0.5, 0.0, 2.0), 1)
+    paths = BiasPaths(table, prefix, COUNTS)
+    line = paths.through((1, 1, 1), (0.5, 0.0, 2.0), 1)
     found, start = line.plateaus(2), line.right_at(2, 0.0)
     here = [line.right_at(2, float(s)) for s in found.scale]
     assert len(found.scale) > 20
@@ -61,31 +61,31 @@ def test_plateaus_foretell_what_becomes_right():
 
 def test_what_is_known_is_not_found_again():
     table, prefix = made(3)
-    lines = BiasPaths(table, prefix, COUNTS)
-    line = lines.through((1, 2, 5), (0.5, 1.0, 0.0), 1)
-    assert lines.through((1, 5, 1), (0.5, 3.0, 0.0), 1) is line  # the target's own boost plays no part
-    assert lines.through((1, 2, 5), (0.5, 1.0, 1.0), 1) is not line
+    paths = BiasPaths(table, prefix, COUNTS)
+    line = paths.through((1, 2, 5), (0.5, 1.0, 0.0), 1)
+    assert paths.through((1, 5, 1), (0.5, 3.0, 0.0), 1) is line  # the target's own boost plays no part
+    assert paths.through((1, 2, 5), (0.5, 1.0, 1.0), 1) is not line
     assert line.plateaus(2) is line.plateaus(2)
 
 
-def test_few_lines_are_kept_where_samples_are_many(monkeypatch):
+def test_few_paths_are_kept_where_samples_are_many(monkeypatch):
     table, prefix = made(4)
-    monkeypatch.setattr(module, "_KEPT", 2 * (40 + 24 * 3) * 120)
-    lines = BiasPaths(table, prefix, COUNTS)
-    first = lines.through((1, 1, 1), (0.0, 0.0, 0.0), 0)
-    second = lines.through((1, 1, 1), (1.0, 0.0, 0.0), 1)
-    assert lines.through((1, 1, 1), (0.0, 0.0, 0.0), 0) is first  # the latest used
-    lines.through((1, 1, 1), (1.0, 0.0, 0.0), 2)
-    assert lines.through((1, 1, 1), (1.0, 0.0, 0.0), 1) is not second
+    monkeypatch.setattr(module, "_CACHE_BYTES", 2 * (40 + 24 * 3) * 120)
+    paths = BiasPaths(table, prefix, COUNTS)
+    first = paths.through((1, 1, 1), (0.0, 0.0, 0.0), 0)
+    second = paths.through((1, 1, 1), (1.0, 0.0, 0.0), 1)
+    assert paths.through((1, 1, 1), (0.0, 0.0, 0.0), 0) is first  # the latest used
+    paths.through((1, 1, 1), (1.0, 0.0, 0.0), 2)
+    assert paths.through((1, 1, 1), (1.0, 0.0, 0.0), 1) is not second
 
 
 @pytest.mark.parametrize("scales", [None, (0.0, 0.5, 1.0, 3.0)], ids=["exact", "grid"])
 def test_choices_one_after_the_other_are_those_made_alone(scales):
     table, prefix = made(5, targets=(0, 1, 2, 3, 4, 5))
-    lines = BiasPaths(table, prefix, COUNTS)
+    paths = BiasPaths(table, prefix, COUNTS)
     for drop in (-2.0, 0.0, 1.0, 5.0):
         for class_drop in (None, 10.0):
             goal = replace(table.goal, max_overall_drop=drop, max_class_drop=class_drop)
             alone = choose(table, prefix, COUNTS, scales, goal=goal)
-            found = choose(table, prefix, COUNTS, scales, goal=goal, lines=lines)
+            found = choose(table, prefix, COUNTS, scales, goal=goal, paths=paths)
             assert repr(found) == repr(alone)

@@ -57,7 +57,7 @@ def test_too_few_samples_certify_nothing():
 
 
 def test_a_level_that_is_no_share_is_refused():
-    with pytest.raises(UsageError, match="no share"):
+    with pytest.raises(UsageError, match="not a share"):
         certify(*logits(20, 2), 2.0)
 
 

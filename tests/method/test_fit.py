@@ -9,9 +9,10 @@ import pytest
 
 from onnxtweak.goal import Goal
 from onnxtweak.method.fit.fit import fit_all
-from onnxtweak.method.fit.linear import fit_linear, log_loss
+from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
 from onnxtweak.method.folds import Folds, fold_numbers
+from onnxtweak.method.softmax import log_loss
 from onnxtweak.method.table import Table
 from onnxtweak.settings import FitSettings
 
@@ -126,7 +127,7 @@ def test_choices_are_judged_on_the_samples_named():
     found = fit_all(
         Table(fit.T, Z, fit.labels), {"all": np.arange(25)}, Goal(TARGETS), SETTINGS, judged=~seen
     )
-    assert len(found.spent.right) == 1000
+    assert len(found.choice.right) == 1000
 
 
 def test_a_patch_that_costs_a_class_too_much_is_weakened():
@@ -193,7 +194,7 @@ def test_a_budget_of_less_than_a_number_a_target_leaves_the_base_and_says_so():
     fit = tables(1200, lack=2.0)
     found = fit_all(fit, {"all": np.arange(25)}, Goal(np.array([0, 2])), replace(SETTINGS, budget=1))
     assert found.kind == "base"
-    assert "1 numbers are less than a bias for each of 2 targets" in found.notes[-1]
+    assert "a budget of 1 number does not cover a bias for each of 2 targets" in found.notes[-1]
 
 
 def test_where_no_neuron_for_all_classes_is_affordable_the_targets_get_synapses():
@@ -265,4 +266,6 @@ def test_where_all_target_samples_are_right_already_all_samples_decide():
     assert (Z.argmax(axis=1) == fit.labels)[own].all()
     found = fit_all(table, {"all": np.arange(25)}, Goal(TARGETS), LINEAR)
     assert found.kind == "fit"
-    assert found.spent.right[own].all() and found.spent.right.mean() > (Z.argmax(axis=1) == fit.labels).mean()
+    assert (
+        found.choice.right[own].all() and found.choice.right.mean() > (Z.argmax(axis=1) == fit.labels).mean()
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.method.retrain.weights import boosts, loss, problem, retrain, retrain_best, retrain_path
+from onnxtweak.method.retrain.weights import RetrainProblem, boosts, loss, retrain, retrain_best, retrain_path
 from onnxtweak.method.solvers import multi_target
 from onnxtweak.method.solvers.multinomial import rest_offset
 
@@ -26,7 +26,7 @@ def both(seed: int, targets: np.ndarray, **options):
     T, columns, Z, labels = shared(seed, **options)
     columns = columns[: len(targets)]
     tables = [T[:, c] for c in columns]
-    made = (problem(tables, Z, labels, targets, 2.0, known) for known in (columns, None))
+    made = (RetrainProblem.of(tables, Z, labels, targets, 2.0, known) for known in (columns, None))
     return *made, columns
 
 
@@ -36,8 +36,8 @@ def test_shared_neurons_have_the_same_optimum(intercept, ridge):
     one, other, _ = both(0, np.arange(5))
     found, apart = (retrain(of, ridge, intercept=intercept) for of in (one, other))
     assert found.note == apart.note == ""
-    assert multi_target.standardised(one.tables, one.columns, intercept).shared
-    assert not multi_target.standardised(other.tables, other.columns, intercept).shared
+    assert multi_target.target_columns(one.tables, one.columns, intercept).shared
+    assert not multi_target.target_columns(other.tables, other.columns, intercept).shared
     for w, v in zip(found.weight, apart.weight, strict=True):
         assert w == pytest.approx(v, abs=2e-4)
     assert found.bias == pytest.approx(apart.bias, abs=2e-4)
@@ -57,12 +57,12 @@ def test_targets_that_share_nothing_keep_their_own_products():
     wide = np.hstack([T] * 20)
     columns = [np.arange(k * 10, k * 10 + 2) for k in range(12)]
     tables = [wide[:, c] for c in columns]
-    assert not multi_target.standardised(tables, columns, False).shared
+    assert not multi_target.target_columns(tables, columns, False).shared
 
 
 def test_columns_are_gathered_from_wherever_they_are():
     T, columns, *_ = shared(3)
-    found = multi_target.standardised([T[:, c] for c in columns], columns, True)
+    found = multi_target.target_columns([T[:, c] for c in columns], columns, True)
     for t, c in enumerate(columns):
         X = (T[:, c] - found.mean[t]) * found.inverse[t]
         np.testing.assert_allclose(found.of(t), X, atol=1e-12)
@@ -72,7 +72,7 @@ def test_large_tables_are_kept_in_single_precision(monkeypatch):
     of, _, _ = both(4, np.arange(5))
     exact = retrain(of, 1e-2, intercept=True)
     monkeypatch.setattr(multi_target, "_LARGE", 100)
-    assert multi_target.standardised(of.tables, of.columns, True).parts[0].dtype == np.float32
+    assert multi_target.target_columns(of.tables, of.columns, True).parts[0].dtype == np.float32
     single = retrain(of, 1e-2, intercept=True)
     for w, v in zip(single.weight, exact.weight, strict=True):
         assert w == pytest.approx(v, abs=5e-3)
@@ -81,7 +81,7 @@ def test_large_tables_are_kept_in_single_precision(monkeypatch):
 def test_the_curvature_at_the_start_is_that_of_the_objective():
     """Along every axis, by differences: that is what the axes are chosen for."""
     of, _, columns = both(5, np.arange(4))
-    neurons = multi_target.standardised(of.tables, of.columns, True)
+    neurons = multi_target.target_columns(of.tables, of.columns, True)
     made = multi_target._JointObjective(neurons, of.offsets, of.place, of.weights, 1e-3, True)
     rng = np.random.default_rng(0)
     made.turn_to([0.1 * rng.normal(size=len(c)) for c in columns], 0.1 * rng.normal(size=4))
@@ -104,7 +104,7 @@ def test_the_curvature_at_the_start_is_that_of_the_objective():
 
 def test_weights_to_begin_with_are_found_again():
     of, _, columns = both(6, np.arange(4))
-    neurons = multi_target.standardised(of.tables, of.columns, True)
+    neurons = multi_target.target_columns(of.tables, of.columns, True)
     made = multi_target._JointObjective(neurons, of.offsets, of.place, of.weights, 1e-3, True)
     rng = np.random.default_rng(1)
     weight = [np.where(c == NEURONS - 1, 0, rng.normal(size=len(c))) for c in columns]
@@ -130,8 +130,8 @@ def test_the_best_ridge_of_shared_neurons_is_that_of_their_own():
     fit, validation = both(8, targets, samples=80)[:2], both(9, targets, samples=400)[:2]
     ridges = (1e-6, 1e-3, 1e-1, 1.0)
     found = [retrain_best(one, other, ridges) for one, other in zip(fit, validation, strict=True)]
-    assert found[0][1] == found[1][1]
-    losses = [loss(validation[0], boosts(validation[0].tables, made.weight)) for made, _ in found]
+    assert found[0].ridge == found[1].ridge
+    losses = [loss(validation[0], boosts(validation[0].tables, made.weight)) for made in found]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
@@ -139,7 +139,7 @@ def test_the_rest_may_be_nothing():
     """Every class a target: there is no rest class to push against."""
     T, columns, Z, labels = shared(10)
     columns = [*columns, columns[0]]
-    of = problem([T[:, c] for c in columns], Z, labels, np.arange(CLASSES), 1.0, columns)
+    of = RetrainProblem.of([T[:, c] for c in columns], Z, labels, np.arange(CLASSES), 1.0, columns)
     assert np.isneginf(rest_offset(Z, labels, np.arange(CLASSES))[0][:, -1]).all()
     found = retrain(of, 1e-2)
     assert found.note == "" and loss(of, boosts(of.tables, found.weight)) < loss(

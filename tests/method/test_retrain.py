@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from onnxtweak.method.retrain.weights import boosts, loss, problem, retrain, retrain_best
+from onnxtweak.method.retrain.weights import RetrainProblem, boosts, loss, retrain, retrain_best
 
 
 def tables(seed: int, targets: int, samples: int = 300, neurons: int = 4, classes: int = 5):
@@ -30,7 +30,7 @@ def cross_entropy(logits, labels, weights):
 def test_the_loss_is_the_full_cross_entropy_but_for_a_constant(chosen):
     T, Z, labels = tables(0, len(chosen))
     targets = np.array(chosen)
-    of = problem(T, Z, labels, targets, 2.0)
+    of = RetrainProblem.of(T, Z, labels, targets, 2.0)
     rng = np.random.default_rng(1)
     constants = []
     for _ in range(4):
@@ -45,7 +45,7 @@ def test_the_loss_is_the_full_cross_entropy_but_for_a_constant(chosen):
 @pytest.mark.parametrize("penalty", [1.0, 2.0])
 def test_the_optimum_is_scipys(chosen, penalty):
     T, Z, labels = tables(2, len(chosen))
-    of, ridge = problem(T, Z, labels, np.array(chosen), penalty), 1e-2
+    of, ridge = RetrainProblem.of(T, Z, labels, np.array(chosen), penalty), 1e-2
     deviation = np.concatenate([t.std(axis=0, dtype=np.float64) for t in T])
 
     def objective(flat):
@@ -60,7 +60,7 @@ def test_the_optimum_is_scipys(chosen, penalty):
 
 def test_where_it_starts_does_not_matter():
     T, Z, labels = tables(3, 2)
-    of = problem(T, Z, labels, np.array([0, 1]), 2.0)
+    of = RetrainProblem.of(T, Z, labels, np.array([0, 1]), 2.0)
     rng = np.random.default_rng(0)
     near, far = retrain(of, 1e-2), retrain(of, 1e-2, [rng.normal(size=4) * 3 for _ in range(2)])
     for one, other in zip(near.weight, far.weight, strict=True):
@@ -71,7 +71,7 @@ def test_a_penalty_moves_the_loss_towards_the_target():
     T, Z, labels = tables(4, 1)
     own = labels == 1
     plain, doubled = (
-        boosts(T, retrain(problem(T, Z, labels, np.array([1]), penalty), 1e-3).weight)[own].mean()
+        boosts(T, retrain(RetrainProblem.of(T, Z, labels, np.array([1]), penalty), 1e-3).weight)[own].mean()
         for penalty in (1.0, 2.0)
     )
     assert doubled > plain
@@ -80,14 +80,16 @@ def test_a_penalty_moves_the_loss_towards_the_target():
 def test_weights_are_finite_where_the_target_is_separable():
     labels = np.repeat([0, 1], 100)
     T = (labels[:, None] * 100.0).astype(np.float32)
-    found = retrain(problem([T], np.zeros((200, 2), np.float32), labels, np.array([1]), 2.0), 0.0)
+    found = retrain(RetrainProblem.of([T], np.zeros((200, 2), np.float32), labels, np.array([1]), 2.0), 0.0)
     assert np.isfinite(found.weight[0]).all() and found.weight[0][0] > 0
 
 
 def test_collinear_and_constant_neurons_do_no_harm():
     T, Z, labels = tables(5, 1)
     spoiled = np.column_stack([T[0], T[0][:, 0], np.full(len(labels), 3.0, np.float32)])
-    plain, found = (retrain(problem([t], Z, labels, np.array([0]), 1.0), 1e-4) for t in (T[0], spoiled))
+    plain, found = (
+        retrain(RetrainProblem.of([t], Z, labels, np.array([0]), 1.0), 1e-4) for t in (T[0], spoiled)
+    )
     assert np.isfinite(found.weight[0]).all()
     assert found.weight[0][5] == 0
     assert spoiled @ found.weight[0] == pytest.approx(T[0] @ plain.weight[0], abs=2e-2)
@@ -95,10 +97,10 @@ def test_collinear_and_constant_neurons_do_no_harm():
 
 def test_the_ridge_is_the_best_on_validation():
     T, Z, labels = tables(6, 1, samples=60, neurons=30)
-    fit = problem(T, Z, labels, np.array([0]), 1.0)
+    fit = RetrainProblem.of(T, Z, labels, np.array([0]), 1.0)
     T_val, Z_val, labels_val = tables(7, 1, samples=400, neurons=30)
-    validation = problem(T_val, Z_val, labels_val, np.array([0]), 1.0)
+    validation = RetrainProblem.of(T_val, Z_val, labels_val, np.array([0]), 1.0)
     ridges = (1e-6, 1e-3, 1e-1, 1.0)
-    _, chosen = retrain_best(fit, validation, ridges)
+    chosen = retrain_best(fit, validation, ridges).ridge
     losses = {r: loss(validation, boosts(T_val, retrain(fit, r).weight)) for r in ridges}
     assert chosen == min(losses, key=losses.get) != 1e-6

@@ -12,8 +12,6 @@ from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.errors import UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.method.retrain.schedule import (
-    NOTHING,
-    GrownSynapses,
     NeuronPool,
     from_pool,
     from_table,
@@ -21,6 +19,7 @@ from onnxtweak.method.retrain.schedule import (
     run_schedule,
     worst,
 )
+from onnxtweak.method.retrain.synapses_by_class import NO_SYNAPSES, SynapsesByClass
 from onnxtweak.method.table import Table
 from onnxtweak.settings import EngineSettings, JoinSettings, RetrainSettings
 from onnxtweak.types import silent
@@ -109,7 +108,7 @@ def test_the_logits_are_the_bases_plus_the_synapses():
     for k, j, w in zip(column, synapses.target, synapses.weight, strict=True):
         expected[:, j] += pool.fit.T[:, k] * w
     assert from_pool(pool)(grown)[0] == pytest.approx(expected, abs=1e-4)
-    assert np.array_equal(from_pool(pool)(NOTHING)[0], pool.fit.Z)
+    assert np.array_equal(from_pool(pool)(NO_SYNAPSES)[0], pool.fit.Z)
 
 
 def test_only_candidates_are_picked_and_a_wide_stage_says_so():
@@ -144,7 +143,7 @@ def test_a_class_without_a_useful_neuron_is_told():
 def test_a_neuron_joined_again_adds_up():
     pool = a_pool()
     one = np.array([3])
-    grown = GrownSynapses({0: one}, {0: np.array([0.5])}, {0: np.array([1.0])}, {0: one})
+    grown = SynapsesByClass({0: one}, {0: np.array([0.5])}, {0: np.array([1.0])}, {0: one})
     assert from_pool(pool)(grown)[0][:, 0] == pytest.approx(
         pool.fit.Z[:, 0] + 0.5 * pool.fit.T[:, 3], abs=1e-5
     )

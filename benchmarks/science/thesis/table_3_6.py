@@ -31,8 +31,8 @@ from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import result_of_fit
+from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import settle, try_all
-from onnxtweak.method.fit.linear import FitCandidate
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.selection.ranking import by_net_gain
 from onnxtweak.method.table import stacked

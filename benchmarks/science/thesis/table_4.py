@@ -28,9 +28,10 @@ from benchmarks.science.thesis.thesis_numbers import TABLE_4_2, TABLE_4_3, TABLE
 from benchmarks.science.thesis.train import logits, trained
 from benchmarks.science.thesis.words import difference, flow, verdict
 from onnxtweak.goal import Goal
-from onnxtweak.method.augment import overall_bias, train
+from onnxtweak.method.augment import train
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.table import all_neurons, gather, take
+from onnxtweak.method.tuning.overall_bias import overall_bias
 from onnxtweak.settings import AUGMENT_SIZES, AugmentSettings, DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import open_for_tables
 from onnxtweak.types import silent

@@ -1,9 +1,9 @@
-"""Every method on the same samples.
+"""Comparison of all methods on the same samples.
 
 methods            the list of methods
-synapse_methods    those that give the targets synapses of their own
-inputs             what each of them gets
+synapse_methods    those that give each target synapses of its own
+inputs             what every method gets
 controls           the cheap alternatives
 standings          each over the repeats
-comparison         each one's operating point set, and read on test
+comparison         each method's operating point, and its readings on test
 """

@@ -1,7 +1,7 @@
-"""How do several methods do on the same samples, at the same overall accuracy?
+"""How do several methods compare on the same samples, at the same overall accuracy?
 
-Each method hands over a result; here its operating point is set on samples held out, and its logits on test
-are read at fixed drops of the overall accuracy, for all methods in the same way.
+Each method hands over a result; here its operating point is set on samples held out, and the accuracy of the
+targets on test is read off at fixed drops of the overall accuracy, for all methods in the same way.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ CURVE = (-5.0, -3.0, -2.0, -1.0, -0.5, *DROPS, 2.0, 3.0, 5.0)
 class MethodResult:
     """A method's patch on one split, its operating point not yet set.
 
-    columns (K,) : of the tables, that the patch reads. held_out (n, C), base (n, C), labels (n,) : logits
-    with and without it on samples that it was not fitted to. point (c,) : biases on the targets that are part
-    of the method; None: they are set on the samples held out. at (D,) : readings on test, where biases are
-    not what moves it. note : for the reader.
+    columns (K,) : of the tables, that the patch reads. held_out, base (n, C) : logits with and without it on
+    samples that it was not fitted to; labels (n,) : theirs. point (c,) : biases on the targets that are part
+    of the method; None: they are set on the samples held out. at (D,) : readings on test at each of CURVE,
+    where they are not made with biases. note : for the reader.
     """
 
     columns: np.ndarray
@@ -57,8 +57,8 @@ class MethodOutcome:
     """How a method did on test.
 
     metrics : at its own operating point. at (D,) : target accuracy at each of CURVE; NaN: not reached.
-    fixed, broken, mcnemar_p, E : against the base. bias (c,) : its operating point. taken : whether the patch
-    kept the limit on the samples held out; where not, the base is what is delivered.
+    fixed, broken, mcnemar_p, E : against the base. bias (c,) : its operating point. delivered : whether the
+    patch kept the limit on the samples held out; where it did not, the base is delivered.
     """
 
     metrics: Metrics
@@ -68,23 +68,22 @@ class MethodOutcome:
     mcnemar_p: float
     E: float
     bias: np.ndarray
-    taken: bool = True
+    delivered: bool = True
 
 
 def judge(result: MethodResult, test: Table, goal: Goal, margin: float) -> MethodOutcome:
-    """Set the operating point on the samples held out, and read the test samples.
+    """Set the operating point on the samples held out, and measure on the test samples.
 
     A patch that does not keep the limit there is not delivered: the base is.
     """
-    bias, taken = result.point, True
+    bias, delivered = result.point, True
     Z = test.patched(result.columns, result.patch)
-    delivered = Z
     if bias is None:
-        spent = set_target_bias(result.held_out, result.base, result.labels, goal, margin=margin)
-        taken = spent.holds
-        delivered = Z if taken else test.Z
-        bias = spent.bias if taken else np.zeros(len(goal))
-    was, now = goal.head.predict(test.Z), bias_predictions(delivered, test.labels, goal, bias)
+        choice = set_target_bias(result.held_out, result.base, result.labels, goal, margin=margin)
+        delivered = choice.holds
+        bias = choice.bias if delivered else np.zeros(len(goal))
+    was = goal.head.predict(test.Z)
+    now = bias_predictions(Z if delivered else test.Z, test.labels, goal, bias)
     before, after = (measure(predicted, test.labels, goal, Z.shape[1]) for predicted in (was, now))
     fixed, broken = fixed_and_broken(was, now, test.labels)
     return MethodOutcome(
@@ -95,7 +94,7 @@ def judge(result: MethodResult, test: Table, goal: Goal, margin: float) -> Metho
         mcnemar(fixed, broken),
         harm(before, after),
         bias,
-        taken,
+        delivered,
     )
 
 
@@ -107,17 +106,17 @@ def readings(
     Drops are percentage points below the base's accuracy on the same samples. NaN where no bias gets there.
     """
     samples = len(labels)
-    before, here = (int(goal.head.right(logits, labels).sum()) for logits in (base, Z))
+    before, unbiased = (int(goal.head.right(logits, labels).sum()) for logits in (base, Z))
     floor = np.array([least_right(before, drop, samples) for drop in drops])
     if len(goal) == 1:
         return _along_one_bias(Z, labels, goal, floor)
     table, ones = boost_table(Z, labels, goal), np.ones((samples, len(goal), 1))
-    lines, own = BiasPaths(table, ones, (1,)), goal.wanted(labels)
+    paths, own = BiasPaths(table, ones, (1,)), goal.wanted(labels)
     found = np.full(len(drops), np.nan)
     for number, least in enumerate(floor):
-        room = (here - least) / samples * 100
+        room = (unbiased - least) / samples * 100
         within = replace(goal, max_overall_drop=room, max_class_drop=None)
-        right = table.right(choose(table, ones, (1,), None, goal=within, lines=lines).scale)
+        right = table.right(choose(table, ones, (1,), None, goal=within, paths=paths).scale)
         if right.sum() >= least:
             found[number] = right[own].mean()
     return found

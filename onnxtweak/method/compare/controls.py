@@ -1,7 +1,7 @@
-"""What do the cheap alternatives reach (METHOD 8)? Each is a function from tables to a patch.
+"""What do the cheap alternatives reach? Controls such as logit adjustment, tau-norm and cRT (METHOD 8).
 
-Those that change the last layer need it as arithmetic: where the logits are linear in the penultimate tensor,
-its weights are recovered from the tables themselves, and the change is again a linear patch.
+Each is a function from tables to a patch. Those that change the last layer need its weights: where the logits
+are linear in the penultimate tensor, they are recovered from the tables, and the change is a linear patch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import numpy as np
 
 from onnxtweak.errors import ModelError
 from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, bias_patch
 
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-# Ridges of a retrained last layer, and L1 penalties of DFR, tried on validation.
+# Ridges of a retrained last layer, and L1 penalties of DFR, which validation chooses among.
 RIDGES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
 LASSOS = (3e-2, 1e-2, 3e-3)
-# Fits on balanced halves of validation that DFR averages.
-_DFR_FITS = 3
+# Fits on balanced halves of validation that DFR averages; their ridge.
+_DFR_FITS, _DFR_RIDGE = 3, 1e-4
 _LWS_STEPS = 500
 # Relative error up to which the logits count as linear in the penultimate tensor.
 _LINEAR = 1e-3
@@ -38,7 +39,7 @@ class LastLayer:
 def last_layer(table: Table) -> LastLayer:
     """The weights between the penultimate tensor T (N, K) and Z, recovered from their values.
 
-    Raises ModelError where the logits are not linear in T, or too few samples tell.
+    Raises ModelError where the logits are not linear in T, or for too few samples.
     """
     if len(table.T) < 2 * table.T.shape[1]:
         raise ModelError(
@@ -60,16 +61,16 @@ def last_layer(table: Table) -> LastLayer:
 def logit_adjustment(fit: Table, validation: Table, head: Head = ONE_LABEL) -> Linear:
     """-tau log prior on every class; tau by accuracy on validation.
 
-    The prior is how much more the base predicts a class than the samples hold of it: the training set's own
-    frequencies are not known here.
+    The prior is the base's mean probability of a class over its share of the samples: the frequencies in the
+    training set are not known here.
     """
     Z = fit.Z - fit.Z.max(axis=1, keepdims=True)
     p = np.exp(Z, dtype=np.float64)
     believed = (p / p.sum(axis=1, keepdims=True)).mean(axis=0)
-    there = np.bincount(fit.labels, minlength=fit.Z.shape[1]) / len(fit.labels)
-    known = there > 0
-    log_prior = np.zeros(len(there))
-    log_prior[known] = np.log(np.maximum(believed[known], 1e-9) / there[known])
+    share = np.bincount(fit.labels, minlength=fit.Z.shape[1]) / len(fit.labels)
+    known = share > 0
+    log_prior = np.zeros(len(share))
+    log_prior[known] = np.log(np.maximum(believed[known], 1e-9) / share[known])
     right = [head.right(validation.Z - tau * log_prior, validation.labels).sum() for tau in TAUS]
     return bias_patch(-TAUS[int(np.argmax(right))] * log_prior)
 
@@ -78,22 +79,18 @@ def tau_norm(layer: LastLayer, validation: Table, head: Head = ONE_LABEL) -> Lin
     """Each class's logit without its bias, over the norm of its weights to the power tau."""
     norm = np.maximum(np.linalg.norm(layer.weight, axis=0), 1e-12)
     norm /= np.exp(np.log(norm).mean())  # keeps the logits' size, and with it what a bias means
-    best, right = None, -1
-    for tau in TAUS:
-        logits = (validation.Z - layer.bias) / norm**tau
-        now = int(head.right(logits, validation.labels).sum())
-        if now > right:
-            best, right = tau, now
-    factor = norm**-best
+    centred = validation.Z - layer.bias
+    right = [head.right(centred / norm**tau, validation.labels).sum() for tau in TAUS]
+    factor = norm ** -TAUS[int(np.argmax(right))]
     return Linear(layer.weight * (factor - 1), layer.bias * -1.0)
 
 
 def learnable_scale(layer: LastLayer, fit: Table) -> Linear:
-    """LWS: each class's logit times a learnt factor, on class-balanced cross-entropy, by gradient descent."""
+    """LWS: each class's logit times a factor learnt by gradient descent on class-balanced cross-entropy."""
     weight = balanced(fit.labels, fit.Z.shape[1])
     Z = fit.Z.astype(np.float64)
     own = np.arange(fit.Z.shape[1]) == fit.labels[:, None]
-    factor = kept = np.ones(Z.shape[1])
+    factor = best = np.ones(Z.shape[1])
     # A step of this length cannot overshoot: the loss curves by at most Z^2 / 2 in a factor.
     step, before = 2.0 / max(float((weight[:, None] * Z**2).sum(axis=0).max()), 1e-12), np.inf
     for _ in range(_LWS_STEPS):
@@ -104,18 +101,18 @@ def learnable_scale(layer: LastLayer, fit: Table) -> Linear:
         loss = float(weight @ (np.log(total) - logits[own]))
         if loss > before:
             break
-        kept, before = factor, loss
+        best, before = factor, loss
         factor = factor - step * (weight[:, None] * (p / total[:, None] - own) * Z).sum(axis=0)
-    return Linear(layer.weight * (kept - 1), layer.bias * (kept - 1))
+    return Linear(layer.weight * (best - 1), layer.bias * (best - 1))
 
 
 def classifier_retrained(layer: LastLayer, fit: Table, validation: Table) -> Linear:
     """cRT: the last layer fitted anew on class-balanced samples; its ridge by balanced loss on validation."""
     weight = balanced(fit.labels, fit.Z.shape[1])
     judge = balanced(validation.labels, fit.Z.shape[1])
-    found = [_anew(fit, ridge=ridge, sample_weight=weight) for ridge in RIDGES]
-    losses = [_loss(validation, one, judge) for one in found]
-    return _instead(layer, found[int(np.argmin(losses))])
+    layers = [_refitted(fit, ridge=ridge, sample_weight=weight) for ridge in RIDGES]
+    losses = [_loss(validation, refitted, judge) for refitted in layers]
+    return _replacing(layer, layers[int(np.argmin(losses))])
 
 
 def deep_feature_reweighting(layer: LastLayer, validation: Table, seed: int) -> Linear:
@@ -125,36 +122,35 @@ def deep_feature_reweighting(layer: LastLayer, validation: Table, seed: int) -> 
     """
     rng = np.random.default_rng(seed)
     classes = validation.Z.shape[1]
-    best, fits = None, []
-    for number in range(_DFR_FITS):
-        order = rng.permutation(len(validation.labels))
-        one, other = (validation.rows(half) for half in np.array_split(order, 2))
-        weight = balanced(one.labels, classes)
-        if number == 0:
-            tried = [(_anew(one, ridge=1e-4, lasso=l1, sample_weight=weight), l1) for l1 in LASSOS]
-            judge = balanced(other.labels, classes)
-            found, best = min(tried, key=lambda pair: _loss(other, pair[0], judge))
-        else:
-            found = _anew(one, ridge=1e-4, lasso=best, sample_weight=weight)
-        fits.append(found)
-    mean = LastLayer(np.mean([f.weight for f in fits], axis=0), np.mean([f.bias for f in fits], axis=0))
-    return _instead(layer, mean)
+
+    def refitted(half: Table, lasso: float) -> LastLayer:
+        weight = balanced(half.labels, classes)
+        return _refitted(half, ridge=_DFR_RIDGE, lasso=lasso, sample_weight=weight)
+
+    halves = [np.array_split(rng.permutation(len(validation.labels)), 2) for _ in range(_DFR_FITS)]
+    learn, other = (validation.rows(half) for half in halves[0])
+    judge = balanced(other.labels, classes)
+    tried = [(refitted(learn, lasso), lasso) for lasso in LASSOS]
+    first, best = min(tried, key=lambda pair: _loss(other, pair[0], judge))
+    layers = [first, *(refitted(validation.rows(half), best) for half, _ in halves[1:])]
+    weight = np.mean([fitted.weight for fitted in layers], axis=0)
+    bias = np.mean([fitted.bias for fitted in layers], axis=0)
+    return _replacing(layer, LastLayer(weight, bias))
 
 
 def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Weights (N,) that sum to 1 and give every class that is there the same share."""
+    """Weights (N,) that sum to 1 and give every class with samples the same share. labels (N,)."""
     count = np.bincount(labels, minlength=classes)
     weight = 1.0 / count[labels]
     return weight / weight.sum()
 
 
-def _anew(table: Table, *, ridge: float, sample_weight: np.ndarray, lasso: float = 0.0) -> LastLayer:
-    """A last layer that knows nothing of the old one. A class without samples stays behind all others."""
+def _refitted(table: Table, *, ridge: float, sample_weight: np.ndarray, lasso: float = 0.0) -> LastLayer:
+    """A last layer fitted from scratch. A class without samples stays behind all others."""
     free = np.unique(table.labels)
-    nothing = np.zeros_like(table.Z)
     found = multinomial(
         table.T,
-        nothing,
+        np.zeros_like(table.Z),
         table.labels,
         ridge=ridge,
         lasso=lasso,
@@ -168,12 +164,10 @@ def _anew(table: Table, *, ridge: float, sample_weight: np.ndarray, lasso: float
     return LastLayer(weight, bias)
 
 
-def _instead(old: LastLayer, new: LastLayer) -> Linear:
+def _replacing(old: LastLayer, new: LastLayer) -> Linear:
+    """The patch that turns the logits of one last layer into those of another."""
     return Linear(new.weight - old.weight, new.bias - old.bias)
 
 
 def _loss(table: Table, layer: LastLayer, weight: np.ndarray) -> float:
-    logits = table.T @ layer.weight + layer.bias
-    logits -= logits.max(axis=1, keepdims=True)
-    own = logits[np.arange(len(logits)), table.labels]
-    return float(weight @ (np.log(np.exp(logits).sum(axis=1)) - own))
+    return float(weight @ log_losses(table.T @ layer.weight + layer.bias, table.labels))

@@ -1,4 +1,4 @@
-"""What every method gets of one split, so that they can be compared (METHOD 8)."""
+"""What does every method get of one split, so that they can be compared? Its inputs (METHOD 8)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.engine.passes import Engine
+from onnxtweak.errors import ModelError
 from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import MethodResult
+from onnxtweak.method.compare.controls import LastLayer, last_layer
 from onnxtweak.method.selection.ranking import Ranking
-from onnxtweak.method.table import Table
+from onnxtweak.method.table import Table, stacked
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import FitSettings, JoinSettings
+
+
+@dataclass(frozen=True)
+class LastLayerInputs:
+    """The model's last layer, and what it reads.
+
+    columns (K,) int64 : of the penultimate tensor; fit, validation : tables of them.
+    """
+
+    layer: LastLayer
+    columns: np.ndarray
+    fit: Table
+    validation: Table
 
 
 @dataclass(frozen=True)
@@ -22,7 +37,7 @@ class CompareInputs:
 
     fit, validation, test : tables of the same neurons. goal : the targets, and what they may cost.
     families : for fit, name to columns. penultimate, random, active (K,) int64 : columns, None where there
-    are none. rankings : of theta, one per target; joined : their columns. judged (N,) bool : of fit and
+    are none. rankings : by theta, one per target; joined : their columns. judged (N,) bool : of fit and
     validation end to end, samples that choices may be judged on. engine : for theta on tables.
     """
 
@@ -47,13 +62,26 @@ class CompareInputs:
         return self.fit.Z.shape[1]
 
     @property
-    def nobody_else(self) -> bool:
+    def all_are_targets(self) -> bool:
         """Whether every class with samples is a target."""
-        return self.goal.nobody_else(self.fit.labels)
+        return self.goal.all_are_targets(self.fit.labels)
+
+    @property
+    def fit_and_validation(self) -> Table:
+        """Fit and validation samples, end to end."""
+        return stacked((self.fit, self.validation))
+
+    @property
+    def last_layer(self) -> LastLayerInputs:
+        """Recovered from the fit samples. Raises ModelError for a model that has none."""
+        if self.penultimate is None:
+            raise ModelError("the last linear layer has no single hidden tensor as its input")
+        fit, validation = (split.columns(self.penultimate) for split in (self.fit, self.validation))
+        return LastLayerInputs(last_layer(fit), self.penultimate, fit, validation)
 
     def result(
         self, columns: np.ndarray, patch: Linear | Mlp, *, point: np.ndarray | None = None
     ) -> MethodResult:
-        """A patch that was fitted to the fit split, held out on validation."""
-        held = self.validation.patched(columns, patch)
-        return MethodResult(columns, patch, held, self.validation.Z, self.validation.labels, point=point)
+        """A patch that was fitted to the fit split; validation is held out."""
+        held_out = self.validation.patched(columns, patch)
+        return MethodResult(columns, patch, held_out, self.validation.Z, self.validation.labels, point=point)

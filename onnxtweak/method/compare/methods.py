@@ -10,109 +10,103 @@ from collections.abc import Callable
 import numpy as np
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.augment import overall_bias, train
+from onnxtweak.method.augment import train
 from onnxtweak.method.compare import controls, synapse_methods
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.folds import Folds, fold_numbers
-from onnxtweak.method.table import Table, stacked
+from onnxtweak.method.table import Table
+from onnxtweak.method.tuning.overall_bias import overall_bias
 from onnxtweak.patch import bias_patch
 from onnxtweak.settings import AugmentSettings
 
 
-def try_fit(of: CompareInputs) -> MethodResult:
-    """Fit, with its fallbacks."""
-    table = stacked((of.fit, of.validation))
-    found = fit_all(table, of.families, of.goal, of.settings, judged=of.judged, seed=of.seed)
+def try_fit(inputs: CompareInputs) -> MethodResult:
+    """Fit, which falls back to the bias or the base."""
+    table = inputs.fit_and_validation
+    found = fit_all(
+        table, inputs.families, inputs.goal, inputs.settings, judged=inputs.judged, seed=inputs.seed
+    )
     return result_of_fit(table, found)
 
 
 def result_of_fit(table: Table, found: Fitted) -> MethodResult:
     """What fit settled on; its operating point is part of it."""
-    classes = table.Z.shape[1]
-    one = found.candidate
-    if one is None:
-        none = np.empty(0, np.int64)
-        return MethodResult(
-            none,
-            bias_patch(np.zeros(classes)),
-            table.Z,
-            table.Z,
-            table.labels,
-            found.bias,
-            note=found.notes[-1],
-        )
+    note, chosen = found.notes[-1], found.candidate
+    if chosen is None:
+        columns, patch = np.empty(0, np.int64), bias_patch(np.zeros(table.Z.shape[1]))
+        return MethodResult(columns, patch, table.Z, table.Z, table.labels, found.bias, note=note)
     return MethodResult(
-        one.columns, one.patch, one.held_out, table.Z, table.labels, found.bias, note=found.notes[-1]
+        chosen.columns, chosen.patch, chosen.held_out, table.Z, table.labels, found.bias, note=note
     )
 
 
-def try_bias(of: CompareInputs) -> MethodResult:
+def try_bias(inputs: CompareInputs) -> MethodResult:
     """The best bias per target: calibrated stacking, set exactly; of all classes for the overall accuracy."""
-    shift = np.zeros(of.classes)
-    if of.nobody_else:
-        table = stacked((of.fit, of.validation)).rows(np.flatnonzero(of.judged))
-        shift[of.goal.targets] = overall_bias(table.Z, table.labels, of.goal)
-    return _on_logits(of, shift)
+    shift = np.zeros(inputs.classes)
+    if inputs.all_are_targets:
+        table = inputs.fit_and_validation.rows(np.flatnonzero(inputs.judged))
+        shift[inputs.goal.targets] = overall_bias(table.Z, table.labels, inputs.goal)
+    return _on_logits(inputs, shift)
 
 
-def try_logit_adjustment(of: CompareInputs) -> MethodResult:
+def try_logit_adjustment(inputs: CompareInputs) -> MethodResult:
     """-tau log prior on every class, then the bias."""
-    return _on_logits(of, controls.logit_adjustment(of.fit, of.validation, of.goal.head).bias)
+    return _on_logits(inputs, controls.logit_adjustment(inputs.fit, inputs.validation, inputs.goal.head).bias)
 
 
-def try_tau_norm(of: CompareInputs) -> MethodResult:
+def try_tau_norm(inputs: CompareInputs) -> MethodResult:
     """The last layer's weights normalised, then the bias."""
-    layer, _, validation = _last_layer(of)
-    return of.result(of.penultimate, controls.tau_norm(layer, validation, of.goal.head))
+    last = inputs.last_layer
+    return inputs.result(last.columns, controls.tau_norm(last.layer, last.validation, inputs.goal.head))
 
 
-def try_lws(of: CompareInputs) -> MethodResult:
+def try_lws(inputs: CompareInputs) -> MethodResult:
     """A learnt scale per class, then the bias."""
-    layer, fit, _ = _last_layer(of)
-    return of.result(of.penultimate, controls.learnable_scale(layer, fit))
+    last = inputs.last_layer
+    return inputs.result(last.columns, controls.learnable_scale(last.layer, last.fit))
 
 
-def try_crt(of: CompareInputs) -> MethodResult:
+def try_crt(inputs: CompareInputs) -> MethodResult:
     """The last layer fitted anew on class-balanced samples, then the bias."""
-    layer, fit, validation = _last_layer(of)
-    return of.result(of.penultimate, controls.classifier_retrained(layer, fit, validation))
+    last = inputs.last_layer
+    return inputs.result(last.columns, controls.classifier_retrained(last.layer, last.fit, last.validation))
 
 
-def try_dfr(of: CompareInputs) -> MethodResult:
+def try_dfr(inputs: CompareInputs) -> MethodResult:
     """Deep feature reweighting on one half of validation, then the bias, set on the other half."""
-    layer, _, _ = _last_layer(of)
-    half = fold_numbers(of.validation.labels, 2, of.seed) == 0
-    learnt, rest = of.validation.rows(np.flatnonzero(half)), of.validation.rows(np.flatnonzero(~half))
-    patch = controls.deep_feature_reweighting(layer, learnt.columns(of.penultimate), of.seed)
-    return MethodResult(of.penultimate, patch, rest.patched(of.penultimate, patch), rest.Z, rest.labels)
+    last = inputs.last_layer
+    half = fold_numbers(inputs.validation.labels, 2, inputs.seed) == 0
+    learn, rest = (inputs.validation.rows(np.flatnonzero(rows)) for rows in (half, ~half))
+    patch = controls.deep_feature_reweighting(last.layer, learn.columns(last.columns), inputs.seed)
+    return MethodResult(last.columns, patch, rest.patched(last.columns, patch), rest.Z, rest.labels)
 
 
-def try_random(of: CompareInputs) -> MethodResult:
+def try_random(inputs: CompareInputs) -> MethodResult:
     """As many random neurons as the join may use, fitted for all classes: does choosing matter?"""
-    table = stacked((of.fit, of.validation))
-    folds = Folds.of(table.labels, of.settings.folds, of.seed, of.judged)
-    found = fit_linear(table, of.random, "random", folds)
-    rows = np.flatnonzero(of.judged)
+    table = inputs.fit_and_validation
+    folds = Folds.of(table.labels, inputs.settings.folds, inputs.seed, inputs.judged)
+    found = fit_linear(table, inputs.random, "random", folds)
+    rows = np.flatnonzero(inputs.judged)
     return MethodResult(
         found.columns,
         found.patch,
         found.held_out[rows],
         table.Z[rows],
         table.labels[rows],
-        note=f"{len(of.random)} neurons",
+        note=f"{len(inputs.random)} neurons",
     )
 
 
-def try_aan(of: CompareInputs) -> MethodResult:
+def try_aan(inputs: CompareInputs) -> MethodResult:
     """Augmentation with active neurons of all classes, then the bias."""
-    if of.active is None:
+    if inputs.active is None:
         raise ModelError("too many classes to score neurons for all of them here")
-    fit, validation = of.fit.columns(of.active), of.validation.columns(of.active)
-    patch = train(fit, validation, AugmentSettings(), head=of.goal.head, seed=of.seed).patch
-    return of.result(of.active, patch)
+    fit, validation = inputs.fit.columns(inputs.active), inputs.validation.columns(inputs.active)
+    patch = train(fit, validation, AugmentSettings(), head=inputs.goal.head, seed=inputs.seed).patch
+    return inputs.result(inputs.active, patch)
 
 
 METHODS: dict[str, Callable[[CompareInputs], MethodResult]] = {
@@ -134,19 +128,12 @@ METHODS: dict[str, Callable[[CompareInputs], MethodResult]] = {
 }
 
 
-def _on_logits(of: CompareInputs, shift: np.ndarray) -> MethodResult:
+def _on_logits(inputs: CompareInputs, shift: np.ndarray) -> MethodResult:
     """A bias for every class (C,); all samples that may be judged on are held out."""
-    table = stacked((of.fit, of.validation))
-    rows = np.flatnonzero(of.judged)
+    table = inputs.fit_and_validation
+    rows = np.flatnonzero(inputs.judged)
     patch = bias_patch(shift)
     base = table.Z[rows]
     return MethodResult(
         np.empty(0, np.int64), patch, base + shift.astype(base.dtype), base, table.labels[rows]
     )
-
-
-def _last_layer(of: CompareInputs) -> tuple[controls.LastLayer, Table, Table]:
-    if of.penultimate is None:
-        raise ModelError("the last linear layer has no single hidden tensor as its input")
-    fit, validation = of.fit.columns(of.penultimate), of.validation.columns(of.penultimate)
-    return controls.last_layer(fit), fit, validation

@@ -12,7 +12,9 @@ from onnxtweak.results import MethodStanding
 from onnxtweak.types import Metrics
 
 
-def interval(values: Sequence[float], samples: Sequence[int] | None = None) -> tuple[float, float]:
+def interval(
+    values: Sequence[float] | np.ndarray, samples: Sequence[int] | None = None
+) -> tuple[float, float]:
     """Mean and its standard error over repeats; of a single share, from the samples (n,) it is of."""
     known = np.array([v for v in values if not np.isnan(v)])
     if not len(known):

@@ -1,4 +1,4 @@
-"""Does one hidden layer do better than a linear patch? The MLP of METHOD 6, cross-fitted (METHOD 7.1)."""
+"""Does one hidden layer do better than a linear patch? The MLP of METHOD 6, cross-validated (METHOD 7.1)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxtweak.method.augment import train
-from onnxtweak.method.fit.linear import FitCandidate, log_loss
+from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.folds import Folds, fold_numbers
+from onnxtweak.method.softmax import log_loss
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.types import Progress, silent
 
-# Weight decays tried: small tables of many neurons want the strong one.
+# Weight decays tried: small tables of many neurons need the strong one.
 DECAYS = (0.1, 1.0)
-# One sample in so many decides when training stops.
+# One sample in this many decides when training stops.
 _STOP = 8
 
 
@@ -32,39 +33,41 @@ def fit_mlp(
 ) -> FitCandidate:
     """An MLP patch of all classes, its decay chosen on the first fold by log-loss.
 
-    Each sample is held out once; training stops early on some of the others. progress : started by the
+    Each sample is held out once; some of the others decide when training stops. progress : started by the
     caller, for one step per training.
     """
-    here, judged = table.columns(columns), folds.judged
+    inputs, judged = table.columns(columns), folds.judged
 
     def trained(rows: np.ndarray, decay: float) -> Mlp:
         stop = fold_numbers(table.labels[rows], _STOP, folds.seed) == 0
         settings = AugmentSettings(hidden=hidden, decay=decay)
-        return train(here.rows(rows[~stop]), here.rows(rows[stop]), settings, seed=folds.seed).patch
+        return train(inputs.rows(rows[~stop]), inputs.rows(rows[stop]), settings, seed=folds.seed).patch
 
     logits = table.Z.copy()
     best_loss, best = np.inf, decays[0]
     for number, k in enumerate(folds.numbers):
-        rows = np.flatnonzero(folds.number == k)
+        rows = folds.held_out(k)
         for decay in decays if number == 0 else [best]:
-            patch = trained(np.flatnonzero(folds.number != k), decay)
+            patch = trained(folds.learning(k), decay)
             progress.advance(1)
-            Z = patch.applied(table.Z[rows], here.T[rows])
+            Z = patch.applied(table.Z[rows], inputs.T[rows])
             counts = judged[rows]
             loss = log_loss(Z[counts], table.labels[rows][counts])
             if number or decay == decays[0] or loss < best_loss:
                 best_loss, best, logits[rows] = loss, decay, Z
     loss = log_loss(logits[judged], table.labels[judged])
     described = f"{name}, {hidden} hidden units, decay {best:g}"
-    everything = np.arange(len(table.labels))
-    return FitCandidate(described, columns, logits, loss, lambda: (trained(everything, best), ()))
+    all_rows = np.arange(len(table.labels))
+    return FitCandidate(described, columns, logits, loss, lambda: (trained(all_rows, best), ()))
 
 
-def averaged(one: FitCandidate, other: FitCandidate, table: Table, judged: np.ndarray) -> FitCandidate:
+def averaged(
+    linear_fit: FitCandidate, mlp_fit: FitCandidate, table: Table, judged: np.ndarray
+) -> FitCandidate:
     """The mean of a linear and an MLP patch on the same columns, as one MLP: x = max(x, 0) - max(-x, 0)."""
 
     def learn() -> tuple[Mlp, tuple[str, ...]]:
-        linear, mlp = one.patch, other.patch
+        linear, mlp = linear_fit.patch, mlp_fit.patch
         assert isinstance(linear, Linear) and isinstance(mlp, Mlp)
         half = np.eye(len(linear.bias)) / 2
         patch = Mlp(
@@ -75,6 +78,7 @@ def averaged(one: FitCandidate, other: FitCandidate, table: Table, judged: np.nd
         )
         return patch, ()
 
-    logits = (one.held_out + other.held_out) / 2
+    logits = (linear_fit.held_out + mlp_fit.held_out) / 2
     loss = log_loss(logits[judged], table.labels[judged])
-    return FitCandidate(f"mean of [{one.name}] and [{other.name}]", one.columns, logits, loss, learn)
+    name = f"mean of [{linear_fit.name}] and [{mlp_fit.name}]"
+    return FitCandidate(name, linear_fit.columns, logits, loss, learn)

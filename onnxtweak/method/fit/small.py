@@ -1,9 +1,9 @@
-"""Which few neurons are enough (METHOD 7.2)? The candidates of `fit` where a patch must be small.
+"""Which few neurons are enough for a patch within a budget? The small candidates of `fit` (METHOD 7.2).
 
-Three ways to choose: pursuit for all classes, which adds a batch at a time what promises most given what is
-there; the elastic net, which shrinks all neurons alike until few are left; and pursuit for the targets alone,
-each with neurons of its own. The weights are then solved anew. Neurons are chosen again for every fold, so
-that the held-out logits know nothing of their samples.
+Three ways to choose: pursuit for all classes, which adds a batch at a time the neurons that promise most
+given those already chosen; the elastic net, which shrinks all neurons alike until few are left; and pursuit
+for the targets alone, each with neurons of its own. The weights are then solved anew. Neurons are chosen
+again for every fold, so that the held-out logits owe nothing to their samples.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.fit.linear import FitCandidate, log_loss, on_all_classes
+from onnxtweak.method.fit.candidate import FitCandidate
+from onnxtweak.method.fit.linear import on_all_classes
 from onnxtweak.method.folds import Folds
-from onnxtweak.method.retrain.weights import problem, retrain_path
-from onnxtweak.method.selection.screening import ScreeningSums, scores
+from onnxtweak.method.retrain.weights import RetrainProblem, retrain_path
+from onnxtweak.method.selection.screening import ScreeningSums, residuals, scores
+from onnxtweak.method.softmax import log_loss
 from onnxtweak.method.solvers.matching_pursuit import pursued
+from onnxtweak.method.solvers.multi_target import TargetWeights
 from onnxtweak.method.solvers.multinomial import design, multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
 from onnxtweak.settings import FitSettings
 
 RIDGES = (0.1, 0.01, 1e-3)
-# Of pursuit for all classes. Few rounds: within one, neurons that tell the same are both taken.
+# Rounds of pursuit for all classes, at most. Redundant neurons of one round are all taken.
 _ROUNDS = 10
-# The elastic net looks at so many neurons, or so many for each that it may keep, and no more.
+# The elastic net looks at this many neurons, or this many for each that it may keep, whichever is more.
 _POOL, _POOL_EACH = 200, 5
-# Its L1 penalty falls by this factor a step, from where nothing is left, at most so often; its ridge.
+# Its L1 penalty starts where no neuron is left and falls by this factor per step, for at most so many steps;
+# its ridge.
 _FALL, _STEPS, _NET_RIDGE = 0.7, 20, 1e-3
 # More neurons than this for one target cost more time than they are worth.
 _MOST_PURSUED = 200
@@ -43,29 +47,28 @@ class Budget:
 
     @classmethod
     def of(cls, settings: FitSettings) -> Budget | None:
-        """The budget that was asked for; None where none was."""
+        """The budget that the settings give; None for no limit."""
         unlimited = settings.budget is None and settings.synapses is None
         return None if unlimited else cls(settings.budget, settings.synapses)
 
     def neurons(self, classes: int) -> int:
-        """How many neurons may have a weight for each of so many classes, which have a bias each."""
-        limits = [
-            limit
-            for limit in (
-                None if self.numbers is None else self.numbers // classes - 1,
-                None if self.synapses is None else self.synapses // classes,
-            )
-            if limit is not None
-        ]
+        """How many neurons may have a weight for each of some classes, which have a bias each."""
+        limits = []
+        if self.numbers is not None:
+            limits.append(self.numbers // classes - 1)
+        if self.synapses is not None:
+            limits.append(self.synapses // classes)
         return max(min(limits), 0)
 
     def affords(self, biases: int) -> bool:
-        """Whether so many biases are within it."""
+        """Whether this many biases are within it."""
         return self.numbers is None or self.numbers >= biases
 
     def __str__(self) -> str:
-        limits = (self.numbers, "numbers"), (self.synapses, "synapses")
-        return " and ".join(f"{limit:,} {what}" for limit, what in limits if limit is not None)
+        limits = (self.numbers, "number", "numbers"), (self.synapses, "synapse", "synapses")
+        return " and ".join(
+            f"{limit:,} {one if limit == 1 else many}" for limit, one, many in limits if limit is not None
+        )
 
 
 def fit_small(
@@ -79,35 +82,34 @@ def fit_small(
     ridges: Sequence[float] = RIDGES,
 ) -> FitCandidate:
     """A linear patch of all classes on `count` of the columns. choose : `pursue` or `shrink`."""
-    fold, judged = folds.number, folds.judged
-    free = np.unique(table.labels)
+    free, judged = np.unique(table.labels), folds.judged
     pool = table.columns(columns)
     tried = []
     for ridge in ridges:
         logits = table.Z.copy()
         for k in folds.numbers:
-            chosen = columns[choose(pool.rows(np.flatnonzero(fold != k)), count, ridge)]
+            chosen = columns[choose(pool.rows(folds.learning(k)), count, ridge)]
             found = multinomial(
                 table.T[:, chosen],
                 table.Z,
                 table.labels,
                 ridge=ridge,
                 free=free,
-                sample_weight=(fold != k).astype(np.float64),
+                sample_weight=folds.learning_weight(k),
                 tolerance=1e-6,
             )
-            rows = np.flatnonzero(fold == k)
+            rows = folds.held_out(k)
             logits[np.ix_(rows, free)] += found.scores[rows].astype(logits.dtype)
         tried.append((log_loss(logits[judged], table.labels[judged]), ridge, logits))
-    loss, ridge, logits = min(tried, key=lambda one: one[0])
+    loss, ridge, logits = min(tried, key=lambda candidate: candidate[0])
     chosen = columns[choose(pool, count, ridge)]
-    said = f"{len(chosen)} neurons by {name}, ridge {ridge:g}"
+    described = f"{len(chosen)} neurons by {name}, ridge {ridge:g}"
 
     def learn() -> tuple[Linear, tuple[str, ...]]:
-        whole = multinomial(table.T[:, chosen], table.Z, table.labels, ridge=ridge, free=free)
-        return on_all_classes(whole, free, table.Z.shape[1]), ()
+        found = multinomial(table.T[:, chosen], table.Z, table.labels, ridge=ridge, free=free)
+        return on_all_classes(found, free, table.Z.shape[1]), ()
 
-    return FitCandidate(said, chosen, logits, loss, learn)
+    return FitCandidate(described, chosen, logits, loss, learn)
 
 
 def fit_targets(
@@ -120,50 +122,47 @@ def fit_targets(
     ridges: Sequence[float] = RIDGES,
 ) -> FitCandidate:
     """A linear patch of the targets' logits alone, each with up to `count` neurons of its own, and a bias."""
-    fold, judged = folds.number, folds.judged
+    judged = folds.judged
     count = min(count, _MOST_PURSUED)
 
     def solved(rows: np.ndarray) -> list[tuple[np.ndarray, Linear]]:
-        """For each ridge, the columns and the patch that the rows ask for."""
-        here = table.rows(rows)
-        chosen = [pursued(here, columns, int(j), count) for j in targets]
-        of = problem([here.T[:, c] for c in chosen], here.Z, here.labels, targets, 1.0, chosen)
+        """For each ridge, the columns and the patch fitted to the rows."""
+        part = table.rows(rows)
+        chosen = [pursued(part, columns, int(j), count) for j in targets]
+        tables = [part.T[:, c] for c in chosen]
+        problem = RetrainProblem.of(tables, part.Z, part.labels, targets, 1.0, chosen)
         return [
-            _side_by_side(chosen, found.weight, found.bias, targets, table.Z.shape[1])
-            for found in retrain_path(of, ridges, intercept=True)
+            _side_by_side(chosen, found, targets, table.Z.shape[1])
+            for found in retrain_path(problem, ridges, intercept=True)
         ]
 
     held = [table.Z.copy() for _ in ridges]
     for k in folds.numbers:
-        rows = np.flatnonzero(fold == k)
-        for logits, (chosen, patch) in zip(held, solved(np.flatnonzero(fold != k)), strict=True):
+        rows = folds.held_out(k)
+        for logits, (chosen, patch) in zip(held, solved(folds.learning(k)), strict=True):
             boost = table.T[np.ix_(rows, chosen)] @ patch.weight + patch.bias
             logits[rows] += boost.astype(logits.dtype)
     losses = [log_loss(logits[judged], table.labels[judged]) for logits in held]
     best = int(np.argmin(losses))
     chosen, patch = solved(np.arange(len(table.labels)))[best]
-    said = f"{np.count_nonzero(patch.weight)} synapses of the targets by pursuit, ridge {ridges[best]:g}"
-    return FitCandidate(said, chosen, held[best], losses[best], lambda: (patch, ()))
+    name = f"{np.count_nonzero(patch.weight)} synapses of the targets by pursuit, ridge {ridges[best]:g}"
+    return FitCandidate(name, chosen, held[best], losses[best], lambda: (patch, ()))
 
 
 def _side_by_side(
-    columns: Sequence[np.ndarray],
-    weights: Sequence[np.ndarray],
-    bias: np.ndarray,
-    targets: np.ndarray,
-    classes: int,
+    columns: Sequence[np.ndarray], found: TargetWeights, targets: np.ndarray, classes: int
 ) -> tuple[np.ndarray, Linear]:
     """Each target's columns and weights as one patch; a column that several targets read appears once."""
     chosen = np.unique(np.concatenate(columns))
     weight, shift = np.zeros((len(chosen), classes)), np.zeros(classes)
-    for j, of_target, w in zip(targets, columns, weights, strict=True):
-        weight[np.searchsorted(chosen, of_target), j] = w
-    shift[targets] = bias
+    for j, own, w in zip(targets, columns, found.weight, strict=True):
+        weight[np.searchsorted(chosen, own), j] = w
+    shift[targets] = found.bias
     return chosen, Linear(weight, shift)
 
 
 def pursue(table: Table, count: int, ridge: float) -> np.ndarray:
-    """`count` columns (count,) int64 of a table, each batch chosen on what the last ones left wrong."""
+    """`count` columns (count,) int64 of a table, each batch chosen by what the earlier ones left wrong."""
     chosen = np.empty(0, np.int64)
     squared = table.T * table.T
     for step in np.array_split(np.arange(count), min(_ROUNDS, max(count, 1))):
@@ -180,16 +179,14 @@ def shrink(table: Table, count: int, ridge: float) -> np.ndarray:
     free = np.unique(table.labels)
     promise = _promise(table, table.T * table.T, np.empty(0, np.int64), ridge)
     pool = np.argsort(-promise, kind="stable")[: max(_POOL, _POOL_EACH * count)]
-    made = design(table.T[:, pool], turn=False)
-    start = multinomial(made, table.Z, table.labels, ridge=1e9, free=free).axes
+    standard = design(table.T[:, pool], turn=False)
+    start = multinomial(standard, table.Z, table.labels, ridge=1e9, free=free).axes
     start[:-1] = 0
-    lasso = None
+    lasso = _strongest_lasso(standard.X, table, free, start[-1])
     for _ in range(_STEPS):
-        if lasso is None:
-            lasso = _strongest(made.X, table, free, start[-1])
         lasso *= _FALL
         found = multinomial(
-            made,
+            standard,
             table.Z,
             table.labels,
             ridge=_NET_RIDGE,
@@ -207,29 +204,22 @@ def shrink(table: Table, count: int, ridge: float) -> np.ndarray:
     return np.sort(pool[np.argsort(-size, kind="stable")[:count]])
 
 
-def _strongest(X: np.ndarray, table: Table, free: np.ndarray, bias: np.ndarray) -> float:
+def _strongest_lasso(X: np.ndarray, table: Table, free: np.ndarray, bias: np.ndarray) -> float:
     """The L1 penalty from which on no neuron has a weight."""
     r, _ = _residuals(table, free, bias[None, :])
     return float(np.linalg.norm(X.T @ r[:, free], axis=1).max()) / len(table.labels)
 
 
 def _promise(table: Table, squared: np.ndarray, chosen: np.ndarray, ridge: float) -> np.ndarray:
-    """What each column should save over all classes once those chosen have done their part."""
+    """What each column should save over all classes on top of the chosen ones, (K,). squared : T * T."""
     free = np.unique(table.labels)
     found = multinomial(table.T[:, chosen], table.Z, table.labels, ridge=ridge, free=free, tolerance=1e-4)
     r, h = _residuals(table, free, found.scores)
-    sums = ScreeningSums(
-        table.T.T @ r, squared.T @ h, table.T.T @ h, h.sum(axis=0), np.zeros(table.T.shape[1], bool)
-    )
-    return scores(sums).sum(axis=1)
+    return scores(ScreeningSums.of_table(table.T, squared, r, h)).sum(axis=1)
 
 
 def _residuals(table: Table, free: np.ndarray, added: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is still wrong, t - p, and p (1 - p), (N, C) float32, with `added` on the free classes."""
+    """`residuals` with `added` (N, F) on the logits of the free classes."""
     logits = table.Z.astype(np.float64)
     logits[:, free] += added
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    r = -p.astype(np.float32)
-    r[np.arange(len(r)), table.labels] += 1
-    return r, (p * (1 - p)).astype(np.float32)
+    return residuals(logits, table.labels)

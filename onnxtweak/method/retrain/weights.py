@@ -1,4 +1,4 @@
-"""Synaptic retraining (METHOD 5, thesis 3.2.4): which weights of the chosen synapses fit best?
+"""Which weights of the chosen synapses fit best? Synaptic retraining (METHOD 5, thesis 3.2.4).
 
 The base is frozen: only table T, the chosen neurons' values, and Z are needed. The weighted cross-entropy is
 convex in the weights, so it does not matter that the thesis starts from the join: any start ends at the same
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.solvers.multi_target import TargetColumns, solve, standardised
-from onnxtweak.method.solvers.multinomial import one_target, rest_offset, unfinished
+from onnxtweak.method.softmax import log_sum_exp
+from onnxtweak.method.solvers.multi_target import TargetWeights, solve, target_columns
+from onnxtweak.method.solvers.multinomial import one_target, rest_offset
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class RetrainProblem:
 
     tables : T (N, K_t) per target. offsets (N, c + 1) float64 and place (N,) int64 : logits of the targets
     and of all the rest together, and which of them is right. weights (N,) : of the samples, mean 1. columns :
-    (K_t,) int64 per target, which neurons its table holds; None: not known, and none counts as shared.
+    (K_t,) int64 per target, which neurons its table holds; None: unknown, and none counts as shared.
     """
 
     tables: tuple[np.ndarray, ...]
@@ -32,23 +33,24 @@ class RetrainProblem:
     weights: np.ndarray
     columns: tuple[np.ndarray, ...] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        tables: Sequence[np.ndarray],
+        Z: np.ndarray,
+        labels: np.ndarray,
+        targets: np.ndarray,
+        penalty: float,
+        columns: Sequence[np.ndarray] | None = None,
+    ) -> RetrainProblem:
+        """The problem of one split: Z (N, C); labels (N,); targets (c,) ascending.
 
-def problem(
-    tables: Sequence[np.ndarray],
-    Z: np.ndarray,
-    labels: np.ndarray,
-    targets: np.ndarray,
-    penalty: float,
-    columns: Sequence[np.ndarray] | None = None,
-) -> RetrainProblem:
-    """tables : T (N, K_t) per target; Z (N, C); labels (N,); targets (c,) ascending. columns : as there.
-
-    penalty : weight of the loss on samples of the targets, against 1 on the others: 1 is SR-1, 2 is SR-2.
-    """
-    offsets, place = rest_offset(Z, labels, targets)
-    weights = np.where(place < len(targets), float(penalty), 1.0)
-    known = None if columns is None else tuple(columns)
-    return RetrainProblem(tuple(tables), offsets, place, weights / weights.mean(), known)
+        penalty : weight of the loss on samples of the targets, against 1 on the others: 1 is SR-1, 2 is SR-2.
+        """
+        offsets, place = rest_offset(Z, labels, targets)
+        weights = np.where(place < len(targets), float(penalty), 1.0)
+        known = None if columns is None else tuple(columns)
+        return cls(tuple(tables), offsets, place, weights / weights.mean(), known)
 
 
 def boosts(
@@ -58,82 +60,67 @@ def boosts(
     return np.column_stack([T @ w for T, w in zip(tables, weight, strict=True)]) + bias
 
 
-def loss(of: RetrainProblem, boost: np.ndarray) -> float:
+def loss(problem: RetrainProblem, boost: np.ndarray) -> float:
     """Mean weighted cross-entropy in nats with `boost` (N, c), less the constant that no weight changes."""
-    logits = of.offsets.copy()
+    logits = problem.offsets.copy()
     logits[:, :-1] += boost
-    top = logits.max(axis=1)
-    own = logits[np.arange(len(logits)), of.place]
-    return float(np.mean(of.weights * (top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - own)))
-
-
-@dataclass(frozen=True)
-class Retrained:
-    """weight : (K_t,) float64 per target. bias (c,). note : empty, or why the optimum was not reached."""
-
-    weight: tuple[np.ndarray, ...]
-    bias: np.ndarray
-    note: str = ""
+    own = logits[np.arange(len(logits)), problem.place]
+    return float(np.mean(problem.weights * (log_sum_exp(logits) - own)))
 
 
 def retrain(
-    of: RetrainProblem, ridge: float, start: Sequence[np.ndarray] | None = None, *, intercept: bool = False
-) -> Retrained:
+    problem: RetrainProblem,
+    ridge: float,
+    start: Sequence[np.ndarray] | None = None,
+    *,
+    intercept: bool = False,
+) -> TargetWeights:
     """The weights with the least `loss` plus `ridge / 2` times their squares, on columns of unit deviation.
 
     start : weights to begin with; only the time depends on them. intercept : whether each target also gets a
     bias, which the thesis's synapses do not have.
     """
-    if len(of.tables) > 1:
-        return _together(of, _ready(of, intercept), ridge, start, intercept)
-    weight = np.zeros(of.tables[0].shape[1]) if start is None else start[0]
-    solved = one_target(
-        of.tables[0],
-        of.offsets,
-        of.place,
-        0,
-        ridge=ridge,
-        sample_weight=of.weights,
-        intercept=intercept,
-        start=np.append(weight, 0.0),
-    )
-    return Retrained((solved.weight[:, 0],), solved.bias, solved.note)
+    return next(retrain_path(problem, [ridge], start, intercept=intercept))
 
 
 def retrain_path(
-    of: RetrainProblem,
+    problem: RetrainProblem,
     ridges: Sequence[float],
     start: Sequence[np.ndarray] | None = None,
     *,
     intercept: bool = False,
-) -> Iterator[Retrained]:
+) -> Iterator[TargetWeights]:
     """`retrain` at one ridge after the other, each solution starting the next."""
-    ready, bias = _ready(of, intercept) if len(of.tables) > 1 else None, None
+    zeros = np.zeros(len(problem.tables))
+    found = None if start is None else TargetWeights(tuple(start), zeros, np.inf)
+    if len(problem.tables) == 1:
+        for ridge in ridges:
+            found = _one_target(problem, ridge, found, intercept)
+            yield found
+        return
+    neurons = target_columns(problem.tables, problem.columns, intercept)
+    split = problem.offsets, problem.place, problem.weights
     for ridge in ridges:
-        if ready is None:
-            found = retrain(of, ridge, start, intercept=intercept)
-        else:
-            found = _together(of, ready, ridge, start, intercept, bias)
-        start, bias = found.weight, found.bias
+        found = solve(neurons, *split, ridge, intercept=intercept, start=found)
         yield found
 
 
-def _ready(of: RetrainProblem, intercept: bool) -> TargetColumns:
-    return standardised(of.tables, of.columns, intercept)
-
-
-def _together(
-    of: RetrainProblem,
-    neurons: TargetColumns,
-    ridge: float,
-    start: Sequence[np.ndarray] | None,
-    intercept: bool,
-    bias: np.ndarray | None = None,
-) -> Retrained:
-    weight, bias, count, done = solve(
-        neurons, of.offsets, of.place, of.weights, ridge, intercept=intercept, start=(start, bias)
+def _one_target(
+    problem: RetrainProblem, ridge: float, start: TargetWeights | None, intercept: bool
+) -> TargetWeights:
+    T = problem.tables[0]
+    weight = np.zeros(T.shape[1]) if start is None else start.weight[0]
+    solved = one_target(
+        T,
+        problem.offsets,
+        problem.place,
+        0,
+        ridge=ridge,
+        sample_weight=problem.weights,
+        intercept=intercept,
+        start=np.append(weight, 0.0),
     )
-    return Retrained(tuple(weight), bias, "" if done else unfinished(count))
+    return TargetWeights((solved.weight[:, 0],), solved.bias, ridge, solved.note)
 
 
 def retrain_best(
@@ -143,16 +130,11 @@ def retrain_best(
     start: Sequence[np.ndarray] | None = None,
     *,
     intercept: bool = False,
-) -> tuple[Retrained, float]:
-    """The ridge whose weights have the least loss on validation: (weights, ridge).
+) -> TargetWeights:
+    """The weights of the ridge that has the least loss on validation.
 
     Strong penalties come first, each solution starting the next.
     """
-    best: tuple[float, Retrained, float] | None = None
-    falling = sorted(set(ridges), reverse=True)
-    path = retrain_path(fit, falling, start, intercept=intercept)
-    for ridge, found in zip(falling, path, strict=True):
-        judged = loss(validation, boosts(validation.tables, found.weight, found.bias))
-        if best is None or judged < best[0]:
-            best = judged, found, ridge
-    return best[1], best[2]
+    path = retrain_path(fit, sorted(set(ridges), reverse=True), start, intercept=intercept)
+    tried = [(loss(validation, boosts(validation.tables, found.weight, found.bias)), found) for found in path]
+    return min(tried, key=lambda pair: pair[0])[1]

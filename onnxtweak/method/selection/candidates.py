@@ -1,7 +1,7 @@
-"""What is kept of theta when its state is gone? The neurons that a choice may take, and how large all are.
+"""What is kept of theta when its state is gone? The candidates for a choice, and a histogram of all.
 
-Blocks of neurons come one after the other, and each is let go before the next. What is kept of them does
-not depend on where they were cut.
+Blocks of neurons come one after the other, and each is dropped before the next. What is kept of them does
+not depend on where the blocks were cut.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from onnxtweak.engine.scoring.scoring import BlockScores
 from onnxtweak.theta.state import Scores, ThetaState, finish, state_slice
 
-# Neurons that are looked at together: few enough that the arithmetic stays in the cache.
+# Neurons that are handled together: few enough that the arithmetic stays in the cache.
 _CHUNK = 1 << 17
-# Histogram of weights: bins a power of ten.
+# Bins per power of ten in the histogram of weights.
 _BINS = 64
 
 
@@ -42,7 +42,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class ThetaSizes:
-    """How |weight| is spread over all neurons of a target.
+    """A histogram of |weight| over all neurons, for one target.
 
     bins (k,) int64 ascending : floors of 64 log10 |weight|. counts (k,) int64. nought : neurons of weight 0.
     """
@@ -73,15 +73,15 @@ Sink = Callable[[int, int, Scores], None]
 
 def no_theta(targets: int, most: int) -> Theta:
     """Before the first block."""
-    nothing = Candidates(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int32), np.empty(0))
-    none = ThetaSizes(np.empty(0, np.int64), np.empty(0, np.int64), 0)
-    return Theta((nothing,) * targets, (none,) * targets, most, 0, np.empty(0, np.int64))
+    best = Candidates(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int32), np.empty(0))
+    sizes = ThetaSizes(np.empty(0, np.int64), np.empty(0, np.int64), 0)
+    return Theta((best,) * targets, (sizes,) * targets, most, 0, np.empty(0, np.int64))
 
 
 def add_block(theta: Theta, block: BlockScores, sink: Sink | None = None, threads: int | None = 1) -> Theta:
-    """Theta with the neurons of one block more. Blocks must come in order.
+    """Theta with the neurons of one more block. Blocks must come in order.
 
-    threads : that targets are shared among; None: all cores.
+    sink : gets all scores on the way. threads : that targets are shared among; None: all cores.
     """
 
     def of_target(t: int) -> tuple[Candidates, ThetaSizes]:
@@ -103,16 +103,16 @@ def add_block(theta: Theta, block: BlockScores, sink: Sink | None = None, thread
 
 
 def _chunks(block: BlockScores) -> list[tuple[int, list[ThetaState]]]:
-    """Neurons that are looked at together: the number of the first, and the states of all, in order."""
+    """Neurons that are handled together: the number of the first, and the states of all, in order."""
     chunks: list[tuple[int, list[ThetaState]]] = []
     room = 0
-    for stretch, state in zip(block.block, block.states, strict=True):
+    for tap_slice, state in zip(block.block, block.states, strict=True):
         start = 0
-        while start < len(stretch):
+        while start < len(tap_slice):
             if not room:
-                chunks.append((stretch.number + start, []))
+                chunks.append((tap_slice.number + start, []))
                 room = _CHUNK
-            stop = min(start + room, len(stretch))
+            stop = min(start + room, len(tap_slice))
             chunks[-1][1].append(state_slice(state, start, stop))
             room -= stop - start
             start = stop
@@ -120,7 +120,7 @@ def _chunks(block: BlockScores) -> list[tuple[int, list[ThetaState]]]:
 
 
 def top(number: np.ndarray, keys: Sequence[np.ndarray], n: int) -> np.ndarray:
-    """Positions (n,) of the largest by the first key, ties by the next, then by the lower number; unsorted.
+    """Positions (n,), in no order, of the largest by the first key; ties by the next, then the lower number.
 
     number and each key (K,), numbers ascending.
     """
@@ -139,7 +139,7 @@ def top(number: np.ndarray, keys: Sequence[np.ndarray], n: int) -> np.ndarray:
 
 
 def add_scores(known: Candidates, scores: Scores, first: int, most: int) -> Candidates:
-    """The best of what is known and of neurons with higher numbers, `first` and on."""
+    """The best of the known candidates and of neurons with higher numbers, from `first` on."""
     fresh = _worth(known, scores, most)
     both = [
         np.concatenate(pair)
@@ -164,7 +164,7 @@ def add_scores(known: Candidates, scores: Scores, first: int, most: int) -> Cand
 
 
 def _worth(known: Candidates, scores: Scores, most: int) -> np.ndarray:
-    """Positions of neurons that may be among the best: a quick look that spares most of them the rest."""
+    """Positions of neurons that may be among the best: a quick look that rules out most of them."""
     size = np.abs(scores.weight)
     if len(known.number) < most:
         return np.flatnonzero(size)
@@ -175,7 +175,7 @@ def _worth(known: Candidates, scores: Scores, most: int) -> np.ndarray:
         worth |= scores.count > 0
     else:
         least = _floor(known.count[fixing], most)
-        # Those with this count are the last; of them, the largest.
+        # Neurons with this count are the last to get in; of them, the largest do.
         left = most - int((known.count > least).sum())
         tied = _floor(np.abs(known.weight[known.count == least]), left)
         worth |= (scores.count > least) | ((scores.count == least) & (size > tied))
@@ -188,18 +188,18 @@ def _floor(key: np.ndarray, n: int) -> float:
 
 
 def add_weights(known: ThetaSizes, weight: np.ndarray) -> ThetaSizes:
-    """The same with more neurons. weight (m,) float64."""
+    """The histogram with more neurons. weight (m,) float64."""
     size = np.abs(weight[weight != 0])
     bins = np.floor(np.log10(size) * _BINS).astype(np.int64)
     lowest = int(bins.min(initial=0))
     counts = np.bincount(bins - lowest)
     found = np.flatnonzero(counts)
-    merged, place = np.unique(np.concatenate([known.bins, found + lowest]), return_inverse=True)
+    merged, position = np.unique(np.concatenate([known.bins, found + lowest]), return_inverse=True)
     total = np.zeros(len(merged), np.int64)
-    np.add.at(total, place, np.concatenate([known.counts, counts[found]]))
+    np.add.at(total, position, np.concatenate([known.counts, counts[found]]))
     return ThetaSizes(merged, total, known.nought + len(weight) - len(size))
 
 
 def edges_of(bins: np.ndarray) -> np.ndarray:
-    """Sizes at which bins begin."""
+    """Sizes |weight| at which the bins (k,) of `ThetaSizes` begin."""
     return 10.0 ** (bins / _BINS)

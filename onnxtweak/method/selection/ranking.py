@@ -1,4 +1,4 @@
-"""Which neurons deserve a synapse, and in which order (METHOD 3)?"""
+"""Which neurons deserve a synapse, and in which order? The ranking by theta or net gain (METHOD 3)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxtweak.errors import ModelError
 from onnxtweak.method.selection.candidates import Candidates
+from onnxtweak.method.selection.numbering import numbered
 from onnxtweak.method.tuning.boosted import BoostTable, rival_gap
 from onnxtweak.settings import JoinSettings
 from onnxtweak.theta.line_search import net_gain
@@ -22,8 +23,7 @@ CANDIDATES = 10
 class Ranking:
     """The best neurons for one target, best first. K entries.
 
-    neurons : where they are. weight (K,) float64, count (K,) int64, lift (K,) float64 : their theta.
-    criterion : what they were ranked by.
+    weight (K,) float64, count (K,) int64, lift (K,) float64 : their theta. criterion : what ranked them.
     """
 
     neurons: Neurons
@@ -42,21 +42,21 @@ class Ranking:
         return Ranking(neurons, self.weight[chosen], self.count[chosen], self.lift[chosen], self.criterion)
 
 
-def nobody(taps: Sequence[Tap], criterion: str) -> Ranking:
+def empty_ranking(taps: Sequence[Tap], criterion: str) -> Ranking:
     """The ranking of a target that no neuron can raise."""
-    none, numbers = np.empty(0), np.empty(0, np.int64)
-    return Ranking(Neurons(tuple(taps), numbers.astype(np.int32), numbers), none, numbers, none, criterion)
+    floats, integers = np.empty(0), np.empty(0, np.int64)
+    return Ranking(numbered(taps, integers), floats, integers, floats, criterion)
 
 
 def candidates_wanted(join: JoinSettings) -> int:
-    """How many neurons of a target theta has to name."""
+    """How many candidates per target theta has to name."""
     return max(join.count) * (CANDIDATES if join.criterion == "net-gain" else 1)
 
 
 def rank(best: Candidates, taps: Sequence[Tap], criterion: str, n: int, where: str) -> Ranking:
-    """The n best neurons by "count", "threshold" or "lift"; "auto" is count, or lift where nothing counts.
+    """The n best neurons by "count", "threshold" or "lift"; "auto" is count, or lift where all counts are 0.
 
-    best : must know n neurons by each criterion, where there are so many. Ties: larger |weight|, then lower
+    best : must hold n neurons by each criterion, where there are so many. Ties: larger |weight|, then lower
     neuron number. `where` names the target in errors. Raises ModelError when no neuron can help at all.
     """
     if not len(best.number):
@@ -69,31 +69,26 @@ def rank(best: Candidates, taps: Sequence[Tap], criterion: str, n: int, where: s
         criterion = "count" if best.count.any() else "lift"
     size = np.abs(best.weight)
     key = {"count": best.count, "threshold": size, "lift": best.lift}[criterion]
-    return _ranking(best.take(np.lexsort((best.number, -size, -key))[:n]), taps, criterion)
-
-
-def _ranking(chosen: Candidates, taps: Sequence[Tap], criterion: str) -> Ranking:
-    starts = np.cumsum([0, *(tap.neurons for tap in taps)])
-    tap_of = np.searchsorted(starts, chosen.number, side="right") - 1
-    neurons = Neurons(tuple(taps), tap_of.astype(np.int32), (chosen.number - starts[tap_of]).astype(np.int64))
-    return Ranking(neurons, chosen.weight, chosen.count.astype(np.int64), chosen.lift, criterion)
+    chosen = best.take(np.lexsort((best.number, -size, -key))[:n])
+    count = chosen.count.astype(np.int64)
+    return Ranking(numbered(taps, chosen.number), chosen.weight, count, chosen.lift, criterion)
 
 
 def united(rankings: Sequence[Ranking]) -> Neurons:
     """The neurons of several rankings end to end, for one pass that reads them all."""
     taps = rankings[0].neurons.taps
     used = sorted({int(t) for r in rankings for t in r.neurons.tap_of})
-    place = {old: new for new, old in enumerate(used)}
-    tap_of = np.array([place[int(t)] for r in rankings for t in r.neurons.tap_of], np.int32)
+    position = {old: new for new, old in enumerate(used)}
+    tap_of = np.array([position[int(t)] for r in rankings for t in r.neurons.tap_of], np.int32)
     index = np.concatenate([r.neurons.index for r in rankings])
     return Neurons(tuple(taps[old] for old in used), tap_of, index)
 
 
 def by_net_gain(ranking: Ranking, T: np.ndarray, table: BoostTable, target: int, n: int) -> Ranking:
-    """Candidates ranked anew by the exact line search (METHOD 3): weight and count are its best net gain.
+    """Candidates ranked anew by the exact line search (METHOD 3), whose best net gain is weight and count.
 
-    T (N, K) : fit values of the ranking's neurons. table : fit decisions. target : its position there.
-    Keeps the n best that gain anything, or all in their old order when none does.
+    T (N, K) : fit values of the ranking's neurons. table : of the fit split. target : its position there.
+    Returns the n best that gain anything, or the first n of the old order when none does.
     """
     if not len(ranking.weight):
         return ranking

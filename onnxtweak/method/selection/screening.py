@@ -1,10 +1,10 @@
-"""Which of very many neurons are worth a place in the table (METHOD 7.2)?
+"""Which of very many neurons are worth a place in the table? Screening by the loss saved (METHOD 7.2).
 
-One streaming pass; V is never kept. With r = t - p what the base (with a bias for every class) gets wrong,
+One streaming pass; V is never kept. With the residual r = t - p of the base (with a bias for every class),
 and h = p (1 - p), it sums per neuron and class G = sum r v, A = sum h v^2 and B = sum h v. Then
 S = G^2 / (A - B^2 / sum h) is twice the loss that a synapse from this neuron to this class should save.
 
-ScreeningSums of more neurons than memory holds are made block by block, with a pass for each.
+Sums of more neurons than memory holds are made block by block, with a pass for each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 
 from onnxtweak.engine.passes import Captured
 from onnxtweak.engine.plan import Block, cut_taps
+from onnxtweak.method.selection.numbering import numbered, taking_turns
+from onnxtweak.method.softmax import softmax
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Neurons, Tap
 
@@ -27,7 +29,7 @@ _TILE = 1024
 class ScreeningSums:
     """Running sums over samples, float64, for some classes (k). G, A, B (M, k); h (k,).
 
-    spoiled (M,) bool : not finite once.
+    spoiled (M,) bool : NaN or infinite on some sample.
     """
 
     G: np.ndarray
@@ -35,6 +37,11 @@ class ScreeningSums:
     B: np.ndarray
     h: np.ndarray
     spoiled: np.ndarray
+
+    @classmethod
+    def of_table(cls, T: np.ndarray, squared: np.ndarray, r: np.ndarray, h: np.ndarray) -> ScreeningSums:
+        """Sums over a table T (N, M), in its own precision. squared : T * T. r, h (N, k) : for each class."""
+        return cls(T.T @ r, squared.T @ h, T.T @ h, h.sum(axis=0), np.zeros(T.shape[1], bool))
 
     def part(self, start: int, stop: int) -> ScreeningSums:
         """Neurons [start, stop): views."""
@@ -58,17 +65,18 @@ def screen_blocks(
 
 
 def screen(batches: Iterable[Captured], block: Block, bias: np.ndarray, classes: np.ndarray) -> ScreeningSums:
-    """ScreeningSums of a block's neurons, its stretches end to end, for some classes (k,), from one pass.
+    """Sums of a block's neurons, its tap slices end to end, for some classes (k,), from one pass.
 
-    batches : captured with one V a stretch. bias (C,) : added to the logits before p is taken.
+    batches : captured with one V per tap slice. bias (C,) : added to the logits before p is taken.
     """
     sums = _empty(sum(map(len, block)), len(classes))
     for got in batches:
-        r, h = (np.ascontiguousarray(every[:, classes]) for every in _residuals(got.Z, got.labels, bias))
+        logits = got.Z + bias.astype(got.Z.dtype)
+        r, h = (np.ascontiguousarray(part[:, classes]) for part in residuals(logits, got.labels))
         sums.h += h.sum(axis=0, dtype=np.float64)
         at = 0
-        for stretch, V in zip(block, got.V, strict=True):
-            for first, last in _tiles(stretch.start, stretch.stop):
+        for tap_slice, V in zip(block, got.V, strict=True):
+            for first, last in _tiles(tap_slice.start, tap_slice.stop):
                 _add(sums.part(at, at + last - first), V[:, first:last], r, h)
                 at += last - first
     return sums
@@ -101,14 +109,14 @@ def scores(sums: ScreeningSums) -> np.ndarray:
 
 
 def nothing_promising(classes: int) -> list[ScreenedNeurons]:
-    """Before the first block."""
+    """What is known before the first block."""
     return [ScreenedNeurons(np.empty(0, np.int64), np.empty(0))] * classes
 
 
 def add_promising(
     known: Sequence[ScreenedNeurons], sums: ScreeningSums, block: Block, most: int
 ) -> list[ScreenedNeurons]:
-    """What is known of each class, with a block's neurons. most : how many of a class stay."""
+    """What is known of each class, with a block's neurons. most : how many per class stay."""
     numbers = np.concatenate([np.arange(len(s)) + s.number for s in block])
     known = list(known)
     for start in range(0, len(numbers), _TILE):
@@ -124,25 +132,18 @@ def add_promising(
 
 def best(known: Sequence[ScreenedNeurons], taps: Sequence[Tap], count: int) -> Neurons:
     """The `count` neurons that promise most, each class in turn giving its best, in the taps' own order."""
-    turn = np.concatenate([np.arange(len(of.number)) * len(known) + k for k, of in enumerate(known)])
-    turns = np.concatenate([of.number for of in known])[np.argsort(turn)]  # rank 1 of each class, rank 2, ...
-    _, first = np.unique(turns, return_index=True)
-    chosen = np.sort(turns[np.sort(first)[:count]])
-    starts = np.cumsum([0, *(tap.neurons for tap in taps)])
-    tap_of = np.searchsorted(starts, chosen, side="right") - 1
-    return Neurons(tuple(taps), tap_of.astype(np.int32), (chosen - starts[tap_of]).astype(np.int64))
+    return numbered(taps, taking_turns([screened.number for screened in known], count))
 
 
 def _empty(neurons: int, classes: int) -> ScreeningSums:
     shape = (neurons, classes)
-    return ScreeningSums(*(np.zeros(shape) for _ in range(3)), np.zeros(classes), np.zeros(neurons, bool))
+    G, A, B = (np.zeros(shape) for _ in range(3))
+    return ScreeningSums(G, A, B, np.zeros(classes), np.zeros(neurons, bool))
 
 
-def _residuals(Z: np.ndarray, labels: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """r and h, (b, C) float32."""
-    logits = Z + bias.astype(Z.dtype)
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+def residuals(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """r = t - p and h = p (1 - p), (N, C) float32, for logits (N, C) and labels (N,)."""
+    p = softmax(logits)
     h = (p * (1 - p)).astype(np.float32)
     r = -p.astype(np.float32)
     r[np.arange(len(labels)), labels] += 1

@@ -1,8 +1,9 @@
 """Which weights fit best? Convex solvers, the base's logits a fixed offset.
 
-multinomial        a ridge on all classes, or on one target
+multinomial        a ridge or L1 fit of all classes, and the logistic fit of one target
 multi_target       several targets, each with neurons of its own
-standard           columns made ready, so that one penalty suits them all
-proximal           penalties that make weights vanish
-matching_pursuit   neurons chosen one at a time
+lbfgs              the minimiser of smooth losses, and what an objective is
+proximal           the minimiser under penalties that make weights vanish
+matching_pursuit   neurons for one class, chosen one at a time
+standard           columns scaled so that one penalty suits them all
 """

@@ -1,8 +1,8 @@
 """Which weights fit best where several targets, each with neurons of its own, share one softmax?
 
-All targets are solved at once by L-BFGS. Each is on axes along which its own loss curves as the start says,
-which leaves little for the iterations to find out. Where targets share neurons, each neuron's values are
-multiplied once for all of them.
+All targets are solved at once by L-BFGS. Each one's weights are put on the principal axes of its own Hessian
+at the start, which leaves little for the iterations to find out. Where targets share neurons, each neuron's
+values are multiplied once for all of them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.solvers.multinomial import descend
+from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.solvers.standard import scale_of_uncentred
 
-# Converged when a quadratic model promises less than this, in nats a sample.
+# Converged when a quadratic model promises less than this, in nats per sample.
 _TOLERANCE = 1e-11
 _ITERATIONS = 1000
-# A bias is penalised by this alone; principal axes with less than this share of the largest are left out.
+# The penalty of a bias; principal axes whose variance is less than this share of the largest are left out.
 FLOOR = 1e-8
 # Above this many numbers the neurons of all targets together are kept in single precision.
 _LARGE = 30_000_000
-# Products with all neurons for every target take this many times fewer seconds a number than with a target's
-# own: they stay in the cache.
+# A product of all neurons with all targets takes this many times fewer seconds per multiplication than one of
+# each target with its own neurons: it stays in the cache.
 _SHARED_PAYS = 8
-# Samples that are as good as decided still count with this share of the mean curvature.
+# Samples whose probability is nearly 0 or 1 still count with this share of the mean curvature.
 _DECIDED = 0.1
 
 
@@ -33,9 +33,9 @@ _DECIDED = 0.1
 class TargetColumns:
     """All targets' neurons on columns of unit deviation.
 
-    parts : X, (N, K) of all neurons, each once, or (N, K_t) per target. place : per target, its columns of X.
-    shared : which of the two. turn : per target (K_t, A_t), orthogonal, its principal axes. inverse, mean :
-    per target (K_t,) float64, of its columns.
+    shared : whether `parts` is one X (N, K) with each neuron once; else it is one X (N, K_t) per target.
+    place : per target, its columns of X. turn : per target (K_t, A_t), orthogonal, its principal axes.
+    inverse, mean : per target (K_t,) float64, 1 / scale and mean of its columns.
     """
 
     parts: tuple[np.ndarray, ...]
@@ -50,21 +50,34 @@ class TargetColumns:
         return self.parts[0][:, self.place[t]] if self.shared else self.parts[t]
 
 
-def standardised(
+@dataclass(frozen=True)
+class TargetWeights:
+    """A solution. weight : (K_t,) float64 per target, bias (c,) float64, in the neurons' own units.
+
+    ridge : as asked for. note : for the user; empty where the solver converged.
+    """
+
+    weight: tuple[np.ndarray, ...]
+    bias: np.ndarray
+    ridge: float
+    note: str = ""
+
+
+def target_columns(
     tables: Sequence[np.ndarray], columns: Sequence[np.ndarray] | None, centred: bool
 ) -> TargetColumns:
-    """The targets' neurons, made ready once for all penalties.
+    """The targets' neurons, standardised once for all penalties.
 
-    tables : T (N, K_t) per target. columns : per target (K_t,) int64, which neurons they are; None: nobody
-    knows, and none counts as shared. centred : whether a bias takes up the columns' means.
+    tables : T (N, K_t) per target. columns : per target (K_t,) int64, which neurons they are; None: unknown,
+    and none counts as shared. centred : whether a bias takes up the columns' means.
     """
     shared, place = False, tuple(np.arange(T.shape[1]) for T in tables)
     if columns is not None:
         every, first = np.unique(np.concatenate(columns), return_index=True)
         shared = len(every) * len(columns) <= _SHARED_PAYS * sum(map(len, columns))
-    if shared:
-        place = tuple(np.searchsorted(every, c) for c in columns)
-        tables = [_gathered(tables, first)]
+        if shared:
+            place = tuple(np.searchsorted(every, c) for c in columns)
+            tables = [_gathered(tables, first)]
     kind = np.float64 if sum(T.size for T in tables) <= _LARGE else np.float32
     parts, inverse, mean = zip(*(_standard(T, centred, kind) for T in tables), strict=True)
     if shared:
@@ -77,13 +90,13 @@ def standardised(
 
 
 def _gathered(tables: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
-    """Columns (N, K), given by where they are when all tables stand side by side."""
+    """Columns (N, K) of the tables side by side, `first` (K,) being their positions there."""
     ends = np.cumsum([0, *(T.shape[1] for T in tables)])
     table = np.searchsorted(ends, first, side="right") - 1
     found = np.empty((len(tables[0]), len(first)), tables[0].dtype)
     for t in np.unique(table):
-        here = table == t
-        found[:, here] = tables[t][:, first[here] - ends[t]]
+        own = table == t
+        found[:, own] = tables[t][:, first[own] - ends[t]]
     return found
 
 
@@ -98,7 +111,7 @@ def _gram(X: np.ndarray) -> np.ndarray:
 
 
 def _principal(gram: np.ndarray) -> np.ndarray:
-    """Axes (K, A) that are not noise."""
+    """Principal axes (K, A), those that are noise left out. gram (K, K)."""
     variance, turn = np.linalg.eigh(gram)
     return turn[:, variance > FLOOR * max(float(variance.max(initial=0.0)), 1e-300)]
 
@@ -111,29 +124,38 @@ def solve(
     ridge: float,
     *,
     intercept: bool,
-    start: tuple[Sequence[np.ndarray] | None, np.ndarray | None] = (None, None),
-) -> tuple[list[np.ndarray], np.ndarray, int, bool]:
-    """Weights (K_t,) per target and biases (c,), in the neurons' own units; iterations; did they suffice?
+    start: TargetWeights | None = None,
+) -> TargetWeights:
+    """Weights of all targets, and biases where `intercept` asks for them.
 
-    offsets (N, c + 1), place (N,), weights (N,) : as of `RetrainProblem`. start : weights and
-    biases to begin with, None: zeros.
+    offsets (N, c + 1), place (N,), weights (N,) : as in `RetrainProblem`. start : where to
+    begin; None: at zero.
     """
-    weight = [np.zeros(len(c)) for c in neurons.place] if start[0] is None else start[0]
-    bias = np.zeros(len(neurons.place)) if start[1] is None else start[1]
+    if start is None:
+        zeros = tuple(np.zeros(len(c)) for c in neurons.place)
+        start = TargetWeights(zeros, np.zeros(len(neurons.place)), ridge)
     joint = _JointObjective(neurons, offsets, place, weights, max(ridge, FLOOR), intercept)
-    joint.turn_to(weight, bias)
-    found, _, _, iterations, done = descend(joint, joint.begin, _TOLERANCE, _ITERATIONS)
-    return *joint.in_units(found), iterations, done
+    joint.turn_to(start.weight, start.bias)
+    end = lbfgs(joint, joint.begin, _TOLERANCE, _ITERATIONS)
+    return TargetWeights(*joint.in_units(end.U), ridge, end.note)
 
 
 class _JointObjective:
-    """All targets at once, for `descend`: weights on the axes of each in turn, then the biases.
+    """All targets at once, for `lbfgs`: weights on the axes of each in turn, then the biases.
 
     turn : per target (K_t, A_t), orthogonal. centre : per target (A_t,), means on the axes, weighted by
     curvature, that the bias takes up. begin : where to start.
     """
 
-    def __init__(self, neurons, offsets, place, weights, ridge: float, intercept: bool) -> None:
+    def __init__(
+        self,
+        neurons: TargetColumns,
+        offsets: np.ndarray,
+        place: np.ndarray,
+        weights: np.ndarray,
+        ridge: float,
+        intercept: bool,
+    ) -> None:
         self.neurons, self.offsets, self.labels, self.intercept = neurons, offsets, place, intercept
         self.share = weights / weights.sum()
         self.rows = np.arange(len(place))
@@ -144,9 +166,9 @@ class _JointObjective:
         self.free = np.append(np.ones(self.ends[-1]), np.full(count, float(intercept)))
 
     def turn_to(self, start: Sequence[np.ndarray], bias: np.ndarray) -> None:
-        """Axes along which the loss curves at some weights and biases, and these on them."""
+        """Take the principal axes of the Hessian at some weights and biases, and begin there."""
         on = self.neurons
-        self.turn, self.centre = on.turn, [np.zeros(turn.shape[1]) for turn in on.turn]
+        self.turn, self.centre = list(on.turn), [np.zeros(turn.shape[1]) for turn in on.turn]
         inner = [
             turn.T @ np.divide(w, i, out=np.zeros(len(w)), where=i > 0)
             for turn, w, i in zip(on.turn, start, on.inverse, strict=True)
@@ -157,7 +179,8 @@ class _JointObjective:
         h = p * (1 - p) * self.share[:, None]
         h += _DECIDED * np.maximum(h.mean(axis=0), 1e-5 / len(h))
         self.total = h.sum(axis=0)
-        turns, self.centre, self.along = [], [], []
+        turns: list[np.ndarray] = []
+        self.centre, self.along = [], []
         for t, turn in enumerate(on.turn):
             X, each = on.of(t), h[:, t].astype(on.parts[0].dtype)
             middle = (each @ X).astype(np.float64) / self.total[t] * self.intercept
@@ -214,12 +237,12 @@ class _JointObjective:
         return (np.concatenate([*parts, sums]) + self.penalty * U) * self.free
 
     def curvature(self, p: np.ndarray) -> np.ndarray:
-        """Diagonal of the Hessian at `begin`, on the axes that were chosen for it."""
+        """Diagonal of the Hessian at `begin`, on the axes that `turn_to` chose for it."""
         return np.concatenate([*self.along, self.total]) + self.penalty
 
-    def in_units(self, U: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    def in_units(self, U: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Weights and biases in the neurons' own units."""
         parts, bias = self._split(U)
         on = self.neurons
         weight = [i * (turn @ u) for i, turn, u in zip(on.inverse, self.turn, parts, strict=True)]
-        return weight, bias - np.array([m @ w for m, w in zip(on.mean, weight, strict=True)])
+        return tuple(weight), bias - np.array([m @ w for m, w in zip(on.mean, weight, strict=True)])

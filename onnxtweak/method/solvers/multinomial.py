@@ -1,8 +1,9 @@
-"""Which weights on a table fit best? Convex solvers with the base's logits as a fixed offset (METHOD 5, 7).
+"""Which weights on a table fit best? Multinomial and logistic regression on top of the base (METHOD 5, 7).
 
-Minimised is the weighted mean cross-entropy of `Z + T W + b` plus, on columns scaled to unit deviation, a
-ridge and optionally an L1 penalty. The base is W = 0, where every solver starts. One target against all the
-rest is a logistic loss with two columns of offset; several are a softmax over the targets and one rest class.
+They minimise the weighted mean cross-entropy of `Z + T W + b`, in which the base's logits Z are fixed, plus a
+ridge and optionally an L1 penalty on columns scaled to unit deviation. W = 0 is the base, where both solvers
+start unless told otherwise. One target against all the rest is a logistic loss with two columns of offset;
+several are a softmax over the targets and one rest class.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.method.softmax import log_sum_exp
+from onnxtweak.method.solvers.lbfgs import lbfgs, unconverged
 from onnxtweak.method.solvers.proximal import Sparsity, proximal
 from onnxtweak.method.solvers.standard import column_scale, scale_of_uncentred
 
@@ -20,16 +23,15 @@ RIDGE_FLOOR = 1e-8
 _AXIS_FLOOR = 1e-9
 # Above this many columns the principal axes cost more than they save.
 _AXES_LIMIT = 3000
-_MEMORY = 10  # pairs that L-BFGS remembers
 
 
 @dataclass(frozen=True)
 class Design:
     """A table made ready for solving, once for all penalties and folds.
 
-    X (N, A) float : standardised columns, turned into their principal axes where that pays. variance (A,) :
+    X (N, A) float : standardised columns, rotated to their principal axes where that pays. variance (A,) :
     of each axis. mean, scale (K,) float64 : of the columns; scale is inf for a constant one, so that its
-    weight is 0. turn (K, A) float64 : axes in columns; None: X is standardised only.
+    weight is 0. turn (K, A) float64 : the rotation, axes in columns; None: X is standardised only.
     """
 
     X: np.ndarray
@@ -38,18 +40,13 @@ class Design:
     scale: np.ndarray
     turn: np.ndarray | None
 
-    def apply(self, T: np.ndarray) -> np.ndarray:
-        """Other samples T (n, K) on the same axes: (n, A)."""
-        standard = (T - self.mean.astype(T.dtype)) / self.scale.astype(T.dtype)
-        return standard if self.turn is None else standard @ self.turn.astype(T.dtype)
-
 
 @dataclass(frozen=True)
 class Solution:
     """Where a solver ended. weight (K, F), bias (F,) float64, in the units of T.
 
     axes (A + 1, F) : the same on the design's axes, bias last, for a warm start. scores (N, F) : T W + b.
-    loss : the penalised objective. note : empty, or in plain words why it stopped before the optimum.
+    loss : the penalised objective. note : for the user; empty where the solver converged.
     """
 
     weight: np.ndarray
@@ -62,7 +59,7 @@ class Solution:
 
 
 def design(T: np.ndarray, *, turn: bool = True) -> Design:
-    """Standardise the columns of T (N, K) and turn them into principal axes. float32 stays float32."""
+    """Standardise the columns of T (N, K) and rotate them to principal axes. float32 stays float32."""
     kind = np.float32 if T.dtype != np.float64 else np.float64
     mean = T.mean(axis=0, dtype=np.float64)
     X = (T - mean.astype(kind)).astype(kind)
@@ -86,8 +83,7 @@ def rest_offset(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> tuple
     others = np.delete(Z.astype(np.float64), targets, axis=1)
     rest = np.full(len(Z), -np.inf)
     if others.shape[1]:
-        top = others.max(axis=1)
-        rest = top + np.log(np.exp(others - top[:, None]).sum(axis=1))
+        rest = log_sum_exp(others)
     place = np.full(Z.shape[1], len(targets), np.int64)
     place[targets] = np.arange(len(targets))
     return np.column_stack([Z[:, targets].astype(np.float64), rest]), place[labels]
@@ -112,32 +108,29 @@ def multinomial(
     table : T (N, K), or its design when several problems share it. Z (N, C), labels (N,). free (F,) : the
     classes that get weights, default all; fixed ones act as a rest class. sample_weight (N,) >= 0; zero
     leaves a sample out, though its scores are still given. start : `Solution.axes` of a similar problem.
-    tolerance : stop when a quadratic model promises less than this of the objective. lasso : L1 penalty; with
-    one the design must not be turned. grouped : it is on the length of each neuron's weights, not on each
-    weight, so that a neuron serves all classes or none. Weights are finite whatever the data; ridge is raised
-    to RIDGE_FLOOR.
+    tolerance : stop when a quadratic model promises to lower the objective by less than this. lasso : L1
+    penalty; with one the design must not be rotated. grouped : the L1 penalty is on the length of each
+    neuron's weights, not on each weight, so that a neuron serves all classes or none. Weights are finite
+    whatever the data; a ridge below RIDGE_FLOOR is raised to it.
     """
-    made = table if isinstance(table, Design) else design(table, turn=lasso == 0)
+    whole = table if isinstance(table, Design) else design(table, turn=lasso == 0)
     free = np.arange(Z.shape[1]) if free is None else np.asarray(free, np.int64)
-    counted = np.arange(len(labels)) if sample_weight is None else np.flatnonzero(sample_weight)
-    whole, everyone = made, len(counted) == len(labels)
-    if not everyone:  # samples without weight cost nothing but a look at the end
-        made = replace(made, X=made.X[counted])
+    sample_weight = np.ones(len(labels)) if sample_weight is None else sample_weight
+    counted, used = np.flatnonzero(sample_weight), whole
+    all_counted = len(counted) == len(labels)
+    if not all_counted:  # samples without weight cost nothing but their scores at the end
+        used = replace(whole, X=whole.X[counted])
         Z, labels, sample_weight = Z[counted], labels[counted], sample_weight[counted]
-    problem = _Objective(made, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
-    begin = np.zeros((made.X.shape[1] + 1, len(free))) if start is None else start.copy()
+    objective = _CrossEntropy(used, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
+    begin = np.zeros((used.X.shape[1] + 1, len(free))) if start is None else start.copy()
     if lasso:
-        axes, scores, loss, count, done = proximal(
-            problem, begin, Sparsity(lasso, grouped), tolerance, iterations
-        )
+        end = proximal(objective, begin, Sparsity(lasso, grouped), tolerance, iterations)
     else:
-        axes, scores, loss, count, done = descend(problem, begin, tolerance, iterations)
-    if not everyone:
-        scores = _scores(whole.X, axes)
-    inner = axes[:-1] if made.turn is None else made.turn @ axes[:-1]
-    weight = inner / made.scale[:, None]
-    note = "" if done else unfinished(count)
-    return Solution(weight, axes[-1] - made.mean @ weight, axes, scores, loss, count, note)
+        end = lbfgs(objective, begin, tolerance, iterations)
+    axes, scores = end.U, end.scores if all_counted else _scores(whole.X, end.U)
+    weight = (axes[:-1] if whole.turn is None else whole.turn @ axes[:-1]) / whole.scale[:, None]
+    bias = axes[-1] - whole.mean @ weight
+    return Solution(weight, bias, axes, scores, end.loss, end.iterations, end.note)
 
 
 def one_target(
@@ -161,7 +154,7 @@ def one_target(
     columns, _ = rest_offset(Z, labels, np.array([target]))
     offset = columns[:, 0] - columns[:, 1]
     sign = np.where(labels == target, 1.0, -1.0)
-    share = _shares(sample_weight, len(labels))
+    share = _shares(np.ones(len(labels)) if sample_weight is None else sample_weight)
     scale = scale_of_uncentred(T)
     centre = T.mean(axis=0, dtype=np.float64) * intercept
     X = np.column_stack([(T - centre) / scale, np.full(len(T), float(intercept))])
@@ -190,36 +183,45 @@ def one_target(
             w, loss = w - t * step, tried
     weight = w[:-1] / scale
     bias = w[-1] * intercept - centre @ weight
-    note = "" if done else unfinished(count)
+    note = "" if done else unconverged(count)
     column = np.append(weight, bias)[:, None]
     return Solution(weight[:, None], np.array([bias]), column, (X @ w)[:, None], loss, count, note)
 
 
-class _Objective:
-    """The objective on a design's axes. The bias is penalised by the floor alone."""
+class _CrossEntropy:
+    """The objective of `multinomial` on a design's axes. The bias is penalised by the floor alone."""
 
-    def __init__(self, made, Z, labels, free, sample_weight, ridge) -> None:
-        self.made = made
-        self.share = _shares(sample_weight, len(labels))
+    def __init__(
+        self,
+        design: Design,
+        Z: np.ndarray,
+        labels: np.ndarray,
+        free: np.ndarray,
+        sample_weight: np.ndarray,
+        ridge: float,
+    ) -> None:
+        self.design = design
+        self.share = _shares(sample_weight)
         self.rows, self.constant = np.arange(len(labels)), 0.0
         self.all_free = np.array_equal(free, np.arange(Z.shape[1]))
-        if not self.all_free:  # those that are fixed act as one
+        if not self.all_free:  # fixed classes act as one
             own = Z[self.rows, labels].astype(np.float64)
             Z, labels = rest_offset(Z, labels, free)
             fixed = labels == len(free)
             self.constant = float(self.share[fixed] @ (Z[fixed, -1] - own[fixed]))
         self.place = labels
         # A float32 table rounds the scores already; its softmax in float32 costs half as much.
-        self.offset = np.ascontiguousarray(Z, np.float64 if made.X.dtype == np.float64 else np.float32)
+        kind = np.float64 if design.X.dtype == np.float64 else np.float32
+        self.offset: np.ndarray = np.ascontiguousarray(Z, kind)
         self.column = self.share[:, None].astype(self.offset.dtype)
         moving = free if self.all_free else np.arange(len(free))
         self.right = (labels[:, None] == moving) * self.column
-        self.penalty = np.full((made.X.shape[1] + 1, 1), ridge)
+        self.penalty = np.full((design.X.shape[1] + 1, 1), ridge)
         self.penalty[-1] = RIDGE_FLOOR
 
     def scores(self, axes: np.ndarray) -> np.ndarray:
         """X U + b, (N, F), in X's own precision."""
-        return _scores(self.made.X, axes)
+        return _scores(self.design.X, axes)
 
     def value(self, scores: np.ndarray, axes: np.ndarray) -> tuple[float, np.ndarray]:
         """The objective, and the probabilities (N, F) of the free classes."""
@@ -236,79 +238,26 @@ class _Objective:
         return float(loss) + self.constant, moving
 
     def gradient(self, p: np.ndarray, axes: np.ndarray) -> np.ndarray:
-        X = self.made.X
+        X = self.design.X
         residual = p * self.column - self.right
         sums = residual.sum(axis=0, dtype=np.float64)
         return np.vstack([X.T @ residual, sums]) + self.penalty * axes
 
     def curvature(self, p: np.ndarray) -> np.ndarray:
-        """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its place."""
+        """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
         h = np.maximum((p * (1 - p) * self.column).sum(axis=0, dtype=np.float64), 1e-5)
-        return np.append(self.made.variance, 1.0)[:, None] * h + self.penalty
+        return np.append(self.design.variance, 1.0)[:, None] * h + self.penalty
 
 
 def _scores(X: np.ndarray, axes: np.ndarray) -> np.ndarray:
     return X @ axes[:-1].astype(X.dtype) + axes[-1].astype(X.dtype)
 
 
-def descend(problem, U: np.ndarray, tolerance: float, iterations: int):
-    """L-BFGS preconditioned by the curvature at the start. Scores are linear, so a trial costs no product.
-
-    problem : has `scores`, `value`, `gradient` and `curvature`. Returns weights, scores, loss,
-    iterations, and whether the optimum was reached.
-    """
-    S = problem.scores(U)
-    loss, p = problem.value(S, U)
-    inverse = 1 / problem.curvature(p)
-    gradient = problem.gradient(p, U)
-    pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
-    for count in range(iterations):
-        if float((gradient**2 * inverse).sum()) / 2 < tolerance:
-            return U, S, loss, count, True
-        step = -_two_loop(gradient, pairs, inverse)
-        slope = float((gradient * step).sum())
-        moved, t = problem.scores(step), 1.0
-        while True:
-            tried, p = problem.value(S + t * moved, U + t * step)
-            if tried <= loss + 1e-4 * t * slope:
-                break
-            if t < 1e-6:  # the products' precision is reached
-                return U, S, loss, count, True
-            t /= 2
-        U, S, loss = U + t * step, S + t * moved, tried
-        new = problem.gradient(p, U)
-        change, bent = t * step, new - gradient
-        product = float((change * bent).sum())
-        if product > 1e-12 * float((bent**2 * inverse).sum()):
-            pairs = [*pairs[-_MEMORY + 1 :], (change, bent, 1 / product)]
-        gradient = new
-    return U, S, loss, iterations, False
-
-
-def _two_loop(gradient: np.ndarray, pairs: list, inverse: np.ndarray) -> np.ndarray:
-    q, alphas = gradient.copy(), []
-    for change, bent, rho in reversed(pairs):
-        alphas.append(rho * float((change * q).sum()))
-        q -= alphas[-1] * bent
-    q *= inverse
-    if pairs:  # the latest pair knows the curvature's size better than the start did
-        _, bent, rho = pairs[-1]
-        q /= rho * float((bent**2 * inverse).sum())
-    for (change, bent, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-        q += (alpha - rho * float((bent * q).sum())) * change
-    return q
-
-
-def _shares(sample_weight: np.ndarray | None, samples: int) -> np.ndarray:
-    """Weights that sum to 1."""
-    weight = np.ones(samples) if sample_weight is None else np.asarray(sample_weight, np.float64)
+def _shares(sample_weight: np.ndarray) -> np.ndarray:
+    """Weights (N,) float64 that sum to 1."""
+    weight = np.asarray(sample_weight, np.float64)
     return weight / max(float(weight.sum()), 1e-300)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
-
-
-def unfinished(count: int) -> str:
-    """What to say of a solver that did not get to the end."""
-    return f"the solver stopped after {count} iterations before it had converged"

@@ -1,8 +1,9 @@
-"""Where is a patch operated? Counts, scales and biases, set on samples held out.
+"""At which operating point is a patch used? Counts, scales and biases, set on samples held out.
 
 boosted           what is predicted when target logits are raised
 bias_path         what is predicted along the boost of one target
 operating_point   which n and scale for each target
 target_bias       the surplus of overall accuracy, spent on the targets
+overall_bias      a bias for every class, for the overall accuracy
 certificate       how strong a patch may be with a guarantee
 """

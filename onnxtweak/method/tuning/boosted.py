@@ -1,4 +1,4 @@
-"""What would be predicted if the target logits were boosted? Arithmetic on tables, no model needed."""
+"""What would be predicted if the target logits were boosted? Arithmetic on logits, no model needed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onnxtweak.goal import Goal
 class BoostTable:
     """What matters of Z when only the logits of c targets can move.
 
-    labels (N,) int64. target_logits (N, c) : of the goal's targets. rest (N,) and rest_label (N,) : best of
-    the other classes. classes : C.
+    labels (N,) int64. target_logits (N, c) : of the goal's targets. rest (N,) and rest_label (N,) : logit and
+    number of the best other class. classes : C.
     """
 
     goal: Goal
@@ -47,8 +47,8 @@ def predict(table: BoostTable, boost: np.ndarray) -> np.ndarray:
 
 def best_among(table: BoostTable, boosted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The best of all classes where the target logits are `boosted` (N, c): logit (N,), class (N,)."""
-    value, place = table.goal.head.best(boosted)
-    number = table.goal.targets[place]
+    value, position = table.goal.head.best(boosted)
+    number = table.goal.targets[position]
     wins = table.goal.head.beats(value, number, table.rest, table.rest_label)
     return np.where(wins, value, table.rest), np.where(wins, number, table.rest_label)
 

@@ -1,4 +1,4 @@
-"""How strong may a patch be, so that it harms at most so many samples, with a guarantee (METHOD 7.4)?
+"""How strong may a patch be with a guarantee on the harm it does? Conformal risk control (METHOD 7.4).
 
 Along a fixed direction a sample that the base has right breaks at one scale and never comes back. The share
 broken therefore grows with the scale, and conformal risk control on samples that the patch was not fitted to
@@ -23,7 +23,7 @@ _BELOW = 1e-5
 class Certificate:
     """scale : the largest allowed, at most 1. level : share of all samples that may break in expectation.
 
-    samples : it was set on. broken : of them, at that scale.
+    samples : how many it was set on. broken : how many of them break at that scale.
     """
 
     scale: float
@@ -38,11 +38,14 @@ def certify(
     """The certificate of a patch from logits (N, C) without and with it, of samples unused for fitting it.
 
     (broken + 1) / (N + 1) <= level bounds the expected share of new samples that the base has right and the
-    scaled patch has wrong. Too few samples for the level: scale 0. Raises UsageError for no share.
+    scaled patch has wrong. Too few samples for the level: scale 0. Raises UsageError for a level that is not
+    between 0 and 1.
     """
     if not 0 < level < 1:
         raise UsageError(
-            f"{level:g} is no share of samples", where="--certify", hint="give one between 0 and 1, like 0.02"
+            f"{level:g} is not a share of samples",
+            where="--certify",
+            hint="give a number between 0 and 1, like 0.02",
         )
     breaking = np.sort(breaking_scale(base, tweaked, labels, head))
     allowed = math.floor(level * (len(labels) + 1) - 1 + 1e-9)

@@ -1,13 +1,14 @@
-"""Where to operate: which n and scale for each target, judged on validation (METHOD 4)?
+"""Which operating point is the best: which n and scale for each target, judged on validation (METHOD 4)?
 
 The choice maximises the accuracy over the target classes among the points whose overall accuracy (and, if
-asked, every class) stays within the allowed drop. The base itself, scale 0, is always among the points.
+asked for, every class) stays within the allowed drop. The base itself, scale 0, is always among the points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,12 +22,14 @@ _SWEEPS = 3
 # With an exact scale, how many of the best plateaus are re-evaluated before giving up on one n.
 _RETRIES = 50
 
+_Number = TypeVar("_Number")
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
     """The chosen point. n (c,) int64, scale (c,) float64 per target; a scale of 0 leaves that target alone.
 
-    trials : the best target accuracy for each drop in overall accuracy that was seen. grid : every n and
+    trials : the best target accuracy at each drop in overall accuracy that was seen. grid : every n and
     scale that was tried for all targets at once, in the order tried.
     """
 
@@ -38,7 +41,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class _Point:
-    """One operating point and how it did; compares by what is wanted of it."""
+    """One operating point and how it did."""
 
     n: tuple[int, ...]
     scale: tuple[float, ...]
@@ -47,33 +50,34 @@ class _Point:
     allowed: bool
 
     @property
-    def worth(self) -> tuple:
+    def worth(self) -> tuple[bool, int, int, float, int]:
+        """What points are compared by."""
         return (self.allowed, self.target_right, self.overall_right, -sum(self.scale), -sum(self.n))
 
 
-class _Judge:
+class _PointJudge:
     """Evaluates points on validation and remembers the trade-off between overall and target accuracy."""
 
-    def __init__(self, lines: BiasPaths, goal: Goal):
-        self.lines, self.table, c = lines, lines.table, len(goal)
+    def __init__(self, paths: BiasPaths, goal: Goal) -> None:
+        self.paths, self.table, c = paths, paths.table, len(goal)
         labels, classes = self.table.labels, self.table.classes
-        nowhere = (lines.counts[0],) * c, (0.0,) * c
-        self.base_right = lines.right_at(*nowhere)[0]
+        no_op = (paths.counts[0],) * c, (0.0,) * c
+        self.base_right = paths.right_at(*no_op)[0]
         self.floor = goal.overall_floor(self.base_right, len(labels))
         self.best: dict[int, _Point] = {}
-        self.class_floor = goal.class_floor(lines.right(*nowhere), labels, classes)
-        self.base = self.point(*nowhere)
+        self.class_floor = goal.class_floor(paths.right(*no_op), labels, classes)
+        self.base = self.point(*no_op)
 
     def point(self, n: tuple[int, ...], scale: tuple[float, ...]) -> _Point:
         """Any point."""
-        return self._seen(n, scale, self.lines.right_at(n, scale), lambda: self.lines.right(n, scale))
+        return self._judged(n, scale, self.paths.right_at(n, scale), lambda: self.paths.right(n, scale))
 
-    def along(self, start: _Point, line: BiasPath, n: int, scale: float) -> _Point:
-        """A point where only the line's target leaves the start."""
-        there = _with(start.n, line.t, n), _with(start.scale, line.t, scale)
-        return self._seen(*there, line.right_at(n, scale), lambda: line.right(n, scale))
+    def along(self, start: _Point, path: BiasPath, n: int, scale: float) -> _Point:
+        """A point where only the path's target leaves the start."""
+        all_n, all_scale = _with(start.n, path.t, n), _with(start.scale, path.t, scale)
+        return self._judged(all_n, all_scale, path.right_at(n, scale), lambda: path.right(n, scale))
 
-    def _seen(
+    def _judged(
         self,
         n: tuple[int, ...],
         scale: tuple[float, ...],
@@ -105,7 +109,7 @@ class _Judge:
     def trial(self, point: _Point) -> Trial:
         """A point as it is reported; n and scale are those of the first target."""
         drop = (self.base_right - point.overall_right) / len(self.table.labels) * 100
-        wanted = max(int(self.lines.of_target.sum()), 1)
+        wanted = max(int(self.paths.of_target.sum()), 1)
         return Trial(point.n[0], point.scale[0], drop, point.target_right / wanted)
 
 
@@ -116,17 +120,17 @@ def choose(
     scales: tuple[float, ...] | None,
     *,
     goal: Goal | None = None,
-    lines: BiasPaths | None = None,
+    paths: BiasPaths | None = None,
 ) -> OperatingPoint:
     """The best point within the drops that the goal allows; the table's goal, where no other is given.
 
     prefix (N, c, G) float : summed boost of the first counts[g] synapses of each target, at scale 1 and
     before the division by n. scales : the grid; None searches the exact scale along each direction.
-    First one point for all targets, then each target on its own, in turn. lines : what an earlier choice on
-    the same table, prefix and counts has found, and takes what this one finds.
+    First one point for all targets, then each target on its own, in turn. paths : of the same table, prefix
+    and counts, shared by several choices, each of which reuses what the others found.
     """
-    lines = BiasPaths(table, prefix, counts) if lines is None else lines
-    judge = _Judge(lines, table.goal if goal is None else goal)
+    paths = BiasPaths(table, prefix, counts) if paths is None else paths
+    judge = _PointJudge(paths, table.goal if goal is None else goal)
     best, targets = judge.base, len(table.goal)
     grid = [judge.point((n,) * targets, (float(s),) * targets) for n in counts for s in scales or ()]
     best = max([best, *grid], key=_worth)
@@ -134,10 +138,10 @@ def choose(
         for _ in range(_SWEEPS):
             before = best
             for t in range(targets):
-                start, line = best, lines.through(best.n, best.scale, t)
+                start, path = best, paths.through(best.n, best.scale, t)
                 for n in counts:
-                    for scale in _scales_for(judge, best, line, n) if scales is None else scales:
-                        point = judge.along(start, line, n, float(scale))
+                    for scale in _scales_for(judge, best, path, n) if scales is None else scales:
+                        point = judge.along(start, path, n, float(scale))
                         if point.allowed and scales is None:
                             best = max(best, point, key=_worth)
                             break  # candidates come best first
@@ -152,18 +156,18 @@ def choose(
     )
 
 
-def _worth(point: _Point) -> tuple:
+def _worth(point: _Point) -> tuple[bool, int, int, float, int]:
     return point.worth
 
 
-def _with(values: tuple, at: int, value) -> tuple:
+def _with(values: tuple[_Number, ...], at: int, value: _Number) -> tuple[_Number, ...]:
     return (*values[:at], value, *values[at + 1 :])
 
 
-def _scales_for(judge: _Judge, best: _Point, line: BiasPath, n: int) -> Iterator[float]:
+def _scales_for(judge: _PointJudge, best: _Point, path: BiasPath, n: int) -> Iterator[float]:
     """Scales for one target's direction, most promising first, by the exact line search."""
-    here = judge.along(best, line, best.n[line.t], 0.0)
-    found = line.plateaus(n)
-    possible = np.flatnonzero(found.overall >= judge.floor - here.overall_right)
+    unboosted = judge.along(best, path, best.n[path.t], 0.0)
+    found = path.plateaus(n)
+    possible = np.flatnonzero(found.overall >= judge.floor - unboosted.overall_right)
     order = np.lexsort((found.scale[possible], -found.overall[possible], -found.target[possible]))
     yield from found.scale[possible[order[:_RETRIES]]]

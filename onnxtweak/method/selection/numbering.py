@@ -1,0 +1,37 @@
+"""Which neurons do numbers counted through all taps mean, and whose are taken when classes take turns?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxtweak.types import Neurons, Tap
+
+
+def numbered(taps: Sequence[Tap], numbers: np.ndarray) -> Neurons:
+    """Neurons by numbers (K,) int64 that count through all taps, in the given order."""
+    starts = _starts(taps)
+    tap_of = np.searchsorted(starts, numbers, side="right") - 1
+    return Neurons(tuple(taps), tap_of.astype(np.int32), (numbers - starts[tap_of]).astype(np.int64))
+
+
+def numbers_of(neurons: Neurons) -> np.ndarray:
+    """Their numbers (K,) int64, counted through all of their taps."""
+    return _starts(neurons.taps)[neurons.tap_of] + neurons.index
+
+
+def taking_turns(rankings: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """The first `count` distinct numbers, ascending, of rank 1 of each class, then rank 2, and so on.
+
+    rankings : per class, numbers (k,) int64, best first.
+    """
+    turn = np.concatenate([np.arange(len(ranking)) * len(rankings) + j for j, ranking in enumerate(rankings)])
+    merged = np.concatenate(rankings)[np.argsort(turn)]
+    _, first = np.unique(merged, return_index=True)
+    return np.sort(merged[np.sort(first)[:count]])
+
+
+def _starts(taps: Sequence[Tap]) -> np.ndarray:
+    """Number of the first neuron of each tap, and one past the last of all."""
+    return np.cumsum([0, *(tap.neurons for tap in taps)])

@@ -1,0 +1,32 @@
+"""How are softmax, log-sum-exp and log-loss computed from logits without overflow?"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+
+def softmax(logits: Any, xp: ModuleType = np) -> Any:
+    """Probabilities (N, C) of logits (N, C), in their dtype. xp : NumPy or CuPy."""
+    p = xp.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def log_sum_exp(logits: Any, xp: ModuleType = np) -> Any:
+    """log of the sum over classes of exp(logits): (N,) for logits (N, C). xp : NumPy or CuPy."""
+    top = logits.max(axis=1)
+    return top + xp.log(xp.exp(logits - top[:, None]).sum(axis=1))
+
+
+def log_losses(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross-entropy of each sample in nats, (N,) float64, for logits Z (N, C) and labels (N,)."""
+    shifted = Z.astype(np.float64) - Z.max(axis=1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+
+
+def log_loss(Z: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy of logits Z (N, C) in nats."""
+    return float(log_losses(Z, labels).mean())
