@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 
-from onnxtweak.engine.subject import (
-    measured,
-    open_model,
-)
+from onnxtweak.engine.subject import measured, open_model
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.output_file import check_model_output
 from onnxtweak.results import Applied

@@ -8,17 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.engine.dump import (
-    check_directory,
-    write_dump,
-)
+from onnxtweak.engine.dump import check_directory, write_dump
 from onnxtweak.errors import DataError
 from onnxtweak.results import Dumped
-from onnxtweak.settings import (
-    DataSettings,
-    EngineSettings,
-    TapSettings,
-)
+from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import open_whole
 from onnxtweak.types import Neurons, Progress, Tap, silent
 

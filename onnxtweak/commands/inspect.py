@@ -8,13 +8,7 @@ import numpy as np
 
 from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.session import Port
-from onnxtweak.engine.subject import (
-    choose_taps,
-    made_up_samples,
-    measured,
-    open_model,
-    watchable,
-)
+from onnxtweak.engine.subject import choose_taps, made_up_samples, measured, open_model, watchable
 from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import InputError, MachineError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside

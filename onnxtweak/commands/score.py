@@ -14,12 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.dump import (
-    dumped_batches,
-    dumped_labels,
-    is_dump,
-    read_dump,
-)
+from onnxtweak.engine.dump import dumped_batches, dumped_labels, is_dump, read_dump
 from onnxtweak.engine.passes import Captured, Engine, RunStats
 from onnxtweak.engine.scoring.score_file import ScoreTables, npz
 from onnxtweak.engine.scoring.scoring import from_model

@@ -10,13 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.engine.passes import capture, logits_pass
-from onnxtweak.engine.subject import (
-    Subject,
-    few_samples,
-    made_up_samples,
-    measured,
-    opened_model,
-)
+from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured, opened_model
 from onnxtweak.errors import MachineError, ModelError
 from onnxtweak.goal import Goal
 from onnxtweak.method.metrics import measure

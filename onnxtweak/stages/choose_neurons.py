@@ -13,9 +13,7 @@ from onnxtweak.method.selection.screening import add_promising, best, nothing_pr
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import all_neurons, most_neurons
 from onnxtweak.model.inspect.taps import penultimate_name
-from onnxtweak.settings import (
-    TapSettings,
-)
+from onnxtweak.settings import TapSettings
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Neurons, Tap
 

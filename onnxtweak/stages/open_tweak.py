@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.engine.subject import (
-    Opened,
-    Subject,
-    made_up_samples,
-)
+from onnxtweak.engine.subject import Opened, Subject, made_up_samples
 from onnxtweak.errors import ModelError
 from onnxtweak.patch import Tweak
 

@@ -17,9 +17,7 @@ from onnxtweak.method.selection.ranking import (
     united,
 )
 from onnxtweak.method.tuning.boosted import boost_table
-from onnxtweak.settings import (
-    JoinSettings,
-)
+from onnxtweak.settings import JoinSettings
 from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job
 

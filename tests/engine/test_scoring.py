@@ -18,13 +18,7 @@ from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError
-from onnxtweak.settings import (
-    DataSettings,
-    EngineSettings,
-    Preprocess,
-    TapSettings,
-    TargetSettings,
-)
+from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import silent

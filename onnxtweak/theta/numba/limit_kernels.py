@@ -14,18 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from onnxtweak.theta.numba.simd import (
-    FLOAT,
-    INT,
-    LANES,
-    LONG,
-    PANELS,
-    SIGN_FREE,
-    STREAMS,
-    TESTED,
-    WIDE,
-    emit,
-)
+from onnxtweak.theta.numba.simd import FLOAT, INT, LANES, LONG, PANELS, SIGN_FREE, STREAMS, TESTED, WIDE, emit
 
 
 @intrinsic
