@@ -136,17 +136,23 @@ def _number(text: str, names: Sequence[str]) -> int:
     )
 
 
+def worst(possible: np.ndarray, predicted: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """The `count` classes of `possible` with the lowest accuracy, ascending; ties go to the lower number."""
+    most = int(max(labels.max(initial=0), possible.max(initial=0))) + 1
+    support = np.maximum(np.bincount(labels, minlength=most)[possible], 1)
+    right = np.bincount(labels[predicted == labels], minlength=most)[possible]
+    return np.sort(possible[np.lexsort((possible, right / support))[:count]]).astype(np.int64)
+
+
 def _worst(
     count: int, fit: np.ndarray, validation: np.ndarray, predicted: np.ndarray, classes: int
 ) -> np.ndarray:
-    support = np.bincount(validation, minlength=classes)
-    right = np.bincount(validation[predicted == validation], minlength=classes)
-    known = np.flatnonzero((support > 0) & (np.bincount(fit, minlength=classes) > 0))
+    there = [np.bincount(labels, minlength=classes) > 0 for labels in (fit, validation)]
+    known = np.flatnonzero(there[0] & there[1])
     if not 1 <= count <= len(known):
         raise UsageError(
             f"cannot pick the worst {count:,} of {len(known):,} classes that have fit and validation samples",
             where="--worst",
             hint=f"use a number from 1 to {len(known)}",
         )
-    order = np.lexsort((known, right[known] / support[known]))
-    return np.sort(known[order[:count]]).astype(np.int64)
+    return worst(known, predicted, validation, count)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.errors import DataError, ModelError, UsageError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import Goal, worst
 from onnxtweak.method.join import best_bias
 from onnxtweak.method.retrain.schedule import (
     NeuronPool,
@@ -17,7 +17,6 @@ from onnxtweak.method.retrain.schedule import (
     StageOutcome,
     parse_schedule,
     run_schedule,
-    worst,
 )
 from onnxtweak.method.retrain.weights import RetrainProblem, boosts, retrain_best
 from onnxtweak.method.selection.candidates import Candidates

@@ -10,14 +10,13 @@ import pytest
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.errors import UsageError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import Goal, worst
 from onnxtweak.method.retrain.schedule import (
     NeuronPool,
     from_pool,
     from_table,
     parse_schedule,
     run_schedule,
-    worst,
 )
 from onnxtweak.method.retrain.synapses_by_class import NO_SYNAPSES, SynapsesByClass
 from onnxtweak.method.table import Table

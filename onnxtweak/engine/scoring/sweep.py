@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxtweak.engine.passes import Captured, Engine
 from onnxtweak.engine.plan import Block, survivor_room
+from onnxtweak.goal import Goal
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import ThetaState, combine, without_counts
 from onnxtweak.theta.survivors import Survivors
@@ -87,7 +88,7 @@ def fold(sweep: Sweep, got: Captured, task: ScoringTask, engine: Engine) -> None
     gap = reciprocal_gaps(got.Z, got.labels, targets, task.theta)
     sweep.predicted[sweep.at : sweep.at + len(got.labels)] = gap.predicted
     sweep.at += len(got.labels)
-    member = _membership(got.labels, targets)
+    member = Goal(targets).place(got.labels)
     for j in range(len(targets)):
         sweep.gaps[j].append(np.abs(gap.gap[member == j, j]))
     whole = sweep.at % engine.settings.shard == 0 or sweep.at == len(sweep.predicted)
@@ -143,10 +144,3 @@ def to_send(sweep: Sweep) -> Sweep:
 def on_host(sweep: Sweep, engine: Engine) -> Sweep:
     """The same sweep with its states in NumPy."""
     return replace(sweep, states=[engine.backend.host_state(state) for state in sweep.states])
-
-
-def _membership(labels: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Position of each label among the targets, -1 for none. (b,) int64."""
-    position = np.full(int(max(labels.max(initial=0), targets.max(initial=0))) + 1, -1, np.int64)
-    position[targets] = np.arange(len(targets))
-    return np.take(position, labels)

@@ -19,7 +19,7 @@ from onnxtweak.engine.passes import Captured, Engine
 from onnxtweak.engine.scoring.scoring import theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import Read, ScoringTask
 from onnxtweak.errors import ModelError, UsageError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import Goal, worst
 from onnxtweak.method.join import prefix_sums
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.retrain.synapses_by_class import NO_SYNAPSES, SynapsesByClass
@@ -138,13 +138,6 @@ def run_schedule(
         engine.progress.advance(1)
         engine.progress.finish()
     return synapses, tuple(log)
-
-
-def worst(possible: np.ndarray, predicted: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """The `count` classes of `possible` with the lowest accuracy, ascending; ties go to the lower number."""
-    support = np.maximum([(labels == j).sum() for j in possible], 1)
-    right = np.array([((labels == j) & (predicted == j)).sum() for j in possible])
-    return np.sort(possible[np.lexsort((possible, right / support))[:count]])
 
 
 @dataclass(frozen=True)
