@@ -36,6 +36,8 @@ class OnnxtweakError(Exception):
         self.where = str(where)
         self.hint = hint
         super().__init__(f"{what} ({self.where})" if self.where else what)
+        if hint:
+            self.add_note(f"hint: {hint}")  # a traceback shows it, as the command line does
 
     def __reduce__(self) -> tuple[Any, ...]:  # errors keep their parts between processes
         return _rebuild, (type(self), self.what, self.where, self.hint)

@@ -143,3 +143,9 @@ def test_options_are_strict(options, what, hint):
     with pytest.raises(UsageError) as raised:
         onnxtweak.join("m.onnx", **{"data": "d.npz", "target": 1, **options})
     assert what in raised.value.what and hint in raised.value.hint
+
+
+def test_a_traceback_shows_the_hint():
+    with pytest.raises(UsageError) as raised:
+        onnxtweak.join("m.onnx", data="d.npz", target=1, scael=5)
+    assert raised.value.__notes__ == [f"hint: {raised.value.hint}"]

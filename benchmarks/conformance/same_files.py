@@ -163,7 +163,10 @@ def subjects(folder: Path, shared: Path | None) -> dict[str, dict[str, str]]:
 def numbers(value: Any) -> Any:
     """A JSON result without what is measured and without sentences."""
     if isinstance(value, dict):
-        return {k: numbers(v) for k, v in value.items() if k not in MEASURED | SENTENCES}
+        kept = {k: v for k, v in value.items() if k not in MEASURED | SENTENCES}
+        if isinstance(kept.get("logits"), list):  # of `inspect`: name, rule, and a sentence
+            kept["logits"] = kept["logits"][:2]
+        return {k: numbers(v) for k, v in kept.items()}
     if isinstance(value, list):
         return [numbers(item) for item in value]
     return value

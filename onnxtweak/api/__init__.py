@@ -109,13 +109,14 @@ def compare(
     model: StrPath,
     *,
     repeats: int = 1,
-    methods: Sequence[str] = (),
+    methods: str | Sequence[str] = (),
     progress: Progress = silent,
     **options: Unpack[EvaluateOptions],
 ) -> Comparison:
     """All methods, or `methods`, side by side on the same samples. repeats : splits to average over."""
     given = settings_of("compare", options)
-    return commands.compare(model=str(model), **given, repeats=repeats, methods=methods, progress=progress)
+    chosen = (methods,) if isinstance(methods, str) else tuple(methods)
+    return commands.compare(model=str(model), **given, repeats=repeats, methods=chosen, progress=progress)
 
 
 @explained

@@ -13,7 +13,7 @@ from onnxtweak.method.augment import Trained, train
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table, most_neurons, take
-from onnxtweak.method.tuning.overall_bias import overall_bias
+from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxtweak.engine.passes import capture
-from onnxtweak.method.join import best_bias, join_synapses, prefix_sums
+from onnxtweak.method.join import join_synapses, prefix_sums
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
+from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
 from onnxtweak.results import Result

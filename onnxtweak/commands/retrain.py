@@ -10,7 +10,6 @@ import numpy as np
 
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.goal import Goal, worst
-from onnxtweak.method.join import best_bias
 from onnxtweak.method.retrain.schedule import (
     NeuronPool,
     Stage,
@@ -23,6 +22,7 @@ from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.solvers.multi_target import TargetWeights
 from onnxtweak.method.table import Table, most_neurons, take
+from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
 from onnxtweak.patch import Synapses

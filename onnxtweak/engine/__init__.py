@@ -4,7 +4,7 @@ session       one loaded model: its ports, where it runs, bound outputs
 subject       a model that passes can run: logits found, tensors measured
 measure       types and shapes of hidden tensors, by running a sample
 tap_safety    taps that leave the logits unchanged
-plan          batch, fold and block sizes that fit a memory budget
+memory_plan   batch, fold and block sizes that fit a memory budget
 passes        one pass over the samples: logits and hidden values, batch by batch
 prefetch      the next samples are read while the current ones run
 backends      which of theta's back ends does the arithmetic

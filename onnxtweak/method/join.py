@@ -1,4 +1,4 @@
-"""Which synapses does synaptic join make, and what would a bias alone do (METHOD 4, thesis 3.2.3)?"""
+"""Which synapses does synaptic join make (METHOD 4, thesis 3.2.3)?"""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from onnxtweak.goal import Goal
 from onnxtweak.method.selection.ranking import Ranking, united
-from onnxtweak.method.tuning.boosted import BoostTable, boost_table, predict
-from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
+from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.patch import Synapses
 from onnxtweak.types import Neurons
 
@@ -55,14 +53,3 @@ def join_synapses(
         threshold=threshold,
         count=np.concatenate([r.count for r in chosen]),
     )
-
-
-def best_bias(table: BoostTable) -> np.ndarray:
-    """The control of every claim: the exactly best bias per target for the same goal, (c,) float64."""
-    ones = np.ones((len(table.labels), len(table.goal), 1))
-    return choose(table, ones, (1,), None).scale
-
-
-def bias_predictions(Z: np.ndarray, labels: np.ndarray, goal: Goal, bias: np.ndarray) -> np.ndarray:
-    """Predicted class (N,) of logits Z (N, C) with `bias` (c,) on the targets."""
-    return predict(boost_table(Z, labels, goal), np.broadcast_to(bias, (len(Z), len(bias))))

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.memory_plan import table_room
 from onnxtweak.engine.passes import Engine, Folding, capture
-from onnxtweak.engine.plan import table_room
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
 from onnxtweak.patch import Patch

@@ -13,8 +13,8 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import Goal
-from onnxtweak.method.join import bias_predictions
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
+from onnxtweak.method.tuning.bias_control import bias_predictions
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import save
 from onnxtweak.model.file.output_file import check_model_output, check_output, write_model

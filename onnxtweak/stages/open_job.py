@@ -15,8 +15,8 @@ from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import Splits, View, open_splits
 from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.memory_plan import model_room, too_little
 from onnxtweak.engine.passes import Engine, RunStats
-from onnxtweak.engine.plan import model_room, too_little
 from onnxtweak.engine.scoring.scoring import from_model, shard_for
 from onnxtweak.engine.scoring.sweep import Read
 from onnxtweak.engine.session import runtime_version

@@ -16,8 +16,8 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.gpu import gpu_numbers
+from onnxtweak.engine.memory_plan import Block
 from onnxtweak.engine.passes import Captured, Engine, Folding, RunStats, capture, plan_of
-from onnxtweak.engine.plan import Block
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of
 from onnxtweak.method.selection.ranking import candidates_wanted

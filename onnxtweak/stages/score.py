@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.engine.memory_plan import Block
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.plan import Block
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.engine.scoring.score_file import ScoreTables
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnxtweak.engine.memory_plan import cut_taps
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.plan import cut_taps
 from onnxtweak.engine.scoring import checkpoint, scoring, shared_memory, workers
 from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxtweak.engine.plan import (
+from onnxtweak.engine.memory_plan import (
     PassContext,
     TapSlice,
     cut_taps,

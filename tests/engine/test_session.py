@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxtweak.engine.measure import measure, probe_feeds
-from onnxtweak.engine.plan import PassContext, cut_taps, plan_batches
+from onnxtweak.engine.memory_plan import PassContext, cut_taps, plan_batches
 from onnxtweak.engine.session import Port, open_session
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
 from onnxtweak.model.file.model_file import read_model

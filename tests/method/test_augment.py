@@ -12,7 +12,7 @@ from onnxtweak.goal import Goal
 from onnxtweak.method.augment import forward, gradients, train
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.overall_bias import overall_bias
+from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.state import empty_state, finish
 from onnxtweak.types import Tap

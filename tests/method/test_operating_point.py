@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxtweak.goal import Goal
-from onnxtweak.method.join import best_bias, bias_predictions
+from onnxtweak.method.tuning.bias_control import best_bias, bias_predictions
 from onnxtweak.method.tuning.boosted import boost_table, predict, rival_gap
 from onnxtweak.method.tuning.operating_point import choose
 

@@ -106,6 +106,12 @@ def test_gates_are_told_with_their_limits():
     assert "not met" in text and "2.25" in text and "12.5" in text
 
 
+def test_a_gate_without_a_figure_is_drawn():
+    """The gain of a class without test samples, say: it does not pass, and the page is still whole."""
+    gates = [{"name": "min-target-gain", "limit": 1.0, "measured": None, "passed": False}]
+    assert "min-target-gain" in page(a_document(gates=gates))
+
+
 def test_a_thousand_classes_fold():
     made = a_document(classes=1000)
     html = page(made)

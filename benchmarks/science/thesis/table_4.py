@@ -31,7 +31,7 @@ from onnxtweak.goal import Goal
 from onnxtweak.method.augment import train
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.table import all_neurons, gather, take
-from onnxtweak.method.tuning.overall_bias import overall_bias
+from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.settings import AUGMENT_SIZES, AugmentSettings, DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import open_for_tables
 from onnxtweak.types import silent

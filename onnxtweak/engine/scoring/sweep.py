@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from onnxtweak.engine.memory_plan import Block, survivor_room
 from onnxtweak.engine.passes import Captured, Engine
-from onnxtweak.engine.plan import Block, survivor_room
 from onnxtweak.goal import Goal
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import ThetaState, combine, without_counts

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.goal import Goal, least_right
-from onnxtweak.method.join import bias_predictions
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
+from onnxtweak.method.tuning.bias_control import bias_predictions
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import choose

@@ -18,7 +18,7 @@ from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.folds import Folds, fold_numbers
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.overall_bias import overall_bias
+from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.patch import bias_patch
 from onnxtweak.settings import AugmentSettings
 

@@ -20,7 +20,7 @@ from onnxtweak.method.fit.small import Budget, fit_small, fit_targets, pursue, s
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.overall_bias import overall_bias
+from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.method.tuning.target_bias import BiasChoice, set_target_bias, standard_error
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import FitSettings

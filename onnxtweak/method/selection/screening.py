@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.engine.memory_plan import Block, cut_taps
 from onnxtweak.engine.passes import Captured
-from onnxtweak.engine.plan import Block, cut_taps
 from onnxtweak.method.selection.numbering import numbered, taking_turns
 from onnxtweak.method.softmax import softmax
 from onnxtweak.settings import EngineSettings

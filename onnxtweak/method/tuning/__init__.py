@@ -4,6 +4,6 @@ boosted           what is predicted when target logits are raised
 bias_path         what is predicted along the boost of one target
 operating_point   which n and scale for each target
 target_bias       the surplus of overall accuracy, spent on the targets
-overall_bias      a bias for every class, for the overall accuracy
+bias_control      what biases alone would do
 certificate       how strong a patch may be with a guarantee
 """

@@ -125,7 +125,7 @@ def _gates(made: Mapping[str, Any]) -> str:
             _badge(g["passed"], "met" if g["passed"] else "not met"),
             safe(g["name"]),
             f"{g['limit']:g}",
-            f"{g['measured']:.4g}",
+            "-" if g["measured"] is None else f"{g['measured']:.4g}",
         ]
         for g in made.get("gates", ())
     ]

@@ -1,10 +1,12 @@
-"""Which bias for every class gives the best overall accuracy? The control where all classes are targets."""
+"""What would biases alone do? The control that every patch is shown beside (METHOD 3, 8)."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from onnxtweak.goal import Goal
+from onnxtweak.method.tuning.boosted import BoostTable, boost_table, predict
+from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.theta.line_search import net_gain
 
 # How often the classes take turns at most.
@@ -32,3 +34,14 @@ def overall_bias(Z: np.ndarray, labels: np.ndarray, goal: Goal) -> np.ndarray:
         if not total:
             break
     return bias
+
+
+def best_bias(table: BoostTable) -> np.ndarray:
+    """The control of every claim: the exactly best bias per target for the same goal, (c,) float64."""
+    ones = np.ones((len(table.labels), len(table.goal), 1))
+    return choose(table, ones, (1,), None).scale
+
+
+def bias_predictions(Z: np.ndarray, labels: np.ndarray, goal: Goal, bias: np.ndarray) -> np.ndarray:
+    """Predicted class (N,) of logits Z (N, C) with `bias` (c,) on the targets."""
+    return predict(boost_table(Z, labels, goal), np.broadcast_to(bias, (len(Z), len(bias))))
