@@ -4,7 +4,7 @@
 
 Suites: `light` (the nine classifiers of the onnx wheel, with seeded weights), `simple`, `pytorch-converted`,
 `pytorch-operator` (its other model files), `node` (its test cases of single operators, made in the process),
-`adversarial` (tests/support/adversarial.py). Every model goes through
+`adversarial` (tests/support/adversarial_models.py). Every model goes through
 twice: as a classifier, the way a user's model does, and with a splice forced onto any of its floating-point
 tensors, which asks of the surgery alone.
 """
@@ -43,7 +43,7 @@ from onnxtweak.patch import Linear, Tweak
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.stages.checks import check_checker
 from onnxtweak.types import Neurons
-from tests.support import adversarial
+from tests.support import adversarial_models
 from tests.support.nets import LIGHT, random_inputs, reseed_light
 from tests.support.tweaks import random_tweak
 
@@ -117,9 +117,9 @@ def node(folder: Path) -> Iterator[Model]:
 
 
 def made_here(folder: Path) -> Iterator[Model]:
-    for name in adversarial.CASES:
+    for name in adversarial_models.CASES:
         with tempfile.TemporaryDirectory(dir=folder) as own:
-            yield Model("adversarial", name, adversarial.write(name, Path(own)))
+            yield Model("adversarial", name, adversarial_models.write(name, Path(own)))
 
 
 def suites(folder: Path) -> dict[str, Iterator[Model]]:

@@ -21,7 +21,7 @@ from onnxtweak.stages.open_job import prepare
 from onnxtweak.theta import numpy_backend
 from onnxtweak.types import silent
 from tests.support import cupy_on_cpu
-from tests.support.weak import weak_cnn
+from tests.support.weak_class import weak_cnn
 
 
 @pytest.fixture
