@@ -1,4 +1,4 @@
-"""Do the commands in the documentation work? All are run, page by page, in a folder as a reader would have it."""
+"""Do the commands in the documentation work? All are run, page by page, in a reader's folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def furnished(tmp_path_factory) -> Path:
-    """A reader's folder, with `models/` beside the reader's own files."""
+    """A reader's folder: `models/` and the reader's own files."""
     pytest.importorskip("pyarrow", reason="a page reads Parquet; install the extra `parquet`")
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "models", folder / "models")

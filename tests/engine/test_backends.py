@@ -1,4 +1,4 @@
-"""Which back end is opened, what is said when it cannot be, and whole passes with the GPU's on the CPU."""
+"""Which back end is opened, the errors when none is, and whole passes with the GPU's back end on the CPU."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""Libraries of custom operators: refused in plain words when they cannot be loaded."""
+"""Libraries of custom operators are refused with a clear error when they cannot be loaded."""
 
 from __future__ import annotations
 

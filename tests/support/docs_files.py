@@ -1,4 +1,4 @@
-"""Which files do the commands in the documentation read? Small models and samples under the names used there."""
+"""Which files do the commands in the documentation read? Small models and samples of these names."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class NetBuilder:
         inputs: dict[str, tuple[int, Sequence[int | str | None]]],
         outputs: Outputs,
     ) -> ModelProto:
-        """The whole model. Tensors by name, with (ONNX element type, shape) or, where it is not a tensor, a type."""
+        """The whole model. Tensors by name, with (ONNX element type, shape) or, for other values, a type."""
         declared = [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in inputs.items()]
         if self.ir < 4:
             for tensor in self.initializers:

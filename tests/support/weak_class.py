@@ -45,7 +45,7 @@ def _inputs(proto: ModelProto, n: int, seed: int) -> np.ndarray:
 
 
 def weakened(proto: ModelProto) -> tuple[ModelProto, np.ndarray]:
-    """The model with all classes equally frequent but `TARGET`, which it now misses; and the bias it lacks (C,).
+    """The model with all classes made equally frequent, but for `TARGET`, which lacks the bias (C,) returned.
 
     The net's logits must come from a Gemm without a softmax behind it.
     """
