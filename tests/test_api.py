@@ -20,7 +20,7 @@ from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import choices_of
 from onnxtweak.registry import METHODS
 from onnxtweak.settings import Preprocess
-from tests.support.weak import TARGET, weak_mlp
+from tests.support.weak_class import TARGET, weak_mlp
 
 
 def test_examples_in_the_docstrings_run():

@@ -1,4 +1,4 @@
-"""The pages say what the program does. Run this file to write docs/cli.md anew."""
+"""The documentation says what the program does. Run this file to write docs/cli.md anew."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+BENCHMARKS = ROOT / "benchmarks"
 # Where a path on a page begins.
-BEGINNINGS = [ROOT, ROOT / "onnxtweak", ROOT / "benchmarks"]
+BEGINNINGS = [ROOT, ROOT / "onnxtweak", BENCHMARKS]
 
 INTRODUCTION = """\
 # The command line
@@ -87,7 +88,9 @@ def test_commands_on_the_pages_exist(page):
                     assert word in options, line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *BENCHMARKS.rglob("*.md")], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_links_between_the_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
@@ -123,12 +126,22 @@ def test_the_sections_that_are_cited_are_seen():
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, ROOT / "benchmarks" / "RESULTS.md"], ids=lambda page: page.relative_to(ROOT).as_posix()
+    "page", [*PAGES, *BENCHMARKS.glob("*.md")], ids=lambda page: page.relative_to(ROOT).as_posix()
 )
 def test_files_that_a_page_names_exist(page):
     for name in re.findall(r"[`( ]((?:[\w-]+/)+[\w-]+\.(?:py|cu))[`) ]", page.read_text(encoding="utf-8")):
         places = [*BEGINNINGS, page.parent]
         assert any((place / name).is_file() for place in places), f"{name} is not there any more"
+
+
+def test_every_benchmark_is_listed():
+    listed = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    folders = ("speed", "conformance", "science/fit", "gpu")
+    scripts = [path for folder in folders for path in (BENCHMARKS / folder).glob("*.py")]
+    assert len(scripts) > 15
+    for script in scripts:
+        name = script.relative_to(BENCHMARKS).as_posix()
+        assert f"`{name}`" in listed, f"write {name} into benchmarks/README.md"
 
 
 if __name__ == "__main__":

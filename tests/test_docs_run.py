@@ -1,4 +1,4 @@
-"""The commands on the pages work: all are carried out, page by page, in a reader's folder."""
+"""Do the commands in the documentation work? All are run, page by page, in a reader's folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from onnxtweak.cli.main import main
-from tests.support.reader import furnish
+from tests.support.docs_files import write_docs_files
 
 ROOT = Path(__file__).resolve().parents[1]
 # A gate may fail on the samples at hand: the command still did its work.
@@ -30,11 +30,11 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def furnished(tmp_path_factory) -> Path:
-    """A reader's folder, with `models/` beside the reader's own files."""
+    """A reader's folder: `models/` and the reader's own files."""
     pytest.importorskip("pyarrow", reason="a page reads Parquet; install the extra `parquet`")
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "models", folder / "models")
-    furnish(folder)
+    write_docs_files(folder)
     return folder
 
 

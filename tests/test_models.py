@@ -114,7 +114,7 @@ def test_a_residual_net_is_repaired_at_its_stages_and_as_a_whole(card: str, tmp_
     shared = {"data": f"{data}#fit", "test": f"{data}#test", "target": 8, "device": "cpu"}
     model = MODELS / "digits_resnet20.onnx"
     joined = onnxtweak.join(model, taps="stages", output=tmp_path / "joined.onnx", **shared)
-    assert joined.neurons == 4 * 8 * 8 + 8 * 4 * 4 + 16 * 2 * 2
+    assert joined.choice.neurons == 4 * 8 * 8 + 8 * 4 * 4 + 16 * 2 * 2
     fitted = onnxtweak.fit(model, hidden=0, output=tmp_path / "fitted.onnx", **shared)
     for made in (joined, fitted):
         assert abs(made.before.overall - overall) < 0.003

@@ -4,9 +4,9 @@
 
 Suites: `light` (the nine classifiers of the onnx wheel, with seeded weights), `simple`, `pytorch-converted`,
 `pytorch-operator` (its other model files), `node` (its test cases of single operators, made in the process),
-`adversarial` (tests/support/adversarial.py). Every model goes through
-twice: as a classifier, the way a user's model does, and with a splice forced onto any of its floating-point
-tensors, which asks of the surgery alone.
+`adversarial` (tests/support/adversarial_models.py). Every model is tried twice: as a
+classifier, the way a user's model is, and with a splice forced onto one of its floating-point tensors, which
+tests the surgery alone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from onnxtweak.patch import Linear, Tweak
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.stages.checks import check_checker
 from onnxtweak.types import Neurons
-from tests.support import adversarial
+from tests.support import adversarial_models
 from tests.support.nets import LIGHT, random_inputs, reseed_light
 from tests.support.tweaks import random_tweak
 
@@ -117,9 +117,9 @@ def node(folder: Path) -> Iterator[Model]:
 
 
 def made_here(folder: Path) -> Iterator[Model]:
-    for name in adversarial.CASES:
+    for name in adversarial_models.CASES:
         with tempfile.TemporaryDirectory(dir=folder) as own:
-            yield Model("adversarial", name, adversarial.write(name, Path(own)))
+            yield Model("adversarial", name, adversarial_models.write(name, Path(own)))
 
 
 def suites(folder: Path) -> dict[str, Iterator[Model]]:
@@ -269,18 +269,18 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
         f"with onnx {onnx.__version__} and ONNX Runtime {onnxruntime.__version__} on the CPU.",
         "",
         "Each model is tried in two ways. *Classifier*: as a user's model, with logits found, hidden",
-        "tensors measured, and synapses on all that can be watched; what is no classifier is refused with",
-        "the reason. *Forced*: a zero is added to a floating-point tensor of any model, which asks of the",
+        "tensors measured, and synapses on all that can be watched; what is not a classifier is refused with",
+        "the reason. *Forced*: a zero is added to some floating-point tensor of any model, which tests the",
         "surgery alone.",
         "",
-        "- watching: exposing tensors leaves the base's bytes as they are",
-        "- neutral: with scale 0 all outputs equal the base's, number for number",
-        "- checker: the ONNX checker is no less content than with the base",
-        "- revert: taking the tweak off gives the base's bytes",
+        "- watching: exposing tensors leaves the base model's bytes unchanged",
+        "- neutral: at scale 0 all outputs equal the base's, number for number",
+        "- checker: the ONNX checker accepts the result as it accepts the base",
+        "- revert: removing the tweak gives the base's bytes",
         "- diff: the only differences are the tweak's",
         "",
-        "A cell says how many passed of those where the question could be asked: an output cannot be",
-        "compared where ONNX Runtime does not run the base, or where the base is random.",
+        "A cell says how many passed, of those where the check was possible: outputs cannot be",
+        "compared where ONNX Runtime cannot run the base, or where the base is random.",
         "",
         "| models | way | tried | crashed | refused | " + " | ".join(CHECKS) + " |",
         "|---|---|--:|--:|--:|" + "--:|" * len(CHECKS),

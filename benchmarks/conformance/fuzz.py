@@ -46,7 +46,7 @@ from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.inspect.logits import find_logits
 from onnxtweak.model.inspect.taps import candidates
 from onnxtweak.types import Tap
-from tests.support import adversarial
+from tests.support import adversarial_models
 from tests.support.tweaks import random_tweak
 
 TAPS = (Tap("act1", "Relu", (6,)),)
@@ -76,7 +76,7 @@ class Seeds:
 
 def seeds(folder: Path) -> Seeds:
     """A base, and what onnxtweak makes of it."""
-    base = read_model(adversarial.write("tail softmax", folder))
+    base = read_model(adversarial_models.write("tail softmax", folder))
     tweak = random_tweak(base, TAPS, 3)
     once = splice(base, tweak)
     (folder / "once.onnx").write_bytes(once)
@@ -90,7 +90,7 @@ def seeds(folder: Path) -> Seeds:
         "shadow": splice(base, tweak, shadow=True),
     }
     for name in ("If beside the path", "a local function before the logits", "quantised to int8"):
-        models[name] = adversarial.write(name, folder).read_bytes()
+        models[name] = adversarial_models.write(name, folder).read_bytes()
     return Seeds(models, base.data, (folder / "tweak.safetensors").read_bytes())
 
 

@@ -1,6 +1,7 @@
 """Do two checkouts write the same files, and say the same numbers about them?
 
-    python benchmarks/conformance/same_files.py --against REVISION [--shared DIR] [--record FILE.json]
+    python benchmarks/conformance/same_files.py --against REVISION [--shared DIR] [--only NAME]
+        [--record FILE.json]
 
 Runs every command that writes something, from the checkout of REVISION and from this one, over the demo's
 models, a small letter reader made on the spot and, where `--shared` is given, a CIFAR-10 network. Compares

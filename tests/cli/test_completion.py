@@ -1,4 +1,4 @@
-"""Completion: the shell's question answered from the line so far, with nothing heavy loaded."""
+"""Shell completion: answered from the line so far, without loading anything heavy."""
 
 from __future__ import annotations
 

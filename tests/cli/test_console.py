@@ -1,4 +1,4 @@
-"""What stands on stderr while a command works."""
+"""What is shown on stderr while a command runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results go to stdout in the form asked for, closing words to stderr."""
+"""Results go to stdout in the chosen format, closing messages to stderr."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from onnxtweak import commands
 from onnxtweak.errors import InputError
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
-from tests.support.weak import weak_cnn, weak_mlp
+from tests.support.weak_class import weak_cnn, weak_mlp
 
 QUICK = AugmentSettings(hidden=8, iterations=3000, batch=32, rate=3e-3)
 

@@ -20,7 +20,7 @@ from onnxtweak.settings import (
     OutputSettings,
     TargetSettings,
 )
-from tests.support.weak import more_samples, story, weak_cnn
+from tests.support.weak_class import carry_out, more_samples, weak_cnn
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def cnn(tmp_path_factory):
 def run(model, samples, **changes):
     """A comparison with quick settings."""
     quick = {"join": JoinSettings(count=(1, 5), scale=(0, 1, 10)), "settings": FitSettings(hidden=8)}
-    return story(commands.compare, model, samples, **{**quick, **changes})
+    return carry_out(commands.compare, model, samples, **{**quick, **changes})
 
 
 @pytest.fixture(scope="module")

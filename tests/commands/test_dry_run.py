@@ -24,7 +24,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.theta.state import bytes_per_neuron
-from tests.support.weak import TARGET, weak_cnn
+from tests.support.weak_class import TARGET, weak_cnn
 
 ONE, WORST = TargetSettings((str(TARGET),)), TargetSettings(worst=2)
 LITTLE = int(150 * bytes_per_neuron(1) / plan._STATE_SHARE / plan._LEAST_SHARE)

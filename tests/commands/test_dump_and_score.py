@@ -20,7 +20,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.theta.gaps import reciprocal_gaps
-from tests.support.weak import TARGET, weak_cnn, weak_mlp
+from tests.support.weak_class import TARGET, weak_cnn, weak_mlp
 
 NUMPY = EngineSettings(backend="numpy")
 

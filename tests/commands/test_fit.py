@@ -18,12 +18,12 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from tests.support.weak import more_samples, story, weak_cnn, weak_mlp
+from tests.support.weak_class import carry_out, more_samples, weak_cnn, weak_mlp
 
 
 def run(model, samples, /, written=None, **changes):
     """A fit."""
-    return story(commands.fit, model, samples, written, **changes)
+    return carry_out(commands.fit, model, samples, written, **changes)
 
 
 @pytest.fixture(scope="module")

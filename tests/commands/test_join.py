@@ -25,7 +25,7 @@ from onnxtweak.stages import deliver
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.sample_notes import notes_on_tables, seen_in_training
 from onnxtweak.types import Check, silent
-from tests.support.weak import TARGET, more_samples, story, weak_cnn, weak_mlp
+from tests.support.weak_class import TARGET, carry_out, more_samples, weak_cnn, weak_mlp
 
 
 def digest(path) -> str:
@@ -35,7 +35,7 @@ def digest(path) -> str:
 def run(model, samples, /, written=None, **changes):
     """A join with quick settings."""
     join = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30))
-    return story(commands.join, model, samples, written, **{"settings": join, **changes})
+    return carry_out(commands.join, model, samples, written, **{"settings": join, **changes})
 
 
 @pytest.fixture(scope="module")

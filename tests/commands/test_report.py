@@ -10,8 +10,8 @@ from onnxtweak.commands import join, report
 from onnxtweak.errors import DataError, OutputError
 from onnxtweak.report import schema
 from onnxtweak.settings import DataSettings, OutputSettings, TargetSettings
-from tests.support.pages import a_document
-from tests.support.weak import TARGET, weak_cnn
+from tests.support.report_pages import a_document
+from tests.support.weak_class import TARGET, weak_cnn
 
 
 def written(folder, text: str) -> str:

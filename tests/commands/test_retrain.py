@@ -27,7 +27,7 @@ from onnxtweak.stages.checks import as_subject
 from onnxtweak.stages.deliver import splice_in
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import silent
-from tests.support.weak import story, weak_cnn, weak_mlp
+from tests.support.weak_class import carry_out, weak_cnn, weak_mlp
 
 JOIN = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30))
 # What a run of the base over samples is called; everything else reads the tweaked file, or the test samples.
@@ -36,7 +36,7 @@ BASE_PASSES = ["score", "collect", "validate"]
 
 def run(model, samples, /, written=None, **changes):
     """Retraining with quick settings."""
-    return story(commands.retrain, model, samples, written, **{"join": JOIN, **changes})
+    return carry_out(commands.retrain, model, samples, written, **{"join": JOIN, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +196,6 @@ def test_samples_that_the_base_knows_by_heart_are_said(mlp, tmp_path):
     known = session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1) == y
     np.savez(tmp_path / "known.npz", x=x[known], y=y[known])
     for make in (commands.retrain, commands.fit):
-        made = story(make, model, tmp_path / "known.npz")
+        made = carry_out(make, model, tmp_path / "known.npz")
         assert any("right on all fit and validation samples" in note for note in made.notes)
         assert made.after.overall >= 0.99

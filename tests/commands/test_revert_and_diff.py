@@ -19,7 +19,7 @@ from onnxtweak.settings import DataSettings, OutputSettings
 from onnxtweak.types import Tap
 from tests.support.nets import cnn3, mlp, random_inputs
 from tests.support.tweaks import CNN3_TAPS, random_tweak, run, saved
-from tests.support.weak import weak_mlp
+from tests.support.weak_class import weak_mlp
 
 MLP_TAPS = (Tap("act1", "Relu", (16,)), Tap("act2", "Relu", (12,)))
 

@@ -13,7 +13,7 @@ from onnxtweak.cli.main import main
 from onnxtweak.commands import init, plan, run
 from onnxtweak.errors import DataError, OutputError
 from onnxtweak.settings import DataSettings, OutputSettings, TargetSettings
-from tests.support.weak import TARGET, weak_cnn
+from tests.support.weak_class import TARGET, weak_cnn
 
 ALWAYS = {"a.json", "a.html", "metrics.json", "summary.md", "junit.xml", "provenance.json", "SHA256SUMS"}
 

@@ -1,4 +1,4 @@
-"""The stream of batches, the digest, and what is said about a bad sample."""
+"""The stream of batches, the digest, and the errors for bad samples."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Pictures in folders and tables."""
+"""Images in folders and tables."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The .npz reader: stored members are mapped, compressed ones held or streamed, damage is said."""
+"""The .npz reader: stored members are mapped, compressed ones held or streamed, damage is reported."""
 
 import tracemalloc
 import zipfile

@@ -1,4 +1,4 @@
-"""What is missing, empty or of the wrong name is said before anything runs."""
+"""Missing, empty or misnamed data is reported before anything runs."""
 
 import numpy as np
 import pytest

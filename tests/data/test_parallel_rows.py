@@ -1,4 +1,4 @@
-"""Rows made by several threads are the same, whatever is read; the first bad row is the one that is named."""
+"""Rows made by several threads are the same for every source; the first bad row is the one that is named."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""Parquet: columns to inputs, row groups one at a time, and what cannot be used."""
+"""Parquet: columns become inputs, row groups are read one at a time, and the rest is refused."""
 
 from __future__ import annotations
 

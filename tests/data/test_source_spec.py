@@ -1,4 +1,4 @@
-"""Sources as they are written, and the rows they ask for."""
+"""How data sources are written, and which rows they select."""
 
 import numpy as np
 import pytest

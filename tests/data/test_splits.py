@@ -1,4 +1,4 @@
-"""The stratified split, and who gets which samples."""
+"""The stratified split, and which samples go where."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which back end is opened, what is said when it cannot be, and whole passes with the GPU's on the CPU."""
+"""Which back end is opened, the errors when none is, and whole passes with the GPU's back end on the CPU."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ from onnxtweak.stages.open_job import prepare
 from onnxtweak.theta import numpy_backend
 from onnxtweak.types import silent
 from tests.support import cupy_on_cpu
-from tests.support.weak import weak_cnn
+from tests.support.weak_class import weak_cnn
 
 
 @pytest.fixture

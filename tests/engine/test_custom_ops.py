@@ -1,4 +1,4 @@
-"""Libraries of custom operators: refused in plain words when they cannot be loaded."""
+"""Libraries of custom operators are refused with a clear error when they cannot be loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from onnxtweak.demo_files import demo_files
 from onnxtweak.engine.session import open_session
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.settings import EngineSettings
-from tests.support import adversarial
+from tests.support import adversarial_models
 
 
 @pytest.mark.parametrize("content", [None, b"not a library"])
@@ -25,7 +25,7 @@ def test_what_is_no_library_is_refused(content, tmp_path):
 
 
 def test_a_model_with_unknown_operators_says_which_option_helps(tmp_path):
-    path = adversarial.write("a custom domain", tmp_path)
+    path = adversarial_models.write("a custom domain", tmp_path)
     with pytest.raises(ModelError, match="Warp") as caught:
         open_session(path, tmp_path, EngineSettings(device="cpu"), path)
     assert "--custom-ops" in caught.value.hint

@@ -23,7 +23,7 @@ from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import FitSamples, prepare
 from onnxtweak.types import silent
-from tests.support.weak import weak_cnn
+from tests.support.weak_class import weak_cnn
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = np.array([0, 2])

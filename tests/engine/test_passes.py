@@ -10,7 +10,7 @@ from onnxtweak.engine.passes import Folding, capture
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import silent
-from tests.support.weak import weak_cnn
+from tests.support.weak_class import weak_cnn
 
 
 @pytest.fixture(scope="module")

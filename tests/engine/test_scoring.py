@@ -22,7 +22,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSett
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import silent
-from tests.support.weak import weak_cnn
+from tests.support.weak_class import weak_cnn
 
 ENGINE = EngineSettings(device="cpu", backend="numpy", shard=64)
 TARGETS = np.array([0, 2])

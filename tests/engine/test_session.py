@@ -1,4 +1,4 @@
-"""Loading and running models, and what is said when that fails."""
+"""Loading and running models, and the errors when that fails."""
 
 import numpy as np
 import onnxruntime as ort

@@ -16,7 +16,7 @@ from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.theta.state import empty_state, finish
 from onnxtweak.types import Tap
-from tests.support.ranked import candidates_of
+from tests.support.candidates import candidates_of
 
 QUICK = AugmentSettings(hidden=8, iterations=300, batch=32)
 

@@ -1,4 +1,4 @@
-"""Predictions along one target's boost are those of the whole point, and are kept for the next choice."""
+"""Predictions along the boost of one target are those of the whole operating point, and are reused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pursuit for one class: the telling neurons first, useless ones not at all."""
+"""Matching pursuit for one class: informative neurons first, useless ones not at all."""
 
 from __future__ import annotations
 

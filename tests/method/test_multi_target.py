@@ -1,4 +1,4 @@
-"""Targets that share neurons: the same optimum, whichever way the products are made."""
+"""Targets that share neurons: the same optimum, whichever way the products are computed."""
 
 from __future__ import annotations
 

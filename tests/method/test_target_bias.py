@@ -1,4 +1,4 @@
-"""Biases that spend a surplus: the limit kept, the best target accuracy, and no belief in lucky counts."""
+"""Biases that spend a surplus: the limit is kept, the target does its best, lucky counts are not trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the index tell the truth about models as they come: unsorted, unnamed, with bodies and functions?"""
+"""Is the graph index right about models as they come: unsorted, unnamed, with bodies and functions?"""
 
 from __future__ import annotations
 

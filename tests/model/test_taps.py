@@ -1,4 +1,4 @@
-"""Are the hidden tensors found, and does each selector mean what the user's page says?"""
+"""Are the hidden tensors found, and does each selector mean what the documentation says?"""
 
 from __future__ import annotations
 

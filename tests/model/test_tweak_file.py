@@ -1,4 +1,4 @@
-"""A tweak survives its file exactly; a file that is no tweak is refused in one clear sentence."""
+"""A tweak is read back exactly; a file that is not a tweak is refused in one clear sentence."""
 
 from __future__ import annotations
 

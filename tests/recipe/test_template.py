@@ -1,4 +1,4 @@
-"""The recipe that `init` writes reads back as what was asked for, whatever things are called."""
+"""The recipe that `init` writes reads back as what was asked for, whatever classes and tensors are called."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 from onnxtweak.report.markup import is_picture, safe, shortened
 from onnxtweak.report.page.page import page
-from tests.support.pages import Page, a_document
+from tests.support.report_pages import Page, a_document
 
 HOSTILE = [
     "</style><script>alert(1)</script>",

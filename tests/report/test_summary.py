@@ -1,4 +1,4 @@
-"""What is said about each result."""
+"""The summary of each result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As much of CuPy as `theta.cupy` uses, on the CPU: kernels are compiled as C++ and run in threads."""
+"""How do the CUDA kernels run without a GPU? What `theta.cupy` uses of CuPy, with kernels compiled as C++."""
 
 import ctypes
 import hashlib

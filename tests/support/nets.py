@@ -119,7 +119,7 @@ class NetBuilder:
         inputs: dict[str, tuple[int, Sequence[int | str | None]]],
         outputs: Outputs,
     ) -> ModelProto:
-        """The whole. Tensors by name, with (ONNX element type, shape) or, for what is no tensor, a type."""
+        """The whole model. Tensors by name, with (ONNX element type, shape) or, for other values, a type."""
         declared = [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in inputs.items()]
         if self.ir < 4:
             for tensor in self.initializers:
@@ -387,14 +387,6 @@ def random_inputs(proto: ModelProto, n: int, seed: int = 0) -> dict[str, np.ndar
         array = rng.normal(0, 1, shape) if floating else rng.integers(0, 8, shape)
         samples[value.name] = array.astype(dtype)
     return samples
-
-
-def blobs(n: int, inputs: int = 8, classes: int = 4, spread: float = 1.0, seed: int = 0) -> tuple:
-    """Labelled toy data: X (n, inputs) float32 around one centre per class, y (n,) int64."""
-    centres = np.random.default_rng(seed).normal(0, 2, (classes, inputs))
-    rng = np.random.default_rng((seed, n))
-    labels = rng.permutation(np.arange(n) % classes).astype(np.int64)
-    return (centres[labels] + rng.normal(0, spread, (n, inputs))).astype(np.float32), labels
 
 
 def add_activation(net: NetBuilder, x: str, kind: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Small results as commands hand them out, for tests of the command line and the reports."""
+"""What do commands return? Small results, for tests of the command line and the reports."""
 
 from __future__ import annotations
 
@@ -151,11 +151,11 @@ def a_score(**changes: Any) -> Scored:
     return Scored(**(values | changes))
 
 
-def a_page() -> ReportPage:
+def a_report_page() -> ReportPage:
     return ReportPage(FileRef("result.json", "c" * 64), FileRef("report.html", "d" * 64), "join")
 
 
-def a_beginning() -> RecipeWritten:
+def a_recipe_written() -> RecipeWritten:
     return RecipeWritten(FileRef("tweak.toml", "e" * 64), MODEL, {"fit": 30, "validation": 10, "test": 12}, 3)
 
 

@@ -46,7 +46,7 @@ def run(
 
 
 def random_neurons(taps: Sequence[Tap], count: int, seed: int = 0) -> Neurons:
-    """Neurons of all taps, mixed, not grouped by tap."""
+    """Neurons of all taps in mixed order, not grouped by tap."""
     rng = np.random.default_rng(seed)
     tap_of = rng.permutation(np.arange(count) % len(taps)).astype(np.int32)
     index = np.array([rng.integers(taps[tap].neurons) for tap in tap_of], dtype=np.int64)

@@ -11,8 +11,7 @@ import pytest
 
 from onnxtweak.theta import numpy_backend
 from onnxtweak.theta.numba import backend as numba_backend
-from onnxtweak.theta.numba import limits
-from onnxtweak.theta.numba import pruned_limits as ranked
+from onnxtweak.theta.numba import limits, pruned_limits
 
 KINDS = ("relu", "signed", "mixed", "odd")
 
@@ -100,7 +99,7 @@ def test_ranked_samples_give_the_same_bits(worth, kind, monkeypatch):
 
 def test_samples_are_ranked_by_size_until_none_counts():
     limit = np.array([[0, -1], [2, 0], [-3, 4], [0.5, -5]], np.float32)
-    rows, factors, begins = ranked.rank(limit, 100)
+    rows, factors, begins = pruned_limits.rank(limit, 100)
     lists = [
         [
             [(int(rows[kind, k]) // 100, float(factors[kind, k])) for k in range(*begins[kind, t : t + 2])]
@@ -120,13 +119,15 @@ def test_ranked_samples_that_cannot_raise_a_maximum_are_left_out():
     rng = np.random.default_rng(3)
     rows, neurons = 16, 256
     V, limit = hidden(rng, "relu", rows, neurons), reciprocals(rng, "relu", rows, 2)
-    ranking = ranked.rank(limit, neurons)
+    ranking = pruned_limits.rank(limit, neurons)
     parts = []
     for high in (0, 1e6):
         hi, lo, bad = start(2, neurons, high, high)
         at, tops = np.empty(8, np.uintp), np.empty(neurons, np.float32)
         state = (hi.reshape(-1), lo.reshape(-1), bad)
-        parts.append(ranked.fold_ranked(V.reshape(-1), ranking, *state, neurons, rows, 0, neurons, at, tops))
+        parts.append(
+            pruned_limits.fold_ranked(V.reshape(-1), ranking, *state, neurons, rows, 0, neurons, at, tops)
+        )
     assert 0 < parts[0] <= 1 and parts[1] == 0
 
 

@@ -1,4 +1,4 @@
-"""A range is covered once, in order, whoever takes which part."""
+"""A range is covered once, in order, whichever thread takes which part."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""All tables, in the thesis's order:
+"""All tables, in the thesis's order.
 
 python -m benchmarks.science.thesis --data DIR [--quick] [--only NAME ...]
 """

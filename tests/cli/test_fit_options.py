@@ -1,4 +1,4 @@
-"""What `fit` and `compare` make of their options."""
+"""The options of `fit` and `compare` become their settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A classifier with a weak class, and samples it errs on: material for every test of the main job."""
+"""Which classifier can a tweak improve? One with a weak class, and samples it errs on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.nets import cnn3, mlp, random_inputs
 TARGET = 2
 
 
-def story(make, model, samples, /, written=None, **changes):
-    """A command for the weak class, as plainly as can be; `changes` replace its arguments."""
+def carry_out(command, model, samples, /, written=None, **changes):
+    """Run a command for the weak class with the simplest arguments; `changes` replace them."""
     arguments = {
         "model": str(model),
         "data": DataSettings(data=(str(samples),)),
@@ -24,11 +24,11 @@ def story(make, model, samples, /, written=None, **changes):
     }
     if written is not None:
         arguments["output"] = OutputSettings(str(written))
-    return make(**{**arguments, **changes})
+    return command(**{**arguments, **changes})
 
 
 def run(proto: ModelProto, x: np.ndarray) -> np.ndarray:
-    """First output for all of x, sample by sample, so that models built for batch one run too."""
+    """First output for all of x, sample by sample, so that models with a fixed batch of one run too."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -37,7 +37,7 @@ def run(proto: ModelProto, x: np.ndarray) -> np.ndarray:
 
 
 def _inputs(proto: ModelProto, n: int, seed: int) -> np.ndarray:
-    """n random samples, also for a model built for batch one."""
+    """n random samples, also for a model with a fixed batch of one."""
     free = ModelProto.FromString(proto.SerializeToString())
     free.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
     (x,) = random_inputs(free, n, seed).values()
@@ -45,7 +45,7 @@ def _inputs(proto: ModelProto, n: int, seed: int) -> np.ndarray:
 
 
 def weakened(proto: ModelProto) -> tuple[ModelProto, np.ndarray]:
-    """The model with classes made equally frequent but `TARGET`, which it now misses; and the bias it lacks.
+    """The model with all classes made equally frequent, but for `TARGET`, which lacks the bias (C,) returned.
 
     The net's logits must come from a Gemm without a softmax behind it.
     """
@@ -62,7 +62,7 @@ def weakened(proto: ModelProto) -> tuple[ModelProto, np.ndarray]:
 
 
 def labelled(proto: ModelProto, lacks: np.ndarray, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (n, ...) and labels (n,): the model is right but for noise and the bias that it lacks."""
+    """Inputs (n, ...) and labels (n,): the model is right apart from noise and the bias that it lacks."""
     x = _inputs(proto, n, seed)
     Z = run(proto, x) + lacks
     noise = 0.4 * Z.std(axis=0) * np.random.default_rng((seed, 1)).standard_normal(Z.shape)
@@ -80,7 +80,7 @@ def weak_cnn(folder: Path, n: int = 600, **options) -> tuple[Path, Path]:
 
 
 def more_samples(model: Path, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Further samples for the model of `weak_mlp` or of a `weak_cnn` without options."""
+    """More samples for the model of `weak_mlp` or of a `weak_cnn` without options."""
     import onnx
 
     proto = onnx.load(model)

@@ -1,4 +1,4 @@
-"""The folder of a reader who follows the pages: a model of theirs and samples under the names used there."""
+"""Which files do the commands in the documentation read? Small models and samples of these names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from onnxtweak import commands
 from onnxtweak.settings import DataSettings, JoinSettings, OutputSettings, Preprocess, TargetSettings
 from tests.support.nets import cnn3, cnn_1x1, mlp
-from tests.support.weak import run, weakened
+from tests.support.weak_class import run, weakened
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -19,8 +19,8 @@ PREPROCESS = Preprocess(
 )
 
 
-def furnish(folder: Path) -> None:
-    """Write everything that a page's command reads and no other command on that page writes."""
+def write_docs_files(folder: Path) -> None:
+    """Write every file that a page's commands read and none of them writes."""
     proto, lacks = weakened(cnn3(classes=10, size=8, channels=(8, 8, 16)))
     (folder / "model.onnx").write_bytes(proto.SerializeToString())
     x, y = _pictures(proto, lacks, 1200, 0)

@@ -1,4 +1,4 @@
-"""What of `--memory` is the model's, and what is left for the rest?"""
+"""How much of `--memory` does the model take, and how much is left for the rest?"""
 
 import numpy as np
 import onnx

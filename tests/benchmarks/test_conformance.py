@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.conformance.corpus import CHECKS, Model, on_disk, page, tried
-from tests.support import adversarial
+from tests.support import adversarial_models
 
 
 @pytest.mark.parametrize("way", ["classifier", "forced"])
-@pytest.mark.parametrize("name", adversarial.CASES)
+@pytest.mark.parametrize("name", adversarial_models.CASES)
 def test_the_surgery_holds_on(name, way, tmp_path):
-    path = adversarial.write(name, tmp_path)
+    path = adversarial_models.write(name, tmp_path)
     files = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     work = tmp_path / "work"
     work.mkdir()
     outcome = tried(Model("adversarial", name, path), way, work)
     assert not outcome.crash
     assert all(outcome.checks.values())
-    asked = set(CHECKS) if name not in adversarial.NOT_RUNNABLE else set(CHECKS) - {"neutral"}
-    if way == "classifier" and name in adversarial.NOT_RUNNABLE:
+    asked = set(CHECKS) if name not in adversarial_models.NOT_RUNNABLE else set(CHECKS) - {"neutral"}
+    if way == "classifier" and name in adversarial_models.NOT_RUNNABLE:
         assert "cannot load" in outcome.refused
     elif not outcome.refused.startswith("(forced)"):
         assert not outcome.refused and set(outcome.checks) == asked

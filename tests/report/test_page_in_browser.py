@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from onnxtweak.report.page.page import page
-from tests.support.pages import a_document
+from tests.support.report_pages import a_document
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

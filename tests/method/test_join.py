@@ -13,7 +13,7 @@ from onnxtweak.theta import numpy_backend
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import Scores, empty_state, finish
 from onnxtweak.types import Tap
-from tests.support.ranked import candidates_of
+from tests.support.candidates import candidates_of
 
 TAPS = (Tap("a", "Relu", (7,)), Tap("b", "Relu", (2, 3)))
 

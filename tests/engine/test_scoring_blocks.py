@@ -23,7 +23,7 @@ from onnxtweak.stages.score import score_neurons
 from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import silent
 from tests.support.nets import cnn3
-from tests.support.weak import labelled, run, weak_cnn
+from tests.support.weak_class import labelled, run, weak_cnn
 
 ENGINE = EngineSettings(device="cpu", backend="numba", shard=64, batch=16)
 

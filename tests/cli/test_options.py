@@ -1,4 +1,4 @@
-"""Options become the settings that the commands gets."""
+"""Options become the settings that commands get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents of results as `report` reads them, and a reader of the page that it makes."""
+"""What does `report` read, and what does a browser see of its page? A result as JSON, and an HTML parser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import results
 
 
 def a_document(classes: int = 12, seed: int = 0, **changes: Any) -> dict[str, Any]:
-    """A join on `classes` classes that helped the first two, with all the evidence there can be."""
+    """A join on `classes` classes that helped the first two, with every kind of evidence."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, classes * 20)
     wrong = rng.random((2, len(labels))) < 0.2

@@ -1,4 +1,4 @@
-"""What `retrain` and `augment` make of their options."""
+"""The options of `retrain` and `augment` become their settings."""
 
 from __future__ import annotations
 

@@ -1,0 +1,12 @@
+"""What do several tests share? Models, samples, results, and stand-ins.
+
+nets                small models, built from fixed seeds
+adversarial_models  legal model files that trip up tools that edit models
+weak_class          a classifier with a weak class, samples it errs on, and commands run on them
+tweaks              random tweaks, models on disk, and models run by ONNX Runtime
+candidates          neurons ranked from scores that are all at hand
+results             small results of every command
+report_pages        results as `report` reads them, and a parser for its page
+docs_files          the files that the commands in the documentation read
+cupy_on_cpu         a stand-in for CuPy: kernels compiled as C++ and run in threads
+"""
