@@ -18,7 +18,7 @@ from onnxtweak._version import __version__
 from onnxtweak.engine.machine.gpu import gpu_count
 from onnxtweak.results import Diagnosis, Finding
 
-# They all install the folder `onnxruntime`: the one installed last wins, and leaves a mixture.
+# They all install into the folder `onnxruntime`: the last one installed wins, and leaves a mixture.
 _RUNTIMES = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -33,17 +33,17 @@ _NEEDED = ("onnx", "numpy", "click", "protobuf", "onnx-graphsurgeon", "numba", "
 _SECONDS = 180
 _LEAST_DISK = 2**30
 
-# A probe by its name (see `onnxtweak.engine.environment`): what it found, or {"failed": why}.
+# Runs a probe by its name (see `onnxtweak.engine.environment`): what it found, or {"failed": why}.
 Probe = Callable[[str], Mapping[str, Any]]
 
 
 def doctor(
     *, installed: Mapping[str, str] | None = None, probe: Probe | None = None, gpus: int | None = None
 ) -> Diagnosis:
-    """Look at versions, the runtime, GPUs, theta's back ends and the disk, and try what can be tried.
+    """Check versions, the runtime, GPUs, theta's back ends and the disk, and try what can be tried.
 
-    installed : versions by distribution. probe, gpus : how things are tried, and how many GPUs the driver
-    shows. All three are found where they are not given.
+    installed : versions by distribution. probe : how things are tried. gpus : how many the driver shows. What
+    is not given is found out.
     """
     found = _installed() if installed is None else installed
     tried = run_probe if probe is None else probe
@@ -69,7 +69,7 @@ def _installed() -> dict[str, str]:
 
 
 def run_probe(name: str) -> Mapping[str, Any]:
-    """What a probe found, in a process of its own."""
+    """What a probe finds, in a process of its own."""
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     try:
@@ -84,8 +84,8 @@ def run_probe(name: str) -> Mapping[str, Any]:
     except subprocess.TimeoutExpired:
         return {"failed": f"no answer within {_SECONDS} seconds"}
     except (OSError, ValueError, IndexError):
-        said = ran.stderr.strip().splitlines()
-        return {"failed": said[-1][:300] if said else f"the process ended with code {ran.returncode}"}
+        errors = ran.stderr.strip().splitlines()
+        return {"failed": errors[-1][:300] if errors else f"the process ended with code {ran.returncode}"}
 
 
 def _packages(installed: Mapping[str, str]) -> Iterator[Finding]:
@@ -94,8 +94,8 @@ def _packages(installed: Mapping[str, str]) -> Iterator[Finding]:
         if name not in installed:
             yield Finding(name, "problem", "is not installed", "pip install onnxtweak")
         elif name in least and _numbers(installed[name]) < _numbers(least[name]):
-            said = f"{installed[name]} is older than {least[name]}"
-            yield Finding(name, "problem", said, f"pip install -U '{name}>={least[name]}'")
+            detail = f"{installed[name]} is older than {least[name]}"
+            yield Finding(name, "problem", detail, f"pip install -U '{name}>={least[name]}'")
         else:
             yield Finding(name, "ok", installed[name])
 
@@ -115,17 +115,17 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _one_runtime(installed: Mapping[str, str]) -> Iterator[Finding]:
-    there = [name for name in _RUNTIMES if name in installed]
-    if len(there) > 1:
-        both = ", ".join(f"{name} {installed[name]}" for name in there)
-        keep = "onnxruntime-gpu" if "onnxruntime-gpu" in there else there[0]
-        hint = f"pip uninstall -y {' '.join(there)} && pip install {keep}"
-        yield Finding("runtime", "problem", f"{both} overwrite each other's files", hint)
-    elif not there:
+    present = [name for name in _RUNTIMES if name in installed]
+    if len(present) > 1:
+        names = ", ".join(f"{name} {installed[name]}" for name in present)
+        keep = "onnxruntime-gpu" if "onnxruntime-gpu" in present else present[0]
+        hint = f"pip uninstall -y {' '.join(present)} && pip install {keep}"
+        yield Finding("runtime", "problem", f"{names} overwrite each other's files", hint)
+    elif not present:
         hint = "pip install 'onnxtweak[cpu]', or 'onnxtweak[gpu]' on a machine with an NVIDIA GPU"
         yield Finding("runtime", "problem", "ONNX Runtime is not installed", hint)
     else:
-        yield Finding("runtime", "ok", f"{there[0]} {installed[there[0]]}")
+        yield Finding("runtime", "ok", f"{present[0]} {installed[present[0]]}")
 
 
 def _cpu(probe: Probe) -> Iterator[Finding]:
@@ -163,7 +163,7 @@ def _gpu(probe: Probe, gpus: int, installed: Mapping[str, str]) -> Iterator[Find
 
 
 def _on_gpu(found: Mapping[str, Any]) -> Finding:
-    """Whether a node really ran there, which having the provider does not mean."""
+    """Whether a node really ran there: an available provider does not mean that."""
     hint = "the CUDA and cuDNN libraries must suit onnxruntime-gpu: pip install 'onnxruntime-gpu[cuda,cudnn]'"
     if "failed" in found:
         return Finding("model on the GPU", "problem", found["failed"], hint)
@@ -189,9 +189,9 @@ def _disk() -> Iterator[Finding]:
     places = {"this folder": Path.cwd(), "temporary files": Path(tempfile.gettempdir())}
     for name, place in places.items():
         free = shutil.disk_usage(place).free
-        said = f"{free / 2**30:,.1f} GiB free in {place}"
         low = free < _LEAST_DISK
-        hint = "new models and dumps need room" if low else ""
-        yield Finding(f"disk, {name}", "warning" if low else "ok", said, hint)
+        hint = "free some: new models and dumps need room" if low else ""
+        detail = f"{free / 2**30:,.1f} GiB free in {place}"
+        yield Finding(f"disk, {name}", "warning" if low else "ok", detail, hint)
         if not os.access(place, os.W_OK):
-            yield Finding(f"disk, {name}", "warning", f"{place} cannot be written", "work in another folder")
+            yield Finding(f"disk, {name}", "warning", f"cannot write to {place}", "work in another folder")

@@ -1,4 +1,4 @@
-"""Which classes should do better, and what may it cost? The goal that options name, on a job's samples."""
+"""Which classes should do better, and what may it cost? The goal that the options name, for one job."""
 
 from __future__ import annotations
 

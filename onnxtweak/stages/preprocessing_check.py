@@ -1,4 +1,4 @@
-"""Why might a model only guess? Likely mistakes in preparing its samples, tried on a few of them."""
+"""Why might a model only guess? Likely mistakes in preprocessing, tried on a few of the samples."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 def likely_mistake(
     job: Job, data: DataSettings, engine: EngineSettings, taps: TapSettings, predicted: np.ndarray
 ) -> str:
-    """What to change, with the accuracy it gave; empty where nothing tried did much better.
+    """What to change, with the accuracy that it gives; empty where nothing tried is much better.
 
-    predicted (N,) : of the samples as they are read now.
+    predicted (N,) : classes of the samples as they are prepared now.
     """
     labels, classes = job.splits.fit.labels, job.subject.classes
     now = float((predicted == labels).mean())
     enough = max(2 * now, 3 / classes, 0.2) if classes > 2 else max(1.4 * now, 0.7)
-    for shift, said in ((1, "one less"), (-1, "one more")):
+    for shift, change in ((1, "subtracting 1 from"), (-1, "adding 1 to")):
         right = float((predicted + shift == labels).mean())
         if right >= enough:
-            return f"taking each label as {said} than it is gives {right:.1%}: are classes numbered from 0?"
+            return f"{change} each label gives {right:.1%}: are classes numbered from 0?"
     rows = np.unique(np.linspace(0, len(labels) - 1, min(_TRIED, len(labels))).astype(np.int64))
     best, found = enough, ""
     for words, preprocess in _alternatives(data.preprocess):
@@ -41,7 +41,7 @@ def likely_mistake(
 
 
 def _alternatives(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
-    """Other ways to prepare a picture, in words of the command line, likely ones first."""
+    """Other ways to prepare an image, as command-line options, likely ones first."""
     ways = (
         ("--pixel-scale 1/255", {"pixel_scale": 1 / 255, "mean": None, "std": None}),
         (
@@ -65,7 +65,7 @@ def _alternatives(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
 def _right(
     job: Job, data: DataSettings, engine: EngineSettings, taps: TapSettings, rows: np.ndarray
 ) -> float:
-    """Accuracy on some rows under other settings; 0 where samples so prepared do not fit the model."""
+    """Accuracy on some rows under other settings; 0 where samples prepared like that do not fit the model."""
     try:
         other = open_whole(job.model.path, data, engine, taps, silent, watch=False)
         view = replace(other.splits.fit, rows=rows)
