@@ -8,7 +8,6 @@ import numpy as np
 
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import Goal
-from onnxtweak.head import Head
 from onnxtweak.method.augment import Trained, train
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
@@ -18,12 +17,12 @@ from onnxtweak.method.tuning.overall_bias import overall_bias
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
-from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
+from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.score import score_neurons
-from onnxtweak.types import Neurons, Progress, Trial, silent
+from onnxtweak.types import Neurons, Progress, silent
 
 # Which scales of the MLP are tried, in this order.
 _SCALES = (1.0, 0.75, 0.5, 0.25)
@@ -107,10 +106,10 @@ def _proposal(
     validation: Table,
 ) -> Proposal:
     """The trained MLP at the largest scale that is allowed; or the base."""
-    boost = trained.patch.delta(validation.T)
+    boost, count, present = trained.patch.delta(validation.T), len(neurons), len(goal)
     scale = _scale(validation, boost, goal)
-    patch = trained.patch.scaled(scale)
-    count, trials = len(neurons), _trials(validation, validation.Z + boost, goal.head, len(neurons))
+    patch, everyone = trained.patch.scaled(scale), np.ones(len(validation.labels), bool)
+    trials = before_and_after(validation, validation.Z + boost, goal.head, everyone, count)
     return Proposal(
         command="augment",
         goal=goal,
@@ -119,7 +118,7 @@ def _proposal(
         base=validation.Z,
         tweaked=patch.applied(validation.Z, validation.T),
         bias=overall_bias(validation.Z, validation.labels, goal),
-        point=OperatingPoint(np.full(len(goal), count if scale else 0), np.full(len(goal), scale), trials),
+        point=OperatingPoint(np.full(present, count if scale else 0), np.full(present, scale), trials),
         theta=settings.theta,
         criterion=settings.criterion,
         scored=job.neurons,
@@ -147,11 +146,6 @@ def _scale(table: Table, boost: np.ndarray, goal: Goal) -> float:
             fixed, broken = fixed_and_broken(before, after, labels)
             return scale if fixed - broken > np.sqrt(fixed + broken) else 0.0
     return 0.0
-
-
-def _trials(table: Table, tweaked: np.ndarray, head: Head, neurons: int) -> tuple[Trial, ...]:
-    before, after = (float(head.right(Z, table.labels).mean()) for Z in (table.Z, tweaked))
-    return Trial(0, 0.0, 0.0, before), Trial(neurons, 1.0, (before - after) * 100, after)
 
 
 def _notes(

@@ -147,7 +147,7 @@ def _try_methods(
 
 
 def _scored_classes(job: Job, targets: np.ndarray | None) -> tuple[np.ndarray | None, bool]:
-    """Classes (c,) that neurons are scored for, and whether these are all; None where not known before a run."""
+    """Classes (c,) that neurons are scored for, None where not known yet; and whether these are all."""
     present = np.unique(job.splits.fit.labels)
     if len(present) > _SCORED_CLASSES:
         return targets, False

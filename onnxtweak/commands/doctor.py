@@ -52,9 +52,9 @@ def doctor(
         Finding("onnxtweak", "ok", f"{__version__}, Python {sys.version.split()[0]}"),
         *_packages(found),
         *_one_runtime(found),
-        *_cpu(tried),
+        _cpu(tried),
         *_gpu(tried, present, found),
-        *_numba(tried),
+        _numba(tried),
         *_disk(),
     )
     return Diagnosis(findings)
@@ -128,15 +128,17 @@ def _one_runtime(installed: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("runtime", "ok", f"{present[0]} {installed[present[0]]}")
 
 
-def _cpu(probe: Probe) -> Iterator[Finding]:
+def _probed(name: str, found: Mapping[str, Any], works: str, hint: str, level: str = "problem") -> Finding:
+    """What a probe means. works : what to say where it passed; level, hint : where it did not."""
+    if "failed" in found or not found["right"]:
+        return Finding(name, level, found.get("failed", "computes wrong results"), hint)
+    return Finding(name, "ok", works)
+
+
+def _cpu(probe: Probe) -> Finding:
     found = probe("cpu")
-    if "failed" in found:
-        hint = "install ONNX Runtime again; look for a file onnxruntime.py in this folder"
-        yield Finding("model on the CPU", "problem", found["failed"], hint)
-    elif not found["right"]:
-        yield Finding("model on the CPU", "problem", "computes wrong results", "install ONNX Runtime again")
-    else:
-        yield Finding("model on the CPU", "ok", f"runs in ONNX Runtime {found['version']}")
+    hint = "install ONNX Runtime again; look for a file onnxruntime.py in this folder"
+    return _probed("model on the CPU", found, f"runs in ONNX Runtime {found.get('version')}", hint)
 
 
 def _gpu(probe: Probe, gpus: int, installed: Mapping[str, str]) -> Iterator[Finding]:
@@ -154,12 +156,8 @@ def _gpu(probe: Probe, gpus: int, installed: Mapping[str, str]) -> Iterator[Find
         yield Finding("model on the GPU", "warning", "this ONNX Runtime is built for CPUs", hint)
     else:
         yield _on_gpu(probe("cuda"))
-    found = probe("cupy")
-    if "failed" in found or not found["right"]:
-        hint = "pip install 'onnxtweak[gpu]'; its CuPy must suit the driver's CUDA (`nvidia-smi`)"
-        yield Finding("scores on the GPU", "warning", found.get("failed", "computes wrong results"), hint)
-    else:
-        yield Finding("scores on the GPU", "ok", "CuPy's kernels run")
+    hint = "pip install 'onnxtweak[gpu]'; its CuPy must suit the driver's CUDA (`nvidia-smi`)"
+    yield _probed("scores on the GPU", probe("cupy"), "CuPy's kernels run", hint, "warning")
 
 
 def _on_gpu(found: Mapping[str, Any]) -> Finding:
@@ -175,14 +173,10 @@ def _on_gpu(found: Mapping[str, Any]) -> Finding:
     return Finding("model on the GPU", "ok", f"runs{built}")
 
 
-def _numba(probe: Probe) -> Iterator[Finding]:
-    found = probe("numba")
-    if "failed" in found or not found["right"]:
-        hint = "pip install -U numba; until then: --backend numpy"
-        yield Finding("scores on the CPU", "problem", found.get("failed", "computes wrong results"), hint)
-    else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        yield Finding("scores on the CPU", "ok", f"Numba's kernels run; {cores} cores")
+def _numba(probe: Probe) -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    hint = "pip install -U numba; until then: --backend numpy"
+    return _probed("scores on the CPU", probe("numba"), f"Numba's kernels run; {cores} cores", hint)
 
 
 def _disk() -> Iterator[Finding]:

@@ -64,7 +64,7 @@ def forecast(
         cached=planner.cached,
         steps=tuple(planner.steps),
         seconds={"all": sum(step.seconds for step in planner.steps)},
-        device=job.machine,
+        device=job.run.device,
         notes=tuple(job.splits.notes),
         taken=job.engine.reserved_bytes,
     )

@@ -44,13 +44,14 @@ def evaluate(
     if _guesses(metrics, job.subject.classes):
         mistake = likely_mistake(job, data, engine, taps, predicted)
         warning = (f"accuracy {metrics.overall:.1%} is at chance level: {mistake or _ADVICE}",)
+    run = job.run
     return Evaluation(
         model=job.model,
         metrics=metrics,
         classes=job.names,
         targets=tuple(job.names[j] for j in chosen),
-        seconds=job.run.seconds,
-        device={key: value for key, value in job.machine.items() if key != "backend"},
+        seconds=run.seconds,
+        device={key: value for key, value in run.device.items() if key != "backend"},
         notes=(*job.splits.notes, *warning),
     )
 

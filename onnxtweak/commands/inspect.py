@@ -24,7 +24,7 @@ def inspect(
     """What is in a model: logits and how they were found, tensors that can be watched, tweaks already inside.
 
     Hidden tensors are measured by running made-up samples; where that is not possible (no runtime, inputs of
-    unknown size) they are listed without shapes, and a note says why. Raises ModelError where no logits are found.
+    unknown size) they are listed without shapes, and a note says why. Raises ModelError without logits.
     """
     opened = open_model(model, taps)
     proto = opened.model.proto

@@ -25,7 +25,7 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
-from onnxtweak.stages.rank import criterion_of, rank_neurons
+from onnxtweak.stages.rank import criterion_of, rank_neurons, ranking_provenance
 from onnxtweak.stages.report_data import theta_histogram
 from onnxtweak.stages.sample_notes import notes_on_tables
 from onnxtweak.stages.score import score_neurons
@@ -121,11 +121,7 @@ def _proposal(
         theta=settings.theta,
         criterion=criterion_of(rankings),
         scored=job.neurons,
-        settings={
-            "theta": settings.theta,
-            "criterion": settings.criterion,
-            "max_overall_drop": settings.max_overall_drop,
-        },
+        settings=ranking_provenance(settings),
         notes=notes_on_tables(job, theta, logits[0], max(settings.count)),
         theta_counts=tuple(
             theta_histogram(sizes, ranking.first(int(n) if scale else 0).weight)

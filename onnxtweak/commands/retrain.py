@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -38,14 +37,14 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.choose_goal import choose_goal
-from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
+from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
-from onnxtweak.stages.rank import criterion_of, rank_neurons
+from onnxtweak.stages.rank import criterion_of, rank_neurons, ranking_provenance
 from onnxtweak.stages.sample_notes import notes_on_tables
 from onnxtweak.stages.score import score_neurons
-from onnxtweak.types import Neurons, Progress, Trial, silent
+from onnxtweak.types import Neurons, Progress, silent
 
 
 def retrain(
@@ -136,7 +135,7 @@ def _once(
         theta=join.theta,
         criterion=criterion_of(rankings),
         scored=job.neurons,
-        settings=_provenance(settings, join) | {"ridge": sorted(ridges)},
+        settings=ranking_provenance(join) | {"penalty": settings.penalty, "ridge": sorted(ridges)},
         notes=tuple(dict.fromkeys(target.note for target in weights.values() if target.note)),
     )
 
@@ -202,6 +201,8 @@ def _scheduled(
         touched = worst(goal.targets, goal.head.predict(validation.Z), validation.labels, narrow)
     goal = replace(goal, targets=touched)
     tweaked = grown.applied(validation.Z, validation.T)
+    wanted = goal.wanted(validation.labels)
+    trials = before_and_after(validation, tweaked, goal.head, wanted, 0)
     n = np.array([(synapses.target == j).sum() for j in touched], np.int64)
     return Proposal(
         command="retrain",
@@ -211,11 +212,12 @@ def _scheduled(
         base=validation.Z,
         tweaked=tweaked,
         bias=best_bias(boost_table(validation.Z, validation.labels, goal)),
-        point=OperatingPoint(n, (n > 0).astype(float), _trials(validation, tweaked, goal)),
+        point=OperatingPoint(n, (n > 0).astype(float), trials),
         theta=join.theta,
         criterion=criterion_of(rankings),
         scored=job.neurons,
-        settings=_provenance(settings, join) | {"schedule": " ".join(map(str, stages)), "pool": len(neurons)},
+        settings=ranking_provenance(join)
+        | {"penalty": settings.penalty, "schedule": " ".join(map(str, stages)), "pool": len(neurons)},
         notes=(*_stage_notes(outcomes, job.names), f"the stages chose from {len(neurons):,} neurons"),
     )
 
@@ -226,13 +228,6 @@ def _distinct(neurons: Neurons) -> Neurons:
     tap_of, index = neurons.tap_of[order], neurons.index[order]
     first = np.r_[True, (np.diff(tap_of) != 0) | (np.diff(index) != 0)]
     return take(neurons, order[first])
-
-
-def _trials(table: Table, tweaked: np.ndarray, goal: Goal) -> tuple[Trial, ...]:
-    own = goal.wanted(table.labels)
-    right = [goal.head.right(Z, table.labels) for Z in (table.Z, tweaked)]
-    drop = float(right[0].mean() - right[1].mean()) * 100
-    return Trial(0, 0.0, 0.0, float(right[0][own].mean())), Trial(0, 1.0, drop, float(right[1][own].mean()))
 
 
 def _stage_notes(outcomes: Sequence[StageOutcome], names: Sequence[str]) -> list[str]:
@@ -258,12 +253,3 @@ def _tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
     hint = f"{most:,} neurons fit: use fewer per class (-n), fewer classes (-t), or raise --memory"
     require_room(len(neurons), most, samples, "-n", hint)
     return gather_tables(job, neurons)
-
-
-def _provenance(settings: RetrainSettings, join: JoinSettings) -> dict[str, Any]:
-    return {
-        "theta": join.theta,
-        "criterion": join.criterion,
-        "max_overall_drop": join.max_overall_drop,
-        "penalty": settings.penalty,
-    }

@@ -89,7 +89,7 @@ def _tweak(
     recipe: Recipe, tweak: TweakPlan, staging: Path, progress: Progress
 ) -> tuple[dict[str, Any], bool]:
     """The JSON document of one tweak, and whether an earlier run made it. Its models go to `staging`."""
-    job = _open(recipe, tweak, recipe.engine, progress)
+    job = open_job(tweak.method, recipe.model, recipe.data, recipe.engine, tweak.taps, progress)
     mark = fingerprint(recipe, tweak.sha256, job)
     folder = Path(recipe.cache) / f"tweak-{mark}"
     cached = _cached_document(folder)
@@ -98,15 +98,12 @@ def _tweak(
     document = _make(recipe, tweak, folder, progress) if cached is None else cached
     for file in models_in(folder):
         shutil.copyfile(file, staging / file.name.replace("tweak.", f"{tweak.name}.", 1))
-    output = Path(recipe.directory) / f"{tweak.name}.onnx"
-    document["output"] = {"path": str(output), "sha256": document["output"]["sha256"]}
-    document["gates"] = judged(recipe.gates, document)
-    document["recipe"] = {
-        "path": recipe.path,
-        "sha256": recipe.sha256,
-        "tweak": tweak.name,
-        "fingerprint": mark,
+    output = {
+        "path": str(Path(recipe.directory) / f"{tweak.name}.onnx"),
+        "sha256": document["output"]["sha256"],
     }
+    origin = {"path": recipe.path, "sha256": recipe.sha256, "tweak": tweak.name, "fingerprint": mark}
+    document |= {"output": output, "gates": judged(recipe.gates, document), "recipe": origin}
     return document, cached is not None
 
 
@@ -190,10 +187,6 @@ def _resuming(recipe: Recipe) -> EngineSettings:
     return replace(recipe.engine, work_dir=recipe.cache, resume=True)
 
 
-def _open(recipe: Recipe, tweak: TweakPlan, engine: EngineSettings, progress: Progress) -> Job:
-    return open_job(tweak.method, recipe.model, recipe.data, engine, tweak.taps, progress)
-
-
 # ----------------------------------------------------------------------------------------- writing
 
 
@@ -266,7 +259,7 @@ def plan(
     check_directory(Path(read.directory), read, force=True)
     tweaks = []
     for tweak in read.tweaks:
-        job = _open(read, tweak, _resuming(read), progress)
+        job = open_job(tweak.method, read.model, read.data, _resuming(read), tweak.taps, progress)
         tweaks.append(_planned(read, tweak, job))
     return RunPlan(
         recipe=file_ref(recipe),

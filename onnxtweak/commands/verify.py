@@ -66,7 +66,10 @@ def verify(
     if undone.passed:
         rebuilt = model.holding(earlier[-1])
         source = FileRef("" if named is None else str(named.path), rebuilt.sha256)
-        checks += _base_checks(model, rebuilt, named, inside[0].base_sha256)
+        checks.append(check_base(inside[0].base_sha256, rebuilt, "the rebuilt file"))
+        if named is not None:
+            checks.append(check_base(inside[0].base_sha256, named, named.path.name))
+        checks += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
         try:
             metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), checks, notes)
         except (MachineError, ModelError) as error:
@@ -84,16 +87,6 @@ def verify(
         seconds={"all": time.perf_counter() - begin},
         notes=tuple(notes),
     )
-
-
-def _base_checks(
-    model: ModelFile, rebuilt: ModelFile, named: ModelFile | None, made_for: str
-) -> Iterator[Check]:
-    yield check_base(made_for, rebuilt, "the rebuilt file")
-    if named is not None:
-        yield check_base(made_for, named, named.path.name)
-    yield check_checker(rebuilt, model.data)
-    yield check_difference(rebuilt, model.data)
 
 
 @dataclass(frozen=True)

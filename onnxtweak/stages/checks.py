@@ -51,12 +51,8 @@ def _check_same(who: str, head: Head, before: np.ndarray, after: np.ndarray, dev
         return Check("neutral", True, f"{who} equals the base bit for bit on {samples} samples")
     differ = int((head.predict(before) != head.predict(after)).sum())
     largest = float(np.nanmax(np.abs(before.astype(np.float64) - after)))
-    passed = device != "cpu" and differ == 0
-    return Check(
-        "neutral",
-        passed,
-        f"{who} changes logits by up to {largest:.2g}; {differ} of {samples} decisions differ",
-    )
+    detail = f"{who} changes logits by up to {largest:.2g}; {differ} of {samples} decisions differ"
+    return Check("neutral", device != "cpu" and differ == 0, detail)
 
 
 def run_batch(
@@ -183,11 +179,8 @@ def check_simulation(
     # A decision may only differ where two logits lie closer than the tolerance.
     top = np.sort(logits, axis=1)[:, -2:]
     close = int((top[:, 1] - top[:, 0] <= 2 * tolerance * size).sum())
-    return Check(
-        "simulation",
-        error <= tolerance and wrong <= close,
-        f"{right[0]} right predicted, {right[1]} measured; logits within {error:.1g} of the largest",
-    )
+    detail = f"{right[0]} right predicted, {right[1]} measured; logits within {error:.1g} of the largest"
+    return Check("simulation", error <= tolerance and wrong <= close, detail)
 
 
 def check_checker(base: ModelFile, data: bytes) -> Check:

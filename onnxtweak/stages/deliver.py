@@ -13,8 +13,10 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import Goal
+from onnxtweak.head import Head
 from onnxtweak.method.join import bias_predictions
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
+from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import save
@@ -34,7 +36,7 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.report_page import write_page
-from onnxtweak.types import Check, FileRef, Neurons
+from onnxtweak.types import Check, FileRef, Neurons, Trial
 
 # Samples of the neutral check: enough to take every path through the kernels, few enough to cost nothing.
 NEUTRAL_SAMPLES = 256
@@ -66,14 +68,24 @@ class Proposal:
     theta_counts: tuple[dict[str, Any], ...] = ()
 
 
+def before_and_after(
+    table: Table, tweaked: np.ndarray, head: Head, wanted: np.ndarray, n: int
+) -> tuple[Trial, Trial]:
+    """The base and logits tweaked (N, C) as trials. wanted (N,) bool : samples that should do better."""
+    right = [head.right(Z, table.labels) for Z in (table.Z, tweaked)]
+    drop = float(right[0].mean() - right[1].mean()) * 100
+    before, after = (float(each[wanted].mean()) for each in right)
+    return Trial(0, 0.0, 0.0, before), Trial(n, 1.0, drop, after)
+
+
 def check_outputs(job: Job, output: OutputSettings) -> None:
     """Raise OutputError, before the work begins, where its result could not be written."""
+    base = job.opened.model
     if output.output is not None:
-        check_model_output(job.opened.model, output.output, force=output.force)
-    if output.tweak is not None:
-        check_output(output.tweak, force=output.force, protect=job.opened.model.files)
-    if output.report is not None:
-        check_output(output.report, force=output.force, protect=job.opened.model.files)
+        check_model_output(base, output.output, force=output.force)
+    for path in (output.tweak, output.report):
+        if path is not None:
+            check_output(path, force=output.force, protect=base.files)
 
 
 def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:

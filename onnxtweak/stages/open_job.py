@@ -117,11 +117,6 @@ class Job:
         }
 
     @property
-    def machine(self) -> dict[str, Any]:
-        """Where the model and the arithmetic really ran."""
-        return machine(self.engine)
-
-    @property
     def run(self) -> RunFacts:
         """What has been run so far."""
         return run_facts(self.engine, self.begin)

@@ -139,41 +139,40 @@ class Planner:
         each = [plain + max(first - plain, 0) * size / sizes[0] for size in sizes]
         values = [sum(tap.neurons for tap in taps_of(block)) for block in blocks]
         other_values = sum(tap.neurons for tap in taps) - values[0]
-        job, folding = self.job, Folding(for_theta=for_theta, other_values=other_values)
-        sizing = plan_of(job.subject, job.engine, values[0], len(view), job.engine.stats.device, folding)
+        folding = Folding(for_theta=for_theta, other_values=other_values)
+        seconds = sum(each) * len(view) / gpus
+        step = self._one_pass(name, view, seconds, len(taps), values[0], folding)
         self.steps.append(
-            PlannedPass(
-                name=name,
+            replace(
+                step,
                 passes=len(blocks),
-                samples=len(view),
-                taps=len(taps),
                 neurons=sum(sizes),
                 block=max(sizes),
-                batch=sizing.batch,
-                fold=sizing.rows,
                 state_bytes=max(sizes) * bytes_each,
                 value_bytes=4 * max(values) * len(view),
-                seconds=sum(each) * len(view) / gpus,
             )
         )
 
     def _add(self, name: str, view: View, seconds: float, taps: int = 0, neurons: int = 0) -> None:
+        self.steps.append(self._one_pass(name, view, seconds, taps, neurons, Folding()))
+
+    def _one_pass(
+        self, name: str, view: View, seconds: float, taps: int, neurons: int, folding: Folding
+    ) -> PlannedPass:
         device = self.job.engine.stats.device
-        sizing = plan_of(self.job.subject, self.job.engine, neurons, len(view), device)
-        self.steps.append(
-            PlannedPass(
-                name=name,
-                passes=1,
-                samples=len(view),
-                taps=taps,
-                neurons=neurons,
-                block=neurons,
-                batch=sizing.batch,
-                fold=sizing.rows,
-                state_bytes=0,
-                value_bytes=4 * neurons * len(view),
-                seconds=seconds,
-            )
+        sizing = plan_of(self.job.subject, self.job.engine, neurons, len(view), device, folding)
+        return PlannedPass(
+            name=name,
+            passes=1,
+            samples=len(view),
+            taps=taps,
+            neurons=neurons,
+            block=neurons,
+            batch=sizing.batch,
+            fold=sizing.rows,
+            state_bytes=0,
+            value_bytes=4 * neurons * len(view),
+            seconds=seconds,
         )
 
     def _per_sample(self, neurons: int = 0) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,13 +28,18 @@ def criterion_of(rankings: Sequence[Ranking]) -> str:
     return "/".join(dict.fromkeys(ranking.criterion for ranking in rankings))
 
 
+def ranking_provenance(join: JoinSettings) -> dict[str, Any]:
+    """The settings that neurons were ranked by, and joined, for the provenance of a tweak."""
+    return {name: getattr(join, name) for name in ("theta", "criterion", "max_overall_drop")}
+
+
 def rank_neurons(
     job: Job, best: Sequence[Candidates], goal: Goal, join: JoinSettings, *, skip: bool = False
 ) -> list[Ranking]:
     """The neurons of each target, best first, as many as the largest n; one more pass for `net-gain`.
 
-    best : the candidates of each target. skip : whether a target that no neuron can raise gets an empty ranking
-    instead of a ModelError.
+    best : the candidates of each target. skip : whether a target that no neuron can raise gets an empty
+    ranking instead of a ModelError.
     """
     most = max(join.count)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion
