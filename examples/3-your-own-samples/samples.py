@@ -8,7 +8,7 @@ FILE = Path(__file__).resolve().parents[2] / "models" / "digits.npz"
 
 
 def noisy(split="fit", noise=2.0):
-    """Batches of (pictures (n, 1, 8, 8), labels (n,)), with noise on the pictures."""
+    """Batches of (images (n, 1, 8, 8), labels (n,)), with noise on the images."""
     rng = np.random.default_rng(0)
     with np.load(FILE) as file:
         x, y = file[f"x_{split}"], file[f"y_{split}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from onnxtweak.engine.subject import measured, open_model
+from onnxtweak.engine.subject import open_model
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.output_file import check_model_output
 from onnxtweak.results import Applied
@@ -19,7 +19,7 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.deliver import splice_in, summary, write_checked
 from onnxtweak.stages.open_job import model_ref
-from onnxtweak.stages.open_tweak import made_up_for, require_classes
+from onnxtweak.stages.open_tweak import open_subject
 from onnxtweak.types import Check, FileRef, Progress, silent
 
 
@@ -43,9 +43,7 @@ def apply(
     loaded = load(tweak)
     opened = open_model(model, TapSettings(logits=loaded.logits))
     check_model_output(opened.model, output.path, force=output.force)
-    feeds = made_up_for(opened, loaded)
-    subject, _ = measured(opened, (), feeds, engine)
-    require_classes(subject, loaded)
+    subject, feeds = open_subject(opened, [loaded], engine)
     data = splice_in(subject, loaded, scale, shadow)
     checks: tuple[Check, ...] = (
         check_neutral(subject, loaded, feeds, engine),

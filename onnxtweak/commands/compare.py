@@ -84,8 +84,8 @@ def compare(
         views = _views(job)
         check_outputs(job, output)
         if repeat == 0:
-            drop = settings.max_overall_drop
-            goal = choose_goal(job, targets, max_overall_drop=drop, all_unless_named=True)
+            overall = replace(settings, max_class_drop=None)
+            goal = choose_goal(job, targets, overall, all_unless_named=True)
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)
         before.append(measure(goal.head.predict(inputs.test.Z), inputs.test.labels, goal, inputs.classes))
         for name, result, outcome, seconds in _try_methods(inputs, chosen, refused, progress):

@@ -49,13 +49,7 @@ def fit(
     """
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
-    goal = choose_goal(
-        job,
-        targets,
-        max_overall_drop=settings.max_overall_drop,
-        max_class_drop=settings.max_class_drop,
-        all_unless_named=True,
-    )
+    goal = choose_goal(job, targets, settings, all_unless_named=True)
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
     certified = settings.certify is not None

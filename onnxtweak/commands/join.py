@@ -49,9 +49,7 @@ def join(
     """
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    goal = choose_goal(
-        job, targets, max_overall_drop=settings.max_overall_drop, max_class_drop=settings.max_class_drop
-    )
+    goal = choose_goal(job, targets, settings)
     theta = score_neurons(job, goal.targets, settings.theta, candidates_wanted(settings))
     rankings = rank_neurons(job, theta.best, goal, settings)
     Z, prefix = _validation_tables(job, rankings, settings)

@@ -69,11 +69,10 @@ def retrain(
     stages = None if settings.schedule is None else parse_schedule(settings.schedule)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    overall, single = join.max_overall_drop, join.max_class_drop
     if stages and targets == TargetSettings():
-        goal = Goal(_every_class(job), job.head, overall, single)
+        goal = Goal(_every_class(job), job.head, join.max_overall_drop, join.max_class_drop)
     else:
-        goal = choose_goal(job, targets, max_overall_drop=overall, max_class_drop=single)
+        goal = choose_goal(job, targets, join)
     theta = score_neurons(job, goal.targets, join.theta, candidates_wanted(join))
     if stages is None:
         proposal = _once(job, theta.best, goal, settings, join)
@@ -97,9 +96,6 @@ def _every_class(job: Job) -> np.ndarray:
     if not len(both):
         raise DataError("no class has both fit and validation samples", hint="give more samples")
     return both
-
-
-# --------------------------------------------------------------------------- one join, one retraining
 
 
 def _once(
@@ -168,9 +164,6 @@ def _synapses(
         threshold=np.concatenate([r.weight for r in chosen]),
         count=np.concatenate([r.count for r in chosen]),
     )
-
-
-# ---------------------------------------------------------------------------------------- a schedule
 
 
 def _scheduled(
@@ -242,9 +235,6 @@ def _stage_notes(outcomes: Sequence[StageOutcome], names: Sequence[str]) -> list
         )
         notes.extend(done.notes)
     return list(dict.fromkeys(notes))
-
-
-# ---------------------------------------------------------------------------------------- both
 
 
 def _tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:

@@ -82,9 +82,6 @@ def run(
     return replace(result, shipped=shipped, files=files, seconds=seconds, notes=notes)
 
 
-# --------------------------------------------------------------------------------------- one tweak
-
-
 def _tweak(
     recipe: Recipe, tweak: TweakPlan, staging: Path, progress: Progress
 ) -> tuple[dict[str, Any], bool]:
@@ -187,9 +184,6 @@ def _resuming(recipe: Recipe) -> EngineSettings:
     return replace(recipe.engine, work_dir=recipe.cache, resume=True)
 
 
-# ----------------------------------------------------------------------------------------- writing
-
-
 def _write(recipe: Recipe, result: RunResult, staging: Path) -> tuple[FileRef, ...]:
     """Write all files of the run into `staging`; their names and digests."""
     if not result.shipped:
@@ -237,9 +231,6 @@ def _tweak_parameters(tweak: TweakPlan) -> dict[str, Any]:
         for keyword, settings in tweak.options.items()
     }
     return {**asdict(tweak), "options": options}
-
-
-# ------------------------------------------------------------------------------------------ dry run
 
 
 def plan(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.engine.subject import Subject, measured, opened_model
+from onnxtweak.engine.subject import Subject, opened_model
 from onnxtweak.errors import UsageError
 from onnxtweak.model.edit.slot import Slot, adapter_bytes, fill, slot_inside, with_slot
 from onnxtweak.model.edit.splice import splice
@@ -29,7 +29,7 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.deliver import write_checked
 from onnxtweak.stages.open_job import file_ref, model_ref
-from onnxtweak.stages.open_tweak import made_up_for, require_classes
+from onnxtweak.stages.open_tweak import open_subject
 from onnxtweak.types import Check, FileRef, Progress, Tap, silent
 
 
@@ -60,11 +60,7 @@ def slot(
     check_model_output(file, output.path, force=output.force)
     for place in places:
         check_output(place, force=output.force, protect=[*file.files, *tweaks])
-    opened = opened_model(file, loaded[0].logits)
-    feeds = made_up_for(opened, loaded[0])
-    subject, _ = measured(opened, (), feeds, engine)
-    for tweak in loaded:
-        require_classes(subject, tweak)
+    subject, feeds = open_subject(opened_model(file, loaded[0].logits), loaded, engine)
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)
     empty = slot_inside(slotted.model.proto)

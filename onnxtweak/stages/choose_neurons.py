@@ -59,7 +59,8 @@ def tap_groups(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap,
     if taps.taps:
         return job.taps, ()
     last = penultimate_name(job.opened.model.graph, job.subject.logits)
-    pooled = (replace(t, pool=_pooling(taps)) if len(t.shape) > 1 else t for t in job.taps)
+    pool = "mean" if taps.pool == "none" else taps.pool
+    pooled = (replace(t, pool=pool) if len(t.shape) > 1 else t for t in job.taps)
     vectors = {tap.name for tap in job.taps if len(tap.shape) == 1}
     return tuple(pooled), tuple(tap for tap in job.taps if tap.name == last and last not in vectors)
 
@@ -84,7 +85,3 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
         found = add_promising(found, sums, block, limit)
         del sums  # frees its memory for the next block
     return best(found, taps, limit), total
-
-
-def _pooling(taps: TapSettings) -> str:
-    return taps.pool if taps.pool != "none" else "mean"

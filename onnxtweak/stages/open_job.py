@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak._version import __version__
-from onnxtweak.data.dataset import check_labels
+from onnxtweak.data.dataset import Dataset, check_labels
 from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import Splits, View, open_splits
@@ -156,9 +156,8 @@ def _job(
         found = tuple(c for c in found if c.activation or c.block) or found
     feeds = few_samples(opened, splits.fit, 3)
     subject, shapes = measured(opened, [c.name for c in found], feeds, settings)
-    for view in (splits.fit, splits.validation, splits.test):
-        if view is not None:
-            check_labels(view.dataset, subject.classes)
+    for dataset in _datasets(splits):
+        check_labels(dataset, subject.classes)
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
     splits = replace(splits, notes=tuple(dict.fromkeys((*prepared, *splits.notes))))
@@ -187,8 +186,13 @@ def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) 
     file = subject.model
     external = sum(external.size for external in file.external)
     model = model_room(len(file.data), external, subject.maps, subject.largest, subject.batch, settings)
+    return model + sum(dataset.bytes_in_memory for dataset in _datasets(splits))
+
+
+def _datasets(splits: Splits) -> tuple[Dataset, ...]:
+    """The datasets of the splits, each once."""
     views = [view for view in (splits.fit, splits.validation, splits.test) if view is not None]
-    return model + sum({id(view.dataset): view.dataset.bytes_in_memory for view in views}.values())
+    return tuple({id(view.dataset): view.dataset for view in views}.values())
 
 
 def open_whole(
