@@ -106,7 +106,7 @@ def _proposal(
     validation: Table,
 ) -> Proposal:
     """The trained MLP at the largest scale that is allowed; or the base."""
-    boost, count, present = trained.patch.delta(validation.T), len(neurons), len(goal)
+    boost, count, classes = trained.patch.delta(validation.T), len(neurons), len(goal)
     scale = _scale(validation, boost, goal)
     patch, everyone = trained.patch.scaled(scale), np.ones(len(validation.labels), bool)
     trials = before_and_after(validation, validation.Z + boost, goal.head, everyone, count)
@@ -118,7 +118,7 @@ def _proposal(
         base=validation.Z,
         tweaked=patch.applied(validation.Z, validation.T),
         bias=overall_bias(validation.Z, validation.labels, goal),
-        point=OperatingPoint(np.full(present, count if scale else 0), np.full(present, scale), trials),
+        point=OperatingPoint(np.full(classes, count if scale else 0), np.full(classes, scale), trials),
         theta=settings.theta,
         criterion=settings.criterion,
         scored=job.neurons,

@@ -120,7 +120,7 @@ def passes(request: PassRequest) -> None:
     count = request.count if classes is None else len(classes)
     request.planner.score(count, join.theta, max(candidates_wanted(join), active), classes)
     request.search(join)
-    # Watched, joined, random and active neurons; fewer where the groups overlap.
+    # Watched, joined, random and active neurons; fewer where these groups overlap.
     most = watched + 2 * max(join.count) * request.count + (active if few else 0)
     request.planner.gather_tables(most)
     if job.splits.test is not None:

@@ -42,7 +42,7 @@ def evaluate(
     metrics = measure(predicted, view.labels, Goal(chosen, job.head), job.subject.classes)
     warning: tuple[str, ...] = ()
     if _guesses(metrics, job.subject.classes):
-        mistake = likely_mistake(job, data, engine, taps, predicted)
+        mistake = likely_mistake(job, predicted)
         warning = (f"accuracy {metrics.overall:.1%} is at chance level: {mistake or _ADVICE}",)
     run = job.run
     return Evaluation(

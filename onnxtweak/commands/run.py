@@ -95,10 +95,8 @@ def _tweak(
     document = _make(recipe, tweak, folder, progress) if cached is None else cached
     for file in models_in(folder):
         shutil.copyfile(file, staging / file.name.replace("tweak.", f"{tweak.name}.", 1))
-    output = {
-        "path": str(Path(recipe.directory) / f"{tweak.name}.onnx"),
-        "sha256": document["output"]["sha256"],
-    }
+    path = Path(recipe.directory) / f"{tweak.name}.onnx"
+    output = {"path": str(path), "sha256": document["output"]["sha256"]}
     origin = {"path": recipe.path, "sha256": recipe.sha256, "tweak": tweak.name, "fingerprint": mark}
     document |= {"output": output, "gates": judged(recipe.gates, document), "recipe": origin}
     return document, cached is not None
@@ -267,9 +265,8 @@ def plan(
 
 def _planned(recipe: Recipe, tweak: TweakPlan, job: Job) -> dict[str, Any]:
     """What a run would do for one tweak."""
-    cached = (
-        _cached_document(Path(recipe.cache) / f"tweak-{fingerprint(recipe, tweak.sha256, job)}") is not None
-    )
+    folder = Path(recipe.cache) / f"tweak-{fingerprint(recipe, tweak.sha256, job)}"
+    cached = _cached_document(folder) is not None
     steps, targets = _steps(job, tweak, cached)
     return {
         "name": tweak.name,

@@ -64,7 +64,7 @@ def slot(
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)
     empty = slot_inside(slotted.model.proto)
-    assert empty is not None  # it was just put there
+    assert empty is not None  # it was just added
     filled = [fill(empty, tweak, scale) for tweak in loaded]
     checks = [
         check_silenced(subject, slotted, feeds, engine),
@@ -134,7 +134,7 @@ def _adapter_alone(
     scale: float,
     begin: float,
 ) -> Applied:
-    """An adapter for a slot that was made before."""
+    """An adapter for a slot that the model has already."""
     if len(tweaks) > 1:
         raise UsageError(
             "the model has a slot already, so -o names one adapter", hint="give one tweak at a time"

@@ -229,20 +229,16 @@ def model_ref(model: ModelFile) -> FileRef:
     return FileRef(str(model.path), model.sha256)
 
 
-def machine(engine: Engine) -> dict[str, Any]:
-    """Device, back end, runtime version, and how many nodes each execution provider runs."""
-    return {
-        "device": engine.stats.device,
+def run_facts(engine: Engine, begin: float) -> RunFacts:
+    """What has been run with `engine`, how long it took, and where. begin : `time.perf_counter` at the start."""
+    stats = engine.stats
+    device = {
+        "device": stats.device,
         "backend": engine.backend.name,
         "onnxruntime": runtime_version(),
-        "providers": dict(engine.stats.providers),
+        "providers": dict(stats.providers),
     }
-
-
-def run_facts(engine: Engine, begin: float) -> RunFacts:
-    """What has been run with `engine`. begin : `time.perf_counter` at the start of the command."""
-    seconds = {**engine.stats.seconds, "all": time.perf_counter() - begin}
-    return RunFacts(seconds, tuple(engine.stats.passes), machine(engine))
+    return RunFacts({**stats.seconds, "all": time.perf_counter() - begin}, tuple(stats.passes), device)
 
 
 def open_for_tables(

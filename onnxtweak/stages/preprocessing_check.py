@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.errors import InputError
-from onnxtweak.settings import Color, DataSettings, EngineSettings, Preprocess, TapSettings
+from onnxtweak.settings import Color, Preprocess
 from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.types import silent
 
@@ -17,9 +17,7 @@ _TRIED = 512  # samples, evenly from all of them
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def likely_mistake(
-    job: Job, data: DataSettings, engine: EngineSettings, taps: TapSettings, predicted: np.ndarray
-) -> str:
+def likely_mistake(job: Job, predicted: np.ndarray) -> str:
     """What to change, with the accuracy that it gives; empty where nothing tried is much better.
 
     predicted (N,) : classes of the samples as they are prepared now.
@@ -33,8 +31,8 @@ def likely_mistake(
             return f"{change} each label gives {right:.1%}: are classes numbered from 0?"
     rows = np.unique(np.linspace(0, len(labels) - 1, min(_TRIED, len(labels))).astype(np.int64))
     best, found = enough, ""
-    for words, preprocess in _alternatives(data.preprocess):
-        right = _right(job, replace(data, preprocess=preprocess), engine, taps, rows)
+    for words, preprocess in _alternatives(job.reopen.data.preprocess):
+        right = _accuracy(job, preprocess, rows)
         if right > best:
             best, found = right, f"on {len(rows)} samples, {words} gives {right:.1%}"
     return found
@@ -62,12 +60,11 @@ def _alternatives(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
         yield f"{words} --color {other}", replace(now, **fields, color=other)
 
 
-def _right(
-    job: Job, data: DataSettings, engine: EngineSettings, taps: TapSettings, rows: np.ndarray
-) -> float:
-    """Accuracy on some rows under other settings; 0 where samples prepared like that do not fit the model."""
+def _accuracy(job: Job, preprocess: Preprocess, rows: np.ndarray) -> float:
+    """Accuracy on some rows prepared in another way; 0 where such samples do not fit the model."""
+    data, taps = replace(job.reopen.data, preprocess=preprocess), job.reopen.taps
     try:
-        other = open_whole(job.model.path, data, engine, taps, silent, watch=False)
+        other = open_whole(job.model.path, data, job.engine.settings, taps, silent, watch=False)
         view = replace(other.splits.fit, rows=rows)
         logits = logits_pass(other.subject, view, other.engine, "try")
         return float(other.head.right(logits, view.labels).mean())
