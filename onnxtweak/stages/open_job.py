@@ -230,7 +230,7 @@ def model_ref(model: ModelFile) -> FileRef:
 
 
 def run_facts(engine: Engine, begin: float) -> RunFacts:
-    """What has been run with `engine`, how long it took, and where. begin : `time.perf_counter` at the start."""
+    """What has been run with `engine`, how long it took, and where. begin : `perf_counter` at the start."""
     stats = engine.stats
     device = {
         "device": stats.device,
