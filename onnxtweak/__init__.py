@@ -16,8 +16,8 @@ engine       a model run over samples, within a given memory
 theta        the score of each neuron for each target
 model        what is in an ONNX file, and how it is edited
 data         labelled samples, and how they become the model's input
-recipe       what a recipe asks for, and whether its gates were met
-report       a result as text, Markdown, JSON, a page of pictures
+recipe       what a recipe asks for, and whether its gates passed
+report       a result as text, Markdown, JSON, an HTML page
 results      what a command hands back
 plans        what a command would do, for a dry run
 goal         which samples should do better, and what must not get worse

@@ -7,7 +7,7 @@
     |   |-- ModelError            the ONNX file, or what is asked of it
     |   |-- DataError             samples, labels, preprocessing
     |   `-- OutputError           where the result should go
-    |-- VerificationError     3   a written file did not pass its proof; it was removed
+    |-- VerificationError     3   a written file did not pass its checks; it was removed
     `-- MachineError          4   no runtime, or no GPU where one was required
 
 An error says what happened, where (file, tensor, class), and what to do about it. The library raises;
@@ -76,7 +76,7 @@ class OutputError(InputError):
 
 
 class VerificationError(OnnxtweakError):
-    """A written file did not pass its proof; it was removed."""
+    """A written file did not pass its checks; it was removed."""
 
     exit_code = 3
 

@@ -93,7 +93,7 @@ class Result:
     """What every command that makes a patch returns: the same parts for every method.
 
     output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of fit,
-    validation and test. classes : all names. evidence : what the pictures of a report are drawn from; see
+    validation and test. classes : all names. evidence : what a report is drawn from; see
     `onnxtweak.stages.report_data`.
     """
 

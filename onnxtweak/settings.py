@@ -197,7 +197,7 @@ class FitSettings:
     max_class_drop : percentage points that any class may lose; None: no limit. budget : numbers that a patch
     may hold, weights and biases together; synapses : weights that it may hold. Either makes the patch linear,
     and its neurons are chosen one by one. certify : share of all samples that may become wrong in
-    expectation; validation is then kept for the proof.
+    expectation; validation is then kept for this check.
     """
 
     max_overall_drop: float = 0.0

@@ -1,4 +1,4 @@
-"""What do the stages hand to each other? Taps, neurons, metrics, trials, checks; and the shape legend.
+"""What do the stages pass to each other? Taps, neurons, metrics, trials, checks; and the shape legend.
 
 Shape legend, the same everywhere (METHOD 0):
 
@@ -105,7 +105,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Check:
-    """A proof about a written file: what was checked, whether it passed, and the figures."""
+    """A check of a file: what was checked, whether it passed, and the figures."""
 
     name: str
     passed: bool

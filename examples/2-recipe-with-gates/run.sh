@@ -1,5 +1,5 @@
 #!/bin/sh
-# One recipe, twice: gates that are met, and one that cannot be.
+# One recipe, twice: gates that pass, and one that cannot.
 set -eu
 cd "$(dirname "$0")"
 rm -rf out

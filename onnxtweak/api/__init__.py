@@ -20,7 +20,7 @@ Traceback (most recent call last):
 onnxtweak.errors.UsageError: unknown option `scael` (onnxtweak.join)
 
 All functions that take samples raise InputError for whatever they cannot use, VerificationError where a
-proof fails, and MachineError where the machine lacks something; nothing is written then.
+check fails, and MachineError where the machine lacks something; nothing is written then.
 
 options   their options, by name and type
 """

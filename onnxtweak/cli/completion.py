@@ -42,7 +42,7 @@ def tensors(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 def classes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names from --names, or from the folders of a folder of pictures."""
+    """Names from --names, or from the folders of a folder of images."""
     names: list[str] = []
     try:
         if listed := ctx.params.get("names"):

@@ -1,7 +1,7 @@
-"""What does each command do? Its job on one screen, made of stages; no command imports another.
+"""What does each command do? Its job is on one screen, made of stages; no command imports another.
 
-Called by the command line and by Python programs (`onnxtweak.api`) alike. `run`, `demo` and `dry_run` are
-about other commands.
+The command line and the Python API (`onnxtweak.api`) call the same functions. `run`, `demo` and `dry_run`
+carry out or plan other commands.
 
 join       synaptic join
 retrain    synaptic retraining, once or by a schedule
@@ -12,14 +12,14 @@ evaluate   how good is a model?
 inspect    what is in a model, and can it be tweaked?
 dump       tables of hidden values and logits, on disk
 score      theta of every neuron
-apply      a saved tweak, written into its base
-slot       a model that takes another tweak in each call
-revert     a tweak taken off again
+apply      a saved tweak written into its base
+slot       a model that takes a different tweak in each call
+revert     a tweak removed again
 diff       every difference between two models
-verify     a tweaked file, proven again
-report     the pictures of a result
+verify     a tweaked file checked again
+report     the HTML page of a result
 init       a recipe for a model and data
-run        a recipe, carried out
+run        a recipe carried out
 dry_run    what a command would do, and how long it would take
 demo       the main job on the model and samples that come with onnxtweak
 doctor     what works on this machine?

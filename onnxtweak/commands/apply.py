@@ -1,10 +1,10 @@
-"""`apply`: a saved tweak, written into the model it was made for."""
+"""How is a saved tweak applied? It is written into the model that it was made for."""
 
 from __future__ import annotations
 
 import time
 
-from onnxtweak.engine.subject import measured, open_model
+from onnxtweak.engine.subject import open_model
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.output_file import check_model_output
 from onnxtweak.results import Applied
@@ -17,8 +17,9 @@ from onnxtweak.stages.checks import (
     check_unharmed,
     require,
 )
-from onnxtweak.stages.deliver import splice_in, summary, write_proven
-from onnxtweak.stages.open_tweak import made_up_for, require_classes
+from onnxtweak.stages.deliver import splice_in, summary, write_checked
+from onnxtweak.stages.open_job import model_ref
+from onnxtweak.stages.open_tweak import open_subject
 from onnxtweak.types import Check, FileRef, Progress, silent
 
 
@@ -34,17 +35,15 @@ def apply(
 ) -> Applied:
     """Write a saved tweak into its base. The same tweak at scale 1 gives the same bytes as when it was made.
 
-    shadow : behind the base's bytes, as one more output, so that both can be compared in one pass.
+    shadow : leave the base's logits as they are, and add the tweaked logits as one more output.
 
-    Raises InputError when they do not belong together, VerificationError when a proof fails.
+    Raises InputError where tweak and model do not belong together, VerificationError when a check fails.
     """
     begin = time.perf_counter()
     loaded = load(tweak)
     opened = open_model(model, TapSettings(logits=loaded.logits))
     check_model_output(opened.model, output.path, force=output.force)
-    feeds = made_up_for(opened, loaded)
-    subject, _ = measured(opened, (), feeds, engine)
-    require_classes(subject, loaded)
+    subject, feeds = open_subject(opened, [loaded], engine)
     data = splice_in(subject, loaded, scale, shadow)
     checks: tuple[Check, ...] = (
         check_neutral(subject, loaded, feeds, engine),
@@ -55,9 +54,9 @@ def apply(
         checks += (check_shadow(subject, loaded, data, scale, feeds, engine),)
     require(checks)
     tweaked = as_subject(subject, data)
-    checks += (write_proven(tweaked, output, feeds, engine),)
+    checks += (write_checked(tweaked, output, feeds, engine),)
     return Applied(
-        model=FileRef(str(opened.model.path), opened.model.sha256),
+        model=model_ref(opened.model),
         output=FileRef(output.path, tweaked.model.sha256),
         tweak=summary(loaded),
         checks=checks,

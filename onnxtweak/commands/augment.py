@@ -1,32 +1,32 @@
-"""Augmentation with active neurons, the whole story: score all classes, train on tables, splice, prove."""
+"""How does augmentation make a tweak? It trains an MLP on active neurons, for all classes at once."""
 
 from __future__ import annotations
 
-import time
+from dataclasses import replace
 
 import numpy as np
 
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import Goal
-from onnxtweak.head import Head
 from onnxtweak.method.augment import Trained, train
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
-from onnxtweak.method.table import Table, most_neurons, take
+from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.bias_control import overall_bias
+from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
-from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
-from onnxtweak.stages.gather import gather_table
+from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, deliver
+from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.score import score_neurons
-from onnxtweak.types import Neurons, Progress, Trial, silent
+from onnxtweak.types import Neurons, Progress, silent
 
-# How much of the MLP is tried, whole first, where single classes must not lose too much.
+# Which scales of the MLP are tried, in this order.
 _SCALES = (1.0, 0.75, 0.5, 0.25)
-# Neurons that feed the MLP when nobody says how many.
+# How many neurons feed the MLP by default.
 _NEURONS = 1000
 
 
@@ -42,110 +42,101 @@ def augment(
 ) -> Result:
     """Augment `model` for all its classes at once (METHOD 6); `data.seed` also seeds the training.
 
-    Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
+    Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
-    begin = time.perf_counter()
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     count = _how_many(job, settings)
-    fit, validation = job.splits.fit, job.splits.validation
-    goal = Goal(np.unique(fit.labels), job.head, max_class_drop=settings.max_class_drop)
-    present = goal.targets
-    found = score_neurons(job, present, settings.theta, count)
-    names = [job.names[j] for j in present]
-    neurons, helpless = active_neurons(found.best, job.taps, names, settings.criterion, count)
-    fit_table = gather_table(job, fit, neurons, "collect")
-    table = gather_table(job, validation, neurons, "validate")
-    # A neuron that is zero on all of a split is dead there, or was not finite: see `gather`.
-    alive = np.flatnonzero(fit_table.T.any(axis=0) & table.T.any(axis=0))
-    if not len(alive):
-        raise ModelError(
-            "every active neuron is zero on all validation samples",
-            hint="give more validation samples, or watch other tensors with --taps",
-        )
-    if len(alive) < len(neurons):
-        neurons, fit_table, table = take(neurons, alive), fit_table.columns(alive), table.columns(alive)
-    since = time.perf_counter()
-    trained = train(
-        fit_table,
-        table,
-        settings,
-        head=job.head,
-        seed=data.seed,
-        xp=job.engine.backend.xp,
-        progress=progress,
-    )
-    job.engine.stats.seconds["train"] = time.perf_counter() - since
-    scale = _scale(table, trained.patch.delta(table.T), goal)
-    patch = trained.patch.scaled(scale)
-    tweaked = patch.applied(table.Z, table.T)
-    made = Proposal(
-        command="augment",
-        goal=goal,
-        neurons=neurons if scale else Neurons((), np.empty(0, np.int32), np.empty(0, np.int64)),
-        patch=patch if scale else no_patch(),
-        base=table.Z,
-        tweaked=tweaked,
-        bias=overall_bias(table.Z, table.labels, goal),
-        settings={
-            "theta": settings.theta,
-            "criterion": settings.criterion,
-            "neurons": len(neurons),
-            "hidden": settings.hidden,
-            "max_class_drop": settings.max_class_drop,
-            "iterations": trained.best.iteration,
-            "seed": data.seed,
-        },
-        n=(len(neurons) if scale else 0,) * len(present),
-        scale=(scale,) * len(present),
-        theta=settings.theta,
-        criterion=settings.criterion,
-        scored=sum(tap.neurons for tap in job.taps),
-        curve=_curve(table, table.Z + trained.patch.delta(table.T), goal.head, len(neurons)),
-        notes=(
-            *job.splits.notes,
-            *_notes(job, trained, table, len(neurons), count, helpless),
-        ),
-    )
-    return deliver(job, made, output, begin)
+    goal = Goal(np.unique(job.splits.fit.labels), job.head, max_class_drop=settings.max_class_drop)
+    names = [job.names[j] for j in goal.targets]
+    theta = score_neurons(job, goal.targets, settings.theta, count)
+    neurons, helpless = active_neurons(theta.best, job.taps, names, settings.criterion, count)
+    neurons, fit, validation = _without_dead(neurons, *gather_tables(job, neurons))
+    with job.timed("train"):
+        xp = job.engine.backend.xp
+        trained = train(fit, validation, settings, head=job.head, seed=data.seed, xp=xp, progress=progress)
+    proposal = _proposal(job, goal, settings, neurons, trained, validation)
+    notes = _notes(job, trained, len(validation.labels), len(neurons), count, helpless)
+    return deliver(job, replace(proposal, notes=notes), output)
 
 
 def passes(request: PassRequest) -> None:
     """The passes over samples that an augmentation would make."""
-    splits, settings = request.job.splits, request.settings(AugmentSettings)
-    wanted, present = _how_many(request.job, settings), np.unique(splits.fit.labels)
-    request.planner.score(len(present), settings.theta, wanted, present)
-    for name, view in (("collect", splits.fit), ("validate", splits.validation)):
-        request.planner.gather(name, view, wanted)
+    settings, present = request.settings(AugmentSettings), np.unique(request.job.splits.fit.labels)
+    count = _how_many(request.job, settings)
+    request.planner.score(len(present), settings.theta, count, present)
+    request.planner.gather_tables(count)
     request.planner.delivery()
 
 
 def _how_many(job: Job, settings: AugmentSettings) -> int:
     """How many neurons to choose. Raises UsageError for more than there are, or than memory can hold."""
-    there = sum(tap.neurons for tap in job.taps)
-    asked = settings.neurons
-    if asked is not None and asked > there:
+    count = min(job.neurons, _NEURONS) if settings.neurons is None else settings.neurons
+    if count > job.neurons:
         raise UsageError(
-            f"{asked:,} neurons asked for, but only {there:,} are watched",
+            f"{count:,} neurons asked for, but only {job.neurons:,} are watched",
             where="--neurons",
             hint="ask for fewer, or watch more tensors with --taps",
         )
-    count = min(there, _NEURONS) if asked is None else asked
-    rows = len(job.splits.fit) + len(job.splits.validation)
-    most = most_neurons(rows, job.engine)
-    if count > most:
-        raise UsageError(
-            f"tables of {count:,} neurons for {rows:,} samples do not fit into the memory allowed",
-            where="--neurons",
-            hint=f"ask for at most {most:,} neurons, raise --memory, or give fewer samples",
-        )
+    most, samples = table_limit(job), job.samples["fit"] + job.samples["validation"]
+    hint = f"ask for at most {most:,} neurons, raise --memory, or give fewer samples"
+    require_room(count, most, samples, "--neurons", hint)
     return count
 
 
-def _scale(table: Table, boost: np.ndarray, goal: Goal) -> float:
-    """The largest part of the MLP's boost (N, C) that is allowed and better than the base, or 0.
+def _without_dead(neurons: Neurons, fit: Table, validation: Table) -> tuple[Neurons, Table, Table]:
+    """Neurons and tables without those that are zero on all samples of a split: dead, or not finite there."""
+    alive = np.flatnonzero(fit.T.any(axis=0) & validation.T.any(axis=0))
+    if not len(alive):
+        raise ModelError(
+            "every active neuron is zero on all samples of the fit or the validation split",
+            hint="give more validation samples, or watch other tensors with --taps",
+        )
+    if len(alive) == len(neurons):
+        return neurons, fit, validation
+    return take(neurons, alive), fit.columns(alive), validation.columns(alive)
 
-    Better: the overall accuracy on validation gains more than one standard error of the difference.
+
+def _proposal(
+    job: Job,
+    goal: Goal,
+    settings: AugmentSettings,
+    neurons: Neurons,
+    trained: Trained,
+    validation: Table,
+) -> Proposal:
+    """The trained MLP at the largest scale that is allowed; or the base."""
+    boost, count, classes = trained.patch.delta(validation.T), len(neurons), len(goal)
+    scale = _scale(validation, boost, goal)
+    patch, everyone = trained.patch.scaled(scale), np.ones(len(validation.labels), bool)
+    trials = before_and_after(validation, validation.Z + boost, goal.head, everyone, count)
+    return Proposal(
+        command="augment",
+        goal=goal,
+        neurons=neurons if scale else take(neurons, np.empty(0, np.int64)),
+        patch=patch if scale else no_patch(),
+        base=validation.Z,
+        tweaked=patch.applied(validation.Z, validation.T),
+        bias=overall_bias(validation.Z, validation.labels, goal),
+        point=OperatingPoint(np.full(classes, count if scale else 0), np.full(classes, scale), trials),
+        theta=settings.theta,
+        criterion=settings.criterion,
+        scored=job.neurons,
+        settings={
+            "theta": settings.theta,
+            "criterion": settings.criterion,
+            "neurons": count,
+            "hidden": settings.hidden,
+            "max_class_drop": settings.max_class_drop,
+            "iterations": trained.best.iteration,
+        },
+    )
+
+
+def _scale(table: Table, boost: np.ndarray, goal: Goal) -> float:
+    """The largest scale of the MLP's boost (N, C) that is allowed and better than the base, or 0.
+
+    Better means that overall accuracy on validation gains more than one standard error of the difference.
     """
     labels = table.labels
     before = goal.head.predict(table.Z)
@@ -157,30 +148,21 @@ def _scale(table: Table, boost: np.ndarray, goal: Goal) -> float:
     return 0.0
 
 
-def _curve(table: Table, tweaked: np.ndarray, head: Head, neurons: int) -> tuple[Trial, ...]:
-    before, after = (float(head.right(Z, table.labels).mean()) for Z in (table.Z, tweaked))
-    return Trial(0, 0.0, 0.0, before), Trial(neurons, 1.0, (before - after) * 100, after)
-
-
 def _notes(
-    job: Job, trained: Trained, table: Table, found: int, count: int, helpless: tuple[str, ...]
-) -> list[str]:
+    job: Job, trained: Trained, samples: int, neurons: int, wanted: int, helpless: tuple[str, ...]
+) -> tuple[str, ...]:
+    """How training went, and what could not be had. samples : of validation. neurons : of those `wanted`."""
     base, best, last = trained.checkpoints[0], trained.best, trained.checkpoints[-1]
-    samples = len(table.labels)
     notes = [
         f"trained for {last.iteration:,} iterations, best on validation after {best.iteration:,}: "
         f"cross-entropy {base.loss:.4f} -> {best.loss:.4f}, "
         f"accuracy {base.right / samples:.1%} -> {best.right / samples:.1%}; all classes are targets"
     ]
-    absent = len(job.names) - len(np.unique(job.splits.fit.labels))
-    if absent:
-        notes.append(
-            f"{absent:,} {'class' if absent == 1 else 'classes'} without fit samples: nothing is added there"
-        )
-    if found < count:
-        notes.append(
-            f"only {found:,} neurons can raise a class without breaking a right sample; all are used"
-        )
+    if absent := len(job.names) - len(np.unique(job.splits.fit.labels)):
+        classes = "class" if absent == 1 else "classes"
+        notes.append(f"{absent:,} {classes} without fit samples: logits unchanged")
+    if neurons < wanted:
+        notes.append(f"only {neurons:,} neurons can raise a class without breaking a sample; all are used")
     if helpless:
         notes.append(f"no neuron can raise {', '.join(helpless)} alone")
-    return notes
+    return tuple(notes)

@@ -1,9 +1,9 @@
-"""Every method on the same samples, the whole story: one sweep of V for all, then arithmetic, repeated."""
+"""How do all methods compare on the same samples? One sweep over the neurons serves them, in each repeat."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from onnxtweak.method.metrics import measure
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.selection.ranking import candidates_wanted, united
 from onnxtweak.method.table import all_neurons, most_neurons, take
+from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Comparison, Result
@@ -34,17 +35,19 @@ from onnxtweak.settings import (
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
-from onnxtweak.stages.gather import gather_table, learnt_from
+from onnxtweak.stages.gather import gather_table, learning_table, require_room
 from onnxtweak.stages.open_job import Job, open_for_tables, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Metrics, Neurons, Progress, silent
 
-# Theta for every class costs memory in their number; beyond this AAN is left out.
+# Theta of every class takes memory in proportion to their number: beyond this, AAN is left out.
 _SCORED_CLASSES = 100
 _ACTIVE = 1000
 _WIDEST_PENULTIMATE = 4096
+
+Method = Callable[[CompareInputs], MethodResult]
 
 
 def compare(
@@ -64,43 +67,32 @@ def compare(
 ) -> Comparison:
     """All methods of METHOD 8 for the target classes, on the same splits; seeds from `data.seed` on.
 
-    Without targets the overall accuracy is the aim: all classes are targets, and nothing is spent. taps :
-    what fit learns from; the others watch all activations. methods : names; empty: all. The targets are those
-    of the first repeat. write : the method whose patch on the first split goes to `output`. Raises
-    InputError for what cannot be used, VerificationError when the proof of what is written fails.
+    Without targets the goal is overall accuracy: all classes are targets, and no surplus is spent. The
+    targets are those of the first repeat. taps : what fit learns from; the others watch all activations.
+    methods : names; empty: all. write : the method whose patch on the first split goes to `output`.
+
+    Raises InputError for what cannot be used, VerificationError when a check of what is written fails.
     """
     begin = time.perf_counter()
-    wanted = _wanted(methods, write, output)
+    chosen = _chosen_methods(methods, write, output)
     written: Result | None = None
     before: list[Metrics] = []
-    outcomes: dict[str, list[tuple[MethodOutcome, int, float, str]]] = {name: [] for name in wanted}
+    outcomes: dict[str, list[tuple[MethodOutcome, int, float, str]]] = {name: [] for name in chosen}
     refused: dict[str, str] = {}
     for repeat in range(repeats):
         job = open_for_tables(model, replace(data, seed=data.seed + repeat), engine, taps, progress)
         views = _views(job)
         check_outputs(job, output)
         if repeat == 0:
-            drop = settings.max_overall_drop
-            goal = choose_goal(job, targets, max_overall_drop=drop, all_unless_named=True)
-        inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, data.seed + repeat)
-        test = inputs.test
-        before.append(measure(goal.head.predict(test.Z), test.labels, goal, test.Z.shape[1]))
-        progress.start("compare", len(wanted), "methods")
-        for name, try_method in wanted.items():
-            since = time.perf_counter()
-            try:
-                result = try_method(inputs)
-            except ModelError as error:
-                refused[name] = str(error)
-                continue
-            spent = time.perf_counter() - since
-            outcome = judge(result, test, goal, settings.margin)
-            outcomes[name].append((outcome, result.parameters, spent, result.note))
-            progress.advance(1)
+            overall = replace(settings, max_class_drop=None)
+            goal = choose_goal(job, targets, overall, all_unless_named=True)
+        inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)
+        before.append(measure(goal.head.predict(inputs.test.Z), inputs.test.labels, goal, inputs.classes))
+        for name, result, outcome, seconds in _try_methods(inputs, chosen, refused, progress):
+            outcomes[name].append((outcome, result.parameters, seconds, result.note))
             if name == write and repeat == 0:
-                bias = outcomes["bias"][0][0].bias
-                written = _deliver(job, inputs, neurons, name, result, outcome, bias, output)
-        progress.finish()
+                proposal = _proposal(inputs, neurons, name, result, outcome, outcomes["bias"][0][0].bias)
+                written = deliver(job, proposal, output)
     return Comparison(
         model=job.model,
         targets=tuple(job.names[j] for j in goal.targets),
@@ -115,35 +107,58 @@ def compare(
         run=run_facts(job.engine, begin),
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
-        notes=(*job.splits.notes, *notes, *_said(data, repeats)),
+        notes=(*job.splits.notes, *notes, _interval_note(data, repeats)),
     )
 
 
 def passes(request: PassRequest) -> None:
     """The passes over samples that one repeat would make."""
     job, join = request.job, request.settings(JoinSettings, "join")
-    kept = request.table_neurons(request.settings(FitSettings))
-    splits, present = job.splits, np.unique(job.splits.fit.labels)
-    few = len(present) <= _SCORED_CLASSES
-    scored = present if few else request.chosen
-    if few and request.chosen is not None:
-        scored = np.union1d(present, request.chosen)
-    active = min(_ACTIVE, sum(tap.neurons for tap in job.taps))
-    count = request.count if scored is None else len(scored)
-    request.planner.score(count, join.theta, max(candidates_wanted(join), active), scored)
+    watched = request.table_neurons(request.settings(FitSettings))
+    classes, few = _scored_classes(job, request.chosen)
+    active = min(_ACTIVE, job.neurons)
+    count = request.count if classes is None else len(classes)
+    request.planner.score(count, join.theta, max(candidates_wanted(join), active), classes)
     request.search(join)
-    # Watched, joined, random and active neurons; fewer where groups share some.
-    most = kept + 2 * max(join.count) * request.count + (active if few else 0)
-    for name, view in (("collect", splits.fit), ("validate", splits.validation), ("test", splits.test)):
-        if view is not None:
-            request.planner.gather(name, view, most)
+    # Watched, joined, random and active neurons; fewer where these groups overlap.
+    most = watched + 2 * max(join.count) * request.count + (active if few else 0)
+    request.planner.gather_tables(most)
+    if job.splits.test is not None:
+        request.planner.gather("test", job.splits.test, most)
+
+
+def _try_methods(
+    inputs: CompareInputs, methods: dict[str, Method], refused: dict[str, str], progress: Progress
+) -> Iterator[tuple[str, MethodResult, MethodOutcome, float]]:
+    """Name, result, outcome on test and seconds of each method; one that cannot be used goes to `refused`."""
+    progress.start("compare", len(methods), "methods")
+    for name, method in methods.items():
+        begin = time.perf_counter()
+        try:
+            result = method(inputs)
+        except ModelError as error:
+            refused[name] = str(error)
+            continue
+        seconds = time.perf_counter() - begin
+        outcome = judge(result, inputs.test, inputs.goal, inputs.settings.margin)
+        progress.advance(1)
+        yield name, result, outcome, seconds
+    progress.finish()
+
+
+def _scored_classes(job: Job, targets: np.ndarray | None) -> tuple[np.ndarray | None, bool]:
+    """Classes (c,) that neurons are scored for, None where not known yet; and whether these are all."""
+    present = np.unique(job.splits.fit.labels)
+    if len(present) > _SCORED_CLASSES:
+        return targets, False
+    return present if targets is None else np.union1d(present, targets), True
 
 
 def _views(job: Job) -> dict[str, View]:
-    """The samples by their role. Raises DataError where none are for test."""
+    """The samples by their role. Raises DataError where there are none for test."""
     splits = job.splits
     if splits.test is None:
-        raise DataError("comparing needs test samples", hint="give them with --test, or leave out --val")
+        raise DataError("`compare` needs test samples", hint="give them with --test, or leave out --val")
     return {"fit": splits.fit, "validation": splits.validation, "test": splits.test}
 
 
@@ -152,22 +167,20 @@ def gather_inputs(
     taps: TapSettings,
     goal: Goal,
     join: JoinSettings,
-    fit: FitSettings,
+    settings: FitSettings,
     seed: int,
 ) -> tuple[CompareInputs, Neurons, tuple[str, ...]]:
-    """All that the methods need of the model: one sweep that scores all neurons, one that keeps some.
+    """All that the methods need of the model: one sweep scores the neurons, one reads the chosen ones.
 
-    Also the neurons that the tables' columns are, and notes.
+    Also returns the neurons of the tables' columns, and notes.
     """
     targets = goal.targets
-    watched = choose_neurons(job, taps, fit.neurons)
-    present = np.unique(job.splits.fit.labels)
-    few = len(present) <= _SCORED_CLASSES
-    classes = np.union1d(present, targets) if few else targets
-    everything = all_neurons(job.taps)
-    active = min(_ACTIVE, len(everything))
+    watched = choose_neurons(job, taps, settings.neurons)
+    classes, few = _scored_classes(job, targets)
+    assert classes is not None  # the targets are known
+    active = min(_ACTIVE, job.neurons)
     best = score_neurons(job, classes, join.theta, max(candidates_wanted(join), active)).best
-    of_targets = [best[int(np.flatnonzero(classes == j)[0])] for j in targets]
+    of_targets = [best[k] for k in np.searchsorted(classes, targets)]
     rankings = rank_neurons(job, of_targets, goal, join, skip=True)
     helpless = [job.names[j] for j, r in zip(targets, rankings, strict=True) if not len(r.weight)]
     if len(helpless) == len(targets):
@@ -175,11 +188,10 @@ def gather_inputs(
             "no hidden neuron can raise any target without breaking a sample that is right",
             hint="watch other tensors with --taps, or give more samples",
         )
-    draw = np.random.default_rng(seed).permutation(len(everything))[: max(join.count) * len(targets)]
     groups = {
         "watched": watched.neurons,
         "joined": united(rankings),
-        "random": take(everything, np.sort(draw)),
+        "random": _random_neurons(job, max(join.count) * len(targets), seed),
     }
     last = penultimate_name(job.opened.model.graph, job.subject.logits)
     for tap in job.taps:
@@ -189,18 +201,13 @@ def gather_inputs(
         names = [job.names[j] for j in classes]
         groups["active"], _ = active_neurons(best, job.taps, names, "auto", active)
     neurons, columns = _union(groups)
-    views = _views(job)
-    samples = sum(len(view) for view in views.values())
-    room = most_neurons(samples, job.engine)
-    if len(neurons) > room:
-        raise InputError(
-            f"tables of {len(neurons):,} neurons for {samples:,} samples do not fit into the memory allowed",
-            where="--memory",
-            hint=f"raise it, give fewer samples, or at most {max(room // 3, 1):,} --neurons",
-        )
+    views, samples = _views(job), sum(job.samples.values())
+    most = most_neurons(samples, job.engine)
+    hint = f"raise it, give fewer samples, or at most {max(most // 3, 1):,} --neurons"
+    require_room(len(neurons), most, samples, "--memory", hint)
     passes = {"fit": "collect", "validation": "validate", "test": "test"}
     tables = {role: gather_table(job, view, neurons, passes[role]) for role, view in views.items()}
-    _, judged, notes = learnt_from(job, (tables["fit"], tables["validation"]), picked=watched.picked)
+    _, judged, notes = learning_table(job, (tables["fit"], tables["validation"]), picked=watched.picked)
     ends = np.cumsum([len(r.weight) for r in rankings])
     inputs = CompareInputs(
         **tables,
@@ -213,7 +220,7 @@ def gather_inputs(
         joined=np.split(columns["joined"], ends[:-1]),
         judged=judged,
         join=join,
-        settings=fit,
+        settings=settings,
         seed=seed,
         engine=job.engine,
     )
@@ -222,57 +229,58 @@ def gather_inputs(
     return inputs, neurons, notes
 
 
-def _deliver(
-    job: Job,
+def _random_neurons(job: Job, count: int, seed: int) -> Neurons:
+    """So many neurons drawn at random, in the order of taps and indices."""
+    everything = all_neurons(job.taps)
+    drawn = np.random.default_rng(seed).permutation(len(everything))[:count]
+    return take(everything, np.sort(drawn))
+
+
+def _proposal(
     inputs: CompareInputs,
     neurons: Neurons,
     name: str,
     result: MethodResult,
     outcome: MethodOutcome,
     control: np.ndarray,
-    output: OutputSettings,
-) -> Result:
-    """One method's patch, spliced, proven and written as any other. At its own operating point."""
-    whole = np.zeros(inputs.classes)
-    whole[inputs.goal.targets] = outcome.bias
+) -> Proposal:
+    """One method's patch with the biases of its operating point. control (c,) : the best bias alone."""
+    bias = np.zeros(inputs.classes)
+    bias[inputs.goal.targets] = outcome.bias
     columns = result.columns if outcome.delivered else result.columns[:0]
-    patch = result.patch.with_bias(whole) if outcome.delivered else no_patch()
-    kept = take(neurons, columns)
-    base = inputs.validation.Z
-    made = Proposal(
+    patch = result.patch.with_bias(bias) if outcome.delivered else no_patch()
+    targets, base = len(inputs.goal), inputs.validation.Z
+    return Proposal(
         command="compare",
         goal=inputs.goal,
-        neurons=kept,
+        neurons=take(neurons, columns),
         patch=patch,
         base=base,
         tweaked=inputs.validation.patched(columns, patch) if outcome.delivered else base,
         bias=control,
-        settings={"method": name, "seed": inputs.seed},
-        n=(len(kept),) * len(inputs.goal),
-        scale=(1.0,) * len(inputs.goal),
+        point=OperatingPoint(np.full(targets, len(columns)), np.ones(targets), ()),
         theta=inputs.join.theta,
         criterion=inputs.join.criterion,
         scored=len(neurons),
-        curve=(),
-        notes=(),
+        settings={"method": name},
     )
-    return deliver(job, made, output, time.perf_counter())
 
 
-def _wanted(methods: Sequence[str], write: str | None, output: OutputSettings) -> dict[str, Callable]:
+def _chosen_methods(methods: Sequence[str], write: str | None, output: OutputSettings) -> dict[str, Method]:
+    """The methods to try, by name: those named, the one to write, and the bias."""
     if (write is None) != (output.output is None and output.tweak is None):
         raise UsageError(
             "a method to write and a file to write it to belong together",
             where="--write",
             hint="give --write NAME with -o FILE, or neither",
         )
-    methods = methods if write is None or not methods else (*methods, write)
-    unknown = [name for name in (*methods, *([write] if write else [])) if name not in METHODS]
+    names = (*methods, *([write] if write else []))
+    unknown = [name for name in names if name not in METHODS]
     if unknown:
         raise InputError(
-            f"there is no method {unknown[0]!r}", where="--method", hint=f"one of {', '.join(METHODS)}"
+            f"unknown method {unknown[0]!r}", where="--method", hint=f"use one of {', '.join(METHODS)}"
         )
-    return {name: made for name, made in METHODS.items() if not methods or name in (*methods, "bias")}
+    return {name: method for name, method in METHODS.items() if not methods or name in (*names, "bias")}
 
 
 def _union(groups: dict[str, Neurons]) -> tuple[Neurons, dict[str, np.ndarray]]:
@@ -289,8 +297,8 @@ def _union(groups: dict[str, Neurons]) -> tuple[Neurons, dict[str, np.ndarray]]:
     return Neurons(tuple(taps), tap_of, index), columns
 
 
-def _said(data: DataSettings, repeats: int) -> tuple[str, ...]:
+def _interval_note(data: DataSettings, repeats: int) -> str:
     if repeats == 1:
-        return ("intervals are standard errors of a share of the test samples; --repeats gives better ones",)
-    what = "fit and validation samples" if data.test else "all three splits"
-    return (f"means of {repeats} splits, with the standard error over them; seeds change {what}",)
+        return "intervals are standard errors of a fraction of the test samples; --repeats gives better ones"
+    changed = "fit and validation samples" if data.test else "all three splits"
+    return f"means of {repeats} splits, with the standard error over them; seeds change {changed}"

@@ -1,4 +1,4 @@
-"""The main job on the model and samples that come with onnxtweak."""
+"""What does the demo do? It runs `join` on the model and samples that come with onnxtweak."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def demo(
     engine: EngineSettings = EngineSettings(),
     progress: Progress = silent,
 ) -> Result:
-    """Join on a small network that reads digits and is weak on one of them (see models/README.md).
+    """Improve a small network that reads digits and is weak on one of them (see models/README.md).
 
-    Writes `tweaked.onnx` and `tweak.safetensors` into `directory`. Raises OutputError when it cannot.
+    Writes `tweaked.onnx` and `tweak.safetensors` into `directory`. Raises OutputError where it cannot.
     """
     files = demo_files()
     folder = Path(directory)
@@ -30,7 +30,7 @@ def demo(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"the folder cannot be made: {os.strerror(error.errno or 0)}",
+            f"cannot create the folder: {os.strerror(error.errno or 0)}",
             where=folder,
             hint="name another with -o",
         ) from error

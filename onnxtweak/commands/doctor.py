@@ -18,7 +18,7 @@ from onnxtweak._version import __version__
 from onnxtweak.engine.machine.gpu import gpu_count
 from onnxtweak.results import Diagnosis, Finding
 
-# They all install the folder `onnxruntime`: the one installed last wins, and leaves a mixture.
+# They all install into the folder `onnxruntime`: the last one installed wins, and leaves a mixture.
 _RUNTIMES = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -33,17 +33,17 @@ _NEEDED = ("onnx", "numpy", "click", "protobuf", "onnx-graphsurgeon", "numba", "
 _SECONDS = 180
 _LEAST_DISK = 2**30
 
-# A probe by its name (see `onnxtweak.engine.environment`): what it found, or {"failed": why}.
+# Runs a probe by its name (see `onnxtweak.engine.environment`): what it found, or {"failed": why}.
 Probe = Callable[[str], Mapping[str, Any]]
 
 
 def doctor(
     *, installed: Mapping[str, str] | None = None, probe: Probe | None = None, gpus: int | None = None
 ) -> Diagnosis:
-    """Look at versions, the runtime, GPUs, theta's back ends and the disk, and try what can be tried.
+    """Check versions, the runtime, GPUs, theta's back ends and the disk, and try what can be tried.
 
-    installed : versions by distribution. probe, gpus : how things are tried, and how many GPUs the driver
-    shows. All three are found where they are not given.
+    installed : versions by distribution. probe : how things are tried. gpus : how many the driver shows. What
+    is not given is found out.
     """
     found = _installed() if installed is None else installed
     tried = run_probe if probe is None else probe
@@ -52,9 +52,9 @@ def doctor(
         Finding("onnxtweak", "ok", f"{__version__}, Python {sys.version.split()[0]}"),
         *_packages(found),
         *_one_runtime(found),
-        *_cpu(tried),
+        _cpu(tried),
         *_gpu(tried, present, found),
-        *_numba(tried),
+        _numba(tried),
         *_disk(),
     )
     return Diagnosis(findings)
@@ -69,7 +69,7 @@ def _installed() -> dict[str, str]:
 
 
 def run_probe(name: str) -> Mapping[str, Any]:
-    """What a probe found, in a process of its own."""
+    """What a probe finds, in a process of its own."""
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     try:
@@ -84,8 +84,8 @@ def run_probe(name: str) -> Mapping[str, Any]:
     except subprocess.TimeoutExpired:
         return {"failed": f"no answer within {_SECONDS} seconds"}
     except (OSError, ValueError, IndexError):
-        said = ran.stderr.strip().splitlines()
-        return {"failed": said[-1][:300] if said else f"the process ended with code {ran.returncode}"}
+        errors = ran.stderr.strip().splitlines()
+        return {"failed": errors[-1][:300] if errors else f"the process ended with code {ran.returncode}"}
 
 
 def _packages(installed: Mapping[str, str]) -> Iterator[Finding]:
@@ -94,8 +94,8 @@ def _packages(installed: Mapping[str, str]) -> Iterator[Finding]:
         if name not in installed:
             yield Finding(name, "problem", "is not installed", "pip install onnxtweak")
         elif name in least and _numbers(installed[name]) < _numbers(least[name]):
-            said = f"{installed[name]} is older than {least[name]}"
-            yield Finding(name, "problem", said, f"pip install -U '{name}>={least[name]}'")
+            detail = f"{installed[name]} is older than {least[name]}"
+            yield Finding(name, "problem", detail, f"pip install -U '{name}>={least[name]}'")
         else:
             yield Finding(name, "ok", installed[name])
 
@@ -115,28 +115,30 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _one_runtime(installed: Mapping[str, str]) -> Iterator[Finding]:
-    there = [name for name in _RUNTIMES if name in installed]
-    if len(there) > 1:
-        both = ", ".join(f"{name} {installed[name]}" for name in there)
-        keep = "onnxruntime-gpu" if "onnxruntime-gpu" in there else there[0]
-        hint = f"pip uninstall -y {' '.join(there)} && pip install {keep}"
-        yield Finding("runtime", "problem", f"{both} overwrite each other's files", hint)
-    elif not there:
+    present = [name for name in _RUNTIMES if name in installed]
+    if len(present) > 1:
+        names = ", ".join(f"{name} {installed[name]}" for name in present)
+        keep = "onnxruntime-gpu" if "onnxruntime-gpu" in present else present[0]
+        hint = f"pip uninstall -y {' '.join(present)} && pip install {keep}"
+        yield Finding("runtime", "problem", f"{names} overwrite each other's files", hint)
+    elif not present:
         hint = "pip install 'onnxtweak[cpu]', or 'onnxtweak[gpu]' on a machine with an NVIDIA GPU"
         yield Finding("runtime", "problem", "ONNX Runtime is not installed", hint)
     else:
-        yield Finding("runtime", "ok", f"{there[0]} {installed[there[0]]}")
+        yield Finding("runtime", "ok", f"{present[0]} {installed[present[0]]}")
 
 
-def _cpu(probe: Probe) -> Iterator[Finding]:
+def _probed(name: str, found: Mapping[str, Any], works: str, hint: str, level: str = "problem") -> Finding:
+    """What a probe means. works : what to say where it passed; level, hint : where it did not."""
+    if "failed" in found or not found["right"]:
+        return Finding(name, level, found.get("failed", "computes wrong results"), hint)
+    return Finding(name, "ok", works)
+
+
+def _cpu(probe: Probe) -> Finding:
     found = probe("cpu")
-    if "failed" in found:
-        hint = "install ONNX Runtime again; look for a file onnxruntime.py in this folder"
-        yield Finding("model on the CPU", "problem", found["failed"], hint)
-    elif not found["right"]:
-        yield Finding("model on the CPU", "problem", "computes wrong results", "install ONNX Runtime again")
-    else:
-        yield Finding("model on the CPU", "ok", f"runs in ONNX Runtime {found['version']}")
+    hint = "install ONNX Runtime again; look for a file onnxruntime.py in this folder"
+    return _probed("model on the CPU", found, f"runs in ONNX Runtime {found.get('version')}", hint)
 
 
 def _gpu(probe: Probe, gpus: int, installed: Mapping[str, str]) -> Iterator[Finding]:
@@ -154,16 +156,12 @@ def _gpu(probe: Probe, gpus: int, installed: Mapping[str, str]) -> Iterator[Find
         yield Finding("model on the GPU", "warning", "this ONNX Runtime is built for CPUs", hint)
     else:
         yield _on_gpu(probe("cuda"))
-    found = probe("cupy")
-    if "failed" in found or not found["right"]:
-        hint = "pip install 'onnxtweak[gpu]'; its CuPy must suit the driver's CUDA (`nvidia-smi`)"
-        yield Finding("scores on the GPU", "warning", found.get("failed", "computes wrong results"), hint)
-    else:
-        yield Finding("scores on the GPU", "ok", "CuPy's kernels run")
+    hint = "pip install 'onnxtweak[gpu]'; its CuPy must suit the driver's CUDA (`nvidia-smi`)"
+    yield _probed("scores on the GPU", probe("cupy"), "CuPy's kernels run", hint, "warning")
 
 
 def _on_gpu(found: Mapping[str, Any]) -> Finding:
-    """Whether a node really ran there, which having the provider does not mean."""
+    """Whether a node really ran there: an available provider does not mean that."""
     hint = "the CUDA and cuDNN libraries must suit onnxruntime-gpu: pip install 'onnxruntime-gpu[cuda,cudnn]'"
     if "failed" in found:
         return Finding("model on the GPU", "problem", found["failed"], hint)
@@ -175,23 +173,19 @@ def _on_gpu(found: Mapping[str, Any]) -> Finding:
     return Finding("model on the GPU", "ok", f"runs{built}")
 
 
-def _numba(probe: Probe) -> Iterator[Finding]:
-    found = probe("numba")
-    if "failed" in found or not found["right"]:
-        hint = "pip install -U numba; until then: --backend numpy"
-        yield Finding("scores on the CPU", "problem", found.get("failed", "computes wrong results"), hint)
-    else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        yield Finding("scores on the CPU", "ok", f"Numba's kernels run; {cores} cores")
+def _numba(probe: Probe) -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    hint = "pip install -U numba; until then: --backend numpy"
+    return _probed("scores on the CPU", probe("numba"), f"Numba's kernels run; {cores} cores", hint)
 
 
 def _disk() -> Iterator[Finding]:
     places = {"this folder": Path.cwd(), "temporary files": Path(tempfile.gettempdir())}
     for name, place in places.items():
         free = shutil.disk_usage(place).free
-        said = f"{free / 2**30:,.1f} GiB free in {place}"
         low = free < _LEAST_DISK
-        hint = "new models and dumps need room" if low else ""
-        yield Finding(f"disk, {name}", "warning" if low else "ok", said, hint)
+        hint = "free some: new models and dumps need room" if low else ""
+        detail = f"{free / 2**30:,.1f} GiB free in {place}"
+        yield Finding(f"disk, {name}", "warning" if low else "ok", detail, hint)
         if not os.access(place, os.W_OK):
-            yield Finding(f"disk, {name}", "warning", f"{place} cannot be written", "work in another folder")
+            yield Finding(f"disk, {name}", "warning", f"cannot write to {place}", "work in another folder")

@@ -1,7 +1,7 @@
-"""What would a command do, and how long would it take? Model and samples are opened; nothing is written.
+"""What would a command do, and how long would it take? The dry run; nothing is written.
 
 The passes of command NAME are planned by `onnxtweak.commands.NAME.passes`, in the order in which the command
-makes them. The dry run of a recipe asks here too.
+makes them. The dry run of a recipe uses this too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def forecast(
 ) -> DryRun:
     """What `command` would do with these settings: a method of the registry, "compare" or "score".
 
-    options : whatever else the command takes. Raises InputError as the command would, before any pass.
+    options : what else the command takes. Raises InputError as the command would, before any pass.
     """
     job = open_job(command, model, data, engine, taps, progress)
     if command == "score":
@@ -51,22 +51,20 @@ def forecast(
         check_outputs(job, output)
     planner, shown = plan_command(command, job, targets, taps, options, repeats)
     settings = job.engine.settings
-    views = {"fit": job.splits.fit, "validation": job.splits.validation, "test": job.splits.test}
-    if command == "score":
-        views = {"fit": job.splits.fit}
+    samples = {"fit": job.samples["fit"]} if command == "score" else job.samples
     return DryRun(
         command=command,
         model=job.model,
-        samples={role: 0 if view is None else len(view) for role, view in views.items()},
+        samples=samples,
         classes=job.subject.classes,
         targets=shown,
         memory=settings.memory,
-        shards=-(-len(job.splits.fit) // settings.shard),
+        shards=-(-samples["fit"] // settings.shard),
         workers=planner.workers,
         cached=planner.cached,
         steps=tuple(planner.steps),
         seconds={"all": sum(step.seconds for step in planner.steps)},
-        device=job.machine,
+        device=job.run.device,
         notes=tuple(job.splits.notes),
         taken=job.engine.reserved_bytes,
     )
@@ -87,9 +85,9 @@ def open_job(
         return prepare(model, data, engine, taps or TapSettings(METHODS[command].taps), progress)
     if len(data.data) == 1 and is_dump(data.data[0]):
         raise UsageError(
-            "a dump is scored without running the model: there is nothing to plan",
+            "scoring a dump does not run the model: there is nothing to plan",
             where=data.data[0],
-            hint="leave out --dry-run, or name the samples",
+            hint="leave out --dry-run, or give the samples themselves",
         )
     return open_whole(model, data, engine, taps or TapSettings(), progress)
 
@@ -111,8 +109,8 @@ def plan_command(
     planner = Planner(job)
     shown, count, chosen = targets_of(job, targets)
     if targets.worst is not None:
-        whole = job.splits.fit if command == "score" else job.splits.validation
-        planner.logits("find the worst", whole)
+        view = job.splits.fit if command == "score" else job.splits.validation
+        planner.logits("find the worst", view)
     for _ in range(repeats):
         module_of(command).passes(PassRequest(planner, count, chosen, taps or TapSettings(taps=()), options))
     return planner, shown
@@ -124,7 +122,7 @@ def targets_of(job: Job, targets: TargetSettings) -> tuple[str, int, np.ndarray 
         return f"the worst {targets.worst}", targets.worst, None
     fit, validation = job.splits.fit.labels, job.splits.validation.labels
     if targets == TargetSettings():
-        everyone = every_class(fit, validation)
-        return "all", len(everyone), everyone
+        classes = every_class(fit, validation)
+        return "all", len(classes), classes
     found = find_targets(targets, job.names, fit, validation, None)
     return ", ".join(job.names[j] for j in found), len(found), found

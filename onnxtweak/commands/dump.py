@@ -1,9 +1,8 @@
-"""`dump`: tables of hidden values and logits, on disk."""
+"""How are tables of hidden values and logits dumped? In shards on disk, batch by batch."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -29,26 +28,27 @@ def dump(
 ) -> Dumped:
     """Tables V, Z and L of all samples as .npy shards in `directory`.
 
-    neurons : a file that `score` wrote; then V holds only its best neurons. Raises InputError.
+    neurons : a file that `score` wrote; V then holds its best neurons only. Raises InputError.
     """
-    begin = time.perf_counter()
     check_directory(Path(directory), force)
     job = open_whole(model, data, engine, taps, progress, watch=neurons is None)
     chosen = None if neurons is None else _best_neurons(neurons)
     watched = job.taps if chosen is None else ()
-    made, size = write_dump(directory, job.subject, job.splits.fit, job.engine, watched, chosen, force=force)
+    tables, size = write_dump(
+        directory, job.subject, job.splits.fit, job.engine, watched, chosen, force=force
+    )
     return Dumped(
         directory=directory,
-        shards=len(made.shards),
-        samples=sum(made.shards),
-        neurons=made.columns,
+        shards=len(tables.shards),
+        samples=sum(tables.shards),
+        neurons=tables.columns,
         bytes=size,
-        seconds={**job.engine.stats.seconds, "all": time.perf_counter() - begin},
+        seconds=job.run.seconds,
     )
 
 
 def _best_neurons(path: str) -> Neurons:
-    """The best neurons that a score file names, each once."""
+    """The best neurons that a file of scores lists, each once."""
     try:
         with np.load(path, allow_pickle=False) as file:
             taps = [Tap(**{**t, "shape": tuple(t["shape"])}) for t in json.loads(str(file["header"]))["taps"]]

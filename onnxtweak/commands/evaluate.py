@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from onnxtweak.engine.passes import capture
@@ -15,8 +13,8 @@ from onnxtweak.stages.open_job import open_whole
 from onnxtweak.stages.preprocessing_check import likely_mistake
 from onnxtweak.types import Metrics, Progress, silent
 
-_SUSPECTS = (
-    "check pixel scale, mean and std, colour order and layout, and that labels number the classes as the"
+_ADVICE = (
+    "check pixel scale, mean and std, color order and layout, and that labels number the classes as the"
     " model does"
 )
 
@@ -32,34 +30,34 @@ def evaluate(
 ) -> Evaluation:
     """Overall and per-class accuracy and confusion of a model, over all samples of `data`.
 
-    Of `taps` only `logits` is looked at. Raises InputError for what cannot be used.
+    taps : only `logits` is used. Raises InputError for what cannot be used.
     """
-    begin = time.perf_counter()
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
-    runs = capture(job.subject, view, job.engine, "evaluate")
-    predicted = np.concatenate([job.head.predict(got.Z) for got in runs])
+    batches = capture(job.subject, view, job.engine, "evaluate")
+    predicted = np.concatenate([job.head.predict(batch.Z) for batch in batches])
     chosen = np.empty(0, np.int64)
     if targets.targets or targets.worst is not None:
         chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
     metrics = measure(predicted, view.labels, Goal(chosen, job.head), job.subject.classes)
     warning: tuple[str, ...] = ()
     if _guesses(metrics, job.subject.classes):
-        mistake = likely_mistake(job, data, engine, taps, predicted)
-        warning = (f"accuracy {metrics.overall:.1%} is at chance level: {mistake or _SUSPECTS}",)
+        mistake = likely_mistake(job, predicted)
+        warning = (f"accuracy {metrics.overall:.1%} is at chance level: {mistake or _ADVICE}",)
+    run = job.run
     return Evaluation(
         model=job.model,
         metrics=metrics,
         classes=job.names,
         targets=tuple(job.names[j] for j in chosen),
-        seconds={**job.engine.stats.seconds, "all": time.perf_counter() - begin},
-        device={key: value for key, value in job.machine.items() if key != "backend"},
+        seconds=run.seconds,
+        device={key: value for key, value in run.device.items() if key != "backend"},
         notes=(*job.splits.notes, *warning),
     )
 
 
 def _guesses(metrics: Metrics, classes: int) -> bool:
-    """Whether the model does no better than one that always says the most frequent class."""
+    """Whether the model is no better than one that always predicts the most frequent class."""
     most = metrics.confusion.sum(axis=1).max() / metrics.samples
     error = np.sqrt(most * (1 - most) / metrics.samples)
     return bool(metrics.overall <= max(most, 1 / classes) + 3 * error)

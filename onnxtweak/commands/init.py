@@ -1,4 +1,4 @@
-"""`init`: a commented recipe for a model and data, after both were opened and fitted to each other."""
+"""How does a recipe start? `init` writes a commented one, after opening model and data together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def init(
     output: OutputSettings = OutputSettings("tweak.toml"),
     progress: Progress = silent,
 ) -> RecipeWritten:
-    """Write a recipe that `run` carries out as it is. Raises InputError for what cannot be used."""
+    """Write a recipe that `run` accepts as it is. Raises InputError for what cannot be used."""
     check_output(output.path, force=output.force, protect=[model])
     job = prepare(model, data, EngineSettings(device="cpu"), TapSettings(), progress)
     named: list[str] = []
@@ -30,8 +30,6 @@ def init(
         found = find_targets(targets, job.names, job.splits.fit.labels, job.splits.validation.labels, None)
         named = [job.names[j] for j in found]
     folder = Path(output.path).absolute().parent
-    samples = {"fit": job.splits.fit, "validation": job.splits.validation, "test": job.splits.test}
-    counts = {role: 0 if view is None else len(view) for role, view in samples.items()}
     text = template(
         model=_beside(model, folder),
         data={
@@ -45,12 +43,12 @@ def init(
         preprocess=data.preprocess,
         targets=named,
         classes=job.names,
-        samples=counts,
+        samples=job.samples,
         taps=[(tap.name, tap.neurons) for tap in job.taps],
     )
     write_atomic(output.path, [text.encode("utf-8", "replace")], force=output.force, protect=[model])
     return RecipeWritten(
-        file_ref(output.path), job.model, counts, job.subject.classes, tuple(job.splits.notes)
+        file_ref(output.path), job.model, job.samples, job.subject.classes, tuple(job.splits.notes)
     )
 
 

@@ -1,4 +1,4 @@
-"""What needs a model file but no samples: `inspect` and `apply`."""
+"""What is in a model, and can it be tweaked? Its inputs, logits, taps and tweaks, without samples."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from onnxtweak.errors import InputError, MachineError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.results import Inspection, Value
 from onnxtweak.settings import EngineSettings, TapSettings
-from onnxtweak.types import FileRef, Tap
+from onnxtweak.stages.open_job import model_ref
+from onnxtweak.types import Tap
 
 
 def inspect(
     *, model: str, taps: TapSettings = TapSettings(), engine: EngineSettings = EngineSettings()
 ) -> Inspection:
-    """What is in a model: logits and how they were found, what can be watched, tweaks already inside.
+    """What is in a model: logits and how they were found, tensors that can be watched, tweaks already inside.
 
     Hidden tensors are measured by running made-up samples; where that is not possible (no runtime, inputs of
-    unknown size) they are listed without shapes, and a note says why. Raises ModelError for no classifier.
+    unknown size) they are listed without shapes, and a note says why. Raises ModelError without logits.
     """
     opened = open_model(model, taps)
     proto = opened.model.proto
@@ -44,7 +45,7 @@ def inspect(
         notes.append(f"{error}; {error.hint}" if error.hint else str(error))
     measurable = [c for c in found if not shapes or shapes.get(c.name) is not None]
     return Inspection(
-        model=FileRef(str(opened.model.path), opened.model.sha256),
+        model=model_ref(opened.model),
         opset={entry.domain: entry.version for entry in proto.opset_import},
         ir_version=proto.ir_version,
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),

@@ -1,17 +1,17 @@
-"""`join`: synapses from the best neurons to the target logits, n and scale chosen on validation."""
+"""How does synaptic join make a tweak? The best neurons get synapses; validation chooses n and scale."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from onnxtweak.engine.passes import capture
 from onnxtweak.method.join import join_synapses, prefix_sums
+from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.tuning.bias_control import best_bias
-from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.boosted import BoostTable, boost_table
 from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
 from onnxtweak.results import Result
 from onnxtweak.settings import (
@@ -26,7 +26,7 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
-from onnxtweak.stages.rank import rank_neurons
+from onnxtweak.stages.rank import criterion_of, rank_neurons, ranking_provenance
 from onnxtweak.stages.report_data import theta_histogram
 from onnxtweak.stages.sample_notes import notes_on_tables
 from onnxtweak.stages.score import score_neurons
@@ -46,51 +46,19 @@ def join(
 ) -> Result:
     """Synaptic join (METHOD 1 to 4) of `model` for the target classes.
 
-    Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
+    Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
-    begin = time.perf_counter()
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    goal = choose_goal(
-        job, targets, max_overall_drop=settings.max_overall_drop, max_class_drop=settings.max_class_drop
-    )
-    found = score_neurons(job, goal.targets, settings.theta, candidates_wanted(settings))
-    rankings = rank_neurons(job, found.best, goal, settings)
+    goal = choose_goal(job, targets, settings)
+    theta = score_neurons(job, goal.targets, settings.theta, candidates_wanted(settings))
+    rankings = rank_neurons(job, theta.best, goal, settings)
     Z, prefix = _validation_tables(job, rankings, settings)
     table = boost_table(Z, job.splits.validation.labels, goal)
-    scales = None if settings.exact_scale else tuple(settings.scale)
-    operation = choose(table, prefix, tuple(settings.count), scales)
-    neurons, synapses = join_synapses(rankings, goal.targets, operation)
-    made = Proposal(
-        command="join",
-        goal=goal,
-        neurons=neurons,
-        patch=synapses,
-        base=Z,
-        tweaked=_with_boost(Z, prefix, operation, settings, goal.targets),
-        bias=best_bias(table),
-        settings={
-            "theta": settings.theta,
-            "criterion": settings.criterion,
-            "max_overall_drop": settings.max_overall_drop,
-            "seed": data.seed,
-        },
-        n=tuple(int(n) for n in operation.n),
-        scale=tuple(float(s) for s in operation.scale),
-        theta=settings.theta,
-        criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
-        scored=sum(tap.neurons for tap in job.taps),
-        curve=operation.trials,
-        notes=notes_on_tables(job, found, Z, max(settings.count)),
-        grid=operation.grid,
-        theta_counts=tuple(
-            theta_histogram(sizes, ranking.first(int(n) if scale else 0).weight)
-            for sizes, ranking, n, scale in zip(
-                found.sizes, rankings, operation.n, operation.scale, strict=True
-            )
-        ),
-    )
-    return deliver(job, made, output, begin)
+    point = choose(table, prefix, settings.count, None if settings.exact_scale else settings.scale)
+    tweaked = _with_boost(Z, prefix, point, settings, goal.targets)
+    proposal = _proposal(job, settings, theta, rankings, table, point, (Z, tweaked))
+    return deliver(job, proposal, output)
 
 
 def passes(request: PassRequest) -> None:
@@ -104,26 +72,58 @@ def passes(request: PassRequest) -> None:
 def _validation_tables(
     job: Job, rankings: Sequence[Ranking], settings: JoinSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Z (N, C) and the prefix sums (N, c, G) of validation: one pass, T itself is not kept."""
+    """Z (N, C) and the prefix sums (N, c, G) of validation, in one pass that stores no T."""
     logits: list[np.ndarray] = []
 
-    def tables():
-        for got in capture(
-            job.subject, job.splits.validation, job.engine, "validate", neurons=united(rankings)
-        ):
-            logits.append(got.Z.copy())
-            yield got.V[0]
+    def values() -> Iterator[np.ndarray]:
+        view, neurons = job.splits.validation, united(rankings)
+        for batch in capture(job.subject, view, job.engine, "validate", neurons=neurons):
+            logits.append(batch.Z.copy())
+            yield batch.V[0]
 
-    prefix = prefix_sums(tables(), rankings, settings.count)
+    prefix = prefix_sums(values(), rankings, settings.count)
     return np.concatenate(logits), prefix
 
 
 def _with_boost(
-    Z: np.ndarray, prefix: np.ndarray, operation: OperatingPoint, settings: JoinSettings, targets: np.ndarray
+    Z: np.ndarray, prefix: np.ndarray, point: OperatingPoint, settings: JoinSettings, targets: np.ndarray
 ) -> np.ndarray:
-    """Validation logits with the chosen synapses, from tables."""
+    """Validation logits (N, C) with the chosen synapses, from tables."""
     tweaked = Z.copy()
     for t, target in enumerate(targets):
-        column = prefix[:, t, settings.count.index(int(operation.n[t]))]
-        tweaked[:, target] += (column * (operation.scale[t] / operation.n[t])).astype(Z.dtype)
+        column = prefix[:, t, settings.count.index(int(point.n[t]))]
+        tweaked[:, target] += (column * (point.scale[t] / point.n[t])).astype(Z.dtype)
     return tweaked
+
+
+def _proposal(
+    job: Job,
+    settings: JoinSettings,
+    theta: Theta,
+    rankings: Sequence[Ranking],
+    table: BoostTable,
+    point: OperatingPoint,
+    logits: tuple[np.ndarray, np.ndarray],
+) -> Proposal:
+    """The synapses of the chosen point. table, logits (N, C) without and with them : of validation."""
+    neurons, synapses = join_synapses(rankings, table.goal.targets, point)
+    parts = zip(theta.sizes, rankings, point.n, point.scale, strict=True)
+    return Proposal(
+        command="join",
+        goal=table.goal,
+        neurons=neurons,
+        patch=synapses,
+        base=logits[0],
+        tweaked=logits[1],
+        bias=best_bias(table),
+        point=point,
+        theta=settings.theta,
+        criterion=criterion_of(rankings),
+        scored=job.neurons,
+        settings=ranking_provenance(settings),
+        notes=notes_on_tables(job, theta, logits[0], max(settings.count)),
+        theta_counts=tuple(
+            theta_histogram(sizes, ranking.first(int(n) if scale else 0).weight)
+            for sizes, ranking, n, scale in parts
+        ),
+    )

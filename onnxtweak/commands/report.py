@@ -1,4 +1,4 @@
-"""`report`: the pictures of a result, drawn from its JSON."""
+"""How is the HTML report of a result made? It is drawn from the result's JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from onnxtweak.stages.report_page import draw, read_result
 
 
 def report(*, result: str, output: OutputSettings) -> ReportPage:
-    """A page of pictures from a JSON result. Raises DataError for any other file, OutputError."""
+    """Write the HTML page of a JSON result. Raises DataError where the file is not one, OutputError."""
     check_output(output.path, force=output.force, protect=[result])
-    made = read_result(result)
-    write_atomic(output.path, [draw(made, result)], force=output.force, protect=[result])
-    return ReportPage(file_ref(result), file_ref(output.path), made_by=str(made["command"]))
+    document = read_result(result)
+    write_atomic(output.path, [draw(document, result)], force=output.force, protect=[result])
+    return ReportPage(file_ref(result), file_ref(output.path), made_by=str(document["command"]))

@@ -1,14 +1,13 @@
-"""Synaptic retraining, the whole story: once after a join, or as a schedule of joins and retrainings."""
+"""How does synaptic retraining make a tweak? Once after a join, or by a schedule of joins and retrainings."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.errors import DataError, ModelError
 from onnxtweak.goal import Goal, worst
 from onnxtweak.method.retrain.schedule import (
     NeuronPool,
@@ -21,7 +20,7 @@ from onnxtweak.method.retrain.weights import RetrainProblem, boosts, retrain_bes
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.solvers.multi_target import TargetWeights
-from onnxtweak.method.table import Table, most_neurons, take
+from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
@@ -37,14 +36,14 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.choose_goal import choose_goal
-from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
-from onnxtweak.stages.gather import gather_table
+from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, deliver
+from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
-from onnxtweak.stages.rank import rank_neurons
+from onnxtweak.stages.rank import criterion_of, rank_neurons, ranking_provenance
 from onnxtweak.stages.sample_notes import notes_on_tables
 from onnxtweak.stages.score import score_neurons
-from onnxtweak.types import Neurons, Progress, Trial, silent
+from onnxtweak.types import Neurons, Progress, silent
 
 
 def retrain(
@@ -61,71 +60,64 @@ def retrain(
 ) -> Result:
     """Synaptic retraining (METHOD 5) of `model` for the target classes, or by `settings.schedule`.
 
-    `join` says how neurons are chosen; its scales are those of a schedule's join stages. With a schedule, no
-    target means that any class with samples may be picked.
+    join : how neurons are chosen, and the scales of a schedule's join stages. Without targets a schedule
+    may choose any class that has samples.
 
-    Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
+    Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
-    begin = time.perf_counter()
     stages = None if settings.schedule is None else parse_schedule(settings.schedule)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
-    overall, single = join.max_overall_drop, join.max_class_drop
     if stages and targets == TargetSettings():
-        goal = Goal(_every_class(job), job.head, overall, single)
+        goal = Goal(_every_class(job), job.head, join.max_overall_drop, join.max_class_drop)
     else:
-        goal = choose_goal(job, targets, max_overall_drop=overall, max_class_drop=single)
-    found = score_neurons(job, goal.targets, join.theta, candidates_wanted(join))
+        goal = choose_goal(job, targets, join)
+    theta = score_neurons(job, goal.targets, join.theta, candidates_wanted(join))
     if stages is None:
-        made = _once(job, found.best, goal, settings, join)
+        proposal = _once(job, theta.best, goal, settings, join)
     else:
-        made = _scheduled(job, found.best, goal, stages, settings, join)
-    notes = notes_on_tables(job, found, made.base, max(join.count))
-    made = replace(made, notes=(*notes, *made.notes), settings={**made.settings, "seed": data.seed})
-    return deliver(job, made, output, begin)
+        proposal = _scheduled(job, theta.best, goal, stages, settings, join)
+    notes = notes_on_tables(job, theta, proposal.base, max(join.count))
+    return deliver(job, replace(proposal, notes=(*notes, *proposal.notes)), output)
 
 
 def passes(request: PassRequest) -> None:
     """The passes over samples that a retraining would make."""
-    splits, join = request.job.splits, request.settings(JoinSettings, "join")
+    join = request.settings(JoinSettings, "join")
     request.ranking(join)
-    for name, view in (("collect", splits.fit), ("validate", splits.validation)):
-        request.planner.gather(name, view, max(join.count) * request.count)
+    request.planner.gather_tables(max(join.count) * request.count)
     request.planner.delivery()
 
 
 def _every_class(job: Job) -> np.ndarray:
-    """Classes that a schedule may pick when none is named: those with fit and validation samples."""
+    """Classes that a schedule may choose when none is named: those with fit and validation samples."""
     both = np.intersect1d(job.splits.fit.labels, job.splits.validation.labels)
     if not len(both):
         raise DataError("no class has both fit and validation samples", hint="give more samples")
     return both
 
 
-# --------------------------------------------------------------------------- one join, one retraining
-
-
 def _once(
     job: Job, best: Sequence[Candidates], goal: Goal, settings: RetrainSettings, join: JoinSettings
 ) -> Proposal:
+    """The first n synapses of each target retrained, for the n and scale that validation chooses."""
     targets = goal.targets
     rankings = rank_neurons(job, best, goal, join)
-    fit, validation = _tables(job, united(rankings), "-n")
+    fit, validation = _tables(job, united(rankings))
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
-    since = time.perf_counter()
-    found = {n: _retrained(fit, validation, targets, ends, n, settings) for n in join.count}
-    job.engine.stats.seconds["retrain"] = time.perf_counter() - since
-    # `choose` divides by n, as a join does; here the weights are whole.
+    with job.timed("retrain"):
+        found = {n: _retrained(fit, validation, targets, ends, n, settings) for n in join.count}
+    # `choose` divides by n, as a join does; retrained weights are not to be divided.
     prefix = np.stack([boost * n for n, (_, boost) in found.items()], axis=2)
     table = boost_table(validation.Z, validation.labels, goal)
-    scales = None if join.exact_scale else (0.0, *settings.scale)
-    operation = choose(table, prefix, tuple(join.count), scales)
-    neurons, synapses = _synapses(rankings, targets, operation, {n: made for n, (made, _) in found.items()})
+    point = choose(table, prefix, join.count, None if join.exact_scale else (0.0, *settings.scale))
+    weights = {n: weights for n, (weights, _) in found.items()}
+    neurons, synapses = _synapses(rankings, targets, point, weights)
     tweaked = validation.Z.copy()
     for t, j in enumerate(targets):
-        column = found[int(operation.n[t])][1][:, t]
-        tweaked[:, j] += (column * operation.scale[t]).astype(tweaked.dtype)
-    ridges = {int(n): found[int(n)][0].ridge for n, s in zip(operation.n, operation.scale, strict=True) if s}
+        boost = found[int(point.n[t])][1][:, t]
+        tweaked[:, j] += (boost * point.scale[t]).astype(tweaked.dtype)
+    ridges = {weights[int(n)].ridge for n, scale in zip(point.n, point.scale, strict=True) if scale}
     return Proposal(
         command="retrain",
         goal=goal,
@@ -134,51 +126,43 @@ def _once(
         base=validation.Z,
         tweaked=tweaked,
         bias=best_bias(table),
-        settings=_settings(settings, join) | {"ridge": sorted(set(ridges.values()))},
-        n=tuple(int(n) for n in operation.n),
-        scale=tuple(float(s) for s in operation.scale),
+        point=point,
         theta=join.theta,
-        criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
-        scored=sum(tap.neurons for tap in job.taps),
-        curve=operation.trials,
-        notes=tuple(dict.fromkeys(made.note for made, _ in found.values() if made.note)),
-        grid=operation.grid,
+        criterion=criterion_of(rankings),
+        scored=job.neurons,
+        settings=ranking_provenance(join) | {"penalty": settings.penalty, "ridge": sorted(ridges)},
+        notes=tuple(dict.fromkeys(target.note for target in weights.values() if target.note)),
     )
 
 
 def _retrained(
     fit: Table, validation: Table, targets: np.ndarray, ends: np.ndarray, n: int, settings: RetrainSettings
 ) -> tuple[TargetWeights, np.ndarray]:
-    """The first n synapses of each target retrained: weights, and their boost on validation (N, c)."""
+    """The first n synapses of each target retrained: weights, and their boost (N, c) on validation."""
     problems = []
     for split in (fit, validation):
         tables = [split.T[:, a : min(a + n, b)] for a, b in zip(ends, ends[1:], strict=False)]
         problems.append(RetrainProblem.of(tables, split.Z, split.labels, targets, settings.penalty))
-    made = retrain_best(problems[0], problems[1], settings.ridge)
-    return made, boosts(problems[1].tables, made.weight)
+    weights = retrain_best(problems[0], problems[1], settings.ridge)
+    return weights, boosts(problems[1].tables, weights.weight)
 
 
 def _synapses(
     rankings: Sequence[Ranking],
     targets: np.ndarray,
-    operation: OperatingPoint,
+    point: OperatingPoint,
     found: dict[int, TargetWeights],
 ) -> tuple[Neurons, Synapses]:
     """The synapses of the chosen point; a target at scale 0 gets none."""
-    points = list(zip(operation.n, operation.scale, strict=True))
-    chosen = [r.first(int(n) if scale else 0) for r, (n, scale) in zip(rankings, points, strict=True)]
-    weights = [
-        scale * found[int(n)].weight[t] if scale else np.empty(0) for t, (n, scale) in enumerate(points)
-    ]
+    each = [(int(n), scale) for n, scale in zip(point.n, point.scale, strict=True)]
+    chosen = [r.first(n if scale else 0) for r, (n, scale) in zip(rankings, each, strict=True)]
+    weights = [scale * found[n].weight[t] if scale else np.empty(0) for t, (n, scale) in enumerate(each)]
     return united(chosen), Synapses(
         target=np.repeat(np.asarray(targets, np.int64), [len(r.weight) for r in chosen]),
         weight=np.concatenate(weights),
         threshold=np.concatenate([r.weight for r in chosen]),
         count=np.concatenate([r.count for r in chosen]),
     )
-
-
-# ---------------------------------------------------------------------------------------- a schedule
 
 
 def _scheduled(
@@ -189,8 +173,8 @@ def _scheduled(
     settings: RetrainSettings,
     join: JoinSettings,
 ) -> Proposal:
-    """Joins and retrainings in turn, all on one table: the best neurons of every class that may be picked."""
-    # A class that no neuron can raise brings none to the pool: its join stage says so.
+    """Joins and retrainings in turn, on tables of the best neurons of every class that may be chosen."""
+    # A class that no neuron can raise adds none to the pool; a note of its join stage says so.
     rankings = [r for r in rank_neurons(job, best, goal, join, skip=True) if len(r.weight)]
     if not rankings:
         raise ModelError(
@@ -198,11 +182,10 @@ def _scheduled(
             hint="watch other tensors with --taps, or give more samples",
         )
     neurons = _distinct(united(rankings))
-    fit, validation = _tables(job, neurons, "-n")
+    fit, validation = _tables(job, neurons)
     pool = NeuronPool(fit, validation, goal, job.names)
-    since = time.perf_counter()
-    grown, log = run_schedule(stages, pool, join, settings, job.engine)
-    job.engine.stats.seconds["schedule"] = time.perf_counter() - since
+    with job.timed("schedule"):
+        grown, outcomes = run_schedule(stages, pool, join, settings, job.engine)
     columns, synapses = grown.flat()
     touched = np.unique(synapses.target)
     if not len(touched):
@@ -210,7 +193,9 @@ def _scheduled(
         touched = worst(goal.targets, goal.head.predict(validation.Z), validation.labels, narrow)
     goal = replace(goal, targets=touched)
     tweaked = grown.applied(validation.Z, validation.T)
-    n = tuple(int((synapses.target == j).sum()) for j in touched)
+    wanted = goal.wanted(validation.labels)
+    trials = before_and_after(validation, tweaked, goal.head, wanted, 0)
+    n = np.array([(synapses.target == j).sum() for j in touched], np.int64)
     return Proposal(
         command="retrain",
         goal=goal,
@@ -219,14 +204,13 @@ def _scheduled(
         base=validation.Z,
         tweaked=tweaked,
         bias=best_bias(boost_table(validation.Z, validation.labels, goal)),
-        settings=_settings(settings, join) | {"schedule": " ".join(map(str, stages)), "pool": len(neurons)},
-        n=n,
-        scale=tuple(float(k > 0) for k in n),
+        point=OperatingPoint(n, (n > 0).astype(float), trials),
         theta=join.theta,
-        criterion="/".join(dict.fromkeys(r.criterion for r in rankings)),
-        scored=sum(tap.neurons for tap in job.taps),
-        curve=_curve(validation, tweaked, goal),
-        notes=(*_told(log, job.names), f"the stages chose from a pool of {len(neurons):,} neurons"),
+        criterion=criterion_of(rankings),
+        scored=job.neurons,
+        settings=ranking_provenance(join)
+        | {"penalty": settings.penalty, "schedule": " ".join(map(str, stages)), "pool": len(neurons)},
+        notes=(*_stage_notes(outcomes, job.names), f"the stages chose from {len(neurons):,} neurons"),
     )
 
 
@@ -238,51 +222,23 @@ def _distinct(neurons: Neurons) -> Neurons:
     return take(neurons, order[first])
 
 
-def _curve(table: Table, tweaked: np.ndarray, goal: Goal) -> tuple[Trial, ...]:
-    own = goal.wanted(table.labels)
-    right = [goal.head.right(Z, table.labels) for Z in (table.Z, tweaked)]
-    drop = float(right[0].mean() - right[1].mean()) * 100
-    return Trial(0, 0.0, 0.0, float(right[0][own].mean())), Trial(0, 1.0, drop, float(right[1][own].mean()))
-
-
-def _told(log: Sequence[StageOutcome], names: Sequence[str]) -> list[str]:
-    """Each stage in a sentence, and what it wants to be known."""
-    said = []
-    for done in log:
+def _stage_notes(outcomes: Sequence[StageOutcome], names: Sequence[str]) -> list[str]:
+    """What each stage did, in a sentence, and its own notes."""
+    notes = []
+    for done in outcomes:
         shown = ", ".join(names[j] for j in done.classes[:5])
         more = f" and {len(done.classes) - 5:,} more" if len(done.classes) > 5 else ""
-        said.append(
-            f"{done.stage} ({shown}{more}): on validation their accuracy {done.target[0]:.1%} -> "
+        notes.append(
+            f"{done.stage} ({shown}{more}): accuracy on validation {done.target[0]:.1%} -> "
             f"{done.target[1]:.1%}, overall {done.overall[0]:.1%} -> {done.overall[1]:.1%}"
         )
-        said.extend(done.notes)
-    return list(dict.fromkeys(said))
+        notes.extend(done.notes)
+    return list(dict.fromkeys(notes))
 
 
-# ---------------------------------------------------------------------------------------- both
-
-
-def _tables(job: Job, neurons: Neurons, where: str) -> tuple[Table, Table]:
+def _tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
     """Fit and validation tables of the chosen neurons: one pass each, after which the base is not run."""
-    fit, validation = job.splits.fit, job.splits.validation
-    most = most_neurons(len(fit) + len(validation), job.engine)
-    if len(neurons) > most:
-        raise UsageError(
-            f"tables of {len(neurons):,} neurons for {len(fit) + len(validation):,} samples do not fit into"
-            " the memory allowed",
-            where=where,
-            hint=f"{most:,} neurons would: use fewer a class (-n), fewer classes (-t), or raise --memory",
-        )
-    return (
-        gather_table(job, fit, neurons, "collect"),
-        gather_table(job, validation, neurons, "validate"),
-    )
-
-
-def _settings(settings: RetrainSettings, join: JoinSettings) -> dict:
-    return {
-        "theta": join.theta,
-        "criterion": join.criterion,
-        "max_overall_drop": join.max_overall_drop,
-        "penalty": settings.penalty,
-    }
+    most, samples = table_limit(job), job.samples["fit"] + job.samples["validation"]
+    hint = f"{most:,} neurons fit: use fewer per class (-n), fewer classes (-t), or raise --memory"
+    require_room(len(neurons), most, samples, "-n", hint)
+    return gather_tables(job, neurons)

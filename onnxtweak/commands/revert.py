@@ -1,4 +1,4 @@
-"""Take a tweak off again, and say in what two models differ: `revert` and `diff`."""
+"""How is a tweak removed? `revert` gives back the file that it was put into, byte for byte."""
 
 from __future__ import annotations
 
@@ -13,45 +13,48 @@ from onnxtweak.model.file.output_file import check_model_output, write_model
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import Reverted
 from onnxtweak.settings import OutputSettings
+from onnxtweak.stages.open_job import model_ref
 from onnxtweak.types import Check, FileRef
 
 
 def revert(*, tweaked: str, output: OutputSettings, steps: int | None = 1) -> Reverted:
     """Write the model as it was before its last tweak, its last `steps` tweaks, or all of them (None).
 
-    Raises ModelError when there are not so many tweaks inside, VerificationError when the result would not
-    be, byte for byte, the file that the tweak was put into; nothing is written then.
+    Raises ModelError where fewer tweaks are inside, VerificationError where the result would not be, byte for
+    byte, the file that the tweak was put into; nothing is written then.
     """
     begin = time.perf_counter()
     model = read_model(tweaked)
     inside = tweaks_inside(model.proto)
     check_model_output(model, output.path, force=output.force)
     data = reverted(model.data, "all" if steps is None else steps)
-    taken = inside[::-1][:steps]
-    weights = _check_weights(model.holding(data), taken[-1])
+    removed = inside[::-1][:steps]
+    weights = _check_weights(model.holding(data), removed[-1])
     if not weights.passed:
-        hint = "put the weights of the base beside the file"
+        hint = "put the external weights of the base beside the file"
         raise VerificationError(weights.detail, where=model.path, hint=hint)
     created = write_model(model, output.path, [data], force=output.force)
     written = hash_file(Path(output.path))
-    if written != taken[-1].file_sha256:
+    if written != removed[-1].file_sha256:
         for file in created:
             file.unlink(missing_ok=True)
         raise VerificationError(
-            "the file on disk is not what was written", where=output.path, hint="check the disk; try again"
+            "the file on disk differs from what was written",
+            where=output.path,
+            hint="check the disk; try again",
         )
-    detail = f"the file on disk has the sha256 that was recorded, {written[:12]}…"
+    detail = f"the file on disk has the recorded sha256, {written[:12]}…"
     return Reverted(
-        model=FileRef(str(model.path), model.sha256),
+        model=model_ref(model),
         output=FileRef(str(output.path), written),
-        tweaks=tuple(tweak.facts for tweak in taken),
+        tweaks=tuple(tweak.facts for tweak in removed),
         checks=(Check("revert", True, detail), weights),
         seconds={"all": time.perf_counter() - begin},
     )
 
 
 def _check_weights(base: ModelFile, first: TweakInside) -> Check:
-    """The files that hold weights are those that the tweak was made for: reverting does not touch them."""
+    """The external weights, which are not reverted, are those that the tweak was made for."""
     if not base.external:
         return Check("weights", True, "the model has no external weights")
     if base.base_sha256 == first.base_sha256:

@@ -1,4 +1,4 @@
-"""What does `run` do? It carries out a recipe: tweaks made or reused, gates judged, files delivered together.
+"""How is a recipe run? Its tweaks are made or reused, their gates judged, and all files delivered.
 
 Where a gate fails, the evidence is delivered and the models are not.
 """
@@ -31,9 +31,9 @@ from onnxtweak.stages.report_page import draw
 from onnxtweak.stages.run_files import (
     SUMS,
     check_directory,
+    deliver_files,
+    empty_folder,
     file_names,
-    fresh,
-    hand_over,
     models_in,
     staging_for,
 )
@@ -54,149 +54,148 @@ def run(
     """Make every tweak of a recipe. No model is delivered where `RunResult.failed` names a gate.
 
     changes, environment, directory, device : overrides, see `onnxtweak.recipe.reading`. keep : deliver models
-    although a gate failed. force : replace files in the directory that no run wrote.
-    Raises InputError for what cannot be used, VerificationError when a proof fails; nothing is written then.
+    even if a gate failed. force : replace files in the directory that no run wrote.
+
+    Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     begin = time.perf_counter()
-    asked = read_recipe(recipe, changes=changes, environment=environment, directory=directory, device=device)
-    target = Path(asked.directory)
-    check_directory(target, asked, force)
+    read = read_recipe(recipe, changes=changes, environment=environment, directory=directory, device=device)
+    target = Path(read.directory)
+    check_directory(target, read, force)
     staging = staging_for(target)
     try:
-        fresh(staging)
+        empty_folder(staging)
         results, cached = {}, []
-        for one in asked.tweaks:
-            results[one.name], known = _make(asked, one, staging, progress)
-            cached += [one.name] if known else []
-        if asked.compare is not None:
-            cached += ["compare"] if _compared(asked, asked.compare, staging, progress) else []
-        ran = RunResult(file_ref(recipe), asked.directory, results, tuple(cached), True, (), {})
-        shipped = keep or not ran.failed
-        files = _write(asked, replace(ran, shipped=shipped), staging)
-        hand_over(staging, target, files)
+        for tweak in read.tweaks:
+            results[tweak.name], reused = _tweak(read, tweak, staging, progress)
+            cached += [tweak.name] if reused else []
+        if read.compare is not None and _comparison(read, read.compare, staging, progress):
+            cached.append("compare")
+        result = RunResult(file_ref(recipe), read.directory, results, tuple(cached), True, (), {})
+        shipped = keep or not result.failed
+        files = _write(read, replace(result, shipped=shipped), staging)
+        deliver_files(staging, target, files)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    notes = () if shipped else ("a gate failed: no model was delivered; --keep delivers it all the same",)
+    notes = () if shipped else ("a gate failed: no model was delivered; --keep delivers the models anyway",)
     seconds = {"all": time.perf_counter() - begin}
-    return replace(ran, shipped=shipped, files=files, seconds=seconds, notes=notes)
+    return replace(result, shipped=shipped, files=files, seconds=seconds, notes=notes)
 
 
-# --------------------------------------------------------------------------------------- one tweak
+def _tweak(
+    recipe: Recipe, tweak: TweakPlan, staging: Path, progress: Progress
+) -> tuple[dict[str, Any], bool]:
+    """The JSON document of one tweak, and whether an earlier run made it. Its models go to `staging`."""
+    job = open_job(tweak.method, recipe.model, recipe.data, recipe.engine, tweak.taps, progress)
+    mark = fingerprint(recipe, tweak.sha256, job)
+    folder = Path(recipe.cache) / f"tweak-{mark}"
+    cached = _cached_document(folder)
+    if cached is not None:
+        progress.reuse(tweak.name)
+    document = _make(recipe, tweak, folder, progress) if cached is None else cached
+    for file in models_in(folder):
+        shutil.copyfile(file, staging / file.name.replace("tweak.", f"{tweak.name}.", 1))
+    path = Path(recipe.directory) / f"{tweak.name}.onnx"
+    output = {"path": str(path), "sha256": document["output"]["sha256"]}
+    origin = {"path": recipe.path, "sha256": recipe.sha256, "tweak": tweak.name, "fingerprint": mark}
+    document |= {"output": output, "gates": judged(recipe.gates, document), "recipe": origin}
+    return document, cached is not None
 
 
-def _make(asked: Recipe, plan: TweakPlan, staging: Path, progress: Progress) -> tuple[dict[str, Any], bool]:
-    """The JSON document of one tweak, and whether it was reused from an earlier run."""
-    job = _opened(asked, plan, progress)
-    mark = fingerprint(asked, plan.sha256, job)
-    kept = Path(asked.cache) / f"tweak-{mark}"
-    found = _kept(kept)
-    if found is not None:
-        progress.reuse(plan.name)
-    document = _made(asked, plan, kept, progress) if found is None else found
-    for file in models_in(kept):
-        shutil.copyfile(file, staging / file.name.replace("tweak.", f"{plan.name}.", 1))
-    output = Path(asked.directory) / f"{plan.name}.onnx"
-    document["output"] = {"path": str(output), "sha256": document["output"]["sha256"]}
-    document["gates"] = judged(asked.gates, document)
-    document["recipe"] = {"path": asked.path, "sha256": asked.sha256, "tweak": plan.name, "fingerprint": mark}
-    return document, found is not None
-
-
-def _made(asked: Recipe, plan: TweakPlan, kept: Path, progress: Progress) -> dict[str, Any]:
-    """Make a tweak, and keep it for later runs: model and tweak file first, the document last."""
-    fresh(kept)
-    targeted = {"targets": plan.targets} if METHODS[plan.method].targeted else {}
-    job = getattr(module_of(plan.method), plan.method)
-    result = job(
-        model=asked.model,
-        data=asked.data,
-        engine=replace(asked.engine, work_dir=asked.cache, resume=True),
-        taps=plan.taps,
-        **targeted,
-        **plan.options,
-        output=OutputSettings(
-            str(kept / "tweak.onnx"), str(kept / "tweak.safetensors"), evidence=True, recipe=plan.sha256
-        ),
+def _make(recipe: Recipe, tweak: TweakPlan, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Make a tweak in a folder of the cache: model and tweak file first, the document last."""
+    empty_folder(folder)
+    targets = {"targets": tweak.targets} if METHODS[tweak.method].targeted else {}
+    method = getattr(module_of(tweak.method), tweak.method)
+    output = OutputSettings(
+        str(folder / "tweak.onnx"), str(folder / "tweak.safetensors"), evidence=True, recipe=tweak.sha256
+    )
+    result = method(
+        model=recipe.model,
+        data=recipe.data,
+        engine=_resuming(recipe),
+        taps=tweak.taps,
+        **targets,
+        **tweak.options,
+        output=output,
         progress=progress,
     )
-    document: dict[str, Any] = json.loads(schema.dumps(schema.document(plan.method, result)))
-    (kept / "result.json").write_text(schema.dumps(document), encoding="utf-8")
+    document: dict[str, Any] = json.loads(schema.dumps(schema.document(tweak.method, result)))
+    (folder / "result.json").write_text(schema.dumps(document), encoding="utf-8")
     return document
 
 
-def _kept(folder: Path) -> dict[str, Any] | None:
+def _cached_document(folder: Path) -> dict[str, Any] | None:
     """The document of a tweak that an earlier run made, if its model is unchanged."""
     try:
         document: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        whole = file_ref(folder / "tweak.onnx").sha256 == document["output"]["sha256"]
-        return document if whole and (folder / "tweak.safetensors").is_file() else None
+        unchanged = file_ref(folder / "tweak.onnx").sha256 == document["output"]["sha256"]
+        return document if unchanged and (folder / "tweak.safetensors").is_file() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def fingerprint(asked: Recipe, shaping: str, job: Job) -> str:
-    """32 hex digits that change whenever a result could: with version, base, samples, settings, device.
+def fingerprint(recipe: Recipe, settings: str, job: Job) -> str:
+    """32 hex digits that change with all that a result depends on: version, base, samples, settings, device.
 
-    shaping : sha256 of the settings.
+    settings : their sha256.
     """
-    asking = {
+    facts = {
         "onnxtweak": __version__,
         "base": job.opened.model.base_sha256,
         "samples": job.splits.digest,
         "names": list(job.names),
-        "settings": shaping,
-        "device": [asked.engine.device, asked.engine.backend],
+        "settings": settings,
+        "device": [recipe.engine.device, recipe.engine.backend],
     }
-    return hashlib.sha256(json.dumps(asking, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _compared(asked: Recipe, plan: ComparePlan, staging: Path, progress: Progress) -> bool:
-    """Write compare.json and compare.md into `staging`; whether they were reused from an earlier run."""
-    job = open_for_tables(asked.model, asked.data, asked.engine, plan.taps, progress)
-    kept = Path(asked.cache) / f"compare-{fingerprint(asked, plan.sha256, job)}"
-    known = (kept / "compare.json").is_file()
-    if known:
+def _comparison(recipe: Recipe, plan: ComparePlan, staging: Path, progress: Progress) -> bool:
+    """Write compare.json and compare.md into `staging`; whether an earlier run made them."""
+    job = open_for_tables(recipe.model, recipe.data, recipe.engine, plan.taps, progress)
+    folder = Path(recipe.cache) / f"compare-{fingerprint(recipe, plan.sha256, job)}"
+    cached = (folder / "compare.json").is_file()
+    if cached:
         progress.reuse("compare")
     else:
-        made = compare(
-            model=asked.model,
-            data=asked.data,
-            engine=replace(asked.engine, work_dir=asked.cache, resume=True),
+        result = compare(
+            model=recipe.model,
+            data=recipe.data,
+            engine=_resuming(recipe),
             taps=plan.taps,
             targets=plan.targets,
             repeats=plan.repeats,
             methods=plan.methods,
             progress=progress,
         )
-        fresh(kept)
-        _put(kept / "compare.md", layout.markdown(comparison.comparison(made)))
-        _put(kept / "compare.json", schema.dumps(schema.document("compare", made)))
-    for file in kept.iterdir():
+        empty_folder(folder)
+        _put(folder / "compare.md", layout.markdown(comparison.comparison(result)))
+        _put(folder / "compare.json", schema.dumps(schema.document("compare", result)))
+    for file in folder.iterdir():
         shutil.copyfile(file, staging / file.name)
-    return known
+    return cached
 
 
-def _opened(asked: Recipe, plan: TweakPlan, progress: Progress, engine: EngineSettings | None = None) -> Job:
-    return open_job(plan.method, asked.model, asked.data, engine or asked.engine, plan.taps, progress)
+def _resuming(recipe: Recipe) -> EngineSettings:
+    """The recipe's engine settings, with scores and tables in the cache."""
+    return replace(recipe.engine, work_dir=recipe.cache, resume=True)
 
 
-# ----------------------------------------------------------------------------------------- writing
-
-
-def _write(asked: Recipe, ran: RunResult, staging: Path) -> tuple[FileRef, ...]:
+def _write(recipe: Recipe, result: RunResult, staging: Path) -> tuple[FileRef, ...]:
     """Write all files of the run into `staging`; their names and digests."""
-    if not ran.shipped:
+    if not result.shipped:
         for file in models_in(staging):
             file.unlink()
-        for document in ran.results.values():
+        for document in result.results.values():
             document["output"] = None
-    for name, document in ran.results.items():
+    for name, document in result.results.items():
         _put(staging / f"{name}.json", schema.dumps(document))
         (staging / f"{name}.html").write_bytes(draw(document, name))
-    _put(staging / "metrics.json", artefacts.metrics(ran.results))
-    _put(staging / "summary.md", layout.markdown(runs.ran(replace(ran, files=()))))
-    _put(staging / "junit.xml", artefacts.junit(ran.results))
-    _put(staging / "provenance.json", _provenance(asked, ran, staging))
+    _put(staging / "metrics.json", artefacts.metrics(result.results))
+    _put(staging / "summary.md", layout.markdown(runs.ran(replace(result, files=()))))
+    _put(staging / "junit.xml", artefacts.junit(result.results))
+    _put(staging / "provenance.json", _provenance(recipe, result, staging))
     files = tuple(FileRef(path.name, file_ref(path).sha256) for path in sorted(staging.iterdir()))
     _put(staging / SUMS, artefacts.sums([(file.path, file.sha256) for file in files]))
     return files
@@ -206,33 +205,30 @@ def _put(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
 
 
-def _provenance(asked: Recipe, ran: RunResult, staging: Path) -> str:
-    made = [(path.name, file_ref(path).sha256) for path in sorted(models_in(staging))]
-    first = next(iter(ran.results.values()))
+def _provenance(recipe: Recipe, result: RunResult, staging: Path) -> str:
+    models = [(path.name, file_ref(path).sha256) for path in sorted(models_in(staging))]
+    first = next(iter(result.results.values()))
     materials = {
-        Path(asked.model).name: first["model"]["sha256"],
+        Path(recipe.model).name: first["model"]["sha256"],
         "samples": first["evidence"]["provenance"]["data_sha256"],
-        Path(asked.path).name: ran.recipe.sha256,
-        "recipe, as it was understood": asked.sha256,
+        Path(recipe.path).name: result.recipe.sha256,
+        "recipe, as it was understood": recipe.sha256,
     }
-    wanted = {
-        "tweaks": [_plan_document(plan) for plan in asked.tweaks],
-        "gates": {name: limit for name, limit in asdict(asked.gates).items() if limit is not None},
-        "seed": asked.data.seed,
+    parameters = {
+        "tweaks": [_tweak_parameters(tweak) for tweak in recipe.tweaks],
+        "gates": {name: limit for name, limit in asdict(recipe.gates).items() if limit is not None},
+        "seed": recipe.data.seed,
     }
-    return artefacts.provenance(made, materials, schema.plain(wanted), __version__)
+    return artefacts.provenance(models, materials, schema.plain(parameters), __version__)
 
 
-def _plan_document(plan: TweakPlan) -> dict[str, Any]:
-    """A plan with its method's own settings under the name of the method, which is what readers know."""
+def _tweak_parameters(tweak: TweakPlan) -> dict[str, Any]:
+    """A tweak of the recipe, with the method's own settings under the method's name, as recipes have them."""
     options = {
-        plan.method if keyword == "settings" else keyword: asdict(settings)
-        for keyword, settings in plan.options.items()
+        tweak.method if keyword == "settings" else keyword: asdict(settings)
+        for keyword, settings in tweak.options.items()
     }
-    return {**asdict(plan), "options": options}
-
-
-# ------------------------------------------------------------------------------------------ dry run
+    return {**asdict(tweak), "options": options}
 
 
 def plan(
@@ -244,54 +240,53 @@ def plan(
     device: str | None = None,
     progress: Progress = silent,
 ) -> RunPlan:
-    """What `run` would do: model and samples are opened and matched to each other; nothing is written.
+    """What `run` would do: model and samples are opened, and nothing is written.
 
-    The passes of each tweak are planned as `forecast` plans those of its command.
+    The passes of each tweak are planned as `forecast` plans those of a command.
     """
-    asked = read_recipe(recipe, changes=changes, environment=environment, directory=directory, device=device)
-    check_directory(Path(asked.directory), asked, force=True)
+    read = read_recipe(recipe, changes=changes, environment=environment, directory=directory, device=device)
+    check_directory(Path(read.directory), read, force=True)
     tweaks = []
-    for one in asked.tweaks:
-        job = _opened(asked, one, progress, replace(asked.engine, work_dir=asked.cache, resume=True))
-        kept = Path(asked.cache) / f"tweak-{fingerprint(asked, one.sha256, job)}"
-        cached = _kept(kept) is not None
-        steps, targets = _steps(job, one, cached)
-        tweaks.append(
-            {
-                "name": one.name,
-                "method": one.method,
-                "targets": targets,
-                "neurons": sum(tap.neurons for tap in job.taps),
-                "state_bytes": max((step.state_bytes for step in steps), default=0),
-                "passes": sum(step.passes for step in steps),
-                "seconds": sum(step.seconds for step in steps),
-                "steps": steps,
-                "cached": cached,
-            }
-        )
+    for tweak in read.tweaks:
+        job = open_job(tweak.method, read.model, read.data, _resuming(read), tweak.taps, progress)
+        tweaks.append(_planned(read, tweak, job))
     return RunPlan(
         recipe=file_ref(recipe),
         model=job.model,
-        samples={role: 0 if view is None else len(view) for role, view in _roles(job).items()},
+        samples=job.samples,
         classes=job.subject.classes,
         tweaks=tuple(tweaks),
-        gates={k.replace("_", "-"): v for k, v in asdict(asked.gates).items() if v is not None},
-        directory=asked.directory,
-        files=file_names(asked),
+        gates={name.replace("_", "-"): v for name, v in asdict(read.gates).items() if v is not None},
+        directory=read.directory,
+        files=file_names(read),
         notes=tuple(job.splits.notes),
     )
 
 
-def _roles(job: Job) -> dict[str, Any]:
-    return {"fit": job.splits.fit, "validation": job.splits.validation, "test": job.splits.test}
+def _planned(recipe: Recipe, tweak: TweakPlan, job: Job) -> dict[str, Any]:
+    """What a run would do for one tweak."""
+    folder = Path(recipe.cache) / f"tweak-{fingerprint(recipe, tweak.sha256, job)}"
+    cached = _cached_document(folder) is not None
+    steps, targets = _steps(job, tweak, cached)
+    return {
+        "name": tweak.name,
+        "method": tweak.method,
+        "targets": targets,
+        "neurons": job.neurons,
+        "state_bytes": max((step.state_bytes for step in steps), default=0),
+        "passes": sum(step.passes for step in steps),
+        "seconds": sum(step.seconds for step in steps),
+        "steps": steps,
+        "cached": cached,
+    }
 
 
-def _steps(job: Job, plan: TweakPlan, cached: bool) -> tuple[tuple[PlannedPass, ...], str]:
+def _steps(job: Job, tweak: TweakPlan, cached: bool) -> tuple[tuple[PlannedPass, ...], str]:
     """The passes of a tweak, none where an earlier run made it, and its targets in words."""
     try:
         if cached:
-            return (), targets_of(job, plan.targets)[0]
-        planner, targets = plan_command(plan.method, job, plan.targets, plan.taps, plan.options)
+            return (), targets_of(job, tweak.targets)[0]
+        planner, targets = plan_command(tweak.method, job, tweak.targets, tweak.taps, tweak.options)
     except UsageError as error:
-        raise UsageError(error.what, where=f"tweak {plan.name}", hint=error.hint) from error
+        raise UsageError(error.what, where=f"tweak {tweak.name}", hint=error.hint) from error
     return tuple(planner.steps), targets

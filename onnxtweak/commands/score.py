@@ -1,4 +1,4 @@
-"""Tables on disk and theta of every neuron: `dump` and `score`, which also reads what `dump` wrote."""
+"""How is every neuron scored? By theta for the targets, over samples or over a dump of the model."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def score(
 ) -> Scored:
     """Theta of every neuron for the targets, over all samples of `data`, or over a dump of this model.
 
-    Of `settings`, `theta`, `criterion` and the largest `count` are looked at. Raises InputError.
+    settings : only `theta`, `criterion` and the largest `count` are used. Raises InputError.
     """
     begin = time.perf_counter()
     if output.output is not None:
@@ -66,7 +66,7 @@ def score(
     predicted = None
     if targets.worst is not None and not targets.targets:
         batches = source.read("find the worst", (), None)
-        predicted = np.concatenate([ONE_LABEL.predict(got.Z) for got in batches])
+        predicted = np.concatenate([ONE_LABEL.predict(batch.Z) for batch in batches])
     chosen = find_targets(targets, source.names, source.labels, source.labels, predicted)
     names = tuple(source.names[j] for j in chosen)
     criterion = "auto" if settings.criterion == "net-gain" else settings.criterion
@@ -80,8 +80,8 @@ def score(
         ]
         if tables is not None:
             header = _header(rankings, source.taps, chosen, names, settings.theta)
-            pieces = npz(tables.arrays | header)
-            write_atomic(output.path, pieces, force=output.force, protect=[model])
+            contents = npz(tables.arrays | header)
+            write_atomic(output.path, contents, force=output.force, protect=[model])
             written = file_ref(output.path)
     finally:
         if tables is not None:
@@ -104,9 +104,9 @@ def passes(request: PassRequest) -> None:
 
 @dataclass(frozen=True)
 class _ScoreSource:
-    """Where captured batches come from, and theta of them; see `score_neurons`.
+    """What can be scored: samples of a job, or a dump.
 
-    labels (N,) int64; names : of all classes.
+    score : as `score_neurons`, without its job. labels (N,) int64. names : of all classes.
     """
 
     read: Read
@@ -131,11 +131,11 @@ def _open_source(
         raise DataError(
             f"the dump belongs to another model: sha256 {dump.base_sha256[:12]}, not {base.base_sha256[:12]}",
             where=dump.directory,
-            hint="dump this model, or name the model that was dumped",
+            hint="dump this model, or give the model that was dumped",
         )
     if dump.neurons is not None:
         raise DataError(
-            "the dump holds chosen neurons only, so they cannot be scored against the others",
+            "the dump holds chosen neurons only: they cannot be compared with the others",
             where=dump.directory,
             hint="dump again without --neurons",
         )
@@ -146,9 +146,9 @@ def _open_source(
         wanted = [dump.taps.index(tap) for tap in taps]
         count = len(labels) if chosen is None else len(chosen)
         progress.start(what, count)
-        for got in dumped_batches(dump, _DUMP_BATCH, chosen):
-            yield replace(got, V=tuple(got.V[k] for k in wanted))
-            progress.advance(len(got.labels))
+        for batch in dumped_batches(dump, _DUMP_BATCH, chosen):
+            yield replace(batch, V=tuple(batch.V[k] for k in wanted))
+            progress.advance(len(batch.labels))
         progress.finish()
         runner.stats.passes.append((what, count))
 
@@ -162,7 +162,7 @@ def _open_source(
 def _header(
     rankings: Sequence[Ranking], taps: Sequence[Tap], targets: np.ndarray, names: Sequence[str], theta: str
 ) -> dict[str, np.ndarray]:
-    """What the file says beside weight, count, lift (c, M) over the taps end to end: which are the best."""
+    """What the file holds beside weight, count, lift (c, M) over all taps end to end: the best neurons."""
     best = united(rankings)
     order = {tap.name: number for number, tap in enumerate(taps)}
     header = {"taps": [asdict(tap) for tap in taps], "targets": list(names), "theta": theta}

@@ -1,4 +1,4 @@
-"""One model that serves many tweaks: the slot written, and an adapter for each tweak."""
+"""How does one model serve many tweaks? It gets a slot, and each tweak an adapter that fills it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.engine.session import open_session
-from onnxtweak.engine.subject import Subject, measured, opened_model
+from onnxtweak.engine.subject import Subject, opened_model
 from onnxtweak.errors import UsageError
 from onnxtweak.model.edit.slot import Slot, adapter_bytes, fill, slot_inside, with_slot
 from onnxtweak.model.edit.splice import splice
@@ -26,10 +25,11 @@ from onnxtweak.stages.checks import (
     check_silenced,
     check_unharmed,
     require,
+    run_batch,
 )
-from onnxtweak.stages.deliver import write_proven
-from onnxtweak.stages.open_job import file_ref
-from onnxtweak.stages.open_tweak import made_up_for, require_classes
+from onnxtweak.stages.deliver import write_checked
+from onnxtweak.stages.open_job import file_ref, model_ref
+from onnxtweak.stages.open_tweak import open_subject
 from onnxtweak.types import Check, FileRef, Progress, Tap, silent
 
 
@@ -44,31 +44,27 @@ def slot(
 ) -> Applied:
     """Write `model` with a slot that takes any of the tweaks, and an adapter of each tweak beside it.
 
-    The adapters are called like the tweak files, with `.onnx_adapter`. Where the model has a slot already,
-    the output is the adapter of the one tweak given. Raises InputError when they do not belong together,
-    VerificationError when a proof fails; nothing is written then.
+    The adapters are named like the tweak files, with `.onnx_adapter`. Where the model has a slot already, the
+    output is the adapter of the one tweak given. Raises InputError where tweaks and model do not belong
+    together, VerificationError when a check fails; nothing is written then.
     """
     begin = time.perf_counter()
     loaded = [load(tweak) for tweak in tweaks]
     file = read_model(model)
-    there = slot_inside(file.proto)
-    if there is not None:
-        return _adapter_alone(file, there, loaded, output, scale, begin)
+    existing = slot_inside(file.proto)
+    if existing is not None:
+        return _adapter_alone(file, existing, loaded, output, scale, begin)
     places = [Path(output.path).parent / f"{Path(tweak).stem}.onnx_adapter" for tweak in tweaks]
     if len(set(places)) < len(places):
-        raise UsageError("two tweak files have one name", hint="their adapters would be one file: rename one")
+        raise UsageError("two tweak files have the same name", hint="rename one: so would their adapters")
     check_model_output(file, output.path, force=output.force)
     for place in places:
         check_output(place, force=output.force, protect=[*file.files, *tweaks])
-    opened = opened_model(file, loaded[0].logits)
-    feeds = made_up_for(opened, loaded[0])
-    subject, _ = measured(opened, (), feeds, engine)
-    for tweak in loaded:
-        require_classes(subject, tweak)
+    subject, feeds = open_subject(opened_model(file, loaded[0].logits), loaded, engine)
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)
     empty = slot_inside(slotted.model.proto)
-    assert empty is not None  # it was just put there
+    assert empty is not None  # it was just added
     filled = [fill(empty, tweak, scale) for tweak in loaded]
     checks = [
         check_silenced(subject, slotted, feeds, engine),
@@ -81,11 +77,11 @@ def slot(
     ]
     require(tuple(checks))
     adapters = [adapter_bytes(arrays) for arrays in filled]
-    checks.append(write_proven(slotted, output, feeds, engine))
+    checks.append(write_checked(slotted, output, feeds, engine))
     for place, content in zip(places, adapters, strict=True):
         write_atomic(place, [content], force=output.force)
     return Applied(
-        model=FileRef(str(file.path), file.sha256),
+        model=model_ref(file),
         output=FileRef(output.path, slotted.model.sha256),
         tweak={"kind": "slot", "parameters": 0, "synapses": None},
         checks=tuple(checks),
@@ -99,10 +95,10 @@ def _slotted(subject: Subject, tweaks: Sequence[Tweak]) -> bytes:
     taps: dict[Tap, None] = {}
     for tweak in tweaks:
         if tweak.logits != tweaks[0].logits:
-            raise UsageError("the tweaks change different logits", hint="make a slot for each")
+            raise UsageError("the tweaks change different logits", hint="make a model with a slot for each")
         taps |= dict.fromkeys(tweak.neurons.taps)
     if not taps:
-        raise UsageError("no tweak reads a hidden tensor, so there is nothing to make a slot on")
+        raise UsageError("no tweak reads a hidden tensor, so a slot would have no inputs")
     biases = [tweak.patch.output_bias for tweak in tweaks if tweak.patch.as_linear(tweak.classes) is not None]
     return with_slot(
         subject.model,
@@ -123,44 +119,35 @@ def _check_filled(
     feeds: dict[str, np.ndarray],
     engine: EngineSettings,
 ) -> Check:
-    """The filled slot does what the tweak does that is written into the model."""
+    """The filled slot computes the same logits as the tweak written into the model."""
     constant = as_subject(base, splice(base.model, tweak, base.logits_format, scale=scale))
-    one = _logits(constant, feeds, {}, engine)
-    other = _logits(slotted, feeds, arrays, engine)
-    return check_close("slot", f"filled with the tweak '{tweak.kind}' it", one, other, base.dtype)
-
-
-def _logits(
-    subject: Subject, feeds: dict[str, np.ndarray], more: dict[str, np.ndarray], engine: EngineSettings
-) -> np.ndarray:
-    exposed = subject.exposed()
-    session = open_session(exposed.proto, subject.model.folder, engine, subject.model.path)
-    needed = {port.name: feeds[port.name] for port in session.inputs}
-    return session.run(needed | more, [exposed.logits])[0].reshape(-1, subject.classes)
+    expected, _ = run_batch(constant, feeds, engine)
+    found, _ = run_batch(slotted, feeds, engine, arrays)
+    return check_close("slot", f"filled with the tweak '{tweak.kind}' it", expected, found, base.dtype)
 
 
 def _adapter_alone(
     file: ModelFile,
-    there: Slot,
+    existing: Slot,
     tweaks: Sequence[Tweak],
     output: OutputSettings,
     scale: float,
     begin: float,
 ) -> Applied:
-    """An adapter for a slot that was made before."""
+    """An adapter for a slot that the model has already."""
     if len(tweaks) > 1:
         raise UsageError(
             "the model has a slot already, so -o names one adapter", hint="give one tweak at a time"
         )
-    arrays = fill(there, tweaks[0], scale)
+    arrays = fill(existing, tweaks[0], scale)
     content = adapter_bytes(arrays)
     write_atomic(output.path, [content], force=output.force, protect=file.files)
     written = file_ref(output.path)
     return Applied(
-        model=FileRef(str(file.path), file.sha256),
+        model=model_ref(file),
         output=written,
         tweak={"kind": tweaks[0].kind, "parameters": sum(map(np.count_nonzero, arrays.values()))},
-        checks=(Check("slot", True, "the tweak belongs to the base of this slot and fits into it"),),
+        checks=(Check("slot", True, "the tweak was made for the base of this slot and fits into it"),),
         seconds={"all": time.perf_counter() - begin},
         adapters=(written,),
     )

@@ -1,4 +1,4 @@
-"""Prove a tweaked file again, from the file alone as far as possible: `verify`."""
+"""How is a tweaked file verified again? By every check that the file, its base and samples allow."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ from onnxtweak.stages.checks import (
     check_simulation,
     check_undone,
 )
-from onnxtweak.stages.open_job import Job, open_whole
+from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
+from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.types import Check, FileRef, Metrics, Progress, silent
-
-_NEUTRAL_SAMPLES = 256
 
 
 def verify(
@@ -44,13 +43,12 @@ def verify(
     engine: EngineSettings = EngineSettings(),
     progress: Progress = silent,
 ) -> Verified:
-    """Every proof of the tweaked file that can be given with what is at hand.
+    """Make every check of the tweaked file that is possible with what is given; a failed one raises nothing.
 
     The base is rebuilt from the file itself, and compared with `base` where that is given. With samples the
-    last tweak is also simulated from tables, and the accuracy before and after is measured. A proof that
-    fails is a check that did not pass; nothing is raised for it.
+    last tweak is also simulated from tables, and the accuracy before and after is measured.
 
-    Raises ModelError when the file is no model or has no tweak inside, DataError for unusable samples.
+    Raises ModelError where the file is not a model or has no tweak inside, DataError for unusable samples.
     """
     begin = time.perf_counter()
     model = read_model(tweaked)
@@ -58,36 +56,34 @@ def verify(
     try:
         inside = tweaks_inside(model.proto)
     except ModelError as error:
-        return Verified(
-            FileRef(str(model.path), model.sha256), None, (), (Check("record", False, error.what),),
-            None, None, {"all": time.perf_counter() - begin},
-        )  # fmt: skip
+        unread = (Check("record", False, error.what),)
+        return Verified(model_ref(model), None, (), unread, None, None, {"all": time.perf_counter() - begin})
     if not inside:
         raise ModelError("the model has no tweak inside", where=tweaked, hint="see `onnxtweak inspect`")
-    undone, stages = check_undone(model.data, inside)
+    undone, earlier = check_undone(model.data, inside)
     checks, notes = [undone], list[str]()
-    source = metrics = None
+    source, metrics = None, None
     if undone.passed:
-        rebuilt = model.holding(stages[-1])
+        rebuilt = model.holding(earlier[-1])
         source = FileRef("" if named is None else str(named.path), rebuilt.sha256)
         checks.append(check_base(inside[0].base_sha256, rebuilt, "the rebuilt file"))
         if named is not None:
             checks.append(check_base(inside[0].base_sha256, named, named.path.name))
         checks += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
         try:
-            run = _Run(model, inside, stages, engine, data, progress)
-            metrics = _run_checks(run, checks, notes)
+            metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), checks, notes)
         except (MachineError, ModelError) as error:
             if data is not None:
                 raise
             notes.append(f"not run: {error}" + (f"; {error.hint}" if error.hint else ""))
+    before, after = metrics or (None, None)
     return Verified(
-        model=FileRef(str(model.path), model.sha256),
+        model=model_ref(model),
         base=source,
         tweaks=tuple(tweak.facts for tweak in inside),
         checks=tuple(checks),
-        before=None if metrics is None else metrics[0],
-        after=None if metrics is None else metrics[1],
+        before=before,
+        after=after,
         seconds={"all": time.perf_counter() - begin},
         notes=tuple(notes),
     )
@@ -95,11 +91,11 @@ def verify(
 
 @dataclass(frozen=True)
 class _Run:
-    """A file, the tweaks inside it, and the files it was before, the latest first."""
+    """A file, the tweaks inside it, and the earlier files without them, the latest first."""
 
     model: ModelFile
     inside: tuple[TweakInside, ...]
-    stages: tuple[bytes, ...]
+    earlier: tuple[bytes, ...]
     engine: EngineSettings
     data: DataSettings | None
     progress: Progress
@@ -117,19 +113,21 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
         settings = TapSettings(logits=last.logits)
         job = open_whole(str(run.model.path), run.data, run.engine, settings, run.progress, watch=False)
         file = job.subject
-        feeds = few_samples(job.opened, job.splits.fit, _NEUTRAL_SAMPLES)
-    base, former = as_subject(file, run.stages[-1]), as_subject(file, run.stages[0])
+        feeds = few_samples(job.opened, job.splits.fit, NEUTRAL_SAMPLES)
+    base, former = as_subject(file, run.earlier[-1]), as_subject(file, run.earlier[0])
     checks.append(check_silenced(base, file, feeds, run.engine))
-    checks.extend(_records(file, run))
+    checks.extend(_record_checks(file, run))
     if not any(check.name == "record" for check in checks):
-        notes.append("weights were not compared with the record: a dense patch, or made by another version")
+        notes.append(
+            "weights were not compared with the record: the patch is dense, or another version made it"
+        )
     path = Path(run.model.path)
     checks.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
     return None if job is None else _on_samples(run, job, base, former, checks)
 
 
-def _records(file: Subject, run: _Run) -> Iterator[Check]:
-    files = (run.model.data, *run.stages)
+def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
+    files = (run.model.data, *run.earlier)
     for number, tweak in enumerate(reversed(run.inside)):
         check = check_record(as_subject(file, files[number + 1]), tweak, files[number])
         if check is not None:
@@ -139,21 +137,21 @@ def _records(file: Subject, run: _Run) -> Iterator[Check]:
 def _on_samples(
     run: _Run, job: Job, base: Subject, former: Subject, checks: list[Check]
 ) -> tuple[Metrics, Metrics]:
-    """Accuracy before and after; and whether tables of the file before the last tweak predict this one."""
+    """Accuracy before and after; checks that tables of the file before the last tweak predict this one."""
     file, view, engine = job.subject, job.splits.fit, job.engine
     before = logits_pass(base, view, engine, "base")
     shadow = run.inside[-1].shadow
-    shown = file if shadow is None else replace(file, logits=shadow)
-    after = logits_pass(shown, view, engine, "tweaked")
+    tweaked = file if shadow is None else replace(file, logits=shadow)
+    after = logits_pass(tweaked, view, engine, "tweaked")
     tweak = recorded_tweak(run.inside[-1])
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
-        Z = np.concatenate([patch.applied(got.Z, got.V[0]) for got in batches])
+        Z = np.concatenate([patch.applied(batch.Z, batch.V[0]) for batch in batches])
         checks.append(check_simulation(file.head, Z, after, view.labels, file.dtype))
     no_target = Goal(np.empty(0, np.int64), file.head)
 
-    def measured(logits: np.ndarray) -> Metrics:
+    def measure_logits(logits: np.ndarray) -> Metrics:
         return measure(file.head.predict(logits), view.labels, no_target, file.classes)
 
-    return measured(before), measured(after)
+    return measure_logits(before), measure_logits(after)

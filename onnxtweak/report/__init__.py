@@ -2,7 +2,7 @@
 
 schema       JSON, schema 1
 text         what is worth saying, on a terminal and in Markdown
-page         one page of pictures, from the JSON alone
+page         one HTML page, from the JSON alone
 artefacts    metrics, summary, JUnit, provenance: what other programs read
 intervals    how far an accuracy, or a change of it, can be trusted
 markup       text as safe HTML

@@ -1,4 +1,4 @@
-"""The proofs a file must pass before it is handed over (docs/surgery.md)."""
+"""Which checks must a file pass before it is delivered (docs/surgery.md)?"""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Check
 
-# Logits of the file against logits from the tables, as part of the largest: sums in another order, rounded
-# to the type that the model computes in.
+# By how much logits of the file may differ from those of the tables, as a fraction of the largest: sums are
+# in another order, and rounded to the type that the model computes in.
 _TOLERANCE = {"float64": 1e-6, "float32": 1e-4, "float16": 4e-3, "bfloat16": 3e-2}
 
 
 def as_subject(subject: Subject, data: bytes) -> Subject:
-    """The same subject with other bytes: a tweaked file that need not be on disk yet."""
+    """The subject with other bytes: a tweaked file that need not be on disk yet."""
     return replace(subject, model=subject.model.holding(data))
 
 
@@ -39,41 +39,46 @@ def check_neutral(
     subject: Subject, tweak: Tweak, feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> Check:
     """Scale 0 gives the base: bit for bit on the CPU, the same decisions elsewhere. feeds : one batch."""
-    nothing = splice(subject.model, tweak, subject.logits_format, scale=0.0)
-    before, device = _logits(subject, feeds, engine)
-    after, _ = _logits(as_subject(subject, nothing), feeds, engine)
-    return _same_logits("scale 0", subject.head, before, after, device)
+    at_zero = splice(subject.model, tweak, subject.logits_format, scale=0.0)
+    before, device = run_batch(subject, feeds, engine)
+    after, _ = run_batch(as_subject(subject, at_zero), feeds, engine)
+    return _check_same("scale 0", subject.head, before, after, device)
 
 
-def _same_logits(who: str, head: Head, before: np.ndarray, after: np.ndarray, device: str) -> Check:
+def _check_same(who: str, head: Head, before: np.ndarray, after: np.ndarray, device: str) -> Check:
     samples = len(before)
     if np.array_equal(before, after, equal_nan=True):
         return Check("neutral", True, f"{who} equals the base bit for bit on {samples} samples")
     differ = int((head.predict(before) != head.predict(after)).sum())
     largest = float(np.nanmax(np.abs(before.astype(np.float64) - after)))
-    passed = device != "cpu" and differ == 0
-    return Check(
-        "neutral",
-        passed,
-        f"{who} moves logits by up to {largest:.2g}; {differ} of {samples} decisions differ",
-    )
+    detail = f"{who} changes logits by up to {largest:.2g}; {differ} of {samples} decisions differ"
+    return Check("neutral", device != "cpu" and differ == 0, detail)
 
 
-def _logits(subject: Subject, feeds: dict[str, np.ndarray], engine: EngineSettings) -> tuple[np.ndarray, str]:
-    """Logits (b, C) of one batch, and the device that made them."""
+def run_batch(
+    subject: Subject,
+    feeds: dict[str, np.ndarray],
+    engine: EngineSettings,
+    slot: dict[str, np.ndarray] | None = None,
+) -> tuple[np.ndarray, str]:
+    """Logits (b, C) of one batch, and the device that computed them. slot : what fills the model's slot."""
     exposed = subject.exposed()
     session = open_session(exposed.proto, subject.model.folder, engine, subject.model.path)
     needed = {port.name: feeds[port.name] for port in session.inputs}
-    return session.run(needed, [exposed.logits])[0].reshape(-1, subject.classes), session.device
+    return session.run(needed | (slot or {}), [exposed.logits])[0].reshape(
+        -1, subject.classes
+    ), session.device
 
 
 def check_silenced(
     base: Subject, tweaked: Subject, feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> Check:
-    """With the tweaks' weights at zero the file computes its base: neutral, told without the tweak."""
-    before, device = _logits(base, feeds, engine)
-    after, _ = _logits(as_subject(tweaked, silenced(tweaked.model.proto).SerializeToString()), feeds, engine)
-    return _same_logits("with zero weights the file", base.head, before, after, device)
+    """With the tweaks' weights at zero the file computes its base: `neutral` from the file alone."""
+    before, device = run_batch(base, feeds, engine)
+    after, _ = run_batch(
+        as_subject(tweaked, silenced(tweaked.model.proto).SerializeToString()), feeds, engine
+    )
+    return _check_same("with zero weights the file", base.head, before, after, device)
 
 
 def check_shadow(
@@ -84,58 +89,61 @@ def check_shadow(
     feeds: dict[str, np.ndarray],
     engine: EngineSettings,
 ) -> Check:
-    """The base's bytes come first, its logits are untouched, and the shadow is what the tweak would give."""
+    """The file begins with the base's bytes, keeps its logits, and its shadow is the tweaked logits."""
     shadowed = as_subject(subject, data)
-    shown = tweaks_inside(shadowed.model.proto)[-1].shadow
-    if shown is None or not data.startswith(subject.model.data):
+    output = tweaks_inside(shadowed.model.proto)[-1].shadow
+    if output is None or not data.startswith(subject.model.data):
         return Check("shadow", False, "the file does not begin with the base's bytes")
     constant = as_subject(subject, splice(subject.model, tweak, subject.logits_format, scale=scale))
     pairs = (
-        (_logits(subject, feeds, engine)[0], _logits(shadowed, feeds, engine)[0]),
-        (_logits(constant, feeds, engine)[0], _logits(replace(shadowed, logits=shown), feeds, engine)[0]),
+        (run_batch(subject, feeds, engine)[0], run_batch(shadowed, feeds, engine)[0]),
+        (
+            run_batch(constant, feeds, engine)[0],
+            run_batch(replace(shadowed, logits=output), feeds, engine)[0],
+        ),
     )
     if not np.array_equal(*pairs[0], equal_nan=True):
         return Check("shadow", False, "the base's logits changed")
-    return check_close("shadow", f"behind the base's bytes '{shown}'", *pairs[1], subject.dtype)
+    return check_close("shadow", f"output '{output}'", *pairs[1], subject.dtype)
 
 
 def check_close(name: str, who: str, expected: np.ndarray, found: np.ndarray, dtype: str) -> Check:
-    """Two ways to the same logits (N, C) of type `dtype` agree up to rounding."""
+    """Logits (N, C) of type `dtype` that were computed in two ways agree up to rounding."""
     size = max(1.0, float(np.abs(expected).max(initial=0.0)))
     error = float(np.abs(expected.astype(np.float64) - found).max(initial=0.0)) / size
-    detail = f"{who} equals what is written into the model within {error:.1g} of the largest logit"
+    detail = f"{who} equals the tweak written into the model within {error:.1g} of the largest logit"
     return Check(name, error <= _TOLERANCE[dtype], detail)
 
 
 def check_undone(data: bytes, inside: Sequence[TweakInside]) -> tuple[Check, tuple[bytes, ...]]:
-    """Every tweak comes off again and leaves the file it was put into, byte for byte, by its sha256.
+    """Removing each tweak gives the file that it was put into, byte for byte, by its sha256.
 
-    Also gives those files, from the last but one tweak down to the base; fewer where the check failed.
+    Also returns those files, the latest first and the base last; fewer where the check failed.
     """
-    stages: list[bytes] = []
+    earlier: list[bytes] = []
     for tweak in reversed(inside):
         try:
             data = revert_tweak(data, tweak)
         except VerificationError as error:
-            return Check("revert", False, f"tweak {tweak.number}: {error.what}"), tuple(stages)
-        stages.append(data)
-    count = "the tweak comes" if len(inside) == 1 else f"all {len(inside)} tweaks come"
-    return Check("revert", True, f"{count} off, and the base's sha256 is what it was"), tuple(stages)
+            return Check("revert", False, f"tweak {tweak.number}: {error.what}"), tuple(earlier)
+        earlier.append(data)
+    tweaks = "the tweak" if len(inside) == 1 else f"all {len(inside)} tweaks"
+    return Check("revert", True, f"removing {tweaks} gives a file with the base's sha256"), tuple(earlier)
 
 
-def check_base(made_for: str, base: ModelFile, called: str) -> Check:
+def check_base(made_for: str, base: ModelFile, name: str) -> Check:
     """`base`, external weights included, is what the tweak says it was made for."""
     if base.base_sha256 == made_for:
         weights = ", external weights included" if base.external else ""
-        return Check("base", True, f"{called} is the base that was recorded{weights}")
-    reason = f"sha256 {base.base_sha256[:12]}, recorded is {made_for[:12]}"
-    return Check("base", False, f"{called} is not the base that the tweak was made for: {reason}")
+        return Check("base", True, f"{name} is the recorded base{weights}")
+    found = f"its sha256 is {base.base_sha256[:12]}, recorded is {made_for[:12]}"
+    return Check("base", False, f"{name} is not the base that the tweak was made for: {found}")
 
 
 def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | None:
-    """What the record says was added is what was added: adding it again gives `data`, byte for byte.
+    """The record says what was added: adding it to the base again gives `data`, byte for byte.
 
-    None where that cannot be told: dense weights are not in the record, other versions may add otherwise.
+    None where that cannot be checked: dense weights are not recorded, other versions may write other bytes.
     """
     tweak = recorded_tweak(inside)
     if tweak is None or inside.version != __version__:
@@ -145,7 +153,7 @@ def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | Non
     if again == data:
         count = len(tweak.neurons)
         return Check("record", True, f"the {count} recorded synapses give this file, byte for byte")
-    return Check("record", False, "the recorded synapses give another file than this one")
+    return Check("record", False, "the recorded synapses give a different file")
 
 
 def check_simulation(
@@ -155,14 +163,14 @@ def check_simulation(
     labels: np.ndarray,
     dtype: str = "float32",
 ) -> Check:
-    """The tables foretold the file.
+    """The tables predicted the file's logits up to rounding, and its decisions but for ties.
 
-    logits (N, C) : from tables. measured (N, C) : the file's logits. labels (N,) int.
+    logits (N, C) : from tables. measured (N, C) : the file's. labels (N,) int64.
     dtype : of the model's logits.
     """
     tolerance = _TOLERANCE[dtype]
     predicted, found = head.predict(logits), head.predict(measured)
-    if head.single_logit:  # only the difference counts
+    if head.single_logit:  # only the difference of the two matters
         logits = logits - logits[:, :1]
     wrong = int((found != predicted).sum())
     size = np.maximum(1.0, np.abs(logits).max(initial=0.0))
@@ -171,24 +179,21 @@ def check_simulation(
     # A decision may only differ where two logits lie closer than the tolerance.
     top = np.sort(logits, axis=1)[:, -2:]
     close = int((top[:, 1] - top[:, 0] <= 2 * tolerance * size).sum())
-    return Check(
-        "simulation",
-        error <= tolerance and wrong <= close,
-        f"{right[0]} right foretold, {right[1]} measured; logits within {error:.1g} of the largest",
-    )
+    detail = f"{right[0]} right predicted, {right[1]} measured; logits within {error:.1g} of the largest"
+    return Check("simulation", error <= tolerance and wrong <= close, detail)
 
 
 def check_checker(base: ModelFile, data: bytes) -> Check:
-    """ONNX's own checker is no less content than with the base."""
-    before, after = _complaint(base.data), _complaint(data)
+    """ONNX's own checker accepts the file, or does not accept the base either."""
+    before, after = _rejection(base.data), _rejection(data)
     if after is None:
         return Check("checker", True, "the ONNX checker accepts it")
     if before is not None:
-        return Check("checker", True, "the ONNX checker complains about the base already")
-    return Check("checker", False, f"the ONNX checker complains: {after}")
+        return Check("checker", True, "the ONNX checker rejects the base too")
+    return Check("checker", False, f"the ONNX checker rejects it: {after}")
 
 
-def _complaint(data: bytes) -> str | None:
+def _rejection(data: bytes) -> str | None:
     try:
         onnx.checker.check_model(data)
     except Exception as error:  # the checker's errors share no base class
@@ -197,30 +202,29 @@ def _complaint(data: bytes) -> str | None:
 
 
 def check_unharmed(base: ModelFile, data: bytes) -> Check:
-    """The difference names only the splice, and the base on disk is what it was."""
+    """The splice is the only difference from the base, which is unchanged on disk."""
     on_disk = hashlib.sha256(base.path.read_bytes()).hexdigest()
     if on_disk != base.sha256:
-        return Check("unharmed", False, f"the base changed on disk while this ran: {base.path}")
+        return Check("unharmed", False, f"the base changed on disk during the command: {base.path}")
     return check_difference(base, data)
 
 
 def check_difference(base: ModelFile, data: bytes) -> Check:
-    """The difference names only the splice."""
+    """The splice is the only difference from the base."""
     differences = diff(base.proto, data)
-    strange = [d for d in differences if not d.expected]
     if only_the_splice(differences):
-        return Check(
-            "unharmed", True, f"{len(differences)} differences from the base, all of them the splice"
-        )
-    return Check("unharmed", False, f"unexpected difference at {strange[0].where}: {strange[0].detail}")
+        detail = f"{len(differences)} differences from the base, all made by the splice"
+        return Check("unharmed", True, detail)
+    first = next(difference for difference in differences if not difference.expected)
+    return Check("unharmed", False, f"unexpected difference at {first.where}: {first.detail}")
 
 
 def check_reload(
     path: Path, sha256: str, subject: Subject, feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> Check:
-    """The written file holds the proven bytes, loads from disk, and runs with batch 1 and an odd batch."""
+    """The written file has the checked bytes, loads from disk, and runs with batch 1 and an odd batch."""
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        return Check("reload", False, "the file on disk is not what was proven")
+        return Check("reload", False, "the file on disk differs from the one that was checked")
     session = open_session(path, path.parent, engine, path)
     sizes = (subject.batch,) if subject.batch else (1, 3)
     outputs = [session.run({p.name: feeds[p.name][:size] for p in session.inputs}) for size in sizes]
@@ -229,8 +233,7 @@ def check_reload(
         for one, other in zip(outputs[0], outputs[-1], strict=True)
         if isinstance(one, np.ndarray) and one.dtype.kind == "f" and one.ndim
     )
-    words = " and ".join(str(size) for size in sizes)
-    return Check("reload", same, f"loads from disk and runs with batch {words}")
+    return Check("reload", same, f"loads from disk and runs with batch {' and '.join(map(str, sizes))}")
 
 
 def _close(one: np.ndarray, other: np.ndarray) -> bool:

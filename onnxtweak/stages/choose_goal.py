@@ -1,24 +1,24 @@
-"""Which classes should do better, and what may it cost? The goal that options name, on a job's samples."""
+"""Which classes should do better, and what may it cost? The goal that the options name, for one job."""
 
 from __future__ import annotations
 
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.goal import Goal, every_class, find_targets
-from onnxtweak.settings import TargetSettings
+from onnxtweak.settings import FitSettings, JoinSettings, TargetSettings
 from onnxtweak.stages.open_job import Job
 
 
 def choose_goal(
     job: Job,
     targets: TargetSettings,
+    drops: JoinSettings | FitSettings,
     *,
-    max_overall_drop: float = 0.0,
-    max_class_drop: float | None = None,
     all_unless_named: bool = False,
 ) -> Goal:
     """The goal of a job; `--worst` runs the base over validation first.
 
-    all_unless_named : whether no target means all classes that have samples, instead of a UsageError.
+    drops : what may get worse. all_unless_named : whether no target means all classes that have
+    samples, instead of a UsageError.
     """
     fit, validation = job.splits.fit.labels, job.splits.validation.labels
     if all_unless_named and targets == TargetSettings():
@@ -29,4 +29,4 @@ def choose_goal(
             logits = logits_pass(job.subject, job.splits.validation, job.engine, "find the worst")
             predicted = job.head.predict(logits)
         numbers = find_targets(targets, job.names, fit, validation, predicted)
-    return Goal(numbers, job.head, max_overall_drop, max_class_drop)
+    return Goal(numbers, job.head, drops.max_overall_drop, drops.max_class_drop)

@@ -1,4 +1,4 @@
-"""Which neurons does a table hold? All that are watched, or the best of them by screening."""
+"""Which neurons does a table hold? All watched neurons, or the best of them by screening."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from onnxtweak.engine.passes import Folding, capture, logits_pass
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.method.selection.screening import add_promising, best, nothing_promising, screen, screen_blocks
 from onnxtweak.method.solvers.multinomial import multinomial
-from onnxtweak.method.table import all_neurons, most_neurons
+from onnxtweak.method.table import all_neurons
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.settings import TapSettings
+from onnxtweak.stages.gather import table_limit
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Neurons, Tap
 
 
 @dataclass(frozen=True)
 class TableNeurons:
-    """Neurons that the tables hold, and the families of them that are tried. scored : how many there were.
+    """The neurons that the tables hold, and the families of them that are tried.
 
-    families : name to columns of the tables. picked : whether they were chosen, by the labels of the fit
-    split, from at least twice as many.
+    families : columns of the tables by name. scored : how many neurons they were chosen from.
     """
 
     neurons: Neurons
@@ -32,14 +32,14 @@ class TableNeurons:
 
     @property
     def picked(self) -> bool:
+        """Whether they were chosen, by the labels of the fit split, from at least twice as many."""
         return self.scored >= 2 * len(self.neurons)
 
 
 def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
     """The neurons of the table: all of the watched taps where they fit, else the best by screening."""
-    rows = len(job.splits.fit) + len(job.splits.validation)
-    limit = min(limit, most_neurons(rows, job.engine))
-    first, maps = groups_of(job, taps)
+    limit = min(limit, table_limit(job))
+    first, maps = tap_groups(job, taps)
     neurons, scored = _at_most(job, first, limit)
     families = {"watched neurons" if taps.taps else "channel means": np.arange(len(neurons))}
     if maps and len(neurons) < limit:
@@ -54,37 +54,34 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
     return TableNeurons(neurons, families, scored)
 
 
-def groups_of(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap, ...]]:
-    """The taps that the table is filled from, and those that only join where there is still room."""
+def tap_groups(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap, ...]]:
+    """The taps that the table is filled from, and those that are added where there is still room."""
     if taps.taps:
         return job.taps, ()
     last = penultimate_name(job.opened.model.graph, job.subject.logits)
-    pooled = (replace(t, pool=_pooling(taps)) if len(t.shape) > 1 else t for t in job.taps)
+    pool = "mean" if taps.pool == "none" else taps.pool
+    pooled = (replace(t, pool=pool) if len(t.shape) > 1 else t for t in job.taps)
     vectors = {tap.name for tap in job.taps if len(tap.shape) == 1}
     return tuple(pooled), tuple(tap for tap in job.taps if tap.name == last and last not in vectors)
 
 
 def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
     """All neurons of the taps, or the `limit` best by screening; and how many there are."""
-    there = sum(tap.neurons for tap in taps)
-    if there <= limit:
-        return all_neurons(taps), there
+    total = sum(tap.neurons for tap in taps)
+    if total <= limit:
+        return all_neurons(taps), total
     view = job.splits.fit
     Z = logits_pass(job.subject, view, job.engine, "base")
     present = np.unique(view.labels)
     bias = np.zeros(Z.shape[1])
-    none = np.empty((len(Z), 0), np.float32)
-    bias[present] = multinomial(none, Z, view.labels, ridge=0.0, free=present).bias
+    no_neurons = np.empty((len(Z), 0), np.float32)
+    bias[present] = multinomial(no_neurons, Z, view.labels, ridge=0.0, free=present).bias
     found = nothing_promising(len(present))
     for block in screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes):
-        some = taps_of(block)
-        others = there - sum(tap.neurons for tap in some)
-        batches = capture(job.subject, view, job.engine, "screen", some, folding=Folding(other_values=others))
+        read = taps_of(block)
+        others = Folding(other_values=total - sum(tap.neurons for tap in read))
+        batches = capture(job.subject, view, job.engine, "screen", read, folding=others)
         sums = screen(batches, block, bias, present)
         found = add_promising(found, sums, block, limit)
-        del sums  # its memory is the next block's
-    return best(found, taps, limit), there
-
-
-def _pooling(taps: TapSettings) -> str:
-    return taps.pool if taps.pool != "none" else "mean"
+        del sums  # frees its memory for the next block
+    return best(found, taps, limit), total

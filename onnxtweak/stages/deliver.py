@@ -1,4 +1,4 @@
-"""How every tweak ends: spliced in, proven, measured on test, written; the same for every method."""
+"""How is a tweak delivered? Spliced in, checked, measured on test and written, alike for every method."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import Goal
+from onnxtweak.head import Head
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
+from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_control import bias_predictions
+from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import save
 from onnxtweak.model.file.output_file import check_model_output, check_output, write_model
@@ -31,21 +34,22 @@ from onnxtweak.stages.checks import (
     check_unharmed,
     require,
 )
-from onnxtweak.stages.open_job import Job, run_facts
+from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.report_page import write_page
 from onnxtweak.types import Check, FileRef, Neurons, Trial
 
-# Samples of the neutral check: enough to meet every kernel path, few enough to cost nothing.
-_NEUTRAL_SAMPLES = 256
+# Samples of the neutral check: enough to take every path through the kernels, few enough to cost nothing.
+NEUTRAL_SAMPLES = 256
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a method made, and what its tables foretell.
+    """What a method made, and what its tables predict.
 
-    goal : what it was made for. neurons, patch : the tweak. base (N, C), tweaked (N, C) : validation logits
-    without and with it, from tables. bias (c,) : the control. settings : for the provenance. grid : all that
-    was tried. theta_counts : a histogram per target. The rest as in `Choice`.
+    goal : what it was made for. neurons, patch : the tweak. base, tweaked (N, C) : validation logits without
+    and with it, from tables. bias (c,) : the control. point : n and scale of each target, and what was tried.
+    scored : how many neurons it chose from. settings : for the provenance. theta_counts : a histogram per
+    target. The rest as in `Choice`.
     """
 
     command: str
@@ -55,102 +59,107 @@ class Proposal:
     base: np.ndarray
     tweaked: np.ndarray
     bias: np.ndarray
-    settings: dict[str, Any]
-    n: tuple[int, ...]
-    scale: tuple[float, ...]
+    point: OperatingPoint
     theta: str
     criterion: str
     scored: int
-    curve: tuple[Trial, ...]
-    notes: tuple[str, ...]
-    grid: tuple[Trial, ...] = ()
+    settings: dict[str, Any]
+    notes: tuple[str, ...] = ()
     theta_counts: tuple[dict[str, Any], ...] = ()
 
 
+def before_and_after(
+    table: Table, tweaked: np.ndarray, head: Head, wanted: np.ndarray, n: int
+) -> tuple[Trial, Trial]:
+    """The base and logits tweaked (N, C) as trials. wanted (N,) bool : samples that should do better."""
+    right = [head.right(Z, table.labels) for Z in (table.Z, tweaked)]
+    drop = float(right[0].mean() - right[1].mean()) * 100
+    before, after = (float(each[wanted].mean()) for each in right)
+    return Trial(0, 0.0, 0.0, before), Trial(n, 1.0, drop, after)
+
+
 def check_outputs(job: Job, output: OutputSettings) -> None:
-    """Raise OutputError before the work begins, when its result could not be written."""
+    """Raise OutputError, before the work begins, where its result could not be written."""
+    base = job.opened.model
     if output.output is not None:
-        check_model_output(job.opened.model, output.output, force=output.force)
-    if output.tweak is not None:
-        check_output(output.tweak, force=output.force, protect=job.opened.model.files)
-    if output.report is not None:
-        check_output(output.report, force=output.force, protect=job.opened.model.files)
+        check_model_output(base, output.output, force=output.force)
+    for path in (output.tweak, output.report):
+        if path is not None:
+            check_output(path, force=output.force, protect=base.files)
 
 
-def deliver(job: Job, made: Proposal, output: OutputSettings, begin: float) -> Result:
-    """Write the patch into the base if it changes anything, and report. begin : `perf_counter` at the start.
+def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
+    """Write the patch into the base if it changes anything, and report.
 
-    Raises VerificationError, and writes nothing, when a proof fails.
+    Raises VerificationError, and writes nothing, when a check fails.
     """
-    tweak = make_tweak(job, made, output.recipe)
-    changes = made.patch.changes_logits
-    if changes:
-        data = splice_in(job.subject, tweak)
-        checks = _proofs(job, made, tweak, data)
-        require(checks)
-    else:
-        data = job.opened.model.data
-        checks = (Check("unharmed", True, "nothing tried did better: the output is a copy of the base"),)
-    tweaked = as_subject(job.subject, data)
-    judged = _judge(job, made, tweaked)
-    pictured = _evidence(job, made, tweak, tweaked, judged, output)
+    tweak = make_tweak(job, proposal, output.recipe)
+    tweaked, checks = _splice_and_check(job, proposal, tweak)
+    outcome = _measure_outcome(job, proposal, tweaked)
+    evidence = _evidence(job, proposal, tweak, tweaked, outcome, output)
     written = None
     if output.output is not None:
         feeds = few_samples(job.opened, job.splits.fit, 3)
-        checks += (write_proven(tweaked, output, feeds, job.engine.settings),)
+        checks += (write_checked(tweaked, output, feeds, job.engine.settings),)
         written = FileRef(output.output, tweaked.model.sha256)
     if output.tweak is not None:
         save(tweak, output.tweak, output.force)
+    unchanged = () if proposal.patch.changes_logits else ("no tweak: the base was best on validation",)
     result = Result(
-        command=made.command,
+        command=proposal.command,
         model=job.model,
         output=written,
         tweak=summary(tweak),
-        choice=Choice(
-            targets=tuple(job.names[j] for j in made.goal.targets),
-            n=made.n,
-            scale=made.scale,
-            theta=made.theta,
-            criterion=made.criterion,
-            neurons=made.scored,
-            curve=made.curve,
-        ),
-        samples=_sizes(job),
-        measured=judged.measured,
-        run=run_facts(job.engine, begin),
+        choice=_choice(job, proposal),
+        samples=job.samples,
+        measured=outcome.measured,
+        run=job.run,
         checks=checks,
         classes=job.names,
-        notes=made.notes + (() if changes else ("no tweak: the base was best on validation",)),
-        evidence=pictured,
+        notes=(*job.splits.notes, *proposal.notes, *unchanged),
+        evidence=evidence,
     )
     if output.report is not None:
         write_page(result, output.report, force=output.force)
     return result
 
 
-def make_tweak(job: Job, made: Proposal, recipe: str | None = None) -> Tweak:
-    """The patch tied to its base, with what it was made from; nothing in it changes from run to run.
+def _choice(job: Job, proposal: Proposal) -> Choice:
+    return Choice(
+        targets=tuple(job.names[j] for j in proposal.goal.targets),
+        n=tuple(proposal.point.n.tolist()),
+        scale=tuple(proposal.point.scale.tolist()),
+        theta=proposal.theta,
+        criterion=proposal.criterion,
+        neurons=proposal.scored,
+        curve=proposal.point.trials,
+    )
 
-    recipe : sha256 of the recipe that asked for it.
+
+def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak:
+    """The patch tied to its base, with its provenance; the same in every run.
+
+    recipe : sha256 of the recipe's tweak that it was made for.
     """
-    feeds = {spec.name: [spec.dtype, list(spec.shape or ())] for spec in job.opened.specs}
+    inputs = {spec.name: [spec.dtype, list(spec.shape or ())] for spec in job.opened.specs}
     return Tweak(
-        kind=made.command,
+        kind=proposal.command,
         base_sha256=job.opened.model.base_sha256,
         logits=job.subject.logits,
         classes=job.subject.classes,
-        neurons=made.neurons,
-        patch=made.patch,
+        neurons=proposal.neurons,
+        patch=proposal.patch,
         provenance={
             "onnxtweak": __version__,
             "data_sha256": job.splits.digest,
-            "samples": _sizes(job),
-            "targets": [job.names[j] for j in made.goal.targets],
-            "inputs": feeds,
+            "samples": job.samples,
+            "targets": [job.names[j] for j in proposal.goal.targets],
+            "inputs": inputs,
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
             **({} if recipe is None else {"recipe_sha256": recipe}),
-            **made.settings,
+            **proposal.settings,
+            "seed": job.seed,
         },
     )
 
@@ -163,21 +172,17 @@ def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0, shadow: bool =
 def summary(tweak: Tweak) -> dict[str, Any]:
     """A tweak for JSON: kind, number of parameters, and its synapses (None where the patch is dense)."""
     patch, neurons = tweak.patch, tweak.neurons
-    synapses, listed = None, patch.listed
-    if listed is not None:
-        places = zip(neurons.tap_of, neurons.index, listed, strict=True)
+    synapses, connections = None, patch.listed
+    if connections is not None:
+        places = zip(neurons.tap_of, neurons.index, connections, strict=True)
         synapses = [{"tap": neurons.taps[t].name, "index": int(index), **one} for t, index, one in places]
-    return {
-        "kind": tweak.kind,
-        "parameters": patch.parameters,
-        "synapses": synapses,
-    }
+    return {"kind": tweak.kind, "parameters": patch.parameters, "synapses": synapses}
 
 
-def write_proven(
+def write_checked(
     tweaked: Subject, output: OutputSettings, feeds: dict[str, np.ndarray], engine: EngineSettings
 ) -> Check:
-    """Write the model; taken away again when it does not load from there."""
+    """Write the model; its files are deleted again where it does not load from there."""
     path = Path(output.path)
     created = write_model(tweaked.model, path, [tweaked.model.data], force=output.force)
     try:
@@ -190,66 +195,65 @@ def write_proven(
     return check
 
 
-def _proofs(job: Job, made: Proposal, tweak: Tweak, data: bytes) -> tuple[Check, ...]:
-    feeds = few_samples(job.opened, job.splits.validation, _NEUTRAL_SAMPLES)
-    validation = job.splits.validation
-    measured = logits_pass(as_subject(job.subject, data), validation, job.engine, "simulate")
-    return (
-        check_neutral(job.subject, tweak, feeds, job.engine.settings),
-        check_simulation(job.head, made.tweaked, measured, validation.labels, job.subject.dtype),
-        check_checker(job.opened.model, data),
-        check_unharmed(job.opened.model, data),
+def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subject, tuple[Check, ...]]:
+    """The tweaked model and the checks that it passed; the base itself where the patch changes nothing."""
+    base, subject = job.opened.model, job.subject
+    if not proposal.patch.changes_logits:
+        copied = Check("unharmed", True, "nothing that was tried is better: the output is a copy of the base")
+        return as_subject(subject, base.data), (copied,)
+    data = splice_in(subject, tweak)
+    tweaked, validation = as_subject(subject, data), job.splits.validation
+    feeds = few_samples(job.opened, validation, NEUTRAL_SAMPLES)
+    measured = logits_pass(tweaked, validation, job.engine, "simulate")
+    checks = (
+        check_neutral(subject, tweak, feeds, job.engine.settings),
+        check_simulation(job.head, proposal.tweaked, measured, validation.labels, subject.dtype),
+        check_checker(base, data),
+        check_unharmed(base, data),
     )
+    require(checks)
+    return tweaked, checks
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """What was measured, and on which samples. predicted : (N,) each, of base and tweaked file."""
+class _Outcome:
+    """What was measured, and on which samples. predicted : two (N,), of base and tweaked file."""
 
     measured: Measurement
     view: View
     predicted: tuple[np.ndarray, np.ndarray]
 
 
-def _judge(job: Job, made: Proposal, tweaked: Subject) -> _Judged:
-    """On test if there is one: its samples are met here for the first and only time."""
+def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome:
+    """Measured on test if there is one, which is used here for the first and only time."""
     view, split = job.splits.test, "test"
     if view is None:
         view, split = job.splits.validation, "validation"
-        Z, patched = made.base, logits_pass(tweaked, view, job.engine, "validation: tweaked")
+        Z, patched = proposal.base, logits_pass(tweaked, view, job.engine, "validation: tweaked")
     else:
         Z = logits_pass(job.subject, view, job.engine, "test: base")
         patched = logits_pass(tweaked, view, job.engine, "test: tweaked")
-    labels, goal = view.labels, made.goal
+    labels, goal = view.labels, proposal.goal
     predicted = goal.head.predict(Z), goal.head.predict(patched)
-    biased = bias_predictions(Z, labels, goal, made.bias)
+    biased = bias_predictions(Z, labels, goal, proposal.bias)
     before, after, control = (
-        measure(answer, labels, goal, job.subject.classes) for answer in (*predicted, biased)
+        measure(classes, labels, goal, job.subject.classes) for classes in (*predicted, biased)
     )
     fixed, broken = fixed_and_broken(*predicted, labels)
     p, E = mcnemar(fixed, broken), harm(before, after)
-    return _Judged(Measurement(split, before, after, control, fixed, broken, p, E), view, predicted)
+    return _Outcome(Measurement(split, before, after, control, fixed, broken, p, E), view, predicted)
 
 
 def _evidence(
-    job: Job, made: Proposal, tweak: Tweak, tweaked: Subject, judged: _Judged, output: OutputSettings
+    job: Job, proposal: Proposal, tweak: Tweak, tweaked: Subject, outcome: _Outcome, output: OutputSettings
 ) -> dict[str, Any]:
-    """What the pictures need; what takes time only where somebody will look."""
-    labels, predicted = judged.view.labels, judged.predicted
-    found = report_data.of_predictions((judged.measured.before, judged.measured.after), predicted, labels)
+    """What a report is drawn from; what takes time is left out where no report is wanted."""
+    labels, predicted = outcome.view.labels, outcome.predicted
+    found = report_data.of_predictions((outcome.measured.before, outcome.measured.after), predicted, labels)
     truth = job.splits.validation.labels
-    found |= report_data.of_choice(made.base, made.tweaked, truth, made.goal, made.bias)
-    found |= {"trials": report_data.of_trials(made.grid), "theta": made.theta_counts}
+    found |= report_data.of_choice(proposal.base, proposal.tweaked, truth, proposal.goal, proposal.bias)
+    found |= {"trials": report_data.of_trials(proposal.point.grid), "theta": proposal.theta_counts}
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
-        found |= report_data.of_runs(job, tweaked, judged.view, predicted, made.goal)
+        found |= report_data.of_runs(job, tweaked, outcome.view, predicted, proposal.goal)
     return found
-
-
-def _sizes(job: Job) -> dict[str, int]:
-    views: dict[str, View | None] = {
-        "fit": job.splits.fit,
-        "validation": job.splits.validation,
-        "test": job.splits.test,
-    }
-    return {name: 0 if view is None else len(view) for name, view in views.items()}

@@ -1,7 +1,7 @@
-"""Tables of chosen neurons, kept shard by shard for the next run where asked to, as theta is.
+"""How are the tables of chosen neurons gathered? In one pass each, cached in the work directory by shards.
 
-A run that is killed while it collects goes on at the last whole shard. What is kept belongs to one question:
-model, samples, what is done to them, neurons, device.
+A run that is killed while it collects resumes after the last complete shard. A cached table belongs to one
+model, samples, preprocessing, neurons and device.
 """
 
 from __future__ import annotations
@@ -16,13 +16,29 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
-from onnxtweak.method.table import Table, gather, stacked
+from onnxtweak.errors import UsageError
+from onnxtweak.method.table import Table, gather, most_neurons, stacked
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.sample_notes import seen_in_training
 from onnxtweak.types import Neurons
 
-# A whole table larger than this is not left in the work directory: reading it takes long as well.
+# A complete table larger than this is not left in the work directory: reading it takes long as well.
 _LARGEST = 2**30
+
+
+def table_limit(job: Job) -> int:
+    """How many neurons the tables of fit and validation can hold. Raises UsageError for none."""
+    return most_neurons(job.samples["fit"] + job.samples["validation"], job.engine)
+
+
+def require_room(neurons: int, most: int, samples: int, where: str, hint: str) -> None:
+    """Raise UsageError where tables of so many neurons need more memory than allowed, which holds `most`."""
+    if neurons > most:
+        raise UsageError(
+            f"tables of {neurons:,} neurons for {samples:,} samples do not fit into the memory allowed",
+            where=where,
+            hint=hint,
+        )
 
 
 class TableShards:
@@ -36,7 +52,7 @@ class TableShards:
         return self._folder / f"{self._name}-{number:05}.npz"
 
     def known(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """T and Z of the first shards, as many as there are without a gap or damage."""
+        """T and Z of the first shards, up to the first that is missing or damaged."""
         number = 0
         while (held := load_arrays(self._file(number), look=self._resume)) is not None:
             try:
@@ -51,7 +67,7 @@ class TableShards:
         save_arrays(self._file(number), {"T": T, "Z": Z})
 
     def clear(self) -> None:
-        """Take all files away."""
+        """Delete all files."""
         for file in self._folder.glob(f"{self._name}-*.npz"):
             file.unlink(missing_ok=True)
 
@@ -84,25 +100,25 @@ def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
     )
 
 
-def learnt_from(
+def learning_table(
     job: Job, tables: tuple[Table, Table], *, picked: bool = False, keep_validation: bool = False
 ) -> tuple[Table, np.ndarray, tuple[str, ...]]:
-    """The samples that weights are fitted to, which of them choices are judged on, and notes.
+    """The samples that weights are fitted to, which of them (N,) bool choices are judged on, and notes.
 
-    Validation is fitted to as well, unless results are reported on it for want of a test split, or a
-    certificate needs it. Fit samples that the base has memorised, or that picked the neurons, are fitted to
-    but not judged on.
+    Weights are fitted to validation too, unless results are reported on it for want of a test split, or a
+    certificate needs it. Choices are not judged on fit samples that the base has memorised, or that the
+    neurons were chosen by.
     """
     fit = tables[0]
     right = [job.head.right(t.Z, t.labels) for t in tables]
-    said = seen_in_training(*right)
-    told = (f"{said}; samples held out from training give better patches",) if said else ()
+    seen = seen_in_training(*right)
+    notes = (f"{seen}; samples held out from training give better patches",) if seen else ()
     if job.splits.test is None or keep_validation:
-        return fit, np.ones(len(fit.labels), bool), told
+        return fit, np.ones(len(fit.labels), bool), notes
     table = stacked(tables)
-    memorised = right[0].mean() > right[1].mean() and bool(said)
+    memorised = right[0].mean() > right[1].mean() and bool(seen)
     if not memorised and not picked:
-        return table, np.ones(len(table.labels), bool), told
-    why = said if memorised else "the neurons were chosen by the fit samples"
+        return table, np.ones(len(table.labels), bool), notes
+    reason = seen if memorised else "the neurons were chosen by the fit samples"
     judged = np.arange(len(table.labels)) >= len(fit.labels)
-    return table, judged, (f"{why}, so choices are judged on validation alone",)
+    return table, judged, (f"{reason}, so choices are judged on validation alone",)

@@ -1,8 +1,10 @@
-"""What every command that runs a model begins with: model and samples opened, checked against each other."""
+"""What does a command need to run a model? A job: model and samples opened, checked against each other."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak._version import __version__
-from onnxtweak.data.dataset import check_labels
+from onnxtweak.data.dataset import Dataset, check_labels
 from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import Splits, View, open_splits
@@ -35,17 +37,18 @@ from onnxtweak.errors import ModelError
 from onnxtweak.goal import class_names
 from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
+from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.types import FileRef, Progress, Tap
 
-# Selectors that never choose anything but activations and block outputs: only those need be measured.
+# Selectors that choose nothing but activations and block outputs: only those have to be measured.
 _MAPS = {"activations", "stages", "blocks"}
 
 
 @dataclass(frozen=True)
 class FitSamples:
-    """How a worker opens the fit samples of a job again. whole : they are all samples of `data`, unsplit."""
+    """How a worker opens the fit samples of a job again. whole : `data` is not split, all of it is fit."""
 
     model: str
     data: DataSettings
@@ -53,16 +56,19 @@ class FitSamples:
     whole: bool
 
     def __call__(self, engine: Engine) -> Read:
-        """Batches of them."""
-        make = open_whole if self.whole else prepare
-        job = make(self.model, self.data, engine.settings, self.taps, engine.progress)
+        """Open them: the function that yields their batches."""
+        open_again = open_whole if self.whole else prepare
+        job = open_again(self.model, self.data, engine.settings, self.taps, engine.progress)
         engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
         return from_model(job.subject, job.splits.fit, engine, job.taps)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A model, its samples, and what is watched. names : of all classes."""
+    """A model, its samples, and what is watched.
+
+    names : of all classes. begin : `time.perf_counter` when opening began.
+    """
 
     opened: Opened
     subject: Subject
@@ -70,12 +76,13 @@ class Job:
     taps: tuple[Tap, ...]
     names: tuple[str, ...]
     engine: Engine
-    reopen: FitSamples | None = None
+    reopen: FitSamples
+    begin: float
 
     @property
     def model(self) -> FileRef:
         """The base."""
-        return FileRef(str(self.opened.model.path), self.opened.model.sha256)
+        return model_ref(self.opened.model)
 
     @property
     def head(self) -> Head:
@@ -83,41 +90,65 @@ class Job:
         return self.subject.head
 
     @property
+    def neurons(self) -> int:
+        """How many neurons are watched."""
+        return sum(tap.neurons for tap in self.taps)
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """How many samples each split has, by its role."""
+        views = {"fit": self.splits.fit, "validation": self.splits.validation, "test": self.splits.test}
+        return {role: 0 if view is None else len(view) for role, view in views.items()}
+
+    @property
+    def seed(self) -> int:
+        """Seed of the split, and of everything random after it."""
+        return self.reopen.data.seed
+
+    @property
     def cache_facts(self) -> dict[str, Any]:
         """What everything computed with the model depends on, in plain data; part of every cache key."""
-        fed = None if self.reopen is None else asdict(self.reopen.data.preprocess)
         return {
             "onnxtweak": __version__,
             "base": self.opened.model.base_sha256,
             "logits": self.subject.logits,
-            "fed": fed,
+            "fed": asdict(self.reopen.data.preprocess),
             "device": self.engine.settings.device,
         }
 
     @property
-    def machine(self) -> dict[str, Any]:
-        """Where the model and the arithmetic really ran."""
-        return machine(self.engine)
+    def run(self) -> RunFacts:
+        """What has been run so far."""
+        return run_facts(self.engine, self.begin)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the seconds of what is done inside to the statistics."""
+        begin = time.perf_counter()
+        yield
+        self.engine.stats.seconds[name] = time.perf_counter() - begin
 
 
 def prepare(
     model: str, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
 ) -> Job:
     """Open model and data, measure the hidden tensors on real samples, choose the taps."""
+    begin = time.perf_counter()
     opened = open_model(model, taps)
     splits = open_splits(data, opened.specs, settings.memory)
-    job = _job(opened, splits, settings, taps, progress, watch=True)
-    return replace(job, reopen=FitSamples(model, data, taps, whole=False))
+    return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin)
 
 
 def _job(
     opened: Opened,
     splits: Splits,
     settings: EngineSettings,
-    taps: TapSettings,
     progress: Progress,
-    watch: bool,
+    reopen: FitSamples,
+    begin: float,
+    watch: bool = True,
 ) -> Job:
+    taps = reopen.taps
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)
@@ -125,12 +156,11 @@ def _job(
         found = tuple(c for c in found if c.activation or c.block) or found
     feeds = few_samples(opened, splits.fit, 3)
     subject, shapes = measured(opened, [c.name for c in found], feeds, settings)
-    for view in (splits.fit, splits.validation, splits.test):
-        if view is not None:
-            check_labels(view.dataset, subject.classes)
-    # What becomes of the samples on their way in is said first: a wrong scale or layout shows here.
-    said = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
-    splits = replace(splits, notes=tuple(dict.fromkeys((*said, *splits.notes))))
+    for dataset in _datasets(splits):
+        check_labels(dataset, subject.classes)
+    # The notes begin with how samples are prepared: a wrong scale or layout shows here.
+    prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
+    splits = replace(splits, notes=tuple(dict.fromkeys((*prepared, *splits.notes))))
     chosen: tuple[Tap, ...] = ()
     if watch:
         watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
@@ -146,6 +176,8 @@ def _job(
         chosen,
         class_names(splits.classes, subject.classes),
         Engine(settings, open_backend(settings), progress, RunStats(), reserved),
+        reopen,
+        begin,
     )
 
 
@@ -154,8 +186,13 @@ def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) 
     file = subject.model
     external = sum(external.size for external in file.external)
     model = model_room(len(file.data), external, subject.maps, subject.largest, subject.batch, settings)
+    return model + sum(dataset.bytes_in_memory for dataset in _datasets(splits))
+
+
+def _datasets(splits: Splits) -> tuple[Dataset, ...]:
+    """The datasets of the splits, each once."""
     views = [view for view in (splits.fit, splits.validation, splits.test) if view is not None]
-    return model + sum({id(view.dataset): view.dataset.bytes_in_memory for view in views}.values())
+    return tuple({id(view.dataset): view.dataset for view in views}.values())
 
 
 def open_whole(
@@ -168,6 +205,7 @@ def open_whole(
     watch: bool = True,
 ) -> Job:
     """A job without a split: all samples of `data` are its fit view. watch : whether taps are wanted."""
+    begin = time.perf_counter()
     opened = open_model(model, taps)
     dataset = open_data(
         data.data,
@@ -177,8 +215,8 @@ def open_whole(
         memory=settings.memory,
     )
     view = View(dataset, np.arange(len(dataset)))
-    job = _job(opened, Splits(view, view, None, dataset.classes), settings, taps, progress, watch)
-    return replace(job, reopen=FitSamples(model, data, taps, whole=True))
+    splits, reopen = Splits(view, view, None, dataset.classes), FitSamples(model, data, taps, whole=True)
+    return _job(opened, splits, settings, progress, reopen, begin, watch)
 
 
 def file_ref(path: str | Path) -> FileRef:
@@ -186,20 +224,21 @@ def file_ref(path: str | Path) -> FileRef:
     return FileRef(str(path), hash_file(Path(path)))
 
 
-def machine(engine: Engine) -> dict[str, Any]:
-    """Device, back end, runtime version, and how many nodes each execution provider got."""
-    return {
-        "device": engine.stats.device,
-        "backend": engine.backend.name,
-        "onnxruntime": runtime_version(),
-        "providers": dict(engine.stats.providers),
-    }
+def model_ref(model: ModelFile) -> FileRef:
+    """A model that has been read, and its digest."""
+    return FileRef(str(model.path), model.sha256)
 
 
 def run_facts(engine: Engine, begin: float) -> RunFacts:
-    """What has been run with `engine`. begin : `perf_counter` at the start of the command."""
-    seconds = {**engine.stats.seconds, "all": time.perf_counter() - begin}
-    return RunFacts(seconds, tuple(engine.stats.passes), machine(engine))
+    """What has been run with `engine`, how long it took, and where. begin : `perf_counter` at the start."""
+    stats = engine.stats
+    device = {
+        "device": stats.device,
+        "backend": engine.backend.name,
+        "onnxruntime": runtime_version(),
+        "providers": dict(stats.providers),
+    }
+    return RunFacts({**stats.seconds, "all": time.perf_counter() - begin}, tuple(stats.passes), device)
 
 
 def open_for_tables(

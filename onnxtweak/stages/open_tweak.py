@@ -1,31 +1,38 @@
-"""A saved tweak and the model it was made for: do they fit, and which samples prove it?"""
+"""Does a saved tweak fit the model? Its classes, and made-up samples to check it with."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from onnxtweak.engine.subject import Opened, Subject, made_up_samples
+from onnxtweak.engine.subject import Opened, Subject, made_up_samples, measured
 from onnxtweak.errors import ModelError
 from onnxtweak.patch import Tweak
+from onnxtweak.settings import EngineSettings
 
 
-def require_classes(subject: Subject, tweak: Tweak) -> None:
-    """Raise ModelError where the tweak has another number of classes than the model."""
-    if tweak.classes != subject.classes:
-        raise ModelError(
-            f"the tweak has {tweak.classes:,} classes, the model {subject.classes:,}",
-            where=subject.logits,
-            hint="the tweak file was changed after it was saved; save it again",
-        )
+def open_subject(
+    opened: Opened, tweaks: Sequence[Tweak], engine: EngineSettings
+) -> tuple[Subject, dict[str, np.ndarray]]:
+    """The model that the tweaks are for, and made-up samples in the shapes that the first was made with.
 
-
-def made_up_for(opened: Opened, tweak: Tweak) -> dict[str, np.ndarray]:
-    """Made-up samples in the shapes that the tweak was made with, where the model leaves its sizes open."""
+    Raises ModelError where the input has no known size, or a tweak another number of classes than the model.
+    """
     try:
-        return made_up_samples(opened, tweak.provenance.get("inputs", {}))
+        feeds = made_up_samples(opened, tweaks[0].provenance.get("inputs", {}))
     except ModelError as error:
         raise ModelError(
-            "neither model nor tweak says how large the input is, so the result cannot be proven",
+            "neither model nor tweak gives the size of the input, so the result cannot be checked",
             where=opened.model.path,
-            hint="make the tweak again with this version",
+            hint="make the tweak again with this version of onnxtweak",
         ) from error
+    subject, _ = measured(opened, (), feeds, engine)
+    for tweak in tweaks:
+        if tweak.classes != subject.classes:
+            raise ModelError(
+                f"the tweak has {tweak.classes:,} classes, the model {subject.classes:,}",
+                where=subject.logits,
+                hint="the tweak file was changed after it was saved; make it again",
+            )
+    return subject, feeds

@@ -1,8 +1,8 @@
 """Which passes would a command make on a job, and how long would each take? Nothing is written.
 
 The passes are planned by the functions that the commands use. What a sample costs is measured on the first
-batches of each kind of pass, the first of which only warms up: an estimate, for theta's folds become faster
-as a run goes on, and files that were not read yet may be slower.
+batches of each kind of pass, the first of which only warms up. It is an estimate: theta becomes faster as a
+run goes on, and files that are not in the disk cache yet are slower to read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,30 +23,31 @@ from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of
 from onnxtweak.method.selection.ranking import candidates_wanted
 from onnxtweak.method.selection.screening import screen, screen_blocks
-from onnxtweak.method.table import all_neurons, most_neurons, take
+from onnxtweak.method.table import all_neurons, take
 from onnxtweak.plans import PlannedPass
 from onnxtweak.settings import FitSettings, JoinSettings, TapSettings
-from onnxtweak.stages.choose_neurons import groups_of
+from onnxtweak.stages.choose_neurons import tap_groups
+from onnxtweak.stages.gather import table_limit
 from onnxtweak.stages.open_job import Job
-from onnxtweak.stages.score import known_before
+from onnxtweak.stages.score import scores_cached
 from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import Neurons, Tap, silent
 
 Settings = TypeVar("Settings")
 
-# A measurement takes so many batches after the first, and is cut short after so many seconds.
+# A measurement takes so many batches after the first, and ends early after so many seconds.
 _BATCHES = 2
 _SECONDS = 4.0
 
 
 @dataclass
 class Planner:
-    """Plans the passes of one job, in order. steps : so far. cached : the score pass is known already."""
+    """Plans the passes of one job. steps : so far, in order. cached : scores of an earlier run are reused."""
 
     job: Job
     steps: list[PlannedPass] = field(default_factory=list)
     cached: bool = False
-    _known: dict[int, float] = field(default_factory=dict)
+    _measured: dict[int, float] = field(default_factory=dict)
 
     @property
     def gpus(self) -> int:
@@ -58,58 +60,59 @@ class Planner:
         return self.job.engine.settings.workers or self.gpus
 
     def logits(self, name: str, view: View) -> None:
-        """A pass that takes nothing but logits."""
+        """A pass that reads nothing but logits."""
         self._add(name, view, self._per_sample() * len(view))
 
     def gather(self, name: str, view: View, neurons: int) -> None:
-        """A pass that collects chosen neurons."""
-        taps = self.job.taps
-        self._add(name, view, self._per_sample(neurons) * len(view), len(taps), neurons)
+        """A pass that reads chosen neurons."""
+        self._add(name, view, self._per_sample(neurons) * len(view), len(self.job.taps), neurons)
+
+    def gather_tables(self, neurons: int) -> None:
+        """The passes of `stages.gather.gather_tables`."""
+        self.gather("collect", self.job.splits.fit, neurons)
+        self.gather("validate", self.job.splits.validation, neurons)
 
     def score(self, targets: int, theta: str, most: int, chosen: np.ndarray | None = None) -> None:
         """Theta over the fit samples. chosen (c,) : the targets, where known. most : as in `stages.score`."""
         job, view = self.job, self.job.splits.fit
         blocks = theta_blocks(job.taps, targets, job.engine)
-        if chosen is not None and known_before(job, chosen, theta, most):
+        if chosen is not None and scores_cached(job, chosen, theta, most):
             self.cached = True
             return
         if chosen is None:
             chosen = np.unique(view.labels)[:targets]
             chosen = np.resize(chosen, targets) if len(chosen) < targets else chosen
-        engine = _quiet(job.engine)
+        engine = _unrecorded(job.engine)
         read = from_model(job.subject, view, engine, job.taps)
         task = ScoringTask(view.labels, np.sort(chosen).astype(np.int64), theta)
 
         def folded(block: Block) -> float:
             sweep = new_sweep(block, task, engine)
-            return _timed(
-                lambda: read("plan", taps_of(block), None), lambda got: fold(sweep, got, task, engine)
-            )
+            batches = partial(read, "plan", taps_of(block), None)
+            return _seconds_per_sample(batches, lambda batch: fold(sweep, batch, task, engine))
 
         self._blocks("score", job.taps, blocks, bytes_per_neuron(targets), folded, for_theta=True)
 
     def screen(self, taps: Sequence[Tap], limit: int) -> int:
-        """The passes that choose `limit` neurons of some taps, where they are more; how many are left."""
+        """The passes that choose `limit` neurons of some taps, where there are more; how many are chosen."""
         job, view = self.job, self.job.splits.fit
-        there = sum(tap.neurons for tap in taps)
-        if there <= limit:
-            return there
+        total = sum(tap.neurons for tap in taps)
+        if total <= limit:
+            return total
         present, bias = np.unique(view.labels), np.zeros(job.subject.classes)
         self.logits("base", view)
-        engine = _quiet(job.engine)
+        engine = _unrecorded(job.engine)
 
         def screened(block: Block) -> float:
-            def batches() -> Generator[Captured]:
-                return capture(job.subject, view, engine, "plan", taps_of(block))
-
-            return _timed(batches, lambda got: screen([got], block, bias, present))
+            batches = partial(capture, job.subject, view, engine, "plan", taps_of(block))
+            return _seconds_per_sample(batches, lambda batch: screen([batch], block, bias, present))
 
         blocks = screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes)
         self._blocks("screen", taps, blocks, 24 * len(present) + 1, screened, for_theta=False)
         return limit
 
     def delivery(self) -> None:
-        """What every patch is proven and measured by; left out where nothing helps and the base stays."""
+        """The passes that check and measure every patch; not made where nothing helps and the base stays."""
         splits = self.job.splits
         self.logits("simulate", splits.validation)
         if splits.test is None:
@@ -136,64 +139,61 @@ class Planner:
         each = [plain + max(first - plain, 0) * size / sizes[0] for size in sizes]
         values = [sum(tap.neurons for tap in taps_of(block)) for block in blocks]
         other_values = sum(tap.neurons for tap in taps) - values[0]
-        job, folding = self.job, Folding(for_theta=for_theta, other_values=other_values)
-        sizing = plan_of(job.subject, job.engine, values[0], len(view), job.engine.stats.device, folding)
+        folding = Folding(for_theta=for_theta, other_values=other_values)
+        seconds = sum(each) * len(view) / gpus
+        step = self._one_pass(name, view, seconds, len(taps), values[0], folding)
         self.steps.append(
-            PlannedPass(
-                name=name,
+            replace(
+                step,
                 passes=len(blocks),
-                samples=len(view),
-                taps=len(taps),
                 neurons=sum(sizes),
                 block=max(sizes),
-                batch=sizing.batch,
-                fold=sizing.rows,
                 state_bytes=max(sizes) * bytes_each,
                 value_bytes=4 * max(values) * len(view),
-                seconds=sum(each) * len(view) / gpus,
             )
         )
 
     def _add(self, name: str, view: View, seconds: float, taps: int = 0, neurons: int = 0) -> None:
+        self.steps.append(self._one_pass(name, view, seconds, taps, neurons, Folding()))
+
+    def _one_pass(
+        self, name: str, view: View, seconds: float, taps: int, neurons: int, folding: Folding
+    ) -> PlannedPass:
         device = self.job.engine.stats.device
-        sizing = plan_of(self.job.subject, self.job.engine, neurons, len(view), device)
-        self.steps.append(
-            PlannedPass(
-                name=name,
-                passes=1,
-                samples=len(view),
-                taps=taps,
-                neurons=neurons,
-                block=neurons,
-                batch=sizing.batch,
-                fold=sizing.rows,
-                state_bytes=0,
-                value_bytes=4 * neurons * len(view),
-                seconds=seconds,
-            )
+        sizing = plan_of(self.job.subject, self.job.engine, neurons, len(view), device, folding)
+        return PlannedPass(
+            name=name,
+            passes=1,
+            samples=len(view),
+            taps=taps,
+            neurons=neurons,
+            block=neurons,
+            batch=sizing.batch,
+            fold=sizing.rows,
+            state_bytes=0,
+            value_bytes=4 * neurons * len(view),
+            seconds=seconds,
         )
 
     def _per_sample(self, neurons: int = 0) -> float:
-        """Seconds a sample of inference, without hidden values or with some chosen ones."""
-        neurons = min(neurons, sum(tap.neurons for tap in self.job.taps))
-        if neurons not in self._known:
-            job, engine = self.job, _quiet(self.job.engine)
-            chosen = _some(job.taps, neurons) if neurons else None
-            self._known[neurons] = _timed(
-                lambda: capture(job.subject, job.splits.fit, engine, "plan", neurons=chosen),
-                lambda got: [V.copy() for V in got.V],
-            )
+        """Seconds per sample of inference, without hidden values or with so many neurons."""
+        neurons = min(neurons, self.job.neurons)
+        if neurons not in self._measured:
+            job, engine = self.job, _unrecorded(self.job.engine)
+            chosen = _spread(job.taps, neurons) if neurons else None
+            batches = partial(capture, job.subject, job.splits.fit, engine, "plan", neurons=chosen)
+            self._measured[neurons] = _seconds_per_sample(batches, lambda batch: [V.copy() for V in batch.V])
             job.engine.stats.device = engine.stats.device
             job.engine.stats.providers = engine.stats.providers
-        return self._known[neurons]
+        return self._measured[neurons]
 
 
 @dataclass(frozen=True)
 class PassRequest:
     """A command whose passes over one job are to be planned.
 
-    count : of targets; chosen (c,) : which, where that is known before the model runs. options : what the
-    command was given beside model, samples, targets, taps and output, by keyword.
+    count : number of targets. chosen (c,) : which, where that is known before the model runs. options : what
+    else the command was given beside model, samples, targets, taps and output, by keyword.
     """
 
     planner: Planner
@@ -207,7 +207,7 @@ class PassRequest:
         return self.planner.job
 
     def settings(self, kind: type[Settings], keyword: str = "settings") -> Settings:
-        """The settings that the command was given under a keyword, or their defaults."""
+        """The settings that the command was given as `keyword`, or their defaults."""
         found: Settings = self.options.get(keyword, kind())
         return found
 
@@ -217,38 +217,40 @@ class PassRequest:
         self.search(join)
 
     def search(self, join: JoinSettings) -> None:
-        """The pass in which `net-gain` tries the best neurons exactly."""
+        """The pass in which `net-gain` searches along the best neurons exactly."""
         if join.criterion == "net-gain":
             self.planner.gather("search", self.job.splits.fit, candidates_wanted(join) * self.count)
 
     def table_neurons(self, settings: FitSettings) -> int:
         """The passes that choose the neurons of a table; how many it holds."""
-        rows = len(self.job.splits.fit) + len(self.job.splits.validation)
-        limit = min(settings.neurons, most_neurons(rows, self.job.engine))
-        first, maps = groups_of(self.job, self.taps)
-        kept = self.planner.screen(first, limit)
-        return kept + (self.planner.screen(maps, limit - kept) if maps and kept < limit else 0)
+        limit = min(settings.neurons, table_limit(self.job))
+        first, maps = tap_groups(self.job, self.taps)
+        chosen = self.planner.screen(first, limit)
+        return chosen + (self.planner.screen(maps, limit - chosen) if maps and chosen < limit else 0)
 
 
-def _some(taps: Sequence[Tap], count: int) -> Neurons:
-    """As many neurons, evenly over all taps."""
-    spread = np.linspace(0, sum(tap.neurons for tap in taps) - 1, count).astype(np.int64)
-    return take(all_neurons(taps), np.unique(spread))
+def _spread(taps: Sequence[Tap], count: int) -> Neurons:
+    """So many neurons, evenly over all taps."""
+    neurons = all_neurons(taps)
+    return take(neurons, np.unique(np.linspace(0, len(neurons) - 1, count).astype(np.int64)))
 
 
-def _quiet(engine: Engine) -> Engine:
+def _unrecorded(engine: Engine) -> Engine:
+    """The engine, without progress and with statistics of its own."""
     return replace(engine, progress=silent, stats=RunStats())
 
 
-def _timed(batches: Callable[[], Generator[Captured]], work: Callable[[Captured], object]) -> float:
-    """Seconds a sample: of the batches after the first, or of the first where there is no other."""
+def _seconds_per_sample(
+    batches: Callable[[], Generator[Captured]], work: Callable[[Captured], object]
+) -> float:
+    """Seconds per sample of the batches after the first, or of the first where there is no other."""
     source = batches()
     samples, begin, started = 0, time.perf_counter(), time.perf_counter()
     try:
-        for number, got in enumerate(source):
-            work(got)
+        for number, batch in enumerate(source):
+            work(batch)
             now = time.perf_counter()
-            samples += len(got.labels)
+            samples += len(batch.labels)
             if number == 0:
                 warm = (now - begin) / samples
                 samples, begin = 0, now

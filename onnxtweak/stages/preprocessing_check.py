@@ -1,4 +1,4 @@
-"""Why might a model only guess? Likely mistakes in preparing its samples, tried on a few of them."""
+"""Why might a model only guess? Likely mistakes in preprocessing, tried on a few of the samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.errors import InputError
-from onnxtweak.settings import Color, DataSettings, EngineSettings, Preprocess, TapSettings
+from onnxtweak.settings import Color, Preprocess
 from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.types import silent
 
@@ -17,31 +17,29 @@ _TRIED = 512  # samples, evenly from all of them
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def likely_mistake(
-    job: Job, data: DataSettings, engine: EngineSettings, taps: TapSettings, predicted: np.ndarray
-) -> str:
-    """What to change, with the accuracy it gave; empty where nothing tried did much better.
+def likely_mistake(job: Job, predicted: np.ndarray) -> str:
+    """What to change, with the accuracy that it gives; empty where nothing tried is much better.
 
-    predicted (N,) : of the samples as they are read now.
+    predicted (N,) : classes of the samples as they are prepared now.
     """
     labels, classes = job.splits.fit.labels, job.subject.classes
     now = float((predicted == labels).mean())
     enough = max(2 * now, 3 / classes, 0.2) if classes > 2 else max(1.4 * now, 0.7)
-    for shift, said in ((1, "one less"), (-1, "one more")):
+    for shift, change in ((1, "subtracting 1 from"), (-1, "adding 1 to")):
         right = float((predicted + shift == labels).mean())
         if right >= enough:
-            return f"taking each label as {said} than it is gives {right:.1%}: are classes numbered from 0?"
+            return f"{change} each label gives {right:.1%}: are classes numbered from 0?"
     rows = np.unique(np.linspace(0, len(labels) - 1, min(_TRIED, len(labels))).astype(np.int64))
     best, found = enough, ""
-    for words, preprocess in _alternatives(data.preprocess):
-        right = _right(job, replace(data, preprocess=preprocess), engine, taps, rows)
+    for words, preprocess in _alternatives(job.reopen.data.preprocess):
+        right = _accuracy(job, preprocess, rows)
         if right > best:
             best, found = right, f"on {len(rows)} samples, {words} gives {right:.1%}"
     return found
 
 
 def _alternatives(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
-    """Other ways to prepare a picture, in words of the command line, likely ones first."""
+    """Other ways to prepare an image, as command-line options, likely ones first."""
     ways = (
         ("--pixel-scale 1/255", {"pixel_scale": 1 / 255, "mean": None, "std": None}),
         (
@@ -62,12 +60,11 @@ def _alternatives(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
         yield f"{words} --color {other}", replace(now, **fields, color=other)
 
 
-def _right(
-    job: Job, data: DataSettings, engine: EngineSettings, taps: TapSettings, rows: np.ndarray
-) -> float:
-    """Accuracy on some rows under other settings; 0 where samples so prepared do not fit the model."""
+def _accuracy(job: Job, preprocess: Preprocess, rows: np.ndarray) -> float:
+    """Accuracy on some rows prepared in another way; 0 where such samples do not fit the model."""
+    data, taps = replace(job.reopen.data, preprocess=preprocess), job.reopen.taps
     try:
-        other = open_whole(job.model.path, data, engine, taps, silent, watch=False)
+        other = open_whole(job.model.path, data, job.engine.settings, taps, silent, watch=False)
         view = replace(other.splits.fit, rows=rows)
         logits = logits_pass(other.subject, view, other.engine, "try")
         return float(other.head.right(logits, view.labels).mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,24 +23,33 @@ from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job
 
 
+def criterion_of(rankings: Sequence[Ranking]) -> str:
+    """The criterion that ranked the neurons; all of them where the targets differ."""
+    return "/".join(dict.fromkeys(ranking.criterion for ranking in rankings))
+
+
+def ranking_provenance(join: JoinSettings) -> dict[str, Any]:
+    """The settings that neurons were ranked by, and joined, for the provenance of a tweak."""
+    return {name: getattr(join, name) for name in ("theta", "criterion", "max_overall_drop")}
+
+
 def rank_neurons(
     job: Job, best: Sequence[Candidates], goal: Goal, join: JoinSettings, *, skip: bool = False
 ) -> list[Ranking]:
     """The neurons of each target, best first, as many as the largest n; one more pass for `net-gain`.
 
-    best : of each target. skip : whether a target that no neuron can raise gets an empty ranking instead of
-    a ModelError.
+    best : the candidates of each target. skip : whether a target that no neuron can raise gets an empty
+    ranking instead of a ModelError.
     """
     most = max(join.count)
     criterion = "auto" if join.criterion == "net-gain" else join.criterion
     found = []
-    for of_target, j in zip(best, goal.targets, strict=True):
-        if skip and not len(of_target.number):
+    for candidates, j in zip(best, goal.targets, strict=True):
+        if skip and not len(candidates.number):
             found.append(empty_ranking(job.taps, criterion))
         else:
-            found.append(
-                rank(of_target, job.taps, criterion, candidates_wanted(join), f"class {job.names[j]}")
-            )
+            name = f"class {job.names[j]}"
+            found.append(rank(candidates, job.taps, criterion, candidates_wanted(join), name))
     if join.criterion != "net-gain" or not any(len(r.weight) for r in found):
         return found
     searched = gather_table(job, job.splits.fit, united(found), "search")

@@ -1,15 +1,15 @@
-"""What do the pictures of a report need beyond the numbers of a result? Plain data, for its JSON.
+"""What does a report need beyond the numbers of a result? Evidence: plain data, for its JSON.
 
 `Result.evidence` may hold, all of it optional:
 
     support, fixed, broken   per class: samples, and those that became right or wrong
-    confusion                before, after: [label, taken for, samples] of every cell that is not empty
-    validation               samples, and drop and target of chosen and bias, on which settings were chosen
+    confusion                before, after: [label, prediction, samples] of every cell that is not empty
+    validation               samples; drop and target of base, chosen point and bias
     bias_curve               drop and target along growing biases
-    trials                   n, scale, drop, target of all that was tried
-    theta                    per target a histogram: edges, counts, the cut, how many neurons have none
-    layers                   tap, op, shape, target (None: dense), synapses
-    graph                    places, edges, left_out: the model around the splice
+    trials                   n, scale, drop, target of everything that was tried
+    theta                    per target a histogram: edges, counts, the cut, how many neurons have no theta
+    layers                   tap, op, shape, target (None: all classes), synapses
+    graph                    places, edges, left_out: the model's graph around the splice
     size                     bytes before and after
     latency                  before, after (microseconds), increase (percent), turns
     samples                  fixed, broken: row, label, before, after, picture (PNG as a data URI)
@@ -40,7 +40,7 @@ from onnxtweak.patch import Tweak
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Metrics, Neurons, Trial
 
-_SHOWN = 12  # samples fixed, and samples broken, that are shown
+_SHOWN = 12  # fixed samples, and broken samples
 _BINS = 40
 _BIASES = 24
 
@@ -48,7 +48,7 @@ _BIASES = 24
 def of_predictions(
     metrics: Sequence[Metrics], predicted: Sequence[np.ndarray], labels: np.ndarray
 ) -> dict[str, Any]:
-    """Per-class changes and confusions. metrics, predicted (N,) : of base and tweaked, on labels (N,)."""
+    """Per-class changes and confusions. metrics, predicted (N,) : of base and tweaked, for labels (N,)."""
     classes = len(metrics[0].per_class)
     was, now = predicted[0] == labels, predicted[1] == labels
     return {
@@ -70,7 +70,10 @@ def _cells(confusion: np.ndarray) -> np.ndarray:
 def of_choice(
     base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, goal: Goal, bias: np.ndarray
 ) -> dict[str, Any]:
-    """Where the chosen point and biases lie on validation. base, tweaked (N, C) logits; bias (c,)."""
+    """Drop and target accuracy of the chosen point and of biases, on validation.
+
+    base, tweaked (N, C) : logits. bias (c,) : the control.
+    """
     wanted, right = goal.wanted(labels), goal.head.right(base, labels)
 
     def point(now: np.ndarray) -> dict[str, float]:
@@ -97,16 +100,16 @@ def _mean(right: np.ndarray) -> float:
 
 
 def of_trials(grid: Sequence[Trial]) -> list[dict[str, float]]:
-    """Every n and scale tried."""
+    """Every n and scale that was tried."""
     return [asdict(trial) for trial in grid]
 
 
 def theta_histogram(sizes: ThetaSizes, chosen: np.ndarray) -> dict[str, Any]:
-    """A histogram of |theta| over powers of ten. sizes : of all neurons, chosen (K,) of those joined."""
+    """A histogram of |theta| over powers of ten. sizes : of all neurons. chosen (K,) : of the joined ones."""
     if not len(sizes.bins):
         return {"edges": [], "counts": [], "cut": None, "nought": sizes.nought}
     low, high = int(sizes.bins[0]), int(sizes.bins[-1]) + 1
-    width = -(-(high - low) // _BINS)  # as many of the fine bins make one
+    width = -(-(high - low) // _BINS)  # so many of the fine bins make one
     places = (sizes.bins - low) // width
     return {
         "edges": edges_of(np.arange(low, high + width, width)),
@@ -117,12 +120,12 @@ def theta_histogram(sizes: ThetaSizes, chosen: np.ndarray) -> dict[str, Any]:
 
 
 def of_tweak(tweak: Tweak, base: Subject, tweaked: Subject) -> dict[str, Any]:
-    """Layers read, the graph around the splice, file sizes, and what the tweak was made from."""
-    around = neighborhood(tweaked.model.graph)
+    """Layers that are read, the graph around the splice, file sizes, and what the tweak was made from."""
+    graph = neighborhood(tweaked.model.graph)
     others = sum(file.size for file in base.model.external)
     return {
         "layers": _layers(tweak),
-        **({} if around is None else {"graph": asdict(around)}),
+        **({} if graph is None else {"graph": asdict(graph)}),
         "size": {"before": len(base.model.data) + others, "after": len(tweaked.model.data) + others},
         "provenance": tweak.provenance,
     }
@@ -130,8 +133,8 @@ def of_tweak(tweak: Tweak, base: Subject, tweaked: Subject) -> dict[str, Any]:
 
 def _layers(tweak: Tweak) -> list[dict[str, Any]]:
     neurons: Neurons = tweak.neurons
-    each = tweak.patch.neuron_targets
-    targets = [None] * len(neurons) if each is None else each.tolist()
+    connected = tweak.patch.neuron_targets
+    targets = [None] * len(neurons) if connected is None else connected.tolist()
     counted = Counter(zip(neurons.tap_of.tolist(), targets, strict=True))
     return [
         {
@@ -148,7 +151,7 @@ def _layers(tweak: Tweak) -> list[dict[str, Any]]:
 def of_runs(
     job: Job, tweaked: Subject, view: View, predicted: Sequence[np.ndarray], goal: Goal
 ) -> dict[str, Any]:
-    """What has to be run or read again: latency, and some samples that changed. predicted (N,) each."""
+    """What has to be run or read again: latency, and some samples that changed. predicted (N,) : two."""
     feeds = few_samples(job.opened, job.splits.fit, 1)
     labels = view.labels
     was, now = predicted[0] == labels, predicted[1] == labels
@@ -162,18 +165,18 @@ def of_runs(
 
 
 def _first(rows: np.ndarray, labels: np.ndarray, goal: Goal) -> np.ndarray:
-    """The first few of rows (k,), those of the targets before the others."""
+    """The first few of rows (k,), samples of the targets before others."""
     return rows[np.argsort(~goal.wanted(labels[rows]), kind="stable")][:_SHOWN]
 
 
 def _sample(view: View, k: int, predicted: Sequence[np.ndarray]) -> dict[str, Any]:
     row = int(view.rows[k])
-    picture = thumbnail(view.dataset, row)
+    image = thumbnail(view.dataset, row)
     return {
         "row": row,
         "where": view.dataset.locate(row),
         "label": int(view.labels[k]),
         "before": int(predicted[0][k]),
         "after": int(predicted[1][k]),
-        "picture": None if picture is None else f"data:image/png;base64,{base64.b64encode(picture).decode()}",
+        "picture": None if image is None else f"data:image/png;base64,{base64.b64encode(image).decode()}",
     }

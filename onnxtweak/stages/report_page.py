@@ -1,4 +1,4 @@
-"""A result as a page of pictures: drawn from its JSON, by `report` and at the end of a job."""
+"""How does a result become an HTML page? Drawn from its JSON, by `report` and at the end of a job."""
 
 from __future__ import annotations
 
@@ -15,39 +15,38 @@ from onnxtweak.results import Result
 from onnxtweak.stages.open_job import file_ref
 from onnxtweak.types import FileRef
 
-_HINT = "give what `onnxtweak join -f json` or `onnxtweak run` wrote"
+_HINT = "give a result that `onnxtweak join -f json` or `onnxtweak run` wrote"
 
 
-def write_page(made: Result, path: str, *, force: bool) -> FileRef:
-    """The page of a result that was just made. Raises OutputError."""
-    whole = json.loads(json.dumps(document(made.command, made)))
-    write_atomic(path, [draw(whole, path)], force=force)
+def write_page(result: Result, path: str, *, force: bool) -> FileRef:
+    """Write the page of a result. Raises OutputError."""
+    as_read = json.loads(json.dumps(document(result.command, result)))
+    write_atomic(path, [draw(as_read, path)], force=force)
     return file_ref(path)
 
 
 def read_result(path: str) -> dict[str, Any]:
     """The document of a result. Raises DataError where the file holds none."""
     try:
-        made = json.loads(Path(path).read_text(encoding="utf-8"))
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=path, hint=_HINT) from error
     except (ValueError, RecursionError) as error:
-        raise DataError("this is no JSON", where=path, hint=_HINT) from error
-    if not isinstance(made, dict) or "schema" not in made:
-        raise DataError("this is no result of onnxtweak", where=path, hint=_HINT)
-    if made["schema"] != SCHEMA:
-        raise DataError(
-            f"schema {made['schema']!r} is not known", where=path, hint="make it again with this version"
-        )
-    if not {"before", "after", "bias_control", "checks"} <= made.keys():
-        raise DataError(f"there are no pictures of `{made.get('command')}`", where=path, hint=_HINT)
-    return made
+        raise DataError("this is not JSON", where=path, hint=_HINT) from error
+    if not isinstance(result, dict) or "schema" not in result:
+        raise DataError("this is not a result of onnxtweak", where=path, hint=_HINT)
+    if result["schema"] != SCHEMA:
+        hint = "make the result again with this version of onnxtweak"
+        raise DataError(f"unknown schema {result['schema']!r}", where=path, hint=hint)
+    if not {"before", "after", "bias_control", "checks"} <= result.keys():
+        raise DataError(f"results of `{result.get('command')}` have no page", where=path, hint=_HINT)
+    return result
 
 
-def draw(made: Mapping[str, Any], where: str) -> bytes:
-    """The page of a result's document. Raises DataError where that is damaged."""
+def draw(result: Mapping[str, Any], where: str) -> bytes:
+    """The page of a result's document, as UTF-8. Raises DataError where that is damaged."""
     try:
-        return page(made).encode("utf-8")
+        return page(result).encode("utf-8")
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
         raise DataError(
             f"the result is damaged: {type(error).__name__} {error}", where=where, hint="make it again"

@@ -1,7 +1,7 @@
-"""Where do the files of a run lie, and how do they get there together?
+"""Where are the files of a run written, and how are they delivered together?
 
-While a run works, its files lie in a hidden folder beside theirs. A list of digests says which files a run
-wrote: those the next one may replace.
+A run works in a hidden folder beside its own. SHA256SUMS lists the files that a run wrote: the next one may
+replace those, and no others.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from onnxtweak.stages.open_job import file_ref
 from onnxtweak.types import FileRef
 
 SUMS = "SHA256SUMS"
-_TOGETHER = ("metrics.json", "summary.md", "junit.xml", "provenance.json")
+_SHARED = ("metrics.json", "summary.md", "junit.xml", "provenance.json")
 _MODELS = (".onnx", ".safetensors")
-_EVIDENCE = (".json", ".html", ".md", ".xml")
 
 
-def hand_over(staging: Path, target: Path, files: Sequence[FileRef]) -> None:
-    """Files into their places; models of an earlier run that this one does not vouch for are taken away."""
+def deliver_files(staging: Path, target: Path, files: Sequence[FileRef]) -> None:
+    """Move the files into their folder; delete those of an earlier run that this one did not make."""
     names = {file.path for file in files}
     for name, digest in listed(target).items():
         stale = target / name
@@ -33,24 +32,25 @@ def hand_over(staging: Path, target: Path, files: Sequence[FileRef]) -> None:
         file.replace(target / file.name)
 
 
-def check_directory(target: Path, asked: Recipe, force: bool) -> None:
-    """Raise OutputError where the run could not write, or would replace what no run wrote."""
+def check_directory(target: Path, recipe: Recipe, force: bool) -> None:
+    """Raise OutputError where the run cannot write, or would replace files that no run wrote."""
     if target.exists() and not target.is_dir():
-        raise OutputError("this is a file, not a folder", where=target, hint="name another with -o DIR")
+        raise OutputError("this is a file, not a folder", where=target, hint="name a folder with -o DIR")
     known = listed(target)
-    for name in file_names(asked):
+    for name in file_names(recipe):
         path = target / name
         foreign = path.exists() and name not in known and name != SUMS
         if foreign and not force:
             raise OutputError(
-                "the file exists, and no run wrote it", where=path, hint="use --force or -o DIR"
+                "the file exists, and no run wrote it", where=path, hint="use --force, or another -o DIR"
             )
-    if Path(asked.model).resolve().parent == target.resolve() and Path(asked.model).name in file_names(asked):
-        raise OutputError("the run would replace the base", where=asked.model, hint="name another -o DIR")
+    model = Path(recipe.model)
+    if model.resolve().parent == target.resolve() and model.name in file_names(recipe):
+        raise OutputError("the run would replace the base", where=model, hint="name another -o DIR")
 
 
 def listed(target: Path) -> dict[str, str]:
-    """Name and sha256 of the files that the last run left here."""
+    """Name and sha256 of the files that the last run wrote here."""
     try:
         lines = (target / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -59,29 +59,26 @@ def listed(target: Path) -> dict[str, str]:
     return {name: digest for digest, _, name in pairs if name and Path(name).name == name}
 
 
-def file_names(asked: Recipe) -> tuple[str, ...]:
-    each = [f"{plan.name}{end}" for plan in asked.tweaks for end in (*_MODELS, ".json", ".html")]
-    compared = ("compare.json", "compare.md") if asked.compare is not None else ()
-    return (*each, *compared, *_TOGETHER, SUMS)
+def file_names(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the files that a run writes."""
+    each = [f"{tweak.name}{end}" for tweak in recipe.tweaks for end in (*_MODELS, ".json", ".html")]
+    compared = ("compare.json", "compare.md") if recipe.compare is not None else ()
+    return (*each, *compared, *_SHARED, SUMS)
 
 
 def models_in(folder: Path) -> list[Path]:
-    """Everything that belongs to models: .onnx, their external data, tweak files."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.name != "result.json" and path.suffix not in (".html", ".md", ".xml", ".json")
-    ]
+    """The files of models: .onnx, their external data, tweak files."""
+    return [path for path in sorted(folder.iterdir()) if path.suffix not in (".html", ".md", ".xml", ".json")]
 
 
-def fresh(folder: Path) -> None:
-    """An empty folder. Raises OutputError."""
+def empty_folder(folder: Path) -> None:
+    """Make a folder, empty even where it was there. Raises OutputError."""
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     except OSError as error:
         raise OutputError(
-            f"the folder cannot be made: {error.strerror}", where=folder, hint="name another -o DIR"
+            f"cannot create the folder: {error.strerror}", where=folder, hint="name another -o DIR"
         ) from error
 
 

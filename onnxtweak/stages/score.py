@@ -1,7 +1,7 @@
 """How is every neuron scored over the fit samples? By theta, cached in the work directory if there is one.
 
-A cached result belongs to exactly one model, samples, taps, targets, kind of theta and device: any change of
-these scores again, and so does a damaged file. It is written after every block of neurons.
+A cached result belongs to exactly one model, samples, taps, targets, kind of theta and device: where one of
+them changes, or the file is damaged, scoring starts again. It is written after every block of neurons.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from onnxtweak.method.selection.candidates import Candidates, Theta, ThetaSizes,
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Tap
 
-# The best that are kept where nobody asks for more, all targets together and each of them: enough for most
-# other questions that a later run asks of the same pass.
-_KEPT, _KEPT_EACH = 200_000, 2_000
+# How many of the best neurons are cached, of all targets together and of each, even where fewer are wanted: a
+# later run with larger -n needs no new pass.
+_CACHED, _CACHED_EACH = 200_000, 2_000
 
 
 def score_neurons(
@@ -34,7 +34,7 @@ def score_neurons(
 ) -> Theta:
     """Theta for target classes (c,) over the fit samples of a job.
 
-    most : how many of the best neurons of a target have to be known. tables : where all scores go.
+    most : how many of the best neurons of each target are needed. tables : where all scores are written.
     """
     fit, engine = job.splits.fit, job.engine
     key = None if engine.settings.work_dir is None else cache_key(job, targets, theta)
@@ -53,10 +53,10 @@ def score_batches(
     reopen: Reopen | None = None,
     tables: ScoreTables | None = None,
 ) -> Theta:
-    """The same over any samples; see `theta_sweeps` for the rest."""
+    """Theta over any samples. most, tables : as in `score_neurons`; the rest as in `theta_sweeps`."""
     settings, targets = engine.settings, task.targets
     blocks = theta_blocks(taps, len(targets), engine)
-    most = _at_least(most, len(targets))
+    most = _cached_count(most, len(targets))
     found, done = no_theta(len(targets), most), 0
     file = None
     if settings.work_dir is not None and task.cache_key is not None:
@@ -71,28 +71,28 @@ def score_batches(
             engine.stats.passes.append(("score, cached", 0))
     for block in theta_sweeps(read, blocks, task, engine, reopen=reopen, done=done):
         found = add_block(found, block, None if tables is None else tables.put, settings.threads)
-        del block  # its memory is the next one's
+        del block  # frees its memory for the next one
         done += 1
         if file is not None:
             if tables is not None:
                 tables.flush()
-            _keep(file, found, blocks, done)
+            _write(file, found, blocks, done)
     return found
 
 
-def known_before(job: Job, targets: np.ndarray, theta: str, most: int) -> bool:
-    """Whether `score_neurons` would find all of it in the work directory."""
+def scores_cached(job: Job, targets: np.ndarray, theta: str, most: int) -> bool:
+    """Whether `score_neurons` would find the whole result in the work directory."""
     settings = job.engine.settings
     if settings.work_dir is None or not settings.resume:
         return False
     blocks = theta_blocks(job.taps, len(targets), job.engine)
     file = _file(settings.work_dir, cache_key(job, targets, theta))
-    known = _read(file, blocks, _at_least(most, len(targets)))
+    known = _read(file, blocks, _cached_count(most, len(targets)))
     return known is not None and known[1] == len(blocks)
 
 
-def _at_least(most: int, targets: int) -> int:
-    return max(most, min(_KEPT_EACH, _KEPT // targets))
+def _cached_count(most: int, targets: int) -> int:
+    return max(most, min(_CACHED_EACH, _CACHED // targets))
 
 
 def _file(folder: str, key: str) -> Path:
@@ -112,7 +112,7 @@ def cache_key(job: Job, targets: np.ndarray, theta: str) -> str:
 
 
 def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] | None:
-    """What is known, and of how many blocks; None where it is of no use here."""
+    """The cached theta, and of how many blocks; None where it cannot be used here."""
     found = load_arrays(file, look=True)
     if found is None:
         return None
@@ -120,8 +120,8 @@ def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] |
         done, whole = int(found["done"]), bool(found["whole"])
         if int(found["most"]) < most or not (whole or np.array_equal(found["cuts"], _cuts(blocks))):
             return None
-        best = _parted(found, "best", ("number", "weight", "count", "lift"))
-        sizes = _parted(found, "sizes", ("bins", "counts"))
+        best = _split(found, "best", ("number", "weight", "count", "lift"))
+        sizes = _split(found, "sizes", ("bins", "counts"))
         theta = Theta(
             tuple(Candidates(*parts) for parts in best),
             tuple(
@@ -137,7 +137,7 @@ def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] |
         return None
 
 
-def _keep(file: Path, found: Theta, blocks: Sequence[Block], done: int) -> None:
+def _write(file: Path, found: Theta, blocks: Sequence[Block], done: int) -> None:
     arrays = {
         "done": done,
         "whole": done == len(blocks),
@@ -155,19 +155,19 @@ def _keep(file: Path, found: Theta, blocks: Sequence[Block], done: int) -> None:
 def _joined(
     parts: Sequence[Candidates | ThetaSizes], what: str, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """The arrays of all targets end to end, and where each begins."""
+    """The arrays of all targets end to end, and where each ends."""
     ends = np.cumsum([len(getattr(part, names[0])) for part in parts])
     arrays = {f"{what}.{name}": np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return {f"{what}.ends": ends, **arrays}
 
 
-def _parted(found: dict[str, np.ndarray], what: str, names: Sequence[str]) -> list[tuple[np.ndarray, ...]]:
+def _split(found: dict[str, np.ndarray], what: str, names: Sequence[str]) -> list[tuple[np.ndarray, ...]]:
     ends = found[f"{what}.ends"][:-1]
     return list(zip(*(np.split(found[f"{what}.{name}"], ends) for name in names), strict=True))
 
 
 def _cuts(blocks: Sequence[Block]) -> np.ndarray:
-    """(slices, 3) int64: block, first and last neuron, counted through all taps."""
+    """(slices, 3) int64: block, first neuron, and one past the last, numbered through all taps."""
     return np.array(
         [(k, s.number, s.number + len(s)) for k, block in enumerate(blocks) for s in block], np.int64
     ).reshape(-1, 3)

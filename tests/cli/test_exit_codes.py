@@ -19,7 +19,7 @@ EVALUATE = ["evaluate", "m.onnx", "-d", "a.npz"]
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (errors.GateFailed("a gate was not met"), 1),
+        (errors.GateFailed("a gate failed"), 1),
         (errors.UsageError("this makes no sense"), 2),
         (errors.ModelError("not an ONNX file"), 2),
         (errors.DataError("no labels"), 2),

@@ -91,7 +91,7 @@ def test_a_file_without_a_method_is_refused(cnn, tmp_path):
 
 
 def test_an_unknown_method_is_refused(cnn):
-    with pytest.raises(InputError, match="there is no method"):
+    with pytest.raises(InputError, match="unknown method"):
         run(*cnn, methods=("magic",))
 
 

@@ -29,11 +29,11 @@ def test_the_same_result_gives_the_same_page(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ("[1]", "no result"),
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "not a result"),
         ('{"schema": 2}', "schema 2"),
-        ('{"schema": 1, "command": "inspect"}', "no pictures of `inspect`"),
+        ('{"schema": 1, "command": "inspect"}', "results of `inspect` have no page"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, said):

@@ -83,7 +83,7 @@ def test_all_artefacts_agree(recipe, tmp_path):
     assert metrics["a.after.target"] == result["after"]["target"]
     assert all(isinstance(value, int | float) for value in metrics.values())
     assert "| a |" in (build / "summary.md").read_text()
-    assert "2 of 2 gates met" in (build / "a.html").read_text(encoding="utf-8")
+    assert "2 of 2 gates passed" in (build / "a.html").read_text(encoding="utf-8")
 
 
 def test_a_gate_that_is_not_met_keeps_the_models_back(recipe, tmp_path):
@@ -184,8 +184,8 @@ def test_a_failure_leaves_nothing_behind(recipe, tmp_path):
 def test_the_command_ends_with_one_when_a_gate_is_not_met(recipe, tmp_path, capsys):
     assert main(["run", str(recipe), "--set", "gates.min-target-gain=99", "-q"]) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith("error: gates not met: a: min-target-gain")
-    assert "NOT MET" in captured.out
+    assert captured.err.startswith("error: gates failed: a: min-target-gain")
+    assert "FAILED" in captured.out
     assert main(["run", str(recipe), "--dry-run", "-q"]) == 0
     assert main(["run", str(recipe), "--set", "gates.max-EE=1", "-q"]) == 2
 

@@ -160,7 +160,7 @@ def test_finished_blocks_are_not_swept_again(few, tmp_path, monkeypatch, written
         )
 
     whole = score(replace(engine, work_dir=None), "whole.npz")
-    keep, kept = module._keep, []
+    keep, kept = module._write, []
 
     def dies(*arguments):
         keep(*arguments)
@@ -168,10 +168,10 @@ def test_finished_blocks_are_not_swept_again(few, tmp_path, monkeypatch, written
         if len(kept) == 2:
             raise Killed
 
-    monkeypatch.setattr(module, "_keep", dies)
+    monkeypatch.setattr(module, "_write", dies)
     with pytest.raises(Killed):
         score(engine, "killed.npz")
-    monkeypatch.setattr(module, "_keep", keep)
+    monkeypatch.setattr(module, "_write", keep)
     resumed = score(replace(engine, resume=True), "killed.npz")
     assert [name for name, _ in resumed.run.passes][:2] == ["score, cached", "score, block 3 of 4"]
     assert resumed.top == whole.top

@@ -102,8 +102,8 @@ def test_gates_are_told_with_their_limits():
         {"name": "min-target-gain", "limit": 1.0, "measured": 12.5, "passed": True},
     ]
     text = headings(Page(page(a_document(gates=gates))))
-    assert "1 of 2 gates met" in text
-    assert "not met" in text and "2.25" in text and "12.5" in text
+    assert "1 of 2 gates passed" in text
+    assert "failed" in text and "2.25" in text and "12.5" in text
 
 
 def test_a_gate_without_a_figure_is_drawn():

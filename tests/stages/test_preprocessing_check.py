@@ -58,7 +58,7 @@ def test_a_model_that_does_well_is_left_alone(material):
 def test_labels_from_one(material):
     folder, x, y = material
     keep = y < 3
-    assert "taking each label as one less than it is gives" in told(folder, x[keep], y[keep] + 1, RIGHT)
+    assert "subtracting 1 from each label gives" in told(folder, x[keep], y[keep] + 1, RIGHT)
 
 
 @pytest.mark.parametrize(

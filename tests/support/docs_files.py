@@ -23,8 +23,8 @@ def write_docs_files(folder: Path) -> None:
     """Write every file that a page's commands read and none of them writes."""
     proto, lacks = weakened(cnn3(classes=10, size=8, channels=(8, 8, 16)))
     (folder / "model.onnx").write_bytes(proto.SerializeToString())
-    x, y = _pictures(proto, lacks, 1200, 0)
-    x_test, y_test = _pictures(proto, lacks, 400, 1)
+    x, y = _images(proto, lacks, 1200, 0)
+    x_test, y_test = _images(proto, lacks, 400, 1)
     whole = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "classes": np.array(NAMES)}
     np.savez(folder / "samples.npz", **whole)
     np.savez(folder / "held-out.npz", x=x, y=y, classes=np.array(NAMES))
@@ -47,12 +47,12 @@ def write_docs_files(folder: Path) -> None:
     (folder / "resnet.onnx").write_bytes(cnn_1x1(classes=3, size=224).SerializeToString())
     rng = np.random.default_rng(2)
     for number in range(9):
-        path = folder / "pictures" / "abc"[number % 3] / f"{number}.png"
+        path = folder / "images" / "abc"[number % 3] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
 
 
-def _pictures(proto, lacks: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _images(proto, lacks: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Bytes (n, 8, 8, 3) and labels (n,) on which the model errs, most often by missing one class."""
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)

@@ -20,7 +20,14 @@ from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table, gather, stacked
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.target_bias import set_target_bias
-from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    Preprocess,
+    TapSettings,
+    TargetSettings,
+)
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.open_job import open_for_tables
@@ -75,7 +82,7 @@ def main() -> None:
     data = DataSettings(tuple(asked.data), test=tuple(asked.test), preprocess=preprocess)
     taps = TapSettings(taps=())
     job = open_for_tables(asked.model, data, EngineSettings(device="cpu", threads=1), taps, silent)
-    targets = choose_goal(job, TargetSettings(worst=asked.classes)).targets
+    targets = choose_goal(job, TargetSettings(worst=asked.classes), FitSettings()).targets
     watched = choose_neurons(job, taps, 2000)
     views = (job.splits.fit, job.splits.validation, job.splits.test)
     fit, validation, test = (gather(job.subject, v, watched.neurons, job.engine, "collect") for v in views)

@@ -5,7 +5,7 @@ join, retrain, augment, fit, compare   the methods, each and side by side
 apply, revert, diff, verify            files that are tweaked already
 init, run                              recipes
 score, dump                            what is computed on the way
-report, doctor, completion             pictures, the machine, the shell
+report, doctor, completion             the HTML page, the machine, the shell
 
 A callback imports the pipeline only when it runs, so that `--help` needs neither NumPy nor a runtime. To add
 a command, write its file and name it in `onnxtweak.cli.main.COMMANDS`.

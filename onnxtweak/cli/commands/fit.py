@@ -64,7 +64,7 @@ _fit_options = gathered(
         type=Number(above=0),
         metavar="LEVEL",
         help="Weaken the patch until at most this share of all samples, such as 0.02, is expected to become "
-        "wrong. Validation samples are reserved for the proof.",
+        "wrong. Validation samples are reserved for this check.",
     ),
 )
 

@@ -25,7 +25,7 @@ def revert(
 ) -> None:
     """Remove a tweak, and get back the earlier file, byte for byte.
 
-    The tweaked file carries what is needed; the sha256 of the earlier file is the proof.
+    The tweaked file carries what is needed; the sha256 of the earlier file is checked.
     """
     from onnxtweak import commands
     from onnxtweak.report.text import surgery

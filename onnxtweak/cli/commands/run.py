@@ -29,7 +29,7 @@ from onnxtweak.errors import GateFailed
     "such as ONNXTWEAK_ENGINE_DEVICE; this option wins. Repeatable.",
 )
 @option("Recipe", "--dry-run", is_flag=True, help="Only show what would be read, made and written.")
-@option("Recipe", "--keep", is_flag=True, help="Hand the models over even if a gate is not met.")
+@option("Recipe", "--keep", is_flag=True, help="Deliver the models even if a gate fails.")
 @option("Machine", "--device", type=Device(), metavar="auto|cpu|cuda[:i[,j]]", help="Where the model runs.")
 @option("Output", "-o", "--output", "directory", metavar="DIR", help="Folder for everything that is made.")
 @force_option
@@ -39,11 +39,11 @@ def run(
 ) -> None:
     """Run a recipe: make its tweaks, judge its gates, write models.
 
-    Beside each model it writes the tweak file, the result as JSON and a page of pictures; for all of them
+    Beside each model it writes the tweak file, the result as JSON and as an HTML page; for all of them
     together metrics.json, summary.md (for a pull request), junit.xml (for CI pages), provenance.json (an
     in-toto statement) and SHA256SUMS. What an earlier run made from the same inputs is reused.
 
-    Ends with exit code 1 if a gate is not met; the evidence is then written, but no model.
+    Ends with exit code 1 if a gate fails; the evidence is then written, but no model.
     """
     from onnxtweak import commands
     from onnxtweak.report.text import runs
@@ -58,10 +58,10 @@ def run(
     show(console, "run", made, runs.ran, form)
     if made.failed:
         raise GateFailed(
-            f"gates not met: {', '.join(made.failed)}",
+            f"gates failed: {', '.join(made.failed)}",
             where=recipe,
-            hint="the models were handed over because of --keep"
+            hint="the models were delivered because of --keep"
             if made.shipped
-            else f"see the pages in {made.directory}; --keep hands the models over anyway",
+            else f"see the pages in {made.directory}; --keep delivers the models anyway",
         )
-    close(console, began, "every tweak made, every gate met")
+    close(console, began, "every tweak made, every gate passed")

@@ -1,4 +1,4 @@
-"""`onnxtweak verify`: does a tweaked file still pass its proofs?"""
+"""`onnxtweak verify`: does a tweaked file still pass its checks?"""
 
 from __future__ import annotations
 

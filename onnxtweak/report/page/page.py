@@ -70,7 +70,9 @@ def _verdict(made: Mapping[str, Any], evidence: Mapping[str, Any], name: str) ->
     unsound = [check["name"] for check in made["checks"] if not check["passed"]]
     badges = ""
     if made.get("gates"):
-        badges += _badge(not failed, f"{len(made['gates']) - len(failed)} of {len(made['gates'])} gates met")
+        badges += _badge(
+            not failed, f"{len(made['gates']) - len(failed)} of {len(made['gates'])} gates passed"
+        )
     badges += _badge(
         not unsound, f"{len(made['checks']) - len(unsound)} of {len(made['checks'])} checks passed"
     )
@@ -122,7 +124,7 @@ def _changed(evidence: Mapping[str, Any], made: Mapping[str, Any], targets_only:
 def _gates(made: Mapping[str, Any]) -> str:
     gates = [
         [
-            _badge(g["passed"], "met" if g["passed"] else "not met"),
+            _badge(g["passed"], "passed" if g["passed"] else "failed"),
             safe(g["name"]),
             f"{g['limit']:g}",
             "-" if g["measured"] is None else f"{g['measured']:.4g}",

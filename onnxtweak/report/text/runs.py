@@ -14,9 +14,9 @@ from onnxtweak.results import RecipeWritten, RunResult
 
 def ran(made: RunResult) -> tuple[Block, ...]:
     """A row per tweak, then the gates, then what was written."""
-    rows = tuple((name, *_figures(result), _gates_met(result)) for name, result in made.results.items())
+    rows = tuple((name, *_figures(result), _gates_passed(result)) for name, result in made.results.items())
     gates = tuple(
-        (name, gate["name"], f"{gate['limit']:g}", _measured(gate), "met" if gate["passed"] else "NOT MET")
+        (name, gate["name"], f"{gate['limit']:g}", _measured(gate), "passed" if gate["passed"] else "FAILED")
         for name, result in made.results.items()
         for gate in result["gates"]
     )
@@ -25,7 +25,7 @@ def ran(made: RunResult) -> tuple[Block, ...]:
         TextTable(("tweak", "targets", "after", "overall", "after", "E", "fixed", "broken", "gates"), rows),
     ]
     if gates:
-        missed = frozenset(row for row, gate in enumerate(gates) if gate[-1] == "NOT MET")
+        missed = frozenset(row for row, gate in enumerate(gates) if gate[-1] == "FAILED")
         blocks += [
             Heading("Gates"),
             TextTable(("tweak", "gate", "limit", "measured", ""), gates, left=2, marked=missed),
@@ -53,7 +53,7 @@ def _figures(result: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _gates_met(result: Mapping[str, Any]) -> str:
+def _gates_passed(result: Mapping[str, Any]) -> str:
     gates = result["gates"]
     return f"{sum(gate['passed'] for gate in gates)} of {len(gates)}" if gates else "none"
 
