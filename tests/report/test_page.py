@@ -103,7 +103,8 @@ def test_gates_are_told_with_their_limits():
     ]
     text = headings(Page(page(a_document(gates=gates))))
     assert "1 of 2 gates passed" in text
-    assert "failed" in text and "2.25" in text and "12.5" in text
+    assert re.search(r"failed\s+max-E\s+0\.5\s+2\.25\s", text)
+    assert re.search(r"passed\s+min-target-gain\s+1\s+12\.5\s", text)
 
 
 def test_a_gate_without_a_figure_is_drawn():
