@@ -82,8 +82,8 @@ def compare(
     for repeat in range(repeats):
         job = open_for_tables(model, replace(data, seed=data.seed + repeat), engine, taps, progress)
         views = _views(job)
-        check_outputs(job, output)
         if repeat == 0:
+            check_outputs(job, output)
             overall = replace(settings, max_class_drop=None)
             goal = choose_goal(job, targets, overall, all_unless_named=True)
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -83,6 +84,13 @@ def test_any_method_can_be_written(cnn, tmp_path, method):
     np.savez(tmp_path / "more.npz", x=x, y=y)
     settings = DataSettings((str(tmp_path / "more.npz"),))
     assert commands.evaluate(model=str(path), data=settings).metrics.samples == 50
+
+
+def test_repeats_do_not_stumble_over_the_file_that_the_first_one_wrote(cnn, tmp_path):
+    path = tmp_path / "out.onnx"
+    made = run(*cnn, methods=("bias",), write="join", repeats=2, output=OutputSettings(str(path)))
+    assert made.repeats == 2 and made.output.path == str(path)
+    assert made.output.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_file_without_a_method_is_refused(cnn, tmp_path):
