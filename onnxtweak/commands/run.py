@@ -5,7 +5,6 @@ Where a gate fails, the evidence is delivered and the models are not.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -26,7 +25,7 @@ from onnxtweak.report import artefacts, schema
 from onnxtweak.report.text import comparison, layout, runs
 from onnxtweak.results import RunResult
 from onnxtweak.settings import EngineSettings, OutputSettings
-from onnxtweak.stages.open_job import Job, file_ref, open_for_tables
+from onnxtweak.stages.open_job import Job, cache_key, file_ref, open_for_tables
 from onnxtweak.stages.report_page import draw
 from onnxtweak.stages.run_files import (
     SUMS,
@@ -140,15 +139,16 @@ def fingerprint(recipe: Recipe, settings: str, job: Job) -> str:
 
     settings : their sha256.
     """
-    facts = {
-        "onnxtweak": __version__,
-        "base": job.opened.model.base_sha256,
-        "samples": job.splits.digest,
-        "names": list(job.names),
-        "settings": settings,
-        "device": [recipe.engine.device, recipe.engine.backend],
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_key(
+        {
+            "onnxtweak": __version__,
+            "base": job.opened.model.base_sha256,
+            "samples": job.splits.digest,
+            "names": list(job.names),
+            "settings": settings,
+            "device": [recipe.engine.device, recipe.engine.backend],
+        }
+    )
 
 
 def _comparison(recipe: Recipe, plan: ComparePlan, staging: Path, progress: Progress) -> bool:

@@ -7,7 +7,6 @@ model, samples, preprocessing, neurons and device.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -77,14 +76,12 @@ def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
     settings = job.engine.settings
     if settings.work_dir is None or not len(neurons):
         return gather(job.subject, view, neurons, job.engine, what)
-    facts = {
-        **job.cache_facts,
-        "rows": hashlib.sha256(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()).hexdigest(),
-        "taps": [asdict(tap) for tap in neurons.taps],
-        "tap_of": neurons.tap_of.tolist(),
-        "index": neurons.index.tolist(),
-    }
-    cache_key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    cache_key = job.cache_key(
+        rows=hashlib.sha256(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()).hexdigest(),
+        taps=[asdict(tap) for tap in neurons.taps],
+        tap_of=neurons.tap_of.tolist(),
+        index=neurons.index.tolist(),
+    )
     shards = TableShards(Path(settings.work_dir), cache_key, settings.shard, settings.resume)
     table = gather(job.subject, view, neurons, job.engine, what, shards)
     if table.T.nbytes > _LARGEST:

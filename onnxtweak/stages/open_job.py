@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -105,16 +107,18 @@ class Job:
         """Seed of the split, and of everything random after it."""
         return self.reopen.data.seed
 
-    @property
-    def cache_facts(self) -> dict[str, Any]:
-        """What everything computed with the model depends on, in plain data; part of every cache key."""
-        return {
-            "onnxtweak": __version__,
-            "base": self.opened.model.base_sha256,
-            "logits": self.subject.logits,
-            "fed": asdict(self.reopen.data.preprocess),
-            "device": self.engine.settings.device,
-        }
+    def cache_key(self, **facts: Any) -> str:
+        """The `cache_key` of what is computed with the model. facts : what it depends on besides the job."""
+        return cache_key(
+            {
+                "onnxtweak": __version__,
+                "base": self.opened.model.base_sha256,
+                "logits": self.subject.logits,
+                "fed": asdict(self.reopen.data.preprocess),
+                "device": self.engine.settings.device,
+                **facts,
+            }
+        )
 
     @property
     def run(self) -> RunFacts:
@@ -222,6 +226,11 @@ def open_whole(
 def file_ref(path: str | Path) -> FileRef:
     """A file on disk and its digest."""
     return FileRef(str(path), hash_file(Path(path)))
+
+
+def cache_key(facts: Mapping[str, Any]) -> str:
+    """32 hex digits that change with each of the facts, which are plain data."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def model_ref(model: ModelFile) -> FileRef:

@@ -6,8 +6,6 @@ them changes, or the file is damaged, scoring starts again. It is written after 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +35,7 @@ def score_neurons(
     most : how many of the best neurons of each target are needed. tables : where all scores are written.
     """
     fit, engine = job.splits.fit, job.engine
-    key = None if engine.settings.work_dir is None else cache_key(job, targets, theta)
+    key = None if engine.settings.work_dir is None else _cache_key(job, targets, theta)
     task = ScoringTask(fit.labels, np.asarray(targets, np.int64), theta, key)
     read = from_model(job.subject, fit, engine, job.taps)
     return score_batches(read, job.taps, task, most, engine, reopen=job.reopen, tables=tables)
@@ -86,7 +84,7 @@ def scores_cached(job: Job, targets: np.ndarray, theta: str, most: int) -> bool:
     if settings.work_dir is None or not settings.resume:
         return False
     blocks = theta_blocks(job.taps, len(targets), job.engine)
-    file = _file(settings.work_dir, cache_key(job, targets, theta))
+    file = _file(settings.work_dir, _cache_key(job, targets, theta))
     known = _read(file, blocks, _cached_count(most, len(targets)))
     return known is not None and known[1] == len(blocks)
 
@@ -99,16 +97,14 @@ def _file(folder: str, key: str) -> Path:
     return Path(folder) / f"score-{key}.npz"
 
 
-def cache_key(job: Job, targets: np.ndarray, theta: str) -> str:
+def _cache_key(job: Job, targets: np.ndarray, theta: str) -> str:
     """Digest of everything that theta depends on."""
-    facts = {
-        **job.cache_facts,
-        "samples": job.splits.digest,
-        "taps": [asdict(tap) for tap in job.taps],
-        "targets": targets.tolist(),
-        "theta": theta,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return job.cache_key(
+        samples=job.splits.digest,
+        taps=[asdict(tap) for tap in job.taps],
+        targets=targets.tolist(),
+        theta=theta,
+    )
 
 
 def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] | None:
