@@ -21,12 +21,7 @@ from onnxtweak.settings import (
     OutputSettings,
     TargetSettings,
 )
-from tests.support.weak_class import carry_out, more_samples, weak_cnn
-
-
-@pytest.fixture(scope="module")
-def cnn(tmp_path_factory):
-    return weak_cnn(tmp_path_factory.mktemp("cnn"))
+from tests.support.weak_class import carry_out, more_samples
 
 
 def run(model, samples, **changes):

@@ -18,22 +18,12 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
-from tests.support.weak_class import carry_out, more_samples, weak_cnn, weak_mlp
+from tests.support.weak_class import carry_out, more_samples
 
 
 def run(model, samples, /, written=None, **changes):
     """A fit."""
     return carry_out(commands.fit, model, samples, written, **changes)
-
-
-@pytest.fixture(scope="module")
-def mlp(tmp_path_factory):
-    return weak_mlp(tmp_path_factory.mktemp("mlp"))
-
-
-@pytest.fixture(scope="module")
-def cnn(tmp_path_factory):
-    return weak_cnn(tmp_path_factory.mktemp("cnn"))
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])

@@ -25,7 +25,7 @@ from onnxtweak.stages import deliver
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.sample_notes import notes_on_tables, seen_in_training
 from onnxtweak.types import Check, silent
-from tests.support.weak_class import TARGET, carry_out, more_samples, weak_cnn, weak_mlp
+from tests.support.weak_class import TARGET, carry_out, more_samples, weak_cnn
 
 
 def digest(path) -> str:
@@ -36,16 +36,6 @@ def run(model, samples, /, written=None, **changes):
     """A join with quick settings."""
     join = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30))
     return carry_out(commands.join, model, samples, written, **{"settings": join, **changes})
-
-
-@pytest.fixture(scope="module")
-def mlp(tmp_path_factory):
-    return weak_mlp(tmp_path_factory.mktemp("mlp"))
-
-
-@pytest.fixture(scope="module")
-def cnn(tmp_path_factory):
-    return weak_cnn(tmp_path_factory.mktemp("cnn"))
 
 
 def test_the_target_does_better_and_validation_keeps_its_overall_accuracy(mlp, tmp_path):

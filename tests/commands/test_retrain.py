@@ -27,7 +27,7 @@ from onnxtweak.stages.checks import as_subject
 from onnxtweak.stages.deliver import splice_in
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import silent
-from tests.support.weak_class import carry_out, weak_cnn, weak_mlp
+from tests.support.weak_class import carry_out
 
 JOIN = JoinSettings(count=(1, 4, 10), scale=(0, 1, 3, 10, 30))
 # What a run of the base over samples is called; everything else reads the tweaked file, or the test samples.
@@ -37,16 +37,6 @@ BASE_PASSES = ["score", "collect", "validate"]
 def run(model, samples, /, written=None, **changes):
     """Retraining with quick settings."""
     return carry_out(commands.retrain, model, samples, written, **{"join": JOIN, **changes})
-
-
-@pytest.fixture(scope="module")
-def mlp(tmp_path_factory):
-    return weak_mlp(tmp_path_factory.mktemp("mlp"))
-
-
-@pytest.fixture(scope="module")
-def cnn(tmp_path_factory):
-    return weak_cnn(tmp_path_factory.mktemp("cnn"))
 
 
 def base_passes(result):
