@@ -86,6 +86,7 @@ class TapOptions(TypedDict, total=False):
     taps: str | Sequence[str]
     pool: Pool
     logits: str | None
+    threshold: float | None
 
 
 class TargetOptions(TypedDict, total=False):

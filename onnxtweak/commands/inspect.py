@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.engine.answer.tail import settle
 from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.session import Port
 from onnxtweak.engine.subject import choose_taps, made_up_samples, measured, open_model, watchable
@@ -36,6 +37,8 @@ def inspect(
     try:
         feeds = made_up_samples(opened, {})
         engine = replace(engine, device="cpu")
+        opened = settle(opened, feeds, engine, taps.threshold)
+        found = watchable(opened)
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
         watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, engine)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.samples import Part
 from onnxtweak.data.source_spec import natural_key
 from onnxtweak.errors import DataError
@@ -135,3 +137,27 @@ def _looked_up(raw: np.ndarray, classes: tuple[str, ...] | None, where: str) -> 
             hint=f"the names are {', '.join(list(number)[:8])}{', ...' if len(number) > 8 else ''}",
         )
     return np.array([number[text] for text in texts.tolist()], np.int64)[position]
+
+
+def number_by_labels(dataset: Dataset, labels: Sequence[int | str]) -> Dataset:
+    """The dataset with class c where its labels, numbers or text, are what the model shows for class c.
+
+    labels : of all classes of the model, none of which is its own number. Labels that are not among them are
+    class numbers already.
+    """
+    texts = [str(label) for label in labels]
+    position = {text: number for number, text in enumerate(texts)}
+    present = np.unique(dataset.labels)
+    names = dataset.classes
+    if names is not None and {*names} <= {*texts}:
+        own = [names[number] if 0 <= number < len(names) else "" for number in present.tolist()]
+        names = tuple(texts)
+    else:
+        own = [str(number) for number in present.tolist()]
+    if any(text not in position for text in own):
+        return dataset if dataset.classes is not None else replace(dataset, classes=tuple(texts))
+    numbers = np.array([position[text] for text in own], np.int64)
+    changed = numbers[np.searchsorted(present, dataset.labels)] if len(present) else dataset.labels
+    shown = ", ".join(texts[:4]) + (", ..." if len(texts) > 4 else "")
+    note = f"labels are what the model calls its classes: {shown}"
+    return replace(dataset, labels=changed, classes=names or tuple(texts), notes=(*dataset.notes, note))

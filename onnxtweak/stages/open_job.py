@@ -15,9 +15,10 @@ import numpy as np
 
 from onnxtweak._version import __version__
 from onnxtweak.data.dataset import Dataset, check_labels
-from onnxtweak.data.labels import read_names
+from onnxtweak.data.labels import number_by_labels, read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import Splits, View, open_splits
+from onnxtweak.engine.answer.tail import TRIED, settle
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.memory_plan import model_room, too_little
 from onnxtweak.engine.passes import Engine, RunStats
@@ -92,6 +93,16 @@ class Job:
         return self.subject.head
 
     @property
+    def answer_record(self) -> dict[str, Any]:
+        """For the provenance: what cannot be seen in the model's logits alone."""
+        record: dict[str, Any] = {}
+        if self.subject.readout is not None:
+            record["readout"] = self.subject.readout.record
+        if self.reopen.taps.threshold is not None:
+            record["threshold"] = self.reopen.taps.threshold
+        return record
+
+    @property
     def neurons(self) -> int:
         """How many neurons are watched."""
         return sum(tap.neurons for tap in self.taps)
@@ -154,6 +165,9 @@ def _job(
 ) -> Job:
     taps = reopen.taps
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
+    tried = few_samples(opened, spread_out(splits.fit, TRIED), TRIED)
+    opened = settle(opened, tried, settings, taps.threshold)
+    splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)
     if set(taps.taps) <= _MAPS:
@@ -183,6 +197,28 @@ def _job(
         reopen,
         begin,
     )
+
+
+def _numbered(splits: Splits, opened: Opened) -> Splits:
+    """The splits with the model's own labels as class numbers, where it names its classes."""
+    labels = None if opened.answer is None else opened.answer.labels
+    if labels is None:
+        return splits
+    found = {id(dataset): number_by_labels(dataset, labels) for dataset in _datasets(splits)}
+    fit, validation, test = (
+        None if view is None else replace(view, dataset=found[id(view.dataset)])
+        for view in (splits.fit, splits.validation, splits.test)
+    )
+    assert fit is not None and validation is not None  # only `test` may be missing
+    classes = next(iter(found.values())).classes
+    notes = tuple(note for dataset in found.values() for note in dataset.notes)
+    return Splits(fit, validation, test, classes, tuple(dict.fromkeys((*splits.notes, *notes))))
+
+
+def spread_out(view: View, wanted: int) -> View:
+    """At most so many samples of a view, evenly from all of them."""
+    places = np.unique(np.linspace(0, max(len(view.rows) - 1, 0), wanted).astype(np.int64))
+    return replace(view, rows=view.rows[places[: len(view.rows)]])
 
 
 def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) -> int:

@@ -25,6 +25,7 @@ from onnxtweak.model.inspect.refusals import (
 )
 from onnxtweak.model.inspect.shapes import Shape, known_shape
 from onnxtweak.model.inspect.softmax import SPELLINGS, SoftmaxMatch, match_softmax
+from onnxtweak.model.inspect.tail import tail_operators
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
@@ -57,19 +58,6 @@ _LOOKING_UP = frozenset({"LabelEncoder", "ArrayFeatureExtractor", "Gather", "Sli
 _WITH_CONSTANT = frozenset({"Mul", "Div", "Add", "Sub", "Max", "Min"})
 _WALKED_DOMAINS = (*DEFAULT_DOMAINS, "ai.onnx.ml")
 _WALKED = _CHOOSING | _KEEPING_ORDER | _LOOKING_UP | _WITH_CONSTANT
-
-
-@dataclass(frozen=True)
-class LogitsFormat:
-    """How a logits tensor holds its values. layout : as `Logits.layout`. dtype : as `Tap.dtype`."""
-
-    layout: str = "NC"
-    dtype: str = "float32"
-
-    @property
-    def binary(self) -> bool:
-        """One logit, two classes: positive for class 1."""
-        return "C" not in self.layout
 
 
 @dataclass(frozen=True)
@@ -147,6 +135,17 @@ def find_logits(graph: GraphIndex, override: str | None = None) -> Logits:
             hint=f"name the tensor that holds the logits: {names}",
         )
     return next(iter(chosen.values()))
+
+
+def logits_at(graph: GraphIndex, name: str, output: str) -> Logits:
+    """A tensor between the last layer and `output` as the one that a tweak is added to.
+
+    Raises ModelError where it cannot be.
+    """
+    if name == output:
+        return _candidate(graph, output, name, "the output itself", [], _PLAIN).logits
+    steps = list(reversed(tail_operators(graph, name, output)))
+    return _candidate(graph, output, name, f"before {steps[-1]}", steps, _CHOICE).logits
 
 
 _PLAIN, _CHOICE, _NORMALISED = 1, 2, 3
