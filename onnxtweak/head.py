@@ -130,6 +130,22 @@ class Answer:
         known = {label: number for number, label in enumerate(self.labels)}
         return np.array([known.get(label, -1) for label in shown.tolist()], np.int64)
 
+    def contradicts(self, Z: np.ndarray, value: Any, rounding: float) -> np.ndarray:
+        """Which samples are shown as another class than that of their highest score, (N,) bool.
+
+        Z (N, C) : scores. value : of the output. Ties do not count: scores that lie within `rounding`, a
+        fraction of the largest, and values of the output that are equal, as coarse ones may be; but where
+        all are equal, nothing is shown.
+        """
+        predicted, size = ONE_LABEL.predict(Z), np.maximum(1.0, np.abs(Z).max(axis=1, initial=0.0))
+        wrong: np.ndarray = predicted != self.classes(value)
+        wrong &= ONE_LABEL.margin(Z) > 2 * rounding * size
+        if self.kind == "scores" and wrong.any():
+            rows = np.asarray(value).reshape(len(value), -1)
+            highest = rows.max(axis=1)
+            wrong &= (rows[np.arange(len(rows)), predicted] < highest) | (rows.min(axis=1) == highest)
+        return wrong
+
 
 @dataclass(frozen=True)
 class Head:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.engine.answer.probing import differing
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.goal import Goal, find_targets
-from onnxtweak.head import ROUNDING
 from onnxtweak.method.metrics import measure
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
@@ -36,7 +34,8 @@ def evaluate(
     """
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
-    Z, predicted = shown_pass(job.subject, view, job.engine, "evaluate")
+    shown = shown_pass(job.subject, view, job.engine, "evaluate")
+    predicted = shown.classes
     chosen = np.empty(0, np.int64)
     if targets.targets or targets.worst is not None:
         chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
@@ -45,7 +44,7 @@ def evaluate(
     if _guesses(metrics, job.subject.classes):
         mistake = likely_mistake(job, predicted)
         warning = (f"accuracy {metrics.overall:.1%} is at chance level: {mistake or _ADVICE}",)
-    other = int(differing(Z, predicted, ROUNDING[job.subject.dtype]).sum())
+    other = int(shown.contradicted.sum())
     if other:
         warning += (
             f"on {other:,} of {len(predicted):,} samples the model shows another class than that of its"

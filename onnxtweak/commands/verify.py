@@ -148,19 +148,19 @@ def _on_samples(
 ) -> tuple[Metrics, Metrics]:
     """Accuracy before and after; checks that tables of the file before the last tweak predict this one."""
     file, view, engine = job.subject, job.splits.fit, job.engine
-    Z, before = shown_pass(base, view, engine, "base")
+    before = shown_pass(base, view, engine, "base")
     shadow = run.inside[-1].shadow
     tweaked = file if shadow is None else replace(file, logits=shadow, answer=None)
-    measured_Z, after = shown_pass(tweaked, view, engine, "tweaked")
-    checks.append(check_answer(tweaked, (Z, measured_Z), (before, after)))
+    after = shown_pass(tweaked, view, engine, "tweaked")
+    checks.append(check_answer(tweaked, before, after))
     tweak = recorded_tweak(run.inside[-1])
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
         predicted_Z = np.concatenate([patch.applied(batch.Z, batch.V[0]) for batch in batches])
-        checks.append(check_simulation(file, predicted_Z, measured_Z, view.labels))
+        checks.append(check_simulation(file, predicted_Z, after.Z, view.labels))
     no_target = Goal(np.empty(0, np.int64), file.head)
     metrics_before, metrics_after = (
-        measure(shown, view.labels, no_target, file.classes) for shown in (before, after)
+        measure(shown.classes, view.labels, no_target, file.classes) for shown in (before, after)
     )
     return metrics_before, metrics_after

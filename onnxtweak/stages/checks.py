@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from onnxtweak._version import __version__
-from onnxtweak.engine.answer.probing import differing
+from onnxtweak.engine.answer.shown import ShownClasses
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import VerificationError
@@ -177,21 +177,15 @@ def check_simulation(subject: Subject, logits: np.ndarray, measured: np.ndarray,
     return Check("simulation", error <= tolerance and wrong <= close, detail)
 
 
-def check_answer(
-    subject: Subject, scores: tuple[np.ndarray, np.ndarray], shown: tuple[np.ndarray, np.ndarray]
-) -> Check:
-    """Base and file show the class of their highest score, ties aside.
-
-    scores, shown : of base and file, (N, C) and (N,) int64 each.
-    """
-    tolerance = ROUNDING[subject.dtype]
-    wrong = [int(differing(Z, classes, tolerance).sum()) for Z, classes in zip(scores, shown, strict=True)]
+def check_answer(subject: Subject, base: ShownClasses, tweaked: ShownClasses) -> Check:
+    """Base and file show the class of their highest score, ties aside."""
+    wrong = [int(shown.contradicted.sum()) for shown in (base, tweaked)]
     output = "" if subject.answer is None else f" in its output {subject.answer.output!r}"
     if not any(wrong):
-        detail = f"the file{output} shows the class of the highest score on all {len(shown[1])} samples"
+        detail = f"the file{output} shows the class of the highest score on all {len(tweaked.Z)} samples"
         return Check("answer", True, detail)
     who, count = ("the base", wrong[0]) if wrong[0] else ("the file", wrong[1])
-    detail = f"{who}{output} shows another class than that of the highest score on {count} of {len(shown[0])}"
+    detail = f"{who}{output} shows another class than that of the highest score on {count} of {len(base.Z)}"
     return Check("answer", False, f"{detail} samples")
 
 

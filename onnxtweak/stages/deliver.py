@@ -237,13 +237,13 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     view, split = job.splits.test, "test"
     if view is None:
         view, split = job.splits.validation, "validation"
-    Z, shown = shown_pass(job.subject, view, job.engine, f"{split}: base")
-    patched, now_shown = shown_pass(tweaked, view, job.engine, f"{split}: tweaked")
-    check = check_answer(job.subject, (Z, patched), (shown, now_shown))
+    base = shown_pass(job.subject, view, job.engine, f"{split}: base")
+    patched = shown_pass(tweaked, view, job.engine, f"{split}: tweaked")
+    check = check_answer(job.subject, base, patched)
     require((check,))
     labels, goal = view.labels, proposal.goal
-    predicted = shown, now_shown
-    biased = bias_predictions(Z, labels, goal, proposal.bias)
+    predicted = base.classes, patched.classes
+    biased = bias_predictions(base.Z, labels, goal, proposal.bias)
     before, after, control = (
         measure(classes, labels, goal, job.subject.classes) for classes in (*predicted, biased)
     )

@@ -1,4 +1,4 @@
-"""Which tails do strangers put behind their class scores? Drawn at random, with how a user reads the answer."""
+"""Which tails do strangers put behind their class scores, and how does a user read the answer?"""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ TAILS = (
     "quantised-probabilities", "log-probabilities-weighted", "uint8-label", "unknown-class", "half-precision",
 )  # fmt: skip
 SINGLE_TAILS = (
-    "p", "p-written-out", "p-tanh", "p-hard", "p-clip", "p-one-minus", "p-pair", "pair-p", "p-threshold-label",
-    "p-flipped", "p-softplus", "p-of-two", "p-greater", "p-average", "p-gated", "p-band", "logit-pair",
+    "p", "p-written-out", "p-tanh", "p-hard", "p-clip", "p-one-minus", "p-pair", "pair-p",
+    "p-threshold-label", "p-flipped", "p-softplus", "p-of-two", "p-greater", "p-average", "p-gated", "p-band", "logit-pair",
     "p-squeezed", "p-where-names", "p-percent-pair",
 )  # fmt: skip
 
@@ -115,8 +115,8 @@ def _several(net: NetBuilder, z: str, tail: str, classes: int, rng: np.random.Ge
         number = {c: c - 1 for c in range(1, classes)}
         return _floats(net, out, classes, number=number, width=classes - 1)
     if tail == "padded":
-        out = op("Concat", softmax(), op("Mul", op("Slice", z, net.ints(0), net.ints(1), net.ints(1)), const(0.0)),
-                 axis=1, name="out")  # fmt: skip
+        none = op("Mul", op("Slice", z, net.ints(0), net.ints(1), net.ints(1)), const(0.0))
+        out = op("Concat", softmax(), none, axis=1, name="out")
         return _floats(
             net, out, classes, width=classes + 1, normalised=1, may_be_refused=True, operators=("Concat",)
         )
@@ -138,7 +138,7 @@ def _several(net: NetBuilder, z: str, tail: str, classes: int, rng: np.random.Ge
         return _floats(net, out, classes, normalised=100 if "percent" in tail else 1)
     if tail == "smoothed":
         mixing = 0.8 * np.eye(classes) + 0.2 * rng.dirichlet(np.ones(classes), classes)
-        return _floats(net, op("MatMul", softmax(), const(mixing), name="out"), classes)
+        return _floats(net, op("MatMul", softmax(), const(mixing), name="out"), classes, normalised=1)
     if tail == "double":
         return _floats(net, op("Softmax", softmax(), axis=1, name="out"), classes, normalised=1)
     if tail == "sharpened":

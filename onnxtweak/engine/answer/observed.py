@@ -77,7 +77,7 @@ def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings
         part = {port.name: feeds[port.name][start : start + size] for port in session.inputs}
         samples += len(next(iter(part.values())))
         parts.append(session.run(part, [exposed.logits, *outputs]))
-    x, *shown = (_joined(column) for column in zip(*parts, strict=True))
+    x, *shown = (joined(column) for column in zip(*parts, strict=True))
     shape = tuple(x.shape[1:])
     if x.ndim < 1 or len(x) != samples or not x.size:
         raise ModelError(
@@ -96,7 +96,7 @@ def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings
     return Observed(rows, shape, dtype, values, _scale(graph, name, rows))
 
 
-def _joined(parts: Sequence[Any]) -> Any:
+def joined(parts: Sequence[Any]) -> Any:
     """The batches of one output as one; a list where it is no array."""
     if all(isinstance(part, np.ndarray) and part.ndim for part in parts):
         return np.concatenate(parts)
@@ -106,11 +106,12 @@ def _joined(parts: Sequence[Any]) -> Any:
 def _scale(graph: GraphIndex, name: str, x: np.ndarray) -> Scale:
     """What a tensor (n, R) of a model holds, by its values on real samples.
 
-    Rows that all have the same sum are probabilities, in whatever unit; what a layer computes is not.
+    Rows that all have the same sum are probabilities, in whatever unit. Other numbers between 0 and 1 are
+    probabilities each for itself, unless a layer computes them.
     """
-    if is_linear(graph, name) or not np.isfinite(x).all() or x.min() < 0:
+    if not np.isfinite(x).all() or x.min() < 0:
         return "logit"
     sums = x.sum(axis=1)
     if x.shape[1] > 1 and sums.min() > 0 and np.ptp(sums) <= _SUMS_AGREE * sums.mean() and len(x) > 1:
         return "probability"
-    return "odds" if x.max() <= 1 + _SLACK else "logit"
+    return "odds" if x.max() <= 1 + _SLACK and not is_linear(graph, name) else "logit"

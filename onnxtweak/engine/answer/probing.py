@@ -8,11 +8,12 @@ changes; many more of these then either confirm that the highest score decides, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from onnxtweak.head import ONE_LABEL, Answer, Readout, Scale
+from onnxtweak.head import Answer, Readout, Scale
 
 _MOST_COLUMNS = 4096  # beyond, columns are sampled, and must be shown as they are
 _HEIGHTS = (8.0, 16.0, 4.0, 32.0)  # by which a column stands out; half precision holds their exponentials
@@ -23,7 +24,7 @@ _EVEN = 1e-4  # offsets and thresholds below are rounding
 _PAIRS = 512
 _GAPS = (0.02, 0.2, 1.0)
 
-Ask = Callable[[np.ndarray], np.ndarray]
+Ask = Callable[[np.ndarray], Any]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def read_columns(
 ) -> tuple[Readout, Answer]:
     """How the answer follows from the columns, and the answer with its labels.
 
-    ask : what the tail shows, (n,), for columns (n, R) on the logit scale. values (n, R) : of real samples,
+    ask : the output's value (n, ...) for columns (n, R) on the logit scale. values (n, R) : of real samples,
     on that scale. tolerance : scores that lie closer, as a fraction of the largest, may be decided either
     way. Raises NotDecided.
     """
@@ -48,23 +49,18 @@ def read_columns(
     if columns == 1:
         readout, labels = _read_single(ask, values, answer, scale)
     elif columns > _MOST_COLUMNS:
-        _require_shown_as_they_are(ask, columns, rng)
+        _require_shown_as_they_are(ask, answer, columns, rng)
         readout, labels = Readout(columns, tuple(range(columns)), (0.0,) * columns, 1, scale), None
     else:
-        shown, sources = _columns_shown(ask, columns, rng)
+        shown, sources = _columns_shown(ask, answer, columns, rng)
         source, labels = _numbered(shown, sources, answer)
         readout = Readout(columns, source, (0.0,) * len(source), 1, scale)
-        readout = _with_offsets(ask, readout, answer_with(answer, labels), values, rng, tolerance)
-    answer = answer_with(answer, labels)
+        readout = _with_offsets(ask, readout, replace(answer, labels=labels), values, rng, tolerance)
+    answer = replace(answer, labels=labels)
     wrong = _refutation(ask, readout, answer, values, rng, tolerance)
     if wrong:
         raise NotDecided(wrong)
     return readout, answer
-
-
-def answer_with(answer: Answer, labels: tuple[int | str, ...] | None) -> Answer:
-    """The answer with the labels of the classes."""
-    return Answer(answer.output, answer.kind, answer.cut, labels)
 
 
 def logit_scores(readout: Readout, x: np.ndarray) -> np.ndarray:
@@ -72,13 +68,9 @@ def logit_scores(readout: Readout, x: np.ndarray) -> np.ndarray:
     return Readout(readout.columns, readout.source, readout.offset, readout.sign).scores(x)
 
 
-def differing(Z: np.ndarray, shown: np.ndarray, tolerance: float) -> np.ndarray:
-    """Which samples are shown as another class than that of their highest score, (n,) bool; ties aside."""
-    size = np.maximum(1.0, np.abs(Z).max(axis=1, initial=0.0))
-    return (ONE_LABEL.predict(Z) != shown) & (ONE_LABEL.margin(Z) > 2 * tolerance * size)
-
-
-def _columns_shown(ask: Ask, columns: int, rng: np.random.Generator) -> tuple[list[int | str], list[int]]:
+def _columns_shown(
+    ask: Ask, answer: Answer, columns: int, rng: np.random.Generator
+) -> tuple[list[int | str], list[int]]:
     """What is shown where one column stands out, and that column, for every column that decides at all."""
     failed = "no column of the logits decides"
     for height in _HEIGHTS:
@@ -86,7 +78,7 @@ def _columns_shown(ask: Ask, columns: int, rng: np.random.Generator) -> tuple[li
         for _ in range(3):
             x = rng.uniform(-0.5, 0.5, (columns, columns))
             x[np.diag_indices(columns)] += height
-            trials.append(ask(x))
+            trials.append(answer.shown(ask(x)))
         if all((trial == trials[0][0]).all() for trial in trials):
             raise NotDecided("it is the same whatever the logits are", constant=True)
         steady = np.flatnonzero((trials[0] == trials[1]) & (trials[1] == trials[2]))
@@ -110,11 +102,11 @@ def _numbered(
     return tuple(sources), tuple(shown)
 
 
-def _require_shown_as_they_are(ask: Ask, columns: int, rng: np.random.Generator) -> None:
+def _require_shown_as_they_are(ask: Ask, answer: Answer, columns: int, rng: np.random.Generator) -> None:
     some = rng.choice(columns, 256, replace=False)
     x = rng.uniform(-0.5, 0.5, (len(some), columns))
     x[np.arange(len(some)), some] += _HEIGHTS[0]
-    shown = ask(x)
+    shown = answer.shown(ask(x))
     if (shown == shown[0]).all():
         raise NotDecided("it is the same whatever the logits are", constant=True)
     if not np.array_equal(shown, some):
@@ -140,7 +132,7 @@ def _with_offsets(
         middle = (low + high) / 2
         x[np.arange(classes), source] = middle
         x[0, source[0]] = 0.0
-        own = answer_numbers(answer, ask(x)) == np.arange(classes)
+        own = answer.classes(ask(x)) == np.arange(classes)
         low, high = np.where(own, low, middle), np.where(own, middle, high)
     offset = -(low + high) / 2
     offset[0] = 0.0
@@ -151,21 +143,13 @@ def _with_offsets(
     return Readout(readout.columns, readout.source, rounded, 1, readout.scale)
 
 
-def answer_numbers(answer: Answer, shown: np.ndarray) -> np.ndarray:
-    """Class numbers (n,) of what is shown (n,); -1 for what is none of the classes."""
-    if answer.labels is None:
-        return shown.astype(np.int64)
-    known = {label: number for number, label in enumerate(answer.labels)}
-    return np.array([known.get(label, -1) for label in shown.tolist()], np.int64)
-
-
 def _read_single(
     ask: Ask, values: np.ndarray, answer: Answer, scale: Scale
 ) -> tuple[Readout, tuple[int | str, ...] | None]:
     """The readout of one number that decides between two classes: where, and in which direction."""
     far = max(30.0, 4.0 * float(np.abs(values).max(initial=0.0)))
     grid = np.unique(np.concatenate([np.linspace(-far, far, 801), np.linspace(-4, 4, 801)]))
-    shown = ask(grid[:, None])
+    shown = answer.shown(ask(grid[:, None]))
     changes = np.flatnonzero(shown[1:] != shown[:-1])
     if not len(changes):
         raise NotDecided("it is the same whatever the logit is", constant=True)
@@ -175,7 +159,7 @@ def _read_single(
     below, above = shown[0], shown[-1]
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if ask(np.array([[middle]]))[0] == below else (low, middle)
+        low, high = (middle, high) if answer.shown(ask(np.array([[middle]])))[0] == below else (low, middle)
     cut = (low + high) / 2
     cut = 0.0 if abs(cut) < _EVEN else float(f"{cut:.7g}")
     pair = tuple(np.array([below, above]).tolist())
@@ -200,12 +184,11 @@ def _refutation(
     rows = [values, *(values + rng.normal(0, part * spread, values.shape) for part in (0.1, 1.0))]
     x = np.concatenate([*rows, _close_pairs(readout, values, rng)])
     Z = logit_scores(readout, x)
-    shown = answer_numbers(answer, ask(x))
-    wrong = differing(Z, shown, tolerance)
+    value = ask(x)
+    wrong = answer.contradicts(Z, value, tolerance)
     if not wrong.any():
         return ""
-    k = int(np.flatnonzero(wrong)[0])
-    if shown[k] < 0:
+    if (answer.classes(value)[wrong] < 0).any():
         return "it can be none of the classes"
     return (
         f"on {int(wrong.sum()):,} of {len(x):,} trials another class is shown than that of the highest score"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,39 +12,49 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject
+from onnxtweak.head import ROUNDING
 from onnxtweak.settings import EngineSettings
 
 
-def shown_classes(
-    subject: Subject, feeds: Mapping[str, np.ndarray], settings: EngineSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores Z (b, C) and the classes shown (b,) int64 for one batch."""
-    session, logits = _open(subject, settings)
-    return _run(subject, session, logits, feeds)
+@dataclass(frozen=True)
+class ShownClasses:
+    """What a model's own output shows of N samples.
+
+    Z (N, C) : scores. classes (N,) int64 : shown; -1 for none of the classes. contradicted (N,) bool :
+    whether another class is shown than that of the highest score, ties aside.
+    """
+
+    Z: np.ndarray
+    classes: np.ndarray
+    contradicted: np.ndarray
 
 
-def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scores Z (N, C) of a view, and the classes (N,) int64 that the model's own output shows.
+def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> ShownClasses:
+    """Scores, and the classes that the model's own output shows, of a view's samples.
 
-    what : the pass's name in the progress and in the statistics. -1 is shown for what is none of the classes.
+    what : the pass's name in the progress and in the statistics.
     """
     begin = time.perf_counter()
     session, logits = _open(subject, engine.settings)
     engine.stats.device, engine.stats.providers = session.device, session.providers()
     plan = plan_of(subject, engine, 0, len(view.rows), session.device)
     wide = np.float64 if subject.dtype == "float64" else np.float32
-    Z, shown = np.empty((len(view.rows), subject.classes), wide), np.empty(len(view.rows), np.int64)
+    count = len(view.rows)
+    shown = ShownClasses(
+        np.empty((count, subject.classes), wide), np.empty(count, np.int64), np.empty(count, bool)
+    )
     engine.progress.start(what, len(view.rows))
     at = 0
     for feeds, labels, _ in view.dataset.batches(view.rows, plan.batch, threads=engine.settings.cores):
         span = slice(at, at + len(labels))
-        Z[span], shown[span] = _run(subject, session, logits, feeds, plan.batch if plan.fixed else None)
+        part = _run(subject, session, logits, feeds, plan.batch if plan.fixed else None)
+        shown.Z[span], shown.classes[span], shown.contradicted[span] = part
         engine.progress.advance(len(labels))
         at += len(labels)
     engine.progress.finish()
     engine.stats.passes.append((what, len(view.rows)))
     engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
-    return Z, shown
+    return shown
 
 
 def _open(subject: Subject, settings: EngineSettings) -> tuple[Session, str]:
@@ -60,8 +71,8 @@ def _run(
     logits: str,
     feeds: Mapping[str, np.ndarray],
     fixed: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (b, C) and classes (b,) for a batch; fixed : how many samples the model takes."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`ShownClasses` of a batch, as a tuple. fixed : how many samples the model takes at a time."""
     needed = {port.name: feeds[port.name] for port in session.inputs}
     count = len(next(iter(needed.values())))
     lack = -count % fixed if fixed else 0
@@ -69,6 +80,8 @@ def _run(
         needed = {n: np.concatenate([v, np.repeat(v[-1:], lack, axis=0)]) for n, v in needed.items()}
     if subject.answer is None:
         Z = session.run(needed, [logits])[0].reshape(-1, subject.classes)[:count]
-        return Z, subject.head.predict(Z)
+        return Z, subject.head.predict(Z), np.zeros(count, bool)
     scores, value = session.run(needed, [logits, subject.answer.output])
-    return scores.reshape(-1, subject.classes)[:count], subject.answer.classes(value)[:count]
+    Z, value = scores.reshape(-1, subject.classes)[:count], value[:count]
+    wrong = subject.answer.contradicts(Z, value, ROUNDING[subject.dtype])
+    return Z, subject.answer.classes(value), wrong

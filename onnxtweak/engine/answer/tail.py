@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.answer.observed import Observed, observe
-from onnxtweak.engine.answer.probing import NotDecided, differing, read_columns
+from onnxtweak.engine.answer.observed import Observed, joined, observe
+from onnxtweak.engine.answer.probing import NotDecided, read_columns
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Opened, fixed_batch
 from onnxtweak.errors import InputError, ModelError
 from onnxtweak.head import ROUNDING, Answer, Readout
 from onnxtweak.model.edit.expose import PROBE, only_tail
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.logits import logits_at
+from onnxtweak.model.inspect.logits import logits_between
 from onnxtweak.model.inspect.tail import cuts, is_top_value, ranks_classes, tail_operators
 from onnxtweak.settings import EngineSettings
 
@@ -57,12 +57,13 @@ def settle(
         found = _settled(opened, name, observed, _Question(feeds, settings, threshold), reasons)
         if found is not None:
             return found
-    logits, graph = opened.logits, opened.model.graph
-    passed = ", ".join(tail_operators(graph, logits.name, logits.output)) or "nothing"
+    graph, output = opened.model.graph, opened.logits.output
+    first = opened.logits.name if opened.given else cuts(graph, output)[-1]
+    passed = ", ".join(tail_operators(graph, first, output)) or "nothing"
     raise ModelError(
         "the class that the model shows does not follow from its class scores: "
         + (reasons[0] if reasons else "no output shows a class"),
-        where=f"after '{logits.name}': {passed}",
+        where=f"after '{first}': {passed}",
         hint="export the model without these operators behind its class scores, or name another tensor with"
         " --logits",
     )
@@ -93,6 +94,9 @@ def _settled(
     if not np.isfinite(observed.x).all():
         reasons.append("the logits are not finite on real samples")
         return None
+    if observed.scale != "logit" and not observed.x.any(axis=1).all():
+        reasons.append("on some samples all scores are zero")
+        return None
     for answer in _answers(graph, observed, question.threshold):
         tail = _Tail(opened, name, observed, answer, question)
         tolerance = ROUNDING[observed.dtype]
@@ -108,14 +112,15 @@ def _settled(
         except InputError as error:
             reasons.append(f"output {answer.output!r} does not follow from them alone ({error.what})")
             return None
-        shown = answer.classes(observed.outputs[answer.output])
-        wrong = differing(readout.scores(observed.x), shown, tolerance)
+        wrong = answer.contradicts(readout.scores(observed.x), observed.outputs[answer.output], tolerance)
         if wrong.any():
             reasons.append(
                 f"output {answer.output!r} shows another class on {int(wrong.sum())} of {len(wrong)} samples"
             )
             return None
-        logits = opened.logits if name == opened.logits.name else logits_at(graph, name, opened.logits.output)
+        logits = (
+            opened.logits if name == opened.logits.name else logits_between(graph, name, opened.logits.output)
+        )
         logits = replace(logits, explain=logits.explain + _in_words(readout))
         plain = readout.is_plain and readout.scale == "logit"
         return replace(opened, logits=logits, readout=None if plain else readout, answer=answer)
@@ -178,8 +183,8 @@ class _Tail:
         self._opened, self._name = opened, name
         self._session: Session | None = None
 
-    def ask(self, x: np.ndarray) -> np.ndarray:
-        """What the answer shows, (n,), for columns (n, R) on the logit scale. Raises InputError."""
+    def ask(self, x: np.ndarray) -> Any:
+        """The output's value (n, ...) for columns (n, R) on the logit scale. Raises InputError."""
         if self._session is None:
             model = only_tail(
                 self._opened.model.graph, self._name, self._observed.dtype, [self._answer.output]
@@ -188,10 +193,9 @@ class _Tail:
                 model, self._opened.model.folder, self._question.settings, self._opened.model.path
             )
         size = self._batch or max(1, _NUMBERS // x.shape[1])
-        parts = [self._shown(x[start : start + size]) for start in range(0, len(x), size)]
-        return np.concatenate(parts)
+        return joined([self._run(x[start : start + size]) for start in range(0, len(x), size)])
 
-    def _shown(self, x: np.ndarray) -> np.ndarray:
+    def _run(self, x: np.ndarray) -> Any:
         assert self._session is not None
         count = len(x)
         lack = (self._batch or count) - count
@@ -200,8 +204,7 @@ class _Tail:
         for port in self._session.inputs:
             if port.name != PROBE:
                 feeds[port.name] = np.repeat(self._question.feeds[port.name][:1], count + lack, axis=0)
-        value: Any = self._session.run(feeds, [self._answer.output])[0]
-        return self._answer.shown(value)[:count]
+        return self._session.run(feeds, [self._answer.output])[0][:count]
 
     def _on_own_scale(self, x: np.ndarray) -> np.ndarray:
         """Columns on the logit scale as the tensor holds them, float32."""
