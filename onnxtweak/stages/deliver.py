@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxtweak._version import __version__
 from onnxtweak.data.splits import View
-from onnxtweak.engine.answer.shown import shown_pass
+from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import Goal
@@ -119,7 +119,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
         run=job.run,
         checks=checks,
         classes=job.names,
-        notes=(*job.splits.notes, *proposal.notes, *unchanged),
+        notes=(*job.splits.notes, *proposal.notes, *unchanged, *outcome.notes),
         evidence=evidence,
     )
     if output.report is not None:
@@ -224,12 +224,14 @@ class _Outcome:
     """What was measured, and on which samples.
 
     predicted : two (N,), the classes that base and tweaked file show. check : that their scores say the same.
+    notes : where they cannot.
     """
 
     measured: Measurement
     view: View
     predicted: tuple[np.ndarray, np.ndarray]
     check: Check
+    notes: tuple[str, ...]
 
 
 def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome:
@@ -249,7 +251,19 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     )
     fixed, broken = fixed_and_broken(*predicted, labels)
     p, E = mcnemar(fixed, broken), harm(before, after)
-    return _Outcome(Measurement(split, before, after, control, fixed, broken, p, E), view, predicted, check)
+    measured = Measurement(split, before, after, control, fixed, broken, p, E)
+    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched))
+
+
+def _notes_on_ties(base: ShownClasses, tweaked: ShownClasses) -> tuple[str, ...]:
+    """A note where outputs are too coarse to tell the highest scores apart."""
+    ties = int((base.undecided | tweaked.undecided).sum())
+    if not ties:
+        return ()
+    return (
+        f"on {ties:,} of {len(base.Z):,} samples the model's output shows two classes as equal that its scores"
+        " tell apart: what is shown counts",
+    )
 
 
 def _evidence(

@@ -54,7 +54,8 @@ TAILS = (
 )  # fmt: skip
 SINGLE_TAILS = (
     "p", "p-written-out", "p-tanh", "p-hard", "p-clip", "p-one-minus", "p-pair", "pair-p",
-    "p-threshold-label", "p-flipped", "p-softplus", "p-of-two", "p-greater", "p-average", "p-gated", "p-band", "logit-pair",
+    "p-threshold-label", "p-flipped", "p-softplus", "p-of-two", "p-greater", "p-average", "p-gated",
+    "p-band", "logit-pair",
     "p-squeezed", "p-where-names", "p-percent-pair",
 )  # fmt: skip
 

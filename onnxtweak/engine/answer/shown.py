@@ -12,8 +12,10 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject
-from onnxtweak.head import ROUNDING
+from onnxtweak.head import ONE_LABEL, ROUNDING
 from onnxtweak.settings import EngineSettings
+
+_CLEAR = 1e-3  # by which a score is ahead of the next for more than rounding
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class ShownClasses:
     Z: np.ndarray
     classes: np.ndarray
     contradicted: np.ndarray
+
+    @property
+    def undecided(self) -> np.ndarray:
+        """Samples whose output cannot tell the highest scores apart, (N,) bool."""
+        clear: np.ndarray = ONE_LABEL.margin(self.Z) > _CLEAR
+        return (ONE_LABEL.predict(self.Z) != self.classes) & ~self.contradicted & clear
 
 
 def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> ShownClasses:
