@@ -261,8 +261,8 @@ def _notes_on_ties(base: ShownClasses, tweaked: ShownClasses) -> tuple[str, ...]
     if not ties:
         return ()
     return (
-        f"on {ties:,} of {len(base.Z):,} samples the model's output shows classes as equal that its scores tell"
-        " apart: what is shown counts",
+        f"on {ties:,} of {len(base.Z):,} samples the model's output shows classes as equal that its scores"
+        " tell apart: what is shown counts",
     )
 
 
