@@ -19,11 +19,13 @@ from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.accuracy_check import check_accuracy
 from onnxtweak.stages.checks import (
     as_subject,
     check_base,
     check_checker,
     check_difference,
+    check_digests,
     check_record,
     check_reload,
     check_silenced,
@@ -32,7 +34,11 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
-from onnxtweak.types import Check, FileRef, Metrics, Progress, silent
+from onnxtweak.types import Check, FileRef, Metrics, Progress, Unchecked, silent
+
+# Checks that compare with the rebuilt base, and those of them for which the model has to run.
+_RUN = ("neutral", "reload")
+_AGAINST_BASE = ("base", "checker", "unharmed", *_RUN)
 
 
 def verify(
@@ -46,7 +52,8 @@ def verify(
     """Make every check of the tweaked file that is possible with what is given; a failed one raises nothing.
 
     The base is rebuilt from the file itself, and compared with `base` where that is given. With samples the
-    last tweak is also simulated from tables, and the accuracy before and after is measured.
+    last tweak is also simulated from tables, and the accuracy before and after is measured and compared with
+    what was recorded. What cannot be checked is listed under `unchecked`.
 
     Raises ModelError where the file is not a model or has no tweak inside, DataError for unusable samples.
     """
@@ -61,31 +68,37 @@ def verify(
     if not inside:
         raise ModelError("the model has no tweak inside", where=tweaked, hint="see `onnxtweak inspect`")
     undone, earlier = check_undone(model.data, inside)
-    checks, notes = [undone], list[str]()
+    # Bytes are compared where the tweaks come off; where they do not, another tool wrote the file anew.
+    files = (model.data, *earlier) if undone.passed else ()
+    made: list[Check | Unchecked] = [undone, *check_digests(model, inside, files)]
     source, metrics = None, None
-    if undone.passed:
+    if not undone.passed:
+        made += [Unchecked(name, "the base could not be rebuilt") for name in _AGAINST_BASE]
+    else:
         rebuilt = model.holding(earlier[-1])
         source = FileRef("" if named is None else str(named.path), rebuilt.sha256)
-        checks.append(check_base(inside[0].base_sha256, rebuilt, "the rebuilt file"))
+        made.append(check_base(inside[0].base_sha256, rebuilt, "the rebuilt file"))
         if named is not None:
-            checks.append(check_base(inside[0].base_sha256, named, named.path.name))
-        checks += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
+            made.append(check_base(inside[0].base_sha256, named, named.path.name))
+        made += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
         try:
-            metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), checks, notes)
+            metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), made)
         except (MachineError, ModelError) as error:
             if data is not None:
                 raise
-            notes.append(f"not run: {error}" + (f"; {error.hint}" if error.hint else ""))
+            reason = f"{error}" + (f"; {error.hint}" if error.hint else "")
+            done = {check.name for check in made}
+            made += [Unchecked(name, reason) for name in _RUN if name not in done]
     before, after = metrics or (None, None)
     return Verified(
         model=model_ref(model),
         base=source,
         tweaks=tuple(tweak.facts for tweak in inside),
-        checks=tuple(checks),
+        checks=tuple(check for check in made if isinstance(check, Check)),
         before=before,
         after=after,
         seconds={"all": time.perf_counter() - begin},
-        notes=tuple(notes),
+        unchecked=tuple(check for check in made if isinstance(check, Unchecked)),
     )
 
 
@@ -101,7 +114,7 @@ class _Run:
     progress: Progress
 
 
-def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metrics, Metrics] | None:
+def _run_checks(run: _Run, made: list[Check | Unchecked]) -> tuple[Metrics, Metrics] | None:
     """Add the checks for which the model has to run."""
     last = run.inside[-1]
     job = None
@@ -115,15 +128,11 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
         file = job.subject
         feeds = few_samples(job.opened, job.splits.fit, NEUTRAL_SAMPLES)
     base, former = as_subject(file, run.earlier[-1]), as_subject(file, run.earlier[0])
-    checks.append(check_silenced(base, file, feeds, run.engine))
-    checks.extend(_record_checks(file, run))
-    if not any(check.name == "record" for check in checks):
-        notes.append(
-            "weights were not compared with the record: the patch is dense, or another version made it"
-        )
+    made.append(check_silenced(base, file, feeds, run.engine))
+    made.extend(_record_checks(file, run))
     path = Path(run.model.path)
-    checks.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
-    return None if job is None else _on_samples(run, job, base, former, checks)
+    made.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
+    return None if job is None else _on_samples(run, job, base, former, made)
 
 
 def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
@@ -135,9 +144,12 @@ def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
 
 
 def _on_samples(
-    run: _Run, job: Job, base: Subject, former: Subject, checks: list[Check]
+    run: _Run, job: Job, base: Subject, former: Subject, made: list[Check | Unchecked]
 ) -> tuple[Metrics, Metrics]:
-    """Accuracy before and after; checks that tables of the file before the last tweak predict this one."""
+    """Accuracy before and after, compared with the recorded one; and do tables predict this file?
+
+    former : the file before its last tweak.
+    """
     file, view, engine = job.subject, job.splits.fit, job.engine
     before = logits_pass(base, view, engine, "base")
     shadow = run.inside[-1].shadow
@@ -148,7 +160,9 @@ def _on_samples(
         patch = tweak.patch.scaled(run.inside[-1].scale)
         batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
         Z = np.concatenate([patch.applied(batch.Z, batch.V[0]) for batch in batches])
-        checks.append(check_simulation(file.head, Z, after, view.labels, file.dtype))
+        made.append(check_simulation(file.head, Z, after, view.labels, file.dtype))
+    start = before if len(run.inside) == 1 else logits_pass(former, view, engine, "before the last tweak")
+    made.append(check_accuracy(run.inside[-1], view, file.head, (start, after), file.dtype))
     no_target = Goal(np.empty(0, np.int64), file.head)
 
     def measure_logits(logits: np.ndarray) -> Metrics:

@@ -25,6 +25,7 @@ from onnxtweak.patch import Patch, Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
+from onnxtweak.stages.accuracy_check import recorded_result
 from onnxtweak.stages.checks import (
     as_subject,
     check_checker,
@@ -157,6 +158,9 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "inputs": inputs,
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
+            "validation": recorded_result(
+                job.splits.validation, proposal.base, proposal.tweaked, proposal.goal
+            ),
             **({} if recipe is None else {"recipe_sha256": recipe}),
             **proposal.settings,
             "seed": job.seed,
