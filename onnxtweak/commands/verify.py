@@ -83,12 +83,12 @@ def verify(
         made += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
         try:
             metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), made)
-        except (MachineError, ModelError) as error:
-            if data is not None:
+        except Exception as error:  # a damaged file may fail in any way while it runs, and that is not news
+            damaged = any(isinstance(check, Check) and not check.passed for check in made)
+            if not damaged and (data is not None or not isinstance(error, MachineError | ModelError)):
                 raise
-            reason = f"{error}" + (f"; {error.hint}" if error.hint else "")
             done = {check.name for check in made}
-            made += [Unchecked(name, reason) for name in _RUN if name not in done]
+            made += [Unchecked(name, _why(error)) for name in _RUN if name not in done]
     before, after = metrics or (None, None)
     return Verified(
         model=model_ref(model),
@@ -100,6 +100,11 @@ def verify(
         seconds={"all": time.perf_counter() - begin},
         unchecked=tuple(check for check in made if isinstance(check, Unchecked)),
     )
+
+
+def _why(error: Exception) -> str:
+    hint = getattr(error, "hint", "")
+    return f"the file cannot be run: {error}" + (f"; {hint}" if hint else "")
 
 
 @dataclass(frozen=True)
