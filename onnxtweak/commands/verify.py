@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.engine.passes import capture, logits_pass
+from onnxtweak.engine.passes import Captured, capture, logits_pass
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured, opened_model
 from onnxtweak.errors import MachineError, ModelError
 from onnxtweak.goal import Goal
@@ -140,6 +140,11 @@ def _run_checks(run: _Run, made: list[Check | Unchecked]) -> tuple[Metrics, Metr
     return None if job is None else _on_samples(run, job, base, former, made)
 
 
+def _values(batch: Captured) -> np.ndarray:
+    """What the patch reads, (n, K); a patch may have no synapses at all."""
+    return batch.V[0] if batch.V else np.empty((len(batch.Z), 0), batch.Z.dtype)
+
+
 def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
     files = (run.model.data, *run.earlier)
     for number, tweak in enumerate(reversed(run.inside)):
@@ -164,7 +169,7 @@ def _on_samples(
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
-        Z = np.concatenate([patch.applied(batch.Z, batch.V[0]) for batch in batches])
+        Z = np.concatenate([patch.applied(batch.Z, _values(batch)) for batch in batches])
         made.append(check_simulation(file.head, Z, after, view.labels, file.dtype))
     start = before if len(run.inside) == 1 else logits_pass(former, view, engine, "before the last tweak")
     made.append(check_accuracy(run.inside[-1], view, file.head, (start, after), file.dtype))

@@ -1,8 +1,8 @@
 """Is a tweaked file still as accurate as when it was made? Its record holds the result on validation samples.
 
 On the same samples the counts must come out again. On others, accuracy must not fall against the file without
-its last tweak by more than the record allows and chance explains: 3 standard errors of the difference between
-the drop measured and the drop recorded, both paired sample by sample.
+its last tweak by more than was allowed, or by more than it fell on validation, and 3 standard errors: of the
+drop on these samples, paired, or of the difference between the two drops.
 """
 
 from __future__ import annotations
@@ -118,15 +118,14 @@ def _check_similar(found: Mapping[str, tuple[_Counts, _Counts, float]]) -> Check
     """Other samples. found : counts, those recorded, and the share that may be lost; overall, of targets."""
     passed, details = True, []
     for name, (now, then, limit) in found.items():
-        allowed = max(limit, then.drop)
-        chance = _STANDARD_ERRORS * math.sqrt(now.variance + then.variance)
-        passed = passed and now.drop <= allowed + chance
-        details.append(
-            f"{name} {now} (recorded on validation: {then}); may lose {allowed * 100:.1f} "
-            f"and by chance {chance * 100:.1f} points"
+        allowed = max(
+            limit + _STANDARD_ERRORS * math.sqrt(now.variance),
+            then.drop + _STANDARD_ERRORS * math.sqrt(now.variance + then.variance),
         )
-    samples = found["overall"][0].samples
-    return Check(_NAME, passed, f"on {samples:,} samples {'; '.join(details)}")
+        passed = passed and now.drop <= allowed
+        least = max(now.right / now.samples - allowed, 0.0) * 100
+        details.append(f"{name} {now}, expected at least {least:.1f} % (validation: {then})")
+    return Check(_NAME, passed, f"on {found['overall'][0].samples:,} samples {'; '.join(details)}")
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ def test_no_flipped_bit_passes(kind, files, mlp, tmp_path):
     [
         ("join", "weight", lambda values: values * -5),
         ("fit", "weight", lambda values: values * -5),
-        ("fit", "bias", lambda values: values + [1e6, 0, 0, 0]),
+        ("fit", "bias", lambda values: values + np.eye(4)[1] * 1e6),
         ("augment", "w2", lambda values: values * -5),
-        ("augment", "b2", lambda values: values + 1e6),
+        ("augment", "b2", lambda values: values + np.eye(4)[1] * 1e6),
     ],
 )
 def test_other_weights_are_named_and_cost_accuracy(kind, array, change, files, mlp, tmp_path):
@@ -133,7 +133,7 @@ def test_accuracy_is_compared_with_what_was_recorded(files, mlp, tmp_path):
     later = DataSettings((str(tmp_path / "later.npz"),))
     for kind in ("join", "fit", "augment", "shadow", "stacked"):
         found = commands.verify(tweaked=str(files / f"{kind}.onnx"), data=later, engine=ONE_THREAD)
-        assert failed(found) == [] and "recorded on validation" in said(found, "accuracy")
+        assert failed(found) == [] and "expected at least" in said(found, "accuracy")
     place = edited(
         files / "fit.onnx",
         tmp_path / "worse.onnx",
