@@ -14,6 +14,7 @@ from onnxtweak.cli.main import main
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.tweak_file import load, save
 from onnxtweak.model.file.model_file import parse
+from onnxtweak.patch import no_patch
 from onnxtweak.settings import (
     AugmentSettings,
     DataSettings,
@@ -227,3 +228,15 @@ def test_a_file_that_another_tool_wrote_anew_still_has_its_patch(files, tmp_path
     found = commands.verify(tweaked=str(tmp_path / "merged.onnx"), engine=ONE_THREAD)
     assert failed(found) == ["revert"] and "are as written" in said(found, "digests")
     assert [check.name for check in found.unchecked] == ["base", "checker", "unharmed", "neutral", "reload"]
+
+
+def test_a_tweak_without_synapses_changes_nothing_and_is_verified(files, mlp, tmp_path):
+    none, nobody = no_patch(), np.empty(0, np.int64)
+    tweak = load(files / "join.safetensors")
+    neurons = replace(tweak.neurons, tap_of=nobody.astype(np.int32), index=nobody)
+    save(replace(tweak, neurons=neurons, patch=none), tmp_path / "none.safetensors")
+    output = OutputSettings(str(tmp_path / "none.onnx"))
+    commands.apply(model=str(mlp[0]), tweak=str(tmp_path / "none.safetensors"), output=output)
+    found = commands.verify(tweaked=output.path, data=DataSettings((str(mlp[1]),)), engine=ONE_THREAD)
+    assert "simulation" not in failed(found) and found.before.overall == found.after.overall
+    assert "simulation" in {check.name for check in found.checks}
