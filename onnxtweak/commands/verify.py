@@ -36,9 +36,8 @@ from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.types import Check, FileRef, Metrics, Progress, Unchecked, silent
 
-# Checks that compare with the rebuilt base, and those of them for which the model has to run.
-_RUN = ("neutral", "reload")
-_AGAINST_BASE = ("base", "checker", "unharmed", *_RUN)
+# Checks that compare with the rebuilt base: of the files, of how they run, and of how they run on samples.
+_FILES, _RUNS, _SAMPLES = ("base", "checker", "unharmed"), ("neutral", "reload"), ("accuracy",)
 
 
 def verify(
@@ -72,8 +71,9 @@ def verify(
     files = (model.data, *earlier) if undone.passed else ()
     made: list[Check | Unchecked] = [undone, *check_digests(model, inside, files)]
     source, metrics = None, None
+    runs = _RUNS if data is None else (*_RUNS, *_SAMPLES)
     if not undone.passed:
-        made += [Unchecked(name, "the base could not be rebuilt") for name in _AGAINST_BASE]
+        made += [Unchecked(name, "the base could not be rebuilt") for name in (*_FILES, *runs)]
     else:
         rebuilt = model.holding(earlier[-1])
         source = FileRef("" if named is None else str(named.path), rebuilt.sha256)
@@ -88,7 +88,7 @@ def verify(
             if not damaged and (data is not None or not isinstance(error, MachineError | ModelError)):
                 raise
             done = {check.name for check in made}
-            made += [Unchecked(name, _why(error)) for name in _RUN if name not in done]
+            made += [Unchecked(name, _why(error)) for name in runs if name not in done]
     before, after = metrics or (None, None)
     return Verified(
         model=model_ref(model),

@@ -94,24 +94,25 @@ def check_accuracy(
         return Unchecked(_NAME, f"the result was recorded at scale 1, the tweak has scale {inside.scale:g}")
     labels = view.labels
     before, after = head.predict(logits[0]), head.predict(logits[1])
-    if record.data_sha256 == view.digest:
-        close = ties(logits[0], dtype), ties(logits[1], dtype)
-        return _check_same(record, _Counts.of(before, after, labels), close)
     found = {"overall": (_Counts.of(before, after, labels), record.all, record.max_overall_drop / 100)}
     own = np.isin(labels, record.targets)
     if own.any() and not own.all():
         found["targets"] = (_Counts.of(before[own], after[own], labels[own]), record.pooled, 0.0)
+    if record.data_sha256 == view.digest:
+        return _check_same(found, (ties(logits[0], dtype), ties(logits[1], dtype)))
     return _check_similar(found)
 
 
-def _check_same(record: _Record, found: _Counts, close: tuple[int, int]) -> Check:
-    """The same samples: decisions may only differ where two logits are as good as equal."""
-    differ = abs(found.right - record.all.right), abs(found.now - record.all.now)
-    same = found.samples == record.all.samples and all(
-        count <= most for count, most in zip(differ, close, strict=True)
-    )
-    detail = f"{found.right} -> {found.now} of the {found.samples} recorded validation samples are right"
-    return Check(_NAME, same, f"{detail}; recorded are {record.all.right} -> {record.all.now}")
+def _check_same(found: Mapping[str, tuple[_Counts, _Counts, float]], close: tuple[int, int]) -> Check:
+    """The recorded samples. found : counts and those recorded. close : decisions that rounding may change."""
+    passed, details = True, []
+    for name, (now, then, _) in found.items():
+        differ = abs(now.right - then.right), abs(now.now - then.now)
+        passed = passed and now.samples == then.samples and differ[0] <= close[0] and differ[1] <= close[1]
+        details.append(
+            f"{name} {now.right} -> {now.now} of {now.samples}, recorded {then.right} -> {then.now}"
+        )
+    return Check(_NAME, passed, f"right on the recorded validation samples: {'; '.join(details)}")
 
 
 def _check_similar(found: Mapping[str, tuple[_Counts, _Counts, float]]) -> Check:

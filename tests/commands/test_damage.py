@@ -150,7 +150,14 @@ def test_accuracy_is_compared_with_what_was_recorded(files, mlp, tmp_path):
     )
 
 
-def test_on_the_validation_samples_the_recorded_counts_come_out_again(mlp, tmp_path):
+@pytest.mark.parametrize(
+    ("boast", "edit"),
+    [
+        ("all", lambda counts: [*counts[:2], counts[2] + 30, counts[3]]),
+        ("targets", lambda targets: {"2": [*targets["2"][:2], targets["2"][2] + 30, targets["2"][3]]}),
+    ],
+)
+def test_on_the_validation_samples_the_recorded_counts_come_out_again(boast, edit, mlp, tmp_path):
     model, data = mlp
     x, y = more_samples(model, 400, seed=6)
     np.savez(tmp_path / "val.npz", x=x, y=y)
@@ -164,11 +171,11 @@ def test_on_the_validation_samples_the_recorded_counts_come_out_again(mlp, tmp_p
     right = round(made.before.overall * 400), round(made.after.overall * 400)
     assert failed(found) == []
     counts = f"{right[0]} -> {right[1]}"
-    assert said(found, "accuracy").startswith(f"{counts} of the 400 recorded validation samples are right")
+    assert f"overall {counts} of 400, recorded {counts}; targets " in said(found, "accuracy")
     proto = onnx.load(tmp_path / "out.onnx")
     entry = next(entry for entry in proto.metadata_props if entry.key == "onnxtweak.1.provenance")
     record = json.loads(entry.value)
-    record["validation"]["all"][2] += 30
+    record["validation"][boast] = edit(record["validation"][boast])
     entry.value = json.dumps(record, sort_keys=True, separators=(",", ":"))
     (tmp_path / "boasting.onnx").write_bytes(proto.SerializeToString())
     found = commands.verify(tweaked=str(tmp_path / "boasting.onnx"), data=again, engine=ONE_THREAD)
@@ -228,6 +235,19 @@ def test_a_file_that_another_tool_wrote_anew_still_has_its_patch(files, tmp_path
     found = commands.verify(tweaked=str(tmp_path / "merged.onnx"), engine=ONE_THREAD)
     assert failed(found) == ["revert"] and "are as written" in said(found, "digests")
     assert [check.name for check in found.unchecked] == ["base", "checker", "unharmed", "neutral", "reload"]
+
+
+def test_a_damaged_file_that_does_not_run_is_told_by_what_is_damaged(files, mlp, tmp_path):
+    def out_of_range(tensor):
+        if tensor.name == "onnxtweak/1/tap0/index":
+            tensor.raw_data = np.full(len(tensor.raw_data) // 8, 10**9).tobytes()
+
+    place = edited(files / "join.onnx", tmp_path / "damaged.onnx", out_of_range)
+    found = commands.verify(tweaked=str(place), data=DataSettings((str(mlp[1]),)), engine=ONE_THREAD)
+    assert said(found, "digests") == "array onnxtweak/1/tap0/index of tweak 1 was changed"
+    assert [check.name for check in found.unchecked] == ["neutral", "reload", "accuracy"]
+    assert all("cannot be run" in check.reason for check in found.unchecked)
+    assert main(["verify", str(place), "-d", str(mlp[1])]) == 3
 
 
 def test_a_tweak_without_synapses_changes_nothing_and_is_verified(files, mlp, tmp_path):
