@@ -31,7 +31,7 @@ def bits_flipped(base: bytes, tweaked: bytes, count: int, seed: int = 0) -> Iter
 
 
 def without_digests(tweaked: bytes) -> bytes:
-    """The file as version 0.1.0 wrote it: the last entry of the record is missing."""
+    """The file as it was written before there were digests: the last entry of the record is missing."""
     proto = parse(tweaked)
     number = tweaks_inside(proto)[-1].number
     key, _ = record_entries(proto, number)[-1]
