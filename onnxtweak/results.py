@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial
+from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial, Unchecked
 
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
 Value = tuple[str, str | None, Shape]
@@ -206,6 +206,7 @@ class ModelDiff:
 
     differences : dicts of kind, where, detail, and expected: whether a tweak accounts for it. tweaks : one
     dict per tweak that only `tweaked` contains. checks : passed where nothing but the tweaks differs.
+    unchecked : what could not be compared.
     """
 
     base: FileRef
@@ -213,6 +214,7 @@ class ModelDiff:
     differences: tuple[dict[str, Any], ...]
     tweaks: tuple[dict[str, Any], ...]
     checks: tuple[Check, ...]
+    unchecked: tuple[Unchecked, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,7 @@ class Verified:
     """A tweaked model, verified again. before, after : base and model on the samples given; None without.
 
     base : its path is empty where it was rebuilt from the tweaked file; None where it could not be.
+    unchecked : the checks that could not be made.
     """
 
     model: FileRef
@@ -230,6 +233,7 @@ class Verified:
     after: Metrics | None
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
 
 
 @dataclass(frozen=True)

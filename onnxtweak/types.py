@@ -113,6 +113,14 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Unchecked:
+    """A check that could not be made, and the reason: it counts neither as passed nor as failed."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class FileRef:
     """A file and its contents' digest: path as given, sha256 in hex."""
 

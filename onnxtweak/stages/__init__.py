@@ -9,6 +9,7 @@ choose_neurons        the neurons of a table, by screening where there are too m
 gather                tables of chosen neurons
 deliver               a patch spliced in, checked, measured and written
 checks                the checks that a file must pass
+accuracy_check        is a file as accurate as when it was made?
 report_data           what a report is drawn from
 report_page           the HTML page of a result
 open_tweak            a saved tweak and its base

@@ -26,6 +26,7 @@ from onnxtweak.patch import Patch, Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
+from onnxtweak.stages.accuracy_check import recorded_result
 from onnxtweak.stages.checks import (
     as_subject,
     check_answer,
@@ -161,6 +162,9 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
             **job.answer_record,
+            "validation": recorded_result(
+                job.splits.validation, proposal.base, proposal.tweaked, proposal.goal
+            ),
             **({} if recipe is None else {"recipe_sha256": recipe}),
             **proposal.settings,
             "seed": job.seed,

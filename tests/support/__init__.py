@@ -4,6 +4,7 @@ nets                small models, built from fixed seeds
 adversarial_models  legal model files that trip up tools that edit models
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
 tweaks              random tweaks, models on disk, and models run by ONNX Runtime
+damage              bits flipped in a tweaked file, records of older versions
 candidates          neurons ranked from scores that are all at hand
 results             small results of every command
 report_pages        results as `report` reads them, and a parser for its page
