@@ -32,6 +32,8 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
+from onnxtweak.stages.preprocess_record import as_recorded
+from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Check, FileRef, Metrics, Progress, silent
 
 
@@ -110,8 +112,10 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
         feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
         file, _ = measured(opened, (), feeds, run.engine)
     else:
+        data, recorded = as_recorded(run.data, run.model)
+        notes.extend(recorded)
         settings = TapSettings(logits=last.logits)
-        job = open_whole(str(run.model.path), run.data, run.engine, settings, run.progress, watch=False)
+        job = open_whole(str(run.model.path), data, run.engine, settings, run.progress, watch=False)
         file = job.subject
         feeds = few_samples(job.opened, job.splits.fit, NEUTRAL_SAMPLES)
     base, former = as_subject(file, run.earlier[-1]), as_subject(file, run.earlier[0])
@@ -123,7 +127,7 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
         )
     path = Path(run.model.path)
     checks.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
-    return None if job is None else _on_samples(run, job, base, former, checks)
+    return None if job is None else _on_samples(run, job, (base, former), checks, notes)
 
 
 def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
@@ -135,11 +139,16 @@ def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
 
 
 def _on_samples(
-    run: _Run, job: Job, base: Subject, former: Subject, checks: list[Check]
+    run: _Run, job: Job, originals: tuple[Subject, Subject], checks: list[Check], notes: list[str]
 ) -> tuple[Metrics, Metrics]:
-    """Accuracy before and after; checks that tables of the file before the last tweak predict this one."""
+    """Accuracy before and after; checks that tables of the file before the last tweak predict this one.
+
+    originals : the base, and the file before the last tweak.
+    """
     file, view, engine = job.subject, job.splits.fit, job.engine
+    base, former = originals
     before = logits_pass(base, view, engine, "base")
+    notes.extend(doubts(replace(job, subject=base), view, file.head.predict(before)))
     shadow = run.inside[-1].shadow
     tweaked = file if shadow is None else replace(file, logits=shadow)
     after = logits_pass(tweaked, view, engine, "tweaked")

@@ -35,6 +35,7 @@ from onnxtweak.stages.checks import (
     require,
 )
 from onnxtweak.stages.open_job import Job
+from onnxtweak.stages.preprocess_record import provenance_of
 from onnxtweak.stages.report_page import write_page
 from onnxtweak.types import Check, FileRef, Neurons, Trial
 
@@ -157,6 +158,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "inputs": inputs,
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
+            **provenance_of(job.reopen.data.preprocess),
             **({} if recipe is None else {"recipe_sha256": recipe}),
             **proposal.settings,
             "seed": job.seed,

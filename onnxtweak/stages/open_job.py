@@ -42,6 +42,7 @@ from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.preprocess_record import as_recorded
 from onnxtweak.types import FileRef, Progress, Tap
 
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
@@ -139,7 +140,9 @@ def prepare(
     """Open model and data, measure the hidden tensors on real samples, choose the taps."""
     begin = time.perf_counter()
     opened = open_model(model, taps)
+    data, notes = as_recorded(data, opened.model)
     splits = open_splits(data, opened.specs, settings.memory)
+    splits = replace(splits, notes=(*notes, *splits.notes))
     return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin)
 
 
@@ -211,6 +214,7 @@ def open_whole(
     """A job without a split: all samples of `data` are its fit view. watch : whether taps are wanted."""
     begin = time.perf_counter()
     opened = open_model(model, taps)
+    data, notes = as_recorded(data, opened.model)
     dataset = open_data(
         data.data,
         inputs=opened.specs,
@@ -219,7 +223,10 @@ def open_whole(
         memory=settings.memory,
     )
     view = View(dataset, np.arange(len(dataset)))
-    splits, reopen = Splits(view, view, None, dataset.classes), FitSamples(model, data, taps, whole=True)
+    splits, reopen = (
+        Splits(view, view, None, dataset.classes, notes),
+        FitSamples(model, data, taps, whole=True),
+    )
     return _job(opened, splits, settings, progress, reopen, begin, watch)
 
 
