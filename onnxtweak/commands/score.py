@@ -108,7 +108,7 @@ def passes(request: PassRequest) -> None:
 class _ScoreSource:
     """What can be scored: samples of a job, or a dump.
 
-    score : as `score_neurons`, without its job. labels (N,) int64. names : of all classes. notes : for a user.
+    score : as `score_neurons`, without its job. labels (N,) int64. names : of all classes. notes : to tell.
     """
 
     read: Read

@@ -10,27 +10,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_ERRORS = 3.0  # standard errors that an accuracy must have over the most frequent class's share
+_ERRORS = 3.0  # standard errors by which a share must differ from what chance gives
 # What answers must agree with labels beyond chance, as a share of what is possible, and in standard errors.
 _SKILL = 0.2
 _SKILL_ERRORS = 2.0
-# Accuracy of samples that were collected because they are wrong, and how well labels must then follow from
-# the answers (3 -> 8 and the like), beyond always naming the most frequent label.
+# From so many times its even share on the most frequent class dominates the labels.
+_DOMINATES = 1.5
+# So few right ones, where chance alone gives more, mean that samples were collected because they are wrong.
 _ALL_WRONG = 0.01
-_FOLLOWS = 0.25
 
 
 @dataclass(frozen=True)
 class Standing:
     """How predictions stand to labels.
 
-    accuracy : share of right ones. most : share of the most frequent class. better : whether the accuracy is
-    clearly above `most`, and above one in as many classes as there are. informed : whether the answers depend
-    on the labels as those of a model do that does not guess, in spite of that accuracy.
+    accuracy : share of right ones. most : share of the most frequent class. kappa : Cohen's, agreement beyond
+    chance as a share of what is possible. better : whether the accuracy is clearly above `most`, and above
+    one in as many classes as there are. informed : whether the answers depend on the labels as those of a
+    model do that does not guess, in spite of that accuracy.
     """
 
     accuracy: float
     most: float
+    kappa: float
     better: bool
     informed: bool
 
@@ -47,38 +49,36 @@ def standing(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Standin
     """
     samples = len(labels)
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    right = int((predicted == labels).sum())
-    most = float(counts.max()) / samples
+    accuracy, most = float((predicted == labels).mean()), float(counts.max()) / samples
     least = max(most, 1 / classes)
-    error = np.sqrt(least * (1 - least) / samples)
+    excess = _excess(predicted, labels, counts)
+    all_wrong = accuracy <= _ALL_WRONG and excess < -_ERRORS
+    # A model that nearly always gives the most frequent answer, and is right to.
+    prior = most >= _DOMINATES / classes and accuracy >= most and excess > _ERRORS
+    skilled = excess > _SKILL_ERRORS and _skill(predicted, labels, counts) >= _SKILL
     return Standing(
-        accuracy=right / samples,
+        accuracy=accuracy,
         most=most,
-        better=bool(right / samples > least + _ERRORS * error),
-        informed=most == 1 or _skilled(predicted, labels, counts) or _only_wrong(predicted, labels, counts),
+        kappa=_kappa(predicted, labels, counts),
+        better=bool(accuracy > least + _ERRORS * np.sqrt(least * (1 - least) / samples)),
+        informed=bool(most == 1 or skilled or prior or all_wrong),
     )
 
 
-def _only_wrong(predicted: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> bool:
-    """Whether the samples are ones that the model confuses: next to none is right, but labels follow."""
-    samples = len(labels)
-    if (predicted == labels).mean() > _ALL_WRONG or _excess(predicted, labels, counts) > -_ERRORS:
-        return False
-    most = counts.max() / samples
-    gain = label_from_answer(predicted, labels, len(counts)) - most
-    return bool(gain > max(_ERRORS * np.sqrt(most * (1 - most) / samples), _FOLLOWS * (1 - most)))
-
-
-def _skilled(predicted: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> bool:
-    """Whether agreement exceeds chance by Cohen's kappa, or recall does in the mean over the classes."""
+def _skill(predicted: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> float:
+    """Agreement beyond chance: Cohen's kappa, or the mean recall of the classes, where that is more."""
     samples, answers = len(labels), np.bincount(predicted, minlength=len(counts))
     right = np.bincount(labels[predicted == labels], minlength=len(counts))
-    expected = float(counts @ answers) / samples
-    kappa = (right.sum() - expected) / max(samples - expected, 1)
     present = counts > 0
     recall, chance = right[present] / counts[present], answers[present] / samples
-    balanced = (recall - chance).mean() / max(1 - chance.mean(), 1e-9)
-    return bool(max(kappa, balanced) >= _SKILL and _excess(predicted, labels, counts) > _SKILL_ERRORS)
+    balanced = float((recall - chance).mean() / max(1 - chance.mean(), 1e-9))
+    return max(_kappa(predicted, labels, counts), balanced)
+
+
+def _kappa(predicted: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> float:
+    """Cohen's kappa; 0 where nothing but one class is labelled and answered."""
+    expected = float(counts @ np.bincount(predicted, minlength=len(counts))) / len(labels)
+    return float((predicted == labels).sum() - expected) / max(len(labels) - expected, 1.0)
 
 
 def _excess(predicted: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> float:
@@ -94,29 +94,22 @@ def _excess(predicted: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> fl
     return float((matches - both.sum() / samples) / np.sqrt(variance)) if variance > 0 else 0.0
 
 
-def label_from_answer(predicted: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    """How often a label is the most frequent one among the other samples with the same answer."""
-    pairs, counts = np.unique(predicted.astype(np.int64) * classes + labels, return_counts=True)
-    answer = pairs // classes
-    order = np.lexsort((counts, answer))
-    answer, counts = answer[order], counts[order]
-    last = np.append(answer[1:] != answer[:-1], True)
-    second = np.where(np.append(False, answer[1:] == answer[:-1]), np.append(0, counts[:-1]), 0)
-    won = last & (counts - 1 > second)
-    return float(counts[won].sum() / len(labels))
+def mean_recall(right: np.ndarray, labels: np.ndarray) -> float:
+    """The share of right samples (N,) bool in a class, as a mean over the classes, whatever their sizes."""
+    counts = np.bincount(labels)
+    shares = np.bincount(labels, weights=right)[counts > 0] / counts[counts > 0]
+    return float(shares.mean())
 
 
-def renumbered(predicted: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, float]:
-    """The answer (C,) most frequent for each label, -1 for one without samples, and how often it is given.
+def renumbered(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """For each label (C,) the answer of its own that goes with it, -1 for none.
 
-    Where two labels share an answer the labels are not merely numbered in another way: the share is then 0.
+    The commonest pairs come first; one that occurs once says nothing.
     """
     pairs, counts = np.unique(labels.astype(np.int64) * classes + predicted, return_counts=True)
-    label, answer = pairs // classes, pairs % classes
-    order = np.lexsort((counts, label))
-    label, answer, counts = label[order], answer[order], counts[order]
-    last = np.append(label[1:] != label[:-1], True)
-    answers = np.full(classes, -1)
-    answers[label[last]] = answer[last]
-    distinct = len(np.unique(answer[last])) == int(last.sum())
-    return answers, float(counts[last].sum() / len(labels)) if distinct else 0.0
+    answers, taken = np.full(classes, -1), np.zeros(classes, bool)
+    for k in np.argsort(-counts, kind="stable"):
+        label, answer = divmod(int(pairs[k]), classes)
+        if counts[k] > 1 and answers[label] < 0 and not taken[answer]:
+            answers[label], taken[answer] = answer, True
+    return answers

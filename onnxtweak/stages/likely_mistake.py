@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import permutations
@@ -14,7 +15,7 @@ from onnxtweak.data.open_data import prepared_otherwise
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import RunStats, logits_pass
 from onnxtweak.errors import InputError
-from onnxtweak.method.chance import renumbered
+from onnxtweak.method.chance import mean_recall, renumbered
 from onnxtweak.recipe.values import key_of
 from onnxtweak.settings import Color, Layout, Preprocess
 from onnxtweak.stages.open_job import Job
@@ -22,10 +23,10 @@ from onnxtweak.stages.preprocess_record import AS_THEY_ARE, as_options, is_recor
 from onnxtweak.types import silent
 
 TRIED = 512  # samples of the base, and of what helps
-_FIRST = 64  # samples of every other way to prepare them
+# Samples of every other way to prepare them: of a base that only guesses, and of one that is merely weak.
+_FIRST, _FIRST_OF_WEAK = 64, 16
 _NAMED = 3  # labels whose usual answer is named
-# From so many right answers on labels are taken to be numbered otherwise; the second with two classes.
-_RENUMBERED, _SWAPPED = 0.6, 0.75
+_RENUMBERED = 0.5  # from so many right answers on labels are taken to be numbered otherwise
 # Largest values that samples are commonly stored with: those of 4-bit counts, percent, 8 to 16 bits.
 _FULL_SCALES = (16, 100, 255, 1023, 4095, 65535)
 
@@ -53,10 +54,11 @@ _VALUES: tuple[_Fields, ...] = (
 
 @dataclass(frozen=True)
 class _Way:
-    """A way to prepare samples. order : of each stored sample's axes; None: as they are."""
+    """A way to prepare samples. step : what is done to a stored batch first, and how to say that."""
 
     preprocess: Preprocess
-    order: tuple[int, ...] | None = None
+    step: Callable[[np.ndarray], np.ndarray] | None = None
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,19 @@ class Mistake:
     remedy: str
 
 
-def likely_mistake(job: Job, view: View, predicted: np.ndarray) -> Mistake | None:
+def likely_mistake(job: Job, view: View, predicted: np.ndarray, *, weak: bool) -> Mistake | None:
     """What to change, where that makes the model much better; None where nothing tried does.
 
-    predicted (n,) : classes of the samples of `view`, as they are prepared now.
+    predicted (n,) : classes of the samples of `view`, as they are prepared now. weak : the model does not
+    guess, so that the search should not take long.
     """
-    now, classes = float((predicted == view.labels).mean()), job.subject.classes
-    enough = max(2 * now, 3 / classes, 0.2) if classes > 2 else max(1.4 * now, 0.7)
+    labels = view.labels
+    now, present = mean_recall(predicted == labels, labels), len(np.unique(labels))
+    enough = max(2 * now, min(3 / present, 0.6), 0.2) if present > 2 else max(1.4 * now, 0.7)
     return (
-        _shifted(view.labels, predicted, enough)
-        or _prepared_wrongly(job, view, enough)
-        or _renumbered(job, view.labels, predicted, enough)
+        _shifted(labels, predicted, enough)
+        or _prepared_wrongly(job, view, enough, _FIRST_OF_WEAK if weak else _FIRST)
+        or _renumbered(job, labels, predicted, enough)
     )
 
 
@@ -101,40 +105,41 @@ def _shifted(labels: np.ndarray, predicted: np.ndarray, enough: float) -> Mistak
         (1, "subtracting 1 from", "subtract 1 from"),
         (-1, "adding 1 to", "add 1 to"),
     ):
-        right = float((predicted + shift == labels).mean())
-        if right >= enough:
-            said = f"{change} each label gives {right:.1%}: are classes numbered from 0?"
+        right = predicted + shift == labels
+        if mean_recall(right, labels) >= enough:
+            said = f"{change} each label gives {right.mean():.1%}: are classes numbered from 0?"
             return Mistake(said, f"{remedy} each label")
     return None
 
 
 def _renumbered(job: Job, labels: np.ndarray, predicted: np.ndarray, enough: float) -> Mistake | None:
     """Labels that number the classes in another order than the model."""
-    answers, right = renumbered(predicted, labels, job.subject.classes)
+    answers = renumbered(predicted, labels, job.subject.classes)
+    right = answers[labels] == predicted
     moved = np.flatnonzero((answers >= 0) & (answers != np.arange(len(answers))))
-    least = _SWAPPED if job.subject.classes == 2 else _RENUMBERED
-    if not len(moved) or right < max(enough, least):
+    if not len(moved) or mean_recall(right, labels) < max(enough, _RENUMBERED):
         return None
     pairs = [f"{job.names[j]} is answered with {job.names[answers[j]]}" for j in moved[:_NAMED]]
     more = " and so on" if len(moved) > _NAMED else ""
-    said = f"numbering the classes in another order gives {right:.1%}: {', '.join(pairs)}{more}"
+    said = f"numbering the classes in another order gives {right.mean():.1%}: {', '.join(pairs)}{more}"
     return Mistake(said, "number the labels as the model numbers its classes")
 
 
-def _prepared_wrongly(job: Job, view: View, enough: float) -> Mistake | None:
-    """The best other way to prepare the samples: all are tried on a few, the best ones on more."""
+def _prepared_wrongly(job: Job, view: View, enough: float, first: int) -> Mistake | None:
+    """The best other way to prepare the samples: all are tried on `first` of them, the best ones on more."""
     rows = spread(view, TRIED)
-    few = spread(rows, _FIRST)
-    tried = [(_accuracy(job, few, way), way) for way in _ways(job, few)]
+    few = spread(rows, first)
+    tried = [(_right_when(job, few, way), way) for way in _ways(job, few)]
     # On so few samples a way that helps may look worse than it is, and than another one.
-    least = max(0.75 * enough, max(right for right, _ in tried) - _CLOSE)
-    best = [way for right, way in tried if right >= least][:_FINALISTS]
-    rights = [_accuracy(job, rows, way) for way in best]
-    if not rights or max(rights) < enough:
+    least = max(0.75 * enough, max(_recall(right, few) for right, _ in tried) - _CLOSE)
+    best = [way for right, way in tried if _recall(right, few) >= least][:_FINALISTS]
+    rights = [_right_when(job, rows, way) for way in best]
+    recalls = [_recall(right, rows) for right in rights]
+    if not rights or max(recalls) < enough:
         return None
-    way = best[rights.index(max(rights))]
-    said, remedy = _told(job, way)
-    return Mistake(f"on {len(rows)} samples, {said} gives {max(rights):.1%}", remedy)
+    k = recalls.index(max(recalls))
+    said, remedy = _told(job, best[k])
+    return Mistake(f"on {len(rows)} samples, {said} gives {rights[k].mean():.1%}", remedy)
 
 
 def _ways(job: Job, view: View) -> list[_Way]:
@@ -150,10 +155,20 @@ def _ways(job: Job, view: View) -> list[_Way]:
     ways += [replace(now, **each, color=other) for each in values[:3]]
     ways += [replace(now, **_CAFFE, pixel_scale=scale, color="BGR") for scale in (None, 255.0)]
     ways += [replace(now, layout=layout) for layout in layouts]
-    column = view.dataset.parts[0].columns[view.dataset.inputs[0]]
-    orders = _axis_orders(column.shape[1:]) if column.axes is None and len(view.dataset.inputs) == 1 else ()
-    other_ways = [_Way(way) for way in dict.fromkeys(ways) if way != now]
-    return other_ways + [_Way(now, order) for order in orders]
+    return [*(_Way(way) for way in dict.fromkeys(ways) if way != now), *_stored_otherwise(now, view, largest)]
+
+
+def _stored_otherwise(now: Preprocess, view: View, largest: float) -> Iterator[_Way]:
+    """What no option can say: samples that should have been stored in another way."""
+    data = view.dataset
+    column = data.parts[0].columns[data.inputs[0]]
+    if len(data.inputs) > 1 or column.dtype.kind not in "fiu":
+        return
+    for order in [] if column.axes else _axis_orders(column.shape[1:]):
+        step = partial(np.transpose, axes=(0, *(axis + 1 for axis in order)))
+        yield _Way(now, step, f"samples with their axes in the order {', '.join(map(str, order))}")
+    for full in dict.fromkeys((1, *[full for full in _FULL_SCALES if largest <= full][:1])):
+        yield _Way(now, partial(np.subtract, column.dtype.type(full)), f"samples inverted, as {full} - x")
 
 
 def _axis_orders(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -175,22 +190,25 @@ def _largest(job: Job, view: View) -> float:
     return max((float(array.max()) for array in feeds.values() if array.dtype.kind in "fiu"), default=0.0)
 
 
-def _accuracy(job: Job, view: View, way: _Way) -> float:
-    """Accuracy on samples prepared in another way; 0 where such samples do not fit the model."""
+def _right_when(job: Job, view: View, way: _Way) -> np.ndarray:
+    """Which samples (n,) are right when prepared in another way; none where the model cannot take them so."""
     try:
         data = prepared_otherwise(view.dataset, job.opened.specs, way.preprocess)
-        if way.order is not None:
-            data = _reordered(data, way.order)
-        return float((predictions(job, replace(view, dataset=data)) == view.labels).mean())
+        if way.step is not None:
+            data = _after(way.step, data)
+        return predictions(job, replace(view, dataset=data)) == view.labels
     except InputError:
-        return 0.0
+        return np.zeros(len(view), bool)
 
 
-def _reordered(data: Dataset, order: tuple[int, ...]) -> Dataset:
-    """The same samples, the axes of each stored in another order."""
-    step = partial(np.transpose, axes=(0, *(axis + 1 for axis in order)))
+def _after(step: Callable[[np.ndarray], np.ndarray], data: Dataset) -> Dataset:
+    """The same samples, with a step on what is stored before they are prepared."""
     plans = ({n: replace(p, arrange=(step, *p.arrange)) for n, p in plans.items()} for plans in data.plans)
     return replace(data, plans=tuple(plans))
+
+
+def _recall(right: np.ndarray, view: View) -> float:
+    return mean_recall(right, view.labels)
 
 
 def _told(job: Job, way: _Way) -> tuple[str, str]:
@@ -198,9 +216,8 @@ def _told(job: Job, way: _Way) -> tuple[str, str]:
 
     Where the file records how samples are prepared, options replace all of that record.
     """
-    if way.order is not None:
-        said = f"samples with their axes in the order {', '.join(map(str, way.order))}"
-        return f"storing {said}", f"store {said}"
+    if way.step is not None:
+        return f"storing {way.said}", f"store {way.said}"
     now = job.reopen.data.preprocess
     if is_recorded(job.opened.model):
         options = as_options(way.preprocess) or AS_THEY_ARE

@@ -20,6 +20,8 @@ _ADVICE = (
     "check pixel scale, mean and std, color order and layout, and that labels number the classes as the"
     " model does"
 )
+# Below this kappa a base that does not guess is still compared with likely ways to prepare its samples.
+_WEAK = 0.4
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,12 @@ def doubts(job: Job, view: View, predicted: np.ndarray) -> tuple[str, ...]:
 def doubt_about(job: Job, view: View, predicted: np.ndarray) -> Doubt | None:
     """What is to be doubted, None for nothing. predicted (n,) : what the base answers on `view`."""
     found = standing(predicted, view.labels, job.subject.classes)
-    if found.better or found.most == 1:
+    if found.most == 1 or (found.better and found.kappa >= _WEAK):
         return None
-    mistake = likely_mistake(job, view, predicted)
+    mistake = likely_mistake(job, view, predicted, weak=found.better)
+    if found.better:
+        said = f"accuracy {found.accuracy:.1%} is low"
+        return None if mistake is None else Doubt(said, mistake.said, mistake.remedy, serious=True)
     why, remedy = ("", _ADVICE) if mistake is None else (mistake.said, mistake.remedy)
     if found.guesses:
         return Doubt(f"accuracy {found.accuracy:.1%} is at chance level", why, remedy, serious=True)
