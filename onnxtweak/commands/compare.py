@@ -85,7 +85,7 @@ def compare(
         views = _views(job)
         if repeat == 0:
             check_outputs(job, output)
-            job = require_sound_base(job)
+            first = require_sound_base(job)
             overall = replace(settings, max_class_drop=None)
             goal = choose_goal(job, targets, overall, all_unless_named=True)
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)
@@ -109,7 +109,7 @@ def compare(
         run=run_facts(job.engine, begin),
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
-        notes=(*job.splits.notes, *notes, _interval_note(data, repeats)),
+        notes=(*first.splits.notes, *notes, _interval_note(data, repeats)),
     )
 
 

@@ -19,17 +19,20 @@ from onnxtweak.method.chance import mean_recall, renumbered
 from onnxtweak.recipe.values import key_of
 from onnxtweak.settings import Color, Layout, Preprocess
 from onnxtweak.stages.open_job import Job
-from onnxtweak.stages.preprocess_record import AS_THEY_ARE, as_options, is_recorded
+from onnxtweak.stages.preprocess_record import AS_THEY_ARE, as_options, recorded_preprocess
 from onnxtweak.types import silent
 
 TRIED = 512  # samples of the base, and of what helps
 # Samples of every other way to prepare them: of a base that only guesses, and of one that is merely weak.
-_FIRST, _FIRST_OF_WEAK = 64, 16
+_FIRST, _FIRST_OF_WEAK = 64, 32
 _NAMED = 3  # labels whose usual answer is named
 _RENUMBERED = 0.5  # from so many right answers on labels are taken to be numbered otherwise
 # Largest values that samples are commonly stored with: those of 4-bit counts, percent, 8 to 16 bits.
 _FULL_SCALES = (16, 100, 255, 1023, 4095, 65535)
 
+# Fewer accidents than this share of those to expect, where so many are, cast doubt on an order, but not on
+# one that gives so many right answers.
+_ACCIDENTS, _EXPECTED, _CERTAIN = 0.25, 8, 0.8
 # Ways that are as good as the best within so much are tried on more samples, at most so many of them.
 _CLOSE, _FINALISTS = 0.1, 3
 
@@ -77,7 +80,8 @@ def likely_mistake(job: Job, view: View, predicted: np.ndarray, *, weak: bool) -
     """
     labels = view.labels
     now, present = mean_recall(predicted == labels, labels), len(np.unique(labels))
-    enough = max(2 * now, min(3 / present, 0.6), 0.2) if present > 2 else max(1.4 * now, 0.7)
+    enough = max(min(2 * now, (1 + now) / 2), min(3 / present, 0.6), 0.2)
+    enough = enough if present > 2 else max(1.4 * now, 0.7)
     return (
         _shifted(labels, predicted, enough)
         or _prepared_wrongly(job, view, enough, _FIRST_OF_WEAK if weak else _FIRST)
@@ -119,6 +123,11 @@ def _renumbered(job: Job, labels: np.ndarray, predicted: np.ndarray, enough: flo
     moved = np.flatnonzero((answers >= 0) & (answers != np.arange(len(answers))))
     if not len(moved) or mean_recall(right, labels) < max(enough, _RENUMBERED):
         return None
+    # Answers that are wrong in any order meet the label by accident, unless only wrong ones were kept.
+    accidents = (1 - right.mean()) / max(len(np.unique(labels)) - 1, 1)
+    few = (predicted == labels).mean() < _ACCIDENTS * accidents and accidents * len(labels) >= _EXPECTED
+    if few and right.mean() < _CERTAIN:
+        return None
     pairs = [f"{job.names[j]} is answered with {job.names[answers[j]]}" for j in moved[:_NAMED]]
     more = " and so on" if len(moved) > _NAMED else ""
     said = f"numbering the classes in another order gives {right.mean():.1%}: {', '.join(pairs)}{more}"
@@ -150,7 +159,9 @@ def _ways(job: Job, view: View) -> list[_Way]:
     values = [_AS_THEY_ARE | each for each in values[: len(_VALUES) + 1]]
     other: Color = "RGB" if now.color == "BGR" else "BGR"
     layouts: tuple[Layout, ...] = ("NCHW", "NHWC")
-    ways = [replace(now, **each) for each in values]
+    recorded = recorded_preprocess(job.opened.model)
+    ways = [] if recorded is None else [recorded]
+    ways += [replace(now, **each) for each in values]
     ways += [replace(now, color=other)]
     ways += [replace(now, **each, color=other) for each in values[:3]]
     ways += [replace(now, **_CAFFE, pixel_scale=scale, color="BGR") for scale in (None, 255.0)]
@@ -167,7 +178,9 @@ def _stored_otherwise(now: Preprocess, view: View, largest: float) -> Iterator[_
     for order in [] if column.axes else _axis_orders(column.shape[1:]):
         step = partial(np.transpose, axes=(0, *(axis + 1 for axis in order)))
         yield _Way(now, step, f"samples with their axes in the order {', '.join(map(str, order))}")
-    for full in dict.fromkeys((1, *[full for full in _FULL_SCALES if largest <= full][:1])):
+    fulls = [full for full in (1, *_FULL_SCALES) if largest <= full][:1]
+    # Fractions with noise may exceed 1; of whole numbers what is taken off must be the largest.
+    for full in dict.fromkeys([*fulls, *([1] if column.dtype.kind == "f" else [])]):
         yield _Way(now, partial(np.subtract, column.dtype.type(full)), f"samples inverted, as {full} - x")
 
 
@@ -219,7 +232,7 @@ def _told(job: Job, way: _Way) -> tuple[str, str]:
     if way.step is not None:
         return f"storing {way.said}", f"store {way.said}"
     now = job.reopen.data.preprocess
-    if is_recorded(job.opened.model):
+    if recorded_preprocess(job.opened.model) is not None:
         options = as_options(way.preprocess) or AS_THEY_ARE
         return options, f"give {options}"
     names = [f.name for f in fields(now) if getattr(now, f.name) != getattr(way.preprocess, f.name)]

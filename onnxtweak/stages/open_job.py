@@ -42,7 +42,7 @@ from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
-from onnxtweak.stages.preprocess_record import as_recorded
+from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.types import FileRef, Progress, Tap
 
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
@@ -141,7 +141,8 @@ def prepare(
     begin = time.perf_counter()
     opened = open_model(model, taps)
     data, notes = as_recorded(data, opened.model)
-    splits = open_splits(data, opened.specs, settings.memory)
+    with explaining(notes):
+        splits = open_splits(data, opened.specs, settings.memory)
     splits = replace(splits, notes=(*notes, *splits.notes))
     return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin)
 
@@ -215,13 +216,14 @@ def open_whole(
     begin = time.perf_counter()
     opened = open_model(model, taps)
     data, notes = as_recorded(data, opened.model)
-    dataset = open_data(
-        data.data,
-        inputs=opened.specs,
-        preprocess=data.preprocess,
-        names=None if data.names is None else read_names(data.names),
-        memory=settings.memory,
-    )
+    with explaining(notes):
+        dataset = open_data(
+            data.data,
+            inputs=opened.specs,
+            preprocess=data.preprocess,
+            names=None if data.names is None else read_names(data.names),
+            memory=settings.memory,
+        )
     view = View(dataset, np.arange(len(dataset)))
     splits, reopen = (
         Splits(view, view, None, dataset.classes, notes),

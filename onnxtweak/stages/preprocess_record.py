@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from typing import Any
 
 from onnxtweak.data.preprocess.plan import check_preprocess
-from onnxtweak.errors import InputError
+from onnxtweak.errors import DataError, InputError
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.patch import Tweak
@@ -15,6 +17,7 @@ from onnxtweak.settings import DataSettings, Preprocess
 
 _ENTRY = "preprocess"  # of a tweak's provenance
 _VALUES = ("pixel_scale", "mean", "std")  # the likeliest culprits, named first
+_LONG = 5  # characters of a decimal, as in 0.485
 AS_THEY_ARE = "--pixel-scale 1"  # the option that says so, where a file records something else
 
 
@@ -22,6 +25,12 @@ def provenance_of(preprocess: Preprocess) -> dict[str, Any]:
     """What a tweak's provenance says about preprocessing: the fields that are set; nothing without any."""
     given = {name: _plain(value) for name, value in asdict(preprocess).items() if value is not None}
     return {_ENTRY: given} if given else {}
+
+
+def shared_by(tweaks: Sequence[Tweak]) -> dict[str, Any]:
+    """What the provenance of all these tweaks says about preprocessing; nothing where they differ."""
+    said = [tweak.provenance.get(_ENTRY) for tweak in tweaks]
+    return {_ENTRY: said[0]} if said[0] is not None and said.count(said[0]) == len(said) else {}
 
 
 def as_options(preprocess: Preprocess) -> str:
@@ -49,7 +58,7 @@ def as_recorded(data: DataSettings, model: ModelFile) -> tuple[DataSettings, tup
     try:
         recorded = _last_said(model)
     except InputError as error:
-        return data, (f"the file's record of how samples are prepared is not understood: {error}",)
+        return data, (_not_understood(error),)
     if recorded is None or recorded == data.preprocess:
         return data, ()
     options = as_options(recorded)
@@ -59,18 +68,32 @@ def as_recorded(data: DataSettings, model: ModelFile) -> tuple[DataSettings, tup
     return replace(data, preprocess=recorded), (note,)
 
 
-def is_recorded(model: ModelFile) -> bool:
-    """Whether the file says how samples are prepared, so that options replace what it says."""
-    unsaid = DataSettings(())
-    return as_recorded(unsaid, model)[0] != unsaid
+def recorded_preprocess(model: ModelFile) -> Preprocess | None:
+    """How the file says that samples are prepared; None where it does not, or in unknown words."""
+    try:
+        return _last_said(model)
+    except InputError:
+        return None
+
+
+@contextmanager
+def explaining(notes: Sequence[str]) -> Iterator[None]:
+    """Say in the hint of a DataError inside that it was the file's record that did not fit the samples."""
+    try:
+        yield
+    except DataError as error:
+        if not notes:
+            raise
+        hint = "; ".join(filter(None, (error.hint, *notes)))
+        raise DataError(error.what, where=error.where, hint=hint) from error
 
 
 def note_of(tweak: Tweak) -> tuple[str, ...]:
     """What to tell of the preprocessing that a tweak brings into a file."""
     try:
         preprocess = said_in(tweak.provenance)
-    except InputError:  # told again whenever the file is opened
-        return ()
+    except InputError as error:
+        return (_not_understood(error),)
     if preprocess is None:
         return ()
     return (f"the file records how its samples are prepared: {as_options(preprocess)}",)
@@ -82,6 +105,10 @@ def _last_said(model: ModelFile) -> Preprocess | None:
         if (found := said_in(tweak.provenance)) is not None:
             return found
     return None
+
+
+def _not_understood(error: InputError) -> str:
+    return f"the record of how samples are prepared is not understood: {error}"
 
 
 def _plain(value: Any) -> Any:
@@ -99,8 +126,8 @@ def _option(name: str, value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """The shortest text that means this number, as a fraction where that is one: 1/255."""
-    if float(f"{value:g}") == value:
-        return f"{value:g}"
-    fraction = f"{1 / value:g}"
-    return f"1/{fraction}" if 1 / float(fraction) == value else repr(value)
+    """A text that means exactly this number, a fraction where a decimal would be longer: 1/255."""
+    decimal = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    fraction = f"1/{1 / value:g}" if value else decimal
+    exact = bool(value) and 1 / float(fraction[2:]) == value
+    return fraction if exact and len(fraction) < len(decimal) > _LONG else decimal
