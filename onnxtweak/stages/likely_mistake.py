@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.open_data import prepared_otherwise
+from onnxtweak.data.preprocess.values import SMALLEST_IMAGE
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import RunStats, logits_pass
 from onnxtweak.errors import InputError
@@ -66,8 +67,9 @@ class _Way:
 
 @dataclass(frozen=True)
 class Mistake:
-    """What to change. said : with the accuracy that it gives. remedy : as a request."""
+    """What to change. accuracy : that it gives. said : with that accuracy. remedy : as a request."""
 
+    accuracy: float
     said: str
     remedy: str
 
@@ -82,11 +84,13 @@ def likely_mistake(job: Job, view: View, predicted: np.ndarray, *, weak: bool) -
     now, present = mean_recall(predicted == labels, labels), len(np.unique(labels))
     enough = max(min(2 * now, (1 + now) / 2), min(3 / present, 0.6), 0.2)
     enough = enough if present > 2 else max(1.4 * now, 0.7)
-    return (
-        _shifted(labels, predicted, enough)
-        or _prepared_wrongly(job, view, enough, _FIRST_OF_WEAK if weak else _FIRST)
-        or _renumbered(job, labels, predicted, enough)
+    if (shifted := _shifted(labels, predicted, enough)) is not None:
+        return shifted
+    found = (
+        _prepared_wrongly(job, view, enough, _FIRST_OF_WEAK if weak else _FIRST),
+        _renumbered(job, labels, predicted, enough),
     )
+    return max(filter(None, found), key=lambda mistake: mistake.accuracy, default=None)
 
 
 def spread(view: View, count: int) -> View:
@@ -112,7 +116,7 @@ def _shifted(labels: np.ndarray, predicted: np.ndarray, enough: float) -> Mistak
         right = predicted + shift == labels
         if mean_recall(right, labels) >= enough:
             said = f"{change} each label gives {right.mean():.1%}: are classes numbered from 0?"
-            return Mistake(said, f"{remedy} each label")
+            return Mistake(float(right.mean()), said, f"{remedy} each label")
     return None
 
 
@@ -131,7 +135,7 @@ def _renumbered(job: Job, labels: np.ndarray, predicted: np.ndarray, enough: flo
     pairs = [f"{job.names[j]} is answered with {job.names[answers[j]]}" for j in moved[:_NAMED]]
     more = " and so on" if len(moved) > _NAMED else ""
     said = f"numbering the classes in another order gives {right.mean():.1%}: {', '.join(pairs)}{more}"
-    return Mistake(said, "number the labels as the model numbers its classes")
+    return Mistake(float(right.mean()), said, "number the labels as the model numbers its classes")
 
 
 def _prepared_wrongly(job: Job, view: View, enough: float, first: int) -> Mistake | None:
@@ -147,26 +151,48 @@ def _prepared_wrongly(job: Job, view: View, enough: float, first: int) -> Mistak
     if not rights or max(recalls) < enough:
         return None
     k = recalls.index(max(recalls))
+    accuracy = float(rights[k].mean())
     said, remedy = _told(job, best[k])
-    return Mistake(f"on {len(rows)} samples, {said} gives {rights[k].mean():.1%}", remedy)
+    return Mistake(accuracy, f"on {len(rows)} samples, {said} gives {accuracy:.1%}", remedy)
 
 
 def _ways(job: Job, view: View) -> list[_Way]:
     """Other ways to prepare the samples, likely ones first, each once."""
     now = job.reopen.data.preprocess
+    recorded = recorded_preprocess(job.opened.model)
+    first = [] if recorded is None else [recorded]
+    column = view.dataset.parts[0].columns[view.dataset.inputs[0]]
+    if len(column.shape) == 2 and column.shape[1] < SMALLEST_IMAGE:
+        plain = (*first, replace(now, **_AS_THEY_ARE))
+        return [*(_Way(way) for way in plain if way != now), *_standardized(now, view)]
     largest = _largest(job, view)
     values = [*_VALUES, *({"pixel_scale": 1 / full} for full in _FULL_SCALES if 1 < largest <= full)]
     values = [_AS_THEY_ARE | each for each in values[: len(_VALUES) + 1]]
     other: Color = "RGB" if now.color == "BGR" else "BGR"
     layouts: tuple[Layout, ...] = ("NCHW", "NHWC")
-    recorded = recorded_preprocess(job.opened.model)
-    ways = [] if recorded is None else [recorded]
-    ways += [replace(now, **each) for each in values]
+    ways = [*first, *(replace(now, **each) for each in values)]
     ways += [replace(now, color=other)]
     ways += [replace(now, **each, color=other) for each in values[:3]]
     ways += [replace(now, **_CAFFE, pixel_scale=scale, color="BGR") for scale in (None, 255.0)]
     ways += [replace(now, layout=layout) for layout in layouts]
     return [*(_Way(way) for way in dict.fromkeys(ways) if way != now), *_stored_otherwise(now, view, largest)]
+
+
+def _standardized(now: Preprocess, view: View) -> Iterator[_Way]:
+    """The columns of a table with mean 0 and deviation 1, as models of tables are often trained on."""
+    data = view.dataset
+    column = data.parts[0].columns[data.inputs[0]]
+    if len(data.inputs) > 1 or column.dtype.kind not in "fiu":
+        return
+    stored = np.flatnonzero(view.rows < len(data.parts[0]))
+    with column.open() as take:
+        values = np.asarray(take(view.rows[stored] + data.parts[0].start), np.float64)
+    mean, deviation = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-9)
+    yield _Way(
+        replace(now, **_AS_THEY_ARE),
+        lambda batch: (batch - mean) / deviation,
+        "samples standardized column by column (--mean and --std of the training data)",
+    )
 
 
 def _stored_otherwise(now: Preprocess, view: View, largest: float) -> Iterator[_Way]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 import onnxtweak
 from onnxtweak.commands import (
@@ -24,6 +25,8 @@ from onnxtweak.commands import (
 from onnxtweak.errors import DataError
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, Preprocess, TargetSettings
 from tests.support.brightness import RIGHT, brightness_reader, own_answers, pictures, prepared
+from tests.support.nets import mlp
+from tests.support.weak_class import run as ran
 
 ENGINE = EngineSettings(backend="numpy", threads=1)
 
@@ -122,6 +125,32 @@ def test_axes_in_another_order(material):
     assert "in the order" not in told(folder, cubes, y, scaled)
     said = told(folder, cubes.transpose(0, 2, 3, 1), y, scaled)
     assert "storing samples with their axes in the order 2, 0, 1 gives" in said
+
+
+def table(folder):
+    """A model of standardized columns, two classes, and rows whose columns differ in scale."""
+    rng = np.random.default_rng(0)
+    proto, z = mlp(inputs=8, classes=2), rng.standard_normal((600, 8)).astype(np.float32)
+    Z = ran(proto, z)
+    bias = next(t for t in proto.graph.initializer if t.name == proto.graph.node[-1].input[2])
+    moved = numpy_helper.to_array(bias) - Z.mean(axis=0)
+    bias.CopyFrom(numpy_helper.from_array(moved.astype(np.float32), bias.name))
+    (folder / "m.onnx").write_bytes(proto.SerializeToString())
+    y = ran(proto, z).argmax(axis=1)
+    return z, np.where(rng.random(600) < 0.1, 1 - y, y)
+
+
+def test_columns_of_a_table_that_were_not_standardized(tmp_path):
+    z, y = table(tmp_path)
+    scales = np.logspace(-2, 3, 8)
+    said = told(tmp_path, (z * scales + 50 * scales).astype(np.float32), y)
+    assert "storing samples standardized column by column" in said
+    assert "accuracy" not in told(tmp_path, z, y)
+
+
+def test_two_classes_that_are_swapped(tmp_path):
+    z, y = table(tmp_path)
+    assert "numbering the classes in another order gives 9" in told(tmp_path, z, 1 - y)
 
 
 def test_where_nothing_helps_the_suspects_are_named(material):
