@@ -154,6 +154,7 @@ class Applied:
     checks: tuple[Check, ...]
     seconds: dict[str, float]
     adapters: tuple[FileRef, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ class Dumped:
     neurons: int
     bytes: int
     seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ class Scored:
     top: tuple[dict[str, Any], ...]
     dropped: int
     run: RunFacts
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class DataSettings:
     data, val, test : sources to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
     `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
     names : file with one class name per line. seed : of the stratified split, and of everything random after.
+    anyway : learn even where the model only guesses on these samples, as wrong preprocessing would have it.
     """
 
     data: tuple[str, ...]
@@ -57,6 +58,7 @@ class DataSettings:
     names: str | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)
     seed: int = 0
+    anyway: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from onnxtweak.stages.checks import (
 from onnxtweak.stages.deliver import splice_in, summary, write_checked
 from onnxtweak.stages.open_job import model_ref
 from onnxtweak.stages.open_tweak import open_subject
+from onnxtweak.stages.preprocess_record import note_of
 from onnxtweak.types import Check, FileRef, Progress, silent
 
 
@@ -61,4 +62,5 @@ def apply(
         tweak=summary(loaded),
         checks=checks,
         seconds={"all": time.perf_counter() - begin},
+        notes=note_of(loaded),
     )

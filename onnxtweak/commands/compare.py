@@ -38,6 +38,7 @@ from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learning_table, require_room
 from onnxtweak.stages.open_job import Job, open_for_tables, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Metrics, Neurons, Progress, silent
@@ -84,6 +85,7 @@ def compare(
         views = _views(job)
         if repeat == 0:
             check_outputs(job, output)
+            first = require_sound_base(job)
             overall = replace(settings, max_class_drop=None)
             goal = choose_goal(job, targets, overall, all_unless_named=True)
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)
@@ -107,7 +109,7 @@ def compare(
         run=run_facts(job.engine, begin),
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
-        notes=(*job.splits.notes, *notes, _interval_note(data, repeats)),
+        notes=(*first.splits.notes, *notes, _interval_note(data, repeats)),
     )
 
 

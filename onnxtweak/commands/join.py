@@ -26,6 +26,7 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.rank import criterion_of, rank_neurons, ranking_provenance
 from onnxtweak.stages.report_data import theta_histogram
 from onnxtweak.stages.sample_notes import notes_on_tables
@@ -50,6 +51,7 @@ def join(
     """
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
+    job = require_sound_base(job)
     goal = choose_goal(job, targets, settings)
     theta = score_neurons(job, goal.targets, settings.theta, candidates_wanted(settings))
     rankings = rank_neurons(job, theta.best, goal, settings)

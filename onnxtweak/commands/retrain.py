@@ -40,6 +40,7 @@ from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, 
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.rank import criterion_of, rank_neurons, ranking_provenance
 from onnxtweak.stages.sample_notes import notes_on_tables
 from onnxtweak.stages.score import score_neurons
@@ -68,6 +69,7 @@ def retrain(
     stages = None if settings.schedule is None else parse_schedule(settings.schedule)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
+    job = require_sound_base(job)
     if stages and targets == TargetSettings():
         goal = Goal(_every_class(job), job.head, join.max_overall_drop, join.max_class_drop)
     else:

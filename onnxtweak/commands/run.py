@@ -26,6 +26,7 @@ from onnxtweak.report.text import comparison, layout, runs
 from onnxtweak.results import RunResult
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages.open_job import Job, cache_key, file_ref, open_for_tables
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.report_page import draw
 from onnxtweak.stages.run_files import (
     SUMS,
@@ -250,6 +251,7 @@ def plan(
     for tweak in read.tweaks:
         job = open_job(tweak.method, read.model, read.data, _resuming(read), tweak.taps, progress)
         tweaks.append(_planned(read, tweak, job))
+    job = require_sound_base(job)  # of all tweaks alike
     return RunPlan(
         recipe=file_ref(recipe),
         model=job.model,

@@ -30,6 +30,7 @@ from onnxtweak.stages.checks import (
 from onnxtweak.stages.deliver import write_checked
 from onnxtweak.stages.open_job import file_ref, model_ref
 from onnxtweak.stages.open_tweak import open_subject
+from onnxtweak.stages.preprocess_record import shared_by
 from onnxtweak.types import Check, FileRef, Progress, Tap, silent
 
 
@@ -107,6 +108,7 @@ def _slotted(subject: Subject, tweaks: Sequence[Tweak]) -> bytes:
         classes=subject.classes,
         logits_format=subject.logits_format,
         bias=any(bias is not None and np.any(bias) for bias in biases),
+        provenance=shared_by(tweaks),
     )
 
 

@@ -37,7 +37,9 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
-from onnxtweak.stages.open_tweak import as_recorded
+from onnxtweak.stages.open_tweak import with_recorded_readout
+from onnxtweak.stages.preprocess_record import as_recorded
+from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Check, FileRef, Metrics, Progress, Unchecked, silent
 
 # Checks that compare with the rebuilt base: of the files, of how they run, and of how they run on samples.
@@ -74,7 +76,7 @@ def verify(
     # Bytes are compared where the tweaks come off; where they do not, another tool wrote the file anew.
     files = (model.data, *earlier) if undone.passed else ()
     made: list[Check | Unchecked] = [undone, *check_digests(model, inside, files)]
-    source, metrics = None, None
+    source, metrics, notes = None, None, list[str]()
     runs = _RUNS if data is None else (*_RUNS, *_SAMPLES)
     if not undone.passed:
         made += [Unchecked(name, "the base could not be rebuilt") for name in (*_FILES, *runs)]
@@ -86,7 +88,7 @@ def verify(
             made.append(check_base(inside[0].base_sha256, named, named.path.name))
         made += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
         try:
-            metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), made)
+            metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), made, notes)
         except Exception as error:  # a damaged file may fail in any way while it runs, and that is not news
             damaged = any(isinstance(check, Check) and not check.passed for check in made)
             if not damaged and (data is not None or not isinstance(error, MachineError | ModelError)):
@@ -102,6 +104,7 @@ def verify(
         before=before,
         after=after,
         seconds={"all": time.perf_counter() - begin},
+        notes=tuple(notes),
         unchecked=tuple(check for check in made if isinstance(check, Unchecked)),
     )
 
@@ -123,17 +126,19 @@ class _Run:
     progress: Progress
 
 
-def _run_checks(run: _Run, made: list[Check | Unchecked]) -> tuple[Metrics, Metrics] | None:
-    """Add the checks for which the model has to run."""
+def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> tuple[Metrics, Metrics] | None:
+    """Add the checks for which the model has to run, and what is to be said of the samples."""
     last = run.inside[-1]
     job = None
     if run.data is None:
-        opened = as_recorded(opened_model(run.model, last.logits), last.provenance)
+        opened = with_recorded_readout(opened_model(run.model, last.logits), last.provenance)
         feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
         file, _ = measured(opened, (), feeds, run.engine)
     else:
+        data, recorded = as_recorded(run.data, run.model)
+        notes.extend(recorded)
         settings = TapSettings(logits=last.logits, threshold=_threshold(last.provenance))
-        job = open_whole(str(run.model.path), run.data, run.engine, settings, run.progress, watch=False)
+        job = open_whole(str(run.model.path), data, run.engine, settings, run.progress, watch=False)
         file = job.subject
         feeds = few_samples(job.opened, job.splits.fit, NEUTRAL_SAMPLES)
     base, former = as_subject(file, run.earlier[-1]), as_subject(file, run.earlier[0])
@@ -141,7 +146,7 @@ def _run_checks(run: _Run, made: list[Check | Unchecked]) -> tuple[Metrics, Metr
     made.extend(_record_checks(file, run))
     path = Path(run.model.path)
     made.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
-    return None if job is None else _on_samples(run, job, base, former, made)
+    return None if job is None else _on_samples(run, job, (base, former), made, notes)
 
 
 def _values(batch: Captured) -> np.ndarray:
@@ -163,14 +168,20 @@ def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
 
 
 def _on_samples(
-    run: _Run, job: Job, base: Subject, former: Subject, made: list[Check | Unchecked]
+    run: _Run,
+    job: Job,
+    originals: tuple[Subject, Subject],
+    made: list[Check | Unchecked],
+    notes: list[str],
 ) -> tuple[Metrics, Metrics]:
     """Accuracy before and after, compared with the recorded one; and do tables predict this file?
 
-    former : the file before its last tweak.
+    originals : the base, and the file before its last tweak.
     """
     file, view, engine = job.subject, job.splits.fit, job.engine
+    base, former = originals
     before = shown_pass(base, view, engine, "base")
+    notes.extend(doubts(replace(job, subject=base), view, before.classes))
     shadow = run.inside[-1].shadow
     tweaked = file if shadow is None else replace(file, logits=shadow, answer=None)
     after = shown_pass(tweaked, view, engine, "tweaked")

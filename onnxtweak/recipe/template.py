@@ -38,6 +38,7 @@ path = {_value(model)}
 {_table(data)}
 # names = "names.txt"           # class names, one per line
 # seed = 0                      # of the split, where val or test is not given
+# anyway = false                # true: learn even if the model only guesses on these samples
 
 [preprocess]                    # how raw samples become the model's input
 {_preprocessing(preprocess)}

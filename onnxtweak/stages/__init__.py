@@ -1,7 +1,9 @@
 """Which stages do several commands share? Each in a file of its own, in the order of a job.
 
 open_job              a job: model and samples opened, taps chosen
-preprocessing_check   why might the model only guess?
+preprocess_record     how does preprocessing travel in tweaks and tweaked files?
+preprocessing_check   does the base answer better than by guessing?
+likely_mistake        why might it only guess?
 choose_goal           which classes should do better, and what may it cost?
 score                 theta of every neuron over the fit samples
 rank                  the best neurons of each target

@@ -38,6 +38,7 @@ from onnxtweak.stages.checks import (
     require,
 )
 from onnxtweak.stages.open_job import Job
+from onnxtweak.stages.preprocess_record import provenance_of
 from onnxtweak.stages.report_page import write_page
 from onnxtweak.types import Check, FileRef, Neurons, Trial
 
@@ -165,6 +166,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "validation": recorded_result(
                 job.splits.validation, proposal.base, proposal.tweaked, proposal.goal
             ),
+            **provenance_of(job.reopen.data.preprocess),
             **({} if recipe is None else {"recipe_sha256": recipe}),
             **proposal.settings,
             "seed": job.seed,

@@ -43,6 +43,7 @@ from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.types import FileRef, Progress, Tap
 
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
@@ -150,7 +151,10 @@ def prepare(
     """Open model and data, measure the hidden tensors on real samples, choose the taps."""
     begin = time.perf_counter()
     opened = open_model(model, taps)
-    splits = open_splits(data, opened.specs, settings.memory)
+    data, notes = as_recorded(data, opened.model)
+    with explaining(notes):
+        splits = open_splits(data, opened.specs, settings.memory)
+    splits = replace(splits, notes=(*notes, *splits.notes))
     return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin)
 
 
@@ -247,15 +251,20 @@ def open_whole(
     """A job without a split: all samples of `data` are its fit view. watch : whether taps are wanted."""
     begin = time.perf_counter()
     opened = open_model(model, taps)
-    dataset = open_data(
-        data.data,
-        inputs=opened.specs,
-        preprocess=data.preprocess,
-        names=None if data.names is None else read_names(data.names),
-        memory=settings.memory,
-    )
+    data, notes = as_recorded(data, opened.model)
+    with explaining(notes):
+        dataset = open_data(
+            data.data,
+            inputs=opened.specs,
+            preprocess=data.preprocess,
+            names=None if data.names is None else read_names(data.names),
+            memory=settings.memory,
+        )
     view = View(dataset, np.arange(len(dataset)))
-    splits, reopen = Splits(view, view, None, dataset.classes), FitSamples(model, data, taps, whole=True)
+    splits, reopen = (
+        Splits(view, view, None, dataset.classes, notes),
+        FitSamples(model, data, taps, whole=True),
+    )
     return _job(opened, splits, settings, progress, reopen, begin, watch)
 
 

@@ -2,6 +2,7 @@
 
 nets                small models, built from fixed seeds
 adversarial_models  legal model files that trip up tools that edit models
+brightness          a classifier that minds how samples are prepared, and pictures for it
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
 tweaks              random tweaks, models on disk, and models run by ONNX Runtime
 damage              bits flipped in a tweaked file, records of older versions

@@ -15,7 +15,7 @@ _data = functools.partial(option, "Data")
 _preprocess = functools.partial(option, "Preprocessing")
 
 
-_SPLIT = ("data", "val", "test", "names", "seed")
+_SPLIT = ("data", "val", "test", "names", "seed", "anyway")
 
 
 def _make_data(**values: Any) -> settings.DataSettings:
@@ -57,15 +57,25 @@ _PREPROCESSING = (
     ),
 )
 
+_ANYWAY = _preprocess(
+    "--anyway",
+    is_flag=True,
+    help="Learn even if the model only guesses on these samples, as it does if they are prepared wrongly.",
+)
+
 
 def samples_options(*, dumps: bool = False) -> Decorator:
-    """`data`: DataSettings of a command that uses all samples; dumps : or a folder written by `dump`."""
+    """`data`: DataSettings of a command that uses all samples.
+
+    dumps : or a folder written by `dump`, of a command that learns from them.
+    """
     return gathered(
         "data",
         _make_data,
         _source("; or a folder written by `dump`" if dumps else ""),
         _NAMES,
         *_PREPROCESSING,
+        *((_ANYWAY,) if dumps else ()),
     )
 
 
@@ -106,4 +116,5 @@ split_options = gathered(
         help="Seed of the split, and of everything random after it.",
     ),
     *_PREPROCESSING,
+    _ANYWAY,
 )

@@ -61,10 +61,12 @@ def with_slot(
     classes: int,
     logits_format: LogitsFormat = LogitsFormat(),
     bias: bool = False,
+    provenance: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The bytes of `model` with an empty slot on `taps`.
 
-    bias : whether the slot also takes a bias. Raises ModelError where the model cannot have a slot.
+    bias : whether the slot also takes a bias. provenance : for the record. Raises ModelError where the model
+    cannot have a slot.
     """
     if model.proto.ir_version < _OLDEST_IR:
         raise ModelError(
@@ -90,7 +92,8 @@ def with_slot(
         "layout": logits_format.layout,
         **({} if logits_format.readout is None else {"readout": logits_format.readout.record}),
     }
-    fields = {"kind": "slot", "classes": int(classes), "scale": 1.0, "patch": patch, "provenance": {}}
+    fields = {"kind": "slot", "classes": int(classes), "scale": 1.0, "patch": patch}
+    fields["provenance"] = dict(provenance or {})
     return insert_piece(graft, piece, fields)
 
 
