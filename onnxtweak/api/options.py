@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Required, TypedDict, TypeVar, get_args, get_type_hints
 
+import numpy as np
+
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import did_you_mean, key_of, settings_from
 from onnxtweak.registry import METHODS
@@ -279,7 +281,9 @@ def _filled(kind: type, options: Mapping[str, Any], where: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as TOML would have it: paths as text, tuples as lists."""
+    """A value as TOML would have it: paths as text, tuples as lists, NumPy's numbers as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, os.PathLike) else value

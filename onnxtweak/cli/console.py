@@ -64,7 +64,8 @@ class Console:
 
     def finish(self) -> None:
         seconds = time.perf_counter() - self._began
-        rate = f" ({self._done / seconds:,.0f}/s)" if seconds > 0 else ""
+        pace = pace_of(self._done, seconds)
+        rate = f" ({pace})" if pace else ""
         self.say(f"{self._what}: {self._done:,} {self._unit} in {duration(seconds)}{rate}")
 
     def reuse(self, what: str) -> None:
@@ -95,7 +96,8 @@ def progress_line(what: str, done: int, total: int, unit: str, seconds: float, w
     if total > 0:
         share = min(done / total, 1.0)
         # Padded, so that the bar keeps its length while the numbers grow.
-        facts = f"{share:4.0%}  {done:>{len(f'{total:,}')},}/{total:,} {unit}  {rate:>6,.0f}/s"
+        pace = pace_of(done, seconds)
+        facts = f"{share:4.0%}  {done:>{len(f'{total:,}')},}/{total:,} {unit}  {pace:>8}"
         if rate > 0:
             facts += f"  {duration(max(total - done, 0) / rate)} left"
         room = min(width - len(what) - len(facts) - 6, 30)
@@ -103,8 +105,16 @@ def progress_line(what: str, done: int, total: int, unit: str, seconds: float, w
             filled = round(share * room)
             facts = f"[{'#' * filled}{'.' * (room - filled)}] {facts}"
     else:
-        facts = f"{done:,} {unit}  {rate:,.0f}/s"
+        facts = f"{done:,} {unit}  {pace_of(done, seconds)}".rstrip()
     return f"{what}  {facts}"[: max(width, 0)]
+
+
+def pace_of(done: int, seconds: float) -> str:
+    """How many a second, or the time of each where that is longer; nothing before the first."""
+    if not done or seconds <= 0:
+        return ""
+    rate = done / seconds
+    return f"{rate:,.0f}/s" if rate >= 1 else f"{duration(seconds / done)} each"
 
 
 def duration(seconds: float) -> str:

@@ -144,7 +144,7 @@ def _on_samples(
     tweaked = file if shadow is None else replace(file, logits=shadow)
     after = logits_pass(tweaked, view, engine, "tweaked")
     tweak = recorded_tweak(run.inside[-1])
-    if tweak is not None:
+    if tweak is not None and tweak.patch.changes_logits:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
         Z = np.concatenate([patch.applied(batch.Z, batch.V[0]) for batch in batches])

@@ -105,7 +105,7 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
     """An empty slot for any linear patch on these taps, filled by feeding arrays or by an adapter.
 
     The arrays that may be fed are named `names` followed by "index0", "index1", ... (k,) int64 for each tap,
-    "weight" (sum of all k, C) and, with `bias`, "bias" (C,).
+    "weight" (sum of all k, C) and, with `bias`, "bias" (C,). Without taps the slot takes a bias alone.
     """
     build = _Builder(site.prefix, site.opset, site.logits_format.dtype)
     classes = 1 if site.logits_format.binary else classes
@@ -115,16 +115,20 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
         index = gs.Constant(f"{names}index{number}", np.zeros(0, np.int64))
         inputs.append(declare(index.name, onnx.TensorProto.INT64, [f"{site.prefix}k{number}"]))
         values.append(build.read_tap(f"tap{number}", tap, index))
-    value = values[0] if len(values) == 1 else build.node("values", "Concat", values, axis=1)
     numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
-    weight = gs.Constant(f"{names}weight", np.zeros((0, classes), numpy_dtype))
-    inputs.append(declare(weight.name, dtype, [f"{site.prefix}k", classes]))
-    delta = build.node("delta", "MatMul", [value, weight])
+    parts: list[gs.Tensor] = []
+    if values:
+        value = values[0] if len(values) == 1 else build.node("values", "Concat", values, axis=1)
+        weight = gs.Constant(f"{names}weight", np.zeros((0, classes), numpy_dtype))
+        inputs.append(declare(weight.name, dtype, [f"{site.prefix}k", classes]))
+        parts.append(build.node("delta", "MatMul", [value, weight]))
     if bias:
         shift = gs.Constant(f"{names}bias", np.zeros(classes, numpy_dtype))
         inputs.append(declare(shift.name, dtype, [classes]))
-        delta = build.node("shift", "Add", [delta, shift])
-    build.add(gs.Variable(site.logits_in), delta, site.logits_format.layout)
+        parts.append(shift)
+    delta = parts[0] if len(parts) == 1 else build.node("shift", "Add", parts)
+    layout, rows = site.logits_format.layout, 0 if values else 1
+    build.add(gs.Variable(site.logits_in), delta, layout, rows)
     return replace(build.finish(site.logits_out), inputs=tuple(inputs))
 
 
@@ -209,11 +213,11 @@ class _Builder:
         values = parts[0] if len(parts) == 1 else self.node("values", "Concat", parts, axis=1)
         return values, np.argsort(tap_of, kind="stable")
 
-    def add(self, logits: gs.Variable, delta: gs.Variable, layout: str) -> None:
-        """Add `delta` (N, C) to logits of any layout."""
+    def add(self, logits: gs.Variable, delta: gs.Tensor, layout: str, rows: int = 0) -> None:
+        """Add `delta` (N, C) to logits of any layout. rows : N where it is fixed; 0: that of `delta`."""
         if layout not in ("NC", "N1"):
             axes = [-1 if axis == "C" else 1 for axis in layout[1:]]
-            shape = self.index("shape", [0, *axes] if axes else [-1])
+            shape = self.index("shape", [rows, *axes] if axes else [-1])
             delta = self.node("reshape", "Reshape", [delta, shape])
         self.node("add", "Add", [logits, delta])
 
