@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console, duration, progress_line, pace_of
+from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console, duration, pace_of, progress_line
 from onnxtweak.errors import DataError
 
 
