@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import sys
@@ -26,7 +28,8 @@ class Console:
 
     def __init__(self, verbosity: int = NORMAL, stream: TextIO | None = None) -> None:
         self.verbosity = verbosity
-        self.stream = sys.stderr if stream is None else stream
+        # Without stderr there is nobody to tell.
+        self.stream = stream or sys.stderr or io.StringIO()
         self.redraws = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self._pause = _REDRAW_SECONDS if self.redraws else _REPEAT_SECONDS
         self._drawn = False
@@ -56,8 +59,7 @@ class Console:
         width = shutil.get_terminal_size().columns - 1
         line = progress_line(self._what, self._done, self._total, self._unit, now - self._began, width)
         if self.redraws:
-            self.stream.write(f"\r\x1b[K{line}")
-            self.stream.flush()
+            self._put(f"\r\x1b[K{line}")
             self._drawn = True
         else:
             self._write(line)
@@ -83,11 +85,14 @@ class Console:
         self.fail(error.what, error.where, error.hint)
 
     def _write(self, line: str) -> None:
-        if self._drawn:
-            self.stream.write("\r\x1b[K")
-            self._drawn = False
-        self.stream.write(line + "\n")
-        self.stream.flush()
+        erased, self._drawn = "\r\x1b[K" if self._drawn else "", False
+        self._put(f"{erased}{line}\n")
+
+    def _put(self, text: str) -> None:
+        # What is narrated may get lost, on a full disk for one: the job goes on.
+        with contextlib.suppress(OSError):
+            self.stream.write(text)
+            self.stream.flush()
 
 
 def progress_line(what: str, done: int, total: int, unit: str, seconds: float, width: int) -> str:
