@@ -110,6 +110,14 @@ class Result:
     notes: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        before, after = self.before, self.after
+        written = "nothing written" if self.output is None else f"written to {self.output.path}"
+        return (
+            f"<Result of {self.command} on {self.measured.split}: targets {before.target:.1%} -> "
+            f"{after.target:.1%}, overall {before.overall:.1%} -> {after.overall:.1%}, {written}>"
+        )
+
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the target classes."""
@@ -142,6 +150,12 @@ class Evaluation:
     seconds: dict[str, float]
     device: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        metrics = self.metrics
+        return (
+            f"<Evaluation of {self.model.path}: {metrics.overall:.1%} of {metrics.samples:,} samples right>"
+        )
 
 
 @dataclass(frozen=True)
@@ -316,6 +330,9 @@ class Comparison:
     output: FileRef | None = None
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {len(self.standings)} methods on {self.model.path}, repeats: {self.repeats}>"
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,10 @@ def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     given = _checked(options, [*(word for kind in flat.values() for word in _words(kind)), *nested], where)
     given.setdefault("taps", _TAPS.get(name, TapSettings.taps))
     made = {keyword: _filled(kind, given, where) for keyword, kind in flat.items()}
+    engine = made.get("engine")
+    if isinstance(engine, EngineSettings) and engine.resume and engine.work_dir is None:
+        hint = "name the folder that the earlier run saved to"
+        raise UsageError("`resume` needs `work_dir`", where=where, hint=hint)
     for keyword, kind in nested.items():
         inner, place = given.get(keyword, {}), f"{where}, {keyword}"
         if not isinstance(inner, Mapping):
