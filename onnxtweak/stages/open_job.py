@@ -46,6 +46,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.types import FileRef, Progress, Tap
 
 NO_HIDDEN = "no hidden tensor lies between the model's input and its logits: only biases can be set"
+_NO_USUAL = "the model has no activation and no penultimate tensor: only biases are set; --taps names others"
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
 _MAPS = {"activations", "stages", "blocks"}
 
@@ -266,20 +267,19 @@ def open_for_tables(
 ) -> Job:
     """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor.
 
-    A model without a hidden tensor has no taps then, and a note says so: its biases can still be set.
+    A model that has none of them has no taps then, and a note says so: its biases can still be set.
     """
     if taps.taps:
         return prepare(model, data, settings, taps, progress)
     opened = open_model(model, taps)
     added = tuple(tweak.prefix for tweak in tweaks_inside(opened.model.proto))
-    if all(candidate.name.startswith(added) for candidate in hidden(opened)):
-        job = prepare(model, data, settings, taps, progress, watch=False)
-        return replace(job, splits=replace(job.splits, notes=(*job.splits.notes, NO_HIDDEN)))
-    for selectors in (("activations", "penultimate"), ("activations",), ("penultimate",)):
+    none = all(candidate.name.startswith(added) for candidate in hidden(opened))
+    for selectors in () if none else (("activations", "penultimate"), ("activations",), ("penultimate",)):
         try:
             return prepare(model, data, settings, replace(taps, taps=selectors), progress)
         except ModelError as error:
             if "--taps" not in error.where:
                 raise
-            refused = error
-    raise refused
+    job = prepare(model, data, settings, taps, progress, watch=False)
+    note = NO_HIDDEN if none else _NO_USUAL
+    return replace(job, splits=replace(job.splits, notes=(*job.splits.notes, note)))

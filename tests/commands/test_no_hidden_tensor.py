@@ -12,7 +12,7 @@ from onnx import TensorProto
 from onnxtweak import commands
 from onnxtweak.cli.main import main
 from onnxtweak.errors import ModelError
-from onnxtweak.settings import OutputSettings, TargetSettings
+from onnxtweak.settings import OutputSettings, TapSettings, TargetSettings
 from tests.support.nets import NetBuilder, add_tail
 from tests.support.tweaks import run
 from tests.support.weak_class import carry_out
@@ -99,6 +99,25 @@ def test_the_page_and_inspect_say_it(files, tmp_path, capsys):
     page = tmp_path / "page.html"
     carry_out(commands.fit, model, data, targets=WEAK, output=OutputSettings(report=str(page)))
     assert "only biases can be set" in page.read_text()
+
+
+def test_an_image_that_is_only_flattened_has_no_usual_taps_either(tmp_path):
+    net = NetBuilder()
+    flat = net.op("Flatten", "x", name="flat")
+    net.gemm(flat, 12, 3, name="logits")
+    proto = net.model({"x": (TensorProto.FLOAT, (1, 3, 2, 2))}, {"logits": (TensorProto.FLOAT, (1, 3))})
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    x = np.random.default_rng(0).normal(0, 1, (600, 3, 2, 2)).astype(np.float32)
+    y = (np.concatenate([run(proto, {"x": one[None]})[0] for one in x]) + [0, 1.5, 0]).argmax(axis=1)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    out = tmp_path / "out.onnx"
+    made = carry_out(commands.fit, tmp_path / "model.onnx", tmp_path / "data.npz", out, targets=WEAK)
+    assert any("only biases are set; --taps names others" in note for note in made.notes)
+    now = np.concatenate([run(out, {"x": one[None]})[0] for one in x]).argmax(axis=1)
+    assert (now == y)[y == TARGET].mean() > 0.9
+    named = TapSettings(("flat",))
+    made = carry_out(commands.fit, tmp_path / "model.onnx", tmp_path / "data.npz", targets=WEAK, taps=named)
+    assert made.choice.neurons == 12
 
 
 @pytest.mark.parametrize("command", ["join", "retrain", "augment", "score", "dump", "init"])
