@@ -111,12 +111,11 @@ class Result:
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        before, after = self.before, self.after
-        written = "nothing written" if self.output is None else f"written to {self.output.path}"
-        return (
-            f"<Result of {self.command} on {self.measured.split}: targets {before.target:.1%} -> "
-            f"{after.target:.1%}, overall {before.overall:.1%} -> {after.overall:.1%}, {written}>"
+        sides = self.before, self.after
+        target, overall = (
+            " -> ".join(f"{getattr(m, of):.1%}" for m in sides) for of in ("target", "overall")
         )
+        return f"<Result of {self.command} on {self.measured.split}: targets {target}, overall {overall}>"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -150,12 +149,6 @@ class Evaluation:
     seconds: dict[str, float]
     device: dict[str, Any]
     notes: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        metrics = self.metrics
-        return (
-            f"<Evaluation of {self.model.path}: {metrics.overall:.1%} of {metrics.samples:,} samples right>"
-        )
 
 
 @dataclass(frozen=True)
@@ -325,14 +318,11 @@ class Comparison:
     samples: dict[str, int]
     before: dict[str, tuple[float, float]]
     drops: tuple[float, ...]
-    standings: tuple[MethodStanding, ...]
+    standings: tuple[MethodStanding, ...] = field(repr=False)
     run: RunFacts
     output: FileRef | None = None
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"<Comparison of {len(self.standings)} methods on {self.model.path}, repeats: {self.repeats}>"
 
 
 @dataclass(frozen=True)
