@@ -53,9 +53,7 @@ def test_from_join_to_revert(tmp_path):
     files = {"output": output, "tweak": tweak, "report": page}
     made = onnxtweak.join(model, data=data, target=TARGET, count=5, max_overall_drop="1/2", **files)
     assert made.choice.n == (5,) and page.is_file()
-    assert repr(made).startswith("<Result of join on test: targets ") and len(repr(made)) < 250 + len(
-        str(output)
-    )
+    assert repr(made).startswith("<Result of join on test: targets ") and len(repr(made)) < 120
     assert onnxtweak.diff(model, output).checks
     assert onnxtweak.apply(model, tweak, tmp_path / "again.onnx").output.sha256 == made.output.sha256
     onnxtweak.revert(output, tmp_path / "base.onnx")
