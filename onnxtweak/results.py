@@ -283,8 +283,8 @@ class MethodStanding:
     """How one method did, as means over the repeats. Pairs of floats are (mean, standard error).
 
     overall, target : accuracies on test at its own operating point. at : target accuracy at each of
-    `Comparison.drops`, read on test; NaN where it cannot get there. over_bias : the same minus the bias
-    control's, paired. curve : (drop, target) over a wider range. mcnemar_p : the median. seconds : of
+    `Comparison.drops`, read on test; NaN where a repeat does not get there. over_bias : the same minus the
+    bias control's, paired. curve : (drop, target) over a wider range. mcnemar_p : the median. seconds : of
     learning, without the passes over data. note : of the last repeat, or why the method does not apply; the
     numbers are then NaN.
     """

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
+from onnxtweak.method.compare.standings import standings
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.patch import Linear, Mlp
@@ -151,3 +152,16 @@ def test_readings_along_one_bias_spare_every_class(seed):
             allowed = np.array(CURVE) >= lost - 1e-9
             best[allowed] = np.fmax(best[allowed], right[goal.wanted(labels)].mean())
     np.testing.assert_allclose(readings(Z, base, labels, goal, CURVE), best)
+
+
+def test_means_over_repeats_do_not_fall_either():
+    """A repeat that only gets there at a larger loss must not pull the mean down there."""
+    held, goal = table(400), Goal(np.array([0]))
+    made = judge(result(held), table(400, seed=1), goal, 1.0)
+    high, low = np.full(len(CURVE), 0.9), np.where(np.array(CURVE) < 0.3, np.nan, 0.5)
+    rows = [(replace(made, at=at), 1, 0.1, "") for at in (high, low)]
+    (standing,) = standings({"bias": rows}, {}, goal)
+    assert [np.isnan(mean) for mean, _ in standing.at] == [True, True, False, False]
+    assert [mean for mean, _ in standing.at[2:]] == pytest.approx([0.7, 0.7])
+    known = [target for _, target in standing.curve if not np.isnan(target)]
+    assert known == sorted(known)
