@@ -110,6 +110,13 @@ class Result:
     notes: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        sides = self.before, self.after
+        target, overall = (
+            " -> ".join(f"{getattr(m, of):.1%}" for m in sides) for of in ("target", "overall")
+        )
+        return f"<Result of {self.command} on {self.measured.split}: targets {target}, overall {overall}>"
+
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the target classes."""
@@ -283,8 +290,8 @@ class MethodStanding:
     """How one method did, as means over the repeats. Pairs of floats are (mean, standard error).
 
     overall, target : accuracies on test at its own operating point. at : target accuracy at each of
-    `Comparison.drops`, read on test; NaN where it cannot get there. over_bias : the same minus the bias
-    control's, paired. curve : (drop, target) over a wider range. mcnemar_p : the median. seconds : of
+    `Comparison.drops`, read on test; NaN where a repeat does not get there. over_bias : the same minus the
+    bias control's, paired. curve : (drop, target) over a wider range. mcnemar_p : the median. seconds : of
     learning, without the passes over data. note : of the last repeat, or why the method does not apply; the
     numbers are then NaN.
     """
@@ -318,7 +325,7 @@ class Comparison:
     samples: dict[str, int]
     before: dict[str, tuple[float, float]]
     drops: tuple[float, ...]
-    standings: tuple[MethodStanding, ...]
+    standings: tuple[MethodStanding, ...] = field(repr=False)
     run: RunFacts
     output: FileRef | None = None
     checks: tuple[Check, ...] = ()

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Required, TypedDict, TypeVar, get_args, get_type_hints
 
+import numpy as np
+
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import did_you_mean, key_of, settings_from
 from onnxtweak.registry import METHODS
@@ -206,6 +208,10 @@ def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     given = _checked(options, [*(word for kind in flat.values() for word in _words(kind)), *nested], where)
     given.setdefault("taps", _TAPS.get(name, TapSettings.taps))
     made = {keyword: _filled(kind, given, where) for keyword, kind in flat.items()}
+    engine = made.get("engine")
+    if isinstance(engine, EngineSettings) and engine.resume and engine.work_dir is None:
+        hint = "name the folder that the earlier run saved to"
+        raise UsageError("`resume` needs `work_dir`", where=where, hint=hint)
     for keyword, kind in nested.items():
         inner, place = given.get(keyword, {}), f"{where}, {keyword}"
         if not isinstance(inner, Mapping):
@@ -281,7 +287,9 @@ def _filled(kind: type, options: Mapping[str, Any], where: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as TOML would have it: paths as text, tuples as lists."""
+    """A value as TOML would have it: paths as text, tuples as lists, NumPy's numbers as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, os.PathLike) else value

@@ -45,7 +45,8 @@ def fit(
 ) -> Result:
     """The best patch that the tables allow for the target classes (METHOD 7); without any, for all classes.
 
-    taps : without selectors the channel means of all activations and the penultimate tensor are watched.
+    taps : without selectors all activations, maps as channel means, and the penultimate tensor are watched.
+    A model without a hidden tensor gets biases alone.
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     job = open_for_tables(model, data, engine, taps, progress)

@@ -9,13 +9,13 @@ import numpy as np
 from onnxtweak.engine.answer.tail import settle
 from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.session import Port
-from onnxtweak.engine.subject import choose_taps, made_up_samples, measured, open_model, watchable
+from onnxtweak.engine.subject import choose_taps, hidden, made_up_samples, measured, open_model
 from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import InputError, MachineError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.results import Inspection, Value
 from onnxtweak.settings import EngineSettings, TapSettings
-from onnxtweak.stages.open_job import model_ref
+from onnxtweak.stages.open_job import NO_HIDDEN, model_ref
 from onnxtweak.types import Tap
 
 
@@ -29,8 +29,8 @@ def inspect(
     """
     opened = open_model(model, taps)
     proto = opened.model.proto
-    found = watchable(opened)
-    notes: list[str] = []
+    found = hidden(opened)
+    notes = [] if found else [f"{NO_HIDDEN}, with `onnxtweak fit`"]
     shapes: Shapes = {}
     chosen: tuple[Tap, ...] = ()
     classes = opened.logits.classes
@@ -38,12 +38,13 @@ def inspect(
         feeds = made_up_samples(opened, {})
         engine = replace(engine, device="cpu")
         opened = settle(opened, feeds, engine, taps.threshold)
-        found = watchable(opened)
+        found = hidden(opened)
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
-        watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, engine)
-        chosen = watched.taps
-        notes += watched.notes
+        if found:
+            watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, engine)
+            chosen = watched.taps
+            notes += watched.notes
     except (MachineError, InputError) as error:
         notes.append(f"{error}; {error.hint}" if error.hint else str(error))
     measurable = [c for c in found if not shapes or shapes.get(c.name) is not None]

@@ -12,7 +12,7 @@ from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
-from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
+from onnxtweak.method.tuning.operating_point import OperatingPoint, choose_rising
 from onnxtweak.results import Result
 from onnxtweak.settings import (
     DataSettings,
@@ -57,7 +57,7 @@ def join(
     rankings = rank_neurons(job, theta.best, goal, settings)
     Z, prefix = _validation_tables(job, rankings, settings)
     table = boost_table(Z, job.splits.validation.labels, goal)
-    point = choose(table, prefix, settings.count, None if settings.exact_scale else settings.scale)
+    point = choose_rising(table, prefix, settings.count, None if settings.exact_scale else settings.scale)
     tweaked = _with_boost(Z, prefix, point, settings, goal.targets)
     proposal = _proposal(job, settings, theta, rankings, table, point, (Z, tweaked))
     return deliver(job, proposal, output)

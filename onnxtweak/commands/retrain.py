@@ -23,7 +23,7 @@ from onnxtweak.method.solvers.multi_target import TargetWeights
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table
-from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
+from onnxtweak.method.tuning.operating_point import OperatingPoint, choose_rising
 from onnxtweak.patch import Synapses
 from onnxtweak.results import Result
 from onnxtweak.settings import (
@@ -112,7 +112,7 @@ def _once(
     # `choose` divides by n, as a join does; retrained weights are not to be divided.
     prefix = np.stack([boost * n for n, (_, boost) in found.items()], axis=2)
     table = boost_table(validation.Z, validation.labels, goal)
-    point = choose(table, prefix, join.count, None if join.exact_scale else (0.0, *settings.scale))
+    point = choose_rising(table, prefix, join.count, None if join.exact_scale else (0.0, *settings.scale))
     weights = {n: weights for n, (weights, _) in found.items()}
     neurons, synapses = _synapses(rankings, targets, point, weights)
     tweaked = validation.Z.copy()

@@ -194,7 +194,9 @@ def _write(recipe: Recipe, result: RunResult, staging: Path) -> tuple[FileRef, .
         _put(staging / f"{name}.json", schema.dumps(document))
         (staging / f"{name}.html").write_bytes(draw(document, name))
     _put(staging / "metrics.json", artefacts.metrics(result.results))
-    _put(staging / "summary.md", layout.markdown(runs.ran(replace(result, files=()))))
+    own = {"summary.md", "junit.xml", "provenance.json", SUMS}  # still to be written
+    listed = tuple(FileRef(name, "") for name in sorted({path.name for path in staging.iterdir()} | own))
+    _put(staging / "summary.md", layout.markdown(runs.ran(replace(result, files=listed))))
     _put(staging / "junit.xml", artefacts.junit(result.results))
     _put(staging / "provenance.json", _provenance(recipe, result, staging))
     files = tuple(FileRef(path.name, file_ref(path).sha256) for path in sorted(staging.iterdir()))

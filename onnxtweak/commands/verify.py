@@ -187,7 +187,7 @@ def _on_samples(
     after = shown_pass(tweaked, view, engine, "tweaked")
     made.append(check_answer(tweaked, before, after))
     tweak = recorded_tweak(run.inside[-1])
-    if tweak is not None:
+    if tweak is not None and tweak.patch.changes_logits:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
         predicted_Z = np.concatenate([patch.applied(batch.Z, _values(batch)) for batch in batches])

@@ -17,7 +17,7 @@ from onnxtweak.model.edit.slot import with_slot
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import parse, read_model
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
-from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.types import Tap
 from tests.support import nets, tweaks
 from tests.support.damage import bits_flipped, without_digests
