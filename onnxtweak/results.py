@@ -93,8 +93,7 @@ class Result:
     """What every command that makes a patch returns: the same parts for every method.
 
     output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of fit,
-    validation and test. classes : all names. evidence : what a report is drawn from; see
-    `onnxtweak.stages.report_data`.
+    validation and test. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`.
     """
 
     command: str
@@ -111,11 +110,9 @@ class Result:
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        sides = self.before, self.after
-        target, overall = (
-            " -> ".join(f"{getattr(m, of):.1%}" for m in sides) for of in ("target", "overall")
-        )
-        return f"<Result of {self.command} on {self.measured.split}: targets {target}, overall {overall}>"
+        old, new = self.before, self.after
+        what = f"targets {old.target:.1%} -> {new.target:.1%}, overall {old.overall:.1%} -> {new.overall:.1%}"
+        return f"<Result of {self.command} on {self.measured.split}: {what}>"
 
     @property
     def targets(self) -> tuple[str, ...]:

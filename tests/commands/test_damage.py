@@ -256,7 +256,7 @@ def test_a_tweak_without_synapses_changes_nothing_and_is_verified(files, mlp, tm
     neurons = replace(tweak.neurons, tap_of=nobody.astype(np.int32), index=nobody)
     save(replace(tweak, neurons=neurons, patch=none), tmp_path / "none.safetensors")
     output = OutputSettings(str(tmp_path / "none.onnx"))
-    commands.apply(model=str(mlp[0]), tweak=str(tmp_path / "none.safetensors"), output=output)
+    commands.apply(model=str(mlp[0]), tweak=str(tmp_path / "none.safetensors"), output=output, shadow=True)
     found = commands.verify(tweaked=output.path, data=DataSettings((str(mlp[1]),)), engine=ONE_THREAD)
     assert "simulation" not in failed(found) and found.before.overall == found.after.overall
     assert "simulation" in {check.name for check in found.checks}

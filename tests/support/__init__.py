@@ -1,6 +1,7 @@
 """What do several tests share? Models, samples, results, and stand-ins.
 
 nets                small models, built from fixed seeds
+tails               what models do after their class scores, drawn at random
 adversarial_models  legal model files that trip up tools that edit models
 brightness          a classifier that minds how samples are prepared, and pictures for it
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
