@@ -62,6 +62,7 @@ class DataOptions(PreprocessOptions, total=False):
     test: StrPaths
     names: StrPath | None
     seed: int
+    inputs: Mapping[str, Number]
 
 
 class EngineOptions(TypedDict, total=False):

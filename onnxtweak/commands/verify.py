@@ -30,6 +30,7 @@ from onnxtweak.stages.checks import (
     check_simulation,
     check_undone,
 )
+from onnxtweak.stages.companions import settle
 from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.types import Check, FileRef, Metrics, Progress, silent
@@ -106,9 +107,9 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
     last = run.inside[-1]
     job = None
     if run.data is None:
-        opened = opened_model(run.model, last.logits)
+        opened = opened_model(run.model, last.logits).recorded(last.provenance)
         feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
-        file, _ = measured(opened, (), feeds, run.engine)
+        file = settle(measured(opened, (), feeds, run.engine)[0], feeds, run.engine).subject
     else:
         settings = TapSettings(logits=last.logits)
         job = open_whole(str(run.model.path), run.data, run.engine, settings, run.progress, watch=False)
@@ -122,7 +123,7 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
             "weights were not compared with the record: the patch is dense, or another version made it"
         )
     path = Path(run.model.path)
-    checks.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
+    checks.append(check_reload(path, base, file, feeds, run.engine))
     return None if job is None else _on_samples(run, job, base, former, checks)
 
 

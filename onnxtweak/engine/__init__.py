@@ -2,6 +2,7 @@
 
 session       one loaded model: its ports, where it runs, bound outputs
 subject       a model that passes can run: logits found, tensors measured
+feeding       samples and constants become what a model's inputs take
 measure       types and shapes of hidden tensors, by running a sample
 tap_safety    taps that leave the logits unchanged
 memory_plan   batch, fold and block sizes that fit a memory budget

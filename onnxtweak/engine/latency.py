@@ -41,7 +41,7 @@ def paired_latency(base: Subject, tweaked: Subject, feeds: Mapping[str, np.ndarr
         for subject in (base, tweaked)
     ]
     size = base.batch or 1
-    sample = {port.name: feeds[port.name][:size] for port in sessions[0].inputs}
+    sample = base.feeding.filled(sessions[0], {name: rows[:size] for name, rows in feeds.items()})
     for session in sessions * _WARM_UP:
         session.run(sample)
     times: list[tuple[float, float]] = []

@@ -84,7 +84,7 @@ def _logits(
     """The logits while `taps` are exposed, and the device that computed them."""
     exposed = subject.exposed(taps)
     session = open_session(exposed.proto, subject.model.folder, settings, subject.model.path)
-    needed = {port.name: feeds[port.name] for port in session.inputs}
+    needed = subject.feeding.fed(feeds, [port.name for port in session.inputs])
     # All outputs are requested: any other might not be computed.
     values = session.run(needed)
     outputs = {port.name: value for port, value in zip(session.outputs, values, strict=True)}

@@ -10,6 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
         return tuple(str(folder / source) for source in sources)
 
     names = None if data.names is None else str(folder / data.names)
-    return DataSettings(placed(data.data), placed(data.val), placed(data.test), names, preprocess, data.seed)
+    return replace(data, data=placed(data.data), val=placed(data.val), test=placed(data.test), names=names)
 
 
 def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
@@ -284,6 +285,7 @@ def _shared(document: dict[str, Any]) -> dict[str, Any]:
     return {
         "logits": document.get("model", {}).get("logits"),
         "seed": document.get("data", {}).get("seed"),
+        **({"inputs": inputs} if (inputs := document.get("data", {}).get("inputs")) else {}),
         "preprocess": document.get("preprocess", {}),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from onnxtweak._version import __version__
 from onnxtweak.data.dataset import Dataset, check_labels
 from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
+from onnxtweak.data.samples import InputSpec, Value
 from onnxtweak.data.splits import Splits, View, open_splits
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.memory_plan import model_room, too_little
@@ -35,13 +36,14 @@ from onnxtweak.engine.subject import (
     watchable,
 )
 from onnxtweak.engine.tap_safety import safe_taps
-from onnxtweak.errors import ModelError
+from onnxtweak.errors import DataError, ModelError
 from onnxtweak.goal import class_names
 from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.companions import TRIED, Settled, settle
 from onnxtweak.types import FileRef, Progress, Tap
 
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
@@ -50,17 +52,24 @@ _MAPS = {"activations", "stages", "blocks"}
 
 @dataclass(frozen=True)
 class FitSamples:
-    """How a worker opens the fit samples of a job again. whole : `data` is not split, all of it is fit."""
+    """How a worker opens the fit samples of a job again.
+
+    whole : `data` is not split, all of it is fit. alone : whether samples are run one at a time, because
+    answers depend on the batch; None: to be found out.
+    """
 
     model: str
     data: DataSettings
     taps: TapSettings
     whole: bool
+    alone: bool | None = None
 
     def __call__(self, engine: Engine) -> Read:
         """Open them: the function that yields their batches."""
-        open_again = open_whole if self.whole else prepare
-        job = open_again(self.model, self.data, engine.settings, self.taps, engine.progress)
+        settings = engine.settings
+        opened = open_model(self.model, self.taps).given(dict(self.data.inputs))
+        splits = (_whole if self.whole else open_splits)(self.data, opened.specs, settings.memory)
+        job = _job(opened, splits, settings, engine.progress, self, time.perf_counter())
         engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
         return from_model(job.subject, job.splits.fit, engine, job.taps)
 
@@ -115,6 +124,8 @@ class Job:
                 "base": self.opened.model.base_sha256,
                 "logits": self.subject.logits,
                 "fed": asdict(self.reopen.data.preprocess),
+                **({"constants": dict(self.opened.constants)} if self.opened.constants else {}),
+                **({"alone": True} if self.reopen.alone else {}),
                 "device": self.engine.settings.device,
                 **facts,
             }
@@ -138,7 +149,7 @@ def prepare(
 ) -> Job:
     """Open model and data, measure the hidden tensors on real samples, choose the taps."""
     begin = time.perf_counter()
-    opened = open_model(model, taps)
+    opened = open_model(model, taps).given(dict(data.inputs))
     splits = open_splits(data, opened.specs, settings.memory)
     return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin)
 
@@ -155,16 +166,19 @@ def _job(
     taps = reopen.taps
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
+    opened = opened.given(_constants(splits))
     found = watchable(opened) if watch else hidden(opened)
     if set(taps.taps) <= _MAPS:
         found = tuple(c for c in found if c.activation or c.block) or found
     feeds = few_samples(opened, splits.fit, 3)
     subject, shapes = measured(opened, [c.name for c in found], feeds, settings)
+    settled = _settled(subject, reopen, few_samples(opened, splits.fit, TRIED), settings)
+    subject, reopen = settled.subject, replace(reopen, alone=settled.alone)
     for dataset in _datasets(splits):
         check_labels(dataset, subject.classes)
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
-    splits = replace(splits, notes=tuple(dict.fromkeys((*prepared, *splits.notes))))
+    splits = replace(splits, notes=tuple(dict.fromkeys((*settled.notes, *prepared, *splits.notes))))
     chosen: tuple[Tap, ...] = ()
     if watch:
         watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
@@ -183,6 +197,32 @@ def _job(
         reopen,
         begin,
     )
+
+
+def _settled(
+    subject: Subject, reopen: FitSamples, samples: Mapping[str, np.ndarray], settings: EngineSettings
+) -> Settled:
+    """`companions.settle`; a worker takes over what the job has found."""
+    if reopen.alone is None:
+        return settle(subject, samples, settings)
+    return Settled(replace(subject, batch=1) if reopen.alone else subject, alone=reopen.alone)
+
+
+def _constants(splits: Splits) -> dict[str, Value]:
+    """The values that the data gives to inputs that are the same for all samples.
+
+    Raises DataError where two splits give two.
+    """
+    first, *others = _datasets(splits)
+    for other in others:
+        if other.constants != first.constants:
+            raise DataError(
+                f"inputs that are the same for all samples differ: {dict(first.constants)} in "
+                f"{first.parts[0].where}, {dict(other.constants)} here",
+                where=other.parts[0].where,
+                hint="use samples with the same values",
+            )
+    return dict(first.constants)
 
 
 def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) -> int:
@@ -210,17 +250,17 @@ def open_whole(
 ) -> Job:
     """A job without a split: all samples of `data` are its fit view. watch : whether taps are wanted."""
     begin = time.perf_counter()
-    opened = open_model(model, taps)
-    dataset = open_data(
-        data.data,
-        inputs=opened.specs,
-        preprocess=data.preprocess,
-        names=None if data.names is None else read_names(data.names),
-        memory=settings.memory,
-    )
-    view = View(dataset, np.arange(len(dataset)))
-    splits, reopen = Splits(view, view, None, dataset.classes), FitSamples(model, data, taps, whole=True)
+    opened = open_model(model, taps).given(dict(data.inputs))
+    splits, reopen = _whole(data, opened.specs, settings.memory), FitSamples(model, data, taps, whole=True)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
+
+
+def _whole(data: DataSettings, inputs: Sequence[InputSpec], memory: int) -> Splits:
+    """All samples of `data` as fit, and as validation."""
+    names = None if data.names is None else read_names(data.names)
+    dataset = open_data(data.data, inputs=inputs, preprocess=data.preprocess, names=names, memory=memory)
+    view = View(dataset, np.arange(len(dataset)))
+    return Splits(view, view, None, dataset.classes)
 
 
 def file_ref(path: str | Path) -> FileRef:

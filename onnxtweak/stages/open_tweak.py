@@ -10,6 +10,7 @@ from onnxtweak.engine.subject import Opened, Subject, made_up_samples, measured
 from onnxtweak.errors import ModelError
 from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings
+from onnxtweak.stages.companions import settle
 
 
 def open_subject(
@@ -19,6 +20,7 @@ def open_subject(
 
     Raises ModelError where the input has no known size, or a tweak another number of classes than the model.
     """
+    opened = opened.recorded(tweaks[0].provenance)
     try:
         feeds = made_up_samples(opened, tweaks[0].provenance.get("inputs", {}))
     except ModelError as error:
@@ -27,7 +29,7 @@ def open_subject(
             where=opened.model.path,
             hint="make the tweak again with this version of onnxtweak",
         ) from error
-    subject, _ = measured(opened, (), feeds, engine)
+    subject = settle(measured(opened, (), feeds, engine)[0], feeds, engine).subject
     for tweak in tweaks:
         if tweak.classes != subject.classes:
             raise ModelError(
