@@ -49,8 +49,8 @@ class DataSettings:
     data, val, test : sources to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
     `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
     names : file with one class name per line. seed : of the stratified split, and of everything random after.
-    inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that is
-    no single number has the value in every place.
+    inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that
+    is no single number has the value in every place.
     """
 
     data: tuple[str, ...]

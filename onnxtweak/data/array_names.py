@@ -17,8 +17,9 @@ def match_arrays(
 ) -> tuple[dict[str, str], str]:
     """The name of the stored array for each model input, and the name of the array of labels.
 
-    found : names of the stored arrays. A single input with rows may also be stored under one of `SAMPLES`. With a key,
-    such as `train`, `x` is stored as `x_train` or `train_x`. Raises DataError that lists what was found.
+    found : names of the stored arrays. A single input with rows may also be stored under one of `SAMPLES`.
+    With a key, such as `train`, `x` is stored as `x_train` or `train_x`. Raises DataError that lists what was
+    found.
     """
     arrays, missing, alone = {}, [], len(with_rows(inputs)) == 1
     for spec in inputs:

@@ -50,7 +50,7 @@ def constant_input(
     ]
     if unknown:
         raise UsageError(
-            f"the size of axis {' and '.join(unknown)} of this input is not known, so one value cannot fill it",
+            f"the size of axis {' and '.join(unknown)} is not known, so one value cannot fill the input",
             where=where,
             hint=f"store an array `{port.name}` with one row per sample beside the samples",
         )

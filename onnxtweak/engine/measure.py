@@ -18,6 +18,7 @@ from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.edit.expose import expose
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.inspect.taps import QUANTISED
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Tap
 
@@ -64,8 +65,8 @@ def measure(
 ) -> Shapes:
     """Type and per-sample shape of the logits and of each named tensor, from runs on `feeds`.
 
-    feeds : a few samples by input name. None for what cannot be tapped: not a float tensor, or not one row
-    per sample: a tensor must grow with the samples, so that a time axis as long as they are many is not
+    feeds : a few samples by input name. None for what cannot be tapped: neither a float tensor nor of eight
+    bits, or not one row per sample: a tensor must grow with the samples, so that a time axis as long as they are many is not
     taken for theirs. Where the batch size is fixed, the first axis counts as the batch axis if it has that
     size.
     """
@@ -74,7 +75,11 @@ def measure(
     dtypes, session, outputs = _open_exposed(model, wanted, {}, settings)
     if "bfloat16" in dtypes.values():  # which NumPy does not know: such tensors are cast on their way out
         _, session, outputs = _open_exposed(model, wanted, dtypes, settings)
-    floats = {name: dtype for name in wanted if (dtype := dtypes[name]) in FLOATS}
+    floats = {
+        name: dtype
+        for name in wanted
+        if (dtype := dtypes[name]) in FLOATS or (dtype in QUANTISED and name != logits)
+    }
     names_in, names_out = [port.name for port in session.inputs], [outputs[name] for name in floats]
     runs = [session.run(feeding.fed(feeds, names_in), names_out)]
     samples = [len(next(iter(feeds.values())))]

@@ -79,7 +79,7 @@ class Opened:
         )
 
     def recorded(self, provenance: Mapping[str, Any]) -> Opened:
-        """The same model, with the values that a tweak's provenance records; what does not fit is left out."""
+        """The same model, with the values that a tweak's provenance records, as far as they fit."""
         inputs = {port.name for port in self.declared_inputs}
         recorded = provenance.get("constants")
         values = recorded if isinstance(recorded, Mapping) else {}
@@ -169,7 +169,8 @@ class Subject:
     ) -> np.ndarray:
         """One output for some samples, as many at a time as `batch` says.
 
-        samples : rows by input. slot : what else is fed, as it is. The last samples are repeated where they do not fill a batch; their rows are left out again.
+        samples : rows by input. slot : what else is fed, as it is. The last samples are repeated where they
+        do not fill a batch; their rows are left out again.
         """
         count, names = len(next(iter(samples.values()))), [port.name for port in session.inputs]
         size = self.batch or count

@@ -34,8 +34,8 @@ _TOLERANCE = ROUNDING
 _BETWEEN_BATCHES = 1e-3
 # What to do where the fault need not be ours.
 _REMEDIES = {
-    "neutral": "the runtime computes the base in another way where a tweak reads it: choose other tensors with "
-    "--taps; see `onnxtweak inspect`",
+    "neutral": "the runtime computes the base in another way where a tweak reads it: choose other tensors "
+    "with --taps; see `onnxtweak inspect`",
     "simulation": "the model's logits depend on how samples are batched, or on the machine: try --batch 1",
     "reload": "the file must run as its base does: run the base with batches of 1 and 3",
 }

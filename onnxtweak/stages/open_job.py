@@ -28,14 +28,13 @@ from onnxtweak.engine.session import runtime_version
 from onnxtweak.engine.subject import (
     Opened,
     Subject,
-    choose_taps,
     few_samples,
     hidden,
     measured,
     open_model,
     watchable,
 )
-from onnxtweak.engine.tap_safety import safe_taps
+from onnxtweak.engine.tap_safety import SafeTaps, trial_samples
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.goal import class_names
 from onnxtweak.head import Head
@@ -44,6 +43,7 @@ from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.companions import TRIED, Settled, settle
+from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import FileRef, Progress, Tap
 
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
@@ -55,7 +55,7 @@ class FitSamples:
     """How a worker opens the fit samples of a job again.
 
     whole : `data` is not split, all of it is fit. alone : whether samples are run one at a time, because
-    answers depend on the batch; None: to be found out.
+    answers depend on the batch; None: that, and what is `watched`, is to be found out.
     """
 
     model: str
@@ -63,6 +63,7 @@ class FitSamples:
     taps: TapSettings
     whole: bool
     alone: bool | None = None
+    watched: tuple[Tap, ...] = ()
 
     def __call__(self, engine: Engine) -> Read:
         """Open them: the function that yields their batches."""
@@ -170,19 +171,20 @@ def _job(
     found = watchable(opened) if watch else hidden(opened)
     if set(taps.taps) <= _MAPS:
         found = tuple(c for c in found if c.activation or c.block) or found
-    feeds = few_samples(opened, splits.fit, 3)
-    subject, shapes = measured(opened, [c.name for c in found], feeds, settings)
+    subject, shapes = measured(opened, [c.name for c in found], few_samples(opened, splits.fit, 3), settings)
     settled = _settled(subject, reopen, few_samples(opened, splits.fit, TRIED), settings)
-    subject, reopen = settled.subject, replace(reopen, alone=settled.alone)
+    subject = settled.subject
     for dataset in _datasets(splits):
         check_labels(dataset, subject.classes)
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
     splits = replace(splits, notes=tuple(dict.fromkeys((*settled.notes, *prepared, *splits.notes))))
-    chosen: tuple[Tap, ...] = ()
-    if watch:
-        watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
-        chosen, splits = watched.taps, replace(splits, notes=(*splits.notes, *watched.notes))
+    watched = SafeTaps(reopen.watched, ())
+    if watch and reopen.alone is None:
+        tried = few_samples(opened, splits.fit, trial_samples(subject))
+        watched = watch_taps(opened, subject, Hidden(found, shapes), tried, taps, settings)
+        splits = replace(splits, notes=(*splits.notes, *watched.notes))
+    reopen = replace(reopen, alone=settled.alone, watched=watched.taps)
     reserved = _reserved_bytes(subject, splits, settings)
     short = too_little(settings.memory, reserved)
     if short is not None:
@@ -191,7 +193,7 @@ def _job(
         opened,
         subject,
         splits,
-        chosen,
+        watched.taps,
         class_names(splits.classes, subject.classes),
         Engine(settings, open_backend(settings), progress, RunStats(), reserved),
         reopen,

@@ -44,8 +44,8 @@ _INPUTS = _data(
     multiple=True,
     type=NamedNumber(),
     metavar="NAME=VALUE",
-    help="One value for all samples: of an input that is a number, such as sr=16000, or in every place of one "
-    "that is not, such as state=0. Repeatable.",
+    help="One value for all samples, of an input that is a number, such as sr=16000, or in every place of "
+    "one that is not, such as state=0. Repeatable.",
 )
 _PREPROCESSING = (
     _preprocess("--resize", type=HeightWidth(), metavar="HxW", help="Resize images first."),

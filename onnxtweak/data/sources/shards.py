@@ -29,7 +29,7 @@ def read_npy_pair(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
         raise DataError(
             f"one .npy file, but the model has {len(inputs)} inputs",
             where=source.path,
-            hint="give the folder that holds one .npy per input, named after it, or give all samples one value: "
+            hint="give the folder that holds one .npy per input, or one value for all samples: "
             + by_option([spec.name for spec in inputs][1:]),
         )
     if source.key:
