@@ -66,9 +66,9 @@ def measure(
     """Type and per-sample shape of the logits and of each named tensor, from runs on `feeds`.
 
     feeds : a few samples by input name. None for what cannot be tapped: neither a float tensor nor of eight
-    bits, or not one row per sample: a tensor must grow with the samples, so that a time axis as long as they are many is not
-    taken for theirs. Where the batch size is fixed, the first axis counts as the batch axis if it has that
-    size.
+    bits, or not one row per sample: a tensor must grow with the samples, so that a time axis as long as they
+    are many is not taken for theirs. Where the batch size is fixed, the first axis counts as the batch axis
+    if it has that size.
     """
     wanted = [logits, *(name for name in dict.fromkeys(names) if name != logits)]
     shapes: Shapes = dict.fromkeys(wanted[1:])

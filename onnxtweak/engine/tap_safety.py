@@ -1,8 +1,9 @@
 """Which taps can be read without changing the logits?
 
 A runtime fuses neighbouring operators where nothing else reads between them. A tap is such a reader, first as
-an output that is watched, then in the tweak that is written: one kernel becomes two, and the logits can differ
-in their last bits, or by a step where they are quantised. Both are tried, the second as a tweak of zeros.
+an output that is watched, then in the tweak that is written: one kernel becomes two, and the logits can
+differ in their last bits, or by a step where they are quantised. Both are tried, the second as a tweak of
+zeros.
 """
 
 from __future__ import annotations

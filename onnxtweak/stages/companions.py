@@ -154,7 +154,9 @@ def _still(operators: list[str]) -> str:
 def _random(subject: Subject) -> ModelError:
     found = random_operators(subject.model.graph, subject.logits)
     return ModelError(
-        f"the model draws at random{_by(found)}: the same samples get other logits in every run",
+        f"the model draws at random{_by(found)}: the same samples get other logits in every run"
+        if found
+        else f"the same samples get other logits in every run{_by(_mixers(subject))}",
         where=f"{subject.logits} in {subject.model.path}",
         hint="export it in inference mode (`model.eval()` in PyTorch)",
     )

@@ -3,6 +3,7 @@
 nets                small models, built from fixed seeds
 adversarial_models  legal model files that trip up tools that edit models
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
+own_answers         files run outside onnxtweak, compared with what commands report
 tweaks              random tweaks, models on disk, and models run by ONNX Runtime
 candidates          neurons ranked from scores that are all at hand
 results             small results of every command
