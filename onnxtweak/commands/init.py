@@ -39,6 +39,7 @@ def init(
             },
             "names": None if data.names is None else _beside(data.names, folder),
             "seed": data.seed or None,
+            "inputs": dict(data.inputs) or None,
         },
         preprocess=data.preprocess,
         targets=named,

@@ -87,11 +87,6 @@ class Feeding:
             for name in names
         }
 
-    def unknown(self, session: Session, samples: Mapping[str, Any]) -> list[str]:
-        """Inputs of a file that `filled` cannot fill: of types that NumPy does not know."""
-        known = samples.keys() | self.constants.keys()
-        return [p.name for p in session.inputs if p.dtype in (None, "bfloat16") and p.name not in known]
-
     def filled(self, session: Session, samples: Mapping[str, Any]) -> dict[str, Any]:
         """What all inputs of a file take: those that the logits do not need are filled with ones."""
         known = {port.name for port in session.inputs if port.name in samples or port.name in self.constants}
@@ -99,7 +94,7 @@ class Feeding:
         made = {
             port.name: ConstantInput(port, self.axes.get(port.name, 0), _filler(port)).array(count)
             for port in session.inputs
-            if port.name not in known and port.dtype is not None
+            if port.name not in known and port.dtype not in (None, "bfloat16")
         }
         return made | self.fed(samples, known)
 

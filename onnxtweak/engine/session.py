@@ -56,23 +56,13 @@ class Session:
     where: str
     device: str
 
-    def run(
-        self,
-        feeds: Mapping[str, np.ndarray],
-        names: Sequence[str] | None = None,
-        *,
-        only_these: bool = False,
-    ) -> list[np.ndarray]:
+    def run(self, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> list[np.ndarray]:
         """The named outputs in order, as new arrays; None: all.
 
-        only_these : compute nothing that these outputs do not need. Raises DataError when the model rejects
-        `feeds`.
+        Raises DataError when the model rejects `feeds`.
         """
-        options = ort.RunOptions() if only_these else None
-        if options is not None:
-            options.only_execute_path_to_fetches = True
         with self._explained():
-            outputs: list[np.ndarray] = self.handle.run(names, dict(feeds), options)
+            outputs: list[np.ndarray] = self.handle.run(names, dict(feeds))
         return outputs
 
     def run_into(self, feeds: Mapping[str, Any], buffers: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import onnx
 from onnxtweak._version import __version__
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
-from onnxtweak.errors import VerificationError
+from onnxtweak.errors import DataError, VerificationError
 from onnxtweak.head import Head
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.record import recorded_tweak, silenced
@@ -21,7 +21,6 @@ from onnxtweak.model.edit.revert import revert_tweak
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
-from onnxtweak.model.inspect.batch import dependent_outputs
 from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings
 from onnxtweak.stages.companions import ROUNDING
@@ -233,27 +232,43 @@ def check_reload(
 ) -> Check:
     """The written file has the checked bytes, loads from disk, and runs with batch 1 and an odd batch.
 
-    tweaked : what was checked. Only the outputs that the logits decide are asked for: others may fail, hold a
-    NaN or a mean over the batch. Between the two batches the logits may differ as much as the base's do.
+    tweaked : what was checked. Only its logits are compared between the two batches: other outputs may hold a
+    NaN or a mean over the batch. They may differ, and other outputs fail, where those of the base do.
     """
     if hashlib.sha256(path.read_bytes()).hexdigest() != tweaked.model.sha256:
         return Check("reload", False, "the file on disk differs from the one that was checked")
     sizes = (tweaked.batch,) if tweaked.batch else (1, 3)
-    session = open_session(path, path.parent, engine, path)
-    outputs = dependent_outputs(tweaked.model.graph, tweaked.logits)
-    unknown = tweaked.feeding.unknown(session, feeds)
-    for size in () if unknown else sizes:
-        few = {name: rows[:size] for name, rows in feeds.items()}
-        session.run(tweaked.feeding.filled(session, few), outputs or None, only_these=True)
-    runs = f"its logits without `{unknown[0]}` run" if unknown else "runs"
-    detail = f"loads from disk and {runs} with batch {' and '.join(map(str, sizes))}"
+    detail = f"loads from disk and runs with batch {' and '.join(map(str, sizes))}"
     written = replace(tweaked, model=replace(tweaked.model, path=path))
+    refused = _refused(written, path, sizes, feeds, engine)
+    if refused and not _refused(base, base.model.data, sizes, feeds, engine):
+        return Check("reload", False, f"loads from disk but does not run, as its base does: {refused}")
+    if refused:
+        detail += ", but for outputs beside the logits, which do not run in the base either"
     found = _between_batches(written, sizes, feeds, engine)
     if found <= _BETWEEN_BATCHES:
         return Check("reload", True, detail)
     usual = _between_batches(base, sizes, feeds, engine)
     detail += f", between which logits differ by {found:.1g} of the largest, the base's by {usual:.1g}"
     return Check("reload", usual > _BETWEEN_BATCHES, detail)
+
+
+def _refused(
+    subject: Subject,
+    model: Path | bytes,
+    sizes: Sequence[int],
+    feeds: dict[str, np.ndarray],
+    engine: EngineSettings,
+) -> str:
+    """Why the whole model does not run on some samples, inputs that the logits do not need made up; or ""."""
+    session = open_session(model, subject.model.folder, engine, subject.model.path)
+    try:
+        for size in sizes:
+            few = {name: rows[:size] for name, rows in feeds.items()}
+            session.run(subject.feeding.filled(session, few))
+    except DataError as error:
+        return error.what
+    return ""
 
 
 def _between_batches(

@@ -178,7 +178,8 @@ def _job(
         check_labels(dataset, subject.classes)
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
-    splits = replace(splits, notes=tuple(dict.fromkeys((*settled.notes, *prepared, *splits.notes))))
+    fixed = [f"`{name}` is {one.value} for all samples" for name, one in subject.feeding.constants.items()]
+    splits = replace(splits, notes=tuple(dict.fromkeys((*settled.notes, *prepared, *fixed, *splits.notes))))
     watched = SafeTaps(reopen.watched, ())
     if watch and reopen.alone is None:
         tried = few_samples(opened, splits.fit, trial_samples(subject))

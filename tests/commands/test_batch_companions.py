@@ -41,7 +41,7 @@ def _net(middle, inputs=8, hidden=12, classes=3, opset=17):
 
 def _training_norm(net, x, channels=12):
     one, zero, mean, var = (net.const(np.full(channels, value)) for value in (1, 0, 0, 1))
-    outputs = [net.name("normed")]
+    outputs = [net.name("normed"), net.name("mean"), net.name("var")]
     net.nodes.append(
         helper.make_node("BatchNormalization", [x, one, zero, mean, var], outputs, training_mode=1)
     )
@@ -75,7 +75,6 @@ SETTLED = {
         "DynamicQuantizeLinear",
     ),
     "dynamic, softmax": (lambda folder: _dynamic(mlp(tail="softmax"), folder), "DynamicQuantizeLinear"),
-    "training norm of maps": (lambda folder: _training_norm_of_maps(), "BatchNormalization"),
     "mean of the batch": (lambda folder: _net(_with_mean_of_batch), "ReduceMean"),
     "softmax over the batch": (lambda folder: _net(_with_softmax_over_batch), "Softmax"),
     "maximum of the batch": (lambda folder: _net(_two_inputs_and_max), "ReduceMax"),
@@ -116,6 +115,7 @@ def _noisy(op, **attributes):
 
 UNSETTLED = {
     "training norm": (_training_norm, "BatchNormalization", "all get the same answer"),
+    "training norm of maps": (None, "BatchNormalization", "in every run"),  # ONNX Runtime updates its means
     "centred over the batch": (_centred, "ReduceMean", "all get the same answer"),
     "normal noise": (_noisy("RandomNormalLike"), "RandomNormalLike", "draws at random"),
     "uniform noise": (_noisy("RandomUniformLike"), "RandomUniformLike", "draws at random"),
@@ -131,7 +131,7 @@ UNSETTLED = {
 @pytest.mark.parametrize("command", ["evaluate", "join", "fit"])
 def test_other_models_are_refused_with_the_operator(kind, command, tmp_path):
     middle, operator, words = UNSETTLED[kind]
-    proto = _net(middle)
+    proto = _training_norm_of_maps() if middle is None else _net(middle)
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
     (x,) = _rows(proto, 60).values()
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(60) % 3)

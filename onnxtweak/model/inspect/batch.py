@@ -54,15 +54,10 @@ def mixing_operators(graph: GraphIndex, logits: str) -> list[str]:
     return [_named(node) for node in _before(graph, logits) if _mixes(graph, node)]
 
 
-def dependent_outputs(graph: GraphIndex, logits: str) -> list[str]:
-    """The graph outputs that the logits decide: the logits themselves, and what is computed from them."""
-    after = graph.descendants([logits])
-    return [v.name for v in graph.outputs if v.name == logits or graph.position(v.name) in after]
-
-
 def _shown(graph: GraphIndex, logits: str) -> list[str]:
     """The tensors whose first axis counts samples: the logits, and the outputs that they decide."""
-    return [logits, *dependent_outputs(graph, logits)]
+    after = graph.descendants([logits])
+    return [logits, *(value.name for value in graph.outputs if graph.position(value.name) in after)]
 
 
 def _shape(graph: GraphIndex, name: str) -> tuple[int | str | None, ...] | None:
