@@ -24,7 +24,7 @@ from onnxtweak.types import Neurons, Tap
 _MOST_TRIALS = 32  # groups of taps that may be tried in the search for unsafe ones
 _NAMED = 3
 # Samples to try on: each may round in its own way, but they must not take longer than what is tried for.
-_MOST_SAMPLES, _FEWEST_SAMPLES, _MOST_VALUES = 32, 3, 1 << 26
+_MOST_SAMPLES, _FEWEST_SAMPLES, _MOST_VALUES = 128, 3, 1 << 24
 
 
 @dataclass(frozen=True)
