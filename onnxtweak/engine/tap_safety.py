@@ -60,7 +60,7 @@ def safe_taps(
     unchanged, device = _logits(subject, (), feeds, settings)
     if device != "cpu" or not taps:
         return SafeTaps(tuple(taps), ())
-    trial = _Trial(subject, feeds, settings, unchanged)
+    trial = _TapTrial(subject, feeds, settings, unchanged)
     good: list[list[Tap]] = []
     waiting = [list(taps)]
     while waiting and trial.count < _MOST_TRIALS:
@@ -85,7 +85,7 @@ def safe_taps(
 
 
 @dataclass
-class _Trial:
+class _TapTrial:
     """A subject and its logits on some samples as they should be. count : of groups tried so far."""
 
     subject: Subject

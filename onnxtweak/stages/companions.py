@@ -42,7 +42,7 @@ def settle(subject: Subject, samples: Mapping[str, np.ndarray], settings: Engine
 
     Raises ModelError where two equal runs differ, and where samples run alone all get the same logits.
     """
-    run = _Run(subject, *_opened(subject, settings))
+    run = _LogitsRun(subject, *_opened(subject, settings))
     together = run.logits(samples)
     near = _Tolerance(subject.dtype, together)
     count = len(together)
@@ -71,7 +71,7 @@ def settle(subject: Subject, samples: Mapping[str, np.ndarray], settings: Engine
 
 
 @dataclass(frozen=True)
-class _Run:
+class _LogitsRun:
     """A subject in a session that outputs its logits."""
 
     subject: Subject
@@ -110,7 +110,7 @@ def _opened(subject: Subject, settings: EngineSettings) -> tuple[Session, str]:
 
 
 def _same_among_others(
-    run: _Run, samples: Mapping[str, np.ndarray], together: np.ndarray, near: _Tolerance
+    run: _LogitsRun, samples: Mapping[str, np.ndarray], together: np.ndarray, near: _Tolerance
 ) -> bool:
     """Whether each sample keeps its logits when all others of the batch are replaced, itself in its place.
 
