@@ -24,6 +24,15 @@ def number(text: str) -> float:
     return found
 
 
+def plain_number(text: str) -> float:
+    """A number as a model's input takes it: like `number`, whole where it is; `true` is 1, `false` is 0."""
+    word = text.strip().lower()
+    if word in ("true", "false"):
+        return int(word == "true")
+    found = number(text)
+    return int(found) if found.is_integer() else found
+
+
 def size(text: str) -> int:
     """Bytes: `4GiB`, `500MB`, `1.5g`; a bare number is in bytes, a bare letter is a binary unit."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", text)

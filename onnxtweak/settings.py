@@ -50,6 +50,8 @@ class DataSettings:
     `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
     names : file with one class name per line. seed : of the stratified split, and of everything random after.
     anyway : learn even where the model only guesses on these samples, as wrong preprocessing would have it.
+    inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that
+    is no single number has the value in every place.
     """
 
     data: tuple[str, ...]
@@ -59,6 +61,7 @@ class DataSettings:
     preprocess: Preprocess = field(default_factory=Preprocess)
     seed: int = 0
     anyway: bool = False
+    inputs: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class Tap:
     name : the tensor's name in the model.
     op : operator that produces it.
     shape : its shape for one sample, batch axis left out.
-    dtype : ONNX element type as NumPy spells it ("float32", "float16", "bfloat16", "float64").
+    dtype : ONNX element type as NumPy spells it ("float32", "float16", "bfloat16", "float64"); "uint8" or
+        "int8" for the integers of a quantised layer, which are read as they are.
     pool : "none": a neuron is a position; "mean" or "max": a neuron is a channel, pooled over positions.
     channel_axis : axis of `shape` that counts channels; used only when pooled.
     """

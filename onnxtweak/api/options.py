@@ -65,6 +65,7 @@ class DataOptions(PreprocessOptions, total=False):
     names: StrPath | None
     seed: int
     anyway: bool
+    inputs: Mapping[str, Number]
 
 
 class EngineOptions(TypedDict, total=False):

@@ -59,7 +59,7 @@ def apply(
         checks += (check_shadow(subject, loaded, data, scale, feeds, engine),)
     require(checks)
     tweaked = as_subject(subject, data)
-    checks += (write_checked(tweaked, output, feeds, engine),)
+    checks += (write_checked(subject, tweaked, output, feeds, engine),)
     return Applied(
         model=model_ref(opened.model),
         output=FileRef(output.path, tweaked.model.sha256),

@@ -42,6 +42,7 @@ def init(
             "names": None if data.names is None else _beside(data.names, folder),
             "seed": data.seed or None,
             "anyway": data.anyway or None,
+            "inputs": dict(data.inputs) or None,
         },
         preprocess=job.reopen.data.preprocess,
         targets=named,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxtweak.engine.answer.tail import settle
+from onnxtweak.engine.answer.tail import settle_answer
 from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.session import Port
 from onnxtweak.engine.subject import choose_taps, hidden, made_up_samples, measured, open_model
@@ -37,7 +37,7 @@ def inspect(
     try:
         feeds = made_up_samples(opened, {})
         engine = replace(engine, device="cpu")
-        opened = settle(opened, feeds, engine, taps.threshold)
+        opened = settle_answer(opened, feeds, engine, taps.threshold)
         found = hidden(opened)
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes

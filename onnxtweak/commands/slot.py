@@ -78,7 +78,7 @@ def slot(
     ]
     require(tuple(checks))
     adapters = [adapter_bytes(arrays) for arrays in filled]
-    checks.append(write_checked(slotted, output, feeds, engine))
+    checks.append(write_checked(subject, slotted, output, feeds, engine))
     for place, content in zip(places, adapters, strict=True):
         write_atomic(place, [content], force=output.force)
     return Applied(

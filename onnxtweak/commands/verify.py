@@ -35,6 +35,7 @@ from onnxtweak.stages.checks import (
     check_simulation,
     check_undone,
 )
+from onnxtweak.stages.companions import settle
 from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import with_recorded_readout
@@ -131,9 +132,10 @@ def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> t
     last = run.inside[-1]
     job = None
     if run.data is None:
-        opened = with_recorded_readout(opened_model(run.model, last.logits), last.provenance)
+        opened = opened_model(run.model, last.logits).recorded(last.provenance)
+        opened = with_recorded_readout(opened, last.provenance)
         feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
-        file, _ = measured(opened, (), feeds, run.engine)
+        file = settle(measured(opened, (), feeds, run.engine)[0], feeds, run.engine).subject
     else:
         data, recorded = as_recorded(run.data, run.model)
         notes.extend(recorded)
@@ -145,7 +147,7 @@ def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> t
     made.append(check_silenced(base, file, feeds, run.engine))
     made.extend(_record_checks(file, run))
     path = Path(run.model.path)
-    made.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
+    made.append(check_reload(path, base, file, feeds, run.engine))
     return None if job is None else _on_samples(run, job, (base, former), made, notes)
 
 
@@ -187,7 +189,7 @@ def _on_samples(
     after = shown_pass(tweaked, view, engine, "tweaked")
     made.append(check_answer(tweaked, before, after))
     tweak = recorded_tweak(run.inside[-1])
-    if tweak is not None and tweak.patch.changes_logits:
+    if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
         predicted_Z = np.concatenate([patch.applied(batch.Z, _values(batch)) for batch in batches])

@@ -15,6 +15,7 @@ dataset          labels in memory, inputs as a stream of batches
 splits           fit, validation and test
 labels           raw labels to class numbers
 samples          what every reader returns: Column, Part; and InputSpec, what the model expects
+constants        which inputs have one value for all samples
 source_spec      how a source is written
 array_names      which stored array is which input
 parallel_rows    the rows of a batch made by several threads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from onnxtweak.data.samples import InputSpec
+from onnxtweak.data.samples import InputSpec, by_option, with_rows
 from onnxtweak.errors import DataError
 
 SAMPLES = ("x", "X", "images", "inputs", "data")
@@ -17,12 +17,13 @@ def match_arrays(
 ) -> tuple[dict[str, str], str]:
     """The name of the stored array for each model input, and the name of the array of labels.
 
-    found : names of the stored arrays. A single input may also be stored under one of `SAMPLES`. With a key,
-    such as `train`, `x` is stored as `x_train` or `train_x`. Raises DataError that lists what was found.
+    found : names of the stored arrays. A single input with rows may also be stored under one of `SAMPLES`.
+    With a key, such as `train`, `x` is stored as `x_train` or `train_x`. Raises DataError that lists what was
+    found.
     """
-    arrays, missing = {}, []
+    arrays, missing, alone = {}, [], len(with_rows(inputs)) == 1
     for spec in inputs:
-        names = (spec.name, *SAMPLES) if len(inputs) == 1 else (spec.name,)
+        names = (spec.name, *SAMPLES) if alone and not spec.number else (spec.name,)
         stored = _first(found, names, key)
         if stored is None:
             missing.append(spec.name)
@@ -37,7 +38,7 @@ def match_arrays(
             or (
                 "name the array after the input, or `x`"
                 if len(inputs) == 1
-                else "name each array after its input"
+                else f"name each array after its input, or give all samples one value: {by_option(missing)}"
             ),
         )
     labels = _first(found, LABELS, key)

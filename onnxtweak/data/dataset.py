@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxtweak.data.parallel_rows import rows_in_parallel
 from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan
-from onnxtweak.data.samples import ArrayColumn, Part, TakeRows
+from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value
 from onnxtweak.errors import DataError
 
 _BLOCK = 4 * 1024**2
@@ -30,7 +30,8 @@ class Dataset:
 
     labels (N,) int64. inputs : names of the model inputs that it feeds. classes : class names, if known.
     parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
-    of each input by name. notes : what was decided automatically.
+    of each input by name. notes : what was decided automatically. constants : values of inputs that are the
+    same for all samples, as the sources hold them.
     """
 
     labels: np.ndarray
@@ -39,6 +40,7 @@ class Dataset:
     parts: tuple[Part, ...]
     plans: tuple[dict[str, PreprocessPlan], ...]
     notes: tuple[str, ...] = ()
+    constants: Mapping[str, Value] = field(default_factory=dict)
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.labels import class_numbers
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
@@ -70,7 +71,20 @@ def open_data(
     labels, classes, notes = class_numbers(parts, names) if parts else (np.empty(0), None, ())
     if not len(labels):
         raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
-    plans = _plans(parts, inputs, preprocess)
+    constants = read_constants(parts, inputs)
+    inputs = tuple(spec for spec in inputs if spec.name not in constants)
+    if not inputs:
+        raise DataError(
+            "a single number is not an array of samples",
+            where=parts[0].where,
+            hint="store an array of shape (N, ...)",
+        )
+    chosen = {spec.name: _options_for(spec, inputs, preprocess) for spec in inputs}
+    plans = tuple(
+        {spec.name: make_plan(part.columns[spec.name], spec, chosen[spec.name]) for spec in inputs}
+        for part in parts
+    )
+    _check_one_shape(parts, plans)
     raw = {plan.spec.name for each in plans for plan in each.values() if plan.arithmetic.raw}
     all_notes = [*(note for part in parts for note in part.notes), *notes]
     all_notes += [
@@ -84,6 +98,7 @@ def open_data(
         parts=tuple(_load_compressed(parts, memory // 4)),
         plans=plans,
         notes=tuple(dict.fromkeys(all_notes)),
+        constants=constants,
     )
 
 
@@ -142,12 +157,8 @@ def _check_one_shape(parts: Sequence[Part], plans: Sequence[dict[str, Preprocess
 
 def _check_lengths(part: Part) -> None:
     for column in part.columns.values():
-        if not column.shape:
-            raise DataError(
-                "a single number is not an array of samples",
-                where=column.where,
-                hint="store an array of shape (N, ...)",
-            )
+        if not column.shape:  # one number, for all samples
+            continue
         if part.labels.shape[:1] != column.shape[:1]:
             raise DataError(
                 f"{column.shape[0]} samples but labels of shape {part.labels.shape}",

@@ -7,7 +7,7 @@ a function `(Source, inputs, preprocess) -> list[Part]` and a line in the table 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 TakeRows = Callable[[np.ndarray], np.ndarray]
+Value = int | float | str  # of an input that is the same for all samples
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class InputSpec:
     """What the model expects of one input.
 
     name : tensor name. dtype : NumPy name ("float32"; "object" for strings).
-    shape : batch axis first, None where any size will do; None as a whole when the model does not declare it.
+    shape : batch axis first, None where any size will do; () for a single number, the same for all samples;
+    None as a whole when the model does not declare it.
     """
 
     name: str
@@ -31,9 +33,24 @@ class InputSpec:
     shape: tuple[int | None, ...] | None
 
     @property
+    def number(self) -> bool:
+        """Whether it takes a single number, the same for all samples."""
+        return self.shape == ()
+
+    @property
     def sample(self) -> tuple[int | None, ...] | None:
         """Shape of one sample, without the batch axis."""
         return None if self.shape is None else self.shape[1:]
+
+
+def with_rows(inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+    """The inputs that every sample has values for."""
+    return tuple(spec for spec in inputs if not spec.number)
+
+
+def by_option(names: Sequence[str]) -> str:
+    """How a value is given that is the same for all samples."""
+    return " ".join(f"--input {name}=VALUE" for name in names)
 
 
 class Column(Protocol):
@@ -86,6 +103,30 @@ class ArrayColumn:
 
     def locate(self, row: int) -> str:
         return f"row {row} of {self.where}"
+
+
+@dataclass(frozen=True, eq=False)
+class NumberColumn:
+    """A number that is stored once, for all samples: `array` is of shape ()."""
+
+    where: str
+    array: np.ndarray
+    axes: str | None = None
+    thread_safe = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    def open(self) -> AbstractContextManager[TakeRows]:
+        return nullcontext(lambda rows: np.full(len(rows), self.array))
+
+    def locate(self, row: int) -> str:
+        return self.where
 
 
 def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 session       one loaded model: its ports, where it runs, bound outputs
 subject       a model that passes can run: logits found, tensors measured
+feeding       samples and constants become what a model's inputs take
 measure       types and shapes of hidden tensors, by running a sample
 answer        the class that the model's own output shows, and how it follows from the logits
 tap_safety    taps that leave the logits unchanged

@@ -1,20 +1,23 @@
 """Which types and shapes do hidden tensors have? Measured by running a sample, not by shape inference.
 
-Shape inference would have to understand every operator and copy every weight; one run needs neither, and it
-also shows whether a tensor has the samples along its first axis.
+Shape inference would have to understand every operator and copy every weight; two runs need neither, and they
+also show whether a tensor has the samples along its first axis.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
+from onnxtweak.engine.feeding import Feeding
 from onnxtweak.engine.session import Port, Session, open_session
-from onnxtweak.errors import ModelError
+from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.edit.expose import expose
 from onnxtweak.model.file.model_file import ModelFile
+from onnxtweak.model.inspect.taps import QUANTISED
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Tap
@@ -58,24 +61,37 @@ def measure(
     names: Sequence[str],
     feeds: Mapping[str, np.ndarray],
     settings: EngineSettings,
+    feeding: Feeding = Feeding(),
 ) -> Shapes:
-    """Type and per-sample shape of the logits and of each named tensor, from one run on `feeds`.
+    """Type and per-sample shape of the logits and of each named tensor, from runs on `feeds`.
 
-    feeds : a few samples by input name. None for what cannot be tapped: not a float tensor, or not one row
-    per sample. Where the batch size is fixed at one, a first axis of one counts as the batch axis.
+    feeds : a few samples by input name. None for what cannot be tapped: neither a float tensor nor of eight
+    bits, or not one row per sample: a tensor must grow with the samples, so that a time axis as long as they
+    are many is not taken for theirs. Where the batch size is fixed, the first axis counts as the batch axis
+    if it has that size.
     """
     wanted = [logits, *(name for name in dict.fromkeys(names) if name != logits)]
     shapes: Shapes = dict.fromkeys(wanted[1:])
     dtypes, session, outputs = _open_exposed(model, wanted, {}, settings)
     if "bfloat16" in dtypes.values():  # which NumPy does not know: such tensors are cast on their way out
         _, session, outputs = _open_exposed(model, wanted, dtypes, settings)
-    floats = {name: dtype for name in wanted if (dtype := dtypes[name]) in FLOATS}
-    needed = {port.name for port in session.inputs}
-    values = session.run({k: v for k, v in feeds.items() if k in needed}, [outputs[name] for name in floats])
-    samples = len(next(iter(feeds.values())))
-    for (name, dtype), value in zip(floats.items(), values, strict=True):
-        if dtype is not None and value.ndim >= 1 and value.shape[0] == samples and value.size:
-            shapes[name] = (dtype, tuple(value.shape[1:]))
+    floats = {
+        name: dtype
+        for name in wanted
+        if (dtype := dtypes[name]) in FLOATS or (dtype in QUANTISED and name != logits)
+    }
+    names_in, names_out = [port.name for port in session.inputs], [outputs[name] for name in floats]
+    runs = [session.run(feeding.fed(feeds, names_in), names_out)]
+    samples = [len(next(iter(feeds.values())))]
+    with suppress(DataError):  # a model that accepts one batch size only
+        other = {k: v[:1] if samples[0] > 1 else np.repeat(v, 2, axis=0) for k, v in feeds.items()}
+        runs.append(session.run(feeding.fed(other, names_in), names_out))
+        samples.append(len(next(iter(other.values()))))
+    for number, (name, dtype) in enumerate(floats.items()):
+        found = [values[number].shape for values in runs]
+        per_row = all(shape[:1] == (count,) for shape, count in zip(found, samples, strict=True))
+        if dtype is not None and per_row and len({shape[1:] for shape in found}) == 1 and 0 not in found[0]:
+            shapes[name] = (dtype, tuple(found[0][1:]))
     return shapes
 
 

@@ -14,7 +14,7 @@ from onnxtweak.engine.machine.malloc_trim import malloc_trim
 from onnxtweak.engine.memory_plan import BatchPlan, PassContext, plan_batches
 from onnxtweak.engine.prefetch import prefetch
 from onnxtweak.engine.session import Session, open_session
-from onnxtweak.engine.subject import Subject
+from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.backend import Backend, host_buffer
 from onnxtweak.types import Neurons, Progress, Tap
@@ -99,7 +99,7 @@ def capture(
     engine.stats.device, engine.stats.providers = device, session.providers()
     begin = time.perf_counter()
     engine.progress.start(what, len(rows))
-    on_gpu = device != "cpu"
+    on_gpu, names = device != "cpu", [port.name for port in session.inputs]
     size = plan.batch if on_gpu else plan.rows
     batches = view.dataset.batches(rows, size, every, engine.settings.cores)
     fed = (_feed(feeds, session, plan, engine) for feeds, _, _ in batches)
@@ -112,7 +112,7 @@ def capture(
             targets = {logits: Z[span].reshape(-1, *subject.shape)}
             for name, array, shape in zip(outputs, V, shapes, strict=True):
                 targets[name] = array[span].reshape(-1, *shape)
-            session.run_into(part, targets)
+            session.run_into(subject.feeding.fed(part, names), targets)
         del feeds, part
         held += count
         at = done + held
@@ -167,18 +167,17 @@ def _output_shape(tap: Tap) -> tuple[int, ...]:
 def _feed(
     feeds: dict[str, np.ndarray], session: Session, plan: BatchPlan, engine: Engine
 ) -> tuple[dict[str, Any], int]:
-    """The model's inputs where the session reads them fastest, and how many samples they hold.
+    """Samples by input where the session reads them fastest, and how many they are.
 
     For a fixed batch size, the last sample is repeated to fill the last batch.
     """
     count = len(next(iter(feeds.values())))
     lack = -count % plan.batch if plan.fixed else 0
-    inputs = {}
-    for port in session.inputs:
-        value = feeds[port.name]
-        value = np.concatenate([value, np.repeat(value[-1:], lack, axis=0)]) if lack else value
-        inputs[port.name] = engine.backend.feed(value, session.device)
-    return inputs, count
+    return {
+        port.name: engine.backend.feed(filled(feeds[port.name], count + lack), session.device)
+        for port in session.inputs
+        if port.name in feeds
+    }, count
 
 
 def logits_pass(subject: Subject, view: View, engine: Engine, what: str) -> np.ndarray:

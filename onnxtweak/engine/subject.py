@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
-from onnxtweak.data.samples import InputSpec
+from onnxtweak.data.samples import InputSpec, Value
 from onnxtweak.data.splits import View
+from onnxtweak.engine.feeding import Feeding, constant_input
 from onnxtweak.engine.measure import Shapes, measure, probe_feeds
-from onnxtweak.engine.session import Port
-from onnxtweak.errors import DataError, ModelError
+from onnxtweak.engine.session import Port, Session
+from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.head import Answer, Head, Readout
 from onnxtweak.model.edit.expose import Exposed, expose
 from onnxtweak.model.file.model_file import ModelFile, read_model
+from onnxtweak.model.inspect.batch import batch_axes
 from onnxtweak.model.inspect.logits import Logits, find_logits
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.model.logits_format import LogitsFormat
@@ -29,21 +31,88 @@ from onnxtweak.types import Neurons, Tap
 class Opened:
     """A model that was read and not yet run.
 
-    inputs : those that its logits need. given : whether the logits were named by the user, or by a record.
-    readout, answer : as in `Subject`, once `engine.answer` has settled them.
+    needed : inputs that its logits need, and the output that they were found from, as declared. axes : of
+    every input, the axis that counts samples; None for a single number. constants : values of inputs that
+    are the same for all samples. named : whether the logits were named by the user, or by a record. readout,
+    answer : as in `Subject`, once `engine.answer` has settled them.
     """
 
     model: ModelFile
     logits: Logits
-    inputs: tuple[Port, ...]
-    given: bool = False
+    needed: tuple[Port, ...]
+    axes: Mapping[str, int | None]
+    constants: Mapping[str, Value] = field(default_factory=dict)
+    named: bool = False
     readout: Readout | None = None
     answer: Answer | None = None
 
     @property
+    def inputs(self) -> tuple[Port, ...]:
+        """What every sample gives a value to, with the axis that counts samples first."""
+        ports = [p for p in self.needed if p.name not in self.constants and self.axes[p.name] is not None]
+        return tuple(Port(p.name, p.dtype, _rows_first(p.shape, self.axes[p.name])) for p in ports)
+
+    @property
     def specs(self) -> tuple[InputSpec, ...]:
         """The inputs, as data readers want them."""
-        return tuple(InputSpec(p.name, p.dtype or "object", p.shape or None) for p in self.inputs)
+        return tuple(
+            InputSpec(p.name, p.dtype or "object", p.shape or None)
+            if self.axes[p.name] is not None
+            else InputSpec(p.name, p.dtype or "object", ())
+            for p in (*self.inputs, *self.numbers)
+        )
+
+    @property
+    def numbers(self) -> tuple[Port, ...]:
+        """The inputs that take a single number, whose value is not known yet."""
+        return tuple(p for p in self.needed if self.axes[p.name] is None and p.name not in self.constants)
+
+    @property
+    def feeding(self) -> Feeding:
+        """What the inputs take; single numbers that are not known are 1.
+
+        Raises UsageError for a constant that does not fit.
+        """
+        shapes = self.model.graph.declared_shape
+        values = {port.name: 1 for port in self.numbers} | dict(self.constants)
+        return Feeding(
+            self.axes,
+            {
+                port.name: constant_input(port, self.axes[port.name], values[port.name], shapes(port.name))
+                for port in self.needed
+                if port.name in values
+            },
+        )
+
+    def recorded(self, provenance: Mapping[str, Any]) -> Opened:
+        """The same model, with the values that a tweak's provenance records, as far as they fit."""
+        inputs = {port.name for port in self.declared_inputs}
+        recorded = provenance.get("constants")
+        values = recorded if isinstance(recorded, Mapping) else {}
+        fitting = {k: v for k, v in values.items() if k in inputs and isinstance(v, int | float | str)}
+        return self.given(fitting)
+
+    def given(self, values: Mapping[str, Value]) -> Opened:
+        """The same model, with values for some of its inputs.
+
+        Raises UsageError for an unknown name, and where no input is left for the samples.
+        """
+        inputs = [port.name for port in self.declared_inputs]
+        for name in values:
+            if name not in inputs:
+                raise UsageError(
+                    f"the model has no input of the name `{name}`",
+                    where=f"--input {name}={values[name]}",
+                    hint=f"its inputs: {', '.join(inputs)}",
+                )
+        found = replace(self, constants={**self.constants, **values})
+        if not found.inputs:
+            raise UsageError(
+                "every input that the logits need is the same for all samples",
+                where="--input",
+                hint=f"leave out `{next(iter(self.needed)).name}`, and give it with the samples",
+            )
+        return found
 
     @property
     def declared_inputs(self) -> tuple[Port, ...]:
@@ -63,9 +132,10 @@ class Subject:
 
     logits : tensor name. dtype : its NumPy type. shape : of one sample's logits as `exposed` outputs them: C,
     perhaps with axes of 1. layout : of the tensor itself, as `Logits.layout`. batch : the batch size that the
-    model was built for; None: any. largest, maps : values per sample of the largest hidden tensor that was
-    measured, and of all of them. readout : how the tensor's columns give the classes' scores; None: they are
-    these, or a single logit. answer : the output that shows the class; None: not asked for.
+    model was built for, or that its answers ask for; None: any. largest, maps : values per sample of the
+    largest hidden tensor that was measured, and of all of them. feeding : what its inputs take. readout :
+    how the tensor's columns give the classes' scores; None: they are these, or a single logit. answer : the
+    output that shows the class; None: not asked for.
     """
 
     model: ModelFile
@@ -76,6 +146,7 @@ class Subject:
     batch: int | None
     largest: int = 1
     maps: int = 1
+    feeding: Feeding = Feeding()
     readout: Readout | None = None
     answer: Answer | None = None
 
@@ -98,6 +169,26 @@ class Subject:
     def head(self) -> Head:
         """How these logits become the answer that the model shows."""
         return Head(single_logit=self.binary)
+
+    def run(
+        self,
+        session: Session,
+        output: str,
+        samples: Mapping[str, np.ndarray],
+        slot: Mapping[str, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """One output for some samples, as many at a time as `batch` says.
+
+        samples : rows by input. slot : what else is fed, as it is. The last samples are repeated where they
+        do not fill a batch; their rows are left out again.
+        """
+        count, names = len(next(iter(samples.values()))), [port.name for port in session.inputs]
+        size = self.batch or count
+        found = []
+        for start in range(0, count, size):
+            part = {name: filled(value[start : start + size], size) for name, value in samples.items()}
+            found += session.run(self.feeding.fed(part, names) | dict(slot or {}), [output])
+        return np.concatenate(found)[:count]
 
     def exposed(
         self, taps: Sequence[Tap] = (), neurons: Neurons | None = None, answer: bool = False
@@ -122,14 +213,18 @@ def opened_model(model: ModelFile, override: str | None) -> Opened:
     """
     path = model.path
     logits = find_logits(model.graph, override)
-    graph = expose(model.graph, logits.name, ()).proto.graph
+    graph = expose(model.graph, logits.name, (), answer=logits.output).proto.graph
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     ports = _ports(graph.input, stored)
     if not ports:
         raise ModelError(
             "the logits do not depend on any input of the model", where=f"{logits.name} in {path}"
         )
-    return Opened(model, logits, ports, given=override is not None)
+    return Opened(model, logits, ports, batch_axes(model.graph, logits.name), named=override is not None)
+
+
+def _rows_first(shape: tuple[int | None, ...], axis: int | None) -> tuple[int | None, ...]:
+    return shape if not axis else (shape[axis], *shape[:axis], *shape[axis + 1 :])
 
 
 def _ports(values: Iterable[ValueInfoProto], stored: set[str]) -> tuple[Port, ...]:
@@ -157,7 +252,11 @@ def fixed_batch(opened: Opened) -> int | None:
     """The batch size the model was built for, None: any. Raises ModelError where inputs differ."""
     sizes = {port.shape[0] for port in opened.inputs if port.shape and port.shape[0] is not None}
     if len(sizes) > 1:
-        raise ModelError(f"its inputs have different batch sizes, {sorted(sizes)}", where=opened.model.path)
+        raise ModelError(
+            f"its inputs have different batch sizes, {sorted(sizes)}",
+            where=opened.model.path,
+            hint="give those that hold no samples, such as states, one value: --input NAME=VALUE",
+        )
     return sizes.pop() if sizes else None
 
 
@@ -187,7 +286,8 @@ def measured(
     sample.
     """
     batch = fixed_batch(opened)
-    shapes = measure(opened.model, opened.logits.name, names, feeds, settings)
+    feeding = opened.feeding
+    shapes = measure(opened.model, opened.logits.name, names, feeds, settings, feeding)
     found = shapes.get(opened.logits.name)
     if found is None:
         raise ModelError(
@@ -217,6 +317,7 @@ def measured(
         batch,
         max(sizes),
         sum(sizes),
+        feeding,
         opened.readout,
         opened.answer,
     ), shapes
@@ -232,8 +333,13 @@ def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray
     if not len(rows):
         raise DataError("there are no samples", hint="give samples with -d DATA")
     feeds, _, _ = next(iter(view.dataset.batches(rows, len(rows))))
-    lack = (fixed or len(rows)) - len(rows)
-    return {n: np.concatenate([v, np.repeat(v[-1:], lack, axis=0)]) if lack else v for n, v in feeds.items()}
+    return {name: filled(value, fixed or len(rows)) for name, value in feeds.items()}
+
+
+def filled(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows (n, ...) with the last one repeated until there are `size`."""
+    lack = size - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], lack, axis=0)]) if lack else rows
 
 
 def made_up_samples(opened: Opened, known: Mapping[str, Any]) -> dict[str, np.ndarray]:

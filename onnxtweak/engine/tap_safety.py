@@ -1,25 +1,30 @@
-"""Which taps can be exposed without changing the logits?
+"""Which taps can be read without changing the logits?
 
-A runtime fuses neighbouring operators where no output lies between them. A tap is such an output: one kernel
-becomes two, and the logits can differ in their last bits, or by a step where they are quantised. The same
-holds for a tweak that reads there, which then could not equal its base at scale 0.
+A runtime fuses neighbouring operators where nothing else reads between them. A tap is such a reader, first as
+an output that is watched, then in the tweak that is written: one kernel becomes two, and the logits can
+differ in their last bits, or by a step where they are quantised. Both are tried, the second as a tweak of
+zeros.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import ModelError
+from onnxtweak.model.edit.splice import splice
+from onnxtweak.patch import Linear, Tweak
 from onnxtweak.settings import EngineSettings
-from onnxtweak.types import Tap
+from onnxtweak.types import Neurons, Tap
 
-_MOST_TRIALS = 32  # sessions that may be opened in the search for unsafe taps
+_MOST_TRIALS = 32  # groups of taps that may be tried in the search for unsafe ones
 _NAMED = 3
+# Samples to try on: each may round in its own way, but they must not take longer than what is tried for.
+_MOST_SAMPLES, _FEWEST_SAMPLES, _MOST_VALUES = 128, 3, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -36,37 +41,87 @@ class SafeTaps:
             return ()
         names = ", ".join(tap.name for tap in self.left_out[:_NAMED])
         more = f" and {len(self.left_out) - _NAMED} more" if len(self.left_out) > _NAMED else ""
-        return (f"left out, because exposing them changes the model's logits: {names}{more}",)
+        return (f"left out, because reading them changes the model's logits: {names}{more}",)
+
+
+def trial_samples(subject: Subject) -> int:
+    """How many samples to try taps on."""
+    return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _MOST_VALUES // subject.maps))
 
 
 def safe_taps(
     subject: Subject, taps: Sequence[Tap], feeds: Mapping[str, np.ndarray], settings: EngineSettings
 ) -> SafeTaps:
-    """Those of `taps` that can be exposed on the CPU without changing a bit of the logits.
+    """Those of `taps` that can be watched and read on the CPU without changing a bit of the logits.
 
-    feeds : a few samples by input name. On a GPU, where every session chooses its kernels anew, all are kept.
+    feeds : some samples by input name. On a GPU, where every session chooses its kernels anew, all are kept.
     Raises ModelError when none is left.
     """
     unchanged, device = _logits(subject, (), feeds, settings)
     if device != "cpu" or not taps:
         return SafeTaps(tuple(taps), ())
-    good: set[Tap] = set()
-    waiting, trials = [list(taps)], 0
-    while waiting and trials < _MOST_TRIALS:
-        group, trials = waiting.pop(0), trials + 1
-        logits, _ = _logits(subject, group, feeds, settings)
-        if np.array_equal(logits, unchanged, equal_nan=True):
-            good.update(group)
+    trial = _TapTrial(subject, feeds, settings, unchanged)
+    good: list[list[Tap]] = []
+    waiting = [list(taps)]
+    while waiting and trial.count < _MOST_TRIALS:
+        group = waiting.pop(0)
+        if trial.passes(group):
+            good.append(group)
         else:
             waiting += _parts(group)
-    safe = tuple(tap for tap in taps if tap in good)
+    together = [tap for group in good for tap in group]
+    if len(good) > 1 and not trial.passes(together):
+        together = []
+        for group in good:
+            together += group if trial.passes([*together, *group]) else []
+    safe = tuple(tap for tap in taps if tap in together)
     if not safe:
         raise ModelError(
-            "exposing these tensors changes the logits: the runtime fuses them with what follows",
+            "reading these tensors changes the logits: the runtime fuses them with what follows",
             where=", ".join(tap.name for tap in taps[:_NAMED]),
             hint="choose tensors after an activation or a quantisation with --taps; see `onnxtweak inspect`",
         )
-    return SafeTaps(safe, tuple(tap for tap in taps if tap not in good))
+    return SafeTaps(safe, tuple(tap for tap in taps if tap not in together))
+
+
+@dataclass
+class _TapTrial:
+    """A subject and its logits on some samples as they should be. count : of groups tried so far."""
+
+    subject: Subject
+    feeds: Mapping[str, np.ndarray]
+    settings: EngineSettings
+    unchanged: np.ndarray
+    count: int = field(default=0)
+
+    def passes(self, group: Sequence[Tap]) -> bool:
+        """Whether the logits stay as they are while the group is watched, and while a tweak reads it."""
+        self.count += 1
+        if not self._equal(_logits(self.subject, group, self.feeds, self.settings)[0]):
+            return False
+        try:
+            tweaked = _with_zeros(self.subject, group)
+        except ModelError:  # computed after the logits are used, or the model takes no tweak at all
+            return len(group) == 0
+        return self._equal(_logits(tweaked, (), self.feeds, self.settings)[0])
+
+    def _equal(self, logits: np.ndarray) -> bool:
+        return np.array_equal(logits, self.unchanged, equal_nan=True)
+
+
+def _with_zeros(subject: Subject, taps: Sequence[Tap]) -> Subject:
+    """The subject with a tweak that reads the first and last neuron of each tap and adds zeros.
+
+    Raises ModelError where no tweak can read them.
+    """
+    ends = [(number, index) for number, tap in enumerate(taps) for index in {0, tap.neurons - 1}]
+    neurons = Neurons(
+        tuple(taps), np.array([t for t, _ in ends], np.int32), np.array([i for _, i in ends], np.int64)
+    )
+    model, classes = subject.model, subject.classes
+    patch = Linear(np.zeros((len(ends), classes)), np.zeros(classes))
+    tweak = Tweak("trial", model.base_sha256, subject.logits, classes, neurons, patch, {})
+    return replace(subject, model=model.holding(splice(model, tweak, subject.logits_format)))
 
 
 def _parts(group: list[Tap]) -> list[list[Tap]]:
@@ -84,9 +139,4 @@ def _logits(
     """The logits while `taps` are exposed, and the device that computed them."""
     exposed = subject.exposed(taps)
     session = open_session(exposed.proto, subject.model.folder, settings, subject.model.path)
-    needed = {port.name: feeds[port.name] for port in session.inputs}
-    # All outputs are requested: any other might not be computed.
-    values = session.run(needed)
-    outputs = {port.name: value for port, value in zip(session.outputs, values, strict=True)}
-    assert exposed.logits is not None  # `Subject.exposed` always asks for them
-    return outputs[exposed.logits], session.device
+    return subject.run(session, exposed.logits, feeds), session.device

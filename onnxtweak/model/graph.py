@@ -134,6 +134,11 @@ class GraphIndex:
                 waiting.extend(self.needs(position))
         return found
 
+    def needed_inputs(self, names: Iterable[str]) -> set[str]:
+        """The graph inputs from which `names` are computed, or which they are."""
+        read = {name for position in self.ancestors(names) for name in self.needs(position)} | {*names}
+        return read & {value.name for value in self.inputs}
+
     def descendants(self, names: Iterable[str], through_shapes: bool = True) -> set[int]:
         """Positions of all nodes whose results can change when `names` change.
 

@@ -294,6 +294,7 @@ def _shared(document: dict[str, Any]) -> dict[str, Any]:
         "logits": document.get("model", {}).get("logits"),
         **({"threshold": model["threshold"]} if "threshold" in (model := _model(document)) else {}),
         "seed": document.get("data", {}).get("seed"),
+        **({"inputs": inputs} if (inputs := document.get("data", {}).get("inputs")) else {}),
         "preprocess": document.get("preprocess", {}),
         # What was learnt anyway is not reused by a recipe that forbids it.
         **({"anyway": True} if data.get("anyway") else {}),

@@ -37,6 +37,7 @@ path = {_value(model)}
 [data]                          # {_counts(samples)}
 {_table(data)}
 # names = "names.txt"           # class names, one per line
+# inputs = {{ sr = 16000 }}       # one value for all samples, of inputs such as rates and states
 # seed = 0                      # of the split, where val or test is not given
 # anyway = false                # true: learn even if the model only guesses on these samples
 
@@ -77,6 +78,8 @@ directory = "build"
 
 def _value(value: Any) -> str:
     """A TOML value. JSON writes text as TOML does, except for one character."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_value(key)} = {_value(item)}" for key, item in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

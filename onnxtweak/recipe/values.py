@@ -14,7 +14,7 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from onnxtweak.errors import UsageError
-from onnxtweak.quantities import height_width, number, size
+from onnxtweak.quantities import height_width, number, plain_number, size
 
 Settings = TypeVar("Settings")
 Convert = Callable[[Any], Any]
@@ -56,6 +56,12 @@ def _several(one: Convert) -> Convert:
     return lambda value: tuple(one(item) for item in (value if isinstance(value, list) else [value]))
 
 
+def _numbers_by_name(value: Any) -> tuple[tuple[str, float], ...]:
+    if not isinstance(value, Mapping):
+        raise ValueError("is not a table of numbers by name, such as { sr = 16000 }")
+    return tuple((_text(name), plain_number(str(each))) for name, each in value.items())
+
+
 _BY_TYPE: dict[Any, Convert] = {
     str: _text,
     int: _whole,
@@ -65,6 +71,7 @@ _BY_TYPE: dict[Any, Convert] = {
     tuple[str, ...]: _several(_text),
     tuple[int, ...]: _several(_whole),
     tuple[float, ...]: _several(_number),
+    tuple[tuple[str, float], ...]: _numbers_by_name,
 }
 # Fields that may be written in another way than their type says: bytes with a unit, a class by its number.
 _BY_FIELD: dict[str, Convert] = {

@@ -105,7 +105,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
     written = None
     if output.output is not None:
         feeds = few_samples(job.opened, job.splits.fit, 3)
-        checks += (write_checked(tweaked, output, feeds, job.engine.settings),)
+        checks += (write_checked(job.subject, tweaked, output, feeds, job.engine.settings),)
         written = FileRef(output.output, tweaked.model.sha256)
     if output.tweak is not None:
         save(tweak, output.tweak, output.force)
@@ -160,6 +160,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "samples": job.samples,
             "targets": [job.names[j] for j in proposal.goal.targets],
             "inputs": inputs,
+            **({"constants": dict(job.opened.constants)} if job.opened.constants else {}),
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
             **job.answer_record,
@@ -190,13 +191,17 @@ def summary(tweak: Tweak) -> dict[str, Any]:
 
 
 def write_checked(
-    tweaked: Subject, output: OutputSettings, feeds: dict[str, np.ndarray], engine: EngineSettings
+    base: Subject,
+    tweaked: Subject,
+    output: OutputSettings,
+    feeds: dict[str, np.ndarray],
+    engine: EngineSettings,
 ) -> Check:
     """Write the model; its files are deleted again where it does not load from there."""
     path = Path(output.path)
     created = write_model(tweaked.model, path, [tweaked.model.data], force=output.force)
     try:
-        check = check_reload(path, tweaked.model.sha256, tweaked, feeds, engine)
+        check = check_reload(path, base, tweaked, feeds, engine)
         require((check,))
     except BaseException:
         for file in created:

@@ -143,6 +143,8 @@ def _prepared_wrongly(job: Job, view: View, enough: float, first: int) -> Mistak
     rows = spread(view, TRIED)
     few = spread(rows, first)
     tried = [(_right_when(job, few, way), way) for way in _ways(job, few)]
+    if not tried:  # samples that cannot be prepared in any other way
+        return None
     # On so few samples a way that helps may look worse than it is, and than another one.
     least = max(0.75 * enough, max(_recall(right, few) for right, _ in tried) - _CLOSE)
     best = [way for right, way in tried if _recall(right, few) >= least][:_FINALISTS]

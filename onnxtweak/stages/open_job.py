@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,8 +17,9 @@ from onnxtweak._version import __version__
 from onnxtweak.data.dataset import Dataset, check_labels
 from onnxtweak.data.labels import number_by_labels, read_names
 from onnxtweak.data.open_data import open_data
+from onnxtweak.data.samples import InputSpec, Value
 from onnxtweak.data.splits import Splits, View, open_splits
-from onnxtweak.engine.answer.tail import TRIED, settle
+from onnxtweak.engine.answer.tail import ANSWERED, settle_answer
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.memory_plan import model_room, too_little
 from onnxtweak.engine.passes import Engine, RunStats
@@ -28,15 +29,14 @@ from onnxtweak.engine.session import runtime_version
 from onnxtweak.engine.subject import (
     Opened,
     Subject,
-    choose_taps,
     few_samples,
     hidden,
     measured,
     open_model,
     watchable,
 )
-from onnxtweak.engine.tap_safety import safe_taps
-from onnxtweak.errors import ModelError
+from onnxtweak.engine.tap_safety import SafeTaps, trial_samples
+from onnxtweak.errors import DataError, ModelError
 from onnxtweak.goal import class_names
 from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
@@ -44,7 +44,9 @@ from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.companions import TRIED, Settled, settle
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
+from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import FileRef, Progress, Tap
 
 NO_HIDDEN = "no hidden tensor lies between the model's input and its logits: only biases can be set"
@@ -55,17 +57,25 @@ _MAPS = {"activations", "stages", "blocks"}
 
 @dataclass(frozen=True)
 class FitSamples:
-    """How a worker opens the fit samples of a job again. whole : `data` is not split, all of it is fit."""
+    """How a worker opens the fit samples of a job again.
+
+    whole : `data` is not split, all of it is fit. alone : whether samples are run one at a time, because
+    answers depend on the batch; None: that, and what is `watched`, is to be found out.
+    """
 
     model: str
     data: DataSettings
     taps: TapSettings
     whole: bool
+    alone: bool | None = None
+    watched: tuple[Tap, ...] = ()
 
     def __call__(self, engine: Engine) -> Read:
         """Open them: the function that yields their batches."""
-        open_again = open_whole if self.whole else prepare
-        job = open_again(self.model, self.data, engine.settings, self.taps, engine.progress)
+        settings = engine.settings
+        opened = open_model(self.model, self.taps).given(dict(self.data.inputs))
+        splits = (_whole if self.whole else open_splits)(self.data, opened.specs, settings.memory)
+        job = _job(opened, splits, settings, engine.progress, self, time.perf_counter())
         engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
         return from_model(job.subject, job.splits.fit, engine, job.taps)
 
@@ -130,6 +140,8 @@ class Job:
                 "base": self.opened.model.base_sha256,
                 "logits": self.subject.logits,
                 "fed": asdict(self.reopen.data.preprocess),
+                **({"constants": dict(self.opened.constants)} if self.opened.constants else {}),
+                **({"alone": True} if self.reopen.alone else {}),
                 "device": self.engine.settings.device,
                 **facts,
             }
@@ -162,7 +174,7 @@ def prepare(
     watch : whether taps are wanted.
     """
     begin = time.perf_counter()
-    opened = open_model(model, taps)
+    opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
         splits = open_splits(data, opened.specs, settings.memory)
@@ -181,24 +193,29 @@ def _job(
 ) -> Job:
     taps = reopen.taps
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
-    tried = few_samples(opened, spread_out(splits.fit, TRIED), TRIED)
-    opened = settle(opened, tried, settings, taps.threshold)
+    opened = opened.given(_constants(splits))
+    tried = few_samples(opened, spread_out(splits.fit, ANSWERED), ANSWERED)
+    opened = settle_answer(opened, tried, settings, taps.threshold)
     splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)
     if set(taps.taps) <= _MAPS:
         found = tuple(c for c in found if c.activation or c.block) or found
-    feeds = few_samples(opened, splits.fit, 3)
-    subject, shapes = measured(opened, [c.name for c in found], feeds, settings)
+    subject, shapes = measured(opened, [c.name for c in found], few_samples(opened, splits.fit, 3), settings)
+    settled = _settled(subject, reopen, few_samples(opened, splits.fit, TRIED), settings)
+    subject = settled.subject
     for dataset in _datasets(splits):
         check_labels(dataset, subject.classes)
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
-    splits = replace(splits, notes=tuple(dict.fromkeys((*prepared, *splits.notes))))
-    chosen: tuple[Tap, ...] = ()
-    if watch:
-        watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, settings)
-        chosen, splits = watched.taps, replace(splits, notes=(*splits.notes, *watched.notes))
+    fixed = [f"`{name}` is {one.value} for all samples" for name, one in subject.feeding.constants.items()]
+    splits = replace(splits, notes=tuple(dict.fromkeys((*settled.notes, *prepared, *fixed, *splits.notes))))
+    watched = SafeTaps(reopen.watched, ())
+    if watch and reopen.alone is None:
+        tried = few_samples(opened, splits.fit, trial_samples(subject))
+        watched = watch_taps(opened, subject, Hidden(found, shapes), tried, taps, settings)
+        splits = replace(splits, notes=(*splits.notes, *watched.notes))
+    reopen = replace(reopen, alone=settled.alone, watched=watched.taps)
     reserved = _reserved_bytes(subject, splits, settings)
     short = too_little(settings.memory, reserved)
     if short is not None:
@@ -207,7 +224,7 @@ def _job(
         opened,
         subject,
         splits,
-        chosen,
+        watched.taps,
         class_names(splits.classes, subject.classes),
         Engine(settings, open_backend(settings), progress, RunStats(), reserved),
         reopen,
@@ -237,6 +254,32 @@ def spread_out(view: View, wanted: int) -> View:
     return replace(view, rows=view.rows[places[: len(view.rows)]])
 
 
+def _settled(
+    subject: Subject, reopen: FitSamples, samples: Mapping[str, np.ndarray], settings: EngineSettings
+) -> Settled:
+    """`companions.settle`; a worker takes over what the job has found."""
+    if reopen.alone is None:
+        return settle(subject, samples, settings)
+    return Settled(replace(subject, batch=1) if reopen.alone else subject, alone=reopen.alone)
+
+
+def _constants(splits: Splits) -> dict[str, Value]:
+    """The values that the data gives to inputs that are the same for all samples.
+
+    Raises DataError where two splits give two.
+    """
+    first, *others = _datasets(splits)
+    for other in others:
+        if other.constants != first.constants:
+            raise DataError(
+                f"inputs that are the same for all samples differ: {dict(first.constants)} in "
+                f"{first.parts[0].where}, {dict(other.constants)} here",
+                where=other.parts[0].where,
+                hint="use samples with the same values",
+            )
+    return dict(first.constants)
+
+
 def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) -> int:
     """Bytes of the model while it runs, and of samples that are in memory."""
     file = subject.model
@@ -262,22 +305,20 @@ def open_whole(
 ) -> Job:
     """A job without a split: all samples of `data` are its fit view. watch : whether taps are wanted."""
     begin = time.perf_counter()
-    opened = open_model(model, taps)
+    opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
-        dataset = open_data(
-            data.data,
-            inputs=opened.specs,
-            preprocess=data.preprocess,
-            names=None if data.names is None else read_names(data.names),
-            memory=settings.memory,
-        )
-    view = View(dataset, np.arange(len(dataset)))
-    splits, reopen = (
-        Splits(view, view, None, dataset.classes, notes),
-        FitSamples(model, data, taps, whole=True),
-    )
+        splits = replace(_whole(data, opened.specs, settings.memory), notes=notes)
+    reopen = FitSamples(model, data, taps, whole=True)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
+
+
+def _whole(data: DataSettings, inputs: Sequence[InputSpec], memory: int) -> Splits:
+    """All samples of `data` as fit, and as validation."""
+    names = None if data.names is None else read_names(data.names)
+    dataset = open_data(data.data, inputs=inputs, preprocess=data.preprocess, names=names, memory=memory)
+    view = View(dataset, np.arange(len(dataset)))
+    return Splits(view, view, None, dataset.classes)
 
 
 def file_ref(path: str | Path) -> FileRef:

@@ -13,6 +13,7 @@ from onnxtweak.errors import ModelError
 from onnxtweak.head import Readout
 from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings
+from onnxtweak.stages.companions import settle
 
 
 def with_recorded_readout(opened: Opened, provenance: Mapping[str, Any]) -> Opened:
@@ -39,6 +40,7 @@ def open_subject(
 
     Raises ModelError where the input has no known size, or a tweak another number of classes than the model.
     """
+    opened = opened.recorded(tweaks[0].provenance)
     try:
         feeds = made_up_samples(opened, tweaks[0].provenance.get("inputs", {}))
     except ModelError as error:
@@ -47,7 +49,8 @@ def open_subject(
             where=opened.model.path,
             hint="make the tweak again with this version of onnxtweak",
         ) from error
-    subject, _ = measured(with_recorded_readout(opened, tweaks[0].provenance), (), feeds, engine)
+    opened = with_recorded_readout(opened, tweaks[0].provenance)
+    subject = settle(measured(opened, (), feeds, engine)[0], feeds, engine).subject
     for tweak in tweaks:
         if tweak.classes != subject.classes:
             raise ModelError(

@@ -9,13 +9,13 @@ import click
 
 from onnxtweak import settings
 from onnxtweak.cli.options.groups import Decorator, gathered, option
-from onnxtweak.cli.options.values import HeightWidth, Number, Numbers
+from onnxtweak.cli.options.values import HeightWidth, NamedNumber, Number, Numbers
 
 _data = functools.partial(option, "Data")
 _preprocess = functools.partial(option, "Preprocessing")
 
 
-_SPLIT = ("data", "val", "test", "names", "seed", "anyway")
+_SPLIT = ("data", "val", "test", "names", "seed", "anyway", "inputs")
 
 
 def _make_data(**values: Any) -> settings.DataSettings:
@@ -38,6 +38,15 @@ def _source(also: str = "", *, required: bool = True) -> Decorator:
 
 
 _NAMES = _data("--names", metavar="FILE", help="Class names, one per line, in class order.")
+_INPUTS = _data(
+    "--input",
+    "inputs",
+    multiple=True,
+    type=NamedNumber(),
+    metavar="NAME=VALUE",
+    help="One value for all samples, of an input that is a number, such as sr=16000, or in every place of "
+    "one that is not, such as state=0. Repeatable.",
+)
 _PREPROCESSING = (
     _preprocess("--resize", type=HeightWidth(), metavar="HxW", help="Resize images first."),
     _preprocess("--crop", type=HeightWidth(), metavar="HxW", help="Then crop to this size at the center."),
@@ -74,6 +83,7 @@ def samples_options(*, dumps: bool = False) -> Decorator:
         _make_data,
         _source("; or a folder written by `dump`" if dumps else ""),
         _NAMES,
+        _INPUTS,
         *_PREPROCESSING,
         *((_ANYWAY,) if dumps else ()),
     )
@@ -85,6 +95,7 @@ later_samples_options = gathered(
     lambda **values: _make_data(**values) if values["data"] else None,
     _source(required=False),
     _NAMES,
+    _INPUTS,
     *_PREPROCESSING,
 )
 
@@ -107,6 +118,7 @@ split_options = gathered(
         "[default: a stratified part of the data]. Repeatable.",
     ),
     _NAMES,
+    _INPUTS,
     _data(
         "--seed",
         type=click.IntRange(min=0),

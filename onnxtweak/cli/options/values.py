@@ -64,6 +64,23 @@ class Number(Numbers):
         return value if isinstance(value, int | float) else self._number(value, param, ctx)
 
 
+class NamedNumber(click.ParamType):
+    """`NAME=VALUE`: `sr=16000`, `state=0`, `training=false`. Gives a pair."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        word, sign, text = value.rpartition("=")  # names of tensors may hold an equals sign
+        if not sign or not word:
+            self.fail(f"{value!r} names no value; write it like sr=16000", param, ctx)
+        try:
+            return word.strip(), quantities.plain_number(text)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class HeightWidth(click.ParamType):
     """`HxW` in pixels, or one number for a square: `224x224`, `32`."""
 

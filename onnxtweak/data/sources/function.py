@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from onnxtweak.data.samples import InputSpec, Part
+from onnxtweak.data.samples import InputSpec, Part, by_option
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.npy import MappedColumn
 from onnxtweak.errors import DataError, OnnxtweakError
@@ -67,7 +67,7 @@ def read_function(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
     with ExitStack() as stack:
         for number, batch in enumerate(batches):
             here = f"batch {number} of {where}"
-            arrays, batch_labels = _arrays(batch, [spec.name for spec in inputs], here)
+            arrays, batch_labels = _arrays(batch, inputs, here)
             for name, array in arrays.items():
                 if name not in spools:
                     path = folder / f"{len(spools)}.values"
@@ -124,24 +124,29 @@ def _batches(path: Path, name: str, where: str) -> Iterator[Any]:
         sys.path.remove(folder)
 
 
-def _arrays(batch: Any, names: Sequence[str], where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _arrays(batch: Any, inputs: Sequence[InputSpec], where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The arrays (n, ...) of a batch by input name, and its labels (n, ...). Raises DataError."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise DataError("the batch is not a pair of inputs and labels", where=where, hint=_HINT)
     values, labels = batch[0], np.asarray(batch[1])
     if not isinstance(values, Mapping):
-        if len(names) != 1:
+        if len(inputs) != 1:
             raise DataError(
-                f"one array, but the model has {len(names)} inputs",
+                f"one array, but the model has {len(inputs)} inputs",
                 where=where,
-                hint="yield a dict of arrays by input name",
+                hint="yield a dict of arrays by input name, or give all samples one value: "
+                + by_option([spec.name for spec in inputs][1:]),
             )
-        values = {names[0]: values}
+        values = {inputs[0].name: values}
     arrays: dict[str, np.ndarray] = {}
-    for name in names:
+    for spec in inputs:
+        name = spec.name
         if name not in values:
-            raise DataError(f"input `{name}` is missing", where=where, hint=_HINT)
-        array = np.ascontiguousarray(values[name])
+            hint = f"yield it, or give all samples one value: {by_option([name])}"
+            raise DataError(f"input `{name}` is missing", where=where, hint=hint)
+        array = np.asarray(values[name], order="C")
+        if spec.number and array.ndim == 0 and labels.ndim:
+            array = np.full(len(labels), array)
         if array.ndim == 0 or labels.ndim == 0 or len(array) != len(labels):
             raise DataError(
                 f"`{name}` has shape {array.shape}, but its labels have {labels.shape}",

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxtweak.data.labels import is_number
 from onnxtweak.data.preprocess.transforms import pillow_decoder
-from onnxtweak.data.samples import InputSpec, Part, TakeRows
+from onnxtweak.data.samples import InputSpec, Part, TakeRows, by_option
 from onnxtweak.data.source_spec import Source, natural_key
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
@@ -147,10 +147,12 @@ def _part(
     preprocess: Preprocess,
 ) -> Part:
     if len(inputs) != 1:
+        others = [spec.name for spec in inputs if len(spec.sample or ()) != 3]
         raise DataError(
             f"images can feed one input, but the model has {len(inputs)}",
             where=where,
-            hint="store one array per input in an .npz file",
+            hint="store one array per input in an .npz file"
+            + (f", or give all samples one value: {by_option(others)}" if others else ""),
         )
     column = _column(where, tuple(paths), inputs[0], preprocess)
     return Part(

@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from onnxtweak.data.array_names import CLASSES, match_arrays
-from onnxtweak.data.samples import ArrayColumn, InputSpec, Part, TakeRows
+from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, NumberColumn, Part, TakeRows
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.npy import Header, MappedColumn, map_npy, read_array, read_header
 from onnxtweak.errors import DataError
@@ -114,7 +114,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess
         Part(
             where=source.text.partition("[")[0],
             origin=f"{path.resolve()}#{labels}",
-            columns={name: _column(path, members[stored], stored) for name, stored in arrays.items()},
+            columns={name: _of_input(path, members[stored], stored) for name, stored in arrays.items()},
             labels=_array(path, members[labels], labels),
             label_where=f"{labels} in {path}",
             files=((" ".join((*arrays.values(), labels)), path),),
@@ -129,6 +129,14 @@ def load(column: CompressedColumn) -> ArrayColumn:
         array = take(np.arange(column.shape[0]))
     array.flags.writeable = False
     return ArrayColumn(column.where, array)
+
+
+def _of_input(path: Path, info: zipfile.ZipInfo, name: str) -> Column:
+    column = _column(path, info, name)
+    if column.shape:
+        return column
+    with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
+        return NumberColumn(column.where, np.lib.format.read_array(stream, allow_pickle=False))
 
 
 def _column(path: Path, info: zipfile.ZipInfo, name: str) -> MappedColumn | CompressedColumn | ArrayColumn:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onnxtweak.data.samples import InputSpec, Part, TakeRows
+from onnxtweak.data.samples import InputSpec, Part, TakeRows, by_option, with_rows
 from onnxtweak.data.source_spec import Source
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
@@ -153,13 +153,14 @@ def _columns(
     others = [name for name in schema.names if name != label]
     if spec.name in others:
         names = (spec.name,)
-    elif len(inputs) == 1:
-        names = tuple(others)
+    elif len(with_rows(inputs)) == 1 and not spec.number:
+        names = tuple(name for name in others if name not in {each.name for each in inputs})
     else:
         raise DataError(
             f"no column for the model's input `{spec.name}`",
             where=path,
-            hint=f"name the columns after the model's inputs; columns: {_listed(others)}",
+            hint=f"name the columns after the model's inputs, or give all samples one value: "
+            f"{by_option([spec.name])}; columns: {_listed(others)}",
         )
     dtypes = [_number_type(schema.field(name).type, name, path) for name in names]
     if len(names) == 1 and _is_list(schema.field(names[0]).type):

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from onnxtweak.data.array_names import CLASSES, LABELS, SAMPLES, match_arrays, spellings
-from onnxtweak.data.samples import InputSpec, Part
+from onnxtweak.data.samples import Column, InputSpec, NumberColumn, Part, by_option, with_rows
 from onnxtweak.data.source_spec import Source, natural_key
 from onnxtweak.data.sources.npy import map_npy, read_array
 from onnxtweak.data.sources.npz import read_npz
@@ -27,7 +29,8 @@ def read_npy_pair(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
         raise DataError(
             f"one .npy file, but the model has {len(inputs)} inputs",
             where=source.path,
-            hint="give the folder that holds one .npy per input, named after it",
+            hint="give the folder that holds one .npy per input, or one value for all samples: "
+            + by_option([spec.name for spec in inputs][1:]),
         )
     if source.key:
         raise DataError(
@@ -42,7 +45,7 @@ def read_npy_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Pre
 
     Without a key only plain and numbered names count, so that x_train and x_test never mix.
     """
-    names = [spec.name for spec in inputs] + list(LABELS + (SAMPLES if len(inputs) == 1 else ()))
+    names = [spec.name for spec in inputs] + list(LABELS + (SAMPLES if len(with_rows(inputs)) == 1 else ()))
     known = {spelling for name in names for spelling in spellings(name, source.key)}
     shards: dict[str, dict[str, Path]] = {}
     for path in sorted(source.path.glob("*.npy"), key=lambda p: natural_key(p.stem)):
@@ -77,11 +80,16 @@ def _part(where: str, inputs: dict[str, Path], labels: Path) -> Part:
     return Part(
         where=where,
         origin=str(labels.resolve()),
-        columns={name: map_npy(path) for name, path in inputs.items()},
+        columns={name: _column(path) for name, path in inputs.items()},
         labels=read_array(map_npy(labels)),
         label_where=str(labels),
         files=(*inputs.items(), ("labels", labels)),
     )
+
+
+def _column(path: Path) -> Column:
+    column = map_npy(path)
+    return column if column.shape else NumberColumn(column.where, np.load(path, allow_pickle=False))
 
 
 def _labels_beside(path: Path, name: str) -> Path:

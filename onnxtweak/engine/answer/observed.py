@@ -53,7 +53,8 @@ def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings
 
     feeds : samples by input name. Raises ModelError where the tensor is not one row of scores per sample.
     """
-    graph, outputs = opened.model.graph, shown_outputs(opened.model.graph, name)
+    graph, known = opened.model.graph, {port.name for port in opened.needed}
+    outputs = tuple(o for o in shown_outputs(graph, name) if graph.needed_inputs([o]) <= known)
     where = f"{name} in {opened.model.path}"
     for cast in (False, True):
         exposed = expose_values(graph, name, outputs, cast=cast)
@@ -69,14 +70,15 @@ def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings
             where=where,
             hint="name the tensor that holds the class scores with --logits",
         )
+    names = [port.name for port in session.inputs]
     size = fixed_batch(opened) or _TOGETHER
     count = len(next(iter(feeds.values())))
     parts: list[list[Any]] = []
     samples = 0
     for start in range(0, count, size):
-        part = {port.name: feeds[port.name][start : start + size] for port in session.inputs}
+        part = {name: rows[start : start + size] for name, rows in feeds.items()}
         samples += len(next(iter(part.values())))
-        parts.append(session.run(part, [exposed.logits, *outputs]))
+        parts.append(session.run(opened.feeding.fed(part, names), [exposed.logits, *outputs]))
     x, *shown = (joined(column) for column in zip(*parts, strict=True))
     shape = tuple(x.shape[1:])
     if x.ndim < 1 or len(x) != samples or not x.size:

@@ -11,7 +11,7 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.session import Session, open_session
-from onnxtweak.engine.subject import Subject
+from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.head import ONE_LABEL, ROUNDING
 from onnxtweak.settings import EngineSettings
 
@@ -81,11 +81,9 @@ def _run(
     fixed: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`ShownClasses` of a batch, as a tuple. fixed : how many samples the model takes at a time."""
-    needed = {port.name: feeds[port.name] for port in session.inputs}
-    count = len(next(iter(needed.values())))
-    lack = -count % fixed if fixed else 0
-    if lack:
-        needed = {n: np.concatenate([v, np.repeat(v[-1:], lack, axis=0)]) for n, v in needed.items()}
+    count = len(next(iter(feeds.values())))
+    rows = {name: filled(value, fixed or count) for name, value in feeds.items()}
+    needed = subject.feeding.fed(rows, [port.name for port in session.inputs])
     if subject.answer is None:
         Z = session.run(needed, [logits])[0].reshape(-1, subject.classes)[:count]
         return Z, subject.head.predict(Z), np.zeros(count, bool)

@@ -26,11 +26,11 @@ from onnxtweak.model.inspect.logits import logits_between
 from onnxtweak.model.inspect.tail import cuts, is_top_value, ranks_classes, tail_operators
 from onnxtweak.settings import EngineSettings
 
-TRIED = 64  # real samples on which logits and answer are compared before anything is learnt
+ANSWERED = 64  # real samples on which logits and answer are compared before anything is learnt
 _NUMBERS = 1 << 21  # that a tail is asked about at a time
 
 
-def settle(
+def settle_answer(
     opened: Opened, feeds: Mapping[str, np.ndarray], settings: EngineSettings, threshold: float | None = None
 ) -> Opened:
     """The model with the tensor to patch, how scores are read from it, and the answer it shows.
@@ -58,7 +58,7 @@ def settle(
         if found is not None:
             return found
     graph, output = opened.model.graph, opened.logits.output
-    first = opened.logits.name if opened.given else cuts(graph, output)[-1]
+    first = opened.logits.name if opened.named else cuts(graph, output)[-1]
     passed = ", ".join(tail_operators(graph, first, output)) or "nothing"
     raise ModelError(
         "the class that the model shows does not follow from its class scores: "
@@ -71,7 +71,7 @@ def settle(
 
 @dataclass(frozen=True)
 class _Question:
-    """What the search asks with, as for `settle`."""
+    """What the search asks with, as for `settle_answer`."""
 
     feeds: Mapping[str, np.ndarray]
     settings: EngineSettings
@@ -80,7 +80,7 @@ class _Question:
 
 def _candidates(opened: Opened) -> list[str]:
     """Tensors to try: the one that the graph suggests, the deepest, and on towards the output."""
-    if opened.given:
+    if opened.named:
         return [opened.logits.name]
     chain = cuts(opened.model.graph, opened.logits.output)
     return list(dict.fromkeys([opened.logits.name, *reversed(chain)]))
@@ -200,10 +200,10 @@ class _Tail:
         count = len(x)
         lack = (self._batch or count) - count
         values = self._on_own_scale(np.concatenate([x, np.repeat(x[-1:], lack, axis=0)]) if lack else x)
-        feeds: dict[str, np.ndarray] = {PROBE: values.reshape(-1, *self._observed.shape)}
-        for port in self._session.inputs:
-            if port.name != PROBE:
-                feeds[port.name] = np.repeat(self._question.feeds[port.name][:1], count + lack, axis=0)
+        names = [port.name for port in self._session.inputs if port.name != PROBE]
+        samples = {n: np.repeat(v[:1], count + lack, axis=0) for n, v in self._question.feeds.items()}
+        feeds = self._opened.feeding.fed(samples, names)
+        feeds[PROBE] = values.reshape(-1, *self._observed.shape)
         return self._session.run(feeds, [self._answer.output])[0][:count]
 
     def _on_own_scale(self, x: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ _FORMAT = 1
 _MOST_CLASSES = 1 << 20
 _ENTRY = "onnxtweak"
 _INTEGERS = ("tap_of", "index", "target", "count")
-_DTYPES = ("float32", "float16", "bfloat16", "float64")
+_DTYPES = ("float32", "float16", "bfloat16", "float64", "uint8", "int8")
 
 
 def save(tweak: Tweak, path: str | Path, force: bool = False) -> None:

@@ -9,6 +9,7 @@ taps            the hidden tensors that can be tapped, and which of them selecto
 activations     the outputs of non-linearities
 blocks          where branches join
 channels        the channel axis of a hidden tensor
+batch           which axis counts samples, which operators make them depend on one another
 shapes          the shapes that are certain
 neighborhood    the graph around a tweak, for a picture
 """

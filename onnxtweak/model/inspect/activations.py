@@ -8,6 +8,8 @@ is the activation, and what leads to it is not. A gate that scales the channels 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from onnx import NodeProto
 
@@ -35,6 +37,28 @@ _POOLING = frozenset(
 )
 _LAYERS = frozenset({"Conv", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "Concat"})
 # fmt: on
+_QUANTISED_ACTIVATIONS = frozenset({"QLinearLeakyRelu", "QLinearSigmoid"})
+_QUANTISED = _QUANTISED_ACTIVATIONS | {
+    "QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QGemm", "QLinearAveragePool",
+    "QLinearGlobalAveragePool", "QLinearConcat",
+}  # fmt: skip
+# Which input is the zero point of what a layer, or a quantisation after it, writes.
+_ZERO_POINT = {"QLinearConv": 7, "QLinearMatMul": 7, "QLinearAdd": 7, "QGemm": 8, "QuantizeLinear": 2}
+_CLIPPED_AFTER = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "BatchNormalization"})
+_MOVING = frozenset(
+    {
+        "MaxPool",
+        "Flatten",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Slice",
+        "Concat",
+        "Pad",
+    }
+)
 _FUSED = frozenset({"FusedConv", "FusedGemm"})
 _INNER = frozenset({"Erf"})
 _GATES = frozenset({"Sigmoid", "HardSigmoid", "Clip"})
@@ -63,7 +87,55 @@ def find_activations(graph: GraphIndex) -> frozenset[str]:
                 ends.add(product if node.op_type != "Clip" else node.output[0])
         else:
             ends.add(node.output[0])
-    return frozenset(name for name in ends if graph.position(name) not in inside_gates)
+    found = {name for name in ends if graph.position(name) not in inside_gates} | _clipped(graph)
+    return frozenset(_dequantised(graph, name) for name in found)
+
+
+def find_quantised(graph: GraphIndex, order: Iterable[int]) -> frozenset[str]:
+    """Integer tensors that hold a layer's quantised values, or those moved about. order : topological."""
+    found: set[str] = set()
+    for position in order:
+        node = graph.nodes[position]
+        if node.op_type in _QUANTISED or (node.op_type in _MOVING and node.input[0] in found):
+            found.add(node.output[0])
+    return frozenset(found)
+
+
+def _clipped(graph: GraphIndex) -> set[str]:
+    """Outputs of layers whose quantisation has no values below zero: quantisers fold a ReLU into that."""
+    found = set()
+    for node in graph.nodes:
+        name, source = node.output[0], graph.producer(node.input[0]) if node.input else None
+        if node.op_type == "QuantizeLinear":
+            if source is None or source.op_type not in _CLIPPED_AFTER:
+                continue
+            name = node.input[0]
+        clipped = node.op_type in _ZERO_POINT and _starts_at_zero(graph, node, _ZERO_POINT[node.op_type])
+        if (clipped or node.op_type in _QUANTISED_ACTIVATIONS) and graph.depends_on_input(name):
+            found.add(name)
+    return found
+
+
+def _starts_at_zero(graph: GraphIndex, node: NodeProto, position: int) -> bool:
+    """Whether the zero point, input `position`, is the least value of its type."""
+    if position >= len(node.input) or not node.input[position]:
+        return node.op_type == "QuantizeLinear" and not attribute(node, "output_dtype", 0)  # 0 of uint8
+    zero = graph.constant(node.input[position])
+    if zero is None or zero.size != 1 or zero.dtype not in (np.uint8, np.int8, np.uint16, np.int16):
+        return False
+    return bool(zero.reshape(-1)[0] == np.iinfo(zero.dtype).min)
+
+
+def _dequantised(graph: GraphIndex, name: str) -> str:
+    """What later layers read of an activation that is quantised at once: the tensor after DequantizeLinear.
+
+    Runtimes fuse what lies before it, so that it does not exist as floating-point numbers.
+    """
+    readers = graph.consumers(name)
+    if len(readers) == 1 and readers[0].op_type == "QuantizeLinear":
+        name, readers = readers[0].output[0], graph.consumers(readers[0].output[0])
+    back = [node for node in readers if node.op_type == "DequantizeLinear"]
+    return back[0].output[0] if back else name
 
 
 def _is_start(graph: GraphIndex, node: NodeProto) -> bool:

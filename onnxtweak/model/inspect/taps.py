@@ -17,7 +17,7 @@ from onnx import NodeProto, TensorProto
 
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.model.graph import GraphIndex, attribute
-from onnxtweak.model.inspect.activations import find_activations
+from onnxtweak.model.inspect.activations import find_activations, find_quantised
 from onnxtweak.model.inspect.blocks import find_blocks
 from onnxtweak.model.inspect.channels import channel_axis, find_channels_last
 from onnxtweak.model.inspect.graph_checks import require_sound
@@ -26,6 +26,8 @@ from onnxtweak.types import Tap
 
 Measured = tuple[str, tuple[int, ...]]  # NumPy name of the element type, shape of one sample
 
+QUANTISED = ("uint8", "int8")  # element types of quantised layers, as NumPy spells them
+_QUANTISED = (TensorProto.UINT8, TensorProto.INT8)
 POOLS = ("none", "mean", "max")
 # fmt: off
 _NEVER_FLOAT = frozenset(
@@ -43,7 +45,20 @@ _BEHIND_LINEAR = _PASSED_OVER | frozenset(
     }
 )
 # fmt: on
-_LINEAR = frozenset({"Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "MatMulInteger", "MatMulNBits"})
+_LINEAR = frozenset(
+    {
+        "Gemm",
+        "MatMul",
+        "Conv",
+        "FusedGemm",
+        "FusedMatMul",
+        "MatMulInteger",
+        "MatMulNBits",
+        "QGemm",
+        "QLinearMatMul",
+        "QLinearConv",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,8 @@ class TapCandidate:
     name : the tensor. op : operator that produces it. position : of that node in the main graph.
     activation : whether it is the output of a layer's non-linearity. block : whether it is the output of a
     residual, dense or inception block. inside : whether it is within a branch of a block. channels_last :
-    whether channels are its last axis; None where the graph does not tell.
+    whether channels are its last axis; None where the graph does not tell. quantised : whether it holds the
+    integers of a quantised layer.
     """
 
     name: str
@@ -63,6 +79,7 @@ class TapCandidate:
     block: bool
     inside: bool = False
     channels_last: bool | None = None
+    quantised: bool = False
 
 
 def candidates(graph: GraphIndex, logits: str) -> tuple[TapCandidate, ...]:
@@ -76,17 +93,17 @@ def candidates(graph: GraphIndex, logits: str) -> tuple[TapCandidate, ...]:
     activations = find_activations(graph)
     blocks = find_blocks(graph, order, activations)
     last = find_channels_last(graph, order)
+    quantised = find_quantised(graph, order)
     found = []
     for position in order:
         node = graph.nodes[position]
-        if position == graph.position(logits) or _never_float(node):
+        if position == graph.position(logits) or (
+            _never_float(node) and not quantised.intersection(node.output)
+        ):
             continue
         for name in node.output:
-            if (
-                not name
-                or not graph.depends_on_input(name)
-                or graph.declared_type(name) not in (*FLOATS, None)
-            ):
+            types = (*FLOATS, *(_QUANTISED if name in quantised else ()), None)
+            if not name or not graph.depends_on_input(name) or graph.declared_type(name) not in types:
                 continue
             if not graph.consumer_positions(name) and not graph.is_captured(name):
                 continue
@@ -99,6 +116,7 @@ def candidates(graph: GraphIndex, logits: str) -> tuple[TapCandidate, ...]:
                     block=name in blocks.outputs,
                     inside=position in blocks.inside,
                     channels_last=last.get(name),
+                    quantised=name in quantised,
                 )
             )
     return tuple(found)
@@ -123,7 +141,12 @@ def select(
     """
     if pool not in POOLS:
         raise UsageError(f"unknown pooling {pool!r}", where="--pool", hint=f"use one of {', '.join(POOLS)}")
-    measured = {name: found for name, found in shapes.items() if found is not None}
+    integers = {item.name for item in candidates if item.quantised}
+    measured = {
+        name: found
+        for name, found in shapes.items()
+        if found is not None and (name in integers or found[0] not in QUANTISED)
+    }
     usable = [item for item in candidates if item.name in measured]
     if not usable:
         raise ModelError(

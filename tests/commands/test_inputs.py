@@ -1,0 +1,265 @@
+"""Inputs as models really have them: time first, states, rates, and what the logits do not need."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import onnxtweak
+from onnxtweak import commands
+from onnxtweak.errors import DataError, InputError, ModelError, UsageError
+from onnxtweak.settings import DataSettings, EngineSettings
+from tests.support.nets import NetBuilder
+from tests.support.own_answers import Trial, try_out
+
+FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+ENGINE = EngineSettings(device="cpu", threads=1)
+N = 240
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32)
+
+
+def _end(net, x, width, classes=3):
+    net.gemm(net.op("Relu", net.gemm(x, width, 12), name="act"), 12, classes, name="logits")
+    return {"logits": (FLOAT, ("N", classes))}
+
+
+def _recurrent(op, gates, steps, symbol="N"):
+    """Time first: input (T, N, 4), the last state of an LSTM, GRU or RNN and its mean, a hidden layer."""
+    net = NetBuilder(14)
+    w, r = net.const(_random(1, gates * 6, 4) / 2), net.const(_random(1, gates * 6, 6, seed=1) / 2)
+    outputs = [net.name("all"), net.name("last")]
+    net.nodes.append(helper.make_node(op, ["input", w, r], outputs, hidden_size=6))
+    mean = net.op("ReduceMean", net.squeeze(outputs[0], 1), axes=[0], keepdims=0)
+    x = net.op("Add", net.squeeze(outputs[1], 0), mean)
+    return net.model({"input": (FLOAT, (steps, symbol, 4))}, _end(net, x, 6))
+
+
+def _time_first(rows):
+    return {"input": rows["input"].swapaxes(0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("op", "gates", "steps"), [("LSTM", 4, 5), ("GRU", 3, 3), ("RNN", 1, "T"), ("LSTM", 4, 3), ("LSTM", 4, 8)]
+)
+def test_time_may_come_first(op, gates, steps, tmp_path):
+    proto = _recurrent(op, gates, steps)
+    rows = {"input": _random(N, steps if isinstance(steps, int) else 4, 4)}
+    results = try_out(Trial(proto, fed=_time_first), rows, tmp_path)
+    assert not any("run with" in note for result in results.values() for note in result.notes)
+    taps = commands.inspect(model=str(tmp_path / "model.onnx")).candidates
+    assert {tap[0] for tap in taps if tap[2] == (6,)} or taps
+
+
+def test_only_tensors_with_rows_are_watched(tmp_path):
+    proto = _recurrent("LSTM", 4, 3)  # as many steps as samples that it is measured with
+    try_out(Trial(proto, fed=_time_first), {"input": _random(N, 3, 4)}, tmp_path, methods=())
+    made = onnxtweak.join(
+        tmp_path / "model.onnx", data=tmp_path / "data.npz", target=1, taps=["*"], output=tmp_path / "o.onnx"
+    )
+    assert made.choice.neurons == 6 + 6 + 6 + 12 + 12  # not those of all steps, nor the state as (1, N, 6)
+    with pytest.raises(ModelError, match="no fixed size per sample"):
+        onnxtweak.join(
+            tmp_path / "model.onnx",
+            data=tmp_path / "data.npz",
+            target=1,
+            taps=[proto.graph.node[0].output[0]],
+            output=tmp_path / "p.onnx",
+        )
+
+
+def test_a_batch_axis_that_nothing_names_is_found_out(tmp_path):
+    proto = _recurrent("LSTM", 4, None, None)
+    proto.graph.output[0].type.tensor_type.shape.dim[0].ClearField("dim_param")
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    np.savez(tmp_path / "data.npz", input=_random(60, 5, 4), y=np.arange(60) % 3)
+    with pytest.raises(InputError) as caught:
+        onnxtweak.evaluate(tmp_path / "model.onnx", data=tmp_path / "data.npz")
+    assert "logits" in str(caught.value)
+
+
+def test_a_fixed_batch_of_one_may_come_second(tmp_path):
+    proto = _recurrent("GRU", 3, 5, 1)
+    proto.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    try_out(Trial(proto, fed=_time_first, apart=True), {"input": _random(N, 5, 4)}, tmp_path)
+
+
+def _stateful(state, axis):
+    """A voice detector: (N, 8) samples, a state with N at `axis`, and a rate that its logits do not need."""
+    net = NetBuilder()
+    x = "state"
+    if axis:
+        x = net.op("Reshape", net.op("Transpose", x, perm=[1, 0, 2]), net.ints(-1, 6))
+    both = net.op("Concat", x, "input", axis=1, name="both")
+    outputs = _end(net, both, 14)
+    outputs[net.op("Tanh", net.gemm(both, 14, 6), name="stateN")] = (FLOAT, ("N", 6))
+    inputs = {"input": (FLOAT, ("N", 8)), "state": (FLOAT, state), "sr": (INT64, ())}
+    return net.model(inputs, outputs)
+
+
+@pytest.mark.parametrize(("state", "axis"), [(("N", 6), 0), ((1, "N", 6), 1)])
+@pytest.mark.parametrize("given", ["rows", "option"])
+def test_a_state_is_given_with_the_samples_or_by_option(state, axis, given, tmp_path):
+    rows = {"input": _random(N, 8)}
+    shape = (N, 6) if not axis else (N, 1, 6)
+    if given == "rows":
+        rows["state"] = _random(*shape, seed=2)
+
+    def fed(part):
+        count = len(part["input"])
+        rows_of_state = part.get("state", np.zeros((count, *shape[1:]), np.float32))
+        moved = rows_of_state.swapaxes(0, 1) if axis else rows_of_state
+        return {"input": part["input"], "state": np.ascontiguousarray(moved), "sr": np.array(16000)}
+
+    constants = {} if given == "rows" else {"state": 0}
+    trial = Trial(_stateful(state, axis), fed=fed, constants=constants)
+    options = {"logits": "logits", "tweak": tmp_path / "t.safetensors", "force": True}
+    results = try_out(trial, rows, tmp_path, **options)
+    assert not any("run with" in note for result in results.values() for note in result.notes)
+    assert all(c.passed for c in commands.verify(tweaked=str(tmp_path / "fit.onnx"), engine=ENGINE).checks)
+    data = DataSettings((str(tmp_path / "test.npz"),), inputs=tuple(constants.items()))
+    found = commands.verify(tweaked=str(tmp_path / "fit.onnx"), data=data, engine=ENGINE)
+    assert all(check.passed for check in found.checks)
+    assert found.after.overall == results["fit"].measured.after.overall
+    applied = onnxtweak.apply(tmp_path / "model.onnx", tmp_path / "t.safetensors", tmp_path / "again.onnx")
+    assert applied.output.sha256 == results["fit"].output.sha256
+
+
+def _rated(shape=(), dtype=INT64):
+    net = NetBuilder()
+    rate = net.op("Cast", "sr", to=FLOAT)
+    outputs = _end(net, net.op("Mul", net.op("Div", "input", rate), net.const(8000.0)), 8)
+    return net.model({"input": (FLOAT, ("N", 8)), "sr": (dtype, shape)}, outputs)
+
+
+def _with_rate(shape, dtype=np.int64):
+    return lambda part: {"input": part["input"], "sr": np.full(shape, 16000, dtype)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "dtype"), [((), INT64, np.int64), ((1,), INT64, np.int64), ((), FLOAT, np.float32)]
+)
+def test_a_number_is_given_by_option_and_kept_in_the_file(shape, kind, dtype, tmp_path):
+    trial = Trial(_rated(shape, kind), fed=_with_rate(shape, dtype), constants={"sr": 16000})
+    results = try_out(trial, {"input": _random(N, 8)}, tmp_path)
+    assert any("`sr` is 16000 for all samples" in note for note in results["join"].notes)
+    from onnxtweak.model.file.model_file import read_model
+    from onnxtweak.model.file.tweak_metadata import tweaks_inside
+
+    inside = tweaks_inside(read_model(tmp_path / "join.onnx").proto)[-1]
+    assert inside.provenance["constants"] == {"sr": 16000}
+
+
+@pytest.mark.parametrize(
+    "stored", [np.array(16000), np.full(N, 16000), np.full((N, 1), 16000), np.array([16000] * N, np.float32)]
+)
+def test_a_number_may_be_stored_with_the_samples(stored, tmp_path):
+    trial = Trial(_rated(), fed=_with_rate(()), constants={"sr": 16000})
+    rows = {"input": _random(N, 8)}
+    expected = try_out(trial, rows, tmp_path, methods=("join",))["join"]
+    with np.load(tmp_path / "data.npz") as old:
+        held = dict(old)
+    held["sr"] = stored if not stored.ndim else stored[: len(held["y"])]
+    np.savez(tmp_path / "data.npz", **held)
+    with np.load(tmp_path / "test.npz") as old:
+        np.savez_compressed(tmp_path / "test.npz", **dict(old), sr=np.array(16000))
+    made = onnxtweak.join(
+        tmp_path / "model.onnx", data=tmp_path / "data.npz", test=tmp_path / "test.npz", target=1, threads=1
+    )
+    assert made.measured.after.overall == expected.measured.after.overall
+
+
+def _saved(folder, proto, **arrays):
+    (folder / "model.onnx").write_bytes(proto.SerializeToString())
+    np.savez(folder / "data.npz", **arrays)
+    return folder / "model.onnx", folder / "data.npz"
+
+
+def test_two_values_of_a_number_are_refused_with_their_rows(tmp_path):
+    rate = np.full(60, 16000)
+    rate[7:] = 8000
+    model, data = _saved(tmp_path, _rated(), input=_random(60, 8), sr=rate, y=np.arange(60) % 3)
+    with pytest.raises(DataError, match="16000 in row 0 and 8000 in row 7"):
+        onnxtweak.evaluate(model, data=data)
+
+
+def test_a_missing_input_names_the_option_which_works(tmp_path):
+    model, data = _saved(tmp_path, _rated(), input=_random(60, 8), y=np.arange(60) % 3)
+    with pytest.raises(DataError) as caught:
+        onnxtweak.evaluate(model, data=data)
+    assert "--input sr=VALUE" in caught.value.hint
+    assert onnxtweak.evaluate(model, data=data, inputs={"sr": 16000}).metrics.samples == 60
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"rate": 1}, "no input of the name"),
+        ({"sr": 0.5}, "cannot hold 0.5"),
+        ({"sr": 1, "input": 0}, "same for all samples"),
+    ],
+)
+def test_what_does_not_fit_is_refused(inputs, words, tmp_path):
+    model, data = _saved(tmp_path, _rated(), input=_random(60, 8), y=np.arange(60) % 3)
+    with pytest.raises(UsageError, match=words):
+        onnxtweak.evaluate(model, data=data, inputs=inputs)
+
+
+def test_an_unknown_size_cannot_be_filled(tmp_path):
+    net = NetBuilder()
+    pooled = net.op("ReduceMean", "context", axes=[1], keepdims=0)
+    outputs = _end(net, net.op("Concat", "input", pooled, axis=1), 12)
+    proto = net.model({"input": (FLOAT, ("N", 8)), "context": (FLOAT, ("N", "words", 4))}, outputs)
+    model, data = _saved(tmp_path, proto, input=_random(60, 8), y=np.arange(60) % 3)
+    with pytest.raises(UsageError, match=r"axis 1 \(words\)"):
+        onnxtweak.evaluate(model, data=data, inputs={"context": 0})
+
+
+def test_a_flag_is_true_or_false(tmp_path):
+    net = NetBuilder()
+    x = net.op("Where", "loud", net.op("Mul", "input", net.const(2.0)), "input")
+    proto = net.model({"input": (FLOAT, ("N", 8)), "loud": (BOOL, ())}, _end(net, x, 8))
+    model, data = _saved(tmp_path, proto, input=_random(60, 8), y=np.arange(60) % 3)
+    one = onnxtweak.evaluate(model, data=data, inputs={"loud": True})
+    assert one.metrics.samples == 60
+
+
+def _with_unneeded(other, shape):
+    net = NetBuilder()
+    outputs = _end(net, "input", 8)
+    if other == "head":
+        outputs[net.op("MatMul", "meta", net.const(np.ones((3, 2))))] = (FLOAT, None)
+    inputs = {"input": (FLOAT, ("N", 8)), "meta": (FLOAT, shape)}
+    return net.model(inputs, outputs)
+
+
+@pytest.mark.parametrize("other", ["head", "nothing"])
+@pytest.mark.parametrize("shape", [("N", 3), (3, 3), ("N", "k", 3)])
+@pytest.mark.parametrize("in_data", [False, True])
+def test_inputs_that_the_logits_do_not_need_are_left_alone(other, shape, in_data, tmp_path):
+    def fed(part):
+        size = [len(part["input"]) if s == "N" else 2 if s == "k" else s for s in shape]
+        return {"input": part["input"], "meta": np.ones(size, np.float32)}
+
+    trial = Trial(_with_unneeded(other, shape), fed=fed)
+    rows = {"input": _random(N, 8), **({"meta": np.zeros((N, 3), np.float32)} if in_data else {})}
+    try_out(trial, rows, tmp_path, logits="logits", report=tmp_path / "page.html", force=True)
+    found = commands.verify(tweaked=str(tmp_path / "join.onnx"), engine=ENGINE)
+    assert all(check.passed for check in found.checks) and found.notes == ()
+
+
+def test_recipes_and_the_command_line_take_the_option(tmp_path, capsys):
+    from onnxtweak.cli.main import main
+
+    trial = Trial(_rated(), fed=_with_rate(()), constants={"sr": 16000})
+    try_out(trial, {"input": _random(N, 8)}, tmp_path, methods=("join",))
+    model, data, recipe = (str(tmp_path / name) for name in ("model.onnx", "data.npz", "tweak.toml"))
+    assert main(["init", model, "-d", data, "-t", "1", "--input", "sr=16000", "-o", recipe, "-q"]) == 0
+    assert 'inputs = { "sr" = 16000 }' in (tmp_path / "tweak.toml").read_text()
+    assert main(["run", recipe, "--set", "engine.threads=1", "-q"]) == 0
+    assert (tmp_path / "build" / "tweaked.onnx").exists()
+    assert main(["evaluate", model, "-d", data, "--input", "sr"]) == 2
+    assert "sr=16000" in capsys.readouterr().err
