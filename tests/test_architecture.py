@@ -184,7 +184,7 @@ def test_no_circle_inside_a_folder(folder):
 def test_a_circle_is_seen():
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert not circle({"a": {"b", "c"}, "b": {"c"}})
-    assert arrows(PACKAGE / "engine")["passes"] >= {"memory_plan", "session"}
+    assert arrows(PACKAGE / "engine")["passes"] >= {"machine", "session"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(PACKAGE).as_posix())

@@ -29,7 +29,8 @@ from onnx import numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from onnxtweak.engine.subject import choose_taps, made_up_samples, measured, opened_model, watchable
+from onnxtweak.engine.opened import opened_model
+from onnxtweak.engine.subject import choose_taps, made_up_samples, measured, watchable
 from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import OnnxtweakError, VerificationError
 from onnxtweak.model.edit.diff import diff, only_the_splice

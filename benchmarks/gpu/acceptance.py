@@ -289,7 +289,8 @@ class GoogleNet:
 
     def __init__(self, folder: Path, samples: int) -> None:
         from onnxtweak.data.open_data import open_data
-        from onnxtweak.engine.subject import open_model, watchable
+        from onnxtweak.engine.opened import open_model
+        from onnxtweak.engine.subject import watchable
         from tests.support.nets import free_batch, reseed_light
 
         (folder / "googlenet.onnx").write_bytes(free_batch(reseed_light("inception_v1")).SerializeToString())

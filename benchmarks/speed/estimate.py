@@ -27,7 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from onnxtweak.engine.backends import open_backend, why_no_cupy
-from onnxtweak.engine.memory_plan import TapSlice, state_room
+from onnxtweak.engine.machine.memory_plan import TapSlice, state_room
 from onnxtweak.engine.scoring.gpu_processes import gpu_processes
 from onnxtweak.engine.scoring.scoring import BlockScores, shard_for
 from onnxtweak.engine.scoring.shared_memory import Borrower, Lender, Lent

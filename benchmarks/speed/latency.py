@@ -21,8 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from onnxtweak.engine.opened import Opened, opened_model
 from onnxtweak.engine.session import open_session
-from onnxtweak.engine.subject import Opened, choose_taps, measured, opened_model, watchable
+from onnxtweak.engine.subject import choose_taps, measured, watchable
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings, TapSettings

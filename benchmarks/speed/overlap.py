@@ -28,11 +28,12 @@ from benchmarks.speed.in_graph import googlenet
 from benchmarks.speed.peers import onnx_model
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
+from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.passes import Captured, Engine, Folding, RunStats, plan_of
 from onnxtweak.engine.scoring.scoring import theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep
 from onnxtweak.engine.session import open_session
-from onnxtweak.engine.subject import choose_taps, few_samples, measured, open_model, watchable
+from onnxtweak.engine.subject import choose_taps, few_samples, measured, watchable
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import silent
 

@@ -30,7 +30,7 @@ from numba import njit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from onnxtweak.engine.memory_plan import plan_batches
+from onnxtweak.engine.machine.memory_plan import plan_batches
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta import numpy_backend
 from onnxtweak.theta.backend import host_buffer

@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from onnxtweak.engine.subject import Subject, open_model
+from onnxtweak.engine.opened import open_model
+from onnxtweak.engine.subject import Subject
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.output_file import check_model_output
 from onnxtweak.patch import Tweak

@@ -37,7 +37,8 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learning_table, require_room
-from onnxtweak.stages.open_job import NO_HIDDEN, Job, open_for_tables, run_facts
+from onnxtweak.stages.open_for_tables import NO_HIDDEN, open_for_tables
+from onnxtweak.stages.open_job import Job, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.rank import rank_neurons

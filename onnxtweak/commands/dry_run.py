@@ -21,7 +21,8 @@ from onnxtweak.plans import DryRun
 from onnxtweak.registry import METHODS
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
 from onnxtweak.stages.deliver import check_outputs
-from onnxtweak.stages.open_job import Job, open_for_tables, open_whole, prepare
+from onnxtweak.stages.open_for_tables import open_for_tables
+from onnxtweak.stages.open_job import Job, open_whole, prepare
 from onnxtweak.stages.plan_passes import PassRequest, Planner
 from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.types import Progress, silent

@@ -26,7 +26,8 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_table
-from onnxtweak.stages.open_job import Job, open_for_tables
+from onnxtweak.stages.open_for_tables import open_for_tables
+from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.types import Progress, silent

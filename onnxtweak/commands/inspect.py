@@ -8,14 +8,16 @@ import numpy as np
 
 from onnxtweak.engine.answer.tail import settle_answer
 from onnxtweak.engine.measure import Shapes
+from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.session import Port
-from onnxtweak.engine.subject import choose_taps, hidden, made_up_samples, measured, open_model
+from onnxtweak.engine.subject import choose_taps, hidden, made_up_samples, measured
 from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import InputError, MachineError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.results import Inspection, Value
 from onnxtweak.settings import EngineSettings, TapSettings
-from onnxtweak.stages.open_job import NO_HIDDEN, model_ref
+from onnxtweak.stages.open_for_tables import NO_HIDDEN
+from onnxtweak.stages.open_job import model_ref
 from onnxtweak.types import Tap
 
 

@@ -25,7 +25,8 @@ from onnxtweak.report import artefacts, schema
 from onnxtweak.report.text import comparison, layout, runs
 from onnxtweak.results import RunResult
 from onnxtweak.settings import EngineSettings, OutputSettings
-from onnxtweak.stages.open_job import Job, cache_key, file_ref, open_for_tables
+from onnxtweak.stages.open_for_tables import open_for_tables
+from onnxtweak.stages.open_job import Job, cache_key, file_ref
 from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.report_page import draw
 from onnxtweak.stages.run_files import (

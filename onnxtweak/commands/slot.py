@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.engine.subject import Subject, opened_model
+from onnxtweak.engine.opened import opened_model
+from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
 from onnxtweak.model.edit.slot import Slot, adapter_bytes, fill, slot_inside, with_slot
 from onnxtweak.model.edit.splice import splice

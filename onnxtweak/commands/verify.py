@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.answer.shown import shown_pass
+from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.passes import Captured, capture, logits_pass
-from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured, opened_model
+from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
 from onnxtweak.errors import MachineError, ModelError
 from onnxtweak.goal import Goal
 from onnxtweak.method.metrics import measure

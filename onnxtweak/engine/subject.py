@@ -1,129 +1,26 @@
-"""How does a file become a subject, which passes can run? Logits are found, hidden tensors measured."""
+"""How does an opened file become a subject, which passes can run? Its hidden tensors are measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, ValueInfoProto, helper
 
-from onnxtweak.data.samples import InputSpec, Value
 from onnxtweak.data.splits import View
-from onnxtweak.engine.feeding import Feeding, constant_input
+from onnxtweak.engine.feeding import Feeding
 from onnxtweak.engine.measure import Shapes, measure, probe_feeds
+from onnxtweak.engine.opened import Opened, fixed_batch
 from onnxtweak.engine.session import Port, Session
-from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.errors import DataError, ModelError
 from onnxtweak.head import Answer, Head, Readout
 from onnxtweak.model.edit.expose import Exposed, expose
-from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.inspect.batch import batch_axes
-from onnxtweak.model.inspect.logits import Logits, find_logits
+from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Neurons, Tap
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model that was read and not yet run.
-
-    needed : inputs that its logits need, and the output that they were found from, as declared. axes : of
-    every input, the axis that counts samples; None for a single number. constants : values of inputs that
-    are the same for all samples. named : whether the logits were named by the user, or by a record. readout,
-    answer : as in `Subject`, once `engine.answer` has settled them.
-    """
-
-    model: ModelFile
-    logits: Logits
-    needed: tuple[Port, ...]
-    axes: Mapping[str, int | None]
-    constants: Mapping[str, Value] = field(default_factory=dict)
-    named: bool = False
-    readout: Readout | None = None
-    answer: Answer | None = None
-
-    @property
-    def inputs(self) -> tuple[Port, ...]:
-        """What every sample gives a value to, with the axis that counts samples first."""
-        ports = [p for p in self.needed if p.name not in self.constants and self.axes[p.name] is not None]
-        return tuple(Port(p.name, p.dtype, _rows_first(p.shape, self.axes[p.name])) for p in ports)
-
-    @property
-    def specs(self) -> tuple[InputSpec, ...]:
-        """The inputs, as data readers want them."""
-        return tuple(
-            InputSpec(p.name, p.dtype or "object", p.shape or None)
-            if self.axes[p.name] is not None
-            else InputSpec(p.name, p.dtype or "object", ())
-            for p in (*self.inputs, *self.numbers)
-        )
-
-    @property
-    def numbers(self) -> tuple[Port, ...]:
-        """The inputs that take a single number, whose value is not known yet."""
-        return tuple(p for p in self.needed if self.axes[p.name] is None and p.name not in self.constants)
-
-    @property
-    def feeding(self) -> Feeding:
-        """What the inputs take; single numbers that are not known are 1.
-
-        Raises UsageError for a constant that does not fit.
-        """
-        shapes = self.model.graph.declared_shape
-        values = {port.name: 1 for port in self.numbers} | dict(self.constants)
-        return Feeding(
-            self.axes,
-            {
-                port.name: constant_input(port, self.axes[port.name], values[port.name], shapes(port.name))
-                for port in self.needed
-                if port.name in values
-            },
-        )
-
-    def recorded(self, provenance: Mapping[str, Any]) -> Opened:
-        """The same model, with the values that a tweak's provenance records, as far as they fit."""
-        inputs = {port.name for port in self.declared_inputs}
-        recorded = provenance.get("constants")
-        values = recorded if isinstance(recorded, Mapping) else {}
-        fitting = {k: v for k, v in values.items() if k in inputs and isinstance(v, int | float | str)}
-        return self.given(fitting)
-
-    def given(self, values: Mapping[str, Value]) -> Opened:
-        """The same model, with values for some of its inputs.
-
-        Raises UsageError for an unknown name, and where no input is left for the samples.
-        """
-        inputs = [port.name for port in self.declared_inputs]
-        for name in values:
-            if name not in inputs:
-                raise UsageError(
-                    f"the model has no input of the name `{name}`",
-                    where=f"--input {name}={values[name]}",
-                    hint=f"its inputs: {', '.join(inputs)}",
-                )
-        found = replace(self, constants={**self.constants, **values})
-        if not found.inputs:
-            raise UsageError(
-                "every input that the logits need is the same for all samples",
-                where="--input",
-                hint=f"leave out `{next(iter(self.needed)).name}`, and give it with the samples",
-            )
-        return found
-
-    @property
-    def declared_inputs(self) -> tuple[Port, ...]:
-        """All inputs that must be fed, as the file declares them."""
-        graph = self.model.proto.graph
-        return _ports(graph.input, {tensor.name for tensor in graph.initializer})
-
-    @property
-    def declared_outputs(self) -> tuple[Port, ...]:
-        """All outputs, as the file declares them."""
-        return _ports(self.model.proto.graph.output, set())
 
 
 @dataclass(frozen=True)
@@ -199,65 +96,6 @@ class Subject:
         """
         kept = self.answer.output if answer and self.answer is not None else None
         return expose(self.model.graph, self.logits, taps, neurons, self.logits_format, kept)
-
-
-def open_model(path: str | Path, settings: TapSettings) -> Opened:
-    """Read a model and find its logits. Raises ModelError when it is not a classifier."""
-    return opened_model(read_model(path), settings.logits)
-
-
-def opened_model(model: ModelFile, override: str | None) -> Opened:
-    """The same for a model in memory. override : name of the logits tensor; None: found in the graph.
-
-    Raises ModelError when it is not a classifier.
-    """
-    path = model.path
-    logits = find_logits(model.graph, override)
-    graph = expose(model.graph, logits.name, (), answer=logits.output).proto.graph
-    stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
-    ports = _ports(graph.input, stored)
-    if not ports:
-        raise ModelError(
-            "the logits do not depend on any input of the model", where=f"{logits.name} in {path}"
-        )
-    return Opened(model, logits, ports, batch_axes(model.graph, logits.name), named=override is not None)
-
-
-def _rows_first(shape: tuple[int | None, ...], axis: int | None) -> tuple[int | None, ...]:
-    return shape if not axis else (shape[axis], *shape[:axis], *shape[axis + 1 :])
-
-
-def _ports(values: Iterable[ValueInfoProto], stored: set[str]) -> tuple[Port, ...]:
-    """Graph inputs or outputs as the file declares them, without those that are `stored` initializers."""
-    return tuple(
-        Port(
-            value.name,
-            _numpy_name(value.type.tensor_type.elem_type),
-            tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim),
-        )
-        for value in values
-        if value.name not in stored
-    )
-
-
-def _numpy_name(kind: int) -> str | None:
-    if kind == TensorProto.UNDEFINED:
-        return None
-    if kind == TensorProto.BFLOAT16:
-        return "bfloat16"
-    return np.dtype(helper.tensor_dtype_to_np_dtype(kind)).name
-
-
-def fixed_batch(opened: Opened) -> int | None:
-    """The batch size the model was built for, None: any. Raises ModelError where inputs differ."""
-    sizes = {port.shape[0] for port in opened.inputs if port.shape and port.shape[0] is not None}
-    if len(sizes) > 1:
-        raise ModelError(
-            f"its inputs have different batch sizes, {sorted(sizes)}",
-            where=opened.model.path,
-            hint="give those that hold no samples, such as states, one value: --input NAME=VALUE",
-        )
-    return sizes.pop() if sizes else None
 
 
 def hidden(opened: Opened) -> tuple[TapCandidate, ...]:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.memory_plan import table_room
+from onnxtweak.engine.machine.memory_plan import table_room
 from onnxtweak.engine.passes import Engine, Folding, capture
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError

@@ -1,9 +1,9 @@
 """Which stages do several commands share? Each in a file of its own, in the order of a job.
 
 open_job              a job: model and samples opened, taps chosen
+open_for_tables       the same, for what learns from tables
 companions            does an answer depend on the other samples of its batch?
 watch_taps            the hidden tensors that a job watches
-preprocessing_check   why might the model only guess?
 preprocess_record     how does preprocessing travel in tweaks and tweaked files?
 preprocessing_check   does the base answer better than by guessing?
 likely_mistake        why might it only guess?

@@ -21,27 +21,19 @@ from onnxtweak.data.samples import InputSpec, Value
 from onnxtweak.data.splits import Splits, View, open_splits
 from onnxtweak.engine.answer.tail import ANSWERED, settle_answer
 from onnxtweak.engine.backends import open_backend
-from onnxtweak.engine.memory_plan import model_room, too_little
+from onnxtweak.engine.machine.memory_plan import model_room, too_little
+from onnxtweak.engine.opened import Opened, open_model
 from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.scoring.scoring import from_model, shard_for
 from onnxtweak.engine.scoring.sweep import Read
 from onnxtweak.engine.session import runtime_version
-from onnxtweak.engine.subject import (
-    Opened,
-    Subject,
-    few_samples,
-    hidden,
-    measured,
-    open_model,
-    watchable,
-)
+from onnxtweak.engine.subject import Subject, few_samples, hidden, measured, watchable
 from onnxtweak.engine.tap_safety import SafeTaps, trial_samples
-from onnxtweak.errors import DataError, ModelError
+from onnxtweak.errors import DataError
 from onnxtweak.goal import class_names
 from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
-from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.companions import TRIED, Settled, settle
@@ -49,8 +41,6 @@ from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import FileRef, Progress, Tap
 
-NO_HIDDEN = "no hidden tensor lies between the model's input and its logits: only biases can be set"
-_NO_USUAL = "the model has no activation and no penultimate tensor: only biases are set; --taps names others"
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
 _MAPS = {"activations", "stages", "blocks"}
 
@@ -346,26 +336,3 @@ def run_facts(engine: Engine, begin: float) -> RunFacts:
         "providers": dict(stats.providers),
     }
     return RunFacts({**stats.seconds, "all": time.perf_counter() - begin}, tuple(stats.passes), device)
-
-
-def open_for_tables(
-    model: str, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
-) -> Job:
-    """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor.
-
-    A model that has none of them has no taps then, and a note says so: its biases can still be set.
-    """
-    if taps.taps:
-        return prepare(model, data, settings, taps, progress)
-    opened = open_model(model, taps)
-    added = tuple(tweak.prefix for tweak in tweaks_inside(opened.model.proto))
-    none = all(candidate.name.startswith(added) for candidate in hidden(opened))
-    for selectors in () if none else (("activations", "penultimate"), ("activations",), ("penultimate",)):
-        try:
-            return prepare(model, data, settings, replace(taps, taps=selectors), progress)
-        except ModelError as error:
-            if "--taps" not in error.where:
-                raise
-    job = prepare(model, data, settings, taps, progress, watch=False)
-    note = NO_HIDDEN if none else _NO_USUAL
-    return replace(job, splits=replace(job.splits, notes=(*job.splits.notes, note)))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.subject import Opened, Subject, made_up_samples, measured
+from onnxtweak.engine.opened import Opened
+from onnxtweak.engine.subject import Subject, made_up_samples, measured
 from onnxtweak.errors import ModelError
 from onnxtweak.head import Readout
 from onnxtweak.patch import Tweak

@@ -17,7 +17,7 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.gpu import gpu_numbers
-from onnxtweak.engine.memory_plan import Block
+from onnxtweak.engine.machine.memory_plan import Block
 from onnxtweak.engine.passes import Captured, Engine, Folding, RunStats, capture, plan_of
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of

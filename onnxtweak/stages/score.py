@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.engine.memory_plan import Block
+from onnxtweak.engine.machine.memory_plan import Block
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.engine.scoring.score_file import ScoreTables

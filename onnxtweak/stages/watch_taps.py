@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.engine.measure import Shapes
-from onnxtweak.engine.subject import Opened, Subject, choose_taps, hidden, measured
+from onnxtweak.engine.opened import Opened
+from onnxtweak.engine.subject import Subject, choose_taps, hidden, measured
 from onnxtweak.engine.tap_safety import SafeTaps, safe_taps
 from onnxtweak.errors import ModelError
 from onnxtweak.model.inspect.taps import TapCandidate

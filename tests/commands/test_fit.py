@@ -19,7 +19,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.choose_neurons import choose_neurons
-from onnxtweak.stages.open_job import open_for_tables
+from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.types import silent
 from tests.support.weak_class import carry_out, more_samples
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxtweak.engine.memory_plan import cut_taps
+from onnxtweak.engine.machine.memory_plan import cut_taps
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring import checkpoint, scoring, shared_memory, workers
 from onnxtweak.engine.scoring.sweep import ScoringTask

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.engine.latency import paired_latency
-from onnxtweak.engine.subject import measured, open_model
+from onnxtweak.engine.opened import open_model
+from onnxtweak.engine.subject import measured
 from onnxtweak.settings import EngineSettings, TapSettings
 from tests.support.nets import mlp, random_inputs
 

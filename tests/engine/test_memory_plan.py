@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxtweak.engine.memory_plan import (
+from onnxtweak.engine.machine.memory_plan import (
     PassContext,
     TapSlice,
     cut_taps,

@@ -4,8 +4,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from onnxtweak.engine.machine.memory_plan import PassContext, cut_taps, plan_batches
 from onnxtweak.engine.measure import measure, probe_feeds
-from onnxtweak.engine.memory_plan import PassContext, cut_taps, plan_batches
 from onnxtweak.engine.session import Port, open_session
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
 from onnxtweak.model.file.model_file import read_model

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from onnxtweak import commands
-from onnxtweak.engine.subject import choose_taps, measured, opened_model, watchable
+from onnxtweak.engine.opened import opened_model
+from onnxtweak.engine.subject import choose_taps, measured, watchable
 from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import ModelError
 from onnxtweak.settings import EngineSettings, TapSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.engine.memory_plan import TapSlice
+from onnxtweak.engine.machine.memory_plan import TapSlice
 from onnxtweak.engine.scoring.scoring import BlockScores
 from onnxtweak.method.selection import candidates
 from onnxtweak.method.selection.candidates import add_block, no_theta

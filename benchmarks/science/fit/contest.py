@@ -44,7 +44,8 @@ from onnxtweak.settings import (
     Preprocess,
     TapSettings,
 )
-from onnxtweak.stages.open_job import Job, open_for_tables
+from onnxtweak.stages.open_for_tables import open_for_tables
+from onnxtweak.stages.open_job import Job
 from onnxtweak.types import silent
 
 ONCE = ("logit adjustment", "tau-norm", "LWS", "cRT", "DFR", "random-n refit", "AAN")

@@ -30,7 +30,7 @@ from onnxtweak.settings import (
 )
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
-from onnxtweak.stages.open_job import open_for_tables
+from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.types import silent
 
 WAYS = {

@@ -29,7 +29,8 @@ from onnxtweak.method.compare.methods import METHODS as TABLE_METHODS
 from onnxtweak.method.metrics import harm, measure
 from onnxtweak.patch import Linear
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, JoinSettings, TapSettings
-from onnxtweak.stages.open_job import Job, open_for_tables
+from onnxtweak.stages.open_for_tables import open_for_tables
+from onnxtweak.stages.open_job import Job
 from onnxtweak.types import silent
 
 # The thesis's calibration: the softmax times mu on the target and 1 - mu elsewhere (3.3.2).

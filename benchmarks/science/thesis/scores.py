@@ -18,7 +18,8 @@ from onnxtweak.commands import score
 from onnxtweak.method.selection.ranking import Ranking
 from onnxtweak.method.table import Table, all_neurons, gather, take
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
-from onnxtweak.stages.open_job import Job, open_for_tables
+from onnxtweak.stages.open_for_tables import open_for_tables
+from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Neurons, Tap, silent
 
 ENGINE = EngineSettings(device="cpu", threads=1)

@@ -29,7 +29,7 @@ from benchmarks.science.thesis.words import flow
 from benchmarks.speed.learning_speed import augment_seconds, minibatch_retrain_seconds
 from onnxtweak.method.table import all_neurons, gather
 from onnxtweak.settings import DataSettings, TapSettings
-from onnxtweak.stages.open_job import open_for_tables
+from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.numba import backend as numba_backend
 from onnxtweak.types import silent

@@ -33,7 +33,7 @@ from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.table import all_neurons, gather, take
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.settings import AUGMENT_SIZES, AugmentSettings, DataSettings, EngineSettings, TapSettings
-from onnxtweak.stages.open_job import open_for_tables
+from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.types import silent
 
 NEURONS, HIDDEN = AUGMENT_SIZES["cnn-3"]

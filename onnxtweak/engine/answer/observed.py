@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.opened import Opened, fixed_batch
 from onnxtweak.engine.session import open_session
-from onnxtweak.engine.subject import Opened, fixed_batch
 from onnxtweak.errors import ModelError
 from onnxtweak.head import ROUNDING, SMALLEST, Scale
 from onnxtweak.model.edit.expose import expose_values

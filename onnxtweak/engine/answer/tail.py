@@ -16,8 +16,8 @@ import numpy as np
 
 from onnxtweak.engine.answer.observed import Observed, joined, observe
 from onnxtweak.engine.answer.probing import NotDecided, read_columns
+from onnxtweak.engine.opened import Opened, fixed_batch
 from onnxtweak.engine.session import Session, open_session
-from onnxtweak.engine.subject import Opened, fixed_batch
 from onnxtweak.errors import InputError, ModelError
 from onnxtweak.head import ROUNDING, Answer, Readout
 from onnxtweak.model.edit.expose import PROBE, only_tail

@@ -1,5 +1,6 @@
-"""What does this machine have?
+"""What does this machine have, and what fits into it?
 
 gpu            GPUs that answer, and those that `--device` names
+memory_plan    batch, fold and block sizes that fit a memory budget
 malloc_trim    freed memory that the C library holds, returned to the system
 """

@@ -18,7 +18,7 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.gpu import gpu_numbers
-from onnxtweak.engine.memory_plan import Block, cut_taps
+from onnxtweak.engine.machine.memory_plan import Block, cut_taps
 from onnxtweak.engine.passes import Engine, Folding, capture
 from onnxtweak.engine.scoring.checkpoint import Checkpoint
 from onnxtweak.engine.scoring.sweep import (

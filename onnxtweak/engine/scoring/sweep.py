@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from onnxtweak.engine.memory_plan import Block, survivor_room
+from onnxtweak.engine.machine.memory_plan import Block, survivor_room
 from onnxtweak.engine.passes import Captured, Engine
 from onnxtweak.goal import Goal
 from onnxtweak.theta.gaps import reciprocal_gaps

@@ -23,7 +23,7 @@ import numpy as np
 
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
-from onnxtweak.engine.memory_plan import Block
+from onnxtweak.engine.machine.memory_plan import Block
 from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.scoring.checkpoint import Checkpoint
 from onnxtweak.engine.scoring.gpu_processes import gpu_processes

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.engine.memory_plan import Block, cut_taps
+from onnxtweak.engine.machine.memory_plan import Block, cut_taps
 from onnxtweak.engine.passes import Captured
 from onnxtweak.method.selection.numbering import numbered, taking_turns
 from onnxtweak.method.softmax import softmax

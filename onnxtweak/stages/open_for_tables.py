@@ -1,0 +1,39 @@
+"""How is a job opened whose method learns from tables? It watches what tables hold, or nothing at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onnxtweak.engine.opened import open_model
+from onnxtweak.engine.subject import hidden
+from onnxtweak.errors import ModelError
+from onnxtweak.model.file.tweak_metadata import tweaks_inside
+from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.open_job import Job, prepare
+from onnxtweak.types import Progress
+
+NO_HIDDEN = "no hidden tensor lies between the model's input and its logits: only biases can be set"
+_NO_USUAL = "the model has no activation and no penultimate tensor: only biases are set; --taps names others"
+
+
+def open_for_tables(
+    model: str, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
+) -> Job:
+    """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor.
+
+    A model that has none of them has no taps then, and a note says so: its biases can still be set.
+    """
+    if taps.taps:
+        return prepare(model, data, settings, taps, progress)
+    opened = open_model(model, taps)
+    added = tuple(tweak.prefix for tweak in tweaks_inside(opened.model.proto))
+    none = all(candidate.name.startswith(added) for candidate in hidden(opened))
+    for selectors in () if none else (("activations", "penultimate"), ("activations",), ("penultimate",)):
+        try:
+            return prepare(model, data, settings, replace(taps, taps=selectors), progress)
+        except ModelError as error:
+            if "--taps" not in error.where:
+                raise
+    job = prepare(model, data, settings, taps, progress, watch=False)
+    note = NO_HIDDEN if none else _NO_USUAL
+    return replace(job, splits=replace(job.splits, notes=(*job.splits.notes, note)))
