@@ -12,8 +12,9 @@ from onnxtweak.data.labels import class_numbers
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
+from onnxtweak.data.sources.csv_table import read_csv
 from onnxtweak.data.sources.function import read_function
-from onnxtweak.data.sources.image_source import read_image_folder, read_image_table
+from onnxtweak.data.sources.image_source import read_image_folder
 from onnxtweak.data.sources.npz import CompressedColumn, load, read_npz
 from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
 from onnxtweak.errors import DataError
@@ -37,7 +38,8 @@ def _read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
 READERS: dict[str, Reader] = {
     ".npz": read_npz,
     ".npy": read_npy_pair,
-    ".csv": read_image_table,
+    ".csv": read_csv,
+    ".tsv": read_csv,
     ".parquet": _read_parquet,
     ".py": read_function,
 }

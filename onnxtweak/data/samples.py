@@ -24,11 +24,13 @@ class InputSpec:
 
     name : tensor name. dtype : NumPy name ("float32"; "object" for strings).
     shape : batch axis first, None where any size will do; None as a whole when the model does not declare it.
+    features : names of the numbers of a sample, where the model tells them.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
+    features: tuple[str, ...] | None = None
 
     @property
     def sample(self) -> tuple[int | None, ...] | None:

@@ -32,8 +32,9 @@ def _source(also: str = "", *, required: bool = True) -> Decorator:
         metavar="PATH[#KEY[start:stop]]",
         help="Labelled samples: an .npz file (inputs under their tensor names or `x`, labels under `y` or "
         "`labels`), x.npy with y.npy beside it, a folder of such shards, a folder of images class/*.png, "
-        "a .csv of path,label, a .parquet, or FILE.py:FUNCTION, which yields batches"
-        f"{also}. #KEY selects x_KEY and y_KEY, [start:stop] a range of rows. Repeatable.",
+        "a .csv or .parquet table (columns by name), a .csv of path,label, or FILE.py:FUNCTION, which yields "
+        f"batches{also}. #KEY selects x_KEY and y_KEY, or a table's column of labels, [start:stop] a range "
+        "of rows. Repeatable.",
     )
 
 

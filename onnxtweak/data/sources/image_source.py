@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-_PATH_HEADS = ("path", "file", "filename", "image")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,33 +98,23 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], preprocess: P
     return [_part(str(root), root, paths, labels, classes, inputs, preprocess)]
 
 
-def read_image_table(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
-    """The images of a CSV with columns path,label, as one part; paths are relative to the CSV's folder.
+def read_image_list(
+    source: Source, lines: Sequence[tuple[str, str]], inputs: Sequence[InputSpec], preprocess: Preprocess
+) -> Part:
+    """The images of a CSV: (path, label) of each; paths are relative to the CSV's folder.
 
-    A first line that starts with `path`, `file`, `filename` or `image` is a header. Raises DataError for a
-    line without a label and for a missing image.
+    Raises DataError for a line without a label and for a missing image.
     """
     if source.key:
-        raise DataError("a CSV has no keys", where=source.text, hint=f"write {source.path}#[start:stop]")
-    paths: list[Path] = []
-    labels: list[str] = []
-    try:
-        with source.path.open(encoding="utf-8-sig", newline="") as file:
-            for line in csv.reader(file):
-                if not line or (not paths and line[0].strip().lower() in _PATH_HEADS):
-                    continue
-                if len(line) < 2 or not line[1].strip():
-                    raise DataError(
-                        f"no label for `{line[0]}`", where=source.path, hint="write path,label on every line"
-                    )
-                paths.append(source.path.parent / line[0].strip())
-                labels.append(line[1].strip())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"the CSV cannot be read: {error}",
-            where=source.path,
-            hint="write path,label on every line, in UTF-8",
-        ) from error
+            "a list of pictures has no keys", where=source.text, hint=f"write {source.path}#[start:stop]"
+        )
+    unlabelled = next((path for path, label in lines if not label.strip()), None)
+    if unlabelled is not None:
+        raise DataError(
+            f"no label for `{unlabelled}`", where=source.path, hint="write path,label on every line"
+        )
+    paths = [source.path.parent / path.strip() for path, _ in lines]
     if not paths:
         raise DataError("the CSV is empty", where=source.path, hint="write path,label on every line")
     missing = next((path for path in paths if not path.is_file()), None)
@@ -134,7 +122,8 @@ def read_image_table(source: Source, inputs: Sequence[InputSpec], preprocess: Pr
         raise DataError(
             "no such image file", where=missing, hint=f"paths in {source.path} are relative to its folder"
         )
-    return [_part(str(source.path), source.path.parent, paths, labels, None, inputs, preprocess)]
+    labels = [label.strip() for _, label in lines]
+    return _part(str(source.path), source.path.parent, paths, labels, None, inputs, preprocess)
 
 
 def _part(
