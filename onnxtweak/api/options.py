@@ -28,6 +28,7 @@ from onnxtweak.settings import (
     OutputSettings,
     Pool,
     Preprocess,
+    ResizeMode,
     TapSettings,
     TargetSettings,
     Theta,
@@ -45,6 +46,8 @@ class PreprocessOptions(TypedDict, total=False):
     """See `onnxtweak.settings.Preprocess`."""
 
     resize: HeightWidth | None
+    resize_mode: ResizeMode
+    pad_value: Number
     crop: HeightWidth | None
     layout: Layout | None
     color: Color | None

@@ -30,7 +30,7 @@ class Dataset:
 
     labels (N,) int64. inputs : names of the model inputs that it feeds. classes : class names, if known.
     parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
-    of each input by name. notes : what was decided automatically.
+    of each input by name. notes : what was decided automatically. written : as in `Labels`.
     """
 
     labels: np.ndarray
@@ -39,6 +39,7 @@ class Dataset:
     parts: tuple[Part, ...]
     plans: tuple[dict[str, PreprocessPlan], ...]
     notes: tuple[str, ...] = ()
+    written: tuple[int, ...] | None = None
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -156,10 +157,14 @@ def check_labels(dataset: Dataset, classes: int) -> None:
         )
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
+        found = np.unique(labels)
+        shown = ", ".join(map(str, found[:8])) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
         raise DataError(
-            f"label {labels[bad[0]]} is out of range",
+            f"label {labels[bad[0]]} is out of range; the labels are {shown}",
             where=dataset.locate(int(bad[0])),
-            hint=f"the model has {classes} classes: labels range from 0 to {classes - 1}",
+            hint=f"the model has {classes} classes: labels range from 0 to {classes - 1}; if the classes are "
+            f"called {shown}, give --names FILE with all {classes} of these numbers, one a line, in the "
+            "model's order",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,28 +37,106 @@ def read_names(path: str | Path) -> tuple[str, ...]:
     return names
 
 
-def class_numbers(
-    parts: Sequence[Part], names: Sequence[str] | None
-) -> tuple[np.ndarray, tuple[str, ...] | None, tuple[str, ...]]:
-    """Class numbers (N,) int64 of all parts, class names if known, and notes on what was done.
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labels of several parts.
 
-    Integers and booleans are class numbers already; one-hot rows become numbers; text is looked up in
-    `names`, in the source's own class names, or else in the sorted list of the names that occur. Raises
-    DataError for any other labels.
+    numbers (N,) int64 : class numbers, from 0. classes : class names, if known. written : the numbers that
+    stand in the source for class 0, 1, ..., where those are others. notes : what was done.
     """
-    named = any(part.labels.dtype.kind in "US" for part in parts)
-    classes = tuple(names) if names else _own_names(parts)
+
+    numbers: np.ndarray
+    classes: tuple[str, ...] | None
+    written: tuple[int, ...] | None
+    notes: tuple[str, ...]
+
+
+def class_numbers(
+    parts: Sequence[Part], names: Sequence[str] | None, own: Sequence[str] | Sequence[int] | None = None
+) -> Labels:
+    """Class numbers of all parts.
+
+    names : of the classes, as the user gives them. own : what the model itself calls its classes, or which
+    numbers an earlier source wrote for them. Integers and booleans are class numbers already, unless all of
+    them are among `own`, or are names and some of them cannot be class numbers. One-hot rows become numbers.
+    Text is looked up in `names`, in the source's own class names, in `own`, or else in the sorted list of the
+    names that occur. Raises DataError for any other labels.
+    """
     notes: list[str] = []
-    if named:
-        occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
-        # Folders named 0, 1, 2, ... are class numbers themselves.
-        if classes is None and not all(map(is_number, occurring)):
-            classes = tuple(sorted(occurring, key=natural_key))
-            notes.append(f"classes numbered by sorting the {len(classes)} names that occur")
+    classes = _class_names(parts, names, own, notes)
     for part in parts:
         _check_order(part, names)
     found = [_numbers(part, classes, notes) for part in parts]
-    return np.concatenate(found), classes, tuple(dict.fromkeys(notes))
+    numbered = tuple(map(int, own)) if own and isinstance(own[0], int) else None
+    written = _written(parts, found, names, numbered)
+    if numbered and written is None and numbered != tuple(range(len(numbered))):
+        notes.append(
+            f"labels count the classes from 0; the model itself calls them "
+            f"{', '.join(map(str, numbered[:8]))}"
+        )
+    if written == tuple(range(len(written or ()))):
+        written = None
+    if written is not None:
+        place = {number: position for position, number in enumerate(written)}
+        for number, part in enumerate(parts):
+            if part.labels.dtype.kind in "biu":
+                unique, inverse = np.unique(found[number], return_inverse=True)
+                found[number] = np.array([place[int(label)] for label in unique], np.int64)[inverse]
+        classes = classes or tuple(map(str, written))
+        shown = ", ".join(map(str, written[:8])) + (", ..." if len(written) > 8 else "")
+        notes.append(f"labels {shown} are what classes 0 to {len(written) - 1} are called, in this order")
+    return Labels(np.concatenate(found), classes, written, tuple(dict.fromkeys(notes)))
+
+
+def _class_names(
+    parts: Sequence[Part],
+    names: Sequence[str] | None,
+    own: Sequence[str] | Sequence[int] | None,
+    notes: list[str],
+) -> tuple[str, ...] | None:
+    """The names that text is looked up in; None where there are none."""
+    if names:
+        if own and tuple(names) != tuple(own) and {*names} == {*own}:
+            raise DataError(
+                "the class names are in another order than the model's own",
+                where=f"the names, {', '.join(names[:8])}",
+                hint=f"leave out --names, or write them in the model's order: {', '.join(map(str, own[:8]))}",
+            )
+        return tuple(names)
+    classes = _own_names(parts)
+    occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
+    if own and isinstance(own[0], int):
+        if occurring and occurring <= {*map(str, own)}:
+            return tuple(map(str, own))
+    elif own and (occurring & {*own} or not occurring) and (classes is None or {*classes} == {*own}):
+        return tuple(map(str, own))
+    # Folders named 0, 1, 2, ... are class numbers themselves.
+    if occurring and classes is None and not all(map(is_number, occurring)):
+        classes = tuple(sorted(occurring, key=natural_key))
+        notes.append(f"classes numbered by sorting the {len(classes)} names that occur")
+    return classes
+
+
+def _written(
+    parts: Sequence[Part], found: Sequence[np.ndarray], names: Sequence[str] | None, own: Sequence[int] | None
+) -> tuple[int, ...] | None:
+    """The numbers that stand in the parts for class 0, 1, ...; None where those are 0, 1, ... themselves."""
+    pairs = zip(parts, found, strict=True)
+    # One-hot labels are positions.
+    plain = [numbers for part, numbers in pairs if part.labels.dtype.kind in "biu" and not _is_rows(part)]
+    occurring = {int(label) for numbers in plain for label in np.unique(numbers)}
+    if own and occurring and occurring <= {*own}:
+        return tuple(own)
+    if names and all(map(is_number, names)):
+        called = tuple(map(int, names))
+        # Numbers that could be class numbers are: the names may well begin at 1.
+        if occurring <= {*called} and not occurring <= {*range(len(called))}:
+            return called
+    return None
+
+
+def _is_rows(part: Part) -> bool:
+    return part.labels.ndim == 2 and part.labels.shape[1] > 1
 
 
 def _check_order(part: Part, names: Sequence[str] | None) -> None:
@@ -102,6 +181,14 @@ def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> n
         notes.append(f"one-hot labels of {raw.shape[1]} classes read as class numbers ({where})")
         numbers: np.ndarray = raw.argmax(axis=1).astype(np.int64)
         return numbers
+    if raw.ndim == 2 and raw.dtype.kind in "biuf" and ((raw == 0) | (raw == 1)).all():
+        several = int((raw.sum(axis=1) != 1).argmax())
+        raise DataError(
+            f"labels of shape {raw.shape} mark {int(raw[several].sum())} classes in row {several}: "
+            "several labels at once are not supported yet",
+            where=where,
+            hint="give the one class of each sample, shape (N,)",
+        )
     if raw.ndim != 1:
         raise DataError(
             f"labels of shape {raw.shape} are neither class numbers nor one-hot",

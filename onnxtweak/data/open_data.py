@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset
-from onnxtweak.data.labels import class_numbers
+from onnxtweak.data.labels import Labels, class_numbers
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
@@ -52,12 +52,13 @@ def open_data(
     preprocess: Preprocess,
     names: Sequence[str] | None = None,
     memory: int = 4 * GiB,
+    own: Sequence[str] | Sequence[int] | None = None,
 ) -> Dataset:
     """The samples of all sources, one source after the other.
 
     inputs : what the model expects. names : class names, class 0 first. memory : bytes; compressed arrays are
-    loaded while they fit into a quarter of it, and streamed otherwise. Raises DataError for anything missing,
-    damaged, empty or incompatible with the model.
+    loaded while they fit into a quarter of it, and streamed otherwise. own : what the model itself calls its
+    classes. Raises DataError for anything missing, damaged, empty or incompatible with the model.
     """
     check_preprocess(preprocess)
     parts: list[Part] = []
@@ -69,8 +70,8 @@ def open_data(
         for part in found:
             _check_lengths(part)
         parts += select_rows(found, source)
-    labels, classes, notes = class_numbers(parts, names) if parts else (np.empty(0), None, ())
-    if not len(labels):
+    labels = class_numbers(parts, names, own) if parts else Labels(np.empty(0), None, None, ())
+    if not len(labels.numbers):
         raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
     chosen = {spec.name: _options_for(spec, inputs, preprocess) for spec in inputs}
     plans = tuple(
@@ -79,18 +80,19 @@ def open_data(
     )
     _check_one_shape(parts, plans)
     raw = {plan.spec.name for each in plans for plan in each.values() if plan.arithmetic.raw}
-    all_notes = [*(note for part in parts for note in part.notes), *notes]
+    all_notes = [*(note for part in parts for note in part.notes), *labels.notes]
     all_notes += [
         f"the float input `{name}` gets bytes as 0 to 255; was the model trained on scaled pixels?"
         for name in sorted(raw)
     ]
     return Dataset(
-        labels=labels,
+        labels=labels.numbers,
         inputs=tuple(spec.name for spec in inputs),
-        classes=classes,
+        classes=labels.classes,
         parts=tuple(_load_compressed(parts, memory // 4)),
         plans=plans,
         notes=tuple(dict.fromkeys(all_notes)),
+        written=labels.written,
     )
 
 

@@ -42,8 +42,8 @@ class Column(Protocol):
     """One array of N rows that may be larger than memory.
 
     shape, dtype : of the whole array, N first. where : how a message names it. axes : axis order of a sample,
-    such as "HWC", where the source knows it, else None. thread_safe : several threads may take rows at once,
-    in any order.
+    such as "HWC", where the source knows it, else None. sized : rows are resized and cropped as asked.
+    thread_safe : several threads may take rows at once, in any order.
     """
 
     @property
@@ -54,6 +54,8 @@ class Column(Protocol):
     def dtype(self) -> np.dtype: ...
     @property
     def axes(self) -> str | None: ...
+    @property
+    def sized(self) -> bool: ...
     @property
     def thread_safe(self) -> bool: ...
 
@@ -73,6 +75,7 @@ class ArrayColumn:
     where: str
     array: np.ndarray
     axes: str | None = None
+    sized = False
     thread_safe = True
 
     @property

@@ -16,6 +16,7 @@ from onnxtweak.engine.measure import Shapes, measure, probe_feeds
 from onnxtweak.engine.session import Port
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.head import Head
+from onnxtweak.model.declared_names import ClassLabels, class_labels, feature_names
 from onnxtweak.model.edit.expose import Exposed, expose
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.inspect.logits import Logits, LogitsFormat, find_logits
@@ -35,7 +36,14 @@ class Opened:
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """The inputs, as data readers want them."""
-        return tuple(InputSpec(p.name, p.dtype or "object", p.shape or None) for p in self.inputs)
+        features = feature_names(self.model.proto) if len(self.inputs) == 1 else None
+        return tuple(InputSpec(p.name, p.dtype or "object", p.shape or None, features) for p in self.inputs)
+
+    @property
+    def class_labels(self) -> ClassLabels | None:
+        """What the model itself calls its classes; None where it does not tell."""
+        labels = class_labels(self.model.graph, self.logits.name)
+        return labels if labels and self.logits.classes in (None, len(labels)) else None
 
     @property
     def declared_inputs(self) -> tuple[Port, ...]:

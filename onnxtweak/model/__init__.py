@@ -1,7 +1,8 @@
 """How is an ONNX model read, inspected and edited? Knows protobuf, but no samples and no arithmetic.
 
-graph      an index of nodes and tensors
-file       how a model is read from disk, and how a result is written
-inspect    where the logits are, which hidden tensors can be tapped
-edit       how a tweak is added to a model, and removed again
+graph            an index of nodes and tensors
+declared_names   what the model calls its classes and features
+file             how a model is read from disk, and how a result is written
+inspect          where the logits are, which hidden tensors can be tapped
+edit             how a tweak is added to a model, and removed again
 """

@@ -139,7 +139,7 @@ def prepare(
     """Open model and data, measure the hidden tensors on real samples, choose the taps."""
     begin = time.perf_counter()
     opened = open_model(model, taps)
-    splits = open_splits(data, opened.specs, settings.memory)
+    splits = open_splits(data, opened.specs, settings.memory, opened.class_labels)
     return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin)
 
 
@@ -217,6 +217,7 @@ def open_whole(
         preprocess=data.preprocess,
         names=None if data.names is None else read_names(data.names),
         memory=settings.memory,
+        own=opened.class_labels,
     )
     view = View(dataset, np.arange(len(dataset)))
     splits, reopen = Splits(view, view, None, dataset.classes), FitSamples(model, data, taps, whole=True)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from onnxtweak.data import InputSpec, check_labels, open_data, read_names
+from onnxtweak.data import InputSpec, check_labels, open_data, open_splits, read_names
 from onnxtweak.errors import DataError
-from onnxtweak.settings import Preprocess
+from onnxtweak.settings import DataSettings, Preprocess
 
 FLAT = (InputSpec("input", "float32", (None, 2)),)
 
@@ -79,7 +79,7 @@ def test_the_same_names_in_another_order_are_refused(tmp_path):
         (np.array([np.nan, 1.0]), "not integers"),
         (np.array([0.5, 1.5]), "not integers"),
         (np.array([[0.2, 0.8], [0.5, 0.5]]), "neither class numbers nor one-hot"),
-        (np.array([[1, 1], [0, 1]]), "neither class numbers nor one-hot"),
+        (np.array([[0, 1], [1, 1]]), r"shape \(2, 2\) mark 2 classes in row 1: several labels at once"),
         (np.zeros((2, 3, 4), int), "neither class numbers nor one-hot"),
         (np.array([2**63, 1], np.uint64), "out of range"),
         (np.array([1j, 0]), "unsupported dtype"),
@@ -138,3 +138,59 @@ def test_bad_names_files_are_refused(tmp_path, content, message):
 def test_absent_names_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_names(tmp_path / "absent.txt")
+
+
+def test_numbers_that_the_names_file_lists_are_names(tmp_path):
+    dataset = opened(tmp_path, np.array([30, 10, 20]), names=("10", "20", "30"))
+    assert dataset.labels.tolist() == [2, 0, 1]
+    assert "labels 10, 20, 30 are what classes 0 to 2 are called" in dataset.describe()
+    assert opened(tmp_path, np.array([0, 2, 1]), names=("10", "20", "30")).labels.tolist() == [0, 2, 1]
+    digits = opened(tmp_path, np.array([2, 0]), names=("0", "1", "2"))
+    assert digits.labels.tolist() == [2, 0] and digits.written is None
+
+
+def test_numbers_that_the_model_lists_are_its_classes(tmp_path):
+    path = tmp_path / "a.npz"
+
+    def labels(raw, own, names=None):
+        np.savez(path, x=np.zeros((len(raw), 2), np.float32), y=raw)
+        return open_data([str(path)], inputs=FLAT, preprocess=Preprocess(), own=own, names=names)
+
+    mapped = labels(np.array([70, 10]), (10, 20, 70))
+    assert mapped.labels.tolist() == [2, 0] and mapped.classes == ("10", "20", "70")
+    named = labels(np.array([70, 10]), (10, 20, 70), ("ten", "twenty", "seventy"))
+    assert named.labels.tolist() == [2, 0] and named.classes == ("ten", "twenty", "seventy")
+    counted = labels(np.array([2, 0]), (10, 20, 70))
+    assert counted.labels.tolist() == [2, 0]
+    assert "labels count the classes from 0; the model itself calls them 10, 20, 70" in counted.describe()
+    assert labels(np.array([2, 1]), (1, 2, 3)).labels.tolist() == [1, 0]
+    assert labels(np.array(["10", "70"]), (10, 20, 70)).labels.tolist() == [0, 2]
+
+
+def test_text_that_the_model_lists_is_its_classes(tmp_path):
+    path = tmp_path / "a.npz"
+
+    def labels(raw, names=None, **more):
+        np.savez(path, x=np.zeros((len(raw), 2), np.float32), y=raw, **more)
+        own = ("ash", "birch", "cedar")
+        return open_data([str(path)], inputs=FLAT, preprocess=Preprocess(), own=own, names=names)
+
+    assert labels(np.array(["cedar", "birch"])).labels.tolist() == [2, 1]
+    shuffled = np.array(["cedar", "ash", "birch"])
+    assert labels(np.array(["cedar", "birch"]), classes=shuffled).labels.tolist() == [2, 1]
+    assert labels(np.array([1, 0])).classes == ("ash", "birch", "cedar")
+    with pytest.raises(DataError, match="`oak` is not among"):
+        labels(np.array(["cedar", "oak"]))
+    assert labels(np.array(["x", "y"])).classes == ("x", "y")  # the model's names are of another kind
+    with pytest.raises(DataError, match="in another order than the model's own"):
+        labels(np.array([0, 1]), names=("birch", "ash", "cedar"))
+
+
+def test_the_other_splits_read_numbers_as_the_first_did(tmp_path):
+    for name, y in (("a", [1, 2, 3] * 4), ("b", [1, 2] * 4)):
+        np.savez(tmp_path / f"{name}.npz", x=np.zeros((len(y), 2), np.float32), y=np.array(y))
+    (tmp_path / "names.txt").write_text("1\n2\n3\n")
+    settings = DataSettings((f"{tmp_path}/a.npz",), (f"{tmp_path}/b.npz",), names=str(tmp_path / "names.txt"))
+    splits = open_splits(settings, FLAT)
+    assert splits.fit.labels.tolist() == [0, 1, 2] * 4
+    assert splits.validation.labels.tolist() == [0, 1] * 4

@@ -41,6 +41,21 @@ def _source(also: str = "", *, required: bool = True) -> Decorator:
 _NAMES = _data("--names", metavar="FILE", help="Class names, one per line, in class order.")
 _PREPROCESSING = (
     _preprocess("--resize", type=HeightWidth(), metavar="HxW", help="Resize images first."),
+    _preprocess(
+        "--resize-mode",
+        type=click.Choice(get_args(settings.ResizeMode)),
+        default=settings.Preprocess.resize_mode,
+        show_default=True,
+        help="Resize to exactly HxW, until the shorter side is so long, or to fit into HxW with a border.",
+    ),
+    _preprocess(
+        "--pad-value",
+        type=Number(),
+        metavar="N",
+        default=settings.Preprocess.pad_value,
+        show_default=True,
+        help="Raw value of the border of a letterbox.",
+    ),
     _preprocess("--crop", type=HeightWidth(), metavar="HxW", help="Then crop to this size at the center."),
     _preprocess(
         "--layout",

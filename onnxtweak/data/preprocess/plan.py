@@ -11,15 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
+from typing import get_args
 
 import numpy as np
 
 from onnxtweak.data.preprocess import transforms
 from onnxtweak.data.preprocess.shapes import Shape, adapt, fits, image_axes, model_layout
+from onnxtweak.data.preprocess.sizes import describe, resized
 from onnxtweak.data.preprocess.values import Arithmetic, plan_values, to_values
 from onnxtweak.data.samples import Column, InputSpec
 from onnxtweak.errors import DataError
-from onnxtweak.settings import Preprocess
+from onnxtweak.settings import Preprocess, ResizeMode
 
 Step = Callable[[np.ndarray], np.ndarray]
 
@@ -56,6 +58,12 @@ def check_preprocess(preprocess: Preprocess) -> None:
     for option, pair in size.items():
         if pair is not None and (len(pair) != 2 or min(pair) < 1):
             raise _refused(f"{option} is {pair}", f"give {option} as height and width, both at least 1")
+    if preprocess.resize is None and preprocess.resize_mode != "exact":
+        raise _refused(f"resize mode {preprocess.resize_mode} without a size", "give resize as well")
+    if preprocess.resize_mode not in get_args(ResizeMode):
+        raise _refused(f"unknown resize mode {preprocess.resize_mode}", "use exact, short or letterbox")
+    if not isfinite(preprocess.pad_value):
+        raise _refused(f"the pad value is {preprocess.pad_value}", "give a finite number")
     if preprocess.crop and preprocess.resize and any(np.greater(preprocess.crop, preprocess.resize)):
         raise _refused(
             f"crop {preprocess.crop} is larger than resize {preprocess.resize}",
@@ -136,7 +144,8 @@ def _arrange_image(
         arrange.append(partial(np.transpose, axes=(0, 2, 3, 1)))
     else:
         height, width, channels = stored
-    if preprocess.resize and preprocess.resize != (height, width):
+    wanted = resized((height, width), preprocess)
+    if wanted != (height, width) and not column.sized:
         if column.dtype != np.uint8 and column.dtype.kind != "f":
             raise DataError(
                 f"images of {column.dtype} cannot be resized",
@@ -144,9 +153,9 @@ def _arrange_image(
                 hint="store them as uint8 or float",
             )
         transforms.pillow_decoder()  # a missing Pillow is reported now
-        height, width = preprocess.resize
-        words.append(f"resized to {height} x {width}")
-        arrange.append(partial(transforms.resize, size=preprocess.resize))
+        height, width = wanted
+        words.append(describe(preprocess))
+        arrange.append(partial(transforms.resize, preprocess=preprocess))
     if preprocess.crop and preprocess.crop != (height, width):
         if any(np.greater(preprocess.crop, (height, width))):
             raise DataError(

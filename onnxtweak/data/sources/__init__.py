@@ -1,6 +1,7 @@
 """How are samples read from files? One module per file format.
 
 npz, npy        arrays, mapped into memory
+object_rows     why an array of Python objects is refused
 shards          folders of arrays
 parquet         tables of columns
 csv_table       tables of columns as text, and lists of pictures

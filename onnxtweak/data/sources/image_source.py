@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.labels import is_number
+from onnxtweak.data.preprocess.sizes import describe, resized
 from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import InputSpec, Part, TakeRows
 from onnxtweak.data.source_spec import Source, natural_key
@@ -23,16 +24,16 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 class ImageColumn:
     """A column of images, (N, h, w, 1 or 3) uint8, decoded on demand.
 
-    resize, crop : applied here, image by image, because the files may differ in size.
+    preprocess : its sizes are applied here, image by image, because the files may differ in size.
     """
 
     where: str
     paths: tuple[Path, ...]
     shape: tuple[int, ...]
     gray: bool
-    resize: tuple[int, int] | None
-    crop: tuple[int, int] | None
+    preprocess: Preprocess
     axes: str = "HWC"
+    sized = True
     thread_safe = True
 
     @property
@@ -46,7 +47,7 @@ class ImageColumn:
         def take(rows: np.ndarray) -> np.ndarray:
             batch = np.empty((len(rows), *self.shape[1:]), np.uint8)
             for row, out in zip(rows.tolist(), batch, strict=True):
-                image = decode(self.paths[row], self.gray, self.resize, self.crop)
+                image = decode(self.paths[row], self.gray, self.preprocess)
                 if image.shape != out.shape:
                     raise DataError(
                         f"the image is {image.shape[0]} x {image.shape[1]}, but the first one is "
@@ -159,18 +160,16 @@ def _column(where: str, paths: tuple[Path, ...], spec: InputSpec, preprocess: Pr
     sample = spec.sample or ()
     expects_color = len(sample) == 3 and 3 in (sample[0], sample[-1])
     gray = preprocess.color == "GRAY" or (preprocess.color is None and stored_gray and not expects_color)
-    # Cropping after resizing is left to the plan; without resizing, files of many sizes are cropped here.
-    crop = None if preprocess.resize else preprocess.crop
-    height, width = preprocess.resize or crop or size
-    return ImageColumn(
-        where, paths, (len(paths), height, width, 1 if gray else 3), gray, preprocess.resize, crop
-    )
+    height, width = preprocess.crop or resized(size, preprocess)
+    return ImageColumn(where, paths, (len(paths), height, width, 1 if gray else 3), gray, preprocess)
 
 
 def _note(column: ImageColumn) -> str:
     note = "images read as " + ("gray" if column.gray else "RGB")
-    for word, size in (("resized", column.resize), ("cropped at the centre", column.crop)):
-        note += f", {word} to {size[0]} x {size[1]}" if size else ""
+    if column.preprocess.resize:
+        note += f", {describe(column.preprocess)}"
+    if column.preprocess.crop:
+        note += f", cropped at the centre to {column.preprocess.crop[0]} x {column.preprocess.crop[1]}"
     return note
 
 

@@ -36,6 +36,7 @@ class ParquetColumn:
     shape: tuple[int, ...]
     dtype: np.dtype
     axes: str | None = None
+    sized = False
     thread_safe = False
 
     @contextmanager
