@@ -198,8 +198,14 @@ def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> n
     if raw.dtype.kind in "US":
         return _looked_up(raw.astype(str), classes, where)
     if raw.dtype.kind not in "biu":
+        broken = raw[~(raw == np.round(raw))] if raw.dtype.kind == "f" else raw[:0]
+        such = f" (such as {broken[0]:g})" if len(broken) else ""
         hint = "labels.astype('int64')" if raw.dtype.kind == "f" else "store class numbers"
-        raise DataError(f"labels are {raw.dtype}, not integers", where=where, hint=hint)
+        if len(broken):
+            hint = (
+                "give class numbers: onnxtweak works on classifiers, not on models that estimate a quantity"
+            )
+        raise DataError(f"labels are {raw.dtype}, not integers{such}", where=where, hint=hint)
     if raw.dtype == np.uint64 and len(raw) and raw.max() > np.iinfo(np.int64).max:
         raise DataError(f"label {raw.max()} is out of range", where=where, hint="class numbers start at 0")
     return raw.astype(np.int64)

@@ -1,6 +1,7 @@
 """How is an ONNX model read, inspected and edited? Knows protobuf, but no samples and no arithmetic.
 
 graph            an index of nodes and tensors
+head_kind        what the model seems to be, if not a plain classifier
 declared_names   what the model calls its classes and features
 file             how a model is read from disk, and how a result is written
 inspect          where the logits are, which hidden tensors can be tapped

@@ -1,6 +1,7 @@
 """Which stages do several commands share? Each in a file of its own, in the order of a job.
 
 open_job              a job: model and samples opened, taps chosen
+head_check            do the labels fit what the model seems to be?
 preprocessing_check   why might the model only guess?
 choose_goal           which classes should do better, and what may it cost?
 score                 theta of every neuron over the fit samples

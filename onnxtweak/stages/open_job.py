@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak._version import __version__
-from onnxtweak.data.dataset import Dataset, check_labels
+from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import Splits, View, open_splits
@@ -42,6 +42,7 @@ from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.head_check import check_head
 from onnxtweak.types import FileRef, Progress, Tap
 
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
@@ -160,11 +161,10 @@ def _job(
         found = tuple(c for c in found if c.activation or c.block) or found
     feeds = few_samples(opened, splits.fit, 3)
     subject, shapes = measured(opened, [c.name for c in found], feeds, settings)
-    for dataset in _datasets(splits):
-        check_labels(dataset, subject.classes)
+    said = [note for data in _datasets(splits) for note in check_head(opened, data, subject.classes)]
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
-    splits = replace(splits, notes=tuple(dict.fromkeys((*prepared, *splits.notes))))
+    splits = replace(splits, notes=tuple(dict.fromkeys((*prepared, *said, *splits.notes))))
     chosen: tuple[Tap, ...] = ()
     if watch:
         watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, settings)

@@ -77,8 +77,10 @@ def repair(change: str, where: object) -> str:
     """A command that writes the changed model beside it. change : Python that edits `m`."""
     path = str(where)
     new = re.sub(r"(\.\w+)?$", "-repaired.onnx", path, count=1)
-    code = f"import onnx, onnx.version_converter; m = onnx.load({path!r}); {change}; onnx.save(m, {new!r})"
-    return shlex.join(["python", "-c", code])
+    load = "import onnx, onnx.version_converter" if "version_converter" in change else "import onnx"
+    code = f"{load}; m = onnx.load({path!r}); {change}; onnx.save(m, {new!r})"
+    # Double quotes are easier to read; within them a shell would change these.
+    return shlex.join(["python", "-c", code]) if set(code) & set('"$`\\!') else f'python -c "{code}"'
 
 
 def _with_command(hint: str, where: object) -> str:

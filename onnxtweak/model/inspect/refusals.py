@@ -69,8 +69,10 @@ def refuse_positions(shape: Shape | None, is_class_vector: bool, name: str) -> N
         raise ModelError(f"the scores have no class axis (shape {text})", where=name, hint=NOT_A_CLASSIFIER)
     wide = [size for size in shape[1:] if size != 1]
     if len(wide) > 1 and all(isinstance(size, int) for size in wide):
+        like = "each pixel, as segmentation has" if len(shape) == 4 else "many positions"
+        what = f"scores at {like}" if shape[-1] != 4 or len(shape) != 3 else "boxes, as a detector has"
         raise ModelError(
-            f"the model has scores at many positions (shape {text}), not one per class and sample",
+            f"the model has {what} (shape {text}), not one score per class and sample",
             where=name,
             hint="onnxtweak tweaks classifiers, not models for detection, segmentation or text recognition",
         )

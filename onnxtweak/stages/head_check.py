@@ -1,0 +1,37 @@
+"""Do the labels fit what the model seems to be? Asked before anything is learnt or measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxtweak.data.dataset import Dataset, check_labels
+from onnxtweak.engine.subject import Opened
+from onnxtweak.errors import DataError, ModelError
+from onnxtweak.model.head_kind import head_kind
+
+
+def check_head(opened: Opened, dataset: Dataset, classes: int) -> tuple[str, ...]:
+    """What is said about the model, if it is no plain classifier.
+
+    classes : of the model. Raises ModelError for an embedding that nobody called class scores, DataError for
+    labels that are no classes of the model.
+    """
+    found = head_kind(opened.model.graph, opened.logits)
+    if found.kind == "embedding":
+        raise ModelError(
+            f"the output `{opened.logits.output}` looks like an embedding (it is scaled to length 1), "
+            "not like class scores",
+            where=opened.model.path,
+            hint=f"if its numbers are class scores, say so: --logits {opened.logits.name}",
+        )
+    numbers = np.unique(dataset.labels)
+    if found.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
+        raise DataError(
+            f"the model gives one number per sample, and labels range from {numbers[0]} to {numbers[-1]}: "
+            "this looks like a regression, which onnxtweak does not improve",
+            where=dataset.parts[0].label_where,
+            hint="for a model of two classes, give the labels 0 and 1; for more classes, name the tensor of "
+            "their scores with --logits",
+        )
+    check_labels(dataset, classes)
+    return (found.said,) if found.kind == "several labels" else ()
