@@ -71,7 +71,7 @@ def test_names_but_for_case_and_punctuation(tmp_path):
     specs = (InputSpec("petal_length_cm", "float32", (None, 1)), InputSpec("width", "float32", (None, 1)))
     data = opened(path, *specs)
     assert whole(data)["petal_length_cm"].ravel().tolist() == [1, 3]
-    assert "column `Width` feeds `width`" in data.describe()
+    assert "`petal length (cm)` feeds `petal_length_cm`, `Width` feeds `width`" in data.describe()
 
 
 @pytest.mark.parametrize(("delimiter", "word"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
@@ -87,7 +87,7 @@ def test_quotes_spaces_blank_lines_and_row_numbers(tmp_path):
     data = opened(written(tmp_path, text, "t.tsv"))
     assert whole(data)["x"].tolist() == [[1, 2], [3, 4]]
     assert data.classes == ("cat", "sea, lion")
-    assert "column `` numbers the rows" in data.describe()
+    assert "the column without a name numbers the rows" in data.describe()
 
 
 def test_whole_numbers_stay_whole_and_labels_may_be_written_as_floats(tmp_path):

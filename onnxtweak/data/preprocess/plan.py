@@ -42,9 +42,9 @@ class PreprocessPlan:
     words: tuple[str, ...]
 
     def describe(self) -> str:
-        """`input`: (32, 32, 3) uint8 -> (3, 32, 32) float32: HWC to CHW, times 0.0039, ..."""
+        """(32, 32, 3) uint8 -> (3, 32, 32) float32: HWC to CHW, times 0.0039, ..."""
         steps = ", ".join(self.words) or "unchanged"
-        return f"`{self.spec.name}`: {self.stored} -> {self.shape} {self.spec.dtype}: {steps}"
+        return f"{self.stored} -> {self.shape} {self.spec.dtype}: {steps}"
 
 
 def check_preprocess(preprocess: Preprocess) -> None:

@@ -52,7 +52,9 @@ def bind_columns(
     wanted = {spec.name for spec in inputs} | {name for spec in inputs for name in spec.features or ()}
     numbering = [name for name in names if _ROW_NUMBERS.fullmatch(name) and name not in wanted]
     usable = [name for name in names if name not in numbering]
-    notes = [f"column `{name}` numbers the rows and is left out" for name in numbering]
+    notes = [
+        f"the column {f'`{n}`' if n else 'without a name'} numbers the rows: left out" for n in numbering
+    ]
     if len(inputs) == 1:
         spec = inputs[0]
         columns = {spec.name: _of_one_input(spec, usable, where, lists, notes)}
@@ -114,14 +116,17 @@ def _by_name(wanted: Sequence[str], names: Sequence[str], where: object, notes: 
             missing.append(name)
             continue
         found.append(near[0])
-        if near[0] != name:
-            notes.append(f"column `{near[0]}` feeds `{name}`")
     if missing:
         raise DataError(
             f"no column for {listed(f'`{name}`' for name in missing)}",
             where=where,
             hint=f"name the columns after the model's inputs; columns: {listed(names) or 'none'}",
         )
+    other = [
+        f"`{column}` feeds `{name}`" for column, name in zip(found, wanted, strict=True) if column != name
+    ]
+    if other:
+        notes.append(f"columns are matched but for case and punctuation: {listed(other)}")
     return found
 
 
