@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset, check_labels
-from onnxtweak.engine.subject import Opened
+from onnxtweak.engine.subject import Opened, Subject
 from onnxtweak.errors import DataError, ModelError
+from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.head_kind import head_kind
 
 
-def check_head(opened: Opened, dataset: Dataset, classes: int) -> tuple[str, ...]:
+def check_head(opened: Opened, dataset: Dataset, subject: Subject) -> tuple[str, ...]:
     """What is said about the model, if it is no plain classifier.
 
-    classes : of the model. Raises ModelError for an embedding that nobody called class scores, DataError for
-    labels that are no classes of the model.
+    Raises ModelError for an embedding that nobody called class scores, and for logits that are declared as
+    another type; DataError for labels that are no classes of the model.
     """
+    _require_declared_type(opened, subject)
     found = head_kind(opened.model.graph, opened.logits)
     if found.kind == "embedding":
         raise ModelError(
@@ -33,5 +35,22 @@ def check_head(opened: Opened, dataset: Dataset, classes: int) -> tuple[str, ...
             hint="for a model of two classes, give the labels 0 and 1; for more classes, name the tensor of "
             "their scores with --logits",
         )
-    check_labels(dataset, classes)
+    check_labels(dataset, subject.classes)
     return (found.said,) if found.kind == "several labels" else ()
+
+
+def _require_declared_type(opened: Opened, subject: Subject) -> None:
+    """Raise ModelError where ONNX Runtime would not load the model as it is, nor what is made of it."""
+    declared = {port.name: port.dtype for port in opened.declared_outputs}.get(subject.logits)
+    if declared in (None, subject.dtype):
+        return
+    kind = {"float32": "FLOAT", "float64": "DOUBLE"}.get(subject.dtype, subject.dtype.upper())
+    change = (
+        f"[setattr(v.type.tensor_type, 'elem_type', onnx.TensorProto.{kind}) for v in m.graph.output "
+        f"if v.name == {subject.logits!r}]"
+    )
+    raise ModelError(
+        f"the model declares its output `{subject.logits}` as {declared}, but computes {subject.dtype}",
+        where=opened.model.path,
+        hint=f"declare it as what it is: {repair(change, opened.model.path)}",
+    )

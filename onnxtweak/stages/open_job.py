@@ -161,7 +161,7 @@ def _job(
         found = tuple(c for c in found if c.activation or c.block) or found
     feeds = few_samples(opened, splits.fit, 3)
     subject, shapes = measured(opened, [c.name for c in found], feeds, settings)
-    said = [note for data in _datasets(splits) for note in check_head(opened, data, subject.classes)]
+    said = [note for data in _datasets(splits) for note in check_head(opened, data, subject)]
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
     splits = replace(splits, notes=tuple(dict.fromkeys((*prepared, *said, *splits.notes))))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -127,3 +130,18 @@ def test_a_quantity_is_no_label(tmp_path):
     with pytest.raises(DataError, match=r"labels are float64, not integers \(such as 0.5\)") as raised:
         commands.evaluate(model=str(number), data=samples(tmp_path, np.array([0.5, 30.0])), engine=ENGINE)
     assert "classifiers" in raised.value.hint
+
+
+def test_logits_of_another_type_than_declared_are_refused_with_the_repair(tmp_path):
+    path = saved(tmp_path, ("N", 1, 4, 4))
+    data = samples(tmp_path, np.arange(8) % 3)
+    right = commands.evaluate(model=str(path), data=data, engine=ENGINE).metrics.overall
+    proto = onnx.load(path)
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    onnx.save(proto, path)
+    with pytest.raises(ModelError, match="as float64, but computes float32") as raised:
+        commands.evaluate(model=str(path), data=data, engine=ENGINE)
+    words = shlex.split(raised.value.hint[raised.value.hint.index("python -c") :])
+    subprocess.run([sys.executable, *words[1:]], check=True)
+    repaired = commands.evaluate(model=str(tmp_path / "m-repaired.onnx"), data=data, engine=ENGINE)
+    assert repaired.metrics.overall == right
