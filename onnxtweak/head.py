@@ -1,22 +1,157 @@
 """How do logits become the answer that the model shows? The head: the one place that knows argmax.
 
 Whatever needs a decision, or whether it is right, asks a `Head`: measuring, choosing operating points,
-checking written files. The letters are those of `onnxtweak.types`.
+checking written files. What a model shows need not be the argmax of the tensor that a patch is added to: a
+`Readout` says how that tensor gives one score per class, and an `Answer` reads the class that the model's own
+output shows. The letters are those of `onnxtweak.types`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
+
+Scale = Literal["logit", "probability", "odds"]
+AnswerKind = Literal["scores", "number", "label", "map"]
+# Added before a logarithm: far below any probability that decides, and no number for float32 to lose.
+SMALLEST = 1e-30
+# By how much logits that were computed in two ways may differ, as a fraction of the largest: sums are in
+# another order, and rounded to the type that the model computes in.
+ROUNDING = {"float64": 1e-6, "float32": 1e-4, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How the tensor that a patch is added to gives one score per class that the model shows (METHOD 0).
+
+    Score c is `sign * f(x[source[c]]) + offset[c]`, and the class with the highest score is shown; -1 as a
+    source stands for no column, where the score is the offset alone. columns : of the tensor. scale : what
+    the tensor holds, and f: "logit", x itself; "probability", log x, where rows sum to one and do so again
+    after the patch; "odds", log(x / (1 - x)), where each value is a probability for itself.
+    """
+
+    columns: int
+    source: tuple[int, ...]
+    offset: tuple[float, ...]
+    sign: int = 1
+    scale: Scale = "logit"
+
+    @classmethod
+    def plain(cls, columns: int) -> Readout:
+        """Of a tensor that holds the classes' logits, or one logit for two classes."""
+        if columns == 1:
+            return cls(1, (-1, 0), (0.0, 0.0))
+        return cls(columns, tuple(range(columns)), (0.0,) * columns)
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Readout:
+        """The readout from its record. Raises LookupError, TypeError or ValueError where that is damaged."""
+        source, offset = tuple(map(int, record["source"])), tuple(map(float, record["offset"]))
+        found = cls(int(record["columns"]), source, offset, int(record["sign"]), record["scale"])
+        sources = [item for item in source if item >= 0]
+        if (
+            len(source) != len(offset)
+            or len(source) < 2
+            or found.scale not in ("logit", "probability", "odds")
+            or found.sign not in (1, -1)
+            or not all(-1 <= item < found.columns for item in source)
+            or len(set(sources)) < len(sources)
+            or (len(sources) < len(source) and not found.single)
+        ):
+            raise ValueError("the record of how the model's answer is read is damaged")
+        return found
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The readout as plain data."""
+        return {**asdict(self), "source": list(self.source), "offset": list(self.offset)}
+
+    @property
+    def classes(self) -> int:
+        """C, the classes that the model shows."""
+        return len(self.source)
+
+    @property
+    def single(self) -> bool:
+        """One number decides between two classes."""
+        return self.columns == 1
+
+    @property
+    def is_plain(self) -> bool:
+        """The scores are the tensor's columns as they are, or 0 and a single column."""
+        return self == Readout.plain(self.columns)
+
+    def scores(self, x: np.ndarray) -> np.ndarray:
+        """Scores Z (N, C) of a tensor's values (N, columns), in their dtype."""
+        values = np.asarray(x)
+        if self.scale == "odds":
+            values = np.log(values + SMALLEST) - np.log(1 - values + SMALLEST)
+        elif self.scale == "probability":
+            values = np.log(values + SMALLEST)
+        Z = np.zeros((len(values), self.classes), values.dtype)
+        for number, (source, offset) in enumerate(zip(self.source, self.offset, strict=True)):
+            Z[:, number] = (0 if source < 0 else self.sign * values[:, source]) + np.asarray(offset, Z.dtype)
+        return Z
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How the class that a model shows is read from one of its outputs.
+
+    output : its name. kind : "scores", one per class, of which the highest decides; "number", a single one,
+    above `cut` for class 1; "label", the class itself, the first of several where the output ranks them;
+    "map", scores by label. labels : what stands for class 0, 1, ...; None: these numbers.
+    """
+
+    output: str
+    kind: AnswerKind
+    cut: float = 0.0
+    labels: tuple[int | str, ...] | None = None
+
+    def shown(self, value: Any) -> np.ndarray:
+        """What an output's value (N, ...) says of each sample, (N,): a label, or a class number."""
+        if self.kind == "map":
+            return np.array([max(row, key=row.__getitem__) for row in value])
+        rows = np.asarray(value).reshape(len(value), -1)
+        if self.kind == "scores":
+            return rows.argmax(axis=1)
+        if self.kind == "number":
+            return (rows[:, 0] > self.cut).astype(np.int64)
+        return rows[:, 0] if rows.dtype.kind != "b" else rows[:, 0].astype(np.int64)
+
+    def classes(self, value: Any) -> np.ndarray:
+        """Class numbers (N,) int64 that an output's value shows; -1 for what is none of the classes."""
+        shown = self.shown(value)
+        if self.labels is None:
+            return shown.astype(np.int64)
+        known = {label: number for number, label in enumerate(self.labels)}
+        return np.array([known.get(label, -1) for label in shown.tolist()], np.int64)
+
+    def contradicts(self, Z: np.ndarray, value: Any, rounding: float) -> np.ndarray:
+        """Which samples are shown as another class than that of their highest score, (N,) bool.
+
+        Z (N, C) : scores. value : of the output. Ties do not count: scores that lie within `rounding`, a
+        fraction of the largest, and values of the output that are equal, as coarse ones may be; but where
+        all are equal, nothing is shown.
+        """
+        predicted, size = ONE_LABEL.predict(Z), np.maximum(1.0, np.abs(Z).max(axis=1, initial=0.0))
+        wrong: np.ndarray = predicted != self.classes(value)
+        wrong &= ONE_LABEL.margin(Z) > 2 * rounding * size
+        if self.kind == "scores" and wrong.any():
+            rows = np.asarray(value).reshape(len(value), -1)
+            highest = rows.max(axis=1)
+            wrong &= (rows[np.arange(len(rows)), predicted] < highest) | (rows.min(axis=1) == highest)
+        return wrong
 
 
 @dataclass(frozen=True)
 class Head:
     """One label per sample: the class of the highest logit, the lowest of equals, as ONNX's ArgMax has it.
 
-    single_logit : the model shows one logit z for two classes; tables hold the columns 0 and z.
+    single_logit : the model decides by one number for two classes; tables hold it beside a constant.
     """
 
     single_logit: bool = False
@@ -37,6 +172,11 @@ class Head:
     def beats(self, logit: Any, number: Any, rival: Any, rival_number: Any) -> np.ndarray:
         """Whether class `number` with its logit wins over a rival class with another, element by element."""
         return (logit > rival) | ((logit == rival) & (number < rival_number))
+
+    def margin(self, Z: np.ndarray) -> np.ndarray:
+        """By how much the highest logit of each sample exceeds the next, (N,)."""
+        top = np.partition(Z, -2, axis=1)[:, -2:]
+        return top[:, 1] - top[:, 0]
 
 
 ONE_LABEL = Head()

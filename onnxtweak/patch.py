@@ -57,6 +57,10 @@ class Patch(ABC):
         """The patch of two classes as one of a single logit, which is class 1's minus class 0's."""
 
     @abstractmethod
+    def placed(self, column: np.ndarray, columns: int) -> Self:
+        """The patch of C classes as one of a tensor with `columns`, class c at `column[c]` (C,) int64."""
+
+    @abstractmethod
     def as_linear(self, classes: int) -> Linear | None:
         """The patch as a linear one of all classes; None where the form is not linear in T."""
 
@@ -111,6 +115,9 @@ class Synapses(Patch):
     def for_single_logit(self) -> Synapses:
         sign = np.where(np.asarray(self.target) == 1, 1.0, -1.0)
         return replace(self, weight=sign * self.weight, target=np.zeros_like(self.target))
+
+    def placed(self, column: np.ndarray, columns: int) -> Synapses:
+        return replace(self, target=column[self.target])
 
     def as_linear(self, classes: int) -> Linear:
         return Linear(
@@ -189,6 +196,9 @@ class Linear(DensePatch):
     def for_single_logit(self) -> Linear:
         return Linear(_against_first(self.weight), _against_first(self.bias))
 
+    def placed(self, column: np.ndarray, columns: int) -> Linear:
+        return Linear(_scattered(self.weight, column, columns), _scattered(self.bias, column, columns))
+
     def as_linear(self, classes: int) -> Linear:
         return self
 
@@ -228,6 +238,9 @@ class Mlp(DensePatch):
 
     def for_single_logit(self) -> Mlp:
         return replace(self, w2=_against_first(self.w2), b2=_against_first(self.b2))
+
+    def placed(self, column: np.ndarray, columns: int) -> Mlp:
+        return replace(self, w2=_scattered(self.w2, column, columns), b2=_scattered(self.b2, column, columns))
 
     def as_linear(self, classes: int) -> None:
         return None
@@ -293,3 +306,10 @@ def at_columns(numbers: np.ndarray, column: np.ndarray, columns: int) -> np.ndar
 
 def _against_first(array: np.ndarray) -> np.ndarray:
     return np.subtract(array[..., 1:], array[..., :1])
+
+
+def _scattered(array: np.ndarray, column: np.ndarray, columns: int) -> np.ndarray:
+    """An array (..., C) with class c at `column[c]` of (..., columns), and zeros elsewhere."""
+    wide = np.zeros((*array.shape[:-1], columns), array.dtype)
+    wide[..., column] = array
+    return wide

@@ -102,12 +102,14 @@ class TapSettings:
 
     taps : selectors: "activations", "stages", "blocks", "penultimate", "op:TYPE", or tensor names with * and
     ?. pool : make a neuron of each channel, its mean or maximum, instead of each position. logits : the
-    logits tensor; None: found in the graph.
+    logits tensor; None: found in the graph. threshold : of a model that shows one probability, above which
+    it means class 1; None: 0.5.
     """
 
     taps: tuple[str, ...] = ("activations",)
     pool: Pool = "none"
     logits: str | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,12 @@ from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import OnnxtweakError, VerificationError
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.expose import expose
-from onnxtweak.model.edit.patch_nodes import ELEMENT_TYPES
+from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES
 from onnxtweak.model.edit.revert import revert
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.inspect.logits import FLOATS, LogitsFormat
+from onnxtweak.model.inspect.logits import FLOATS
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear, Tweak
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.stages.checks import check_checker

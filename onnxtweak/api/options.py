@@ -89,6 +89,7 @@ class TapOptions(TypedDict, total=False):
     taps: str | Sequence[str]
     pool: Pool
     logits: str | None
+    threshold: float | None
 
 
 class InspectOptions(PreprocessOptions, TapOptions, total=False):

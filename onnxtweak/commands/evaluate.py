@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.engine.passes import capture
+from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.goal import Goal, find_targets
 from onnxtweak.method.metrics import measure
 from onnxtweak.results import Evaluation
@@ -34,8 +34,8 @@ def evaluate(
     """
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
-    batches = capture(job.subject, view, job.engine, "evaluate")
-    predicted = np.concatenate([job.head.predict(batch.Z) for batch in batches])
+    shown = shown_pass(job.subject, view, job.engine, "evaluate")
+    predicted = shown.classes
     chosen = np.empty(0, np.int64)
     if targets.targets or targets.worst is not None:
         chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
@@ -44,6 +44,12 @@ def evaluate(
     if _guesses(metrics, job.subject.classes):
         mistake = likely_mistake(job, predicted)
         warning = (f"accuracy {metrics.overall:.1%} is at chance level: {mistake or _ADVICE}",)
+    other = int(shown.contradicted.sum())
+    if other:
+        warning += (
+            f"on {other:,} of {len(predicted):,} samples the model shows another class than that of its"
+            " highest score: it cannot be tweaked as it is",
+        )
     run = job.run
     return Evaluation(
         model=job.model,

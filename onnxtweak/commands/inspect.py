@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import View
+from onnxtweak.engine.answer.tail import settle
 from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.session import Port
 from onnxtweak.engine.subject import (
@@ -54,6 +55,8 @@ def inspect(
     try:
         feeds = _made_up(opened) if samples is None else samples
         engine = replace(engine, device="cpu")
+        opened = settle(opened, feeds, engine, taps.threshold)
+        found = watchable(opened)
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
         watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, engine)

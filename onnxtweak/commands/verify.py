@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.passes import capture, logits_pass
+from onnxtweak.engine.answer.shown import shown_pass
+from onnxtweak.engine.passes import capture
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured, opened_model
 from onnxtweak.errors import MachineError, ModelError
 from onnxtweak.goal import Goal
@@ -21,6 +23,7 @@ from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.checks import (
     as_subject,
+    check_answer,
     check_base,
     check_checker,
     check_difference,
@@ -32,6 +35,7 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
+from onnxtweak.stages.open_tweak import as_recorded
 from onnxtweak.types import Check, FileRef, Metrics, Progress, silent
 
 
@@ -106,11 +110,11 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
     last = run.inside[-1]
     job = None
     if run.data is None:
-        opened = opened_model(run.model, last.logits)
+        opened = as_recorded(opened_model(run.model, last.logits), last.provenance)
         feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
         file, _ = measured(opened, (), feeds, run.engine)
     else:
-        settings = TapSettings(logits=last.logits)
+        settings = TapSettings(logits=last.logits, threshold=_threshold(last.provenance))
         job = open_whole(str(run.model.path), run.data, run.engine, settings, run.progress, watch=False)
         file = job.subject
         feeds = few_samples(job.opened, job.splits.fit, NEUTRAL_SAMPLES)
@@ -126,6 +130,11 @@ def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metri
     return None if job is None else _on_samples(run, job, base, former, checks)
 
 
+def _threshold(provenance: Mapping[str, Any]) -> float | None:
+    value = provenance.get("threshold")
+    return float(value) if isinstance(value, (int, float)) else None
+
+
 def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
     files = (run.model.data, *run.earlier)
     for number, tweak in enumerate(reversed(run.inside)):
@@ -139,19 +148,19 @@ def _on_samples(
 ) -> tuple[Metrics, Metrics]:
     """Accuracy before and after; checks that tables of the file before the last tweak predict this one."""
     file, view, engine = job.subject, job.splits.fit, job.engine
-    before = logits_pass(base, view, engine, "base")
+    before = shown_pass(base, view, engine, "base")
     shadow = run.inside[-1].shadow
-    tweaked = file if shadow is None else replace(file, logits=shadow)
-    after = logits_pass(tweaked, view, engine, "tweaked")
+    tweaked = file if shadow is None else replace(file, logits=shadow, answer=None)
+    after = shown_pass(tweaked, view, engine, "tweaked")
+    checks.append(check_answer(tweaked, before, after))
     tweak = recorded_tweak(run.inside[-1])
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
-        Z = np.concatenate([patch.applied(batch.Z, batch.V[0]) for batch in batches])
-        checks.append(check_simulation(file.head, Z, after, view.labels, file.dtype))
+        predicted_Z = np.concatenate([patch.applied(batch.Z, batch.V[0]) for batch in batches])
+        checks.append(check_simulation(file, predicted_Z, after.Z, view.labels))
     no_target = Goal(np.empty(0, np.int64), file.head)
-
-    def measure_logits(logits: np.ndarray) -> Metrics:
-        return measure(file.head.predict(logits), view.labels, no_target, file.classes)
-
-    return measure_logits(before), measure_logits(after)
+    metrics_before, metrics_after = (
+        measure(shown.classes, view.labels, no_target, file.classes) for shown in (before, after)
+    )
+    return metrics_before, metrics_after

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.samples import Part
 from onnxtweak.data.source_spec import natural_key
 from onnxtweak.errors import DataError
@@ -52,81 +53,50 @@ class Labels:
 
 
 def class_numbers(
-    parts: Sequence[Part], names: Sequence[str] | None, own: Sequence[str] | Sequence[int] | None = None
+    parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None = None
 ) -> Labels:
     """Class numbers of all parts.
 
-    names : of the classes, as the user gives them. own : what the model itself calls its classes, or which
-    numbers an earlier source wrote for them. Integers and booleans are class numbers already, unless all of
-    them are among `own`, or are names and some of them cannot be class numbers. One-hot rows become numbers.
-    Text is looked up in `names`, in the source's own class names, in `own`, or else in the sorted list of the
-    names that occur. Raises DataError for any other labels.
+    names : of the classes, class 0 first. written : the numbers that an earlier source has for classes 0, 1,
+    ... Integers and booleans are class numbers already, unless all are among `written`, or all are names and
+    some cannot be class numbers. One-hot rows become numbers. Text is looked up in `names`, in the source's
+    own class names, or else in the sorted list of the names that occur. Raises DataError for other labels.
     """
     notes: list[str] = []
-    classes = _class_names(parts, names, own, notes)
+    classes = tuple(names) if names else _own_names(parts)
+    occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
+    # Folders named 0, 1, 2, ... are class numbers themselves.
+    if occurring and classes is None and not all(map(is_number, occurring)):
+        classes = tuple(sorted(occurring, key=natural_key))
+        notes.append(f"classes numbered by sorting the {len(classes)} names that occur")
     for part in parts:
         _check_order(part, names)
     found = [_numbers(part, classes, notes) for part in parts]
-    numbered = tuple(map(int, own)) if own and isinstance(own[0], int) else None
-    written = _written(parts, found, names, numbered)
-    if numbered and written is None and numbered != tuple(range(len(numbered))):
-        notes.append(
-            f"labels count the classes from 0; the model itself calls them "
-            f"{', '.join(map(str, numbered[:8]))}"
-        )
-    if written == tuple(range(len(written or ()))):
-        written = None
+    written = _written(parts, found, names, written)
     if written is not None:
         place = {number: position for position, number in enumerate(written)}
         for number, part in enumerate(parts):
-            if part.labels.dtype.kind in "biu":
+            if part.labels.dtype.kind in "biu" and not _is_rows(part):
                 unique, inverse = np.unique(found[number], return_inverse=True)
                 found[number] = np.array([place[int(label)] for label in unique], np.int64)[inverse]
-        classes = classes or tuple(map(str, written))
         shown = ", ".join(map(str, written[:8])) + (", ..." if len(written) > 8 else "")
         notes.append(f"labels {shown} are what classes 0 to {len(written) - 1} are called, in this order")
     return Labels(np.concatenate(found), classes, written, tuple(dict.fromkeys(notes)))
 
 
-def _class_names(
-    parts: Sequence[Part],
-    names: Sequence[str] | None,
-    own: Sequence[str] | Sequence[int] | None,
-    notes: list[str],
-) -> tuple[str, ...] | None:
-    """The names that text is looked up in; None where there are none."""
-    if names:
-        if own and tuple(names) != tuple(own) and {*names} == {*own}:
-            raise DataError(
-                "the class names are in another order than the model's own",
-                where=f"the names, {', '.join(names[:8])}",
-                hint=f"leave out --names, or write them in the model's order: {', '.join(map(str, own[:8]))}",
-            )
-        return tuple(names)
-    classes = _own_names(parts)
-    occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
-    if own and isinstance(own[0], int):
-        if occurring and occurring <= {*map(str, own)}:
-            return tuple(map(str, own))
-    elif own and (occurring & {*own} or not occurring) and (classes is None or {*classes} == {*own}):
-        return tuple(map(str, own))
-    # Folders named 0, 1, 2, ... are class numbers themselves.
-    if occurring and classes is None and not all(map(is_number, occurring)):
-        classes = tuple(sorted(occurring, key=natural_key))
-        notes.append(f"classes numbered by sorting the {len(classes)} names that occur")
-    return classes
-
-
 def _written(
-    parts: Sequence[Part], found: Sequence[np.ndarray], names: Sequence[str] | None, own: Sequence[int] | None
+    parts: Sequence[Part],
+    found: Sequence[np.ndarray],
+    names: Sequence[str] | None,
+    written: Sequence[int] | None,
 ) -> tuple[int, ...] | None:
     """The numbers that stand in the parts for class 0, 1, ...; None where those are 0, 1, ... themselves."""
     pairs = zip(parts, found, strict=True)
     # One-hot labels are positions.
     plain = [numbers for part, numbers in pairs if part.labels.dtype.kind in "biu" and not _is_rows(part)]
     occurring = {int(label) for numbers in plain for label in np.unique(numbers)}
-    if own and occurring and occurring <= {*own}:
-        return tuple(own)
+    if written and occurring and occurring <= {*written}:
+        return tuple(written)
     if names and all(map(is_number, names)):
         called = tuple(map(int, names))
         # Numbers that could be class numbers are: the names may well begin at 1.
@@ -228,3 +198,29 @@ def _looked_up(raw: np.ndarray, classes: tuple[str, ...] | None, where: str) -> 
             hint=f"the names are {', '.join(list(number)[:8])}{', ...' if len(number) > 8 else ''}",
         )
     return np.array([number[text] for text in texts.tolist()], np.int64)[position]
+
+
+def number_by_labels(dataset: Dataset, labels: Sequence[int | str], present: np.ndarray) -> Dataset:
+    """The dataset with class c where its labels, numbers or text, are what the model shows for class c.
+
+    labels : of all classes of the model, none of which is its own number. present : the labels of all
+    datasets together: where one is not among those of the model, all are class numbers already.
+    """
+    if dataset.written is not None:  # the names file said what they are
+        return dataset
+    texts = [str(label) for label in labels]
+    position = {text: number for number, text in enumerate(texts)}
+    present = np.unique(present)
+    names = dataset.classes
+    if names is not None and {*names} <= {*texts}:
+        own = [names[number] if 0 <= number < len(names) else "" for number in present.tolist()]
+        names = tuple(texts)
+    else:
+        own = [str(number) for number in present.tolist()]
+    if any(text not in position for text in own):
+        return dataset if dataset.classes is not None else replace(dataset, classes=tuple(texts))
+    numbers = np.array([position[text] for text in own], np.int64)
+    changed = numbers[np.searchsorted(present, dataset.labels)] if len(present) else dataset.labels
+    shown = ", ".join(texts[:4]) + (", ..." if len(texts) > 4 else "")
+    note = f"labels are what the model calls its classes: {shown}"
+    return replace(dataset, labels=changed, classes=names or tuple(texts), notes=(*dataset.notes, note))

@@ -52,13 +52,13 @@ def open_data(
     preprocess: Preprocess,
     names: Sequence[str] | None = None,
     memory: int = 4 * GiB,
-    own: Sequence[str] | Sequence[int] | None = None,
+    written: Sequence[int] | None = None,
 ) -> Dataset:
     """The samples of all sources, one source after the other.
 
     inputs : what the model expects. names : class names, class 0 first. memory : bytes; compressed arrays are
-    loaded while they fit into a quarter of it, and streamed otherwise. own : what the model itself calls its
-    classes. Raises DataError for anything missing, damaged, empty or incompatible with the model.
+    loaded while they fit into a quarter of it, and streamed otherwise. written : as in `class_numbers`.
+    Raises DataError for anything missing, damaged, empty or incompatible with the model.
     """
     check_preprocess(preprocess)
     parts: list[Part] = []
@@ -70,7 +70,7 @@ def open_data(
         for part in found:
             _check_lengths(part)
         parts += select_rows(found, source)
-    labels = class_numbers(parts, names, own) if parts else Labels(np.empty(0), None, None, ())
+    labels = class_numbers(parts, names, written) if parts else Labels(np.empty(0), None, None, ())
     if not len(labels.numbers):
         raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
     chosen = {spec.name: _options_for(spec, inputs, preprocess) for spec in inputs}

@@ -103,35 +103,32 @@ def _counts(exact: np.ndarray, owed: np.ndarray) -> np.ndarray:
     return counts
 
 
-def open_splits(
-    settings: DataSettings,
-    inputs: Sequence[InputSpec],
-    memory: int = 4 * GiB,
-    own: Sequence[str] | Sequence[int] | None = None,
-) -> Splits:
+def open_splits(settings: DataSettings, inputs: Sequence[InputSpec], memory: int = 4 * GiB) -> Splits:
     """Open the given splits, and take the missing ones from `data`.
 
     Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
     given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. memory :
-    bytes that all datasets together may use. own : what the model calls its classes. Raises DataError where
-    fit or validation has a single class.
+    bytes that all datasets together may use. Raises DataError where fit or validation has a single class.
     """
     names = None if settings.names is None else read_names(settings.names)
     given = [sources for sources in (settings.data, settings.val, settings.test) if sources]
     share = memory // max(len(given), 1)
 
-    def opened(
-        sources: Sequence[str], names: Sequence[str] | None, own: Sequence[str] | Sequence[int] | None
-    ) -> Dataset:
+    def opened(sources: Sequence[str], names: Sequence[str] | None, written: Sequence[int] | None) -> Dataset:
         return open_data(
-            sources, inputs=inputs, preprocess=settings.preprocess, names=names, memory=share, own=own
+            sources,
+            inputs=inputs,
+            preprocess=settings.preprocess,
+            names=names,
+            memory=share,
+            written=written,
         )
 
-    data = opened(settings.data, names, own)
+    data = opened(settings.data, names, None)
     # What the numbers of one source mean, those of the others do.
-    names, own = data.classes, data.written
-    validation = _all_rows(opened(settings.val, names, own)) if settings.val else None
-    test = _all_rows(opened(settings.test, names, own)) if settings.test else None
+    names, written = data.classes, data.written
+    validation = _all_rows(opened(settings.val, names, written)) if settings.val else None
+    test = _all_rows(opened(settings.test, names, written)) if settings.test else None
     if validation is not None:
         fit = _all_rows(data)
     else:

@@ -3,6 +3,7 @@
 session       one loaded model: its ports, where it runs, bound outputs
 subject       a model that passes can run: logits found, tensors measured
 measure       types and shapes of hidden tensors, by running a sample
+answer        the class that the model's own output shows, and how it follows from the logits
 tap_safety    taps that leave the logits unchanged
 memory_plan   batch, fold and block sizes that fit a memory budget
 passes        one pass over the samples: logits and hidden values, batch by batch

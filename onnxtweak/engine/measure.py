@@ -15,7 +15,7 @@ from onnxtweak.engine.session import Port, Session, open_session
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.expose import expose
 from onnxtweak.model.file.model_file import ModelFile
-from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Tap
 

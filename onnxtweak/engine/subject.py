@@ -15,35 +15,37 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.measure import Shapes, measure, probe_feeds
 from onnxtweak.engine.session import Port
 from onnxtweak.errors import DataError, ModelError
-from onnxtweak.head import Head
-from onnxtweak.model.declared_names import ClassLabels, class_labels, feature_names
+from onnxtweak.head import Answer, Head, Readout
 from onnxtweak.model.edit.expose import Exposed, expose
+from onnxtweak.model.feature_names import feature_names
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.inspect.logits import Logits, LogitsFormat, find_logits
+from onnxtweak.model.inspect.logits import Logits, find_logits
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Neurons, Tap
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A model that was read and not yet run. inputs : those that its logits need."""
+    """A model that was read and not yet run.
+
+    inputs : those that its logits need. given : whether the logits were named by the user, or by a record.
+    readout, answer : as in `Subject`, once `engine.answer` has settled them.
+    """
 
     model: ModelFile
     logits: Logits
     inputs: tuple[Port, ...]
+    given: bool = False
+    readout: Readout | None = None
+    answer: Answer | None = None
 
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """The inputs, as data readers want them."""
         features = feature_names(self.model.proto) if len(self.inputs) == 1 else None
         return tuple(InputSpec(p.name, p.dtype or "object", p.shape or None, features) for p in self.inputs)
-
-    @property
-    def class_labels(self) -> ClassLabels | None:
-        """What the model itself calls its classes; None where it does not tell."""
-        labels = class_labels(self.model.graph, self.logits.name)
-        return labels if labels and self.logits.classes in (None, len(labels)) else None
 
     @property
     def declared_inputs(self) -> tuple[Port, ...]:
@@ -64,7 +66,8 @@ class Subject:
     logits : tensor name. dtype : its NumPy type. shape : of one sample's logits as `exposed` outputs them: C,
     perhaps with axes of 1. layout : of the tensor itself, as `Logits.layout`. batch : the batch size that the
     model was built for; None: any. largest, maps : values per sample of the largest hidden tensor that was
-    measured, and of all of them.
+    measured, and of all of them. readout : how the tensor's columns give the classes' scores; None: they are
+    these, or a single logit. answer : the output that shows the class; None: not asked for.
     """
 
     model: ModelFile
@@ -75,6 +78,8 @@ class Subject:
     batch: int | None
     largest: int = 1
     maps: int = 1
+    readout: Readout | None = None
+    answer: Answer | None = None
 
     @property
     def classes(self) -> int:
@@ -89,16 +94,22 @@ class Subject:
     @property
     def logits_format(self) -> LogitsFormat:
         """How the logits tensor holds its values."""
-        return LogitsFormat(self.layout, self.dtype)
+        return LogitsFormat(self.layout, self.dtype, self.readout)
 
     @property
     def head(self) -> Head:
         """How these logits become the answer that the model shows."""
         return Head(single_logit=self.binary)
 
-    def exposed(self, taps: Sequence[Tap] = (), neurons: Neurons | None = None) -> Exposed:
-        """The model with logits, and taps or chosen neurons, as outputs; see `model.edit.expose`."""
-        return expose(self.model.graph, self.logits, taps, neurons, self.logits_format)
+    def exposed(
+        self, taps: Sequence[Tap] = (), neurons: Neurons | None = None, answer: bool = False
+    ) -> Exposed:
+        """The model with scores, and taps or chosen neurons, as outputs; see `model.edit.expose`.
+
+        answer : whether the output that shows the class is kept.
+        """
+        kept = self.answer.output if answer and self.answer is not None else None
+        return expose(self.model.graph, self.logits, taps, neurons, self.logits_format, kept)
 
 
 def open_model(path: str | Path, settings: TapSettings) -> Opened:
@@ -120,7 +131,7 @@ def opened_model(model: ModelFile, override: str | None) -> Opened:
         raise ModelError(
             "the logits do not depend on any input of the model", where=f"{logits.name} in {path}"
         )
-    return Opened(model, logits, ports)
+    return Opened(model, logits, ports, given=override is not None)
 
 
 def _ports(values: Iterable[ValueInfoProto], stored: set[str]) -> tuple[Port, ...]:
@@ -195,9 +206,22 @@ def measured(
             hint="name another tensor with --logits; scores per position are not supported",
         )
     shape = shape if "C" in layout else (2,)
+    if opened.readout is not None:
+        shape = (opened.readout.classes,)
     sizes = [int(np.prod(found[1])) for found in shapes.values() if found is not None]
     name = opened.logits.name
-    return Subject(opened.model, name, dtype, shape, layout, batch, max(sizes), sum(sizes)), shapes
+    return Subject(
+        opened.model,
+        name,
+        dtype,
+        shape,
+        layout,
+        batch,
+        max(sizes),
+        sum(sizes),
+        opened.readout,
+        opened.answer,
+    ), shapes
 
 
 def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:

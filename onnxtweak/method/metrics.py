@@ -11,10 +11,14 @@ from onnxtweak.types import Metrics
 
 
 def measure(predicted: np.ndarray, labels: np.ndarray, goal: Goal, classes: int) -> Metrics:
-    """Metrics of predictions (N,) against labels (N,), both int in [0, classes)."""
+    """Metrics of predictions (N,) against labels (N,), both int in [0, classes).
+
+    A prediction of -1, none of the classes, is wrong, and in no column of the confusion.
+    """
     confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
-    support, right = confusion.sum(axis=1), confusion.diagonal()
+    known = predicted >= 0
+    np.add.at(confusion, (labels[known], predicted[known]), 1)
+    support, right = np.bincount(labels, minlength=classes), confusion.diagonal()
     wanted = goal.wanted(np.arange(classes))
     return Metrics(
         samples=len(labels),

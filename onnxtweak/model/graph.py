@@ -119,12 +119,16 @@ class GraphIndex:
         value = self.constant(name)
         return None if value is None else value.shape
 
-    def ancestors(self, names: Iterable[str]) -> set[int]:
-        """Positions of all nodes that must run to produce `names`, including what bodies capture."""
+    def ancestors(self, names: Iterable[str], before: str | None = None) -> set[int]:
+        """Positions of all nodes that must run to produce `names`, including what bodies capture.
+
+        before : a tensor that is given, so that nothing has to run to produce it.
+        """
         found: set[int] = set()
         waiting = deque(names)
         while waiting:
-            position = self._position.get(waiting.popleft())
+            name = waiting.popleft()
+            position = None if name == before else self._position.get(name)
             if position is not None and position not in found:
                 found.add(position)
                 waiting.extend(self.needs(position))

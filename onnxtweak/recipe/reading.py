@@ -27,8 +27,9 @@ _PREFIX = "ONNXTWEAK_"
 # `run` keeps its work under [output] cache, and always continues from there.
 _OF_RUNS = {"work-dir", "resume", "shard"}
 _DATA = [key for key in keys_of(DataSettings) if key != "preprocess"]
+_MODEL = ("logits", "threshold")
 _TABLES = {
-    "model": ["path", "logits"],
+    "model": ["path", *_MODEL],
     "data": _DATA,
     "preprocess": list(keys_of(Preprocess)),
     "engine": [key for key in keys_of(EngineSettings) if key not in _OF_RUNS],
@@ -189,9 +190,8 @@ def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
         hint = 'write [[tweak]] with name = "..." and target = ["..."]'
         raise UsageError("missing [[tweak]]", where=path, hint=hint)
-    logits = document.get("model", {}).get("logits")
-    shared = _shared(document)
-    tweaks = tuple(_tweak(table, path, number, logits, shared) for number, table in enumerate(tables, 1))
+    model, shared = _model(document), _shared(document)
+    tweaks = tuple(_tweak(table, path, number, model, shared) for number, table in enumerate(tables, 1))
     names = [tweak.name.lower() for tweak in tweaks]
     for name in names:
         if names.count(name) > 1:
@@ -199,7 +199,15 @@ def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
     return tweaks
 
 
-def _tweak(table: dict[str, Any], path: str, number: int, logits: Any, shared: dict[str, Any]) -> TweakPlan:
+def _model(document: dict[str, Any]) -> dict[str, Any]:
+    """What [model] says about how the model is read."""
+    table = document.get("model", {})
+    return {key: table[key] for key in _MODEL if key in table}
+
+
+def _tweak(
+    table: dict[str, Any], path: str, number: int, model: dict[str, Any], shared: dict[str, Any]
+) -> TweakPlan:
     name = table.get("name")
     where = f"{path} [[tweak]] {name if isinstance(name, str) else number}"
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in _TAKEN:
@@ -222,7 +230,7 @@ def _tweak(table: dict[str, Any], path: str, number: int, logits: Any, shared: d
             )
         check_keys(inner, keys_of(kind), there)
         options[key] = settings_from(kind, inner, there)
-    taps = settings_from(TapSettings, {"taps": list(METHODS[method].taps), **table}, where, logits=logits)
+    taps = settings_from(TapSettings, {"taps": list(METHODS[method].taps), **table, **model}, where)
     shaping = {**shared, "tweak": {key: value for key, value in table.items() if key != "name"}}
     targets = settings_from(TargetSettings, table, where) if target_keys else TargetSettings()
     plan = TweakPlan(name, _sha256(shaping), method, taps, targets, options)
@@ -248,10 +256,9 @@ def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
     if "compare" not in document:
         return None
     table, where = document["compare"], _at(path, "compare")
-    logits = document.get("model", {}).get("logits")
     targets = settings_from(TargetSettings, table, where)
     _check_one_of_two(targets, where)
-    taps = settings_from(TapSettings, {"taps": [], **table}, where, logits=logits)
+    taps = settings_from(TapSettings, {"taps": [], **table, **_model(document)}, where)
     sha256 = _sha256({**_shared(document), "compare": table})
     plan = settings_from(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
     if plan.repeats < 1:
@@ -283,6 +290,7 @@ def _shared(document: dict[str, Any]) -> dict[str, Any]:
     """What shapes every tweak. Files count by their contents, which are hashed elsewhere."""
     return {
         "logits": document.get("model", {}).get("logits"),
+        **({"threshold": model["threshold"]} if "threshold" in (model := _model(document)) else {}),
         "seed": document.get("data", {}).get("seed"),
         "preprocess": document.get("preprocess", {}),
     }

@@ -32,6 +32,7 @@ def template(
 [model]
 path = {_value(model)}
 # logits = "NAME"               # default: found in the graph
+# threshold = 0.5               # of a model that shows one probability
 
 [data]                          # {_counts(samples)}
 {_table(data)}

@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 
 from onnxtweak._version import __version__
+from onnxtweak.engine.answer.shown import ShownClasses
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import VerificationError
-from onnxtweak.head import Head
+from onnxtweak.head import ROUNDING, Head
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.record import recorded_tweak, silenced
 from onnxtweak.model.edit.revert import revert_tweak
@@ -25,9 +26,7 @@ from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Check
 
-# By how much logits of the file may differ from those of the tables, as a fraction of the largest: sums are
-# in another order, and rounded to the type that the model computes in.
-_TOLERANCE = {"float64": 1e-6, "float32": 1e-4, "float16": 4e-3, "bfloat16": 3e-2}
+_IMPOSSIBLE = -60.0  # log of a probability against the highest below which rounding is all there is
 
 
 def as_subject(subject: Subject, data: bytes) -> Subject:
@@ -112,7 +111,7 @@ def check_close(name: str, who: str, expected: np.ndarray, found: np.ndarray, dt
     size = max(1.0, float(np.abs(expected).max(initial=0.0)))
     error = float(np.abs(expected.astype(np.float64) - found).max(initial=0.0)) / size
     detail = f"{who} equals the tweak written into the model within {error:.1g} of the largest logit"
-    return Check(name, error <= _TOLERANCE[dtype], detail)
+    return Check(name, error <= ROUNDING[dtype], detail)
 
 
 def check_undone(data: bytes, inside: Sequence[TweakInside]) -> tuple[Check, tuple[bytes, ...]]:
@@ -156,31 +155,38 @@ def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | Non
     return Check("record", False, "the recorded synapses give a different file")
 
 
-def check_simulation(
-    head: Head,
-    logits: np.ndarray,
-    measured: np.ndarray,
-    labels: np.ndarray,
-    dtype: str = "float32",
-) -> Check:
+def check_simulation(subject: Subject, logits: np.ndarray, measured: np.ndarray, labels: np.ndarray) -> Check:
     """The tables predicted the file's logits up to rounding, and its decisions but for ties.
 
     logits (N, C) : from tables. measured (N, C) : the file's. labels (N,) int64.
-    dtype : of the model's logits.
     """
-    tolerance = _TOLERANCE[dtype]
+    tolerance, head = ROUNDING[subject.dtype], subject.head
     predicted, found = head.predict(logits), head.predict(measured)
-    if head.single_logit:  # only the difference of the two matters
-        logits = logits - logits[:, :1]
+    if subject.logits_format.scale == "probability":  # rows are normalised: only differences matter
+        logits, measured = (Z - Z.max(axis=1, keepdims=True) for Z in (logits, measured))
+        logits, measured = (np.maximum(Z, _IMPOSSIBLE) for Z in (logits, measured))
+    elif head.single_logit:  # only the difference of the two matters
+        logits, measured = (Z - Z[:, :1] for Z in (logits, measured))
     wrong = int((found != predicted).sum())
     size = np.maximum(1.0, np.abs(logits).max(initial=0.0))
     error = float(np.abs(measured.astype(np.float64) - logits).max(initial=0.0) / size)
     right = int((predicted == labels).sum()), int((found == labels).sum())
     # A decision may only differ where two logits lie closer than the tolerance.
-    top = np.sort(logits, axis=1)[:, -2:]
-    close = int((top[:, 1] - top[:, 0] <= 2 * tolerance * size).sum())
+    close = int((head.margin(logits) <= 2 * tolerance * size).sum())
     detail = f"{right[0]} right predicted, {right[1]} measured; logits within {error:.1g} of the largest"
     return Check("simulation", error <= tolerance and wrong <= close, detail)
+
+
+def check_answer(subject: Subject, base: ShownClasses, tweaked: ShownClasses) -> Check:
+    """Base and file show the class of their highest score, ties aside."""
+    wrong = [int(shown.contradicted.sum()) for shown in (base, tweaked)]
+    output = "" if subject.answer is None else f" in its output {subject.answer.output!r}"
+    if not any(wrong):
+        detail = f"the file{output} shows the class of the highest score on all {len(tweaked.Z)} samples"
+        return Check("answer", True, detail)
+    who, count = ("the base", wrong[0]) if wrong[0] else ("the file", wrong[1])
+    detail = f"{who}{output} shows another class than that of the highest score on {count} of {len(base.Z)}"
+    return Check("answer", False, f"{detail} samples")
 
 
 def check_checker(base: ModelFile, data: bytes) -> Check:

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxtweak._version import __version__
 from onnxtweak.data.splits import View
+from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import Goal
@@ -27,6 +28,7 @@ from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
 from onnxtweak.stages.checks import (
     as_subject,
+    check_answer,
     check_checker,
     check_neutral,
     check_reload,
@@ -96,6 +98,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
     tweak = make_tweak(job, proposal, output.recipe)
     tweaked, checks = _splice_and_check(job, proposal, tweak)
     outcome = _measure_outcome(job, proposal, tweaked)
+    checks += (outcome.check,)
     evidence = _evidence(job, proposal, tweak, tweaked, outcome, output)
     written = None
     if output.output is not None:
@@ -116,7 +119,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
         run=job.run,
         checks=checks,
         classes=job.names,
-        notes=(*job.splits.notes, *proposal.notes, *unchanged),
+        notes=(*job.splits.notes, *proposal.notes, *unchanged, *outcome.notes),
         evidence=evidence,
     )
     if output.report is not None:
@@ -157,6 +160,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "inputs": inputs,
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
+            **job.answer_record,
             **({} if recipe is None else {"recipe_sha256": recipe}),
             **proposal.settings,
             "seed": job.seed,
@@ -207,7 +211,7 @@ def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subje
     measured = logits_pass(tweaked, validation, job.engine, "simulate")
     checks = (
         check_neutral(subject, tweak, feeds, job.engine.settings),
-        check_simulation(job.head, proposal.tweaked, measured, validation.labels, subject.dtype),
+        check_simulation(subject, proposal.tweaked, measured, validation.labels),
         check_checker(base, data),
         check_unharmed(base, data),
     )
@@ -217,11 +221,17 @@ def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subje
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What was measured, and on which samples. predicted : two (N,), of base and tweaked file."""
+    """What was measured, and on which samples.
+
+    predicted : two (N,), the classes that base and tweaked file show. check : that their scores say the same.
+    notes : where they cannot.
+    """
 
     measured: Measurement
     view: View
     predicted: tuple[np.ndarray, np.ndarray]
+    check: Check
+    notes: tuple[str, ...]
 
 
 def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome:
@@ -229,19 +239,31 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     view, split = job.splits.test, "test"
     if view is None:
         view, split = job.splits.validation, "validation"
-        Z, patched = proposal.base, logits_pass(tweaked, view, job.engine, "validation: tweaked")
-    else:
-        Z = logits_pass(job.subject, view, job.engine, "test: base")
-        patched = logits_pass(tweaked, view, job.engine, "test: tweaked")
+    base = shown_pass(job.subject, view, job.engine, f"{split}: base")
+    patched = shown_pass(tweaked, view, job.engine, f"{split}: tweaked")
+    check = check_answer(job.subject, base, patched)
+    require((check,))
     labels, goal = view.labels, proposal.goal
-    predicted = goal.head.predict(Z), goal.head.predict(patched)
-    biased = bias_predictions(Z, labels, goal, proposal.bias)
+    predicted = base.classes, patched.classes
+    biased = bias_predictions(base.Z, labels, goal, proposal.bias)
     before, after, control = (
         measure(classes, labels, goal, job.subject.classes) for classes in (*predicted, biased)
     )
     fixed, broken = fixed_and_broken(*predicted, labels)
     p, E = mcnemar(fixed, broken), harm(before, after)
-    return _Outcome(Measurement(split, before, after, control, fixed, broken, p, E), view, predicted)
+    measured = Measurement(split, before, after, control, fixed, broken, p, E)
+    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched))
+
+
+def _notes_on_ties(base: ShownClasses, tweaked: ShownClasses) -> tuple[str, ...]:
+    """A note where outputs are too coarse to tell the highest scores apart."""
+    ties = int((base.undecided | tweaked.undecided).sum())
+    if not ties:
+        return ()
+    return (
+        f"on {ties:,} of {len(base.Z):,} samples the model's output shows classes as equal that its scores tell"
+        " apart: what is shown counts",
+    )
 
 
 def _evidence(

@@ -8,16 +8,11 @@ from onnxtweak.data.dataset import Dataset, check_labels
 from onnxtweak.engine.subject import Opened, Subject
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.file.load_failures import repair
-from onnxtweak.model.head_kind import head_kind
+from onnxtweak.model.head_kind import HeadKind, head_kind
 
 
-def check_head(opened: Opened, dataset: Dataset, subject: Subject) -> tuple[str, ...]:
-    """What is said about the model, if it is no plain classifier.
-
-    Raises ModelError for an embedding that nobody called class scores, and for logits that are declared as
-    another type; DataError for labels that are no classes of the model.
-    """
-    _require_declared_type(opened, subject)
+def known_head(opened: Opened) -> HeadKind:
+    """What the model looks like. Raises ModelError for an embedding that nobody called class scores."""
     found = head_kind(opened.model.graph, opened.logits)
     if found.kind == "embedding":
         raise ModelError(
@@ -26,8 +21,16 @@ def check_head(opened: Opened, dataset: Dataset, subject: Subject) -> tuple[str,
             where=opened.model.path,
             hint=f"if its numbers are class scores, say so: --logits {opened.logits.name}",
         )
+    return found
+
+
+def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tuple[str, ...]:
+    """What is said about the model, if it is no plain classifier.
+
+    Raises DataError for labels that are no classes of the model.
+    """
     numbers = np.unique(dataset.labels)
-    if found.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
+    if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
         raise DataError(
             f"the model gives one number per sample, and labels range from {numbers[0]} to {numbers[-1]}: "
             "this looks like a regression, which onnxtweak does not improve",
@@ -36,10 +39,10 @@ def check_head(opened: Opened, dataset: Dataset, subject: Subject) -> tuple[str,
             "their scores with --logits",
         )
     check_labels(dataset, subject.classes)
-    return (found.said,) if found.kind == "several labels" else ()
+    return (kind.said,) if kind.kind == "several labels" else ()
 
 
-def _require_declared_type(opened: Opened, subject: Subject) -> None:
+def require_declared_type(opened: Opened, subject: Subject) -> None:
     """Raise ModelError where ONNX Runtime would not load the model as it is, nor what is made of it."""
     declared = {port.name: port.dtype for port in opened.declared_outputs}.get(subject.logits)
     if declared in (None, subject.dtype):
@@ -51,6 +54,6 @@ def _require_declared_type(opened: Opened, subject: Subject) -> None:
     )
     raise ModelError(
         f"the model declares its output `{subject.logits}` as {declared}, but computes {subject.dtype}",
-        where=opened.model.path,
-        hint=f"declare it as what it is: {repair(change, opened.model.path)}",
+        where=subject.model.path,
+        hint=f"declare it as what it is: {repair(change, subject.model.path)}",
     )

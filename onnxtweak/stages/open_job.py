@@ -15,9 +15,10 @@ import numpy as np
 
 from onnxtweak._version import __version__
 from onnxtweak.data.dataset import Dataset
-from onnxtweak.data.labels import read_names
+from onnxtweak.data.labels import number_by_labels, read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import Splits, View, open_splits
+from onnxtweak.engine.answer.tail import TRIED, settle
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.memory_plan import model_room, too_little
 from onnxtweak.engine.passes import Engine, RunStats
@@ -42,7 +43,7 @@ from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
-from onnxtweak.stages.head_check import check_head
+from onnxtweak.stages.head_check import check_labels_fit, known_head, require_declared_type
 from onnxtweak.types import FileRef, Progress, Tap
 
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
@@ -93,6 +94,16 @@ class Job:
         return self.subject.head
 
     @property
+    def answer_record(self) -> dict[str, Any]:
+        """For the provenance: what cannot be seen in the model's logits alone."""
+        record: dict[str, Any] = {}
+        if self.subject.readout is not None:
+            record["readout"] = self.subject.readout.record
+        if self.reopen.taps.threshold is not None:
+            record["threshold"] = self.reopen.taps.threshold
+        return record
+
+    @property
     def neurons(self) -> int:
         """How many neurons are watched."""
         return sum(tap.neurons for tap in self.taps)
@@ -140,7 +151,7 @@ def prepare(
     """Open model and data, measure the hidden tensors on real samples, choose the taps."""
     begin = time.perf_counter()
     opened = open_model(model, taps)
-    splits = open_splits(data, opened.specs, settings.memory, opened.class_labels)
+    splits = open_splits(data, opened.specs, settings.memory)
     return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin)
 
 
@@ -155,13 +166,18 @@ def _job(
 ) -> Job:
     taps = reopen.taps
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
+    kind = known_head(opened)
+    tried = few_samples(opened, spread_out(splits.fit, TRIED), TRIED)
+    opened = settle(opened, tried, settings, taps.threshold)
+    splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)
     if set(taps.taps) <= _MAPS:
         found = tuple(c for c in found if c.activation or c.block) or found
     feeds = few_samples(opened, splits.fit, 3)
     subject, shapes = measured(opened, [c.name for c in found], feeds, settings)
-    said = [note for data in _datasets(splits) for note in check_head(opened, data, subject)]
+    require_declared_type(opened, subject)
+    said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
     splits = replace(splits, notes=tuple(dict.fromkeys((*prepared, *said, *splits.notes))))
@@ -183,6 +199,30 @@ def _job(
         reopen,
         begin,
     )
+
+
+def _numbered(splits: Splits, opened: Opened) -> Splits:
+    """The splits with the model's own labels as class numbers, where it names its classes."""
+    labels = None if opened.answer is None else opened.answer.labels
+    if labels is None:
+        return splits
+    datasets = _datasets(splits)
+    present = np.concatenate([dataset.labels for dataset in datasets])
+    found = {id(dataset): number_by_labels(dataset, labels, present) for dataset in datasets}
+    fit, validation, test = (
+        None if view is None else replace(view, dataset=found[id(view.dataset)])
+        for view in (splits.fit, splits.validation, splits.test)
+    )
+    assert fit is not None and validation is not None  # only `test` may be missing
+    classes = next(iter(found.values())).classes
+    notes = tuple(note for dataset in found.values() for note in dataset.notes)
+    return Splits(fit, validation, test, classes, tuple(dict.fromkeys((*splits.notes, *notes))))
+
+
+def spread_out(view: View, wanted: int) -> View:
+    """At most so many samples of a view, evenly from all of them."""
+    places = np.unique(np.linspace(0, max(len(view.rows) - 1, 0), wanted).astype(np.int64))
+    return replace(view, rows=view.rows[places[: len(view.rows)]])
 
 
 def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) -> int:
@@ -217,7 +257,6 @@ def open_whole(
         preprocess=data.preprocess,
         names=None if data.names is None else read_names(data.names),
         memory=settings.memory,
-        own=opened.class_labels,
     )
     view = View(dataset, np.arange(len(dataset)))
     splits, reopen = Splits(view, view, None, dataset.classes), FitSamples(model, data, taps, whole=True)

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.engine.subject import Opened, Subject, made_up_samples, measured
 from onnxtweak.errors import ModelError
+from onnxtweak.head import Readout
 from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings
+
+
+def as_recorded(opened: Opened, provenance: Mapping[str, Any]) -> Opened:
+    """The model with its scores read as they were when a tweak was made.
+
+    Raises ModelError where the record is damaged.
+    """
+    if "readout" not in provenance:
+        return opened
+    try:
+        return replace(opened, readout=Readout.read(provenance["readout"]))
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"the tweak's record of how the model's answer is read is damaged: {error}",
+            where=opened.model.path,
+            hint="make the tweak again",
+        ) from error
 
 
 def open_subject(
@@ -27,7 +47,7 @@ def open_subject(
             where=opened.model.path,
             hint="make the tweak again with this version of onnxtweak",
         ) from error
-    subject, _ = measured(opened, (), feeds, engine)
+    subject, _ = measured(as_recorded(opened, tweaks[0].provenance), (), feeds, engine)
     for tweak in tweaks:
         if tweak.classes != subject.classes:
             raise ModelError(

@@ -115,11 +115,9 @@ class Planner:
         """The passes that check and measure every patch; not made where nothing helps and the base stays."""
         splits = self.job.splits
         self.logits("simulate", splits.validation)
-        if splits.test is None:
-            self.logits("validation: tweaked", splits.validation)
-        else:
-            self.logits("test: base", splits.test)
-            self.logits("test: tweaked", splits.test)
+        role, view = ("validation", splits.validation) if splits.test is None else ("test", splits.test)
+        self.logits(f"{role}: base", view)
+        self.logits(f"{role}: tweaked", view)
 
     def _blocks(
         self,

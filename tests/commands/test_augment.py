@@ -34,7 +34,14 @@ def test_all_classes_do_better_and_the_file_is_what_the_tables_foretold(mlp, tmp
     model, data = mlp
     result = run(model, data, tmp_path / "out.onnx")
     assert result.after.overall > result.before.overall
-    assert [c.name for c in result.checks] == ["neutral", "simulation", "checker", "unharmed", "reload"]
+    assert [c.name for c in result.checks] == [
+        "neutral",
+        "simulation",
+        "checker",
+        "unharmed",
+        "answer",
+        "reload",
+    ]
     assert all(check.passed for check in result.checks)
     assert result.tweak["kind"] == "augment" and result.tweak["synapses"] is None
     assert result.targets == result.classes

@@ -38,7 +38,7 @@ def saved(folder, shape, tail=None, classes: int = 3, name: str = "m.onnx"):
 
 
 def samples(folder, labels, name: str = "d.npz"):
-    np.savez(folder / name, x=RNG.integers(0, 256, (len(labels), 4, 4, 1), np.uint8), y=labels)
+    np.savez(folder / name, x=RNG.random((len(labels), 4, 4, 1), np.float32), y=labels)
     return DataSettings((str(folder / name),))
 
 

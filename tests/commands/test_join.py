@@ -47,7 +47,7 @@ def test_the_target_does_better_and_validation_keeps_its_overall_accuracy(mlp, t
     assert result.after.target > result.before.target
     assert all(check.passed for check in result.checks)
     assert [check.name for check in result.checks] == [
-        "neutral", "simulation", "checker", "unharmed", "reload",
+        "neutral", "simulation", "checker", "unharmed", "answer", "reload",
     ]  # fmt: skip
     assert result.measured.split == "test" and result.samples == {"fit": 540, "validation": 180, "test": 180}
     best = max(trial.target for trial in result.choice.curve if trial.drop <= 0)

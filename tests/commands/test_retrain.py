@@ -47,7 +47,14 @@ def base_passes(result):
 def test_the_target_does_better_and_the_file_is_what_the_tables_foretold(mlp, tmp_path, penalty):
     result = run(*mlp, tmp_path / "out.onnx", settings=RetrainSettings(penalty=penalty))
     assert result.after.target > result.before.target
-    assert [c.name for c in result.checks] == ["neutral", "simulation", "checker", "unharmed", "reload"]
+    assert [c.name for c in result.checks] == [
+        "neutral",
+        "simulation",
+        "checker",
+        "unharmed",
+        "answer",
+        "reload",
+    ]
     assert all(check.passed for check in result.checks)
     assert result.command == result.tweak["kind"] == "retrain"
     assert result.tweak["synapses"] and all(np.isfinite(s["weight"]) for s in result.tweak["synapses"])

@@ -14,7 +14,7 @@ from onnxtweak.errors import ModelError, OutputError, VerificationError
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import read_model
 from onnxtweak.model.file.output_file import write_model
-from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import DataSettings, OutputSettings
 from onnxtweak.types import Tap
 from tests.support.nets import cnn3, mlp, random_inputs

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.data import InputSpec, check_labels, open_data, open_splits, read_names
+from onnxtweak.data.labels import number_by_labels
 from onnxtweak.errors import DataError
 from onnxtweak.settings import DataSettings, Preprocess
 
@@ -149,43 +150,6 @@ def test_numbers_that_the_names_file_lists_are_names(tmp_path):
     assert digits.labels.tolist() == [2, 0] and digits.written is None
 
 
-def test_numbers_that_the_model_lists_are_its_classes(tmp_path):
-    path = tmp_path / "a.npz"
-
-    def labels(raw, own, names=None):
-        np.savez(path, x=np.zeros((len(raw), 2), np.float32), y=raw)
-        return open_data([str(path)], inputs=FLAT, preprocess=Preprocess(), own=own, names=names)
-
-    mapped = labels(np.array([70, 10]), (10, 20, 70))
-    assert mapped.labels.tolist() == [2, 0] and mapped.classes == ("10", "20", "70")
-    named = labels(np.array([70, 10]), (10, 20, 70), ("ten", "twenty", "seventy"))
-    assert named.labels.tolist() == [2, 0] and named.classes == ("ten", "twenty", "seventy")
-    counted = labels(np.array([2, 0]), (10, 20, 70))
-    assert counted.labels.tolist() == [2, 0]
-    assert "labels count the classes from 0; the model itself calls them 10, 20, 70" in counted.describe()
-    assert labels(np.array([2, 1]), (1, 2, 3)).labels.tolist() == [1, 0]
-    assert labels(np.array(["10", "70"]), (10, 20, 70)).labels.tolist() == [0, 2]
-
-
-def test_text_that_the_model_lists_is_its_classes(tmp_path):
-    path = tmp_path / "a.npz"
-
-    def labels(raw, names=None, **more):
-        np.savez(path, x=np.zeros((len(raw), 2), np.float32), y=raw, **more)
-        own = ("ash", "birch", "cedar")
-        return open_data([str(path)], inputs=FLAT, preprocess=Preprocess(), own=own, names=names)
-
-    assert labels(np.array(["cedar", "birch"])).labels.tolist() == [2, 1]
-    shuffled = np.array(["cedar", "ash", "birch"])
-    assert labels(np.array(["cedar", "birch"]), classes=shuffled).labels.tolist() == [2, 1]
-    assert labels(np.array([1, 0])).classes == ("ash", "birch", "cedar")
-    with pytest.raises(DataError, match="`oak` is not among"):
-        labels(np.array(["cedar", "oak"]))
-    assert labels(np.array(["x", "y"])).classes == ("x", "y")  # the model's names are of another kind
-    with pytest.raises(DataError, match="in another order than the model's own"):
-        labels(np.array([0, 1]), names=("birch", "ash", "cedar"))
-
-
 def test_the_other_splits_read_numbers_as_the_first_did(tmp_path):
     for name, y in (("a", [1, 2, 3] * 4), ("b", [1, 2] * 4)):
         np.savez(tmp_path / f"{name}.npz", x=np.zeros((len(y), 2), np.float32), y=np.array(y))
@@ -194,3 +158,19 @@ def test_the_other_splits_read_numbers_as_the_first_did(tmp_path):
     splits = open_splits(settings, FLAT)
     assert splits.fit.labels.tolist() == [0, 1, 2] * 4
     assert splits.validation.labels.tolist() == [0, 1] * 4
+
+
+def test_the_models_labels_are_read_alike_in_all_splits(tmp_path):
+    fit, test = (
+        opened(tmp_path, np.array([0, 1, 2]), file="a.npz"),
+        opened(tmp_path, np.array([1, 2]), file="b.npz"),
+    )
+    present = np.array([0, 1, 2])
+    assert number_by_labels(fit, (1, 2, 3), present).labels.tolist() == [0, 1, 2]
+    assert number_by_labels(test, (1, 2, 3), present).labels.tolist() == [1, 2]  # counted, as in the other
+    assert number_by_labels(test, (1, 2, 3), test.labels).labels.tolist() == [0, 1]
+    named = opened(tmp_path, np.array([20, 30]), names=("10", "20", "30"), file="c.npz")
+    assert number_by_labels(named, (2, 1, 3), named.labels).labels.tolist() == [
+        1,
+        2,
+    ]  # the names file said so

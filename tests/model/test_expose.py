@@ -9,9 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.expose import expose
-from onnxtweak.model.edit.patch_nodes import ELEMENT_TYPES
+from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.types import Neurons, Tap
 from tests.support import nets, tweaks
 

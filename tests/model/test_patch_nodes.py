@@ -11,15 +11,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.patch_nodes import (
-    ELEMENT_TYPES,
     SpliceSite,
-    build_columns,
     build_piece,
     build_pool,
     build_reader,
+    build_scores,
     free_prefix,
 )
-from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear, Synapses, Tweak
 from onnxtweak.types import Neurons, Tap
 from tests.support import tweaks
@@ -98,7 +98,7 @@ def test_a_single_logit_gets_class_one_less_class_zero(kind, layout, opset):
 @pytest.mark.parametrize("opset", [7, 11, 18])
 def test_a_single_logit_comes_out_as_two_columns(layout, opset):
     z = np.float32([0.5, -1.5, np.inf, -0.0]).reshape(-1, *SINGLE[layout][1:])
-    piece = build_columns("z", opset=opset, dtype="float32", output="out", prefix="p/")
+    piece = build_scores("z", LogitsFormat(layout), opset=opset, output="out", prefix="p/")
     inputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, SINGLE[layout])]
     output = helper.make_tensor_value_info("out", TensorProto.FLOAT, ("N", 2))
     graph = helper.make_graph(piece.nodes, "columns", inputs, [output], piece.initializers)

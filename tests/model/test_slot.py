@@ -16,7 +16,8 @@ from onnxtweak.model.edit.slot import adapter_bytes, fill, slot_inside, with_slo
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import parse, read_model
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.logits import LogitsFormat, find_logits
+from onnxtweak.model.inspect.logits import find_logits
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.types import Tap
 from tests.support import tweaks
 from tests.support.nets import TAILS, cnn3, mlp, random_inputs

@@ -20,7 +20,7 @@ from onnxtweak.model.file import protobuf_edit
 from onnxtweak.model.file.model_file import parse, read_model
 from onnxtweak.model.file.output_file import write_model
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear
 from onnxtweak.types import Neurons, Tap
 from tests.support import nets, tweaks

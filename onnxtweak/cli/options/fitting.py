@@ -13,7 +13,7 @@ from onnxtweak.cli.options.values import Number
 # `taps`: TapSettings; without selectors the command chooses.
 learning_tap_options = gathered(
     "taps",
-    lambda taps, pool, logits: settings.TapSettings(tuple(taps), pool, logits),
+    lambda taps, pool, logits, threshold: settings.TapSettings(tuple(taps), pool, logits, threshold),
     option(
         "Model",
         "--taps",
@@ -32,6 +32,12 @@ learning_tap_options = gathered(
         "[default: mean if --taps is not given, otherwise none].",
     ),
     option("Model", "--logits", metavar="NAME", help="The logits tensor [default: found in the graph]."),
+    option(
+        "Model",
+        "--threshold",
+        type=Number(),
+        help="Above which a single probability means class 1 [default: 0.5].",
+    ),
 )
 
 margin_option = option(

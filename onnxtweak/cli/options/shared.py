@@ -16,7 +16,7 @@ from onnxtweak.cli import completion
 from onnxtweak.cli.blas_threads import bound_arithmetic
 from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console
 from onnxtweak.cli.options.groups import Callback, Decorator, gathered, option
-from onnxtweak.cli.options.values import Device, Size
+from onnxtweak.cli.options.values import Device, Number, Size
 from onnxtweak.errors import UsageError
 
 TRACEBACK = "onnxtweak.traceback"  # key in click's `meta`, where `main` finds it after a failure
@@ -43,7 +43,18 @@ _LOGITS = _model(
     help="The logits tensor [default: found in the graph].",
 )
 
-logits_option = gathered("taps", lambda logits: settings.TapSettings(logits=logits), _LOGITS)
+_THRESHOLD = _model(
+    "--threshold",
+    type=Number(),
+    help="Above which a single probability means class 1 [default: 0.5].",
+)
+
+logits_option = gathered(
+    "taps",
+    lambda logits, threshold: settings.TapSettings(logits=logits, threshold=threshold),
+    _LOGITS,
+    _THRESHOLD,
+)
 
 tap_options = gathered(
     "taps",
@@ -66,6 +77,7 @@ tap_options = gathered(
         help="Make a neuron of each channel, its mean or maximum, instead of each position.",
     ),
     _LOGITS,
+    _THRESHOLD,
 )
 
 _TARGETS = (

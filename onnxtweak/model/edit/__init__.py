@@ -1,6 +1,7 @@
 """How is a tweak added to a model, and how is it removed again?
 
-patch_nodes     the nodes that are added, built with onnx-graphsurgeon
+patch_nodes     the nodes that are added
+piece_builder   how they are built, with onnx-graphsurgeon
 splice          a tweak spliced into a model, everything else unchanged
 expose          hidden tensors made outputs, unneeded nodes removed
 slot            a slot that takes another tweak in each call

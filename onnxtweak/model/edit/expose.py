@@ -14,16 +14,17 @@ from onnx import ModelProto, ValueInfoProto
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.patch_nodes import (
-    INITIALIZERS_ARE_INPUTS_BEFORE,
-    Piece,
-    build_columns,
     build_pool,
     build_reader,
+    build_scores,
     free_prefix,
 )
+from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, INITIALIZERS_ARE_INPUTS_BEFORE, Piece
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.types import Neurons, Tap
+
+PROBE = "onnxtweak/probe"  # the input of a model's tail
 
 
 @dataclass(frozen=True)
@@ -45,29 +46,63 @@ def expose(
     taps: Sequence[Tap],
     neurons: Neurons | None = None,
     logits_format: LogitsFormat = LogitsFormat(),
+    answer: str | None = None,
 ) -> Exposed:
     """A new model whose outputs are the logits, and the taps or the chosen values.
 
     logits, logits_format : the logits tensor, its layout and dtype. Without `neurons` every tap is an output
     of its own: (N, channels) when pooled, else in its own shape. With `neurons`, `taps` is ignored, and one
-    output holds their values (N, K) in their order; none for K = 0. A single logit becomes two columns, 0 and
-    itself. All outputs are float32, except that float64 logits stay so, and whole float16 tensors: after a
-    Cast the runtime would show them as they were before rounding, and the base rounds them. Original outputs
-    are dropped, and so are inputs that nothing needs any more. The graph's model is not changed; external
-    data is still relative to its folder.
+    output holds their values (N, K) in their order; none for K = 0. Where the tensor's columns are not the
+    classes' scores, as with a single logit, the scores are computed from them, (N, C). All outputs are
+    float32, except that float64 logits stay so, and whole float16 tensors: after a Cast the runtime would
+    show them as they were before rounding, and the base rounds them. Original outputs are dropped but for
+    `answer`, and so are inputs that nothing needs any more. The graph's model is not changed; external data
+    is still relative to its folder.
 
     Raises ModelError when the model's main graph does not compute one of the tensors.
     """
     outlet = _Outlet(graph)
-    if logits_format.binary:
-        logits_output = outlet.columns(logits, logits_format.dtype)
+    if logits_format.binary or not logits_format.is_plain:
+        logits_output = outlet.scores(logits, logits_format)
     else:
         logits_output = outlet.tensor(logits, logits_format.dtype != "bfloat16")
     if neurons is not None:
         outputs = [outlet.chosen(neurons)] if len(neurons) else []
     else:
         outputs = [outlet.tap(tap) for tap in taps]
+    if answer is not None:
+        outlet.own(answer)
     return Exposed(_assemble(outlet), logits_output, tuple(outputs))
+
+
+def expose_values(graph: GraphIndex, name: str, outputs: Sequence[str], *, cast: bool = False) -> Exposed:
+    """A new model with one tensor as it is, or cast to float32, and some of the model's own outputs.
+
+    The tensor's output is `Exposed.logits`.
+    """
+    outlet = _Outlet(graph)
+    shown = outlet.tensor(name, not cast)
+    for output in outputs:
+        outlet.own(output)
+    return Exposed(_assemble(outlet), shown, tuple(outputs))
+
+
+def only_tail(graph: GraphIndex, logits: str, dtype: str, outputs: Sequence[str]) -> ModelProto:
+    """What the model does after its logits, as a model of its own; its first input is `PROBE`.
+
+    The input stands for the logits, as float32. dtype : of the logits in the model. outputs : those of the
+    model to keep. Inputs of the model whose shapes the tail reads are still inputs, and so are those from
+    which it computes anything else.
+    """
+    outlet = _Outlet(graph)
+    for name in outputs:
+        outlet.own(name)
+    model = _assemble(outlet, without=logits)
+    cast = onnx.helper.make_node("Cast", [PROBE], [logits], PROBE + "/cast", to=int(ELEMENT_TYPES[dtype]))
+    model.graph.node.insert(0, cast)
+    shape = onnx.helper.make_tensor_value_info(PROBE, onnx.TensorProto.FLOAT, None)
+    model.graph.input.insert(0, shape)
+    return model
 
 
 class _Outlet:
@@ -96,12 +131,18 @@ class _Outlet:
         self.pieces.append(Piece((node,), ()))
         return output
 
-    def columns(self, name: str, dtype: str) -> str:
-        """A single logit as two columns."""
+    def scores(self, name: str, logits_format: LogitsFormat) -> str:
+        """One score per class, (N, C)."""
         self._need(name)
         output, opset = self._new_output(), self.graph.opset
-        self.pieces.append(build_columns(name, opset=opset, dtype=dtype, output=output, prefix=output + "/"))
+        self.pieces.append(build_scores(name, logits_format, opset=opset, output=output, prefix=output + "/"))
         return output
+
+    def own(self, name: str) -> str:
+        """An output of the model as it is, whatever its type."""
+        self.sources.append(name)
+        self.outputs[name] = ValueInfoProto(name=name)
+        return name
 
     def tap(self, tap: Tap) -> str:
         """All values of a tap."""
@@ -139,10 +180,13 @@ class _Outlet:
         return name
 
 
-def _assemble(outlet: _Outlet) -> ModelProto:
-    """The collected outputs, with only the part of the model that they need."""
+def _assemble(outlet: _Outlet, without: str | None = None) -> ModelProto:
+    """The collected outputs, with only the part of the model that they need.
+
+    without : a tensor that something else will compute.
+    """
     index, proto = outlet.graph, outlet.graph.proto
-    kept = sorted(index.ancestors(outlet.sources))
+    kept = sorted(index.ancestors(outlet.sources, before=without))
     used = {name for position in kept for name in index.needs(position)} | set(outlet.sources)
     made = {name for position in kept for name in index.nodes[position].output}
     model = ModelProto(ir_version=proto.ir_version)
@@ -161,9 +205,19 @@ def _assemble(outlet: _Outlet) -> ModelProto:
     graph.quantization_annotation.extend(
         annotation for annotation in source.quantization_annotation if annotation.tensor_name in made | used
     )
+    if without is not None:
+        _rename_writer(graph, without)
     for piece in outlet.pieces:
         graph.node.extend(piece.nodes)
         graph.initializer.extend(piece.initializers)
         if proto.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE:
             graph.input.extend(piece.declarations())
     return model
+
+
+def _rename_writer(graph: onnx.GraphProto, name: str) -> None:
+    """Where a node that is kept for another of its outputs writes `name` too, it writes another name."""
+    for node in graph.node:
+        for position, output in enumerate(node.output):
+            if output == name:
+                node.output[position] = f"{PROBE}/unused"

@@ -18,11 +18,12 @@ import numpy as np
 from onnx import ModelProto
 
 from onnxtweak.errors import MachineError, ModelError
-from onnxtweak.model.edit.patch_nodes import build_slot
+from onnxtweak.head import Readout
+from onnxtweak.model.edit.patch_nodes import build_slot, on_columns
 from onnxtweak.model.edit.splice import insert_piece, prepare_graft
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
-from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Tweak
 from onnxtweak.types import Tap
 
@@ -87,6 +88,7 @@ def with_slot(
         "bias": bias,
         "dtype": logits_format.dtype,
         "layout": logits_format.layout,
+        **({} if logits_format.readout is None else {"readout": logits_format.readout.record}),
     }
     fields = {"kind": "slot", "classes": int(classes), "scale": 1.0, "patch": patch, "provenance": {}}
     return insert_piece(graft, piece, fields)
@@ -103,9 +105,10 @@ def slot_inside(proto: ModelProto) -> Slot | None:
 def _slot(base_sha256: str, classes: int, patch: Mapping[str, Any]) -> Slot:
     try:
         taps = tuple(Tap(**{**tap, "shape": tuple(tap["shape"])}) for tap in patch["taps"])
-        logits_format = LogitsFormat(str(patch["layout"]), str(patch["dtype"]))
+        readout = Readout.read(patch["readout"]) if "readout" in patch else None
+        logits_format = LogitsFormat(str(patch["layout"]), str(patch["dtype"]), readout)
         return Slot(base_sha256, taps, classes, str(patch["names"]), bool(patch["bias"]), logits_format)
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise ModelError("the model's record of its slot is damaged", hint="make the slot again") from error
 
 
@@ -120,10 +123,8 @@ def fill(slot: Slot, tweak: Tweak, scale: float = 1.0) -> dict[str, np.ndarray]:
             f"the slot is in {slot.base_sha256[:12]}",
             hint="make a slot in the model that the tweak was made for",
         )
-    patch, classes = tweak.patch.scaled(scale), tweak.classes
-    bias = patch.output_bias
-    if slot.logits_format.binary:
-        patch, classes = patch.for_single_logit(), 1
+    bias = tweak.patch.output_bias
+    patch, classes = on_columns(tweak.patch.scaled(scale), tweak.classes, slot.logits_format)
     linear = patch.as_linear(classes)
     if linear is None:
         raise ModelError(

@@ -21,19 +21,17 @@ from onnxtweak._version import __version__
 from onnxtweak.errors import ModelError, VerificationError
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.patch_nodes import (
-    ELEMENT_TYPES,
-    INITIALIZERS_ARE_INPUTS_BEFORE,
-    Piece,
     SpliceSite,
     build_piece,
     free_prefix,
 )
+from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, INITIALIZERS_ARE_INPUTS_BEFORE, Piece
 from onnxtweak.model.edit.revert import revert_tweak
 from onnxtweak.model.file import protobuf_edit
 from onnxtweak.model.file.model_file import LARGEST_PROTOBUF, ModelFile, parse
 from onnxtweak.model.file.tweak_metadata import make_record, tweaks_inside
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.logits import LogitsFormat
+from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Tweak, form_of
 
 OLDEST_OPSET = 7  # the first with broadcasting in Add and Mul

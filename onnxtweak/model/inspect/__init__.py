@@ -2,6 +2,7 @@
 
 graph_checks    no cycles, no nodes without inputs
 logits          where the logits are
+tail            what lies between the last layer and an output
 softmax         whether a tensor is the softmax of another
 refusals        why a model's scores cannot be tweaked
 taps            the hidden tensors that can be tapped, and which of them selectors choose

@@ -25,6 +25,7 @@ from onnxtweak.model.inspect.refusals import (
 )
 from onnxtweak.model.inspect.shapes import Shape, known_shape
 from onnxtweak.model.inspect.softmax import SPELLINGS, SoftmaxMatch, match_softmax
+from onnxtweak.model.inspect.tail import cuts, tail_operators
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
@@ -57,19 +58,6 @@ _LOOKING_UP = frozenset({"LabelEncoder", "ArrayFeatureExtractor", "Gather", "Sli
 _WITH_CONSTANT = frozenset({"Mul", "Div", "Add", "Sub", "Max", "Min"})
 _WALKED_DOMAINS = (*DEFAULT_DOMAINS, "ai.onnx.ml")
 _WALKED = _CHOOSING | _KEEPING_ORDER | _LOOKING_UP | _WITH_CONSTANT
-
-
-@dataclass(frozen=True)
-class LogitsFormat:
-    """How a logits tensor holds its values. layout : as `Logits.layout`. dtype : as `Tap.dtype`."""
-
-    layout: str = "NC"
-    dtype: str = "float32"
-
-    @property
-    def binary(self) -> bool:
-        """One logit, two classes: positive for class 1."""
-        return "C" not in self.layout
 
 
 @dataclass(frozen=True)
@@ -149,7 +137,22 @@ def find_logits(graph: GraphIndex, override: str | None = None) -> Logits:
     return next(iter(chosen.values()))
 
 
+def logits_between(graph: GraphIndex, name: str, output: str) -> Logits:
+    """A tensor between the last layer and `output` as the one that a tweak is added to.
+
+    Raises ModelError where it cannot be.
+    """
+    return _between(graph, name, output).logits
+
+
 _PLAIN, _CHOICE, _NORMALISED = 1, 2, 3
+
+
+def _between(graph: GraphIndex, name: str, output: str) -> _Candidate:
+    if name == output:
+        return _candidate(graph, output, name, "the output itself", [], _PLAIN)
+    steps = list(reversed(tail_operators(graph, name, output)))
+    return _candidate(graph, output, name, f"before {steps[-1]}", steps, _CHOICE)
 
 
 def _search_from(graph: GraphIndex, output: str) -> _Candidate:
@@ -190,6 +193,9 @@ def _search_from(graph: GraphIndex, output: str) -> _Candidate:
         rule = f"before {steps[count - 1]}"
         return _candidate(graph, output, name, rule, steps[:count], _CHOICE)
     if graph.declared_type(output) not in (*FLOATS, None):
+        deepest = cuts(graph, output)[-1]
+        if deepest != output and graph.producer(deepest) is not None:
+            return _between(graph, deepest, output)
         raise ModelError("the output is not floating-point class scores", where=output, hint=NOT_A_CLASSIFIER)
     if last is None:
         _refuse_tensor(graph, name, f"the tensor of output '{output}'")

@@ -1,0 +1,117 @@
+"""What does a model compute for real samples, where it may be patched and where it shows its answer?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.engine.session import open_session
+from onnxtweak.engine.subject import Opened, fixed_batch
+from onnxtweak.errors import ModelError
+from onnxtweak.head import ROUNDING, SMALLEST, Scale
+from onnxtweak.model.edit.expose import expose_values
+from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.inspect.tail import is_linear, shown_outputs
+from onnxtweak.settings import EngineSettings
+
+_TOGETHER = 8  # samples that run together: enough to save calls, few enough for any memory
+_SUMS_AGREE = 1e-3
+_SLACK = 1e-6
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a model computes for n real samples.
+
+    x (n, R) float64 : the tensor that may be patched. shape : of one sample of it. dtype : its NumPy name.
+    outputs : values of the outputs that depend on it, by name. scale : what the tensor seems to hold.
+    """
+
+    x: np.ndarray
+    shape: tuple[int, ...]
+    dtype: str
+    outputs: dict[str, Any]
+    scale: Scale
+
+    @property
+    def on_logit_scale(self) -> np.ndarray:
+        """The tensor (n, R), with probabilities as logits."""
+        if self.scale == "logit":
+            return self.x
+        logarithm = np.log(self.x + SMALLEST)
+        if self.scale == "probability":
+            return logarithm
+        odds: np.ndarray = logarithm - np.log(1 - self.x + SMALLEST)
+        return odds
+
+
+def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings: EngineSettings) -> Observed:
+    """Tensor `name`, and the outputs that depend on it, on real samples.
+
+    feeds : samples by input name. Raises ModelError where the tensor is not one row of scores per sample.
+    """
+    graph, outputs = opened.model.graph, shown_outputs(opened.model.graph, name)
+    where = f"{name} in {opened.model.path}"
+    for cast in (False, True):
+        exposed = expose_values(graph, name, outputs, cast=cast)
+        session = open_session(exposed.proto, opened.model.folder, settings, opened.model.path)
+        dtypes = {port.name: port.dtype for port in session.outputs}
+        if not cast:
+            dtype = dtypes[exposed.logits] or ""
+        if dtype != "bfloat16":  # which NumPy does not know
+            break
+    if dtype not in ROUNDING:
+        raise ModelError(
+            "this tensor cannot be the logits: it is not a float tensor with one row of scores per sample",
+            where=where,
+            hint="name the tensor that holds the class scores with --logits",
+        )
+    size = fixed_batch(opened) or _TOGETHER
+    count = len(next(iter(feeds.values())))
+    parts: list[list[Any]] = []
+    samples = 0
+    for start in range(0, count, size):
+        part = {port.name: feeds[port.name][start : start + size] for port in session.inputs}
+        samples += len(next(iter(part.values())))
+        parts.append(session.run(part, [exposed.logits, *outputs]))
+    x, *shown = (joined(column) for column in zip(*parts, strict=True))
+    shape = tuple(x.shape[1:])
+    if x.ndim < 1 or len(x) != samples or not x.size:
+        raise ModelError(
+            "this tensor cannot be the logits: it is not a float tensor with one row of scores per sample",
+            where=where,
+            hint="name the tensor that holds the class scores with --logits",
+        )
+    if sum(axis > 1 for axis in shape) > 1:
+        raise ModelError(
+            f"logits of shape {shape} per sample are not one score per class",
+            where=where,
+            hint="name another tensor with --logits; scores per position are not supported",
+        )
+    rows = x.reshape(len(x), -1).astype(np.float64)
+    values = dict(zip(outputs, shown, strict=True))
+    return Observed(rows, shape, dtype, values, _scale(graph, name, rows))
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """The batches of one output as one; a list where it is no array."""
+    if all(isinstance(part, np.ndarray) and part.ndim for part in parts):
+        return np.concatenate(parts)
+    return [row for part in parts for row in np.atleast_1d(part)] if parts else []
+
+
+def _scale(graph: GraphIndex, name: str, x: np.ndarray) -> Scale:
+    """What a tensor (n, R) of a model holds, by its values on real samples.
+
+    Rows that all have the same sum are probabilities, in whatever unit. Other numbers between 0 and 1 are
+    probabilities each for itself, unless a layer computes them.
+    """
+    if not np.isfinite(x).all() or x.min() < 0:
+        return "logit"
+    sums = x.sum(axis=1)
+    if x.shape[1] > 1 and sums.min() > 0 and np.ptp(sums) <= _SUMS_AGREE * sums.mean() and len(x) > 1:
+        return "probability"
+    return "odds" if x.max() <= 1 + _SLACK and not is_linear(graph, name) else "logit"

@@ -1,0 +1,216 @@
+"""How does a model's answer follow from its logits? Its tail is probed, and the tensor to patch is settled.
+
+The graph suggests a tensor. Whether the class of its highest value is the class that the model shows is tried
+with real samples and with made-up logits. Where it is not, or where the tensor holds probabilities, other
+tensors between the last layer and the output are tried. What cannot be settled is refused, with the operators
+in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.engine.answer.observed import Observed, joined, observe
+from onnxtweak.engine.answer.probing import NotDecided, read_columns
+from onnxtweak.engine.session import Session, open_session
+from onnxtweak.engine.subject import Opened, fixed_batch
+from onnxtweak.errors import InputError, ModelError
+from onnxtweak.head import ROUNDING, Answer, Readout
+from onnxtweak.model.edit.expose import PROBE, only_tail
+from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.inspect.logits import logits_between
+from onnxtweak.model.inspect.tail import cuts, is_top_value, ranks_classes, tail_operators
+from onnxtweak.settings import EngineSettings
+
+TRIED = 64  # real samples on which logits and answer are compared before anything is learnt
+_NUMBERS = 1 << 21  # that a tail is asked about at a time
+
+
+def settle(
+    opened: Opened, feeds: Mapping[str, np.ndarray], settings: EngineSettings, threshold: float | None = None
+) -> Opened:
+    """The model with the tensor to patch, how scores are read from it, and the answer it shows.
+
+    feeds : samples by input name, all of which are tried. threshold : above which a single probability means
+    class 1; None: 0.5. Raises ModelError where the answer does not follow from any tensor.
+    """
+    reasons: list[str] = []
+    probabilities: list[tuple[str, Observed]] = []
+    for name in _candidates(opened):
+        try:
+            observed = observe(opened, name, feeds, settings)
+        except InputError:
+            if name == opened.logits.name:
+                raise
+            continue
+        if observed.scale != "logit":
+            probabilities.insert(0, (name, observed))  # the one closest to the output is tried first
+            continue
+        found = _settled(opened, name, observed, _Question(feeds, settings, threshold), reasons)
+        if found is not None:
+            return found
+    for name, observed in probabilities:
+        found = _settled(opened, name, observed, _Question(feeds, settings, threshold), reasons)
+        if found is not None:
+            return found
+    graph, output = opened.model.graph, opened.logits.output
+    first = opened.logits.name if opened.given else cuts(graph, output)[-1]
+    passed = ", ".join(tail_operators(graph, first, output)) or "nothing"
+    raise ModelError(
+        "the class that the model shows does not follow from its class scores: "
+        + (reasons[0] if reasons else "no output shows a class"),
+        where=f"after '{first}': {passed}",
+        hint="export the model without these operators behind its class scores, or name another tensor with"
+        " --logits",
+    )
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What the search asks with, as for `settle`."""
+
+    feeds: Mapping[str, np.ndarray]
+    settings: EngineSettings
+    threshold: float | None
+
+
+def _candidates(opened: Opened) -> list[str]:
+    """Tensors to try: the one that the graph suggests, the deepest, and on towards the output."""
+    if opened.given:
+        return [opened.logits.name]
+    chain = cuts(opened.model.graph, opened.logits.output)
+    return list(dict.fromkeys([opened.logits.name, *reversed(chain)]))
+
+
+def _settled(
+    opened: Opened, name: str, observed: Observed, question: _Question, reasons: list[str]
+) -> Opened | None:
+    """The model with `name` as the tensor to patch; None, and a reason more, where that cannot be."""
+    graph = opened.model.graph
+    if not np.isfinite(observed.x).all():
+        reasons.append("the logits are not finite on real samples")
+        return None
+    if observed.scale != "logit" and not observed.x.any(axis=1).all():
+        reasons.append("on some samples all scores are zero")
+        return None
+    for answer in _answers(graph, observed, question.threshold):
+        tail = _Tail(opened, name, observed, answer, question)
+        tolerance = ROUNDING[observed.dtype]
+        try:
+            readout, answer = read_columns(
+                tail.ask, observed.on_logit_scale, answer, observed.scale, tolerance
+            )
+        except NotDecided as reason:
+            if reason.constant:
+                continue
+            reasons.append(f"in output {answer.output!r} {reason.why}")
+            return None
+        except InputError as error:
+            reasons.append(f"output {answer.output!r} does not follow from them alone ({error.what})")
+            return None
+        wrong = answer.contradicts(readout.scores(observed.x), observed.outputs[answer.output], tolerance)
+        if wrong.any():
+            reasons.append(
+                f"output {answer.output!r} shows another class on {int(wrong.sum())} of {len(wrong)} samples"
+            )
+            return None
+        logits = (
+            opened.logits if name == opened.logits.name else logits_between(graph, name, opened.logits.output)
+        )
+        logits = replace(logits, explain=logits.explain + _in_words(readout))
+        plain = readout.is_plain and readout.scale == "logit"
+        return replace(opened, logits=logits, readout=None if plain else readout, answer=answer)
+    return None
+
+
+def _in_words(readout: Readout) -> str:
+    """What a reader should know of how scores are read, as the end of a sentence; empty for nothing."""
+    words = []
+    if readout.scale != "logit":
+        words.append("it holds probabilities, which a patch changes so that they stay such")
+    if readout.single:
+        if readout.sign < 0:
+            words.append("it speaks for class 0")
+        if readout.offset[1]:
+            words.append(f"the decision is at {-readout.sign * readout.offset[1]:.4g}")
+    else:
+        if list(readout.source) != sorted(readout.source):
+            words.append("the model shows its classes in another order")
+        if readout.classes < readout.columns:
+            words.append(f"the model shows {readout.classes:,} of its {readout.columns:,} columns")
+        if any(readout.offset):
+            words.append("the model weights its classes afterwards, which is part of every decision")
+    return "".join(f"; {text}" for text in words)
+
+
+def _answers(graph: GraphIndex, observed: Observed, threshold: float | None) -> Iterator[Answer]:
+    """How each output might show the class: those that name it first, then scores, then single numbers."""
+    found: list[tuple[int, Answer]] = []
+    for name, value in observed.outputs.items():
+        if len(value) != len(observed.x):
+            continue
+        if isinstance(value, list):
+            if isinstance(value[0], dict):
+                found.append((1, Answer(name, "map")))
+            continue
+        each = int(np.size(value[0]))
+        if value.dtype.kind == "f" or value.dtype.name == "bfloat16":
+            if is_top_value(graph, name) or not each:
+                continue
+            if each > 1:
+                found.append((2, Answer(name, "scores")))
+                continue
+            bounded = value.min() >= 0 and value.max() <= 1
+            cut = (0.5 if threshold is None else threshold) if bounded else 0.0
+            found.append((3, Answer(name, "number", cut)))
+        elif each == 1 or ranks_classes(graph, name):
+            found.append((0, Answer(name, "label")))
+    yield from (answer for _, answer in sorted(found, key=lambda item: item[0]))
+
+
+class _Tail:
+    """What the model does after the tensor, ready to be asked about made-up values of it."""
+
+    def __init__(
+        self, opened: Opened, name: str, observed: Observed, answer: Answer, question: _Question
+    ) -> None:
+        self._answer, self._observed, self._question = answer, observed, question
+        self._batch = fixed_batch(opened)
+        self._opened, self._name = opened, name
+        self._session: Session | None = None
+
+    def ask(self, x: np.ndarray) -> Any:
+        """The output's value (n, ...) for columns (n, R) on the logit scale. Raises InputError."""
+        if self._session is None:
+            model = only_tail(
+                self._opened.model.graph, self._name, self._observed.dtype, [self._answer.output]
+            )
+            self._session = open_session(
+                model, self._opened.model.folder, self._question.settings, self._opened.model.path
+            )
+        size = self._batch or max(1, _NUMBERS // x.shape[1])
+        return joined([self._run(x[start : start + size]) for start in range(0, len(x), size)])
+
+    def _run(self, x: np.ndarray) -> Any:
+        assert self._session is not None
+        count = len(x)
+        lack = (self._batch or count) - count
+        values = self._on_own_scale(np.concatenate([x, np.repeat(x[-1:], lack, axis=0)]) if lack else x)
+        feeds: dict[str, np.ndarray] = {PROBE: values.reshape(-1, *self._observed.shape)}
+        for port in self._session.inputs:
+            if port.name != PROBE:
+                feeds[port.name] = np.repeat(self._question.feeds[port.name][:1], count + lack, axis=0)
+        return self._session.run(feeds, [self._answer.output])[0][:count]
+
+    def _on_own_scale(self, x: np.ndarray) -> np.ndarray:
+        """Columns on the logit scale as the tensor holds them, float32."""
+        if self._observed.scale == "probability":
+            powers = np.exp(x - x.max(axis=1, keepdims=True))
+            x = powers / powers.sum(axis=1, keepdims=True) * self._observed.x.sum(axis=1).mean()
+        elif self._observed.scale == "odds":
+            x = 1 / (1 + np.exp(-np.clip(x, -80, 80)))
+        return x.astype(np.float32)

@@ -1,0 +1,188 @@
+"""How is a piece of graph built that is added to a model?
+
+With onnx-graphsurgeon, as a graph of its own, from which nodes and initializers are taken. Only operators are
+used whose meaning has not changed since opset 7: axes are never given to a reduction, because they moved from
+an attribute to an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import ArrayLike
+
+from onnxtweak.errors import ModelError
+from onnxtweak.model.logits_format import LogitsFormat
+from onnxtweak.types import Neurons, Tap
+
+ELEMENT_TYPES = {
+    "float32": onnx.TensorProto.FLOAT,
+    "float16": onnx.TensorProto.FLOAT16,
+    "bfloat16": onnx.TensorProto.BFLOAT16,
+    "float64": onnx.TensorProto.DOUBLE,
+}
+_POOL = {"mean": "GlobalAveragePool", "max": "GlobalMaxPool"}
+INITIALIZERS_ARE_INPUTS_BEFORE = 4  # IR version
+# By which a probability is raised at most, as a logarithm: float32 holds its exponential, and the inverse.
+_LARGEST_LOG_FACTOR = 60.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Nodes in execution order, and the initializers they need.
+
+    inputs : declarations of those initializers that callers may feed.
+    """
+
+    nodes: tuple[onnx.NodeProto, ...]
+    initializers: tuple[onnx.TensorProto, ...]
+    inputs: tuple[onnx.ValueInfoProto, ...] = ()
+
+    def declarations(self) -> tuple[onnx.ValueInfoProto, ...]:
+        """The initializers as graph inputs, which they must also be before IR version 4."""
+        return tuple(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            for tensor in self.initializers
+        )
+
+
+class Builder:
+    """A graph under construction. dtype : in which values and weights are computed."""
+
+    def __init__(self, prefix: str, opset: int, dtype: str) -> None:
+        self.prefix = prefix
+        self.opset = opset
+        self.dtype = dtype
+        self.graph = gs.Graph(opset=opset)
+        self.sources: dict[str, gs.Variable] = {}
+
+    def node(self, name: str, op: str, inputs: Sequence[gs.Tensor], **attributes: object) -> gs.Variable:
+        """Append a node; its only output has the node's name."""
+        output = gs.Variable(self.prefix + name)
+        self.graph.nodes.append(gs.Node(op, output.name, attributes, list(inputs), [output]))
+        return output
+
+    def index(self, name: str, values: ArrayLike) -> gs.Constant:
+        return gs.Constant(self.prefix + name, np.ascontiguousarray(values, dtype=np.int64))
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(ELEMENT_TYPES[self.dtype]))
+
+    def weights(self, name: str, values: np.ndarray) -> gs.Constant:
+        with np.errstate(over="ignore"):
+            cast = np.ascontiguousarray(values).astype(self.numpy_dtype)
+        if not np.isfinite(cast).all():
+            raise ModelError(
+                f"a weight of the tweak does not fit into {self.dtype}, the type of the model's logits",
+                where=self.prefix + name,
+                hint="use a smaller --scale",
+            )
+        return gs.Constant(self.prefix + name, cast)
+
+    def source(self, name: str) -> gs.Variable:
+        """A tensor of the base: one variable, no matter how many taps read it."""
+        return self.sources.setdefault(name, gs.Variable(name))
+
+    def read(self, neurons: Neurons) -> tuple[gs.Variable, np.ndarray]:
+        """The chosen values (N, K), grouped by tap, and `order` (K,) int64: column k is neuron `order[k]`."""
+        tap_of = np.asarray(neurons.tap_of)
+        index = np.asarray(neurons.index)
+        used = [number for number in range(len(neurons.taps)) if (tap_of == number).any()]
+        parts = [
+            self.read_tap(f"tap{position}", neurons.taps[number], index[tap_of == number])
+            for position, number in enumerate(used)
+        ]
+        values = parts[0] if len(parts) == 1 else self.node("values", "Concat", parts, axis=1)
+        return values, np.argsort(tap_of, kind="stable")
+
+    def number(self, name: str, value: float) -> gs.Constant:
+        """One number that broadcasts against anything."""
+        return self.weights(name, np.array([value]))
+
+    def combine(self, logits: gs.Variable, delta: gs.Tensor, at: LogitsFormat) -> None:
+        """Add `delta` (N, C) to logits of any layout; to the logarithm of what holds probabilities."""
+        if at.scale == "logit":
+            self.node("add", "Add", [logits, self.laid_out(delta, at.layout)])
+            return
+        values: gs.Tensor = logits
+        half = self.dtype in ("float16", "bfloat16")
+        if half:  # whose largest numbers the factors would exceed
+            values, delta = self.cast("wide", values, "float32"), self.cast("wide/delta", delta, "float32")
+            self.dtype = "float32"
+        if at.layout != "NC" and at.scale == "probability":
+            values = self.node("flat", "Flatten", [values], axis=1)
+        elif at.scale == "odds":
+            delta = self.laid_out(delta, at.layout)
+        factor = self.node("factor", "Exp", [self.clip("bounded", delta, _LARGEST_LOG_FACTOR)])
+        raised = self.node("raised", "Mul", [values, factor])
+        if at.scale == "probability":
+            # Rows keep their sums, and a factor of one leaves every bit as it was.
+            ones = self.weights("ones", np.ones((at.columns(0), 1)))
+            sums = [self.node(f"{n}/sum", "MatMul", [v, ones]) for n, v in (("old", values), ("new", raised))]
+            new = self.node("kept", "Mul", [raised, self.node("ratio", "Div", sums)])
+            if at.layout != "NC":
+                new = self.laid_out(new, at.layout)
+        else:
+            rest = self.node("rest", "Sub", [self.number("one", 1.0), values])
+            new = self.node("odds", "Div", [raised, self.node("both", "Add", [raised, rest])])
+        if half:
+            self.cast("narrow", new, at.dtype)
+
+    def laid_out(self, delta: gs.Tensor, layout: str) -> gs.Tensor:
+        """(N, C) in the logits' layout."""
+        if layout in ("NC", "N1"):
+            return delta
+        axes = [-1 if axis == "C" else 1 for axis in layout[1:]]
+        return self.node("reshape", "Reshape", [delta, self.index("shape", [0, *axes] if axes else [-1])])
+
+    def clip(self, name: str, value: gs.Tensor, bound: float) -> gs.Variable:
+        """The value between -bound and bound."""
+        if self.opset < 11:
+            return self.node(name, "Clip", [value], min=-bound, max=bound)
+        low, high = (
+            gs.Constant(f"{self.prefix}{name}/{side}", np.array(number, self.numpy_dtype))
+            for side, number in (("low", -bound), ("high", bound))
+        )
+        return self.node(name, "Clip", [value, low, high])
+
+    def read_tap(self, name: str, tap: Tap, index: np.ndarray | gs.Constant | None) -> gs.Variable:
+        """The neurons `index` of one tap, or all neurons of a pooled one, (N, neurons) as `self.dtype`."""
+        value, dtype = self.source(tap.name), tap.dtype
+        pooled = tap.pool != "none" and len(tap.shape) > 1
+        axis = 1 + tap.channel_axis if pooled else 1
+        if pooled and axis == 1 and dtype == "float32":
+            # Whole feature maps are pooled in the blocked layout of convolutions; a Gather would undo it.
+            value, pooled = self.pool(name, tap, value), False
+        elif not pooled and len(tap.shape) != 1:
+            value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
+        if index is not None:
+            chosen = index if isinstance(index, gs.Constant) else self.index(f"{name}/index", index)
+            value = self.node(f"{name}/gather", "Gather", [value, chosen], axis=axis)
+        if pooled:
+            if dtype != "float32":  # runtimes pool float32 only
+                value, dtype = self.cast(f"{name}/float32", value, "float32"), "float32"
+            if axis != 1:
+                rest = [other for other in range(1, 1 + len(tap.shape)) if other != axis]
+                value = self.node(f"{name}/transpose", "Transpose", [value], perm=[0, axis, *rest])
+            value = self.pool(name, tap, value)
+        return value if dtype == self.dtype else self.cast(f"{name}/cast", value, self.dtype)
+
+    def pool(self, name: str, tap: Tap, value: gs.Tensor) -> gs.Variable:
+        """(N, channels, ...) as (N, channels)."""
+        value = self.node(f"{name}/pool", _POOL[tap.pool], [value])
+        return self.node(f"{name}/flatten", "Flatten", [value], axis=1)
+
+    def cast(self, name: str, value: gs.Tensor, dtype: str) -> gs.Variable:
+        """The value as `dtype`."""
+        return self.node(name, "Cast", [value], to=int(ELEMENT_TYPES[dtype]))
+
+    def finish(self, output: str) -> Piece:
+        """The piece; its last node writes `output`."""
+        self.graph.nodes[-1].outputs[0].name = output
+        exported = gs.export_onnx(self.graph, do_type_check=False).graph
+        return Piece(tuple(exported.node), tuple(exported.initializer))

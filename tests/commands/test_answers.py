@@ -1,0 +1,110 @@
+"""Is the accuracy that is reported that of the answer the file shows, before and after, whatever its tail?
+
+Tails are drawn at random from what models of strangers end in; each is either measured rightly or refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from onnxtweak import commands
+from onnxtweak.commands.verify import verify
+from onnxtweak.errors import ModelError
+from onnxtweak.model.edit.revert import revert
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    JoinSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from tests.support.nets import NetBuilder
+from tests.support.tails import SINGLE_TAILS, TAILS, Shown, add_random_tail
+from tests.support.tweaks import run
+
+FLOAT = TensorProto.FLOAT
+INPUTS, HIDDEN, CLASSES = 6, 16, 5
+ENGINE = EngineSettings(backend="numpy", threads=1)
+
+
+def make(folder: Path, tail: str, seed: int) -> tuple[Path, Path, Shown, np.ndarray, np.ndarray]:
+    """A trained net with a random tail and samples in the classes that it shows, of which one is weak."""
+    rng = np.random.default_rng(seed)
+    single = tail in SINGLE_TAILS
+    classes = 2 if single else CLASSES
+    centres = rng.normal(0, 1.2, (classes, INPUTS))
+    truth = rng.integers(0, classes, 900)
+    x = (centres[truth] + rng.normal(0, 1, (900, INPUTS))).astype(np.float32)
+    first = rng.normal(0, 1, (INPUTS, HIDDEN)).astype(np.float32)
+    hidden = np.maximum(x @ first, 0)
+    wanted = (2 * truth[:300, None] - 1) if single else 4 * np.eye(classes)[truth[:300]] - 1
+    gram = hidden[:300].T @ hidden[:300] + 5 * np.eye(HIDDEN)
+    last = np.linalg.solve(gram, hidden[:300].T @ wanted).astype(np.float32)
+    bias = np.zeros(last.shape[1])
+    bias[-1] -= 0.5 * (hidden @ last).std()
+    net = NetBuilder()
+    h = net.op("Relu", net.op("MatMul", "input", net.const(first)), name="hidden")
+    net.op("Gemm", h, net.const(last), net.const(bias), name="logits")
+    shown = add_random_tail(net, "logits", tail, classes, rng)
+    path = folder / "model.onnx"
+    path.write_bytes(net.model({"input": (FLOAT, ("N", INPUTS))}, shown.outputs).SerializeToString())
+    kept = np.isin(truth, list(shown.number))
+    labels = np.array([shown.number[c] for c in truth[kept].tolist()])
+    data = folder / "data.npz"
+    np.savez(data, x=x[kept], y=labels)
+    return path, data, shown, x[kept], labels
+
+
+def own_accuracy(path: Path, shown: Shown, x: np.ndarray, y: np.ndarray) -> float:
+    """What the file's own output is right on, by ONNX Runtime alone."""
+    return float((shown.decide(run(path, {"input": x}, [shown.output])[0]) == y).mean())
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("tail", [*TAILS, *SINGLE_TAILS])
+def test_what_is_reported_is_what_the_file_shows_or_it_is_refused(tail, seed, tmp_path):
+    model, data, shown, x, y = make(tmp_path, tail, seed)
+    source = DataSettings(data=(f"{data}#[300:]",))
+    x, y = x[300:], y[300:]
+    try:
+        evaluated = commands.evaluate(model=str(model), data=source, engine=ENGINE)
+    except ModelError as refusal:
+        assert shown.may_be_refused, refusal
+        assert refusal.where and refusal.hint
+        assert any(op in refusal.where for op in shown.operators), refusal.where
+        return
+    assert not shown.must_be_refused
+    assert evaluated.metrics.overall == pytest.approx(own_accuracy(model, shown, x, y), abs=1e-12)
+    for method in ("join", "fit"):
+        out = tmp_path / f"{method}.onnx"
+        settings = JoinSettings(max_overall_drop=2.0) if method == "join" else FitSettings(folds=3, hidden=0)
+        result = getattr(commands, method)(
+            model=str(model),
+            data=DataSettings(data=source.data, test=source.data),
+            engine=ENGINE,
+            taps=TapSettings(taps=("activations",)),
+            targets=TargetSettings(worst=1),
+            settings=settings,
+            output=OutputSettings(str(out), tweak=str(tmp_path / f"{method}.safetensors")),
+        )
+        assert result.before.overall == pytest.approx(own_accuracy(model, shown, x, y), abs=1e-12)
+        assert result.after.overall == pytest.approx(own_accuracy(out, shown, x, y), abs=1e-12)
+        if result.tweak["parameters"]:
+            checked = verify(tweaked=str(out), base=str(model), data=source, engine=ENGINE)
+            assert all(check.passed for check in checked.checks), checked.checks
+            assert checked.after.overall == result.after.overall
+            assert revert(out.read_bytes()) == model.read_bytes()
+            again = OutputSettings(str(tmp_path / "again.onnx"), force=True)
+            tweak = str(tmp_path / f"{method}.safetensors")
+            commands.apply(model=str(model), tweak=tweak, output=again, engine=ENGINE)
+            assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
+        if shown.normalised:
+            values = run(out, {"input": x}, [shown.output])[0]
+            assert values.min() >= 0
+            np.testing.assert_allclose(values.sum(axis=1), shown.normalised, rtol=1e-3)
