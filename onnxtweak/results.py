@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial
+from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial, Unchecked
 
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
 Value = tuple[str, str | None, Shape | None]  # a shape of None: any
@@ -17,13 +17,10 @@ Value = tuple[str, str | None, Shape | None]  # a shape of None: any
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a model holds. inputs, outputs : (name, dtype, shape). logits : (name, rule, sentence).
-
-    kind : what the model looks like, "one label", "several labels", "one number", "embedding" or "positions".
-    taps : those that the selectors choose. candidates : (name, op, dtype, shape, neurons, whether it is an
-    activation) of every tensor that can be watched. neurons : of all taps together. tweaks : one dict per
-    tweak that the model already contains.
-    """
+    """What a model holds. inputs, outputs : (name, dtype, shape). logits : (name, rule, sentence). kind : as
+    in `HeadKind`. taps : those that the selectors choose. candidates : (name, op,
+    dtype, shape, neurons, whether it is an activation) of every tensor that can be watched. neurons : of all
+    taps together. tweaks : one dict per tweak that the model already contains."""
 
     model: FileRef
     opset: dict[str, int]
@@ -95,8 +92,7 @@ class Result:
     """What every command that makes a patch returns: the same parts for every method.
 
     output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of fit,
-    validation and test. classes : all names. evidence : what a report is drawn from; see
-    `onnxtweak.stages.report_data`.
+    validation and test. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`.
     """
 
     command: str
@@ -111,6 +107,11 @@ class Result:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        old, new = self.before, self.after
+        what = f"targets {old.target:.1%} -> {new.target:.1%}, overall {old.overall:.1%} -> {new.overall:.1%}"
+        return f"<Result of {self.command} on {self.measured.split}: {what}>"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -156,6 +157,7 @@ class Applied:
     checks: tuple[Check, ...]
     seconds: dict[str, float]
     adapters: tuple[FileRef, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ class Dumped:
     neurons: int
     bytes: int
     seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ class Scored:
     top: tuple[dict[str, Any], ...]
     dropped: int
     run: RunFacts
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,7 @@ class ModelDiff:
 
     differences : dicts of kind, where, detail, and expected: whether a tweak accounts for it. tweaks : one
     dict per tweak that only `tweaked` contains. checks : passed where nothing but the tweaks differs.
+    unchecked : what could not be compared.
     """
 
     base: FileRef
@@ -215,6 +220,7 @@ class ModelDiff:
     differences: tuple[dict[str, Any], ...]
     tweaks: tuple[dict[str, Any], ...]
     checks: tuple[Check, ...]
+    unchecked: tuple[Unchecked, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,6 +228,7 @@ class Verified:
     """A tweaked model, verified again. before, after : base and model on the samples given; None without.
 
     base : its path is empty where it was rebuilt from the tweaked file; None where it could not be.
+    unchecked : the checks that could not be made.
     """
 
     model: FileRef
@@ -232,6 +239,7 @@ class Verified:
     after: Metrics | None
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -278,8 +286,8 @@ class MethodStanding:
     """How one method did, as means over the repeats. Pairs of floats are (mean, standard error).
 
     overall, target : accuracies on test at its own operating point. at : target accuracy at each of
-    `Comparison.drops`, read on test; NaN where it cannot get there. over_bias : the same minus the bias
-    control's, paired. curve : (drop, target) over a wider range. mcnemar_p : the median. seconds : of
+    `Comparison.drops`, read on test; NaN where a repeat does not get there. over_bias : the same minus the
+    bias control's, paired. curve : (drop, target) over a wider range. mcnemar_p : the median. seconds : of
     learning, without the passes over data. note : of the last repeat, or why the method does not apply; the
     numbers are then NaN.
     """
@@ -313,7 +321,7 @@ class Comparison:
     samples: dict[str, int]
     before: dict[str, tuple[float, float]]
     drops: tuple[float, ...]
-    standings: tuple[MethodStanding, ...]
+    standings: tuple[MethodStanding, ...] = field(repr=False)
     run: RunFacts
     output: FileRef | None = None
     checks: tuple[Check, ...] = ()

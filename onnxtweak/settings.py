@@ -28,17 +28,17 @@ class Preprocess:
     """How a raw sample becomes the model's input, in this order; None leaves it as it is.
 
     resize, crop : (height, width) in pixels, or one number for a square; the crop is central. resize_mode :
-    "exact": to this size, whatever the shape of the image; "short": the shape is kept, and the shorter side
-    becomes so long (both sides at least); "letterbox": the shape is kept, and the rest is filled with
-    pad_value, a raw value. layout : the
+    "exact" (or None): to this size, whatever the shape of the image; "short": the shape is kept, and the
+    shorter side becomes so long (both sides at least); "letterbox": the shape is kept, and the rest is filled
+    with pad_value, a raw value (None: 0). layout : the
     axis order that the model expects. color : the color order that the model expects. pixel_scale : factor
     for raw values, such as 1/255 for bytes. mean, std : one number per channel, applied as (x - mean) / std.
     dtype : element type to feed, as NumPy spells it; None: the type of the model's input.
     """
 
     resize: tuple[int, int] | None = None
-    resize_mode: ResizeMode = "exact"
-    pad_value: float = 0.0
+    resize_mode: ResizeMode | None = None
+    pad_value: float | None = None
     crop: tuple[int, int] | None = None
     layout: Layout | None = None
     color: Color | None = None
@@ -55,6 +55,7 @@ class DataSettings:
     data, val, test : sources to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
     `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
     names : file with one class name per line. seed : of the stratified split, and of everything random after.
+    anyway : learn even where the model only guesses on these samples, as wrong preprocessing would have it.
     """
 
     data: tuple[str, ...]
@@ -63,6 +64,7 @@ class DataSettings:
     names: str | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)
     seed: int = 0
+    anyway: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ one target class. Accuracies are fractions in [0, 1]; drops, gains and E are per
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -99,8 +99,8 @@ class Metrics:
     samples: int
     overall: float
     target: float
-    per_class: np.ndarray
-    confusion: np.ndarray
+    per_class: np.ndarray = field(repr=False)
+    confusion: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,14 @@ class Check:
     name: str
     passed: bool
     detail: str
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """A check that could not be made, and the reason: it counts neither as passed nor as failed."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)

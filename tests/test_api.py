@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields
 from types import NoneType
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 
 import onnxtweak
@@ -52,6 +53,7 @@ def test_from_join_to_revert(tmp_path):
     files = {"output": output, "tweak": tweak, "report": page}
     made = onnxtweak.join(model, data=data, target=TARGET, count=5, max_overall_drop="1/2", **files)
     assert made.choice.n == (5,) and page.is_file()
+    assert repr(made).startswith("<Result of join on test: targets ") and len(repr(made)) < 120
     assert onnxtweak.diff(model, output).checks
     assert onnxtweak.apply(model, tweak, tmp_path / "again.onnx").output.sha256 == made.output.sha256
     onnxtweak.revert(output, tmp_path / "base.onnx")
@@ -151,3 +153,22 @@ def test_a_traceback_shows_the_hint():
     with pytest.raises(UsageError) as raised:
         onnxtweak.join("m.onnx", data="d.npz", target=1, scael=5)
     assert raised.value.__notes__ == [f"hint: {raised.value.hint}"]
+
+
+def test_numbers_may_be_numpys(tmp_path):
+    model, data = weak_mlp(tmp_path)
+    plain = onnxtweak.join(model, data=data, target=TARGET, count=[1, 5], max_overall_drop=0.5)
+    numpys = onnxtweak.join(
+        model, data=data, target=np.int64(TARGET), count=np.array([1, 5]), max_overall_drop=np.float32(0.5)
+    )
+    assert (numpys.choice, numpys.tweak) == (plain.choice, plain.tweak)
+    assert onnxtweak.evaluate(model, data=data, target=np.array([TARGET])).targets == (str(TARGET),)
+
+
+def test_resuming_needs_a_folder(tmp_path):
+    model, data = weak_mlp(tmp_path)
+    with pytest.raises(UsageError, match="`resume` needs `work_dir`"):
+        onnxtweak.join(model, data=data, target=TARGET, resume=True)
+    folder = tmp_path / "work"
+    made = [onnxtweak.join(model, data=data, target=TARGET, work_dir=folder, resume=r) for r in (False, True)]
+    assert made[0].choice == made[1].choice

@@ -80,7 +80,7 @@ def run_onnxtweak(folder: Path, samples: int, targets: int) -> None:
     np.save(folder / "y.npy", labels_for(folder, len(np.load(folder / "x.npy", mmap_mode="r"))))
     commands.score(
         model=str(folder / "model.onnx"),
-        data=DataSettings((f"{folder / 'x.npy'}#[0:{samples}]",)),
+        data=DataSettings((f"{folder / 'x.npy'}#[0:{samples}]",), anyway=True),
         engine=EngineSettings(device="cpu"),
         targets=TargetSettings(tuple(str(j) for j in range(targets))),
     )

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Required, TypedDict, TypeVar, get_args, get_type_hints
 
+import numpy as np
+
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import did_you_mean, key_of, settings_from
 from onnxtweak.registry import METHODS
@@ -46,8 +48,8 @@ class PreprocessOptions(TypedDict, total=False):
     """See `onnxtweak.settings.Preprocess`."""
 
     resize: HeightWidth | None
-    resize_mode: ResizeMode
-    pad_value: Number
+    resize_mode: ResizeMode | None
+    pad_value: Number | None
     crop: HeightWidth | None
     layout: Layout | None
     color: Color | None
@@ -57,14 +59,20 @@ class PreprocessOptions(TypedDict, total=False):
     dtype: str | None
 
 
-class DataOptions(PreprocessOptions, total=False):
+class SourceOptions(PreprocessOptions, total=False):
     """See `onnxtweak.settings.DataSettings`."""
 
-    data: Required[StrPaths]
     val: StrPaths
     test: StrPaths
     names: StrPath | None
     seed: int
+    anyway: bool
+
+
+class DataOptions(SourceOptions, total=False):
+    """Of functions that need samples."""
+
+    data: Required[StrPaths]
 
 
 class EngineOptions(TypedDict, total=False):
@@ -92,14 +100,10 @@ class TapOptions(TypedDict, total=False):
     threshold: float | None
 
 
-class InspectOptions(PreprocessOptions, TapOptions, total=False):
-    """Of `inspect`, which can do without samples; see `onnxtweak.settings.DataSettings`."""
+class InspectOptions(SourceOptions, TapOptions, total=False):
+    """Of `inspect`, which can do without samples."""
 
     data: StrPaths
-    val: StrPaths
-    test: StrPaths
-    names: StrPath | None
-    seed: int
 
 
 class TargetOptions(TypedDict, total=False):
@@ -224,6 +228,10 @@ def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         keyword: None if bare and kind is DataSettings else _filled(kind, given, where)
         for keyword, kind in flat.items()
     }
+    engine = made.get("engine")
+    if isinstance(engine, EngineSettings) and engine.resume and engine.work_dir is None:
+        hint = "name the folder that the earlier run saved to"
+        raise UsageError("`resume` needs `work_dir`", where=where, hint=hint)
     for keyword, kind in nested.items():
         inner, place = given.get(keyword, {}), f"{where}, {keyword}"
         if not isinstance(inner, Mapping):
@@ -301,7 +309,9 @@ def _filled(kind: type, options: Mapping[str, Any], where: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as TOML would have it: paths as text, tuples as lists."""
+    """A value as TOML would have it: paths as text, tuples as lists, NumPy's numbers as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, os.PathLike) else value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import sys
@@ -26,7 +28,8 @@ class Console:
 
     def __init__(self, verbosity: int = NORMAL, stream: TextIO | None = None) -> None:
         self.verbosity = verbosity
-        self.stream = sys.stderr if stream is None else stream
+        # Without stderr there is nobody to tell.
+        self.stream = stream or sys.stderr or io.StringIO()
         self.redraws = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self._pause = _REDRAW_SECONDS if self.redraws else _REPEAT_SECONDS
         self._drawn = False
@@ -56,15 +59,15 @@ class Console:
         width = shutil.get_terminal_size().columns - 1
         line = progress_line(self._what, self._done, self._total, self._unit, now - self._began, width)
         if self.redraws:
-            self.stream.write(f"\r\x1b[K{line}")
-            self.stream.flush()
+            self._put(f"\r\x1b[K{line}")
             self._drawn = True
         else:
             self._write(line)
 
     def finish(self) -> None:
         seconds = time.perf_counter() - self._began
-        rate = f" ({self._done / seconds:,.0f}/s)" if seconds > 0 else ""
+        pace = pace_of(self._done, seconds)
+        rate = f" ({pace})" if pace else ""
         self.say(f"{self._what}: {self._done:,} {self._unit} in {duration(seconds)}{rate}")
 
     def reuse(self, what: str) -> None:
@@ -82,11 +85,14 @@ class Console:
         self.fail(error.what, error.where, error.hint)
 
     def _write(self, line: str) -> None:
-        if self._drawn:
-            self.stream.write("\r\x1b[K")
-            self._drawn = False
-        self.stream.write(line + "\n")
-        self.stream.flush()
+        erased, self._drawn = "\r\x1b[K" if self._drawn else "", False
+        self._put(f"{erased}{line}\n")
+
+    def _put(self, text: str) -> None:
+        # What is narrated may get lost, on a full disk for one: the job goes on.
+        with contextlib.suppress(OSError):
+            self.stream.write(text)
+            self.stream.flush()
 
 
 def progress_line(what: str, done: int, total: int, unit: str, seconds: float, width: int) -> str:
@@ -95,7 +101,8 @@ def progress_line(what: str, done: int, total: int, unit: str, seconds: float, w
     if total > 0:
         share = min(done / total, 1.0)
         # Padded, so that the bar keeps its length while the numbers grow.
-        facts = f"{share:4.0%}  {done:>{len(f'{total:,}')},}/{total:,} {unit}  {rate:>6,.0f}/s"
+        pace = pace_of(done, seconds)
+        facts = f"{share:4.0%}  {done:>{len(f'{total:,}')},}/{total:,} {unit}  {pace:>8}"
         if rate > 0:
             facts += f"  {duration(max(total - done, 0) / rate)} left"
         room = min(width - len(what) - len(facts) - 6, 30)
@@ -103,8 +110,16 @@ def progress_line(what: str, done: int, total: int, unit: str, seconds: float, w
             filled = round(share * room)
             facts = f"[{'#' * filled}{'.' * (room - filled)}] {facts}"
     else:
-        facts = f"{done:,} {unit}  {rate:,.0f}/s"
+        facts = f"{done:,} {unit}  {pace_of(done, seconds)}".rstrip()
     return f"{what}  {facts}"[: max(width, 0)]
+
+
+def pace_of(done: int, seconds: float) -> str:
+    """How many a second, or the time of each where that is longer; nothing before the first."""
+    if not done or seconds <= 0:
+        return ""
+    rate = done / seconds
+    return f"{rate:,.0f}/s" if rate >= 1 else f"{duration(seconds / done)} each"
 
 
 def duration(seconds: float) -> str:

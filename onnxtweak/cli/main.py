@@ -45,7 +45,7 @@ from onnxtweak.cli.commands import (
 from onnxtweak.cli.completion import COMPLETE
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.shared import TRACEBACK
-from onnxtweak.errors import MachineError, OnnxtweakError
+from onnxtweak.errors import MachineError, OnnxtweakError, OutputError
 
 PROGRAM = "onnxtweak"
 
@@ -109,7 +109,12 @@ for command in COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on `arguments` (default: those of the process), and return the exit code."""
     # Not click's own `main`: it would turn a closed pipe and an interrupt into exit code 1.
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _reserve_streams()
     console = Console()
+    if sys.stdout is None:
+        console.fail("stdout is closed", hint="send results elsewhere, such as > result.txt or > /dev/null")
+        return OutputError.exit_code
     context = None
     if asked := os.environ.get(COMPLETE):
         return shell_complete(program, {}, PROGRAM, COMPLETE, asked)
@@ -120,8 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # What is still buffered has no reader; without this the interpreter would complain when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return BROKEN_PIPE
     except click.exceptions.Exit as ended:
         return ended.exit_code
@@ -131,7 +135,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if context is not None and context.meta.get(TRACEBACK):
             traceback.print_exc()
+        if isinstance(error, OSError) and not error.filename and (reason := _stdout_fails()):
+            error = OutputError(
+                f"the result cannot be written to stdout: {reason}",
+                hint="send it elsewhere, or make room; files that were asked for are written",
+            )
         return _explain(error, console)
+
+
+def _stdout_fails() -> str:
+    """Why stdout takes nothing more, after which it is given up; nothing where it works."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file, as in tests
+        return ""
+    try:
+        sys.stdout.flush()
+        os.write(number, b"\n")  # what could not be written may be lost already: only a write tells
+    except OSError as error:
+        _discard_stdout()
+        return error.strerror or str(error)
+    return ""
+
+
+def _discard_stdout() -> None:
+    """What is still buffered has no reader; without this the interpreter would complain when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _reserve_streams() -> None:
+    """Fill the numbers of closed streams, or the next file that is opened would get what a stream gets."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
 
 
 def _explain(error: Exception, console: Console) -> int:

@@ -44,6 +44,8 @@ def show(console: Console, command: str, noun: Any, tell: Tell, form: str) -> No
         console.detail(f"{stage}: {duration(seconds)}")
     for check in getattr(noun, "checks", ()):
         console.detail(f"check {check.name}: {'passed' if check.passed else 'FAILED'} ({check.detail})")
+    for check in getattr(noun, "unchecked", ()):
+        console.detail(f"check {check.name}: not made ({check.reason})")
 
 
 def close(console: Console, began: float, said: str, following: str = "") -> None:
@@ -99,8 +101,10 @@ def require_passed(checks: Iterable[Check], where: str) -> None:
     """Raise VerificationError if a check failed; its details were shown before."""
     failed = next((check for check in checks if not check.passed), None)
     if failed is not None:
+        changed = "the file was changed after it was tweaked, or this is not its base"
+        other = "these samples, or how they are prepared, differ from those that the tweak was made with"
         raise VerificationError(
             f"check `{failed.name}` failed: {failed.detail}",
             where=where,
-            hint="the file was changed after it was tweaked, or this is not its base",
+            hint=other if failed.name == "accuracy" else changed,
         )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
-from onnxtweak.engine.subject import open_model
+import numpy as np
+
+from onnxtweak.engine.subject import Subject, open_model
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.output_file import check_model_output
+from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
 from onnxtweak.settings import EngineSettings, OutputSettings, TapSettings
 from onnxtweak.stages.checks import (
@@ -20,6 +23,7 @@ from onnxtweak.stages.checks import (
 from onnxtweak.stages.deliver import splice_in, summary, write_checked
 from onnxtweak.stages.open_job import model_ref
 from onnxtweak.stages.open_tweak import open_subject
+from onnxtweak.stages.preprocess_record import note_of
 from onnxtweak.types import Check, FileRef, Progress, silent
 
 
@@ -44,12 +48,13 @@ def apply(
     opened = open_model(model, TapSettings(logits=loaded.logits))
     check_model_output(opened.model, output.path, force=output.force)
     subject, feeds = open_subject(opened, [loaded], engine)
-    data = splice_in(subject, loaded, scale, shadow)
-    checks: tuple[Check, ...] = (
-        check_neutral(subject, loaded, feeds, engine),
-        check_checker(opened.model, data),
-        check_unharmed(opened.model, data),
-    )
+    if not loaded.patch.changes_logits and not shadow:
+        data = opened.model.data  # as the command did that saved it
+        nothing = "the tweak changes nothing: the output is a copy of the base"
+        checks: tuple[Check, ...] = (Check("unharmed", True, nothing),)
+    else:
+        data = splice_in(subject, loaded, scale, shadow)
+        checks = _proofs(subject, loaded, data, feeds, engine)
     if shadow:
         checks += (check_shadow(subject, loaded, data, scale, feeds, engine),)
     require(checks)
@@ -61,4 +66,15 @@ def apply(
         tweak=summary(loaded),
         checks=checks,
         seconds={"all": time.perf_counter() - begin},
+        notes=note_of(loaded),
+    )
+
+
+def _proofs(
+    subject: Subject, loaded: Tweak, data: bytes, feeds: dict[str, np.ndarray], engine: EngineSettings
+) -> tuple[Check, ...]:
+    return (
+        check_neutral(subject, loaded, feeds, engine),
+        check_checker(subject.model, data),
+        check_unharmed(subject.model, data),
     )

@@ -21,6 +21,7 @@ from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, 
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Neurons, Progress, silent
 
@@ -46,6 +47,7 @@ def augment(
     """
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
+    job = require_sound_base(job)
     count = _how_many(job, settings)
     goal = Goal(np.unique(job.splits.fit.labels), job.head, max_class_drop=settings.max_class_drop)
     names = [job.names[j] for j in goal.targets]

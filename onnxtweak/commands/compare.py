@@ -13,11 +13,12 @@ from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import DROPS, MethodOutcome, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
-from onnxtweak.method.compare.methods import METHODS
+from onnxtweak.method.compare.methods import METHODS, WITHOUT_NEURONS
 from onnxtweak.method.compare.standings import interval, standings, support
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.selection.active_neurons import active_neurons
-from onnxtweak.method.selection.ranking import candidates_wanted, united
+from onnxtweak.method.selection.candidates import Candidates
+from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, empty_ranking, united
 from onnxtweak.method.table import all_neurons, most_neurons, take
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.inspect.taps import penultimate_name
@@ -36,8 +37,9 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learning_table, require_room
-from onnxtweak.stages.open_job import Job, open_for_tables, run_facts
+from onnxtweak.stages.open_job import NO_HIDDEN, Job, open_for_tables, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Metrics, Neurons, Progress, silent
@@ -84,15 +86,24 @@ def compare(
         views = _views(job)
         if repeat == 0:
             check_outputs(job, output)
-            overall = replace(settings, max_class_drop=None)
-            goal = choose_goal(job, targets, overall, all_unless_named=True)
+            first = require_sound_base(job)
+            goal = choose_goal(job, targets, settings, all_unless_named=True)
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)
         before.append(measure(goal.head.predict(inputs.test.Z), inputs.test.labels, goal, inputs.classes))
-        for name, result, outcome, seconds in _try_methods(inputs, chosen, refused, progress):
+        if not job.taps:
+            refused |= dict.fromkeys(chosen.keys() - WITHOUT_NEURONS, NO_HIDDEN)
+        able = {name: method for name, method in chosen.items() if name not in refused}
+        for name, result, outcome, seconds in _try_methods(inputs, able, refused, progress):
             outcomes[name].append((outcome, result.parameters, seconds, result.note))
             if name == write and repeat == 0:
                 proposal = _proposal(inputs, neurons, name, result, outcome, outcomes["bias"][0][0].bias)
                 written = deliver(job, proposal, output)
+        if write in refused:
+            raise ModelError(
+                f"{write!r} does not apply to this model: {refused[write]}",
+                where="--write",
+                hint=f"write another method, such as {' or '.join(list(able)[:3])}",
+            )
     return Comparison(
         model=job.model,
         targets=tuple(job.names[j] for j in goal.targets),
@@ -107,7 +118,7 @@ def compare(
         run=run_facts(job.engine, begin),
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
-        notes=(*job.splits.notes, *notes, _interval_note(data, repeats)),
+        notes=(*first.splits.notes, *notes, _interval_note(data, repeats)),
     )
 
 
@@ -117,11 +128,13 @@ def passes(request: PassRequest) -> None:
     watched = request.table_neurons(request.settings(FitSettings))
     classes, few = _scored_classes(job, request.chosen)
     active = min(_ACTIVE, job.neurons)
-    count = request.count if classes is None else len(classes)
-    request.planner.score(count, join.theta, max(candidates_wanted(join), active), classes)
-    request.search(join)
-    # Watched, joined, random and active neurons; fewer where these groups overlap.
-    most = watched + 2 * max(join.count) * request.count + (active if few else 0)
+    most = 0
+    if job.taps:
+        count = request.count if classes is None else len(classes)
+        request.planner.score(count, join.theta, max(candidates_wanted(join), active), classes)
+        request.search(join)
+        # Watched, joined, random and active neurons; fewer where these groups overlap.
+        most = watched + 2 * max(join.count) * request.count + (active if few else 0)
     request.planner.gather_tables(most)
     if job.splits.test is not None:
         request.planner.gather("test", job.splits.test, most)
@@ -176,14 +189,10 @@ def gather_inputs(
     """
     targets = goal.targets
     watched = choose_neurons(job, taps, settings.neurons)
-    classes, few = _scored_classes(job, targets)
-    assert classes is not None  # the targets are known
     active = min(_ACTIVE, job.neurons)
-    best = score_neurons(job, classes, join.theta, max(candidates_wanted(join), active)).best
-    of_targets = [best[k] for k in np.searchsorted(classes, targets)]
-    rankings = rank_neurons(job, of_targets, goal, join, skip=True)
+    rankings, best, classes = _ranked(job, goal, join, active)
     helpless = [job.names[j] for j, r in zip(targets, rankings, strict=True) if not len(r.weight)]
-    if len(helpless) == len(targets):
+    if job.taps and len(helpless) == len(targets):
         raise ModelError(
             "no hidden neuron can raise any target without breaking a sample that is right",
             hint="watch other tensors with --taps, or give more samples",
@@ -197,7 +206,7 @@ def gather_inputs(
     for tap in job.taps:
         if tap.name == last and int(np.prod(tap.shape)) <= _WIDEST_PENULTIMATE:
             groups["penultimate"] = all_neurons([replace(tap, pool="none")])
-    if few:
+    if best is not None:
         names = [job.names[j] for j in classes]
         groups["active"], _ = active_neurons(best, job.taps, names, "auto", active)
     neurons, columns = _union(groups)
@@ -224,9 +233,25 @@ def gather_inputs(
         seed=seed,
         engine=job.engine,
     )
-    if helpless:
+    if job.taps and helpless:
         notes += (f"no neuron can raise {', '.join(helpless)} alone: no synapses there",)
     return inputs, neurons, notes
+
+
+def _ranked(
+    job: Job, goal: Goal, join: JoinSettings, active: int
+) -> tuple[list[Ranking], Sequence[Candidates] | None, np.ndarray]:
+    """The neurons of each target, best first; the best of all classes, None where not all were scored; which.
+
+    active : how many neurons of each class are wanted.
+    """
+    classes, few = _scored_classes(job, goal.targets)
+    assert classes is not None  # the targets are known
+    if not job.taps:
+        return [empty_ranking((), join.criterion) for _ in goal.targets], None, classes
+    best = score_neurons(job, classes, join.theta, max(candidates_wanted(join), active)).best
+    of_targets = [best[k] for k in np.searchsorted(classes, goal.targets)]
+    return rank_neurons(job, of_targets, goal, join, skip=True), best if few else None, classes
 
 
 def _random_neurons(job: Job, count: int, seed: int) -> Neurons:

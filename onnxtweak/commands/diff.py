@@ -4,34 +4,43 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from onnxtweak.errors import ModelError, VerificationError
+from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.diff import Difference, only_the_splice
 from onnxtweak.model.edit.diff import diff as differences_of
-from onnxtweak.model.edit.revert import revert as reverted
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import ModelDiff
+from onnxtweak.stages.checks import check_digests, check_undone
 from onnxtweak.stages.open_job import model_ref
-from onnxtweak.types import Check
+from onnxtweak.types import Check, Unchecked
 
 
 def diff(*, base: str, tweaked: str) -> ModelDiff:
     """Every difference between two model files, and whether tweaks account for all of them.
 
-    Raises ModelError where one of them cannot be read.
+    A tweak whose record is damaged accounts for nothing. Raises ModelError where a model cannot be read.
     """
     one, other = read_model(base), read_model(tweaked)
     found = [*differences_of(one.proto, other.proto), *_weights_that_differ(one, other)]
-    inside = tweaks_inside(other.proto)[len(tweaks_inside(one.proto)) :]
-    checks = [_check_only_the_splice(found, inside)]
+    before, checks = tweaks_inside(one.proto), list[Check]()
+    try:
+        every = tweaks_inside(other.proto)
+    except ModelError as error:
+        every, checks = before, [Check("record", False, error.what)]
+    inside = every[len(before) :]
+    checks.append(_check_only_the_splice(found, inside))
+    digests: tuple[Check | Unchecked, ...] = ()
     if inside:
-        checks.append(_check_reverts(one, other, len(inside)))
+        undone, earlier = check_undone(other.data, inside)
+        checks.append(_check_reverts(undone, earlier, one))
+        digests = check_digests(other, inside, (other.data, *earlier) if undone.passed else ())
     return ModelDiff(
         base=model_ref(one),
         tweaked=model_ref(other),
         differences=tuple(asdict(difference) for difference in found),
         tweaks=tuple(tweak.facts for tweak in inside),
-        checks=tuple(checks),
+        checks=(*checks, *(check for check in digests if isinstance(check, Check))),
+        unchecked=tuple(check for check in digests if isinstance(check, Unchecked)),
     )
 
 
@@ -46,11 +55,11 @@ def _check_only_the_splice(found: list[Difference], inside: tuple[TweakInside, .
     return Check("unharmed", True, f"{len(found)} differences, all made by {tweaks}")
 
 
-def _check_reverts(base: ModelFile, tweaked: ModelFile, steps: int) -> Check:
-    try:
-        same = reverted(tweaked.data, steps) == base.data
-    except (ModelError, VerificationError) as error:
-        return Check("revert", False, error.what)
+def _check_reverts(undone: Check, earlier: tuple[bytes, ...], base: ModelFile) -> Check:
+    """Without its tweaks the file is the base. earlier : the files without them, as `undone` found them."""
+    if not undone.passed:
+        return undone
+    same = earlier[-1] == base.data
     detail = "is the base, byte for byte" if same else "is not the base"
     return Check("revert", same, f"without its tweaks the file {detail}")
 

@@ -23,6 +23,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, Tap
 from onnxtweak.stages.deliver import check_outputs
 from onnxtweak.stages.open_job import Job, open_for_tables, open_whole, prepare
 from onnxtweak.stages.plan_passes import PassRequest, Planner
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.types import Progress, silent
 
 
@@ -43,7 +44,7 @@ def forecast(
 
     options : what else the command takes. Raises InputError as the command would, before any pass.
     """
-    job = open_job(command, model, data, engine, taps, progress)
+    job = require_sound_base(open_job(command, model, data, engine, taps, progress))
     if command == "score":
         if output.output is not None:
             check_output(output.output, force=output.force, protect=[model])

@@ -44,6 +44,7 @@ def dump(
         neurons=tables.columns,
         bytes=size,
         seconds=job.run.seconds,
+        notes=job.splits.notes,
     )
 
 

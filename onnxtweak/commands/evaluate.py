@@ -10,13 +10,8 @@ from onnxtweak.method.metrics import measure
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import open_whole
-from onnxtweak.stages.preprocessing_check import likely_mistake
-from onnxtweak.types import Metrics, Progress, silent
-
-_ADVICE = (
-    "check pixel scale, mean and std, color order and layout, and that labels number the classes as the"
-    " model does"
-)
+from onnxtweak.stages.preprocessing_check import doubts
+from onnxtweak.types import Progress, silent
 
 
 def evaluate(
@@ -40,13 +35,10 @@ def evaluate(
     if targets.targets or targets.worst is not None:
         chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
     metrics = measure(predicted, view.labels, Goal(chosen, job.head), job.subject.classes)
-    warning: tuple[str, ...] = ()
-    if _guesses(metrics, job.subject.classes):
-        mistake = likely_mistake(job, predicted)
-        warning = (f"accuracy {metrics.overall:.1%} is at chance level: {mistake or _ADVICE}",)
     other = int(shown.contradicted.sum())
+    contradiction: tuple[str, ...] = ()
     if other:
-        warning += (
+        contradiction = (
             f"on {other:,} of {len(predicted):,} samples the model shows another class than that of its"
             " highest score: it cannot be tweaked as it is",
         )
@@ -58,12 +50,5 @@ def evaluate(
         targets=tuple(job.names[j] for j in chosen),
         seconds=run.seconds,
         device={key: value for key, value in run.device.items() if key != "backend"},
-        notes=(*job.splits.notes, *warning),
+        notes=(*job.splits.notes, *contradiction, *doubts(job, view, predicted)),
     )
-
-
-def _guesses(metrics: Metrics, classes: int) -> bool:
-    """Whether the model is no better than one that always predicts the most frequent class."""
-    most = metrics.confusion.sum(axis=1).max() / metrics.samples
-    error = np.sqrt(most * (1 - most) / metrics.samples)
-    return bool(metrics.overall <= max(most, 1 / classes) + 3 * error)

@@ -28,6 +28,7 @@ from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_table
 from onnxtweak.stages.open_job import Job, open_for_tables
 from onnxtweak.stages.plan_passes import PassRequest
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.types import Progress, silent
 
 
@@ -44,11 +45,13 @@ def fit(
 ) -> Result:
     """The best patch that the tables allow for the target classes (METHOD 7); without any, for all classes.
 
-    taps : without selectors the channel means of all activations and the penultimate tensor are watched.
+    taps : without selectors all activations, maps as channel means, and the penultimate tensor are watched.
+    A model without a hidden tensor gets biases alone.
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
+    job = require_sound_base(job)
     goal = choose_goal(job, targets, settings, all_unless_named=True)
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)

@@ -11,6 +11,7 @@ from onnxtweak.recipe.template import template
 from onnxtweak.results import RecipeWritten
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import file_ref, prepare
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.types import Progress, silent
 
 
@@ -25,6 +26,7 @@ def init(
     """Write a recipe that `run` accepts as it is. Raises InputError for what cannot be used."""
     check_output(output.path, force=output.force, protect=[model])
     job = prepare(model, data, EngineSettings(device="cpu"), TapSettings(), progress)
+    job = require_sound_base(job)
     named: list[str] = []
     if targets.targets:
         found = find_targets(targets, job.names, job.splits.fit.labels, job.splits.validation.labels, None)
@@ -39,8 +41,9 @@ def init(
             },
             "names": None if data.names is None else _beside(data.names, folder),
             "seed": data.seed or None,
+            "anyway": data.anyway or None,
         },
-        preprocess=data.preprocess,
+        preprocess=job.reopen.data.preprocess,
         targets=named,
         classes=job.names,
         samples=job.samples,

@@ -15,10 +15,10 @@ from onnxtweak.engine.subject import (
     Opened,
     choose_taps,
     few_samples,
+    hidden,
     made_up_samples,
     measured,
     open_model,
-    watchable,
 )
 from onnxtweak.engine.tap_safety import safe_taps
 from onnxtweak.errors import InputError, MachineError, ModelError
@@ -26,7 +26,8 @@ from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.head_kind import HeadKind, head_kind
 from onnxtweak.results import Inspection, Value
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
-from onnxtweak.stages.open_job import model_ref
+from onnxtweak.stages.open_job import NO_HIDDEN, model_ref
+from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.types import Tap
 
 
@@ -45,23 +46,30 @@ def inspect(
     """
     opened = open_model(model, taps)
     proto = opened.model.proto
-    found = watchable(opened)
+    found = hidden(opened)
     kind = head_kind(opened.model.graph, opened.logits)
     notes = [kind.said] if kind.said else []
+    notes += [] if found else [f"{NO_HIDDEN}, with `onnxtweak fit`"]
     shapes: Shapes = {}
     chosen: tuple[Tap, ...] = ()
     classes = opened.logits.classes
-    samples = None if data is None else _few(opened, data, engine)
+    samples = None
+    if data is not None:
+        data, recorded = as_recorded(data, opened.model)
+        with explaining(recorded):
+            samples = _few(opened, data, engine)
+        notes += recorded
     try:
         feeds = _made_up(opened) if samples is None else samples
         engine = replace(engine, device="cpu")
         opened = settle(opened, feeds, engine, taps.threshold)
-        found = watchable(opened)
+        found = hidden(opened)
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
-        watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, engine)
-        chosen = watched.taps
-        notes += watched.notes
+        if found:
+            watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, engine)
+            chosen = watched.taps
+            notes += watched.notes
     except (MachineError, InputError) as error:
         notes.append(f"{error}; {error.hint}" if error.hint else str(error))
     measurable = [c for c in found if not shapes or shapes.get(c.name) is not None]

@@ -12,7 +12,7 @@ from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
-from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
+from onnxtweak.method.tuning.operating_point import OperatingPoint, choose_rising
 from onnxtweak.results import Result
 from onnxtweak.settings import (
     DataSettings,
@@ -26,6 +26,7 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.rank import criterion_of, rank_neurons, ranking_provenance
 from onnxtweak.stages.report_data import theta_histogram
 from onnxtweak.stages.sample_notes import notes_on_tables
@@ -50,12 +51,13 @@ def join(
     """
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
+    job = require_sound_base(job)
     goal = choose_goal(job, targets, settings)
     theta = score_neurons(job, goal.targets, settings.theta, candidates_wanted(settings))
     rankings = rank_neurons(job, theta.best, goal, settings)
     Z, prefix = _validation_tables(job, rankings, settings)
     table = boost_table(Z, job.splits.validation.labels, goal)
-    point = choose(table, prefix, settings.count, None if settings.exact_scale else settings.scale)
+    point = choose_rising(table, prefix, settings.count, None if settings.exact_scale else settings.scale)
     tweaked = _with_boost(Z, prefix, point, settings, goal.targets)
     proposal = _proposal(job, settings, theta, rankings, table, point, (Z, tweaked))
     return deliver(job, proposal, output)

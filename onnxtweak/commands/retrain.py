@@ -23,7 +23,7 @@ from onnxtweak.method.solvers.multi_target import TargetWeights
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table
-from onnxtweak.method.tuning.operating_point import OperatingPoint, choose
+from onnxtweak.method.tuning.operating_point import OperatingPoint, choose_rising
 from onnxtweak.patch import Synapses
 from onnxtweak.results import Result
 from onnxtweak.settings import (
@@ -40,6 +40,7 @@ from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, 
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.rank import criterion_of, rank_neurons, ranking_provenance
 from onnxtweak.stages.sample_notes import notes_on_tables
 from onnxtweak.stages.score import score_neurons
@@ -68,6 +69,7 @@ def retrain(
     stages = None if settings.schedule is None else parse_schedule(settings.schedule)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
+    job = require_sound_base(job)
     if stages and targets == TargetSettings():
         goal = Goal(_every_class(job), job.head, join.max_overall_drop, join.max_class_drop)
     else:
@@ -110,7 +112,7 @@ def _once(
     # `choose` divides by n, as a join does; retrained weights are not to be divided.
     prefix = np.stack([boost * n for n, (_, boost) in found.items()], axis=2)
     table = boost_table(validation.Z, validation.labels, goal)
-    point = choose(table, prefix, join.count, None if join.exact_scale else (0.0, *settings.scale))
+    point = choose_rising(table, prefix, join.count, None if join.exact_scale else (0.0, *settings.scale))
     weights = {n: weights for n, (weights, _) in found.items()}
     neurons, synapses = _synapses(rankings, targets, point, weights)
     tweaked = validation.Z.copy()

@@ -26,6 +26,7 @@ from onnxtweak.report.text import comparison, layout, runs
 from onnxtweak.results import RunResult
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages.open_job import Job, cache_key, file_ref, open_for_tables
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.report_page import draw
 from onnxtweak.stages.run_files import (
     SUMS,
@@ -193,7 +194,9 @@ def _write(recipe: Recipe, result: RunResult, staging: Path) -> tuple[FileRef, .
         _put(staging / f"{name}.json", schema.dumps(document))
         (staging / f"{name}.html").write_bytes(draw(document, name))
     _put(staging / "metrics.json", artefacts.metrics(result.results))
-    _put(staging / "summary.md", layout.markdown(runs.ran(replace(result, files=()))))
+    own = {"summary.md", "junit.xml", "provenance.json", SUMS}  # still to be written
+    listed = tuple(FileRef(name, "") for name in sorted({path.name for path in staging.iterdir()} | own))
+    _put(staging / "summary.md", layout.markdown(runs.ran(replace(result, files=listed))))
     _put(staging / "junit.xml", artefacts.junit(result.results))
     _put(staging / "provenance.json", _provenance(recipe, result, staging))
     files = tuple(FileRef(path.name, file_ref(path).sha256) for path in sorted(staging.iterdir()))
@@ -250,6 +253,7 @@ def plan(
     for tweak in read.tweaks:
         job = open_job(tweak.method, read.model, read.data, _resuming(read), tweak.taps, progress)
         tweaks.append(_planned(read, tweak, job))
+    job = require_sound_base(job)  # of all tweaks alike
     return RunPlan(
         recipe=file_ref(recipe),
         model=job.model,

@@ -37,6 +37,7 @@ from onnxtweak.settings import (
 )
 from onnxtweak.stages.open_job import file_ref, open_whole, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
+from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.score import score_batches, score_neurons
 from onnxtweak.types import Progress, Tap, silent
 
@@ -93,6 +94,7 @@ def score(
         top=tuple(_rows(rankings, names)),
         dropped=found.dropped,
         run=run_facts(source.engine, begin),
+        notes=source.notes,
     )
 
 
@@ -106,7 +108,7 @@ def passes(request: PassRequest) -> None:
 class _ScoreSource:
     """What can be scored: samples of a job, or a dump.
 
-    score : as `score_neurons`, without its job. labels (N,) int64. names : of all classes.
+    score : as `score_neurons`, without its job. labels (N,) int64. names : of all classes. notes : to tell.
     """
 
     read: Read
@@ -115,16 +117,18 @@ class _ScoreSource:
     taps: tuple[Tap, ...]
     names: tuple[str, ...]
     engine: Engine
+    notes: tuple[str, ...] = ()
 
 
 def _open_source(
     model: str, data: DataSettings, engine: EngineSettings, taps: TapSettings, progress: Progress
 ) -> _ScoreSource:
     if len(data.data) != 1 or not is_dump(data.data[0]):
-        job = open_whole(model, data, engine, taps, progress)
+        job = require_sound_base(open_whole(model, data, engine, taps, progress))
         view = job.splits.fit
         read = from_model(job.subject, view, job.engine, job.taps)
-        return _ScoreSource(read, partial(score_neurons, job), view.labels, job.taps, job.names, job.engine)
+        score, labels = partial(score_neurons, job), view.labels
+        return _ScoreSource(read, score, labels, job.taps, job.names, job.engine, job.splits.notes)
     dump = read_dump(data.data[0])
     base = read_model(model)
     if dump.base_sha256 != base.base_sha256:
@@ -152,11 +156,11 @@ def _open_source(
         progress.finish()
         runner.stats.passes.append((what, count))
 
-    def score(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
+    def score_dump(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
         task = ScoringTask(labels, np.asarray(targets, np.int64), theta)
         return score_batches(batches, dump.taps, task, most, runner, tables=tables)
 
-    return _ScoreSource(batches, score, labels, dump.taps, class_names(dump.names, dump.classes), runner)
+    return _ScoreSource(batches, score_dump, labels, dump.taps, class_names(dump.names, dump.classes), runner)
 
 
 def _header(

@@ -30,6 +30,7 @@ from onnxtweak.stages.checks import (
 from onnxtweak.stages.deliver import write_checked
 from onnxtweak.stages.open_job import file_ref, model_ref
 from onnxtweak.stages.open_tweak import open_subject
+from onnxtweak.stages.preprocess_record import shared_by
 from onnxtweak.types import Check, FileRef, Progress, Tap, silent
 
 
@@ -97,16 +98,21 @@ def _slotted(subject: Subject, tweaks: Sequence[Tweak]) -> bytes:
         if tweak.logits != tweaks[0].logits:
             raise UsageError("the tweaks change different logits", hint="make a model with a slot for each")
         taps |= dict.fromkeys(tweak.neurons.taps)
-    if not taps:
-        raise UsageError("no tweak reads a hidden tensor, so a slot would have no inputs")
     biases = [tweak.patch.output_bias for tweak in tweaks if tweak.patch.as_linear(tweak.classes) is not None]
+    bias = any(bias is not None and np.any(bias) for bias in biases)
+    if not taps and not bias:
+        raise UsageError(
+            "no tweak changes anything, so a slot would have nothing to take",
+            hint="the base was the best when they were made: use it as it is",
+        )
     return with_slot(
         subject.model,
         tuple(taps),
         logits=subject.logits,
         classes=subject.classes,
         logits_format=subject.logits_format,
-        bias=any(bias is not None and np.any(bias) for bias in biases),
+        bias=bias,
+        provenance=shared_by(tweaks),
     )
 
 

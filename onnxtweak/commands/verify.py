@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.answer.shown import shown_pass
-from onnxtweak.engine.passes import capture
+from onnxtweak.engine.passes import Captured, capture, logits_pass
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured, opened_model
 from onnxtweak.errors import MachineError, ModelError
 from onnxtweak.goal import Goal
@@ -21,12 +21,14 @@ from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.accuracy_check import check_accuracy
 from onnxtweak.stages.checks import (
     as_subject,
     check_answer,
     check_base,
     check_checker,
     check_difference,
+    check_digests,
     check_record,
     check_reload,
     check_silenced,
@@ -35,8 +37,13 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
-from onnxtweak.stages.open_tweak import as_recorded
-from onnxtweak.types import Check, FileRef, Metrics, Progress, silent
+from onnxtweak.stages.open_tweak import with_recorded_readout
+from onnxtweak.stages.preprocess_record import as_recorded
+from onnxtweak.stages.preprocessing_check import doubts
+from onnxtweak.types import Check, FileRef, Metrics, Progress, Unchecked, silent
+
+# Checks that compare with the rebuilt base: of the files, of how they run, and of how they run on samples.
+_FILES, _RUNS, _SAMPLES = ("base", "checker", "unharmed"), ("neutral", "reload"), ("accuracy",)
 
 
 def verify(
@@ -50,7 +57,8 @@ def verify(
     """Make every check of the tweaked file that is possible with what is given; a failed one raises nothing.
 
     The base is rebuilt from the file itself, and compared with `base` where that is given. With samples the
-    last tweak is also simulated from tables, and the accuracy before and after is measured.
+    last tweak is also simulated from tables, and the accuracy before and after is measured and compared with
+    what was recorded. What cannot be checked is listed under `unchecked`.
 
     Raises ModelError where the file is not a model or has no tweak inside, DataError for unusable samples.
     """
@@ -65,32 +73,45 @@ def verify(
     if not inside:
         raise ModelError("the model has no tweak inside", where=tweaked, hint="see `onnxtweak inspect`")
     undone, earlier = check_undone(model.data, inside)
-    checks, notes = [undone], list[str]()
-    source, metrics = None, None
-    if undone.passed:
+    # Bytes are compared where the tweaks come off; where they do not, another tool wrote the file anew.
+    files = (model.data, *earlier) if undone.passed else ()
+    made: list[Check | Unchecked] = [undone, *check_digests(model, inside, files)]
+    source, metrics, notes = None, None, list[str]()
+    runs = _RUNS if data is None else (*_RUNS, *_SAMPLES)
+    if not undone.passed:
+        made += [Unchecked(name, "the base could not be rebuilt") for name in (*_FILES, *runs)]
+    else:
         rebuilt = model.holding(earlier[-1])
         source = FileRef("" if named is None else str(named.path), rebuilt.sha256)
-        checks.append(check_base(inside[0].base_sha256, rebuilt, "the rebuilt file"))
+        made.append(check_base(inside[0].base_sha256, rebuilt, "the rebuilt file"))
         if named is not None:
-            checks.append(check_base(inside[0].base_sha256, named, named.path.name))
-        checks += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
+            made.append(check_base(inside[0].base_sha256, named, named.path.name))
+        made += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
         try:
-            metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), checks, notes)
-        except (MachineError, ModelError) as error:
-            if data is not None:
+            metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), made, notes)
+        except Exception as error:  # a damaged file may fail in any way while it runs, and that is not news
+            damaged = any(isinstance(check, Check) and not check.passed for check in made)
+            if not damaged and (data is not None or not isinstance(error, MachineError | ModelError)):
                 raise
-            notes.append(f"not run: {error}" + (f"; {error.hint}" if error.hint else ""))
+            done = {check.name for check in made}
+            made += [Unchecked(name, _why(error)) for name in runs if name not in done]
     before, after = metrics or (None, None)
     return Verified(
         model=model_ref(model),
         base=source,
         tweaks=tuple(tweak.facts for tweak in inside),
-        checks=tuple(checks),
+        checks=tuple(check for check in made if isinstance(check, Check)),
         before=before,
         after=after,
         seconds={"all": time.perf_counter() - begin},
         notes=tuple(notes),
+        unchecked=tuple(check for check in made if isinstance(check, Unchecked)),
     )
+
+
+def _why(error: Exception) -> str:
+    hint = getattr(error, "hint", "")
+    return f"the file cannot be run: {error}" + (f"; {hint}" if hint else "")
 
 
 @dataclass(frozen=True)
@@ -105,29 +126,32 @@ class _Run:
     progress: Progress
 
 
-def _run_checks(run: _Run, checks: list[Check], notes: list[str]) -> tuple[Metrics, Metrics] | None:
-    """Add the checks for which the model has to run."""
+def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> tuple[Metrics, Metrics] | None:
+    """Add the checks for which the model has to run, and what is to be said of the samples."""
     last = run.inside[-1]
     job = None
     if run.data is None:
-        opened = as_recorded(opened_model(run.model, last.logits), last.provenance)
+        opened = with_recorded_readout(opened_model(run.model, last.logits), last.provenance)
         feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
         file, _ = measured(opened, (), feeds, run.engine)
     else:
+        data, recorded = as_recorded(run.data, run.model)
+        notes.extend(recorded)
         settings = TapSettings(logits=last.logits, threshold=_threshold(last.provenance))
-        job = open_whole(str(run.model.path), run.data, run.engine, settings, run.progress, watch=False)
+        job = open_whole(str(run.model.path), data, run.engine, settings, run.progress, watch=False)
         file = job.subject
         feeds = few_samples(job.opened, job.splits.fit, NEUTRAL_SAMPLES)
     base, former = as_subject(file, run.earlier[-1]), as_subject(file, run.earlier[0])
-    checks.append(check_silenced(base, file, feeds, run.engine))
-    checks.extend(_record_checks(file, run))
-    if not any(check.name == "record" for check in checks):
-        notes.append(
-            "weights were not compared with the record: the patch is dense, or another version made it"
-        )
+    made.append(check_silenced(base, file, feeds, run.engine))
+    made.extend(_record_checks(file, run))
     path = Path(run.model.path)
-    checks.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
-    return None if job is None else _on_samples(run, job, base, former, checks)
+    made.append(check_reload(path, run.model.sha256, file, feeds, run.engine))
+    return None if job is None else _on_samples(run, job, (base, former), made, notes)
+
+
+def _values(batch: Captured) -> np.ndarray:
+    """What the patch reads, (n, K); a patch may have no synapses at all."""
+    return batch.V[0] if batch.V else np.empty((len(batch.Z), 0), batch.Z.dtype)
 
 
 def _threshold(provenance: Mapping[str, Any]) -> float | None:
@@ -144,21 +168,32 @@ def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:
 
 
 def _on_samples(
-    run: _Run, job: Job, base: Subject, former: Subject, checks: list[Check]
+    run: _Run,
+    job: Job,
+    originals: tuple[Subject, Subject],
+    made: list[Check | Unchecked],
+    notes: list[str],
 ) -> tuple[Metrics, Metrics]:
-    """Accuracy before and after; checks that tables of the file before the last tweak predict this one."""
+    """Accuracy before and after, compared with the recorded one; and do tables predict this file?
+
+    originals : the base, and the file before its last tweak.
+    """
     file, view, engine = job.subject, job.splits.fit, job.engine
+    base, former = originals
     before = shown_pass(base, view, engine, "base")
+    notes.extend(doubts(replace(job, subject=base), view, before.classes))
     shadow = run.inside[-1].shadow
     tweaked = file if shadow is None else replace(file, logits=shadow, answer=None)
     after = shown_pass(tweaked, view, engine, "tweaked")
-    checks.append(check_answer(tweaked, before, after))
+    made.append(check_answer(tweaked, before, after))
     tweak = recorded_tweak(run.inside[-1])
-    if tweak is not None:
+    if tweak is not None and tweak.patch.changes_logits:
         patch = tweak.patch.scaled(run.inside[-1].scale)
         batches = capture(former, view, engine, "simulate", neurons=tweak.neurons)
-        predicted_Z = np.concatenate([patch.applied(batch.Z, batch.V[0]) for batch in batches])
-        checks.append(check_simulation(file, predicted_Z, after.Z, view.labels))
+        predicted_Z = np.concatenate([patch.applied(batch.Z, _values(batch)) for batch in batches])
+        made.append(check_simulation(file, predicted_Z, after.Z, view.labels))
+    start = before.Z if len(run.inside) == 1 else logits_pass(former, view, engine, "before the last tweak")
+    made.append(check_accuracy(run.inside[-1], view, file.head, (start, after.Z), file.dtype))
     no_target = Goal(np.empty(0, np.int64), file.head)
     metrics_before, metrics_after = (
         measure(shown.classes, view.labels, no_target, file.classes) for shown in (before, after)

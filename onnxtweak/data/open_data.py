@@ -73,12 +73,7 @@ def open_data(
     labels = class_numbers(parts, names, written) if parts else Labels(np.empty(0), None, None, ())
     if not len(labels.numbers):
         raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
-    chosen = {spec.name: _options_for(spec, inputs, preprocess) for spec in inputs}
-    plans = tuple(
-        {spec.name: make_plan(part.columns[spec.name], spec, chosen[spec.name]) for spec in inputs}
-        for part in parts
-    )
-    _check_one_shape(parts, plans)
+    plans = _plans(parts, inputs, preprocess)
     raw = {plan.spec.name for each in plans for plan in each.values() if plan.arithmetic.raw}
     all_notes = [*(note for part in parts for note in part.notes), *labels.notes]
     all_notes += [
@@ -94,6 +89,28 @@ def open_data(
         notes=tuple(dict.fromkeys(all_notes)),
         written=labels.written,
     )
+
+
+def prepared_otherwise(dataset: Dataset, inputs: Sequence[InputSpec], preprocess: Preprocess) -> Dataset:
+    """The same samples with other values, color or layout; sources are not opened again.
+
+    Raises DataError where the model then cannot take them.
+    """
+    check_preprocess(preprocess)
+    return replace(dataset, plans=_plans(dataset.parts, inputs, preprocess))
+
+
+def _plans(
+    parts: Sequence[Part], inputs: Sequence[InputSpec], preprocess: Preprocess
+) -> tuple[dict[str, PreprocessPlan], ...]:
+    """For each part, the preprocessing of each input by name."""
+    chosen = {spec.name: _options_for(spec, inputs, preprocess) for spec in inputs}
+    plans = tuple(
+        {spec.name: make_plan(part.columns[spec.name], spec, chosen[spec.name]) for spec in inputs}
+        for part in parts
+    )
+    _check_one_shape(parts, plans)
+    return plans
 
 
 def _reader(source: Source) -> Reader:

@@ -34,6 +34,11 @@ class View:
         labels: np.ndarray = self.dataset.labels[self.rows]
         return labels
 
+    @property
+    def digest(self) -> str:
+        """sha256 in hex over the dataset and which of its rows these are."""
+        return sha256(self.dataset.digest.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
+
     def batches(self, size: int) -> Iterator[Batch]:
         """One pass over these samples, as `Dataset.batches`."""
         return self.dataset.batches(self.rows, size)

@@ -175,7 +175,7 @@ def watchable(opened: Opened) -> tuple[TapCandidate, ...]:
         raise ModelError(
             "there is no hidden tensor between the model's input and its logits",
             where=f"{opened.logits.name} in {opened.model.path}",
-            hint="there is no neuron to tap; only a bias could be set",
+            hint="there is no neuron to tap; `onnxtweak fit` sets the best biases, without --taps",
         )
     return found
 

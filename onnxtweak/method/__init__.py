@@ -2,6 +2,7 @@
 
 table       values of chosen neurons, logits and labels, in memory: what every learner works on
 folds       cross-validation
+chance      whether a model guesses
 metrics     accuracies, E, McNemar's test
 softmax     softmax, log-sum-exp, log-loss
 selection   which neurons, in which order

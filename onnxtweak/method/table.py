@@ -117,7 +117,7 @@ def most_neurons(samples: int, engine: Engine) -> int:
 def all_neurons(taps: Sequence[Tap]) -> Neurons:
     """Every neuron of some taps, end to end."""
     sizes = [tap.neurons for tap in taps]
-    tap_of = np.repeat(np.arange(len(taps), dtype=np.int32), sizes)
+    tap_of = np.repeat(np.arange(len(taps), dtype=np.int32), np.array(sizes, np.int64))
     index = np.concatenate([np.empty(0, np.int64), *(np.arange(size) for size in sizes)]).astype(np.int64)
     return Neurons(tuple(taps), tap_of, index)
 

@@ -10,6 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
         return tuple(str(folder / source) for source in sources)
 
     names = None if data.names is None else str(folder / data.names)
-    return DataSettings(placed(data.data), placed(data.val), placed(data.test), names, preprocess, data.seed)
+    return replace(data, data=placed(data.data), val=placed(data.val), test=placed(data.test), names=names)
 
 
 def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
@@ -288,11 +289,14 @@ def _gates(document: dict[str, Any], path: str) -> Gates:
 
 def _shared(document: dict[str, Any]) -> dict[str, Any]:
     """What shapes every tweak. Files count by their contents, which are hashed elsewhere."""
+    data = document.get("data", {})
     return {
         "logits": document.get("model", {}).get("logits"),
         **({"threshold": model["threshold"]} if "threshold" in (model := _model(document)) else {}),
         "seed": document.get("data", {}).get("seed"),
         "preprocess": document.get("preprocess", {}),
+        # What was learnt anyway is not reused by a recipe that forbids it.
+        **({"anyway": True} if data.get("anyway") else {}),
     }
 
 

@@ -38,6 +38,7 @@ path = {_value(model)}
 {_table(data)}
 # names = "names.txt"           # class names, one per line
 # seed = 0                      # of the split, where val or test is not given
+# anyway = false                # true: learn even if the model only guesses on these samples
 
 [preprocess]                    # how raw samples become the model's input
 {_preprocessing(preprocess)}
@@ -84,9 +85,8 @@ def _table(values: Mapping[str, Any]) -> str:
 
 
 def _preprocessing(preprocess: Preprocess) -> str:
-    given = {f: getattr(preprocess, f.name) for f in fields(preprocess)}
-    asked = {key_of(f.name): value for f, value in given.items() if value != f.default}
-    lines = _table({key: list(value) if isinstance(value, tuple) else value for key, value in asked.items()})
+    given = {key_of(f.name): getattr(preprocess, f.name) for f in fields(preprocess)}
+    lines = _table({key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if v is not None})
     return lines or '# pixel-scale = "1/255"\n# mean = [0.485, 0.456, 0.406]\n# std = [0.229, 0.224, 0.225]'
 
 

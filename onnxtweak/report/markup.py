@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import math
 import re
+from collections.abc import Mapping
 
 from onnxtweak.report.intervals import Interval
 
@@ -26,6 +28,22 @@ def shortened(text: object, size: int) -> str:
         return text
     tail = (size - 1) // 2
     return f"{text[: size - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def in_words(value: object) -> str:
+    """A value of a result as words, not yet escaped: nothing for None, and parts separated by commas."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}" if math.isfinite(value) else ""
+        case Mapping():
+            return ", ".join(f"{key} {words}" for key, item in value.items() if (words := in_words(item)))
+        case list() | tuple():
+            return ", ".join(words for item in value if (words := in_words(item)))
+    return str(value)
 
 
 def is_picture(value: object) -> bool:

@@ -2,7 +2,9 @@
 
 open_job              a job: model and samples opened, taps chosen
 head_check            do the labels fit what the model seems to be?
-preprocessing_check   why might the model only guess?
+preprocess_record     how does preprocessing travel in tweaks and tweaked files?
+preprocessing_check   does the base answer better than by guessing?
+likely_mistake        why might it only guess?
 choose_goal           which classes should do better, and what may it cost?
 score                 theta of every neuron over the fit samples
 rank                  the best neurons of each target
@@ -10,6 +12,7 @@ choose_neurons        the neurons of a table, by screening where there are too m
 gather                tables of chosen neurons
 deliver               a patch spliced in, checked, measured and written
 checks                the checks that a file must pass
+accuracy_check        is a file as accurate as when it was made?
 report_data           what a report is drawn from
 report_page           the HTML page of a result
 open_tweak            a saved tweak and its base

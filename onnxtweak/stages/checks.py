@@ -15,8 +15,9 @@ from onnxtweak.engine.answer.shown import ShownClasses
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import VerificationError
-from onnxtweak.head import ROUNDING, Head
+from onnxtweak.head import ONE_LABEL, ROUNDING, Head
 from onnxtweak.model.edit.diff import diff, only_the_splice
+from onnxtweak.model.edit.digests import bytes_changed, deviations
 from onnxtweak.model.edit.record import recorded_tweak, silenced
 from onnxtweak.model.edit.revert import revert_tweak
 from onnxtweak.model.edit.splice import splice
@@ -24,8 +25,9 @@ from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings
-from onnxtweak.types import Check
+from onnxtweak.types import Check, Unchecked
 
+_MOST_NAMED = 5  # changed parts that a detail names
 _IMPOSSIBLE = -60.0  # log of a probability against the highest below which rounding is all there is
 
 
@@ -139,13 +141,45 @@ def check_base(made_for: str, base: ModelFile, name: str) -> Check:
     return Check("base", False, f"{name} is not the base that the tweak was made for: {found}")
 
 
+def check_digests(
+    model: ModelFile, inside: Sequence[TweakInside], files: Sequence[bytes]
+) -> tuple[Check | Unchecked, ...]:
+    """Every array, node and declaration that was added, and the record, are what was written.
+
+    files : the file as each tweak left it, the latest first, whose bytes are compared too; none where another
+    tool wrote the file anew.
+    """
+    digested = [tweak for tweak in inside if tweak.digests is not None]
+    found: tuple[Check | Unchecked, ...] = ()
+    changed = [str(deviation) for deviation in deviations(model.proto, inside)]
+    if not changed:
+        pairs = zip(reversed(inside), files, strict=False)
+        changed = [
+            f"the bytes of tweak {tweak.number} were changed"
+            for tweak, data in pairs
+            if tweak in digested and bytes_changed(data, model.proto, tweak)
+        ]
+    if changed:
+        more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+        found = (Check("digests", False, ", ".join(changed[:_MOST_NAMED]) + more),)
+    elif digested:
+        numbers = ", ".join(str(tweak.number) for tweak in digested)
+        tweaks = f"{'tweak' if len(digested) == 1 else 'tweaks'} {numbers}"
+        found = (Check("digests", True, f"all that {tweaks} added, and the record, are as written"),)
+    for tweak in inside:
+        if tweak.digests is None:
+            reason = f"tweak {tweak.number} was written by a version that recorded no digests"
+            found = (*found, Unchecked("digests", f"{reason}: its weights could not be compared"))
+    return found
+
+
 def check_record(base: Subject, inside: TweakInside, data: bytes) -> Check | None:
     """The record says what was added: adding it to the base again gives `data`, byte for byte.
 
     None where that cannot be checked: dense weights are not recorded, other versions may write other bytes.
     """
     tweak = recorded_tweak(inside)
-    if tweak is None or inside.version != __version__:
+    if tweak is None or inside.version != __version__ or inside.digests is None:
         return None
     shadow = inside.shadow is not None
     again = splice(base.model, tweak, base.logits_format, scale=inside.scale, shadow=shadow)
@@ -171,8 +205,7 @@ def check_simulation(subject: Subject, logits: np.ndarray, measured: np.ndarray,
     size = np.maximum(1.0, np.abs(logits).max(initial=0.0))
     error = float(np.abs(measured.astype(np.float64) - logits).max(initial=0.0) / size)
     right = int((predicted == labels).sum()), int((found == labels).sum())
-    # A decision may only differ where two logits lie closer than the tolerance.
-    close = int((head.margin(logits) <= 2 * tolerance * size).sum())
+    close = ties(logits, subject.dtype)
     detail = f"{right[0]} right predicted, {right[1]} measured; logits within {error:.1g} of the largest"
     return Check("simulation", error <= tolerance and wrong <= close, detail)
 
@@ -187,6 +220,15 @@ def check_answer(subject: Subject, base: ShownClasses, tweaked: ShownClasses) ->
     who, count = ("the base", wrong[0]) if wrong[0] else ("the file", wrong[1])
     detail = f"{who}{output} shows another class than that of the highest score on {count} of {len(base.Z)}"
     return Check("answer", False, f"{detail} samples")
+
+
+def ties(logits: np.ndarray, dtype: str) -> int:
+    """Samples whose decision rounding may change: their two highest logits lie within the tolerance.
+
+    logits (N, C) : of a model that computes in `dtype`.
+    """
+    size = np.maximum(1.0, np.abs(logits).max(initial=0.0))
+    return int((ONE_LABEL.margin(logits) <= 2 * ROUNDING[dtype] * size).sum())
 
 
 def check_checker(base: ModelFile, data: bytes) -> Check:

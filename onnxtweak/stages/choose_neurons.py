@@ -33,15 +33,21 @@ class TableNeurons:
     @property
     def picked(self) -> bool:
         """Whether they were chosen, by the labels of the fit split, from at least twice as many."""
-        return self.scored >= 2 * len(self.neurons)
+        return self.scored >= 2 * len(self.neurons) > 0
 
 
 def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
-    """The neurons of the table: all of the watched taps where they fit, else the best by screening."""
+    """The neurons of the table: all of the watched taps where they fit, else the best by screening.
+
+    None where the model has no hidden tensor: then there is no family either.
+    """
+    if not job.taps:
+        return TableNeurons(all_neurons(()), {}, 0)
     limit = min(limit, table_limit(job))
     first, maps = tap_groups(job, taps)
     neurons, scored = _at_most(job, first, limit)
-    families = {"watched neurons" if taps.taps else "channel means": np.arange(len(neurons))}
+    name = "watched neurons" if taps.taps else _in_words(first)
+    families = {name: np.arange(len(neurons))}
     if maps and len(neurons) < limit:
         more, extra = _at_most(job, maps, limit - len(neurons))
         united = Neurons(
@@ -49,7 +55,7 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
             np.concatenate([neurons.tap_of, more.tap_of + np.int32(len(neurons.taps))]),
             np.concatenate([neurons.index, more.index]),
         )
-        families["channel means and penultimate positions"] = np.arange(len(united))
+        families[f"{name} and penultimate positions"] = np.arange(len(united))
         return TableNeurons(united, families, scored + extra)
     return TableNeurons(neurons, families, scored)
 
@@ -59,10 +65,18 @@ def tap_groups(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap,
     if taps.taps:
         return job.taps, ()
     last = penultimate_name(job.opened.model.graph, job.subject.logits)
-    pool = "mean" if taps.pool == "none" else taps.pool
-    pooled = (replace(t, pool=pool) if len(t.shape) > 1 else t for t in job.taps)
-    vectors = {tap.name for tap in job.taps if len(tap.shape) == 1}
-    return tuple(pooled), tuple(tap for tap in job.taps if tap.name == last and last not in vectors)
+    if taps.pool != "none":
+        return job.taps, ()  # the penultimate map, pooled as well, is among them
+    pooled = tuple(replace(tap, pool="mean") if len(tap.shape) > 1 else tap for tap in job.taps)
+    return pooled, tuple(tap for tap in job.taps if tap.name == last and len(tap.shape) > 1)
+
+
+def _in_words(taps: Sequence[Tap]) -> str:
+    """What the neurons of some taps are: channels of maps, pooled, units of layers, or some of both."""
+    pooled = {"mean": "channel means", "max": "channel maxima", "none": "hidden units"}
+    return " and ".join(
+        dict.fromkeys(pooled[tap.pool] for tap in sorted(taps, key=lambda t: t.pool == "none"))
+    )
 
 
 def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:

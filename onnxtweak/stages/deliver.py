@@ -26,6 +26,7 @@ from onnxtweak.patch import Patch, Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
+from onnxtweak.stages.accuracy_check import recorded_result
 from onnxtweak.stages.checks import (
     as_subject,
     check_answer,
@@ -37,6 +38,7 @@ from onnxtweak.stages.checks import (
     require,
 )
 from onnxtweak.stages.open_job import Job
+from onnxtweak.stages.preprocess_record import provenance_of
 from onnxtweak.stages.report_page import write_page
 from onnxtweak.types import Check, FileRef, Neurons, Trial
 
@@ -161,6 +163,10 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
             **job.answer_record,
+            "validation": recorded_result(
+                job.splits.validation, proposal.base, proposal.tweaked, proposal.goal
+            ),
+            **provenance_of(job.reopen.data.preprocess),
             **({} if recipe is None else {"recipe_sha256": recipe}),
             **proposal.settings,
             "seed": job.seed,
@@ -261,8 +267,8 @@ def _notes_on_ties(base: ShownClasses, tweaked: ShownClasses) -> tuple[str, ...]
     if not ties:
         return ()
     return (
-        f"on {ties:,} of {len(base.Z):,} samples the model's output shows classes as equal that its scores tell"
-        " apart: what is shown counts",
+        f"on {ties:,} of {len(base.Z):,} samples the model's output shows classes as equal that its scores"
+        " tell apart: what is shown counts",
     )
 
 

@@ -41,11 +41,15 @@ from onnxtweak.goal import class_names
 from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
+from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.head_check import check_labels_fit, known_head, require_declared_type
+from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.types import FileRef, Progress, Tap
 
+NO_HIDDEN = "no hidden tensor lies between the model's input and its logits: only biases can be set"
+_NO_USUAL = "the model has no activation and no penultimate tensor: only biases are set; --taps names others"
 # Selectors that choose nothing but activations and block outputs: only those have to be measured.
 _MAPS = {"activations", "stages", "blocks"}
 
@@ -146,13 +150,25 @@ class Job:
 
 
 def prepare(
-    model: str, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
+    model: str,
+    data: DataSettings,
+    settings: EngineSettings,
+    taps: TapSettings,
+    progress: Progress,
+    *,
+    watch: bool = True,
 ) -> Job:
-    """Open model and data, measure the hidden tensors on real samples, choose the taps."""
+    """Open model and data, measure the hidden tensors on real samples, choose the taps.
+
+    watch : whether taps are wanted.
+    """
     begin = time.perf_counter()
     opened = open_model(model, taps)
-    splits = open_splits(data, opened.specs, settings.memory)
-    return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin)
+    data, notes = as_recorded(data, opened.model)
+    with explaining(notes):
+        splits = open_splits(data, opened.specs, settings.memory)
+    splits = replace(splits, notes=(*notes, *splits.notes))
+    return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin, watch)
 
 
 def _job(
@@ -251,15 +267,20 @@ def open_whole(
     """A job without a split: all samples of `data` are its fit view. watch : whether taps are wanted."""
     begin = time.perf_counter()
     opened = open_model(model, taps)
-    dataset = open_data(
-        data.data,
-        inputs=opened.specs,
-        preprocess=data.preprocess,
-        names=None if data.names is None else read_names(data.names),
-        memory=settings.memory,
-    )
+    data, notes = as_recorded(data, opened.model)
+    with explaining(notes):
+        dataset = open_data(
+            data.data,
+            inputs=opened.specs,
+            preprocess=data.preprocess,
+            names=None if data.names is None else read_names(data.names),
+            memory=settings.memory,
+        )
     view = View(dataset, np.arange(len(dataset)))
-    splits, reopen = Splits(view, view, None, dataset.classes), FitSamples(model, data, taps, whole=True)
+    splits, reopen = (
+        Splits(view, view, None, dataset.classes, notes),
+        FitSamples(model, data, taps, whole=True),
+    )
     return _job(opened, splits, settings, progress, reopen, begin, watch)
 
 
@@ -293,14 +314,21 @@ def run_facts(engine: Engine, begin: float) -> RunFacts:
 def open_for_tables(
     model: str, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
 ) -> Job:
-    """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor."""
+    """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor.
+
+    A model that has none of them has no taps then, and a note says so: its biases can still be set.
+    """
     if taps.taps:
         return prepare(model, data, settings, taps, progress)
-    for selectors in (("activations", "penultimate"), ("activations",), ("penultimate",)):
+    opened = open_model(model, taps)
+    added = tuple(tweak.prefix for tweak in tweaks_inside(opened.model.proto))
+    none = all(candidate.name.startswith(added) for candidate in hidden(opened))
+    for selectors in () if none else (("activations", "penultimate"), ("activations",), ("penultimate",)):
         try:
             return prepare(model, data, settings, replace(taps, taps=selectors), progress)
         except ModelError as error:
             if "--taps" not in error.where:
                 raise
-            refused = error
-    raise refused
+    job = prepare(model, data, settings, taps, progress, watch=False)
+    note = NO_HIDDEN if none else _NO_USUAL
+    return replace(job, splits=replace(job.splits, notes=(*job.splits.notes, note)))

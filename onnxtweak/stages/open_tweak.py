@@ -15,7 +15,7 @@ from onnxtweak.patch import Tweak
 from onnxtweak.settings import EngineSettings
 
 
-def as_recorded(opened: Opened, provenance: Mapping[str, Any]) -> Opened:
+def with_recorded_readout(opened: Opened, provenance: Mapping[str, Any]) -> Opened:
     """The model with its scores read as they were when a tweak was made.
 
     Raises ModelError where the record is damaged.
@@ -47,7 +47,7 @@ def open_subject(
             where=opened.model.path,
             hint="make the tweak again with this version of onnxtweak",
         ) from error
-    subject, _ = measured(as_recorded(opened, tweaks[0].provenance), (), feeds, engine)
+    subject, _ = measured(with_recorded_readout(opened, tweaks[0].provenance), (), feeds, engine)
     for tweak in tweaks:
         if tweak.classes != subject.classes:
             raise ModelError(

@@ -1,72 +1,84 @@
-"""Why might a model only guess? Likely mistakes in preprocessing, tried on a few of the samples."""
+"""Does the base answer better than by guessing? Asked before anything is learnt, and by `evaluate`.
+
+What is learnt on samples that were prepared wrongly looks like a success: the base is at chance level, and
+any patch beats it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.engine.passes import logits_pass
-from onnxtweak.errors import InputError
-from onnxtweak.settings import Color, Preprocess
-from onnxtweak.stages.open_job import Job, open_whole
-from onnxtweak.types import silent
+from onnxtweak.data.splits import View
+from onnxtweak.errors import DataError
+from onnxtweak.method.chance import standing
+from onnxtweak.stages.likely_mistake import TRIED, likely_mistake, predictions, spread
+from onnxtweak.stages.open_job import Job
 
-_TRIED = 512  # samples, evenly from all of them
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_ADVICE = (
+    "check pixel scale, mean and std, color order and layout, and that labels number the classes as the"
+    " model does"
+)
+# Below this kappa a base that does not guess is still compared with likely ways to prepare its samples.
+_WEAK = 0.4
 
 
-def likely_mistake(job: Job, predicted: np.ndarray) -> str:
-    """What to change, with the accuracy that it gives; empty where nothing tried is much better.
+@dataclass(frozen=True)
+class Doubt:
+    """Why results on these samples may mean nothing.
 
-    predicted (N,) : classes of the samples as they are prepared now.
+    found : about the base. mistake : the likely one, or nothing. remedy : what to do about it. serious :
+    whether nothing should be learnt from the samples.
     """
-    labels, classes = job.splits.fit.labels, job.subject.classes
-    now = float((predicted == labels).mean())
-    enough = max(2 * now, 3 / classes, 0.2) if classes > 2 else max(1.4 * now, 0.7)
-    for shift, change in ((1, "subtracting 1 from"), (-1, "adding 1 to")):
-        right = float((predicted + shift == labels).mean())
-        if right >= enough:
-            return f"{change} each label gives {right:.1%}: are classes numbered from 0?"
-    rows = np.unique(np.linspace(0, len(labels) - 1, min(_TRIED, len(labels))).astype(np.int64))
-    best, found = enough, ""
-    for words, preprocess in _alternatives(job.reopen.data.preprocess):
-        right = _accuracy(job, preprocess, rows)
-        if right > best:
-            best, found = right, f"on {len(rows)} samples, {words} gives {right:.1%}"
-    return found
+
+    found: str
+    mistake: str
+    remedy: str
+    serious: bool
 
 
-def _alternatives(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
-    """Other ways to prepare an image, as command-line options, likely ones first."""
-    ways = (
-        ("--pixel-scale 1/255", {"pixel_scale": 1 / 255, "mean": None, "std": None}),
-        (
-            "--pixel-scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
-            {"pixel_scale": 1 / 255, **_IMAGENET},
-        ),
-        ("--pixel-scale 1/127.5 --mean 1", {"pixel_scale": 1 / 127.5, "mean": (1.0,), "std": None}),
-        ("leaving out --pixel-scale, --mean and --std", {"pixel_scale": None, "mean": None, "std": None}),
-        ("--pixel-scale 255", {"pixel_scale": 255.0, "mean": None, "std": None}),
+def require_sound_base(job: Job) -> Job:
+    """The job, with a note where the base is hardly better than one class alone.
+
+    Runs the base over at most 512 fit samples. Raises DataError where it guesses, or where a likely mistake
+    explains how bad it is; with `DataSettings.anyway` that is a note.
+    """
+    view = spread(job.splits.fit, TRIED)
+    doubt = doubt_about(job, view, predictions(job, view))
+    if doubt is None:
+        return job
+    said = f"on {len(view):,} fit samples, {doubt.found}" + (f": {doubt.mistake}" if doubt.mistake else "")
+    if doubt.serious and not job.reopen.data.anyway:
+        hint = f"{doubt.remedy}; or go on with --anyway"
+        raise DataError(said, where=job.reopen.data.data[0], hint=hint)
+    note = f"learnt from all the same, because of --anyway: {said}" if doubt.serious else said
+    return replace(job, splits=replace(job.splits, notes=(note, *job.splits.notes)))
+
+
+def doubts(job: Job, view: View, predicted: np.ndarray) -> tuple[str, ...]:
+    """The same judgement as notes, for commands that only measure. predicted : as in `doubt_about`."""
+    doubt = doubt_about(job, view, predicted)
+    if doubt is None:
+        return ()
+    return (f"{doubt.found}: {doubt.mistake or doubt.remedy}" if doubt.serious else doubt.found,)
+
+
+def doubt_about(job: Job, view: View, predicted: np.ndarray) -> Doubt | None:
+    """What is to be doubted, None for nothing. predicted (n,) : what the base answers on `view`."""
+    found = standing(predicted, view.labels, job.subject.classes)
+    if found.most == 1 or (found.better and found.kappa >= _WEAK):
+        return None
+    mistake = likely_mistake(job, view, predicted, weak=found.better)
+    if found.better:
+        said = f"accuracy {found.accuracy:.1%} is low"
+        return None if mistake is None else Doubt(said, mistake.said, mistake.remedy, serious=True)
+    why, remedy = ("", _ADVICE) if mistake is None else (mistake.said, mistake.remedy)
+    if found.guesses:
+        return Doubt(f"accuracy {found.accuracy:.1%} is at chance level", why, remedy, serious=True)
+    said = (
+        f"accuracy {found.accuracy:.1%} is not clearly above the {found.most:.1%} of the most frequent class"
     )
-    other: Color = "RGB" if now.color == "BGR" else "BGR"
-    for words, fields in ways:
-        changed = replace(now, **fields)
-        if changed != now:
-            yield words, changed
-    yield f"--color {other}", replace(now, color=other)
-    for words, fields in ways[:3]:
-        yield f"{words} --color {other}", replace(now, **fields, color=other)
-
-
-def _accuracy(job: Job, preprocess: Preprocess, rows: np.ndarray) -> float:
-    """Accuracy on some rows prepared in another way; 0 where such samples do not fit the model."""
-    data, taps = replace(job.reopen.data, preprocess=preprocess), job.reopen.taps
-    try:
-        other = open_whole(job.model.path, data, job.engine.settings, taps, silent, watch=False)
-        view = replace(other.splits.fit, rows=rows)
-        logits = logits_pass(other.subject, view, other.engine, "try")
-        return float(other.head.right(logits, view.labels).mean())
-    except InputError:
-        return 0.0
+    if mistake is None:
+        return Doubt(f"{said}, though the answers do depend on the labels", why, remedy, serious=False)
+    return Doubt(said, why, remedy, serious=True)

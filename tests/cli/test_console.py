@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console, duration, progress_line
+from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console, duration, pace_of, progress_line
 from onnxtweak.errors import DataError
 
 
@@ -83,3 +83,14 @@ def test_progress_line_without_a_total_or_a_start():
 
 def test_durations_read_like_speech():
     assert [duration(s) for s in (0.421, 12.34, 245, 7800)] == ["0.42 s", "12.3 s", "4:05 min", "2:10 h"]
+
+
+def test_no_pace_is_nought():
+    assert [pace_of(*of) for of in ((0, 5.0), (5, 0.0), (9, 61.0), (500, 0.25), (3, 2.9))] == [
+        "", "", "6.8 s each", "2,000/s", "1/s",
+    ]  # fmt: skip
+    stream = io.StringIO()
+    console = Console(NORMAL, stream)
+    console.start("collect", 0)
+    console.finish()
+    assert "/s" not in stream.getvalue() and "collect: 0 samples in" in stream.getvalue()

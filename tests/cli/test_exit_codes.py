@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -106,3 +107,36 @@ def test_problems_end_with_four(commands, capsys):
     captured = capsys.readouterr()
     assert "PROBLEM: two packages" in captured.out
     assert captured.err == "error: does not work: runtime\nhint: uninstall one\n"
+
+
+def ended(root, arguments: str, streams: str) -> subprocess.CompletedProcess:
+    """The program, started by a shell with its streams redirected."""
+    line = f"{shlex.quote(sys.executable)} -m onnxtweak {arguments} {streams}"
+    return subprocess.run(["sh", "-c", line], cwd=root, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", ["--help", "doctor -f json"])
+def test_a_full_stdout_is_an_error_of_its_own(root, arguments):
+    made = ended(root, arguments, ">/dev/full")
+    assert made.returncode == 2
+    lines = made.stderr.splitlines()
+    assert "cannot be written to stdout: No space left on device" in made.stderr
+    assert lines[-1].startswith("hint: ") and "bug" not in made.stderr and "Exception" not in made.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="streams are closed by a POSIX shell")
+def test_a_closed_stdout_is_an_error_and_other_closed_streams_are_none(root):
+    made = ended(root, "doctor", ">&-")
+    assert made.returncode == 2 and "error: stdout is closed" in made.stderr
+    whole = ended(root, "doctor -f json", "")
+    for streams in ("2>&-", "<&-", "2>&- <&-"):
+        made = ended(root, "doctor -f json", streams)
+        assert made.returncode == whole.returncode
+        assert len(made.stdout.splitlines()) == len(whole.stdout.splitlines()) > 3
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_stderr_loses_only_what_is_told(root):
+    made = ended(root, "doctor -f json", "2>/dev/full")
+    assert made.returncode == ended(root, "doctor -f json", "").returncode and made.stdout

@@ -70,7 +70,7 @@ def own_accuracy(path: Path, shown: Shown, x: np.ndarray, y: np.ndarray) -> floa
 @pytest.mark.parametrize("tail", [*TAILS, *SINGLE_TAILS])
 def test_what_is_reported_is_what_the_file_shows_or_it_is_refused(tail, seed, tmp_path):
     model, data, shown, x, y = make(tmp_path, tail, seed)
-    source = DataSettings(data=(f"{data}#[300:]",))
+    source = DataSettings(data=(f"{data}#[300:]",), anyway=True)
     x, y = x[300:], y[300:]
     try:
         evaluated = commands.evaluate(model=str(model), data=source, engine=ENGINE)
@@ -86,7 +86,7 @@ def test_what_is_reported_is_what_the_file_shows_or_it_is_refused(tail, seed, tm
         settings = JoinSettings(max_overall_drop=2.0) if method == "join" else FitSettings(folds=3, hidden=0)
         result = getattr(commands, method)(
             model=str(model),
-            data=DataSettings(data=source.data, test=source.data),
+            data=DataSettings(data=source.data, test=source.data, anyway=True),
             engine=ENGINE,
             taps=TapSettings(taps=("activations",)),
             targets=TargetSettings(worst=1),

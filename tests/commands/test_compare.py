@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onnxtweak import commands
+from onnxtweak.cli.main import main
 from onnxtweak.errors import DataError, InputError
 from onnxtweak.method.compare.methods import METHODS
 from onnxtweak.report import schema
@@ -21,6 +22,7 @@ from onnxtweak.settings import (
     OutputSettings,
     TargetSettings,
 )
+from tests.support.results import a_comparison
 from tests.support.weak_class import carry_out, more_samples
 
 
@@ -145,3 +147,25 @@ def test_a_class_without_samples_is_left_alone(cnn, tmp_path):
     made = run(model, tmp_path / "some.npz", targets=TargetSettings(), repeats=1)
     assert made.targets == ("0", "1", "2")
     assert not any(one.note and np.isnan(one.overall[0]) for one in made.standings if one.method != "DFR")
+
+
+def test_no_class_loses_more_than_it_may(cnn, tmp_path):
+    model, data = cnn
+    x, y = more_samples(model, 600, seed=4)
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    common = {
+        "data": DataSettings(data=(str(data),), test=(str(tmp_path / "test.npz"),)),
+        "methods": ("bias",),
+    }
+    free = run(model, data, settings=FitSettings(max_overall_drop=10.0), **common)
+    bound = run(model, data, settings=FitSettings(max_overall_drop=10.0, max_class_drop=0.0), **common)
+    assert bound.standings[0].E[0] < free.standings[0].E[0]
+    assert bound.standings[0].at[-1][0] < free.standings[0].at[-1][0]
+
+
+def test_the_command_line_passes_both_drops_on(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(commands, "compare", lambda **given: asked.update(given) or a_comparison())
+    assert main(["compare", "m.onnx", "-d", "x.npz", "--max-overall-drop", "1", "--max-class-drop", "2"]) == 0
+    assert (asked["settings"].max_overall_drop, asked["settings"].max_class_drop) == (1.0, 2.0)
+    assert (asked["join"].max_overall_drop, asked["join"].max_class_drop) == (1.0, 2.0)

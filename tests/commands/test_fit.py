@@ -18,6 +18,9 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.choose_neurons import choose_neurons
+from onnxtweak.stages.open_job import open_for_tables
+from onnxtweak.types import silent
 from tests.support.weak_class import carry_out, more_samples
 
 
@@ -149,3 +152,23 @@ def test_too_little_memory_is_said(cnn):
     with pytest.raises(InputError) as caught:
         run(model, data, engine=EngineSettings(backend="numpy", memory=1000))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "pool", "words"),
+    [
+        ("mlp", "none", {"hidden units"}),
+        ("cnn", "none", {"channel means", "channel means and penultimate positions"}),
+        ("cnn", "max", {"channel maxima"}),
+        ("cnn", "mean", {"channel means"}),
+    ],
+)
+def test_what_is_read_is_called_what_it_is(kind, pool, words, mlp, cnn):
+    """And with --pool no map is read twice, once as itself and once as the penultimate."""
+    model, data = {"mlp": mlp, "cnn": cnn}[kind]
+    taps = TapSettings((), pool=pool)
+    job = open_for_tables(str(model), DataSettings((str(data),)), EngineSettings(), taps, silent)
+    found = choose_neurons(job, taps, 500)
+    assert set(found.families) == words
+    assert len(set(found.neurons.taps)) == len(found.neurons.taps)
+    assert len(found.neurons) == found.scored

@@ -82,7 +82,9 @@ def test_all_artefacts_agree(recipe, tmp_path):
     metrics = json.loads((build / "metrics.json").read_text())
     assert metrics["a.after.target"] == result["after"]["target"]
     assert all(isinstance(value, int | float) for value in metrics.values())
-    assert "| a |" in (build / "summary.md").read_text()
+    summary = (build / "summary.md").read_text()
+    assert "| a |" in summary
+    assert all(name in summary for name in names(build))
     assert "2 of 2 gates passed" in (build / "a.html").read_text(encoding="utf-8")
 
 

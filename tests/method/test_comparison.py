@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
+from onnxtweak.method.compare.standings import standings
 from onnxtweak.method.table import Table
+from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.patch import Linear, Mlp
 
 
@@ -96,3 +102,66 @@ def test_linear_and_mlp_patches_are_applied_as_the_file_does():
     half = np.vstack([np.eye(4), -np.eye(4)])
     as_mlp = Mlp(np.hstack([W, -W]), np.concatenate([b, -b]), half, np.zeros(4))
     assert np.allclose(of.patched(np.arange(3), as_mlp), linear, atol=1e-4)
+
+
+def tables(seed):
+    """Random logits without and with a patch, labels, and one to three targets that lack something."""
+    rng = np.random.default_rng(seed)
+    classes, samples = int(rng.integers(3, 8)), int(rng.integers(60, 400))
+    base = rng.normal(0, 1.5, (samples, classes)).astype(np.float32)
+    labels = (base + rng.normal(0, 1.2, base.shape)).argmax(axis=1)
+    told = 0.8 * rng.random() * np.eye(classes)[labels]
+    Z = base + (told + rng.normal(0, 0.7, base.shape)).astype(np.float32)
+    targets = np.sort(rng.permutation(classes)[: int(rng.integers(1, 4))])
+    base[:, targets] -= 1
+    Z[:, targets] -= 1
+    return Z, base, labels, targets
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([None, 0.0, 3.0, 10.0]))
+def test_who_may_lose_more_never_gets_less(seed, class_drop):
+    Z, base, labels, targets = tables(seed)
+    goal = Goal(targets, max_class_drop=class_drop)
+    read = readings(Z, base, labels, goal, CURVE)
+    known = read[~np.isnan(read)]
+    assert (np.diff(known) >= 0).all()
+    assert np.isnan(read[: len(read) - len(known)]).all()  # once within reach, always
+    own, reached = goal.wanted(labels), -1
+    for drop in (0.0, 0.1, 0.3, 1.0, 2.0, 3.0, 5.0):
+        choice = set_target_bias(Z, base, labels, replace(goal, max_overall_drop=drop))
+        if choice.holds:
+            assert choice.right[own].sum() >= reached
+            reached = choice.right[own].sum()
+        assert choice.holds or reached < 0
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_readings_along_one_bias_spare_every_class(seed):
+    Z, base, labels, targets = tables(seed)
+    goal = Goal(targets[:1], max_class_drop=[0.0, 2.0, 8.0][seed % 3])
+    was = base.argmax(axis=1) == labels
+    gaps = np.sort(np.delete(Z, goal.targets[0], axis=1).max(axis=1) - Z[:, goal.targets[0]])
+    best = np.full(len(CURVE), np.nan)
+    for bias in np.concatenate([[gaps[0] - 1], (gaps[1:] + gaps[:-1]) / 2, [gaps[-1] + 1]]):
+        boosted = Z.astype(np.float64)
+        boosted[:, goal.targets[0]] += bias
+        right = boosted.argmax(axis=1) == labels
+        if goal.classes_hold(was, right, labels, Z.shape[1]):
+            lost = (was.sum() - right.sum()) / len(labels) * 100
+            allowed = np.array(CURVE) >= lost - 1e-9
+            best[allowed] = np.fmax(best[allowed], right[goal.wanted(labels)].mean())
+    np.testing.assert_allclose(readings(Z, base, labels, goal, CURVE), best)
+
+
+def test_means_over_repeats_do_not_fall_either():
+    """A repeat that only gets there at a larger loss must not pull the mean down there."""
+    held, goal = table(400), Goal(np.array([0]))
+    made = judge(result(held), table(400, seed=1), goal, 1.0)
+    high, low = np.full(len(CURVE), 0.9), np.where(np.array(CURVE) < 0.3, np.nan, 0.5)
+    rows = [(replace(made, at=at), 1, 0.1, "") for at in (high, low)]
+    (standing,) = standings({"bias": rows}, {}, goal)
+    assert [np.isnan(mean) for mean, _ in standing.at] == [True, True, False, False]
+    assert [mean for mean, _ in standing.at[2:]] == pytest.approx([0.7, 0.7])
+    known = [target for _, target in standing.curve if not np.isnan(target)]
+    assert known == sorted(known)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnxtweak.goal import Goal
 from onnxtweak.method.tuning.bias_control import best_bias, bias_predictions
 from onnxtweak.method.tuning.boosted import boost_table, predict, rival_gap
-from onnxtweak.method.tuning.operating_point import choose
+from onnxtweak.method.tuning.operating_point import choose, choose_rising
 
 COUNTS = (1, 2, 3, 4, 5, 6)
 
@@ -127,3 +127,21 @@ def test_calibration_by_mu_is_a_bias():
         np.testing.assert_array_equal(
             (softmax * factor).argmax(axis=1), bias_predictions(Z, labels, Goal(np.array([2])), bias)
         )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([(0, 0.5, 1, 2, 4), None]))
+def test_who_may_lose_more_never_gets_less(seed, scales):
+    Z, labels, targets, prefix = table(seed, targets=(0, 1, 3))
+    reached = -1
+    for drop in (0.0, 0.1, 0.3, 1.0, 2.0, 3.0, 5.0):
+        of = boost_table(Z, labels, Goal(targets, max_overall_drop=drop))
+        point = choose_rising(of, prefix[:, :, [0, 5]], (1, 6), scales)
+        columns = [{1: 0, 6: 5}[int(n)] for n in point.n]
+        boost = np.stack(
+            [prefix[:, t, k] * point.scale[t] / point.n[t] for t, k in enumerate(columns)], axis=1
+        )
+        overall, right, _ = outcome(Z, labels, targets, boost)
+        assert overall >= (Z.argmax(axis=1) == labels).sum() - np.floor(drop / 100 * len(labels) + 1e-9)
+        assert right >= reached
+        reached = right

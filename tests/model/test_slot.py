@@ -109,7 +109,7 @@ def test_what_does_not_fit_into_a_slot_is_refused(tmp_path):
     slot = slot_inside(parse(with_slot(model, TAPS[:1], logits="logits", classes=4)))
     with pytest.raises(ModelError, match="does not have this tap"):
         fill(slot, random_tweak(model, TAPS, 4))
-    with pytest.raises(ModelError, match="active neurons"):
+    with pytest.raises(ModelError, match="a hidden layer does not fit"):
         fill(slot, random_tweak(model, TAPS[:1], 4, "mlp"))
     with pytest.raises(ModelError, match="but the slot takes none"):
         fill(slot, random_tweak(model, TAPS[:1], 4, "linear"))

@@ -153,3 +153,45 @@ def test_words():
     assert safe("<a b='\"'>") == "&lt;a b=&#x27;&quot;&#x27;&gt;"
     assert shortened("abcdefghij", 5) == "ab…ij"
     assert shortened("abc", 5) == "abc"
+
+
+def reprs(html: str) -> list[str]:
+    """Words that only Python would write: quotes within brackets, None, nan, True and False."""
+    text = " ".join(Page(html).text)
+    return re.findall(r"[\[{(]['\"]|\{\}|\[\]|\bNone\b|\bnan\b|\binf\b|\bTrue\b|\bFalse\b|array\(", text)
+
+
+def a_strange_document():
+    made = a_document()
+    made["device"] = {"device": "cpu", "providers": {"CPUExecutionProvider": 3, "Other": 1}, "spare": None}
+    made["evidence"]["provenance"] |= {
+        "exact_scale": True, "max_class_drop": None, "count": [1, 10], "samples": {"fit": 3}, "margin": 0.5,
+        "inputs": {"x": ["float32", [3]]}, "hidden": 0,
+    }  # fmt: skip
+    return made
+
+
+def test_the_page_speaks_no_python():
+    html = page(a_strange_document())
+    assert not reprs(html)
+    text = " ".join(Page(html).text)
+    assert "CPUExecutionProvider 3, Other 1" in text and "exact scale yes" in text
+
+
+@pytest.mark.parametrize("key", [*a_document()["evidence"], None])
+def test_it_speaks_none_where_evidence_is_missing(key):
+    made = a_strange_document()
+    made["evidence"] = {} if key is None else {k: v for k, v in made["evidence"].items() if k != key}
+    assert not reprs(page(made))
+
+
+def test_it_speaks_none_where_a_number_is_missing():
+    made = a_strange_document()
+    for name in ("before", "after", "bias_control"):
+        made[name]["target"] = None
+    made |= {"E": None, "mcnemar_p": None, "seconds": {"all": None}}
+    made["gates"] = [{"name": "max-E", "limit": 1.0, "measured": None, "passed": False}]
+    for theta in made["evidence"]["theta"]:
+        theta["cut"] = None
+    html = page(made)
+    assert not reprs(html) and "The cut is" not in " ".join(Page(html).text)

@@ -46,6 +46,7 @@ def test_other_results_are_flat_too():
     made = read(results.a_score(), "score")
     assert list(made) == [
         "schema", "command", "output", "neurons", "targets", "top", "dropped", "seconds", "passes", "device",
+        "notes",
     ]  # fmt: skip
     assert made["passes"] == [["score", 1000]]
     assert list(read(results.a_comparison(), "compare")) == [

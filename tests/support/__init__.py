@@ -1,9 +1,12 @@
 """What do several tests share? Models, samples, results, and stand-ins.
 
 nets                small models, built from fixed seeds
+tails               what models do after their class scores, drawn at random
 adversarial_models  legal model files that trip up tools that edit models
+brightness          a classifier that minds how samples are prepared, and pictures for it
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
 tweaks              random tweaks, models on disk, and models run by ONNX Runtime
+damage              bits flipped in a tweaked file, records of older versions
 candidates          neurons ranked from scores that are all at hand
 results             small results of every command
 report_pages        results as `report` reads them, and a parser for its page

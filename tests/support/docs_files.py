@@ -25,10 +25,12 @@ def write_docs_files(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(proto.SerializeToString())
     x, y = _images(proto, lacks, 1200, 0)
     x_test, y_test = _images(proto, lacks, 400, 1)
-    whole = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "classes": np.array(NAMES)}
-    np.savez(folder / "samples.npz", **whole)
-    np.savez(folder / "held-out.npz", x=x, y=y, classes=np.array(NAMES))
-    np.savez(folder / "test.npz", x=x_test, y=y_test, classes=np.array(NAMES))
+    np.savez(folder / "images.npz", x=x, y=y, x_test=x_test, y_test=y_test, classes=np.array(NAMES))
+    # The others are stored as the model expects them.
+    fed, fed_test = _fed(x), _fed(x_test)
+    np.savez(folder / "samples.npz", x=fed, y=y, classes=np.array(NAMES))
+    np.savez(folder / "held-out.npz", x=fed, y=y, classes=np.array(NAMES))
+    np.savez(folder / "test.npz", x=fed_test, y=y_test, classes=np.array(NAMES))
     (folder / "mine.py").write_text(
         "import numpy as np\n"
         "def samples():\n"
@@ -38,7 +40,7 @@ def write_docs_files(folder: Path) -> None:
     for name, target in (("eight", "ship"), ("nine", "truck"), ("later", "cat")):
         commands.join(
             model=str(folder / "model.onnx"),
-            data=DataSettings((str(folder / "samples.npz"),), preprocess=PREPROCESS),
+            data=DataSettings((str(folder / "images.npz"),), preprocess=PREPROCESS),
             targets=TargetSettings((target,)),
             settings=JoinSettings(max_overall_drop=5.0),
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
@@ -56,9 +58,13 @@ def _images(proto, lacks: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np
     """Bytes (n, 8, 8, 3) and labels (n,) on which the model errs, most often by missing one class."""
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
-    fed = (x.astype(np.float32) / 255 - MEAN) / STD
-    Z = run(proto, np.ascontiguousarray(fed.transpose(0, 3, 1, 2))) + lacks
+    Z = run(proto, _fed(x)) + lacks
     return x, (Z + 0.4 * Z.std(axis=0) * rng.standard_normal(Z.shape)).argmax(axis=1)
+
+
+def _fed(x: np.ndarray) -> np.ndarray:
+    """Bytes (n, 8, 8, 3) as the model expects them, (n, 3, 8, 8) float32: what `PREPROCESS` makes of them."""
+    return np.ascontiguousarray(((x.astype(np.float32) / 255 - MEAN) / STD).transpose(0, 3, 1, 2))
 
 
 def _customers(folder: Path) -> None:

@@ -60,7 +60,9 @@ def patched(command: str, model: Path, data: Path, folder: Path) -> str:
     out, base = folder / "out.onnx", folder / "base.onnx"
     try:
         make = getattr(onnxtweak, command)
-        made = make(model, data=str(data), target=TARGET, max_overall_drop=5, output=str(out), force=True)
+        # Labels are random, and so are the weights: nothing to learn, but a file to write.
+        asked = {"data": str(data), "target": TARGET, "max_overall_drop": 5, "anyway": True}
+        made = make(model, **asked, output=str(out), force=True)
         wrong = [check.name for check in made.checks if not check.passed]
         if wrong:
             return f"failed: {', '.join(wrong)}"

@@ -31,7 +31,7 @@ from onnxtweak.cli.output import carry_out
 
 _method = functools.partial(option, "Method")
 
-# `fit`: FitSettings without the drop, which the join's option gives.
+# `fit`: FitSettings without the drops, which the join's options give.
 _fit_options = gathered("fit", settings.FitSettings, margin_option, table_neurons_option, hidden_option)
 
 
@@ -90,7 +90,7 @@ def compare(
         comparison.verdict,
         dry_run=dry_run,
         join=join,
-        settings=replace(fit, max_overall_drop=join.max_overall_drop),
+        settings=replace(fit, max_overall_drop=join.max_overall_drop, max_class_drop=join.max_class_drop),
         output=settings.OutputSettings(output=output, force=force),
         **asked,
     )

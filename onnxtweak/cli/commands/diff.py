@@ -19,8 +19,8 @@ from onnxtweak.cli.output import close, require_passed, show
 def diff(base: str, tweaked: str, console: Console, form: str) -> None:
     """List every difference between two models.
 
-    Says of each whether a tweak made it. Ends with exit code 3 if there is a difference that no tweak inside
-    TWEAKED accounts for.
+    Says of each whether a tweak made it, by the digests in the tweak's record. Ends with exit code 3 if there
+    is a difference that no tweak inside TWEAKED accounts for.
     """
     from onnxtweak import commands
     from onnxtweak.report.text import surgery

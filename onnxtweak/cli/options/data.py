@@ -15,7 +15,7 @@ _data = functools.partial(option, "Data")
 _preprocess = functools.partial(option, "Preprocessing")
 
 
-_SPLIT = ("data", "val", "test", "names", "seed")
+_SPLIT = ("data", "val", "test", "names", "seed", "anyway")
 
 
 def _make_data(**values: Any) -> settings.DataSettings:
@@ -44,17 +44,14 @@ _PREPROCESSING = (
     _preprocess(
         "--resize-mode",
         type=click.Choice(get_args(settings.ResizeMode)),
-        default=settings.Preprocess.resize_mode,
-        show_default=True,
-        help="Resize to exactly HxW, until the shorter side is so long, or to fit into HxW with a border.",
+        help="Resize to exactly HxW, until the shorter side is so long, or to fit into HxW with a border "
+        "[default: exact].",
     ),
     _preprocess(
         "--pad-value",
         type=Number(),
         metavar="N",
-        default=settings.Preprocess.pad_value,
-        show_default=True,
-        help="Raw value of the border of a letterbox.",
+        help="Raw value of the border of a letterbox [default: 0].",
     ),
     _preprocess("--crop", type=HeightWidth(), metavar="HxW", help="Then crop to this size at the center."),
     _preprocess(
@@ -73,15 +70,25 @@ _PREPROCESSING = (
     ),
 )
 
+_ANYWAY = _preprocess(
+    "--anyway",
+    is_flag=True,
+    help="Learn even if the model only guesses on these samples, as it does if they are prepared wrongly.",
+)
+
 
 def samples_options(*, dumps: bool = False) -> Decorator:
-    """`data`: DataSettings of a command that uses all samples; dumps : or a folder written by `dump`."""
+    """`data`: DataSettings of a command that uses all samples.
+
+    dumps : or a folder written by `dump`, of a command that learns from them.
+    """
     return gathered(
         "data",
         _make_data,
         _source("; or a folder written by `dump`" if dumps else ""),
         _NAMES,
         *_PREPROCESSING,
+        *((_ANYWAY,) if dumps else ()),
     )
 
 
@@ -122,4 +129,5 @@ split_options = gathered(
         help="Seed of the split, and of everything random after it.",
     ),
     *_PREPROCESSING,
+    _ANYWAY,
 )

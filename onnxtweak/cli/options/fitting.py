@@ -20,8 +20,8 @@ learning_tap_options = gathered(
         multiple=True,
         metavar="WHICH",
         help="Hidden tensors to learn from: activations, stages, blocks, penultimate, op:TYPE, or a tensor "
-        "name with * and ? [default: the channel means of all activations, and the penultimate tensor]. "
-        "Repeatable.",
+        "name with * and ? [default: all activations, maps as channel means, and the penultimate "
+        "tensor]. Repeatable.",
     ),
     option(
         "Model",

@@ -50,7 +50,7 @@ def decode(path: Path, gray: bool, preprocess: Preprocess) -> np.ndarray:
     (above, below), (left, right) = padded(size, preprocess)
     if any((above, below, left, right)):
         border = (left, above, right, below)
-        value = round(preprocess.pad_value)
+        value = round(preprocess.pad_value or 0)
         decoded = ImageOps.expand(decoded, border, value if gray else (value, value, value))
     crop = preprocess.crop
     if crop is not None:

@@ -52,18 +52,17 @@ def check_preprocess(preprocess: Preprocess) -> None:
     size = {"resize": preprocess.resize, "crop": preprocess.crop}
     numbers = {
         "pixel scale": None if preprocess.pixel_scale is None else (preprocess.pixel_scale,),
+        "pad value": None if preprocess.pad_value is None else (preprocess.pad_value,),
         "mean": preprocess.mean,
         "std": preprocess.std,
     }
     for option, pair in size.items():
         if pair is not None and (len(pair) != 2 or min(pair) < 1):
             raise _refused(f"{option} is {pair}", f"give {option} as height and width, both at least 1")
-    if preprocess.resize is None and preprocess.resize_mode != "exact":
+    if preprocess.resize is None and preprocess.resize_mode not in (None, "exact"):
         raise _refused(f"resize mode {preprocess.resize_mode} without a size", "give resize as well")
-    if preprocess.resize_mode not in get_args(ResizeMode):
+    if preprocess.resize_mode not in (None, *get_args(ResizeMode)):
         raise _refused(f"unknown resize mode {preprocess.resize_mode}", "use exact, short or letterbox")
-    if not isfinite(preprocess.pad_value):
-        raise _refused(f"the pad value is {preprocess.pad_value}", "give a finite number")
     if preprocess.crop and preprocess.resize and any(np.greater(preprocess.crop, preprocess.resize)):
         raise _refused(
             f"crop {preprocess.crop} is larger than resize {preprocess.resize}",
@@ -76,7 +75,7 @@ def check_preprocess(preprocess: Preprocess) -> None:
     for option, values in numbers.items():
         if values is not None and (not values or not all(map(isfinite, values))):
             raise _refused(f"{option} is {values}", "give finite numbers: one, or one per channel")
-        if values is not None and option != "mean" and 0 in values:
+        if values is not None and option in ("pixel scale", "std") and 0 in values:
             raise _refused(f"{option} is zero", "give a nonzero number: zero would erase the values")
 
 

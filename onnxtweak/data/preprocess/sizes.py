@@ -50,5 +50,5 @@ def describe(preprocess: Preprocess) -> str:
         side = f"resized to a shorter side of {high}"
         return side if high == wide else f"resized to cover {high} x {wide}"
     if preprocess.resize_mode == "letterbox":
-        return f"resized to fit {high} x {wide}, padded with {preprocess.pad_value:g}"
+        return f"resized to fit {high} x {wide}, padded with {preprocess.pad_value or 0:g}"
     return f"resized to {high} x {wide}"

@@ -34,7 +34,7 @@ def resize(batch: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     rows, columns = padded(size, preprocess)
     if not any((*rows, *columns)):
         return batch
-    return np.pad(batch, ((0, 0), rows, columns, (0, 0)), constant_values=preprocess.pad_value)
+    return np.pad(batch, ((0, 0), rows, columns, (0, 0)), constant_values=preprocess.pad_value or 0)
 
 
 def crop(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:

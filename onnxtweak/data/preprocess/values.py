@@ -13,7 +13,7 @@ from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
 # Numbers of the smallest images: fewer bytes per sample are the columns of a table, which nobody scales.
-_SMALLEST_IMAGE = 64
+SMALLEST_IMAGE = 64
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def plan_values(
         # The largest float16 is 65504: integers may overflow.
         finite=dtype.kind not in "biuO" and (stored.kind == "f" or dtype.itemsize == 2),
         exact=whole_numbers and not np.can_cast(stored, dtype, "safe"),
-        raw=stored == np.uint8 and dtype.kind == "f" and not scaled and math.prod(sample) >= _SMALLEST_IMAGE,
+        raw=stored == np.uint8 and dtype.kind == "f" and not scaled and math.prod(sample) >= SMALLEST_IMAGE,
         words=tuple(words),
     )
 

@@ -18,7 +18,7 @@ from onnxtweak.method.tuning.bias_control import bias_predictions
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import choose
-from onnxtweak.method.tuning.target_bias import set_target_bias
+from onnxtweak.method.tuning.target_bias import set_target_bias, sparing_classes
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Metrics
 
@@ -103,27 +103,39 @@ def readings(
 ) -> np.ndarray:
     """Best target accuracy (D,) that biases on the targets reach at each drop of the overall accuracy.
 
-    Drops are percentage points below the base's accuracy on the same samples. NaN where no bias gets there.
+    Drops are percentage points below the base's accuracy on the same samples; at each stands the best
+    that was found for it or a smaller one. NaN where no bias gets there, or a class loses too much.
     """
     samples = len(labels)
-    before, unbiased = (int(goal.head.right(logits, labels).sum()) for logits in (base, Z))
-    floor = np.array([least_right(before, drop, samples) for drop in drops])
+    was, unbiased = (goal.head.right(logits, labels) for logits in (base, Z))
+    floor = np.array([least_right(int(was.sum()), drop, samples) for drop in drops])
+    class_floor = goal.class_floor(was, labels, Z.shape[1])
     if len(goal) == 1:
-        return _along_one_bias(Z, labels, goal, floor)
+        return _along_one_bias(Z, labels, goal, floor, class_floor)
     table, ones = boost_table(Z, labels, goal), np.ones((samples, len(goal), 1))
     paths, own = BiasPaths(table, ones, (1,)), goal.wanted(labels)
-    found = np.full(len(drops), np.nan)
-    for number, least in enumerate(floor):
-        room = (unbiased - least) / samples * 100
+    found, point = np.full(len(drops), np.nan), None
+    ascending = np.argsort(drops, kind="stable")
+    for number in ascending:
+        room = (int(unbiased.sum()) - floor[number]) / samples * 100
         within = replace(goal, max_overall_drop=room, max_class_drop=None)
-        right = table.right(choose(table, ones, (1,), None, goal=within, paths=paths).scale)
-        if right.sum() >= least:
+        point = choose(table, ones, (1,), None, goal=within, paths=paths, after=point)
+        right, spared = table.right(point.scale), True
+        if class_floor is not None:
+            _, right, spared = sparing_classes(table, point.scale, class_floor)
+        if spared and right.sum() >= floor[number]:
             found[number] = right[own].mean()
+    found[ascending] = np.fmax.accumulate(found[ascending])
     return found
 
 
-def _along_one_bias(Z: np.ndarray, labels: np.ndarray, goal: Goal, floor: np.ndarray) -> np.ndarray:
-    """Every bias from minus to plus infinity: a sample turns to the target where the bias passes its gap."""
+def _along_one_bias(
+    Z: np.ndarray, labels: np.ndarray, goal: Goal, floor: np.ndarray, class_floor: np.ndarray | None
+) -> np.ndarray:
+    """Every bias from minus to plus infinity: a sample turns to the target where the bias passes its gap.
+
+    floor (D,), class_floor (C,) : how many of all samples, and of each class, must be right.
+    """
     others = Z.astype(np.float64)
     own = others[:, goal.targets[0]].copy()
     others[:, goal.targets[0]] = -np.inf
@@ -135,6 +147,14 @@ def _along_one_bias(Z: np.ndarray, labels: np.ndarray, goal: Goal, floor: np.nda
     overall = int((rival == labels).sum()) + np.append(0, np.cumsum(gain))
     reached = np.append(0, np.cumsum(is_own))
     apart = np.append(np.append(True, np.diff(gap[order]) > 0), True)  # equal gaps turn together
+    if class_floor is not None:
+        apart &= reached >= class_floor[goal.targets[0]]
+        lost = np.flatnonzero(gain < 0)
+        for c in np.unique(labels[~goal.wanted(labels)]):
+            spare = np.count_nonzero((rival == labels) & (labels == c)) - class_floor[c]
+            places = lost[labels[order][lost] == c]
+            if spare < len(places):  # the place at which one sample too many is lost
+                apart[(places[int(spare)] + 1 if spare >= 0 else 0) :] = False
     most = max(int(is_own.sum()), 1)
     return np.array(
         [reached[ok].max() / most if (ok := apart & (overall >= least)).any() else np.nan for least in floor]

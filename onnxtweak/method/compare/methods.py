@@ -128,6 +128,10 @@ METHODS: dict[str, Callable[[CompareInputs], MethodResult]] = {
 }
 
 
+# Those that a model without hidden tensors can have: they change logits alone.
+WITHOUT_NEURONS = frozenset({"bias", "logit adjustment", "fit"})
+
+
 def _on_logits(inputs: CompareInputs, shift: np.ndarray) -> MethodResult:
     """A bias for every class (C,); all samples that may be judged on are held out."""
     table = inputs.fit_and_validation

@@ -40,7 +40,9 @@ def standings(outcomes: dict, refused: dict[str, str], goal: Goal) -> tuple[Meth
             continue
         found = [outcome for outcome, *_ in rows]
         own = [support(o.metrics, goal) for o in found]
+        # Means over those repeats alone that got there could fall where more loss is allowed.
         at = np.array([o.at for o in found])
+        at[:, np.isnan(at).any(axis=0)] = np.nan
         places = [CURVE.index(d) for d in DROPS]
         made.append(
             MethodStanding(

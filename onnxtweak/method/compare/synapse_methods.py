@@ -17,7 +17,7 @@ from onnxtweak.method.solvers.matching_pursuit import pursued
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import boost_table
-from onnxtweak.method.tuning.operating_point import choose
+from onnxtweak.method.tuning.operating_point import choose, choose_rising
 from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.patch import Linear
 from onnxtweak.settings import RetrainSettings
@@ -31,7 +31,7 @@ def try_join(inputs: CompareInputs) -> MethodResult:
     """The thesis's join: n and scale from the grid, no bias; its curve on test is read off the same grid."""
     counts = tuple(inputs.join.count)
     table = boost_table(inputs.validation.Z, inputs.validation.labels, inputs.goal)
-    point = choose(table, _prefix(inputs, inputs.validation), counts, inputs.join.scale)
+    point = choose_rising(table, _prefix(inputs, inputs.validation), counts, inputs.join.scale)
     columns, patch = _synapses(inputs, point.n, point.scale)
     result = inputs.result(columns, patch, point=np.zeros(len(inputs.goal)))
     return replace(result, at=_grid_readings(inputs, _prefix(inputs, inputs.test), counts))
@@ -157,16 +157,18 @@ def _grid_readings(inputs: CompareInputs, prefix: np.ndarray, counts: tuple[int,
     goal, labels = inputs.goal, inputs.test.labels
     table = boost_table(inputs.test.Z, labels, goal)
     paths = BiasPaths(table, prefix, counts)
-    own, base = goal.wanted(labels), int(goal.head.right(inputs.test.Z, labels).sum())
+    own = goal.wanted(labels)
+    was, point = goal.head.right(inputs.test.Z, labels), None
     found = []
     for drop in CURVE:
         within = replace(goal, max_overall_drop=drop)
-        point = choose(table, prefix, counts, inputs.join.scale, goal=within, paths=paths)
+        point = choose(table, prefix, counts, inputs.join.scale, goal=within, paths=paths, after=point)
         positions = [counts.index(int(n)) for n in point.n]
         boost = np.stack(
             [prefix[:, t, g] * point.scale[t] / point.n[t] for t, g in enumerate(positions)], axis=1
         )
         right = table.right(boost)
-        enough = right.sum() >= within.overall_floor(base, len(labels))
-        found.append(right[own].mean() if enough else np.nan)
+        enough = right.sum() >= within.overall_floor(int(was.sum()), len(labels))
+        held = enough and goal.classes_hold(was, right, labels, table.classes)
+        found.append(right[own].mean() if held else np.nan)
     return np.array(found)

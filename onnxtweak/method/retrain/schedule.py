@@ -28,7 +28,7 @@ from onnxtweak.method.selection.candidates import Candidates, add_block, no_thet
 from onnxtweak.method.selection.ranking import Ranking, by_net_gain, candidates_wanted, rank
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.boosted import boost_table
-from onnxtweak.method.tuning.operating_point import choose
+from onnxtweak.method.tuning.operating_point import choose_rising
 from onnxtweak.settings import JoinSettings, RetrainSettings
 from onnxtweak.types import Tap
 
@@ -207,7 +207,7 @@ class _Schedule:
         prefix = prefix_sums([pool.validation.T[:, columns]], rankings, settings.count)
         table = boost_table(current[1], pool.validation.labels, replace(goal, targets=np.array(targets)))
         scales = None if settings.exact_scale else tuple(settings.scale)
-        point = choose(table, prefix, tuple(settings.count), scales)
+        point = choose_rising(table, prefix, tuple(settings.count), scales)
         for t, j in enumerate(targets):
             if point.scale[t]:
                 factor = point.scale[t] / point.n[t]
@@ -235,7 +235,7 @@ class _Schedule:
         table = boost_table(current[1], pool.validation.labels, goal)
         direction = boosts(validation.tables, change)[:, :, None]
         scales = None if self.join_settings.exact_scale else (0.0, *settings.scale)
-        point = choose(table, direction, (1,), scales)
+        point = choose_rising(table, direction, (1,), scales)
         weight = dict(synapses.weight)
         for t, j in enumerate(classes):
             weight[int(j)] = old[t] + point.scale[t] * change[t]

@@ -7,7 +7,7 @@ asked for, every class) stays within the allowed drop. The base itself, scale 0,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +19,9 @@ from onnxtweak.types import Trial
 
 # Coordinate ascent over targets: more sweeps than this never changed a choice that mattered.
 _SWEEPS = 3
+# Allowances, in percentage points of overall accuracy, whose choices a larger allowance starts from as well:
+# ascent may end lower where it is free to go elsewhere, and who may lose more must not get less.
+_ALLOWANCES = (0.0, 0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)
 # With an exact scale, how many of the best plateaus are re-evaluated before giving up on one n.
 _RETRIES = 50
 
@@ -113,6 +116,24 @@ class _PointJudge:
         return Trial(point.n[0], point.scale[0], drop, point.target_right / wanted)
 
 
+def rising(drop: float) -> tuple[float, ...]:
+    """The usual allowances below `drop`, and `drop` itself, ascending."""
+    return (*(usual for usual in _ALLOWANCES if usual < drop), drop)
+
+
+def choose_rising(
+    table: BoostTable, prefix: np.ndarray, counts: tuple[int, ...], scales: tuple[float, ...] | None
+) -> OperatingPoint:
+    """`choose` for the usual allowances up to the goal's in turn: none gets less than a smaller one did."""
+    paths, goal = BiasPaths(table, prefix, counts), table.goal
+    point = None
+    for drop in rising(goal.max_overall_drop) if len(goal) > 1 else (goal.max_overall_drop,):
+        within = replace(goal, max_overall_drop=drop)
+        point = choose(table, prefix, counts, scales, goal=within, paths=paths, after=point)
+    assert point is not None  # there is one allowance at least
+    return point
+
+
 def choose(
     table: BoostTable,
     prefix: np.ndarray,
@@ -121,39 +142,52 @@ def choose(
     *,
     goal: Goal | None = None,
     paths: BiasPaths | None = None,
+    after: OperatingPoint | None = None,
 ) -> OperatingPoint:
     """The best point within the drops that the goal allows; the table's goal, where no other is given.
 
     prefix (N, c, G) float : summed boost of the first counts[g] synapses of each target, at scale 1 and
     before the division by n. scales : the grid; None searches the exact scale along each direction.
     First one point for all targets, then each target on its own, in turn. paths : of the same table, prefix
-    and counts, shared by several choices, each of which reuses what the others found.
+    and counts, shared by several choices, each of which reuses what the others found. after : the choice for
+    a smaller allowance: a worse one is not made.
     """
     paths = BiasPaths(table, prefix, counts) if paths is None else paths
     judge = _PointJudge(paths, table.goal if goal is None else goal)
-    best, targets = judge.base, len(table.goal)
+    targets = len(table.goal)
     grid = [judge.point((n,) * targets, (float(s),) * targets) for n in counts for s in scales or ()]
-    best = max([best, *grid], key=_worth)
+    best = max([judge.base, *grid], key=_worth)
     if targets > 1 or scales is None:
-        for _ in range(_SWEEPS):
-            before = best
-            for t in range(targets):
-                start, path = best, paths.through(best.n, best.scale, t)
-                for n in counts:
-                    for scale in _scales_for(judge, best, path, n) if scales is None else scales:
-                        point = judge.along(start, path, n, float(scale))
-                        if point.allowed and scales is None:
-                            best = max(best, point, key=_worth)
-                            break  # candidates come best first
-                        best = max(best, point, key=_worth)
-            if best == before:
-                break
+        best = _ascended(judge, best, scales)
+    if after is not None:
+        earlier = judge.point(tuple(after.n.tolist()), tuple(after.scale.tolist()))
+        if earlier.worth > best.worth:
+            best = _ascended(judge, earlier, scales)
     return OperatingPoint(
         np.array(best.n, np.int64),
         np.array(best.scale, np.float64),
         judge.trials(),
         tuple(map(judge.trial, grid)),
     )
+
+
+def _ascended(judge: _PointJudge, best: _Point, scales: tuple[float, ...] | None) -> _Point:
+    """The best point that is found from one by moving each target on its own, in turn."""
+    paths = judge.paths
+    for _ in range(_SWEEPS):
+        before = best
+        for t in range(len(best.n)):
+            start, path = best, paths.through(best.n, best.scale, t)
+            for n in paths.counts:
+                for scale in _scales_for(judge, best, path, n) if scales is None else scales:
+                    point = judge.along(start, path, n, float(scale))
+                    if point.allowed and scales is None:
+                        best = max(best, point, key=_worth)
+                        break  # candidates come best first
+                    best = max(best, point, key=_worth)
+        if best == before:
+            break
+    return best
 
 
 def _worth(point: _Point) -> tuple[bool, int, int, float, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from onnxtweak.goal import Goal
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
-from onnxtweak.method.tuning.operating_point import choose
+from onnxtweak.method.tuning.operating_point import choose, rising
 from onnxtweak.types import Trial
 
 # The margin depends on how many samples the point changes, and the point on the margin.
@@ -49,28 +49,48 @@ def set_target_bias(
     difference to the base. Where a class would lose more than it may, all biases are lowered alike until none
     does.
     """
-    samples = len(labels)
     was, unbiased = (goal.head.right(logits, labels) for logits in (base, Z))
     if goal.all_are_targets(labels):
         return _without_bias(was, unbiased, labels, goal, margin, Z.shape[1])
-    table = boost_table(Z, labels, goal)
-    ones = np.ones((samples, len(goal), 1))
-    paths = BiasPaths(table, ones, (1,))
+    paths = BiasPaths(boost_table(Z, labels, goal), np.ones((len(labels), len(goal), 1)), (1,))
+    found: BiasChoice | None = None
+    for drop in rising(goal.max_overall_drop):
+        choice = _set_within(paths, was, unbiased, replace(goal, max_overall_drop=drop), margin)
+        if found is not None and _behind(choice, found, paths.of_target):
+            choice = replace(found, trials=choice.trials)  # who may lose more does not get less
+        found = choice
+    assert found is not None  # there is one allowance at least
+    return found
+
+
+def _behind(choice: BiasChoice, other: BiasChoice, of_target: np.ndarray) -> bool:
+    """Whether another choice that keeps its limit has more target samples right. of_target (N,) bool."""
+    if choice.holds != other.holds:
+        return other.holds
+    return int(choice.right[of_target].sum()) < int(other.right[of_target].sum())
+
+
+def _set_within(
+    paths: BiasPaths, was: np.ndarray, unbiased: np.ndarray, goal: Goal, margin: float
+) -> BiasChoice:
+    """`set_target_bias` for one allowance. was, unbiased (N,) bool : right before, and without bias."""
+    table, labels = paths.table, paths.table.labels
+    samples = len(labels)
     clear = margin * standard_error(was, unbiased)
     for _ in range(_ROUNDS):
         limit = goal.max_overall_drop / 100 - clear
         room = (int(unbiased.sum()) - int(was.sum())) / samples + limit
         within = replace(goal, max_overall_drop=room * 100, max_class_drop=None)
-        found = choose(table, ones, (1,), None, goal=within, paths=paths)
+        found = choose(table, paths.prefix, (1,), None, goal=within, paths=paths)
         right = table.right(found.scale)
         clear = max(clear, margin * standard_error(was, right))
         holds = float(right.mean() - was.mean()) >= -(goal.max_overall_drop / 100 - clear) - 1e-12
         if holds:
             break
     bias = found.scale
-    floor = goal.class_floor(was, labels, Z.shape[1])
+    floor = goal.class_floor(was, labels, table.classes)
     if floor is not None:
-        bias, right, spared = _sparing_classes(table, bias, floor)
+        bias, right, spared = sparing_classes(table, bias, floor)
         holds = holds and spared
     moved = (int(was.sum()) - int(unbiased.sum())) / samples * 100
     trials = tuple(Trial(t.n, t.scale, t.drop + moved, t.target) for t in found.trials)
@@ -88,7 +108,7 @@ def _without_bias(
     return BiasChoice(np.zeros(len(goal)), right, holds and spared, trials)
 
 
-def _sparing_classes(
+def sparing_classes(
     table: BoostTable, bias: np.ndarray, floor: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """The biases times the largest factor up to 1 at which no class loses too much.

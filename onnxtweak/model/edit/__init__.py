@@ -7,6 +7,7 @@ expose          hidden tensors made outputs, unneeded nodes removed
 slot            a slot that takes another tweak in each call
 revert          tweaks removed again, byte for byte
 diff            every difference between two models
+digests         digests of what a tweak added, and whether they still hold
 record          a tweak rebuilt from the metadata of a tweaked model
 tweak_file      a tweak in a file of its own
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, MutableSequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from onnx import ModelProto, NodeProto, SparseTensorProto, StringStringEntryProto, TensorProto
 
+from onnxtweak.errors import ModelError
+from onnxtweak.model.edit.digests import KINDS, Deviation, deviations, part_name
 from onnxtweak.model.file.model_file import parse
-from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
+from onnxtweak.model.file.tweak_metadata import TweakInside, is_field, tweaks_inside
 
 _NAME_FIELDS = ("name", "key", "domain", "tensor_name")
 _LONGEST_TEXT = 60
@@ -40,14 +42,16 @@ class Difference:
 def diff(base: ModelProto | bytes, tweaked: ModelProto | bytes) -> tuple[Difference, ...]:
     """Every difference between two models; empty when they are equal.
 
-    A difference is expected when a tweak recorded inside `tweaked`, and not inside `base`, accounts for it.
+    A difference is expected when a tweak recorded inside `tweaked`, and not inside `base`, accounts for it,
+    and the tweak's digests, if it has any, agree with it. A damaged record accounts for nothing.
     Raises ModelError when one of the models cannot be parsed.
     """
     base = parse(base, "base") if isinstance(base, bytes) else base
     tweaked = parse(tweaked, "tweaked") if isinstance(tweaked, bytes) else tweaked
-    before = tweaks_inside(base)
-    comparison = _DiffWalk([tweak for tweak in tweaks_inside(tweaked) if tweak.number > len(before)])
-    return tuple(comparison.messages(base, tweaked, "", ""))
+    before, after = _readable(base), _readable(tweaked)
+    changed = [found for found in deviations(tweaked, after) if found.number > len(before)]
+    comparison = _DiffWalk(after[len(before) :], changed)
+    return (*comparison.messages(base, tweaked, "", ""), *_beside_the_graph(changed))
 
 
 def only_the_splice(differences: Iterable[Difference]) -> bool:
@@ -55,12 +59,35 @@ def only_the_splice(differences: Iterable[Difference]) -> bool:
     return all(difference.expected for difference in differences)
 
 
-class _DiffWalk:
-    """Compares messages recursively. tweaks : those that account for differences."""
+def _readable(model: ModelProto) -> tuple[TweakInside, ...]:
+    """The tweaks inside a model; none where a record is damaged, for it then accounts for nothing."""
+    try:
+        return tweaks_inside(model)
+    except ModelError:
+        return ()
 
-    def __init__(self, tweaks: list[TweakInside]) -> None:
+
+def _beside_the_graph(changed: Iterable[Deviation]) -> Iterator[Difference]:
+    """What no entry of the graph shows: parts that are gone, and metadata that was changed."""
+    for found in changed:
+        if found.how == "missing":
+            yield Difference("removed", found.part, f"recorded by tweak {found.number}", False)
+        elif not found.part.startswith(tuple(KINDS.values())):
+            where = f"metadata_props[onnxtweak.{found.number}.*]"
+            yield Difference("changed", where, f"{found} after it was written", False)
+
+
+class _DiffWalk:
+    """Compares messages recursively.
+
+    tweaks : those that account for differences. changed : what is not as it was when they were put in.
+    """
+
+    def __init__(self, tweaks: Sequence[TweakInside], changed: Iterable[Deviation]) -> None:
         self.prefixes = tuple(tweak.prefix for tweak in tweaks)
+        self.changed = {found.part: found.number for found in changed}
         self.keys = tuple(f"onnxtweak.{tweak.number}." for tweak in tweaks)
+        self.digested = tuple(f"onnxtweak.{tweak.number}." for tweak in tweaks if tweak.digests is not None)
         replaced = [tweak for tweak in tweaks if tweak.shadow is None]
         self.shadows: set[str] = {tweak.shadow for tweak in tweaks if tweak.shadow is not None}
         self.logits = {tweak.logits for tweak in replaced} | self.shadows
@@ -101,7 +128,7 @@ class _DiffWalk:
         kept = []
         for item in new:
             if self._is_addition(item, path):
-                yield Difference("added", _at(where, item), _describe(item), True)
+                yield self._addition(item, where, path)
             else:
                 kept.append(item)
         before, after = self._by_key(old), self._by_key(kept)
@@ -117,14 +144,22 @@ class _DiffWalk:
 
     def _is_addition(self, item: Any, path: str) -> bool:
         """Whether a tweak adds this entry to the list at `path`."""
-        if path == "metadata_props":
-            return bool(item.key.startswith(self.keys))
+        if path == "metadata_props":  # a digest covers any key; without one, only known keys are a tweak's
+            known = item.key.startswith(self.keys) and is_field(item.key)
+            return bool(known or item.key.startswith(self.digested))
         if path == "graph.node":
             own = (name in self.logits or name.startswith(self.prefixes) for name in item.output)
             return bool(item.name.startswith(self.prefixes) and all(own))
         if path == "graph.output":
             return item.name in self.shadows
         return path in ("graph.initializer", "graph.input") and bool(item.name.startswith(self.prefixes))
+
+    def _addition(self, item: Any, where: str, path: str) -> Difference:
+        """What a tweak added; not expected where it was changed afterwards."""
+        field = path.removeprefix("graph.")
+        number = self.changed.get(part_name(field, item)) if field in KINDS else None
+        detail = _describe(item) if number is None else f"{_describe(item)}, not what tweak {number} added"
+        return Difference("added", _at(where, item), detail, number is None)
 
     def _is_rename(self, old: list[str], new: list[str]) -> bool:
         """Whether a node's outputs are the same but for the logits, which the tweak now writes."""

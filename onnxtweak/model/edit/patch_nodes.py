@@ -89,7 +89,7 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
     """An empty slot for any linear patch on these taps, filled by feeding arrays or by an adapter.
 
     The arrays that may be fed are named `names` followed by "index0", "index1", ... (k,) int64 for each tap,
-    "weight" (sum of all k, C) and, with `bias`, "bias" (C,).
+    "weight" (sum of all k, C) and, with `bias`, "bias" (C,). Without taps the slot takes a bias alone.
     """
     build = Builder(site.prefix, site.opset, site.logits_format.dtype)
     classes = site.logits_format.columns(classes)
@@ -99,16 +99,19 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
         index = gs.Constant(f"{names}index{number}", np.zeros(0, np.int64))
         inputs.append(declare(index.name, onnx.TensorProto.INT64, [f"{site.prefix}k{number}"]))
         values.append(build.read_tap(f"tap{number}", tap, index))
-    value = values[0] if len(values) == 1 else build.node("values", "Concat", values, axis=1)
     numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
-    weight = gs.Constant(f"{names}weight", np.zeros((0, classes), numpy_dtype))
-    inputs.append(declare(weight.name, dtype, [f"{site.prefix}k", classes]))
-    delta = build.node("delta", "MatMul", [value, weight])
+    parts: list[gs.Tensor] = []
+    if values:
+        value = values[0] if len(values) == 1 else build.node("values", "Concat", values, axis=1)
+        weight = gs.Constant(f"{names}weight", np.zeros((0, classes), numpy_dtype))
+        inputs.append(declare(weight.name, dtype, [f"{site.prefix}k", classes]))
+        parts.append(build.node("delta", "MatMul", [value, weight]))
     if bias:
         shift = gs.Constant(f"{names}bias", np.zeros(classes, numpy_dtype))
         inputs.append(declare(shift.name, dtype, [classes]))
-        delta = build.node("shift", "Add", [delta, shift])
-    build.combine(gs.Variable(site.logits_in), delta, site.logits_format)
+        parts.append(shift)
+    delta = parts[0] if len(parts) == 1 else build.node("shift", "Add", parts)
+    build.combine(gs.Variable(site.logits_in), delta, site.logits_format, 0 if values else 1)
     return replace(build.finish(site.logits_out), inputs=tuple(inputs))
 
 

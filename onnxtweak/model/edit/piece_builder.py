@@ -104,10 +104,13 @@ class Builder:
         """One number that broadcasts against anything."""
         return self.weights(name, np.array([value]))
 
-    def combine(self, logits: gs.Variable, delta: gs.Tensor, at: LogitsFormat) -> None:
-        """Add `delta` (N, C) to logits of any layout; to the logarithm of what holds probabilities."""
+    def combine(self, logits: gs.Variable, delta: gs.Tensor, at: LogitsFormat, rows: int = 0) -> None:
+        """Add `delta` (N, C) to logits of any layout; to the logarithm of what holds probabilities.
+
+        rows : N where it is fixed; 0: that of `delta`.
+        """
         if at.scale == "logit":
-            self.node("add", "Add", [logits, self.laid_out(delta, at.layout)])
+            self.node("add", "Add", [logits, self.laid_out(delta, at.layout, rows)])
             return
         values: gs.Tensor = logits
         half = self.dtype in ("float16", "bfloat16")
@@ -117,7 +120,7 @@ class Builder:
         if at.layout != "NC" and at.scale == "probability":
             values = self.node("flat", "Flatten", [values], axis=1)
         elif at.scale == "odds":
-            delta = self.laid_out(delta, at.layout)
+            delta = self.laid_out(delta, at.layout, rows)
         factor = self.node("factor", "Exp", [self.clip("bounded", delta, _LARGEST_LOG_FACTOR)])
         raised = self.node("raised", "Mul", [values, factor])
         if at.scale == "probability":
@@ -133,12 +136,12 @@ class Builder:
         if half:
             self.cast("narrow", new, at.dtype)
 
-    def laid_out(self, delta: gs.Tensor, layout: str) -> gs.Tensor:
-        """(N, C) in the logits' layout."""
+    def laid_out(self, delta: gs.Tensor, layout: str, rows: int = 0) -> gs.Tensor:
+        """(N, C) in the logits' layout. rows : as for `combine`."""
         if layout in ("NC", "N1"):
             return delta
         axes = [-1 if axis == "C" else 1 for axis in layout[1:]]
-        return self.node("reshape", "Reshape", [delta, self.index("shape", [0, *axes] if axes else [-1])])
+        return self.node("reshape", "Reshape", [delta, self.index("shape", [rows, *axes] if axes else [-1])])
 
     def clip(self, name: str, value: gs.Tensor, bound: float) -> gs.Variable:
         """The value between -bound and bound."""

@@ -1,9 +1,9 @@
 """How can one loaded model serve many tweaks, another in each call? Through a slot, filled by adapters.
 
-A slot takes synapses on chosen taps and is empty at first: its indices and weights are initializers that are
-also inputs, so that a caller may feed them. For one call it is filled by a file in ONNX Runtime's adapter
-format (`*.onnx_adapter`). The parameters have the base's digest in their names: the adapter of another base
-names inputs that this model does not have, and the runtime rejects it.
+A slot takes synapses on chosen taps, a bias, or both, and is empty at first: its indices and weights are
+initializers that are also inputs, so that a caller may feed them. For one call it is filled by a file in ONNX
+Runtime's adapter format (`*.onnx_adapter`). The parameters have the base's digest in their names: the adapter
+of another base names inputs that this model does not have, and the runtime rejects it.
 """
 
 from __future__ import annotations
@@ -61,10 +61,12 @@ def with_slot(
     classes: int,
     logits_format: LogitsFormat = LogitsFormat(),
     bias: bool = False,
+    provenance: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The bytes of `model` with an empty slot on `taps`.
 
-    bias : whether the slot also takes a bias. Raises ModelError where the model cannot have a slot.
+    bias : whether the slot also takes a bias; without taps it must. provenance : for the record. Raises
+    ModelError where the model cannot have a slot.
     """
     if model.proto.ir_version < _OLDEST_IR:
         raise ModelError(
@@ -90,7 +92,8 @@ def with_slot(
         "layout": logits_format.layout,
         **({} if logits_format.readout is None else {"readout": logits_format.readout.record}),
     }
-    fields = {"kind": "slot", "classes": int(classes), "scale": 1.0, "patch": patch, "provenance": {}}
+    fields = {"kind": "slot", "classes": int(classes), "scale": 1.0, "patch": patch}
+    fields["provenance"] = dict(provenance or {})
     return insert_piece(graft, piece, fields)
 
 
@@ -128,9 +131,9 @@ def fill(slot: Slot, tweak: Tweak, scale: float = 1.0) -> dict[str, np.ndarray]:
     linear = patch.as_linear(classes)
     if linear is None:
         raise ModelError(
-            "active neurons do not fit into a slot, which takes synapses and linear patches only",
+            "a hidden layer does not fit into a slot, which takes synapses, linear weights and biases only",
             where=tweak.kind,
-            hint="omit --slot",
+            hint="omit --slot; of `fit`, --hidden 0 makes a patch without one",
         )
     if bias is not None and np.any(bias) and not slot.bias:
         raise ModelError(
@@ -145,7 +148,8 @@ def fill(slot: Slot, tweak: Tweak, scale: float = 1.0) -> dict[str, np.ndarray]:
     order = np.argsort(slot_tap_of, kind="stable")
     index = np.asarray(tweak.neurons.index, np.int64)
     arrays = {f"{slot.names}index{number}": index[slot_tap_of == number] for number in range(len(slot.taps))}
-    arrays[f"{slot.names}weight"] = weight[order].reshape(-1, classes).astype(dtype)
+    if slot.taps:
+        arrays[f"{slot.names}weight"] = weight[order].reshape(-1, classes).astype(dtype)
     if slot.bias:
         arrays[f"{slot.names}bias"] = np.asarray(linear.bias, np.float64).astype(dtype)
     if not all(np.isfinite(array).all() for array in arrays.values()):

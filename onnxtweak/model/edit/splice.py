@@ -20,6 +20,7 @@ from onnx.helper import make_tensor_value_info
 from onnxtweak._version import __version__
 from onnxtweak.errors import ModelError, VerificationError
 from onnxtweak.model.edit.diff import diff, only_the_splice
+from onnxtweak.model.edit.digests import file_digest, part_digests
 from onnxtweak.model.edit.patch_nodes import (
     SpliceSite,
     build_piece,
@@ -131,10 +132,16 @@ def insert_piece(
     result differs from the base by more than the splice.
     """
     model = graft.model
+    added = GraphProto(
+        node=piece.nodes,
+        initializer=piece.initializers,
+        input=_declared(model, piece),
+        output=[] if output is None else [output],
+    )
     if output is None:
         edits = _edits(model, graft.positions, piece, f"{graft.prefix}logits")
     else:
-        edits = [_appended(model, piece, output)]
+        edits = [_appended(model, added)]
     chunks, back = protobuf_edit.apply(model.data, edits)
     if output is not None:
         back = []  # what follows the base is simply cut off
@@ -147,7 +154,9 @@ def insert_piece(
         "prefix": graft.prefix,
         **fields,
     }
-    data = b"".join([*chunks, make_record(length, back, graft.number, record)])
+    shown = None if output is None else output.name
+    digests = {"parts": part_digests(added, graft.prefix, shown), "file": file_digest(chunks)}
+    data = b"".join([*chunks, make_record(length, back, graft.number, record, digests)])
     _check_result(model, data)
     return data
 
@@ -276,16 +285,10 @@ def _declared(model: ModelFile, piece: Piece) -> tuple[ValueInfoProto, ...]:
     return piece.declarations() if old else piece.inputs
 
 
-def _appended(model: ModelFile, piece: Piece, output: ValueInfoProto) -> protobuf_edit.Edit:
+def _appended(model: ModelFile, added: GraphProto) -> protobuf_edit.Edit:
     """A second graph after the model's bytes: readers merge the two."""
-    more = GraphProto(
-        node=piece.nodes,
-        initializer=piece.initializers,
-        input=_declared(model, piece),
-        output=[output],
-    )
     end = len(model.data)
-    return protobuf_edit.Edit(end, end, protobuf_edit.record(_MODEL_GRAPH, more.SerializeToString()))
+    return protobuf_edit.Edit(end, end, protobuf_edit.record(_MODEL_GRAPH, added.SerializeToString()))
 
 
 def _after_last(parts: list[list[protobuf_edit.Field]], number: int, end: int) -> int:

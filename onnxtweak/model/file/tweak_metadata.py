@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,8 @@ class TweakInside:
 
     number : 1 for the first tweak. version : of onnxtweak. file_sha256, base_sha256 : of the model file that
     it was spliced into, and of it with its external data. prefix : what the names of its nodes start with.
-    patch : neurons and weights, or only shapes where they are dense. undo : see `make_record`.
+    patch : neurons and weights, or only shapes where they are dense. undo : see `make_record`. digests : as
+    text; None in files of versions that recorded none.
     """
 
     number: int
@@ -39,6 +41,7 @@ class TweakInside:
     patch: dict[str, Any]
     provenance: dict[str, Any]
     undo: dict[str, Any]
+    digests: str | None = None
 
     @property
     def shadow(self) -> str | None:
@@ -48,14 +51,15 @@ class TweakInside:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For JSON: everything but the undo record."""
+        """For JSON: everything but the undo record and the digests."""
         facts = asdict(self)
-        del facts["undo"]
+        del facts["undo"], facts["digests"]
         return facts
 
 
 _AS_JSON = ("classes", "scale", "patch", "provenance", "undo")
-_FIELDS = tuple(name for name in TweakInside.__dataclass_fields__ if name != "number")
+_DIGESTS = "digests"
+_FIELDS = tuple(name for name in TweakInside.__dataclass_fields__ if name not in ("number", _DIGESTS))
 
 
 def tweaks_inside(proto: ModelProto) -> tuple[TweakInside, ...]:
@@ -68,21 +72,61 @@ def tweaks_inside(proto: ModelProto) -> tuple[TweakInside, ...]:
 
 
 def make_record(
-    length: int, back: Iterable[protobuf_edit.Edit], number: int, fields: Mapping[str, Any]
+    length: int,
+    back: Iterable[protobuf_edit.Edit],
+    number: int,
+    fields: Mapping[str, Any],
+    digests: Mapping[str, Any],
 ) -> bytes:
-    """The record of tweak `number`, to be appended to the `length` bytes of the tweaked model.
+    """The record of tweak `number`, to be appended to the tweaked model.
 
-    back : the edits that turn those bytes into the base. fields : those of `TweakInside` but `number` and
-    `undo`.
+    back : the edits that turn its first `length` bytes into the base. fields : those of `TweakInside` but
+    `number`, `undo` and `digests`. digests : of what was added; that of the record joins them here.
     """
     edits = [[edit.start, edit.end, base64.b64encode(edit.new).decode()] for edit in back]
     fields = {**fields, "undo": {"length": length, "edits": edits}}
-    out = []
-    for name in _FIELDS:
-        value = canonical_json(fields[name]) if name in _AS_JSON else fields[name]
-        entry = StringStringEntryProto(key=f"onnxtweak.{number}.{name}", value=value)
-        out.append(protobuf_edit.record(_METADATA, entry.SerializeToString()))
-    return b"".join(out)
+    entries = [
+        (_key(number, name), canonical_json(fields[name]) if name in _AS_JSON else str(fields[name]))
+        for name in _FIELDS
+    ]
+    digests = {**digests, "record": record_digest(entries, digests)}
+    return _record_bytes([*entries, (_key(number, _DIGESTS), canonical_json(digests))])
+
+
+def record_entries(proto: ModelProto, number: int) -> list[tuple[str, str]]:
+    """Keys and values of the metadata of tweak `number`, in file order."""
+    return [
+        (entry.key, entry.value) for entry in proto.metadata_props if entry.key.startswith(_key(number, ""))
+    ]
+
+
+def record_digest(entries: Iterable[tuple[str, str]], digests: Mapping[str, Any]) -> str:
+    """sha256 in hex of a tweak's metadata, in any order, and of its other digests."""
+    kept = sorted([key, value] for key, value in entries if key.split(".", 2)[2] != _DIGESTS)
+    return hashlib.sha256(canonical_json([kept, dict(digests)]).encode()).hexdigest()
+
+
+def before_record(data: bytes, entries: Iterable[tuple[str, str]]) -> memoryview | None:
+    """The bytes of a tweaked model before its last record; None where it does not end with these entries."""
+    record = _record_bytes(entries)
+    return memoryview(data)[: len(data) - len(record)] if data.endswith(record) else None
+
+
+def is_field(key: str) -> bool:
+    """Whether every version knows this key of a tweak's metadata."""
+    match = _KEY.fullmatch(key)
+    return match is not None and match[2] in _FIELDS
+
+
+def _key(number: int, name: str) -> str:
+    return f"onnxtweak.{number}.{name}"
+
+
+def _record_bytes(entries: Iterable[tuple[str, str]]) -> bytes:
+    return b"".join(
+        protobuf_edit.record(_METADATA, StringStringEntryProto(key=key, value=value).SerializeToString())
+        for key, value in entries
+    )
 
 
 def canonical_json(value: Any) -> str:
@@ -109,4 +153,4 @@ def _read_record(number: int, texts: dict[str, str], count: int) -> TweakInside:
             where=f"metadata onnxtweak.{number}.*",
             hint="the file was changed after it was tweaked; use the base model itself",
         ) from error
-    return TweakInside(number=number, **fields)
+    return TweakInside(number=number, **fields, digests=texts.get(_DIGESTS))

@@ -41,7 +41,7 @@ def _row(c: int, made: Mapping[str, Any], evidence: Mapping[str, Any], least: fl
     before, after, bias = (made[key]["per_class"][c] for key in ("before", "after", "bias_control"))
     name = f"<bdi>{safe(shortened(made['classes'][c], 60))}</bdi>"
     support, interval, moved = "", (after, after), change(before, after)
-    if "support" in evidence:
+    if evidence.keys() >= {"support", "fixed", "broken"}:
         samples = evidence["support"][c]
         support = f"{samples:,}"
         interval = wilson(round(after * samples), samples) or interval

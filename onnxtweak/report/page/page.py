@@ -19,6 +19,7 @@ from onnxtweak.report.markup import (
     between,
     change,
     facts,
+    in_words,
     is_picture,
     percent,
     safe,
@@ -90,14 +91,18 @@ def _verdict(made: Mapping[str, Any], evidence: Mapping[str, Any], name: str) ->
         _tile("all classes", before["overall"], after["overall"], _changed(evidence, made)),
         _tile("target classes, bias only", before["target"], control["target"], ""),
         f'<div class="tile"><span>fixed, broken</span><b>{made["fixed"]:,}, {made["broken"]:,}</b>'
-        f"<span>samples; McNemar p = {made['mcnemar_p']:.2g}</span></div>",
-        f'<div class="tile"><span>E</span><b>{made["E"]:.2f}</b>'
+        f"<span>samples; McNemar p = {_number(made['mcnemar_p'], '.2g')}</span></div>",
+        f'<div class="tile"><span>E</span><b>{_number(made["E"], ".2f")}</b>'
         "<span>points lost, root mean square over classes</span></div>",
     )
     return (
         f'<header><h1>{safe(name)}</h1><div>{badges}</div><p class="verdict">{safe(said)}</p></header>'
         f'<div class="tiles">{"".join(tiles)}</div>'
     )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _badge(good: bool, said: str) -> str:
@@ -112,7 +117,7 @@ def _tile(title: str, before: float | None, after: float | None, interval: str) 
 
 def _changed(evidence: Mapping[str, Any], made: Mapping[str, Any], targets_only: bool = False) -> str:
     """The paired interval of a change, in points."""
-    if "support" not in evidence:
+    if not evidence.keys() >= {"support", "fixed", "broken"}:
         return ""
     chosen: Sequence[int] = range(len(made["classes"]))
     if targets_only:
@@ -127,7 +132,7 @@ def _gates(made: Mapping[str, Any]) -> str:
             _badge(g["passed"], "passed" if g["passed"] else "failed"),
             safe(g["name"]),
             f"{g['limit']:g}",
-            "-" if g["measured"] is None else f"{g['measured']:.4g}",
+            _number(g["measured"], ".4g"),
         ]
         for g in made.get("gates", ())
     ]
@@ -197,15 +202,20 @@ def _provenance(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     pairs += [("method", safe(f"{made['command']}: theta {made['theta']}, criterion {made['criterion']}"))]
     pairs += [("neurons scored", f"{made['neurons']:,}")]
     pairs += [("samples", safe(", ".join(f"{role} {count:,}" for role, count in made["samples"].items())))]
-    for key, said in evidence.get("provenance", {}).items():
-        if isinstance(said, (str, int, float)):
+    for key, value in evidence.get("provenance", {}).items():
+        if isinstance(value, (str, int, float)) and (words := in_words(value)):
             pairs.append(
-                (safe(key.replace("_", " ")), f"<code>{safe(said)}</code>" if "sha256" in key else safe(said))
+                (
+                    safe(key.replace("_", " ")),
+                    f"<code>{safe(words)}</code>" if "sha256" in key else safe(words),
+                )
             )
-    pairs += [("machine", safe(", ".join(f"{key} {value}" for key, value in made["device"].items())))]
-    pairs += [
-        ("seconds", safe(", ".join(f"{stage} {spent:.2f}" for stage, spent in made["seconds"].items())))
-    ]
+    device = {key: value for key, value in made["device"].items() if key != "providers"}
+    pairs += [("machine", safe(in_words(device)))]
+    if nodes := in_words(made["device"].get("providers")):
+        pairs += [("nodes of the model", safe(nodes))]
+    spent = {stage: _number(seconds, ".2f") for stage, seconds in made["seconds"].items()}
+    pairs += [("seconds", safe(in_words(spent)))]
     pairs += [("passes", safe(", ".join(f"{p['name']} {p['samples']:,}" for p in made["passes"])))]
     pairs += [("note", safe(note)) for note in made["notes"]]
     return section("Where this comes from", facts(pairs))

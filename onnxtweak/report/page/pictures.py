@@ -174,8 +174,9 @@ def neurons(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         card(
             f"Theta of {shortened(target, 40)}",
             histogram(theta["edges"], theta["counts"], theta["cut"], "|theta|", "histogram of theta"),
-            f"{sum(theta['counts']):,} neurons; {theta['nought']:,} more could only do harm. The cut is the "
-            f"smallest theta that was joined; neurons are ranked by {made['criterion']}.",
+            f"{sum(theta['counts']):,} neurons; {theta['nought']:,} more could only do harm. "
+            + ("" if theta["cut"] is None else "The cut is the smallest theta that was joined; ")
+            + f"neurons are ranked by {made['criterion']}.",
         )
         for target, theta in list(zip(made["targets"], evidence.get("theta", ()), strict=False))[:_THETAS]
         if theta["edges"]

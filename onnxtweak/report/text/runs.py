@@ -30,7 +30,9 @@ def ran(made: RunResult) -> tuple[Block, ...]:
             Heading("Gates"),
             TextTable(("tweak", "gate", "limit", "measured", ""), gates, left=2, marked=missed),
         ]
-    facts = [("written", made.directory), ("files", ", ".join(file.path for file in made.files))]
+    facts = [("written", made.directory)]
+    if made.files:
+        facts.append(("files", ", ".join(file.path for file in made.files)))
     if made.cached:
         facts.append(("cached", ", ".join(made.cached)))
     return (*blocks, Facts(tuple(facts)), *map(Note, made.notes))

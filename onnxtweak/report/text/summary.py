@@ -132,6 +132,7 @@ def applied(made: Applied) -> tuple[Block, ...]:
                 *(("adapter", _file(adapter)) for adapter in made.adapters if adapter != made.output),
             )
         ),
+        *map(Note, made.notes),
     )
 
 
@@ -155,6 +156,7 @@ def dumped(made: Dumped) -> tuple[Block, ...]:
                 ("time", _times(made.seconds)),
             )
         ),
+        *map(Note, made.notes),
     )
 
 
@@ -181,6 +183,7 @@ def scored(made: Scored) -> tuple[Block, ...]:
         Heading("Highest ranked neurons"),
         TextTable(("target", "tensor", "index", "count", "weight", "lift"), rows, left=2),
         Facts(tuple(facts)),
+        *map(Note, made.notes),
     )
 
 

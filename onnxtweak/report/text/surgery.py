@@ -7,7 +7,7 @@ from typing import Any
 
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.results import ModelDiff, Reverted, Verified
-from onnxtweak.types import Check, Metrics
+from onnxtweak.types import Check, Metrics, Unchecked
 
 _ROWS = 40  # differences that get a row of their own
 
@@ -35,7 +35,13 @@ def compared(found: ModelDiff) -> tuple[Block, ...]:
         Heading(f"{found.base.path} and {found.tweaked.path}"),
         *([TextTable(("what", "where", "by", "detail"), rows[:_ROWS], left=4)] if rows else []),
         *([Note(f"{more:,} more differences; -f json lists them all")] if more > 0 else []),
-        Facts((*(("tweak inside", _tweak(tweak)) for tweak in found.tweaks), *_checks(found.checks))),
+        Facts(
+            (
+                *(("tweak inside", _tweak(tweak)) for tweak in found.tweaks),
+                *_checks(found.checks),
+                *_not_made(found.unchecked),
+            )
+        ),
     )
 
 
@@ -45,10 +51,17 @@ def verified(found: Verified) -> tuple[Block, ...]:
     if found.base is not None:
         path = found.base.path or "rebuilt from the file"
         facts.append(("base", f"{path} (sha256 {found.base.sha256[:12]}…)"))
-    facts += _checks(found.checks)
+    facts += [*_checks(found.checks), *_not_made(found.unchecked)]
     if found.before is not None and found.after is not None:
         facts.append(("accuracy", _accuracy(found.before, found.after)))
     return (Heading(str(found.model.path)), Facts(tuple(facts)), *map(Note, found.notes))
+
+
+def counted(checks: Sequence[Check], unchecked: Sequence[Unchecked]) -> str:
+    """How many checks passed, and which could not be made, in one line."""
+    said = f"{sum(check.passed for check in checks)} of {len(checks)} checks passed"
+    names = ", ".join(dict.fromkeys(check.name for check in unchecked))
+    return f"{said}; {len(unchecked)} could not be made: {names}" if unchecked else said
 
 
 def _accuracy(before: Metrics, after: Metrics) -> str:
@@ -68,3 +81,8 @@ def _tweak(tweak: dict[str, Any]) -> str:
 def _checks(checks: Sequence[Check]) -> Iterable[tuple[str, str]]:
     for check in checks:
         yield f"check {check.name}", f"{'passed' if check.passed else 'FAILED'}: {check.detail}"
+
+
+def _not_made(unchecked: Sequence[Unchecked]) -> Iterable[tuple[str, str]]:
+    for check in unchecked:
+        yield f"check {check.name}", f"not made: {check.reason}"

@@ -1,0 +1,154 @@
+"""Is a tweaked file still as accurate as when it was made? Its record holds the result on validation samples.
+
+On the same samples the counts must come out again. On others, accuracy must not fall against the file without
+its last tweak by more than was allowed, or by more than it fell on validation, and 3 standard errors: of the
+drop on these samples, paired, or of the difference between the two drops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.data.splits import View
+from onnxtweak.goal import Goal
+from onnxtweak.head import Head
+from onnxtweak.method.metrics import fixed_and_broken
+from onnxtweak.model.file.tweak_metadata import TweakInside
+from onnxtweak.stages.checks import ties
+from onnxtweak.types import Check, Unchecked
+
+_STANDARD_ERRORS = 3
+_NAME = "accuracy"
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Samples, how many were right before, and how many were fixed and broken since."""
+
+    samples: int
+    right: int
+    fixed: int
+    broken: int
+
+    @classmethod
+    def of(cls, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> _Counts:
+        """before, after, labels (N,) int."""
+        return cls(len(labels), int((before == labels).sum()), *fixed_and_broken(before, after, labels))
+
+    @property
+    def plain(self) -> list[int]:
+        return [self.samples, self.right, self.fixed, self.broken]
+
+    @property
+    def now(self) -> int:
+        return self.right + self.fixed - self.broken
+
+    @property
+    def drop(self) -> float:
+        """Share of the samples that was lost; negative where it was gained."""
+        return (self.broken - self.fixed) / self.samples
+
+    @property
+    def variance(self) -> float:
+        """Of `drop`."""
+        return ((self.fixed + self.broken) / self.samples - self.drop**2) / self.samples
+
+    def __str__(self) -> str:
+        return f"{self.right / self.samples * 100:.1f} -> {self.now / self.samples * 100:.1f} %"
+
+
+def recorded_result(validation: View, base: np.ndarray, tweaked: np.ndarray, goal: Goal) -> dict[str, Any]:
+    """What the provenance says about validation samples, for `check_accuracy` to compare with.
+
+    base, tweaked (N, C) : their logits without and with the tweak, from tables.
+    """
+    labels, before, after = validation.labels, goal.head.predict(base), goal.head.predict(tweaked)
+    targets = {}
+    for number in goal.targets.tolist():
+        own = labels == number
+        targets[str(number)] = _Counts.of(before[own], after[own], labels[own]).plain
+    return {
+        "data_sha256": validation.digest,
+        "all": _Counts.of(before, after, labels).plain,
+        "targets": targets,
+        "max_overall_drop": float(goal.max_overall_drop) if math.isfinite(goal.max_overall_drop) else 100.0,
+    }
+
+
+def check_accuracy(
+    inside: TweakInside, view: View, head: Head, logits: tuple[np.ndarray, np.ndarray], dtype: str
+) -> Check | Unchecked:
+    """The accuracy on `view` against what was recorded.
+
+    logits : two (N, C) of type `dtype`, of the file without its last tweak and of the file itself.
+    """
+    record = _record(inside.provenance)
+    if record is None:
+        return Unchecked(_NAME, "the record holds no result: an older version wrote it, or it is a slot's")
+    if inside.scale != 1:
+        return Unchecked(_NAME, f"the result was recorded at scale 1, the tweak has scale {inside.scale:g}")
+    labels = view.labels
+    before, after = head.predict(logits[0]), head.predict(logits[1])
+    found = {"overall": (_Counts.of(before, after, labels), record.all, record.max_overall_drop / 100)}
+    own = np.isin(labels, record.targets)
+    if own.any() and not own.all():
+        found["targets"] = (_Counts.of(before[own], after[own], labels[own]), record.pooled, 0.0)
+    if record.data_sha256 == view.digest:
+        return _check_same(found, (ties(logits[0], dtype), ties(logits[1], dtype)))
+    return _check_similar(found)
+
+
+def _check_same(found: Mapping[str, tuple[_Counts, _Counts, float]], close: tuple[int, int]) -> Check:
+    """The recorded samples. found : counts and those recorded. close : decisions that rounding may change."""
+    passed, details = True, []
+    for name, (now, then, _) in found.items():
+        differ = abs(now.right - then.right), abs(now.now - then.now)
+        passed = passed and now.samples == then.samples and differ[0] <= close[0] and differ[1] <= close[1]
+        details.append(
+            f"{name} {now.right} -> {now.now} of {now.samples}, recorded {then.right} -> {then.now}"
+        )
+    return Check(_NAME, passed, f"right on the recorded validation samples: {'; '.join(details)}")
+
+
+def _check_similar(found: Mapping[str, tuple[_Counts, _Counts, float]]) -> Check:
+    """Other samples. found : counts, those recorded, and the share that may be lost; overall, of targets."""
+    passed, details = True, []
+    for name, (now, then, limit) in found.items():
+        allowed = max(
+            limit + _STANDARD_ERRORS * math.sqrt(now.variance),
+            then.drop + _STANDARD_ERRORS * math.sqrt(now.variance + then.variance),
+        )
+        passed = passed and now.drop <= allowed
+        least = max(now.right / now.samples - allowed, 0.0) * 100
+        details.append(f"{name} {now}, expected at least {least:.1f} % (validation: {then})")
+    return Check(_NAME, passed, f"on {found['overall'][0].samples:,} samples {'; '.join(details)}")
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A recorded result. all, pooled : counts over all samples, and over those of the target classes."""
+
+    data_sha256: str
+    all: _Counts
+    pooled: _Counts
+    targets: tuple[int, ...]
+    max_overall_drop: float
+
+
+def _record(provenance: Mapping[str, Any]) -> _Record | None:
+    """The result in a provenance; None where there is none that makes sense."""
+    try:
+        read = provenance["validation"]
+        each = {int(number): list(map(int, counts)) for number, counts in read["targets"].items()}
+        pooled = _Counts(*np.sum([*each.values(), [0] * 4], axis=0).tolist())
+        counts = _Counts(*map(int, read["all"]))
+        drop = float(read["max_overall_drop"])
+        sound = counts.samples > 0 and pooled.samples > 0 and math.isfinite(drop)
+        return _Record(str(read["data_sha256"]), counts, pooled, tuple(each), drop) if sound else None
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
