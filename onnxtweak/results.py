@@ -12,17 +12,15 @@ from typing import Any
 from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial, Unchecked
 
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
-Value = tuple[str, str | None, Shape]
+Value = tuple[str, str | None, Shape | None]  # a shape of None: any
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a model holds. inputs, outputs : (name, dtype, shape). logits : (name, rule, sentence).
-
-    taps : those that the selectors choose. candidates : (name, op, dtype, shape, neurons, whether it is an
-    activation) of every tensor that can be watched. neurons : of all taps together. tweaks : one dict per
-    tweak that the model already contains.
-    """
+    """What a model holds. inputs, outputs : (name, dtype, shape). logits : (name, rule, sentence). kind : as
+    in `HeadKind`. taps : those that the selectors choose. candidates : (name, op,
+    dtype, shape, neurons, whether it is an activation) of every tensor that can be watched. neurons : of all
+    taps together. tweaks : one dict per tweak that the model already contains."""
 
     model: FileRef
     opset: dict[str, int]
@@ -31,6 +29,7 @@ class Inspection:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     logits: tuple[str, str, str]
+    kind: str
     classes: int | None
     taps: tuple[Tap, ...]
     candidates: tuple[tuple[str, str, str, tuple[int, ...] | None, int, bool], ...]

@@ -15,6 +15,7 @@ GiB = 1024**3
 
 Layout = Literal["NCHW", "NHWC"]
 Color = Literal["RGB", "BGR", "GRAY"]
+ResizeMode = Literal["exact", "short", "letterbox"]
 BackendName = Literal["auto", "numpy", "numba", "cupy"]
 Pool = Literal["none", "mean", "max"]
 Theta = Literal["signed", "thesis"]
@@ -26,13 +27,18 @@ JoinCriterion = Literal[Criterion, "net-gain"]
 class Preprocess:
     """How a raw sample becomes the model's input, in this order; None leaves it as it is.
 
-    resize, crop : (height, width) in pixels, or one number for a square; the crop is central. layout : the
+    resize, crop : (height, width) in pixels, or one number for a square; the crop is central. resize_mode :
+    "exact" (or None): to this size, whatever the shape of the image; "short": the shape is kept, and the
+    shorter side becomes so long (both sides at least); "letterbox": the shape is kept, and the rest is filled
+    with pad_value, a raw value (None: 0). layout : the
     axis order that the model expects. color : the color order that the model expects. pixel_scale : factor
     for raw values, such as 1/255 for bytes. mean, std : one number per channel, applied as (x - mean) / std.
     dtype : element type to feed, as NumPy spells it; None: the type of the model's input.
     """
 
     resize: tuple[int, int] | None = None
+    resize_mode: ResizeMode | None = None
+    pad_value: float | None = None
     crop: tuple[int, int] | None = None
     layout: Layout | None = None
     color: Color | None = None

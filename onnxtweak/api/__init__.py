@@ -35,10 +35,10 @@ from onnxtweak.api.options import (
     AugmentOptions,
     EvaluateOptions,
     FitOptions,
+    InspectOptions,
     JoinOptions,
     RetrainOptions,
     StrPath,
-    TapOptions,
     explained,
     settings_of,
 )
@@ -58,8 +58,10 @@ from onnxtweak.types import Progress, silent
 
 
 @explained
-def inspect(model: StrPath, **options: Unpack[TapOptions]) -> Inspection:
+def inspect(model: StrPath, **options: Unpack[InspectOptions]) -> Inspection:
     """What is in a model, and which hidden tensors can be watched.
+
+    data : samples to measure them with, where the model leaves the size of its input open.
 
     >>> from onnxtweak.demo_files import demo_files
     >>> found = inspect(demo_files().model, taps="penultimate")

@@ -30,6 +30,7 @@ from onnxtweak.settings import (
     OutputSettings,
     Pool,
     Preprocess,
+    ResizeMode,
     TapSettings,
     TargetSettings,
     Theta,
@@ -47,6 +48,8 @@ class PreprocessOptions(TypedDict, total=False):
     """See `onnxtweak.settings.Preprocess`."""
 
     resize: HeightWidth | None
+    resize_mode: ResizeMode | None
+    pad_value: Number | None
     crop: HeightWidth | None
     layout: Layout | None
     color: Color | None
@@ -56,16 +59,21 @@ class PreprocessOptions(TypedDict, total=False):
     dtype: str | None
 
 
-class DataOptions(PreprocessOptions, total=False):
+class SourceOptions(PreprocessOptions, total=False):
     """See `onnxtweak.settings.DataSettings`."""
 
-    data: Required[StrPaths]
     val: StrPaths
     test: StrPaths
     names: StrPath | None
     seed: int
     anyway: bool
     inputs: Mapping[str, Number]
+
+
+class DataOptions(SourceOptions, total=False):
+    """Of functions that need samples."""
+
+    data: Required[StrPaths]
 
 
 class EngineOptions(TypedDict, total=False):
@@ -91,6 +99,12 @@ class TapOptions(TypedDict, total=False):
     pool: Pool
     logits: str | None
     threshold: float | None
+
+
+class InspectOptions(SourceOptions, TapOptions, total=False):
+    """Of `inspect`, which can do without samples."""
+
+    data: StrPaths
 
 
 class TargetOptions(TypedDict, total=False):
@@ -180,7 +194,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _BASE = {"data": DataSettings, "targets": TargetSettings, "taps": TapSettings, "engine": EngineSettings}
 # The settings of each function, by the keyword under which its command takes them.
 SETTINGS: dict[str, dict[str, type]] = {
-    "inspect": {"taps": TapSettings},
+    "inspect": {"data": DataSettings, "taps": TapSettings},
     "evaluate": _BASE,
     "compare": _BASE,
     "score": {**_BASE, "settings": JoinSettings, "output": OutputSettings},
@@ -193,6 +207,8 @@ SETTINGS: dict[str, dict[str, type]] = {
         for name, method in METHODS.items()
     },
 }
+# Functions that can do without samples, which are then None.
+_OPTIONAL_DATA = {"inspect"}
 # Selectors of what a function watches by default, where they are not those of `TapSettings`.
 _TAPS: dict[str, tuple[str, ...]] = {"compare": (), **{name: m.taps for name, m in METHODS.items()}}
 # `batch` is the engine's; and there is a setting that only recipes fill.
@@ -208,7 +224,11 @@ def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     where, flat, nested = f"onnxtweak.{name}", *_kinds(name)
     given = _checked(options, [*(word for kind in flat.values() for word in _words(kind)), *nested], where)
     given.setdefault("taps", _TAPS.get(name, TapSettings.taps))
-    made = {keyword: _filled(kind, given, where) for keyword, kind in flat.items()}
+    bare = name in _OPTIONAL_DATA and "data" not in given
+    made = {
+        keyword: None if bare and kind is DataSettings else _filled(kind, given, where)
+        for keyword, kind in flat.items()
+    }
     engine = made.get("engine")
     if isinstance(engine, EngineSettings) and engine.resume and engine.work_dir is None:
         hint = "name the folder that the earlier run saved to"
@@ -268,7 +288,9 @@ def _defaults(name: str, kind: type) -> Iterator[tuple[str, Any]]:
         if field.name == "preprocess":
             yield from _defaults(name, Preprocess)
         elif (word := words.get(key_of(field.name))) is not None:
-            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            optional = name in _OPTIONAL_DATA and field.name == "data"
+            missing = None if optional else inspect.Parameter.empty
+            default = missing if field.default is MISSING else field.default
             yield word, _TAPS.get(name, default) if word == "taps" else default
 
 

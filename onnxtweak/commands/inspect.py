@@ -1,4 +1,4 @@
-"""What is in a model, and can it be tweaked? Its inputs, logits, taps and tweaks, without samples."""
+"""What is in a model, and can it be tweaked? Its inputs, logits, taps and tweaks, with or without samples."""
 
 from __future__ import annotations
 
@@ -6,38 +6,55 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.data.open_data import open_data
+from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.tail import settle_answer
 from onnxtweak.engine.measure import Shapes
-from onnxtweak.engine.opened import open_model
+from onnxtweak.engine.opened import Opened, open_model
 from onnxtweak.engine.session import Port
-from onnxtweak.engine.subject import choose_taps, hidden, made_up_samples, measured
+from onnxtweak.engine.subject import choose_taps, few_samples, hidden, made_up_samples, measured
 from onnxtweak.engine.tap_safety import safe_taps
-from onnxtweak.errors import InputError, MachineError
+from onnxtweak.errors import InputError, MachineError, ModelError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
+from onnxtweak.model.head_kind import HeadKind, head_kind
 from onnxtweak.results import Inspection, Value
-from onnxtweak.settings import EngineSettings, TapSettings
+from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_for_tables import NO_HIDDEN
 from onnxtweak.stages.open_job import model_ref
+from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.types import Tap
 
 
 def inspect(
-    *, model: str, taps: TapSettings = TapSettings(), engine: EngineSettings = EngineSettings()
+    *,
+    model: str,
+    data: DataSettings | None = None,
+    taps: TapSettings = TapSettings(),
+    engine: EngineSettings = EngineSettings(),
 ) -> Inspection:
     """What is in a model: logits and how they were found, tensors that can be watched, tweaks already inside.
 
-    Hidden tensors are measured by running made-up samples; where that is not possible (no runtime, inputs of
-    unknown size) they are listed without shapes, and a note says why. Raises ModelError without logits.
+    Hidden tensors are measured by running a few samples of `data`, or without it made-up ones; where that is
+    not possible (no runtime, inputs of unknown size) they are listed without shapes, and a note says why.
+    Raises ModelError without logits, DataError for samples that do not fit the model.
     """
     opened = open_model(model, taps)
     proto = opened.model.proto
     found = hidden(opened)
-    notes = [] if found else [f"{NO_HIDDEN}, with `onnxtweak fit`"]
+    kind = head_kind(opened.model.graph, opened.logits)
+    notes = [kind.said] if kind.said else []
+    notes += [] if found else [f"{NO_HIDDEN}, with `onnxtweak fit`"]
     shapes: Shapes = {}
     chosen: tuple[Tap, ...] = ()
     classes = opened.logits.classes
+    samples = None
+    if data is not None:
+        data, recorded = as_recorded(data, opened.model)
+        with explaining(recorded):
+            samples = _few(opened, data, engine)
+        notes += recorded
     try:
-        feeds = made_up_samples(opened, {})
+        feeds = _made_up(opened) if samples is None else samples
         engine = replace(engine, device="cpu")
         opened = settle_answer(opened, feeds, engine, taps.threshold)
         found = hidden(opened)
@@ -55,9 +72,10 @@ def inspect(
         opset={entry.domain: entry.version for entry in proto.opset_import},
         ir_version=proto.ir_version,
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
-        inputs=_values(opened.declared_inputs),
-        outputs=_values(opened.declared_outputs),
-        logits=(opened.logits.name, opened.logits.rule, opened.logits.explain),
+        inputs=_values(opened, opened.declared_inputs),
+        outputs=_values(opened, opened.declared_outputs),
+        logits=(opened.logits.name, opened.logits.rule, _explain(opened, kind)),
+        kind=kind.kind,
         classes=classes,
         taps=chosen,
         candidates=tuple((c.name, c.op, *_shape_row(shapes.get(c.name)), c.activation) for c in measurable),
@@ -67,8 +85,33 @@ def inspect(
     )
 
 
-def _values(ports: tuple[Port, ...]) -> tuple[Value, ...]:
-    return tuple((port.name, port.dtype, port.shape) for port in ports)
+def _explain(opened: Opened, kind: HeadKind) -> str:
+    """Where the logits are; with a condition where they may be none."""
+    if kind.kind in ("one label", "several labels"):
+        return opened.logits.explain
+    return f"{opened.logits.name!r}, if these are class scores: {opened.logits.rule}"
+
+
+def _few(opened: Opened, data: DataSettings, engine: EngineSettings) -> dict[str, np.ndarray]:
+    dataset = open_data(data.data, inputs=opened.specs, preprocess=data.preprocess, memory=engine.memory)
+    return few_samples(opened, View(dataset, np.arange(len(dataset))), 3)
+
+
+def _made_up(opened: Opened) -> dict[str, np.ndarray]:
+    unknown = [p.name for p in opened.inputs if opened.model.graph.declared_shape(p.name) is None]
+    if unknown:
+        raise ModelError(
+            "the model does not say which shape its input has, so its hidden tensors cannot be measured",
+            where=f"input {unknown[0]} of {opened.model.path}",
+            hint="give samples with -d DATA",
+        )
+    return made_up_samples(opened, {})
+
+
+def _values(opened: Opened, ports: tuple[Port, ...]) -> tuple[Value, ...]:
+    """Inputs or outputs as declared; a shape of None where not even the number of axes is."""
+    declared = opened.model.graph.declared_shape
+    return tuple((p.name, p.dtype, None if declared(p.name) is None else p.shape) for p in ports)
 
 
 def _shape_row(found: tuple[str, tuple[int, ...]] | None) -> tuple[str, tuple[int, ...] | None, int]:

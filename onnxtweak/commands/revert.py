@@ -9,7 +9,7 @@ from onnxtweak.errors import VerificationError
 from onnxtweak.model.edit.revert import revert as reverted
 from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.file.output_file import check_model_output, write_model
+from onnxtweak.model.file.output_file import also_written, check_model_output, write_model
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import Reverted
 from onnxtweak.settings import OutputSettings
@@ -43,7 +43,7 @@ def revert(*, tweaked: str, output: OutputSettings, steps: int | None = 1) -> Re
             where=output.path,
             hint="check the disk; try again",
         )
-    detail = f"the file on disk has the recorded sha256, {written[:12]}…"
+    detail = f"the file on disk has the recorded sha256, {written[:12]}…{also_written(created)}"
     return Reverted(
         model=model_ref(model),
         output=FileRef(str(output.path), written),

@@ -6,8 +6,9 @@ A source is written `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]` or `PATH#[start:s
     data.npz#train        the arrays x_train and y_train of it
     x.npy                 with y.npy beside it; both memory-mapped
     folder/               of such .npz or numbered .npy shards, or of images: root/class/*.png|jpg|...
-    table.csv             path,label
-    table.parquet         columns named after the inputs; labels in `label` or another column, as #KEY
+    table.csv             columns named after the inputs; labels in `label` or another column, as #KEY;
+                          or a list of pictures, path,label
+    table.parquet         columns as in a .csv; one may hold lists
     file.py:function      a function that yields (inputs, labels)
 
 open_data        a source opened by the reader for its file type, several joined into one Dataset

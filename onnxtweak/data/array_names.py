@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 
 from onnxtweak.data.samples import InputSpec, by_option, with_rows
 from onnxtweak.errors import DataError
@@ -31,8 +32,11 @@ def match_arrays(
             arrays[spec.name] = stored
     if missing:
         wanted = " and ".join(f"`{name}`" for name in missing)
+        alias = (SAMPLES[0],) if len(inputs) == 1 and SAMPLES[0] not in missing else ()
+        looked = [spelling for name in (*missing, *alias) for spelling in spellings(name, key)[:1]]
+        named = "" if key is None else f", called {' or '.join(f'`{name}`' for name in looked)}"
         raise DataError(
-            f"no array for the model's input {wanted}; found {_listed(found)}",
+            f"no array for the model's input {wanted}{named}; found {_listed(found)}",
             where=where,
             hint=_hint_key(found, inputs, key, where)
             or (
@@ -71,4 +75,7 @@ def _hint_key(found: Collection[str], inputs: Sequence[InputSpec], key: str | No
     keys = {stored[len(name) + 1 :] for stored in found for name in names if stored.startswith(f"{name}_")}
     keys |= {stored[: -len(name) - 1] for stored in found for name in names if stored.endswith(f"_{name}")}
     usable = sorted((k for k in keys - {key} if _first(found, LABELS, k)), key=lambda k: (k != "train", k))
+    near = get_close_matches(key, usable, n=2, cutoff=0.6) if key else []
+    if near:
+        return f"did you mean {' or '.join(f'{where}#{k}' for k in near)}?"
     return "choose one of " + ", ".join(f"{where}#{k}" for k in usable) if usable else ""

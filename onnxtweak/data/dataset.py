@@ -31,7 +31,7 @@ class Dataset:
     labels (N,) int64. inputs : names of the model inputs that it feeds. classes : class names, if known.
     parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
     of each input by name. notes : what was decided automatically. constants : values of inputs that are the
-    same for all samples, as the sources hold them.
+    same for all samples, as the sources hold them. written : as in `Labels`.
     """
 
     labels: np.ndarray
@@ -41,6 +41,7 @@ class Dataset:
     plans: tuple[dict[str, PreprocessPlan], ...]
     notes: tuple[str, ...] = ()
     constants: Mapping[str, Value] = field(default_factory=dict)
+    written: tuple[int, ...] | None = None
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,8 +78,11 @@ class Dataset:
     def describe(self) -> str:
         """Where the samples come from and how they are preprocessed, one line per source, plan and note."""
         places = [part.where for part in self.parts]
-        shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
-        plans = dict.fromkeys(plan.describe() for plans in self.plans for plan in plans.values())
+        shown = _first(places, 3)
+        named: dict[str, dict[str, None]] = {}  # inputs that are prepared in the same way, in one line
+        for plan in (plan for plans in self.plans for plan in plans.values()):
+            named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
+        plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
         classes = len(np.unique(self.labels))
         lines = [
             f"{len(self):,} samples of {classes} {'class' if classes == 1 else 'classes'} from {shown}",
@@ -158,11 +162,19 @@ def check_labels(dataset: Dataset, classes: int) -> None:
         )
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
+        found = np.unique(labels)
+        shown = _first([str(label) for label in found], 8)
         raise DataError(
-            f"label {labels[bad[0]]} is out of range",
+            f"label {labels[bad[0]]} is out of range; the labels are {shown}",
             where=dataset.locate(int(bad[0])),
-            hint=f"the model has {classes} classes: labels range from 0 to {classes - 1}",
+            hint=f"the model has {classes} classes: labels range from 0 to {classes - 1}; if the classes are "
+            f"called {shown}, give --names FILE with all {classes} of these numbers, one a line, in the "
+            "model's order",
         )
+
+
+def _first(texts: list[str], most: int) -> str:
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def _spans(count: int, size: int, every: int) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,28 +38,75 @@ def read_names(path: str | Path) -> tuple[str, ...]:
     return names
 
 
-def class_numbers(
-    parts: Sequence[Part], names: Sequence[str] | None
-) -> tuple[np.ndarray, tuple[str, ...] | None, tuple[str, ...]]:
-    """Class numbers (N,) int64 of all parts, class names if known, and notes on what was done.
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labels of several parts.
 
-    Integers and booleans are class numbers already; one-hot rows become numbers; text is looked up in
-    `names`, in the source's own class names, or else in the sorted list of the names that occur. Raises
-    DataError for any other labels.
+    numbers (N,) int64 : class numbers, from 0. classes : class names, if known. written : the numbers that
+    stand in the source for class 0, 1, ..., where those are others. notes : what was done.
     """
-    named = any(part.labels.dtype.kind in "US" for part in parts)
-    classes = tuple(names) if names else _own_names(parts)
+
+    numbers: np.ndarray
+    classes: tuple[str, ...] | None
+    written: tuple[int, ...] | None
+    notes: tuple[str, ...]
+
+
+def class_numbers(
+    parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None = None
+) -> Labels:
+    """Class numbers of all parts.
+
+    names : of the classes, class 0 first. written : the numbers that an earlier source has for classes 0, 1,
+    ... Integers and booleans are class numbers already, unless all are among `written`, or all are names and
+    some cannot be class numbers. One-hot rows become numbers. Text is looked up in `names`, in the source's
+    own class names, or else in the sorted list of the names that occur. Raises DataError for other labels.
+    """
     notes: list[str] = []
-    if named:
-        occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
-        # Folders named 0, 1, 2, ... are class numbers themselves.
-        if classes is None and not all(map(is_number, occurring)):
-            classes = tuple(sorted(occurring, key=natural_key))
-            notes.append(f"classes numbered by sorting the {len(classes)} names that occur")
+    classes = tuple(names) if names else _own_names(parts)
+    occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
+    # Folders named 0, 1, 2, ... are class numbers themselves.
+    if occurring and classes is None and not all(map(is_number, occurring)):
+        classes = tuple(sorted(occurring, key=natural_key))
+        notes.append(f"classes numbered by sorting the {len(classes)} names that occur")
     for part in parts:
         _check_order(part, names)
     found = [_numbers(part, classes, notes) for part in parts]
-    return np.concatenate(found), classes, tuple(dict.fromkeys(notes))
+    written = _written(parts, found, names, written)
+    if written is not None:
+        place = {number: position for position, number in enumerate(written)}
+        for number, part in enumerate(parts):
+            if part.labels.dtype.kind in "biu" and not _is_rows(part):
+                unique, inverse = np.unique(found[number], return_inverse=True)
+                found[number] = np.array([place[int(label)] for label in unique], np.int64)[inverse]
+        shown = ", ".join(map(str, written[:8])) + (", ..." if len(written) > 8 else "")
+        notes.append(f"labels {shown} are what classes 0 to {len(written) - 1} are called, in this order")
+    return Labels(np.concatenate(found), classes, written, tuple(dict.fromkeys(notes)))
+
+
+def _written(
+    parts: Sequence[Part],
+    found: Sequence[np.ndarray],
+    names: Sequence[str] | None,
+    written: Sequence[int] | None,
+) -> tuple[int, ...] | None:
+    """The numbers that stand in the parts for class 0, 1, ...; None where those are 0, 1, ... themselves."""
+    pairs = zip(parts, found, strict=True)
+    # One-hot labels are positions.
+    plain = [numbers for part, numbers in pairs if part.labels.dtype.kind in "biu" and not _is_rows(part)]
+    occurring = {int(label) for numbers in plain for label in np.unique(numbers)}
+    if written and occurring and occurring <= {*written}:
+        return tuple(written)
+    if names and all(map(is_number, names)):
+        called = tuple(map(int, names))
+        # Numbers that could be class numbers are: the names may well begin at 1.
+        if occurring <= {*called} and not occurring <= {*range(len(called))}:
+            return called
+    return None
+
+
+def _is_rows(part: Part) -> bool:
+    return part.labels.ndim == 2 and part.labels.shape[1] > 1
 
 
 def _check_order(part: Part, names: Sequence[str] | None) -> None:
@@ -104,6 +151,14 @@ def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> n
         notes.append(f"one-hot labels of {raw.shape[1]} classes read as class numbers ({where})")
         numbers: np.ndarray = raw.argmax(axis=1).astype(np.int64)
         return numbers
+    if raw.ndim == 2 and raw.dtype.kind in "biuf" and ((raw == 0) | (raw == 1)).all():
+        several = int((raw.sum(axis=1) != 1).argmax())
+        raise DataError(
+            f"labels of shape {raw.shape} mark {int(raw[several].sum())} classes in row {several}: "
+            "several labels at once are not supported yet",
+            where=where,
+            hint="give the one class of each sample, shape (N,)",
+        )
     if raw.ndim != 1:
         raise DataError(
             f"labels of shape {raw.shape} are neither class numbers nor one-hot",
@@ -113,8 +168,14 @@ def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> n
     if raw.dtype.kind in "US":
         return _looked_up(raw.astype(str), classes, where)
     if raw.dtype.kind not in "biu":
+        broken = raw[~(raw == np.round(raw))] if raw.dtype.kind == "f" else raw[:0]
+        such = f" (such as {broken[0]:g})" if len(broken) else ""
         hint = "labels.astype('int64')" if raw.dtype.kind == "f" else "store class numbers"
-        raise DataError(f"labels are {raw.dtype}, not integers", where=where, hint=hint)
+        if len(broken):
+            hint = (
+                "give class numbers: onnxtweak works on classifiers, not on models that estimate a quantity"
+            )
+        raise DataError(f"labels are {raw.dtype}, not integers{such}", where=where, hint=hint)
     if raw.dtype == np.uint64 and len(raw) and raw.max() > np.iinfo(np.int64).max:
         raise DataError(f"label {raw.max()} is out of range", where=where, hint="class numbers start at 0")
     return raw.astype(np.int64)
@@ -139,15 +200,17 @@ def _looked_up(raw: np.ndarray, classes: tuple[str, ...] | None, where: str) -> 
     return np.array([number[text] for text in texts.tolist()], np.int64)[position]
 
 
-def number_by_labels(dataset: Dataset, labels: Sequence[int | str]) -> Dataset:
+def number_by_labels(dataset: Dataset, labels: Sequence[int | str], present: np.ndarray) -> Dataset:
     """The dataset with class c where its labels, numbers or text, are what the model shows for class c.
 
-    labels : of all classes of the model, none of which is its own number. Labels that are not among them are
-    class numbers already.
+    labels : of all classes of the model, none of which is its own number. present : the labels of all
+    datasets together: where one is not among those of the model, all are class numbers already.
     """
+    if dataset.written is not None:  # the names file said what they are
+        return dataset
     texts = [str(label) for label in labels]
     position = {text: number for number, text in enumerate(texts)}
-    present = np.unique(dataset.labels)
+    present = np.unique(present)
     names = dataset.classes
     if names is not None and {*names} <= {*texts}:
         own = [names[number] if 0 <= number < len(names) else "" for number in present.tolist()]

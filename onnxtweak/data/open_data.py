@@ -9,12 +9,13 @@ import numpy as np
 
 from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
-from onnxtweak.data.labels import class_numbers
+from onnxtweak.data.labels import Labels, class_numbers
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
+from onnxtweak.data.sources.csv_table import read_csv
 from onnxtweak.data.sources.function import read_function
-from onnxtweak.data.sources.image_source import read_image_folder, read_image_table
+from onnxtweak.data.sources.image_source import read_image_folder
 from onnxtweak.data.sources.npz import CompressedColumn, load, read_npz
 from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
 from onnxtweak.errors import DataError
@@ -38,7 +39,8 @@ def _read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
 READERS: dict[str, Reader] = {
     ".npz": read_npz,
     ".npy": read_npy_pair,
-    ".csv": read_image_table,
+    ".csv": read_csv,
+    ".tsv": read_csv,
     ".parquet": _read_parquet,
     ".py": read_function,
 }
@@ -51,12 +53,13 @@ def open_data(
     preprocess: Preprocess,
     names: Sequence[str] | None = None,
     memory: int = 4 * GiB,
+    written: Sequence[int] | None = None,
 ) -> Dataset:
     """The samples of all sources, one source after the other.
 
     inputs : what the model expects. names : class names, class 0 first. memory : bytes; compressed arrays are
-    loaded while they fit into a quarter of it, and streamed otherwise. Raises DataError for anything missing,
-    damaged, empty or incompatible with the model.
+    loaded while they fit into a quarter of it, and streamed otherwise. written : as in `class_numbers`.
+    Raises DataError for anything missing, damaged, empty or incompatible with the model.
     """
     check_preprocess(preprocess)
     parts: list[Part] = []
@@ -68,8 +71,8 @@ def open_data(
         for part in found:
             _check_lengths(part)
         parts += select_rows(found, source)
-    labels, classes, notes = class_numbers(parts, names) if parts else (np.empty(0), None, ())
-    if not len(labels):
+    labels = class_numbers(parts, names, written) if parts else Labels(np.empty(0), None, None, ())
+    if not len(labels.numbers):
         raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
     constants = read_constants(parts, inputs)
     inputs = tuple(spec for spec in inputs if spec.name not in constants)
@@ -79,26 +82,22 @@ def open_data(
             where=parts[0].where,
             hint="store an array of shape (N, ...)",
         )
-    chosen = {spec.name: _options_for(spec, inputs, preprocess) for spec in inputs}
-    plans = tuple(
-        {spec.name: make_plan(part.columns[spec.name], spec, chosen[spec.name]) for spec in inputs}
-        for part in parts
-    )
-    _check_one_shape(parts, plans)
+    plans = _plans(parts, inputs, preprocess)
     raw = {plan.spec.name for each in plans for plan in each.values() if plan.arithmetic.raw}
-    all_notes = [*(note for part in parts for note in part.notes), *notes]
+    all_notes = [*(note for part in parts for note in part.notes), *labels.notes]
     all_notes += [
         f"the float input `{name}` gets bytes as 0 to 255; was the model trained on scaled pixels?"
         for name in sorted(raw)
     ]
     return Dataset(
-        labels=labels,
+        labels=labels.numbers,
         inputs=tuple(spec.name for spec in inputs),
-        classes=classes,
+        classes=labels.classes,
         parts=tuple(_load_compressed(parts, memory // 4)),
         plans=plans,
         notes=tuple(dict.fromkeys(all_notes)),
         constants=constants,
+        written=labels.written,
     )
 
 

@@ -25,12 +25,14 @@ class InputSpec:
 
     name : tensor name. dtype : NumPy name ("float32"; "object" for strings).
     shape : batch axis first, None where any size will do; () for a single number, the same for all samples;
-    None as a whole when the model does not declare it.
+    None as a whole when the model does not declare it. features : names of the numbers of a sample, where the
+    model tells them.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
+    features: tuple[str, ...] | None = None
 
     @property
     def number(self) -> bool:
@@ -57,8 +59,8 @@ class Column(Protocol):
     """One array of N rows that may be larger than memory.
 
     shape, dtype : of the whole array, N first. where : how a message names it. axes : axis order of a sample,
-    such as "HWC", where the source knows it, else None. thread_safe : several threads may take rows at once,
-    in any order.
+    such as "HWC", where the source knows it, else None. sized : rows are resized and cropped as asked.
+    thread_safe : several threads may take rows at once, in any order.
     """
 
     @property
@@ -69,6 +71,8 @@ class Column(Protocol):
     def dtype(self) -> np.dtype: ...
     @property
     def axes(self) -> str | None: ...
+    @property
+    def sized(self) -> bool: ...
     @property
     def thread_safe(self) -> bool: ...
 
@@ -88,6 +92,7 @@ class ArrayColumn:
     where: str
     array: np.ndarray
     axes: str | None = None
+    sized = False
     thread_safe = True
 
     @property
@@ -113,6 +118,7 @@ class NumberColumn:
     array: np.ndarray
     axes: str | None = None
     thread_safe = True
+    sized = False
 
     @property
     def shape(self) -> tuple[int, ...]:

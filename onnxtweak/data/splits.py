@@ -119,13 +119,21 @@ def open_splits(settings: DataSettings, inputs: Sequence[InputSpec], memory: int
     given = [sources for sources in (settings.data, settings.val, settings.test) if sources]
     share = memory // max(len(given), 1)
 
-    def opened(sources: Sequence[str], names: Sequence[str] | None) -> Dataset:
-        return open_data(sources, inputs=inputs, preprocess=settings.preprocess, names=names, memory=share)
+    def opened(sources: Sequence[str], names: Sequence[str] | None, written: Sequence[int] | None) -> Dataset:
+        return open_data(
+            sources,
+            inputs=inputs,
+            preprocess=settings.preprocess,
+            names=names,
+            memory=share,
+            written=written,
+        )
 
-    data = opened(settings.data, names)
-    names = data.classes
-    validation = _all_rows(opened(settings.val, names)) if settings.val else None
-    test = _all_rows(opened(settings.test, names)) if settings.test else None
+    data = opened(settings.data, names, None)
+    # What the numbers of one source mean, those of the others do.
+    names, written = data.classes, data.written
+    validation = _all_rows(opened(settings.val, names, written)) if settings.val else None
+    test = _all_rows(opened(settings.test, names, written)) if settings.test else None
     if validation is not None:
         fit = _all_rows(data)
     else:

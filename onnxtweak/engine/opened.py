@@ -16,6 +16,7 @@ from onnxtweak.engine.session import Port
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.head import Answer, Readout
 from onnxtweak.model.edit.expose import expose
+from onnxtweak.model.feature_names import feature_names
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.inspect.batch import batch_axes
 from onnxtweak.model.inspect.logits import Logits, find_logits
@@ -50,8 +51,9 @@ class Opened:
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """The inputs, as data readers want them."""
+        features = feature_names(self.model.proto) if len(self.inputs) == 1 else None
         return tuple(
-            InputSpec(p.name, p.dtype or "object", p.shape or None)
+            InputSpec(p.name, p.dtype or "object", p.shape or None, features)
             if self.axes[p.name] is not None
             else InputSpec(p.name, p.dtype or "object", ())
             for p in (*self.inputs, *self.numbers)

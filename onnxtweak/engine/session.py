@@ -14,6 +14,7 @@ from onnx import ModelProto
 
 from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
+from onnxtweak.model.file.load_failures import why_not_loaded
 from onnxtweak.settings import EngineSettings
 
 try:
@@ -169,11 +170,9 @@ def open_session(
     try:
         handle = ort.InferenceSession(source, options, providers=providers)
     except Exception as error:  # see `_explained`
+        what, hint = why_not_loaded(str(error), where)
         raise ModelError(
-            f"ONNX Runtime {ort.__version__} cannot load the model: {_first_line(error)}",
-            where=where,
-            hint="load it in ONNX Runtime alone; common causes are an opset that is too new, and custom "
-            "operators (--custom-ops LIB)",
+            f"ONNX Runtime {ort.__version__} cannot load the model: {what}", where=where, hint=hint
         ) from error
     device = "cpu"
     if handle.get_providers()[0] != "CPUExecutionProvider":

@@ -4,6 +4,7 @@ open_job              a job: model and samples opened, taps chosen
 open_for_tables       the same, for what learns from tables
 companions            does an answer depend on the other samples of its batch?
 watch_taps            the hidden tensors that a job watches
+head_check            do the labels fit what the model seems to be?
 preprocess_record     how does preprocessing travel in tweaks and tweaked files?
 preprocessing_check   does the base answer better than by guessing?
 likely_mistake        why might it only guess?

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from onnxtweak.method.tuning.bias_control import bias_predictions
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import save
-from onnxtweak.model.file.output_file import check_model_output, check_output, write_model
+from onnxtweak.model.file.output_file import also_written, check_model_output, check_output, write_model
 from onnxtweak.patch import Patch, Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
@@ -207,7 +207,7 @@ def write_checked(
         for file in created:
             file.unlink(missing_ok=True)
         raise
-    return check
+    return replace(check, detail=check.detail + also_written(created))
 
 
 def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subject, tuple[Check, ...]]:

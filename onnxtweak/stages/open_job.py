@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak._version import __version__
-from onnxtweak.data.dataset import Dataset, check_labels
+from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.labels import number_by_labels, read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec, Value
@@ -37,6 +37,7 @@ from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.companions import TRIED, Settled, settle
+from onnxtweak.stages.head_check import check_labels_fit, known_head, require_declared_type
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import FileRef, Progress, Tap
@@ -184,6 +185,7 @@ def _job(
     taps = reopen.taps
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
     opened = opened.given(_constants(splits))
+    kind = known_head(opened)
     tried = few_samples(opened, spread_out(splits.fit, ANSWERED), ANSWERED)
     opened = settle_answer(opened, tried, settings, taps.threshold)
     splits = _numbered(splits, opened)
@@ -194,12 +196,13 @@ def _job(
     subject, shapes = measured(opened, [c.name for c in found], few_samples(opened, splits.fit, 3), settings)
     settled = _settled(subject, reopen, few_samples(opened, splits.fit, TRIED), settings)
     subject = settled.subject
-    for dataset in _datasets(splits):
-        check_labels(dataset, subject.classes)
+    require_declared_type(opened, subject)
+    said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
     fixed = [f"`{name}` is {one.value} for all samples" for name, one in subject.feeding.constants.items()]
-    splits = replace(splits, notes=tuple(dict.fromkeys((*settled.notes, *prepared, *fixed, *splits.notes))))
+    notes = (*settled.notes, *prepared, *fixed, *said, *splits.notes)
+    splits = replace(splits, notes=tuple(dict.fromkeys(notes)))
     watched = SafeTaps(reopen.watched, ())
     if watch and reopen.alone is None:
         tried = few_samples(opened, splits.fit, trial_samples(subject))
@@ -227,7 +230,9 @@ def _numbered(splits: Splits, opened: Opened) -> Splits:
     labels = None if opened.answer is None else opened.answer.labels
     if labels is None:
         return splits
-    found = {id(dataset): number_by_labels(dataset, labels) for dataset in _datasets(splits)}
+    datasets = _datasets(splits)
+    present = np.concatenate([dataset.labels for dataset in datasets])
+    found = {id(dataset): number_by_labels(dataset, labels, present) for dataset in datasets}
     fit, validation, test = (
         None if view is None else replace(view, dataset=found[id(view.dataset)])
         for view in (splits.fit, splits.validation, splits.test)

@@ -83,6 +83,7 @@ def test_the_other_commands(commands):
         "inspect",
         {
             "model": "m.onnx",
+            "data": None,
             "taps": settings.TapSettings(("stages",), "max"),
             "engine": settings.EngineSettings(),
         },

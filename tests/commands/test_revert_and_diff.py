@@ -63,6 +63,7 @@ def test_revert_takes_the_weights_along(tmp_path):
     assert passed(made) == {"revert": True, "weights": True}
     assert (tmp_path / "back" / "base.onnx").read_bytes() == base.data
     assert (tmp_path / "back" / "w.bin").read_bytes() == (tmp_path / "w.bin").read_bytes()
+    assert f"also wrote {tmp_path / 'back' / 'w.bin'}: the base's weights, copied" in made.checks[0].detail
 
 
 def test_other_weights_than_the_base_s_are_noticed(tmp_path):

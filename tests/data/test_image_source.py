@@ -78,7 +78,7 @@ def test_files_of_many_sizes_are_resized_or_cropped(tmp_path):
     with pytest.raises(DataError, match="samples are"):
         opened(tmp_path)
     dataset = opened(tmp_path, resize=(6, 6), crop=(4, 4))
-    assert "resized to 6 x 6" in dataset.describe() and "central 4 x 4" in dataset.describe()
+    assert "resized to 6 x 6" in dataset.describe() and "cropped at the centre to 4 x 4" in dataset.describe()
     assert (read(dataset) == 9).all()
     cropped = opened(tmp_path, crop=(4, 4))
     assert "cropped at the centre to 4 x 4" in cropped.describe()
@@ -175,3 +175,49 @@ def test_bad_tables_are_refused(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         opened(tmp_path / "t.csv")
+
+
+def test_the_shorter_side_and_a_crop(tmp_path):
+    left_right = np.zeros((10, 20, 3), np.uint8)
+    left_right[:, 10:] = 255
+    (tmp_path / "a").mkdir()
+    Image.fromarray(left_right).save(tmp_path / "a" / "1.png")
+    Image.fromarray(left_right.transpose(1, 0, 2)).save(tmp_path / "a" / "2.png")
+    dataset = opened(tmp_path, resize=(6, 6), resize_mode="short", crop=(4, 4))
+    assert "resized to a shorter side of 6, cropped at the centre to 4 x 4" in dataset.describe()
+    first, second = read(dataset)
+    assert (first[0, :, 0] == 0).all() and (first[0, :, -1] == 255).all()  # not squeezed: the edge is sharp
+    assert np.array_equal(first.transpose(0, 2, 1), second)
+    with pytest.raises(DataError, match="but the first one is"):
+        read(
+            opened(
+                tmp_path,
+                (InputSpec("input", "uint8", (None, 3, None, None)),),
+                resize=(6, 6),
+                resize_mode="short",
+            )
+        )
+
+
+@pytest.mark.parametrize("value", [0, 114])
+def test_a_letterbox_keeps_the_shape_and_fills_the_rest(tmp_path, value):
+    paint(tmp_path / "a" / "1.png", (200, 200, 200), (8, 4))
+    paint(tmp_path / "a" / "2.png", (200, 200, 200), (4, 8))
+    dataset = opened(tmp_path, resize=(4, 4), resize_mode="letterbox", pad_value=value)
+    wide, high = read(dataset)[:, 0]
+    assert wide.tolist() == [[value] * 4, [200] * 4, [200] * 4, [value] * 4]
+    assert high.tolist() == [[value, 200, 200, value]] * 4
+    assert f"resized to fit 4 x 4, padded with {value}" in dataset.describe()
+
+
+def test_a_picture_is_turned_as_its_exif_says(tmp_path):
+    upright = np.zeros((8, 16, 3), np.uint8)
+    upright[:, 8:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side: to be turned right by 90 degrees
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "a" / "1.jpg", quality=100, exif=exif)
+    specs = (InputSpec("input", "uint8", (None, 3, 8, 16)),)
+    assert np.abs(read(opened(tmp_path, specs))[0].transpose(1, 2, 0).astype(int) - upright).max() < 30
+    gray = read(opened(tmp_path, GRAY, color="GRAY", resize=(4, 4)))[0, 0]
+    assert (gray[:, 0] < 30).all() and (gray[:, 3] > 220).all()

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from onnxtweak.data import InputSpec, check_labels, open_data, read_names
+from onnxtweak.data import InputSpec, check_labels, open_data, open_splits, read_names
+from onnxtweak.data.labels import number_by_labels
 from onnxtweak.errors import DataError
-from onnxtweak.settings import Preprocess
+from onnxtweak.settings import DataSettings, Preprocess
 
 FLAT = (InputSpec("input", "float32", (None, 2)),)
 
@@ -79,7 +80,7 @@ def test_the_same_names_in_another_order_are_refused(tmp_path):
         (np.array([np.nan, 1.0]), "not integers"),
         (np.array([0.5, 1.5]), "not integers"),
         (np.array([[0.2, 0.8], [0.5, 0.5]]), "neither class numbers nor one-hot"),
-        (np.array([[1, 1], [0, 1]]), "neither class numbers nor one-hot"),
+        (np.array([[0, 1], [1, 1]]), r"shape \(2, 2\) mark 2 classes in row 1: several labels at once"),
         (np.zeros((2, 3, 4), int), "neither class numbers nor one-hot"),
         (np.array([2**63, 1], np.uint64), "out of range"),
         (np.array([1j, 0]), "unsupported dtype"),
@@ -138,3 +139,38 @@ def test_bad_names_files_are_refused(tmp_path, content, message):
 def test_absent_names_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_names(tmp_path / "absent.txt")
+
+
+def test_numbers_that_the_names_file_lists_are_names(tmp_path):
+    dataset = opened(tmp_path, np.array([30, 10, 20]), names=("10", "20", "30"))
+    assert dataset.labels.tolist() == [2, 0, 1]
+    assert "labels 10, 20, 30 are what classes 0 to 2 are called" in dataset.describe()
+    assert opened(tmp_path, np.array([0, 2, 1]), names=("10", "20", "30")).labels.tolist() == [0, 2, 1]
+    digits = opened(tmp_path, np.array([2, 0]), names=("0", "1", "2"))
+    assert digits.labels.tolist() == [2, 0] and digits.written is None
+
+
+def test_the_other_splits_read_numbers_as_the_first_did(tmp_path):
+    for name, y in (("a", [1, 2, 3] * 4), ("b", [1, 2] * 4)):
+        np.savez(tmp_path / f"{name}.npz", x=np.zeros((len(y), 2), np.float32), y=np.array(y))
+    (tmp_path / "names.txt").write_text("1\n2\n3\n")
+    settings = DataSettings((f"{tmp_path}/a.npz",), (f"{tmp_path}/b.npz",), names=str(tmp_path / "names.txt"))
+    splits = open_splits(settings, FLAT)
+    assert splits.fit.labels.tolist() == [0, 1, 2] * 4
+    assert splits.validation.labels.tolist() == [0, 1] * 4
+
+
+def test_the_models_labels_are_read_alike_in_all_splits(tmp_path):
+    fit, test = (
+        opened(tmp_path, np.array([0, 1, 2]), file="a.npz"),
+        opened(tmp_path, np.array([1, 2]), file="b.npz"),
+    )
+    present = np.array([0, 1, 2])
+    assert number_by_labels(fit, (1, 2, 3), present).labels.tolist() == [0, 1, 2]
+    assert number_by_labels(test, (1, 2, 3), present).labels.tolist() == [1, 2]  # counted, as in the other
+    assert number_by_labels(test, (1, 2, 3), test.labels).labels.tolist() == [0, 1]
+    named = opened(tmp_path, np.array([20, 30]), names=("10", "20", "30"), file="c.npz")
+    assert number_by_labels(named, (2, 1, 3), named.labels).labels.tolist() == [
+        1,
+        2,
+    ]  # the names file said so

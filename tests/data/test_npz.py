@@ -183,3 +183,20 @@ def test_any_damaged_byte_is_read_or_refused_never_a_crash(tmp_path, at, byte, s
     except DataError:
         return
     assert got.shape == (20, 5)
+
+
+@pytest.mark.parametrize(
+    ("key", "looked_for", "hint"),
+    [
+        ("trian", "x_trian", "did you mean {path}#train?"),
+        ("zzz", "x_zzz", "choose one of {path}#train, {path}#test"),
+    ],
+)
+def test_a_key_that_is_misspelt_is_shown_with_what_was_looked_for(tmp_path, key, looked_for, hint):
+    path = tmp_path / "a.npz"
+    rows = {"x": np.zeros((2, 2), np.float32), "y": np.zeros(2, int)}
+    np.savez(path, **{f"{name}_{part}": array for name, array in rows.items() for part in ("train", "test")})
+    with pytest.raises(DataError) as raised:
+        opened(f"{path}#{key}")
+    assert f"`{looked_for}`" in raised.value.what and "found `x_test`, `x_train`" in raised.value.what
+    assert raised.value.hint == hint.format(path=path)

@@ -98,3 +98,27 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(DataError) as raised:
         opened(path)
     assert "onnxtweak[parquet]" in raised.value.hint
+
+
+def test_columns_are_bound_by_name_as_in_csv(tmp_path):
+    path = written(
+        tmp_path, {"b": np.arange(N), "id": np.arange(N), "a": np.arange(N) * 2.0, "y": [0, 1] * 11 + [0]}
+    )
+    named = opened(path, InputSpec("x", "float32", (None, 2), ("a", "b")))
+    assert np.array_equal(whole(named)["x"], np.column_stack([np.arange(N) * 2.0, np.arange(N)]))
+    assert "left out: id" in named.describe()
+    with pytest.raises(DataError, match="3 columns beside the labels") as raised:
+        opened(path)
+    assert "b, id, a" in raised.value.hint
+    ordered = opened(path, InputSpec("x", "float32", (None, 3)))
+    assert "does not name its features: input `x` takes the columns in the order of the file, b, id, a" in (
+        ordered.describe()
+    )
+
+
+def test_text_feeds_an_input_of_text(tmp_path):
+    path = written(tmp_path, {"town": ["Bonn", "Ulm"], "age": [3, 4], "y": [0, 1]})
+    specs = (InputSpec("age", "float32", (None, 1)), InputSpec("town", "object", (None, 1)))
+    assert whole(opened(path, *specs))["town"].ravel().tolist() == ["Bonn", "Ulm"]
+    with pytest.raises(DataError, match="column `age` does not hold a text"):
+        opened(path, InputSpec("age", "object", (None, 1)), specs[1])

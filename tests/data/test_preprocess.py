@@ -235,7 +235,7 @@ def test_description_names_every_step_in_order():
         Preprocess(crop=(4, 4), color="BGR", pixel_scale=0.5, mean=(1.0, 2.0, 3.0), std=(2.0,)),
     )
     assert plan.describe() == (
-        "`input`: (8, 8, 3) uint8 -> (3, 4, 4) float32: central 4 x 4, colour BGR, HWC to CHW, times 0.5, "
+        "(8, 8, 3) uint8 -> (3, 4, 4) float32: central 4 x 4, colour BGR, HWC to CHW, times 0.5, "
         "minus 1 2 3, divided by 2, cast to float32"
     )
 

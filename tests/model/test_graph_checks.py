@@ -63,3 +63,16 @@ def test_operators_that_nobody_knows_are_left_to_the_runtime():
     require_sound(GraphIndex(proto))
     proto.opset_import[0].version = 2**40
     require_sound(GraphIndex(proto))
+
+
+def test_what_nothing_computes_is_named():
+    proto = mlp()
+    proto.graph.node.append(helper.make_node("Relu", ["nothere"], ["dead"]))
+    with pytest.raises(ModelError, match="reads `nothere`, which nothing in the model computes"):
+        require_sound(GraphIndex(proto))
+    proto = mlp()
+    name = proto.graph.output[0].name
+    proto.graph.output[0].name = "renamed"
+    with pytest.raises(ModelError, match="no node of the model computes its output `renamed`") as raised:
+        require_sound(GraphIndex(proto))
+    assert f"`{name}`" in raised.value.hint

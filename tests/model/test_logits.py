@@ -202,8 +202,8 @@ def test_two_equal_heads_are_a_question_to_the_user():
     ("name", "what"),
     [
         ("logit", "no such tensor"),
-        ("input", "an input or a constant"),
-        ("const_1", "an input or a constant"),
+        ("input", "an input of the model"),
+        ("const_1", "a constant"),
     ],
 )
 def test_an_override_that_cannot_be_is_refused_with_near_names(name: str, what: str):
@@ -301,7 +301,7 @@ def test_scores_at_every_position_are_refused():
     x = net.conv(net.op("Relu", net.conv("input", (3, 4))), (4, 5), kernel=1)
     net.op("Softmax", x, axis=1, name="segments")
     proto = net.model({"input": (FLOAT, ("N", 3, 8, 8))}, {"segments": (FLOAT, ("N", 5, 8, 8))})
-    with pytest.raises(ModelError, match=r"many positions .*5x8x8"):
+    with pytest.raises(ModelError, match=r"each pixel, as segmentation has .*5x8x8"):
         find_logits(GraphIndex(proto))
 
 

@@ -398,9 +398,10 @@ def test_tokens_have_their_channels_last_and_one_dimensional_convolutions_first(
 
 
 def test_a_tensor_inside_a_body_is_refused_by_name():
-    inner = helper.make_node("Relu", ["hidden"], ["inside"])
+    inner = helper.make_node("Relu", ["input"], ["inside"])
     body = helper.make_graph([inner], "body", [], [helper.make_tensor_value_info("inside", FLOAT, None)])
     proto = mlp()
+    proto.graph.initializer.append(helper.make_tensor("flag", TensorProto.BOOL, [], [True]))
     node = helper.make_node("If", ["flag"], ["chosen"], then_branch=body, else_branch=body)
     proto.graph.node.append(node)
     found = candidates(GraphIndex(proto), "logits")

@@ -105,6 +105,7 @@ def an_inspection(**changes: Any) -> Inspection:
         "inputs": (("image", "float32", (None, 3, 32, 32)),),
         "outputs": (("logits", "float32", (None, 3)),),
         "logits": ("logits", "output", "the graph's only output"),
+        "kind": "one label",
         "classes": 3,
         "taps": (Tap("relu", "Relu", (8, 4, 4)),),
         "candidates": (

@@ -32,8 +32,9 @@ def _source(also: str = "", *, required: bool = True) -> Decorator:
         metavar="PATH[#KEY[start:stop]]",
         help="Labelled samples: an .npz file (inputs under their tensor names or `x`, labels under `y` or "
         "`labels`), x.npy with y.npy beside it, a folder of such shards, a folder of images class/*.png, "
-        "a .csv of path,label, a .parquet, or FILE.py:FUNCTION, which yields batches"
-        f"{also}. #KEY selects x_KEY and y_KEY, [start:stop] a range of rows. Repeatable.",
+        "a .csv or .parquet table (columns by name), a .csv of path,label, or FILE.py:FUNCTION, which yields "
+        f"batches{also}. #KEY selects x_KEY and y_KEY, or a table's column of labels, [start:stop] a range "
+        "of rows. Repeatable.",
     )
 
 
@@ -49,6 +50,18 @@ _INPUTS = _data(
 )
 _PREPROCESSING = (
     _preprocess("--resize", type=HeightWidth(), metavar="HxW", help="Resize images first."),
+    _preprocess(
+        "--resize-mode",
+        type=click.Choice(get_args(settings.ResizeMode)),
+        help="Resize to exactly HxW, until the shorter side is so long, or to fit into HxW with a border "
+        "[default: exact].",
+    ),
+    _preprocess(
+        "--pad-value",
+        type=Number(),
+        metavar="N",
+        help="Raw value of the border of a letterbox [default: 0].",
+    ),
     _preprocess("--crop", type=HeightWidth(), metavar="HxW", help="Then crop to this size at the center."),
     _preprocess(
         "--layout",

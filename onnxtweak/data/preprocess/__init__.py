@@ -2,6 +2,7 @@
 
 plan            all steps in order, checked against the model's input
 shapes          image layouts and reordered axes
+sizes           how large an image is after resizing
 transforms      resize, crop, colour order of batches of images
 decode          image files, through Pillow
 values          pixel scale, mean, std, dtype

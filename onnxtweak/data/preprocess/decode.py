@@ -5,27 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
+from onnxtweak.data.preprocess.sizes import padded, scaled
 from onnxtweak.errors import DataError
+from onnxtweak.settings import Preprocess
 
 _GRAY = ("1", "L", "LA", "La")
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
 def probe(path: Path) -> tuple[tuple[int, int], bool]:
-    """(height, width), and whether the file is stored gray. Raises DataError for anything but an image."""
+    """(height, width) upright, and whether it is stored gray. Raises DataError for anything but an image."""
     try:
         with Image.open(path) as image:
-            return (image.height, image.width), image.mode in _GRAY
+            size = (image.height, image.width)
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+            return size[::-1] if turned else size, image.mode in _GRAY
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _broken(path, error) from error
 
 
-def decode(
-    path: Path, gray: bool, resize: tuple[int, int] | None, crop: tuple[int, int] | None
-) -> np.ndarray:
-    """One image as (h, w, 1 or 3) uint8, resized, then cropped at the centre.
+def decode(path: Path, gray: bool, preprocess: Preprocess) -> np.ndarray:
+    """One image as (h, w, 1 or 3) uint8, turned as its EXIF says, resized, then cropped at the centre.
 
     Raises DataError, naming the file, for an image that cannot be decoded to 8 bits, or is smaller than the
     crop.
@@ -38,11 +41,18 @@ def decode(
                     where=path,
                     hint="convert it to 8 bits, or store the values in an .npy array",
                 )
-            decoded = image.convert("L" if gray else "RGB")
+            decoded = ImageOps.exif_transpose(image).convert("L" if gray else "RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _broken(path, error) from error
-    if resize is not None:
-        decoded = decoded.resize((resize[1], resize[0]), Image.Resampling.BILINEAR)
+    size = scaled((decoded.height, decoded.width), preprocess)
+    if preprocess.resize is not None:
+        decoded = decoded.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    (above, below), (left, right) = padded(size, preprocess)
+    if any((above, below, left, right)):
+        border = (left, above, right, below)
+        value = round(preprocess.pad_value or 0)
+        decoded = ImageOps.expand(decoded, border, value if gray else (value, value, value))
+    crop = preprocess.crop
     if crop is not None:
         top, left = (decoded.height - crop[0]) // 2, (decoded.width - crop[1]) // 2
         if min(top, left) < 0:

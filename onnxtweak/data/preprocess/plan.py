@@ -11,15 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
+from typing import get_args
 
 import numpy as np
 
 from onnxtweak.data.preprocess import transforms
 from onnxtweak.data.preprocess.shapes import Shape, adapt, fits, image_axes, model_layout
+from onnxtweak.data.preprocess.sizes import describe, resized
 from onnxtweak.data.preprocess.values import Arithmetic, plan_values, to_values
 from onnxtweak.data.samples import Column, InputSpec
 from onnxtweak.errors import DataError
-from onnxtweak.settings import Preprocess
+from onnxtweak.settings import Preprocess, ResizeMode
 
 Step = Callable[[np.ndarray], np.ndarray]
 
@@ -40,9 +42,9 @@ class PreprocessPlan:
     words: tuple[str, ...]
 
     def describe(self) -> str:
-        """`input`: (32, 32, 3) uint8 -> (3, 32, 32) float32: HWC to CHW, times 0.0039, ..."""
+        """(32, 32, 3) uint8 -> (3, 32, 32) float32: HWC to CHW, times 0.0039, ..."""
         steps = ", ".join(self.words) or "unchanged"
-        return f"`{self.spec.name}`: {self.stored} -> {self.shape} {self.spec.dtype}: {steps}"
+        return f"{self.stored} -> {self.shape} {self.spec.dtype}: {steps}"
 
 
 def check_preprocess(preprocess: Preprocess) -> None:
@@ -50,12 +52,17 @@ def check_preprocess(preprocess: Preprocess) -> None:
     size = {"resize": preprocess.resize, "crop": preprocess.crop}
     numbers = {
         "pixel scale": None if preprocess.pixel_scale is None else (preprocess.pixel_scale,),
+        "pad value": None if preprocess.pad_value is None else (preprocess.pad_value,),
         "mean": preprocess.mean,
         "std": preprocess.std,
     }
     for option, pair in size.items():
         if pair is not None and (len(pair) != 2 or min(pair) < 1):
             raise _refused(f"{option} is {pair}", f"give {option} as height and width, both at least 1")
+    if preprocess.resize is None and preprocess.resize_mode not in (None, "exact"):
+        raise _refused(f"resize mode {preprocess.resize_mode} without a size", "give resize as well")
+    if preprocess.resize_mode not in (None, *get_args(ResizeMode)):
+        raise _refused(f"unknown resize mode {preprocess.resize_mode}", "use exact, short or letterbox")
     if preprocess.crop and preprocess.resize and any(np.greater(preprocess.crop, preprocess.resize)):
         raise _refused(
             f"crop {preprocess.crop} is larger than resize {preprocess.resize}",
@@ -68,7 +75,7 @@ def check_preprocess(preprocess: Preprocess) -> None:
     for option, values in numbers.items():
         if values is not None and (not values or not all(map(isfinite, values))):
             raise _refused(f"{option} is {values}", "give finite numbers: one, or one per channel")
-        if values is not None and option != "mean" and 0 in values:
+        if values is not None and option in ("pixel scale", "std") and 0 in values:
             raise _refused(f"{option} is zero", "give a nonzero number: zero would erase the values")
 
 
@@ -136,7 +143,8 @@ def _arrange_image(
         arrange.append(partial(np.transpose, axes=(0, 2, 3, 1)))
     else:
         height, width, channels = stored
-    if preprocess.resize and preprocess.resize != (height, width):
+    wanted = resized((height, width), preprocess)
+    if wanted != (height, width) and not column.sized:
         if column.dtype != np.uint8 and column.dtype.kind != "f":
             raise DataError(
                 f"images of {column.dtype} cannot be resized",
@@ -144,9 +152,9 @@ def _arrange_image(
                 hint="store them as uint8 or float",
             )
         transforms.pillow_decoder()  # a missing Pillow is reported now
-        height, width = preprocess.resize
-        words.append(f"resized to {height} x {width}")
-        arrange.append(partial(transforms.resize, size=preprocess.resize))
+        height, width = wanted
+        words.append(describe(preprocess))
+        arrange.append(partial(transforms.resize, preprocess=preprocess))
     if preprocess.crop and preprocess.crop != (height, width):
         if any(np.greater(preprocess.crop, (height, width))):
             raise DataError(

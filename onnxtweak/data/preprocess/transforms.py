@@ -6,7 +6,9 @@ from types import ModuleType
 
 import numpy as np
 
+from onnxtweak.data.preprocess.sizes import padded, scaled
 from onnxtweak.errors import MachineError
+from onnxtweak.settings import Preprocess
 
 # ITU-R 601 luma in 16-bit fixed point: the weights with which image libraries turn colour into gray.
 _LUMA = np.array([19595, 38470, 7471])
@@ -24,12 +26,15 @@ def pillow_decoder() -> ModuleType:
     return decode
 
 
-def resize(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, antialiased when shrinking; (n, h, w, c) to (n, *size, c), same dtype, uint8 or float."""
-    if batch.shape[1:3] == size:
+def resize(batch: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """Bilinear, antialiased when shrinking; (n, h, w, c) to another h and w, same dtype, uint8 or float."""
+    size = scaled((batch.shape[1], batch.shape[2]), preprocess)
+    if batch.shape[1:3] != size:
+        batch = pillow_decoder().resize_array(batch, size)
+    rows, columns = padded(size, preprocess)
+    if not any((*rows, *columns)):
         return batch
-    resized: np.ndarray = pillow_decoder().resize_array(batch, size)
-    return resized
+    return np.pad(batch, ((0, 0), rows, columns, (0, 0)), constant_values=preprocess.pad_value or 0)
 
 
 def crop(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:

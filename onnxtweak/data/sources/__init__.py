@@ -1,8 +1,12 @@
 """How are samples read from files? One module per file format.
 
 npz, npy        arrays, mapped into memory
+object_rows     why an array of Python objects is refused
 shards          folders of arrays
 parquet         tables of columns
-image_source    folders of images, and CSV files that name them
+csv_table       tables of columns as text, and lists of pictures
+table_columns   which column feeds which input, and which holds the labels
+image_source    folders of images, and lists of them
 function        a Python function that yields batches
+spool           samples that can be read only once, kept on disk
 """

@@ -7,49 +7,23 @@ and the digest covers their contents. The file is executed: give only files whos
 
 from __future__ import annotations
 
-import atexit
 import runpy
-import shutil
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.data.samples import InputSpec, Part, by_option
 from onnxtweak.data.source_spec import Source
-from onnxtweak.data.sources.npy import MappedColumn
+from onnxtweak.data.sources.spool import Spool, spool_folder
 from onnxtweak.errors import DataError, OnnxtweakError
 from onnxtweak.settings import Preprocess
 
 _HINT = "yield (inputs, labels): an array or a dict of arrays by input name, and one label per sample"
-
-
-@dataclass
-class _Spool:
-    """An input's values, written to disk batch by batch. shape, dtype : of one sample."""
-
-    path: Path
-    file: BinaryIO
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    rows: int = 0
-
-    def append(self, array: np.ndarray, name: str, where: str) -> None:
-        """Write a batch (n, ...). Raises DataError where its samples differ from the earlier ones."""
-        if (array.shape[1:], array.dtype) != (self.shape, self.dtype):
-            raise DataError(
-                f"`{name}` is {array.shape[1:]} {array.dtype} here, but {self.shape} {self.dtype} before",
-                where=where,
-                hint="yield the same shape and dtype in every batch",
-            )
-        self.file.write(array.tobytes())
-        self.rows += len(array)
 
 
 def read_function(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
@@ -60,10 +34,9 @@ def read_function(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
         )
     where = f"{source.path}:{source.key}"
     batches = _batches(source.path, source.key, where)
-    folder = Path(tempfile.mkdtemp(prefix="onnxtweak-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = spool_folder()
     labels: list[np.ndarray] = []
-    spools: dict[str, _Spool] = {}
+    spools: dict[str, Spool] = {}
     with ExitStack() as stack:
         for number, batch in enumerate(batches):
             here = f"batch {number} of {where}"
@@ -72,7 +45,7 @@ def read_function(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
                 if name not in spools:
                     path = folder / f"{len(spools)}.values"
                     file = stack.enter_context(path.open("wb"))
-                    spools[name] = _Spool(path, file, array.shape[1:], array.dtype)
+                    spools[name] = Spool(path, file, array.shape[1:], array.dtype)
                 spools[name].append(array, name, here)
             labels.append(batch_labels)
     if not labels:
@@ -81,12 +54,7 @@ def read_function(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
         Part(
             where=where,
             origin=where,
-            columns={
-                name: MappedColumn(
-                    f"`{name}` of {where}", spool.path, 0, (spool.rows, *spool.shape), spool.dtype
-                )
-                for name, spool in spools.items()
-            },
+            columns={name: spool.column(f"`{name}` of {where}") for name, spool in spools.items()},
             labels=np.concatenate(labels),
             label_where=where,
             files=tuple(

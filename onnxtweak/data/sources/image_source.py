@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.labels import is_number
+from onnxtweak.data.preprocess.sizes import describe, resized
 from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import InputSpec, Part, TakeRows, by_option
 from onnxtweak.data.source_spec import Source, natural_key
@@ -18,23 +18,22 @@ from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-_PATH_HEADS = ("path", "file", "filename", "image")
 
 
 @dataclass(frozen=True, eq=False)
 class ImageColumn:
     """A column of images, (N, h, w, 1 or 3) uint8, decoded on demand.
 
-    resize, crop : applied here, image by image, because the files may differ in size.
+    preprocess : its sizes are applied here, image by image, because the files may differ in size.
     """
 
     where: str
     paths: tuple[Path, ...]
     shape: tuple[int, ...]
     gray: bool
-    resize: tuple[int, int] | None
-    crop: tuple[int, int] | None
+    preprocess: Preprocess
     axes: str = "HWC"
+    sized = True
     thread_safe = True
 
     @property
@@ -48,7 +47,7 @@ class ImageColumn:
         def take(rows: np.ndarray) -> np.ndarray:
             batch = np.empty((len(rows), *self.shape[1:]), np.uint8)
             for row, out in zip(rows.tolist(), batch, strict=True):
-                image = decode(self.paths[row], self.gray, self.resize, self.crop)
+                image = decode(self.paths[row], self.gray, self.preprocess)
                 if image.shape != out.shape:
                     raise DataError(
                         f"the image is {image.shape[0]} x {image.shape[1]}, but the first one is "
@@ -100,33 +99,23 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], preprocess: P
     return [_part(str(root), root, paths, labels, classes, inputs, preprocess)]
 
 
-def read_image_table(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
-    """The images of a CSV with columns path,label, as one part; paths are relative to the CSV's folder.
+def read_image_list(
+    source: Source, lines: Sequence[tuple[str, str]], inputs: Sequence[InputSpec], preprocess: Preprocess
+) -> Part:
+    """The images of a CSV: (path, label) of each; paths are relative to the CSV's folder.
 
-    A first line that starts with `path`, `file`, `filename` or `image` is a header. Raises DataError for a
-    line without a label and for a missing image.
+    Raises DataError for a line without a label and for a missing image.
     """
     if source.key:
-        raise DataError("a CSV has no keys", where=source.text, hint=f"write {source.path}#[start:stop]")
-    paths: list[Path] = []
-    labels: list[str] = []
-    try:
-        with source.path.open(encoding="utf-8-sig", newline="") as file:
-            for line in csv.reader(file):
-                if not line or (not paths and line[0].strip().lower() in _PATH_HEADS):
-                    continue
-                if len(line) < 2 or not line[1].strip():
-                    raise DataError(
-                        f"no label for `{line[0]}`", where=source.path, hint="write path,label on every line"
-                    )
-                paths.append(source.path.parent / line[0].strip())
-                labels.append(line[1].strip())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"the CSV cannot be read: {error}",
-            where=source.path,
-            hint="write path,label on every line, in UTF-8",
-        ) from error
+            "a list of pictures has no keys", where=source.text, hint=f"write {source.path}#[start:stop]"
+        )
+    unlabelled = next((path for path, label in lines if not label.strip()), None)
+    if unlabelled is not None:
+        raise DataError(
+            f"no label for `{unlabelled}`", where=source.path, hint="write path,label on every line"
+        )
+    paths = [source.path.parent / path.strip() for path, _ in lines]
     if not paths:
         raise DataError("the CSV is empty", where=source.path, hint="write path,label on every line")
     missing = next((path for path in paths if not path.is_file()), None)
@@ -134,7 +123,8 @@ def read_image_table(source: Source, inputs: Sequence[InputSpec], preprocess: Pr
         raise DataError(
             "no such image file", where=missing, hint=f"paths in {source.path} are relative to its folder"
         )
-    return [_part(str(source.path), source.path.parent, paths, labels, None, inputs, preprocess)]
+    labels = [label.strip() for _, label in lines]
+    return _part(str(source.path), source.path.parent, paths, labels, None, inputs, preprocess)
 
 
 def _part(
@@ -172,18 +162,16 @@ def _column(where: str, paths: tuple[Path, ...], spec: InputSpec, preprocess: Pr
     sample = spec.sample or ()
     expects_color = len(sample) == 3 and 3 in (sample[0], sample[-1])
     gray = preprocess.color == "GRAY" or (preprocess.color is None and stored_gray and not expects_color)
-    # Cropping after resizing is left to the plan; without resizing, files of many sizes are cropped here.
-    crop = None if preprocess.resize else preprocess.crop
-    height, width = preprocess.resize or crop or size
-    return ImageColumn(
-        where, paths, (len(paths), height, width, 1 if gray else 3), gray, preprocess.resize, crop
-    )
+    height, width = preprocess.crop or resized(size, preprocess)
+    return ImageColumn(where, paths, (len(paths), height, width, 1 if gray else 3), gray, preprocess)
 
 
 def _note(column: ImageColumn) -> str:
     note = "images read as " + ("gray" if column.gray else "RGB")
-    for word, size in (("resized", column.resize), ("cropped at the centre", column.crop)):
-        note += f", {word} to {size[0]} x {size[1]}" if size else ""
+    if column.preprocess.resize:
+        note += f", {describe(column.preprocess)}"
+    if column.preprocess.crop:
+        note += f", cropped at the centre to {column.preprocess.crop[0]} x {column.preprocess.crop[1]}"
     return note
 
 

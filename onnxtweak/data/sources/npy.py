@@ -14,6 +14,7 @@ from typing import IO, Literal
 import numpy as np
 
 from onnxtweak.data.samples import TakeRows, take_rows
+from onnxtweak.data.sources.object_rows import explain
 from onnxtweak.errors import DataError
 
 # Pages of a mapped file count as the process's memory until they are released; bytes read before that.
@@ -49,11 +50,8 @@ def read_header(stream: IO[bytes], where: str) -> Header:
     except (ValueError, EOFError, SyntaxError, TokenError) as error:
         raise DataError(f"not a .npy array: {error}", where=where, hint="write it with numpy.save") from error
     if dtype.hasobject:
-        raise DataError(
-            "the array contains Python objects, which are not loaded because that could run code",
-            where=where,
-            hint="save numbers or text: array.astype('float32') or array.astype(str)",
-        )
+        what, hint = explain(stream)
+        raise DataError(what, where=where, hint=hint)
     if dtype.names is not None or dtype.kind in "cVmM":
         raise DataError(f"unsupported dtype {dtype}", where=where, hint="save plain numbers or text")
     if min(shape, default=0) < 0:
@@ -72,6 +70,7 @@ class MappedColumn:
     dtype: np.dtype
     fortran: bool = False
     axes: str | None = None
+    sized = False
     thread_safe = True
 
     @contextmanager

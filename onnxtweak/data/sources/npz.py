@@ -48,6 +48,7 @@ class CompressedColumn:
     shape: tuple[int, ...]
     dtype: np.dtype
     axes: str | None = None
+    sized = False
     thread_safe = False
 
     @property

@@ -1,7 +1,6 @@
 """How are Parquet tables read? One row group at a time; importing this module requires pyarrow.
 
-A column named after a model input feeds it: numbers, or lists of equal length. Where the model has one input
-and no column has its name, all columns but the labels feed it side by side, in file order.
+A column named after a model input feeds it: numbers, text, or lists of equal length; see `table_columns`.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onnxtweak.data.samples import InputSpec, Part, TakeRows, by_option, with_rows
+from onnxtweak.data.samples import ArrayColumn, InputSpec, Part, TakeRows
 from onnxtweak.data.source_spec import Source
+from onnxtweak.data.sources.table_columns import bind_columns, label_column
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
-
-_LABELS = ("y", "label", "labels", "target", "class")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +36,7 @@ class ParquetColumn:
     shape: tuple[int, ...]
     dtype: np.dtype
     axes: str | None = None
+    sized = False
     thread_safe = False
 
     @contextmanager
@@ -98,7 +97,7 @@ def read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Prepro
         with pq.ParquetFile(source.path) as file:
             schema = file.schema_arrow
             groups = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
-            label = _label(schema.names, source)
+            label = label_column(schema.names, source)
             labels = _labels(file.read(columns=[label]).column(label), f"column `{label}` of {where}")
             first = file.read_row_group(0) if groups else None
     except (OSError, pa.ArrowException) as error:
@@ -107,7 +106,13 @@ def read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Prepro
     if first is None or not len(labels):
         raise DataError("the table is empty", where=where, hint="give a file that has rows")
     ends = tuple(accumulate(groups))
-    columns = {spec.name: _columns(spec, inputs, schema, label, first, source.path, ends) for spec in inputs}
+    others = [name for name in schema.names if name != label]
+    lists = [name for name in others if _is_list(schema.field(name).type)]
+    bound = bind_columns(others, inputs, source.path, lists)
+    columns = {
+        spec.name: _column(spec, bound.columns[spec.name], schema, first, source.path, ends)
+        for spec in inputs
+    }
     return [
         Part(
             where=where,
@@ -116,52 +121,31 @@ def read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Prepro
             labels=labels,
             label_where=f"column `{label}` of {where}",
             files=((f"table, labels {label}", source.path),),
+            notes=bound.notes,
         )
     ]
-
-
-def _label(names: Sequence[str], source: Source) -> str:
-    if source.key:
-        if source.key in names:
-            return source.key
-        raise DataError(f"no column `{source.key}`", where=source.text, hint=f"columns: {_listed(names)}")
-    found = [name for name in names if name.lower() in _LABELS]
-    if len(found) == 1:
-        return found[0]
-    what = "several columns could be the labels" if found else "no column is named like labels"
-    raise DataError(what, where=source.path, hint=f"name it: {source.path}#COLUMN; columns: {_listed(names)}")
 
 
 def _labels(column: pa.ChunkedArray, where: str) -> np.ndarray:
     if column.null_count:
         raise DataError(f"{column.null_count} labels are missing", where=where, hint="give every row a label")
     dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_string(dtype) or pa.types.is_large_string(dtype):
+    if _is_text(dtype):
         return np.array(column.to_pylist(), dtype=str)
     return np.asarray(column.to_numpy())
 
 
-def _columns(
+def _column(
     spec: InputSpec,
-    inputs: Sequence[InputSpec],
+    names: tuple[str, ...],
     schema: pa.Schema,
-    label: str,
     first: pa.Table,
     path: Path,
     ends: tuple[int, ...],
-) -> ParquetColumn:
-    others = [name for name in schema.names if name != label]
-    if spec.name in others:
-        names = (spec.name,)
-    elif len(with_rows(inputs)) == 1 and not spec.number:
-        names = tuple(name for name in others if name not in {each.name for each in inputs})
-    else:
-        raise DataError(
-            f"no column for the model's input `{spec.name}`",
-            where=path,
-            hint=f"name the columns after the model's inputs, or give all samples one value: "
-            f"{by_option([spec.name])}; columns: {_listed(others)}",
-        )
+) -> ParquetColumn | ArrayColumn:
+    where = f"column `{names[0]}` of {path}" if len(names) == 1 else f"{len(names)} columns of {path}"
+    if spec.dtype == "object":
+        return _text_column(names, path, where)
     dtypes = [_number_type(schema.field(name).type, name, path) for name in names]
     if len(names) == 1 and _is_list(schema.field(names[0]).type):
         width = len(first.column(names[0])[0].as_py() or ())
@@ -178,8 +162,20 @@ def _columns(
         column.null_count for column in (first.column(name) for name in names)
     )
     dtype = np.result_type(*dtypes, *([np.float32] if has_nulls else []))
-    where = f"column `{names[0]}` of {path}" if len(names) == 1 else f"{len(names)} columns of {path}"
     return ParquetColumn(where, path, names, ends, (ends[-1], width), dtype)
+
+
+def _text_column(names: tuple[str, ...], path: Path, where: str) -> ArrayColumn:
+    """Columns of text side by side, loaded whole: how long the longest text is shows only then."""
+    table = pq.read_table(path, columns=list(names))
+    for name in names:
+        if not _is_text(table.schema.field(name).type) or table.column(name).null_count:
+            raise DataError(
+                f"column `{name}` does not hold a text in every row, as the model expects",
+                where=path,
+                hint="store it as text, without missing values",
+            )
+    return ArrayColumn(where, np.array([table.column(name).to_pylist() for name in names], dtype=str).T)
 
 
 def _number_type(dtype: pa.DataType, name: str, path: Path) -> np.dtype:
@@ -200,5 +196,5 @@ def _is_list(dtype: pa.DataType) -> bool:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+def _is_text(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype))

@@ -1,6 +1,8 @@
 """How are model files read, and how are results written?
 
 model_file      a model, parsed with its external data left in place
+foreign_files   what is no ONNX model, and how to make one of it
+load_failures   why ONNX Runtime does not load a model
 external_data   the other files in which a model stores its weights
 output_file     outputs: complete or absent, never in place of a file they are made from
 protobuf_edit   protobuf scanned and edited byte by byte, so that the rest stays as it was written

@@ -15,7 +15,9 @@ from google.protobuf.message import DecodeError, Message
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file import protobuf_edit
 from onnxtweak.model.file.external_data import ExternalFile, external_files
-from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.file.foreign_files import identify
+from onnxtweak.model.file.load_failures import repair
+from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
 
 LARGEST_PROTOBUF = 2**31 - 1
 _EXPORT_AGAIN = "check the path, or export the model again"
@@ -74,8 +76,14 @@ def read_model(path: str | Path) -> ModelFile:
     file is missing, too short, or outside the model's folder.
     """
     path = Path(path)
-    data = _read(path)
-    proto = parse(data, path)
+    try:
+        data = _read(path)
+        proto = parse(data, path)
+    except ModelError as error:
+        known = identify(path)
+        if known is None:
+            raise
+        raise ModelError(known[0], where=path, hint=known[1]) from error
     return ModelFile(path, data, proto, hashlib.sha256(data).hexdigest(), external_files(proto, path))
 
 
@@ -96,12 +104,30 @@ def parse(data: bytes, where: object = "") -> onnx.ModelProto:
         (proto.ir_version > 0, "it has no ir_version"),
         (len(proto.graph.node) > 0, "it has no nodes"),
         (len(proto.graph.output) > 0, "it has no outputs"),
-        (len(proto.opset_import) > 0 or proto.ir_version < 3, "it declares no opset; it may be truncated"),
+        (
+            len(proto.opset_import) > 0 or proto.ir_version < 3,
+            "it declares no opset, which stands at its end: it may be truncated",
+        ),
         (not _has_invalid_text(proto), "it has a name that is not UTF-8 text"),
     ):
         if not valid:
             raise ModelError(f"not an ONNX model: {problem}", where=where, hint=_EXPORT_AGAIN)
+    _require_default_opset(proto, where)
     return proto
+
+
+def _require_default_opset(proto: onnx.ModelProto, where: object) -> None:
+    """Raise ModelError where nothing says which version of ONNX's own operators is meant."""
+    ours = next((node for node in proto.graph.node if node.domain in DEFAULT_DOMAINS), None)
+    if ours is None or proto.ir_version < 3:
+        return
+    if not any(entry.domain in DEFAULT_DOMAINS for entry in proto.opset_import):
+        command = repair("m.opset_import.add(domain='', version=17)", where)
+        raise ModelError(
+            f"the model uses {ours.op_type}, but imports no version of ONNX's own operators: runtimes guess",
+            where=where,
+            hint=f"add the opset that it was exported with, such as 17: {command}",
+        )
 
 
 def _read(path: Path) -> bytes:

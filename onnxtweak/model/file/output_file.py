@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onnxtweak.errors import OutputError
@@ -101,6 +101,12 @@ def write_model(
             folder.rmdir()
         raise
     return (path, *created)
+
+
+def also_written(created: Sequence[Path]) -> str:
+    """What `write_model` wrote beside the model, as the end of a sentence; empty for nothing."""
+    names = ", ".join(str(path) for path in created[1:])
+    return f"; also wrote {names}: the base's weights, copied unchanged" if names else ""
 
 
 def _to_copy(base: ModelFile, path: Path) -> list[tuple[ExternalFile, Path]]:

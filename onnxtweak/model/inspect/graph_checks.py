@@ -6,6 +6,8 @@ left to the runtime.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 import onnx
 from onnx import AttributeProto, NodeProto
 
@@ -24,8 +26,32 @@ def require_sound(graph: GraphIndex) -> None:
         if problem:
             where = f"{node.op_type} {node.name or ', '.join(node.output)}"
             raise ModelError(f"a node of the model {problem}", where=where, hint=_AGAIN)
+    _require_whole(graph)
     if len(graph.topological_order()) < len(graph.nodes):
         raise ModelError("the model's graph has a cycle", where=graph.proto.graph.name, hint=_AGAIN)
+
+
+def _require_whole(graph: GraphIndex) -> None:
+    """Raise ModelError for a tensor that is read, or an output, which nothing in the file gives a value."""
+    named = {value.name for value in graph.inputs} | graph.initializer_names
+    for position, node in enumerate(graph.nodes):
+        for name in graph.needs(position):
+            if name not in named and graph.position(name) is None:
+                raise ModelError(
+                    f"a node of the model reads `{name}`, which nothing in the model computes",
+                    where=f"{node.op_type} {node.name or ', '.join(node.output)}",
+                    hint=_AGAIN,
+                )
+    for output in graph.outputs:
+        if output.name not in named and graph.position(output.name) is None:
+            made = [name for node in graph.nodes for name in node.output if name]
+            loose = [n for n in made if not graph.consumer_positions(n) and not graph.is_captured(n)]
+            near = get_close_matches(output.name, loose, n=1, cutoff=0) or ["another tensor"]
+            raise ModelError(
+                f"no node of the model computes its output `{output.name}`",
+                where=graph.proto.graph.name,
+                hint=f"export the model again, or name the output `{near[0]}`, which nothing reads",
+            )
 
 
 def _problem(node: NodeProto, version: int) -> str:

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.graph import GraphIndex, attribute, bodies
@@ -24,6 +24,7 @@ _CLOSED = {
     "SVMRegressor": "a support vector machine",
     "LinearClassifier": "a linear classifier in one operator",
 }
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, None)
 _SCORE_OPS = frozenset({"Softmax", "LogSoftmax", "Exp", "Sigmoid", "ArgMax", "TopK", *_CLOSED})
 
 
@@ -69,8 +70,10 @@ def refuse_positions(shape: Shape | None, is_class_vector: bool, name: str) -> N
         raise ModelError(f"the scores have no class axis (shape {text})", where=name, hint=NOT_A_CLASSIFIER)
     wide = [size for size in shape[1:] if size != 1]
     if len(wide) > 1 and all(isinstance(size, int) for size in wide):
+        like = "each pixel, as segmentation has" if len(shape) == 4 else "many positions"
+        what = f"scores at {like}" if shape[-1] != 4 or len(shape) != 3 else "boxes, as a detector has"
         raise ModelError(
-            f"the model has scores at many positions (shape {text}), not one per class and sample",
+            f"the model has {what} (shape {text}), not one score per class and sample",
             where=name,
             hint="onnxtweak tweaks classifiers, not models for detection, segmentation or text recognition",
         )
@@ -78,9 +81,12 @@ def refuse_positions(shape: Shape | None, is_class_vector: bool, name: str) -> N
 
 def refuse_name(graph: GraphIndex, name: str) -> NoReturn:
     """Raise ModelError: why `name`, which no node of the main graph produces, cannot be the logits."""
-    tensors = [output for node in graph.nodes for output in node.output if output]
-    if any(value.name == name for value in graph.inputs) or name in graph.initializer_names:
-        what = "the tensor given as logits is an input or a constant, which no node computes"
+    made = [output for node in graph.nodes for output in node.output if graph.depends_on_input(output)]
+    tensors = [n for n in made if graph.declared_type(n) in _FLOATS and not _is_label(graph, n)]
+    if any(value.name == name for value in graph.inputs):
+        what = "the tensor given as logits is an input of the model, which no node computes"
+    elif name in graph.initializer_names:
+        what = "the tensor given as logits is a constant, which no node computes"
     elif name in graph.all_names:
         what = (
             "the name given as logits is a node's, or in a body or function: not a tensor of the main graph"
@@ -88,7 +94,14 @@ def refuse_name(graph: GraphIndex, name: str) -> NoReturn:
     else:
         what = "the model has no such tensor to use as logits"
     near = difflib.get_close_matches(name, tensors, n=3, cutoff=0.5) or tensors[-3:]
-    raise ModelError(what, where=name, hint=f"did you mean {' or '.join(quoted(item) for item in near)}?")
+    meant = f"did you mean {' or '.join(map(quoted, near))}? " if near else ""
+    raise ModelError(what, where=name, hint=f"{meant}Without --logits they are searched for in the graph")
+
+
+def _is_label(graph: GraphIndex, name: str) -> bool:
+    """Whether a tensor surely is a class, not a score: no declaration says so, but its operator does."""
+    node = graph.producer(name)
+    return node is not None and node.op_type in ("ArgMax", "ZipMap", "ArrayFeatureExtractor", "LabelEncoder")
 
 
 def quoted(name: str) -> str:

@@ -81,7 +81,14 @@ def inspection(found: Inspection) -> tuple[Block, ...]:
     """What is in the file, where its logits are, and which hidden tensors can be watched."""
     chosen = {tap.name for tap in found.taps}
     rows = [
-        (name, op, dtype, _shape(shape), f"{neurons:,}", "yes" if activation else "")
+        (
+            name,
+            op,
+            dtype,
+            _shape(shape),
+            "?" if shape is None else f"{neurons:,}",
+            "yes" if activation else "",
+        )
         for name, op, dtype, shape, neurons, activation in found.candidates
     ]
     marked = frozenset(row for row, candidate in enumerate(found.candidates) if candidate[0] in chosen)
@@ -93,8 +100,9 @@ def inspection(found: Inspection) -> tuple[Block, ...]:
         *(("input", _value(*value)) for value in found.inputs),
         *(("output", _value(*value)) for value in found.outputs),
         ("logits", found.logits[2]),
+        ("kind", found.kind),
         ("classes", "unknown" if found.classes is None else f"{found.classes:,}"),
-        ("watched", f"{_counted(len(found.taps), 'tensor')}, {_counted(found.neurons, 'neuron')}"),
+        ("watched", _watched(found)),
     ]
     facts += [("tweak inside", _tweak(tweak)) for tweak in found.tweaks]
     return (
@@ -314,8 +322,14 @@ def _opset(opset: dict[str, int]) -> str:
     return ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in opset.items())
 
 
-def _value(name: str, dtype: str | None, shape: Sequence[Any]) -> str:
-    return f"{name} {dtype or '?'} {_shape(shape)}"
+def _watched(found: Inspection) -> str:
+    if found.candidates and all(shape is None for _, _, _, shape, _, _ in found.candidates):
+        return "unknown: the hidden tensors could not be measured"
+    return f"{_counted(len(found.taps), 'tensor')}, {_counted(found.neurons, 'neuron')}"
+
+
+def _value(name: str, dtype: str | None, shape: Sequence[Any] | None) -> str:
+    return f"{name} {dtype or '?'} {'of any shape' if shape is None else _shape(shape)}"
 
 
 def _shape(shape: Sequence[Any] | None) -> str:

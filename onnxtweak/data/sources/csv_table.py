@@ -1,0 +1,271 @@
+"""How are CSV files read: as a table of numbers and text, or as a list of pictures? Streamed, in one pass.
+
+A first line that names columns, with numbers or text below it, is a table: columns feed the inputs by name,
+and one holds the labels (see `table_columns`). Lines of path,label are a list of pictures. Cells are
+separated by commas, semicolons, tabs or bars.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, Part
+from onnxtweak.data.source_spec import Source
+from onnxtweak.data.sources.image_source import SUFFIXES, read_image_list
+from onnxtweak.data.sources.spool import Spool, spool_folder
+from onnxtweak.data.sources.table_columns import bind_columns, label_column, listed
+from onnxtweak.errors import DataError
+from onnxtweak.settings import Preprocess
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_PATH_HEADS = ("path", "file", "filename", "image")
+_CHUNK = 1 << 18  # cells that are converted at a time: some 20 MB as Python objects
+_EITHER = "write a first line that names the columns and numbers below it, or path,label on every line"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """number : in the file, from 1; of the last, where a quoted cell spans several."""
+
+    number: int
+    cells: list[str]
+
+
+def read_csv(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+    """The samples of a CSV file, as one part. #KEY names a table's column of labels.
+
+    Raises DataError, naming line and column, for what is neither a table nor a list of pictures, for empty
+    cells, and for text where the model takes numbers.
+    """
+    try:
+        delimiter = _delimiter(source.path)
+        with _lines(source.path, delimiter) as lines:
+            start = list(islice(lines, 2))
+            if not start:
+                raise DataError("the CSV is empty", where=source.path, hint=_EITHER)
+            headed = start[0].cells[0].strip().lower() in _PATH_HEADS
+            if _lists_pictures(start, headed, source.path.parent):
+                listed_lines = [*start[headed:], *lines]
+                rows = [(line.cells[0], (line.cells[1:] or [""])[0]) for line in listed_lines]
+                return [read_image_list(source, rows, inputs, preprocess)]
+            _require_header(start, source.path)
+            reader = _TableReader(source, inputs, [cell.strip() for cell in start[0].cells])
+            return [reader.read([*start[1:]], lines, delimiter)]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"the CSV is not UTF-8: {error}", where=source.path, hint="save it as UTF-8"
+        ) from error
+    except (OSError, csv.Error) as error:
+        raise DataError(f"the CSV cannot be read: {error}", where=source.path, hint=_EITHER) from error
+
+
+@dataclass(frozen=True)
+class _TableReader:
+    """names : of the columns, in file order."""
+
+    source: Source
+    inputs: Sequence[InputSpec]
+    names: list[str]
+
+    def read(self, begun: list[_Line], lines: Iterator[_Line], delimiter: str) -> Part:
+        """begun : lines that were read already. lines : the others."""
+        path = self.source.path
+        label = label_column(self.names, self.source)
+        others = [name for name in self.names if name != label]
+        bound = bind_columns(others, self.inputs, path)
+        self._require_one_each([label, *(name for group in bound.columns.values() for name in group)])
+        notes = [] if delimiter == "," else [f"cells are separated by {_DELIMITERS[delimiter]}"]
+        labels: list[str] = []
+        folder = spool_folder()
+        with ExitStack() as stack:
+            spools = {}
+            for number, spec in enumerate(self.inputs):
+                place = folder / f"{number}.values"
+                file = stack.enter_context(place.open("wb"))
+                spools[spec.name] = Spool(place, file, (len(bound.columns[spec.name]),), _stored_type(spec))
+            texts: dict[str, list[np.ndarray]] = {spec.name: [] for spec in self.inputs}
+            height = max(_CHUNK // len(self.names), 1)
+            while chunk := [*begun, *islice(lines, height - len(begun))]:
+                begun = []
+                self._require_one_width(chunk)
+                labels += self._texts(chunk, (label,), len(labels))[:, 0].tolist()
+                for name, group in bound.columns.items():
+                    if spools[name].dtype.kind == "O":
+                        texts[name].append(self._texts(chunk, group, len(labels) - len(chunk)))
+                    else:
+                        values = self._numbers(chunk, group, spools[name].dtype, len(labels) - len(chunk))
+                        spools[name].append(values, name, str(path))
+        if not labels:
+            raise DataError("the CSV names its columns, but has no rows", where=path, hint=_EITHER)
+        columns: dict[str, Column] = {}
+        for name, group in bound.columns.items():
+            where = f"column `{group[0]}` of {path}" if len(group) == 1 else f"{len(group)} columns of {path}"
+            text = spools[name].dtype.kind == "O"
+            columns[name] = (
+                ArrayColumn(where, np.concatenate(texts[name])) if text else spools[name].column(where)
+            )
+        return self._part(label, labels, columns, (*notes, *bound.notes))
+
+    def _part(
+        self, label: str, labels: list[str], columns: Mapping[str, Column], notes: tuple[str, ...]
+    ) -> Part:
+        path = self.source.path
+        return Part(
+            where=str(path),
+            origin=str(path.resolve()),
+            columns=columns,
+            labels=_raw_labels(labels),
+            label_where=f"column `{label}` of {path}",
+            files=((f"table, labels {label}", path),),
+            notes=notes,
+        )
+
+    def _texts(self, chunk: list[_Line], group: tuple[str, ...], first: int) -> np.ndarray:
+        """Cells of the named columns, (n, columns) of text, none of them empty. first : row of the first."""
+        places = [self.names.index(name) for name in group]
+        cells = [[line.cells[place].strip() for place in places] for line in chunk]
+        for row, values in enumerate(cells):
+            if "" in values:
+                raise self._bad(chunk[row], first + row, group[values.index("")])
+        return np.array(cells, dtype=str)
+
+    def _numbers(self, chunk: list[_Line], group: tuple[str, ...], dtype: np.dtype, first: int) -> np.ndarray:
+        """Cells of the named columns, (n, columns) of `dtype`. first : row of the first."""
+        places = [self.names.index(name) for name in group]
+        pick = itemgetter(*places)
+        kind = int if dtype.kind == "i" else float
+        try:
+            rows = [pick(line.cells) for line in chunk]
+            if len(group) == 1:
+                rows = [(cell,) for cell in rows]
+            with np.errstate(over="ignore"):
+                values = np.array([[*map(kind, cells)] for cells in rows], dtype)
+        except (ValueError, OverflowError):
+            values = np.array(np.nan)
+        if np.isfinite(values).all():
+            return values
+        row, name = next(
+            (row, name)
+            for row, line in enumerate(chunk)
+            for place, name in zip(places, group, strict=True)
+            if not _holds(line.cells[place], dtype)
+        )
+        raise self._bad(chunk[row], first + row, name, dtype)
+
+    def _bad(self, line: _Line, row: int, name: str, dtype: np.dtype | None = None) -> DataError:
+        cell = line.cells[self.names.index(name)].strip()
+        where = f"line {line.number} (row {row}), column `{name}` of {self.source.path}"
+        if not cell:
+            return DataError("the cell is empty", where=where, hint="fill it in, or remove the row")
+        whole = dtype is not None and dtype.kind == "i"
+        what = "no whole number, which the model takes" if whole else "not a finite number"
+        hint = "remove the column from the file, or store it as the numbers that the model was trained on"
+        if cell.replace(",", ".", 1).replace(".", "", 1).lstrip("+-").isdecimal() and "," in cell:
+            hint = "write decimal points, not commas"
+        return DataError(f"`{cell}` is {what}", where=where, hint=hint)
+
+    def _require_one_width(self, chunk: list[_Line]) -> None:
+        for line in chunk:
+            if len(line.cells) != len(self.names):
+                raise DataError(
+                    f"{len(line.cells)} cells, but {len(self.names)} columns",
+                    where=f"line {line.number} of {self.source.path}",
+                    hint="give every line one cell per column, and quote cells that contain the separator",
+                )
+
+    def _require_one_each(self, used: list[str]) -> None:
+        twice = next((name for name in used if self.names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"two columns are named `{twice}`",
+                where=self.source.path,
+                hint=f"give every column its own name; columns: {listed(self.names)}",
+            )
+
+
+@contextmanager
+def _lines(path: Path, delimiter: str) -> Iterator[Iterator[_Line]]:
+    """The lines of a CSV that are not empty."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        yield (_Line(reader.line_num, cells) for cells in reader if any(cells))
+
+
+def _delimiter(path: Path) -> str:
+    """The separator that divides the first lines into the most cells, as many in each; a comma in doubt."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = list(islice(file, 20))
+    counts = {}
+    for delimiter in _DELIMITERS:
+        widths = {len(cells) for cells in csv.reader(first, delimiter=delimiter) if any(cells)}
+        counts[delimiter] = widths.pop() if len(widths) == 1 else 0
+    best = max(counts, key=counts.__getitem__)  # the first of equals
+    return best if counts[best] > 1 else ","
+
+
+def _lists_pictures(start: list[_Line], headed: bool, folder: Path) -> bool:
+    """Whether the lines begin with the path of a picture. headed : whether the first names such a column."""
+    first = start[headed:][:1]
+    if not first:
+        return headed
+    cell = first[0].cells[0].strip()
+    if headed and len(first[0].cells) <= 2 and not _is_number(cell):
+        return True
+    return cell.lower().endswith(SUFFIXES) or (bool(cell) and os.path.isfile(folder / cell))
+
+
+def _require_header(start: list[_Line], path: Path) -> None:
+    if all(map(_is_number, start[0].cells)):
+        raise DataError(
+            "the first line does not name the columns",
+            where=path,
+            hint="write a first line with a name for each column, and `label` above the labels",
+        )
+    if len(start[0].cells) < 2:
+        raise DataError("neither a table nor a list of pictures", where=path, hint=_EITHER)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _holds(cell: str, dtype: np.dtype) -> bool:
+    """Whether `dtype` holds the number that a cell says."""
+    try:
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(np.array(int(cell) if dtype.kind == "i" else float(cell), dtype)))
+    except (ValueError, OverflowError):
+        return False
+
+
+def _stored_type(spec: InputSpec) -> np.dtype:
+    """The type in which a column is kept: text as it is, whole numbers in full, others as floats."""
+    if spec.dtype == "object":
+        return np.dtype(object)
+    if spec.dtype in ("float64", "bool") or "int" in spec.dtype:
+        return np.dtype(np.float64 if spec.dtype == "float64" else np.int64)
+    return np.dtype(np.float32)
+
+
+def _raw_labels(labels: list[str]) -> np.ndarray:
+    """Whole numbers, also if written as 3.0, as int64; anything else as text."""
+    try:
+        numbers = np.array(labels).astype(np.float64)
+        if (numbers == np.round(numbers)).all() and np.abs(numbers).max() < 2**53:
+            return numbers.astype(np.int64)
+    except ValueError:
+        pass
+    return np.array(labels)

@@ -1,0 +1,60 @@
+"""Do the labels fit what the model seems to be? Asked before anything is learnt or measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxtweak.data.dataset import Dataset, check_labels
+from onnxtweak.engine.opened import Opened
+from onnxtweak.engine.subject import Subject
+from onnxtweak.errors import DataError, ModelError
+from onnxtweak.model.file.load_failures import repair
+from onnxtweak.model.head_kind import HeadKind, head_kind
+
+
+def known_head(opened: Opened) -> HeadKind:
+    """What the model looks like. Raises ModelError for an embedding that nobody called class scores."""
+    found = head_kind(opened.model.graph, opened.logits)
+    if found.kind == "embedding":
+        raise ModelError(
+            f"the output `{opened.logits.output}` looks like an embedding (it is scaled to length 1), "
+            "not like class scores",
+            where=opened.model.path,
+            hint=f"if its numbers are class scores, say so: --logits {opened.logits.name}",
+        )
+    return found
+
+
+def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tuple[str, ...]:
+    """What is said about the model, if it is no plain classifier.
+
+    Raises DataError for labels that are no classes of the model.
+    """
+    numbers = np.unique(dataset.labels)
+    if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
+        raise DataError(
+            f"the model gives one number per sample, and labels range from {numbers[0]} to {numbers[-1]}: "
+            "this looks like a regression, which onnxtweak does not improve",
+            where=dataset.parts[0].label_where,
+            hint="for a model of two classes, give the labels 0 and 1; for more classes, name the tensor of "
+            "their scores with --logits",
+        )
+    check_labels(dataset, subject.classes)
+    return (kind.said,) if kind.kind == "several labels" else ()
+
+
+def require_declared_type(opened: Opened, subject: Subject) -> None:
+    """Raise ModelError where ONNX Runtime would not load the model as it is, nor what is made of it."""
+    declared = {port.name: port.dtype for port in opened.declared_outputs}.get(subject.logits)
+    if declared in (None, subject.dtype):
+        return
+    kind = {"float32": "FLOAT", "float64": "DOUBLE"}.get(subject.dtype, subject.dtype.upper())
+    change = (
+        f"[setattr(v.type.tensor_type, 'elem_type', onnx.TensorProto.{kind}) for v in m.graph.output "
+        f"if v.name == {subject.logits!r}]"
+    )
+    raise ModelError(
+        f"the model declares its output `{subject.logits}` as {declared}, but computes {subject.dtype}",
+        where=subject.model.path,
+        hint=f"declare it as what it is: {repair(change, subject.model.path)}",
+    )
