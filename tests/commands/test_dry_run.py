@@ -10,7 +10,7 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.cli.main import main
-from onnxtweak.engine import memory_plan as plan
+from onnxtweak.engine.machine import memory_plan as plan
 from onnxtweak.errors import DataError, OutputError, UsageError
 from onnxtweak.settings import (
     AugmentSettings,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxtweak import commands
-from onnxtweak.engine import memory_plan as plan
+from onnxtweak.engine.machine import memory_plan as plan
 from onnxtweak.engine.scoring.scoring import theta_blocks
 from onnxtweak.settings import (
     DataSettings,
