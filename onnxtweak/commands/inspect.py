@@ -12,8 +12,7 @@ from onnxtweak.engine.answer.tail import settle_answer
 from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.opened import Opened, open_model
 from onnxtweak.engine.session import Port
-from onnxtweak.engine.subject import choose_taps, few_samples, hidden, made_up_samples, measured
-from onnxtweak.engine.tap_safety import safe_taps
+from onnxtweak.engine.subject import few_samples, hidden, made_up_samples, measured
 from onnxtweak.errors import InputError, MachineError, ModelError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.head_kind import HeadKind, head_kind
@@ -22,6 +21,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_for_tables import NO_HIDDEN
 from onnxtweak.stages.open_job import model_ref
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
+from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import Tap
 
 
@@ -38,7 +38,7 @@ def inspect(
     not possible (no runtime, inputs of unknown size) they are listed without shapes, and a note says why.
     Raises ModelError without logits, DataError for samples that do not fit the model.
     """
-    opened = open_model(model, taps)
+    opened = open_model(model, taps).given({} if data is None else dict(data.inputs))
     proto = opened.model.proto
     found = hidden(opened)
     kind = head_kind(opened.model.graph, opened.logits)
@@ -51,7 +51,7 @@ def inspect(
     if data is not None:
         data, recorded = as_recorded(data, opened.model)
         with explaining(recorded):
-            samples = _few(opened, data, engine)
+            samples, opened = _few(opened, data, engine)
         notes += recorded
     try:
         feeds = _made_up(opened) if samples is None else samples
@@ -61,7 +61,7 @@ def inspect(
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
         if found:
-            watched = safe_taps(subject, choose_taps(opened, found, shapes, taps), feeds, engine)
+            watched = watch_taps(opened, subject, Hidden(found, shapes), feeds, taps, engine)
             chosen = watched.taps
             notes += watched.notes
     except (MachineError, InputError) as error:
@@ -92,9 +92,11 @@ def _explain(opened: Opened, kind: HeadKind) -> str:
     return f"{opened.logits.name!r}, if these are class scores: {opened.logits.rule}"
 
 
-def _few(opened: Opened, data: DataSettings, engine: EngineSettings) -> dict[str, np.ndarray]:
+def _few(opened: Opened, data: DataSettings, engine: EngineSettings) -> tuple[dict[str, np.ndarray], Opened]:
+    """A few samples, and the model with the values that the data gives to all of them."""
     dataset = open_data(data.data, inputs=opened.specs, preprocess=data.preprocess, memory=engine.memory)
-    return few_samples(opened, View(dataset, np.arange(len(dataset))), 3)
+    opened = opened.given(dataset.constants)
+    return few_samples(opened, View(dataset, np.arange(len(dataset))), 3), opened
 
 
 def _made_up(opened: Opened) -> dict[str, np.ndarray]:

@@ -146,7 +146,8 @@ def _prepared_wrongly(job: Job, view: View, enough: float, first: int) -> Mistak
     if not tried:  # samples that cannot be prepared in any other way
         return None
     # On so few samples a way that helps may look worse than it is, and than another one.
-    least = max(0.75 * enough, max(_recall(right, few) for right, _ in tried) - _CLOSE)
+    most = max((_recall(right, few) for right, _ in tried), default=0.0)
+    least = max(0.75 * enough, most - _CLOSE)
     best = [way for right, way in tried if _recall(right, few) >= least][:_FINALISTS]
     rights = [_right_when(job, rows, way) for way in best]
     recalls = [_recall(right, rows) for right in rights]

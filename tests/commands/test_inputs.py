@@ -218,6 +218,29 @@ def test_an_unknown_size_cannot_be_filled(tmp_path):
         onnxtweak.evaluate(model, data=data, inputs={"context": 0})
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_inspect_measures_with_the_values_given(stored, tmp_path):
+    net = NetBuilder()
+    outputs = _end(net, net.op("Slice", "input", net.ints(0), "width", net.ints(1)), 8)
+    inputs = {"input": (FLOAT, ("N", "samples")), "width": (INT64, (1,))}
+    rows = {"input": _random(60, 10), **({"width": np.array(8)} if stored else {})}
+    model, data = _saved(tmp_path, net.model(inputs, outputs), y=np.arange(60) % 3, **rows)
+    given = () if stored else (("width", 8),)
+    found = commands.inspect(model=str(model), data=DataSettings((str(data),), inputs=given), engine=ENGINE)
+    assert [tap.name for tap in found.taps] == ["act"]
+
+
+def test_several_inputs_that_are_no_pictures_can_be_doubted(tmp_path):
+    net = NetBuilder()
+    both = net.op("Concat", "input", net.op("Flatten", "state"), axis=1)
+    inputs = {"input": (FLOAT, ("N", 8)), "state": (FLOAT, ("N", 1, 6))}
+    proto = net.model(inputs, _end(net, both, 14))
+    arrays = {"input": _random(60, 8), "state": _random(60, 1, 6), "y": np.arange(60) % 3}
+    model, data = _saved(tmp_path, proto, **arrays)
+    with pytest.raises(DataError, match="at chance level"):
+        onnxtweak.fit(model, data=data, target=1, threads=1)
+
+
 def test_a_flag_is_true_or_false(tmp_path):
     net = NetBuilder()
     x = net.op("Where", "loud", net.op("Mul", "input", net.const(2.0)), "input")

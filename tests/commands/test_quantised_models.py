@@ -103,7 +103,7 @@ def test_a_tweak_of_quantised_layers_is_saved_and_applied(tmp_path):
     (made,) = try_out(
         Trial(proto), random_inputs(proto, 240), tmp_path, methods=("fit",), tweak=saved
     ).values()
-    assert len(made.checks) == 6
+    assert {check.name for check in made.checks} >= {"neutral", "simulation"}  # it is no copy of the base
     again = onnxtweak.apply(tmp_path / "model.onnx", saved, tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "fit.onnx").read_bytes()
     assert all(check.passed for check in again.checks)

@@ -14,6 +14,7 @@ _RANDOM = frozenset(
 )
 # One scale, mean or maximum of the whole tensor, all samples of a batch together.
 _WHOLE = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
+_NO_SYMBOLS = {"?", "None", "-1"}  # what some exporters write on every axis of unknown size
 _ALONG_AXIS = frozenset({"Softmax", "LogSoftmax", "Hardmax", "CumSum", "LpNormalization", "ArgMax", "TopK"})
 
 
@@ -24,7 +25,7 @@ def batch_axes(graph: GraphIndex, logits: str) -> dict[str, int | None]:
     only axis of the size that an output begins with. Where these do not tell, it is the first.
     """
     heads = {shape[0] for name in _shown(graph, logits) if (shape := _shape(graph, name))} - {None}
-    symbols = {size for size in heads if isinstance(size, str)}
+    symbols = {size for size in heads if isinstance(size, str)} - _NO_SYMBOLS
     sizes = {size for size in heads if isinstance(size, int)}
     shapes = {value.name: _declared(graph, value.name) for value in graph.inputs}
     axes: dict[str, int | None] = {}
