@@ -31,7 +31,8 @@ class Dataset:
     labels (N,) int64. inputs : names of the model inputs that it feeds. classes : class names, if known.
     parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
     of each input by name. notes : what was decided automatically. constants : values of inputs that are the
-    same for all samples, as the sources hold them. written : as in `Labels`.
+    same for all samples, as the sources hold them. written,
+    by_sorting : as in `Labels`.
     """
 
     labels: np.ndarray
@@ -42,6 +43,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     constants: Mapping[str, Value] = field(default_factory=dict)
     written: tuple[int, ...] | None = None
+    by_sorting: bool = False
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:

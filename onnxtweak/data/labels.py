@@ -43,13 +43,15 @@ class Labels:
     """The labels of several parts.
 
     numbers (N,) int64 : class numbers, from 0. classes : class names, if known. written : the numbers that
-    stand in the source for class 0, 1, ..., where those are others. notes : what was done.
+    stand in the source for class 0, 1, ..., where those are others. notes : what was done. by_sorting : the
+    classes are the names that occur, sorted, for want of a better order.
     """
 
     numbers: np.ndarray
     classes: tuple[str, ...] | None
     written: tuple[int, ...] | None
     notes: tuple[str, ...]
+    by_sorting: bool = False
 
 
 def class_numbers(
@@ -66,9 +68,10 @@ def class_numbers(
     classes = tuple(names) if names else _own_names(parts)
     occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
     # Folders named 0, 1, 2, ... are class numbers themselves.
-    if occurring and classes is None and not all(map(is_number, occurring)):
+    by_sorting = bool(occurring) and classes is None and not all(map(is_number, occurring))
+    if by_sorting:
         classes = tuple(sorted(occurring, key=natural_key))
-        notes.append(f"classes numbered by sorting the {len(classes)} names that occur")
+        notes.append(f"classes numbered by sorting the {len(occurring)} names that occur")
     for part in parts:
         _check_order(part, names)
     found = [_numbers(part, classes, notes) for part in parts]
@@ -81,7 +84,7 @@ def class_numbers(
                 found[number] = np.array([place[int(label)] for label in unique], np.int64)[inverse]
         shown = ", ".join(map(str, written[:8])) + (", ..." if len(written) > 8 else "")
         notes.append(f"labels {shown} are what classes 0 to {len(written) - 1} are called, in this order")
-    return Labels(np.concatenate(found), classes, written, tuple(dict.fromkeys(notes)))
+    return Labels(np.concatenate(found), classes, written, tuple(dict.fromkeys(notes)), by_sorting)
 
 
 def _written(
@@ -209,6 +212,14 @@ def number_by_labels(dataset: Dataset, labels: Sequence[int | str], present: np.
     if dataset.written is not None:  # the names file said what they are
         return dataset
     texts = [str(label) for label in labels]
+    unknown = [name for name in dataset.classes or () if name not in texts]
+    if dataset.by_sorting and unknown and any(isinstance(label, str) for label in labels):
+        raise DataError(
+            f"class `{unknown[0]}` is not one of the model's classes",
+            where=dataset.parts[0].label_where,
+            hint=f"they are {', '.join(texts[:8])}{', ...' if len(texts) > 8 else ''}; write the labels like"
+            " this, or give a names file with one name per class",
+        )
     position = {text: number for number, text in enumerate(texts)}
     present = np.unique(present)
     names = dataset.classes

@@ -98,6 +98,7 @@ def open_data(
         notes=tuple(dict.fromkeys(all_notes)),
         constants=constants,
         written=labels.written,
+        by_sorting=labels.by_sorting,
     )
 
 

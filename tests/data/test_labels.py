@@ -174,3 +174,13 @@ def test_the_models_labels_are_read_alike_in_all_splits(tmp_path):
         1,
         2,
     ]  # the names file said so
+
+
+def test_names_that_the_model_does_not_have_are_not_numbered_by_sorting(tmp_path):
+    dataset = opened(tmp_path, np.array(["Ash", "birch", "Ash"]))
+    assert dataset.by_sorting
+    with pytest.raises(DataError, match="`Ash` is not one of the model's classes") as caught:
+        number_by_labels(dataset, ("ash", "birch"), dataset.labels)
+    assert "ash, birch" in caught.value.hint
+    told = opened(tmp_path, np.array(["Ash", "birch", "Ash"]), names=("Ash", "birch"))
+    assert number_by_labels(told, ("ash", "birch"), told.labels).labels.tolist() == [0, 1, 0]
