@@ -33,7 +33,9 @@ INPUTS, HIDDEN, CLASSES = 6, 16, 5
 ENGINE = EngineSettings(backend="numpy", threads=1)
 
 
-def make(folder: Path, tail: str, seed: int) -> tuple[Path, Path, Shown, np.ndarray, np.ndarray]:
+def make(
+    folder: Path, tail: str, seed: int, batch: int | str = "N"
+) -> tuple[Path, Path, Shown, np.ndarray, np.ndarray]:
     """A trained net with a random tail and samples in the classes that it shows, of which one is weak."""
     rng = np.random.default_rng(seed)
     single = tail in SINGLE_TAILS
@@ -53,7 +55,11 @@ def make(folder: Path, tail: str, seed: int) -> tuple[Path, Path, Shown, np.ndar
     net.op("Gemm", h, net.const(last), net.const(bias), name="logits")
     shown = add_random_tail(net, "logits", tail, classes, rng)
     path = folder / "model.onnx"
-    path.write_bytes(net.model({"input": (FLOAT, ("N", INPUTS))}, shown.outputs).SerializeToString())
+    outputs = {
+        name: (declared[0], (batch, *declared[1][1:])) if isinstance(declared, tuple) else declared
+        for name, declared in shown.outputs.items()
+    }
+    path.write_bytes(net.model({"input": (FLOAT, (batch, INPUTS))}, outputs).SerializeToString())
     kept = np.isin(truth, list(shown.number))
     labels = np.array([shown.number[c] for c in truth[kept].tolist()])
     data = folder / "data.npz"
@@ -108,3 +114,22 @@ def test_what_is_reported_is_what_the_file_shows_or_it_is_refused(tail, seed, tm
             values = run(out, {"input": x}, [shown.output])[0]
             assert values.min() >= 0
             np.testing.assert_allclose(values.sum(axis=1), shown.normalised, rtol=1e-3)
+
+
+@pytest.mark.parametrize("tail", ["average", "average-percent"])
+def test_probabilities_stay_such_in_a_model_that_takes_one_sample_at_a_time(tail, tmp_path):
+    model, data, shown, x, y = make(tmp_path, tail, 0, batch=1)
+    out = tmp_path / "fit.onnx"
+    result = commands.fit(
+        model=str(model),
+        data=DataSettings(data=(f"{data}#[300:]",), test=(f"{data}#[300:]",), anyway=True),
+        engine=ENGINE,
+        taps=TapSettings(taps=("activations",)),
+        targets=TargetSettings(worst=1),
+        settings=FitSettings(folds=3, hidden=0),
+        output=OutputSettings(str(out)),
+    )
+    rows = np.concatenate([run(out, {"input": row[None]}, [shown.output])[0] for row in x[300:]])
+    assert result.tweak["parameters"]
+    assert result.after.overall == (shown.decide(rows) == y[300:]).mean()
+    np.testing.assert_allclose(rows.sum(axis=1), shown.normalised, rtol=1e-3)

@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxtweak.errors import ModelError
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.logits import find_logits
+from onnxtweak.model.inspect.tail import is_unbounded
 from tests.support.nets import LIGHT, TAILS, NetBuilder, cnn3, cnn_1x1, mlp, random_inputs, transformer
 
 FLOAT = TensorProto.FLOAT
@@ -348,3 +349,35 @@ def test_the_model_of_every_test_case_in_the_onnx_wheel_is_answered_or_refused()
             found += 1
             assert logits.explain
     assert 0 < found < len(paths)
+
+
+@pytest.mark.parametrize(
+    ("steps", "unbounded"),
+    [
+        ((), True),
+        (("Add", "Add"), True),
+        (("Mul", "Add", "Neg"), True),
+        (("Relu", "Mul"), True),
+        (("Sigmoid",), False),
+        (("Sigmoid", "Mul", "Add"), False),
+        (("Softmax", "Neg", "Add"), False),
+        (("Tanh", "Mul", "Add"), False),
+    ],
+)
+def test_what_sums_and_factors_compute_from_a_layer_may_be_any_number(steps, unbounded):
+    net = NetBuilder()
+    name = net.gemm("input", 4, 3)
+    for op in steps:
+        name = net.op(op, name, net.const(0.5)) if op in ("Mul", "Add") else net.op(op, name)
+    net.op("Identity", name, name="out")
+    graph = GraphIndex(net.model({"input": (FLOAT, ("N", 4))}, {"out": (FLOAT, ("N", 3))}))
+    assert is_unbounded(graph, "out") is unbounded
+
+
+def test_a_label_beside_a_probability_of_its_own_scale_is_read_from_what_both_come_from():
+    net = NetBuilder()
+    z = net.gemm("input", 4, 1, name="z")
+    net.op("Sigmoid", net.op("Mul", z, net.const(1.7)), name="p")
+    net.op("Greater", "p", net.const(0.8), name="label")
+    outputs = {"p": (FLOAT, ("N", 1)), "label": (TensorProto.BOOL, ("N", 1))}
+    assert find_logits(GraphIndex(net.model({"input": (FLOAT, ("N", 4))}, outputs))).name == "z"

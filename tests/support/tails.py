@@ -51,12 +51,13 @@ TAILS = (
     "sharpened", "odd-normalised", "topk", "one-hot", "rejecting", "rejecting-label", "coarse", "sigmoids",
     "sigmoids-written-out", "sigmoids-average", "bool-mask", "min-max", "negative-distances", "zipmap",
     "quantised-probabilities", "log-probabilities-weighted", "uint8-label", "unknown-class", "half-precision",
+    "uint8-scores",
 )  # fmt: skip
 SINGLE_TAILS = (
     "p", "p-written-out", "p-tanh", "p-hard", "p-clip", "p-one-minus", "p-pair", "pair-p",
     "p-threshold-label", "p-flipped", "p-softplus", "p-of-two", "p-greater", "p-average", "p-gated",
     "p-band", "logit-pair",
-    "p-squeezed", "p-where-names", "p-percent-pair",
+    "p-squeezed", "p-where-names", "p-percent-pair", "p-beside-label", "p-rarely",
 )  # fmt: skip
 
 
@@ -218,6 +219,9 @@ def _several(net: NetBuilder, z: str, tail: str, classes: int, rng: np.random.Ge
     if tail == "half-precision":
         half = op("Softmax", op("Cast", z, to=TensorProto.FLOAT16), axis=1)
         return _floats(net, op("Cast", half, to=FLOAT, name="out"), classes)
+    if tail == "uint8-scores":
+        out = op("QuantizeLinear", z, const(0.05), net.const(100, np.uint8), name="out")
+        return Shown({out: (TensorProto.UINT8, ("N", classes))}, out, highest, {c: c for c in range(classes)})
     raise ValueError(tail)
 
 
@@ -295,4 +299,11 @@ def _single(net: NetBuilder, z: str, tail: str, classes: int, rng: np.random.Gen
     if tail == "p-where-names":
         out = op("Where", op("Greater", p(), const(cut)), net.ints(7), net.ints(3), name="out")
         return Shown({"out": (INT64, ("N", 1))}, out, first, {0: 3, 1: 7})
+    if tail == "p-beside-label":  # a calibrated probability, and a label by another threshold
+        op("Sigmoid", op("Add", op("Mul", z, const(1.7)), const(-0.2)), name="p")
+        op("Cast", op("Greater", "p", const(cut)), to=INT64, name="out")
+        return Shown({"p": (FLOAT, ("N", 1)), "out": (INT64, ("N", 1))}, "out", first, number)
+    if tail == "p-rarely":  # the decision is far from every sample
+        out = op("Cast", op("Greater", op("Div", z, const(400.0)), const(1.0)), to=INT64, name="out")
+        return Shown({"out": (INT64, ("N", 1))}, out, first, number)
     raise ValueError(tail)

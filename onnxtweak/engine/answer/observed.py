@@ -14,11 +14,12 @@ from onnxtweak.errors import ModelError
 from onnxtweak.head import ROUNDING, SMALLEST, Scale
 from onnxtweak.model.edit.expose import expose_values
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.tail import is_linear, shown_outputs
+from onnxtweak.model.inspect.tail import is_unbounded, shown_outputs
 from onnxtweak.settings import EngineSettings
 
 _TOGETHER = 8  # samples that run together: enough to save calls, few enough for any memory
 _SUMS_AGREE = 1e-3
+_USUAL_SUMS = (1.0, 100.0)
 _SLACK = 1e-6
 
 
@@ -108,12 +109,14 @@ def joined(parts: Sequence[Any]) -> Any:
 def _scale(graph: GraphIndex, name: str, x: np.ndarray) -> Scale:
     """What a tensor (n, R) of a model holds, by its values on real samples.
 
-    Rows that all have the same sum are probabilities, in whatever unit. Other numbers between 0 and 1 are
-    probabilities each for itself, unless a layer computes them.
+    Rows that all have the same sum are probabilities, in whatever unit; a single row, where a model takes no
+    more at a time, is one where its sum is 1 or 100. Other numbers between 0 and 1 are
+    probabilities each for itself, unless they could be any numbers.
     """
     if not np.isfinite(x).all() or x.min() < 0:
         return "logit"
     sums = x.sum(axis=1)
-    if x.shape[1] > 1 and sums.min() > 0 and np.ptp(sums) <= _SUMS_AGREE * sums.mean() and len(x) > 1:
+    alike = np.ptp(sums) if len(x) > 1 else np.abs(sums[0] - np.array(_USUAL_SUMS)).min()
+    if x.shape[1] > 1 and sums.min() > 0 and alike <= _SUMS_AGREE * sums.mean():
         return "probability"
-    return "odds" if x.max() <= 1 + _SLACK and not is_linear(graph, name) else "logit"
+    return "odds" if x.max() <= 1 + _SLACK and not is_unbounded(graph, name) else "logit"

@@ -19,10 +19,12 @@ _MOST_COLUMNS = 4096  # beyond, columns are sampled, and must be shown as they a
 _HEIGHTS = (8.0, 16.0, 4.0, 32.0)  # by which a column stands out; half precision holds their exponentials
 _LOW = -30.0  # where columns are put that must not decide
 _FARTHEST = 24.0  # two classes may be shifted against each other by so much at most
+_SINGLE_FARTHEST = 1e3  # times the usual range, where one number has not decided within that
 _STEPS = 48
 _EVEN = 1e-4  # offsets and thresholds below are rounding
 _PAIRS = 512
 _GAPS = (0.02, 0.2, 1.0)
+_UNROUNDED = 3.0  # times the tolerance: a gap that is more than rounding
 
 Ask = Callable[[np.ndarray], Any]
 
@@ -149,9 +151,13 @@ def _read_single(
     """The readout of one number that decides between two classes: where, and in which direction."""
     far = max(30.0, 4.0 * float(np.abs(values).max(initial=0.0)))
     grid = np.unique(np.concatenate([np.linspace(-far, far, 801), np.linspace(-4, 4, 801)]))
-    shown = answer.shown(ask(grid[:, None]))
-    changes = np.flatnonzero(shown[1:] != shown[:-1])
-    if not len(changes):
+    for farther in (np.zeros(0), np.geomspace(far, _SINGLE_FARTHEST * far, 801)):
+        grid = np.concatenate([-farther[::-1], grid, farther])
+        shown = answer.shown(ask(grid[:, None]))
+        changes = np.flatnonzero(shown[1:] != shown[:-1])
+        if len(changes):
+            break
+    else:
         raise NotDecided("it is the same whatever the logit is", constant=True)
     if len(changes) > 1:
         raise NotDecided(f"it changes {len(changes)} times as the logit grows")
@@ -182,7 +188,7 @@ def _refutation(
     """
     spread = float(values.std()) or 1.0
     rows = [values, *(values + rng.normal(0, part * spread, values.shape) for part in (0.1, 1.0))]
-    x = np.concatenate([*rows, _close_pairs(readout, values, rng)])
+    x = np.concatenate([*rows, _close_pairs(readout, values, rng, tolerance)])
     Z = logit_scores(readout, x)
     value = ask(x)
     wrong = answer.contradicts(Z, value, tolerance)
@@ -195,18 +201,27 @@ def _refutation(
     )
 
 
-def _close_pairs(readout: Readout, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows (n, R) in which two classes are ahead of the others, and close to each other."""
+def _close_pairs(
+    readout: Readout, values: np.ndarray, rng: np.random.Generator, tolerance: float
+) -> np.ndarray:
+    """Rows (n, R) in which two classes are ahead of the others, and close to each other.
+
+    The closest are just too far apart for rounding, so that coarser steps in the tail are seen.
+    """
     count, classes = min(_PAIRS, 16 * readout.classes), readout.classes
     if readout.single:
         near = -readout.sign * readout.offset[1]
-        return near + np.concatenate([[gap, -gap] for gap in _GAPS])[:, None]
+        gaps = (*_GAPS, _UNROUNDED * tolerance * max(1.0, abs(near)))
+        return near + np.concatenate([[gap, -gap] for gap in gaps])[:, None]
     x = values[rng.integers(0, len(values), count)].astype(np.float64)
     source, offset = np.array(readout.source), np.array(readout.offset)
     first = rng.integers(0, classes, count)
     second = (first + rng.integers(1, classes, count)) % classes
-    top = (x[:, source] + offset).max(axis=1) + 1.0
+    scores = x[:, source] + offset
+    top = scores.max(axis=1) + 1.0
+    gap = rng.choice((*_GAPS, 0.0), count)
+    smallest = _UNROUNDED * tolerance * np.maximum(1.0, np.maximum(np.abs(scores).max(axis=1), np.abs(top)))
     rows = np.arange(count)
     x[rows, source[first]] = top - offset[first]
-    x[rows, source[second]] = top - offset[second] - rng.choice(_GAPS, count)
+    x[rows, source[second]] = top - offset[second] - np.maximum(gap, smallest)
     return x

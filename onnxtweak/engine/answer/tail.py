@@ -23,7 +23,7 @@ from onnxtweak.head import ROUNDING, Answer, Readout
 from onnxtweak.model.edit.expose import PROBE, only_tail
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.logits import logits_between
-from onnxtweak.model.inspect.tail import cuts, is_top_value, ranks_classes, tail_operators
+from onnxtweak.model.inspect.tail import cuts, is_top_value, is_unbounded, ranks_classes, tail_operators
 from onnxtweak.settings import EngineSettings
 
 ANSWERED = 64  # real samples on which logits and answer are compared before anything is learnt
@@ -164,11 +164,13 @@ def _answers(graph: GraphIndex, observed: Observed, threshold: float | None) -> 
             if each > 1:
                 found.append((2, Answer(name, "scores")))
                 continue
-            bounded = value.min() >= 0 and value.max() <= 1
+            bounded = value.min() >= 0 and value.max() <= 1 and not is_unbounded(graph, name)
             cut = (0.5 if threshold is None else threshold) if bounded else 0.0
             found.append((3, Answer(name, "number", cut)))
         elif each == 1 or ranks_classes(graph, name):
             found.append((0, Answer(name, "label")))
+        elif value.dtype.kind in "iu" and np.ptp(value.astype(np.int64)) > 1:  # not a mark for each class
+            found.append((2, Answer(name, "scores")))
     yield from (answer for _, answer in sorted(found, key=lambda item: item[0]))
 
 

@@ -25,7 +25,7 @@ from onnxtweak.model.inspect.refusals import (
 )
 from onnxtweak.model.inspect.shapes import Shape, known_shape
 from onnxtweak.model.inspect.softmax import SPELLINGS, SoftmaxMatch, match_softmax
-from onnxtweak.model.inspect.tail import cuts, tail_operators
+from onnxtweak.model.inspect.tail import cuts, passed_by_all, tail_operators
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
@@ -127,6 +127,8 @@ def find_logits(graph: GraphIndex, override: str | None = None) -> Logits:
     chosen = {one.logits.name: one.logits for one in reversed(found) if one.rank == best}
     if len(chosen) > 1 and best[0] == _PLAIN:
         chosen = _last_computed(graph, chosen)
+    if len(chosen) > 1 and (shared := passed_by_all(graph, list(chosen))):
+        chosen = {shared: chosen[shared]}
     if len(chosen) > 1:
         names = " or ".join(f"--logits {quoted(name)}" for name in reversed(chosen))
         raise ModelError(

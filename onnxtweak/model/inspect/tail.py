@@ -30,6 +30,15 @@ _TAIL = SAME_VALUE | frozenset(
     }
 )
 _LINEAR = frozenset({"Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "MatMulInteger", "MatMulNBits"})
+# Results can be any number where an input can.
+_SUMS = SAME_VALUE | frozenset(
+    {
+        "Add", "Sub", "Sum", "Mean", "Neg", "Round", "Floor", "Ceil", "Scaler", "ReduceMean", "ReduceSum",
+        "GlobalAveragePool", "Concat", "Slice", "Gather", "Split", "Reshape", "Flatten", "Squeeze",
+        "Unsqueeze", "Transpose", "Expand",
+    }
+)
+_OPEN = frozenset({"Relu", "LeakyRelu", "PRelu", "Elu", "Gelu", "BatchNormalization"})
 # fmt: on
 _DOMAINS = (*DEFAULT_DOMAINS, "ai.onnx.ml", "com.microsoft")
 _MOST_STEPS = 400
@@ -56,6 +65,11 @@ def cuts(graph: GraphIndex, output: str) -> tuple[str, ...]:
         if len(frontier) == 1:
             found.extend(frontier - {found[-1]})
     return tuple(found)
+
+
+def passed_by_all(graph: GraphIndex, names: Sequence[str]) -> str | None:
+    """The one of several tensors that the others are computed from alone, as where only one is scaled."""
+    return next((name for name in names if all(name in cuts(graph, other) for other in names)), None)
 
 
 def tail_positions(graph: GraphIndex, logits: str, outputs: Sequence[str]) -> set[int]:
@@ -91,10 +105,28 @@ def is_top_value(graph: GraphIndex, output: str) -> bool:
     )
 
 
-def is_linear(graph: GraphIndex, name: str) -> bool:
-    """Whether a layer computes the tensor: a linear operator, or one and its bias."""
-    node = graph.producer(name)
-    return node is not None and (node.op_type in _LINEAR or _is_bias(graph, node))
+def is_unbounded(graph: GraphIndex, name: str) -> bool:
+    """Whether a tensor can hold any number, wherever its values lie on some samples.
+
+    So it is where nothing but sums, and products with constants, follows on a linear layer. Of operators that
+    are not known, and of numbers divided by others that vary, nothing is said.
+    """
+    seen, frontier = set[str](), [name]
+    while frontier:
+        current = frontier.pop()
+        node = graph.producer(current)
+        if node is None or current in seen:
+            continue
+        seen.add(current)
+        if node.op_type in _LINEAR or node.op_type in _OPEN:
+            return True
+        varying = [item for item in node.input if item and graph.depends_on_input(item)]
+        scaled = len(varying) == 1 and (
+            node.op_type == "Mul" or (node.op_type == "Div" and varying == [node.input[0]])
+        )
+        if node.op_type in _SUMS or scaled:
+            frontier += varying
+    return False
 
 
 def _behind(graph: GraphIndex, output: str) -> Iterator[tuple[NodeProto, str]]:
