@@ -174,6 +174,20 @@ def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray
     return {name: filled(value, fixed or len(rows)) for name, value in feeds.items()}
 
 
+def whole_batches(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:
+    """Inputs of the first `wanted` samples by name; for a fixed batch, in as many whole ones as that takes.
+
+    Raises DataError when there are none.
+    """
+    fixed = fixed_batch(opened) or 1
+    few = few_samples(opened, view, wanted)
+    rows = view.rows[:wanted]
+    if len(next(iter(few.values()))) >= len(rows):
+        return few
+    feeds, _, _ = next(iter(view.dataset.batches(rows, len(rows))))
+    return {name: filled(value, -(-len(rows) // fixed) * fixed) for name, value in feeds.items()}
+
+
 def filled(rows: np.ndarray, size: int) -> np.ndarray:
     """Rows (n, ...) with the last one repeated until there are `size`."""
     lack = size - len(rows)

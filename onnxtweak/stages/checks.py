@@ -28,9 +28,11 @@ from onnxtweak.settings import EngineSettings
 from onnxtweak.types import Check, Unchecked
 
 _MOST_NAMED = 5  # changed parts that a detail names
-_IMPOSSIBLE = -60.0  # log of a probability against the highest below which rounding is all there is
-# By how much the logits of one sample may differ in two batches, as a fraction of the largest.
-_BETWEEN_BATCHES = 1e-3
+# As a logarithm, against the highest: below, a written probability is only known to be very small.
+_IMPOSSIBLE = -50.0
+# By how much the logits of one sample may differ in two batches, as a fraction of the largest; and how many
+# times as much as the base's, for what amplifies them.
+_BETWEEN_BATCHES, _TIMES_THE_BASE = 1e-3, 4.0
 # What to do where the fault need not be ours.
 _REMEDIES = {
     "neutral": "the runtime computes the base in another way where a tweak reads it: choose other tensors "
@@ -208,6 +210,9 @@ def check_simulation(subject: Subject, logits: np.ndarray, measured: np.ndarray,
         logits, measured = (np.maximum(Z, _IMPOSSIBLE) for Z in (logits, measured))
     elif head.single_logit:  # only the difference of the two matters
         logits, measured = (Z - Z[:, :1] for Z in (logits, measured))
+    if subject.logits_format.scale == "odds":  # of p near 1, what is left of 1 - p is rounding
+        most = np.log(tolerance / np.finfo(np.float64 if subject.dtype == "float64" else np.float32).eps)
+        logits, measured = (np.clip(Z, _IMPOSSIBLE, most) for Z in (logits, measured))
     wrong = int((found != predicted).sum())
     size = np.maximum(1.0, np.abs(logits).max(initial=0.0))
     error = float(np.abs(measured.astype(np.float64) - logits).max(initial=0.0) / size)
@@ -297,7 +302,7 @@ def check_reload(
         return Check("reload", True, detail)
     usual = _between_batches(base, sizes, feeds, engine)
     detail += f", between which logits differ by {found:.1g} of the largest, the base's by {usual:.1g}"
-    return Check("reload", usual > _BETWEEN_BATCHES, detail)
+    return Check("reload", usual > _BETWEEN_BATCHES or found <= _TIMES_THE_BASE * usual, detail)
 
 
 def _refused(

@@ -146,7 +146,8 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
 
     recipe : sha256 of the recipe's tweak that it was made for.
     """
-    inputs = {spec.name: [spec.dtype, list(spec.shape or ())] for spec in job.opened.specs}
+    one = few_samples(job.opened, job.splits.fit, 1)
+    inputs = {spec.name: [spec.dtype, _shape_of(spec.shape, one.get(spec.name))] for spec in job.opened.specs}
     return Tweak(
         kind=proposal.command,
         base_sha256=job.opened.model.base_sha256,
@@ -173,6 +174,13 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "seed": job.seed,
         },
     )
+
+
+def _shape_of(declared: tuple[int | None, ...] | None, rows: np.ndarray | None) -> list[int | None]:
+    """An input's shape, batch axis first; sizes that the model leaves open are those of the samples."""
+    if rows is None or (declared is not None and None not in declared[1:]):
+        return list(declared or ())
+    return [None if declared is None else declared[0], *rows.shape[1:]]
 
 
 def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0, shadow: bool = False) -> bytes:

@@ -27,7 +27,7 @@ from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.scoring.scoring import from_model, shard_for
 from onnxtweak.engine.scoring.sweep import Read
 from onnxtweak.engine.session import runtime_version
-from onnxtweak.engine.subject import Subject, few_samples, hidden, measured, watchable
+from onnxtweak.engine.subject import Subject, few_samples, hidden, measured, watchable, whole_batches
 from onnxtweak.engine.tap_safety import SafeTaps, trial_samples
 from onnxtweak.errors import DataError
 from onnxtweak.goal import class_names
@@ -186,7 +186,7 @@ def _job(
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
     opened = opened.given(_constants(splits))
     kind = known_head(opened)
-    tried = few_samples(opened, spread_out(splits.fit, ANSWERED), ANSWERED)
+    tried = whole_batches(opened, spread_out(splits.fit, ANSWERED), ANSWERED)
     opened = settle_answer(opened, tried, settings, taps.threshold)
     splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.

@@ -1,0 +1,33 @@
+"""Does the simulation check forgive what rounding does to probabilities, and nothing else?"""
+
+import numpy as np
+import pytest
+
+from onnxtweak.engine.subject import Subject
+from onnxtweak.head import Readout
+from onnxtweak.stages.checks import check_simulation
+
+LABELS = np.array([0, 1, 2, 0])
+
+
+def subject(scale: str, columns: int) -> Subject:
+    plain = Readout.plain(columns)
+    readout = Readout(columns, plain.source, plain.offset, 1, scale)
+    shape = (readout.classes,)
+    return Subject(None, "p", "float32", shape, "NC" if columns > 1 else "N1", None, readout=readout)
+
+
+def test_rows_are_compared_but_for_their_sum_and_what_is_next_to_nothing():
+    tables = np.float32([[3, 0, -69], [0, 5, 1], [1, 0, 4], [2, 1, -64]])
+    measured = tables - np.float32([[1], [2], [0.5], [3]])
+    measured[[0, 3], 2] = -58  # the file holds these as zero
+    assert check_simulation(subject("probability", 3), tables, measured, LABELS).passed
+    measured[1, 0] += 0.1
+    assert not check_simulation(subject("probability", 3), tables, measured, LABELS).passed
+
+
+@pytest.mark.parametrize(("off", "passed"), [(0.0, True), (0.5, False)])
+def test_what_rounding_leaves_of_one_less_a_probability_is_not_compared(off, passed):
+    tables = np.float32([[0, 22], [0, -3], [0, 2], [0, 30]])
+    measured = np.float32([[0, 16.6], [0, -3 + off], [0, 2], [0, 69]])
+    assert check_simulation(subject("odds", 1), tables, measured, np.array([1, 0, 1, 1])).passed is passed
