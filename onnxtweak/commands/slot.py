@@ -15,7 +15,13 @@ from onnxtweak.model.edit.slot import Slot, adapter_bytes, fill, slot_inside, wi
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.file.output_file import check_model_output, check_output, write_atomic
+from onnxtweak.model.file.output_file import Delivery, write_atomic
+from onnxtweak.model.file.output_paths import (
+    check_distinct,
+    check_model_output,
+    check_output,
+    external_copies,
+)
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
 from onnxtweak.settings import EngineSettings, OutputSettings
@@ -55,13 +61,17 @@ def slot(
     file = read_model(model)
     existing = slot_inside(file.proto)
     if existing is not None:
+        protect = [*file.files, *map(Path, tweaks)]
+        check_output(output.path, force=output.force, protect=protect)
         return _adapter_alone(file, existing, loaded, output, scale, begin)
     places = [Path(output.path).parent / f"{Path(tweak).stem}.onnx_adapter" for tweak in tweaks]
     if len(set(places)) < len(places):
         raise UsageError("two tweak files have the same name", hint="rename one: so would their adapters")
-    check_model_output(file, output.path, force=output.force)
+    check_model_output(file, output.path, force=output.force, protect=tweaks)
+    copies = [copy for _, copy in external_copies(file, Path(output.path))]
+    check_distinct([output.path, *copies, *places])
     for place in places:
-        check_output(place, force=output.force, protect=[*file.files, *tweaks])
+        check_output(place, force=output.force, protect=[*file.files, *map(Path, tweaks)])
     subject, feeds = open_subject(opened_model(file, loaded[0].logits), loaded, engine)
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)
@@ -79,9 +89,11 @@ def slot(
     ]
     require(tuple(checks))
     adapters = [adapter_bytes(arrays) for arrays in filled]
-    checks.append(write_checked(subject, slotted, output, feeds, engine))
-    for place, content in zip(places, adapters, strict=True):
-        write_atomic(place, [content], force=output.force)
+    with Delivery(force=output.force, protect=[*file.files, *map(Path, tweaks)]) as delivery:
+        checks.append(write_checked(delivery, subject, slotted, output, feeds, engine))
+        for place, content in zip(places, adapters, strict=True):
+            delivery.add(place, [content])
+        delivery.commit()
     return Applied(
         model=model_ref(file),
         output=FileRef(output.path, slotted.model.sha256),
