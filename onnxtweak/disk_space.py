@@ -79,8 +79,11 @@ def reserve(file: FileIO, size: int) -> None:
         write_all(file, bytes(min(_PIECE, size - start)))
 
 
-def new_mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
-    """A new .npy file of zeros, mapped for writing; its space is reserved. Raises OutputError."""
+def new_mapped(path: Path, dtype: Any, shape: tuple[int, ...], where: Path) -> np.memmap:
+    """A new .npy file of zeros, mapped for writing; its space is reserved.
+
+    Raises OutputError, which names `where` as the place.
+    """
     kind = np.dtype(dtype)
     size = kind.itemsize * int(np.prod(shape, dtype=np.int64))
     try:
@@ -91,7 +94,7 @@ def new_mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
             np.lib.format.write_array_header_1_0(file, header)
             file.truncate(file.tell() + size)
     except OSError as error:
-        raise cannot_write(path, error, f"a table of shape {shape}", size) from error
+        raise cannot_write(where, error, f"a table of shape {shape}", size) from error
     return np.lib.format.open_memmap(path, "r+")
 
 

@@ -59,11 +59,10 @@ def slot(
     begin = time.perf_counter()
     loaded = [load(tweak) for tweak in tweaks]
     file = read_model(model)
+    protect = [*file.files, *map(Path, tweaks)]
     existing = slot_inside(file.proto)
     if existing is not None:
-        protect = [*file.files, *map(Path, tweaks)]
-        check_output(output.path, force=output.force, protect=protect)
-        return _adapter_alone(file, existing, loaded, output, scale, begin)
+        return _adapter_alone(file, existing, loaded, output, scale, begin, protect)
     places = [Path(output.path).parent / f"{Path(tweak).stem}.onnx_adapter" for tweak in tweaks]
     if len(set(places)) < len(places):
         raise UsageError("two tweak files have the same name", hint="rename one: so would their adapters")
@@ -71,7 +70,7 @@ def slot(
     copies = [copy for _, copy in external_copies(file, Path(output.path))]
     check_distinct([output.path, *copies, *places])
     for place in places:
-        check_output(place, force=output.force, protect=[*file.files, *map(Path, tweaks)])
+        check_output(place, force=output.force, protect=protect)
     subject, feeds = open_subject(opened_model(file, loaded[0].logits), loaded, engine)
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)
@@ -89,7 +88,7 @@ def slot(
     ]
     require(tuple(checks))
     adapters = [adapter_bytes(arrays) for arrays in filled]
-    with Delivery(force=output.force, protect=[*file.files, *map(Path, tweaks)]) as delivery:
+    with Delivery(force=output.force, protect=protect) as delivery:
         checks.append(write_checked(delivery, subject, slotted, output, feeds, engine))
         for place, content in zip(places, adapters, strict=True):
             delivery.add(place, [content])
@@ -152,6 +151,7 @@ def _adapter_alone(
     output: OutputSettings,
     scale: float,
     begin: float,
+    protect: Sequence[Path],
 ) -> Applied:
     """An adapter for a slot that the model has already."""
     if len(tweaks) > 1:
@@ -160,7 +160,7 @@ def _adapter_alone(
         )
     arrays = fill(existing, tweaks[0], scale)
     content = adapter_bytes(arrays)
-    write_atomic(output.path, [content], force=output.force, protect=file.files)
+    write_atomic(output.path, [content], force=output.force, protect=protect)
     written = file_ref(output.path)
     return Applied(
         model=model_ref(file),

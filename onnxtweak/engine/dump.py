@@ -167,7 +167,7 @@ def _new_shard(folder: Path, dump: Dump, number: int, logits: np.dtype) -> None:
         "L": (np.int64, (count,)),
     }
     for name, (dtype, shape) in kinds.items():
-        new_mapped(_shard(folder, name, number), dtype, shape)
+        new_mapped(_shard(folder, name, number), dtype, shape, dump.directory)
 
 
 def _shard(folder: Path, name: str, number: int) -> Path:

@@ -60,7 +60,7 @@ class ScoreTables:
         try:
             for name, kind in _KINDS.items():
                 (place / f"{name}.npy").unlink(missing_ok=True)
-                self.arrays[name] = new_mapped(place / f"{name}.npy", kind, shape)
+                self.arrays[name] = new_mapped(place / f"{name}.npy", kind, shape, folder or self._output)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise

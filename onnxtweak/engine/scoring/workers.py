@@ -208,6 +208,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
                 processes=True,
                 dashboard_address=None,
                 local_directory=str(scratch),
+                scheduler_kwargs={"local_directory": str(scratch)},
             ) as cluster,
             distributed.Client(cluster, direct_to_workers=True) as client,
         ):
