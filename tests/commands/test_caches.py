@@ -99,7 +99,7 @@ def test_a_tweak_under_another_key_is_not_used(recipe, tmp_path):
 
 def test_two_runs_of_one_recipe_at_once_both_end_well(recipe, tmp_path):
     command = [sys.executable, "-m", "onnxtweak", "run", str(recipe), "-q"]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     for process in started:
         _, said = process.communicate()
         assert process.returncode == 0, said
@@ -262,12 +262,12 @@ def test_many_share_a_work_directory(tmp_path):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        for k in range(6)
+        for k in range(4)
     ]
     for process in started:
         _, said = process.communicate()
         assert process.returncode == 0, said
-    assert len({(tmp_path / f"{k}.onnx").read_bytes() for k in range(6)}) == 1
+    assert len({(tmp_path / f"{k}.onnx").read_bytes() for k in range(4)}) == 1
     assert not list((tmp_path / "work").glob(".*"))
 
 
@@ -281,9 +281,9 @@ def test_tables_in_use_are_left_to_their_process(tmp_path):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        for k in range(4)
+        for k in range(3)
     ]
     for process in started:
         _, said = process.communicate()
         assert process.returncode == 0, said
-    assert len({(tmp_path / f"{k}.npz").read_bytes() for k in range(4)}) == 1
+    assert len({(tmp_path / f"{k}.npz").read_bytes() for k in range(3)}) == 1
