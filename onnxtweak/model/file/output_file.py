@@ -90,7 +90,8 @@ class Delivery:
 
     def place(self, part: Path, path: Path) -> None:
         """A complete file on the same disk as its target is to be renamed when the others are."""
-        check_distinct([target for _, target in self._parts] + [path])
+        for _, other in self._parts:
+            check_distinct([other, path])
         self._parts.append((part, path))
 
     def commit(self, stale: Sequence[Path] = ()) -> None:
