@@ -27,6 +27,8 @@ patch        what is added to the logits: synapses, linear, MLP
 types        the nouns that the stages hand to each other, and the letters of all shapes
 settings     what a user can ask for
 quantities   how a number or a size is written
+disk_space   whether there is room on a disk, and what is said where there is none
+temporary_files  unfinished work, and who clears up after a process that died
 demo_files   the demo's model and samples
 errors       what can go wrong, and the exit code of each
 _version     the version

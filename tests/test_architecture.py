@@ -20,7 +20,9 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
 LEVELS = {
     "_version": 0,
     "errors": 0,
+    "disk_space": 1,
     "quantities": 1,
+    "temporary_files": 1,
     "settings": 1,
     "types": 1,
     "demo_files": 2,

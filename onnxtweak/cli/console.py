@@ -74,6 +74,10 @@ class Console:
         """Instead of a pass: an earlier run has made it."""
         self.say(f"{what}: cached")
 
+    def remake(self, what: str) -> None:
+        """Before a pass: an earlier run has made it, but its file is not as it was written."""
+        self.say(f"note: {what}: what was saved is damaged or was changed, so it is made again")
+
     def fail(self, what: str, where: str = "", hint: str = "") -> None:
         """The form of every error, one line each: `error: WHAT (WHERE)` and `hint: WHAT TO DO`."""
         where = " ".join(where.split())

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import click
 from click.shell_completion import shell_complete
@@ -46,6 +49,7 @@ from onnxtweak.cli.completion import COMPLETE
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.shared import TRACEBACK
 from onnxtweak.errors import MachineError, OnnxtweakError, OutputError
+from onnxtweak.temporary_files import collect
 
 PROGRAM = "onnxtweak"
 
@@ -115,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         console.fail("stdout is closed", hint="send results elsewhere, such as > result.txt or > /dev/null")
         return OutputError.exit_code
+    with suppress(OSError):  # no folder for temporary files
+        collect(Path(tempfile.gettempdir()))
     context = None
     if asked := os.environ.get(COMPLETE):
         return shell_complete(program, {}, PROGRAM, COMPLETE, asked)
@@ -178,6 +184,9 @@ def _explain(error: Exception, console: Console) -> int:
         case click.ClickException():
             console.fail(*_usage(error))
             return error.exit_code
+        case OSError() if (full := _no_room(error)) is not None:
+            console.fail_with(full)
+            return full.exit_code
         case MemoryError():
             console.fail("not enough memory", hint="lower --memory or --batch")
             return MachineError.exit_code
@@ -186,6 +195,13 @@ def _explain(error: Exception, console: Console) -> int:
         hint="this is a bug in onnxtweak; please report it with the output of --traceback",
     )
     return BUG
+
+
+def _no_room(error: OSError) -> OutputError | None:
+    """What to say where a disk is full, wherever in the program that came up."""
+    from onnxtweak.disk_space import cannot_write, no_room
+
+    return cannot_write(error.filename or "", error, "a file") if no_room(error) else None
 
 
 def _usage(error: click.ClickException) -> tuple[str, str, str]:

@@ -9,7 +9,8 @@ import numpy as np
 from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.subject import Subject
 from onnxtweak.model.edit.tweak_file import load
-from onnxtweak.model.file.output_file import check_model_output
+from onnxtweak.model.file.output_file import Delivery
+from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
 from onnxtweak.settings import EngineSettings, OutputSettings, TapSettings
@@ -47,7 +48,7 @@ def apply(
     begin = time.perf_counter()
     loaded = load(tweak)
     opened = open_model(model, TapSettings(logits=loaded.logits))
-    check_model_output(opened.model, output.path, force=output.force)
+    check_model_output(opened.model, output.path, force=output.force, protect=[tweak])
     subject, feeds = open_subject(opened, [loaded], engine)
     if not loaded.patch.changes_logits and not shadow:
         data = opened.model.data  # as the command did that saved it
@@ -60,7 +61,9 @@ def apply(
         checks += (check_shadow(subject, loaded, data, scale, feeds, engine),)
     require(checks)
     tweaked = as_subject(subject, data)
-    checks += (write_checked(subject, tweaked, output, feeds, engine),)
+    with Delivery(force=output.force, protect=[tweak]) as delivery:
+        checks += (write_checked(delivery, subject, tweaked, output, feeds, engine),)
+        delivery.commit()
     return Applied(
         model=model_ref(opened.model),
         output=FileRef(output.path, tweaked.model.sha256),

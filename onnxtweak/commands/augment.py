@@ -17,6 +17,7 @@ from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
+from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.open_job import Job, prepare
@@ -45,6 +46,7 @@ def augment(
 
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
+    check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     job = require_sound_base(job)

@@ -33,6 +33,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
@@ -78,6 +79,7 @@ def compare(
     """
     begin = time.perf_counter()
     chosen = _chosen_methods(methods, write, output)
+    check_paths(output, model, data, engine)
     written: Result | None = None
     before: list[Metrics] = []
     outcomes: dict[str, list[tuple[MethodOutcome, int, float, str]]] = {name: [] for name in chosen}

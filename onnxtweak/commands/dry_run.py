@@ -16,10 +16,10 @@ import numpy as np
 from onnxtweak.engine.dump import is_dump
 from onnxtweak.errors import UsageError
 from onnxtweak.goal import every_class, find_targets
-from onnxtweak.model.file.output_file import check_output
 from onnxtweak.plans import DryRun
 from onnxtweak.registry import METHODS
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
+from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job, open_whole, prepare
@@ -45,12 +45,9 @@ def forecast(
 
     options : what else the command takes. Raises InputError as the command would, before any pass.
     """
+    check_paths(output, model, data, engine)
     job = require_sound_base(open_job(command, model, data, engine, taps, progress))
-    if command == "score":
-        if output.output is not None:
-            check_output(output.output, force=output.force, protect=[model])
-    else:
-        check_outputs(job, output)
+    check_outputs(job, output, model=command != "score")
     planner, shown = plan_command(command, job, targets, taps, options, repeats)
     settings = job.engine.settings
     samples = {"fit": job.samples["fit"]} if command == "score" else job.samples

@@ -11,6 +11,7 @@ from onnxtweak.engine.dump import check_directory, write_dump
 from onnxtweak.errors import DataError
 from onnxtweak.results import Dumped
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.check_paths import check_folder, files_named
 from onnxtweak.stages.open_job import open_whole
 from onnxtweak.types import Neurons, Progress, Tap, silent
 
@@ -30,6 +31,8 @@ def dump(
 
     neurons : a file that `score` wrote; V then holds its best neurons only. Raises InputError.
     """
+    read = [Path(model), *files_named(data, engine), *([] if neurons is None else [Path(neurons)])]
+    check_folder(directory, read)
     check_directory(Path(directory), force)
     job = open_whole(model, data, engine, taps, progress, watch=neurons is None)
     chosen = None if neurons is None else _best_neurons(neurons)

@@ -22,6 +22,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
@@ -50,6 +51,7 @@ def fit(
     A model without a hidden tensor gets biases alone.
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
+    check_paths(output, model, data, engine)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
     job = require_sound_base(job)

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 from onnxtweak.goal import find_targets
-from onnxtweak.model.file.output_file import check_output, write_atomic
+from onnxtweak.model.file.output_file import write_atomic
+from onnxtweak.model.file.output_paths import check_output
 from onnxtweak.recipe.template import template
 from onnxtweak.results import RecipeWritten
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
+from onnxtweak.stages.check_paths import check_paths, files_named
 from onnxtweak.stages.open_job import file_ref, prepare
 from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.types import Progress, silent
@@ -24,8 +26,10 @@ def init(
     progress: Progress = silent,
 ) -> RecipeWritten:
     """Write a recipe that `run` accepts as it is. Raises InputError for what cannot be used."""
-    check_output(output.path, force=output.force, protect=[model])
+    check_paths(output, model, data)
     job = prepare(model, data, EngineSettings(device="cpu"), TapSettings(), progress)
+    protect = [*job.opened.model.files, *job.files_read, *files_named(data)]
+    check_output(output.path, force=output.force, protect=protect)
     job = require_sound_base(job)
     named: list[str] = []
     if targets.targets:
@@ -50,7 +54,7 @@ def init(
         samples=job.samples,
         taps=[(tap.name, tap.neurons) for tap in job.taps],
     )
-    write_atomic(output.path, [text.encode("utf-8", "replace")], force=output.force, protect=[model])
+    write_atomic(output.path, [text.encode("utf-8", "replace")], force=output.force, protect=protect)
     return RecipeWritten(
         file_ref(output.path), job.model, job.samples, job.subject.classes, tuple(job.splits.notes)
     )

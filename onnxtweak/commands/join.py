@@ -22,6 +22,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.open_job import Job, prepare
@@ -49,6 +50,7 @@ def join(
 
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
+    check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     job = require_sound_base(job)

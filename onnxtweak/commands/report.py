@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from onnxtweak.model.file.output_file import check_output, write_atomic
+from onnxtweak.model.file.output_file import write_atomic
+from onnxtweak.model.file.output_paths import check_output
 from onnxtweak.results import ReportPage
 from onnxtweak.settings import OutputSettings
 from onnxtweak.stages.open_job import file_ref

@@ -35,6 +35,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
@@ -67,6 +68,7 @@ def retrain(
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     stages = None if settings.schedule is None else parse_schedule(settings.schedule)
+    check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
     check_outputs(job, output)
     job = require_sound_base(job)

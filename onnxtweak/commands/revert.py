@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from onnxtweak.errors import VerificationError
 from onnxtweak.model.edit.revert import revert as reverted
 from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.file.output_file import also_written, check_model_output, write_model
+from onnxtweak.model.file.output_file import Delivery, also_written
+from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import Reverted
 from onnxtweak.settings import OutputSettings
@@ -33,17 +33,17 @@ def revert(*, tweaked: str, output: OutputSettings, steps: int | None = 1) -> Re
     if not weights.passed:
         hint = "put the external weights of the base beside the file"
         raise VerificationError(weights.detail, where=model.path, hint=hint)
-    created = write_model(model, output.path, [data], force=output.force)
-    written = hash_file(Path(output.path))
-    if written != removed[-1].file_sha256:
-        for file in created:
-            file.unlink(missing_ok=True)
-        raise VerificationError(
-            "the file on disk differs from what was written",
-            where=output.path,
-            hint="check the disk; try again",
-        )
-    detail = f"the file on disk has the recorded sha256, {written[:12]}…{also_written(created)}"
+    with Delivery(force=output.force) as delivery:
+        place, copies = delivery.add_model(model, output.path, [data])
+        written = hash_file(place)
+        if written != removed[-1].file_sha256:
+            raise VerificationError(
+                "the file on disk differs from what was written",
+                where=output.path,
+                hint="check the disk; try again",
+            )
+        delivery.commit()
+    detail = f"the file on disk has the recorded sha256, {written[:12]}…{also_written(copies)}"
     return Reverted(
         model=model_ref(model),
         output=FileRef(str(output.path), written),

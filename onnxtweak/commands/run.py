@@ -16,7 +16,10 @@ from typing import Any
 from onnxtweak._version import __version__
 from onnxtweak.commands.compare import compare
 from onnxtweak.commands.dry_run import module_of, open_job, plan_command, targets_of
+from onnxtweak.disk_space import writing
 from onnxtweak.errors import UsageError
+from onnxtweak.model.file.model_file import read_model
+from onnxtweak.model.file.output_paths import check_distinct
 from onnxtweak.plans import PlannedPass, RunPlan
 from onnxtweak.recipe import ComparePlan, Recipe, TweakPlan, read_recipe
 from onnxtweak.recipe.gates import judged
@@ -25,6 +28,7 @@ from onnxtweak.report import artefacts, schema
 from onnxtweak.report.text import comparison, layout, runs
 from onnxtweak.results import RunResult
 from onnxtweak.settings import EngineSettings, OutputSettings
+from onnxtweak.stages.check_paths import files_named
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job, cache_key, file_ref
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -33,12 +37,18 @@ from onnxtweak.stages.run_files import (
     SUMS,
     check_directory,
     deliver_files,
-    empty_folder,
+    fetch,
     file_names,
+    files_in,
+    hidden_folder,
+    is_whole,
+    keep_for_later,
     models_in,
-    staging_for,
 )
 from onnxtweak.types import FileRef, Progress, silent
+
+# The files of a tweak in the cache, beside external weights of its base.
+_DOCUMENT, _OWN_FILES = "result.json", ("tweak.onnx", "tweak.safetensors")
 
 
 def run(
@@ -61,11 +71,10 @@ def run(
     """
     begin = time.perf_counter()
     read = read_recipe(recipe, changes=changes, environment=environment, directory=directory, device=device)
-    target = Path(read.directory)
-    check_directory(target, read, force)
-    staging = staging_for(target)
-    try:
-        empty_folder(staging)
+    target, used = Path(read.directory), _files_read(read)
+    check_directory(target, file_names(read), used, force)
+    check_distinct([read.cache, read.directory])
+    with hidden_folder(target.absolute().parent) as staging:
         results, cached = {}, []
         for tweak in read.tweaks:
             results[tweak.name], reused = _tweak(read, tweak, staging, progress)
@@ -74,10 +83,9 @@ def run(
             cached.append("compare")
         result = RunResult(file_ref(recipe), read.directory, results, tuple(cached), True, (), {})
         shipped = keep or not result.failed
-        files = _write(read, replace(result, shipped=shipped), staging)
-        deliver_files(staging, target, files)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with writing(target, "what the run made"):
+            files = _write(read, replace(result, shipped=shipped), staging)
+        deliver_files(staging, target, [*(file.path for file in files), SUMS], used, force)
     notes = () if shipped else ("a gate failed: no model was delivered; --keep delivers the models anyway",)
     seconds = {"all": time.perf_counter() - begin}
     return replace(result, shipped=shipped, files=files, seconds=seconds, notes=notes)
@@ -90,26 +98,35 @@ def _tweak(
     job = open_job(tweak.method, recipe.model, recipe.data, recipe.engine, tweak.taps, progress)
     mark = fingerprint(recipe, tweak.sha256, job)
     folder = Path(recipe.cache) / f"tweak-{mark}"
-    cached = _cached_document(folder)
-    if cached is not None:
-        progress.reuse(tweak.name)
-    document = _make(recipe, tweak, folder, progress) if cached is None else cached
-    for file in models_in(folder):
-        shutil.copyfile(file, staging / file.name.replace("tweak.", f"{tweak.name}.", 1))
+    with hidden_folder(folder.parent) as own, writing(folder.parent, "the cache"):
+        reused = fetch(folder, own)
+        if reused:
+            progress.reuse(tweak.name)
+        else:
+            if folder.exists():
+                progress.remake(tweak.name)
+            _make(recipe, tweak, own, folder, progress)
+        document = json.loads((own / _DOCUMENT).read_text(encoding="utf-8"))
+        for name in models_in(own):
+            ending = name.removeprefix("tweak.") if name in _OWN_FILES else ""
+            copy = staging / (f"{tweak.name}.{ending}" if ending else name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(own / name, copy)
+        if not reused:
+            keep_for_later(own, folder)
     path = Path(recipe.directory) / f"{tweak.name}.onnx"
     output = {"path": str(path), "sha256": document["output"]["sha256"]}
     origin = {"path": recipe.path, "sha256": recipe.sha256, "tweak": tweak.name, "fingerprint": mark}
     document |= {"output": output, "gates": judged(recipe.gates, document), "recipe": origin}
-    return document, cached is not None
+    return document, reused
 
 
-def _make(recipe: Recipe, tweak: TweakPlan, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Make a tweak in a folder of the cache: model and tweak file first, the document last."""
-    empty_folder(folder)
+def _make(recipe: Recipe, tweak: TweakPlan, own: Path, folder: Path, progress: Progress) -> None:
+    """Make a tweak in a folder of this process, as it will lie in `folder` of the cache."""
     targets = {"targets": tweak.targets} if METHODS[tweak.method].targeted else {}
     method = getattr(module_of(tweak.method), tweak.method)
     output = OutputSettings(
-        str(folder / "tweak.onnx"), str(folder / "tweak.safetensors"), evidence=True, recipe=tweak.sha256
+        str(own / "tweak.onnx"), str(own / "tweak.safetensors"), evidence=True, recipe=tweak.sha256
     )
     result = method(
         model=recipe.model,
@@ -121,19 +138,8 @@ def _make(recipe: Recipe, tweak: TweakPlan, folder: Path, progress: Progress) ->
         output=output,
         progress=progress,
     )
-    document: dict[str, Any] = json.loads(schema.dumps(schema.document(tweak.method, result)))
-    (folder / "result.json").write_text(schema.dumps(document), encoding="utf-8")
-    return document
-
-
-def _cached_document(folder: Path) -> dict[str, Any] | None:
-    """The document of a tweak that an earlier run made, if its model is unchanged."""
-    try:
-        document: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        unchanged = file_ref(folder / "tweak.onnx").sha256 == document["output"]["sha256"]
-        return document if unchanged and (folder / "tweak.safetensors").is_file() else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    text = schema.dumps(schema.document(tweak.method, result))
+    _put(own / _DOCUMENT, text.replace(own.name, folder.name))
 
 
 def fingerprint(recipe: Recipe, settings: str, job: Job) -> str:
@@ -157,26 +163,35 @@ def _comparison(recipe: Recipe, plan: ComparePlan, staging: Path, progress: Prog
     """Write compare.json and compare.md into `staging`; whether an earlier run made them."""
     job = open_for_tables(recipe.model, recipe.data, recipe.engine, plan.taps, progress)
     folder = Path(recipe.cache) / f"compare-{fingerprint(recipe, plan.sha256, job)}"
-    cached = (folder / "compare.json").is_file()
-    if cached:
-        progress.reuse("compare")
-    else:
-        result = compare(
-            model=recipe.model,
-            data=recipe.data,
-            engine=_resuming(recipe),
-            taps=plan.taps,
-            targets=plan.targets,
-            repeats=plan.repeats,
-            methods=plan.methods,
-            progress=progress,
-        )
-        empty_folder(folder)
-        _put(folder / "compare.md", layout.markdown(comparison.comparison(result)))
-        _put(folder / "compare.json", schema.dumps(schema.document("compare", result)))
-    for file in folder.iterdir():
-        shutil.copyfile(file, staging / file.name)
-    return cached
+    with hidden_folder(folder.parent) as own, writing(folder.parent, "the cache"):
+        reused = fetch(folder, own)
+        if reused:
+            progress.reuse("compare")
+        else:
+            if folder.exists():
+                progress.remake("compare")
+            result = compare(
+                model=recipe.model,
+                data=recipe.data,
+                engine=_resuming(recipe),
+                taps=plan.taps,
+                targets=plan.targets,
+                repeats=plan.repeats,
+                methods=plan.methods,
+                progress=progress,
+            )
+            _put(own / "compare.md", layout.markdown(comparison.comparison(result)))
+            _put(own / "compare.json", schema.dumps(schema.document("compare", result)))
+        for name in files_in(own):
+            shutil.copyfile(own / name, staging / name)
+        if not reused:
+            keep_for_later(own, folder)
+    return reused
+
+
+def _files_read(recipe: Recipe) -> list[str | Path]:
+    """What a run reads, and must never replace."""
+    return [recipe.path, *read_model(recipe.model).files, *files_named(recipe.data, recipe.engine)]
 
 
 def _resuming(recipe: Recipe) -> EngineSettings:
@@ -187,8 +202,8 @@ def _resuming(recipe: Recipe) -> EngineSettings:
 def _write(recipe: Recipe, result: RunResult, staging: Path) -> tuple[FileRef, ...]:
     """Write all files of the run into `staging`; their names and digests."""
     if not result.shipped:
-        for file in models_in(staging):
-            file.unlink()
+        for name in models_in(staging):
+            (staging / name).unlink()
         for document in result.results.values():
             document["output"] = None
     for name, document in result.results.items():
@@ -196,11 +211,11 @@ def _write(recipe: Recipe, result: RunResult, staging: Path) -> tuple[FileRef, .
         (staging / f"{name}.html").write_bytes(draw(document, name))
     _put(staging / "metrics.json", artefacts.metrics(result.results))
     own = {"summary.md", "junit.xml", "provenance.json", SUMS}  # still to be written
-    listed = tuple(FileRef(name, "") for name in sorted({path.name for path in staging.iterdir()} | own))
+    listed = tuple(FileRef(name, "") for name in sorted({*files_in(staging), *own}))
     _put(staging / "summary.md", layout.markdown(runs.ran(replace(result, files=listed))))
     _put(staging / "junit.xml", artefacts.junit(result.results))
     _put(staging / "provenance.json", _provenance(recipe, result, staging))
-    files = tuple(FileRef(path.name, file_ref(path).sha256) for path in sorted(staging.iterdir()))
+    files = tuple(FileRef(name, file_ref(staging / name).sha256) for name in files_in(staging))
     _put(staging / SUMS, artefacts.sums([(file.path, file.sha256) for file in files]))
     return files
 
@@ -210,7 +225,7 @@ def _put(path: Path, text: str) -> None:
 
 
 def _provenance(recipe: Recipe, result: RunResult, staging: Path) -> str:
-    models = [(path.name, file_ref(path).sha256) for path in sorted(models_in(staging))]
+    models = [(name, file_ref(staging / name).sha256) for name in models_in(staging)]
     first = next(iter(result.results.values()))
     materials = {
         Path(recipe.model).name: first["model"]["sha256"],
@@ -249,7 +264,7 @@ def plan(
     The passes of each tweak are planned as `forecast` plans those of a command.
     """
     read = read_recipe(recipe, changes=changes, environment=environment, directory=directory, device=device)
-    check_directory(Path(read.directory), read, force=True)
+    check_directory(Path(read.directory), file_names(read), _files_read(read), force=True)
     tweaks = []
     for tweak in read.tweaks:
         job = open_job(tweak.method, read.model, read.data, _resuming(read), tweak.taps, progress)
@@ -271,7 +286,7 @@ def plan(
 def _planned(recipe: Recipe, tweak: TweakPlan, job: Job) -> dict[str, Any]:
     """What a run would do for one tweak."""
     folder = Path(recipe.cache) / f"tweak-{fingerprint(recipe, tweak.sha256, job)}"
-    cached = _cached_document(folder) is not None
+    cached = is_whole(folder)
     steps, targets = _steps(job, tweak, cached)
     return {
         "name": tweak.name,

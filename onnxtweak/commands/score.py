@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,8 @@ from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, rank, united
 from onnxtweak.model.file.model_file import read_model
-from onnxtweak.model.file.output_file import check_output, write_atomic
+from onnxtweak.model.file.output_file import write_atomic
+from onnxtweak.model.file.output_paths import check_output
 from onnxtweak.results import Scored
 from onnxtweak.settings import (
     DataSettings,
@@ -35,6 +35,7 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages.check_paths import check_paths, files_named
 from onnxtweak.stages.open_job import file_ref, open_whole, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -61,9 +62,11 @@ def score(
     settings : only `theta`, `criterion` and the largest `count` are used. Raises InputError.
     """
     begin = time.perf_counter()
-    if output.output is not None:
-        check_output(output.output, force=output.force, protect=[model, *filter(os.path.isfile, data.data)])
+    check_paths(output, model, data, engine)
     source = _open_source(model, data, engine, taps, progress)
+    protect = [*source.files, *files_named(data, engine)]
+    if output.output is not None:
+        check_output(output.output, force=output.force, protect=protect)
     predicted = None
     if targets.worst is not None and not targets.targets:
         batches = source.read("find the worst", (), None)
@@ -82,7 +85,7 @@ def score(
         if tables is not None:
             header = _header(rankings, source.taps, chosen, names, settings.theta)
             contents = npz(tables.arrays | header)
-            write_atomic(output.path, contents, force=output.force, protect=[model])
+            write_atomic(output.path, contents, force=output.force, protect=protect)
             written = file_ref(output.path)
     finally:
         if tables is not None:
@@ -108,7 +111,8 @@ def passes(request: PassRequest) -> None:
 class _ScoreSource:
     """What can be scored: samples of a job, or a dump.
 
-    score : as `score_neurons`, without its job. labels (N,) int64. names : of all classes. notes : to tell.
+    score : as `score_neurons`, without its job. labels (N,) int64. names : of all classes. files : that are
+    read. notes : to tell.
     """
 
     read: Read
@@ -117,6 +121,7 @@ class _ScoreSource:
     taps: tuple[Tap, ...]
     names: tuple[str, ...]
     engine: Engine
+    files: tuple[Path, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -128,7 +133,8 @@ def _open_source(
         view = job.splits.fit
         read = from_model(job.subject, view, job.engine, job.taps)
         score, labels = partial(score_neurons, job), view.labels
-        return _ScoreSource(read, score, labels, job.taps, job.names, job.engine, job.splits.notes)
+        files = (*job.opened.model.files, *job.files_read)
+        return _ScoreSource(read, score, labels, job.taps, job.names, job.engine, files, job.splits.notes)
     dump = read_dump(data.data[0])
     base = read_model(model)
     if dump.base_sha256 != base.base_sha256:
@@ -160,7 +166,8 @@ def _open_source(
         task = ScoringTask(labels, np.asarray(targets, np.int64), theta)
         return score_batches(batches, dump.taps, task, most, runner, tables=tables)
 
-    return _ScoreSource(batches, score_dump, labels, dump.taps, class_names(dump.names, dump.classes), runner)
+    names, files = class_names(dump.names, dump.classes), (*base.files, *dump.files)
+    return _ScoreSource(batches, score_dump, labels, dump.taps, names, runner, files)
 
 
 def _header(

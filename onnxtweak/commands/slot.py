@@ -15,7 +15,13 @@ from onnxtweak.model.edit.slot import Slot, adapter_bytes, fill, slot_inside, wi
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.file.output_file import check_model_output, check_output, write_atomic
+from onnxtweak.model.file.output_file import Delivery, write_atomic
+from onnxtweak.model.file.output_paths import (
+    check_distinct,
+    check_model_output,
+    check_output,
+    external_copies,
+)
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
 from onnxtweak.settings import EngineSettings, OutputSettings
@@ -53,15 +59,18 @@ def slot(
     begin = time.perf_counter()
     loaded = [load(tweak) for tweak in tweaks]
     file = read_model(model)
+    protect = [*file.files, *map(Path, tweaks)]
     existing = slot_inside(file.proto)
     if existing is not None:
-        return _adapter_alone(file, existing, loaded, output, scale, begin)
+        return _adapter_alone(file, existing, loaded, output, scale, begin, protect)
     places = [Path(output.path).parent / f"{Path(tweak).stem}.onnx_adapter" for tweak in tweaks]
     if len(set(places)) < len(places):
         raise UsageError("two tweak files have the same name", hint="rename one: so would their adapters")
-    check_model_output(file, output.path, force=output.force)
+    check_model_output(file, output.path, force=output.force, protect=tweaks)
+    copies = [copy for _, copy in external_copies(file, Path(output.path))]
+    check_distinct([output.path, *copies, *places])
     for place in places:
-        check_output(place, force=output.force, protect=[*file.files, *tweaks])
+        check_output(place, force=output.force, protect=protect)
     subject, feeds = open_subject(opened_model(file, loaded[0].logits), loaded, engine)
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)
@@ -79,9 +88,11 @@ def slot(
     ]
     require(tuple(checks))
     adapters = [adapter_bytes(arrays) for arrays in filled]
-    checks.append(write_checked(subject, slotted, output, feeds, engine))
-    for place, content in zip(places, adapters, strict=True):
-        write_atomic(place, [content], force=output.force)
+    with Delivery(force=output.force, protect=protect) as delivery:
+        checks.append(write_checked(delivery, subject, slotted, output, feeds, engine))
+        for place, content in zip(places, adapters, strict=True):
+            delivery.add(place, [content])
+        delivery.commit()
     return Applied(
         model=model_ref(file),
         output=FileRef(output.path, slotted.model.sha256),
@@ -140,6 +151,7 @@ def _adapter_alone(
     output: OutputSettings,
     scale: float,
     begin: float,
+    protect: Sequence[Path],
 ) -> Applied:
     """An adapter for a slot that the model has already."""
     if len(tweaks) > 1:
@@ -148,7 +160,7 @@ def _adapter_alone(
         )
     arrays = fill(existing, tweaks[0], scale)
     content = adapter_bytes(arrays)
-    write_atomic(output.path, [content], force=output.force, protect=file.files)
+    write_atomic(output.path, [content], force=output.force, protect=protect)
     written = file_ref(output.path)
     return Applied(
         model=model_ref(file),

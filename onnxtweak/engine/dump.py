@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.disk_space import new_mapped, writing
 from onnxtweak.engine.passes import Captured, Engine, capture
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, OutputError
+from onnxtweak.temporary_files import temporary_folder
 from onnxtweak.types import Neurons, Tap
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
+_OF_DUMPS = re.compile(rf"{re.escape(MANIFEST)}|[VZL]-[0-9]{{5,}}\.npy")
 _SHARD_BYTES = 256 * 2**20
 
 
@@ -39,6 +43,15 @@ class Dump:
     classes: int
     shards: tuple[int, ...]
     names: tuple[str, ...] | None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the dump."""
+        numbers = range(len(self.shards))
+        return (
+            self.directory / MANIFEST,
+            *(_shard(self.directory, name, k) for k in numbers for name in "VZL"),
+        )
 
     @property
     def columns(self) -> int:
@@ -63,7 +76,6 @@ def write_dump(
     """
     directory = Path(directory)
     check_directory(directory, force)
-    staging = directory.parent / f".{directory.name}.part-{os.getpid()}"
     dump = Dump(
         directory, subject.model.base_sha256, subject.logits, tuple(taps), neurons, subject.classes, (),
         view.dataset.classes,
@@ -71,26 +83,35 @@ def write_dump(
     rows = max(1, _SHARD_BYTES // (4 * max(dump.columns, 1)))
     sizes = [min(rows, len(view.rows) - start) for start in range(0, len(view.rows), rows)]
     dump = replace(dump, shards=tuple(sizes))
-    try:
-        staging.mkdir()
+    with ExitStack() as stack:
+        with writing(directory, "the dump"):
+            staging = stack.enter_context(temporary_folder(directory.parent))
         size = _write_shards(staging, dump, capture(subject, view, engine, "dump", taps, neurons))
-        (staging / MANIFEST).write_text(json.dumps(_manifest(dump), indent=1) + "\n")
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.replace(staging, directory)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the dump: {error.strerror or error}",
-            where=directory,
-            hint="check the folder's permissions and the free disk space",
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with writing(directory, "the dump"):
+            (staging / MANIFEST).write_text(json.dumps(_manifest(dump), indent=1) + "\n")
+            _put_in_place(staging, directory)
     return dump, size
+
+
+def _put_in_place(staging: Path, directory: Path) -> None:
+    """Rename a complete dump; an earlier one is deleted after that."""
+    with temporary_folder(directory.parent) as aside:
+        earlier = aside / "earlier"
+        if directory.exists():
+            os.replace(directory, earlier)
+        try:
+            os.replace(staging, directory)
+        except BaseException:
+            if earlier.exists():
+                os.replace(earlier, directory)
+            raise
 
 
 def check_directory(directory: Path, force: bool) -> None:
     """Raise OutputError now if `write_dump` is bound to fail later."""
+    if directory.is_symlink():
+        what = "a link stands where the folder would be made"
+        raise OutputError(what, where=directory, hint=f"name the folder itself: {directory.resolve()}")
     if directory.exists():
         if not (directory / MANIFEST).is_file():
             raise OutputError(
@@ -100,17 +121,23 @@ def check_directory(directory: Path, force: bool) -> None:
             )
         if not force:
             raise OutputError("the dump already exists", where=directory, hint="replace it with --force")
+        others = [path for path in directory.iterdir() if not _OF_DUMPS.fullmatch(path.name)]
+        if others:
+            what = f"the folder holds a dump, and other files too: {others[0].name}"
+            raise OutputError(what, where=directory, hint="move them away, or name another folder")
     if not os.access(directory.parent, os.W_OK):
         raise OutputError("cannot write to this folder", where=directory.parent, hint="choose another folder")
 
 
 def _write_shards(folder: Path, dump: Dump, batches: Generator[Captured]) -> int:
     """Fill shard after shard from the batches, which end elsewhere; the size of all in bytes."""
-    batch, at, size = None, 0, 0
+    batch: Captured | None = next(batches)
+    at, size = 0, 0
+    assert batch is not None
+    for number in range(len(dump.shards)):  # all at first, so that a full disk shows before the long pass
+        _new_shard(folder, dump, number, batch.Z.dtype)
     for number, count in enumerate(dump.shards):
-        if batch is None:
-            batch, at = next(batches), 0
-        V, Z, L = _new_shard(folder, dump, number, batch.Z.dtype)
+        V, Z, L = (np.lib.format.open_memmap(_shard(folder, name, number), "r+") for name in "VZL")
         filled = 0
         while filled < count:
             if batch is None:
@@ -131,18 +158,20 @@ def _write_shards(folder: Path, dump: Dump, batches: Generator[Captured]) -> int
     return size
 
 
-def _new_shard(folder: Path, dump: Dump, number: int, logits: np.dtype) -> tuple[np.memmap, ...]:
-    """V, Z and L of one shard, on disk. logits : type of Z."""
+def _new_shard(folder: Path, dump: Dump, number: int, logits: np.dtype) -> None:
+    """Make the files of one shard: V, Z and L. logits : type of Z. Raises OutputError."""
     count = dump.shards[number]
     kinds: dict[str, tuple[Any, tuple[int, ...]]] = {
         "V": (np.float32, (count, dump.columns)),
         "Z": (logits, (count, dump.classes)),
         "L": (np.int64, (count,)),
     }
-    return tuple(
-        np.lib.format.open_memmap(folder / f"{name}-{number:05}.npy", "w+", dtype, shape)
-        for name, (dtype, shape) in kinds.items()
-    )
+    for name, (dtype, shape) in kinds.items():
+        new_mapped(_shard(folder, name, number), dtype, shape, dump.directory)
+
+
+def _shard(folder: Path, name: str, number: int) -> Path:
+    return folder / f"{name}-{number:05}.npy"
 
 
 def _manifest(dump: Dump) -> dict[str, Any]:
@@ -224,7 +253,7 @@ def dumped_batches(dump: Dump, size: int, rows: np.ndarray | None = None) -> Gen
 
 
 def _load(dump: Dump, name: str, number: int) -> np.ndarray:
-    path = dump.directory / f"{name}-{number:05}.npy"
+    path = _shard(dump.directory, name, number)
     try:
         array: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:

@@ -20,8 +20,14 @@ from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_control import bias_predictions
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.edit.splice import splice
-from onnxtweak.model.edit.tweak_file import save
-from onnxtweak.model.file.output_file import also_written, check_model_output, check_output, write_model
+from onnxtweak.model.edit.tweak_file import tweak_bytes
+from onnxtweak.model.file.output_file import Delivery, also_written
+from onnxtweak.model.file.output_paths import (
+    check_distinct,
+    check_model_output,
+    check_output,
+    external_copies,
+)
 from onnxtweak.patch import Patch, Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
@@ -39,7 +45,7 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.preprocess_record import provenance_of
-from onnxtweak.stages.report_page import write_page
+from onnxtweak.stages.report_page import page_of
 from onnxtweak.types import Check, FileRef, Neurons, Trial
 
 # Samples of the neutral check: enough to take every path through the kernels, few enough to cost nothing.
@@ -82,18 +88,25 @@ def before_and_after(
     return Trial(0, 0.0, 0.0, before), Trial(n, 1.0, drop, after)
 
 
-def check_outputs(job: Job, output: OutputSettings) -> None:
-    """Raise OutputError, before the work begins, where its result could not be written."""
-    base = job.opened.model
-    if output.output is not None:
-        check_model_output(base, output.output, force=output.force)
-    for path in (output.tweak, output.report):
-        if path is not None:
-            check_output(path, force=output.force, protect=base.files)
+def check_outputs(job: Job, output: OutputSettings, *, model: bool = True) -> None:
+    """Raise OutputError, before the work begins, where its result could not be written.
+
+    model : whether `output.output` will be one.
+    """
+    base, read = job.opened.model, job.files_read
+    beside = [path for path in (output.tweak, output.report) if path is not None]
+    if output.output is not None and not model:
+        beside = [output.output, *beside]
+    elif output.output is not None:
+        check_model_output(base, output.output, force=output.force, protect=read)
+        copies = [copy for _, copy in external_copies(base, Path(output.output))]
+        check_distinct([output.output, *copies, *beside])
+    for path in beside:
+        check_output(path, force=output.force, protect=[*base.files, *read])
 
 
 def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
-    """Write the patch into the base if it changes anything, and report.
+    """Write the patch into the base if it changes anything, and report; all files appear together.
 
     Raises VerificationError, and writes nothing, when a check fails.
     """
@@ -102,30 +115,31 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
     outcome = _measure_outcome(job, proposal, tweaked)
     checks += (outcome.check,)
     evidence = _evidence(job, proposal, tweak, tweaked, outcome, output)
-    written = None
-    if output.output is not None:
-        feeds = few_samples(job.opened, job.splits.fit, 3)
-        checks += (write_checked(job.subject, tweaked, output, feeds, job.engine.settings),)
-        written = FileRef(output.output, tweaked.model.sha256)
-    if output.tweak is not None:
-        save(tweak, output.tweak, output.force)
+    written = None if output.output is None else FileRef(output.output, tweaked.model.sha256)
     unchanged = () if proposal.patch.changes_logits else ("no tweak: the base was best on validation",)
-    result = Result(
-        command=proposal.command,
-        model=job.model,
-        output=written,
-        tweak=summary(tweak),
-        choice=_choice(job, proposal),
-        samples=job.samples,
-        measured=outcome.measured,
-        run=job.run,
-        checks=checks,
-        classes=job.names,
-        notes=(*job.splits.notes, *proposal.notes, *unchanged, *outcome.notes),
-        evidence=evidence,
-    )
-    if output.report is not None:
-        write_page(result, output.report, force=output.force)
+    with Delivery(force=output.force, protect=job.files_read) as delivery:
+        if output.output is not None:
+            feeds = few_samples(job.opened, job.splits.fit, 3)
+            checks += (write_checked(delivery, job.subject, tweaked, output, feeds, job.engine.settings),)
+        if output.tweak is not None:
+            delivery.add(output.tweak, [tweak_bytes(tweak)])
+        result = Result(
+            command=proposal.command,
+            model=job.model,
+            output=written,
+            tweak=summary(tweak),
+            choice=_choice(job, proposal),
+            samples=job.samples,
+            measured=outcome.measured,
+            run=job.run,
+            checks=checks,
+            classes=job.names,
+            notes=(*job.splits.notes, *proposal.notes, *unchanged, *outcome.notes),
+            evidence=evidence,
+        )
+        if output.report is not None:
+            delivery.add(output.report, [page_of(result, output.report)])
+        delivery.commit()
     return result
 
 
@@ -199,23 +213,18 @@ def summary(tweak: Tweak) -> dict[str, Any]:
 
 
 def write_checked(
+    delivery: Delivery,
     base: Subject,
     tweaked: Subject,
     output: OutputSettings,
     feeds: dict[str, np.ndarray],
     engine: EngineSettings,
 ) -> Check:
-    """Write the model; its files are deleted again where it does not load from there."""
-    path = Path(output.path)
-    created = write_model(tweaked.model, path, [tweaked.model.data], force=output.force)
-    try:
-        check = check_reload(path, base, tweaked, feeds, engine)
-        require((check,))
-    except BaseException:
-        for file in created:
-            file.unlink(missing_ok=True)
-        raise
-    return replace(check, detail=check.detail + also_written(created))
+    """Write the model to be delivered, unless it does not load from there."""
+    place, copies = delivery.add_model(tweaked.model, output.path, [tweaked.model.data])
+    check = check_reload(place, base, tweaked, feeds, engine)
+    require((check,))
+    return replace(check, detail=check.detail + also_written(copies))
 
 
 def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subject, tuple[Check, ...]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.errors import UsageError
 from onnxtweak.method.table import Table, gather, most_neurons, stacked
@@ -43,9 +44,10 @@ def require_room(neurons: int, most: int, samples: int, where: str, hint: str) -
 class TableShards:
     """The shards of one table, a file each."""
 
-    def __init__(self, folder: Path, cache_key: str, size: int, resume: bool) -> None:
-        """cache_key : digest of what the table depends on. size : samples per shard. resume : reuse files."""
-        self._folder, self._name, self._resume = folder, f"table-{cache_key}-{size}", resume
+    def __init__(self, folder: Path, cache_key: str, engine: Engine) -> None:
+        """cache_key : digest of what the table depends on. engine : for size of shards, reuse, progress."""
+        self._folder, self._name = folder, f"table-{cache_key}-{engine.settings.shard}"
+        self._resume, self._progress = engine.settings.resume, engine.progress
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{self._name}-{number:05}.npz"
@@ -53,13 +55,17 @@ class TableShards:
     def known(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """T and Z of the first shards, up to the first that is missing or damaged."""
         number = 0
-        while (held := load_arrays(self._file(number), look=self._resume)) is not None:
+        while (held := self._read(number)) is not None:
             try:
                 part = held["T"], held["Z"]
             except KeyError:
                 return
             yield part
             number += 1
+
+    def _read(self, number: int) -> dict[str, np.ndarray] | None:
+        file, what = self._file(number), "a table of chosen neurons"
+        return load_arrays(file, look=self._resume, what=what, progress=self._progress)
 
     def add(self, number: int, T: np.ndarray, Z: np.ndarray) -> None:
         """Write a shard, whole or not at all."""
@@ -82,7 +88,7 @@ def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
         tap_of=neurons.tap_of.tolist(),
         index=neurons.index.tolist(),
     )
-    shards = TableShards(Path(settings.work_dir), cache_key, settings.shard, settings.resume)
+    shards = TableShards(Path(settings.work_dir), cache_key, job.engine)
     table = gather(job.subject, view, neurons, job.engine, what, shards)
     if table.T.nbytes > _LARGEST:
         shards.clear()

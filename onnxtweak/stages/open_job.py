@@ -108,6 +108,12 @@ class Job:
         return record
 
     @property
+    def files_read(self) -> tuple[Path, ...]:
+        """The files of the samples, which no output may replace."""
+        parts = (part for dataset in _datasets(self.splits) for part in dataset.parts)
+        return tuple({path: None for part in parts for _, path in part.files})
+
+    @property
     def neurons(self) -> int:
         """How many neurons are watched."""
         return sum(tap.neurons for tap in self.taps)

@@ -8,21 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from onnxtweak.errors import DataError
-from onnxtweak.model.file.output_file import write_atomic
 from onnxtweak.report.page.page import page
 from onnxtweak.report.schema import SCHEMA, document
 from onnxtweak.results import Result
-from onnxtweak.stages.open_job import file_ref
-from onnxtweak.types import FileRef
 
 _HINT = "give a result that `onnxtweak join -f json` or `onnxtweak run` wrote"
 
 
-def write_page(result: Result, path: str, *, force: bool) -> FileRef:
-    """Write the page of a result. Raises OutputError."""
-    as_read = json.loads(json.dumps(document(result.command, result)))
-    write_atomic(path, [draw(as_read, path)], force=force)
-    return file_ref(path)
+def page_of(result: Result, path: str) -> bytes:
+    """The page of a result, as UTF-8. path : where it will be."""
+    return draw(json.loads(json.dumps(document(result.command, result))), path)
 
 
 def read_result(path: str) -> dict[str, Any]:

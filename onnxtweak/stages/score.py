@@ -20,7 +20,7 @@ from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_swe
 from onnxtweak.engine.scoring.sweep import Read, Reopen, ScoringTask
 from onnxtweak.method.selection.candidates import Candidates, Theta, ThetaSizes, add_block, no_theta
 from onnxtweak.stages.open_job import Job
-from onnxtweak.types import Tap
+from onnxtweak.types import Progress, Tap, silent
 
 # How many of the best neurons are cached, of all targets together and of each, even where fewer are wanted: a
 # later run with larger -n needs no new pass.
@@ -60,10 +60,11 @@ def score_batches(
     if settings.work_dir is not None and task.cache_key is not None:
         file = _file(settings.work_dir, task.cache_key)
     if tables is not None:
-        tables.begin(len(targets), sum(tap.neurons for tap in taps), file and file.with_suffix(".tables"))
-    if file is not None and settings.resume and (tables is None or tables.known):
-        known = _read(file, blocks, most)
-        if known is not None:
+        size = len(targets), sum(tap.neurons for tap in taps)
+        tables.begin(size, file and file.with_suffix(".tables"), settings.resume, engine.progress)
+    if file is not None and settings.resume:
+        known = _read(file, blocks, most, engine.progress)
+        if known is not None and (tables is None or tables.hold(_neurons(blocks[: known[1]]))):
             found, done = known
             engine.progress.reuse("score")
             engine.stats.passes.append(("score, cached", 0))
@@ -107,9 +108,11 @@ def _cache_key(job: Job, targets: np.ndarray, theta: str) -> str:
     )
 
 
-def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] | None:
+def _read(
+    file: Path, blocks: Sequence[Block], most: int, progress: Progress = silent
+) -> tuple[Theta, int] | None:
     """The cached theta, and of how many blocks; None where it cannot be used here."""
-    found = load_arrays(file, look=True)
+    found = load_arrays(file, look=True, what="scores", progress=progress)
     if found is None:
         return None
     try:
@@ -131,6 +134,10 @@ def _read(file: Path, blocks: Sequence[Block], most: int) -> tuple[Theta, int] |
         return theta, len(blocks) if whole else done
     except (ValueError, KeyError):
         return None
+
+
+def _neurons(blocks: Sequence[Block]) -> int:
+    return sum(len(part) for block in blocks for part in block)
 
 
 def _write(file: Path, found: Theta, blocks: Sequence[Block], done: int) -> None:

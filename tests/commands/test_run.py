@@ -42,7 +42,7 @@ class Told:
     """Progress that remembers what was reused and which passes ran."""
 
     def __init__(self):
-        self.reused, self.passes = [], []
+        self.reused, self.remade, self.passes = [], [], []
 
     def start(self, what, total, unit="samples"):
         self.passes.append(what)
@@ -53,6 +53,9 @@ class Told:
 
     def reuse(self, what):
         self.reused.append(what)
+
+    def remake(self, what):
+        self.remade.append(what)
 
 
 def test_all_artefacts_agree(recipe, tmp_path):

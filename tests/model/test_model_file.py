@@ -15,7 +15,8 @@ from onnx.external_data_helper import set_external_data
 from onnxtweak.errors import ModelError, OutputError
 from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import read_model
-from onnxtweak.model.file.output_file import check_model_output, check_output, write_atomic, write_model
+from onnxtweak.model.file.output_file import write_atomic, write_model
+from onnxtweak.model.file.output_paths import check_model_output, check_output
 from tests.support import nets, tweaks
 
 

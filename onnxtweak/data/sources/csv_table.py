@@ -90,7 +90,7 @@ class _TableReader:
             spools = {}
             for number, spec in enumerate(self.inputs):
                 place = folder / f"{number}.values"
-                file = stack.enter_context(place.open("wb"))
+                file = stack.enter_context(place.open("wb", buffering=0))
                 spools[spec.name] = Spool(place, file, (len(bound.columns[spec.name]),), _stored_type(spec))
             texts: dict[str, list[np.ndarray]] = {spec.name: [] for spec in self.inputs}
             height = max(_CHUNK // len(self.names), 1)

@@ -44,7 +44,7 @@ def read_function(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
             for name, array in arrays.items():
                 if name not in spools:
                     path = folder / f"{len(spools)}.values"
-                    file = stack.enter_context(path.open("wb"))
+                    file = stack.enter_context(path.open("wb", buffering=0))
                     spools[name] = Spool(path, file, array.shape[1:], array.dtype)
                 spools[name].append(array, name, here)
             labels.append(batch_labels)

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import atexit
-import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from onnxtweak.data.sources.npy import MappedColumn
-from onnxtweak.errors import DataError
+from onnxtweak.disk_space import cannot_write, write_all
+from onnxtweak.errors import DataError, OutputError
+from onnxtweak.temporary_files import temporary_folder
 
 
 def spool_folder() -> Path:
-    """A new temporary folder, removed when the program ends."""
-    folder = Path(tempfile.mkdtemp(prefix="onnxtweak-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """A new temporary folder, removed when the program ends. Raises OutputError."""
+    place, stack = Path(tempfile.gettempdir()), ExitStack()
+    with _spooling(place):
+        folder = stack.enter_context(temporary_folder(place, private=True))
+    atexit.register(stack.close)
     return folder
+
+
+@contextmanager
+def _spooling(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        found = cannot_write(place, error, "a copy of the samples")
+        hint = "make room there, or set TMPDIR to a folder elsewhere"
+        raise OutputError(found.what, where=place, hint=hint) from error
 
 
 @dataclass
@@ -27,20 +42,24 @@ class Spool:
     """An input's values, written to disk batch by batch. shape, dtype : of one sample."""
 
     path: Path
-    file: BinaryIO
+    file: FileIO
     shape: tuple[int, ...]
     dtype: np.dtype
     rows: int = 0
 
     def append(self, array: np.ndarray, name: str, where: str) -> None:
-        """Write a batch (n, ...). Raises DataError where its samples differ from the earlier ones."""
+        """Write a batch (n, ...).
+
+        Raises DataError where its samples differ from the earlier ones, OutputError where the disk is full.
+        """
         if (array.shape[1:], array.dtype) != (self.shape, self.dtype):
             raise DataError(
                 f"`{name}` is {array.shape[1:]} {array.dtype} here, but {self.shape} {self.dtype} before",
                 where=where,
                 hint="yield the same shape and dtype in every batch",
             )
-        self.file.write(array.tobytes())
+        with _spooling(self.path.parent):
+            write_all(self.file, array.tobytes())
         self.rows += len(array)
 
     def column(self, where: str) -> MappedColumn:

@@ -1,21 +1,30 @@
-"""How does a pass resume where it was killed? From its last checkpoint, and with the same bits."""
+"""How does a pass resume where it was killed? From its last checkpoint, and with the same bits.
+
+Each file in a work directory ends with a digest of its name, which has the key of what it depends on, and of
+its contents: one that was changed, damaged or renamed is not used.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from onnxtweak.disk_space import write_all
+from onnxtweak.engine.scoring.score_file import npz
 from onnxtweak.engine.scoring.sweep import Sweep
 from onnxtweak.errors import OutputError
 from onnxtweak.settings import EngineSettings
+from onnxtweak.temporary_files import temporary_file
 from onnxtweak.theta.state import ThetaState
+from onnxtweak.types import Progress, silent
 
+_PIECE = 1 << 20  # bytes read at a time
 # Saving takes at most one part in so many of a run's time.
 _RARITY = 20
 _ARRAYS = ("hi", "lo", "total", "peak", "bad")
@@ -23,16 +32,17 @@ _ARRAYS = ("hi", "lo", "total", "peak", "bad")
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write an .npz into a work directory, completely or not at all. Raises OutputError."""
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    digest = _digest_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
+        with temporary_file(path.parent) as (part, file):
+            for piece in npz({name: np.asarray(array, order="C") for name, array in arrays.items()}):
+                digest.update(piece)
+                write_all(file, piece)
+            write_all(file, digest.digest())
             os.fsync(file.fileno())
-        os.replace(part, path)
+            os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OutputError(
             f"cannot save the state of the run: {os.strerror(error.errno or 0)}",
             where=path.parent,
@@ -40,21 +50,41 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         ) from error
 
 
-def load_arrays(path: Path, *, look: bool) -> dict[str, np.ndarray] | None:
-    """What `save_arrays` wrote; None where there is no file, or it is damaged, or `look` is off.
+def load_arrays(
+    path: Path, *, look: bool, what: str = "", progress: Progress = silent
+) -> dict[str, np.ndarray] | None:
+    """What `save_arrays` wrote; None where there is no such file, or it is damaged, or `look` is off.
 
-    Also deletes what a run that died while saving has left behind.
+    what : it is, for `progress`, which is told where the file is damaged.
     """
-    for part in path.parent.glob(f".{path.name}.part-*"):
-        part.unlink(missing_ok=True)
     if not look or not path.is_file():
         return None
     try:
-        # NumPy does not close a file that turns out to be damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-            return {name: saved[name] for name in saved.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with path.open("rb") as file:
+            if _intact(path, file):
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as saved:
+                    return {name: saved[name] for name in saved.files}
+    except FileNotFoundError:  # another process has just removed it
         return None
+    except OSError:
+        pass
+    progress.remake(what)
+    return None
+
+
+def _digest_of(path: Path) -> Any:
+    return hashlib.sha256(f"{path.name}\n".encode())
+
+
+def _intact(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file ends with its digest."""
+    digest = _digest_of(path)
+    left = os.fstat(file.fileno()).st_size - digest.digest_size
+    while left > 0 and (piece := file.read(min(_PIECE, left))):
+        digest.update(piece)
+        left -= len(piece)
+    return left == 0 and file.read() == digest.digest()
 
 
 class Checkpoint:
@@ -80,9 +110,9 @@ class Checkpoint:
             ) from error
         return cls(folder / f"half-{cache_key}-{block}-{settings.shard}.npz", settings.resume)
 
-    def load(self, sweep: Sweep) -> None:
+    def load(self, sweep: Sweep, progress: Progress = silent) -> None:
         """Bring a new sweep to where the file is; leave it alone where there is no file, or a damaged one."""
-        found = load_arrays(self.path, look=self.resume)
+        found = load_arrays(self.path, look=self.resume, what="the state of scoring", progress=progress)
         if found is None:
             return
         try:

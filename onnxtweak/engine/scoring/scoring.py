@@ -141,7 +141,7 @@ def _sweep(
     """Sweep all samples in this process, from where the checkpoint is."""
     sweep = new_sweep(block, task, engine)
     if checkpoint is not None:
-        checkpoint.load(sweep)
+        checkpoint.load(sweep, engine.progress)
     total = len(task.labels)
     chosen = None if sweep.at == 0 else np.arange(sweep.at, total)
     if sweep.at < total:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -42,6 +44,7 @@ from onnxtweak.engine.scoring.sweep import (
 )
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
+from onnxtweak.temporary_files import temporary_folder
 from onnxtweak.types import silent
 
 try:
@@ -95,7 +98,7 @@ def _sweep(
     sweep = new_sweep(block, task, host)
     sweep.parts = []  # the workers fold
     if checkpoint is not None:
-        checkpoint.load(sweep)
+        checkpoint.load(sweep, engine.progress)
     worker_settings = replace(
         settings,
         workers=None,
@@ -198,8 +201,14 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
         raise MachineError("Dask is not installed", hint="pip install 'onnxtweak[dask]'")
     if settings.scheduler is None:
         with (
+            temporary_folder(Path(tempfile.gettempdir()), private=True) as scratch,
             distributed.LocalCluster(
-                n_workers=settings.workers, threads_per_worker=1, processes=True, dashboard_address=None
+                n_workers=settings.workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                local_directory=str(scratch),
+                scheduler_kwargs={"local_directory": str(scratch)},
             ) as cluster,
             distributed.Client(cluster, direct_to_workers=True) as client,
         ):

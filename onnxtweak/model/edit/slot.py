@@ -25,6 +25,7 @@ from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Tweak
+from onnxtweak.temporary_files import temporary_folder
 from onnxtweak.types import Tap
 
 try:
@@ -180,7 +181,7 @@ def adapter_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     adapter.set_parameters(
         {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in sorted(arrays.items())}
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "adapter"
+    with temporary_folder(Path(tempfile.gettempdir()), private=True) as folder:
+        path = folder / "adapter"
         adapter.export_adapter(str(path))
         return path.read_bytes()

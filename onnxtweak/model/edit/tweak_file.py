@@ -32,6 +32,11 @@ _DTYPES = ("float32", "float16", "bfloat16", "float64", "uint8", "int8")
 
 def save(tweak: Tweak, path: str | Path, force: bool = False) -> None:
     """Write the tweak to `path`. Raises OutputError as `write_atomic` does."""
+    write_atomic(path, [tweak_bytes(tweak)], force=force)
+
+
+def tweak_bytes(tweak: Tweak) -> bytes:
+    """The bytes of a tweak's file; equal tweaks give equal bytes."""
     arrays = {"tap_of": tweak.neurons.tap_of, "index": tweak.neurons.index, **tweak.patch.arrays}
     arrays = {
         name: np.ascontiguousarray(array, dtype=np.int64 if name in _INTEGERS else np.float64)
@@ -47,8 +52,8 @@ def save(tweak: Tweak, path: str | Path, force: bool = False) -> None:
         "patch": form_of(tweak.patch),
         "provenance": tweak.provenance,
     }
-    data = safetensors.numpy.save(arrays, metadata={_ENTRY: canonical_json(header)})
-    write_atomic(path, [data], force=force)
+    data: bytes = safetensors.numpy.save(arrays, metadata={_ENTRY: canonical_json(header)})
+    return data
 
 
 def load(path: str | Path) -> Tweak:

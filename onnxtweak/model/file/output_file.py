@@ -1,34 +1,133 @@
-"""How is an output file written: completely or not at all, and never in place of a file it is made from?
+"""How are the files of a command written? Together, or not at all.
 
-An output is written to a temporary file beside its target, and renamed when it is complete.
+Each is written under a hidden name beside its target. When all of them are complete they are renamed; where
+that fails halfway, those that have their names already are taken back.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
 
+from onnxtweak.disk_space import write_all, writing
 from onnxtweak.errors import OutputError
-from onnxtweak.model.file.external_data import ExternalFile, hash_file, read_chunks
+from onnxtweak.model.file.external_data import read_chunks
 from onnxtweak.model.file.model_file import ModelFile
+from onnxtweak.model.file.output_paths import (
+    check_distinct,
+    check_model_output,
+    check_target,
+    external_copies,
+)
+from onnxtweak.temporary_files import second_name, temporary_file, temporary_folder
+
+# A file system that has no links, or none for this file.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES)
 
 
-def check_output(path: str | Path, *, force: bool = False, protect: Iterable[str | Path] = ()) -> None:
-    """Raise OutputError now if `write_atomic` with the same arguments could not succeed later.
+class Delivery:
+    """Files that appear together when `commit` is called, and not at all where that does not happen.
 
-    protect : files that must never be replaced, under whatever name, symbolic or hard link `path` gives them.
+    To be used in a `with` statement, whose end removes what was not delivered.
     """
-    path = Path(path)
-    _check_target(path, force, protect)
-    probe = _beside(path)
-    try:
-        os.close(_create(probe))
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    probe.unlink(missing_ok=True)
+
+    def __init__(self, *, force: bool = False, protect: Iterable[str | Path] = ()) -> None:
+        """force : existing files may be replaced. protect : but never these, whatever name leads to them."""
+        self._force, self._protect = force, tuple(protect)
+        self._parts: list[tuple[Path, Path]] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Delivery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def add(self, path: str | Path, chunks: Iterable[bytes]) -> Path:
+        """Write a file that will be `path`; where it lies until then. Raises OutputError."""
+        path = Path(path)
+        check_target(path, self._force, self._protect)
+        with writing(path):
+            part, file = self._stack.enter_context(temporary_file(path.parent, path.suffix))
+            for chunk in chunks:
+                write_all(file, chunk)
+            os.fsync(file.fileno())
+        self.place(part, path)
+        return part
+
+    def add_model(
+        self, base: ModelFile, path: str | Path, chunks: Iterable[bytes]
+    ) -> tuple[Path, list[Path]]:
+        """Write a model derived from `base`: where it lies until then, loadable, and what goes beside it.
+
+        A model finds its external files only in its own folder. In another folder than the base's they are
+        therefore copied beside the output (never linked: runtimes reject links); equal files that exist there
+        already are left alone. Raises OutputError.
+        """
+        path = Path(path)
+        check_model_output(base, path, force=self._force, protect=self._protect)
+        copies = external_copies(base, path)
+        missing = [copy for _, copy in copies if not os.path.lexists(copy)]
+        if not missing:
+            return self.add(path, chunks), []
+        with writing(path.parent):
+            folder = self._stack.enter_context(temporary_folder(path.parent))
+            for file, copy in copies:
+                part = folder / file.location
+                part.parent.mkdir(parents=True, exist_ok=True)
+                _write(part, read_chunks(file.path))
+                if copy in missing:
+                    self.place(part, copy)
+            _write(folder / path.name, chunks)
+        self.place(folder / path.name, path)
+        return folder / path.name, missing
+
+    def place(self, part: Path, path: Path) -> None:
+        """A complete file on the same disk as its target is to be renamed when the others are."""
+        for _, other in self._parts:
+            check_distinct([other, path])
+        self._parts.append((part, path))
+
+    def commit(self, stale: Sequence[Path] = ()) -> None:
+        """Give all files their names, and delete `stale` ones; undone where one fails. Raises OutputError."""
+        with ExitStack() as kept, ExitStack() as undo:
+            for part, target in self._parts:
+                with writing(target):
+                    _make_folders(target.parent, undo)
+                    self._rename(part, target, kept, undo)
+            for path in stale:
+                with writing(path):
+                    old = kept.enter_context(second_name(path))
+                    undo.callback(_put_back, old, path)
+                    path.unlink()
+            undo.pop_all()
+        for folder in {target.parent for _, target in self._parts}:
+            _sync_folder(folder)
+
+    def _rename(self, part: Path, target: Path, kept: ExitStack, undo: ExitStack) -> None:
+        if os.path.lexists(target):
+            if not self._force:
+                raise OutputError("the output already exists", where=target, hint="use --force to replace it")
+            old = kept.enter_context(second_name(target))
+            undo.callback(_put_back, old, target)
+            os.replace(part, target)
+            return
+        undo.callback(_take_back, os.lstat(part), target)
+        try:
+            os.link(part, target)  # unlike a rename it never replaces what another process has just written
+        except FileExistsError as error:
+            what = "another process has just written this output"
+            raise OutputError(what, where=target, hint="use --force to replace it") from error
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            os.replace(part, target)
 
 
 def write_atomic(
@@ -39,140 +138,65 @@ def write_atomic(
     Raises OutputError when `path` is protected, exists without `force`, or cannot be written (folder,
     permission, disk full). Whatever goes wrong, including an interruption, no partial file is left.
     """
-    path = Path(path)
-    _check_target(path, force, protect)
-    part = _beside(path)
-    try:
-        with open(_create(part), "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def check_model_output(base: ModelFile, path: str | Path, *, force: bool = False) -> None:
-    """`check_output` for a model derived from `base`: neither it nor its weights may be replaced.
-
-    Also raises OutputError when the output goes to another folder in which a different file already has the
-    name of one of the base's external files.
-    """
-    path = Path(path)
-    check_output(path, force=force, protect=base.files)
-    for file, copy in _to_copy(base, path):
-        if os.path.lexists(copy) and not (os.path.isfile(copy) and hash_file(copy) == file.sha256):
-            raise OutputError(
-                "a different file has the name of the model's weights",
-                where=copy,
-                hint="choose an empty folder, or write beside the base model",
-            )
+    with Delivery(force=force, protect=protect) as delivery:
+        delivery.add(path, chunks)
+        delivery.commit()
 
 
 def write_model(
     base: ModelFile, path: str | Path, chunks: Iterable[bytes], *, force: bool = False
 ) -> tuple[Path, ...]:
-    """Write a model derived from `base`; returns every file that was created, the model first.
-
-    A model finds its external files only in its own folder. In another folder than the base's they are
-    therefore copied beside the output (never linked: runtimes reject links); equal files that exist there
-    already are left alone.
-    """
-    path = Path(path)
-    check_model_output(base, path, force=force)
-    created: list[Path] = []
-    folders: list[Path] = []
-    try:
-        for file, copy in _to_copy(base, path):
-            if not os.path.lexists(copy):
-                folders += _make_folders(copy.parent)
-                write_atomic(copy, read_chunks(file.path))
-                created.append(copy)
-        write_atomic(path, chunks, force=force, protect=base.files)
-    except BaseException:
-        for copy in created:
-            copy.unlink(missing_ok=True)
-        for folder in reversed(folders):
-            folder.rmdir()
-        raise
-    return (path, *created)
+    """Write a model derived from `base` as `Delivery.add_model` does; every file created, it first."""
+    with Delivery(force=force) as delivery:
+        _, copies = delivery.add_model(base, path, chunks)
+        delivery.commit()
+    return (Path(path), *copies)
 
 
-def also_written(created: Sequence[Path]) -> str:
-    """What `write_model` wrote beside the model, as the end of a sentence; empty for nothing."""
-    names = ", ".join(str(path) for path in created[1:])
+def also_written(copies: Sequence[Path]) -> str:
+    """What goes beside a model, as the end of a sentence; empty for nothing."""
+    names = ", ".join(map(str, copies))
     return f"; also wrote {names}: the base's weights, copied unchanged" if names else ""
 
 
-def _to_copy(base: ModelFile, path: Path) -> list[tuple[ExternalFile, Path]]:
-    """The base's external files and their copies beside `path`; empty when the folder is the base's."""
-    folder = os.path.realpath(path.parent)
-    pairs = [(file, path.parent / file.location) for file in base.external]
-    for _, copy in pairs:
-        if not Path(os.path.realpath(copy)).is_relative_to(folder):
-            what = "a link leads the model's weights out of the output's folder"
-            raise OutputError(what, where=copy, hint="write to a folder without such links")
-    return [(file, copy) for file, copy in pairs if not _same_file(copy, file.path)]
+def _write(path: Path, chunks: Iterable[bytes]) -> None:
+    with path.open("xb", buffering=0) as file:
+        for chunk in chunks:
+            write_all(file, chunk)
+        os.fsync(file.fileno())
 
 
-def _make_folders(folder: Path) -> list[Path]:
-    """Create `folder` and its missing parents; returns what was created, outermost first."""
-    missing = [path for path in (folder, *folder.parents) if not os.path.isdir(path)][::-1]
-    for path in missing:
+def _make_folders(folder: Path, undo: ExitStack) -> None:
+    """Create `folder` and its missing parents."""
+    for path in [path for path in (folder, *folder.parents) if not os.path.isdir(path)][::-1]:
+        path.mkdir(exist_ok=True)
+        undo.callback(_remove_folder, path)
+
+
+def _remove_folder(folder: Path) -> None:
+    with suppress(OSError):  # another process has put something into it
+        folder.rmdir()
+
+
+def _put_back(old: Path, target: Path) -> None:
+    """Let a target be again what it was."""
+    with suppress(FileNotFoundError):
+        if not (os.path.lexists(target) and os.path.samestat(os.lstat(old), os.lstat(target))):
+            os.replace(old, target)
+
+
+def _take_back(part: os.stat_result, target: Path) -> None:
+    """Delete a target that was not there, if it is the one that was written here."""
+    with suppress(FileNotFoundError):
+        if os.path.samestat(part, os.lstat(target)):
+            target.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new names on disk too, where the system can do that."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
         try:
-            path.mkdir()
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-    return missing
-
-
-def _check_target(path: Path, force: bool, protect: Iterable[str | Path]) -> None:
-    if not path.name or os.path.isdir(path):
-        raise OutputError("the output is a folder", where=path, hint="give a file inside it")
-    if not os.path.isdir(path.parent):
-        raise OutputError("the output's folder does not exist", where=path.parent, hint="create it first")
-    if any(_same_file(path, other) for other in protect):
-        what = "the output would replace a file it is made from"
-        raise OutputError(what, where=path, hint="choose another output path")
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:  # a name that is too long, a null character
-        raise _cannot_write(path, error) from error
-    if not force:
-        raise OutputError("the output already exists", where=path, hint="use --force to replace it")
-    if os.path.exists(path) and not os.path.isfile(path):
-        what = "the output is not a regular file"
-        raise OutputError(what, where=path, hint="choose another output path")
-
-
-def _same_file(one: str | Path, other: str | Path) -> bool:
-    try:
-        return os.path.samefile(one, other)  # the same inode, through any link
-    except (OSError, ValueError):
-        return os.path.realpath(one) == os.path.realpath(other)
-
-
-def _beside(path: Path) -> Path:
-    return path.parent / f".onnxtweak-{secrets.token_hex(6)}.part"
-
-
-def _create(path: Path) -> int:
-    """A new file with the user's usual permissions; fails if it exists."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-
-
-def _cannot_write(path: Path, error: OSError | ValueError) -> OutputError:
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        what, hint = "the disk is full; nothing was written", "free some space, or write elsewhere"
-    else:
-        what = f"the output cannot be written: {getattr(error, 'strerror', None) or error}"
-        hint = "check the path, the folder and its permissions"
-    return OutputError(what, where=path, hint=hint)
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -1,0 +1,63 @@
+"""Do the files that a command writes keep clear of one another, and of everything that it reads?
+
+Asked by path alone, before anything is opened; links are followed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from onnxtweak.errors import OutputError
+from onnxtweak.model.file.output_paths import check_distinct, check_output, same_file
+from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings
+
+_FUNCTION = re.compile(r"(.+\.py):\w+(#.*)?")
+
+
+def check_paths(
+    output: OutputSettings,
+    model: str,
+    data: DataSettings,
+    engine: EngineSettings = EngineSettings(),
+) -> None:
+    """Raise OutputError where a command's files could not be written, or would replace what it reads."""
+    written = [path for path in (output.output, output.tweak, output.report) if path is not None]
+    work = [] if engine.work_dir is None else [engine.work_dir]
+    read = [Path(model), *files_named(data, engine)]
+    for path in written:
+        check_output(path, force=output.force, protect=read)
+    check_distinct([*work, *written])
+
+
+def files_named(data: DataSettings, engine: EngineSettings = EngineSettings()) -> tuple[Path, ...]:
+    """Files and folders that the settings name, as far as they exist: sources, class names, libraries."""
+    names = [] if data.names is None else [data.names]
+    texts = [*data.data, *data.val, *data.test]
+    found = (path for text in texts for path in _places(text))
+    return tuple(Path(path) for path in (*names, *found, *engine.custom_ops) if _exists(path))
+
+
+def check_folder(folder: str | Path, read: Iterable[str | Path]) -> None:
+    """Raise OutputError where a folder that is going to be replaced holds what is read."""
+    for path in read:
+        inside = Path(path).resolve().is_relative_to(Path(folder).resolve())
+        if inside or same_file(path, folder):
+            what = "the output would replace what it is made from"
+            raise OutputError(what, where=folder, hint="name another folder")
+
+
+def _places(text: str) -> Iterator[str]:
+    """What a source may mean: a path, a path before `#KEY`, a file before `:FUNCTION`."""
+    yield text
+    yield text.rpartition("#")[0]
+    if match := _FUNCTION.fullmatch(text):
+        yield match[1]
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path) and Path(path).exists()
+    except (OSError, ValueError):
+        return False

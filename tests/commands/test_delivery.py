@@ -1,0 +1,229 @@
+"""What a command writes never replaces what it reads, and is there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnxtweak.cli.main import main
+from onnxtweak.commands import apply as apply_tweak
+from onnxtweak.model.edit.tweak_file import save
+from onnxtweak.model.file.model_file import read_model
+from onnxtweak.settings import OutputSettings
+from onnxtweak.types import Tap
+from tests.model.test_model_file import with_external_data
+from tests.support.nets import random_inputs
+from tests.support.tweaks import random_tweak
+from tests.support.weak_class import TARGET, weak_cnn
+
+MLP_TAPS = (Tap("act1", "Relu", (16,)), Tap("act2", "Relu", (12,)))
+
+JOIN = ["-t", str(TARGET), "-n", "5", "--threads", "1", "-q", "--backend", "numpy"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to work in, with `model.onnx` and `data.npz`."""
+    weak_cnn(tmp_path, n=250)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def join(*options):
+    return main(["join", "model.onnx", "-d", "data.npz", *JOIN, *options])
+
+
+@pytest.mark.parametrize("late", ["report", "tweak"])
+def test_a_file_that_cannot_be_written_keeps_the_others_back(here, monkeypatch, capsys, late):
+    before = contents(here)
+    outputs = ["-o", "o.onnx", "--tweak", "t.safetensors", "--report", "r.html"]
+    made = {"report": "onnxtweak.stages.deliver.page_of", "tweak": "onnxtweak.stages.deliver.tweak_bytes"}
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(made[late], full)
+    assert join(*outputs) == 2
+    assert contents(here) == before
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert join(*outputs) == 0
+    assert set(contents(here)) - set(before) == {"o.onnx", "t.safetensors", "r.html"}
+    old = contents(here)
+    monkeypatch.setattr(made[late], full)
+    assert join(*outputs, "--force", "-n", "1") == 2
+    assert contents(here) == old
+
+
+REFUSED = {
+    "the tweak is the output": ["-o", "o.onnx", "--tweak", "o.onnx"],
+    "the report is the output, by another name": ["-o", "o.onnx", "--report", "sub/../o.onnx"],
+    "the tweak is the report, through a link": ["--tweak", "sub/a", "--report", "link/a"],
+    "the output is the model": ["-o", "model.onnx"],
+    "the tweak is the model": ["--tweak", "model.onnx"],
+    "the report is the data": ["--report", "data.npz"],
+    "the output is the data, through a hard link": ["-o", "hard.npz"],
+    "the output is the data, through a link": ["-o", "soft.npz"],
+    "the tweak is the file of names": ["--names", "names.txt", "--tweak", "names.txt"],
+    "the output is the work directory": ["-o", "work", "--work-dir", "work"],
+    "the output is a device": ["-o", "/dev/null"],
+    "the report is a pipe": ["--report", "pipe"],
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_files_are_compared_before_anything_is_opened(here, monkeypatch, capsys, what, force):
+    (here / "sub").mkdir()
+    (here / "link").symlink_to("sub")
+    (here / "soft.npz").symlink_to("data.npz")
+    os.link("data.npz", "hard.npz")
+    os.mkfifo("pipe")
+    (here / "names.txt").write_text("".join(f"{k}\n" for k in range(6)))
+    before = contents(here)
+    monkeypatch.setattr(import_module("onnxtweak.commands.join"), "prepare", None)
+    assert join(*REFUSED[what], *force) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(("error: the output", "error: two outputs")), error
+    if force:
+        assert "--force" not in error
+    assert contents(here) == before
+
+
+def test_files_that_only_reading_finds_are_kept_too(here, capsys):
+    """Pictures of a folder, shards, labels beside an array."""
+    with np.load("data.npz") as data:
+        x, y = data[data.files[0]], data[data.files[1]]
+    os.mkdir("shards")
+    for k in range(2):
+        np.savez(f"shards/{k}.npz", x=x[k::2], y=y[k::2])
+    before = contents(here)
+    command = ["join", "model.onnx", "-d", "shards", *JOIN, "--force"]
+    assert main([*command, "--tweak", "shards/1.npz"]) == 2
+    assert "made from" in capsys.readouterr().err and contents(here) == before
+    assert (
+        main(["score", "model.onnx", "-d", "shards", "-t", "2", "-o", "shards/0.npz", "--force", "-q"]) == 2
+    )
+    assert main(["init", "model.onnx", "-d", "shards", "-o", "shards/0.npz", "--force", "-q"]) == 2
+    assert contents(here) == before
+
+
+def test_other_commands_compare_their_files(here, capsys):
+    assert join("-o", "o.onnx", "--tweak", "t.safetensors", "-f", "json") == 0
+    (here / "result.json").write_text(capsys.readouterr().out)
+    assert main(["dump", "model.onnx", "-d", "data.npz", "-o", "tables", "-q"]) == 0
+    os.replace("data.npz", "tables/data.npz")
+    before = contents(here)
+    trials = [
+        ["apply", "model.onnx", "t.safetensors", "-o", "t.safetensors", "--force"],
+        ["apply", "model.onnx", "t.safetensors", "-o", "model.onnx", "--force"],
+        ["apply", "model.onnx", "t.safetensors", "--slot", "-o", "t.onnx_adapter", "--force"],
+        ["revert", "o.onnx", "-o", "o.onnx", "--force"],
+        ["report", "result.json", "-o", "result.json", "--force"],
+        ["dump", "model.onnx", "-d", "tables/data.npz", "-o", "tables", "--force"],
+        ["dump", "model.onnx", "-d", "tables/data.npz", "-o", ".", "--force"],
+        ["score", "model.onnx", "-d", "tables", "-t", "2", "-o", "tables/V-00000.npy", "--force"],
+    ]
+    for command in trials:
+        assert main([*command, "-q"]) == 2, command
+        assert "--force" not in capsys.readouterr().err
+    assert contents(here) == before
+
+
+def test_a_dump_with_foreign_files_is_not_replaced(here, capsys):
+    dump = ["dump", "model.onnx", "-d", "data.npz", "-o", "tables", "-q"]
+    assert main(dump) == 0
+    (here / "tables" / "notes.txt").write_text("mine")
+    assert main([*dump, "--force"]) == 2 and "notes.txt" in capsys.readouterr().err
+    (here / "tables" / "notes.txt").unlink()
+    (here / "link").symlink_to("tables")
+    assert main(["dump", "model.onnx", "-d", "data.npz", "-o", "link", "-q", "--force"]) == 2
+    assert main([*dump, "--force"]) == 0
+    assert not [name for name in os.listdir(here) if "part" in name]
+
+
+@pytest.mark.parametrize(
+    "locations", [("o.onnx.data",), ("a.bin", "ü.bin"), ("weights/deep/a.bin", "weights/b.bin")]
+)
+def test_external_data_arrives_with_the_model_or_not_at_all(tmp_path, monkeypatch, locations):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "out").mkdir()
+    for location in locations:
+        (tmp_path / "base" / location).parent.mkdir(parents=True, exist_ok=True)
+    base = read_model(with_external_data(tmp_path / "base", locations))
+    tweak, out = tmp_path / "t.safetensors", tmp_path / "out"
+    save(random_tweak(base, MLP_TAPS, 4), tweak)
+
+    def apply():
+        apply_tweak(model=str(base.path), tweak=str(tweak), output=OutputSettings(str(out / "o.onnx")))
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxtweak.stages.deliver.check_reload", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply()
+    assert list(out.iterdir()) == []
+    monkeypatch.undo()
+    apply()
+    assert set(contents(out)) == {"o.onnx", *locations}
+    loaded = ort.InferenceSession(out / "o.onnx", providers=["CPUExecutionProvider"])
+    feeds = random_inputs(base.proto, 3)
+    before = ort.InferenceSession(base.path, providers=["CPUExecutionProvider"]).run(["logits"], feeds)[0]
+    assert np.abs(loaded.run(["logits"], feeds)[0] - before).max() > 0
+
+
+KILLED = {
+    "score": ["score", "-t", "2", "-o", "s.npz"],
+    "dump": ["dump", "-o", "tables"],
+    "join": ["join", "-t", "2", "-o", "o.onnx", "--report", "r.html"],
+}
+
+
+@pytest.mark.parametrize("command", KILLED)
+def test_what_a_killed_command_leaves_is_gone_after_the_next(here, command):
+    """The model is slow, so that the command is at work when it is killed."""
+    (here / "slow.py").write_text(
+        "import numpy as np, time\ndef f():\n    data = np.load('data.npz')\n"
+        "    yield tuple(data[name] for name in data.files[:2])\n"
+        "    open('begun', 'w').close()\n    time.sleep(1)\n"
+    )
+    os.mkdir("temporary")
+    name, *rest = KILLED[command]
+    call = [
+        sys.executable,
+        "-m",
+        "onnxtweak",
+        name,
+        "model.onnx",
+        "-d",
+        "slow.py:f",
+        *rest,
+        "--threads",
+        "1",
+        "-q",
+    ]
+    environment = {**os.environ, "TMPDIR": str(here / "temporary")}
+    process = subprocess.Popen(call, env=environment, stdout=subprocess.DEVNULL)
+    while not (here / "begun").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list((here / "temporary").glob(".onnxtweak*")), "it was not at work"
+    done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(here.rglob(".onnxtweak*"))

@@ -1,0 +1,111 @@
+"""Unfinished work is collected when its process is gone, and never while it lives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from onnxtweak.temporary_files import collect, second_name, temporary_file, temporary_folder, try_lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from onnxtweak.temporary_files import temporary_file, temporary_folder
+folder = Path(sys.argv[1])
+with temporary_file(folder, ".onnx") as (path, file), temporary_folder(folder) as other:
+    file.write(b"half")
+    (other / "inside").write_text("half")
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds a temporary file and a folder in `tmp_path`."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_what_a_living_process_holds_stays(tmp_path, holder):
+    before = sorted(path.name for path in tmp_path.iterdir())
+    collect(tmp_path)
+    with temporary_file(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == before and len(before) == 2
+
+
+def test_what_a_killed_process_left_is_collected(tmp_path, holder):
+    (tmp_path / ".onnxtweak-mine").write_text("not one of those")
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert len(list(tmp_path.iterdir())) == 3
+    with temporary_folder(tmp_path):
+        assert len(list(tmp_path.iterdir())) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [".onnxtweak-mine"]
+
+
+def test_links_out_of_the_folder_are_not_followed(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / ".onnxtweak-000000000000.part").symlink_to(tmp_path / "kept")
+    os.mkfifo(tmp_path / "in" / ".onnxtweak-000000000001.part")
+    collect(tmp_path / "in")
+    assert (tmp_path / "kept" / "file").exists()
+
+
+def test_many_at_once_lose_nothing(tmp_path):
+    def make(number):
+        for _ in range(40):
+            with temporary_file(tmp_path) as (path, file):
+                file.write(b"whole")
+                os.replace(path, tmp_path / f"{number}")
+            assert (tmp_path / f"{number}").read_bytes() == b"whole"
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, range(8)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [str(k) for k in range(8)]
+
+
+def test_names_and_permissions(tmp_path):
+    with temporary_file(tmp_path, ".onnx") as (path, _), temporary_folder(tmp_path, private=True) as folder:
+        assert path.suffix == ".onnx" and path.name.startswith(".")
+        assert folder.stat().st_mode & 0o077 == 0
+    with temporary_file(tmp_path, "." + "x" * 300):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_name_keeps_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "old"
+    path.write_bytes(b"old")
+    for links in (True, False):
+        if not links:
+
+            def refuse(*arguments, **options):
+                raise PermissionError
+
+            monkeypatch.setattr("onnxtweak.temporary_files.os.link", refuse)
+        with second_name(path) as second:
+            os.replace(second, tmp_path / "again")
+        assert (tmp_path / "again").read_bytes() == b"old"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["again", "old"]
+
+
+def test_one_process_holds_a_folder(tmp_path):
+    number = try_lock(tmp_path)
+    assert number is not None and try_lock(tmp_path) is None
+    os.close(number)
+    again = try_lock(tmp_path)
+    assert again is not None
+    os.close(again)
