@@ -26,6 +26,7 @@ registry     the methods that are commands
 patch        what is added to the logits: synapses, linear, MLP
 types        the nouns that the stages hand to each other, and the letters of all shapes
 settings     what a user can ask for
+printable    names that anybody may have written, safe on a terminal
 quantities   how a number or a size is written
 demo_files   the demo's model and samples
 errors       what can go wrong, and the exit code of each
