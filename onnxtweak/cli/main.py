@@ -210,6 +210,14 @@ def _explain(error: Exception, console: Console) -> int:
         case MemoryError():
             console.fail("not enough memory", hint="lower --memory or --batch")
             return MachineError.exit_code
+        case FileNotFoundError() if error.filename is None and "temporary directory" in str(
+            error
+        ):  # tempfile's
+            console.fail(
+                "there is no folder for temporary files that can be written",
+                hint="set TMPDIR to a folder that can be written, with room for a copy of the samples",
+            )
+            return MachineError.exit_code
     console.fail(
         f"unexpected {type(error).__name__}: {error}",
         hint="this is a bug in onnxtweak; please report it with the output of --traceback",

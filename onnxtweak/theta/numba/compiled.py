@@ -32,11 +32,20 @@ def compiled(loop: Any) -> Any:
     """A decorator: `loop` as machine code that lets other threads run, compiled when it is first called."""
     made: Any = njit(nogil=True, boundscheck=False)(loop)
     if compilable():
-        try:
-            made._cache = _Kept(loop)
-        except RuntimeError:  # no place
-            made._cache = _NotKept()
+        made._cache = _cache_for(loop)
     return made
+
+
+def kept() -> bool:
+    """Whether there is a place for machine code."""
+    return isinstance(_cache_for(compiled), FunctionCache)
+
+
+def _cache_for(loop: Any) -> FunctionCache | NullCache:
+    try:
+        return _Kept(loop)
+    except RuntimeError:  # no place
+        return _NotKept()
 
 
 class _Place(CompileResultCacheImpl):
