@@ -84,9 +84,9 @@ class Console:
             self._write(f"hint: {' '.join(hint.split())}")
 
     def trace(self, error: BaseException) -> None:
-        """The traceback of an error, as Python shows it."""
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            self._write(line)
+        """The traceback of an error, indented: a message of several lines begins none of its own."""
+        for line in "".join(traceback.format_exception(error)).split("\n"):
+            self._write(f"  {line}".rstrip())
 
     def warn(self, message: Warning | str, *where: Any, **more: Any) -> None:
         """What a library warns of, as a note; takes what `warnings.showwarning` is given."""

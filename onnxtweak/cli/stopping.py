@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 import time
+from _thread import interrupt_main
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -93,16 +94,18 @@ class Stopping:
     def _raise_again(self, number: int) -> None:
         if self._ended:
             return
-        from _thread import interrupt_main
         from threading import Timer
 
         self._at = 0.0
         with contextlib.suppress(RuntimeError):  # the interpreter ends
-            again = Timer(
-                _AGAIN, interrupt_main, (number,)
-            )  # not here: nothing can be raised in a destructor
+            # Not here: in a destructor nothing can be raised.
+            again = Timer(_AGAIN, self._interrupt, (number,))
             again.daemon = True
             again.start()
+
+    def _interrupt(self, number: int) -> None:
+        if not self._ended:
+            interrupt_main(number)
 
     def _unraised(self, lost: Any) -> None:
         if self.number is None:

@@ -26,11 +26,11 @@ def _numba(settings: EngineSettings) -> Backend:
 
     if not compilable():
         if settings.backend == "numba":
-            what, hint = (
-                "NUMBA_DISABLE_JIT is set: Numba does not compile",
-                "unset it, or use --backend numpy",
+            raise MachineError(
+                "Numba does not compile where NUMBA_DISABLE_JIT is set",
+                where="--backend numba",
+                hint="unset it, or use --backend numpy",
             )
-            raise MachineError(what, where="--backend numba", hint=hint)
         warnings.warn(
             "NUMBA_DISABLE_JIT is set: scores are computed by NumPy, which is many times slower", stacklevel=1
         )
