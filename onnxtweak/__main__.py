@@ -2,7 +2,7 @@
 
 import sys
 
-from onnxtweak.cli.main import main
+from onnxtweak.cli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,6 +21,7 @@ LEVELS = {
     "_version": 0,
     "errors": 0,
     "disk_space": 1,
+    "printable": 1,
     "quantities": 1,
     "temporary_files": 1,
     "settings": 1,

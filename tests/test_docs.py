@@ -35,8 +35,12 @@ stdout, narration and progress to stderr.
 | 3 | verification failed |
 | 4 | environment: no runtime, no GPU where one was required |
 | 70 | a bug |
-| 130 | interrupted |
+| 129 | the terminal hung up (SIGHUP) |
+| 130 | interrupted (Ctrl-C, SIGINT) |
 | 141 | the reader of stdout went away |
+| 143 | terminated (SIGTERM: a container that stops, a job that is cancelled) |
+
+Where a signal ends a command, it cleans up, ends its workers and says so in one line.
 
 An error is `error: WHAT (WHERE)` and, where there is something to do about it, `hint: WHAT TO DO`, one line
 each; the traceback comes with `--traceback`.

@@ -8,9 +8,11 @@ import os
 import shutil
 import sys
 import time
-from typing import TextIO
+import traceback
+from typing import Any, TextIO
 
 from onnxtweak.errors import OnnxtweakError
+from onnxtweak.printable import visible
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
@@ -19,7 +21,7 @@ _REPEAT_SECONDS = 10.0  # elsewhere, and only in verbose mode
 
 
 class Console:
-    """Narration and progress of one command; every line goes to stderr.
+    """Narration and progress of one command; every line goes to stderr, and is one line whatever it quotes.
 
     verbosity : QUIET shows only errors; VERBOSE adds `detail` lines.
     Satisfies `onnxtweak.types.Progress`: on a terminal the bar is redrawn in place, elsewhere each finished
@@ -59,7 +61,7 @@ class Console:
         width = shutil.get_terminal_size().columns - 1
         line = progress_line(self._what, self._done, self._total, self._unit, now - self._began, width)
         if self.redraws:
-            self._put(f"\r\x1b[K{line}")
+            self._put(f"\r\x1b[K{visible(line)}")
             self._drawn = True
         else:
             self._write(line)
@@ -85,12 +87,21 @@ class Console:
         if hint:
             self._write(f"hint: {' '.join(hint.split())}")
 
+    def trace(self, error: BaseException) -> None:
+        """The traceback of an error, indented: a message of several lines begins none of its own."""
+        for line in "".join(traceback.format_exception(error)).split("\n"):
+            self._write(f"  {line}".rstrip())
+
+    def warn(self, message: Warning | str, *where: Any, **more: Any) -> None:
+        """What a library warns of, as a note; takes what `warnings.showwarning` is given."""
+        self.say(f"note: {' '.join(str(message).split())}")
+
     def fail_with(self, error: OnnxtweakError) -> None:
         self.fail(error.what, error.where, error.hint)
 
     def _write(self, line: str) -> None:
         erased, self._drawn = "\r\x1b[K" if self._drawn else "", False
-        self._put(f"{erased}{line}\n")
+        self._put(f"{erased}{visible(line)}\n")
 
     def _put(self, text: str) -> None:
         # What is narrated may get lost, on a full disk for one: the job goes on.

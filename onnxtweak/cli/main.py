@@ -6,16 +6,20 @@
 3    verification failed
 4    environment: no runtime, no GPU where one was required
 70   a bug
-130  interrupted
+129  the terminal hung up (SIGHUP)
+130  interrupted (Ctrl-C, SIGINT)
 141  the reader of stdout went away
+143  terminated (SIGTERM)
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 import tempfile
-import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -48,12 +52,14 @@ from onnxtweak.cli.commands import (
 from onnxtweak.cli.completion import COMPLETE
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.shared import TRACEBACK
+from onnxtweak.cli.stopping import Stopping
 from onnxtweak.errors import MachineError, OnnxtweakError, OutputError
+from onnxtweak.printable import plain
 from onnxtweak.temporary_files import collect
 
 PROGRAM = "onnxtweak"
 
-BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
+BUG, BROKEN_PIPE = 70, 141
 
 
 # In the order in which a user meets them; `--help` and docs/cli.md list them so.
@@ -112,9 +118,16 @@ for command in COMMANDS:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on `arguments` (default: those of the process), and return the exit code."""
+    with Stopping() as stopping:
+        return carry_out(sys.argv[1:] if arguments is None else arguments, stopping)
+
+
+def carry_out(arguments: Sequence[str], stopping: Stopping) -> int:
+    """Run the program on `arguments`, and return the exit code. stopping : hears what asks it to stop."""
     # Not click's own `main`: it would turn a closed pipe and an interrupt into exit code 1.
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _reserve_streams()
+    _take_any_text()
     console = Console()
     if sys.stdout is None:
         console.fail("stdout is closed", hint="send results elsewhere, such as > result.txt or > /dev/null")
@@ -125,9 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked := os.environ.get(COMPLETE):
         return shell_complete(program, {}, PROGRAM, COMPLETE, asked)
     try:
-        context = program.make_context(PROGRAM, list(sys.argv[1:] if arguments is None else arguments))
-        with context:
-            program.invoke(context)
+        with warnings.catch_warnings():  # which the command's own console shows
+            context = program.make_context(PROGRAM, list(arguments))
+            with context:
+                program.invoke(context)
         sys.stdout.flush()
         return 0
     except BrokenPipeError:
@@ -136,17 +150,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except (KeyboardInterrupt, click.Abort):
-        console.fail("interrupted")
-        return INTERRUPTED
+        return _stopped(stopping, console)
     except Exception as error:
         if context is not None and context.meta.get(TRACEBACK):
-            traceback.print_exc()
+            console.trace(error)
+        if stopping.number is not None:
+            return _stopped(stopping, console)
         if isinstance(error, OSError) and not error.filename and (reason := _stdout_fails()):
             error = OutputError(
                 f"the result cannot be written to stdout: {reason}",
                 hint="send it elsewhere, or make room; files that were asked for are written",
             )
         return _explain(error, console)
+
+
+def _stopped(stopping: Stopping, console: Console) -> int:
+    stopping.end()
+    console.fail(stopping.said)
+    return stopping.code
+
+
+def _take_any_text() -> None:
+    """An encoding that lacks a character, ASCII for one, must not end a command."""
+    codecs.register_error("onnxtweak", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="onnxtweak")
 
 
 def _stdout_fails() -> str:
@@ -189,6 +218,14 @@ def _explain(error: Exception, console: Console) -> int:
             return full.exit_code
         case MemoryError():
             console.fail("not enough memory", hint="lower --memory or --batch")
+            return MachineError.exit_code
+        case FileNotFoundError() if error.filename is None and "temporary directory" in str(
+            error
+        ):  # tempfile's
+            console.fail(
+                "there is no folder for temporary files that can be written",
+                hint="set TMPDIR to a folder that can be written, with room for a copy of the samples",
+            )
             return MachineError.exit_code
     console.fail(
         f"unexpected {type(error).__name__}: {error}",

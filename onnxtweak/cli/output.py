@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxtweak.cli.console import Console, duration
 from onnxtweak.errors import VerificationError
+from onnxtweak.printable import ascii_json
 
 if TYPE_CHECKING:
     from onnxtweak.report.text.layout import Block
@@ -28,7 +29,7 @@ def show(console: Console, command: str, noun: Any, tell: Tell, form: str) -> No
     from onnxtweak.report.text import layout
 
     if form == "json":
-        written = schema.dumps(schema.document(command, noun))
+        written = _encodable(schema.dumps(schema.document(command, noun)))
     elif form == "markdown":
         written = layout.markdown(tell(noun))
     else:
@@ -46,6 +47,15 @@ def show(console: Console, command: str, noun: Any, tell: Tell, form: str) -> No
         console.detail(f"check {check.name}: {'passed' if check.passed else 'FAILED'} ({check.detail})")
     for check in getattr(noun, "unchecked", ()):
         console.detail(f"check {check.name}: not made ({check.reason})")
+
+
+def _encodable(written: str) -> str:
+    """JSON that stdout can encode: stand-ins for what it lacks would be no JSON."""
+    try:
+        written.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return ascii_json(written)
+    return written
 
 
 def close(console: Console, began: float, said: str, following: str = "") -> None:

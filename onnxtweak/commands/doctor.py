@@ -54,7 +54,7 @@ def doctor(
         *_one_runtime(found),
         _cpu(tried),
         *_gpu(tried, present, found),
-        _numba(tried),
+        *_numba(tried),
         *_disk(),
     )
     return Diagnosis(findings)
@@ -173,14 +173,23 @@ def _on_gpu(found: Mapping[str, Any]) -> Finding:
     return Finding("model on the GPU", "ok", f"runs{built}")
 
 
-def _numba(probe: Probe) -> Finding:
+def _numba(probe: Probe) -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     hint = "pip install -U numba; until then: --backend numpy"
-    return _probed("scores on the CPU", probe("numba"), f"Numba's kernels run; {cores} cores", hint)
+    found = probe("numba")
+    yield _probed("scores on the CPU", found, f"Numba's kernels run; {cores} cores", hint)
+    if found.get("kept") is False:
+        hint = "set NUMBA_CACHE_DIR to a folder that can be written"
+        yield Finding("kernels on disk", "warning", "no folder to keep them in: each run compiles them", hint)
 
 
 def _disk() -> Iterator[Finding]:
-    places = {"this folder": Path.cwd(), "temporary files": Path(tempfile.gettempdir())}
+    places = {"this folder": Path.cwd()}
+    try:
+        places["temporary files"] = Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        hint = "set TMPDIR to a folder that can be written"
+        yield Finding("disk, temporary files", "warning", "no folder for them can be written", hint)
     for name, place in places.items():
         free = shutil.disk_usage(place).free
         low = free < _LEAST_DISK

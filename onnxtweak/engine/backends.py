@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -21,7 +22,19 @@ def _numpy(settings: EngineSettings) -> Backend:
 
 def _numba(settings: EngineSettings) -> Backend:
     from onnxtweak.theta.numba.backend import NumbaBackend
+    from onnxtweak.theta.numba.compiled import compilable
 
+    if not compilable():
+        if settings.backend == "numba":
+            raise MachineError(
+                "Numba does not compile where NUMBA_DISABLE_JIT is set",
+                where="--backend numba",
+                hint="unset it, or use --backend numpy",
+            )
+        warnings.warn(
+            "NUMBA_DISABLE_JIT is set: scores are computed by NumPy, which is many times slower", stacklevel=1
+        )
+        return _numpy(settings)
     return NumbaBackend(settings.cores)
 
 
@@ -41,7 +54,8 @@ _OPENERS: dict[str, Callable[[EngineSettings], Backend]] = {"numpy": _numpy, "nu
 def open_backend(settings: EngineSettings) -> Backend:
     """The back end that the settings name; "auto": CuPy where a GPU may be used and works, else Numba.
 
-    Raises MachineError when "cupy" is named and cannot be used.
+    Where NUMBA_DISABLE_JIT forbids compiling, NumPy takes Numba's place, with a warning. Raises MachineError
+    when "cupy" or "numba" is named and cannot be used.
     """
     if settings.backend != "auto":
         return _OPENERS[settings.backend](settings)

@@ -44,12 +44,14 @@ def runtime(device: str) -> dict[str, Any]:
 
 
 def backend(name: BackendName) -> dict[str, Any]:
-    """Whether a back end opens, and folds correctly."""
+    """Whether a back end opens, and folds correctly; of Numba also whether its machine code is kept."""
     from onnxtweak.engine.backends import folds_correctly, open_backend
     from onnxtweak.settings import EngineSettings
+    from onnxtweak.theta.numba.compiled import kept
 
     opened = open_backend(EngineSettings(backend=name))
-    return {"name": opened.name, "right": folds_correctly(opened)}
+    found = {"name": opened.name, "right": folds_correctly(opened)}
+    return {**found, "kept": kept()} if name == "numba" else found
 
 
 _PROBES: dict[str, Callable[[], dict[str, Any]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ try:
 except ImportError:  # `require_runtime` says which extra to install
     ort = None
 
+_FATAL = 4  # a severity of ONNX Runtime's log
 _DTYPES = {
     "float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16",
     "int8": "int8", "int16": "int16", "int32": "int32", "int64": "int64",
@@ -151,24 +153,25 @@ def open_session(
     used, UsageError when a library of custom operators cannot be loaded.
     """
     require_runtime()
-    ort.set_default_logger_severity(3)  # a session's own level does not cover how it is opened
+    # Its log goes to stderr past all that makes names from models safe there; errors are raised as well.
+    ort.set_default_logger_severity(_FATAL)  # a session's own level does not cover how it is opened
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = _FATAL
     if settings.threads:
         options.intra_op_num_threads = settings.threads
     # Theta's threads run between two runs of the model; a spinning pool would fight them for the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    external = str(Path(folder).resolve())
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", external)
     for library in settings.custom_ops:
         _register(options, library)
     providers = _providers(settings.device)
     source = model.SerializeToString() if isinstance(model, ModelProto) else model
     if isinstance(source, Path):
-        source = str(source)
+        source = str(source) if _is_utf8(source) else source.read_bytes()
     try:
-        handle = ort.InferenceSession(source, options, providers=providers)
+        with _in_utf8(Path(folder).resolve()) as external:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", external)
+            handle = ort.InferenceSession(source, options, providers=providers)
     except Exception as error:  # see `_explained`
         what, hint = why_not_loaded(str(error), where)
         raise ModelError(
@@ -185,6 +188,28 @@ def open_session(
             "package is installed",
         )
     return Session(handle, _ports(handle.get_inputs()), _ports(handle.get_outputs()), str(where), device)
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether ONNX Runtime takes the path: names on a disk may be any bytes, its own are UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _in_utf8(folder: Path) -> Iterator[str]:
+    """The folder as ONNX Runtime takes it: by the number it is open under, where its name is not UTF-8."""
+    if _is_utf8(folder):
+        yield str(folder)
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{number}"
+    finally:
+        os.close(number)
 
 
 def _register(options: Any, library: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
+from onnxtweak.printable import visible_json
 from onnxtweak.report.markup import STRANGE
 
 Documents = Mapping[str, Mapping[str, Any]]
@@ -98,4 +99,4 @@ def sums(files: Sequence[tuple[str, str]]) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return visible_json(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.printable import visible_json
 from onnxtweak.results import Choice, Measurement, Result, RunFacts
 from onnxtweak.types import Metrics, Trial
 
@@ -42,8 +43,8 @@ def document(command: str, noun: Any) -> dict[str, Any]:
 
 
 def dumps(made: dict[str, Any]) -> str:
-    """The document as text, indented by two spaces, with a final line feed."""
-    return json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """The document as text, indented by two spaces, with a final line feed; safe to print."""
+    return visible_json(json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def plain(value: Any) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import warnings
 
 import click
 import pytest
@@ -140,3 +143,81 @@ def test_a_closed_stdout_is_an_error_and_other_closed_streams_are_none(root):
 def test_a_full_stderr_loses_only_what_is_told(root):
     made = ended(root, "doctor -f json", "2>/dev/full")
     assert made.returncode == ended(root, "doctor -f json", "").returncode and made.stdout
+
+
+def run_with(root, arguments: list[str], **environment: str) -> subprocess.CompletedProcess:
+    """The program with other variables of its environment; its streams as bytes."""
+    made = {**os.environ, "PYTHONPATH": str(root), **environment}
+    return subprocess.run([sys.executable, "-m", "onnxtweak", *arguments], env=made, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("form", "language"),
+    [("text", {"PYTHONIOENCODING": "ascii"}), ("json", {"LC_ALL": "C", "PYTHONUTF8": "0"})],
+)
+def test_ascii_is_enough(root, tmp_path, form, language):
+    names = tmp_path / "nämes…±.txt"
+    names.write_text("\n".join(f"größe → {k}" for k in range(10)), encoding="utf-8")
+    asked = ["evaluate", "models/digits_cnn3.onnx", "-d", "models/digits.npz#test", "--names", str(names)]
+    ran = run_with(root, [*asked, "-f", form], PYTHONCOERCECLOCALE="0", **language)
+    assert ran.returncode == 0 and (ran.stdout + ran.stderr).isascii() and b"Error" not in ran.stderr
+    if form == "json":
+        assert "größe → 3" in json.dumps(json.loads(ran.stdout), ensure_ascii=False)
+    else:
+        assert rb"gr\xf6\xdfe -> 3" in ran.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names on other systems are text")
+def test_names_that_are_no_utf8(root, tmp_path):
+    folder = os.fsencode(tmp_path) + b"/f\xe9"
+    os.mkdir(folder)
+    for name in ("digits_cnn3.onnx", "digits.npz"):
+        shutil.copy(root / "models" / name, folder + b"/\xff" + os.fsencode(name))
+    model, data = (os.fsdecode(folder) + f"/\udcff{name}" for name in ("digits_cnn3.onnx", "digits.npz#fit"))
+    made = os.fsdecode(folder)
+    asked = ["join", model, "-d", data, "-t", "8", "--threads", "1", "-f", "json"]
+    files = [
+        "-o",
+        f"{made}/\udce9.onnx",
+        "--tweak",
+        f"{made}/\udce9.safetensors",
+        "--report",
+        f"{made}/\udce9.html",
+    ]
+    ran = run_with(root, [*asked, *files])
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["output"]["path"] == f"{made}/\udce9.onnx"
+    inspected = run_with(root, ["inspect", f"{made}/\udce9.onnx"])
+    assert inspected.returncode == 0 and rb"f\udce9/\udce9.onnx" in inspected.stdout
+    missing = run_with(root, ["inspect", f"{made}/\udcfe"])
+    assert missing.returncode == 2 and missing.stderr.startswith(b"error: ")
+
+
+def test_a_library_s_warning_is_a_note(commands, capsys):
+    def warned(**asked):
+        warnings.warn("first\nerror: forged \x1b[31m", stacklevel=1)
+        return results.an_evaluation()
+
+    commands.evaluate = warned
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(EVALUATE) == 0
+        assert "note: first error: forged \\x1b[31m\n" in capsys.readouterr().err
+        assert main([*EVALUATE, "-q"]) == 0
+        assert capsys.readouterr().err == ""
+
+
+def test_without_a_temporary_folder(commands, capsys):
+    commands.answer = FileNotFoundError(2, "No usable temporary directory found in ['/tmp', '/']")
+    assert main(EVALUATE) == 4
+    assert "hint: set TMPDIR to a folder" in capsys.readouterr().err
+
+
+def test_a_traceback_begins_no_lines_of_its_own(commands, capsys):
+    commands.answer = errors.DataError("no labels\nerror: forged\x1b[2J", where="a\nhint: forged")
+    assert main([*EVALUATE, "--traceback"]) == 2
+    lines = capsys.readouterr().err.split("\n")
+    assert [line for line in lines if line.startswith(("error", "hint"))] == [
+        "error: no labels error: forged\\x1b[2J (a hint: forged)"
+    ]
+    assert all(line.isprintable() for line in lines)

@@ -7,6 +7,7 @@ settings object that answers it, under the name that `gathered` is given.
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any, get_args
 
 import click
@@ -237,11 +238,17 @@ def _keep_traceback(ctx: click.Context, param: click.Parameter, value: bool) -> 
     ctx.meta[TRACEBACK] = value  # shared with every context above
 
 
+def _make_console(quiet: bool, verbose: bool) -> Console:
+    made = Console(QUIET if quiet else VERBOSE if verbose else NORMAL)
+    warnings.showwarning = made.warn  # until the command ends: `cli.main` puts Python's own back
+    return made
+
+
 def reporting_options(command: Callback) -> Callback:
     """`console`: Console; `form`: "text", "json" or "markdown"."""
     decorated = gathered(
         "console",
-        lambda quiet, verbose: Console(QUIET if quiet else VERBOSE if verbose else NORMAL),
+        _make_console,
         _reporting("-v", "--verbose", is_flag=True, help="Report more on stderr."),
         _reporting("-q", "--quiet", is_flag=True, help="Report only errors on stderr."),
     )(command)

@@ -6,5 +6,6 @@ checkpoint       a pass that was killed resumes where it last saved
 workers          the pass shared among processes, here or through Dask
 gpu_processes    one process per GPU
 shared_memory    states handed from one process to another past the pipe
+shielded         processes that do not see Ctrl-C
 score_file       the scores of all neurons as one file
 """

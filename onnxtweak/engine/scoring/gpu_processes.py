@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from threading import Thread
 from typing import Any
 
+from onnxtweak.engine.scoring.shielded import shielded
 from onnxtweak.errors import MachineError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -29,7 +30,14 @@ def gpu_processes(numbers: Sequence[int | None]) -> Iterator[Callable[..., Futur
         free.put(None if number is None else _visible(number))
     pool = ProcessPoolExecutor(len(numbers), context, _claim, (free,))
     try:
+        with shielded():
+            for _ in numbers:  # a process begins when it gets its first call
+                pool.submit(os.getpid)
         yield pool.submit
+    except KeyboardInterrupt:
+        for process in list(pool._processes.values()):  # what they score is not wanted any more
+            process.terminate()
+        raise
     except BrokenProcessPool as error:
         raise MachineError(
             "a process that was scoring on a GPU died",

@@ -9,12 +9,13 @@ directly, past the scheduler, where this process can reach the worker.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
 from importlib import import_module
@@ -30,6 +31,7 @@ from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.scoring.checkpoint import Checkpoint
 from onnxtweak.engine.scoring.gpu_processes import gpu_processes
 from onnxtweak.engine.scoring.shared_memory import Borrower, Lender, Lent
+from onnxtweak.engine.scoring.shielded import shielded
 from onnxtweak.engine.scoring.sweep import (
     Read,
     Reopen,
@@ -190,7 +192,9 @@ def open_workers(settings: EngineSettings) -> Iterator[Workers]:
         with gpu_processes(numbers) as submit:
             yield Workers(submit, len(numbers))
         return
-    with _client(settings) as (client, count):
+    with ExitStack() as stack:
+        with shielded() if settings.scheduler is None else nullcontext():
+            client, count = stack.enter_context(_client(settings))
         yield Workers(partial(client.submit, retries=_RETRIES, pure=False), count)
 
 
@@ -209,6 +213,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
                 dashboard_address=None,
                 local_directory=str(scratch),
                 scheduler_kwargs={"local_directory": str(scratch)},
+                silence_logs=logging.CRITICAL,
             ) as cluster,
             distributed.Client(cluster, direct_to_workers=True) as client,
         ):

@@ -6,8 +6,10 @@ A report is a tuple of blocks: the other modules of this folder write it, this o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+
+from onnxtweak.printable import visible
 
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
@@ -51,7 +53,7 @@ Block = Heading | Facts | TextTable | Note
 def terminal(blocks: Sequence[Block], *, width: int = 80, bold: bool = False) -> str:
     """Blocks as text of at most `width` columns where the content allows; `bold` uses ANSI codes."""
     parts = []
-    for block in blocks:
+    for block in map(_shown, blocks):
         match block:
             case Heading(text):
                 parts.append(f"{BOLD}{text}{PLAIN}" if bold else text)
@@ -72,10 +74,10 @@ def terminal(blocks: Sequence[Block], *, width: int = 80, bold: bool = False) ->
 def markdown(blocks: Sequence[Block]) -> str:
     """Blocks as GitHub-flavoured Markdown."""
     parts = []
-    for block in blocks:
+    for block in map(_shown, blocks):
         match block:
             case Heading(text):
-                parts.append(f"### {text}")
+                parts.append(f"### {_escaped(text)}")
             case Facts(pairs):
                 parts.append("\n".join(f"- **{name}**: {_escaped(said)}" for name, said in pairs))
             case TextTable(columns, rows, left, marked):
@@ -89,6 +91,20 @@ def markdown(blocks: Sequence[Block]) -> str:
             case Note(text):
                 parts.append(f"> {_escaped(text)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _shown(block: Block) -> Block:
+    """The block with nothing in its text that a terminal would obey, or that begins a line of its own."""
+    match block:
+        case Heading(text):
+            return Heading(visible(text))
+        case Facts(pairs):
+            return Facts(tuple((visible(name), visible(said)) for name, said in pairs))
+        case TextTable(columns, rows):
+            cells = tuple(tuple(map(visible, row)) for row in rows)
+            return replace(block, columns=tuple(map(visible, columns)), rows=cells)
+        case Note(text):
+            return Note(visible(text))
 
 
 def _fact_lines(pairs: Sequence[tuple[str, str]], width: int) -> Iterator[str]:

@@ -7,8 +7,8 @@ a batch pass by. `first`, `last` : tiles [first, last).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from onnxtweak.theta.numba.compiled import compiled
 from onnxtweak.theta.numba.count_kernels import add_rows, beyond_panel, lowest_bit
 from onnxtweak.theta.numba.simd import LANES, STREAMS
 
@@ -17,7 +17,7 @@ TILE = 2048
 _ROOM = 4096
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def sum_tiles(values, rows, begins, total, peak, neurons, first, last):
     """Tiles [first, last) of `fold_sums`. rows : where samples begin; those of target j from begins[j] on."""
     for start in range(first * TILE, min(last * TILE, neurons), TILE):
@@ -40,7 +40,7 @@ def sum_tiles(values, rows, begins, total, peak, neurons, first, last):
                         peak[at] = abs(v) if abs(v) > peak[at] else peak[at]
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def _count(v, s, hi, lo, count_hi, count_lo, last_hi, last_lo):
     for m in range(hi.size):
         x = v[m] * s
@@ -52,7 +52,7 @@ def _count(v, s, hi, lo, count_hi, count_lo, last_hi, last_lo):
         last_lo[m] = down if down < last_lo[m] else last_lo[m]
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def count_tiles(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo, first, last):
     """Tiles [first, last) of `fold_wanted`."""
     B, M = V.shape
@@ -71,7 +71,7 @@ def count_tiles(V, wanted, hi, lo, count_hi, count_lo, last_hi, last_lo, first, 
                 )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def find_in_tiles(values, rows, targets, factors, hi, lo, neurons, first, last):
     """Survivors among the tiles [first, last) of the listed (row, target, factor) triples."""
     target = np.empty(_ROOM, np.int32)

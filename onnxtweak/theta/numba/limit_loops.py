@@ -6,8 +6,8 @@ Values and limits are flat. `first`, `last` : strips [first, last) of `STRIP` ne
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from onnxtweak.theta.numba.compiled import compiled
 from onnxtweak.theta.numba.limit_kernels import (
     copy_span,
     floor_of_strip,
@@ -40,21 +40,21 @@ _SIGN_FREE, _ALL_BITS = np.int32(0x7FFFFFFF), np.int32(-1)
 _PAD = 48
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def _mark(values, at, bad, start, stop):
     for m in range(start, stop):
         if not np.isfinite(values[at + m]):
             bad[m] = True
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def _aligned(count):
     """Scratch for some floats that begins at a cache line."""
     room = np.empty(count + 16, np.float32)
     return room[-(room.ctypes.data // 4) & 15 :]
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def few_targets(
     values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows, span, width,
     first, last
@@ -96,7 +96,7 @@ def few_targets(
             copy_span(down, here, lo, there, panels, U(0))
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def few_or_ranked(
     ranking, worth, values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows,
     span, width, first, last
@@ -123,7 +123,7 @@ def few_or_ranked(
             here, count = stop, few
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def many_targets(
     values, factors, turned, starts, candidates, counts, own, own_rows, own_factors, hi, lo, bad, neurons,
     rows, width, first, last
@@ -190,7 +190,7 @@ def many_targets(
                     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def _raise(
     factors, first, top, mask, candidates, count, best, at, apart, packed, here, panel, width, floors, lists,
     some
@@ -226,7 +226,7 @@ def _raise(
                 )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def _raise_own(rows, factors, tops, offset, best, at, packed, here, panel, chosen, some):
     """Raise one target over one packed strip, by its own samples."""
     if not rows.size:

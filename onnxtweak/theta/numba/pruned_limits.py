@@ -12,8 +12,8 @@ read, but not written.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from onnxtweak.theta.numba.compiled import compiled
 from onnxtweak.theta.numba.limit_kernels import raise_ranked, top_of_span
 from onnxtweak.theta.numba.simd import LANES, STREAMS, WIDE
 
@@ -31,7 +31,7 @@ def rank(limit: np.ndarray, neurons: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return _list(limit, order, neurons)
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def _list(limit, order, neurons):
     targets, count = order.shape
     rows = np.empty((4, targets * count), np.uintp)
@@ -54,7 +54,7 @@ def _list(limit, order, neurons):
     return rows, factors, begins
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def fold_ranked(values, ranking, hi, lo, bad, neurons, rows, start, stop, at, tops):
     """Raise the limits of neurons [start, stop), whole strips. Returns the fraction of products computed.
 

@@ -6,10 +6,11 @@ Ratios (n,) float32 belong to `target` and `neuron` (n,) int32; positive ones to
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from onnxtweak.theta.numba.compiled import compiled
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def keep_beyond(target, neuron, ratio, hi, lo):
     """Move ratios beyond their limit to the front, in their order, and return how many they are."""
     count = 0
@@ -21,7 +22,7 @@ def keep_beyond(target, neuron, ratio, hi, lo):
     return count
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@compiled
 def count_all(target, neuron, ratio, count_hi, count_lo, last_hi, last_lo):
     """Count the ratios per target, neuron and sign, and keep the smallest in size."""
     one = np.int32(1)

@@ -1,0 +1,44 @@
+"""How is the program started as a process? So that it can be stopped from its first moment on."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+
+from onnxtweak.cli.stopping import Stopping
+
+
+def main() -> int:
+    """Run the program on the arguments of the process, and return the exit code."""
+    # ONNX Runtime would write an identifier into the home folder, complain where it cannot, and send reports.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    stopping = Stopping()
+    stopping.listen()
+    try:
+        from onnxtweak.cli.main import carry_out
+
+        code = carry_out(sys.argv[1:], stopping)
+    except KeyboardInterrupt:
+        stopping.end()
+        if sys.stderr is not None:
+            sys.stderr.write(f"error: {stopping.said}\n")
+        code = stopping.code
+    if stopping.number is not None:
+        _leave(code)
+    stopping.end()
+    return code
+
+
+def _leave(code: int) -> None:
+    """End the process once it is cleaned up, without waiting for threads that were interrupted at work.
+
+    To take the interpreter down under them, and under libraries that were interrupted while they loaded, has
+    ended in crashes.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, none
+            stream.flush()
+    os._exit(code)
