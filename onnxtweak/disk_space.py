@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,8 @@ def new_mapped(path: Path, dtype: Any, shape: tuple[int, ...], where: Path) -> n
             np.lib.format.write_array_header_1_0(file, header)
             file.truncate(file.tell() + size)
     except OSError as error:
+        with suppress(OSError):
+            path.unlink()  # what was reserved of it is free again
         raise cannot_write(where, error, f"a table of shape {shape}", size) from error
     return np.lib.format.open_memmap(path, "r+")
 
