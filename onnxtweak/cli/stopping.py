@@ -105,7 +105,7 @@ class Stopping:
 
     def _interrupt(self, number: int) -> None:
         if not self._ended:
-            interrupt_main(number)
+            interrupt_main(signal.Signals(number))
 
     def _unraised(self, lost: Any) -> None:
         if self.number is None:
