@@ -109,5 +109,12 @@ def test_each_trouble_has_its_remedy(case, name, state, said, hint):
 
 def test_the_real_probes_answer():
     assert run_probe("cpu")["right"]
-    assert run_probe("numba") == {"name": "numba", "right": True}
+    assert run_probe("numba") in [{"name": "numba", "right": True, "kept": kept} for kept in (True, False)]
     assert "failed" in run_probe("nothing of this name")
+
+
+def test_kernels_that_cannot_be_kept_are_a_warning():
+    seen, made = found(numba={"name": "numba", "right": True, "kept": False})
+    assert seen["kernels on disk"].state == "warning" and "NUMBA_CACHE_DIR" in seen["kernels on disk"].hint
+    assert not made.problems
+    assert "kernels on disk" not in found(numba={"name": "numba", "right": True, "kept": True})[0]

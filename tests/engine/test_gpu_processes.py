@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import pytest
 from onnxtweak.engine.machine.memory_plan import cut_taps
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring import checkpoint, scoring, shared_memory, workers
+from onnxtweak.engine.scoring.shielded import shielded
 from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
@@ -239,3 +242,28 @@ def test_a_gpu_that_is_not_there_is_told_before_anything_starts(tmp_path, monkey
     on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
     with pytest.raises(MachineError, match="does not answer"):
         swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)))
+
+
+def test_local_workers_that_cannot_start_are_the_machine_s_failure(monkeypatch):
+    def no_locks(**asked):
+        raise RuntimeError("Nanny failed to start.")
+
+    fake = SimpleNamespace(LocalCluster=no_locks)
+    monkeypatch.setattr(workers, "distributed", fake)
+    with (
+        pytest.raises(MachineError, match="worker processes cannot be started: Nanny failed") as failed,
+        workers.open_workers(EngineSettings(device="cpu", workers=1)),
+    ):
+        pass
+    assert "/dev/shm" in failed.value.hint
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
+def test_what_is_begun_under_the_shield_never_sees_ctrl_c():
+    seen = []
+    with shielded():
+        thread = Thread(target=lambda: seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+        thread.start()
+        thread.join()
+    assert signal.SIGINT in seen[0]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -1,8 +1,11 @@
 """Loading and running models, and the errors when that fails."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxtweak.engine.machine.memory_plan import PassContext, cut_taps, plan_batches
 from onnxtweak.engine.measure import measure, probe_feeds
@@ -126,3 +129,16 @@ def test_all_passes_over_parts_of_the_neurons_take_the_same_batches():
     one = plan_batches(4_000_000, 1000, None, EngineSettings())
     part = plan_batches(40_000, 1000, None, EngineSettings(), PassContext(other_values=3_960_000))
     assert part.batch == one.batch and part.rows >= one.rows
+
+
+def test_the_runtime_s_own_log_says_nothing(capfd):
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"], name="\x1b[31mevil")
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
+    shape = numpy_helper.from_array(np.array([2, 3]), "shape")
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:], [shape])
+    opset = [helper.make_opsetid("", 13)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    session = open_session(model, Path(), EngineSettings(device="cpu"), "m")
+    with pytest.raises(DataError, match="evil"):
+        session.run({"x": np.zeros(5, np.float32)})
+    assert capfd.readouterr() == ("", "")

@@ -57,3 +57,12 @@ def test_markdown():
 
 def test_empty_blocks_do_not_break_the_layout():
     assert terminal([TextTable(("a", "b"), ()), Facts(())]) == "a  b\n\n\n"
+
+
+def test_no_name_reaches_a_terminal_as_a_command():
+    name = "\x1b[31mevil\x07\nerror: forged\u202e\x9b2J"
+    table = TextTable((name, "count"), ((name, name),))
+    for shown in (terminal, markdown):
+        lines = shown((Heading(name), Facts(((name, name),)), table, Note(name))).split("\n")
+        assert all(line.isprintable() and not line.startswith("error") for line in lines)
+        assert sum("evil" in line for line in lines) >= 4

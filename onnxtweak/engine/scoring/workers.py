@@ -193,9 +193,23 @@ def open_workers(settings: EngineSettings) -> Iterator[Workers]:
             yield Workers(submit, len(numbers))
         return
     with ExitStack() as stack:
-        with shielded() if settings.scheduler is None else nullcontext():
+        with _starting() if settings.scheduler is None else nullcontext():
             client, count = stack.enter_context(_client(settings))
         yield Workers(partial(client.submit, retries=_RETRIES, pure=False), count)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Processes of this machine are started inside, which needs a place for their locks, /dev/shm for one."""
+    try:
+        with shielded():
+            yield
+    except (OSError, RuntimeError) as error:
+        raise MachineError(
+            f"worker processes cannot be started: {' '.join(str(error).split())[:200]}",
+            where="--workers",
+            hint="make /dev/shm and TMPDIR writable, or leave --workers out",
+        ) from error
 
 
 @contextmanager
