@@ -102,7 +102,11 @@ def require_passed(checks: Iterable[Check], where: str) -> None:
     failed = next((check for check in checks if not check.passed), None)
     if failed is not None:
         changed = "the file was changed after it was tweaked, or this is not its base"
-        other = "these samples, or how they are prepared, differ from those that the tweak was made with"
+        other = (
+            "these samples, or how they are prepared, differ from those that the tweak was made with; if not,"
+            " it was learnt from too few to keep its promise: give more, or let `fit` stay clear with"
+            " --margin 1"
+        )
         raise VerificationError(
             f"check `{failed.name}` failed: {failed.detail}",
             where=where,

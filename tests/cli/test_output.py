@@ -7,6 +7,9 @@ import json
 import pytest
 
 from onnxtweak.cli.main import main
+from onnxtweak.cli.output import require_passed
+from onnxtweak.errors import VerificationError
+from onnxtweak.types import Check
 
 COMMANDS = {
     "demo": "demo",
@@ -74,3 +77,12 @@ def test_verbose_lists_stages_and_checks(commands, capsys):
 def test_notes_reach_those_who_read_json(commands, capsys):
     main([*COMMANDS["join"].split(), "-f", "json"])
     assert "note: the classes are few\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("accuracy", "let `fit` stay clear with --margin 1"), ("delta", "changed after")]
+)
+def test_the_hint_on_a_failed_check_is_for_its_cause(name, advice):
+    with pytest.raises(VerificationError, match=f"check `{name}` failed") as raised:
+        require_passed([Check(name, False, "too little")], "m.onnx")
+    assert advice in raised.value.hint

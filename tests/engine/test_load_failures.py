@@ -57,14 +57,15 @@ def test_the_command_repairs_the_file(tmp_path, damage, said):
     assert np.array_equal(repaired.run(feeds)[0], expected.run(feeds)[0])
 
 
-def test_an_old_opset_is_converted_by_the_command(tmp_path):
+@pytest.mark.parametrize("samples", [2, "N", None])
+def test_an_old_opset_is_converted_by_the_command(tmp_path, samples):
     weight = numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
     bias = numpy_helper.from_array(np.zeros(3, np.float32), "b")
     graph = helper.make_graph(
         [helper.make_node("Gemm", ["x", "w", "b"], ["y"], broadcast=1)],
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 3))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 3))],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (samples, 3))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (samples, 3))],
         [weight, bias],
     )
     path = saved(

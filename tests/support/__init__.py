@@ -6,6 +6,7 @@ adversarial_models  legal model files that trip up tools that edit models
 brightness          a classifier that minds how samples are prepared, and pictures for it
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
 own_answers         files run outside onnxtweak, compared with what commands report
+cases               scripts that rebuild strangers' models, run within a test
 tweaks              random tweaks, models on disk, and models run by ONNX Runtime
 damage              bits flipped in a tweaked file, records of older versions
 candidates          neurons ranked from scores that are all at hand

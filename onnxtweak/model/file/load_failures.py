@@ -34,7 +34,12 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         r"Could not find an implementation for (?P<op>\w+)\((?P<version>[1-6])\) node",
         "ONNX Runtime has no {op} of an opset as old as {version}",
-        "convert the model to a newer opset: REPAIR(m = onnx.version_converter.convert_version(m, 13))",
+        # The converter refuses axes without a fixed size: they get one while it works.
+        "convert the model to a newer opset: REPAIR(axes = lambda m: [a for v in [*m.graph.input, "
+        "*m.graph.output] for a in v.type.tensor_type.shape.dim]; names = [not a.dim_value and "
+        "(a.dim_param,) for a in axes(m)]; [setattr(a, 'dim_value', a.dim_value or 1) for a in axes(m)]; "
+        "m = onnx.version_converter.convert_version(m, 13); del m.graph.value_info[:]; "
+        "[setattr(a, 'dim_param', n[0]) for a, n in zip(axes(m), names) if n])",
     ),
     (
         r"Type \(tensor\((?P<said>\w+)\)\) of output arg \((?P<name>.*?)\) of node \(.*?\) does not match "
