@@ -14,7 +14,7 @@ import runpy
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ def play(
 
     monkeypatch.setattr(kit, "run", instead)
     monkeypatch.setattr(kit, "WORK", folder)
-    with warnings.catch_warnings(), redirect_stdout(said):
+    with warnings.catch_warnings(), redirect_stdout(said), one_thread():
         warnings.simplefilter("ignore")  # of the libraries that train and export the scripts' models
         runpy.run_path(str(script))
     return _sections(said.getvalue(), calls)
@@ -150,7 +150,7 @@ def run_here(*arguments: object) -> Call:
     threads = [] if words[0] in ("inspect", "diff", "revert") else ["--threads", "1"]
     given = _given(Path(words[1]))
     out, err = io.StringIO(), io.StringIO()
-    with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
+    with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err), one_thread():
         warnings.simplefilter("error")
         code = main([*words, *threads])
     call = Call(tuple(words), code, out.getvalue(), err.getvalue())
@@ -160,6 +160,11 @@ def run_here(*arguments: object) -> Call:
     assert [call.stderr.count(word) for word in ("error: ", "hint: ")] == [int(code != 0)] * 2, told
     assert _given(Path(words[1])) == given, told
     return call
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Bounds what NumPy takes, which a variable of the environment no longer does: it is loaded."""
+    return importlib.import_module("threadpoolctl").threadpool_limits(1)  # comes with scikit-learn
 
 
 def accuracies(call: Call, decide: Decide, *, apart: bool = False) -> None:
