@@ -261,12 +261,7 @@ def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
     _check_one_of_two(targets, where)
     taps = settings_from(TapSettings, {"taps": [], **table, **_model(document)}, where)
     sha256 = _sha256({**_shared(document), "compare": table})
-    plan = settings_from(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
-    if plan.repeats < 1:
-        raise UsageError(
-            f"cannot average over {plan.repeats} repeats", where=f"{where} repeats", hint="give at least 1"
-        )
-    return plan
+    return settings_from(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
 
 
 def _gates(document: dict[str, Any], path: str) -> Gates:
@@ -277,12 +272,6 @@ def _gates(document: dict[str, Any], path: str) -> Gates:
             "gates are judged on test samples, but there are none",
             where=_at(path, "gates"),
             hint="give `test` under [data], or leave out `val` so that both are split off",
-        )
-    if gates.min_mcnemar is not None and not 0 <= gates.min_mcnemar < 1:
-        raise UsageError(
-            f"{gates.min_mcnemar:g} is not a confidence",
-            where=f"{_at(path, 'gates')} min-mcnemar",
-            hint="give a number between 0 and 1, such as 0.95",
         )
     return gates
 

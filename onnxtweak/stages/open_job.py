@@ -34,6 +34,7 @@ from onnxtweak.goal import class_names
 from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
+from onnxtweak.model.inspect.taps import candidates_note
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.companions import TRIED, Settled, settle
@@ -183,7 +184,9 @@ def _job(
     watch: bool = True,
 ) -> Job:
     taps = reopen.taps
-    settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
+    most = max(len(view) for view in (splits.fit, splits.validation, splits.test) if view is not None)
+    batch = None if settings.batch is None else min(settings.batch, most)
+    settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard), batch=batch)
     opened = opened.given(_constants(splits))
     kind = known_head(opened)
     tried = few_samples(opened, spread_out(splits.fit, ANSWERED), ANSWERED)
@@ -191,6 +194,7 @@ def _job(
     splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)
+    bounded = (*settings.notes, *(candidates_note(found) if watch else ()))
     if set(taps.taps) <= _MAPS:
         found = tuple(c for c in found if c.activation or c.block) or found
     subject, shapes = measured(opened, [c.name for c in found], few_samples(opened, splits.fit, 3), settings)
@@ -201,7 +205,7 @@ def _job(
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
     fixed = [f"`{name}` is {one.value} for all samples" for name, one in subject.feeding.constants.items()]
-    notes = (*settled.notes, *prepared, *fixed, *said, *splits.notes)
+    notes = (*bounded, *settled.notes, *prepared, *fixed, *said, *splits.notes)
     splits = replace(splits, notes=tuple(dict.fromkeys(notes)))
     watched = SafeTaps(reopen.watched, ())
     if watch and reopen.alone is None:

@@ -199,11 +199,11 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
     if settings.scheduler is None:
         with (
             distributed.LocalCluster(
-                n_workers=settings.workers, threads_per_worker=1, processes=True, dashboard_address=None
+                n_workers=settings.processes, threads_per_worker=1, processes=True, dashboard_address=None
             ) as cluster,
             distributed.Client(cluster, direct_to_workers=True) as client,
         ):
-            yield client, settings.workers or 1
+            yield client, settings.processes or 1
         return
     try:
         client = distributed.Client(settings.scheduler, timeout="10s")
