@@ -26,7 +26,8 @@ registry     the methods that are commands
 patch        what is added to the logits: synapses, linear, MLP
 types        the nouns that the stages hand to each other, and the letters of all shapes
 settings     what a user can ask for
-quantities   how a number or a size is written
+input_files  which files may be read whole
+quantities   how a number or a size is written, and which it may be
 demo_files   the demo's model and samples
 errors       what can go wrong, and the exit code of each
 _version     the version

@@ -20,6 +20,7 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
 LEVELS = {
     "_version": 0,
     "errors": 0,
+    "input_files": 1,
     "quantities": 0,
     "settings": 1,
     "types": 1,

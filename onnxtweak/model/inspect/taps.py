@@ -128,11 +128,8 @@ def candidates(graph: GraphIndex, logits: str) -> tuple[TapCandidate, ...]:
 
 def candidates_note(found: Sequence[TapCandidate]) -> tuple[str, ...]:
     """What to tell where not all hidden tensors are among the candidates."""
-    if len(found) < MOST_CANDIDATES:
-        return ()
-    return (
-        f"of this model's hidden tensors only the last {MOST_CANDIDATES:,} before the logits are looked at",
-    )
+    said = f"only the last {MOST_CANDIDATES:,} hidden tensors before the logits are looked at"
+    return (said,) if len(found) >= MOST_CANDIDATES else ()
 
 
 def select(
@@ -298,8 +295,7 @@ def _by_name(
             hint=_suggestion(selector, usable),
         )
     reason = _why_not(graph, selector) if graph is not None else ""
-    if reason and (left_out := candidates_note(candidates)):
-        reason = f"{reason}; {left_out[0]}"
+    reason = "; ".join([reason, *candidates_note(candidates)] if reason else [])
     raise ModelError(
         reason or "no hidden tensor before the logits has this name",
         where=f"--taps {selector}",
