@@ -27,9 +27,10 @@ patch        what is added to the logits: synapses, linear, MLP
 types        the nouns that the stages hand to each other, and the letters of all shapes
 settings     what a user can ask for
 printable    names that anybody may have written, safe on a terminal
-quantities   how a number or a size is written
 disk_space   whether there is room on a disk, and what is said where there is none
 temporary_files  unfinished work, and who clears up after a process that died
+input_files  which files may be read whole
+quantities   how a number or a size is written, and which it may be
 demo_files   the demo's model and samples
 errors       what can go wrong, and the exit code of each
 _version     the version

@@ -1,15 +1,57 @@
-"""How is a quantity written: a number, a size, a height and width? The same in options and in recipes."""
+"""How is a quantity written, and which may it be? The same in options, in recipes and in Python."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 
 _UNITS = {"": 1, "b": 1} | {
     f"{prefix}{suffix}": base**power
     for power, prefix in enumerate("kmgt", start=1)
     for suffix, base in (("", 1024), ("b", 1000), ("ib", 1024))
 }
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a number may have; None: no limit. most is allowed, above and below are not.
+
+    option : its word on the command line, where that is not the setting's.
+    """
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    option: str | None = None
+
+    def require(self, value: float) -> None:
+        """Raise ValueError, saying why, for a number that it may not be."""
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{value} is not a finite number")
+        for wrong, words, limit in (
+            (self.least is not None and value < self.least, "less than", self.least),
+            (self.above is not None and value <= self.above, "not greater than", self.above),
+            (self.most is not None and value > self.most, "greater than", self.most),
+            (self.below is not None and value >= self.below, "not less than", self.below),
+        ):
+            if wrong:
+                shown = f"{value:.15g}" if isinstance(value, float) else value  # whole ones as written
+                raise ValueError(f"{shown} is {words} {limit}")
+
+    def __str__(self) -> str:
+        parts = [
+            f"{word} {limit:,}"
+            for word, limit in (
+                ("at least", self.least),
+                ("greater than", self.above),
+                ("at most", self.most),
+                ("less than", self.below),
+            )
+            if limit is not None
+        ]
+        return " and ".join(parts) or "finite"
 
 
 def number(text: str) -> float:

@@ -1,15 +1,19 @@
 """What can a user ask for? One frozen dataclass of settings per question, in the words of the command line.
 
-Choices are `Literal`s; the command line, recipes and the Python API take them from here.
+Choices are `Literal`s, and a number's `Range` stands beside its type; the command line, recipes and the
+Python API take both from here. Settings with a number out of its range cannot be made.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from onnxtweak.errors import UsageError
+from onnxtweak.quantities import Range
 
 GiB = 1024**3
 
@@ -22,9 +26,55 @@ Theta = Literal["signed", "thesis"]
 Criterion = Literal["auto", "count", "threshold", "lift"]
 JoinCriterion = Literal[Criterion, "net-gain"]
 
+FINITE = Range()
+POSITIVE = Range(above=0)
+NOT_NEGATIVE = Range(least=0)
+COUNT = Range(least=1, most=10**9)
+PIXELS = Range(least=1, most=1 << 16)
+
+
+class Bounded:
+    """Settings whose numbers have ranges."""
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for the first number that is out of its range."""
+        kind: type = type(self)
+        for name in ranges_of(kind):
+            require_in_range(kind, name, getattr(self, name))
+
+
+@cache
+def ranges_of(kind: Hashable) -> Mapping[str, Range]:
+    """The ranges that a class declares beside the types of its fields, by field."""
+    found = {}
+    for name, declared in get_type_hints(kind, include_extras=True).items():
+        inner = [part for part in get_args(declared) if get_origin(part) is Annotated]
+        for part in (declared, *inner):
+            if get_origin(part) is Annotated:
+                found[name] = next(each for each in part.__metadata__ if isinstance(each, Range))
+    return found
+
+
+def require_in_range(kind: type, name: str, value: Any, where: str = "") -> None:
+    """Raise UsageError for a value of field `name` that is out of its range, if that has one.
+
+    where : how it was given.
+    """
+    limits = ranges_of(kind).get(name)
+    if limits is None:
+        return
+    where = where or f"--{limits.option or name.replace('_', '-')}"
+    if value == ():
+        raise UsageError("the list is empty", where=where, hint="give at least one number")
+    for one in value if isinstance(value, tuple) else () if value is None else (value,):
+        try:
+            limits.require(one)
+        except ValueError as error:
+            raise UsageError(str(error), where=where, hint=f"give a number {limits}") from None
+
 
 @dataclass(frozen=True)
-class Preprocess:
+class Preprocess(Bounded):
     """How a raw sample becomes the model's input, in this order; None leaves it as it is.
 
     resize, crop : (height, width) in pixels, or one number for a square; the crop is central. resize_mode :
@@ -36,20 +86,20 @@ class Preprocess:
     dtype : element type to feed, as NumPy spells it; None: the type of the model's input.
     """
 
-    resize: tuple[int, int] | None = None
+    resize: Annotated[tuple[int, int] | None, PIXELS] = None
     resize_mode: ResizeMode | None = None
-    pad_value: float | None = None
-    crop: tuple[int, int] | None = None
+    pad_value: Annotated[float | None, FINITE] = None
+    crop: Annotated[tuple[int, int] | None, PIXELS] = None
     layout: Layout | None = None
     color: Color | None = None
-    pixel_scale: float | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    pixel_scale: Annotated[float | None, POSITIVE] = None
+    mean: Annotated[tuple[float, ...] | None, FINITE] = None
+    std: Annotated[tuple[float, ...] | None, POSITIVE] = None
     dtype: str | None = None
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Bounded):
     """Where labelled samples come from.
 
     data, val, test : sources to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
@@ -65,13 +115,13 @@ class DataSettings:
     test: tuple[str, ...] = ()
     names: str | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)
-    seed: int = 0
+    seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0
     anyway: bool = False
     inputs: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
-class EngineSettings:
+class EngineSettings(Bounded):
     """Where and how the model runs.
 
     device : "auto", "cpu", "cuda", "cuda:0" or "cuda:0,1". backend : what does the arithmetic of scoring.
@@ -85,24 +135,44 @@ class EngineSettings:
 
     device: str = "auto"
     backend: BackendName = "auto"
-    memory: int = 4 * GiB
-    batch: int | None = None
-    threads: int | None = None
+    memory: Annotated[int, Range(least=1024)] = 4 * GiB
+    batch: Annotated[int | None, COUNT] = None
+    threads: Annotated[int | None, COUNT] = None
     work_dir: str | None = None
     resume: bool = False
-    shard: int = 4096
-    workers: int | None = None
+    shard: Annotated[int, COUNT] = 4096
+    workers: Annotated[int | None, COUNT] = None
     scheduler: str | None = None
     custom_ops: tuple[str, ...] = ()
 
     @property
     def cores(self) -> int:
-        """`threads`, or the number of cores."""
-        return self.threads or os.cpu_count() or 1
+        """`threads`, at most the number of cores."""
+        present = os.cpu_count() or 1
+        return min(self.threads or present, present)
+
+    @property
+    def processes(self) -> int | None:
+        """`workers`, at most one per core; two can be tried on a single core."""
+        return None if self.workers is None else min(self.workers, max(os.cpu_count() or 1, 2))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where less is used than was asked for."""
+        present = os.cpu_count() or 1
+        cores = f"this machine has {present:,} {'core' if present == 1 else 'cores'}"
+        return tuple(
+            f"--{option} {asked:,}: {cores}, {used:,} {'is' if used == 1 else 'are'} used"
+            for option, asked, used in (
+                ("threads", self.threads, self.cores),
+                ("workers", self.workers, self.processes),
+            )
+            if asked is not None and used is not None and used < asked
+        )
 
 
 @dataclass(frozen=True)
-class TapSettings:
+class TapSettings(Bounded):
     """Which hidden tensors are watched.
 
     taps : selectors: "activations", "stages", "blocks", "penultimate", "op:TYPE", or tensor names with * and
@@ -114,11 +184,11 @@ class TapSettings:
     taps: tuple[str, ...] = ("activations",)
     pool: Pool = "none"
     logits: str | None = None
-    threshold: float | None = None
+    threshold: Annotated[float | None, FINITE] = None
 
 
 @dataclass(frozen=True)
-class TargetSettings:
+class TargetSettings(Bounded):
     """Which classes should do better.
 
     targets (the option `target`) : numbers or names of classes. worst : instead, so many classes, those that
@@ -126,11 +196,11 @@ class TargetSettings:
     """
 
     targets: tuple[str, ...] = ()
-    worst: int | None = None
+    worst: Annotated[int | None, COUNT] = None
 
 
 @dataclass(frozen=True)
-class JoinSettings:
+class JoinSettings(Bounded):
     """Synaptic join (METHOD 1 to 4).
 
     count, scale : grids of n, the synapses per target, and of their strength; a single value fixes it.
@@ -140,11 +210,11 @@ class JoinSettings:
     what ranks the neurons; "auto" is "count", or "lift" where no fit sample of the class can be fixed.
     """
 
-    count: tuple[int, ...] = (1, 10, 20, 40, 80, 120)
-    scale: tuple[float, ...] = (0, 1, 5, 10, 20, 30, 40, 60, 80)
+    count: Annotated[tuple[int, ...], COUNT] = (1, 10, 20, 40, 80, 120)
+    scale: Annotated[tuple[float, ...], NOT_NEGATIVE] = (0, 1, 5, 10, 20, 30, 40, 60, 80)
     exact_scale: bool = False
-    max_overall_drop: float = 0.0
-    max_class_drop: float | None = None
+    max_overall_drop: Annotated[float, NOT_NEGATIVE] = 0.0
+    max_class_drop: Annotated[float | None, NOT_NEGATIVE] = None
     theta: Theta = "signed"
     criterion: JoinCriterion = "auto"
 
@@ -162,7 +232,7 @@ AUGMENT_SIZES = {
 
 
 @dataclass(frozen=True)
-class RetrainSettings:
+class RetrainSettings(Bounded):
     """Synaptic retraining (METHOD 5), after a join with `JoinSettings`.
 
     penalty : weight of the loss on samples of the target classes; 1 is SR-1, 2 is SR-2. ridge : L2 penalties
@@ -171,14 +241,14 @@ class RetrainSettings:
     retrained synapses to choose from; 0 is always among them.
     """
 
-    penalty: float = 2.0
-    ridge: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    penalty: Annotated[float, POSITIVE] = 2.0
+    ridge: Annotated[tuple[float, ...], NOT_NEGATIVE] = (1e-4, 1e-3, 1e-2, 1e-1)
     schedule: str | None = None
-    scale: tuple[float, ...] = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3)
+    scale: Annotated[tuple[float, ...], NOT_NEGATIVE] = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3)
 
 
 @dataclass(frozen=True)
-class AugmentSettings:
+class AugmentSettings(Bounded):
     """Augmentation with active neurons (METHOD 6).
 
     neurons : how many neurons feed the MLP; None: 1,000, or all where there are fewer. hidden : its hidden
@@ -187,20 +257,20 @@ class AugmentSettings:
     loss before training stops. max_class_drop, theta, criterion : as for a join.
     """
 
-    neurons: int | None = None
-    hidden: int = 96
-    iterations: int = 5000
-    batch: int = 128
-    rate: float = 1e-3
-    decay: float = 0.1
-    patience: int = 10
-    max_class_drop: float | None = None
+    neurons: Annotated[int | None, COUNT] = None
+    hidden: Annotated[int, Range(least=1, most=10**6)] = 96
+    iterations: Annotated[int, COUNT] = 5000
+    batch: Annotated[int, Range(least=1, most=10**9, option="minibatch")] = 128
+    rate: Annotated[float, POSITIVE] = 1e-3
+    decay: Annotated[float, NOT_NEGATIVE] = 0.1
+    patience: Annotated[int, COUNT] = 10
+    max_class_drop: Annotated[float | None, NOT_NEGATIVE] = None
     theta: Theta = "signed"
     criterion: Criterion = "auto"
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class FitSettings(Bounded):
     """Fit (METHOD 7).
 
     max_overall_drop : percentage points that the overall accuracy may lose; negative: that it must gain.
@@ -213,15 +283,15 @@ class FitSettings:
     expectation; validation is then kept for this check.
     """
 
-    max_overall_drop: float = 0.0
-    margin: float = 0.5
-    neurons: int = 2000
-    hidden: int = 96
-    folds: int = 5
-    max_class_drop: float | None = None
-    budget: int | None = None
-    synapses: int | None = None
-    certify: float | None = None
+    max_overall_drop: Annotated[float, FINITE] = 0.0
+    margin: Annotated[float, NOT_NEGATIVE] = 0.5
+    neurons: Annotated[int, COUNT] = 2000
+    hidden: Annotated[int, Range(least=0, most=10**6)] = 96
+    folds: Annotated[int, Range(least=2, most=1000)] = 5
+    max_class_drop: Annotated[float | None, NOT_NEGATIVE] = None
+    budget: Annotated[int | None, COUNT] = None
+    synapses: Annotated[int | None, COUNT] = None
+    certify: Annotated[float | None, Range(above=0, below=1)] = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from onnxtweak.engine.subject import few_samples, hidden, made_up_samples, measu
 from onnxtweak.errors import InputError, MachineError, ModelError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.head_kind import HeadKind, head_kind
+from onnxtweak.model.inspect.taps import candidates_note
 from onnxtweak.results import Inspection, Value
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_for_tables import NO_HIDDEN
@@ -23,6 +24,8 @@ from onnxtweak.stages.open_job import model_ref
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import Tap
+
+_MOST_NODES = 50_000  # of a model that is started only to measure it
 
 
 def inspect(
@@ -44,6 +47,7 @@ def inspect(
     kind = head_kind(opened.model.graph, opened.logits)
     notes = [kind.said] if kind.said else []
     notes += [] if found else [f"{NO_HIDDEN}, with `onnxtweak fit`"]
+    notes += candidates_note(found)
     shapes: Shapes = {}
     chosen: tuple[Tap, ...] = ()
     classes = opened.logits.classes
@@ -54,6 +58,7 @@ def inspect(
             samples, opened = _few(opened, data, engine)
         notes += recorded
     try:
+        _require_startable(opened)
         feeds = _made_up(opened) if samples is None else samples
         engine = replace(engine, device="cpu")
         opened = settle_answer(opened, feeds, engine, taps.threshold)
@@ -83,6 +88,16 @@ def inspect(
         tweaks=tuple(tweak.facts for tweak in tweaks_inside(proto)),
         notes=tuple(notes),
     )
+
+
+def _require_startable(opened: Opened) -> None:
+    """Raise ModelError for a model that the runtime would take minutes to start."""
+    count = len(opened.model.graph.nodes)
+    if count > _MOST_NODES:
+        raise ModelError(
+            f"hidden tensors are not measured: ONNX Runtime takes minutes to start {count:,} nodes",
+            hint="commands that make a tweak do it, and need that time at their start",
+        )
 
 
 def _explain(opened: Opened, kind: HeadKind) -> str:

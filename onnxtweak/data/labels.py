@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.samples import Part
 from onnxtweak.data.source_spec import natural_key
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import MOST_TEXT, require_regular
 
 
 def read_names(path: str | Path) -> tuple[str, ...]:
@@ -19,9 +21,14 @@ def read_names(path: str | Path) -> tuple[str, ...]:
 
     Raises DataError for an unreadable file, empty lines and duplicate names.
     """
+    require_regular(path, DataError, MOST_TEXT)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        hint = "save it in UTF-8, one name per line"
+        raise DataError(f"the names file is not UTF-8 (line {line})", where=path, hint=hint) from error
+    except OSError as error:
         raise DataError(
             f"the names file cannot be read: {error}", where=path, hint="write one name per line, in UTF-8"
         ) from error
@@ -31,7 +38,7 @@ def read_names(path: str | Path) -> tuple[str, ...]:
             "the names file is empty or has an empty line", where=path, hint="write one name per line"
         )
     if len(set(names)) < len(names):
-        duplicate = next(name for name in names if names.count(name) > 1)
+        duplicate = Counter(names).most_common(1)[0][0]
         raise DataError(
             f"duplicate class name `{duplicate}`", where=path, hint="give every class its own name"
         )
@@ -150,6 +157,9 @@ def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> n
     raw, where = part.labels, part.label_where
     if raw.ndim == 2 and raw.shape[1] == 1:
         raw = raw[:, 0]
+    if raw.ndim == 2 and raw.shape[1] == 0:
+        hint = "store one class number per sample, shape (N,)"
+        raise DataError(f"labels of shape {raw.shape} are empty", where=where, hint=hint)
     if raw.ndim == 2 and raw.dtype.kind in "biuf" and _is_one_hot(raw):
         notes.append(f"one-hot labels of {raw.shape[1]} classes read as class numbers ({where})")
         numbers: np.ndarray = raw.argmax(axis=1).astype(np.int64)

@@ -19,6 +19,7 @@ from onnxtweak.data.sources.image_source import read_image_folder
 from onnxtweak.data.sources.npz import CompressedColumn, load, read_npz
 from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 from onnxtweak.settings import GiB, Preprocess
 
 Reader = Callable[[Source, Sequence[InputSpec], Preprocess], list[Part]]
@@ -126,7 +127,8 @@ def _plans(
 
 def _reader(source: Source) -> Reader:
     path = source.path
-    if path.is_file():
+    if not path.is_dir():
+        require_regular(path, DataError)
         if path.suffix.lower() in READERS:
             return READERS[path.suffix.lower()]
         raise DataError(f"unsupported file type `{path.suffix}`", where=path, hint=_FILE_TYPES)

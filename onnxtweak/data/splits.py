@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import product
@@ -38,6 +38,11 @@ class View:
     def digest(self) -> str:
         """sha256 in hex over the dataset and which of its rows these are."""
         return sha256(self.dataset.digest.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
+
+    def spread_out(self, wanted: int) -> View:
+        """At most so many of these samples, evenly from all of them."""
+        places = np.unique(np.linspace(0, max(len(self) - 1, 0), wanted).astype(np.int64))
+        return replace(self, rows=self.rows[places[: len(self)]])
 
     def batches(self, size: int) -> Iterator[Batch]:
         """One pass over these samples, as `Dataset.batches`."""

@@ -158,7 +158,7 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
     if settings.threads:
-        options.intra_op_num_threads = settings.threads
+        options.intra_op_num_threads = settings.cores
     # Theta's threads run between two runs of the model; a spinning pool would fight them for the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

@@ -74,14 +74,15 @@ def safe_taps(
         together = []
         for group in good:
             together += group if trial.passes([*together, *group]) else []
-    safe = tuple(tap for tap in taps if tap in together)
+    kept = frozenset(together)  # models can have 100,000 taps
+    safe = tuple(tap for tap in taps if tap in kept)
     if not safe:
         raise ModelError(
             "reading these tensors changes the logits: the runtime fuses them with what follows",
             where=", ".join(tap.name for tap in taps[:_NAMED]),
             hint="choose tensors after an activation or a quantisation with --taps; see `onnxtweak inspect`",
         )
-    return SafeTaps(safe, tuple(tap for tap in taps if tap not in together))
+    return SafeTaps(safe, tuple(tap for tap in taps if tap not in kept))
 
 
 @dataclass

@@ -46,6 +46,7 @@ class GraphIndex:
         self.inputs: tuple[ValueInfoProto, ...] = tuple(
             value for value in graph.input if value.name not in self.initializer_names
         )
+        self._input_names = frozenset(value.name for value in self.inputs)
         self.outputs: tuple[ValueInfoProto, ...] = tuple(graph.output)
         self.opset: int = max(
             (entry.version for entry in proto.opset_import if entry.domain in DEFAULT_DOMAINS), default=1
@@ -68,6 +69,7 @@ class GraphIndex:
                 self._captured_by[position] = captured
                 for name in captured:
                     self._capturers.setdefault(name, []).append(position)
+        self._needs: dict[int, tuple[str, ...]] = {}
         self._input_dependent: frozenset[int] | None = None
         self._all_names: frozenset[str] | None = None
 
@@ -94,9 +96,12 @@ class GraphIndex:
 
     def needs(self, position: int) -> tuple[str, ...]:
         """Every tensor that the node reads: its inputs, then what its bodies capture; no empty names."""
-        explicit = dict.fromkeys(name for name in self.nodes[position].input if name)
-        captured = sorted(self._captured_by.get(position, frozenset()) - explicit.keys())
-        return (*explicit, *captured)
+        found = self._needs.get(position)
+        if found is None:
+            explicit = dict.fromkeys(name for name in self.nodes[position].input if name)
+            captured = sorted(self._captured_by.get(position, frozenset()) - explicit.keys())
+            found = self._needs[position] = (*explicit, *captured)
+        return found
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of an initializer or of a Constant node; None when it is neither, external or sparse.
@@ -166,7 +171,7 @@ class GraphIndex:
             )
         position = self._position.get(name)
         if position is None:
-            return any(value.name == name for value in self.inputs)
+            return name in self._input_names
         return position in self._input_dependent
 
     def topological_order(self) -> list[int]:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
-from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
+from onnxtweak.quantities import Range
+from onnxtweak.settings import (
+    COUNT,
+    FINITE,
+    Bounded,
+    DataSettings,
+    EngineSettings,
+    TapSettings,
+    TargetSettings,
+)
 
 
 @dataclass(frozen=True)
-class Gates:
+class Gates(Bounded):
     """Limits on test figures; None: no limit. Drops, gains and E are percentage points.
 
     max_latency_increase : percent. min_mcnemar : confidence, 1 - p, that more is fixed than broken.
     """
 
-    min_target_gain: float | None = None
-    max_overall_drop: float | None = None
-    max_class_drop: float | None = None
-    max_E: float | None = None
-    max_latency_increase: float | None = None
-    min_mcnemar: float | None = None
+    min_target_gain: Annotated[float | None, FINITE] = None
+    max_overall_drop: Annotated[float | None, FINITE] = None
+    max_class_drop: Annotated[float | None, FINITE] = None
+    max_E: Annotated[float | None, FINITE] = None
+    max_latency_increase: Annotated[float | None, FINITE] = None
+    min_mcnemar: Annotated[float | None, Range(least=0, below=1)] = None
 
 
 GATES = tuple(field.name.replace("_", "-") for field in fields(Gates))
@@ -42,7 +51,7 @@ class TweakPlan:
 
 
 @dataclass(frozen=True)
-class ComparePlan:
+class ComparePlan(Bounded):
     """The [compare] table: all methods, or `methods`, on the same samples. repeats : splits to average over.
 
     sha256 : of everything in the recipe that shapes it.
@@ -52,7 +61,7 @@ class ComparePlan:
     taps: TapSettings
     targets: TargetSettings
     methods: tuple[str, ...] = ()
-    repeats: int = 1
+    repeats: Annotated[int, COUNT] = 1
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxtweak.errors import UsageError
+from onnxtweak.input_files import MOST_TEXT, require_regular
 from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, settings_from
 from onnxtweak.registry import METHODS
@@ -85,6 +86,8 @@ def read_recipe(
 
 
 def _parsed(path: str) -> dict[str, Any]:
+    if Path(path).exists():
+        require_regular(path, UsageError, MOST_TEXT)
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -261,12 +264,7 @@ def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
     _check_one_of_two(targets, where)
     taps = settings_from(TapSettings, {"taps": [], **table, **_model(document)}, where)
     sha256 = _sha256({**_shared(document), "compare": table})
-    plan = settings_from(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
-    if plan.repeats < 1:
-        raise UsageError(
-            f"cannot average over {plan.repeats} repeats", where=f"{where} repeats", hint="give at least 1"
-        )
-    return plan
+    return settings_from(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
 
 
 def _gates(document: dict[str, Any], path: str) -> Gates:
@@ -277,12 +275,6 @@ def _gates(document: dict[str, Any], path: str) -> Gates:
             "gates are judged on test samples, but there are none",
             where=_at(path, "gates"),
             hint="give `test` under [data], or leave out `val` so that both are split off",
-        )
-    if gates.min_mcnemar is not None and not 0 <= gates.min_mcnemar < 1:
-        raise UsageError(
-            f"{gates.min_mcnemar:g} is not a confidence",
-            where=f"{_at(path, 'gates')} min-mcnemar",
-            hint="give a number between 0 and 1, such as 0.95",
         )
     return gates
 

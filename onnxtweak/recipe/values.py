@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from onnxtweak.errors import UsageError
 from onnxtweak.quantities import height_width, number, plain_number, size
+from onnxtweak.settings import require_in_range
 
 Settings = TypeVar("Settings")
 Convert = Callable[[Any], Any]
@@ -99,6 +100,7 @@ def settings_from(kind: type[Settings], table: Mapping[str, Any], where: str, **
     for key, field in keys_of(kind).items():
         if field not in given and key in table:
             values[field] = _converted(types[field], field, table[key], f"{where} {key}")
+            require_in_range(kind, field, values[field], f"{where} {key}")
     for one in fields(kind):  # type: ignore[arg-type]  # settings are dataclasses
         if one.name not in values and one.default is MISSING and one.default_factory is MISSING:
             key = key_of(one.name)

@@ -34,6 +34,7 @@ from onnxtweak.goal import class_names
 from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
 from onnxtweak.model.file.model_file import ModelFile
+from onnxtweak.model.inspect.taps import candidates_note
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.companions import TRIED, Settled, settle
@@ -189,14 +190,17 @@ def _job(
     watch: bool = True,
 ) -> Job:
     taps = reopen.taps
-    settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard))
+    most = max(len(view) for view in (splits.fit, splits.validation, splits.test) if view is not None)
+    batch = None if settings.batch is None else min(settings.batch, most)
+    settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard), batch=batch)
     opened = opened.given(_constants(splits))
     kind = known_head(opened)
-    tried = whole_batches(opened, spread_out(splits.fit, ANSWERED), ANSWERED)
+    tried = whole_batches(opened, splits.fit.spread_out(ANSWERED), ANSWERED)
     opened = settle_answer(opened, tried, settings, taps.threshold)
     splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)
+    bounded = (*settings.notes, *(candidates_note(found) if watch else ()))
     if set(taps.taps) <= _MAPS:
         found = tuple(c for c in found if c.activation or c.block) or found
     subject, shapes = measured(opened, [c.name for c in found], few_samples(opened, splits.fit, 3), settings)
@@ -207,7 +211,7 @@ def _job(
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
     fixed = [f"`{name}` is {one.value} for all samples" for name, one in subject.feeding.constants.items()]
-    notes = (*settled.notes, *prepared, *fixed, *said, *splits.notes)
+    notes = (*bounded, *settled.notes, *prepared, *fixed, *said, *splits.notes)
     splits = replace(splits, notes=tuple(dict.fromkeys(notes)))
     watched = SafeTaps(reopen.watched, ())
     if watch and reopen.alone is None:
@@ -247,12 +251,6 @@ def _numbered(splits: Splits, opened: Opened) -> Splits:
     classes = next(iter(found.values())).classes
     notes = tuple(note for dataset in found.values() for note in dataset.notes)
     return Splits(fit, validation, test, classes, tuple(dict.fromkeys((*splits.notes, *notes))))
-
-
-def spread_out(view: View, wanted: int) -> View:
-    """At most so many samples of a view, evenly from all of them."""
-    places = np.unique(np.linspace(0, max(len(view.rows) - 1, 0), wanted).astype(np.int64))
-    return replace(view, rows=view.rows[places[: len(view.rows)]])
 
 
 def _settled(

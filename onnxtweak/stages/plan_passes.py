@@ -57,7 +57,7 @@ class Planner:
     @property
     def workers(self) -> int:
         """Processes that share the score pass; 1 where a scheduler decides."""
-        return self.job.engine.settings.workers or self.gpus
+        return self.job.engine.settings.processes or self.gpus
 
     def logits(self, name: str, view: View) -> None:
         """A pass that reads nothing but logits."""

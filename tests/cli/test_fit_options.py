@@ -33,8 +33,8 @@ def test_no_target_means_all_classes(commands, command):
     "more, said",
     [
         (["-t", "cat", "--worst", "2"], "exclude each other"),
-        (["--budget", "0"], "0 is not in the range x>=1"),
-        (["--synapses", "-1"], "-1 is not in the range x>=1"),
+        (["--budget", "0"], "0 is less than 1 (--budget)"),
+        (["--synapses", "-1"], "-1 is less than 1 (--synapses)"),
         (["--certify", "0"], "not greater than 0"),
         (["--hidden", "many"], "'many' is not a valid integer"),
     ],

@@ -121,7 +121,7 @@ def test_the_other_commands(commands):
         ([*JOIN[:2], "-o", "o.onnx"], "error: Missing option '-d' / '--data' (onnxtweak join)\n"),
         (["join"], "error: Missing argument 'MODEL' (onnxtweak join)\nhint: `onnxtweak join --help`"),
         ([*JOIN, "--memory", "lots"], "error: 'lots' is not a size; write it like 4GiB or 500MB (onnxtweak"),
-        ([*JOIN, "-n", "0"], "error: 0 is less than 1 (onnxtweak join --count)\n"),
+        ([*JOIN, "-n", "0"], "error: 0 is less than 1 (--count)\n"),
         ([*JOIN, "--cuont", "3"], "hint: did you mean --count"),
         (["jion"], "error: No such command 'jion'"),
     ],

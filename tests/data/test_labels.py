@@ -126,7 +126,7 @@ def test_names_file(tmp_path):
         (b"", "empty"),
         (b"cat\n\ndog\n", "empty line"),
         (b"cat\ncat\n", "duplicate class name `cat`"),
-        (b"\xff\xfe\xff", "cannot be read"),
+        (b"\xff\xfe\xff", "is not UTF-8 .line 1"),
     ],
 )
 def test_bad_names_files_are_refused(tmp_path, content, message):
@@ -137,7 +137,7 @@ def test_bad_names_files_are_refused(tmp_path, content, message):
 
 
 def test_absent_names_file_is_refused(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file"):
         read_names(tmp_path / "absent.txt")
 
 

@@ -122,3 +122,15 @@ def test_text_feeds_an_input_of_text(tmp_path):
     assert whole(opened(path, *specs))["town"].ravel().tolist() == ["Bonn", "Ulm"]
     with pytest.raises(DataError, match="column `age` does not hold a text"):
         opened(path, InputSpec("age", "object", (None, 1)), specs[1])
+
+
+def test_labels_that_are_not_utf8_are_refused(tmp_path):
+    ends, text = np.array([0, 2, 4], np.int32), b"\xff\xfeab"
+    broken = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(ends.tobytes()), pa.py_buffer(text)])
+    pq.write_table(pa.table({"f": [1.0, 2.0], "label": broken}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="the labels are not UTF-8 text"):
+        open_data(
+            [str(tmp_path / "a.parquet")],
+            inputs=(InputSpec("f", "float32", (None, 1)),),
+            preprocess=Preprocess(),
+        )

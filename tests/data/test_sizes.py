@@ -60,7 +60,6 @@ def test_arrays_are_resized_as_files_are(tmp_path, dtype):
     [
         {"resize_mode": "short"},
         {"resize": (8, 8), "resize_mode": "square"},
-        {"resize": (8, 8), "pad_value": float("nan")},
     ],
 )
 def test_what_no_image_can_be_resized_to(tmp_path, options):

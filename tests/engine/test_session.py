@@ -110,7 +110,9 @@ def test_neurons_are_cut_into_as_few_blocks_as_their_state_allows():
     assert cuts == [0, 0, 2048, 5120, 8192]  # whole tiles where a block has several
     assert len(cut_taps(taps, each, EngineSettings(), most=100 * each)) == 6  # on a small GPU
     with pytest.raises(UsageError, match="a single neuron"):
-        cut_taps(taps, each, EngineSettings(memory=each))
+        cut_taps(taps, 1024 * each, EngineSettings(memory=1024))
+    with pytest.raises(UsageError, match="400 passes over the samples"):
+        cut_taps([Tap("w", "Relu", (400,))], 128, EngineSettings(memory=1024))
     large = cut_taps([Tap("w", "Relu", (2**20,))], 1024, EngineSettings(memory=2**30))
     assert len(large[0][0]) == (1024 - 256) * 2**20 // 2 // 1024  # half of what Python leaves
 

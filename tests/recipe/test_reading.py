@@ -155,7 +155,7 @@ def test_fit_and_compare_without_a_target_are_for_all_classes(tmp_path):
         ('path = "base.onnx"', "", "`path` is missing", "[model]"),
         ('data = "a.npz#fit[:10]"', "", "`data` is missing", "[data]"),
         ('data = "a.npz#fit[:10]"', "data = []", "`data` is empty", "samples.npz"),
-        ("min-mcnemar = 0.95", "min-mcnemar = 1.5", "is not a confidence", "0.95"),
+        ("min-mcnemar = 0.95", "min-mcnemar = 1.5", "1.5 is not less than 1", "less than 1"),
         ("[output]", "[output", "invalid TOML", "that line"),
         ("[tweak.join]\ncount = 20", "join = 3", "`join` is not a table", "[tweak.join]"),
         ("[output]", "[[output]]", "`output` is not a table", "[output]"),
@@ -166,7 +166,7 @@ def test_fit_and_compare_without_a_target_are_for_all_classes(tmp_path):
             "one of the two",
         ),
         ("[output]", "[compare]\nworst = 1\nmethod = 'fit'\n[output]", "unknown key `method`", "`methods`"),
-        ("[output]", "[compare]\nworst = 1\nrepeats = 0\n[output]", "0 repeats", "at least 1"),
+        ("[output]", "[compare]\nworst = 1\nrepeats = 0\n[output]", "0 is less than 1", "at least 1"),
     ],
 )
 def test_a_mistake_is_named(tmp_path, old, new, what, hint):

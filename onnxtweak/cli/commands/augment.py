@@ -21,6 +21,7 @@ from onnxtweak.cli.options.shared import (
     reporting_options,
     tap_options,
 )
+from onnxtweak.cli.options.values import Whole
 from onnxtweak.cli.output import carry_out, inspect_it
 from onnxtweak.errors import UsageError
 
@@ -51,13 +52,13 @@ _augment_options = gathered(
     _make_augment,
     _method(
         "--neurons",
-        type=click.IntRange(min=1),
+        type=Whole(settings.AugmentSettings, "neurons"),
         metavar="N",
         help="Active neurons that feed the MLP [default: 1000, or all if there are fewer].",
     ),
     _method(
         "--hidden",
-        type=click.IntRange(min=1),
+        type=Whole(settings.AugmentSettings, "hidden"),
         metavar="N",
         help=f"Hidden units of the MLP [default: {settings.AugmentSettings.hidden}].",
     ),
@@ -69,7 +70,7 @@ _augment_options = gathered(
     ),
     _method(
         "--iterations",
-        type=click.IntRange(min=1),
+        type=Whole(settings.AugmentSettings, "iterations"),
         metavar="N",
         default=settings.AugmentSettings.iterations,
         show_default=True,
@@ -77,7 +78,7 @@ _augment_options = gathered(
     ),
     _method(
         "--minibatch",
-        type=click.IntRange(min=1),
+        type=Whole(settings.AugmentSettings, "batch"),
         metavar="N",
         default=settings.AugmentSettings.batch,
         show_default=True,

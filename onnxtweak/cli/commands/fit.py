@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import click
-
 from onnxtweak import settings
 from onnxtweak.cli.console import Console
 from onnxtweak.cli.options.data import split_options
@@ -26,7 +24,7 @@ from onnxtweak.cli.options.shared import (
     output_options,
     reporting_options,
 )
-from onnxtweak.cli.options.values import Number
+from onnxtweak.cli.options.values import Number, Whole
 from onnxtweak.cli.output import carry_out, inspect_it
 
 _method = functools.partial(option, "Method")
@@ -47,7 +45,7 @@ _fit_options = gathered(
     hidden_option,
     _method(
         "--budget",
-        type=click.IntRange(min=1),
+        type=Whole(settings.FitSettings, "budget"),
         metavar="N",
         help="Maximum number of parameters in the patch, weights and biases together. Its few neurons are "
         "then chosen by matching pursuit or by an elastic net, for all classes or for the targets alone, "
@@ -55,13 +53,13 @@ _fit_options = gathered(
     ),
     _method(
         "--synapses",
-        type=click.IntRange(min=1),
+        type=Whole(settings.FitSettings, "synapses"),
         metavar="N",
         help="The same for weights alone: connections from a hidden neuron to a class [default: no limit].",
     ),
     _method(
         "--certify",
-        type=Number(above=0),
+        type=Number(),
         metavar="LEVEL",
         help="Weaken the patch until at most this share of all samples, such as 0.02, is expected to become "
         "wrong. Validation samples are reserved for this check.",

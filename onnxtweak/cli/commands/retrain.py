@@ -63,7 +63,7 @@ _retrain_options = gathered(
     count_option,
     _method(
         "--penalty",
-        type=Number(above=0),
+        type=Number(),
         default=settings.RetrainSettings.penalty,
         show_default=f"{settings.RetrainSettings.penalty:g}",
         help="How much more an error on a sample of a target counts: 1 is SR-1, more is SR-2.",
@@ -77,14 +77,14 @@ _retrain_options = gathered(
     _method(
         "--ridge",
         multiple=True,
-        type=Numbers(least=0),
+        type=Numbers(),
         help="L2 penalties to choose from, for neurons scaled to unit standard deviation "
         f"[default: {_listed(settings.RetrainSettings.ridge)}].",
     ),
     _method(
         "--scale",
         multiple=True,
-        type=Numbers(least=0),
+        type=Numbers(),
         help="Strengths of the retrained synapses to choose from "
         f"[default: {_listed(settings.RetrainSettings.scale)}].",
     ),

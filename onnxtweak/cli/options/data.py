@@ -9,7 +9,7 @@ import click
 
 from onnxtweak import settings
 from onnxtweak.cli.options.groups import Decorator, gathered, option
-from onnxtweak.cli.options.values import HeightWidth, NamedNumber, Number, Numbers
+from onnxtweak.cli.options.values import HeightWidth, NamedNumber, Number, Numbers, Whole
 
 _data = functools.partial(option, "Data")
 _preprocess = functools.partial(option, "Preprocessing")
@@ -71,9 +71,9 @@ _PREPROCESSING = (
     _preprocess(
         "--color", type=click.Choice(get_args(settings.Color)), help="Color order that the model expects."
     ),
-    _preprocess("--pixel-scale", type=Number(above=0), help="Multiply raw values by this, such as 1/255."),
+    _preprocess("--pixel-scale", type=Number(), help="Multiply raw values by this, such as 1/255."),
     _preprocess("--mean", type=Numbers(), help="Then subtract this: one number per channel, with commas."),
-    _preprocess("--std", type=Numbers(above=0), help="Then divide by this: one number per channel."),
+    _preprocess("--std", type=Numbers(), help="Then divide by this: one number per channel."),
     _preprocess(
         "--dtype", metavar="NAME", help="Type to feed, as NumPy spells it [default: the model's own]."
     ),
@@ -134,7 +134,7 @@ split_options = gathered(
     _INPUTS,
     _data(
         "--seed",
-        type=click.IntRange(min=0),
+        type=Whole(settings.DataSettings, "seed"),
         metavar="N",
         default=settings.DataSettings.seed,
         show_default=True,

@@ -8,7 +8,7 @@ import click
 
 from onnxtweak import settings
 from onnxtweak.cli.options.groups import gathered, option
-from onnxtweak.cli.options.values import Number
+from onnxtweak.cli.options.values import Number, Whole
 
 # `taps`: TapSettings; without selectors the command chooses.
 learning_tap_options = gathered(
@@ -43,7 +43,7 @@ learning_tap_options = gathered(
 margin_option = option(
     "Method",
     "--margin",
-    type=Number(least=0),
+    type=Number(),
     default=settings.FitSettings.margin,
     show_default=f"{settings.FitSettings.margin:g}",
     help="Standard errors by which to stay clear of --max-overall-drop, and to beat the bias.",
@@ -52,7 +52,7 @@ margin_option = option(
 table_neurons_option = option(
     "Method",
     "--neurons",
-    type=click.IntRange(min=1),
+    type=Whole(settings.FitSettings, "neurons"),
     metavar="N",
     default=settings.FitSettings.neurons,
     show_default=True,
@@ -62,7 +62,7 @@ table_neurons_option = option(
 hidden_option = option(
     "Method",
     "--hidden",
-    type=click.IntRange(min=0),
+    type=Whole(settings.FitSettings, "hidden"),
     metavar="N",
     default=settings.FitSettings.hidden,
     show_default=True,

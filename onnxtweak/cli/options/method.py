@@ -9,7 +9,7 @@ import click
 
 from onnxtweak import settings
 from onnxtweak.cli.options.groups import Decorator, gathered, option
-from onnxtweak.cli.options.values import Number, Numbers
+from onnxtweak.cli.options.values import Number, Numbers, Whole
 from onnxtweak.errors import UsageError
 
 _method = functools.partial(option, "Method")
@@ -64,12 +64,12 @@ exact_scale_option = _method(
 )
 class_drop_option = _method(
     "--max-class-drop",
-    type=Number(least=0),
+    type=Number(),
     help="Percentage points that any class may lose on held-out samples [default: no limit].",
 )
 overall_drop_option = _method(
     "--max-overall-drop",
-    type=Number(least=0),
+    type=Number(),
     default=settings.JoinSettings.max_overall_drop,
     show_default=f"{settings.JoinSettings.max_overall_drop:g}",
     help="Percentage points of overall accuracy that may be lost on validation.",
@@ -79,7 +79,7 @@ count_option = _method(
     "-n",
     "--count",
     multiple=True,
-    type=Numbers(whole=True, least=1),
+    type=Numbers(whole=True),
     help="Synapses per target; several to choose from, separated by commas "
     f"[default: {','.join(map(str, settings.JoinSettings.count))}].",
 )
@@ -89,7 +89,7 @@ _JOIN = (
     _method(
         "--scale",
         multiple=True,
-        type=Numbers(least=0),
+        type=Numbers(),
         help="Strength of the synapses; several to choose from "
         f"[default: {','.join(f'{scale:g}' for scale in settings.JoinSettings.scale)}].",
     ),
@@ -112,7 +112,7 @@ score_options = gathered(
     _method(
         "-n",
         "--count",
-        type=click.IntRange(min=1),
+        type=Whole(settings.JoinSettings, "count"),
         metavar="N",
         default=max(settings.JoinSettings.count),
         show_default=True,

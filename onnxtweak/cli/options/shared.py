@@ -17,7 +17,7 @@ from onnxtweak.cli import completion
 from onnxtweak.cli.blas_threads import bound_arithmetic
 from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console
 from onnxtweak.cli.options.groups import Callback, Decorator, gathered, option
-from onnxtweak.cli.options.values import Device, Number, Size
+from onnxtweak.cli.options.values import Device, Number, Size, Whole
 from onnxtweak.errors import UsageError
 
 TRACEBACK = "onnxtweak.traceback"  # key in click's `meta`, where `main` finds it after a failure
@@ -93,7 +93,7 @@ _TARGETS = (
     ),
     _targets(
         "--worst",
-        type=click.IntRange(min=1),
+        type=Whole(settings.TargetSettings, "worst"),
         metavar="K",
         help="Instead: the K classes that do worst.",
     ),
@@ -144,7 +144,7 @@ _ENGINE = {
     ),
     "batch": _machine(
         "--batch",
-        type=click.IntRange(min=1),
+        type=Whole(settings.EngineSettings, "batch"),
         metavar="N",
         help="Samples per run [default: chosen from model and memory].",
     ),
@@ -155,7 +155,10 @@ _ENGINE = {
         help="Shared library with custom operators for ONNX Runtime. Repeatable.",
     ),
     "threads": _machine(
-        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use [default: all cores]."
+        "--threads",
+        type=Whole(settings.EngineSettings, "threads"),
+        metavar="N",
+        help="Threads to use [default: all cores].",
     ),
     "work_dir": _machine(
         "--work-dir",
@@ -165,9 +168,9 @@ _ENGINE = {
     "resume": _machine("--resume", is_flag=True, help="Continue from what is saved in --work-dir."),
     "workers": _machine(
         "--workers",
-        type=click.IntRange(min=1),
+        type=Whole(settings.EngineSettings, "workers"),
         metavar="N",
-        help="Share the score pass among N processes (needs the extra `dask`).",
+        help="Share the score pass among N processes, at most one per core (needs the extra `dask`).",
     ),
     "scheduler": _machine(
         "--scheduler", metavar="tcp://...", help="Share the score pass among the workers of a Dask scheduler."
@@ -184,7 +187,7 @@ def engine_options(*which: str) -> Decorator:
 def _make_engine(**values: Any) -> settings.EngineSettings:
     made = settings.EngineSettings(**values)
     if made.threads:
-        bound_arithmetic(made.threads)
+        bound_arithmetic(made.cores)
     if made.resume and made.work_dir is None:
         raise click.UsageError("--resume needs --work-dir")
     if made.workers and made.scheduler:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from onnxtweak import quantities
+from onnxtweak import quantities, settings
 
 
 class Size(click.ParamType):
@@ -28,14 +28,12 @@ class Size(click.ParamType):
 
 
 class Numbers(click.ParamType):
-    """Numbers separated by commas: `0.5`, `1,10,20`, `1/255`. Gives a tuple."""
+    """Numbers separated by commas: `0.5`, `1,10,20`, `1/255`. Gives a tuple; settings check the range."""
 
     name = "numbers"
 
-    def __init__(
-        self, *, whole: bool = False, least: float | None = None, above: float | None = None
-    ) -> None:
-        self.whole, self.least, self.above = whole, least, above
+    def __init__(self, *, whole: bool = False) -> None:
+        self.whole = whole
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tuple):
@@ -44,15 +42,10 @@ class Numbers(click.ParamType):
 
     def _number(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            number: float = int(text) if self.whole else quantities.number(text)
+            return int(text) if self.whole else quantities.number(text)
         except ValueError as error:
             wrong = f"{text.strip()!r} is not a whole number" if self.whole else str(error)
             self.fail(wrong, param, ctx)
-        if self.least is not None and number < self.least:
-            self.fail(f"{text.strip()} is less than {self.least:g}", param, ctx)
-        if self.above is not None and number <= self.above:
-            self.fail(f"{text.strip()} is not greater than {self.above:g}", param, ctx)
-        return number
 
 
 class Number(Numbers):
@@ -62,6 +55,17 @@ class Number(Numbers):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if isinstance(value, int | float) else self._number(value, param, ctx)
+
+
+class Whole(click.IntRange):
+    """A whole number that fills a field of settings. Its lower limit is shown; settings check the range."""
+
+    def __init__(self, kind: type, field: str) -> None:
+        least = settings.ranges_of(kind)[field].least
+        super().__init__(min=None if least is None else int(least))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return click.INT.convert(value, param, ctx)
 
 
 class NamedNumber(click.ParamType):

@@ -9,6 +9,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from onnxtweak.data.preprocess.sizes import padded, scaled
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 from onnxtweak.settings import Preprocess
 
 _GRAY = ("1", "L", "LA", "La")
@@ -18,6 +19,7 @@ _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 def probe(path: Path) -> tuple[tuple[int, int], bool]:
     """(height, width) upright, and whether it is stored gray. Raises DataError for anything but an image."""
+    require_regular(path, DataError)
     try:
         with Image.open(path) as image:
             size = (image.height, image.width)
@@ -33,6 +35,7 @@ def decode(path: Path, gray: bool, preprocess: Preprocess) -> np.ndarray:
     Raises DataError, naming the file, for an image that cannot be decoded to 8 bits, or is smaller than the
     crop.
     """
+    require_regular(path, DataError)
     try:
         with Image.open(path) as image:
             if image.mode in _WIDE:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
 from typing import get_args
 
 import numpy as np
@@ -49,16 +48,6 @@ class PreprocessPlan:
 
 def check_preprocess(preprocess: Preprocess) -> None:
     """Raise DataError for options that no model can use."""
-    size = {"resize": preprocess.resize, "crop": preprocess.crop}
-    numbers = {
-        "pixel scale": None if preprocess.pixel_scale is None else (preprocess.pixel_scale,),
-        "pad value": None if preprocess.pad_value is None else (preprocess.pad_value,),
-        "mean": preprocess.mean,
-        "std": preprocess.std,
-    }
-    for option, pair in size.items():
-        if pair is not None and (len(pair) != 2 or min(pair) < 1):
-            raise _refused(f"{option} is {pair}", f"give {option} as height and width, both at least 1")
     if preprocess.resize is None and preprocess.resize_mode not in (None, "exact"):
         raise _refused(f"resize mode {preprocess.resize_mode} without a size", "give resize as well")
     if preprocess.resize_mode not in (None, *get_args(ResizeMode)):
@@ -72,11 +61,6 @@ def check_preprocess(preprocess: Preprocess) -> None:
         raise _refused(f"unknown layout {preprocess.layout}", "use NCHW or NHWC")
     if preprocess.color not in (None, "RGB", "BGR", "GRAY"):
         raise _refused(f"unknown color {preprocess.color}", "use RGB, BGR or GRAY")
-    for option, values in numbers.items():
-        if values is not None and (not values or not all(map(isfinite, values))):
-            raise _refused(f"{option} is {values}", "give finite numbers: one, or one per channel")
-        if values is not None and option in ("pixel scale", "std") and 0 in values:
-            raise _refused(f"{option} is zero", "give a nonzero number: zero would erase the values")
 
 
 def wants_image(preprocess: Preprocess) -> bool:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import IO
@@ -18,7 +19,7 @@ import numpy as np
 from onnxtweak.data.array_names import CLASSES, match_arrays
 from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, NumberColumn, Part, TakeRows
 from onnxtweak.data.source_spec import Source
-from onnxtweak.data.sources.npy import Header, MappedColumn, map_npy, read_array, read_header
+from onnxtweak.data.sources.npy import Header, MappedColumn, map_npy, read_array, read_header, require_small
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
@@ -111,15 +112,16 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess
         raise DataError(f"not a .npz file: {error}", where=path, hint="write it with numpy.savez") from error
     arrays, labels = match_arrays(members, inputs, source.key, str(path))
     classes = next((name for name in CLASSES if name in members), None)
+    names = None if classes is None else _names(_array(path, members[classes], classes, "class names"))
     return [
         Part(
             where=source.text.partition("[")[0],
             origin=f"{path.resolve()}#{labels}",
             columns={name: _of_input(path, members[stored], stored) for name, stored in arrays.items()},
-            labels=_array(path, members[labels], labels),
+            labels=_array(path, members[labels], labels, "labels"),
             label_where=f"{labels} in {path}",
             files=((" ".join((*arrays.values(), labels)), path),),
-            classes=None if classes is None else _names(_array(path, members[classes], classes)),
+            classes=names,
         )
     ]
 
@@ -146,6 +148,7 @@ def _column(path: Path, info: zipfile.ZipInfo, name: str) -> MappedColumn | Comp
         raise DataError("the array is encrypted", where=where, hint="write the file without a password")
     header = _header(path, info, where)
     if info.compress_type == zipfile.ZIP_STORED:
+        _require_checksum(path, info.filename, where, path.stat().st_mtime_ns)
         return map_npy(path, where, _data_offset(path, info), info.file_size)
     column = CompressedColumn(where, path, info.filename, header.shape, header.dtype)
     if not header.fortran or len(header.shape) < 2:
@@ -167,6 +170,20 @@ def _header(path: Path, info: zipfile.ZipInfo, where: str) -> Header:
     return header
 
 
+@lru_cache(maxsize=256)
+def _require_checksum(path: Path, name: str, where: str, changed: int) -> None:
+    """Read a stored member once. Raises DataError where its bytes are not those of its checksum.
+
+    changed : time of the last change to the file, so that a new one is read again.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+            while stream.read(_BLOCK):
+                pass
+    except _DAMAGE as error:
+        raise _damaged(where, error) from error
+
+
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
     """Where a stored member's bytes begin: its local header has extra fields of its own length."""
     with path.open("rb") as file:
@@ -175,7 +192,10 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
     return info.header_offset + 30 + name + extra
 
 
-def _array(path: Path, info: zipfile.ZipInfo, name: str) -> np.ndarray:
+def _array(path: Path, info: zipfile.ZipInfo, name: str, what: str) -> np.ndarray:
+    where = f"{name} in {path}"
+    header = _header(path, info, where)
+    require_small(header.shape, header.dtype, where, what)
     column = _column(path, info, name)
     if isinstance(column, MappedColumn):
         return read_array(column)
@@ -186,7 +206,7 @@ def _array(path: Path, info: zipfile.ZipInfo, name: str) -> np.ndarray:
 
 def _names(array: np.ndarray) -> tuple[str, ...] | None:
     if array.ndim != 1 or array.dtype.kind not in "US":
-        return None
+        return None  # numbers of the classes, say, or a mask: no names
     return tuple(array.astype(str).tolist())
 
 

@@ -100,6 +100,9 @@ def read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Prepro
             label = label_column(schema.names, source)
             labels = _labels(file.read(columns=[label]).column(label), f"column `{label}` of {where}")
             first = file.read_row_group(0) if groups else None
+    except UnicodeDecodeError as error:
+        hint = "write the text in UTF-8"
+        raise DataError("the labels are not UTF-8 text", where=where, hint=hint) from error
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"not a Parquet file: {reason}", where=where, hint="write it again") from error

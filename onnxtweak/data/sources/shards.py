@@ -12,7 +12,7 @@ import numpy as np
 from onnxtweak.data.array_names import CLASSES, LABELS, SAMPLES, match_arrays, spellings
 from onnxtweak.data.samples import Column, InputSpec, NumberColumn, Part, by_option, with_rows
 from onnxtweak.data.source_spec import Source, natural_key
-from onnxtweak.data.sources.npy import map_npy, read_array
+from onnxtweak.data.sources.npy import map_npy, read_array, require_small
 from onnxtweak.data.sources.npz import read_npz
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
@@ -64,7 +64,8 @@ def read_npy_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Pre
     )
     if classes is None:
         return parts
-    return [replace(part, classes=tuple(read_array(map_npy(classes)).astype(str).tolist())) for part in parts]
+    written = tuple(_small(classes, "class names").astype(str).tolist())
+    return [replace(part, classes=written) for part in parts]
 
 
 def read_npz_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
@@ -81,10 +82,17 @@ def _part(where: str, inputs: dict[str, Path], labels: Path) -> Part:
         where=where,
         origin=str(labels.resolve()),
         columns={name: _column(path) for name, path in inputs.items()},
-        labels=read_array(map_npy(labels)),
+        labels=_small(labels, "labels"),
         label_where=str(labels),
         files=(*inputs.items(), ("labels", labels)),
     )
+
+
+def _small(path: Path, what: str) -> np.ndarray:
+    """An array of labels or class names, loaded."""
+    column = map_npy(path)
+    require_small(column.shape, column.dtype, str(path), what)
+    return read_array(column)
 
 
 def _column(path: Path) -> Column:

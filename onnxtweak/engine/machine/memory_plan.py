@@ -39,6 +39,7 @@ _LEAST_SHARE = 0.25
 # handed to the runtime, the runtime's, and packed for the processor. External files are mapped, and packed.
 _COPIES, _EXTERNAL_COPIES = 5, 2
 # Taps are cut at multiples of this where possible: whole tiles of every back end.
+_MOST_BLOCKS = 100  # each is a pass over all samples
 _CUT = 1024
 
 
@@ -179,7 +180,8 @@ def cut_taps(
     """The neurons of all taps in as few blocks as their state allows: one pass over the data each.
 
     bytes_each : state of one neuron. most : a further limit on the bytes of all states, as on a GPU.
-    reserved_bytes : see `model_room`. Raises UsageError when not even one neuron fits.
+    reserved_bytes : see `model_room`. Raises UsageError when not even one neuron fits, or where so few do
+    that the passes would never end.
     """
     room = min(state_room(settings.memory, reserved_bytes), most or settings.memory) // bytes_each
     if room >= _CUT:
@@ -206,6 +208,13 @@ def cut_taps(
             left -= stop - start
             start = stop
         number += tap.neurons
+    if len(blocks) > _MOST_BLOCKS:
+        enough = settings.memory * len(blocks) / _MOST_BLOCKS + _BASE + reserved_bytes
+        raise UsageError(
+            f"scoring {number:,} neurons would take {len(blocks):,} passes over the samples",
+            where=f"--memory {settings.memory / 2**20:,.3g} MiB",
+            hint=f"allow {enough / 2**20:,.0f} MiB, watch fewer tensors with --taps, or pool them",
+        )
     return [tuple(block) for block in blocks if block]
 
 

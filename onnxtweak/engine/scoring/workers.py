@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -58,6 +60,8 @@ except ImportError:  # `_client` says which extra to install
 _RETRIES = 5
 # Seconds in which a worker answers, if it can be reached.
 _TIMEOUT = 2.0
+_ADDRESS = re.compile(r"((tcp|tls|wss?|ucx)://)?[^/\s]+:[0-9]{1,5}|inproc://.+")
+_ANSWER = 10  # seconds in which a scheduler has to answer; a client may take twice that to give up
 # Threads that merge: more would be limited by the memory.
 MERGING = 8
 # Shards in flight per worker: enough to keep workers busy, few enough to fit into memory.
@@ -221,7 +225,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
         with (
             temporary_folder(Path(tempfile.gettempdir()), private=True) as scratch,
             distributed.LocalCluster(
-                n_workers=settings.workers,
+                n_workers=settings.processes,
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address=None,
@@ -231,17 +235,9 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
             ) as cluster,
             distributed.Client(cluster, direct_to_workers=True) as client,
         ):
-            yield client, settings.workers or 1
+            yield client, settings.processes or 1
         return
-    try:
-        client = distributed.Client(settings.scheduler, timeout="10s")
-    except (OSError, TimeoutError) as error:
-        raise MachineError(
-            "the Dask scheduler does not answer",
-            where=settings.scheduler,
-            hint="start one with `dask scheduler`, and workers with `dask worker ADDRESS`",
-        ) from error
-    with client:
+    with _connected(settings.scheduler) as client:
         workers = list(client.nthreads())
         if not workers:
             raise MachineError(
@@ -250,7 +246,47 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
                 hint="start workers with `dask worker ADDRESS`",
             )
         client.direct_to_workers = _within_reach(workers)
-        yield client, len(workers)
+        lost = (
+            distributed.comm.CommClosedError,
+            distributed.client.CancelledError,
+            distributed.client.FutureCancelledError,
+            distributed.KilledWorker,
+        )
+        try:
+            yield client, len(workers)
+        except lost as error:
+            raise MachineError(
+                "the Dask scheduler or its workers were lost",
+                where=settings.scheduler,
+                hint="start them again; with --work-dir, --resume continues where this run ended",
+            ) from error
+
+
+def _connected(address: str) -> Any:
+    """A client of the scheduler. Raises MachineError unless one answers in time, whatever else does."""
+    if not _ADDRESS.fullmatch(address):
+        hint = "write it like tcp://HOST:8786"
+        raise MachineError("not the address of a Dask scheduler", where=address, hint=hint)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its tracebacks would hide the one line
+    found: list[Any] = []
+
+    def connect() -> None:
+        try:
+            found.append(distributed.Client(address, timeout=f"{_ANSWER}s"))
+        except BaseException as error:  # what answers may be anything, and so may what it leads to
+            found.append(error)
+
+    waiting = Thread(target=connect, daemon=True)
+    waiting.start()
+    waiting.join(2 * _ANSWER)
+    client = found[0] if found else TimeoutError()
+    if not isinstance(client, BaseException):
+        return client
+    raise MachineError(
+        "the Dask scheduler does not answer",
+        where=address,
+        hint="start one with `dask scheduler`, and workers with `dask worker ADDRESS`",
+    ) from client
 
 
 def _within_reach(workers: Sequence[str]) -> bool:

@@ -18,6 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from onnxtweak.errors import InputError
+from onnxtweak.input_files import MOST_TWEAK, require_regular
 from onnxtweak.model.file.output_file import write_atomic
 from onnxtweak.model.file.tweak_metadata import canonical_json
 from onnxtweak.patch import FORMS, Patch, Tweak, form_of
@@ -58,6 +59,7 @@ def tweak_bytes(tweak: Tweak) -> bytes:
 
 def load(path: str | Path) -> Tweak:
     """The tweak in `path`. Raises InputError for anything but a complete and consistent tweak file."""
+    require_regular(path, InputError, MOST_TWEAK)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_ENTRY)
@@ -73,8 +75,6 @@ def load(path: str | Path) -> Tweak:
             _require(sorted(file.keys()) == sorted(names), f"it must contain the arrays {', '.join(names)}")
             arrays = {name: file.get_tensor(name) for name in names}
         return _tweak(header, patch_type, arrays)
-    except FileNotFoundError as error:
-        raise InputError("no such tweak file", where=path, hint="check the path") from error
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"not a usable tweak file: {error}",

@@ -181,7 +181,6 @@ def _is_relu_as_max(graph: GraphIndex, node: NodeProto) -> bool:
 
 def _gated_by_itself(graph: GraphIndex, node: NodeProto) -> str | None:
     """The product at the end of x * f(x), where `node` is the inner part of f; None for anything else."""
-    own = _elementwise_sources(graph, node.input[0])
     name = node.output[0]
     for _ in range(_STEPS):
         reader = _sole_reader(graph, name)
@@ -189,7 +188,9 @@ def _gated_by_itself(graph: GraphIndex, node: NodeProto) -> str | None:
             return None
         others = [item for item in _varying(graph, reader) if item != name]
         if others:
-            if reader.op_type != "Mul" or not own & _elementwise_sources(graph, others[0]):
+            if reader.op_type != "Mul":
+                return None
+            if not _elementwise_sources(graph, node.input[0]) & _elementwise_sources(graph, others[0]):
                 return None
             return _scaled(graph, reader.output[0])
         name = reader.output[0]

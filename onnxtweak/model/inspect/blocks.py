@@ -6,9 +6,11 @@ block in a Concat. A tensor that only some of the joined branches need is inside
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from onnx import NodeProto
 
 from onnxtweak.model.graph import GraphIndex
@@ -31,47 +33,57 @@ def find_blocks(graph: GraphIndex, order: Sequence[int], activations: frozenset[
 
     Where a residual sum is read by its activation only, the activation is the block's output.
     """
-    needed = _needed_bits(graph, order)
+    bits = _NeededBits(graph, order)
     outputs: set[str] = set()
     inside = 0
     for position in order:
         node = graph.nodes[position]
         branches = [n for n in dict.fromkeys(node.input) if n and graph.depends_on_input(n)]
-        if node.op_type not in _JOINS or len(branches) < 2:
-            continue
-        bits = [needed[name] for name in branches]
-        common, either = bits[0], 0
-        for item in bits:
-            common &= item
-            either |= item
-        summed = node.op_type != "Concat"
-        if not common or (summed and (_is_formula(graph, branches) or _is_masked_score(graph, node))):
-            continue
-        inside |= either & ~common
-        outputs.add(_after_activation(graph, node.output[0], activations) if summed else node.output[0])
-    return Blocks(frozenset(outputs), frozenset(p for p in order if inside >> p & 1))
+        if node.op_type in _JOINS and len(branches) > 1:
+            needed = [bits.of[name] for name in branches]
+            common, either = needed[0], 0
+            for item in needed:
+                common &= item
+                either |= item
+            summed = node.op_type != "Concat"
+            if common and not (summed and (_is_formula(graph, branches) or _is_masked_score(graph, node))):
+                inside |= either & ~common
+                end = _after_activation(graph, node.output[0], activations) if summed else node.output[0]
+                outputs.add(end)
+        bits.pass_node(position)
+    found = np.frombuffer(inside.to_bytes(len(graph.nodes) // 8 + 1 + len(graph.inputs), "little"), np.uint8)
+    flags = np.unpackbits(found, bitorder="little")
+    return Blocks(frozenset(outputs), frozenset(p for p in order if flags[p]))
 
 
-def _needed_bits(graph: GraphIndex, order: Sequence[int]) -> dict[str, int]:
-    """For every tensor the set of nodes and inputs that it varies with, as an integer: bit p is node p."""
-    count = len(graph.nodes)
-    needed = {value.name: 1 << (count + number) for number, value in enumerate(graph.inputs)}
-    for position in order:
-        node = graph.nodes[position]
-        if not any(name and graph.depends_on_input(name) for name in node.output):
-            continue
-        bits = 1 << position
-        for name in graph.needs(position):
-            bits |= needed.get(name, 0)
-        for name in node.output:
-            needed[name] = bits
-    return needed
+class _NeededBits:
+    """For every tensor the set of nodes and inputs that it varies with, as an integer: bit p is node p.
+
+    of : by tensor, from its node until its last reader: of 100,000 nodes all of them would take gigabytes.
+    """
+
+    def __init__(self, graph: GraphIndex, order: Sequence[int]) -> None:
+        self.graph = graph
+        self.of = {value.name: 1 << (len(graph.nodes) + k) for k, value in enumerate(graph.inputs)}
+        self._readers = Counter(name for position in order for name in graph.needs(position))
+
+    def pass_node(self, position: int) -> None:
+        """Go on to the next node of the order."""
+        node = self.graph.nodes[position]
+        own, needs = 1 << position, self.graph.needs(position)
+        for name in needs:
+            own |= self.of.get(name, 0)
+            self._readers[name] -= 1
+            if not self._readers[name]:
+                self.of.pop(name, None)
+        if any(name and self.graph.depends_on_input(name) for name in node.output):
+            self.of |= {name: own for name in node.output if self._readers[name]}
 
 
 def _is_formula(graph: GraphIndex, branches: list[str]) -> bool:
     """x + 0.044 x^3 and the like: one summand is computed elementwise from another."""
+    summands = frozenset(branches)
     for name in branches:
-        others = set(branches) - {name}
         waiting = [name]
         for _ in range(_STEPS):
             if not waiting:
@@ -79,7 +91,7 @@ def _is_formula(graph: GraphIndex, branches: list[str]) -> bool:
             node = graph.producer(waiting.pop())
             if node is None or node.op_type not in _ELEMENTWISE:
                 continue
-            if others & set(node.input):
+            if any(item in summands and item != name for item in node.input):
                 return True
             waiting.extend(item for item in node.input if item and graph.depends_on_input(item))
     return False

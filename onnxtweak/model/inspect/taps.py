@@ -61,6 +61,9 @@ _LINEAR = frozenset(
 )
 
 
+MOST_CANDIDATES = 10_000
+
+
 @dataclass(frozen=True)
 class TapCandidate:
     """A hidden tensor that may be tapped; whether it is floating-point is known only once it is measured.
@@ -85,7 +88,8 @@ class TapCandidate:
 def candidates(graph: GraphIndex, logits: str) -> tuple[TapCandidate, ...]:
     """Hidden tensors of the main graph from which the logits are computed, in topological order.
 
-    They vary with a real input, and are neither inputs, nor the logits, nor computed from them.
+    They vary with a real input, and are neither inputs, nor the logits, nor computed from them. Of more than
+    `MOST_CANDIDATES` only the last: a runtime that outputs each of 100,000 tensors takes minutes to start.
     """
     require_sound(graph)
     needed = graph.ancestors([logits])
@@ -119,7 +123,13 @@ def candidates(graph: GraphIndex, logits: str) -> tuple[TapCandidate, ...]:
                     quantised=name in quantised,
                 )
             )
-    return tuple(found)
+    return tuple(found[-MOST_CANDIDATES:])
+
+
+def candidates_note(found: Sequence[TapCandidate]) -> tuple[str, ...]:
+    """What to tell where not all hidden tensors are among the candidates."""
+    said = f"only the last {MOST_CANDIDATES:,} hidden tensors before the logits are looked at"
+    return (said,) if len(found) >= MOST_CANDIDATES else ()
 
 
 def select(
@@ -285,6 +295,7 @@ def _by_name(
             hint=_suggestion(selector, usable),
         )
     reason = _why_not(graph, selector) if graph is not None else ""
+    reason = "; ".join([reason, *candidates_note(candidates)] if reason else [])
     raise ModelError(
         reason or "no hidden tensor before the logits has this name",
         where=f"--taps {selector}",

@@ -1,0 +1,39 @@
+"""Which files may be read whole? Regular ones, of bounded size: a pipe may never end, a device never does."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from onnxtweak.errors import InputError
+
+# Texts that people write, and tweaks: far above any sensible one, far below what a machine has.
+MOST_TEXT, MOST_TWEAK = 64 * 1024**2, 2 * 1024**3
+
+
+def require_regular(path: str | Path, kind: type[InputError], most: int | None = None) -> None:
+    """Raise an error of class `kind` unless `path` is a regular file that may be read.
+
+    most : bytes that it may have. Nothing is opened: opening a pipe waits for its writer.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise kind("no such file", where=path, hint="check the path") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        hint = "check the path, and who may read the folders on the way"
+        raise kind(f"the file cannot be read: {reason}", where=path, hint=hint) from error
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise kind(f"not a regular file, but {what}", where=path, hint="give the path of a file on disk")
+    if most is not None and status.st_size > most:
+        raise kind(
+            f"the file has {status.st_size / 2**20:,.0f} MiB, over the {most / 2**20:,.0f} MiB allowed here",
+            where=path,
+            hint="check that it is the file that you meant",
+        )
+    if not os.access(path, os.R_OK):
+        hint = "check its permissions (`ls -l`)"
+        raise kind("the file cannot be read: Permission denied", where=path, hint=hint)
