@@ -133,3 +133,23 @@ def test_probabilities_stay_such_in_a_model_that_takes_one_sample_at_a_time(tail
     assert result.tweak["parameters"]
     assert result.after.overall == (shown.decide(rows) == y[300:]).mean()
     np.testing.assert_allclose(rows.sum(axis=1), shown.normalised, rtol=1e-3)
+
+
+def test_a_tweaked_file_whose_probabilities_saturate_is_verified(tmp_path):
+    model, data, *_ = make(tmp_path, "sigmoids", 0)
+    source = DataSettings(data=(str(data),), anyway=True)
+    made = commands.fit(
+        model=str(model),
+        data=source,
+        engine=ENGINE,
+        targets=TargetSettings(worst=1),
+        settings=FitSettings(hidden=0),
+        output=OutputSettings(str(tmp_path / "fit.onnx"), tweak=str(tmp_path / "fit.safetensors")),
+    )
+    assert made.tweak["parameters"]
+    louder = OutputSettings(str(tmp_path / "louder.onnx"))
+    commands.apply(
+        model=str(model), tweak=str(tmp_path / "fit.safetensors"), output=louder, scale=300.0, engine=ENGINE
+    )
+    found = verify(tweaked=str(louder.path), data=source, engine=ENGINE)
+    assert {check.name for check in found.checks} >= {"neutral", "digests", "answer"}

@@ -21,6 +21,7 @@ from onnxtweak.engine.session import Session, open_session
 from onnxtweak.errors import InputError, ModelError
 from onnxtweak.head import ROUNDING, Answer, Readout
 from onnxtweak.model.edit.expose import PROBE, only_tail
+from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.logits import logits_between
 from onnxtweak.model.inspect.tail import cuts, is_top_value, is_unbounded, ranks_classes, tail_operators
@@ -36,8 +37,11 @@ def settle_answer(
     """The model with the tensor to patch, how scores are read from it, and the answer it shows.
 
     feeds : samples by input name, all of which are tried. threshold : above which a single probability means
-    class 1; None: 0.5. Raises ModelError where the answer does not follow from any tensor.
+    class 1; None: 0.5. Raises ModelError where the answer does not follow from any tensor. Of a model with a
+    tweak inside that was found before: its logits may be so large that probabilities saturate, which is for
+    checks to count, not for the search.
     """
+    question = _Question(feeds, settings, threshold, proven=bool(tweaks_inside(opened.model.proto)))
     reasons: list[str] = []
     probabilities: list[tuple[str, Observed]] = []
     for name in _candidates(opened):
@@ -50,11 +54,11 @@ def settle_answer(
         if observed.scale != "logit":
             probabilities.insert(0, (name, observed))  # the one closest to the output is tried first
             continue
-        found = _settled(opened, name, observed, _Question(feeds, settings, threshold), reasons)
+        found = _settled(opened, name, observed, question, reasons)
         if found is not None:
             return found
     for name, observed in probabilities:
-        found = _settled(opened, name, observed, _Question(feeds, settings, threshold), reasons)
+        found = _settled(opened, name, observed, question, reasons)
         if found is not None:
             return found
     graph, output = opened.model.graph, opened.logits.output
@@ -71,11 +75,12 @@ def settle_answer(
 
 @dataclass(frozen=True)
 class _Question:
-    """What the search asks with, as for `settle_answer`."""
+    """What the search asks with, as for `settle_answer`. proven : see `read_columns`."""
 
     feeds: Mapping[str, np.ndarray]
     settings: EngineSettings
     threshold: float | None
+    proven: bool
 
 
 def _candidates(opened: Opened) -> list[str]:
@@ -102,7 +107,12 @@ def _settled(
         tolerance = ROUNDING[observed.dtype]
         try:
             readout, answer = read_columns(
-                tail.ask, observed.on_logit_scale, answer, observed.scale, tolerance
+                tail.ask,
+                observed.on_logit_scale,
+                answer,
+                observed.scale,
+                tolerance,
+                proven=question.proven,
             )
         except NotDecided as reason:
             if reason.constant:
@@ -113,7 +123,7 @@ def _settled(
             reasons.append(f"output {answer.output!r} does not follow from them alone ({error.what})")
             return None
         wrong = answer.contradicts(readout.scores(observed.x), observed.outputs[answer.output], tolerance)
-        if wrong.any():
+        if wrong.any() and not question.proven:
             reasons.append(
                 f"output {answer.output!r} shows another class on {int(wrong.sum())} of {len(wrong)} samples"
             )
