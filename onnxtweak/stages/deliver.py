@@ -146,7 +146,6 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
 
     recipe : sha256 of the recipe's tweak that it was made for.
     """
-    inputs = {spec.name: [spec.dtype, list(spec.shape or ())] for spec in job.opened.specs}
     return Tweak(
         kind=proposal.command,
         base_sha256=job.opened.model.base_sha256,
@@ -159,7 +158,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "data_sha256": job.splits.digest,
             "samples": job.samples,
             "targets": [job.names[j] for j in proposal.goal.targets],
-            "inputs": inputs,
+            "inputs": _inputs(job),
             **({"constants": dict(job.opened.constants)} if job.opened.constants else {}),
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
@@ -289,4 +288,20 @@ def _evidence(
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
         found |= report_data.of_runs(job, tweaked, outcome.view, predicted, proposal.goal)
+    return found
+
+
+def _inputs(job: Job) -> dict[str, list[Any]]:
+    """Type and shape of each input, the axis that counts samples first; what the model leaves open is as in
+    the samples, so that others can be made up for `apply` and `verify`.
+    """
+    samples = few_samples(job.opened, job.splits.fit, 1)
+    found: dict[str, list[Any]] = {}
+    for spec in job.opened.specs:
+        shape = spec.shape or ()
+        if spec.name in samples:
+            actual = samples[spec.name].shape
+            declared = shape or (None,) * len(actual)
+            shape = (declared[0], *(size or actual[axis] for axis, size in enumerate(declared) if axis))
+        found[spec.name] = [spec.dtype, list(shape)]
     return found
