@@ -261,7 +261,7 @@ class AugmentSettings(Bounded):
     hidden: Annotated[int, Range(least=1, most=10**6)] = 96
     iterations: Annotated[int, COUNT] = 5000
     batch: Annotated[int, Range(least=1, most=10**9, option="minibatch")] = 128
-    rate: Annotated[float, POSITIVE] = 1e-3
+    rate: Annotated[float, NOT_NEGATIVE] = 1e-3
     decay: Annotated[float, NOT_NEGATIVE] = 0.1
     patience: Annotated[int, COUNT] = 10
     max_class_drop: Annotated[float | None, NOT_NEGATIVE] = None

@@ -28,15 +28,16 @@ _LARGEST_PROBE = 1 << 28  # numbers
 Shapes = dict[str, tuple[str, tuple[int, ...]] | None]
 
 
-def probe_feeds(inputs: Sequence[Port], where: object) -> dict[str, np.ndarray]:
+def probe_feeds(inputs: Sequence[Port], where: object, *, text: bool = False) -> dict[str, np.ndarray]:
     """Made-up samples by input name, three where the batch axis allows, for a model without data.
 
-    where : what errors call the model. Raises ModelError when an axis other than the batch axis has no size.
+    where : what errors call the model. text : whether empty texts will do. Raises ModelError when an axis
+    other than the batch axis has no size, and for an input of text where they will not.
     """
     feeds: dict[str, np.ndarray] = {}
     rng = np.random.default_rng(0)
     for port in inputs:
-        if port.dtype is None or port.dtype == "object" or None in port.shape[1:]:
+        if port.dtype is None or (port.dtype == "object" and not text) or None in port.shape[1:]:
             raise ModelError(
                 "the model does not say how large its input is, so its hidden tensors cannot be measured",
                 where=f"input {port.name} of {where}",
@@ -50,6 +51,9 @@ def probe_feeds(inputs: Sequence[Port], where: object) -> dict[str, np.ndarray]:
                 hint="give samples with -d DATA",
             )
         dtype = np.dtype(port.dtype) if port.dtype != "bfloat16" else np.dtype(np.float32)
+        if dtype.kind == "O":
+            feeds[port.name] = np.full(shape, "", object)
+            continue
         # The only integer that is safe everywhere is 1: tokens and lengths have bounds.
         feeds[port.name] = rng.random(shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
     return feeds

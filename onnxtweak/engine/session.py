@@ -81,18 +81,27 @@ class Session:
             for name, array in buffers.items()
         }
         with self._explained():
-            binding = self.handle.io_binding()
-            for name, value in feeds.items():
-                if isinstance(value, np.ndarray):
-                    binding.bind_cpu_input(name, value)
-                else:
-                    binding.bind_input(name, *_location(value))
-            for name, array in bound.items():
-                binding.bind_output(name, *_location(array))
-            self.handle.run_with_iobinding(binding)
-            binding.synchronize_outputs()
+            if any(value.dtype.kind == "O" for value in feeds.values()):  # text cannot be bound
+                for array, values in zip(
+                    bound.values(), self.handle.run(list(bound), dict(feeds)), strict=True
+                ):
+                    _write(array, values)
+            else:
+                self._run_bound(feeds, bound)
         for name in halves & buffers.keys():
             buffers[name][...] = bound[name]
+
+    def _run_bound(self, feeds: Mapping[str, Any], buffers: Mapping[str, Any]) -> None:
+        binding = self.handle.io_binding()
+        for name, value in feeds.items():
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, value)
+            else:
+                binding.bind_input(name, *_location(value))
+        for name, array in buffers.items():
+            binding.bind_output(name, *_location(array))
+        self.handle.run_with_iobinding(binding)
+        binding.synchronize_outputs()
 
     def providers(self) -> dict[str, int]:
         """How many nodes each execution provider was really assigned."""
@@ -267,6 +276,14 @@ def _location(array: Any) -> tuple[Any, ...]:
     if isinstance(array, np.ndarray):
         return "cpu", 0, array.dtype, array.shape, array.ctypes.data
     return "cuda", array.device.id, array.dtype, array.shape, array.data.ptr
+
+
+def _write(array: Any, values: np.ndarray) -> None:
+    """Write NumPy's values into a NumPy or CuPy array."""
+    if isinstance(array, np.ndarray):
+        array[...] = values
+    else:
+        array.set(values)
 
 
 def _first_line(error: Exception) -> str:

@@ -195,7 +195,8 @@ def filled(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def made_up_samples(opened: Opened, known: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Meaningless samples. known : (type, shape) by input name, where the model leaves sizes open.
+    """Meaningless samples. known : (type, shape) by input name, where the model leaves sizes open; empty: the
+    model has seen no samples yet, and texts are not made up for it.
 
     Raises ModelError when neither says how large an input is.
     """
@@ -204,9 +205,8 @@ def made_up_samples(opened: Opened, known: Mapping[str, Any]) -> dict[str, np.nd
             Port(p.name, p.dtype, tuple(known[p.name][1])) if p.name in known else p for p in opened.inputs
         )
         batch = fixed_batch(opened)
-        return probe_feeds(
-            tuple(Port(p.name, p.dtype, (batch, *p.shape[1:])) for p in ports), opened.model.path
-        )
+        ports = tuple(Port(p.name, p.dtype, (batch, *p.shape[1:])) for p in ports)
+        return probe_feeds(ports, opened.model.path, text=bool(known))
     except (LookupError, TypeError, ValueError) as error:
         raise ModelError(
             "the record of the model's inputs is damaged", where=opened.model.path, hint="make the file again"

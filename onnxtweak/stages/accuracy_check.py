@@ -19,7 +19,6 @@ from onnxtweak.goal import Goal
 from onnxtweak.head import Head
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.model.file.tweak_metadata import TweakInside
-from onnxtweak.stages.checks import ties
 from onnxtweak.types import Check, Unchecked
 
 _STANDARD_ERRORS = 3
@@ -99,7 +98,7 @@ def check_accuracy(
     if own.any() and not own.all():
         found["targets"] = (_Counts.of(before[own], after[own], labels[own]), record.pooled, 0.0)
     if record.data_sha256 == view.digest:
-        return _check_same(found, (ties(logits[0], dtype), ties(logits[1], dtype)))
+        return _check_same(found, (head.ties(logits[0], dtype), head.ties(logits[1], dtype)))
     return _check_similar(found)
 
 

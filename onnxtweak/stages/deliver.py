@@ -160,8 +160,6 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
 
     recipe : sha256 of the recipe's tweak that it was made for.
     """
-    one = few_samples(job.opened, job.splits.fit, 1)
-    inputs = {spec.name: [spec.dtype, _shape_of(spec.shape, one.get(spec.name))] for spec in job.opened.specs}
     return Tweak(
         kind=proposal.command,
         base_sha256=job.opened.model.base_sha256,
@@ -174,7 +172,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "data_sha256": job.splits.digest,
             "samples": job.samples,
             "targets": [job.names[j] for j in proposal.goal.targets],
-            "inputs": inputs,
+            "inputs": _inputs(job),
             **({"constants": dict(job.opened.constants)} if job.opened.constants else {}),
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
@@ -188,13 +186,6 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "seed": job.seed,
         },
     )
-
-
-def _shape_of(declared: tuple[int | None, ...] | None, rows: np.ndarray | None) -> list[int | None]:
-    """An input's shape, batch axis first; sizes that the model leaves open are those of the samples."""
-    if rows is None or (declared is not None and None not in declared[1:]):
-        return list(declared or ())
-    return [None if declared is None else declared[0], *rows.shape[1:]]
 
 
 def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0, shadow: bool = False) -> bytes:
@@ -306,4 +297,20 @@ def _evidence(
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
         found |= report_data.of_runs(job, tweaked, outcome.view, predicted, proposal.goal)
+    return found
+
+
+def _inputs(job: Job) -> dict[str, list[Any]]:
+    """Type and shape of each input, the axis that counts samples first; what the model leaves open is as in
+    the samples, so that others can be made up for `apply` and `verify`.
+    """
+    samples = few_samples(job.opened, job.splits.fit, 1)
+    found: dict[str, list[Any]] = {}
+    for spec in job.opened.specs:
+        shape = spec.shape or ()
+        if spec.name in samples:
+            actual = samples[spec.name].shape
+            declared = shape or (None,) * len(actual)
+            shape = (declared[0], *(size or actual[axis] for axis, size in enumerate(declared) if axis))
+        found[spec.name] = [spec.dtype, list(shape)]
     return found

@@ -21,7 +21,7 @@ _ADVICE = (
     " model does"
 )
 # Below this kappa a base that does not guess is still compared with likely ways to prepare its samples.
-_WEAK = 0.4
+_WEAK = 0.6
 
 
 @dataclass(frozen=True)

@@ -288,13 +288,35 @@ def test_recipes_and_the_command_line_take_the_option(tmp_path, capsys):
     assert "sr=16000" in capsys.readouterr().err
 
 
-def test_a_tweak_of_a_model_that_leaves_sizes_open_is_applied(tmp_path):
-    net = NetBuilder()
-    x = net.op("GlobalAveragePool", net.op("Relu", net.conv("input", (3, 6)), name="map"))
-    proto = net.model({"input": (FLOAT, ("N", 3, "h", "w"))}, _end(net, net.op("Flatten", x), 6))
-    saved = tmp_path / "t.safetensors"
-    try_out(Trial(proto), {"input": _random(N, 3, 8, 8)}, tmp_path, methods=("fit",), tweak=saved)
-    onnxtweak.apply(tmp_path / "model.onnx", saved, tmp_path / "again.onnx")
-    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "fit.onnx").read_bytes()
-    found = commands.verify(tweaked=str(tmp_path / "again.onnx"), engine=ENGINE)
+def test_a_tweak_of_a_model_that_leaves_sizes_open_can_be_applied_and_verified_without_data(tmp_path):
+    proto = _recurrent("GRU", 3, "T")
+    options = {"tweak": tmp_path / "t.safetensors", "force": True}
+    results = try_out(Trial(proto, fed=_time_first), {"input": _random(N, 4, 4)}, tmp_path, **options)
+    applied = onnxtweak.apply(tmp_path / "model.onnx", tmp_path / "t.safetensors", tmp_path / "again.onnx")
+    assert applied.output.sha256 == results["fit"].output.sha256
+    found = commands.verify(tweaked=str(tmp_path / "fit.onnx"), engine=ENGINE)
+    assert found.checks and all(check.passed for check in found.checks)
+    assert not found.unchecked
+
+
+def test_text_is_learnt_from_applied_to_and_verified(tmp_path):
+    net = NetBuilder(14)
+    keys = {"keys_strings": ["a", "b", "c", "d"], "values_int64s": [0, 1, 2, 3], "default_int64": 0}
+    net.nodes.append(helper.make_node("LabelEncoder", ["text"], ["code"], domain="ai.onnx.ml", **keys))
+    one_hot = net.op("OneHot", "code", net.const(np.array(4)), net.const(np.float32([0, 1])))
+    features = net.op("Add", net.op("Flatten", one_hot), "noise")
+    inputs = {"text": (TensorProto.STRING, ("N", 1)), "noise": (FLOAT, ("N", 4))}
+    proto = net.model(inputs, _end(net, features, 4))
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 2))
+    rows = {"text": np.array(["a", "b", "c", "d"] * 60)[:, None], "noise": 0.3 * _random(N, 4)}
+    results = try_out(
+        Trial(proto, fed=lambda part: {**part, "text": part["text"].astype(object)}),
+        rows,
+        tmp_path,
+        tweak=tmp_path / "t.safetensors",
+        force=True,
+    )
+    applied = onnxtweak.apply(tmp_path / "model.onnx", tmp_path / "t.safetensors", tmp_path / "again.onnx")
+    assert applied.output.sha256 == results["fit"].output.sha256
+    found = commands.verify(tweaked=str(tmp_path / "fit.onnx"), engine=ENGINE)
     assert all(check.passed for check in found.checks) and not found.unchecked

@@ -46,8 +46,9 @@ def test_features_that_the_model_names_are_found_by_name(tmp_path):
     data = opened(written(tmp_path, "b,id,label,a\n1,7,0,10\n2,8,1,20\n"), spec)
     assert whole(data)["x"].tolist() == [[10, 1], [20, 2]]
     assert "left out: id" in data.describe()
-    with pytest.raises(DataError, match="no column for `a`"):
+    with pytest.raises(DataError, match="no column for `a`") as raised:
         opened(written(tmp_path, "b,c,label\n1,2,0\n"), spec)
+    assert "--input" not in raised.value.hint  # which takes inputs, not features of one
 
 
 @pytest.mark.parametrize("shape", [(None, 1), (None,)])
@@ -128,6 +129,13 @@ def test_what_cannot_be_used(tmp_path, text, said, where):
         whole(opened(written(tmp_path, text)))
     assert said in raised.value.what and where in raised.value.where
     assert raised.value.hint
+
+
+def test_a_cell_that_says_it_is_missing_is_not_a_fault_of_its_column(tmp_path):
+    for cell in ("NaN", "NA", "?"):
+        with pytest.raises(DataError) as raised:
+            whole(opened(written(tmp_path, f"a,b,y\n1,2,0\n1,{cell},1\n")))
+        assert raised.value.hint == "fill it in, or remove the row"
 
 
 def test_decimal_commas_other_encodings_and_floats_for_whole_numbers(tmp_path):

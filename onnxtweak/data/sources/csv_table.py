@@ -28,6 +28,7 @@ from onnxtweak.settings import Preprocess
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _PATH_HEADS = ("path", "file", "filename", "image")
+_MISSING = ("nan", "na", "n/a", "null", "none", "?")  # as others write an empty cell
 _CHUNK = 1 << 18  # cells that are converted at a time: some 20 MB as Python objects
 _EITHER = "write a first line that names the columns and numbers below it, or path,label on every line"
 
@@ -171,6 +172,8 @@ class _TableReader:
         hint = "remove the column from the file, or store it as the numbers that the model was trained on"
         if cell.replace(",", ".", 1).replace(".", "", 1).lstrip("+-").isdecimal() and "," in cell:
             hint = "write decimal points, not commas"
+        elif cell.lower() in _MISSING:
+            hint = "fill it in, or remove the row"
         return DataError(f"`{cell}` is {what}", where=where, hint=hint)
 
     def _require_one_width(self, chunk: list[_Line]) -> None:

@@ -58,7 +58,7 @@ def bind_columns(
     rows = with_rows(inputs)
     single = rows[0] if len(rows) == 1 else None
     named = [spec.name for spec in inputs if spec is not single]
-    found = _by_name(named, usable, where, notes)
+    found = _by_name(named, usable, where, notes, inputs=True)
     columns: dict[str, tuple[str, ...]] = {name: (column,) for name, column in zip(named, found, strict=True)}
     if single is not None:
         others = [name for name in usable if name not in found]
@@ -106,8 +106,13 @@ def _features(spec: InputSpec) -> int | None:
     return prod(sizes) if len(sizes) == len(spec.sample or (None,)) else None
 
 
-def _by_name(wanted: Sequence[str], names: Sequence[str], where: object, notes: list[str]) -> list[str]:
-    """The column of each wanted name: spelt the same, or else but for case and punctuation."""
+def _by_name(
+    wanted: Sequence[str], names: Sequence[str], where: object, notes: list[str], *, inputs: bool = False
+) -> list[str]:
+    """The column of each wanted name: spelt the same, or else but for case and punctuation.
+
+    inputs : whether these are inputs, which can be given by option, or the features of one.
+    """
     plain: dict[str, list[str]] = {}
     for name in names:
         plain.setdefault(_plain(name), []).append(name)
@@ -119,11 +124,14 @@ def _by_name(wanted: Sequence[str], names: Sequence[str], where: object, notes: 
             continue
         found.append(near[0])
     if missing:
+        asked = "name the columns after the features that the model names, and add those that are missing"
+        if inputs:
+            given = by_option(missing[:3])
+            asked = f"name the columns after the model's inputs, or give all samples one value: {given}"
         raise DataError(
             f"no column for {listed(f'`{name}`' for name in missing)}",
             where=where,
-            hint=f"name the columns after the model's inputs, or give all samples one value: "
-            f"{by_option(missing[:3])}; columns: {listed(names) or 'none'}",
+            hint=f"{asked}; columns: {listed(names) or 'none'}",
         )
     other = [
         f"`{column}` feeds `{name}`" for column, name in zip(found, wanted, strict=True) if column != name

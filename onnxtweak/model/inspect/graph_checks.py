@@ -17,6 +17,14 @@ from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
 _AGAIN = "export the model again"
 
 
+def quantises(graph: GraphIndex) -> bool:
+    """Whether the model computes with values that are rounded to integers on their way."""
+    return any(
+        node.op_type.startswith("QLinear") or node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")
+        for node in graph.nodes
+    )
+
+
 def require_sound(graph: GraphIndex) -> None:
     """Raise ModelError for a graph that no exporter writes."""
     versions = {entry.domain: entry.version for entry in graph.proto.opset_import}
