@@ -117,7 +117,10 @@ def test_with_workers(root, tmp_path, name):
     pytest.importorskip("distributed")
     data = f"{root}/models/digits.npz#fit"
     asked = ["score", f"{root}/models/digits_resnet20.onnx", "-d", data, "-t", "3", "-o", "s.npz", "-q"]
-    ended = stopped(root, tmp_path, [*asked, "--workers", "1", "--threads", "1"], name, 3.0)
+    for delay in (3.0, 9.0):  # a busy machine may not have read the program's first line by then
+        ended = stopped(root, tmp_path, [*asked, "--workers", "1", "--threads", "1"], name, delay)
+        if ended.returncode not in (-2, -15):
+            break
     if ended.returncode != 0:
         assert (ended.returncode, ended.stderr) == (CODES[name], f"error: {SAID[name]}\n")
         assert not [path for path in tmp_path.iterdir() if path.name == "s.npz"]

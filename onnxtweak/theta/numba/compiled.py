@@ -18,8 +18,8 @@ from numba import config, njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, UserWideCacheLocator
 
 NO_PLACE = (
-    "Numba finds no folder to keep compiled loops in, so every run compiles them again (5 to 20 seconds): "
-    "set NUMBA_CACHE_DIR to a folder that can be written"
+    "Numba finds no folder to keep compiled loops in, so every run compiles them again (some seconds of CPU"
+    " time): set NUMBA_CACHE_DIR to a folder that can be written"
 )
 
 
