@@ -28,6 +28,11 @@ def main() -> int:
     if stopping.number is not None:
         _leave(code)
     stopping.end()
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except (OSError, ValueError):  # full or closed: what was told is lost, and the job's exit code stands
+        sys.stderr = None
     return code
 
 
