@@ -23,6 +23,14 @@ SMALLEST = 1e-30
 ROUNDING = {"float64": 1e-6, "float32": 1e-4, "float16": 4e-3, "bfloat16": 3e-2}
 
 
+def on_logit_scale(x: np.ndarray, scale: Scale) -> np.ndarray:
+    """f of METHOD 0: values of a tensor that holds `scale`, as logits."""
+    if scale == "logit":
+        return x
+    logarithm: np.ndarray = np.log(x + SMALLEST)
+    return logarithm if scale == "probability" else logarithm - np.log(1 - x + SMALLEST)
+
+
 @dataclass(frozen=True)
 class Readout:
     """How the tensor that a patch is added to gives one score per class that the model shows (METHOD 0).
@@ -86,11 +94,7 @@ class Readout:
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Scores Z (N, C) of a tensor's values (N, columns), in their dtype."""
-        values = np.asarray(x)
-        if self.scale == "odds":
-            values = np.log(values + SMALLEST) - np.log(1 - values + SMALLEST)
-        elif self.scale == "probability":
-            values = np.log(values + SMALLEST)
+        values = on_logit_scale(np.asarray(x), self.scale)
         Z = np.zeros((len(values), self.classes), values.dtype)
         for number, (source, offset) in enumerate(zip(self.source, self.offset, strict=True)):
             Z[:, number] = (0 if source < 0 else self.sign * values[:, source]) + np.asarray(offset, Z.dtype)

@@ -170,6 +170,27 @@ def _numpy_name(kind: int) -> str | None:
     return np.dtype(helper.tensor_dtype_to_np_dtype(kind)).name
 
 
+def require_class_scores(shape: tuple[int, ...] | None, opened: Opened, name: str) -> tuple[int, ...]:
+    """The shape of one sample's scores. None : the tensor is no float tensor with one row per sample.
+
+    Raises ModelError where it is not one score per class.
+    """
+    where = f"{name} in {opened.model.path}"
+    if shape is None:
+        raise ModelError(
+            "this tensor cannot be the logits: it is not a float tensor with one row of scores per sample",
+            where=where,
+            hint="name the tensor that holds the class scores with --logits",
+        )
+    if sum(size > 1 for size in shape) > 1:
+        raise ModelError(
+            f"logits of shape {shape} per sample are not one score per class",
+            where=where,
+            hint="name another tensor with --logits; scores per position are not supported",
+        )
+    return shape
+
+
 def fixed_batch(opened: Opened) -> int | None:
     """The batch size the model was built for, None: any. Raises ModelError where inputs differ."""
     sizes = {port.shape[0] for port in opened.inputs if port.shape and port.shape[0] is not None}

@@ -11,7 +11,7 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.feeding import Feeding
 from onnxtweak.engine.measure import Shapes, measure, probe_feeds
-from onnxtweak.engine.opened import Opened, fixed_batch
+from onnxtweak.engine.opened import Opened, fixed_batch, require_class_scores
 from onnxtweak.engine.session import Port, Session
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.head import Answer, Head, Readout
@@ -127,20 +127,9 @@ def measured(
     feeding = opened.feeding
     shapes = measure(opened.model, opened.logits.name, names, feeds, settings, feeding)
     found = shapes.get(opened.logits.name)
-    if found is None:
-        raise ModelError(
-            "this tensor cannot be the logits: it is not a float tensor with one row of scores per sample",
-            where=f"{opened.logits.name} in {opened.model.path}",
-            hint="name the tensor that holds the class scores with --logits",
-        )
-    dtype, shape = found
+    dtype, measured_shape = found or ("", None)
+    shape = require_class_scores(measured_shape, opened, opened.logits.name)
     layout = "N" + "".join("C" if size > 1 else "1" for size in shape)
-    if layout.count("C") > 1:
-        raise ModelError(
-            f"logits of shape {shape} per sample are not one score per class",
-            where=f"{opened.logits.name} in {opened.model.path}",
-            hint="name another tensor with --logits; scores per position are not supported",
-        )
     shape = shape if "C" in layout else (2,)
     if opened.readout is not None:
         shape = (opened.readout.classes,)
@@ -168,10 +157,7 @@ def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray
     """
     fixed = fixed_batch(opened)
     rows = view.rows[: fixed or wanted]
-    if not len(rows):
-        raise DataError("there are no samples", hint="give samples with -d DATA")
-    feeds, _, _ = next(iter(view.dataset.batches(rows, len(rows))))
-    return {name: filled(value, fixed or len(rows)) for name, value in feeds.items()}
+    return _filled_rows(view, rows, fixed or len(rows))
 
 
 def whole_batches(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:
@@ -179,13 +165,16 @@ def whole_batches(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarr
 
     Raises DataError when there are none.
     """
-    fixed = fixed_batch(opened) or 1
-    few = few_samples(opened, view, wanted)
-    rows = view.rows[:wanted]
-    if len(next(iter(few.values()))) >= len(rows):
-        return few
+    fixed, rows = fixed_batch(opened) or 1, view.rows[:wanted]
+    return _filled_rows(view, rows, -(-len(rows) // fixed) * fixed)
+
+
+def _filled_rows(view: View, rows: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """Inputs of some rows by name, the last repeated up to `size`. Raises DataError where there are none."""
+    if not len(rows):
+        raise DataError("there are no samples", hint="give samples with -d DATA")
     feeds, _, _ = next(iter(view.dataset.batches(rows, len(rows))))
-    return {name: filled(value, -(-len(rows) // fixed) * fixed) for name, value in feeds.items()}
+    return {name: filled(value, size) for name, value in feeds.items()}
 
 
 def filled(rows: np.ndarray, size: int) -> np.ndarray:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.engine.opened import Opened, fixed_batch
+from onnxtweak.engine.opened import Opened, fixed_batch, require_class_scores
 from onnxtweak.engine.session import open_session
-from onnxtweak.errors import ModelError
-from onnxtweak.head import ROUNDING, SMALLEST, Scale
+from onnxtweak.head import ROUNDING, Scale, on_logit_scale
 from onnxtweak.model.edit.expose import expose_values
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.tail import is_unbounded, shown_outputs
@@ -40,13 +39,7 @@ class Observed:
     @property
     def on_logit_scale(self) -> np.ndarray:
         """The tensor (n, R), with probabilities as logits."""
-        if self.scale == "logit":
-            return self.x
-        logarithm = np.log(self.x + SMALLEST)
-        if self.scale == "probability":
-            return logarithm
-        odds: np.ndarray = logarithm - np.log(1 - self.x + SMALLEST)
-        return odds
+        return on_logit_scale(self.x, self.scale)
 
 
 def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings: EngineSettings) -> Observed:
@@ -56,7 +49,6 @@ def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings
     """
     graph, known = opened.model.graph, {port.name for port in opened.needed}
     outputs = tuple(o for o in shown_outputs(graph, name) if graph.needed_inputs([o]) <= known)
-    where = f"{name} in {opened.model.path}"
     for cast in (False, True):
         exposed = expose_values(graph, name, outputs, cast=cast)
         session = open_session(exposed.proto, opened.model.folder, settings, opened.model.path)
@@ -66,11 +58,7 @@ def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings
         if dtype != "bfloat16":  # which NumPy does not know
             break
     if dtype not in ROUNDING:
-        raise ModelError(
-            "this tensor cannot be the logits: it is not a float tensor with one row of scores per sample",
-            where=where,
-            hint="name the tensor that holds the class scores with --logits",
-        )
+        require_class_scores(None, opened, name)
     names = [port.name for port in session.inputs]
     size = fixed_batch(opened) or _TOGETHER
     count = len(next(iter(feeds.values())))
@@ -81,19 +69,8 @@ def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings
         samples += len(next(iter(part.values())))
         parts.append(session.run(opened.feeding.fed(part, names), [exposed.logits, *outputs]))
     x, *shown = (joined(column) for column in zip(*parts, strict=True))
-    shape = tuple(x.shape[1:])
-    if x.ndim < 1 or len(x) != samples or not x.size:
-        raise ModelError(
-            "this tensor cannot be the logits: it is not a float tensor with one row of scores per sample",
-            where=where,
-            hint="name the tensor that holds the class scores with --logits",
-        )
-    if sum(axis > 1 for axis in shape) > 1:
-        raise ModelError(
-            f"logits of shape {shape} per sample are not one score per class",
-            where=where,
-            hint="name another tensor with --logits; scores per position are not supported",
-        )
+    one_row_each = x.ndim >= 1 and len(x) == samples and x.size
+    shape = require_class_scores(tuple(x.shape[1:]) if one_row_each else None, opened, name)
     rows = x.reshape(len(x), -1).astype(np.float64)
     values = dict(zip(outputs, shown, strict=True))
     return Observed(rows, shape, dtype, values, _scale(graph, name, rows))
