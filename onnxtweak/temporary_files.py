@@ -57,8 +57,8 @@ def temporary_folder(folder: Path, *, private: bool = False) -> Iterator[Path]:
         path = folder / _name()
         path.mkdir(0o700 if private else 0o777)
         with _opened(path) as number:
-            if number is not None and not _held(number, path):
-                continue
+            if not (path.is_dir() if number is None else _held(number, path)):
+                continue  # somebody collected it before it was held
             try:
                 yield path
             finally:
@@ -69,19 +69,23 @@ def temporary_folder(folder: Path, *, private: bool = False) -> Iterator[Path]:
 @contextmanager
 def second_name(path: Path) -> Iterator[Path]:
     """Another, hidden name for a file, or a copy where the file system has no links. Raises OSError."""
-    second = path.parent / _name()
-    try:
-        os.link(path, second, follow_symlinks=False)
-    except (OSError, NotImplementedError):
-        shutil.copy2(path, second, follow_symlinks=False)
-    with _opened(second) as number:
-        if number is not None and fcntl is not None:
-            with suppress(OSError):  # somebody else holds the same file
-                fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    while True:
+        second = path.parent / _name()
         try:
-            yield second
-        finally:
-            second.unlink(missing_ok=True)
+            os.link(path, second, follow_symlinks=False)
+        except (OSError, NotImplementedError):
+            shutil.copy2(path, second, follow_symlinks=False)
+        with _opened(second) as number:
+            if number is not None and fcntl is not None:
+                with suppress(OSError):  # somebody else holds the same file, by its other name
+                    fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if not os.path.lexists(second):
+                continue  # somebody collected it before it was held
+            try:
+                yield second
+            finally:
+                second.unlink(missing_ok=True)
+            return
 
 
 def collect(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,3 +111,31 @@ def test_one_process_holds_a_folder(tmp_path):
     again = try_lock(tmp_path)
     assert again is not None
     os.close(again)
+
+
+@pytest.mark.parametrize("before", ["open", "flock"])
+def test_what_is_collected_before_it_is_held_is_made_again(tmp_path, monkeypatch, before):
+    """Another process collects at the worst moment: the name is there, and nobody holds it yet."""
+    if before == "flock":
+        module, real = "onnxtweak.temporary_files.fcntl.flock", fcntl.flock
+    else:
+        module, real = "onnxtweak.temporary_files.os.open", os.open
+    lost = []
+
+    def late(*arguments, **options):
+        if not lost:
+            for path in tmp_path.glob(".onnxtweak-*"):
+                lost.append(path)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return real(*arguments, **options)
+
+    (tmp_path / "old").write_bytes(b"old")
+    for make in (temporary_folder, temporary_file, second_name):
+        lost.clear()
+        monkeypatch.setattr(module, late)
+        with make(tmp_path / "old" if make is second_name else tmp_path) as made:
+            monkeypatch.undo()
+            path = made[0] if make is temporary_file else made
+            assert path.exists() and path not in lost
+            assert bool(lost) == (before == "flock" or make is not temporary_file)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
