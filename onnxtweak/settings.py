@@ -21,7 +21,8 @@ Layout = Literal["NCHW", "NHWC"]
 Color = Literal["RGB", "BGR", "GRAY"]
 ResizeMode = Literal["exact", "short", "letterbox"]
 BackendName = Literal["auto", "numpy", "numba", "cupy"]
-Pool = Literal["none", "mean", "max"]
+Pool = Literal["none", "mean", "std", "max", "grid2"]
+POOLS: tuple[Pool, ...] = get_args(Pool)
 Theta = Literal["signed", "thesis"]
 Criterion = Literal["auto", "count", "threshold", "lift"]
 JoinCriterion = Literal[Criterion, "net-gain"]
@@ -176,13 +177,14 @@ class TapSettings(Bounded):
     """Which hidden tensors are watched.
 
     taps : selectors: "activations", "stages", "blocks", "penultimate", "op:TYPE", or tensor names with * and
-    ?. pool : make a neuron of each channel, its mean or maximum, instead of each position. logits : the
+    ?. pool : make a neuron of each channel, its mean, deviation or maximum, or of its mean over each half of
+    every axis of positions ("grid2"), instead of each position; of several, all are watched. logits : the
     logits tensor; None: found in the graph. threshold : of a model that shows one probability, above which
     it means class 1; None: 0.5.
     """
 
     taps: tuple[str, ...] = ("activations",)
-    pool: Pool = "none"
+    pool: tuple[Pool, ...] = ("none",)
     logits: str | None = None
     threshold: Annotated[float | None, FINITE] = None
 
@@ -276,7 +278,8 @@ class FitSettings(Bounded):
     max_overall_drop : percentage points that the overall accuracy may lose; negative: that it must gain.
     margin : standard errors of the difference to keep clear of that limit, and by which a patch has to beat
     the bias. neurons : how many a table may hold; of more, the best are chosen by screening. hidden : units
-    of the hidden layer that is tried beside linear patches; 0: none. folds : of cross-validation.
+    of the hidden layer that is tried beside linear patches; 0: none. folds : of cross-validation; None: 5, or
+    10 or 20 where the rarest class has few samples.
     max_class_drop : percentage points that any class may lose; None: no limit. budget : numbers that a patch
     may hold, weights and biases together; synapses : weights that it may hold. Either makes the patch linear,
     and its neurons are chosen one by one. certify : share of all samples that may become wrong in
@@ -287,7 +290,7 @@ class FitSettings(Bounded):
     margin: Annotated[float, NOT_NEGATIVE] = 0.5
     neurons: Annotated[int, COUNT] = 2000
     hidden: Annotated[int, Range(least=0, most=10**6)] = 96
-    folds: Annotated[int, Range(least=2, most=1000)] = 5
+    folds: Annotated[int | None, Range(least=2, most=1000)] = None
     max_class_drop: Annotated[float | None, NOT_NEGATIVE] = None
     budget: Annotated[int | None, COUNT] = None
     synapses: Annotated[int | None, COUNT] = None

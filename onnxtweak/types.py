@@ -15,6 +15,7 @@ one target class. Accuracies are fractions in [0, 1]; drops, gains and E are per
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,7 +55,9 @@ class Tap:
     shape : its shape for one sample, batch axis left out.
     dtype : ONNX element type as NumPy spells it ("float32", "float16", "bfloat16", "float64"); "uint8" or
         "int8" for the integers of a quantised layer, which are read as they are.
-    pool : "none": a neuron is a position; "mean" or "max": a neuron is a channel, pooled over positions.
+    pool : "none": a neuron is a position. Otherwise it is a channel, pooled over positions: its "mean", "std"
+        (deviation) or "max", or, with "grid2", its means over the two halves of every axis of positions, the
+        quarters of an image.
     channel_axis : axis of `shape` that counts channels; used only when pooled.
     """
 
@@ -69,8 +72,22 @@ class Tap:
     def neurons(self) -> int:
         """How many neurons this tap has."""
         if self.pool != "none":
-            return self.shape[self.channel_axis]
+            return self.shape[self.channel_axis] * self.cells
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def cells(self) -> int:
+        """How many values are pooled from each channel; a neuron's index is `channel * cells + cell`."""
+        return math.prod(len(parts) for parts in self.halves) if self.pool == "grid2" else 1
+
+    @property
+    def halves(self) -> tuple[tuple[slice, ...], ...]:
+        """The halves of every axis of positions: those of an odd size share its middle, 1 is not halved."""
+        sizes = [size for axis, size in enumerate(self.shape) if axis != self.channel_axis]
+        return tuple(
+            (slice(0, -(-size // 2)), slice(size // 2, size)) if size > 1 else (slice(0, 1),)
+            for size in sizes
+        )
 
 
 @dataclass(frozen=True)

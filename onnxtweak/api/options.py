@@ -96,7 +96,7 @@ class TapOptions(TypedDict, total=False):
     """See `onnxtweak.settings.TapSettings`."""
 
     taps: str | Sequence[str]
-    pool: Pool
+    pool: Pool | Sequence[Pool]
     logits: str | None
     threshold: float | None
 
@@ -180,7 +180,7 @@ class FitOptions(MakeOptions, TargetOptions, total=False):
     margin: Number
     neurons: int
     hidden: int
-    folds: int
+    folds: int | None
     max_class_drop: Number | None
     budget: int | None
     synapses: int | None

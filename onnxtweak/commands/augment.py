@@ -12,6 +12,7 @@ from onnxtweak.method.augment import Trained, train
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table, take
+from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.patch import no_patch
@@ -58,7 +59,10 @@ def augment(
     neurons, fit, validation = _without_dead(neurons, *gather_tables(job, neurons))
     with job.timed("train"):
         xp = job.engine.backend.xp
-        trained = train(fit, validation, settings, head=job.head, seed=data.seed, xp=xp, progress=progress)
+        temperature = fit_temperature(validation.Z, validation.labels)
+        cool = fit.cooled(temperature), validation.cooled(temperature)
+        trained = train(*cool, settings, head=job.head, seed=data.seed, xp=xp, progress=progress)
+        trained = replace(trained, patch=trained.patch.scaled(temperature))
     proposal = _proposal(job, goal, settings, neurons, trained, validation)
     notes = _notes(job, trained, len(validation.labels), len(neurons), count, helpless)
     return deliver(job, replace(proposal, notes=notes), output)

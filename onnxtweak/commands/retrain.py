@@ -21,6 +21,7 @@ from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.solvers.multi_target import TargetWeights
 from onnxtweak.method.table import Table, take
+from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import OperatingPoint, choose_rising
@@ -143,10 +144,14 @@ def _retrained(
     fit: Table, validation: Table, targets: np.ndarray, ends: np.ndarray, n: int, settings: RetrainSettings
 ) -> tuple[TargetWeights, np.ndarray]:
     """The first n synapses of each target retrained: weights, and their boost (N, c) on validation."""
-    problems = []
+    problems, temperature = [], fit_temperature(validation.Z, validation.labels)
     for split in (fit, validation):
         tables = [split.T[:, a : min(a + n, b)] for a, b in zip(ends, ends[1:], strict=False)]
-        problems.append(RetrainProblem.of(tables, split.Z, split.labels, targets, settings.penalty))
+        problems.append(
+            RetrainProblem.of(
+                tables, split.Z, split.labels, targets, settings.penalty, temperature=temperature
+            )
+        )
     weights = retrain_best(problems[0], problems[1], settings.ridge)
     return weights, boosts(problems[1].tables, weights.weight)
 

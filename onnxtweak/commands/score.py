@@ -175,11 +175,11 @@ def _header(
 ) -> dict[str, np.ndarray]:
     """What the file holds beside weight, count, lift (c, M) over all taps end to end: the best neurons."""
     best = united(rankings)
-    order = {tap.name: number for number, tap in enumerate(taps)}
+    order = {tap: number for number, tap in enumerate(taps)}
     header = {"taps": [asdict(tap) for tap in taps], "targets": list(names), "theta": theta}
     return {
         "targets": targets,
-        "best_tap": np.array([order[best.taps[t].name] for t in best.tap_of], np.int32),
+        "best_tap": np.array([order[best.taps[t]] for t in best.tap_of], np.int32),
         "best_index": best.index,
         "header": np.array(json.dumps(header, sort_keys=True)),
     }

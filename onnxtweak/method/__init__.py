@@ -1,16 +1,17 @@
 """From scores and tables to a patch: choose neurons, set weights, judge on samples held out.
 
-table       values of chosen neurons, logits and labels, in memory: what every learner works on
-folds       cross-validation
-chance      whether a model guesses
-metrics     accuracies, E, McNemar's test
-softmax     softmax, log-sum-exp, log-loss
-selection   which neurons, in which order
-solvers     the weights that fit best
-tuning      the operating point: n and scale, or biases, within the drops allowed
-join        synaptic join
-retrain     synaptic retraining, and schedules of joins and retrainings
-augment     the MLP on active neurons
-fit         the best patch that the tables allow
-compare     all methods on the same samples
+table        values of chosen neurons, logits and labels, in memory: what every learner works on
+folds        cross-validation
+chance       whether a model guesses
+metrics      accuracies, E, McNemar's test
+softmax      softmax, log-sum-exp, log-loss
+temperature  the base's logits, calibrated
+selection    which neurons, in which order
+solvers      the weights that fit best
+tuning       the operating point: n and scale, or biases, within the drops allowed
+join         synaptic join
+retrain      synaptic retraining, and schedules of joins and retrainings
+augment      the MLP on active neurons
+fit          the best patch that the tables allow
+compare      all methods on the same samples
 """

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+# As many folds are enough where every class has many samples.
+COARSE = 5
+# Where the rarest class has fewer than this many samples, each of them is worth more folds: fewer than
+# (samples, folds). Weights that are fitted to four fifths of a few samples are worse than those in the end.
+_FEW = ((25, 20), (75, 10))
 
 
 @dataclass(frozen=True)
@@ -20,10 +26,19 @@ class Folds:
     seed: int = 0
 
     @classmethod
-    def of(cls, labels: np.ndarray, folds: int, seed: int, judged: np.ndarray | None = None) -> Folds:
-        """As many folds of samples with labels (N,). judged : default all."""
+    def of(cls, labels: np.ndarray, folds: int | None, seed: int, judged: np.ndarray | None = None) -> Folds:
+        """So many folds of samples with labels (N,); None: as their rarest class needs.
+
+        judged : default all.
+        """
         all_samples = np.ones(len(labels), bool)
-        return cls(fold_numbers(labels, folds, seed), all_samples if judged is None else judged, seed)
+        count = folds_for(labels) if folds is None else folds
+        return cls(fold_numbers(labels, count, seed), all_samples if judged is None else judged, seed)
+
+    @property
+    def coarse(self) -> Folds:
+        """At most five folds, each of several of these, for choices that fewer trainings can make."""
+        return replace(self, number=self.number % COARSE)
 
     @property
     def numbers(self) -> np.ndarray:
@@ -41,6 +56,12 @@ class Folds:
     def learning_weight(self, fold: int) -> np.ndarray:
         """Weight of each sample, (N,) float64: 1 in all other folds, 0 in this one."""
         return (self.number != fold).astype(np.float64)
+
+
+def folds_for(labels: np.ndarray) -> int:
+    """How many folds samples with labels (N,) deserve, by those of the rarest class that has any."""
+    rarest = int(np.unique(labels, return_counts=True)[1].min(initial=len(labels)))
+    return next((folds for fewer, folds in _FEW if rarest < fewer), COARSE)
 
 
 def fold_numbers(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:

@@ -36,6 +36,10 @@ class Table:
         """Some neurons, in the given order."""
         return Table(self.T[:, chosen], self.Z, self.labels)
 
+    def cooled(self, temperature: float) -> Table:
+        """The samples with logits Z / temperature, on which a patch is learnt before it is scaled by it."""
+        return Table(self.T, self.Z / self.Z.dtype.type(temperature), self.labels)
+
     def patched(self, columns: np.ndarray, patch: Patch) -> np.ndarray:
         """Logits (N, C) with a patch that reads these columns."""
         return patch.applied(self.Z, self.T[:, columns])

@@ -109,17 +109,21 @@ def settings_from(kind: type[Settings], table: Mapping[str, Any], where: str, **
 
 
 def _converted(declared: Any, field: str, value: Any, where: str) -> Any:
-    choices = choices_of(declared)
-    convert = _text if choices else _BY_FIELD.get(field) or _BY_TYPE[_without_none(declared)]
+    choices, several = choices_of(declared), get_origin(_without_none(declared)) is tuple
+    if choices:
+        convert: Convert = _several(_text) if several else _text
+    else:
+        convert = _BY_FIELD.get(field) or _BY_TYPE[_without_none(declared)]
     try:
         found = convert(value)
     except ValueError as error:
         said = str(error)
         what = said if said[0] in "'\"" else f"{value!r} {said}"
         raise UsageError(what, where=where, hint="see docs/recipes.md for what it takes") from None
-    if choices and found not in choices:
-        hint = did_you_mean(found, choices) or f"one of {', '.join(choices)}"
-        raise UsageError(f"{found!r} is not a known {key_of(field)}", where=where, hint=hint)
+    for word in (found if several else [found]) if choices else ():
+        if word not in choices:
+            hint = did_you_mean(word, choices) or f"one of {', '.join(choices)}"
+            raise UsageError(f"{word!r} is not a known {key_of(field)}", where=where, hint=hint)
     return found
 
 
@@ -130,9 +134,9 @@ def _without_none(declared: Any) -> Any:
 
 
 def choices_of(declared: Any) -> tuple[str, ...]:
-    """The words that a setting of this type may be one of; none where it is not a choice."""
-    kind = _without_none(declared)
-    return get_args(kind) if get_origin(kind) is Literal else ()
+    """The words that a setting of this type may be one or several of; none where it is not a choice."""
+    kinds = (kind for kind in (declared, *get_args(declared)) if get_origin(kind) is Literal)
+    return get_args(next(kinds, None))
 
 
 def check_keys(table: Collection[str], known: Collection[str], where: str) -> None:

@@ -65,7 +65,7 @@ def tap_groups(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap,
     if taps.taps:
         return job.taps, ()
     last = penultimate_name(job.opened.model.graph, job.subject.logits)
-    if taps.pool != "none":
+    if taps.pool != ("none",):
         return job.taps, ()  # the penultimate map, pooled as well, is among them
     pooled = tuple(replace(tap, pool="mean") if len(tap.shape) > 1 else tap for tap in job.taps)
     return pooled, tuple(tap for tap in job.taps if tap.name == last and len(tap.shape) > 1)

@@ -54,7 +54,7 @@ def test_join_takes_every_option(commands):
         ),
     )
     assert asked["targets"] == settings.TargetSettings(targets=("cat", "7"))
-    assert asked["taps"] == settings.TapSettings(taps=("r*", "op:Concat"), pool="mean", logits="z")
+    assert asked["taps"] == settings.TapSettings(taps=("r*", "op:Concat"), pool=("mean",), logits="z")
     assert asked["settings"] == settings.JoinSettings(
         count=(1, 10, 20),
         scale=(5.0,),
@@ -84,7 +84,7 @@ def test_the_other_commands(commands):
         {
             "model": "m.onnx",
             "data": None,
-            "taps": settings.TapSettings(("stages",), "max"),
+            "taps": settings.TapSettings(("stages",), ("max",)),
             "engine": settings.EngineSettings(),
         },
     )

@@ -76,7 +76,7 @@ def test_a_saved_augmentation_is_applied_to_the_same_bytes(mlp, tmp_path):
 @pytest.mark.parametrize("pool", ["none", "mean"])
 def test_neurons_are_positions_or_channels(tmp_path, pool):
     result = run(
-        *weak_cnn(tmp_path), taps=TapSettings(pool=pool), settings=AugmentSettings(neurons=12, hidden=4)
+        *weak_cnn(tmp_path), taps=TapSettings(pool=(pool,)), settings=AugmentSettings(neurons=12, hidden=4)
     )
     assert result.choice.neurons == (16 if pool == "mean" else 352)
     assert set(result.choice.n) <= {0, 12}

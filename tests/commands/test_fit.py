@@ -54,7 +54,7 @@ def test_a_map_is_read_as_channels_and_as_positions(cnn, tmp_path):
         data,
         tmp_path / "named.onnx",
         settings=settings,
-        taps=TapSettings(("penultimate",), pool="none"),
+        taps=TapSettings(("penultimate",), pool=("none",)),
     )
     assert auto.choice.neurons > named.choice.neurons > 0
     assert any("channel means" in note for note in auto.notes)
@@ -166,7 +166,7 @@ def test_too_little_memory_is_said(cnn):
 def test_what_is_read_is_called_what_it_is(kind, pool, words, mlp, cnn):
     """And with --pool no map is read twice, once as itself and once as the penultimate."""
     model, data = {"mlp": mlp, "cnn": cnn}[kind]
-    taps = TapSettings((), pool=pool)
+    taps = TapSettings((), pool=(pool,))
     job = open_for_tables(str(model), DataSettings((str(data),)), EngineSettings(), taps, silent)
     found = choose_neurons(job, taps, 500)
     assert set(found.families) == words

@@ -134,7 +134,7 @@ def test_behind_a_softmax_the_same_synapses_are_found(tmp_path, tail):
 
 def test_pooled_neurons_are_channels(cnn, tmp_path):
     model, data = cnn
-    result = run(model, data, tmp_path / "out.onnx", taps=TapSettings(pool="mean"))
+    result = run(model, data, tmp_path / "out.onnx", taps=TapSettings(pool=("mean",)))
     assert result.choice.neurons == 4 + 4 + 8
     assert all(check.passed for check in result.checks)
 

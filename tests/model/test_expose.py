@@ -179,13 +179,40 @@ def test_channel_last_maps_are_pooled_over_positions():
     proto = net.model({"x": (1, ("N", 4, 3))}, {"logits": (1, ("N", 3))})
     feeds = nets.random_inputs(proto, 2)
     relu = np.maximum(feeds["x"], 0)
-    for pool, expected in (("mean", relu.mean(1)), ("max", relu.max(1))):
+    for pool, expected in (("mean", relu.mean(1)), ("max", relu.max(1)), ("std", relu.std(1))):
         tap = Tap("tokens", "Relu", (4, 3), pool=pool, channel_axis=1)
         whole = tweaks.run(expose(GraphIndex(proto), "logits", [tap]).proto, feeds)[1]
         np.testing.assert_allclose(whole, expected, rtol=1e-6)
         neurons = Neurons((tap,), np.zeros(2, np.int32), np.array([2, 0]))
         some = tweaks.run(expose(GraphIndex(proto), "logits", (), neurons).proto, feeds)[1]
         np.testing.assert_allclose(some, expected[:, [2, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 5, 7), (3, 1, 6), (3, 1, 1), (3, 9), (3, 2, 5, 4)])
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("pool", ["mean", "std", "max", "grid2"])
+def test_pooled_values_are_those_of_numpy(pool, axis, shape, dtype):
+    if axis:
+        shape = (*shape[1:], shape[0])
+    net = nets.NetBuilder()
+    kind = onnx.TensorProto.FLOAT16 if dtype == "float16" else onnx.TensorProto.FLOAT
+    net.op("Relu", "x", name="map")
+    if dtype == "float16":
+        net.op("Cast", "map", to=1, name="wide")
+    size = int(np.prod(shape))
+    net.gemm(net.op("Flatten", "wide" if dtype == "float16" else "map"), size, 3, name="logits")
+    proto = net.model({"x": (kind, ("N", *shape))}, {"logits": (1, ("N", 3))})
+    feeds = {"x": (np.random.default_rng(0).normal(100, 1, (4, *shape))).astype(dtype)}
+    tap = Tap("map", "Relu", shape, dtype=dtype, pool=pool, channel_axis=axis % len(shape))
+    everything = Neurons((tap,), np.zeros(tap.neurons, np.int32), np.arange(tap.neurons))
+    expected = tweaks.chosen(everything, [np.maximum(feeds["x"], 0)])
+    assert expected.shape == (4, tap.neurons)
+    whole = tweaks.run(expose(GraphIndex(proto), "logits", [tap]).proto, feeds)[1]
+    np.testing.assert_allclose(whole, expected, rtol=2e-6, atol=1e-5)
+    index = np.random.default_rng(1).permutation(tap.neurons)[: tap.neurons // 2 + 1]
+    some = expose(GraphIndex(proto), "logits", (), Neurons((tap,), np.zeros(len(index), np.int32), index))
+    np.testing.assert_allclose(tweaks.run(some.proto, feeds)[1], expected[:, index], rtol=2e-6, atol=1e-5)
 
 
 def test_the_model_is_not_changed_and_new_names_collide_with_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,11 @@ def _measure(proto: ModelProto, found: tuple[TapCandidate, ...], n: int = 2) -> 
     }
 
 
-def _taps(proto: ModelProto, *selectors: str, pool: str = "none") -> tuple[Tap, ...]:
+def _taps(proto: ModelProto, *selectors: str, pools: Sequence[str] = ("none",)) -> tuple[Tap, ...]:
     graph, logits = GraphIndex(proto), find_logits(GraphIndex(proto)).name
     found = candidates(GraphIndex(proto), logits)
     penultimate = penultimate_name(graph, logits)
-    return select(found, _measure(proto, found), selectors, pool, penultimate, graph)
+    return select(found, _measure(proto, found), selectors, pools, penultimate, graph)
 
 
 def _neurons(taps: tuple[Tap, ...]) -> int:
@@ -374,18 +375,21 @@ def test_a_model_without_any_hidden_float_tensor_is_refused():
 
 
 def test_pooling_counts_channels_and_leaves_vectors_alone():
-    taps = select(FOUND, SHAPES, ["activations"], pool="mean")
+    taps = select(FOUND, SHAPES, ["activations"], pools=["mean"])
     assert [(tap.pool, tap.channel_axis, tap.neurons, tap.dtype) for tap in taps] == [
         ("mean", 0, 4, "float32"),
         ("mean", 0, 6, "float16"),
         ("none", 0, 5, "float32"),
     ]
+    every = select(FOUND, SHAPES, ["activations"], pools=["mean", "std", "grid2"])
+    assert [tap.pool for tap in every] == ["mean", "std", "grid2"] * 2 + ["none"]
+    assert [tap.neurons // taps[0].neurons for tap in every[:3]] == [1, 1, 4]
     with pytest.raises(UsageError, match="pooling"):
-        select(FOUND, SHAPES, ["activations"], pool="median")
+        select(FOUND, SHAPES, ["activations"], pools=["median"])
 
 
 def test_tokens_have_their_channels_last_and_one_dimensional_convolutions_first():
-    (tap,) = _taps(transformer(), "activations", pool="max")
+    (tap,) = _taps(transformer(), "activations", pools=["max"])
     assert (tap.shape, tap.channel_axis, tap.neurons) == ((6, 16), 1, 16)
     net = NetBuilder()
     weight = net.const(np.random.default_rng(0).normal(0, 1, (4, 3, 3)))
@@ -393,7 +397,7 @@ def test_tokens_have_their_channels_last_and_one_dimensional_convolutions_first(
     x = net.op("Transpose", x, perm=[0, 2, 1], name="turned")
     net.gemm(net.op("Flatten", x), 4 * 8, 3, name="logits")
     proto = net.model({"input": (FLOAT, ("N", 3, 10))}, {"logits": (FLOAT, ("N", 3))})
-    taps = _taps(proto, "map", "turned", pool="mean")
+    taps = _taps(proto, "map", "turned", pools=["mean"])
     assert [(tap.shape, tap.channel_axis, tap.neurons) for tap in taps] == [((4, 8), 0, 4), ((8, 4), 1, 4)]
 
 

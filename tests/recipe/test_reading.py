@@ -80,7 +80,9 @@ def test_everything_lands_in_its_settings(tmp_path):
     assert asked.data.preprocess.std == (0.25,)
     assert asked.engine.memory == 500_000_000 and asked.engine.threads == 2
     cats, worst, everything, best = asked.tweaks
-    assert cats.targets.targets == ("cat", "3") and cats.taps.taps == ("stages",) and cats.taps.pool == "mean"
+    assert (
+        cats.targets.targets == ("cat", "3") and cats.taps.taps == ("stages",) and cats.taps.pool == ("mean",)
+    )
     assert cats.options["settings"] == JoinSettings(count=(1, 10), scale=(5.0,), max_overall_drop=0.5)
     assert worst.options["settings"] == RetrainSettings(penalty=1.5)
     assert worst.options["join"] == JoinSettings(count=(20,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,13 +102,24 @@ def added(patch: Patch, values: np.ndarray, classes: int) -> np.ndarray:
     return np.maximum(values @ patch.w1 + patch.b1, 0) @ patch.w2 + patch.b2
 
 
+def pooled(values: np.ndarray, pool: str) -> np.ndarray:
+    """(N, C, ...) pooled over the axes after C."""
+    if pool == "grid2":
+        halves = [
+            (slice(0, (size + 1) // 2), slice(size // 2, size))[: min(size, 2)] for size in values.shape[2:]
+        ]
+        cells = [values[(slice(None), slice(None), *cell)] for cell in itertools.product(*halves)]
+        return np.stack([pooled(cell, "mean") for cell in cells], axis=2).reshape(len(values), -1)
+    flat = values.reshape(*values.shape[:2], -1)
+    return {"mean": np.mean, "std": np.std, "max": np.max}[pool](flat, axis=2)
+
+
 def chosen(neurons: Neurons, arrays: Sequence[np.ndarray]) -> np.ndarray:
     """The chosen values (N, K), from the taps' own arrays in NumPy: the reference for the graph's Gather."""
     columns = []
     for tap, index in zip(neurons.tap_of, neurons.index, strict=True):
         values, kind = arrays[tap].astype(np.float32), neurons.taps[tap]
         if kind.pool != "none":
-            values = np.moveaxis(values, 1 + kind.channel_axis, 1).reshape(len(values), kind.neurons, -1)
-            values = values.mean(2) if kind.pool == "mean" else values.max(2)
+            values = pooled(np.moveaxis(values, 1 + kind.channel_axis, 1), kind.pool)
         columns.append(values.reshape(len(values), -1)[:, index])
     return np.stack(columns, axis=1)

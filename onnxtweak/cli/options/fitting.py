@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import get_args
 
-import click
-
 from onnxtweak import settings
 from onnxtweak.cli.options.groups import gathered, option
-from onnxtweak.cli.options.values import Number, Whole
+from onnxtweak.cli.options.values import Number, Whole, Words
 
 # `taps`: TapSettings; without selectors the command chooses.
 learning_tap_options = gathered(
@@ -26,10 +24,11 @@ learning_tap_options = gathered(
     option(
         "Model",
         "--pool",
-        type=click.Choice(get_args(settings.Pool)),
+        type=Words(get_args(settings.Pool)),
         default=settings.TapSettings.pool,
-        help="Make a neuron of each channel, its mean or maximum, instead of each position "
-        "[default: mean if --taps is not given, otherwise none].",
+        help="Make a neuron of each channel, its mean, deviation (std) or maximum, or its mean over each "
+        "quarter of an image (grid2), instead of each position [default: what held-out samples prefer if "
+        "--taps is not given, otherwise none].",
     ),
     option("Model", "--logits", metavar="NAME", help="The logits tensor [default: found in the graph]."),
     option(

@@ -17,7 +17,7 @@ from onnxtweak.cli import completion
 from onnxtweak.cli.blas_threads import bound_arithmetic
 from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console
 from onnxtweak.cli.options.groups import Callback, Decorator, gathered, option
-from onnxtweak.cli.options.values import Device, Number, Size, Whole
+from onnxtweak.cli.options.values import Device, Number, Size, Whole, Words
 from onnxtweak.errors import UsageError
 
 TRACEBACK = "onnxtweak.traceback"  # key in click's `meta`, where `main` finds it after a failure
@@ -72,10 +72,11 @@ tap_options = gathered(
     ),
     _model(
         "--pool",
-        type=click.Choice(get_args(settings.Pool)),
+        type=Words(get_args(settings.Pool)),
         default=settings.TapSettings.pool,
-        show_default=True,
-        help="Make a neuron of each channel, its mean or maximum, instead of each position.",
+        show_default="none",
+        help="Make a neuron of each channel, its mean, deviation (std) or maximum, or its mean over each "
+        "quarter of an image (grid2), instead of each position.",
     ),
     _LOGITS,
     _THRESHOLD,

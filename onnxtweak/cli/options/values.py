@@ -6,6 +6,7 @@ Each class is a click type: `convert` returns the value, or fails with a sentenc
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -46,6 +47,25 @@ class Numbers(click.ParamType):
         except ValueError as error:
             wrong = f"{text.strip()!r} is not a whole number" if self.whole else str(error)
             self.fail(wrong, param, ctx)
+
+
+class Words(click.ParamType):
+    """Some of a few words, separated by commas: `mean,max`. Gives a tuple."""
+
+    name = "words"
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self.known = known
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self.known)}],..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        words = value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(","))
+        for word in words:
+            if word not in self.known:
+                self.fail(f"{word!r} is not one of {', '.join(self.known)}", param, ctx)
+        return words
 
 
 class Number(Numbers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.controls import LastLayer, last_layer
 from onnxtweak.method.selection.ranking import Ranking
 from onnxtweak.method.table import Table, stacked
+from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import FitSettings, JoinSettings
 
@@ -65,6 +67,11 @@ class CompareInputs:
     def all_are_targets(self) -> bool:
         """Whether every class with samples is a target."""
         return self.goal.all_are_targets(self.fit.labels)
+
+    @cached_property
+    def temperature(self) -> float:
+        """Of the base, on validation."""
+        return fit_temperature(self.validation.Z, self.validation.labels)
 
     @property
     def fit_and_validation(self) -> Table:

@@ -86,9 +86,9 @@ def try_dfr(inputs: CompareInputs) -> MethodResult:
 
 def try_random(inputs: CompareInputs) -> MethodResult:
     """As many random neurons as the join may use, fitted for all classes: does choosing matter?"""
-    table = inputs.fit_and_validation
+    table, temperature = inputs.fit_and_validation, inputs.temperature
     folds = Folds.of(table.labels, inputs.settings.folds, inputs.seed, inputs.judged)
-    found = fit_linear(table, inputs.random, "random", folds)
+    found = fit_linear(table.cooled(temperature), inputs.random, "random", folds).warmed(temperature)
     rows = np.flatnonzero(inputs.judged)
     return MethodResult(
         found.columns,
@@ -104,9 +104,11 @@ def try_aan(inputs: CompareInputs) -> MethodResult:
     """Augmentation with active neurons of all classes, then the bias."""
     if inputs.active is None:
         raise ModelError("too many classes to score neurons for all of them here")
-    fit, validation = inputs.fit.columns(inputs.active), inputs.validation.columns(inputs.active)
+    fit, validation = (
+        split.columns(inputs.active).cooled(inputs.temperature) for split in (inputs.fit, inputs.validation)
+    )
     patch = train(fit, validation, AugmentSettings(), head=inputs.goal.head, seed=inputs.seed).patch
-    return inputs.result(inputs.active, patch)
+    return inputs.result(inputs.active, patch.scaled(inputs.temperature))
 
 
 METHODS: dict[str, Callable[[CompareInputs], MethodResult]] = {

@@ -108,7 +108,13 @@ def _retrained(
         columns = [c[:n] for c in chosen]
         fit, validation = (
             RetrainProblem.of(
-                [split.T[:, c] for c in columns], split.Z, split.labels, inputs.goal.targets, penalty, columns
+                [split.T[:, c] for c in columns],
+                split.Z,
+                split.labels,
+                inputs.goal.targets,
+                penalty,
+                columns,
+                inputs.temperature,
             )
             for split in (inputs.fit, inputs.validation)
         )

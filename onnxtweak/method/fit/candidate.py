@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,8 +16,9 @@ class FitCandidate:
     """One way to patch. name : for notes. columns (K,) int64 : the table's columns it reads.
 
     held_out (N, C) : logits of each sample under weights that have not seen it. loss : mean log-loss of those
-    over the judged samples. learn : the patch fitted to all samples, and notes on the fitting; called when
-    either is first asked for, which happens for the best candidate alone.
+    over the judged samples, calibrated. learn : the patch fitted to all samples, and notes on the fitting;
+    called when either is first asked for, which happens for the best candidate alone. behind : for notes,
+    what it was preferred to.
     """
 
     name: str
@@ -25,6 +26,16 @@ class FitCandidate:
     held_out: np.ndarray
     loss: float
     learn: Callable[[], tuple[Linear | Mlp, tuple[str, ...]]]
+    behind: tuple[str, ...] = ()
+
+    def warmed(self, temperature: float) -> FitCandidate:
+        """The candidate for the base's own logits, learnt on those divided by the temperature."""
+
+        def learn() -> tuple[Linear | Mlp, tuple[str, ...]]:
+            return self.patch.scaled(temperature), self.notes
+
+        held_out = self.held_out * self.held_out.dtype.type(temperature)
+        return replace(self, held_out=held_out, learn=learn)
 
     @cached_property
     def _learnt(self) -> tuple[Linear | Mlp, tuple[str, ...]]:

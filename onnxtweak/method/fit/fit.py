@@ -14,12 +14,13 @@ import numpy as np
 
 from onnxtweak.goal import Goal
 from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.fit.linear import fit_linear
+from onnxtweak.method.fit.linear import fit_linear, search_ridges
 from onnxtweak.method.fit.mlp import DECAYS, averaged, fit_mlp
 from onnxtweak.method.fit.small import Budget, fit_small, fit_targets, pursue, shrink
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.table import Table
+from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.method.tuning.target_bias import BiasChoice, set_target_bias, standard_error
 from onnxtweak.patch import Linear, Mlp
@@ -88,38 +89,45 @@ def try_all(
     families : name to columns of the table. hidden : units of the MLP that is tried on the best family; 0:
     linear patches only.
     """
-    linear = {_ALL_BIASES: np.empty(0, np.int64), **families}
-    trainings = len(folds.numbers) + len(DECAYS) - 1 if hidden and families else 0
-    progress.start("fit", len(linear) + trainings, "fits")
-    tried = []
-    for name, columns in linear.items():
-        tried.append(fit_linear(table, columns, name, folds))
+    temperature = fit_temperature(table.Z[folds.judged], table.labels[folds.judged])
+    cool = table.cooled(temperature)
+    trainings = len(folds.coarse.numbers) + len(DECAYS) - 1 if hidden and families else 0
+    progress.start("fit", len(families) + 1 + trainings, "fits")
+    tried = [fit_linear(cool, np.empty(0, np.int64), _ALL_BIASES, folds)]
+    progress.advance(1)
+    best, losses = None, {}
+    for name, columns in families.items():
+        path = search_ridges(cool, columns, name, folds)
+        losses[path.described] = path.loss
+        best = path if best is None or path.loss < best.loss else best
         progress.advance(1)
-    if trainings:
-        best = min(tried[1:], key=lambda candidate: candidate.loss)
-        name = next(name for name, columns in families.items() if columns is best.columns)
-        mlp = fit_mlp(table, best.columns, name, folds, hidden=hidden, progress=progress)
-        tried += [mlp, averaged(best, mlp, table, folds.judged)]
+    if best is not None:
+        tried.append(best.candidate(losses))
+        if hidden:
+            mlp = fit_mlp(cool, best.columns, best.name, folds, hidden=hidden, progress=progress)
+            tried += [mlp, averaged(tried[-1], mlp, cool, folds.judged)]
     progress.finish()
-    return tried
+    return [candidate.warmed(temperature) for candidate in tried]
 
 
 def try_small(
     table: Table, families: Mapping[str, np.ndarray], goal: Goal, budget: Budget, folds: Folds
 ) -> list[FitCandidate]:
     """Every candidate within the budget: for all classes where it allows that, and for the targets alone."""
+    temperature = fit_temperature(table.Z[folds.judged], table.labels[folds.judged])
+    cool = table.cooled(temperature)
     classes = len(np.unique(table.labels))
     widest = max(families.values(), key=len, default=np.empty(0, np.int64))
     tried = []
     if budget.affords(classes):
-        tried.append(fit_linear(table, np.empty(0, np.int64), _ALL_BIASES, folds))
+        tried.append(fit_linear(cool, np.empty(0, np.int64), _ALL_BIASES, folds))
     if count := min(budget.neurons(classes), len(widest)):
         for choose, name in ((pursue, "pursuit"), (shrink, "the elastic net")):
-            tried.append(fit_small(table, widest, count, folds, choose, name))
+            tried.append(fit_small(cool, widest, count, folds, choose, name))
     count = min(budget.neurons(len(goal)), len(widest))
     if count and not goal.all_are_targets(table.labels):
-        tried.append(fit_targets(table, widest, goal.targets, count, folds))
-    return tried
+        tried.append(fit_targets(cool, widest, goal.targets, count, folds))
+    return [candidate.warmed(temperature) for candidate in tried]
 
 
 def settle(
@@ -138,13 +146,16 @@ def settle(
     judged = np.ones(len(table.labels), bool) if judged is None else judged
     labels, base = table.labels[judged], table.Z[judged]
     all_targets = goal.all_are_targets(table.labels)
+    temperature = fit_temperature(base, labels)
+    base_losses = log_losses(base / base.dtype.type(temperature), labels)
 
     def with_bias(logits: np.ndarray) -> BiasChoice:
         return set_target_bias(logits, base, labels, goal, margin=margin)
 
     def learnt(candidate: FitCandidate) -> bool:
-        """Is its log-loss on samples held out surely lower than the base's?"""
-        saved = log_losses(base, labels) - log_losses(candidate.held_out[judged], labels)
+        """Is its log-loss on samples held out surely lower than the calibrated base's?"""
+        held_out = candidate.held_out[judged]
+        saved = base_losses - log_losses(held_out / held_out.dtype.type(temperature), labels)
         return bool(saved.mean() > _SURE * saved.std() / np.sqrt(len(saved)))
 
     control = fallback = with_bias(base)
@@ -159,6 +170,7 @@ def settle(
             tried = [candidate for candidate in tried if candidate is not biases]
     was, of_target = goal.head.right(base, labels), goal.wanted(labels)
     notes = [f"fitted {candidate.name}: held-out log-loss {candidate.loss:.4f}" for candidate in tried]
+    notes += [f"not chosen: {other}" for candidate in tried for other in candidate.behind]
     why = "nothing did better than the base on samples held out"
     if tried:
         best = min(tried, key=lambda candidate: candidate.loss)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_loss
-from onnxtweak.method.solvers.multinomial import Solution, design, multinomial
+from onnxtweak.method.solvers.multinomial import Design, Solution, design, multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
 
@@ -18,8 +19,8 @@ from onnxtweak.patch import Linear
 RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 # The path ends once this many ridges in a row have not lowered the loss.
 _PATIENCE = 2
-# Folds that the path is judged on; the others only at its best ridge.
-_PATH_FOLDS = 2
+# Of the five coarse folds, those that the path is judged on; all folds are held out at its best ridge.
+_PATH_FOLDS = (0, 1)
 # Tolerances of the solver: while choosing, smaller differences of the log-loss do not matter.
 _COARSE, _FINE = 1e-5, 1e-8
 
@@ -33,18 +34,98 @@ def fit_linear(
     ridges: Sequence[float] = RIDGES,
 ) -> FitCandidate:
     """A linear patch of all classes on some columns, its ridge chosen by cross-validated log-loss."""
-    problem = _LinearProblem(table, columns, folds)
-    ridge, logits = problem.best_ridge(ridges if len(columns) else ridges[-1:])
-    problem.hold_out(folds.numbers[_PATH_FOLDS:], ridge, {}, logits)
-    loss = log_loss(logits[folds.judged], table.labels[folds.judged])
-    described = f"{name}, ridge {ridge:g}" if len(columns) else name
+    return search_ridges(table, columns, name, folds, ridges=ridges).candidate()
 
-    def learn() -> tuple[Linear, tuple[str, ...]]:
-        found = problem.solved(ridge=ridge, tolerance=_FINE)
-        notes = (f"{name}: {found.note}",) if found.note else ()
-        return on_all_classes(found, problem.free, table.Z.shape[1]), notes
 
-    return FitCandidate(described, columns, logits, loss, learn)
+def search_ridges(
+    table: Table,
+    columns: np.ndarray,
+    name: str,
+    folds: Folds,
+    *,
+    ridges: Sequence[float] = RIDGES,
+) -> LinearPath:
+    """The best ridge for some columns, from strong to weak until the held-out log-loss no longer falls."""
+    coarse = folds.coarse
+    path = LinearPath(name, columns, table, folds, design(table.T[:, columns]))
+    counted = np.isin(coarse.number, _PATH_FOLDS) & folds.judged
+    best, since = path, 0
+    for ridge in ridges if len(columns) else ridges[-1:]:
+        path = replace(path, ridge=ridge)
+        logits, start = path.held_out(coarse, _PATH_FOLDS)
+        path = replace(path, loss=log_loss(logits[counted], table.labels[counted]), start=start)
+        since = 0 if path.loss < best.loss else since + 1
+        best = path if path.loss < best.loss else best
+        if since == _PATIENCE:
+            break
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPath:
+    """A family of columns, standardised once for all ridges and folds, at one ridge.
+
+    columns (K,) int64 : of the table. loss : mean log-loss over the folds that ridges are compared on.
+    start : `Solution.axes` to begin with, by fold of those.
+    """
+
+    name: str
+    columns: np.ndarray
+    table: Table
+    folds: Folds
+    design: Design
+    ridge: float = RIDGES[0]
+    loss: float = np.inf
+    start: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def described(self) -> str:
+        """For notes."""
+        return f"{self.name}, ridge {self.ridge:g}" if len(self.columns) else self.name
+
+    def candidate(self, losses: Mapping[str, float] = MappingProxyType({})) -> FitCandidate:
+        """The patch, with every sample held out once. losses : of the families that it was chosen from."""
+        table, judged = self.table, self.folds.judged
+        logits, _ = self.held_out(self.folds, self.folds.numbers)
+        loss = log_loss(logits[judged], table.labels[judged])
+
+        def learn() -> tuple[Linear, tuple[str, ...]]:
+            found = self._solved(_FINE)
+            notes = (f"{self.name}: {found.note}",) if found.note else ()
+            return on_all_classes(found, self._free, table.Z.shape[1]), notes
+
+        behind = (pair for pair in losses.items() if pair[0] != self.described)
+        others = tuple(f"{name}: held-out log-loss {loss - self.loss:+.4f}" for name, loss in behind)
+        return FitCandidate(self.described, self.columns, logits, loss, learn, others)
+
+    def held_out(self, folds: Folds, numbers: Iterable[int]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """Logits (N, C) with the scores of weights fitted to all other folds, for samples of some folds.
+
+        Also the solutions, by fold, to start from.
+        """
+        logits, found = self.table.Z.copy(), {}
+        for k in numbers:
+            solved = self._solved(_COARSE, folds.learning_weight(k), k)
+            rows, found[k] = folds.held_out(k), solved.axes
+            logits[np.ix_(rows, self._free)] += solved.scores[rows].astype(logits.dtype)
+        return logits, found
+
+    @property
+    def _free(self) -> np.ndarray:
+        return np.unique(self.table.labels)  # a class without samples keeps its logit
+
+    def _solved(self, tolerance: float, weight: np.ndarray | None = None, fold: int = 0) -> Solution:
+        starts = list(self.start.values())
+        return multinomial(
+            self.design,
+            self.table.Z,
+            self.table.labels,
+            ridge=self.ridge,
+            free=self._free,
+            sample_weight=weight,
+            start=starts[fold % len(starts)] if starts else None,
+            tolerance=tolerance,
+        )
 
 
 def on_all_classes(found: Solution, free: np.ndarray, classes: int) -> Linear:
@@ -52,47 +133,3 @@ def on_all_classes(found: Solution, free: np.ndarray, classes: int) -> Linear:
     weight, bias = np.zeros((len(found.weight), classes)), np.zeros(classes)
     weight[:, free], bias[free] = found.weight, found.bias
     return Linear(weight, bias)
-
-
-class _LinearProblem:
-    """One family of columns, standardised once for all ridges and folds."""
-
-    def __init__(self, table: Table, columns: np.ndarray, folds: Folds) -> None:
-        self.table, self.folds = table, folds
-        self.free = np.unique(table.labels)  # a class without samples keeps its logit
-        self.design = design(table.T[:, columns])
-
-    def solved(self, **options: Any) -> Solution:
-        """The weights of the free classes. options : of `multinomial`."""
-        return multinomial(self.design, self.table.Z, self.table.labels, free=self.free, **options)
-
-    def best_ridge(self, ridges: Sequence[float]) -> tuple[float, np.ndarray]:
-        """The best ridge, and logits (N, C), held out for the first folds, on which it was found."""
-        table, first = self.table, self.folds.numbers[:_PATH_FOLDS]
-        rows = np.isin(self.folds.number, first) & self.folds.judged
-        best, best_loss, since = (ridges[0], table.Z), np.inf, 0
-        starts: dict[int, np.ndarray] = {}
-        for ridge in ridges:
-            logits = table.Z.copy()
-            self.hold_out(first, ridge, starts, logits)
-            loss = log_loss(logits[rows], table.labels[rows])
-            since = 0 if loss < best_loss else since + 1
-            if loss < best_loss:
-                best, best_loss = (ridge, logits), loss
-            if since == _PATIENCE:
-                break
-        return best
-
-    def hold_out(
-        self, folds: np.ndarray, ridge: float, starts: dict[int, np.ndarray], logits: np.ndarray
-    ) -> None:
-        """Add to `logits` (N, C) of some folds' samples the scores of weights fitted to all other folds.
-
-        starts : solutions of a similar ridge by fold; replaced by those of this one.
-        """
-        for k in folds:
-            weight = self.folds.learning_weight(k)
-            found = self.solved(ridge=ridge, sample_weight=weight, start=starts.get(k), tolerance=_COARSE)
-            starts[k] = found.axes
-            rows = self.folds.held_out(k)
-            logits[np.ix_(rows, self.free)] += found.scores[rows].astype(logits.dtype)

@@ -16,7 +16,7 @@ from onnxtweak.settings import AugmentSettings
 from onnxtweak.types import Progress, silent
 
 # Weight decays tried: small tables of many neurons need the strong one.
-DECAYS = (0.1, 1.0)
+DECAYS = (0.1, 1.0, 3.0, 10.0)
 # One sample in this many decides when training stops.
 _STOP = 8
 
@@ -33,10 +33,10 @@ def fit_mlp(
 ) -> FitCandidate:
     """An MLP patch of all classes, its decay chosen on the first fold by log-loss.
 
-    Each sample is held out once; some of the others decide when training stops. progress : started by the
-    caller, for one step per training.
+    Each sample is held out once, in a coarse fold; some of the others decide when training stops.
+    progress : started by the caller, for one step per training.
     """
-    inputs, judged = table.columns(columns), folds.judged
+    inputs, judged, folds = table.columns(columns), folds.judged, folds.coarse
 
     def trained(rows: np.ndarray, decay: float) -> Mlp:
         stop = fold_numbers(table.labels[rows], _STOP, folds.seed) == 0

@@ -27,6 +27,7 @@ from onnxtweak.method.retrain.weights import RetrainProblem, boosts, retrain_bes
 from onnxtweak.method.selection.candidates import Candidates, add_block, no_theta
 from onnxtweak.method.selection.ranking import Ranking, by_net_gain, candidates_wanted, rank
 from onnxtweak.method.table import Table
+from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import choose_rising
 from onnxtweak.settings import JoinSettings, RetrainSettings
@@ -224,9 +225,16 @@ class _Schedule:
         rest = self.logits(synapses.without(classes))
         columns = [synapses.column[j] for j in classes]
         old = [synapses.weight[j] for j in classes]
+        temperature = fit_temperature(rest[1], pool.validation.labels)
         fit, validation = (
             RetrainProblem.of(
-                [split.T[:, c] for c in columns], Z, split.labels, classes, settings.penalty, columns
+                [split.T[:, c] for c in columns],
+                Z,
+                split.labels,
+                classes,
+                settings.penalty,
+                columns,
+                temperature,
             )
             for split, Z in zip((pool.fit, pool.validation), rest, strict=True)
         )

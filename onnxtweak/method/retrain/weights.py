@@ -25,6 +25,7 @@ class RetrainProblem:
     tables : T (N, K_t) per target. offsets (N, c + 1) float64 and place (N,) int64 : logits of the targets
     and of all the rest together, and which of them is right. weights (N,) : of the samples, mean 1. columns :
     (K_t,) int64 per target, which neurons its table holds; None: unknown, and none counts as shared.
+    temperature : of the base, by which the offsets are divided already; weights and boosts are not.
     """
 
     tables: tuple[np.ndarray, ...]
@@ -32,6 +33,7 @@ class RetrainProblem:
     place: np.ndarray
     weights: np.ndarray
     columns: tuple[np.ndarray, ...] | None = None
+    temperature: float = 1.0
 
     @classmethod
     def of(
@@ -42,15 +44,16 @@ class RetrainProblem:
         targets: np.ndarray,
         penalty: float,
         columns: Sequence[np.ndarray] | None = None,
+        temperature: float = 1.0,
     ) -> RetrainProblem:
-        """The problem of one split: Z (N, C); labels (N,); targets (c,) ascending.
+        """The problem of one split: Z (N, C), cooled by a temperature; labels (N,); targets (c,) ascending.
 
         penalty : weight of the loss on samples of the targets, against 1 on the others: 1 is SR-1, 2 is SR-2.
         """
-        offsets, place = rest_offset(Z, labels, targets)
+        offsets, place = rest_offset(Z / Z.dtype.type(temperature), labels, targets)
         weights = np.where(place < len(targets), float(penalty), 1.0)
         known = None if columns is None else tuple(columns)
-        return cls(tuple(tables), offsets, place, weights / weights.mean(), known)
+        return cls(tuple(tables), offsets, place, weights / weights.mean(), known, temperature)
 
 
 def boosts(
@@ -63,7 +66,7 @@ def boosts(
 def loss(problem: RetrainProblem, boost: np.ndarray) -> float:
     """Mean weighted cross-entropy in nats with `boost` (N, c), less the constant that no weight changes."""
     logits = problem.offsets.copy()
-    logits[:, :-1] += boost
+    logits[:, :-1] += boost / problem.temperature
     own = logits[np.arange(len(logits)), problem.place]
     return float(np.mean(problem.weights * (log_sum_exp(logits) - own)))
 
@@ -91,18 +94,18 @@ def retrain_path(
     intercept: bool = False,
 ) -> Iterator[TargetWeights]:
     """`retrain` at one ridge after the other, each solution starting the next."""
-    zeros = np.zeros(len(problem.tables))
-    found = None if start is None else TargetWeights(tuple(start), zeros, np.inf)
+    zeros, warm = np.zeros(len(problem.tables)), problem.temperature
+    found = None if start is None else TargetWeights(tuple(start), zeros, np.inf).scaled(1 / warm)
     if len(problem.tables) == 1:
         for ridge in ridges:
             found = _one_target(problem, ridge, found, intercept)
-            yield found
+            yield found.scaled(warm)
         return
     neurons = target_columns(problem.tables, problem.columns, intercept)
     split = problem.offsets, problem.place, problem.weights
     for ridge in ridges:
         found = solve(neurons, *split, ridge, intercept=intercept, start=found)
-        yield found
+        yield found.scaled(warm)
 
 
 def _one_target(

@@ -8,7 +8,7 @@ values are multiplied once for all of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,6 +61,10 @@ class TargetWeights:
     bias: np.ndarray
     ridge: float
     note: str = ""
+
+    def scaled(self, scale: float) -> TargetWeights:
+        """The weights and biases times a number."""
+        return replace(self, weight=tuple(w * scale for w in self.weight), bias=self.bias * scale)
 
 
 def target_columns(

@@ -25,7 +25,6 @@ ELEMENT_TYPES = {
     "bfloat16": onnx.TensorProto.BFLOAT16,
     "float64": onnx.TensorProto.DOUBLE,
 }
-_POOL = {"mean": "GlobalAveragePool", "max": "GlobalMaxPool"}
 INITIALIZERS_ARE_INPUTS_BEFORE = 4  # IR version
 # By which a probability is raised at most, as a logarithm: float32 holds its exponential, and the inverse.
 _LARGEST_LOG_FACTOR = 60.0
@@ -158,26 +157,42 @@ class Builder:
         value, dtype = self.source(tap.name), tap.dtype
         pooled = tap.pool != "none" and len(tap.shape) > 1
         axis = 1 + tap.channel_axis if pooled else 1
-        if pooled and axis == 1 and dtype == "float32":
-            # Whole feature maps are pooled in the blocked layout of convolutions; a Gather would undo it.
-            value, pooled = self.pool(name, tap, value), False
+        # Whole feature maps are pooled in the blocked layout of convolutions; a Gather would undo it.
+        whole = pooled and ((axis == 1 and dtype == "float32") or tap.cells > 1)
+        if whole:
+            value, dtype, axis = self.pool(name, tap, value), "float32", 1
         elif not pooled and len(tap.shape) != 1:
             value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
         if index is not None:
             chosen = index if isinstance(index, gs.Constant) else self.index(f"{name}/index", index)
             value = self.node(f"{name}/gather", "Gather", [value, chosen], axis=axis)
-        if pooled:
-            if dtype != "float32":  # runtimes pool float32 only
-                value, dtype = self.cast(f"{name}/float32", value, "float32"), "float32"
-            if axis != 1:
-                rest = [other for other in range(1, 1 + len(tap.shape)) if other != axis]
-                value = self.node(f"{name}/transpose", "Transpose", [value], perm=[0, axis, *rest])
-            value = self.pool(name, tap, value)
+        if pooled and not whole:
+            value, dtype = self.pool(name, tap, value), "float32"
         return value if dtype == self.dtype else self.cast(f"{name}/cast", value, self.dtype)
 
     def pool(self, name: str, tap: Tap, value: gs.Tensor) -> gs.Variable:
-        """(N, channels, ...) as (N, channels)."""
-        value = self.node(f"{name}/pool", _POOL[tap.pool], [value])
+        """All positions of some channels of a tap as float32 (N, channels * cells)."""
+        if tap.dtype != "float32":  # runtimes pool float32 only
+            value = self.cast(f"{name}/float32", value, "float32")
+        if tap.channel_axis:
+            axis = 1 + tap.channel_axis
+            rest = [other for other in range(1, 1 + len(tap.shape)) if other != axis]
+            value = self.node(f"{name}/transpose", "Transpose", [value], perm=[0, axis, *rest])
+        if tap.pool == "std":
+            # The mean of squares less the square of the mean would lose all digits of a small deviation.
+            mean = self.node(f"{name}/mean", "GlobalAveragePool", [value])
+            apart = self.node(f"{name}/apart", "Sub", [value, mean])
+            squares = self.node(f"{name}/squares", "Mul", [apart, apart])
+            variance = self.node(f"{name}/pool", "GlobalAveragePool", [squares])
+            value = self.node(f"{name}/std", "Sqrt", [variance])
+        elif tap.pool == "max":
+            value = self.node(f"{name}/pool", "GlobalMaxPool", [value])
+        elif tap.cells == 1:
+            value = self.node(f"{name}/pool", "GlobalAveragePool", [value])
+        else:
+            kernel = [parts[0].stop for parts in tap.halves]
+            steps = [max(parts[-1].start, 1) for parts in tap.halves]
+            value = self.node(f"{name}/pool", "AveragePool", [value], kernel_shape=kernel, strides=steps)
         return self.node(f"{name}/flatten", "Flatten", [value], axis=1)
 
     def cast(self, name: str, value: gs.Tensor, dtype: str) -> gs.Variable:

@@ -22,6 +22,7 @@ from onnxtweak.input_files import MOST_TWEAK, require_regular
 from onnxtweak.model.file.output_file import write_atomic
 from onnxtweak.model.file.tweak_metadata import canonical_json
 from onnxtweak.patch import FORMS, Patch, Tweak, form_of
+from onnxtweak.settings import POOLS
 from onnxtweak.types import Neurons, Tap
 
 _FORMAT = 1
@@ -119,7 +120,7 @@ def _tap(entry: Any) -> Tap:
         all(isinstance(text, str) for text in (tap.name, tap.op)) and tap.name != "", "a tap has no name"
     )
     _require(tap.dtype in _DTYPES, f"a tap has the unknown type {tap.dtype!r}")
-    _require(tap.pool in ("none", "mean", "max"), f"a tap has the unknown pooling {tap.pool!r}")
+    _require(tap.pool in POOLS, f"a tap has the unknown pooling {tap.pool!r}")
     axis = tap.channel_axis
     _require(
         type(axis) is int and (tap.pool == "none" or 0 <= axis < len(shape)),
@@ -134,7 +135,8 @@ def _require_fit(neurons: Neurons, patch: Patch, classes: int) -> None:
     _require(neurons.index.shape == neurons.tap_of.shape == (count,), "'index' and 'tap_of' differ in length")
     # In Python's integers, which a damaged shape does not overflow.
     sizes = [
-        tap.shape[tap.channel_axis] if tap.pool != "none" else math.prod(tap.shape) for tap in neurons.taps
+        tap.shape[tap.channel_axis] * tap.cells if tap.pool != "none" else math.prod(tap.shape)
+        for tap in neurons.taps
     ]
     _require(len(set(neurons.taps)) == len(neurons.taps), "a tap is listed twice")
     for tap, index in zip(neurons.tap_of.tolist(), neurons.index.tolist(), strict=True):

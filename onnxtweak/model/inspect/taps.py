@@ -22,13 +22,13 @@ from onnxtweak.model.inspect.blocks import find_blocks
 from onnxtweak.model.inspect.channels import channel_axis, find_channels_last
 from onnxtweak.model.inspect.graph_checks import require_sound
 from onnxtweak.model.inspect.logits import FLOATS
+from onnxtweak.settings import POOLS
 from onnxtweak.types import Tap
 
 Measured = tuple[str, tuple[int, ...]]  # NumPy name of the element type, shape of one sample
 
 QUANTISED = ("uint8", "int8")  # element types of quantised layers, as NumPy spells them
 _QUANTISED = (TensorProto.UINT8, TensorProto.INT8)
-POOLS = ("none", "mean", "max")
 # fmt: off
 _NEVER_FLOAT = frozenset(
     {
@@ -136,21 +136,21 @@ def select(
     candidates: Sequence[TapCandidate],
     shapes: Mapping[str, Measured | None],
     selectors: Sequence[str],
-    pool: str = "none",
+    pools: Sequence[str] = ("none",),
     penultimate: str | None = None,
     graph: GraphIndex | None = None,
 ) -> tuple[Tap, ...]:
-    """The taps that the selectors choose, each once, in the order of the candidates.
+    """The taps that the selectors choose, each once with every pooling, in the order of the candidates.
 
     shapes : as measured, by candidate; None for a tensor that cannot be tapped (not floating-point, no
     leading batch axis, varying size). selectors : "activations", "stages", "blocks", "penultimate",
-    "op:TYPE", or a glob over tensor names; exact names work too. pool : "none", "mean" or "max"; vectors are
-    never pooled. penultimate : see `penultimate_name`. graph : for a better reason why a name cannot be
-    tapped. Raises ModelError for a selector that matches nothing and for a model without any hidden float
-    tensor.
+    "op:TYPE", or a glob over tensor names; exact names work too. pools : as `Tap.pool`, a tap for each;
+    vectors are never pooled. penultimate : see `penultimate_name`. graph : for a better reason why a name
+    cannot be tapped. Raises ModelError for a selector that matches nothing and for a model without any hidden
+    float tensor.
     """
-    if pool not in POOLS:
-        raise UsageError(f"unknown pooling {pool!r}", where="--pool", hint=f"use one of {', '.join(POOLS)}")
+    if unknown := [pool for pool in pools if pool not in POOLS]:
+        raise UsageError(f"unknown pooling {unknown[0]!r}", where="--pool", hint=f"use {', '.join(POOLS)}")
     integers = {item.name for item in candidates if item.quantised}
     measured = {
         name: found
@@ -177,7 +177,8 @@ def select(
             wanted |= _by_operator(usable, selector)
         else:
             wanted |= _by_name(candidates, measured, selector, graph)
-    return tuple(_tap(item, measured[item.name], pool) for item in usable if item.name in wanted)
+    chosen = [item for item in usable if item.name in wanted]
+    return tuple(dict.fromkeys(_tap(item, measured[item.name], pool) for item in chosen for pool in pools))
 
 
 def penultimate_name(graph: GraphIndex, logits: str) -> str | None:

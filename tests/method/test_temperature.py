@@ -1,0 +1,42 @@
+"""Is the temperature the one of the lowest log-loss, whatever the logits look like?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxtweak.method.softmax import log_loss
+from onnxtweak.method.temperature import fit_temperature
+
+
+def sampled(temperature, n=20_000, seed=0):
+    """Logits of which softmax(Z / temperature) are the labels' true probabilities."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(0, 2, (n, 6))
+    labels = (true + rng.gumbel(size=true.shape)).argmax(axis=1)
+    return (true * temperature).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.75, 1.0, 1.34, 138.0, 1e4])
+def test_the_true_temperature_is_found(temperature):
+    assert fit_temperature(*sampled(temperature)) == pytest.approx(temperature, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_temperature_has_a_lower_log_loss(seed):
+    Z, labels = sampled(2.0, n=300, seed=seed)
+    found = fit_temperature(Z, labels)
+    best = log_loss(Z / found, labels)
+    for factor in (0.5, 0.9, 0.99, 1.01, 1.1, 2.0):
+        assert log_loss(Z / (found * factor), labels) >= best - 1e-9
+
+
+def test_logits_without_a_best_temperature_get_a_finite_one():
+    Z, labels = sampled(1.0, n=50)
+    always_right, never_right = Z.argmax(axis=1), Z.argmin(axis=1)
+    low, high = fit_temperature(Z, always_right), fit_temperature(Z, never_right)
+    assert 0 < low < 1 < high < 1e5
+    infinite = Z.copy()
+    infinite[0, 1] = -np.inf
+    for odd in (np.zeros((4, 3)), np.zeros((0, 3)), infinite):
+        assert np.isfinite(fit_temperature(odd.astype(np.float32), labels[: len(odd)] % 3))
