@@ -46,6 +46,12 @@ class Goal:
         found = np.searchsorted(self.targets, labels)
         return np.where(self.wanted(labels), found, -1)
 
+    def on_all_classes(self, bias: np.ndarray, classes: int) -> np.ndarray:
+        """Biases (c,) of the targets as those of all classes, (C,) float64."""
+        whole = np.zeros(classes)
+        whole[self.targets] = bias
+        return whole
+
     def all_are_targets(self, labels: np.ndarray) -> bool:
         """Whether every sample should do better: then there is no class to take accuracy from."""
         return bool(self.wanted(labels).all())

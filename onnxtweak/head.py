@@ -168,6 +168,11 @@ class Head:
         """Which samples are right, (N,) bool. labels (N,) int64."""
         return self.predict(Z) == labels
 
+    def predict_biased(self, Z: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """Predicted class (N,) with `bias` (C,) added in the logits' own precision, as the file does it."""
+        predicted: np.ndarray = self.predict(Z + bias.astype(Z.dtype))
+        return predicted
+
     def best(self, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The highest logit (N,) and its class (N,). A class at -inf is left out."""
         predicted = self.predict(Z)

@@ -287,11 +287,11 @@ class FitSettings(Bounded):
     """
 
     max_overall_drop: Annotated[float, FINITE] = 0.0
-    margin: Annotated[float, NOT_NEGATIVE] = 0.5
+    margin: Annotated[float, NOT_NEGATIVE] = 1.0
     neurons: Annotated[int, COUNT] = 2000
     hidden: Annotated[int, Range(least=0, most=10**6)] = 96
     folds: Annotated[int | None, Range(least=2, most=1000)] = None
-    max_class_drop: Annotated[float | None, NOT_NEGATIVE] = None
+    max_class_drop: Annotated[float | None, NOT_NEGATIVE] = 5.0
     budget: Annotated[int | None, COUNT] = None
     synapses: Annotated[int | None, COUNT] = None
     certify: Annotated[float | None, Range(above=0, below=1)] = None

@@ -139,7 +139,7 @@ class JoinSettingsOptions(TypedDict, total=False):
     scale: Numbers
     exact_scale: bool
     max_overall_drop: Number
-    max_class_drop: Number | None
+    max_class_drop: Number | str | None
     theta: Theta
     criterion: JoinCriterion
 
@@ -168,7 +168,7 @@ class AugmentOptions(MakeOptions, total=False):
     rate: Number
     decay: Number
     patience: int
-    max_class_drop: Number | None
+    max_class_drop: Number | str | None
     theta: Theta
     criterion: Criterion
 
@@ -181,7 +181,7 @@ class FitOptions(MakeOptions, TargetOptions, total=False):
     neurons: int
     hidden: int
     folds: int | None
-    max_class_drop: Number | None
+    max_class_drop: Number | str | None
     budget: int | None
     synapses: int | None
     certify: Number | None

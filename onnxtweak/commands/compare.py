@@ -272,11 +272,9 @@ def _proposal(
     outcome: MethodOutcome,
     control: np.ndarray,
 ) -> Proposal:
-    """One method's patch with the biases of its operating point. control (c,) : the best bias alone."""
-    bias = np.zeros(inputs.classes)
-    bias[inputs.goal.targets] = outcome.bias
+    """One method's patch with the biases of its operating point. control (C,) : the best bias alone."""
     columns = result.columns if outcome.delivered else result.columns[:0]
-    patch = result.patch.with_bias(bias) if outcome.delivered else no_patch()
+    patch = result.patch.with_bias(outcome.bias) if outcome.delivered else no_patch()
     targets, base = len(inputs.goal), inputs.validation.Z
     return Proposal(
         command="compare",

@@ -33,6 +33,9 @@ from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.types import Progress, silent
 
+# Biases that a note lists.
+_NAMED = 10
+
 
 def fit(
     *,
@@ -83,7 +86,7 @@ def _proposal(
     notes: tuple[str, ...],
 ) -> Proposal:
     """The patch that was found, certified where that is asked for; or the base."""
-    columns, patch = _patch_of(found, goal.targets, job.subject.classes)
+    columns, patch = _patch_of(found)
     if settings.certify is not None and patch is not None:
         patch, note = _certified(validation, columns, patch, settings.certify, goal.head)
         notes += (note,)
@@ -105,21 +108,19 @@ def _proposal(
         criterion="held-out log-loss",
         scored=watched.scored,
         settings=asdict(settings),
-        notes=(*notes, *found.notes, *_bias_notes(job, found, goal.targets)),
+        notes=(*notes, *found.notes, *_bias_notes(job, found)),
     )
 
 
-def _patch_of(found: Fitted, targets: np.ndarray, classes: int) -> tuple[np.ndarray, DensePatch | None]:
+def _patch_of(found: Fitted) -> tuple[np.ndarray, DensePatch | None]:
     """Columns of the table that the patch reads, and the patch; None for the base.
 
     Neurons without weight are left out.
     """
-    bias = np.zeros(classes)
-    bias[targets] = found.bias
     if found.candidate is None:
-        return np.empty(0, np.int64), bias_patch(bias) if found.kind == "bias" else None
+        return np.empty(0, np.int64), bias_patch(found.bias) if found.kind == "bias" else None
     used, patch = found.candidate.patch.on_used_neurons()
-    return found.candidate.columns[used], patch.with_bias(bias)
+    return found.candidate.columns[used], patch.with_bias(found.bias)
 
 
 def _certified(
@@ -143,8 +144,10 @@ def _scales(neurons: int, patch: DensePatch | None, targets: np.ndarray) -> np.n
     return np.ones(len(targets)) if neurons else np.asarray(patch.output_bias[targets], np.float64)
 
 
-def _bias_notes(job: Job, found: Fitted, targets: np.ndarray) -> tuple[str, ...]:
-    if not found.bias.any():
+def _bias_notes(job: Job, found: Fitted) -> tuple[str, ...]:
+    raised = np.flatnonzero(found.bias)
+    if not len(raised):
         return ()
-    biases = ", ".join(f"{job.names[j]} {b:+.3g}" for j, b in zip(targets, found.bias, strict=True))
+    biases = ", ".join(f"{job.names[j]} {found.bias[j]:+.3g}" for j in raised[:_NAMED])
+    biases += f" and {len(raised) - _NAMED:,} more" if len(raised) > _NAMED else ""
     return (f"biases that spend the surplus: {biases}" if found.kind == "fit" else f"biases: {biases}",)

@@ -77,6 +77,7 @@ _BY_TYPE: dict[Any, Convert] = {
 # Fields that may be written in another way than their type says: bytes with a unit, a class by its number.
 _BY_FIELD: dict[str, Convert] = {
     "memory": lambda value: size(value) if isinstance(value, str) else _whole(value),
+    "max_class_drop": lambda value: None if value == "none" else _number(value),
     "targets": _several(lambda value: str(value) if type(value) is int else _text(value)),
 }
 

@@ -17,7 +17,6 @@ from onnxtweak.goal import Goal
 from onnxtweak.head import Head
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.bias_control import bias_predictions
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import tweak_bytes
@@ -57,7 +56,7 @@ class Proposal:
     """What a method made, and what its tables predict.
 
     goal : what it was made for. neurons, patch : the tweak. base, tweaked (N, C) : validation logits without
-    and with it, from tables. bias (c,) : the control. point : n and scale of each target, and what was tried.
+    and with it, from tables. bias (C,) : the control. point : n and scale of each target, and what was tried.
     scored : how many neurons it chose from. settings : for the provenance. theta_counts : a histogram per
     target. The rest as in `Choice`.
     """
@@ -264,7 +263,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     require((check,))
     labels, goal = view.labels, proposal.goal
     predicted = base.classes, patched.classes
-    biased = bias_predictions(base.Z, labels, goal, proposal.bias)
+    biased = job.head.predict_biased(base.Z, proposal.bias)
     before, after, control = (
         measure(classes, labels, goal, job.subject.classes) for classes in (*predicted, biased)
     )

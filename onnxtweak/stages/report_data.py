@@ -72,7 +72,7 @@ def of_choice(
 ) -> dict[str, Any]:
     """Drop and target accuracy of the chosen point and of biases, on validation.
 
-    base, tweaked (N, C) : logits. bias (c,) : the control.
+    base, tweaked (N, C) : logits. bias (C,) : the control.
     """
     wanted, right = goal.wanted(labels), goal.head.right(base, labels)
 
@@ -83,13 +83,15 @@ def of_choice(
     own = table.target_logits[np.flatnonzero(wanted), goal.place(labels[wanted])]
     lack = (table.rest[wanted] - own).astype(np.float64)
     steps = np.quantile(lack[lack > 0], np.linspace(0, 1, _BIASES)) if (lack > 0).any() else np.empty(0)
-    direction = bias / bias.max() if len(bias) and bias.max() > 0 else np.ones(len(goal))
+    of_targets = bias[goal.targets]
+    raises = len(of_targets) > 0 and of_targets.max() > 0
+    direction = of_targets / of_targets.max() if raises else np.ones(len(goal))
     return {
         "validation": {
             "samples": len(labels),
             "base": {"drop": 0.0, "target": _mean(right[wanted])},
             "chosen": point(goal.head.right(tweaked, labels)),
-            "bias": point(table.right(bias)),
+            "bias": point(goal.head.predict_biased(base, bias) == labels),
         },
         "bias_curve": [point(table.right(step * direction)) for step in steps],
     }

@@ -37,7 +37,7 @@ def applied(found, table, targets):
     if found.kind == "fit":
         patch = found.candidate.patch
         Z = Z + (table.T[:, found.candidate.columns] @ patch.weight + patch.bias).astype(np.float32)
-    Z[:, targets] += found.bias.astype(np.float32)
+    Z += found.bias.astype(np.float32)
     return Z.argmax(axis=1) == table.labels
 
 
@@ -184,7 +184,7 @@ def test_a_budget_is_never_exceeded_however_small(budget):
     fit = tables(1200, lack=2.0)
     found = fit_all(fit, {"all": np.arange(25)}, Goal(TARGETS), replace(SETTINGS, budget=budget))
     bias = np.zeros(4) if found.candidate is None else found.candidate.patch.bias.copy()
-    bias[TARGETS] += found.bias
+    bias += found.bias
     weights = 0 if found.candidate is None else np.count_nonzero(found.candidate.patch.weight)
     assert weights + np.count_nonzero(bias) <= budget
     assert found.kind != "base"

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxtweak.goal import Goal
-from onnxtweak.method.tuning.bias_control import best_bias, bias_predictions
+from onnxtweak.head import ONE_LABEL
+from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table, predict, rival_gap
 from onnxtweak.method.tuning.operating_point import choose, choose_rising
 
@@ -108,10 +109,10 @@ def test_the_best_bias_is_better_than_a_fine_grid(seed):
     base = (Z.argmax(axis=1) == labels).sum()
 
     def score(b):
-        right = bias_predictions(Z, labels, Goal(targets), np.array([b])) == labels
+        right = ONE_LABEL.predict_biased(Z, Goal(targets).on_all_classes(np.array([b]), Z.shape[1])) == labels
         return right[labels == 1].sum() if right.sum() >= base else -1
 
-    assert score(bias[0]) >= max(score(b) for b in np.linspace(0, 8, 801) + 0.0007)
+    assert score(bias[targets[0]]) >= max(score(b) for b in np.linspace(0, 8, 801) + 0.0007)
 
 
 def test_calibration_by_mu_is_a_bias():
@@ -122,11 +123,8 @@ def test_calibration_by_mu_is_a_bias():
     for mu in (0.3, 0.5, 0.9):
         factor = np.full(5, 1 - mu)
         factor[2] = mu
-        bias = np.array([np.log(mu / (1 - mu))])
-        labels = np.zeros(300, np.int64)
-        np.testing.assert_array_equal(
-            (softmax * factor).argmax(axis=1), bias_predictions(Z, labels, Goal(np.array([2])), bias)
-        )
+        bias = np.log(mu / (1 - mu)) * (np.arange(5) == 2)
+        np.testing.assert_array_equal((softmax * factor).argmax(axis=1), ONE_LABEL.predict_biased(Z, bias))
 
 
 @settings(max_examples=40, deadline=None)

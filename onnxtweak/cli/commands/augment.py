@@ -84,7 +84,7 @@ _augment_options = gathered(
         show_default=True,
         help="Samples per minibatch.",
     ),
-    class_drop_option,
+    class_drop_option(),
     theta_option,
     criterion_option,
 )

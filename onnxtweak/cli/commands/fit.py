@@ -39,7 +39,7 @@ _fit_options = gathered(
         show_default=f"{settings.FitSettings.max_overall_drop:g}",
         help="Percentage points of overall accuracy that may be lost; -2: at least 2 must be gained.",
     ),
-    class_drop_option,
+    class_drop_option(settings.FitSettings.max_class_drop),
     margin_option,
     table_neurons_option,
     hidden_option,

@@ -90,7 +90,7 @@ _retrain_options = gathered(
     ),
     exact_scale_option,
     overall_drop_option,
-    class_drop_option,
+    class_drop_option(),
     theta_option,
     join_criterion_option,
 )

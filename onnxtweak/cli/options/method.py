@@ -9,7 +9,7 @@ import click
 
 from onnxtweak import settings
 from onnxtweak.cli.options.groups import Decorator, gathered, option
-from onnxtweak.cli.options.values import Number, Numbers, Whole
+from onnxtweak.cli.options.values import Limit, Number, Numbers, Whole
 from onnxtweak.errors import UsageError
 
 _method = functools.partial(option, "Method")
@@ -62,11 +62,20 @@ def _make_join(count: Any, scale: Any, **values: Any) -> settings.JoinSettings:
 exact_scale_option = _method(
     "--exact-scale", is_flag=True, help="Search the best scale exactly instead of on a grid."
 )
-class_drop_option = _method(
-    "--max-class-drop",
-    type=Number(),
-    help="Percentage points that any class may lose on held-out samples [default: no limit].",
-)
+
+
+def class_drop_option(default: float | None = None) -> Decorator:
+    """`--max-class-drop`."""
+    return _method(
+        "--max-class-drop",
+        type=Limit(),
+        metavar="NUMBER|none",
+        default=default,
+        show_default="none" if default is None else f"{default:g}",
+        help="Percentage points that any class may lose on held-out samples; none: no limit.",
+    )
+
+
 overall_drop_option = _method(
     "--max-overall-drop",
     type=Number(),
@@ -95,7 +104,7 @@ _JOIN = (
     ),
     exact_scale_option,
     overall_drop_option,
-    class_drop_option,
+    class_drop_option(),
     theta_option,
     join_criterion_option,
 )

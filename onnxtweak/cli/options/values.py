@@ -88,6 +88,15 @@ class Whole(click.IntRange):
         return click.INT.convert(value, param, ctx)
 
 
+class Limit(Number):
+    """A number, or `none`."""
+
+    name = "number|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "none" else super().convert(value, param, ctx)
+
+
 class NamedNumber(click.ParamType):
     """`NAME=VALUE`: `sr=16000`, `state=0`, `training=false`. Gives a pair."""
 

@@ -14,7 +14,6 @@ import numpy as np
 from onnxtweak.goal import Goal, least_right
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
-from onnxtweak.method.tuning.bias_control import bias_predictions
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import choose
@@ -32,7 +31,7 @@ class MethodResult:
     """A method's patch on one split, its operating point not yet set.
 
     columns (K,) : of the tables, that the patch reads. held_out, base (n, C) : logits with and without it on
-    samples that it was not fitted to; labels (n,) : theirs. point (c,) : biases on the targets that are part
+    samples that it was not fitted to; labels (n,) : theirs. point (C,) : biases that are part
     of the method; None: they are set on the samples held out. at (D,) : readings on test at each of CURVE,
     where they are not made with biases. note : for the reader.
     """
@@ -57,7 +56,7 @@ class MethodOutcome:
     """How a method did on test.
 
     metrics : at its own operating point. at (D,) : target accuracy at each of CURVE; NaN: not reached.
-    fixed, broken, mcnemar_p, E : against the base. bias (c,) : its operating point. delivered : whether the
+    fixed, broken, mcnemar_p, E : against the base. bias (C,) : its operating point. delivered : whether the
     patch kept the limit on the samples held out; where it did not, the base is delivered.
     """
 
@@ -81,9 +80,9 @@ def judge(result: MethodResult, test: Table, goal: Goal, margin: float) -> Metho
     if bias is None:
         choice = set_target_bias(result.held_out, result.base, result.labels, goal, margin=margin)
         delivered = choice.holds
-        bias = choice.bias if delivered else np.zeros(len(goal))
+        bias = choice.bias if delivered else np.zeros(Z.shape[1])
     was = goal.head.predict(test.Z)
-    now = bias_predictions(Z if delivered else test.Z, test.labels, goal, bias)
+    now = goal.head.predict_biased(Z if delivered else test.Z, bias)
     before, after = (measure(predicted, test.labels, goal, Z.shape[1]) for predicted in (was, now))
     fixed, broken = fixed_and_broken(was, now, test.labels)
     return MethodOutcome(

@@ -45,11 +45,10 @@ def result_of_fit(table: Table, found: Fitted) -> MethodResult:
 
 def try_bias(inputs: CompareInputs) -> MethodResult:
     """The best bias per target: calibrated stacking, set exactly; of all classes for the overall accuracy."""
-    shift = np.zeros(inputs.classes)
-    if inputs.all_are_targets:
-        table = inputs.fit_and_validation.rows(np.flatnonzero(inputs.judged))
-        shift[inputs.goal.targets] = overall_bias(table.Z, table.labels, inputs.goal)
-    return _on_logits(inputs, shift)
+    if not inputs.all_are_targets:
+        return _on_logits(inputs, np.zeros(inputs.classes))
+    table = inputs.fit_and_validation.rows(np.flatnonzero(inputs.judged))
+    return _on_logits(inputs, overall_bias(table.Z, table.labels, inputs.goal))
 
 
 def try_logit_adjustment(inputs: CompareInputs) -> MethodResult:

@@ -33,7 +33,7 @@ def try_join(inputs: CompareInputs) -> MethodResult:
     table = boost_table(inputs.validation.Z, inputs.validation.labels, inputs.goal)
     point = choose_rising(table, _prefix(inputs, inputs.validation), counts, inputs.join.scale)
     columns, patch = _synapses(inputs, point.n, point.scale)
-    result = inputs.result(columns, patch, point=np.zeros(len(inputs.goal)))
+    result = inputs.result(columns, patch, point=np.zeros(inputs.classes))
     return replace(result, at=_grid_readings(inputs, _prefix(inputs, inputs.test), counts))
 
 
@@ -84,7 +84,7 @@ def try_schedule(inputs: CompareInputs) -> MethodResult:
     own = [columns[synapses.column[j]] for j in targets]
     weights = [synapses.weight[j] for j in targets]
     patch = _end_to_end(inputs.classes, np.array(targets, np.int64), own, weights)
-    result = inputs.result(np.concatenate([columns[:0], *own]), patch, point=np.zeros(len(inputs.goal)))
+    result = inputs.result(np.concatenate([columns[:0], *own]), patch, point=np.zeros(inputs.classes))
     return replace(result, note=stages)
 
 

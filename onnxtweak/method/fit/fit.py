@@ -38,7 +38,7 @@ _STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.1)
 class Fitted:
     """The answer. kind : "fit", "bias" or "base". candidate : None unless "fit".
 
-    bias (c,) : of the targets, which spends the surplus. control (c,) : the best bias alone. choice : how the
+    bias (C,) : which spends the surplus. control (C,) : the best biases alone. choice : how the
     answer's bias was chosen, and what it did on the judged samples.
     """
 
@@ -73,7 +73,7 @@ def fit_all(
         tried = try_small(table, families, goal, budget, folds)
     else:
         return _too_small(table, goal, budget, folds.judged)
-    return settle(table, tried, goal, judged=folds.judged, margin=settings.margin)
+    return settle(table, tried, goal, judged=folds.judged, margin=settings.margin, budget=budget)
 
 
 def try_all(
@@ -137,77 +137,128 @@ def settle(
     *,
     judged: np.ndarray | None = None,
     margin: float = 1.0,
+    budget: Budget | None = None,
 ) -> Fitted:
-    """The candidate of the lowest loss, its surplus spent, unless the bias alone or the base does as well.
+    """The best candidate, its surplus spent, unless biases alone or the base do as well.
 
-    tried : of `try_all` or `try_small`; may be empty. Where all classes are targets nothing is spent, and
-    the control is a bias for every class.
+    tried : of `try_all` or `try_small`, from simple to complex; may be empty. Where all classes are targets
+    nothing is spent. budget : within one, only targets get biases.
     """
     judged = np.ones(len(table.labels), bool) if judged is None else judged
-    labels, base = table.labels[judged], table.Z[judged]
-    all_targets = goal.all_are_targets(table.labels)
-    temperature = fit_temperature(base, labels)
-    base_losses = log_losses(base / base.dtype.type(temperature), labels)
-
-    def with_bias(logits: np.ndarray) -> BiasChoice:
-        return set_target_bias(logits, base, labels, goal, margin=margin)
-
-    def learnt(candidate: FitCandidate) -> bool:
-        """Is its log-loss on samples held out surely lower than the calibrated base's?"""
-        held_out = candidate.held_out[judged]
-        saved = base_losses - log_losses(held_out / held_out.dtype.type(temperature), labels)
-        return bool(saved.mean() > _SURE * saved.std() / np.sqrt(len(saved)))
-
-    control = fallback = with_bias(base)
-    fallback_learnt = True
-    if all_targets:  # the control is the best bias for every class; the fallback, the likeliest one
-        control = replace(control, bias=overall_bias(base, labels, goal))
-        biases = next((candidate for candidate in tried if candidate.name == _ALL_BIASES), None)
-        if biases is not None:
-            fallback = with_bias(biases.held_out[judged])
-            fallback = replace(fallback, bias=biases.patch.output_bias[goal.targets])
-            fallback_learnt = learnt(biases)
-            tried = [candidate for candidate in tried if candidate is not biases]
-    was, of_target = goal.head.right(base, labels), goal.wanted(labels)
+    settling = _Settling(table, goal, judged, margin, only_targets=budget is not None)
+    patches = [candidate for candidate in tried if candidate.name != _ALL_BIASES]
+    biases = next((candidate for candidate in tried if candidate.name == _ALL_BIASES), None)
+    fallback = settling.biases_alone(biases)
     notes = [f"fitted {candidate.name}: held-out log-loss {candidate.loss:.4f}" for candidate in tried]
     notes += [f"not chosen: {other}" for candidate in tried for other in candidate.behind]
     why = "nothing did better than the base on samples held out"
-    if tried:
-        best = min(tried, key=lambda candidate: candidate.loss)
-        # Fitting all classes jointly may cost one of them more than is allowed; at less strength it costs
-        # less.
-        for strength in _STRENGTHS if goal.max_class_drop is not None else (1.0,):
-            weaker = weakened(best, strength, table)
-            choice = with_bias(weaker.held_out[judged])
-            if choice.holds:
-                best = weaker
-                break
+    if patches:
+        best, choice = settling.within_limits(settling.simplest(patches))
         notes += best.notes
-        # The log-loss is the sharper test: the target samples, which are few, have no more than a veto.
-        # Where as many of them are right either way, all samples decide.
-        ahead = int(choice.right[of_target].sum()) - int(fallback.right[of_target].sum())
-        better = ahead > 0 or (ahead == 0 and _gains(fallback.right, choice.right, margin))
-        if learnt(best) and choice.holds and better:
+        learnt = settling.learnt(best, biases)
+        if learnt and choice.holds and settling.ahead(choice, fallback):
             notes.append(f"chosen: {best.name}")
-            return Fitted("fit", best, choice.bias, control.bias, choice, tuple(notes))
-        if learnt(best) and not choice.holds:
+            return Fitted("fit", best, choice.bias, fallback.bias, choice, tuple(notes))
+        if learnt and not choice.holds:
             why = "what was learnt does not keep within the drops allowed on samples held out"
-    gains = _gains(was[of_target], fallback.right[of_target], margin)
-    if fallback_learnt and fallback.holds and fallback.bias.any() and gains:
+    if fallback.holds and fallback.bias.any() and settling.gains(fallback):
         notes.append("no fitted patch did better than a bias on samples held out: the answer is the bias")
-        return Fitted("bias", None, fallback.bias, control.bias, fallback, tuple(notes))
+        return Fitted("bias", None, fallback.bias, fallback.bias, fallback, tuple(notes))
     notes.append(f"{why}: the answer is the base")
-    return Fitted("base", None, np.zeros(len(goal)), control.bias, control, tuple(notes))
+    return Fitted("base", None, np.zeros(table.Z.shape[1]), fallback.bias, fallback, tuple(notes))
+
+
+class _Settling:
+    """Which candidate is the answer, judged on samples that its weights have not seen."""
+
+    def __init__(
+        self, table: Table, goal: Goal, judged: np.ndarray, margin: float, *, only_targets: bool
+    ) -> None:
+        self.table, self.goal, self.judged, self.margin = table, goal, judged, margin
+        self.only_targets = only_targets
+        self.labels, self.base = table.labels[judged], table.Z[judged]
+        self.temperature = fit_temperature(self.base, self.labels)
+        self.base_losses = self._losses(self.base)
+        self.was, self.of_target = goal.head.right(self.base, self.labels), goal.wanted(self.labels)
+
+    def with_bias(self, logits: np.ndarray) -> BiasChoice:
+        """The best biases on top of logits of the judged samples."""
+        return set_target_bias(
+            logits, self.base, self.labels, self.goal, margin=self.margin, only_targets=self.only_targets
+        )
+
+    def biases_alone(self, biases: FitCandidate | None) -> BiasChoice:
+        """The best that biases do without a neuron. biases : the candidate with one for every class."""
+        control = self.with_bias(self.base)
+        if self.goal.all_are_targets(self.table.labels):
+            control = replace(control, bias=overall_bias(self.base, self.labels, self.goal))
+        if biases is None or not self.learnt(biases):
+            return control
+        choice = self.with_bias(biases.held_out[self.judged])
+        bias = biases.patch.output_bias
+        assert bias is not None  # which is all that the candidate has
+        choice = replace(choice, bias=choice.bias + bias)
+        if self.goal.all_are_targets(self.table.labels):
+            return choice
+        return choice if choice.holds and self._ahead(choice.right, control.right) else control
+
+    def simplest(self, candidates: Sequence[FitCandidate]) -> FitCandidate:
+        """The first candidate whose log-loss is within a standard error of the lowest."""
+        losses = [self._losses(candidate.held_out[self.judged]) for candidate in candidates]
+        lowest = min(losses, key=lambda each: float(each.mean()))
+        for candidate, each in zip(candidates, losses, strict=True):
+            behind = each - lowest
+            if behind.mean() <= behind.std() / np.sqrt(len(behind)):
+                return candidate
+        raise AssertionError("the lowest is within a standard error of itself")
+
+    def within_limits(self, candidate: FitCandidate) -> tuple[FitCandidate, BiasChoice]:
+        """The candidate with its biases; at less strength where that keeps a class from losing too much."""
+        for strength in _STRENGTHS if self.goal.max_class_drop is not None else (1.0,):
+            weaker = weakened(candidate, strength, self.table)
+            choice = self.with_bias(weaker.held_out[self.judged])
+            if choice.holds:
+                return weaker, choice
+        return candidate, choice
+
+    def learnt(self, candidate: FitCandidate, biases: FitCandidate | None = None) -> bool:
+        """Is its log-loss on samples held out surely lower than the calibrated base's?
+
+        biases : what calibrates it beside the temperature, where that pays.
+        """
+        before = self.base_losses
+        if biases is not None and self.learnt(biases):
+            before = self._losses(biases.held_out[self.judged])
+        saved = before - self._losses(candidate.held_out[self.judged])
+        return bool(saved.mean() > _SURE * saved.std() / np.sqrt(len(saved)))
+
+    def ahead(self, choice: BiasChoice, fallback: BiasChoice) -> bool:
+        """Are more target samples right than under biases alone?"""
+        right = fallback.right if fallback.holds else self.was
+        return self._ahead(choice.right, right)
+
+    def _ahead(self, right: np.ndarray, other: np.ndarray) -> bool:
+        # The log-loss is the sharper test: the target samples, which are few, have no more than a veto. Where
+        # as many of them are right either way, all samples decide.
+        more = int(right[self.of_target].sum()) - int(other[self.of_target].sum())
+        return more > 0 or (more == 0 and _gains(other, right, self.margin))
+
+    def gains(self, choice: BiasChoice) -> bool:
+        """Are surely more target samples right than under the base?"""
+        return _gains(self.was[self.of_target], choice.right[self.of_target], self.margin)
+
+    def _losses(self, logits: np.ndarray) -> np.ndarray:
+        return log_losses(logits / logits.dtype.type(self.temperature), self.labels)
 
 
 def _too_small(table: Table, goal: Goal, budget: Budget, judged: np.ndarray | None) -> Fitted:
     """The answer to a budget that does not cover a bias for each target: the base."""
     unlimited = replace(goal, max_overall_drop=0.0, max_class_drop=None)
-    found = settle(table, [], unlimited, judged=judged)
+    found = settle(table, [], unlimited, judged=judged, budget=budget)
     note = (
         f"a budget of {budget} does not cover a bias for each of {len(goal)} targets: the answer is the base"
     )
-    return Fitted("base", None, np.zeros(len(goal)), found.control, found.choice, (note,))
+    return Fitted("base", None, np.zeros(table.Z.shape[1]), found.control, found.choice, (note,))
 
 
 def weakened(candidate: FitCandidate, strength: float, table: Table) -> FitCandidate:

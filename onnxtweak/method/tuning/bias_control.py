@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.goal import Goal
-from onnxtweak.method.tuning.boosted import BoostTable, boost_table, predict
+from onnxtweak.method.tuning.boosted import BoostTable
 from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.theta.line_search import net_gain
 
@@ -14,22 +14,22 @@ _TURNS = 5
 
 
 def overall_bias(Z: np.ndarray, labels: np.ndarray, goal: Goal) -> np.ndarray:
-    """Biases (c,) float64 of the targets with the best overall accuracy. Z (N, C); labels (N,).
+    """Biases (C,) float64, on the targets, with the best overall accuracy. Z (N, C); labels (N,).
 
     Each is exact while the others stay as they are; the classes take turns until none gains.
     """
     logits = Z.astype(np.float64)
-    ones, bias = np.ones(len(Z)), np.zeros(len(goal))
+    ones, bias = np.ones(len(Z)), np.zeros(Z.shape[1])
     for _ in range(_TURNS):
         total = 0
-        for c, j in enumerate(goal.targets):
+        for j in goal.targets:
             own = logits[:, j].copy()
             logits[:, j] = -np.inf
             value, rival = goal.head.best(logits)
             gain = (labels == j).astype(np.int64) - (labels == rival)
             step, gained = net_gain(ones, value - own, gain)
             logits[:, j] = own + step
-            bias[c] += step
+            bias[j] += step
             total += gained
         if not total:
             break
@@ -37,11 +37,6 @@ def overall_bias(Z: np.ndarray, labels: np.ndarray, goal: Goal) -> np.ndarray:
 
 
 def best_bias(table: BoostTable) -> np.ndarray:
-    """The control of every claim: the exactly best bias per target for the same goal, (c,) float64."""
+    """The control of every claim: the exactly best bias per target for the same goal, (C,) float64."""
     ones = np.ones((len(table.labels), len(table.goal), 1))
-    return choose(table, ones, (1,), None).scale
-
-
-def bias_predictions(Z: np.ndarray, labels: np.ndarray, goal: Goal, bias: np.ndarray) -> np.ndarray:
-    """Predicted class (N,) of logits Z (N, C) with `bias` (c,) on the targets."""
-    return predict(boost_table(Z, labels, goal), np.broadcast_to(bias, (len(Z), len(bias))))
+    return table.goal.on_all_classes(choose(table, ones, (1,), None).scale, table.classes)

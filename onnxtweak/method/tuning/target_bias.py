@@ -16,6 +16,7 @@ from onnxtweak.goal import Goal
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
 from onnxtweak.method.tuning.operating_point import choose, rising
+from onnxtweak.method.tuning.spared_classes import spare
 from onnxtweak.types import Trial
 
 # The margin depends on how many samples the point changes, and the point on the margin.
@@ -28,7 +29,7 @@ _HALVINGS = 20
 class BiasChoice:
     """The chosen biases and what they are expected to do.
 
-    bias (c,) float64 : added to the target logits. right (N,) bool : samples right under them. holds :
+    bias (C,) float64 : added to the logits. right (N,) bool : samples right under them. holds :
     whether the limit is kept, margin included; False where not even bias 0 keeps it. trials : the curve of
     overall against target accuracy.
     """
@@ -40,22 +41,28 @@ class BiasChoice:
 
 
 def set_target_bias(
-    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, *, margin: float = 1.0
+    Z: np.ndarray,
+    base: np.ndarray,
+    labels: np.ndarray,
+    goal: Goal,
+    *,
+    margin: float = 1.0,
+    only_targets: bool = False,
 ) -> BiasChoice:
     """The biases with the best target accuracy that keep the goal's limits.
 
     Z (N, C) : logits under the patch, each sample's from weights that have not seen it. base (N, C) : without
     the patch. margin : how far the overall accuracy stays above its limit, in standard errors of the
-    difference to the base. Where a class would lose more than it may, all biases are lowered alike until none
-    does.
+    difference to the base. Where a class would lose more than it may, it gets a bias of its own; with
+    `only_targets` all biases are lowered alike instead, until none does.
     """
-    was, unbiased = (goal.head.right(logits, labels) for logits in (base, Z))
     if goal.all_are_targets(labels):
-        return _without_bias(was, unbiased, labels, goal, margin, Z.shape[1])
+        return _without_target_bias(Z, base, labels, goal, margin, only_targets)
     paths = BiasPaths(boost_table(Z, labels, goal), np.ones((len(labels), len(goal), 1)), (1,))
     found: BiasChoice | None = None
     for drop in rising(goal.max_overall_drop):
-        choice = _set_within(paths, was, unbiased, replace(goal, max_overall_drop=drop), margin)
+        within = replace(goal, max_overall_drop=drop)
+        choice = _set_within(paths, (Z, base), within, margin, only_targets)
         if found is not None and _behind(choice, found, paths.of_target):
             choice = replace(found, trials=choice.trials)  # who may lose more does not get less
         found = choice
@@ -71,10 +78,15 @@ def _behind(choice: BiasChoice, other: BiasChoice, of_target: np.ndarray) -> boo
 
 
 def _set_within(
-    paths: BiasPaths, was: np.ndarray, unbiased: np.ndarray, goal: Goal, margin: float
+    paths: BiasPaths,
+    logits: tuple[np.ndarray, np.ndarray],
+    goal: Goal,
+    margin: float,
+    only_targets: bool,
 ) -> BiasChoice:
-    """`set_target_bias` for one allowance. was, unbiased (N,) bool : right before, and without bias."""
+    """`set_target_bias` for one allowance. logits : Z and base, (N, C)."""
     table, labels = paths.table, paths.table.labels
+    unbiased, was = (goal.head.right(Z, labels) for Z in logits)
     samples = len(labels)
     clear = margin * standard_error(was, unbiased)
     for _ in range(_ROUNDS):
@@ -87,25 +99,39 @@ def _set_within(
         holds = float(right.mean() - was.mean()) >= -(goal.max_overall_drop / 100 - clear) - 1e-12
         if holds:
             break
-    bias = found.scale
+    bias = goal.on_all_classes(found.scale, table.classes)
     floor = goal.class_floor(was, labels, table.classes)
-    if floor is not None:
-        bias, right, spared = sparing_classes(table, bias, floor)
-        holds = holds and spared
+    if floor is not None and only_targets:
+        lowered, right, spared = sparing_classes(table, found.scale, floor)
+        bias, holds = goal.on_all_classes(lowered, table.classes), holds and spared
+    elif floor is not None:
+        bias, right, holds = _spared(logits, labels, goal, bias, margin)
     moved = (int(was.sum()) - int(unbiased.sum())) / samples * 100
     trials = tuple(Trial(t.n, t.scale, t.drop + moved, t.target) for t in found.trials)
     return BiasChoice(bias, right, holds, trials)
 
 
-def _without_bias(
-    was: np.ndarray, right: np.ndarray, labels: np.ndarray, goal: Goal, margin: float, classes: int
+def _without_target_bias(
+    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, margin: float, only_targets: bool
 ) -> BiasChoice:
     """Where all classes are targets: no bias, for the overall accuracy is the targets' accuracy."""
+    was, right = (goal.head.right(logits, labels) for logits in (base, Z))
+    bias, spared = np.zeros(Z.shape[1]), goal.classes_hold(was, right, labels, Z.shape[1])
+    if goal.max_class_drop is not None and not only_targets:
+        bias, right, spared = _spared((Z, base), labels, goal, bias, margin)
     gained = float(right.mean() - was.mean())
     holds = gained >= margin * standard_error(was, right) - goal.max_overall_drop / 100 - 1e-12
-    spared = goal.classes_hold(was, right, labels, classes)
     trials = Trial(1, 0.0, 0.0, float(was.mean())), Trial(1, 1.0, -gained * 100, float(right.mean()))
-    return BiasChoice(np.zeros(len(goal)), right, holds and spared, trials)
+    return BiasChoice(bias, right, holds and spared, trials)
+
+
+def _spared(
+    logits: tuple[np.ndarray, np.ndarray], labels: np.ndarray, goal: Goal, bias: np.ndarray, margin: float
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Biases (C,) under which no class loses too much, right (N,) under them, and whether there are such."""
+    Z, base = logits
+    bias, holds = spare(Z, base, labels, goal, bias, margin)
+    return bias, goal.head.right(Z + bias.astype(Z.dtype), labels), holds
 
 
 def sparing_classes(

@@ -1,0 +1,131 @@
+"""How are the classes spared that would pay for the targets? Each gets a bias, as small as will do.
+
+Raising a target takes samples from a few classes that look like it. Where one of them would lose more than
+it may, raising that class as well, just far enough, costs the targets less than raising them less.
+
+What a class gets right is counted half by labels and half by calibrated probabilities: labels alone are
+noisy where few samples change, probabilities alone are off where the model is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.goal import Goal
+from onnxtweak.method.softmax import softmax
+from onnxtweak.method.solvers.multinomial import multinomial
+from onnxtweak.method.temperature import fit_temperature
+
+# Rounds in which the classes that lack most are raised; what is not enough by then is not going to be.
+_ROUNDS = 25
+# The biases are tried at factors up to this one, so many to each 1, and finer near the best, down to this.
+_MOST, _STEPS, _FINEST = 2, 6, 0.01
+_ROUNDING = 1e-9
+
+
+def spare(
+    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, bias: np.ndarray, margin: float
+) -> tuple[np.ndarray, bool]:
+    """Biases of all classes (C,), and whether the goal's limits are kept under them.
+
+    Z (N, C) : logits under the patch, held out. base (N, C) : without it. bias (C,) : of the targets. It is
+    taken times the factor at which the targets do best while the others can be spared. margin : standard
+    errors of the difference to the base by which every accuracy stays clear of its limit.
+    """
+    counts = _Counts(Z, base, labels, goal, margin)
+    best = counts.raised(np.zeros(Z.shape[1]))
+    if best is None:
+        return np.zeros(Z.shape[1]), False
+    best_factor, step = 0.0, 1 / _STEPS
+    factors = [step * number for number in range(1, _MOST * _STEPS + 1)] if bias.any() else []
+    while factors:
+        for factor in factors:
+            tried = counts.raised(bias * factor)
+            if tried is not None and tried.of_targets > best.of_targets:
+                best, best_factor = tried, factor
+        step /= 2
+        finer = best_factor and step > _FINEST
+        factors = [best_factor - step, best_factor + step] if finer else []
+    return best.bias, True
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """Biases (C,) under which all limits are kept, and what the targets earn under them."""
+
+    bias: np.ndarray
+    of_targets: float
+
+
+class _Counts:
+    """How many samples of each class are right under biases, and how many must be."""
+
+    def __init__(
+        self, Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, margin: float
+    ) -> None:
+        self.Z, self.labels, self.goal, self.margin = Z, labels, goal, margin
+        self.rows, self.classes = np.arange(len(labels)), Z.shape[1]
+        self.temperature = fit_temperature(Z, labels)
+        self.credit = _probabilities(Z / self.temperature, labels) / 2
+        self.credit[self.rows, labels] += 0.5
+        before = goal.head.predict(base)
+        self.was_right = before == labels
+        self.before = self._earned(before)
+        self.support = np.bincount(labels, minlength=self.classes)
+
+    def raised(self, bias: np.ndarray) -> _Raised | None:
+        """`bias` (C,) and what the classes need that lack; None where the limits are not kept even so."""
+        bias = bias.copy()
+        for _ in range(_ROUNDS):
+            logits = self.Z + bias.astype(self.Z.dtype)
+            predicted = self.goal.head.predict(logits)
+            earned = self._earned(predicted)
+            flipped = (predicted == self.labels) != self.was_right
+            changed = np.bincount(self.labels[flipped], minlength=self.classes)
+            missing = self._class_floor(changed) - earned
+            if not (missing > _ROUNDING).any():
+                enough = earned.sum() >= self._overall_floor(int(changed.sum())) - _ROUNDING
+                return _Raised(bias, float(earned[self.goal.targets].sum())) if enough else None
+            for c in np.flatnonzero(missing > _ROUNDING):
+                step = self._step(logits, predicted, int(c), float(missing[c]))
+                if step is None:
+                    return None
+                bias[c] += step
+        return None
+
+    def _earned(self, predicted: np.ndarray) -> np.ndarray:
+        return np.bincount(predicted, self.credit[self.rows, predicted], self.classes)
+
+    def _class_floor(self, changed: np.ndarray) -> np.ndarray:
+        allowed = (self.goal.max_class_drop or 0.0) / 100 * self.support
+        floor: np.ndarray = self.before - allowed + self.margin * np.sqrt(changed)
+        return floor
+
+    def _overall_floor(self, changed: int) -> float:
+        allowed = self.goal.max_overall_drop / 100 * len(self.labels)
+        return float(self.before.sum() - allowed + self.margin * np.sqrt(changed))
+
+    def _step(self, logits: np.ndarray, predicted: np.ndarray, c: int, missing: float) -> float | None:
+        """The smallest bias on class c that earns what is missing; None where nothing does."""
+        others = logits.copy()
+        others[:, c] = -np.inf
+        gap = (self.goal.head.best(others)[0] - logits[:, c]).astype(np.float64)
+        turning = np.flatnonzero((predicted != c) & np.isfinite(gap))
+        turning = turning[np.argsort(gap[turning], kind="stable")]
+        earned = np.cumsum(self.credit[turning, c])
+        enough = int(np.searchsorted(earned, missing))
+        if enough == len(turning):
+            return None
+        step = float(gap[turning[enough]])
+        return step + 1e-6 * max(abs(step), self.temperature)
+
+
+def _probabilities(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N, C) of logits, calibrated by a bias for every class that has samples."""
+    present, no_neurons = np.unique(labels), np.empty((len(labels), 0), np.float32)
+    calibrated = Z.astype(np.float64)
+    found = multinomial(no_neurons, calibrated, labels, ridge=0.0, free=present)
+    calibrated[:, present] += found.bias
+    return np.nan_to_num(softmax(calibrated))
