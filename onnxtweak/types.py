@@ -76,6 +76,11 @@ class Tap:
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
+    def positions(self) -> int:
+        """How many positions a channel has."""
+        return int(np.prod(self.shape, dtype=np.int64)) // self.shape[self.channel_axis]
+
+    @property
     def cells(self) -> int:
         """How many values are pooled from each channel; a neuron's index is `channel * cells + cell`."""
         return math.prod(len(parts) for parts in self.halves) if self.pool == "grid2" else 1

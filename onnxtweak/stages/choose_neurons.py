@@ -43,39 +43,88 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
     """
     if not job.taps:
         return TableNeurons(all_neurons(()), {}, 0)
-    limit = min(limit, table_limit(job))
-    first, maps = tap_groups(job, taps)
-    neurons, scored = _at_most(job, first, limit)
-    name = "watched neurons" if taps.taps else _in_words(first)
-    families = {name: np.arange(len(neurons))}
-    if maps and len(neurons) < limit:
-        more, extra = _at_most(job, maps, limit - len(neurons))
-        united = Neurons(
-            (*neurons.taps, *more.taps),
-            np.concatenate([neurons.tap_of, more.tap_of + np.int32(len(neurons.taps))]),
-            np.concatenate([neurons.index, more.index]),
-        )
-        families[f"{name} and penultimate positions"] = np.arange(len(united))
-        return TableNeurons(united, families, scored + extra)
-    return TableNeurons(neurons, families, scored)
+    room = table_limit(job)
+    first, *more = tap_groups(job, taps)
+    neurons, scored = _at_most(job, first.taps, min(limit, room))
+    families, united = {first.name: np.arange(len(neurons))}, neurons
+    for group in more:
+        free = min(limit - len(neurons), room - len(united))
+        if free <= 0:
+            break
+        added, extra = _at_most(job, group.taps, free)
+        columns = len(united) + np.arange(len(added))
+        families[f"{first.name} and {group.name}"] = np.append(np.arange(len(neurons)), columns)
+        united, scored = _end_to_end(united, added), scored + extra
+    return TableNeurons(united, families, scored)
 
 
-def tap_groups(job: Job, taps: TapSettings) -> tuple[tuple[Tap, ...], tuple[Tap, ...]]:
-    """The taps that the table is filled from, and those that are added where there is still room."""
+@dataclass(frozen=True)
+class TapGroup:
+    """Taps that a family of neurons is taken from. name : of it, in words."""
+
+    name: str
+    taps: tuple[Tap, ...]
+
+
+def tap_groups(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
+    """The taps that the table is filled from, and those that are added to them where there is room.
+
+    Where none are named: all maps as channel means, then their other statistics, and positions of the
+    penultimate tensor.
+    """
     if taps.taps:
-        return job.taps, ()
-    last = penultimate_name(job.opened.model.graph, job.subject.logits)
+        return (TapGroup("watched neurons", job.taps),)
     if taps.pool != ("none",):
-        return job.taps, ()  # the penultimate map, pooled as well, is among them
-    pooled = tuple(replace(tap, pool="mean") if len(tap.shape) > 1 else tap for tap in job.taps)
-    return pooled, tuple(tap for tap in job.taps if tap.name == last and len(tap.shape) > 1)
+        return (
+            TapGroup(_in_words(job.taps), job.taps),
+        )  # the penultimate map, pooled as well, is among them
+    maps = [tap for tap in job.taps if len(tap.shape) > 1]
+    means = tuple(replace(tap, pool="mean") if len(tap.shape) > 1 else tap for tap in job.taps)
+    others = tuple(
+        replace(tap, pool=pool)
+        for pool in ("std", "max", *(("grid2",) if _sizes_are_fixed(job) else ()))
+        for tap in maps
+        if tap.positions > 1
+    )
+    last = penultimate_name(job.opened.model.graph, job.subject.logits)
+    positions = tuple(tap for tap in maps if tap.name == last and tap.positions > 1)
+    groups = (
+        TapGroup(_in_words(means), means),
+        TapGroup("other statistics", others),
+        TapGroup("penultimate positions", positions),
+    )
+    return (groups[0], *(group for group in groups[1:] if group.taps))
+
+
+def _sizes_are_fixed(job: Job) -> bool:
+    """Whether samples of another size are impossible: the quarters of an image depend on its size."""
+    return all(None not in (spec.shape or (None,))[1:] for spec in job.opened.specs)
+
+
+_WORDS = {
+    "mean": "channel means",
+    "std": "deviations",
+    "max": "maxima",
+    "grid2": "means of quarters",
+    "none": "hidden units",
+}
 
 
 def _in_words(taps: Sequence[Tap]) -> str:
-    """What the neurons of some taps are: channels of maps, pooled, units of layers, or some of both."""
-    pooled = {"mean": "channel means", "max": "channel maxima", "none": "hidden units"}
-    return " and ".join(
-        dict.fromkeys(pooled[tap.pool] for tap in sorted(taps, key=lambda t: t.pool == "none"))
+    """What the neurons of some taps are: statistics of channels, units of layers, or some of both."""
+    pools = {tap.pool for tap in taps}
+    words = [word for pool, word in _WORDS.items() if pool in pools]
+    if "mean" not in pools and pools - {"none"}:
+        words[0] = f"channel {words[0]}"
+    return " and ".join((", ".join(words[:-1]), words[-1]) if len(words) > 1 else words)
+
+
+def _end_to_end(one: Neurons, other: Neurons) -> Neurons:
+    """The neurons of both; they share no tap."""
+    return Neurons(
+        (*one.taps, *other.taps),
+        np.concatenate([one.tap_of, other.tap_of + np.int32(len(one.taps))]),
+        np.concatenate([one.index, other.index]),
     )
 
 

@@ -221,10 +221,13 @@ class PassRequest:
 
     def table_neurons(self, settings: FitSettings) -> int:
         """The passes that choose the neurons of a table; how many it holds."""
-        limit = min(settings.neurons, table_limit(self.job))
-        first, maps = tap_groups(self.job, self.taps)
-        chosen = self.planner.screen(first, limit)
-        return chosen + (self.planner.screen(maps, limit - chosen) if maps and chosen < limit else 0)
+        limit, room = settings.neurons, table_limit(self.job)
+        first, *more = tap_groups(self.job, self.taps)
+        held = chosen = self.planner.screen(first.taps, min(limit, room))
+        for group in more:
+            free = min(limit - chosen, room - held)
+            held += self.planner.screen(group.taps, free) if free > 0 else 0
+        return held
 
 
 def _spread(taps: Sequence[Tap], count: int) -> Neurons:
