@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import h5py
 import numpy as np
 from onnx import TensorProto
 
@@ -26,6 +25,8 @@ def convert(blob: bytes, configuration: bytes | None = None) -> bytes:
 
     configuration : the JSON beside a file that holds weights alone.
     """
+    import h5py  # needed for these files alone
+
     with h5py.File(io.BytesIO(blob), "r") as file:
         whole = json.loads(configuration or file.attrs["model_config"])["config"]
         layers = whole if isinstance(whole, list) else whole["layers"]
@@ -125,7 +126,7 @@ class Converter:
         return self.graph.add("ReduceMax", x, axes=[1], keepdims=0)
 
     def make_LSTM(self, of: dict, x: str) -> str:
-        """The state of every step (samples, steps, units). Keras has the gates i, f, c, o; ONNX i, o, f, c."""
+        """The state of every step (samples, steps, units). Gates: i, f, c, o in Keras, i, o, f, c in ONNX."""
         units = of["units"]
         order = np.concatenate([np.arange(units) + gate * units for gate in (0, 3, 1, 2)])
         W, R, b = (each[..., order] for each in self.weights(of))

@@ -67,6 +67,6 @@ NETS = (
         CHURN.licence,
         claimed=0.8535,
         kind="table of bank customers, 2 classes, MLP with one sigmoid output",
-        note="standardised by scaler.pkl; trained on four fifths of these, the accuracy stated is of the rest",
+        note="standardised by scaler.pkl; trained on four fifths of these, accuracy stated of the rest",
     ),
 )
