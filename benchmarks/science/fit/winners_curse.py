@@ -18,7 +18,6 @@ from onnxtweak.goal import Goal
 from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table, gather, stacked
-from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.settings import (
     DataSettings,
@@ -59,9 +58,9 @@ def readings(whole: Table, test: Table, channels: np.ndarray, targets: np.ndarra
                 point = set_target_bias(
                     held[chosen_on], table.Z[chosen_on], table.labels[chosen_on], one, margin=margin
                 )
-                bias = point.bias if point.holds else np.zeros(1)
+                bias = point.bias if point.holds else np.zeros(test.Z.shape[1])
                 Z = Z_test[what] if point.holds else test.Z
-                now = boost_table(Z, test.labels, one).right(bias)
+                now = one.head.predict_biased(Z, bias) == test.labels
                 lost, gained = was.mean() - now.mean(), now[own].mean() - was[own].mean()
                 made.append((what, way, lost * 100, gained * 100))
     return made
