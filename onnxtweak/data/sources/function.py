@@ -17,16 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.data.samples import InputSpec, Part, by_option
+from onnxtweak.data.samples import InputSpec, Part, Reading, by_option
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.spool import Spool, spool_folder
 from onnxtweak.errors import DataError, OnnxtweakError
-from onnxtweak.settings import Preprocess
 
 _HINT = "yield (inputs, labels): an array or a dict of arrays by input name, and one label per sample"
 
 
-def read_function(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """What `file.py:function` yields, as one part. Raises DataError, naming the line that failed."""
     if not source.key:
         raise DataError(

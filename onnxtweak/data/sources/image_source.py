@@ -12,7 +12,7 @@ import numpy as np
 from onnxtweak.data.labels import is_number
 from onnxtweak.data.preprocess.sizes import describe, resized
 from onnxtweak.data.preprocess.transforms import pillow_decoder
-from onnxtweak.data.samples import InputSpec, Part, TakeRows, by_option
+from onnxtweak.data.samples import InputSpec, Part, Reading, TakeRows, by_option
 from onnxtweak.data.source_spec import Source, natural_key
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
@@ -35,6 +35,7 @@ class ImageColumn:
     axes: str = "HWC"
     sized = True
     thread_safe = True
+    held = 0
 
     @property
     def dtype(self) -> np.dtype:
@@ -64,7 +65,7 @@ class ImageColumn:
         return str(self.paths[row])
 
 
-def read_image_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """The images `root/class/*.png|jpg|...`, as one part.
 
     The folders' names are the classes: class numbers where all are numbers, else numbered in natural order
@@ -96,7 +97,7 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], preprocess: P
         )
     names = tuple(folder.name for folder in folders)
     classes = None if all(map(is_number, names)) else names
-    return [_part(str(root), root, paths, labels, classes, inputs, preprocess)]
+    return [_part(str(root), root, paths, labels, classes, inputs, reading.preprocess)]
 
 
 def read_image_list(
