@@ -107,8 +107,8 @@ def _require_names(occurring: set[str], parts: Sequence[Part]) -> None:
         raise DataError(
             f"label `{part.labels.ravel()[row]}` is no class number",
             where=f"row {row} of {part.label_where}",
-            hint="give whole numbers from 0 on: onnxtweak works on classifiers, not on models that estimate a "
-            "quantity; where these are names of classes, give --names FILE with all of them",
+            hint="give whole numbers from 0 on: onnxtweak works on classifiers, not on models that estimate "
+            "a quantity; where these are names of classes, give --names FILE with all of them",
         )
 
 

@@ -58,7 +58,7 @@ def read_csv(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
             if _lists_pictures(start, headed, source.path.parent):
                 listed_lines = [*start[headed:], *lines]
                 rows = [(line.cells[0], (line.cells[1:] or [""])[0]) for line in listed_lines]
-                return [read_image_list(source, rows, inputs, reading.preprocess)]
+                return [read_image_list(source, rows, inputs, reading)]
             _require_header(start, source.path)
             reader = _TableReader(source, inputs, [cell.strip() for cell in start[0].cells], reading.memory)
             return [reader.read([*start[1:]], lines, delimiter)]
