@@ -19,7 +19,7 @@ from onnxtweak.data.sources.image_source import read_image_folder
 from onnxtweak.data.sources.npz import CompressedColumn, load, read_npz
 from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
 from onnxtweak.errors import DataError
-from onnxtweak.input_files import require_regular
+from onnxtweak.input_files import require_regular, within_reach
 from onnxtweak.settings import GiB, Preprocess
 from onnxtweak.types import Progress, silent
 
@@ -69,10 +69,11 @@ def open_data(
     reading = Reading(preprocess, memory, progress)
     parts: list[Part] = []
     for text in sources:
-        source = parse_source(text)
-        if source.key and (source.path / source.key).is_dir():
-            source = replace(source, path=source.path / source.key, key=None)
-        found = _reader(source)(source, inputs, reading)
+        with within_reach(DataError):
+            source = parse_source(text)
+            if source.key and (source.path / source.key).is_dir():
+                source = replace(source, path=source.path / source.key, key=None)
+            found = _reader(source)(source, inputs, reading)
         for part in found:
             _check_lengths(part)
         parts += select_rows(found, source)

@@ -10,7 +10,7 @@ import pytest
 import onnxtweak
 from onnxtweak import commands
 from onnxtweak.commands.dry_run import forecast
-from onnxtweak.errors import UsageError
+from onnxtweak.errors import InputError, UsageError
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings
 
 NOWHERE = OutputSettings("none/out.onnx")
@@ -52,5 +52,5 @@ def test_settings_take_numbers_alone(value):
 
 def test_numbers_of_numpy_are_numbers():
     assert EngineSettings(threads=np.int64(1)).cores == 1
-    with pytest.raises(onnxtweak.ModelError, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         onnxtweak.apply("none", "none", "out.onnx", scale=np.float32(0.5))

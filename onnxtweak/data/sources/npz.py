@@ -22,6 +22,7 @@ from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.npy import Header, MappedColumn, map_npy, read_array, read_header
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 
 _BLOCK = 1024**2
 # What zipfile and its decompressors raise on a damaged archive.
@@ -106,6 +107,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
     contains Python objects, and for missing arrays.
     """
     path = source.path
+    require_regular(path, DataError)  # in a folder of them no other has been looked at
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
