@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onnxtweak.errors import InputError
 
 # Texts that people write, and tweaks: far above any sensible one, far below what a machine has.
 MOST_TEXT, MOST_TWEAK = 64 * 1024**2, 2 * 1024**3
+
+_NO_WAY_THERE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+@contextmanager
+def within_reach(kind: type[InputError]) -> Iterator[None]:
+    """An error of class `kind` where the system does not let a file or folder be looked at inside."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_WAY_THERE:
+            raise
+        hint = "check the path, and who may read it and the folders on the way (`ls -l`)"
+        where = error.filename or ""
+        raise kind(f"it cannot be read: {error.strerror}", where=where, hint=hint) from error
 
 
 def require_regular(path: str | Path, kind: type[InputError], most: int | None = None) -> None:
@@ -34,6 +52,6 @@ def require_regular(path: str | Path, kind: type[InputError], most: int | None =
             where=path,
             hint="check that it is the file that you meant",
         )
-    if not os.access(path, os.R_OK):
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         hint = "check its permissions (`ls -l`)"
         raise kind("the file cannot be read: Permission denied", where=path, hint=hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from numbers import Real
 
 _UNITS = {"": 1, "b": 1} | {
     f"{prefix}{suffix}": base**power
@@ -27,8 +28,10 @@ class Range:
     option: str | None = None
 
     def require(self, value: float) -> None:
-        """Raise ValueError, saying why, for a number that it may not be."""
-        if isinstance(value, float) and not math.isfinite(value):
+        """Raise ValueError, saying why, for a number that it may not be, and for what is none."""
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(f"{value!r} is not a number")
+        if not math.isfinite(value):
             raise ValueError(f"{value} is not a finite number")
         for wrong, words, limit in (
             (self.least is not None and value < self.least, "less than", self.least),

@@ -10,6 +10,7 @@ import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from numbers import Integral
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from onnxtweak.errors import UsageError
@@ -65,13 +66,26 @@ def require_in_range(kind: type, name: str, value: Any, where: str = "") -> None
     if limits is None:
         return
     where = where or f"--{limits.option or name.replace('_', '-')}"
-    if value == ():
+    if isinstance(value, tuple) and not value:
         raise UsageError("the list is empty", where=where, hint="give at least one number")
     for one in value if isinstance(value, tuple) else () if value is None else (value,):
         try:
             limits.require(one)
         except ValueError as error:
             raise UsageError(str(error), where=where, hint=f"give a number {limits}") from None
+
+
+def require_number(value: Any, limits: Range, where: str, *, whole: bool = False) -> None:
+    """Raise UsageError for an argument beside the settings that is no number, or out of its range.
+
+    where : the option. whole : whether it has to be an integer.
+    """
+    try:
+        limits.require(value)
+        if whole and not isinstance(value, Integral):
+            raise ValueError(f"{value!r} is not a whole number")
+    except ValueError as error:
+        raise UsageError(str(error), where=where, hint=f"give a number {limits}") from None
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,16 @@ class Console:
         self._what, self._total, self._unit = what, total, unit
         self._done = 0
         self._began = time.perf_counter()
-        self._next_draw = self._began + self._pause
+        self._next_draw = self._began + (0 if self.redraws and not total else self._pause)
+        if not total:
+            self.advance(0)  # it may take any time until there is the first
 
     def advance(self, count: int) -> None:
         self._done += count
         now = time.perf_counter()
-        if now < self._next_draw or self.verbosity < (NORMAL if self.redraws else VERBOSE):
+        # What has no known end is shown in a log too.
+        least = NORMAL if self.redraws or not self._total else VERBOSE
+        if now < self._next_draw or self.verbosity < least:
             return
         self._next_draw = now + self._pause
         width = shutil.get_terminal_size().columns - 1

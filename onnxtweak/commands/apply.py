@@ -13,7 +13,7 @@ from onnxtweak.model.file.output_file import Delivery
 from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
-from onnxtweak.settings import EngineSettings, OutputSettings, TapSettings
+from onnxtweak.settings import FINITE, EngineSettings, OutputSettings, TapSettings, require_number
 from onnxtweak.stages.checks import (
     as_subject,
     check_checker,
@@ -45,6 +45,7 @@ def apply(
 
     Raises InputError where tweak and model do not belong together, VerificationError when a check fails.
     """
+    require_number(scale, FINITE, "--scale")
     begin = time.perf_counter()
     loaded = load(tweak)
     opened = open_model(model, TapSettings(logits=loaded.logits))

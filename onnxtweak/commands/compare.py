@@ -25,6 +25,7 @@ from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Comparison, Result
 from onnxtweak.settings import (
+    COUNT,
     DataSettings,
     EngineSettings,
     FitSettings,
@@ -32,6 +33,7 @@ from onnxtweak.settings import (
     OutputSettings,
     TapSettings,
     TargetSettings,
+    require_number,
 )
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
@@ -77,6 +79,7 @@ def compare(
 
     Raises InputError for what cannot be used, VerificationError when a check of what is written fails.
     """
+    require_number(repeats, COUNT, "--repeats", whole=True)
     begin = time.perf_counter()
     chosen = _chosen_methods(methods, write, output)
     check_paths(output, model, data, engine)

@@ -18,7 +18,15 @@ from onnxtweak.errors import UsageError
 from onnxtweak.goal import every_class, find_targets
 from onnxtweak.plans import DryRun
 from onnxtweak.registry import METHODS
-from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
+from onnxtweak.settings import (
+    COUNT,
+    DataSettings,
+    EngineSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+    require_number,
+)
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs
 from onnxtweak.stages.open_for_tables import open_for_tables
@@ -45,6 +53,7 @@ def forecast(
 
     options : what else the command takes. Raises InputError as the command would, before any pass.
     """
+    require_number(repeats, COUNT, "--repeats", whole=True)
     check_paths(output, model, data, engine)
     job = require_sound_base(open_job(command, model, data, engine, taps, progress))
     check_outputs(job, output, model=command != "score")

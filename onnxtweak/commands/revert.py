@@ -12,7 +12,7 @@ from onnxtweak.model.file.output_file import Delivery, also_written
 from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import Reverted
-from onnxtweak.settings import OutputSettings
+from onnxtweak.settings import COUNT, OutputSettings, require_number
 from onnxtweak.stages.open_job import model_ref
 from onnxtweak.types import Check, FileRef
 
@@ -23,6 +23,8 @@ def revert(*, tweaked: str, output: OutputSettings, steps: int | None = 1) -> Re
     Raises ModelError where fewer tweaks are inside, VerificationError where the result would not be, byte for
     byte, the file that the tweak was put into; nothing is written then.
     """
+    if steps is not None:
+        require_number(steps, COUNT, "--steps", whole=True)
     begin = time.perf_counter()
     model = read_model(tweaked)
     inside = tweaks_inside(model.proto)

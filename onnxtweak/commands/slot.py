@@ -24,7 +24,7 @@ from onnxtweak.model.file.output_paths import (
 )
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
-from onnxtweak.settings import EngineSettings, OutputSettings
+from onnxtweak.settings import FINITE, EngineSettings, OutputSettings, require_number
 from onnxtweak.stages.checks import (
     as_subject,
     check_checker,
@@ -56,6 +56,7 @@ def slot(
     output is the adapter of the one tweak given. Raises InputError where tweaks and model do not belong
     together, VerificationError when a check fails; nothing is written then.
     """
+    require_number(scale, FINITE, "--scale")
     begin = time.perf_counter()
     loaded = [load(tweak) for tweak in tweaks]
     file = read_model(model)

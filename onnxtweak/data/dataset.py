@@ -74,8 +74,8 @@ class Dataset:
     def bytes_in_memory(self) -> int:
         """Bytes of the samples that are held in memory rather than read from a file on demand."""
         columns = [column for part in self.parts for column in part.columns.values()]
-        arrays = {id(c.array): c.array.nbytes for c in columns if isinstance(c, ArrayColumn)}
-        return sum(arrays.values())
+        held = {id(c.array if isinstance(c, ArrayColumn) else c): c.held for c in columns}
+        return sum(held.values())
 
     def describe(self) -> str:
         """Where the samples come from and how they are preprocessed, one line per source, plan and note."""

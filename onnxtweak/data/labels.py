@@ -77,6 +77,7 @@ def class_numbers(
     # Folders named 0, 1, 2, ... are class numbers themselves.
     by_sorting = bool(occurring) and classes is None and not all(map(is_number, occurring))
     if by_sorting:
+        _require_names(occurring, parts)
         classes = tuple(sorted(occurring, key=natural_key))
         notes.append(f"classes numbered by sorting the {len(occurring)} names that occur")
     for part in parts:
@@ -92,6 +93,23 @@ def class_numbers(
         shown = ", ".join(map(str, written[:8])) + (", ..." if len(written) > 8 else "")
         notes.append(f"labels {shown} are what classes 0 to {len(written) - 1} are called, in this order")
     return Labels(np.concatenate(found), classes, written, tuple(dict.fromkeys(notes)), by_sorting)
+
+
+def _require_names(occurring: set[str], parts: Sequence[Part]) -> None:
+    """Raise DataError for text that is numbers such as 3.5: neither class numbers nor names."""
+    try:
+        broken = [text for text in occurring if not float(text).is_integer()]
+    except (ValueError, OverflowError):
+        return
+    if broken:
+        part = next(part for part in parts if np.isin(part.labels, broken).any())
+        row = int(np.isin(part.labels, broken).ravel().argmax())
+        raise DataError(
+            f"label `{part.labels.ravel()[row]}` is no class number",
+            where=f"row {row} of {part.label_where}",
+            hint="give whole numbers from 0 on: onnxtweak works on classifiers, not on models that estimate "
+            "a quantity; where these are names of classes, give --names FILE with all of them",
+        )
 
 
 def _written(
@@ -180,6 +198,11 @@ def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> n
         )
     if raw.dtype.kind in "US":
         return _looked_up(raw.astype(str), classes, where)
+    if raw.dtype.kind == "f" and np.isnan(raw).any():
+        row = int(np.isnan(raw).argmax())
+        raise DataError(
+            "labels are missing (NaN)", where=f"row {row} of {where}", hint="give every row a label"
+        )
     if raw.dtype.kind not in "biu":
         broken = raw[~(raw == np.round(raw))] if raw.dtype.kind == "f" else raw[:0]
         such = f" (such as {broken[0]:g})" if len(broken) else ""

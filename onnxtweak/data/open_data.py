@@ -11,7 +11,7 @@ from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.labels import Labels, class_numbers
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
-from onnxtweak.data.samples import InputSpec, Part
+from onnxtweak.data.samples import InputSpec, Part, Reading
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
 from onnxtweak.data.sources.csv_table import read_csv
 from onnxtweak.data.sources.function import read_function
@@ -19,13 +19,14 @@ from onnxtweak.data.sources.image_source import read_image_folder
 from onnxtweak.data.sources.npz import CompressedColumn, load, read_npz
 from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
 from onnxtweak.errors import DataError
-from onnxtweak.input_files import require_regular
+from onnxtweak.input_files import require_regular, within_reach
 from onnxtweak.settings import GiB, Preprocess
+from onnxtweak.types import Progress, silent
 
-Reader = Callable[[Source, Sequence[InputSpec], Preprocess], list[Part]]
+Reader = Callable[[Source, Sequence[InputSpec], Reading], list[Part]]
 
 
-def _read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def _read_parquet(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     try:
         from onnxtweak.data.sources.parquet import read_parquet
     except ImportError as error:
@@ -34,7 +35,7 @@ def _read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
             where=source.path,
             hint="pip install 'onnxtweak[parquet]'",
         ) from error
-    return read_parquet(source, inputs, preprocess)
+    return read_parquet(source, inputs, reading)
 
 
 READERS: dict[str, Reader] = {
@@ -55,20 +56,24 @@ def open_data(
     names: Sequence[str] | None = None,
     memory: int = 4 * GiB,
     written: Sequence[int] | None = None,
+    progress: Progress = silent,
 ) -> Dataset:
     """The samples of all sources, one source after the other.
 
     inputs : what the model expects. names : class names, class 0 first. memory : bytes; compressed arrays are
     loaded while they fit into a quarter of it, and streamed otherwise. written : as in `class_numbers`.
+    progress : told of samples that a function yields.
     Raises DataError for anything missing, damaged, empty or incompatible with the model.
     """
     check_preprocess(preprocess)
+    reading = Reading(preprocess, memory, progress)
     parts: list[Part] = []
     for text in sources:
-        source = parse_source(text)
-        if source.key and (source.path / source.key).is_dir():
-            source = replace(source, path=source.path / source.key, key=None)
-        found = _reader(source)(source, inputs, preprocess)
+        with within_reach(DataError):
+            source = parse_source(text)
+            if source.key and (source.path / source.key).is_dir():
+                source = replace(source, path=source.path / source.key, key=None)
+            found = _reader(source)(source, inputs, reading)
         for part in found:
             _check_lengths(part)
         parts += select_rows(found, source)
@@ -131,7 +136,9 @@ def _reader(source: Source) -> Reader:
         require_regular(path, DataError)
         if path.suffix.lower() in READERS:
             return READERS[path.suffix.lower()]
-        raise DataError(f"unsupported file type `{path.suffix}`", where=path, hint=_FILE_TYPES)
+        packed = path.suffix.lower() in _PACKED
+        hint = f"unpack it, and give the file inside; {_FILE_TYPES}" if packed else _FILE_TYPES
+        raise DataError(f"unsupported file type `{path.suffix}`", where=path, hint=hint)
     shards = {suffix for suffix in (".npz", ".npy") if any(path.glob(f"*{suffix}"))}
     if len(shards) == 2:
         raise DataError(
@@ -140,6 +147,7 @@ def _reader(source: Source) -> Reader:
     return {".npz": read_npz_folder, ".npy": read_npy_folder}[shards.pop()] if shards else read_image_folder
 
 
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
 _FILE_TYPES = (
     "give an .npz, an .npy with its labels beside it, a folder of these, a folder of images root/class/*,"
     " a .csv, a .parquet, or FILE.py:FUNCTION"

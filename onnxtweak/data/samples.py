@@ -2,7 +2,7 @@
 
 A reader turns one source into `Part`s: a part is one array per model input, read forward through a `Column`,
 and one raw label per sample. `open_data` turns parts into a `Dataset`. A new file format is one new file with
-a function `(Source, inputs, preprocess) -> list[Part]` and a line in the table `READERS` of `open_data.py`.
+a function `(Source, inputs, reading) -> list[Part]` and a line in the table `READERS` of `open_data.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,24 @@ from typing import Protocol
 
 import numpy as np
 
+from onnxtweak.settings import GiB, Preprocess
+from onnxtweak.types import Progress, silent
+
 TakeRows = Callable[[np.ndarray], np.ndarray]
 Value = int | float | str  # of an input that is the same for all samples
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is read.
+
+    preprocess : what a reader of pictures does to their sizes. memory : bytes that what it holds whole may
+    take: labels, class names, text. progress : told of samples that come one batch after the other.
+    """
+
+    preprocess: Preprocess = Preprocess()
+    memory: int = 4 * GiB
+    progress: Progress = silent
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,8 @@ class Column(Protocol):
 
     shape, dtype : of the whole array, N first. where : how a message names it. axes : axis order of a sample,
     such as "HWC", where the source knows it, else None. sized : rows are resized and cropped as asked.
-    thread_safe : several threads may take rows at once, in any order.
+    thread_safe : several threads may take rows at once, in any order. held : bytes of memory that
+    reading it takes, where that is more than a few batches.
     """
 
     @property
@@ -75,6 +92,8 @@ class Column(Protocol):
     def sized(self) -> bool: ...
     @property
     def thread_safe(self) -> bool: ...
+    @property
+    def held(self) -> int: ...
 
     def open(self) -> AbstractContextManager[TakeRows]:
         """Begin one pass; yields `take(rows) -> (len(rows), ...)`, rows ascending from call to call."""
@@ -103,6 +122,10 @@ class ArrayColumn:
     def dtype(self) -> np.dtype:
         return self.array.dtype
 
+    @property
+    def held(self) -> int:
+        return self.array.nbytes
+
     def open(self) -> AbstractContextManager[TakeRows]:
         return nullcontext(lambda rows: take_rows(self.array, rows))
 
@@ -119,6 +142,7 @@ class NumberColumn:
     axes: str | None = None
     thread_safe = True
     sized = False
+    held = 0
 
     @property
     def shape(self) -> tuple[int, ...]:

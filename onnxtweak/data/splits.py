@@ -16,6 +16,7 @@ from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.errors import DataError
 from onnxtweak.settings import DataSettings, GiB
+from onnxtweak.types import Progress, silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +114,15 @@ def _counts(exact: np.ndarray, owed: np.ndarray) -> np.ndarray:
     return counts
 
 
-def open_splits(settings: DataSettings, inputs: Sequence[InputSpec], memory: int = 4 * GiB) -> Splits:
+def open_splits(
+    settings: DataSettings, inputs: Sequence[InputSpec], memory: int = 4 * GiB, progress: Progress = silent
+) -> Splits:
     """Open the given splits, and take the missing ones from `data`.
 
     Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
     given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. memory :
-    bytes that all datasets together may use. Raises DataError where fit or validation has a single class.
+    bytes that all datasets together may use. progress : as of `open_data`.
+    Raises DataError where fit or validation has a single class.
     """
     names = None if settings.names is None else read_names(settings.names)
     given = [sources for sources in (settings.data, settings.val, settings.test) if sources]
@@ -132,6 +136,7 @@ def open_splits(settings: DataSettings, inputs: Sequence[InputSpec], memory: int
             names=names,
             memory=share,
             written=written,
+            progress=progress,
         )
 
     data = opened(settings.data, names, None)
@@ -150,6 +155,20 @@ def open_splits(settings: DataSettings, inputs: Sequence[InputSpec], memory: int
         _check_classes(role, view)
     notes = (*data.notes, *_overlaps(data, validation, test))
     return Splits(fit, validation, test, data.classes, notes)
+
+
+def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, progress: Progress) -> Splits:
+    """All samples of `data` as fit, and as validation. memory, progress : as of `open_data`."""
+    dataset = open_data(
+        settings.data,
+        inputs=inputs,
+        preprocess=settings.preprocess,
+        names=None if settings.names is None else read_names(settings.names),
+        memory=memory,
+        progress=progress,
+    )
+    view = _all_rows(dataset)
+    return Splits(view, view, None, dataset.classes)
 
 
 def _all_rows(dataset: Dataset) -> View:

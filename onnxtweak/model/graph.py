@@ -72,6 +72,8 @@ class GraphIndex:
         self._needs: dict[int, tuple[str, ...]] = {}
         self._input_dependent: frozenset[int] | None = None
         self._all_names: frozenset[str] | None = None
+        self._order: tuple[int, ...] | None = None
+        self.sound = False  # whether `require_sound` has passed
 
     def position(self, name: str) -> int | None:
         """Position of the node that produces `name`; None for inputs, initializers and unknown names."""
@@ -174,8 +176,13 @@ class GraphIndex:
             return name in self._input_names
         return position in self._input_dependent
 
-    def topological_order(self) -> list[int]:
+    def topological_order(self) -> tuple[int, ...]:
         """Node positions, producers before readers, otherwise in file order."""
+        if self._order is None:
+            self._order = tuple(self._sorted())
+        return self._order
+
+    def _sorted(self) -> list[int]:
         missing = [0] * len(self.nodes)
         readers: list[list[int]] = [[] for _ in self.nodes]
         for position in range(len(self.nodes)):

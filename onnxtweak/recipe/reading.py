@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxtweak.errors import UsageError
-from onnxtweak.input_files import MOST_TEXT, require_regular
+from onnxtweak.input_files import MOST_TEXT, require_regular, within_reach
 from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, settings_from
 from onnxtweak.registry import METHODS
@@ -86,8 +86,9 @@ def read_recipe(
 
 
 def _parsed(path: str) -> dict[str, Any]:
-    if Path(path).exists():
-        require_regular(path, UsageError, MOST_TEXT)
+    with within_reach(UsageError):
+        if Path(path).exists():
+            require_regular(path, UsageError, MOST_TEXT)
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

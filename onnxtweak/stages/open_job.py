@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,10 +15,9 @@ import numpy as np
 
 from onnxtweak._version import __version__
 from onnxtweak.data.dataset import Dataset
-from onnxtweak.data.labels import number_by_labels, read_names
-from onnxtweak.data.open_data import open_data
-from onnxtweak.data.samples import InputSpec, Value
-from onnxtweak.data.splits import Splits, View, open_splits
+from onnxtweak.data.labels import number_by_labels
+from onnxtweak.data.samples import Value
+from onnxtweak.data.splits import Splits, open_splits, unsplit
 from onnxtweak.engine.answer.tail import ANSWERED, settle_answer
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine.memory_plan import model_room, too_little
@@ -66,7 +65,9 @@ class FitSamples:
         """Open them: the function that yields their batches."""
         settings = engine.settings
         opened = open_model(self.model, self.taps).given(dict(self.data.inputs))
-        splits = (_whole if self.whole else open_splits)(self.data, opened.specs, settings.memory)
+        splits = (unsplit if self.whole else open_splits)(
+            self.data, opened.specs, settings.memory, engine.progress
+        )
         job = _job(opened, splits, settings, engine.progress, self, time.perf_counter())
         engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
         return from_model(job.subject, job.splits.fit, engine, job.taps)
@@ -175,7 +176,7 @@ def prepare(
     opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
-        splits = open_splits(data, opened.specs, settings.memory)
+        splits = open_splits(data, opened.specs, settings.memory, progress)
     splits = replace(splits, notes=(*notes, *splits.notes))
     return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin, watch)
 
@@ -307,17 +308,9 @@ def open_whole(
     opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
-        splits = replace(_whole(data, opened.specs, settings.memory), notes=notes)
+        splits = replace(unsplit(data, opened.specs, settings.memory, progress), notes=notes)
     reopen = FitSamples(model, data, taps, whole=True)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
-
-
-def _whole(data: DataSettings, inputs: Sequence[InputSpec], memory: int) -> Splits:
-    """All samples of `data` as fit, and as validation."""
-    names = None if data.names is None else read_names(data.names)
-    dataset = open_data(data.data, inputs=inputs, preprocess=data.preprocess, names=names, memory=memory)
-    view = View(dataset, np.arange(len(dataset)))
-    return Splits(view, view, None, dataset.classes)
 
 
 def file_ref(path: str | Path) -> FileRef:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 import tracemalloc
 import zipfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,7 +121,7 @@ def test_texts_of_absurd_size_are_refused(tmp_path):
 def test_what_may_not_be_read_is_said(tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"x")
-    monkeypatch.setattr("os.access", lambda *_: False)  # root may read everything
+    monkeypatch.setattr("os.access", lambda *_, **__: False)  # root may read everything
     with pytest.raises(InputError, match="the file cannot be read: Permission denied"):
         load(path)
     monkeypatch.setattr("os.stat", _denied)
@@ -128,3 +131,82 @@ def test_what_may_not_be_read_is_said(tmp_path, monkeypatch):
 
 def _denied(*_):
     raise PermissionError(13, "Permission denied")
+
+
+@contextmanager
+def nobody():
+    """As a user who owns nothing; root may read everything."""
+    if not hasattr(os, "seteuid") or os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def files():
+    """A folder that anybody may enter, with a source of each kind."""
+    pytest.importorskip("PIL.Image", reason="images are read by Pillow")
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "shards").mkdir()
+        for place in ("a.npz", "shards/s0.npz"):
+            np.savez(folder / place, x=X, y=np.arange(3))
+        np.save(folder / "x.npy", X)
+        np.save(folder / "y.npy", np.arange(3))
+        (folder / "a.csv").write_text("a,b,c,d,label\n1,2,3,4,0\n")
+        (folder / "f.py").write_text("def f(): yield 1, 2\n")
+        (folder / "names.txt").write_text("a\nb\n")
+        (folder / "images" / "c").mkdir(parents=True)
+        Image.new("L", (4, 4)).save(folder / "images" / "c" / "0.png")
+        yield folder
+
+
+SOURCES = ["a.npz", "a.npz#train", "x.npy", "a.csv", "f.py:f", "shards", "images"]
+
+
+@pytest.mark.parametrize("what", ["files", "folder"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_another_may_not_read_is_said(files, source, what):
+    opened(files / "a.npz")
+    for path in files.rglob("*"):
+        if path.is_file():
+            path.chmod(0 if what == "files" else 0o644)
+    files.chmod(0o755 if what == "files" else 0)
+    try:
+        with nobody(), pytest.raises(DataError, match="cannot be read: Permission denied") as caught:
+            opened(files / source)
+        assert "ls -l" in caught.value.hint or "who may read" in caught.value.hint
+    finally:
+        files.chmod(0o755)
+
+
+@pytest.mark.parametrize("closed", ["images", "images/c", "shards"])
+def test_folders_that_may_not_be_listed_are_said(files, closed):
+    (files / closed).chmod(0)
+    with nobody(), pytest.raises(DataError, match="it cannot be read: Permission denied"):
+        opened(files / closed.partition("/")[0])
+
+
+def test_recipes_and_long_names(files):
+    (files / "r.toml").write_text("")
+    files.chmod(0)
+    with nobody(), pytest.raises(UsageError, match="cannot be read: Permission denied"):
+        read_recipe(files / "r.toml")
+    for read, kind in ((opened, DataError), (read_recipe, UsageError)):
+        with pytest.raises(kind, match="it cannot be read: File name too long"):
+            read("n" * 5000)
+
+
+@pytest.mark.parametrize("name", ["s1.npz", "y.npy"])
+def test_pipes_among_files_are_refused(files, name):
+    place = files / ("shards" if name == "s1.npz" else ".") / name
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    with pytest.raises(DataError, match="not a regular file, but a pipe"):
+        opened(place.parent if name == "s1.npz" else files / "x.npy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tracemalloc
 
 import numpy as np
@@ -169,3 +170,43 @@ def test_the_digest_follows_the_file_and_its_labels(tmp_path):
     other = opened(f"{path}#z", InputSpec("x", "float32", (None, 3)))
     assert one.digest != other.digest
     assert one.digest == opened(path, InputSpec("x", "float32", (None, 3))).digest
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "said", "hint"),
+    [
+        ("a.csv", "a,b,label\n1,2,0\n".encode("utf-16"), "the CSV is UTF-16", "iconv -f UTF-16 -t UTF-8"),
+        ("a.csv", "a,b,label\n1,2,0\n".encode("utf-16-le"), "the CSV is UTF-16", "iconv"),
+        ("a.csv", gzip.compress(b"a,b,label\n1,2,0\n"), "the CSV is compressed", "unpack it"),
+        ("a.csv.gz", gzip.compress(b"a,b,label\n1,2,0\n"), "unsupported file type `.gz`", "unpack it"),
+        ("a.csv", b"a,b,label\n1,2,3.5\n1,2,1\n", "label `3.5` is no class number", "whole numbers from 0"),
+        ("a.csv", b"a,b,label\n1,2,3\n1,2,nan\n", "label `nan` is no class number", "whole numbers"),
+    ],
+)
+def test_what_is_no_csv_of_classes_is_said(tmp_path, name, written, said, hint):
+    (tmp_path / name).write_bytes(written)
+    with pytest.raises(DataError, match=said) as caught:
+        opened(tmp_path / name)
+    assert hint in caught.value.hint
+
+
+def test_names_that_are_numbers_are_found_in_the_names_file(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b,label\n1,2,3.5\n1,2,1\n")
+    data = open_data(
+        [str(tmp_path / "a.csv")], inputs=(PAIR,), preprocess=Preprocess(), names=("1", "2.5", "3.5")
+    )
+    assert data.labels.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("column", ["label", "town"])
+def test_text_of_a_csv_is_bounded_by_the_memory(tmp_path, column):
+    """One long word makes all as long."""
+    rows = [
+        "label,town",
+        *["x,y"] * 30_000,
+        ",".join("w" * 500 if c == column else "x" for c in ("label", "town")),
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    spec = (InputSpec("town", "object", (None, 1)),)
+    with pytest.raises(DataError, match="would take 57 MiB, which are held as a whole: more than the 32 MiB"):
+        open_data([str(tmp_path / "a.csv")], inputs=spec, preprocess=Preprocess(), memory=32 << 20)

@@ -68,7 +68,8 @@ def test_several_inputs_by_name(file):
         ("    yield 1 / 0, [0]", "ZeroDivisionError", "line 3"),
         ("    exit(3)", "SystemExit", "line 3"),
         ("    return 5", "returns int, not batches", "samples"),
-        ("    return iter(())", "yielded nothing", "samples"),
+        ("    return iter(())", "yielded no samples", "samples"),
+        ("    yield np.ones((0, 2)), []", "yielded no samples", "samples"),
         ("    yield np.ones((2, 2))", "not a pair", "batch 0"),
         ("    yield np.ones((2, 2)), [0]", "its labels", "batch 0"),
         ("    yield {'z': np.ones((2, 2))}, [0, 1]", "`x` is missing", "batch 0"),
@@ -78,6 +79,24 @@ def test_several_inputs_by_name(file):
             "batch 1",
         ),
         ("    yield np.array([['a', 'b']]), [0]", "not numbers", "batch 0"),
+        (
+            "    yield np.ones((2, 2)), [0, 1]\n    yield [[1], [1, 2]], [0, 1]",
+            "cannot be read",
+            "sample 2 on",
+        ),
+        ("    yield np.ones((2, 2)), [[0], [1, 2]]", "the labels cannot be read as an array", "batch 0"),
+        ("    yield np.ones((2, 2)), [0, None]", "labels are object", "batch 0"),
+        (
+            "    yield np.ones((2, 2)), [0, 1]\n    yield np.ones((2, 2)), ['a', 'b']",
+            "labels are <U1 .* but int64",
+            "batch 1, from sample 2 on",
+        ),
+        (
+            "    yield np.ones((2, 2)), [0, 1]\n    yield np.ones((2, 2)), np.eye(2)",
+            r"labels are float64 \(2, 2\) here",
+            "batch 1",
+        ),
+        ("    yield np.ones((2, 2)), [0, 1]\n    raise StopIteration", "RuntimeError", "batch 1"),
     ],
 )
 def test_mistakes_are_named(tmp_path, body, said, where):
@@ -85,7 +104,7 @@ def test_mistakes_are_named(tmp_path, body, said, where):
     path.write_text(f"import numpy as np\ndef samples():\n{body}\n")
     with pytest.raises(DataError, match=said) as raised:
         opened(f"{path}:samples")
-    assert where in raised.value.where
+    assert where in raised.value.where and f"{path}:samples" in raised.value.where
 
 
 def test_files_that_do_not_run(tmp_path, file):
@@ -98,3 +117,58 @@ def test_files_that_do_not_run(tmp_path, file):
         opened(file)
     with pytest.raises(DataError, match="no such file"):
         opened(tmp_path / "none.py:samples")
+
+
+ENDLESS = """
+import numpy as np
+
+def samples():
+    for number in range(10**9):
+        yield np.full((500, 2), number), np.zeros(500, int)
+
+def large():
+    yield np.zeros((3_000_000, 2)), np.zeros(3_000_000, int)
+"""
+
+
+def test_a_function_that_does_not_end_is_bounded_by_the_memory(tmp_path):
+    (tmp_path / "mine.py").write_text(ENDLESS)
+    with pytest.raises(DataError, match="which are held as a whole: more than the 1 MiB of --memory") as no:
+        open_data(
+            [f"{tmp_path / 'mine.py'}:samples"],
+            inputs=(InputSpec("x", "float32", (None, 2)),),
+            preprocess=Preprocess(),
+            memory=1 << 20,
+        )
+    assert "of a function that does not end, choose rows: FILE.py:FUNCTION#[0:10000]" in no.value.hint
+    with pytest.raises(DataError, match="the batch takes 46 MiB: more than the 8 MiB of --memory"):
+        open_data(
+            [f"{tmp_path / 'mine.py'}:large"],
+            inputs=(InputSpec("x", "float32", (None, 2)),),
+            preprocess=Preprocess(),
+            memory=8 << 20,
+        )
+
+
+def test_no_more_is_asked_for_than_the_rows_chosen(tmp_path):
+    (tmp_path / "mine.py").write_text(ENDLESS)
+    data = opened(f"{tmp_path / 'mine.py'}:samples#[400:1200]")
+    assert len(data) == 800 and whole(data)[:, 0].tolist() == [0.0] * 100 + [1.0] * 500 + [2.0] * 200
+
+
+def test_progress_is_told_of_every_batch(file):
+    told = []
+
+    class Told:
+        def start(self, what, total, unit="samples"):
+            told.append((what, total))
+
+        def advance(self, count):
+            told.append(count)
+
+        def finish(self):
+            told.append("end")
+
+    specs = (InputSpec("x", "float32", (None, 2)),)
+    open_data([f"{file}:samples"], inputs=specs, preprocess=Preprocess(), progress=Told())
+    assert told == [("read mine.py:samples", 0), 4, 4, 4, "end"]

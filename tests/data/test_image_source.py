@@ -1,5 +1,10 @@
 """Images in folders and tables."""
 
+import io
+import struct
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -221,3 +226,73 @@ def test_a_picture_is_turned_as_its_exif_says(tmp_path):
     assert np.abs(read(opened(tmp_path, specs))[0].transpose(1, 2, 0).astype(int) - upright).max() < 30
     gray = read(opened(tmp_path, GRAY, color="GRAY", resize=(4, 4)))[0, 0]
     assert (gray[:, 0] < 30).all() and (gray[:, 3] > 220).all()
+
+
+def claimed(height, width, kind):
+    """Few bytes of a picture file whose header says that it is larger."""
+    if kind == "png":
+        head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
+            for tag, body in chunks
+        )
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 8)).save(stream, {"jpg": "jpeg", "tif": "tiff"}.get(kind, kind))
+    data = bytearray(stream.getvalue())
+    if kind == "bmp":
+        struct.pack_into("<ii", data, 18, width, height)
+    elif kind == "gif":
+        struct.pack_into("<HH", data, 6, width, height)
+    elif kind == "jpg":
+        place = data.index(b"\xff\xc0") + 5
+        struct.pack_into(">HH", data, place, height, width)
+    elif kind == "tif":
+        first = struct.unpack_from("<I", data, 4)[0]
+        for entry in range(struct.unpack_from("<H", data, first)[0]):
+            place = first + 2 + 12 * entry
+            if (tag := struct.unpack_from("<H", data, place)[0]) in (256, 257):
+                struct.pack_into("<HII", data, place + 2, 4, 1, width if tag == 256 else height)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "gif", "tif"])
+@pytest.mark.parametrize("size", [(60_000, 60_000), (9_000, 11_000)], ids=["error", "warning"])
+def test_pictures_that_say_they_are_huge_are_refused_by_their_header(tmp_path, kind, size):
+    paint(tmp_path / "a" / "0.png", (1, 2, 3))
+    (tmp_path / "a" / f"1.{kind}").write_bytes(claimed(*size, kind))
+    paint(tmp_path / "b" / "0.png", (1, 2, 3))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            DataError, match=f"says that it is {size[0]:,} x {size[1]:,}, more than the"
+        ) as no:
+            read(opened(tmp_path, resize=(4, 4)))
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+    assert no.value.where.endswith(f"1.{kind}")
+    (tmp_path / "a" / "0.png").unlink()
+    with pytest.raises(DataError, match="says that it is"):  # the first, which is looked at when opened
+        opened(tmp_path, resize=(4, 4))
+
+
+def test_less_memory_allows_fewer_pixels(tmp_path):
+    paint(tmp_path / "a" / "0.png", 7, (2_200, 2_000), "L")
+    paint(tmp_path / "b" / "0.png", 7, (4, 4), "L")
+    how = Preprocess(resize=(4, 4))
+    with pytest.raises(DataError, match="2,000 x 2,200, more than the 4,194,304 pixels") as no:
+        open_data([str(tmp_path)], inputs=RGB, preprocess=how, memory=1 << 20)
+    assert "--memory" in no.value.hint
+    assert len(open_data([str(tmp_path)], inputs=RGB, preprocess=how, memory=1 << 30)) == 2
+
+
+def test_of_many_frames_the_first_is_read(tmp_path):
+    frames = [Image.new("L", (4, 4), shade) for shade in range(200)]
+    for kind in ("gif", "tif"):
+        (tmp_path / kind / "a").mkdir(parents=True)
+        place = tmp_path / kind / "a" / f"0.{kind}"
+        frames[0].save(place, save_all=True, append_images=frames[1:])
+        with Image.open(place) as many:
+            assert many.n_frames == 200
+        assert not read(opened(tmp_path / kind, inputs=GRAY, color="GRAY")).any()

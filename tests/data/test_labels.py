@@ -77,7 +77,7 @@ def test_the_same_names_in_another_order_are_refused(tmp_path):
     ("labels", "message"),
     [
         (np.array([0.0, 1.0]), "not integers"),
-        (np.array([np.nan, 1.0]), "not integers"),
+        (np.array([np.nan, 1.0]), r"missing .NaN. .row 0 of y in "),
         (np.array([0.5, 1.5]), "not integers"),
         (np.array([[0.2, 0.8], [0.5, 0.5]]), "neither class numbers nor one-hot"),
         (np.array([[0, 1], [1, 1]]), r"shape \(2, 2\) mark 2 classes in row 1: several labels at once"),

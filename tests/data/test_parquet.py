@@ -72,9 +72,17 @@ def test_a_key_names_the_labels(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"a": [1.0, None], "b": [1.0, 2.0], "y": [0, 1]}, "NaN|finite|not a number"),
+        ({"a": [1.0, None], "b": [1.0, 2.0], "y": [0, 1]}, "the value is missing .row 1, column `a` "),
         ({"a": [1.0, 2.0], "z": ["a", "b"], "y": [0, 1]}, "`z` contains string, not numbers"),
-        ({"x": [1.0, 2.0], "z": [1.0, 2.0], "y": [0, None]}, "1 labels are missing"),
+        ({"x": [1.0, 2.0], "z": [1.0, 2.0], "y": [0, None]}, "labels are missing .row 1, "),
+        ({"x": [[1.0, 2.0], None], "y": [0, 1]}, "the value is missing .row 1, column `x` "),
+        ({"x": [[1.0, 2.0], [3.0, None]], "y": [0, 1]}, "the value is missing .row 1, column `x` "),
+        ({"x": [1, None], "z": [1, 2], "y": [0, 1]}, "the value is missing .row 1, column `x` "),
+        ({"x": [1.0, 2.0], "z": [1.0, float("nan")], "y": [0, 1]}, "NaN or infinity in a sample .row 1 "),
+        ({"x": [1.0, 2.0], "z": [1.0, 2.0], "y": [[0], [1]]}, "labels are list<.*>, neither numbers nor"),
+        ({"x": [1.0, 2.0], "z": [1.0, 2.0], "y": [b"a", b"b"]}, "labels are binary, neither numbers nor"),
+        ({"x": [1.0, 2.0], "z": [1.0, 2.0], "y": pa.nulls(2)}, "labels are null, neither numbers nor"),
+        ({"x": [1.0, 2.0], "z": [1.0, 2.0], "y": [0.0, float("nan")]}, "labels are missing"),
         ({"x": [[1.0, 2.0], [3.0]], "y": [0, 1]}, "do not all have length 2"),
         ({"a": [[1.0, 2.0], [3.0, 4.0]], "b": [1.0, 2.0], "y": [0, 1]}, "cannot be combined"),
         ({"x": pa.array([], pa.float32()), "y": pa.array([], pa.int64())}, "empty"),
@@ -124,13 +132,68 @@ def test_text_feeds_an_input_of_text(tmp_path):
         opened(path, InputSpec("age", "object", (None, 1)), specs[1])
 
 
-def test_labels_that_are_not_utf8_are_refused(tmp_path):
-    ends, text = np.array([0, 2, 4], np.int32), b"\xff\xfeab"
-    broken = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(ends.tobytes()), pa.py_buffer(text)])
-    pq.write_table(pa.table({"f": [1.0, 2.0], "label": broken}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="the labels are not UTF-8 text"):
-        open_data(
-            [str(tmp_path / "a.parquet")],
-            inputs=(InputSpec("f", "float32", (None, 1)),),
-            preprocess=Preprocess(),
+def broken(*rows: bytes):
+    """Text as nothing checks it when it is written."""
+    ends = np.cumsum([0, *map(len, rows)]).astype(np.int32)
+    buffers = [None, pa.py_buffer(ends.tobytes()), pa.py_buffer(b"".join(rows))]
+    return pa.Array.from_buffers(pa.string(), len(rows), buffers)
+
+
+@pytest.mark.parametrize("text", [[b"\xff\xfe", b"ab"], [b"ab", b"\xc3"], [b"\xed\xa0\x80", b"x"]])
+def test_text_that_is_not_utf8_is_refused(tmp_path, text):
+    number, words = InputSpec("f", "float32", (None, 1)), InputSpec("f", "object", (None, 1))
+    with pytest.raises(DataError, match=r"the labels are not UTF-8 text .rows 0 to 1, column `label`"):
+        opened(written(tmp_path, {"f": [1.0, 2.0], "label": broken(*text)}), number)
+    with pytest.raises(DataError, match=r"the text is not UTF-8 .rows 0 to 1, column `f`"):
+        opened(written(tmp_path, {"f": broken(*text), "label": [0, 1]}), words)
+
+
+def test_labels_as_categories(tmp_path):
+    town, number = pa.array(["b", "a", "b"]).dictionary_encode(), pa.array([2, 0, 2]).dictionary_encode()
+    for labels in (town, number):
+        data = opened(written(tmp_path, {"a": [1.0] * 3, "b": [1.0] * 3, "y": labels}, group=2))
+        assert data.labels.tolist() == ([1, 0, 1] if labels is town else [2, 0, 2])
+
+
+def test_rows_come_in_batches_within_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnxtweak.data.sources.parquet._BATCH", 3 * 2 * 8)  # three rows
+    a, b = np.arange(N), np.arange(N) / 2
+    data = opened(written(tmp_path, {"a": a, "b": b, "y": a % 3}, group=10))
+    for size, rows in ((4, np.arange(N)), (7, np.array([0, 4, 5, 9, 10, 13, 22])), (1, np.array([21]))):
+        assert np.array_equal(whole(data, size, rows)["x"], np.column_stack([a, b])[rows].astype(np.float32))
+
+
+def test_what_reading_takes_is_known_from_the_footer(tmp_path):
+    x = np.random.default_rng(0).standard_normal((40, 300_000)).astype(np.float32)
+    wide = {f"c{place}": column for place, column in enumerate(x)}
+    path = written(tmp_path, {**wide, "y": np.arange(300_000) % 2}, group=300_000)
+    spec = (InputSpec("x", "float32", (None, 40)),)
+    with pytest.raises(
+        DataError, match=r"40 columns in row groups of 300,000 rows take [0-9]+ MiB to read"
+    ) as no:
+        open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=64 << 20)
+    assert "--memory" in no.value.hint
+    path = written(tmp_path, {**wide, "y": np.arange(300_000) % 2}, group=20_000)
+    data = open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=64 << 20)
+    assert np.array_equal(whole(data, 8192)["x"], x.T) and 0 < data.bytes_in_memory < 64 << 20
+
+
+@pytest.mark.parametrize("kind", ["list", "text", "labels"])
+def test_few_bytes_that_stand_for_many_are_refused(tmp_path, kind):
+    long = pa.array(["a" * 40_000]).take(pa.array(np.zeros(1000, int)))
+    columns = {"x": [[1.0, 2.0]] * 1000, "y": pa.array(np.arange(1000) % 2)}
+    spec = InputSpec("x", "object" if kind == "text" else "float32", (None, 1 if kind == "text" else 2))
+    if kind == "list":
+        columns["x"] = pa.FixedSizeListArray.from_arrays(
+            pa.array(np.zeros(20_000_000, np.float32)), 20_000_000
         )
+        columns["y"] = [0]
+    else:
+        columns["x" if kind == "text" else "y"] = long
+    path = written(tmp_path, columns, group=1000)
+    del columns, long
+    assert path.stat().st_size < 2**18
+    before = pa.default_memory_pool().bytes_allocated()
+    with pytest.raises(DataError, match=r"--memory|would take 153 MiB"):
+        open_data([str(path)], inputs=(spec,), preprocess=Preprocess(), memory=64 << 20)
+    assert pa.default_memory_pool().bytes_allocated() - before < 2**24

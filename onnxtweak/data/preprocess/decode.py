@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from onnxtweak.data.preprocess.sizes import padded, scaled
+from onnxtweak.data.preprocess.sizes import MOST_PIXELS, padded, scaled
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
 from onnxtweak.settings import Preprocess
@@ -15,29 +18,33 @@ from onnxtweak.settings import Preprocess
 _GRAY = ("1", "L", "LA", "La")
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+_LIMIT = Lock()  # held while Pillow's own is lifted
 
 
-def probe(path: Path) -> tuple[tuple[int, int], bool]:
-    """(height, width) upright, and whether it is stored gray. Raises DataError for anything but an image."""
-    require_regular(path, DataError)
-    try:
-        with Image.open(path) as image:
-            size = (image.height, image.width)
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
-            return size[::-1] if turned else size, image.mode in _GRAY
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _broken(path, error) from error
+def probe(path: Path, most: int) -> tuple[tuple[int, int], bool]:
+    """(height, width) upright, and whether it is stored gray. most : pixels that it may have.
 
-
-def decode(path: Path, gray: bool, preprocess: Preprocess) -> np.ndarray:
-    """One image as (h, w, 1 or 3) uint8, turned as its EXIF says, resized, then cropped at the centre.
-
-    Raises DataError, naming the file, for an image that cannot be decoded to 8 bits, or is smaller than the
-    crop.
+    Raises DataError for anything but an image, and for one that is too large.
     """
     require_regular(path, DataError)
     try:
-        with Image.open(path) as image:
+        with _opened(path, most) as image:
+            size = (image.height, image.width)
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+            return size[::-1] if turned else size, image.mode in _GRAY
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def decode(path: Path, gray: bool, preprocess: Preprocess, most: int) -> np.ndarray:
+    """One image as (h, w, 1 or 3) uint8, turned as its EXIF says, resized, then cropped at the centre.
+
+    most : pixels that it may have. Raises DataError, naming the file, for an image that has more by its
+    header, cannot be decoded to 8 bits, or is smaller than the crop.
+    """
+    require_regular(path, DataError)
+    try:
+        with _opened(path, most) as image:
             if image.mode in _WIDE:
                 raise DataError(
                     "the image has more than 8 bits per channel",
@@ -45,7 +52,7 @@ def decode(path: Path, gray: bool, preprocess: Preprocess) -> np.ndarray:
                     hint="convert it to 8 bits, or store the values in an .npy array",
                 )
             decoded = ImageOps.exif_transpose(image).convert("L" if gray else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise _broken(path, error) from error
     size = scaled((decoded.height, decoded.width), preprocess)
     if preprocess.resize is not None:
@@ -78,6 +85,28 @@ def resize_array(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
             out[..., channel] = plane.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return resized
+
+
+@contextmanager
+def _opened(path: Path, most: int) -> Iterator[Image.Image]:
+    """An image of which only the header is read yet."""
+    with _LIMIT:
+        # Pillow's own limit is a warning up to twice the pixels, and does not say the size.
+        pillows, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = pillows
+    with image:
+        if image.height * image.width > most:
+            raise DataError(
+                f"the image says that it is {image.height:,} x {image.width:,}, more than the {most:,} "
+                "pixels allowed",
+                where=path,
+                hint="replace or remove the file; where it is right, scale it down, or give more --memory "
+                f"(at most {MOST_PIXELS:,} pixels)",
+            )
+        yield image
 
 
 def _broken(path: Path, error: Exception) -> DataError:

@@ -5,6 +5,14 @@ from __future__ import annotations
 from onnxtweak.settings import Preprocess
 
 Size = tuple[int, int]  # height, width
+# As Pillow has it, a picture of 256 MiB; and what any memory has room for.
+MOST_PIXELS, _FEWEST = 89_478_485, 1 << 22
+_PIXEL_BYTES = 12  # while it is decoded: as stored, converted, and resized or copied
+
+
+def pixels_allowed(memory: int) -> int:
+    """How many pixels a picture file may have, so that two at a time are decoded within `memory` bytes."""
+    return min(max(memory // (2 * _PIXEL_BYTES), _FEWEST), MOST_PIXELS)
 
 
 def scaled(size: Size, preprocess: Preprocess) -> Size:

@@ -8,5 +8,6 @@ csv_table       tables of columns as text, and lists of pictures
 table_columns   which column feeds which input, and which holds the labels
 image_source    folders of images, and lists of them
 function        a Python function that yields batches
+held_whole      how large labels, class names and text may be
 spool           samples that can be read only once, kept on disk
 """

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, Part
+from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, Part, Reading
 from onnxtweak.data.source_spec import Source
+from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.image_source import SUFFIXES, read_image_list
 from onnxtweak.data.sources.spool import Spool, spool_folder
 from onnxtweak.data.sources.table_columns import bind_columns, label_column, listed
 from onnxtweak.errors import DataError
-from onnxtweak.settings import Preprocess
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _PATH_HEADS = ("path", "file", "filename", "image")
@@ -41,13 +41,14 @@ class _Line:
     cells: list[str]
 
 
-def read_csv(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_csv(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """The samples of a CSV file, as one part. #KEY names a table's column of labels.
 
     Raises DataError, naming line and column, for what is neither a table nor a list of pictures, for empty
     cells, and for text where the model takes numbers.
     """
     try:
+        _require_text(source.path)
         delimiter = _delimiter(source.path)
         with _lines(source.path, delimiter) as lines:
             start = list(islice(lines, 2))
@@ -57,9 +58,9 @@ def read_csv(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess
             if _lists_pictures(start, headed, source.path.parent):
                 listed_lines = [*start[headed:], *lines]
                 rows = [(line.cells[0], (line.cells[1:] or [""])[0]) for line in listed_lines]
-                return [read_image_list(source, rows, inputs, preprocess)]
+                return [read_image_list(source, rows, inputs, reading)]
             _require_header(start, source.path)
-            reader = _TableReader(source, inputs, [cell.strip() for cell in start[0].cells])
+            reader = _TableReader(source, inputs, [cell.strip() for cell in start[0].cells], reading.memory)
             return [reader.read([*start[1:]], lines, delimiter)]
     except UnicodeDecodeError as error:
         raise DataError(
@@ -71,11 +72,12 @@ def read_csv(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess
 
 @dataclass(frozen=True)
 class _TableReader:
-    """names : of the columns, in file order."""
+    """names : of the columns, in file order. memory : bytes that text and labels may take."""
 
     source: Source
     inputs: Sequence[InputSpec]
     names: list[str]
+    memory: int
 
     def read(self, begun: list[_Line], lines: Iterator[_Line], delimiter: str) -> Part:
         """begun : lines that were read already. lines : the others."""
@@ -85,7 +87,8 @@ class _TableReader:
         bound = bind_columns(others, self.inputs, path)
         self._require_one_each([label, *(name for group in bound.columns.values() for name in group)])
         notes = [] if delimiter == "," else [f"cells are separated by {_DELIMITERS[delimiter]}"]
-        labels: list[str] = []
+        labels: list[np.ndarray] = []
+        rows = 0
         folder = spool_folder()
         with ExitStack() as stack:
             spools = {}
@@ -98,13 +101,16 @@ class _TableReader:
             while chunk := [*begun, *islice(lines, height - len(begun))]:
                 begun = []
                 self._require_one_width(chunk)
-                labels += self._texts(chunk, (label,), len(labels))[:, 0].tolist()
+                labels.append(self._texts(chunk, (label,), rows)[:, 0])
+                self._require_room(labels, label, "labels")
                 for name, group in bound.columns.items():
                     if spools[name].dtype.kind == "O":
-                        texts[name].append(self._texts(chunk, group, len(labels) - len(chunk)))
+                        texts[name].append(self._texts(chunk, group, rows))
+                        self._require_room(texts[name], group[0], "text")
                     else:
-                        values = self._numbers(chunk, group, spools[name].dtype, len(labels) - len(chunk))
+                        values = self._numbers(chunk, group, spools[name].dtype, rows)
                         spools[name].append(values, name, str(path))
+                rows += len(chunk)
         if not labels:
             raise DataError("the CSV names its columns, but has no rows", where=path, hint=_EITHER)
         columns: dict[str, Column] = {}
@@ -114,10 +120,10 @@ class _TableReader:
             columns[name] = (
                 ArrayColumn(where, np.concatenate(texts[name])) if text else spools[name].column(where)
             )
-        return self._part(label, labels, columns, (*notes, *bound.notes))
+        return self._part(label, np.concatenate(labels), columns, (*notes, *bound.notes))
 
     def _part(
-        self, label: str, labels: list[str], columns: Mapping[str, Column], notes: tuple[str, ...]
+        self, label: str, labels: np.ndarray, columns: Mapping[str, Column], notes: tuple[str, ...]
     ) -> Part:
         path = self.source.path
         return Part(
@@ -129,6 +135,12 @@ class _TableReader:
             files=((f"table, labels {label}", path),),
             notes=notes,
         )
+
+    def _require_room(self, parts: list[np.ndarray], name: str, what: str) -> None:
+        """Raise DataError where text that was read so far takes too much memory as one array."""
+        shape = (sum(map(len, parts)), *parts[-1].shape[1:])
+        longest = max((part.dtype for part in parts), key=lambda dtype: dtype.itemsize)
+        require_small(shape, longest, f"column `{name}` of {self.source.path}", what, self.memory)
 
     def _texts(self, chunk: list[_Line], group: tuple[str, ...], first: int) -> np.ndarray:
         """Cells of the named columns, (n, columns) of text, none of them empty. first : row of the first."""
@@ -193,6 +205,17 @@ class _TableReader:
                 where=self.source.path,
                 hint=f"give every column its own name; columns: {listed(self.names)}",
             )
+
+
+def _require_text(path: Path) -> None:
+    """Raise DataError for what other programs also call a CSV: UTF-16, or something packed."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head.startswith((b"\x1f\x8b", b"PK\3\4", b"BZh", b"\xfd7zXZ")):
+        raise DataError("the CSV is compressed", where=path, hint="unpack it, and give the file inside")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:-1]:
+        hint = f"save it as UTF-8: iconv -f UTF-16 -t UTF-8 {path} > OTHER.csv"
+        raise DataError("the CSV is UTF-16, or no text", where=path, hint=hint)
 
 
 @contextmanager
@@ -263,12 +286,12 @@ def _stored_type(spec: InputSpec) -> np.dtype:
     return np.dtype(np.float32)
 
 
-def _raw_labels(labels: list[str]) -> np.ndarray:
+def _raw_labels(labels: np.ndarray) -> np.ndarray:
     """Whole numbers, also if written as 3.0, as int64; anything else as text."""
     try:
-        numbers = np.array(labels).astype(np.float64)
+        numbers = labels.astype(np.float64)
         if (numbers == np.round(numbers)).all() and np.abs(numbers).max() < 2**53:
             return numbers.astype(np.int64)
     except ValueError:
         pass
-    return np.array(labels)
+    return labels

@@ -2,7 +2,8 @@
 
 The function yields `(inputs, labels)`: an array (n, ...) or a dict of arrays by input name, and n labels.
 The batches are written to a temporary folder, so that every pass sees the same samples, in bounded memory,
-and the digest covers their contents. The file is executed: give only files whose code you trust.
+and the digest covers their contents. The function has to end, unless rows `[start:stop]` of it are chosen:
+then no more are asked for. The file is executed: give only files whose code you trust.
 """
 
 from __future__ import annotations
@@ -10,46 +11,58 @@ from __future__ import annotations
 import runpy
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxtweak.data.samples import InputSpec, Part, by_option
+from onnxtweak.data.samples import InputSpec, Part, Reading, by_option
 from onnxtweak.data.source_spec import Source
+from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.spool import Spool, spool_folder
 from onnxtweak.errors import DataError, OnnxtweakError
-from onnxtweak.settings import Preprocess
 
+_ROWS = "FILE.py:FUNCTION#[0:10000]"
 _HINT = "yield (inputs, labels): an array or a dict of arrays by input name, and one label per sample"
 
 
-def read_function(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """What `file.py:function` yields, as one part. Raises DataError, naming the line that failed."""
     if not source.key:
         raise DataError(
             "the name of the function is missing", where=source.path, hint=f"write {source.path}:FUNCTION"
         )
     where = f"{source.path}:{source.key}"
-    batches = _batches(source.path, source.key, where)
     folder = spool_folder()
     labels: list[np.ndarray] = []
     spools: dict[str, Spool] = {}
+    reading.progress.start(f"read {source.path.name}:{source.key}", 0)
     with ExitStack() as stack:
+        batches = stack.enter_context(closing(_batches(source.path, source.key, where)))
+        rows = 0
         for number, batch in enumerate(batches):
-            here = f"batch {number} of {where}"
+            here = f"batch {number}, from sample {rows} on, of {where}"
             arrays, batch_labels = _arrays(batch, inputs, here)
+            _require_room(arrays, here, reading.memory)
+            if not len(batch_labels):
+                continue
+            labels.append(batch_labels)
+            _check_labels(labels, rows, here, reading.memory)
             for name, array in arrays.items():
                 if name not in spools:
                     path = folder / f"{len(spools)}.values"
                     file = stack.enter_context(path.open("wb", buffering=0))
                     spools[name] = Spool(path, file, array.shape[1:], array.dtype)
                 spools[name].append(array, name, here)
-            labels.append(batch_labels)
+            rows += len(batch_labels)
+            reading.progress.advance(len(batch_labels))
+            if source.stop is not None and 0 <= source.stop <= rows and (source.start or 0) >= 0:
+                break
     if not labels:
-        raise DataError("the function yielded nothing", where=where, hint=_HINT)
+        raise DataError("the function yielded no samples", where=where, hint=_HINT)
+    reading.progress.finish()
     return [
         Part(
             where=where,
@@ -64,9 +77,10 @@ def read_function(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
     ]
 
 
-def _batches(path: Path, name: str, where: str) -> Iterator[Any]:
+def _batches(path: Path, name: str, where: str) -> Generator[Any, None, None]:
     """What the function yields. Raises DataError for any exception in it."""
     folder = str(path.resolve().parent)  # importable, as when the file is run as a script
+    batches = 0
     sys.path.insert(0, folder)
     try:
         function = runpy.run_path(str(path), run_name="onnxtweak_data").get(name)
@@ -77,7 +91,9 @@ def _batches(path: Path, name: str, where: str) -> Iterator[Any]:
             raise DataError(
                 f"the function returns {type(result).__name__}, not batches", where=where, hint=_HINT
             )
-        yield from result
+        for batch in result:
+            yield batch
+            batches += 1
     except OnnxtweakError:
         raise
     except (Exception, SystemExit) as error:  # user code may raise anything
@@ -85,7 +101,7 @@ def _batches(path: Path, name: str, where: str) -> Iterator[Any]:
         line = lines[-1] if lines else getattr(error, "lineno", None)
         raise DataError(
             f"the function failed: {type(error).__name__}: {error}",
-            where=f"{path}, line {line}" if line else where,
+            where=", ".join((f"batch {batches} of {where}", *([f"line {line}"] if line else []))),
             hint="run the file on its own to see the full traceback",
         ) from error
     finally:
@@ -96,7 +112,9 @@ def _arrays(batch: Any, inputs: Sequence[InputSpec], where: str) -> tuple[dict[s
     """The arrays (n, ...) of a batch by input name, and its labels (n, ...). Raises DataError."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise DataError("the batch is not a pair of inputs and labels", where=where, hint=_HINT)
-    values, labels = batch[0], np.asarray(batch[1])
+    values, labels = batch[0], _array(batch[1], "the labels", where)
+    if labels.dtype.kind not in "biufUS":
+        raise DataError(f"labels are {labels.dtype}, neither numbers nor text", where=where, hint=_HINT)
     if not isinstance(values, Mapping):
         if len(inputs) != 1:
             raise DataError(
@@ -112,7 +130,7 @@ def _arrays(batch: Any, inputs: Sequence[InputSpec], where: str) -> tuple[dict[s
         if name not in values:
             hint = f"yield it, or give all samples one value: {by_option([name])}"
             raise DataError(f"input `{name}` is missing", where=where, hint=hint)
-        array = np.asarray(values[name], order="C")
+        array = _array(values[name], f"`{name}`", where)
         if spec.number and array.ndim == 0 and labels.ndim:
             array = np.full(len(labels), array)
         if array.ndim == 0 or labels.ndim == 0 or len(array) != len(labels):
@@ -125,3 +143,44 @@ def _arrays(batch: Any, inputs: Sequence[InputSpec], where: str) -> tuple[dict[s
             raise DataError(f"`{name}` holds {array.dtype}, not numbers", where=where, hint="yield numbers")
         arrays[name] = array
     return arrays, labels
+
+
+def _array(value: Any, what: str, where: str) -> np.ndarray:
+    """Anything that NumPy takes for an array, in C order. Raises DataError for anything else."""
+    try:
+        return np.asarray(value, order="C")
+    except Exception as error:  # lists of unequal length, tensors on a device: conversion is foreign code
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{what} cannot be read as an array: {reason}", where=where, hint=_HINT) from error
+
+
+def _require_room(arrays: Mapping[str, np.ndarray], where: str, memory: int) -> None:
+    """Raise DataError for a batch that alone takes more than the memory, which it has by now."""
+    size = sum(array.nbytes for array in arrays.values())
+    if size > max(memory, 1 << 20):
+        raise DataError(
+            f"the batch takes {size / 2**20:,.0f} MiB: more than the {memory / 2**20:,.0f} MiB "
+            "of --memory for it",
+            where=where,
+            hint="yield fewer samples at a time",
+        )
+
+
+def _check_labels(labels: Sequence[np.ndarray], rows: int, where: str, memory: int) -> None:
+    """Raise DataError for labels of a batch that are unlike those before, and for too many in all.
+
+    rows : how many samples came before.
+    """
+    first, last = labels[0], labels[-1]
+    if first.shape[1:] != last.shape[1:] or (first.dtype.kind in "US") != (last.dtype.kind in "US"):
+        raise DataError(
+            f"labels are {last.dtype} {last.shape} here, but {first.dtype} {first.shape} before",
+            where=where,
+            hint="yield labels of the same kind in every batch",
+        )
+    try:
+        longest = max(first.dtype, last.dtype, key=lambda dtype: dtype.itemsize)
+        require_small((rows + len(last), *last.shape[1:]), longest, where, "labels", memory)
+    except DataError as error:
+        hint = f"{error.hint}; of a function that does not end, choose rows: {_ROWS}"
+        raise DataError(error.what, where=where, hint=hint) from None

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.labels import is_number
-from onnxtweak.data.preprocess.sizes import describe, resized
+from onnxtweak.data.preprocess.sizes import describe, pixels_allowed, resized
 from onnxtweak.data.preprocess.transforms import pillow_decoder
-from onnxtweak.data.samples import InputSpec, Part, TakeRows, by_option
+from onnxtweak.data.samples import InputSpec, Part, Reading, TakeRows, by_option
 from onnxtweak.data.source_spec import Source, natural_key
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
@@ -24,7 +24,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 class ImageColumn:
     """A column of images, (N, h, w, 1 or 3) uint8, decoded on demand.
 
-    preprocess : its sizes are applied here, image by image, because the files may differ in size.
+    preprocess : its sizes are applied here, image by image, because the files may differ in size. most :
+    pixels that a file may have.
     """
 
     where: str
@@ -32,9 +33,11 @@ class ImageColumn:
     shape: tuple[int, ...]
     gray: bool
     preprocess: Preprocess
+    most: int
     axes: str = "HWC"
     sized = True
     thread_safe = True
+    held = 0
 
     @property
     def dtype(self) -> np.dtype:
@@ -47,7 +50,7 @@ class ImageColumn:
         def take(rows: np.ndarray) -> np.ndarray:
             batch = np.empty((len(rows), *self.shape[1:]), np.uint8)
             for row, out in zip(rows.tolist(), batch, strict=True):
-                image = decode(self.paths[row], self.gray, self.preprocess)
+                image = decode(self.paths[row], self.gray, self.preprocess, self.most)
                 if image.shape != out.shape:
                     raise DataError(
                         f"the image is {image.shape[0]} x {image.shape[1]}, but the first one is "
@@ -64,7 +67,7 @@ class ImageColumn:
         return str(self.paths[row])
 
 
-def read_image_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """The images `root/class/*.png|jpg|...`, as one part.
 
     The folders' names are the classes: class numbers where all are numbers, else numbered in natural order
@@ -96,11 +99,11 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], preprocess: P
         )
     names = tuple(folder.name for folder in folders)
     classes = None if all(map(is_number, names)) else names
-    return [_part(str(root), root, paths, labels, classes, inputs, preprocess)]
+    return [_part(str(root), root, paths, labels, classes, inputs, reading)]
 
 
 def read_image_list(
-    source: Source, lines: Sequence[tuple[str, str]], inputs: Sequence[InputSpec], preprocess: Preprocess
+    source: Source, lines: Sequence[tuple[str, str]], inputs: Sequence[InputSpec], reading: Reading
 ) -> Part:
     """The images of a CSV: (path, label) of each; paths are relative to the CSV's folder.
 
@@ -124,7 +127,7 @@ def read_image_list(
             "no such image file", where=missing, hint=f"paths in {source.path} are relative to its folder"
         )
     labels = [label.strip() for _, label in lines]
-    return _part(str(source.path), source.path.parent, paths, labels, None, inputs, preprocess)
+    return _part(str(source.path), source.path.parent, paths, labels, None, inputs, reading)
 
 
 def _part(
@@ -134,7 +137,7 @@ def _part(
     labels: Sequence[str],
     classes: tuple[str, ...] | None,
     inputs: Sequence[InputSpec],
-    preprocess: Preprocess,
+    reading: Reading,
 ) -> Part:
     if len(inputs) != 1:
         others = [spec.name for spec in inputs if len(spec.sample or ()) != 3]
@@ -144,7 +147,7 @@ def _part(
             hint="store one array per input in an .npz file"
             + (f", or give all samples one value: {by_option(others)}" if others else ""),
         )
-    column = _column(where, tuple(paths), inputs[0], preprocess)
+    column = _column(where, tuple(paths), inputs[0], reading)
     return Part(
         where=where,
         origin=str(Path(where).resolve()),
@@ -157,13 +160,14 @@ def _part(
     )
 
 
-def _column(where: str, paths: tuple[Path, ...], spec: InputSpec, preprocess: Preprocess) -> ImageColumn:
-    size, stored_gray = pillow_decoder().probe(paths[0])
+def _column(where: str, paths: tuple[Path, ...], spec: InputSpec, reading: Reading) -> ImageColumn:
+    most, preprocess = pixels_allowed(reading.memory), reading.preprocess
+    size, stored_gray = pillow_decoder().probe(paths[0], most)
     sample = spec.sample or ()
     expects_color = len(sample) == 3 and 3 in (sample[0], sample[-1])
     gray = preprocess.color == "GRAY" or (preprocess.color is None and stored_gray and not expects_color)
     height, width = preprocess.crop or resized(size, preprocess)
-    return ImageColumn(where, paths, (len(paths), height, width, 1 if gray else 3), gray, preprocess)
+    return ImageColumn(where, paths, (len(paths), height, width, 1 if gray else 3), gray, preprocess, most)
 
 
 def _note(column: ImageColumn) -> str:

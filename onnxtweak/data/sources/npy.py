@@ -16,11 +16,10 @@ import numpy as np
 from onnxtweak.data.samples import TakeRows, take_rows
 from onnxtweak.data.sources.object_rows import explain
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 
 # Pages of a mapped file count as the process's memory until they are released; bytes read before that.
 _RELEASE_AFTER = 64 * 1024**2
-# Of labels: 64 million class numbers. Compressed, a few megabytes can stand for any size.
-_MOST_BYTES = {"labels": 512 * 1024**2, "class names": 64 * 1024**2}
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class MappedColumn:
     axes: str | None = None
     sized = False
     thread_safe = True
+    held = 0
 
     @contextmanager
     def open(self) -> Iterator[TakeRows]:
@@ -105,6 +105,7 @@ def map_npy(path: Path, where: str | None = None, offset: int = 0, length: int |
     Raises DataError when the file is truncated.
     """
     where = str(path) if where is None else where
+    require_regular(path, DataError)
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -118,27 +119,6 @@ def map_npy(path: Path, where: str | None = None, offset: int = 0, length: int |
     if begin + header.nbytes > end:
         raise DataError("the file is truncated", where=where, hint="copy it or write it again")
     return MappedColumn(where, path, begin, header.shape, header.dtype, header.fortran)
-
-
-def require_small(shape: tuple[int, ...], dtype: np.dtype, where: str, what: str) -> None:
-    """Raise DataError for an array of labels or class names that is too large to be read whole.
-
-    Called with what its header says, before anything is loaded. what : "labels" or "class names".
-    """
-    size = math.prod(shape) * dtype.itemsize
-    if len(shape) > 2:
-        raise DataError(
-            f"{what} of shape {shape} are neither class numbers nor one-hot",
-            where=where,
-            hint="store one class number per sample, shape (N,)",
-        )
-    if size > _MOST_BYTES[what]:
-        raise DataError(
-            f"{what} of shape {shape}, {dtype}, would take {size / 2**20:,.0f} MiB: more than the "
-            f"{_MOST_BYTES[what] / 2**20:,.0f} MiB allowed",
-            where=where,
-            hint="store one class number per sample, shape (N,), and short names",
-        )
 
 
 def read_array(column: MappedColumn) -> np.ndarray:

@@ -17,11 +17,12 @@ from typing import IO
 import numpy as np
 
 from onnxtweak.data.array_names import CLASSES, match_arrays
-from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, NumberColumn, Part, TakeRows
+from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, NumberColumn, Part, Reading, TakeRows
 from onnxtweak.data.source_spec import Source
-from onnxtweak.data.sources.npy import Header, MappedColumn, map_npy, read_array, read_header, require_small
+from onnxtweak.data.sources.held_whole import require_small
+from onnxtweak.data.sources.npy import Header, MappedColumn, map_npy, read_array, read_header
 from onnxtweak.errors import DataError
-from onnxtweak.settings import Preprocess
+from onnxtweak.input_files import require_regular
 
 _BLOCK = 1024**2
 # What zipfile and its decompressors raise on a damaged archive.
@@ -51,6 +52,7 @@ class CompressedColumn:
     axes: str | None = None
     sized = False
     thread_safe = False
+    held = 0
 
     @property
     def nbytes(self) -> int:
@@ -97,7 +99,7 @@ class CompressedColumn:
         return f"row {row} of {self.where}"
 
 
-def read_npz(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """The samples of a .npz file, as one part.
 
     Inputs are found under their tensor names, a single one also under `x`; labels under `y` or `labels`;
@@ -105,6 +107,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess
     contains Python objects, and for missing arrays.
     """
     path = source.path
+    require_regular(path, DataError)  # in a folder of them no other has been looked at
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -112,13 +115,18 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess
         raise DataError(f"not a .npz file: {error}", where=path, hint="write it with numpy.savez") from error
     arrays, labels = match_arrays(members, inputs, source.key, str(path))
     classes = next((name for name in CLASSES if name in members), None)
-    names = None if classes is None else _names(_array(path, members[classes], classes, "class names"))
+    names = None
+    if classes is not None:
+        names = _names(_array(path, members[classes], classes, "class names", reading.memory))
     return [
         Part(
             where=source.text.partition("[")[0],
             origin=f"{path.resolve()}#{labels}",
-            columns={name: _of_input(path, members[stored], stored) for name, stored in arrays.items()},
-            labels=_array(path, members[labels], labels, "labels"),
+            columns={
+                name: _of_input(path, members[stored], stored, reading.memory)
+                for name, stored in arrays.items()
+            },
+            labels=_array(path, members[labels], labels, "labels", reading.memory),
             label_where=f"{labels} in {path}",
             files=((" ".join((*arrays.values(), labels)), path),),
             classes=names,
@@ -134,15 +142,17 @@ def load(column: CompressedColumn) -> ArrayColumn:
     return ArrayColumn(column.where, array)
 
 
-def _of_input(path: Path, info: zipfile.ZipInfo, name: str) -> Column:
-    column = _column(path, info, name)
+def _of_input(path: Path, info: zipfile.ZipInfo, name: str, memory: int) -> Column:
+    column = _column(path, info, name, memory)
     if column.shape:
         return column
     with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
         return NumberColumn(column.where, np.lib.format.read_array(stream, allow_pickle=False))
 
 
-def _column(path: Path, info: zipfile.ZipInfo, name: str) -> MappedColumn | CompressedColumn | ArrayColumn:
+def _column(
+    path: Path, info: zipfile.ZipInfo, name: str, memory: int
+) -> MappedColumn | CompressedColumn | ArrayColumn:
     where = f"{name} in {path}"
     if info.flag_bits & 1:
         raise DataError("the array is encrypted", where=where, hint="write the file without a password")
@@ -154,6 +164,7 @@ def _column(path: Path, info: zipfile.ZipInfo, name: str) -> MappedColumn | Comp
     if not header.fortran or len(header.shape) < 2:
         return column
     # Fortran order has no rows to read forward: such an array is loaded whole, transposed.
+    require_small(header.shape, header.dtype, where, "compressed values in Fortran order", memory)
     transposed = load(CompressedColumn(where, path, info.filename, header.shape[::-1], header.dtype))
     return ArrayColumn(where, transposed.array.T)
 
@@ -192,11 +203,11 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
     return info.header_offset + 30 + name + extra
 
 
-def _array(path: Path, info: zipfile.ZipInfo, name: str, what: str) -> np.ndarray:
+def _array(path: Path, info: zipfile.ZipInfo, name: str, what: str, memory: int) -> np.ndarray:
     where = f"{name} in {path}"
     header = _header(path, info, where)
-    require_small(header.shape, header.dtype, where, what)
-    column = _column(path, info, name)
+    require_small(header.shape, header.dtype, where, what, memory)
+    column = _column(path, info, name, memory)
     if isinstance(column, MappedColumn):
         return read_array(column)
     if isinstance(column, ArrayColumn):

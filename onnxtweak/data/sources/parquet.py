@@ -1,6 +1,7 @@
-"""How are Parquet tables read? One row group at a time; importing this module requires pyarrow.
+"""How are Parquet tables read? In batches of rows, only the columns that are wanted; requires pyarrow.
 
 A column named after a model input feeds it: numbers, text, or lists of equal length; see `table_columns`.
+Text and labels are read as dictionaries: repeated, they may take no space in the file and much in memory.
 """
 
 from __future__ import annotations
@@ -8,25 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onnxtweak.data.samples import ArrayColumn, InputSpec, Part, TakeRows
+from onnxtweak.data.samples import ArrayColumn, InputSpec, Part, Reading, TakeRows
 from onnxtweak.data.source_spec import Source
+from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.table_columns import bind_columns, label_column
 from onnxtweak.errors import DataError
-from onnxtweak.settings import Preprocess
+
+_BUFFER = 64 * 1024  # of a column, while its pages are read
+_PAGE = 5 * 1024**2 // 2  # of a column: one of values and one of a dictionary, 1 MiB each as written by most
+_BATCH = 16 * 1024**2  # bytes of rows that are decoded at a time
+_TEXT_ROWS = 65_536
 
 
 @dataclass(frozen=True, eq=False)
 class ParquetColumn:
     """Columns of a table side by side, (N, columns), or one column of lists, (N, length).
 
-    names : of the table's columns. ends : number of rows up to the end of each row group.
+    names : of the table's columns. ends : number of rows up to the end of each row group. held : bytes that
+    reading takes.
     """
 
     where: str
@@ -35,155 +42,255 @@ class ParquetColumn:
     ends: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: np.dtype
+    held: int
     axes: str | None = None
     sized = False
     thread_safe = False
 
     @contextmanager
     def open(self) -> Iterator[TakeRows]:
-        with pq.ParquetFile(self.path) as file:
-            loaded, values = -1, np.empty(0)
-
-            def group(number: int) -> np.ndarray:
-                nonlocal loaded, values
-                if loaded != number:
-                    table = file.read_row_group(number, columns=list(self.names))
-                    loaded, values = number, self._values(table, number)
-                return values
+        with _reading(self.path), _opened(self.path) as file:
+            # As rows ascend, what was read is never wanted again but for the last batch.
+            first, values = 0, np.empty((0, self.shape[1]), self.dtype)
+            group, batches = -1, self._batches(file, 0)
 
             def take(rows: np.ndarray) -> np.ndarray:
+                nonlocal first, values, group, batches
                 out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-                cuts = np.searchsorted(rows, (0, *self.ends))
-                for number, (low, high) in enumerate(pairwise(cuts)):
-                    if low < high:
-                        start = self.ends[number - 1] if number else 0
-                        out[low:high] = group(number)[rows[low:high] - start]
+                done = 0
+                while done < len(rows):
+                    wanted = int(rows[done])
+                    if wanted >= first + len(values):
+                        inside = int(np.searchsorted(self.ends, wanted, side="right"))
+                        if inside != group:
+                            group, batches = inside, self._batches(file, inside)
+                            first, values = self.ends[group - 1] if group else 0, values[:0]
+                        first += len(values)
+                        values = next(batches)
+                        continue
+                    end = int(np.searchsorted(rows, first + len(values)))
+                    out[done:end] = values[rows[done:end] - first]
+                    done = end
                 return out
 
             yield take
 
-    def _values(self, table: pa.Table, number: int) -> np.ndarray:
-        parts = []
-        for name in self.names:
-            array = table.column(name).combine_chunks()
-            if _is_list(array.type):
-                flat = np.asarray(array.flatten())
-                parts.append(self._one_length(flat, name, len(array), number))
-            else:
-                parts.append(np.asarray(array)[:, None])
-        return np.concatenate(parts, axis=1).astype(self.dtype, copy=False)
+    def _batches(self, file: pq.ParquetFile, group: int) -> Iterator[np.ndarray]:
+        """The rows of a row group, in order, as batches (n, columns)."""
+        height = max(_BATCH // (self.shape[1] * max(self.dtype.itemsize, 4)), 1)
+        first = self.ends[group - 1] if group else 0
+        with _reading(self.path):
+            for batch in file.iter_batches(height, [group], list(self.names), use_threads=False):
+                yield self._values(batch, first)
+                first += len(batch)
 
-    def _one_length(self, flat: np.ndarray, name: str, rows: int, number: int) -> np.ndarray:
-        length = self.shape[1]
-        if len(flat) != rows * length:
-            raise DataError(
-                f"the lists of `{name}` do not all have length {length}",
-                where=f"row group {number} of {self.path}",
-                hint="pad or cut the lists to one length",
-            )
-        return flat.reshape(rows, length)
+    def _values(self, batch: pa.RecordBatch, first: int) -> np.ndarray:
+        out = np.empty((len(batch), self.shape[1]), self.dtype)
+        for place, name in enumerate(self.names):
+            array = batch.column(place)
+            self._require_present(array, name, first)
+            if _is_list(array.type):
+                flat = array.flatten()
+                if len(flat) != len(array) * self.shape[1] or (_lengths(array) != self.shape[1]).any():
+                    row = first + int((_lengths(array) != self.shape[1]).argmax())
+                    raise DataError(
+                        f"the lists of `{name}` do not all have length {self.shape[1]}, as in row 0",
+                        where=f"row {row} of {self.path}",
+                        hint="pad or cut the lists to one length",
+                    )
+                if flat.null_count:
+                    row = first + int(flat.is_null().to_numpy(zero_copy_only=False).argmax()) // self.shape[1]
+                    raise self._missing(name, row)
+                out[:] = flat.to_numpy(zero_copy_only=False).reshape(out.shape)
+            else:
+                out[:, place] = array.to_numpy(zero_copy_only=False)
+        return out
+
+    def _require_present(self, array: pa.Array, name: str, first: int) -> None:
+        if array.null_count:
+            row = first + int(array.is_null().to_numpy(zero_copy_only=False).argmax())
+            raise self._missing(name, row)
+
+    def _missing(self, name: str, row: int) -> DataError:
+        where = f"row {row}, column `{name}` of {self.path}"
+        return DataError("the value is missing", where=where, hint="fill it in, or remove the row")
 
     def locate(self, row: int) -> str:
         return f"row {row} of {self.where}"
 
 
-def read_parquet(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_parquet(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """The samples of a Parquet file, as one part. #KEY names the column of labels.
 
-    Raises DataError for a damaged file, missing columns, and columns that are not numeric.
+    Raises DataError for a damaged file, missing columns, columns that are not numeric, and row groups that
+    cannot be read in half the memory.
     """
     where = str(source.path)
-    try:
-        with pq.ParquetFile(source.path) as file:
-            schema = file.schema_arrow
-            groups = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
-            label = label_column(schema.names, source)
-            labels = _labels(file.read(columns=[label]).column(label), f"column `{label}` of {where}")
-            first = file.read_row_group(0) if groups else None
-    except UnicodeDecodeError as error:
-        hint = "write the text in UTF-8"
-        raise DataError("the labels are not UTF-8 text", where=where, hint=hint) from error
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"not a Parquet file: {reason}", where=where, hint="write it again") from error
-    if first is None or not len(labels):
-        raise DataError("the table is empty", where=where, hint="give a file that has rows")
-    ends = tuple(accumulate(groups))
-    others = [name for name in schema.names if name != label]
-    lists = [name for name in others if _is_list(schema.field(name).type)]
-    bound = bind_columns(others, inputs, source.path, lists)
-    columns = {
-        spec.name: _column(spec, bound.columns[spec.name], schema, first, source.path, ends)
-        for spec in inputs
-    }
-    return [
-        Part(
-            where=where,
-            origin=str(source.path.resolve()),
-            columns=columns,
-            labels=labels,
-            label_where=f"column `{label}` of {where}",
-            files=((f"table, labels {label}", source.path),),
-            notes=bound.notes,
+    with _reading(source.path), _opened(source.path) as file:
+        schema, footer = file.schema_arrow, file.metadata
+        groups = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+        ends = tuple(accumulate(groups))
+        label = label_column(schema.names, source)
+        if not ends or not ends[-1]:
+            raise DataError("the table is empty", where=where, hint="give a file that has rows")
+        others = [name for name in schema.names if name != label]
+        bound = bind_columns(
+            others, inputs, source.path, [n for n in others if _is_list(schema.field(n).type)]
         )
-    ]
+        table = _OpenFile(source.path, file, ends, reading.memory)
+        return [
+            Part(
+                where=where,
+                origin=str(source.path.resolve()),
+                columns={spec.name: table.column(spec, bound.columns[spec.name]) for spec in inputs},
+                labels=table.labels(label),
+                label_where=f"column `{label}` of {where}",
+                files=((f"table, labels {label}", source.path),),
+                notes=bound.notes,
+            )
+        ]
 
 
-def _labels(column: pa.ChunkedArray, where: str) -> np.ndarray:
-    if column.null_count:
-        raise DataError(f"{column.null_count} labels are missing", where=where, hint="give every row a label")
-    dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if _is_text(dtype):
-        return np.array(column.to_pylist(), dtype=str)
-    return np.asarray(column.to_numpy())
+@dataclass(frozen=True, eq=False)
+class _OpenFile:
+    """An open file. ends : as of `ParquetColumn`. memory : bytes that columns held whole may take."""
 
+    path: Path
+    file: pq.ParquetFile
+    ends: tuple[int, ...]
+    memory: int
 
-def _column(
-    spec: InputSpec,
-    names: tuple[str, ...],
-    schema: pa.Schema,
-    first: pa.Table,
-    path: Path,
-    ends: tuple[int, ...],
-) -> ParquetColumn | ArrayColumn:
-    where = f"column `{names[0]}` of {path}" if len(names) == 1 else f"{len(names)} columns of {path}"
-    if spec.dtype == "object":
-        return _text_column(names, path, where)
-    dtypes = [_number_type(schema.field(name).type, name, path) for name in names]
-    if len(names) == 1 and _is_list(schema.field(names[0]).type):
-        width = len(first.column(names[0])[0].as_py() or ())
-    else:
-        width = len(names)
-        if any(_is_list(schema.field(name).type) for name in names):
+    def column(self, spec: InputSpec, names: tuple[str, ...]) -> ParquetColumn | ArrayColumn:
+        """What feeds an input, of whose columns nothing but the first row is read yet."""
+        one = f"column `{names[0]}` of {self.path}"
+        where = one if len(names) == 1 else f"{len(names)} columns of {self.path}"
+        if spec.dtype == "object":
+            texts = np.stack([self._texts(name, "text") for name in names], axis=1)
+            return ArrayColumn(where, texts)
+        schema = self.file.schema_arrow
+        dtypes = [_number_type(schema.field(name).type, name, self.path) for name in names]
+        dtype = np.result_type(*dtypes)
+        width, held = len(names), self._held(names, dtype)
+        if len(names) == 1 and _is_list(schema.field(names[0]).type):
+            first = next(self.file.iter_batches(1, columns=[names[0]], use_threads=False))
+            width = int(_lengths(first.column(0))[0])
+        elif any(_is_list(schema.field(name).type) for name in names):
             raise DataError(
                 "columns of lists and columns of numbers cannot be combined",
-                where=path,
+                where=self.path,
                 hint=f"name the column of lists after the model's input, `{spec.name}`",
             )
-    # A missing number becomes NaN, which is later reported with its row.
-    has_nulls = any(first.schema.field(name).nullable for name in names) and any(
-        column.null_count for column in (first.column(name) for name in names)
-    )
-    dtype = np.result_type(*dtypes, *([np.float32] if has_nulls else []))
-    return ParquetColumn(where, path, names, ends, (ends[-1], width), dtype)
+        return ParquetColumn(where, self.path, names, self.ends, (self.ends[-1], width), dtype, held)
 
+    def labels(self, name: str) -> np.ndarray:
+        """The column of labels (N,), numbers or text."""
+        dtype = self.file.schema_arrow.field(name).type
+        if _is_text(dtype):
+            return self._texts(name, "labels")
+        where = f"column `{name}` of {self.path}"
+        dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+        if not _is_number(dtype):
+            hint = "store one class number, or the name of the class, in every row"
+            raise DataError(f"labels are {dtype}, neither numbers nor text", where=where, hint=hint)
+        kind = np.dtype(dtype.to_pandas_dtype())
+        require_small((self.ends[-1],), kind, where, "labels", self.memory)
+        labels, done = np.empty(self.ends[-1], kind), 0
+        for batch in self.file.iter_batches(_TEXT_ROWS, columns=[name], use_threads=False):
+            column = batch.column(0)
+            if column.null_count:
+                raise _no_label(column, done, where)
+            column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            labels[done : done + len(batch)] = column.to_numpy(zero_copy_only=False)
+            done += len(batch)
+        return labels
 
-def _text_column(names: tuple[str, ...], path: Path, where: str) -> ArrayColumn:
-    """Columns of text side by side, loaded whole: how long the longest text is shows only then."""
-    table = pq.read_table(path, columns=list(names))
-    for name in names:
-        if not _is_text(table.schema.field(name).type) or table.column(name).null_count:
+    def _texts(self, name: str, what: str) -> np.ndarray:
+        """A column of text (N,). what : "labels", or "text" that feeds an input."""
+        where = f"column `{name}` of {self.path}"
+        if not _is_text(self.file.schema_arrow.field(name).type):
+            raise _no_text(name, self.path)
+        parts: list[np.ndarray] = []
+        longest, done = 1, 0
+        with _opened(self.path, [name]) as file:
+            for batch in file.iter_batches(_TEXT_ROWS, columns=[name], use_threads=False):
+                column = batch.column(0)
+                if column.null_count:
+                    raise _no_label(column, done, where) if what == "labels" else _no_text(name, self.path)
+                column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+                try:
+                    words = column.dictionary.to_pylist()
+                except UnicodeDecodeError as error:
+                    rows = f"rows {done} to {done + len(batch) - 1}, {where}"
+                    raise DataError(
+                        "the labels are not UTF-8 text" if what == "labels" else "the text is not UTF-8",
+                        where=rows,
+                        hint="write the text in UTF-8",
+                    ) from error
+                longest = max(longest, *map(len, words))
+                require_small((self.ends[-1],), np.dtype(f"<U{longest}"), where, what, self.memory)
+                parts.append(np.array(words, dtype=str)[column.indices.to_numpy()])
+                done += len(batch)
+        return np.concatenate(parts)
+
+    def _held(self, names: Sequence[str], dtype: np.dtype) -> int:
+        """Bytes that reading columns takes, as the sizes in the file's footer say.
+
+        Raises DataError for more than half the memory.
+        """
+        footer = self.file.metadata
+        groups = (footer.row_group(number) for number in range(footer.num_row_groups))
+        group = max(groups, key=lambda one: one.total_byte_size)
+        chunks = [group.column(place) for place in range(group.num_columns)]
+        wanted = [c for c in chunks if {c.path_in_schema, c.path_in_schema.rsplit(".", 2)[0]} & {*names}]
+        pages = sum(min(c.total_uncompressed_size, _PAGE) + _BUFFER for c in wanted)
+        decoded = sum(c.num_values for c in wanted) * dtype.itemsize
+        rows = max(group.num_rows, 1)
+        held: int = pages + 2 * max(min(_BATCH, decoded), decoded // rows)
+        if held > max(self.memory // 2, 2 * _BATCH + 2 * _PAGE):
             raise DataError(
-                f"column `{name}` does not hold a text in every row, as the model expects",
-                where=path,
-                hint="store it as text, without missing values",
+                f"{len(wanted):,} columns in row groups of {rows:,} rows take {held / 2**20:,.0f} MiB to "
+                f"read: more than half of the {self.memory / 2**20:,.0f} MiB of --memory for them",
+                where=self.path,
+                hint="write it in smaller row groups (`row_group_size`), or as one column of lists, or give "
+                "more --memory",
             )
-    return ArrayColumn(where, np.array([table.column(name).to_pylist() for name in names], dtype=str).T)
+        return held
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What pyarrow raises while a file is read, as DataError."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        hint = "write the names in UTF-8"
+        raise DataError("the names of the columns are not UTF-8", where=path, hint=hint) from error
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"not a Parquet file: {reason}", where=path, hint="write it again") from error
+
+
+def _opened(path: Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    """dictionaries : columns to read as such. Read page by page: by default whole row groups are fetched."""
+    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=[*dictionaries])
+
+
+def _no_label(column: pa.Array, done: int, where: str) -> DataError:
+    row = done + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
+    return DataError("labels are missing", where=f"row {row}, {where}", hint="give every row a label")
+
+
+def _no_text(name: str, path: Path) -> DataError:
+    return DataError(
+        f"column `{name}` does not hold a text in every row, as the model expects",
+        where=path,
+        hint="store it as text, without missing values",
+    )
 
 
 def _number_type(dtype: pa.DataType, name: str, path: Path) -> np.dtype:
     dtype = dtype.value_type if _is_list(dtype) else dtype
-    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype):
+    if _is_number(dtype):
         numpy_dtype: np.dtype = np.dtype(dtype.to_pandas_dtype())
         return numpy_dtype
     raise DataError(
@@ -193,6 +300,10 @@ def _number_type(dtype: pa.DataType, name: str, path: Path) -> np.dtype:
     )
 
 
+def _is_number(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype))
+
+
 def _is_list(dtype: pa.DataType) -> bool:
     return bool(
         pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
@@ -200,4 +311,14 @@ def _is_list(dtype: pa.DataType) -> bool:
 
 
 def _is_text(dtype: pa.DataType) -> bool:
-    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype))
+    dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+    return bool(
+        pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+    )
+
+
+def _lengths(array: pa.Array) -> np.ndarray:
+    """Lengths of the lists (n,)."""
+    if pa.types.is_fixed_size_list(array.type):
+        return np.full(len(array), array.type.list_size)
+    return np.diff(array.offsets.to_numpy())

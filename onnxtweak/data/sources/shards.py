@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.array_names import CLASSES, LABELS, SAMPLES, match_arrays, spellings
-from onnxtweak.data.samples import Column, InputSpec, NumberColumn, Part, by_option, with_rows
+from onnxtweak.data.samples import Column, InputSpec, NumberColumn, Part, Reading, by_option, with_rows
 from onnxtweak.data.source_spec import Source, natural_key
-from onnxtweak.data.sources.npy import map_npy, read_array, require_small
+from onnxtweak.data.sources.held_whole import require_small
+from onnxtweak.data.sources.npy import map_npy, read_array
 from onnxtweak.data.sources.npz import read_npz
 from onnxtweak.errors import DataError
-from onnxtweak.settings import Preprocess
 
 _NUMBERED = re.compile(r"(.+?)[-_.]?(\d+)")
 
 
-def read_npy_pair(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_npy_pair(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """`x.npy` with `y.npy` beside it (or `NAME_x` and `NAME_y`, `images` and `labels`, ...), as one part.
 
     Raises DataError without labels, and for a model with several inputs, which needs a folder.
@@ -37,10 +37,10 @@ def read_npy_pair(source: Source, inputs: Sequence[InputSpec], preprocess: Prepr
             "a .npy file has no keys", where=source.text, hint=f"write {source.path}#[start:stop]"
         )
     labels = _labels_beside(source.path, inputs[0].name)
-    return [_part(source.text.partition("#[")[0], {inputs[0].name: source.path}, labels)]
+    return [_part(source.text.partition("#[")[0], {inputs[0].name: source.path}, labels, reading.memory)]
 
 
-def read_npy_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_npy_folder(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """One part per shard number of a folder with `x-000.npy`, `y-000.npy`, ... (or named after the inputs).
 
     Without a key only plain and numbered names count, so that x_train and x_test never mix.
@@ -58,40 +58,41 @@ def read_npy_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Pre
     for shard, paths in shards.items():
         where = f"{source.path}, shard {shard}" if shard else str(source.path)
         arrays, labels = match_arrays(paths, inputs, source.key, where)
-        parts.append(_part(where, {name: paths[stored] for name, stored in arrays.items()}, paths[labels]))
+        files = {name: paths[stored] for name, stored in arrays.items()}
+        parts.append(_part(where, files, paths[labels], reading.memory))
     classes = next(
         (source.path / f"{name}.npy" for name in CLASSES if (source.path / f"{name}.npy").exists()), None
     )
     if classes is None:
         return parts
-    written = tuple(_small(classes, "class names").astype(str).tolist())
+    written = tuple(_small(classes, "class names", reading.memory).astype(str).tolist())
     return [replace(part, classes=written) for part in parts]
 
 
-def read_npz_folder(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess) -> list[Part]:
+def read_npz_folder(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """One part per .npz file of a folder, in natural order of their names."""
     parts: list[Part] = []
     for path in sorted(source.path.glob("*.npz"), key=lambda p: natural_key(p.stem)):
         text = f"{path}#{source.key}" if source.key else str(path)
-        parts += read_npz(Source(text, path, source.key), inputs, preprocess)
+        parts += read_npz(Source(text, path, source.key), inputs, reading)
     return parts
 
 
-def _part(where: str, inputs: dict[str, Path], labels: Path) -> Part:
+def _part(where: str, inputs: dict[str, Path], labels: Path, memory: int) -> Part:
     return Part(
         where=where,
         origin=str(labels.resolve()),
         columns={name: _column(path) for name, path in inputs.items()},
-        labels=_small(labels, "labels"),
+        labels=_small(labels, "labels", memory),
         label_where=str(labels),
         files=(*inputs.items(), ("labels", labels)),
     )
 
 
-def _small(path: Path, what: str) -> np.ndarray:
+def _small(path: Path, what: str, memory: int) -> np.ndarray:
     """An array of labels or class names, loaded."""
     column = map_npy(path)
-    require_small(column.shape, column.dtype, str(path), what)
+    require_small(column.shape, column.dtype, str(path), what, memory)
     return read_array(column)
 
 

@@ -59,7 +59,7 @@ class Spool:
                 hint="yield the same shape and dtype in every batch",
             )
         with _spooling(self.path.parent):
-            write_all(self.file, array.tobytes())
+            write_all(self.file, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         self.rows += len(array)
 
     def column(self, where: str) -> MappedColumn:

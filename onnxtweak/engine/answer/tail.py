@@ -18,7 +18,7 @@ from onnxtweak.engine.answer.observed import Observed, joined, observe
 from onnxtweak.engine.answer.probing import NotDecided, read_columns
 from onnxtweak.engine.opened import Opened, fixed_batch
 from onnxtweak.engine.session import Session, open_session
-from onnxtweak.errors import InputError, ModelError
+from onnxtweak.errors import DataError, InputError, ModelError
 from onnxtweak.head import ROUNDING, Answer, Readout
 from onnxtweak.model.edit.expose import PROBE, only_tail
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
@@ -29,6 +29,7 @@ from onnxtweak.settings import EngineSettings
 
 ANSWERED = 64  # real samples on which logits and answer are compared before anything is learnt
 _NUMBERS = 1 << 21  # that a tail is asked about at a time
+_NOT_FINITE = "class scores are NaN or infinite"
 
 
 def settle_answer(
@@ -63,6 +64,12 @@ def settle_answer(
             return found
     graph, output = opened.model.graph, opened.logits.output
     first = opened.logits.name if opened.named else cuts(graph, output)[-1]
+    if reasons and reasons[0].startswith(_NOT_FINITE):
+        raise DataError(
+            f"the model's {reasons[0]}",
+            where=f"tensor '{first}' of {opened.model.path}",
+            hint="repair or remove such samples, or scale them as the model was trained on them",
+        )
     passed = ", ".join(tail_operators(graph, first, output)) or "nothing"
     raise ModelError(
         "the class that the model shows does not follow from its class scores: "
@@ -91,13 +98,28 @@ def _candidates(opened: Opened) -> list[str]:
     return list(dict.fromkeys([opened.logits.name, *reversed(chain)]))
 
 
+def _not_finite(x: np.ndarray, feeds: Mapping[str, np.ndarray]) -> str:
+    """In words: on which of the samples scores x (n, R) overflow, and how large its inputs are."""
+    spoilt = ~np.isfinite(x).all(axis=1)
+    row = int(spoilt.argmax())
+    reached = ", ".join(
+        f"`{name}` reaches {np.abs(value[row].astype(np.float64)).max(initial=0):.3g}"
+        for name, value in feeds.items()
+        if value.dtype.kind in "biuf" and value.shape[:1] == x.shape[:1]
+    )
+    return (
+        f"{_NOT_FINITE} on {int(spoilt.sum())} of {len(x)} samples tried, first on sample {row} of these"
+        + (f", where {reached}" if reached else "")
+    )
+
+
 def _settled(
     opened: Opened, name: str, observed: Observed, question: _Question, reasons: list[str]
 ) -> Opened | None:
     """The model with `name` as the tensor to patch; None, and a reason more, where that cannot be."""
     graph = opened.model.graph
     if not np.isfinite(observed.x).all():
-        reasons.append("the logits are not finite on real samples")
+        reasons.append(_not_finite(observed.x, question.feeds))
         return None
     if observed.scale != "logit" and not observed.x.any(axis=1).all():
         reasons.append("on some samples all scores are zero")

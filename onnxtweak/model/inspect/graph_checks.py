@@ -7,6 +7,7 @@ left to the runtime.
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import lru_cache
 
 import onnx
 from onnx import AttributeProto, NodeProto
@@ -27,6 +28,8 @@ def quantises(graph: GraphIndex) -> bool:
 
 def require_sound(graph: GraphIndex) -> None:
     """Raise ModelError for a graph that no exporter writes."""
+    if graph.sound:
+        return
     versions = {entry.domain: entry.version for entry in graph.proto.opset_import}
     versions |= dict.fromkeys(DEFAULT_DOMAINS, graph.opset)
     for node in graph.nodes:
@@ -37,6 +40,7 @@ def require_sound(graph: GraphIndex) -> None:
     _require_whole(graph)
     if len(graph.topological_order()) < len(graph.nodes):
         raise ModelError("the model's graph has a cycle", where=graph.proto.graph.name, hint=_AGAIN)
+    graph.sound = True
 
 
 def _require_whole(graph: GraphIndex) -> None:
@@ -67,18 +71,23 @@ def _problem(node: NodeProto, version: int) -> str:
     if not any(node.output):
         return "has no output"
     domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
-    try:
-        schema = onnx.defs.get_schema(node.op_type, min(max(version, 1), 1 << 30), domain)
-    except onnx.defs.SchemaError:
-        return ""
-    needed = [part.name for part in schema.inputs[: schema.min_input]]
+    needed, types = _asked(node.op_type, min(max(version, 1), 1 << 30), domain)
     if len(node.input) < len(needed):
         return f"is missing its input {needed[len(node.input)]}"
     for item in node.attribute:
-        known = schema.attributes.get(item.name)
-        if known is None:
-            continue
-        expected = int(known.type)  # type: ignore[call-overload]  # an IntEnum, unknown to its stub
-        if item.type not in (expected, AttributeProto.UNDEFINED):
+        if item.type not in (types.get(item.name, item.type), AttributeProto.UNDEFINED):
             return f"has the attribute {item.name} with a value of the wrong type"
     return ""
+
+
+@lru_cache(maxsize=1024)
+def _asked(operator: str, version: int, domain: str) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The inputs that an operator cannot do without, and the types of its attributes; nothing if unknown."""
+    try:
+        schema = onnx.defs.get_schema(operator, version, domain)
+    except onnx.defs.SchemaError:
+        return (), {}
+    needed = tuple(part.name for part in schema.inputs[: schema.min_input])
+    # An IntEnum, unknown to its stub.
+    types = {name: int(known.type) for name, known in schema.attributes.items()}  # type: ignore[call-overload]
+    return needed, types
