@@ -15,7 +15,6 @@ from onnxtweak.results import (
     Diagnosis,
     Dumped,
     Evaluation,
-    Finding,
     Inspection,
     Measurement,
     MethodStanding,
@@ -26,7 +25,7 @@ from onnxtweak.results import (
     RunResult,
     Scored,
 )
-from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial
+from onnxtweak.types import Check, FileRef, Finding, Metrics, Tap, Trial
 
 MODEL = FileRef("base.onnx", "a" * 64)
 OUTPUT = FileRef("out.onnx", "b" * 64)
