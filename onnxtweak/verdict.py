@@ -1,9 +1,9 @@
 """Which promises did a patch keep? The verdict: computed once, from counts of the samples it was judged on.
 
 A promise is a change of accuracy that may not be less than its limit. It is *kept* where the whole 95 %
-interval of the change reaches the limit, *not kept* where all of it lies below, and *not shown* where it covers
-both. Intervals of single classes are so wide that those of all classes hold at once: of many classes one always
-looks bad by chance. Changes, limits and intervals are percentage points.
+interval of the change reaches the limit, *not kept* where all of it lies below, and *not shown* where it
+covers both. Intervals of single classes are so wide that those of all classes hold at once: of many classes
+one always looks bad by chance. Changes, limits and intervals are percentage points.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Verdict:
 
     answer : "base" for a copy of it, "bias" for a patch that reads no neurons, else the method. state : the
     worst of the promises, or "copy". split, samples : what it was judged on. promises : what would be
-    regretted first. worst : None where no class lost. cautions : sentences on how far all this can be trusted.
+    regretted first. worst : None where no class lost. cautions : on how far all this can be trusted.
     """
 
     answer: str
@@ -159,7 +159,7 @@ def _intervals(counts: SampleCounts) -> list[tuple[int, float, Interval]]:
 
 
 def _worst(names: Sequence[str], asked: Asked, counts: SampleCounts) -> WorstClass | None:
-    """The class with the largest loss as measured, of those beyond their limit by more than chance if any is."""
+    """The class with the largest loss as measured, of those beyond their limit by more than chance if any."""
     limit = 0.0 - (asked.max_class_drop or 0.0)
     each = [(interval[1] >= limit, change, c, interval) for c, change, interval in _intervals(counts)]
     if not each:

@@ -56,7 +56,9 @@ def _confidence(result: Document) -> float | None:
 
 
 def _promises(result: Document, state: str) -> int:
-    return sum(promise["state"] == state for promise in result["verdict"]["promises"])
+    # A patch that a bias would outdo is not what was hoped for, but no harm: that comparison is no gate.
+    promises = result["verdict"]["promises"]
+    return sum(promise["state"] == state for promise in promises if promise["name"] != "bias")
 
 
 _MEASURES: dict[str, Callable[[Document], float | None]] = {

@@ -23,7 +23,8 @@ class Gates(Bounded):
     """Limits on test figures; None: no limit. Drops, gains and E are percentage points.
 
     max_latency_increase : percent. min_mcnemar : confidence, 1 - p, that more is fixed than broken.
-    refuse_copy : whether a copy of the base is no result. max_not_kept, max_not_shown : promises of the verdict.
+    refuse_copy : whether a copy of the base is no result. max_not_kept, max_not_shown : how many promises of
+    the verdict may be so, the comparison with a bias aside.
     """
 
     min_target_gain: Annotated[float | None, FINITE] = None

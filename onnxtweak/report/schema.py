@@ -21,8 +21,9 @@ SCHEMA = 1
 
 # The keys of a Result in their order, which is older than its parts. `evidence` follows where there is any.
 RESULT_KEYS = tuple(
-    "schema command model output answer verdict tweak targets n scale theta criterion neurons samples split before after "
-    "bias_control fixed broken mcnemar_p E curve seconds passes device checks classes notes".split()
+    "schema command model output answer verdict tweak targets n scale theta criterion neurons samples split "
+    "before after bias_control fixed broken mcnemar_p E curve seconds passes device checks classes "
+    "notes".split()
 )
 
 

@@ -197,7 +197,8 @@ def verdict(made: Result) -> str:
     """One line: the verdict, how target and overall accuracy changed, and whether the checks passed."""
     passed = sum(check.passed for check in made.checks)
     return (
-        f"{headline(plain(made.verdict))}; {made.measured.split}: targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
+        f"{headline(plain(made.verdict))}; {made.measured.split}: "
+        f"targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
         f"(bias alone {_percent(made.bias_control.target)} %), "
         f"overall {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
         f"{passed} of {len(made.checks)} checks passed"
