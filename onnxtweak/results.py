@@ -320,7 +320,7 @@ class Comparison:
     """All methods on the same splits. before : "overall" and "target" accuracy of the base on test.
 
     standings : in the order of the methods. drops : percentage points of overall accuracy. samples : sizes of
-    fit, validation and test in the last repeat. output, checks : of the method that was written, if any.
+    fit, validation and test in the last repeat. output, checks, verdict : of what was written, if anything.
     """
 
     model: FileRef
@@ -334,6 +334,7 @@ class Comparison:
     output: FileRef | None = None
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,13 @@ def _row(promise: Mapping[str, Any], worst: Mapping[str, Any] | None) -> Promise
 
 
 def _points(change: float | None) -> str:
-    return "-" if change is None else f"{change:+.1f}"
+    return "-" if change is None else _signed(change)
 
 
 def _between(interval: Any) -> str:
-    return "-" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}"
+    return "-" if interval is None else f"{_signed(interval[0])} to {_signed(interval[1])}"
+
+
+def _signed(points: float) -> str:
+    """What rounds to nothing has no minus sign."""
+    return f"{round(points, 1) + 0.0:+.1f}"

@@ -270,7 +270,8 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     )
     fixed, broken = fixed_and_broken(*predicted, labels)
     p, E = mcnemar(fixed, broken), harm(before, after)
-    answer = answer_of(proposal.command, proposal.patch.changes_logits, len(proposal.neurons))
+    method = proposal.settings.get("method", proposal.command)  # `compare` writes those of other names
+    answer = answer_of(method, proposal.patch.changes_logits, len(proposal.neurons))
     shown, cautions = Shown(split, labels, *predicted, biased), _cautions(job, proposal, view, base.classes)
     verdict = judge_promises(shown, goal, job.names, answer, cautions)
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
