@@ -112,7 +112,7 @@ def reached(
         *_of_classes(worst, asked, counts),
         *([] if everyone else _of_overall(asked, counts)),
         _of_targets(names, asked, counts, everyone),
-        *([] if answer == BIAS else [_over_bias(asked, counts)]),
+        *([] if answer == BIAS else [_over_bias(asked, counts, everyone)]),
     ]
     if split != "test":
         promises = [replace(p, state=NOT_SHOWN) if p.state == KEPT else p for p in promises]
@@ -212,7 +212,7 @@ def _of_targets(names: Sequence[str], asked: Asked, counts: SampleCounts, everyo
     return Promise("targets", said, _state(interval, limit), change, limit, interval, samples, detail)
 
 
-def _over_bias(asked: Asked, counts: SampleCounts) -> Promise:
+def _over_bias(asked: Asked, counts: SampleCounts, everyone: bool) -> Promise:
     """Better on the targets and not surely worse overall; or better overall, and no worse on the targets."""
     own = asked.targets
     ahead, behind, samples = (int(each[own].sum()) for each in (counts.ahead, counts.behind, counts.samples))
@@ -226,8 +226,8 @@ def _over_bias(asked: Asked, counts: SampleCounts) -> Promise:
         state = KEPT
     elif (on_targets == NOT_KEPT and over_all != KEPT) or (over_all == NOT_KEPT and points <= 0):
         state = NOT_KEPT
-    same = overall is None or abs(overall) < 0.05
-    detail = "" if same else f"{overall:+.1f} points overall against it"
+    told = everyone or overall is None or abs(overall) < 0.05
+    detail = "" if told else f"overall {overall:+.1f} points against it"
     return Promise("bias", "better than the best bias", state, change, 0.0, interval, samples, detail)
 
 

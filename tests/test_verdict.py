@@ -101,6 +101,7 @@ def test_a_bias_does_not_promise_to_beat_itself():
 def test_where_every_class_is_a_target_overall_accuracy_is_said_once():
     verdict = a_verdict((40, 40, 40), (5, 5, 5), MANY, targets=(0, 1, 2))
     assert [p.asked for p in verdict.promises] == ["overall accuracy up", "better than the best bias"]
+    assert not any(p.detail for p in verdict.promises)
     demanding = a_verdict((40, 40, 40), (5, 5, 5), MANY, targets=(0, 1, 2), overall=-9.0)
     assert promise(demanding, "targets").state == NOT_KEPT
 

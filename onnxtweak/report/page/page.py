@@ -47,8 +47,9 @@ def page(made: Mapping[str, Any]) -> str:
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     body = "".join(
         (
-            _head(made, evidence, name),
+            _head(made, name),
             _promises(made),
+            _tiles(made, evidence),
             _gates(made),
             class_table(made, evidence),
             pictures.confusion(made, evidence),
@@ -68,8 +69,8 @@ def page(made: Mapping[str, Any]) -> str:
     )
 
 
-def _head(made: Mapping[str, Any], evidence: Mapping[str, Any], name: str) -> str:
-    before, after, control = made["before"], made["after"], made["bias_control"]
+def _head(made: Mapping[str, Any], name: str) -> str:
+    before, after = made["before"], made["after"]
     failed = [gate["name"] for gate in made.get("gates", ()) if not gate["passed"]]
     unsound = [check["name"] for check in made["checks"] if not check["passed"]]
     verdict = made.get("verdict")  # older versions had none
@@ -88,6 +89,11 @@ def _head(made: Mapping[str, Any], evidence: Mapping[str, Any], name: str) -> st
         f"Overall: {percent(before['overall'])} % before, {percent(after['overall'])} % after. "
         f"Measured on the {made['split']} split."
     )
+    return f'<header><h1>{safe(name)}</h1><div>{badges}</div><p class="verdict">{safe(said)}</p></header>'
+
+
+def _tiles(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    before, after, control = made["before"], made["after"], made["bias_control"]
     tiles = (
         _tile(
             "target classes", before["target"], after["target"], _changed(evidence, made, targets_only=True)
@@ -99,10 +105,7 @@ def _head(made: Mapping[str, Any], evidence: Mapping[str, Any], name: str) -> st
         f'<div class="tile"><span>E</span><b>{_number(made["E"], ".2f")}</b>'
         "<span>points lost, root mean square over classes</span></div>",
     )
-    return (
-        f'<header><h1>{safe(name)}</h1><div>{badges}</div><p class="verdict">{safe(said)}</p></header>'
-        f'<div class="tiles">{"".join(tiles)}</div>'
-    )
+    return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def _number(value: float | None, form: str) -> str:
