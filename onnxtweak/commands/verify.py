@@ -73,10 +73,10 @@ def verify(
         unread = (Check("record", False, error.what),)
         return Verified(model_ref(model), None, (), unread, None, None, {"all": time.perf_counter() - begin})
     if not inside:
-        what = "the model has no tweak inside"
+        hint = COPY_HINT
         if named is not None and named.sha256 == model.sha256:
-            what += f": it is a copy of {named.path.name}, byte for byte"
-        raise ModelError(what, where=tweaked, hint=COPY_HINT)
+            hint = f"it is a copy of {named.path.name}, byte for byte: {COPY_HINT}"
+        raise ModelError("the model has no tweak inside", where=tweaked, hint=hint)
     undone, earlier = check_undone(model.data, inside)
     # Bytes are compared where the tweaks come off; where they do not, another tool wrote the file anew.
     files = (model.data, *earlier) if undone.passed else ()

@@ -117,6 +117,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
     checks += (outcome.check,)
     evidence = _evidence(job, proposal, tweak, tweaked, outcome, output)
     written = None if output.output is None else FileRef(output.output, tweaked.model.sha256)
+    unchanged = () if proposal.patch.changes_logits else ("no tweak: the base was best on validation",)
     with Delivery(force=output.force, protect=job.files_read) as delivery:
         if output.output is not None:
             feeds = few_samples(job.opened, job.splits.fit, 3)
@@ -134,7 +135,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             run=job.run,
             checks=checks,
             classes=job.names,
-            notes=(*job.splits.notes, *proposal.notes, *outcome.notes),
+            notes=(*job.splits.notes, *proposal.notes, *unchanged, *outcome.notes),
             evidence=evidence,
         )
         if output.report is not None:

@@ -89,7 +89,7 @@ def test_verify_and_revert_of_a_copy_say_what_it_is(files, tmp_path, capsys):
     carry_out(commands.join, model, data, out, settings=NOTHING)
     assert main(["verify", str(out), "--base", str(model)]) == 2
     said = capsys.readouterr().err
-    assert "no tweak inside: it is a copy of model.onnx, byte for byte" in said
+    assert "no tweak inside" in said and "it is a copy of model.onnx, byte for byte" in said
     for command in (["verify", str(out)], ["revert", str(out), "-o", str(tmp_path / "base.onnx")]):
         assert main(command) == 2
         said = capsys.readouterr().err
