@@ -20,6 +20,8 @@ recipe       what a recipe asks for, and whether its gates passed
 report       a result as text, Markdown, JSON, an HTML page
 results      what a command hands back
 plans        what a command would do, for a dry run
+verdict      which promises a patch kept
+intervals    how far an accuracy, or a change of it, can be trusted
 goal         which samples should do better, and what must not get worse
 head         how logits become the answer that is shown
 registry     the methods that are commands

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial, Unchecked
+from onnxtweak.types import Check, FileRef, Finding, Metrics, Tap, Trial, Unchecked
+from onnxtweak.verdict import Verdict
 
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
 Value = tuple[str, str | None, Shape | None]  # a shape of None: any
@@ -62,6 +63,7 @@ class Measurement:
 
     split : "test", or "validation" where there are no test samples. fixed, broken : samples that only the
     tweaked model, or only the base, gets right. mcnemar_p : exact, of these two. E : harm to the classes.
+    verdict : which promises were kept.
     """
 
     split: str
@@ -72,6 +74,7 @@ class Measurement:
     broken: int
     mcnemar_p: float
     E: float
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,11 @@ class Result:
         old, new = self.before, self.after
         what = f"targets {old.target:.1%} -> {new.target:.1%}, overall {old.overall:.1%} -> {new.overall:.1%}"
         return f"<Result of {self.command} on {self.measured.split}: {what}>"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Which promises were kept."""
+        return self.measured.verdict
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -312,7 +320,7 @@ class Comparison:
     """All methods on the same splits. before : "overall" and "target" accuracy of the base on test.
 
     standings : in the order of the methods. drops : percentage points of overall accuracy. samples : sizes of
-    fit, validation and test in the last repeat. output, checks : of the method that was written, if any.
+    fit, validation and test in the last repeat. output, checks, verdict : of what was written, if anything.
     """
 
     model: FileRef
@@ -326,16 +334,7 @@ class Comparison:
     output: FileRef | None = None
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was checked. state : "ok", "warning" or "problem". hint : what to do unless it is ok."""
-
-    name: str
-    state: str
-    detail: str
-    hint: str = ""
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,16 @@ class Unchecked:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One thing that was checked. state : "ok", "warning" or "problem". hint : what to do unless it is ok."""
+
+    name: str
+    state: str
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
 class FileRef:
     """A file and its contents' digest: path as given, sha256 in hex."""
 

@@ -125,6 +125,7 @@ def compare(
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
         notes=(*first.splits.notes, *notes, _interval_note(data, repeats)),
+        verdict=None if written is None else written.verdict,
     )
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from onnxtweak._version import __version__
 from onnxtweak.engine.machine.gpu import gpu_count
-from onnxtweak.results import Diagnosis, Finding
+from onnxtweak.results import Diagnosis
+from onnxtweak.types import Finding
 
 # They all install into the folder `onnxruntime`: the last one installed wins, and leaves a mixture.
 _RUNTIMES = (

@@ -12,7 +12,8 @@ from onnxtweak.recipe.template import template
 from onnxtweak.results import RecipeWritten
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, TapSettings, TargetSettings
 from onnxtweak.stages.check_paths import check_paths, files_named
-from onnxtweak.stages.open_job import file_ref, prepare
+from onnxtweak.stages.open_for_tables import open_for_tables
+from onnxtweak.stages.open_job import file_ref
 from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.types import Progress, silent
 
@@ -27,7 +28,7 @@ def init(
 ) -> RecipeWritten:
     """Write a recipe that `run` accepts as it is. Raises InputError for what cannot be used."""
     check_paths(output, model, data)
-    job = prepare(model, data, EngineSettings(device="cpu"), TapSettings(), progress)
+    job = open_for_tables(model, data, EngineSettings(device="cpu"), TapSettings(taps=()), progress)
     protect = [*job.opened.model.files, *job.files_read, *files_named(data)]
     check_output(output.path, force=output.force, protect=protect)
     job = require_sound_base(job)

@@ -143,7 +143,8 @@ def _make(recipe: Recipe, tweak: TweakPlan, own: Path, folder: Path, progress: P
 
 
 def fingerprint(recipe: Recipe, settings: str, job: Job) -> str:
-    """32 hex digits that change with all that a result depends on: version, base, samples, settings, device.
+    """32 hex digits that change with all that a result depends on: version, base, samples, settings, device,
+    and with what a result says.
 
     settings : their sha256.
     """
@@ -155,6 +156,7 @@ def fingerprint(recipe: Recipe, settings: str, job: Job) -> str:
             "names": list(job.names),
             "settings": settings,
             "device": [recipe.engine.device, recipe.engine.backend],
+            "result": list(schema.RESULT_KEYS),
         }
     )
 
@@ -276,7 +278,7 @@ def plan(
         samples=job.samples,
         classes=job.subject.classes,
         tweaks=tuple(tweaks),
-        gates={name.replace("_", "-"): v for name, v in asdict(read.gates).items() if v is not None},
+        gates=read.gates.limits,
         directory=read.directory,
         files=file_names(read),
         notes=tuple(job.splits.notes),

@@ -19,7 +19,7 @@ from onnxtweak.goal import Goal
 from onnxtweak.method.metrics import measure
 from onnxtweak.model.edit.record import recorded_tweak
 from onnxtweak.model.file.model_file import ModelFile, read_model
-from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
+from onnxtweak.model.file.tweak_metadata import COPY_HINT, TweakInside, tweaks_inside
 from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.accuracy_check import check_accuracy
@@ -73,7 +73,10 @@ def verify(
         unread = (Check("record", False, error.what),)
         return Verified(model_ref(model), None, (), unread, None, None, {"all": time.perf_counter() - begin})
     if not inside:
-        raise ModelError("the model has no tweak inside", where=tweaked, hint="see `onnxtweak inspect`")
+        hint = COPY_HINT
+        if named is not None and named.sha256 == model.sha256:
+            hint = f"it is a copy of {named.path.name}, byte for byte: {COPY_HINT}"
+        raise ModelError("the model has no tweak inside", where=tweaked, hint=hint)
     undone, earlier = check_undone(model.data, inside)
     # Bytes are compared where the tweaks come off; where they do not, another tool wrote the file anew.
     files = (model.data, *earlier) if undone.passed else ()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from onnxtweak.recipe.plan import Gates
+from onnxtweak.verdict import BASE, NOT_KEPT, NOT_SHOWN
 
 # Rounding of differences of accuracies; far below one sample.
 _SLACK = 1e-9
@@ -20,17 +20,13 @@ def judged(gates: Gates, result: Document) -> list[dict[str, Any]]:
     A figure that does not exist (no target samples in test, nothing measured) does not pass.
     """
     found = []
-    for field, limit in asdict(gates).items():
-        if limit is None:
-            continue
-        measured = _MEASURES[field](result)
-        at_least = field.startswith("min")
+    for name, limit in gates.limits.items():
+        measured = _MEASURES[name](result)
+        at_least = name.startswith("min")
         passed = measured is not None and (
             measured >= limit - _SLACK if at_least else measured <= limit + _SLACK
         )
-        found.append(
-            {"name": field.replace("_", "-"), "limit": limit, "measured": measured, "passed": passed}
-        )
+        found.append({"name": name, "limit": limit, "measured": measured, "passed": passed})
     return found
 
 
@@ -59,11 +55,20 @@ def _confidence(result: Document) -> float | None:
     return 1 - result["mcnemar_p"] if result["fixed"] > result["broken"] else 0.0
 
 
+def _promises(result: Document, state: str) -> int:
+    # A patch that a bias would outdo is not what was hoped for, but no harm: that comparison is no gate.
+    promises = result["verdict"]["promises"]
+    return sum(promise["state"] == state for promise in promises if promise["name"] != "bias")
+
+
 _MEASURES: dict[str, Callable[[Document], float | None]] = {
-    "min_target_gain": lambda result: _gain(result, "target"),
-    "max_overall_drop": _overall_drop,
-    "max_class_drop": _class_drop,
-    "max_E": lambda result: result["E"],
-    "max_latency_increase": _latency,
-    "min_mcnemar": _confidence,
+    "min-target-gain": lambda result: _gain(result, "target"),
+    "max-overall-drop": _overall_drop,
+    "max-class-drop": _class_drop,
+    "max-E": lambda result: result["E"],
+    "max-latency-increase": _latency,
+    "min-mcnemar": _confidence,
+    "refuse-copy": lambda result: int(result["answer"] == BASE),
+    "max-not-kept": lambda result: _promises(result, NOT_KEPT),
+    "max-not-shown": lambda result: _promises(result, NOT_SHOWN),
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
 from onnxtweak.quantities import Range
 from onnxtweak.settings import (
     COUNT,
     FINITE,
+    NOT_NEGATIVE,
     Bounded,
     DataSettings,
     EngineSettings,
@@ -22,6 +23,8 @@ class Gates(Bounded):
     """Limits on test figures; None: no limit. Drops, gains and E are percentage points.
 
     max_latency_increase : percent. min_mcnemar : confidence, 1 - p, that more is fixed than broken.
+    refuse_copy : whether a copy of the base is no result. max_not_kept, max_not_shown : how many promises of
+    the verdict may be so, the comparison with a bias aside.
     """
 
     min_target_gain: Annotated[float | None, FINITE] = None
@@ -30,6 +33,15 @@ class Gates(Bounded):
     max_E: Annotated[float | None, FINITE] = None
     max_latency_increase: Annotated[float | None, FINITE] = None
     min_mcnemar: Annotated[float | None, Range(least=0, below=1)] = None
+    refuse_copy: bool = True
+    max_not_kept: Annotated[int | None, NOT_NEGATIVE] = 0
+    max_not_shown: Annotated[int | None, NOT_NEGATIVE] = None
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """What is judged, by the words of a recipe; `refuse-copy` as the number of copies that may be."""
+        found = {key.replace("_", "-"): limit for key, limit in asdict(self).items() if limit is not None}
+        return found | {"refuse-copy": 0} if found.pop("refuse-copy") else found
 
 
 GATES = tuple(field.name.replace("_", "-") for field in fields(Gates))

@@ -271,7 +271,8 @@ def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
 def _gates(document: dict[str, Any], path: str) -> Gates:
     gates = settings_from(Gates, document.get("gates", {}), _at(path, "gates"))
     data = document.get("data", {})
-    if gates != Gates() and data.get("val") and not data.get("test"):
+    on_any_split = replace(gates, refuse_copy=Gates.refuse_copy, max_not_kept=Gates.max_not_kept)
+    if on_any_split != Gates() and data.get("val") and not data.get("test"):
         raise UsageError(
             "gates are judged on test samples, but there are none",
             where=_at(path, "gates"),

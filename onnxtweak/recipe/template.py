@@ -9,7 +9,7 @@ from typing import Any
 
 from onnxtweak.recipe.values import key_of
 from onnxtweak.registry import METHODS
-from onnxtweak.settings import JoinSettings, Preprocess
+from onnxtweak.settings import FitSettings, Preprocess
 
 _SHOWN = 12  # classes and tensors that a comment lists
 
@@ -51,16 +51,16 @@ device = "auto"                 # auto, cpu, cuda, cuda:0
 # One [[tweak]] for each model to build. Methods: {", ".join(METHODS)}.
 [[tweak]]
 name = "tweaked"                # files are named after it
-method = "join"
+method = "fit"
 {_targets(targets)}
 # {len(classes):,} classes: {_listed(classes)}
-# taps = ["activations"]        # or stages, blocks, penultimate, op:TYPE, tensor names
+# taps = ["activations", "penultimate"]  # or stages, blocks, op:TYPE, tensor names
 # {len(taps):,} tensors can be watched: {_listed([f"{name} ({neurons:,})" for name, neurons in taps])}
 # pool = "none"                 # mean or max: one neuron per channel
-# count = {_value(JoinSettings.count)}
-# scale = {_value(JoinSettings.scale)}
-# max-overall-drop = 0.0        # percentage points that may be lost on validation
-# max-class-drop = 5.0
+# max-overall-drop = {FitSettings.max_overall_drop:.1f}        # percentage points that may be lost
+# max-class-drop = 5.0          # the same of any class
+# margin = {FitSettings.margin:.1f}                  # standard errors to stay clear of these limits
+# hidden = {FitSettings.hidden}                   # units of the hidden layer that is tried too; 0: none
 
 [gates]                         # judged on test samples; if one fails, no model is delivered
 min-target-gain = 0.0           # points
@@ -69,6 +69,9 @@ max-overall-drop = 0.5          # points
 # max-E = 2.0                   # points, root mean square of the classes' losses
 # max-latency-increase = 5.0    # percent
 # min-mcnemar = 0.95            # confidence that more is fixed than broken
+# max-not-kept = 0              # promises of the verdict that may be broken
+# max-not-shown = 0             # and those that the test samples may leave open; default: all
+# refuse-copy = true            # a copy of the base, where nothing did better, is no result
 
 [output]
 directory = "build"

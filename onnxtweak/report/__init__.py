@@ -2,8 +2,8 @@
 
 schema       JSON, schema 1
 text         what is worth saying, on a terminal and in Markdown
+promises     how a verdict reads
 page         one HTML page, from the JSON alone
 artefacts    metrics, summary, JUnit, provenance: what other programs read
-intervals    how far an accuracy, or a change of it, can be trusted
 markup       text as safe HTML
 """

@@ -9,10 +9,13 @@ from xml.sax.saxutils import escape, quoteattr
 
 from onnxtweak.printable import visible_json
 from onnxtweak.report.markup import STRANGE
+from onnxtweak.report.promises import COPIED, NO_LIMIT, rows
+from onnxtweak.verdict import COPY, KEPT, NOT_KEPT, NOT_SHOWN
 
 Documents = Mapping[str, Mapping[str, Any]]
 
 _FIGURES = ("overall", "target")
+_STATES = (KEPT, NOT_KEPT, NOT_SHOWN)
 
 
 def metrics(results: Documents) -> str:
@@ -23,6 +26,9 @@ def metrics(results: Documents) -> str:
             flat |= {f"{name}.{side}.{key}": made[side][key] for key in _FIGURES}
         flat |= {f"{name}.{key}": made[key] for key in ("E", "fixed", "broken", "mcnemar_p")}
         flat |= {f"{name}.parameters": made["tweak"]["parameters"]}
+        if verdict := made.get("verdict"):
+            states = [promise["state"] for promise in verdict["promises"]]
+            flat |= {f"{name}.promises.{s.replace(' ', '_')}": states.count(s) for s in _STATES}
         latency = made.get("evidence", {}).get("latency")
         if latency:
             flat |= {f"{name}.latency_increase": latency["increase"]}
@@ -30,31 +36,48 @@ def metrics(results: Documents) -> str:
 
 
 def junit(results: Documents) -> str:
-    """`junit.xml`: a suite per tweak, a case per gate and per check."""
-    suites, failures, cases = [], 0, 0
+    """`junit.xml`: a suite per tweak, a case per promise, gate and check; what is not shown is skipped."""
+    suites, failures, skips, cases = [], 0, 0, 0
     for name, made in results.items():
-        lines = []
+        lines = _promise_cases(name, made["verdict"]) if "verdict" in made else []
         for gate in made["gates"]:
             measured = "nothing to measure" if gate["measured"] is None else f"{gate['measured']:.6g}"
             said = f"limit {gate['limit']:g}, measured {measured}"
             lines.append(_case(f"{name}.gates", gate["name"], gate["passed"], said))
         for check in made["checks"]:
             lines.append(_case(f"{name}.checks", check["name"], check["passed"], check["detail"]))
-        failed = sum("<failure" in line for line in lines)
+        failed, skipped = (sum(tag in line for line in lines) for tag in ("<failure", "<skipped"))
         seconds = made["seconds"].get("all") or 0.0
         suites.append(
             f'  <testsuite name={_attribute(name)} tests="{len(lines)}" failures="{failed}" errors="0" '
+            f'skipped="{skipped}" '
             f'time="{seconds:.3f}">\n' + "".join(lines) + "  </testsuite>\n"
         )
-        failures, cases = failures + failed, cases + len(lines)
-    head = f'<testsuites name="onnxtweak" tests="{cases}" failures="{failures}">'
+        failures, skips, cases = failures + failed, skips + skipped, cases + len(lines)
+    head = f'<testsuites name="onnxtweak" tests="{cases}" failures="{failures}" skipped="{skips}">'
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}\n{"".join(suites)}</testsuites>\n'
 
 
-def _case(group: str, name: str, passed: bool, said: str) -> str:
+def _promise_cases(name: str, verdict: Mapping[str, Any]) -> list[str]:
+    """A case per promise; of a copy of the base, one that is skipped."""
+    group = f"{name}.verdict"
+    if verdict["state"] == COPY:
+        return [_case(group, "tweaked", None, COPIED)]
+    kept = {KEPT: True, NOT_KEPT: False}
+    return [
+        _case(group, row.asked, kept.get(row.state), f"{row.said}: {row.change} points ({row.interval})")
+        for row in rows(verdict)
+        if row.state != NO_LIMIT
+    ]
+
+
+def _case(group: str, name: str, passed: bool | None, said: str) -> str:
+    """passed : None where it could not be told."""
     case = f"    <testcase classname={_attribute(group)} name={_attribute(name)}"
     if passed:
         return f"{case}/>\n"
+    if passed is None:
+        return f"{case}><skipped message={_attribute(said)}/></testcase>\n"
     return f"{case}><failure message={_attribute(said)}>{_xml(said)}</failure></testcase>\n"
 
 

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from onnxtweak.report.intervals import Interval
+from onnxtweak.intervals import Interval
 
 # Control characters, and those that change the direction of the text after them.
 STRANGE = re.compile(

@@ -21,8 +21,9 @@ SCHEMA = 1
 
 # The keys of a Result in their order, which is older than its parts. `evidence` follows where there is any.
 RESULT_KEYS = tuple(
-    "schema command model output tweak targets n scale theta criterion neurons samples split before after "
-    "bias_control fixed broken mcnemar_p E curve seconds passes device checks classes notes".split()
+    "schema command model output answer verdict tweak targets n scale theta criterion neurons samples split "
+    "before after bias_control fixed broken mcnemar_p E curve seconds passes device checks classes "
+    "notes".split()
 )
 
 
@@ -33,6 +34,7 @@ def document(command: str, noun: Any) -> dict[str, Any]:
     """
     made: dict[str, Any] = {"schema": SCHEMA, "command": command} | plain(noun)
     if isinstance(noun, Result):
+        made["answer"] = noun.verdict.answer
         made["passes"] = [{"name": name, "samples": samples} for name, samples in made["passes"]]
         keys = (*RESULT_KEYS, "evidence") if noun.evidence else RESULT_KEYS
         return {key: made[key] for key in keys}

@@ -14,6 +14,7 @@ score                 theta of every neuron over the fit samples
 rank                  the best neurons of each target
 choose_neurons        the neurons of a table, by screening where there are too many
 gather                tables of chosen neurons
+judge_promises        which promises did the written file keep?
 deliver               a patch spliced in, checked, measured and written
 checks                the checks that a file must pass
 accuracy_check        is a file as accurate as when it was made?

@@ -62,7 +62,8 @@ def test_join_closes_with_verdict_and_next_command(commands, capsys):
     main(COMMANDS["join"].split())
     *_, verdict, following = capsys.readouterr().err.splitlines()
     assert verdict.startswith(
-        "test: targets 50.0 -> 75.0 % (bias alone 75.0 %), overall 83.3 -> 91.7 %, 1 of 1 checks passed ("
+        "3 promises not shown; test: targets 50.0 -> 75.0 % (bias alone 75.0 %), overall 83.3 -> 91.7 %, "
+        "1 of 1 checks passed ("
     )
     assert following == "next: onnxtweak inspect out.onnx"
 

@@ -131,6 +131,7 @@ def test_a_run_delivers_weights_in_folders_and_replaces_no_input(tmp_path):
     recipe.write_text(
         '[model]\npath = "model.onnx"\n[data]\ndata = "data.npz"\nanyway = true\n'
         '[[tweak]]\nname = "a"\ntarget = "1"\ncount = [1]\n'
+        "[gates]\nrefuse-copy = false\nmax-not-kept = 9\n"  # the labels are made up
     )
     commands.run(recipe=str(recipe))
     build = tmp_path / "build"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,10 @@ def test_any_method_can_be_written(cnn, tmp_path, method):
     path = tmp_path / "out.onnx"
     made = run(model, data, methods=("bias",), write=method, output=OutputSettings(str(path)))
     assert all(check.passed for check in made.checks) and made.output.path == str(path)
+    answers = {"bias": {"bias"}, "fit": {"fit", "bias", "base"}}.get(method, {method, "base"})
+    assert made.verdict.answer in answers
+    assert (made.verdict.state == "copy") == (path.read_bytes() == Path(model).read_bytes())
+    assert "its verdict" in layout.terminal(comparison.comparison(made))
     x, y = more_samples(model, 50, seed=5)
     np.savez(tmp_path / "more.npz", x=x, y=y)
     settings = DataSettings((str(tmp_path / "more.npz"),))

@@ -121,11 +121,11 @@ def test_an_image_that_is_only_flattened_has_no_usual_taps_either(tmp_path):
     assert made.choice.neurons == 12
 
 
-@pytest.mark.parametrize("command", ["join", "retrain", "augment", "score", "dump", "init"])
+@pytest.mark.parametrize("command", ["join", "retrain", "augment", "score", "dump"])
 def test_whatever_needs_neurons_names_fit(files, command, tmp_path, capsys):
     model, data = files
-    options = {"augment": [], "dump": [], "init": []}.get(command, ["-t", str(TARGET)])
-    output = {"dump": "tables", "init": "recipe.toml", "score": "scores.npz"}.get(command, "out.onnx")
+    options = {"augment": [], "dump": []}.get(command, ["-t", str(TARGET)])
+    output = {"dump": "tables", "score": "scores.npz"}.get(command, "out.onnx")
     assert main([command, str(model), "-d", str(data), *options, "-o", str(tmp_path / output)]) == 2
     told = capsys.readouterr().err
     assert "no hidden tensor" in told and "`onnxtweak fit`" in told

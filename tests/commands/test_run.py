@@ -34,6 +34,12 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def failures(build: Path) -> set[str]:
+    """Cases of junit.xml that failed."""
+    cases = ET.parse(build / "junit.xml").getroot().iter("testcase")
+    return {case.get("name") for case in cases if case.find("failure") is not None}
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -69,7 +75,9 @@ def test_all_artefacts_agree(recipe, tmp_path):
     result = json.loads((build / "a.json").read_text())
     assert result["schema"] == 1 and result["command"] == "join"
     assert result["output"] == {"path": str(build / "a.onnx"), "sha256": sums["a.onnx"]}
-    assert [gate["name"] for gate in result["gates"]] == ["min-target-gain", "max-latency-increase"]
+    assert [gate["name"] for gate in result["gates"]] == [
+        "min-target-gain", "max-latency-increase", "max-not-kept", "refuse-copy",
+    ]  # fmt: skip
     statement = json.loads((build / "provenance.json").read_text())
     assert {s["name"]: s["digest"]["sha256"] for s in statement["subject"]} == {
         name: sums[name] for name in ("a.onnx", "a.safetensors")
@@ -81,14 +89,17 @@ def test_all_artefacts_agree(recipe, tmp_path):
     assert materials["model.onnx"] == digest(tmp_path / "model.onnx")
     assert materials["tweak.toml"] == digest(recipe)
     suites = ET.parse(build / "junit.xml").getroot()
-    assert suites.get("failures") == "0" and int(suites.get("tests")) == 2 + len(result["checks"])
+    cases = 4 + len(result["checks"]) + len(result["verdict"]["promises"])
+    assert int(suites.get("tests")) == cases
+    # What a join promises and does not keep: a bias does more for the target.
+    assert failures(build) == {"better than the best bias"}
     metrics = json.loads((build / "metrics.json").read_text())
     assert metrics["a.after.target"] == result["after"]["target"]
     assert all(isinstance(value, int | float) for value in metrics.values())
     summary = (build / "summary.md").read_text()
     assert "| a |" in summary
     assert all(name in summary for name in names(build))
-    assert "2 of 2 gates passed" in (build / "a.html").read_text(encoding="utf-8")
+    assert "4 of 4 gates passed" in (build / "a.html").read_text(encoding="utf-8")
 
 
 def test_a_gate_that_is_not_met_keeps_the_models_back(recipe, tmp_path):
@@ -99,7 +110,7 @@ def test_a_gate_that_is_not_met_keeps_the_models_back(recipe, tmp_path):
     assert made.failed == ("a: min-target-gain",) and not made.shipped
     assert names(tmp_path / "build") == ALWAYS  # the models of the run before are gone with their vouchers
     assert json.loads((tmp_path / "build" / "a.json").read_text())["output"] is None
-    assert 'failures="1"' in (tmp_path / "build" / "junit.xml").read_text()
+    assert failures(tmp_path / "build") == {"better than the best bias", "min-target-gain"}
     made = run(recipe=str(recipe), changes=strict, keep=True)
     assert made.failed and made.shipped
     assert "a.onnx" in names(tmp_path / "build")
@@ -159,7 +170,7 @@ def test_a_dry_run_writes_nothing(recipe, tmp_path):
     assert [step.name for step in one["steps"]][:2] == ["score", "validate"]
     assert one["passes"] == len(one["steps"]) and one["seconds"] > 0 and one["state_bytes"] > 0
     assert sum(planned.samples.values()) == 600 and min(planned.samples.values()) > 0
-    assert planned.gates == {"max-E": 2.0}
+    assert planned.gates == {"max-E": 2.0, "max-not-kept": 0, "refuse-copy": 0}
     run(recipe=str(recipe))
     assert plan(recipe=str(recipe)).tweaks[0]["cached"]
 

@@ -15,7 +15,22 @@ MADE = {
     "broken": 10,
     "mcnemar_p": 0.002,
     "evidence": {"latency": {"increase": 3.0}},
+    "answer": "fit",
+    "verdict": {
+        "promises": [
+            {"name": "classes", "state": "not kept"},
+            {"name": "bias", "state": "not kept"},  # which is no harm
+            {"name": "overall", "state": "not shown"},
+            {"name": "targets", "state": "not shown"},
+        ]
+    },
 }
+
+
+def asked(result, **gates):
+    """What those gates say that are asked for."""
+    found = judged(Gates(**gates), result)
+    return [gate for gate in found if gate["name"].replace("-", "_") in gates]
 
 
 @pytest.mark.parametrize(
@@ -27,31 +42,43 @@ MADE = {
         ("max_E", 5.0, 5.0, 4.9),
         ("max_latency_increase", 3.0, 3.0, 2.9),
         ("min_mcnemar", 0.998, 0.998, 0.999),
+        ("max_not_kept", 1, 1, 0),
+        ("max_not_shown", 2, 2, 1),
     ],
 )
 def test_each_gate_has_its_figure_and_its_side(gate, measured, kept, missed):
-    (found,) = judged(Gates(**{gate: kept}), MADE)
+    (found,) = asked(MADE, **{gate: kept})
     assert found["name"] == gate.replace("_", "-")
     assert found["measured"] == pytest.approx(measured)
     assert found["passed"]
-    (found,) = judged(Gates(**{gate: missed}), MADE)
+    (found,) = asked(MADE, **{gate: missed})
     assert not found["passed"]
 
 
 def test_all_gates_are_known_and_none_means_none():
     assert set(GATES) == {
         "min-target-gain", "max-overall-drop", "max-class-drop", "max-E", "max-latency-increase",
-        "min-mcnemar",
+        "min-mcnemar", "refuse-copy", "max-not-kept", "max-not-shown",
     }  # fmt: skip
-    assert judged(Gates(), MADE) == []
+    assert [gate["name"] for gate in judged(Gates(), MADE)] == ["max-not-kept", "refuse-copy"]
+
+
+def test_a_copy_is_refused_unless_the_recipe_takes_it():
+    copy = MADE | {"answer": "base", "verdict": {"promises": []}}
+    assert {gate["name"]: gate["passed"] for gate in judged(Gates(), copy)} == {
+        "max-not-kept": True,
+        "refuse-copy": False,
+    }
+    assert all(gate["passed"] for gate in judged(Gates(refuse_copy=False), copy))
+    assert all(gate["passed"] for gate in judged(Gates(max_not_kept=1), MADE))
 
 
 def test_what_cannot_be_measured_does_not_pass():
     nothing = {**MADE, "evidence": {}, "before": {**MADE["before"], "target": None}}
-    found = judged(Gates(min_target_gain=0, max_latency_increase=99), nothing)
+    found = asked(nothing, min_target_gain=0, max_latency_increase=99)
     assert [gate["passed"] for gate in found] == [False, False]
 
 
 def test_confidence_in_harm_is_no_confidence():
-    (found,) = judged(Gates(min_mcnemar=0.5), {**MADE, "fixed": 10, "broken": 30})
+    (found,) = asked({**MADE, "fixed": 10, "broken": 30}, min_mcnemar=0.5)
     assert found["measured"] == 0 and not found["passed"]

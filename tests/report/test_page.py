@@ -6,8 +6,11 @@ import re
 
 import pytest
 
+from onnxtweak.report import schema
 from onnxtweak.report.markup import is_picture, safe, shortened
 from onnxtweak.report.page.page import page
+from onnxtweak.verdict import copied
+from tests.support import results
 from tests.support.report_pages import Page, a_document
 
 HOSTILE = [
@@ -38,6 +41,40 @@ def test_every_picture_is_there():
         "Cost", "Samples that changed", "Where this comes from", "1 of 1 checks passed", "95 % interval",
     ):  # fmt: skip
         assert title in text, title
+
+
+def badges(html: str) -> list[tuple[str, str]]:
+    """Colour and words of every badge."""
+    return re.findall(r'<span class="badge (\w+)-said">([^<]*)</span>', html)
+
+
+def test_the_verdict_is_the_first_badge_and_the_first_section():
+    gained = {"ahead": (0, 0, 90), "behind": (0, 0, 5)}
+    judged = results.a_verdict((0, 0, 90), (200, 0, 5), (1000,) * 3, each=5.0, **gained)
+    html = page(a_document(verdict=schema.plain(judged)))
+    assert badges(html)[0] == ("loss", "✗ 2 of 4 promises not kept, 2 kept")
+    text = headings(Page(html))
+    assert text.index("no class loses more than 5 points; worst: ant") < text.index("Checks")
+    assert html.index("<h2>Verdict</h2>") < html.index("<h2>Checks</h2>") < html.index("<h2>Classes</h2>")
+
+
+@pytest.mark.parametrize(("fixed", "broken", "colour"), [(90, 5, "gain"), (20, 15, "doubt"), (5, 90, "loss")])
+def test_only_what_was_kept_is_green(fixed, broken, colour):
+    judged = results.a_verdict((0, 0, fixed), (0, 0, broken), (1000,) * 3)
+    assert badges(page(a_document(verdict=schema.plain(judged))))[0][0] == colour
+
+
+def test_a_copy_is_called_a_copy():
+    html = page(a_document(verdict=schema.plain(copied("test", 12)), answer="base"))
+    assert badges(html)[0] == ("doubt", "– a copy of the base: nothing was changed")
+    assert "the file is the base, byte for byte" in headings(Page(html))
+
+
+def test_a_result_of_an_older_version_is_drawn_without_a_verdict():
+    old = a_document()
+    del old["verdict"], old["answer"]
+    html = page(old)
+    assert "<h2>Verdict</h2>" not in html and badges(html)[0] == ("gain", "✓ 1 of 1 checks passed")
 
 
 def test_nothing_is_loaded_and_nothing_runs():

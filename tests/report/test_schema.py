@@ -10,13 +10,13 @@ from onnxtweak.report import schema
 from tests.support import results
 
 PROMISED = set(
-    "schema command model output tweak targets n scale theta criterion neurons samples split before after "
-    "bias_control fixed broken mcnemar_p E curve seconds passes device checks".split()
+    "schema command model output answer verdict tweak targets n scale theta criterion neurons samples split "
+    "before after bias_control fixed broken mcnemar_p E curve seconds passes device checks".split()
 )
 ORDER = [
-    "schema", "command", "model", "output", "tweak", "targets", "n", "scale", "theta", "criterion", "neurons",
-    "samples", "split", "before", "after", "bias_control", "fixed", "broken", "mcnemar_p", "E", "curve",
-    "seconds", "passes", "device", "checks", "classes", "notes",
+    "schema", "command", "model", "output", "answer", "verdict", "tweak", "targets", "n", "scale", "theta",
+    "criterion", "neurons", "samples", "split", "before", "after", "bias_control", "fixed", "broken",
+    "mcnemar_p", "E", "curve", "seconds", "passes", "device", "checks", "classes", "notes",
 ]  # fmt: skip
 
 
@@ -37,6 +37,21 @@ def test_a_result_has_the_promised_keys_and_names_for_its_numbers():
     assert made["tweak"]["synapses"][0]["index"] == 7
 
 
+def test_the_verdict_is_one_list_of_promises():
+    made = read(results.a_result(verdict=results.a_verdict(answer="fit", each=5.0)), "fit")
+    assert made["answer"] == made["verdict"]["answer"] == "fit"
+    assert list(made["verdict"]) == [
+        "answer", "state", "split", "samples", "promises", "worst", "cautions",
+    ]  # fmt: skip
+    assert made["verdict"]["state"] == "not shown" and made["verdict"]["worst"] is None
+    assert {tuple(promise) for promise in made["verdict"]["promises"]} == {
+        ("name", "asked", "state", "change", "limit", "interval", "samples", "detail")
+    }
+    assert {promise["name"] for promise in made["verdict"]["promises"]} == {
+        "classes", "overall", "targets", "bias",
+    }  # fmt: skip
+
+
 def test_a_result_is_flat_and_its_keys_keep_their_order():
     assert list(read(results.a_result())) == ORDER
     assert list(read(results.a_result(evidence={"size": 1}))) == [*ORDER, "evidence"]
@@ -51,7 +66,7 @@ def test_other_results_are_flat_too():
     assert made["passes"] == [["score", 1000]]
     assert list(read(results.a_comparison(), "compare")) == [
         "schema", "command", "model", "targets", "repeats", "samples", "before", "drops", "standings",
-        "seconds", "passes", "device", "output", "checks", "notes",
+        "seconds", "passes", "device", "output", "checks", "notes", "verdict",
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 from onnxtweak.report.text import summary
 from onnxtweak.report.text.layout import Facts, Note, TextTable, terminal
 from onnxtweak.types import Check
+from onnxtweak.verdict import copied
 from tests.support import results
 
 
@@ -15,12 +16,17 @@ def table(blocks):
     return next(block for block in blocks if isinstance(block, TextTable))
 
 
+def accuracies(blocks):
+    """The table of a result that comes after its verdict."""
+    return [block for block in blocks if isinstance(block, TextTable)][1]
+
+
 def facts(blocks):
     return {name: said for block in blocks if isinstance(block, Facts) for name, said in block.pairs}
 
 
 def test_a_result_puts_the_bias_control_beside_every_class():
-    shown = table(summary.result(results.a_result()))
+    shown = accuracies(summary.result(results.a_result()))
     assert shown.columns == ("class", "samples", "base", "tweaked", "change", "bias only")
     assert shown.rows[2:] == (
         ("cat", "4", "50.0", "75.0", "+25.0", "75.0"),
@@ -59,7 +65,7 @@ def test_a_dense_patch_is_told_by_its_size():
 
 def test_a_class_without_samples_has_a_dash():
     unseen = results.metrics([[4, 0, 0], [0, 4, 0], [0, 0, 0]])
-    shown = table(summary.result(results.a_result(before=unseen, after=unseen, bias_control=unseen)))
+    shown = accuracies(summary.result(results.a_result(before=unseen, after=unseen, bias_control=unseen)))
     assert shown.rows[2] == ("cat", "0", "-", "-", "-", "-")
 
 
@@ -74,12 +80,48 @@ def test_of_many_classes_targets_and_the_most_changed_are_shown():
         after=results.metrics(after.tolist(), (99,)),
         bias_control=results.metrics(before.tolist(), (99,)),
     )
-    shown = table(summary.result(made))
+    shown = accuracies(summary.result(made))
     assert len(shown.rows) == 33
     names = [row[0] for row in shown.rows]
     assert "class 70" in names
     assert names[-4:] == ["class 99", "(70 more)", "targets", "overall"]
     assert shown.marked == {29}
+
+
+def test_the_verdict_stands_first_and_the_worst_of_it_on_top():
+    gained = {"ahead": (0, 0, 90), "behind": (0, 0, 5)}
+    judged = results.a_verdict((0, 0, 90), (200, 0, 5), (1000,) * 3, each=5.0, **gained)
+    blocks = summary.result(results.a_result(verdict=judged))
+    assert blocks[0].text == "Verdict on 3,000 test samples: 2 of 4 promises not kept, 2 kept"
+    assert [(row[0], row[-1]) for row in blocks[1].rows] == [
+        ("no class loses more than 5 points; worst: ant", "NOT KEPT"),
+        ("overall accuracy kept", "NOT KEPT"),
+        ("better on cat", "kept"),
+        ("better than the best bias", "kept"),
+    ]
+    assert blocks[1].marked == {0, 1}
+    assert blocks[1].rows[0][1:3] == ("-20.0", "-23.0 to -16.9")
+
+
+@pytest.mark.parametrize(("broken", "place"), [(200, 1), (3, 3)])
+def test_without_a_limit_the_class_that_pays_is_named(broken, place):
+    judged = results.a_verdict((0, 0, 90), (broken, 0, 0), (1000,) * 3)
+    rows = summary.result(results.a_result(verdict=judged))[1].rows
+    assert (rows[place][0], rows[place][-1]) == ("the class that pays most: ant", "no limit")
+
+
+def test_a_copy_is_called_a_copy_and_nowhere_tweaked():
+    copy = results.a_result(verdict=copied("test", 12), n=(0,), scale=(0.0,))
+    blocks = summary.result(copy)
+    assert blocks[0].text == "Verdict: a copy of the base: nothing was changed"
+    assert facts(blocks)["written"].endswith(", a copy of the base")
+    assert "tweaked" not in terminal(blocks)
+    assert summary.verdict(copy).startswith("a copy of the base: nothing was changed; test: ")
+
+
+def test_a_bias_is_called_a_bias():
+    made = results.a_result(verdict=results.a_verdict(answer="bias"))
+    assert "a bias alone, 2 promises not shown" in summary.verdict(made)
 
 
 def test_a_failed_check_is_loud():

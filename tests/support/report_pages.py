@@ -33,7 +33,11 @@ def a_document(classes: int = 12, seed: int = 0, **changes: Any) -> dict[str, An
     names = tuple(f"class {c}" for c in range(classes))
     picture = png(rng.integers(0, 255, (8, 8), dtype=np.uint8))
     weights = add_weights(no_theta(1, 1).sizes[0], rng.lognormal(size=500))
+    changed = report_data.of_predictions((before, after), predicted, labels)
     made = results.a_result(
+        verdict=results.a_verdict(
+            changed["fixed"], changed["broken"], changed["support"], targets=(0, 1), names=names
+        ),
         before=before,
         after=after,
         bias_control=before,
@@ -41,7 +45,7 @@ def a_document(classes: int = 12, seed: int = 0, **changes: Any) -> dict[str, An
         n=(10, 10),
         scale=(5.0, 5.0),
         classes=names,
-        evidence=report_data.of_predictions((before, after), predicted, labels)
+        evidence=changed
         | {
             "validation": {
                 "samples": 100,

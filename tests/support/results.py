@@ -15,7 +15,6 @@ from onnxtweak.results import (
     Diagnosis,
     Dumped,
     Evaluation,
-    Finding,
     Inspection,
     Measurement,
     MethodStanding,
@@ -26,7 +25,8 @@ from onnxtweak.results import (
     RunResult,
     Scored,
 )
-from onnxtweak.types import Check, FileRef, Metrics, Tap, Trial
+from onnxtweak.types import Check, FileRef, Finding, Metrics, Tap, Trial
+from onnxtweak.verdict import Asked, SampleCounts, Verdict, reached
 
 MODEL = FileRef("base.onnx", "a" * 64)
 OUTPUT = FileRef("out.onnx", "b" * 64)
@@ -43,6 +43,22 @@ def metrics(confusion: list[list[int]], targets: tuple[int, ...] = ()) -> Metric
         per_class = table.diagonal() / support
         target = table.diagonal()[list(targets)].sum() / support[list(targets)].sum() if targets else np.nan
     return Metrics(int(support.sum()), float(table.trace() / support.sum()), float(target), per_class, table)
+
+
+def a_verdict(
+    fixed=(0, 0, 1), broken=(0, 0, 0), samples=(4, 4, 4), *, targets=(2,), answer="join", split="test",
+    overall=0.0, each=None, ahead=None, behind=None, names=CLASSES, cautions=(),
+) -> Verdict:  # fmt: skip
+    """The verdict on made-up counts of each class; by default on what `a_result` did.
+
+    overall, each : the drops allowed. ahead, behind : against the bias; by default as against the base.
+    """
+    counts = SampleCounts(
+        *(np.asarray(each) for each in (samples, fixed, broken)),
+        np.asarray(fixed if ahead is None else ahead),
+        np.asarray(broken if behind is None else behind),
+    )
+    return reached(answer, split, names, Asked(np.asarray(targets), overall, each), counts, cautions)
 
 
 def a_result(**changes: Any) -> Result:
@@ -80,6 +96,7 @@ def a_result(**changes: Any) -> Result:
         "broken": 0,
         "mcnemar_p": 1.0,
         "E": 0.0,
+        "verdict": a_verdict(),
         "curve": (Trial(0, 0.0, 0.0, 0.5), Trial(20, 30.0, -8.3, 0.75)),
         "seconds": {"capture and score": 1.5, "verify": 0.5},
         "passes": (("capture and score", 30), ("collect", 40)),
@@ -165,6 +182,7 @@ def a_run(passed: bool = True, **changes: Any) -> RunResult:
     gates = [{"name": "max-E", "limit": 1.0, "measured": 0.5 if passed else 2.0, "passed": passed}]
     figures = {"overall": 0.8, "target": 0.5, "per_class": [1.0, None, 0.5]}
     made = {
+        "answer": "join",
         "split": "test",
         "before": figures,
         "after": figures | {"target": 0.75},

@@ -43,10 +43,13 @@ def run(
     together metrics.json, summary.md (for a pull request), junit.xml (for CI pages), provenance.json (an
     in-toto statement) and SHA256SUMS. What an earlier run made from the same inputs is reused.
 
-    Ends with exit code 1 if a gate fails; the evidence is then written, but no model.
+    Ends with exit code 1 if a gate fails; the evidence is then written, but no model. Two gates need not be
+    asked for: a promise that is surely not kept fails (max-not-kept), and so does a copy of the base
+    (refuse-copy).
     """
     from onnxtweak import commands
     from onnxtweak.report.text import runs
+    from onnxtweak.verdict import BASE
 
     began = time.perf_counter()
     asked |= {"recipe": recipe, "environment": os.environ, "progress": console}
@@ -56,12 +59,18 @@ def run(
         return
     made = commands.run(**asked, keep=keep, force=force)
     show(console, "run", made, runs.ran, form)
+    copies = [name for name, one in made.results.items() if one["answer"] == BASE]
     if made.failed:
+        hint = f"see the pages in {made.directory}; --keep delivers the models anyway"
+        if set(made.failed) == {f"{name}: refuse-copy" for name in copies}:
+            hint = (
+                "nothing that was tried did better than the base: give more samples, or samples that it was"
+                " not trained on; `refuse-copy = false` under [gates] takes a copy"
+            )
         raise GateFailed(
             f"gates failed: {', '.join(made.failed)}",
             where=recipe,
-            hint="the models were delivered because of --keep"
-            if made.shipped
-            else f"see the pages in {made.directory}; --keep delivers the models anyway",
+            hint="the models were delivered because of --keep" if made.shipped else hint,
         )
-    close(console, began, "every tweak made, every gate passed")
+    said = f"every gate passed; a copy of the base: {', '.join(copies)}" if copies else ""
+    close(console, began, said or "every tweak made, every gate passed")

@@ -13,7 +13,7 @@ import hashlib
 from onnxtweak.errors import ModelError, VerificationError
 from onnxtweak.model.file import protobuf_edit
 from onnxtweak.model.file.model_file import parse
-from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
+from onnxtweak.model.file.tweak_metadata import COPY_HINT, TweakInside, tweaks_inside
 
 
 def revert(data: bytes, steps: int | str = 1) -> bytes:
@@ -26,9 +26,8 @@ def revert(data: bytes, steps: int | str = 1) -> bytes:
     steps = len(inside) if steps == "all" else int(steps)
     if not 1 <= steps <= len(inside):
         count = {0: "no tweak", 1: "one tweak"}.get(len(inside), f"{len(inside)} tweaks")
-        raise ModelError(
-            f"the model has {count} inside", where=f"{steps} to revert", hint="see `onnxtweak inspect`"
-        )
+        hint = "see `onnxtweak inspect`" if inside else COPY_HINT
+        raise ModelError(f"the model has {count} inside", where=f"{steps} to revert", hint=hint)
     for tweak in reversed(inside[-steps:]):
         data = revert_tweak(data, tweak)
     return data

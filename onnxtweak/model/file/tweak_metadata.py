@@ -15,6 +15,12 @@ from onnx import ModelProto, StringStringEntryProto
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file import protobuf_edit
 
+# What to do about a file without a tweak inside that one was looked for in.
+COPY_HINT = (
+    "where nothing did better than the base, the file that was written is a copy of it (`answer` is `base` in"
+    " the result): it is the base, and there is nothing to verify or to revert; see `onnxtweak inspect`"
+)
+
 _METADATA = 14  # field number of ModelProto.metadata_props
 _KEY = re.compile(r"onnxtweak\.([1-9][0-9]{0,5})\.([a-z0-9_]+)")
 

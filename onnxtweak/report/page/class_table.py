@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from onnxtweak.report.intervals import paired, wilson
+from onnxtweak.intervals import paired, wilson
 from onnxtweak.report.markup import between, change, percent, safe, section, shortened, table
 from onnxtweak.report.page.charts import dumbbell
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from onnxtweak.report.intervals import paired
+from onnxtweak.intervals import paired
 from onnxtweak.report.markup import (
     between,
     change,
@@ -29,6 +29,8 @@ from onnxtweak.report.markup import (
 )
 from onnxtweak.report.page import pictures
 from onnxtweak.report.page.class_table import class_table
+from onnxtweak.report.promises import headline, remarks, rows
+from onnxtweak.verdict import COPY, KEPT, NOT_KEPT
 
 # Nothing is loaded and nothing runs, whatever a class is called.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -45,7 +47,9 @@ def page(made: Mapping[str, Any]) -> str:
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     body = "".join(
         (
-            _verdict(made, evidence, name),
+            _head(made, name),
+            _promises(made),
+            _tiles(made, evidence),
             _gates(made),
             class_table(made, evidence),
             pictures.confusion(made, evidence),
@@ -65,11 +69,12 @@ def page(made: Mapping[str, Any]) -> str:
     )
 
 
-def _verdict(made: Mapping[str, Any], evidence: Mapping[str, Any], name: str) -> str:
-    before, after, control = made["before"], made["after"], made["bias_control"]
+def _head(made: Mapping[str, Any], name: str) -> str:
+    before, after = made["before"], made["after"]
     failed = [gate["name"] for gate in made.get("gates", ()) if not gate["passed"]]
     unsound = [check["name"] for check in made["checks"] if not check["passed"]]
-    badges = ""
+    verdict = made.get("verdict")  # older versions had none
+    badges = "" if verdict is None else _state_badge(verdict["state"], headline(verdict))
     if made.get("gates"):
         badges += _badge(
             not failed, f"{len(made['gates']) - len(failed)} of {len(made['gates'])} gates passed"
@@ -84,6 +89,11 @@ def _verdict(made: Mapping[str, Any], evidence: Mapping[str, Any], name: str) ->
         f"Overall: {percent(before['overall'])} % before, {percent(after['overall'])} % after. "
         f"Measured on the {made['split']} split."
     )
+    return f'<header><h1>{safe(name)}</h1><div>{badges}</div><p class="verdict">{safe(said)}</p></header>'
+
+
+def _tiles(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    before, after, control = made["before"], made["after"], made["bias_control"]
     tiles = (
         _tile(
             "target classes", before["target"], after["target"], _changed(evidence, made, targets_only=True)
@@ -95,10 +105,7 @@ def _verdict(made: Mapping[str, Any], evidence: Mapping[str, Any], name: str) ->
         f'<div class="tile"><span>E</span><b>{_number(made["E"], ".2f")}</b>'
         "<span>points lost, root mean square over classes</span></div>",
     )
-    return (
-        f'<header><h1>{safe(name)}</h1><div>{badges}</div><p class="verdict">{safe(said)}</p></header>'
-        f'<div class="tiles">{"".join(tiles)}</div>'
-    )
+    return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def _number(value: float | None, form: str) -> str:
@@ -107,6 +114,40 @@ def _number(value: float | None, form: str) -> str:
 
 def _badge(good: bool, said: str) -> str:
     return f'<span class="badge {"gain" if good else "loss"}-said">{"✓" if good else "✗"} {safe(said)}</span>'
+
+
+def _state_badge(state: str, said: str) -> str:
+    """Green for what was kept, and for nothing else."""
+    mark, kind = {KEPT: ("✓", "gain"), NOT_KEPT: ("✗", "loss")}.get(state, ("–", "doubt"))
+    return f'<span class="badge {kind}-said">{mark} {safe(said)}</span>'
+
+
+def _promises(made: Mapping[str, Any]) -> str:
+    """A row for each promise, what would be regretted first; of a copy, that it is one."""
+    verdict = made.get("verdict")
+    if verdict is None:
+        return ""
+    if verdict["state"] == COPY:
+        said = "Nothing that was tried did better than the base, so the file is the base, byte for byte."
+        return section("A copy of the base", facts([("answer", safe(verdict["answer"]))]), said=said)
+    listed = [
+        [
+            _state_badge(NOT_KEPT if row.surely else row.state, row.state),
+            f"<bdi>{safe(row.said)}</bdi>",
+            safe(row.change),
+            safe(row.interval),
+        ]
+        for row in rows(verdict)
+    ]
+    told = "".join(f"<p>{safe(said)}</p>" for said in remarks(verdict))
+    judged = f"{verdict['samples']:,} {verdict['split']} samples"
+    return section(
+        "Verdict",
+        table(["", "promise", "points", "95 % interval"], listed, numbers=2),
+        told,
+        said=f"On {judged}. Kept: the whole interval keeps the promise. Not kept: none of it does. Not shown:"
+        " these samples cannot tell.",
+    )
 
 
 def _tile(title: str, before: float | None, after: float | None, interval: str) -> str:

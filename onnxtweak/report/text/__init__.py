@@ -1,6 +1,7 @@
 """What does the text of a result say, on a terminal and in Markdown?
 
 layout        headings, facts, tables and notes
+verdict       which promises were kept
 summary       results of most commands
 comparison    of `compare`
 dry_run       of --dry-run

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.report.promises import headline
+from onnxtweak.report.schema import plain
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.results import Comparison, MethodStanding
 
@@ -25,6 +27,9 @@ def comparison(made: Comparison) -> tuple[Block, ...]:
     samples = ", ".join(f"{name} {count:,}" for name, count in made.samples.items())
     shown = ", ".join(made.targets[:_SHOWN])
     more = f" and {len(made.targets) - _SHOWN:,} more" if len(made.targets) > _SHOWN else ""
+    written: tuple[tuple[str, str], ...] = ()
+    if made.output is not None and made.verdict is not None:
+        written = (("written", made.output.path), ("its verdict", headline(plain(made.verdict))))
     return (
         Heading(f"Accuracy of {shown}{more} on test, in percent, by points lost overall"),
         TextTable(("method", *drops, "over bias at 0"), tuple(readings)),
@@ -33,7 +38,7 @@ def comparison(made: Comparison) -> tuple[Block, ...]:
             ("method", "overall", "targets", "fixed", "broken", "McNemar p", "E", "parameters", "seconds"),
             tuple(delivered),
         ),
-        Facts((("samples", samples), ("repeats", str(made.repeats)))),
+        Facts((("samples", samples), ("repeats", str(made.repeats)), *written)),
         *(Note(f"{one.method} does not apply: {one.note}") for one in skipped),
         *map(Note, made.notes),
     )

@@ -9,11 +9,12 @@ from onnxtweak.plans import RunPlan
 from onnxtweak.report.markup import percent
 from onnxtweak.report.text.dry_run import ESTIMATE, length, size
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.report.text.verdict import verdicts_blocks
 from onnxtweak.results import RecipeWritten, RunResult
 
 
 def ran(made: RunResult) -> tuple[Block, ...]:
-    """A row per tweak, then the gates, then what was written."""
+    """The verdicts, a row per tweak, then the gates, then what was written."""
     rows = tuple((name, *_figures(result), _gates_passed(result)) for name, result in made.results.items())
     gates = tuple(
         (name, gate["name"], f"{gate['limit']:g}", _measured(gate), "passed" if gate["passed"] else "FAILED")
@@ -21,6 +22,7 @@ def ran(made: RunResult) -> tuple[Block, ...]:
         for gate in result["gates"]
     )
     blocks: list[Block] = [
+        *verdicts_blocks({name: one["verdict"] for name, one in made.results.items() if "verdict" in one}),
         Heading("Accuracy on the test samples, in percent" if _on_test(made) else "Accuracy, in percent"),
         TextTable(("tweak", "targets", "after", "overall", "after", "E", "fixed", "broken", "gates"), rows),
     ]

@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.report.promises import headline
+from onnxtweak.report.schema import plain
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.report.text.verdict import verdict_blocks
 from onnxtweak.results import Applied, Dumped, Evaluation, Inspection, ReportPage, Result, Scored
 from onnxtweak.types import Check, FileRef
+from onnxtweak.verdict import COPY
 
 _ROWS = 30  # classes that get a row of their own; if there are more, the most telling ones do
 _MATRIX = 10  # classes up to which the confusion matrix is shown whole
@@ -21,7 +25,7 @@ _PAIRS = 10  # confusions listed beyond that
 
 
 def result(made: Result) -> tuple[Block, ...]:
-    """Before and after for each class, the bias control beside it, and where the new file is."""
+    """The verdict; before and after for each class, the bias control beside it; where the new file is."""
     choice, measured = made.choice, made.measured
     facts = [
         ("chosen", "; ".join(_operating_points(made))),
@@ -41,8 +45,10 @@ def result(made: Result) -> tuple[Block, ...]:
         *_checks(made.checks),
     ]
     if made.output is not None:
-        facts.append(("written", _file(made.output)))
+        copied = ", a copy of the base" if measured.verdict.state == COPY else ""
+        facts.append(("written", _file(made.output) + copied))
     return (
+        *verdict_blocks(plain(measured.verdict)),
         Heading(f"Accuracy on the {measured.split} split, in percent"),
         _comparison(made),
         Facts(tuple(facts)),
@@ -188,10 +194,11 @@ def scored(made: Scored) -> tuple[Block, ...]:
 
 
 def verdict(made: Result) -> str:
-    """One line: how target and overall accuracy changed, and whether the checks passed."""
+    """One line: the verdict, how target and overall accuracy changed, and whether the checks passed."""
     passed = sum(check.passed for check in made.checks)
     return (
-        f"{made.measured.split}: targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
+        f"{headline(plain(made.verdict))}; {made.measured.split}: "
+        f"targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
         f"(bias alone {_percent(made.bias_control.target)} %), "
         f"overall {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
         f"{passed} of {len(made.checks)} checks passed"
@@ -214,8 +221,9 @@ def _comparison(made: Result) -> TextTable:
     targets = sum(support[c] for c in range(len(names)) if names[c] in chosen)
     rows.append(("targets", f"{targets:,}", *_row(before.target, after.target, bias.target)))
     rows.append(("overall", f"{before.samples:,}", *_row(before.overall, after.overall, bias.overall)))
+    new = "copy" if made.verdict.state == COPY else "tweaked"
     return TextTable(
-        ("class", "samples", "base", "tweaked", "change", "bias only"), tuple(rows), marked=frozenset(marked)
+        ("class", "samples", "base", new, "change", "bias only"), tuple(rows), marked=frozenset(marked)
     )
 
 

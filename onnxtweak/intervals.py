@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 _Z = 1.959963984540054  # the normal's 97.5 % point
 
@@ -19,13 +20,15 @@ def wilson(right: int, samples: int) -> Interval | None:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def paired(fixed: int, broken: int, samples: int) -> Interval | None:
+def paired(fixed: int, broken: int, samples: int, together: int = 1) -> Interval | None:
     """Interval of the change in accuracy when the same samples are judged twice (Bonett and Price 2012).
 
-    As fractions; one sample is added to those fixed and to those broken. None without samples.
+    As fractions; one sample is added to those fixed and to those broken. None without samples. together : how
+    many such intervals are to hold at once with 95 % (Bonferroni), as where the worst of them is looked for.
     """
     if samples <= 0:
         return None
     gained, lost = (fixed + 1) / (samples + 2), (broken + 1) / (samples + 2)
-    half = _Z * math.sqrt(max(0.0, gained + lost - (gained - lost) ** 2) / (samples + 2))
+    z = _Z if together <= 1 else NormalDist().inv_cdf(1 - 0.025 / together)
+    half = z * math.sqrt(max(0.0, gained + lost - (gained - lost) ** 2) / (samples + 2))
     return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)

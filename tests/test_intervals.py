@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest
 
-from onnxtweak.report.intervals import paired, wilson
+from onnxtweak.intervals import paired, wilson
 
 
 @pytest.mark.parametrize(("right", "samples"), [(8, 10), (0, 20), (50, 50), (331, 500)])

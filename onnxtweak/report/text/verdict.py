@@ -1,0 +1,51 @@
+"""What does the text say about the promises of a result? It comes first, what would be regretted on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from onnxtweak.report.promises import headline, remarks, rows
+from onnxtweak.report.text.layout import Block, Heading, Note, TextTable
+from onnxtweak.verdict import COPY, NOT_KEPT
+
+_COLUMNS = ("promise", "points", "95 % interval", "")
+
+
+def verdict_blocks(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
+    """The verdict of one result, as its JSON has it."""
+    said = headline(verdict)
+    if verdict["state"] == COPY:
+        return (Heading(f"Verdict: {said}"),)
+    judged = f"{verdict['samples']:,} {verdict['split']} samples"
+    found = rows(verdict)
+    return (
+        Heading(f"Verdict on {judged}: {said}"),
+        TextTable(
+            _COLUMNS,
+            tuple((row.said, row.change, row.interval, stated(row.state)) for row in found),
+            marked=frozenset(number for number, row in enumerate(found) if row.surely),
+        ),
+        *map(Note, remarks(verdict)),
+    )
+
+
+def verdicts_blocks(verdicts: Mapping[str, Mapping[str, Any]]) -> tuple[Block, ...]:
+    """The verdicts of several tweaks, by name."""
+    table, marked, notes = [], set(), []
+    for name, verdict in verdicts.items():
+        if verdict["state"] == COPY:
+            table.append((name, headline(verdict), "", "", ""))
+        for row in rows(verdict):
+            marked |= {len(table)} if row.surely else set()
+            table.append((name, row.said, row.change, row.interval, stated(row.state)))
+        notes += [Note(f"{name}: {said}") for said in remarks(verdict)]
+    if not table:
+        return ()
+    shown = TextTable(("tweak", *_COLUMNS), tuple(table), left=2, marked=frozenset(marked))
+    return (Heading("Verdict"), shown, *notes)
+
+
+def stated(state: str) -> str:
+    """A state in a table: what was not kept is as loud as a check that failed."""
+    return state.upper() if state == NOT_KEPT else state

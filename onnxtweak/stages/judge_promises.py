@@ -1,0 +1,88 @@
+"""Which promises did the written file keep? The verdict, from the classes that base, file and bias show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.goal import Goal
+from onnxtweak.verdict import BASE, BIAS, Asked, SampleCounts, Verdict, copied, reached
+
+# The base has probably seen the samples that were learnt from where it is right on more of them than on test
+# samples: by so many standard errors, and by so much of its errors on test.
+_SURELY, _PART = 3.0, 1 / 3
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The classes that are shown for the samples of a split, each (N,) int64, and its labels.
+
+    split : "test" or "validation". bias : of the base with the best biases.
+    """
+
+    split: str
+    labels: np.ndarray
+    base: np.ndarray
+    tweaked: np.ndarray
+    bias: np.ndarray
+
+
+def answer_of(command: str, changes: bool, neurons: int) -> str:
+    """What a method came to: "base" where nothing changes, "bias" where no neuron is read, else its name."""
+    return BASE if not changes else command if neurons else BIAS
+
+
+def judge_promises(
+    shown: Shown, goal: Goal, names: Sequence[str], answer: str, cautions: Sequence[str] = ()
+) -> Verdict:
+    """The verdict on a file. names : of all classes. cautions : on the samples, of `learnt_on`."""
+    labels = shown.labels
+    if answer == BASE:
+        return copied(shown.split, len(labels))
+    was, now, biased = (each == labels for each in (shown.base, shown.tweaked, shown.bias))
+
+    def count(chosen: np.ndarray) -> np.ndarray:
+        return np.bincount(labels[chosen], minlength=len(names))
+
+    counts = SampleCounts(
+        samples=np.bincount(labels, minlength=len(names)),
+        fixed=count(~was & now),
+        broken=count(was & ~now),
+        ahead=count(now & ~biased),
+        behind=count(biased & ~now),
+    )
+    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop)
+    return reached(answer, shown.split, names, asked, counts, cautions)
+
+
+def learnt_on(learnt: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[str, ...]:
+    """A caution where the base is much better on samples that choices were made on than on test samples.
+
+    learnt, test : labels (N,) int64 of each, and which of them the base is right on, (N,) bool. Classes are
+    weighted alike on both sides, as they occur in the test samples.
+    """
+    classes = int(max(learnt[0].max(initial=0), test[0].max(initial=0))) + 1
+    samples, right = (
+        np.array([np.bincount(labels, each, classes) for labels, each in sides])
+        for sides in (
+            [(labels, np.ones(len(labels))) for labels, _ in (learnt, test)],
+            [(labels, was.astype(float)) for labels, was in (learnt, test)],
+        )
+    )
+    both = (samples > 0).all(axis=0)
+    if not both.any():
+        return ()
+    weight = samples[1, both] / samples[1, both].sum()
+    # One sample right and one wrong are added: a class that is all right has a variance too.
+    likely = (right[:, both] + 1) / (samples[:, both] + 2)
+    variance = (weight**2 * likely * (1 - likely) / (samples[:, both] + 2)).sum()
+    seen, unseen = (weight * right[:, both] / samples[:, both]).sum(axis=1)
+    if seen - unseen <= max(_SURELY * np.sqrt(variance), _PART * (1 - unseen)):
+        return ()
+    return (
+        f"the base is right on {seen:.1%} of the samples that were chosen on, but on {unseen:.1%} of the test"
+        " samples: it has probably been trained on them, and what is learnt from such samples breaks its"
+        " promises more often; give samples that it has not seen",
+    )

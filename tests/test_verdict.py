@@ -1,0 +1,161 @@
+"""The verdict: each promise in each state from counts, and what is named first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxtweak.goal import Goal
+from onnxtweak.stages.judge_promises import Shown, answer_of, judge_promises, learnt_on
+from onnxtweak.verdict import COPY, KEPT, NOT_KEPT, NOT_SHOWN
+from tests.support.results import a_verdict
+
+MANY = (1000, 1000, 1000)
+
+
+def promise(verdict, name):
+    return next(one for one in verdict.promises if one.name == name)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "broken", "state"),
+    [((0, 0, 60), (0, 0, 5), KEPT), ((0, 0, 20), (0, 0, 15), NOT_SHOWN), ((0, 0, 5), (0, 0, 60), NOT_KEPT)],
+)
+def test_targets_go_up_go_down_or_nobody_knows(fixed, broken, state):
+    found = promise(a_verdict(fixed, broken, MANY), "targets")
+    assert (found.state, found.limit, found.samples) == (state, 0.0, 1000)
+    assert found.change == pytest.approx((fixed[2] - broken[2]) / 10)
+    assert found.interval[0] < found.change < found.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "broken", "state"),
+    [(0.0, 0, KEPT), (0.0, 60, NOT_SHOWN), (0.0, 150, NOT_KEPT), (5.0, 150, KEPT), (-1.0, 0, KEPT),
+     (-2.5, 0, NOT_SHOWN), (-4.0, 0, NOT_KEPT)],
+)  # fmt: skip
+def test_overall_accuracy_is_kept_within_the_drop_allowed(allowed, broken, state):
+    found = promise(a_verdict((0, 0, 60), (broken, 0, 0), MANY, overall=allowed), "overall")
+    assert found.state == state and found.limit == -allowed
+
+
+def test_an_unlimited_overall_drop_is_no_promise():
+    assert {p.name for p in a_verdict(samples=MANY, overall=100.0).promises} == {"targets", "bias"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "samples", "state"),
+    [((10, 0, 0), MANY, KEPT), ((55, 0, 0), MANY, NOT_SHOWN), ((150, 0, 0), MANY, NOT_KEPT),
+     ((3, 0, 0), (10, 1000, 1000), NOT_SHOWN), ((0, 0, 0), (10, 10, 10), NOT_SHOWN)],
+)  # fmt: skip
+def test_a_class_is_ruined_only_beyond_chance(broken, samples, state):
+    verdict = a_verdict((0, 0, 60), broken, samples, each=5.0)
+    assert promise(verdict, "classes").state == state
+    if broken[0]:
+        assert verdict.worst.name == "ant"
+        assert verdict.worst.change == pytest.approx(-broken[0] / samples[0] * 100)
+
+
+def test_what_would_be_regretted_comes_first():
+    verdict = a_verdict((0, 0, 90), (200, 0, 0), MANY, each=5.0, ahead=(0, 0, 5), behind=(0, 0, 5))
+    assert [(p.name, p.state) for p in verdict.promises] == [
+        ("classes", NOT_KEPT), ("overall", NOT_KEPT), ("bias", NOT_SHOWN), ("targets", KEPT),
+    ]  # fmt: skip
+    assert verdict.state == NOT_KEPT
+
+
+def test_a_class_that_surely_lost_is_named_before_one_of_few_samples():
+    verdict = a_verdict((0, 0, 9), (1, 140, 0), (1, 500, 500))
+    assert (verdict.worst.name, verdict.worst.surely) == ("bee", True)
+    unsure = a_verdict((0, 0, 9), (1, 2, 0), (1, 500, 500))
+    assert (unsure.worst.name, unsure.worst.change, unsure.worst.surely) == ("ant", -100.0, False)
+    assert a_verdict((0, 0, 9), (0, 0, 0), MANY).worst is None
+
+
+def test_of_many_classes_at_their_limit_hardly_ever_one_looks_ruined():
+    rng, wrong = np.random.default_rng(0), 0
+    names, samples = tuple(map(str, range(200))), np.full(200, 100)
+    for _ in range(40):
+        broken = rng.binomial(100, 0.1, 200)
+        fixed = rng.binomial(100, 0.05, 200)
+        verdict = a_verdict(fixed, broken, samples, targets=(0,), names=names, each=5.0)
+        wrong += promise(verdict, "classes").state == NOT_KEPT
+    assert wrong <= 3  # at 95 % for each class alone, all forty
+
+
+@pytest.mark.parametrize(
+    ("ahead", "behind", "state"),
+    [((0, 0, 50), (0, 0, 5), KEPT), ((0, 0, 5), (0, 0, 50), NOT_KEPT), ((0, 0, 9), (0, 0, 8), NOT_SHOWN),
+     ((90, 0, 5), (5, 0, 5), KEPT),  # as many targets, and surely more of all samples
+     ((0, 0, 50), (200, 0, 5), NOT_SHOWN),  # the targets are paid for
+     ((5, 0, 5), (90, 0, 5), NOT_KEPT)],
+)  # fmt: skip
+def test_a_bias_is_the_rival(ahead, behind, state):
+    verdict = a_verdict((0, 0, 60), (0, 0, 5), MANY, ahead=ahead, behind=behind)
+    assert promise(verdict, "bias").state == state
+
+
+def test_a_bias_does_not_promise_to_beat_itself():
+    assert {p.name for p in a_verdict(answer="bias").promises} == {"overall", "targets"}
+
+
+def test_where_every_class_is_a_target_overall_accuracy_is_said_once():
+    verdict = a_verdict((40, 40, 40), (5, 5, 5), MANY, targets=(0, 1, 2))
+    assert [p.asked for p in verdict.promises] == ["overall accuracy up", "better than the best bias"]
+    assert not any(p.detail for p in verdict.promises)
+    demanding = a_verdict((40, 40, 40), (5, 5, 5), MANY, targets=(0, 1, 2), overall=-9.0)
+    assert promise(demanding, "targets").state == NOT_KEPT
+
+
+def test_targets_that_fell_are_named():
+    found = promise(a_verdict((0, 60, 3), (0, 0, 9), MANY, targets=(1, 2)), "targets")
+    assert found.state == KEPT and found.detail == "1 of 2 targets fell: cat"
+
+
+def test_validation_samples_show_nothing_to_be_kept():
+    kept = a_verdict((0, 0, 60), (0, 0, 0), MANY, split="validation")
+    assert {p.state for p in kept.promises} == {NOT_SHOWN}
+    assert "there is no test split" in kept.cautions[0]
+    assert a_verdict((0, 0, 0), (0, 0, 60), MANY, split="validation").state == NOT_KEPT
+
+
+def test_targets_without_samples_are_not_shown():
+    found = promise(a_verdict((0, 0, 0), (0, 0, 0), (50, 50, 0)), "targets")
+    assert (found.state, found.change, found.interval) == (NOT_SHOWN, None, None)
+
+
+def test_counts_come_from_the_classes_that_are_shown():
+    labels = np.repeat([0, 1], 200)
+    base, biased, tweaked = labels.copy(), labels.copy(), labels.copy()
+    base[:80], biased[:40] = 1, 1
+    base[200:203], tweaked[203:205] = -1, 0
+    goal = Goal(np.array([0]))
+    made = judge_promises(Shown("test", labels, base, tweaked, biased), goal, ("ant", "bee"), "fit")
+    changes = {p.name: p.change for p in made.promises}
+    assert changes == pytest.approx({"targets": 40.0, "overall": 81 / 4, "bias": 20.0})
+    assert made.state == KEPT and made.samples == 400
+    copy = judge_promises(Shown("test", labels, base, base, biased), goal, ("ant", "bee"), "base")
+    assert (copy.answer, copy.state, copy.promises) == ("base", COPY, ())
+
+
+def test_the_answer_is_what_the_method_came_to():
+    assert answer_of("fit", True, 5) == "fit"
+    assert answer_of("fit", True, 0) == "bias"
+    assert answer_of("join", False, 5) == "base"
+
+
+@pytest.mark.parametrize(
+    ("learnt", "test", "said"), [(0.99, 0.8, True), (0.82, 0.8, False), (0.8, 0.99, False), (0.7, 0.5, True)]
+)
+def test_a_base_that_knows_the_samples_is_pointed_out(learnt, test, said):
+    def side(share, n=1000):
+        return np.arange(n) % 10, np.arange(n) < share * n
+
+    assert bool(learnt_on(side(learnt), side(test))) == said
+
+
+def test_another_mixture_of_classes_is_no_better_base():
+    """Class 0 is easy and class 1 hard, alike on both sides; the learning samples are mostly easy."""
+    easy, hard = np.arange(1000) < 980, np.arange(1000) < 500
+    learnt = np.repeat([0, 1], [1000, 100]), np.concatenate([easy, hard[::10]])
+    test = np.repeat([0, 1], [100, 1000]), np.concatenate([easy[::10], hard])
+    assert learnt_on(learnt, test) == ()
