@@ -26,31 +26,18 @@ def nets(tmp_path):
 
 def test_what_it_measures_is_what_the_written_file_does(nets, tmp_path, capsys):
     saved = tmp_path / "halves.json"
-    command = [
-        str(nets),
-        "--json",
-        str(saved),
-        "--splits",
-        "1",
-        "--several",
-        "2",
-        "--learn",
-        "300",
-        "--threads",
-        "1",
-    ]
+    command = [str(nets), "--json", str(saved), "--splits", "1", "--several", "0", "--threads", "1"]
     halves.main(command)
     printed = capsys.readouterr().out
-    one, two = json.loads(saved.read_text())["rows"]
-    assert one["targets"] == two["targets"][:1] and len(two["targets"]) == 2
-    assert one["learn"] == 300 and one["test"] == 550
-    assert one["fit"]["target"] > one["base"]["target"] and one["bytes"] > 0 and one["changed"] > 0
-    assert f"| demo | {one['base']['overall']:.1%} | {one['base']['target']:.1%} |" in printed
+    (row,) = json.loads(saved.read_text())["rows"]
+    assert len(row["targets"]) == 1 and row["learn"] == row["test"] == 550
+    assert row["fit"]["target"] > row["base"]["target"] and row["bytes"] > 0 and row["changed"] > 0
+    assert f"| demo | {row['base']['overall']:.1%} | {row['base']['target']:.1%} |" in printed
 
     halves.main(command)  # nothing is left to do, so nothing is measured anew
-    assert json.loads(saved.read_text())["rows"] == [one, two]
+    assert json.loads(saved.read_text())["rows"] == [row]
     halves.main(["--ratio", str(saved), str(saved)])
-    assert "2 fits" in (told := capsys.readouterr().out) and "| 1.00 |" in told
+    assert "1 fits" in (told := capsys.readouterr().out) and "| 1.00 |" in told
 
 
 def test_a_reading_that_differs_from_the_report_stops_it():
@@ -67,7 +54,11 @@ def test_targets_are_found_on_the_learning_half_alone():
     empty = np.empty((85, 1))
     half = halves.Half("net", 0, empty, y, empty, y, found_learn=wrong, found_test=np.where(y == 0, 2, right))
     assert halves.worst(half, 1) == (1,)
-    assert halves.worst(half, 3) == (1, 0)  # class 2 is too rare to be a target
+    assert halves.worst(half, halves.several(10, 3)) == (1, 0)  # class 2 is too rare to be a target
+
+
+def test_few_classes_are_not_all_targets():
+    assert [halves.several(classes, 3) for classes in (2, 4, 10)] == [0, 2, 3]
 
 
 def test_classes_that_lost_are_no_targets_and_not_rare():

@@ -5,10 +5,10 @@
     python benchmarks/science/fit/halves.py --ratio OLD.json NEW.json
 
 NETS holds NAME.onnx and NAME.npz (x, y), as `public_nets.py` makes them; without a name all are taken. For
-each of five random halves, whose seeds are printed, the base's worst class on the learning half is the target,
-then its three worst together (two of a net with under five classes, none of one with two). `fit` gets its
-default settings, and at most 5,000 samples of the learning half. What counts is the written file, read
-through plain ONNX Runtime on the whole test half; it must be what onnxtweak reports.
+each of five random halves, whose seeds are printed, the target is the class of the learning half that the
+base does worst on, then its three worst together (two of a net with under five classes, none of one with
+two). `fit` gets its default settings, and at most 5,000 samples of the learning half. What counts is the
+written file, read through plain ONNX Runtime on the whole test half; it must be what onnxtweak reports.
 
 Another tree's onnxtweak is measured by naming its root: `PYTHONPATH=/other/tree python benchmarks/...`. Fits
 that OUT.json has already are not repeated, so a run that was stopped goes on. `--ratio` compares two such
