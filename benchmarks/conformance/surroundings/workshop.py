@@ -1,0 +1,344 @@
+"""On which files do the commands work, and what do they write when nobody disturbs them?
+
+Everything is small: a convolutional net and an MLP with a weak class each, a few hundred samples as .npz, CSV,
+Parquet, pictures and a function, and what onnxtweak makes of them. A `Job` is a command that is right: with
+exit code 0 it writes the same bytes each time, but for the times it took.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.conformance.surroundings.launch import Ended, Launcher, Surroundings
+from tests.support.nets import cnn3, mlp
+from tests.support.weak_class import TARGET, labelled, run, weakened
+
+MEMORY = 256 << 20  # bytes: `--memory` of every command that has it
+# What differs between two runs of a command: how long it took, and which passes an earlier one saved it.
+_TIMES = {"seconds", "passes", "latency", "latency_increase", "a.latency_increase"}
+_SPENT = re.compile(
+    rb"(?m)^time .*$|time=\"[\d.]+\"|one sample, one CPU thread.*?</tr>|<dt>(seconds|passes)</dt>.*?</dd>|\bin [\d.]+ (s|ms)\b",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command. {out} in what it is given and writes is a name of the case's choice.
+
+    reads : files and folders of the workshop. writes : all that it delivers. keeps : files and folders that may
+    be there afterwards, and more each time (caches). told : its stdout is a result. first : a job whose files it
+    needs, done before. workers : it starts processes.
+    """
+
+    name: str
+    given: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
+    told: bool = True
+    workers: bool = False
+
+    def named(self, out: str) -> Job:
+        """The job with a name for what it writes."""
+        return replace(
+            self,
+            given=tuple(each.replace("{out}", out) for each in self.given),
+            writes=tuple(each.replace("{out}", out) for each in self.writes),
+        )
+
+
+_THREADS = "--threads 1"
+_ENGINE = f"{_THREADS} --memory 256MiB"
+_JOIN = f"-d data.npz -t {TARGET} -n 5 {_ENGINE} -f json"
+_ALL = "-o {out}.onnx --tweak {out}.safetensors --report {out}.html"
+_MADE = ("{out}.onnx", "{out}.safetensors", "{out}.html")
+_WORK = "--work-dir work --resume"
+_DATA = ("model.onnx", "data.npz")
+_MLP = ("mlp.onnx",)
+
+
+def _job(name: str, line: str, reads: Sequence[str], writes: Sequence[str] = (), **more: object) -> Job:
+    return Job(name, tuple(line.split()), tuple(reads), tuple(writes), **more)  # type: ignore[arg-type]
+
+
+JOBS = (
+    _job("inspect", "inspect model.onnx -d data.npz -f json", _DATA),
+    _job("inspect a tweaked model", "inspect tweaked.onnx", ["tweaked.onnx"]),
+    _job("evaluate", f"evaluate model.onnx -d data.npz --names names.txt {_ENGINE} -f json", [*_DATA, "names.txt"]),
+    _job("evaluate pictures", f"evaluate model.onnx -d pictures --pixel-scale 1/64 --mean 2 {_ENGINE} -f json",
+         ["model.onnx", "pictures"]),
+    _job("evaluate a list of pictures",
+         f"evaluate model.onnx -d list.csv --pixel-scale 1/64 --mean 2 {_ENGINE} -f json",
+         ["model.onnx", "pictures", "list.csv"]),
+    _job("evaluate a CSV", f"evaluate mlp.onnx -d table.csv {_ENGINE} -f json", [*_MLP, "table.csv"]),
+    _job("evaluate a function", f"evaluate model.onnx -d made.py:samples {_ENGINE} -f json",
+         [*_DATA, "made.py"]),
+    _job("evaluate shards", f"evaluate mlp.onnx -d shards {_ENGINE} -f json", [*_MLP, "shards"]),
+    _job("join", f"join model.onnx {_JOIN} {_ALL}", _DATA, _MADE),
+    _job("join with a work directory", f"join model.onnx {_JOIN} {_ALL} {_WORK}", _DATA, _MADE, keeps=("work",)),
+    _job("join from a work directory", f"join model.onnx {_JOIN} {_ALL} {_WORK}", [*_DATA, "work"], _MADE,
+         keeps=("work",)),
+    _job("join a CSV", f"join mlp.onnx -d table.csv -t {TARGET} {_ENGINE} -o {{out}}.onnx -q",
+         [*_MLP, "table.csv"], ["{out}.onnx"]),
+    _job("join into a folder",
+         f"join external/model.onnx -d table.npz --anyway -t 1 -n 2 {_ENGINE} -o new/{{out}}.onnx -q",
+         ["external", "table.npz", "new"], ["new/{out}.onnx", "new/weights.bin", "new/deep/more.bin"],
+         keeps=("new/deep",)),
+    _job("retrain", f"retrain mlp.onnx -d table.npz -t {TARGET} -n 4 {_ENGINE} {_ALL} -f json",
+         [*_MLP, "table.npz"], _MADE),
+    _job("retrain with a work directory", f"retrain mlp.onnx -d table.npz -t {TARGET} {_ENGINE} {_ALL} {_WORK} -q",
+         [*_MLP, "table.npz"], _MADE, keeps=("work",)),
+    _job("augment", f"augment mlp.onnx -d table.npz --neurons 8 --hidden 6 --iterations 60 {_ENGINE} {_ALL} -q",
+         [*_MLP, "table.npz"], _MADE),
+    _job("fit", f"fit mlp.onnx -d table.npz -t {TARGET} --hidden 0 {_ENGINE} {_ALL} -f json",
+         [*_MLP, "table.npz"], _MADE),
+    _job("fit with a work directory", f"fit mlp.onnx -d table.npz --hidden 0 {_ENGINE} {_ALL} {_WORK} -f json",
+         [*_MLP, "table.npz"], _MADE, keeps=("work",)),
+    _job("compare",
+         f"compare mlp.onnx -d table.npz -t {TARGET} --method join --write join {_ENGINE} -o {{out}}.onnx -f json",
+         [*_MLP, "table.npz"], ["{out}.onnx"]),
+    _job("apply", f"apply model.onnx tweak.safetensors {_THREADS} -o {{out}}.onnx -f json",
+         ["model.onnx", "tweak.safetensors"], ["{out}.onnx"]),
+    _job("apply as a shadow", f"apply model.onnx tweak.safetensors --shadow {_THREADS} -o {{out}}.onnx",
+         ["model.onnx", "tweak.safetensors"], ["{out}.onnx"]),
+    _job("apply as a slot", f"apply model.onnx tweak.safetensors --slot {_THREADS} -o new/{{out}}.onnx",
+         ["model.onnx", "tweak.safetensors", "new"], ["new/{out}.onnx", "new/tweak.onnx_adapter"]),
+    _job("revert", "revert tweaked.onnx -o {out}.onnx", ["tweaked.onnx"], ["{out}.onnx"]),
+    _job("diff", "diff model.onnx tweaked.onnx -f json", ["model.onnx", "tweaked.onnx"]),
+    _job("verify", f"verify tweaked.onnx --base model.onnx -d data.npz {_ENGINE} -f json",
+         ["tweaked.onnx", *_DATA]),
+    _job("dump", f"dump model.onnx -d data.npz {_ENGINE} -o {{out}}", _DATA, ["{out}"]),
+    _job("score", f"score model.onnx -d data.npz -t {TARGET} {_ENGINE} -o {{out}}.npz -f json", _DATA,
+         ["{out}.npz"]),
+    _job("score with a work directory", f"score model.onnx -d data.npz -t {TARGET} {_ENGINE} -o {{out}}.npz {_WORK}",
+         _DATA, ["{out}.npz"], keeps=("work",)),
+    _job("score a dump", f"score model.onnx -d tables -t {TARGET} {_ENGINE} -o {{out}}.npz -f json",
+         ["model.onnx", "tables"], ["{out}.npz"]),
+    _job("run", "run recipe.toml -o {out} -f json", ["recipe.toml", *_DATA, "names.txt"], ["{out}"],
+         keeps=(".onnxtweak",), told=False),
+    _job("run again", "run recipe.toml -o {out} -f json", ["recipe.toml", *_DATA, "names.txt", ".onnxtweak"],
+         ["{out}"], keeps=(".onnxtweak",), told=False),
+    _job("report", "report result.json -o {out}.html", ["result.json"], ["{out}.html"]),
+    _job("init", f"init model.onnx -d data.npz -t {TARGET} -o {{out}}.toml", _DATA, ["{out}.toml"]),
+    _job("a plan", f"join model.onnx {_JOIN} -o {{out}}.onnx --dry-run", _DATA),
+    _job("completion", "completion bash", []),
+)  # fmt: skip
+PARQUET = _job(
+    "evaluate Parquet", f"evaluate mlp.onnx -d table.parquet {_ENGINE} -f json", [*_MLP, "table.parquet"]
+)
+# Seconds each: seldom.
+SLOW = (
+    _job("demo", f"demo -o {{out}} {_THREADS} -q", [], ["{out}"]),
+    _job("doctor", "doctor -f json", [], told=False),
+)
+WORKERS = _job(
+    "score with workers", f"score model.onnx -d data.npz -t {TARGET} {_ENGINE} --workers 1 -o {{out}}.npz -q",
+    _DATA, ["{out}.npz"], workers=True, told=False,
+)  # fmt: skip
+
+
+@dataclass
+class Workshop:
+    """All files that jobs read, in one folder, and a way to run jobs. results : of jobs left alone."""
+
+    folder: Path
+    launcher: Launcher
+    program: tuple[str, ...] = ()
+    results: dict[str, Result] = field(default_factory=dict)
+
+    def result(self, job: Job) -> Result:
+        """What a job writes when nobody disturbs it."""
+        if job.name not in self.results:
+            with tempfile.TemporaryDirectory() as made:
+                bench = self.bench(job, Path(made))
+                ended = self.launcher.run(job.named("o").given, bench.place, bench.around())
+                if ended.code != 0:
+                    raise RuntimeError(f"{job.name} ended with {ended.code}: {ended.err}")
+                self.results[job.name] = Result(written(job.named("o"), bench.place, ended), ended.seconds)
+        return self.results[job.name]
+
+    def bench(self, job: Job, folder: Path) -> Bench:
+        """Put copies of what a job reads into a new place in a folder."""
+        place = folder / "place"
+        for each in (place, folder / "temporary", folder / "home"):
+            each.mkdir()
+        for name in job.reads:
+            source = self.folder / name
+            if source.is_dir():
+                shutil.copytree(source, place / name)
+            else:
+                shutil.copy(source, place / name)
+        return Bench(folder, self.program, job.workers)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A case's own folder: `place`, where a job is done, `temporary` (TMPDIR) and `home`."""
+
+    folder: Path
+    program: tuple[str, ...] = ()
+    workers: bool = False
+
+    @property
+    def place(self) -> Path:
+        return self.folder / "place"
+
+    def around(self, **changes: object) -> Surroundings:
+        """Ordinary surroundings, with changes."""
+        kept = {name: os.environ[name] for name in ("PATH", "NUMBA_CACHE_DIR", "LANG") if name in os.environ}
+        environment = {
+            **kept,
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "temporary"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        around = Surroundings(environment, program=self.program, workers=self.workers)
+        return replace(around, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job has written, by file, and `told` for stdout. seconds : it took."""
+
+    files: dict[str, bytes]
+    seconds: float
+
+
+def written(job: Job, place: Path, ended: Ended | None = None) -> dict[str, bytes]:
+    """The files of a job, without the times in them; and what it told on stdout, as `told`."""
+    found = {}
+    for name in job.writes:
+        path = place / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                data = (
+                    sums_of(file)
+                    if file.name == "SHA256SUMS"
+                    else without_times(file.suffix, file.read_bytes())
+                )
+                found[file.relative_to(place).as_posix()] = data
+    if ended is not None and job.told:
+        found["told"] = without_times(".json" if "json" in job.given else ".txt", ended.out.encode())
+    return found
+
+
+def without_times(kind: str, data: bytes) -> bytes:
+    """Text without the times that something took."""
+    if kind == ".json":
+        try:
+            return json.dumps(_untimed(json.loads(data))).encode()
+        except ValueError:
+            return data
+    return data if kind in (".onnx", ".safetensors", ".npz", ".npy", ".bin") else _SPENT.sub(b"-", data)
+
+
+def sums_of(file: Path) -> bytes:
+    """What SHA256SUMS says, with "right" for the digests that are."""
+    lines = []
+    for line in file.read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        other = file.parent / name
+        right = other.is_file() and hashlib.sha256(other.read_bytes()).hexdigest() == digest
+        lines.append(f"{'right' if right else digest}  {name}")
+    return "\n".join(lines).encode()
+
+
+def _untimed(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _untimed(each) for name, each in value.items() if name not in _TIMES}
+    return [_untimed(each) for each in value] if isinstance(value, list) else value
+
+
+def jobs() -> tuple[Job, ...]:
+    """Those that this machine can do quickly."""
+    return (*JOBS, PARQUET) if find_spec("pyarrow") else JOBS
+
+
+# ------------------------------------------------------------------------------------ the files
+
+
+def furnish(folder: Path, launcher: Launcher) -> Workshop:
+    """Make all files that jobs read."""
+    _models(folder)
+    shop = Workshop(folder, launcher)
+    home = Bench(folder)
+    (folder / "temporary").mkdir()
+
+    def make(line: str) -> Ended:
+        ended = launcher.run(line.split(), folder, home.around())
+        if ended.code != 0:
+            raise RuntimeError(f"{line} ended with {ended.code}: {ended.err}")
+        return ended
+
+    told = make(f"join model.onnx {_JOIN} -o tweaked.onnx --tweak tweak.safetensors {_WORK}").out
+    (folder / "result.json").write_text(told)
+    make("run recipe.toml -o build")
+    make(f"dump model.onnx -d data.npz -o tables {_ENGINE}")
+    return shop
+
+
+def _models(folder: Path) -> None:
+    net, lacks = weakened(cnn3(4, 8, (4, 4, 8)))
+    (folder / "model.onnx").write_bytes(net.SerializeToString())
+    x, y = labelled(net, lacks, 200)
+    np.savez(folder / "data.npz", x=x, y=y)
+    _pictures(folder, net, lacks)
+    (folder / "names.txt").write_text("ant\nbee\ncat\ndog\n")
+    (folder / "made.py").write_text(
+        "import numpy as np\n\n\ndef samples():\n    data = np.load('data.npz')\n    yield data['x'], data['y']\n"
+    )
+    (folder / "recipe.toml").write_text(
+        '[model]\npath = "model.onnx"\n[data]\ndata = "data.npz"\nnames = "names.txt"\n'
+        f'[[tweak]]\nname = "a"\ntarget = {TARGET}\ncount = [1, 10]\n'
+    )
+    (folder / "new").mkdir()
+    _tables(folder)
+
+
+def _tables(folder: Path) -> None:
+    from tests.model.test_model_file import with_external_data
+
+    net, lacks = weakened(mlp(hidden=(12, 8)))
+    (folder / "mlp.onnx").write_bytes(net.SerializeToString())
+    x, y = labelled(net, lacks, 300)
+    np.savez(folder / "table.npz", x=x, y=y)
+    (folder / "shards").mkdir()
+    for k in range(2):
+        np.savez(folder / "shards" / f"{k}.npz", x=x[k::2], y=y[k::2])
+    names = ",".join(f"f{k}" for k in range(x.shape[1]))
+    rows = "".join(f"{','.join(map(str, row))},{label}\n" for row, label in zip(x, y, strict=True))
+    (folder / "table.csv").write_text(f"{names},label\n{rows}")
+    if find_spec("pyarrow"):
+        import pyarrow
+        import pyarrow.parquet
+
+        columns = {f"f{k}": x[:, k] for k in range(x.shape[1])}
+        pyarrow.parquet.write_table(pyarrow.table({**columns, "label": y}), folder / "table.parquet")
+    (folder / "external").mkdir()
+    with_external_data(folder / "external", ("weights.bin", "deep/more.bin"), "model.onnx")
+
+
+def _pictures(folder: Path, net: object, lacks: np.ndarray) -> None:
+    from PIL import Image
+
+    pictures = np.random.default_rng(3).integers(0, 256, (24, 8, 8, 3), np.uint8)
+    shown = run(net, (pictures.transpose(0, 3, 1, 2) / 64 - 2).astype(np.float32)) + lacks  # type: ignore[arg-type]
+    rows = ["path,label"]
+    for k in range(4):
+        (folder / "pictures" / str(k)).mkdir(parents=True)
+    for k, (picture, label) in enumerate(zip(pictures, shown.argmax(axis=1), strict=True)):
+        Image.fromarray(picture).save(folder / "pictures" / str(label) / f"{k}.png")
+        rows.append(f"pictures/{label}/{k}.png,{label}")
+    (folder / "list.csv").write_text("\n".join(rows) + "\n")
