@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.data.sources.npy import NO_ARRAY
 from onnxtweak.data.splits import View
 from onnxtweak.disk_space import new_mapped, writing
 from onnxtweak.engine.passes import Captured, Engine, capture
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, OutputError
-from onnxtweak.temporary_files import temporary_folder
+from onnxtweak.temporary_files import Change, collect, temporary_folder, together
 from onnxtweak.types import Neurons, Tap
 
 MANIFEST = "manifest.json"
@@ -96,15 +97,18 @@ def write_dump(
 def _put_in_place(staging: Path, directory: Path) -> None:
     """Rename a complete dump; an earlier one is deleted after that."""
     with temporary_folder(directory.parent) as aside:
-        earlier = aside / "earlier"
-        if directory.exists():
-            os.replace(directory, earlier)
-        try:
+        if not directory.exists():
             os.replace(staging, directory)
-        except BaseException:
-            if earlier.exists():
-                os.replace(earlier, directory)
-            raise
+            return
+        earlier = aside / "earlier"
+        with together([Change(directory, staging, earlier)]):
+            try:
+                os.replace(directory, earlier)
+                os.replace(staging, directory)
+            except BaseException:
+                if earlier.exists() and not directory.exists():
+                    os.replace(earlier, directory)
+                raise
 
 
 def check_directory(directory: Path, force: bool) -> None:
@@ -112,6 +116,7 @@ def check_directory(directory: Path, force: bool) -> None:
     if directory.is_symlink():
         what = "a link stands where the folder would be made"
         raise OutputError(what, where=directory, hint=f"name the folder itself: {directory.resolve()}")
+    collect(directory.parent)  # puts an earlier dump back, of whose replacing somebody died
     if directory.exists():
         if not (directory / MANIFEST).is_file():
             raise OutputError(
@@ -256,7 +261,7 @@ def _load(dump: Dump, name: str, number: int) -> np.ndarray:
     path = _shard(dump.directory, name, number)
     try:
         array: np.ndarray = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, *NO_ARRAY) as error:
         raise DataError(f"a shard is missing or damaged: {error}", where=path, hint="dump again") from error
     wanted = {"V": (dump.shards[number], dump.columns), "Z": (dump.shards[number], dump.classes)}
     if array.shape != wanted.get(name, (dump.shards[number],)):

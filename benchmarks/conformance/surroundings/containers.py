@@ -6,21 +6,38 @@ Only what it cannot do without ends it, in one line: no folder for temporary fil
 from __future__ import annotations
 
 import os
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
 
 from benchmarks.conformance.surroundings.judge import Expected
+from benchmarks.conformance.surroundings.launch import PROGRAM
 from benchmarks.conformance.surroundings.trial import NOBODY, Trial
 
 _EXECUTED = 0.15
 
 
+@cache
+def can_be(user: int, starts: bool) -> bool:
+    """Whether a case can be another user. starts : and starts interpreters, whose files that user has to reach."""
+    if os.geteuid() != 0:
+        return False
+    needed = [Path(each) for each in (sys.executable, os.__file__, np.__file__, PROGRAM[-1])]
+    folders = {folder for path in needed for folder in (*path.parents, *path.resolve().parents)}
+    return not starts or all(folder.stat().st_mode & 0o005 == 0o005 for folder in folders)
+
+
 def contain(trial: Trial) -> None:
     """One job in strange surroundings."""
-    rng, job = trial.rng, trial.job().named("o")
+    job = trial.job()
     trial.shop.result(job)
     bench, program = trial.bench(job), trial.program(_EXECUTED)
     around = bench.around(program=program)
     variables, codes, same, silent = dict(around.environment), {0}, True, False
-    user = NOBODY if os.geteuid() == 0 and trial.chance(0.6) else None
+    starts = bool(program) or job.workers
+    user = NOBODY if trial.chance(0.6) and can_be(NOBODY, starts) else None
     trial.open_to(user)
     if trial.chance(0.3):
         variables = {"TMPDIR": variables["TMPDIR"]} if program else dict(variables)

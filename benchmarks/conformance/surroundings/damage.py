@@ -25,7 +25,6 @@ def damage(trial: Trial) -> None:
     job = trial.job()
     while not job.reads:
         job = trial.job()
-    job = job.named("o")
     trial.shop.result(job)
     bench, program = trial.bench(job), trial.program()
     files = sorted(path for name in job.reads for path in leaves(bench.place / name))

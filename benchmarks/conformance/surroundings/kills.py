@@ -19,7 +19,7 @@ _CHANGES = 60  # of folders, that a job makes at most, about
 
 def kill(trial: Trial) -> None:
     """One job, stopped and done again."""
-    rng, job = trial.rng, trial.job().named("o")
+    rng, job = trial.rng, trial.job()
     wanted = trial.shop.result(job)
     bench, program = trial.bench(job), trial.program()
     number = SIGNALS[rng.integers(len(SIGNALS))]

@@ -62,7 +62,7 @@ def limit(trial: Trial) -> None:
 
 
 def _limited(trial: Trial, way: str) -> None:
-    job = trial.job(lasting=not trial.chance(0.2)).named("o")
+    job = trial.job(lasting=not trial.chance(0.2))
     bench, program = trial.bench(job), trial.program()
     before = snapshot(trial.folder)
     room = int(2 ** (trial.rng.random() * _MOST_ROOM))

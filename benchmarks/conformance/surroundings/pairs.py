@@ -23,7 +23,7 @@ def pair(trial: Trial) -> None:
     twins = trial.chance(0.6)
     second = first if twins else jobs()[rng.integers(len(jobs()))]
     same = twins and trial.chance(0.4)
-    first, second = first.named("o"), second.named("o" if same else "p")
+    second = second.named("o" if same else "p")
     wanted = trial.shop.result(first)
     trial.shop.result(second)
     bench, program = trial.bench(first, second), trial.program()
@@ -65,7 +65,7 @@ def pair(trial: Trial) -> None:
             trial.note(job, list(judge_bytes(job, bench.place, told, trial.shop.result(job))), each.ended)
     if same and dies is None and not any(each.ended and each.ended.code == 0 for each in both):
         trial.faults.append("neither of the two succeeded")
-    last = replace(first.named("q"), given=tuple(each.replace("o", "o") for each in first.given))
-    third = trial.shop.launcher.run((*last.given, "--force"), bench.place, around)
+    force = ("--force",) if "-o" in first.given else ()
+    third = trial.shop.launcher.run((*first.given, *force), bench.place, around)
     everything = replace(first, keeps=(*first.keeps, *second.keeps, *second.writes))
     trial.judge(everything, third, Expected(), before)

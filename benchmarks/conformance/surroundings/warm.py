@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import codecs
 import gc
+import importlib
 import io
 import json
 import os
@@ -22,9 +24,14 @@ import socket
 import sys
 import tempfile
 import threading
+import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 MOST = 1 << 17  # bytes of a message
+_ENDS = 10.0  # seconds in which threads end that were told to
+# Pyarrow has a thread, CuPy wants a GPU, and the last is the program itself.
+_NOT_LOADED = ("onnxtweak.data.sources.parquet", "onnxtweak.theta.cupy", "onnxtweak.__main__")
 _CHANGES = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open")
 
 
@@ -32,8 +39,7 @@ def main() -> int:
     channel = socket.socket(fileno=int(sys.argv[1]))
     load()
     gc.freeze()  # or collecting in a child would copy every page
-    threads = len(os.listdir("/proc/self/task"))
-    channel.send(json.dumps({"threads": threads}).encode())
+    channel.send(json.dumps({"threads": threads()}).encode())
     while True:
         message, numbers, _, _ = socket.recv_fds(channel, MOST, 2)
         if not message:
@@ -55,17 +61,32 @@ def main() -> int:
 
 def load() -> None:
     """All that a command loads while it runs, and the kernels, by running one."""
-    import onnxtweak.api
-    import onnxtweak.commands  # noqa: F401
+    import PIL.Image
+
+    import onnxtweak
     from onnxtweak.cli.main import main as program
     from onnxtweak.demo_files import demo_files
 
-    for name in ("PIL.Image", "safetensors.numpy", "onnx_graphsurgeon"):  # not pyarrow, which has a thread
-        __import__(name)
+    for name in ("utf-8-sig", "ascii", "latin-1"):
+        codecs.lookup(name)
+    package = Path(onnxtweak.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        name = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+        if not name.startswith(_NOT_LOADED):
+            importlib.import_module(name)
+    PIL.Image.init()  # its readers of formats
     files = demo_files()
     command = ["score", files.model, "-d", f"{files.data}#test[0:100]", "-t", "3", "--threads", "1", "-q"]
     with contextlib.redirect_stdout(io.StringIO()):
         program([str(each) for each in command])
+
+
+def threads() -> int:
+    """How many there are, once those that were told to end have done so."""
+    until = time.monotonic() + _ENDS
+    while (count := len(os.listdir("/proc/self/task"))) > 1 and time.monotonic() < until:
+        time.sleep(0.01)
+    return count
 
 
 def ended(process: int) -> dict[str, Any]:
@@ -104,10 +125,14 @@ def become(asked: dict[str, Any], numbers: list[int]) -> None:
     encoding = os.environ.get("PYTHONIOENCODING") or "utf-8"
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(io.FileIO(number, "w", closefd=False), encoding, errors, line_buffering=number == 2)
+        if number not in asked["closed"]
+        else None
         for number, errors in ((1, "strict"), (2, "backslashreplace"))
     )
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
     if asked["stop"]:
+        with contextlib.suppress(OSError):
+            tempfile.gettempdir()  # tries folders by files that Python itself leaves when it is killed
         stop_after(*asked["stop"])
 
 

@@ -28,35 +28,43 @@ MEMORY = 256 << 20  # bytes: `--memory` of every command that has it
 # What differs between two runs of a command: how long it took, and which passes an earlier one saved it.
 _TIMES = {"seconds", "passes", "latency", "latency_increase", "a.latency_increase"}
 _SPENT = re.compile(
-    rb"(?m)^time .*$|time=\"[\d.]+\"|one sample, one CPU thread.*?</tr>|<dt>(seconds|passes)</dt>.*?</dd>|\bin [\d.]+ (s|ms)\b",
-    re.DOTALL,
+    rb"^time [^\n]*|time=\"[\d.]+\"|one sample, one CPU thread[^\n]*?</tr>|<dt>(seconds|passes)</dt>[^\n]*?</dd>"
+    rb"|\bin [\d.]+ (s|ms)\b|^- \*\*cached\*\*[^\n]*\n?",
+    re.MULTILINE,
 )
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command. {out} in what it is given and writes is a name of the case's choice.
+    """A command. {out} in what is asked and made stands for a name: out.
 
-    reads : files and folders of the workshop. writes : all that it delivers. keeps : files and folders that may
+    reads : files and folders of the workshop. makes : all that it delivers. keeps : files and folders that may
     be there afterwards, and more each time (caches). told : its stdout is a result. first : a job whose files it
     needs, done before. workers : it starts processes.
     """
 
     name: str
-    given: tuple[str, ...]
+    asked: tuple[str, ...]
     reads: tuple[str, ...]
-    writes: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     told: bool = True
     workers: bool = False
+    out: str = "o"
 
     def named(self, out: str) -> Job:
-        """The job with a name for what it writes."""
-        return replace(
-            self,
-            given=tuple(each.replace("{out}", out) for each in self.given),
-            writes=tuple(each.replace("{out}", out) for each in self.writes),
-        )
+        """The job with another name for what it writes."""
+        return replace(self, out=out)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The command line."""
+        return tuple(each.replace("{out}", self.out) for each in self.asked)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Files and folders that it delivers."""
+        return tuple(each.replace("{out}", self.out) for each in self.makes)
 
 
 _THREADS = "--threads 1"
@@ -130,6 +138,8 @@ JOBS = (
          keeps=(".onnxtweak",), told=False),
     _job("run again", "run recipe.toml -o {out} -f json", ["recipe.toml", *_DATA, "names.txt", ".onnxtweak"],
          ["{out}"], keeps=(".onnxtweak",), told=False),
+    _job("dump chosen neurons", f"dump model.onnx -d data.npz --neurons scores.npz {_ENGINE} -o {{out}}",
+         [*_DATA, "scores.npz"], ["{out}"]),
     _job("report", "report result.json -o {out}.html", ["result.json"], ["{out}.html"]),
     _job("init", f"init model.onnx -d data.npz -t {TARGET} -o {{out}}.toml", _DATA, ["{out}.toml"]),
     _job("a plan", f"join model.onnx {_JOIN} -o {{out}}.onnx --dry-run", _DATA),
@@ -162,11 +172,12 @@ class Workshop:
         """What a job writes when nobody disturbs it."""
         if job.name not in self.results:
             with tempfile.TemporaryDirectory() as made:
+                job = job.named("o")
                 bench = self.bench(job, Path(made))
-                ended = self.launcher.run(job.named("o").given, bench.place, bench.around())
+                ended = self.launcher.run(job.given, bench.place, bench.around())
                 if ended.code != 0:
                     raise RuntimeError(f"{job.name} ended with {ended.code}: {ended.err}")
-                self.results[job.name] = Result(written(job.named("o"), bench.place, ended), ended.seconds)
+                self.results[job.name] = Result(written(job, bench.place, ended), ended.seconds)
         return self.results[job.name]
 
     def bench(self, job: Job, folder: Path) -> Bench:
@@ -223,15 +234,19 @@ def written(job: Job, place: Path, ended: Ended | None = None) -> dict[str, byte
         path = place / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
-                data = (
-                    sums_of(file)
-                    if file.name == "SHA256SUMS"
-                    else without_times(file.suffix, file.read_bytes())
-                )
-                found[file.relative_to(place).as_posix()] = data
+                data = sums_of(file) if file.name == "SHA256SUMS" else file.read_bytes()
+                data = without_times(file.suffix, data)
+                if file.suffix in (".html", ".json"):  # they name the model
+                    data = re.sub(rb"\b%b(?=\.onnx|/a\.)" % job.out.encode(), b"o", data)
+                found[_as_if_o(job, file.relative_to(place).as_posix())] = data
     if ended is not None and job.told:
         found["told"] = without_times(".json" if "json" in job.given else ".txt", ended.out.encode())
     return found
+
+
+def _as_if_o(job: Job, name: str) -> str:
+    """The name that a file has where a job's name for what it writes is "o"."""
+    return re.sub(rf"(^|/){job.out}(?=[./]|$)", r"\1o", name)
 
 
 def without_times(kind: str, data: bytes) -> bytes:
@@ -285,6 +300,7 @@ def furnish(folder: Path, launcher: Launcher) -> Workshop:
     told = make(f"join model.onnx {_JOIN} -o tweaked.onnx --tweak tweak.safetensors {_WORK}").out
     (folder / "result.json").write_text(told)
     make("run recipe.toml -o build")
+    make(f"score model.onnx -d data.npz -t {TARGET} -n 5 {_ENGINE} -o scores.npz")
     make(f"dump model.onnx -d data.npz -o tables {_ENGINE}")
     return shop
 

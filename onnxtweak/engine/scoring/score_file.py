@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from onnxtweak.data.sources.npy import NO_ARRAY
 from onnxtweak.disk_space import cannot_write, new_mapped, write_all, writing
 from onnxtweak.temporary_files import temporary_file, temporary_folder, try_lock
 from onnxtweak.theta.state import Scores
@@ -124,7 +125,7 @@ class ScoreTables:
             self._digests = (
                 {key: (length, digest) for key, (length, digest) in digests.items()} if fits else {}
             )
-        except (OSError, ValueError, TypeError, AttributeError, IndexError):
+        except (OSError, TypeError, AttributeError, IndexError, *NO_ARRAY):
             self._digests = {}
         if not self._digests:
             self.arrays = {}
