@@ -23,6 +23,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 
 import numpy as np
 
@@ -36,6 +38,7 @@ from benchmarks.conformance.surroundings.trial import Trial
 from benchmarks.conformance.surroundings.workshop import Workshop, furnish
 
 KINDS = {"kill": kill, "limit": limit, "damage": damage, "pair": pair, "container": contain}
+_LARGEST = 1 << 24  # bytes of a file that is kept
 # A case of each kind in turn; some kinds have more to try.
 ORDER = ("kill", "damage", "limit", "damage", "container", "kill", "damage", "pair", "container", "limit")
 
@@ -54,16 +57,26 @@ class Outcome:
 def try_case(shop: Workshop, seed: int, number: int, keep: Path | None = None) -> Outcome:
     """Carry out one case. keep : a folder for the files of one that fails."""
     kind = ORDER[number % len(ORDER)]
-    folder = Path(tempfile.mkdtemp(prefix="case-"))
+    folder = Path(tempfile.mkdtemp(prefix="surroundings-"))
     trial = Trial(shop, np.random.default_rng((seed, number)), folder)
     folder.chmod(0o755)
     try:
         KINDS[kind](trial)
         if trial.faults and keep is not None and (folder / "place").exists():
-            shutil.copytree(folder, keep / str(number), symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(folder, keep / str(number), symlinks=True, ignore=_not_kept, dirs_exist_ok=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Outcome(number, kind, trial.said, trial.faults, trial.errors)
+
+
+def _not_kept(folder: str, names: list[str]) -> list[str]:
+    """Pipes, and files that are large, or seem so."""
+    paths = [Path(folder, name) for name in names]
+    return [
+        path.name
+        for path in paths
+        if path.is_fifo() or (path.is_file() and not path.is_symlink() and path.stat().st_size > _LARGEST)
+    ]
 
 
 def try_cases(numbers: range, seed: int, hang: float = HANG, keep: Path | None = None) -> Iterator[Outcome]:
@@ -93,16 +106,26 @@ def lanes(args: argparse.Namespace, seed: int) -> Iterator[Outcome]:
     own = [f"--{name}={getattr(args, name)}" for name in ("cases", "first", "lanes", "hang")]
     own += [f"--keep={args.keep.resolve()}"] if args.keep else []
     command = [sys.executable, "-m", __spec__.name, *own, f"--seed={seed}"]
-    with tempfile.TemporaryFile("w+") as told:
-        processes = [
-            subprocess.Popen([*command, f"--lane={k}"], cwd=ROOT, stdout=told) for k in range(args.lanes)
-        ]
-        codes = [process.wait() for process in processes]
-        told.seek(0)
-        for line in told:
+    lines: Queue[str] = Queue()
+
+    def follow(number: int) -> None:
+        process = subprocess.Popen(
+            [*command, f"--lane={number}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for line in process.stdout or ():
+            lines.put(line)
+        lines.put("" if process.wait() == 0 else "!")
+
+    for number in range(args.lanes):
+        Thread(target=follow, args=(number,)).start()
+    living = args.lanes
+    while living:
+        if (line := lines.get()) and line != "!":
             yield Outcome(**json.loads(line))
-    if any(codes):
-        raise SystemExit(f"a lane ended with {codes}")
+        else:
+            living -= 1
+            if line:
+                raise SystemExit("a lane has broken off")
 
 
 def show(outcome: Outcome) -> None:
@@ -129,7 +152,7 @@ def main() -> int:
         return int(bool(outcome.faults))
     begin = time.perf_counter()
     counts: dict[str, collections.Counter[str]] = {kind: collections.Counter() for kind in KINDS}
-    for outcome in sorted(lanes(args, seed), key=lambda outcome: outcome.number):
+    for outcome in lanes(args, seed):
         counts[outcome.kind]["failed" if outcome.faults else "held"] += 1
         if outcome.faults:
             show(outcome)

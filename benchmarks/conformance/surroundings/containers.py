@@ -73,6 +73,7 @@ def contain(trial: Trial) -> None:
         codes |= {2}
         trial.said.append("a folder of somebody else's")
     # With a stdout that fails, the files that were asked for may be there.
-    expected = Expected(frozenset(codes), same=same, silent=silent, whole=frozenset(codes))
+    readable = variables.get("PYTHONIOENCODING") != "ascii"
+    expected = Expected(frozenset(codes), same=same, silent=silent, told=readable, whole=frozenset(codes))
     around = bench.around(program=program, environment=variables, user=user, **streams)
     trial.carry_out(job, around, expected)

@@ -17,7 +17,7 @@ from benchmarks.conformance.surroundings.judge import Expected
 from benchmarks.conformance.surroundings.trial import NOBODY, Trial
 
 _CODES = frozenset({0, 1, 2, 3, 4})
-_HUGE = 1 << 40  # bytes that a sparse file claims to have
+_HUGE = 2 << 30  # bytes that a sparse file claims to have
 
 
 def damage(trial: Trial) -> None:

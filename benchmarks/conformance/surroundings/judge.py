@@ -27,7 +27,7 @@ USER_ERROR, ENVIRONMENT = 2, 4
 class Expected:
     """What is allowed. codes : exit codes. sent : a signal that may end it. same : the bytes, where it succeeds.
 
-    silent : its stderr cannot be read. left : unfinished work may lie about (it had no chance to clear up).
+    silent : its stderr cannot be read. told : its stdout is the same too. left : unfinished work may lie about (it had no chance to clear up).
     whole : with these exit codes its files may be there, all of them.
     """
 
@@ -35,6 +35,7 @@ class Expected:
     sent: int | None = None
     same: bool = True
     silent: bool = False
+    told: bool = True
     left: bool = False
     whole: frozenset[int] = frozenset({0})
 

@@ -47,4 +47,4 @@ def kill(trial: Trial) -> None:
     if ended.code == 0:
         return
     again = ("--force",) if len(there) == len(job.writes) and there else ()
-    trial.carry_out(job, bench.around(program=program), Expected(), before=before, more=again)
+    trial.carry_out(job, bench.around(program=program), Expected(told=not again), before=before, more=again)

@@ -54,7 +54,8 @@ def pair(trial: Trial) -> None:
         stopped = number if k == dies else None
         codes = {0} | ({2} if same and not more else set()) | ({128 + stopped} if stopped else set())
         # Whichever of two has one output, its files are there; and unfinished work of one that was killed.
-        expected = Expected(frozenset(codes), sent=stopped, left=killed, whole=frozenset(codes), same=False)
+        whole = frozenset(codes | ({-stopped} if stopped else set()))
+        expected = Expected(frozenset(codes), sent=stopped, left=killed, whole=whole, same=False)
         everything = replace(
             job, keeps=(*job.keeps, *first.keeps, *second.keeps, *first.writes, *second.writes)
         )
@@ -68,4 +69,5 @@ def pair(trial: Trial) -> None:
     force = ("--force",) if "-o" in first.given else ()
     third = trial.shop.launcher.run((*first.given, *force), bench.place, around)
     everything = replace(first, keeps=(*first.keeps, *second.keeps, *second.writes))
-    trial.judge(everything, third, Expected(), before)
+    # What was left in a folder where it writes nothing stays.
+    trial.judge(everything, third, Expected(told=False, left=killed and not twins), before)

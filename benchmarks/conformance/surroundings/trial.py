@@ -81,7 +81,7 @@ class Trial:
         found = [*judge_process(ended, expected)]
         found += judge_files(job, before, snapshot(self.folder), ended, expected)
         if ended.code == 0 and expected.same:
-            told = ended if not expected.silent else None
+            told = ended if expected.told else None
             found += judge_bytes(job, self.folder / "place", told, self.shop.result(job))
         self.note(job, found, ended)
 

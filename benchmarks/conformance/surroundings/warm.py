@@ -61,6 +61,8 @@ def main() -> int:
 
 def load() -> None:
     """All that a command loads while it runs, and the kernels, by running one."""
+    import email.policy
+
     import PIL.Image
 
     import onnxtweak

@@ -103,7 +103,7 @@ JOBS = (
     _job("join into a folder",
          f"join external/model.onnx -d table.npz --anyway -t 1 -n 2 {_ENGINE} -o new/{{out}}.onnx -q",
          ["external", "table.npz", "new"], ["new/{out}.onnx", "new/weights.bin", "new/deep/more.bin"],
-         keeps=("new/deep",)),
+         keeps=("new/deep",), told=False),
     _job("retrain", f"retrain mlp.onnx -d table.npz -t {TARGET} -n 4 {_ENGINE} {_ALL} -f json",
          [*_MLP, "table.npz"], _MADE),
     _job("retrain with a work directory", f"retrain mlp.onnx -d table.npz -t {TARGET} {_ENGINE} {_ALL} {_WORK} -q",
@@ -236,8 +236,8 @@ def written(job: Job, place: Path, ended: Ended | None = None) -> dict[str, byte
             if file.is_file():
                 data = sums_of(file) if file.name == "SHA256SUMS" else file.read_bytes()
                 data = without_times(file.suffix, data)
-                if file.suffix in (".html", ".json"):  # they name the model
-                    data = re.sub(rb"\b%b(?=\.onnx|/a\.)" % job.out.encode(), b"o", data)
+                if file.suffix in (".html", ".json", ".md"):  # they name the model
+                    data = re.sub(rb"\b%b(?=\.onnx|/a\.|\n)" % job.out.encode(), b"o", data)
                 found[_as_if_o(job, file.relative_to(place).as_posix())] = data
     if ended is not None and job.told:
         found["told"] = without_times(".json" if "json" in job.given else ".txt", ended.out.encode())
@@ -256,7 +256,7 @@ def without_times(kind: str, data: bytes) -> bytes:
             return json.dumps(_untimed(json.loads(data))).encode()
         except ValueError:
             return data
-    return data if kind in (".onnx", ".safetensors", ".npz", ".npy", ".bin") else _SPENT.sub(b"-", data)
+    return data if kind in (".onnx", ".safetensors", ".npz", ".npy", ".bin") else _SPENT.sub(b"", data)
 
 
 def sums_of(file: Path) -> bytes:
