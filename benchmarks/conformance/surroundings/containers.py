@@ -16,7 +16,7 @@ from benchmarks.conformance.surroundings.judge import Expected
 from benchmarks.conformance.surroundings.launch import PROGRAM
 from benchmarks.conformance.surroundings.trial import NOBODY, Trial
 
-_EXECUTED = 0.15
+_EXECUTED = 0.1
 
 
 @cache

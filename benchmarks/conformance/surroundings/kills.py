@@ -11,6 +11,7 @@ import signal
 from benchmarks.conformance.surroundings.judge import Expected, judge_bytes, snapshot
 from benchmarks.conformance.surroundings.launch import Running
 from benchmarks.conformance.surroundings.trial import Trial
+from benchmarks.conformance.surroundings.workshop import written
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STARTING = 1.0  # seconds that a new interpreter takes to begin, about
@@ -41,10 +42,10 @@ def kill(trial: Trial) -> None:
     codes = frozenset({0, 128 + number})
     expected = Expected(codes, sent=number, left=killed, whole=codes, same=False)
     ended = trial.carry_out(job, bench.around(program=program, stop=stop), expected, meanwhile, before)
-    there = [name for name in job.writes if (bench.place / name).exists()]
-    if ended.code == 0 or (there and len(there) == len(job.writes)):
+    whole = wanted.files.keys() - {"told"} <= written(job, bench.place).keys() and bool(job.writes)
+    if ended.code == 0 or whole:
         trial.note(job, list(judge_bytes(job, bench.place, None, wanted)), ended)
     if ended.code == 0:
         return
-    again = ("--force",) if len(there) == len(job.writes) and there else ()
+    again = ("--force",) if whole else ()
     trial.carry_out(job, bench.around(program=program), Expected(told=not again), before=before, more=again)

@@ -19,8 +19,8 @@ from benchmarks.conformance.surroundings.judge import (
 from benchmarks.conformance.surroundings.launch import PROGRAM, Ended, Running, Surroundings
 from benchmarks.conformance.surroundings.workshop import SLOW, WORKERS, Bench, Job, Workshop, jobs
 
-EXECUTED = 0.05  # share of cases with a new interpreter, so that starting up is covered too
-_WORKERS, _SLOW = 0.004, 0.006  # shares of jobs that take seconds
+EXECUTED = 0.03  # share of cases with a new interpreter, so that starting up is covered too
+_WORKERS, _SLOW = 0.003, 0.004  # shares of jobs that take seconds
 NOBODY = 65534
 
 

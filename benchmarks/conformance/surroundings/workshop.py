@@ -41,6 +41,7 @@ class Job:
     reads : files and folders of the workshop. makes : all that it delivers. keeps : files and folders that may
     be there afterwards, and more each time (caches). told : its stdout is a result. first : a job whose files it
     needs, done before. workers : it starts processes.
+    alone : under another name it would write one of the same files.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Job:
     keeps: tuple[str, ...] = ()
     told: bool = True
     workers: bool = False
+    alone: bool = False
     out: str = "o"
 
     def named(self, out: str) -> Job:
@@ -122,7 +124,7 @@ JOBS = (
     _job("apply as a shadow", f"apply model.onnx tweak.safetensors --shadow {_THREADS} -o {{out}}.onnx",
          ["model.onnx", "tweak.safetensors"], ["{out}.onnx"]),
     _job("apply as a slot", f"apply model.onnx tweak.safetensors --slot {_THREADS} -o new/{{out}}.onnx",
-         ["model.onnx", "tweak.safetensors", "new"], ["new/{out}.onnx", "new/tweak.onnx_adapter"]),
+         ["model.onnx", "tweak.safetensors", "new"], ["new/{out}.onnx", "new/tweak.onnx_adapter"], alone=True),
     _job("revert", "revert tweaked.onnx -o {out}.onnx", ["tweaked.onnx"], ["{out}.onnx"]),
     _job("diff", "diff model.onnx tweaked.onnx -f json", ["model.onnx", "tweaked.onnx"]),
     _job("verify", f"verify tweaked.onnx --base model.onnx -d data.npz {_ENGINE} -f json",
