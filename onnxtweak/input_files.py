@@ -12,6 +12,12 @@ from onnxtweak.errors import InputError
 MOST_TEXT, MOST_TWEAK = 64 * 1024**2, 2 * 1024**3
 
 
+def read_text(path: str | Path, kind: type[InputError]) -> str:
+    """A whole text file, UTF-8. Raises an error of class `kind`, OSError, or ValueError for other bytes."""
+    require_regular(path, kind, MOST_TEXT)
+    return Path(path).read_text(encoding="utf-8")
+
+
 def require_regular(path: str | Path, kind: type[InputError], most: int | None = None) -> None:
     """Raise an error of class `kind` unless `path` is a regular file that may be read.
 

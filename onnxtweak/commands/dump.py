@@ -10,6 +10,7 @@ import numpy as np
 from onnxtweak.data.sources.npz import DAMAGE
 from onnxtweak.engine.dump import check_directory, write_dump
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 from onnxtweak.results import Dumped
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.check_paths import check_folder, files_named
@@ -54,6 +55,7 @@ def dump(
 
 def _best_neurons(path: str) -> Neurons:
     """The best neurons that a file of scores lists, each once."""
+    require_regular(path, DataError)
     try:
         with np.load(path, allow_pickle=False) as file:
             taps = [Tap(**{**t, "shape": tuple(t["shape"])}) for t in json.loads(str(file["header"]))["taps"]]

@@ -19,6 +19,7 @@ from onnxtweak.disk_space import new_mapped, writing
 from onnxtweak.engine.passes import Captured, Engine, capture
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, OutputError
+from onnxtweak.input_files import read_text, require_regular
 from onnxtweak.temporary_files import Change, collect, temporary_folder, together
 from onnxtweak.types import Neurons, Tap
 
@@ -208,7 +209,7 @@ def read_dump(directory: str | Path) -> Dump:
     """Open a dump. Raises DataError when its manifest is damaged."""
     directory = Path(directory)
     try:
-        entry = json.loads((directory / MANIFEST).read_text())
+        entry = json.loads(read_text(directory / MANIFEST, DataError))
         chosen = entry["neurons"]
         neurons = None
         if chosen is not None:
@@ -259,6 +260,7 @@ def dumped_batches(dump: Dump, size: int, rows: np.ndarray | None = None) -> Gen
 
 def _load(dump: Dump, name: str, number: int) -> np.ndarray:
     path = _shard(dump.directory, name, number)
+    require_regular(path, DataError)
     try:
         array: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, *NO_ARRAY) as error:

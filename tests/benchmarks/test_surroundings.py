@@ -1,4 +1,4 @@
-"""A slice of the cases of benchmarks/conformance/surroundings, and whether its judge sees what it is there for."""
+"""A slice of the cases of benchmarks/conformance/surroundings, and whether their judge sees every fault."""
 
 from __future__ import annotations
 

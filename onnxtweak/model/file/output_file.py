@@ -7,6 +7,7 @@ that fails halfway, those that have their names already are taken back.
 from __future__ import annotations
 
 import errno
+import filecmp
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -39,6 +40,7 @@ class Delivery:
         """force : existing files may be replaced. protect : but never these, whatever name leads to them."""
         self._force, self._protect = force, tuple(protect)
         self._parts: list[tuple[Path, Path]] = []
+        self._copies: set[Path] = set()
         self._stack = ExitStack()
 
     def __enter__(self) -> Delivery:
@@ -84,6 +86,7 @@ class Delivery:
                 _write(part, read_chunks(file.path))
                 if copy in missing:
                     self.place(part, copy)
+                    self._copies.add(copy)
             _write(folder / path.name, chunks)
         self.place(folder / path.name, path)
         return folder / path.name, missing
@@ -114,41 +117,45 @@ class Delivery:
         for folder in {target.parent for _, target in self._parts}:
             _sync_folder(folder)
 
-    def _change(self, part: Path, target: Path, kept: ExitStack) -> Change:
-        """What is to be done to a target; what is there now gets a second name."""
+    def _change(
+        self, part: Path, target: Path, kept: ExitStack, why: str = "the output already exists"
+    ) -> Change:
+        """What is to be done to a target; what is there now gets a second name. why : else it is refused."""
         if not os.path.lexists(target):
             return Change(target, part)
-        if not self._force:
-            raise OutputError("the output already exists", where=target, hint="use --force to replace it")
+        # Weights that another process has copied there meanwhile may be those of a model that it takes back.
+        again = target in self._copies and target.is_file() and filecmp.cmp(part, target, shallow=False)
+        if not (self._force or again):
+            raise OutputError(why, where=target, hint="use --force to replace it")
         with writing(target):
             return Change(target, part, kept.enter_context(second_name(target)))
 
     def _rename(self, change: Change, kept: ExitStack, undo: ExitStack) -> None:
         part, target = change.new, change.target
-        if self._force and part is not None and change.earlier is None:
-            change = self._change(part, target, kept)  # another process may have written it meanwhile
+        if part is not None and change.earlier is None:
+            undo.callback(_take_back, os.lstat(part), target)
+            if _named(part, target):
+                return
+            change = self._change(part, target, kept, "another process has just written this output")
         if change.earlier is not None:
             undo.callback(_put_back, change.earlier, target)
         if part is None:
             target.unlink()
-        elif change.earlier is not None:
-            os.replace(part, target)
         else:
-            undo.callback(_take_back, os.lstat(part), target)
-            _link(part, target)
+            os.replace(part, target)
 
 
-def _link(part: Path, target: Path) -> None:
-    """Give a file a name that is free; unlike a rename that never replaces what another has just written."""
+def _named(part: Path, target: Path) -> bool:
+    """Give a file a name, if it is free: unlike a rename that never replaces what another has written."""
     try:
         os.link(part, target)
-    except FileExistsError as error:
-        what = "another process has just written this output"
-        raise OutputError(what, where=target, hint="use --force to replace it") from error
+    except FileExistsError:
+        return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         os.replace(part, target)
+    return True
 
 
 def write_atomic(
