@@ -57,7 +57,7 @@ def _best_neurons(path: str) -> Neurons:
     """The best neurons that a file of scores lists, each once."""
     require_regular(path, DataError)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             taps = [Tap(**{**t, "shape": tuple(t["shape"])}) for t in json.loads(str(file["header"]))["taps"]]
             pairs = np.unique(np.stack([file["best_tap"], file["best_index"]], axis=1), axis=0)
             used = np.unique(pairs[:, 0])
