@@ -118,3 +118,10 @@ def test_kernels_that_cannot_be_kept_are_a_warning():
     assert seen["kernels on disk"].state == "warning" and "NUMBA_CACHE_DIR" in seen["kernels on disk"].hint
     assert not made.problems
     assert "kernels on disk" not in found(numba={"name": "numba", "right": True, "kept": True})[0]
+
+
+def test_a_machine_that_starts_no_process_is_told(monkeypatch):
+    monkeypatch.setattr("onnxtweak.commands.doctor.sys.executable", "/nonexistent/python")
+    assert run_probe("cpu") == {"failed": "no process can be started: No such file or directory"}
+    made = doctor(installed=WELL, gpus=0)
+    assert made.problems

@@ -38,6 +38,7 @@ from benchmarks.conformance.surroundings.trial import Trial
 from benchmarks.conformance.surroundings.workshop import Workshop, furnish
 
 KINDS = {"kill": kill, "limit": limit, "damage": damage, "pair": pair, "container": contain}
+_NEWS = 250  # cases between two lines that say how many are done
 _LARGEST = 1 << 24  # bytes of a file that is kept
 # A case of each kind in turn; some kinds have more to try.
 ORDER = ("kill", "damage", "limit", "damage", "container", "kill", "damage", "pair", "container", "limit")
@@ -152,10 +153,12 @@ def main() -> int:
         return int(bool(outcome.faults))
     begin = time.perf_counter()
     counts: dict[str, collections.Counter[str]] = {kind: collections.Counter() for kind in KINDS}
-    for outcome in lanes(args, seed):
+    for done, outcome in enumerate(lanes(args, seed), start=1):
         counts[outcome.kind]["failed" if outcome.faults else "held"] += 1
         if outcome.faults:
             show(outcome)
+        if done % _NEWS == 0:
+            print(f"{done:,} of {args.cases:,} cases ({time.perf_counter() - begin:.0f} s)", flush=True)
     for kind, count in counts.items():
         print(f"{kind:>10}: {count['held']:>6,} held, {count['failed']} failed")
     failed = sum(count["failed"] for count in counts.values())

@@ -75,7 +75,8 @@ def _limited(trial: Trial, way: str) -> None:
     elif way == "file size":
         limits = {"RLIMIT_FSIZE": room}
     else:
-        room = int(trial.rng.integers(4, 32))
+        # Python itself does not start with less than ten.
+        room = int(trial.rng.integers(10 if program else 4, 32))
         limits = {"RLIMIT_NOFILE": room}
     trial.said.append(f"{way} {room:,}")
     ended = trial.carry_out(job, bench.around(program=program, limits=limits), _REFUSED, before=before)
