@@ -15,10 +15,11 @@ if sys.platform != "linux":
     pytest.skip("the cases need Linux", allow_module_level=True)
 
 from benchmarks.conformance.surroundings.__main__ import ORDER, try_case
+from benchmarks.conformance.surroundings.jobs import JOBS, Job
 from benchmarks.conformance.surroundings.judge import Expected
 from benchmarks.conformance.surroundings.launch import HANG, Ended, Launcher
 from benchmarks.conformance.surroundings.trial import Trial
-from benchmarks.conformance.surroundings.workshop import Job, Result, Workshop, furnish
+from benchmarks.conformance.surroundings.workshop import Result, Workshop, furnish
 from tests.support import misbehaving
 
 CASES, SEED = 80, 5
@@ -107,8 +108,6 @@ def test_a_command_that_is_stopped_at_a_change_is_stopped_there(launcher, tmp_pa
     folder = tmp_path / "shop"
     folder.mkdir()
     shop = furnish(folder, launcher)
-    from benchmarks.conformance.surroundings.workshop import JOBS
-
     job = next(job for job in JOBS if job.name == "init")
     trial = Trial(shop, np.random.default_rng(0), tmp_path)
     around = trial.bench(job).around()

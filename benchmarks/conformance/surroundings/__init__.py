@@ -2,6 +2,7 @@
 
 python -m benchmarks.conformance.surroundings [--cases 5000] [--seed 0] [--case NUMBER] [--keep FOLDER]
 
+jobs         which commands are tried?
 workshop     on which files do the commands work, and what do they write undisturbed?
 launch       how is a command run under watch?
 warm         how does a command start within milliseconds?

@@ -2,10 +2,11 @@
 
     python -m benchmarks.conformance.surroundings [--cases 5000] [--seed 0] [--case NUMBER] [--keep FOLDER]
 
-A case takes a command that is right and stops it, lets its disk be full, damages what it reads, starts a second
-one beside it, or puts it into a container (see the modules of this folder). A case fails as `judge` says. Most
-commands begin as forks of a process that has loaded everything (`warm`), the others by a new interpreter; a
-case's number and the seed decide all but the timing. Needs Linux; as root it covers more (disks, other users).
+A case takes a command that is right and stops it, lets its disk be full, damages what it reads, starts a
+second one beside it, or puts it into a container (see the modules of this folder). A case fails as `judge`
+says. Most commands begin as forks of a process that has loaded everything (`warm`), the others by a new
+interpreter; a case's number and the seed decide all but the timing. Needs Linux; as root it covers more
+(disks, other users).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ ORDER = ("kill", "damage", "limit", "damage", "container", "kill", "damage", "pa
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case. said : what was done. faults : none where all held. errors : the end of stderr."""
+    """What became of a case. said : what was done. faults : none where all held. errors : end of stderr."""
 
     number: int
     kind: str

@@ -1,6 +1,7 @@
 """Does a command work where little is as at home? Another user, no home, closed streams, no variables.
 
-Only what it cannot do without ends it, in one line: no folder for temporary files, none for its output, no stdout.
+Only what it cannot do without ends it, in one line: no folder for temporary files, none for its output, no
+stdout.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _EXECUTED = 0.1
 
 @cache
 def can_be(user: int, starts: bool) -> bool:
-    """Whether a case can be another user. starts : and starts interpreters, whose files that user has to reach."""
+    """Whether a case can be another user. starts : and starts interpreters, which that user has to reach."""
     if os.geteuid() != 0:
         return False
     needed = [Path(each) for each in (sys.executable, os.__file__, np.__file__, PROGRAM[-1])]

@@ -1,7 +1,7 @@
 """What does a command do with damaged, exchanged or unreadable inputs and caches?
 
-It says so in one line and leaves nothing, or it works. Results that were saved to be used again are made again
-where they are damaged: the same bytes as ever.
+It says so in one line and leaves nothing, or it works. Results that were saved to be used again are made
+again where they are damaged: the same bytes as ever.
 """
 
 from __future__ import annotations

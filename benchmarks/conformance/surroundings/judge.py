@@ -1,8 +1,8 @@
 """What must hold whatever happens to a command? Each thing that does not is told in a line.
 
-No exit code 70, no traceback, no death by a signal that was not sent, no hang, no memory beyond `--memory` and
-half a gigabyte, no process and no file left, all files delivered or none, nothing read is changed, and the same
-bytes as of a command that was left alone.
+No exit code 70, no traceback, no death by a signal that was not sent, no hang, no memory beyond `--memory`
+and half a gigabyte, no process and no file left, all files delivered or none, nothing read is changed, and
+the same bytes as of a command that was left alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.conformance.surroundings.jobs import MEMORY, Job
 from benchmarks.conformance.surroundings.launch import Ended
-from benchmarks.conformance.surroundings.workshop import MEMORY, Job, Result, written
+from benchmarks.conformance.surroundings.workshop import Result, written
 
 BEYOND = 512 << 20  # bytes beyond `--memory`
 _LARGE = 64 << 20  # bytes of a file that is not read whole
@@ -25,10 +26,11 @@ USER_ERROR, ENVIRONMENT = 2, 4
 
 @dataclass(frozen=True)
 class Expected:
-    """What is allowed. codes : exit codes. sent : a signal that may end it. same : the bytes, where it succeeds.
+    """What is allowed.
 
-    silent : its stderr cannot be read. told : its stdout is the same too. left : unfinished work may lie about (it had no chance to clear up).
-    whole : with these exit codes its files may be there, all of them.
+    codes : exit codes. sent : a signal that may end it. same : it writes the same bytes, where it succeeds;
+    told : and its stdout too. silent : its stderr cannot be read. left : unfinished work may lie about (it
+    had no chance to clear up). whole : with these exit codes its files may be there, all of them.
     """
 
     codes: frozenset[int] = frozenset({0})

@@ -1,7 +1,7 @@
 """What does a command do on a full disk, or where files may not be large, or not many may be open?
 
-It says so in one line, leaves nothing, and works once there is room. A disk is a tmpfs of a random size, where
-one may be mounted.
+It says so in one line, leaves nothing, and works once there is room. A disk is a tmpfs of a random size,
+where one may be mounted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Do two commands at once leave each other alone?
 
-The same output, the same work directory or recipe, or other outputs in one folder; and one of them killed while
-the other lives on.
+The same output, the same work directory or recipe, or other outputs in one folder; and one of them killed
+while the other lives on.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 
+from benchmarks.conformance.surroundings.jobs import jobs
 from benchmarks.conformance.surroundings.judge import Expected, judge_bytes, snapshot
 from benchmarks.conformance.surroundings.trial import Trial
-from benchmarks.conformance.surroundings.workshop import jobs
 
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 

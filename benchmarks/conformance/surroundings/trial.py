@@ -1,4 +1,4 @@
-"""What do all kinds of cases share? A trial: one case's folder, in which jobs are done and judged one by one."""
+"""What do all kinds of cases share? One case's folder, in which jobs are done and judged one by one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.conformance.surroundings.jobs import SLOW, WORKERS, Job, jobs
 from benchmarks.conformance.surroundings.judge import (
     Expected,
     judge_bytes,
@@ -17,7 +18,7 @@ from benchmarks.conformance.surroundings.judge import (
     snapshot,
 )
 from benchmarks.conformance.surroundings.launch import PROGRAM, Ended, Running, Surroundings
-from benchmarks.conformance.surroundings.workshop import SLOW, WORKERS, Bench, Job, Workshop, jobs
+from benchmarks.conformance.surroundings.workshop import Bench, Workshop
 
 EXECUTED = 0.03  # share of cases with a new interpreter, so that starting up is covered too
 _WORKERS, _SLOW = 0.003, 0.004  # shares of jobs that take seconds

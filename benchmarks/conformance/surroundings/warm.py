@@ -11,8 +11,8 @@ the interpreter. It forks with a single thread only, or says that it cannot.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import codecs
+import contextlib
 import gc
 import importlib
 import io
@@ -61,14 +61,13 @@ def main() -> int:
 
 def load() -> None:
     """All that a command loads while it runs, and the kernels, by running one."""
-    import email.policy
-
     import PIL.Image
 
     import onnxtweak
     from onnxtweak.cli.main import main as program
     from onnxtweak.demo_files import demo_files
 
+    importlib.import_module("email.policy")  # by what lists packages, when it is asked to
     for name in ("utf-8-sig", "ascii", "latin-1"):
         codecs.lookup(name)
     package = Path(onnxtweak.__file__).parent
@@ -139,7 +138,7 @@ def become(asked: dict[str, Any], numbers: list[int]) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End as the interpreter does, but without taking apart all that was loaded, which takes half a second."""
+    """End as the interpreter does, without taking apart all that was loaded, which takes half a second."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

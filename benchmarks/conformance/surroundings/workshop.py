@@ -1,8 +1,7 @@
 """On which files do the commands work, and what do they write when nobody disturbs them?
 
-Everything is small: a convolutional net and an MLP with a weak class each, a few hundred samples as .npz, CSV,
-Parquet, pictures and a function, and what onnxtweak makes of them. A `Job` is a command that is right: with
-exit code 0 it writes the same bytes each time, but for the times it took.
+Everything is small: a convolutional net and an MLP with a weak class each, a few hundred samples as .npz,
+CSV, Parquet, pictures and a function, and what onnxtweak makes of them. The commands are in `jobs`.
 """
 
 from __future__ import annotations
@@ -13,152 +12,25 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.conformance.surroundings.jobs import ENGINE, JOIN, WORK, Job
 from benchmarks.conformance.surroundings.launch import Ended, Launcher, Surroundings
 from tests.support.nets import cnn3, mlp
 from tests.support.weak_class import TARGET, labelled, run, weakened
 
-MEMORY = 256 << 20  # bytes: `--memory` of every command that has it
 # What differs between two runs of a command: how long it took, and which passes an earlier one saved it.
 _TIMES = {"seconds", "passes", "latency", "latency_increase", "a.latency_increase"}
 _SPENT = re.compile(
-    rb"^time [^\n]*|time=\"[\d.]+\"|one sample, one CPU thread[^\n]*?</tr>|<dt>(seconds|passes)</dt>[^\n]*?</dd>"
+    rb"^time [^\n]*|time=\"[\d.]+\""
+    rb"|one sample, one CPU thread[^\n]*?</tr>|<dt>(seconds|passes)</dt>[^\n]*?</dd>"
     rb"|\bin [\d.]+ (s|ms)\b|^- \*\*cached\*\*[^\n]*\n?",
     re.MULTILINE,
 )
-
-
-@dataclass(frozen=True)
-class Job:
-    """A command. {out} in what is asked and made stands for a name: out.
-
-    reads : files and folders of the workshop. makes : all that it delivers. keeps : files and folders that may
-    be there afterwards, and more each time (caches). told : its stdout is a result. first : a job whose files it
-    needs, done before. workers : it starts processes.
-    alone : under another name it would write one of the same files.
-    """
-
-    name: str
-    asked: tuple[str, ...]
-    reads: tuple[str, ...]
-    makes: tuple[str, ...] = ()
-    keeps: tuple[str, ...] = ()
-    told: bool = True
-    workers: bool = False
-    alone: bool = False
-    out: str = "o"
-
-    def named(self, out: str) -> Job:
-        """The job with another name for what it writes."""
-        return replace(self, out=out)
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """The command line."""
-        return tuple(each.replace("{out}", self.out) for each in self.asked)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """Files and folders that it delivers."""
-        return tuple(each.replace("{out}", self.out) for each in self.makes)
-
-
-_THREADS = "--threads 1"
-_ENGINE = f"{_THREADS} --memory 256MiB"
-_JOIN = f"-d data.npz -t {TARGET} -n 5 {_ENGINE} -f json"
-_ALL = "-o {out}.onnx --tweak {out}.safetensors --report {out}.html"
-_MADE = ("{out}.onnx", "{out}.safetensors", "{out}.html")
-_WORK = "--work-dir work --resume"
-_DATA = ("model.onnx", "data.npz")
-_MLP = ("mlp.onnx",)
-
-
-def _job(name: str, line: str, reads: Sequence[str], writes: Sequence[str] = (), **more: object) -> Job:
-    return Job(name, tuple(line.split()), tuple(reads), tuple(writes), **more)  # type: ignore[arg-type]
-
-
-JOBS = (
-    _job("inspect", "inspect model.onnx -d data.npz -f json", _DATA),
-    _job("inspect a tweaked model", "inspect tweaked.onnx", ["tweaked.onnx"]),
-    _job("evaluate", f"evaluate model.onnx -d data.npz --names names.txt {_ENGINE} -f json", [*_DATA, "names.txt"]),
-    _job("evaluate pictures", f"evaluate model.onnx -d pictures --pixel-scale 1/64 --mean 2 {_ENGINE} -f json",
-         ["model.onnx", "pictures"]),
-    _job("evaluate a list of pictures",
-         f"evaluate model.onnx -d list.csv --pixel-scale 1/64 --mean 2 {_ENGINE} -f json",
-         ["model.onnx", "pictures", "list.csv"]),
-    _job("evaluate a CSV", f"evaluate mlp.onnx -d table.csv {_ENGINE} -f json", [*_MLP, "table.csv"]),
-    _job("evaluate a function", f"evaluate model.onnx -d made.py:samples {_ENGINE} -f json",
-         [*_DATA, "made.py"]),
-    _job("evaluate shards", f"evaluate mlp.onnx -d shards {_ENGINE} -f json", [*_MLP, "shards"]),
-    _job("join", f"join model.onnx {_JOIN} {_ALL}", _DATA, _MADE),
-    _job("join with a work directory", f"join model.onnx {_JOIN} {_ALL} {_WORK}", _DATA, _MADE, keeps=("work",)),
-    _job("join from a work directory", f"join model.onnx {_JOIN} {_ALL} {_WORK}", [*_DATA, "work"], _MADE,
-         keeps=("work",)),
-    _job("join a CSV", f"join mlp.onnx -d table.csv -t {TARGET} {_ENGINE} -o {{out}}.onnx -q",
-         [*_MLP, "table.csv"], ["{out}.onnx"]),
-    _job("join into a folder",
-         f"join external/model.onnx -d table.npz --anyway -t 1 -n 2 {_ENGINE} -o new/{{out}}.onnx -q",
-         ["external", "table.npz", "new"], ["new/{out}.onnx", "new/weights.bin", "new/deep/more.bin"],
-         keeps=("new/deep",), told=False),
-    _job("retrain", f"retrain mlp.onnx -d table.npz -t {TARGET} -n 4 {_ENGINE} {_ALL} -f json",
-         [*_MLP, "table.npz"], _MADE),
-    _job("retrain with a work directory", f"retrain mlp.onnx -d table.npz -t {TARGET} {_ENGINE} {_ALL} {_WORK} -q",
-         [*_MLP, "table.npz"], _MADE, keeps=("work",)),
-    _job("augment", f"augment mlp.onnx -d table.npz --neurons 8 --hidden 6 --iterations 60 {_ENGINE} {_ALL} -q",
-         [*_MLP, "table.npz"], _MADE),
-    _job("fit", f"fit mlp.onnx -d table.npz -t {TARGET} --hidden 0 {_ENGINE} {_ALL} -f json",
-         [*_MLP, "table.npz"], _MADE),
-    _job("fit with a work directory", f"fit mlp.onnx -d table.npz --hidden 0 {_ENGINE} {_ALL} {_WORK} -f json",
-         [*_MLP, "table.npz"], _MADE, keeps=("work",)),
-    _job("compare",
-         f"compare mlp.onnx -d table.npz -t {TARGET} --method join --write join {_ENGINE} -o {{out}}.onnx -f json",
-         [*_MLP, "table.npz"], ["{out}.onnx"]),
-    _job("apply", f"apply model.onnx tweak.safetensors {_THREADS} -o {{out}}.onnx -f json",
-         ["model.onnx", "tweak.safetensors"], ["{out}.onnx"]),
-    _job("apply as a shadow", f"apply model.onnx tweak.safetensors --shadow {_THREADS} -o {{out}}.onnx",
-         ["model.onnx", "tweak.safetensors"], ["{out}.onnx"]),
-    _job("apply as a slot", f"apply model.onnx tweak.safetensors --slot {_THREADS} -o new/{{out}}.onnx",
-         ["model.onnx", "tweak.safetensors", "new"], ["new/{out}.onnx", "new/tweak.onnx_adapter"], alone=True),
-    _job("revert", "revert tweaked.onnx -o {out}.onnx", ["tweaked.onnx"], ["{out}.onnx"]),
-    _job("diff", "diff model.onnx tweaked.onnx -f json", ["model.onnx", "tweaked.onnx"]),
-    _job("verify", f"verify tweaked.onnx --base model.onnx -d data.npz {_ENGINE} -f json",
-         ["tweaked.onnx", *_DATA]),
-    _job("dump", f"dump model.onnx -d data.npz {_ENGINE} -o {{out}}", _DATA, ["{out}"]),
-    _job("score", f"score model.onnx -d data.npz -t {TARGET} {_ENGINE} -o {{out}}.npz -f json", _DATA,
-         ["{out}.npz"]),
-    _job("score with a work directory", f"score model.onnx -d data.npz -t {TARGET} {_ENGINE} -o {{out}}.npz {_WORK}",
-         _DATA, ["{out}.npz"], keeps=("work",)),
-    _job("score a dump", f"score model.onnx -d tables -t {TARGET} {_ENGINE} -o {{out}}.npz -f json",
-         ["model.onnx", "tables"], ["{out}.npz"]),
-    _job("run", "run recipe.toml -o {out} -f json", ["recipe.toml", *_DATA, "names.txt"], ["{out}"],
-         keeps=(".onnxtweak",), told=False),
-    _job("run again", "run recipe.toml -o {out} -f json", ["recipe.toml", *_DATA, "names.txt", ".onnxtweak"],
-         ["{out}"], keeps=(".onnxtweak",), told=False),
-    _job("dump chosen neurons", f"dump model.onnx -d data.npz --neurons scores.npz {_ENGINE} -o {{out}}",
-         [*_DATA, "scores.npz"], ["{out}"]),
-    _job("report", "report result.json -o {out}.html", ["result.json"], ["{out}.html"]),
-    _job("init", f"init model.onnx -d data.npz -t {TARGET} -o {{out}}.toml", _DATA, ["{out}.toml"]),
-    _job("a plan", f"join model.onnx {_JOIN} -o {{out}}.onnx --dry-run", _DATA),
-    _job("completion", "completion bash", []),
-)  # fmt: skip
-PARQUET = _job(
-    "evaluate Parquet", f"evaluate mlp.onnx -d table.parquet {_ENGINE} -f json", [*_MLP, "table.parquet"]
-)
-# Seconds each: seldom.
-SLOW = (
-    _job("demo", f"demo -o {{out}} {_THREADS} -q", [], ["{out}"]),
-    _job("doctor", "doctor -f json", [], told=False),
-)
-WORKERS = _job(
-    "score with workers", f"score model.onnx -d data.npz -t {TARGET} {_ENGINE} --workers 1 -o {{out}}.npz -q",
-    _DATA, ["{out}.npz"], workers=True, told=False,
-)  # fmt: skip
 
 
 @dataclass
@@ -278,11 +150,6 @@ def _untimed(value: object) -> object:
     return [_untimed(each) for each in value] if isinstance(value, list) else value
 
 
-def jobs() -> tuple[Job, ...]:
-    """Those that this machine can do quickly."""
-    return (*JOBS, PARQUET) if find_spec("pyarrow") else JOBS
-
-
 # ------------------------------------------------------------------------------------ the files
 
 
@@ -299,11 +166,11 @@ def furnish(folder: Path, launcher: Launcher) -> Workshop:
             raise RuntimeError(f"{line} ended with {ended.code}: {ended.err}")
         return ended
 
-    told = make(f"join model.onnx {_JOIN} -o tweaked.onnx --tweak tweak.safetensors {_WORK}").out
+    told = make(f"join model.onnx {JOIN} -o tweaked.onnx --tweak tweak.safetensors {WORK}").out
     (folder / "result.json").write_text(told)
     make("run recipe.toml -o build")
-    make(f"score model.onnx -d data.npz -t {TARGET} -n 5 {_ENGINE} -o scores.npz")
-    make(f"dump model.onnx -d data.npz -o tables {_ENGINE}")
+    make(f"score model.onnx -d data.npz -t {TARGET} -n 5 {ENGINE} -o scores.npz")
+    make(f"dump model.onnx -d data.npz -o tables {ENGINE}")
     return shop
 
 
@@ -315,7 +182,8 @@ def _models(folder: Path) -> None:
     _pictures(folder, net, lacks)
     (folder / "names.txt").write_text("ant\nbee\ncat\ndog\n")
     (folder / "made.py").write_text(
-        "import numpy as np\n\n\ndef samples():\n    data = np.load('data.npz')\n    yield data['x'], data['y']\n"
+        "import numpy as np\n\n\ndef samples():\n    data = np.load('data.npz')\n"
+        "    yield data['x'], data['y']\n"
     )
     (folder / "recipe.toml").write_text(
         '[model]\npath = "model.onnx"\n[data]\ndata = "data.npz"\nnames = "names.txt"\n'
