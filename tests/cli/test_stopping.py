@@ -137,7 +137,7 @@ def workers_of(session: int) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", CODES)
 def test_with_workers(root, tmp_path, name):
     """The signal comes when the worker has been started, and has not done anything yet."""
     pytest.importorskip("distributed")

@@ -16,6 +16,7 @@ import numpy as np
 from onnxtweak.data.samples import TakeRows, take_rows
 from onnxtweak.data.sources.object_rows import explain
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 
 # What NumPy raises for what is no array: it reads headers as Python would.
 NO_ARRAY = (ValueError, EOFError, SyntaxError, TokenError, OverflowError, RecursionError)
@@ -107,6 +108,7 @@ def map_npy(path: Path, where: str | None = None, offset: int = 0, length: int |
     Raises DataError when the file is truncated.
     """
     where = str(path) if where is None else where
+    require_regular(path, DataError)
     try:
         with path.open("rb") as file:
             file.seek(offset)

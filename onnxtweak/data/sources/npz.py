@@ -29,6 +29,7 @@ from onnxtweak.data.sources.npy import (
     require_small,
 )
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 from onnxtweak.settings import Preprocess
 
 _BLOCK = 1024**2
@@ -111,6 +112,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], preprocess: Preprocess
     contains Python objects, and for missing arrays.
     """
     path = source.path
+    require_regular(path, DataError)
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
