@@ -116,7 +116,8 @@ def check_directory(directory: Path, force: bool) -> None:
     """Raise OutputError now if `write_dump` is bound to fail later."""
     if directory.is_symlink():
         what = "a link stands where the folder would be made"
-        raise OutputError(what, where=directory, hint=f"name the folder itself: {directory.resolve()}")
+        hint = f"name the folder itself: {os.path.realpath(directory)}"
+        raise OutputError(what, where=directory, hint=hint)
     collect(directory.parent)  # puts an earlier dump back, of whose replacing somebody died
     if directory.exists():
         if not (directory / MANIFEST).is_file():

@@ -187,4 +187,4 @@ def _seal(folder: Path, text: str) -> str:
 
 
 def _leads_out(folder: Path, name: str) -> bool:
-    return not (folder / name).resolve().is_relative_to(folder.resolve())
+    return not Path(os.path.realpath(folder / name)).is_relative_to(os.path.realpath(folder))

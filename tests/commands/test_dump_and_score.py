@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
-from onnxtweak.errors import DataError, OutputError
+from onnxtweak.errors import DataError, InputError, OutputError
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -253,3 +253,15 @@ def test_a_damaged_file_of_scores_is_refused(made, tmp_path):
             except DataError as error:
                 refused += "not a file of scores" in error.what
     assert refused > 12
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_a_link_to_itself_is_refused(made, tmp_path):
+    model, data, _, _ = made
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    asked = {"model": str(model), "data": DataSettings((str(data),)), "directory": str(tmp_path / "n")}
+    for name in ("model", "data", "directory"):
+        value = DataSettings((str(loop),)) if name == "data" else str(loop)
+        with pytest.raises((InputError, OutputError), match=r"link|no such|levels"):
+            commands.dump(**{**asked, name: value})
