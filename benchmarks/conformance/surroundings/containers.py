@@ -7,27 +7,11 @@ stdout.
 from __future__ import annotations
 
 import os
-import sys
-from functools import cache
-from pathlib import Path
-
-import numpy as np
 
 from benchmarks.conformance.surroundings.judge import Expected
-from benchmarks.conformance.surroundings.launch import PROGRAM
-from benchmarks.conformance.surroundings.trial import NOBODY, Trial
+from benchmarks.conformance.surroundings.trial import NOBODY, Trial, can_be
 
 _EXECUTED = 0.1
-
-
-@cache
-def can_be(user: int, starts: bool) -> bool:
-    """Whether a case can be another user. starts : and starts interpreters, which that user has to reach."""
-    if os.geteuid() != 0:
-        return False
-    needed = [Path(each) for each in (sys.executable, os.__file__, np.__file__, PROGRAM[-1])]
-    folders = {folder for path in needed for folder in (*path.parents, *path.resolve().parents)}
-    return not starts or all(folder.stat().st_mode & 0o005 == 0o005 for folder in folders)
 
 
 def contain(trial: Trial) -> None:

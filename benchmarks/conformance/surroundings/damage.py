@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.conformance.surroundings.judge import Expected
-from benchmarks.conformance.surroundings.trial import NOBODY, Trial
+from benchmarks.conformance.surroundings.trial import NOBODY, Trial, can_be
 
 _CODES = frozenset({0, 1, 2, 3, 4})
 _HUGE = 2 << 30  # bytes that a sparse file claims to have
@@ -39,7 +39,8 @@ def damage(trial: Trial) -> None:
         way(victim, [other for other in files if other != victim], trial.rng)
     cache = name.split("/")[0] in job.keeps
     expected = Expected(_CODES, same=cache, whole=frozenset({0}))
-    user = NOBODY if way is unreadable and os.geteuid() == 0 else None
+    starts = bool(program) or job.workers
+    user = NOBODY if way is unreadable and can_be(NOBODY, starts) else None
     trial.open_to(user)
     trial.carry_out(job, bench.around(program=program, user=user), expected)
 

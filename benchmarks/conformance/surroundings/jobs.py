@@ -230,7 +230,7 @@ PARQUET = _job(
 # Seconds each: seldom.
 SLOW = (
     _job("demo", f"demo -o {{out}} {_THREADS} -q", [], ["{out}"]),
-    _job("doctor", "doctor -f json", [], told=False),
+    _job("doctor", "doctor -f json", [], told=False, workers=True),
 )
 WORKERS = _job(
     "score with workers", f"score model.onnx -d data.npz -t {TARGET} {ENGINE} --workers 1 -o {{out}}.npz -q",
