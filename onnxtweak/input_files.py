@@ -30,6 +30,12 @@ def within_reach(kind: type[InputError]) -> Iterator[None]:
         raise kind(f"it cannot be read: {error.strerror}", where=where, hint=hint) from error
 
 
+def read_text(path: str | Path, kind: type[InputError]) -> str:
+    """A whole text file, UTF-8. Raises an error of class `kind`, OSError, or ValueError for other bytes."""
+    require_regular(path, kind, MOST_TEXT)
+    return Path(path).read_text(encoding="utf-8")
+
+
 def require_regular(path: str | Path, kind: type[InputError], most: int | None = None) -> None:
     """Raise an error of class `kind` unless `path` is a regular file that may be read.
 

@@ -2,17 +2,22 @@
 
 Whatever is being made lies beside what it will become, under a hidden name `.onnxtweak-….part`. Its process
 holds a lock on it (flock), which ends with the process, however that ends. What nobody holds any more is
-deleted when the next file is made in the same folder; what somebody holds never is.
+deleted when the next file is made in the same folder; what somebody holds never is. Where several files are
+given their names together, a hidden list tells the next process how to take back those that have theirs.
 """
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -21,9 +26,21 @@ try:
 except ImportError:  # Windows: leftovers stay
     fcntl = None  # type: ignore[assignment]
 
-_PREFIX, _MARK = ".onnxtweak-", ".part"
+_PREFIX, _MARK, _LIST = ".onnxtweak-", ".part", ".undo"
 _LONGEST_SUFFIX = 16
 _BINARY = getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A file or folder that is about to get its name.
+
+    target : the name. new : what gets it. earlier : a hidden name of what has had it so far, if anything.
+    """
+
+    target: Path
+    new: Path | None = None
+    earlier: Path | None = None
 
 
 @contextmanager
@@ -35,14 +52,12 @@ def temporary_file(folder: Path, suffix: str = "") -> Iterator[tuple[Path, FileI
     collect(folder)
     while True:
         path = folder / _name(suffix)
-        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
-        with open(number, "wb", buffering=0) as file:
-            if not _held(number, path):
-                continue
-            try:
+        with _deleted(path):
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+            with open(number, "wb", buffering=0) as file:
+                if not _held(number, path):
+                    continue
                 yield path, file
-            finally:
-                path.unlink(missing_ok=True)
             return
 
 
@@ -55,14 +70,12 @@ def temporary_folder(folder: Path, *, private: bool = False) -> Iterator[Path]:
     collect(folder)
     while True:
         path = folder / _name()
-        path.mkdir(0o700 if private else 0o777)
-        with _opened(path) as number:
-            if not (path.is_dir() if number is None else _held(number, path)):
-                continue  # somebody collected it before it was held
-            try:
+        with _deleted(path):
+            path.mkdir(0o700 if private else 0o777)
+            with _opened(path) as number:
+                if not (path.is_dir() if number is None else _held(number, path)):
+                    continue  # somebody collected it before it was held
                 yield path
-            finally:
-                shutil.rmtree(path, ignore_errors=True)
             return
 
 
@@ -71,21 +84,42 @@ def second_name(path: Path) -> Iterator[Path]:
     """Another, hidden name for a file, or a copy where the file system has no links. Raises OSError."""
     while True:
         second = path.parent / _name()
-        try:
-            os.link(path, second, follow_symlinks=False)
-        except (OSError, NotImplementedError):
-            shutil.copy2(path, second, follow_symlinks=False)
-        with _opened(second) as number:
-            if number is not None and fcntl is not None:
-                with suppress(OSError):  # somebody else holds the same file, by its other name
-                    fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if not os.path.lexists(second):
-                continue  # somebody collected it before it was held
+        with _deleted(second):
             try:
+                os.link(path, second, follow_symlinks=False)
+            except (OSError, NotImplementedError):
+                shutil.copy2(path, second, follow_symlinks=False)
+            with _opened(second) as number:
+                if number is not None and fcntl is not None:
+                    with suppress(OSError):  # somebody else holds the same file, by its other name
+                        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                if not os.path.lexists(second):
+                    continue  # somebody collected it before it was held
                 yield second
-            finally:
-                second.unlink(missing_ok=True)
             return
+
+
+@contextmanager
+def together(changes: Sequence[Change]) -> Iterator[None]:
+    """Until the block ends, `collect` takes all these changes back if this process dies. Raises OSError.
+
+    Where the block ends with an error, it is its business to undo what was changed.
+    """
+    entries = [
+        (
+            os.path.abspath(change.target),
+            None if change.new is None else _identity(os.lstat(change.new)),
+            None if change.earlier is None else os.path.abspath(change.earlier),
+        )
+        for change in changes
+    ]
+    data = json.dumps(entries).encode()
+    with ExitStack() as stack:
+        for folder in dict.fromkeys(change.target.parent for change in changes):
+            _, file = stack.enter_context(temporary_file(folder, _LIST))
+            file.write(data)
+            os.fsync(file.fileno())
+        yield
 
 
 def collect(folder: Path) -> None:
@@ -93,9 +127,9 @@ def collect(folder: Path) -> None:
     if fcntl is None:
         return
     with suppress(OSError):
-        for entry in list(os.scandir(folder)):
-            if entry.name.startswith(_PREFIX) and _MARK in entry.name:
-                _collect_one(Path(entry.path))
+        names = [name for name in os.listdir(folder) if name.startswith(_PREFIX) and _MARK in name]
+        for name in sorted(names, key=lambda name: not name.endswith(_LIST)):  # they name some of the others
+            _collect_one(folder / name)
 
 
 @contextmanager
@@ -122,6 +156,18 @@ def try_lock(folder: Path) -> int | None:
         except OSError:  # a file system without locks
             return number
     return None
+
+
+@contextmanager
+def _deleted(path: Path) -> Iterator[None]:
+    """Delete what has a name at the end of the block; or of the program, if a signal comes just then."""
+    delete = partial(_delete_mine, path, os.getpid())
+    atexit.register(delete)
+    try:
+        yield
+    finally:
+        delete()
+        atexit.unregister(delete)
 
 
 def _name(suffix: str = "") -> str:
@@ -165,7 +211,38 @@ def _collect_one(path: Path) -> None:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is(number, path):
             return
-        if stat.S_ISDIR(os.fstat(number).st_mode):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        if path.name.endswith(_LIST):
+            _take_back(path)
+        _delete(path)
+
+
+def _take_back(path: Path) -> None:
+    """Undo the changes of a list whose process died before it had made them all."""
+    with suppress(OSError, ValueError, TypeError):  # one that was not written to its end: nothing was changed
+        for target, new, earlier in json.loads(path.read_bytes()):
+            with suppress(OSError):
+                if new is not None and os.path.lexists(target) and _identity(os.lstat(target)) == new:
+                    _delete(Path(target))
+                if earlier is not None and not os.path.lexists(target):
+                    os.replace(earlier, target)
+
+
+def _identity(about: os.stat_result) -> list[int]:
+    """Numbers that tell a file from all others, a folder from most."""
+    if stat.S_ISDIR(about.st_mode):
+        return [about.st_dev, about.st_ino]
+    return [about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns]
+
+
+def _delete_mine(path: Path, process: int) -> None:
+    """Delete it, but not in a copy of this process that somebody forked."""
+    if os.getpid() == process:
+        _delete(path)
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

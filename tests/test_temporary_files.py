@@ -12,7 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from onnxtweak.temporary_files import collect, second_name, temporary_file, temporary_folder, try_lock
+from onnxtweak.temporary_files import (
+    Change,
+    collect,
+    second_name,
+    temporary_file,
+    temporary_folder,
+    together,
+    try_lock,
+)
 
 HOLD = """
 import sys, time
@@ -139,3 +147,82 @@ def test_what_is_collected_before_it_is_held_is_made_again(tmp_path, monkeypatch
             assert path.exists() and path not in lost
             assert bool(lost) == (before == "flock" or make is not temporary_file)
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+TOGETHER = """
+import os, sys, time
+from pathlib import Path
+from onnxtweak.temporary_files import Change, second_name, temporary_file, temporary_folder, together
+folder = Path(sys.argv[1])
+with (
+    temporary_file(folder) as (new, file), second_name(folder / "old") as earlier,
+    temporary_folder(folder) as aside,
+):
+    file.write(b"new")
+    (aside / "made").mkdir()
+    tables = Change(folder / "tables", aside / "made", aside / "earlier")
+    with together([Change(folder / "first", new), Change(folder / "old", new, earlier), tables]):
+        os.link(new, folder / "first")
+        os.replace(new, folder / "old")
+        os.replace(folder / "tables", aside / "earlier")
+        if sys.argv[2] == "later":
+            os.replace(aside / "made", folder / "tables")
+        print("halfway", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("when", ["sooner", "later"])
+def test_what_was_delivered_by_half_is_taken_back(tmp_path, when):
+    """A file that is new, one in place of an earlier, and a folder in place of an earlier, or of none yet."""
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "V").write_bytes(b"old")
+    command = [sys.executable, "-c", TOGETHER, str(tmp_path), when]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"halfway\n"
+        collect(tmp_path)  # it lives
+        assert (tmp_path / "old").read_bytes() == b"new" and (tmp_path / "first").exists()
+        process.kill()
+    collect(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "tables"]
+    assert (tmp_path / "old").read_bytes() == b"old" and (tmp_path / "tables" / "V").read_bytes() == b"old"
+
+
+def test_what_others_have_written_since_is_not_taken_back(tmp_path):
+    (tmp_path / "new").write_bytes(b"new")
+    with together(
+        [Change(tmp_path / "first", tmp_path / "new"), Change(tmp_path / "other", tmp_path / "new")]
+    ):
+        (kept,) = tmp_path.glob(".onnxtweak-*")
+        data = kept.read_bytes()
+    left = tmp_path / ".onnxtweak-000000000000.part.undo"
+    (tmp_path / "first").write_bytes(b"mine")
+    for content in (data, data[:-9], b"", b"7", b'[["a"]]', b"\xff"):
+        left.write_bytes(content)
+        collect(tmp_path)
+        assert not left.exists() and (tmp_path / "first").read_bytes() == b"mine"
+
+
+LATE = """
+import os, signal, sys
+from pathlib import Path
+from onnxtweak.temporary_files import temporary_file, temporary_folder
+sent = []
+def heard(event, given):
+    if event == sys.argv[2] and not sent:
+        sent.append(event)
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(heard)
+make = temporary_folder if "dir" in sys.argv[2] or "rmtree" in sys.argv[2] else temporary_file
+with make(Path(sys.argv[1])):
+    pass
+"""
+
+
+@pytest.mark.parametrize("event", ["os.remove", "os.rmdir", "shutil.rmtree", "os.mkdir"])
+def test_a_signal_while_it_is_deleted_leaves_nothing(tmp_path, event):
+    command = [sys.executable, "-c", LATE, str(tmp_path), event]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert "KeyboardInterrupt" in ended.stderr
+    assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
@@ -216,6 +217,10 @@ def _explain(error: Exception, console: Console) -> int:
         case OSError() if (full := _no_room(error)) is not None:
             console.fail_with(full)
             return full.exit_code
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            what = "too many files are open at once for this machine's limit"
+            console.fail(what, hint="raise the limit (`ulimit -n`), or give fewer files")
+            return MachineError.exit_code
         case MemoryError():
             console.fail("not enough memory", hint="lower --memory or --batch")
             return MachineError.exit_code

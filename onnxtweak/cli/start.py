@@ -9,6 +9,8 @@ import sys
 
 from onnxtweak.cli.stopping import Stopping
 
+_HINT = "check the installation and the limits of this shell (`ulimit -n`)"
+
 
 def main() -> int:
     """Run the program on the arguments of the process, and return the exit code."""
@@ -17,9 +19,7 @@ def main() -> int:
     stopping = Stopping()
     stopping.listen()
     try:
-        from onnxtweak.cli.main import carry_out
-
-        code = carry_out(sys.argv[1:], stopping)
+        code = _carry_out(stopping)
     except KeyboardInterrupt:
         stopping.end()
         if sys.stderr is not None:
@@ -34,6 +34,18 @@ def main() -> int:
     except (OSError, ValueError):  # full or closed: what was told is lost, and the job's exit code stands
         sys.stderr = None
     return code
+
+
+def _carry_out(stopping: Stopping) -> int:
+    try:
+        from onnxtweak.cli.main import carry_out
+    except OSError as error:
+        if stopping.number is not None:
+            raise KeyboardInterrupt from error
+        if sys.stderr is not None:
+            sys.stderr.write(f"error: the program cannot be loaded: {error}\nhint: {_HINT}\n")
+        return 4
+    return carry_out(sys.argv[1:], stopping)
 
 
 def _leave(code: int) -> None:

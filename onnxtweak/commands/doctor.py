@@ -81,10 +81,13 @@ def run_probe(name: str) -> Mapping[str, Any]:
             timeout=_SECONDS,
             env=environment,
         )
-        return json.loads(ran.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return {"failed": f"no answer within {_SECONDS} seconds"}
-    except (OSError, ValueError, IndexError):
+    except OSError as error:
+        return {"failed": f"no process can be started: {error.strerror or error}"}
+    try:
+        return json.loads(ran.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
         errors = ran.stderr.strip().splitlines()
         return {"failed": errors[-1][:300] if errors else f"the process ended with code {ran.returncode}"}
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.data.sources.npz import DAMAGE
 from onnxtweak.engine.dump import check_directory, write_dump
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 from onnxtweak.results import Dumped
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.check_paths import check_folder, files_named
@@ -53,14 +55,15 @@ def dump(
 
 def _best_neurons(path: str) -> Neurons:
     """The best neurons that a file of scores lists, each once."""
+    require_regular(path, DataError)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             taps = [Tap(**{**t, "shape": tuple(t["shape"])}) for t in json.loads(str(file["header"]))["taps"]]
             pairs = np.unique(np.stack([file["best_tap"], file["best_index"]], axis=1), axis=0)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            used = np.unique(pairs[:, 0])
+            tap_of = np.searchsorted(used, pairs[:, 0]).astype(np.int32)
+            return Neurons(tuple(taps[t] for t in used), tap_of, pairs[:, 1].astype(np.int64))
+    except (KeyError, TypeError, IndexError, AttributeError, *DAMAGE) as error:
         raise DataError(
             "this is not a file of scores", where=path, hint="make one with `onnxtweak score -o FILE`"
         ) from error
-    used = np.unique(pairs[:, 0])
-    tap_of = np.searchsorted(used, pairs[:, 0]).astype(np.int32)
-    return Neurons(tuple(taps[t] for t in used), tap_of, pairs[:, 1].astype(np.int64))

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.data.sources.npy import NO_ARRAY
 from onnxtweak.data.splits import View
 from onnxtweak.disk_space import new_mapped, writing
 from onnxtweak.engine.passes import Captured, Engine, capture
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, OutputError
-from onnxtweak.temporary_files import temporary_folder
+from onnxtweak.input_files import read_text, require_regular
+from onnxtweak.temporary_files import Change, collect, temporary_folder, together
 from onnxtweak.types import Neurons, Tap
 
 MANIFEST = "manifest.json"
@@ -96,22 +98,27 @@ def write_dump(
 def _put_in_place(staging: Path, directory: Path) -> None:
     """Rename a complete dump; an earlier one is deleted after that."""
     with temporary_folder(directory.parent) as aside:
-        earlier = aside / "earlier"
-        if directory.exists():
-            os.replace(directory, earlier)
-        try:
+        if not directory.exists():
             os.replace(staging, directory)
-        except BaseException:
-            if earlier.exists():
-                os.replace(earlier, directory)
-            raise
+            return
+        earlier = aside / "earlier"
+        with together([Change(directory, staging, earlier)]):
+            try:
+                os.replace(directory, earlier)
+                os.replace(staging, directory)
+            except BaseException:
+                if earlier.exists() and not directory.exists():
+                    os.replace(earlier, directory)
+                raise
 
 
 def check_directory(directory: Path, force: bool) -> None:
     """Raise OutputError now if `write_dump` is bound to fail later."""
     if directory.is_symlink():
         what = "a link stands where the folder would be made"
-        raise OutputError(what, where=directory, hint=f"name the folder itself: {directory.resolve()}")
+        hint = f"name the folder itself: {os.path.realpath(directory)}"
+        raise OutputError(what, where=directory, hint=hint)
+    collect(directory.parent)  # puts an earlier dump back, of whose replacing somebody died
     if directory.exists():
         if not (directory / MANIFEST).is_file():
             raise OutputError(
@@ -203,7 +210,7 @@ def read_dump(directory: str | Path) -> Dump:
     """Open a dump. Raises DataError when its manifest is damaged."""
     directory = Path(directory)
     try:
-        entry = json.loads((directory / MANIFEST).read_text())
+        entry = json.loads(read_text(directory / MANIFEST, DataError))
         chosen = entry["neurons"]
         neurons = None
         if chosen is not None:
@@ -254,9 +261,10 @@ def dumped_batches(dump: Dump, size: int, rows: np.ndarray | None = None) -> Gen
 
 def _load(dump: Dump, name: str, number: int) -> np.ndarray:
     path = _shard(dump.directory, name, number)
+    require_regular(path, DataError)
     try:
         array: np.ndarray = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, *NO_ARRAY) as error:
         raise DataError(f"a shard is missing or damaged: {error}", where=path, hint="dump again") from error
     wanted = {"V": (dump.shards[number], dump.columns), "Z": (dump.shards[number], dump.classes)}
     if array.shape != wanted.get(name, (dump.shards[number],)):

@@ -5,6 +5,7 @@ Asked by path alone, before anything is opened; links are followed.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ def files_named(data: DataSettings, engine: EngineSettings = EngineSettings()) -
 def check_folder(folder: str | Path, read: Iterable[str | Path]) -> None:
     """Raise OutputError where a folder that is going to be replaced holds what is read."""
     for path in read:
-        inside = Path(path).resolve().is_relative_to(Path(folder).resolve())
+        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
         if inside or same_file(path, folder):
             what = "the output would replace what it is made from"
             raise OutputError(what, where=folder, hint="name another folder")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import read_text
 from onnxtweak.report.page.page import page
 from onnxtweak.report.schema import SCHEMA, document
 from onnxtweak.results import Result
@@ -23,7 +23,7 @@ def page_of(result: Result, path: str) -> bytes:
 def read_result(path: str) -> dict[str, Any]:
     """The document of a result. Raises DataError where the file holds none."""
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        result = json.loads(read_text(path, DataError))
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=path, hint=_HINT) from error
     except (ValueError, RecursionError) as error:

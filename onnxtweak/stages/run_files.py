@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from onnxtweak.disk_space import writing
-from onnxtweak.errors import OutputError
+from onnxtweak.errors import DataError, OutputError
+from onnxtweak.input_files import read_text
 from onnxtweak.model.file.output_file import Delivery
 from onnxtweak.model.file.output_paths import check_target, same_file
 from onnxtweak.recipe import Recipe
@@ -80,8 +81,8 @@ def check_directory(target: Path, names: Iterable[str], read: Sequence[str | Pat
 def listed(folder: Path) -> dict[str, str]:
     """Name and sha256 of the files that the last run wrote here."""
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+        lines = read_text(folder / SUMS, DataError).splitlines()
+    except (OSError, ValueError, DataError):
         return {}
     pairs = (line.partition("  ") for line in lines)
     return {name: digest for digest, _, name in pairs if name and not _leads_out(folder, name)}
@@ -134,8 +135,8 @@ def keep_for_later(made: Path, folder: Path) -> None:
 def kept(folder: Path) -> dict[str, str]:
     """Name and sha256 of what `keep_for_later` put there; nothing where the list was changed."""
     try:
-        seal, _, text = (folder / SUMS).read_text(encoding="utf-8").partition("\n")
-    except (OSError, ValueError):
+        seal, _, text = read_text(folder / SUMS, DataError).partition("\n")
+    except (OSError, ValueError, DataError):
         return {}
     pairs = (line.partition("  ") for line in text.splitlines())
     return {name: digest for digest, _, name in pairs} if seal == _seal(folder, text) else {}
@@ -145,7 +146,10 @@ def is_whole(folder: Path) -> bool:
     """Whether a folder of the cache holds what was put there."""
     try:
         digests = kept(folder)
-        return bool(digests) and all(file_ref(folder / n).sha256 == digest for n, digest in digests.items())
+        return bool(digests) and all(
+            (folder / name).is_file() and file_ref(folder / name).sha256 == digest
+            for name, digest in digests.items()
+        )
     except OSError:
         return False
 
@@ -183,4 +187,4 @@ def _seal(folder: Path, text: str) -> str:
 
 
 def _leads_out(folder: Path, name: str) -> bool:
-    return not (folder / name).resolve().is_relative_to(folder.resolve())
+    return not Path(os.path.realpath(folder / name)).is_relative_to(os.path.realpath(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -31,6 +32,7 @@ EVALUATE = ["evaluate", "m.onnx", "-d", "a.npz"]
         (errors.VerificationError("logits differ"), 3),
         (errors.MachineError("no runtime"), 4),
         (MemoryError(), 4),
+        (OSError(errno.EMFILE, "Too many open files", "a"), 4),
         (KeyboardInterrupt(), 130),
         (click.Abort(), 130),
         (ZeroDivisionError("oh"), 70),
@@ -221,3 +223,16 @@ def test_a_traceback_begins_no_lines_of_its_own(commands, capsys):
         "error: no labels error: forged\\x1b[2J (a hint: forged)"
     ]
     assert all(line.isprintable() for line in lines)
+
+
+def test_a_program_that_cannot_be_loaded_says_so(root):
+    """Not with a traceback of Python's: here it may not open more than three files."""
+    code = (
+        "import resource, sys; from onnxtweak.cli import start;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); sys.exit(start.main())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 4
+    first, second = ended.stderr.splitlines()
+    assert first.startswith("error: the program cannot be loaded: ") and second.startswith("hint: ")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -83,45 +85,73 @@ def test_a_second_signal_does_not_disturb_cleaning_up():
         signal.raise_signal(signal.SIGINT)
 
 
-def stopped(root, folder, arguments, name, delay) -> subprocess.CompletedProcess:
-    """The program in a session of its own, all of which gets the signal, as from a terminal."""
-    began = subprocess.Popen(
+AT_IMPORT = """
+import os, sys
+def heard(event, given):
+    if event == "import" and given[0] == os.environ["STOP_AT"]:
+        os.killpg(0, int(os.environ["STOP_WITH"]))
+sys.addaudithook(heard)
+"""
+
+
+def started(root, folder, arguments, **more) -> subprocess.Popen:
+    """The program in a session of its own, where Ctrl-C is not ignored, as in the background of a shell."""
+    return subprocess.Popen(
         [sys.executable, "-m", "onnxtweak", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": str(root), **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    time.sleep(delay)
-    os.killpg(began.pid, getattr(signal, name))
-    out, err = began.communicate(timeout=60)
-    return subprocess.CompletedProcess(arguments, began.returncode, out, err)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("delay", [0.4, 0.8])
-def test_while_it_starts(root, tmp_path, name, delay):
+@pytest.mark.parametrize("module", ["click", "numpy", "onnxruntime", "numba"])
+def test_while_it_starts(root, tmp_path, name, module):
+    """The signal comes when a library is about to be loaded, however fast the machine is."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(AT_IMPORT)
     data = f"{root}/models/digits.npz#fit"
     asked = ["join", f"{root}/models/digits_resnet20.onnx", "-d", data, "-t", "3", "-o", "o.onnx", "-q"]
-    ended = stopped(root, tmp_path, asked, name, delay)
-    if ended.returncode not in (0, 1, -2, -15):  # too late, or before the program's first line
-        assert (ended.returncode, ended.stderr) == (CODES[name], f"error: {SAID[name]}\n")
-        assert not list(tmp_path.iterdir())
+    path = os.pathsep.join([str(tmp_path / "hook"), str(root)])
+    number = str(int(getattr(signal, name)))
+    process = started(root, tmp_path / "here", asked, PYTHONPATH=path, STOP_AT=module, STOP_WITH=number)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (CODES[name], f"error: {SAID[name]}\n")
+    assert not list((tmp_path / "here").iterdir())
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def workers_of(session: int) -> list[int]:
+    """The processes of a session that were started by another one of it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            own = int((path / "stat").read_text().rpartition(")")[2].split()[3])
+            if own == session and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("name", CODES)
 def test_with_workers(root, tmp_path, name):
+    """The signal comes when the worker has been started, and has not done anything yet."""
     pytest.importorskip("distributed")
     data = f"{root}/models/digits.npz#fit"
     asked = ["score", f"{root}/models/digits_resnet20.onnx", "-d", data, "-t", "3", "-o", "s.npz", "-q"]
-    for delay in (3.0, 9.0):  # a busy machine may not have read the program's first line by then
-        ended = stopped(root, tmp_path, [*asked, "--workers", "1", "--threads", "1"], name, delay)
-        if ended.returncode not in (-2, -15):
-            break
-        (tmp_path / "s.npz").unlink(missing_ok=True)  # it was done, and ended like any process
-    if ended.returncode != 0:
-        assert (ended.returncode, ended.stderr) == (CODES[name], f"error: {SAID[name]}\n")
-        assert not [path for path in tmp_path.iterdir() if path.name == "s.npz"]
+    process = started(root, tmp_path, [*asked, "--workers", "1", "--threads", "1"])
+    while not workers_of(process.pid):
+        assert process.poll() is None, "it ended without a worker"
+        time.sleep(0.02)
+    os.killpg(process.pid, getattr(signal, name))
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (CODES[name], f"error: {SAID[name]}\n")
+    assert not list(tmp_path.glob("s.npz")) and not list(tmp_path.glob(".onnxtweak*"))
+    deadline = time.monotonic() + 60
+    while workers_of(process.pid):
+        assert time.monotonic() < deadline, "a worker is left"
+        time.sleep(0.05)

@@ -288,3 +288,40 @@ def test_tables_in_use_are_left_to_their_process(tmp_path):
         _, said = process.communicate()
         assert process.returncode == 0, said
     assert len({(tmp_path / f"{k}.npz").read_bytes() for k in range(3)}) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes with names")
+def test_pipes_in_a_cache_are_not_waited_for(recipe, tmp_path):
+    commands.run(recipe=str(recipe))
+    first = models(tmp_path / "build")
+    for name in ("SHA256SUMS", "tweak.onnx", "result.json"):
+        for path in (tmp_path / ".onnxtweak").glob(f"tweak-*/{name}"):
+            path.unlink()
+            os.mkfifo(path)
+        planned = commands.plan(recipe=str(recipe))
+        assert not planned.tweaks[0]["cached"]
+        commands.run(recipe=str(recipe))
+        assert models(tmp_path / "build") == first and sums_hold(tmp_path / "build")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes with names")
+@pytest.mark.parametrize("name", ["weight.npy", "digests.json"])
+def test_pipes_among_tables_of_scores_are_not_waited_for(tmp_path, name):
+    model, data = weak_cnn(tmp_path, n=250)
+    out = tmp_path / "scores.npz"
+
+    def make() -> bytes:
+        commands.score(
+            model=str(model),
+            data=DataSettings((str(data),)),
+            engine=engine(tmp_path / "work"),
+            targets=TargetSettings((str(TARGET),)),
+            output=OutputSettings(str(out), force=True),
+        )
+        return out.read_bytes()
+
+    first = make()
+    (path,) = (tmp_path / "work").glob(f"*.tables/{name}")
+    path.unlink()
+    os.mkfifo(path)
+    assert make() == first

@@ -15,8 +15,10 @@ import pytest
 
 from onnxtweak.cli.main import main
 from onnxtweak.commands import apply as apply_tweak
+from onnxtweak.errors import OutputError
 from onnxtweak.model.edit.tweak_file import save
 from onnxtweak.model.file.model_file import read_model
+from onnxtweak.model.file.output_file import Delivery
 from onnxtweak.settings import OutputSettings
 from onnxtweak.types import Tap
 from tests.model.test_model_file import with_external_data
@@ -227,3 +229,87 @@ def test_what_a_killed_command_leaves_is_gone_after_the_next(here, command):
     done = subprocess.run(call, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not list(here.rglob(".onnxtweak*"))
+
+
+STOPPED = """
+import os, signal, sys
+left = [int(sys.argv[1])]
+def heard(event, given):
+    names = [os.path.basename(str(name)) for name in given[:2]] if event in ("os.link", "os.rename") else []
+    if len(names) == 2 and names[0].startswith(".onnxtweak-") and not names[1].startswith(".onnxtweak-"):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(heard)
+from onnxtweak.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def killed_at(change, *arguments):
+    """A command that is killed when it is about to give a file its name for the so-many-th time."""
+    command = [sys.executable, "-c", STOPPED, str(change), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+OUTPUTS = ["-o", "o.onnx", "--tweak", "t.safetensors", "--report", "r.html"]
+
+
+@pytest.mark.parametrize("change", [2, 3])
+def test_files_that_a_killed_command_delivered_by_half_are_taken_back(here, change):
+    """The same command works again, without --force; what it was to replace is back."""
+    before = contents(here)
+    command = ["join", "model.onnx", "-d", "data.npz", *JOIN, *OUTPUTS]
+    killed_at(change, *command)
+    assert any((here / name).exists() for name in OUTPUTS[1::2]), "it was not killed halfway"
+    assert join(*OUTPUTS) == 0
+    first = contents(here)
+    assert set(first) - set(before) == set(OUTPUTS[1::2])
+    killed_at(change, *command, "--force", "-n", "1")
+    assert contents(here) != first
+    assert join(*OUTPUTS) == 2  # they are there, and whole
+    assert contents(here) == first
+
+
+def test_a_dump_is_there_again_when_the_command_that_replaces_it_is_killed(here):
+    dump = ["dump", "model.onnx", "-d", "data.npz", "-o", "tables", "-q"]
+    assert main(dump) == 0
+    first = contents(here)
+    command = [*dump, "--force", "--taps", "penultimate"]
+    hook = STOPPED.replace('names[0].startswith(".onnxtweak-")', "True").replace(
+        'not names[1].startswith(".onnxtweak-")', "'tables' in names"
+    )
+    ended = subprocess.run([sys.executable, "-c", hook, "2", *command], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert not (here / "tables").exists(), "it was not killed halfway"
+    assert main(dump) == 2  # it is there
+    assert contents(here) == first
+
+
+def test_weights_that_another_command_has_just_copied_are_no_obstacle(tmp_path, monkeypatch):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "out").mkdir()
+    base = read_model(with_external_data(tmp_path / "base"))
+    save(random_tweak(base, MLP_TAPS, 4), tmp_path / "t.safetensors")
+    real = Delivery.commit
+
+    def late(self, stale=()):
+        (tmp_path / "out" / "weights.bin").write_bytes(others)
+        real(self, stale)
+
+    monkeypatch.setattr(Delivery, "commit", late)
+
+    def apply(name):
+        output = OutputSettings(str(tmp_path / "out" / name))
+        apply_tweak(model=str(base.path), tweak=str(tmp_path / "t.safetensors"), output=output)
+
+    others = (tmp_path / "base" / "weights.bin").read_bytes()
+    apply("o.onnx")
+    assert set(contents(tmp_path / "out")) == {"o.onnx", "weights.bin"}
+    (tmp_path / "out" / "weights.bin").unlink()
+    others = b"others"
+    with pytest.raises(OutputError, match="already exists"):
+        apply("p.onnx")
+    assert contents(tmp_path / "out").keys() == {"o.onnx", "weights.bin"}
+    assert (tmp_path / "out" / "weights.bin").read_bytes() == b"others"

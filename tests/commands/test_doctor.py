@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from onnxtweak.commands.doctor import doctor, run_probe
@@ -118,3 +120,10 @@ def test_kernels_that_cannot_be_kept_are_a_warning():
     assert seen["kernels on disk"].state == "warning" and "NUMBA_CACHE_DIR" in seen["kernels on disk"].hint
     assert not made.problems
     assert "kernels on disk" not in found(numba={"name": "numba", "right": True, "kept": True})[0]
+
+
+def test_a_machine_that_starts_no_process_is_told(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    assert run_probe("cpu") == {"failed": "no process can be started: No such file or directory"}
+    made = doctor(installed=WELL, gpus=0)
+    assert made.problems

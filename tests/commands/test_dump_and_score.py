@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import numpy as np
 import onnx
@@ -10,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
-from onnxtweak.errors import DataError, OutputError
+from onnxtweak.errors import DataError, InputError, OutputError
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -178,3 +180,88 @@ def test_a_damaged_dump_is_refused(made, tmp_path, harm):
             engine=NUMPY,
             targets=TargetSettings((str(TARGET),)),
         )
+
+
+def other_headers(data: bytes):
+    """What NumPy's own reader of headers trips over in different ways."""
+    yield data[:30]
+    yield b""
+    yield data[:12] + bytes(40) + data[52:]
+    yield data.replace(b"{", b"(", 1)
+    yield data.replace(b"}", b" ", 1)
+    yield data.replace(b"'descr'", b'\'\n"""  \'', 1)
+    yield data.replace(b"'shape': (", b"'shape': (99999999999999999999,", 1)
+
+
+@pytest.mark.parametrize("name", ["V-00000.npy", "L-00000.npy"])
+def test_tables_with_damaged_headers_are_refused(made, tmp_path, name):
+    model, _, directory, _ = made
+    tables = tmp_path / "tables"
+    shutil.copytree(directory, tables)
+    whole = (tables / name).read_bytes()
+    for data in other_headers(whole):
+        assert data != whole
+        (tables / name).write_bytes(data)
+        with pytest.raises(DataError, match=r"damaged|shape"):
+            commands.score(
+                model=str(model),
+                data=DataSettings((str(tables),)),
+                targets=TargetSettings((str(TARGET),)),
+                engine=NUMPY,
+            )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes with names")
+@pytest.mark.parametrize("name", ["V-00000.npy", "L-00000.npy"])
+@pytest.mark.parametrize("instead", ["a pipe", "a folder", "a device"])
+def test_what_is_no_file_is_not_waited_for(made, tmp_path, name, instead):
+    model, _, directory, _ = made
+    tables = tmp_path / "tables"
+    shutil.copytree(directory, tables)
+    for path in (tables / name, tmp_path / "other.npz"):
+        path.unlink(missing_ok=True)
+        if instead == "a pipe":
+            os.mkfifo(path)
+        elif instead == "a folder":
+            path.mkdir()
+        else:
+            path.symlink_to("/dev/zero")
+    asked = {"model": str(model), "engine": NUMPY}
+    with pytest.raises(DataError, match="not a regular file"):
+        targets = TargetSettings((str(TARGET),))
+        commands.score(**asked, data=DataSettings((str(tables),)), targets=targets)
+    with pytest.raises(DataError, match="not a regular file"):
+        data = DataSettings((str(made[1]),))
+        commands.dump(**asked, data=data, directory=str(tmp_path / "n"), neurons=str(tmp_path / "other.npz"))
+    with pytest.raises(DataError, match="not a regular file"):
+        commands.report(result=str(tmp_path / "other.npz"), output=OutputSettings(str(tmp_path / "r.html")))
+
+
+def test_a_damaged_file_of_scores_is_refused(made, tmp_path):
+    model, data, _, _ = made
+    asked = {"model": str(model), "data": DataSettings((str(data),)), "engine": NUMPY}
+    scores = tmp_path / "scores.npz"
+    commands.score(**asked, targets=TargetSettings((str(TARGET),)), output=OutputSettings(str(scores)))
+    whole = scores.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for cut in [10, 100, len(whole) // 2, len(whole) - 10, *rng.integers(0, len(whole), 12)]:
+        for damaged in (whole[:cut], whole[:cut] + b"\xff" * 20 + whole[cut + 20 :]):
+            scores.write_bytes(damaged)
+            try:
+                commands.dump(**asked, directory=str(tmp_path / f"{refused}-{cut}"), neurons=str(scores))
+            except DataError as error:
+                refused += "not a file of scores" in error.what
+    assert refused > 12
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_a_link_to_itself_is_refused(made, tmp_path):
+    model, data, _, _ = made
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    asked = {"model": str(model), "data": DataSettings((str(data),)), "directory": str(tmp_path / "n")}
+    for name in ("model", "data", "directory"):
+        value = DataSettings((str(loop),)) if name == "data" else str(loop)
+        with pytest.raises((InputError, OutputError), match=r"link|no such|levels"):
+            commands.dump(**{**asked, name: value})

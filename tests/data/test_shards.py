@@ -1,5 +1,7 @@
 """Memory-mapped .npy pairs, and folders of .npy or .npz shards."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -149,3 +151,24 @@ def test_shards_of_different_shapes_are_refused(tmp_path):
     np.savez(tmp_path / "b.npz", x=X[:, :2], y=Y)
     with pytest.raises(DataError, match="samples are"):
         opened(tmp_path, (InputSpec("input", "float32", (None, None)),))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes with names")
+@pytest.mark.parametrize("kind", ["npz", "npy"])
+@pytest.mark.parametrize("instead", ["a pipe", "a device"])
+def test_a_shard_that_is_no_file_is_not_waited_for(tmp_path, kind, instead):
+    for number in range(2):
+        if kind == "npz":
+            np.savez(tmp_path / f"{number}.npz", x=np.ones((4, 2), np.float32), y=np.arange(4))
+        else:
+            np.save(tmp_path / f"x-{number}.npy", np.ones((4, 2), np.float32))
+            np.save(tmp_path / f"y-{number}.npy", np.arange(4))
+    path = tmp_path / ("1.npz" if kind == "npz" else "y-1.npy")
+    path.unlink()
+    if instead == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    inputs = (InputSpec("x", "float32", (None, 2)),)
+    with pytest.raises(DataError, match="not a regular file"):
+        open_data([str(tmp_path)], inputs=inputs, preprocess=Preprocess())

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from onnxtweak.errors import ModelError
+from onnxtweak.errors import ModelError, OutputError
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.revert import revert
 from onnxtweak.model.edit.slot import adapter_bytes, fill, slot_inside, with_slot
@@ -165,3 +165,12 @@ def test_a_tweak_on_a_shadowed_file_and_a_second_shadow(tmp_path):
     np.testing.assert_array_equal(outputs[1], tweaks.run(first, feeds)[1])
     third = splice(one, random_tweak(one, TAPS, 4, seed=6))
     assert revert(third) == first and only_the_splice(diff(first, third))
+
+
+def test_an_adapter_that_cannot_be_written_is_told(monkeypatch):
+    def full(self, path):
+        raise RuntimeError("Failed to write :4096 bytes")
+
+    monkeypatch.setattr("onnxtweak.model.edit.slot.ort.AdapterFormat.export_adapter", full)
+    with pytest.raises(OutputError, match="cannot write the adapter"):
+        adapter_bytes({"w": np.ones(3, np.float32)})

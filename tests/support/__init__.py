@@ -1,5 +1,6 @@
 """What do several tests share? Models, samples, results, and stand-ins.
 
+misbehaving         what does a command look like that breaks a promise?
 nets                small models, built from fixed seeds
 tails               what models do after their class scores, drawn at random
 adversarial_models  legal model files that trip up tools that edit models

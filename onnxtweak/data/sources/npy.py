@@ -18,6 +18,8 @@ from onnxtweak.data.sources.object_rows import explain
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
 
+# What NumPy raises for what is no array: it reads headers as Python would.
+NO_ARRAY = (ValueError, EOFError, SyntaxError, TokenError, OverflowError, RecursionError)
 # Pages of a mapped file count as the process's memory until they are released; bytes read before that.
 _RELEASE_AFTER = 64 * 1024**2
 
@@ -48,7 +50,7 @@ def read_header(stream: IO[bytes], where: str) -> Header:
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         shape, fortran, dtype = read(stream)
-    except (ValueError, EOFError, SyntaxError, TokenError) as error:
+    except NO_ARRAY as error:
         raise DataError(f"not a .npy array: {error}", where=where, hint="write it with numpy.save") from error
     if dtype.hasobject:
         what, hint = explain(stream)

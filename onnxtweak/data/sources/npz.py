@@ -20,23 +20,21 @@ from onnxtweak.data.array_names import CLASSES, match_arrays
 from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, NumberColumn, Part, Reading, TakeRows
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
-from onnxtweak.data.sources.npy import Header, MappedColumn, map_npy, read_array, read_header
+from onnxtweak.data.sources.npy import NO_ARRAY, Header, MappedColumn, map_npy, read_array, read_header
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
 
 _BLOCK = 1024**2
-# What zipfile and its decompressors raise on a damaged archive.
-_DAMAGE = (
+# What zipfile, its decompressors and NumPy raise on a damaged archive.
+DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
     struct.error,
-    EOFError,
     OSError,
     NotImplementedError,
-    OverflowError,
     RuntimeError,
-    ValueError,
+    *NO_ARRAY,
 )
 
 
@@ -89,7 +87,7 @@ class CompressedColumn:
         wanted = count * prod(self.shape[1:]) * self.dtype.itemsize
         try:
             read = stream.read(wanted)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _damaged(self.where, error) from error
         if len(read) < wanted:
             raise _damaged(self.where, "unexpected end of data")
@@ -111,7 +109,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"not a .npz file: {error}", where=path, hint="write it with numpy.savez") from error
     arrays, labels = match_arrays(members, inputs, source.key, str(path))
     classes = next((name for name in CLASSES if name in members), None)
@@ -174,7 +172,7 @@ def _header(path: Path, info: zipfile.ZipInfo, where: str) -> Header:
         with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
             header = read_header(stream, where)
             begin = stream.tell()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(where, error) from error
     if begin + header.nbytes > info.file_size:
         raise _damaged(where, "unexpected end of data")
@@ -191,7 +189,7 @@ def _require_checksum(path: Path, name: str, where: str, changed: int) -> None:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
             while stream.read(_BLOCK):
                 pass
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(where, error) from error
 
 

@@ -14,7 +14,10 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from onnxtweak.data.sources.npy import NO_ARRAY
 from onnxtweak.disk_space import cannot_write, new_mapped, write_all, writing
+from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 from onnxtweak.temporary_files import temporary_file, temporary_folder, try_lock
 from onnxtweak.theta.state import Scores
 from onnxtweak.types import Progress, silent
@@ -116,6 +119,8 @@ class ScoreTables:
         """Take over what an earlier run stored, where it is as it was stored."""
         assert self._folder is not None
         try:
+            for name in (_DIGESTS, *(f"{name}.npy" for name in _KINDS)):
+                require_regular(self._folder / name, DataError)
             digests = json.loads((self._folder / _DIGESTS).read_text())
             self.arrays = {name: np.load(self._folder / f"{name}.npy", mmap_mode="r+") for name in _KINDS}
             fits = all(array.shape == shape and array.dtype == _KINDS[n] for n, array in self.arrays.items())
@@ -124,7 +129,7 @@ class ScoreTables:
             self._digests = (
                 {key: (length, digest) for key, (length, digest) in digests.items()} if fits else {}
             )
-        except (OSError, ValueError, TypeError, AttributeError, IndexError):
+        except (OSError, TypeError, AttributeError, IndexError, DataError, *NO_ARRAY):
             self._digests = {}
         if not self._digests:
             self.arrays = {}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
-from onnxtweak.errors import MachineError, ModelError
+from onnxtweak.errors import MachineError, ModelError, OutputError
 from onnxtweak.head import Readout
 from onnxtweak.model.edit.patch_nodes import build_slot, on_columns
 from onnxtweak.model.edit.splice import insert_piece, prepare_graft
@@ -183,5 +183,10 @@ def adapter_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     )
     with temporary_folder(Path(tempfile.gettempdir()), private=True) as folder:
         path = folder / "adapter"
-        adapter.export_adapter(str(path))
+        try:
+            adapter.export_adapter(str(path))
+        except RuntimeError as error:  # a full disk, a limit: ONNX Runtime does not say which
+            what = "ONNX Runtime cannot write the adapter"
+            hint = "free some space, or set TMPDIR to a folder with more room"
+            raise OutputError(what, where=folder.parent, hint=hint) from error
         return path.read_bytes()

@@ -7,6 +7,7 @@ that fails halfway, those that have their names already are taken back.
 from __future__ import annotations
 
 import errno
+import filecmp
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -23,7 +24,7 @@ from onnxtweak.model.file.output_paths import (
     check_target,
     external_copies,
 )
-from onnxtweak.temporary_files import second_name, temporary_file, temporary_folder
+from onnxtweak.temporary_files import Change, second_name, temporary_file, temporary_folder, together
 
 # A file system that has no links, or none for this file.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES)
@@ -39,6 +40,7 @@ class Delivery:
         """force : existing files may be replaced. protect : but never these, whatever name leads to them."""
         self._force, self._protect = force, tuple(protect)
         self._parts: list[tuple[Path, Path]] = []
+        self._copies: set[Path] = set()
         self._stack = ExitStack()
 
     def __enter__(self) -> Delivery:
@@ -84,6 +86,7 @@ class Delivery:
                 _write(part, read_chunks(file.path))
                 if copy in missing:
                     self.place(part, copy)
+                    self._copies.add(copy)
             _write(folder / path.name, chunks)
         self.place(folder / path.name, path)
         return folder / path.name, missing
@@ -97,37 +100,62 @@ class Delivery:
     def commit(self, stale: Sequence[Path] = ()) -> None:
         """Give all files their names, and delete `stale` ones; undone where one fails. Raises OutputError."""
         with ExitStack() as kept, ExitStack() as undo:
-            for part, target in self._parts:
-                with writing(target):
-                    _make_folders(target.parent, undo)
-                    self._rename(part, target, kept, undo)
+            changes = [self._change(part, target, kept) for part, target in self._parts]
             for path in stale:
                 with writing(path):
-                    old = kept.enter_context(second_name(path))
-                    undo.callback(_put_back, old, path)
-                    path.unlink()
+                    changes.append(Change(path, earlier=kept.enter_context(second_name(path))))
+            for folder in {change.target.parent for change in changes}:
+                with writing(folder):
+                    _make_folders(folder, undo)
+            if len(changes) > 1:
+                with writing(changes[0].target):
+                    kept.enter_context(together(changes))
+            for change in changes:
+                with writing(change.target):
+                    self._rename(change, kept, undo)
             undo.pop_all()
         for folder in {target.parent for _, target in self._parts}:
             _sync_folder(folder)
 
-    def _rename(self, part: Path, target: Path, kept: ExitStack, undo: ExitStack) -> None:
-        if os.path.lexists(target):
-            if not self._force:
-                raise OutputError("the output already exists", where=target, hint="use --force to replace it")
-            old = kept.enter_context(second_name(target))
-            undo.callback(_put_back, old, target)
+    def _change(
+        self, part: Path, target: Path, kept: ExitStack, why: str = "the output already exists"
+    ) -> Change:
+        """What is to be done to a target; what is there now gets a second name. why : else it is refused."""
+        if not os.path.lexists(target):
+            return Change(target, part)
+        # Weights that another process has copied there meanwhile may be those of a model that it takes back.
+        again = target in self._copies and target.is_file() and filecmp.cmp(part, target, shallow=False)
+        if not (self._force or again):
+            raise OutputError(why, where=target, hint="use --force to replace it")
+        with writing(target):
+            return Change(target, part, kept.enter_context(second_name(target)))
+
+    def _rename(self, change: Change, kept: ExitStack, undo: ExitStack) -> None:
+        part, target = change.new, change.target
+        if part is not None and change.earlier is None:
+            undo.callback(_take_back, os.lstat(part), target)
+            if _named(part, target):
+                return
+            change = self._change(part, target, kept, "another process has just written this output")
+        if change.earlier is not None:
+            undo.callback(_put_back, change.earlier, target)
+        if part is None:
+            target.unlink()
+        else:
             os.replace(part, target)
-            return
-        undo.callback(_take_back, os.lstat(part), target)
-        try:
-            os.link(part, target)  # unlike a rename it never replaces what another process has just written
-        except FileExistsError as error:
-            what = "another process has just written this output"
-            raise OutputError(what, where=target, hint="use --force to replace it") from error
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            os.replace(part, target)
+
+
+def _named(part: Path, target: Path) -> bool:
+    """Give a file a name, if it is free: unlike a rename that never replaces what another has written."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.replace(part, target)
+    return True
 
 
 def write_atomic(

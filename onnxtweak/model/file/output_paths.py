@@ -10,7 +10,7 @@ from onnxtweak.disk_space import cannot_write
 from onnxtweak.errors import OutputError
 from onnxtweak.model.file.external_data import ExternalFile, hash_file
 from onnxtweak.model.file.model_file import ModelFile
-from onnxtweak.temporary_files import temporary_file
+from onnxtweak.temporary_files import collect, temporary_file
 
 _MOST_LINKS = 40
 _DEVICES = ("/dev", "/proc", "/sys")
@@ -77,6 +77,7 @@ def check_target(path: Path, force: bool, protect: Iterable[str | Path]) -> None
         raise OutputError("the output is a folder", where=path, hint="give a file inside it")
     if not os.path.isdir(path.parent):
         raise OutputError("the output's folder does not exist", where=path.parent, hint="create it first")
+    collect(path.parent)  # takes back what was delivered by half
     try:
         there = os.path.lexists(path)
         os.lstat(path)
