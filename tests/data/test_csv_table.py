@@ -210,3 +210,13 @@ def test_text_of_a_csv_is_bounded_by_the_memory(tmp_path, column):
     spec = (InputSpec("town", "object", (None, 1)),)
     with pytest.raises(DataError, match="would take 57 MiB, which are held as a whole: more than the 32 MiB"):
         open_data([str(tmp_path / "a.csv")], inputs=spec, preprocess=Preprocess(), memory=32 << 20)
+
+
+def test_a_line_without_end_is_refused_before_it_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_table, "_LONGEST_LINE", 1000)
+    path = written(tmp_path, "a,b,label\n" + "1,2,0\n" * 50 + "9" * 5000)
+    with pytest.raises(DataError, match="longer than 1,000 characters") as caught:
+        opened(path)
+    assert "line 52" in str(caught.value)
+    with pytest.raises(DataError, match="line 1 "):
+        opened(written(tmp_path, "a" * 5000, "first.csv"))

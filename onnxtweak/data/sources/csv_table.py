@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -30,6 +31,7 @@ _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _PATH_HEADS = ("path", "file", "filename", "image")
 _MISSING = ("nan", "na", "n/a", "null", "none", "?")  # as others write an empty cell
 _CHUNK = 1 << 18  # cells that are converted at a time: some 20 MB as Python objects
+_LONGEST_LINE = 1 << 26  # characters
 _EITHER = "write a first line that names the columns and numbers below it, or path,label on every line"
 
 
@@ -222,14 +224,28 @@ def _require_text(path: Path) -> None:
 def _lines(path: Path, delimiter: str) -> Iterator[Iterator[_Line]]:
     """The lines of a CSV that are not empty."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
+        reader = csv.reader(_limited(file, path), delimiter=delimiter)
         yield (_Line(reader.line_num, cells) for cells in reader if any(cells))
+
+
+def _limited(file: TextIO, path: Path) -> Iterator[str]:
+    """The lines of a file. Raises DataError for one that would take too much memory."""
+    number = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        number += 1
+        if len(line) > _LONGEST_LINE:
+            raise DataError(
+                f"the line is longer than {_LONGEST_LINE:,} characters",
+                where=f"line {number} of {path}",
+                hint="give every sample a line of its own; store large samples as .npz or .parquet",
+            )
+        yield line
 
 
 def _delimiter(path: Path) -> str:
     """The separator that divides the first lines into the most cells, as many in each; a comma in doubt."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        first = list(islice(file, 20))
+        first = list(islice(_limited(file, path), 20))
     counts = {}
     for delimiter in _DELIMITERS:
         widths = {len(cells) for cells in csv.reader(first, delimiter=delimiter) if any(cells)}
