@@ -212,9 +212,7 @@ def _scheduled(
         patch=synapses,
         base=validation.Z,
         tweaked=tweaked,
-        bias=goal.on_all_classes(
-            best_bias(boost_table(validation.Z, validation.labels, goal)), job.subject.classes
-        ),
+        bias=best_bias(boost_table(validation.Z, validation.labels, goal)),
         point=OperatingPoint(n, (n > 0).astype(float), trials),
         theta=join.theta,
         criterion=criterion_of(rankings),

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.method.softmax import softmax
+
 # 1 / tau is looked for within these factors of 1 / deviation of the logits. Logits that are right on every
 # sample, or on none, would have it grow or fall without end.
 _LEAST, _MOST = 1e-3, 30.0
+# How often temperature and biases are fitted in turn, and steps on the biases each time.
+_TURNS, _BIAS_STEPS = 3, 10
 # Newton's steps, at most, and the relative step that ends them.
 _STEPS, _CLOSE = 60, 1e-6
 
@@ -45,3 +49,23 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
         if done:
             break
     return 1.0 / beta
+
+
+def calibrated(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Probabilities (N, C) float64 of logits Z (N, C), by a temperature and a bias for each class.
+
+    The two are fitted in turn. Each step on a bias is the logarithm of how often its class occurs over how
+    often it is expected, which lowers the log-loss until the two agree. Classes without samples keep theirs.
+    """
+    finite = Z[np.isfinite(Z)].astype(np.float64)
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    logits = np.nan_to_num(Z.astype(np.float64), nan=low, posinf=high, neginf=low)
+    share = np.bincount(labels, minlength=Z.shape[1]) / max(len(labels), 1)
+    present = np.flatnonzero(share)
+    for _ in range(_TURNS):
+        logits /= fit_temperature(logits, labels)
+        for _ in range(_BIAS_STEPS):
+            p = softmax(logits)
+            logits[:, present] += np.log(share[present] / np.maximum(p[:, present].mean(axis=0), 1e-12))
+    probabilities: np.ndarray = softmax(logits)
+    return probabilities

@@ -33,11 +33,11 @@ TARGET = "1"
 MAKERS = {
     "join": ["join", "-t", TARGET],
     "retrain": ["retrain", "-t", TARGET],
-    "augment": ["augment", "--hidden", "8", "--iterations", "400"],
+    "augment": ["augment", "--hidden", "32", "--iterations", "2000"],
     "linear": ["fit", "--hidden", "0"],
     "mlp": ["fit", "--hidden", "8", "-t", TARGET, "--max-overall-drop", "2"],
-    "budget": ["fit", "--budget", "60"],
-    "pooled": ["fit", "--hidden", "0", "--pool", "mean"],
+    "budget": ["fit", "--budget", "60", "--margin", "0", "--max-class-drop", "none"],
+    "pooled": ["join", "-t", TARGET, "--pool", "mean", "--max-overall-drop", "5"],
     "bias": ["fit", "-t", TARGET, "--budget", "1", "--max-overall-drop", "20"],
     "nothing": ["join", "-t", TARGET, "--scale", "0"],
 }

@@ -72,8 +72,8 @@ def test_an_unsorted_model_gives_the_same_answers():
     graph, sorted_graph = GraphIndex(mixed), GraphIndex(proto)
     assert graph.depends_on_input("probabilities")
     assert len(graph.ancestors(["logits"])) == len(sorted_graph.ancestors(["logits"]))
-    assert graph.topological_order() == list(reversed(range(len(nodes))))
-    assert sorted_graph.topological_order() == list(range(len(nodes)))
+    assert list(graph.topological_order()) == list(reversed(range(len(nodes))))
+    assert list(sorted_graph.topological_order()) == list(range(len(nodes)))
 
 
 def test_what_a_body_captures_counts_as_needed():

@@ -27,7 +27,7 @@ from onnxtweak.cli.main import main
 
 HEADING = re.compile(r"^(?:=====|---) (.*)$", re.MULTILINE)
 EVALUATED = re.compile(r"^overall +[\d,]+ +([\d.]+)$", re.MULTILINE)
-TWEAKED = re.compile(r"^test: .*overall ([\d.]+) -> ([\d.]+) %", re.MULTILINE)
+TWEAKED = re.compile(r"\btest: targets .*overall ([\d.]+) -> ([\d.]+) %", re.MULTILINE)
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 ROUNDED = 0.051  # of a percentage as it is printed
 Decide = Callable[[list[np.ndarray]], np.ndarray]

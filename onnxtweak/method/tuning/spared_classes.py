@@ -14,9 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.goal import Goal
-from onnxtweak.method.softmax import softmax
-from onnxtweak.method.solvers.multinomial import multinomial
-from onnxtweak.method.temperature import fit_temperature
+from onnxtweak.method.temperature import calibrated, fit_temperature
 
 # Rounds in which the classes that lack most are raised; what is not enough by then is not going to be.
 _ROUNDS = 25
@@ -34,15 +32,15 @@ def spare(
     taken times the factor at which the targets do best while the others can be spared. margin : standard
     errors of the difference to the base by which every accuracy stays clear of its limit.
     """
-    counts = _Counts(Z, base, labels, goal, margin)
-    best = counts.raised(np.zeros(Z.shape[1]))
+    ledger = _Ledger(Z, base, labels, goal, margin)
+    best = ledger.raised(np.zeros(Z.shape[1]))
     if best is None:
         return np.zeros(Z.shape[1]), False
     best_factor, step = 0.0, 1 / _STEPS
     factors = [step * number for number in range(1, _MOST * _STEPS + 1)] if bias.any() else []
     while factors:
         for factor in factors:
-            tried = counts.raised(bias * factor)
+            tried = ledger.raised(bias * factor)
             if tried is not None and tried.of_targets > best.of_targets:
                 best, best_factor = tried, factor
         step /= 2
@@ -59,8 +57,8 @@ class _Raised:
     of_targets: float
 
 
-class _Counts:
-    """How many samples of each class are right under biases, and how many must be."""
+class _Ledger:
+    """How much each class earns under biases, and must: what it gets right."""
 
     def __init__(
         self, Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, margin: float
@@ -68,7 +66,7 @@ class _Counts:
         self.Z, self.labels, self.goal, self.margin = Z, labels, goal, margin
         self.rows, self.classes = np.arange(len(labels)), Z.shape[1]
         self.temperature = fit_temperature(Z, labels)
-        self.credit = _probabilities(Z / self.temperature, labels) / 2
+        self.credit = calibrated(Z, labels) / 2
         self.credit[self.rows, labels] += 0.5
         before = goal.head.predict(base)
         self.was_right = before == labels
@@ -120,12 +118,3 @@ class _Counts:
             return None
         step = float(gap[turning[enough]])
         return step + 1e-6 * max(abs(step), self.temperature)
-
-
-def _probabilities(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N, C) of logits, calibrated by a bias for every class that has samples."""
-    present, no_neurons = np.unique(labels), np.empty((len(labels), 0), np.float32)
-    calibrated = Z.astype(np.float64)
-    found = multinomial(no_neurons, calibrated, labels, ridge=0.0, free=present)
-    calibrated[:, present] += found.bias
-    return np.nan_to_num(softmax(calibrated))
