@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,8 +16,9 @@ import pytest
 from onnxtweak.engine.scoring import workers
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
+from tests.support.weak_class import weak_cnn
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 
 
 @pytest.mark.parametrize("address", ["x", "tcp://", "127.0.0.1", "foo://127.0.0.1:5"])
@@ -51,3 +57,43 @@ def test_what_never_answers_or_is_no_dask_is_given_up(answer, monkeypatch):
         assert time.monotonic() - began < 10
     for connection in kept:
         connection.close()
+
+
+def dask(*command):
+    return subprocess.Popen(
+        [sys.executable, "-m", f"distributed.cli.dask_{command[0]}", *command[1:], "--no-dashboard"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("lost", ["scheduler", "worker"])
+def test_a_scheduler_or_its_only_worker_that_dies_midway_is_one_line(tmp_path, lost):
+    model, data = weak_cnn(tmp_path, n=60)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    running = {"scheduler": dask("scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2])}
+    running["worker"] = dask("worker", address, "--nworkers", "1", "--nthreads", "1", "--no-nanny")
+    out = tmp_path / "scores.npz"
+    command = ["score", str(model), "-d", str(data), "-t", "1", "--scheduler", address, "-o", str(out)]
+    try:
+        with distributed.Client(address, timeout="60s", set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=60)
+            running["worker"].send_signal(signal.SIGSTOP)  # which takes the shards, and never ends one
+            begun = subprocess.Popen(
+                [sys.executable, "-m", "onnxtweak", *command], stderr=subprocess.PIPE, text=True
+            )
+            while not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
+                assert begun.poll() is None, begun.communicate()
+                time.sleep(0.1)
+            os.killpg(running[lost].pid, signal.SIGKILL)
+            said = begun.communicate(timeout=60)[1]
+    finally:
+        for process in running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert begun.returncode == 4, said
+    assert "were lost" in said and "Traceback" not in said
+    assert not out.exists() and not list(tmp_path.glob(".*"))

@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -62,6 +63,8 @@ _RETRIES = 5
 _TIMEOUT = 2.0
 _ADDRESS = re.compile(r"((tcp|tls|wss?|ucx)://)?[^/\s]+:[0-9]{1,5}|inproc://.+")
 _ANSWER = 10  # seconds in which a scheduler has to answer; a client may take twice that to give up
+_LOOK = 2  # seconds after which it is asked whether there are workers still
+_AGAIN = "start them again; with --work-dir, --resume continues where this run ended"
 # Threads that merge: more would be limited by the memory.
 MERGING = 8
 # Shards in flight per worker: enough to keep workers busy, few enough to fit into memory.
@@ -69,10 +72,14 @@ _AHEAD = 2
 
 
 class Workers(NamedTuple):
-    """Processes that take calls. submit : `submit(function, *arguments)`, a future. processes : how many."""
+    """Processes that take calls. submit : `submit(function, *arguments)`, a future. processes : how many.
+
+    result : waits for what a future's call returns. Raises MachineError where nobody is left to make it.
+    """
 
     submit: Callable[..., Any]
     processes: int
+    result: Callable[[Any], Any]
 
 
 class SharedSweep(Protocol):
@@ -117,11 +124,11 @@ def _sweep(
     borrowed = Borrower()
 
     def take(future: Any, call: tuple[Any, ...]) -> None:
-        answer = future.result()
+        answer = workers.result(future)
         try:
             shard = borrowed.look(answer) if isinstance(answer, Lent) else answer
         except OSError:  # the lender has died since, or no more memory can be mapped
-            shard = workers.submit(_one_shard, *call, None).result()
+            shard = workers.result(workers.submit(_one_shard, *call, None))
         merge(sweep, shard, pool)
         borrowed.give_back(answer)
         if checkpoint is not None:
@@ -194,12 +201,33 @@ def open_workers(settings: EngineSettings) -> Iterator[Workers]:
                 hint="see `nvidia-smi`; GPUs are numbered from 0",
             )
         with gpu_processes(numbers) as submit:
-            yield Workers(submit, len(numbers))
+            yield Workers(submit, len(numbers), lambda future: future.result())
         return
     with ExitStack() as stack:
         with _starting() if settings.scheduler is None else nullcontext():
             client, count = stack.enter_context(_client(settings))
-        yield Workers(partial(client.submit, retries=_RETRIES, pure=False), count)
+        submit = partial(client.submit, retries=_RETRIES, pure=False)
+        yield Workers(submit, count, partial(_result, client))
+
+
+def _result(client: Any, future: Any) -> Any:
+    """What a Dask future's call returns. Raises MachineError where all workers are gone, and none comes."""
+    alone_since = None
+    while True:
+        try:
+            return future.result(timeout=_LOOK)
+        except TimeoutError:
+            if future.done():  # the call itself has run out of some time
+                raise
+        now = time.monotonic()
+        if client.nthreads():
+            alone_since = None
+        elif alone_since is None:
+            alone_since = now
+        elif now - alone_since > _ANSWER:
+            raise MachineError(
+                "all workers of the Dask scheduler were lost", where=client.scheduler.address, hint=_AGAIN
+            )
 
 
 @contextmanager
@@ -258,7 +286,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
             raise MachineError(
                 "the Dask scheduler or its workers were lost",
                 where=settings.scheduler,
-                hint="start them again; with --work-dir, --resume continues where this run ended",
+                hint=_AGAIN,
             ) from error
 
 
@@ -267,7 +295,7 @@ def _connected(address: str) -> Any:
     if not _ADDRESS.fullmatch(address):
         hint = "write it like tcp://HOST:8786"
         raise MachineError("not the address of a Dask scheduler", where=address, hint=hint)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its tracebacks would hide the one line
+    _quiet_dask()
     found: list[Any] = []
 
     def connect() -> None:
@@ -287,6 +315,14 @@ def _connected(address: str) -> Any:
         where=address,
         hint="start one with `dask scheduler`, and workers with `dask worker ADDRESS`",
     ) from client
+
+
+def _quiet_dask() -> None:
+    """Its tracebacks would hide the one line. Dask gives some of its loggers a level of their own."""
+    ours = ("distributed", "tornado", "asyncio")
+    for name in (*ours, *logging.root.manager.loggerDict):
+        if name.startswith(ours):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _within_reach(workers: Sequence[str]) -> bool:
