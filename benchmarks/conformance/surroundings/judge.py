@@ -110,8 +110,9 @@ def judge_files(
                 yield f"a file left: {name}"
             else:
                 yield f"{'changed' if name in after else 'deleted'}: {name}"
-    there = {name for name in mine if name in after}
-    if there and there != mine and not expected.left:
+    alone = mine - kept  # what another command writes as well may be that one's
+    there = {name for name in alone if name in after}
+    if there and there != alone and not expected.left:
         yield f"delivered by half: {', '.join(sorted(there))}"
     elif there and before.keys() & mine != mine and ended.code not in expected.whole and not expected.left:
         yield f"exit code {ended.code}, but all is delivered"

@@ -56,9 +56,8 @@ def pair(trial: Trial) -> None:
         # Whichever of two has one output, its files are there; and unfinished work of one that was killed.
         whole = frozenset(codes | ({-stopped} if stopped else set()))
         expected = Expected(frozenset(codes), sent=stopped, left=killed, whole=whole, same=False)
-        everything = replace(
-            job, keeps=(*job.keeps, *first.keeps, *second.keeps, *first.writes, *second.writes)
-        )
+        other = second if k == 0 else first
+        everything = replace(job, keeps=(*job.keeps, *other.keeps, *(() if same else other.writes)))
         assert each.ended is not None
         trial.judge(everything, each.ended, expected, before)
         if each.ended.code == 0:
@@ -68,6 +67,6 @@ def pair(trial: Trial) -> None:
         trial.faults.append("neither of the two succeeded")
     force = ("--force",) if "-o" in first.given else ()
     third = trial.shop.launcher.run((*first.given, *force), bench.place, around)
-    everything = replace(first, keeps=(*first.keeps, *second.keeps, *second.writes))
+    everything = replace(first, keeps=(*first.keeps, *second.keeps, *(() if same else second.writes)))
     # What was left in a folder where it writes nothing stays.
     trial.judge(everything, third, Expected(told=False, left=killed and not twins), before)
