@@ -35,8 +35,7 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
     low, high = _LEAST / spread, _MOST / spread
     beta = min(max(1.0, low), high)
     for _ in range(_STEPS):
-        p = np.exp(beta * logits)
-        p /= p.sum(axis=1, keepdims=True)
+        p = softmax(beta * logits)
         mean = (p * logits).sum(axis=1)
         slope = float((mean - own).mean())
         bend = float(((p * logits**2).sum(axis=1) - mean**2).mean())

@@ -253,22 +253,23 @@ def test_scores_of_a_join_do_not_stand_for_tables(tmp_path):
             np.testing.assert_array_equal(one[name], two[name])
 
 
-def test_many_share_a_work_directory(tmp_path):
-    model, data = weak_cnn(tmp_path, n=250)
-    command = [sys.executable, "-m", "onnxtweak", "fit", str(model), "-d", str(data), "-t", str(TARGET)]
-    options = ["--hidden", "0", "--threads", "1", "-q", "--work-dir", str(tmp_path / "work"), "--resume"]
+def all_write_the_same(command, outputs):
+    """The command, started for all outputs at once, succeeds each time and writes the same bytes."""
     started = [
-        subprocess.Popen(
-            [*command, *options, "-o", str(tmp_path / f"{k}.onnx")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        for k in range(4)
+        subprocess.Popen([*command, "-o", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for out in outputs
     ]
     for process in started:
         _, said = process.communicate()
         assert process.returncode == 0, said
-    assert len({(tmp_path / f"{k}.onnx").read_bytes() for k in range(4)}) == 1
+    assert len({out.read_bytes() for out in outputs}) == 1
+
+
+def test_many_share_a_work_directory(tmp_path):
+    model, data = weak_cnn(tmp_path, n=250)
+    command = [sys.executable, "-m", "onnxtweak", "fit", str(model), "-d", str(data), "-t", str(TARGET)]
+    options = ["--hidden", "0", "--threads", "1", "-q", "--work-dir", str(tmp_path / "work"), "--resume"]
+    all_write_the_same([*command, *options], [tmp_path / f"{k}.onnx" for k in range(4)])
     assert not list((tmp_path / "work").glob(".*"))
 
 
@@ -276,18 +277,7 @@ def test_tables_in_use_are_left_to_their_process(tmp_path):
     model, data = weak_cnn(tmp_path, n=250)
     command = [sys.executable, "-m", "onnxtweak", "score", str(model), "-d", str(data), "-t", str(TARGET)]
     options = ["--threads", "1", "-q", "--work-dir", str(tmp_path / "work")]
-    started = [
-        subprocess.Popen(
-            [*command, *options, "-o", str(tmp_path / f"{k}.npz")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        for k in range(3)
-    ]
-    for process in started:
-        _, said = process.communicate()
-        assert process.returncode == 0, said
-    assert len({(tmp_path / f"{k}.npz").read_bytes() for k in range(3)}) == 1
+    all_write_the_same([*command, *options], [tmp_path / f"{k}.npz" for k in range(3)])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes with names")

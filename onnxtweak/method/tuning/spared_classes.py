@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.goal import Goal
+from onnxtweak.head import Head
 from onnxtweak.method.temperature import calibrated, fit_temperature
 
 # Rounds in which the classes that lack most are raised; what is not enough by then is not going to be.
@@ -23,24 +24,21 @@ _MOST, _STEPS, _FINEST = 2, 6, 0.01
 _ROUNDING = 1e-9
 
 
-def spare(
-    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, bias: np.ndarray, margin: float
-) -> tuple[np.ndarray, bool]:
+def spare(ledger: Ledger, goal: Goal, bias: np.ndarray, margin: float) -> tuple[np.ndarray, bool]:
     """Biases of all classes (C,), and whether the goal's limits are kept under them.
 
-    Z (N, C) : logits under the patch, held out. base (N, C) : without it. bias (C,) : of the targets. It is
-    taken times the factor at which the targets do best while the others can be spared. margin : standard
-    errors of the difference to the base by which every accuracy stays clear of its limit.
+    ledger : of the logits that get them. bias (C,) : of the targets. It is taken times the factor at which
+    the targets do best while the others can be spared. margin : standard errors of the difference to the base
+    by which every accuracy stays clear of its limit.
     """
-    ledger = _Ledger(Z, base, labels, goal, margin)
-    best = ledger.raised(np.zeros(Z.shape[1]))
+    best = ledger.raised(np.zeros(ledger.classes), goal, margin)
     if best is None:
-        return np.zeros(Z.shape[1]), False
+        return np.zeros(ledger.classes), False
     best_factor, step = 0.0, 1 / _STEPS
     factors = [step * number for number in range(1, _MOST * _STEPS + 1)] if bias.any() else []
     while factors:
         for factor in factors:
-            tried = ledger.raised(bias * factor)
+            tried = ledger.raised(bias * factor, goal, margin)
             if tried is not None and tried.of_targets > best.of_targets:
                 best, best_factor = tried, factor
         step /= 2
@@ -57,35 +55,35 @@ class _Raised:
     of_targets: float
 
 
-class _Ledger:
+class Ledger:
     """How much each class earns under biases, and must: what it gets right."""
 
-    def __init__(
-        self, Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, margin: float
-    ) -> None:
-        self.Z, self.labels, self.goal, self.margin = Z, labels, goal, margin
+    def __init__(self, Z: np.ndarray, base: np.ndarray, labels: np.ndarray, head: Head) -> None:
+        """Z (N, C) : logits under the patch, held out. base (N, C) : without it. labels (N,) int64."""
+        self.Z, self.labels, self.head = Z, labels, head
         self.rows, self.classes = np.arange(len(labels)), Z.shape[1]
         self.temperature = fit_temperature(Z, labels)
         self.credit = calibrated(Z, labels) / 2
         self.credit[self.rows, labels] += 0.5
-        before = goal.head.predict(base)
+        before = head.predict(base)
         self.was_right = before == labels
         self.before = self._earned(before)
         self.support = np.bincount(labels, minlength=self.classes)
 
-    def raised(self, bias: np.ndarray) -> _Raised | None:
+    def raised(self, bias: np.ndarray, goal: Goal, margin: float) -> _Raised | None:
         """`bias` (C,) and what the classes need that lack; None where the limits are not kept even so."""
         bias = bias.copy()
         for _ in range(_ROUNDS):
             logits = self.Z + bias.astype(self.Z.dtype)
-            predicted = self.goal.head.predict(logits)
+            predicted = self.head.predict(logits)
             earned = self._earned(predicted)
             flipped = (predicted == self.labels) != self.was_right
             changed = np.bincount(self.labels[flipped], minlength=self.classes)
-            missing = self._class_floor(changed) - earned
+            missing = self._class_floor(changed, goal, margin) - earned
             if not (missing > _ROUNDING).any():
-                enough = earned.sum() >= self._overall_floor(int(changed.sum())) - _ROUNDING
-                return _Raised(bias, float(earned[self.goal.targets].sum())) if enough else None
+                floor = self._overall_floor(int(changed.sum()), goal, margin)
+                enough = earned.sum() >= floor - _ROUNDING
+                return _Raised(bias, float(earned[goal.targets].sum())) if enough else None
             for c in np.flatnonzero(missing > _ROUNDING):
                 step = self._step(logits, predicted, int(c), float(missing[c]))
                 if step is None:
@@ -96,20 +94,20 @@ class _Ledger:
     def _earned(self, predicted: np.ndarray) -> np.ndarray:
         return np.bincount(predicted, self.credit[self.rows, predicted], self.classes)
 
-    def _class_floor(self, changed: np.ndarray) -> np.ndarray:
-        allowed = (self.goal.max_class_drop or 0.0) / 100 * self.support
-        floor: np.ndarray = self.before - allowed + self.margin * np.sqrt(changed)
+    def _class_floor(self, changed: np.ndarray, goal: Goal, margin: float) -> np.ndarray:
+        allowed = (goal.max_class_drop or 0.0) / 100 * self.support
+        floor: np.ndarray = self.before - allowed + margin * np.sqrt(changed)
         return floor
 
-    def _overall_floor(self, changed: int) -> float:
-        allowed = self.goal.max_overall_drop / 100 * len(self.labels)
-        return float(self.before.sum() - allowed + self.margin * np.sqrt(changed))
+    def _overall_floor(self, changed: int, goal: Goal, margin: float) -> float:
+        allowed = goal.max_overall_drop / 100 * len(self.labels)
+        return float(self.before.sum() - allowed + margin * np.sqrt(changed))
 
     def _step(self, logits: np.ndarray, predicted: np.ndarray, c: int, missing: float) -> float | None:
         """The smallest bias on class c that earns what is missing; None where nothing does."""
         others = logits.copy()
         others[:, c] = -np.inf
-        gap = (self.goal.head.best(others)[0] - logits[:, c]).astype(np.float64)
+        gap = (self.head.best(others)[0] - logits[:, c]).astype(np.float64)
         turning = np.flatnonzero((predicted != c) & np.isfinite(gap))
         turning = turning[np.argsort(gap[turning], kind="stable")]
         earned = np.cumsum(self.credit[turning, c])

@@ -16,7 +16,7 @@ from onnxtweak.goal import Goal
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
 from onnxtweak.method.tuning.operating_point import choose, rising
-from onnxtweak.method.tuning.spared_classes import spare
+from onnxtweak.method.tuning.spared_classes import Ledger, spare
 from onnxtweak.types import Trial
 
 # The margin depends on how many samples the point changes, and the point on the margin.
@@ -56,13 +56,15 @@ def set_target_bias(
     difference to the base. Where a class would lose more than it may, it gets a bias of its own; with
     `only_targets` all biases are lowered alike instead, until none does.
     """
+    sparing = goal.max_class_drop is not None and not only_targets
+    ledger = Ledger(Z, base, labels, goal.head) if sparing else None
     if goal.all_are_targets(labels):
-        return _without_target_bias(Z, base, labels, goal, margin, only_targets)
+        return _without_target_bias(Z, base, labels, goal, margin, ledger)
     paths = BiasPaths(boost_table(Z, labels, goal), np.ones((len(labels), len(goal), 1)), (1,))
     found: BiasChoice | None = None
     for drop in rising(goal.max_overall_drop):
         within = replace(goal, max_overall_drop=drop)
-        choice = _set_within(paths, (Z, base), within, margin, only_targets)
+        choice = _set_within(paths, (Z, base), within, margin, ledger)
         if found is not None and _behind(choice, found, paths.of_target):
             choice = replace(found, trials=choice.trials)  # who may lose more does not get less
         found = choice
@@ -82,9 +84,9 @@ def _set_within(
     logits: tuple[np.ndarray, np.ndarray],
     goal: Goal,
     margin: float,
-    only_targets: bool,
+    ledger: Ledger | None,
 ) -> BiasChoice:
-    """`set_target_bias` for one allowance. logits : Z and base, (N, C)."""
+    """`set_target_bias` for one allowance. logits : Z and base, (N, C). ledger : None: only targets move."""
     table, labels = paths.table, paths.table.labels
     unbiased, was = (goal.head.right(Z, labels) for Z in logits)
     samples = len(labels)
@@ -101,24 +103,24 @@ def _set_within(
             break
     bias = goal.on_all_classes(found.scale, table.classes)
     floor = goal.class_floor(was, labels, table.classes)
-    if floor is not None and only_targets:
+    if ledger is not None:
+        bias, right, holds = _spared(ledger, goal, bias, margin)
+    elif floor is not None:
         lowered, right, spared = sparing_classes(table, found.scale, floor)
         bias, holds = goal.on_all_classes(lowered, table.classes), holds and spared
-    elif floor is not None:
-        bias, right, holds = _spared(logits, labels, goal, bias, margin)
     moved = (int(was.sum()) - int(unbiased.sum())) / samples * 100
     trials = tuple(Trial(t.n, t.scale, t.drop + moved, t.target) for t in found.trials)
     return BiasChoice(bias, right, holds, trials)
 
 
 def _without_target_bias(
-    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, margin: float, only_targets: bool
+    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, margin: float, ledger: Ledger | None
 ) -> BiasChoice:
     """Where all classes are targets: no bias, for the overall accuracy is the targets' accuracy."""
     was, right = (goal.head.right(logits, labels) for logits in (base, Z))
     bias, spared = np.zeros(Z.shape[1]), goal.classes_hold(was, right, labels, Z.shape[1])
-    if goal.max_class_drop is not None and not only_targets:
-        bias, right, spared = _spared((Z, base), labels, goal, bias, margin)
+    if ledger is not None:
+        bias, right, spared = _spared(ledger, goal, bias, margin)
     gained = float(right.mean() - was.mean())
     holds = gained >= margin * standard_error(was, right) - goal.max_overall_drop / 100 - 1e-12
     trials = Trial(1, 0.0, 0.0, float(was.mean())), Trial(1, 1.0, -gained * 100, float(right.mean()))
@@ -126,12 +128,11 @@ def _without_target_bias(
 
 
 def _spared(
-    logits: tuple[np.ndarray, np.ndarray], labels: np.ndarray, goal: Goal, bias: np.ndarray, margin: float
+    ledger: Ledger, goal: Goal, bias: np.ndarray, margin: float
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """Biases (C,) under which no class loses too much, right (N,) under them, and whether there are such."""
-    Z, base = logits
-    bias, holds = spare(Z, base, labels, goal, bias, margin)
-    return bias, goal.head.right(Z + bias.astype(Z.dtype), labels), holds
+    bias, holds = spare(ledger, goal, bias, margin)
+    return bias, goal.head.predict_biased(ledger.Z, bias) == ledger.labels, holds
 
 
 def sparing_classes(
