@@ -23,6 +23,7 @@ Color = Literal["RGB", "BGR", "GRAY"]
 ResizeMode = Literal["exact", "short", "letterbox"]
 BackendName = Literal["auto", "numpy", "numba", "cupy"]
 Pool = Literal["none", "mean", "std", "max", "grid2"]
+Mirror = Literal["auto", "off", "on"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 Theta = Literal["signed", "thesis"]
 Criterion = Literal["auto", "count", "threshold", "lift"]
@@ -293,7 +294,8 @@ class FitSettings(Bounded):
     margin : standard errors of the difference to keep clear of that limit, and by which a patch has to beat
     the bias. neurons : how many a table may hold; of more, the best are chosen by screening. hidden : units
     of the hidden layer that is tried beside linear patches; 0: none. folds : of cross-validation; None: 5, or
-    10 or 20 where the rarest class has few samples.
+    10 or 20 where the rarest class has few samples. mirror : learn from images with left and right exchanged
+    as well: "auto" where that lowers the held-out log-loss, and only without `budget` and `synapses`.
     max_class_drop : percentage points that any class may lose; None: no limit. budget : numbers that a patch
     may hold, weights and biases together; synapses : weights that it may hold. Either makes the patch linear,
     and its neurons are chosen one by one. certify : share of all samples that may become wrong in
@@ -305,6 +307,7 @@ class FitSettings(Bounded):
     neurons: Annotated[int, COUNT] = 2000
     hidden: Annotated[int, Range(least=0, most=10**6)] = 96
     folds: Annotated[int | None, Range(least=2, most=1000)] = None
+    mirror: Mirror = "auto"
     max_class_drop: Annotated[float | None, NOT_NEGATIVE] = 5.0
     budget: Annotated[int | None, COUNT] = None
     synapses: Annotated[int | None, COUNT] = None

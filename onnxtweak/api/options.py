@@ -27,6 +27,7 @@ from onnxtweak.settings import (
     JoinCriterion,
     JoinSettings,
     Layout,
+    Mirror,
     OutputSettings,
     Pool,
     Preprocess,
@@ -181,6 +182,7 @@ class FitOptions(MakeOptions, TargetOptions, total=False):
     neurons: int
     hidden: int
     folds: int | None
+    mirror: Mirror
     max_class_drop: Number | str | None
     budget: int | None
     synapses: int | None

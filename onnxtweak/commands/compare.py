@@ -39,7 +39,7 @@ from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
-from onnxtweak.stages.gather import gather_table, learning_table, require_room
+from onnxtweak.stages.gather import gather_table, learning_samples, mirrored_views, require_room
 from onnxtweak.stages.open_for_tables import NO_HIDDEN, open_for_tables
 from onnxtweak.stages.open_job import Job, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
@@ -131,8 +131,8 @@ def compare(
 
 def passes(request: PassRequest) -> None:
     """The passes over samples that one repeat would make."""
-    job, join = request.job, request.settings(JoinSettings, "join")
-    watched = request.table_neurons(request.settings(FitSettings))
+    job, join, settings = request.job, request.settings(JoinSettings, "join"), request.settings(FitSettings)
+    watched = request.table_neurons(settings)
     classes, few = _scored_classes(job, request.chosen)
     active = min(_ACTIVE, job.neurons)
     most = 0
@@ -145,6 +145,8 @@ def passes(request: PassRequest) -> None:
     request.planner.gather_tables(most)
     if job.splits.test is not None:
         request.planner.gather("test", job.splits.test, most)
+    if most:
+        request.planner.gather_mirrored(mirrored_views(job, settings), most)
 
 
 def _try_methods(
@@ -223,7 +225,8 @@ def gather_inputs(
     require_room(len(neurons), most, samples, "--memory", hint)
     passes = {"fit": "collect", "validation": "validate", "test": "test"}
     tables = {role: gather_table(job, view, neurons, passes[role]) for role, view in views.items()}
-    _, judged, notes = learning_table(job, (tables["fit"], tables["validation"]), picked=watched.picked)
+    learnt = tables["fit"], tables["validation"]
+    learning, notes = learning_samples(job, learnt, neurons, settings, picked=watched.picked)
     ends = np.cumsum([len(r.weight) for r in rankings])
     inputs = CompareInputs(
         **tables,
@@ -234,7 +237,7 @@ def gather_inputs(
         active=columns.get("active"),
         rankings=rankings,
         joined=np.split(columns["joined"], ends[:-1]),
-        judged=judged,
+        learning=learning,
         join=join,
         settings=settings,
         seed=seed,

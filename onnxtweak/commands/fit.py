@@ -26,7 +26,7 @@ from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
-from onnxtweak.stages.gather import gather_tables, learning_table
+from onnxtweak.stages.gather import gather_tables, learning_samples, mirrored_views
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.plan_passes import PassRequest
@@ -61,18 +61,19 @@ def fit(
     goal = choose_goal(job, targets, settings, all_unless_named=True)
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
-    certified = settings.certify is not None
-    table, judged, notes = learning_table(job, tables, picked=watched.picked, keep_validation=certified)
+    learning, notes = learning_samples(job, tables, watched.neurons, settings, picked=watched.picked)
     with job.timed("fit"):
-        found = fit_all(
-            table, watched.families, goal, settings, judged=judged, seed=data.seed, progress=progress
-        )
+        found = fit_all(learning, watched.families, goal, settings, seed=data.seed, progress=progress)
     return deliver(job, _proposal(job, goal, settings, watched, tables[1], found, notes), output)
 
 
 def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
-    request.planner.gather_tables(request.table_neurons(request.settings(FitSettings)))
+    settings = request.settings(FitSettings)
+    neurons = request.table_neurons(settings)
+    request.planner.gather_tables(neurons)
+    if neurons:
+        request.planner.gather_mirrored(mirrored_views(request.job, settings), neurons)
     request.planner.delivery()
 
 

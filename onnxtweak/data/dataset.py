@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.parallel_rows import rows_in_parallel
-from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan
+from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan, mirrored
 from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value
 from onnxtweak.errors import DataError
 
@@ -68,6 +68,8 @@ class Dataset:
                     known[path] = _file_digest(path)
                 digest.update(f"{role}\n{known[path]}\n".encode())
         digest.update(np.ascontiguousarray(self.labels, "<i8").data)
+        if any(plan.flipped is not None for plans in self.plans for plan in plans.values()):
+            digest.update(b"mirrored")
         return digest.hexdigest()
 
     @property
@@ -91,6 +93,16 @@ class Dataset:
             *plans,
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    @property
+    def mirrored(self) -> Dataset | None:
+        """The same samples, left and right of every image exchanged; None where no input is an image."""
+        flipped = [{name: mirrored(plan) for name, plan in plans.items()} for plans in self.plans]
+        if not all(any(plans.values()) for plans in flipped):
+            return None
+        pairs = zip(self.plans, flipped, strict=True)
+        plans = tuple({name: new[name] or plan for name, plan in old.items()} for old, new in pairs)
+        return replace(self, plans=plans)
 
     def locate(self, row: int, name: str | None = None) -> str:
         """How a message names one row: of its labels, or of input `name`."""

@@ -18,12 +18,14 @@ class Folds:
     """How candidates are cross-validated.
 
     number (N,) int64 : fold of each sample. judged (N,) bool : samples that choices may be judged on (those
-    the base has not been trained on, where that is known). seed : of everything drawn on the way.
+    the base has not been trained on, where that is known). seed : of everything drawn on the way. copies :
+    how often each sample stands in the table, all of them once before any of them again.
     """
 
     number: np.ndarray
     judged: np.ndarray
     seed: int = 0
+    copies: int = 1
 
     @classmethod
     def of(cls, labels: np.ndarray, folds: int | None, seed: int, judged: np.ndarray | None = None) -> Folds:
@@ -34,6 +36,12 @@ class Folds:
         all_samples = np.ones(len(labels), bool)
         count = folds_for(labels) if folds is None else folds
         return cls(fold_numbers(labels, count, seed), all_samples if judged is None else judged, seed)
+
+    @property
+    def doubled(self) -> Folds:
+        """For a table with a copy of every sample behind them all: in its fold, and never judged on."""
+        judged = np.append(self.judged, np.zeros(len(self.judged), bool))
+        return replace(self, number=np.tile(self.number, 2), judged=judged, copies=2 * self.copies)
 
     @property
     def coarse(self) -> Folds:

@@ -17,13 +17,18 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.errors import UsageError
+from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.table import Table, gather, most_neurons, stacked
+from onnxtweak.settings import FitSettings
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.sample_notes import seen_in_training
 from onnxtweak.types import Neurons
 
 # A complete table larger than this is not left in the work directory: reading it takes long as well.
 _LARGEST = 2**30
+# Where there are more samples to fit to than this, `--mirror auto` does without copies of them: they would
+# hardly teach more, and double the time.
+_MOST_MIRRORED = 20_000
 
 
 def table_limit(job: Job) -> int:
@@ -103,20 +108,77 @@ def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
     )
 
 
-def learning_table(
-    job: Job, tables: tuple[Table, Table], *, picked: bool = False, keep_validation: bool = False
+def learning_samples(
+    job: Job,
+    tables: tuple[Table, Table],
+    neurons: Neurons,
+    settings: FitSettings,
+    *,
+    picked: bool = False,
+) -> tuple[Learning, tuple[str, ...]]:
+    """The samples that weights are fitted to, with mirrored copies where `fit` may use them; and notes.
+
+    tables : of fit and validation, of these neurons. picked : those were chosen by the fit samples. Weights
+    are fitted to validation too, unless results are reported on it for want of a test split, or a certificate
+    needs it. Choices are not judged on fit samples that the base has memorised, or that the neurons were
+    chosen by.
+    Raises UsageError where mirrored copies are asked for that cannot be had.
+    """
+    table, judged, notes = _learning_table(job, tables, picked, len(_learnt(job, settings)))
+    copies, more = _mirrored_copies(job, neurons, settings)
+    return Learning(table, judged, copies, settings.mirror == "on"), notes + more
+
+
+def mirrored_views(job: Job, settings: FitSettings) -> tuple[View, ...]:
+    """The samples whose mirrored copies `fit` tries. Raises UsageError where it has to and cannot."""
+    mirrored = [(view.dataset.mirrored, view.rows) for view in _learnt(job, settings)]
+    views = tuple(View(dataset, rows) for dataset, rows in mirrored if dataset is not None)
+    if settings.mirror == "on":
+        if not views:
+            raise UsageError(
+                "the model takes no images that could be mirrored",
+                where="--mirror on",
+                hint="leave it out: --mirror auto does what is possible",
+            )
+        return views
+    small = settings.budget is not None or settings.synapses is not None
+    many = job.samples["fit"] > _MOST_MIRRORED
+    return () if settings.mirror == "off" or small or many else views
+
+
+def _learnt(job: Job, settings: FitSettings) -> tuple[View, ...]:
+    """The splits that weights are fitted to."""
+    fit_alone = job.splits.test is None or settings.certify is not None
+    return (job.splits.fit,) if fit_alone else (job.splits.fit, job.splits.validation)
+
+
+def _mirrored_copies(
+    job: Job, neurons: Neurons, settings: FitSettings
+) -> tuple[Table | None, tuple[str, ...]]:
+    """The table of mirrored copies of what weights are fitted to, where they are wanted; and notes."""
+    views = mirrored_views(job, settings)
+    if not views or not len(neurons):
+        return None, ()
+    samples = 2 * sum(map(len, views))
+    most = most_neurons(samples, job.engine)
+    if settings.mirror == "auto" and len(neurons) > most:
+        return None, ("mirrored copies of the samples do not fit into --memory: they are not tried",)
+    require_room(len(neurons), most, samples, "--mirror on", "allow more --memory, or fewer --neurons")
+    return stacked([gather_table(job, view, neurons, "mirror") for view in views]), ()
+
+
+def _learning_table(
+    job: Job, tables: tuple[Table, Table], picked: bool, splits: int
 ) -> tuple[Table, np.ndarray, tuple[str, ...]]:
     """The samples that weights are fitted to, which of them (N,) bool choices are judged on, and notes.
 
-    Weights are fitted to validation too, unless results are reported on it for want of a test split, or a
-    certificate needs it. Choices are not judged on fit samples that the base has memorised, or that the
-    neurons were chosen by.
+    picked : the neurons were chosen by the fit samples. splits : that weights are fitted to, 1 or 2.
     """
     fit = tables[0]
     right = [job.head.right(t.Z, t.labels) for t in tables]
     seen = seen_in_training(*right)
     notes = (f"{seen}; samples held out from training give better patches",) if seen else ()
-    if job.splits.test is None or keep_validation:
+    if splits == 1:
         return fit, np.ones(len(fit.labels), bool), notes
     table = stacked(tables)
     memorised = right[0].mean() > right[1].mean() and bool(seen)

@@ -72,6 +72,11 @@ class Planner:
         self.gather("collect", self.job.splits.fit, neurons)
         self.gather("validate", self.job.splits.validation, neurons)
 
+    def gather_mirrored(self, views: Sequence[View], neurons: int) -> None:
+        """The passes over mirrored copies of some samples."""
+        for view in views:
+            self.gather("mirror", view, neurons)
+
     def score(self, targets: int, theta: str, most: int, chosen: np.ndarray | None = None) -> None:
         """Theta over the fit samples. chosen (c,) : the targets, where known. most : as in `stages.score`."""
         job, view = self.job, self.job.splits.fit

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
-from onnxtweak.errors import InputError
+from onnxtweak.errors import InputError, UsageError
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -18,7 +18,9 @@ from onnxtweak.settings import (
     TapSettings,
     TargetSettings,
 )
+from onnxtweak.stages import gather
 from onnxtweak.stages.choose_neurons import choose_neurons
+from onnxtweak.stages.gather import gather_tables, learning_samples
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.types import silent
 from tests.support.weak_class import carry_out, more_samples
@@ -173,3 +175,40 @@ def test_what_is_read_is_called_what_it_is(kind, pool, words, mlp, cnn):
     assert set(found.families) == words
     assert len(set(found.neurons.taps)) == len(found.neurons.taps)
     assert len(found.neurons) == found.scored
+
+
+def test_mirrored_copies_are_gathered_where_they_may_help_and_only_there(mlp, cnn, tmp_path):
+    model, data = cnn
+
+    def mirrored(samples, **changes):
+        found = run(model, samples, settings=FitSettings(hidden=0, **changes))
+        return [name for name, _ in found.run.passes].count("mirror")
+
+    assert mirrored(data) == mirrored(data, mirror="on") == 2  # of fit and of validation
+    assert mirrored(data, mirror="off") == mirrored(data, budget=40) == 0
+    assert mirrored(data, certify=0.2) == 1  # validation is kept
+    model, data = mlp
+    assert mirrored(data) == 0
+    with pytest.raises(UsageError, match="takes no images") as caught:
+        run(model, data, tmp_path / "out.onnx", settings=FitSettings(mirror="on"))
+    assert caught.value.where == "--mirror on" and not (tmp_path / "out.onnx").exists()
+
+
+def test_a_patch_learnt_from_mirrored_copies_is_what_is_written(cnn, tmp_path):
+    model, data = cnn
+    result = run(model, data, tmp_path / "out.onnx", settings=FitSettings(mirror="on", max_class_drop=None))
+    assert result.tweak["kind"] != "none" and all(check.passed for check in result.checks)
+
+
+def test_mirrored_copies_that_do_not_fit_into_memory_are_left_out_or_refused(cnn, monkeypatch):
+    model, data = cnn
+    job = open_for_tables(
+        str(model), DataSettings(data=(str(data),)), EngineSettings(), TapSettings(taps=()), silent
+    )
+    watched = choose_neurons(job, TapSettings(taps=()), 2000).neurons
+    both = gather_tables(job, watched)
+    monkeypatch.setattr(gather, "most_neurons", lambda samples, engine: len(watched) - 1)
+    learning, notes = learning_samples(job, both, watched, FitSettings())
+    assert learning.copies is None and "do not fit into --memory" in notes[-1]
+    with pytest.raises(UsageError, match="memory"):
+        learning_samples(job, both, watched, FitSettings(mirror="on"))

@@ -111,3 +111,15 @@ def test_description_says_where_from_and_what_is_done(tmp_path):
 def test_bytes_in_the_columns_of_a_table_are_no_unscaled_picture(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((5, 2), np.uint8), y=np.arange(5))
     assert "note: the float input `input` gets bytes" not in opened(tmp_path / "a.npz").describe()
+
+
+def test_mirrored_samples_are_another_data_set_of_the_same_rows(tmp_path):
+    x = np.random.default_rng(0).normal(size=(6, 3, 4, 5)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(6) % 2)
+    images = opened(tmp_path / "a.npz", inputs=(InputSpec("input", "float32", (None, 3, 4, 5)),))
+    (inputs, labels, _), *_ = images.mirrored.batches(None, 6)
+    np.testing.assert_array_equal(inputs["input"], x[..., ::-1])
+    np.testing.assert_array_equal(labels, images.labels)
+    assert images.mirrored.digest != images.digest  # or a cached table of one were taken for the other's
+    save(tmp_path / "b.npz", 6)
+    assert opened(tmp_path / "b.npz").mirrored is None

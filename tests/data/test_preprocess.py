@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxtweak.data.preprocess.plan import apply_plan, check_preprocess, make_plan
+from onnxtweak.data.preprocess.plan import apply_plan, check_preprocess, make_plan, mirrored
 from onnxtweak.data.samples import ArrayColumn, InputSpec
 from onnxtweak.errors import DataError, MachineError
 from onnxtweak.settings import Preprocess
@@ -247,3 +247,27 @@ def test_without_pillow_the_error_says_what_to_install(monkeypatch):
     with pytest.raises(MachineError) as caught:
         run(pictures(2, 8, 8, 3), (3, 4, 4), resize=(4, 4))
     assert caught.value.hint == "pip install 'onnxtweak[images]'"
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "axis"),
+    [
+        ((4, 5, 3), (3, 4, 5), 3),
+        ((6, 5, 3), (6, 5, 3), 2),
+        ((4, 5), (1, 4, 5), 3),
+        ((1, 4, 9), (1, None, None), 3),
+    ],
+)
+def test_a_mirrored_image_has_left_and_right_exchanged(stored, wanted, axis):
+    array, spec = pictures(7, *stored), InputSpec("input", "float32", (None, *wanted))
+    plan = make_plan(ArrayColumn("x in a.npz", array), spec, Preprocess(pixel_scale=0.5))
+    flipped = mirrored(plan)
+    plain, turned = (apply_plan(each, array, str) for each in (plan, flipped))
+    np.testing.assert_array_equal(turned, np.flip(plain, axis))
+    assert turned.flags.c_contiguous and not np.array_equal(turned, plain)
+
+
+@pytest.mark.parametrize("shape", [(12,), (6, 7), (5, 6, 7), (2, 3, 4, 5)])
+def test_what_is_no_image_is_not_mirrored(shape):
+    column = ArrayColumn("x in a.npz", pictures(2, *shape))
+    assert mirrored(make_plan(column, InputSpec("input", "float32", (None, *shape)), Preprocess())) is None

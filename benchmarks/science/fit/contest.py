@@ -109,7 +109,7 @@ def contest(asked: argparse.Namespace) -> dict:
         clock("passes", began, seconds)
         table, test = stacked((of.fit, of.validation)), of.test
         since = time.perf_counter()
-        tried = try_all(table, of.families, Folds.of(table.labels, settings.folds, seed, of.judged))
+        tried = try_all(of.learning, of.families, Folds.of(table.labels, settings.folds, seed, of.judged))
         clock("fit", since, seconds)
         chosen.append(min(tried, key=lambda one: one.loss).name)
         shared = results_of(of, ONCE, seconds)

@@ -166,7 +166,7 @@ class Once:
 
 def results_for_all(of: CompareInputs) -> Once:
     table = stacked((of.fit, of.validation))
-    tried = try_all(table, of.families, Folds.of(table.labels, of.settings.folds, of.seed, of.judged))
+    tried = try_all(of.learning, of.families, Folds.of(table.labels, of.settings.folds, of.seed, of.judged))
     return Once(try_method("random-n refit", of), tried)
 
 

@@ -15,6 +15,7 @@ from onnxtweak.cli.options.fitting import (
     hidden_option,
     learning_tap_options,
     margin_option,
+    mirror_option,
     table_neurons_option,
 )
 from onnxtweak.cli.options.groups import command, gathered, option
@@ -32,7 +33,9 @@ from onnxtweak.cli.output import carry_out
 _method = functools.partial(option, "Method")
 
 # `fit`: FitSettings without the drops, which the join's options give.
-_fit_options = gathered("fit", settings.FitSettings, margin_option, table_neurons_option, hidden_option)
+_fit_options = gathered(
+    "fit", settings.FitSettings, margin_option, table_neurons_option, hidden_option, mirror_option
+)
 
 
 @command("compare", "onnxtweak compare model.onnx -d held-out.npz --test test.npz -t cat --repeats 5")

@@ -12,6 +12,7 @@ from onnxtweak.cli.options.fitting import (
     hidden_option,
     learning_tap_options,
     margin_option,
+    mirror_option,
     table_neurons_option,
 )
 from onnxtweak.cli.options.groups import command, gathered, option
@@ -43,6 +44,7 @@ _fit_options = gathered(
     margin_option,
     table_neurons_option,
     hidden_option,
+    mirror_option,
     _method(
         "--budget",
         type=Whole(settings.FitSettings, "budget"),

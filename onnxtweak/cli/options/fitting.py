@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
+import click
+
 from onnxtweak import settings
 from onnxtweak.cli.options.groups import gathered, option
 from onnxtweak.cli.options.values import Number, Whole, Words
@@ -56,6 +58,15 @@ table_neurons_option = option(
     default=settings.FitSettings.neurons,
     show_default=True,
     help="Maximum number of neurons in a table; if there are more, one more pass finds the most promising.",
+)
+
+mirror_option = option(
+    "Method",
+    "--mirror",
+    type=click.Choice(get_args(settings.Mirror)),
+    default=settings.FitSettings.mirror,
+    show_default=True,
+    help="Learn from images with left and right exchanged as well: auto, where held-out samples prefer it.",
 )
 
 hidden_option = option(

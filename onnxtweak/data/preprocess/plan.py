@@ -8,7 +8,7 @@ adapted, never the values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
 
@@ -31,6 +31,7 @@ class PreprocessPlan:
 
     stored : shape and dtype of a stored sample, as text. arrange : steps on the whole batch (n, ...); then
     comes `arithmetic` on the values, and each sample is reshaped to `shape`. words : the steps, in order.
+    flipped : axis of the sample that is then reversed, None: none.
     """
 
     spec: InputSpec
@@ -39,11 +40,21 @@ class PreprocessPlan:
     arithmetic: Arithmetic
     shape: Shape
     words: tuple[str, ...]
+    flipped: int | None = None
 
     def describe(self) -> str:
         """(32, 32, 3) uint8 -> (3, 32, 32) float32: HWC to CHW, times 0.0039, ..."""
         steps = ", ".join(self.words) or "unchanged"
         return f"{self.stored} -> {self.shape} {self.spec.dtype}: {steps}"
+
+
+def mirrored(plan: PreprocessPlan) -> PreprocessPlan | None:
+    """The plan with left and right exchanged at its end; None where the model's input is no image."""
+    layout = model_layout(plan.shape) if plan.spec.dtype != "object" else None
+    if layout is None:
+        return None
+    width = 2 if layout == "NCHW" else 1
+    return replace(plan, flipped=width) if plan.shape[width] > 1 else None
 
 
 def check_preprocess(preprocess: Preprocess) -> None:
@@ -101,7 +112,10 @@ def apply_plan(plan: PreprocessPlan, batch: np.ndarray, locate: Callable[[int], 
     for step in plan.arrange:
         batch = step(batch)
     values = to_values(batch, plan.arithmetic, locate)
-    return np.ascontiguousarray(values.reshape(len(batch), *plan.shape))
+    values = values.reshape(len(batch), *plan.shape)
+    if plan.flipped is not None:
+        values = np.flip(values, 1 + plan.flipped)
+    return np.ascontiguousarray(values)
 
 
 def _arrange_image(

@@ -13,8 +13,9 @@ from onnxtweak.errors import ModelError
 from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.controls import LastLayer, last_layer
+from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.selection.ranking import Ranking
-from onnxtweak.method.table import Table, stacked
+from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import FitSettings, JoinSettings
@@ -39,8 +40,8 @@ class CompareInputs:
 
     fit, validation, test : tables of the same neurons. goal : the targets, and what they may cost.
     families : for fit, name to columns. penultimate, random, active (K,) int64 : columns, None where there
-    are none. rankings : by theta, one per target; joined : their columns. judged (N,) bool : of fit and
-    validation end to end, samples that choices may be judged on. engine : for theta on tables.
+    are none. rankings : by theta, one per target; joined : their columns. learning : fit and validation end
+    to end, as `fit` learns from them. engine : for theta on tables.
     """
 
     fit: Table
@@ -53,7 +54,7 @@ class CompareInputs:
     active: np.ndarray | None
     rankings: Sequence[Ranking]
     joined: Sequence[np.ndarray]
-    judged: np.ndarray
+    learning: Learning
     join: JoinSettings
     settings: FitSettings
     seed: int
@@ -76,7 +77,12 @@ class CompareInputs:
     @property
     def fit_and_validation(self) -> Table:
         """Fit and validation samples, end to end."""
-        return stacked((self.fit, self.validation))
+        return self.learning.table
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Those of them that choices may be judged on, (N,) bool."""
+        return self.learning.judged
 
     @property
     def last_layer(self) -> LastLayerInputs:

@@ -25,11 +25,8 @@ from onnxtweak.settings import AugmentSettings
 
 def try_fit(inputs: CompareInputs) -> MethodResult:
     """Fit, which falls back to the bias or the base."""
-    table = inputs.fit_and_validation
-    found = fit_all(
-        table, inputs.families, inputs.goal, inputs.settings, judged=inputs.judged, seed=inputs.seed
-    )
-    return result_of_fit(table, found)
+    found = fit_all(inputs.learning, inputs.families, inputs.goal, inputs.settings, seed=inputs.seed)
+    return result_of_fit(inputs.learning.table, found)
 
 
 def result_of_fit(table: Table, found: Fitted) -> MethodResult:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.goal import Goal
-from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.fit.linear import fit_linear, search_ridges
-from onnxtweak.method.fit.mlp import DECAYS, averaged, fit_mlp
+from onnxtweak.method.fit.candidate import FitCandidate, simplest
+from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_ridges
+from onnxtweak.method.fit.mlp import DECAYS, fit_mlp
 from onnxtweak.method.fit.small import Budget, fit_small, fit_targets, pursue, shrink
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_losses
@@ -51,33 +52,31 @@ class Fitted:
 
 
 def fit_all(
-    table: Table,
+    learning: Learning,
     families: Mapping[str, np.ndarray],
     goal: Goal,
     settings: FitSettings,
     *,
-    judged: np.ndarray | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Fitted:
     """The best of all families of neurons, or the bias alone, or the base.
 
     families : name to columns of the table. The drops allowed are the goal's, not those of the settings.
-    judged (N,) bool : samples that choices may be judged on, default all.
     """
-    folds = Folds.of(table.labels, settings.folds, seed, judged)
+    folds = Folds.of(learning.table.labels, settings.folds, seed, learning.judged)
     budget = Budget.of(settings)
     if budget is None:
-        tried = try_all(table, families, folds, hidden=settings.hidden, progress=progress)
+        tried = try_all(learning, families, folds, hidden=settings.hidden, progress=progress)
     elif budget.affords(len(goal)):
-        tried = try_small(table, families, goal, budget, folds)
+        tried = try_small(learning, families, goal, budget, folds)
     else:
-        return _too_small(table, goal, budget, folds.judged)
-    return settle(table, tried, goal, judged=folds.judged, margin=settings.margin, budget=budget)
+        return _too_small(learning.table, goal, budget, folds.judged)
+    return settle(learning.table, tried, goal, judged=folds.judged, margin=settings.margin, budget=budget)
 
 
 def try_all(
-    table: Table,
+    learning: Learning,
     families: Mapping[str, np.ndarray],
     folds: Folds,
     *,
@@ -86,37 +85,54 @@ def try_all(
 ) -> list[FitCandidate]:
     """Every candidate of unlimited size, cross-validated; the targets play no part yet.
 
-    families : name to columns of the table. hidden : units of the MLP that is tried on the best family; 0:
-    linear patches only.
+    families : name to columns of the table, from few to many. hidden : units of the MLP that is tried on the
+    best family; 0: linear patches only.
     """
-    temperature = fit_temperature(table.Z[folds.judged], table.labels[folds.judged])
-    cool = table.cooled(temperature)
+    learning, temperature = learning.cooled(folds)
     trainings = len(folds.coarse.numbers) + len(DECAYS) - 1 if hidden and families else 0
     progress.start("fit", len(families) + 1 + trainings, "fits")
-    tried = [fit_linear(cool, np.empty(0, np.int64), _ALL_BIASES, folds)]
+    tried = [fit_linear(learning.table, np.empty(0, np.int64), _ALL_BIASES, folds)]
     progress.advance(1)
-    best, losses = None, {}
-    for name, columns in families.items():
-        path = search_ridges(cool, columns, name, folds)
-        losses[path.described] = path.loss
-        best = path if best is None or path.loss < best.loss else best
-        progress.advance(1)
-    if best is not None:
+    if families:
+        best, losses = _best_path(learning, families, folds, progress)
         tried.append(best.candidate(losses))
         if hidden:
-            mlp = fit_mlp(cool, best.columns, best.name, folds, hidden=hidden, progress=progress)
-            tried += [mlp, averaged(tried[-1], mlp, cool, folds.judged)]
+            tried += fit_mlp(best, tried[-1], hidden=hidden, progress=progress)
     progress.finish()
-    return [candidate.warmed(temperature) for candidate in tried]
+    return [candidate.warmed(temperature).of_first(len(folds.number)) for candidate in tried]
+
+
+def _best_path(
+    learning: Learning, families: Mapping[str, np.ndarray], folds: Folds, progress: Progress
+) -> tuple[LinearPath, dict[str, float]]:
+    """The smallest family that does as well as any, and the loss of each that was tried.
+
+    Where they may, mirrored copies are learnt from too, if that lowers the loss.
+    """
+    rows, of_rows = learning.rows(folds)
+    paths = []
+    for name, columns in families.items():
+        paths.append(search_ridges(rows, columns, name, of_rows))
+        progress.advance(1)
+    best = paths[simplest([path.losses for path in paths], paths[0].losses_of_base)]
+    if learning.copies is not None and not learning.always:
+        rows, of_rows = learning.with_copies(folds)
+        paths.append(search_ridges(rows, best.columns, f"{best.name}, mirrored too", of_rows))
+        best = paths[-1] if paths[-1].loss < best.loss else best
+    return best, {path.described: path.loss for path in paths}
 
 
 def try_small(
-    table: Table, families: Mapping[str, np.ndarray], goal: Goal, budget: Budget, folds: Folds
+    learning: Learning, families: Mapping[str, np.ndarray], goal: Goal, budget: Budget, folds: Folds
 ) -> list[FitCandidate]:
-    """Every candidate within the budget: for all classes where it allows that, and for the targets alone."""
-    temperature = fit_temperature(table.Z[folds.judged], table.labels[folds.judged])
-    cool = table.cooled(temperature)
-    classes = len(np.unique(table.labels))
+    """Every candidate within the budget: for all classes where it allows that, and for the targets alone.
+
+    Mirrored copies are learnt from only where they always are.
+    """
+    samples = len(folds.number)
+    learning, temperature = learning.cooled(folds)
+    cool, folds = learning.rows(folds)
+    classes = len(np.unique(cool.labels))
     widest = max(families.values(), key=len, default=np.empty(0, np.int64))
     tried = []
     if budget.affords(classes):
@@ -125,9 +141,9 @@ def try_small(
         for choose, name in ((pursue, "pursuit"), (shrink, "the elastic net")):
             tried.append(fit_small(cool, widest, count, folds, choose, name))
     count = min(budget.neurons(len(goal)), len(widest))
-    if count and not goal.all_are_targets(table.labels):
+    if count and not goal.all_are_targets(cool.labels):
         tried.append(fit_targets(cool, widest, goal.targets, count, folds))
-    return [candidate.warmed(temperature) for candidate in tried]
+    return [candidate.warmed(temperature).of_first(samples) for candidate in tried]
 
 
 def settle(
@@ -203,14 +219,9 @@ class _Settling:
         return choice if choice.holds and self._ahead(choice.right, control.right) else control
 
     def simplest(self, candidates: Sequence[FitCandidate]) -> FitCandidate:
-        """The first candidate whose log-loss is within a standard error of the lowest."""
+        """The simplest of those, from simple to complex, whose log-loss is about the lowest."""
         losses = [self._losses(candidate.held_out[self.judged]) for candidate in candidates]
-        lowest = min(losses, key=lambda each: float(each.mean()))
-        for candidate, each in zip(candidates, losses, strict=True):
-            behind = each - lowest
-            if behind.mean() <= behind.std() / np.sqrt(len(behind)):
-                return candidate
-        raise AssertionError("the lowest is within a standard error of itself")
+        return candidates[simplest(losses, self.base_losses)]
 
     def within_limits(self, candidate: FitCandidate) -> tuple[FitCandidate, BiasChoice]:
         """The candidate with its biases; at less strength where that keeps a class from losing too much."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.folds import Folds
-from onnxtweak.method.softmax import log_loss
+from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.multinomial import Design, Solution, design, multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
@@ -48,12 +48,12 @@ def search_ridges(
     """The best ridge for some columns, from strong to weak until the held-out log-loss no longer falls."""
     coarse = folds.coarse
     path = LinearPath(name, columns, table, folds, design(table.T[:, columns]))
-    counted = np.isin(coarse.number, _PATH_FOLDS) & folds.judged
+    counted = path.counted
     best, since = path, 0
     for ridge in ridges if len(columns) else ridges[-1:]:
         path = replace(path, ridge=ridge)
         logits, start = path.held_out(coarse, _PATH_FOLDS)
-        path = replace(path, loss=log_loss(logits[counted], table.labels[counted]), start=start)
+        path = replace(path, losses=log_losses(logits[counted], table.labels[counted]), start=start)
         since = 0 if path.loss < best.loss else since + 1
         best = path if path.loss < best.loss else best
         if since == _PATIENCE:
@@ -65,7 +65,7 @@ def search_ridges(
 class LinearPath:
     """A family of columns, standardised once for all ridges and folds, at one ridge.
 
-    columns (K,) int64 : of the table. loss : mean log-loss over the folds that ridges are compared on.
+    columns (K,) int64 : of the table. losses (n,) : log-loss of the samples that ridges are compared on.
     start : `Solution.axes` to begin with, by fold of those.
     """
 
@@ -75,8 +75,23 @@ class LinearPath:
     folds: Folds
     design: Design
     ridge: float = RIDGES[0]
-    loss: float = np.inf
+    losses: np.ndarray = field(default_factory=lambda: np.array([np.inf]))
     start: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> np.ndarray:
+        """The samples (N,) bool that ridges are compared on."""
+        return np.isin(self.folds.coarse.number, _PATH_FOLDS) & self.folds.judged
+
+    @property
+    def losses_of_base(self) -> np.ndarray:
+        """As `losses`, without a patch."""
+        return log_losses(self.table.Z[self.counted], self.table.labels[self.counted])
+
+    @property
+    def loss(self) -> float:
+        """Mean of `losses`."""
+        return float(self.losses.mean())
 
     @property
     def described(self) -> str:

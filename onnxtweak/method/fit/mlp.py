@@ -7,62 +7,80 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxtweak.method.augment import train
-from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.folds import Folds, fold_numbers
-from onnxtweak.method.softmax import log_loss
-from onnxtweak.method.table import Table
+from onnxtweak.method.fit.candidate import FitCandidate, simplest
+from onnxtweak.method.fit.linear import LinearPath
+from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.types import Progress, silent
 
-# Weight decays tried: small tables of many neurons need the strong one.
-DECAYS = (0.1, 1.0, 3.0, 10.0)
+# Weight decays tried, from strong to weak until the held-out log-loss no longer falls: small tables of many
+# neurons need the strong one.
+DECAYS = (10.0, 3.0, 1.0, 0.1)
 # One sample in this many decides when training stops.
 _STOP = 8
 
 
 def fit_mlp(
-    table: Table,
-    columns: np.ndarray,
-    name: str,
-    folds: Folds,
+    path: LinearPath,
+    linear: FitCandidate,
     *,
     hidden: int = 96,
     decays: Sequence[float] = DECAYS,
     progress: Progress = silent,
-) -> FitCandidate:
-    """An MLP patch of all classes, its decay chosen on the first fold by log-loss.
+) -> list[FitCandidate]:
+    """An MLP patch of all classes, and its mean with the linear one; none where that promises no more.
 
-    Each sample is held out once, in a coarse fold; some of the others decide when training stops.
+    path, linear : the best linear patch, which gives samples, columns and folds. The decay is chosen on the
+    first coarse fold; where the linear patch does about as well there (`simplest`), that is the end. Each
+    sample is held out once; some of the others decide when training stops.
     progress : started by the caller, for one step per training.
     """
-    inputs, judged, folds = table.columns(columns), folds.judged, folds.coarse
+    table, folds, judged = path.table, path.folds.coarse, path.folds.judged
+    inputs = table.columns(path.columns)
 
     def trained(rows: np.ndarray, decay: float) -> Mlp:
-        stop = fold_numbers(table.labels[rows], _STOP, folds.seed) == 0
+        labels = table.labels[rows[: len(rows) // folds.copies]]  # copies go where their original goes
+        stop = np.tile(fold_numbers(labels, _STOP, folds.seed) == 0, folds.copies)
         settings = AugmentSettings(hidden=hidden, decay=decay)
+        progress.advance(1)
         return train(inputs.rows(rows[~stop]), inputs.rows(rows[stop]), settings, seed=folds.seed).patch
 
-    logits = table.Z.copy()
+    def held_out(fold: int, decay: float) -> np.ndarray:
+        rows = folds.held_out(fold)
+        return trained(folds.learning(fold), decay).applied(table.Z[rows], inputs.T[rows])
+
+    first, *others = folds.numbers
+    rows = folds.held_out(first)
+    counted, labels = judged[rows], table.labels[rows]
     best_loss, best = np.inf, decays[0]
-    for number, k in enumerate(folds.numbers):
-        rows = folds.held_out(k)
-        for decay in decays if number == 0 else [best]:
-            patch = trained(folds.learning(k), decay)
-            progress.advance(1)
-            Z = patch.applied(table.Z[rows], inputs.T[rows])
-            counts = judged[rows]
-            loss = log_loss(Z[counts], table.labels[rows][counts])
-            if number or decay == decays[0] or loss < best_loss:
-                best_loss, best, logits[rows] = loss, decay, Z
+    logits = table.Z.copy()
+    for decay in decays:
+        tried = held_out(first, decay)
+        loss = log_loss(tried[counted], labels[counted]) if counted.any() else np.inf
+        if loss >= best_loss:
+            break
+        best_loss, best, logits[rows] = loss, decay, tried
+    both = linear.held_out[rows], logits[rows], _mean(linear.held_out[rows], logits[rows])
+    losses = [log_losses(Z[counted], labels[counted]) for Z in both]
+    if simplest(losses, log_losses(table.Z[rows][counted], labels[counted])) == 0:
+        return []
+    for fold in others:
+        logits[folds.held_out(fold)] = held_out(fold, best)
     loss = log_loss(logits[judged], table.labels[judged])
-    described = f"{name}, {hidden} hidden units, decay {best:g}"
+    described = f"{path.name}, {hidden} hidden units, decay {best:g}"
     all_rows = np.arange(len(table.labels))
-    return FitCandidate(described, columns, logits, loss, lambda: (trained(all_rows, best), ()))
+    mlp = FitCandidate(described, path.columns, logits, loss, lambda: (trained(all_rows, best), ()))
+    return [mlp, _averaged(linear, mlp, table.labels, judged)]
 
 
-def averaged(
-    linear_fit: FitCandidate, mlp_fit: FitCandidate, table: Table, judged: np.ndarray
+def _mean(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (one + other) / one.dtype.type(2)
+
+
+def _averaged(
+    linear_fit: FitCandidate, mlp_fit: FitCandidate, labels: np.ndarray, judged: np.ndarray
 ) -> FitCandidate:
     """The mean of a linear and an MLP patch on the same columns, as one MLP: x = max(x, 0) - max(-x, 0)."""
 
@@ -78,7 +96,7 @@ def averaged(
         )
         return patch, ()
 
-    logits = (linear_fit.held_out + mlp_fit.held_out) / 2
-    loss = log_loss(logits[judged], table.labels[judged])
+    logits = _mean(linear_fit.held_out, mlp_fit.held_out)
+    loss = log_loss(logits[judged], labels[judged])
     name = f"mean of [{linear_fit.name}] and [{mlp_fit.name}]"
     return FitCandidate(name, linear_fit.columns, logits, loss, learn)

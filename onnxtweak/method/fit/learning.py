@@ -1,0 +1,42 @@
+"""What does `fit` learn from? Samples in a table, and where it helps their mirrored copies (METHOD 7.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.method.folds import Folds
+from onnxtweak.method.table import Table, stacked
+from onnxtweak.method.temperature import fit_temperature
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Samples to learn from.
+
+    table : of N samples. judged (N,) bool : those that choices may be judged on. copies : the same
+    samples in the same order, their images mirrored; None: there are none. They are learnt from where that
+    lowers the held-out log-loss, with `always` in any case, and are never judged on.
+    """
+
+    table: Table
+    judged: np.ndarray
+    copies: Table | None = None
+    always: bool = False
+
+    def cooled(self, folds: Folds) -> tuple[Learning, float]:
+        """The same with logits divided by the base's temperature on the judged samples, and that."""
+        table = self.table
+        temperature = fit_temperature(table.Z[folds.judged], table.labels[folds.judged])
+        copies = None if self.copies is None else self.copies.cooled(temperature)
+        return replace(self, table=table.cooled(temperature), copies=copies), temperature
+
+    def rows(self, folds: Folds) -> tuple[Table, Folds]:
+        """What is learnt from in any case, and its folds. folds : of the samples."""
+        return self.with_copies(folds) if self.always and self.copies is not None else (self.table, folds)
+
+    def with_copies(self, folds: Folds) -> tuple[Table, Folds]:
+        """The samples with their copies behind them, and the folds of both."""
+        assert self.copies is not None
+        return stacked((self.table, self.copies)), folds.doubled
