@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -161,3 +163,19 @@ def test_where_nothing_can_spare_a_class_it_is_said():
     hopeless[labels == 2] = [5.0, 0.0, -np.inf]
     found = set_target_bias(hopeless, base, labels, Goal(np.array([0]), max_class_drop=5.0), margin=1.0)
     assert not found.holds and not found.bias.any()
+
+
+def test_a_class_too_small_to_tell_what_it_loses_may_lose_one_sample():
+    """Four of its samples cannot show a loss of 5 points; without them the patch would be of no use."""
+    labels = np.repeat([0, 1, 2], [100, 100, 4])
+    base = np.full((204, 3), -9.0)
+    base[np.arange(204), labels] = 9.0
+    base[:40, [0, 1]] = -1, 1  # of the target
+    Z = base.copy()
+    Z[:40, [0, 1]] = 1, -1
+    Z[203] = [9.0, -9.0, -9.0]  # the patch takes one of the four
+    limit = Goal(np.array([0]), max_class_drop=5.0)
+    found = set_target_bias(Z, base, labels, limit)
+    assert found.holds and found.right[labels == 0].all()
+    strict = set_target_bias(Z, base, labels, replace(limit, max_class_drop=0.0))
+    assert not strict.holds or strict.right[labels == 2].all()

@@ -96,7 +96,10 @@ class Ledger:
 
     def _class_floor(self, changed: np.ndarray, goal: Goal, margin: float) -> np.ndarray:
         allowed = (goal.max_class_drop or 0.0) / 100 * self.support
-        floor: np.ndarray = self.before - allowed + margin * np.sqrt(changed)
+        # So few samples cannot tell whether a class loses that little: one of them may be lost.
+        few = (allowed > 0) & (allowed < 1)
+        clear = np.where(few, 0.0, margin * np.sqrt(changed))
+        floor: np.ndarray = self.before - np.where(few, 1.0, allowed) + clear
         return floor
 
     def _overall_floor(self, changed: int, goal: Goal, margin: float) -> float:
