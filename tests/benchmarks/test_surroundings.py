@@ -23,7 +23,7 @@ from benchmarks.conformance.surroundings.workshop import Result, Workshop, furni
 from tests.support import misbehaving
 
 CASES, SEED = 60, 5
-# Seed and number: an adapter that two commands write under one name, a huge function file, a pipe that one opens.
+# Seed and number: an adapter that two commands write under one name, a huge function file, a pipe one opens.
 FAILED_ONCE = ((17, 3987), (17, 1546), (17, 3701))
 BUSY = 4.0  # times as long as on a machine of one's own
 JOB = Job("stub", ("{out}.a", "{out}.b"), ("model.onnx",), ("{out}.a", "{out}.b"))
