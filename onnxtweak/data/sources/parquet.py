@@ -259,8 +259,8 @@ class _OpenFile:
                 f"{len(wanted):,} columns in row groups of {rows:,} rows take {held / 2**20:,.0f} MiB to "
                 f"read: more than half of the {self.memory / 2**20:,.0f} MiB of --memory for them",
                 where=self.path,
-                hint="write it in smaller row groups (`row_group_size`) and pages (`data_page_size`), or as one"
-                " column of lists, or give more --memory",
+                hint="write it in smaller row groups (`row_group_size`) and pages (`data_page_size`), or as"
+                " one column of lists, or give more --memory",
             )
         return held
 
