@@ -13,6 +13,7 @@ from onnxtweak.errors import InputError
 
 # Texts that people write, and tweaks: far above any sensible one, far below what a machine has.
 MOST_TEXT, MOST_TWEAK = 64 * 1024**2, 2 * 1024**3
+MOST_SOURCE = 1024**2  # Python takes some hundred times as much memory to compile a file
 
 _NO_WAY_THERE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 

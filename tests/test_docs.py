@@ -40,7 +40,8 @@ stdout, narration and progress to stderr.
 | 141 | the reader of stdout went away |
 | 143 | terminated (SIGTERM: a container that stops, a job that is cancelled) |
 
-Where a signal ends a command, it cleans up, ends its workers and says so in one line.
+Where a signal ends a command, it cleans up, ends its workers and says so in one line. One that comes when
+the work is done changes nothing.
 
 An error is `error: WHAT (WHERE)` and, where there is something to do about it, `hint: WHAT TO DO`, one line
 each; the traceback comes with `--traceback`.

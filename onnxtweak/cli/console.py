@@ -129,7 +129,8 @@ def progress_line(what: str, done: int, total: int, unit: str, seconds: float, w
             filled = round(share * room)
             facts = f"[{'#' * filled}{'.' * (room - filled)}] {facts}"
     else:
-        facts = f"{done:,} {unit}  {pace_of(done, seconds)}".rstrip()
+        # That time passes is all there is to see of what may not have begun yet.
+        facts = "  ".join(filter(None, (f"{done:,} {unit}", pace_of(done, seconds), duration(seconds))))
     return f"{what}  {facts}"[: max(width, 0)]
 
 

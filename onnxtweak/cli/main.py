@@ -131,6 +131,7 @@ def carry_out(arguments: Sequence[str], stopping: Stopping) -> int:
     _take_any_text()
     console = Console()
     if sys.stdout is None:
+        stopping.end()
         console.fail("stdout is closed", hint="send results elsewhere, such as > result.txt or > /dev/null")
         return OutputError.exit_code
     with suppress(OSError):  # no folder for temporary files
@@ -157,6 +158,7 @@ def carry_out(arguments: Sequence[str], stopping: Stopping) -> int:
             console.trace(error)
         if stopping.number is not None:
             return _stopped(stopping, console)
+        stopping.end()  # this error is what is told, and no signal that comes after it
         if isinstance(error, OSError) and not error.filename and (reason := _stdout_fails()):
             error = OutputError(
                 f"the result cannot be written to stdout: {reason}",

@@ -20,6 +20,7 @@ def main() -> int:
     stopping.listen()
     try:
         code = _carry_out(stopping)
+        stopping.end()
     except KeyboardInterrupt:
         stopping.end()
         if sys.stderr is not None:
@@ -27,7 +28,7 @@ def main() -> int:
         code = stopping.code
     if stopping.number is not None:
         _leave(code)
-    stopping.end()
+    stopping.end_for_good()
     try:
         if sys.stderr is not None:
             sys.stderr.flush()
@@ -42,6 +43,7 @@ def _carry_out(stopping: Stopping) -> int:
     except OSError as error:
         if stopping.number is not None:
             raise KeyboardInterrupt from error
+        stopping.end()
         if sys.stderr is not None:
             sys.stderr.write(f"error: the program cannot be loaded: {error}\nhint: {_HINT}\n")
         return 4

@@ -73,6 +73,15 @@ class Stopping:
         """From now on signals are ignored: what is left is to be cleaned up undisturbed."""
         self._ended = True
 
+    def end_for_good(self) -> None:
+        """`end`, until the process is gone: Python takes down its handlers before the rest of itself.
+
+        What the system ignores stays ignored, so a signal that comes late cannot replace the exit code.
+        """
+        self.end()
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
     @property
     def code(self) -> int:
         """The exit code."""

@@ -15,7 +15,6 @@ from onnxtweak.engine.feeding import Feeding, constant_input
 from onnxtweak.engine.session import Port
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.head import Answer, Readout
-from onnxtweak.model.edit.expose import expose
 from onnxtweak.model.feature_names import feature_names
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.inspect.batch import batch_axes
@@ -135,9 +134,8 @@ def opened_model(model: ModelFile, override: str | None) -> Opened:
     """
     path = model.path
     logits = find_logits(model.graph, override)
-    graph = expose(model.graph, logits.name, (), answer=logits.output).proto.graph
-    stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
-    ports = _ports(graph.input, stored)
+    needed = model.graph.needed_inputs([logits.name, logits.output])
+    ports = _ports((value for value in model.graph.inputs if value.name in needed), set())
     if not ports:
         raise ModelError(
             "the logits do not depend on any input of the model", where=f"{logits.name} in {path}"

@@ -3,11 +3,13 @@
 A runtime fuses neighbouring operators where nothing else reads between them. A tap is such a reader, first as
 an output that is watched, then in the tweak that is written: one kernel becomes two, and the logits can
 differ in their last bits, or by a step where they are quantised. Both are tried, the second as a tweak of
-zeros.
+zeros. Each trial starts two sessions, so large graphs are given fewer of them: a matter of their size, not of
+time, or two machines would find different taps.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,10 +21,11 @@ from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.patch import Linear, Tweak
 from onnxtweak.settings import EngineSettings
-from onnxtweak.types import Neurons, Tap
+from onnxtweak.types import Neurons, Progress, Tap, silent
 
-_MOST_TRIALS = 32  # groups of taps that may be tried in the search for unsafe ones
-_NAMED = 3
+_MOST_TRIALS, _FEWEST_TRIALS = 32, 4  # groups of taps that may be tried in the search for unsafe ones
+_MOST_NODES = 100_000  # in all trials together: of 10,000 nodes each takes seconds
+_NAMED, _OPERATORS = 3, 6
 # Samples to try on: each may round in its own way, but they must not take longer than what is tried for.
 _MOST_SAMPLES, _FEWEST_SAMPLES, _MOST_VALUES = 128, 3, 1 << 24
 
@@ -49,31 +52,28 @@ def trial_samples(subject: Subject) -> int:
     return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _MOST_VALUES // subject.maps))
 
 
+def most_trials(subject: Subject) -> int:
+    """How many groups of taps to try at most."""
+    return min(_MOST_TRIALS, max(_FEWEST_TRIALS, _MOST_NODES // len(subject.model.graph.nodes)))
+
+
 def safe_taps(
-    subject: Subject, taps: Sequence[Tap], feeds: Mapping[str, np.ndarray], settings: EngineSettings
+    subject: Subject,
+    taps: Sequence[Tap],
+    feeds: Mapping[str, np.ndarray],
+    settings: EngineSettings,
+    progress: Progress = silent,
 ) -> SafeTaps:
     """Those of `taps` that can be watched and read on the CPU without changing a bit of the logits.
 
     feeds : some samples by input name. On a GPU, where every session chooses its kernels anew, all are kept.
-    Raises ModelError when none is left.
+    progress : of the search, where there has to be one. Raises ModelError when none is left.
     """
     unchanged, device = _logits(subject, (), feeds, settings)
     if device != "cpu" or not taps:
         return SafeTaps(tuple(taps), ())
     trial = _TapTrial(subject, feeds, settings, unchanged)
-    good: list[list[Tap]] = []
-    waiting = [list(taps)]
-    while waiting and trial.count < _MOST_TRIALS:
-        group = waiting.pop(0)
-        if trial.passes(group):
-            good.append(group)
-        else:
-            waiting += _parts(group)
-    together = [tap for group in good for tap in group]
-    if len(good) > 1 and not trial.passes(together):
-        together = []
-        for group in good:
-            together += group if trial.passes([*together, *group]) else []
+    together = list(taps) if trial.passes(taps) else _search(trial, taps, progress)
     kept = frozenset(together)  # models can have 100,000 taps
     safe = tuple(tap for tap in taps if tap in kept)
     if not safe:
@@ -83,6 +83,47 @@ def safe_taps(
             hint="choose tensors after an activation or a quantisation with --taps; see `onnxtweak inspect`",
         )
     return SafeTaps(safe, tuple(tap for tap in taps if tap not in kept))
+
+
+def readable_operators(
+    subject: Subject,
+    taps: Sequence[Tap],
+    feeds: Mapping[str, np.ndarray],
+    settings: EngineSettings,
+    progress: Progress = silent,
+) -> list[str]:
+    """Operators, of the most frequent ones, all of whose taps are safe; the most frequent first."""
+    trial = _TapTrial(subject, feeds, settings, _logits(subject, (), feeds, settings)[0])
+    frequent = Counter(tap.op for tap in taps).most_common(min(_OPERATORS, most_trials(subject)))
+    found = []
+    progress.start("try operators", len(frequent), "operators")
+    for op, _ in frequent:
+        found += [op] if trial.passes([tap for tap in taps if tap.op == op]) else []
+        progress.advance(1)
+    progress.finish()
+    return found
+
+
+def _search(trial: _TapTrial, taps: Sequence[Tap], progress: Progress) -> list[Tap]:
+    """Safe ones among taps that are not safe together: in groups, which are split until trials run out."""
+    good: list[list[Tap]] = []
+    waiting, most = _parts(list(taps)), most_trials(trial.subject)
+    progress.start("search taps that leave the logits alone", most - trial.count, "groups")
+    while waiting and trial.count < most:
+        group = waiting.pop(0)
+        if trial.passes(group):
+            good.append(group)
+        else:
+            waiting += _parts(group)
+        progress.advance(1)
+    together = [tap for group in good for tap in group]
+    if len(good) > 1 and not trial.passes(together):
+        together = []
+        for group in good:
+            together += group if trial.passes([*together, *group]) else []
+            progress.advance(0)
+    progress.finish()
+    return together
 
 
 @dataclass

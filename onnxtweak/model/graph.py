@@ -46,7 +46,6 @@ class GraphIndex:
         self.inputs: tuple[ValueInfoProto, ...] = tuple(
             value for value in graph.input if value.name not in self.initializer_names
         )
-        self._input_names = frozenset(value.name for value in self.inputs)
         self.outputs: tuple[ValueInfoProto, ...] = tuple(graph.output)
         self.opset: int = max(
             (entry.version for entry in proto.opset_import if entry.domain in DEFAULT_DOMAINS), default=1
@@ -56,21 +55,20 @@ class GraphIndex:
         self._position: dict[str, int] = {}
         self._readers: dict[str, list[int]] = {}
         self._capturers: dict[str, list[int]] = {}
-        self._captured_by: dict[int, frozenset[str]] = {}
+        self._needs: list[tuple[str, ...]] = []
         for position, node in enumerate(self.nodes):
             for name in node.output:
                 if name:
                     self._position.setdefault(name, position)
-            for name in dict.fromkeys(node.input):
-                if name:
-                    self._readers.setdefault(name, []).append(position)
-            captured = _captures(node)
-            if captured:
-                self._captured_by[position] = captured
+            needs = tuple(dict.fromkeys(name for name in node.input if name))
+            for name in needs:
+                self._readers.setdefault(name, []).append(position)
+            if captured := _captures(node):
+                needs += tuple(sorted(captured.difference(needs)))
                 for name in captured:
                     self._capturers.setdefault(name, []).append(position)
-        self._needs: dict[int, tuple[str, ...]] = {}
-        self._input_dependent: frozenset[int] | None = None
+            self._needs.append(needs)
+        self._varying: frozenset[str] | None = None
         self._all_names: frozenset[str] | None = None
         self._order: tuple[int, ...] | None = None
         self.sound = False  # whether `require_sound` has passed
@@ -98,12 +96,7 @@ class GraphIndex:
 
     def needs(self, position: int) -> tuple[str, ...]:
         """Every tensor that the node reads: its inputs, then what its bodies capture; no empty names."""
-        found = self._needs.get(position)
-        if found is None:
-            explicit = dict.fromkeys(name for name in self.nodes[position].input if name)
-            captured = sorted(self._captured_by.get(position, frozenset()) - explicit.keys())
-            found = self._needs[position] = (*explicit, *captured)
-        return found
+        return self._needs[position]
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of an initializer or of a Constant node; None when it is neither, external or sparse.
@@ -167,14 +160,12 @@ class GraphIndex:
 
         False for what is computed from an input's shape alone: it varies with the batch size, not the sample.
         """
-        if self._input_dependent is None:
-            self._input_dependent = frozenset(
-                self.descendants((value.name for value in self.inputs), through_shapes=False)
-            )
-        position = self._position.get(name)
-        if position is None:
-            return name in self._input_names
-        return position in self._input_dependent
+        if self._varying is None:
+            inputs = frozenset(value.name for value in self.inputs)
+            reached = self.descendants(inputs, through_shapes=False)
+            made = {name for name, position in self._position.items() if position in reached}
+            self._varying = frozenset(made | (inputs - self._position.keys()))
+        return name in self._varying
 
     def topological_order(self) -> tuple[int, ...]:
         """Node positions, producers before readers, otherwise in file order."""
@@ -252,6 +243,8 @@ def bodies(node: NodeProto) -> Iterator[GraphProto]:
 
 def _captures(node: NodeProto) -> frozenset[str]:
     """Names that the node's bodies, at any depth, read from outside themselves."""
+    if not node.attribute:
+        return frozenset()
     captured: set[str] = set()
     for body in bodies(node):
         read = {value.name for value in body.output}

@@ -217,7 +217,7 @@ def _job(
     watched = SafeTaps(reopen.watched, ())
     if watch and reopen.alone is None:
         tried = few_samples(opened, splits.fit, trial_samples(subject))
-        watched = watch_taps(opened, subject, Hidden(found, shapes), tried, taps, settings)
+        watched = watch_taps(opened, subject, Hidden(found, shapes), tried, taps, settings, progress)
         splits = replace(splits, notes=(*splits.notes, *watched.notes))
     reopen = replace(reopen, alone=settled.alone, watched=watched.taps)
     reserved = _reserved_bytes(subject, splits, settings)

@@ -19,10 +19,12 @@ from benchmarks.conformance.surroundings.jobs import JOBS, Job
 from benchmarks.conformance.surroundings.judge import Expected, snapshot
 from benchmarks.conformance.surroundings.launch import HANG, Ended, Launcher
 from benchmarks.conformance.surroundings.trial import Trial
-from benchmarks.conformance.surroundings.workshop import Result, Workshop, furnish
+from benchmarks.conformance.surroundings.workshop import Result, Workshop, furnish, written
 from tests.support import misbehaving
 
 CASES, SEED = 60, 5
+# Seed and number: an adapter that two commands write under one name, a huge function file, a pipe one opens.
+FAILED_ONCE = ((17, 3987), (17, 1546), (17, 3701))
 BUSY = 4.0  # times as long as on a machine of one's own
 JOB = Job("stub", ("{out}.a", "{out}.b"), ("model.onnx",), ("{out}.a", "{out}.b"))
 RIGHT = Result({"o.a": b"right", "o.b": b"right", "told": b""}, 0.05)
@@ -62,11 +64,22 @@ def test_a_slice_of_the_cases(launcher, tmp_path_factory):
         above.chmod(0o755)  # other users have to reach it
     shop = furnish(folder, launcher)
     outcomes = [try_case(shop, SEED, number) for number in range(CASES)]
+    again = [try_case(shop, *case) for case in FAILED_ONCE]
+    assert not [outcome for outcome in again if outcome.faults]
     assert not [outcome for outcome in outcomes if outcome.faults]
     kinds = collections.Counter(outcome.kind for outcome in outcomes)
     assert kinds == collections.Counter(ORDER[number % len(ORDER)] for number in range(CASES))
     said = "\n".join(line for outcome in outcomes for line in outcome.said)
     assert {": 0", ": 2", ": -9", ": 143"} <= {f":{line.rpartition(':')[2]}" for line in said.splitlines()}
+
+
+def test_what_another_command_left_unfinished_is_no_result(tmp_path):
+    """It is judged as a file that is left, where one may not be."""
+    job = Job("stub", (), (), ("{out}",))
+    (tmp_path / "o" / ".onnxtweak-0123456789ab.part").mkdir(parents=True)
+    for name in ("a", ".onnxtweak-0123456789ab.part/a", ".onnxtweak-ba9876543210.part.undo"):
+        (tmp_path / "o" / name).write_bytes(b"1")
+    assert written(job, tmp_path) == {"o/a": b"1"}
 
 
 def stub(launcher, folder: Path, how: str) -> Trial:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from onnxtweak.cli.console import Console
 from onnxtweak.cli.main import carry_out, main
 from onnxtweak.cli.stopping import Stopping
 from onnxtweak.errors import MachineError
@@ -85,6 +86,20 @@ def test_a_second_signal_does_not_disturb_cleaning_up():
         signal.raise_signal(signal.SIGINT)
 
 
+def test_an_error_that_is_being_told_is_the_only_one(commands, capsys, monkeypatch):
+    """A signal that comes too late to end the command does not tell a second one."""
+
+    def told(console, error):
+        fail_with(console, error)
+        signal.raise_signal(signal.SIGTERM)
+
+    fail_with = Console.fail_with
+    monkeypatch.setattr(Console, "fail_with", told)
+    commands.answer = MachineError("ONNX Runtime is not installed")
+    assert main(EVALUATE) == MachineError.exit_code
+    assert capsys.readouterr().err.splitlines() == ["error: ONNX Runtime is not installed"]
+
+
 AT_IMPORT = """
 import os, sys
 def heard(event, given):
@@ -123,6 +138,35 @@ def test_while_it_starts(root, tmp_path, name, module):
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (CODES[name], f"error: {SAID[name]}\n")
     assert not list((tmp_path / "here").iterdir())
+
+
+WHILE_IT_ENDS = """
+import atexit, os
+def strike():
+    if os.environ["STRIKE"] == "the exit functions":
+        os.kill(os.getpid(), int(os.environ["STOP_WITH"]))
+class Taken:
+    def __del__(self, kill=os.kill, own=os.getpid(), number=int(os.environ["STOP_WITH"])):
+        kill(own, number)
+if os.environ["STRIKE"] == "its modules are taken down":
+    import sys
+    sys.onnxtweak_struck = Taken()
+atexit.register(strike)
+"""
+
+
+@pytest.mark.parametrize("when", ["the exit functions", "its modules are taken down"])
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("code", [0, 2])
+def test_after_the_work_is_done_a_signal_changes_nothing(root, tmp_path, name, when, code):
+    """A job that is delivered has succeeded, and one that has failed has told why, when the signal comes."""
+    (tmp_path / "sitecustomize.py").write_text(WHILE_IT_ENDS)
+    path = os.pathsep.join([str(tmp_path), str(root)])
+    number = str(int(getattr(signal, name)))
+    asked = ["--version"] if code == 0 else ["inspect", "nowhere.onnx"]
+    process = started(root, tmp_path, asked, PYTHONPATH=path, STRIKE=when, STOP_WITH=number)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err.count("error: ")) == (code, code // 2)
 
 
 def workers_of(session: int) -> list[int]:

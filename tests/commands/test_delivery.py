@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, redirect_stdout
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -104,6 +109,95 @@ def test_files_are_compared_before_anything_is_opened(here, monkeypatch, capsys,
     if force:
         assert "--force" not in error
     assert contents(here) == before
+
+
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(os.path.relpath(path))  # the name of a socket may have some hundred bytes
+    return path
+
+
+def a_terminal(path):
+    path.symlink_to(os.ttyname(os.openpty()[1]))
+    return path
+
+
+def a_null_device(path):
+    return Path("/dev/null")
+
+
+def a_device_elsewhere(kind):
+    """A device outside /dev, where it is nothing but its type that tells."""
+
+    def made(path):
+        try:
+            os.mknod(path, kind | 0o600, os.makedev(1, 3) if kind == stat.S_IFCHR else os.makedev(7, 250))
+        except PermissionError:
+            pytest.skip("this user may not make devices")
+        return path
+
+    return made
+
+
+SPECIAL = {
+    "socket": a_socket,
+    "link to a terminal": a_terminal,
+    "null device": a_null_device,
+    "character device": a_device_elsewhere(stat.S_IFCHR),
+    "block device": a_device_elsewhere(stat.S_IFBLK),
+}
+WRITING = {
+    "join": ["join", "model.onnx", "-d", "data.npz", *JOIN, "-o"],
+    "join's tweak": ["join", "model.onnx", "-d", "data.npz", *JOIN, "--tweak"],
+    "join's report": ["join", "model.onnx", "-d", "data.npz", *JOIN, "--report"],
+    "retrain": ["retrain", "model.onnx", "-d", "data.npz", "-t", "2", "-o"],
+    "augment": ["augment", "model.onnx", "-d", "data.npz", "-o"],
+    "fit": ["fit", "model.onnx", "-d", "data.npz", "-o"],
+    "compare": ["compare", "model.onnx", "-d", "data.npz", "-t", "2", "--write", "join", "-o"],
+    "apply": ["apply", "model.onnx", "t.safetensors", "-o"],
+    "apply as a slot": ["apply", "model.onnx", "t.safetensors", "--slot", "-o"],
+    "revert": ["revert", "o.onnx", "-o"],
+    "report": ["report", "result.json", "-o"],
+    "init": ["init", "model.onnx", "-d", "data.npz", "-o"],
+    "score": ["score", "model.onnx", "-d", "data.npz", "-t", "2", "-o"],
+    "dump": ["dump", "model.onnx", "-d", "data.npz", "-o"],
+    "run": ["run", "recipe.toml", "-o"],
+    "demo": ["demo", "-o"],
+}
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    """A folder with all that the commands above read."""
+    folder = tmp_path_factory.mktemp("joined")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as told:
+        weak_cnn(folder, n=250)
+        patch.chdir(folder)
+        assert join("-o", "o.onnx", "--tweak", "t.safetensors", "-f", "json") == 0
+    (folder / "result.json").write_text(told.getvalue())
+    (folder / "recipe.toml").write_text(
+        '[model]\npath = "model.onnx"\n[data]\ndata = "data.npz"\n[[tweak]]\nname = "a"\ntarget = 2\n'
+    )
+    return folder
+
+
+@pytest.mark.parametrize("what", SPECIAL)
+@pytest.mark.parametrize("command", WRITING)
+def test_only_regular_files_are_written_to(joined, monkeypatch, capsys, command, what):
+    """Whatever else stands there stays, --force or not, and is found before anything is computed."""
+    monkeypatch.chdir(joined)
+    place = joined / "special"
+    with ExitStack() as stack:
+        stack.callback(place.unlink, missing_ok=True)
+        path = SPECIAL[what](place)
+        before, files = os.lstat(path), contents(joined)
+        for force in ([], ["--force"]):
+            assert main([*WRITING[command], str(path), *force]) == 2
+            error = capsys.readouterr().err.splitlines()
+            assert error[0].startswith("error: ") and len(error) <= 2, error
+        after = os.lstat(path)
+        assert (before.st_mode, before.st_ino, before.st_rdev) == (after.st_mode, after.st_ino, after.st_rdev)
+        assert contents(joined) == files
 
 
 def test_files_that_only_reading_finds_are_kept_too(here, capsys):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections import namedtuple
+
 import numpy as np
 import pytest
 
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
-from onnxtweak.errors import DataError
+from onnxtweak.errors import DataError, OutputError
 from onnxtweak.settings import Preprocess
 
 GOOD = """
@@ -172,3 +176,82 @@ def test_progress_is_told_of_every_batch(file):
     specs = (InputSpec("x", "float32", (None, 2)),)
     open_data([f"{file}:samples"], inputs=specs, preprocess=Preprocess(), progress=Told())
     assert told == [("read mine.py:samples", 0), 4, 4, 4, "end"]
+
+
+def test_a_function_that_is_waited_for_shows_that_time_passes(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnxtweak.data.sources.function._TICK", 0.01)
+    (tmp_path / "mine.py").write_text(
+        "import time\nimport numpy as np\n\ndef samples():\n"
+        "    time.sleep(0.3)\n    yield np.zeros((2, 2)), [0, 1]\n"
+    )
+    told = []
+
+    class Told:
+        def start(self, what, total, unit="samples"): ...
+
+        def advance(self, count):
+            told.append(count)
+
+        def finish(self):
+            told.append("end")
+
+    specs = (InputSpec("x", "float32", (None, 2)),)
+    open_data([f"{tmp_path}/mine.py:samples"], inputs=specs, preprocess=Preprocess(), progress=Told())
+    ticks = told.index(2)
+    assert ticks > 3 and told[:ticks] == [0] * ticks
+    time.sleep(0.05)
+    assert told[-1] == "end"  # and no tick after it
+
+
+PIPES = """
+import os
+import numpy as np
+
+def named():
+    data = np.load("{pipe}")
+    yield data["x"], data["y"]
+
+def low():
+    os.open("{pipe}", os.O_RDONLY)
+    yield np.zeros((2, 2)), [0, 1]
+
+def handed_on():
+    reader, writer = os.pipe()
+    os.write(writer, b"1")
+    with open(f"/dev/fd/{{reader}}", "rb", buffering=0) as file:
+        assert file.read(1) == b"1"
+    os.close(os.open("{pipe}", os.O_RDONLY | os.O_NONBLOCK))
+    yield np.zeros((2, 2)), [0, 1]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    pipe = tmp_path / "a.npz"
+    os.mkfifo(pipe)
+    (tmp_path / "mine.py").write_text(PIPES.format(pipe=pipe))
+    for name in ("named", "low"):
+        with pytest.raises(DataError, match="the function opens a named pipe") as no:
+            opened(f"{tmp_path}/mine.py:{name}")
+        assert no.value.where == str(pipe)
+    assert len(opened(f"{tmp_path}/mine.py:handed_on")) == 2
+    # Others may still open pipes, and so may this thread afterwards.
+    os.close(os.open(pipe, os.O_RDWR))
+
+
+def test_a_huge_file_is_not_compiled(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def samples():\n    yield 1, 2\n")
+    os.truncate(path, 2 << 30)
+    with pytest.raises(DataError, match="2,048 MiB, over the 1 MiB allowed"):
+        opened(f"{path}:samples")
+
+
+def test_a_disk_is_not_filled_up(tmp_path, monkeypatch):
+    """Nine tenths of what is free, by a disk that says it has little."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("onnxtweak.data.sources.spool.shutil.disk_usage", lambda _: usage(0, 0, 100_000))
+    (tmp_path / "mine.py").write_text(ENDLESS)
+    with pytest.raises(OutputError, match="takes 0 MiB so far: more than nine tenths") as no:
+        opened(f"{tmp_path / 'mine.py'}:samples")
+    assert "of a function that does not end, choose rows" in no.value.hint and "TMPDIR" in no.value.hint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import sys
 
 import numpy as np
@@ -15,7 +17,13 @@ from onnxtweak.settings import Preprocess
 pa = pytest.importorskip("pyarrow", reason="Parquet is read by pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
+from onnxtweak.data.sources.parquet import _place  # noqa: E402
+from onnxtweak.data.sources.parquet_pages import page_bytes  # noqa: E402
+
 N = 23
+# Newer versions end a page after some thousand rows as well, however small it is.
+MANY = "max_rows_per_page"
+ONE_PAGE = {MANY: 1 << 30} if MANY in inspect.signature(pq.ParquetWriter.__init__).parameters else {}
 
 
 def written(folder, columns: dict, group: int = 5):
@@ -197,3 +205,79 @@ def test_few_bytes_that_stand_for_many_are_refused(tmp_path, kind):
     with pytest.raises(DataError, match=r"--memory|would take 153 MiB"):
         open_data([str(path)], inputs=(spec,), preprocess=Preprocess(), memory=64 << 20)
     assert pa.default_memory_pool().bytes_allocated() - before < 2**24
+
+
+PAGES = list(
+    itertools.product(
+        ["none", "zstd"], ["1.0", "2.0"], [True, False], [1000, 1 << 20, 1 << 29], [True, False]
+    )
+)
+
+
+@pytest.mark.parametrize(("compression", "version", "dictionary", "size", "statistics"), PAGES)
+def test_the_size_of_pages_is_in_their_headers(tmp_path, compression, version, dictionary, size, statistics):
+    rng = np.random.default_rng(0)
+    columns = {
+        "number": rng.standard_normal(20_000),
+        "text": ["x" * int(length) for length in rng.integers(0, 500, 20_000)],
+        "lists": pa.array(list(rng.integers(0, 9, (20_000, 3)))),
+        "flags": rng.integers(0, 2, 20_000) > 0,
+    }
+    path = tmp_path / "t.parquet"
+    pq.write_table(
+        pa.table(columns),
+        path,
+        compression=compression,
+        data_page_version=version,
+        use_dictionary=dictionary,
+        data_page_size=size,
+        write_statistics=statistics,
+        write_page_checksum=statistics,
+        row_group_size=15_000,
+        **ONE_PAGE,
+    )
+    footer = pq.ParquetFile(path).metadata
+    for place in range(4):
+        chunks = [footer.row_group(group).column(place) for group in range(2)]
+        found = page_bytes(path, [_place(chunk) for chunk in chunks])
+        largest = max(chunk.total_uncompressed_size for chunk in chunks)
+        if size == 1 << 29 and not dictionary:  # one page
+            assert 0.95 * largest < found
+        if size == 1000 and not dictionary and place == 0:
+            assert found < 100_000  # a page ends with a batch of 1,024 rows
+        assert 0 < found <= 2.1 * largest
+
+
+@pytest.mark.parametrize("column", ["x", "y"])
+def test_a_huge_page_is_refused_before_it_is_decompressed(tmp_path, column):
+    """64 MiB of values or labels in one page, for which a few kilobytes stand."""
+    rows = 1 << 24
+    columns = {"x": np.zeros(rows, np.float32), "y": np.zeros(rows, np.int8)}
+    other = {"x": "y", "y": "x"}[column]
+    path, spec = tmp_path / "t.parquet", (InputSpec("x", "float32", (None, 1)),)
+    for encoded, refused in ([other], True), (["x", "y"], False):
+        # Equal values that are written as references to a dictionary take no space in a page.
+        pq.write_table(
+            pa.table(columns),
+            path,
+            row_group_size=rows,
+            compression="zstd",
+            use_dictionary=encoded,
+            data_page_size=1 << 30,
+            **ONE_PAGE,
+        )
+        assert path.stat().st_size < 2**20
+        if refused:
+            with pytest.raises(DataError, match=r"1 columns in row groups of .* take [0-9]+ MiB"):
+                open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=96 << 20)
+        else:
+            assert len(open_data([str(path)], inputs=spec, preprocess=Preprocess(), memory=96 << 20)) == rows
+
+
+def test_headers_of_pages_that_are_damaged_are_one_error(tmp_path):
+    path = written(tmp_path, {"a": np.arange(4.0), "b": np.arange(4.0), "y": np.arange(4)})
+    data = bytearray(path.read_bytes())
+    data[4:20] = b"\xff" * 16
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="the header of a page is damaged"):
+        opened(path)

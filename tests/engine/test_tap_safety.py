@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from onnxtweak import commands
+from onnxtweak.engine import tap_safety
 from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.subject import choose_taps, measured, watchable
-from onnxtweak.engine.tap_safety import safe_taps
+from onnxtweak.engine.tap_safety import most_trials, readable_operators, safe_taps
 from onnxtweak.errors import ModelError
 from onnxtweak.settings import EngineSettings, TapSettings
 from tests.support.nets import cnn3, mlp, random_inputs, reseed_light
@@ -78,3 +79,69 @@ def test_watching_activations_changes_nothing_in_any_type(dtype, tmp_path):
     assert {tap.dtype for tap in taps} == {np.dtype(dtype).name} and len(taps) > 1
     assert safe_taps(subject, taps, feeds, ENGINE).left_out == ()
     np.testing.assert_array_equal(run(subject.exposed(taps).proto, feeds)[0], run(model.proto, feeds)[0])
+
+
+class Told:
+    """What a search tells of itself."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, what, total, unit="samples"):
+        self.told.append((what, total, unit))
+
+    def advance(self, count):
+        self.told.append(count)
+
+    def finish(self):
+        self.told.append("end")
+
+
+@pytest.mark.parametrize(("nodes_tried", "trials"), [(None, 32), (10, 10), (1, 4)])
+def test_large_graphs_get_fewer_trials_and_the_search_is_shown(shufflenet, monkeypatch, nodes_tried, trials):
+    """Each trial starts two sessions of the whole graph, which takes seconds where it is deep."""
+    subject, feeds, taps = shufflenet
+    if nodes_tried is not None:
+        nodes = len(subject.model.graph.nodes)
+        monkeypatch.setattr(tap_safety, "_MOST_NODES", nodes_tried * nodes)
+    assert most_trials(subject) == trials
+    tried = []
+    monkeypatch.setattr(tap_safety._TapTrial, "passes", lambda trial, group: _fails(trial, group, tried))
+    told = Told()
+    with pytest.raises(ModelError, match="changes the logits"):
+        safe_taps(subject, list(taps.values()), feeds, ENGINE, told)
+    assert len(tried) == trials
+    assert told.told == [
+        ("search taps that leave the logits alone", trials - 1, "groups"), *[1] * (trials - 1), "end",
+    ]  # fmt: skip
+
+
+def _fails(trial, group, tried):
+    trial.count += 1
+    tried.append(group)
+    return False
+
+
+def test_taps_for_which_no_trial_was_left_are_left_out_and_the_rest_is_safe(shufflenet, monkeypatch):
+    subject, feeds, taps = shufflenet
+    monkeypatch.setattr(tap_safety, "_MOST_NODES", 1)
+    convs = [tap for tap in taps.values() if tap.op == "Conv"]
+    mixed = [convs[0], *(tap for tap in taps.values() if tap.op == "Relu")]
+    watched = safe_taps(subject, mixed, feeds, ENGINE)
+    assert set(watched.taps) == set(mixed[1:]) and watched.left_out == (convs[0],)
+
+
+def test_operators_are_tried_once_each(shufflenet, monkeypatch):
+    subject, feeds, taps = shufflenet
+    passes, tried = tap_safety._TapTrial.passes, []
+
+    def counted(trial, group):
+        tried.append({tap.op for tap in group})
+        return passes(trial, group)
+
+    monkeypatch.setattr(tap_safety._TapTrial, "passes", counted)
+    told = Told()
+    found = readable_operators(subject, list(taps.values()), feeds, ENGINE, told)
+    assert "Relu" in found and "Conv" not in found
+    assert len(tried) <= 6 and all(len(ops) == 1 for ops in tried)
+    assert told.told[0] == ("try operators", len(tried), "operators") and told.told[-1] == "end"

@@ -38,7 +38,8 @@ def damage(trial: Trial) -> None:
     else:
         way(victim, [other for other in files if other != victim], trial.rng)
     cache = name.split("/")[0] in job.keeps
-    expected = Expected(_CODES, same=cache, whole=frozenset({0}))
+    # A run whose gate failed delivers its reports, without a model.
+    expected = Expected(_CODES, same=cache, whole=frozenset({0, 1}))
     starts = bool(program) or job.workers
     user = NOBODY if way is unreadable and can_be(NOBODY, starts) else None
     trial.open_to(user)

@@ -16,11 +16,10 @@ from pathlib import Path
 
 from benchmarks.conformance.surroundings.jobs import MEMORY, Job
 from benchmarks.conformance.surroundings.launch import Ended
-from benchmarks.conformance.surroundings.workshop import Result, written
+from benchmarks.conformance.surroundings.workshop import Result, is_hidden, written
 
 BEYOND = 512 << 20  # bytes beyond `--memory`
 _LARGE = 64 << 20  # bytes of a file that is not read whole
-_HIDDEN = ".onnxtweak-"  # begins the names of unfinished work
 USER_ERROR, ENVIRONMENT = 2, 4
 
 
@@ -100,9 +99,7 @@ def judge_files(
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) == after.get(name):
             continue
-        if os.path.basename(name).startswith(_HIDDEN) or any(
-            part.startswith(_HIDDEN) for part in name.split("/")
-        ):
+        if is_hidden(name):
             if name in after and not expected.left:
                 yield f"unfinished work left: {name}"
         elif not _inside(name, mine | kept):

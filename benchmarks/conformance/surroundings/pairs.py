@@ -22,7 +22,7 @@ def pair(trial: Trial) -> None:
     first = trial.job(lasting=True)
     twins = trial.chance(0.6)
     second = first if twins else jobs()[rng.integers(len(jobs()))]
-    same = twins and (trial.chance(0.4) or first.alone)
+    same = (twins and trial.chance(0.4)) or (first.alone and second == first)
     second = second.named("o" if same else "p")
     wanted = trial.shop.result(first)
     trial.shop.result(second)

@@ -23,6 +23,7 @@ from benchmarks.conformance.surroundings.launch import Ended, Launcher, Surround
 from tests.support.nets import cnn3, mlp
 from tests.support.weak_class import TARGET, labelled, run, weakened
 
+HIDDEN = ".onnxtweak-"  # begins the names of unfinished work
 # What differs between two runs of a command: how long it took, and which passes an earlier one saved it.
 _TIMES = {"seconds", "passes", "latency", "latency_increase", "a.latency_increase"}
 _SPENT = re.compile(
@@ -107,7 +108,7 @@ def written(job: Job, place: Path, ended: Ended | None = None) -> dict[str, byte
     for name in job.writes:
         path = place / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
+            if file.is_file() and not is_hidden(file.relative_to(place).as_posix()):
                 data = sums_of(file) if file.name == "SHA256SUMS" else file.read_bytes()
                 data = without_times(file.suffix, data)
                 if file.suffix in (".html", ".json", ".md"):  # they name the model
@@ -116,6 +117,11 @@ def written(job: Job, place: Path, ended: Ended | None = None) -> dict[str, byte
     if ended is not None and job.told:
         found["told"] = without_times(".json" if "json" in job.given else ".txt", ended.out.encode())
     return found
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path is unfinished work, or inside it."""
+    return any(part.startswith(HIDDEN) for part in name.split("/"))
 
 
 def _as_if_o(job: Job, name: str) -> str:

@@ -4,6 +4,7 @@ npz, npy        arrays, mapped into memory
 object_rows     why an array of Python objects is refused
 shards          folders of arrays
 parquet         tables of columns
+parquet_pages   how large their pages are
 csv_table       tables of columns as text, and lists of pictures
 table_columns   which column feeds which input, and which holds the labels
 image_source    folders of images, and lists of them

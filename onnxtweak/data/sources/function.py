@@ -3,16 +3,22 @@
 The function yields `(inputs, labels)`: an array (n, ...) or a dict of arrays by input name, and n labels.
 The batches are written to a temporary folder, so that every pass sees the same samples, in bounded memory,
 and the digest covers their contents. The function has to end, unless rows `[start:stop]` of it are chosen:
-then no more are asked for. The file is executed: give only files whose code you trust.
+then no more are asked for. It may take its time: that it is waited for is shown. A named pipe it may not
+open, which waits for whoever writes it, possibly for ever. The file is executed: give only files whose code
+you trust.
 """
 
 from __future__ import annotations
 
+import os
 import runpy
+import stat
 import sys
+import threading
 import traceback
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +27,14 @@ import numpy as np
 from onnxtweak.data.samples import InputSpec, Part, Reading, by_option
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
-from onnxtweak.data.sources.spool import Spool, spool_folder
+from onnxtweak.data.sources.spool import Spool, require_within, room_in, spool_folder
 from onnxtweak.errors import DataError, OnnxtweakError
+from onnxtweak.input_files import MOST_SOURCE, require_regular
+from onnxtweak.types import Progress
 
-_ROWS = "FILE.py:FUNCTION#[0:10000]"
+_BOUNDED = "of a function that does not end, choose rows: FILE.py:FUNCTION#[0:10000]"
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+_TICK = 1.0  # seconds between two signs of life while a function is waited for
 _HINT = "yield (inputs, labels): an array or a dict of arrays by input name, and one label per sample"
 
 
@@ -34,12 +44,16 @@ def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading)
         raise DataError(
             "the name of the function is missing", where=source.path, hint=f"write {source.path}:FUNCTION"
         )
+    require_regular(source.path, DataError, MOST_SOURCE)
     where = f"{source.path}:{source.key}"
     folder = spool_folder()
+    room = room_in(folder)
     labels: list[np.ndarray] = []
     spools: dict[str, Spool] = {}
     reading.progress.start(f"read {source.path.name}:{source.key}", 0)
     with ExitStack() as stack:
+        stack.enter_context(_ticking(reading.progress))
+        stack.enter_context(_without_pipes())
         batches = stack.enter_context(closing(_batches(source.path, source.key, where)))
         rows = 0
         for number, batch in enumerate(batches):
@@ -56,6 +70,7 @@ def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading)
                     file = stack.enter_context(path.open("wb", buffering=0))
                     spools[name] = Spool(path, file, array.shape[1:], array.dtype)
                 spools[name].append(array, name, here)
+            require_within(room, spools.values(), _BOUNDED)
             rows += len(batch_labels)
             reading.progress.advance(len(batch_labels))
             if source.stop is not None and 0 <= source.stop <= rows and (source.start or 0) >= 0:
@@ -106,6 +121,65 @@ def _batches(path: Path, name: str, where: str) -> Generator[Any, None, None]:
         ) from error
     finally:
         sys.path.remove(folder)
+
+
+@contextmanager
+def _ticking(progress: Progress) -> Iterator[None]:
+    """Show, while the block lasts, that something is waited for, from a thread of its own."""
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(_TICK):
+            progress.advance(0)
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def _without_pipes() -> Iterator[None]:
+    """In this thread, until the block ends, opening a named pipe raises DataError where it would wait."""
+    readers, reader = _refused_pipes(), threading.get_ident()
+    readers.add(reader)
+    try:
+        yield
+    finally:
+        readers.discard(reader)
+
+
+@cache
+def _refused_pipes() -> set[int]:
+    """Threads that may open no named pipes. Python tells of all that is opened, and never stops telling."""
+    readers: set[int] = set()
+
+    def heard(event: str, given: tuple[Any, ...]) -> None:
+        if event == "open" and threading.get_ident() in readers and _waits(*given):
+            path = os.fsdecode(given[0])
+            raise DataError(
+                "the function opens a named pipe, which waits until somebody writes to it",
+                where=path,
+                hint="let it read a file on disk, or `sys.stdin`",
+            )
+
+    sys.addaudithook(heard)
+    return readers
+
+
+def _waits(path: Any, mode: Any, flags: Any) -> bool:
+    """Whether to open a path waits for another process to open it too."""
+    if not isinstance(path, str | bytes) or (isinstance(flags, int) and flags & (_AT_ONCE | os.O_RDWR)):
+        return False
+    try:
+        # What a shell hands on, as <(command) or /dev/stdin, is open already.
+        given = os.path.realpath(os.fsdecode(path)).startswith("/proc/")
+        return stat.S_ISFIFO(os.stat(path).st_mode) and not given
+    except (OSError, ValueError):
+        return False
 
 
 def _arrays(batch: Any, inputs: Sequence[InputSpec], where: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -182,5 +256,5 @@ def _check_labels(labels: Sequence[np.ndarray], rows: int, where: str, memory: i
         longest = max(first.dtype, last.dtype, key=lambda dtype: dtype.itemsize)
         require_small((rows + len(last), *last.shape[1:]), longest, where, "labels", memory)
     except DataError as error:
-        hint = f"{error.hint}; of a function that does not end, choose rows: {_ROWS}"
+        hint = f"{error.hint}; {_BOUNDED}"
         raise DataError(error.what, where=where, hint=hint) from None

@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 from onnxtweak.data.samples import ArrayColumn, InputSpec, Part, Reading, TakeRows
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
+from onnxtweak.data.sources.parquet_pages import page_bytes
 from onnxtweak.data.sources.table_columns import bind_columns, label_column
 from onnxtweak.errors import DataError
 
 _BUFFER = 64 * 1024  # of a column, while its pages are read
-_PAGE = 5 * 1024**2 // 2  # of a column: one of values and one of a dictionary, 1 MiB each as written by most
+_PAGE = 5 * 1024**2 // 2  # of a column: one of values and one of a dictionary, as written by most
 _BATCH = 16 * 1024**2  # bytes of rows that are decoded at a time
 _TEXT_ROWS = 65_536
 
@@ -194,6 +195,7 @@ class _OpenFile:
             raise DataError(f"labels are {dtype}, neither numbers nor text", where=where, hint=hint)
         kind = np.dtype(dtype.to_pandas_dtype())
         require_small((self.ends[-1],), kind, where, "labels", self.memory)
+        self._held([name], kind)
         labels, done = np.empty(self.ends[-1], kind), 0
         for batch in self.file.iter_batches(_TEXT_ROWS, columns=[name], use_threads=False):
             column = batch.column(0)
@@ -209,6 +211,7 @@ class _OpenFile:
         where = f"column `{name}` of {self.path}"
         if not _is_text(self.file.schema_arrow.field(name).type):
             raise _no_text(name, self.path)
+        self._held([name], np.dtype(np.int32))
         parts: list[np.ndarray] = []
         longest, done = 1, 0
         with _opened(self.path, [name]) as file:
@@ -233,17 +236,22 @@ class _OpenFile:
         return np.concatenate(parts)
 
     def _held(self, names: Sequence[str], dtype: np.dtype) -> int:
-        """Bytes that reading columns takes, as the sizes in the file's footer say.
+        """Bytes that reading columns takes, as the sizes in the file's footer and pages say.
 
         Raises DataError for more than half the memory.
         """
         footer = self.file.metadata
-        groups = (footer.row_group(number) for number in range(footer.num_row_groups))
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
         group = max(groups, key=lambda one: one.total_byte_size)
-        chunks = [group.column(place) for place in range(group.num_columns)]
-        wanted = [c for c in chunks if {c.path_in_schema, c.path_in_schema.rsplit(".", 2)[0]} & {*names}]
-        pages = sum(min(c.total_uncompressed_size, _PAGE) + _BUFFER for c in wanted)
-        decoded = sum(c.num_values for c in wanted) * dtype.itemsize
+        wanted = [
+            place
+            for place in range(group.num_columns)
+            if {path := group.column(place).path_in_schema, path.rsplit(".", 2)[0]} & {*names}
+        ]
+        pages = sum(
+            page_bytes(self.path, [_place(one.column(place)) for one in groups]) + _BUFFER for place in wanted
+        )
+        decoded = sum(group.column(place).num_values for place in wanted) * dtype.itemsize
         rows = max(group.num_rows, 1)
         held: int = pages + 2 * max(min(_BATCH, decoded), decoded // rows)
         if held > max(self.memory // 2, 2 * _BATCH + 2 * _PAGE):
@@ -251,10 +259,18 @@ class _OpenFile:
                 f"{len(wanted):,} columns in row groups of {rows:,} rows take {held / 2**20:,.0f} MiB to "
                 f"read: more than half of the {self.memory / 2**20:,.0f} MiB of --memory for them",
                 where=self.path,
-                hint="write it in smaller row groups (`row_group_size`), or as one column of lists, or give "
-                "more --memory",
+                hint="write it in smaller row groups (`row_group_size`) and pages (`data_page_size`), or as"
+                " one column of lists, or give more --memory",
             )
         return held
+
+
+def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
+    """Where a column's pages of a row group begin in the file, and how many bytes they take there."""
+    first = chunk.data_page_offset
+    if chunk.has_dictionary_page:
+        first = min(first, chunk.dictionary_page_offset or first)
+    return first, chunk.total_compressed_size
 
 
 @contextmanager

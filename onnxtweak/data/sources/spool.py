@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import math
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -17,6 +19,8 @@ from onnxtweak.disk_space import cannot_write, write_all
 from onnxtweak.errors import DataError, OutputError
 from onnxtweak.temporary_files import temporary_folder
 
+_SHARE = 0.9  # of the room on a disk that a copy may take: the rest is for everybody else
+
 
 def spool_folder() -> Path:
     """A new temporary folder, removed when the program ends. Raises OutputError."""
@@ -25,6 +29,27 @@ def spool_folder() -> Path:
         folder = stack.enter_context(temporary_folder(place, private=True))
     atexit.register(stack.close)
     return folder
+
+
+def room_in(folder: Path) -> int:
+    """Bytes that copies of samples may take there."""
+    return int(shutil.disk_usage(folder).free * _SHARE)
+
+
+def require_within(room: int, spools: Iterable[Spool], hint: str) -> None:
+    """Raise OutputError where samples have taken more than the bytes that `room_in` had allowed.
+
+    hint : what to do about the samples.
+    """
+    spools = list(spools)
+    taken = sum(spool.size for spool in spools)
+    if taken > room:
+        raise OutputError(
+            f"a copy of the samples takes {taken / 2**20:,.0f} MiB so far: more than nine tenths of what was"
+            " free on the disk",
+            where=spools[0].path.parent.parent,
+            hint=f"{hint}; or set TMPDIR to a folder with more room",
+        )
 
 
 @contextmanager
@@ -46,6 +71,11 @@ class Spool:
     shape: tuple[int, ...]
     dtype: np.dtype
     rows: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self.rows * math.prod(self.shape) * self.dtype.itemsize
 
     def append(self, array: np.ndarray, name: str, where: str) -> None:
         """Write a batch (n, ...).

@@ -168,6 +168,10 @@ def _has_invalid_text(message: Message) -> bool:
     """Whether a string in the message, comments aside, is not UTF-8: protobuf returns it as bytes."""
     if isinstance(message, onnx.TensorProto):  # its other fields may be large
         return isinstance(message.name, bytes) or any(map(_has_invalid_text, message.external_data))
+    if isinstance(message, onnx.NodeProto) and not message.attribute:  # there may be 100,000 of them
+        names = (message.name, message.op_type, message.domain, message.overload)
+        if all(type(text) is str for text in (*names, *message.input, *message.output)):
+            return any(map(_has_invalid_text, message.metadata_props))
     for field_type, value in message.ListFields():
         texts = field_type.type in (field_type.TYPE_STRING, field_type.TYPE_MESSAGE)
         if not texts or field_type.name == "doc_string":

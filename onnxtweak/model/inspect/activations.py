@@ -44,6 +44,7 @@ _QUANTISED = _QUANTISED_ACTIVATIONS | {
 }  # fmt: skip
 # Which input is the zero point of what a layer, or a quantisation after it, writes.
 _ZERO_POINT = {"QLinearConv": 7, "QLinearMatMul": 7, "QLinearAdd": 7, "QGemm": 8, "QuantizeLinear": 2}
+_CLIPPING = _QUANTISED_ACTIVATIONS | _ZERO_POINT.keys()
 _CLIPPED_AFTER = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "BatchNormalization"})
 _MOVING = frozenset(
     {
@@ -71,9 +72,7 @@ def find_activations(graph: GraphIndex) -> frozenset[str]:
     ends: set[str] = set()
     inside_gates: set[int] = set()
     for position, node in enumerate(graph.nodes):
-        if not node.output or not graph.depends_on_input(node.output[0]):
-            continue
-        if not _is_start(graph, node):
+        if not _is_start(graph, node) or not graph.depends_on_input(node.output[0]):
             continue
         product = _gated_by_itself(graph, node)
         if product is not None:
@@ -105,6 +104,8 @@ def _clipped(graph: GraphIndex) -> set[str]:
     """Outputs of layers whose quantisation has no values below zero: quantisers fold a ReLU into that."""
     found = set()
     for node in graph.nodes:
+        if node.op_type not in _CLIPPING:
+            continue
         name, source = node.output[0], graph.producer(node.input[0]) if node.input else None
         if node.op_type == "QuantizeLinear":
             if source is None or source.op_type not in _CLIPPED_AFTER:

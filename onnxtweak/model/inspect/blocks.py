@@ -33,51 +33,84 @@ def find_blocks(graph: GraphIndex, order: Sequence[int], activations: frozenset[
 
     Where a residual sum is read by its activation only, the activation is the block's output.
     """
-    bits = _NeededBits(graph, order)
+    needed = _NeededBits(graph, order)
     outputs: set[str] = set()
     inside = 0
     for position in order:
-        node = graph.nodes[position]
-        branches = [n for n in dict.fromkeys(node.input) if n and graph.depends_on_input(n)]
-        if node.op_type in _JOINS and len(branches) > 1:
-            needed = [bits.of[name] for name in branches]
-            common, either = needed[0], 0
-            for item in needed:
-                common &= item
-                either |= item
-            summed = node.op_type != "Concat"
-            if common and not (summed and (_is_formula(graph, branches) or _is_masked_score(graph, node))):
-                inside |= either & ~common
-                end = _after_activation(graph, node.output[0], activations) if summed else node.output[0]
-                outputs.add(end)
-        bits.pass_node(position)
-    found = np.frombuffer(inside.to_bytes(len(graph.nodes) // 8 + 1 + len(graph.inputs), "little"), np.uint8)
-    flags = np.unpackbits(found, bitorder="little")
-    return Blocks(frozenset(outputs), frozenset(p for p in order if flags[p]))
+        node, read = graph.nodes[position], needed.pass_node(position)
+        if len(read) < 2 or node.op_type not in _JOINS:
+            continue
+        branches = {name: read[name] for name in node.input if name in read}
+        if len(branches) < 2:
+            continue
+        common, either = -1, 0
+        for bits in branches.values():
+            common &= bits
+            either |= bits
+        summed = node.op_type != "Concat"
+        if common and not (summed and (_is_formula(graph, list(branches)) or _is_masked_score(graph, node))):
+            inside |= either & ~common
+            end = _after_activation(graph, node.output[0], activations) if summed else node.output[0]
+            outputs.add(end)
+    return Blocks(frozenset(outputs), needed.nodes_of(inside))
 
 
 class _NeededBits:
-    """For every tensor the set of nodes and inputs that it varies with, as an integer: bit p is node p.
+    """For every tensor the set of nodes and inputs that it varies with, as an integer of bits.
 
-    of : by tensor, from its node until its last reader: of 100,000 nodes all of them would take gigabytes.
+    Nodes in a row, each the only reader of the one before, have one bit together: whatever needs one of them
+    from outside needs them all. So deep models have short integers. Bits are held from a tensor's node to its
+    last reader: of 100,000 nodes all of them would take gigabytes.
     """
 
     def __init__(self, graph: GraphIndex, order: Sequence[int]) -> None:
-        self.graph = graph
-        self.of = {value.name: 1 << (len(graph.nodes) + k) for k, value in enumerate(graph.inputs)}
-        self._readers = Counter(name for position in order for name in graph.needs(position))
+        self._graph = graph
+        self._readers = dict(Counter(name for position in order for name in graph.needs(position)))
+        self._of = {value.name: 1 << k for k, value in enumerate(graph.inputs)}
+        self._bits = len(self._of)  # so many are in use
+        self._bit: dict[int, int] = {}  # of each node, by position
+        self._alone: set[str] = set()  # tensors with one reader, whose node makes nothing else that is read
 
-    def pass_node(self, position: int) -> None:
-        """Go on to the next node of the order."""
-        node = self.graph.nodes[position]
-        own, needs = 1 << position, self.graph.needs(position)
-        for name in needs:
-            own |= self.of.get(name, 0)
+    def pass_node(self, position: int) -> dict[str, int]:
+        """Go on to the next node of the order: what the tensors that it reads need, by name if they vary."""
+        found: dict[str, int] = {}
+        for name in self._graph.needs(position):
+            bits = self._of.get(name)
+            if bits is None:
+                continue
+            found[name] = bits
             self._readers[name] -= 1
             if not self._readers[name]:
-                self.of.pop(name, None)
-        if any(name and self.graph.depends_on_input(name) for name in node.output):
-            self.of |= {name: own for name in node.output if self._readers[name]}
+                del self._of[name]
+        if found:
+            own = self._with_its_own(position, found)
+            read = [name for name in self._graph.nodes[position].output if self._readers.get(name)]
+            if len(read) == 1 and self._readers[read[0]] == 1:
+                self._alone.add(read[0])
+            for name in read:
+                if self._graph.depends_on_input(name):
+                    self._of[name] = own
+        return found
+
+    def _with_its_own(self, position: int, found: dict[str, int]) -> int:
+        """What a node's outputs need: what it reads, and the node."""
+        name, needed = next(iter(found.items()))
+        source = self._graph.position(name)
+        if len(found) == 1 and name in self._alone and source is not None:
+            self._bit[position] = self._bit[source]
+            return needed
+        self._bit[position] = self._bits
+        self._bits += 1
+        needed = 1 << self._bit[position]
+        for bits in found.values():
+            needed |= bits
+        return needed
+
+    def nodes_of(self, bits: int) -> frozenset[int]:
+        """Positions of the nodes of a set."""
+        found = np.frombuffer(bits.to_bytes(self._bits // 8 + 1, "little"), np.uint8)
+        flags = np.unpackbits(found, bitorder="little")
+        return frozenset(position for position, bit in self._bit.items() if flags[bit])
 
 
 def _is_formula(graph: GraphIndex, branches: list[str]) -> bool:

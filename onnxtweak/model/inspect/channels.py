@@ -28,16 +28,16 @@ def find_channels_last(graph: GraphIndex, order: Iterable[int]) -> dict[str, boo
     last: dict[str, bool] = {}
     for position in order:
         node = graph.nodes[position]
-        known = [last[name] for name in node.input if name in last]
-        side = known[0] if known else None
-        if node.op_type in _FIRST:
+        operator = node.op_type
+        side = next((last[name] for name in node.input if name in last), None)
+        if operator in _FIRST:
             side = False
-        elif node.op_type in _LAST or (node.op_type == "Gather" and side is None):
+        elif operator in _LAST or (operator == "Gather" and side is None):
             side = True
-        elif node.op_type == "Transpose":
+        elif operator == "Transpose":
             side = _transposed(node, side)
         if side is not None:
-            last.update((name, side) for name in node.output)
+            last.update(dict.fromkeys(node.output, side))
     return last
 
 

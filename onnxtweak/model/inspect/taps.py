@@ -44,23 +44,13 @@ _BEHIND_LINEAR = _PASSED_OVER | frozenset(
         "QuantizeLinear", "DequantizeLinear",
     }
 )
-# fmt: on
 _LINEAR = frozenset(
     {
-        "Gemm",
-        "MatMul",
-        "Conv",
-        "FusedGemm",
-        "FusedMatMul",
-        "MatMulInteger",
-        "MatMulNBits",
-        "QGemm",
-        "QLinearMatMul",
-        "QLinearConv",
+        "Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "MatMulInteger", "MatMulNBits", "QGemm",
+        "QLinearMatMul", "QLinearConv",
     }
 )
-
-
+# fmt: on
 MOST_CANDIDATES = 10_000
 
 
@@ -98,14 +88,16 @@ def candidates(graph: GraphIndex, logits: str) -> tuple[TapCandidate, ...]:
     blocks = find_blocks(graph, order, activations)
     last = find_channels_last(graph, order)
     quantised = find_quantised(graph, order)
-    found = []
-    for position in order:
+    found: list[TapCandidate] = []
+    for position in reversed(order):
+        if len(found) >= MOST_CANDIDATES:
+            break
         node = graph.nodes[position]
         if position == graph.position(logits) or (
             _never_float(node) and not quantised.intersection(node.output)
         ):
             continue
-        for name in node.output:
+        for name in reversed(node.output):
             types = (*FLOATS, *(_QUANTISED if name in quantised else ()), None)
             if not name or not graph.depends_on_input(name) or graph.declared_type(name) not in types:
                 continue
@@ -123,7 +115,7 @@ def candidates(graph: GraphIndex, logits: str) -> tuple[TapCandidate, ...]:
                     quantised=name in quantised,
                 )
             )
-    return tuple(found[-MOST_CANDIDATES:])
+    return tuple(found[:MOST_CANDIDATES][::-1])
 
 
 def candidates_note(found: Sequence[TapCandidate]) -> tuple[str, ...]:
