@@ -289,6 +289,7 @@ def _shared(document: dict[str, Any]) -> dict[str, Any]:
         **({"threshold": model["threshold"]} if "threshold" in (model := _model(document)) else {}),
         "seed": document.get("data", {}).get("seed"),
         **({"inputs": inputs} if (inputs := document.get("data", {}).get("inputs")) else {}),
+        **({"group": data["group"]} if "group" in data else {}),
         "preprocess": document.get("preprocess", {}),
         # What was learnt anyway is not reused by a recipe that forbids it.
         **({"anyway": True} if data.get("anyway") else {}),

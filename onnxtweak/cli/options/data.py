@@ -15,7 +15,7 @@ _data = functools.partial(option, "Data")
 _preprocess = functools.partial(option, "Preprocessing")
 
 
-_SPLIT = ("data", "val", "test", "names", "seed", "anyway", "inputs")
+_SPLIT = ("data", "val", "test", "names", "seed", "anyway", "inputs", "group", "by")
 
 
 def _make_data(**values: Any) -> settings.DataSettings:
@@ -139,6 +139,13 @@ split_options = gathered(
         default=settings.DataSettings.seed,
         show_default=True,
         help="Seed of the split, and of everything random after it.",
+    ),
+    _data(
+        "--group",
+        metavar="COLUMN",
+        help="Column of the data by which samples belong together, such as the patient or the recording: an "
+        "array of that name, a table's column, a key of what a function yields, or `folder` for images. "
+        "Samples of one group are never divided between splits or folds.",
     ),
     *_PREPROCESSING,
     _ANYWAY,

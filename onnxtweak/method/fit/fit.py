@@ -65,7 +65,7 @@ def fit_all(
     families : name to columns of the table. The drops allowed are the goal's, not those of the settings.
     judged (N,) bool : samples that choices may be judged on, default all.
     """
-    folds = Folds.of(table.labels, settings.folds, seed, judged)
+    folds = Folds.of(table.labels, settings.folds, seed, judged, table.groups)
     budget = Budget.of(settings)
     if budget is None:
         tried = try_all(table, families, folds, hidden=settings.hidden, progress=progress)

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.folds import Folds, fold_numbers
+from onnxtweak.method.folds import Folds, one_in
 from onnxtweak.method.softmax import log_loss
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp
@@ -39,7 +39,8 @@ def fit_mlp(
     inputs, judged, folds = table.columns(columns), folds.judged, folds.coarse
 
     def trained(rows: np.ndarray, decay: float) -> Mlp:
-        stop = fold_numbers(table.labels[rows], _STOP, folds.seed) == 0
+        groups = None if table.groups is None else table.groups[rows]
+        stop = one_in(_STOP, table.labels[rows], folds.seed, groups)
         settings = AugmentSettings(hidden=hidden, decay=decay)
         return train(inputs.rows(rows[~stop]), inputs.rows(rows[stop]), settings, seed=folds.seed).patch
 

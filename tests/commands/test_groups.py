@@ -1,0 +1,97 @@
+"""Samples that belong together, through whole commands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnxtweak import commands
+from onnxtweak.errors import DataError, OutputError
+from onnxtweak.settings import (
+    AugmentSettings,
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    JoinSettings,
+    OutputSettings,
+)
+from tests.support.weak_class import carry_out, more_samples
+
+QUICK = {
+    commands.fit: {"settings": FitSettings(hidden=8)},
+    commands.join: {"settings": JoinSettings(count=(1, 10))},
+    commands.retrain: {"join": JoinSettings(count=(10,))},
+    commands.augment: {"settings": AugmentSettings(neurons=10, iterations=50)},
+}
+
+
+@pytest.fixture
+def grouped(mlp, tmp_path):
+    """A model, and its samples as frames of 90 tracks of ten."""
+    model, data = mlp
+    with np.load(data) as held:
+        arrays = dict(held)
+    track = np.array([f"track {k // 10}" for k in range(len(arrays["y"]))])
+    np.savez(tmp_path / "tracks.npz", **arrays, track=track)
+    return model, tmp_path / "tracks.npz"
+
+
+@pytest.mark.parametrize("command", QUICK, ids=lambda command: command.__name__)
+def test_every_command_that_splits_keeps_groups_whole(command, grouped):
+    model, data = grouped
+    asked = DataSettings((str(data),), group="track")
+
+    def carried(samples):
+        if command is commands.augment:  # which takes no targets
+            return command(
+                model=str(model), data=samples, engine=EngineSettings(backend="numpy"), **QUICK[command]
+            )
+        return carry_out(command, model, data, data=samples, **QUICK[command])
+
+    result = carried(asked)
+    assert any(note.startswith("groups by `track`: 54 in fit, 18 in validation") for note in result.notes)
+    other = carried(replace(asked, group=None))
+    digests = {made.evidence["provenance"]["data_sha256"] for made in (result, other)}
+    assert len(digests) == 2
+    if result.verdict.state != "copy":
+        assert any("rest on 18 groups" in caution for caution in result.verdict.cautions)
+    assert not any("groups" in caution for caution in other.verdict.cautions)
+
+
+def test_compare_and_score_keep_them_too(grouped):
+    model, data = grouped
+    asked = DataSettings((str(data),), group="track")
+    made = carry_out(
+        commands.compare, model, data, data=asked, methods=("fit", "DFR"), settings=FitSettings(hidden=0)
+    )
+    assert any(note.startswith("groups by `track`") for note in made.notes)
+    assert carry_out(commands.score, model, data, data=asked).notes
+    with pytest.raises(DataError, match="no array `tracks`"):
+        carry_out(commands.score, model, data, data=replace(asked, group="tracks"))
+
+
+def test_a_group_in_data_and_test_stops_a_fit(grouped, tmp_path):
+    model, data = grouped
+    x, y = more_samples(model, 100, seed=5)
+    np.savez(tmp_path / "test.npz", x=x, y=y, track=[f"track {k // 10}" for k in range(100)])
+    asked = DataSettings((str(data),), test=(str(tmp_path / "test.npz"),), group="track")
+    with pytest.raises(
+        DataError, match="10 groups of `track`, such as `track 0`, lie in both --data and --test"
+    ):
+        carry_out(commands.fit, model, data, data=asked)
+    made = carry_out(commands.fit, model, data, data=replace(asked, group=None))
+    assert made.samples["test"] == 100
+
+
+def test_a_column_beside_npy_files_may_not_be_replaced(mlp, tmp_path):
+    model, data = mlp
+    with np.load(data) as held:
+        np.save(tmp_path / "x.npy", held["x"])
+        np.save(tmp_path / "y.npy", held["y"])
+        np.save(tmp_path / "track.npy", np.arange(len(held["y"])) // 10)
+    asked = DataSettings((str(tmp_path / "x.npy"),), group="track")
+    output = OutputSettings(str(tmp_path / "o.onnx"), tweak=str(tmp_path / "track.npy"), force=True)
+    with pytest.raises(OutputError):
+        carry_out(commands.fit, model, data, data=asked, output=output)
