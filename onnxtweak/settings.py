@@ -121,7 +121,8 @@ class DataSettings(Bounded):
     `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
     names : file with one class name per line. seed : of the stratified split, and of everything random after.
     group : column of the data by which samples belong together, such as the patient or the recording: those
-    of one group are never divided between splits or folds. by : other columns that are read along.
+    of one group are never divided between splits or folds. by : columns whose groups are measured
+    one by one.
     anyway : learn even where the model only guesses on these samples, as wrong preprocessing would have it.
     inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that
     is no single number has the value in every place.

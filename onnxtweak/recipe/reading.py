@@ -28,7 +28,7 @@ _PREFIX = "ONNXTWEAK_"
 
 # `run` keeps its work under [output] cache, and always continues from there.
 _OF_RUNS = {"work-dir", "resume", "shard"}
-_DATA = [key for key in keys_of(DataSettings) if key != "preprocess"]
+_DATA = [key for key in keys_of(DataSettings) if key not in ("preprocess", "by")]
 _MODEL = ("logits", "threshold")
 _TABLES = {
     "model": ["path", *_MODEL],

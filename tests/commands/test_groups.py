@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
+import onnxtweak
 from onnxtweak import commands
+from onnxtweak.cli.main import main
 from onnxtweak.errors import DataError, OutputError
+from onnxtweak.intervals import wilson
 from onnxtweak.settings import (
     AugmentSettings,
     DataSettings,
@@ -17,7 +22,7 @@ from onnxtweak.settings import (
     JoinSettings,
     OutputSettings,
 )
-from tests.support.weak_class import carry_out, more_samples
+from tests.support.weak_class import carry_out, more_samples, run
 
 QUICK = {
     commands.fit: {"settings": FitSettings(hidden=8)},
@@ -95,3 +100,46 @@ def test_a_column_beside_npy_files_may_not_be_replaced(mlp, tmp_path):
     output = OutputSettings(str(tmp_path / "o.onnx"), tweak=str(tmp_path / "track.npy"), force=True)
     with pytest.raises(OutputError):
         carry_out(commands.fit, model, data, data=asked, output=output)
+
+
+def test_evaluate_measures_each_group_worst_first(grouped, tmp_path):
+    model, data = grouped
+    with np.load(data) as held:
+        x, y = held["x"], held["y"]
+    plain = commands.evaluate(model=str(model), data=DataSettings((str(data),)))
+    assert plain.groups == ()
+    predicted = run(onnx.load(model), x).argmax(axis=1)
+    # A group whose labels are all right, one that is wrong more often, a small one.
+    site = np.where(predicted == y, "north", np.where(np.arange(len(y)) % 2, "south", "east"))
+    site[:20] = "few"
+    np.savez(tmp_path / "sites.npz", x=x, y=y, site=site, half=np.arange(len(y)) % 2)
+    asked = DataSettings((str(tmp_path / "sites.npz"),), by=("site", "half"))
+    found = commands.evaluate(model=str(model), data=asked)
+    assert found.metrics.overall == plain.metrics.overall
+    sites = [group for group in found.groups if group.column == "site"]
+    assert [group.accuracy for group in sites] == sorted(group.accuracy for group in sites)
+    assert {group.name: group.samples for group in sites} == {
+        str(name): int((site == name).sum()) for name in np.unique(site)
+    }
+    for group in found.groups:
+        rows = (site == group.name) if group.column == "site" else (np.arange(len(y)) % 2 == int(group.name))
+        assert group.right == int((predicted == y)[rows].sum()) and group.few == (rows.sum() < 30)
+        assert group.interval == wilson(group.right, group.samples)
+    assert sites[-1].name == "north" and sites[-1].accuracy == 1
+    assert {group.column for group in found.groups} == {"site", "half"}
+    with pytest.raises(DataError, match="another value for each") as caught:
+        np.savez(tmp_path / "ids.npz", x=x, y=y, id=np.arange(len(y)))
+        commands.evaluate(model=str(model), data=DataSettings((str(tmp_path / "ids.npz"),), by=("id",)))
+    assert caught.value.where == "--by"
+
+
+def test_groups_are_seen_in_json_and_by_name(grouped, capsys):
+    model, data = grouped
+    arguments = ["evaluate", str(model), "-d", str(data), "--by", "track", "-f", "json"]
+    assert main(arguments) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert len(made["groups"]) == 90
+    assert set(made["groups"][0]) == {"column", "name", "samples", "right", "accuracy", "interval", "few"}
+    assert main([*arguments[:-3], "trac"]) == 2
+    assert "did you mean `track`?" in capsys.readouterr().err
+    assert onnxtweak.evaluate(model, data=str(data), by="track").groups[0].name == made["groups"][0]["name"]

@@ -86,10 +86,20 @@ _ANYWAY = _preprocess(
 )
 
 
-def samples_options(*, dumps: bool = False) -> Decorator:
+_BY = _data(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Also measure each group of samples by this column of the data, worst first: an array of that name, "
+    "a table's column, a key of what a function yields, or `folder` for images. Repeatable.",
+)
+
+
+def samples_options(*, dumps: bool = False, by: bool = False) -> Decorator:
     """`data`: DataSettings of a command that uses all samples.
 
-    dumps : or a folder written by `dump`, of a command that learns from them.
+    dumps : or a folder written by `dump`, of a command that learns from them. by : of one that measures
+    groups.
     """
     return gathered(
         "data",
@@ -99,6 +109,7 @@ def samples_options(*, dumps: bool = False) -> Decorator:
         _INPUTS,
         *_PREPROCESSING,
         *((_ANYWAY,) if dumps else ()),
+        *((_BY,) if by else ()),
     )
 
 
