@@ -20,11 +20,12 @@ def wilson(right: int, samples: int) -> Interval | None:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def paired(fixed: int, broken: int, samples: int, together: int = 1) -> Interval | None:
+def paired(fixed: float, broken: float, samples: float, together: int = 1) -> Interval | None:
     """Interval of the change in accuracy when the same samples are judged twice (Bonett and Price 2012).
 
     As fractions; one sample is added to those fixed and to those broken. None without samples. together : how
     many such intervals are to hold at once with 95 % (Bonferroni), as where the worst of them is looked for.
+    Counts need not be whole: where samples depend on one another they count for fewer (a design effect).
     """
     if samples <= 0:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxtweak.types import Check, FileRef, Finding, Metrics, Tap, Trial, Unchecked
+from onnxtweak.types import Check, FileRef, Finding, GroupMetrics, Metrics, Tap, Trial, Unchecked
 from onnxtweak.verdict import Verdict
 
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
@@ -144,7 +144,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model does on samples. classes : all names. targets : names of those asked for."""
+    """How a model does. classes : all names. targets : those asked for. groups : by column, worst first."""
 
     model: FileRef
     metrics: Metrics
@@ -153,6 +153,7 @@ class Evaluation:
     seconds: dict[str, float]
     device: dict[str, Any]
     notes: tuple[str, ...] = ()
+    groups: tuple[GroupMetrics, ...] = ()
 
 
 @dataclass(frozen=True)

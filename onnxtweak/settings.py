@@ -121,6 +121,9 @@ class DataSettings(Bounded):
     data, val, test : sources to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
     `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
     names : file with one class name per line. seed : of the stratified split, and of everything random after.
+    group : column of the data by which samples belong together, such as the patient or the recording: those
+    of one group are never divided between splits or folds. by : columns whose groups are measured
+    one by one.
     anyway : learn even where the model only guesses on these samples, as wrong preprocessing would have it.
     inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that
     is no single number has the value in every place.
@@ -134,6 +137,14 @@ class DataSettings(Bounded):
     seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0
     anyway: bool = False
     inputs: tuple[tuple[str, float], ...] = ()
+    group: str | None = None
+    by: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of groups that are read, each once."""
+        own = () if self.group is None else (self.group,)
+        return tuple(dict.fromkeys((*own, *self.by)))
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,23 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class GroupMetrics:
+    """How predictions did on the samples of one group.
+
+    column, name : of the group. right : samples, of all of them. accuracy : a fraction. interval : of 95 %
+    confidence, as fractions. few : whether there are too few samples to say much.
+    """
+
+    column: str
+    name: str
+    samples: int
+    right: int
+    accuracy: float
+    interval: tuple[float, float]
+    few: bool
+
+
+@dataclass(frozen=True)
 class Check:
     """A check of a file: what was checked, whether it passed, and the figures."""
 

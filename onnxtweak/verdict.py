@@ -2,7 +2,8 @@
 
 A promise is a change of accuracy that may not be less than its limit. It is *kept* where the whole 95 %
 interval of the change reaches the limit, *not kept* where all of it lies below, and *not shown* where it
-covers both. Intervals of single classes are so wide that those of all classes hold at once: of many classes
+covers both. Samples of one group are not independent: where there are such, an interval rests on how groups
+changed. Intervals of single classes are so wide that those of all classes hold at once: of many classes
 one always looks bad by chance. Changes, limits and intervals are percentage points.
 """
 
@@ -23,12 +24,45 @@ _NAMED = 3  # classes that a promise names
 _ANY_LOSS = 100.0  # points: a limit that cannot be exceeded
 
 
+@dataclass(frozen=True, eq=False)
+class GroupedSamples:
+    """Samples that are not independent of those of their group, all (N,) int64.
+
+    labels, groups : of each sample. base, bias : 1 where only the patched model is right and -1 where only
+    the base, or the best bias, is.
+    """
+
+    labels: np.ndarray
+    groups: np.ndarray
+    base: np.ndarray
+    bias: np.ndarray
+
+    def effect(self, classes: np.ndarray | None, *, bias: bool = False) -> float:
+        """The design effect of a change in accuracy, at least 1: so many samples tell as much as one alone.
+
+        It is the variance of the change between groups over what it would be between samples. classes : whose
+        samples are judged; None: all. bias : against the best bias.
+        """
+        rows = np.ones(len(self.labels), bool) if classes is None else np.isin(self.labels, classes)
+        change = (self.bias if bias else self.base)[rows]
+        _, groups = np.unique(self.groups[rows], return_inverse=True)
+        count = int(groups.max(initial=-1)) + 1
+        if count < 2:
+            return float(max(len(change), 1))  # one group is one observation
+        away = change - change.mean()
+        if not away.any():
+            return 1.0
+        between = (np.bincount(groups, away) ** 2).sum() * count / (count - 1)
+        return max(1.0, float(between / (away**2).sum()))
+
+
 @dataclass(frozen=True)
 class SampleCounts:
     """What became of the samples of each class, all (C,) int64.
 
     samples : how many. fixed, broken : that only the patched model, or only the base, gets right. ahead,
-    behind : that only the patched model, or only the best bias, gets right.
+    behind : that only the patched model, or only the best bias, gets right. grouped : which of them belong
+    together; None: none.
     """
 
     samples: np.ndarray
@@ -36,6 +70,11 @@ class SampleCounts:
     broken: np.ndarray
     ahead: np.ndarray
     behind: np.ndarray
+    grouped: GroupedSamples | None = None
+
+    def effect(self, classes: np.ndarray | None, *, bias: bool = False) -> float:
+        """`GroupedSamples.effect`; 1 where no samples belong together."""
+        return 1.0 if self.grouped is None else self.grouped.effect(classes, bias=bias)
 
 
 @dataclass(frozen=True)
@@ -133,9 +172,11 @@ def _state(interval: Interval | None, limit: float) -> str:
     return KEPT if interval[0] >= limit else NOT_KEPT
 
 
-def _change(better: int, worse: int, samples: int, together: int = 1) -> tuple[float | None, Interval | None]:
-    """The change of an accuracy and its interval, in points."""
-    found = paired(better, worse, samples, together)
+def _change(
+    better: int, worse: int, samples: int, effect: float, together: int = 1
+) -> tuple[float | None, Interval | None]:
+    """The change of an accuracy and its interval, in points. effect : how many samples count as one."""
+    found = paired(better / effect, worse / effect, samples / effect, together)
     if found is None:
         return None, None
     return (better - worse) / samples * 100, (found[0] * 100, found[1] * 100)
@@ -152,7 +193,7 @@ def _intervals(counts: SampleCounts) -> list[tuple[int, float, Interval]]:
     found = []
     for c in seen.tolist():
         three = int(counts.fixed[c]), int(counts.broken[c]), int(counts.samples[c])
-        change, interval = _change(*three, len(seen))
+        change, interval = _change(*three, counts.effect(np.array([c])), len(seen))
         if change is not None and interval is not None:
             found.append((c, change, interval))
     return found
@@ -192,14 +233,15 @@ def _of_overall(asked: Asked, counts: SampleCounts) -> list[Promise]:
     if drop < 0:
         said = f"overall gains at least {-drop:g} points"
     limit, samples = 0.0 - drop, int(counts.samples.sum())
-    change, interval = _change(int(counts.fixed.sum()), int(counts.broken.sum()), samples)
+    fixed, broken = int(counts.fixed.sum()), int(counts.broken.sum())
+    change, interval = _change(fixed, broken, samples, counts.effect(None))
     return [Promise("overall", said, _state(interval, limit), change, limit, interval, samples)]
 
 
 def _of_targets(names: Sequence[str], asked: Asked, counts: SampleCounts, everyone: bool) -> Promise:
     own = asked.targets
     fixed, broken, samples = (int(each[own].sum()) for each in (counts.fixed, counts.broken, counts.samples))
-    change, interval = _change(fixed, broken, samples)
+    change, interval = _change(fixed, broken, samples, counts.effect(own))
     limit = max(0.0, 0.0 - asked.max_overall_drop) if everyone else 0.0
     if everyone:
         said = f"overall gains at least {limit:g} points" if limit else "overall accuracy up"
@@ -216,9 +258,10 @@ def _over_bias(asked: Asked, counts: SampleCounts, everyone: bool) -> Promise:
     """Better on the targets and not surely worse overall; or better overall, and no worse on the targets."""
     own = asked.targets
     ahead, behind, samples = (int(each[own].sum()) for each in (counts.ahead, counts.behind, counts.samples))
-    change, interval = _change(ahead, behind, samples)
+    change, interval = _change(ahead, behind, samples, counts.effect(own, bias=True))
     ahead, behind = int(counts.ahead.sum()), int(counts.behind.sum())
-    overall, wide = _change(ahead, behind, int(counts.samples.sum()))
+    everything = int(counts.samples.sum())
+    overall, wide = _change(ahead, behind, everything, counts.effect(None, bias=True))
     on_targets, over_all = _state(interval, 0.0), _state(wide, 0.0)
     points = change or 0.0
     state = NOT_SHOWN

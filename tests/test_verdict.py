@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.goal import Goal
-from onnxtweak.stages.judge_promises import Shown, answer_of, judge_promises, learnt_on
+from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises, learnt_on
 from onnxtweak.verdict import COPY, KEPT, NOT_KEPT, NOT_SHOWN
 from tests.support.results import a_verdict
 
@@ -159,3 +159,60 @@ def test_another_mixture_of_classes_is_no_better_base():
     learnt = np.repeat([0, 1], [1000, 100]), np.concatenate([easy, hard[::10]])
     test = np.repeat([0, 1], [100, 1000]), np.concatenate([easy[::10], hard])
     assert learnt_on(learnt, test) == ()
+
+
+def shown(groups, repeat=1):
+    """Of 400 samples of class 2, 60 fixed and 30 broken; repeated, as copies of one another."""
+    was = np.arange(400) >= 60
+    now = ~((np.arange(400) >= 60) & (np.arange(400) < 90))
+    labels = np.full(400, 2)
+    base, tweaked = (np.repeat(np.where(right, 2, 0), repeat) for right in (was, now))
+    labels = np.repeat(labels, repeat)
+    other = np.repeat([0, 1], 50)
+    return Shown(
+        "test",
+        np.append(labels, other),
+        np.append(base, other),
+        np.append(tweaked, other),
+        np.append(base, other),
+        None if groups is None else np.append(groups, 10**6 + np.arange(100)),
+    )
+
+
+def test_copies_of_a_sample_are_no_evidence_once_they_are_a_group():
+    """Five copies of each sample, grouped, say what the samples alone do; ungrouped they seem to say more."""
+    goal, names = Goal(np.array([2]), max_class_drop=5.0), ("ant", "bee", "cat")
+    alone = promise(judge_promises(shown(None), goal, names, "fit"), "targets")
+    copies = promise(judge_promises(shown(None, 5), goal, names, "fit"), "targets")
+    grouped = promise(judge_promises(shown(np.repeat(np.arange(400), 5), 5), goal, names, "fit"), "targets")
+    width = {name: p.interval[1] - p.interval[0] for name, p in (("1", alone), ("5", copies), ("g", grouped))}
+    assert width["5"] < 0.5 * width["1"]
+    assert width["g"] == pytest.approx(width["1"], rel=0.02)
+    assert alone.change == copies.change == grouped.change == pytest.approx(7.5)
+    assert grouped.samples == 2000
+
+
+@pytest.mark.parametrize("name", ["targets", "overall", "bias"])
+def test_groups_that_change_as_one_show_little(name):
+    """Of eight tracks one is fixed as a whole: by sample a clear gain, by track none that is shown."""
+    labels = np.repeat([2, 0], 400)
+    tracks = np.arange(800) // 50
+    base = np.where(tracks == 0, 1, labels)
+    of = [
+        Shown("test", labels, base, labels, base, groups)
+        for groups in (None, tracks, np.zeros(800, np.int64), np.arange(800))
+    ]
+    goal, names = Goal(np.array([2])), ("ant", "bee", "cat")
+    by_sample, by_track, as_one, apart = (
+        promise(judge_promises(each, goal, names, "fit"), name) for each in of
+    )
+    assert by_sample.state == apart.state == KEPT
+    assert by_track.state == as_one.state == NOT_SHOWN
+    assert apart.interval == pytest.approx(by_sample.interval, abs=0.02)
+    assert as_one.interval[0] < by_track.interval[0] < by_sample.interval[0]
+
+
+def test_groups_are_named_among_the_cautions():
+    (found,) = depend_on_groups("patient", np.array([3, 3, 1]))
+    assert "`patient`" in found and "rest on 2 groups" in found and "McNemar" in found
+    assert depend_on_groups(None, None) == ()

@@ -69,6 +69,8 @@ class SourceOptions(PreprocessOptions, total=False):
     seed: int
     anyway: bool
     inputs: Mapping[str, Number]
+    group: str | None
+    by: str | Sequence[str]
 
 
 class DataOptions(SourceOptions, total=False):

@@ -1,17 +1,21 @@
-"""How good is a model? Accuracies and confusion over all samples of a source."""
+"""How good is a model? Accuracies and confusion over all samples of a source, and group by group."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.data.groups import require_shared
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.goal import Goal, find_targets
-from onnxtweak.method.metrics import measure
+from onnxtweak.method.metrics import measure, measure_groups
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import open_whole
 from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Progress, silent
+
+# Samples that a group must have on average: with fewer, most accuracies would be 0 or 1.
+_SHARED = 2.0
 
 
 def evaluate(
@@ -25,10 +29,14 @@ def evaluate(
 ) -> Evaluation:
     """Overall and per-class accuracy and confusion of a model, over all samples of `data`.
 
-    taps : only `logits` is used. Raises InputError for what cannot be used.
+    data : its `by` are columns whose groups are measured one by one. taps : only `logits` is used. Raises
+    InputError for what cannot be used.
     """
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
+    columns = {name: view.dataset.groups[name] for name in data.by}
+    for name, groups in columns.items():
+        require_shared(groups, name, _SHARED, "--by")
     shown = shown_pass(job.subject, view, job.engine, "evaluate")
     predicted = shown.classes
     chosen = np.empty(0, np.int64)
@@ -51,4 +59,9 @@ def evaluate(
         seconds=run.seconds,
         device={key: value for key, value in run.device.items() if key != "backend"},
         notes=(*job.splits.notes, *contradiction, *doubts(job, view, predicted)),
+        groups=tuple(
+            group
+            for name, groups in columns.items()
+            for group in measure_groups(predicted == view.labels, groups, name)
+        ),
     )

@@ -11,10 +11,14 @@ A source is written `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]` or `PATH#[start:s
     table.parquet         columns as in a .csv; one may hold lists
     file.py:function      a function that yields (inputs, labels)
 
+Beside inputs and labels it may hold columns of groups, one value per sample, that are read by name.
+
 open_data        a source opened by the reader for its file type, several joined into one Dataset
 dataset          labels in memory, inputs as a stream of batches
 splits           fit, validation and test
+stratified       samples dealt out by class, groups whole
 labels           raw labels to class numbers
+groups           which samples belong together, by a column of the data
 samples          what every reader returns: Column, Part; and InputSpec, what the model expects
 constants        which inputs have one value for all samples
 source_spec      how a source is written
@@ -29,7 +33,8 @@ from onnxtweak.data.dataset import Batch, Dataset, check_labels
 from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
-from onnxtweak.data.splits import Splits, View, open_splits, stratified_split
+from onnxtweak.data.splits import Splits, View, open_splits
+from onnxtweak.data.stratified import stratified_split
 
 __all__ = [
     "Batch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
+from onnxtweak.data.groups import no_column
 from onnxtweak.data.samples import InputSpec, by_option, with_rows
 from onnxtweak.errors import DataError
 
@@ -14,18 +15,24 @@ CLASSES = ("classes", "class_names", "label_names")
 
 
 def match_arrays(
-    found: Collection[str], inputs: Sequence[InputSpec], key: str | None, where: str
+    found: Collection[str],
+    inputs: Sequence[InputSpec],
+    key: str | None,
+    where: str,
+    groups: Sequence[str] = (),
 ) -> tuple[dict[str, str], str]:
     """The name of the stored array for each model input, and the name of the array of labels.
 
     found : names of the stored arrays. A single input with rows may also be stored under one of `SAMPLES`.
-    With a key, such as `train`, `x` is stored as `x_train` or `train_x`. Raises DataError that lists what was
-    found.
+    With a key, such as `train`, `x` is stored as `x_train` or `train_x`. groups : columns that are taken for
+    samples or labels only where there is nothing else. Raises DataError that lists what was found.
     """
     arrays, missing, alone = {}, [], len(with_rows(inputs)) == 1
+    spelt = {spelling for name in groups for spelling in spellings(name, key)}
+    others = [name for name in found if name not in spelt]
     for spec in inputs:
         names = (spec.name, *SAMPLES) if alone and not spec.number else (spec.name,)
-        stored = _first(found, names, key)
+        stored = _first(others, names, key) or _first(found, names, key)
         if stored is None:
             missing.append(spec.name)
         else:
@@ -45,7 +52,7 @@ def match_arrays(
                 else f"name each array after its input, or give all samples one value: {by_option(missing)}"
             ),
         )
-    labels = _first(found, LABELS, key)
+    labels = _first(others, LABELS, key) or _first(found, LABELS, key)
     if labels is None or labels in arrays.values():
         raise DataError(
             f"no labels; found {_listed(found)}",
@@ -53,6 +60,19 @@ def match_arrays(
             hint=f"store one class number per sample as `{'y' if key is None else f'y_{key}'}`",
         )
     return arrays, labels
+
+
+def match_group(found: Collection[str], column: str, key: str | None, where: str) -> str:
+    """The name of the stored array of a column of groups. Raises DataError, naming what is like it."""
+    stored = _first(found, (column,), key)
+    if stored is not None:
+        return stored
+    known = found
+    if key is not None:
+        ends = [(name.removesuffix(f"_{key}"), name.removeprefix(f"{key}_")) for name in found]
+        known = [min(both, key=len) for both, name in zip(ends, found, strict=True) if {*both} != {name}]
+    named = "" if key is None else f" (it would be `{spellings(column, key)[0]}`)"
+    raise no_column(column, known, where, f"no array `{column}`{named}")
 
 
 def spellings(name: str, key: str | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.data.groups import Groups
 from onnxtweak.data.parallel_rows import rows_in_parallel
 from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan, mirrored
 from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value
@@ -32,7 +33,7 @@ class Dataset:
     parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
     of each input by name. notes : what was decided automatically. constants : values of inputs that are the
     same for all samples, as the sources hold them. written,
-    by_sorting : as in `Labels`.
+    by_sorting : as in `Labels`. groups : those that were asked for, by the name of their column.
     """
 
     labels: np.ndarray
@@ -44,6 +45,7 @@ class Dataset:
     constants: Mapping[str, Value] = field(default_factory=dict)
     written: tuple[int, ...] | None = None
     by_sorting: bool = False
+    groups: Mapping[str, Groups] = field(default_factory=dict)
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:

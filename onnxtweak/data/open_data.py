@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.groups import read_groups
 from onnxtweak.data.labels import Labels, class_numbers
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part, Reading
@@ -53,20 +54,21 @@ def open_data(
     *,
     inputs: Sequence[InputSpec],
     preprocess: Preprocess,
-    names: Sequence[str] | None = None,
+    names: Sequence[str] | Dataset | None = None,
     memory: int = 4 * GiB,
-    written: Sequence[int] | None = None,
     progress: Progress = silent,
+    groups: Sequence[str] = (),
 ) -> Dataset:
     """The samples of all sources, one source after the other.
 
-    inputs : what the model expects. names : class names, class 0 first. memory : bytes; compressed arrays are
-    loaded while they fit into a quarter of it, and streamed otherwise. written : as in `class_numbers`.
-    progress : told of samples that a function yields.
+    inputs : what the model expects. names : class names, class 0 first; or a dataset whose names and numbers
+    of classes these samples have too. memory : bytes; compressed arrays are loaded while they fit into a
+    quarter of it, and streamed otherwise. progress : told of samples that a function yields. groups : names
+    of columns to read as groups.
     Raises DataError for anything missing, damaged, empty or incompatible with the model.
     """
     check_preprocess(preprocess)
-    reading = Reading(preprocess, memory, progress)
+    reading = Reading(preprocess, memory, progress, tuple(groups))
     parts: list[Part] = []
     for text in sources:
         with within_reach(DataError):
@@ -77,7 +79,8 @@ def open_data(
         for part in found:
             _check_lengths(part)
         parts += select_rows(found, source)
-    labels = class_numbers(parts, names, written) if parts else Labels(np.empty(0), None, None, ())
+    known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
+    labels = class_numbers(parts, known, written) if parts else Labels(np.empty(0), None, None, ())
     if not len(labels.numbers):
         raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
     constants = read_constants(parts, inputs)
@@ -105,6 +108,7 @@ def open_data(
         constants=constants,
         written=labels.written,
         by_sorting=labels.by_sorting,
+        groups={name: read_groups(parts, name) for name in reading.groups},
     )
 
 
@@ -166,6 +170,13 @@ def _check_one_shape(parts: Sequence[Part], plans: Sequence[dict[str, Preprocess
 
 
 def _check_lengths(part: Part) -> None:
+    for name, group in part.groups.items():
+        if group.values.shape[:1] != part.labels.shape[:1]:
+            raise DataError(
+                f"`{name}` has the shape {group.values.shape}, but there are {len(part)} samples",
+                where=f"{group.where}; {part.label_where}",
+                hint="store one value per sample, in the same order",
+            )
     for column in part.columns.values():
         if not column.shape:  # one number, for all samples
             continue

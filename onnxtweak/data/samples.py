@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -28,11 +28,13 @@ class Reading:
 
     preprocess : what a reader of pictures does to their sizes. memory : bytes that what it holds whole may
     take: labels, class names, text. progress : told of samples that come one batch after the other.
+    groups : names of the columns that say which group a sample is of.
     """
 
     preprocess: Preprocess = Preprocess()
     memory: int = 4 * GiB
     progress: Progress = silent
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,18 @@ def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
+class GroupColumn:
+    """One value per sample, which says what group it is of.
+
+    values (N,) : raw, as stored. where : how a message names them. file : that holds nothing else, if so.
+    """
+
+    where: str
+    values: np.ndarray
+    file: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Part:
     """Consecutive samples from one place.
 
@@ -174,6 +188,7 @@ class Part:
     columns : by model input; row 0 of the part is row `start` of each. labels (N, ...) : raw, as stored;
     integers, strings, or one-hot. label_where : how a message names them. files : (role, path) pairs that the
     digest covers. classes : class names, if the source has them. notes : what reading does to the samples.
+    groups : the columns of groups that were asked for, by name.
     """
 
     where: str
@@ -185,6 +200,20 @@ class Part:
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     start: int = 0
+    groups: Mapping[str, GroupColumn] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """All files that it is read from."""
+        groups = (column.file for column in self.groups.values() if column.file is not None)
+        return (*(path for _, path in self.files), *groups)
+
+    def rows(self, first: int, end: int) -> Part:
+        """Some of its samples, [first, end)."""
+        groups = {
+            name: replace(column, values=column.values[first:end]) for name, column in self.groups.items()
+        }
+        return replace(self, start=self.start + first, labels=self.labels[first:end], groups=groups)

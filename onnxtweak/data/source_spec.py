@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnxtweak.data.samples import Part
@@ -76,7 +76,7 @@ def select_rows(parts: Sequence[Part], source: Source) -> list[Part]:
     for part in parts:
         low, high = max(start - first, 0), min(stop - first, len(part))
         if low < high:
-            kept.append(replace(part, start=part.start + low, labels=part.labels[low:high]))
+            kept.append(part.rows(low, high))
         first += len(part)
     return kept
 

@@ -1,19 +1,21 @@
-"""How are samples split into fit, validation and test?"""
+"""How are samples split into fit, validation and test? Groups are never torn apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 
 from onnxtweak.data.dataset import Batch, Dataset
+from onnxtweak.data.groups import Groups, in_common, require_shared
 from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
+from onnxtweak.data.stratified import stratified_split
 from onnxtweak.errors import DataError
 from onnxtweak.settings import DataSettings, GiB
 from onnxtweak.types import Progress, silent
@@ -40,6 +42,10 @@ class View:
         """sha256 in hex over the dataset and which of its rows these are."""
         return sha256(self.dataset.digest.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
+    def groups(self, column: str | None) -> np.ndarray | None:
+        """(len(self),) int64: codes of the groups of a column that was read; None for None."""
+        return None if column is None else self.dataset.groups[column].of(self.rows)
+
     def spread_out(self, wanted: int) -> View:
         """At most so many of these samples, evenly from all of them."""
         places = np.unique(np.linspace(0, max(len(self) - 1, 0), wanted).astype(np.int64))
@@ -62,56 +68,17 @@ class Splits:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 in hex over the datasets and which rows belong to which split."""
+        """sha256 in hex over the datasets, their groups, and which rows belong to which split."""
         digest = sha256()
         for view in (self.fit, self.validation, self.test):
-            digest.update(
-                b"none" if view is None else view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()
-            )
+            if view is None:
+                digest.update(b"none")
+                continue
+            digest.update(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes())
+            for column, groups in view.dataset.groups.items():
+                digest.update("\0".join((column, *groups.names)).encode("utf-8", "surrogatepass"))
+                digest.update(groups.of(view.rows).astype("<i8").tobytes())
         return digest.hexdigest()
-
-
-def stratified_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> tuple[np.ndarray, ...]:
-    """Rows of each part, ascending int64, each class divided by `fractions` as evenly as whole samples allow.
-
-    labels (N,) int64. A class with at least as many samples as there are parts is present in each.
-    Deterministic in (labels, fractions, seed). Raises DataError when a part stays empty.
-    """
-    shuffle = np.random.Generator(np.random.PCG64(seed)).permutation
-    parts: list[list[np.ndarray]] = [[] for _ in fractions]
-    owed = np.zeros(len(fractions))
-    for number in np.unique(labels):
-        rows = shuffle(np.flatnonzero(labels == number))
-        exact = len(rows) * np.asarray(fractions) / np.sum(fractions)
-        counts = _counts(exact, owed)
-        owed += exact - counts
-        ends = np.cumsum(counts)
-        for part, piece in zip(parts, np.split(rows, ends[:-1]), strict=True):
-            part.append(piece)
-    split = tuple(np.sort(np.concatenate([np.empty(0, np.int64), *part])) for part in parts)
-    if not all(map(len, split)):
-        raise DataError(
-            f"{len(labels)} samples are too few to split into {len(fractions)} parts",
-            hint="give more samples, or give --val and --test",
-        )
-    return split
-
-
-def _counts(exact: np.ndarray, owed: np.ndarray) -> np.ndarray:
-    """Integers with the sum of `exact`, by largest remainder; none is zero where there are samples enough.
-
-    owed : how many samples each part is short of so far, over all classes; it breaks ties, so that the parts
-    come out even.
-    """
-    samples = round(exact.sum())
-    # Rounding keeps 20 * 0.2 from losing a sample to 3.9999999.
-    counts = np.floor(np.round(exact, 9)).astype(np.int64)
-    order = np.lexsort((-np.round(owed, 9), -np.round(exact - counts, 9)))
-    counts[order[: samples - counts.sum()]] += 1
-    while samples >= len(counts) and (counts == 0).any():
-        counts[counts.argmax()] -= 1
-        counts[counts.argmin()] += 1
-    return counts
 
 
 def open_splits(
@@ -120,40 +87,49 @@ def open_splits(
     """Open the given splits, and take the missing ones from `data`.
 
     Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
-    given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. memory :
-    bytes that all datasets together may use. progress : as of `open_data`.
-    Raises DataError where fit or validation has a single class.
+    given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. Samples
+    of one group of `settings.group` stay together. memory : bytes that all datasets together may use.
+    progress : as of `open_data`.
+    Raises DataError where fit or validation has a single class, and for a group that lies in two sources.
     """
     names = None if settings.names is None else read_names(settings.names)
     given = [sources for sources in (settings.data, settings.val, settings.test) if sources]
     share = memory // max(len(given), 1)
 
-    def opened(sources: Sequence[str], names: Sequence[str] | None, written: Sequence[int] | None) -> Dataset:
+    def opened(sources: Sequence[str], names: Sequence[str] | Dataset | None) -> Dataset:
         return open_data(
             sources,
             inputs=inputs,
             preprocess=settings.preprocess,
             names=names,
             memory=share,
-            written=written,
             progress=progress,
+            groups=settings.columns,
         )
 
-    data = opened(settings.data, names, None)
+    data = opened(settings.data, names)
     # What the numbers of one source mean, those of the others do.
-    names, written = data.classes, data.written
-    validation = _all_rows(opened(settings.val, names, written)) if settings.val else None
-    test = _all_rows(opened(settings.test, names, written)) if settings.test else None
+    sources = {"--val": settings.val, "--test": settings.test}
+    others = {role: opened(source, data) for role, source in sources.items() if source}
+    data, *rest = _numbered_alike([data, *others.values()])
+    others = dict(zip(others, rest, strict=True))
+    if settings.group is not None:
+        _require_apart({"--data": data, **others}, settings.group)
+    validation = _all_rows(others["--val"]) if "--val" in others else None
+    test = _all_rows(others["--test"]) if "--test" in others else None
     if validation is not None:
         fit = _all_rows(data)
     else:
         fractions = (0.75, 0.25) if test is not None else (0.6, 0.2, 0.2)
-        rows = stratified_split(data.labels, fractions, settings.seed)
+        groups = None if settings.group is None else data.groups[settings.group].codes
+        rows = stratified_split(data.labels, fractions, settings.seed, groups)
         fit, validation = View(data, rows[0]), View(data, rows[1])
         test = View(data, rows[2]) if test is None else test
     for role, view in (("fit", fit), ("validation", validation)):
         _check_classes(role, view)
     notes = (*data.notes, *_overlaps(data, validation, test))
+    if settings.group is not None:
+        notes += _on_groups(settings.group, (fit, validation, test))
     return Splits(fit, validation, test, data.classes, notes)
 
 
@@ -166,6 +142,7 @@ def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, pr
         names=None if settings.names is None else read_names(settings.names),
         memory=memory,
         progress=progress,
+        groups=settings.columns,
     )
     view = _all_rows(dataset)
     return Splits(view, view, None, dataset.classes)
@@ -173,6 +150,51 @@ def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, pr
 
 def _all_rows(dataset: Dataset) -> View:
     return View(dataset, np.arange(len(dataset)))
+
+
+def _numbered_alike(datasets: Sequence[Dataset]) -> list[Dataset]:
+    """The same datasets, with the same number for the groups of one name."""
+    columns = {name: in_common([dataset.groups[name] for dataset in datasets]) for name in datasets[0].groups}
+    return [
+        replace(dataset, groups={name: each[number] for name, each in columns.items()})
+        for number, dataset in enumerate(datasets)
+    ]
+
+
+def _require_apart(datasets: Mapping[str, Dataset], column: str) -> None:
+    """Raise DataError where samples hardly form groups, or where a group lies in two sources.
+
+    datasets : by the option that gives them, numbered alike.
+    """
+    groups = {role: dataset.groups[column] for role, dataset in datasets.items()}
+    codes = np.concatenate([each.codes for each in groups.values()])
+    require_shared(Groups(codes, groups["--data"].names), column, 1.0, "--group")
+    for (role, one), (other, two) in combinations(groups.items(), 2):
+        both = np.intersect1d(one.codes, two.codes)
+        if len(both):
+            raise DataError(
+                f"{len(both):,} {'group' if len(both) == 1 else 'groups'} of `{column}`, such as "
+                f"`{one.names[both[0]]}`, {'lies' if len(both) == 1 else 'lie'} in both {role} and {other}",
+                where="--group",
+                hint=f"give all samples with --data, to be split by group; or, if {role} and {other} number "
+                "theirs independently, give every group a name of its own",
+            )
+
+
+def _on_groups(column: str, views: Sequence[View | None]) -> tuple[str, ...]:
+    """Notes: how many groups each split has, and which classes have too few to be in all of them."""
+    roles = dict(zip(("fit", "validation", "test"), views, strict=True))
+    there = {role: view for role, view in roles.items() if view is not None}
+    counts = [
+        f"{len(np.unique(view.dataset.groups[column].of(view.rows))):,} in {role}"
+        for role, view in there.items()
+    ]
+    found = [f"groups by `{column}`: {', '.join(counts)}; none is in two"]
+    seen = [set(np.unique(view.labels).tolist()) for view in there.values()]
+    if partly := sorted(set.union(*seen) - set.intersection(*seen)):
+        shown = ", ".join(map(str, partly[:8])) + (", ..." if len(partly) > 8 else "")
+        found.append(f"classes of so few groups that some split has no sample of them: {shown}")
+    return tuple(found)
 
 
 def _check_classes(role: str, view: View) -> None:

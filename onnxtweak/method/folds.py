@@ -1,10 +1,13 @@
-"""Which samples are held out together in cross-validation? Its folds."""
+"""Which samples are held out together in cross-validation? Its folds; groups are never divided."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from onnxtweak.data.stratified import deal_groups
+from onnxtweak.errors import DataError
 
 # As many folds are enough where every class has many samples.
 COARSE = 5
@@ -28,14 +31,31 @@ class Folds:
     copies: int = 1
 
     @classmethod
-    def of(cls, labels: np.ndarray, folds: int | None, seed: int, judged: np.ndarray | None = None) -> Folds:
+    def of(
+        cls,
+        labels: np.ndarray,
+        folds: int | None,
+        seed: int,
+        judged: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ) -> Folds:
         """So many folds of samples with labels (N,); None: as their rarest class needs.
 
-        judged : default all.
+        judged : default all. groups (N,) int64 : samples of one group are in one fold, and there are no more
+        folds than groups. Raises DataError for a single group.
         """
         all_samples = np.ones(len(labels), bool)
         count = folds_for(labels) if folds is None else folds
-        return cls(fold_numbers(labels, count, seed), all_samples if judged is None else judged, seed)
+        if groups is not None:
+            count = min(count, len(np.unique(groups)))
+            if count < 2:
+                raise DataError(
+                    "all samples to learn from are of one group, so none can be held out to choose by",
+                    where="--group",
+                    hint="give samples of more groups, or leave it out",
+                )
+        number = fold_numbers(labels, count, seed, groups)
+        return cls(number, all_samples if judged is None else judged, seed)
 
     @property
     def doubled(self) -> Folds:
@@ -72,8 +92,20 @@ def folds_for(labels: np.ndarray) -> int:
     return next((folds for fewer, folds in _FEW if rarest < fewer), COARSE)
 
 
-def fold_numbers(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Fold of each sample, (N,) int64 in [0, folds); every class is spread over them as evenly as it goes."""
+def one_in(count: int, labels: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """About one in so many samples, (N,) bool, of every class alike; whole groups if there are several."""
+    if groups is None or len(np.unique(groups)) < 2:
+        return fold_numbers(labels, count, seed) == 0
+    return deal_groups(labels, groups, (count - 1, 1), seed) == 1
+
+
+def fold_numbers(labels: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Fold of each sample, (N,) int64 in [0, folds); every class is spread over them as evenly as it goes.
+
+    groups (N,) int64 : which are not divided.
+    """
+    if groups is not None:
+        return deal_groups(labels, groups, [1.0] * folds, seed)
     shuffle = np.random.Generator(np.random.PCG64(seed)).permutation
     fold = np.empty(len(labels), np.int64)
     done = 0

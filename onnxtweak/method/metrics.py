@@ -6,8 +6,13 @@ import math
 
 import numpy as np
 
+from onnxtweak.data.groups import Groups
 from onnxtweak.goal import Goal
-from onnxtweak.types import Metrics
+from onnxtweak.intervals import wilson
+from onnxtweak.types import GroupMetrics, Metrics
+
+# With fewer samples the interval of an accuracy is some 30 points wide or more.
+_FEW = 30
 
 
 def measure(predicted: np.ndarray, labels: np.ndarray, goal: Goal, classes: int) -> Metrics:
@@ -27,6 +32,20 @@ def measure(predicted: np.ndarray, labels: np.ndarray, goal: Goal, classes: int)
         per_class=np.array([_share(r, s) for r, s in zip(right, support, strict=True)]),
         confusion=confusion,
     )
+
+
+def measure_groups(right: np.ndarray, groups: Groups, column: str) -> tuple[GroupMetrics, ...]:
+    """How well each group does, worst first; of equals the largest. right (N,) bool : samples that are."""
+    samples = np.bincount(groups.codes, minlength=len(groups.names))
+    correct = np.bincount(groups.codes[right], minlength=len(groups.names))
+    seen = np.flatnonzero(samples)
+    order = seen[np.lexsort((seen, -samples[seen], correct[seen] / samples[seen]))]
+    found = []
+    for group, k, n in zip(order.tolist(), correct[order].tolist(), samples[order].tolist(), strict=True):
+        interval = wilson(k, n)
+        assert interval is not None  # it has samples
+        found.append(GroupMetrics(column, groups.names[group], n, k, k / n, interval, n < _FEW))
+    return tuple(found)
 
 
 def _share(part: int, whole: int) -> float:

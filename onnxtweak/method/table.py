@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -22,23 +22,28 @@ _COPIES = 4
 
 @dataclass(frozen=True)
 class Table:
-    """Some samples as the learners see them. T (N, K) float32, Z (N, C) float, labels (N,) int64."""
+    """Some samples as the learners see them. T (N, K) float32, Z (N, C) float, labels (N,) int64.
+
+    groups (N,) int64 : samples of one group are held out together; None: each alone.
+    """
 
     T: np.ndarray
     Z: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray | None = None
 
     def rows(self, chosen: np.ndarray) -> Table:
         """Some samples, in the given order."""
-        return Table(self.T[chosen], self.Z[chosen], self.labels[chosen])
+        groups = None if self.groups is None else self.groups[chosen]
+        return Table(self.T[chosen], self.Z[chosen], self.labels[chosen], groups)
 
     def columns(self, chosen: np.ndarray) -> Table:
         """Some neurons, in the given order."""
-        return Table(self.T[:, chosen], self.Z, self.labels)
+        return replace(self, T=self.T[:, chosen])
 
     def cooled(self, temperature: float) -> Table:
         """The samples with logits Z / temperature, on which a patch is learnt before it is scaled by it."""
-        return Table(self.T, self.Z / self.Z.dtype.type(temperature), self.labels)
+        return replace(self, Z=self.Z / self.Z.dtype.type(temperature))
 
     def patched(self, columns: np.ndarray, patch: Patch) -> np.ndarray:
         """Logits (N, C) with a patch that reads these columns."""
@@ -98,11 +103,13 @@ def gather(
 
 
 def stacked(tables: Sequence[Table]) -> Table:
-    """The samples of several tables, end to end."""
+    """The samples of several tables, end to end; groups are numbered alike in all of them."""
+    groups = [t.groups for t in tables if t.groups is not None]
     return Table(
         np.concatenate([t.T for t in tables]),
         np.concatenate([t.Z for t in tables]),
         np.concatenate([t.labels for t in tables]),
+        np.concatenate(groups) if groups else None,
     )
 
 

@@ -28,7 +28,7 @@ _PREFIX = "ONNXTWEAK_"
 
 # `run` keeps its work under [output] cache, and always continues from there.
 _OF_RUNS = {"work-dir", "resume", "shard"}
-_DATA = [key for key in keys_of(DataSettings) if key != "preprocess"]
+_DATA = [key for key in keys_of(DataSettings) if key not in ("preprocess", "by")]
 _MODEL = ("logits", "threshold")
 _TABLES = {
     "model": ["path", *_MODEL],
@@ -289,6 +289,7 @@ def _shared(document: dict[str, Any]) -> dict[str, Any]:
         **({"threshold": model["threshold"]} if "threshold" in (model := _model(document)) else {}),
         "seed": document.get("data", {}).get("seed"),
         **({"inputs": inputs} if (inputs := document.get("data", {}).get("inputs")) else {}),
+        **({"group": data["group"]} if "group" in data else {}),
         "preprocess": document.get("preprocess", {}),
         # What was learnt anyway is not reused by a recipe that forbids it.
         **({"anyway": True} if data.get("anyway") else {}),

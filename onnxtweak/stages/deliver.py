@@ -42,7 +42,7 @@ from onnxtweak.stages.checks import (
     check_unharmed,
     require,
 )
-from onnxtweak.stages.judge_promises import Shown, answer_of, judge_promises, learnt_on
+from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises, learnt_on
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.preprocess_record import provenance_of
 from onnxtweak.stages.report_page import page_of
@@ -272,19 +272,24 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     p, E = mcnemar(fixed, broken), harm(before, after)
     method = proposal.settings.get("method", proposal.command)  # `compare` writes those of other names
     answer = answer_of(method, proposal.patch.changes_logits, len(proposal.neurons))
-    shown, cautions = Shown(split, labels, *predicted, biased), _cautions(job, proposal, view, base.classes)
+    shown = Shown(split, labels, *predicted, biased, view.groups(job.reopen.data.group))
+    cautions = _cautions(job, proposal, view, base.classes)
     verdict = judge_promises(shown, goal, job.names, answer, cautions)
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
     return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched))
 
 
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:
-    """Whether the base knows the samples better that were chosen on. shown (N,) : its classes on `view`."""
-    validation = job.splits.validation
+    """Whether the base knows the samples better that were chosen on, and whether samples belong together.
+
+    shown (N,) : its classes on `view`.
+    """
+    validation, group = job.splits.validation, job.reopen.data.group
+    grouped = depend_on_groups(group, view.groups(group))
     if view is validation:
-        return ()
+        return grouped
     right = proposal.goal.head.right(proposal.base, validation.labels)
-    return learnt_on((validation.labels, right), (view.labels, shown == view.labels))
+    return (*learnt_on((validation.labels, right), (view.labels, shown == view.labels)), *grouped)
 
 
 def _notes_on_ties(base: ShownClasses, tweaked: ShownClasses) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +83,11 @@ class TableShards:
 
 
 def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
-    """`gather` over a view of the job's samples."""
+    """`gather` over a view of the job's samples, with their groups."""
+    groups = view.groups(job.reopen.data.group)
     settings = job.engine.settings
     if settings.work_dir is None or not len(neurons):
-        return gather(job.subject, view, neurons, job.engine, what)
+        return replace(gather(job.subject, view, neurons, job.engine, what), groups=groups)
     cache_key = job.cache_key(
         rows=hashlib.sha256(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()).hexdigest(),
         taps=[asdict(tap) for tap in neurons.taps],
@@ -94,7 +95,7 @@ def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
         index=neurons.index.tolist(),
     )
     shards = TableShards(Path(settings.work_dir), cache_key, job.engine)
-    table = gather(job.subject, view, neurons, job.engine, what, shards)
+    table = replace(gather(job.subject, view, neurons, job.engine, what, shards), groups=groups)
     if table.T.nbytes > _LARGEST:
         shards.clear()
     return table

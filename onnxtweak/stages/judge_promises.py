@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.goal import Goal
-from onnxtweak.verdict import BASE, BIAS, Asked, SampleCounts, Verdict, copied, reached
+from onnxtweak.verdict import BASE, BIAS, Asked, GroupedSamples, SampleCounts, Verdict, copied, reached
 
 # The base has probably seen the samples that were learnt from where it is right on more of them than on test
 # samples: by so many standard errors, and by so much of its errors on test.
@@ -19,7 +19,8 @@ _SURELY, _PART = 3.0, 1 / 3
 class Shown:
     """The classes that are shown for the samples of a split, each (N,) int64, and its labels.
 
-    split : "test" or "validation". bias : of the base with the best biases.
+    split : "test" or "validation". bias : of the base with the best biases. groups : those that samples
+    belong to, None without any.
     """
 
     split: str
@@ -27,6 +28,7 @@ class Shown:
     base: np.ndarray
     tweaked: np.ndarray
     bias: np.ndarray
+    groups: np.ndarray | None = None
 
 
 def answer_of(command: str, changes: bool, neurons: int) -> str:
@@ -52,9 +54,25 @@ def judge_promises(
         broken=count(was & ~now),
         ahead=count(now & ~biased),
         behind=count(biased & ~now),
+        grouped=_grouped(shown, now.astype(int) - was, now.astype(int) - biased),
     )
     asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop)
     return reached(answer, shown.split, names, asked, counts, cautions)
+
+
+def _grouped(shown: Shown, base: np.ndarray, bias: np.ndarray) -> GroupedSamples | None:
+    return None if shown.groups is None else GroupedSamples(shown.labels, shown.groups, base, bias)
+
+
+def depend_on_groups(column: str | None, groups: np.ndarray | None) -> tuple[str, ...]:
+    """A caution where samples belong together. groups (N,) int64 : of the samples judged on, by `column`."""
+    if groups is None:
+        return ()
+    return (
+        f"samples of one group of `{column}` are not independent: the intervals of the verdict rest on "
+        f"{len(np.unique(groups)):,} groups; McNemar's p and intervals elsewhere count every sample, and are "
+        "too sure",
+    )
 
 
 def learnt_on(learnt: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[str, ...]:

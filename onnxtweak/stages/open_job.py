@@ -113,7 +113,7 @@ class Job:
     def files_read(self) -> tuple[Path, ...]:
         """The files of the samples, which no output may replace."""
         parts = (part for dataset in _datasets(self.splits) for part in dataset.parts)
-        return tuple({path: None for part in parts for _, path in part.files})
+        return tuple({path: None for part in parts for path in part.read})
 
     @property
     def neurons(self) -> int:

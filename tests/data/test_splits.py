@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxtweak.data import InputSpec, open_splits, stratified_split
+from onnxtweak.data.stratified import deal_groups
 from onnxtweak.errors import DataError
 from onnxtweak.settings import DataSettings
 
@@ -133,3 +134,80 @@ def test_memory_is_shared_between_what_is_opened(tmp_path):
         for view in (splits.fit, splits.validation)
     ]
     assert kinds == ["CompressedColumn", "CompressedColumn", "ArrayColumn", "ArrayColumn"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 25)), min_size=40, max_size=150),
+    FRACTIONS,
+    st.integers(0, 9),
+)
+def test_no_group_is_divided(rows, fractions, seed):
+    labels, groups = np.array(rows).T
+    dealt = deal_groups(labels, groups, fractions, seed)
+    assert all(len(np.unique(dealt[groups == group])) == 1 for group in np.unique(groups))
+    # Numbers of groups are names: other numbers in the same order change nothing, and neither do more runs.
+    np.testing.assert_array_equal(dealt, deal_groups(labels, groups * 3 - 7, fractions, seed))
+    for number in np.unique(labels):
+        holding = np.unique(groups[labels == number])
+        alone = all(len(np.unique(labels[groups == group])) == 1 for group in holding)
+        if alone and len(holding) >= len(fractions):
+            assert len(np.unique(dealt[labels == number])) == len(fractions)
+
+
+def test_classes_are_divided_as_evenly_as_groups_allow():
+    labels = np.repeat(np.arange(5), 200)
+    dealt = deal_groups(labels, np.arange(1000) // 20, (0.6, 0.2, 0.2), 0)
+    counts = [np.bincount(labels[dealt == part]).tolist() for part in range(3)]
+    assert counts == [[120] * 5, [40] * 5, [40] * 5]
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 10, 3000), rng.integers(0, 300, 3000)
+    for seed in range(3):
+        dealt = deal_groups(labels, groups, (0.6, 0.2, 0.2), seed)
+        shares = [np.bincount(labels[dealt == part]) / np.bincount(labels) for part in range(3)]
+        assert np.abs(np.array(shares) - np.array([[0.6], [0.2], [0.2]])).max() < 0.03
+    assert not np.array_equal(dealt, deal_groups(labels, groups, (0.6, 0.2, 0.2), 0))
+
+
+def test_samples_of_a_group_go_to_one_split(tmp_path):
+    patient = np.arange(100) // 4
+    data = save(tmp_path / "a.npz", np.arange(100) % 2, patient=patient)
+    plain, splits = (open_splits(DataSettings((data,), group=group), FLAT) for group in (None, "patient"))
+    views = (splits.fit, splits.validation, splits.test)
+    held = [set(patient[view.rows]) for view in views]
+    assert set.union(*held) == set(range(25)) and sum(map(len, held)) == 25
+    assert [len(view) for view in views] == [60, 20, 20]
+    assert splits.digest != plain.digest
+    np.testing.assert_array_equal(splits.test.groups("patient"), patient[splits.test.rows])
+    assert any("groups by `patient`: 15 in fit, 5 in validation, 5 in test" in note for note in splits.notes)
+    other = save(tmp_path / "b.npz", np.arange(100) % 2, patient=patient // 2)
+    assert open_splits(DataSettings((other,), group="patient"), FLAT).digest != splits.digest
+
+
+def test_what_grouping_cannot_give_is_said(tmp_path):
+    labels = np.arange(60) % 2
+    labels[:6] = 2
+    data = save(tmp_path / "a.npz", labels, patient=np.arange(60) // 6, one=np.zeros(60), all=np.arange(60))
+    notes = open_splits(DataSettings((data,), group="patient"), FLAT).notes
+    assert any("classes of so few groups that some split has no sample of them: 2" in note for note in notes)
+    with pytest.raises(DataError, match="samples of 1 group are too few to split into 3 parts"):
+        open_splits(DataSettings((data,), group="one"), FLAT)
+    with pytest.raises(DataError, match="another value for each of the 60 samples"):
+        open_splits(DataSettings((data,), group="all"), FLAT)
+
+
+def test_a_group_in_two_given_sources_is_refused(tmp_path):
+    labels = np.arange(20) % 2
+    data = save(tmp_path / "a.npz", labels, patient=np.arange(20) // 4)
+    test = save(tmp_path / "b.npz", labels, patient=np.arange(20) // 4 + 4)
+    apart = save(tmp_path / "c.npz", labels, patient=np.arange(20) // 4 + 10)
+    with pytest.raises(
+        DataError, match="1 group of `patient`, such as `4`, lies in both --data and --test"
+    ) as caught:
+        open_splits(DataSettings((data,), test=(test,), group="patient"), FLAT)
+    assert caught.value.where == "--group" and "give all samples with --data" in caught.value.hint
+    with pytest.raises(DataError, match="both --val and --test"):
+        open_splits(DataSettings((apart,), (data,), (test,), group="patient"), FLAT)
+    splits = open_splits(DataSettings((data,), test=(apart,), group="patient"), FLAT)
+    # Numbers of groups are common to all splits.
+    assert not set(splits.test.groups("patient")) & set(splits.fit.groups("patient"))

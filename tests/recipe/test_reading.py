@@ -124,6 +124,9 @@ def test_digests_follow_what_shapes_a_tweak(tmp_path):
     other = read_recipe(recipe(tmp_path), changes=["tweak.cats.count=[5]"])
     assert other.tweaks[0].sha256 != asked.tweaks[0].sha256
     assert other.tweaks[1].sha256 == asked.tweaks[1].sha256
+    grouped = read_recipe(recipe(tmp_path), changes=["data.group=patient"])
+    assert grouped.data.group == "patient"
+    assert grouped.tweaks[0].sha256 != asked.tweaks[0].sha256
 
 
 def test_fit_and_compare_without_a_target_are_for_all_classes(tmp_path):

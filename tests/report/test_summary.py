@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxtweak.intervals import wilson
 from onnxtweak.report.text import summary
-from onnxtweak.report.text.layout import Facts, Note, TextTable, terminal
-from onnxtweak.types import Check
+from onnxtweak.report.text.layout import Facts, Heading, Note, TextTable, markdown, terminal
+from onnxtweak.types import Check, GroupMetrics
 from onnxtweak.verdict import copied
 from tests.support import results
 
@@ -149,6 +150,40 @@ def test_an_evaluation_lists_the_most_frequent_confusions_of_many_classes():
     assert shown[1].rows == (("class 8", "class 2", "6"), ("class 3", "class 5", "4"))
     assert len(shown[0].rows) == 31
     assert any(isinstance(block, Note) and "10 other classes" in block.text for block in blocks)
+
+
+def a_group(name, right, samples, column="site"):
+    interval = wilson(right, samples)
+    return GroupMetrics(column, name, samples, right, right / samples, interval, samples < 30)
+
+
+def test_groups_stand_worst_first_and_small_ones_are_marked():
+    groups = (a_group("lima", 2, 4), a_group("oslo", 90, 100), a_group("old", 1, 40, "age"))
+    blocks = summary.evaluation(results.an_evaluation(groups=groups))
+    by_site, by_age = [b for b in blocks if isinstance(b, TextTable) and "95 % interval" in b.columns]
+    assert by_site.rows == (
+        ("lima", "4", "50.0", "15.0 to 85.0", "few samples"),
+        ("oslo", "100", "90.0", "82.6 to 94.5", ""),
+    )
+    assert by_age.rows[0][:3] == ("old", "40", "2.5")
+    said = [block.text for block in blocks if isinstance(block, Note)]
+    assert sum("few samples" in text for text in said) == 1
+    assert Heading("Accuracy by `site`, in percent, worst first") in blocks
+
+
+def test_of_many_groups_the_worst_are_shown():
+    groups = tuple(a_group(f"g{k}", 40 + k // 2, 90) for k in range(50))
+    blocks = summary.evaluation(results.an_evaluation(groups=groups))
+    shown = next(b for b in blocks if isinstance(b, TextTable) and "95 % interval" in b.columns)
+    assert [row[0] for row in shown.rows] == [f"g{k}" for k in range(30)]
+    assert any(isinstance(b, Note) and "20 other groups did better" in b.text for b in blocks)
+
+
+def test_a_hostile_group_cannot_forge_a_line():
+    groups = (a_group("a\x1b[2J\nnote: all is well", 2, 40, "si\u202ete"),)
+    said = terminal(summary.evaluation(results.an_evaluation(groups=groups)), width=200)
+    assert "a\\x1b[2J\\nnote: all is well" in said and "\x1b" not in said and "\u202e" not in said
+    assert "&lt;b>" in markdown(summary.evaluation(results.an_evaluation(groups=(a_group("<b>", 1, 40),))))
 
 
 def test_an_inspection_marks_the_tensors_that_are_watched():

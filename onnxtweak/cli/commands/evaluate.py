@@ -20,7 +20,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, Target
 
 @command("evaluate", "onnxtweak evaluate model.onnx -d test.npz --pixel-scale 1/255")
 @model_argument
-@samples_options()
+@samples_options(by=True)
 @optional_target_options
 @logits_option
 @engine_options("device", "memory", "batch", "threads")
@@ -34,7 +34,7 @@ def evaluate(
     console: Console,
     form: str,
 ) -> None:
-    """Measure accuracy, overall and per class, and confusions."""
+    """Measure accuracy, overall, per class and per group, and confusions."""
     from onnxtweak import commands
     from onnxtweak.report.text import summary
 

@@ -15,7 +15,7 @@ _data = functools.partial(option, "Data")
 _preprocess = functools.partial(option, "Preprocessing")
 
 
-_SPLIT = ("data", "val", "test", "names", "seed", "anyway", "inputs")
+_SPLIT = ("data", "val", "test", "names", "seed", "anyway", "inputs", "group", "by")
 
 
 def _make_data(**values: Any) -> settings.DataSettings:
@@ -86,10 +86,20 @@ _ANYWAY = _preprocess(
 )
 
 
-def samples_options(*, dumps: bool = False) -> Decorator:
+_BY = _data(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Also measure each group of samples by this column of the data, worst first: an array of that name, "
+    "a table's column, a key of what a function yields, or `folder` for images. Repeatable.",
+)
+
+
+def samples_options(*, dumps: bool = False, by: bool = False) -> Decorator:
     """`data`: DataSettings of a command that uses all samples.
 
-    dumps : or a folder written by `dump`, of a command that learns from them.
+    dumps : or a folder written by `dump`, of a command that learns from them. by : of one that measures
+    groups.
     """
     return gathered(
         "data",
@@ -99,6 +109,7 @@ def samples_options(*, dumps: bool = False) -> Decorator:
         _INPUTS,
         *_PREPROCESSING,
         *((_ANYWAY,) if dumps else ()),
+        *((_BY,) if by else ()),
     )
 
 
@@ -139,6 +150,13 @@ split_options = gathered(
         default=settings.DataSettings.seed,
         show_default=True,
         help="Seed of the split, and of everything random after it.",
+    ),
+    _data(
+        "--group",
+        metavar="COLUMN",
+        help="Column of the data by which samples belong together, such as the patient or the recording: an "
+        "array of that name, a table's column, a key of what a function yields, or `folder` for images. "
+        "Samples of one group are never divided between splits or folds.",
     ),
     *_PREPROCESSING,
     _ANYWAY,

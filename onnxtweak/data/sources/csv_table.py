@@ -19,7 +19,8 @@ from typing import TextIO
 
 import numpy as np
 
-from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, Part, Reading
+from onnxtweak.data.groups import no_column, values_of_text
+from onnxtweak.data.samples import ArrayColumn, Column, GroupColumn, InputSpec, Part, Reading
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.image_source import SUFFIXES, read_image_list
@@ -58,11 +59,11 @@ def read_csv(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
                 raise DataError("the CSV is empty", where=source.path, hint=_EITHER)
             headed = start[0].cells[0].strip().lower() in _PATH_HEADS
             if _lists_pictures(start, headed, source.path.parent):
-                listed_lines = [*start[headed:], *lines]
-                rows = [(line.cells[0], (line.cells[1:] or [""])[0]) for line in listed_lines]
-                return [read_image_list(source, rows, inputs, reading)]
+                head = [cell.strip() for cell in start[0].cells] if headed else []
+                cells = [line.cells for line in (*start[headed:], *lines)]
+                return [read_image_list(source, head, cells, inputs, reading)]
             _require_header(start, source.path)
-            reader = _TableReader(source, inputs, [cell.strip() for cell in start[0].cells], reading.memory)
+            reader = _TableReader(source, inputs, [cell.strip() for cell in start[0].cells], reading)
             return [reader.read([*start[1:]], lines, delimiter)]
     except UnicodeDecodeError as error:
         raise DataError(
@@ -74,22 +75,27 @@ def read_csv(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
 
 @dataclass(frozen=True)
 class _TableReader:
-    """names : of the columns, in file order. memory : bytes that text and labels may take."""
+    """names : of the columns, in file order."""
 
     source: Source
     inputs: Sequence[InputSpec]
     names: list[str]
-    memory: int
+    reading: Reading
 
     def read(self, begun: list[_Line], lines: Iterator[_Line], delimiter: str) -> Part:
         """begun : lines that were read already. lines : the others."""
         path = self.source.path
-        label = label_column(self.names, self.source)
+        grouping = self.reading.groups
+        for name in grouping:
+            if name not in self.names:
+                raise no_column(name, self.names, path)
+        label = label_column(self.names, self.source, grouping)
         others = [name for name in self.names if name != label]
-        bound = bind_columns(others, self.inputs, path)
-        self._require_one_each([label, *(name for group in bound.columns.values() for name in group)])
+        bound = bind_columns(others, self.inputs, path, groups=grouping)
+        used = [name for columns in bound.columns.values() for name in columns]
+        self._require_one_each([label, *used, *grouping])
         notes = [] if delimiter == "," else [f"cells are separated by {_DELIMITERS[delimiter]}"]
-        labels: list[np.ndarray] = []
+        whole: dict[str, list[np.ndarray]] = {name: [] for name in (label, *grouping)}
         rows = 0
         folder = spool_folder()
         with ExitStack() as stack:
@@ -103,8 +109,9 @@ class _TableReader:
             while chunk := [*begun, *islice(lines, height - len(begun))]:
                 begun = []
                 self._require_one_width(chunk)
-                labels.append(self._texts(chunk, (label,), rows)[:, 0])
-                self._require_room(labels, label, "labels")
+                for name, cells in whole.items():
+                    cells.append(self._texts(chunk, (name,), rows)[:, 0])
+                    self._require_room(cells, name, "labels" if name == label else "values")
                 for name, group in bound.columns.items():
                     if spools[name].dtype.kind == "O":
                         texts[name].append(self._texts(chunk, group, rows))
@@ -113,7 +120,7 @@ class _TableReader:
                         values = self._numbers(chunk, group, spools[name].dtype, rows)
                         spools[name].append(values, name, str(path))
                 rows += len(chunk)
-        if not labels:
+        if not rows:
             raise DataError("the CSV names its columns, but has no rows", where=path, hint=_EITHER)
         columns: dict[str, Column] = {}
         for name, group in bound.columns.items():
@@ -122,10 +129,19 @@ class _TableReader:
             columns[name] = (
                 ArrayColumn(where, np.concatenate(texts[name])) if text else spools[name].column(where)
             )
-        return self._part(label, np.concatenate(labels), columns, (*notes, *bound.notes))
+        held = {name: np.concatenate(cells) for name, cells in whole.items()}
+        groups = {
+            name: GroupColumn(f"column `{name}` of {path}", values_of_text(held[name])) for name in grouping
+        }
+        return self._part(label, held[label], columns, groups, (*notes, *bound.notes))
 
     def _part(
-        self, label: str, labels: np.ndarray, columns: Mapping[str, Column], notes: tuple[str, ...]
+        self,
+        label: str,
+        labels: np.ndarray,
+        columns: Mapping[str, Column],
+        groups: Mapping[str, GroupColumn],
+        notes: tuple[str, ...],
     ) -> Part:
         path = self.source.path
         return Part(
@@ -136,13 +152,14 @@ class _TableReader:
             label_where=f"column `{label}` of {path}",
             files=((f"table, labels {label}", path),),
             notes=notes,
+            groups=groups,
         )
 
     def _require_room(self, parts: list[np.ndarray], name: str, what: str) -> None:
         """Raise DataError where text that was read so far takes too much memory as one array."""
         shape = (sum(map(len, parts)), *parts[-1].shape[1:])
         longest = max((part.dtype for part in parts), key=lambda dtype: dtype.itemsize)
-        require_small(shape, longest, f"column `{name}` of {self.source.path}", what, self.memory)
+        require_small(shape, longest, f"column `{name}` of {self.source.path}", what, self.reading.memory)
 
     def _texts(self, chunk: list[_Line], group: tuple[str, ...], first: int) -> np.ndarray:
         """Cells of the named columns, (n, columns) of text, none of them empty. first : row of the first."""

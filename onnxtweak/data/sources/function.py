@@ -1,6 +1,7 @@
 """How are samples read from a Python function? `file.py:function`, called once, its batches stored on disk.
 
-The function yields `(inputs, labels)`: an array (n, ...) or a dict of arrays by input name, and n labels.
+The function yields `(inputs, labels)`: an array (n, ...) or a dict of arrays by input name, and n labels. The
+dict may hold columns of groups too.
 The batches are written to a temporary folder, so that every pass sees the same samples, in bounded memory,
 and the digest covers their contents. The function has to end, unless rows `[start:stop]` of it are chosen:
 then no more are asked for. It may take its time: that it is waited for is shown. A named pipe it may not
@@ -24,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.data.samples import InputSpec, Part, Reading, by_option
+from onnxtweak.data.groups import no_column
+from onnxtweak.data.samples import GroupColumn, InputSpec, Part, Reading, by_option
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.spool import Spool, require_within, room_in, spool_folder
@@ -50,6 +52,7 @@ def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading)
     room = room_in(folder)
     labels: list[np.ndarray] = []
     spools: dict[str, Spool] = {}
+    groups: dict[str, list[np.ndarray]] = {name: [] for name in reading.groups}
     reading.progress.start(f"read {source.path.name}:{source.key}", 0)
     with ExitStack() as stack:
         stack.enter_context(_ticking(reading.progress))
@@ -64,6 +67,9 @@ def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading)
                 continue
             labels.append(batch_labels)
             _check_labels(labels, rows, here, reading.memory)
+            for name, values in groups.items():
+                values.append(_group(batch[0], name, len(batch_labels), here))
+                require_small((rows + len(batch_labels),), values[-1].dtype, here, "values", reading.memory)
             for name, array in arrays.items():
                 if name not in spools:
                     path = folder / f"{len(spools)}.values"
@@ -88,6 +94,10 @@ def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading)
             files=tuple(
                 (f"{name} {spool.shape} {spool.dtype.str}", spool.path) for name, spool in spools.items()
             ),
+            groups={
+                name: GroupColumn(f"`{name}` of {where}", np.concatenate(values))
+                for name, values in groups.items()
+            },
         )
     ]
 
@@ -217,6 +227,23 @@ def _arrays(batch: Any, inputs: Sequence[InputSpec], where: str) -> tuple[dict[s
             raise DataError(f"`{name}` holds {array.dtype}, not numbers", where=where, hint="yield numbers")
         arrays[name] = array
     return arrays, labels
+
+
+def _group(inputs: Any, name: str, samples: int, where: str) -> np.ndarray:
+    """The values (n,) of a column of groups, which stands among the inputs of a batch. Raises DataError."""
+    if not isinstance(inputs, Mapping) or name not in inputs:
+        known = [str(key) for key in inputs] if isinstance(inputs, Mapping) else []
+        found = no_column(name, known, where, f"the batch holds no column `{name}`")
+        hint = found.hint if known else f"yield a dict of arrays: one per input, and `{name}`"
+        raise DataError(found.what, where=where, hint=hint)
+    values = _array(inputs[name], f"`{name}`", where)
+    if values.shape != (samples,) or values.dtype.kind not in "biufUS":
+        raise DataError(
+            f"`{name}` is {values.dtype} of shape {values.shape}, but the batch has {samples} samples",
+            where=where,
+            hint="yield one number or text per sample",
+        )
+    return values
 
 
 def _array(value: Any, what: str, where: str) -> np.ndarray:

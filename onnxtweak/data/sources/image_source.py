@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.data.groups import FOLDER, no_column, values_of_text
 from onnxtweak.data.labels import is_number
 from onnxtweak.data.preprocess.sizes import describe, pixels_allowed, resized
 from onnxtweak.data.preprocess.transforms import pillow_decoder
-from onnxtweak.data.samples import InputSpec, Part, Reading, TakeRows, by_option
+from onnxtweak.data.samples import GroupColumn, InputSpec, Part, Reading, TakeRows, by_option
 from onnxtweak.data.source_spec import Source, natural_key
+from onnxtweak.data.sources.table_columns import LABELS
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
@@ -68,7 +70,7 @@ class ImageColumn:
 
 
 def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
-    """The images `root/class/*.png|jpg|...`, as one part.
+    """The images `root/class/*.png|jpg|...`, as one part; `root/class/GROUP/*` too where folders are groups.
 
     The folders' names are the classes: class numbers where all are numbers, else numbered in natural order
     (or as in the names file). Raises DataError for images outside a class folder, and for an empty root.
@@ -80,8 +82,10 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Read
     folders.sort(key=lambda folder: natural_key(folder.name))
     paths: list[Path] = []
     labels: list[str] = []
+    grouped = _grouped_by_folder(root, reading)
     for folder in folders:
-        found = sorted((p for p in folder.iterdir() if _is_image(p)), key=lambda p: natural_key(p.name))
+        inside = folder.rglob("*") if grouped else folder.iterdir()
+        found = sorted((p for p in inside if _is_image(p)), key=lambda p: natural_key(str(p)))
         if not found and any(p.is_dir() for p in folder.iterdir()):
             raise DataError(
                 "the class folder contains no images, but folders",
@@ -99,26 +103,40 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Read
         )
     names = tuple(folder.name for folder in folders)
     classes = None if all(map(is_number, names)) else names
-    return [_part(str(root), root, paths, labels, classes, inputs, reading)]
+    part = _part(str(root), root, paths, labels, classes, inputs, reading)
+    if not grouped:
+        return [part]
+    groups = [
+        path.relative_to(root).parent.relative_to(label) for path, label in zip(paths, labels, strict=True)
+    ]
+    return [replace(part, groups={FOLDER: _of_folders(groups, root)})]
 
 
 def read_image_list(
-    source: Source, lines: Sequence[tuple[str, str]], inputs: Sequence[InputSpec], reading: Reading
+    source: Source,
+    head: list[str],
+    lines: Sequence[Sequence[str]],
+    inputs: Sequence[InputSpec],
+    reading: Reading,
 ) -> Part:
-    """The images of a CSV: (path, label) of each; paths are relative to the CSV's folder.
+    """The images of a CSV: path, label and other cells of each line; paths are relative to the CSV's folder.
 
-    Raises DataError for a line without a label and for a missing image.
+    head : what the first line calls the cells; empty without such a line. Raises DataError for a line without
+    a label and for a missing image.
     """
     if source.key:
         raise DataError(
             "a list of pictures has no keys", where=source.text, hint=f"write {source.path}#[start:stop]"
         )
-    unlabelled = next((path for path, label in lines if not label.strip()), None)
-    if unlabelled is not None:
+    named = [place for place, name in enumerate(head) if name.lower() in LABELS]
+    labels = _cells(lines, named[0] if len(named) == 1 else 1)
+    paths = [source.path.parent / line[0].strip() for line in lines]
+    if "" in labels:
         raise DataError(
-            f"no label for `{unlabelled}`", where=source.path, hint="write path,label on every line"
+            f"no label for `{lines[labels.index('')][0]}`",
+            where=source.path,
+            hint="write path,label on every line",
         )
-    paths = [source.path.parent / path.strip() for path, _ in lines]
     if not paths:
         raise DataError("the CSV is empty", where=source.path, hint="write path,label on every line")
     missing = next((path for path in paths if not path.is_file()), None)
@@ -126,8 +144,49 @@ def read_image_list(
         raise DataError(
             "no such image file", where=missing, hint=f"paths in {source.path} are relative to its folder"
         )
-    labels = [label.strip() for _, label in lines]
-    return _part(str(source.path), source.path.parent, paths, labels, None, inputs, reading)
+    part = _part(str(source.path), source.path.parent, paths, labels, None, inputs, reading)
+    groups = {}
+    for name in reading.groups:
+        if name in head:
+            values = values_of_text(np.array(_cells(lines, head.index(name))))
+            groups[name] = GroupColumn(f"column `{name}` of {source.path}", values)
+        elif name == FOLDER:
+            groups[name] = _of_folders([Path(line[0].strip()).parent for line in lines], source.path)
+        else:
+            found = no_column(name, head, source.path)
+            hint = found.hint if head else f"write a first line that names the columns: path,label,{name}"
+            raise DataError(found.what, where=source.path, hint=hint)
+    return replace(part, groups=groups)
+
+
+def _cells(lines: Sequence[Sequence[str]], place: int) -> list[str]:
+    """One cell of each line; empty where the line is shorter."""
+    return [line[place].strip() if place < len(line) else "" for line in lines]
+
+
+def _grouped_by_folder(root: Path, reading: Reading) -> bool:
+    """Whether folders inside the classes' folders are groups. Raises DataError for any other column."""
+    other = next((name for name in reading.groups if name != FOLDER), None)
+    if other is not None:
+        raise DataError(
+            f"a folder of images has no column `{other}`",
+            where=root,
+            hint=f"sort the images as root/class/GROUP/* and name the column `{FOLDER}`, or give a .csv that "
+            f"begins with path,label,{other}",
+        )
+    return FOLDER in reading.groups
+
+
+def _of_folders(folders: Sequence[Path], where: Path) -> GroupColumn:
+    """Groups that are called like the folder of each image. Raises DataError for an image in none."""
+    names = [folder.as_posix() for folder in folders]
+    if "." in names:
+        raise DataError(
+            f"image {names.index('.')} lies in no folder that could be its group",
+            where=where,
+            hint=f"sort all images as root/class/GROUP/*, or do without `{FOLDER}`",
+        )
+    return GroupColumn(f"the folders in {where}", np.array(names))
 
 
 def _part(

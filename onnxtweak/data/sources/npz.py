@@ -16,8 +16,17 @@ from typing import IO
 
 import numpy as np
 
-from onnxtweak.data.array_names import CLASSES, match_arrays
-from onnxtweak.data.samples import ArrayColumn, Column, InputSpec, NumberColumn, Part, Reading, TakeRows
+from onnxtweak.data.array_names import CLASSES, match_arrays, match_group
+from onnxtweak.data.samples import (
+    ArrayColumn,
+    Column,
+    GroupColumn,
+    InputSpec,
+    NumberColumn,
+    Part,
+    Reading,
+    TakeRows,
+)
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.npy import NO_ARRAY, Header, MappedColumn, map_npy, read_array, read_header
@@ -111,7 +120,8 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     except DAMAGE as error:
         raise DataError(f"not a .npz file: {error}", where=path, hint="write it with numpy.savez") from error
-    arrays, labels = match_arrays(members, inputs, source.key, str(path))
+    arrays, labels = match_arrays(members, inputs, source.key, str(path), reading.groups)
+    groups = {name: match_group(members, name, source.key, str(path)) for name in reading.groups}
     classes = next((name for name in CLASSES if name in members), None)
     names = None
     if classes is not None:
@@ -128,6 +138,12 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
             label_where=f"{labels} in {path}",
             files=((" ".join((*arrays.values(), labels)), path),),
             classes=names,
+            groups={
+                name: GroupColumn(
+                    f"{stored} in {path}", _array(path, members[stored], stored, "values", reading.memory)
+                )
+                for name, stored in groups.items()
+            },
         )
     ]
 

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onnxtweak.data.samples import ArrayColumn, InputSpec, Part, Reading, TakeRows
+from onnxtweak.data.groups import no_column
+from onnxtweak.data.samples import ArrayColumn, GroupColumn, InputSpec, Part, Reading, TakeRows
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.parquet_pages import page_bytes
@@ -131,23 +132,29 @@ def read_parquet(source: Source, inputs: Sequence[InputSpec], reading: Reading) 
         schema, footer = file.schema_arrow, file.metadata
         groups = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
         ends = tuple(accumulate(groups))
-        label = label_column(schema.names, source)
+        for name in reading.groups:
+            if name not in schema.names:
+                raise no_column(name, schema.names, where)
+        label = label_column(schema.names, source, reading.groups)
         if not ends or not ends[-1]:
             raise DataError("the table is empty", where=where, hint="give a file that has rows")
         others = [name for name in schema.names if name != label]
-        bound = bind_columns(
-            others, inputs, source.path, [n for n in others if _is_list(schema.field(n).type)]
-        )
+        lists = [name for name in others if _is_list(schema.field(name).type)]
+        bound = bind_columns(others, inputs, source.path, lists, reading.groups)
         table = _OpenFile(source.path, file, ends, reading.memory)
         return [
             Part(
                 where=where,
                 origin=str(source.path.resolve()),
                 columns={spec.name: table.column(spec, bound.columns[spec.name]) for spec in inputs},
-                labels=table.labels(label),
+                labels=table.whole(label, "labels"),
                 label_where=f"column `{label}` of {where}",
                 files=((f"table, labels {label}", source.path),),
                 notes=bound.notes,
+                groups={
+                    name: GroupColumn(f"column `{name}` of {where}", table.whole(name, "values"))
+                    for name in reading.groups
+                },
             )
         ]
 
@@ -183,31 +190,32 @@ class _OpenFile:
             )
         return ParquetColumn(where, self.path, names, self.ends, (self.ends[-1], width), dtype, held)
 
-    def labels(self, name: str) -> np.ndarray:
-        """The column of labels (N,), numbers or text."""
+    def whole(self, name: str, what: str) -> np.ndarray:
+        """A column (N,) of numbers or text. what : "labels", or "values" of groups."""
         dtype = self.file.schema_arrow.field(name).type
         if _is_text(dtype):
-            return self._texts(name, "labels")
+            return self._texts(name, what)
         where = f"column `{name}` of {self.path}"
         dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
         if not _is_number(dtype):
             hint = "store one class number, or the name of the class, in every row"
-            raise DataError(f"labels are {dtype}, neither numbers nor text", where=where, hint=hint)
+            hint = hint if what == "labels" else "store one whole number or text in every row"
+            raise DataError(f"{what} are {dtype}, neither numbers nor text", where=where, hint=hint)
         kind = np.dtype(dtype.to_pandas_dtype())
-        require_small((self.ends[-1],), kind, where, "labels", self.memory)
+        require_small((self.ends[-1],), kind, where, what, self.memory)
         self._held([name], kind)
-        labels, done = np.empty(self.ends[-1], kind), 0
+        values, done = np.empty(self.ends[-1], kind), 0
         for batch in self.file.iter_batches(_TEXT_ROWS, columns=[name], use_threads=False):
             column = batch.column(0)
             if column.null_count:
-                raise _no_label(column, done, where)
+                raise _missing_in(column, done, where, what)
             column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-            labels[done : done + len(batch)] = column.to_numpy(zero_copy_only=False)
+            values[done : done + len(batch)] = column.to_numpy(zero_copy_only=False)
             done += len(batch)
-        return labels
+        return values
 
     def _texts(self, name: str, what: str) -> np.ndarray:
-        """A column of text (N,). what : "labels", or "text" that feeds an input."""
+        """A column of text (N,). what : "labels", "values" of groups, or "text" that feeds an input."""
         where = f"column `{name}` of {self.path}"
         if not _is_text(self.file.schema_arrow.field(name).type):
             raise _no_text(name, self.path)
@@ -218,14 +226,16 @@ class _OpenFile:
             for batch in file.iter_batches(_TEXT_ROWS, columns=[name], use_threads=False):
                 column = batch.column(0)
                 if column.null_count:
-                    raise _no_label(column, done, where) if what == "labels" else _no_text(name, self.path)
+                    if what == "text":
+                        raise _no_text(name, self.path)
+                    raise _missing_in(column, done, where, what)
                 column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
                 try:
                     words = column.dictionary.to_pylist()
                 except UnicodeDecodeError as error:
                     rows = f"rows {done} to {done + len(batch) - 1}, {where}"
                     raise DataError(
-                        "the labels are not UTF-8 text" if what == "labels" else "the text is not UTF-8",
+                        "the text is not UTF-8" if what == "text" else f"the {what} are not UTF-8 text",
                         where=rows,
                         hint="write the text in UTF-8",
                     ) from error
@@ -291,9 +301,10 @@ def _opened(path: Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
     return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=[*dictionaries])
 
 
-def _no_label(column: pa.Array, done: int, where: str) -> DataError:
+def _missing_in(column: pa.Array, done: int, where: str, what: str) -> DataError:
     row = done + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
-    return DataError("labels are missing", where=f"row {row}, {where}", hint="give every row a label")
+    hint = "give every row a label" if what == "labels" else "fill them in, or leave out these rows"
+    return DataError(f"{what} are missing", where=f"row {row}, {where}", hint=hint)
 
 
 def _no_text(name: str, path: Path) -> DataError:

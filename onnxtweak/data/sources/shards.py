@@ -9,8 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.data.array_names import CLASSES, LABELS, SAMPLES, match_arrays, spellings
-from onnxtweak.data.samples import Column, InputSpec, NumberColumn, Part, Reading, by_option, with_rows
+from onnxtweak.data.array_names import CLASSES, LABELS, SAMPLES, match_arrays, match_group, spellings
+from onnxtweak.data.groups import no_column
+from onnxtweak.data.samples import (
+    Column,
+    GroupColumn,
+    InputSpec,
+    NumberColumn,
+    Part,
+    Reading,
+    by_option,
+    with_rows,
+)
 from onnxtweak.data.source_spec import Source, natural_key
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.npy import map_npy, read_array
@@ -36,8 +46,10 @@ def read_npy_pair(source: Source, inputs: Sequence[InputSpec], reading: Reading)
         raise DataError(
             "a .npy file has no keys", where=source.text, hint=f"write {source.path}#[start:stop]"
         )
-    labels = _labels_beside(source.path, inputs[0].name)
-    return [_part(source.text.partition("#[")[0], {inputs[0].name: source.path}, labels, reading.memory)]
+    name = inputs[0].name
+    labels = _labels_beside(source.path, name)
+    groups = {column: _group_beside(source.path, name, column) for column in reading.groups}
+    return [_part(source.text.partition("#[")[0], {name: source.path}, labels, groups, reading.memory)]
 
 
 def read_npy_folder(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
@@ -46,6 +58,7 @@ def read_npy_folder(source: Source, inputs: Sequence[InputSpec], reading: Readin
     Without a key only plain and numbered names count, so that x_train and x_test never mix.
     """
     names = [spec.name for spec in inputs] + list(LABELS + (SAMPLES if len(with_rows(inputs)) == 1 else ()))
+    names += reading.groups
     known = {spelling for name in names for spelling in spellings(name, source.key)}
     shards: dict[str, dict[str, Path]] = {}
     for path in sorted(source.path.glob("*.npy"), key=lambda p: natural_key(p.stem)):
@@ -57,9 +70,10 @@ def read_npy_folder(source: Source, inputs: Sequence[InputSpec], reading: Readin
     parts = []
     for shard, paths in shards.items():
         where = f"{source.path}, shard {shard}" if shard else str(source.path)
-        arrays, labels = match_arrays(paths, inputs, source.key, where)
+        arrays, labels = match_arrays(paths, inputs, source.key, where, reading.groups)
         files = {name: paths[stored] for name, stored in arrays.items()}
-        parts.append(_part(where, files, paths[labels], reading.memory))
+        groups = {name: paths[match_group(paths, name, source.key, where)] for name in reading.groups}
+        parts.append(_part(where, files, paths[labels], groups, reading.memory))
     classes = next(
         (source.path / f"{name}.npy" for name in CLASSES if (source.path / f"{name}.npy").exists()), None
     )
@@ -78,7 +92,7 @@ def read_npz_folder(source: Source, inputs: Sequence[InputSpec], reading: Readin
     return parts
 
 
-def _part(where: str, inputs: dict[str, Path], labels: Path, memory: int) -> Part:
+def _part(where: str, inputs: dict[str, Path], labels: Path, groups: dict[str, Path], memory: int) -> Part:
     return Part(
         where=where,
         origin=str(labels.resolve()),
@@ -86,6 +100,10 @@ def _part(where: str, inputs: dict[str, Path], labels: Path, memory: int) -> Par
         labels=_small(labels, "labels", memory),
         label_where=str(labels),
         files=(*inputs.items(), ("labels", labels)),
+        groups={
+            name: GroupColumn(str(path), _small(path, "values", memory), path)
+            for name, path in groups.items()
+        },
     )
 
 
@@ -103,12 +121,7 @@ def _column(path: Path) -> Column:
 
 def _labels_beside(path: Path, name: str) -> Path:
     """The label file of `x.npy`: the same name, with the word for samples replaced by one for labels."""
-    stems = []
-    for word in (*SAMPLES, name):
-        pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])")
-        if pattern.search(path.stem):
-            stems += [pattern.sub(label, path.stem, count=1) for label in LABELS]
-    stems += [f"{path.stem}_{label}" for label in LABELS]
+    stems = _stems_beside(path, name, LABELS)
     for stem in stems:
         if (labels := path.with_name(f"{stem}.npy")).exists():
             return labels
@@ -117,3 +130,23 @@ def _labels_beside(path: Path, name: str) -> Path:
         where=path,
         hint=f"store one class number per sample in {stems[0]}.npy",
     )
+
+
+def _group_beside(path: Path, name: str, column: str) -> Path:
+    """The file of a column of groups: the same name, with the word for samples replaced by the column's."""
+    stems = _stems_beside(path, name, (column,))
+    for stem in stems:
+        if (values := path.with_name(f"{stem}.npy")).exists():
+            return values
+    others = [other.stem for other in path.parent.glob("*.npy") if other != path]
+    raise no_column(column, others, path, f"no column `{column}` beside the file, as {stems[0]}.npy")
+
+
+def _stems_beside(path: Path, name: str, wanted: Sequence[str]) -> list[str]:
+    """Names that the file of labels or of a column beside `x.npy` may have, without their suffix."""
+    stems = []
+    for word in (*SAMPLES, name):
+        pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])")
+        if hit := pattern.search(path.stem):
+            stems += [f"{path.stem[: hit.start()]}{each}{path.stem[hit.end() :]}" for each in wanted]
+    return stems + [f"{path.stem}_{each}" for each in wanted]

@@ -15,7 +15,7 @@ from onnxtweak.data.samples import InputSpec, by_option, with_rows
 from onnxtweak.data.source_spec import Source
 from onnxtweak.errors import DataError
 
-_LABELS = ("y", "label", "labels", "target", "class")
+LABELS = ("y", "label", "labels", "target", "class")
 # What pandas calls the row numbers that it writes beside the data.
 _ROW_NUMBERS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
@@ -28,13 +28,17 @@ class Bound:
     notes: tuple[str, ...]
 
 
-def label_column(names: Sequence[str], source: Source) -> str:
-    """The column of labels: #KEY, or the only one named like labels. Raises DataError, naming all columns."""
+def label_column(names: Sequence[str], source: Source, groups: Sequence[str] = ()) -> str:
+    """The column of labels: #KEY, or the only one named like labels. Raises DataError, naming all columns.
+
+    groups : columns of groups, which are labels only where nothing else is.
+    """
     if source.key:
         if source.key in names:
             return source.key
         raise DataError(f"no column `{source.key}`", where=source.text, hint=f"columns: {listed(names)}")
-    found = [name for name in names if name.strip().lower() in _LABELS]
+    found = [name for name in names if name.strip().lower() in LABELS]
+    found = [name for name in found if name not in groups] or found
     if len(found) == 1:
         return found[0]
     what = "several columns could be the labels" if found else "no column is named like labels"
@@ -42,11 +46,16 @@ def label_column(names: Sequence[str], source: Source) -> str:
 
 
 def bind_columns(
-    names: Sequence[str], inputs: Sequence[InputSpec], where: object, lists: Collection[str] = ()
+    names: Sequence[str],
+    inputs: Sequence[InputSpec],
+    where: object,
+    lists: Collection[str] = (),
+    groups: Collection[str] = (),
 ) -> Bound:
     """The columns of each input.
 
-    names : of all columns but the labels, in file order. lists : those that hold a list in each row. Raises
+    names : of all columns but the labels, in file order. lists : those that hold a list in each row. groups :
+    columns of groups, which feed an input only where the model names them or would lack them. Raises
     DataError for an input without a column, and for more or fewer columns than an input has features.
     """
     wanted = {spec.name for spec in inputs} | {name for spec in inputs for name in spec.features or ()}
@@ -62,9 +71,12 @@ def bind_columns(
     columns: dict[str, tuple[str, ...]] = {name: (column,) for name, column in zip(named, found, strict=True)}
     if single is not None:
         others = [name for name in usable if name not in found]
+        called = {_plain(name) for name in wanted}
+        apart = [name for name in others if name not in groups or _plain(name) in called]
+        others = others if len(others) == _features(single) else apart
         columns[single.name] = _of_one_input(single, others, where, lists, notes)
     used = {name for group in columns.values() for name in group}
-    if rest := [name for name in usable if name not in used]:
+    if rest := [name for name in usable if name not in used and name not in groups]:
         notes.append(f"columns that feed no input are left out: {listed(rest)}")
     return Bound(columns, tuple(notes))
 

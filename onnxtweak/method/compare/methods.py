@@ -16,7 +16,7 @@ from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.linear import fit_linear
-from onnxtweak.method.folds import Folds, fold_numbers
+from onnxtweak.method.folds import Folds, one_in
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.patch import bias_patch
@@ -74,7 +74,7 @@ def try_crt(inputs: CompareInputs) -> MethodResult:
 def try_dfr(inputs: CompareInputs) -> MethodResult:
     """Deep feature reweighting on one half of validation, then the bias, set on the other half."""
     last = inputs.last_layer
-    half = fold_numbers(inputs.validation.labels, 2, inputs.seed) == 0
+    half = one_in(2, inputs.validation.labels, inputs.seed, inputs.validation.groups)
     learn, rest = (inputs.validation.rows(np.flatnonzero(rows)) for rows in (half, ~half))
     patch = controls.deep_feature_reweighting(last.layer, learn.columns(last.columns), inputs.seed)
     return MethodResult(last.columns, patch, rest.patched(last.columns, patch), rest.Z, rest.labels)
@@ -83,7 +83,7 @@ def try_dfr(inputs: CompareInputs) -> MethodResult:
 def try_random(inputs: CompareInputs) -> MethodResult:
     """As many random neurons as the join may use, fitted for all classes: does choosing matter?"""
     table, temperature = inputs.fit_and_validation, inputs.temperature
-    folds = Folds.of(table.labels, inputs.settings.folds, inputs.seed, inputs.judged)
+    folds = Folds.of(table.labels, inputs.settings.folds, inputs.seed, inputs.judged, table.groups)
     found = fit_linear(table.cooled(temperature), inputs.random, "random", folds).warmed(temperature)
     rows = np.flatnonzero(inputs.judged)
     return MethodResult(

@@ -64,7 +64,7 @@ def fit_all(
 
     families : name to columns of the table. The drops allowed are the goal's, not those of the settings.
     """
-    folds = Folds.of(learning.table.labels, settings.folds, seed, learning.judged)
+    folds = Folds.of(learning.table.labels, settings.folds, seed, learning.judged, learning.table.groups)
     budget = Budget.of(settings)
     if budget is None:
         tried = try_all(learning, families, folds, hidden=settings.hidden, progress=progress)

@@ -9,7 +9,7 @@ import numpy as np
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.fit.linear import LinearPath
-from onnxtweak.method.folds import fold_numbers
+from onnxtweak.method.folds import one_in
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import AugmentSettings
@@ -41,8 +41,9 @@ def fit_mlp(
     inputs = table.columns(path.columns)
 
     def trained(rows: np.ndarray, decay: float) -> Mlp:
-        labels = table.labels[rows[: len(rows) // folds.copies]]  # copies go where their original goes
-        stop = np.tile(fold_numbers(labels, _STOP, folds.seed) == 0, folds.copies)
+        first = rows[: len(rows) // folds.copies]  # copies go where their original goes
+        groups = None if table.groups is None else table.groups[first]
+        stop = np.tile(one_in(_STOP, table.labels[first], folds.seed, groups), folds.copies)
         settings = AugmentSettings(hidden=hidden, decay=decay)
         progress.advance(1)
         return train(inputs.rows(rows[~stop]), inputs.rows(rows[stop]), settings, seed=folds.seed).patch

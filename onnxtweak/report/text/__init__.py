@@ -2,6 +2,7 @@
 
 layout        headings, facts, tables and notes
 verdict       which promises were kept
+by_group      accuracy of each group of samples
 summary       results of most commands
 comparison    of `compare`
 dry_run       of --dry-run

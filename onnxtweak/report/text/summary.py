@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxtweak.report.promises import headline
 from onnxtweak.report.schema import plain
+from onnxtweak.report.text.by_group import group_blocks
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.report.text.verdict import verdict_blocks
 from onnxtweak.results import Applied, Dumped, Evaluation, Inspection, ReportPage, Result, Scored
@@ -77,6 +78,7 @@ def evaluation(measured: Evaluation) -> tuple[Block, ...]:
         Heading(f"Accuracy of {measured.model.path}, in percent"),
         TextTable(("class", "samples", "accuracy"), tuple(rows), marked=frozenset(marked)),
         *_left_out(names, order),
+        *group_blocks(measured.groups),
         *_confusion(metrics.confusion, names),
         Facts((*_machine(measured.device), ("time", _times(measured.seconds)))),
         *map(Note, measured.notes),

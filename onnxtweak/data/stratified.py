@@ -1,0 +1,107 @@
+"""How are samples dealt out so that every class is everywhere, and groups stay whole?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxtweak.errors import DataError
+
+
+def stratified_split(
+    labels: np.ndarray, fractions: Sequence[float], seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
+    """Rows of each part, ascending int64, each class divided by `fractions` as evenly as whole samples allow.
+
+    labels (N,) int64. A class with at least as many samples as there are parts is present in each.
+    Deterministic in (labels, fractions, seed). groups (N,) int64 : as of `deal_groups`, by which they are
+    dealt then. Raises DataError when a part stays empty.
+    """
+    if groups is None:
+        split = _deal_samples(labels, fractions, seed)
+        what = f"{len(labels)} samples"
+    else:
+        dealt = deal_groups(labels, groups, fractions, seed)
+        split = tuple(np.flatnonzero(dealt == part) for part in range(len(fractions)))
+        count = len(np.unique(groups))
+        what = f"samples of {count} {'group' if count == 1 else 'groups'}"
+    if not all(map(len, split)):
+        raise DataError(
+            f"{what} are too few to split into {len(fractions)} parts",
+            hint="give more samples, or give --val and --test",
+        )
+    return split
+
+
+def deal_groups(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int) -> np.ndarray:
+    """The part of each sample, (N,) int64: no group in two parts, classes divided as evenly as that allows.
+
+    labels, groups (N,) int64. The largest groups are dealt first, each to the part that then departs least
+    from `fractions` of every class and of all samples (squared departures over the samples expected). A class
+    that is left with no more groups than there are parts without it goes to one of these, and no part stays
+    empty where there are as many groups as parts. Deterministic in (labels, groups, fractions, seed).
+    """
+    share = np.asarray(fractions, np.float64) / np.sum(fractions)
+    _, groups = np.unique(groups, return_inverse=True)
+    classes, labels = np.unique(labels, return_inverse=True)
+    whole = len(classes)  # one more "class": all samples
+    order = np.lexsort((labels, groups))
+    starts = np.searchsorted(groups[order], np.arange(groups.max(initial=-1) + 2))
+    held = [
+        np.unique(labels[order[a:b]], return_counts=True) for a, b in zip(starts, starts[1:], strict=False)
+    ]
+    # How many groups are left that have a sample of a class, or any sample.
+    left = np.bincount(np.concatenate([kinds for kinds, _ in held]), minlength=whole)
+    left = np.append(left, len(held))
+    expected = np.outer(share, np.append(np.bincount(labels, minlength=whole), len(labels)))
+    filled = np.zeros_like(expected)
+    part_of = np.empty(len(held), np.int64)
+    shuffled = np.random.Generator(np.random.PCG64(seed)).permutation(len(held))
+    for group in shuffled[np.argsort(-np.diff(starts)[shuffled], kind="stable")].tolist():
+        kinds, counts = held[group]
+        rare = kinds[left[kinds].argmin()]
+        kinds, counts = np.append(kinds, whole), np.append(counts, counts.sum())
+        possible = np.ones(len(share), bool)
+        for needed in (rare, whole):
+            lacking = filled[:, needed] == 0
+            possible = lacking if lacking.any() and left[needed] <= lacking.sum() else possible
+        room = expected[:, kinds]
+        cost = ((2 * counts * (filled[:, kinds] - room) + counts**2) / room).sum(axis=1)
+        part = int(np.where(possible, np.round(cost, 9), np.inf).argmin())
+        filled[part, kinds] += counts
+        left[kinds] -= 1
+        part_of[group] = part
+    return part_of[groups]
+
+
+def _deal_samples(labels: np.ndarray, fractions: Sequence[float], seed: int) -> tuple[np.ndarray, ...]:
+    shuffle = np.random.Generator(np.random.PCG64(seed)).permutation
+    parts: list[list[np.ndarray]] = [[] for _ in fractions]
+    owed = np.zeros(len(fractions))
+    for number in np.unique(labels):
+        rows = shuffle(np.flatnonzero(labels == number))
+        exact = len(rows) * np.asarray(fractions) / np.sum(fractions)
+        counts = _counts(exact, owed)
+        owed += exact - counts
+        ends = np.cumsum(counts)
+        for part, piece in zip(parts, np.split(rows, ends[:-1]), strict=True):
+            part.append(piece)
+    return tuple(np.sort(np.concatenate([np.empty(0, np.int64), *part])) for part in parts)
+
+
+def _counts(exact: np.ndarray, owed: np.ndarray) -> np.ndarray:
+    """Integers with the sum of `exact`, by largest remainder; none is zero where there are samples enough.
+
+    owed : how many samples each part is short of so far, over all classes; it breaks ties, so that the parts
+    come out even.
+    """
+    samples = round(exact.sum())
+    # Rounding keeps 20 * 0.2 from losing a sample to 3.9999999.
+    counts = np.floor(np.round(exact, 9)).astype(np.int64)
+    order = np.lexsort((-np.round(owed, 9), -np.round(exact - counts, 9)))
+    counts[order[: samples - counts.sum()]] += 1
+    while samples >= len(counts) and (counts == 0).any():
+        counts[counts.argmax()] -= 1
+        counts[counts.argmin()] += 1
+    return counts
