@@ -233,10 +233,9 @@ class _OpenFile:
                 try:
                     words = column.dictionary.to_pylist()
                 except UnicodeDecodeError as error:
-                    rows = f"rows {done} to {done + len(batch) - 1}, {where}"
                     raise DataError(
                         "the text is not UTF-8" if what == "text" else f"the {what} are not UTF-8 text",
-                        where=rows,
+                        where=f"rows {done} to {done + len(batch) - 1}, {where}",
                         hint="write the text in UTF-8",
                     ) from error
                 longest = max(longest, *map(len, words))
@@ -250,8 +249,7 @@ class _OpenFile:
 
         Raises DataError for more than half the memory.
         """
-        footer = self.file.metadata
-        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        groups = [self.file.metadata.row_group(number) for number in range(self.file.num_row_groups)]
         group = max(groups, key=lambda one: one.total_byte_size)
         wanted = [
             place
