@@ -235,13 +235,15 @@ class _Settling:
     def learnt(self, candidate: FitCandidate, biases: FitCandidate | None = None) -> bool:
         """Is its log-loss on samples held out surely lower than the calibrated base's?
 
-        biases : what calibrates it beside the temperature, where that pays.
+        biases : what calibrates it beside the temperature; where that pays, the loss has to be lower still.
         """
-        before = self.base_losses
-        if biases is not None and self.learnt(biases):
-            before = self._losses(biases.held_out[self.judged])
-        saved = before - self._losses(candidate.held_out[self.judged])
-        return bool(saved.mean() > _SURE * saved.std() / np.sqrt(len(saved)))
+        losses = self._losses(candidate.held_out[self.judged])
+        saved = self.base_losses - losses
+        if not saved.mean() > _SURE * saved.std() / np.sqrt(len(saved)):
+            return False
+        if biases is None or not self.learnt(biases):
+            return True
+        return bool(losses.mean() < self._losses(biases.held_out[self.judged]).mean())
 
     def ahead(self, choice: BiasChoice, fallback: BiasChoice) -> bool:
         """Are more target samples right than under biases alone?"""
