@@ -157,6 +157,10 @@ class DensePatch(Patch):
     def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray:
         return Z + self.delta(T).astype(Z.dtype)
 
+    def in_single_precision(self) -> Self:
+        """The patch as float32, which is what a model of float32 or less gets of it."""
+        return type(self)(**{name: np.asarray(array, np.float32) for name, array in self.arrays.items()})
+
     @abstractmethod
     def with_bias(self, bias: np.ndarray) -> Self:
         """The patch with one more bias (C,)."""
@@ -170,7 +174,7 @@ class DensePatch(Patch):
 class Linear(DensePatch):
     """A linear patch of many classes: adds `T @ weight + bias`.
 
-    weight (K, C) float64; bias (C,) float64. With K = 0 this is a pure bias.
+    weight (K, C) float; bias (C,) float. With K = 0 this is a pure bias.
     """
 
     weight: np.ndarray
@@ -210,7 +214,7 @@ class Linear(DensePatch):
 class Mlp(DensePatch):
     """Augmentation with active neurons: adds `max(T @ w1 + b1, 0) @ w2 + b2` (METHOD 6).
 
-    w1 (K, h), b1 (h,), w2 (h, C), b2 (C,), all float64.
+    w1 (K, h), b1 (h,), w2 (h, C), b2 (C,), all float.
     """
 
     w1: np.ndarray

@@ -27,7 +27,7 @@ from onnxtweak.model.file.output_paths import (
     check_output,
     external_copies,
 )
-from onnxtweak.patch import Patch, Tweak
+from onnxtweak.patch import DensePatch, Patch, Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
@@ -155,6 +155,13 @@ def _choice(job: Job, proposal: Proposal) -> Choice:
     )
 
 
+def _as_written(patch: Patch, dtype: str) -> Patch:
+    """The patch in the precision of a model whose logits are of a dtype: larger files would tell no more."""
+    if isinstance(patch, DensePatch) and dtype != "float64":
+        return patch.in_single_precision()
+    return patch
+
+
 def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak:
     """The patch tied to its base, with its provenance; the same in every run.
 
@@ -166,7 +173,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
         logits=job.subject.logits,
         classes=job.subject.classes,
         neurons=proposal.neurons,
-        patch=proposal.patch,
+        patch=_as_written(proposal.patch, job.subject.dtype),
         provenance={
             "onnxtweak": __version__,
             "data_sha256": job.splits.digest,

@@ -10,6 +10,7 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.errors import InputError, UsageError
+from onnxtweak.model.edit import tweak_file
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -212,3 +213,14 @@ def test_mirrored_copies_that_do_not_fit_into_memory_are_left_out_or_refused(cnn
     assert learning.copies is None and "do not fit into --memory" in notes[-1]
     with pytest.raises(UsageError, match="memory"):
         learning_samples(job, both, watched, FitSettings(mirror="on"))
+
+
+def test_the_tweak_of_a_model_in_single_precision_is_no_more_precise(mlp, tmp_path):
+    model, data = mlp
+    output = OutputSettings(str(tmp_path / "out.onnx"), str(tmp_path / "out.safetensors"))
+    run(model, data, output=output)
+    tweak = tweak_file.load(tmp_path / "out.safetensors")
+    assert {array.dtype for array in tweak.patch.arrays.values()} == {np.dtype("float32")}
+    again = OutputSettings(str(tmp_path / "again.onnx"))
+    commands.apply(model=str(model), tweak=str(tmp_path / "out.safetensors"), output=again)
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "out.onnx").read_bytes()

@@ -45,6 +45,17 @@ def test_a_tweak_comes_back_as_it_was(tmp_path, kind):
     assert_same(tweak, tweak_file.load(tmp_path / "t.safetensors"))
 
 
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_tweak_in_single_precision_takes_little_more_than_its_arrays(tmp_path, kind):
+    neurons = tweaks.random_neurons((Tap("act1", "Relu", (4096,)),), 900)
+    patch = tweaks.random_patch(kind, 900, 40).in_single_precision()
+    sizes = 4 * sum(array.size for array in patch.arrays.values()) + 8 * 900  # and where each neuron is
+    tweak = Tweak("fit", "0" * 64, "logits", 40, neurons, patch)
+    tweak_file.save(tweak, tmp_path / "t.safetensors")
+    assert_same(tweak, tweak_file.load(tmp_path / "t.safetensors"))
+    assert (tmp_path / "t.safetensors").stat().st_size < sizes + 1000
+
+
 def test_a_pure_bias_and_a_missing_threshold_come_back(tmp_path):
     none = Neurons((), np.zeros(0, np.int32), np.zeros(0, np.int64))
     bias = Tweak("bias", "0" * 64, "logits", 4, none, Linear(np.zeros((0, 4)), np.arange(4.0)))
@@ -125,13 +136,13 @@ BAD = {
     "index": (lambda h, a: a["index"].__setitem__(0, 10**6), "not in tap"),
     "negative index": (lambda h, a: a["index"].__setitem__(0, -1), "not in tap"),
     "tap_of": (lambda h, a: a["tap_of"].__setitem__(0, 2), "not in tap"),
-    "tap_of wraps": (lambda h, a: a["tap_of"].__setitem__(0, 2**32), "not in tap"),
+    "tap_of wraps": (lambda h, a: a.update(tap_of=np.full(9, 2**32)), "not in tap"),
     "target": (lambda h, a: a["target"].__setitem__(0, 4), "target"),
     "negative target": (lambda h, a: a["target"].__setitem__(0, -1), "target"),
     "weight": (lambda h, a: a["weight"].__setitem__(0, np.inf), "finite"),
     "lengths": (lambda h, a: a.update(weight=np.zeros(8)), "shape"),
     "rank": (lambda h, a: a.update(index=np.zeros((3, 3), np.int64)), "length"),
-    "dtype": (lambda h, a: a.update(weight=np.zeros(9, np.float32)), "float32"),
+    "dtype": (lambda h, a: a.update(weight=np.zeros(9, np.float16)), "float16"),
     "array gone": (lambda h, a: a.pop("count"), "arrays"),
     "array extra": (lambda h, a: a.update(more=np.zeros(1)), "arrays"),
 }

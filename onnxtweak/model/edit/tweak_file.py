@@ -40,10 +40,7 @@ def save(tweak: Tweak, path: str | Path, force: bool = False) -> None:
 def tweak_bytes(tweak: Tweak) -> bytes:
     """The bytes of a tweak's file; equal tweaks give equal bytes."""
     arrays = {"tap_of": tweak.neurons.tap_of, "index": tweak.neurons.index, **tweak.patch.arrays}
-    arrays = {
-        name: np.ascontiguousarray(array, dtype=np.int64 if name in _INTEGERS else np.float64)
-        for name, array in arrays.items()
-    }
+    arrays = {name: np.ascontiguousarray(array, _stored_as(name, array)) for name, array in arrays.items()}
     header = {
         "format": _FORMAT,
         "kind": tweak.kind,
@@ -56,6 +53,13 @@ def tweak_bytes(tweak: Tweak) -> bytes:
     }
     data: bytes = safetensors.numpy.save(arrays, metadata={_ENTRY: canonical_json(header)})
     return data
+
+
+def _stored_as(name: str, array: np.ndarray) -> type[np.generic]:
+    """The smallest type that holds an array of a tweak exactly."""
+    if name not in _INTEGERS:
+        return np.float32 if array.dtype == np.float32 else np.float64
+    return np.int32 if array.size == 0 or np.abs(array).max() < 2**31 else np.int64
 
 
 def load(path: str | Path) -> Tweak:
@@ -87,8 +91,8 @@ def load(path: str | Path) -> Tweak:
 def _tweak(header: dict[str, Any], patch_type: type[Patch], arrays: dict[str, np.ndarray]) -> Tweak:
     """The tweak from its parts. Raises ValueError where they do not fit together."""
     for name, array in arrays.items():
-        dtype = np.int64 if name in _INTEGERS else np.float64
-        _require(array.dtype == dtype, f"array '{name}' is {array.dtype}, not {np.dtype(dtype)}")
+        kinds = ("int32", "int64") if name in _INTEGERS else ("float32", "float64")
+        _require(array.dtype in kinds, f"array '{name}' is {array.dtype}, not {' or '.join(kinds)}")
         if name != "threshold":  # a neuron that can fix no sample has no threshold
             _require(bool(np.isfinite(array).all()), f"array '{name}' contains numbers that are not finite")
     for name in ("kind", "base_sha256", "logits"):
@@ -98,12 +102,16 @@ def _tweak(header: dict[str, Any], patch_type: type[Patch], arrays: dict[str, np
         raise ValueError(f"'classes' is not an integer from 1 to {_MOST_CLASSES:,}")
     _require(isinstance(header.get("provenance"), dict), "'provenance' is not an object")
     taps = tuple(_tap(entry) for entry in _list(header.get("taps"), "taps"))
-    neurons = Neurons(taps, arrays.pop("tap_of"), arrays.pop("index"))
-    patch = patch_type(**arrays)
+    neurons = Neurons(taps, arrays.pop("tap_of"), arrays.pop("index").astype(np.int64))
+    patch = patch_type(**{name: _whole(name, array) for name, array in arrays.items()})
     _require_fit(neurons, patch, classes)
     neurons = replace(neurons, tap_of=neurons.tap_of.astype(np.int32))
     texts = {name: header[name] for name in ("kind", "base_sha256", "logits")}
     return Tweak(**texts, classes=classes, neurons=neurons, patch=patch, provenance=header["provenance"])
+
+
+def _whole(name: str, array: np.ndarray) -> np.ndarray:
+    return array.astype(np.int64) if name in _INTEGERS else array
 
 
 def _tap(entry: Any) -> Tap:
