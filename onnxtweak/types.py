@@ -16,6 +16,9 @@ one target class. Accuracies are fractions in [0, 1]; drops, gains and E are per
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -44,6 +47,26 @@ class _Silent:
 
 
 silent: Progress = _Silent()
+
+_TICK = 1.0  # seconds
+
+
+@contextmanager
+def ticking(progress: Progress) -> Iterator[None]:
+    """Let progress show, while the block lasts, that something is waited for; from a thread of its own."""
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(_TICK):
+            progress.advance(0)
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @dataclass(frozen=True)

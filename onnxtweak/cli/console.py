@@ -130,7 +130,8 @@ def progress_line(what: str, done: int, total: int, unit: str, seconds: float, w
             facts = f"[{'#' * filled}{'.' * (room - filled)}] {facts}"
     else:
         # That time passes is all there is to see of what may not have begun yet.
-        facts = "  ".join(filter(None, (f"{done:,} {unit}", pace_of(done, seconds), duration(seconds))))
+        count = f"{done:,} {unit}" if done else ""
+        facts = "  ".join(filter(None, (count, pace_of(done, seconds), duration(seconds))))
     return f"{what}  {facts}"[: max(width, 0)]
 
 

@@ -18,14 +18,13 @@ def main() -> int:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     stopping = Stopping()
     stopping.listen()
+    stopping.watch(lambda: _leave(_told(stopping)))
     try:
         code = _carry_out(stopping)
         stopping.end()
     except KeyboardInterrupt:
         stopping.end()
-        if sys.stderr is not None:
-            sys.stderr.write(f"error: {stopping.said}\n")
-        code = stopping.code
+        code = _told(stopping)
     if stopping.number is not None:
         _leave(code)
     stopping.end_for_good()
@@ -35,6 +34,13 @@ def main() -> int:
     except (OSError, ValueError):  # full or closed: what was told is lost, and the job's exit code stands
         sys.stderr = None
     return code
+
+
+def _told(stopping: Stopping) -> int:
+    """Say that a signal ends the program; the exit code."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"error: {stopping.said}\n")
+    return stopping.code
 
 
 def _carry_out(stopping: Stopping) -> int:

@@ -7,6 +7,7 @@ code is 128 and the signal's number. Nothing heavy is imported here: it holds wh
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any
 _SAID = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "interrupted: the terminal hung up"}
 # Seconds in which further signals are taken for the first: Ctrl-C pressed twice, a signal to a whole group.
 _ONE_REQUEST = 5.0
+_PATIENCE = 5.0  # seconds that a library's call may go on after a signal
 _AGAIN = 0.02  # seconds until one that was swallowed is raised again
 
 
@@ -57,6 +59,32 @@ class Stopping:
                     self._before[number] = signal.signal(number, self._receive)
         if self._before:
             self._hook, sys.unraisablehook = sys.unraisablehook, self._unraised
+
+    def watch(self, leave: Callable[[], object]) -> None:
+        """Call `leave`, from another thread, where a signal does not reach Python within a few seconds.
+
+        It does not while the main thread is inside a library: ONNX Runtime can take minutes to start a model.
+        """
+        if not self._before:
+            return
+        from threading import Thread
+
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # no more files or threads, Windows
+            reader, writer = os.pipe()
+            os.set_blocking(writer, False)
+            signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            Thread(target=self._watch, args=(reader, leave), daemon=True).start()
+
+    def _watch(self, reader: int, leave: Callable[[], object]) -> None:
+        while heard := os.read(reader, 1):
+            until = time.monotonic() + _PATIENCE
+            while self.number is None and not self._ended and time.monotonic() < until:
+                time.sleep(_AGAIN)
+            if heard[0] in self._before and self.number is None and not self._ended:
+                self.number = heard[0]
+                self.end()
+                _silence()
+                leave()
 
     def __enter__(self) -> Stopping:
         self.listen()

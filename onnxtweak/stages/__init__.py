@@ -1,6 +1,7 @@
 """Which stages do several commands share? Each in a file of its own, in the order of a job.
 
 open_job              a job: model and samples opened, taps chosen
+starting              does the model take so long to start that it should be shown?
 check_paths           do outputs keep clear of one another and of what is read?
 open_for_tables       the same, for what learns from tables
 companions            does an answer depend on the other samples of its batch?

@@ -39,6 +39,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.companions import TRIED, Settled, settle
 from onnxtweak.stages.head_check import check_labels_fit, known_head, require_declared_type
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
+from onnxtweak.stages.starting import starting
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import FileRef, Progress, Tap
 
@@ -197,14 +198,17 @@ def _job(
     opened = opened.given(_constants(splits))
     kind = known_head(opened)
     tried = whole_batches(opened, splits.fit.spread_out(ANSWERED), ANSWERED)
-    opened = settle_answer(opened, tried, settings, taps.threshold)
+    with starting(opened, "start the model", progress):
+        opened = settle_answer(opened, tried, settings, taps.threshold)
     splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)
     bounded = (*settings.notes, *(candidates_note(found) if watch else ()))
     if set(taps.taps) <= _MAPS:
         found = tuple(c for c in found if c.activation or c.block) or found
-    subject, shapes = measured(opened, [c.name for c in found], few_samples(opened, splits.fit, 3), settings)
+    few = few_samples(opened, splits.fit, 3)
+    with starting(opened, "measure hidden tensors", progress):
+        subject, shapes = measured(opened, [c.name for c in found], few, settings)
     settled = _settled(subject, reopen, few_samples(opened, splits.fit, TRIED), settings)
     subject = settled.subject
     require_declared_type(opened, subject)

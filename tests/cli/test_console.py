@@ -78,7 +78,7 @@ def test_progress_line_fits_narrow_terminals():
 
 def test_progress_line_without_a_total_or_a_start():
     assert progress_line("capture", 7, 0, "samples", 1.0, 80) == "capture  7 samples  7/s  1.0 s"
-    assert progress_line("capture", 0, 0, "samples", 65.0, 80) == "capture  0 samples  1:05 min"
+    assert progress_line("capture", 0, 0, "samples", 65.0, 80) == "capture  1:05 min"
     assert "left" not in progress_line("capture", 0, 10, "samples", 0.0, 80)
 
 

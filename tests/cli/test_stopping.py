@@ -140,6 +140,39 @@ def test_while_it_starts(root, tmp_path, name, module):
     assert not list((tmp_path / "here").iterdir())
 
 
+INSIDE_A_LIBRARY = """
+import ctypes, sys
+def heard(event, given):
+    if event == "import" and given[0] == "numpy":
+        c, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+        c.pthread_mutex_init(lock, None)
+        c.pthread_mutex_lock(lock)
+        open("inside", "x").close()
+        c.pthread_mutex_lock(lock)
+sys.addaudithook(heard)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="blocks as Linux's C library does")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_inside_a_library_that_does_not_return(root, tmp_path, name):
+    """Python hears of a signal between two of its own steps, of which there is none."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(INSIDE_A_LIBRARY)
+    path = os.pathsep.join([str(tmp_path / "hook"), str(root)])
+    process = started(
+        root, tmp_path / "here", ["inspect", f"{root}/models/digits_cnn3.onnx"], PYTHONPATH=path
+    )
+    until = time.monotonic() + 60
+    while not (tmp_path / "here" / "inside").exists():
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (CODES[name], f"error: {SAID[name]}\n")
+
+
 WHILE_IT_ENDS = """
 import atexit, os
 def strike():

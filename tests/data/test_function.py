@@ -179,7 +179,7 @@ def test_progress_is_told_of_every_batch(file):
 
 
 def test_a_function_that_is_waited_for_shows_that_time_passes(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnxtweak.data.sources.function._TICK", 0.01)
+    monkeypatch.setattr("onnxtweak.types._TICK", 0.01)
     (tmp_path / "mine.py").write_text(
         "import time\nimport numpy as np\n\ndef samples():\n"
         "    time.sleep(0.3)\n    yield np.zeros((2, 2)), [0, 1]\n"

@@ -32,11 +32,10 @@ from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.spool import Spool, require_within, room_in, spool_folder
 from onnxtweak.errors import DataError, OnnxtweakError
 from onnxtweak.input_files import MOST_SOURCE, require_regular
-from onnxtweak.types import Progress
+from onnxtweak.types import ticking
 
 _BOUNDED = "of a function that does not end, choose rows: FILE.py:FUNCTION#[0:10000]"
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0)
-_TICK = 1.0  # seconds between two signs of life while a function is waited for
 _HINT = "yield (inputs, labels): an array or a dict of arrays by input name, and one label per sample"
 
 
@@ -55,7 +54,7 @@ def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading)
     groups: dict[str, list[np.ndarray]] = {name: [] for name in reading.groups}
     reading.progress.start(f"read {source.path.name}:{source.key}", 0)
     with ExitStack() as stack:
-        stack.enter_context(_ticking(reading.progress))
+        stack.enter_context(ticking(reading.progress))
         stack.enter_context(_without_pipes())
         batches = stack.enter_context(closing(_batches(source.path, source.key, where)))
         rows = 0
@@ -131,24 +130,6 @@ def _batches(path: Path, name: str, where: str) -> Generator[Any, None, None]:
         ) from error
     finally:
         sys.path.remove(folder)
-
-
-@contextmanager
-def _ticking(progress: Progress) -> Iterator[None]:
-    """Show, while the block lasts, that something is waited for, from a thread of its own."""
-    ended = threading.Event()
-
-    def tick() -> None:
-        while not ended.wait(_TICK):
-            progress.advance(0)
-
-    thread = threading.Thread(target=tick, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 @contextmanager
