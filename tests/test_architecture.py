@@ -65,6 +65,7 @@ DOORS = {
     "PIL": ("data/preprocess/", "data/thumbnails.py"),
     "pyarrow": ("data/sources/parquet.py",),
     "safetensors": ("model/edit/tweak_file.py",),
+    "threadpoolctl": ("engine/machine/single_thread.py",),
 }
 EVERYWHERE = {"numpy", "ml_dtypes"} | sys.stdlib_module_names
 

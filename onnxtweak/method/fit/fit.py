@@ -104,8 +104,10 @@ def try_all(
     if best is not None:
         tried.append(best.candidate(losses))
         if hidden:
-            mlp = fit_mlp(cool, best.columns, best.name, folds, hidden=hidden, progress=progress)
-            tried += [mlp, averaged(tried[-1], mlp, cool, folds.judged)]
+            linear = tried[-1]
+            mlp = fit_mlp(cool, linear, best.name, folds, hidden=hidden, progress=progress)
+            if mlp is not None:
+                tried += [mlp, averaged(linear, mlp, cool, folds.judged)]
     progress.finish()
     return [candidate.warmed(temperature) for candidate in tried]
 

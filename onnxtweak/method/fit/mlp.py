@@ -1,4 +1,8 @@
-"""Does one hidden layer do better than a linear patch? The MLP of METHOD 6, cross-validated (METHOD 7.1)."""
+"""Does one hidden layer do better than a linear patch? The MLP of METHOD 6, cross-validated (METHOD 7.1).
+
+It takes the longest of all candidates, so the first fold decides which decay it gets, and whether it is
+worth training on the others at all.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.types import Progress, silent
 
-# Weight decays tried: small tables of many neurons need the strong one.
+# Weight decays, tried in turn until one is no better: small tables of many neurons need the strong one.
 DECAYS = (0.1, 1.0, 3.0, 10.0)
 # One sample in this many decides when training stops.
 _STOP = 8
@@ -23,42 +27,55 @@ _STOP = 8
 
 def fit_mlp(
     table: Table,
-    columns: np.ndarray,
+    linear: FitCandidate,
     name: str,
     folds: Folds,
     *,
     hidden: int = 96,
     decays: Sequence[float] = DECAYS,
     progress: Progress = silent,
-) -> FitCandidate:
-    """An MLP patch of all classes, its decay chosen on the first fold by log-loss.
+) -> FitCandidate | None:
+    """An MLP patch of all classes on the columns of a linear one, its decay chosen on the first fold.
 
-    Each sample is held out once, in a coarse fold; some of the others decide when training stops.
-    progress : started by the caller, for one step per training.
+    None where on that fold neither it nor the mean of both has a lower log-loss than the linear patch. Each
+    sample is held out once, in a coarse fold; some of the others decide when training stops. name : of the
+    columns. progress : started by the caller, for one step per training.
     """
-    inputs, judged, folds = table.columns(columns), folds.judged, folds.coarse
+    inputs, judged, folds = table.columns(linear.columns), folds.judged, folds.coarse
 
     def trained(rows: np.ndarray, decay: float) -> Mlp:
         stop = fold_numbers(table.labels[rows], _STOP, folds.seed) == 0
         settings = AugmentSettings(hidden=hidden, decay=decay)
         return train(inputs.rows(rows[~stop]), inputs.rows(rows[stop]), settings, seed=folds.seed).patch
 
+    def held_out(fold: int, decay: float) -> np.ndarray:
+        rows, patch = folds.held_out(fold), trained(folds.learning(fold), decay)
+        progress.advance(1)
+        return patch.applied(table.Z[rows], inputs.T[rows])
+
+    def loss_of(logits: np.ndarray, rows: np.ndarray) -> float:
+        counts = judged[rows]
+        return log_loss(logits[counts], table.labels[rows][counts])
+
+    first, *others = folds.numbers.tolist()
+    rows = folds.held_out(first)
+    best_loss, best, found = np.inf, decays[0], table.Z[rows]
+    for decay in decays:
+        Z = held_out(first, decay)
+        if (loss := loss_of(Z, rows)) >= best_loss:
+            break
+        best_loss, best, found = loss, decay, Z
+    straight = linear.held_out[rows]
+    if min(best_loss, loss_of((straight + found) / 2, rows)) >= loss_of(straight, rows):
+        return None
     logits = table.Z.copy()
-    best_loss, best = np.inf, decays[0]
-    for number, k in enumerate(folds.numbers):
-        rows = folds.held_out(k)
-        for decay in decays if number == 0 else [best]:
-            patch = trained(folds.learning(k), decay)
-            progress.advance(1)
-            Z = patch.applied(table.Z[rows], inputs.T[rows])
-            counts = judged[rows]
-            loss = log_loss(Z[counts], table.labels[rows][counts])
-            if number or decay == decays[0] or loss < best_loss:
-                best_loss, best, logits[rows] = loss, decay, Z
-    loss = log_loss(logits[judged], table.labels[judged])
+    logits[rows] = found
+    for fold in others:
+        logits[folds.held_out(fold)] = held_out(fold, best)
     described = f"{name}, {hidden} hidden units, decay {best:g}"
     all_rows = np.arange(len(table.labels))
-    return FitCandidate(described, columns, logits, loss, lambda: (trained(all_rows, best), ()))
+    loss = log_loss(logits[judged], table.labels[judged])
+    return FitCandidate(described, linear.columns, logits, loss, lambda: (trained(all_rows, best), ()))
 
 
 def averaged(
