@@ -297,7 +297,7 @@ class MethodStanding:
     `Comparison.drops`, read on test; NaN where a repeat does not get there. over_bias : the same minus the
     bias control's, paired. curve : (drop, target) over a wider range. mcnemar_p : the median. seconds : of
     learning, without the passes over data. note : of the last repeat, or why the method does not apply; the
-    numbers are then NaN.
+    numbers are then NaN. verdicts : which promises it kept on test, one per repeat.
     """
 
     method: str
@@ -313,6 +313,7 @@ class MethodStanding:
     parameters: float
     seconds: float
     note: str = ""
+    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True)
