@@ -19,6 +19,7 @@ data         labelled samples, and how they become the model's input
 recipe       what a recipe asks for, and whether its gates passed
 report       a result as text, Markdown, JSON, an HTML page
 results      what a command hands back
+standings    how the methods of a comparison did
 plans        what a command would do, for a dry run
 verdict      which promises a patch kept
 intervals    how far an accuracy, or a change of it, can be trusted

@@ -36,19 +36,20 @@ LEVELS = {
     "registry": 2,
     "verdict": 2,
     "results": 3,
-    "model": 4,
-    "data": 4,
-    "theta": 4,
-    "recipe": 4,
-    "report": 4,
-    "engine": 5,
-    "method": 6,
-    "stages": 7,
-    "commands": 8,
-    "cli": 9,
-    "api": 9,
-    "__init__": 10,
-    "__main__": 10,
+    "standings": 4,
+    "model": 5,
+    "data": 5,
+    "theta": 5,
+    "recipe": 5,
+    "report": 5,
+    "engine": 6,
+    "method": 7,
+    "stages": 8,
+    "commands": 9,
+    "cli": 10,
+    "api": 10,
+    "__init__": 11,
+    "__main__": 11,
 }
 
 # The files or folders through which a package enters; every other import of it is an error.
@@ -65,6 +66,7 @@ DOORS = {
     "PIL": ("data/preprocess/", "data/thumbnails.py"),
     "pyarrow": ("data/sources/parquet.py",),
     "safetensors": ("model/edit/tweak_file.py",),
+    "threadpoolctl": ("engine/machine/single_thread.py",),
 }
 EVERYWHERE = {"numpy", "ml_dtypes"} | sys.stdlib_module_names
 

@@ -42,18 +42,9 @@ from onnxtweak.api.options import (
     explained,
     settings_of,
 )
-from onnxtweak.results import (
-    Applied,
-    Comparison,
-    Evaluation,
-    Inspection,
-    ModelDiff,
-    Result,
-    Reverted,
-    RunResult,
-    Scored,
-)
+from onnxtweak.results import Applied, Evaluation, Inspection, ModelDiff, Result, Reverted, RunResult, Scored
 from onnxtweak.settings import OutputSettings
+from onnxtweak.standings import Comparison
 from onnxtweak.types import Progress, silent
 
 

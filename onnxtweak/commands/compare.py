@@ -13,17 +13,18 @@ from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import DROPS, MethodOutcome, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
-from onnxtweak.method.compare.methods import METHODS, WITHOUT_NEURONS
-from onnxtweak.method.compare.standings import interval, standings, support
+from onnxtweak.method.compare.methods import METHODS, NOT_WRITTEN, WITHOUT_NEURONS
+from onnxtweak.method.compare.repair import Reranking
+from onnxtweak.method.compare.standings import MethodRun, interval, standings, support
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, empty_ranking, united
-from onnxtweak.method.table import all_neurons, most_neurons, take
+from onnxtweak.method.table import all_neurons, most_neurons, take, union
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
-from onnxtweak.results import Comparison, Result
+from onnxtweak.results import Result
 from onnxtweak.settings import (
     COUNT,
     DataSettings,
@@ -40,13 +41,16 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learning_samples, mirrored_views, require_room
+from onnxtweak.stages.judge_promises import judge_method
 from onnxtweak.stages.open_for_tables import NO_HIDDEN, open_for_tables
 from onnxtweak.stages.open_job import Job, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
+from onnxtweak.standings import Comparison
 from onnxtweak.types import Metrics, Neurons, Progress, silent
+from onnxtweak.verdict import BASE
 
 # Theta of every class takes memory in proportion to their number: beyond this, AAN is left out.
 _SCORED_CLASSES = 100
@@ -85,7 +89,7 @@ def compare(
     check_paths(output, model, data, engine)
     written: Result | None = None
     before: list[Metrics] = []
-    outcomes: dict[str, list[tuple[MethodOutcome, int, float, str]]] = {name: [] for name in chosen}
+    runs: dict[str, list[MethodRun]] = {name: [] for name in chosen}
     refused: dict[str, str] = {}
     for repeat in range(repeats):
         job = open_for_tables(model, replace(data, seed=data.seed + repeat), engine, taps, progress)
@@ -99,11 +103,13 @@ def compare(
         if not job.taps:
             refused |= dict.fromkeys(chosen.keys() - WITHOUT_NEURONS, NO_HIDDEN)
         able = {name: method for name, method in chosen.items() if name not in refused}
-        for name, result, outcome, seconds in _try_methods(inputs, able, refused, progress):
-            outcomes[name].append((outcome, result.parameters, seconds, result.note))
+        for name, result, made in _try_methods(inputs, able, refused, job):
+            runs[name].append(made)
             if name == write and repeat == 0:
-                proposal = _proposal(inputs, neurons, name, result, outcome, outcomes["bias"][0][0].bias)
-                written = deliver(job, proposal, output)
+                control = runs["bias"][0].outcome.bias
+                written = deliver(
+                    job, _proposal(inputs, neurons, name, result, made.outcome, control), output
+                )
         if write in refused:
             raise ModelError(
                 f"{write!r} does not apply to this model: {refused[write]}",
@@ -120,7 +126,7 @@ def compare(
             "target": interval([m.target for m in before], [support(m, goal) for m in before]),
         },
         drops=DROPS,
-        standings=standings(outcomes, refused, goal),
+        standings=standings(runs, refused, goal),
         run=run_facts(job.engine, begin),
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
@@ -150,9 +156,10 @@ def passes(request: PassRequest) -> None:
 
 
 def _try_methods(
-    inputs: CompareInputs, methods: dict[str, Method], refused: dict[str, str], progress: Progress
-) -> Iterator[tuple[str, MethodResult, MethodOutcome, float]]:
-    """Name, result, outcome on test and seconds of each method; one that cannot be used goes to `refused`."""
+    inputs: CompareInputs, methods: dict[str, Method], refused: dict[str, str], job: Job
+) -> Iterator[tuple[str, MethodResult, MethodRun]]:
+    """Each method's name, result and run, the bias first; one that cannot be used goes to `refused`."""
+    progress, control = job.engine.progress, None
     progress.start("compare", len(methods), "methods")
     for name, method in methods.items():
         begin = time.perf_counter()
@@ -163,8 +170,13 @@ def _try_methods(
             continue
         seconds = time.perf_counter() - begin
         outcome = judge(result, inputs.test, inputs.goal, inputs.settings.margin)
+        control = outcome if control is None else control
+        changes = outcome.delivered and bool(result.parameters or outcome.bias.any())
+        verdict = judge_method(
+            name if changes else BASE, outcome, control, inputs.test, inputs.goal, job.names
+        )
         progress.advance(1)
-        yield name, result, outcome, seconds
+        yield name, result, MethodRun(outcome, verdict, result.parameters, seconds, result.note)
     progress.finish()
 
 
@@ -218,7 +230,7 @@ def gather_inputs(
     if best is not None:
         names = [job.names[j] for j in classes]
         groups["active"], _ = active_neurons(best, job.taps, names, "auto", active)
-    neurons, columns = _union(groups)
+    neurons, columns = union(groups)
     views, samples = _views(job), sum(job.samples.values())
     most = most_neurons(samples, job.engine)
     hint = f"raise it, give fewer samples, or at most {max(most // 3, 1):,} --neurons"
@@ -280,6 +292,7 @@ def _proposal(
     control: np.ndarray,
 ) -> Proposal:
     """One method's patch with the biases of its operating point. control (C,) : the best bias alone."""
+    assert not isinstance(result.patch, Reranking)  # refused before anything was run
     columns = result.columns if outcome.delivered else result.columns[:0]
     patch = result.patch.with_bias(outcome.bias) if outcome.delivered else no_patch()
     targets, base = len(inputs.goal), inputs.validation.Z
@@ -313,21 +326,13 @@ def _chosen_methods(methods: Sequence[str], write: str | None, output: OutputSet
         raise InputError(
             f"unknown method {unknown[0]!r}", where="--method", hint=f"use one of {', '.join(METHODS)}"
         )
+    if write in NOT_WRITTEN:
+        raise UsageError(
+            f"{write!r} sorts the logits, which no patch can do: it can be compared, not written",
+            where="--write",
+            hint="write another method, such as fit",
+        )
     return {name: method for name, method in METHODS.items() if not methods or name in (*names, "bias")}
-
-
-def _union(groups: dict[str, Neurons]) -> tuple[Neurons, dict[str, np.ndarray]]:
-    """All neurons of some groups, each once, and the columns of each group."""
-    place: dict[tuple, int] = {}
-    taps: dict = {}
-    columns = {}
-    for name, group in groups.items():
-        number = [taps.setdefault(tap, len(taps)) for tap in group.taps]
-        keys = [(number[t], int(i)) for t, i in zip(group.tap_of, group.index, strict=True)]
-        columns[name] = np.array([place.setdefault(key, len(place)) for key in keys], np.int64)
-    tap_of = np.array([t for t, _ in place], np.int32)
-    index = np.array([i for _, i in place], np.int64)
-    return Neurons(tuple(taps), tap_of, index), columns
 
 
 def _interval_note(data: DataSettings, repeats: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.machine.single_thread import single_thread
 from onnxtweak.head import ONE_LABEL, Head
 from onnxtweak.method.softmax import log_sum_exp, softmax
 from onnxtweak.method.solvers.standard import mean_and_scale, standardised
@@ -78,16 +79,18 @@ def train(
     checkpoints = [judge.check(0, parameters)]
     best, best_parameters = checkpoints[0], [p.copy() for p in parameters]
     progress.start("train", settings.iterations, "iterations")
-    for iteration, rows in enumerate(_batches(xp, rng, len(T), batch, settings.iterations), start=1):
-        adam.step(gradients(xp, parameters, T[rows], Z[rows], labels[rows]))
-        if iteration % every and iteration != settings.iterations:
-            continue
-        checkpoints.append(judge.check(iteration, parameters))
-        progress.advance(iteration - checkpoints[-2].iteration)
-        if checkpoints[-1].loss < best.loss:
-            best, best_parameters = checkpoints[-1], [p.copy() for p in parameters]
-        if len(checkpoints) - 1 - checkpoints.index(best) >= settings.patience:
-            break
+    batches = _batches(xp, rng, len(T), batch, settings.iterations)
+    with single_thread():  # the products of a minibatch are small
+        for iteration, rows in enumerate(batches, start=1):
+            adam.step(gradients(xp, parameters, T[rows], Z[rows], labels[rows]))
+            if iteration % every and iteration != settings.iterations:
+                continue
+            checkpoints.append(judge.check(iteration, parameters))
+            progress.advance(iteration - checkpoints[-2].iteration)
+            if checkpoints[-1].loss < best.loss:
+                best, best_parameters = checkpoints[-1], [p.copy() for p in parameters]
+            if len(checkpoints) - 1 - checkpoints.index(best) >= settings.patience:
+                break
     progress.finish()
     on_cpu = [np.asarray(p.get() if hasattr(p, "get") else p, np.float64) for p in best_parameters]
     return Trained(_folded(on_cpu, mean, inverse, present, fit.Z.shape[1]), best, tuple(checkpoints))

@@ -138,3 +138,17 @@ def take(neurons: Neurons, chosen: np.ndarray) -> Neurons:
     used = np.unique(neurons.tap_of[chosen])
     tap_of = np.searchsorted(used, neurons.tap_of[chosen]).astype(np.int32)
     return Neurons(tuple(neurons.taps[t] for t in used), tap_of, neurons.index[chosen])
+
+
+def union(groups: dict[str, Neurons]) -> tuple[Neurons, dict[str, np.ndarray]]:
+    """All neurons of some groups, each once, and the columns of each group."""
+    place: dict[tuple, int] = {}
+    taps: dict = {}
+    columns = {}
+    for name, group in groups.items():
+        number = [taps.setdefault(tap, len(taps)) for tap in group.taps]
+        keys = [(number[t], int(i)) for t, i in zip(group.tap_of, group.index, strict=True)]
+        columns[name] = np.array([place.setdefault(key, len(place)) for key in keys], np.int64)
+    tap_of = np.array([t for t, _ in place], np.int32)
+    index = np.array([i for _, i in place], np.int64)
+    return Neurons(tuple(taps), tap_of, index), columns

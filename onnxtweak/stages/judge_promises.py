@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.goal import Goal
+from onnxtweak.method.compare.comparison import MethodOutcome
+from onnxtweak.method.table import Table
 from onnxtweak.verdict import BASE, BIAS, Asked, GroupedSamples, SampleCounts, Verdict, copied, reached
 
 # The base has probably seen the samples that were learnt from where it is right on more of them than on test
@@ -73,6 +75,16 @@ def depend_on_groups(column: str | None, groups: np.ndarray | None) -> tuple[str
         f"{len(np.unique(groups)):,} groups; McNemar's p and intervals elsewhere count every sample, and are "
         "too sure",
     )
+
+
+def judge_method(
+    answer: str, outcome: MethodOutcome, bias: MethodOutcome, test: Table, goal: Goal, names: Sequence[str]
+) -> Verdict:
+    """The verdict on a method of a comparison. bias : what the best biases came to."""
+    shown = Shown(
+        "test", test.labels, goal.head.predict(test.Z), outcome.predicted, bias.predicted, test.groups
+    )
+    return judge_promises(shown, goal, names, answer)
 
 
 def learnt_on(learnt: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[str, ...]:

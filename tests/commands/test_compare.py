@@ -100,6 +100,33 @@ def test_a_file_without_a_method_is_refused(cnn, tmp_path):
         run(*cnn, output=OutputSettings(str(tmp_path / "out.onnx")))
 
 
+def test_what_is_no_patch_is_refused_before_anything_is_run(cnn, tmp_path):
+    with pytest.raises(InputError, match="can be compared, not written"):
+        run(*cnn, write="REPAIR", output=OutputSettings(str(tmp_path / "out.onnx")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_method_says_which_promises_it_kept_on_test(made):
+    told = layout.terminal(comparison.comparison(made), width=160)
+    assert "kept/not shown/not kept" in told
+    for one in made.standings:
+        if np.isnan(one.overall[0]):
+            assert not one.verdicts
+            continue
+        assert len(one.verdicts) == made.repeats
+        for verdict in one.verdicts:
+            assert verdict.split == "test" and verdict.samples == made.samples["test"]
+            names = {promise.name for promise in verdict.promises}
+            assert ("bias" in names) == (one.method != "bias" and verdict.state != "copy")
+        changed = [v for v in one.verdicts if v.state != "copy"]
+        lost = [p.change for v in changed for p in v.promises if p.name == "overall"]
+        if len(changed) == made.repeats:
+            gained = (one.overall[0] - made.before["overall"][0]) * 100
+            assert np.mean(lost) == pytest.approx(gained)
+    listed = json.loads(schema.dumps(schema.document("compare", made)))["standings"][0]["verdicts"]
+    assert listed[0]["promises"][0]["state"] in ("kept", "not kept", "not shown")
+
+
 def test_an_unknown_method_is_refused(cnn):
     with pytest.raises(InputError, match="unknown method"):
         run(*cnn, methods=("magic",))

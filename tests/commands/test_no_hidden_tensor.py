@@ -148,7 +148,7 @@ def test_compare_has_the_methods_that_need_no_neurons(files, tmp_path):
     model, data = files
     made = carry_out(commands.compare, model, data, targets=WEAK)
     able = {one.method for one in made.standings if not np.isnan(one.overall[0])}
-    assert able == {"bias", "logit adjustment", "fit"}
+    assert able == {"bias", "all-class bias", "logit adjustment", "REPAIR", "fit"}
     assert all("only biases" in one.note for one in made.standings if one.method not in able)
     assert main(["compare", str(model), "-d", str(data), "-t", str(TARGET), "--dry-run"]) == 0
     out = OutputSettings(str(tmp_path / "out.onnx"))

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
-from onnxtweak.method.compare.standings import standings
+from onnxtweak.method.compare.standings import MethodRun, standings
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.patch import Linear, Mlp
+from onnxtweak.verdict import copied
 
 
 def table(samples, seed=0, classes=4, signal=2.0, lack=1.0):
@@ -159,7 +160,7 @@ def test_means_over_repeats_do_not_fall_either():
     held, goal = table(400), Goal(np.array([0]))
     made = judge(result(held), table(400, seed=1), goal, 1.0)
     high, low = np.full(len(CURVE), 0.9), np.where(np.array(CURVE) < 0.3, np.nan, 0.5)
-    rows = [(replace(made, at=at), 1, 0.1, "") for at in (high, low)]
+    rows = [MethodRun(replace(made, at=at), copied("test", 400), 1, 0.1, "") for at in (high, low)]
     (standing,) = standings({"bias": rows}, {}, goal)
     assert [np.isnan(mean) for mean, _ in standing.at] == [True, True, False, False]
     assert [mean for mean, _ in standing.at[2:]] == pytest.approx([0.7, 0.7])

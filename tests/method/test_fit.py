@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from onnxtweak.goal import Goal
+from onnxtweak.method.augment import train
+from onnxtweak.method.fit import mlp
 from onnxtweak.method.fit.fit import fit_all, try_all
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import fit_linear
+from onnxtweak.method.fit.linear import fit_linear, search_ridges
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
 from onnxtweak.method.folds import Folds, fold_numbers
 from onnxtweak.method.softmax import log_loss
+from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.settings import FitSettings
 
@@ -333,3 +336,37 @@ def test_of_families_that_do_as_well_the_smallest_is_chosen():
     families = {"telling": np.arange(5), "telling and noise": np.arange(25)}
     found = fit_all(learning(fit), families, Goal(TARGETS), LINEAR)
     assert found.candidate.name.startswith("telling, ridge")
+
+
+def test_what_a_fold_holds_out_has_not_leaked_into_its_weights():
+    table = tables(1200, noise=60, classes=6)
+    folds = Folds.of(table.labels, 20, seed=0)
+    found = fit_linear(table, np.arange(table.T.shape[1]), "all", folds)
+    ridge = float(found.name.split()[-1])
+    logits = table.Z.copy()
+    for k in folds.numbers:
+        options = {"ridge": ridge, "sample_weight": folds.learning_weight(k), "tolerance": 1e-10}
+        exact = multinomial(table.T, table.Z, table.labels, **options)
+        rows = folds.held_out(k)
+        logits[rows] += exact.scores[rows].astype(logits.dtype)
+    assert found.loss == pytest.approx(log_loss(logits, table.labels), abs=1e-3)
+
+
+def test_an_mlp_that_the_first_fold_speaks_against_is_trained_no_further(monkeypatch):
+    trained = []
+
+    def counted(*args, **options):
+        trained.append(args)
+        return train(*args, **options)
+
+    monkeypatch.setattr(mlp, "train", counted)
+    table = tables(600, noise=40)
+    columns = np.arange(table.T.shape[1])
+    folds = Folds.of(table.labels, 5, seed=0)
+    path = search_ridges(table, columns, "all", folds)
+    straight = path.candidate()
+    assert mlp.fit_mlp(path, straight, decays=(0.1,)) == []
+    assert len(trained) == 1
+    useless = replace(straight, held_out=np.zeros_like(straight.held_out))  # and one that it does not
+    assert len(mlp.fit_mlp(path, useless, decays=(1.0,))) == 2
+    assert len(trained) == 6

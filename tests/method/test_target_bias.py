@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.goal import Goal
+from onnxtweak.method.tuning.spared_classes import Ledger
 from onnxtweak.method.tuning.target_bias import set_target_bias, standard_error
 
 
@@ -179,3 +180,21 @@ def test_a_class_too_small_to_tell_what_it_loses_may_lose_one_sample():
     assert found.holds and found.right[labels == 0].all()
     strict = set_target_bias(Z, base, labels, replace(limit, max_class_drop=0.0))
     assert not strict.holds or strict.right[labels == 2].all()
+
+
+@pytest.mark.parametrize("missing", [0.4, 3.0, 150.0, 900.0])
+def test_the_smallest_bias_that_earns_enough_is_found_among_any_number_of_samples(missing):
+    rng = np.random.default_rng(0)
+    Z = rng.normal(0, 1, (6000, 5)).astype(np.float32)
+    labels = rng.integers(0, 5, len(Z))
+    ledger = Ledger(Z, Z, labels, Goal(np.array([0])).head)
+    predicted = Z.argmax(axis=1)
+    gap = np.where(predicted == 2, np.inf, Z.max(axis=1).astype(np.float64) - Z[:, 2])
+    step = ledger._step(gap, 2, missing)
+
+    def earned(bias):
+        turned = (Z + np.array([0, 0, bias, 0, 0])).argmax(axis=1)
+        return ledger.credit[(turned == 2) & (predicted != 2), 2].sum()
+
+    assert earned(step + 1e-5) >= missing > earned(step - 1e-3)
+    assert ledger._step(gap, 2, 1e6) is None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.method.softmax import log_loss
-from onnxtweak.method.temperature import fit_temperature
+from onnxtweak.method.softmax import log_loss, softmax
+from onnxtweak.method.temperature import calibrated, fit_temperature
 
 
 def sampled(temperature, n=20_000, seed=0):
@@ -40,3 +40,20 @@ def test_logits_without_a_best_temperature_get_a_finite_one():
     infinite[0, 1] = -np.inf
     for odd in (np.zeros((4, 3)), np.zeros((0, 3)), infinite):
         assert np.isfinite(fit_temperature(odd.astype(np.float32), labels[: len(odd)] % 3))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_calibrated_probabilities_are_those_of_plain_steps_in_double_precision(kind):
+    Z, labels = sampled(30.0, n=3000)
+    Z = (Z + np.array([90, 0, 0, -200, 0, 0])).astype(kind)
+    labels[labels == 2] = 1  # a class without samples
+    share = np.bincount(labels, minlength=6) / len(labels)
+    logits, known = Z.astype(np.float64), share > 0
+    for _ in range(3):
+        logits /= fit_temperature(logits, labels)
+        for _ in range(10):
+            logits[:, known] += np.log(share[known] / softmax(logits).mean(axis=0)[known])
+    found, temperature = calibrated(Z, labels)
+    assert found == pytest.approx(softmax(logits), abs=2e-5)
+    assert temperature == pytest.approx(fit_temperature(Z, labels))
+    assert found.mean(axis=0)[known] == pytest.approx(share[known], rel=0.01)

@@ -11,13 +11,11 @@ from onnxtweak.plans import RunPlan
 from onnxtweak.results import (
     Applied,
     Choice,
-    Comparison,
     Diagnosis,
     Dumped,
     Evaluation,
     Inspection,
     Measurement,
-    MethodStanding,
     RecipeWritten,
     ReportPage,
     Result,
@@ -25,6 +23,7 @@ from onnxtweak.results import (
     RunResult,
     Scored,
 )
+from onnxtweak.standings import Comparison, MethodStanding
 from onnxtweak.types import Check, FileRef, Finding, Metrics, Tap, Trial
 from onnxtweak.verdict import Asked, SampleCounts, Verdict, reached
 

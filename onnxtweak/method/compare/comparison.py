@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.goal import Goal, least_right
+from onnxtweak.method.compare.repair import Reranking
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_path import BiasPaths
@@ -37,7 +38,7 @@ class MethodResult:
     """
 
     columns: np.ndarray
-    patch: Linear | Mlp
+    patch: Linear | Mlp | Reranking
     held_out: np.ndarray
     base: np.ndarray
     labels: np.ndarray
@@ -56,8 +57,9 @@ class MethodOutcome:
     """How a method did on test.
 
     metrics : at its own operating point. at (D,) : target accuracy at each of CURVE; NaN: not reached.
-    fixed, broken, mcnemar_p, E : against the base. bias (C,) : its operating point. delivered : whether the
-    patch kept the limit on the samples held out; where it did not, the base is delivered.
+    fixed, broken, mcnemar_p, E : against the base. bias (C,) : its operating point. predicted (N,) int64 : on
+    test. delivered : whether the patch kept the limit on the samples held out; where it did not, the base is
+    delivered.
     """
 
     metrics: Metrics
@@ -67,6 +69,7 @@ class MethodOutcome:
     mcnemar_p: float
     E: float
     bias: np.ndarray
+    predicted: np.ndarray
     delivered: bool = True
 
 
@@ -76,7 +79,7 @@ def judge(result: MethodResult, test: Table, goal: Goal, margin: float) -> Metho
     A patch that does not keep the limit there is not delivered: the base is.
     """
     bias, delivered = result.point, True
-    Z = test.patched(result.columns, result.patch)
+    Z = result.patch.applied(test.Z, test.T[:, result.columns])
     if bias is None:
         choice = set_target_bias(result.held_out, result.base, result.labels, goal, margin=margin)
         delivered = choice.holds
@@ -93,6 +96,7 @@ def judge(result: MethodResult, test: Table, goal: Goal, margin: float) -> Metho
         mcnemar(fixed, broken),
         harm(before, after),
         bias,
+        now,
         delivered,
     )
 

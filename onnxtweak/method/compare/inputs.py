@@ -13,6 +13,7 @@ from onnxtweak.errors import ModelError
 from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.controls import LastLayer, last_layer
+from onnxtweak.method.compare.repair import Reranking
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.selection.ranking import Ranking
 from onnxtweak.method.table import Table
@@ -93,8 +94,8 @@ class CompareInputs:
         return LastLayerInputs(last_layer(fit), self.penultimate, fit, validation)
 
     def result(
-        self, columns: np.ndarray, patch: Linear | Mlp, *, point: np.ndarray | None = None
+        self, columns: np.ndarray, patch: Linear | Mlp | Reranking, *, point: np.ndarray | None = None
     ) -> MethodResult:
         """A patch that was fitted to the fit split; validation is held out."""
-        held_out = self.validation.patched(columns, patch)
+        held_out = patch.applied(self.validation.Z, self.validation.T[:, columns])
         return MethodResult(columns, patch, held_out, self.validation.Z, self.validation.labels, point=point)

@@ -6,6 +6,7 @@ A method is a function from `CompareInputs` to `MethodResult`; to add one, write
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from onnxtweak.method.augment import train
 from onnxtweak.method.compare import controls, synapse_methods
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
+from onnxtweak.method.compare.repair import repair
 from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.folds import Folds, one_in
@@ -53,6 +55,17 @@ def try_logit_adjustment(inputs: CompareInputs) -> MethodResult:
     return _on_logits(inputs, controls.logit_adjustment(inputs.fit, inputs.validation, inputs.goal.head).bias)
 
 
+def try_all_class_bias(inputs: CompareInputs) -> MethodResult:
+    """A bias for every class by log-loss on calibrated logits, then the targets' bias."""
+    return _linear(inputs, np.empty(0, np.int64), "a bias for every class")
+
+
+def try_repair(inputs: CompareInputs) -> MethodResult:
+    """The classes at the top ranked anew by how they compare, then the bias."""
+    found = repair(inputs.fit, inputs.validation, inputs.temperature)
+    return inputs.result(np.empty(0, np.int64), found)
+
+
 def try_tau_norm(inputs: CompareInputs) -> MethodResult:
     """The last layer's weights normalised, then the bias."""
     last = inputs.last_layer
@@ -82,18 +95,7 @@ def try_dfr(inputs: CompareInputs) -> MethodResult:
 
 def try_random(inputs: CompareInputs) -> MethodResult:
     """As many random neurons as the join may use, fitted for all classes: does choosing matter?"""
-    table, temperature = inputs.fit_and_validation, inputs.temperature
-    folds = Folds.of(table.labels, inputs.settings.folds, inputs.seed, inputs.judged, table.groups)
-    found = fit_linear(table.cooled(temperature), inputs.random, "random", folds).warmed(temperature)
-    rows = np.flatnonzero(inputs.judged)
-    return MethodResult(
-        found.columns,
-        found.patch,
-        found.held_out[rows],
-        table.Z[rows],
-        table.labels[rows],
-        note=f"{len(inputs.random)} neurons",
-    )
+    return replace(_linear(inputs, inputs.random, "random"), note=f"{len(inputs.random)} neurons")
 
 
 def try_aan(inputs: CompareInputs) -> MethodResult:
@@ -109,7 +111,9 @@ def try_aan(inputs: CompareInputs) -> MethodResult:
 
 METHODS: dict[str, Callable[[CompareInputs], MethodResult]] = {
     "bias": try_bias,
+    "all-class bias": try_all_class_bias,
     "logit adjustment": try_logit_adjustment,
+    "REPAIR": try_repair,
     "tau-norm": try_tau_norm,
     "LWS": try_lws,
     "cRT": try_crt,
@@ -127,7 +131,19 @@ METHODS: dict[str, Callable[[CompareInputs], MethodResult]] = {
 
 
 # Those that a model without hidden tensors can have: they change logits alone.
-WITHOUT_NEURONS = frozenset({"bias", "logit adjustment", "fit"})
+WITHOUT_NEURONS = frozenset({"bias", "all-class bias", "logit adjustment", "REPAIR", "fit"})
+# Those whose result is no patch, and cannot be written into a model.
+NOT_WRITTEN = frozenset({"REPAIR"})
+
+
+def _linear(inputs: CompareInputs, columns: np.ndarray, name: str) -> MethodResult:
+    """A linear patch of all classes on some columns, which may be none; all samples are held out once."""
+    table, temperature = inputs.fit_and_validation, inputs.temperature
+    folds = Folds.of(table.labels, inputs.settings.folds, inputs.seed, inputs.judged, table.groups)
+    found = fit_linear(table.cooled(temperature), columns, name, folds).warmed(temperature)
+    rows = np.flatnonzero(inputs.judged)
+    held_out, base, labels = found.held_out[rows], table.Z[rows], table.labels[rows]
+    return MethodResult(found.columns, found.patch, held_out, base, labels)
 
 
 def _on_logits(inputs: CompareInputs, shift: np.ndarray) -> MethodResult:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from onnxtweak.goal import Goal
-from onnxtweak.method.compare.comparison import CURVE, DROPS
-from onnxtweak.results import MethodStanding
+from onnxtweak.method.compare.comparison import CURVE, DROPS, MethodOutcome
+from onnxtweak.standings import MethodStanding
 from onnxtweak.types import Metrics
+from onnxtweak.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class MethodRun:
+    """A method on one split. seconds : of learning. note : for the reader."""
+
+    outcome: MethodOutcome
+    verdict: Verdict
+    parameters: int
+    seconds: float
+    note: str
 
 
 def interval(
@@ -31,14 +44,17 @@ def support(metrics: Metrics, goal: Goal) -> int:
     return int(metrics.confusion[goal.targets].sum())
 
 
-def standings(outcomes: dict, refused: dict[str, str], goal: Goal) -> tuple[MethodStanding, ...]:
-    bias = [outcome.at for outcome, *_ in outcomes["bias"]]
+def standings(
+    runs: Mapping[str, Sequence[MethodRun]], refused: Mapping[str, str], goal: Goal
+) -> tuple[MethodStanding, ...]:
+    """Each method's runs, one per repeat, as means. runs : by method. refused : why others do not apply."""
+    bias = [run.outcome.at for run in runs["bias"]]
     made = []
-    for name, rows in outcomes.items():
+    for name, rows in runs.items():
         if not rows:
             made.append(_absent(name, refused.get(name, "")))
             continue
-        found = [outcome for outcome, *_ in rows]
+        found = [run.outcome for run in rows]
         own = [support(o.metrics, goal) for o in found]
         # Means over those repeats alone that got there could fall where more loss is allowed.
         at = np.array([o.at for o in found])
@@ -56,9 +72,10 @@ def standings(outcomes: dict, refused: dict[str, str], goal: Goal) -> tuple[Meth
                 broken=float(np.mean([o.broken for o in found])),
                 mcnemar_p=float(np.median([o.mcnemar_p for o in found])),
                 E=interval([o.E for o in found]),
-                parameters=float(np.mean([row[1] for row in rows])),
-                seconds=float(np.mean([row[2] for row in rows])),
-                note=rows[-1][3],
+                parameters=float(np.mean([run.parameters for run in rows])),
+                seconds=float(np.mean([run.seconds for run in rows])),
+                note=rows[-1].note,
+                verdicts=tuple(run.verdict for run in rows),
             )
         )
     return tuple(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -17,12 +18,14 @@ from onnxtweak.patch import Linear
 
 # Ridges tried, from strong to weak, on columns of unit deviation.
 RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-# The path ends once this many ridges in a row have not lowered the loss.
-_PATIENCE = 2
-# Of the five coarse folds, those that the path is judged on; all folds are held out at its best ridge.
-_PATH_FOLDS = (0, 1)
-# Tolerances of the solver: while choosing, smaller differences of the log-loss do not matter.
-_COARSE, _FINE = 1e-5, 1e-8
+# The path ends once this many ridges in a row have not lowered the loss, or one has raised it by this many
+# standard errors: weaker ridges take the longest.
+_PATIENCE, _SURELY = 2, 2.0
+# The path is judged on one of the five coarse folds if that holds so many samples, else on two of them; all
+# folds are held out at its best ridge.
+_ENOUGH = 2000
+# What the solver may leave of the log-loss: while choosing, as a share of the base's; in the end, in nats.
+_COARSE, _FINE = 5e-5, 1e-6
 
 
 def fit_linear(
@@ -52,11 +55,14 @@ def search_ridges(
     best, since = path, 0
     for ridge in ridges if len(columns) else ridges[-1:]:
         path = replace(path, ridge=ridge)
-        logits, start = path.held_out(coarse, _PATH_FOLDS)
+        logits, start = path.held_out(coarse, path.numbers, path.start)
         path = replace(path, losses=log_losses(logits[counted], table.labels[counted]), start=start)
-        since = 0 if path.loss < best.loss else since + 1
-        best = path if path.loss < best.loss else best
-        if since == _PATIENCE:
+        if path.loss < best.loss:
+            best, since = path, 0
+            continue
+        since += 1
+        risen = path.losses - best.losses
+        if since == _PATIENCE or risen.mean() > _SURELY * risen.std() / np.sqrt(len(risen)):
             break
     return best
 
@@ -78,10 +84,23 @@ class LinearPath:
     losses: np.ndarray = field(default_factory=lambda: np.array([np.inf]))
     start: Mapping[int, np.ndarray] = field(default_factory=dict)
 
+    @cached_property
+    def tolerance(self) -> float:
+        """Of the solver, while choosing, in nats."""
+        judged = self.folds.judged
+        return _COARSE * log_loss(self.table.Z[judged], self.table.labels[judged])
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The coarse folds that ridges are compared on."""
+        coarse = self.folds.coarse
+        first = np.count_nonzero(coarse.judged & (coarse.number == 0))
+        return (0,) if first >= _ENOUGH else (0, 1)
+
     @property
     def counted(self) -> np.ndarray:
-        """The samples (N,) bool that ridges are compared on."""
-        return np.isin(self.folds.coarse.number, _PATH_FOLDS) & self.folds.judged
+        """Their samples, (N,) bool."""
+        return np.isin(self.folds.coarse.number, self.numbers) & self.folds.judged
 
     @property
     def losses_of_base(self) -> np.ndarray:
@@ -101,26 +120,32 @@ class LinearPath:
     def candidate(self, losses: Mapping[str, float] = MappingProxyType({})) -> FitCandidate:
         """The patch, with every sample held out once. losses : of the families that it was chosen from."""
         table, judged = self.table, self.folds.judged
-        logits, _ = self.held_out(self.folds, self.folds.numbers)
+        coarse = np.array_equal(self.folds.number, self.folds.coarse.number)
+        logits, found = self.held_out(self.folds, self.folds.numbers, self.start if coarse else {})
         loss = log_loss(logits[judged], table.labels[judged])
+        middle: np.ndarray = np.mean(list(found.values()), axis=0)
 
         def learn() -> tuple[Linear, tuple[str, ...]]:
-            found = self._solved(_FINE)
-            notes = (f"{self.name}: {found.note}",) if found.note else ()
-            return on_all_classes(found, self._free, table.Z.shape[1]), notes
+            solved = self._solved(_FINE, middle)
+            notes = (f"{self.name}: {solved.note}",) if solved.note else ()
+            return on_all_classes(solved, self._free, table.Z.shape[1]), notes
 
         behind = (pair for pair in losses.items() if pair[0] != self.described)
         others = tuple(f"{name}: held-out log-loss {loss - self.loss:+.4f}" for name, loss in behind)
         return FitCandidate(self.described, self.columns, logits, loss, learn, others)
 
-    def held_out(self, folds: Folds, numbers: Iterable[int]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    def held_out(
+        self, folds: Folds, numbers: Iterable[int], start: Mapping[int, np.ndarray]
+    ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """Logits (N, C) with the scores of weights fitted to all other folds, for samples of some folds.
 
-        Also the solutions, by fold, to start from.
+        start : solutions to begin with, by fold. Without one a fold begins at the base, never at another
+        fold's solution: that has seen its samples, and a solver that stops early would not forget them all.
+        Also the solutions, by fold.
         """
         logits, found = self.table.Z.copy(), {}
         for k in numbers:
-            solved = self._solved(_COARSE, folds.learning_weight(k), k)
+            solved = self._solved(self.tolerance, start.get(k), folds.learning_weight(k))
             rows, found[k] = folds.held_out(k), solved.axes
             logits[np.ix_(rows, self._free)] += solved.scores[rows].astype(logits.dtype)
         return logits, found
@@ -129,8 +154,9 @@ class LinearPath:
     def _free(self) -> np.ndarray:
         return np.unique(self.table.labels)  # a class without samples keeps its logit
 
-    def _solved(self, tolerance: float, weight: np.ndarray | None = None, fold: int = 0) -> Solution:
-        starts = list(self.start.values())
+    def _solved(
+        self, tolerance: float, start: np.ndarray | None, weight: np.ndarray | None = None
+    ) -> Solution:
         return multinomial(
             self.design,
             self.table.Z,
@@ -138,7 +164,7 @@ class LinearPath:
             ridge=self.ridge,
             free=self._free,
             sample_weight=weight,
-            start=starts[fold % len(starts)] if starts else None,
+            start=start,
             tolerance=tolerance,
         )
 

@@ -1,4 +1,8 @@
-"""Does one hidden layer do better than a linear patch? The MLP of METHOD 6, cross-validated (METHOD 7.1)."""
+"""Does one hidden layer do better than a linear patch? The MLP of METHOD 6, cross-validated (METHOD 7.1).
+
+It takes the longest of all candidates, so the first fold decides which decay it gets, and whether it is
+worth training on the others at all.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ def column_scale(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
 def mean_and_scale(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and `column_scale` of T (N, K), (K,) float64 each; constant against the mean."""
     mean = T.mean(axis=0, dtype=np.float64)
-    return mean, column_scale(T.std(axis=0, dtype=np.float64), np.abs(mean))
+    centred = T - mean.astype(T.dtype)
+    deviation = np.sqrt(np.einsum("nk,nk->k", centred, centred, dtype=np.float64) / max(len(T), 1))
+    return mean, column_scale(deviation, np.abs(mean))
 
 
 def standardised(T: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> np.ndarray:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from onnxtweak.report.promises import headline
 from onnxtweak.report.schema import plain
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
-from onnxtweak.results import Comparison, MethodStanding
+from onnxtweak.standings import Comparison, MethodStanding
+from onnxtweak.verdict import COPY, KEPT, NOT_KEPT, NOT_SHOWN, Verdict
 
 _SHOWN = 12  # names of targets in a heading
+_COLUMNS = ("method", "overall", "targets", "fixed", "broken", "McNemar p", "E", "parameters", "seconds")
+_PROMISES = "kept/not shown/not kept"  # promises on test, over all repeats
 
 
 def comparison(made: Comparison) -> tuple[Block, ...]:
@@ -21,7 +26,8 @@ def comparison(made: Comparison) -> tuple[Block, ...]:
         for one in made.standings
         if not np.isnan(one.overall[0])
     ]
-    base = ("base", _percent(made.before["overall"]), _percent(made.before["target"]), "", "", "", "", "", "")
+    empty = ("",) * (len(_COLUMNS) - 2)
+    base = ("base", _percent(made.before["overall"]), _percent(made.before["target"]), *empty)
     delivered = [base, *(_delivered(one) for one in made.standings if not np.isnan(one.overall[0]))]
     skipped = [one for one in made.standings if np.isnan(one.overall[0])]
     samples = ", ".join(f"{name} {count:,}" for name, count in made.samples.items())
@@ -34,10 +40,7 @@ def comparison(made: Comparison) -> tuple[Block, ...]:
         Heading(f"Accuracy of {shown}{more} on test, in percent, by points lost overall"),
         TextTable(("method", *drops, "over bias at 0"), tuple(readings)),
         Heading("At each method's own operating point, set without the test samples"),
-        TextTable(
-            ("method", "overall", "targets", "fixed", "broken", "McNemar p", "E", "parameters", "seconds"),
-            tuple(delivered),
-        ),
+        TextTable((*_COLUMNS, _PROMISES), tuple(delivered)),
         Facts((("samples", samples), ("repeats", str(made.repeats)), *written)),
         *(Note(f"{one.method} does not apply: {one.note}") for one in skipped),
         *map(Note, made.notes),
@@ -64,7 +67,16 @@ def _delivered(one: MethodStanding) -> tuple[str, ...]:
         f"{one.E[0]:.2f}",
         f"{one.parameters:,.0f}",
         f"{one.seconds:.1f}",
+        _promises(one.verdicts),
     )
+
+
+def _promises(verdicts: Sequence[Verdict]) -> str:
+    """How many were kept, not shown and not kept, as `3/1/0`; `copy` where nothing was changed."""
+    states = [promise.state for verdict in verdicts for promise in verdict.promises]
+    if not states:
+        return COPY if verdicts else ""
+    return "/".join(str(states.count(state)) for state in (KEPT, NOT_SHOWN, NOT_KEPT))
 
 
 def _percent(share: tuple[float, float]) -> str:
