@@ -21,6 +21,7 @@ report       a result as text, Markdown, JSON, an HTML page
 results      what a command hands back
 plans        what a command would do, for a dry run
 verdict      which promises a patch kept
+sample_counts  what became of the samples of each class or group
 intervals    how far an accuracy, or a change of it, can be trusted
 goal         which samples should do better, and what must not get worse
 head         how logits become the answer that is shown

@@ -9,6 +9,7 @@ import numpy as np
 from onnxtweak.goal import Goal
 from onnxtweak.head import Head
 from onnxtweak.method.fit.fit import Fitted, fit_all
+from onnxtweak.method.fit.slices import fit_slice
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -23,7 +24,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.check_paths import check_paths
-from onnxtweak.stages.choose_goal import choose_goal
+from onnxtweak.stages.choose_goal import choose_goal, choose_slice, with_slice_read
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_table
@@ -50,11 +51,14 @@ def fit(
 ) -> Result:
     """The best patch that the tables allow for the target classes (METHOD 7); without any, for all classes.
 
+    With a slice among the settings, for a group of samples instead (METHOD 7.5).
+
     taps : without selectors all activations, maps as channel means, and the penultimate tensor are watched.
     A model without a hidden tensor gets biases alone.
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     check_paths(output, model, data, engine)
+    data = with_slice_read(data, settings, targets)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
     job = require_sound_base(job)
@@ -63,11 +67,12 @@ def fit(
     tables = gather_tables(job, watched.neurons)
     certified = settings.certify is not None
     table, judged, notes = learning_table(job, tables, picked=watched.picked, keep_validation=certified)
+    goal, table, said = choose_slice(job, goal, settings, tables, table)
     with job.timed("fit"):
-        found = fit_all(
+        found = (fit_all if goal.slice is None else fit_slice)(
             table, watched.families, goal, settings, judged=judged, seed=data.seed, progress=progress
         )
-    return deliver(job, _proposal(job, goal, settings, watched, tables[1], found, notes), output)
+    return deliver(job, _proposal(job, goal, settings, watched, tables[1], found, (*said, *notes)), output)
 
 
 def passes(request: PassRequest) -> None:

@@ -4,5 +4,6 @@ fit         all candidates, and the choice among them
 candidate   what a candidate is
 linear      linear patches of all classes
 mlp         one hidden layer
+slices      a group of samples, its rows weighted
 small       few neurons, within a budget
 """

@@ -53,7 +53,7 @@ def search_ridges(
     for ridge in ridges if len(columns) else ridges[-1:]:
         path = replace(path, ridge=ridge)
         logits, start = path.held_out(coarse, _PATH_FOLDS)
-        path = replace(path, loss=log_loss(logits[counted], table.labels[counted]), start=start)
+        path = replace(path, loss=_loss(table, logits, counted), start=start)
         since = 0 if path.loss < best.loss else since + 1
         best = path if path.loss < best.loss else best
         if since == _PATIENCE:
@@ -87,7 +87,7 @@ class LinearPath:
         """The patch, with every sample held out once. losses : of the families that it was chosen from."""
         table, judged = self.table, self.folds.judged
         logits, _ = self.held_out(self.folds, self.folds.numbers)
-        loss = log_loss(logits[judged], table.labels[judged])
+        loss = _loss(table, logits, judged)
 
         def learn() -> tuple[Linear, tuple[str, ...]]:
             found = self._solved(_FINE)
@@ -115,7 +115,9 @@ class LinearPath:
         return np.unique(self.table.labels)  # a class without samples keeps its logit
 
     def _solved(self, tolerance: float, weight: np.ndarray | None = None, fold: int = 0) -> Solution:
-        starts = list(self.start.values())
+        starts, own = list(self.start.values()), self.table.weight
+        if own is not None:
+            weight = own if weight is None else own * weight
         return multinomial(
             self.design,
             self.table.Z,
@@ -126,6 +128,12 @@ class LinearPath:
             start=starts[fold % len(starts)] if starts else None,
             tolerance=tolerance,
         )
+
+
+def _loss(table: Table, logits: np.ndarray, rows: np.ndarray) -> float:
+    """Mean log-loss of some rows, (N,) bool, as much as each counts."""
+    weight = None if table.weight is None else table.weight[rows]
+    return log_loss(logits[rows], table.labels[rows], weight)
 
 
 def on_all_classes(found: Solution, free: np.ndarray, classes: int) -> Linear:
