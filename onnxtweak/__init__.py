@@ -22,6 +22,7 @@ results      what a command hands back
 standings    how the methods of a comparison did
 plans        what a command would do, for a dry run
 verdict      which promises a patch kept
+sample_counts  what became of the samples of each class or group
 intervals    how far an accuracy, or a change of it, can be trusted
 goal         which samples should do better, and what must not get worse
 head         how logits become the answer that is shown

@@ -1,4 +1,4 @@
-"""Which samples should do better, and what must not get worse? The goal: targets and the drops allowed.
+"""Which samples should do better, and what must not get worse? The goal: targets or a slice, and drops.
 
 The one place that knows which samples belong to the goal, and how much accuracy may be lost.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,59 @@ from onnxtweak.settings import TargetSettings
 
 # Counts of samples are compared with shares: what rounding may add to a share that stands for a count.
 _ROUNDING = 1e-9
+# As many samples of average accuracy are added to a group, so that few samples do not make it the worst.
+_PRIOR = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One group of samples, by a column of the data, that should do better.
+
+    column : its name. names : of its G groups. wanted : position of the group in `names`. named : whether it
+    was asked for by name; else it is the worst, and no other may take its place.
+    """
+
+    column: str
+    names: tuple[str, ...]
+    wanted: int
+    named: bool
+
+    @classmethod
+    def worst(cls, column: str, names: tuple[str, ...], codes: np.ndarray, right: np.ndarray) -> Slice:
+        """The group that does worst. codes (N,) int64 : of each sample. right (N,) bool : whether it is."""
+        whole = cls(column, names, 0, named=False)
+        return replace(whole, wanted=int(whole.accuracies(codes, right).argmin()))
+
+    def __str__(self) -> str:
+        return f"{self.column}={self.names[self.wanted]}"
+
+    def accuracies(self, codes: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(G,) float64: the share of each group that is right, drawn towards that of all if samples are few.
+
+        codes (N,) int64 : group of each sample. right (N,) bool, or a share of each sample.
+        """
+        samples, count = np.bincount(codes, minlength=len(self.names)), len(self.names)
+        whole = float(right.mean()) if len(right) else 0.0
+        found: np.ndarray = (np.bincount(codes, right, count) + _PRIOR * whole) / (samples + _PRIOR)
+        return found
+
+    def weights(self, codes: np.ndarray, right: np.ndarray, weight: float) -> np.ndarray:
+        """How much each sample counts, (N,) float64: `weight` in the slice and 1 elsewhere.
+
+        Where the worst group is wanted, others below the average count for more as well: weight to the power
+        of what they are behind it, as a share of what the worst is.
+        """
+        need = (np.arange(len(self.names)) == self.wanted).astype(np.float64)
+        if not self.named:
+            behind = np.maximum(float(right.mean()) - self.accuracies(codes, right), 0)
+            need = behind / behind.max() if behind.max() > 0 else need
+        found: np.ndarray = (weight**need)[codes]
+        return found
+
+    def rating(self, codes: np.ndarray, right: np.ndarray) -> float:
+        """What counts: how the slice does, or the worst group. codes, right : as of `accuracies`."""
+        each = self.accuracies(codes, right)
+        return float(each[self.wanted] if self.named else each.min())
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +79,15 @@ class Goal:
 
     targets (c,) int64, ascending. head : how logits become decisions. max_overall_drop, max_class_drop :
     percentage points that the overall accuracy, or that of any class, may lose. A negative drop demands a
-    gain; without `max_class_drop` any class may lose any amount.
+    gain; without `max_class_drop` any class may lose any amount. slice : the group that should do better, of
+    whatever class; the targets are all classes then, and no group may lose more than a class.
     """
 
     targets: np.ndarray
     head: Head = ONE_LABEL
     max_overall_drop: float = 0.0
     max_class_drop: float | None = None
+    slice: Slice | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

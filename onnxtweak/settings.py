@@ -310,7 +310,8 @@ class FitSettings(Bounded):
     max_class_drop : percentage points that any class may lose; None: no limit. budget : numbers that a patch
     may hold, weights and biases together; synapses : weights that it may hold. Either makes the patch linear,
     and its neurons are chosen one by one. certify : share of all samples that may become wrong in
-    expectation; validation is then kept for this check.
+    expectation; validation is then kept for this check. slice : instead of target classes, a group of samples
+    that should do better, COLUMN=VALUE, or the worst group of a COLUMN of the data.
     """
 
     max_overall_drop: Annotated[float, FINITE] = 0.0
@@ -323,6 +324,7 @@ class FitSettings(Bounded):
     budget: Annotated[int | None, COUNT] = None
     synapses: Annotated[int | None, COUNT] = None
     certify: Annotated[float | None, Range(above=0, below=1)] = None
+    slice: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.intervals import Interval, paired
+from onnxtweak.intervals import Interval
+from onnxtweak.sample_counts import SampleCounts, SliceCounts
 
 KEPT, NOT_KEPT, NOT_SHOWN, COPY = "kept", "not kept", "not shown", "copy"
 BASE, BIAS = "base", "bias"  # answers that no method gives its name to
@@ -24,74 +25,25 @@ _NAMED = 3  # classes that a promise names
 _ANY_LOSS = 100.0  # points: a limit that cannot be exceeded
 
 
-@dataclass(frozen=True, eq=False)
-class GroupedSamples:
-    """Samples that are not independent of those of their group, all (N,) int64.
-
-    labels, groups : of each sample. base, bias : 1 where only the patched model is right and -1 where only
-    the base, or the best bias, is.
-    """
-
-    labels: np.ndarray
-    groups: np.ndarray
-    base: np.ndarray
-    bias: np.ndarray
-
-    def effect(self, classes: np.ndarray | None, *, bias: bool = False) -> float:
-        """The design effect of a change in accuracy, at least 1: so many samples tell as much as one alone.
-
-        It is the variance of the change between groups over what it would be between samples. classes : whose
-        samples are judged; None: all. bias : against the best bias.
-        """
-        rows = np.ones(len(self.labels), bool) if classes is None else np.isin(self.labels, classes)
-        change = (self.bias if bias else self.base)[rows]
-        _, groups = np.unique(self.groups[rows], return_inverse=True)
-        count = int(groups.max(initial=-1)) + 1
-        if count < 2:
-            return float(max(len(change), 1))  # one group is one observation
-        away = change - change.mean()
-        if not away.any():
-            return 1.0
-        between = (np.bincount(groups, away) ** 2).sum() * count / (count - 1)
-        return max(1.0, float(between / (away**2).sum()))
-
-
-@dataclass(frozen=True)
-class SampleCounts:
-    """What became of the samples of each class, all (C,) int64.
-
-    samples : how many. fixed, broken : that only the patched model, or only the base, gets right. ahead,
-    behind : that only the patched model, or only the best bias, gets right. grouped : which of them belong
-    together; None: none.
-    """
-
-    samples: np.ndarray
-    fixed: np.ndarray
-    broken: np.ndarray
-    ahead: np.ndarray
-    behind: np.ndarray
-    grouped: GroupedSamples | None = None
-
-    def effect(self, classes: np.ndarray | None, *, bias: bool = False) -> float:
-        """`GroupedSamples.effect`; 1 where no samples belong together."""
-        return 1.0 if self.grouped is None else self.grouped.effect(classes, bias=bias)
-
-
 @dataclass(frozen=True)
 class Asked:
-    """What was promised. targets (c,) int64 : classes that should do better. The drops : as in `Goal`."""
+    """What was promised. targets (c,) int64 : classes that should do better. The drops : as in `Goal`.
+
+    slice : the group that should do better instead, of whatever class, and what became of all groups.
+    """
 
     targets: np.ndarray
     max_overall_drop: float
     max_class_drop: float | None
+    slice: SliceCounts | None = None
 
 
 @dataclass(frozen=True)
 class Promise:
     """One promise and what became of it.
 
-    name : "classes", "overall", "targets" or "bias". asked : it in words. limit : the least change that
-    keeps it. change, interval : as measured; None without samples. detail : what the figures do not say.
+    name : "classes", "groups", "overall", "targets" or "bias". asked : it in words. limit : the least change
+    that keeps it. change, interval : as measured; None without samples. detail : what the figures do not say.
     """
 
     name: str
@@ -116,12 +68,28 @@ class WorstClass:
 
 
 @dataclass(frozen=True)
+class GroupChange:
+    """What became of one group. before, after : accuracies, fractions. change, interval : in points; the
+    interval holds for all groups at once. wanted : whether it is the one that should do better."""
+
+    column: str
+    name: str
+    samples: int
+    before: float
+    after: float
+    change: float
+    interval: Interval
+    wanted: bool
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What can be said of a result.
 
     answer : "base" for a copy of it, "bias" for a patch that reads no neurons, else the method. state : the
     worst of the promises, or "copy". split, samples : what it was judged on. promises : what would be
-    regretted first. worst : None where no class lost. cautions : on how far all this can be trusted.
+    regretted first. worst : None where no class lost. cautions : on how far all this can be trusted. groups :
+    of the slice's column, the worst before first.
     """
 
     answer: str
@@ -131,6 +99,7 @@ class Verdict:
     promises: tuple[Promise, ...]
     worst: WorstClass | None
     cautions: tuple[str, ...] = ()
+    groups: tuple[GroupChange, ...] = ()
 
 
 def copied(split: str, samples: int) -> Verdict:
@@ -145,13 +114,19 @@ def reached(
 
     What a patch was chosen on can show that a promise is not kept, and never that it is.
     """
-    worst = _worst(names, asked, counts)
-    everyone = not counts.samples[_others(asked, counts)].any()
+    worst, groups = _worst(names, asked, counts), _group_changes(asked.slice)
+    everyone = asked.slice is None and not counts.samples[_others(asked, counts)].any()
+    own = (
+        _Own(counts, asked.targets)
+        if asked.slice is None
+        else _Own(asked.slice.counts, np.array([asked.slice.wanted]))
+    )
     promises = [
         *_of_classes(worst, asked, counts),
+        *_of_groups(groups, asked),
         *([] if everyone else _of_overall(asked, counts)),
-        _of_targets(names, asked, counts, everyone),
-        *([] if answer == BIAS else [_over_bias(asked, counts, everyone)]),
+        _of_targets(names, asked, own, everyone),
+        *([] if answer == BIAS else [_over_bias(own, counts, everyone)]),
     ]
     if split != "test":
         promises = [replace(p, state=NOT_SHOWN) if p.state == KEPT else p for p in promises]
@@ -163,7 +138,8 @@ def reached(
     promises.sort(key=lambda promise: _WORST_FIRST.index(promise.state))
     lost = worst if worst is not None and worst.change < 0 else None
     samples = int(counts.samples.sum())
-    return Verdict(answer, promises[0].state, split, samples, tuple(promises), lost, tuple(cautions))
+    state = promises[0].state
+    return Verdict(answer, state, split, samples, tuple(promises), lost, tuple(cautions), tuple(groups))
 
 
 def _state(interval: Interval | None, limit: float) -> str:
@@ -172,14 +148,16 @@ def _state(interval: Interval | None, limit: float) -> str:
     return KEPT if interval[0] >= limit else NOT_KEPT
 
 
-def _change(
-    better: int, worse: int, samples: int, effect: float, together: int = 1
-) -> tuple[float | None, Interval | None]:
-    """The change of an accuracy and its interval, in points. effect : how many samples count as one."""
-    found = paired(better / effect, worse / effect, samples / effect, together)
-    if found is None:
-        return None, None
-    return (better - worse) / samples * 100, (found[0] * 100, found[1] * 100)
+@dataclass(frozen=True)
+class _Own:
+    """The samples that should do better: those of some classes, or groups."""
+
+    counts: SampleCounts
+    chosen: np.ndarray
+
+    @property
+    def samples(self) -> int:
+        return int(self.counts.samples[self.chosen].sum())
 
 
 def _others(asked: Asked, counts: SampleCounts) -> np.ndarray:
@@ -188,15 +166,40 @@ def _others(asked: Asked, counts: SampleCounts) -> np.ndarray:
 
 
 def _intervals(counts: SampleCounts) -> list[tuple[int, float, Interval]]:
-    """Class, change and interval, which holds for all classes at once, of every class with samples."""
+    """Class or group, change and interval, which holds for all at once, of every one with samples."""
     seen = np.flatnonzero(counts.samples)
     found = []
     for c in seen.tolist():
-        three = int(counts.fixed[c]), int(counts.broken[c]), int(counts.samples[c])
-        change, interval = _change(*three, counts.effect(np.array([c])), len(seen))
+        change, interval = counts.change(np.array([c]), together=len(seen))
         if change is not None and interval is not None:
             found.append((c, change, interval))
     return found
+
+
+def _group_changes(of: SliceCounts | None) -> list[GroupChange]:
+    if of is None:
+        return []
+    found = []
+    for g, change, interval in _intervals(of.counts):
+        samples, right = int(of.counts.samples[g]), int(of.right[g])
+        now = right + int(of.counts.fixed[g] - of.counts.broken[g])
+        figures = samples, right / samples, now / samples, change, interval, g == of.wanted
+        found.append(GroupChange(of.column, of.names[g], *figures))
+    return sorted(found, key=lambda group: group.before)
+
+
+def _of_groups(groups: Sequence[GroupChange], asked: Asked) -> list[Promise]:
+    """No group that was not to do better loses more than a class may."""
+    others = [group for group in groups if not group.wanted]
+    if asked.max_class_drop is None or not others:
+        return []
+    limit = 0.0 - asked.max_class_drop
+    states = [_state(group.interval, limit) for group in others]
+    state = next(state for state in _WORST_FIRST if state in states)
+    worst = min(others, key=lambda group: group.change)
+    said = f"no group of `{worst.column}` loses more than {asked.max_class_drop:g} points"
+    figures = worst.change, limit, worst.interval, worst.samples
+    return [Promise("groups", said, state, *figures, f"the worst is {worst.name}")]
 
 
 def _worst(names: Sequence[str], asked: Asked, counts: SampleCounts) -> WorstClass | None:
@@ -233,35 +236,30 @@ def _of_overall(asked: Asked, counts: SampleCounts) -> list[Promise]:
     if drop < 0:
         said = f"overall gains at least {-drop:g} points"
     limit, samples = 0.0 - drop, int(counts.samples.sum())
-    fixed, broken = int(counts.fixed.sum()), int(counts.broken.sum())
-    change, interval = _change(fixed, broken, samples, counts.effect(None))
+    change, interval = counts.change(None)
     return [Promise("overall", said, _state(interval, limit), change, limit, interval, samples)]
 
 
-def _of_targets(names: Sequence[str], asked: Asked, counts: SampleCounts, everyone: bool) -> Promise:
-    own = asked.targets
-    fixed, broken, samples = (int(each[own].sum()) for each in (counts.fixed, counts.broken, counts.samples))
-    change, interval = _change(fixed, broken, samples, counts.effect(own))
+def _of_targets(names: Sequence[str], asked: Asked, own: _Own, everyone: bool) -> Promise:
+    change, interval = own.counts.change(own.chosen)
     limit = max(0.0, 0.0 - asked.max_overall_drop) if everyone else 0.0
+    figures = _state(interval, limit), change, limit, interval, own.samples
+    if asked.slice is not None:
+        return Promise("targets", f"better on {asked.slice}", *figures)
     if everyone:
         said = f"overall gains at least {limit:g} points" if limit else "overall accuracy up"
-        return Promise("targets", said, _state(interval, limit), change, limit, interval, samples)
-    fell = own[counts.broken[own] > counts.fixed[own]]
+        return Promise("targets", said, *figures)
+    fell = own.chosen[own.counts.broken[own.chosen] > own.counts.fixed[own.chosen]]
     detail = ""
-    if len(own) > 1 and len(fell):
-        detail = f"{len(fell):,} of {len(own):,} targets fell: {_listed(names, fell)}"
-    said = f"better on {_listed(names, own)}"
-    return Promise("targets", said, _state(interval, limit), change, limit, interval, samples, detail)
+    if len(own.chosen) > 1 and len(fell):
+        detail = f"{len(fell):,} of {len(own.chosen):,} targets fell: {_listed(names, fell)}"
+    return Promise("targets", f"better on {_listed(names, own.chosen)}", *figures, detail)
 
 
-def _over_bias(asked: Asked, counts: SampleCounts, everyone: bool) -> Promise:
+def _over_bias(own: _Own, counts: SampleCounts, everyone: bool) -> Promise:
     """Better on the targets and not surely worse overall; or better overall, and no worse on the targets."""
-    own = asked.targets
-    ahead, behind, samples = (int(each[own].sum()) for each in (counts.ahead, counts.behind, counts.samples))
-    change, interval = _change(ahead, behind, samples, counts.effect(own, bias=True))
-    ahead, behind = int(counts.ahead.sum()), int(counts.behind.sum())
-    everything = int(counts.samples.sum())
-    overall, wide = _change(ahead, behind, everything, counts.effect(None, bias=True))
+    change, interval = own.counts.change(own.chosen, bias=True)
+    overall, wide = counts.change(None, bias=True)
     on_targets, over_all = _state(interval, 0.0), _state(wide, 0.0)
     points = change or 0.0
     state = NOT_SHOWN
@@ -271,7 +269,7 @@ def _over_bias(asked: Asked, counts: SampleCounts, everyone: bool) -> Promise:
         state = NOT_KEPT
     told = everyone or overall is None or abs(overall) < 0.05
     detail = "" if told else f"overall {overall:+.1f} points against it"
-    return Promise("bias", "better than the best bias", state, change, 0.0, interval, samples, detail)
+    return Promise("bias", "better than the best bias", state, change, 0.0, interval, own.samples, detail)
 
 
 def _listed(names: Sequence[str], classes: np.ndarray) -> str:

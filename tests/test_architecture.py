@@ -25,6 +25,7 @@ LEVELS = {
     "temporary_files": 1,
     "input_files": 1,
     "intervals": 0,
+    "sample_counts": 1,
     "quantities": 0,
     "settings": 1,
     "types": 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import Goal, Slice
 from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises, learnt_on
 from onnxtweak.verdict import COPY, KEPT, NOT_KEPT, NOT_SHOWN
 from tests.support.results import a_verdict
@@ -216,3 +216,54 @@ def test_groups_are_named_among_the_cautions():
     (found,) = depend_on_groups("patient", np.array([3, 3, 1]))
     assert "`patient`" in found and "rest on 2 groups" in found and "McNemar" in found
     assert depend_on_groups(None, None) == ()
+
+
+def sliced(change, groups=None):
+    """The verdict on a slice of 300 samples, and two other groups of 1,000. change : of each, in points."""
+    sizes = (300, 1000, 1000)
+    codes = np.repeat([0, 1, 2], sizes)
+    labels = np.arange(len(codes)) % 3
+    base = labels.copy()
+    tweaked = labels.copy()
+    wrong = (labels + 1) % 3
+    for code, (size, points) in enumerate(zip(sizes, change, strict=True)):
+        rows = np.flatnonzero(codes == code)[: round(abs(points) / 100 * size)]
+        (base if points > 0 else tweaked)[rows] = wrong[rows]
+    goal = Goal(np.arange(3), max_class_drop=5.0, slice=Slice("site", ("kyoto", "lima", "oslo"), 0, True))
+    return judge_promises(
+        Shown("test", labels, base, tweaked, base, groups, codes), goal, ("ant", "bee", "cat"), "fit"
+    )
+
+
+def test_a_slice_is_judged_by_its_own_samples():
+    verdict = sliced((20, 0, 1))
+    assert promise(verdict, "targets").asked == "better on site=kyoto"
+    assert (
+        promise(verdict, "targets").change == pytest.approx(20.0)
+        and promise(verdict, "targets").samples == 300
+    )
+    assert promise(verdict, "bias").change == pytest.approx(20.0)
+    assert promise(verdict, "overall").change == pytest.approx(7000 / 2300)
+    assert {p.name: p.state for p in verdict.promises}["groups"] == KEPT
+    assert [(g.name, g.samples, round(g.change), g.wanted) for g in verdict.groups] == [
+        ("kyoto", 300, 20, True), ("oslo", 1000, 1, False), ("lima", 1000, 0, False),
+    ]  # fmt: skip
+    assert verdict.groups[0].before == pytest.approx(0.8) and verdict.groups[0].after == 1.0
+    low, high = verdict.groups[0].interval
+    assert low < 20 < high
+
+
+@pytest.mark.parametrize(("change", "state"), [(-2, KEPT), (-5, NOT_SHOWN), (-12, NOT_KEPT)])
+def test_no_other_group_may_pay_more_than_a_class(change, state):
+    verdict = sliced((20, change, 0))
+    found = promise(verdict, "groups")
+    assert (found.state, found.change) == (state, pytest.approx(change))
+    assert (
+        found.detail == "the worst is lima" and found.asked == "no group of `site` loses more than 5 points"
+    )
+
+
+def test_groups_that_depend_on_one_another_widen_the_slice_too():
+    tracks = np.arange(2300) // 60
+    narrow, wide = (promise(sliced((20, 0, 0), groups), "targets").interval for groups in (None, tracks))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]

@@ -189,6 +189,7 @@ class FitOptions(MakeOptions, TargetOptions, total=False):
     budget: int | None
     synapses: int | None
     certify: Number | None
+    slice: str | None
 
 
 # ------------------------------------------------------------------------------------------- settings

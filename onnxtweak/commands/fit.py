@@ -9,6 +9,7 @@ import numpy as np
 from onnxtweak.goal import Goal
 from onnxtweak.head import Head
 from onnxtweak.method.fit.fit import Fitted, fit_all
+from onnxtweak.method.fit.slices import fit_slice
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -23,7 +24,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.check_paths import check_paths
-from onnxtweak.stages.choose_goal import choose_goal
+from onnxtweak.stages.choose_goal import choose_goal, choose_slice, with_slice_read
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples, mirrored_views
@@ -50,11 +51,14 @@ def fit(
 ) -> Result:
     """The best patch that the tables allow for the target classes (METHOD 7); without any, for all classes.
 
+    With a slice among the settings, for a group of samples instead (METHOD 7.5).
+
     taps : without selectors all activations, maps as channel means, and the penultimate tensor are watched.
     A model without a hidden tensor gets biases alone.
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     check_paths(output, model, data, engine)
+    data = with_slice_read(data, settings, targets)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
     job = require_sound_base(job)
@@ -62,9 +66,12 @@ def fit(
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
     learning, notes = learning_samples(job, tables, watched.neurons, settings, picked=watched.picked)
+    goal, learning, said = choose_slice(job, goal, settings, learning)
     with job.timed("fit"):
-        found = fit_all(learning, watched.families, goal, settings, seed=data.seed, progress=progress)
-    return deliver(job, _proposal(job, goal, settings, watched, tables[1], found, notes), output)
+        found = (fit_all if goal.slice is None else fit_slice)(
+            learning, watched.families, goal, settings, seed=data.seed, progress=progress
+        )
+    return deliver(job, _proposal(job, goal, settings, watched, tables[1], found, (*said, *notes)), output)
 
 
 def passes(request: PassRequest) -> None:

@@ -27,8 +27,9 @@ from onnxtweak.registry import METHODS
 from onnxtweak.report import artefacts, schema
 from onnxtweak.report.text import comparison, layout, runs
 from onnxtweak.results import RunResult
-from onnxtweak.settings import EngineSettings, OutputSettings
+from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, OutputSettings
 from onnxtweak.stages.check_paths import files_named
+from onnxtweak.stages.choose_goal import with_slice_read
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job, cache_key, file_ref
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -95,7 +96,8 @@ def _tweak(
     recipe: Recipe, tweak: TweakPlan, staging: Path, progress: Progress
 ) -> tuple[dict[str, Any], bool]:
     """The JSON document of one tweak, and whether an earlier run made it. Its models go to `staging`."""
-    job = open_job(tweak.method, recipe.model, recipe.data, recipe.engine, tweak.taps, progress)
+    data = _samples_of(recipe, tweak)
+    job = open_job(tweak.method, recipe.model, data, recipe.engine, tweak.taps, progress)
     mark = fingerprint(recipe, tweak.sha256, job)
     folder = Path(recipe.cache) / f"tweak-{mark}"
     with hidden_folder(folder.parent) as own, writing(folder.parent, "the cache"):
@@ -119,6 +121,14 @@ def _tweak(
     origin = {"path": recipe.path, "sha256": recipe.sha256, "tweak": tweak.name, "fingerprint": mark}
     document |= {"output": output, "gates": judged(recipe.gates, document), "recipe": origin}
     return document, reused
+
+
+def _samples_of(recipe: Recipe, tweak: TweakPlan) -> DataSettings:
+    """The recipe's samples, with the column that the tweak's slice is by: another one makes another tweak."""
+    settings = tweak.options["settings"]
+    if not isinstance(settings, FitSettings):
+        return recipe.data
+    return with_slice_read(recipe.data, settings, tweak.targets)
 
 
 def _make(recipe: Recipe, tweak: TweakPlan, own: Path, folder: Path, progress: Progress) -> None:
@@ -269,7 +279,8 @@ def plan(
     check_directory(Path(read.directory), file_names(read), _files_read(read), force=True)
     tweaks = []
     for tweak in read.tweaks:
-        job = open_job(tweak.method, read.model, read.data, _resuming(read), tweak.taps, progress)
+        data = _samples_of(read, tweak)
+        job = open_job(tweak.method, read.model, data, _resuming(read), tweak.taps, progress)
         tweaks.append(_planned(read, tweak, job))
     job = require_sound_base(job)  # of all tweaks alike
     return RunPlan(

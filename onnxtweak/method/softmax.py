@@ -27,6 +27,6 @@ def log_losses(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
 
 
-def log_loss(Z: np.ndarray, labels: np.ndarray) -> float:
-    """Mean cross-entropy of logits Z (N, C) in nats."""
-    return float(log_losses(Z, labels).mean())
+def log_loss(Z: np.ndarray, labels: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Mean cross-entropy of logits Z (N, C) in nats. weight (N,) : how much a sample counts; None: alike."""
+    return float(np.average(log_losses(Z, labels), weights=weight))

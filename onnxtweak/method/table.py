@@ -24,18 +24,21 @@ _COPIES = 4
 class Table:
     """Some samples as the learners see them. T (N, K) float32, Z (N, C) float, labels (N,) int64.
 
-    groups (N,) int64 : samples of one group are held out together; None: each alone.
+    groups (N,) int64 : samples of one group are held out together; None: each alone. slices (N,) int64 : the
+    groups that a goal is about, if it is. weight (N,) float64 : how much a sample counts; None: all alike.
     """
 
     T: np.ndarray
     Z: np.ndarray
     labels: np.ndarray
     groups: np.ndarray | None = None
+    slices: np.ndarray | None = None
+    weight: np.ndarray | None = None
 
     def rows(self, chosen: np.ndarray) -> Table:
         """Some samples, in the given order."""
-        groups = None if self.groups is None else self.groups[chosen]
-        return Table(self.T[chosen], self.Z[chosen], self.labels[chosen], groups)
+        extra = (None if one is None else one[chosen] for one in (self.groups, self.slices, self.weight))
+        return Table(self.T[chosen], self.Z[chosen], self.labels[chosen], *extra)
 
     def columns(self, chosen: np.ndarray) -> Table:
         """Some neurons, in the given order."""
@@ -104,12 +107,18 @@ def gather(
 
 def stacked(tables: Sequence[Table]) -> Table:
     """The samples of several tables, end to end; groups are numbered alike in all of them."""
-    groups = [t.groups for t in tables if t.groups is not None]
+
+    def joined(each: Iterable[np.ndarray | None]) -> np.ndarray | None:
+        known = [one for one in each if one is not None]
+        return np.concatenate(known) if known else None
+
     return Table(
         np.concatenate([t.T for t in tables]),
         np.concatenate([t.Z for t in tables]),
         np.concatenate([t.labels for t in tables]),
-        np.concatenate(groups) if groups else None,
+        joined(t.groups for t in tables),
+        joined(t.slices for t in tables),
+        joined(t.weight for t in tables),
     )
 
 

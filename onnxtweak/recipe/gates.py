@@ -45,6 +45,11 @@ def _class_drop(result: Document) -> float | None:
     return max(((b - a) * 100 for b, a in pairs if b is not None and a is not None), default=None)
 
 
+def _group_changes(result: Document, *, wanted: bool) -> list[float]:
+    groups = result["verdict"].get("groups", ())
+    return [group["change"] for group in groups if group["wanted"] == wanted]
+
+
 def _latency(result: Document) -> float | None:
     found: float | None = result.get("evidence", {}).get("latency", {}).get("increase")
     return found
@@ -65,6 +70,8 @@ _MEASURES: dict[str, Callable[[Document], float | None]] = {
     "min-target-gain": lambda result: _gain(result, "target"),
     "max-overall-drop": _overall_drop,
     "max-class-drop": _class_drop,
+    "min-slice-gain": lambda result: min(_group_changes(result, wanted=True), default=None),
+    "max-group-drop": lambda result: max((-c for c in _group_changes(result, wanted=False)), default=None),
     "max-E": lambda result: result["E"],
     "max-latency-increase": _latency,
     "min-mcnemar": _confidence,

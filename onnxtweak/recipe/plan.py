@@ -23,6 +23,7 @@ class Gates(Bounded):
     """Limits on test figures; None: no limit. Drops, gains and E are percentage points.
 
     max_latency_increase : percent. min_mcnemar : confidence, 1 - p, that more is fixed than broken.
+    min_slice_gain, max_group_drop : of the slice that was asked for, and of any other group of its column.
     refuse_copy : whether a copy of the base is no result. max_not_kept, max_not_shown : how many promises of
     the verdict may be so, the comparison with a bias aside.
     """
@@ -30,6 +31,8 @@ class Gates(Bounded):
     min_target_gain: Annotated[float | None, FINITE] = None
     max_overall_drop: Annotated[float | None, FINITE] = None
     max_class_drop: Annotated[float | None, FINITE] = None
+    min_slice_gain: Annotated[float | None, FINITE] = None
+    max_group_drop: Annotated[float | None, FINITE] = None
     max_E: Annotated[float | None, FINITE] = None
     max_latency_increase: Annotated[float | None, FINITE] = None
     min_mcnemar: Annotated[float | None, Range(least=0, below=1)] = None

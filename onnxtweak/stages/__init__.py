@@ -10,7 +10,7 @@ head_check            do the labels fit what the model seems to be?
 preprocess_record     how does preprocessing travel in tweaks and tweaked files?
 preprocessing_check   does the base answer better than by guessing?
 likely_mistake        why might it only guess?
-choose_goal           which classes should do better, and what may it cost?
+choose_goal           which classes or group of samples should do better, and what may it cost?
 score                 theta of every neuron over the fit samples
 rank                  the best neurons of each target
 choose_neurons        the neurons of a table, by screening where there are too many

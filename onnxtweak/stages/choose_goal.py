@@ -1,11 +1,24 @@
-"""Which classes should do better, and what may it cost? The goal that the options name, for one job."""
+"""Which classes or group of samples should do better, and what may it cost? The goal, for one job."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from difflib import get_close_matches
+
+import numpy as np
+
+from onnxtweak.data.groups import Groups, require_shared
+from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import logits_pass
-from onnxtweak.goal import Goal, every_class, find_targets
-from onnxtweak.settings import FitSettings, JoinSettings, TargetSettings
+from onnxtweak.errors import DataError, UsageError
+from onnxtweak.goal import Goal, Slice, every_class, find_targets
+from onnxtweak.method.fit.learning import Learning
+from onnxtweak.settings import DataSettings, FitSettings, JoinSettings, TargetSettings
 from onnxtweak.stages.open_job import Job
+
+_OPTION = "--slice"
+# Samples that a group must have on average: with fewer there is nothing to learn about it.
+_SHARED = 2.0
 
 
 def choose_goal(
@@ -30,3 +43,93 @@ def choose_goal(
             predicted = job.head.predict(logits)
         numbers = find_targets(targets, job.names, fit, validation, predicted)
     return Goal(numbers, job.head, drops.max_overall_drop, drops.max_class_drop)
+
+
+def with_slice_read(data: DataSettings, settings: FitSettings, targets: TargetSettings) -> DataSettings:
+    """`data` with the column of the slice. Raises UsageError for options that exclude each other."""
+    if settings.slice is None:
+        return data
+    if targets != TargetSettings():
+        raise UsageError(
+            "--slice excludes --target and --worst",
+            where=_OPTION,
+            hint="a slice is of whatever class; leave them out",
+        )
+    if settings.budget is not None or settings.synapses is not None:
+        raise UsageError("--slice excludes --budget and --synapses", where=_OPTION, hint="leave them out")
+    column = _column(settings.slice)
+    return replace(data, by=tuple(dict.fromkeys((*data.by, column))))
+
+
+def choose_slice(
+    job: Job, goal: Goal, settings: FitSettings, learning: Learning
+) -> tuple[Goal, Learning, tuple[str, ...]]:
+    """The goal with its slice, what is learnt from with the groups of its rows, and a note.
+
+    Where no slice is asked for, goal and samples stay as they are.
+    """
+    if settings.slice is None:
+        return goal, learning, ()
+    learnt = learning.table
+    column = _column(settings.slice)
+    views = [job.splits.fit, job.splits.validation]
+    groups = job.splits.fit.dataset.groups[column]
+    codes = np.concatenate([_codes(view, column) for view in views])[: len(learnt.labels)]
+    require_shared(Groups(codes, groups.names), column, _SHARED, _OPTION)
+    right = goal.head.right(learnt.Z, learnt.labels)
+    value = settings.slice.partition("=")[2]
+    if "=" in settings.slice:
+        chosen = Slice(column, groups.names, _place(value, groups.names, column), named=True)
+    else:
+        chosen = Slice.worst(column, groups.names, codes, right)
+    _require_samples(job, chosen, codes)
+    count = int((codes == chosen.wanted).sum())
+    which = "" if chosen.named else f", the worst of {len(np.unique(codes)):,} groups"
+    note = (
+        f"goal: raise {chosen} ({count:,} of {len(codes):,} learning samples{which}), all classes; "
+        f"{_kept(goal)}"
+    )
+    return replace(goal, slice=chosen), learning.sliced(codes), (note,)
+
+
+def _column(text: str) -> str:
+    return text.partition("=")[0]
+
+
+def _codes(view: View, column: str) -> np.ndarray:
+    found = view.groups(column)
+    assert found is not None  # a column was named
+    return found
+
+
+def _place(value: str, names: tuple[str, ...], column: str) -> int:
+    if value in names:
+        return names.index(value)
+    near = get_close_matches(value, names, n=3, cutoff=0.5)
+    known = ", ".join(f"{column}={name}" for name in near or names[:8])
+    raise UsageError(
+        f"`{column}` has no group `{value}`",
+        where=_OPTION,
+        hint=f"did you mean {known.replace(', ', ' or ')}?" if near else f"there are: {known}",
+    )
+
+
+def _require_samples(job: Job, chosen: Slice, codes: np.ndarray) -> None:
+    """Raise DataError where there are none to learn from, or none to report on."""
+    test = job.splits.test
+    roles = {"learning": codes}
+    if test is not None:
+        roles["test"] = _codes(test, chosen.column)
+    for role, found in roles.items():
+        if not (found == chosen.wanted).any():
+            raise DataError(
+                f"the slice {chosen} has no {role} sample",
+                where=_OPTION,
+                hint=f"give {role} samples of it, or name another group",
+            )
+
+
+def _kept(goal: Goal) -> str:
+    drop, each = goal.max_overall_drop, goal.max_class_drop
+    kept = "keep overall" if drop == 0 else f"overall may lose {drop:g} points"
+    return kept if each is None else f"{kept}, lose at most {each:g} points in any class or group"

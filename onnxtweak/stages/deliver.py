@@ -279,7 +279,9 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     p, E = mcnemar(fixed, broken), harm(before, after)
     method = proposal.settings.get("method", proposal.command)  # `compare` writes those of other names
     answer = answer_of(method, proposal.patch.changes_logits, len(proposal.neurons))
-    shown = Shown(split, labels, *predicted, biased, view.groups(job.reopen.data.group))
+    column = None if goal.slice is None else goal.slice.column
+    groups = view.groups(job.reopen.data.group), view.groups(column)
+    shown = Shown(split, labels, *predicted, biased, *groups)
     cautions = _cautions(job, proposal, view, base.classes)
     verdict = judge_promises(shown, goal, job.names, answer, cautions)
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)

@@ -10,7 +10,8 @@ import numpy as np
 from onnxtweak.goal import Goal
 from onnxtweak.method.compare.comparison import MethodOutcome
 from onnxtweak.method.table import Table
-from onnxtweak.verdict import BASE, BIAS, Asked, GroupedSamples, SampleCounts, Verdict, copied, reached
+from onnxtweak.sample_counts import SampleCounts, SliceCounts
+from onnxtweak.verdict import BASE, BIAS, Asked, Verdict, copied, reached
 
 # The base has probably seen the samples that were learnt from where it is right on more of them than on test
 # samples: by so many standard errors, and by so much of its errors on test.
@@ -22,7 +23,7 @@ class Shown:
     """The classes that are shown for the samples of a split, each (N,) int64, and its labels.
 
     split : "test" or "validation". bias : of the base with the best biases. groups : those that samples
-    belong to, None without any.
+    belong to, None without any. slices : groups by the column of the goal's slice, if it has one.
     """
 
     split: str
@@ -31,6 +32,7 @@ class Shown:
     tweaked: np.ndarray
     bias: np.ndarray
     groups: np.ndarray | None = None
+    slices: np.ndarray | None = None
 
 
 def answer_of(command: str, changes: bool, neurons: int) -> str:
@@ -46,24 +48,16 @@ def judge_promises(
     if answer == BASE:
         return copied(shown.split, len(labels))
     was, now, biased = (each == labels for each in (shown.base, shown.tweaked, shown.bias))
-
-    def count(chosen: np.ndarray) -> np.ndarray:
-        return np.bincount(labels[chosen], minlength=len(names))
-
-    counts = SampleCounts(
-        samples=np.bincount(labels, minlength=len(names)),
-        fixed=count(~was & now),
-        broken=count(was & ~now),
-        ahead=count(now & ~biased),
-        behind=count(biased & ~now),
-        grouped=_grouped(shown, now.astype(int) - was, now.astype(int) - biased),
-    )
-    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop)
+    base, bias = now.astype(np.int64) - was, now.astype(np.int64) - biased
+    counts = SampleCounts.of(labels, len(names), base, bias, shown.groups)
+    sliced = None
+    if goal.slice is not None and shown.slices is not None:
+        own, of = shown.slices, goal.slice
+        each = SampleCounts.of(own, len(of.names), base, bias, shown.groups)
+        right = np.bincount(own[was], minlength=len(of.names))
+        sliced = SliceCounts(of.column, of.names, of.wanted, right, each)
+    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced)
     return reached(answer, shown.split, names, asked, counts, cautions)
-
-
-def _grouped(shown: Shown, base: np.ndarray, bias: np.ndarray) -> GroupedSamples | None:
-    return None if shown.groups is None else GroupedSamples(shown.labels, shown.groups, base, bias)
 
 
 def depend_on_groups(column: str | None, groups: np.ndarray | None) -> tuple[str, ...]:

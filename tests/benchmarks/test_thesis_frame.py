@@ -110,7 +110,7 @@ def test_collecting_replaces_only_what_is_between_the_markers(tmp_path):
     results.mkdir()
     (results / "table_3_1.md").write_text("### One\n\n![x](pictures/fig.svg)\n", encoding="utf-8")
     (results / "fig.svg").write_text("<svg/>", encoding="utf-8")
-    page = tmp_path / "docs" / "results.md"
+    page = tmp_path / "docs" / "lab_book.md"
     page.parent.mkdir()
     page.write_text("above\n<!-- thesis:begin -->\nold\n<!-- thesis:end -->\nbelow\n", encoding="utf-8")
     for _ in range(2):

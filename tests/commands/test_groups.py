@@ -12,8 +12,10 @@ import pytest
 import onnxtweak
 from onnxtweak import commands
 from onnxtweak.cli.main import main
-from onnxtweak.errors import DataError, OutputError
+from onnxtweak.errors import DataError, OutputError, UsageError
 from onnxtweak.intervals import wilson
+from onnxtweak.report.text import summary
+from onnxtweak.report.text.layout import terminal
 from onnxtweak.settings import (
     AugmentSettings,
     DataSettings,
@@ -21,8 +23,9 @@ from onnxtweak.settings import (
     FitSettings,
     JoinSettings,
     OutputSettings,
+    TargetSettings,
 )
-from tests.support.weak_class import carry_out, more_samples, run
+from tests.support.weak_class import TARGET, carry_out, more_samples, run
 
 QUICK = {
     commands.fit: {"settings": FitSettings(hidden=8)},
@@ -143,3 +146,81 @@ def test_groups_are_seen_in_json_and_by_name(grouped, capsys):
     assert main([*arguments[:-3], "trac"]) == 2
     assert "did you mean `track`?" in capsys.readouterr().err
     assert onnxtweak.evaluate(model, data=str(data), by="track").groups[0].name == made["groups"][0]["name"]
+
+
+@pytest.fixture
+def two_kinds(mlp, tmp_path):
+    """A model, samples to learn from, and to judge by: most of its weak class are of another kind."""
+    model, _ = mlp
+    for name, seed in (("learn", 21), ("test", 22)):
+        x, y = more_samples(model, 900, seed=seed)
+        rare = (y == TARGET) & (np.random.default_rng(seed).random(900) < 0.7)
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y, kind=np.where(rare, "rare", "usual"), id=np.arange(900))
+    return model, tmp_path / "learn.npz", tmp_path / "test.npz"
+
+
+def slice_of(two_kinds, text, tmp_path, **changes):
+    model, learn, test = two_kinds
+    return commands.fit(
+        model=str(model),
+        data=DataSettings((str(learn),), test=(str(test),), anyway=True),
+        engine=EngineSettings(backend="numpy"),
+        settings=FitSettings(hidden=0, max_overall_drop=5.0, max_class_drop=None, slice=text),
+        output=OutputSettings(str(tmp_path / "out.onnx"), report=str(tmp_path / "page.html"), force=True),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("text", ["kind=rare", "kind"])
+def test_a_slice_is_raised_and_the_file_shows_it(two_kinds, text, tmp_path):
+    made = slice_of(two_kinds, text, tmp_path)
+    assert made.verdict.answer in ("fit", "bias")
+    (rare,) = [group for group in made.verdict.groups if group.wanted]
+    assert rare.name == "rare" and rare.change > 5
+    assert any(note.startswith("goal: raise kind=rare (") for note in made.notes)
+    assert any("the worst of 2 groups" in note for note in made.notes) == (text == "kind")
+    # The written file needs no column, and shows on each group what the verdict says.
+    test = DataSettings((str(two_kinds[2]),), by=("kind",))
+    shown = commands.evaluate(model=str(tmp_path / "out.onnx"), data=test).groups
+    assert {group.name: group.accuracy for group in shown} == pytest.approx(
+        {group.name: group.after for group in made.verdict.groups}
+    )
+    said = terminal(summary.result(made), width=120)
+    assert "better on kind=rare" in said and "no group" not in said  # there is no limit for groups
+    assert "\nkind  " in said or "  kind  " in said
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<bdi>rare</bdi>" in page and "better on kind=rare" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "kind", "match", "hint"),
+    [
+        ("kind=rar", {}, UsageError, "`kind` has no group `rar`", "did you mean kind=rare?"),
+        ("kind=zzzz", {}, UsageError, "`kind` has no group `zzzz`", "there are: kind=rare, kind=usual"),
+        ("kynd", {}, DataError, "no array `kynd`", "did you mean `kind`?"),
+        ("id", {}, DataError, "`id` has another value for each", "several samples share"),
+        ("kind", {"targets": TargetSettings(("1",))}, UsageError, "excludes --target", "leave them out"),
+    ],
+)
+def test_what_is_no_slice_is_refused(two_kinds, text, changes, kind, match, hint, tmp_path):
+    with pytest.raises(kind, match=match) as caught:
+        slice_of(two_kinds, text, tmp_path, **changes)
+    assert hint in caught.value.hint
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_slice_without_test_samples_is_refused(two_kinds, tmp_path):
+    model, learn, test = two_kinds
+    with np.load(test) as held:
+        usual = held["kind"] == "usual"
+        np.savez(tmp_path / "usual.npz", **{name: held[name][usual] for name in held.files})
+    with pytest.raises(DataError, match="the slice kind=rare has no test sample"):
+        slice_of((model, learn, tmp_path / "usual.npz"), "kind=rare", tmp_path)
+
+
+def test_a_slice_and_a_budget_exclude_each_other(two_kinds):
+    model, learn, _ = two_kinds
+    with pytest.raises(UsageError, match="--slice excludes --budget"):
+        commands.fit(
+            model=str(model), data=DataSettings((str(learn),)), settings=FitSettings(budget=10, slice="kind")
+        )

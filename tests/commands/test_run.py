@@ -7,6 +7,7 @@ import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onnxtweak.cli.main import main
@@ -239,3 +240,28 @@ def test_a_comparison_lies_beside_the_results(recipe, tmp_path):
     assert run(recipe=str(recipe), changes=changes).cached == ("a", "compare")
     run(recipe=str(recipe))
     assert "compare.json" not in names(tmp_path / "build")
+
+
+def test_another_column_makes_another_tweak(tmp_path):
+    """A slice is by a column that may lie in a file of its own: where that changes, nothing is reused."""
+    weak_cnn(tmp_path)
+    with np.load(tmp_path / "data.npz") as held:
+        labels = held["y"]
+        np.save(tmp_path / "x.npy", held["x"])
+        np.save(tmp_path / "y.npy", labels)
+    rare = (labels == TARGET) & (np.arange(len(labels)) % 4 > 0)
+    np.save(tmp_path / "kind.npy", np.where(rare, "rare", "usual"))
+    path = tmp_path / "slices.toml"
+    path.write_text(
+        '[model]\npath = "model.onnx"\n[data]\ndata = "x.npy"\n[gates]\nrefuse-copy = false\n'
+        "min-slice-gain = -50\nmax-not-kept = 9\n"
+        '[[tweak]]\nname = "a"\nmethod = "fit"\nslice = "kind=rare"\nhidden = 0\nmax-overall-drop = 5\n'
+        'max-class-drop = "none"\n'
+    )
+    made = run(recipe=str(path))
+    assert made.cached == () and made.failed == ()
+    groups = made.results["a"]["verdict"]["groups"]
+    assert {group["name"]: group["wanted"] for group in groups} == {"rare": True, "usual": False}
+    assert run(recipe=str(path)).cached == ("a",)
+    np.save(tmp_path / "kind.npy", np.where(rare ^ (np.arange(len(labels)) % 16 == 1), "rare", "usual"))
+    assert run(recipe=str(path)).cached == ()

@@ -19,6 +19,7 @@ from onnxtweak.method.softmax import log_loss
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.settings import FitSettings
+from tests.support.learning import learning
 
 SETTINGS = FitSettings(margin=1.0)
 LINEAR = replace(SETTINGS, hidden=0)
@@ -34,10 +35,6 @@ def tables(samples, *, seed=0, strength=1.0, lack=1.0, noise=20, classes=4):
     labels = (Z + T[:, :5] @ W + rng.gumbel(size=Z.shape)).argmax(axis=1)
     Z[:, 0] -= lack
     return Table(T, Z.astype(np.float32), labels)
-
-
-def learning(table, **facts):
-    return Learning(table, np.ones(len(table.labels), bool), **facts)
 
 
 def applied(found, table, targets):

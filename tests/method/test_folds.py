@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from onnxtweak.errors import DataError
 from onnxtweak.goal import Goal
 from onnxtweak.method.fit.fit import fit_all
-from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.folds import Folds, fold_numbers, one_in
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.settings import FitSettings
+from tests.support.learning import learning
 
 
 @settings(deadline=None, max_examples=40)
@@ -82,7 +82,7 @@ def test_what_is_learnt_by_heart_about_a_group_is_not_taken_for_knowledge(hidden
     goal = Goal(np.array([0, 1]))
     settings = FitSettings(hidden=hidden, folds=5)
     found = {
-        groups: fit_all(Learning(leaking(groups), np.ones(600, bool)), {"all": np.arange(30)}, goal, settings)
+        groups: fit_all(learning(leaking(groups)), {"all": np.arange(30)}, goal, settings)
         for groups in (False, True)
     }
     assert found[False].kind == "fit"

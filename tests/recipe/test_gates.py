@@ -22,7 +22,12 @@ MADE = {
             {"name": "bias", "state": "not kept"},  # which is no harm
             {"name": "overall", "state": "not shown"},
             {"name": "targets", "state": "not shown"},
-        ]
+        ],
+        "groups": [
+            {"name": "a", "wanted": False, "change": -4.0},
+            {"name": "b", "wanted": True, "change": 7.0},
+            {"name": "c", "wanted": False, "change": 2.0},
+        ],
     },
 }
 
@@ -39,6 +44,8 @@ def asked(result, **gates):
         ("min_target_gain", 10.0, 10.0, 10.1),
         ("max_overall_drop", 1.0, 1.0, 0.9),
         ("max_class_drop", 10.0, 10.0, 9.9),
+        ("min_slice_gain", 7.0, 7.0, 7.1),
+        ("max_group_drop", 4.0, 4.0, 3.9),
         ("max_E", 5.0, 5.0, 4.9),
         ("max_latency_increase", 3.0, 3.0, 2.9),
         ("min_mcnemar", 0.998, 0.998, 0.999),
@@ -58,7 +65,7 @@ def test_each_gate_has_its_figure_and_its_side(gate, measured, kept, missed):
 def test_all_gates_are_known_and_none_means_none():
     assert set(GATES) == {
         "min-target-gain", "max-overall-drop", "max-class-drop", "max-E", "max-latency-increase",
-        "min-mcnemar", "refuse-copy", "max-not-kept", "max-not-shown",
+        "min-mcnemar", "refuse-copy", "max-not-kept", "max-not-shown", "min-slice-gain", "max-group-drop",
     }  # fmt: skip
     assert [gate["name"] for gate in judged(Gates(), MADE)] == ["max-not-kept", "refuse-copy"]
 
@@ -76,6 +83,8 @@ def test_a_copy_is_refused_unless_the_recipe_takes_it():
 def test_what_cannot_be_measured_does_not_pass():
     nothing = {**MADE, "evidence": {}, "before": {**MADE["before"], "target": None}}
     found = asked(nothing, min_target_gain=0, max_latency_increase=99)
+    assert [gate["passed"] for gate in found] == [False, False]
+    found = asked({**MADE, "verdict": {"promises": []}}, min_slice_gain=-99, max_group_drop=99)
     assert [gate["passed"] for gate in found] == [False, False]
 
 

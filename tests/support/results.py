@@ -23,9 +23,10 @@ from onnxtweak.results import (
     RunResult,
     Scored,
 )
+from onnxtweak.sample_counts import SampleCounts
 from onnxtweak.standings import Comparison, MethodStanding
 from onnxtweak.types import Check, FileRef, Finding, Metrics, Tap, Trial
-from onnxtweak.verdict import Asked, SampleCounts, Verdict, reached
+from onnxtweak.verdict import Asked, Verdict, reached
 
 MODEL = FileRef("base.onnx", "a" * 64)
 OUTPUT = FileRef("out.onnx", "b" * 64)

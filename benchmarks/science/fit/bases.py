@@ -1,4 +1,4 @@
-"""Nets that fail in different ways, trained for the tables of docs/results.md.
+"""Nets that fail in different ways, trained for the tables of docs/lab_book.md.
 
     python benchmarks/science/fit/bases.py DATA OUT [NAME ...]
 

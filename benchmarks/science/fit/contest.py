@@ -1,4 +1,4 @@
-"""Every method on one base, for each of its weakest classes and for all of them: see docs/results.md.
+"""Every method on one base, for each of its weakest classes and for all of them: see docs/lab_book.md.
 
     python benchmarks/science/fit/contest.py MODEL.onnx NET.npz#held
         [--own NET.npz#seen] [--learn 5000] [--folds 5]

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md from what contest.py wrote with --json.
+"""The tables of docs/lab_book.md from what contest.py wrote with --json.
 
     python benchmarks/science/fit/tables.py READINGS.json ...
 

@@ -21,7 +21,7 @@ Every `table_*.py` has `run(options) -> Page` and ends with `command(run, __doc_
     tables.py          `interval`, `cell`, `grid`, `Page`, `write`: Markdown and JSON
     pictures.py        `curves`: SVG
     thesis_numbers.py  the thesis's own numbers, as far as we know them
-    collect.py         puts all pages into docs/results.md
+    collect.py         puts all pages into docs/lab_book.md
 
 Choices (targets, operating points, epochs) are made on held-out samples. Test samples are measured once.
 """

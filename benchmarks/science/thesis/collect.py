@@ -1,4 +1,4 @@
-"""Put every table that was run into docs/results.md, and its pictures into docs/pictures.
+"""Put every table that was run into docs/lab_book.md, and its pictures into docs/pictures.
 
     python -m benchmarks.science.thesis.collect [--work build/thesis]
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.science.thesis.__main__ import TABLES
 
-_PAGE = Path(__file__).resolve().parents[3] / "docs" / "results.md"
+_PAGE = Path(__file__).resolve().parents[3] / "docs" / "lab_book.md"
 _BEGIN, _END = "<!-- thesis:begin -->", "<!-- thesis:end -->"
 
 

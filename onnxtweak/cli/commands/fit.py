@@ -60,6 +60,13 @@ _fit_options = gathered(
         help="The same for weights alone: connections from a hidden neuron to a class [default: no limit].",
     ),
     _method(
+        "--slice",
+        metavar="COLUMN[=VALUE]",
+        help="Instead of classes, improve a group of samples by a column of the data, as for --group: the "
+        "one named, or the worst. Its samples count up to 20 times as much in the joint fit. The column "
+        "is needed for learning and judging, never by the new model.",
+    ),
+    _method(
         "--certify",
         type=Number(),
         metavar="LEVEL",

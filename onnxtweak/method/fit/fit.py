@@ -30,9 +30,9 @@ from onnxtweak.types import Progress, silent
 
 # Standard errors by which a patch has to lower the held-out log-loss: several patches are tried.
 _SURE = 2.0
-_ALL_BIASES = "a bias for every class"
+ALL_BIASES = "a bias for every class"
 # Strengths of a patch, tried in turn where there is a limit on what a class may lose.
-_STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.1)
+STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.1)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def try_all(
     learning, temperature = learning.cooled(folds)
     trainings = len(folds.coarse.numbers) + len(DECAYS) - 1 if hidden and families else 0
     progress.start("fit", len(families) + 1 + trainings, "fits")
-    tried = [fit_linear(learning.table, np.empty(0, np.int64), _ALL_BIASES, folds)]
+    tried = [fit_linear(learning.table, np.empty(0, np.int64), ALL_BIASES, folds)]
     progress.advance(1)
     if families:
         best, losses = _best_path(learning, families, folds, progress)
@@ -136,7 +136,7 @@ def try_small(
     widest = max(families.values(), key=len, default=np.empty(0, np.int64))
     tried = []
     if budget.affords(classes):
-        tried.append(fit_linear(cool, np.empty(0, np.int64), _ALL_BIASES, folds))
+        tried.append(fit_linear(cool, np.empty(0, np.int64), ALL_BIASES, folds))
     if count := min(budget.neurons(classes), len(widest)):
         for choose, name in ((pursue, "pursuit"), (shrink, "the elastic net")):
             tried.append(fit_small(cool, widest, count, folds, choose, name))
@@ -161,9 +161,9 @@ def settle(
     nothing is spent. budget : within one, only targets get biases.
     """
     judged = np.ones(len(table.labels), bool) if judged is None else judged
-    settling = _Settling(table, goal, judged, margin, only_targets=budget is not None)
-    patches = [candidate for candidate in tried if candidate.name != _ALL_BIASES]
-    biases = next((candidate for candidate in tried if candidate.name == _ALL_BIASES), None)
+    settling = Settling(table, goal, judged, margin, only_targets=budget is not None)
+    patches = [candidate for candidate in tried if candidate.name != ALL_BIASES]
+    biases = next((candidate for candidate in tried if candidate.name == ALL_BIASES), None)
     fallback = settling.biases_alone(biases)
     notes = [f"fitted {candidate.name}: held-out log-loss {candidate.loss:.4f}" for candidate in tried]
     notes += [f"not chosen: {other}" for candidate in tried for other in candidate.behind]
@@ -184,7 +184,7 @@ def settle(
     return Fitted("base", None, np.zeros(table.Z.shape[1]), fallback.bias, fallback, tuple(notes))
 
 
-class _Settling:
+class Settling:
     """Which candidate is the answer, judged on samples that its weights have not seen."""
 
     def __init__(
@@ -225,7 +225,7 @@ class _Settling:
 
     def within_limits(self, candidate: FitCandidate) -> tuple[FitCandidate, BiasChoice]:
         """The candidate with its biases; at less strength where that keeps a class from losing too much."""
-        for strength in _STRENGTHS if self.goal.max_class_drop is not None else (1.0,):
+        for strength in STRENGTHS if self.goal.max_class_drop is not None else (1.0,):
             weaker = weakened(candidate, strength, self.table)
             choice = self.with_bias(weaker.held_out[self.judged])
             if choice.holds:

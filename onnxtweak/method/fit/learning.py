@@ -25,6 +25,11 @@ class Learning:
     copies: Table | None = None
     always: bool = False
 
+    def sliced(self, slices: np.ndarray) -> Learning:
+        """The same with the groups (N,) int64 that a goal is about."""
+        copies = None if self.copies is None else replace(self.copies, slices=slices)
+        return replace(self, table=replace(self.table, slices=slices), copies=copies)
+
     def cooled(self, folds: Folds) -> tuple[Learning, float]:
         """The same with logits divided by the base's temperature on the judged samples, and that."""
         table = self.table

@@ -56,7 +56,7 @@ def search_ridges(
     for ridge in ridges if len(columns) else ridges[-1:]:
         path = replace(path, ridge=ridge)
         logits, start = path.held_out(coarse, path.numbers, path.start)
-        path = replace(path, losses=log_losses(logits[counted], table.labels[counted]), start=start)
+        path = replace(path, losses=_losses(table, logits, counted), start=start)
         if path.loss < best.loss:
             best, since = path, 0
             continue
@@ -105,7 +105,7 @@ class LinearPath:
     @property
     def losses_of_base(self) -> np.ndarray:
         """As `losses`, without a patch."""
-        return log_losses(self.table.Z[self.counted], self.table.labels[self.counted])
+        return _losses(self.table, self.table.Z, self.counted)
 
     @property
     def loss(self) -> float:
@@ -122,7 +122,7 @@ class LinearPath:
         table, judged = self.table, self.folds.judged
         coarse = np.array_equal(self.folds.number, self.folds.coarse.number)
         logits, found = self.held_out(self.folds, self.folds.numbers, self.start if coarse else {})
-        loss = log_loss(logits[judged], table.labels[judged])
+        loss = float(_losses(table, logits, judged).mean())
         middle: np.ndarray = np.mean(list(found.values()), axis=0)
 
         def learn() -> tuple[Linear, tuple[str, ...]]:
@@ -157,6 +157,9 @@ class LinearPath:
     def _solved(
         self, tolerance: float, start: np.ndarray | None, weight: np.ndarray | None = None
     ) -> Solution:
+        own = self.table.weight
+        if own is not None:
+            weight = own if weight is None else own * weight
         return multinomial(
             self.design,
             self.table.Z,
@@ -167,6 +170,15 @@ class LinearPath:
             start=start,
             tolerance=tolerance,
         )
+
+
+def _losses(table: Table, logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Log-loss of some rows (N,) bool, times how much each counts if they do not all count alike."""
+    losses = log_losses(logits[rows], table.labels[rows])
+    if table.weight is None:
+        return losses
+    weighted: np.ndarray = losses * table.weight[rows] / table.weight[rows].mean()
+    return weighted
 
 
 def on_all_classes(found: Solution, free: np.ndarray, classes: int) -> Linear:

@@ -77,17 +77,20 @@ def fit_mlp(
     described = f"{path.name}, {hidden} hidden units, decay {best:g}"
     all_rows = np.arange(len(table.labels))
     mlp = FitCandidate(described, path.columns, logits, loss, lambda: (trained(all_rows, best), ()))
-    return [mlp, _averaged(linear, mlp, table.labels, judged)]
+    return [mlp, averaged(linear, mlp, table.labels, judged)]
 
 
 def _mean(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (one + other) / one.dtype.type(2)
 
 
-def _averaged(
+def averaged(
     linear_fit: FitCandidate, mlp_fit: FitCandidate, labels: np.ndarray, judged: np.ndarray
 ) -> FitCandidate:
-    """The mean of a linear and an MLP patch on the same columns, as one MLP: x = max(x, 0) - max(-x, 0)."""
+    """The mean of a linear and an MLP patch on the same columns, as one MLP: x = max(x, 0) - max(-x, 0).
+
+    labels (N,) int64, judged (N,) bool : of the samples that both hold out.
+    """
 
     def learn() -> tuple[Mlp, tuple[str, ...]]:
         linear, mlp = linear_fit.patch, mlp_fit.patch

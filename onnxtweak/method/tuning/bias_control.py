@@ -13,10 +13,13 @@ from onnxtweak.theta.line_search import net_gain
 _TURNS = 5
 
 
-def overall_bias(Z: np.ndarray, labels: np.ndarray, goal: Goal) -> np.ndarray:
+def overall_bias(
+    Z: np.ndarray, labels: np.ndarray, goal: Goal, weight: np.ndarray | None = None
+) -> np.ndarray:
     """Biases (C,) float64, on the targets, with the best overall accuracy. Z (N, C); labels (N,).
 
-    Each is exact while the others stay as they are; the classes take turns until none gains.
+    Each is exact while the others stay as they are; the classes take turns until none gains. weight (N,)
+    int64 : how much a sample counts; None: all alike.
     """
     logits = Z.astype(np.float64)
     ones, bias = np.ones(len(Z)), np.zeros(Z.shape[1])
@@ -27,6 +30,7 @@ def overall_bias(Z: np.ndarray, labels: np.ndarray, goal: Goal) -> np.ndarray:
             logits[:, j] = -np.inf
             value, rival = goal.head.best(logits)
             gain = (labels == j).astype(np.int64) - (labels == rival)
+            gain = gain if weight is None else gain * weight
             step, gained = net_gain(ones, value - own, gain)
             logits[:, j] = own + step
             bias[j] += step

@@ -139,7 +139,21 @@ def _promises(made: Mapping[str, Any]) -> str:
         ]
         for row in rows(verdict)
     ]
+    groups = [
+        [
+            f"<bdi>{safe(group['name'])}</bdi>",
+            f"{group['samples']:,}",
+            percent(group["before"]),
+            percent(group["after"]),
+            change(group["before"], group["after"]),
+            between((group["interval"][0] / 100, group["interval"][1] / 100), sign=True),
+        ]
+        for group in verdict.get("groups", ())
+    ]
     told = "".join(f"<p>{safe(said)}</p>" for said in remarks(verdict))
+    if groups:
+        head = [safe(verdict["groups"][0]["column"]), "samples", "base", "tweaked", "change", "95 % interval"]
+        told += table(head, groups, numbers=5)
     judged = f"{verdict['samples']:,} {verdict['split']} samples"
     return section(
         "Verdict",

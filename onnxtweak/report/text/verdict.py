@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnxtweak.report.promises import headline, remarks, rows
 from onnxtweak.report.text.layout import Block, Heading, Note, TextTable
 from onnxtweak.verdict import COPY, NOT_KEPT
 
+_GROUPS = 30  # groups that get a row; if there are more, those that the base did worst on do
 _COLUMNS = ("promise", "points", "95 % interval", "")
 
 
@@ -26,8 +27,26 @@ def verdict_blocks(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
             tuple((row.said, row.change, row.interval, stated(row.state)) for row in found),
             marked=frozenset(number for number, row in enumerate(found) if row.surely),
         ),
+        *_groups(verdict.get("groups", ())),
         *map(Note, remarks(verdict)),
     )
+
+
+def _groups(groups: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+    """Base and tweaked model on each group of a slice's column, in percent."""
+    if not groups:
+        return
+    rows = []
+    for group in groups[:_GROUPS]:
+        low, high = group["interval"]
+        accuracies = (f"{group[when] * 100:.1f}" for when in ("before", "after"))
+        between = f"{low:+.1f} to {high:+.1f}"
+        rows.append((group["name"], f"{group['samples']:,}", *accuracies, f"{group['change']:+.1f}", between))
+    wanted = frozenset(number for number, group in enumerate(groups[:_GROUPS]) if group["wanted"])
+    head = (groups[0]["column"], "samples", "base", "tweaked", "change", "95 % interval")
+    yield TextTable(head, tuple(rows), marked=wanted)
+    if len(groups) > _GROUPS:
+        yield Note(f"{len(groups) - _GROUPS:,} groups that did better are left to -f json")
 
 
 def verdicts_blocks(verdicts: Mapping[str, Mapping[str, Any]]) -> tuple[Block, ...]:

@@ -1,0 +1,113 @@
+"""What became of the samples of each class or group, and how much does it show? Counts and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.intervals import Interval, paired
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedSamples:
+    """Samples that are not independent of those of their group, all (N,) int64.
+
+    groups : of each sample. base, bias : 1 where only the patched model is right and -1 where only the base,
+    or the best bias, is.
+    """
+
+    groups: np.ndarray
+    base: np.ndarray
+    bias: np.ndarray
+
+    def effect(self, rows: np.ndarray | None, *, bias: bool = False) -> float:
+        """The design effect of a change in accuracy, at least 1: so many samples tell as much as one alone.
+
+        It is the variance of the change between groups over what it would be between samples. rows (N,)
+        bool : which are judged; None: all. bias : against the best bias.
+        """
+        rows = np.ones(len(self.groups), bool) if rows is None else rows
+        change = (self.bias if bias else self.base)[rows]
+        _, groups = np.unique(self.groups[rows], return_inverse=True)
+        count = int(groups.max(initial=-1)) + 1
+        if count < 2:
+            return float(max(len(change), 1))  # one group is one observation
+        away = change - change.mean()
+        if not away.any():
+            return 1.0
+        between = (np.bincount(groups, away) ** 2).sum() * count / (count - 1)
+        return max(1.0, float(between / (away**2).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class SampleCounts:
+    """What became of the samples of each class, or of each group, all (C,) int64.
+
+    samples : how many. fixed, broken : that only the patched model, or only the base, gets right. ahead,
+    behind : that only the patched model, or only the best bias, gets right. own (N,) int64 : class or group
+    of each sample. dependent : which of them belong together; None: none.
+    """
+
+    samples: np.ndarray
+    fixed: np.ndarray
+    broken: np.ndarray
+    ahead: np.ndarray
+    behind: np.ndarray
+    own: np.ndarray | None = None
+    dependent: GroupedSamples | None = None
+
+    @classmethod
+    def of(
+        cls,
+        own: np.ndarray,
+        many: int,
+        base: np.ndarray,
+        bias: np.ndarray,
+        groups: np.ndarray | None = None,
+    ) -> SampleCounts:
+        """Of N samples. own : each one's class or group, of so many. base, bias : as in `GroupedSamples`."""
+
+        def count(rows: np.ndarray) -> np.ndarray:
+            return np.bincount(own[rows], minlength=many)
+
+        changed = count(base > 0), count(base < 0), count(bias > 0), count(bias < 0)
+        dependent = None if groups is None else GroupedSamples(groups, base, bias)
+        return cls(np.bincount(own, minlength=many), *changed, own, dependent)
+
+    def change(
+        self, chosen: np.ndarray | None, *, bias: bool = False, together: int = 1
+    ) -> tuple[float | None, Interval | None]:
+        """The change of accuracy over some classes or groups, None for all, and its interval; in points.
+
+        bias : against the best bias. together : how many such intervals are to hold at once.
+        """
+        each = (self.ahead, self.behind) if bias else (self.fixed, self.broken)
+        better, worse, samples = (
+            int((one if chosen is None else one[chosen]).sum()) for one in (*each, self.samples)
+        )
+        effect = 1.0
+        if self.dependent is not None and self.own is not None:
+            effect = self.dependent.effect(None if chosen is None else np.isin(self.own, chosen), bias=bias)
+        found = paired(better / effect, worse / effect, samples / effect, together)
+        if found is None:
+            return None, None
+        return (better - worse) / samples * 100, (found[0] * 100, found[1] * 100)
+
+
+@dataclass(frozen=True, eq=False)
+class SliceCounts:
+    """What became of each group by a column. counts, right (G,) int64 : right of the base. names : of all G.
+
+    wanted : position of the group that should do better. column : that of the groups.
+    """
+
+    column: str
+    names: Sequence[str]
+    wanted: int
+    right: np.ndarray
+    counts: SampleCounts
+
+    def __str__(self) -> str:
+        return f"{self.column}={self.names[self.wanted]}"

@@ -1,0 +1,149 @@
+"""`fit --slice`: rows of a group are weighted, and the answer is judged by that group on samples held out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxtweak.goal import Goal, Slice
+from onnxtweak.method.fit.fit import fit_all
+from onnxtweak.method.fit.linear import fit_linear
+from onnxtweak.method.fit.slices import fit_slice
+from onnxtweak.method.folds import Folds
+from onnxtweak.method.table import Table, stacked
+from onnxtweak.method.tuning.bias_control import overall_bias
+from onnxtweak.settings import FitSettings
+from tests.support.learning import learning
+
+QUICK = FitSettings(hidden=0, max_class_drop=None)
+RARE = Slice("kind", ("usual", "rare"), 1, named=True)
+
+
+def samples(n: int, seed: int, share: float = 0.06) -> Table:
+    """Two classes. The base reads one neuron; in a rare group of class 1 it points the other way, as another
+    neuron, which means nothing elsewhere, tells."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    rare = (rng.random(n) < 2 * share) & (labels == 1)
+    clear = (2 * labels - 1) * np.where(rare, -0.4, 1.2)
+    first = clear + rng.normal(size=n)
+    second = np.where(rare, 1.5, 0) + rng.normal(size=n)
+    T = np.column_stack([first, second, rng.normal(size=(n, 6))]).astype(np.float32)
+    Z = np.column_stack([-first, first]).astype(np.float32)
+    return Table(T, Z, labels.astype(np.int64), None, rare.astype(np.int64))
+
+
+def right(found, table: Table) -> np.ndarray:
+    if found.candidate is None:
+        return (table.Z + found.bias).argmax(axis=1) == table.labels
+    patch = found.candidate.patch.with_bias(found.bias)
+    return table.patched(found.candidate.columns, patch).argmax(axis=1) == table.labels
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_the_slice_gains_more_than_the_joint_fit_gives_it(hidden):
+    table, test = samples(1500, 0), samples(20_000, 1)
+    goal = Goal(np.array([0, 1]), max_overall_drop=1.0, slice=RARE)
+    settings = FitSettings(hidden=hidden, max_class_drop=None)
+    found = fit_slice(learning(table), {"all": np.arange(8)}, goal, settings)
+    joint = fit_all(learning(table), {"all": np.arange(8)}, Goal(goal.targets), settings)
+    rare, was = test.slices == 1, test.Z.argmax(axis=1) == test.labels
+    assert found.kind == "fit"
+    assert right(found, test)[rare].mean() > right(joint, test)[rare].mean() + 0.05
+    assert right(found, test).mean() > was.mean() - 0.01
+    assert any("the slice weighted" in note and "held out, kind=rare" in note for note in found.notes)
+    assert any(note.startswith("biases of all classes: held out") for note in found.notes)
+
+
+def test_a_slice_that_no_neuron_tells_of_is_left_alone():
+    table = samples(1500, 0)
+    rng = np.random.default_rng(3)
+    blind = Table(rng.normal(size=(1500, 8)).astype(np.float32), table.Z, table.labels, None, table.slices)
+    goal = Goal(np.array([0, 1]), slice=RARE)
+    found = fit_slice(learning(blind), {"all": np.arange(8)}, goal, QUICK)
+    assert found.kind == "base" and not found.bias.any()
+
+
+def test_biases_are_the_answer_where_there_is_no_neuron_and_they_help():
+    table = samples(3000, 0, share=0.2)
+    shifted = Table(table.T, table.Z - np.array([0, 1.5], np.float32), table.labels, None, table.slices)
+    goal = Goal(np.array([0, 1]), slice=RARE)
+    found = fit_slice(learning(shifted), {}, goal, QUICK)
+    assert found.kind == "bias" and found.bias.any()
+    rare = table.slices == 1
+    assert right(found, shifted)[rare].mean() > (shifted.Z.argmax(axis=1) == 1)[rare].mean()
+
+
+def test_one_group_gains_no_more_than_the_other_may_lose():
+    """Of two groups that need opposite answers one can only gain what the other loses."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 2000).astype(np.int64)
+    slices = (rng.random(2000) < 0.3).astype(np.int64)
+    tells = (2 * labels - 1) * np.where(slices == 1, -1.0, 1.0)
+    T = (tells + rng.normal(size=2000) / 2)[:, None].astype(np.float32)
+    Z = np.column_stack([-T[:, 0], T[:, 0]])
+    table, was = Table(T, Z, labels, None, slices), Z.argmax(axis=1) == labels
+
+    def changes(**drops) -> tuple[float, float]:
+        """Of the slice and of the others, in points."""
+        goal = Goal(np.array([0, 1]), slice=RARE, **drops)
+        now = right(fit_slice(learning(table), {"all": np.arange(1)}, goal, QUICK), table)
+        gained = now.astype(int) - was
+        return gained[slices == 1].mean() * 100, gained[slices == 0].mean() * 100
+
+    free = changes(max_overall_drop=100.0)
+    assert free[0] > 80 and free[1] < -80
+    # The overall accuracy may fall; but no group by more than a class may.
+    bound = changes(max_overall_drop=100.0, max_class_drop=5.0)
+    assert bound[1] > -6 and bound[0] < 20
+    assert changes()[1] > -1
+
+
+def test_a_weight_counts_as_copies_do():
+    table = samples(400, 0)
+    weight = np.where(table.slices == 1, 3.0, 1.0)
+    copied = table.rows(np.repeat(np.arange(400), weight.astype(int)))
+    weighted = Table(table.T, table.Z, table.labels, weight=weight)
+
+    def fitted(of: Table):
+        number = np.arange(len(of.labels)) % 2
+        return fit_linear(of, np.arange(8), "all", Folds(number, np.ones(len(number), bool)), ridges=(0.1,))
+
+    one, many = fitted(weighted), fitted(copied)
+    # Columns are standardised without weights: the two differ by that alone.
+    np.testing.assert_allclose(
+        weighted.patched(one.columns, one.patch), weighted.patched(many.columns, many.patch), atol=0.15
+    )
+    plain = fitted(table)
+    moved = weighted.patched(one.columns, one.patch) - table.patched(plain.columns, plain.patch)
+    assert np.abs(moved).max() > 0.3
+    bias = [
+        overall_bias(t.Z, t.labels, Goal(np.array([0, 1])), w)
+        for t, w in ((table, weight.astype(np.int64)), (copied, None))
+    ]
+    np.testing.assert_allclose(*bias)
+
+
+def test_weights_go_to_the_slice_or_to_all_that_lag_behind():
+    codes = np.repeat([0, 1, 2], [1000, 500, 500])
+    was = np.concatenate([np.arange(1000) < 950, np.arange(500) < 300, np.arange(500) < 400])
+    named = Slice("site", ("a", "b", "c"), 2, named=True)
+    assert named.weights(codes, was, 8.0)[[0, 1000, 1500]].tolist() == [1, 1, 8]
+    worst = Slice.worst("site", ("a", "b", "c"), codes, was)
+    assert str(worst) == "site=b" and not worst.named
+    first, second, third = worst.weights(codes, was, 8.0)[[0, 1000, 1500]]
+    assert first == 1 and second == pytest.approx(8.0) and 1 < third < 8
+    assert worst.rating(codes, was) == pytest.approx(worst.accuracies(codes, was)[1])
+    assert named.rating(codes, was) == pytest.approx(named.accuracies(codes, was)[2])
+
+
+def test_few_samples_do_not_make_a_group_the_worst():
+    codes = np.repeat([0, 1, 2], [1000, 500, 2])
+    was = np.concatenate([np.arange(1000) < 950, np.arange(500) < 300, [False, False]])
+    assert str(Slice.worst("site", ("a", "b", "c"), codes, was)) == "site=b"
+
+
+def test_slices_of_a_table_stay_with_their_rows():
+    table = samples(20, 0)
+    both = stacked([table, table.rows(np.arange(5))])
+    np.testing.assert_array_equal(both.slices, np.append(table.slices, table.slices[:5]))
