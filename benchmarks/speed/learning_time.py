@@ -17,7 +17,7 @@ the patch. scikit-learn is one fit of LogisticRegression (L-BFGS, its defaults) 
 columns and the calibrated logits, float32, at the ridge that `fit` chose (C = 1 / (ridge * rows)); no choice
 of C, no folds. Both are judged on 5,000 new samples, in nats; `linear` is `fit` without the MLP and without
 biases that spend the surplus. Each runs in a process of its own; peak memory is that process's, the table
-included. Seconds of the processor count all threads: on a busy machine they tell more than those of the clock.
+included. On a busy machine seconds of the processor, of all threads, tell more than those of the clock.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def main() -> None:
     args = parser.parse_args()
     print(
         f"{args.rows:,} rows, {args.neurons:,} neurons, {args.classes:,} classes, {args.threads} threads,"
-        f" {platform.processor() or platform.machine()}, load {os.getloadavg()[0]:.1f}, NumPy {np.__version__}\n"
+        f" {platform.machine()}, load {os.getloadavg()[0]:.1f}, NumPy {np.__version__}\n"
     )
     print("| case | what | seconds | of the processor | peak GiB | log-loss | base's | answer |")
     print("|---|---|--:|--:|--:|--:|--:|---|")

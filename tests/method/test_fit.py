@@ -13,7 +13,7 @@ from onnxtweak.method.fit import mlp
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
-from onnxtweak.method.folds import Folds, fold_numbers
+from onnxtweak.method.folds import Folds, fold_numbers, folds_for
 from onnxtweak.method.softmax import log_loss
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
@@ -272,6 +272,11 @@ def test_where_all_target_samples_are_right_already_all_samples_decide():
     assert (
         found.choice.right[own].all() and found.choice.right.mean() > (Z.argmax(axis=1) == fit.labels).mean()
     )
+
+
+def test_few_samples_of_a_class_deserve_more_folds_but_many_samples_do_not():
+    assert [folds_for(np.arange(n) % 100) for n in (2000, 5000, 8000, 20_000)] == [20, 10, 5, 5]
+    assert [folds_for(np.arange(n) % 1000) for n in (20_000, 20_001)] == [20, 5]
 
 
 def test_what_a_fold_holds_out_has_not_leaked_into_its_weights():

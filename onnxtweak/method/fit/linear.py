@@ -17,9 +17,9 @@ from onnxtweak.patch import Linear
 
 # Ridges tried, from strong to weak, on columns of unit deviation.
 RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-# The path ends once this many ridges in a row have not lowered the loss, or one has raised it by this many
-# standard errors: weaker ridges take the longest.
-_PATIENCE, _SURELY = 2, 2.0
+# The path ends once this many ridges in a row have not lowered the loss by this share of what had been
+# gained, or one has raised it by this many standard errors: weaker ridges take the longest.
+_PATIENCE, _WORTH, _SURELY = 2, 0.02, 2.0
 # The path is judged on one of the five coarse folds if that holds so many samples, else on two of them; all
 # folds are held out at its best ridge.
 _ENOUGH = 2000
@@ -53,20 +53,22 @@ def search_ridges(
     numbers = (0,) if np.count_nonzero(first) >= _ENOUGH else (0, 1)
     counted = np.isin(coarse.number, numbers) & folds.judged
     labels = table.labels[counted]
-    tolerance = _COARSE * log_loss(table.Z[folds.judged], table.labels[folds.judged])
-    path = LinearPath(name, columns, table, folds, design(table.T[:, columns]), tolerance)
+    base = log_loss(table.Z[folds.judged], table.labels[folds.judged])
+    path = LinearPath(name, columns, table, folds, design(table.T[:, columns]), _COARSE * base)
     best, since, lowest = path, 0, np.full(len(labels), np.inf)
     for ridge in ridges if len(columns) else ridges[-1:]:
         path = replace(path, ridge=ridge)
         logits, start = path.held_out(coarse, numbers, path.start)
         losses = log_losses(logits[counted], labels)
         path = replace(path, loss=float(losses.mean()), start=start)
-        if path.loss < best.loss:
-            best, since, lowest = path, 0, losses
-            continue
-        since += 1
         risen = losses - lowest
-        if since == _PATIENCE or risen.mean() > _SURELY * risen.std() / np.sqrt(len(risen)):
+        worth = _WORTH * max(base - best.loss, 0.0)
+        since = 0 if path.loss < best.loss - worth else since + 1
+        if path.loss < best.loss:
+            best, lowest = path, losses
+        elif risen.mean() > _SURELY * risen.std() / np.sqrt(len(risen)):
+            break
+        if since == _PATIENCE:
             break
     return best
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.folds import Folds, fold_numbers
@@ -23,6 +24,8 @@ from onnxtweak.types import Progress, silent
 DECAYS = (0.1, 1.0, 3.0, 10.0)
 # One sample in this many decides when training stops.
 _STOP = 8
+# Trainings at a time: each copies its part of the table.
+_AT_ONCE = 2
 
 
 def fit_mlp(
@@ -48,9 +51,9 @@ def fit_mlp(
         settings = AugmentSettings(hidden=hidden, decay=decay)
         return train(inputs.rows(rows[~stop]), inputs.rows(rows[stop]), settings, seed=folds.seed).patch
 
-    def held_out(fold: int, decay: float) -> np.ndarray:
+    def held_out(task: tuple[int, float]) -> np.ndarray:
+        fold, decay = task
         rows, patch = folds.held_out(fold), trained(folds.learning(fold), decay)
-        progress.advance(1)
         return patch.applied(table.Z[rows], inputs.T[rows])
 
     def loss_of(logits: np.ndarray, rows: np.ndarray) -> float:
@@ -60,8 +63,9 @@ def fit_mlp(
     first, *others = folds.numbers.tolist()
     rows = folds.held_out(first)
     best_loss, best, found = np.inf, decays[0], table.Z[rows]
-    for decay in decays:
-        Z = held_out(first, decay)
+    tasks = [(first, decay) for decay in decays]
+    for decay, Z in zip(decays, side_by_side(held_out, tasks, _AT_ONCE), strict=True):
+        progress.advance(1)
         if (loss := loss_of(Z, rows)) >= best_loss:
             break
         best_loss, best, found = loss, decay, Z
@@ -70,8 +74,10 @@ def fit_mlp(
         return None
     logits = table.Z.copy()
     logits[rows] = found
-    for fold in others:
-        logits[folds.held_out(fold)] = held_out(fold, best)
+    tasks = [(fold, best) for fold in others]
+    for fold, Z in zip(others, side_by_side(held_out, tasks, _AT_ONCE), strict=True):
+        progress.advance(1)
+        logits[folds.held_out(fold)] = Z
     described = f"{name}, {hidden} hidden units, decay {best:g}"
     all_rows = np.arange(len(table.labels))
     loss = log_loss(logits[judged], table.labels[judged])
