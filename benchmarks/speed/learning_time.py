@@ -16,8 +16,8 @@ of the columns and all of them as families, ridges, folds, the MLP, the operatin
 the patch. scikit-learn is one fit of LogisticRegression (L-BFGS, its defaults) on the same rows: standardised
 columns and the calibrated logits, float32, at the ridge that `fit` chose (C = 1 / (ridge * rows)); no choice
 of C, no folds. Both are judged on 5,000 new samples, in nats; `linear` is `fit` without the MLP and without
-biases that spend the surplus. Each runs in a process of its own; peak memory is that process's, with the
-table. Seconds of the processor count all threads: on a busy machine they tell more than those of the clock.
+biases that spend the surplus. Each runs in a process of its own; peak memory is that process's, the table
+included. On a busy machine seconds of the processor, of all threads, tell more than those of the clock.
 """
 
 from __future__ import annotations
@@ -160,8 +160,7 @@ def main() -> None:
     args = parser.parse_args()
     print(
         f"{args.rows:,} rows, {args.neurons:,} neurons, {args.classes:,} classes, {args.threads} threads,"
-        f" {platform.processor() or platform.machine()}, load {os.getloadavg()[0]:.1f},"
-        f" NumPy {np.__version__}\n"
+        f" {platform.machine()}, load {os.getloadavg()[0]:.1f}, NumPy {np.__version__}\n"
     )
     print("| case | what | seconds | of the processor | peak GiB | log-loss | base's | answer |")
     print("|---|---|--:|--:|--:|--:|--:|---|")

@@ -14,6 +14,8 @@ COARSE = 5
 # Where the rarest class has fewer than this many samples, each of them is worth more folds: fewer than
 # (samples, folds). Weights that are fitted to four fifths of a few samples are worse than those in the end.
 _FEW = ((25, 20), (75, 10))
+# Of more samples than this no more folds are made: each would take minutes.
+_MANY = 20_000
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Folds:
 
 def folds_for(labels: np.ndarray) -> int:
     """How many folds samples with labels (N,) deserve, by those of the rarest class that has any."""
+    if len(labels) > _MANY:
+        return COARSE
     rarest = int(np.unique(labels, return_counts=True)[1].min(initial=len(labels)))
     return next((folds for fewer, folds in _FEW if rarest < fewer), COARSE)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
+import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from onnxtweak.engine.machine.single_thread import single_thread
+from onnxtweak.engine.machine.single_thread import side_by_side, single_thread
 from onnxtweak.method import augment
 from onnxtweak.method.table import Table
 from onnxtweak.settings import AugmentSettings
@@ -20,6 +23,24 @@ def test_one_thread_within_and_as_many_as_before_afterwards():
         before = threads()
         with single_thread():
             assert threads() == {1}
+        assert threads() == before
+
+
+@pytest.mark.parametrize(("cores", "most", "at_once"), [(2, 2, 2), (2, 1, 1), (1, 2, 1)])
+def test_tasks_take_a_core_each_and_no_more_are_begun_than_asked_for(cores, most, at_once):
+    begun, meet = [], threading.Barrier(at_once)
+
+    def task(item):
+        begun.append(item)
+        meet.wait(timeout=30)  # all that run at once come here
+        return item, threads()
+
+    with threadpool_limits(cores, user_api="blas"):
+        before = threads()
+        made = side_by_side(task, range(6), most)
+        assert next(made) == (0, {1})
+        assert sorted(begun) == list(range(at_once))
+        assert [item for item, _ in made] == [1, 2, 3, 4, 5]
         assert threads() == before
 
 

@@ -14,7 +14,7 @@ from onnxtweak.method.fit.fit import fit_all, try_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import fit_linear, search_ridges
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
-from onnxtweak.method.folds import Folds, fold_numbers
+from onnxtweak.method.folds import Folds, fold_numbers, folds_for
 from onnxtweak.method.softmax import log_loss
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
@@ -333,6 +333,11 @@ def test_of_families_that_do_as_well_the_smallest_is_chosen():
     families = {"telling": np.arange(5), "telling and noise": np.arange(25)}
     found = fit_all(learning(fit), families, Goal(TARGETS), LINEAR)
     assert found.candidate.name.startswith("telling, ridge")
+
+
+def test_few_samples_of_a_class_deserve_more_folds_but_many_samples_do_not():
+    assert [folds_for(np.arange(n) % 100) for n in (2000, 5000, 8000, 20_000)] == [20, 10, 5, 5]
+    assert [folds_for(np.arange(n) % 1000) for n in (20_000, 20_001)] == [20, 5]
 
 
 def test_what_a_fold_holds_out_has_not_leaked_into_its_weights():

@@ -11,7 +11,7 @@ and the standard error over folds covers both what was learnt from and what was 
 The targets of a fold are the classes that do worst on its validation samples (with --own, where all of those
 may be right: on samples of other folds). What does not depend on the target is fitted once per fold. All
 methods are read at the same overall accuracy on test, and at their own operating point, which is set without
-the test samples.
+the test samples. With --oracles two classifiers of scikit-learn on the same tables stand beside them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+from oracles import ORACLES
 
 from onnxtweak.commands.compare import gather_inputs
 from onnxtweak.data.splits import View, stratified_split
@@ -48,7 +49,17 @@ from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import silent
 
-ONCE = ("logit adjustment", "tau-norm", "LWS", "cRT", "DFR", "random-n refit", "AAN")
+ONCE = (
+    "all-class bias",
+    "logit adjustment",
+    "REPAIR",
+    "tau-norm",
+    "LWS",
+    "cRT",
+    "DFR",
+    "random-n refit",
+    "AAN",
+)
 PER_TARGET = ("bias", "join", "join + bias", "SR-1", "SR-2", "schedule", "OMP-n")
 ALL_CLASSES = ("bias", "cRT", "random-n refit", "AAN")
 MARGINS = (0.0, 0.5, 1.0)
@@ -112,7 +123,7 @@ def contest(asked: argparse.Namespace) -> dict:
         tried = try_all(of.learning, of.families, Folds.of(table.labels, settings.folds, seed, of.judged))
         clock("fit", since, seconds)
         chosen.append(min(tried, key=lambda one: one.loss).name)
-        shared = results_of(of, ONCE, seconds)
+        shared = results_of(of, (*ONCE, *(ORACLES if asked.oracles else ())), seconds)
         for i, target in enumerate(targets):
             names.append(job.names[target])
             one = Goal(np.array([target]))
@@ -158,7 +169,7 @@ def for_all(
     table = stacked((of.fit, of.validation))
     whole = replace(of, goal=every)
     results = {"bias": METHODS["bias"](whole)}
-    results |= {name: shared[name] for name in ALL_CLASSES if name in shared}
+    results |= {name: shared[name] for name in (*ALL_CLASSES, *ORACLES) if name in shared}
     found = settle(table, tried, every, judged=of.judged, margin=of.settings.margin)
     results["fit"] = result_of_fit(table, found)
     kinds["all"].append(found.kind)
@@ -174,7 +185,7 @@ def results_of(of: CompareInputs, methods, seconds: dict) -> dict[str, MethodRes
     for name in methods:
         since = time.perf_counter()
         try:
-            found[name] = METHODS[name](of)
+            found[name] = (METHODS | ORACLES)[name](of)
         except ModelError as error:
             print(f"# {name}: {error}", file=sys.stderr)
         clock(name, since, seconds)
@@ -256,6 +267,7 @@ def main() -> None:
     parser.add_argument("--pixel-scale", type=float)
     parser.add_argument("--mean", type=lambda text: tuple(map(float, text.split(","))))
     parser.add_argument("--std", type=lambda text: tuple(map(float, text.split(","))))
+    parser.add_argument("--oracles", action="store_true", help="classifiers of scikit-learn as well")
     parser.add_argument("--json", help="also write all readings here")
     asked = parser.parse_args()
     made = contest(asked)

@@ -1,17 +1,41 @@
-"""How is NumPy kept to one core for a while? By a limit on the threads of the BLAS that it has loaded."""
+"""How is NumPy kept to one core per task? By a limit on the threads of the BLAS that it has loaded.
+
+For many small products: the threads of each wait for one another, spinning, and where other programs need the
+cores that takes many times longer than the product. Tasks beside each other use the cores better.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from itertools import islice
+from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+_BLAS = "blas"
 
 
 def single_thread() -> AbstractContextManager[object]:
-    """Within it, linear algebra takes one thread.
-
-    For many small products: the threads of each wait for one another, spinning, and where other programs need
-    the cores that takes many times longer than the product.
-    """
-    limit: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    """Within it, linear algebra takes one thread."""
+    limit: AbstractContextManager[object] = threadpool_limits(1, user_api=_BLAS)
     return limit
+
+
+def side_by_side(task: Callable[[Item], Made], items: Iterable[Item], most: int) -> Iterator[Made]:
+    """What the task makes of each item, in order, each on one core; `most` at a time, if there are the cores.
+
+    As many are begun at once as linear algebra would take threads, and the next only when these are done and
+    asked for: a caller that stops asking saves the rest.
+    """
+    threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == _BLAS]
+    at_once, waiting = max(min([most, *threads]), 1), iter(items)
+    while batch := list(islice(waiting, at_once)):
+        # The limit is of the whole process: set before the first task and lifted after the last.
+        with single_thread(), ThreadPoolExecutor(at_once) as pool:
+            made = list(pool.map(task, batch))
+        yield from made

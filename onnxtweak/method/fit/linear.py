@@ -18,9 +18,9 @@ from onnxtweak.patch import Linear
 
 # Ridges tried, from strong to weak, on columns of unit deviation.
 RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-# The path ends once this many ridges in a row have not lowered the loss, or one has raised it by this many
-# standard errors: weaker ridges take the longest.
-_PATIENCE, _SURELY = 2, 2.0
+# The path ends once this many ridges in a row have not lowered the loss by this share of what had been
+# gained, or one has raised it by this many standard errors: weaker ridges take the longest.
+_PATIENCE, _WORTH, _SURELY = 2, 0.02, 2.0
 # The path is judged on one of the five coarse folds if that holds so many samples, else on two of them; all
 # folds are held out at its best ridge.
 _ENOUGH = 2000
@@ -51,18 +51,20 @@ def search_ridges(
     """The best ridge for some columns, from strong to weak until the held-out log-loss no longer falls."""
     coarse = folds.coarse
     path = LinearPath(name, columns, table, folds, design(table.T[:, columns]))
-    counted = path.counted
+    counted, base = path.counted, float(path.losses_of_base.mean())
     best, since = path, 0
     for ridge in ridges if len(columns) else ridges[-1:]:
         path = replace(path, ridge=ridge)
         logits, start = path.held_out(coarse, path.numbers, path.start)
         path = replace(path, losses=_losses(table, logits, counted), start=start)
-        if path.loss < best.loss:
-            best, since = path, 0
-            continue
-        since += 1
         risen = path.losses - best.losses
-        if since == _PATIENCE or risen.mean() > _SURELY * risen.std() / np.sqrt(len(risen)):
+        worth = _WORTH * max(base - best.loss, 0.0)
+        since = 0 if path.loss < best.loss - worth else since + 1
+        if path.loss < best.loss:
+            best = path
+        elif risen.mean() > _SURELY * risen.std() / np.sqrt(len(risen)):
+            break
+        if since == _PATIENCE:
             break
     return best
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.fit.linear import LinearPath
@@ -24,6 +25,8 @@ from onnxtweak.types import Progress, silent
 DECAYS = (10.0, 3.0, 1.0, 0.1)
 # One sample in this many decides when training stops.
 _STOP = 8
+# Trainings at a time: each copies its part of the table.
+_AT_ONCE = 2
 
 
 def fit_mlp(
@@ -49,10 +52,10 @@ def fit_mlp(
         groups = None if table.groups is None else table.groups[first]
         stop = np.tile(one_in(_STOP, table.labels[first], folds.seed, groups), folds.copies)
         settings = AugmentSettings(hidden=hidden, decay=decay)
-        progress.advance(1)
         return train(inputs.rows(rows[~stop]), inputs.rows(rows[stop]), settings, seed=folds.seed).patch
 
-    def held_out(fold: int, decay: float) -> np.ndarray:
+    def held_out(task: tuple[int, float]) -> np.ndarray:
+        fold, decay = task
         rows = folds.held_out(fold)
         return trained(folds.learning(fold), decay).applied(table.Z[rows], inputs.T[rows])
 
@@ -61,8 +64,9 @@ def fit_mlp(
     counted, labels = judged[rows], table.labels[rows]
     best_loss, best = np.inf, decays[0]
     logits = table.Z.copy()
-    for decay in decays:
-        tried = held_out(first, decay)
+    tasks = [(first, decay) for decay in decays]
+    for decay, tried in zip(decays, side_by_side(held_out, tasks, _AT_ONCE), strict=True):
+        progress.advance(1)
         loss = log_loss(tried[counted], labels[counted]) if counted.any() else np.inf
         if loss >= best_loss:
             break
@@ -71,8 +75,10 @@ def fit_mlp(
     losses = [log_losses(Z[counted], labels[counted]) for Z in both]
     if simplest(losses, log_losses(table.Z[rows][counted], labels[counted])) == 0:
         return []
-    for fold in others:
-        logits[folds.held_out(fold)] = held_out(fold, best)
+    tasks = [(fold, best) for fold in others]
+    for fold, found in zip(others, side_by_side(held_out, tasks, _AT_ONCE), strict=True):
+        progress.advance(1)
+        logits[folds.held_out(fold)] = found
     loss = log_loss(logits[judged], table.labels[judged])
     described = f"{path.name}, {hidden} hidden units, decay {best:g}"
     all_rows = np.arange(len(table.labels))

@@ -1,0 +1,55 @@
+"""Do the benchmark of learning time and the oracles of scikit-learn run, and are their figures right?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.science.fit.oracles import ORACLES
+from onnxtweak.method.compare.inputs import CompareInputs
+from onnxtweak.method.table import Table
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "benchmarks" / "speed" / "learning_time.py"
+
+
+def test_fit_learns_more_than_the_base_knows_and_no_less_than_logistic_regression():
+    size = ["--rows", "800", "--neurons", "60", "--classes", "5", "--case", "noisy", "--threads", "1"]
+    told = subprocess.run(
+        [sys.executable, SCRIPT, *size, "--hidden", "0"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    rows = [line.split("|") for line in told.splitlines() if line.startswith("| noisy")]
+    assert [row[2].strip() for row in rows] == ["fit", "linear alone", "scikit-learn, one C"]
+    loss, base = ([float(row[place]) for row in rows] for place in (6, 7))
+    assert loss[0] < base[0] - 0.1 and loss[0] <= loss[2]
+    assert len(set(base)) == 1 and all(float(row[3]) > 0 and float(row[5]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("classes", [2, 4])
+def test_oracles_learn_from_neurons_and_leave_classes_without_samples_behind(name, classes):
+    rng = np.random.default_rng(0)
+
+    def one(samples):
+        labels = rng.integers(0, classes, samples)
+        T = rng.normal(size=(samples, 6)).astype(np.float32)
+        T[:, 0] += 3 * (labels == 0)
+        Z = rng.normal(size=(samples, classes + 1)).astype(np.float32)  # the last class has no sample
+        Z[np.arange(samples), labels] += 1
+        return Table(T, Z, labels)
+
+    fit, validation, new = one(400), one(200), one(400)
+    families = {"all": np.arange(6)}
+    inputs = SimpleNamespace(fit=fit, validation=validation, families=families, temperature=1.0)
+    inputs.result = lambda *args: CompareInputs.result(inputs, *args)
+    result = ORACLES[name](inputs)
+    Z = result.patch.applied(new.Z, new.T)
+    assert (Z.argmax(axis=1) == new.labels).mean() > (new.Z.argmax(axis=1) == new.labels).mean() + 0.05
+    assert (Z.argmax(axis=1) < classes).all() and result.parameters > 0
+    assert replace(result, note="").held_out.shape == validation.Z.shape
