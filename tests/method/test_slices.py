@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxtweak.errors import DataError
 from onnxtweak.goal import Goal, Slice
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.fit.linear import fit_linear
@@ -61,6 +62,14 @@ def test_a_slice_that_no_neuron_tells_of_is_left_alone():
     goal = Goal(np.array([0, 1]), slice=RARE)
     found = fit_slice(blind, {"all": np.arange(8)}, goal, QUICK)
     assert found.kind == "base" and not found.bias.any()
+
+
+def test_a_slice_that_nothing_is_judged_by_is_refused():
+    table = samples(300, 0)
+    with pytest.raises(DataError, match="the slice kind=rare has no sample to judge by"):
+        fit_slice(
+            table, {"all": np.arange(8)}, Goal(np.array([0, 1]), slice=RARE), QUICK, judged=table.slices == 0
+        )
 
 
 def test_biases_are_the_answer_where_there_is_no_neuron_and_they_help():

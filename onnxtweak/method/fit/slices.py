@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.errors import DataError
 from onnxtweak.goal import Goal, Slice
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import ALL_BIASES, STRENGTHS, Fitted, Settling, try_all, weakened
@@ -43,7 +44,7 @@ def fit_slice(
 ) -> Fitted:
     """The patch under which the goal's slice does best, or biases of all classes, or the base.
 
-    table : with `slices`. The rest as of `fit_all`.
+    table : with `slices`. The rest as of `fit_all`. Raises DataError for a slice without a judged sample.
     """
     folds = Folds.of(table.labels, settings.folds, seed, judged, table.groups)
     plain = [
@@ -52,6 +53,12 @@ def fit_slice(
         if candidate.name != ALL_BIASES
     ]
     settling = _SliceSettling(table, goal, folds.judged, settings.margin)
+    if not settling.of_target.any():
+        raise DataError(
+            f"the slice {goal.slice} has no sample to judge by",
+            where="--slice",
+            hint="give more samples of it; --val names those that choices are judged on",
+        )
     fallback = settling.biases(folds)
     notes = []
     tried = [*plain, *_weighted(table, goal, folds, plain, progress)]
@@ -143,28 +150,31 @@ class _SliceSettling(Settling):
 
         The weight of the slice is chosen by samples held out from the biases, as for patches.
         """
-        number = folds.number[self.judged]
+        number = folds.coarse.number[self.judged]
         best, best_rating = self.with_bias(self.base), self.rating(self.base)
         for weight in (1.0, *WEIGHTS):
             counted = np.rint(self.slice.weights(self.codes, self.was, weight)).astype(np.int64)
+            bias = overall_bias(self.base, self.labels, self.goal, counted)
+            if not self._with(best, bias, self.base + bias.astype(self.base.dtype)).holds:
+                continue  # on new samples it would be no better
             held_out = self.base.copy()
             for k in np.unique(number):
                 rest = number != k
                 shift = overall_bias(self.base[rest], self.labels[rest], self.goal, counted[rest])
                 held_out[~rest] += shift.astype(held_out.dtype)
-            right = self.goal.head.right(held_out, self.labels)
-            gained = float(right.mean() - self.was.mean()) + self.goal.max_overall_drop / 100
-            found = replace(
-                best,
-                bias=overall_bias(self.base, self.labels, self.goal, counted),
-                right=right,
-                holds=gained >= self.margin * standard_error(self.was, right) - 1e-12
-                and self.goal.classes_hold(self.was, right, self.labels, held_out.shape[1]),
-            )
-            rating = self.rating(held_out)
-            if self.keeps(found) and (rating > best_rating or not best.holds):
+            found, rating = self._with(best, bias, held_out), self.rating(held_out)
+            if found.holds and (rating > best_rating or not best.holds):
                 best, best_rating = found, rating
         return best
+
+    def _with(self, choice: BiasChoice, bias: np.ndarray, logits: np.ndarray) -> BiasChoice:
+        """A choice of other biases (C,), judged by these logits. choice : whose trials are kept."""
+        right = self.goal.head.right(logits, self.labels)
+        gained = float(right.mean() - self.was.mean()) + self.goal.max_overall_drop / 100
+        holds = gained >= self.margin * standard_error(self.was, right) - 1e-12
+        holds = holds and self.goal.classes_hold(self.was, right, self.labels, logits.shape[1])
+        found = replace(choice, bias=bias, right=right, holds=holds)
+        return replace(found, holds=self.keeps(found))
 
     def said(self, choice: BiasChoice) -> str:
         """How the slice and all samples did when they were held out, against the base, for notes."""
