@@ -17,7 +17,7 @@ from onnxtweak.errors import DataError
 from onnxtweak.goal import Goal, Slice
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import ALL_BIASES, STRENGTHS, Fitted, Settling, try_all, weakened
-from onnxtweak.method.fit.linear import fit_linear
+from onnxtweak.method.fit.linear import RIDGES, search_ridges
 from onnxtweak.method.fit.mlp import averaged
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import softmax
@@ -30,6 +30,8 @@ from onnxtweak.types import Progress, silent
 
 # How much more the rows of the slice count than others; 1 is the joint fit without groups.
 WEIGHTS = (2.0, 5.0, 10.0, 20.0)
+# Ridges that are tried on either side of the last weight's best.
+_NEAR = 2
 
 
 def fit_slice(
@@ -99,14 +101,17 @@ def _weighted(
         return []
     temperature = fit_temperature(table.Z[folds.judged], table.labels[folds.judged])
     right = goal.head.right(table.Z, table.labels)
-    found = []
+    found: list[FitCandidate] = []
+    ridges: Sequence[float] = RIDGES
     progress.start("weigh the slice", len(WEIGHTS), "fits")
     for weight in WEIGHTS:
         counted = _slice_of(goal).weights(_codes(table), right, weight)
         rows = replace(table.cooled(temperature), weight=counted)
         family = plain[0].name.rpartition(", ridge")[0] or plain[0].name
-        candidate = fit_linear(rows, columns, f"{family}, the slice weighted {weight:g}", folds)
-        found.append(candidate.warmed(temperature))
+        path = search_ridges(rows, columns, f"{family}, the slice weighted {weight:g}", folds, ridges=ridges)
+        found.append(path.candidate().warmed(temperature))
+        place = RIDGES.index(path.ridge)  # the next weight's best is not far from it
+        ridges = RIDGES[max(place - _NEAR, 0) : place + _NEAR + 1]
         progress.advance(1)
     progress.finish()
     # The hidden layer knows more of all samples, the weighted patch more of the slice.
