@@ -41,7 +41,9 @@ def read_groups(parts: Sequence[Part], column: str) -> Groups:
 
 def in_common(groups: Sequence[Groups], *, join: bool = False) -> list[Groups]:
     """The same groups, numbered alike in all. join : end to end, as one."""
-    names = tuple(sorted({name for each in groups for name in each.names}, key=natural_key))
+    # Of names that differ in zeros alone, 007 and 7, the order is their own: sets have another in every run.
+    found = {name for each in groups for name in each.names}
+    names = tuple(sorted(sorted(found), key=natural_key))
     place = {name: number for number, name in enumerate(names)}
     codes = [np.array([place[name] for name in each.names], np.int64)[each.codes] for each in groups]
     return [Groups(each, names) for each in ([np.concatenate(codes)] if join else codes)]

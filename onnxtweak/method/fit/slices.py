@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.errors import DataError
 from onnxtweak.goal import Goal, Slice
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import ALL_BIASES, STRENGTHS, Fitted, Settling, try_all, weakened
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import fit_linear
+from onnxtweak.method.fit.linear import RIDGES, search_ridges
 from onnxtweak.method.fit.mlp import averaged
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import softmax
@@ -30,6 +31,8 @@ from onnxtweak.types import Progress, silent
 
 # How much more the rows of the slice count than others; 1 is the joint fit without groups.
 WEIGHTS = (2.0, 5.0, 10.0, 20.0)
+# Ridges that are tried on either side of the last weight's best.
+_NEAR = 2
 
 
 def fit_slice(
@@ -43,7 +46,7 @@ def fit_slice(
 ) -> Fitted:
     """The patch under which the goal's slice does best, or biases of all classes, or the base.
 
-    learning : with `slices`. The rest as of `fit_all`.
+    learning : with `slices`. The rest as of `fit_all`. Raises DataError for a slice without a judged sample.
     """
     table = learning.table
     folds = Folds.of(table.labels, settings.folds, seed, learning.judged, table.groups)
@@ -53,6 +56,12 @@ def fit_slice(
         if candidate.name != ALL_BIASES
     ]
     settling = _SliceSettling(table, goal, folds.judged, settings.margin)
+    if not settling.of_target.any():
+        raise DataError(
+            f"the slice {goal.slice} has no sample to judge by",
+            where="--slice",
+            hint="give more samples of it; --val names those that choices are judged on",
+        )
     fallback = settling.biases(folds)
     notes = []
     tried = [*plain, *_weighted(learning, goal, folds, plain, progress)]
@@ -94,13 +103,18 @@ def _weighted(
     cool, temperature = learning.cooled(folds)
     cooled, of_rows = cool.rows(folds)
     right = goal.head.right(cooled.Z, cooled.labels)
-    found = []
+    found: list[FitCandidate] = []
+    ridges: Sequence[float] = RIDGES
     progress.start("weigh the slice", len(WEIGHTS), "fits")
     for weight in WEIGHTS:
         rows = replace(cooled, weight=_slice_of(goal).weights(_codes(cooled), right, weight))
         family = plain[0].name.rpartition(", ridge")[0] or plain[0].name
-        candidate = fit_linear(rows, columns, f"{family}, the slice weighted {weight:g}", of_rows)
-        found.append(candidate.warmed(temperature).of_first(len(folds.number)))
+        path = search_ridges(
+            rows, columns, f"{family}, the slice weighted {weight:g}", of_rows, ridges=ridges
+        )
+        found.append(path.candidate().warmed(temperature).of_first(len(folds.number)))
+        place = RIDGES.index(path.ridge)  # the next weight's best is not far from it
+        ridges = RIDGES[max(place - _NEAR, 0) : place + _NEAR + 1]
         progress.advance(1)
     progress.finish()
     # The hidden layer knows more of all samples, the weighted patch more of the slice.
@@ -144,30 +158,36 @@ class _SliceSettling(Settling):
     def biases(self, folds: Folds) -> BiasChoice:
         """The best biases of all classes for the slice within the limits: the control.
 
-        The weight of the slice is chosen by samples held out from the biases, as for patches.
+        The weight of the slice, and the strength, are chosen by samples held out from the biases, as for
+        patches: else a patch that does nothing but shift classes would look better than they do.
         """
-        number = folds.number[self.judged]
+        number = folds.coarse.number[self.judged]
         best, best_rating = self.with_bias(self.base), self.rating(self.base)
         for weight in (1.0, *WEIGHTS):
             counted = np.rint(self.slice.weights(self.codes, self.was, weight)).astype(np.int64)
-            held_out = self.base.copy()
+            bias = overall_bias(self.base, self.labels, self.goal, counted)
+            shifts = np.zeros_like(self.base)
             for k in np.unique(number):
                 rest = number != k
-                shift = overall_bias(self.base[rest], self.labels[rest], self.goal, counted[rest])
-                held_out[~rest] += shift.astype(held_out.dtype)
-            right = self.goal.head.right(held_out, self.labels)
-            gained = float(right.mean() - self.was.mean()) + self.goal.max_overall_drop / 100
-            found = replace(
-                best,
-                bias=overall_bias(self.base, self.labels, self.goal, counted),
-                right=right,
-                holds=gained >= self.margin * standard_error(self.was, right) - 1e-12
-                and self.goal.classes_hold(self.was, right, self.labels, held_out.shape[1]),
-            )
-            rating = self.rating(held_out)
-            if self.keeps(found) and (rating > best_rating or not best.holds):
-                best, best_rating = found, rating
+                shifts[~rest] = overall_bias(self.base[rest], self.labels[rest], self.goal, counted[rest])
+            for strength in STRENGTHS:
+                fitted = self.base + (bias * strength).astype(self.base.dtype)
+                if not self._with(best, bias * strength, fitted).holds:
+                    continue  # on new samples it would be no better
+                held_out = self.base + (shifts * strength).astype(self.base.dtype)
+                found, rating = self._with(best, bias * strength, held_out), self.rating(held_out)
+                if found.holds and (rating > best_rating or not best.holds):
+                    best, best_rating = found, rating
         return best
+
+    def _with(self, choice: BiasChoice, bias: np.ndarray, logits: np.ndarray) -> BiasChoice:
+        """A choice of other biases (C,), judged by these logits. choice : whose trials are kept."""
+        right = self.goal.head.right(logits, self.labels)
+        gained = float(right.mean() - self.was.mean()) + self.goal.max_overall_drop / 100
+        holds = gained >= self.margin * standard_error(self.was, right) - 1e-12
+        holds = holds and self.goal.classes_hold(self.was, right, self.labels, logits.shape[1])
+        found = replace(choice, bias=bias, right=right, holds=holds)
+        return replace(found, holds=self.keeps(found))
 
     def said(self, choice: BiasChoice) -> str:
         """How the slice and all samples did when they were held out, against the base, for notes."""
