@@ -135,7 +135,9 @@ def carry_out(arguments: Sequence[str], stopping: Stopping) -> int:
         console.fail("stdout is closed", hint="send results elsewhere, such as > result.txt or > /dev/null")
         return OutputError.exit_code
     with suppress(OSError):  # no folder for temporary files
-        collect(Path(tempfile.gettempdir()))
+        with stopping.later():  # Python tries a folder by a file in it
+            folder = tempfile.gettempdir()
+        collect(Path(folder))
     context = None
     if asked := os.environ.get(COMPLETE):
         return shell_complete(program, {}, PROGRAM, COMPLETE, asked)

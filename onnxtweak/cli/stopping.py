@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from _thread import interrupt_main
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -47,6 +47,7 @@ class Stopping:
         self.number: int | None = None
         self._at = 0.0
         self._ended = False
+        self._waits: list[int] | None = None  # signals that have come in a block of `later`
         self._before: dict[int, Any] = {}
         self._hook = sys.unraisablehook
 
@@ -67,9 +68,9 @@ class Stopping:
         """
         if not self._before:
             return
-        from threading import Thread
-
         with contextlib.suppress(OSError, RuntimeError, ValueError):  # no more files or threads, Windows
+            from threading import Thread
+
             reader, writer = os.pipe()
             os.set_blocking(writer, False)
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -120,8 +121,22 @@ class Stopping:
         """What has happened, in a few words."""
         return _SAID[signal.Signals(self.number or signal.SIGINT).name]
 
+    @contextlib.contextmanager
+    def later(self) -> Iterator[None]:
+        """Let a signal wait until the block ends: for what would leave something if it were stopped."""
+        self._waits = []
+        try:
+            yield
+        finally:
+            waited, self._waits = self._waits, None
+            for number in waited[:1]:
+                self._receive(number, None)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
+        if self._waits is not None:
+            self._waits.append(number)
+            return
         if self._ended or (self.number is not None and now - self._at < _ONE_REQUEST):
             return
         self.number, self._at = number, now

@@ -22,7 +22,7 @@ from onnxtweak.model.file.output_paths import check_target, same_file
 from onnxtweak.recipe import Recipe
 from onnxtweak.report.artefacts import sums
 from onnxtweak.stages.open_job import file_ref
-from onnxtweak.temporary_files import locked, temporary_folder
+from onnxtweak.temporary_files import collect, locked, temporary_folder
 
 SUMS = "SHA256SUMS"
 _SHARED = ("metrics.json", "summary.md", "junit.xml", "provenance.json")
@@ -62,6 +62,7 @@ def check_directory(target: Path, names: Iterable[str], read: Sequence[str | Pat
     """
     if target.exists() and not target.is_dir():
         raise OutputError("this is a file, not a folder", where=target, hint="name a folder with -o DIR")
+    collect(target)  # takes back what was delivered by half
     known = listed(target)
     for name in names if target.exists() else ():
         path = target / name

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -98,6 +99,23 @@ def test_an_error_that_is_being_told_is_the_only_one(commands, capsys, monkeypat
     commands.answer = MachineError("ONNX Runtime is not installed")
     assert main(EVALUATE) == MachineError.exit_code
     assert capsys.readouterr().err.splitlines() == ["error: ONNX Runtime is not installed"]
+
+
+def test_no_file_is_left_where_python_tries_a_folder(commands, tmp_path, monkeypatch, capsys):
+    """The signal comes between two steps of it, and ends the program after them."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    tried, unlink = [], os.unlink
+
+    def interrupted(path, *more, **keywords):
+        tried.append(path)
+        signal.raise_signal(signal.SIGTERM)
+        unlink(path, *more, **keywords)
+
+    monkeypatch.setattr(os, "unlink", interrupted)
+    with contextlib.suppress(KeyboardInterrupt), Stopping() as stopping:
+        assert carry_out(EVALUATE, stopping) == 143
+    assert tried and not list(tmp_path.iterdir()) and commands.asked is None
 
 
 AT_IMPORT = """

@@ -366,6 +366,22 @@ def test_files_that_a_killed_command_delivered_by_half_are_taken_back(here, chan
     assert contents(here) == first
 
 
+RUN = '[model]\npath = "model.onnx"\n[data]\ndata = "data.npz"\n[[tweak]]\nname = "a"\ntarget = 2\n'
+
+
+@pytest.mark.parametrize("change", [2, 5])
+def test_a_run_that_was_killed_while_it_delivered_is_made_again(here, change):
+    """What it had delivered by then is no file of somebody else's."""
+    (here / "recipe.toml").write_text(RUN)
+    hook = STOPPED.replace('names[0].startswith(".onnxtweak-")', "os.path.dirname(str(given[1])) == 'o'")
+    command = [sys.executable, "-c", hook, str(change), "run", "recipe.toml", "-o", "o", "-q"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert list((here / "o").glob("a.*")) and not (here / "o" / "SHA256SUMS").exists()
+    assert main(["run", "recipe.toml", "-o", "o", "-q"]) == 0
+    assert (here / "o" / "SHA256SUMS").exists() and not list((here / "o").glob(".onnxtweak*"))
+
+
 def test_a_dump_is_there_again_when_the_command_that_replaces_it_is_killed(here):
     dump = ["dump", "model.onnx", "-d", "data.npz", "-o", "tables", "-q"]
     assert main(dump) == 0
