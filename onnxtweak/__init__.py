@@ -23,6 +23,7 @@ plans        what a command would do, for a dry run
 verdict      which promises a patch kept
 intervals    how far an accuracy, or a change of it, can be trusted
 goal         which samples should do better, and what must not get worse
+listed       what became of samples that were listed one by one
 head         how logits become the answer that is shown
 registry     the methods that are commands
 patch        what is added to the logits: synapses, linear, MLP

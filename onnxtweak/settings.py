@@ -113,21 +113,30 @@ class Preprocess(Bounded):
     dtype: str | None = None
 
 
+# Fields of `DataSettings` that hold listed samples; `fit` alone learns from them.
+LISTED = ("must", "lock", "keep")
+
+
 @dataclass(frozen=True)
 class DataSettings(Bounded):
-    """Where labelled samples come from.
+    """Where samples come from.
 
-    data, val, test : sources to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
+    data, val, test : labelled, to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
     `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
+    must, lock, keep : listed samples, which are never split: those that have to get their label in the new
+    file, those that are right and have to stay so, and those on which the base's own decision should stay.
     names : file with one class name per line. seed : of the stratified split, and of everything random after.
     anyway : learn even where the model only guesses on these samples, as wrong preprocessing would have it.
     inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that
     is no single number has the value in every place.
     """
 
-    data: tuple[str, ...]
+    data: tuple[str, ...] = ()
     val: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    must: tuple[str, ...] = ()
+    lock: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     names: str | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)
     seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0

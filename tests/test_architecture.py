@@ -31,6 +31,7 @@ LEVELS = {
     "demo_files": 2,
     "goal": 3,
     "head": 2,
+    "listed": 2,
     "patch": 2,
     "plans": 3,
     "registry": 2,

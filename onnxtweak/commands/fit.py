@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
+from onnxtweak.errors import UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.head import Head
 from onnxtweak.method.fit.fit import Fitted, fit_all
+from onnxtweak.method.listed.problem import Earlier
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -27,6 +29,7 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_table
+from onnxtweak.stages.listed_samples import Listing, base_decisions, make_right
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.plan_passes import PassRequest
@@ -35,6 +38,7 @@ from onnxtweak.types import Progress, silent
 
 # Biases that a note lists.
 _NAMED = 10
+_ALL_RIGHT = "every must-sample is right already: nothing has to change"
 
 
 def fit(
@@ -55,19 +59,31 @@ def fit(
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     check_paths(output, model, data, engine)
+    _require_compatible(data, targets, settings)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
     job = require_sound_base(job)
+    decided = base_decisions(job)
     goal = choose_goal(job, targets, settings, all_unless_named=True)
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
-    certified = settings.certify is not None
-    table, judged, notes = learning_table(job, tables, picked=watched.picked, keep_validation=certified)
-    with job.timed("fit"):
-        found = fit_all(
-            table, watched.families, goal, settings, judged=judged, seed=data.seed, progress=progress
-        )
-    return deliver(job, _proposal(job, goal, settings, watched, tables[1], found, notes), output)
+    if decided is not None and targets == TargetSettings():
+        goal = replace(goal, targets=goal.targets[:0])
+        proposal = _nothing_yet(goal, settings, watched, tables[1])
+        earlier = Earlier.of(watched.neurons.index[:0], None, job.subject.classes)
+    else:
+        certified = settings.certify is not None
+        table, judged, notes = learning_table(job, tables, picked=watched.picked, keep_validation=certified)
+        with job.timed("fit"):
+            found = fit_all(
+                table, watched.families, goal, settings, judged=judged, seed=data.seed, progress=progress
+            )
+        proposal = _proposal(job, goal, settings, watched, tables[1], found, notes)
+        earlier = Earlier.of(*_patch_of(found), job.subject.classes)
+    if decided is not None:
+        repaired = make_right(job, watched.neurons, decided, tables[0] if job.has_data else None, earlier)
+        proposal = _on_top(proposal, watched, tables[1], Listing(decided, repaired))
+    return deliver(job, proposal, output)
 
 
 def passes(request: PassRequest) -> None:
@@ -109,6 +125,58 @@ def _proposal(
         scored=watched.scored,
         settings=asdict(settings),
         notes=(*notes, *found.notes, *_bias_notes(job, found)),
+    )
+
+
+def _require_compatible(data: DataSettings, targets: TargetSettings, settings: FitSettings) -> None:
+    """Raise UsageError for options that make no sense together."""
+    listed = bool(data.must or data.lock or data.keep)
+    if not listed:
+        return
+    limits = {"--budget": settings.budget, "--synapses": settings.synapses, "--certify": settings.certify}
+    given = [name for name, value in limits.items() if value is not None]
+    if given:
+        hint = "leave one of them out: what listed samples need is not known beforehand"
+        raise UsageError("not possible together with listed samples", where=given[0], hint=hint)
+    if not data.must and targets == TargetSettings():
+        what = "nothing has to become better: --lock and --keep only say what may not get worse"
+        raise UsageError(what, hint="list samples with --must, or name classes with --target")
+    if not data.data and targets != TargetSettings():
+        hint = "give labelled samples with -d DATA"
+        raise UsageError("classes cannot be improved on listed samples alone", where="--target", hint=hint)
+
+
+def _nothing_yet(goal: Goal, settings: FitSettings, watched: TableNeurons, validation: Table) -> Proposal:
+    """The base, where only listed samples are learnt."""
+    return Proposal(
+        command="fit",
+        goal=goal,
+        neurons=take(watched.neurons, np.empty(0, np.int64)),
+        patch=no_patch(),
+        base=validation.Z,
+        tweaked=validation.Z,
+        bias=np.zeros(validation.Z.shape[1]),
+        point=OperatingPoint(np.empty(0, np.int64), np.empty(0), ()),
+        theta="none",
+        criterion="listed samples",
+        scored=watched.scored,
+        settings=asdict(settings),
+    )
+
+
+def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, listing: Listing) -> Proposal:
+    """The proposal with what listed samples need added to it."""
+    repaired = listing.repaired
+    used, patch = repaired.patch.on_used_neurons()
+    return replace(
+        proposal,
+        neurons=take(watched.neurons, used),
+        patch=patch if repaired.changes else no_patch(),
+        tweaked=validation.patched(used, patch),
+        bias=proposal.bias if len(proposal.goal) else repaired.bias,
+        point=proposal.point,
+        notes=(*proposal.notes, *(repaired.notes if repaired.changes else (_ALL_RIGHT,))),
+        listing=listing,
     )
 
 

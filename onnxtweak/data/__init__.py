@@ -14,6 +14,7 @@ A source is written `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]` or `PATH#[start:s
 open_data        a source opened by the reader for its file type, several joined into one Dataset
 dataset          labels in memory, inputs as a stream of batches
 splits           fit, validation and test
+listed           samples that are listed one by one, and never split
 labels           raw labels to class numbers
 samples          what every reader returns: Column, Part; and InputSpec, what the model expects
 constants        which inputs have one value for all samples

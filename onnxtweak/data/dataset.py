@@ -32,7 +32,7 @@ class Dataset:
     parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
     of each input by name. notes : what was decided automatically. constants : values of inputs that are the
     same for all samples, as the sources hold them. written,
-    by_sorting : as in `Labels`.
+    by_sorting : as in `Labels`. sources : how many samples each source gave, in the order asked for.
     """
 
     labels: np.ndarray
@@ -44,6 +44,7 @@ class Dataset:
     constants: Mapping[str, Value] = field(default_factory=dict)
     written: tuple[int, ...] | None = None
     by_sorting: bool = False
+    sources: tuple[int, ...] = ()
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:

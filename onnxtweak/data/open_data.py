@@ -68,6 +68,7 @@ def open_data(
     check_preprocess(preprocess)
     reading = Reading(preprocess, memory, progress)
     parts: list[Part] = []
+    counts: list[int] = []
     for text in sources:
         with within_reach(DataError):
             source = parse_source(text)
@@ -76,7 +77,9 @@ def open_data(
             found = _reader(source)(source, inputs, reading)
         for part in found:
             _check_lengths(part)
-        parts += select_rows(found, source)
+        chosen = select_rows(found, source)
+        parts += chosen
+        counts.append(sum(map(len, chosen)))
     labels = class_numbers(parts, names, written) if parts else Labels(np.empty(0), None, None, ())
     if not len(labels.numbers):
         raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
@@ -105,6 +108,7 @@ def open_data(
         constants=constants,
         written=labels.written,
         by_sorting=labels.by_sorting,
+        sources=tuple(counts),
     )
 
 

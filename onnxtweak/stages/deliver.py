@@ -15,6 +15,7 @@ from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import Goal
 from onnxtweak.head import Head
+from onnxtweak.listed import ListedOutcome
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -42,7 +43,8 @@ from onnxtweak.stages.checks import (
     check_unharmed,
     require,
 )
-from onnxtweak.stages.judge_promises import Shown, answer_of, judge_promises, learnt_on
+from onnxtweak.stages.judge_promises import Shown, answer_of, judge_promises, learnt_on, promises_of
+from onnxtweak.stages.listed_samples import Listing, count_outcome
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.preprocess_record import provenance_of
 from onnxtweak.stages.report_page import page_of
@@ -59,7 +61,7 @@ class Proposal:
     goal : what it was made for. neurons, patch : the tweak. base, tweaked (N, C) : validation logits without
     and with it, from tables. bias (C,) : the control. point : n and scale of each target, and what was tried.
     scored : how many neurons it chose from. settings : for the provenance. theta_counts : a histogram per
-    target. The rest as in `Choice`.
+    target. listing : of listed samples, where there are any. The rest as in `Choice`.
     """
 
     command: str
@@ -76,6 +78,7 @@ class Proposal:
     settings: dict[str, Any]
     notes: tuple[str, ...] = ()
     theta_counts: tuple[dict[str, Any], ...] = ()
+    listing: Listing | None = None
 
 
 def before_and_after(
@@ -136,6 +139,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             classes=job.names,
             notes=(*job.splits.notes, *proposal.notes, *unchanged, *outcome.notes),
             evidence=evidence,
+            listed=outcome.listed,
         )
         if output.report is not None:
             delivery.add(output.report, [page_of(result, output.report)])
@@ -243,7 +247,7 @@ class _Outcome:
     """What was measured, and on which samples.
 
     predicted : two (N,), the classes that base and tweaked file show. check : that their scores say the same.
-    notes : where they cannot.
+    notes : where they cannot. listed : what became of listed samples.
     """
 
     measured: Measurement
@@ -251,13 +255,15 @@ class _Outcome:
     predicted: tuple[np.ndarray, np.ndarray]
     check: Check
     notes: tuple[str, ...]
+    listed: ListedOutcome | None
 
 
 def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome:
     """Measured on test if there is one, which is used here for the first and only time."""
+    listed = None if proposal.listing is None else count_outcome(job, tweaked, proposal.listing)
     view, split = job.splits.test, "test"
     if view is None:
-        view, split = job.splits.validation, "validation"
+        view, split = job.splits.validation, "validation" if job.has_data else "listed"
     base = shown_pass(job.subject, view, job.engine, f"{split}: base")
     patched = shown_pass(tweaked, view, job.engine, f"{split}: tweaked")
     check = check_answer(job.subject, base, patched)
@@ -273,9 +279,10 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     method = proposal.settings.get("method", proposal.command)  # `compare` writes those of other names
     answer = answer_of(method, proposal.patch.changes_logits, len(proposal.neurons))
     shown, cautions = Shown(split, labels, *predicted, biased), _cautions(job, proposal, view, base.classes)
-    verdict = judge_promises(shown, goal, job.names, answer, cautions)
+    promises = () if listed is None else tuple(promises_of(listed))
+    verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
-    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched))
+    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched), listed)
 
 
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:

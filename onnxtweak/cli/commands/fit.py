@@ -7,7 +7,7 @@ from typing import Any
 
 from onnxtweak import settings
 from onnxtweak.cli.console import Console
-from onnxtweak.cli.options.data import split_options
+from onnxtweak.cli.options.data import listed_options
 from onnxtweak.cli.options.fitting import (
     hidden_option,
     learning_tap_options,
@@ -69,7 +69,7 @@ _fit_options = gathered(
 
 @command("fit", "onnxtweak fit model.onnx -d held-out.npz --test test.npz -t cat -o tweaked.onnx")
 @model_argument
-@split_options
+@listed_options
 @optional_target_options
 @learning_tap_options
 @_fit_options
