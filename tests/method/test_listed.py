@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import linprog
 
 from onnxtweak.head import ONE_LABEL
+from onnxtweak.method.listed.disturbance import _inverse
 from onnxtweak.method.listed.forms import Alike, OneByOne
 from onnxtweak.method.listed.patch_sum import added
 from onnxtweak.method.listed.repair import repair
@@ -34,6 +35,21 @@ def relabelled(table, seed=1):
     return Table(table.T, table.Z, (table.labels + step) % table.Z.shape[1])
 
 
+class Plain:
+    """Columns as they are, and one of `bias`."""
+
+    name, margin = "plain", 1.0
+
+    def __init__(self, neurons, bias=1):
+        self.width, self.bias = neurons + 1, bias
+
+    def features(self, T):
+        return np.hstack([T, np.full((len(T), 1), self.bias, np.float32)])
+
+    def patch(self, U):
+        return Linear(U[:-1], self.bias * U[-1])
+
+
 def feasible(table, margin):
     """Whether weights and biases exist that make every row right, by HiGHS."""
     n, K = table.T.shape
@@ -54,9 +70,8 @@ def feasible(table, margin):
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_separate_what_a_linear_programme_says_can_be_separated(count, seed):
     must = relabelled(made(count, K=5, seed=seed), seed)
-    F = np.hstack([must.T, np.ones((count, 1), np.float32)])
-    U = separate(ListedRows(F, must.Z, must.labels, np.ones(count, bool), 1.0))
-    done = bool((lead(must.Z + F @ U, must.labels) > 0).all())
+    U = separate(ListedRows(must.T, must.Z, must.labels, np.ones(count, bool), Plain(5)))
+    done = bool((lead(Plain(5).patch(U).applied(must.Z, must.T), must.labels) > 0).all())
     assert done or not feasible(must, margin=0.05)
     assert not done or feasible(must, margin=0.0)
 
@@ -66,7 +81,7 @@ def test_the_least_weights_satisfy_the_conditions_of_optimality():
     from scipy.optimize import minimize
 
     must = relabelled(made(6, seed=4))
-    rows = ListedRows(must.T, must.Z, must.labels, np.ones(6, bool), 1.0)
+    rows = ListedRows(must.T, must.Z, must.labels, np.ones(6, bool), Plain(8, bias=0))
 
     def objective(flat, penalty):
         scores = must.Z + must.T @ flat.reshape(8, 4)
@@ -74,7 +89,7 @@ def test_the_least_weights_satisfy_the_conditions_of_optimality():
         hinges[range(6), must.labels] = 0
         return penalty * (hinges**2).sum() + (flat**2).sum() / 2
 
-    U = separate(rows)
+    U = separate(rows)[:-1]
     best = {p: minimize(objective, U.ravel(), args=(p,), tol=1e-12).x for p in (0.01, 0.1, 1.0, 10.0, 100.0)}
     assert min(np.abs(U.ravel() - x).max() for x in best.values()) < 0.01
 
@@ -98,7 +113,7 @@ def test_units_leave_other_samples_alone():
 
 def test_what_must_samples_share_is_put_right_on_others():
     """Samples moved along one neuron, which the base takes for something else."""
-    guarded, moved = made(600, K=12), made(60, K=12, seed=2, shift=3.0)
+    guarded, moved = made(3000, K=12), made(60, K=12, seed=2, shift=3.0)
     wrong = Table(moved.T, moved.Z, np.zeros(60, np.int64))
     wrong = wrong.rows(np.flatnonzero(~ONE_LABEL.right(wrong.Z, wrong.labels)))
     must, others = wrong.rows(np.arange(30)), wrong.rows(np.arange(30, len(wrong.labels)))
@@ -142,6 +157,11 @@ def test_without_neurons_biases_are_set():
     none = np.empty(0, np.int64)
     patch = repair(must.columns(none), guarded.columns(none), 1.0).patch
     assert isinstance(patch, Linear) and patch.weight.shape == (0, 4)
+
+
+def test_a_triangle_is_inverted_half_by_half():
+    lower = np.tril(np.random.default_rng(0).normal(size=(301, 301)) * 0.1) + 3 * np.eye(301)
+    np.testing.assert_allclose(_inverse(lower) @ lower, np.eye(301), atol=1e-9)
 
 
 @pytest.mark.parametrize("forms", ["ll", "lm", "ml", "mm", "bm"])

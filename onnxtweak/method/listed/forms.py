@@ -1,6 +1,6 @@
 """Which forms can a repair take? One patch for all samples alike, or a hidden unit for each listed sample.
 
-Each form gives features of T (n, K), and turns their weights into a patch.
+Each is a `RepairForm`: it gives features of T (n, K), and turns their weights into a patch.
 
 - `Alike` is linear in all neurons: what the must-samples have in common, it corrects on others too.
 - `OneByOne` gives each must-sample a unit that is 1 there, and 0 wherever a sample resembles it less than any
@@ -11,7 +11,6 @@ Each form gives features of T (n, K), and turns their weights into a patch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -23,21 +22,6 @@ from onnxtweak.patch import DensePatch, Mlp
 _LEAST, _MOST = 0.2, 0.9
 
 
-class RepairForm(Protocol):
-    """What both forms can do. name : for notes. margin : by which rows have to be right."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def margin(self) -> float: ...
-
-    def features(self, T: np.ndarray) -> np.ndarray:
-        """(n, A) float32 for T (n, K)."""
-
-    def patch(self, U: np.ndarray) -> DensePatch:
-        """Weights U (A, C) of the features as a patch that reads T."""
-
-
 @dataclass(frozen=True)
 class Alike:
     """A linear patch."""
@@ -45,6 +29,10 @@ class Alike:
     disturbance: Disturbance
     name = "one linear patch"
     margin = 2.0
+
+    @property
+    def width(self) -> int:
+        return len(self.disturbance.scale) + 1
 
     def features(self, T: np.ndarray) -> np.ndarray:
         return self.disturbance.features(T)
@@ -61,6 +49,10 @@ class OneByOne:
     b1: np.ndarray
     name = "a hidden unit for each must-sample"
     margin = 1.0
+
+    @property
+    def width(self) -> int:
+        return len(self.b1)
 
     @classmethod
     def of(cls, disturbance: Disturbance, must: np.ndarray, guarded: np.ndarray) -> OneByOne:
@@ -90,10 +82,13 @@ class Both:
     name = "a linear patch, and a hidden unit for each must-sample"
     margin = 1.0
 
+    @property
+    def width(self) -> int:
+        return self.alike.width + self.single.width
+
     def features(self, T: np.ndarray) -> np.ndarray:
         return np.concatenate([self.alike.features(T), self.single.features(T)], axis=1)
 
     def patch(self, U: np.ndarray) -> DensePatch:
-        units = len(self.single.b1)
-        linear, mlp = self.alike.patch(U[:-units]), self.single.patch(U[-units:])
+        linear, mlp = self.alike.patch(U[: self.alike.width]), self.single.patch(U[self.alike.width :])
         return added(linear, np.arange(len(self.single.w1)), mlp, len(self.single.w1))

@@ -9,9 +9,9 @@ import numpy as np
 from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.listed.disturbance import Disturbance
-from onnxtweak.method.listed.forms import Alike, Both, OneByOne, RepairForm
-from onnxtweak.method.solvers.squared_hinge import CLEAR, ListedRows, lead, separate
-from onnxtweak.method.table import Table
+from onnxtweak.method.listed.forms import Alike, Both, OneByOne
+from onnxtweak.method.solvers.squared_hinge import CLEAR, ListedRows, RepairForm, lead, separate
+from onnxtweak.method.table import Table, stacked
 from onnxtweak.patch import DensePatch
 
 # A hidden unit each is given to so many must-rows at most.
@@ -91,25 +91,18 @@ def _solved(
     form: RepairForm, must: Table, guarded: Table, temperature: float, held_out: HeldOut | None
 ) -> Repair:
     """The repair of one form. Rows that no penalty makes right are left out, and the rest is solved again."""
-    F, Z = form.features(must.T), must.Z
-    others = form.features(guarded.T)
-    kept, was = np.ones(len(Z), bool), _right(must)
+    kept, was = np.ones(len(must.labels), bool), _right(must)
     for _ in range(_REMOVALS):
-        rows = ListedRows(
-            np.concatenate([F[kept], others]),
-            np.concatenate([Z[kept], guarded.Z]),
-            np.concatenate([must.labels[kept], guarded.labels]),
-            np.arange(kept.sum() + len(others)) < kept.sum(),
-            form.margin,
-        )
-        U = separate(rows)
-        right = lead(Z + F @ U.astype(F.dtype), must.labels) >= CLEAR * form.margin
+        rows = stacked([must.rows(np.flatnonzero(kept)), guarded])
+        first = np.arange(len(rows.labels)) < kept.sum()
+        patch = form.patch(separate(ListedRows(rows.T, rows.Z, rows.labels, first, form)))
+        right = lead(patch.applied(must.Z, must.T), must.labels) >= CLEAR * form.margin
         failing = kept & ~right
         if not failing.any():
             break
         # What is right without a patch is not given up for what no patch makes right.
         kept &= ~(failing & ~was if (failing & ~was).any() else failing)
-    return Repair(form.patch(U).scaled(temperature), form, right, held_out)
+    return Repair(patch.scaled(temperature), form, right, held_out)
 
 
 def _held_out(must: Table, guarded: Table) -> HeldOut | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from onnxtweak.method.solvers.lbfgs import lbfgs
+from onnxtweak.patch import DensePatch
 
 # What is tried in turn until all rows are right: penalties of must-rows and of the others, against half the
 # squared weights, and the part of the margin asked for. Must-rows go before others where both cannot be.
@@ -23,30 +25,52 @@ _ROUNDS = 8
 _TOLERANCE, _STEPS = 1e-6, 300
 
 
+class RepairForm(Protocol):
+    """A kind of patch that is linear in weights U (width, C) of its features."""
+
+    @property
+    def name(self) -> str:
+        """For notes."""
+
+    @property
+    def margin(self) -> float:
+        """By how much calibrated logits should lead."""
+
+    @property
+    def width(self) -> int:
+        """A, the number of features."""
+
+    def features(self, T: np.ndarray) -> np.ndarray:
+        """(n, A) float32 for T (n, K)."""
+
+    def patch(self, U: np.ndarray) -> DensePatch:
+        """The patch, which reads T."""
+
+
 @dataclass(frozen=True, eq=False)
 class ListedRows:
-    """Rows that have to be right. F (n, A) float : features. Z (n, C) : calibrated logits without weights.
+    """Rows that have to be right. T (n, K). Z (n, C) : calibrated logits without a patch. labels (n,) int64.
 
-    labels (n,) int64. must (n,) bool : rows that have to become right; the others are right as they are, and
-    may not become wrong. margin : by which their own scores should lead.
+    must (n,) bool : rows that have to become right; the others are right as they are, and may not become
+    wrong. form : of the patch.
     """
 
-    F: np.ndarray
+    T: np.ndarray
     Z: np.ndarray
     labels: np.ndarray
     must: np.ndarray
-    margin: float
+    form: RepairForm
 
     def lead(self, U: np.ndarray) -> np.ndarray:
         """By how much each row's own score exceeds its best rival's, (n,), under weights U (A, C)."""
-        return lead(self.Z + self.F @ U.astype(self.F.dtype), self.labels)
+        return lead(self.form.patch(U).applied(self.Z, self.T), self.labels)
 
     def wrong(self, ahead: np.ndarray) -> tuple[int, int]:
         """Must-rows, and others, that do not lead clearly. ahead (n,) : by how much they lead.
 
         What was close before need not lead by more than half of that.
         """
-        clear = CLEAR * self.margin
+        clear = CLEAR * self.form.margin
         need = np.where(self.must, clear, np.minimum(clear, lead(self.Z, self.labels) / 2))
         wrong = ahead < need
         return int((wrong & self.must).sum()), int((wrong & ~self.must).sum())
@@ -66,20 +90,23 @@ def separate(rows: ListedRows) -> np.ndarray:
 
     s = Z + F U. C is raised until every row of `must` is right and no other is wrong; where that cannot be,
     for must-rows alone, and at last for a smaller margin. Rows that are no must-rows join once a solution
-    has pushed them into the margin, so that of very many only those count that matter; fewer rows than
-    features are solved in the space that they span.
+    has pushed them into the margin, so that of very many only those count that matter.
     """
-    U = best = np.zeros((rows.F.shape[1], rows.Z.shape[1]))
-    active, least = rows.must.copy(), (len(rows.must) + 1, 0)
-    for of_must, of_others, part in _STAGES if active.any() else ():
-        penalty, margin = np.where(rows.must, of_must, of_others), part * rows.margin
+    U = best = np.zeros((rows.form.width, rows.Z.shape[1]))
+    active, least = np.flatnonzero(rows.must), (len(rows.must) + 1, 0)
+    F = rows.form.features(rows.T[active]).astype(np.float64)
+    for of_must, of_others, part in _STAGES if len(active) else ():
+        margin = part * rows.form.margin
         for _ in range(_ROUNDS):
-            U = _minimised(rows, np.flatnonzero(active), penalty, margin, U)
+            Z, labels = rows.Z[active].astype(np.float64), rows.labels[active]
+            penalty = np.where(rows.must[active], of_must, of_others)[:, None]
+            U = _minimised(_Hinges(F, Z, labels, margin, penalty), U)
             ahead = rows.lead(U)
-            joining = (ahead < margin) & ~active
-            if not joining.any():
+            joining = np.setdiff1d(np.flatnonzero(ahead < margin), active)
+            if not len(joining):
                 break
-            active |= joining
+            F = np.concatenate([F, rows.form.features(rows.T[joining])])
+            active = np.append(active, joining)
         wrong = rows.wrong(ahead)
         if wrong < least:
             best, least = U, wrong
@@ -88,17 +115,12 @@ def separate(rows: ListedRows) -> np.ndarray:
     return best
 
 
-def _minimised(
-    rows: ListedRows, active: np.ndarray, penalty: np.ndarray, margin: float, U: np.ndarray
-) -> np.ndarray:
-    """The weights (A, C) that are best for the active rows, beginning at U."""
-    F, basis = rows.F[active].astype(np.float64), None
-    if len(active) < F.shape[1]:  # the best weights are a mixture of the rows
-        basis = np.linalg.qr(F.T)[0]
-        F, U = F @ basis, basis.T @ U
-    problem = _Hinges(
-        F, rows.Z[active].astype(np.float64), rows.labels[active], margin, penalty[active, None]
-    )
+def _minimised(problem: _Hinges, U: np.ndarray) -> np.ndarray:
+    """The best weights (A, C), beginning at U; fewer rows than features are solved in the space they span."""
+    basis = None
+    if len(problem.F) < problem.F.shape[1]:  # the best weights are a mixture of the rows
+        basis = np.linalg.qr(problem.F.T)[0]
+        problem, U = replace(problem, F=problem.F @ basis), basis.T @ U
     start = problem.value(problem.scores(U), U)[0]
     found = lbfgs(problem, U, _TOLERANCE * max(start, 1e-12), _STEPS).U
     return found if basis is None else basis @ found
