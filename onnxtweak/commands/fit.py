@@ -88,8 +88,15 @@ def fit(
 
 def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
-    request.planner.gather_tables(request.table_neurons(request.settings(FitSettings)))
-    request.planner.delivery()
+    planner, listed = request.planner, request.job.splits.listed
+    for role, view in listed.items():
+        planner.logits(f"base: {role}", view)
+    neurons = request.table_neurons(request.settings(FitSettings))
+    planner.gather_tables(neurons)
+    for role, view in listed.items():
+        planner.gather(role, view, neurons)
+        planner.logits(f"tweaked: {role}", view)
+    planner.delivery()
 
 
 def _proposal(

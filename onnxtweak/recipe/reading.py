@@ -182,7 +182,7 @@ def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
     data = settings_from(DataSettings, table, where, preprocess=preprocess)
     if not data.data and not data.must:
         what = "`data` is empty" if "data" in table else "`data` is missing"
-        raise UsageError(what, where=where, hint='write data = ["samples.npz"]')
+        raise UsageError(what, where=where, hint='write data = ["samples.npz"] under [data]')
 
     def placed(sources: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(folder / source) for source in sources)

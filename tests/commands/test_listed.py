@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from click.testing import CliRunner
 
 from onnxtweak import commands
+from onnxtweak.cli.main import program
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.report import schema
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, OutputSettings, TargetSettings
@@ -232,3 +234,47 @@ def test_verify_counts_them_again(made, tmp_path):
         "must"
     ]
     assert not failed.passed and "spoiled.npz" in failed.detail
+
+
+def test_a_recipe_ships_what_passes_its_gates(made, tmp_path):
+    folder, *_ = made
+    text = f"""
+[model]
+path = "{folder / "model.onnx"}"
+[data]
+must = "{folder / "must.npz"}"
+lock = "{folder / "lock.npz"}"
+[engine]
+backend = "numpy"
+[[tweak]]
+name = "repaired"
+method = "fit"
+[gates]
+min-must-fixed = 1.0
+max-lock-broken = 0
+"""
+    (tmp_path / "recipe.toml").write_text(text)
+    found = commands.run(recipe=str(tmp_path / "recipe.toml"))
+    assert found.shipped and (tmp_path / "build" / "repaired.onnx").exists()
+    assert {gate["name"] for gate in found.results["repaired"]["gates"]} >= {"min-must-fixed"}
+    again = commands.run(recipe=str(tmp_path / "recipe.toml"), changes=["gates.min-must-fixed=21"])
+    assert again.cached == ("repaired",) and not again.shipped
+
+
+def test_a_dry_run_counts_the_passes_over_lists(made):
+    folder, *_ = made
+    data = DataSettings(must=(str(folder / "must.npz"),), lock=(str(folder / "lock.npz"),))
+    model, engine = str(folder / "model.onnx"), EngineSettings(backend="numpy")
+    plan = commands.forecast("fit", model=model, data=data, engine=engine)
+    assert {"base: lock", "tweaked: must"} <= {step.name for step in plan.steps}
+
+
+def test_the_command_line_takes_lists(made, tmp_path):
+    folder, *_ = made
+    lists = ["--must", f"{folder}/must.npz", "--lock", f"{folder}/lock.npz"]
+    out = tmp_path / "out.onnx"
+    done = CliRunner().invoke(program, ["fit", f"{folder}/model.onnx", *lists, "-o", str(out)])
+    assert (
+        done.exit_code == 0 and "every must-sample right" in done.stdout and "0 of 400 broken" in done.stdout
+    )
+    assert CliRunner().invoke(program, ["verify", str(out), *lists]).exit_code == 0
