@@ -162,8 +162,9 @@ def make_right(
     found = problem.solved()
     rest = [_without(view, part.rows) for view, part in zip(guards, first, strict=True)]
     for _ in range(_ROUNDS):
-        violated = [_violated(job, view, neurons, earlier, found.patch) for view in rest if len(view)]
-        if not sum(len(rows) for _, rows in violated):
+        near = problem.temperature * found.form.margin / 2
+        violated = [_violated(job, view, neurons, earlier, (found.patch, near)) for view in rest if len(view)]
+        if not any(len(rows) for _, rows in violated):
             break
         for table, _ in violated:
             problem = problem.with_guarded(table)
@@ -178,23 +179,28 @@ def _without(view: View, rows: np.ndarray) -> View:
 
 
 def _violated(
-    job: Job, view: View, neurons: Neurons, earlier: Earlier, patch: DensePatch
+    job: Job, view: View, neurons: Neurons, earlier: Earlier, repair: tuple[DensePatch, float]
 ) -> tuple[Table, np.ndarray]:
-    """Samples (n,) of a view that are wrong with the patch, the worst first; and their rows in the data."""
+    """Samples (n,) of a view that a patch breaks or nearly so, the worst first; and their rows in the data.
+
+    repair : the patch, and the lead of the logits below which a sample that it moved down is nearly broken.
+    None where it breaks none: nothing is left to be done then.
+    """
+    patch, near = repair
     parts: list[tuple[Table, np.ndarray, np.ndarray]] = []
     chosen = neurons if len(neurons) else None
     for got in capture(job.subject, view, job.engine, "look for broken samples", neurons=chosen):
         T = got.V[0] if chosen is not None else np.empty((len(got.labels), 0), np.float32)
         table = earlier.over(Table(T, got.Z, got.labels))
         ahead = lead(patch.applied(table.Z, T), got.labels)
-        wrong = np.flatnonzero(ahead <= 0)
-        parts.append((table.rows(wrong), got.rows[wrong], ahead[wrong]))
+        low = np.flatnonzero((ahead <= 0) | ((ahead < near) & (ahead < lead(table.Z, got.labels))))
+        parts.append((table.rows(low), got.rows[low], ahead[low]))
     table, rows, ahead = (
         stacked([part[0] for part in parts]),
         np.concatenate([part[1] for part in parts]),
         np.concatenate([part[2] for part in parts]),
     )
-    worst = np.argsort(ahead, kind="stable")[:_VIOLATED]
+    worst = np.argsort(ahead, kind="stable")[: _VIOLATED if (ahead <= 0).any() else 0]
     return table.rows(worst), rows[worst]
 
 
