@@ -86,6 +86,9 @@ def fit(dry_run: bool, console: Console, form: str, **asked: Any) -> None:
     does as well, the answer is the bias; if nothing helps, it is the base. Samples that the model was not
     trained on give much better patches.
 
+    With --must, with -d or without, listed samples become right in the new file, and those of --lock stay
+    right; what cannot be is named. Without a target nothing else is learnt then.
+
     The model runs over the fit samples once, or three times if neurons have to be chosen, and twice over the
     others (--dry-run shows how long that takes). Fitting comes on top: its time grows with samples, neurons
     and classes that have samples. Most of it goes into the hidden layer, which --hidden 0 leaves out.
