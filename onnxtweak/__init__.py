@@ -25,11 +25,13 @@ verdict      which promises a patch kept
 sample_counts  what became of the samples of each class or group
 intervals    how far an accuracy, or a change of it, can be trusted
 goal         which samples should do better, and what must not get worse
+listed       what became of samples that were listed one by one
 head         how logits become the answer that is shown
 registry     the methods that are commands
 patch        what is added to the logits: synapses, linear, MLP
 types        the nouns that the stages hand to each other, and the letters of all shapes
 settings     what a user can ask for
+bounded      which numbers are allowed there
 printable    names that anybody may have written, safe on a terminal
 disk_space   whether there is room on a disk, and what is said where there is none
 temporary_files  unfinished work, and who clears up after a process that died

@@ -52,6 +52,10 @@ class Patch(ABC):
     def scaled(self, scale: float) -> Self:
         """The patch that adds `scale` times as much."""
 
+    def as_written(self, dtype: str) -> Self:
+        """The patch in the precision that a model whose logits are of a dtype gets it in."""
+        return self
+
     @abstractmethod
     def for_single_logit(self) -> Patch:
         """The patch of two classes as one of a single logit, which is class 1's minus class 0's."""
@@ -157,8 +161,9 @@ class DensePatch(Patch):
     def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray:
         return Z + self.delta(T).astype(Z.dtype)
 
-    def in_single_precision(self) -> Self:
-        """The patch as float32, which is what a model of float32 or less gets of it."""
+    def as_written(self, dtype: str) -> Self:
+        if dtype == "float64":
+            return self
         return type(self)(**{name: np.asarray(array, np.float32) for name, array in self.arrays.items()})
 
     @abstractmethod

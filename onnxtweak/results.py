@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnxtweak.listed import ListedOutcome
 from onnxtweak.types import Check, FileRef, Finding, GroupMetrics, Metrics, Tap, Trial, Unchecked
 from onnxtweak.verdict import Verdict
 
@@ -61,8 +62,8 @@ class Choice:
 class Measurement:
     """Base, tweaked model and bias control on the same samples.
 
-    split : "test", or "validation" where there are no test samples. fixed, broken : samples that only the
-    tweaked model, or only the base, gets right. mcnemar_p : exact, of these two. E : harm to the classes.
+    split : "test", or "validation" or "listed" where there are no others. fixed, broken : samples that only
+    the tweaked model, or only the base, gets right. mcnemar_p : exact, of these two. E : harm to the classes.
     verdict : which promises were kept.
     """
 
@@ -94,8 +95,9 @@ class RunFacts:
 class Result:
     """What every command that makes a patch returns: the same parts for every method.
 
-    output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of fit,
-    validation and test. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`.
+    output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of splits
+    and lists. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`. listed : what
+    became of listed samples.
     """
 
     command: str
@@ -110,6 +112,7 @@ class Result:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
+    listed: ListedOutcome | None = None
 
     def __repr__(self) -> str:
         old, new = self.before, self.after
@@ -217,11 +220,9 @@ class Reverted:
 
 @dataclass(frozen=True)
 class ModelDiff:
-    """Two models side by side.
-
-    differences : dicts of kind, where, detail, and expected: whether a tweak accounts for it. tweaks : one
-    dict per tweak that only `tweaked` contains. checks : passed where nothing but the tweaks differs.
-    unchecked : what could not be compared.
+    """Two models side by side. differences : dicts of kind, where, detail, and expected: whether a tweak
+    accounts for it. tweaks : one dict per tweak that only `tweaked` contains. checks : passed where nothing
+    but the tweaks differs. unchecked : what could not be compared.
     """
 
     base: FileRef
@@ -254,9 +255,8 @@ class Verified:
 @dataclass(frozen=True)
 class RunResult:
     """A recipe that was run. results : the JSON document of each tweak's result, by name, with its gates.
-
-    cached : names of tweaks that an earlier run had made. shipped : whether the models were delivered.
-    files : all that `directory` now holds, except for the list of their digests.
+    cached : tweaks that an earlier run had made. shipped : whether the models were delivered. files : all
+    that `directory` now holds, except for the list of their digests.
     """
 
     recipe: FileRef

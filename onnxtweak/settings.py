@@ -7,12 +7,10 @@ Python API take both from here. Settings with a number out of its range cannot b
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from numbers import Integral
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, get_args
 
+from onnxtweak.bounded import Bounded
 from onnxtweak.errors import UsageError
 from onnxtweak.quantities import Range
 
@@ -34,59 +32,6 @@ POSITIVE = Range(above=0)
 NOT_NEGATIVE = Range(least=0)
 COUNT = Range(least=1, most=10**9)
 PIXELS = Range(least=1, most=1 << 16)
-
-
-class Bounded:
-    """Settings whose numbers have ranges."""
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for the first number that is out of its range."""
-        kind: type = type(self)
-        for name in ranges_of(kind):
-            require_in_range(kind, name, getattr(self, name))
-
-
-@cache
-def ranges_of(kind: Hashable) -> Mapping[str, Range]:
-    """The ranges that a class declares beside the types of its fields, by field."""
-    found = {}
-    for name, declared in get_type_hints(kind, include_extras=True).items():
-        inner = [part for part in get_args(declared) if get_origin(part) is Annotated]
-        for part in (declared, *inner):
-            if get_origin(part) is Annotated:
-                found[name] = next(each for each in part.__metadata__ if isinstance(each, Range))
-    return found
-
-
-def require_in_range(kind: type, name: str, value: Any, where: str = "") -> None:
-    """Raise UsageError for a value of field `name` that is out of its range, if that has one.
-
-    where : how it was given.
-    """
-    limits = ranges_of(kind).get(name)
-    if limits is None:
-        return
-    where = where or f"--{limits.option or name.replace('_', '-')}"
-    if isinstance(value, tuple) and not value:
-        raise UsageError("the list is empty", where=where, hint="give at least one number")
-    for one in value if isinstance(value, tuple) else () if value is None else (value,):
-        try:
-            limits.require(one)
-        except ValueError as error:
-            raise UsageError(str(error), where=where, hint=f"give a number {limits}") from None
-
-
-def require_number(value: Any, limits: Range, where: str, *, whole: bool = False) -> None:
-    """Raise UsageError for an argument beside the settings that is no number, or out of its range.
-
-    where : the option. whole : whether it has to be an integer.
-    """
-    try:
-        limits.require(value)
-        if whole and not isinstance(value, Integral):
-            raise ValueError(f"{value!r} is not a whole number")
-    except ValueError as error:
-        raise UsageError(str(error), where=where, hint=f"give a number {limits}") from None
 
 
 @dataclass(frozen=True)
@@ -114,12 +59,18 @@ class Preprocess(Bounded):
     dtype: str | None = None
 
 
+# Fields of `DataSettings` that hold listed samples; `fit` alone learns from them.
+LISTED = ("must", "lock", "keep")
+
+
 @dataclass(frozen=True)
 class DataSettings(Bounded):
-    """Where labelled samples come from.
+    """Where samples come from.
 
-    data, val, test : sources to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
+    data, val, test : labelled, to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
     `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
+    must, lock, keep : listed samples, which are never split: those that have to get their label in the new
+    file, those that are right and have to stay so, and those on which the base's own decision should stay.
     names : file with one class name per line. seed : of the stratified split, and of everything random after.
     group : column of the data by which samples belong together, such as the patient or the recording: those
     of one group are never divided between splits or folds. by : columns whose groups are measured
@@ -129,9 +80,12 @@ class DataSettings(Bounded):
     is no single number has the value in every place.
     """
 
-    data: tuple[str, ...]
+    data: tuple[str, ...] = ()
     val: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    must: tuple[str, ...] = ()
+    lock: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     names: str | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)
     seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0

@@ -19,6 +19,7 @@ from onnxtweak.sample_counts import SampleCounts, SliceCounts
 
 KEPT, NOT_KEPT, NOT_SHOWN, COPY = "kept", "not kept", "not shown", "copy"
 BASE, BIAS = "base", "bias"  # answers that no method gives its name to
+LISTED = "listed"  # the split where there are no samples but those that are listed
 
 _WORST_FIRST = (NOT_KEPT, NOT_SHOWN, KEPT)
 _NAMED = 3  # classes that a promise names
@@ -42,8 +43,9 @@ class Asked:
 class Promise:
     """One promise and what became of it.
 
-    name : "classes", "groups", "overall", "targets" or "bias". asked : it in words. limit : the least change
-    that keeps it. change, interval : as measured; None without samples. detail : what the figures do not say.
+    name : "classes", "groups", "overall", "targets" or "bias"; of listed samples "must", "lock" or "keep".
+    asked : it in words. limit : the least change that keeps it. change, interval : as measured; None without
+    samples, or where nothing is uncertain. detail : what the figures do not say.
     """
 
     name: str
@@ -125,9 +127,10 @@ def reached(
         *_of_classes(worst, asked, counts),
         *_of_groups(groups, asked),
         *([] if everyone else _of_overall(asked, counts)),
-        _of_targets(names, asked, own, everyone),
-        *([] if answer == BIAS else [_over_bias(own, counts, everyone)]),
     ]
+    if len(asked.targets) or asked.slice is not None:
+        promises.append(_of_targets(names, asked, own, everyone))
+        promises += [] if answer == BIAS else [_over_bias(own, counts, everyone)]
     if split != "test":
         promises = [replace(p, state=NOT_SHOWN) if p.state == KEPT else p for p in promises]
         cautions = (
@@ -140,6 +143,22 @@ def reached(
     samples = int(counts.samples.sum())
     state = promises[0].state
     return Verdict(answer, state, split, samples, tuple(promises), lost, tuple(cautions), tuple(groups))
+
+
+def with_listed(verdict: Verdict, promises: Sequence[Promise]) -> Verdict:
+    """The verdict with promises about listed samples, which hold or fail on those samples themselves."""
+    if not promises:
+        return verdict
+    every = sorted((*promises, *verdict.promises), key=lambda promise: _WORST_FIRST.index(promise.state))
+    return replace(verdict, state=every[0].state, promises=tuple(every))
+
+
+def of_listed(answer: str, samples: int, promises: Sequence[Promise]) -> Verdict:
+    """The verdict where there are no samples but those that are listed."""
+    if answer == BASE and all(promise.state == KEPT for promise in promises):
+        return copied(LISTED, samples)
+    said = "there are no other samples: nothing is shown about them; labelled ones can be given with -d"
+    return with_listed(Verdict(answer, NOT_SHOWN, LISTED, samples, (), None, (said,)), promises)
 
 
 def _state(interval: Interval | None, limit: float) -> str:

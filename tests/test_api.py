@@ -20,7 +20,7 @@ from onnxtweak.cli.main import program
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import choices_of
 from onnxtweak.registry import METHODS
-from onnxtweak.settings import Preprocess
+from onnxtweak.settings import LISTED, Preprocess
 from tests.support.weak_class import TARGET, weak_mlp
 
 
@@ -87,6 +87,9 @@ def test_options_are_what_the_settings_say(name):
     nested = METHODS[name].settings.keys() - {"settings"} if name in METHODS else set()
     kinds = [kind for keyword, kind in options.SETTINGS[name].items() if keyword not in nested]
     wanted = expected(kinds, nested)
+    if name != "fit":  # which alone takes listed samples, and can do without others
+        wanted = {word: one for word, one in wanted.items() if word not in LISTED}
+        wanted["data"] = MISSING, wanted["data"][1]
     shown = {
         word: one
         for word, one in python.signature(function).parameters.items()
@@ -173,3 +176,15 @@ def test_resuming_needs_a_folder(tmp_path):
     folder = tmp_path / "work"
     made = [onnxtweak.join(model, data=data, target=TARGET, work_dir=folder, resume=r) for r in (False, True)]
     assert made[0].choice == made[1].choice
+
+
+def test_listed_samples_are_for_fit_alone(tmp_path):
+    model, data = weak_mlp(tmp_path)
+    made = onnxtweak.fit(model, must=f"{data}#[0:4]", lock=f"{data}#[4:300]")
+    assert made.listed.must.samples == 4 and made.listed.must.infeasible == 0
+    with pytest.raises(UsageError, match="unknown option `must`"):
+        onnxtweak.join(model, data=data, target=TARGET, must=data)
+    with pytest.raises(UsageError, match="`data` is missing"):
+        onnxtweak.join(model, target=TARGET)
+    with pytest.raises(UsageError, match="no samples to learn from"):
+        onnxtweak.fit(model)

@@ -9,11 +9,11 @@ import pytest
 import onnxtweak
 from onnxtweak import settings
 from onnxtweak.api.options import RENAMED
+from onnxtweak.bounded import ranges_of
 from onnxtweak.cli.main import main, program
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.plan import ComparePlan, Gates
 from onnxtweak.recipe.values import key_of, settings_from
-from onnxtweak.settings import ranges_of
 
 KINDS = {
     settings.Preprocess: "join",

@@ -18,6 +18,7 @@ from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import did_you_mean, key_of, settings_from
 from onnxtweak.registry import METHODS
 from onnxtweak.settings import (
+    LISTED,
     AugmentSettings,
     BackendName,
     Color,
@@ -77,6 +78,15 @@ class DataOptions(SourceOptions, total=False):
     """Of functions that need samples."""
 
     data: Required[StrPaths]
+
+
+class ListedOptions(SourceOptions, total=False):
+    """Of `fit`, which takes listed samples beside others or instead of them."""
+
+    data: StrPaths
+    must: StrPaths
+    lock: StrPaths
+    keep: StrPaths
 
 
 class EngineOptions(TypedDict, total=False):
@@ -176,7 +186,7 @@ class AugmentOptions(MakeOptions, total=False):
     criterion: Criterion
 
 
-class FitOptions(MakeOptions, TargetOptions, total=False):
+class FitOptions(ListedOptions, TapOptions, EngineOptions, OutputOptions, TargetOptions, total=False):
     """Of `fit`; see `onnxtweak.settings.FitSettings`."""
 
     max_overall_drop: Number
@@ -214,6 +224,8 @@ SETTINGS: dict[str, dict[str, type]] = {
 }
 # Functions that can do without samples, which are then None.
 _OPTIONAL_DATA = {"inspect"}
+# Functions that take listed samples, for which other data may be missing.
+_TAKE_LISTED = {"fit"}
 # Selectors of what a function watches by default, where they are not those of `TapSettings`.
 _TAPS: dict[str, tuple[str, ...]] = {"compare": (), **{name: m.taps for name, m in METHODS.items()}}
 # `batch` is the engine's; and there is a setting that only recipes fill.
@@ -227,13 +239,17 @@ def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises UsageError for an option that is unknown, missing, or does not fit.
     """
     where, flat, nested = f"onnxtweak.{name}", *_kinds(name)
-    given = _checked(options, [*(word for kind in flat.values() for word in _words(kind)), *nested], where)
+    given = _checked(
+        options, [*(word for kind in flat.values() for word in _words(kind, name)), *nested], where
+    )
     given.setdefault("taps", _TAPS.get(name, TapSettings.taps))
     bare = name in _OPTIONAL_DATA and "data" not in given
     made = {
-        keyword: None if bare and kind is DataSettings else _filled(kind, given, where)
+        keyword: None if bare and kind is DataSettings else _filled(kind, given, where, name)
         for keyword, kind in flat.items()
     }
+    if "data" not in given and name not in _OPTIONAL_DATA | _TAKE_LISTED:
+        raise UsageError("`data` is missing", where=where, hint=f"add `data = ...` to {where}")
     engine = made.get("engine")
     if isinstance(engine, EngineSettings) and engine.resume and engine.work_dir is None:
         hint = "name the folder that the earlier run saved to"
@@ -242,7 +258,7 @@ def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         inner, place = given.get(keyword, {}), f"{where}, {keyword}"
         if not isinstance(inner, Mapping):
             raise UsageError(f"`{keyword}` is not a mapping", where=where, hint="give its options as a dict")
-        made[keyword] = _filled(kind, _checked(inner, [*_words(kind)], place), place)
+        made[keyword] = _filled(kind, _checked(inner, [*_words(kind, name)], place), place, name)
     return made
 
 
@@ -274,13 +290,13 @@ def _kinds(name: str) -> tuple[dict[str, type], dict[str, type]]:
     return kinds, nested
 
 
-def _words(kind: type) -> dict[str, str]:
-    """The options that fill settings of a kind, and the key of each in a recipe."""
+def _words(kind: type, name: str) -> dict[str, str]:
+    """The options of a function that fill settings of a kind, and the key of each in a recipe."""
     found: dict[str, str] = {}
     for field in get_type_hints(kind):
         if field == "preprocess":
-            found |= _words(Preprocess)
-        elif (kind, field) not in HIDDEN:
+            found |= _words(Preprocess, name)
+        elif (kind, field) not in HIDDEN and (field not in LISTED or name in _TAKE_LISTED):
             key = key_of(field)
             found[RENAMED.get((kind, field), key.replace("-", "_"))] = key
     return found
@@ -288,14 +304,14 @@ def _words(kind: type) -> dict[str, str]:
 
 def _defaults(name: str, kind: type) -> Iterator[tuple[str, Any]]:
     """The options that fill settings of a kind, and the default of each."""
-    words = {key: word for word, key in _words(kind).items()}
+    words = {key: word for word, key in _words(kind, name).items()}
     for field in fields(kind):
         if field.name == "preprocess":
             yield from _defaults(name, Preprocess)
         elif (word := words.get(key_of(field.name))) is not None:
-            optional = name in _OPTIONAL_DATA and field.name == "data"
-            missing = None if optional else inspect.Parameter.empty
-            default = missing if field.default is MISSING else field.default
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            if field.name == "data" and name not in _TAKE_LISTED:
+                default = None if name in _OPTIONAL_DATA else inspect.Parameter.empty
             yield word, _TAPS.get(name, default) if word == "taps" else default
 
 
@@ -308,8 +324,8 @@ def _checked(options: Mapping[str, Any], known: Sequence[str], where: str) -> di
     return {word: value for word, value in options.items() if value is not None}
 
 
-def _filled(kind: type, options: Mapping[str, Any], where: str) -> Any:
-    table = {key: _plain(options[word]) for word, key in _words(kind).items() if word in options}
+def _filled(kind: type, options: Mapping[str, Any], where: str, name: str) -> Any:
+    table = {key: _plain(options[word]) for word, key in _words(kind, name).items() if word in options}
     inner = {"preprocess": settings_from(Preprocess, table, where)} if kind is DataSettings else {}
     return settings_from(kind, table, where, **inner)
 

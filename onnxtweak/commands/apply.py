@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from onnxtweak.bounded import require_number
 from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.subject import Subject
 from onnxtweak.model.edit.tweak_file import load
@@ -13,7 +14,7 @@ from onnxtweak.model.file.output_file import Delivery
 from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
-from onnxtweak.settings import FINITE, EngineSettings, OutputSettings, TapSettings, require_number
+from onnxtweak.settings import FINITE, EngineSettings, OutputSettings, TapSettings
 from onnxtweak.stages.checks import (
     as_subject,
     check_checker,

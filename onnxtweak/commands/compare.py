@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.bounded import require_number
 from onnxtweak.data.splits import View
 from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.goal import Goal
@@ -34,7 +35,6 @@ from onnxtweak.settings import (
     OutputSettings,
     TapSettings,
     TargetSettings,
-    require_number,
 )
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.bounded import require_number
 from onnxtweak.engine.dump import is_dump
 from onnxtweak.errors import UsageError
 from onnxtweak.goal import every_class, find_targets
@@ -25,7 +26,6 @@ from onnxtweak.settings import (
     OutputSettings,
     TapSettings,
     TargetSettings,
-    require_number,
 )
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs

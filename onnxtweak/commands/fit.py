@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
+from onnxtweak.errors import UsageError
 from onnxtweak.goal import Goal
 from onnxtweak.head import Head
 from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.slices import fit_slice
+from onnxtweak.method.listed.problem import Earlier
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -28,6 +30,7 @@ from onnxtweak.stages.choose_goal import choose_goal, choose_slice, with_slice_r
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples, mirrored_views
+from onnxtweak.stages.listed_samples import Listing, base_decisions, make_right
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.plan_passes import PassRequest
@@ -36,6 +39,7 @@ from onnxtweak.types import Progress, silent
 
 # Biases that a note lists.
 _NAMED = 10
+_ALL_RIGHT = "every must-sample is right already: nothing has to change"
 
 
 def fit(
@@ -54,34 +58,52 @@ def fit(
     With a slice among the settings, for a group of samples instead (METHOD 7.5).
 
     taps : without selectors all activations, maps as channel means, and the penultimate tensor are watched.
-    A model without a hidden tensor gets biases alone.
+    A model without a hidden tensor gets biases alone. Listed samples are made right on top of that, or,
+    without targets, alone (METHOD 14).
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     check_paths(output, model, data, engine)
+    _require_compatible(data, targets, settings)
     data = with_slice_read(data, settings, targets)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
     job = require_sound_base(job)
+    decided = base_decisions(job)
     goal = choose_goal(job, targets, settings, all_unless_named=True)
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
-    learning, notes = learning_samples(job, tables, watched.neurons, settings, picked=watched.picked)
-    goal, learning, said = choose_slice(job, goal, settings, learning)
-    with job.timed("fit"):
-        found = (fit_all if goal.slice is None else fit_slice)(
-            learning, watched.families, goal, settings, seed=data.seed, progress=progress
-        )
-    return deliver(job, _proposal(job, goal, settings, watched, tables[1], found, (*said, *notes)), output)
+    if decided is not None and targets == TargetSettings() and settings.slice is None:
+        goal = replace(goal, targets=goal.targets[:0])
+        proposal = _nothing_yet(goal, settings, watched, tables[1])
+        earlier = Earlier.of(watched.neurons.index[:0], None, job.subject.classes)
+    else:
+        learning, notes = learning_samples(job, tables, watched.neurons, settings, picked=watched.picked)
+        goal, learning, said = choose_slice(job, goal, settings, learning)
+        with job.timed("fit"):
+            found = (fit_all if goal.slice is None else fit_slice)(
+                learning, watched.families, goal, settings, seed=data.seed, progress=progress
+            )
+        proposal = _proposal(job, goal, settings, watched, tables[1], found, (*said, *notes))
+        earlier = Earlier.of(*_patch_of(found), job.subject.classes)
+    if decided is not None:
+        repaired = make_right(job, watched.neurons, decided, tables[0] if job.has_data else None, earlier)
+        proposal = _on_top(proposal, watched, tables[1], Listing(decided, repaired))
+    return deliver(job, proposal, output)
 
 
 def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
-    settings = request.settings(FitSettings)
+    planner, listed, settings = request.planner, request.job.splits.listed, request.settings(FitSettings)
+    for role, view in listed.items():
+        planner.logits(f"base: {role}", view)
     neurons = request.table_neurons(settings)
-    request.planner.gather_tables(neurons)
-    if neurons:
-        request.planner.gather_mirrored(mirrored_views(request.job, settings), neurons)
-    request.planner.delivery()
+    planner.gather_tables(neurons)
+    if neurons and not (listed and request.every_class and settings.slice is None):
+        planner.gather_mirrored(mirrored_views(request.job, settings), neurons)
+    for role, view in listed.items():
+        planner.gather(role, view, neurons)
+        planner.logits(f"tweaked: {role}", view)
+    planner.delivery()
 
 
 def _proposal(
@@ -117,6 +139,60 @@ def _proposal(
         scored=watched.scored,
         settings=asdict(settings),
         notes=(*notes, *found.notes, *_bias_notes(job, found)),
+    )
+
+
+def _require_compatible(data: DataSettings, targets: TargetSettings, settings: FitSettings) -> None:
+    """Raise UsageError for options that make no sense together."""
+    listed = bool(data.must or data.lock or data.keep)
+    if not listed:
+        return
+    limits = {"--budget": settings.budget, "--synapses": settings.synapses, "--certify": settings.certify}
+    given = [name for name, value in limits.items() if value is not None]
+    if given:
+        hint = "leave one of them out: what listed samples need is not known beforehand"
+        raise UsageError("not possible together with listed samples", where=given[0], hint=hint)
+    better = targets != TargetSettings() or settings.slice is not None
+    if not data.must and not better:
+        what = "nothing has to become better: --lock and --keep only say what may not get worse"
+        raise UsageError(what, hint="list samples with --must, or name classes with --target")
+    if not data.data and better:
+        which, where = ("classes", "--target") if settings.slice is None else ("a group", "--slice")
+        hint = "give labelled samples with -d DATA"
+        raise UsageError(f"{which} cannot be improved on listed samples alone", where=where, hint=hint)
+
+
+def _nothing_yet(goal: Goal, settings: FitSettings, watched: TableNeurons, validation: Table) -> Proposal:
+    """The base, where only listed samples are learnt."""
+    return Proposal(
+        command="fit",
+        goal=goal,
+        neurons=take(watched.neurons, np.empty(0, np.int64)),
+        patch=no_patch(),
+        base=validation.Z,
+        tweaked=validation.Z,
+        bias=np.zeros(validation.Z.shape[1]),
+        point=OperatingPoint(np.empty(0, np.int64), np.empty(0), ()),
+        theta="none",
+        criterion="listed samples",
+        scored=watched.scored,
+        settings=asdict(settings),
+    )
+
+
+def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, listing: Listing) -> Proposal:
+    """The proposal with what listed samples need added to it."""
+    repaired = listing.repaired
+    used, patch = repaired.patch.on_used_neurons()
+    return replace(
+        proposal,
+        neurons=take(watched.neurons, used),
+        patch=patch if repaired.changes else no_patch(),
+        tweaked=validation.patched(used, patch),
+        bias=proposal.bias if len(proposal.goal) else repaired.bias,
+        point=proposal.point,
+        notes=(*proposal.notes, *(repaired.notes if repaired.changes else (_ALL_RIGHT,))),
+        listing=listing,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from onnxtweak.bounded import require_number
 from onnxtweak.errors import VerificationError
 from onnxtweak.model.edit.revert import revert as reverted
 from onnxtweak.model.file.external_data import hash_file
@@ -12,7 +13,7 @@ from onnxtweak.model.file.output_file import Delivery, also_written
 from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import Reverted
-from onnxtweak.settings import COUNT, OutputSettings, require_number
+from onnxtweak.settings import COUNT, OutputSettings
 from onnxtweak.stages.open_job import model_ref
 from onnxtweak.types import Check, FileRef
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.bounded import require_number
 from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
@@ -24,7 +25,7 @@ from onnxtweak.model.file.output_paths import (
 )
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
-from onnxtweak.settings import FINITE, EngineSettings, OutputSettings, require_number
+from onnxtweak.settings import FINITE, EngineSettings, OutputSettings
 from onnxtweak.stages.checks import (
     as_subject,
     check_checker,

@@ -38,6 +38,7 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.companions import settle
 from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
+from onnxtweak.stages.listed_samples import check_listed
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import with_recorded_readout
 from onnxtweak.stages.preprocess_record import as_recorded
@@ -60,7 +61,7 @@ def verify(
 
     The base is rebuilt from the file itself, and compared with `base` where that is given. With samples the
     last tweak is also simulated from tables, and the accuracy before and after is measured and compared with
-    what was recorded. What cannot be checked is listed under `unchecked`.
+    what was recorded; listed samples are counted. What cannot be checked is listed under `unchecked`.
 
     Raises ModelError where the file is not a model or has no tweak inside, DataError for unusable samples.
     """
@@ -192,6 +193,7 @@ def _on_samples(
     tweaked = file if shadow is None else replace(file, logits=shadow, answer=None)
     after = shown_pass(tweaked, view, engine, "tweaked")
     made.append(check_answer(tweaked, before, after))
+    made.extend(check_listed(replace(job, subject=base), tweaked))
     tweak = recorded_tweak(run.inside[-1])
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)

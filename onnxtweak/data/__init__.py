@@ -16,6 +16,7 @@ Beside inputs and labels it may hold columns of groups, one value per sample, th
 open_data        a source opened by the reader for its file type, several joined into one Dataset
 dataset          labels in memory, inputs as a stream of batches
 splits           fit, validation and test
+listed           samples that are listed one by one, and never split
 stratified       samples dealt out by class, groups whole
 labels           raw labels to class numbers
 groups           which samples belong together, by a column of the data
@@ -23,7 +24,6 @@ samples          what every reader returns: Column, Part; and InputSpec, what th
 constants        which inputs have one value for all samples
 source_spec      how a source is written
 array_names      which stored array is which input
-parallel_rows    the rows of a batch made by several threads
 thumbnails       a small PNG of a sample
 sources           a reader per file format
 preprocess        from stored values to the model's input

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxtweak.data.groups import Groups
-from onnxtweak.data.parallel_rows import rows_in_parallel
+from onnxtweak.data.preprocess.parallel_rows import rows_in_parallel
 from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan, mirrored
 from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value
 from onnxtweak.errors import DataError
@@ -34,6 +34,7 @@ class Dataset:
     of each input by name. notes : what was decided automatically. constants : values of inputs that are the
     same for all samples, as the sources hold them. written,
     by_sorting : as in `Labels`. groups : those that were asked for, by the name of their column.
+    sources : how many samples each source gave, in the order asked for.
     """
 
     labels: np.ndarray
@@ -46,6 +47,7 @@ class Dataset:
     written: tuple[int, ...] | None = None
     by_sorting: bool = False
     groups: Mapping[str, Groups] = field(default_factory=dict)
+    sources: tuple[int, ...] = ()
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -70,6 +70,7 @@ def open_data(
     check_preprocess(preprocess)
     reading = Reading(preprocess, memory, progress, tuple(groups))
     parts: list[Part] = []
+    counts: list[int] = []
     for text in sources:
         with within_reach(DataError):
             source = parse_source(text)
@@ -78,7 +79,9 @@ def open_data(
             found = _reader(source)(source, inputs, reading)
         for part in found:
             _check_lengths(part)
-        parts += select_rows(found, source)
+        chosen = select_rows(found, source)
+        parts += chosen
+        counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
     labels = class_numbers(parts, known, written) if parts else Labels(np.empty(0), None, None, ())
     if not len(labels.numbers):
@@ -109,6 +112,7 @@ def open_data(
         written=labels.written,
         by_sorting=labels.by_sorting,
         groups={name: read_groups(parts, name) for name in reading.groups},
+        sources=tuple(counts),
     )
 
 

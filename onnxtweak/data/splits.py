@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import combinations, product
@@ -13,11 +13,12 @@ import numpy as np
 from onnxtweak.data.dataset import Batch, Dataset
 from onnxtweak.data.groups import Groups, in_common, require_shared
 from onnxtweak.data.labels import read_names
+from onnxtweak.data.listed import all_sources, listed_parts, not_listed, rows_by_role, stand_in
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.data.stratified import stratified_split
-from onnxtweak.errors import DataError
-from onnxtweak.settings import DataSettings, GiB
+from onnxtweak.errors import DataError, UsageError
+from onnxtweak.settings import LISTED, DataSettings, GiB
 from onnxtweak.types import Progress, silent
 
 
@@ -58,19 +59,39 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The three splits. test : None when there is none; results are then reported on validation."""
+    """The three splits. test : None when there is none; results are then reported on validation.
+
+    listed : samples that are in no split, by role; see `onnxtweak.data.listed`.
+    """
 
     fit: View
     validation: View
     test: View | None
     classes: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
+    listed: Mapping[str, View] = field(default_factory=dict)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """All there are, the splits first."""
+        splits = (view for view in (self.fit, self.validation, self.test) if view is not None)
+        return (*splits, *self.listed.values())
+
+    def with_views(self, change: Callable[[View], View]) -> Splits:
+        """The same with every view changed."""
+        return replace(
+            self,
+            fit=change(self.fit),
+            validation=change(self.validation),
+            test=None if self.test is None else change(self.test),
+            listed={role: change(view) for role, view in self.listed.items()},
+        )
 
     @cached_property
     def digest(self) -> str:
         """sha256 in hex over the datasets, their groups, and which rows belong to which split."""
         digest = sha256()
-        for view in (self.fit, self.validation, self.test):
+        for view in (self.fit, self.validation, self.test, *self.listed.values()):
             if view is None:
                 digest.update(b"none")
                 continue
@@ -89,9 +110,14 @@ def open_splits(
     Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
     given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. Samples
     of one group of `settings.group` stay together. memory : bytes that all datasets together may use.
-    progress : as of `open_data`.
-    Raises DataError where fit or validation has a single class, and for a group that lies in two sources.
+    progress : as of `open_data`. Listed samples are in none of the splits; where there are no others, some of
+    them stand in for fit and validation.
+    Raises DataError where fit or validation has a single class, and for a group that lies in two sources;
+    UsageError without samples to learn from.
     """
+    if not settings.data and not settings.must:
+        hint = "give labelled samples with -d DATA, or samples that have to become right with --must"
+        raise UsageError("no samples to learn from", hint=hint)
     names = None if settings.names is None else read_names(settings.names)
     given = [sources for sources in (settings.data, settings.val, settings.test) if sources]
     share = memory // max(len(given), 1)
@@ -107,7 +133,14 @@ def open_splits(
             groups=settings.columns,
         )
 
-    data = opened(settings.data, names)
+    data = opened(all_sources(settings), names)
+    rows = rows_by_role(settings, data)
+    listed = _listed(settings, data, rows)
+    if not settings.data:
+        alone = View(data, stand_in(rows))
+        return Splits(alone, alone, None, data.classes, data.notes, listed)
+    parts = listed_parts(data, rows)
+    own = not_listed(data, rows["data"], parts)
     # What the numbers of one source mean, those of the others do.
     sources = {"--val": settings.val, "--test": settings.test}
     others = {role: opened(source, data) for role, source in sources.items() if source}
@@ -118,25 +151,32 @@ def open_splits(
     validation = _all_rows(others["--val"]) if "--val" in others else None
     test = _all_rows(others["--test"]) if "--test" in others else None
     if validation is not None:
-        fit = _all_rows(data)
+        fit = View(data, own)
     else:
         fractions = (0.75, 0.25) if test is not None else (0.6, 0.2, 0.2)
-        groups = None if settings.group is None else data.groups[settings.group].codes
-        rows = stratified_split(data.labels, fractions, settings.seed, groups)
-        fit, validation = View(data, rows[0]), View(data, rows[1])
-        test = View(data, rows[2]) if test is None else test
+        groups = None if settings.group is None else data.groups[settings.group].codes[own]
+        split = stratified_split(data.labels[own], fractions, settings.seed, groups)
+        fit, validation = View(data, own[split[0]]), View(data, own[split[1]])
+        test = View(data, own[split[2]]) if test is None else test
     for role, view in (("fit", fit), ("validation", validation)):
         _check_classes(role, view)
     notes = (*data.notes, *_overlaps(data, validation, test))
+    if test is not None and parts:
+        test = replace(test, rows=not_listed(test.dataset, test.rows, parts))
+    if len(own) < len(rows["data"]):
+        notes += (f"{len(rows['data']) - len(own):,} samples of the data are listed too: no split has them",)
     if settings.group is not None:
         notes += _on_groups(settings.group, (fit, validation, test))
-    return Splits(fit, validation, test, data.classes, notes)
+    return Splits(fit, validation, test, data.classes, notes, listed)
 
 
 def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, progress: Progress) -> Splits:
-    """All samples of `data` as fit, and as validation. memory, progress : as of `open_data`."""
+    """All samples of `data` as fit, and as validation; listed ones where there are no others.
+
+    memory, progress : as of `open_data`.
+    """
     dataset = open_data(
-        settings.data,
+        all_sources(settings),
         inputs=inputs,
         preprocess=settings.preprocess,
         names=None if settings.names is None else read_names(settings.names),
@@ -144,8 +184,19 @@ def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, pr
         progress=progress,
         groups=settings.columns,
     )
-    view = _all_rows(dataset)
-    return Splits(view, view, None, dataset.classes)
+    rows = rows_by_role(settings, dataset)
+    view = View(dataset, rows["data"] if settings.data else stand_in(rows))
+    return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows))
+
+
+def _listed(settings: DataSettings, dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, View]:
+    """The listed samples by role. Raises DataError for a list that is empty."""
+    found = {role: View(dataset, rows[role]) for role in LISTED if getattr(settings, role)}
+    for role, view in found.items():
+        if not len(view):
+            where = ", ".join(getattr(settings, role))
+            raise DataError("no samples", where=f"--{role} {where}", hint="list at least one sample")
+    return found
 
 
 def _all_rows(dataset: Dataset) -> View:

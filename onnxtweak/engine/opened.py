@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.inspect.batch import batch_axes
 from onnxtweak.model.inspect.logits import Logits, find_logits
 from onnxtweak.settings import TapSettings
+from onnxtweak.types import Progress, ticking
+
+MANY_NODES = 20_000  # ONNX Runtime starts fewer within seconds
 
 
 @dataclass(frozen=True)
@@ -199,3 +203,17 @@ def fixed_batch(opened: Opened) -> int | None:
             hint="give those that hold no samples, such as states, one value: --input NAME=VALUE",
         )
     return sizes.pop() if sizes else None
+
+
+@contextmanager
+def starting(opened: Opened, what: str, progress: Progress) -> Iterator[None]:
+    """Show how long the block takes, where it starts a model of very many nodes. what : it does."""
+    nodes = len(opened.model.graph.nodes)
+    if nodes < MANY_NODES:
+        yield
+        return
+    progress.start(what, 0, "nodes")
+    with ticking(progress):
+        yield
+    progress.advance(nodes)
+    progress.finish()

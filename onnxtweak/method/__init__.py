@@ -12,6 +12,7 @@ tuning       the operating point: n and scale, or biases, within the drops allow
 join         synaptic join
 retrain      synaptic retraining, and schedules of joins and retrainings
 augment      the MLP on active neurons
+listed       listed samples made right, others kept right
 fit          the best patch that the tables allow
 compare      all methods on the same samples
 """

@@ -21,7 +21,7 @@ def judged(gates: Gates, result: Document) -> list[dict[str, Any]]:
     """
     found = []
     for name, limit in gates.limits.items():
-        measured = _MEASURES[name](result)
+        measured = _MEASURES[name](result, limit)
         at_least = name.startswith("min")
         passed = measured is not None and (
             measured >= limit - _SLACK if at_least else measured <= limit + _SLACK
@@ -66,16 +66,28 @@ def _promises(result: Document, state: str) -> int:
     return sum(promise["state"] == state for promise in promises if promise["name"] != "bias")
 
 
-_MEASURES: dict[str, Callable[[Document], float | None]] = {
-    "min-target-gain": lambda result: _gain(result, "target"),
-    "max-overall-drop": _overall_drop,
-    "max-class-drop": _class_drop,
-    "min-slice-gain": lambda result: min(_group_changes(result, wanted=True), default=None),
-    "max-group-drop": lambda result: max((-c for c in _group_changes(result, wanted=False)), default=None),
-    "max-E": lambda result: result["E"],
-    "max-latency-increase": _latency,
-    "min-mcnemar": _confidence,
-    "refuse-copy": lambda result: int(result["answer"] == BASE),
-    "max-not-kept": lambda result: _promises(result, NOT_KEPT),
-    "max-not-shown": lambda result: _promises(result, NOT_SHOWN),
+def _listed(result: Document, role: str, key: str, share: bool) -> float | None:
+    """How many listed samples of a role, or which share of them; None without any."""
+    found = (result.get("listed") or {}).get(role)
+    if found is None:
+        return None
+    whole = found["samples"] if role == "must" else found["right"]
+    count: float = found[key]
+    return count if not share else count / whole if whole else 0.0
+
+
+_MEASURES: dict[str, Callable[[Document, float], float | None]] = {
+    "min-target-gain": lambda result, _: _gain(result, "target"),
+    "max-overall-drop": lambda result, _: _overall_drop(result),
+    "max-class-drop": lambda result, _: _class_drop(result),
+    "min-slice-gain": lambda result, _: min(_group_changes(result, wanted=True), default=None),
+    "max-group-drop": lambda result, _: max((-c for c in _group_changes(result, wanted=False)), default=None),
+    "max-E": lambda result, _: result["E"],
+    "max-latency-increase": lambda result, _: _latency(result),
+    "min-mcnemar": lambda result, _: _confidence(result),
+    "refuse-copy": lambda result, _: int(result["answer"] == BASE),
+    "max-not-kept": lambda result, _: _promises(result, NOT_KEPT),
+    "max-not-shown": lambda result, _: _promises(result, NOT_SHOWN),
+    "min-must-fixed": lambda result, limit: _listed(result, "must", "right", limit <= 1),
+    "max-lock-broken": lambda result, limit: _listed(result, "lock", "broken", 0 < limit < 1),
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
+from onnxtweak.bounded import Bounded
 from onnxtweak.quantities import Range
 from onnxtweak.settings import (
     COUNT,
     FINITE,
     NOT_NEGATIVE,
-    Bounded,
     DataSettings,
     EngineSettings,
     TapSettings,
@@ -25,7 +25,9 @@ class Gates(Bounded):
     max_latency_increase : percent. min_mcnemar : confidence, 1 - p, that more is fixed than broken.
     min_slice_gain, max_group_drop : of the slice that was asked for, and of any other group of its column.
     refuse_copy : whether a copy of the base is no result. max_not_kept, max_not_shown : how many promises of
-    the verdict may be so, the comparison with a bias aside.
+    the verdict may be so, the comparison with a bias aside. min_must_fixed : must-samples that the file gets
+    right, as a share up to 1, else as a number. max_lock_broken : lock-samples that break, as a share below
+    1, else as a number.
     """
 
     min_target_gain: Annotated[float | None, FINITE] = None
@@ -39,6 +41,8 @@ class Gates(Bounded):
     refuse_copy: bool = True
     max_not_kept: Annotated[int | None, NOT_NEGATIVE] = 0
     max_not_shown: Annotated[int | None, NOT_NEGATIVE] = None
+    min_must_fixed: Annotated[float | None, NOT_NEGATIVE] = None
+    max_lock_broken: Annotated[float | None, NOT_NEGATIVE] = None
 
     @property
     def limits(self) -> dict[str, float]:

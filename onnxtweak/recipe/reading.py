@@ -19,7 +19,7 @@ from onnxtweak.input_files import MOST_TEXT, require_regular, within_reach
 from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, settings_from
 from onnxtweak.registry import METHODS
-from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
+from onnxtweak.settings import LISTED, DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Files of a run that belong to no single tweak: names that no tweak may have.
@@ -180,14 +180,24 @@ def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
     where, table = _at(path, "data"), document.get("data", {})
     preprocess = settings_from(Preprocess, document.get("preprocess", {}), _at(path, "preprocess"))
     data = settings_from(DataSettings, table, where, preprocess=preprocess)
-    if not data.data:
-        raise UsageError("`data` is empty", where=where, hint='write data = ["samples.npz"]')
+    if not data.data and not data.must:
+        what = "`data` is empty" if "data" in table else "`data` is missing"
+        raise UsageError(what, where=where, hint='write data = ["samples.npz"] under [data]')
 
     def placed(sources: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(folder / source) for source in sources)
 
     names = None if data.names is None else str(folder / data.names)
-    return replace(data, data=placed(data.data), val=placed(data.val), test=placed(data.test), names=names)
+    return replace(
+        data,
+        data=placed(data.data),
+        val=placed(data.val),
+        test=placed(data.test),
+        must=placed(data.must),
+        lock=placed(data.lock),
+        keep=placed(data.keep),
+        names=names,
+    )
 
 
 def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
@@ -196,6 +206,7 @@ def _tweaks(document: dict[str, Any], path: str) -> tuple[TweakPlan, ...]:
         hint = 'write [[tweak]] with name = "..." and target = ["..."]'
         raise UsageError("missing [[tweak]]", where=path, hint=hint)
     model, shared = _model(document), _shared(document)
+    _check_listed(document, tables, path)
     tweaks = tuple(_tweak(table, path, number, model, shared) for number, table in enumerate(tables, 1))
     names = [tweak.name.lower() for tweak in tweaks]
     for name in names:
@@ -250,6 +261,20 @@ def _check_targets(plan: TweakPlan, where: str) -> None:
     if method.targeted and not method.for_all and plan.targets == TargetSettings() and not scheduled:
         hint = 'write target = ["..."], or worst = 3'
         raise UsageError("no target class", where=where, hint=hint)
+
+
+def _check_listed(document: dict[str, Any], tables: list[dict[str, Any]], path: str) -> None:
+    """Raise UsageError for listed samples beside a method that would not heed them."""
+    data = document.get("data", {})
+    given = [key for key in LISTED if data.get(key)]
+    others = [str(table.get("method", "join")) for table in tables if table.get("method") != "fit"]
+    others += ["compare"] if "compare" in document and not data.get("data") else []
+    if given and others:
+        where, hint = (
+            f"{_at(path, 'data')} {given[0]}",
+            "only `fit` does: give other methods their own recipe",
+        )
+        raise UsageError(f"`{others[0]}` takes no listed samples", where=where, hint=hint)
 
 
 def _check_one_of_two(targets: TargetSettings, where: str) -> None:

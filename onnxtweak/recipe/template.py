@@ -36,6 +36,8 @@ path = {_value(model)}
 
 [data]                          # {_counts(samples)}
 {_table(data)}
+# must = ["wrong.npz"]          # samples that have to become right; of method fit
+# lock = ["right.npz"]          # samples that are right and have to stay so; keep: the same for any decision
 # names = "names.txt"           # class names, one per line
 # inputs = {{ sr = 16000 }}       # one value for all samples, of inputs such as rates and states
 # seed = 0                      # of the split, where val or test is not given
@@ -71,6 +73,8 @@ max-overall-drop = 0.5          # points
 # min-mcnemar = 0.95            # confidence that more is fixed than broken
 # max-not-kept = 0              # promises of the verdict that may be broken
 # max-not-shown = 0             # and those that the test samples may leave open; default: all
+# min-must-fixed = 1.0          # must-samples that are right: a share, or above 1 a number
+# max-lock-broken = 0           # lock-samples that break: a number, or below 1 a share
 # refuse-copy = true            # a copy of the base, where nothing did better, is no result
 
 [output]

@@ -13,9 +13,9 @@ from dataclasses import MISSING, fields
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from onnxtweak.bounded import require_in_range
 from onnxtweak.errors import UsageError
 from onnxtweak.quantities import height_width, number, plain_number, size
-from onnxtweak.settings import require_in_range
 
 Settings = TypeVar("Settings")
 Convert = Callable[[Any], Any]

@@ -1,7 +1,6 @@
 """Which stages do several commands share? Each in a file of its own, in the order of a job.
 
 open_job              a job: model and samples opened, taps chosen
-starting              does the model take so long to start that it should be shown?
 check_paths           do outputs keep clear of one another and of what is read?
 open_for_tables       the same, for what learns from tables
 companions            does an answer depend on the other samples of its batch?
@@ -15,6 +14,7 @@ score                 theta of every neuron over the fit samples
 rank                  the best neurons of each target
 choose_neurons        the neurons of a table, by screening where there are too many
 gather                tables of chosen neurons
+listed_samples        listed samples made right, and counted on the written file
 judge_promises        which promises did the written file keep?
 deliver               a patch spliced in, checked, measured and written
 checks                the checks that a file must pass

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from onnxtweak.data.listed import all_sources
 from onnxtweak.errors import OutputError
 from onnxtweak.model.file.output_paths import check_distinct, check_output, same_file
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings
@@ -35,7 +36,7 @@ def check_paths(
 def files_named(data: DataSettings, engine: EngineSettings = EngineSettings()) -> tuple[Path, ...]:
     """Files and folders that the settings name, as far as they exist: sources, class names, libraries."""
     names = [] if data.names is None else [data.names]
-    texts = [*data.data, *data.val, *data.test]
+    texts = [*all_sources(data), *data.val, *data.test]
     found = (path for text in texts for path in _places(text))
     return tuple(Path(path) for path in (*names, *found, *engine.custom_ops) if _exists(path))
 

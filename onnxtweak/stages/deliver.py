@@ -15,6 +15,7 @@ from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import Goal
 from onnxtweak.head import Head
+from onnxtweak.listed import ListedOutcome
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -27,7 +28,7 @@ from onnxtweak.model.file.output_paths import (
     check_output,
     external_copies,
 )
-from onnxtweak.patch import DensePatch, Patch, Tweak
+from onnxtweak.patch import Patch, Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
@@ -42,7 +43,15 @@ from onnxtweak.stages.checks import (
     check_unharmed,
     require,
 )
-from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises, learnt_on
+from onnxtweak.stages.judge_promises import (
+    Shown,
+    answer_of,
+    depend_on_groups,
+    judge_promises,
+    learnt_on,
+    promises_of,
+)
+from onnxtweak.stages.listed_samples import Listing, count_outcome
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.preprocess_record import provenance_of
 from onnxtweak.stages.report_page import page_of
@@ -59,7 +68,7 @@ class Proposal:
     goal : what it was made for. neurons, patch : the tweak. base, tweaked (N, C) : validation logits without
     and with it, from tables. bias (C,) : the control. point : n and scale of each target, and what was tried.
     scored : how many neurons it chose from. settings : for the provenance. theta_counts : a histogram per
-    target. The rest as in `Choice`.
+    target. listing : of listed samples, where there are any. The rest as in `Choice`.
     """
 
     command: str
@@ -76,6 +85,7 @@ class Proposal:
     settings: dict[str, Any]
     notes: tuple[str, ...] = ()
     theta_counts: tuple[dict[str, Any], ...] = ()
+    listing: Listing | None = None
 
 
 def before_and_after(
@@ -136,6 +146,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             classes=job.names,
             notes=(*job.splits.notes, *proposal.notes, *unchanged, *outcome.notes),
             evidence=evidence,
+            listed=outcome.listed,
         )
         if output.report is not None:
             delivery.add(output.report, [page_of(result, output.report)])
@@ -155,13 +166,6 @@ def _choice(job: Job, proposal: Proposal) -> Choice:
     )
 
 
-def _as_written(patch: Patch, dtype: str) -> Patch:
-    """The patch in the precision of a model whose logits are of a dtype: larger files would tell no more."""
-    if isinstance(patch, DensePatch) and dtype != "float64":
-        return patch.in_single_precision()
-    return patch
-
-
 def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak:
     """The patch tied to its base, with its provenance; the same in every run.
 
@@ -173,7 +177,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
         logits=job.subject.logits,
         classes=job.subject.classes,
         neurons=proposal.neurons,
-        patch=_as_written(proposal.patch, job.subject.dtype),
+        patch=proposal.patch.as_written(job.subject.dtype),
         provenance={
             "onnxtweak": __version__,
             "data_sha256": job.splits.digest,
@@ -250,7 +254,7 @@ class _Outcome:
     """What was measured, and on which samples.
 
     predicted : two (N,), the classes that base and tweaked file show. check : that their scores say the same.
-    notes : where they cannot.
+    notes : where they cannot. listed : what became of listed samples.
     """
 
     measured: Measurement
@@ -258,13 +262,15 @@ class _Outcome:
     predicted: tuple[np.ndarray, np.ndarray]
     check: Check
     notes: tuple[str, ...]
+    listed: ListedOutcome | None
 
 
 def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome:
     """Measured on test if there is one, which is used here for the first and only time."""
+    listed = None if proposal.listing is None else count_outcome(job, tweaked, proposal.listing)
     view, split = job.splits.test, "test"
     if view is None:
-        view, split = job.splits.validation, "validation"
+        view, split = job.splits.validation, "validation" if job.has_data else "listed"
     base = shown_pass(job.subject, view, job.engine, f"{split}: base")
     patched = shown_pass(tweaked, view, job.engine, f"{split}: tweaked")
     check = check_answer(job.subject, base, patched)
@@ -283,9 +289,10 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     groups = view.groups(job.reopen.data.group), view.groups(column)
     shown = Shown(split, labels, *predicted, biased, *groups)
     cautions = _cautions(job, proposal, view, base.classes)
-    verdict = judge_promises(shown, goal, job.names, answer, cautions)
+    promises = () if listed is None else tuple(promises_of(listed))
+    verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
-    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched))
+    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched), listed)
 
 
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:

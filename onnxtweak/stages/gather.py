@@ -33,7 +33,7 @@ _MOST_MIRRORED = 20_000
 
 def table_limit(job: Job) -> int:
     """How many neurons the tables of fit and validation can hold. Raises UsageError for none."""
-    return most_neurons(job.samples["fit"] + job.samples["validation"], job.engine)
+    return most_neurons(len(job.splits.fit) + len(job.splits.validation), job.engine)
 
 
 def require_room(neurons: int, most: int, samples: int, where: str, hint: str) -> None:
@@ -103,10 +103,10 @@ def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
 
 def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
     """Tables of fit and validation."""
-    return (
-        gather_table(job, job.splits.fit, neurons, "collect"),
-        gather_table(job, job.splits.validation, neurons, "validate"),
-    )
+    fit = gather_table(job, job.splits.fit, neurons, "collect")
+    if job.splits.validation is job.splits.fit:
+        return fit, fit
+    return fit, gather_table(job, job.splits.validation, neurons, "validate")
 
 
 def learning_samples(

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxtweak.goal import Goal
+from onnxtweak.listed import ListedOutcome, ListedSample
 from onnxtweak.method.compare.comparison import MethodOutcome
 from onnxtweak.method.table import Table
 from onnxtweak.sample_counts import SampleCounts, SliceCounts
-from onnxtweak.verdict import BASE, BIAS, Asked, Verdict, copied, reached
+from onnxtweak.verdict import (
+    BASE,
+    BIAS,
+    KEPT,
+    LISTED,
+    NOT_KEPT,
+    Asked,
+    Promise,
+    Verdict,
+    copied,
+    of_listed,
+    reached,
+    with_listed,
+)
 
 # The base has probably seen the samples that were learnt from where it is right on more of them than on test
 # samples: by so many standard errors, and by so much of its errors on test.
 _SURELY, _PART = 3.0, 1 / 3
+_NAMED = 3  # listed samples that a promise names
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
     """The classes that are shown for the samples of a split, each (N,) int64, and its labels.
 
-    split : "test" or "validation". bias : of the base with the best biases. groups : those that samples
-    belong to, None without any. slices : groups by the column of the goal's slice, if it has one.
+    split : "test", "validation" or "listed". bias : of the base with the best biases. groups : those that
+    samples belong to, None without any. slices : groups by the column of the goal's slice, if it has one.
     """
 
     split: str
@@ -41,11 +56,21 @@ def answer_of(command: str, changes: bool, neurons: int) -> str:
 
 
 def judge_promises(
-    shown: Shown, goal: Goal, names: Sequence[str], answer: str, cautions: Sequence[str] = ()
+    shown: Shown,
+    goal: Goal,
+    names: Sequence[str],
+    answer: str,
+    cautions: Sequence[str] = (),
+    promises: Sequence[Promise] = (),
 ) -> Verdict:
-    """The verdict on a file. names : of all classes. cautions : on the samples, of `learnt_on`."""
+    """The verdict on a file. names : of all classes. cautions : on the samples, of `learnt_on`.
+
+    promises : those about listed samples.
+    """
     labels = shown.labels
-    if answer == BASE:
+    if shown.split == LISTED:
+        return of_listed(answer, len(labels), promises)
+    if answer == BASE and all(promise.state == KEPT for promise in promises):
         return copied(shown.split, len(labels))
     was, now, biased = (each == labels for each in (shown.base, shown.tweaked, shown.bias))
     base, bias = now.astype(np.int64) - was, now.astype(np.int64) - biased
@@ -57,7 +82,7 @@ def judge_promises(
         right = np.bincount(own[was], minlength=len(of.names))
         sliced = SliceCounts(of.column, of.names, of.wanted, right, each)
     asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced)
-    return reached(answer, shown.split, names, asked, counts, cautions)
+    return with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)
 
 
 def depend_on_groups(column: str | None, groups: np.ndarray | None) -> tuple[str, ...]:
@@ -110,3 +135,37 @@ def learnt_on(learnt: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.
         " samples: it has probably been trained on them, and what is learnt from such samples breaks its"
         " promises more often; give samples that it has not seen",
     )
+
+
+def promises_of(listed: ListedOutcome) -> Iterator[Promise]:
+    """What was asked of listed samples: counted on the samples themselves, so that nothing is uncertain."""
+    if listed.must is not None:
+        must = listed.must
+        detail = f"{must.right:,} of {must.samples:,} are, {must.already_right:,} were before"
+        detail += _named(must.infeasible, must.named)
+        yield _counted("must", "every must-sample right", must.infeasible, must.samples, detail)
+    for name, found, asked, what in (
+        ("lock", listed.lock, "no lock-sample broken", "broken"),
+        ("keep", listed.keep, "decisions on kept samples stay", "changed"),
+    ):
+        if found is not None:
+            detail = f"{found.broken:,} of {found.right:,} {what}"
+            if found.right < found.samples:
+                detail += f"; {found.samples - found.right:,} more were wrong before, and bind nobody"
+            detail += _named(found.broken, found.named)
+            yield _counted(name, asked, found.broken, found.right, detail)
+
+
+def _counted(name: str, asked: str, failed: int, samples: int, detail: str) -> Promise:
+    change = 0.0 - 100 * failed / samples if samples else None
+    return Promise(name, asked, NOT_KEPT if failed else KEPT, change, 0.0, None, samples, detail)
+
+
+def _named(failed: int, named: Sequence[ListedSample]) -> str:
+    said = [
+        f"{one.where} is {one.label}, shown as {one.after}"
+        + (f" (rivals {', '.join(one.rivals)})" if one.rivals else "")
+        for one in named[:_NAMED]
+    ]
+    more = f"; and {failed - len(said):,} more" if failed > len(said) else ""
+    return f": {'; '.join(said)}{more}" if said else ""

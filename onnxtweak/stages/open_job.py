@@ -21,7 +21,7 @@ from onnxtweak.data.splits import Splits, open_splits, unsplit
 from onnxtweak.engine.answer.tail import ANSWERED, settle_answer
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine.memory_plan import model_room, too_little
-from onnxtweak.engine.opened import Opened, open_model
+from onnxtweak.engine.opened import Opened, open_model, starting
 from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.scoring.scoring import from_model, shard_for
 from onnxtweak.engine.scoring.sweep import Read
@@ -39,7 +39,6 @@ from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.companions import TRIED, Settled, settle
 from onnxtweak.stages.head_check import check_labels_fit, known_head, require_declared_type
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
-from onnxtweak.stages.starting import starting
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import FileRef, Progress, Tap
 
@@ -123,9 +122,16 @@ class Job:
 
     @property
     def samples(self) -> dict[str, int]:
-        """How many samples each split has, by its role."""
-        views = {"fit": self.splits.fit, "validation": self.splits.validation, "test": self.splits.test}
-        return {role: 0 if view is None else len(view) for role, view in views.items()}
+        """How many samples each split has, by its role, and each list; stand-ins do not count."""
+        splits, own = self.splits, int(self.has_data)
+        found = {"fit": own * len(splits.fit), "validation": own * len(splits.validation)}
+        found["test"] = 0 if splits.test is None else len(splits.test)
+        return found | {role: len(view) for role, view in splits.listed.items()}
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there are labelled samples beside those that are listed."""
+        return bool(self.reopen.data.data)
 
     @property
     def seed(self) -> int:
@@ -192,7 +198,7 @@ def _job(
     watch: bool = True,
 ) -> Job:
     taps = reopen.taps
-    most = max(len(view) for view in (splits.fit, splits.validation, splits.test) if view is not None)
+    most = max(map(len, splits.views))
     batch = None if settings.batch is None else min(settings.batch, most)
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard), batch=batch)
     opened = opened.given(_constants(splits))
@@ -248,14 +254,10 @@ def _numbered(splits: Splits, opened: Opened) -> Splits:
     datasets = _datasets(splits)
     present = np.concatenate([dataset.labels for dataset in datasets])
     found = {id(dataset): number_by_labels(dataset, labels, present) for dataset in datasets}
-    fit, validation, test = (
-        None if view is None else replace(view, dataset=found[id(view.dataset)])
-        for view in (splits.fit, splits.validation, splits.test)
-    )
-    assert fit is not None and validation is not None  # only `test` may be missing
-    classes = next(iter(found.values())).classes
+    changed = splits.with_views(lambda view: replace(view, dataset=found[id(view.dataset)]))
     notes = tuple(note for dataset in found.values() for note in dataset.notes)
-    return Splits(fit, validation, test, classes, tuple(dict.fromkeys((*splits.notes, *notes))))
+    classes = next(iter(found.values())).classes
+    return replace(changed, classes=classes, notes=tuple(dict.fromkeys((*splits.notes, *notes))))
 
 
 def _settled(
@@ -294,8 +296,7 @@ def _reserved_bytes(subject: Subject, splits: Splits, settings: EngineSettings) 
 
 def _datasets(splits: Splits) -> tuple[Dataset, ...]:
     """The datasets of the splits, each once."""
-    views = [view for view in (splits.fit, splits.validation, splits.test) if view is not None]
-    return tuple({id(view.dataset): view.dataset for view in views}.values())
+    return tuple({id(view.dataset): view.dataset for view in splits.views}.values())
 
 
 def open_whole(

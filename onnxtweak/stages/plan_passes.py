@@ -21,6 +21,7 @@ from onnxtweak.engine.machine.memory_plan import Block
 from onnxtweak.engine.passes import Captured, Engine, Folding, RunStats, capture, plan_of
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of
+from onnxtweak.goal import every_class
 from onnxtweak.method.selection.ranking import candidates_wanted
 from onnxtweak.method.selection.screening import screen, screen_blocks
 from onnxtweak.method.table import all_neurons, take
@@ -208,6 +209,12 @@ class PassRequest:
     @property
     def job(self) -> Job:
         return self.planner.job
+
+    @property
+    def every_class(self) -> bool:
+        """Whether all classes that have samples are targets."""
+        splits = self.job.splits
+        return self.count == len(every_class(splits.fit.labels, splits.validation.labels))
 
     def settings(self, kind: type[Settings], keyword: str = "settings") -> Settings:
         """The settings that the command was given as `keyword`, or their defaults."""

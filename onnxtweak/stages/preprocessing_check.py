@@ -41,17 +41,23 @@ class Doubt:
 def require_sound_base(job: Job) -> Job:
     """The job, with a note where the base is hardly better than one class alone.
 
-    Runs the base over at most 512 fit samples. Raises DataError where it guesses, or where a likely mistake
-    explains how bad it is; with `DataSettings.anyway` that is a note.
+    Runs the base over at most 512 fit samples, or lock-samples where there are no others. Raises DataError
+    where it guesses, or where a likely mistake explains how bad it is; with `DataSettings.anyway` that is a
+    note.
     """
-    view = spread(job.splits.fit, TRIED)
+    judged = job.splits.fit if job.has_data else job.splits.listed.get("lock")
+    if judged is None:  # must-samples are wrong by intention
+        return job
+    view = spread(judged, TRIED)
     doubt = doubt_about(job, view, predictions(job, view))
     if doubt is None:
         return job
-    said = f"on {len(view):,} fit samples, {doubt.found}" + (f": {doubt.mistake}" if doubt.mistake else "")
+    said = f"on {len(view):,} {'fit samples' if job.has_data else 'lock-samples'}, {doubt.found}" + (
+        f": {doubt.mistake}" if doubt.mistake else ""
+    )
     if doubt.serious and not job.reopen.data.anyway:
         hint = f"{doubt.remedy}; or go on with --anyway"
-        raise DataError(said, where=job.reopen.data.data[0], hint=hint)
+        raise DataError(said, where=(*job.reopen.data.data, *job.reopen.data.lock)[0], hint=hint)
     note = f"learnt from all the same, because of --anyway: {said}" if doubt.serious else said
     return replace(job, splits=replace(job.splits, notes=(note, *job.splits.notes)))
 

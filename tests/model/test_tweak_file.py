@@ -48,7 +48,7 @@ def test_a_tweak_comes_back_as_it_was(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_a_tweak_in_single_precision_takes_little_more_than_its_arrays(tmp_path, kind):
     neurons = tweaks.random_neurons((Tap("act1", "Relu", (4096,)),), 900)
-    patch = tweaks.random_patch(kind, 900, 40).in_single_precision()
+    patch = tweaks.random_patch(kind, 900, 40).as_written("float32")
     sizes = 4 * sum(array.size for array in patch.arrays.values()) + 8 * 900  # and where each neuron is
     tweak = Tweak("fit", "0" * 64, "logits", 40, neurons, patch)
     tweak_file.save(tweak, tmp_path / "t.safetensors")

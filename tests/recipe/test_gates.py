@@ -16,6 +16,7 @@ MADE = {
     "mcnemar_p": 0.002,
     "evidence": {"latency": {"increase": 3.0}},
     "answer": "fit",
+    "listed": {"must": {"samples": 50, "right": 49}, "lock": {"right": 400, "broken": 4}},
     "verdict": {
         "promises": [
             {"name": "classes", "state": "not kept"},
@@ -51,6 +52,11 @@ def asked(result, **gates):
         ("min_mcnemar", 0.998, 0.998, 0.999),
         ("max_not_kept", 1, 1, 0),
         ("max_not_shown", 2, 2, 1),
+        ("min_must_fixed", 0.98, 0.98, 1),
+        ("min_must_fixed", 49, 49, 50),
+        ("max_lock_broken", 0.01, 0.01, 0.009),
+        ("max_lock_broken", 4, 4, 3),
+        ("max_lock_broken", 4, 4, 0),
     ],
 )
 def test_each_gate_has_its_figure_and_its_side(gate, measured, kept, missed):
@@ -62,10 +68,17 @@ def test_each_gate_has_its_figure_and_its_side(gate, measured, kept, missed):
     assert not found["passed"]
 
 
+@pytest.mark.parametrize("gate", ["min_must_fixed", "max_lock_broken"])
+def test_a_gate_on_samples_that_were_not_listed_does_not_pass(gate):
+    (found,) = asked({**MADE, "listed": None}, **{gate: 1})
+    assert found["measured"] is None and not found["passed"]
+
+
 def test_all_gates_are_known_and_none_means_none():
     assert set(GATES) == {
         "min-target-gain", "max-overall-drop", "max-class-drop", "max-E", "max-latency-increase",
-        "min-mcnemar", "refuse-copy", "max-not-kept", "max-not-shown", "min-slice-gain", "max-group-drop",
+        "min-mcnemar", "refuse-copy", "max-not-kept", "max-not-shown", "min-must-fixed",
+        "max-lock-broken", "min-slice-gain", "max-group-drop",
     }  # fmt: skip
     assert [gate["name"] for gate in judged(Gates(), MADE)] == ["max-not-kept", "refuse-copy"]
 

@@ -219,3 +219,38 @@ def test_no_file_and_no_tweak(tmp_path):
         read_recipe(str(tmp_path / "none.toml"))
     with pytest.raises(UsageError, match=r"missing \[\[tweak\]\]"):
         read_recipe(recipe(tmp_path, '[model]\npath = "a"\n[data]\ndata = "b"\n'))
+
+
+LISTED = """
+[model]
+path = "base.onnx"
+[data]
+must = "wrong.npz"
+lock = ["right.npz", "/abs/more.npz"]
+[[tweak]]
+name = "repaired"
+method = "fit"
+[gates]
+min-must-fixed = 1
+max-lock-broken = 0.002
+"""
+
+
+def test_listed_samples_need_no_others(tmp_path):
+    read = read_recipe(recipe(tmp_path, LISTED))
+    assert read.data.must == (str(tmp_path / "wrong.npz"),) and not read.data.data
+    assert read.data.lock == (str(tmp_path / "right.npz"), "/abs/more.npz")
+    assert (read.gates.min_must_fixed, read.gates.max_lock_broken) == (1, 0.002)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('method = "fit"', 'target = ["cat"]', "`join` takes no listed samples"),
+        ("[gates]", "[compare]\n[gates]", "`compare` takes no listed samples"),
+        ('must = "wrong.npz"', "", "`data` is missing"),
+    ],
+)
+def test_listed_samples_are_for_fit_alone(tmp_path, old, new, what):
+    with pytest.raises(UsageError, match=what):
+        read_recipe(recipe(tmp_path, LISTED.replace(old, new)))

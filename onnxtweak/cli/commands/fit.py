@@ -7,7 +7,7 @@ from typing import Any
 
 from onnxtweak import settings
 from onnxtweak.cli.console import Console
-from onnxtweak.cli.options.data import split_options
+from onnxtweak.cli.options.data import listed_options
 from onnxtweak.cli.options.fitting import (
     hidden_option,
     learning_tap_options,
@@ -78,7 +78,7 @@ _fit_options = gathered(
 
 @command("fit", "onnxtweak fit model.onnx -d held-out.npz --test test.npz -t cat -o tweaked.onnx")
 @model_argument
-@split_options
+@listed_options
 @optional_target_options
 @learning_tap_options
 @_fit_options
@@ -94,6 +94,9 @@ def fit(dry_run: bool, console: Console, form: str, **asked: Any) -> None:
     the overall accuracy is the goal. Penalties, neurons and biases are chosen by cross-validation. If a bias
     does as well, the answer is the bias; if nothing helps, it is the base. Samples that the model was not
     trained on give much better patches.
+
+    With --must, with -d or without, listed samples become right in the new file, and those of --lock stay
+    right; what cannot be is named. Without a target nothing else is learnt then.
 
     The model runs over the fit samples once, or three times if neurons have to be chosen, and twice over the
     others (--dry-run shows how long that takes). Fitting comes on top: its time grows with samples, neurons

@@ -7,7 +7,7 @@ import time
 import click
 
 from onnxtweak.cli.console import Console
-from onnxtweak.cli.options.data import later_samples_options
+from onnxtweak.cli.options.data import verified_samples_options
 from onnxtweak.cli.options.groups import command, option
 from onnxtweak.cli.options.shared import engine_options, reporting_options
 from onnxtweak.cli.output import close, require_passed, show
@@ -17,7 +17,7 @@ from onnxtweak.settings import DataSettings, EngineSettings
 @command("verify", "onnxtweak verify tweaked.onnx --base model.onnx -d test.npz")
 @click.argument("tweaked", metavar="TWEAKED")
 @option("Model", "--base", metavar="MODEL", help="The base, to compare with the one the file contains.")
-@later_samples_options
+@verified_samples_options
 @engine_options("device", "memory", "batch", "threads")
 @reporting_options
 def verify(
@@ -34,8 +34,9 @@ def verify(
     digests recorded; with zero weights the file computes what its base computes; it differs from its base by
     the tweak alone; its record says what was added; the ONNX checker finds no fault that the base does not
     have; and it loads and runs. With samples, the tweak is also simulated from tables, and the accuracy is
-    measured with and without it, and compared with what was recorded. Ends with exit code 3 if a check fails.
-    A check that cannot be made is named, and counts neither as passed nor as failed.
+    measured with and without it, and compared with what was recorded. Every must-sample has to be right, and
+    no lock-sample that the base gets right may be wrong. Ends with exit code 3 if a check fails. A check that
+    cannot be made is named, and counts neither as passed nor as failed.
     """
     from onnxtweak import commands
     from onnxtweak.report.text import surgery

@@ -15,7 +15,10 @@ _data = functools.partial(option, "Data")
 _preprocess = functools.partial(option, "Preprocessing")
 
 
-_SPLIT = ("data", "val", "test", "names", "seed", "anyway", "inputs", "group", "by")
+_SPLIT = (
+    *("data", "val", "test", "must", "lock", "keep", "names"),
+    *("seed", "anyway", "inputs", "group", "by"),
+)
 
 
 def _make_data(**values: Any) -> settings.DataSettings:
@@ -113,6 +116,27 @@ def samples_options(*, dumps: bool = False, by: bool = False) -> Decorator:
     )
 
 
+_MUST_AND_LOCK = (
+    _data(
+        "--must",
+        multiple=True,
+        metavar="PATH[#...]",
+        help="Samples that have to get their label in the new file; those that cannot are named. Repeatable.",
+    ),
+    _data(
+        "--lock",
+        multiple=True,
+        metavar="PATH[#...]",
+        help="Samples whose right decision has to stay; every one that breaks is counted. Repeatable.",
+    ),
+)
+_KEEP = _data(
+    "--keep",
+    multiple=True,
+    metavar="PATH[#...]",
+    help="Samples on which the model's own decision should stay, whatever their label. Repeatable.",
+)
+
 # `data`: DataSettings, or None without samples, for commands that can do without them.
 later_samples_options = gathered(
     "data",
@@ -122,12 +146,18 @@ later_samples_options = gathered(
     _INPUTS,
     *_PREPROCESSING,
 )
-
-# `data`: DataSettings, for commands that choose settings and report figures.
-split_options = gathered(
+# The same for `verify`, which counts listed samples too.
+verified_samples_options = gathered(
     "data",
-    _make_data,
-    _source(),
+    lambda **values: _make_data(**values) if values["data"] or values["must"] or values["lock"] else None,
+    _source(required=False),
+    *_MUST_AND_LOCK,
+    _NAMES,
+    _INPUTS,
+    *_PREPROCESSING,
+)
+
+_SPLITTING = (
     _data(
         "--val",
         multiple=True,
@@ -141,6 +171,8 @@ split_options = gathered(
         help="Samples to report on, used for nothing else "
         "[default: a stratified part of the data]. Repeatable.",
     ),
+)
+_SPLIT_PREPARED = (
     _NAMES,
     _INPUTS,
     _data(
@@ -160,4 +192,12 @@ split_options = gathered(
     ),
     *_PREPROCESSING,
     _ANYWAY,
+)
+
+# `data`: DataSettings, for commands that choose settings and report figures.
+split_options = gathered("data", _make_data, _source(), *_SPLITTING, *_SPLIT_PREPARED)
+
+# `data`: DataSettings, for `fit`, which takes listed samples beside others or instead of them.
+listed_options = gathered(
+    "data", _make_data, _source(required=False), *_SPLITTING, *_MUST_AND_LOCK, _KEEP, *_SPLIT_PREPARED
 )

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from onnxtweak import quantities, settings
+from onnxtweak import quantities
+from onnxtweak.bounded import ranges_of
 
 
 class Size(click.ParamType):
@@ -81,7 +82,7 @@ class Whole(click.IntRange):
     """A whole number that fills a field of settings. Its lower limit is shown; settings check the range."""
 
     def __init__(self, kind: type, field: str) -> None:
-        least = settings.ranges_of(kind)[field].least
+        least = ranges_of(kind)[field].least
         super().__init__(min=None if least is None else int(least))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

@@ -6,4 +6,5 @@ sizes           how large an image is after resizing
 transforms      resize, crop, colour order of batches of images
 decode          image files, through Pillow
 values          pixel scale, mean, std, dtype
+parallel_rows   the rows of a batch made by several threads
 """

@@ -4,6 +4,7 @@ multinomial        a ridge or L1 fit of all classes, and the logistic fit of one
 multi_target       several targets, each with neurons of its own
 lbfgs              the minimiser of smooth losses, and what an objective is
 proximal           the minimiser under penalties that make weights vanish
+squared_hinge      listed rows made right by a margin, others kept right
 matching_pursuit   neurons for one class, chosen one at a time
 standard           columns scaled so that one penalty suits them all
 """

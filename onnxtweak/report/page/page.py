@@ -20,7 +20,6 @@ from onnxtweak.report.markup import (
     change,
     facts,
     in_words,
-    is_picture,
     percent,
     safe,
     section,
@@ -29,8 +28,9 @@ from onnxtweak.report.markup import (
 )
 from onnxtweak.report.page import pictures
 from onnxtweak.report.page.class_table import class_table
+from onnxtweak.report.page.samples import changed_samples, listed_samples
 from onnxtweak.report.promises import headline, remarks, rows
-from onnxtweak.verdict import COPY, KEPT, NOT_KEPT
+from onnxtweak.verdict import COPY, KEPT, LISTED, NOT_KEPT
 
 # Nothing is loaded and nothing runs, whatever a class is called.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -51,12 +51,13 @@ def page(made: Mapping[str, Any]) -> str:
             _promises(made),
             _tiles(made, evidence),
             _gates(made),
+            listed_samples(made),
             class_table(made, evidence),
             pictures.confusion(made, evidence),
             pictures.trade_off(made, evidence),
             pictures.neurons(made, evidence),
             _cost(made, evidence),
-            _samples(made, evidence),
+            changed_samples(made, evidence),
             _provenance(made, evidence),
         )
     )
@@ -85,21 +86,23 @@ def _head(made: Mapping[str, Any], name: str) -> str:
     targets = ", ".join(shortened(target, 40) for target in made["targets"][:8])
     more = f" and {len(made['targets']) - 8} more" if len(made["targets"]) > 8 else ""
     said = (
-        f"{targets}{more}: {percent(before['target'])} % before, {percent(after['target'])} % after. "
         f"Overall: {percent(before['overall'])} % before, {percent(after['overall'])} % after. "
-        f"Measured on the {made['split']} split."
+        f"Measured on the {made['split']} {'samples' if made['split'] == LISTED else 'split'}."
     )
+    if targets:
+        own = f"{percent(before['target'])} % before, {percent(after['target'])} % after"
+        said = f"{targets}{more}: {own}. {said}"
     return f'<header><h1>{safe(name)}</h1><div>{badges}</div><p class="verdict">{safe(said)}</p></header>'
 
 
 def _tiles(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     before, after, control = made["before"], made["after"], made["bias_control"]
+    own = before["target"], after["target"], _changed(evidence, made, targets_only=True)
+    bias = before["target"], control["target"], ""
     tiles = (
-        _tile(
-            "target classes", before["target"], after["target"], _changed(evidence, made, targets_only=True)
-        ),
+        *([_tile("target classes", *own)] if made["targets"] else []),
         _tile("all classes", before["overall"], after["overall"], _changed(evidence, made)),
-        _tile("target classes, bias only", before["target"], control["target"], ""),
+        *([_tile("target classes, bias only", *bias)] if made["targets"] else []),
         f'<div class="tile"><span>fixed, broken</span><b>{made["fixed"]:,}, {made["broken"]:,}</b>'
         f"<span>samples; McNemar p = {_number(made['mcnemar_p'], '.2g')}</span></div>",
         f'<div class="tile"><span>E</span><b>{_number(made["E"], ".2f")}</b>'
@@ -222,30 +225,6 @@ def _cost(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
 def _size(count: int, sign: str = "") -> str:
     """Bytes, as kilobytes where they are many."""
     return f"{count:{sign},} bytes" if abs(count) < 10_000 else f"{count / 1000:{sign},.1f} kB"
-
-
-def _samples(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
-    names = made["classes"]
-    parts = []
-    for kind, title in (("fixed", "Wrong before, right after"), ("broken", "Right before, wrong after")):
-        boxes = []
-        for one in evidence.get("samples", {}).get(kind, ()):
-            picture = f'<img src="{one["picture"]}" alt="">' if is_picture(one["picture"]) else ""
-            label, before, after = (
-                f"<bdi>{safe(shortened(names[one[k]], 24))}</bdi>" for k in ("label", "before", "after")
-            )
-            boxes.append(
-                f'<div class="sample" title="{safe(one["where"])}">{picture}<b>{label}</b>'
-                f"<br>{before} → {after}<br><small>row {int(one['row'])}</small></div>"
-            )
-        if boxes:
-            shown = f" ({len(boxes)} of {made[kind]:,})"
-            parts.append(f"<h3>{title}{shown}</h3><div class=samples>{''.join(boxes)}</div>")
-    return section(
-        "Samples that changed",
-        *parts,
-        said="The label in bold, then the answers of the base and of the tweaked model.",
-    )
 
 
 def _provenance(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.report.text.verdict import verdict_blocks
 from onnxtweak.results import Applied, Dumped, Evaluation, Inspection, ReportPage, Result, Scored
 from onnxtweak.types import Check, FileRef
-from onnxtweak.verdict import COPY
+from onnxtweak.verdict import COPY, LISTED
 
 _ROWS = 30  # classes that get a row of their own; if there are more, the most telling ones do
 _MATRIX = 10  # classes up to which the confusion matrix is shown whole
@@ -29,7 +29,7 @@ def result(made: Result) -> tuple[Block, ...]:
     """The verdict; before and after for each class, the bias control beside it; where the new file is."""
     choice, measured = made.choice, made.measured
     facts = [
-        ("chosen", "; ".join(_operating_points(made))),
+        ("chosen", "; ".join(_operating_points(made)) or "what listed samples need"),
         (
             "fixed, broken",
             f"{measured.fixed:,} and {measured.broken:,} samples "
@@ -48,9 +48,10 @@ def result(made: Result) -> tuple[Block, ...]:
     if made.output is not None:
         copied = ", a copy of the base" if measured.verdict.state == COPY else ""
         facts.append(("written", _file(made.output) + copied))
+    split = f"{measured.split} {'samples' if measured.split == LISTED else 'split'}"
     return (
         *verdict_blocks(plain(measured.verdict)),
-        Heading(f"Accuracy on the {measured.split} split, in percent"),
+        Heading(f"Accuracy on the {split}, in percent"),
         _comparison(made),
         Facts(tuple(facts)),
         *map(Note, made.notes),
@@ -198,13 +199,12 @@ def scored(made: Scored) -> tuple[Block, ...]:
 def verdict(made: Result) -> str:
     """One line: the verdict, how target and overall accuracy changed, and whether the checks passed."""
     passed = sum(check.passed for check in made.checks)
-    return (
-        f"{headline(plain(made.verdict))}; {made.measured.split}: "
-        f"targets {_percent(made.before.target)} -> {_percent(made.after.target)} % "
-        f"(bias alone {_percent(made.bias_control.target)} %), "
-        f"overall {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
-        f"{passed} of {len(made.checks)} checks passed"
-    )
+    said = f"overall {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
+    if made.targets:
+        targets = f"{_percent(made.before.target)} -> {_percent(made.after.target)} %"
+        said = f"targets {targets} (bias alone {_percent(made.bias_control.target)} %), {said}"
+    checks = f"{passed} of {len(made.checks)} checks passed"
+    return f"{headline(plain(made.verdict))}; {made.measured.split}: {said}{checks}"
 
 
 def _comparison(made: Result) -> TextTable:
@@ -221,7 +221,8 @@ def _comparison(made: Result) -> TextTable:
     if len(order) < len(names):
         rows.append((f"({len(names) - len(order):,} more)", "", "", "", "", ""))
     targets = sum(support[c] for c in range(len(names)) if names[c] in chosen)
-    rows.append(("targets", f"{targets:,}", *_row(before.target, after.target, bias.target)))
+    if chosen:
+        rows.append(("targets", f"{targets:,}", *_row(before.target, after.target, bias.target)))
     rows.append(("overall", f"{before.samples:,}", *_row(before.overall, after.overall, bias.overall)))
     new = "copy" if made.verdict.state == COPY else "tweaked"
     return TextTable(

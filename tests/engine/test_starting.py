@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from onnxtweak import commands, types
+from onnxtweak.engine import opened as starting
 from onnxtweak.settings import DataSettings, EngineSettings, TargetSettings
-from onnxtweak.stages import starting
 from tests.support.weak_class import TARGET, weak_cnn
 
 

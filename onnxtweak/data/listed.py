@@ -1,0 +1,57 @@
+"""Which samples are listed one by one? Those that must become right or have to stay; they are never split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.samples import Part
+from onnxtweak.settings import LISTED, DataSettings
+
+# Without other data, so many listed samples stand for all where the model is measured and tables are made.
+_STAND_IN = 20_000
+
+
+def all_sources(settings: DataSettings) -> tuple[str, ...]:
+    """Sources of `data`, and those of all listed samples after them."""
+    return (*settings.data, *settings.must, *settings.lock, *settings.keep)
+
+
+def rows_by_role(settings: DataSettings, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Rows (n,) int64 of "data" and of each role, in a dataset that was opened from `all_sources`."""
+    ends, at, found = np.cumsum([0, *dataset.sources]), 0, {}
+    for role in ("data", *LISTED):
+        after = at + len(getattr(settings, role))
+        found[role] = np.arange(ends[at], ends[after])
+        at = after
+    return found
+
+
+def stand_in(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows (n,) int64, ascending: all must-samples, and of the others evenly as many as tables may hold."""
+    others = np.concatenate([rows["lock"], rows["keep"]])
+    spread = np.unique(np.linspace(0, max(len(others) - 1, 0), _STAND_IN).astype(np.int64))[: len(others)]
+    return np.concatenate([rows["must"], others[spread]])
+
+
+def not_listed(dataset: Dataset, rows: np.ndarray, listed: Sequence[Part]) -> np.ndarray:
+    """Those of `rows` (n,) int64 that are no listed sample: not from the same place of the same file."""
+    free = np.ones(len(dataset), bool)
+    first = 0
+    for part in dataset.parts:
+        for other in listed:
+            if other.origin == part.origin and other is not part:
+                start = max(other.start - part.start, 0)
+                stop = min(other.start + len(other) - part.start, len(part))
+                free[first + start : first + max(stop, start)] = False
+        first += len(part)
+    kept: np.ndarray = rows[free[rows]]
+    return kept
+
+
+def listed_parts(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> tuple[Part, ...]:
+    """The parts of a dataset, opened from `all_sources`, that hold listed samples."""
+    starts = np.cumsum([0, *map(len, dataset.parts)])[:-1]
+    return tuple(part for part, at in zip(dataset.parts, starts, strict=True) if at >= len(rows["data"]))

@@ -1,0 +1,94 @@
+"""Which forms can a repair take? One patch for all samples alike, or a hidden unit for each listed sample.
+
+Each is a `RepairForm`: it gives features of T (n, K), and turns their weights into a patch.
+
+- `Alike` is linear in all neurons: what the must-samples have in common, it corrects on others too.
+- `OneByOne` gives each must-sample a unit that is 1 there, and 0 wherever a sample resembles it less than any
+  guarded row does: `max(0, (k - t) / (1 - t))`, with k the similarity `f(x) f(m) / f(m)^2` of turned columns.
+- `Both` is the sum of the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.method.listed.disturbance import Disturbance
+from onnxtweak.method.listed.patch_sum import added
+from onnxtweak.patch import DensePatch, Mlp
+
+# Similarities from which a unit answers, at least and at most.
+_LEAST, _MOST = 0.2, 0.9
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A linear patch."""
+
+    disturbance: Disturbance
+    name = "one linear patch"
+    margin = 2.0
+
+    @property
+    def width(self) -> int:
+        return len(self.disturbance.scale) + 1
+
+    def features(self, T: np.ndarray) -> np.ndarray:
+        return self.disturbance.features(T)
+
+    def patch(self, U: np.ndarray) -> DensePatch:
+        return self.disturbance.linear(U)
+
+
+@dataclass(frozen=True, eq=False)
+class OneByOne:
+    """A hidden unit for each sample. w1 (K, h), b1 (h,) float64 : of the units, on T."""
+
+    w1: np.ndarray
+    b1: np.ndarray
+    name = "a hidden unit for each must-sample"
+    margin = 1.0
+
+    @property
+    def width(self) -> int:
+        return len(self.b1)
+
+    @classmethod
+    def of(cls, disturbance: Disturbance, must: np.ndarray, guarded: np.ndarray) -> OneByOne:
+        """Units for T (h, K) of must-samples that stay silent on T (n, K) of guarded rows, where they can."""
+        own = disturbance.features(must)[:, :-1].astype(np.float64)
+        own /= np.maximum((own**2).sum(axis=1, keepdims=True), 1e-12)
+        bare = np.concatenate([own, np.zeros((len(own), 1))], axis=1)
+        unit = disturbance.linear(bare.T)  # similarity k of T to each must-sample
+        near = (guarded @ unit.weight + unit.bias).max(axis=0, initial=_LEAST)
+        cut = np.clip(near, _LEAST, _MOST)
+        return cls(unit.weight / (1 - cut), (unit.bias - cut) / (1 - cut))
+
+    def features(self, T: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.maximum(T @ self.w1 + self.b1, 0).astype(np.float32)
+        return found
+
+    def patch(self, U: np.ndarray) -> DensePatch:
+        return Mlp(self.w1, self.b1, U, np.zeros(U.shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Both:
+    """The linear patch and the units together, for what neither does alone."""
+
+    alike: Alike
+    single: OneByOne
+    name = "a linear patch, and a hidden unit for each must-sample"
+    margin = 1.0
+
+    @property
+    def width(self) -> int:
+        return self.alike.width + self.single.width
+
+    def features(self, T: np.ndarray) -> np.ndarray:
+        return np.concatenate([self.alike.features(T), self.single.features(T)], axis=1)
+
+    def patch(self, U: np.ndarray) -> DensePatch:
+        linear, mlp = self.alike.patch(U[: self.alike.width]), self.single.patch(U[self.alike.width :])
+        return added(linear, np.arange(len(self.single.w1)), mlp, len(self.single.w1))

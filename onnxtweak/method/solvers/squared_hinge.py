@@ -1,0 +1,161 @@
+"""Which least weights make listed rows right by a margin? Squared hinges, penalised ever more (METHOD 14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from onnxtweak.method.solvers.lbfgs import lbfgs
+from onnxtweak.patch import DensePatch
+
+# What is tried in turn until all rows are right: penalties of must-rows and of the others, against half the
+# squared weights, and the part of the margin asked for. Must-rows go before others where both cannot be.
+_STAGES = (
+    *((penalty, penalty, 1.0) for penalty in (0.01, 0.1, 1.0, 10.0, 100.0)),
+    *((1e3, 10.0, 1.0), (1e4, 1.0, 1.0)),
+    *((1e4, 0.1, 0.1), (1e6, 0.1, 0.1)),
+)
+# A row counts as right from this part of the margin on: what is written rounds.
+CLEAR = 0.02
+# Rows that the last solution pushed into the margin join the problem, this often at most for each penalty.
+_ROUNDS = 8
+# L-BFGS ends where less than this part of the loss is to be gained, or after so many steps.
+_TOLERANCE, _STEPS = 1e-6, 300
+
+
+class RepairForm(Protocol):
+    """A kind of patch that is linear in weights U (width, C) of its features."""
+
+    @property
+    def name(self) -> str:
+        """For notes."""
+
+    @property
+    def margin(self) -> float:
+        """By how much calibrated logits should lead."""
+
+    @property
+    def width(self) -> int:
+        """A, the number of features."""
+
+    def features(self, T: np.ndarray) -> np.ndarray:
+        """(n, A) float32 for T (n, K)."""
+
+    def patch(self, U: np.ndarray) -> DensePatch:
+        """The patch, which reads T."""
+
+
+@dataclass(frozen=True, eq=False)
+class ListedRows:
+    """Rows that have to be right. T (n, K). Z (n, C) : calibrated logits without a patch. labels (n,) int64.
+
+    must (n,) bool : rows that have to become right; the others are right as they are, and may not become
+    wrong. form : of the patch.
+    """
+
+    T: np.ndarray
+    Z: np.ndarray
+    labels: np.ndarray
+    must: np.ndarray
+    form: RepairForm
+
+    def lead(self, U: np.ndarray) -> np.ndarray:
+        """By how much each row's own score exceeds its best rival's, (n,), under weights U (A, C)."""
+        return lead(self.form.patch(U).applied(self.Z, self.T), self.labels)
+
+    def wrong(self, ahead: np.ndarray) -> tuple[int, int]:
+        """Must-rows, and others, that do not lead clearly. ahead (n,) : by how much they lead.
+
+        What was close before need not lead by more than half of that.
+        """
+        clear = CLEAR * self.form.margin
+        need = np.where(self.must, clear, np.minimum(clear, lead(self.Z, self.labels) / 2))
+        wrong = ahead < need
+        return int((wrong & self.must).sum()), int((wrong & ~self.must).sum())
+
+
+def lead(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """By how much each row's own score exceeds its best rival's, (n,), for scores (n, C)."""
+    rows = np.arange(len(labels))
+    rivals = scores.copy()
+    own = rivals[rows, labels]
+    rivals[rows, labels] = -np.inf
+    return own - rivals.max(axis=1)
+
+
+def separate(rows: ListedRows) -> np.ndarray:
+    """Weights U (A, C) that minimise `|U|^2 / 2 + C sum over rows and i of max(0, margin - (s_y - s_i))^2`.
+
+    s = Z + F U. C is raised until every row of `must` is right and no other is wrong; where that cannot be,
+    for must-rows alone, and at last for a smaller margin. Rows that are no must-rows join once a solution
+    has pushed them into the margin, so that of very many only those count that matter.
+    """
+    U = best = np.zeros((rows.form.width, rows.Z.shape[1]))
+    active, least = np.flatnonzero(rows.must), (len(rows.must) + 1, 0)
+    F = rows.form.features(rows.T[active]).astype(np.float64)
+    for of_must, of_others, part in _STAGES if len(active) else ():
+        margin = part * rows.form.margin
+        for _ in range(_ROUNDS):
+            Z, labels = rows.Z[active].astype(np.float64), rows.labels[active]
+            penalty = np.where(rows.must[active], of_must, of_others)[:, None]
+            U = _minimised(_Hinges(F, Z, labels, margin, penalty), U)
+            ahead = rows.lead(U)
+            joining = np.setdiff1d(np.flatnonzero(ahead < margin), active)
+            if not len(joining):
+                break
+            F = np.concatenate([F, rows.form.features(rows.T[joining])])
+            active = np.append(active, joining)
+        wrong = rows.wrong(ahead)
+        if wrong < least:
+            best, least = U, wrong
+        if not any(wrong):
+            break
+    return best
+
+
+def _minimised(problem: _Hinges, U: np.ndarray) -> np.ndarray:
+    """The best weights (A, C), beginning at U; fewer rows than features are solved in the space they span."""
+    basis = None
+    if len(problem.F) < problem.F.shape[1]:  # the best weights are a mixture of the rows
+        basis = np.linalg.qr(problem.F.T)[0]
+        problem, U = replace(problem, F=problem.F @ basis), basis.T @ U
+    start = problem.value(problem.scores(U), U)[0]
+    found = lbfgs(problem, U, _TOLERANCE * max(start, 1e-12), _STEPS).U
+    return found if basis is None else basis @ found
+
+
+@dataclass(frozen=True, eq=False)
+class _Hinges:
+    """The objective for `lbfgs`; its `p` are the hinges (n, C), 0 for a row's own class."""
+
+    F: np.ndarray
+    Z: np.ndarray
+    labels: np.ndarray
+    margin: float
+    penalty: np.ndarray
+
+    def scores(self, U: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self.F @ U
+        return found
+
+    def value(self, scores: np.ndarray, U: np.ndarray) -> tuple[float, np.ndarray]:
+        rows, total = np.arange(len(self.labels)), self.Z + scores
+        hinges = total - total[rows, self.labels][:, None] + self.margin
+        hinges[rows, self.labels] = 0
+        np.maximum(hinges, 0, out=hinges)
+        return float((self.penalty * hinges**2).sum() + (U**2).sum() / 2), hinges
+
+    def gradient(self, p: np.ndarray, U: np.ndarray) -> np.ndarray:
+        return self.F.T @ self._against_own(2 * self.penalty * p) + U
+
+    def curvature(self, p: np.ndarray) -> np.ndarray:
+        bent = self._against_own(2.0 * self.penalty * (p > 0))
+        curved: np.ndarray = (self.F**2).T @ np.abs(bent) + 1
+        return curved
+
+    def _against_own(self, of_rivals: np.ndarray) -> np.ndarray:
+        """What pushes rivals down pushes the row's own class up as much."""
+        of_rivals[np.arange(len(self.labels)), self.labels] = -of_rivals.sum(axis=1)
+        return of_rivals

@@ -1,0 +1,81 @@
+"""Which samples does the page show? Some that changed, and those that were listed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnxtweak.report.markup import facts, is_picture, safe, section, shortened
+
+
+def changed_samples(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    """The first samples that became right, and that became wrong."""
+    names = made["classes"]
+    parts = []
+    for kind, title in (("fixed", "Wrong before, right after"), ("broken", "Right before, wrong after")):
+        boxes = [
+            _box(one, *(names[one[key]] for key in ("label", "before", "after")))
+            for one in evidence.get("samples", {}).get(kind, ())
+        ]
+        parts.append(_boxes(title, boxes, made[kind]))
+    return section(
+        "Samples that changed",
+        *parts,
+        said="The label in bold, then the answers of the base and of the tweaked model.",
+    )
+
+
+def listed_samples(made: Mapping[str, Any]) -> str:
+    """What became of listed samples: counts, and those that are not what was asked with their pictures."""
+    listed = made.get("listed")
+    if not listed:
+        return ""
+    pairs, parts = [("form of the patch", safe(listed["form"]))], []
+    if must := listed["must"]:
+        pairs.append(
+            (
+                "must-samples",
+                f"{must['right']:,} of {must['samples']:,} right, {must['already_right']:,} were before,"
+                f" {must['infeasible']:,} infeasible",
+            )
+        )
+        parts.append(_named("Must-samples that are infeasible", must["named"], must["infeasible"]))
+        parts.append(_named("Must-samples made right", must["shown"], must["fixed"]))
+    for role, title in (("lock", "Lock-samples broken"), ("keep", "Kept samples decided otherwise")):
+        if guard := listed[role]:
+            count = f"{guard['broken']:,} of {guard['right']:,}"
+            pairs.append((title.lower(), f"{count}; {guard['samples']:,} listed"))
+            parts.append(_named(title, guard["named"], guard["broken"]))
+    if control := listed["bias"]:
+        said = f"{control['right']:,} must-samples right, {control['broken']:,} of the others broken"
+        pairs.append(("the best biases instead", said))
+    said = "Counted on the written file. The label in bold, then the answers of base and file."
+    return section("Listed samples", facts(pairs), *parts, said=said)
+
+
+_MOST = 24  # listed samples of a kind that are shown
+
+
+def _named(title: str, named: Sequence[Mapping[str, Any]], count: int) -> str:
+    boxes = [
+        _box(one, one["label"], one["before"], one["after"], ", ".join(one["rivals"]))
+        for one in named[:_MOST]
+    ]
+    return _boxes(title, boxes, count)
+
+
+def _boxes(title: str, boxes: Sequence[str], count: int) -> str:
+    if not boxes:
+        return ""
+    return f"<h3>{title} ({len(boxes)} of {count:,})</h3><div class=samples>{''.join(boxes)}</div>"
+
+
+def _box(one: Mapping[str, Any], label: str, before: str, after: str, rivals: str = "") -> str:
+    """A sample with its picture, if it has one; where it is, in the title."""
+    picture = f'<img src="{one["picture"]}" alt="">' if is_picture(one["picture"]) else ""
+    names = [f"<bdi>{safe(shortened(name, 24))}</bdi>" for name in (label, before, after)]
+    more = f"<br>rivals {safe(shortened(rivals, 60))}" if rivals else ""
+    return (
+        f'<div class="sample" title="{safe(one["where"])}">{picture}<b>{names[0]}</b>'
+        f"<br>{names[1]} → {names[2]}{more}<br><small>row {int(one['row'])}</small></div>"
+    )
