@@ -58,8 +58,8 @@ def fit(
     With a slice among the settings, for a group of samples instead (METHOD 7.5).
 
     taps : without selectors all activations, maps as channel means, and the penultimate tensor are watched.
-    A model without a hidden tensor gets biases alone. Listed samples are made right on top of that, or,
-    without targets, alone (METHOD 14).
+    A model without a hidden tensor gets biases alone. Listed samples are made right on top of that; without
+    targets, nothing else is learnt (METHOD 14).
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     check_paths(output, model, data, engine)
