@@ -244,5 +244,20 @@ def _delete(path: Path) -> None:
     """Delete a file, or a folder with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            _delete_by_name(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _delete_by_name(folder: Path) -> None:
+    """Delete a folder with one open file at a time: `rmtree` opens more, of which there may be no more."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                _delete_by_name(path)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+        folder.rmdir()

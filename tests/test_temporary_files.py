@@ -226,3 +226,24 @@ def test_a_signal_while_it_is_deleted_leaves_nothing(tmp_path, event):
     ended = subprocess.run(command, capture_output=True, text=True)
     assert "KeyboardInterrupt" in ended.stderr
     assert not list(tmp_path.iterdir())
+
+
+FEW_FILES = """
+import os, resource, sys
+from pathlib import Path
+from onnxtweak.temporary_files import temporary_folder
+with temporary_folder(Path(sys.argv[1])) as folder:
+    (folder / "deep" / "deeper").mkdir(parents=True)
+    (folder / "deep" / "deeper" / "a").write_text("a")
+    (folder / "link").symlink_to("/")
+    least = os.open("/dev/null", os.O_RDONLY)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (least + 1, least + 1))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+def test_a_folder_is_deleted_where_hardly_a_file_can_be_opened(tmp_path):
+    """With one descriptor that is free, next to the one that held the folder."""
+    ended = subprocess.run([sys.executable, "-c", FEW_FILES, str(tmp_path)], capture_output=True)
+    assert ended.returncode == 0, ended.stderr
+    assert list(tmp_path.iterdir()) == []
