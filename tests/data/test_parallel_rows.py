@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from onnxtweak.data import parallel_rows
 from onnxtweak.data.open_data import open_data
+from onnxtweak.data.preprocess import parallel_rows
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess

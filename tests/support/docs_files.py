@@ -29,7 +29,8 @@ def write_docs_files(folder: Path) -> None:
     # The others are stored as the model expects them.
     fed, fed_test = _fed(x), _fed(x_test)
     np.savez(folder / "samples.npz", x=fed, y=y, classes=np.array(NAMES))
-    np.savez(folder / "held-out.npz", x=fed, y=y, classes=np.array(NAMES))
+    site = np.array(["lima", "kyoto", "oslo"])[np.arange(len(y)) % 3]
+    np.savez(folder / "held-out.npz", x=fed, y=y, classes=np.array(NAMES), site=site)
     np.savez(folder / "test.npz", x=fed_test, y=y_test, classes=np.array(NAMES))
     (folder / "mine.py").write_text(
         "import numpy as np\n"
@@ -46,6 +47,7 @@ def write_docs_files(folder: Path) -> None:
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
         )
     _customers(folder)
+    _complaints(folder, proto, fed, y)
     (folder / "resnet.onnx").write_bytes(cnn_1x1(classes=3, size=224).SerializeToString())
     rng = np.random.default_rng(2)
     for number in range(9):
@@ -79,3 +81,13 @@ def _customers(folder: Path) -> None:
     Z = Z - Z.mean(axis=0) + 0.6 * Z.std() * rng.standard_normal(Z.shape)
     columns = {f"value{k}": x[:, k] for k in range(8)}
     pq.write_table(pa.table({**columns, "churned": Z.argmax(axis=1)}), folder / "customers.parquet")
+
+
+def _complaints(folder: Path, proto, fed: np.ndarray, y: np.ndarray) -> None:
+    """Samples that the model has wrong, and right, one by one; and some whose answers are to stay."""
+    right = run(proto, fed).argmax(axis=1) == y
+    for name, rows in (
+        ("complaints", np.flatnonzero(~right)[:20]),
+        ("accepted", np.flatnonzero(right)[:200]),
+    ):
+        np.savez(folder / f"{name}.npz", x=fed[rows], y=y[rows], classes=np.array(NAMES))

@@ -210,8 +210,8 @@ class Settling:
             control = replace(control, bias=overall_bias(self.base, self.labels, self.goal))
         if biases is None or not self.learnt(biases):
             return control
-        choice = self.with_bias(biases.held_out[self.judged])
-        bias = biases.patch.output_bias
+        weaker, choice = self.within_limits(biases)
+        bias = weaker.patch.output_bias
         assert bias is not None  # which is all that the candidate has
         choice = replace(choice, bias=choice.bias + bias)
         if self.goal.all_are_targets(self.table.labels):
