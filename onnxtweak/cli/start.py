@@ -18,8 +18,8 @@ def main() -> int:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     stopping = Stopping()
     stopping.listen()
-    stopping.watch(lambda: _leave(_told(stopping)))
     try:
+        stopping.watch(lambda: _leave(_told(stopping)))
         code = _carry_out(stopping)
         stopping.end()
     except KeyboardInterrupt:

@@ -68,7 +68,8 @@ class Stopping:
         """
         if not self._before:
             return
-        with contextlib.suppress(OSError, RuntimeError, ValueError):  # no more files or threads, Windows
+        # No more files or threads, Windows. A thread that is half started would be waited for without end.
+        with self.later(), contextlib.suppress(OSError, RuntimeError, ValueError):
             from threading import Thread
 
             reader, writer = os.pipe()

@@ -158,6 +158,28 @@ def test_while_it_starts(root, tmp_path, name, module):
     assert not list((tmp_path / "here").iterdir())
 
 
+AT_ITS_FIRST_THREAD = """
+import os, threading
+name = next(n for n in ("_start_joinable_thread", "_start_new_thread") if hasattr(threading, n))
+start = getattr(threading, name)
+def started(*given, **more):
+    made = start(*given, **more)
+    os.kill(os.getpid(), int(os.environ["STOP_WITH"]))
+    return made
+setattr(threading, name, started)
+"""
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_at_its_first_thread(root, tmp_path, name):
+    """Which is the one that hears of signals."""
+    (tmp_path / "sitecustomize.py").write_text(AT_ITS_FIRST_THREAD)
+    path, number = os.pathsep.join([str(tmp_path), str(root)]), str(int(getattr(signal, name)))
+    process = started(root, tmp_path, ["--version"], PYTHONPATH=path, STOP_WITH=number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (CODES[name], "", f"error: {SAID[name]}\n")
+
+
 INSIDE_A_LIBRARY = """
 import ctypes, sys
 def heard(event, given):

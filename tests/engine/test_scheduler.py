@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from onnxtweak.engine.scoring import workers
+from onnxtweak.cli.main import main
+from onnxtweak.engine.scoring import open_files, workers
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
 from tests.support.weak_class import weak_cnn
@@ -97,3 +98,25 @@ def test_a_scheduler_or_its_only_worker_that_dies_midway_is_one_line(tmp_path, l
     assert begun.returncode == 4, said
     assert "were lost" in said and "Traceback" not in said
     assert not out.exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("most", "enough"), [(16, False), (79, False), (95, False), (96, True), (-1, True)])
+def test_workers_are_not_started_with_few_files(monkeypatch, most, enough):
+    """Dask would wait for itself."""
+    monkeypatch.setattr(open_files.resource, "getrlimit", lambda kind: (most, most))
+    with (
+        contextlib.nullcontext()
+        if enough
+        else pytest.raises(MachineError, match=f"need 96 open files, of which {most} ")
+    ):
+        open_files.require_files(2)
+
+
+def test_few_files_end_a_command_at_once(tmp_path, monkeypatch, capsys):
+    weak_cnn(tmp_path, n=60)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(open_files.resource, "getrlimit", lambda kind: (16, 16))
+    score = ["score", "model.onnx", "-d", "data.npz", "-t", "2", "--workers", "1", "-o", "s.npz", "-q"]
+    assert main(score) == 4
+    assert "error: 1 worker processes need 80 open files" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".onnxtweak*"))

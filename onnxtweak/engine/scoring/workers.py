@@ -33,6 +33,7 @@ from onnxtweak.engine.machine.memory_plan import Block
 from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.scoring.checkpoint import Checkpoint
 from onnxtweak.engine.scoring.gpu_processes import gpu_processes
+from onnxtweak.engine.scoring.open_files import require_files
 from onnxtweak.engine.scoring.shared_memory import Borrower, Lender, Lent
 from onnxtweak.engine.scoring.shielded import shielded
 from onnxtweak.engine.scoring.sweep import (
@@ -250,6 +251,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
     if distributed is None:
         raise MachineError("Dask is not installed", hint="pip install 'onnxtweak[dask]'")
     if settings.scheduler is None:
+        require_files(settings.processes or 1)
         with (
             temporary_folder(Path(tempfile.gettempdir()), private=True) as scratch,
             distributed.LocalCluster(
