@@ -28,8 +28,8 @@ from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import FitSettings
 from onnxtweak.types import Progress, silent
 
-# Standard errors by which a patch has to lower the held-out log-loss. Two of them answered with the base twice
-# as often on 500 samples, and kept no promise better: the limits have margins of their own.
+# Standard errors by which a patch has to lower the held-out log-loss. With two, a few hundred samples led to
+# the base more often, and no promise was kept better: the limits have margins of their own.
 _SURE = 1.0
 ALL_BIASES = "a bias for every class"
 # Strengths of a patch, tried in turn where there is a limit on what a class may lose.
