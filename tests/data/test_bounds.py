@@ -15,6 +15,7 @@ import pytest
 
 from onnxtweak.data.labels import read_names
 from onnxtweak.data.open_data import open_data
+from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.errors import DataError, InputError, UsageError
 from onnxtweak.input_files import require_regular
@@ -174,6 +175,7 @@ SOURCES = ["a.npz", "a.npz#train", "x.npy", "a.csv", "f.py:f", "shards", "images
 @pytest.mark.parametrize("source", SOURCES)
 def test_what_another_may_not_read_is_said(files, source, what):
     opened(files / "a.npz")
+    pillow_decoder()  # what is imported on the way, another may not be able to read
     for path in files.rglob("*"):
         if path.is_file():
             path.chmod(0 if what == "files" else 0o644)
