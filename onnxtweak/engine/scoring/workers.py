@@ -260,7 +260,8 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
                 processes=True,
                 dashboard_address=None,
                 local_directory=str(scratch),
-                scheduler_kwargs={"local_directory": str(scratch)},
+                # Any free port: the usual one may be another cluster's, of which Dask would warn.
+                scheduler_kwargs={"local_directory": str(scratch), "dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL,
             ) as cluster,
             distributed.Client(cluster, direct_to_workers=True) as client,
