@@ -4,6 +4,7 @@ table        values of chosen neurons, logits and labels, in memory: what every 
 folds        cross-validation
 chance       whether a model guesses
 metrics      accuracies, E, McNemar's test
+patch_sum    two patches as one
 softmax      softmax, log-sum-exp, log-loss
 temperature  the base's logits, calibrated
 selection    which neurons, in which order

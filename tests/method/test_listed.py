@@ -9,8 +9,8 @@ from scipy.optimize import linprog
 from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.listed.disturbance import _inverse
 from onnxtweak.method.listed.forms import Alike, OneByOne
-from onnxtweak.method.listed.patch_sum import added
 from onnxtweak.method.listed.repair import repair
+from onnxtweak.method.patch_sum import added
 from onnxtweak.method.solvers.squared_hinge import ListedRows, lead, separate
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear, Mlp

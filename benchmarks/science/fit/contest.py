@@ -34,7 +34,7 @@ from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import METHODS, result_of_fit
 from onnxtweak.method.fit.fit import settle, try_all
-from onnxtweak.method.folds import Folds, fold_numbers
+from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.settings import (
@@ -120,7 +120,7 @@ def contest(asked: argparse.Namespace) -> dict:
         clock("passes", began, seconds)
         table, test = stacked((of.fit, of.validation)), of.test
         since = time.perf_counter()
-        tried = try_all(of.learning, of.families, Folds.of(table.labels, settings.folds, seed, of.judged))
+        tried = try_all(of.learning, of.families, of.learning.folds(settings.folds, seed))
         clock("fit", since, seconds)
         chosen.append(min(tried, key=lambda one: one.loss).name)
         shared = results_of(of, (*ONCE, *(ORACLES if asked.oracles else ())), seconds)

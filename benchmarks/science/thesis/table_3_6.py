@@ -33,7 +33,6 @@ from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import result_of_fit
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import settle, try_all
-from onnxtweak.method.folds import Folds
 from onnxtweak.method.selection.ranking import by_net_gain
 from onnxtweak.method.table import stacked
 from onnxtweak.method.tuning.boosted import boost_table
@@ -165,8 +164,7 @@ class Once:
 
 
 def results_for_all(of: CompareInputs) -> Once:
-    table = stacked((of.fit, of.validation))
-    tried = try_all(of.learning, of.families, Folds.of(table.labels, of.settings.folds, of.seed, of.judged))
+    tried = try_all(of.learning, of.families, of.learning.folds(of.settings.folds, of.seed))
     return Once(try_method("random-n refit", of), tried)
 
 

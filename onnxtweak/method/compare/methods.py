@@ -18,7 +18,7 @@ from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.repair import repair
 from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.linear import fit_linear
-from onnxtweak.method.folds import Folds, one_in
+from onnxtweak.method.folds import one_in
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.patch import bias_patch
@@ -139,7 +139,7 @@ NOT_WRITTEN = frozenset({"REPAIR"})
 def _linear(inputs: CompareInputs, columns: np.ndarray, name: str) -> MethodResult:
     """A linear patch of all classes on some columns, which may be none; all samples are held out once."""
     table, temperature = inputs.fit_and_validation, inputs.temperature
-    folds = Folds.of(table.labels, inputs.settings.folds, inputs.seed, inputs.judged, table.groups)
+    folds = inputs.learning.folds(inputs.settings.folds, inputs.seed)
     found = fit_linear(table.cooled(temperature), columns, name, folds).warmed(temperature)
     rows = np.flatnonzero(inputs.judged)
     held_out, base, labels = found.held_out[rows], table.Z[rows], table.labels[rows]

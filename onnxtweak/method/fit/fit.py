@@ -65,7 +65,7 @@ def fit_all(
 
     families : name to columns of the table. The drops allowed are the goal's, not those of the settings.
     """
-    folds = Folds.of(learning.table.labels, settings.folds, seed, learning.judged, learning.table.groups)
+    folds = learning.folds(settings.folds, seed)
     budget = Budget.of(settings)
     if budget is None:
         tried = try_all(learning, families, folds, hidden=settings.hidden, progress=progress)
@@ -224,14 +224,24 @@ class Settling:
         losses = [self._losses(candidate.held_out[self.judged]) for candidate in candidates]
         return candidates[simplest(losses, self.base_losses)]
 
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """At which a patch is tried: at less where there is a limit on what a class may lose."""
+        return STRENGTHS if self.goal.max_class_drop is not None else STRENGTHS[:1]
+
+    def keeps(self, choice: BiasChoice) -> bool:
+        """Are all limits kept?"""
+        return choice.holds
+
     def within_limits(self, candidate: FitCandidate) -> tuple[FitCandidate, BiasChoice]:
-        """The candidate with its biases; at less strength where that keeps a class from losing too much."""
-        for strength in STRENGTHS if self.goal.max_class_drop is not None else (1.0,):
+        """The candidate and its biases, at the most strength that keeps all limits; whole if none does."""
+        tried = []
+        for strength in self.strengths:
             weaker = weakened(candidate, strength, self.table)
-            choice = self.with_bias(weaker.held_out[self.judged])
-            if choice.holds:
-                return weaker, choice
-        return candidate, choice
+            tried.append(self.with_bias(weaker.held_out[self.judged]))
+            if self.keeps(tried[-1]):
+                return weaker, tried[-1]
+        return candidate, tried[0]
 
     def learnt(self, candidate: FitCandidate, biases: FitCandidate | None = None) -> bool:
         """Is its log-loss on samples held out surely lower than the calibrated base's?

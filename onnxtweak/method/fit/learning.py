@@ -25,6 +25,10 @@ class Learning:
     copies: Table | None = None
     always: bool = False
 
+    def folds(self, count: int | None, seed: int) -> Folds:
+        """So many folds of the samples, groups whole; None: as many as the rarest class needs."""
+        return Folds.of(self.table.labels, count, seed, self.judged, self.table.groups)
+
     def sliced(self, slices: np.ndarray) -> Learning:
         """The same with the groups (N,) int64 that a goal is about."""
         copies = None if self.copies is None else replace(self.copies, slices=slices)

@@ -15,6 +15,7 @@ from onnxtweak.method.augment import train
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.fit.linear import LinearPath
 from onnxtweak.method.folds import one_in
+from onnxtweak.method.patch_sum import added
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import AugmentSettings
@@ -93,21 +94,16 @@ def _mean(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def averaged(
     linear_fit: FitCandidate, mlp_fit: FitCandidate, labels: np.ndarray, judged: np.ndarray
 ) -> FitCandidate:
-    """The mean of a linear and an MLP patch on the same columns, as one MLP: x = max(x, 0) - max(-x, 0).
+    """The mean of a linear and an MLP patch on the same columns, as one MLP.
 
     labels (N,) int64, judged (N,) bool : of the samples that both hold out.
     """
 
     def learn() -> tuple[Mlp, tuple[str, ...]]:
-        linear, mlp = linear_fit.patch, mlp_fit.patch
+        linear, mlp, neurons = linear_fit.patch, mlp_fit.patch, len(linear_fit.columns)
         assert isinstance(linear, Linear) and isinstance(mlp, Mlp)
-        half = np.eye(len(linear.bias)) / 2
-        patch = Mlp(
-            w1=np.hstack([mlp.w1, linear.weight, -linear.weight]),
-            b1=np.concatenate([mlp.b1, linear.bias, -linear.bias]),
-            w2=np.vstack([mlp.w2 / 2, half, -half]),
-            b2=mlp.b2 / 2,
-        )
+        patch = added(mlp.scaled(0.5), np.arange(neurons), linear.scaled(0.5), neurons)
+        assert isinstance(patch, Mlp)
         return patch, ()
 
     logits = _mean(linear_fit.held_out, mlp_fit.held_out)

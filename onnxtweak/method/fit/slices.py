@@ -16,7 +16,7 @@ import numpy as np
 from onnxtweak.errors import DataError
 from onnxtweak.goal import Goal, Slice
 from onnxtweak.method.fit.candidate import FitCandidate
-from onnxtweak.method.fit.fit import ALL_BIASES, STRENGTHS, Fitted, Settling, try_all, weakened
+from onnxtweak.method.fit.fit import ALL_BIASES, STRENGTHS, Fitted, Settling, try_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import RIDGES, search_ridges
 from onnxtweak.method.fit.mlp import averaged
@@ -49,7 +49,7 @@ def fit_slice(
     learning : with `slices`. The rest as of `fit_all`. Raises DataError for a slice without a judged sample.
     """
     table = learning.table
-    folds = Folds.of(table.labels, settings.folds, seed, learning.judged, table.groups)
+    folds = learning.folds(settings.folds, seed)
     plain = [
         candidate
         for candidate in try_all(learning, families, folds, hidden=settings.hidden, progress=progress)
@@ -132,6 +132,11 @@ class _SliceSettling(Settling):
         self.slice, self.codes = _slice_of(goal), _codes(table)[judged]
         self.of_target = self.codes == self.slice.wanted
 
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """All, for the limit on the whole too: a slice may be bought with it."""
+        return STRENGTHS
+
     def rating(self, logits: np.ndarray) -> float:
         """How well the slice does under logits of the judged samples: the share that is right, made smooth.
 
@@ -145,15 +150,6 @@ class _SliceSettling(Settling):
     def keeps(self, choice: BiasChoice) -> bool:
         """Are all limits kept, that of each group too?"""
         return choice.holds and self._groups_hold(choice.right)
-
-    def within_limits(self, candidate: FitCandidate) -> tuple[FitCandidate, BiasChoice]:
-        """The candidate and its biases, at the most strength that keeps all limits; whole if none does."""
-        for strength in STRENGTHS:
-            weaker = weakened(candidate, strength, self.table)
-            choice = self.with_bias(weaker.held_out[self.judged])
-            if self.keeps(choice):
-                return weaker, choice
-        return candidate, self.with_bias(candidate.held_out[self.judged])
 
     def biases(self, folds: Folds) -> BiasChoice:
         """The best biases of all classes for the slice within the limits: the control.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.method.listed.disturbance import Disturbance
-from onnxtweak.method.listed.patch_sum import added
+from onnxtweak.method.patch_sum import added
 from onnxtweak.patch import DensePatch, Mlp
 
 # Similarities from which a unit answers, at least and at most.

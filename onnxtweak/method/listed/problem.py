@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.head import Head
-from onnxtweak.method.listed.patch_sum import added
 from onnxtweak.method.listed.repair import Repair, repair
+from onnxtweak.method.patch_sum import added
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.patch import DensePatch, bias_patch
 
