@@ -5,7 +5,7 @@ mirrored or upside down. It is patched with 1,000 other samples, 50 of them of t
 9,000 more (450). Beside it: the best biases of all classes for the same goal, under the same limits on the
 learning samples, and the joint fit without groups (`fit` for all classes, same samples).
 
-    python benchmarks/science/slices/rare_subclass.py MNIST.npz [--column]
+    python -m benchmarks.science.slices.rare_subclass MNIST.npz [--column]
 
 MNIST.npz : uint8 images and labels x_train, y_train, x_test, y_test. --column : ask for the worst group of a
 column instead. Writes nothing; prints a table for benchmarks/RESULTS.md.
@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 import onnxtweak
-from benchmarks.science.slices.nets import CASES, Digits, as_onnx, draw, train
+from benchmarks.science.digit_mlp import as_onnx, train
+from benchmarks.science.slices.rare_digits import CASES, Digits, draw
 
 TRAINING, LEARNING, TEST = (2000, 100), (1000, 50), (9000, 450)
+LAYERS = 2
 NAMES = ("base", "fit --slice", "biases", "joint fit")
 
 
@@ -41,7 +43,8 @@ def of_seed(mnist: dict[str, np.ndarray], seed: int, goal: str, folder: Path) ->
     images, labels = mnist["x_train"], mnist["y_train"]
     order = rng.permutation(len(labels))
     own, others = order[: len(order) // 2], order[len(order) // 2 :]
-    net = train(draw(images[own], labels[own], TRAINING, seed, rng), seed)
+    learnt = draw(images[own], labels[own], TRAINING, seed, rng)
+    net = train(learnt.x, learnt.y, LAYERS, seed)
     learning = draw(images[others], labels[others], LEARNING, seed, rng)
     test = draw(mnist["x_test"], mnist["y_test"], TEST, seed, rng)
     model, learn, judge = (folder / name for name in ("base.onnx", "learn.npz", "test.npz"))
