@@ -74,8 +74,8 @@ class Slice:
 
 
 @dataclass(frozen=True, eq=False)
-class Goal:
-    """The target classes should do better.
+class ResolvedGoal:
+    """What a job is for: the target classes should do better. What was asked for, with classes as numbers.
 
     targets (c,) int64, ascending. head : how logits become decisions. max_overall_drop, max_class_drop :
     percentage points that the overall accuracy, or that of any class, may lose. A negative drop demands a

@@ -28,7 +28,7 @@ _ANY_LOSS = 100.0  # points: a limit that cannot be exceeded
 
 @dataclass(frozen=True)
 class Asked:
-    """What was promised. targets (c,) int64 : classes that should do better. The drops : as in `Goal`.
+    """What was promised. targets (c,) int64 : classes that should do better. Drops : as in `ResolvedGoal`.
 
     slice : the group that should do better instead, of whatever class, and what became of all groups.
     """

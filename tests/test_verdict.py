@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.goal import Goal, Slice
+from onnxtweak.goal import ResolvedGoal, Slice
 from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises, learnt_on
 from onnxtweak.verdict import COPY, KEPT, NOT_KEPT, NOT_SHOWN
 from tests.support.results import a_verdict
@@ -128,7 +128,7 @@ def test_counts_come_from_the_classes_that_are_shown():
     base, biased, tweaked = labels.copy(), labels.copy(), labels.copy()
     base[:80], biased[:40] = 1, 1
     base[200:203], tweaked[203:205] = -1, 0
-    goal = Goal(np.array([0]))
+    goal = ResolvedGoal(np.array([0]))
     made = judge_promises(Shown("test", labels, base, tweaked, biased), goal, ("ant", "bee"), "fit")
     changes = {p.name: p.change for p in made.promises}
     assert changes == pytest.approx({"targets": 40.0, "overall": 81 / 4, "bias": 20.0})
@@ -181,7 +181,7 @@ def shown(groups, repeat=1):
 
 def test_copies_of_a_sample_are_no_evidence_once_they_are_a_group():
     """Five copies of each sample, grouped, say what the samples alone do; ungrouped they seem to say more."""
-    goal, names = Goal(np.array([2]), max_class_drop=5.0), ("ant", "bee", "cat")
+    goal, names = ResolvedGoal(np.array([2]), max_class_drop=5.0), ("ant", "bee", "cat")
     alone = promise(judge_promises(shown(None), goal, names, "fit"), "targets")
     copies = promise(judge_promises(shown(None, 5), goal, names, "fit"), "targets")
     grouped = promise(judge_promises(shown(np.repeat(np.arange(400), 5), 5), goal, names, "fit"), "targets")
@@ -202,7 +202,7 @@ def test_groups_that_change_as_one_show_little(name):
         Shown("test", labels, base, labels, base, groups)
         for groups in (None, tracks, np.zeros(800, np.int64), np.arange(800))
     ]
-    goal, names = Goal(np.array([2])), ("ant", "bee", "cat")
+    goal, names = ResolvedGoal(np.array([2])), ("ant", "bee", "cat")
     by_sample, by_track, as_one, apart = (
         promise(judge_promises(each, goal, names, "fit"), name) for each in of
     )
@@ -229,7 +229,9 @@ def sliced(change, groups=None):
     for code, (size, points) in enumerate(zip(sizes, change, strict=True)):
         rows = np.flatnonzero(codes == code)[: round(abs(points) / 100 * size)]
         (base if points > 0 else tweaked)[rows] = wrong[rows]
-    goal = Goal(np.arange(3), max_class_drop=5.0, slice=Slice("site", ("kyoto", "lima", "oslo"), 0, True))
+    goal = ResolvedGoal(
+        np.arange(3), max_class_drop=5.0, slice=Slice("site", ("kyoto", "lima", "oslo"), 0, True)
+    )
     return judge_promises(
         Shown("test", labels, base, tweaked, base, groups, codes), goal, ("ant", "bee", "cat"), "fit"
     )

@@ -40,7 +40,7 @@ import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from onnxtweak.goal import Goal  # noqa: E402
+from onnxtweak.goal import ResolvedGoal  # noqa: E402
 from onnxtweak.method.fit.fit import fit_all  # noqa: E402
 from onnxtweak.method.fit.learning import Learning  # noqa: E402
 from onnxtweak.method.fit.linear import fit_linear  # noqa: E402
@@ -85,7 +85,7 @@ def of_fit(table: Table, new: Table, families: int, hidden: int) -> dict[str, ob
     columns = np.arange(table.T.shape[1])
     parts = {"half": columns[: len(columns) // 2], "all": columns}
     named = {name: parts[name] for name in list(parts)[-families:]}
-    goal = Goal(np.array([0]), max_class_drop=FitSettings.max_class_drop)
+    goal = ResolvedGoal(np.array([0]), max_class_drop=FitSettings.max_class_drop)
     learning = Learning(table, np.ones(len(table.labels), bool))
     found = fit_all(learning, named, goal, FitSettings(hidden=hidden))
     Z = new.Z

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.errors import ModelError, UsageError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import Trained, train
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
@@ -52,7 +52,7 @@ def augment(
     check_outputs(job, output)
     job = require_sound_base(job)
     count = _how_many(job, settings)
-    goal = Goal(np.unique(job.splits.fit.labels), job.head, max_class_drop=settings.max_class_drop)
+    goal = ResolvedGoal(np.unique(job.splits.fit.labels), job.head, max_class_drop=settings.max_class_drop)
     names = [job.names[j] for j in goal.targets]
     theta = score_neurons(job, goal.targets, settings.theta, count)
     neurons, helpless = active_neurons(theta.best, job.taps, names, settings.criterion, count)
@@ -107,7 +107,7 @@ def _without_dead(neurons: Neurons, fit: Table, validation: Table) -> tuple[Neur
 
 def _proposal(
     job: Job,
-    goal: Goal,
+    goal: ResolvedGoal,
     settings: AugmentSettings,
     neurons: Neurons,
     trained: Trained,
@@ -141,7 +141,7 @@ def _proposal(
     )
 
 
-def _scale(table: Table, boost: np.ndarray, goal: Goal) -> float:
+def _scale(table: Table, boost: np.ndarray, goal: ResolvedGoal) -> float:
     """The largest scale of the MLP's boost (N, C) that is allowed and better than the base, or 0.
 
     Better means that overall accuracy on validation gains more than one standard error of the difference.

@@ -11,7 +11,7 @@ import numpy as np
 from onnxtweak.bounded import require_number
 from onnxtweak.data.splits import View
 from onnxtweak.errors import DataError, InputError, ModelError, UsageError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.compare.comparison import DROPS, MethodOutcome, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import METHODS, NOT_WRITTEN, WITHOUT_NEURONS
@@ -199,7 +199,7 @@ def _views(job: Job) -> dict[str, View]:
 def gather_inputs(
     job: Job,
     taps: TapSettings,
-    goal: Goal,
+    goal: ResolvedGoal,
     join: JoinSettings,
     settings: FitSettings,
     seed: int,
@@ -261,7 +261,7 @@ def gather_inputs(
 
 
 def _ranked(
-    job: Job, goal: Goal, join: JoinSettings, active: int
+    job: Job, goal: ResolvedGoal, join: JoinSettings, active: int
 ) -> tuple[list[Ranking], Sequence[Candidates] | None, np.ndarray]:
     """The neurons of each target, best first; the best of all classes, None where not all were scored; which.
 

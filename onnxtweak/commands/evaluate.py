@@ -6,7 +6,7 @@ import numpy as np
 
 from onnxtweak.data.groups import require_shared
 from onnxtweak.engine.answer.shown import shown_pass
-from onnxtweak.goal import Goal, find_targets
+from onnxtweak.goal import ResolvedGoal, find_targets
 from onnxtweak.method.metrics import measure, measure_groups
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
@@ -42,7 +42,7 @@ def evaluate(
     chosen = np.empty(0, np.int64)
     if targets.targets or targets.worst is not None:
         chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
-    metrics = measure(predicted, view.labels, Goal(chosen, job.head), job.subject.classes)
+    metrics = measure(predicted, view.labels, ResolvedGoal(chosen, job.head), job.subject.classes)
     other = int(shown.contradicted.sum())
     contradiction: tuple[str, ...] = ()
     if other:

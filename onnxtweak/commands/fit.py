@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from onnxtweak.errors import UsageError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.method.fit.fit import Fitted, fit_all
 from onnxtweak.method.fit.slices import fit_slice
@@ -108,7 +108,7 @@ def passes(request: PassRequest) -> None:
 
 def _proposal(
     job: Job,
-    goal: Goal,
+    goal: ResolvedGoal,
     settings: FitSettings,
     watched: TableNeurons,
     validation: Table,
@@ -162,7 +162,9 @@ def _require_compatible(data: DataSettings, targets: TargetSettings, settings: F
         raise UsageError(f"{which} cannot be improved on listed samples alone", where=where, hint=hint)
 
 
-def _nothing_yet(goal: Goal, settings: FitSettings, watched: TableNeurons, validation: Table) -> Proposal:
+def _nothing_yet(
+    goal: ResolvedGoal, settings: FitSettings, watched: TableNeurons, validation: Table
+) -> Proposal:
     """The base, where only listed samples are learnt."""
     return Proposal(
         command="fit",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.errors import DataError, ModelError
-from onnxtweak.goal import Goal, worst
+from onnxtweak.goal import ResolvedGoal, worst
 from onnxtweak.method.retrain.schedule import (
     NeuronPool,
     Stage,
@@ -74,7 +74,7 @@ def retrain(
     check_outputs(job, output)
     job = require_sound_base(job)
     if stages and targets == TargetSettings():
-        goal = Goal(_every_class(job), job.head, join.max_overall_drop, join.max_class_drop)
+        goal = ResolvedGoal(_every_class(job), job.head, join.max_overall_drop, join.max_class_drop)
     else:
         goal = choose_goal(job, targets, join)
     theta = score_neurons(job, goal.targets, join.theta, candidates_wanted(join))
@@ -103,7 +103,7 @@ def _every_class(job: Job) -> np.ndarray:
 
 
 def _once(
-    job: Job, best: Sequence[Candidates], goal: Goal, settings: RetrainSettings, join: JoinSettings
+    job: Job, best: Sequence[Candidates], goal: ResolvedGoal, settings: RetrainSettings, join: JoinSettings
 ) -> Proposal:
     """The first n synapses of each target retrained, for the n and scale that validation chooses."""
     targets = goal.targets
@@ -177,7 +177,7 @@ def _synapses(
 def _scheduled(
     job: Job,
     best: Sequence[Candidates],
-    goal: Goal,
+    goal: ResolvedGoal,
     stages: Sequence[Stage],
     settings: RetrainSettings,
     join: JoinSettings,

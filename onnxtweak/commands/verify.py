@@ -15,7 +15,7 @@ from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.passes import Captured, capture, logits_pass
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
 from onnxtweak.errors import MachineError, ModelError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.metrics import measure
 from onnxtweak.model.edit.record import recorded_tweak
 from onnxtweak.model.file.model_file import ModelFile, read_model
@@ -202,7 +202,7 @@ def _on_samples(
         made.append(check_simulation(file, predicted_Z, after.Z, view.labels))
     start = before.Z if len(run.inside) == 1 else logits_pass(former, view, engine, "before the last tweak")
     made.append(check_accuracy(run.inside[-1], view, file.head, (start, after.Z), file.dtype))
-    no_target = Goal(np.empty(0, np.int64), file.head)
+    no_target = ResolvedGoal(np.empty(0, np.int64), file.head)
     metrics_before, metrics_after = (
         measure(shown.classes, view.labels, no_target, file.classes) for shown in (before, after)
     )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from onnxtweak.data.groups import Groups
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.intervals import wilson
 from onnxtweak.types import GroupMetrics, Metrics
 
@@ -15,7 +15,7 @@ from onnxtweak.types import GroupMetrics, Metrics
 _FEW = 30
 
 
-def measure(predicted: np.ndarray, labels: np.ndarray, goal: Goal, classes: int) -> Metrics:
+def measure(predicted: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, classes: int) -> Metrics:
     """Metrics of predictions (N,) against labels (N,), both int in [0, classes).
 
     A prediction of -1, none of the classes, is wrong, and in no column of the confusion.

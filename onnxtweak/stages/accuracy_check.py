@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.model.file.tweak_metadata import TweakInside
@@ -61,7 +61,9 @@ class _Counts:
         return f"{self.right / self.samples * 100:.1f} -> {self.now / self.samples * 100:.1f} %"
 
 
-def recorded_result(validation: View, base: np.ndarray, tweaked: np.ndarray, goal: Goal) -> dict[str, Any]:
+def recorded_result(
+    validation: View, base: np.ndarray, tweaked: np.ndarray, goal: ResolvedGoal
+) -> dict[str, Any]:
     """What the provenance says about validation samples, for `check_accuracy` to compare with.
 
     base, tweaked (N, C) : their logits without and with the tweak, from tables.

@@ -11,7 +11,7 @@ from onnxtweak.data.groups import Groups, require_shared
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.errors import DataError, UsageError
-from onnxtweak.goal import Goal, Slice, every_class, find_targets
+from onnxtweak.goal import ResolvedGoal, Slice, every_class, find_targets
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.settings import DataSettings, FitSettings, JoinSettings, TargetSettings
 from onnxtweak.stages.open_job import Job
@@ -27,7 +27,7 @@ def choose_goal(
     drops: JoinSettings | FitSettings,
     *,
     all_unless_named: bool = False,
-) -> Goal:
+) -> ResolvedGoal:
     """The goal of a job; `--worst` runs the base over validation first.
 
     drops : what may get worse. all_unless_named : whether no target means all classes that have
@@ -42,7 +42,7 @@ def choose_goal(
             logits = logits_pass(job.subject, job.splits.validation, job.engine, "find the worst")
             predicted = job.head.predict(logits)
         numbers = find_targets(targets, job.names, fit, validation, predicted)
-    return Goal(numbers, job.head, drops.max_overall_drop, drops.max_class_drop)
+    return ResolvedGoal(numbers, job.head, drops.max_overall_drop, drops.max_class_drop)
 
 
 def with_slice_read(data: DataSettings, settings: FitSettings, targets: TargetSettings) -> DataSettings:
@@ -62,8 +62,8 @@ def with_slice_read(data: DataSettings, settings: FitSettings, targets: TargetSe
 
 
 def choose_slice(
-    job: Job, goal: Goal, settings: FitSettings, learning: Learning
-) -> tuple[Goal, Learning, tuple[str, ...]]:
+    job: Job, goal: ResolvedGoal, settings: FitSettings, learning: Learning
+) -> tuple[ResolvedGoal, Learning, tuple[str, ...]]:
     """The goal with its slice, what is learnt from with the groups of its rows, and a note.
 
     Where no slice is asked for, goal and samples stay as they are.
@@ -129,7 +129,7 @@ def _require_samples(job: Job, chosen: Slice, codes: np.ndarray) -> None:
             )
 
 
-def _kept(goal: Goal) -> str:
+def _kept(goal: ResolvedGoal) -> str:
     drop, each = goal.max_overall_drop, goal.max_class_drop
     kept = "keep overall" if drop == 0 else f"overall may lose {drop:g} points"
     return kept if each is None else f"{kept}, lose at most {each:g} points in any class or group"

@@ -13,7 +13,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.listed import ListedOutcome
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
@@ -72,7 +72,7 @@ class Proposal:
     """
 
     command: str
-    goal: Goal
+    goal: ResolvedGoal
     neurons: Neurons
     patch: Patch
     base: np.ndarray

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.listed import ListedOutcome, ListedSample
 from onnxtweak.method.compare.comparison import MethodOutcome
 from onnxtweak.method.table import Table
@@ -57,7 +57,7 @@ def answer_of(command: str, changes: bool, neurons: int) -> str:
 
 def judge_promises(
     shown: Shown,
-    goal: Goal,
+    goal: ResolvedGoal,
     names: Sequence[str],
     answer: str,
     cautions: Sequence[str] = (),
@@ -97,7 +97,12 @@ def depend_on_groups(column: str | None, groups: np.ndarray | None) -> tuple[str
 
 
 def judge_method(
-    answer: str, outcome: MethodOutcome, bias: MethodOutcome, test: Table, goal: Goal, names: Sequence[str]
+    answer: str,
+    outcome: MethodOutcome,
+    bias: MethodOutcome,
+    test: Table,
+    goal: ResolvedGoal,
+    names: Sequence[str],
 ) -> Verdict:
     """The verdict on a method of a comparison. bias : what the best biases came to."""
     shown = Shown(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import (
     Ranking,
@@ -34,7 +34,7 @@ def ranking_provenance(join: JoinSettings) -> dict[str, Any]:
 
 
 def rank_neurons(
-    job: Job, best: Sequence[Candidates], goal: Goal, join: JoinSettings, *, skip: bool = False
+    job: Job, best: Sequence[Candidates], goal: ResolvedGoal, join: JoinSettings, *, skip: bool = False
 ) -> list[Ranking]:
     """The neurons of each target, best first, as many as the largest n; one more pass for `net-gain`.
 

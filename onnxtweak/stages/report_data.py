@@ -32,7 +32,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.data.thumbnails import thumbnail
 from onnxtweak.engine.latency import paired_latency
 from onnxtweak.engine.subject import Subject, few_samples
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.selection.candidates import ThetaSizes, edges_of
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.model.inspect.neighborhood import neighborhood
@@ -68,7 +68,7 @@ def _cells(confusion: np.ndarray) -> np.ndarray:
 
 
 def of_choice(
-    base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, goal: Goal, bias: np.ndarray
+    base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, bias: np.ndarray
 ) -> dict[str, Any]:
     """Drop and target accuracy of the chosen point and of biases, on validation.
 
@@ -151,7 +151,7 @@ def _layers(tweak: Tweak) -> list[dict[str, Any]]:
 
 
 def of_runs(
-    job: Job, tweaked: Subject, view: View, predicted: Sequence[np.ndarray], goal: Goal
+    job: Job, tweaked: Subject, view: View, predicted: Sequence[np.ndarray], goal: ResolvedGoal
 ) -> dict[str, Any]:
     """What has to be run or read again: latency, and some samples that changed. predicted (N,) : two."""
     feeds = few_samples(job.opened, job.splits.fit, 1)
@@ -166,7 +166,7 @@ def of_runs(
     }
 
 
-def _first(rows: np.ndarray, labels: np.ndarray, goal: Goal) -> np.ndarray:
+def _first(rows: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
     """The first few of rows (k,), samples of the targets before others."""
     return rows[np.argsort(~goal.wanted(labels[rows]), kind="stable")][:_SHOWN]
 

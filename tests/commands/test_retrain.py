@@ -10,7 +10,7 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.errors import InputError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.retrain.schedule import NeuronPool, from_pool, parse_schedule, run_schedule
 from onnxtweak.method.solvers import multi_target
 from onnxtweak.method.table import all_neurons, gather, take
@@ -112,7 +112,7 @@ def test_a_schedule_on_tables_is_a_schedule_with_new_extraction(cnn):
         return tuple(gather(subject, view, neurons, job.engine, "extract") for view in views)
 
     tables = extracted(job.subject)
-    pool = NeuronPool(*tables, Goal(np.arange(4)), job.names)
+    pool = NeuronPool(*tables, ResolvedGoal(np.arange(4)), job.names)
 
     def from_the_file(grown):
         columns, synapses = grown.flat()

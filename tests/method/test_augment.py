@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.errors import ModelError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import forward, gradients, train
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table
@@ -199,17 +199,17 @@ def test_the_bias_control_finds_what_the_logits_lack():
     lacking = np.array([1.5, 0.0, -1.0, 0.0])
     before = (Z.argmax(axis=1) == labels).sum()
     worse = ((Z - lacking).argmax(axis=1) == labels).sum()
-    bias = overall_bias(Z - lacking, labels, Goal(np.arange(4)))
+    bias = overall_bias(Z - lacking, labels, ResolvedGoal(np.arange(4)))
     after = ((Z - lacking + bias).argmax(axis=1) == labels).sum()
     assert worse < before - 100
     assert after >= before - 5
-    assert not overall_bias(Z[:0], labels[:0], Goal(np.arange(4))).any()
+    assert not overall_bias(Z[:0], labels[:0], ResolvedGoal(np.arange(4))).any()
 
 
 def test_no_single_bias_could_still_gain():
     rng = np.random.default_rng(1)
     labels, Z = rng.integers(0, 3, 300), rng.normal(size=(300, 3)).astype(np.float32)
-    bias = overall_bias(Z, labels, Goal(np.arange(3)))
+    bias = overall_bias(Z, labels, ResolvedGoal(np.arange(3)))
     best = ((Z + bias).argmax(axis=1) == labels).sum()
     assert best >= (Z.argmax(axis=1) == labels).sum()
     for j in range(3):

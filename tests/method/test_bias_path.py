@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.tuning import bias_path as module
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import boost_table, predict
@@ -21,7 +21,7 @@ def made(seed: int, samples: int = 120, classes: int = 6, targets: tuple[int, ..
     Z = np.round(rng.normal(size=(samples, classes)), 1).astype(np.float32)  # with ties
     labels = rng.integers(0, classes, samples)
     prefix = np.round(rng.normal(size=(samples, len(targets), len(COUNTS))), 1)
-    return boost_table(Z, labels, Goal(np.array(targets))), prefix
+    return boost_table(Z, labels, ResolvedGoal(np.array(targets))), prefix
 
 
 def whole(table, prefix, n, scale):

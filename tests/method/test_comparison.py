@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
 from onnxtweak.method.compare.standings import MethodRun, standings
 from onnxtweak.method.table import Table
@@ -32,7 +32,7 @@ def table(samples, seed=0, classes=4, signal=2.0, lack=1.0):
 @pytest.mark.parametrize("drop", [-1.0, 0.0, 1.0, 5.0])
 def test_readings_are_the_best_of_all_biases(drop):
     of = table(400)
-    (found,) = readings(of.Z, of.Z, of.labels, Goal(np.array([0])), [drop])
+    (found,) = readings(of.Z, of.Z, of.labels, ResolvedGoal(np.array([0])), [drop])
     floor = (of.Z.argmax(axis=1) == of.labels).sum() - np.floor(drop / 100 * 400 + 1e-9)
     best = np.nan
     gaps = np.sort(np.delete(of.Z, 0, axis=1).max(axis=1) - of.Z[:, 0])
@@ -47,16 +47,16 @@ def test_readings_are_the_best_of_all_biases(drop):
 
 def test_readings_rise_with_the_drop_and_say_what_is_out_of_reach():
     of = table(500)
-    found = readings(of.Z, of.Z, of.labels, Goal(np.array([0])), CURVE)
+    found = readings(of.Z, of.Z, of.labels, ResolvedGoal(np.array([0])), CURVE)
     known = found[~np.isnan(found)]
     assert (np.diff(known) >= 0).all()
-    assert np.isnan(readings(of.Z, of.Z, of.labels, Goal(np.array([0])), [-50.0])).all()
+    assert np.isnan(readings(of.Z, of.Z, of.labels, ResolvedGoal(np.array([0])), [-50.0])).all()
 
 
 def test_readings_of_several_targets_keep_the_floor():
     of = table(500)
     targets = np.array([0, 2])
-    loose, strict = readings(of.Z, of.Z, of.labels, Goal(targets), [5.0, 0.0])
+    loose, strict = readings(of.Z, of.Z, of.labels, ResolvedGoal(targets), [5.0, 0.0])
     own = np.isin(of.labels, targets)
     assert loose >= strict >= (of.Z.argmax(axis=1) == of.labels)[own].mean()
 
@@ -70,7 +70,7 @@ def result(held, patch=None, point=None):
 
 def test_a_bias_is_set_on_the_samples_held_out_and_judged_on_test():
     held, test = table(2000, lack=2.0), table(4000, seed=1, lack=2.0)
-    made = judge(result(held), test, Goal(np.array([0])), 1.0)
+    made = judge(result(held), test, ResolvedGoal(np.array([0])), 1.0)
     boosted = test.Z.copy()
     boosted[:, 0] += np.float32(made.bias[0])
     assert made.bias[0] > 0
@@ -83,14 +83,14 @@ def test_a_patch_that_harms_is_not_delivered_but_its_readings_are_shown():
     held, test = table(1000), table(1000, seed=1)
     rng = np.random.default_rng(0)
     harmful = Linear(rng.normal(size=(3, 4)) * 5, np.zeros(4))
-    made = judge(result(held, harmful), test, Goal(np.array([0])), 1.0)
+    made = judge(result(held, harmful), test, ResolvedGoal(np.array([0])), 1.0)
     assert (made.fixed, made.broken) == (0, 0)
     assert np.isnan(made.at[CURVE.index(0.0)])
 
 
 def test_a_point_of_its_own_is_taken_as_it_is():
     held, test = table(1000), table(1000, seed=1)
-    made = judge(result(held, point=np.array([0.7])), test, Goal(np.array([0])), 1.0)
+    made = judge(result(held, point=np.array([0.7])), test, ResolvedGoal(np.array([0])), 1.0)
     assert made.bias[0] == 0.7
 
 
@@ -123,7 +123,7 @@ def tables(seed):
 @given(st.integers(0, 10_000), st.sampled_from([None, 0.0, 3.0, 10.0]))
 def test_who_may_lose_more_never_gets_less(seed, class_drop):
     Z, base, labels, targets = tables(seed)
-    goal = Goal(targets, max_class_drop=class_drop)
+    goal = ResolvedGoal(targets, max_class_drop=class_drop)
     read = readings(Z, base, labels, goal, CURVE)
     known = read[~np.isnan(read)]
     assert (np.diff(known) >= 0).all()
@@ -140,7 +140,7 @@ def test_who_may_lose_more_never_gets_less(seed, class_drop):
 @pytest.mark.parametrize("seed", range(12))
 def test_readings_along_one_bias_spare_every_class(seed):
     Z, base, labels, targets = tables(seed)
-    goal = Goal(targets[:1], max_class_drop=[0.0, 2.0, 8.0][seed % 3])
+    goal = ResolvedGoal(targets[:1], max_class_drop=[0.0, 2.0, 8.0][seed % 3])
     was = base.argmax(axis=1) == labels
     gaps = np.sort(np.delete(Z, goal.targets[0], axis=1).max(axis=1) - Z[:, goal.targets[0]])
     best = np.full(len(CURVE), np.nan)
@@ -157,7 +157,7 @@ def test_readings_along_one_bias_spare_every_class(seed):
 
 def test_means_over_repeats_do_not_fall_either():
     """A repeat that only gets there at a larger loss must not pull the mean down there."""
-    held, goal = table(400), Goal(np.array([0]))
+    held, goal = table(400), ResolvedGoal(np.array([0]))
     made = judge(result(held), table(400, seed=1), goal, 1.0)
     high, low = np.full(len(CURVE), 0.9), np.where(np.array(CURVE) < 0.3, np.nan, 0.5)
     rows = [MethodRun(replace(made, at=at), copied("test", 400), 1, 0.1, "") for at in (high, low)]

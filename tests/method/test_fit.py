@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit import mlp
 from onnxtweak.method.fit.fit import fit_all, try_all
@@ -51,7 +51,7 @@ TARGETS = np.array([0])
 
 def test_telling_neurons_lift_the_target_far_above_the_bias_at_the_same_overall_accuracy():
     fit, test = tables(3000, lack=2.0), tables(5000, seed=1, lack=2.0)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, Goal(TARGETS), SETTINGS)
+    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), SETTINGS)
     assert found.kind == "fit"
     was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, TARGETS)
     biased = test.Z.copy()
@@ -72,7 +72,7 @@ def test_held_out_logits_foretell_new_samples():
 
 def test_useless_neurons_leave_the_bias():
     fit = tables(2000, strength=0.0, lack=2.0)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, Goal(TARGETS), SETTINGS)
+    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), SETTINGS)
     assert found.kind in ("bias", "fit")
     assert found.bias[0] > 0
     if found.kind == "fit":
@@ -85,7 +85,7 @@ def test_nothing_to_gain_leaves_the_base_or_a_bias_that_costs_nothing():
     kinds, lost = [], []
     for seed in range(8):
         fit = tables(1500, seed=seed, strength=0.0, lack=0.0)
-        found = fit_all(learning(fit), {"all": np.arange(25)}, Goal(TARGETS), SETTINGS)
+        found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), SETTINGS)
         kinds.append(found.kind)
         lost.append(was - applied(found, test, TARGETS).mean())
         assert found.kind != "base" or "the answer is the base" in found.notes[-1]
@@ -96,7 +96,7 @@ def test_nothing_to_gain_leaves_the_base_or_a_bias_that_costs_nothing():
 def test_the_family_of_lower_held_out_loss_is_chosen():
     fit = tables(2500, lack=1.0)
     found = fit_all(
-        learning(fit), {"noise": np.arange(5, 25), "telling": np.arange(5)}, Goal(TARGETS), SETTINGS
+        learning(fit), {"noise": np.arange(5, 25), "telling": np.arange(5)}, ResolvedGoal(TARGETS), SETTINGS
     )
     assert "telling" in found.candidate.name
     assert any("noise" in note for note in found.notes)
@@ -113,7 +113,7 @@ def test_a_class_without_samples_keeps_its_logit():
 def test_all_classes_as_targets_are_fitted_and_get_no_bias():
     fit, test = tables(2500), tables(4000, seed=1)
     targets = np.arange(4)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, Goal(targets), SETTINGS)
+    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(targets), SETTINGS)
     assert found.kind == "fit" and not found.bias.any()
     assert applied(found, test, targets).mean() > (test.Z.argmax(axis=1) == test.labels).mean() + 0.05
 
@@ -121,7 +121,8 @@ def test_all_classes_as_targets_are_fitted_and_get_no_bias():
 def test_the_same_seed_gives_the_same_patch():
     fit = tables(800)
     one, other = (
-        fit_all(learning(fit), {"all": np.arange(25)}, Goal(TARGETS), SETTINGS, seed=3) for _ in range(2)
+        fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), SETTINGS, seed=3)
+        for _ in range(2)
     )
     assert np.array_equal(one.candidate.patch.weight, other.candidate.patch.weight)
     assert np.array_equal(one.bias, other.bias)
@@ -134,14 +135,14 @@ def test_choices_are_judged_on_the_samples_named():
     seen = np.arange(2000) < 1000
     Z[np.flatnonzero(seen), fit.labels[seen]] += 20
     some = Learning(Table(fit.T, Z, fit.labels), ~seen)
-    found = fit_all(some, {"all": np.arange(25)}, Goal(TARGETS), SETTINGS)
+    found = fit_all(some, {"all": np.arange(25)}, ResolvedGoal(TARGETS), SETTINGS)
     assert len(found.choice.right) == 1000
 
 
 def test_a_patch_that_costs_a_class_too_much_is_weakened():
     fit, test = tables(3000, lack=2.0), tables(6000, seed=1, lack=2.0)
     free, sparing = (
-        fit_all(learning(fit), {"all": np.arange(25)}, Goal(TARGETS, max_class_drop=drop), LINEAR)
+        fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS, max_class_drop=drop), LINEAR)
         for drop in (None, 3.0)
     )
     was = test.Z.argmax(axis=1) == test.labels
@@ -156,7 +157,9 @@ def test_a_patch_that_costs_a_class_too_much_is_weakened():
 
 def test_a_budget_is_kept_and_the_telling_neurons_are_found():
     fit, test = tables(2500, noise=40), tables(4000, seed=1, noise=40)
-    found = fit_all(learning(fit), {"all": np.arange(45)}, Goal(TARGETS), replace(SETTINGS, budget=24))
+    found = fit_all(
+        learning(fit), {"all": np.arange(45)}, ResolvedGoal(TARGETS), replace(SETTINGS, budget=24)
+    )
     patch = found.candidate.patch
     assert patch.weight.size + patch.bias.size <= 24
     assert set(found.candidate.columns) == {0, 1, 2, 3, 4}
@@ -190,7 +193,9 @@ def numbers(found):
 @pytest.mark.parametrize("budget", [1, 2, 3, 4, 7, 8, 12, 30])
 def test_a_budget_is_never_exceeded_however_small(budget):
     fit = tables(1200, lack=2.0)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, Goal(TARGETS), replace(SETTINGS, budget=budget))
+    found = fit_all(
+        learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), replace(SETTINGS, budget=budget)
+    )
     bias = np.zeros(4) if found.candidate is None else found.candidate.patch.bias.copy()
     bias += found.bias
     weights = 0 if found.candidate is None else np.count_nonzero(found.candidate.patch.weight)
@@ -201,7 +206,7 @@ def test_a_budget_is_never_exceeded_however_small(budget):
 def test_a_budget_of_less_than_a_number_a_target_leaves_the_base_and_says_so():
     fit = tables(1200, lack=2.0)
     found = fit_all(
-        learning(fit), {"all": np.arange(25)}, Goal(np.array([0, 2])), replace(SETTINGS, budget=1)
+        learning(fit), {"all": np.arange(25)}, ResolvedGoal(np.array([0, 2])), replace(SETTINGS, budget=1)
     )
     assert found.kind == "base"
     assert "a budget of 1 number does not cover a bias for each of 2 targets" in found.notes[-1]
@@ -209,7 +214,7 @@ def test_a_budget_of_less_than_a_number_a_target_leaves_the_base_and_says_so():
 
 def test_where_no_neuron_for_all_classes_is_affordable_the_targets_get_synapses():
     fit, test = tables(3000, lack=2.0, classes=12), tables(6000, seed=1, lack=2.0, classes=12)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, Goal(TARGETS), replace(SETTINGS, budget=6))
+    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), replace(SETTINGS, budget=6))
     assert found.kind == "fit" and numbers(found) <= 6
     assert np.flatnonzero(found.candidate.patch.weight.any(axis=0)).tolist() == [0]
     was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, TARGETS)
@@ -219,7 +224,9 @@ def test_where_no_neuron_for_all_classes_is_affordable_the_targets_get_synapses(
 
 def test_synapses_are_limited_but_not_biases():
     fit = tables(1500, lack=2.0)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, Goal(TARGETS), replace(SETTINGS, synapses=9))
+    found = fit_all(
+        learning(fit), {"all": np.arange(25)}, ResolvedGoal(TARGETS), replace(SETTINGS, synapses=9)
+    )
     assert 0 < np.count_nonzero(found.candidate.patch.weight) <= 9
 
 
@@ -231,7 +238,9 @@ def test_small_patches_find_the_telling_neurons(choose):
 
 def test_all_classes_are_judged_by_the_overall_accuracy_against_a_bias_for_each():
     fit, test = tables(2500, lack=2.0), tables(4000, seed=1, lack=2.0)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, Goal(np.arange(4), max_class_drop=5.0), SETTINGS)
+    found = fit_all(
+        learning(fit), {"all": np.arange(25)}, ResolvedGoal(np.arange(4), max_class_drop=5.0), SETTINGS
+    )
     was, now = test.Z.argmax(axis=1) == test.labels, applied(found, test, np.arange(4))
     biased = (test.Z + found.control.astype(np.float32)).argmax(axis=1) == test.labels
     assert found.kind == "fit" and found.control.any()
@@ -240,10 +249,12 @@ def test_all_classes_are_judged_by_the_overall_accuracy_against_a_bias_for_each(
 
 def test_all_classes_with_nothing_to_learn_leave_a_bias_or_the_base():
     fit = tables(1500, strength=0.0, lack=2.0)
-    found = fit_all(learning(fit), {"all": np.arange(25)}, Goal(np.arange(4)), SETTINGS)
+    found = fit_all(learning(fit), {"all": np.arange(25)}, ResolvedGoal(np.arange(4)), SETTINGS)
     assert found.kind == "bias" and found.bias[0] > found.bias[1]
     even = tables(1500, strength=0.0, lack=0.0)
-    assert fit_all(learning(even), {"all": np.arange(25)}, Goal(np.arange(4)), SETTINGS).kind == "base"
+    assert (
+        fit_all(learning(even), {"all": np.arange(25)}, ResolvedGoal(np.arange(4)), SETTINGS).kind == "base"
+    )
 
 
 @pytest.mark.parametrize("spoil", ["constant", "collinear", "separable", "few"])
@@ -260,7 +271,7 @@ def test_awkward_tables_give_finite_weights(spoil):
     table = Table(T, Z, fit.labels).rows(np.arange(12 if spoil == "few" else 600))
     for budget in (None, 40):
         settings = replace(SETTINGS, budget=budget, hidden=4)
-        found = fit_all(learning(table), {"all": np.arange(25)}, Goal(TARGETS), settings)
+        found = fit_all(learning(table), {"all": np.arange(25)}, ResolvedGoal(TARGETS), settings)
         assert np.isfinite(found.bias).all()
         if found.candidate is not None:
             assert all(np.isfinite(part).all() for part in vars(found.candidate.patch).values())
@@ -274,7 +285,7 @@ def test_where_all_target_samples_are_right_already_all_samples_decide():
     Z[own, 0] += 20
     table = Table(fit.T, Z, fit.labels)
     assert (Z.argmax(axis=1) == fit.labels)[own].all()
-    found = fit_all(learning(table), {"all": np.arange(25)}, Goal(TARGETS), LINEAR)
+    found = fit_all(learning(table), {"all": np.arange(25)}, ResolvedGoal(TARGETS), LINEAR)
     assert found.kind == "fit"
     assert (
         found.choice.right[own].all() and found.choice.right.mean() > (Z.argmax(axis=1) == fit.labels).mean()
@@ -314,12 +325,12 @@ def test_mirrored_copies_are_learnt_from_where_samples_held_out_prefer_it(hidden
 def test_mirrored_copies_are_learnt_from_in_any_case_where_asked(budget):
     fit = symmetric(300, 0)
     settings = replace(LINEAR, budget=budget)
-    plain = fit_all(learning(fit), {"all": np.arange(60)}, Goal(TARGETS), settings)
+    plain = fit_all(learning(fit), {"all": np.arange(60)}, ResolvedGoal(TARGETS), settings)
     wrong = learning(fit, copies=turned(fit, places=False), always=True)
-    found = fit_all(wrong, {"all": np.arange(60)}, Goal(TARGETS), settings)
+    found = fit_all(wrong, {"all": np.arange(60)}, ResolvedGoal(TARGETS), settings)
     offered = replace(wrong, always=False)
     assert plain.kind == "fit" and found.kind != "fit"  # a neuron and its negative cancel out
-    assert fit_all(offered, {"all": np.arange(60)}, Goal(TARGETS), settings).kind == "fit"
+    assert fit_all(offered, {"all": np.arange(60)}, ResolvedGoal(TARGETS), settings).kind == "fit"
 
 
 def test_a_copy_is_held_out_with_its_original_and_never_judged_on():
@@ -331,7 +342,7 @@ def test_a_copy_is_held_out_with_its_original_and_never_judged_on():
 def test_of_families_that_do_as_well_the_smallest_is_chosen():
     fit = tables(1500)
     families = {"telling": np.arange(5), "telling and noise": np.arange(25)}
-    found = fit_all(learning(fit), families, Goal(TARGETS), LINEAR)
+    found = fit_all(learning(fit), families, ResolvedGoal(TARGETS), LINEAR)
     assert found.candidate.name.startswith("telling, ridge")
 
 

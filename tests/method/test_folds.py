@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxtweak.errors import DataError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.folds import Folds, fold_numbers, one_in
 from onnxtweak.method.table import Table, stacked
@@ -79,7 +79,7 @@ def leaking(groups):
 @pytest.mark.parametrize("hidden", [0, 16])
 def test_what_is_learnt_by_heart_about_a_group_is_not_taken_for_knowledge(hidden):
     """Held out sample by sample, such a patch looks perfect; held out by group, the base is the answer."""
-    goal = Goal(np.array([0, 1]))
+    goal = ResolvedGoal(np.array([0, 1]))
     settings = FitSettings(hidden=hidden, folds=5)
     found = {
         groups: fit_all(learning(leaking(groups)), {"all": np.arange(30)}, goal, settings)

@@ -6,21 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 
-NOBODY = Goal(np.empty(0, np.int64))
+NOBODY = ResolvedGoal(np.empty(0, np.int64))
 
 
 def classes_hold(before, after, labels, drop):
-    goal = Goal(NOBODY.targets, max_class_drop=drop)
+    goal = ResolvedGoal(NOBODY.targets, max_class_drop=drop)
     return goal.classes_hold(before == labels, after == labels, labels, 3)
 
 
 def test_metrics_of_a_small_case():
     labels = np.array([0, 0, 1, 1, 1, 2])
     predicted = np.array([0, 1, 1, 1, 0, 2])
-    found = measure(predicted, labels, Goal(np.array([1, 2])), 4)
+    found = measure(predicted, labels, ResolvedGoal(np.array([1, 2])), 4)
     assert found.overall == pytest.approx(4 / 6)
     assert found.target == pytest.approx(3 / 4)
     np.testing.assert_allclose(found.per_class, [1 / 2, 2 / 3, 1, np.nan])

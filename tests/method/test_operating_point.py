@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table, predict, rival_gap
@@ -40,7 +40,7 @@ def test_decisions_are_the_argmax_of_boosted_logits(seed, targets):
     boost = np.round(prefix[:, :, 0]) - 1
     boosted = Z.copy()
     boosted[:, targets] += boost.astype(np.float32)
-    reduced = boost_table(Z, labels, Goal(targets))
+    reduced = boost_table(Z, labels, ResolvedGoal(targets))
     np.testing.assert_array_equal(predict(reduced, boost), boosted.argmax(axis=1))
     for t, target in enumerate(targets):
         gap, rival = rival_gap(reduced, boost, t)
@@ -58,7 +58,10 @@ def test_the_chosen_point_stays_allowed_and_beats_the_base(targets, scales, drop
     Z, labels, targets, prefix = table(seed, targets=targets)
     counts = (1, 3, 6)
     found = choose(
-        boost_table(Z, labels, Goal(targets, max_overall_drop=drop)), prefix[:, :, [0, 2, 5]], counts, scales
+        boost_table(Z, labels, ResolvedGoal(targets, max_overall_drop=drop)),
+        prefix[:, :, [0, 2, 5]],
+        counts,
+        scales,
     )
     boost = np.stack(
         [prefix[:, t, found.n[t] - 1] * found.scale[t] / found.n[t] for t in range(len(targets))],
@@ -76,7 +79,7 @@ def test_the_chosen_point_stays_allowed_and_beats_the_base(targets, scales, drop
 def test_one_target_on_a_grid_is_the_exhaustive_best():
     Z, labels, targets, prefix = table(3)
     scales, counts = (0, 0.5, 1, 2, 4, 8), (1, 3, 6)
-    found = choose(boost_table(Z, labels, Goal(targets)), prefix[:, :, [0, 2, 5]], counts, scales)
+    found = choose(boost_table(Z, labels, ResolvedGoal(targets)), prefix[:, :, [0, 2, 5]], counts, scales)
     base, _, _ = outcome(Z, labels, targets, prefix[:, :, 0] * 0)
     best = max(
         result[1]
@@ -90,9 +93,12 @@ def test_one_target_on_a_grid_is_the_exhaustive_best():
 
 def test_a_class_drop_limit_holds_for_every_class():
     Z, labels, targets, prefix = table(11, n=400)
-    free = choose(boost_table(Z, labels, Goal(targets, max_overall_drop=10.0)), prefix, COUNTS, None)
+    free = choose(boost_table(Z, labels, ResolvedGoal(targets, max_overall_drop=10.0)), prefix, COUNTS, None)
     bound = choose(
-        boost_table(Z, labels, Goal(targets, max_overall_drop=10.0, max_class_drop=1.0)), prefix, COUNTS, None
+        boost_table(Z, labels, ResolvedGoal(targets, max_overall_drop=10.0, max_class_drop=1.0)),
+        prefix,
+        COUNTS,
+        None,
     )
     losses = []
     for found in (free, bound):
@@ -105,11 +111,14 @@ def test_a_class_drop_limit_holds_for_every_class():
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_bias_is_better_than_a_fine_grid(seed):
     Z, labels, targets, _ = table(seed)
-    bias = best_bias(boost_table(Z, labels, Goal(targets)))
+    bias = best_bias(boost_table(Z, labels, ResolvedGoal(targets)))
     base = (Z.argmax(axis=1) == labels).sum()
 
     def score(b):
-        right = ONE_LABEL.predict_biased(Z, Goal(targets).on_all_classes(np.array([b]), Z.shape[1])) == labels
+        right = (
+            ONE_LABEL.predict_biased(Z, ResolvedGoal(targets).on_all_classes(np.array([b]), Z.shape[1]))
+            == labels
+        )
         return right[labels == 1].sum() if right.sum() >= base else -1
 
     assert score(bias[targets[0]]) >= max(score(b) for b in np.linspace(0, 8, 801) + 0.0007)
@@ -133,7 +142,7 @@ def test_who_may_lose_more_never_gets_less(seed, scales):
     Z, labels, targets, prefix = table(seed, targets=(0, 1, 3))
     reached = -1
     for drop in (0.0, 0.1, 0.3, 1.0, 2.0, 3.0, 5.0):
-        of = boost_table(Z, labels, Goal(targets, max_overall_drop=drop))
+        of = boost_table(Z, labels, ResolvedGoal(targets, max_overall_drop=drop))
         point = choose_rising(of, prefix[:, :, [0, 5]], (1, 6), scales)
         columns = [{1: 0, 6: 5}[int(n)] for n in point.n]
         boost = np.stack(

@@ -10,7 +10,7 @@ import pytest
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.errors import UsageError
-from onnxtweak.goal import Goal, worst
+from onnxtweak.goal import ResolvedGoal, worst
 from onnxtweak.method.retrain.schedule import (
     NeuronPool,
     from_pool,
@@ -41,7 +41,7 @@ def a_pool(seed: int = 0, classes: int = 6, neurons: int = 24) -> NeuronPool:
         T[np.arange(samples), labels] += 1.5
         return Table(T.astype(np.float32), Z.astype(np.float32), labels)
 
-    return NeuronPool(split(600), split(500), Goal(np.arange(classes)), tuple("abcdef"[:classes]))
+    return NeuronPool(split(600), split(500), ResolvedGoal(np.arange(classes)), tuple("abcdef"[:classes]))
 
 
 def right(Z: np.ndarray, table: Table) -> int:
@@ -111,7 +111,7 @@ def test_the_logits_are_the_bases_plus_the_synapses():
 
 
 def test_only_candidates_are_picked_and_a_wide_stage_says_so():
-    pool = replace(a_pool(), goal=Goal(np.array([1, 4])))
+    pool = replace(a_pool(), goal=ResolvedGoal(np.array([1, 4])))
     grown, log = run_schedule(parse_schedule("J100 R100"), pool, JOIN, RetrainSettings(), ENGINE)
     assert set(grown.column) <= {1, 4}
     assert "only 2 classes" in log[0].notes[0]
@@ -132,7 +132,7 @@ def test_a_class_without_a_useful_neuron_is_told():
     pool = a_pool()
     T = pool.fit.T.copy()
     T[pool.fit.labels == 0] = 0
-    spoiled = replace(pool, fit=replace(pool.fit, T=T), goal=Goal(np.array([0])))
+    spoiled = replace(pool, fit=replace(pool.fit, T=T), goal=ResolvedGoal(np.array([0])))
     grown, log = run_schedule(parse_schedule("J1 R1"), spoiled, JOIN, RetrainSettings(), ENGINE)
     assert not grown.column
     assert "class a" in log[0].notes[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.errors import DataError
-from onnxtweak.goal import Goal, Slice
+from onnxtweak.goal import ResolvedGoal, Slice
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import fit_linear
@@ -47,10 +47,10 @@ def right(found, table: Table) -> np.ndarray:
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_the_slice_gains_more_than_the_joint_fit_gives_it(hidden):
     table, test = samples(1500, 0), samples(20_000, 1)
-    goal = Goal(np.array([0, 1]), max_overall_drop=1.0, slice=RARE)
+    goal = ResolvedGoal(np.array([0, 1]), max_overall_drop=1.0, slice=RARE)
     settings = FitSettings(hidden=hidden, max_class_drop=None)
     found = fit_slice(learning(table), {"all": np.arange(8)}, goal, settings)
-    joint = fit_all(learning(table), {"all": np.arange(8)}, Goal(goal.targets), settings)
+    joint = fit_all(learning(table), {"all": np.arange(8)}, ResolvedGoal(goal.targets), settings)
     rare, was = test.slices == 1, test.Z.argmax(axis=1) == test.labels
     assert found.kind == "fit"
     assert right(found, test)[rare].mean() > right(joint, test)[rare].mean() + 0.05
@@ -62,7 +62,7 @@ def test_the_slice_gains_more_than_the_joint_fit_gives_it(hidden):
 def test_neurons_that_tell_nothing_of_a_slice_do_no_harm():
     """What is left for them is to shift a class, and that no further than costs nothing."""
     table, test = samples(1500, 0), samples(20_000, 1)
-    goal, was = Goal(np.array([0, 1]), slice=RARE), test.Z.argmax(axis=1) == test.labels
+    goal, was = ResolvedGoal(np.array([0, 1]), slice=RARE), test.Z.argmax(axis=1) == test.labels
     for seed in range(3, 9):
         T = np.random.default_rng(seed).normal(size=(21_500, 8)).astype(np.float32)
         blind, new = replace(table, T=T[:1500]), replace(test, T=T[1500:])
@@ -74,13 +74,13 @@ def test_a_slice_that_nothing_is_judged_by_is_refused():
     table = samples(300, 0)
     some = Learning(table, table.slices == 0)
     with pytest.raises(DataError, match="the slice kind=rare has no sample to judge by"):
-        fit_slice(some, {"all": np.arange(8)}, Goal(np.array([0, 1]), slice=RARE), QUICK)
+        fit_slice(some, {"all": np.arange(8)}, ResolvedGoal(np.array([0, 1]), slice=RARE), QUICK)
 
 
 def test_biases_are_the_answer_where_there_is_no_neuron_and_they_help():
     table = samples(3000, 0, share=0.2)
     shifted = Table(table.T, table.Z - np.array([0, 1.5], np.float32), table.labels, None, table.slices)
-    goal = Goal(np.array([0, 1]), slice=RARE)
+    goal = ResolvedGoal(np.array([0, 1]), slice=RARE)
     found = fit_slice(learning(shifted), {}, goal, QUICK)
     assert found.kind == "bias" and found.bias.any()
     rare = table.slices == 1
@@ -99,7 +99,7 @@ def test_one_group_gains_no_more_than_the_other_may_lose():
 
     def changes(**drops) -> tuple[float, float]:
         """Of the slice and of the others, in points."""
-        goal = Goal(np.array([0, 1]), slice=RARE, **drops)
+        goal = ResolvedGoal(np.array([0, 1]), slice=RARE, **drops)
         now = right(fit_slice(learning(table), {"all": np.arange(1)}, goal, QUICK), table)
         gained = now.astype(int) - was
         return gained[slices == 1].mean() * 100, gained[slices == 0].mean() * 100
@@ -131,7 +131,7 @@ def test_a_weight_counts_as_copies_do():
     moved = weighted.patched(one.columns, one.patch) - table.patched(plain.columns, plain.patch)
     assert np.abs(moved).max() > 0.3
     bias = [
-        overall_bias(t.Z, t.labels, Goal(np.array([0, 1])), w)
+        overall_bias(t.Z, t.labels, ResolvedGoal(np.array([0, 1])), w)
         for t, w in ((table, weight.astype(np.int64)), (copied, None))
     ]
     np.testing.assert_allclose(*bias)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.tuning.spared_classes import Ledger
 from onnxtweak.method.tuning.target_bias import set_target_bias, standard_error
 
@@ -33,7 +33,9 @@ def accuracy(Z, labels, bias=0.0):
 def test_the_limit_is_kept_and_no_bias_on_a_grid_does_better(drop):
     base, labels = table(800, weak=2.0)
     patched, _ = table(800, weak=1.0, signal=1.3)
-    spent = set_target_bias(patched, base, labels, Goal(np.array([0]), max_overall_drop=drop), margin=0)
+    spent = set_target_bias(
+        patched, base, labels, ResolvedGoal(np.array([0]), max_overall_drop=drop), margin=0
+    )
     overall, target = accuracy(patched, labels, spent.bias[0])
     limit = accuracy(base, labels)[0] - drop / 100
     assert spent.holds and overall >= limit - 1e-12
@@ -46,7 +48,9 @@ def test_a_margin_keeps_clear_of_the_limit():
     base, labels = table(800, weak=1.0, signal=0.8)
     patched, _ = table(800, weak=1.0, signal=0.9)
     was = base.argmax(axis=1) == labels
-    bold, careful = (set_target_bias(patched, base, labels, Goal(np.array([0])), margin=m) for m in (0, 2))
+    bold, careful = (
+        set_target_bias(patched, base, labels, ResolvedGoal(np.array([0])), margin=m) for m in (0, 2)
+    )
     assert careful.bias[0] < bold.bias[0]
     assert careful.right.mean() - was.mean() >= 2 * standard_error(was, careful.right) - 1e-12
 
@@ -58,7 +62,7 @@ def test_the_margin_beats_the_winners_curse():
     for seed in range(40):
         Z, labels = table(400, seed=seed, weak=0.3)
         for margin in broken:
-            bias = set_target_bias(Z, Z, labels, Goal(np.array([0])), margin=margin).bias[0]
+            bias = set_target_bias(Z, Z, labels, ResolvedGoal(np.array([0])), margin=margin).bias[0]
             lost = accuracy(truth, true_labels)[0] - accuracy(truth, true_labels, bias)[0]
             broken[margin] += lost > 0.002
     assert broken[0.0] > 10
@@ -68,7 +72,7 @@ def test_the_margin_beats_the_winners_curse():
 def test_what_is_worse_than_the_base_even_unspent_does_not_hold():
     base, labels = table(500, signal=2.0, weak=0)
     worse, _ = table(500, seed=1, signal=0.0)
-    assert not set_target_bias(worse, base, labels, Goal(np.array([0]))).holds
+    assert not set_target_bias(worse, base, labels, ResolvedGoal(np.array([0]))).holds
 
 
 def test_no_class_loses_more_than_it_may():
@@ -76,7 +80,7 @@ def test_no_class_loses_more_than_it_may():
     patched, _ = table(1200, weak=1.0, signal=1.3)
     was = base.argmax(axis=1) == labels
     free, sparing = (
-        set_target_bias(patched, base, labels, Goal(np.array([0]), max_class_drop=drop), margin=0)
+        set_target_bias(patched, base, labels, ResolvedGoal(np.array([0]), max_class_drop=drop), margin=0)
         for drop in (None, 5.0)
     )
     lost = [was[labels == c].mean() - sparing.right[labels == c].mean() for c in range(4)]
@@ -88,7 +92,7 @@ def test_several_targets_share_the_surplus():
     base, labels = table(900, weak=2.0)
     patched, _ = table(900, weak=1.0, signal=1.5)
     targets = np.array([0, 3])
-    spent = set_target_bias(patched, base, labels, Goal(targets), margin=0)
+    spent = set_target_bias(patched, base, labels, ResolvedGoal(targets), margin=0)
     was = base.argmax(axis=1) == labels
     of_target = np.isin(labels, targets)
     unspent = patched.argmax(axis=1) == labels
@@ -99,7 +103,7 @@ def test_several_targets_share_the_surplus():
 def test_the_curve_counts_drops_from_the_base():
     base, labels = table(600, weak=2.0)
     patched, _ = table(600, weak=1.0, signal=1.3)
-    spent = set_target_bias(patched, base, labels, Goal(np.array([0])), margin=0)
+    spent = set_target_bias(patched, base, labels, ResolvedGoal(np.array([0])), margin=0)
     was = (base.argmax(axis=1) == labels).mean()
     overall = max((was - accuracy(patched, labels, t.scale)[0]) * 100 - t.drop for t in spent.trials)
     assert overall == pytest.approx(0, abs=1e-9)
@@ -110,12 +114,14 @@ def test_where_all_classes_are_targets_nothing_is_spent():
     labels = rng.integers(0, 3, 600)
     base = rng.normal(size=(600, 3))
     better = base + 2 * np.eye(3)[labels]
-    found = set_target_bias(better, base, labels, Goal(np.arange(3)), margin=1.0)
+    found = set_target_bias(better, base, labels, ResolvedGoal(np.arange(3)), margin=1.0)
     assert found.holds and not found.bias.any()
     assert found.right.mean() == (better.argmax(axis=1) == labels).mean()
     assert found.trials[-1].drop < 0
-    assert not set_target_bias(base, better, labels, Goal(np.arange(3)), margin=1.0).holds
-    assert set_target_bias(base, better, labels, Goal(np.arange(3), max_overall_drop=90), margin=1.0).holds
+    assert not set_target_bias(base, better, labels, ResolvedGoal(np.arange(3)), margin=1.0).holds
+    assert set_target_bias(
+        base, better, labels, ResolvedGoal(np.arange(3), max_overall_drop=90), margin=1.0
+    ).holds
 
 
 def test_all_classes_as_targets_are_still_spared():
@@ -124,8 +130,8 @@ def test_all_classes_as_targets_are_still_spared():
     base = rng.normal(size=(600, 3)) + 2 * np.eye(3)[labels]
     better = base + 2 * np.eye(3)[labels] * (labels != 0)[:, None]
     better[:, 0] -= 0.5
-    assert set_target_bias(better, base, labels, Goal(np.arange(3)), margin=0.5).holds
-    limited = Goal(np.arange(3), max_class_drop=5.0)
+    assert set_target_bias(better, base, labels, ResolvedGoal(np.arange(3)), margin=0.5).holds
+    limited = ResolvedGoal(np.arange(3), max_class_drop=5.0)
     assert not set_target_bias(better, base, labels, limited, margin=0.5, only_targets=True).holds
     spared = set_target_bias(better, base, labels, limited, margin=0.5)
     was = base.argmax(axis=1) == labels
@@ -143,7 +149,7 @@ def test_classes_that_would_pay_get_biases_and_the_target_keeps_more(seed):
     base[:, 0] += 1.5 * (labels == 1) - 1.5
     patched = (base + 0.3 * np.eye(5)[labels]).astype(np.float32)
     base = base.astype(np.float32)
-    goal = Goal(np.array([0]), max_class_drop=5.0)
+    goal = ResolvedGoal(np.array([0]), max_class_drop=5.0)
     lowered, spared = (
         set_target_bias(patched, base, labels, goal, margin=1.0, only_targets=only) for only in (True, False)
     )
@@ -162,7 +168,9 @@ def test_where_nothing_can_spare_a_class_it_is_said():
     base = 3 * np.eye(3)[labels]
     hopeless = base.copy()
     hopeless[labels == 2] = [5.0, 0.0, -np.inf]
-    found = set_target_bias(hopeless, base, labels, Goal(np.array([0]), max_class_drop=5.0), margin=1.0)
+    found = set_target_bias(
+        hopeless, base, labels, ResolvedGoal(np.array([0]), max_class_drop=5.0), margin=1.0
+    )
     assert not found.holds and not found.bias.any()
 
 
@@ -175,7 +183,7 @@ def test_a_class_too_small_to_tell_what_it_loses_may_lose_one_sample():
     Z = base.copy()
     Z[:40, [0, 1]] = 1, -1
     Z[203] = [9.0, -9.0, -9.0]  # the patch takes one of the four
-    limit = Goal(np.array([0]), max_class_drop=5.0)
+    limit = ResolvedGoal(np.array([0]), max_class_drop=5.0)
     found = set_target_bias(Z, base, labels, limit)
     assert found.holds and found.right[labels == 0].all()
     strict = set_target_bias(Z, base, labels, replace(limit, max_class_drop=0.0))
@@ -187,7 +195,7 @@ def test_the_smallest_bias_that_earns_enough_is_found_among_any_number_of_sample
     rng = np.random.default_rng(0)
     Z = rng.normal(0, 1, (6000, 5)).astype(np.float32)
     labels = rng.integers(0, 5, len(Z))
-    ledger = Ledger(Z, Z, labels, Goal(np.array([0])).head)
+    ledger = Ledger(Z, Z, labels, ResolvedGoal(np.array([0])).head)
     predicted = Z.argmax(axis=1)
     gap = np.where(predicted == 2, np.inf, Z.max(axis=1).astype(np.float64) - Z[:, 2])
     step = ledger._step(gap, 2, missing)

@@ -29,7 +29,7 @@ from onnxtweak.commands.compare import gather_inputs
 from onnxtweak.data.splits import View, stratified_split
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.errors import ModelError
-from onnxtweak.goal import Goal, every_class
+from onnxtweak.goal import ResolvedGoal, every_class
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import METHODS, result_of_fit
@@ -116,7 +116,7 @@ def contest(asked: argparse.Namespace) -> dict:
         began = time.perf_counter()
         targets = weakest(job, unseen, asked.classes)
         settings = FitSettings(margin=asked.margin)
-        of, _, _ = gather_inputs(job, TAPS, Goal(targets), JOIN, settings, seed)
+        of, _, _ = gather_inputs(job, TAPS, ResolvedGoal(targets), JOIN, settings, seed)
         clock("passes", began, seconds)
         table, test = stacked((of.fit, of.validation)), of.test
         since = time.perf_counter()
@@ -126,7 +126,7 @@ def contest(asked: argparse.Namespace) -> dict:
         shared = results_of(of, (*ONCE, *(ORACLES if asked.oracles else ())), seconds)
         for i, target in enumerate(targets):
             names.append(job.names[target])
-            one = Goal(np.array([target]))
+            one = ResolvedGoal(np.array([target]))
             here = replace(of, goal=one, rankings=[of.rankings[i]], joined=[of.joined[i]])
             results = results_of(here, PER_TARGET, seconds) | shared
             found = settle(table, tried, one, judged=of.judged, margin=settings.margin)
@@ -165,7 +165,7 @@ def for_all(
     of: CompareInputs, tried, shared: dict[str, MethodResult], overall: dict, kinds: dict, seconds: dict
 ) -> None:
     """The same with all classes as targets: what matters is the overall accuracy."""
-    every = Goal(every_class(of.fit.labels, of.validation.labels))
+    every = ResolvedGoal(every_class(of.fit.labels, of.validation.labels))
     table = stacked((of.fit, of.validation))
     whole = replace(of, goal=every)
     results = {"bias": METHODS["bias"](whole)}
@@ -196,7 +196,7 @@ def clock(name: str, since: float, seconds: dict) -> None:
     seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - since
 
 
-def add_base(rows: dict, test: Table, goal: Goal) -> None:
+def add_base(rows: dict, test: Table, goal: ResolvedGoal) -> None:
     base = measure(goal.head.predict(test.Z), test.labels, goal, test.Z.shape[1])
     rows.setdefault("base", []).append([base.target, base.overall, base.target])
 

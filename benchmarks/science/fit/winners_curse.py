@@ -14,7 +14,7 @@ import argparse
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table, gather, stacked
@@ -51,7 +51,7 @@ def readings(whole: Table, test: Table, channels: np.ndarray, targets: np.ndarra
     was = test.Z.argmax(axis=1) == test.labels
     made = []
     for target in targets:
-        own, one = test.labels == target, Goal(np.array([target]))
+        own, one = test.labels == target, ResolvedGoal(np.array([target]))
         for what, held in (("bias", table.Z), ("fit", found.held_out)):
             for way, margin in WAYS.items():
                 chosen_on = quarter if "quarter" in way else slice(None)

@@ -22,7 +22,7 @@ from benchmarks.science.thesis.recipes import Recipe
 from benchmarks.science.thesis.sizes import Options
 from benchmarks.science.thesis.train import Trained, trained
 from onnxtweak.commands.compare import gather_inputs
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import METHODS as TABLE_METHODS
@@ -112,7 +112,7 @@ def open_bench(
     engine = EngineSettings(device="cpu", threads=1)
     watched = TapSettings(taps=tuple(taps))
     job = open_for_tables(str(base.model), data, engine, watched, silent)
-    goal = Goal(np.array(sorted(targets)), max_overall_drop=settings.max_overall_drop)
+    goal = ResolvedGoal(np.array(sorted(targets)), max_overall_drop=settings.max_overall_drop)
     inputs, _, _ = gather_inputs(job, watched, goal, join, settings, recipe.seed)
     return Bench(base, samples, job, inputs)
 
@@ -191,7 +191,7 @@ def read_logits(
     parameters: int = 0,
 ) -> Reading:
     """Any net, as it stands. Z, base (n, C) : its logits and the base's, on the same samples."""
-    goal = Goal(np.array(sorted(targets)))
+    goal = ResolvedGoal(np.array(sorted(targets)))
     before, after = (measure(goal.head.predict(z), labels, goal, Z.shape[1]) for z in (base, Z))
     return Reading(
         after.target,

@@ -27,7 +27,7 @@ from benchmarks.science.thesis.sizes import Options, base_recipe
 from benchmarks.science.thesis.tables import Page, cell, command, grid, interval, sizes_told
 from benchmarks.science.thesis.thesis_numbers import ONE_TARGET_OVERALL
 from benchmarks.science.thesis.words import difference, flow, verdict
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import result_of_fit
@@ -135,7 +135,9 @@ def by_criterion(bench: Bench, target: int, options: Options, seed: int) -> dict
     wide = theta.ranked(target, "count", most * _WIDER)
     (fit, validation, test), columns = tables(bench.job, [*rankings.values(), wide])
     own = np.array([target])
-    best = by_net_gain(wide, fit.T[:, columns[-1]], boost_table(fit.Z, fit.labels, Goal(own)), 0, most)
+    best = by_net_gain(
+        wide, fit.T[:, columns[-1]], boost_table(fit.Z, fit.labels, ResolvedGoal(own)), 0, most
+    )
     joined = dict(zip(rankings, columns, strict=False))
     rankings["net-gain"] = best
     joined["net-gain"] = columns[-1][_places_in(wide, best)]
@@ -146,7 +148,7 @@ def by_criterion(bench: Bench, target: int, options: Options, seed: int) -> dict
             fit=fit,
             validation=validation,
             test=test,
-            goal=Goal(own),
+            goal=ResolvedGoal(own),
             rankings=[rankings[key]],
             joined=[joined[key]],
         )
@@ -199,7 +201,7 @@ def read_all(bench: Bench, targets: Sequence[int], methods: Sequence[str], once:
     drawn = np.random.default_rng(whole.seed).permutation(whole.random)
     of = replace(
         whole,
-        goal=Goal(own),
+        goal=ResolvedGoal(own),
         rankings=[whole.rankings[i] for i in at],
         joined=[whole.joined[i] for i in at],
         random=drawn[: max(whole.join.count) * len(own)],

@@ -27,7 +27,7 @@ from benchmarks.science.thesis.tables import Page, cell, command, grid
 from benchmarks.science.thesis.thesis_numbers import TABLE_4_2, TABLE_4_3, TABLE_4_3_HIDDEN, TABLE_4_4
 from benchmarks.science.thesis.train import logits, trained
 from benchmarks.science.thesis.words import difference, flow, verdict
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import train
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.method.table import all_neurons, gather, take
@@ -196,7 +196,7 @@ def _controls(
     # As `augment` decides: a gain of more than one standard error, or the base.
     taken = fixed - broken > np.sqrt(fixed + broken)
     Z = test.Z + found.patch.delta(test.T) if taken else test.Z
-    bias = overall_bias(validation.Z, validation.labels, Goal(np.arange(of.classes)))
+    bias = overall_bias(validation.Z, validation.labels, ResolvedGoal(np.arange(of.classes)))
     numbers = NEURONS * HIDDEN + HIDDEN + HIDDEN * of.classes + of.classes if taken else 0
     ran = found.checkpoints[-1].iteration
     return {

@@ -32,7 +32,7 @@ from onnxtweak.engine.scoring.sweep import (
     values_of,
 )
 from onnxtweak.engine.subject import Subject
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import ThetaState, begin_counting, bytes_per_neuron
 from onnxtweak.types import Tap
@@ -169,7 +169,7 @@ def _finish(sweep: Sweep, read: Read, task: ScoringTask, engine: Engine) -> None
     sweep.survivors = []
     del found
     labels = task.labels
-    wrong = np.flatnonzero((sweep.predicted != labels) & Goal(task.targets).wanted(labels))
+    wrong = np.flatnonzero((sweep.predicted != labels) & ResolvedGoal(task.targets).wanted(labels))
     if len(wrong):
         sweep.states = [engine.backend.device_state(state) for state in sweep.states]
         _count_wrong(sweep, read, wrong, task, engine)

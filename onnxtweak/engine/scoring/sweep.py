@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxtweak.engine.machine.memory_plan import Block, survivor_room
 from onnxtweak.engine.passes import Captured, Engine
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.state import ThetaState, combine, without_counts
 from onnxtweak.theta.survivors import Survivors
@@ -88,7 +88,7 @@ def fold(sweep: Sweep, got: Captured, task: ScoringTask, engine: Engine) -> None
     gap = reciprocal_gaps(got.Z, got.labels, targets, task.theta)
     sweep.predicted[sweep.at : sweep.at + len(got.labels)] = gap.predicted
     sweep.at += len(got.labels)
-    member = Goal(targets).place(got.labels)
+    member = ResolvedGoal(targets).place(got.labels)
     for j in range(len(targets)):
         sweep.gaps[j].append(np.abs(gap.gap[member == j, j]))
     whole = sweep.at % engine.settings.shard == 0 or sweep.at == len(sweep.predicted)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.goal import Goal, least_right
+from onnxtweak.goal import ResolvedGoal, least_right
 from onnxtweak.method.compare.repair import Reranking
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
@@ -73,7 +73,7 @@ class MethodOutcome:
     delivered: bool = True
 
 
-def judge(result: MethodResult, test: Table, goal: Goal, margin: float) -> MethodOutcome:
+def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) -> MethodOutcome:
     """Set the operating point on the samples held out, and measure on the test samples.
 
     A patch that does not keep the limit there is not delivered: the base is.
@@ -102,7 +102,7 @@ def judge(result: MethodResult, test: Table, goal: Goal, margin: float) -> Metho
 
 
 def readings(
-    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, drops: Sequence[float]
+    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, drops: Sequence[float]
 ) -> np.ndarray:
     """Best target accuracy (D,) that biases on the targets reach at each drop of the overall accuracy.
 
@@ -133,7 +133,7 @@ def readings(
 
 
 def _along_one_bias(
-    Z: np.ndarray, labels: np.ndarray, goal: Goal, floor: np.ndarray, class_floor: np.ndarray | None
+    Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, floor: np.ndarray, class_floor: np.ndarray | None
 ) -> np.ndarray:
     """Every bias from minus to plus infinity: a sample turns to the target where the bias passes its gap.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxtweak.engine.passes import Engine
 from onnxtweak.errors import ModelError
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.controls import LastLayer, last_layer
 from onnxtweak.method.compare.repair import Reranking
@@ -48,7 +48,7 @@ class CompareInputs:
     fit: Table
     validation: Table
     test: Table
-    goal: Goal
+    goal: ResolvedGoal
     families: Mapping[str, np.ndarray]
     penultimate: np.ndarray | None
     random: np.ndarray

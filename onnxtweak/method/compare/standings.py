@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.compare.comparison import CURVE, DROPS, MethodOutcome
 from onnxtweak.standings import MethodStanding
 from onnxtweak.types import Metrics
@@ -40,12 +40,12 @@ def interval(
     return share, float(np.sqrt(max(share * (1 - share), 0.0) / samples[0]))
 
 
-def support(metrics: Metrics, goal: Goal) -> int:
+def support(metrics: Metrics, goal: ResolvedGoal) -> int:
     return int(metrics.confusion[goal.targets].sum())
 
 
 def standings(
-    runs: Mapping[str, Sequence[MethodRun]], refused: Mapping[str, str], goal: Goal
+    runs: Mapping[str, Sequence[MethodRun]], refused: Mapping[str, str], goal: ResolvedGoal
 ) -> tuple[MethodStanding, ...]:
     """Each method's runs, one per repeat, as means. runs : by method. refused : why others do not apply."""
     bias = [run.outcome.at for run in runs["bias"]]

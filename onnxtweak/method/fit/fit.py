@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_ridges
@@ -55,7 +55,7 @@ class Fitted:
 def fit_all(
     learning: Learning,
     families: Mapping[str, np.ndarray],
-    goal: Goal,
+    goal: ResolvedGoal,
     settings: FitSettings,
     *,
     seed: int = 0,
@@ -124,7 +124,7 @@ def _best_path(
 
 
 def try_small(
-    learning: Learning, families: Mapping[str, np.ndarray], goal: Goal, budget: Budget, folds: Folds
+    learning: Learning, families: Mapping[str, np.ndarray], goal: ResolvedGoal, budget: Budget, folds: Folds
 ) -> list[FitCandidate]:
     """Every candidate within the budget: for all classes where it allows that, and for the targets alone.
 
@@ -150,7 +150,7 @@ def try_small(
 def settle(
     table: Table,
     tried: Sequence[FitCandidate],
-    goal: Goal,
+    goal: ResolvedGoal,
     *,
     judged: np.ndarray | None = None,
     margin: float = 1.0,
@@ -189,7 +189,7 @@ class Settling:
     """Which candidate is the answer, judged on samples that its weights have not seen."""
 
     def __init__(
-        self, table: Table, goal: Goal, judged: np.ndarray, margin: float, *, only_targets: bool
+        self, table: Table, goal: ResolvedGoal, judged: np.ndarray, margin: float, *, only_targets: bool
     ) -> None:
         self.table, self.goal, self.judged, self.margin = table, goal, judged, margin
         self.only_targets = only_targets
@@ -275,7 +275,7 @@ class Settling:
         return log_losses(logits / logits.dtype.type(self.temperature), self.labels)
 
 
-def _too_small(table: Table, goal: Goal, budget: Budget, judged: np.ndarray | None) -> Fitted:
+def _too_small(table: Table, goal: ResolvedGoal, budget: Budget, judged: np.ndarray | None) -> Fitted:
     """The answer to a budget that does not cover a bias for each target: the base."""
     unlimited = replace(goal, max_overall_drop=0.0, max_class_drop=None)
     found = settle(table, [], unlimited, judged=judged, budget=budget)

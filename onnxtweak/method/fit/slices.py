@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.errors import DataError
-from onnxtweak.goal import Goal, Slice
+from onnxtweak.goal import ResolvedGoal, Slice
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import ALL_BIASES, STRENGTHS, Fitted, Settling, try_all
 from onnxtweak.method.fit.learning import Learning
@@ -38,7 +38,7 @@ _NEAR = 2
 def fit_slice(
     learning: Learning,
     families: Mapping[str, np.ndarray],
-    goal: Goal,
+    goal: ResolvedGoal,
     settings: FitSettings,
     *,
     seed: int = 0,
@@ -94,7 +94,7 @@ class _Tried:
 
 
 def _weighted(
-    learning: Learning, goal: Goal, folds: Folds, plain: Sequence[FitCandidate], progress: Progress
+    learning: Learning, goal: ResolvedGoal, folds: Folds, plain: Sequence[FitCandidate], progress: Progress
 ) -> list[FitCandidate]:
     """Linear patches on the best family of neurons, the slice weighted ever more. plain : unweighted."""
     columns = plain[0].columns if plain else np.empty(0, np.int64)
@@ -127,7 +127,7 @@ def _weighted(
 class _SliceSettling(Settling):
     """Which candidate is the answer for a slice."""
 
-    def __init__(self, table: Table, goal: Goal, judged: np.ndarray, margin: float) -> None:
+    def __init__(self, table: Table, goal: ResolvedGoal, judged: np.ndarray, margin: float) -> None:
         super().__init__(table, goal, judged, margin, only_targets=False)
         self.slice, self.codes = _slice_of(goal), _codes(table)[judged]
         self.of_target = self.codes == self.slice.wanted
@@ -202,7 +202,7 @@ class _SliceSettling(Settling):
         return bool(lost.max() <= allowed / 100 + 1e-12)
 
 
-def _slice_of(goal: Goal) -> Slice:
+def _slice_of(goal: ResolvedGoal) -> Slice:
     assert goal.slice is not None  # this is what is fitted for
     return goal.slice
 

@@ -19,7 +19,7 @@ from onnxtweak.engine.passes import Captured, Engine
 from onnxtweak.engine.scoring.scoring import theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import Read, ScoringTask
 from onnxtweak.errors import ModelError, UsageError
-from onnxtweak.goal import Goal, worst
+from onnxtweak.goal import ResolvedGoal, worst
 from onnxtweak.method.join import prefix_sums
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.retrain.synapses_by_class import NO_SYNAPSES, SynapsesByClass
@@ -94,7 +94,7 @@ class NeuronPool:
 
     fit: Table
     validation: Table
-    goal: Goal
+    goal: ResolvedGoal
     names: tuple[str, ...]
 
 
@@ -163,7 +163,7 @@ class _Schedule:
         was, now = (int(head.right(Z, labels).sum()) for Z in (validation.Z, current[1]))
         # What earlier stages gained is not for later ones to spend; what they lost is lost for all.
         overall_drop = goal.max_overall_drop - max(0, was - now) / len(labels) * 100
-        stage_goal = Goal(classes, head, overall_drop, self._class_drop_left(current[1]))
+        stage_goal = ResolvedGoal(classes, head, overall_drop, self._class_drop_left(current[1]))
         step = self._join if stage.kind == "J" else self._retrain
         changed, stage_notes = step(synapses, stage_goal, current)
         own = stage_goal.wanted(labels)
@@ -184,7 +184,7 @@ class _Schedule:
         return float(np.clip(goal.max_class_drop - lost, 0, goal.max_class_drop))
 
     def _join(
-        self, synapses: SynapsesByClass, goal: Goal, current: tuple[np.ndarray, np.ndarray]
+        self, synapses: SynapsesByClass, goal: ResolvedGoal, current: tuple[np.ndarray, np.ndarray]
     ) -> tuple[SynapsesByClass, list[str]]:
         """Theta over the pool with the current logits, then n and scale on validation as in `join`."""
         pool, settings, classes = self.pool, self.join_settings, goal.targets
@@ -216,7 +216,7 @@ class _Schedule:
         return synapses, notes
 
     def _retrain(
-        self, synapses: SynapsesByClass, goal: Goal, current: tuple[np.ndarray, np.ndarray]
+        self, synapses: SynapsesByClass, goal: ResolvedGoal, current: tuple[np.ndarray, np.ndarray]
     ) -> tuple[SynapsesByClass, list[str]]:
         """New weights for the synapses of the goal's classes; validation says how far to go towards them."""
         pool, settings, classes = self.pool, self.retrain_settings, goal.targets
@@ -250,7 +250,7 @@ class _Schedule:
         return replace(synapses, weight=weight), [found.note] if found.note else []
 
 
-def _ranked(best: Candidates, tap: Tap, now: Table, goal: Goal, settings: JoinSettings) -> Ranking:
+def _ranked(best: Candidates, tap: Tap, now: Table, goal: ResolvedGoal, settings: JoinSettings) -> Ranking:
     """The best neurons of the pool for one class, as the model now is. Raises ModelError for none."""
     most = max(settings.count)
     if settings.criterion != "net-gain":

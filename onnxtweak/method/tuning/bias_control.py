@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.tuning.boosted import BoostTable
 from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.theta.line_search import net_gain
@@ -14,7 +14,7 @@ _TURNS = 5
 
 
 def overall_bias(
-    Z: np.ndarray, labels: np.ndarray, goal: Goal, weight: np.ndarray | None = None
+    Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, weight: np.ndarray | None = None
 ) -> np.ndarray:
     """Biases (C,) float64, on the targets, with the best overall accuracy. Z (N, C); labels (N,).
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class BoostTable:
     number of the best other class. classes : C.
     """
 
-    goal: Goal
+    goal: ResolvedGoal
     labels: np.ndarray
     target_logits: np.ndarray
     rest: np.ndarray
@@ -29,7 +29,7 @@ class BoostTable:
         return predict(self, np.broadcast_to(boost, self.target_logits.shape)) == self.labels
 
 
-def boost_table(Z: np.ndarray, labels: np.ndarray, goal: Goal) -> BoostTable:
+def boost_table(Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> BoostTable:
     """Reduce Z (N, C) for boosts of the goal's targets."""
     others = Z.copy()
     others[:, goal.targets] = -np.inf

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.tuning.bias_path import BiasPath, BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable
 from onnxtweak.types import Trial
@@ -61,7 +61,7 @@ class _Point:
 class _PointJudge:
     """Evaluates points on validation and remembers the trade-off between overall and target accuracy."""
 
-    def __init__(self, paths: BiasPaths, goal: Goal) -> None:
+    def __init__(self, paths: BiasPaths, goal: ResolvedGoal) -> None:
         self.paths, self.table, c = paths, paths.table, len(goal)
         labels, classes = self.table.labels, self.table.classes
         no_op = (paths.counts[0],) * c, (0.0,) * c
@@ -140,7 +140,7 @@ def choose(
     counts: tuple[int, ...],
     scales: tuple[float, ...] | None,
     *,
-    goal: Goal | None = None,
+    goal: ResolvedGoal | None = None,
     paths: BiasPaths | None = None,
     after: OperatingPoint | None = None,
 ) -> OperatingPoint:

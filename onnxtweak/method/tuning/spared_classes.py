@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.method.temperature import calibrated
 
@@ -26,7 +26,7 @@ _ROUNDING = 1e-9
 _FEW = 256
 
 
-def spare(ledger: Ledger, goal: Goal, bias: np.ndarray, margin: float) -> tuple[np.ndarray, bool]:
+def spare(ledger: Ledger, goal: ResolvedGoal, bias: np.ndarray, margin: float) -> tuple[np.ndarray, bool]:
     """Biases of all classes (C,), and whether the goal's limits are kept under them.
 
     ledger : of the logits that get them. bias (C,) : of the targets. It is taken times the factor at which
@@ -72,7 +72,7 @@ class Ledger:
         self.before = self._earned(before)
         self.support = np.bincount(labels, minlength=self.classes)
 
-    def raised(self, bias: np.ndarray, goal: Goal, margin: float) -> _Raised | None:
+    def raised(self, bias: np.ndarray, goal: ResolvedGoal, margin: float) -> _Raised | None:
         """`bias` (C,) and what the classes need that lack; None where the limits are not kept even so."""
         bias = bias.copy()
         for _ in range(_ROUNDS):
@@ -98,7 +98,7 @@ class Ledger:
     def _earned(self, predicted: np.ndarray) -> np.ndarray:
         return np.bincount(predicted, self.credit[self.rows, predicted], self.classes)
 
-    def _class_floor(self, changed: np.ndarray, goal: Goal, margin: float) -> np.ndarray:
+    def _class_floor(self, changed: np.ndarray, goal: ResolvedGoal, margin: float) -> np.ndarray:
         allowed = (goal.max_class_drop or 0.0) / 100 * self.support
         # So few samples cannot tell whether a class loses that little: one of them may be lost.
         few = (allowed > 0) & (allowed < 1)
@@ -106,7 +106,7 @@ class Ledger:
         floor: np.ndarray = self.before - np.where(few, 1.0, allowed) + clear
         return floor
 
-    def _overall_floor(self, changed: int, goal: Goal, margin: float) -> float:
+    def _overall_floor(self, changed: int, goal: ResolvedGoal, margin: float) -> float:
         allowed = goal.max_overall_drop / 100 * len(self.labels)
         return float(self.before.sum() - allowed + margin * np.sqrt(changed))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.goal import Goal
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
 from onnxtweak.method.tuning.operating_point import choose, rising
@@ -44,7 +44,7 @@ def set_target_bias(
     Z: np.ndarray,
     base: np.ndarray,
     labels: np.ndarray,
-    goal: Goal,
+    goal: ResolvedGoal,
     *,
     margin: float = 1.0,
     only_targets: bool = False,
@@ -82,7 +82,7 @@ def _behind(choice: BiasChoice, other: BiasChoice, of_target: np.ndarray) -> boo
 def _set_within(
     paths: BiasPaths,
     logits: tuple[np.ndarray, np.ndarray],
-    goal: Goal,
+    goal: ResolvedGoal,
     margin: float,
     ledger: Ledger | None,
 ) -> BiasChoice:
@@ -114,7 +114,12 @@ def _set_within(
 
 
 def _without_target_bias(
-    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: Goal, margin: float, ledger: Ledger | None
+    Z: np.ndarray,
+    base: np.ndarray,
+    labels: np.ndarray,
+    goal: ResolvedGoal,
+    margin: float,
+    ledger: Ledger | None,
 ) -> BiasChoice:
     """Where all classes are targets: no bias, for the overall accuracy is the targets' accuracy."""
     was, right = (goal.head.right(logits, labels) for logits in (base, Z))
@@ -128,7 +133,7 @@ def _without_target_bias(
 
 
 def _spared(
-    ledger: Ledger, goal: Goal, bias: np.ndarray, margin: float
+    ledger: Ledger, goal: ResolvedGoal, bias: np.ndarray, margin: float
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """Biases (C,) under which no class loses too much, right (N,) under them, and whether there are such."""
     bias, holds = spare(ledger, goal, bias, margin)
