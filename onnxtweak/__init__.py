@@ -51,6 +51,7 @@ from onnxtweak._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from onnxtweak.api import (
+        Goal,
         apply,
         augment,
         compare,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Goal",
     "apply",
     "augment",
     "compare",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,8 @@ from onnxtweak.settings import TargetSettings
 _ROUNDING = 1e-9
 # As many samples of average accuracy are added to a group, so that few samples do not make it the worst.
 _PRIOR = 10.0
+_ANY_LOSS = 100.0  # points: a limit that cannot be exceeded
+_NAMED = 5  # classes that a sentence names
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,38 @@ class ResolvedGoal:
         """Whether every sample should do better: then there is no class to take accuracy from."""
         return bool(self.wanted(labels).all())
 
+    def sentence(self, names: Sequence[str], listed: Mapping[str, int] | None = None) -> str:
+        """The goal in words: "raise cat and dog; keep overall accuracy; lose at most 5 points in any class".
+
+        names : of all C classes. listed : how many samples are listed, by role ("must", "lock" or "keep").
+        """
+        counts = listed or {}
+        wanted, limits = self._better(names), self._limits(everyone=len(self.targets) == len(names))
+        parts = [f"make {_counted(counts['must'])} right"] if counts.get("must") else []
+        parts += [wanted, *limits] if wanted else []
+        parts += [f"keep {_counted(counts['lock'])} right"] if counts.get("lock") else []
+        parts += [f"keep the decision on {_counted(counts['keep'])}"] if counts.get("keep") else []
+        return "; ".join(parts)
+
+    def _better(self, names: Sequence[str]) -> str:
+        if self.slice is not None:
+            return f"raise {self.slice}, of whatever class"
+        if len(self.targets) == len(names) > 1:
+            return "raise overall accuracy"
+        return f"raise {_enumerated([names[j] for j in self.targets])}" if len(self.targets) else ""
+
+    def _limits(self, *, everyone: bool) -> Iterator[str]:
+        """everyone : whether all classes are targets, so that overall accuracy is what should rise."""
+        drop = self.max_overall_drop
+        if drop < 0:
+            yield f"gain at least {-drop:g} points overall"
+        elif drop < _ANY_LOSS and (self.slice is not None or not everyone):
+            yield f"lose at most {drop:g} points overall" if drop else "keep overall accuracy"
+        if self.max_class_drop is not None and self.max_class_drop < _ANY_LOSS:
+            where = "any class" if self.slice is None else f"any class or group of {self.slice.column}"
+            lost = f"at most {self.max_class_drop:g} points" if self.max_class_drop else "nothing"
+            yield f"lose {lost} in {where}"
+
     def overall_floor(self, right: int, samples: int) -> int:
         """How many of all samples must be right, where `right` of them were before."""
         return least_right(right, self.max_overall_drop, samples)
@@ -130,6 +164,19 @@ class ResolvedGoal:
         """Whether no class loses more than it may. before, after (N,) bool : samples that are right."""
         floor = self.class_floor(before, labels, classes)
         return floor is None or bool((np.bincount(labels[after], minlength=classes) >= floor).all())
+
+
+def _counted(samples: int) -> str:
+    return f"{samples:,} listed {'sample' if samples == 1 else 'samples'}"
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    """Names in a sentence; of many, the first few."""
+    shown = list(names[:_NAMED])
+    if len(names) > _NAMED:
+        others = len(names) - _NAMED
+        return f"{', '.join(shown)} and {others:,} more {'class' if others == 1 else 'classes'}"
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
 
 
 def least_right(right: int, drop: float, samples: int) -> int:

@@ -17,6 +17,7 @@ import onnxtweak
 from onnxtweak import api, commands
 from onnxtweak.api import options
 from onnxtweak.cli.main import program
+from onnxtweak.demo_files import demo_files
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import choices_of
 from onnxtweak.registry import METHODS
@@ -30,7 +31,7 @@ def test_examples_in_the_docstrings_run():
     assert found.attempted >= 8 and found.failed == 0
 
 
-@pytest.mark.parametrize("name", onnxtweak.__all__)
+@pytest.mark.parametrize("name", [name for name in onnxtweak.__all__ if name != "Goal"])
 def test_every_name_is_a_command_and_explained(name):
     assert name in program.commands
     function = getattr(onnxtweak, name)
@@ -93,10 +94,11 @@ def test_options_are_what_the_settings_say(name):
     shown = {
         word: one
         for word, one in python.signature(function).parameters.items()
-        if word not in ("model", "progress", "repeats", "methods")
+        if word not in ("model", "progress", "repeats", "methods", "goal")
     }
     (typed,) = get_args(get_type_hints(function)["options"])
-    assert set(shown) == set(wanted) == set(get_type_hints(typed))
+    assert set(shown) == set(wanted) == set(get_type_hints(typed)) - {"goal"}
+    assert ("goal" in get_type_hints(typed)) == (name != "inspect")
     for word, (default, declared) in wanted.items():
         default = python.Parameter.empty if default is MISSING else default
         if word == "data" and name in options._OPTIONAL_DATA:
@@ -188,3 +190,35 @@ def test_listed_samples_are_for_fit_alone(tmp_path):
         onnxtweak.join(model, target=TARGET)
     with pytest.raises(UsageError, match="no samples to learn from"):
         onnxtweak.fit(model)
+
+
+def test_a_goal_says_what_options_say(tmp_path):
+    model, data = demo_files().model, f"{demo_files().data}#fit"
+    goal = onnxtweak.Goal(target=8, max_class_drop=2)
+    one = onnxtweak.fit(model, data=data, goal=goal, output=tmp_path / "one.onnx")
+    same = onnxtweak.fit(model, data=data, target=8, max_class_drop=2, output=tmp_path / "same.onnx")
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "same.onnx").read_bytes()
+    asked = "raise 8; keep overall accuracy; lose at most 2 points in any class"
+    assert one.verdict.goal == same.verdict.goal == asked
+    assert onnxtweak.evaluate(model, data=data, goal=goal).targets == ("8",)
+    assert repr(goal) == "Goal(target=8, max_class_drop=2)"
+
+
+def test_limits_of_a_goal_reach_the_join_of_a_retraining():
+    found = options.settings_of("retrain", {"data": "x.npz", "goal": api.Goal(target=1, max_class_drop=3)})
+    assert found["join"].max_class_drop == 3 and found["targets"].targets == ("1",)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "what"),
+    [
+        ("join", {"goal": api.Goal(slice="sex")}, "`slice` of the goal is not heeded"),
+        ("augment", {"goal": api.Goal(target=1)}, "`target` of the goal is not heeded"),
+        ("fit", {"goal": api.Goal(target=1), "target": 2}, "`target` is given beside the goal"),
+        ("fit", {"goal": {"target": 1}}, "`goal` is no Goal"),
+        ("inspect", {"goal": api.Goal(target=1)}, "unknown option `goal`"),
+    ],
+)
+def test_a_goal_that_cannot_be_heeded_is_refused(name, given, what):
+    with pytest.raises(UsageError, match=what):
+        options.settings_of(name, {"data": "x.npz", **given})

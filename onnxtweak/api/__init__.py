@@ -22,7 +22,9 @@ onnxtweak.errors.UsageError: unknown option `scael` (onnxtweak.join)
 All functions that take samples raise InputError for whatever they cannot use, VerificationError where a
 check fails, and MachineError where the machine lacks something; nothing is written then.
 
+goal      what should be better, and what must not get worse: one object for all of them
 options   their options, by name and type
+words     how a value may be written
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from onnxtweak import commands
+from onnxtweak.api.goal import Goal as Goal
 from onnxtweak.api.options import (
     AugmentOptions,
     EvaluateOptions,
@@ -38,10 +41,10 @@ from onnxtweak.api.options import (
     InspectOptions,
     JoinOptions,
     RetrainOptions,
-    StrPath,
     explained,
     settings_of,
 )
+from onnxtweak.api.words import StrPath
 from onnxtweak.results import Applied, Evaluation, Inspection, ModelDiff, Result, Reverted, RunResult, Scored
 from onnxtweak.settings import OutputSettings
 from onnxtweak.standings import Comparison

@@ -14,6 +14,8 @@ from typing import Any, Required, TypedDict, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
+from onnxtweak.api.goal import Goal, with_goal
+from onnxtweak.api.words import ClassName, HeightWidth, Number, Numbers, StrPath, StrPaths
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import did_you_mean, key_of, settings_from
 from onnxtweak.registry import METHODS
@@ -37,13 +39,6 @@ from onnxtweak.settings import (
     TargetSettings,
     Theta,
 )
-
-StrPath = str | os.PathLike[str]
-StrPaths = StrPath | Sequence[StrPath]
-Number = float | str
-Numbers = Number | Sequence[Number]
-HeightWidth = str | int | tuple[int, int]
-ClassName = str | int
 
 
 class PreprocessOptions(TypedDict, total=False):
@@ -127,6 +122,12 @@ class TargetOptions(TypedDict, total=False):
     worst: int | None
 
 
+class GoalOptions(TypedDict, total=False):
+    """Of all functions that measure or learn: what a goal says need not be said by other options."""
+
+    goal: Goal | None
+
+
 class OutputOptions(TypedDict, total=False):
     """See `onnxtweak.settings.OutputSettings`."""
 
@@ -137,11 +138,11 @@ class OutputOptions(TypedDict, total=False):
     evidence: bool
 
 
-class EvaluateOptions(DataOptions, TargetOptions, TapOptions, EngineOptions, total=False):
+class EvaluateOptions(DataOptions, GoalOptions, TargetOptions, TapOptions, EngineOptions, total=False):
     """Of `evaluate`, `compare`, and all functions that make or score a patch."""
 
 
-class MakeOptions(DataOptions, TapOptions, EngineOptions, OutputOptions, total=False):
+class MakeOptions(DataOptions, GoalOptions, TapOptions, EngineOptions, OutputOptions, total=False):
     """Of all functions that make a patch."""
 
 
@@ -186,7 +187,9 @@ class AugmentOptions(MakeOptions, total=False):
     criterion: Criterion
 
 
-class FitOptions(ListedOptions, TapOptions, EngineOptions, OutputOptions, TargetOptions, total=False):
+class FitOptions(
+    ListedOptions, GoalOptions, TargetOptions, TapOptions, EngineOptions, OutputOptions, total=False
+):
     """Of `fit`; see `onnxtweak.settings.FitSettings`."""
 
     max_overall_drop: Number
@@ -226,6 +229,9 @@ SETTINGS: dict[str, dict[str, type]] = {
 _OPTIONAL_DATA = {"inspect"}
 # Functions that take listed samples, for which other data may be missing.
 _TAKE_LISTED = {"fit"}
+# Functions that take a goal, and what their help says of it.
+_GOAL = "goal : an `onnxtweak.Goal`, which may say what other options say."
+_TAKE_GOAL = SETTINGS.keys() - {"inspect"}
 # Selectors of what a function watches by default, where they are not those of `TapSettings`.
 _TAPS: dict[str, tuple[str, ...]] = {"compare": (), **{name: m.taps for name, m in METHODS.items()}}
 # `batch` is the engine's; and there is a setting that only recipes fill.
@@ -239,9 +245,11 @@ def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises UsageError for an option that is unknown, missing, or does not fit.
     """
     where, flat, nested = f"onnxtweak.{name}", *_kinds(name)
-    given = _checked(
-        options, [*(word for kind in flat.values() for word in _words(kind, name)), *nested], where
-    )
+    known = [*(word for kind in flat.values() for word in _words(kind, name)), *nested]
+    if name in _TAKE_GOAL:
+        inside = {keyword: list(_words(kind, name)) for keyword, kind in nested.items()}
+        options = with_goal(options, known, inside, where)
+    given = _checked(options, known, where)
     given.setdefault("taps", _TAPS.get(name, TapSettings.taps))
     bare = name in _OPTIONAL_DATA and "data" not in given
     made = {
@@ -273,12 +281,14 @@ def explained(function: Function) -> Function:
         for word, default in [
             *(one for kind in flat.values() for one in _defaults(name, kind)),
             *((keyword, None) for keyword in nested),
+            *([("goal", None)] if name in _TAKE_GOAL else []),
         ]
     ]
     model, *named, _ = signature.parameters.values()  # the last are `**options`
     function.__signature__ = signature.replace(parameters=[model, *shown, *named])  # type: ignore[attr-defined]
     kinds = [k for kind in flat.values() for k in ((kind, Preprocess) if kind is DataSettings else (kind,))]
-    function.__doc__ = "\n\n".join(str(inspect.getdoc(each)) for each in (function, *kinds))
+    explained = [*(inspect.getdoc(each) for each in (function, *kinds)), _GOAL if name in _TAKE_GOAL else ""]
+    function.__doc__ = "\n\n".join(filter(None, explained))
     return function
 
 

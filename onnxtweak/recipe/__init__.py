@@ -1,6 +1,7 @@
 """What does a recipe ask for? TOML to settings: strict, relative to its file, overridable.
 
 plan       the nouns: what a recipe asks for
+goal_table  what [goal] says to every tweak
 values     how TOML values become settings
 reading    the file, its tables and what overrides them, with "did you mean"
 gates      which limits were kept?

@@ -16,6 +16,7 @@ from typing import Any
 
 from onnxtweak.errors import UsageError
 from onnxtweak.input_files import MOST_TEXT, require_regular, within_reach
+from onnxtweak.recipe.goal_table import GOAL, with_goal
 from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, settings_from
 from onnxtweak.registry import METHODS
@@ -33,6 +34,7 @@ _MODEL = ("logits", "threshold")
 _TABLES = {
     "model": ["path", *_MODEL],
     "data": _DATA,
+    "goal": list(GOAL),
     "preprocess": list(keys_of(Preprocess)),
     "engine": [key for key in keys_of(EngineSettings) if key not in _OF_RUNS],
     "gates": list(GATES),
@@ -67,6 +69,7 @@ def read_recipe(
     _check_tables(document, path)
     for table, known in _TABLES.items():
         check_keys(document.get(table, {}), known, _at(path, table))
+    document = with_goal(document, _at(path, "goal"))
     folder = Path(path).parent
     data = _data(document, path, folder)
     tweaks = _tweaks(document, path)

@@ -36,8 +36,6 @@ path = {_value(model)}
 
 [data]                          # {_counts(samples)}
 {_table(data)}
-# must = ["wrong.npz"]          # samples that have to become right; of method fit
-# lock = ["right.npz"]          # samples that are right and have to stay so; keep: the same for any decision
 # names = "names.txt"           # class names, one per line
 # inputs = {{ sr = 16000 }}       # one value for all samples, of inputs such as rates and states
 # seed = 0                      # of the split, where val or test is not given
@@ -50,18 +48,23 @@ path = {_value(model)}
 device = "auto"                 # auto, cpu, cuda, cuda:0
 # memory = "4GiB"
 
+[goal]                          # of every [[tweak]]; what a tweak says itself wins
+{_targets(targets)}
+# {len(classes):,} classes: {_listed(classes)}
+# slice = "COLUMN"              # instead: the worst group of samples by a column of the data, or COLUMN=VALUE
+# max-overall-drop = {FitSettings.max_overall_drop:.1f}        # percentage points that may be lost
+# max-class-drop = 5.0          # the same of any class
+# must = ["wrong.npz"]          # samples that have to become right; of method fit
+# lock = ["right.npz"]          # samples that are right and have to stay so; keep: the same for any decision
+
 # One [[tweak]] for each model to build. Methods: {", ".join(METHODS)}.
 [[tweak]]
 name = "tweaked"                # files are named after it
 method = "fit"
-{_targets(targets)}
-# {len(classes):,} classes: {_listed(classes)}
 # taps = ["activations", "penultimate"]  # or stages, blocks, op:TYPE, tensor names
 # {len(taps):,} tensors can be watched: {_listed([f"{name} ({neurons:,})" for name, neurons in taps])}
 # pool = "none"                 # mean or max: one neuron per channel
-# max-overall-drop = {FitSettings.max_overall_drop:.1f}        # percentage points that may be lost
-# max-class-drop = 5.0          # the same of any class
-# margin = {FitSettings.margin:.1f}                  # standard errors to stay clear of these limits
+# margin = {FitSettings.margin:.1f}                  # standard errors to stay clear of the limits of the goal
 # hidden = {FitSettings.hidden}                   # units of the hidden layer that is tried too; 0: none
 
 [gates]                         # judged on test samples; if one fails, no model is delivered

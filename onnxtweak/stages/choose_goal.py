@@ -85,10 +85,7 @@ def choose_slice(
     _require_samples(job, chosen, codes)
     count = int((codes == chosen.wanted).sum())
     which = "" if chosen.named else f", the worst of {len(np.unique(codes)):,} groups"
-    note = (
-        f"goal: raise {chosen} ({count:,} of {len(codes):,} learning samples{which}), all classes; "
-        f"{_kept(goal)}"
-    )
+    note = f"slice: {chosen}, {count:,} of {len(codes):,} learning samples{which}"
     return replace(goal, slice=chosen), learning.sliced(codes), (note,)
 
 
@@ -127,9 +124,3 @@ def _require_samples(job: Job, chosen: Slice, codes: np.ndarray) -> None:
                 where=_OPTION,
                 hint=f"give {role} samples of it, or name another group",
             )
-
-
-def _kept(goal: ResolvedGoal) -> str:
-    drop, each = goal.max_overall_drop, goal.max_class_drop
-    kept = "keep overall" if drop == 0 else f"overall may lose {drop:g} points"
-    return kept if each is None else f"{kept}, lose at most {each:g} points in any class or group"

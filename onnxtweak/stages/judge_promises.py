@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,6 +67,18 @@ def judge_promises(
 
     promises : those about listed samples.
     """
+    found = _judged(shown, goal, names, answer, cautions, promises)
+    return replace(found, goal=goal.sentence(names, {promise.name: promise.samples for promise in promises}))
+
+
+def _judged(
+    shown: Shown,
+    goal: ResolvedGoal,
+    names: Sequence[str],
+    answer: str,
+    cautions: Sequence[str],
+    promises: Sequence[Promise],
+) -> Verdict:
     labels = shown.labels
     if shown.split == LISTED:
         return of_listed(answer, len(labels), promises)

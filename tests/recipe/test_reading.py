@@ -254,3 +254,71 @@ def test_listed_samples_need_no_others(tmp_path):
 def test_listed_samples_are_for_fit_alone(tmp_path, old, new, what):
     with pytest.raises(UsageError, match=what):
         read_recipe(recipe(tmp_path, LISTED.replace(old, new)))
+
+
+GOAL = """
+[model]
+path = "base.onnx"
+[data]
+data = "a.npz"
+[goal]
+target = ["cat"]
+max-overall-drop = 1
+max-class-drop = 2
+[[tweak]]
+name = "joined"
+[[tweak]]
+name = "retrained"
+method = "retrain"
+[[tweak]]
+name = "fitted"
+method = "fit"
+worst = 2
+max-class-drop = "none"
+[compare]
+"""
+
+
+def test_a_goal_is_of_every_tweak_and_a_tweak_wins(tmp_path):
+    asked = read_recipe(recipe(tmp_path, GOAL))
+    joined, retrained, fitted = asked.tweaks
+    assert joined.targets == retrained.targets == asked.compare.targets == TargetSettings(targets=("cat",))
+    limits = [joined.options["settings"], retrained.options["join"], fitted.options["settings"]]
+    assert [limit.max_overall_drop for limit in limits] == [1, 1, 1]
+    assert [limit.max_class_drop for limit in limits] == [2, 2, None]
+    assert fitted.targets == TargetSettings(worst=2)
+    written_out = without(GOAL, '[goal]\ntarget = ["cat"]\nmax-overall-drop = 1\nmax-class-drop = 2\n')
+    own = 'target = ["cat"]\nmax-overall-drop = 1\nmax-class-drop = 2\n'
+    plain = read_recipe(
+        recipe(
+            tmp_path,
+            written_out.replace('name = "joined"\n', f'name = "joined"\n{own}', 1).replace(
+                'name = "retrained"\n', 'name = "retrained"\ntarget = ["cat"]\n'
+            ),
+        )
+    )
+    assert plain.tweaks[0].sha256 == joined.sha256
+    changed = read_recipe(recipe(tmp_path, GOAL), changes=["goal.target=dog"])
+    assert changed.tweaks[0].targets.targets == ("dog",)
+
+
+def test_listed_samples_of_a_goal_are_data(tmp_path):
+    text = GOAL[: GOAL.index("[[tweak]]")] + '[[tweak]]\nname = "fitted"\nmethod = "fit"\n'
+    text = without(text, 'target = ["cat"]\n').replace("[goal]", '[goal]\nmust = "wrong.npz"')
+    assert read_recipe(recipe(tmp_path, text)).data.must == (str(tmp_path / "wrong.npz"),)
+    twice = text.replace('data = "a.npz"', 'data = "a.npz"\nmust = "other.npz"')
+    with pytest.raises(UsageError, match=r"`must` is given here and under \[data\]"):
+        read_recipe(recipe(tmp_path, twice))
+
+
+@pytest.mark.parametrize(
+    ("new", "what"),
+    [
+        ('slice = "sex"', "`join` does not heed `slice`"),
+        ('aim = "sex"', "unknown key `aim`"),
+        ('max-overall-drop = "much"', "much"),
+    ],
+)
+def test_a_goal_that_cannot_be_heeded_is_refused(tmp_path, new, what):
+    with pytest.raises(UsageError, match=what):
+        read_recipe(recipe(tmp_path, GOAL.replace("max-overall-drop = 1", new, 1)))

@@ -132,7 +132,8 @@ def _promises(made: Mapping[str, Any]) -> str:
         return ""
     if verdict["state"] == COPY:
         said = "Nothing that was tried did better than the base, so the file is the base, byte for byte."
-        return section("A copy of the base", facts([("answer", safe(verdict["answer"]))]), said=said)
+        asked = [("goal", f"<bdi>{safe(verdict['goal'])}</bdi>")] if verdict.get("goal") else []
+        return section("A copy of the base", facts([*asked, ("answer", safe(verdict["answer"]))]), said=said)
     listed = [
         [
             _state_badge(NOT_KEPT if row.surely else row.state, row.state),
@@ -153,6 +154,7 @@ def _promises(made: Mapping[str, Any]) -> str:
         ]
         for group in verdict.get("groups", ())
     ]
+    goal = f"<p>Goal: <bdi>{safe(verdict['goal'])}</bdi>.</p>" if verdict.get("goal") else ""
     told = "".join(f"<p>{safe(said)}</p>" for said in remarks(verdict))
     if groups:
         head = [safe(verdict["groups"][0]["column"]), "samples", "base", "tweaked", "change", "95 % interval"]
@@ -160,6 +162,7 @@ def _promises(made: Mapping[str, Any]) -> str:
     judged = f"{verdict['samples']:,} {verdict['split']} samples"
     return section(
         "Verdict",
+        goal,
         table(["", "promise", "points", "95 % interval"], listed, numbers=2),
         told,
         said=f"On {judged}. Kept: the whole interval keeps the promise. Not kept: none of it does. Not shown:"

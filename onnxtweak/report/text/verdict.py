@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnxtweak.report.promises import headline, remarks, rows
-from onnxtweak.report.text.layout import Block, Heading, Note, TextTable
+from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.verdict import COPY, NOT_KEPT
 
 _GROUPS = 30  # groups that get a row; if there are more, those that the base did worst on do
@@ -15,13 +15,14 @@ _COLUMNS = ("promise", "points", "95 % interval", "")
 
 def verdict_blocks(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
     """The verdict of one result, as its JSON has it."""
-    said = headline(verdict)
+    said, goal = headline(verdict), _goal(verdict)
     if verdict["state"] == COPY:
-        return (Heading(f"Verdict: {said}"),)
+        return (Heading(f"Verdict: {said}"), *goal)
     judged = f"{verdict['samples']:,} {verdict['split']} samples"
     found = rows(verdict)
     return (
         Heading(f"Verdict on {judged}: {said}"),
+        *goal,
         TextTable(
             _COLUMNS,
             tuple((row.said, row.change, row.interval, stated(row.state)) for row in found),
@@ -30,6 +31,19 @@ def verdict_blocks(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
         *_groups(verdict.get("groups", ())),
         *map(Note, remarks(verdict)),
     )
+
+
+def _goals(verdicts: Mapping[str, Mapping[str, Any]]) -> tuple[Block, ...]:
+    """What was asked of several tweaks: said once where it is the same."""
+    each = {name: verdict["goal"] for name, verdict in verdicts.items() if verdict.get("goal")}
+    if len(each) == len(verdicts) and len(set(each.values())) == 1:
+        return _goal(next(iter(verdicts.values())))
+    return (Facts(tuple(each.items())),) if each else ()
+
+
+def _goal(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
+    """What was asked for; older results do not say."""
+    return (Facts((("goal", verdict["goal"]),)),) if verdict.get("goal") else ()
 
 
 def _groups(groups: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
@@ -62,7 +76,7 @@ def verdicts_blocks(verdicts: Mapping[str, Mapping[str, Any]]) -> tuple[Block, .
     if not table:
         return ()
     shown = TextTable(("tweak", *_COLUMNS), tuple(table), left=2, marked=frozenset(marked))
-    return (Heading("Verdict"), shown, *notes)
+    return (Heading("Verdict"), *_goals(verdicts), shown, *notes)
 
 
 def stated(state: str) -> str:
