@@ -10,7 +10,7 @@ import numpy as np
 from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.groups import read_groups
-from onnxtweak.data.labels import Labels, class_numbers
+from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part, Reading
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
@@ -58,17 +58,18 @@ def open_data(
     memory: int = 4 * GiB,
     progress: Progress = silent,
     groups: Sequence[str] = (),
+    at_positions: bool = False,
 ) -> Dataset:
     """The samples of all sources, one source after the other.
 
     inputs : what the model expects. names : class names, class 0 first; or a dataset whose names and numbers
     of classes these samples have too. memory : bytes; compressed arrays are loaded while they fit into a
     quarter of it, and streamed otherwise. progress : told of samples that a function yields. groups : names
-    of columns to read as groups.
+    of columns to read as groups. at_positions : whether every position of a sample may have a label.
     Raises DataError for anything missing, damaged, empty or incompatible with the model.
     """
     check_preprocess(preprocess)
-    reading = Reading(preprocess, memory, progress, tuple(groups))
+    reading = Reading(preprocess, memory, progress, tuple(groups), at_positions)
     parts: list[Part] = []
     counts: list[int] = []
     for text in sources:
@@ -83,7 +84,9 @@ def open_data(
         parts += chosen
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
-    labels = class_numbers(parts, known, written) if parts else Labels(np.empty(0), None, None, ())
+    labels = labels_at_positions(parts, known) if at_positions and parts else None
+    if labels is None:
+        labels = class_numbers(parts, known, written) if parts else Labels(np.empty(0), None, None, ())
     if not len(labels.numbers):
         raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
     constants = read_constants(parts, inputs)
@@ -113,6 +116,7 @@ def open_data(
         by_sorting=labels.by_sorting,
         groups={name: read_groups(parts, name) for name in reading.groups},
         sources=tuple(counts),
+        sizes=labels.sizes,
     )
 
 

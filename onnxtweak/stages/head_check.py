@@ -30,6 +30,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
 
     Raises DataError for labels that are no classes of the model.
     """
+    _require_positions(dataset, subject)
     numbers = np.unique(dataset.labels)
     if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
         raise DataError(
@@ -41,6 +42,31 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
         )
     check_labels(dataset, subject.classes)
     return (kind.said,) if kind.kind == "several labels" else ()
+
+
+def _require_positions(dataset: Dataset, subject: Subject) -> None:
+    """Raise DataError where labels are not at the positions where the model has scores."""
+    wanted = tuple(size for size in subject.sizes if size > 1)
+    if dataset.sizes == wanted:
+        return
+    size = "x".join(map(str, subject.sizes))
+    given = f"at each of {'x'.join(map(str, dataset.sizes))} positions" if dataset.sizes else "per sample"
+    has = f"at each of {size} positions" if wanted else "per sample"
+    raise DataError(
+        f"there is a label {given}, and the model has scores {has}",
+        where=dataset.parts[0].label_where,
+        hint=f"give labels of shape (N, {', '.join(map(str, wanted))})" if wanted else "give one label each",
+    )
+
+
+def require_one_row(subject: Subject, what: str) -> None:
+    """Raise ModelError where the model has scores at every position, which a command cannot work with."""
+    if subject.sizes:
+        raise ModelError(
+            f"{what} does not work with scores at every position yet",
+            where=subject.model.path,
+            hint="`evaluate`, `fit`, `apply`, `verify` and `revert` do",
+        )
 
 
 def require_declared_type(opened: Opened, subject: Subject) -> None:

@@ -66,7 +66,7 @@ class FitSamples:
         settings = engine.settings
         opened = open_model(self.model, self.taps).given(dict(self.data.inputs))
         splits = (unsplit if self.whole else open_splits)(
-            self.data, opened.specs, settings.memory, engine.progress
+            self.data, opened.specs, settings.memory, engine.progress, opened.may_be_at_positions
         )
         job = _job(opened, splits, settings, engine.progress, self, time.perf_counter())
         engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
@@ -183,7 +183,7 @@ def prepare(
     opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
-        splits = open_splits(data, opened.specs, settings.memory, progress)
+        splits = open_splits(data, opened.specs, settings.memory, progress, opened.may_be_at_positions)
     splits = replace(splits, notes=(*notes, *splits.notes))
     return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin, watch)
 
@@ -249,7 +249,7 @@ def _job(
 def _numbered(splits: Splits, opened: Opened) -> Splits:
     """The splits with the model's own labels as class numbers, where it names its classes."""
     labels = None if opened.answer is None else opened.answer.labels
-    if labels is None:
+    if labels is None or opened.logits.at_positions:
         return splits
     datasets = _datasets(splits)
     present = np.concatenate([dataset.labels for dataset in datasets])
@@ -313,7 +313,8 @@ def open_whole(
     opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
-        splits = replace(unsplit(data, opened.specs, settings.memory, progress), notes=notes)
+        whole = unsplit(data, opened.specs, settings.memory, progress, opened.may_be_at_positions)
+        splits = replace(whole, notes=notes)
     reopen = FitSamples(model, data, taps, whole=True)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
 
