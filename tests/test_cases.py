@@ -307,7 +307,7 @@ def test_what_is_no_plain_classifier(played):
     sections = played("15")
     kinds = {
         "multilabel": ("several labels", "mark 2 classes"),
-        "segmentation_dynamic": ("positions", "not one score per class"),
+        "segmentation_dynamic": ("positions", "there is a label per sample"),
         "embedding_normalised": ("embedding", "looks like an embedding"),
         "regression": ("one number", "looks like a regression"),
         "age_as_expectation": ("one number", "looks like a regression"),

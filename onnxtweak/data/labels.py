@@ -101,6 +101,22 @@ def class_numbers(
 _IGNORED = 255  # of masks of bytes, as most data sets have it
 
 
+def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> DataError:
+    """The error for labels (N, ...) of a model that takes one for each sample."""
+    hint = "give the one class of each sample, shape (N,)"
+    rows = labels.reshape(len(labels), -1)
+    if len(shape) == 2 and ((rows == 0) | (rows == 1)).all():
+        several = int((rows.sum(axis=1) != 1).argmax())
+        return DataError(
+            f"labels of shape {shape} mark {int(rows[several].sum())} classes in row {several}: "
+            "several labels at once are not supported yet",
+            where=where,
+            hint=hint,
+        )
+    what = f"labels of shape {shape} are neither class numbers nor one-hot"
+    return DataError(what, where=where, hint="store one class number per sample, shape (N,)")
+
+
 def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> Labels | None:
     """The labels of all positions of samples that have one at each; None where they have one per sample.
 
@@ -108,7 +124,7 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
     where samples have them at positions of different sizes.
     """
     raw = [part.labels for part in parts]
-    if not all(labels.dtype.kind in "biu" and np.prod(labels.shape[1:]) > 1 for labels in raw):
+    if not raw or not all(map(_is_at_positions, raw)):
         return None
     sizes = [tuple(size for size in labels.shape[1:] if size > 1) for labels in raw]
     for part, size in zip(parts, sizes, strict=True):
@@ -126,6 +142,11 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
     left_out = int((numbers < 0).sum())
     note = (f"{left_out:,} of {len(numbers):,} positions have no label and do not count",) if left_out else ()
     return Labels(numbers, tuple(names) if names else _own_names(parts), None, note, sizes=sizes[0])
+
+
+def _is_at_positions(raw: np.ndarray) -> bool:
+    several = raw.dtype.kind in "biu" and np.prod(raw.shape[1:]) > 1 and len(raw) > 0
+    return bool(several) and not (raw.ndim == 2 and _is_one_hot(raw))
 
 
 def _require_names(occurring: set[str], parts: Sequence[Part]) -> None:
@@ -215,20 +236,8 @@ def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> n
         notes.append(f"one-hot labels of {raw.shape[1]} classes read as class numbers ({where})")
         numbers: np.ndarray = raw.argmax(axis=1).astype(np.int64)
         return numbers
-    if raw.ndim == 2 and raw.dtype.kind in "biuf" and ((raw == 0) | (raw == 1)).all():
-        several = int((raw.sum(axis=1) != 1).argmax())
-        raise DataError(
-            f"labels of shape {raw.shape} mark {int(raw[several].sum())} classes in row {several}: "
-            "several labels at once are not supported yet",
-            where=where,
-            hint="give the one class of each sample, shape (N,)",
-        )
     if raw.ndim != 1:
-        raise DataError(
-            f"labels of shape {raw.shape} are neither class numbers nor one-hot",
-            where=where,
-            hint="store one class number per sample, shape (N,)",
-        )
+        raise not_one_each(where, raw.shape, raw)
     if raw.dtype.kind in "US":
         return _looked_up(raw.astype(str), classes, where)
     if raw.dtype.kind == "f" and np.isnan(raw).any():

@@ -58,18 +58,17 @@ def open_data(
     memory: int = 4 * GiB,
     progress: Progress = silent,
     groups: Sequence[str] = (),
-    at_positions: bool = False,
 ) -> Dataset:
     """The samples of all sources, one source after the other.
 
     inputs : what the model expects. names : class names, class 0 first; or a dataset whose names and numbers
     of classes these samples have too. memory : bytes; compressed arrays are loaded while they fit into a
     quarter of it, and streamed otherwise. progress : told of samples that a function yields. groups : names
-    of columns to read as groups. at_positions : whether every position of a sample may have a label.
+    of columns to read as groups.
     Raises DataError for anything missing, damaged, empty or incompatible with the model.
     """
     check_preprocess(preprocess)
-    reading = Reading(preprocess, memory, progress, tuple(groups), at_positions)
+    reading = Reading(preprocess, memory, progress, tuple(groups))
     parts: list[Part] = []
     counts: list[int] = []
     for text in sources:
@@ -84,7 +83,7 @@ def open_data(
         parts += chosen
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
-    labels = labels_at_positions(parts, known) if at_positions and parts else None
+    labels = labels_at_positions(parts, known)
     if labels is None:
         labels = class_numbers(parts, known, written) if parts else Labels(np.empty(0), None, None, ())
     if not len(labels.numbers):

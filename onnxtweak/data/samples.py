@@ -28,20 +28,13 @@ class Reading:
 
     preprocess : what a reader of pictures does to their sizes. memory : bytes that what it holds whole may
     take: labels, class names, text. progress : told of samples that come one batch after the other.
-    groups : names of the columns that say which group a sample is of. at_positions : every position of a
-    sample may have a label.
+    groups : names of the columns that say which group a sample is of.
     """
 
     preprocess: Preprocess = Preprocess()
     memory: int = 4 * GiB
     progress: Progress = silent
     groups: tuple[str, ...] = ()
-    at_positions: bool = False
-
-    @property
-    def labels(self) -> str:
-        """What labels are, in words: by which it is decided how large they may be."""
-        return "labels at positions" if self.at_positions else "labels"
 
 
 @dataclass(frozen=True)

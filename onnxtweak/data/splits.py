@@ -61,6 +61,12 @@ class View:
             return of_samples if self.dataset.sizes else None
         return self.dataset.groups[column].of(of_samples)
 
+    def rows_by(self, column: str) -> Groups:
+        """The groups of these rows, by a column that was read."""
+        codes = self.groups(column)
+        assert codes is not None  # a column was named
+        return Groups(codes, self.dataset.groups[column].names)
+
     def spread_out(self, wanted: int) -> View:
         """At most so many of these samples, evenly from all of them."""
         places = np.unique(np.linspace(0, max(len(self) - 1, 0), wanted).astype(np.int64))
@@ -117,19 +123,15 @@ class Splits:
 
 
 def open_splits(
-    settings: DataSettings,
-    inputs: Sequence[InputSpec],
-    memory: int = 4 * GiB,
-    progress: Progress = silent,
-    at_positions: bool = False,
+    settings: DataSettings, inputs: Sequence[InputSpec], memory: int = 4 * GiB, progress: Progress = silent
 ) -> Splits:
     """Open the given splits, and take the missing ones from `data`.
 
     Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
     given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. Samples
     of one group of `settings.group` stay together. memory : bytes that all datasets together may use.
-    progress, at_positions : as of `open_data`; of labels at positions, some are drawn for each split, as many
-    of every sample. Listed samples are in none of the splits; where there are no others, some of
+    progress : as of `open_data`. Of labels at positions some are drawn for each split, as many of every
+    sample. Listed samples are in none of the splits; where there are no others, some of
     them stand in for fit and validation.
     Raises DataError where fit or validation has a single class, and for a group that lies in two sources;
     UsageError without samples to learn from.
@@ -150,7 +152,6 @@ def open_splits(
             memory=share,
             progress=progress,
             groups=settings.columns,
-            at_positions=at_positions,
         )
 
     data = opened(all_sources(settings), names)
@@ -195,16 +196,10 @@ def open_splits(
     return Splits(fit, validation, test, data.classes, notes, listed)
 
 
-def unsplit(
-    settings: DataSettings,
-    inputs: Sequence[InputSpec],
-    memory: int,
-    progress: Progress,
-    at_positions: bool = False,
-) -> Splits:
+def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, progress: Progress) -> Splits:
     """All samples of `data` as fit, and as validation; listed ones where there are no others.
 
-    memory, progress, at_positions : as of `open_splits`.
+    memory, progress : as of `open_data`.
     """
     dataset = open_data(
         all_sources(settings),
@@ -214,7 +209,6 @@ def unsplit(
         memory=memory,
         progress=progress,
         groups=settings.columns,
-        at_positions=at_positions,
     )
     rows = rows_by_role(settings, dataset)
     view = _drawn(View(dataset, rows["data"] if settings.data else stand_in(rows)), _WHOLE, settings.seed)

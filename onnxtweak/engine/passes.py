@@ -12,8 +12,8 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.malloc_trim import malloc_trim
 from onnxtweak.engine.machine.memory_plan import BatchPlan, PassContext, plan_batches
+from onnxtweak.engine.machine.prefetch import prefetch
 from onnxtweak.engine.position_batches import position_batches
-from onnxtweak.engine.prefetch import prefetch
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.model.edit.position_nodes import ROWS

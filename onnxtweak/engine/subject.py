@@ -62,6 +62,11 @@ class Subject:
         return math.prod(self.sizes)
 
     @property
+    def unit(self) -> str:
+        """What a row of scores belongs to, in words."""
+        return "positions" if self.sizes else "samples"
+
+    @property
     def binary(self) -> bool:
         """The model has a single logit z; tables hold the two columns 0 and z."""
         return self.logits_format.binary
@@ -145,6 +150,12 @@ def measured(
     shape: tuple[int, ...]
     if opened.logits.at_positions and measured_shape is not None:
         layout = opened.logits.layout or ""
+        if len(layout) != 1 + len(measured_shape):
+            raise ModelError(
+                f"scores of shape {measured_shape} per sample are not laid out as {layout}",
+                where=opened.logits.name,
+                hint="make the tweak again: its record was changed",
+            )
         positions = sizes_of(measured_shape, layout)
         shape = (measured_shape[layout.index("C") - 1],)
     else:

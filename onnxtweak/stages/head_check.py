@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset, check_labels
+from onnxtweak.data.labels import not_one_each
 from onnxtweak.engine.opened import Opened
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, ModelError
@@ -49,13 +50,15 @@ def _require_positions(dataset: Dataset, subject: Subject) -> None:
     wanted = tuple(size for size in subject.sizes if size > 1)
     if dataset.sizes == wanted:
         return
+    if not subject.sizes:
+        part = dataset.parts[0]
+        raise not_one_each(part.label_where, part.labels.shape, part.labels)
     size = "x".join(map(str, subject.sizes))
     given = f"at each of {'x'.join(map(str, dataset.sizes))} positions" if dataset.sizes else "per sample"
-    has = f"at each of {size} positions" if wanted else "per sample"
     raise DataError(
-        f"there is a label {given}, and the model has scores {has}",
+        f"there is a label {given}, and the model has scores at each of {size} positions",
         where=dataset.parts[0].label_where,
-        hint=f"give labels of shape (N, {', '.join(map(str, wanted))})" if wanted else "give one label each",
+        hint=f"give labels of shape (N, {', '.join(map(str, wanted))})",
     )
 
 

@@ -66,7 +66,7 @@ class FitSamples:
         settings = engine.settings
         opened = open_model(self.model, self.taps).given(dict(self.data.inputs))
         splits = (unsplit if self.whole else open_splits)(
-            self.data, opened.specs, settings.memory, engine.progress, opened.may_be_at_positions
+            self.data, opened.specs, settings.memory, engine.progress
         )
         job = _job(opened, splits, settings, engine.progress, self, time.perf_counter())
         engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
@@ -183,7 +183,7 @@ def prepare(
     opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
-        splits = open_splits(data, opened.specs, settings.memory, progress, opened.may_be_at_positions)
+        splits = open_splits(data, opened.specs, settings.memory, progress)
     splits = replace(splits, notes=(*notes, *splits.notes))
     return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin, watch)
 
@@ -313,8 +313,7 @@ def open_whole(
     opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
-        whole = unsplit(data, opened.specs, settings.memory, progress, opened.may_be_at_positions)
-        splits = replace(whole, notes=notes)
+        splits = replace(unsplit(data, opened.specs, settings.memory, progress), notes=notes)
     reopen = FitSamples(model, data, taps, whole=True)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
 

@@ -65,7 +65,7 @@ def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading)
             if not len(batch_labels):
                 continue
             labels.append(batch_labels)
-            _check_labels(labels, rows, here, reading)
+            _check_labels(labels, rows, here, reading.memory)
             for name, values in groups.items():
                 values.append(_group(batch[0], name, len(batch_labels), here))
                 require_small((rows + len(batch_labels),), values[-1].dtype, here, "values", reading.memory)
@@ -248,7 +248,7 @@ def _require_room(arrays: Mapping[str, np.ndarray], where: str, memory: int) -> 
         )
 
 
-def _check_labels(labels: Sequence[np.ndarray], rows: int, where: str, reading: Reading) -> None:
+def _check_labels(labels: Sequence[np.ndarray], rows: int, where: str, memory: int) -> None:
     """Raise DataError for labels of a batch that are unlike those before, and for too many in all.
 
     rows : how many samples came before.
@@ -262,7 +262,7 @@ def _check_labels(labels: Sequence[np.ndarray], rows: int, where: str, reading: 
         )
     try:
         longest = max(first.dtype, last.dtype, key=lambda dtype: dtype.itemsize)
-        require_small((rows + len(last), *last.shape[1:]), longest, where, reading.labels, reading.memory)
+        require_small((rows + len(last), *last.shape[1:]), longest, where, "labels", memory)
     except DataError as error:
         hint = f"{error.hint}; {_BOUNDED}"
         raise DataError(error.what, where=where, hint=hint) from None

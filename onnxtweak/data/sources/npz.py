@@ -134,7 +134,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
                 name: _of_input(path, members[stored], stored, reading.memory)
                 for name, stored in arrays.items()
             },
-            labels=_array(path, members[labels], labels, reading.labels, reading.memory),
+            labels=_array(path, members[labels], labels, "labels", reading.memory),
             label_where=f"{labels} in {path}",
             files=((" ".join((*arrays.values(), labels)), path),),
             classes=names,

@@ -49,7 +49,7 @@ def read_npy_pair(source: Source, inputs: Sequence[InputSpec], reading: Reading)
     name = inputs[0].name
     labels = _labels_beside(source.path, name)
     groups = {column: _group_beside(source.path, name, column) for column in reading.groups}
-    return [_part(source.text.partition("#[")[0], {name: source.path}, labels, groups, reading)]
+    return [_part(source.text.partition("#[")[0], {name: source.path}, labels, groups, reading.memory)]
 
 
 def read_npy_folder(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
@@ -73,7 +73,7 @@ def read_npy_folder(source: Source, inputs: Sequence[InputSpec], reading: Readin
         arrays, labels = match_arrays(paths, inputs, source.key, where, reading.groups)
         files = {name: paths[stored] for name, stored in arrays.items()}
         groups = {name: paths[match_group(paths, name, source.key, where)] for name in reading.groups}
-        parts.append(_part(where, files, paths[labels], groups, reading))
+        parts.append(_part(where, files, paths[labels], groups, reading.memory))
     classes = next(
         (source.path / f"{name}.npy" for name in CLASSES if (source.path / f"{name}.npy").exists()), None
     )
@@ -92,18 +92,16 @@ def read_npz_folder(source: Source, inputs: Sequence[InputSpec], reading: Readin
     return parts
 
 
-def _part(
-    where: str, inputs: dict[str, Path], labels: Path, groups: dict[str, Path], reading: Reading
-) -> Part:
+def _part(where: str, inputs: dict[str, Path], labels: Path, groups: dict[str, Path], memory: int) -> Part:
     return Part(
         where=where,
         origin=str(labels.resolve()),
         columns={name: _column(path) for name, path in inputs.items()},
-        labels=_small(labels, reading.labels, reading.memory),
+        labels=_small(labels, "labels", memory),
         label_where=str(labels),
         files=(*inputs.items(), ("labels", labels)),
         groups={
-            name: GroupColumn(str(path), _small(path, "values", reading.memory), path)
+            name: GroupColumn(str(path), _small(path, "values", memory), path)
             for name, path in groups.items()
         },
     )

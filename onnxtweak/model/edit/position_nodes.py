@@ -68,7 +68,7 @@ def build_position_patch(
     patch: Patch, neurons: Neurons, site: PositionSite, build: Builder, output: str
 ) -> Piece:
     """Nodes that add the patch to the logits at every position, and write them to `output`."""
-    logits = gs.Variable(site.logits)
+    logits = build.source(site.logits)
     narrow = build.dtype
     if narrow == "float64":  # which runtimes do not convolve
         build.dtype = "float32"
@@ -95,8 +95,9 @@ def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -
     if isinstance(patch, Mlp):
         maps, order = _maps(build, neurons, site)
         values = maps[0] if len(maps) == 1 else build.node("values", "Concat", maps, axis=1)
-        hidden = _conv(build, "conv1", values, np.asarray(patch.w1)[order], patch.b1, site)
-        return _conv(build, "conv2", build.node("relu", "Relu", [hidden]), patch.w2, patch.b2, site)
+        first, second = ("conv1", "w1", "b1"), ("conv2", "w2", "b2")
+        hidden = _conv(build, first, values, np.asarray(patch.w1)[order], patch.b1, site)
+        return _conv(build, second, build.node("relu", "Relu", [hidden]), patch.w2, patch.b2, site)
     if not isinstance(linear, Linear):
         raise ModelError(
             "this form of patch has no meaning at positions", where=site.logits, hint="use `onnxtweak fit`"
@@ -109,7 +110,8 @@ def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -
         maps, order = _maps(build, of, site, f"{number}/", resize=False)
         values = maps[0] if len(maps) == 1 else build.node(f"{number}/values", "Concat", maps, axis=1)
         bias = linear.bias if not number else np.zeros_like(linear.bias)
-        part = _conv(build, f"{number}/conv", values, weight[order], bias, site)
+        names = f"{number}/conv", f"{number}/weight", f"{number}/bias"
+        part = _conv(build, names, values, weight[order], bias, site)
         parts.append(_resized(build, f"{number}/resize", part, site) if resized else part)
     total = parts[0]
     for number, part in enumerate(parts[1:]):
@@ -130,12 +132,17 @@ def _position_sizes(tap: Tap) -> tuple[int, ...]:
 
 
 def _conv(
-    build: Builder, name: str, values: gs.Tensor, weight: np.ndarray, bias: np.ndarray, site: PositionSite
+    build: Builder,
+    names: tuple[str, str, str],
+    values: gs.Tensor,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    site: PositionSite,
 ) -> gs.Variable:
-    """A 1x1 convolution. weight (K, C). bias (C,)."""
+    """A 1x1 convolution. names : of the node and its two arrays. weight (K, C). bias (C,)."""
     kernel = np.asarray(weight).T.reshape(weight.shape[1], weight.shape[0], *(1 for _ in site.axes))
-    inputs = [values, build.weights(f"{name}/weight", kernel), build.weights(f"{name}/bias", bias)]
-    return build.node(name, "Conv", inputs, kernel_shape=[1 for _ in site.axes])
+    inputs = [values, build.weights(names[1], kernel), build.weights(names[2], np.asarray(bias))]
+    return build.node(names[0], "Conv", inputs, kernel_shape=[1 for _ in site.axes])
 
 
 def _maps(

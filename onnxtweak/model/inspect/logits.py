@@ -25,7 +25,7 @@ from onnxtweak.model.inspect.refusals import (
 )
 from onnxtweak.model.inspect.shapes import Shape, known_shape
 from onnxtweak.model.inspect.softmax import SPELLINGS, SoftmaxMatch, match_softmax
-from onnxtweak.model.inspect.tail import cuts, passed_by_all, tail_operators
+from onnxtweak.model.inspect.tail import cuts, last_computed, passed_by_all, tail_operators
 from onnxtweak.model.logits_format import class_axis_of, classes_of, layout_of
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -91,7 +91,7 @@ class Logits:
 
     @property
     def at_positions(self) -> bool:
-        """Whether there certainly are scores at every position."""
+        """Whether every position has scores."""
         return "P" in (self.layout or "")
 
     @property
@@ -134,7 +134,8 @@ def find_logits(graph: GraphIndex, override: str | None = None) -> Logits:
     found.sort(key=lambda candidate: graph.declared_type(candidate.logits.output) not in FLOATS)
     chosen = {one.logits.name: one.logits for one in reversed(found) if one.rank == best}
     if len(chosen) > 1 and best[0] == _PLAIN:
-        chosen = _last_computed(graph, chosen)
+        last = last_computed(graph, list(chosen))
+        chosen = chosen if last is None else {last: chosen[last]}
     if len(chosen) > 1 and (shared := passed_by_all(graph, list(chosen))):
         chosen = {shared: chosen[shared]}
     if len(chosen) > 1:
@@ -201,8 +202,7 @@ def _search_from(graph: GraphIndex, output: str) -> _Candidate:
         return _candidate(graph, output, last.output[1], "scores of LinearClassifier", steps, _CHOICE)
     if decided is not None:
         name, count, over = decided
-        rule = f"before {steps[count - 1]}"
-        return _candidate(graph, output, name, rule, steps[:count], _CHOICE, over)
+        return _candidate(graph, output, name, f"before {steps[count - 1]}", steps[:count], _CHOICE, over)
     if graph.declared_type(output) not in (*FLOATS, None):
         deepest = cuts(graph, output)[-1]
         if deepest != output and graph.producer(deepest) is not None:
@@ -221,8 +221,7 @@ def _before_softmax(graph: GraphIndex, output: str, match: SoftmaxMatch, steps: 
         raise ModelError(
             f"the {rule} runs over the samples, not over classes", where=output, hint=NOT_A_CLASSIFIER
         )
-    over = -1 if match.flattens and axis is not None and rank == axis + 1 else axis
-    decides = over if not match.flattens or over == -1 else None
+    decides = (-1 if axis is not None and rank == axis + 1 else None) if match.flattens else axis
     found = _candidate(graph, output, match.input, f"before {rule}", steps, _NORMALISED, decides)
     class_axis = found.logits.class_axis
     comparable = not match.flattens and rank == len(found.logits.layout or "")
@@ -324,15 +323,6 @@ def _positive_class(graph: GraphIndex, names: list[str]) -> str:
             if rest == [node.input[1]]:
                 return rest[0]
     return ""
-
-
-def _last_computed(graph: GraphIndex, chosen: dict[str, Logits]) -> dict[str, Logits]:
-    """Of plain outputs, the one computed from all the others: features are not class scores."""
-    for name in chosen:
-        needed = graph.ancestors([name])
-        if all(graph.position(other) in needed for other in chosen):
-            return {name: chosen[name]}
-    return chosen
 
 
 def _overridden(graph: GraphIndex, name: str) -> Logits:
