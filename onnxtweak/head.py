@@ -107,19 +107,21 @@ class Answer:
 
     output : its name. kind : "scores", one per class, of which the highest decides; "number", a single one,
     above `cut` for class 1; "label", the class itself, the first of several where the output ranks them;
-    "map", scores by label. labels : what stands for class 0, 1, ...; None: these numbers.
+    "map", scores by label. labels : what stands for class 0, 1, ...; None: these numbers. layout : of scores
+    or labels at positions, as `Logits.layout`, where every position is a row; None: one row per sample.
     """
 
     output: str
     kind: AnswerKind
     cut: float = 0.0
     labels: tuple[int | str, ...] | None = None
+    layout: str | None = None
 
     def shown(self, value: Any) -> np.ndarray:
         """What an output's value (N, ...) says of each sample, (N,): a label, or a class number."""
         if self.kind == "map":
             return np.array([max(row, key=row.__getitem__) for row in value])
-        rows = np.asarray(value).reshape(len(value), -1)
+        rows = self._rows(value)
         if self.kind == "scores":
             return rows.argmax(axis=1)
         if self.kind == "number":
@@ -145,10 +147,20 @@ class Answer:
         wrong: np.ndarray = predicted != self.classes(value)
         wrong &= ONE_LABEL.margin(Z) > 2 * rounding * size
         if self.kind == "scores" and wrong.any():
-            rows = np.asarray(value).reshape(len(value), -1)
+            rows = self._rows(value)
             highest = rows.max(axis=1)
             wrong &= (rows[np.arange(len(rows)), predicted] < highest) | (rows.min(axis=1) == highest)
         return wrong
+
+    def _rows(self, value: Any) -> np.ndarray:
+        """The numbers of an output's value, a row for each sample or position."""
+        found = np.asarray(value)
+        if self.layout is None:
+            return found.reshape(len(found), -1)
+        if self.kind != "scores":
+            return found.reshape(-1, 1)
+        rows = np.moveaxis(found, self.layout.index("C"), -1)
+        return rows.reshape(-1, rows.shape[-1])
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model does. classes : all names. targets : those asked for. groups : by column, worst first."""
+    """How a model does.
+
+    classes : all names. targets : those asked for. groups : by column, worst first. unit : what was counted,
+    "samples" or "positions".
+    """
 
     model: FileRef
     metrics: Metrics
@@ -157,6 +161,7 @@ class Evaluation:
     device: dict[str, Any]
     notes: tuple[str, ...] = ()
     groups: tuple[GroupMetrics, ...] = ()
+    unit: str = "samples"
 
 
 @dataclass(frozen=True)

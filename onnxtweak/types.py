@@ -24,6 +24,9 @@ from typing import Protocol
 
 import numpy as np
 
+# How maps are read where there are scores at positions.
+AT_POSITIONS = ("aligned", "resized")
+
 
 class Progress(Protocol):
     """What a pass over data reports to. The default everywhere is `silent`."""
@@ -80,7 +83,8 @@ class Tap:
         "int8" for the integers of a quantised layer, which are read as they are.
     pool : "none": a neuron is a position. Otherwise it is a channel, pooled over positions: its "mean", "std"
         (deviation) or "max", or, with "grid2", its means over the two halves of every axis of positions, the
-        quarters of an image.
+        quarters of an image. Where there are scores at positions, a neuron is a channel at each of them:
+        "aligned" of a map with the same positions, "resized" of another, linearly.
     channel_axis : axis of `shape` that counts channels; used only when pooled.
     """
 

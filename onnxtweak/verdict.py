@@ -91,7 +91,8 @@ class Verdict:
     answer : "base" for a copy of it, "bias" for a patch that reads no neurons, else the method. state : the
     worst of the promises, or "copy". split, samples : what it was judged on. promises : what would be
     regretted first. worst : None where no class lost. cautions : on how far all this can be trusted. groups :
-    of the slice's column, the worst before first. goal : what was asked for, in a sentence.
+    of the slice's column, the worst before first. goal : what was asked for, in a sentence. unit : what was
+    counted, "samples" or "positions".
     """
 
     answer: str
@@ -103,6 +104,7 @@ class Verdict:
     cautions: tuple[str, ...] = ()
     groups: tuple[GroupChange, ...] = ()
     goal: str = ""
+    unit: str = "samples"
 
 
 def copied(split: str, samples: int) -> Verdict:

@@ -58,7 +58,11 @@ LEVELS = {
 # The files or folders through which a package enters; every other import of it is an error.
 DOORS = {
     "onnxruntime": ("engine/session.py", "model/edit/slot.py"),
-    "onnx_graphsurgeon": ("model/edit/patch_nodes.py", "model/edit/piece_builder.py"),
+    "onnx_graphsurgeon": (
+        "model/edit/patch_nodes.py",
+        "model/edit/piece_builder.py",
+        "model/edit/position_nodes.py",
+    ),
     "onnx": ("model/", "engine/", "stages/checks.py"),
     "google": ("model/",),
     "numba": ("theta/numba/",),

@@ -307,7 +307,7 @@ def test_what_is_no_plain_classifier(played):
     sections = played("15")
     kinds = {
         "multilabel": ("several labels", "mark 2 classes"),
-        "segmentation_dynamic": ("positions", "not one score per class"),
+        "segmentation_dynamic": ("positions", "there is a label per sample"),
         "embedding_normalised": ("embedding", "looks like an embedding"),
         "regression": ("one number", "looks like a regression"),
         "age_as_expectation": ("one number", "looks like a regression"),
@@ -317,7 +317,9 @@ def test_what_is_no_plain_classifier(played):
         assert inspected(section, "kind") == kind, name
         assert section.codes() == {"inspect": 0, **REFUSED}, name
         assert all(named in call.error for call in section.all("evaluate", "join")), name
-    for name, named in (("detection_yolo_like", "many positions"), ("detection_boxes_scores", "boxes")):
+    # Of boxes with class scores each, the scores alone could be learnt, given a label for every box.
+    refused = {"detection_yolo_like": "many positions", "detection_boxes_scores": "at each of 10 positions"}
+    for name, named in refused.items():
         assert section_refused(sections[name], named), name
     # The hint on an embedding is right where its numbers are class scores after all.
     embedding = fed_again(sections["embedding_normalised"].one("evaluate"), "--logits", "embedding")

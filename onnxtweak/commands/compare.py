@@ -41,6 +41,7 @@ from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learning_samples, mirrored_views, require_room
+from onnxtweak.stages.head_check import require_one_row
 from onnxtweak.stages.judge_promises import judge_method
 from onnxtweak.stages.open_for_tables import NO_HIDDEN, open_for_tables
 from onnxtweak.stages.open_job import Job, run_facts
@@ -93,6 +94,7 @@ def compare(
     refused: dict[str, str] = {}
     for repeat in range(repeats):
         job = open_for_tables(model, replace(data, seed=data.seed + repeat), engine, taps, progress)
+        require_one_row(job.subject, "a comparison")
         views = _views(job)
         if repeat == 0:
             check_outputs(job, output)

@@ -34,7 +34,7 @@ def evaluate(
     """
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
-    columns = {name: view.dataset.groups[name] for name in data.by}
+    columns = {name: view.rows_by(name) for name in data.by}
     for name, groups in columns.items():
         require_shared(groups, name, _SHARED, "--by")
     shown = shown_pass(job.subject, view, job.engine, "evaluate")
@@ -64,4 +64,5 @@ def evaluate(
             for name, groups in columns.items()
             for group in measure_groups(predicted == view.labels, groups, name)
         ),
+        unit=job.subject.unit,
     )

@@ -12,7 +12,7 @@ from onnxtweak.engine.answer.tail import settle_answer
 from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.opened import Opened, open_model
 from onnxtweak.engine.session import Port
-from onnxtweak.engine.subject import few_samples, hidden, made_up_samples, measured
+from onnxtweak.engine.subject import Subject, few_samples, hidden, made_up_samples, measured
 from onnxtweak.errors import InputError, MachineError, ModelError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.head_kind import HeadKind, head_kind
@@ -65,6 +65,7 @@ def inspect(
         found = hidden(opened)
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
+        notes += _at_positions(subject)
         if found:
             watched = watch_taps(opened, subject, Hidden(found, shapes), feeds, taps, engine)
             chosen = watched.taps
@@ -88,6 +89,17 @@ def inspect(
         tweaks=tuple(tweak.facts for tweak in tweaks_inside(proto)),
         notes=tuple(notes),
     )
+
+
+def _at_positions(subject: Subject) -> list[str]:
+    """Which labels a model wants that decides at every position."""
+    if not subject.sizes:
+        return []
+    sizes = [str(size) for size in subject.sizes]
+    return [
+        f"a class for each of {'x'.join(sizes)} positions of a sample: `evaluate` and `fit` take labels of "
+        f"shape (N, {', '.join(sizes)}), -1 where there is none"
+    ]
 
 
 def _require_startable(opened: Opened) -> None:

@@ -14,6 +14,7 @@ from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.passes import Captured, capture, logits_pass
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
+from onnxtweak.engine.tap_safety import neutral_samples
 from onnxtweak.errors import MachineError, ModelError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.metrics import measure
@@ -37,7 +38,6 @@ from onnxtweak.stages.checks import (
     check_undone,
 )
 from onnxtweak.stages.companions import settle
-from onnxtweak.stages.deliver import NEUTRAL_SAMPLES
 from onnxtweak.stages.listed_samples import check_listed
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import with_recorded_readout
@@ -147,7 +147,7 @@ def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> t
         settings = TapSettings(logits=last.logits, threshold=_threshold(last.provenance))
         job = open_whole(str(run.model.path), data, run.engine, settings, run.progress, watch=False)
         file = job.subject
-        feeds = few_samples(job.opened, job.splits.fit, NEUTRAL_SAMPLES)
+        feeds = few_samples(job.opened, job.splits.fit, neutral_samples(job.subject))
     base, former = as_subject(file, run.earlier[-1]), as_subject(file, run.earlier[0])
     made.append(check_silenced(base, file, feeds, run.engine))
     made.extend(_record_checks(file, run))

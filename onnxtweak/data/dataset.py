@@ -29,7 +29,9 @@ Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
 class Dataset:
     """N labelled samples, streamed.
 
-    labels (N,) int64. inputs : names of the model inputs that it feeds. classes : class names, if known.
+    labels (N,) int64; of N * P positions, sample after sample, where these have `sizes` positions each, and
+    -1 for one that does not count. inputs : names of the model inputs that it feeds. classes : class
+    names, if known.
     parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
     of each input by name. notes : what was decided automatically. constants : values of inputs that are the
     same for all samples, as the sources hold them. written,
@@ -48,6 +50,7 @@ class Dataset:
     by_sorting: bool = False
     groups: Mapping[str, Groups] = field(default_factory=dict)
     sources: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,7 +58,12 @@ class Dataset:
         object.__setattr__(self, "_starts", tuple(int(start) for start in starts))
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.labels) // self.positions
+
+    @property
+    def positions(self) -> int:
+        """P, how many labels a sample has."""
+        return math.prod(self.sizes)
 
     @cached_property
     def digest(self) -> str:
@@ -71,7 +79,7 @@ class Dataset:
                 if path not in known:
                     known[path] = _file_digest(path)
                 digest.update(f"{role}\n{known[path]}\n".encode())
-        digest.update(np.ascontiguousarray(self.labels, "<i8").data)
+        digest.update(np.ascontiguousarray(self.labels, "<i4" if self.sizes else "<i8").data)
         if any(plan.flipped is not None for plans in self.plans for plan in plans.values()):
             digest.update(b"mirrored")
         return digest.hexdigest()
@@ -91,9 +99,10 @@ class Dataset:
         for plan in (plan for plans in self.plans for plan in plans.values()):
             named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
         plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
-        classes = len(np.unique(self.labels))
+        classes = len(np.unique(self.labels[self.labels >= 0]))
+        many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
         lines = [
-            f"{len(self):,} samples of {classes} {'class' if classes == 1 else 'classes'} from {shown}",
+            f"{len(self):,} samples{many} of {classes} {'class' if classes == 1 else 'classes'} from {shown}",
             *plans,
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -101,6 +110,8 @@ class Dataset:
     @property
     def mirrored(self) -> Dataset | None:
         """The same samples, left and right of every image exchanged; None where no input is an image."""
+        if self.sizes:  # whose labels would have to be exchanged as well
+            return None
         flipped = [{name: mirrored(plan) for name, plan in plans.items()} for plans in self.plans]
         if not all(any(plans.values()) for plans in flipped):
             return None
@@ -146,7 +157,8 @@ class Dataset:
                     pieces.append(self._piece(part, takes, chunk[:end], share))
                     chunk = chunk[end:]
                 chunk = rows[first:last]
-                yield _concatenated(pieces), self.labels[chunk], chunk
+                labels = self.labels.reshape(len(self), -1) if self.sizes else self.labels
+                yield _concatenated(pieces), labels[chunk], chunk
 
     def _piece(
         self, part: int, takes: dict[str, TakeRows], rows: np.ndarray, share: Callable[..., np.ndarray]
@@ -178,13 +190,13 @@ def check_labels(dataset: Dataset, classes: int) -> None:
             where=dataset.parts[0].where,
             hint="give a names file with one name per class of the model",
         )
-    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    bad = np.flatnonzero(((labels < 0) & (not dataset.sizes)) | (labels >= classes))
     if len(bad):
         found = np.unique(labels)
         shown = _first([str(label) for label in found], 8)
         raise DataError(
             f"label {labels[bad[0]]} is out of range; the labels are {shown}",
-            where=dataset.locate(int(bad[0])),
+            where=dataset.locate(int(bad[0]) // dataset.positions),
             hint=f"the model has {classes} classes: labels range from 0 to {classes - 1}; if the classes are "
             f"called {shown}, give --names FILE with all {classes} of these numbers, one a line, in the "
             "model's order",

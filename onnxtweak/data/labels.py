@@ -51,7 +51,9 @@ class Labels:
 
     numbers (N,) int64 : class numbers, from 0. classes : class names, if known. written : the numbers that
     stand in the source for class 0, 1, ..., where those are others. notes : what was done. by_sorting : the
-    classes are the names that occur, sorted, for want of a better order.
+    classes are the names that occur, sorted, for want of a better order. sizes : of the axes of positions,
+    where every position of a sample has a label; N counts positions then, and -1 is a label that does not
+    count.
     """
 
     numbers: np.ndarray
@@ -59,6 +61,7 @@ class Labels:
     written: tuple[int, ...] | None
     notes: tuple[str, ...]
     by_sorting: bool = False
+    sizes: tuple[int, ...] = ()
 
 
 def class_numbers(
@@ -93,6 +96,57 @@ def class_numbers(
         shown = ", ".join(map(str, written[:8])) + (", ..." if len(written) > 8 else "")
         notes.append(f"labels {shown} are what classes 0 to {len(written) - 1} are called, in this order")
     return Labels(np.concatenate(found), classes, written, tuple(dict.fromkeys(notes)), by_sorting)
+
+
+_IGNORED = 255  # of masks of bytes, as most data sets have it
+
+
+def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> DataError:
+    """The error for labels (N, ...) of a model that takes one for each sample."""
+    hint = "give the one class of each sample, shape (N,)"
+    rows = labels.reshape(len(labels), -1)
+    if len(shape) == 2 and ((rows == 0) | (rows == 1)).all():
+        several = int((rows.sum(axis=1) != 1).argmax())
+        return DataError(
+            f"labels of shape {shape} mark {int(rows[several].sum())} classes in row {several}: "
+            "several labels at once are not supported yet",
+            where=where,
+            hint=hint,
+        )
+    what = f"labels of shape {shape} are neither class numbers nor one-hot"
+    return DataError(what, where=where, hint="store one class number per sample, shape (N,)")
+
+
+def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> Labels | None:
+    """The labels of all positions of samples that have one at each; None where they have one per sample.
+
+    names : of the classes. A label below 0, or 255 where labels are bytes, does not count. Raises DataError
+    where samples have them at positions of different sizes.
+    """
+    raw = [part.labels for part in parts]
+    if not raw or not all(map(_is_at_positions, raw)):
+        return None
+    sizes = [tuple(size for size in labels.shape[1:] if size > 1) for labels in raw]
+    for part, size in zip(parts, sizes, strict=True):
+        if size != sizes[0]:
+            raise DataError(
+                f"labels are {'x'.join(map(str, size))} per sample here, and "
+                f"{'x'.join(map(str, sizes[0]))} in {parts[0].label_where}",
+                where=part.label_where,
+                hint="give samples of one size together, and others in a job of their own",
+            )
+    numbers = np.concatenate([labels.reshape(-1).astype(np.int32) for labels in raw])
+    if any(labels.dtype == np.uint8 for labels in raw):
+        numbers[numbers == _IGNORED] = -1
+    numbers[numbers < 0] = -1
+    left_out = int((numbers < 0).sum())
+    note = (f"{left_out:,} of {len(numbers):,} positions have no label and do not count",) if left_out else ()
+    return Labels(numbers, tuple(names) if names else _own_names(parts), None, note, sizes=sizes[0])
+
+
+def _is_at_positions(raw: np.ndarray) -> bool:
+    several = raw.dtype.kind in "biu" and np.prod(raw.shape[1:]) > 1 and len(raw) > 0
+    return bool(several) and not (raw.ndim == 2 and _is_one_hot(raw))
 
 
 def _require_names(occurring: set[str], parts: Sequence[Part]) -> None:
@@ -182,20 +236,8 @@ def _numbers(part: Part, classes: tuple[str, ...] | None, notes: list[str]) -> n
         notes.append(f"one-hot labels of {raw.shape[1]} classes read as class numbers ({where})")
         numbers: np.ndarray = raw.argmax(axis=1).astype(np.int64)
         return numbers
-    if raw.ndim == 2 and raw.dtype.kind in "biuf" and ((raw == 0) | (raw == 1)).all():
-        several = int((raw.sum(axis=1) != 1).argmax())
-        raise DataError(
-            f"labels of shape {raw.shape} mark {int(raw[several].sum())} classes in row {several}: "
-            "several labels at once are not supported yet",
-            where=where,
-            hint="give the one class of each sample, shape (N,)",
-        )
     if raw.ndim != 1:
-        raise DataError(
-            f"labels of shape {raw.shape} are neither class numbers nor one-hot",
-            where=where,
-            hint="store one class number per sample, shape (N,)",
-        )
+        raise not_one_each(where, raw.shape, raw)
     if raw.dtype.kind in "US":
         return _looked_up(raw.astype(str), classes, where)
     if raw.dtype.kind == "f" and np.isnan(raw).any():

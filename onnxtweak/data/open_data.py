@@ -10,7 +10,7 @@ import numpy as np
 from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.groups import read_groups
-from onnxtweak.data.labels import Labels, class_numbers
+from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part, Reading
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
@@ -83,7 +83,9 @@ def open_data(
         parts += chosen
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
-    labels = class_numbers(parts, known, written) if parts else Labels(np.empty(0), None, None, ())
+    labels = labels_at_positions(parts, known)
+    if labels is None:
+        labels = class_numbers(parts, known, written) if parts else Labels(np.empty(0), None, None, ())
     if not len(labels.numbers):
         raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
     constants = read_constants(parts, inputs)
@@ -113,6 +115,7 @@ def open_data(
         by_sorting=labels.by_sorting,
         groups={name: read_groups(parts, name) for name in reading.groups},
         sources=tuple(counts),
+        sizes=labels.sizes,
     )
 
 

@@ -16,7 +16,7 @@ from onnxtweak.data.labels import read_names
 from onnxtweak.data.listed import all_sources, listed_parts, not_listed, rows_by_role, stand_in
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
-from onnxtweak.data.stratified import stratified_split
+from onnxtweak.data.stratified import drawn_rows, labels_of_samples, stratified_split
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.settings import LISTED, DataSettings, GiB
 from onnxtweak.types import Progress, silent
@@ -24,7 +24,10 @@ from onnxtweak.types import Progress, silent
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Some samples of a dataset. rows (n,) int64 : which, ascending."""
+    """Some samples of a dataset, or some positions of some samples.
+
+    rows (n,) int64 : which, ascending; position p of sample s, of P, is row s * P + p.
+    """
 
     dataset: Dataset
     rows: np.ndarray
@@ -35,8 +38,13 @@ class View:
     @property
     def labels(self) -> np.ndarray:
         """(len(self),) int64."""
-        labels: np.ndarray = self.dataset.labels[self.rows]
+        labels: np.ndarray = self.dataset.labels[self.rows].astype(np.int64, copy=False)
         return labels
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The samples that the rows are of, each once, ascending int64."""
+        return np.unique(self.rows // self.dataset.positions) if self.dataset.sizes else self.rows
 
     @property
     def digest(self) -> str:
@@ -44,8 +52,20 @@ class View:
         return sha256(self.dataset.digest.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
     def groups(self, column: str | None) -> np.ndarray | None:
-        """(len(self),) int64: codes of the groups of a column that was read; None for None."""
-        return None if column is None else self.dataset.groups[column].of(self.rows)
+        """(len(self),) int64: codes of the groups of a column that was read; None for None.
+
+        Positions of one sample belong together without any.
+        """
+        of_samples = self.rows // self.dataset.positions
+        if column is None:
+            return of_samples if self.dataset.sizes else None
+        return self.dataset.groups[column].of(of_samples)
+
+    def rows_by(self, column: str) -> Groups:
+        """The groups of these rows, by a column that was read."""
+        codes = self.groups(column)
+        assert codes is not None  # a column was named
+        return Groups(codes, self.dataset.groups[column].names)
 
     def spread_out(self, wanted: int) -> View:
         """At most so many of these samples, evenly from all of them."""
@@ -110,7 +130,8 @@ def open_splits(
     Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
     given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. Samples
     of one group of `settings.group` stay together. memory : bytes that all datasets together may use.
-    progress : as of `open_data`. Listed samples are in none of the splits; where there are no others, some of
+    progress : as of `open_data`. Of labels at positions some are drawn for each split, as many of every
+    sample. Listed samples are in none of the splits; where there are no others, some of
     them stand in for fit and validation.
     Raises DataError where fit or validation has a single class, and for a group that lies in two sources;
     UsageError without samples to learn from.
@@ -136,6 +157,9 @@ def open_splits(
     data = opened(all_sources(settings), names)
     rows = rows_by_role(settings, data)
     listed = _listed(settings, data, rows)
+    if listed and data.sizes:
+        what = "listed samples have one label each, and these have one at every position"
+        raise DataError(what, where=data.parts[0].label_where, hint="use -d DATA alone")
     if not settings.data:
         alone = View(data, stand_in(rows))
         return Splits(alone, alone, None, data.classes, data.notes, listed)
@@ -155,12 +179,14 @@ def open_splits(
     else:
         fractions = (0.75, 0.25) if test is not None else (0.6, 0.2, 0.2)
         groups = None if settings.group is None else data.groups[settings.group].codes[own]
-        split = stratified_split(data.labels[own], fractions, settings.seed, groups)
+        split = stratified_split(labels_of_samples(data)[own], fractions, settings.seed, groups)
         fit, validation = View(data, own[split[0]]), View(data, own[split[1]])
         test = View(data, own[split[2]]) if test is None else test
+    fit, validation = (_drawn(v, most, settings.seed) for v, most in ((fit, _FIT), (validation, _VALIDATION)))
+    test = None if test is None else _drawn(test, _TEST, settings.seed)
     for role, view in (("fit", fit), ("validation", validation)):
         _check_classes(role, view)
-    notes = (*data.notes, *_overlaps(data, validation, test))
+    notes = (*data.notes, *_overlaps(data, validation, test), *_on_positions(fit, validation, test))
     if test is not None and parts:
         test = replace(test, rows=not_listed(test.dataset, test.rows, parts))
     if len(own) < len(rows["data"]):
@@ -185,7 +211,7 @@ def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, pr
         groups=settings.columns,
     )
     rows = rows_by_role(settings, dataset)
-    view = View(dataset, rows["data"] if settings.data else stand_in(rows))
+    view = _drawn(View(dataset, rows["data"] if settings.data else stand_in(rows)), _WHOLE, settings.seed)
     return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows))
 
 
@@ -237,7 +263,7 @@ def _on_groups(column: str, views: Sequence[View | None]) -> tuple[str, ...]:
     roles = dict(zip(("fit", "validation", "test"), views, strict=True))
     there = {role: view for role, view in roles.items() if view is not None}
     counts = [
-        f"{len(np.unique(view.dataset.groups[column].of(view.rows))):,} in {role}"
+        f"{len(np.unique(view.dataset.groups[column].of(view.samples))):,} in {role}"
         for role, view in there.items()
     ]
     found = [f"groups by `{column}`: {', '.join(counts)}; none is in two"]
@@ -246,6 +272,27 @@ def _on_groups(column: str, views: Sequence[View | None]) -> tuple[str, ...]:
         shown = ", ".join(map(str, partly[:8])) + (", ..." if len(partly) > 8 else "")
         found.append(f"classes of so few groups that some split has no sample of them: {shown}")
     return tuple(found)
+
+
+# Positions that are drawn for a split at most, where every position has a label.
+_FIT, _VALIDATION, _TEST, _WHOLE = 30_000, 15_000, 500_000, 2_000_000
+
+
+def _drawn(view: View, most: int, seed: int) -> View:
+    """A view of samples as one of their positions, where every position has a label."""
+    return replace(view, rows=drawn_rows(view.dataset, view.rows, most, seed)) if view.dataset.sizes else view
+
+
+def _on_positions(*views: View | None) -> tuple[str, ...]:
+    """A note on how many positions each split has; nothing where a sample has one label."""
+    there = [view for view in views if view is not None and view.dataset.sizes]
+    if not there:
+        return ()
+    said = [
+        f"{len(view):,} positions of {len(view.samples):,} samples to {what}"
+        for view, what in zip(there, ("fit", "validate", "test"), strict=False)
+    ]
+    return (f"{', '.join(said)}; drawn, the same number of each sample where there are more",)
 
 
 def _check_classes(role: str, view: View) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxtweak.data.dataset import Dataset
 from onnxtweak.errors import DataError
 
 
@@ -73,6 +74,35 @@ def deal_groups(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[floa
         left[kinds] -= 1
         part_of[group] = part
     return part_of[groups]
+
+
+def drawn_rows(data: Dataset, samples: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Rows of positions of some samples, ascending int64: about `most`, as many of each sample, drawn.
+
+    data : whose samples have a label at every position; those that do not count are left out.
+    samples (n,) int64, ascending. Deterministic in the labels and `seed`.
+    """
+    labels, each = data.labels.reshape(len(data), -1), max(1, most // max(len(samples), 1))
+    rng = np.random.Generator(np.random.PCG64(seed))
+    rows = [np.empty(0, np.int64)]
+    for sample in samples.tolist():
+        places = np.flatnonzero(labels[sample] >= 0)
+        if len(places) > each:
+            places = np.sort(rng.choice(places, each, replace=False))
+        rows.append(sample * data.positions + places)
+    return np.concatenate(rows)
+
+
+def labels_of_samples(data: Dataset) -> np.ndarray:
+    """A label for each sample, (N,) int64, by which samples are dealt out: of several, the rarest."""
+    if not data.sizes:
+        return data.labels
+    count = np.bincount(data.labels[data.labels >= 0], minlength=1)
+    found = np.zeros(len(data), np.int64)
+    for sample, row in enumerate(data.labels.reshape(len(data), -1)):
+        there = np.flatnonzero(np.bincount(row[row >= 0], minlength=1))
+        found[sample] = there[count[there].argmin()] if len(there) else 0
+    return found
 
 
 def _deal_samples(labels: np.ndarray, fractions: Sequence[float], seed: int) -> tuple[np.ndarray, ...]:

@@ -8,7 +8,7 @@ measure       types and shapes of hidden tensors, by running a sample
 answer        the class that the model's own output shows, and how it follows from the logits
 tap_safety    taps that leave the logits unchanged
 passes        one pass over the samples: logits and hidden values, batch by batch
-prefetch      the next samples are read while the current ones run
+position_batches  the rows of a pass where a sample has one for each position
 backends      which of theta's back ends does the arithmetic
 scoring       theta over all samples, in shards, shared among processes
 dump          hidden values and logits on disk

@@ -46,6 +46,12 @@ class Opened:
     answer: Answer | None = None
 
     @property
+    def may_be_at_positions(self) -> bool:
+        """Whether there may be scores at every position, so that labels may be there too."""
+        axis, shape = self.logits.axis, self.logits.shape
+        return axis is not None and (shape is None or len(shape) > 2)
+
+    @property
     def inputs(self) -> tuple[Port, ...]:
         """What every sample gives a value to, with the axis that counts samples first."""
         ports = [p for p in self.needed if p.name not in self.constants and self.axes[p.name] is not None]

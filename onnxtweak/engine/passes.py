@@ -12,9 +12,11 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.malloc_trim import malloc_trim
 from onnxtweak.engine.machine.memory_plan import BatchPlan, PassContext, plan_batches
-from onnxtweak.engine.prefetch import prefetch
+from onnxtweak.engine.machine.prefetch import prefetch
+from onnxtweak.engine.position_batches import position_batches
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject, filled
+from onnxtweak.model.edit.position_nodes import ROWS
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.backend import Backend, host_buffer
 from onnxtweak.types import Neurons, Progress, Tap
@@ -87,6 +89,9 @@ def capture(
 
     Raises ModelError where the model does not load, DataError where it rejects a sample.
     """
+    if subject.sizes:
+        yield from _capture_positions(subject, view, engine, what, taps, neurons)
+        return
     session, logits, outputs = _open_exposed(subject, engine, taps, neurons)
     widths = [len(neurons)] * len(outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); any other tap comes in its own shape and is viewed as (b, m).
@@ -128,6 +133,34 @@ def capture(
     engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
 
 
+def _capture_positions(
+    subject: Subject,
+    view: View,
+    engine: Engine,
+    what: str,
+    taps: Sequence[Tap],
+    neurons: Neurons | None,
+) -> Generator[Captured]:
+    """The same, where every position is a row; arrays are new for each batch."""
+    session, logits, outputs = _open_exposed(subject, engine, taps, neurons)
+    begin, samples = time.perf_counter(), len(view.samples)
+    width = len(neurons) if neurons is not None else sum(tap.neurons for tap in taps)
+    plan = plan_of(subject, engine, width, samples, session.device)
+    engine.stats.device, engine.stats.providers = session.device, session.providers()
+    engine.progress.start(what, samples)
+    kind = np.float64 if subject.dtype == "float64" else np.float32
+    names = [port.name for port in session.inputs if port.name != ROWS]
+    for part in position_batches(subject, view, plan, names, engine.settings.cores):
+        Z, *V = session.run({**part.feeds, ROWS: part.local}, [logits, *outputs])
+        values = tuple(array.astype(np.float32, copy=False) for array in V)
+        labels = view.dataset.labels[part.rows].astype(np.int64)
+        yield Captured(Z.astype(kind, copy=False), values, labels, part.rows)
+        engine.progress.advance(part.samples)
+    engine.progress.finish()
+    engine.stats.passes.append((what, samples))
+    engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
+
+
 def plan_of(
     subject: Subject,
     engine: Engine,
@@ -144,14 +177,15 @@ def plan_of(
         reserved_bytes=engine.reserved_bytes,
         samples=samples,
     )
-    return plan_batches(values + subject.classes, subject.largest, subject.batch, engine.settings, context)
+    each = (values + subject.classes) * subject.positions
+    return plan_batches(each, subject.largest, subject.batch, engine.settings, context)
 
 
 def _open_exposed(
     subject: Subject, engine: Engine, taps: Sequence[Tap], neurons: Neurons | None
 ) -> tuple[Session, str, tuple[str, ...]]:
     """A session with taps or neurons as outputs, and the output names: of the logits, of the others."""
-    exposed = subject.exposed(taps, neurons)
+    exposed = subject.exposed(taps, neurons, some_rows=bool(subject.sizes))
     logits, outputs, model = exposed.logits, exposed.outputs, exposed.proto.SerializeToString()
     assert logits is not None  # `Subject.exposed` always asks for them
     del exposed  # every copy of the weights counts

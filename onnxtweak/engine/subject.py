@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from onnxtweak.engine.feeding import Feeding
 from onnxtweak.engine.measure import Shapes, measure, probe_feeds
 from onnxtweak.engine.opened import Opened, fixed_batch, require_class_scores
 from onnxtweak.engine.session import Port, Session
-from onnxtweak.errors import DataError, ModelError
+from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.head import Answer, Head, Readout
 from onnxtweak.model.edit.expose import Exposed, expose
+from onnxtweak.model.edit.position_nodes import RESIZES_FROM, way_at_positions
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.model.logits_format import LogitsFormat
@@ -28,7 +30,8 @@ class Subject:
     """A model that passes can run.
 
     logits : tensor name. dtype : its NumPy type. shape : of one sample's logits as `exposed` outputs them: C,
-    perhaps with axes of 1. layout : of the tensor itself, as `Logits.layout`. batch : the batch size that the
+    perhaps with axes of 1. layout : of the tensor itself, as `Logits.layout`. sizes : of its axes of
+    positions, where there are scores at positions. batch : the batch size that the
     model was built for, or that its answers ask for; None: any. largest, maps : values per sample of the
     largest hidden tensor that was measured, and of all of them. feeding : what its inputs take. readout :
     how the tensor's columns give the classes' scores; None: they are these, or a single logit. answer : the
@@ -46,11 +49,22 @@ class Subject:
     feeding: Feeding = Feeding()
     readout: Readout | None = None
     answer: Answer | None = None
+    sizes: tuple[int, ...] = ()
 
     @property
     def classes(self) -> int:
         """C."""
         return int(np.prod(self.shape))
+
+    @property
+    def positions(self) -> int:
+        """How many rows of scores a sample has: 1, or one for each position."""
+        return math.prod(self.sizes)
+
+    @property
+    def unit(self) -> str:
+        """What a row of scores belongs to, in words."""
+        return "positions" if self.sizes else "samples"
 
     @property
     def binary(self) -> bool:
@@ -85,17 +99,21 @@ class Subject:
         for start in range(0, count, size):
             part = {name: filled(value[start : start + size], size) for name, value in samples.items()}
             found += session.run(self.feeding.fed(part, names) | dict(slot or {}), [output])
-        return np.concatenate(found)[:count]
+        return np.concatenate(found)[: count * self.positions]
 
     def exposed(
-        self, taps: Sequence[Tap] = (), neurons: Neurons | None = None, answer: bool = False
+        self,
+        taps: Sequence[Tap] = (),
+        neurons: Neurons | None = None,
+        answer: bool = False,
+        some_rows: bool = False,
     ) -> Exposed:
         """The model with scores, and taps or chosen neurons, as outputs; see `model.edit.expose`.
 
-        answer : whether the output that shows the class is kept.
+        answer : whether the output that shows the class is kept. some_rows : as of `expose`.
         """
         kept = self.answer.output if answer and self.answer is not None else None
-        return expose(self.model.graph, self.logits, taps, neurons, self.logits_format, kept)
+        return expose(self.model.graph, self.logits, taps, neurons, self.logits_format, kept, some_rows)
 
 
 def hidden(opened: Opened) -> tuple[TapCandidate, ...]:
@@ -128,9 +146,22 @@ def measured(
     shapes = measure(opened.model, opened.logits.name, names, feeds, settings, feeding)
     found = shapes.get(opened.logits.name)
     dtype, measured_shape = found or ("", None)
-    shape = require_class_scores(measured_shape, opened, opened.logits.name)
-    layout = "N" + "".join("C" if size > 1 else "1" for size in shape)
-    shape = shape if "C" in layout else (2,)
+    positions: tuple[int, ...] = ()
+    shape: tuple[int, ...]
+    if opened.logits.at_positions and measured_shape is not None:
+        layout = opened.logits.layout or ""
+        if len(layout) != 1 + len(measured_shape):
+            raise ModelError(
+                f"scores of shape {measured_shape} per sample are not laid out as {layout}",
+                where=opened.logits.name,
+                hint="make the tweak again: its record was changed",
+            )
+        positions = sizes_of(measured_shape, layout)
+        shape = (measured_shape[layout.index("C") - 1],)
+    else:
+        shape = require_class_scores(measured_shape, opened, opened.logits.name)
+        layout = "N" + "".join("C" if size > 1 else "1" for size in shape)
+        shape = shape if "C" in layout else (2,)
     if opened.readout is not None:
         shape = (opened.readout.classes,)
     sizes = [int(np.prod(found[1])) for found in shapes.values() if found is not None]
@@ -147,6 +178,7 @@ def measured(
         feeding,
         opened.readout,
         opened.answer,
+        positions,
     ), shapes
 
 
@@ -156,7 +188,7 @@ def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray
     Raises DataError when there are none.
     """
     fixed = fixed_batch(opened)
-    rows = view.rows[: fixed or wanted]
+    rows = view.samples[: fixed or wanted]
     return _filled_rows(view, rows, fixed or len(rows))
 
 
@@ -165,7 +197,7 @@ def whole_batches(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarr
 
     Raises DataError when there are none.
     """
-    fixed, rows = fixed_batch(opened) or 1, view.rows[:wanted]
+    fixed, rows = fixed_batch(opened) or 1, view.samples[:wanted]
     return _filled_rows(view, rows, -(-len(rows) // fixed) * fixed)
 
 
@@ -205,7 +237,38 @@ def made_up_samples(opened: Opened, known: Mapping[str, Any]) -> dict[str, np.nd
 def choose_taps(
     opened: Opened, found: Sequence[TapCandidate], shapes: Shapes, settings: TapSettings
 ) -> tuple[Tap, ...]:
-    """The taps that the settings select. Raises UsageError for a selector that matches nothing."""
+    """The taps that the settings select. Raises UsageError for a selector that matches nothing.
+
+    Where there are scores at positions: maps that have positions too, a neuron for each channel.
+    """
     graph = opened.model.graph
     penultimate = penultimate_name(graph, opened.logits.name)
-    return select(found, shapes, settings.taps, settings.pool, penultimate, graph)
+    if not opened.logits.at_positions:
+        return select(found, shapes, settings.taps, settings.pool, penultimate, graph)
+    if settings.pool != ("none",):
+        raise UsageError(
+            "where there are scores at every position, maps are read at these positions, not pooled",
+            where="--pool",
+            hint="leave it out",
+        )
+    chosen = select(found, shapes, settings.taps, ("none",), penultimate, graph)
+    logits = shapes[opened.logits.name]
+    assert logits is not None  # it was measured first
+    sizes = sizes_of(logits[1], opened.logits.layout or "")
+    ways = [(tap, way_at_positions(sizes, tap)) for tap in chosen]
+    newest = graph.opset >= RESIZES_FROM
+    found_taps = tuple(
+        replace(tap, pool=way) for tap, way in ways if way == "aligned" or (way == "resized" and newest)
+    )
+    if not found_taps:
+        raise ModelError(
+            "none of these tensors has the positions that the scores have",
+            where=f"--taps {' '.join(settings.taps)}",
+            hint="name others with --taps; see `onnxtweak inspect`",
+        )
+    return found_taps
+
+
+def sizes_of(shape: Sequence[int], layout: str) -> tuple[int, ...]:
+    """Sizes of the axes of positions. shape : of one sample of a tensor. layout : of the tensor."""
+    return tuple(size for size, letter in zip(shape, layout[1:], strict=True) if letter == "P")

@@ -28,6 +28,8 @@ _MOST_NODES = 100_000  # in all trials together: of 10,000 nodes each takes seco
 _NAMED, _OPERATORS = 3, 6
 # Samples to try on: each may round in its own way, but they must not take longer than what is tried for.
 _MOST_SAMPLES, _FEWEST_SAMPLES, _MOST_VALUES = 128, 3, 1 << 24
+# Samples of the neutral check: enough to take every path through the kernels, few enough to cost nothing.
+_NEUTRAL_SAMPLES, _NEUTRAL_SCORES, _FEWEST = 256, 1 << 22, 3
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ class SafeTaps:
 def trial_samples(subject: Subject) -> int:
     """How many samples to try taps on."""
     return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _MOST_VALUES // subject.maps))
+
+
+def neutral_samples(subject: Subject) -> int:
+    """How many samples a file is compared on with its base, score by score: fewer of many positions."""
+    each = subject.positions * subject.classes if subject.sizes else 1
+    return min(_NEUTRAL_SAMPLES, max(_FEWEST, _NEUTRAL_SCORES // each))
 
 
 def most_trials(subject: Subject) -> int:

@@ -80,6 +80,7 @@ def gather(
     T = np.empty((len(view), len(neurons)), np.float32)
     Z = np.empty((len(view), subject.classes), kind)
     at, size = 0, engine.settings.shard
+    shards = None if subject.sizes else shards  # which hold as many rows each
     for T_part, Z_part in () if shards is None else shards.known():
         part = slice(at, at + len(Z_part))
         T[part], Z[part] = T_part, Z_part

@@ -34,6 +34,8 @@ class HeadKind:
 def head_kind(graph: GraphIndex, logits: Logits) -> HeadKind:
     """What the model looks like. logits : as they were found in its graph."""
     shape = logits.shape
+    if logits.at_positions or (logits.axis is not None and shape is not None and len(shape) > 2):
+        return HeadKind("positions")
     if logits.layout is None and shape is not None and len(shape) > 2:
         text = "x".join("?" if size is None else str(size) for size in shape)
         return HeadKind(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxtweak.head import Readout, Scale
@@ -12,7 +13,8 @@ class LogitsFormat:
     """How a logits tensor holds its values.
 
     layout : as `Logits.layout`. dtype : as `Tap.dtype`. readout : how its columns give the classes' scores;
-    None: they are these scores, or a single logit for two classes.
+    None: they are these scores, or a single logit for two classes. Letters P of the layout are axes of
+    positions, each of which has its own scores: rows are positions then.
     """
 
     layout: str = "NC"
@@ -23,6 +25,11 @@ class LogitsFormat:
     def binary(self) -> bool:
         """One number, two classes: positive for class 1, unless the readout says otherwise."""
         return "C" not in self.layout
+
+    @property
+    def at_positions(self) -> bool:
+        """Whether there are scores at every position."""
+        return "P" in self.layout
 
     @property
     def is_plain(self) -> bool:
@@ -39,3 +46,49 @@ class LogitsFormat:
         if self.readout is not None:
             return self.readout.columns
         return 1 if self.binary else classes
+
+
+def class_axis_of(shape: Sequence[int | str | None] | None, decides: int | None) -> int | None:
+    """Which axis of scores at positions counts the classes; None where nothing tells.
+
+    decides : the axis that the model chooses a class over, from either end. Without it, the channels of an
+    image: axis 1 or the last, where its size alone is known, or is smaller than both others.
+    """
+    if shape is None:
+        return decides if decides is None or decides > 0 else None
+    if decides is not None:
+        return decides % len(shape) or None
+    if len(shape) != 4:
+        return None
+    for axis, others in ((1, shape[2:]), (3, shape[1:3])):
+        size = shape[axis]
+        if isinstance(size, int) and size > 1 and all(not isinstance(o, int) or o > size for o in others):
+            return axis
+    return None
+
+
+def layout_of(shape: Sequence[int | str | None] | None, axis: int | None = None) -> str | None:
+    """axis : of the classes where there may be positions, too."""
+    if shape is None:
+        return None
+    axes = "".join("1" if size == 1 else "C" for size in shape[1:])
+    if axes.count("C") <= 1:
+        return "N" + axes if shape else None
+    if axis is None or not all(isinstance(size, int) for size in shape[1:]):
+        return None
+    return layout_at_positions(shape, axis)
+
+
+def layout_at_positions(shape: Sequence[int | str | None], axis: int) -> str:
+    """The layout of scores at positions. axis : of the classes."""
+    return "N" + "".join(
+        "C" if number == axis else "1" if size == 1 else "P" for number, size in enumerate(shape[1:], 1)
+    )
+
+
+def classes_of(shape: Sequence[int | str | None] | None, axis: int | None = None) -> int | None:
+    layout = layout_of(shape, axis)
+    if layout is None or shape is None:
+        return None
+    size = shape[layout.index("C")] if "C" in layout else 2
+    return size if isinstance(size, int) else None

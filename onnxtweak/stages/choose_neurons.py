@@ -72,6 +72,8 @@ def tap_groups(job: Job, taps: TapSettings) -> tuple[TapGroup, ...]:
     Where none are named: all maps as channel means, then their other statistics, and positions of the
     penultimate tensor.
     """
+    if job.subject.sizes:
+        return (TapGroup("channels at each position", job.taps),)
     if taps.taps:
         return (TapGroup("watched neurons", job.taps),)
     if taps.pool != ("none",):

@@ -59,7 +59,8 @@ def settle(subject: Subject, samples: Mapping[str, np.ndarray], settings: Engine
         return Settled(subject, (_still(random),) if random else ())
     if subject.batch is not None or _equal(alone, near) or not near(run.apart(samples), alone):
         raise _unsettled(subject)
-    differ = int((subject.head.predict(alone) != subject.head.predict(together)).sum())
+    rows = [one.reshape(count, -1, subject.classes) for one in (alone, together)]
+    differ = int((rows[0].argmax(axis=2) != rows[1].argmax(axis=2)).any(axis=1).sum())
     note = (
         f"a sample's answer depends on the samples that it is run with{_by(_mixers(subject))}: in a batch of "
         f"{count}, logits differ by up to {np.nanmax(np.abs(alone - together)):.2g} and {differ} of {count} "
@@ -78,9 +79,9 @@ class _LogitsRun:
     output: str
 
     def logits(self, samples: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(n, C) float64, of samples run in batches as the subject wants them."""
+        """(n, P * C) float64 for P rows each, of samples run in batches as the subject wants them."""
         found = self.subject.run(self.session, self.output, samples)
-        return found.reshape(-1, self.subject.classes).astype(np.float64)
+        return found.reshape(len(next(iter(samples.values()))), -1).astype(np.float64)
 
     def apart(self, samples: Mapping[str, np.ndarray]) -> np.ndarray:
         """The same, with no other sample in the batch: alone, or repeated where the batch size is fixed."""

@@ -13,6 +13,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
+from onnxtweak.engine.tap_safety import neutral_samples
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.listed import ListedOutcome
@@ -56,9 +57,6 @@ from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.preprocess_record import provenance_of
 from onnxtweak.stages.report_page import page_of
 from onnxtweak.types import Check, FileRef, Neurons, Trial
-
-# Samples of the neutral check: enough to take every path through the kernels, few enough to cost nothing.
-NEUTRAL_SAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -237,7 +235,7 @@ def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subje
         return as_subject(subject, base.data), (copied,)
     data = splice_in(subject, tweak)
     tweaked, validation = as_subject(subject, data), job.splits.validation
-    feeds = few_samples(job.opened, validation, NEUTRAL_SAMPLES)
+    feeds = few_samples(job.opened, validation, neutral_samples(subject))
     measured = logits_pass(tweaked, validation, job.engine, "simulate")
     checks = (
         check_neutral(subject, tweak, feeds, job.engine.settings),
@@ -287,7 +285,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     answer = answer_of(method, proposal.patch.changes_logits, len(proposal.neurons))
     column = None if goal.slice is None else goal.slice.column
     groups = view.groups(job.reopen.data.group), view.groups(column)
-    shown = Shown(split, labels, *predicted, biased, *groups)
+    shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit)
     cautions = _cautions(job, proposal, view, base.classes)
     promises = () if listed is None else tuple(promises_of(listed))
     verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset, check_labels
+from onnxtweak.data.labels import not_one_each
 from onnxtweak.engine.opened import Opened
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, ModelError
@@ -30,6 +31,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
 
     Raises DataError for labels that are no classes of the model.
     """
+    _require_positions(dataset, subject)
     numbers = np.unique(dataset.labels)
     if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
         raise DataError(
@@ -41,6 +43,33 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
         )
     check_labels(dataset, subject.classes)
     return (kind.said,) if kind.kind == "several labels" else ()
+
+
+def _require_positions(dataset: Dataset, subject: Subject) -> None:
+    """Raise DataError where labels are not at the positions where the model has scores."""
+    wanted = tuple(size for size in subject.sizes if size > 1)
+    if dataset.sizes == wanted:
+        return
+    if not subject.sizes:
+        part = dataset.parts[0]
+        raise not_one_each(part.label_where, part.labels.shape, part.labels)
+    size = "x".join(map(str, subject.sizes))
+    given = f"at each of {'x'.join(map(str, dataset.sizes))} positions" if dataset.sizes else "per sample"
+    raise DataError(
+        f"there is a label {given}, and the model has scores at each of {size} positions",
+        where=dataset.parts[0].label_where,
+        hint=f"give labels of shape (N, {', '.join(map(str, wanted))})",
+    )
+
+
+def require_one_row(subject: Subject, what: str) -> None:
+    """Raise ModelError where the model has scores at every position, which a command cannot work with."""
+    if subject.sizes:
+        raise ModelError(
+            f"{what} does not work with scores at every position yet",
+            where=subject.model.path,
+            hint="`evaluate`, `fit`, `apply`, `verify` and `revert` do",
+        )
 
 
 def require_declared_type(opened: Opened, subject: Subject) -> None:

@@ -39,6 +39,7 @@ class Shown:
 
     split : "test", "validation" or "listed". bias : of the base with the best biases. groups : those that
     samples belong to, None without any. slices : groups by the column of the goal's slice, if it has one.
+    unit : what these are, "samples" or "positions".
     """
 
     split: str
@@ -48,6 +49,7 @@ class Shown:
     bias: np.ndarray
     groups: np.ndarray | None = None
     slices: np.ndarray | None = None
+    unit: str = "samples"
 
 
 def answer_of(command: str, changes: bool, neurons: int) -> str:
@@ -68,7 +70,8 @@ def judge_promises(
     promises : those about listed samples.
     """
     found = _judged(shown, goal, names, answer, cautions, promises)
-    return replace(found, goal=goal.sentence(names, {promise.name: promise.samples for promise in promises}))
+    said = goal.sentence(names, {promise.name: promise.samples for promise in promises})
+    return replace(found, goal=said, unit=shown.unit)
 
 
 def _judged(
@@ -98,9 +101,18 @@ def _judged(
 
 
 def depend_on_groups(column: str | None, groups: np.ndarray | None) -> tuple[str, ...]:
-    """A caution where samples belong together. groups (N,) int64 : of the samples judged on, by `column`."""
+    """A caution where samples belong together. groups (N,) int64 : of the samples judged on, by `column`.
+
+    column : None where they are positions, which samples hold together.
+    """
     if groups is None:
         return ()
+    if column is None:
+        return (
+            f"positions of one sample are not independent: the intervals of the verdict rest on "
+            f"{len(np.unique(groups)):,} samples; McNemar's p and intervals elsewhere count every position, "
+            "and are too sure",
+        )
     return (
         f"samples of one group of `{column}` are not independent: the intervals of the verdict rest on "
         f"{len(np.unique(groups)):,} groups; McNemar's p and intervals elsewhere count every sample, and are "

@@ -249,7 +249,7 @@ def _job(
 def _numbered(splits: Splits, opened: Opened) -> Splits:
     """The splits with the model's own labels as class numbers, where it names its classes."""
     labels = None if opened.answer is None else opened.answer.labels
-    if labels is None:
+    if labels is None or opened.logits.at_positions:
         return splits
     datasets = _datasets(splits)
     present = np.concatenate([dataset.labels for dataset in datasets])

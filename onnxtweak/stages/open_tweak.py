@@ -22,6 +22,9 @@ def with_recorded_readout(opened: Opened, provenance: Mapping[str, Any]) -> Open
 
     Raises ModelError where the record is damaged.
     """
+    layout = provenance.get("logits_layout")
+    if isinstance(layout, str) and "P" in layout and opened.logits.layout is None:
+        opened = replace(opened, logits=replace(opened.logits, layout=layout))
     if "readout" not in provenance:
         return opened
     try:

@@ -75,7 +75,8 @@ def doubt_about(job: Job, view: View, predicted: np.ndarray) -> Doubt | None:
     found = standing(predicted, view.labels, job.subject.classes)
     if found.most == 1 or (found.better and found.kappa >= _WEAK):
         return None
-    mistake = likely_mistake(job, view, predicted, weak=found.better)
+    whole = job.subject.sizes == ()  # at positions nothing else is tried
+    mistake = likely_mistake(job, view, predicted, weak=found.better) if whole else None
     if found.better:
         said = f"accuracy {found.accuracy:.1%} is low"
         return None if mistake is None else Doubt(said, mistake.said, mistake.remedy, serious=True)

@@ -160,10 +160,16 @@ def of_runs(
     return {
         "latency": asdict(paired_latency(job.subject, tweaked, feeds)),
         "samples": {
-            name: [_sample(view, int(k), predicted) for k in _first(np.flatnonzero(changed), labels, goal)]
+            name: [_sample(view, int(k), predicted) for k in _first(_one_each(view, changed), labels, goal)]
             for name, changed in (("fixed", ~was & now), ("broken", was & ~now))
         },
     }
+
+
+def _one_each(view: View, changed: np.ndarray) -> np.ndarray:
+    """Which rows changed, (k,): of the positions of a sample the first alone. changed (N,) bool."""
+    rows = np.flatnonzero(changed)
+    return rows[np.unique(view.rows[rows] // view.dataset.positions, return_index=True)[1]]
 
 
 def _first(rows: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
@@ -172,7 +178,7 @@ def _first(rows: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarr
 
 
 def _sample(view: View, k: int, predicted: Sequence[np.ndarray]) -> dict[str, Any]:
-    row = int(view.rows[k])
+    row = int(view.rows[k]) // view.dataset.positions
     image = thumbnail(view.dataset, row)
     return {
         "row": row,

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from onnxtweak.engine.prefetch import prefetch
+from onnxtweak.engine.machine.prefetch import prefetch
 
 
 def test_items_come_in_order_and_from_another_thread():

@@ -79,7 +79,7 @@ def test_one_number(op, found):
 def test_scores_at_positions_of_unknown_number():
     nodes = [N("Reshape", ["z", "shape"], ["y"])]
     said = kind(nodes, "y", ("N", 5, "h", "w"), width=20, shape=np.array([0, 5, -1, 2]))
-    assert said.kind == "positions" and "Nx5xhxw" in said.said
+    assert said.kind == "positions"
 
 
 def test_a_chosen_class_is_one_label():

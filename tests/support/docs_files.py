@@ -9,6 +9,7 @@ from PIL import Image
 
 from onnxtweak import commands
 from onnxtweak.settings import DataSettings, JoinSettings, OutputSettings, Preprocess, TargetSettings
+from tests.support.at_positions import model_at_positions
 from tests.support.nets import cnn3, cnn_1x1, mlp
 from tests.support.weak_class import run, weakened
 
@@ -46,6 +47,9 @@ def write_docs_files(folder: Path) -> None:
             settings=JoinSettings(max_overall_drop=5.0),
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
         )
+    scenes = model_at_positions("pixels", folder)
+    scenes.model.rename(folder / "segmenter.onnx")
+    scenes.data.rename(folder / "scenes.npz")
     _customers(folder)
     _complaints(folder, proto, fed, y)
     (folder / "resnet.onnx").write_bytes(cnn_1x1(classes=3, size=224).SerializeToString())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine, plan_of
+from onnxtweak.engine.position_batches import position_batches
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.head import ONE_LABEL, ROUNDING
@@ -45,24 +47,43 @@ def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> Shown
     begin = time.perf_counter()
     session, logits = _open(subject, engine.settings)
     engine.stats.device, engine.stats.providers = session.device, session.providers()
-    plan = plan_of(subject, engine, 0, len(view.rows), session.device)
     wide = np.float64 if subject.dtype == "float64" else np.float32
-    count = len(view.rows)
+    count, samples = len(view.rows), len(view.samples)
     shown = ShownClasses(
         np.empty((count, subject.classes), wide), np.empty(count, np.int64), np.empty(count, bool)
     )
-    engine.progress.start(what, len(view.rows))
+    engine.progress.start(what, samples)
     at = 0
-    for feeds, labels, _ in view.dataset.batches(view.rows, plan.batch, threads=engine.settings.cores):
-        span = slice(at, at + len(labels))
-        part = _run(subject, session, logits, feeds, plan.batch if plan.fixed else None)
+    for part, done in _parts(subject, view, engine, session, logits):
+        span = slice(at, at + len(part[0]))
         shown.Z[span], shown.classes[span], shown.contradicted[span] = part
-        engine.progress.advance(len(labels))
-        at += len(labels)
+        engine.progress.advance(done)
+        at = span.stop
     engine.progress.finish()
-    engine.stats.passes.append((what, len(view.rows)))
+    engine.stats.passes.append((what, samples))
     engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
     return shown
+
+
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _parts(
+    subject: Subject, view: View, engine: Engine, session: Session, logits: str
+) -> Iterator[tuple[_Part, int]]:
+    """`ShownClasses` of each batch, as a tuple, and how many samples it has."""
+    plan = plan_of(subject, engine, 0, len(view.samples), session.device)
+    names, threads = [port.name for port in session.inputs], engine.settings.cores
+    if subject.sizes:
+        for batch in position_batches(subject, view, plan, names, threads):
+            Z, classes, wrong = _run(subject, session, logits, batch.feeds)
+            yield (Z[batch.local], classes[batch.local], wrong[batch.local]), batch.samples
+        return
+    for feeds, labels, _ in view.dataset.batches(view.rows, plan.batch, threads=threads):
+        count = len(labels)
+        whole = {name: filled(value, plan.batch if plan.fixed else count) for name, value in feeds.items()}
+        Z, classes, wrong = _run(subject, session, logits, subject.feeding.fed(whole, names))
+        yield (Z[:count], classes[:count], wrong[:count]), count
 
 
 def _open(subject: Subject, settings: EngineSettings) -> tuple[Session, str]:
@@ -73,21 +94,11 @@ def _open(subject: Subject, settings: EngineSettings) -> tuple[Session, str]:
     return open_session(model, subject.model.folder, settings, subject.model.path), logits
 
 
-def _run(
-    subject: Subject,
-    session: Session,
-    logits: str,
-    feeds: Mapping[str, np.ndarray],
-    fixed: int | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`ShownClasses` of a batch, as a tuple. fixed : how many samples the model takes at a time."""
-    count = len(next(iter(feeds.values())))
-    rows = {name: filled(value, fixed or count) for name, value in feeds.items()}
-    needed = subject.feeding.fed(rows, [port.name for port in session.inputs])
+def _run(subject: Subject, session: Session, logits: str, fed: Mapping[str, Any]) -> _Part:
+    """`ShownClasses` of all rows of a batch, as a tuple. fed : what the session takes."""
     if subject.answer is None:
-        Z = session.run(needed, [logits])[0].reshape(-1, subject.classes)[:count]
-        return Z, subject.head.predict(Z), np.zeros(count, bool)
-    scores, value = session.run(needed, [logits, subject.answer.output])
-    Z, value = scores.reshape(-1, subject.classes)[:count], value[:count]
-    wrong = subject.answer.contradicts(Z, value, ROUNDING[subject.dtype])
-    return Z, subject.answer.classes(value), wrong
+        Z = session.run(fed, [logits])[0].reshape(-1, subject.classes)
+        return Z, subject.head.predict(Z), np.zeros(len(Z), bool)
+    scores, value = session.run(fed, [logits, subject.answer.output])
+    Z = scores.reshape(-1, subject.classes)
+    return Z, subject.answer.classes(value), subject.answer.contradicts(Z, value, ROUNDING[subject.dtype])

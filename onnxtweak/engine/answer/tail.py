@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.answer.at_positions import settle_positions
 from onnxtweak.engine.answer.observed import Observed, joined, observe
 from onnxtweak.engine.answer.probing import NotDecided, read_columns
 from onnxtweak.engine.opened import Opened, fixed_batch
@@ -42,6 +43,9 @@ def settle_answer(
     tweak inside that was found before: its logits may be so large that probabilities saturate, which is for
     checks to count, not for the search.
     """
+    at_positions = settle_positions(opened, feeds, settings)
+    if at_positions is not None:
+        return at_positions
     question = _Question(feeds, settings, threshold, proven=bool(tweaks_inside(opened.model.proto)))
     reasons: list[str] = []
     probabilities: list[tuple[str, Observed]] = []

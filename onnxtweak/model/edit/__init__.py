@@ -1,6 +1,7 @@
 """How is a tweak added to a model, and how is it removed again?
 
 patch_nodes     the nodes that are added
+position_nodes  the nodes that are added where there are scores at every position
 piece_builder   how they are built, with onnx-graphsurgeon
 splice          a tweak spliced into a model, everything else unchanged
 expose          hidden tensors made outputs, unneeded nodes removed

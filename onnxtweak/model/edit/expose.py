@@ -19,10 +19,22 @@ from onnxtweak.model.edit.patch_nodes import (
     build_scores,
     free_prefix,
 )
-from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, INITIALIZERS_ARE_INPUTS_BEFORE, Piece
+from onnxtweak.model.edit.piece_builder import (
+    ELEMENT_TYPES,
+    INITIALIZERS_ARE_INPUTS_BEFORE,
+    Builder,
+    Piece,
+)
+from onnxtweak.model.edit.position_nodes import (
+    ROWS,
+    PositionSite,
+    build_position_reader,
+    build_position_scores,
+    build_position_tap,
+)
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits_format import LogitsFormat
-from onnxtweak.types import Neurons, Tap
+from onnxtweak.types import AT_POSITIONS, Neurons, Tap
 
 PROBE = "onnxtweak/probe"  # the input of a model's tail
 
@@ -47,6 +59,7 @@ def expose(
     neurons: Neurons | None = None,
     logits_format: LogitsFormat = LogitsFormat(),
     answer: str | None = None,
+    some_rows: bool = False,
 ) -> Exposed:
     """A new model whose outputs are the logits, and the taps or the chosen values.
 
@@ -56,13 +69,17 @@ def expose(
     classes' scores, as with a single logit, the scores are computed from them, (N, C). All outputs are
     float32, except that float64 logits stay so, and whole float16 tensors: after a Cast the runtime would
     show them as they were before rounding, and the base rounds them. Original outputs are dropped but for
-    `answer`, and so are inputs that nothing needs any more. The graph's model is not changed; external data
-    is still relative to its folder.
+    `answer`, and so are inputs that nothing needs any more. Where there are scores at positions, every
+    position is a row of the outputs; with `some_rows`, those that the new input `ROWS` (R,) int64 asks for.
+    The graph's model is not changed; external data is still relative to its folder.
 
     Raises ModelError when the model's main graph does not compute one of the tensors.
     """
-    outlet = _Outlet(graph)
-    if logits_format.binary or not logits_format.is_plain:
+    place = PositionSite(logits, logits_format) if logits_format.at_positions else None
+    outlet = _Outlet(graph, place, some_rows=some_rows)
+    if place is not None:
+        logits_output = outlet.scores_at_positions(place)
+    elif logits_format.binary or not logits_format.is_plain:
         logits_output = outlet.scores(logits, logits_format)
     else:
         logits_output = outlet.tensor(logits, logits_format.dtype != "bfloat16")
@@ -108,8 +125,11 @@ def only_tail(graph: GraphIndex, logits: str, dtype: str, outputs: Sequence[str]
 class _Outlet:
     """Collects the outputs to be, the tensors that they need, and the nodes that are added for them."""
 
-    def __init__(self, graph: GraphIndex) -> None:
-        self.graph = graph
+    def __init__(
+        self, graph: GraphIndex, place: PositionSite | None = None, *, some_rows: bool = False
+    ) -> None:
+        """place : of scores at positions, None for one row of them per sample. some_rows : as of `expose`."""
+        self.graph, self.place, self.some = graph, place, some_rows
         self.prefix = free_prefix("onnxtweak/watch/", graph.all_names)
         self.sources: list[str] = []
         self.pieces: list[Piece] = []
@@ -138,6 +158,14 @@ class _Outlet:
         self.pieces.append(build_scores(name, logits_format, opset=opset, output=output, prefix=output + "/"))
         return output
 
+    def scores_at_positions(self, place: PositionSite) -> str:
+        """One score per class and position, (rows, C)."""
+        self._need(place.logits)
+        output, wide = self._new_output(), "float64" if place.at.dtype == "float64" else "float32"
+        build = Builder(output + "/", self.graph.opset, wide)
+        self.pieces.append(build_position_scores(place, build, output, some=self.some))
+        return output
+
     def own(self, name: str) -> str:
         """An output of the model as it is, whatever its type."""
         self.sources.append(name)
@@ -146,6 +174,12 @@ class _Outlet:
 
     def tap(self, tap: Tap) -> str:
         """All values of a tap."""
+        if self.place is not None and tap.pool in AT_POSITIONS:
+            self._need(tap.name)
+            output = self._new_output()
+            build = Builder(output + "/", self.graph.opset, "float32")
+            self.pieces.append(build_position_tap(tap, self.place, build, output, some=self.some))
+            return output
         if tap.pool == "none" or len(tap.shape) == 1:
             return self.tensor(tap.name, tap.dtype in ("float32", "float16"))
         self._need(tap.name)
@@ -160,6 +194,10 @@ class _Outlet:
         for number in sorted({int(number) for number in neurons.tap_of}):
             self._need(neurons.taps[number].name)
         output = self._new_output()
+        if self.place is not None:
+            build = Builder(output + "/", self.graph.opset, "float32")
+            self.pieces.append(build_position_reader(neurons, self.place, build, output, some=self.some))
+            return output
         self.pieces.append(
             build_reader(neurons, opset=self.graph.opset, dtype="float32", output=output, prefix=output + "/")
         )
@@ -205,6 +243,8 @@ def _assemble(outlet: _Outlet, without: str | None = None) -> ModelProto:
     graph.quantization_annotation.extend(
         annotation for annotation in source.quantization_annotation if annotation.tensor_name in made | used
     )
+    if outlet.some:
+        graph.input.append(onnx.helper.make_tensor_value_info(ROWS, onnx.TensorProto.INT64, [None]))
     if without is not None:
         _rename_writer(graph, without)
     for piece in outlet.pieces:

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 
 from onnxtweak.head import SMALLEST, Readout
 from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, Builder, Piece
+from onnxtweak.model.edit.position_nodes import PositionSite, build_position_patch
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak, at_columns
 from onnxtweak.types import Neurons, Tap
@@ -69,6 +70,9 @@ def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
         else:
             build.combine(logits, build.weights("bias", np.reshape(bias, (1, -1))), at)
         return build.finish(site.logits_out)
+    if at.at_positions:
+        place = PositionSite(site.logits_in, at)
+        return build_position_patch(patch, tweak.neurons, place, build, site.logits_out)
     values, order = build.read(tweak.neurons)
     add_nodes = _NODES[type(patch)]
     add_nodes(build, patch, _Inputs(values, order, logits, at, columns))

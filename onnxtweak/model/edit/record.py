@@ -52,8 +52,9 @@ def silenced(proto: ModelProto) -> ModelProto:
     """A copy of the model in which every tweak adds zeros."""
     copy = ModelProto()
     copy.CopyFrom(proto)
-    ends = {tweak.prefix + name for tweak in tweaks_inside(proto) for name in _LAST_WEIGHTS}
+    prefixes = tuple(tweak.prefix for tweak in tweaks_inside(proto))
     for tensor in copy.graph.initializer:
-        if tensor.name in ends:
+        # At positions there is an array for each resolution, in a folder of its own.
+        if tensor.name.startswith(prefixes) and tensor.name.rpartition("/")[2] in _LAST_WEIGHTS:
             tensor.raw_data = bytes(len(tensor.raw_data))
     return copy

@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
-from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
+from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex, attribute
 from onnxtweak.model.inspect.graph_checks import require_sound
 from onnxtweak.model.inspect.refusals import (
     NOT_A_CLASSIFIER,
@@ -25,7 +25,8 @@ from onnxtweak.model.inspect.refusals import (
 )
 from onnxtweak.model.inspect.shapes import Shape, known_shape
 from onnxtweak.model.inspect.softmax import SPELLINGS, SoftmaxMatch, match_softmax
-from onnxtweak.model.inspect.tail import cuts, passed_by_all, tail_operators
+from onnxtweak.model.inspect.tail import cuts, last_computed, passed_by_all, tail_operators
+from onnxtweak.model.logits_format import class_axis_of, classes_of, layout_of
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
@@ -67,8 +68,9 @@ class Logits:
     name : the tensor. output : the graph output from which it was found. rule : how, in a few words. explain
     : the same as a sentence. shape : as far as the file tells, batch axis first; None: unknown rank. layout :
     one letter per axis: N samples, C classes, 1 for an axis of size 1; such as "NC", "NC11" or "N1" (a single
-    logit); None where the file does not tell. classes : C, None where the file does not tell. steps :
-    operators that the search went back over, starting at the output.
+    logit), and P for positions that have scores each; None where the file does not tell. classes : C, None
+    where the file does not tell. steps : operators that the search went back over, starting at the output.
+    axis : that the model decides over where its scores may be at positions, as far as the graph tells.
     """
 
     name: str
@@ -79,12 +81,18 @@ class Logits:
     layout: str | None = None
     classes: int | None = None
     steps: tuple[str, ...] = ()
+    axis: int | None = None
 
     @property
     def class_axis(self) -> int | None:
         """Axis of the classes, None when the layout is unknown or has none."""
         axis = (self.layout or "").find("C")
         return None if axis < 0 else axis
+
+    @property
+    def at_positions(self) -> bool:
+        """Whether every position has scores."""
+        return "P" in (self.layout or "")
 
     @property
     def binary(self) -> bool:
@@ -126,7 +134,8 @@ def find_logits(graph: GraphIndex, override: str | None = None) -> Logits:
     found.sort(key=lambda candidate: graph.declared_type(candidate.logits.output) not in FLOATS)
     chosen = {one.logits.name: one.logits for one in reversed(found) if one.rank == best}
     if len(chosen) > 1 and best[0] == _PLAIN:
-        chosen = _last_computed(graph, chosen)
+        last = last_computed(graph, list(chosen))
+        chosen = chosen if last is None else {last: chosen[last]}
     if len(chosen) > 1 and (shared := passed_by_all(graph, list(chosen))):
         chosen = {shared: chosen[shared]}
     if len(chosen) > 1:
@@ -161,7 +170,7 @@ def _search_from(graph: GraphIndex, output: str) -> _Candidate:
     """The logits from which one graph output is computed. Raises ModelError with the reason without any."""
     name = output
     steps: list[str] = []
-    decided: tuple[str, int] | None = None
+    decided: tuple[str, int, int | None] | None = None
     while True:
         match = match_softmax(graph, name)
         if match is not None:
@@ -185,15 +194,15 @@ def _search_from(graph: GraphIndex, output: str) -> _Candidate:
         steps.append(node.op_type)
         name = varying[0]
         if node.op_type in _CHOOSING:
-            decided = name, len(steps)
+            over = attribute(node, "axis", 0) if node.op_type == "ArgMax" else None
+            decided = name, len(steps), over
     last = graph.producer(name)
     refuse_closed(graph, last, output)
     if last is not None and last.op_type == "LinearClassifier":
         return _candidate(graph, output, last.output[1], "scores of LinearClassifier", steps, _CHOICE)
     if decided is not None:
-        name, count = decided
-        rule = f"before {steps[count - 1]}"
-        return _candidate(graph, output, name, rule, steps[:count], _CHOICE)
+        name, count, over = decided
+        return _candidate(graph, output, name, f"before {steps[count - 1]}", steps[:count], _CHOICE, over)
     if graph.declared_type(output) not in (*FLOATS, None):
         deepest = cuts(graph, output)[-1]
         if deepest != output and graph.producer(deepest) is not None:
@@ -212,7 +221,8 @@ def _before_softmax(graph: GraphIndex, output: str, match: SoftmaxMatch, steps: 
         raise ModelError(
             f"the {rule} runs over the samples, not over classes", where=output, hint=NOT_A_CLASSIFIER
         )
-    found = _candidate(graph, output, match.input, f"before {rule}", steps, _NORMALISED)
+    decides = (-1 if axis is not None and rank == axis + 1 else None) if match.flattens else axis
+    found = _candidate(graph, output, match.input, f"before {rule}", steps, _NORMALISED, decides)
     class_axis = found.logits.class_axis
     comparable = not match.flattens and rank == len(found.logits.layout or "")
     if comparable and axis is not None and rank and class_axis is not None and axis % rank != class_axis:
@@ -234,18 +244,27 @@ def _quantized(graph: GraphIndex, output: str, node: NodeProto, steps: list[str]
 
 
 def _candidate(
-    graph: GraphIndex, output: str, name: str, rule: str, steps: list[str], quality: int
+    graph: GraphIndex,
+    output: str,
+    name: str,
+    rule: str,
+    steps: list[str],
+    quality: int,
+    decides: int | None = None,
 ) -> _Candidate:
+    """decides : the axis that a class is chosen over; None where the graph does not tell."""
     name, shape, more = _rank_two(graph, name)
-    if _classes(shape) is None and not more and all(step in _SAME_SHAPE for step in steps):
+    if classes_of(shape) is None and not more and all(step in _SAME_SHAPE for step in steps):
         declared = graph.declared_shape(output)
         if declared is not None and (shape is None or len(shape) == len(declared)):
             shape = declared
     _refuse_tensor(graph, name, "the tensor of the class scores")
-    layout = _layout(shape)
+    axis = class_axis_of(shape, decides)
+    layout = layout_of(shape, axis)
     # One number per sample may be anything; before a sigmoid it is a logit.
     refuse_positions(shape, layout is not None and (layout != "N" or rule == "before Sigmoid"), name)
     what = "the class logits" if layout is None or "C" in layout else "one logit for two classes"
+    what += " at every position" if "P" in (layout or "") else ""
     source = "" if name == output else f", found from output {output!r} ({' <- '.join((*steps, *more))})"
     logits = Logits(
         name=name,
@@ -254,8 +273,9 @@ def _candidate(
         explain=f"{name!r} holds {what}: {rule}{source}",
         shape=shape,
         layout=layout,
-        classes=_classes(shape),
+        classes=classes_of(shape, axis),
         steps=(*steps, *more),
+        axis=axis,
     )
     return _Candidate(logits, (quality, layout is not None, not logits.binary))
 
@@ -279,7 +299,7 @@ def _rank_two(graph: GraphIndex, name: str) -> tuple[str, Shape | None, list[str
     Also its shape, and the operators in between.
     """
     shape = known_shape(graph, name)
-    layout = _layout(shape)
+    layout = layout_of(shape)
     if shape is None or layout is None or len(shape) == 2:
         return name, shape, []
     back = name
@@ -289,7 +309,7 @@ def _rank_two(graph: GraphIndex, name: str) -> tuple[str, Shape | None, list[str
         back = node.input[0]
         earlier = known_shape(graph, back)
         wanted = "NC" if "C" in layout else "N1"
-        if _layout(earlier) == wanted and graph.producer(back) is not None:
+        if layout_of(earlier) == wanted and graph.producer(back) is not None:
             return back, earlier, steps
     return name, shape, []
 
@@ -305,30 +325,6 @@ def _positive_class(graph: GraphIndex, names: list[str]) -> str:
     return ""
 
 
-def _layout(shape: Shape | None) -> str | None:
-    if shape is None:
-        return None
-    axes = "".join("1" if size == 1 else "C" for size in shape[1:])
-    return "N" + axes if shape and axes.count("C") <= 1 else None
-
-
-def _classes(shape: Shape | None) -> int | None:
-    layout = _layout(shape)
-    if layout is None or shape is None:
-        return None
-    size = shape[layout.index("C")] if "C" in layout else 2
-    return size if isinstance(size, int) else None
-
-
-def _last_computed(graph: GraphIndex, chosen: dict[str, Logits]) -> dict[str, Logits]:
-    """Of plain outputs, the one computed from all the others: features are not class scores."""
-    for name in chosen:
-        needed = graph.ancestors([name])
-        if all(graph.position(other) in needed for other in chosen):
-            return {name: chosen[name]}
-    return chosen
-
-
 def _overridden(graph: GraphIndex, name: str) -> Logits:
     if graph.producer(name) is None:
         refuse_name(graph, name)
@@ -338,6 +334,17 @@ def _overridden(graph: GraphIndex, name: str) -> Logits:
     if not outputs:
         raise ModelError("no output depends on the tensor given as logits", where=name, hint=NOT_A_CLASSIFIER)
     shape = known_shape(graph, name)
-    refuse_positions(shape, _layout(shape) is not None, name)
+    axis = class_axis_of(shape, _decides(graph, name, outputs[0]))
+    layout = layout_of(shape, axis)
+    refuse_positions(shape, layout is not None, name)
     explain = f"{name!r} was given as the logits"
-    return Logits(name, outputs[0], "given", explain, shape, _layout(shape), _classes(shape), ())
+    return Logits(name, outputs[0], "given", explain, shape, layout, classes_of(shape, axis), (), axis)
+
+
+def _decides(graph: GraphIndex, name: str, output: str) -> int | None:
+    """The axis of a named tensor that a class is chosen over, where the search would find this tensor."""
+    try:
+        found = _search_from(graph, output).logits
+    except ModelError:
+        return None
+    return found.axis if found.name == name else None

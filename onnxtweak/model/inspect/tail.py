@@ -72,6 +72,15 @@ def passed_by_all(graph: GraphIndex, names: Sequence[str]) -> str | None:
     return next((name for name in names if all(name in cuts(graph, other) for other in names)), None)
 
 
+def last_computed(graph: GraphIndex, names: Sequence[str]) -> str | None:
+    """The one of several tensors that is computed from all others: features are not class scores."""
+    for name in names:
+        needed = graph.ancestors([name])
+        if all(graph.position(other) in needed for other in names):
+            return name
+    return None
+
+
 def tail_positions(graph: GraphIndex, logits: str, outputs: Sequence[str]) -> set[int]:
     """Positions of the nodes by which `outputs` follow from `logits`."""
     return graph.descendants([logits], through_shapes=False) & graph.ancestors(outputs)

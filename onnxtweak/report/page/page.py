@@ -159,7 +159,7 @@ def _promises(made: Mapping[str, Any]) -> str:
     if groups:
         head = [safe(verdict["groups"][0]["column"]), "samples", "base", "tweaked", "change", "95 % interval"]
         told += table(head, groups, numbers=5)
-    judged = f"{verdict['samples']:,} {verdict['split']} samples"
+    judged = f"{verdict['samples']:,} {verdict['split']} {safe(verdict.get('unit', 'samples'))}"
     return section(
         "Verdict",
         goal,

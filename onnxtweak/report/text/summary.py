@@ -32,7 +32,7 @@ def result(made: Result) -> tuple[Block, ...]:
         ("chosen", "; ".join(_operating_points(made)) or "what listed samples need"),
         (
             "fixed, broken",
-            f"{measured.fixed:,} and {measured.broken:,} samples "
+            f"{measured.fixed:,} and {measured.broken:,} {made.verdict.unit} "
             f"(exact McNemar p = {measured.mcnemar_p:.2g})",
         ),
         ("E", f"{measured.E:.2f} points lost, root mean square over the classes"),
@@ -77,10 +77,10 @@ def evaluation(measured: Evaluation) -> tuple[Block, ...]:
     rows.append(("overall", f"{metrics.samples:,}", _percent(metrics.overall)))
     return (
         Heading(f"Accuracy of {measured.model.path}, in percent"),
-        TextTable(("class", "samples", "accuracy"), tuple(rows), marked=frozenset(marked)),
+        TextTable(("class", measured.unit, "accuracy"), tuple(rows), marked=frozenset(marked)),
         *_left_out(names, order),
         *group_blocks(measured.groups),
-        *_confusion(metrics.confusion, names),
+        *_confusion(metrics.confusion, names, measured.unit),
         Facts((*_machine(measured.device), ("time", _times(measured.seconds)))),
         *map(Note, measured.notes),
     )
@@ -226,7 +226,9 @@ def _comparison(made: Result) -> TextTable:
     rows.append(("overall", f"{before.samples:,}", *_row(before.overall, after.overall, bias.overall)))
     new = "copy" if made.verdict.state == COPY else "tweaked"
     return TextTable(
-        ("class", "samples", "base", new, "change", "bias only"), tuple(rows), marked=frozenset(marked)
+        ("class", made.verdict.unit, "base", new, "change", "bias only"),
+        tuple(rows),
+        marked=frozenset(marked),
     )
 
 
@@ -250,18 +252,18 @@ def _left_out(names: Sequence[str], order: list[int]) -> Iterable[Note]:
         yield Note(f"the {len(names) - len(order):,} other classes did better; -f json lists them all")
 
 
-def _confusion(confusion: np.ndarray, names: Sequence[str]) -> tuple[Block, ...]:
-    """confusion (C, C): rows are labels, columns predictions."""
+def _confusion(confusion: np.ndarray, names: Sequence[str], unit: str) -> tuple[Block, ...]:
+    """confusion (C, C): rows are labels, columns predictions. unit : what is counted."""
     if len(names) <= _MATRIX:
         columns = ("label \\ predicted", *(name[:5] for name in names))
         rows = tuple((names[c], *(f"{count:,}" for count in confusion[c])) for c in range(len(names)))
-        return Heading("Confusion, in samples"), TextTable(columns, rows)
+        return Heading(f"Confusion, in {unit}"), TextTable(columns, rows)
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     largest = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
     pairs = [divmod(int(cell), len(names)) for cell in largest if wrong.flat[cell]]
     rows = tuple((names[label], names[taken], f"{wrong[label, taken]:,}") for label, taken in pairs)
-    return Heading("Most frequent confusions"), TextTable(("label", "predicted", "samples"), rows, left=2)
+    return Heading("Most frequent confusions"), TextTable(("label", "predicted", unit), rows, left=2)
 
 
 def _operating_points(made: Result) -> Iterable[str]:

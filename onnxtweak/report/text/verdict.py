@@ -18,7 +18,7 @@ def verdict_blocks(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
     said, goal = headline(verdict), _goal(verdict)
     if verdict["state"] == COPY:
         return (Heading(f"Verdict: {said}"), *goal)
-    judged = f"{verdict['samples']:,} {verdict['split']} samples"
+    judged = f"{verdict['samples']:,} {verdict['split']} {verdict.get('unit', 'samples')}"
     found = rows(verdict)
     return (
         Heading(f"Verdict on {judged}: {said}"),

@@ -1,0 +1,238 @@
+"""Which nodes are added where there are scores at every position? One patch for all, a 1x1 convolution.
+
+Maps of other positions are resized linearly. A linear patch on such maps is applied before that, which is the
+same, and needs a channel for each class instead of one for each neuron.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxtweak.errors import ModelError
+from onnxtweak.model.edit.piece_builder import Builder, Piece
+from onnxtweak.model.logits_format import LogitsFormat
+from onnxtweak.patch import Linear, Mlp, Patch
+from onnxtweak.types import Neurons, Tap
+
+ROWS = "onnxtweak/rows"  # the input that says which rows are wanted, counted over all samples of a batch
+RESIZES_FROM = 11  # opset
+
+
+@dataclass(frozen=True)
+class PositionSite:
+    """Where scores at positions are. logits : the tensor with them. at : how it holds them."""
+
+    logits: str
+    at: LogitsFormat
+
+    @property
+    def axes(self) -> list[int]:
+        """Axes of positions of the logits, ascending."""
+        return [axis for axis, letter in enumerate(self.at.layout) if letter == "P"]
+
+
+def build_position_scores(site: PositionSite, build: Builder, output: str, *, some: bool) -> Piece:
+    """Nodes that write the scores (rows, C) of all positions, or of `some`, to `output`."""
+    layout = site.at.layout
+    order = [axis for axis, letter in enumerate(layout) if letter != "C"]
+    value: gs.Tensor = gs.Variable(site.logits)
+    if site.at.dtype != build.dtype:
+        value = build.cast("wide", value, build.dtype)
+    last = build.node("last", "Transpose", [value], perm=[*order, layout.index("C")])
+    return _rows(build, last, site, output, some=some)
+
+
+def build_position_reader(
+    neurons: Neurons, site: PositionSite, build: Builder, output: str, *, some: bool
+) -> Piece:
+    """Nodes that write the chosen values (rows, K), in the order of `neurons`, to `output`."""
+    maps, order = _maps(build, neurons, site)
+    values = maps[0] if len(maps) == 1 else build.node("values", "Concat", maps, axis=1)
+    if not np.array_equal(order, np.arange(len(order))):
+        values = build.node(
+            "order", "Gather", [values, build.index("order/index", np.argsort(order))], axis=1
+        )
+    return _channels_to_rows(build, values, site, output, some=some)
+
+
+def build_position_tap(tap: Tap, site: PositionSite, build: Builder, output: str, *, some: bool) -> Piece:
+    """Nodes that write all channels of a map (rows, channels) to `output`."""
+    return _channels_to_rows(build, _aligned(build, "tap", tap, None, site), site, output, some=some)
+
+
+def build_position_patch(
+    patch: Patch, neurons: Neurons, site: PositionSite, build: Builder, output: str
+) -> Piece:
+    """Nodes that add the patch to the logits at every position, and write them to `output`."""
+    logits = build.source(site.logits)
+    narrow = build.dtype
+    if narrow == "float64":  # which runtimes do not convolve
+        build.dtype = "float32"
+    delta = _delta(build, patch, neurons, site)
+    if build.dtype != narrow:
+        build.dtype = narrow
+        delta = build.cast("delta/wide", delta, narrow)
+    layout = site.at.layout
+    order = [0, 1, *range(2, 2 + len(site.axes))]  # samples, classes, positions
+    wanted = {"N": [0], "C": [1], "P": order[2:]}
+    perm = [wanted[letter].pop(0) for letter in layout if letter != "1"]
+    if perm != sorted(perm):
+        delta = build.node("delta/laid_out", "Transpose", [delta], perm=perm)
+    if "1" in layout:
+        delta = build.node("delta/shape", "Reshape", [delta, build.node("shape", "Shape", [logits])])
+    build.node("add", "Add", [logits, delta])
+    return build.finish(output)
+
+
+def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -> gs.Tensor:
+    """What the patch adds, (N, C, positions)."""
+    classes = patch.output_bias.size if patch.output_bias is not None else 0
+    linear = patch.as_linear(classes) if classes else None
+    if isinstance(patch, Mlp):
+        maps, order = _maps(build, neurons, site)
+        values = maps[0] if len(maps) == 1 else build.node("values", "Concat", maps, axis=1)
+        first, second = ("conv1", "w1", "b1"), ("conv2", "w2", "b2")
+        hidden = _conv(build, first, values, np.asarray(patch.w1)[order], patch.b1, site)
+        return _conv(build, second, build.node("relu", "Relu", [hidden]), patch.w2, patch.b2, site)
+    if not isinstance(linear, Linear):
+        raise ModelError(
+            "this form of patch has no meaning at positions", where=site.logits, hint="use `onnxtweak fit`"
+        )
+    parts = []
+    for number, chosen in enumerate(_by_resolution(neurons)):
+        of = Neurons(neurons.taps, neurons.tap_of[chosen], neurons.index[chosen])
+        weight = np.asarray(linear.weight)[chosen]
+        resized = neurons.taps[of.tap_of[0]].pool == "resized"
+        maps, order = _maps(build, of, site, f"{number}/", resize=False)
+        values = maps[0] if len(maps) == 1 else build.node(f"{number}/values", "Concat", maps, axis=1)
+        bias = linear.bias if not number else np.zeros_like(linear.bias)
+        names = f"{number}/conv", f"{number}/weight", f"{number}/bias"
+        part = _conv(build, names, values, weight[order], bias, site)
+        parts.append(_resized(build, f"{number}/resize", part, site) if resized else part)
+    total = parts[0]
+    for number, part in enumerate(parts[1:]):
+        total = build.node(f"sum{number}", "Add", [total, part])
+    return total
+
+
+def _by_resolution(neurons: Neurons) -> list[np.ndarray]:
+    """Which neurons are of maps with the same positions, the logits' own first."""
+    sizes = [(tap.pool == "resized", _position_sizes(tap)) for tap in neurons.taps]
+    known = sorted({sizes[t] for t in neurons.tap_of.tolist()})
+    own = np.array([known.index(sizes[t]) for t in neurons.tap_of.tolist()])
+    return [np.flatnonzero(own == number) for number in range(len(known))]
+
+
+def _position_sizes(tap: Tap) -> tuple[int, ...]:
+    return tuple(size for axis, size in enumerate(tap.shape) if axis != tap.channel_axis)
+
+
+def _conv(
+    build: Builder,
+    names: tuple[str, str, str],
+    values: gs.Tensor,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    site: PositionSite,
+) -> gs.Variable:
+    """A 1x1 convolution. names : of the node and its two arrays. weight (K, C). bias (C,)."""
+    kernel = np.asarray(weight).T.reshape(weight.shape[1], weight.shape[0], *(1 for _ in site.axes))
+    inputs = [values, build.weights(names[1], kernel), build.weights(names[2], np.asarray(bias))]
+    return build.node(names[0], "Conv", inputs, kernel_shape=[1 for _ in site.axes])
+
+
+def _maps(
+    build: Builder, neurons: Neurons, site: PositionSite, prefix: str = "", *, resize: bool = True
+) -> tuple[list[gs.Variable], np.ndarray]:
+    """The chosen channels (N, k, positions) of each tap, and `order` (K,): channel k is neuron `order[k]`."""
+    tap_of, index = np.asarray(neurons.tap_of), np.asarray(neurons.index)
+    used = [number for number in range(len(neurons.taps)) if (tap_of == number).any()]
+    maps = [
+        _aligned(
+            build, f"{prefix}tap{at}", neurons.taps[number], index[tap_of == number], site, resize=resize
+        )
+        for at, number in enumerate(used)
+    ]
+    return maps, np.argsort(tap_of, kind="stable")
+
+
+def _aligned(
+    build: Builder,
+    name: str,
+    tap: Tap,
+    index: np.ndarray | None,
+    site: PositionSite,
+    *,
+    resize: bool = True,
+) -> gs.Variable:
+    """Some channels of a map, or all, at the logits' positions: (N, channels, positions) as `build.dtype`."""
+    value, axis = build.source(tap.name), 1 + tap.channel_axis
+    if index is not None and not np.array_equal(index, np.arange(tap.neurons)):
+        value = build.node(
+            f"{name}/gather", "Gather", [value, build.index(f"{name}/index", index)], axis=axis
+        )
+    if axis != 1:
+        rest = [other for other in range(1, 1 + len(tap.shape)) if other != axis]
+        value = build.node(f"{name}/first", "Transpose", [value], perm=[0, axis, *rest])
+    if len(tap.shape) - 1 > len(site.axes):  # axes of size 1 between those of positions
+        value = build.node(f"{name}/narrow", "Reshape", [value, build.index(f"{name}/shape", [0, 0, -1])])
+    if tap.dtype != build.dtype:
+        value = build.cast(f"{name}/cast", value, build.dtype)
+    return _resized(build, f"{name}/resize", value, site) if tap.pool == "resized" and resize else value
+
+
+def _resized(build: Builder, name: str, value: gs.Tensor, site: PositionSite) -> gs.Variable:
+    """A map (N, channels, positions) at the logits' positions, linearly."""
+    if build.opset < RESIZES_FROM:
+        raise ModelError(
+            f"maps can be resized from opset {RESIZES_FROM} on, and the model uses {build.opset}",
+            where=site.logits,
+            hint="export the model with a newer opset",
+        )
+    own = build.node(f"{name}/own", "Shape", [value])
+    kept = build.node(f"{name}/kept", "Gather", [own, build.index(f"{name}/two", [0, 1])], axis=0)
+    shape = build.node(f"{name}/logits", "Shape", [build.source(site.logits)])
+    sizes = build.node(f"{name}/positions", "Gather", [shape, build.index(f"{name}/axes", site.axes)], axis=0)
+    wanted = build.node(f"{name}/sizes", "Concat", [kept, sizes], axis=0)
+    if build.opset < 13:
+        unused: list[gs.Tensor] = [
+            gs.Constant(f"{build.prefix}{name}/{what}", np.zeros(0, np.float32)) for what in ("roi", "scales")
+        ]
+    else:
+        unused = [gs.Variable.empty(), gs.Variable.empty()]
+    half = build.dtype != "float32"
+    value = build.cast(f"{name}/wide", value, "float32") if half else value
+    found = build.node(name, "Resize", [value, *unused, wanted], mode="linear")
+    return build.cast(f"{name}/narrow", found, build.dtype) if half else found
+
+
+def _channels_to_rows(
+    build: Builder, value: gs.Tensor, site: PositionSite, output: str, *, some: bool
+) -> Piece:
+    last = build.node("last", "Transpose", [value], perm=[0, *range(2, 2 + len(site.axes)), 1])
+    return _rows(build, last, site, output, some=some)
+
+
+def _rows(build: Builder, value: gs.Tensor, site: PositionSite, output: str, *, some: bool) -> Piece:
+    """The last axis of a value for every position, or for those that are fed as wanted."""
+    size = build.node("size", "Shape", [value])
+    width = build.node("width", "Gather", [size, build.index("width/axis", [-1])], axis=0)
+    shape = build.node("shape", "Concat", [build.index("all", [-1]), width], axis=0)
+    rows = build.node("rows", "Reshape", [value, shape])
+    if some:
+        build.node("some", "Gather", [rows, gs.Variable(ROWS)], axis=0)
+    return build.finish(output)
+
+
+def way_at_positions(sizes: Sequence[int], tap: Tap) -> str | None:
+    """How a map is read at positions of these sizes: "aligned" or "resized"; None where it cannot be."""
+    own = _position_sizes(tap)
+    if len(own) > len(sizes) == 1:  # text lines: maps of height 1
+        own = tuple(size for size in own if size > 1) or own[:1]
+    if len(own) != len(sizes):
+        return None
+    return "aligned" if own == tuple(sizes) else "resized"

@@ -1,0 +1,146 @@
+"""Scores at every position: measured, fitted, written, verified and taken out like one label a sample."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+import onnxtweak
+from onnxtweak.data.splits import open_splits
+from onnxtweak.engine.opened import open_model
+from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.settings import DataSettings, TapSettings
+from tests.support.at_positions import CLASSES, KINDS, LACKING, model_at_positions
+from tests.support.nets import mlp
+
+QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(request, tmp_path_factory):
+    return model_at_positions(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def shown(path, x, class_axis):
+    """The classes (N, positions ...) that a file's own output shows."""
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (value,) = session.run(None, {"x": x})
+    return value if value.dtype.kind == "i" else value.argmax(class_axis)
+
+
+def test_accuracy_is_of_all_positions(made):
+    found = onnxtweak.evaluate(made.model, data=made.data)
+    right = shown(made.model, made.x, made.class_axis) == made.labels
+    assert found.unit == "positions" and found.metrics.samples == made.labels.size
+    assert found.metrics.overall == pytest.approx(right.mean())
+    assert found.metrics.per_class[LACKING] == pytest.approx(right[made.labels == LACKING].mean())
+
+
+def test_the_lacking_class_is_learnt_and_the_file_shows_it(made, tmp_path):
+    new, again, back = tmp_path / "new.onnx", tmp_path / "again.onnx", tmp_path / "back.onnx"
+    tweak = tmp_path / "new.safetensors"
+    asked = {"target": LACKING, "max_class_drop": "none", "output": new, "tweak": tweak}
+    fitted = onnxtweak.fit(made.model, data=made.data, **asked, **QUICK)
+    assert {check.name: check.passed for check in fitted.checks}["simulation"]
+    assert all(check.passed for check in fitted.checks) and fitted.verdict.unit == "positions"
+    wanted = made.labels == LACKING
+    was, now = (shown(path, made.x, made.class_axis) == made.labels for path in (made.model, new))
+    assert now[wanted].mean() > was[wanted].mean() + 0.3
+    assert now.mean() > was.mean()
+    onnxtweak.apply(made.model, tweak, again)
+    assert again.read_bytes() == new.read_bytes()
+    onnxtweak.revert(new, back)
+    assert back.read_bytes() == made.model.read_bytes()
+
+
+def test_any_number_of_positions_can_be_asked_of_the_new_file(tmp_path):
+    made = model_at_positions("tokens", tmp_path)
+    new = tmp_path / "new.onnx"
+    onnxtweak.fit(made.model, data=made.data, target=LACKING, output=new, **QUICK)
+    assert shown(new, made.x[:2], made.class_axis).shape == (2, 9)
+
+
+def test_no_sample_is_in_two_splits_and_each_gives_as_many_positions(made):
+    inputs = open_model(made.model, TapSettings()).specs
+    splits = open_splits(DataSettings(data=(str(made.data),)), inputs)
+    samples = [set(view.samples.tolist()) for view in splits.views]
+    assert sum(map(len, samples)) == len(set.union(*samples)) == len(made.x)
+    flat = made.labels.reshape(-1)
+    for view in splits.views:
+        assert np.array_equal(view.labels, flat[view.rows])
+        assert np.array_equal(view.groups(None), view.rows // made.labels[0].size)
+
+
+def test_positions_without_a_label_do_not_count(tmp_path):
+    made = model_at_positions("pixels", tmp_path)
+    labels = made.labels.astype(np.uint8)
+    labels[:, :2] = 255
+    np.savez(made.data, x=made.x, y=labels)
+    found = onnxtweak.evaluate(made.model, data=made.data)
+    right = (shown(made.model, made.x, made.class_axis) == made.labels)[:, 2:]
+    assert found.metrics.samples == right.size and found.metrics.overall == pytest.approx(right.mean())
+    signed = np.where(labels == 255, -1, labels.astype(np.int64))
+    np.savez(made.data, x=made.x, y=signed)
+    assert onnxtweak.evaluate(made.model, data=made.data).metrics.overall == found.metrics.overall
+
+
+def test_inspect_says_which_labels_are_wanted(made):
+    found = onnxtweak.inspect(made.model)
+    sizes = ", ".join(map(str, made.labels.shape[1:]))
+    assert found.kind == "positions" and found.classes == CLASSES
+    assert f"labels of shape (N, {sizes})" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        (lambda y: y[:, 0, 0], "there is a label per sample, and the model has scores at each of 8x8"),
+        (lambda y: y[:, ::2, ::2], "there is a label at each of 4x4 positions, and the model has scores at"),
+        (lambda y: y + CLASSES, "out of range"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(tmp_path, labels, what):
+    made = model_at_positions("pixels", tmp_path)
+    np.savez(made.data, x=made.x, y=labels(made.labels))
+    with pytest.raises(DataError, match=what):
+        onnxtweak.evaluate(made.model, data=made.data)
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        (np.tile([0, 1, 2], (30, 1)), "neither class numbers nor one-hot"),
+        (np.tile([0, 1, 1], (30, 1)), "mark 2 classes in row 0: several labels at once"),
+    ],
+)
+def test_a_classifier_wants_one_label_each(tmp_path, labels, what):
+    model, data = tmp_path / "m.onnx", tmp_path / "d.npz"
+    model.write_bytes(mlp().SerializeToString())
+    np.savez(data, x=np.zeros((30, 8), np.float32), y=labels)
+    with pytest.raises(DataError, match=what):
+        onnxtweak.evaluate(model, data=data)
+
+
+@pytest.mark.parametrize("command", ["join", "retrain", "augment", "score", "compare"])
+def test_what_does_not_work_there_says_so(tmp_path, command):
+    made = model_at_positions("frames", tmp_path)
+    asked = {} if command == "augment" else {"target": LACKING}
+    with pytest.raises(ModelError, match="does not work with scores at every position yet"):
+        getattr(onnxtweak, command)(made.model, data=made.data, **asked)
+
+
+def test_maps_are_not_pooled_there(tmp_path):
+    made = model_at_positions("pixels", tmp_path)
+    with pytest.raises(UsageError, match="maps are read at these positions"):
+        onnxtweak.fit(made.model, data=made.data, target=LACKING, taps="activations", pool="mean", **QUICK)
+
+
+def test_listed_samples_are_refused_there(tmp_path):
+    made = model_at_positions("frames", tmp_path)
+    must = tmp_path / "must.npz"
+    shutil.copy(made.data, must)
+    with pytest.raises(DataError, match="listed samples have one label each"):
+        onnxtweak.fit(made.model, data=made.data, must=must, **QUICK)

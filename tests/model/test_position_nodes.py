@@ -1,0 +1,113 @@
+"""Scores and maps at positions as rows, against plain NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto
+
+from onnxtweak.errors import ModelError
+from onnxtweak.model.edit.expose import expose
+from onnxtweak.model.edit.position_nodes import ROWS, way_at_positions
+from onnxtweak.model.graph import GraphIndex
+from onnxtweak.model.logits_format import LogitsFormat, class_axis_of, layout_of
+from onnxtweak.types import Neurons, Tap
+from tests.support.nets import NetBuilder
+
+FLOAT = TensorProto.FLOAT
+
+
+def resized(h: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Linear interpolation between half-pixel centres along one axis, edges repeated."""
+    own = h.shape[axis]
+    at = np.clip((np.arange(size) + 0.5) * own / size - 0.5, 0, own - 1)
+    low = np.floor(at).astype(int)
+    high, part = np.minimum(low + 1, own - 1), at - low
+    shape = [1] * h.ndim
+    shape[axis] = size
+    part = part.reshape(shape)
+    return np.take(h, low, axis) * (1 - part) + np.take(h, high, axis) * part
+
+
+def pixels(opset: int = 17) -> onnx.ModelProto:
+    net = NetBuilder(opset)
+    fine = net.op("Relu", net.conv("x", (3, 4)), name="fine")
+    net.op("Relu", net.conv(fine, (4, 6), stride=2), name="coarse")
+    net.op("Transpose", net.conv(fine, (4, 5), kernel=1), perm=[0, 2, 3, 1], name="scores")
+    any_shape = [None] * 4
+    return net.model(
+        {"x": (FLOAT, ["N", 3, 6, 8])}, {"scores": (FLOAT, any_shape), "coarse": (FLOAT, any_shape)}
+    )
+
+
+def run(proto: onnx.ModelProto, feeds: dict, outputs=None) -> list[np.ndarray]:
+    return ort.InferenceSession(proto.SerializeToString()).run(outputs, feeds)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17])
+@pytest.mark.parametrize("some", [False, True])
+def test_rows_are_positions(opset, some):
+    proto, x = pixels(opset), np.random.default_rng(0).normal(size=(2, 3, 6, 8)).astype(np.float32)
+    taps = (
+        Tap("fine", "Relu", (4, 6, 8), pool="aligned"),
+        Tap("coarse", "Relu", (6, 3, 4), pool="resized"),
+    )
+    neurons = Neurons(taps, np.array([1, 0, 1], np.int32), np.array([5, 2, 0]))
+    at = LogitsFormat("NPPC")
+    made = expose(GraphIndex(proto), "scores", (), neurons, at, None, some)
+    rows = np.array([95, 0, 50, 50]) if some else np.arange(96)
+    Z, T = run(made.proto, {"x": x, **({ROWS: rows} if some else {})}, [made.logits, *made.outputs])
+    proto.graph.output.append(onnx.ValueInfoProto(name="fine"))
+    scores, coarse, fine = run(proto, {"x": x}, ["scores", "coarse", "fine"])
+    wide = resized(resized(coarse, 6, 2), 8, 3)
+    expected = np.stack([wide[:, 5], fine[:, 2], wide[:, 0]], axis=-1).reshape(96, 3)
+    assert np.array_equal(Z, scores.reshape(96, 5)[rows])
+    assert np.allclose(T, expected[rows], atol=1e-5)
+
+
+def test_maps_are_resized_from_opset_11_on():
+    net_at_10 = pixels(10)
+    neurons = Neurons(
+        (Tap("coarse", "Relu", (6, 3, 4), pool="resized"),), np.zeros(1, np.int32), np.zeros(1, int)
+    )
+    with pytest.raises(ModelError, match="from opset 11 on"):
+        expose(GraphIndex(net_at_10), "scores", (), neurons, LogitsFormat("NPPC"))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape", "channel_axis", "way"),
+    [
+        ((6, 8), (4, 6, 8), 0, "aligned"),
+        ((6, 8), (6, 8, 4), 2, "aligned"),
+        ((6, 8), (4, 3, 4), 0, "resized"),
+        ((6, 8), (4,), 0, None),
+        ((40,), (40, 16), 1, "aligned"),
+        ((40,), (16, 1, 40), 0, "aligned"),
+        ((40,), (16, 1, 80), 0, "resized"),
+        ((40,), (16, 3, 40), 0, None),
+    ],
+)
+def test_how_a_map_is_read(sizes, shape, channel_axis, way):
+    assert way_at_positions(sizes, Tap("h", "Relu", shape, channel_axis=channel_axis)) == way
+
+
+@pytest.mark.parametrize(
+    ("shape", "decides", "axis", "layout"),
+    [
+        (("N", 5, 8, 8), None, 1, "NCPP"),
+        (("N", 8, 8, 5), None, 3, "NPPC"),
+        (("N", 5, None, None), None, 1, None),
+        (("N", 9, 5), -1, 2, "NPC"),
+        (("N", 9, 5), None, None, None),
+        (("N", 9, 5), 1, 1, "NCP"),
+        (("N", 1, 9, 5), 3, 3, "N1PC"),
+        (("N", 5), -1, 1, "NC"),
+        (("N", 5, 1, 1), None, None, "NC11"),
+        (("N", 8, 8, 8), None, None, None),
+    ],
+)
+def test_which_axis_counts_the_classes(shape, decides, axis, layout):
+    assert class_axis_of(shape, decides) == axis
+    assert layout_of(shape, axis) == layout
