@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onnxtweak.listed import ListedOutcome
-from onnxtweak.types import Check, FileRef, Finding, GroupMetrics, Metrics, Tap, Trial, Unchecked
+from onnxtweak.types import (
+    Check,
+    FileRef,
+    Finding,
+    GroupMetrics,
+    MetricChange,
+    MetricReading,
+    Metrics,
+    Tap,
+    Trial,
+    Unchecked,
+)
 from onnxtweak.verdict import Verdict
 
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
@@ -97,7 +108,7 @@ class Result:
 
     output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of splits
     and lists. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`. listed : what
-    became of listed samples.
+    became of listed samples. metric : what became of the metric that was asked for, if one was.
     """
 
     command: str
@@ -113,6 +124,7 @@ class Result:
     notes: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
     listed: ListedOutcome | None = None
+    metric: MetricChange | None = None
 
     def __repr__(self) -> str:
         old, new = self.before, self.after
@@ -147,7 +159,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model does. classes : all names. targets : those asked for. groups : by column, worst first."""
+    """How a model does. classes : all names. targets : those asked for. groups : by column, worst first.
+
+    readings : of the metrics asked for.
+    """
 
     model: FileRef
     metrics: Metrics
@@ -157,6 +172,7 @@ class Evaluation:
     device: dict[str, Any]
     notes: tuple[str, ...] = ()
     groups: tuple[GroupMetrics, ...] = ()
+    readings: tuple[MetricReading, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ Theta = Literal["signed", "thesis"]
 Criterion = Literal["auto", "count", "threshold", "lift"]
 JoinCriterion = Literal[Criterion, "net-gain"]
 
+# What `--metric` may be.
+METRICS = "overall|balanced|worst|f1|cost:FILE|recall@fpr=X|recall@precision=X"
+
 FINITE = Range()
 POSITIVE = Range(above=0)
 NOT_NEGATIVE = Range(least=0)

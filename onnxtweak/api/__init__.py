@@ -64,10 +64,19 @@ def inspect(model: StrPath, **options: Unpack[InspectOptions]) -> Inspection:
 
 @explained
 def evaluate(
-    model: StrPath, *, progress: Progress = silent, **options: Unpack[EvaluateOptions]
+    model: StrPath,
+    *,
+    metrics: str | Sequence[str] = (),
+    progress: Progress = silent,
+    **options: Unpack[EvaluateOptions],
 ) -> Evaluation:
-    """Accuracies and confusion over all samples of `data`; with `target`, also over those classes alone."""
-    return commands.evaluate(model=str(model), **settings_of("evaluate", options), progress=progress)
+    """Accuracies and confusion over all samples of `data`; with `target`, also over those classes alone.
+
+    metrics : one or several to measure as well, in the words of `--metric`: "balanced", "recall@fpr=0.01".
+    """
+    given = settings_of("evaluate", options)
+    asked = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    return commands.evaluate(model=str(model), **given, metrics=asked, progress=progress)
 
 
 @explained

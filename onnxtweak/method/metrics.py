@@ -1,4 +1,4 @@
-"""How good are predictions, and did a change do more good than harm? Accuracies, E, McNemar's test."""
+"""How good are predictions, and did a change do more good than harm? Accuracies, metrics, E, McNemar."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import numpy as np
 
 from onnxtweak.data.groups import Groups
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.intervals import wilson
-from onnxtweak.types import GroupMetrics, Metrics
+from onnxtweak.intervals import Interval, wilson
+from onnxtweak.metric.bootstrap import interval, resampled
+from onnxtweak.metric.kinds import Metric, Predictions, Weighing
+from onnxtweak.metric.rate import RecallAt
+from onnxtweak.types import AtCut, GroupMetrics, MetricChange, MetricReading, Metrics
 
 # With fewer samples the interval of an accuracy is some 30 points wide or more.
 _FEW = 30
@@ -46,6 +49,61 @@ def measure_groups(right: np.ndarray, groups: Groups, column: str) -> tuple[Grou
         assert interval is not None  # it has samples
         found.append(GroupMetrics(column, groups.names[group], n, k, k / n, interval, n < _FEW))
     return tuple(found)
+
+
+def read_metric(metric: Metric, made: Predictions, groups: np.ndarray | None = None) -> MetricReading:
+    """A metric of one model. groups (N,) int64 : samples that are not independent; None: all are."""
+    found = interval(resampled(metric, [made], groups)[:, 0])
+    return _reading(metric, made, found)
+
+
+def metric_change(
+    metric: Metric, made: tuple[Predictions, Predictions, Predictions], groups: np.ndarray | None = None
+) -> MetricChange:
+    """What became of a metric. made : of the base, of the patched model, and of the base with best biases."""
+    drawn = resampled(metric, made, groups)
+    before, after, bias = (
+        _reading(metric, each, interval(values)) for each, values in zip(made, drawn.T, strict=True)
+    )
+    points = 100 * metric.sign
+    ahead, more, promise = after.value - bias.value, drawn[:, 1] - drawn[:, 2], ""
+    if isinstance(metric, RecallAt):
+        found = resampled(_RECALL, made[1:], groups)
+        own = [_RECALL.value(each) for each in made[1:]]
+        ahead, more, promise = own[0] - own[1], found[:, 0] - found[:, 1], metric.promise
+    return MetricChange(
+        before,
+        after,
+        bias,
+        points * (after.value - before.value),
+        interval(points * (drawn[:, 1] - drawn[:, 0])),
+        points * ahead,
+        interval(points * more),
+        promise,
+    )
+
+
+class _Recall(Metric):
+    """The share of class 1 that is shown as such."""
+
+    def weighed(self, made: Predictions) -> Weighing:
+        own = (made.labels == 1).astype(np.float64)
+        found = own * (made.predicted == 1)
+        return lambda weight: float((weight @ found) / total) if (total := weight @ own) else math.nan
+
+
+_RECALL = _Recall("recall", "recall")
+
+
+def _reading(metric: Metric, made: Predictions, found: Interval | None) -> MetricReading:
+    at_cut = None
+    if isinstance(metric, RecallAt):
+        recall, false, samples = metric.at_cut(made)
+        kept = samples == 0 or false <= metric.most * samples + 1e-9
+        right = false if metric.kind == "fpr" else samples - false
+        rate = _share(right, samples)
+        at_cut = AtCut(recall, rate, wilson(right, samples), false, samples, kept)
+    return MetricReading(metric.name, metric.title, metric.value(made), found, metric.sign, at_cut)
 
 
 def _share(part: int, whole: int) -> float:
