@@ -14,12 +14,11 @@ import numpy as np
 
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.metric.kinds import Metric, behind, drawn_accuracies
 from onnxtweak.settings import TargetSettings
 
 # Counts of samples are compared with shares: what rounding may add to a share that stands for a count.
 _ROUNDING = 1e-9
-# As many samples of average accuracy are added to a group, so that few samples do not make it the worst.
-_PRIOR = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,23 +48,16 @@ class Slice:
 
         codes (N,) int64 : group of each sample. right (N,) bool, or a share of each sample.
         """
-        samples, count = np.bincount(codes, minlength=len(self.names)), len(self.names)
-        whole = float(right.mean()) if len(right) else 0.0
-        found: np.ndarray = (np.bincount(codes, right, count) + _PRIOR * whole) / (samples + _PRIOR)
-        return found
+        return drawn_accuracies(codes, right, len(self.names))
 
-    def weights(self, codes: np.ndarray, right: np.ndarray, weight: float) -> np.ndarray:
-        """How much each sample counts, (N,) float64: `weight` in the slice and 1 elsewhere.
+    def need(self, codes: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """How much each sample needs weight, (N,) float64: 1 in the slice and 0 elsewhere.
 
-        Where the worst group is wanted, others below the average count for more as well: weight to the power
-        of what they are behind it, as a share of what the worst is.
+        Where the worst group is wanted, others below the average do as well: what they are behind it, as a
+        share of what the worst is.
         """
-        need = (np.arange(len(self.names)) == self.wanted).astype(np.float64)
-        if not self.named:
-            behind = np.maximum(float(right.mean()) - self.accuracies(codes, right), 0)
-            need = behind / behind.max() if behind.max() > 0 else need
-        found: np.ndarray = (weight**need)[codes]
-        return found
+        found = np.zeros(len(codes)) if self.named else behind(codes, right, len(self.names))
+        return found if found.any() else (codes == self.wanted).astype(np.float64)
 
     def rating(self, codes: np.ndarray, right: np.ndarray) -> float:
         """What counts: how the slice does, or the worst group. codes, right : as of `accuracies`."""
@@ -80,7 +72,9 @@ class ResolvedGoal:
     targets (c,) int64, ascending. head : how logits become decisions. max_overall_drop, max_class_drop :
     percentage points that the overall accuracy, or that of any class, may lose. A negative drop demands a
     gain; without `max_class_drop` any class may lose any amount. slice : the group that should do better, of
-    whatever class; the targets are all classes then, and no group may lose more than a class.
+    whatever class; the targets are all classes then, and no group may lose more than a class. metric : what
+    should be better instead of accuracy, the targets being all classes; with a limit of its own, accuracy may
+    fall as it has to.
     """
 
     targets: np.ndarray
@@ -88,6 +82,7 @@ class ResolvedGoal:
     max_overall_drop: float = 0.0
     max_class_drop: float | None = None
     slice: Slice | None = None
+    metric: Metric | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

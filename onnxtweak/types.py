@@ -210,6 +210,7 @@ class MetricChange:
     samples. gain, over_bias : of the patched model against the two, in points (per 100 samples), positive
     where it is better, with their intervals. With a limit `over_bias` is about the recall at each one's own
     cut, as biases do not change the order of scores. promise : the limit, in words; empty without one.
+    limit, at_most : the rate that may not be exceeded (or undercut, where not `at_most`).
     """
 
     before: MetricReading
@@ -220,6 +221,8 @@ class MetricChange:
     over_bias: float
     over_bias_interval: tuple[float, float] | None
     promise: str = ""
+    limit: float = 1.0
+    at_most: bool = True
 
 
 @dataclass(frozen=True)

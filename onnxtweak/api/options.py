@@ -200,6 +200,7 @@ class FitOptions(ListedOptions, TapOptions, EngineOptions, OutputOptions, Target
     synapses: int | None
     certify: Number | None
     slice: str | None
+    metric: str | None
 
 
 # ------------------------------------------------------------------------------------------- settings

@@ -8,11 +8,13 @@ import numpy as np
 
 from onnxtweak.data.groups import Groups
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import Head
 from onnxtweak.intervals import Interval, wilson
+from onnxtweak.method.table import Table
 from onnxtweak.metric.bootstrap import interval, resampled
-from onnxtweak.metric.kinds import Metric, Predictions, Weighing
-from onnxtweak.metric.rate import RecallAt
-from onnxtweak.types import AtCut, GroupMetrics, MetricChange, MetricReading, Metrics
+from onnxtweak.metric.kinds import Metric, Predictions
+from onnxtweak.metric.rate import Recall, RecallAt
+from onnxtweak.types import AtCut, GroupMetrics, MetricChange, MetricReading, Metrics, Trial
 
 # With fewer samples the interval of an accuracy is some 30 points wide or more.
 _FEW = 30
@@ -51,6 +53,16 @@ def measure_groups(right: np.ndarray, groups: Groups, column: str) -> tuple[Grou
     return tuple(found)
 
 
+def before_and_after(
+    table: Table, tweaked: np.ndarray, head: Head, wanted: np.ndarray, n: int
+) -> tuple[Trial, Trial]:
+    """The base and logits tweaked (N, C) as trials. wanted (N,) bool : samples that should do better."""
+    right = [head.right(Z, table.labels) for Z in (table.Z, tweaked)]
+    drop = float(right[0].mean() - right[1].mean()) * 100
+    before, after = (float(each[wanted].mean()) for each in right)
+    return Trial(0, 0.0, 0.0, before), Trial(n, 1.0, drop, after)
+
+
 def read_metric(metric: Metric, made: Predictions, groups: np.ndarray | None = None) -> MetricReading:
     """A metric of one model. groups (N,) int64 : samples that are not independent; None: all are."""
     found = interval(resampled(metric, [made], groups)[:, 0])
@@ -66,11 +78,13 @@ def metric_change(
         _reading(metric, each, interval(values)) for each, values in zip(made, drawn.T, strict=True)
     )
     points = 100 * metric.sign
-    ahead, more, promise = after.value - bias.value, drawn[:, 1] - drawn[:, 2], ""
+    ahead, more = after.value - bias.value, drawn[:, 1] - drawn[:, 2]
+    limit: tuple[str, float, bool] = ("", 1.0, True)
     if isinstance(metric, RecallAt):
-        found = resampled(_RECALL, made[1:], groups)
-        own = [_RECALL.value(each) for each in made[1:]]
-        ahead, more, promise = own[0] - own[1], found[:, 0] - found[:, 1], metric.promise
+        found = resampled(Recall(), made[1:], groups)
+        own = [Recall().value(each) for each in made[1:]]
+        ahead, more = own[0] - own[1], found[:, 0] - found[:, 1]
+        limit = (metric.promise, metric.limit, metric.kind == "fpr")
     return MetricChange(
         before,
         after,
@@ -79,20 +93,8 @@ def metric_change(
         interval(points * (drawn[:, 1] - drawn[:, 0])),
         points * ahead,
         interval(points * more),
-        promise,
+        *limit,
     )
-
-
-class _Recall(Metric):
-    """The share of class 1 that is shown as such."""
-
-    def weighed(self, made: Predictions) -> Weighing:
-        own = (made.labels == 1).astype(np.float64)
-        found = own * (made.predicted == 1)
-        return lambda weight: float((weight @ found) / total) if (total := weight @ own) else math.nan
-
-
-_RECALL = _Recall("recall", "recall")
 
 
 def _reading(metric: Metric, made: Predictions, found: Interval | None) -> MetricReading:

@@ -133,7 +133,7 @@ class Balanced(Utility):
 
     def worth(self, labels: np.ndarray, classes: int) -> np.ndarray:
         support = np.bincount(labels, minlength=classes)
-        return np.diag(1 / np.maximum(support, 1)) / max(np.count_nonzero(support), 1)
+        return np.diag(1 / np.maximum(support, 1)) / max(int(np.count_nonzero(support)), 1)
 
     def need(self, labels: np.ndarray, right: np.ndarray, classes: int) -> np.ndarray:
         return _rarity(labels, classes)
@@ -180,7 +180,7 @@ class F1(ConfusionMetric):
         shown = np.bincount(rival, minlength=classes)
         right = np.bincount(labels[labels == rival], minlength=classes)
         share = (support > 0 if self.one is None else np.arange(classes) == self.one).astype(np.float64)
-        share /= max(np.count_nonzero(share), 1)
+        share /= max(int(np.count_nonzero(share)), 1)
 
         def part(c: np.ndarray, right: np.ndarray, shown: np.ndarray) -> np.ndarray:
             return share[c] * 2 * right / np.maximum(shown + support[c], 1)

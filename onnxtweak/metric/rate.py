@@ -119,6 +119,18 @@ class RecallAt(Metric):
         return np.empty(0, np.int64)
 
 
+class Recall(Metric):
+    """The share of class 1 of two that is shown as such."""
+
+    def __init__(self) -> None:
+        super().__init__("recall", "recall")
+
+    def weighed(self, made: Predictions) -> Weighing:
+        own = (made.labels == 1).astype(np.float64)
+        found = own * (made.predicted == 1)
+        return lambda weight: float((weight @ found) / total) if (total := weight @ own) else math.nan
+
+
 def require_samples(metric: Metric, labels: np.ndarray, role: str, level: float | None = None) -> None:
     """Raise DataError where these samples are too few for the limit of a metric.
 

@@ -12,6 +12,7 @@ from onnxtweak.listed import ListedOutcome, ListedSample
 from onnxtweak.method.compare.comparison import MethodOutcome
 from onnxtweak.method.table import Table
 from onnxtweak.sample_counts import SampleCounts, SliceCounts
+from onnxtweak.types import MetricChange
 from onnxtweak.verdict import (
     BASE,
     BIAS,
@@ -39,6 +40,7 @@ class Shown:
 
     split : "test", "validation" or "listed". bias : of the base with the best biases. groups : those that
     samples belong to, None without any. slices : groups by the column of the goal's slice, if it has one.
+    metric : what became of the goal's metric, if it has one.
     """
 
     split: str
@@ -48,6 +50,7 @@ class Shown:
     bias: np.ndarray
     groups: np.ndarray | None = None
     slices: np.ndarray | None = None
+    metric: MetricChange | None = None
 
 
 def answer_of(command: str, changes: bool, neurons: int) -> str:
@@ -81,7 +84,7 @@ def judge_promises(
         each = SampleCounts.of(own, len(of.names), base, bias, shown.groups)
         right = np.bincount(own[was], minlength=len(of.names))
         sliced = SliceCounts(of.column, of.names, of.wanted, right, each)
-    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced)
+    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced, shown.metric)
     return with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)
 
 

@@ -62,7 +62,7 @@ def _share(cut: AtCut) -> str:
 
 
 def _rate(made: MetricChange) -> str:
-    return "precision" if "precision" in made.promise else "false positives"
+    return "false positives" if made.at_most else "precision"
 
 
 def _kept(cut: AtCut) -> str:

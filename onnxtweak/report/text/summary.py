@@ -15,7 +15,7 @@ from onnxtweak.report.promises import headline
 from onnxtweak.report.schema import plain
 from onnxtweak.report.text.by_group import group_blocks
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
-from onnxtweak.report.text.metric import reading_blocks
+from onnxtweak.report.text.metric import change_blocks, change_line, reading_blocks
 from onnxtweak.report.text.verdict import verdict_blocks
 from onnxtweak.results import Applied, Dumped, Evaluation, ReportPage, Result, Scored
 from onnxtweak.types import Check, FileRef
@@ -52,6 +52,7 @@ def result(made: Result) -> tuple[Block, ...]:
     split = f"{measured.split} {'samples' if measured.split == LISTED else 'split'}"
     return (
         *verdict_blocks(plain(measured.verdict)),
+        *change_blocks(made.metric),
         Heading(f"Accuracy on the {split}, in percent"),
         _comparison(made),
         Facts(tuple(facts)),
@@ -163,6 +164,8 @@ def verdict(made: Result) -> str:
     if made.targets:
         targets = f"{_percent(made.before.target)} -> {_percent(made.after.target)} %"
         said = f"targets {targets} (bias alone {_percent(made.bias_control.target)} %), {said}"
+    if made.metric is not None:
+        said = f"{change_line(made.metric)}, {said}"
     checks = f"{passed} of {len(made.checks)} checks passed"
     return f"{headline(plain(made.verdict))}; {made.measured.split}: {said}{checks}"
 
