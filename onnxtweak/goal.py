@@ -121,10 +121,22 @@ class ResolvedGoal:
         before = np.bincount(labels[right], minlength=classes)
         return np.subtract(before, np.floor(self.max_class_drop / 100 * support + _ROUNDING))
 
-    def classes_hold(self, before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int) -> bool:
-        """Whether no class loses more than it may. before, after (N,) bool : samples that are right."""
+    def classes_hold(
+        self, before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int, margin: float = 0.0
+    ) -> bool:
+        """Whether no class loses more than it may. before, after (N,) bool : samples that are right.
+
+        margin : standard errors of the change by which each stays clear of that (METHOD 7.1).
+        """
         floor = self.class_floor(before, labels, classes)
-        return floor is None or bool((np.bincount(labels[after], minlength=classes) >= floor).all())
+        if floor is None:
+            return True
+        if margin:
+            allowed = (self.max_class_drop or 0.0) / 100 * np.bincount(labels, minlength=classes)
+            changed = np.bincount(labels[before != after], minlength=classes)
+            # So few samples cannot tell whether a class loses that little: one of them may be lost.
+            floor += np.where((allowed > 0) & (allowed < 1), -1, margin * np.sqrt(changed))
+        return bool((np.bincount(labels[after], minlength=classes) >= floor).all())
 
 
 def least_right(right: int, drop: float, samples: int) -> int:

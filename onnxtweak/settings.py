@@ -169,7 +169,7 @@ class TapSettings(Bounded):
     taps: tuple[str, ...] = ("activations",)
     pool: tuple[Pool, ...] = ("none",)
     logits: str | None = None
-    threshold: Annotated[float | None, FINITE] = None
+    threshold: Annotated[float | None, Range(above=0, below=1)] = None
 
 
 @dataclass(frozen=True)

@@ -298,6 +298,8 @@ def _of_metric(metric: MetricChange, samples: int, answer: str) -> list[Promise]
         found.append(Promise("limit", metric.promise, *figures, detail))
     said = f"{after.title} {'up' if after.sign > 0 else 'down'}"
     values = f"{metric.before.value * 100:.1f} -> {after.value * 100:.1f} per 100 samples ({after.name})"
+    if cut is not None and answer == BIAS:
+        return found  # biases leave the order of scores as it is, and that is what the value is read off
     gained = _better(metric.interval), metric.gain, 0.0, metric.interval, samples
     found.append(Promise("metric", said, *gained, values))
     if answer != BIAS:

@@ -93,7 +93,7 @@ def test_options_are_what_the_settings_say(name):
     shown = {
         word: one
         for word, one in python.signature(function).parameters.items()
-        if word not in ("model", "progress", "repeats", "methods", "metrics")
+        if word not in ("model", "progress", "repeats", "methods", "metric", "metrics")
     }
     (typed,) = get_args(get_type_hints(function)["options"])
     assert set(shown) == set(wanted) == set(get_type_hints(typed))

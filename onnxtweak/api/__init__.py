@@ -43,7 +43,7 @@ from onnxtweak.api.options import (
     settings_of,
 )
 from onnxtweak.results import Applied, Evaluation, Inspection, ModelDiff, Result, Reverted, RunResult, Scored
-from onnxtweak.settings import OutputSettings
+from onnxtweak.settings import FitSettings, OutputSettings
 from onnxtweak.standings import Comparison
 from onnxtweak.types import Progress, silent
 
@@ -112,13 +112,20 @@ def compare(
     *,
     repeats: int = 1,
     methods: str | Sequence[str] = (),
+    metric: str | None = None,
     progress: Progress = silent,
     **options: Unpack[EvaluateOptions],
 ) -> Comparison:
-    """All methods, or `methods`, side by side on the same samples. repeats : splits to average over."""
+    """All methods, or `methods`, side by side on the same samples.
+
+    repeats : splits to average over. metric : instead of accuracy, in the words of `--metric`.
+    """
     given = settings_of("compare", options)
     chosen = (methods,) if isinstance(methods, str) else tuple(methods)
-    return commands.compare(model=str(model), **given, repeats=repeats, methods=chosen, progress=progress)
+    settings = FitSettings(metric=metric)
+    return commands.compare(
+        model=str(model), **given, settings=settings, repeats=repeats, methods=chosen, progress=progress
+    )
 
 
 @explained

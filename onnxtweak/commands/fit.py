@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from onnxtweak.engine.answer.shown import equivalent_cut
 from onnxtweak.errors import UsageError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
@@ -68,7 +69,7 @@ def fit(
     targets, nothing else is learnt (METHOD 14).
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
-    check_paths(output, model, data, engine)
+    check_paths(output, model, data, engine, settings.metric)
     _require_compatible(data, targets, settings)
     data = with_slice_read(data, settings, targets)
     job = open_for_tables(model, data, engine, taps, progress)
@@ -144,7 +145,7 @@ def _proposal(
         criterion="held-out log-loss",
         scored=watched.scored,
         settings=asdict(settings),
-        notes=(*notes, *found.notes, *_bias_notes(job, found)),
+        notes=(*notes, *found.notes, *_bias_notes(job, found), *_cut_note(job, goal, found, validation)),
     )
 
 
@@ -240,6 +241,20 @@ def _scales(neurons: int, patch: DensePatch | None, targets: np.ndarray) -> np.n
     if patch is None or patch.output_bias is None:
         return np.zeros(len(targets))
     return np.ones(len(targets)) if neurons else np.asarray(patch.output_bias[targets], np.float64)
+
+
+def _cut_note(job: Job, goal: ResolvedGoal, found: Fitted, validation: Table) -> tuple[str, ...]:
+    """Where the base alone would have to be cut for its best at the metric, where that is known to move."""
+    if goal.metric is None or len(found.control) != 2 or not found.control.any() or not job.has_data:
+        return ()
+    cut = equivalent_cut(job.subject, job.splits.validation, validation.Z, found.control, job.engine.settings)
+    if cut is None:
+        return ()
+    alike = "the new file decides as" if found.kind == "bias" else "the best biases alone decide as"
+    return (
+        f"threshold: {alike} the base would if {cut.what} had to exceed {cut.instead:.5g} for class "
+        f"{job.names[1]}, instead of {cut.now:.5g}",
+    )
 
 
 def _bias_notes(job: Job, found: Fitted) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def before_and_after(
 def read_metric(metric: Metric, made: Predictions, groups: np.ndarray | None = None) -> MetricReading:
     """A metric of one model. groups (N,) int64 : samples that are not independent; None: all are."""
     found = interval(resampled(metric, [made], groups)[:, 0])
-    return _reading(metric, made, found)
+    return reading_of(metric, made, found)
 
 
 def metric_change(
@@ -75,7 +75,7 @@ def metric_change(
     """What became of a metric. made : of the base, of the patched model, and of the base with best biases."""
     drawn = resampled(metric, made, groups)
     before, after, bias = (
-        _reading(metric, each, interval(values)) for each, values in zip(made, drawn.T, strict=True)
+        reading_of(metric, each, interval(values)) for each, values in zip(made, drawn.T, strict=True)
     )
     points = 100 * metric.sign
     ahead, more = after.value - bias.value, drawn[:, 1] - drawn[:, 2]
@@ -97,7 +97,8 @@ def metric_change(
     )
 
 
-def _reading(metric: Metric, made: Predictions, found: Interval | None) -> MetricReading:
+def reading_of(metric: Metric, made: Predictions, found: Interval | None = None) -> MetricReading:
+    """A metric of one model. found : its interval, where one is known."""
     at_cut = None
     if isinstance(metric, RecallAt):
         recall, false, samples = metric.at_cut(made)

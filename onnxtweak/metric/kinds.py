@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_ALIKE = np.log(1.5)  # weights whose logarithms differ by less are about the same
+
 Weighing = Callable[[np.ndarray], float]
 
 
@@ -252,11 +254,16 @@ def _rarity(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _logarithmic(weight: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Where each sample's weight lies between the least and the largest of any, on a log scale: (N,)."""
+    """Where each sample's weight lies between the least and the largest of any, on a log scale: (N,).
+
+    0 for all where these differ by less than half.
+    """
     there = np.unique(labels)
     size = np.log(np.maximum(weight, 1e-12))
     low, high = size[there].min(initial=np.inf), size[there].max(initial=-np.inf)
-    found: np.ndarray = ((size - low) / (high - low) if high > low else np.zeros(len(weight)))[labels]
+    found: np.ndarray = ((size - low) / (high - low) if high > low + _ALIKE else np.zeros(len(weight)))[
+        labels
+    ]
     return found
 
 

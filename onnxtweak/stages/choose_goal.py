@@ -54,8 +54,7 @@ def with_slice_read(data: DataSettings, settings: FitSettings, targets: TargetSe
 
     Of a metric, too, what can be told without the model.
     """
-    if settings.metric is not None:
-        _require_metric_alone(settings, targets)
+    check_metric(settings, targets)
     if settings.slice is None:
         return data
     if targets != TargetSettings():
@@ -112,9 +111,8 @@ def choose_metric(job: Job, goal: ResolvedGoal, settings: FitSettings) -> Resolv
     metric = metric_of(settings.metric, job.names)
     splits = job.splits
     if isinstance(metric, RecallAt):
-        usual = FitSettings()
         for name in ("max_overall_drop", "max_class_drop"):
-            if getattr(settings, name) != getattr(usual, name):
+            if getattr(settings, name) not in (getattr(FitSettings, name), None):
                 raise UsageError(
                     f"{metric.name} has a limit of its own: accuracy falls as far as that takes",
                     where=f"--{name.replace('_', '-')}",
@@ -136,8 +134,10 @@ def metric_note(goal: ResolvedGoal) -> tuple[str, ...]:
     return (f"goal: {'raise' if goal.metric.sign > 0 else 'lower'} {goal.metric.title}; {limit}",)
 
 
-def _require_metric_alone(settings: FitSettings, targets: TargetSettings) -> None:
-    assert settings.metric is not None
+def check_metric(settings: FitSettings, targets: TargetSettings) -> None:
+    """Raise UsageError for words that mean no metric, and for options that a metric excludes."""
+    if settings.metric is None:
+        return
     require_metric(settings.metric)
     given = [name for name in _ALONE if getattr(settings, name) is not None]
     if targets != TargetSettings():

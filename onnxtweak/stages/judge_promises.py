@@ -10,7 +10,9 @@ import numpy as np
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.listed import ListedOutcome, ListedSample
 from onnxtweak.method.compare.comparison import MethodOutcome
+from onnxtweak.method.metrics import metric_change
 from onnxtweak.method.table import Table
+from onnxtweak.metric.kinds import Predictions
 from onnxtweak.sample_counts import SampleCounts, SliceCounts
 from onnxtweak.types import MetricChange
 from onnxtweak.verdict import (
@@ -108,9 +110,12 @@ def judge_method(
     names: Sequence[str],
 ) -> Verdict:
     """The verdict on a method of a comparison. bias : what the best biases came to."""
-    shown = Shown(
-        "test", test.labels, goal.head.predict(test.Z), outcome.predicted, bias.predicted, test.groups
-    )
+    was, metric = goal.head.predict(test.Z), None
+    if goal.metric is not None and outcome.made is not None and bias.made is not None:
+        base = Predictions(test.labels, was, test.Z)
+        metric = metric_change(goal.metric, (base, outcome.made, bias.made), test.groups)
+    groups = test.groups, test.slices
+    shown = Shown("test", test.labels, was, outcome.predicted, bias.predicted, *groups, metric)
     return judge_promises(shown, goal, names, answer)
 
 

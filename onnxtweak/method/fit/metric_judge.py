@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import NormalDist
+
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
@@ -17,8 +20,8 @@ from onnxtweak.metric.kinds import Metric, Predictions
 from onnxtweak.metric.rate import Recall, RecallAt, most_allowed
 from onnxtweak.types import Trial
 
-# Resamples for a standard error.
-_RESAMPLES = 200
+# Resamples in which one is to be better than another.
+_RESAMPLES = 500
 
 
 class MetricJudge(GoalJudge):
@@ -36,6 +39,10 @@ class MetricJudge(GoalJudge):
     def need(self, table: Table) -> np.ndarray:
         right = self.goal.head.right(table.Z, table.labels)
         return self.metric.need(table.labels, right, table.Z.shape[1])
+
+    def told_something(self, plain: Sequence[FitCandidate], shifts: FitCandidate) -> bool:
+        """A metric is noisier than the log-loss, and is only asked about what that shows to have learnt."""
+        return any(self.learnt(candidate, shifts) for candidate in plain)
 
     def judged_at_best(self, candidate: FitCandidate) -> Judged:
         """At the most strength that keeps the limits."""
@@ -68,14 +75,17 @@ class MetricJudge(GoalJudge):
     def said(self, one: Judged) -> str:
         """The metric of decisions made when samples were held out, against the base's."""
         before, after = (self._predictions(Z) for Z in (self.base, one.Z))
-        told = f"held out, {self.metric.name} {self._percent(before)} -> {self._percent(after)}"
+        changed = f"{self._percent(before)} -> {self._percent(after)}"
         if not isinstance(self.metric, RecallAt):
-            told += f", overall {self.was.mean():.1%} -> {one.choice.right.mean():.1%}"
+            told = f"held out, {self.metric.name} {changed}, overall {self.was.mean():.1%} -> "
+            told += f"{one.choice.right.mean():.1%}"
             return told if one.choice.holds else f"{told}; more is lost than allowed"
         if not one.choice.holds:
             return f"no cut is sure to keep a {self.metric.promise}"
-        _, false, samples = self.metric.at_cut(after)
-        return f"{told}, {false:,} false alarms among {samples:,}"
+        (_, was, all_before), (_, now, all_after) = (self.metric.at_cut(each) for each in (before, after))
+        return (
+            f"held out, recall {changed}, {was:,} of {all_before:,} -> {now:,} of {all_after:,} false alarms"
+        )
 
     def _percent(self, made: Predictions) -> str:
         return f"{self.metric.sign * rating(self.metric, made) * 100:.1f}"
@@ -90,9 +100,12 @@ class MetricJudge(GoalJudge):
         return false > max(most_allowed(samples, self.metric.most, 0.5), 0)
 
     def _surely_above(self, Z: np.ndarray, other: np.ndarray) -> bool:
-        """Is the metric higher by more than `margin` standard errors? Of decisions, where it has a limit."""
+        """Is the metric higher in as many resamples as `margin` standard errors ask, in 84 of 100 for one?
+
+        With a limit, of decisions. Where a single sample makes the difference, too many resamples lack it.
+        """
         metric = Recall() if isinstance(self.metric, RecallAt) else self.metric
         made = [self._predictions(each) for each in (Z, other)]
-        gain = metric.sign * (metric.value(made[0]) - metric.value(made[1]))
         drawn = resampled(metric, made, self.groups, many=_RESAMPLES)
-        return gain > 0 and gain > self.margin * float((drawn[:, 0] - drawn[:, 1]).std())
+        above = metric.sign * (drawn[:, 0] - drawn[:, 1]) > 0
+        return float(above.mean()) > NormalDist().cdf(self.margin)

@@ -54,6 +54,10 @@ class GoalJudge(Settling, ABC):
     def need(self, table: Table) -> np.ndarray:
         """How much each row of a table needs weight, (N,) float64 from 0 to 1: it counts `weight ** need`."""
 
+    def told_something(self, plain: Sequence[FitCandidate], shifts: FitCandidate) -> bool:
+        """Whether neurons are worth trying. plain : unweighted. shifts : a bias for every class."""
+        return True
+
     @abstractmethod
     def judged_at_best(self, candidate: FitCandidate) -> Judged:
         """A candidate at its best operating point that keeps the limits; at any if none does."""
@@ -88,11 +92,9 @@ def fit_weighted(
 
     The rest as of `fit_all`.
     """
-    plain = [
-        candidate
-        for candidate in try_all(learning, families, folds, hidden=settings.hidden, progress=progress)
-        if candidate.name != ALL_BIASES
-    ]
+    tried = try_all(learning, families, folds, hidden=settings.hidden, progress=progress)
+    shifts, plain = tried[0], [candidate for candidate in tried if candidate.name != ALL_BIASES]
+    plain = plain if judge.told_something(plain, shifts) else []
     control, notes = judge.biases(), []
     best: Judged | None = None
     for candidate in [*plain, *_weighted(learning, judge, folds, plain, progress)]:

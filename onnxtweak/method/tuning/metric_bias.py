@@ -20,8 +20,9 @@ from onnxtweak.metric.rate import RecallAt
 
 # How often the classes take turns at most.
 _TURNS = 5
-# How much of the metric is sought, the rest being accuracy: less where the drops allowed are not kept.
-_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+# How much of the metric is sought, the rest being accuracy, and how strong the biases are: less where the
+# drops allowed are not kept.
+_SHARES, _STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.0), (1.0, 0.75, 0.5, 0.25, 0.1)
 _ACCURACY = Overall("overall", "accuracy")
 # Between logits that are closer, as a fraction of their size, no bias in float32 can decide.
 _ROOM = 1e-6
@@ -101,37 +102,51 @@ def tune(
     if isinstance(metric, RecallAt):
         return _at_limit(Z, labels, metric, fold, NormalDist().cdf(margin))
     assert isinstance(metric, ConfusionMetric)
-    was, credit = goal.head.right(base, labels), _credit(Z, labels)
-    found = [_judged(np.zeros(Z.shape[1]), Z, credit, metric, goal, (was, labels, margin))]
+    credit, nothing = _credit(Z, labels), np.zeros(Z.shape[1])
+    limits = _Limits(goal, goal.head.right(base, labels), labels, margin)
+
+    def judged(bias: np.ndarray, shifts: np.ndarray) -> TunedBias:
+        """shifts (N, C) : the biases of each sample, set without it."""
+        held_out = Z + shifts.astype(Z.dtype)
+        predicted = goal.head.predict(held_out)
+        # On new samples the biases would not do better than on those that they were set on.
+        holds = limits.hold(predicted) and limits.hold(goal.head.predict_biased(Z, bias))
+        return TunedBias(bias, held_out, metric.sign * metric.smooth(credit, predicted), holds)
+
+    best = judged(nothing, np.zeros_like(Z))
     for share in _SHARES:
         bias = metric_bias(Z, labels, metric, goal.head, share)
-        held_out = Z.copy()
+        shifts = np.zeros_like(Z)
         for k in np.unique(fold):
-            rest, out = fold != k, fold == k
-            shift = metric_bias(Z[rest], labels[rest], metric, goal.head, share)
-            held_out[out] += shift.astype(Z.dtype)
-        found.append(_judged(bias, held_out, credit, metric, goal, (was, labels, margin)))
-        if found[-1].holds:
+            rest = fold != k
+            shifts[~rest] = metric_bias(Z[rest], labels[rest], metric, goal.head, share)
+        for strength in _STRENGTHS:
+            found = judged(bias * strength, shifts * strength)
+            if (found.holds, found.rating) > (best.holds, best.rating):
+                best = found
+            if found.holds:
+                break
+        if found.holds and strength == 1:
             break
-    return max(found, key=lambda one: (one.holds, one.rating))
+    return best
 
 
-def _judged(
-    bias: np.ndarray,
-    held_out: np.ndarray,
-    credit: np.ndarray,
-    metric: ConfusionMetric,
-    goal: ResolvedGoal,
-    facts: tuple[np.ndarray, np.ndarray, float],
-) -> TunedBias:
-    """facts : which samples the base has right (N,) bool, labels (N,), margin."""
-    was, labels, margin = facts
-    predicted = goal.head.predict(held_out)
-    right = predicted == labels
-    gained = float(right.mean() - was.mean()) + goal.max_overall_drop / 100
-    holds = gained >= margin * standard_error(was, right) - 1e-12
-    holds = holds and goal.classes_hold(was, right, labels, held_out.shape[1])
-    return TunedBias(bias, held_out, metric.sign * metric.smooth(credit, predicted), holds)
+@dataclass(frozen=True, eq=False)
+class _Limits:
+    """The drops that a goal allows. was (N,) bool : what the base has right. margin : standard errors."""
+
+    goal: ResolvedGoal
+    was: np.ndarray
+    labels: np.ndarray
+    margin: float
+
+    def hold(self, predicted: np.ndarray) -> bool:
+        """Whether predictions (N,) keep them."""
+        right = predicted == self.labels
+        gained = float(right.mean() - self.was.mean()) + self.goal.max_overall_drop / 100
+        enough = gained >= self.margin * standard_error(self.was, right) - 1e-12
+        classes = int(self.labels.max(initial=0)) + 1
+        return enough and self.goal.classes_hold(self.was, right, self.labels, classes, self.margin)
 
 
 def _at_limit(
