@@ -223,6 +223,21 @@ def test_a_recipe_has_metrics_costs_and_gates(tmp_path, monkeypatch):
     assert "Recall of class 1" in page and "recall at its own cut" in page
 
 
+def test_a_detector_of_something_rare_is_not_taken_for_a_guess(tmp_path):
+    """Its cut is so high that hardly anything is found: a limit on false alarms is what it needs."""
+    model, data = detectors.detector(tmp_path, "logit")
+    net = onnx.load(model)
+    for tensor in net.graph.initializer:
+        if tensor.dims == [1]:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([-9], np.float32), tensor.name))
+    onnx.save(net, model)
+    found = onnxtweak.evaluate(model, data=data, metrics="recall@fpr=0.05")
+    assert found.readings[0].value > 0.35 and found.readings[0].at_cut.recall == 0
+    assert any("though its scores tell the two classes apart" in note for note in found.notes)
+    made = onnxtweak.fit(model, data=data, metric="recall@fpr=0.05", **QUICK)
+    assert made.metric.after.at_cut.recall > 0.5
+
+
 def run_all(model, x: np.ndarray) -> np.ndarray:
     """The model's only output for all of x, by plain ONNX Runtime."""
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])

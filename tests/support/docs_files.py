@@ -47,9 +47,9 @@ def write_docs_files(folder: Path) -> None:
             settings=JoinSettings(max_overall_drop=5.0),
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
         )
-    x, y = detectors.samples(2500, 0)
+    mail, spam = detectors.samples(2500, 0)
     (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
-    np.savez(folder / "mail.npz", x=x, y=y)
+    np.savez(folder / "mail.npz", x=mail, y=spam)
     _customers(folder)
     _complaints(folder, proto, fed, y)
     (folder / "resnet.onnx").write_bytes(cnn_1x1(classes=3, size=224).SerializeToString())
