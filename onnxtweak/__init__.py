@@ -25,6 +25,7 @@ verdict      which promises a patch kept
 sample_counts  what became of the samples of each class or group
 intervals    how far an accuracy, or a change of it, can be trusted
 goal         which samples should do better, and what must not get worse
+metric       what "better" means, if not accuracy
 listed       what became of samples that were listed one by one
 head         how logits become the answer that is shown
 registry     the methods that are commands

@@ -14,12 +14,11 @@ import numpy as np
 
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.metric.kinds import Metric, behind, drawn_accuracies
 from onnxtweak.settings import TargetSettings
 
 # Counts of samples are compared with shares: what rounding may add to a share that stands for a count.
 _ROUNDING = 1e-9
-# As many samples of average accuracy are added to a group, so that few samples do not make it the worst.
-_PRIOR = 10.0
 _ANY_LOSS = 100.0  # points: a limit that cannot be exceeded
 _NAMED = 5  # classes that a sentence names
 
@@ -51,23 +50,16 @@ class Slice:
 
         codes (N,) int64 : group of each sample. right (N,) bool, or a share of each sample.
         """
-        samples, count = np.bincount(codes, minlength=len(self.names)), len(self.names)
-        whole = float(right.mean()) if len(right) else 0.0
-        found: np.ndarray = (np.bincount(codes, right, count) + _PRIOR * whole) / (samples + _PRIOR)
-        return found
+        return drawn_accuracies(codes, right, len(self.names))
 
-    def weights(self, codes: np.ndarray, right: np.ndarray, weight: float) -> np.ndarray:
-        """How much each sample counts, (N,) float64: `weight` in the slice and 1 elsewhere.
+    def need(self, codes: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """How much each sample needs weight, (N,) float64: 1 in the slice and 0 elsewhere.
 
-        Where the worst group is wanted, others below the average count for more as well: weight to the power
-        of what they are behind it, as a share of what the worst is.
+        Where the worst group is wanted, others below the average do as well: what they are behind it, as a
+        share of what the worst is.
         """
-        need = (np.arange(len(self.names)) == self.wanted).astype(np.float64)
-        if not self.named:
-            behind = np.maximum(float(right.mean()) - self.accuracies(codes, right), 0)
-            need = behind / behind.max() if behind.max() > 0 else need
-        found: np.ndarray = (weight**need)[codes]
-        return found
+        found = np.zeros(len(codes)) if self.named else behind(codes, right, len(self.names))
+        return found if found.any() else (codes == self.wanted).astype(np.float64)
 
     def rating(self, codes: np.ndarray, right: np.ndarray) -> float:
         """What counts: how the slice does, or the worst group. codes, right : as of `accuracies`."""
@@ -82,7 +74,9 @@ class ResolvedGoal:
     targets (c,) int64, ascending. head : how logits become decisions. max_overall_drop, max_class_drop :
     percentage points that the overall accuracy, or that of any class, may lose. A negative drop demands a
     gain; without `max_class_drop` any class may lose any amount. slice : the group that should do better, of
-    whatever class; the targets are all classes then, and no group may lose more than a class.
+    whatever class; the targets are all classes then, and no group may lose more than a class. metric : what
+    should be better instead of accuracy, the targets being all classes; with a limit of its own, accuracy may
+    fall as it has to.
     """
 
     targets: np.ndarray
@@ -90,6 +84,7 @@ class ResolvedGoal:
     max_overall_drop: float = 0.0
     max_class_drop: float | None = None
     slice: Slice | None = None
+    metric: Metric | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -127,6 +122,8 @@ class ResolvedGoal:
         return "; ".join(parts)
 
     def _better(self, names: Sequence[str]) -> str:
+        if self.metric is not None:
+            return f"{'raise' if self.metric.sign > 0 else 'lower'} {self.metric.title}"
         if self.slice is not None:
             return f"raise {self.slice}, of whatever class"
         if len(self.targets) == len(names) > 1:
@@ -135,10 +132,12 @@ class ResolvedGoal:
 
     def _limits(self, *, everyone: bool) -> Iterator[str]:
         """everyone : whether all classes are targets, so that overall accuracy is what should rise."""
-        drop = self.max_overall_drop
+        drop, metric = self.max_overall_drop, self.metric
+        if metric is not None and metric.promise:
+            yield metric.promise
         if drop < 0:
             yield f"gain at least {-drop:g} points overall"
-        elif drop < _ANY_LOSS and (self.slice is not None or not everyone):
+        elif drop < _ANY_LOSS and (not everyone or self.slice is not None or metric is not None):
             yield f"lose at most {drop:g} points overall" if drop else "keep overall accuracy"
         if self.max_class_drop is not None and self.max_class_drop < _ANY_LOSS:
             where = "any class" if self.slice is None else f"any class or group of {self.slice.column}"
@@ -160,10 +159,22 @@ class ResolvedGoal:
         before = np.bincount(labels[right], minlength=classes)
         return np.subtract(before, np.floor(self.max_class_drop / 100 * support + _ROUNDING))
 
-    def classes_hold(self, before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int) -> bool:
-        """Whether no class loses more than it may. before, after (N,) bool : samples that are right."""
+    def classes_hold(
+        self, before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int, margin: float = 0.0
+    ) -> bool:
+        """Whether no class loses more than it may. before, after (N,) bool : samples that are right.
+
+        margin : standard errors of the change by which each stays clear of that (METHOD 7.1).
+        """
         floor = self.class_floor(before, labels, classes)
-        return floor is None or bool((np.bincount(labels[after], minlength=classes) >= floor).all())
+        if floor is None:
+            return True
+        if margin:
+            allowed = (self.max_class_drop or 0.0) / 100 * np.bincount(labels, minlength=classes)
+            changed = np.bincount(labels[before != after], minlength=classes)
+            # So few samples cannot tell whether a class loses that little: one of them may be lost.
+            floor += np.where((allowed > 0) & (allowed < 1), -1, margin * np.sqrt(changed))
+        return bool((np.bincount(labels[after], minlength=classes) >= floor).all())
 
 
 def _counted(samples: int) -> str:

@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onnxtweak.listed import ListedOutcome
-from onnxtweak.types import Check, FileRef, Finding, GroupMetrics, Metrics, Tap, Trial, Unchecked
+from onnxtweak.types import (
+    Check,
+    FileRef,
+    Finding,
+    GroupMetrics,
+    MetricChange,
+    MetricReading,
+    Metrics,
+    Tap,
+    Trial,
+    Unchecked,
+)
 from onnxtweak.verdict import Verdict
 
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
@@ -97,7 +108,7 @@ class Result:
 
     output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of splits
     and lists. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`. listed : what
-    became of listed samples.
+    became of listed samples. metric : what became of the metric that was asked for, if one was.
     """
 
     command: str
@@ -113,6 +124,7 @@ class Result:
     notes: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
     listed: ListedOutcome | None = None
+    metric: MetricChange | None = None
 
     def __repr__(self) -> str:
         old, new = self.before, self.after
@@ -150,7 +162,7 @@ class Evaluation:
     """How a model does.
 
     classes : all names. targets : those asked for. groups : by column, worst first. unit : what was counted,
-    "samples" or "positions".
+    "samples" or "positions". readings : of the metrics asked for.
     """
 
     model: FileRef
@@ -162,6 +174,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     groups: tuple[GroupMetrics, ...] = ()
     unit: str = "samples"
+    readings: tuple[MetricReading, ...] = ()
 
 
 @dataclass(frozen=True)

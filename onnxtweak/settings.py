@@ -27,6 +27,9 @@ Theta = Literal["signed", "thesis"]
 Criterion = Literal["auto", "count", "threshold", "lift"]
 JoinCriterion = Literal[Criterion, "net-gain"]
 
+# What `--metric` may be.
+METRICS = "overall|balanced|worst|f1|cost:FILE|recall@fpr=X|recall@precision=X"
+
 FINITE = Range()
 POSITIVE = Range(above=0)
 NOT_NEGATIVE = Range(least=0)
@@ -166,7 +169,7 @@ class TapSettings(Bounded):
     taps: tuple[str, ...] = ("activations",)
     pool: tuple[Pool, ...] = ("none",)
     logits: str | None = None
-    threshold: Annotated[float | None, FINITE] = None
+    threshold: Annotated[float | None, Range(above=0, below=1)] = None
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,8 @@ class FitSettings(Bounded):
     may hold, weights and biases together; synapses : weights that it may hold. Either makes the patch linear,
     and its neurons are chosen one by one. certify : share of all samples that may become wrong in
     expectation; validation is then kept for this check. slice : instead of target classes, a group of samples
-    that should do better, COLUMN=VALUE, or the worst group of a COLUMN of the data.
+    that should do better, COLUMN=VALUE, or the worst group of a COLUMN of the data. metric : what "better"
+    means, one of `METRICS`; None: accuracy. One with a limit of its own (recall@...) knows no drops.
     """
 
     max_overall_drop: Annotated[float, FINITE] = 0.0
@@ -279,6 +283,7 @@ class FitSettings(Bounded):
     synapses: Annotated[int | None, COUNT] = None
     certify: Annotated[float | None, Range(above=0, below=1)] = None
     slice: str | None = None
+    metric: str | None = None
 
 
 @dataclass(frozen=True)

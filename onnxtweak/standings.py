@@ -5,8 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from onnxtweak.results import RunFacts
-from onnxtweak.types import Check, FileRef
+from onnxtweak.types import Check, FileRef, MetricReading
 from onnxtweak.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class MetricStanding:
+    """A method's metric on test, as pairs (mean, standard error) over the repeats.
+
+    over_bias : less that of the best biases. recall, rate : at its own cut, where the metric has a limit.
+    kept : in what share of the repeats the rate kept it.
+    """
+
+    value: tuple[float, float]
+    over_bias: tuple[float, float]
+    recall: tuple[float, float] | None = None
+    rate: tuple[float, float] | None = None
+    kept: float | None = None
 
 
 @dataclass(frozen=True)
@@ -17,7 +32,7 @@ class MethodStanding:
     `Comparison.drops`, read on test; NaN where a repeat does not get there. over_bias : the same minus the
     bias control's, paired. curve : (drop, target) over a wider range. mcnemar_p : the median. seconds : of
     learning, without the passes over data. note : of the last repeat, or why the method does not apply; the
-    numbers are then NaN. verdicts : which promises it kept on test, one per repeat.
+    numbers are then NaN. verdicts : which promises it kept on test, one per repeat. metric : of the goal.
     """
 
     method: str
@@ -34,6 +49,7 @@ class MethodStanding:
     seconds: float
     note: str = ""
     verdicts: tuple[Verdict, ...] = ()
+    metric: MetricStanding | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,7 @@ class Comparison:
 
     standings : in the order of the methods. drops : percentage points of overall accuracy. samples : sizes of
     fit, validation and test in the last repeat. output, checks, verdict : of what was written, if anything.
+    metric : that of the base, where the goal is one.
     """
 
     model: FileRef
@@ -56,3 +73,4 @@ class Comparison:
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    metric: MetricReading | None = None

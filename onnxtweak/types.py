@@ -173,6 +173,63 @@ class GroupMetrics:
 
 
 @dataclass(frozen=True)
+class AtCut:
+    """What decisions of a model for class 1 of two do, against a limit on false alarms.
+
+    recall : of class 1, a fraction. rate : as measured, the false-positive rate or the precision; NaN without
+    samples. interval : its 95 % interval. false, samples : false alarms, and samples that they are a share of
+    (for a false-positive rate those of class 0, for a precision those taken for class 1). kept : whether the
+    rate keeps the limit as measured.
+    """
+
+    recall: float
+    rate: float
+    interval: tuple[float, float] | None
+    false: int
+    samples: int
+    kept: bool
+
+
+@dataclass(frozen=True)
+class MetricReading:
+    """A metric of one model on some samples. name : as it is asked for. title : in words.
+
+    value : a fraction, or a mean cost. interval : of 95 %, by resampling; None without samples. sign : 1
+    where higher is better, else -1. at_cut : of the model's own decisions, where the metric has a limit.
+    """
+
+    name: str
+    title: str
+    value: float
+    interval: tuple[float, float] | None
+    sign: int = 1
+    at_cut: AtCut | None = None
+
+
+@dataclass(frozen=True)
+class MetricChange:
+    """What became of the metric that was asked for.
+
+    before, after, bias : of the base, of the patched model, and of the base with the best biases, on the same
+    samples. gain, over_bias : of the patched model against the two, in points (per 100 samples), positive
+    where it is better, with their intervals. With a limit `over_bias` is about the recall at each one's own
+    cut, as biases do not change the order of scores. promise : the limit, in words; empty without one.
+    limit, at_most : the rate that may not be exceeded (or undercut, where not `at_most`).
+    """
+
+    before: MetricReading
+    after: MetricReading
+    bias: MetricReading
+    gain: float
+    interval: tuple[float, float] | None
+    over_bias: float
+    over_bias_interval: tuple[float, float] | None
+    promise: str = ""
+    limit: float = 1.0
+    at_most: bool = True
+
+
+@dataclass(frozen=True)
 class Check:
     """A check of a file: what was checked, whether it passed, and the figures."""
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from onnxtweak.intervals import Interval
 from onnxtweak.sample_counts import SampleCounts, SliceCounts
+from onnxtweak.types import MetricChange
 
 KEPT, NOT_KEPT, NOT_SHOWN, COPY = "kept", "not kept", "not shown", "copy"
 BASE, BIAS = "base", "bias"  # answers that no method gives its name to
@@ -31,19 +32,22 @@ class Asked:
     """What was promised. targets (c,) int64 : classes that should do better. Drops : as in `ResolvedGoal`.
 
     slice : the group that should do better instead, of whatever class, and what became of all groups.
+    metric : what should be better instead of accuracy, and what became of it.
     """
 
     targets: np.ndarray
     max_overall_drop: float
     max_class_drop: float | None
     slice: SliceCounts | None = None
+    metric: MetricChange | None = None
 
 
 @dataclass(frozen=True)
 class Promise:
     """One promise and what became of it.
 
-    name : "classes", "groups", "overall", "targets" or "bias"; of listed samples "must", "lock" or "keep".
+    name : "classes", "groups", "overall", "targets" or "bias"; of a metric "metric" and "limit"; of listed
+    samples "must", "lock" or "keep".
     asked : it in words. limit : the least change that keeps it. change, interval : as measured; None without
     samples, or where nothing is uncertain. detail : what the figures do not say.
     """
@@ -121,6 +125,7 @@ def reached(
     """
     worst, groups = _worst(names, asked, counts), _group_changes(asked.slice)
     everyone = asked.slice is None and not counts.samples[_others(asked, counts)].any()
+    everyone = everyone and asked.metric is None
     own = (
         _Own(counts, asked.targets)
         if asked.slice is None
@@ -131,7 +136,9 @@ def reached(
         *_of_groups(groups, asked),
         *([] if everyone else _of_overall(asked, counts)),
     ]
-    if len(asked.targets) or asked.slice is not None:
+    if asked.metric is not None:
+        promises = [*_of_metric(asked.metric, int(counts.samples.sum()), answer), *promises]
+    elif len(asked.targets) or asked.slice is not None:
         promises.append(_of_targets(names, asked, own, everyone))
         promises += [] if answer == BIAS else [_over_bias(own, counts, everyone)]
     if split != "test":
@@ -276,6 +283,40 @@ def _of_targets(names: Sequence[str], asked: Asked, own: _Own, everyone: bool) -
     if len(own.chosen) > 1 and len(fell):
         detail = f"{len(fell):,} of {len(own.chosen):,} targets fell: {_listed(names, fell)}"
     return Promise("targets", f"better on {_listed(names, own.chosen)}", *figures, detail)
+
+
+def _of_metric(metric: MetricChange, samples: int, answer: str) -> list[Promise]:
+    """The limit that it has, that the metric is better, and better than under the best biases."""
+    after, found, limit = metric.after, list[Promise](), metric.limit
+    cut = after.at_cut
+    if cut is not None and cut.interval is not None:
+        sign = -1 if metric.at_most else 1  # a rate above its limit, or a precision below it, lies below 0
+        ends = sorted(sign * (each - limit) * 100 for each in cut.interval)
+        interval = ends[0], ends[1]
+        figures = _state(interval, 0.0), sign * (cut.rate - limit) * 100, 0.0, interval, cut.samples
+        detail = (
+            f"{cut.rate * 100:.2f} % as measured, {cut.false:,} false alarms among {cut.samples:,} samples; "
+            f"recall {cut.recall * 100:.1f} %"
+        )
+        found.append(Promise("limit", metric.promise, *figures, detail))
+    said = f"{after.title} {'up' if after.sign > 0 else 'down'}"
+    values = f"{metric.before.value * 100:.1f} -> {after.value * 100:.1f} per 100 samples ({after.name})"
+    if cut is not None and answer == BIAS:
+        return found  # biases leave the order of scores as it is, and that is what the value is read off
+    gained = _better(metric.interval), metric.gain, 0.0, metric.interval, samples
+    found.append(Promise("metric", said, *gained, values))
+    if answer != BIAS:
+        over = metric.over_bias, 0.0, metric.over_bias_interval, samples
+        state = _better(metric.over_bias_interval)
+        found.append(Promise("bias", "better than the best bias", state, *over))
+    return found
+
+
+def _better(interval: Interval | None) -> str:
+    """The state of a promise that something gains. Resamples of few changes may lack them all: 0 is none."""
+    if interval is None or (interval[0] <= 0 <= interval[1]):
+        return NOT_SHOWN
+    return KEPT if interval[0] > 0 else NOT_KEPT
 
 
 def _over_bias(own: _Own, counts: SampleCounts, everyone: bool) -> Promise:

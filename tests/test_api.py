@@ -82,6 +82,10 @@ def expected(kinds, nested):
     return found | dict.fromkeys(nested, (None, None))
 
 
+# Arguments of a function that are no settings of its command.
+BESIDE = {"compare": ("repeats", "methods", "metric"), "evaluate": ("metrics",)}
+
+
 @pytest.mark.parametrize("name", options.SETTINGS)
 def test_options_are_what_the_settings_say(name):
     function = getattr(api, name)
@@ -94,7 +98,7 @@ def test_options_are_what_the_settings_say(name):
     shown = {
         word: one
         for word, one in python.signature(function).parameters.items()
-        if word not in ("model", "progress", "repeats", "methods", "goal")
+        if word not in ("model", "progress", "goal", *BESIDE.get(name, ()))
     }
     (typed,) = get_args(get_type_hints(function)["options"])
     assert set(shown) == set(wanted) == set(get_type_hints(typed)) - {"goal"}

@@ -34,6 +34,7 @@ LEVELS = {
     "goal": 4,
     "head": 3,
     "listed": 3,
+    "metric": 3,
     "patch": 3,
     "plans": 4,
     "registry": 3,

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from onnxtweak.goal import ResolvedGoal, Slice
+from onnxtweak.method.metrics import metric_change
+from onnxtweak.metric.asked import metric_of
+from onnxtweak.metric.kinds import Predictions
 from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises, learnt_on
 from onnxtweak.verdict import COPY, KEPT, NOT_KEPT, NOT_SHOWN
 from tests.support.results import a_verdict
@@ -269,3 +272,69 @@ def test_groups_that_depend_on_one_another_widen_the_slice_too():
     tracks = np.arange(2300) // 60
     narrow, wide = (promise(sliced((20, 0, 0), groups), "targets").interval for groups in (None, tracks))
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def by_metric(words, base, tweaked, bias=None, answer="fit", drops=(100.0, None)):
+    """The verdict where a metric was the goal. base, tweaked, bias (N,) : scores of class 1 of two."""
+    labels = np.tile([0, 0, 0, 1], len(base) // 4)
+    metric = metric_of(words, ("ham", "spam"))
+    made = []
+    for score in (base, tweaked, base if bias is None else bias):
+        Z = np.column_stack([np.zeros(len(score)), score])
+        made.append(Predictions(labels, Z.argmax(axis=1), Z))
+    change = metric_change(metric, tuple(made))
+    shown = Shown("test", labels, *(each.predicted for each in made), metric=change)
+    goal = ResolvedGoal(np.arange(2), max_overall_drop=drops[0], max_class_drop=drops[1], metric=metric)
+    return judge_promises(shown, goal, ("ham", "spam"), answer)
+
+
+def detected(told: float, cut: float, n: int = 4000) -> np.ndarray:
+    labels = np.tile([0, 0, 0, 1], n // 4)
+    return np.random.default_rng(0).normal(size=n) + told * labels - cut
+
+
+def test_a_limit_and_the_metric_are_promises_of_their_own():
+    verdict = by_metric("recall@fpr=0.05", detected(1.0, 1.0), detected(2.5, 2.3), detected(1.0, 2.3))
+    assert [p.name for p in verdict.promises] == ["limit", "metric", "bias"]
+    limit, metric, bias = verdict.promises
+    assert {p.state for p in verdict.promises} == {KEPT}
+    assert limit.asked == "false-positive rate at most 5 %" and limit.samples == 3000
+    assert 3.4 < limit.change < 4.4 and limit.interval[0] > 0
+    assert "false alarms among 3,000 samples; recall" in limit.detail
+    assert metric.asked == "recall of class spam up" and metric.change > 30 < bias.change
+    assert "per 100 samples (recall@fpr=0.05)" in metric.detail
+
+
+def test_a_limit_that_is_exceeded_is_said_first():
+    verdict = by_metric("recall@fpr=0.05", detected(1.0, 1.0), detected(2.5, 1.0))
+    first = verdict.promises[0]
+    assert first.name == "limit" and first.state == NOT_KEPT and first.change < -9
+    assert verdict.state == NOT_KEPT
+
+
+def test_a_limit_that_the_samples_cannot_tell_is_not_shown():
+    verdict = by_metric("recall@fpr=0.05", detected(1.0, 1.0), detected(2.5, 1.65))
+    assert promise(verdict, "limit").state == NOT_SHOWN
+
+
+def test_a_precision_counts_from_the_other_side():
+    good = promise(by_metric("recall@precision=0.8", detected(1.0, 1.0), detected(3.0, 2.3)), "limit")
+    assert good.state == KEPT and good.change > 10 and good.asked == "precision at least 80 %"
+    bad = promise(by_metric("recall@precision=0.99", detected(1.0, 1.0), detected(3.0, 2.0)), "limit")
+    assert bad.state == NOT_KEPT and bad.change < 0
+
+
+def test_a_cut_alone_promises_its_limit_alone():
+    base = detected(1.0, 1.0)
+    verdict = by_metric("recall@fpr=0.05", base, base - 1.3, base - 1.3, "bias")
+    assert [p.name for p in verdict.promises] == ["limit"]
+
+
+def test_a_metric_of_decisions_keeps_the_drops_beside_it():
+    better = detected(2.0, 1.0)
+    verdict = by_metric("f1", detected(1.0, 1.0), better, drops=(0.0, 5.0))
+    assert {p.name for p in verdict.promises} == {"metric", "bias", "overall", "classes"}
+    assert promise(verdict, "metric").state == KEPT and promise(verdict, "metric").change > 10
+    same = by_metric("f1", better, better)
+    assert promise(same, "metric").state == NOT_SHOWN and promise(same, "metric").interval == (0, 0)
+    assert promise(by_metric("f1", better, detected(1.0, 1.0)), "metric").state == NOT_KEPT

@@ -46,7 +46,7 @@ from onnxtweak.api.options import (
 )
 from onnxtweak.api.words import StrPath
 from onnxtweak.results import Applied, Evaluation, Inspection, ModelDiff, Result, Reverted, RunResult, Scored
-from onnxtweak.settings import OutputSettings
+from onnxtweak.settings import FitSettings, OutputSettings
 from onnxtweak.standings import Comparison
 from onnxtweak.types import Progress, silent
 
@@ -67,10 +67,19 @@ def inspect(model: StrPath, **options: Unpack[InspectOptions]) -> Inspection:
 
 @explained
 def evaluate(
-    model: StrPath, *, progress: Progress = silent, **options: Unpack[EvaluateOptions]
+    model: StrPath,
+    *,
+    metrics: str | Sequence[str] = (),
+    progress: Progress = silent,
+    **options: Unpack[EvaluateOptions],
 ) -> Evaluation:
-    """Accuracies and confusion over all samples of `data`; with `target`, also over those classes alone."""
-    return commands.evaluate(model=str(model), **settings_of("evaluate", options), progress=progress)
+    """Accuracies and confusion over all samples of `data`; with `target`, also over those classes alone.
+
+    metrics : one or several to measure as well, in the words of `--metric`: "balanced", "recall@fpr=0.01".
+    """
+    given = settings_of("evaluate", options)
+    asked = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    return commands.evaluate(model=str(model), **given, metrics=asked, progress=progress)
 
 
 @explained
@@ -106,13 +115,20 @@ def compare(
     *,
     repeats: int = 1,
     methods: str | Sequence[str] = (),
+    metric: str | None = None,
     progress: Progress = silent,
     **options: Unpack[EvaluateOptions],
 ) -> Comparison:
-    """All methods, or `methods`, side by side on the same samples. repeats : splits to average over."""
+    """All methods, or `methods`, side by side on the same samples.
+
+    repeats : splits to average over. metric : instead of accuracy, in the words of `--metric`.
+    """
     given = settings_of("compare", options)
     chosen = (methods,) if isinstance(methods, str) else tuple(methods)
-    return commands.compare(model=str(model), **given, repeats=repeats, methods=chosen, progress=progress)
+    settings = FitSettings(metric=metric)
+    return commands.compare(
+        model=str(model), **given, settings=settings, repeats=repeats, methods=chosen, progress=progress
+    )
 
 
 @explained

@@ -15,8 +15,8 @@ class Goal:
     """What should be better, and what must not get worse: the options of that name, None where not given.
 
     target, worst : classes that should do better; see `onnxtweak.settings.TargetSettings`. slice : a group of
-    samples instead. max_overall_drop, max_class_drop : what may be lost, in points; see
-    `onnxtweak.settings.FitSettings`. must, lock, keep : listed samples; see
+    samples instead. metric : what "better" means, instead of accuracy. max_overall_drop, max_class_drop :
+    what may be lost, in points; see `onnxtweak.settings.FitSettings`. must, lock, keep : listed samples; see
     `onnxtweak.settings.DataSettings`. `evaluate`, `compare` and `score` heed its classes alone.
 
     >>> import onnxtweak
@@ -30,6 +30,7 @@ class Goal:
     target: ClassName | Sequence[ClassName] | None = None
     worst: int | None = None
     slice: str | None = None
+    metric: str | None = None
     max_overall_drop: Number | None = None
     max_class_drop: Number | str | None = None
     must: StrPaths | None = None

@@ -203,6 +203,7 @@ class FitOptions(
     synapses: int | None
     certify: Number | None
     slice: str | None
+    metric: str | None
 
 
 # ------------------------------------------------------------------------------------------- settings

@@ -9,7 +9,7 @@ import numpy as np
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import Trained, train
-from onnxtweak.method.metrics import fixed_and_broken
+from onnxtweak.method.metrics import before_and_after, fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.temperature import fit_temperature
@@ -19,7 +19,7 @@ from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
 from onnxtweak.stages.check_paths import check_paths
-from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, deliver
+from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.head_check import require_one_row
 from onnxtweak.stages.open_job import Job, prepare

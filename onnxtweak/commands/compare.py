@@ -16,13 +16,14 @@ from onnxtweak.method.compare.comparison import DROPS, MethodOutcome, MethodResu
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.methods import METHODS, NOT_WRITTEN, WITHOUT_NEURONS
 from onnxtweak.method.compare.repair import Reranking
-from onnxtweak.method.compare.standings import MethodRun, interval, standings, support
-from onnxtweak.method.metrics import measure
+from onnxtweak.method.compare.standings import MethodRun, interval, interval_note, standings, support
+from onnxtweak.method.metrics import measure, read_metric, reading_of
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, empty_ranking, united
 from onnxtweak.method.table import all_neurons, most_neurons, take, union
 from onnxtweak.method.tuning.operating_point import OperatingPoint
+from onnxtweak.metric.kinds import Predictions
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
@@ -37,7 +38,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.check_paths import check_paths
-from onnxtweak.stages.choose_goal import choose_goal
+from onnxtweak.stages.choose_goal import check_metric, choose_goal, choose_metric
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learning_samples, mirrored_views, require_room
@@ -50,7 +51,7 @@ from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.standings import Comparison
-from onnxtweak.types import Metrics, Neurons, Progress, silent
+from onnxtweak.types import MetricReading, Metrics, Neurons, Progress, silent
 from onnxtweak.verdict import BASE
 
 # Theta of every class takes memory in proportion to their number: beyond this, AAN is left out.
@@ -86,10 +87,12 @@ def compare(
     """
     require_number(repeats, COUNT, "--repeats", whole=True)
     begin = time.perf_counter()
+    check_metric(settings, targets)
     chosen = _chosen_methods(methods, write, output)
-    check_paths(output, model, data, engine)
+    check_paths(output, model, data, engine, settings.metric)
     written: Result | None = None
     before: list[Metrics] = []
+    of_base: MetricReading | None = None
     runs: dict[str, list[MethodRun]] = {name: [] for name in chosen}
     refused: dict[str, str] = {}
     for repeat in range(repeats):
@@ -99,25 +102,28 @@ def compare(
         if repeat == 0:
             check_outputs(job, output)
             first = require_sound_base(job)
-            goal = choose_goal(job, targets, settings, all_unless_named=True)
+            goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)
-        before.append(measure(goal.head.predict(inputs.test.Z), inputs.test.labels, goal, inputs.classes))
+        shown = goal.head.predict(inputs.test.Z)
+        before.append(measure(shown, inputs.test.labels, goal, inputs.classes))
+        if repeat == 0 and goal.metric is not None:
+            made = Predictions(inputs.test.labels, shown, inputs.test.Z)
+            of_base = read_metric(goal.metric, made, inputs.test.groups)
         if not job.taps:
             refused |= dict.fromkeys(chosen.keys() - WITHOUT_NEURONS, NO_HIDDEN)
         able = {name: method for name, method in chosen.items() if name not in refused}
-        for name, result, made in _try_methods(inputs, able, refused, job):
-            runs[name].append(made)
+        for name, result, run in _try_methods(inputs, able, refused, job):
+            runs[name].append(run)
             if name == write and repeat == 0:
                 control = runs["bias"][0].outcome.bias
-                written = deliver(
-                    job, _proposal(inputs, neurons, name, result, made.outcome, control), output
-                )
+                written = deliver(job, _proposal(inputs, neurons, name, result, run.outcome, control), output)
         if write in refused:
             raise ModelError(
                 f"{write!r} does not apply to this model: {refused[write]}",
                 where="--write",
                 hint=f"write another method, such as {' or '.join(list(able)[:3])}",
             )
+    notes = (*first.splits.notes, *notes, interval_note(bool(data.test), repeats))
     return Comparison(
         model=job.model,
         targets=tuple(job.names[j] for j in goal.targets),
@@ -132,8 +138,9 @@ def compare(
         run=run_facts(job.engine, begin),
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
-        notes=(*first.splits.notes, *notes, _interval_note(data, repeats)),
+        notes=(f"goal: {goal.sentence(job.names)}", *notes),
         verdict=None if written is None else written.verdict,
+        metric=of_base,
     )
 
 
@@ -177,8 +184,12 @@ def _try_methods(
         verdict = judge_method(
             name if changes else BASE, outcome, control, inputs.test, inputs.goal, job.names
         )
+        metric = None
+        if inputs.goal.metric is not None and outcome.made is not None:
+            metric = reading_of(inputs.goal.metric, outcome.made)
         progress.advance(1)
-        yield name, result, MethodRun(outcome, verdict, result.parameters, seconds, result.note)
+        kept = replace(outcome, made=None)  # as large as the logits, which nothing needs any more
+        yield name, result, MethodRun(kept, verdict, result.parameters, seconds, result.note, metric)
     progress.finish()
 
 
@@ -335,10 +346,3 @@ def _chosen_methods(methods: Sequence[str], write: str | None, output: OutputSet
             hint="write another method, such as fit",
         )
     return {name: method for name, method in METHODS.items() if not methods or name in (*names, "bias")}
-
-
-def _interval_note(data: DataSettings, repeats: int) -> str:
-    if repeats == 1:
-        return "intervals are standard errors of a fraction of the test samples; --repeats gives better ones"
-    changed = "fit and validation samples" if data.test else "all three splits"
-    return f"means of {repeats} splits, with the standard error over them; seeds change {changed}"

@@ -1,13 +1,18 @@
-"""How good is a model? Accuracies and confusion over all samples of a source, and group by group."""
+"""How good is a model? Accuracies, confusion and metrics over all samples, accuracies group by group."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from onnxtweak.data.groups import require_shared
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.goal import ResolvedGoal, find_targets
-from onnxtweak.method.metrics import measure, measure_groups
+from onnxtweak.method.metrics import measure, measure_groups, read_metric
+from onnxtweak.metric.asked import metric_of, require_metric
+from onnxtweak.metric.kinds import Predictions
+from onnxtweak.metric.rate import require_samples
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import open_whole
@@ -25,24 +30,31 @@ def evaluate(
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),
     targets: TargetSettings = TargetSettings(),
+    metrics: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Evaluation:
     """Overall and per-class accuracy and confusion of a model, over all samples of `data`.
 
-    data : its `by` are columns whose groups are measured one by one. taps : only `logits` is used. Raises
-    InputError for what cannot be used.
+    data : its `by` are columns whose groups are measured one by one. taps : only `logits` is used. metrics :
+    words of `--metric`, read as well. Raises InputError for what cannot be used.
     """
+    for text in metrics:
+        require_metric(text)
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
     columns = {name: view.rows_by(name) for name in data.by}
     for name, groups in columns.items():
         require_shared(groups, name, _SHARED, "--by")
+    asked = [metric_of(text, job.names) for text in metrics]
+    for metric in asked:
+        require_samples(metric, view.labels, "labelled")
     shown = shown_pass(job.subject, view, job.engine, "evaluate")
     predicted = shown.classes
     chosen = np.empty(0, np.int64)
     if targets.targets or targets.worst is not None:
         chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
-    metrics = measure(predicted, view.labels, ResolvedGoal(chosen, job.head), job.subject.classes)
+    measured = measure(predicted, view.labels, ResolvedGoal(chosen, job.head), job.subject.classes)
+    made, group = Predictions(view.labels, predicted, shown.Z), view.groups(data.group)
     other = int(shown.contradicted.sum())
     contradiction: tuple[str, ...] = ()
     if other:
@@ -53,7 +65,7 @@ def evaluate(
     run = job.run
     return Evaluation(
         model=job.model,
-        metrics=metrics,
+        metrics=measured,
         classes=job.names,
         targets=tuple(job.names[j] for j in chosen),
         seconds=run.seconds,
@@ -65,4 +77,5 @@ def evaluate(
             for group in measure_groups(predicted == view.labels, groups, name)
         ),
         unit=job.subject.unit,
+        readings=tuple(read_metric(metric, made, group) for metric in asked),
     )

@@ -6,11 +6,12 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from onnxtweak.engine.answer.shown import equivalent_cut
 from onnxtweak.errors import UsageError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
-from onnxtweak.method.fit.fit import Fitted, fit_all
-from onnxtweak.method.fit.slices import fit_slice
+from onnxtweak.method.fit.by_goal import fit_goal
+from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.listed.problem import Earlier
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
@@ -26,7 +27,12 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.check_paths import check_paths
-from onnxtweak.stages.choose_goal import choose_goal, choose_slice, with_slice_read
+from onnxtweak.stages.choose_goal import (
+    choose_goal,
+    choose_metric,
+    choose_slice,
+    with_slice_read,
+)
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples, mirrored_views
@@ -55,24 +61,24 @@ def fit(
 ) -> Result:
     """The best patch that the tables allow for the target classes (METHOD 7); without any, for all classes.
 
-    With a slice among the settings, for a group of samples instead (METHOD 7.5).
+    With a slice among the settings, for a group of samples instead (METHOD 7.5); with a metric, for that.
 
     taps : without selectors all activations, maps as channel means, and the penultimate tensor are watched.
     A model without a hidden tensor gets biases alone. Listed samples are made right on top of that; without
     targets, nothing else is learnt (METHOD 14).
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
-    check_paths(output, model, data, engine)
+    check_paths(output, model, data, engine, settings.metric)
     _require_compatible(data, targets, settings)
     data = with_slice_read(data, settings, targets)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
     job = require_sound_base(job)
     decided = base_decisions(job)
-    goal = choose_goal(job, targets, settings, all_unless_named=True)
+    goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
-    if decided is not None and targets == TargetSettings() and settings.slice is None:
+    if decided is not None and not _betters(targets, settings):
         goal = replace(goal, targets=goal.targets[:0])
         proposal = _nothing_yet(goal, settings, watched, tables[1])
         earlier = Earlier.of(watched.neurons.index[:0], None, job.subject.classes)
@@ -80,10 +86,9 @@ def fit(
         learning, notes = learning_samples(job, tables, watched.neurons, settings, picked=watched.picked)
         goal, learning, said = choose_slice(job, goal, settings, learning)
         with job.timed("fit"):
-            found = (fit_all if goal.slice is None else fit_slice)(
-                learning, watched.families, goal, settings, seed=data.seed, progress=progress
-            )
-        proposal = _proposal(job, goal, settings, watched, tables[1], found, (*said, *notes))
+            found = fit_goal(learning, watched.families, goal, settings, seed=data.seed, progress=progress)
+        said = (*said, *notes)
+        proposal = _proposal(job, goal, settings, watched, tables[1], found, said)
         earlier = Earlier.of(*_patch_of(found), job.subject.classes)
     if decided is not None:
         repaired = make_right(job, watched.neurons, decided, tables[0] if job.has_data else None, earlier)
@@ -98,7 +103,8 @@ def passes(request: PassRequest) -> None:
         planner.logits(f"base: {role}", view)
     neurons = request.table_neurons(settings)
     planner.gather_tables(neurons)
-    if neurons and not (listed and request.every_class and settings.slice is None):
+    learns = settings.slice is not None or settings.metric is not None
+    if neurons and not (listed and request.every_class and not learns):
         planner.gather_mirrored(mirrored_views(request.job, settings), neurons)
     for role, view in listed.items():
         planner.gather(role, view, neurons)
@@ -138,7 +144,7 @@ def _proposal(
         criterion="held-out log-loss",
         scored=watched.scored,
         settings=asdict(settings),
-        notes=(*notes, *found.notes, *_bias_notes(job, found)),
+        notes=(*notes, *found.notes, *_bias_notes(job, found), *_cut_note(job, goal, found, validation)),
     )
 
 
@@ -152,14 +158,20 @@ def _require_compatible(data: DataSettings, targets: TargetSettings, settings: F
     if given:
         hint = "leave one of them out: what listed samples need is not known beforehand"
         raise UsageError("not possible together with listed samples", where=given[0], hint=hint)
-    better = targets != TargetSettings() or settings.slice is not None
+    better = _betters(targets, settings)
     if not data.must and not better:
         what = "nothing has to become better: --lock and --keep only say what may not get worse"
         raise UsageError(what, hint="list samples with --must, or name classes with --target")
     if not data.data and better:
         which, where = ("classes", "--target") if settings.slice is None else ("a group", "--slice")
+        which, where = (which, where) if settings.metric is None else ("a metric", "--metric")
         hint = "give labelled samples with -d DATA"
         raise UsageError(f"{which} cannot be improved on listed samples alone", where=where, hint=hint)
+
+
+def _betters(targets: TargetSettings, settings: FitSettings) -> bool:
+    """Whether something should become better beside listed samples."""
+    return targets != TargetSettings() or settings.slice is not None or settings.metric is not None
 
 
 def _nothing_yet(
@@ -228,6 +240,20 @@ def _scales(neurons: int, patch: DensePatch | None, targets: np.ndarray) -> np.n
     if patch is None or patch.output_bias is None:
         return np.zeros(len(targets))
     return np.ones(len(targets)) if neurons else np.asarray(patch.output_bias[targets], np.float64)
+
+
+def _cut_note(job: Job, goal: ResolvedGoal, found: Fitted, validation: Table) -> tuple[str, ...]:
+    """Where the base alone would have to be cut for its best at the metric, where that is known to move."""
+    if goal.metric is None or len(found.control) != 2 or not found.control.any() or not job.has_data:
+        return ()
+    cut = equivalent_cut(job.subject, job.splits.validation, validation.Z, found.control, job.engine.settings)
+    if cut is None:
+        return ()
+    alike = "the new file decides as" if found.kind == "bias" else "the best biases alone decide as"
+    return (
+        f"threshold: {alike} the base would if {cut.what} had to exceed {cut.instead:.5g} for class "
+        f"{job.names[1]}, instead of {cut.now:.5g}",
+    )
 
 
 def _bias_notes(job: Job, found: Fitted) -> tuple[str, ...]:

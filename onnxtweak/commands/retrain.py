@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.goal import ResolvedGoal, worst
+from onnxtweak.method.metrics import before_and_after
 from onnxtweak.method.retrain.schedule import (
     NeuronPool,
     Stage,
@@ -38,7 +39,7 @@ from onnxtweak.settings import (
 )
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
-from onnxtweak.stages.deliver import Proposal, before_and_after, check_outputs, deliver
+from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.head_check import require_one_row
 from onnxtweak.stages.open_job import Job, prepare

@@ -28,7 +28,7 @@ from onnxtweak.report import artefacts, schema
 from onnxtweak.report.text import comparison, layout, runs
 from onnxtweak.results import RunResult
 from onnxtweak.settings import DataSettings, EngineSettings, FitSettings, OutputSettings
-from onnxtweak.stages.check_paths import files_named
+from onnxtweak.stages.check_paths import costs_named, files_named
 from onnxtweak.stages.choose_goal import with_slice_read
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job, cache_key, file_ref
@@ -188,6 +188,7 @@ def _comparison(recipe: Recipe, plan: ComparePlan, staging: Path, progress: Prog
                 engine=_resuming(recipe),
                 taps=plan.taps,
                 targets=plan.targets,
+                settings=FitSettings(metric=plan.metric),
                 repeats=plan.repeats,
                 methods=plan.methods,
                 progress=progress,
@@ -203,7 +204,10 @@ def _comparison(recipe: Recipe, plan: ComparePlan, staging: Path, progress: Prog
 
 def _files_read(recipe: Recipe) -> list[str | Path]:
     """What a run reads, and must never replace."""
-    return [recipe.path, *read_model(recipe.model).files, *files_named(recipe.data, recipe.engine)]
+    asked = [getattr(tweak.options["settings"], "metric", None) for tweak in recipe.tweaks]
+    asked += [] if recipe.compare is None else [recipe.compare.metric]
+    costs = [path for metric in asked for path in costs_named(metric)]
+    return [recipe.path, *read_model(recipe.model).files, *files_named(recipe.data, recipe.engine), *costs]
 
 
 def _resuming(recipe: Recipe) -> EngineSettings:

@@ -94,6 +94,25 @@ def _excess(predicted: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> fl
     return float((matches - both.sum() / samples) / np.sqrt(variance)) if variance > 0 else 0.0
 
 
+def tells_apart(score: np.ndarray, labels: np.ndarray, skill: float = _SKILL) -> bool:
+    """Whether scores (N,) of two classes order them better than chance, wherever they are cut.
+
+    skill : the least that counts, twice the area under the ROC curve less one. Its variance by chance is Mann
+    and Whitney's.
+    """
+    of_one = labels == 1
+    many, others = int(of_one.sum()), int((~of_one).sum())
+    if not many or not others:
+        return False
+    order = np.argsort(score, kind="stable")
+    _, first, count = np.unique(score[order], return_index=True, return_counts=True)
+    rank = np.empty(len(score))
+    rank[order] = np.repeat(first + (count + 1) / 2, count)  # equal scores share their mean rank
+    area = float(rank[of_one].sum() - many * (many + 1) / 2) / (many * others)
+    error = float(np.sqrt((many + others + 1) / (12 * many * others)))
+    return 2 * area - 1 >= skill and area - 0.5 > _ERRORS * error
+
+
 def mean_recall(right: np.ndarray, labels: np.ndarray) -> float:
     """The share of right samples (N,) bool in a class, as a mean over the classes, whatever their sizes."""
     counts = np.bincount(labels)

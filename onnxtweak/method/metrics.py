@@ -1,4 +1,4 @@
-"""How good are predictions, and did a change do more good than harm? Accuracies, E, McNemar's test."""
+"""How good are predictions, and did a change do more good than harm? Accuracies, metrics, E, McNemar."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import numpy as np
 
 from onnxtweak.data.groups import Groups
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.intervals import wilson
-from onnxtweak.types import GroupMetrics, Metrics
+from onnxtweak.head import Head
+from onnxtweak.intervals import Interval, wilson
+from onnxtweak.method.table import Table
+from onnxtweak.metric.bootstrap import interval, resampled
+from onnxtweak.metric.kinds import Metric, Predictions
+from onnxtweak.metric.rate import Recall, RecallAt
+from onnxtweak.types import AtCut, GroupMetrics, MetricChange, MetricReading, Metrics, Trial
 
 # With fewer samples the interval of an accuracy is some 30 points wide or more.
 _FEW = 30
@@ -46,6 +51,62 @@ def measure_groups(right: np.ndarray, groups: Groups, column: str) -> tuple[Grou
         assert interval is not None  # it has samples
         found.append(GroupMetrics(column, groups.names[group], n, k, k / n, interval, n < _FEW))
     return tuple(found)
+
+
+def before_and_after(
+    table: Table, tweaked: np.ndarray, head: Head, wanted: np.ndarray, n: int
+) -> tuple[Trial, Trial]:
+    """The base and logits tweaked (N, C) as trials. wanted (N,) bool : samples that should do better."""
+    right = [head.right(Z, table.labels) for Z in (table.Z, tweaked)]
+    drop = float(right[0].mean() - right[1].mean()) * 100
+    before, after = (float(each[wanted].mean()) for each in right)
+    return Trial(0, 0.0, 0.0, before), Trial(n, 1.0, drop, after)
+
+
+def read_metric(metric: Metric, made: Predictions, groups: np.ndarray | None = None) -> MetricReading:
+    """A metric of one model. groups (N,) int64 : samples that are not independent; None: all are."""
+    found = interval(resampled(metric, [made], groups)[:, 0])
+    return reading_of(metric, made, found)
+
+
+def metric_change(
+    metric: Metric, made: tuple[Predictions, Predictions, Predictions], groups: np.ndarray | None = None
+) -> MetricChange:
+    """What became of a metric. made : of the base, of the patched model, and of the base with best biases."""
+    drawn = resampled(metric, made, groups)
+    before, after, bias = (
+        reading_of(metric, each, interval(values)) for each, values in zip(made, drawn.T, strict=True)
+    )
+    points = 100 * metric.sign
+    ahead, more = after.value - bias.value, drawn[:, 1] - drawn[:, 2]
+    limit: tuple[str, float, bool] = ("", 1.0, True)
+    if isinstance(metric, RecallAt):
+        found = resampled(Recall(), made[1:], groups)
+        own = [Recall().value(each) for each in made[1:]]
+        ahead, more = own[0] - own[1], found[:, 0] - found[:, 1]
+        limit = (metric.promise, metric.limit, metric.kind == "fpr")
+    return MetricChange(
+        before,
+        after,
+        bias,
+        points * (after.value - before.value),
+        interval(points * (drawn[:, 1] - drawn[:, 0])),
+        points * ahead,
+        interval(points * more),
+        *limit,
+    )
+
+
+def reading_of(metric: Metric, made: Predictions, found: Interval | None = None) -> MetricReading:
+    """A metric of one model. found : its interval, where one is known."""
+    at_cut = None
+    if isinstance(metric, RecallAt):
+        recall, false, samples = metric.at_cut(made)
+        kept = samples == 0 or false <= metric.most * samples + 1e-9
+        right = false if metric.kind == "fpr" else samples - false
+        rate = _share(right, samples)
+        at_cut = AtCut(recall, rate, wilson(right, samples), false, samples, kept)
+    return MetricReading(metric.name, metric.title, metric.value(made), found, metric.sign, at_cut)
 
 
 def _share(part: int, whole: int) -> float:

@@ -50,6 +50,18 @@ def _group_changes(result: Document, *, wanted: bool) -> list[float]:
     return [group["change"] for group in groups if group["wanted"] == wanted]
 
 
+def _limit_excess(result: Document) -> float | None:
+    """How far the rate lies beyond the limit of the metric, in points; None where it has none."""
+    metric = result.get("metric") or {"after": {}}
+    cut = metric["after"].get("at_cut")
+    if cut is None:
+        return None
+    if cut["rate"] is None:  # nothing is taken for class 1, and so nothing wrongly
+        return 0.0
+    beyond: float = cut["rate"] - metric["limit"]
+    return 100 * (beyond if metric["at_most"] else -beyond)
+
+
 def _latency(result: Document) -> float | None:
     found: float | None = result.get("evidence", {}).get("latency", {}).get("increase")
     return found
@@ -80,6 +92,8 @@ _MEASURES: dict[str, Callable[[Document, float], float | None]] = {
     "min-target-gain": lambda result, _: _gain(result, "target"),
     "max-overall-drop": lambda result, _: _overall_drop(result),
     "max-class-drop": lambda result, _: _class_drop(result),
+    "min-metric-gain": lambda result, _: None if result.get("metric") is None else result["metric"]["gain"],
+    "max-limit-excess": lambda result, _: _limit_excess(result),
     "min-slice-gain": lambda result, _: min(_group_changes(result, wanted=True), default=None),
     "max-group-drop": lambda result, _: max((-c for c in _group_changes(result, wanted=False)), default=None),
     "max-E": lambda result, _: result["E"],

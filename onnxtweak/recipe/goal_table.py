@@ -15,7 +15,7 @@ from onnxtweak.settings import LISTED, TargetSettings
 
 _TARGETS = tuple(keys_of(TargetSettings))
 # All that a goal may consist of.
-GOAL = (*_TARGETS, "slice", "max-overall-drop", "max-class-drop", *LISTED)
+GOAL = (*_TARGETS, "slice", "metric", "max-overall-drop", "max-class-drop", *LISTED)
 
 
 def with_goal(document: Mapping[str, Any], where: str) -> dict[str, Any]:

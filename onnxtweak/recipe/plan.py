@@ -23,16 +23,19 @@ class Gates(Bounded):
     """Limits on test figures; None: no limit. Drops, gains and E are percentage points.
 
     max_latency_increase : percent. min_mcnemar : confidence, 1 - p, that more is fixed than broken.
-    min_slice_gain, max_group_drop : of the slice that was asked for, and of any other group of its column.
-    refuse_copy : whether a copy of the base is no result. max_not_kept, max_not_shown : how many promises of
-    the verdict may be so, the comparison with a bias aside. min_must_fixed : must-samples that the file gets
-    right, as a share up to 1, else as a number. max_lock_broken : lock-samples that break, as a share below
-    1, else as a number.
+    min_metric_gain, max_limit_excess : of the metric that was asked for, gained in points (per 100
+    samples), and how far the rate that it limits may lie beyond the limit. min_slice_gain, max_group_drop :
+    of the slice that was asked for, and of any other group of its column. refuse_copy : whether a copy of
+    the base is no result. max_not_kept, max_not_shown : how many promises of the verdict may be so, the
+    comparison with a bias aside. min_must_fixed : must-samples that the file gets right, as a share up to
+    1, else as a number. max_lock_broken : lock-samples that break, as a share below 1, else as a number.
     """
 
     min_target_gain: Annotated[float | None, FINITE] = None
     max_overall_drop: Annotated[float | None, FINITE] = None
     max_class_drop: Annotated[float | None, FINITE] = None
+    min_metric_gain: Annotated[float | None, FINITE] = None
+    max_limit_excess: Annotated[float | None, FINITE] = None
     min_slice_gain: Annotated[float | None, FINITE] = None
     max_group_drop: Annotated[float | None, FINITE] = None
     max_E: Annotated[float | None, FINITE] = None
@@ -71,7 +74,9 @@ class TweakPlan:
 
 @dataclass(frozen=True)
 class ComparePlan(Bounded):
-    """The [compare] table: all methods, or `methods`, on the same samples. repeats : splits to average over.
+    """The [compare] table: all methods, or `methods`, on the same samples.
+
+    metric : instead of accuracy. repeats : splits to average over.
 
     sha256 : of everything in the recipe that shapes it.
     """
@@ -80,6 +85,7 @@ class ComparePlan(Bounded):
     taps: TapSettings
     targets: TargetSettings
     methods: tuple[str, ...] = ()
+    metric: str | None = None
     repeats: Annotated[int, COUNT] = 1
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxtweak.errors import UsageError
-from onnxtweak.input_files import MOST_TEXT, require_regular, within_reach
+from onnxtweak.input_files import MOST_TEXT, read_text, require_regular, within_reach
 from onnxtweak.recipe.goal_table import GOAL, with_goal
 from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, settings_from
@@ -39,7 +39,7 @@ _TABLES = {
     "engine": [key for key in keys_of(EngineSettings) if key not in _OF_RUNS],
     "gates": list(GATES),
     "output": ["directory", "cache"],
-    "compare": ["taps", "pool", "target", "worst", "methods", "repeats"],
+    "compare": ["taps", "pool", "target", "worst", "methods", "metric", "repeats"],
 }
 
 
@@ -240,7 +240,8 @@ def _tweak(
     own = others.pop("settings")
     target_keys = list(keys_of(TargetSettings)) if METHODS[method].targeted else []
     check_keys(table, ["name", "method", "taps", "pool", *target_keys, *keys_of(own), *others], where)
-    options: dict[str, Any] = {"settings": settings_from(own, table, where)}
+    placed, costs = _placed_costs(table, Path(path).parent)
+    options: dict[str, Any] = {"settings": settings_from(own, placed, where)}
     for key, kind in others.items():
         inner, there = table.get(key, {}), f"{where} [tweak.{key}]"
         if not isinstance(inner, dict):
@@ -250,11 +251,20 @@ def _tweak(
         check_keys(inner, keys_of(kind), there)
         options[key] = settings_from(kind, inner, there)
     taps = settings_from(TapSettings, {"taps": list(METHODS[method].taps), **table, **model}, where)
-    shaping = {**shared, "tweak": {key: value for key, value in table.items() if key != "name"}}
+    shaping = {**shared, "tweak": {key: value for key, value in table.items() if key != "name"}} | costs
     targets = settings_from(TargetSettings, table, where) if target_keys else TargetSettings()
     plan = TweakPlan(name, _sha256(shaping), method, taps, targets, options)
     _check_targets(plan, where)
     return plan
+
+
+def _placed_costs(table: dict[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The table with the costs of its metric beside the recipe, and what these hold, for the digest."""
+    word, sign, name = str(table.get("metric", "")).partition("cost:")
+    if word or not sign or not name:
+        return table, {}
+    costs = str(folder / name)
+    return {**table, "metric": f"cost:{costs}"}, {"costs": read_text(costs, UsageError)}
 
 
 def _check_targets(plan: TweakPlan, where: str) -> None:
@@ -292,8 +302,9 @@ def _compare(document: dict[str, Any], path: str) -> ComparePlan | None:
     targets = settings_from(TargetSettings, table, where)
     _check_one_of_two(targets, where)
     taps = settings_from(TapSettings, {"taps": [], **table, **_model(document)}, where)
-    sha256 = _sha256({**_shared(document), "compare": table})
-    return settings_from(ComparePlan, table, where, sha256=sha256, taps=taps, targets=targets)
+    placed, costs = _placed_costs(table, Path(path).parent)
+    sha256 = _sha256({**_shared(document), "compare": table} | costs)
+    return settings_from(ComparePlan, placed, where, sha256=sha256, taps=taps, targets=targets)
 
 
 def _gates(document: dict[str, Any], path: str) -> Gates:

@@ -26,6 +26,10 @@ def metrics(results: Documents) -> str:
             flat |= {f"{name}.{side}.{key}": made[side][key] for key in _FIGURES}
         flat |= {f"{name}.{key}": made[key] for key in ("E", "fixed", "broken", "mcnemar_p")}
         flat |= {f"{name}.parameters": made["tweak"]["parameters"]}
+        if metric := made.get("metric"):
+            flat |= {f"{name}.metric.{side}": metric[side]["value"] for side in ("before", "after", "bias")}
+            if cut := metric["after"]["at_cut"]:
+                flat |= {f"{name}.metric.{key}": cut[key] for key in ("recall", "rate")}
         if verdict := made.get("verdict"):
             states = [promise["state"] for promise in verdict["promises"]]
             flat |= {f"{name}.promises.{s.replace(' ', '_')}": states.count(s) for s in _STATES}

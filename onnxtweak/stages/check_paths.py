@@ -23,11 +23,15 @@ def check_paths(
     model: str,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
+    metric: str | None = None,
 ) -> None:
-    """Raise OutputError where a command's files could not be written, or would replace what it reads."""
+    """Raise OutputError where a command's files could not be written, or would replace what it reads.
+
+    metric : the words of `--metric`, which may name a file of costs.
+    """
     written = [path for path in (output.output, output.tweak, output.report) if path is not None]
     work = [] if engine.work_dir is None else [engine.work_dir]
-    read = [Path(model), *files_named(data, engine)]
+    read = [Path(model), *files_named(data, engine), *costs_named(metric)]
     for path in written:
         check_output(path, force=output.force, protect=read)
     check_distinct([*work, *written])
@@ -39,6 +43,12 @@ def files_named(data: DataSettings, engine: EngineSettings = EngineSettings()) -
     texts = [*all_sources(data), *data.val, *data.test]
     found = (path for text in texts for path in _places(text))
     return tuple(Path(path) for path in (*names, *found, *engine.custom_ops) if _exists(path))
+
+
+def costs_named(metric: str | None) -> tuple[Path, ...]:
+    """The file of costs that a metric names, if it exists."""
+    path = (metric or "").removeprefix("cost:")
+    return (Path(path),) if path != metric and _exists(path) else ()
 
 
 def check_folder(folder: str | Path, read: Iterable[str | Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from difflib import get_close_matches
+from statistics import NormalDist
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from onnxtweak.engine.passes import logits_pass
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.goal import ResolvedGoal, Slice, every_class, find_targets
 from onnxtweak.method.fit.learning import Learning
+from onnxtweak.metric.asked import OPTION, metric_of, require_metric
+from onnxtweak.metric.rate import RecallAt, require_samples
 from onnxtweak.settings import DataSettings, FitSettings, JoinSettings, TargetSettings
 from onnxtweak.stages.open_job import Job
 
 _OPTION = "--slice"
+_ALONE = ("budget", "synapses", "certify", "slice")  # that a metric cannot be combined with
 # Samples that a group must have on average: with fewer there is nothing to learn about it.
 _SHARED = 2.0
 
@@ -46,7 +50,11 @@ def choose_goal(
 
 
 def with_slice_read(data: DataSettings, settings: FitSettings, targets: TargetSettings) -> DataSettings:
-    """`data` with the column of the slice. Raises UsageError for options that exclude each other."""
+    """`data` with the column of the slice. Raises UsageError for options that exclude each other.
+
+    Of a metric, too, what can be told without the model.
+    """
+    check_metric(settings, targets)
     if settings.slice is None:
         return data
     if targets != TargetSettings():
@@ -87,6 +95,45 @@ def choose_slice(
     which = "" if chosen.named else f", the worst of {len(np.unique(codes)):,} groups"
     note = f"slice: {chosen}, {count:,} of {len(codes):,} learning samples{which}"
     return replace(goal, slice=chosen), learning.sliced(codes), (note,)
+
+
+def choose_metric(job: Job, goal: ResolvedGoal, settings: FitSettings) -> ResolvedGoal:
+    """The goal with its metric, where one is asked for.
+
+    Raises ModelError for a metric that the model does not have, UsageError for costs or drops that do not
+    fit, DataError where samples are too few for its limit.
+    """
+    if settings.metric is None:
+        return goal
+    metric = metric_of(settings.metric, job.names)
+    splits = job.splits
+    if isinstance(metric, RecallAt):
+        for name in ("max_overall_drop", "max_class_drop"):
+            if getattr(settings, name) not in (getattr(FitSettings, name), None):
+                raise UsageError(
+                    f"{metric.name} has a limit of its own: accuracy falls as far as that takes",
+                    where=f"--{name.replace('_', '-')}",
+                    hint="leave it out",
+                )
+        goal = replace(goal, max_overall_drop=100.0, max_class_drop=None)
+    learnt = np.concatenate([splits.fit.labels, splits.validation.labels])
+    require_samples(metric, learnt, "learning", NormalDist().cdf(settings.margin))
+    if splits.test is not None:
+        require_samples(metric, splits.test.labels, "test")
+    return replace(goal, metric=metric)
+
+
+def check_metric(settings: FitSettings, targets: TargetSettings) -> None:
+    """Raise UsageError for words that mean no metric, and for options that a metric excludes."""
+    if settings.metric is None:
+        return
+    require_metric(settings.metric)
+    given = [name for name in _ALONE if getattr(settings, name) is not None]
+    if targets != TargetSettings():
+        given.insert(0, "target" if targets.targets else "worst")
+    if given:
+        hint = "a metric is about all classes; leave one of the two out"
+        raise UsageError(f"--metric excludes --{given[0]}", where=OPTION, hint=hint)
 
 
 def _column(text: str) -> str:

@@ -15,11 +15,10 @@ from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.engine.tap_safety import neutral_samples
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.head import Head
 from onnxtweak.listed import ListedOutcome
-from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
-from onnxtweak.method.table import Table
+from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure, metric_change
 from onnxtweak.method.tuning.operating_point import OperatingPoint
+from onnxtweak.metric.kinds import Predictions
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import tweak_bytes
 from onnxtweak.model.file.output_file import Delivery, also_written
@@ -56,7 +55,7 @@ from onnxtweak.stages.listed_samples import Listing, count_outcome
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.preprocess_record import provenance_of
 from onnxtweak.stages.report_page import page_of
-from onnxtweak.types import Check, FileRef, Neurons, Trial
+from onnxtweak.types import Check, FileRef, MetricChange, Neurons
 
 
 @dataclass(frozen=True)
@@ -84,16 +83,6 @@ class Proposal:
     notes: tuple[str, ...] = ()
     theta_counts: tuple[dict[str, Any], ...] = ()
     listing: Listing | None = None
-
-
-def before_and_after(
-    table: Table, tweaked: np.ndarray, head: Head, wanted: np.ndarray, n: int
-) -> tuple[Trial, Trial]:
-    """The base and logits tweaked (N, C) as trials. wanted (N,) bool : samples that should do better."""
-    right = [head.right(Z, table.labels) for Z in (table.Z, tweaked)]
-    drop = float(right[0].mean() - right[1].mean()) * 100
-    before, after = (float(each[wanted].mean()) for each in right)
-    return Trial(0, 0.0, 0.0, before), Trial(n, 1.0, drop, after)
 
 
 def check_outputs(job: Job, output: OutputSettings, *, model: bool = True) -> None:
@@ -145,6 +134,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             notes=(*job.splits.notes, *proposal.notes, *unchanged, *outcome.notes),
             evidence=evidence,
             listed=outcome.listed,
+            metric=outcome.metric,
         )
         if output.report is not None:
             delivery.add(output.report, [page_of(result, output.report)])
@@ -252,7 +242,7 @@ class _Outcome:
     """What was measured, and on which samples.
 
     predicted : two (N,), the classes that base and tweaked file show. check : that their scores say the same.
-    notes : where they cannot. listed : what became of listed samples.
+    notes : where they cannot. listed, metric : what became of listed samples, and of the goal's metric.
     """
 
     measured: Measurement
@@ -261,6 +251,7 @@ class _Outcome:
     check: Check
     notes: tuple[str, ...]
     listed: ListedOutcome | None
+    metric: MetricChange | None
 
 
 def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome:
@@ -285,12 +276,17 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     answer = answer_of(method, proposal.patch.changes_logits, len(proposal.neurons))
     column = None if goal.slice is None else goal.slice.column
     groups = view.groups(job.reopen.data.group), view.groups(column)
-    shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit)
+    metric = None
+    if goal.metric is not None:
+        Z = base.Z, patched.Z, base.Z + proposal.bias.astype(base.Z.dtype)
+        a, b, c = (Predictions(labels, *each) for each in zip((*predicted, biased), Z, strict=True))
+        metric = metric_change(goal.metric, (a, b, c), groups[0])
+    shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit, metric)
     cautions = _cautions(job, proposal, view, base.classes)
     promises = () if listed is None else tuple(promises_of(listed))
     verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
-    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched), listed)
+    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched), listed, metric)
 
 
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:

@@ -10,8 +10,11 @@ import numpy as np
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.listed import ListedOutcome, ListedSample
 from onnxtweak.method.compare.comparison import MethodOutcome
+from onnxtweak.method.metrics import metric_change
 from onnxtweak.method.table import Table
+from onnxtweak.metric.kinds import Predictions
 from onnxtweak.sample_counts import SampleCounts, SliceCounts
+from onnxtweak.types import MetricChange
 from onnxtweak.verdict import (
     BASE,
     BIAS,
@@ -40,6 +43,7 @@ class Shown:
     split : "test", "validation" or "listed". bias : of the base with the best biases. groups : those that
     samples belong to, None without any. slices : groups by the column of the goal's slice, if it has one.
     unit : what these are, "samples" or "positions".
+    metric : what became of the goal's metric, if it has one.
     """
 
     split: str
@@ -50,6 +54,7 @@ class Shown:
     groups: np.ndarray | None = None
     slices: np.ndarray | None = None
     unit: str = "samples"
+    metric: MetricChange | None = None
 
 
 def answer_of(command: str, changes: bool, neurons: int) -> str:
@@ -96,7 +101,7 @@ def _judged(
         each = SampleCounts.of(own, len(of.names), base, bias, shown.groups)
         right = np.bincount(own[was], minlength=len(of.names))
         sliced = SliceCounts(of.column, of.names, of.wanted, right, each)
-    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced)
+    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced, shown.metric)
     return with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)
 
 
@@ -129,9 +134,12 @@ def judge_method(
     names: Sequence[str],
 ) -> Verdict:
     """The verdict on a method of a comparison. bias : what the best biases came to."""
-    shown = Shown(
-        "test", test.labels, goal.head.predict(test.Z), outcome.predicted, bias.predicted, test.groups
-    )
+    was, metric = goal.head.predict(test.Z), None
+    if goal.metric is not None and outcome.made is not None and bias.made is not None:
+        base = Predictions(test.labels, was, test.Z)
+        metric = metric_change(goal.metric, (base, outcome.made, bias.made), test.groups)
+    groups = test.groups, test.slices
+    shown = Shown("test", test.labels, was, outcome.predicted, bias.predicted, *groups, metric=metric)
     return judge_promises(shown, goal, names, answer)
 
 

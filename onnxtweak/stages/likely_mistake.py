@@ -102,10 +102,14 @@ def spread(view: View, count: int) -> View:
 
 
 def predictions(job: Job, view: View) -> np.ndarray:
-    """Classes (n,) that the base answers on a few samples: no pass that the statistics or a user sees."""
-    engine = replace(job.engine, progress=silent, stats=RunStats())
-    predicted: np.ndarray = job.head.predict(logits_pass(job.subject, view, engine, "try"))
+    """Classes (n,) that the base answers on a few samples."""
+    predicted: np.ndarray = job.head.predict(few_logits(job, view))
     return predicted
+
+
+def few_logits(job: Job, view: View) -> np.ndarray:
+    """The base's logits (n, C) of a few samples: no pass that the statistics or a user sees."""
+    return logits_pass(job.subject, view, replace(job.engine, progress=silent, stats=RunStats()), "try")
 
 
 def _shifted(labels: np.ndarray, predicted: np.ndarray, enough: float) -> Mistake | None:

@@ -12,14 +12,16 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.errors import DataError
-from onnxtweak.method.chance import standing
-from onnxtweak.stages.likely_mistake import TRIED, likely_mistake, predictions, spread
+from onnxtweak.method.chance import standing, tells_apart
+from onnxtweak.stages.likely_mistake import TRIED, few_logits, likely_mistake, predictions, spread
 from onnxtweak.stages.open_job import Job
 
 _ADVICE = (
     "check pixel scale, mean and std, color order and layout, and that labels number the classes as the"
     " model does"
 )
+# From this skill on the scores of two classes show that samples are prepared rightly, however they are cut.
+_CLEAR_SKILL = 0.5
 # Below this kappa a base that does not guess is still compared with likely ways to prepare its samples.
 _WEAK = 0.6
 
@@ -70,11 +72,25 @@ def doubts(job: Job, view: View, predicted: np.ndarray) -> tuple[str, ...]:
     return (f"{doubt.found}: {doubt.mistake or doubt.remedy}" if doubt.serious else doubt.found,)
 
 
+def _cut_is_off(job: Job, view: View) -> bool:
+    """Whether it is two classes that the base tells apart, but for the place where it cuts between them."""
+    if job.subject.classes != 2:
+        return False
+    some = spread(view, TRIED)
+    Z = few_logits(job, some)
+    return tells_apart(Z[:, 1].astype(np.float64) - Z[:, 0], some.labels, _CLEAR_SKILL)
+
+
 def doubt_about(job: Job, view: View, predicted: np.ndarray) -> Doubt | None:
     """What is to be doubted, None for nothing. predicted (n,) : what the base answers on `view`."""
     found = standing(predicted, view.labels, job.subject.classes)
     if found.most == 1 or (found.better and found.kappa >= _WEAK):
         return None
+    low = (
+        f"accuracy {found.accuracy:.1%} is not clearly above the {found.most:.1%} of the most frequent class"
+    )
+    if not found.better and _cut_is_off(job, view):
+        return Doubt(f"{low}, though its scores tell the two classes apart", "", _ADVICE, serious=False)
     whole = job.subject.sizes == ()  # at positions nothing else is tried
     mistake = likely_mistake(job, view, predicted, weak=found.better) if whole else None
     if found.better:
@@ -83,9 +99,6 @@ def doubt_about(job: Job, view: View, predicted: np.ndarray) -> Doubt | None:
     why, remedy = ("", _ADVICE) if mistake is None else (mistake.said, mistake.remedy)
     if found.guesses:
         return Doubt(f"accuracy {found.accuracy:.1%} is at chance level", why, remedy, serious=True)
-    said = (
-        f"accuracy {found.accuracy:.1%} is not clearly above the {found.most:.1%} of the most frequent class"
-    )
     if mistake is None:
-        return Doubt(f"{said}, though the answers do depend on the labels", why, remedy, serious=False)
-    return Doubt(said, why, remedy, serious=True)
+        return Doubt(f"{low}, though the answers do depend on the labels", why, remedy, serious=False)
+    return Doubt(low, why, remedy, serious=True)

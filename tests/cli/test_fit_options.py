@@ -24,6 +24,12 @@ def test_fit_takes_limits(commands):
 
 
 @pytest.mark.parametrize("command", [FIT, COMPARE])
+def test_a_metric_is_part_of_what_is_fitted(commands, command):
+    assert main([*command, "--metric", "recall@fpr=1%"]) == 0
+    assert commands.settings["settings"].metric == "recall@fpr=1%"
+
+
+@pytest.mark.parametrize("command", [FIT, COMPARE])
 def test_no_target_means_all_classes(commands, command):
     assert main(command) == 0
     assert commands.settings["targets"] == settings.TargetSettings()

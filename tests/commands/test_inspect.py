@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from onnxtweak import commands
 from onnxtweak.cli.main import main
 from onnxtweak.errors import DataError, ModelError
-from onnxtweak.report.text import summary
+from onnxtweak.report.text import inspection
 from onnxtweak.settings import DataSettings, EngineSettings, Preprocess
 from tests.support.nets import NetBuilder
 
@@ -80,7 +80,7 @@ def test_a_single_number_is_called_so(tmp_path):
     proto = onnx.load(path)
     proto.graph.input.append(helper.make_tensor_value_info("rate", FLOAT, ()))
     onnx.save(proto, path)
-    facts = summary.inspection(commands.inspect(model=str(path), engine=ENGINE))[1].pairs
+    facts = inspection.inspection(commands.inspect(model=str(path), engine=ENGINE))[1].pairs
     assert ("input", "rate float32 scalar") in facts
 
 

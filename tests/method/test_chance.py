@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from onnxtweak.method.chance import mean_recall, renumbered, standing
+from onnxtweak.method.chance import mean_recall, renumbered, standing, tells_apart
 
 SKEWED = (0.67, 0.11, 0.10, 0.05, 0.04, 0.02, 0.01)
 
@@ -89,3 +90,14 @@ def test_labels_in_another_order_are_found_and_noise_is_not():
 def test_mean_recall_weighs_classes_alike():
     labels = np.array([0] * 90 + [4] * 10)
     assert mean_recall(labels == 0, labels) == 0.5
+
+
+def test_scores_of_a_rare_class_may_tell_what_no_cut_shows():
+    random = rng()
+    labels = (np.arange(500) % 25 == 0).astype(np.int64)
+    score = random.normal(size=500) + 1.5 * labels
+    assert standing((score > 9).astype(np.int64), labels, 2).guesses
+    assert tells_apart(score - 9, labels) and tells_apart(np.round(score), labels)
+    assert not tells_apart(-score, labels) and not tells_apart(random.normal(size=500), labels)
+    assert not tells_apart(np.zeros(500), labels) and not tells_apart(score, np.zeros(500, np.int64))
+    assert tells_apart(score, labels) == (roc_auc_score(labels, score) > 0.6)

@@ -9,10 +9,10 @@ import pytest
 
 from onnxtweak.errors import DataError
 from onnxtweak.goal import ResolvedGoal, Slice
+from onnxtweak.method.fit.by_goal import fit_goal
 from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import fit_linear
-from onnxtweak.method.fit.slices import fit_slice
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.method.tuning.bias_control import overall_bias
@@ -49,7 +49,7 @@ def test_the_slice_gains_more_than_the_joint_fit_gives_it(hidden):
     table, test = samples(1500, 0), samples(20_000, 1)
     goal = ResolvedGoal(np.array([0, 1]), max_overall_drop=1.0, slice=RARE)
     settings = FitSettings(hidden=hidden, max_class_drop=None)
-    found = fit_slice(learning(table), {"all": np.arange(8)}, goal, settings)
+    found = fit_goal(learning(table), {"all": np.arange(8)}, goal, settings)
     joint = fit_all(learning(table), {"all": np.arange(8)}, ResolvedGoal(goal.targets), settings)
     rare, was = test.slices == 1, test.Z.argmax(axis=1) == test.labels
     assert found.kind == "fit"
@@ -66,7 +66,7 @@ def test_neurons_that_tell_nothing_of_a_slice_do_no_harm():
     for seed in range(3, 9):
         T = np.random.default_rng(seed).normal(size=(21_500, 8)).astype(np.float32)
         blind, new = replace(table, T=T[:1500]), replace(test, T=T[1500:])
-        now = right(fit_slice(learning(blind), {"all": np.arange(8)}, goal, QUICK), new)
+        now = right(fit_goal(learning(blind), {"all": np.arange(8)}, goal, QUICK), new)
         assert now.mean() > was.mean() - 0.005
 
 
@@ -74,14 +74,14 @@ def test_a_slice_that_nothing_is_judged_by_is_refused():
     table = samples(300, 0)
     some = Learning(table, table.slices == 0)
     with pytest.raises(DataError, match="the slice kind=rare has no sample to judge by"):
-        fit_slice(some, {"all": np.arange(8)}, ResolvedGoal(np.array([0, 1]), slice=RARE), QUICK)
+        fit_goal(some, {"all": np.arange(8)}, ResolvedGoal(np.array([0, 1]), slice=RARE), QUICK)
 
 
 def test_biases_are_the_answer_where_there_is_no_neuron_and_they_help():
     table = samples(3000, 0, share=0.2)
     shifted = Table(table.T, table.Z - np.array([0, 1.5], np.float32), table.labels, None, table.slices)
     goal = ResolvedGoal(np.array([0, 1]), slice=RARE)
-    found = fit_slice(learning(shifted), {}, goal, QUICK)
+    found = fit_goal(learning(shifted), {}, goal, QUICK)
     assert found.kind == "bias" and found.bias.any()
     rare = table.slices == 1
     assert right(found, shifted)[rare].mean() > (shifted.Z.argmax(axis=1) == 1)[rare].mean()
@@ -100,7 +100,7 @@ def test_one_group_gains_no_more_than_the_other_may_lose():
     def changes(**drops) -> tuple[float, float]:
         """Of the slice and of the others, in points."""
         goal = ResolvedGoal(np.array([0, 1]), slice=RARE, **drops)
-        now = right(fit_slice(learning(table), {"all": np.arange(1)}, goal, QUICK), table)
+        now = right(fit_goal(learning(table), {"all": np.arange(1)}, goal, QUICK), table)
         gained = now.astype(int) - was
         return gained[slices == 1].mean() * 100, gained[slices == 0].mean() * 100
 
@@ -141,10 +141,10 @@ def test_weights_go_to_the_slice_or_to_all_that_lag_behind():
     codes = np.repeat([0, 1, 2], [1000, 500, 500])
     was = np.concatenate([np.arange(1000) < 950, np.arange(500) < 300, np.arange(500) < 400])
     named = Slice("site", ("a", "b", "c"), 2, named=True)
-    assert named.weights(codes, was, 8.0)[[0, 1000, 1500]].tolist() == [1, 1, 8]
+    assert named.need(codes, was)[[0, 1000, 1500]].tolist() == [0, 0, 1]
     worst = Slice.worst("site", ("a", "b", "c"), codes, was)
     assert str(worst) == "site=b" and not worst.named
-    first, second, third = worst.weights(codes, was, 8.0)[[0, 1000, 1500]]
+    first, second, third = 8.0 ** worst.need(codes, was)[[0, 1000, 1500]]
     assert first == 1 and second == pytest.approx(8.0) and 1 < third < 8
     assert worst.rating(codes, was) == pytest.approx(worst.accuracies(codes, was)[1])
     assert named.rating(codes, was) == pytest.approx(named.accuracies(codes, was)[2])

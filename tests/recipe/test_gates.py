@@ -16,6 +16,7 @@ MADE = {
     "mcnemar_p": 0.002,
     "evidence": {"latency": {"increase": 3.0}},
     "answer": "fit",
+    "metric": {"gain": 12.5, "limit": 0.01, "at_most": True, "after": {"at_cut": {"rate": 0.005}}},
     "listed": {"must": {"samples": 50, "right": 49}, "lock": {"right": 400, "broken": 4}},
     "verdict": {
         "promises": [
@@ -46,6 +47,8 @@ def asked(result, **gates):
         ("max_overall_drop", 1.0, 1.0, 0.9),
         ("max_class_drop", 10.0, 10.0, 9.9),
         ("min_slice_gain", 7.0, 7.0, 7.1),
+        ("min_metric_gain", 12.5, 12.5, 12.6),
+        ("max_limit_excess", -0.5, 0.0, -0.6),
         ("max_group_drop", 4.0, 4.0, 3.9),
         ("max_E", 5.0, 5.0, 4.9),
         ("max_latency_increase", 3.0, 3.0, 2.9),
@@ -78,7 +81,8 @@ def test_all_gates_are_known_and_none_means_none():
     assert set(GATES) == {
         "min-target-gain", "max-overall-drop", "max-class-drop", "max-E", "max-latency-increase",
         "min-mcnemar", "refuse-copy", "max-not-kept", "max-not-shown", "min-must-fixed",
-        "max-lock-broken", "min-slice-gain", "max-group-drop",
+        "max-lock-broken", "min-slice-gain", "max-group-drop", "min-metric-gain",
+            "max-limit-excess",
     }  # fmt: skip
     assert [gate["name"] for gate in judged(Gates(), MADE)] == ["max-not-kept", "refuse-copy"]
 

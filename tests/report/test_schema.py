@@ -66,7 +66,7 @@ def test_other_results_are_flat_too():
     assert made["passes"] == [["score", 1000]]
     assert list(read(results.a_comparison(), "compare")) == [
         "schema", "command", "model", "targets", "repeats", "samples", "before", "drops", "standings",
-        "seconds", "passes", "device", "output", "checks", "notes", "verdict",
+        "seconds", "passes", "device", "output", "checks", "notes", "verdict", "metric",
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.intervals import wilson
-from onnxtweak.report.text import summary
+from onnxtweak.report.text import inspection, summary
 from onnxtweak.report.text.layout import Facts, Heading, Note, TextTable, markdown, terminal
 from onnxtweak.types import Check, GroupMetrics
 from onnxtweak.verdict import copied
@@ -188,7 +188,7 @@ def test_a_hostile_group_cannot_forge_a_line():
 
 def test_an_inspection_marks_the_tensors_that_are_watched():
     inside = {"number": 1, "kind": "join", "version": "0.1.0", "base_sha256": "a" * 64, "scale": 0.5}
-    blocks = summary.inspection(results.an_inspection(tweaks=(inside,)))
+    blocks = inspection.inspection(results.an_inspection(tweaks=(inside,)))
     shown = table(blocks)
     assert [row[0] for row in shown.rows] == ["relu", "conv"]
     assert shown.marked == {0}
@@ -212,7 +212,7 @@ def test_a_score_names_what_was_left_out():
     [
         summary.result(results.a_result()),
         summary.evaluation(results.an_evaluation()),
-        summary.inspection(results.an_inspection()),
+        inspection.inspection(results.an_inspection()),
         summary.applied(results.an_applied()),
         summary.dumped(results.a_dump()),
         summary.scored(results.a_score()),

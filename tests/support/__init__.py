@@ -9,6 +9,7 @@ weak_class          a classifier with a weak class, samples it errs on, and comm
 at_positions        models that decide at every position, and lack a class
 own_answers         files run outside onnxtweak, compared with what commands report
 cases               scripts that rebuild strangers' models, run within a test
+detectors           binary models with a cut that is far off, for every tail
 learning            samples to learn from, all of which may be judged on
 tweaks              random tweaks, models on disk, and models run by ONNX Runtime
 damage              bits flipped in a tweaked file, records of older versions

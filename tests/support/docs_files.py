@@ -9,6 +9,7 @@ from PIL import Image
 
 from onnxtweak import commands
 from onnxtweak.settings import DataSettings, JoinSettings, OutputSettings, Preprocess, TargetSettings
+from tests.support import detectors
 from tests.support.at_positions import model_at_positions
 from tests.support.nets import cnn3, cnn_1x1, mlp
 from tests.support.weak_class import run, weakened
@@ -50,6 +51,9 @@ def write_docs_files(folder: Path) -> None:
     scenes = model_at_positions("pixels", folder)
     scenes.model.rename(folder / "segmenter.onnx")
     scenes.data.rename(folder / "scenes.npz")
+    mail, spam = detectors.samples(2500, 0)
+    (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
+    np.savez(folder / "mail.npz", x=mail, y=spam)
     _customers(folder)
     _complaints(folder, proto, fed, y)
     (folder / "resnet.onnx").write_bytes(cnn_1x1(classes=3, size=224).SerializeToString())

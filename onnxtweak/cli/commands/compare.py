@@ -24,6 +24,7 @@ from onnxtweak.cli.options.shared import (
     dry_run_option,
     engine_options,
     force_option,
+    metric_option,
     model_argument,
     optional_target_options,
     reporting_options,
@@ -45,6 +46,7 @@ _fit_options = gathered(
 @learning_tap_options
 @join_options("join")
 @_fit_options
+@metric_option("Instead of accuracy, compare by this, each method with the biases that are best for it.")
 @_method(
     "--repeats",
     type=click.IntRange(min=1),
@@ -69,6 +71,7 @@ _fit_options = gathered(
 def compare(
     join: settings.JoinSettings,
     fit: settings.FitSettings,
+    metric: str | None,
     output: str | None,
     force: bool,
     dry_run: bool,
@@ -93,7 +96,9 @@ def compare(
         comparison.verdict,
         dry_run=dry_run,
         join=join,
-        settings=replace(fit, max_overall_drop=join.max_overall_drop, max_class_drop=join.max_class_drop),
+        settings=replace(
+            fit, max_overall_drop=join.max_overall_drop, max_class_drop=join.max_class_drop, metric=metric
+        ),
         output=settings.OutputSettings(output=output, force=force),
         **asked,
     )

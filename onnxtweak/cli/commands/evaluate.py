@@ -10,6 +10,7 @@ from onnxtweak.cli.options.groups import command
 from onnxtweak.cli.options.shared import (
     engine_options,
     logits_option,
+    metrics_option,
     model_argument,
     optional_target_options,
     reporting_options,
@@ -23,6 +24,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, Target
 @samples_options(by=True)
 @optional_target_options
 @logits_option
+@metrics_option
 @engine_options("device", "memory", "batch", "threads")
 @reporting_options
 def evaluate(
@@ -30,17 +32,24 @@ def evaluate(
     data: DataSettings,
     targets: TargetSettings,
     taps: TapSettings,
+    metrics: tuple[str, ...],
     engine: EngineSettings,
     console: Console,
     form: str,
 ) -> None:
-    """Measure accuracy, overall, per class and per group, and confusions."""
+    """Measure accuracy, overall, per class and per group, metrics, and confusions."""
     from onnxtweak import commands
     from onnxtweak.report.text import summary
 
     began = time.perf_counter()
     measured = commands.evaluate(
-        model=model, data=data, engine=engine, taps=taps, targets=targets, progress=console
+        model=model,
+        data=data,
+        engine=engine,
+        taps=taps,
+        targets=targets,
+        metrics=metrics,
+        progress=console,
     )
     show(console, "evaluate", measured, summary.evaluation, form)
     close(console, began, f"{measured.metrics.samples:,} samples evaluated")

@@ -20,6 +20,7 @@ from onnxtweak.cli.options.method import class_drop_option
 from onnxtweak.cli.options.shared import (
     dry_run_option,
     engine_options,
+    metric_option,
     model_argument,
     optional_target_options,
     output_options,
@@ -65,6 +66,11 @@ _fit_options = gathered(
         help="Instead of classes, improve a group of samples by a column of the data, as for --group: the "
         "one named, or the worst. Its samples count up to 20 times as much in the joint fit. The column "
         "is needed for learning and judging, never by the new model.",
+    ),
+    metric_option(
+        "Instead of accuracy, improve this: balanced or worst-class accuracy, F1 (of class 1 of two, else "
+        "the mean over classes), mean cost by a table in a CSV file, within the drops allowed; or the recall "
+        "of class 1, at a limit that new samples keep in 84 of 100 cases (--margin 1).",
     ),
     _method(
         "--certify",

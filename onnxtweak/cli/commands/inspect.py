@@ -32,7 +32,7 @@ def inspect(
     its input open.
     """
     from onnxtweak import commands
-    from onnxtweak.report.text import summary
+    from onnxtweak.report.text import inspection
 
     found = commands.inspect(model=model, data=data, taps=taps, engine=engine)
-    show(console, "inspect", found, summary.inspection, form)
+    show(console, "inspect", found, inspection.inspection, form)

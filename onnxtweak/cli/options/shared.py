@@ -117,6 +117,23 @@ optional_target_options = gathered("targets", _make_targets, *_TARGETS)
 target_options = gathered("targets", _make_required_targets, *_TARGETS)
 
 
+# `metrics`: what is measured beside accuracies; `metric`: what "better" means to a command that learns.
+metrics_option = _targets(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar=settings.METRICS,
+    help="A metric to measure as well, with its interval: balanced or worst-class accuracy, F1 (of class 1 "
+    "of two, else the mean over classes), mean cost by a table in a CSV file, or recall of class 1 at a "
+    "limit on false alarms. Repeatable.",
+)
+
+
+def metric_option(what: str) -> Decorator:
+    """`metric`: the metric that is the goal. what : help."""
+    return _targets("--metric", metavar=settings.METRICS, help=what)
+
+
 # ---------------------------------------------------------------------------------------- engine
 
 

@@ -86,6 +86,51 @@ def _parts(
         yield (Z[:count], classes[:count], wrong[:count]), count
 
 
+@dataclass(frozen=True)
+class ShownCut:
+    """What a number that a model of two classes shows has to exceed for class 1.
+
+    what : the number, in words. now : the model's own cut. instead : another, which does what a bias would.
+    """
+
+    what: str
+    now: float
+    instead: float
+
+
+def equivalent_cut(
+    subject: Subject, view: View, Z: np.ndarray, bias: np.ndarray, settings: EngineSettings
+) -> ShownCut | None:
+    """Where the model's own output would have to be cut to decide on a view's samples as with biases (2,).
+
+    Z (N, 2) : scores of the view's samples. It lies between what is shown for the two samples between which
+    the biases put the cut; None where all lie on one side.
+    """
+    score = Z[:, 1].astype(np.float64) - Z[:, 0]
+    wanted = float(bias[0] - bias[1])
+    order = np.argsort(score, kind="stable")
+    place = int(np.searchsorted(score[order], wanted, side="right"))
+    answer = subject.answer
+    if place in (0, len(score)):
+        return None
+    if answer is None or answer.kind in ("label", "map"):
+        return ShownCut("its score for class 1, less that for class 0,", 0.0, wanted)
+    session, _ = _open(subject, settings)
+    shown = []
+    for row in order[place - 1 : place + 1]:
+        feeds, _, _ = next(view.dataset.batches(view.rows[[row]], 1))
+        whole = {name: filled(value, subject.batch or 1) for name, value in feeds.items()}
+        needed = subject.feeding.fed(whole, [port.name for port in session.inputs])
+        shown.append(np.asarray(session.run(needed, [answer.output])[0][0], np.float64).reshape(-1))
+    if answer.kind == "number":
+        return ShownCut(f"its output '{answer.output}'", answer.cut, float(np.mean(shown)))
+    ends = np.array(shown)
+    if np.allclose(ends.sum(axis=1), 1, atol=1e-3) and ends.min() >= 0:
+        return ShownCut(f"class 1 in its output '{answer.output}'", 0.5, float(ends[:, 1].mean()))
+    what = f"class 1, less class 0, in its output '{answer.output}'"
+    return ShownCut(what, 0.0, float((ends[:, 1] - ends[:, 0]).mean()))
+
+
 def _open(subject: Subject, settings: EngineSettings) -> tuple[Session, str]:
     """A session that outputs scores and answer, and the name of the output with the scores."""
     exposed = subject.exposed(answer=True)

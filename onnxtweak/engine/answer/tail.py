@@ -19,7 +19,7 @@ from onnxtweak.engine.answer.observed import Observed, joined, observe
 from onnxtweak.engine.answer.probing import NotDecided, read_columns
 from onnxtweak.engine.opened import Opened, fixed_batch
 from onnxtweak.engine.session import Session, open_session
-from onnxtweak.errors import DataError, InputError, ModelError
+from onnxtweak.errors import DataError, InputError, ModelError, UsageError
 from onnxtweak.head import ROUNDING, Answer, Readout
 from onnxtweak.model.edit.expose import PROBE, only_tail
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
@@ -154,6 +154,7 @@ def _settled(
                 f"output {answer.output!r} shows another class on {int(wrong.sum())} of {len(wrong)} samples"
             )
             return None
+        _require_cut(question.threshold, answer)
         logits = (
             opened.logits if name == opened.logits.name else logits_between(graph, name, opened.logits.output)
         )
@@ -161,6 +162,18 @@ def _settled(
         plain = readout.is_plain and readout.scale == "logit"
         return replace(opened, logits=logits, readout=None if plain else readout, answer=answer)
     return None
+
+
+def _require_cut(threshold: float | None, answer: Answer) -> None:
+    """Raise UsageError for a threshold where the model shows no probability that could be cut there."""
+    if threshold is None or (answer.kind == "number" and 0 < answer.cut):
+        return
+    shows = {"label": "the class itself", "number": "a score that is no probability"}
+    raise UsageError(
+        f"output {answer.output!r} shows {shows.get(answer.kind, 'scores of several classes')}",
+        where="--threshold",
+        hint="leave it out; `fit --metric` moves the model's own cut, and the new file shows it",
+    )
 
 
 def _in_words(readout: Readout) -> str:

@@ -13,12 +13,15 @@ import numpy as np
 
 from onnxtweak.goal import ResolvedGoal, least_right
 from onnxtweak.method.compare.repair import Reranking
+from onnxtweak.method.folds import COARSE, fold_numbers
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.metric_bias import tune
 from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.method.tuning.target_bias import set_target_bias, sparing_classes
+from onnxtweak.metric.kinds import Predictions
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Metrics
 
@@ -59,7 +62,7 @@ class MethodOutcome:
     metrics : at its own operating point. at (D,) : target accuracy at each of CURVE; NaN: not reached.
     fixed, broken, mcnemar_p, E : against the base. bias (C,) : its operating point. predicted (N,) int64 : on
     test. delivered : whether the patch kept the limit on the samples held out; where it did not, the base is
-    delivered.
+    delivered. made : what it says of test samples, where the goal is a metric.
     """
 
     metrics: Metrics
@@ -71,6 +74,7 @@ class MethodOutcome:
     bias: np.ndarray
     predicted: np.ndarray
     delivered: bool = True
+    made: Predictions | None = None
 
 
 def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) -> MethodOutcome:
@@ -81,11 +85,11 @@ def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) 
     bias, delivered = result.point, True
     Z = result.patch.applied(test.Z, test.T[:, result.columns])
     if bias is None:
-        choice = set_target_bias(result.held_out, result.base, result.labels, goal, margin=margin)
-        delivered = choice.holds
-        bias = choice.bias if delivered else np.zeros(Z.shape[1])
+        bias, delivered = _operating_point(result, goal, margin)
+        bias = bias if delivered else np.zeros(Z.shape[1])
     was = goal.head.predict(test.Z)
-    now = goal.head.predict_biased(Z if delivered else test.Z, bias)
+    new = (Z if delivered else test.Z) + bias.astype(Z.dtype)
+    now = goal.head.predict(new)
     before, after = (measure(predicted, test.labels, goal, Z.shape[1]) for predicted in (was, now))
     fixed, broken = fixed_and_broken(was, now, test.labels)
     return MethodOutcome(
@@ -98,7 +102,18 @@ def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) 
         bias,
         now,
         delivered,
+        None if goal.metric is None else Predictions(test.labels, now, new),
     )
+
+
+def _operating_point(result: MethodResult, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray, bool]:
+    """The best biases (C,) for the goal on the samples held out, and whether they keep its limits."""
+    held_out, base, labels = result.held_out, result.base, result.labels
+    if goal.metric is not None:
+        found = tune(held_out, base, labels, goal, fold_numbers(labels, COARSE, 0), margin)
+        return found.bias, found.holds
+    choice = set_target_bias(held_out, base, labels, goal, margin=margin)
+    return choice.bias, choice.holds
 
 
 def readings(

@@ -16,7 +16,8 @@ from onnxtweak.method.compare import controls, synapse_methods
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.repair import repair
-from onnxtweak.method.fit.fit import Fitted, fit_all
+from onnxtweak.method.fit.by_goal import fit_goal
+from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.fit.linear import fit_linear
 from onnxtweak.method.folds import one_in
 from onnxtweak.method.table import Table
@@ -27,7 +28,7 @@ from onnxtweak.settings import AugmentSettings
 
 def try_fit(inputs: CompareInputs) -> MethodResult:
     """Fit, which falls back to the bias or the base."""
-    found = fit_all(inputs.learning, inputs.families, inputs.goal, inputs.settings, seed=inputs.seed)
+    found = fit_goal(inputs.learning, inputs.families, inputs.goal, inputs.settings, seed=inputs.seed)
     return result_of_fit(inputs.learning.table, found)
 
 

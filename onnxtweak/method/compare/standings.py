@@ -9,20 +9,21 @@ import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.compare.comparison import CURVE, DROPS, MethodOutcome
-from onnxtweak.standings import MethodStanding
-from onnxtweak.types import Metrics
+from onnxtweak.standings import MethodStanding, MetricStanding
+from onnxtweak.types import MetricReading, Metrics
 from onnxtweak.verdict import Verdict
 
 
 @dataclass(frozen=True)
 class MethodRun:
-    """A method on one split. seconds : of learning. note : for the reader."""
+    """A method on one split. seconds : of learning. note : for the reader. metric : None without one."""
 
     outcome: MethodOutcome
     verdict: Verdict
     parameters: int
     seconds: float
     note: str
+    metric: MetricReading | None = None
 
 
 def interval(
@@ -38,6 +39,14 @@ def interval(
     if samples is None or not samples[0]:
         return share, float("nan")
     return share, float(np.sqrt(max(share * (1 - share), 0.0) / samples[0]))
+
+
+def interval_note(chosen_test: bool, repeats: int) -> str:
+    """What the intervals of standings are. chosen_test : whether the test samples are always the same."""
+    if repeats == 1:
+        return "intervals are standard errors of a fraction of the test samples; --repeats gives better ones"
+    changed = "fit and validation samples" if chosen_test else "all three splits"
+    return f"means of {repeats} splits, with the standard error over them; seeds change {changed}"
 
 
 def support(metrics: Metrics, goal: ResolvedGoal) -> int:
@@ -76,9 +85,24 @@ def standings(
                 seconds=float(np.mean([run.seconds for run in rows])),
                 note=rows[-1].note,
                 verdicts=tuple(run.verdict for run in rows),
+                metric=_metric(rows, runs["bias"]),
             )
         )
     return tuple(made)
+
+
+def _metric(rows: Sequence[MethodRun], bias: Sequence[MethodRun]) -> MetricStanding | None:
+    """A method's metric over the repeats. bias : the runs of the best biases."""
+    own, others = ([run.metric for run in each if run.metric is not None] for each in (rows, bias))
+    if not own:
+        return None
+    value = interval([one.value for one in own])
+    ahead = interval([one.value - other.value for one, other in zip(own, others, strict=True)])
+    cuts = [one.at_cut for one in own if one.at_cut is not None]
+    if not cuts:
+        return MetricStanding(value, ahead)
+    recall, rate = (interval([getattr(cut, key) for cut in cuts]) for key in ("recall", "rate"))
+    return MetricStanding(value, ahead, recall, rate, sum(cut.kept for cut in cuts) / len(cuts))
 
 
 def _absent(name: str, reason: str) -> MethodStanding:

@@ -1,10 +1,13 @@
 """Fit: the best patch that the tables allow.
 
-fit         all candidates, and the choice among them
-learning    the samples, and mirrored copies of them
-candidate   what a candidate is
-linear      linear patches of all classes
-mlp         one hidden layer
-slices      a group of samples, its rows weighted
-small       few neurons, within a budget
+fit           all candidates, and the choice among them
+learning      the samples, and mirrored copies of them
+candidate     what a candidate is
+linear        linear patches of all classes
+mlp           one hidden layer
+small         few neurons, within a budget
+weighted      goals that some samples matter more to, their rows weighted
+slice_judge   how a group of samples does
+metric_judge  how a metric does
+by_goal       which way of fitting a goal needs
 """

@@ -5,6 +5,7 @@ bias_path         what is predicted along the boost of one target
 operating_point   which n and scale for each target
 target_bias       the surplus of overall accuracy, spent on the targets
 spared_classes    classes that would pay for the targets
+metric_bias       biases that are best for a metric
 bias_control      what biases alone would do
 certificate       how strong a patch may be with a guarantee
 """

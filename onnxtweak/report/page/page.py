@@ -49,6 +49,7 @@ def page(made: Mapping[str, Any]) -> str:
         (
             _head(made, name),
             _promises(made),
+            _metric(made),
             _tiles(made, evidence),
             _gates(made),
             listed_samples(made),
@@ -168,6 +169,29 @@ def _promises(made: Mapping[str, Any]) -> str:
         said=f"On {judged}. Kept: the whole interval keeps the promise. Not kept: none of it does. Not shown:"
         " these samples cannot tell.",
     )
+
+
+def _metric(made: Mapping[str, Any]) -> str:
+    """The metric that was the goal, of each model; with a limit, what each does at its own cut."""
+    metric = made.get("metric")
+    if metric is None:
+        return ""
+    head, limited = ["", "value", "95 % interval"], metric["after"]["at_cut"] is not None
+    if limited:
+        rate = "false positives" if metric["at_most"] else "precision"
+        head += ["recall at its own cut", rate, "95 % interval", "limit"]
+    listed = []
+    for name, side in (("base", "before"), ("tweaked", "after"), ("bias only", "bias")):
+        one = metric[side]
+        row = [name, percent(one["value"]), between(one["interval"])]
+        if cut := one["at_cut"]:
+            kept = _badge(cut["kept"], "kept" if cut["kept"] else "exceeded")
+            row += [percent(cut["recall"]), percent(cut["rate"]), between(cut["interval"]), kept]
+        listed.append(row)
+    said = f"{metric['after']['name']}, per 100 samples{'; ' if limited else ''}{metric['promise']}."
+    title = metric["after"]["title"]
+    shown = table(head, listed, numbers=6 if limited else 2)
+    return section(f"{title[:1].upper()}{title[1:]}", shown, said=said)
 
 
 def _tile(title: str, before: float | None, after: float | None, interval: str) -> str:

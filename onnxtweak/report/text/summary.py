@@ -15,8 +15,9 @@ from onnxtweak.report.promises import headline
 from onnxtweak.report.schema import plain
 from onnxtweak.report.text.by_group import group_blocks
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.report.text.metric import change_blocks, change_line, reading_blocks
 from onnxtweak.report.text.verdict import verdict_blocks
-from onnxtweak.results import Applied, Dumped, Evaluation, Inspection, ReportPage, Result, Scored
+from onnxtweak.results import Applied, Dumped, Evaluation, ReportPage, Result, Scored
 from onnxtweak.types import Check, FileRef
 from onnxtweak.verdict import COPY, LISTED
 
@@ -51,6 +52,7 @@ def result(made: Result) -> tuple[Block, ...]:
     split = f"{measured.split} {'samples' if measured.split == LISTED else 'split'}"
     return (
         *verdict_blocks(plain(measured.verdict)),
+        *change_blocks(made.metric),
         Heading(f"Accuracy on the {split}, in percent"),
         _comparison(made),
         Facts(tuple(facts)),
@@ -79,52 +81,11 @@ def evaluation(measured: Evaluation) -> tuple[Block, ...]:
         Heading(f"Accuracy of {measured.model.path}, in percent"),
         TextTable(("class", measured.unit, "accuracy"), tuple(rows), marked=frozenset(marked)),
         *_left_out(names, order),
+        *reading_blocks(measured.readings),
         *group_blocks(measured.groups),
         *_confusion(metrics.confusion, names, measured.unit),
         Facts((*_machine(measured.device), ("time", _times(measured.seconds)))),
         *map(Note, measured.notes),
-    )
-
-
-def inspection(found: Inspection) -> tuple[Block, ...]:
-    """What is in the file, where its logits are, and which hidden tensors can be watched."""
-    chosen = {tap.name for tap in found.taps}
-    rows = [
-        (
-            name,
-            op,
-            dtype,
-            _shape(shape),
-            "?" if shape is None else f"{neurons:,}",
-            "yes" if activation else "",
-        )
-        for name, op, dtype, shape, neurons, activation in found.candidates
-    ]
-    marked = frozenset(row for row, candidate in enumerate(found.candidates) if candidate[0] in chosen)
-    facts = [
-        ("sha256", found.model.sha256),
-        ("opset", _opset(found.opset)),
-        ("IR version", str(found.ir_version)),
-        ("producer", found.producer or "unknown"),
-        *(("input", _value(*value)) for value in found.inputs),
-        *(("output", _value(*value)) for value in found.outputs),
-        ("logits", found.logits[2]),
-        ("kind", found.kind),
-        ("classes", "unknown" if found.classes is None else f"{found.classes:,}"),
-        ("watched", _watched(found)),
-    ]
-    facts += [("tweak inside", _tweak(tweak)) for tweak in found.tweaks]
-    return (
-        Heading(str(found.model.path)),
-        Facts(tuple(facts)),
-        Heading("Hidden tensors that can be watched"),
-        TextTable(
-            ("tensor", "made by", "type", "shape", "neurons", "activation"),
-            tuple(rows),
-            left=3,
-            marked=marked,
-        ),
-        *map(Note, found.notes),
     )
 
 
@@ -203,6 +164,8 @@ def verdict(made: Result) -> str:
     if made.targets:
         targets = f"{_percent(made.before.target)} -> {_percent(made.after.target)} %"
         said = f"targets {targets} (bias alone {_percent(made.bias_control.target)} %), {said}"
+    if made.metric is not None:
+        said = f"{change_line(made.metric)}, {said}"
     checks = f"{passed} of {len(made.checks)} checks passed"
     return f"{headline(plain(made.verdict))}; {made.measured.split}: {said}{checks}"
 
@@ -295,14 +258,6 @@ def _pairs(facts: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in shown.items())
 
 
-def _tweak(inside: dict[str, Any]) -> str:
-    """A tweak found in a model; whole digests are left to the JSON form."""
-    return (
-        f"{inside['number']}: {inside['kind']}, scale {inside['scale']:g}, made by onnxtweak "
-        f"{inside['version']} for the base with sha256 {inside['base_sha256'][:12]}…"
-    )
-
-
 def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
@@ -329,23 +284,3 @@ def _file(written: FileRef) -> str:
 
 def _percent(share: float) -> str:
     return "-" if np.isnan(share) else f"{share * 100:.1f}"
-
-
-def _opset(opset: dict[str, int]) -> str:
-    return ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in opset.items())
-
-
-def _watched(found: Inspection) -> str:
-    if found.candidates and all(shape is None for _, _, _, shape, _, _ in found.candidates):
-        return "unknown: the hidden tensors could not be measured"
-    return f"{_counted(len(found.taps), 'tensor')}, {_counted(found.neurons, 'neuron')}"
-
-
-def _value(name: str, dtype: str | None, shape: Sequence[Any] | None) -> str:
-    return f"{name} {dtype or '?'} {'of any shape' if shape is None else _shape(shape)}"
-
-
-def _shape(shape: Sequence[Any] | None) -> str:
-    return (
-        "?" if shape is None else "x".join("?" if axis is None else str(axis) for axis in shape) or "scalar"
-    )

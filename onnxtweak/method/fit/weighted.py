@@ -1,0 +1,147 @@
+"""Which patch is best for a goal that some samples matter more to: a slice, a metric (METHOD 7.5, 7.6)?
+
+What such a goal needs is a weight for each row. The weight goes up along a path; at each step all classes are
+fitted jointly as ever, and the result is judged on samples held out: it has to keep the limits, and of what
+does, the patch under which the goal does best is the answer. The control is the best biases of all classes
+for the same goal. How well a goal does, and which rows need weight, its `GoalJudge` knows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.method.fit.candidate import FitCandidate
+from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, Settling, try_all
+from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.fit.linear import RIDGES, search_ridges
+from onnxtweak.method.fit.mlp import averaged
+from onnxtweak.method.folds import Folds
+from onnxtweak.method.table import Table
+from onnxtweak.method.tuning.target_bias import BiasChoice
+from onnxtweak.settings import FitSettings
+from onnxtweak.types import Progress, silent
+
+# How much more the rows that need it count than others; 1 is the joint fit without weights.
+WEIGHTS = (2.0, 5.0, 10.0, 20.0)
+# Ridges that are tried on either side of the last weight's best.
+_NEAR = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A candidate (None: biases alone) at its best operating point, on samples held out.
+
+    choice : its biases, and what they do. rating : how well the goal does, higher is better. Z (n, C) :
+    logits of the judged samples under both.
+    """
+
+    candidate: FitCandidate | None
+    choice: BiasChoice
+    rating: float
+    Z: np.ndarray
+
+
+class GoalJudge(Settling, ABC):
+    """What a goal thinks of candidates. what : the goal, for notes."""
+
+    what: str
+
+    @abstractmethod
+    def need(self, table: Table) -> np.ndarray:
+        """How much each row of a table needs weight, (N,) float64 from 0 to 1: it counts `weight ** need`."""
+
+    def told_something(self, plain: Sequence[FitCandidate], shifts: FitCandidate) -> bool:
+        """Whether neurons are worth trying. plain : unweighted. shifts : a bias for every class."""
+        return True
+
+    @abstractmethod
+    def judged_at_best(self, candidate: FitCandidate) -> Judged:
+        """A candidate at its best operating point that keeps the limits; at any if none does."""
+
+    @abstractmethod
+    def biases(self) -> Judged:
+        """The best biases of all classes for the goal within its limits: the control."""
+
+    @abstractmethod
+    def gains_surely(self, one: Judged) -> bool:
+        """Does the goal do better than under the base?"""
+
+    @abstractmethod
+    def ahead_of(self, one: Judged, control: Judged) -> bool:
+        """Does it do better than under biases alone?"""
+
+    @abstractmethod
+    def said(self, one: Judged) -> str:
+        """How it did, for notes."""
+
+
+def fit_weighted(
+    learning: Learning,
+    families: Mapping[str, np.ndarray],
+    judge: GoalJudge,
+    folds: Folds,
+    settings: FitSettings,
+    *,
+    progress: Progress = silent,
+) -> Fitted:
+    """The patch under which the judge's goal does best, or biases of all classes, or the base.
+
+    The rest as of `fit_all`.
+    """
+    tried = try_all(learning, families, folds, hidden=settings.hidden, progress=progress)
+    shifts, plain = tried[0], [candidate for candidate in tried if candidate.name != ALL_BIASES]
+    plain = plain if judge.told_something(plain, shifts) else []
+    control, notes = judge.biases(), []
+    best: Judged | None = None
+    for candidate in [*plain, *_weighted(learning, judge, folds, plain, progress)]:
+        found = judge.judged_at_best(candidate)
+        assert found.candidate is not None  # it is one
+        notes.append(f"{found.candidate.name}: {judge.said(found)}")
+        if judge.keeps(found.choice) and (best is None or found.rating > best.rating):
+            best = found
+    notes.append(f"biases of all classes: {judge.said(control)}")
+    bias = control.choice.bias
+    if best is not None and judge.gains_surely(best) and judge.ahead_of(best, control):
+        assert best.candidate is not None
+        notes += [*best.candidate.notes, f"chosen: {best.candidate.name}"]
+        return Fitted("fit", best.candidate, best.choice.bias, bias, best.choice, tuple(notes))
+    if control.choice.holds and bias.any() and judge.gains_surely(control):
+        notes.append(f"no fitted patch helped {judge.what} more than biases on samples held out")
+        return Fitted("bias", None, bias, bias, control.choice, tuple(notes))
+    notes.append(f"nothing helped {judge.what} within its limits on samples held out: the base is kept")
+    return Fitted("base", None, np.zeros(len(bias)), bias, control.choice, tuple(notes))
+
+
+def _weighted(
+    learning: Learning, judge: GoalJudge, folds: Folds, plain: Sequence[FitCandidate], progress: Progress
+) -> list[FitCandidate]:
+    """Linear patches on the best family of neurons, what needs it weighted ever more. plain : unweighted."""
+    columns = plain[0].columns if plain else np.empty(0, np.int64)
+    cool, temperature = learning.cooled(folds)
+    cooled, of_rows = cool.rows(folds)
+    need = judge.need(cooled)
+    if not len(columns) or not np.ptp(need):
+        return []
+    found: list[FitCandidate] = []
+    ridges: Sequence[float] = RIDGES
+    progress.start("weigh the samples", len(WEIGHTS), "fits")
+    for weight in WEIGHTS:
+        rows = replace(cooled, weight=weight**need)
+        family = plain[0].name.rpartition(", ridge")[0] or plain[0].name
+        path = search_ridges(
+            rows, columns, f"{family}, {judge.what} weighted {weight:g}", of_rows, ridges=ridges
+        )
+        found.append(path.candidate().warmed(temperature).of_first(len(folds.number)))
+        place = RIDGES.index(path.ridge)  # the next weight's best is not far from it
+        ridges = RIDGES[max(place - _NEAR, 0) : place + _NEAR + 1]
+        progress.advance(1)
+    progress.finish()
+    # The hidden layer knows more of all samples, the weighted patch more of those that need it.
+    mlps = [candidate for candidate in plain if "hidden units, decay" in candidate.name][:1]
+    return found + [
+        averaged(linear, mlp, learning.table.labels, folds.judged) for mlp in mlps for linear in found
+    ]

@@ -1,0 +1,182 @@
+"""Which biases of all classes are best for a metric (METHOD 7.6)? An exact search, one class after the other.
+
+Along the bias of one class a metric changes only where a sample turns to that class: with these places
+sorted, one sweep gives all its values. What biases do is judged on samples that they were not set on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import Head
+from onnxtweak.method.temperature import calibrated
+from onnxtweak.method.tuning.target_bias import standard_error
+from onnxtweak.metric.kinds import ConfusionMetric, Metric, Overall, Predictions
+from onnxtweak.metric.rate import RecallAt
+
+# How often the classes take turns at most.
+_TURNS = 5
+# How much of the metric is sought, the rest being accuracy, and how strong the biases are: less where the
+# drops allowed are not kept.
+_SHARES, _STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.0), (1.0, 0.75, 0.5, 0.25, 0.1)
+_ACCURACY = Overall("overall", "accuracy")
+# Between logits that are closer, as a fraction of their size, no bias in float32 can decide.
+_ROOM = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class TunedBias:
+    """Biases for a metric, and what they do.
+
+    bias (C,) float64. held_out (N, C) : logits of each sample with biases that were set without it. rating :
+    the metric of those, higher is better, made smooth where it is one of decisions. holds : whether they keep
+    the goal's limits.
+    """
+
+    bias: np.ndarray
+    held_out: np.ndarray
+    rating: float
+    holds: bool
+
+
+def metric_bias(
+    Z: np.ndarray, labels: np.ndarray, metric: ConfusionMetric, head: Head, share: float = 1.0
+) -> np.ndarray:
+    """Biases (C,) float64 with the best metric. Z (N, C); labels (N,) int64.
+
+    Each is exact while the others stay as they are; the classes take turns until none gains. share : of the
+    metric in what is sought, beside the accuracy.
+    """
+    logits, classes = Z.astype(np.float64), Z.shape[1]
+    bias = np.zeros(classes)
+    movable = range(classes) if classes > 2 else [1]
+    for _ in range(_TURNS):
+        gained = False
+        for j in movable:
+            own = logits[:, j].copy()
+            logits[:, j] = -np.inf
+            value, rival = head.best(logits)
+            gap = value - own
+            order = np.argsort(gap, kind="stable")
+            turned = labels[order], rival[order], j, classes
+            along = share * metric.along(*turned) + (1 - share) * _ACCURACY.along(*turned)
+            step = _best_step(gap[order], along)
+            logits[:, j] = own + step
+            bias[j] += step
+            gained |= step != 0
+        if not gained:
+            break
+    return bias
+
+
+def _best_step(gap: np.ndarray, along: np.ndarray) -> float:
+    """The smallest step that is in the middle of a best plateau; 0 where none is better than where it is.
+
+    gap (N,) ascending : where samples turn. along (N + 1,) : the metric before, between and after them.
+    """
+    edges = np.concatenate([[gap[0] - 2], gap, [gap[-1] + 2]])
+    room = np.diff(edges) > _ROOM * np.maximum(np.abs(edges[1:]), np.abs(edges[:-1]))
+    now = along[np.searchsorted(gap, 0.0)]
+    best = along[room].max(initial=-np.inf)
+    if not best > now + 1e-12:
+        return 0.0
+    middles = (edges[1:] + edges[:-1])[room & (along >= best - 1e-12)] / 2
+    return float(middles[np.abs(middles).argmin()])
+
+
+def tune(
+    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, fold: np.ndarray, margin: float
+) -> TunedBias:
+    """The best biases for the goal's metric within its limits.
+
+    Z (N, C) : logits under a patch, held out, or the base's own. base (N, C) : without a patch. fold (N,)
+    int : samples that are held out together from biases. margin : standard errors by which to stay clear of
+    a limit.
+    """
+    metric = goal.metric
+    assert metric is not None  # this is what is tuned for
+    if isinstance(metric, RecallAt):
+        return _at_limit(Z, labels, metric, fold, NormalDist().cdf(margin))
+    assert isinstance(metric, ConfusionMetric)
+    credit, nothing = _credit(Z, labels), np.zeros(Z.shape[1])
+    limits = _Limits(goal, goal.head.right(base, labels), labels, margin)
+
+    def judged(bias: np.ndarray, shifts: np.ndarray) -> TunedBias:
+        """shifts (N, C) : the biases of each sample, set without it."""
+        held_out = Z + shifts.astype(Z.dtype)
+        predicted = goal.head.predict(held_out)
+        # On new samples the biases would not do better than on those that they were set on.
+        holds = limits.hold(predicted) and limits.hold(goal.head.predict_biased(Z, bias))
+        return TunedBias(bias, held_out, metric.sign * metric.smooth(credit, predicted), holds)
+
+    best = judged(nothing, np.zeros_like(Z))
+    for share in _SHARES:
+        bias = metric_bias(Z, labels, metric, goal.head, share)
+        shifts = np.zeros_like(Z)
+        for k in np.unique(fold):
+            rest = fold != k
+            shifts[~rest] = metric_bias(Z[rest], labels[rest], metric, goal.head, share)
+        for strength in _STRENGTHS:
+            found = judged(bias * strength, shifts * strength)
+            if (found.holds, found.rating) > (best.holds, best.rating):
+                best = found
+            if found.holds:
+                break
+        if found.holds and strength == 1:
+            break
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Limits:
+    """The drops that a goal allows. was (N,) bool : what the base has right. margin : standard errors."""
+
+    goal: ResolvedGoal
+    was: np.ndarray
+    labels: np.ndarray
+    margin: float
+
+    def hold(self, predicted: np.ndarray) -> bool:
+        """Whether predictions (N,) keep them."""
+        right = predicted == self.labels
+        gained = float(right.mean() - self.was.mean()) + self.goal.max_overall_drop / 100
+        enough = gained >= self.margin * standard_error(self.was, right) - 1e-12
+        classes = int(self.labels.max(initial=0)) + 1
+        return enough and self.goal.classes_hold(self.was, right, self.labels, classes, self.margin)
+
+
+def _at_limit(
+    Z: np.ndarray, labels: np.ndarray, metric: RecallAt, fold: np.ndarray, level: float
+) -> TunedBias:
+    """The bias of class 1 that puts the cut where new samples keep the limit, which is the only one."""
+    cut, held_out = metric.cut(Z, labels, level), Z.copy()
+    if cut is None:
+        return TunedBias(np.zeros(2), Z, -np.inf, False)
+    for k in np.unique(fold):
+        rest = fold != k
+        own = metric.cut(Z[rest], labels[rest], level)
+        held_out[fold == k, 1] -= Z.dtype.type(cut if own is None else own)
+    now = Predictions(labels, held_out.argmax(axis=1), held_out)
+    return TunedBias(np.array([0.0, -cut]), held_out, metric.at_cut(now)[0], True)
+
+
+def _credit(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N, C): of which class each sample is, half by its label and half by calibrated probabilities."""
+    credit, _ = calibrated(Z, labels)
+    credit /= 2
+    credit[np.arange(len(labels)), labels] += 0.5
+    return credit
+
+
+def predictions(Z: np.ndarray, labels: np.ndarray, head: Head) -> Predictions:
+    """What logits (N, C) say."""
+    return Predictions(labels, head.predict(Z), Z)
+
+
+def rating(metric: Metric, made: Predictions) -> float:
+    """The metric, higher is better; of decisions where it has a limit."""
+    return metric.at_cut(made)[0] if isinstance(metric, RecallAt) else metric.sign * metric.value(made)

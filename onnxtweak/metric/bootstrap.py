@@ -1,0 +1,47 @@
+"""How far can a metric, or a change of it, be trusted? Samples drawn again with replacement say so.
+
+A metric such as the worst class, or a recall at the best cut, has no interval in closed form. Each resample
+gives every sample a weight, how often it was drawn, and groups that belong together are drawn whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxtweak.intervals import Interval
+from onnxtweak.metric.kinds import Metric, Predictions
+
+RESAMPLES = 1000
+_TAILS = (2.5, 97.5)  # of a 95 % interval
+
+
+def resampled(
+    metric: Metric, made: Sequence[Predictions], groups: np.ndarray | None = None, *, many: int = RESAMPLES
+) -> np.ndarray:
+    """The metric of several models on the same samples, (many, models) float64: each row on one resample.
+
+    groups (N,) int64 : samples that are drawn together. The seed is fixed.
+    """
+    values = [metric.weighed(each) for each in made]
+    samples = len(made[0])
+    codes, drawn = np.arange(samples), samples
+    if groups is not None:
+        _, codes = np.unique(groups, return_inverse=True)
+        drawn = int(codes.max(initial=-1)) + 1
+    rng = np.random.Generator(np.random.PCG64(0))
+    found = np.empty((many, len(values)))
+    for row in found:
+        weight = np.bincount(rng.integers(0, drawn, drawn), minlength=drawn)[codes].astype(np.float64)
+        row[:] = [value(weight) for value in values]
+    return found
+
+
+def interval(values: np.ndarray) -> Interval | None:
+    """The 95 % interval of values (many,) on resamples; None where they are no numbers."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return None
+    low, high = np.percentile(known, _TAILS)
+    return float(low), float(high)
