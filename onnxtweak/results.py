@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onnxtweak.listed import ListedOutcome
+from onnxtweak.patch import Tweak
 from onnxtweak.types import Check, FileRef, Finding, GroupMetrics, Metrics, Tap, Trial, Unchecked
 from onnxtweak.verdict import Verdict
 
+HIDDEN = {"json": False}  # of a field that is for programs alone
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
 Value = tuple[str, str | None, Shape | None]  # a shape of None: any
 
@@ -95,7 +97,8 @@ class RunFacts:
 class Result:
     """What every command that makes a patch returns: the same parts for every method.
 
-    output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of splits
+    output : None where no model was written. tweak : kind, parameters and synapses. made : the tweak itself,
+    which is no part of the JSON. samples : sizes of splits
     and lists. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`. listed : what
     became of listed samples.
     """
@@ -113,6 +116,7 @@ class Result:
     notes: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
     listed: ListedOutcome | None = None
+    made: Tweak | None = field(default=None, compare=False, metadata=HIDDEN)
 
     def __repr__(self) -> str:
         old, new = self.before, self.after

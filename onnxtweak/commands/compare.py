@@ -23,6 +23,7 @@ from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, empty_ranking, united
 from onnxtweak.method.table import all_neurons, most_neurons, take, union
 from onnxtweak.method.tuning.operating_point import OperatingPoint
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
@@ -63,7 +64,7 @@ Method = Callable[[CompareInputs], MethodResult]
 
 def compare(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(taps=()),

@@ -8,6 +8,7 @@ from onnxtweak.data.groups import require_shared
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.goal import ResolvedGoal, find_targets
 from onnxtweak.method.metrics import measure, measure_groups
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import open_whole
@@ -20,7 +21,7 @@ _SHARED = 2.0
 
 def evaluate(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),
