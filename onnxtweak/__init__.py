@@ -37,6 +37,7 @@ printable    names that anybody may have written, safe on a terminal
 disk_space   whether there is room on a disk, and what is said where there is none
 temporary_files  unfinished work, and who clears up after a process that died
 input_files  which files may be read whole
+in_memory    samples that a program holds in place of a file
 quantities   how a number or a size is written, and which it may be
 demo_files   the demo's model and samples
 errors       what can go wrong, and the exit code of each
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         fit,
         inspect,
         join,
+        open,
         retrain,
         revert,
         run,
@@ -77,6 +79,7 @@ __all__ = [
     "fit",
     "inspect",
     "join",
+    "open",
     "retrain",
     "revert",
     "run",

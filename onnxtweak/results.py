@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onnxtweak.listed import ListedOutcome
+from onnxtweak.patch import Tweak
 from onnxtweak.types import (
     Check,
     FileRef,
@@ -24,6 +25,7 @@ from onnxtweak.types import (
 )
 from onnxtweak.verdict import Verdict
 
+HIDDEN = {"json": False}  # of a field that is for programs alone
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
 Value = tuple[str, str | None, Shape | None]  # a shape of None: any
 
@@ -106,7 +108,8 @@ class RunFacts:
 class Result:
     """What every command that makes a patch returns: the same parts for every method.
 
-    output : None where no model was written. tweak : kind, parameters and synapses. samples : sizes of splits
+    output : None where no model was written. tweak : kind, parameters and synapses. made : the tweak itself,
+    which is no part of the JSON. samples : sizes of splits
     and lists. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`. listed : what
     became of listed samples. metric : what became of the metric that was asked for, if one was.
     """
@@ -125,6 +128,7 @@ class Result:
     evidence: dict[str, Any] = field(default_factory=dict)
     listed: ListedOutcome | None = None
     metric: MetricChange | None = None
+    made: Tweak | None = field(default=None, compare=False, metadata=HIDDEN)
 
     def __repr__(self) -> str:
         old, new = self.before, self.after

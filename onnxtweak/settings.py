@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 
 from onnxtweak.bounded import Bounded
 from onnxtweak.errors import UsageError
+from onnxtweak.in_memory import SampleSource
 from onnxtweak.quantities import Range
 
 GiB = 1024**3
@@ -71,10 +72,12 @@ class DataSettings(Bounded):
     """Where samples come from.
 
     data, val, test : labelled, to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
-    `PATH#KEY[start:stop]` (see `onnxtweak.data`); without val or test, a stratified part of the data.
+    `PATH#KEY[start:stop]` (see `onnxtweak.data`), in Python also arrays, tables and batches (see
+    `onnxtweak.api.samples`); without val or test, a stratified part of the data.
     must, lock, keep : listed samples, which are never split: those that have to get their label in the new
     file, those that are right and have to stay so, and those on which the base's own decision should stay.
-    names : file with one class name per line. seed : of the stratified split, and of everything random after.
+    names : class names, class 0 first: a file with one per line, or the names themselves. seed : of the
+    stratified split, and of everything random after.
     group : column of the data by which samples belong together, such as the patient or the recording: those
     of one group are never divided between splits or folds. by : columns whose groups are measured
     one by one.
@@ -83,13 +86,13 @@ class DataSettings(Bounded):
     is no single number has the value in every place.
     """
 
-    data: tuple[str, ...] = ()
-    val: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
-    must: tuple[str, ...] = ()
-    lock: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
-    names: str | None = None
+    data: tuple[SampleSource, ...] = ()
+    val: tuple[SampleSource, ...] = ()
+    test: tuple[SampleSource, ...] = ()
+    must: tuple[SampleSource, ...] = ()
+    lock: tuple[SampleSource, ...] = ()
+    keep: tuple[SampleSource, ...] = ()
+    names: str | tuple[str, ...] | None = None
     preprocess: Preprocess = field(default_factory=Preprocess)
     seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0
     anyway: bool = False

@@ -26,14 +26,15 @@ from tests.support.weak_class import TARGET, weak_mlp
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11, 5), reason="doctest took a note for the exception's message")
-def test_examples_in_the_docstrings_run():
-    found = doctest.testmod(api, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
-    assert found.attempted >= 8 and found.failed == 0
+@pytest.mark.parametrize("module", [api, api.goal, api.outcomes, api.samples])
+def test_examples_in_the_docstrings_run(module):
+    found = doctest.testmod(module, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    assert found.attempted >= 4 and found.failed == 0
 
 
 @pytest.mark.parametrize("name", [name for name in onnxtweak.__all__ if name != "Goal"])
 def test_every_name_is_a_command_and_explained(name):
-    assert name in program.commands
+    assert name in program.commands or name == "open"  # a path needs no opening
     function = getattr(onnxtweak, name)
     assert function.__module__ == "onnxtweak.api" and python.getdoc(function)
 

@@ -22,6 +22,7 @@ LEVELS = {
     "errors": 0,
     "bounded": 1,
     "disk_space": 2,
+    "in_memory": 0,
     "printable": 2,
     "temporary_files": 2,
     "input_files": 2,
@@ -72,7 +73,8 @@ DOORS = {
     "distributed": ("engine/scoring/workers.py",),
     "click": ("cli/",),
     "PIL": ("data/preprocess/", "data/thumbnails.py"),
-    "pyarrow": ("data/sources/parquet.py",),
+    "pyarrow": ("data/sources/memory/arrow.py", "data/sources/parquet.py"),
+    "pandas": ("api/",),
     "safetensors": ("model/edit/tweak_file.py",),
     "threadpoolctl": ("engine/machine/single_thread.py",),
 }

@@ -69,6 +69,20 @@ def test_the_pages_show_commands_that_can_be_tried():
     assert {"quickstart.md", "ci.md", "deployed-model.md", "per-customer.md"} <= tried
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/howto/python.md"])
+def test_the_python_on_the_pages_runs(name, furnished, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "reader"
+    shutil.copytree(furnished, folder)
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+    for block in blocks:
+        exec(compile(block, name, "exec"), names)
+    assert Path("better.onnx").is_file() and names["made"].after.target > names["made"].before.target
+    if len(blocks) > 1:
+        assert capsys.readouterr().out.splitlines()[-3:-1] == ["True", "1200 samples but 1199 labels"]
+
+
 def test_the_python_on_the_quickstart_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "models", tmp_path / "models")

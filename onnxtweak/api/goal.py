@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from onnxtweak.api.words import ClassName, Number, StrPaths
+from onnxtweak.api.samples import Samples
+from onnxtweak.api.words import ClassName, Number
 from onnxtweak.errors import UsageError
 
 
@@ -33,9 +34,9 @@ class Goal:
     metric: str | None = None
     max_overall_drop: Number | None = None
     max_class_drop: Number | str | None = None
-    must: StrPaths | None = None
-    lock: StrPaths | None = None
-    keep: StrPaths | None = None
+    must: Samples | None = None
+    lock: Samples | None = None
+    keep: Samples | None = None
 
     def __repr__(self) -> str:
         return f"Goal({', '.join(f'{word}={value!r}' for word, value in self.words.items())})"

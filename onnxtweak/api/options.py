@@ -1,8 +1,4 @@
-"""Which options do the public functions take, and how do they become settings? Keyword arguments of the API.
-
-Their types are here, one TypedDict per question; their meanings and defaults are in `onnxtweak.settings`.
-A list may be a single value, a number may be a fraction ("1/255"), a class may be a name or a number.
-"""
+"""How do options of the public functions become settings, and how are they shown? Their types: `keywords`."""
 
 from __future__ import annotations
 
@@ -10,203 +6,26 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any, Required, TypedDict, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
-from onnxtweak.api.goal import Goal, with_goal
-from onnxtweak.api.words import ClassName, HeightWidth, Number, Numbers, StrPath, StrPaths
+from onnxtweak.api.goal import with_goal
+from onnxtweak.api.samples import sources_of
 from onnxtweak.errors import UsageError
 from onnxtweak.recipe.values import did_you_mean, key_of, settings_from
 from onnxtweak.registry import METHODS
 from onnxtweak.settings import (
     LISTED,
     AugmentSettings,
-    BackendName,
-    Color,
-    Criterion,
     DataSettings,
     EngineSettings,
-    JoinCriterion,
     JoinSettings,
-    Layout,
-    Mirror,
     OutputSettings,
-    Pool,
     Preprocess,
-    ResizeMode,
     TapSettings,
     TargetSettings,
-    Theta,
 )
-
-
-class PreprocessOptions(TypedDict, total=False):
-    """See `onnxtweak.settings.Preprocess`."""
-
-    resize: HeightWidth | None
-    resize_mode: ResizeMode | None
-    pad_value: Number | None
-    crop: HeightWidth | None
-    layout: Layout | None
-    color: Color | None
-    pixel_scale: Number | None
-    mean: Numbers | None
-    std: Numbers | None
-    dtype: str | None
-
-
-class SourceOptions(PreprocessOptions, total=False):
-    """See `onnxtweak.settings.DataSettings`."""
-
-    val: StrPaths
-    test: StrPaths
-    names: StrPath | None
-    seed: int
-    anyway: bool
-    inputs: Mapping[str, Number]
-    group: str | None
-    by: str | Sequence[str]
-
-
-class DataOptions(SourceOptions, total=False):
-    """Of functions that need samples."""
-
-    data: Required[StrPaths]
-
-
-class ListedOptions(SourceOptions, total=False):
-    """Of `fit`, which takes listed samples beside others or instead of them."""
-
-    data: StrPaths
-    must: StrPaths
-    lock: StrPaths
-    keep: StrPaths
-
-
-class EngineOptions(TypedDict, total=False):
-    """See `onnxtweak.settings.EngineSettings`. memory : bytes, or text such as "500MB"."""
-
-    device: str
-    backend: BackendName
-    memory: int | str
-    batch: int | None
-    threads: int | None
-    work_dir: StrPath | None
-    resume: bool
-    shard: int
-    workers: int | None
-    scheduler: str | None
-    custom_ops: StrPaths
-
-
-class TapOptions(TypedDict, total=False):
-    """See `onnxtweak.settings.TapSettings`."""
-
-    taps: str | Sequence[str]
-    pool: Pool | Sequence[Pool]
-    logits: str | None
-    threshold: float | None
-
-
-class InspectOptions(SourceOptions, TapOptions, total=False):
-    """Of `inspect`, which can do without samples."""
-
-    data: StrPaths
-
-
-class TargetOptions(TypedDict, total=False):
-    """See `onnxtweak.settings.TargetSettings`."""
-
-    target: ClassName | Sequence[ClassName]
-    worst: int | None
-
-
-class GoalOptions(TypedDict, total=False):
-    """Of all functions that measure or learn: what a goal says need not be said by other options."""
-
-    goal: Goal | None
-
-
-class OutputOptions(TypedDict, total=False):
-    """See `onnxtweak.settings.OutputSettings`."""
-
-    output: StrPath | None
-    tweak: StrPath | None
-    force: bool
-    report: StrPath | None
-    evidence: bool
-
-
-class EvaluateOptions(DataOptions, GoalOptions, TargetOptions, TapOptions, EngineOptions, total=False):
-    """Of `evaluate`, `compare`, and all functions that make or score a patch."""
-
-
-class MakeOptions(DataOptions, GoalOptions, TapOptions, EngineOptions, OutputOptions, total=False):
-    """Of all functions that make a patch."""
-
-
-class JoinSettingsOptions(TypedDict, total=False):
-    """See `onnxtweak.settings.JoinSettings`."""
-
-    count: int | Sequence[int]
-    scale: Numbers
-    exact_scale: bool
-    max_overall_drop: Number
-    max_class_drop: Number | str | None
-    theta: Theta
-    criterion: JoinCriterion
-
-
-class JoinOptions(MakeOptions, TargetOptions, JoinSettingsOptions, total=False):
-    """Of `join` and `score`."""
-
-
-class RetrainOptions(MakeOptions, TargetOptions, total=False):
-    """Of `retrain`; see `onnxtweak.settings.RetrainSettings`. join : options of the join before it."""
-
-    penalty: Number
-    ridge: Numbers
-    schedule: str | None
-    scale: Numbers
-    join: JoinSettingsOptions | None
-
-
-class AugmentOptions(MakeOptions, total=False):
-    """Of `augment`; see `onnxtweak.settings.AugmentSettings`. minibatch : its `batch`."""
-
-    neurons: int | None
-    hidden: int
-    iterations: int
-    minibatch: int
-    rate: Number
-    decay: Number
-    patience: int
-    max_class_drop: Number | str | None
-    theta: Theta
-    criterion: Criterion
-
-
-class FitOptions(
-    ListedOptions, GoalOptions, TargetOptions, TapOptions, EngineOptions, OutputOptions, total=False
-):
-    """Of `fit`; see `onnxtweak.settings.FitSettings`."""
-
-    max_overall_drop: Number
-    margin: Number
-    neurons: int
-    hidden: int
-    folds: int | None
-    mirror: Mirror
-    max_class_drop: Number | str | None
-    budget: int | None
-    synapses: int | None
-    certify: Number | None
-    slice: str | None
-    metric: str | None
-
-
-# ------------------------------------------------------------------------------------------- settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -226,6 +45,8 @@ SETTINGS: dict[str, dict[str, type]] = {
         for name, method in METHODS.items()
     },
 }
+# Options that take samples.
+_SAMPLES = {"data", "val", "test", *LISTED}
 # Functions that can do without samples, which are then None.
 _OPTIONAL_DATA = {"inspect"}
 # Functions that take listed samples, for which other data may be missing.
@@ -276,6 +97,7 @@ def explained(function: Function) -> Function:
     name = function.__name__
     signature = inspect.signature(function)
     types = get_type_hints(*get_args(get_type_hints(function)["options"]))
+    types |= dict.fromkeys(_SAMPLES, "Samples")  # spelt out it would fill a screen
     flat, nested = _kinds(name)
     shown = [
         inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[word])
@@ -336,9 +158,14 @@ def _checked(options: Mapping[str, Any], known: Sequence[str], where: str) -> di
 
 
 def _filled(kind: type, options: Mapping[str, Any], where: str, name: str) -> Any:
-    table = {key: _plain(options[word]) for word, key in _words(kind, name).items() if word in options}
+    table = {key: _taken(word, options[word]) for word, key in _words(kind, name).items() if word in options}
     inner = {"preprocess": settings_from(Preprocess, table, where)} if kind is DataSettings else {}
     return settings_from(kind, table, where, **inner)
+
+
+def _taken(option: str, value: Any) -> Any:
+    """The value of an option as settings are made from it."""
+    return sources_of(value, option) if option in _SAMPLES else _plain(value)
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from onnxtweak.bounded import require_number
 from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.subject import Subject
 from onnxtweak.model.edit.tweak_file import load
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.file.output_file import Delivery
 from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.patch import Tweak
@@ -32,15 +33,15 @@ from onnxtweak.types import Check, FileRef, Progress, silent
 
 def apply(
     *,
-    model: str,
-    tweak: str,
+    model: ModelSource,
+    tweak: str | Tweak,
     output: OutputSettings,
     scale: float = 1.0,
     shadow: bool = False,
     engine: EngineSettings = EngineSettings(),
     progress: Progress = silent,
 ) -> Applied:
-    """Write a saved tweak into its base. The same tweak at scale 1 gives the same bytes as when it was made.
+    """Write a tweak, or the file that holds it, into its base. Scale 1 gives the bytes of when it was made.
 
     shadow : leave the base's logits as they are, and add the tweaked logits as one more output.
 
@@ -48,9 +49,10 @@ def apply(
     """
     require_number(scale, FINITE, "--scale")
     begin = time.perf_counter()
-    loaded = load(tweak)
+    loaded = tweak if isinstance(tweak, Tweak) else load(tweak)
+    protect = [] if isinstance(tweak, Tweak) else [tweak]
     opened = open_model(model, TapSettings(logits=loaded.logits))
-    check_model_output(opened.model, output.path, force=output.force, protect=[tweak])
+    check_model_output(opened.model, output.path, force=output.force, protect=protect)
     subject, feeds = open_subject(opened, [loaded], engine)
     if not loaded.patch.changes_logits and not shadow:
         data = opened.model.data  # as the command did that saved it
@@ -63,7 +65,7 @@ def apply(
         checks += (check_shadow(subject, loaded, data, scale, feeds, engine),)
     require(checks)
     tweaked = as_subject(subject, data)
-    with Delivery(force=output.force, protect=[tweak]) as delivery:
+    with Delivery(force=output.force, protect=protect) as delivery:
         checks += (write_checked(delivery, subject, tweaked, output, feeds, engine),)
         delivery.commit()
     return Applied(

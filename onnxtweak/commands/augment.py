@@ -15,6 +15,7 @@ from onnxtweak.method.table import Table, take
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.method.tuning.operating_point import OperatingPoint
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
@@ -36,7 +37,7 @@ _NEURONS = 1000
 
 def augment(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),

@@ -24,6 +24,7 @@ from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, empty
 from onnxtweak.method.table import all_neurons, most_neurons, take, union
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.metric.kinds import Predictions
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
@@ -64,7 +65,7 @@ Method = Callable[[CompareInputs], MethodResult]
 
 def compare(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(taps=()),

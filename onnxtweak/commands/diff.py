@@ -7,7 +7,7 @@ from dataclasses import asdict
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.diff import Difference, only_the_splice
 from onnxtweak.model.edit.diff import diff as differences_of
-from onnxtweak.model.file.model_file import ModelFile, read_model
+from onnxtweak.model.file.model_file import ModelFile, ModelSource, read_model
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.results import ModelDiff
 from onnxtweak.stages.checks import check_digests, check_undone
@@ -15,7 +15,7 @@ from onnxtweak.stages.open_job import model_ref
 from onnxtweak.types import Check, Unchecked
 
 
-def diff(*, base: str, tweaked: str) -> ModelDiff:
+def diff(*, base: ModelSource, tweaked: ModelSource) -> ModelDiff:
     """Every difference between two model files, and whether tweaks account for all of them.
 
     A tweak whose record is damaged accounts for nothing. Raises ModelError where a model cannot be read.

@@ -17,6 +17,7 @@ from onnxtweak.bounded import require_number
 from onnxtweak.engine.dump import is_dump
 from onnxtweak.errors import UsageError
 from onnxtweak.goal import every_class, find_targets
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.plans import DryRun
 from onnxtweak.registry import METHODS
 from onnxtweak.settings import (
@@ -39,7 +40,7 @@ from onnxtweak.types import Progress, silent
 def forecast(
     command: str,
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings | None = None,
@@ -80,7 +81,7 @@ def forecast(
 
 def open_job(
     command: str,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings,
     taps: TapSettings | None,

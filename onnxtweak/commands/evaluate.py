@@ -13,6 +13,7 @@ from onnxtweak.method.metrics import measure, measure_groups, read_metric
 from onnxtweak.metric.asked import metric_of, require_metric
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.metric.rate import require_samples
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import open_whole
@@ -25,7 +26,7 @@ _SHARED = 2.0
 
 def evaluate(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),

@@ -16,6 +16,7 @@ from onnxtweak.method.listed.problem import Earlier
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
 from onnxtweak.method.tuning.operating_point import OperatingPoint
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.patch import DensePatch, bias_patch, no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import (
@@ -50,7 +51,7 @@ _ALL_RIGHT = "every must-sample is right already: nothing has to change"
 
 def fit(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(taps=()),

@@ -41,10 +41,10 @@ def init(
         model=_beside(model, folder),
         data={
             **{
-                role: [_beside(source, folder) for source in sources]
+                role: [_beside(str(source), folder) for source in sources]
                 for role, sources in (("data", data.data), ("val", data.val), ("test", data.test))
             },
-            "names": None if data.names is None else _beside(data.names, folder),
+            "names": _beside(data.names, folder) if isinstance(data.names, str) else data.names,
             "seed": data.seed or None,
             "anyway": data.anyway or None,
             "inputs": dict(data.inputs) or None,

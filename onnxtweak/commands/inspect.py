@@ -14,6 +14,7 @@ from onnxtweak.engine.opened import Opened, open_model
 from onnxtweak.engine.session import Port
 from onnxtweak.engine.subject import Subject, few_samples, hidden, made_up_samples, measured
 from onnxtweak.errors import InputError, MachineError, ModelError
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.head_kind import HeadKind, head_kind
 from onnxtweak.model.inspect.taps import candidates_note
@@ -30,7 +31,7 @@ _MOST_NODES = 50_000  # of a model that is started only to measure it
 
 def inspect(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings | None = None,
     taps: TapSettings = TapSettings(),
     engine: EngineSettings = EngineSettings(),

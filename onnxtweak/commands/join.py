@@ -13,6 +13,7 @@ from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, unite
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import BoostTable, boost_table
 from onnxtweak.method.tuning.operating_point import OperatingPoint, choose_rising
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Result
 from onnxtweak.settings import (
     DataSettings,
@@ -38,7 +39,7 @@ from onnxtweak.types import Progress, silent
 
 def join(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),

@@ -26,6 +26,7 @@ from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import best_bias
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.method.tuning.operating_point import OperatingPoint, choose_rising
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.patch import Synapses
 from onnxtweak.results import Result
 from onnxtweak.settings import (
@@ -53,7 +54,7 @@ from onnxtweak.types import Neurons, Progress, silent
 
 def retrain(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),

@@ -8,7 +8,7 @@ from onnxtweak.bounded import require_number
 from onnxtweak.errors import VerificationError
 from onnxtweak.model.edit.revert import revert as reverted
 from onnxtweak.model.file.external_data import hash_file
-from onnxtweak.model.file.model_file import ModelFile, read_model
+from onnxtweak.model.file.model_file import ModelFile, ModelSource, read_model
 from onnxtweak.model.file.output_file import Delivery, also_written
 from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
@@ -18,7 +18,7 @@ from onnxtweak.stages.open_job import model_ref
 from onnxtweak.types import Check, FileRef
 
 
-def revert(*, tweaked: str, output: OutputSettings, steps: int | None = 1) -> Reverted:
+def revert(*, tweaked: ModelSource, output: OutputSettings, steps: int | None = 1) -> Reverted:
     """Write the model as it was before its last tweak, its last `steps` tweaks, or all of them (None).
 
     Raises ModelError where fewer tweaks are inside, VerificationError where the result would not be, byte for

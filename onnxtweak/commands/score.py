@@ -23,7 +23,7 @@ from onnxtweak.goal import class_names, find_targets
 from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, rank, united
-from onnxtweak.model.file.model_file import read_model
+from onnxtweak.model.file.model_file import ModelSource, read_model
 from onnxtweak.model.file.output_file import write_atomic
 from onnxtweak.model.file.output_paths import check_output
 from onnxtweak.results import Scored
@@ -49,7 +49,7 @@ _DUMP_BATCH = 256
 
 def score(
     *,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     taps: TapSettings = TapSettings(),
@@ -127,7 +127,7 @@ class _ScoreSource:
 
 
 def _open_source(
-    model: str, data: DataSettings, engine: EngineSettings, taps: TapSettings, progress: Progress
+    model: ModelSource, data: DataSettings, engine: EngineSettings, taps: TapSettings, progress: Progress
 ) -> _ScoreSource:
     if len(data.data) != 1 or not is_dump(data.data[0]):
         job = open_whole(model, data, engine, taps, progress)
@@ -138,7 +138,7 @@ def _open_source(
         score, labels = partial(score_neurons, job), view.labels
         files = (*job.opened.model.files, *job.files_read)
         return _ScoreSource(read, score, labels, job.taps, job.names, job.engine, files, job.splits.notes)
-    dump = read_dump(data.data[0])
+    dump = read_dump(str(data.data[0]))
     base = read_model(model)
     if dump.base_sha256 != base.base_sha256:
         raise DataError(

@@ -11,6 +11,8 @@ A source is written `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]` or `PATH#[start:s
     table.parquet         columns as in a .csv; one may hold lists
     file.py:function      a function that yields (inputs, labels)
 
+or held in memory by a Python program (`onnxtweak.in_memory`): arrays, tables, batches.
+
 Beside inputs and labels it may hold columns of groups, one value per sample, that are read by name.
 
 open_data        a source opened by the reader for its file type, several joined into one Dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from onnxtweak.data.groups import no_column
@@ -21,15 +21,26 @@ def match_arrays(
     where: str,
     groups: Sequence[str] = (),
 ) -> tuple[dict[str, str], str]:
-    """The name of the stored array for each model input, and the name of the array of labels.
+    """`match_inputs` and `match_labels` in one: where inputs and labels are stored side by side."""
+    arrays = match_inputs(found, inputs, key, where, groups)
+    return arrays, match_labels(found, arrays, key, where, groups)
+
+
+def match_inputs(
+    found: Collection[str],
+    inputs: Sequence[InputSpec],
+    key: str | None,
+    where: str,
+    groups: Sequence[str] = (),
+) -> dict[str, str]:
+    """The name of the stored array for each model input.
 
     found : names of the stored arrays. A single input with rows may also be stored under one of `SAMPLES`.
     With a key, such as `train`, `x` is stored as `x_train` or `train_x`. groups : columns that are taken for
-    samples or labels only where there is nothing else. Raises DataError that lists what was found.
+    samples only where there is nothing else. Raises DataError that lists what was found.
     """
     arrays, missing, alone = {}, [], len(with_rows(inputs)) == 1
-    spelt = {spelling for name in groups for spelling in spellings(name, key)}
-    others = [name for name in found if name not in spelt]
+    others = _others(found, key, groups)
     for spec in inputs:
         names = (spec.name, *SAMPLES) if alone and not spec.number else (spec.name,)
         stored = _first(others, names, key) or _first(found, names, key)
@@ -52,14 +63,35 @@ def match_arrays(
                 else f"name each array after its input, or give all samples one value: {by_option(missing)}"
             ),
         )
-    labels = _first(others, LABELS, key) or _first(found, LABELS, key)
+    return arrays
+
+
+def match_labels(
+    found: Collection[str],
+    arrays: Mapping[str, str],
+    key: str | None,
+    where: str,
+    groups: Sequence[str] = (),
+) -> str:
+    """The name of the stored array of labels.
+
+    arrays : those that feed inputs. groups : columns that are labels only where nothing else is. Raises
+    DataError that lists what was found.
+    """
+    labels = _first(_others(found, key, groups), LABELS, key) or _first(found, LABELS, key)
     if labels is None or labels in arrays.values():
         raise DataError(
             f"no labels; found {_listed(found)}",
             where=where,
             hint=f"store one class number per sample as `{'y' if key is None else f'y_{key}'}`",
         )
-    return arrays, labels
+    return labels
+
+
+def _others(found: Collection[str], key: str | None, groups: Sequence[str]) -> list[str]:
+    """The stored arrays that are no columns of groups."""
+    spelt = {spelling for name in groups for spelling in spellings(name, key)}
+    return [name for name in found if name not in spelt]
 
 
 def match_group(found: Collection[str], column: str, key: str | None, where: str) -> str:

@@ -67,7 +67,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 in hex over the files' contents, the selected rows and the class numbers; not over paths.
+        """sha256 in hex over contents of files and arrays, selected rows and class numbers; not over paths.
 
         Computed on first use; reads every file once, in O(1) memory.
         """
@@ -79,6 +79,10 @@ class Dataset:
                 if path not in known:
                     known[path] = _file_digest(path)
                 digest.update(f"{role}\n{known[path]}\n".encode())
+            for role, array in part.held:
+                digest.update(f"{role} {array.shape} {array.dtype.str}\n".encode())
+                for block in _row_blocks(array):
+                    digest.update(block)
         digest.update(np.ascontiguousarray(self.labels, "<i4" if self.sizes else "<i8").data)
         if any(plan.flipped is not None for plans in self.plans for plan in plans.values()):
             digest.update(b"mirrored")
@@ -219,6 +223,14 @@ def _concatenated(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     if len(pieces) == 1:
         return pieces[0]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def _row_blocks(array: np.ndarray) -> Iterator[memoryview]:
+    """The bytes of an array in C order, some rows at a time, whatever its order in memory."""
+    rows = np.atleast_1d(array)
+    height = max(_BLOCK // max(rows[:1].nbytes, 1), 1)
+    for first in range(0, len(rows), height):
+        yield np.ascontiguousarray(rows[first : first + height]).reshape(-1).view(np.uint8).data
 
 
 def _file_digest(path: Path) -> str:

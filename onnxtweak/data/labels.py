@@ -16,6 +16,18 @@ from onnxtweak.errors import DataError
 from onnxtweak.input_files import MOST_TEXT, require_regular
 
 
+def known_names(names: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Class names, class 0 first, as they were given: themselves, or the file that holds them (`read_names`).
+
+    Raises DataError for empty and duplicate names.
+    """
+    if names is None or isinstance(names, str):
+        return None if names is None else read_names(names)
+    if not names or not all(map(str.strip, names)):
+        raise DataError("a class name is empty", where="names", hint="give every class its own name")
+    return _distinct(names, "names")
+
+
 def read_names(path: str | Path) -> tuple[str, ...]:
     """Class names from a file with one per line, class 0 first.
 
@@ -37,10 +49,14 @@ def read_names(path: str | Path) -> tuple[str, ...]:
         raise DataError(
             "the names file is empty or has an empty line", where=path, hint="write one name per line"
         )
+    return _distinct(names, path)
+
+
+def _distinct(names: tuple[str, ...], where: object) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         duplicate = Counter(names).most_common(1)[0][0]
         raise DataError(
-            f"duplicate class name `{duplicate}`", where=path, hint="give every class its own name"
+            f"duplicate class name `{duplicate}`", where=where, hint="give every class its own name"
         )
     return names
 

@@ -8,13 +8,14 @@ import numpy as np
 
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.samples import Part
+from onnxtweak.in_memory import SampleSource
 from onnxtweak.settings import LISTED, DataSettings
 
 # Without other data, so many listed samples stand for all where the model is measured and tables are made.
 _STAND_IN = 20_000
 
 
-def all_sources(settings: DataSettings) -> tuple[str, ...]:
+def all_sources(settings: DataSettings) -> tuple[SampleSource, ...]:
     """Sources of `data`, and those of all listed samples after them."""
     return (*settings.data, *settings.must, *settings.lock, *settings.keep)
 
@@ -37,15 +38,13 @@ def stand_in(rows: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def not_listed(dataset: Dataset, rows: np.ndarray, listed: Sequence[Part]) -> np.ndarray:
-    """Those of `rows` (n,) int64 that are no listed sample: not from the same place of the same file."""
+    """Those of `rows` (n,) int64 that are no listed sample, as `Part.shared_with` tells."""
     free = np.ones(len(dataset), bool)
     first = 0
     for part in dataset.parts:
         for other in listed:
-            if other.origin == part.origin and other is not part:
-                start = max(other.start - part.start, 0)
-                stop = min(other.start + len(other) - part.start, len(part))
-                free[first + start : first + max(stop, start)] = False
+            if other is not part:
+                free[first : first + len(part)] &= ~part.shared_with(other)
         first += len(part)
     kept: np.ndarray = rows[free[rows]]
     return kept

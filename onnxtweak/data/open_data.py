@@ -17,9 +17,11 @@ from onnxtweak.data.source_spec import Source, parse_source, select_rows
 from onnxtweak.data.sources.csv_table import read_csv
 from onnxtweak.data.sources.function import read_function
 from onnxtweak.data.sources.image_source import read_image_folder
+from onnxtweak.data.sources.memory.held import read_held
 from onnxtweak.data.sources.npz import CompressedColumn, load, read_npz
 from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
 from onnxtweak.errors import DataError
+from onnxtweak.in_memory import InMemory, SampleSource
 from onnxtweak.input_files import require_regular, within_reach
 from onnxtweak.settings import GiB, Preprocess
 from onnxtweak.types import Progress, silent
@@ -50,7 +52,7 @@ READERS: dict[str, Reader] = {
 
 
 def open_data(
-    sources: Sequence[str],
+    sources: Sequence[SampleSource],
     *,
     inputs: Sequence[InputSpec],
     preprocess: Preprocess,
@@ -63,7 +65,7 @@ def open_data(
 
     inputs : what the model expects. names : class names, class 0 first; or a dataset whose names and numbers
     of classes these samples have too. memory : bytes; compressed arrays are loaded while they fit into a
-    quarter of it, and streamed otherwise. progress : told of samples that a function yields. groups : names
+    quarter of it, and streamed otherwise. progress : told of samples that come batch by batch. groups : names
     of columns to read as groups.
     Raises DataError for anything missing, damaged, empty or incompatible with the model.
     """
@@ -71,15 +73,11 @@ def open_data(
     reading = Reading(preprocess, memory, progress, tuple(groups))
     parts: list[Part] = []
     counts: list[int] = []
-    for text in sources:
-        with within_reach(DataError):
-            source = parse_source(text)
-            if source.key and (source.path / source.key).is_dir():
-                source = replace(source, path=source.path / source.key, key=None)
-            found = _reader(source)(source, inputs, reading)
-        for part in found:
-            _check_lengths(part)
-        chosen = select_rows(found, source)
+    for source in sources:
+        if isinstance(source, InMemory):
+            chosen = _checked(read_held(source, inputs, reading))
+        else:
+            chosen = _read_file(source, inputs, reading)
         parts += chosen
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
@@ -87,7 +85,9 @@ def open_data(
     if labels is None:
         labels = class_numbers(parts, known, written) if parts else Labels(np.empty(0), None, None, ())
     if not len(labels.numbers):
-        raise DataError("no samples", where=", ".join(sources), hint="give at least one nonempty source")
+        raise DataError(
+            "no samples", where=", ".join(map(str, sources)), hint="give at least one nonempty source"
+        )
     constants = read_constants(parts, inputs)
     inputs = tuple(spec for spec in inputs if spec.name not in constants)
     if not inputs:
@@ -141,6 +141,16 @@ def _plans(
     return plans
 
 
+def _read_file(text: str, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
+    """The samples of a source that is written, but for rows that it leaves out."""
+    with within_reach(DataError):
+        source = parse_source(text)
+        if source.key and (source.path / source.key).is_dir():
+            source = replace(source, path=source.path / source.key, key=None)
+        found = _reader(source)(source, inputs, reading)
+    return select_rows(_checked(found), source)
+
+
 def _reader(source: Source) -> Reader:
     path = source.path
     if not path.is_dir():
@@ -176,6 +186,13 @@ def _check_one_shape(parts: Sequence[Part], plans: Sequence[dict[str, Preprocess
                 )
 
 
+def _checked(parts: list[Part]) -> list[Part]:
+    """The same parts. Raises DataError where a column of one has more or fewer rows than there are labels."""
+    for part in parts:
+        _check_lengths(part)
+    return parts
+
+
 def _check_lengths(part: Part) -> None:
     for name, group in part.groups.items():
         if group.values.shape[:1] != part.labels.shape[:1]:
@@ -189,7 +206,7 @@ def _check_lengths(part: Part) -> None:
             continue
         if part.labels.shape[:1] != column.shape[:1]:
             raise DataError(
-                f"{column.shape[0]} samples but labels of shape {part.labels.shape}",
+                f"{column.shape[0]} samples but {_counted(part.labels)}",
                 where=f"{column.where}; {part.label_where}",
                 hint="every sample needs one label, in the same order",
             )
@@ -199,6 +216,10 @@ def _check_lengths(part: Part) -> None:
                 where=column.where,
                 hint="store at least one value per sample",
             )
+
+
+def _counted(labels: np.ndarray) -> str:
+    return f"{len(labels)} labels" if labels.ndim == 1 else f"labels of shape {labels.shape}"
 
 
 def _options_for(spec: InputSpec, inputs: Sequence[InputSpec], preprocess: Preprocess) -> Preprocess:

@@ -2,7 +2,8 @@
 
 A reader turns one source into `Part`s: a part is one array per model input, read forward through a `Column`,
 and one raw label per sample. `open_data` turns parts into a `Dataset`. A new file format is one new file with
-a function `(Source, inputs, reading) -> list[Part]` and a line in the table `READERS` of `open_data.py`.
+a function `(Source, inputs, reading) -> list[Part]` and a line in the table `READERS` of `open_data.py`. What
+a program holds in memory is read by `sources/memory/`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -108,11 +111,15 @@ class Column(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArrayColumn:
-    """A column in memory. The rows that `take` returns may be a read-only view."""
+    """A column in memory. The rows that `take` returns may be a read-only view.
+
+    borrowed : it is the caller's own memory, which no plan has to make room for.
+    """
 
     where: str
     array: np.ndarray
     axes: str | None = None
+    borrowed: bool = False
     sized = False
     thread_safe = True
 
@@ -126,7 +133,7 @@ class ArrayColumn:
 
     @property
     def held(self) -> int:
-        return self.array.nbytes
+        return 0 if self.borrowed else self.array.nbytes
 
     def open(self) -> AbstractContextManager[TakeRows]:
         return nullcontext(lambda rows: take_rows(self.array, rows))
@@ -187,8 +194,9 @@ class Part:
     where : how a message names it. origin : equal for two parts whose rows are the same samples.
     columns : by model input; row 0 of the part is row `start` of each. labels (N, ...) : raw, as stored;
     integers, strings, or one-hot. label_where : how a message names them. files : (role, path) pairs that the
-    digest covers. classes : class names, if the source has them. notes : what reading does to the samples.
-    groups : the columns of groups that were asked for, by name.
+    digest covers; held : (role, array) pairs that it covers, of arrays that a program holds. classes : class
+    names, if the source has them. notes : what reading does to the samples. groups : the columns of groups
+    that were asked for, by name.
     """
 
     where: str
@@ -201,6 +209,7 @@ class Part:
     notes: tuple[str, ...] = ()
     start: int = 0
     groups: Mapping[str, GroupColumn] = field(default_factory=dict)
+    held: tuple[tuple[str, np.ndarray], ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -210,6 +219,22 @@ class Part:
         """All files that it is read from."""
         groups = (column.file for column in self.groups.values() if column.file is not None)
         return (*(path for _, path in self.files), *groups)
+
+    @cached_property
+    def fingerprints(self) -> list[bytes]:
+        """A digest of the inputs of each sample in memory; nothing for samples in files."""
+        arrays = [array for _, array in self.held if array.ndim]
+        rows = zip(*arrays, strict=True) if arrays else ()
+        return [sha256(b"".join(one.tobytes() for one in row)).digest() for row in rows]
+
+    def shared_with(self, other: Part) -> np.ndarray:
+        """Which of its samples (N,) bool are the other's too: of one place in a file, or equal in memory."""
+        if self.held and other.held:
+            theirs = set(other.fingerprints)
+            return np.array([mark in theirs for mark in self.fingerprints], bool)
+        rows = np.arange(len(self)) + self.start
+        near: np.ndarray = (rows >= other.start) & (rows < other.start + len(other))
+        return near & (self.origin == other.origin)
 
     def rows(self, first: int, end: int) -> Part:
         """Some of its samples, [first, end)."""

@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 
 from onnxtweak.data.dataset import Batch, Dataset
 from onnxtweak.data.groups import Groups, in_common, require_shared
-from onnxtweak.data.labels import read_names
+from onnxtweak.data.labels import known_names
 from onnxtweak.data.listed import all_sources, listed_parts, not_listed, rows_by_role, stand_in
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
 from onnxtweak.data.stratified import drawn_rows, labels_of_samples, stratified_split
 from onnxtweak.errors import DataError, UsageError
+from onnxtweak.in_memory import SampleSource
 from onnxtweak.settings import LISTED, DataSettings, GiB
 from onnxtweak.types import Progress, silent
 
@@ -139,11 +140,11 @@ def open_splits(
     if not settings.data and not settings.must:
         hint = "give labelled samples with -d DATA, or samples that have to become right with --must"
         raise UsageError("no samples to learn from", hint=hint)
-    names = None if settings.names is None else read_names(settings.names)
+    names = known_names(settings.names)
     given = [sources for sources in (settings.data, settings.val, settings.test) if sources]
     share = memory // max(len(given), 1)
 
-    def opened(sources: Sequence[str], names: Sequence[str] | Dataset | None) -> Dataset:
+    def opened(sources: Sequence[SampleSource], names: Sequence[str] | Dataset | None) -> Dataset:
         return open_data(
             sources,
             inputs=inputs,
@@ -205,7 +206,7 @@ def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, pr
         all_sources(settings),
         inputs=inputs,
         preprocess=settings.preprocess,
-        names=None if settings.names is None else read_names(settings.names),
+        names=known_names(settings.names),
         memory=memory,
         progress=progress,
         groups=settings.columns,
@@ -220,8 +221,8 @@ def _listed(settings: DataSettings, dataset: Dataset, rows: Mapping[str, np.ndar
     found = {role: View(dataset, rows[role]) for role in LISTED if getattr(settings, role)}
     for role, view in found.items():
         if not len(view):
-            where = ", ".join(getattr(settings, role))
-            raise DataError("no samples", where=f"--{role} {where}", hint="list at least one sample")
+            where = ", ".join(map(str, getattr(settings, role)))
+            raise DataError("no samples", where=f"{role}: {where}", hint="list at least one sample")
     return found
 
 
@@ -322,8 +323,5 @@ def _overlaps(data: Dataset, validation: View, test: View | None) -> Iterator[st
 
 
 def _shared(one: Dataset, other: Dataset) -> int:
-    return sum(
-        max(0, min(a.start + len(a), b.start + len(b)) - max(a.start, b.start))
-        for a, b in product(one.parts, other.parts)
-        if a.origin == b.origin
-    )
+    """How many samples of one dataset are the other's too."""
+    return sum(int(np.any([part.shared_with(b) for b in other.parts], axis=0).sum()) for part in one.parts)

@@ -19,6 +19,7 @@ from onnxtweak.disk_space import new_mapped, writing
 from onnxtweak.engine.passes import Captured, Engine, capture
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, OutputError
+from onnxtweak.in_memory import SampleSource
 from onnxtweak.input_files import read_text, require_regular
 from onnxtweak.temporary_files import Change, collect, temporary_folder, together
 from onnxtweak.types import Neurons, Tap
@@ -201,9 +202,9 @@ def _manifest(dump: Dump) -> dict[str, Any]:
     }
 
 
-def is_dump(source: str) -> bool:
+def is_dump(source: SampleSource) -> bool:
     """Whether a data source is a folder that `write_dump` wrote."""
-    return (Path(source) / MANIFEST).is_file()
+    return isinstance(source, str) and (Path(source) / MANIFEST).is_file()
 
 
 def read_dump(directory: str | Path) -> Dump:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from onnxtweak.engine.session import Port
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.head import Answer, Readout
 from onnxtweak.model.feature_names import feature_names
-from onnxtweak.model.file.model_file import ModelFile, read_model
+from onnxtweak.model.file.model_file import ModelFile, ModelSource, read_model
 from onnxtweak.model.inspect.batch import batch_axes
 from onnxtweak.model.inspect.logits import Logits, find_logits
 from onnxtweak.settings import TapSettings
@@ -132,7 +131,7 @@ class Opened:
         return _ports(self.model.proto.graph.output, set())
 
 
-def open_model(path: str | Path, settings: TapSettings) -> Opened:
+def open_model(path: ModelSource, settings: TapSettings) -> Opened:
     """Read a model and find its logits. Raises ModelError when it is not a classifier."""
     return opened_model(read_model(path), settings.logits)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxtweak.errors import UsageError
+from onnxtweak.in_memory import SampleSource
 from onnxtweak.input_files import MOST_TEXT, read_text, require_regular, within_reach
 from onnxtweak.recipe.goal_table import GOAL, with_goal
 from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
@@ -187,10 +188,10 @@ def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
         what = "`data` is empty" if "data" in table else "`data` is missing"
         raise UsageError(what, where=where, hint='write data = ["samples.npz"] under [data]')
 
-    def placed(sources: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(folder / source) for source in sources)
+    def placed(sources: tuple[SampleSource, ...]) -> tuple[str, ...]:
+        return tuple(str(folder / str(source)) for source in sources)
 
-    names = None if data.names is None else str(folder / data.names)
+    names = str(folder / data.names) if isinstance(data.names, str) else data.names
     return replace(
         data,
         data=placed(data.data),

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from onnxtweak.bounded import require_in_range
 from onnxtweak.errors import UsageError
+from onnxtweak.in_memory import InMemory, SampleSource
 from onnxtweak.quantities import height_width, number, plain_number, size
 
 Settings = TypeVar("Settings")
@@ -63,6 +64,10 @@ def _numbers_by_name(value: Any) -> tuple[tuple[str, float], ...]:
     return tuple((_text(name), plain_number(str(each))) for name, each in value.items())
 
 
+def _source(value: Any) -> SampleSource:
+    return value if isinstance(value, InMemory) else _text(value)
+
+
 _BY_TYPE: dict[Any, Convert] = {
     str: _text,
     int: _whole,
@@ -70,6 +75,7 @@ _BY_TYPE: dict[Any, Convert] = {
     bool: _flag,
     tuple[int, int]: _height_width,
     tuple[str, ...]: _several(_text),
+    tuple[SampleSource, ...]: _several(_source),
     tuple[int, ...]: _several(_whole),
     tuple[float, ...]: _several(_number),
     tuple[tuple[str, float], ...]: _numbers_by_name,
@@ -78,6 +84,7 @@ _BY_TYPE: dict[Any, Convert] = {
 _BY_FIELD: dict[str, Convert] = {
     "memory": lambda value: size(value) if isinstance(value, str) else _whole(value),
     "max_class_drop": lambda value: None if value == "none" else _number(value),
+    "names": lambda value: _several(_text)(value) if isinstance(value, list) else _text(value),
     "targets": _several(lambda value: str(value) if type(value) is int else _text(value)),
 }
 

@@ -73,6 +73,8 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         made: dict[str, Any] = {}
         for field in dataclasses.fields(value):
+            if not field.metadata.get("json", True):
+                continue
             part = getattr(value, field.name)
             flat = isinstance(part, Choice | Measurement | RunFacts)
             made |= plain(part) if flat else {field.name: plain(part)}

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from onnxtweak.data.listed import all_sources
-from onnxtweak.errors import OutputError
+from onnxtweak.errors import OutputError, UsageError
+from onnxtweak.in_memory import InMemory
+from onnxtweak.model.file.model_file import ModelFile, ModelSource, model_files
 from onnxtweak.model.file.output_paths import check_distinct, check_output, same_file
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings
 
@@ -20,18 +22,20 @@ _FUNCTION = re.compile(r"(.+\.py):\w+(#.*)?")
 
 def check_paths(
     output: OutputSettings,
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     metric: str | None = None,
 ) -> None:
     """Raise OutputError where a command's files could not be written, or would replace what it reads.
 
-    metric : the words of `--metric`, which may name a file of costs.
+    metric : the words of `--metric`, which may name a file of costs. Raises UsageError where several
+    processes are to open what only this one holds.
     """
+    _require_files(model, data, engine)
     written = [path for path in (output.output, output.tweak, output.report) if path is not None]
     work = [] if engine.work_dir is None else [engine.work_dir]
-    read = [Path(model), *files_named(data, engine), *costs_named(metric)]
+    read = [*model_files(model), *files_named(data, engine), *costs_named(metric)]
     for path in written:
         check_output(path, force=output.force, protect=read)
     check_distinct([*work, *written])
@@ -39,9 +43,9 @@ def check_paths(
 
 def files_named(data: DataSettings, engine: EngineSettings = EngineSettings()) -> tuple[Path, ...]:
     """Files and folders that the settings name, as far as they exist: sources, class names, libraries."""
-    names = [] if data.names is None else [data.names]
-    texts = [*all_sources(data), *data.val, *data.test]
-    found = (path for text in texts for path in _places(text))
+    names = [data.names] if isinstance(data.names, str) else []
+    sources = (*all_sources(data), *data.val, *data.test)
+    found = (path for source in sources if isinstance(source, str) for path in _places(source))
     return tuple(Path(path) for path in (*names, *found, *engine.custom_ops) if _exists(path))
 
 
@@ -49,6 +53,18 @@ def costs_named(metric: str | None) -> tuple[Path, ...]:
     """The file of costs that a metric names, if it exists."""
     path = (metric or "").removeprefix("cost:")
     return (Path(path),) if path != metric and _exists(path) else ()
+
+
+def _require_files(model: ModelSource, data: DataSettings, engine: EngineSettings) -> None:
+    sources = (*all_sources(data), *data.val, *data.test)
+    held = [*map(str, (source for source in sources if isinstance(source, InMemory)))]
+    held += [str(model.path)] if isinstance(model, ModelFile) and not model.stored else []
+    if held and (engine.workers or engine.scheduler or "," in engine.device):
+        raise UsageError(
+            "worker processes open model and samples themselves, from files",
+            where=held[0],
+            hint="save it (numpy.savez, onnx.save) and give the path, or use a single process",
+        )
 
 
 def check_folder(folder: str | Path, read: Iterable[str | Path]) -> None:

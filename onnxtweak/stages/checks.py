@@ -261,9 +261,8 @@ def _rejection(data: bytes) -> str | None:
 
 
 def check_unharmed(base: ModelFile, data: bytes) -> Check:
-    """The splice is the only difference from the base, which is unchanged on disk."""
-    on_disk = hashlib.sha256(base.path.read_bytes()).hexdigest()
-    if on_disk != base.sha256:
+    """The splice is the only difference from the base, which is unchanged on disk, where it is a file."""
+    if base.stored and hashlib.sha256(base.path.read_bytes()).hexdigest() != base.sha256:
         return Check("unharmed", False, f"the base changed on disk during the command: {base.path}")
     return check_difference(base, data)
 

@@ -110,11 +110,10 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
     tweak = make_tweak(job, proposal, output.recipe)
     tweaked, checks = _splice_and_check(job, proposal, tweak)
     outcome = _measure_outcome(job, proposal, tweaked)
-    checks += (outcome.check,)
     evidence = _evidence(job, proposal, tweak, tweaked, outcome, output)
-    written = None if output.output is None else FileRef(output.output, tweaked.model.sha256)
     unchanged = () if proposal.patch.changes_logits else ("no tweak: the base was best on validation",)
     with Delivery(force=output.force, protect=job.files_read) as delivery:
+        checks += (outcome.check,)
         if output.output is not None:
             feeds = few_samples(job.opened, job.splits.fit, 3)
             checks += (write_checked(delivery, job.subject, tweaked, output, feeds, job.engine.settings),)
@@ -123,7 +122,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
         result = Result(
             command=proposal.command,
             model=job.model,
-            output=written,
+            output=None if output.output is None else FileRef(output.output, tweaked.model.sha256),
             tweak=summary(tweak),
             choice=_choice(job, proposal),
             samples=job.samples,
@@ -135,6 +134,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             evidence=evidence,
             listed=outcome.listed,
             metric=outcome.metric,
+            made=tweak,
         )
         if output.report is not None:
             delivery.add(output.report, [page_of(result, output.report)])

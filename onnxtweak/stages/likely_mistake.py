@@ -189,9 +189,9 @@ def _standardized(now: Preprocess, view: View) -> Iterator[_Way]:
     """The columns of a table with mean 0 and deviation 1, as models of tables are often trained on."""
     data = view.dataset
     column = data.parts[0].columns[data.inputs[0]]
-    if len(data.inputs) > 1 or column.dtype.kind not in "fiu":
-        return
     stored = np.flatnonzero(view.rows < len(data.parts[0]))
+    if len(data.inputs) > 1 or column.dtype.kind not in "fiu" or not len(stored):
+        return
     with column.open() as take:
         values = np.asarray(take(view.rows[stored] + data.parts[0].start), np.float64)
     mean, deviation = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-9)

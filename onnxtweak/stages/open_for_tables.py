@@ -7,6 +7,7 @@ from dataclasses import replace
 from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.subject import hidden
 from onnxtweak.errors import ModelError
+from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import Job, prepare
@@ -17,7 +18,7 @@ _NO_USUAL = "the model has no activation and no penultimate tensor: only biases 
 
 
 def open_for_tables(
-    model: str, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
+    model: ModelSource, data: DataSettings, settings: EngineSettings, taps: TapSettings, progress: Progress
 ) -> Job:
     """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor.
 

@@ -32,7 +32,7 @@ from onnxtweak.errors import DataError
 from onnxtweak.goal import class_names
 from onnxtweak.head import Head
 from onnxtweak.model.file.external_data import hash_file
-from onnxtweak.model.file.model_file import ModelFile
+from onnxtweak.model.file.model_file import ModelFile, ModelSource
 from onnxtweak.model.inspect.taps import candidates_note
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
@@ -54,7 +54,7 @@ class FitSamples:
     answers depend on the batch; None: that, and what is `watched`, is to be found out.
     """
 
-    model: str
+    model: ModelSource
     data: DataSettings
     taps: TapSettings
     whole: bool
@@ -167,7 +167,7 @@ class Job:
 
 
 def prepare(
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     settings: EngineSettings,
     taps: TapSettings,
@@ -185,7 +185,8 @@ def prepare(
     with explaining(notes):
         splits = open_splits(data, opened.specs, settings.memory, progress)
     splits = replace(splits, notes=(*notes, *splits.notes))
-    return _job(opened, splits, settings, progress, FitSamples(model, data, taps, whole=False), begin, watch)
+    reopen = FitSamples(opened.model.source, data, taps, whole=False)
+    return _job(opened, splits, settings, progress, reopen, begin, watch)
 
 
 def _job(
@@ -300,7 +301,7 @@ def _datasets(splits: Splits) -> tuple[Dataset, ...]:
 
 
 def open_whole(
-    model: str,
+    model: ModelSource,
     data: DataSettings,
     settings: EngineSettings,
     taps: TapSettings,
@@ -314,7 +315,7 @@ def open_whole(
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
         splits = replace(unsplit(data, opened.specs, settings.memory, progress), notes=notes)
-    reopen = FitSamples(model, data, taps, whole=True)
+    reopen = FitSamples(opened.model.source, data, taps, whole=True)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
 
 

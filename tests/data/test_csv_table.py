@@ -37,9 +37,7 @@ def test_columns_beside_the_labels_in_file_order_and_it_is_said(tmp_path):
     assert data.labels.tolist() == [0, 1, 2]
     assert whole(data)["x"].tolist() == [[1, 10], [2.5, -30], [3, 30]]
     assert whole(data)["x"].dtype == np.float32
-    assert "does not name its features: input `x` takes the columns in the order of the file, b, a" in (
-        data.describe()
-    )
+    assert "does not name its features: input `x` takes the columns in their order, b, a" in (data.describe())
 
 
 def test_features_that_the_model_names_are_found_by_name(tmp_path):

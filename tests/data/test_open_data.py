@@ -47,7 +47,7 @@ def test_a_key_is_hinted_and_taken(tmp_path, names):
 
 def test_lengths_differ(tmp_path):
     error = refusal(tmp_path, x=X, y=Y[:3])
-    assert "4 samples" in error.what and "(3,)" in error.what
+    assert error.what == "4 samples but 3 labels"
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

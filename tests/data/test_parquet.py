@@ -127,7 +127,7 @@ def test_columns_are_bound_by_name_as_in_csv(tmp_path):
         opened(path)
     assert "b, id, a" in raised.value.hint
     ordered = opened(path, InputSpec("x", "float32", (None, 3)))
-    assert "does not name its features: input `x` takes the columns in the order of the file, b, id, a" in (
+    assert "does not name its features: input `x` takes the columns in their order, b, id, a" in (
         ordered.describe()
     )
 

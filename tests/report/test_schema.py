@@ -41,7 +41,7 @@ def test_the_verdict_is_one_list_of_promises():
     made = read(results.a_result(verdict=results.a_verdict(answer="fit", each=5.0)), "fit")
     assert made["answer"] == made["verdict"]["answer"] == "fit"
     assert list(made["verdict"]) == [
-        "answer", "state", "split", "samples", "promises", "worst", "cautions", "groups", "goal",
+        "answer", "state", "split", "samples", "promises", "worst", "cautions", "groups", "goal", "unit",
     ]  # fmt: skip
     assert made["verdict"]["state"] == "not shown" and made["verdict"]["worst"] is None
     assert {tuple(promise) for promise in made["verdict"]["promises"]} == {

@@ -22,8 +22,11 @@ from onnxtweak.commands import (
     run,
     score,
 )
+from onnxtweak.data import InputSpec, View, open_data
 from onnxtweak.errors import DataError
+from onnxtweak.in_memory import InMemory
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings, Preprocess, TargetSettings
+from onnxtweak.stages.likely_mistake import _standardized
 from tests.support.brightness import RIGHT, brightness_reader, own_answers, pictures, prepared
 from tests.support.nets import mlp
 from tests.support.weak_class import run as ran
@@ -146,6 +149,15 @@ def test_columns_of_a_table_that_were_not_standardized(tmp_path):
     said = told(tmp_path, (z * scales + 50 * scales).astype(np.float32), y)
     assert "storing samples standardized column by column" in said
     assert "accuracy" not in told(tmp_path, z, y)
+
+
+def test_columns_are_standardized_by_the_samples_there_are():
+    rows = [np.zeros((2, 3), np.float32), np.ones((4, 3), np.float32)]
+    sources = [InMemory(f"{k}", x, np.arange(len(x)) % 2) for k, x in enumerate(rows)]
+    inputs = (InputSpec("x", "float32", (None, 3)),)
+    both = open_data(sources, inputs=inputs, preprocess=Preprocess())
+    assert [*_standardized(Preprocess(), View(both, np.arange(2, 6)))] == []  # none is of the first source
+    assert len([*_standardized(Preprocess(), View(both, np.arange(6)))]) == 1
 
 
 def test_two_classes_that_are_swapped(tmp_path):

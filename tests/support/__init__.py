@@ -16,6 +16,7 @@ damage              bits flipped in a tweaked file, records of older versions
 candidates          neurons ranked from scores that are all at hand
 results             small results of every command
 report_pages        results as `report` reads them, and a parser for its page
+foreign             arrays, tables and loaders as other libraries have them
 docs_files          the files that the commands in the documentation read
 cupy_on_cpu         a stand-in for CuPy: kernels compiled as C++ and run in threads
 """

@@ -1,4 +1,4 @@
-"""How are samples read from files? One module per file format.
+"""How are samples read? One module per file format, and a folder for what a program holds in memory.
 
 npz, npy        arrays, mapped into memory
 object_rows     why an array of Python objects is refused
@@ -9,6 +9,7 @@ csv_table       tables of columns as text, and lists of pictures
 table_columns   which column feeds which input, and which holds the labels
 image_source    folders of images, and lists of them
 function        a Python function that yields batches
+memory          arrays, tables and batches of a Python program
 held_whole      how large labels, class names and text may be
 spool           samples that can be read only once, kept on disk
 """

@@ -24,7 +24,7 @@ from onnxtweak.data.samples import ArrayColumn, Column, GroupColumn, InputSpec, 
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.image_source import SUFFIXES, read_image_list
-from onnxtweak.data.sources.spool import Spool, spool_folder
+from onnxtweak.data.sources.spool import Spool, SpoolFolder
 from onnxtweak.data.sources.table_columns import bind_columns, label_column, listed
 from onnxtweak.errors import DataError
 
@@ -97,13 +97,15 @@ class _TableReader:
         notes = [] if delimiter == "," else [f"cells are separated by {_DELIMITERS[delimiter]}"]
         whole: dict[str, list[np.ndarray]] = {name: [] for name in (label, *grouping)}
         rows = 0
-        folder = spool_folder()
+        folder = SpoolFolder()
         with ExitStack() as stack:
             spools = {}
             for number, spec in enumerate(self.inputs):
-                place = folder / f"{number}.values"
+                place = folder.path / f"{number}.values"
                 file = stack.enter_context(place.open("wb", buffering=0))
-                spools[spec.name] = Spool(place, file, (len(bound.columns[spec.name]),), _stored_type(spec))
+                spools[spec.name] = Spool(
+                    folder, place, file, (len(bound.columns[spec.name]),), _stored_type(spec)
+                )
             texts: dict[str, list[np.ndarray]] = {spec.name: [] for spec in self.inputs}
             height = max(_CHUNK // len(self.names), 1)
             while chunk := [*begun, *islice(lines, height - len(begun))]:

@@ -64,7 +64,10 @@ def read_header(stream: IO[bytes], where: str) -> Header:
 
 @dataclass(frozen=True)
 class MappedColumn:
-    """A column stored uncompressed in a file, from byte `offset` on. fortran : whether in Fortran order."""
+    """A column stored uncompressed in a file, from byte `offset` on. fortran : whether in Fortran order.
+
+    folder : what keeps the file, where it is a temporary one.
+    """
 
     where: str
     path: Path
@@ -73,6 +76,7 @@ class MappedColumn:
     dtype: np.dtype
     fortran: bool = False
     axes: str | None = None
+    folder: object = None
     sized = False
     thread_safe = True
     held = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import math
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from weakref import finalize
 
 import numpy as np
 
@@ -22,13 +22,17 @@ from onnxtweak.temporary_files import temporary_folder
 _SHARE = 0.9  # of the room on a disk that a copy may take: the rest is for everybody else
 
 
-def spool_folder() -> Path:
-    """A new temporary folder, removed when the program ends. Raises OutputError."""
-    place, stack = Path(tempfile.gettempdir()), ExitStack()
-    with _spooling(place):
-        folder = stack.enter_context(temporary_folder(place, private=True))
-    atexit.register(stack.close)
-    return folder
+class SpoolFolder:
+    """A new temporary folder, removed when no column in it is in use any more, or when the program ends.
+
+    Raises OutputError.
+    """
+
+    def __init__(self) -> None:
+        place, stack = Path(tempfile.gettempdir()), ExitStack()
+        with _spooling(place):
+            self.path = stack.enter_context(temporary_folder(place, private=True))
+        finalize(self, stack.close)
 
 
 def room_in(folder: Path) -> int:
@@ -64,8 +68,9 @@ def _spooling(place: Path) -> Iterator[None]:
 
 @dataclass
 class Spool:
-    """An input's values, written to disk batch by batch. shape, dtype : of one sample."""
+    """An input's values, written to a file in a folder, batch by batch. shape, dtype : of one sample."""
 
+    folder: SpoolFolder
     path: Path
     file: FileIO
     shape: tuple[int, ...]
@@ -94,4 +99,5 @@ class Spool:
 
     def column(self, where: str) -> MappedColumn:
         """What was written, once the file is closed. where : how a message names it."""
-        return MappedColumn(where, self.path, 0, (self.rows, *self.shape), self.dtype)
+        shape = (self.rows, *self.shape)
+        return MappedColumn(where, self.path, 0, shape, self.dtype, folder=self.folder)

@@ -1,7 +1,7 @@
-"""Which columns of a table feed which input, and which holds the labels? By name; shared by Parquet and CSV.
+"""Which columns of a table feed which input, and which holds the labels? By name; of files and in memory.
 
 A column belongs to the input of its name. One input of many features takes the columns that the model names
-as its features; where it names none, all columns but the labels, in the file's order, and a note says so.
+as its features; where it names none, all columns but the labels, in their order, and a note says so.
 """
 
 from __future__ import annotations
@@ -29,20 +29,28 @@ class Bound:
 
 
 def label_column(names: Sequence[str], source: Source, groups: Sequence[str] = ()) -> str:
-    """The column of labels: #KEY, or the only one named like labels. Raises DataError, naming all columns.
+    """`named_label` of a file: #KEY names the column."""
+    where = source.text if source.key else source.path
+    return named_label(names, source.key, where, f"{source.path}#COLUMN", groups)
 
-    groups : columns of groups, which are labels only where nothing else is.
+
+def named_label(
+    names: Sequence[str], key: str | None, where: object, naming: str, groups: Sequence[str] = ()
+) -> str:
+    """The column of labels: `key`, or the only one named like labels. Raises DataError, naming all columns.
+
+    naming : how another is chosen. groups : columns of groups, which are labels only where nothing else is.
     """
-    if source.key:
-        if source.key in names:
-            return source.key
-        raise DataError(f"no column `{source.key}`", where=source.text, hint=f"columns: {listed(names)}")
+    if key:
+        if key in names:
+            return key
+        raise DataError(f"no column `{key}`", where=where, hint=f"columns: {listed(names)}")
     found = [name for name in names if name.strip().lower() in LABELS]
     found = [name for name in found if name not in groups] or found
     if len(found) == 1:
         return found[0]
     what = "several columns could be the labels" if found else "no column is named like labels"
-    raise DataError(what, where=source.path, hint=f"name it: {source.path}#COLUMN; columns: {listed(names)}")
+    raise DataError(what, where=where, hint=f"name it: {naming}; columns: {listed(names)}")
 
 
 def bind_columns(
@@ -106,8 +114,8 @@ def _of_one_input(
         )
     if len(names) > 1:
         notes.append(
-            f"the model does not name its features: input `{spec.name}` takes the columns in the order of "
-            f"the file, {listed(names)}"
+            f"the model does not name its features: input `{spec.name}` takes the columns in their order, "
+            f"{listed(names)}"
         )
     return tuple(names)
 

@@ -59,6 +59,11 @@ def external_files(proto: onnx.ModelProto, model: Path) -> tuple[ExternalFile, .
     return tuple(found[location] for location in sorted(found))
 
 
+def has_external_data(proto: onnx.ModelProto) -> bool:
+    """Whether some tensor of the model is stored in another file."""
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto))
+
+
 def hash_file(path: str | Path) -> str:
     """sha256 of a file's bytes in hex, read as a stream."""
     digest = hashlib.sha256()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import MutableSequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file import protobuf_edit
-from onnxtweak.model.file.external_data import ExternalFile, external_files
+from onnxtweak.model.file.external_data import ExternalFile, external_files, has_external_data
 from onnxtweak.model.file.foreign_files import identify
 from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
@@ -29,7 +29,8 @@ class ModelFile:
     """An ONNX file as it was read.
 
     path : as given. data : the file's bytes. proto : parsed, external data left in place; must not be
-    changed. sha256 : of `data`, in hex. external : the files with weights, sorted by location.
+    changed. sha256 : of `data`, in hex. external : the files with weights, sorted by location. stored :
+    whether it is a file; of a model in memory `path` is what messages call it.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class ModelFile:
     proto: onnx.ModelProto = field(repr=False)
     sha256: str
     external: tuple[ExternalFile, ...] = ()
+    stored: bool = True
 
     @property
     def folder(self) -> Path:
@@ -61,20 +63,37 @@ class ModelFile:
     def holding(self, data: bytes) -> ModelFile:
         """The same file with other bytes, which need not be on disk; its external files stay the same."""
         proto = parse(data, self.path)
-        return ModelFile(self.path, data, proto, hashlib.sha256(data).hexdigest(), self.external)
+        return replace(self, data=data, proto=proto, sha256=hashlib.sha256(data).hexdigest())
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The model's own file and its external files, none of which an output may replace."""
-        return (self.path, *(file.path for file in self.external))
+        return (*([self.path] if self.stored else []), *(file.path for file in self.external))
+
+    @property
+    def source(self) -> ModelSource:
+        """What it can be opened from again: its file, or else itself."""
+        return self.path if self.stored else self
 
 
-def read_model(path: str | Path) -> ModelFile:
-    """The model at `path`, parsed without loading external data.
+# What names a model wherever one is wanted: its path, or the model itself, read before or never on disk.
+ModelSource = str | Path | ModelFile
+ModelInMemory = bytes | onnx.ModelProto
+
+
+def model_files(model: ModelSource) -> tuple[Path, ...]:
+    """The files that a model is read from, as far as they are known before it is opened."""
+    return model.files if isinstance(model, ModelFile) else (Path(model),)
+
+
+def read_model(path: ModelSource) -> ModelFile:
+    """The model at `path`, parsed without loading external data; a model that was read already, as it is.
 
     Raises ModelError when there is no such file, when it is not a complete ONNX model, or when an external
     file is missing, too short, or outside the model's folder.
     """
+    if isinstance(path, ModelFile):
+        return path
     path = Path(path)
     try:
         data = _read(path)
@@ -85,6 +104,26 @@ def read_model(path: str | Path) -> ModelFile:
             raise
         raise ModelError(known[0], where=path, hint=known[1]) from error
     return ModelFile(path, data, proto, hashlib.sha256(data).hexdigest(), external_files(proto, path))
+
+
+def model_in_memory(model: ModelInMemory, name: str) -> ModelFile:
+    """A model that is no file. name : how messages and results call it. What is given is never changed.
+
+    Raises ModelError for what is no complete ONNX model, and where its weights are in other files.
+    """
+    try:
+        data = model.SerializeToString(deterministic=True) if isinstance(model, onnx.ModelProto) else model
+    except (ValueError, EncodeError) as error:  # protobuf's words for more than 2 GiB
+        hint = "save it with its weights as external data, and give the path"
+        raise ModelError(f"the model cannot be written as bytes: {error}", where=name, hint=hint) from error
+    proto = parse(data, name)
+    if has_external_data(proto):
+        raise ModelError(
+            "the model's weights are in other files, which cannot be found from here",
+            where=name,
+            hint="give the path of the model, or load it together with its weights: onnx.load(path)",
+        )
+    return ModelFile(Path(name), data, proto, hashlib.sha256(data).hexdigest(), stored=False)
 
 
 def parse(data: bytes, where: object = "") -> onnx.ModelProto:

@@ -1,6 +1,7 @@
-"""What does the text of a result say, on a terminal and in Markdown?
+"""What does the text of a result say, on a terminal, in Markdown and in a notebook?
 
-layout        headings, facts, tables and notes
+layout        headings, facts, tables and notes, on a terminal and in Markdown
+notebook      the same in a notebook
 verdict       which promises were kept
 metric        metrics, and the one that was the goal
 by_group      accuracy of each group of samples

@@ -1,0 +1,67 @@
+"""How are arrays by name read? As from an .npz file: inputs by their names, or `x`, labels under `y`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.data.array_names import CLASSES, match_group, match_inputs, match_labels
+from onnxtweak.data.samples import ArrayColumn, Column, GroupColumn, InputSpec, NumberColumn, Part, Reading
+from onnxtweak.data.sources.memory.values import as_array
+from onnxtweak.errors import DataError
+from onnxtweak.in_memory import InMemory
+
+
+def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
+    """An array with labels, or a mapping of arrays, as one part.
+
+    A mapping may hold the labels, class names under `classes`, single numbers, and columns of groups. Raises
+    DataError for missing arrays, and for what is no array.
+    """
+    own = source.samples
+    found: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {"x": own}
+    _require_names(found, source)
+    bound = match_inputs(found, inputs, None, str(source), reading.groups)
+    labels, label_where = source.labels, f"labels of {source}"
+    if labels is None:
+        name = match_labels(found, bound, None, str(source), reading.groups)
+        labels, label_where = found[name], f"{name} in {source}"
+    arrays = {name: as_array(found[stored], f"{stored} in {source}") for name, stored in bound.items()}
+    groups = {name: match_group(found, name, None, str(source)) for name in reading.groups}
+    classes = next((name for name in CLASSES if name in found and name not in bound.values()), None)
+    return [
+        Part(
+            where=str(source),
+            origin=f"memory {id(source)}",
+            columns={name: _column(arrays[name], f"{stored} in {source}") for name, stored in bound.items()},
+            labels=as_array(labels, label_where),
+            label_where=label_where,
+            files=(),
+            held=tuple(arrays.items()),
+            classes=None if classes is None else _names(found[classes], f"{classes} in {source}"),
+            groups={
+                name: GroupColumn(f"{stored} in {source}", as_array(found[stored], f"{stored} in {source}"))
+                for name, stored in groups.items()
+            },
+        )
+    ]
+
+
+def _require_names(found: Mapping[Any, Any], source: InMemory) -> None:
+    other = next((key for key in found if not isinstance(key, str)), None)
+    if other is not None:
+        raise DataError(
+            f"{other!r} names no array", where=source, hint="name each array by the model's input it feeds"
+        )
+
+
+def _column(array: np.ndarray, where: str) -> Column:
+    return ArrayColumn(where, array, borrowed=True) if array.ndim else NumberColumn(where, array)
+
+
+def _names(value: Any, where: str) -> tuple[str, ...] | None:
+    """Class names; None for what holds no text, which means something else."""
+    array = as_array(value, where)
+    return tuple(array.astype(str).tolist()) if array.ndim == 1 and array.dtype.kind in "US" else None
