@@ -29,7 +29,7 @@ Criterion = Literal["auto", "count", "threshold", "lift"]
 JoinCriterion = Literal[Criterion, "net-gain"]
 
 # What `--metric` may be.
-METRICS = "overall|balanced|worst|f1|cost:FILE|recall@fpr=X|recall@precision=X"
+METRICS = "overall|balanced|worst|f1|iou|cost:FILE|recall@fpr=X|recall@precision=X"
 
 FINITE = Range()
 POSITIVE = Range(above=0)

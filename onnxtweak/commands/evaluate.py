@@ -37,7 +37,8 @@ def evaluate(
     """Overall and per-class accuracy and confusion of a model, over all samples of `data`.
 
     data : its `by` are columns whose groups are measured one by one. taps : only `logits` is used. metrics :
-    words of `--metric`, read as well. Raises InputError for what cannot be used.
+    words of `--metric`, read as well; so is the mean IoU where there are scores at positions. Raises
+    InputError for what cannot be used.
     """
     for text in metrics:
         require_metric(text)
@@ -46,7 +47,8 @@ def evaluate(
     columns = {name: view.rows_by(name) for name in data.by}
     for name, groups in columns.items():
         require_shared(groups, name, _SHARED, "--by")
-    asked = [metric_of(text, job.names) for text in metrics]
+    usual = ("iou",) if job.subject.sizes and "iou" not in metrics else ()
+    asked = [metric_of(text, job.names) for text in (*metrics, *usual)]
     for metric in asked:
         require_samples(metric, view.labels, "labelled")
     shown = shown_pass(job.subject, view, job.engine, "evaluate")

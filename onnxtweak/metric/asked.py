@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.metric.costs import read_costs
-from onnxtweak.metric.kinds import F1, Balanced, Cost, Metric, Overall, Worst
+from onnxtweak.metric.kinds import F1, Balanced, Cost, Iou, Metric, Overall, Worst
 from onnxtweak.metric.rate import PRECISION, FalseAlarms, RecallAt
 from onnxtweak.quantities import number
 from onnxtweak.settings import METRICS
 
 OPTION = "--metric"
-_WORDS = ("overall", "balanced", "worst", "f1", "cost:", "recall@fpr=", "recall@precision=")
+_WORDS = ("overall", "balanced", "worst", "f1", "iou", "cost:", "recall@fpr=", "recall@precision=")
 
 
 def require_metric(text: str) -> None:
@@ -43,13 +43,15 @@ def metric_of(text: str, names: Sequence[str]) -> Metric:
             return Worst(word, "accuracy of the worst class")
         case "f1":
             return F1(word, f"F1 of class {names[1]}" if binary else "macro F1", 1 if binary else None)
+        case "iou":
+            return Iou(word, "mean IoU")
         case "cost":
             return Cost(f"cost:{rest}", "mean cost", read_costs(rest, names))
     if not binary:
         raise ModelError(
             f"{text!r} is about two classes, to find the second; this model has {len(names):,}",
             where=OPTION,
-            hint="ask for f1, balanced, worst or cost:FILE",
+            hint="ask for f1, iou, balanced, worst or cost:FILE",
         )
     share = _limit(text, rest)
     kind: FalseAlarms = "precision" if word == PRECISION else "fpr"

@@ -175,8 +175,13 @@ class F1(ConfusionMetric):
 
     one: int | None = None
 
+    def each(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> np.ndarray:
+        """The share of each class, from counts as of `of`."""
+        found: np.ndarray = 2 * right / np.maximum(shown + support, 1e-12)
+        return found
+
     def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> float:
-        each = 2 * right / np.maximum(shown + support, 1e-12)
+        each = self.each(right, shown, support)
         there = support > 0
         if self.one is not None:
             return float(each[self.one]) if there[self.one] else float("nan")
@@ -190,7 +195,8 @@ class F1(ConfusionMetric):
         share /= max(int(np.count_nonzero(share)), 1)
 
         def part(c: np.ndarray, right: np.ndarray, shown: np.ndarray) -> np.ndarray:
-            return share[c] * 2 * right / np.maximum(shown + support[c], 1)
+            found: np.ndarray = share[c] * self.each(right, shown, support[c])
+            return found
 
         hit, every = labels == rival, np.ones(len(labels), bool)
         lost, left = _earlier(hit, rival, classes), _earlier(every, rival, classes)
@@ -205,6 +211,14 @@ class F1(ConfusionMetric):
 
     def need(self, labels: np.ndarray, right: np.ndarray, classes: int) -> np.ndarray:
         return _rarity(labels, classes) if self.one is None else (labels == self.one).astype(np.float64)
+
+
+class Iou(F1):
+    """right / (shown + there - right), the intersection over the union: the mean over all classes."""
+
+    def each(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> np.ndarray:
+        found: np.ndarray = right / np.maximum(shown + support - right, 1e-12)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import onnxruntime as ort
 import pytest
+from sklearn.metrics import jaccard_score
 
 import onnxtweak
 from onnxtweak.data.splits import open_splits
@@ -36,6 +37,9 @@ def test_accuracy_is_of_all_positions(made):
     right = shown(made.model, made.x, made.class_axis) == made.labels
     assert found.unit == "positions" and found.metrics.samples == made.labels.size
     assert found.metrics.overall == pytest.approx(right.mean())
+    (iou,) = found.readings
+    now = shown(made.model, made.x, made.class_axis).reshape(-1)
+    assert iou.value == pytest.approx(jaccard_score(made.labels.reshape(-1), now, average="macro"))
     assert found.metrics.per_class[LACKING] == pytest.approx(right[made.labels == LACKING].mean())
 
 

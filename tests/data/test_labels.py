@@ -81,7 +81,7 @@ def test_the_same_names_in_another_order_are_refused(tmp_path):
         (np.array([0.5, 1.5]), "not integers"),
         (np.array([[0.2, 0.8], [0.5, 0.5]]), "neither class numbers nor one-hot"),
         (np.array([[0.0, 1], [1, 1]]), r"shape \(2, 2\) mark 2 classes in row 1: several labels at once"),
-        (np.zeros((2, 3, 4), int), "neither class numbers nor one-hot"),
+        (np.zeros((2, 3, 4)), "neither class numbers nor one-hot"),
         (np.array([2**63, 1], np.uint64), "out of range"),
         (np.array([1j, 0]), "unsupported dtype"),
     ],

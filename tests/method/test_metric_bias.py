@@ -31,7 +31,7 @@ def value(metric, Z, labels, bias):
     return metric.sign * metric.value(predictions(Z + bias.astype(Z.dtype), labels, ONE_LABEL))
 
 
-@pytest.mark.parametrize("word", ["balanced", "worst", "f1", "cost"])
+@pytest.mark.parametrize("word", ["balanced", "worst", "f1", "iou", "cost"])
 def test_one_bias_is_as_good_as_any(word):
     """For two classes one bias is all there is: no point of a fine grid is better."""
     Z, labels = drawn(0, classes=2)
@@ -45,7 +45,7 @@ def test_one_bias_is_as_good_as_any(word):
     assert value(metric, Z, labels, bias) > value(metric, Z, labels, np.zeros(2)) + 0.005
 
 
-@pytest.mark.parametrize("word", ["balanced", "worst", "f1", "cost"])
+@pytest.mark.parametrize("word", ["balanced", "worst", "f1", "iou", "cost"])
 def test_the_biases_of_three_classes_are_near_the_best_there_are(word):
     Z, labels = drawn(1)
     metric = COST if word == "cost" else metric_of(word, NAMES[:3])

@@ -56,7 +56,7 @@ def fitted(table: Table, metric, settings: FitSettings = QUICK, drop: float = 10
     return fit_goal(learning(table), families, goal, settings)
 
 
-@pytest.mark.parametrize("word", ["balanced", "worst", "f1"])
+@pytest.mark.parametrize("word", ["balanced", "worst", "f1", "iou"])
 def test_a_metric_gains_more_than_biases_give_it(word):
     metric = metric_of(word, [f"class {c}" for c in range(4)])
     table, test = classes(2500, 0), classes(20_000, 1)

@@ -30,7 +30,7 @@ def cost(classes: int, seed: int = 0) -> Cost:
 
 
 def every(classes: int):
-    words = ("overall", "balanced", "worst", "f1")
+    words = ("overall", "balanced", "worst", "f1", "iou")
     return [*(metric_of(word, names(classes)) for word in words), cost(classes)]
 
 
@@ -44,6 +44,8 @@ def test_values_are_those_of_scikit_learn(classes):
     assert found["worst"] == pytest.approx(recalls.min())
     average = "binary" if classes == 2 else "macro"
     assert found["f1"] == pytest.approx(sklearn.f1_score(one.labels, one.predicted, average=average))
+    jaccard = sklearn.jaccard_score(one.labels, one.predicted, average="macro")
+    assert found["iou"] == pytest.approx(jaccard)
     confusion = sklearn.confusion_matrix(one.labels, one.predicted)
     assert found["cost:x"] == pytest.approx((confusion * cost(classes).cost).sum() / len(one))
 

@@ -69,8 +69,8 @@ _fit_options = gathered(
     ),
     metric_option(
         "Instead of accuracy, improve this: balanced or worst-class accuracy, F1 (of class 1 of two, else "
-        "the mean over classes), mean cost by a table in a CSV file, within the drops allowed; or the recall "
-        "of class 1, at a limit that new samples keep in 84 of 100 cases (--margin 1).",
+        "the mean over classes), mean IoU, mean cost by a table in a CSV file, within the drops allowed; or "
+        "the recall of class 1, at a limit that new samples keep in 84 of 100 cases (--margin 1).",
     ),
     _method(
         "--certify",
