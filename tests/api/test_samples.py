@@ -11,6 +11,7 @@ import onnxtweak
 from onnxtweak.api.samples import sources_of
 from onnxtweak.errors import UsageError
 from onnxtweak.in_memory import InMemory
+from tests.support.at_positions import model_at_positions
 from tests.support.foreign import Frame, Loader, Series, Tensor
 from tests.support.weak_class import TARGET, weak_mlp
 
@@ -137,3 +138,13 @@ def test_listed_samples_and_goals_take_arrays(tmp_path):
 def test_names_of_samples_in_memory_are_words():
     assert str(InMemory("val=<table>", TABLE)) == "val=<table>"
     assert "0." not in repr(InMemory("val=<arrays>", X, Y))
+
+
+def test_arrays_of_labels_at_positions(tmp_path):
+    made = model_at_positions("pixels", tmp_path)
+    of_file = onnxtweak.evaluate(made.model, data=made.data)
+    of_arrays = onnxtweak.evaluate(made.model, data=(made.x, made.labels))
+    assert of_arrays.unit == "positions" and of_arrays.metrics.samples == made.labels.size
+    assert np.array_equal(of_arrays.metrics.confusion, of_file.metrics.confusion)
+    batches = ((made.x[k : k + 40], made.labels[k : k + 40]) for k in range(0, len(made.x), 40))
+    assert onnxtweak.evaluate(made.model, data=batches).metrics.overall == of_file.metrics.overall

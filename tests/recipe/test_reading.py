@@ -69,6 +69,13 @@ def without(text: str, line: str) -> str:
     return text.replace(line, "")
 
 
+def test_names_may_stand_in_the_recipe(tmp_path):
+    listed = WHOLE.replace('names = "names.txt"', 'names = ["cat", "dog"]')
+    assert read_recipe(recipe(tmp_path, listed)).data.names == ("cat", "dog")
+    with pytest.raises(UsageError, match="is not text"):
+        read_recipe(recipe(tmp_path, WHOLE.replace('names = "names.txt"', "names = [1, 2]")))
+
+
 def test_everything_lands_in_its_settings(tmp_path):
     asked = read_recipe(recipe(tmp_path))
     assert asked.model == str(tmp_path / "base.onnx")
