@@ -177,7 +177,7 @@ def test_a_slice_is_raised_and_the_file_shows_it(two_kinds, text, tmp_path):
     assert made.verdict.answer in ("fit", "bias")
     (rare,) = [group for group in made.verdict.groups if group.wanted]
     assert rare.name == "rare" and rare.change > 5
-    assert any(note.startswith("goal: raise kind=rare (") for note in made.notes)
+    assert any(note.startswith("slice: kind=rare, ") for note in made.notes)
     assert any("the worst of 2 groups" in note for note in made.notes) == (text == "kind")
     # The written file needs no column, and shows on each group what the verdict says.
     test = DataSettings((str(two_kinds[2]),), by=("kind",))
