@@ -18,8 +18,8 @@ from onnxtweak.method.tuning.target_bias import standard_error
 from onnxtweak.metric.kinds import ConfusionMetric, Metric, Overall, Predictions
 from onnxtweak.metric.rate import RecallAt
 
-# How often the classes take turns at most.
-_TURNS = 5
+# How often the classes take turns at most, and where there are more logits than this.
+_TURNS, _MANY, _FEW_TURNS = 5, 4_000_000, 2
 # How much of the metric is sought, the rest being accuracy, and how strong the biases are: less where the
 # drops allowed are not kept.
 _SHARES, _STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.0), (1.0, 0.75, 0.5, 0.25, 0.1)
@@ -51,26 +51,55 @@ def metric_bias(
     Each is exact while the others stay as they are; the classes take turns until none gains. share : of the
     metric in what is sought, beside the accuracy.
     """
-    logits, classes = Z.astype(np.float64), Z.shape[1]
+    leaders, classes = _Leaders(Z, head), Z.shape[1]
     bias = np.zeros(classes)
     movable = range(classes) if classes > 2 else [1]
-    for _ in range(_TURNS):
+    for _ in range(_TURNS if Z.size <= _MANY else _FEW_TURNS):
         gained = False
         for j in movable:
-            own = logits[:, j].copy()
-            logits[:, j] = -np.inf
-            value, rival = head.best(logits)
-            gap = value - own
+            value, rival = leaders.without(j)
+            gap = value - leaders.logits[:, j]
             order = np.argsort(gap, kind="stable")
             turned = labels[order], rival[order], j, classes
             along = share * metric.along(*turned) + (1 - share) * _ACCURACY.along(*turned)
             step = _best_step(gap[order], along)
-            logits[:, j] = own + step
-            bias[j] += step
-            gained |= step != 0
+            if step:
+                leaders.raise_class(j, step)
+                bias[j] += step
+                gained = True
         if not gained:
             break
     return bias
+
+
+class _Leaders:
+    """The two best classes of each sample, while the logits of one class after the other are moved.
+
+    logits (N, C) float64 : as they are now. first, second (N,) int64 : the best class and the next.
+    """
+
+    def __init__(self, Z: np.ndarray, head: Head) -> None:
+        self.logits, self.head, self.rows = Z.astype(np.float64), head, np.arange(len(Z))
+        self.first, self.second = self._two_best(self.rows)
+
+    def without(self, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best class but j: its logit (N,) and number (N,)."""
+        best = np.where(self.first == j, self.second, self.first)
+        return self.logits[self.rows, best], best
+
+    def raise_class(self, j: int, step: float) -> None:
+        """Move the logits of class j; only where it leads, or comes to lead, is anything found anew."""
+        self.logits[:, j] += step
+        near = (self.first == j) | (self.second == j)
+        near |= self.logits[:, j] >= self.logits[self.rows, self.second]
+        rows = np.flatnonzero(near)
+        self.first[rows], self.second[rows] = self._two_best(rows)
+
+    def _two_best(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        some = self.logits[rows]
+        first = self.head.predict(some)
+        some[np.arange(len(rows)), first] = -np.inf
+        return first, self.head.predict(some)
 
 
 def _best_step(gap: np.ndarray, along: np.ndarray) -> float:
