@@ -245,7 +245,8 @@ def _scales(neurons: int, patch: DensePatch | None, targets: np.ndarray) -> np.n
 
 def _cut_note(job: Job, goal: ResolvedGoal, found: Fitted, validation: Table) -> tuple[str, ...]:
     """Where the base alone would have to be cut for its best at the metric, where that is known to move."""
-    if goal.metric is None or len(found.control) != 2 or not found.control.any() or not job.has_data:
+    binary = len(found.control) == 2 and not job.subject.sizes
+    if goal.metric is None or not binary or not found.control.any() or not job.has_data:
         return ()
     cut = equivalent_cut(job.subject, job.splits.validation, validation.Z, found.control, job.engine.settings)
     if cut is None:

@@ -118,18 +118,24 @@ def _best_step(gap: np.ndarray, along: np.ndarray) -> float:
 
 
 def tune(
-    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, fold: np.ndarray, margin: float
+    Z: np.ndarray,
+    base: np.ndarray,
+    labels: np.ndarray,
+    goal: ResolvedGoal,
+    fold: np.ndarray,
+    margin: float,
+    groups: np.ndarray | None = None,
 ) -> TunedBias:
     """The best biases for the goal's metric within its limits.
 
     Z (N, C) : logits under a patch, held out, or the base's own. base (N, C) : without a patch. fold (N,)
     int : samples that are held out together from biases. margin : standard errors by which to stay clear of
-    a limit.
+    a limit. groups (N,) int64 : samples that are not independent; None: all are.
     """
     metric = goal.metric
     assert metric is not None  # this is what is tuned for
     if isinstance(metric, RecallAt):
-        return _at_limit(Z, labels, metric, fold, NormalDist().cdf(margin))
+        return _at_limit(Z, labels, metric, fold, NormalDist().cdf(margin), groups)
     assert isinstance(metric, ConfusionMetric)
     credit, nothing = _credit(Z, labels), np.zeros(Z.shape[1])
     limits = _Limits(goal, goal.head.right(base, labels), labels, margin)
@@ -179,15 +185,20 @@ class _Limits:
 
 
 def _at_limit(
-    Z: np.ndarray, labels: np.ndarray, metric: RecallAt, fold: np.ndarray, level: float
+    Z: np.ndarray,
+    labels: np.ndarray,
+    metric: RecallAt,
+    fold: np.ndarray,
+    level: float,
+    groups: np.ndarray | None,
 ) -> TunedBias:
     """The bias of class 1 that puts the cut where new samples keep the limit, which is the only one."""
-    cut, held_out = metric.cut(Z, labels, level), Z.copy()
+    cut, held_out = metric.cut(Z, labels, level, groups), Z.copy()
     if cut is None:
         return TunedBias(np.zeros(2), Z, -np.inf, False)
     for k in np.unique(fold):
         rest = fold != k
-        own = metric.cut(Z[rest], labels[rest], level)
+        own = metric.cut(Z[rest], labels[rest], level, None if groups is None else groups[rest])
         held_out[fold == k, 1] -= Z.dtype.type(cut if own is None else own)
     now = Predictions(labels, held_out.argmax(axis=1), held_out)
     return TunedBias(np.array([0.0, -cut]), held_out, metric.at_cut(now)[0], True)
