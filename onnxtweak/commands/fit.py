@@ -29,6 +29,7 @@ from onnxtweak.settings import (
 )
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import (
+    check_metric,
     choose_goal,
     choose_metric,
     choose_slice,
@@ -100,6 +101,7 @@ def fit(
 def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
     planner, listed, settings = request.planner, request.job.splits.listed, request.settings(FitSettings)
+    check_metric(settings, TargetSettings())
     for role, view in listed.items():
         planner.logits(f"base: {role}", view)
     neurons = request.table_neurons(settings)

@@ -106,10 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("files", nargs="+")
     parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--letters", default=LETTERS, help="a detector for each of them")
     parser.add_argument("--hidden", type=int, default=0, help="units of the hidden layer that `fit` tries")
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
-    detectors = letter_detectors(asked.files[0], LETTERS, FEW)
+    detectors = letter_detectors(asked.files[0], asked.letters, FEW)
     if len(asked.files) == 3:
         detectors += mail_detectors(*asked.files[1:], FEW)
     print("| detector | " + " | ".join(WAYS) + " | answers of fit |\n|---|" + "--:|" * len(WAYS) + "---|")
