@@ -10,7 +10,7 @@ _Z = 1.959963984540054  # the normal's 97.5 % point
 Interval = tuple[float, float]
 
 
-def wilson(right: int, samples: int) -> Interval | None:
+def wilson(right: float, samples: float) -> Interval | None:
     """Wilson's score interval of an accuracy, as fractions; None without samples."""
     if samples <= 0:
         return None

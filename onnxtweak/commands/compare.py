@@ -148,6 +148,7 @@ def compare(
 def passes(request: PassRequest) -> None:
     """The passes over samples that one repeat would make."""
     job, join, settings = request.job, request.settings(JoinSettings, "join"), request.settings(FitSettings)
+    check_metric(settings, TargetSettings())
     watched = request.table_neurons(settings)
     classes, few = _scored_classes(job, request.chosen)
     active = min(_ACTIVE, job.neurons)

@@ -29,6 +29,7 @@ from onnxtweak.settings import (
 )
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import (
+    check_metric,
     choose_goal,
     choose_metric,
     choose_slice,
@@ -100,6 +101,7 @@ def fit(
 def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
     planner, listed, settings = request.planner, request.job.splits.listed, request.settings(FitSettings)
+    check_metric(settings, TargetSettings())
     for role, view in listed.items():
         planner.logits(f"base: {role}", view)
     neurons = request.table_neurons(settings)
@@ -245,7 +247,8 @@ def _scales(neurons: int, patch: DensePatch | None, targets: np.ndarray) -> np.n
 
 def _cut_note(job: Job, goal: ResolvedGoal, found: Fitted, validation: Table) -> tuple[str, ...]:
     """Where the base alone would have to be cut for its best at the metric, where that is known to move."""
-    if goal.metric is None or len(found.control) != 2 or not found.control.any() or not job.has_data:
+    binary = len(found.control) == 2 and not job.subject.sizes
+    if goal.metric is None or not binary or not found.control.any() or not job.has_data:
         return ()
     cut = equivalent_cut(job.subject, job.splits.validation, validation.Z, found.control, job.engine.settings)
     if cut is None:

@@ -14,6 +14,7 @@ from onnxtweak.method.table import Table
 from onnxtweak.metric.bootstrap import interval, resampled
 from onnxtweak.metric.kinds import Metric, Predictions
 from onnxtweak.metric.rate import Recall, RecallAt
+from onnxtweak.sample_counts import GroupedSamples
 from onnxtweak.types import AtCut, GroupMetrics, MetricChange, MetricReading, Metrics, Trial
 
 # With fewer samples the interval of an accuracy is some 30 points wide or more.
@@ -66,7 +67,7 @@ def before_and_after(
 def read_metric(metric: Metric, made: Predictions, groups: np.ndarray | None = None) -> MetricReading:
     """A metric of one model. groups (N,) int64 : samples that are not independent; None: all are."""
     found = interval(resampled(metric, [made], groups)[:, 0])
-    return reading_of(metric, made, found)
+    return reading_of(metric, made, found, groups)
 
 
 def metric_change(
@@ -75,7 +76,7 @@ def metric_change(
     """What became of a metric. made : of the base, of the patched model, and of the base with best biases."""
     drawn = resampled(metric, made, groups)
     before, after, bias = (
-        reading_of(metric, each, interval(values)) for each, values in zip(made, drawn.T, strict=True)
+        reading_of(metric, each, interval(values), groups) for each, values in zip(made, drawn.T, strict=True)
     )
     points = 100 * metric.sign
     ahead, more = after.value - bias.value, drawn[:, 1] - drawn[:, 2]
@@ -97,15 +98,21 @@ def metric_change(
     )
 
 
-def reading_of(metric: Metric, made: Predictions, found: Interval | None = None) -> MetricReading:
-    """A metric of one model. found : its interval, where one is known."""
+def reading_of(
+    metric: Metric, made: Predictions, found: Interval | None = None, groups: np.ndarray | None = None
+) -> MetricReading:
+    """A metric of one model. found : its interval, where one is known. groups : as of `read_metric`."""
     at_cut = None
     if isinstance(metric, RecallAt):
         recall, false, samples = metric.at_cut(made)
         kept = samples == 0 or false <= metric.most * samples + 1e-9
         right = false if metric.kind == "fpr" else samples - false
         rate = _share(right, samples)
-        at_cut = AtCut(recall, rate, wilson(right, samples), false, samples, kept)
+        own = made.labels == 0 if metric.kind == "fpr" else made.predicted == 1
+        wrong = ((made.labels == 0) & (made.predicted == 1)).astype(np.int64)
+        effect = 1.0 if groups is None else GroupedSamples(groups, wrong, wrong).effect(own)
+        between = wilson(right / effect, samples / effect)
+        at_cut = AtCut(recall, rate, between, false, samples, kept)
     return MetricReading(metric.name, metric.title, metric.value(made), found, metric.sign, at_cut)
 
 

@@ -14,15 +14,18 @@ from onnxtweak.intervals import Interval
 from onnxtweak.metric.kinds import Metric, Predictions
 
 RESAMPLES = 1000
+# Resamples are so many at least, and samples that are drawn in all of them together so many at most.
+_FEWEST, _MOST_DRAWN = 100, 30_000_000
 _TAILS = (2.5, 97.5)  # of a 95 % interval
 
 
 def resampled(
     metric: Metric, made: Sequence[Predictions], groups: np.ndarray | None = None, *, many: int = RESAMPLES
 ) -> np.ndarray:
-    """The metric of several models on the same samples, (many, models) float64: each row on one resample.
+    """The metric of several models on the same samples, (resamples, models) float64.
 
-    groups (N,) int64 : samples that are drawn together. The seed is fixed.
+    groups (N,) int64 : samples that are drawn together. The seed is fixed. Of very many samples fewer
+    resamples are made, at least 100: they tell the same.
     """
     values = [metric.weighed(each) for each in made]
     samples = len(made[0])
@@ -31,7 +34,7 @@ def resampled(
         _, codes = np.unique(groups, return_inverse=True)
         drawn = int(codes.max(initial=-1)) + 1
     rng = np.random.Generator(np.random.PCG64(0))
-    found = np.empty((many, len(values)))
+    found = np.empty((min(many, max(_FEWEST, _MOST_DRAWN // max(samples, 1))), len(values)))
     for row in found:
         weight = np.bincount(rng.integers(0, drawn, drawn), minlength=drawn)[codes].astype(np.float64)
         row[:] = [value(weight) for value in values]

@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxtweak.errors import DataError
 from onnxtweak.metric.kinds import Metric, Predictions, Weighing
+from onnxtweak.sample_counts import GroupedSamples
 
 FalseAlarms = Literal["fpr", "precision"]
 PRECISION = "recall@precision"
@@ -78,24 +79,29 @@ class RecallAt(Metric):
             low, high = (low, middle) if most_allowed(middle, self.most, level) >= 0 else (middle, high)
         return high
 
-    def cut(self, Z: np.ndarray, labels: np.ndarray, level: float) -> float | None:
+    def cut(
+        self, Z: np.ndarray, labels: np.ndarray, level: float, groups: np.ndarray | None = None
+    ) -> float | None:
         """The score above which samples are to be taken for class 1; None where no cut keeps the limit.
 
         Z (N, 2) : logits of samples that they were not fitted to. level : probability with which the limit
-        is to be kept on as many new samples. Of cuts that keep it the one with the largest recall.
+        is to be kept on as many new samples. groups (N,) int64 : samples that are not independent; they count
+        for as many as tell the same. Of cuts that keep the limit the one with the largest recall.
         """
         score = scores(Z)
         order = np.argsort(-score, kind="stable")
         ordered, positive = score[order], labels[order] == 1
         false = np.cumsum(~positive)
         apart = np.append(ordered[:-1] - ordered[1:] > 1e-6 * np.abs(ordered[:-1]), True)
+        effect = 1.0 if groups is None else self._effect(groups[order], positive)
         if self.kind == "fpr":
-            allowed = most_allowed(int(false[-1]) if len(false) else 0, self.most, level)
-            able = np.flatnonzero(apart & (false <= allowed))
+            samples = int(false[-1] / effect) if len(false) else 0
+            allowed = most_allowed(samples, self.most, level)
             if allowed < 0:
                 return None
+            able = np.flatnonzero(apart & (false <= allowed * effect))
         else:
-            able = self._precise(np.flatnonzero(apart & positive), false, level)
+            able = self._precise(np.flatnonzero(apart & positive), false, level, effect)
         if not len(able):
             return float(ordered[0] + 1) if self.kind == "fpr" and len(ordered) else None
         last = int(able[-1])
@@ -103,7 +109,19 @@ class RecallAt(Metric):
             return float(ordered[last] - 1)
         return float((ordered[last] + ordered[last + 1]) / 2)
 
-    def _precise(self, places: np.ndarray, false: np.ndarray, level: float) -> np.ndarray:
+    def _effect(self, groups: np.ndarray, positive: np.ndarray) -> float:
+        """The design effect of the rate at the cut that just keeps the limit on these samples, at least 1.
+
+        groups (N,) int64, positive (N,) bool : of samples by falling score.
+        """
+        false = np.cumsum(~positive)
+        taken = np.arange(1, len(false) + 1)
+        kept = false <= self.most * (false[-1] if self.kind == "fpr" else taken)
+        flagged = np.arange(len(false)) <= np.flatnonzero(kept).max(initial=0)
+        wrong = (flagged & ~positive).astype(np.int64)
+        return GroupedSamples(groups, wrong, wrong).effect(~positive if self.kind == "fpr" else flagged)
+
+    def _precise(self, places: np.ndarray, false: np.ndarray, level: float, effect: float) -> np.ndarray:
         """The last of the places at which so few are false that the limit holds on new samples; or none.
 
         A precision rises and falls along the cuts, so the best of many that seem to keep it is often one that
@@ -112,7 +130,7 @@ class RecallAt(Metric):
         """
         level = (1 + level) / 2
         for place in places[::-1]:
-            taken, wrong = int(place) + 1, int(false[place])
+            taken, wrong = int((place + 1) / effect), math.ceil(false[place] / effect)
             limit = math.floor(self.most * taken + 1e-9)
             if wrong <= limit and _within(taken, wrong, limit) >= level:
                 return np.array([place])

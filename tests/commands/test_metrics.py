@@ -238,6 +238,14 @@ def test_a_detector_of_something_rare_is_not_taken_for_a_guess(tmp_path):
     assert made.metric.after.at_cut.recall > 0.5
 
 
+@pytest.mark.parametrize("command", ["fit", "compare"])
+def test_a_dry_run_refuses_what_is_no_metric(command, mlp, capsys, tmp_path):
+    asked = [command, str(mlp[0]), "-d", str(mlp[1]), "--dry-run", "--metric", "balancd"]
+    asked += ["-o", str(tmp_path / "out.onnx")] if command == "fit" else []
+    assert main(asked) == 2
+    assert "did you mean balanced?" in capsys.readouterr().err
+
+
 def run_all(model, x: np.ndarray) -> np.ndarray:
     """The model's only output for all of x, by plain ONNX Runtime."""
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
+from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure, read_metric
+from onnxtweak.metric.asked import metric_of
+from onnxtweak.metric.bootstrap import resampled
+from onnxtweak.metric.kinds import Predictions
 
 NOBODY = ResolvedGoal(np.empty(0, np.int64))
 
@@ -60,3 +63,22 @@ def test_a_class_may_lose_as_much_as_is_allowed_and_no_more():
     assert classes_hold(before, after, labels, 20.0)
     assert not classes_hold(before, after, labels, 19.9)
     assert classes_hold(before, after, labels, None)
+
+
+def test_the_interval_of_a_rate_rests_on_groups_where_there_are_such():
+    """Ten groups of a hundred, the false alarms all in one of them."""
+    labels, groups = np.tile([0] * 90 + [1] * 10, 10), np.repeat(np.arange(10), 100)
+    score = np.where((groups == 3) & (labels == 0), 1.0, -1.0)
+    Z = np.column_stack([np.zeros(1000), score])
+    made = Predictions(labels, Z.argmax(axis=1), Z)
+    alone, together = (
+        read_metric(metric_of("recall@fpr=0.2", ("a", "b")), made, each).at_cut for each in (None, groups)
+    )
+    assert alone.rate == together.rate == pytest.approx(0.1) and alone.kept
+    assert alone.interval[1] < 0.13 and together.interval[1] > 0.3
+
+
+def test_a_metric_of_very_many_samples_is_resampled_less_often():
+    labels = np.zeros(400_000, np.int64)
+    made = Predictions(labels, labels, np.zeros((400_000, 2), np.float32))
+    assert len(resampled(metric_of("overall", ("a", "b")), [made])) == 100

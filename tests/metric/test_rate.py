@@ -93,3 +93,15 @@ def test_a_precision_out_of_reach_has_no_cut():
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(500, 2)).astype(np.float32)
     assert metric_of("recall@precision=0.95", NAMES).cut(Z, rng.integers(0, 2, 500), LEVEL) is None
+
+
+@pytest.mark.parametrize("words", ["recall@fpr=0.05", "recall@precision=0.8"])
+def test_samples_that_belong_together_count_for_fewer(words):
+    """Each sample ten times over tells no more than once: the cut is as careful as without the copies."""
+    metric, one = metric_of(words, NAMES), drawn(0, 2000)
+    rows = np.repeat(np.arange(2000), 10)
+    jitter = 1e-4 * np.random.default_rng(0).normal(size=20_000)[:, None] * [0, 1]
+    many = one.Z[rows] + jitter, one.labels[rows], LEVEL
+    alone, together, naive = metric.cut(one.Z, one.labels, LEVEL), metric.cut(*many, rows), metric.cut(*many)
+    assert together == pytest.approx(alone, abs=0.06)
+    assert naive < min(alone, together) - 0.02

@@ -58,7 +58,7 @@ class MetricJudge(GoalJudge):
         return self._tuned(self.base, None)
 
     def _tuned(self, logits: np.ndarray, candidate: FitCandidate | None) -> Judged:
-        found = tune(logits, self.base, self.labels, self.goal, self.fold, self.margin)
+        found = tune(logits, self.base, self.labels, self.goal, self.fold, self.margin, self.groups)
         right = self.goal.head.right(found.held_out, self.labels)
         was, now = float(self.was.mean()), float(right.mean())
         trials = Trial(1, 0.0, 0.0, was), Trial(1, 1.0, (was - now) * 100, now)

@@ -130,7 +130,8 @@ def _weighted(
     ridges: Sequence[float] = RIDGES
     progress.start("weigh the samples", len(WEIGHTS), "fits")
     for weight in WEIGHTS:
-        rows = replace(cooled, weight=weight**need)
+        counts = weight**need * (1.0 if cooled.weight is None else cooled.weight)
+        rows = replace(cooled, weight=counts)
         family = plain[0].name.rpartition(", ridge")[0] or plain[0].name
         path = search_ridges(
             rows, columns, f"{family}, {judge.what} weighted {weight:g}", of_rows, ridges=ridges

@@ -18,8 +18,8 @@ from onnxtweak.method.tuning.target_bias import standard_error
 from onnxtweak.metric.kinds import ConfusionMetric, Metric, Overall, Predictions
 from onnxtweak.metric.rate import RecallAt
 
-# How often the classes take turns at most.
-_TURNS = 5
+# How often the classes take turns at most, and where there are more logits than this.
+_TURNS, _MANY, _FEW_TURNS = 5, 4_000_000, 2
 # How much of the metric is sought, the rest being accuracy, and how strong the biases are: less where the
 # drops allowed are not kept.
 _SHARES, _STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.0), (1.0, 0.75, 0.5, 0.25, 0.1)
@@ -51,26 +51,55 @@ def metric_bias(
     Each is exact while the others stay as they are; the classes take turns until none gains. share : of the
     metric in what is sought, beside the accuracy.
     """
-    logits, classes = Z.astype(np.float64), Z.shape[1]
+    leaders, classes = _Leaders(Z, head), Z.shape[1]
     bias = np.zeros(classes)
     movable = range(classes) if classes > 2 else [1]
-    for _ in range(_TURNS):
+    for _ in range(_TURNS if Z.size <= _MANY else _FEW_TURNS):
         gained = False
         for j in movable:
-            own = logits[:, j].copy()
-            logits[:, j] = -np.inf
-            value, rival = head.best(logits)
-            gap = value - own
+            value, rival = leaders.without(j)
+            gap = value - leaders.logits[:, j]
             order = np.argsort(gap, kind="stable")
             turned = labels[order], rival[order], j, classes
             along = share * metric.along(*turned) + (1 - share) * _ACCURACY.along(*turned)
             step = _best_step(gap[order], along)
-            logits[:, j] = own + step
-            bias[j] += step
-            gained |= step != 0
+            if step:
+                leaders.raise_class(j, step)
+                bias[j] += step
+                gained = True
         if not gained:
             break
     return bias
+
+
+class _Leaders:
+    """The two best classes of each sample, while the logits of one class after the other are moved.
+
+    logits (N, C) float64 : as they are now. first, second (N,) int64 : the best class and the next.
+    """
+
+    def __init__(self, Z: np.ndarray, head: Head) -> None:
+        self.logits, self.head, self.rows = Z.astype(np.float64), head, np.arange(len(Z))
+        self.first, self.second = self._two_best(self.rows)
+
+    def without(self, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best class but j: its logit (N,) and number (N,)."""
+        best = np.where(self.first == j, self.second, self.first)
+        return self.logits[self.rows, best], best
+
+    def raise_class(self, j: int, step: float) -> None:
+        """Move the logits of class j; only where it leads, or comes to lead, is anything found anew."""
+        self.logits[:, j] += step
+        near = (self.first == j) | (self.second == j)
+        near |= self.logits[:, j] >= self.logits[self.rows, self.second]
+        rows = np.flatnonzero(near)
+        self.first[rows], self.second[rows] = self._two_best(rows)
+
+    def _two_best(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        some = self.logits[rows]
+        first = self.head.predict(some)
+        some[np.arange(len(rows)), first] = -np.inf
+        return first, self.head.predict(some)
 
 
 def _best_step(gap: np.ndarray, along: np.ndarray) -> float:
@@ -89,18 +118,24 @@ def _best_step(gap: np.ndarray, along: np.ndarray) -> float:
 
 
 def tune(
-    Z: np.ndarray, base: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, fold: np.ndarray, margin: float
+    Z: np.ndarray,
+    base: np.ndarray,
+    labels: np.ndarray,
+    goal: ResolvedGoal,
+    fold: np.ndarray,
+    margin: float,
+    groups: np.ndarray | None = None,
 ) -> TunedBias:
     """The best biases for the goal's metric within its limits.
 
     Z (N, C) : logits under a patch, held out, or the base's own. base (N, C) : without a patch. fold (N,)
     int : samples that are held out together from biases. margin : standard errors by which to stay clear of
-    a limit.
+    a limit. groups (N,) int64 : samples that are not independent; None: all are.
     """
     metric = goal.metric
     assert metric is not None  # this is what is tuned for
     if isinstance(metric, RecallAt):
-        return _at_limit(Z, labels, metric, fold, NormalDist().cdf(margin))
+        return _at_limit(Z, labels, metric, fold, NormalDist().cdf(margin), groups)
     assert isinstance(metric, ConfusionMetric)
     credit, nothing = _credit(Z, labels), np.zeros(Z.shape[1])
     limits = _Limits(goal, goal.head.right(base, labels), labels, margin)
@@ -150,15 +185,20 @@ class _Limits:
 
 
 def _at_limit(
-    Z: np.ndarray, labels: np.ndarray, metric: RecallAt, fold: np.ndarray, level: float
+    Z: np.ndarray,
+    labels: np.ndarray,
+    metric: RecallAt,
+    fold: np.ndarray,
+    level: float,
+    groups: np.ndarray | None,
 ) -> TunedBias:
     """The bias of class 1 that puts the cut where new samples keep the limit, which is the only one."""
-    cut, held_out = metric.cut(Z, labels, level), Z.copy()
+    cut, held_out = metric.cut(Z, labels, level, groups), Z.copy()
     if cut is None:
         return TunedBias(np.zeros(2), Z, -np.inf, False)
     for k in np.unique(fold):
         rest = fold != k
-        own = metric.cut(Z[rest], labels[rest], level)
+        own = metric.cut(Z[rest], labels[rest], level, None if groups is None else groups[rest])
         held_out[fold == k, 1] -= Z.dtype.type(cut if own is None else own)
     now = Predictions(labels, held_out.argmax(axis=1), held_out)
     return TunedBias(np.array([0.0, -cut]), held_out, metric.at_cut(now)[0], True)
