@@ -92,6 +92,19 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class MatchOutcome:
+    """How a copy agrees with a reference, on the samples that a result is measured on.
+
+    reference : its file. agreement : shares of samples on which "base", "tweaked" and "bias" decide as it
+    does. accuracy : the shares that these and the "reference" get right; None without labels.
+    """
+
+    reference: FileRef
+    agreement: dict[str, float]
+    accuracy: dict[str, float] | None
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What a run cost, and where it took place.
 
@@ -111,7 +124,9 @@ class Result:
     output : None where no model was written. tweak : kind, parameters and synapses. made : the tweak itself,
     which is no part of the JSON. samples : sizes of splits
     and lists. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`. listed : what
-    became of listed samples. metric : what became of the metric that was asked for, if one was.
+    became of listed samples. metric : what became of the metric that was asked for, if one was. matched : how
+    the copy agrees with a reference, where it was matched to one: then what is measured as accuracy is
+    agreement.
     """
 
     command: str
@@ -128,6 +143,7 @@ class Result:
     evidence: dict[str, Any] = field(default_factory=dict)
     listed: ListedOutcome | None = None
     metric: MetricChange | None = None
+    matched: MatchOutcome | None = None
     made: Tweak | None = field(default=None, compare=False, metadata=HIDDEN)
 
     def __repr__(self) -> str:

@@ -1,0 +1,5 @@
+"""What does another model answer on the samples of a job?
+
+open_other   another model opened, and the job's samples as it takes them
+reference    the decisions of a reference, in place of labels
+"""
