@@ -272,11 +272,32 @@ class ModelDiff:
 
 
 @dataclass(frozen=True)
+class Rewritten:
+    """A file that another tool made of a tweaked one, beside it, on `samples`. tweaked : the latter.
+
+    same : share of samples on which both decide alike. largest : difference of their logits, as a share of
+    the largest. changed, kept : decisions that the tweak changed, and those of them that the file has too.
+    accuracy, targets : of "base", "tweaked" and "rewritten", over all samples and over those of the classes
+    that the tweak was made for; None without labels, and where all classes are targets.
+    """
+
+    tweaked: FileRef
+    samples: int
+    same: float
+    largest: float
+    changed: int
+    kept: int
+    accuracy: dict[str, float] | None
+    targets: dict[str, float] | None
+
+
+@dataclass(frozen=True)
 class Verified:
     """A tweaked model, verified again. before, after : base and model on the samples given; None without.
 
     base : its path is empty where it was rebuilt from the tweaked file; None where it could not be.
-    unchecked : the checks that could not be made.
+    unchecked : the checks that could not be made. rewritten : the file that was compared with the model,
+    which alone was checked then.
     """
 
     model: FileRef
@@ -288,6 +309,7 @@ class Verified:
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
     unchecked: tuple[Unchecked, ...] = ()
+    rewritten: Rewritten | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.passes import Captured, capture, logits_pass
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
 from onnxtweak.engine.tap_safety import neutral_samples
-from onnxtweak.errors import MachineError, ModelError
+from onnxtweak.errors import MachineError, ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.metrics import measure
 from onnxtweak.model.edit.record import recorded_tweak
@@ -23,7 +23,7 @@ from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import COPY_HINT, TweakInside, tweaks_inside
 from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
-from onnxtweak.stages.accuracy_check import check_accuracy
+from onnxtweak.stages.accuracy_check import check_accuracy, recorded_targets
 from onnxtweak.stages.checks import (
     as_subject,
     check_answer,
@@ -41,6 +41,7 @@ from onnxtweak.stages.companions import settle
 from onnxtweak.stages.listed_samples import check_listed
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import with_recorded_readout
+from onnxtweak.stages.other_models.rewritten import compare_rewritten
 from onnxtweak.stages.preprocess_record import as_recorded
 from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Check, FileRef, Metrics, Progress, Unchecked, silent
@@ -53,6 +54,7 @@ def verify(
     *,
     tweaked: str,
     base: str | None = None,
+    same_as: str | None = None,
     data: DataSettings | None = None,
     engine: EngineSettings = EngineSettings(),
     progress: Progress = silent,
@@ -63,8 +65,13 @@ def verify(
     last tweak is also simulated from tables, and the accuracy before and after is measured and compared with
     what was recorded; listed samples are counted. What cannot be checked is listed under `unchecked`.
 
+    same_as : a tweaked file that `tweaked` was made of by another tool, which needs leave no record in it:
+    only whether the decisions and the gain are still there is checked then, on samples that need no labels.
+
     Raises ModelError where the file is not a model or has no tweak inside, DataError for unusable samples.
     """
+    if same_as is not None:
+        return _verify_rewritten(tweaked, same_as, data, engine, progress)
     begin = time.perf_counter()
     model = read_model(tweaked)
     named = None if base is None else read_model(base)
@@ -113,6 +120,49 @@ def verify(
         notes=tuple(notes),
         unchecked=tuple(check for check in made if isinstance(check, Unchecked)),
     )
+
+
+def _verify_rewritten(
+    file: str, same_as: str, data: DataSettings | None, engine: EngineSettings, progress: Progress
+) -> Verified:
+    """The file beside the tweaked one that it was made of."""
+    begin = time.perf_counter()
+    if data is None or not data.data:
+        hint = "give samples with -d DATA; they need no labels"
+        raise UsageError("two files can only be compared on samples", where="--same-as", hint=hint)
+    model = read_model(same_as)
+    inside = tweaks_inside(model.proto)
+    if not inside:
+        raise ModelError("the model has no tweak inside", where=same_as, hint=COPY_HINT)
+    undone, earlier = check_undone(model.data, inside)
+    if not undone.passed:
+        hint = "name the file as onnxtweak wrote it"
+        raise ModelError(
+            f"the base cannot be rebuilt from this file: {undone.detail}", where=same_as, hint=hint
+        )
+    last = inside[-1]
+    data, notes = as_recorded(replace(data, unlabelled=True), model)
+    settings = TapSettings(logits=last.logits, threshold=_threshold(last.provenance))
+    job = open_whole(same_as, data, engine, settings, progress, watch=False)
+    base = as_subject(job.subject, earlier[-1])
+    job = replace(job, subject=_as_tweaked(job.subject, last))
+    found, checks = compare_rewritten(job, base, file, recorded_targets(last.provenance))
+    return Verified(
+        model=model_ref(read_model(file)),
+        base=FileRef("", inside[0].base_sha256),
+        tweaks=tuple(tweak.facts for tweak in inside),
+        checks=checks,
+        before=None,
+        after=None,
+        seconds={"all": time.perf_counter() - begin},
+        notes=(*notes, *job.splits.notes),
+        rewritten=found,
+    )
+
+
+def _as_tweaked(file: Subject, last: TweakInside) -> Subject:
+    """The file by its tweaked logits: those of a shadow are an output of their own."""
+    return file if last.shadow is None else replace(file, logits=last.shadow, answer=None)
 
 
 def _why(error: Exception) -> str:
@@ -189,8 +239,7 @@ def _on_samples(
     base, former = originals
     before = shown_pass(base, view, engine, "base")
     notes.extend(doubts(replace(job, subject=base), view, before.classes))
-    shadow = run.inside[-1].shadow
-    tweaked = file if shadow is None else replace(file, logits=shadow, answer=None)
+    tweaked = _as_tweaked(file, run.inside[-1])
     after = shown_pass(tweaked, view, engine, "tweaked")
     made.append(check_answer(tweaked, before, after))
     made.extend(check_listed(replace(job, subject=base), tweaked))

@@ -2,4 +2,5 @@
 
 open_other   another model opened, and the job's samples as it takes them
 reference    the decisions of a reference, in place of labels
+rewritten    a file that another tool made of a tweaked one, beside it
 """
