@@ -292,12 +292,34 @@ class Rewritten:
 
 
 @dataclass(frozen=True)
+class RuntimeDeviation:
+    """Of a file's values in a runtime from those in ONNX Runtime.
+
+    differ : decisions that are others. largest : the largest difference, as a share of the largest value.
+    """
+
+    differ: int
+    largest: float
+
+
+@dataclass(frozen=True)
+class RuntimeRun:
+    """Base and tweaked file in another runtime, on so many samples."""
+
+    name: str
+    version: str
+    samples: int
+    base: RuntimeDeviation
+    tweaked: RuntimeDeviation
+
+
+@dataclass(frozen=True)
 class Verified:
     """A tweaked model, verified again. before, after : base and model on the samples given; None without.
 
     base : its path is empty where it was rebuilt from the tweaked file; None where it could not be.
     unchecked : the checks that could not be made. rewritten : the file that was compared with the model,
-    which alone was checked then.
+    which alone was checked then. runtimes : those that were asked for, and run the base.
     """
 
     model: FileRef
@@ -310,6 +332,7 @@ class Verified:
     notes: tuple[str, ...] = ()
     unchecked: tuple[Unchecked, ...] = ()
     rewritten: Rewritten | None = None
+    runtimes: tuple[RuntimeRun, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ ResizeMode = Literal["exact", "short", "letterbox"]
 BackendName = Literal["auto", "numpy", "numba", "cupy"]
 Pool = Literal["none", "mean", "std", "max", "grid2"]
 Mirror = Literal["auto", "off", "on"]
+# Runtimes in which `verify` can run a file beside ONNX Runtime's own values.
+RuntimeName = Literal["onnxruntime", "onnx", "openvino", "opencv"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 Theta = Literal["signed", "thesis"]
 Criterion = Literal["auto", "count", "threshold", "lift"]

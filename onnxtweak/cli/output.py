@@ -121,6 +121,8 @@ def require_passed(checks: Iterable[Check], where: str) -> None:
             "let the tool leave out the nodes called onnxtweak/..., or quantise or convert the base first "
             "and patch what comes out"
         )
+        if failed.name.startswith("runtime "):
+            changed = "use another runtime, or tap other tensors with --taps; see docs/surgery.md"
         hints = {"accuracy": other, "gain": rewritten, "decisions": rewritten}
         raise VerificationError(
             f"check `{failed.name}` failed: {failed.detail}",
