@@ -36,6 +36,7 @@ LEVELS = {
     "head": 3,
     "listed": 3,
     "metric": 3,
+    "other_answers": 3,
     "patch": 3,
     "plans": 4,
     "registry": 3,

@@ -21,7 +21,8 @@ from onnxtweak.method.metrics import measure
 from onnxtweak.model.edit.record import recorded_tweak
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import COPY_HINT, TweakInside, tweaks_inside
-from onnxtweak.results import RuntimeRun, Verified
+from onnxtweak.other_answers import RuntimeRun
+from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.accuracy_check import check_accuracy, recorded_targets
 from onnxtweak.stages.checks import (

@@ -28,8 +28,9 @@ from onnxtweak.model.file.output_paths import (
     check_output,
     external_copies,
 )
+from onnxtweak.other_answers import MatchOutcome
 from onnxtweak.patch import Patch, Tweak
-from onnxtweak.results import Choice, MatchOutcome, Measurement, Result
+from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
 from onnxtweak.stages.accuracy_check import recorded_result

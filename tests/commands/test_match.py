@@ -21,6 +21,7 @@ from onnxtweak.model.edit import tweak_file
 from onnxtweak.report import schema
 from onnxtweak.report.page.page import page
 from onnxtweak.settings import DataSettings, EngineSettings, MatchSettings, OutputSettings
+from tests.support.at_positions import model_at_positions
 from tests.support.nets import mlp
 from tests.support.rounded import rounded
 
@@ -329,3 +330,15 @@ def test_in_python(made):
     assert found.matched.agreement["tweaked"] > found.matched.agreement["base"]
     with pytest.raises(UsageError, match="no reference"):
         onnxtweak.match(made / "int3.onnx", data=made / "bare.npz")
+
+
+def test_scores_at_positions_are_refused(tmp_path):
+    scenes = model_at_positions("pixels", tmp_path)
+    with pytest.raises(
+        ModelError, match="matching to a reference does not work with scores at every position"
+    ):
+        commands.match(
+            model=str(scenes.model),
+            data=DataSettings((str(scenes.data),), anyway=True),
+            settings=MatchSettings(str(scenes.model)),
+        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from onnxtweak.other_answers import MatchOutcome
 from onnxtweak.report.text.layout import Block, Heading, Note, TextTable
-from onnxtweak.results import MatchOutcome, Result
+from onnxtweak.results import Result
 
 _COLUMNS = ("base", "tweaked", "bias")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from onnxtweak.other_answers import Rewritten
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
-from onnxtweak.results import ModelDiff, Reverted, Rewritten, Verified
+from onnxtweak.results import ModelDiff, Reverted, Verified
 from onnxtweak.types import Check, Metrics, Unchecked
 
 _ROWS = 40  # differences that get a row of their own

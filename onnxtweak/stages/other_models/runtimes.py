@@ -11,7 +11,8 @@ import numpy as np
 
 from onnxtweak.engine.runtimes.run_apart import PACKAGES, RunApart, is_installed, run_apart
 from onnxtweak.engine.subject import filled
-from onnxtweak.results import RuntimeDeviation, RuntimeRun
+from onnxtweak.other_answers import RuntimeDeviation, RuntimeRun
+from onnxtweak.stages.head_check import require_one_row
 from onnxtweak.stages.open_job import Job
 from onnxtweak.temporary_files import temporary_folder
 from onnxtweak.types import Check, Unchecked
@@ -23,7 +24,7 @@ _USUAL = "onnxruntime"  # whose values all others are compared with
 
 
 @dataclass(frozen=True, eq=False)
-class _Question:
+class _RuntimeQuestion:
     """What is run: base and tweaked file, the output that shows the answer in each, and batches by input."""
 
     files: Mapping[str, Path]
@@ -46,6 +47,7 @@ def check_runtimes(
     base : its bytes, or its file where it has weights beside it. shadow : the output that shows the tweaked
     logits, where the base's own stay. A runtime that does not run the base is not the tweak's fault.
     """
+    require_one_row(job.subject, "comparing runtimes")
     found: list[RuntimeRun] = []
     made: list[Check | Unchecked] = []
     with temporary_folder(Path(tempfile.gettempdir()), private=True) as folder:
@@ -63,7 +65,7 @@ def check_runtimes(
     return tuple(found), tuple(made)
 
 
-def _question(job: Job, base: bytes | Path, shadow: str | None, folder: Path) -> _Question:
+def _question(job: Job, base: bytes | Path, shadow: str | None, folder: Path) -> _RuntimeQuestion:
     subject, view = job.subject, job.splits.fit.spread_out(_SAMPLES)
     path = base if isinstance(base, Path) else folder / "base.onnx"
     if isinstance(base, bytes):
@@ -71,7 +73,7 @@ def _question(job: Job, base: bytes | Path, shadow: str | None, folder: Path) ->
     output = job.opened.logits.output
     files = {"base": path, "tweaked": Path(job.opened.model.path)}
     batches = list(_batches(job, subject.batch or min(_AT_ONCE, len(view))))
-    return _Question(files, {"base": output, "tweaked": shadow or output}, batches, len(view))
+    return _RuntimeQuestion(files, {"base": output, "tweaked": shadow or output}, batches, len(view))
 
 
 def _batches(job: Job, size: int) -> Iterator[dict[str, np.ndarray]]:
