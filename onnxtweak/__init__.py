@@ -27,6 +27,7 @@ intervals    how far an accuracy, or a change of it, can be trusted
 goal         which samples should do better, and what must not get worse
 metric       what "better" means, if not accuracy
 listed       what became of samples that were listed one by one
+other_answers  what other models and runtimes answer beside a tweaked one
 head         how logits become the answer that is shown
 registry     the methods that are commands
 patch        what is added to the logits: synapses, linear, MLP
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         fit,
         inspect,
         join,
+        match,
         open,
         retrain,
         revert,
@@ -79,6 +81,7 @@ __all__ = [
     "fit",
     "inspect",
     "join",
+    "match",
     "open",
     "retrain",
     "revert",

@@ -76,7 +76,8 @@ class ResolvedGoal:
     gain; without `max_class_drop` any class may lose any amount. slice : the group that should do better, of
     whatever class; the targets are all classes then, and no group may lose more than a class. metric : what
     should be better instead of accuracy, the targets being all classes; with a limit of its own, accuracy may
-    fall as it has to.
+    fall as it has to. reference : the name of a model whose decisions are taken for right, where labels are
+    not.
     """
 
     targets: np.ndarray
@@ -85,6 +86,7 @@ class ResolvedGoal:
     max_class_drop: float | None = None
     slice: Slice | None = None
     metric: Metric | None = None
+    reference: str | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -126,6 +128,8 @@ class ResolvedGoal:
             return f"{'raise' if self.metric.sign > 0 else 'lower'} {self.metric.title}"
         if self.slice is not None:
             return f"raise {self.slice}, of whatever class"
+        if self.reference is not None:
+            return f"decide as {self.reference} does"
         if len(self.targets) == len(names) > 1:
             return "raise overall accuracy"
         return f"raise {_enumerated([names[j] for j in self.targets])}" if len(self.targets) else ""
@@ -137,11 +141,16 @@ class ResolvedGoal:
             yield metric.promise
         if drop < 0:
             yield f"gain at least {-drop:g} points overall"
-        elif drop < _ANY_LOSS and (not everyone or self.slice is not None or metric is not None):
+        elif (
+            drop < _ANY_LOSS
+            and self.reference is None
+            and (not everyone or self.slice is not None or metric is not None)
+        ):
             yield f"lose at most {drop:g} points overall" if drop else "keep overall accuracy"
         if self.max_class_drop is not None and self.max_class_drop < _ANY_LOSS:
             where = "any class" if self.slice is None else f"any class or group of {self.slice.column}"
             lost = f"at most {self.max_class_drop:g} points" if self.max_class_drop else "nothing"
+            lost += "" if self.reference is None else " of agreement"
             yield f"lose {lost} in {where}"
 
     def overall_floor(self, right: int, samples: int) -> int:

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnxtweak.settings import AugmentSettings, FitSettings, JoinSettings, RetrainSettings, TapSettings
+from onnxtweak.settings import (
+    AugmentSettings,
+    FitSettings,
+    JoinSettings,
+    MatchSettings,
+    RetrainSettings,
+    TapSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,8 @@ class Method:
 
     settings : settings classes by the keyword under which the job takes them; those under `settings` are the
     method's own. targeted : whether it takes target classes. for_all : whether it may go without, for all
-    classes. taps : selectors of what it watches by default; none: it chooses.
+    classes. taps : selectors of what it watches by default; none: it chooses. files : its own settings that
+    name a file, without which it cannot do. unlabelled : whether it learns from samples without labels.
     """
 
     name: str
@@ -26,6 +34,12 @@ class Method:
     targeted: bool = True
     for_all: bool = False
     taps: tuple[str, ...] = TapSettings.taps
+    files: tuple[str, ...] = ()
+    unlabelled: bool = False
+
+    def files_of(self, settings: object) -> tuple[str, ...]:
+        """The files that its own settings name."""
+        return tuple(getattr(settings, name) for name in self.files)
 
 
 METHODS = {
@@ -35,5 +49,13 @@ METHODS = {
         Method("retrain", {"settings": RetrainSettings, "join": JoinSettings}),
         Method("fit", {"settings": FitSettings}, for_all=True, taps=()),
         Method("augment", {"settings": AugmentSettings}, targeted=False),
+        Method(
+            "match",
+            {"settings": MatchSettings},
+            targeted=False,
+            taps=(),
+            files=("reference",),
+            unlabelled=True,
+        ),
     )
 }

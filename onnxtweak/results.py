@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onnxtweak.listed import ListedOutcome
+from onnxtweak.other_answers import MatchOutcome, Rewritten, RuntimeRun
 from onnxtweak.patch import Tweak
 from onnxtweak.types import (
     Check,
@@ -111,7 +112,9 @@ class Result:
     output : None where no model was written. tweak : kind, parameters and synapses. made : the tweak itself,
     which is no part of the JSON. samples : sizes of splits
     and lists. classes : all names. evidence : of a report; see `onnxtweak.stages.report_data`. listed : what
-    became of listed samples. metric : what became of the metric that was asked for, if one was.
+    became of listed samples. metric : what became of the metric that was asked for, if one was. matched : how
+    the copy agrees with a reference, where it was matched to one: then what is measured as accuracy is
+    agreement.
     """
 
     command: str
@@ -128,6 +131,7 @@ class Result:
     evidence: dict[str, Any] = field(default_factory=dict)
     listed: ListedOutcome | None = None
     metric: MetricChange | None = None
+    matched: MatchOutcome | None = None
     made: Tweak | None = field(default=None, compare=False, metadata=HIDDEN)
 
     def __repr__(self) -> str:
@@ -260,7 +264,8 @@ class Verified:
     """A tweaked model, verified again. before, after : base and model on the samples given; None without.
 
     base : its path is empty where it was rebuilt from the tweaked file; None where it could not be.
-    unchecked : the checks that could not be made.
+    unchecked : the checks that could not be made. rewritten : the file that was compared with the model,
+    which alone was checked then. runtimes : those that were asked for, and run the base.
     """
 
     model: FileRef
@@ -272,6 +277,8 @@ class Verified:
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
     unchecked: tuple[Unchecked, ...] = ()
+    rewritten: Rewritten | None = None
+    runtimes: tuple[RuntimeRun, ...] = ()
 
 
 @dataclass(frozen=True)

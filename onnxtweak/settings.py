@@ -23,6 +23,8 @@ ResizeMode = Literal["exact", "short", "letterbox"]
 BackendName = Literal["auto", "numpy", "numba", "cupy"]
 Pool = Literal["none", "mean", "std", "max", "grid2"]
 Mirror = Literal["auto", "off", "on"]
+# Runtimes in which `verify` can run a file beside ONNX Runtime's own values.
+RuntimeName = Literal["onnxruntime", "onnx", "openvino", "opencv"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 Theta = Literal["signed", "thesis"]
 Criterion = Literal["auto", "count", "threshold", "lift"]
@@ -84,6 +86,7 @@ class DataSettings(Bounded):
     anyway : learn even where the model only guesses on these samples, as wrong preprocessing would have it.
     inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that
     is no single number has the value in every place.
+    unlabelled : whether samples without labels will do; commands say so, users are not asked.
     """
 
     data: tuple[SampleSource, ...] = ()
@@ -99,6 +102,7 @@ class DataSettings(Bounded):
     inputs: tuple[tuple[str, float], ...] = ()
     group: str | None = None
     by: tuple[str, ...] = ()
+    unlabelled: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -287,6 +291,22 @@ class FitSettings(Bounded):
     certify: Annotated[float | None, Range(above=0, below=1)] = None
     slice: str | None = None
     metric: str | None = None
+
+
+@dataclass(frozen=True)
+class MatchSettings(Bounded):
+    """Match (METHOD 16).
+
+    reference : the model whose decisions are taken for right. neurons : how many a table may hold; of more,
+    the best are chosen by screening. margin : standard errors by which a patch has to beat the bias, and to
+    stay clear of the limit. max_class_drop : percentage points of its agreement with the reference that any
+    class may lose; None: no limit.
+    """
+
+    reference: str = ""
+    neurons: Annotated[int, COUNT] = 2000
+    margin: Annotated[float, NOT_NEGATIVE] = 1.0
+    max_class_drop: Annotated[float | None, NOT_NEGATIVE] = 5.0
 
 
 @dataclass(frozen=True)

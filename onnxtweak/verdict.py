@@ -33,6 +33,7 @@ class Asked:
 
     slice : the group that should do better instead, of whatever class, and what became of all groups.
     metric : what should be better instead of accuracy, and what became of it.
+    counted : what is counted: "accuracy", or "agreement" with a reference.
     """
 
     targets: np.ndarray
@@ -40,6 +41,7 @@ class Asked:
     max_class_drop: float | None
     slice: SliceCounts | None = None
     metric: MetricChange | None = None
+    counted: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,7 @@ def _of_overall(asked: Asked, counts: SampleCounts) -> list[Promise]:
     drop = asked.max_overall_drop
     if drop >= _ANY_LOSS:
         return []
-    said = "overall accuracy kept" if drop == 0 else f"overall loses at most {drop:g} points"
+    said = f"overall {asked.counted} kept" if drop == 0 else f"overall loses at most {drop:g} points"
     if drop < 0:
         said = f"overall gains at least {-drop:g} points"
     limit, samples = 0.0 - drop, int(counts.samples.sum())
@@ -276,7 +278,7 @@ def _of_targets(names: Sequence[str], asked: Asked, own: _Own, everyone: bool) -
     if asked.slice is not None:
         return Promise("targets", f"better on {asked.slice}", *figures)
     if everyone:
-        said = f"overall gains at least {limit:g} points" if limit else "overall accuracy up"
+        said = f"overall gains at least {limit:g} points" if limit else f"overall {asked.counted} up"
         return Promise("targets", said, *figures)
     fell = own.chosen[own.counts.broken[own.chosen] > own.counts.fixed[own.chosen]]
     detail = ""

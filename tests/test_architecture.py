@@ -36,6 +36,7 @@ LEVELS = {
     "head": 3,
     "listed": 3,
     "metric": 3,
+    "other_answers": 3,
     "patch": 3,
     "plans": 4,
     "registry": 3,
@@ -59,7 +60,9 @@ LEVELS = {
 
 # The files or folders through which a package enters; every other import of it is an error.
 DOORS = {
-    "onnxruntime": ("engine/session.py", "model/edit/slot.py"),
+    "onnxruntime": ("engine/session.py", "engine/runtimes/onnxruntime.py", "model/edit/slot.py"),
+    "openvino": ("engine/runtimes/openvino.py",),
+    "cv2": ("engine/runtimes/opencv.py",),
     "onnx_graphsurgeon": (
         "model/edit/patch_nodes.py",
         "model/edit/piece_builder.py",

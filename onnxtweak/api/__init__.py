@@ -61,6 +61,7 @@ from onnxtweak.api.keywords import (
     FitOptions,
     InspectOptions,
     JoinOptions,
+    MatchOptions,
     RetrainOptions,
 )
 from onnxtweak.api.model import Model, ModelLike, opened, source_of
@@ -156,6 +157,12 @@ def _patched(
     made = command(model=base, **given, progress=progress)
     base = os.path.abspath(base) if isinstance(base, str) else base  # wherever it is saved from
     return PatchResult(**parts(made), base=base, engine=given["engine"])
+
+
+@explained
+def match(model: ModelLike, *, progress: Progress = silent, **options: Unpack[MatchOptions]) -> PatchResult:
+    """Make a copy decide as its reference does, on samples that need no labels."""
+    return _patched(commands.match, model, settings_of("match", options), progress)
 
 
 @explained

@@ -188,3 +188,12 @@ class FitOptions(
     certify: Number | None
     slice: str | None
     metric: str | None
+
+
+class MatchOptions(MakeOptions, total=False):
+    """Of `match`; see `onnxtweak.settings.MatchSettings`."""
+
+    reference: Required[StrPath]
+    neurons: int
+    margin: Number
+    max_class_drop: Number | str | None

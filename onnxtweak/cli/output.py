@@ -117,8 +117,15 @@ def require_passed(checks: Iterable[Check], where: str) -> None:
             " it was learnt from too few to keep its promise: give more, or let `fit` stay clear with"
             " --margin 1"
         )
+        rewritten = (
+            "let the tool leave out the nodes called onnxtweak/..., or quantise or convert the base first "
+            "and patch what comes out"
+        )
+        if failed.name.startswith("runtime "):
+            changed = "use another runtime, or tap other tensors with --taps; see docs/surgery.md"
+        hints = {"accuracy": other, "gain": rewritten, "decisions": rewritten}
         raise VerificationError(
             f"check `{failed.name}` failed: {failed.detail}",
             where=where,
-            hint=other if failed.name == "accuracy" else changed,
+            hint=hints.get(failed.name, changed),
         )

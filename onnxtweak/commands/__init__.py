@@ -7,6 +7,7 @@ join       synaptic join
 retrain    synaptic retraining, once or by a schedule
 augment    an MLP on active neurons, for all classes
 fit        the best patch that the tables allow
+match      a copy patched towards the decisions of a reference
 compare    every method on the same samples
 evaluate   how good is a model?
 inspect    what is in a model, and can it be tweaked?
@@ -38,6 +39,7 @@ from onnxtweak.commands.fit import fit
 from onnxtweak.commands.init import init
 from onnxtweak.commands.inspect import inspect
 from onnxtweak.commands.join import join
+from onnxtweak.commands.match import match
 from onnxtweak.commands.report import report
 from onnxtweak.commands.retrain import retrain
 from onnxtweak.commands.revert import revert
@@ -60,6 +62,7 @@ __all__ = [
     "init",
     "inspect",
     "join",
+    "match",
     "plan",
     "report",
     "retrain",

@@ -16,6 +16,7 @@ from typing import Any
 
 from onnxtweak._version import __version__
 from onnxtweak.engine.machine.gpu import gpu_count
+from onnxtweak.engine.runtimes.run_apart import PACKAGES
 from onnxtweak.results import Diagnosis
 from onnxtweak.types import Finding
 
@@ -56,6 +57,7 @@ def doctor(
         _cpu(tried),
         *_gpu(tried, present, found),
         *_numba(tried),
+        *_other_runtimes(found),
         *_disk(),
     )
     return Diagnosis(findings)
@@ -185,6 +187,14 @@ def _numba(probe: Probe) -> Iterator[Finding]:
     if found.get("kept") is False:
         hint = "set NUMBA_CACHE_DIR to a folder that can be written"
         yield Finding("kernels on disk", "warning", "no folder to keep them in: each run compiles them", hint)
+
+
+def _other_runtimes(installed: Mapping[str, str]) -> Iterator[Finding]:
+    for name, (_, distribution) in PACKAGES.items():
+        if name not in ("onnxruntime", "onnx"):
+            version = installed.get(distribution, installed.get(distribution.removesuffix("-headless")))
+            absent = "not installed, and needed by `verify --runtime` alone"
+            yield Finding(f"{name}, to compare with", "ok", version or absent)
 
 
 def _disk() -> Iterator[Finding]:

@@ -7,6 +7,7 @@ makes them. The dry run of a recipe uses this too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -55,7 +56,8 @@ def forecast(
     options : what else the command takes. Raises InputError as the command would, before any pass.
     """
     require_number(repeats, COUNT, "--repeats", whole=True)
-    check_paths(output, model, data, engine)
+    files = METHODS[command].files_of(options["settings"]) if command in METHODS and options else ()
+    check_paths(output, model, data, engine, others=files)
     job = require_sound_base(open_job(command, model, data, engine, taps, progress))
     check_outputs(job, output, model=command != "score")
     planner, shown = plan_command(command, job, targets, taps, options, repeats)
@@ -88,6 +90,7 @@ def open_job(
     progress: Progress,
 ) -> Job:
     """The job that a command would open."""
+    data = replace(data, unlabelled=command in METHODS and METHODS[command].unlabelled)
     if command == "compare" or (command in METHODS and not METHODS[command].taps):
         return open_for_tables(model, data, engine, taps or TapSettings(taps=()), progress)
     if command in METHODS:

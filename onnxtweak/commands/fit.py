@@ -17,7 +17,7 @@ from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.file.model_file import ModelSource
-from onnxtweak.patch import DensePatch, bias_patch, no_patch
+from onnxtweak.patch import DensePatch, no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import (
     DataSettings,
@@ -91,7 +91,7 @@ def fit(
             found = fit_goal(learning, watched.families, goal, settings, seed=data.seed, progress=progress)
         said = (*said, *notes)
         proposal = _proposal(job, goal, settings, watched, tables[1], found, said)
-        earlier = Earlier.of(*_patch_of(found), job.subject.classes)
+        earlier = Earlier.of(*found.patch, job.subject.classes)
     if decided is not None:
         repaired = make_right(job, watched.neurons, decided, tables[0] if job.has_data else None, earlier)
         proposal = _on_top(proposal, watched, tables[1], Listing(decided, repaired))
@@ -125,13 +125,12 @@ def _proposal(
     notes: tuple[str, ...],
 ) -> Proposal:
     """The patch that was found, certified where that is asked for; or the base."""
-    columns, patch = _patch_of(found)
+    columns, patch = found.patch
     if settings.certify is not None and patch is not None:
         patch, note = _certified(validation, columns, patch, settings.certify, goal.head)
         notes += (note,)
     if patch is None:
         columns = columns[:0]
-    number = len(columns)
     return Proposal(
         command="fit",
         goal=goal,
@@ -140,9 +139,7 @@ def _proposal(
         base=validation.Z,
         tweaked=validation.Z if patch is None else validation.patched(columns, patch),
         bias=found.control,
-        point=OperatingPoint(
-            np.full(len(goal), number), _scales(number, patch, goal.targets), found.choice.trials
-        ),
+        point=OperatingPoint.of_patch(patch, len(columns), goal.targets, found.choice.trials),
         theta="none",
         criterion="held-out log-loss",
         scored=watched.scored,
@@ -213,17 +210,6 @@ def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, listin
     )
 
 
-def _patch_of(found: Fitted) -> tuple[np.ndarray, DensePatch | None]:
-    """Columns of the table that the patch reads, and the patch; None for the base.
-
-    Neurons without weight are left out.
-    """
-    if found.candidate is None:
-        return np.empty(0, np.int64), bias_patch(found.bias) if found.kind == "bias" else None
-    used, patch = found.candidate.patch.on_used_neurons()
-    return found.candidate.columns[used], patch.with_bias(found.bias)
-
-
 def _certified(
     validation: Table, columns: np.ndarray, patch: DensePatch, level: float, head: Head
 ) -> tuple[DensePatch | None, str]:
@@ -236,13 +222,6 @@ def _certified(
         f" become wrong that the base has right (conformal risk control on {found.samples:,} validation"
         f" samples that nothing was fitted to, {found.broken:,} of them broken)"
     )
-
-
-def _scales(neurons: int, patch: DensePatch | None, targets: np.ndarray) -> np.ndarray:
-    """(c,) float64: 1 for a patch that reads neurons; the biases of one that does not; 0 for the base."""
-    if patch is None or patch.output_bias is None:
-        return np.zeros(len(targets))
-    return np.ones(len(targets)) if neurons else np.asarray(patch.output_bias[targets], np.float64)
 
 
 def _cut_note(job: Job, goal: ResolvedGoal, found: Fitted, validation: Table) -> tuple[str, ...]:

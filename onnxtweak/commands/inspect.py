@@ -14,6 +14,7 @@ from onnxtweak.engine.opened import Opened, open_model
 from onnxtweak.engine.session import Port
 from onnxtweak.engine.subject import Subject, few_samples, hidden, made_up_samples, measured
 from onnxtweak.errors import InputError, MachineError, ModelError
+from onnxtweak.model.edit.revert import rewriting
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.head_kind import HeadKind, head_kind
@@ -49,6 +50,11 @@ def inspect(
     notes = [kind.said] if kind.said else []
     notes += [] if found else [f"{NO_HIDDEN}, with `onnxtweak fit`"]
     notes += candidates_note(found)
+    inside = tweaks_inside(proto)
+    if said := rewriting(opened.model, inside):
+        notes.append(
+            f"{said}; `onnxtweak verify THIS --same-as TWEAKED -d DATA` tells whether its gain is left"
+        )
     shapes: Shapes = {}
     chosen: tuple[Tap, ...] = ()
     classes = opened.logits.classes
@@ -87,7 +93,7 @@ def inspect(
         taps=chosen,
         candidates=tuple((c.name, c.op, *_shape_row(shapes.get(c.name)), c.activation) for c in measurable),
         neurons=sum(tap.neurons for tap in chosen),
-        tweaks=tuple(tweak.facts for tweak in tweaks_inside(proto)),
+        tweaks=tuple(tweak.facts for tweak in inside),
         notes=tuple(notes),
     )
 

@@ -98,7 +98,7 @@ def _tweak(
     """The JSON document of one tweak, and whether an earlier run made it. Its models go to `staging`."""
     data = _samples_of(recipe, tweak)
     job = open_job(tweak.method, recipe.model, data, recipe.engine, tweak.taps, progress)
-    mark = fingerprint(recipe, tweak.sha256, job)
+    mark = _fingerprint(recipe, tweak, job)
     folder = Path(recipe.cache) / f"tweak-{mark}"
     with hidden_folder(folder.parent) as own, writing(folder.parent, "the cache"):
         reused = fetch(folder, own)
@@ -152,11 +152,16 @@ def _make(recipe: Recipe, tweak: TweakPlan, own: Path, folder: Path, progress: P
     _put(own / _DOCUMENT, text.replace(own.name, folder.name))
 
 
-def fingerprint(recipe: Recipe, settings: str, job: Job) -> str:
+def _fingerprint(recipe: Recipe, tweak: TweakPlan, job: Job) -> str:
+    """`fingerprint` of a tweak."""
+    return fingerprint(recipe, tweak.sha256, job, [read_model(path).sha256 for path in tweak.files])
+
+
+def fingerprint(recipe: Recipe, settings: str, job: Job, others: Sequence[str] = ()) -> str:
     """32 hex digits that change with all that a result depends on: version, base, samples, settings, device,
     and with what a result says.
 
-    settings : their sha256.
+    settings : their sha256. others : that of other models which are read.
     """
     return cache_key(
         {
@@ -165,6 +170,7 @@ def fingerprint(recipe: Recipe, settings: str, job: Job) -> str:
             "samples": job.splits.digest,
             "names": list(job.names),
             "settings": settings,
+            **({"others": list(others)} if others else {}),
             "device": [recipe.engine.device, recipe.engine.backend],
             "result": list(schema.RESULT_KEYS),
         }
@@ -204,10 +210,12 @@ def _comparison(recipe: Recipe, plan: ComparePlan, staging: Path, progress: Prog
 
 def _files_read(recipe: Recipe) -> list[str | Path]:
     """What a run reads, and must never replace."""
+    models = [recipe.model, *(path for tweak in recipe.tweaks for path in tweak.files)]
+    files = [file for path in models for file in read_model(path).files]
     asked = [getattr(tweak.options["settings"], "metric", None) for tweak in recipe.tweaks]
     asked += [] if recipe.compare is None else [recipe.compare.metric]
     costs = [path for metric in asked for path in costs_named(metric)]
-    return [recipe.path, *read_model(recipe.model).files, *files_named(recipe.data, recipe.engine), *costs]
+    return [recipe.path, *files, *files_named(recipe.data, recipe.engine), *costs]
 
 
 def _resuming(recipe: Recipe) -> EngineSettings:
@@ -245,6 +253,7 @@ def _provenance(recipe: Recipe, result: RunResult, staging: Path) -> str:
     first = next(iter(result.results.values()))
     materials = {
         Path(recipe.model).name: first["model"]["sha256"],
+        **{Path(path).name: file_ref(path).sha256 for tweak in recipe.tweaks for path in tweak.files},
         "samples": first["evidence"]["provenance"]["data_sha256"],
         Path(recipe.path).name: result.recipe.sha256,
         "recipe, as it was understood": recipe.sha256,
@@ -302,7 +311,7 @@ def plan(
 
 def _planned(recipe: Recipe, tweak: TweakPlan, job: Job) -> dict[str, Any]:
     """What a run would do for one tweak."""
-    folder = Path(recipe.cache) / f"tweak-{fingerprint(recipe, tweak.sha256, job)}"
+    folder = Path(recipe.cache) / f"tweak-{_fingerprint(recipe, tweak, job)}"
     cached = is_whole(folder)
     steps, targets = _steps(job, tweak, cached)
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from onnxtweak.engine.opened import opened_model
 from onnxtweak.engine.passes import Captured, capture, logits_pass
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
 from onnxtweak.engine.tap_safety import neutral_samples
-from onnxtweak.errors import MachineError, ModelError
+from onnxtweak.errors import MachineError, ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.metrics import measure
 from onnxtweak.model.edit.record import recorded_tweak
 from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import COPY_HINT, TweakInside, tweaks_inside
+from onnxtweak.other_answers import RuntimeRun
 from onnxtweak.results import Verified
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
-from onnxtweak.stages.accuracy_check import check_accuracy
+from onnxtweak.stages.accuracy_check import check_accuracy, recorded_targets
 from onnxtweak.stages.checks import (
     as_subject,
     check_answer,
@@ -41,6 +42,8 @@ from onnxtweak.stages.companions import settle
 from onnxtweak.stages.listed_samples import check_listed
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import with_recorded_readout
+from onnxtweak.stages.other_models.rewritten import compare_rewritten
+from onnxtweak.stages.other_models.runtimes import check_runtimes
 from onnxtweak.stages.preprocess_record import as_recorded
 from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Check, FileRef, Metrics, Progress, Unchecked, silent
@@ -53,8 +56,10 @@ def verify(
     *,
     tweaked: str,
     base: str | None = None,
+    same_as: str | None = None,
     data: DataSettings | None = None,
     engine: EngineSettings = EngineSettings(),
+    runtimes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Verified:
     """Make every check of the tweaked file that is possible with what is given; a failed one raises nothing.
@@ -63,8 +68,17 @@ def verify(
     last tweak is also simulated from tables, and the accuracy before and after is measured and compared with
     what was recorded; listed samples are counted. What cannot be checked is listed under `unchecked`.
 
+    same_as : a tweaked file that `tweaked` was made of by another tool, which needs leave no record in it:
+    only whether the decisions and the gain are still there is checked then, on samples that need no labels.
+    runtimes : in which file and base are run too, on some of the samples (`settings.RuntimeName`).
+
     Raises ModelError where the file is not a model or has no tweak inside, DataError for unusable samples.
     """
+    if runtimes and (data is None or not data.data or same_as is not None):
+        hint = "give samples with -d DATA, and a file as onnxtweak wrote it"
+        raise UsageError("other runtimes can only be compared on samples", where="--runtime", hint=hint)
+    if same_as is not None:
+        return _verify_rewritten(tweaked, same_as, data, engine, progress)
     begin = time.perf_counter()
     model = read_model(tweaked)
     named = None if base is None else read_model(base)
@@ -82,7 +96,7 @@ def verify(
     # Bytes are compared where the tweaks come off; where they do not, another tool wrote the file anew.
     files = (model.data, *earlier) if undone.passed else ()
     made: list[Check | Unchecked] = [undone, *check_digests(model, inside, files)]
-    source, metrics, notes = None, None, list[str]()
+    source, metrics, notes, ran = None, None, list[str](), list[RuntimeRun]()
     runs = _RUNS if data is None else (*_RUNS, *_SAMPLES)
     if not undone.passed:
         made += [Unchecked(name, "the base could not be rebuilt") for name in (*_FILES, *runs)]
@@ -94,7 +108,8 @@ def verify(
             made.append(check_base(inside[0].base_sha256, named, named.path.name))
         made += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
         try:
-            metrics = _run_checks(_Run(model, inside, earlier, engine, data, progress), made, notes)
+            run = _Run(model, inside, earlier, engine, data, progress, runtimes, base, ran)
+            metrics = _run_checks(run, made, notes)
         except Exception as error:  # a damaged file may fail in any way while it runs, and that is not news
             damaged = any(isinstance(check, Check) and not check.passed for check in made)
             if not damaged and (data is not None or not isinstance(error, MachineError | ModelError)):
@@ -112,7 +127,51 @@ def verify(
         seconds={"all": time.perf_counter() - begin},
         notes=tuple(notes),
         unchecked=tuple(check for check in made if isinstance(check, Unchecked)),
+        runtimes=tuple(ran),
     )
+
+
+def _verify_rewritten(
+    file: str, same_as: str, data: DataSettings | None, engine: EngineSettings, progress: Progress
+) -> Verified:
+    """The file beside the tweaked one that it was made of."""
+    begin = time.perf_counter()
+    if data is None or not data.data:
+        hint = "give samples with -d DATA; they need no labels"
+        raise UsageError("two files can only be compared on samples", where="--same-as", hint=hint)
+    model = read_model(same_as)
+    inside = tweaks_inside(model.proto)
+    if not inside:
+        raise ModelError("the model has no tweak inside", where=same_as, hint=COPY_HINT)
+    undone, earlier = check_undone(model.data, inside)
+    if not undone.passed:
+        hint = "name the file as onnxtweak wrote it"
+        raise ModelError(
+            f"the base cannot be rebuilt from this file: {undone.detail}", where=same_as, hint=hint
+        )
+    last = inside[-1]
+    data, notes = as_recorded(replace(data, unlabelled=True), model)
+    settings = TapSettings(logits=last.logits, threshold=_threshold(last.provenance))
+    job = open_whole(same_as, data, engine, settings, progress, watch=False)
+    base = as_subject(job.subject, earlier[-1])
+    job = replace(job, subject=_as_tweaked(job.subject, last))
+    found, checks = compare_rewritten(job, base, file, recorded_targets(last.provenance))
+    return Verified(
+        model=model_ref(read_model(file)),
+        base=FileRef("", inside[0].base_sha256),
+        tweaks=tuple(tweak.facts for tweak in inside),
+        checks=checks,
+        before=None,
+        after=None,
+        seconds={"all": time.perf_counter() - begin},
+        notes=(*notes, *job.splits.notes),
+        rewritten=found,
+    )
+
+
+def _as_tweaked(file: Subject, last: TweakInside) -> Subject:
+    """The file by its tweaked logits: those of a shadow are an output of their own."""
+    return file if last.shadow is None else replace(file, logits=last.shadow, answer=None)
 
 
 def _why(error: Exception) -> str:
@@ -122,7 +181,10 @@ def _why(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class _Run:
-    """A file, the tweaks inside it, and the earlier files without them, the latest first."""
+    """A file, the tweaks inside it, and the earlier files without them, the latest first.
+
+    runtimes : in which it is run too. base : as named by the user. ran : what they came to, once they ran.
+    """
 
     model: ModelFile
     inside: tuple[TweakInside, ...]
@@ -130,6 +192,9 @@ class _Run:
     engine: EngineSettings
     data: DataSettings | None
     progress: Progress
+    runtimes: Sequence[str]
+    base: str | None
+    ran: list[RuntimeRun]
 
 
 def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> tuple[Metrics, Metrics] | None:
@@ -154,6 +219,21 @@ def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> t
     path = Path(run.model.path)
     made.append(check_reload(path, base, file, feeds, run.engine))
     return None if job is None else _on_samples(run, job, (base, former), made, notes)
+
+
+def _in_other_runtimes(run: _Run, job: Job) -> Iterator[Check | Unchecked]:
+    """The file beside its base in each runtime that was asked for."""
+    base: bytes | Path = run.earlier[-1]
+    if run.runtimes and run.model.external:
+        if run.base is None:
+            reason = "the base has weights beside it: name it with --base"
+            yield from (Unchecked(f"runtime {name}", reason) for name in run.runtimes)
+            return
+        base = Path(run.base)
+    if run.runtimes:
+        ran, checks = check_runtimes(job, base, run.inside[-1].shadow, run.runtimes)
+        run.ran.extend(ran)
+        yield from checks
 
 
 def _values(batch: Captured) -> np.ndarray:
@@ -189,11 +269,11 @@ def _on_samples(
     base, former = originals
     before = shown_pass(base, view, engine, "base")
     notes.extend(doubts(replace(job, subject=base), view, before.classes))
-    shadow = run.inside[-1].shadow
-    tweaked = file if shadow is None else replace(file, logits=shadow, answer=None)
+    tweaked = _as_tweaked(file, run.inside[-1])
     after = shown_pass(tweaked, view, engine, "tweaked")
     made.append(check_answer(tweaked, before, after))
     made.extend(check_listed(replace(job, subject=base), tweaked))
+    made.extend(_in_other_runtimes(run, job))
     tweak = recorded_tweak(run.inside[-1])
     if tweak is not None:
         patch = tweak.patch.scaled(run.inside[-1].scale)

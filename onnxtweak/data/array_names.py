@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from onnxtweak.data.groups import no_column
-from onnxtweak.data.samples import InputSpec, by_option, with_rows
+from onnxtweak.data.samples import InputSpec, Reading, by_option, with_rows
 from onnxtweak.errors import DataError
 
 SAMPLES = ("x", "X", "images", "inputs", "data")
@@ -19,11 +19,16 @@ def match_arrays(
     inputs: Sequence[InputSpec],
     key: str | None,
     where: str,
-    groups: Sequence[str] = (),
-) -> tuple[dict[str, str], str]:
-    """`match_inputs` and `match_labels` in one: where inputs and labels are stored side by side."""
-    arrays = match_inputs(found, inputs, key, where, groups)
-    return arrays, match_labels(found, arrays, key, where, groups)
+    reading: Reading = Reading(),
+) -> tuple[dict[str, str], str | None]:
+    """`match_inputs` and `match_labels` in one: where inputs and labels are stored side by side.
+
+    No name of labels where there are none, and `reading` does without.
+    """
+    arrays = match_inputs(found, inputs, key, where, reading.groups)
+    if reading.unlabelled and stored_labels(found, arrays, key, reading.groups) is None:
+        return arrays, None
+    return arrays, match_labels(found, arrays, key, where, reading.groups)
 
 
 def match_inputs(
@@ -78,14 +83,22 @@ def match_labels(
     arrays : those that feed inputs. groups : columns that are labels only where nothing else is. Raises
     DataError that lists what was found.
     """
-    labels = _first(_others(found, key, groups), LABELS, key) or _first(found, LABELS, key)
-    if labels is None or labels in arrays.values():
+    labels = stored_labels(found, arrays, key, groups)
+    if labels is None:
         raise DataError(
             f"no labels; found {_listed(found)}",
             where=where,
             hint=f"store one class number per sample as `{'y' if key is None else f'y_{key}'}`",
         )
     return labels
+
+
+def stored_labels(
+    found: Collection[str], arrays: Mapping[str, str], key: str | None, groups: Sequence[str] = ()
+) -> str | None:
+    """The name of the stored array of labels; None where there is none. found, ... : as of `match_labels`."""
+    labels = _first(_others(found, key, groups), LABELS, key) or _first(found, LABELS, key)
+    return None if labels in arrays.values() else labels
 
 
 def _others(found: Collection[str], key: str | None, groups: Sequence[str]) -> list[str]:

@@ -36,7 +36,8 @@ class Dataset:
     of each input by name. notes : what was decided automatically. constants : values of inputs that are the
     same for all samples, as the sources hold them. written,
     by_sorting : as in `Labels`. groups : those that were asked for, by the name of their column.
-    sources : how many samples each source gave, in the order asked for.
+    sources : how many samples each source gave, in the order asked for. labelled : whether all have labels;
+    those that do not have the label 0.
     """
 
     labels: np.ndarray
@@ -51,6 +52,7 @@ class Dataset:
     groups: Mapping[str, Groups] = field(default_factory=dict)
     sources: tuple[int, ...] = ()
     sizes: tuple[int, ...] = ()
+    labelled: bool = True
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,9 +106,10 @@ class Dataset:
             named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
         plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
         classes = len(np.unique(self.labels[self.labels >= 0]))
+        of = f" of {classes} {'class' if classes == 1 else 'classes'}" if self.labelled else " without labels"
         many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
         lines = [
-            f"{len(self):,} samples{many} of {classes} {'class' if classes == 1 else 'classes'} from {shown}",
+            f"{len(self):,} samples{many}{of} from {shown}",
             *plans,
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -69,8 +69,18 @@ def open_data(
     of columns to read as groups.
     Raises DataError for anything missing, damaged, empty or incompatible with the model.
     """
+    return read_sources(sources, inputs, Reading(preprocess, memory, progress, tuple(groups)), names)
+
+
+def read_sources(
+    sources: Sequence[SampleSource],
+    inputs: Sequence[InputSpec],
+    reading: Reading,
+    names: Sequence[str] | Dataset | None = None,
+) -> Dataset:
+    """As `open_data`; `reading` says how the sources are read."""
+    preprocess, memory = reading.preprocess, reading.memory
     check_preprocess(preprocess)
-    reading = Reading(preprocess, memory, progress, tuple(groups))
     parts: list[Part] = []
     counts: list[int] = []
     for source in sources:
@@ -83,7 +93,7 @@ def open_data(
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
     labels = labels_at_positions(parts, known)
     if labels is None:
-        labels = class_numbers(parts, known, written) if parts else Labels(np.empty(0), None, None, ())
+        labels = _labels_of(parts, known, written)
     if not len(labels.numbers):
         raise DataError(
             "no samples", where=", ".join(map(str, sources)), hint="give at least one nonempty source"
@@ -116,7 +126,19 @@ def open_data(
         groups={name: read_groups(parts, name) for name in reading.groups},
         sources=tuple(counts),
         sizes=labels.sizes,
+        labelled=all(part.labelled for part in parts),
     )
+
+
+def _labels_of(parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None) -> Labels:
+    """The labels of all parts; zeros for those that have none."""
+    labelled = [part for part in parts if part.labelled]
+    known = Labels(np.empty(0, np.int64), None if names is None else tuple(names), None, ())
+    found = class_numbers(labelled, names, written) if labelled else known
+    own = np.array([part.labelled for part in parts for _ in range(len(part))], bool)
+    numbers = np.zeros(len(own), np.int64)
+    numbers[own] = found.numbers
+    return replace(found, numbers=numbers)
 
 
 def prepared_otherwise(dataset: Dataset, inputs: Sequence[InputSpec], preprocess: Preprocess) -> Dataset:
@@ -126,6 +148,22 @@ def prepared_otherwise(dataset: Dataset, inputs: Sequence[InputSpec], preprocess
     """
     check_preprocess(preprocess)
     return replace(dataset, plans=_plans(dataset.parts, inputs, preprocess))
+
+
+def fed_to(
+    dataset: Dataset, inputs: Sequence[InputSpec], names: Mapping[str, str], preprocess: Preprocess
+) -> Dataset:
+    """The same samples as another model takes them,.
+
+    inputs : of that model. names : for each of them, the input of the dataset whose values it gets. Raises
+    DataError where the model cannot take them.
+    """
+    parts = tuple(
+        replace(part, columns={spec.name: part.columns[names[spec.name]] for spec in inputs})
+        for part in dataset.parts
+    )
+    fed = replace(dataset, parts=parts, inputs=tuple(spec.name for spec in inputs))
+    return prepared_otherwise(fed, inputs, preprocess)
 
 
 def _plans(

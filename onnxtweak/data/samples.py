@@ -31,13 +31,15 @@ class Reading:
 
     preprocess : what a reader of pictures does to their sizes. memory : bytes that what it holds whole may
     take: labels, class names, text. progress : told of samples that come one batch after the other.
-    groups : names of the columns that say which group a sample is of.
+    groups : names of the columns that say which group a sample is of. unlabelled : whether samples without
+    labels will do.
     """
 
     preprocess: Preprocess = Preprocess()
     memory: int = 4 * GiB
     progress: Progress = silent
     groups: tuple[str, ...] = ()
+    unlabelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,11 @@ class NumberColumn:
         return self.where
 
 
+def no_labels(columns: Mapping[str, Column]) -> np.ndarray:
+    """Zeros (N,) int64 in place of labels. columns : of the samples, by input."""
+    return np.zeros(next((one.shape[0] for one in columns.values() if one.shape), 0), np.int64)
+
+
 def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Rows of an array: a view where they are contiguous, a copy otherwise. rows strictly ascending int64."""
     contiguous = len(rows) and rows[-1] - rows[0] + 1 == len(rows)
@@ -196,7 +203,8 @@ class Part:
     integers, strings, or one-hot. label_where : how a message names them. files : (role, path) pairs that the
     digest covers; held : (role, array) pairs that it covers, of arrays that a program holds. classes : class
     names, if the source has them. notes : what reading does to the samples. groups : the columns of groups
-    that were asked for, by name.
+    that were asked for, by name. labelled : whether the source says what the
+    labels are; where it does not, they are zeros.
     """
 
     where: str
@@ -210,6 +218,7 @@ class Part:
     start: int = 0
     groups: Mapping[str, GroupColumn] = field(default_factory=dict)
     held: tuple[tuple[str, np.ndarray], ...] = ()
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)

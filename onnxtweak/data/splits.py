@@ -14,8 +14,8 @@ from onnxtweak.data.dataset import Batch, Dataset
 from onnxtweak.data.groups import Groups, in_common, require_shared
 from onnxtweak.data.labels import known_names
 from onnxtweak.data.listed import all_sources, listed_parts, not_listed, rows_by_role, stand_in
-from onnxtweak.data.open_data import open_data
-from onnxtweak.data.samples import InputSpec
+from onnxtweak.data.open_data import read_sources
+from onnxtweak.data.samples import InputSpec, Reading
 from onnxtweak.data.stratified import drawn_rows, labels_of_samples, stratified_split
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.in_memory import SampleSource
@@ -145,15 +145,7 @@ def open_splits(
     share = memory // max(len(given), 1)
 
     def opened(sources: Sequence[SampleSource], names: Sequence[str] | Dataset | None) -> Dataset:
-        return open_data(
-            sources,
-            inputs=inputs,
-            preprocess=settings.preprocess,
-            names=names,
-            memory=share,
-            progress=progress,
-            groups=settings.columns,
-        )
+        return read_sources(sources, inputs, _reading(settings, share, progress), names)
 
     data = opened(all_sources(settings), names)
     rows = rows_by_role(settings, data)
@@ -202,18 +194,15 @@ def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, pr
 
     memory, progress : as of `open_data`.
     """
-    dataset = open_data(
-        all_sources(settings),
-        inputs=inputs,
-        preprocess=settings.preprocess,
-        names=known_names(settings.names),
-        memory=memory,
-        progress=progress,
-        groups=settings.columns,
-    )
+    names = known_names(settings.names)
+    dataset = read_sources(all_sources(settings), inputs, _reading(settings, memory, progress), names)
     rows = rows_by_role(settings, dataset)
     view = _drawn(View(dataset, rows["data"] if settings.data else stand_in(rows)), _WHOLE, settings.seed)
     return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows))
+
+
+def _reading(settings: DataSettings, memory: int, progress: Progress) -> Reading:
+    return Reading(settings.preprocess, memory, progress, settings.columns, settings.unlabelled)
 
 
 def _listed(settings: DataSettings, dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, View]:
@@ -298,7 +287,7 @@ def _on_positions(*views: View | None) -> tuple[str, ...]:
 
 def _check_classes(role: str, view: View) -> None:
     labels = np.unique(view.labels)
-    if len(labels) == 1:
+    if len(labels) == 1 and view.dataset.labelled:
         raise DataError(
             f"all {len(view)} {role} samples are of class {labels[0]}",
             where=view.dataset.parts[0].where,

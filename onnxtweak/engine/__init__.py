@@ -14,5 +14,6 @@ scoring       theta over all samples, in shards, shared among processes
 dump          hidden values and logits on disk
 latency       how much slower a tweak makes its base
 environment   what works on this machine, for `onnxtweak doctor`
+runtimes      the same file in other runtimes
 machine       GPUs, and what fits into memory
 """

@@ -15,5 +15,6 @@ retrain      synaptic retraining, and schedules of joins and retrainings
 augment      the MLP on active neurons
 listed       listed samples made right, others kept right
 fit          the best patch that the tables allow
+match        a copy patched towards a reference
 compare      all methods on the same samples
 """

@@ -22,9 +22,14 @@ def log_sum_exp(logits: Any, xp: ModuleType = np) -> Any:
 
 
 def log_losses(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cross-entropy of each sample in nats, (N,) float64, for logits Z (N, C) and labels (N,)."""
+    """Cross-entropy of each sample in nats, (N,) float64, for logits Z (N, C).
+
+    labels : (N,) int64, or (N, C) float, shares of the classes that sum to 1.
+    """
     shifted = Z.astype(np.float64) - Z.max(axis=1, keepdims=True)
-    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    own = shifted[np.arange(len(labels)), labels] if labels.ndim == 1 else (labels * shifted).sum(axis=1)
+    losses: np.ndarray = np.log(np.exp(shifted).sum(axis=1)) - own
+    return losses
 
 
 def log_loss(Z: np.ndarray, labels: np.ndarray, weight: np.ndarray | None = None) -> float:

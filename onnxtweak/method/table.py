@@ -26,6 +26,7 @@ class Table:
 
     groups (N,) int64 : samples of one group are held out together; None: each alone. slices (N,) int64 : the
     groups that a goal is about, if it is. weight (N,) float64 : how much a sample counts; None: all alike.
+    shares (N, C) float : of the classes, summing to 1, which are learnt instead of labels; None: labels are.
     """
 
     T: np.ndarray
@@ -34,10 +35,17 @@ class Table:
     groups: np.ndarray | None = None
     slices: np.ndarray | None = None
     weight: np.ndarray | None = None
+    shares: np.ndarray | None = None
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What is learnt: labels (N,) int64, or shares of the classes (N, C)."""
+        return self.labels if self.shares is None else self.shares
 
     def rows(self, chosen: np.ndarray) -> Table:
         """Some samples, in the given order."""
-        extra = (None if one is None else one[chosen] for one in (self.groups, self.slices, self.weight))
+        each = (self.groups, self.slices, self.weight, self.shares)
+        extra = (None if one is None else one[chosen] for one in each)
         return Table(self.T[chosen], self.Z[chosen], self.labels[chosen], *extra)
 
     def columns(self, chosen: np.ndarray) -> Table:
@@ -120,6 +128,7 @@ def stacked(tables: Sequence[Table]) -> Table:
         joined(t.groups for t in tables),
         joined(t.slices for t in tables),
         joined(t.weight for t in tables),
+        joined(t.shares for t in tables),
     )
 
 

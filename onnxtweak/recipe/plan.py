@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from onnxtweak.bounded import Bounded
 from onnxtweak.quantities import Range
+from onnxtweak.registry import METHODS
 from onnxtweak.settings import (
     COUNT,
     FINITE,
@@ -70,6 +71,11 @@ class TweakPlan:
     taps: TapSettings
     targets: TargetSettings
     options: dict[str, Any]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that its settings name."""
+        return METHODS[self.method].files_of(self.options["settings"])
 
 
 @dataclass(frozen=True)

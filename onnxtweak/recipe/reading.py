@@ -30,7 +30,7 @@ _PREFIX = "ONNXTWEAK_"
 
 # `run` keeps its work under [output] cache, and always continues from there.
 _OF_RUNS = {"work-dir", "resume", "shard"}
-_DATA = [key for key in keys_of(DataSettings) if key not in ("preprocess", "by")]
+_DATA = [key for key in keys_of(DataSettings) if key not in ("preprocess", "by", "unlabelled")]
 _MODEL = ("logits", "threshold")
 _TABLES = {
     "model": ["path", *_MODEL],
@@ -242,6 +242,7 @@ def _tweak(
     target_keys = list(keys_of(TargetSettings)) if METHODS[method].targeted else []
     check_keys(table, ["name", "method", "taps", "pool", *target_keys, *keys_of(own), *others], where)
     placed, costs = _placed_costs(table, Path(path).parent)
+    placed = _files_placed(placed, METHODS[method].files, where, Path(path).parent)
     options: dict[str, Any] = {"settings": settings_from(own, placed, where)}
     for key, kind in others.items():
         inner, there = table.get(key, {}), f"{where} [tweak.{key}]"
@@ -252,7 +253,8 @@ def _tweak(
         check_keys(inner, keys_of(kind), there)
         options[key] = settings_from(kind, inner, there)
     taps = settings_from(TapSettings, {"taps": list(METHODS[method].taps), **table, **model}, where)
-    shaping = {**shared, "tweak": {key: value for key, value in table.items() if key != "name"}} | costs
+    unsaid = ("name", *METHODS[method].files)  # files count by their contents
+    shaping = {**shared, "tweak": {key: value for key, value in table.items() if key not in unsaid}} | costs
     targets = settings_from(TargetSettings, table, where) if target_keys else TargetSettings()
     plan = TweakPlan(name, _sha256(shaping), method, taps, targets, options)
     _check_targets(plan, where)
@@ -266,6 +268,15 @@ def _placed_costs(table: dict[str, Any], folder: Path) -> tuple[dict[str, Any], 
         return table, {}
     costs = str(folder / name)
     return {**table, "metric": f"cost:{costs}"}, {"costs": read_text(costs, UsageError)}
+
+
+def _files_placed(table: dict[str, Any], files: tuple[str, ...], where: str, folder: Path) -> dict[str, Any]:
+    """The table with the files that a method reads, relative to the recipe's folder."""
+    for key in files:
+        if not isinstance(table.get(key), str) or not table[key]:
+            hint = f'write {key} = "FILE.onnx"'
+            raise UsageError(f"`{key}` is missing or not text", where=where, hint=hint)
+    return {**table, **{key: str(folder / table[key]) for key in files}}
 
 
 def _check_targets(plan: TweakPlan, where: str) -> None:

@@ -36,7 +36,7 @@ def document(command: str, noun: Any) -> dict[str, Any]:
     if isinstance(noun, Result):
         made["answer"] = noun.verdict.answer
         made["passes"] = [{"name": name, "samples": samples} for name, samples in made["passes"]]
-        keys = (*RESULT_KEYS, *(key for key in ("listed", "metric", "evidence") if made[key]))
+        keys = (*RESULT_KEYS, *(key for key in ("listed", "matched", "metric", "evidence") if made[key]))
         return {key: made[key] for key in keys}
     metrics = getattr(noun, "metrics", None)
     if isinstance(metrics, Metrics):

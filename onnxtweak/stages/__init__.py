@@ -16,6 +16,7 @@ choose_neurons        the neurons of a table, by screening where there are too m
 gather                tables of chosen neurons
 listed_samples        listed samples made right, and counted on the written file
 judge_promises        which promises did the written file keep?
+other_models          what another model answers on a job's samples
 deliver               a patch spliced in, checked, measured and written
 checks                the checks that a file must pass
 accuracy_check        is a file as accurate as when it was made?

@@ -81,6 +81,12 @@ def recorded_result(
     }
 
 
+def recorded_targets(provenance: Mapping[str, Any]) -> tuple[int, ...]:
+    """The classes that a tweak was made for, by its provenance; none where that does not say."""
+    record = _record(provenance)
+    return () if record is None else record.targets
+
+
 def check_accuracy(
     inside: TweakInside, view: View, head: Head, logits: tuple[np.ndarray, np.ndarray], dtype: str
 ) -> Check | Unchecked:
@@ -91,6 +97,10 @@ def check_accuracy(
     record = _record(inside.provenance)
     if record is None:
         return Unchecked(_NAME, "the record holds no result: an older version wrote it, or it is a slot's")
+    if inside.kind == "match":
+        return Unchecked(
+            _NAME, "the recorded result is agreement with a reference; `match` measures it again"
+        )
     if inside.scale != 1:
         return Unchecked(_NAME, f"the result was recorded at scale 1, the tweak has scale {inside.scale:g}")
     labels = view.labels

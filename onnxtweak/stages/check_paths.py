@@ -26,16 +26,17 @@ def check_paths(
     data: DataSettings,
     engine: EngineSettings = EngineSettings(),
     metric: str | None = None,
+    others: Iterable[str] = (),
 ) -> None:
     """Raise OutputError where a command's files could not be written, or would replace what it reads.
 
-    metric : the words of `--metric`, which may name a file of costs. Raises UsageError where several
-    processes are to open what only this one holds.
+    metric : the words of `--metric`, which may name a file of costs. others : what else is read. Raises
+    UsageError where several processes are to open what only this one holds.
     """
     _require_files(model, data, engine)
     written = [path for path in (output.output, output.tweak, output.report) if path is not None]
     work = [] if engine.work_dir is None else [engine.work_dir]
-    read = [*model_files(model), *files_named(data, engine), *costs_named(metric)]
+    read = [*model_files(model), *map(Path, others), *files_named(data, engine), *costs_named(metric)]
     for path in written:
         check_output(path, force=output.force, protect=read)
     check_distinct([*work, *written])

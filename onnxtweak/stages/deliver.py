@@ -28,6 +28,7 @@ from onnxtweak.model.file.output_paths import (
     check_output,
     external_copies,
 )
+from onnxtweak.other_answers import MatchOutcome
 from onnxtweak.patch import Patch, Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
@@ -53,7 +54,8 @@ from onnxtweak.stages.judge_promises import (
 )
 from onnxtweak.stages.listed_samples import Listing, count_outcome
 from onnxtweak.stages.open_job import Job
-from onnxtweak.stages.preprocess_record import provenance_of
+from onnxtweak.stages.other_models.reference import Matching
+from onnxtweak.stages.preprocess_record import inputs_of, provenance_of
 from onnxtweak.stages.report_page import page_of
 from onnxtweak.types import Check, FileRef, MetricChange, Neurons
 
@@ -65,7 +67,8 @@ class Proposal:
     goal : what it was made for. neurons, patch : the tweak. base, tweaked (N, C) : validation logits without
     and with it, from tables. bias (C,) : the control. point : n and scale of each target, and what was tried.
     scored : how many neurons it chose from. settings : for the provenance. theta_counts : a histogram per
-    target. listing : of listed samples, where there are any. The rest as in `Choice`.
+    target. listing : of listed samples, where there are any. matching : with the reference whose decisions
+    the labels are, if they are. The rest as in `Choice`.
     """
 
     command: str
@@ -83,6 +86,7 @@ class Proposal:
     notes: tuple[str, ...] = ()
     theta_counts: tuple[dict[str, Any], ...] = ()
     listing: Listing | None = None
+    matching: Matching | None = None
 
 
 def check_outputs(job: Job, output: OutputSettings, *, model: bool = True) -> None:
@@ -135,6 +139,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             listed=outcome.listed,
             metric=outcome.metric,
             made=tweak,
+            matched=outcome.matched,
         )
         if output.report is not None:
             delivery.add(output.report, [page_of(result, output.report)])
@@ -171,7 +176,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "data_sha256": job.splits.digest,
             "samples": job.samples,
             "targets": [job.names[j] for j in proposal.goal.targets],
-            "inputs": _inputs(job),
+            "inputs": inputs_of(job.opened, few_samples(job.opened, job.splits.fit, 1)),
             **({"constants": dict(job.opened.constants)} if job.opened.constants else {}),
             "logits_dtype": job.subject.dtype,
             "logits_layout": job.subject.layout,
@@ -242,7 +247,7 @@ class _Outcome:
     """What was measured, and on which samples.
 
     predicted : two (N,), the classes that base and tweaked file show. check : that their scores say the same.
-    notes : where they cannot. listed, metric : what became of listed samples, and of the goal's metric.
+    notes : where they cannot. listed, metric, matched : as in `Result`.
     """
 
     measured: Measurement
@@ -252,6 +257,7 @@ class _Outcome:
     notes: tuple[str, ...]
     listed: ListedOutcome | None
     metric: MetricChange | None
+    matched: MatchOutcome | None
 
 
 def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome:
@@ -286,7 +292,9 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     promises = () if listed is None else tuple(promises_of(listed))
     verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
-    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched), listed, metric)
+    answers = {"base": predicted[0], "tweaked": predicted[1], "bias": biased}
+    matched = None if proposal.matching is None else proposal.matching.outcome(split, answers)
+    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched), listed, metric, matched)
 
 
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:
@@ -325,20 +333,4 @@ def _evidence(
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
         found |= report_data.of_runs(job, tweaked, outcome.view, predicted, proposal.goal)
-    return found
-
-
-def _inputs(job: Job) -> dict[str, list[Any]]:
-    """Type and shape of each input, the axis that counts samples first; what the model leaves open is as in
-    the samples, so that others can be made up for `apply` and `verify`.
-    """
-    samples = few_samples(job.opened, job.splits.fit, 1)
-    found: dict[str, list[Any]] = {}
-    for spec in job.opened.specs:
-        shape = spec.shape or ()
-        if spec.name in samples:
-            actual = samples[spec.name].shape
-            declared = shape or (None,) * len(actual)
-            shape = (declared[0], *(size or actual[axis] for axis, size in enumerate(declared) if axis))
-        found[spec.name] = [spec.dtype, list(shape)]
     return found

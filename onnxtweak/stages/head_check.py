@@ -48,7 +48,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
 def _require_positions(dataset: Dataset, subject: Subject) -> None:
     """Raise DataError where labels are not at the positions where the model has scores."""
     wanted = tuple(size for size in subject.sizes if size > 1)
-    if dataset.sizes == wanted:
+    if dataset.sizes == wanted or not dataset.labelled:
         return
     if not subject.sizes:
         part = dataset.parts[0]

@@ -101,7 +101,8 @@ def _judged(
         each = SampleCounts.of(own, len(of.names), base, bias, shown.groups)
         right = np.bincount(own[was], minlength=len(of.names))
         sliced = SliceCounts(of.column, of.names, of.wanted, right, each)
-    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced, shown.metric)
+    counted = "accuracy" if goal.reference is None else "agreement"
+    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced, shown.metric, counted)
     return with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)
 
 

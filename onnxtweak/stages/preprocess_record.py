@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+import numpy as np
+
 from onnxtweak.data.preprocess.plan import check_preprocess
+from onnxtweak.engine.opened import Opened
 from onnxtweak.errors import DataError, InputError
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
@@ -31,6 +34,21 @@ def shared_by(tweaks: Sequence[Tweak]) -> dict[str, Any]:
     """What the provenance of all these tweaks says about preprocessing; nothing where they differ."""
     said = [tweak.provenance.get(_ENTRY) for tweak in tweaks]
     return {_ENTRY: said[0]} if said[0] is not None and said.count(said[0]) == len(said) else {}
+
+
+def inputs_of(opened: Opened, samples: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+    """Type and shape of each input, the axis that counts samples first; what the model leaves open is as in
+    the samples, so that others can be made up for `apply` and `verify`.
+    """
+    found: dict[str, list[Any]] = {}
+    for spec in opened.specs:
+        shape = spec.shape or ()
+        if spec.name in samples:
+            actual = samples[spec.name].shape
+            declared = shape or (None,) * len(actual)
+            shape = (declared[0], *(size or actual[axis] for axis, size in enumerate(declared) if axis))
+        found[spec.name] = [spec.dtype, list(shape)]
+    return found
 
 
 def as_options(preprocess: Preprocess) -> str:

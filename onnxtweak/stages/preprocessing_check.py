@@ -48,7 +48,7 @@ def require_sound_base(job: Job) -> Job:
     note.
     """
     judged = job.splits.fit if job.has_data else job.splits.listed.get("lock")
-    if judged is None:  # must-samples are wrong by intention
+    if judged is None or not judged.dataset.labelled:  # must-samples are wrong by intention
         return job
     view = spread(judged, TRIED)
     doubt = doubt_about(job, view, predictions(job, view))

@@ -11,6 +11,7 @@ own_answers         files run outside onnxtweak, compared with what commands rep
 cases               scripts that rebuild strangers' models, run within a test
 detectors           binary models with a cut that is far off, for every tail
 learning            samples to learn from, all of which may be judged on
+rounded             copies of a model with weights of few bits
 tweaks              random tweaks, models on disk, and models run by ONNX Runtime
 damage              bits flipped in a tweaked file, records of older versions
 candidates          neurons ranked from scores that are all at hand

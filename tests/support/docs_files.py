@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 from PIL import Image
 
 from onnxtweak import commands
+from onnxtweak.demo_files import demo_files
 from onnxtweak.settings import DataSettings, JoinSettings, OutputSettings, Preprocess, TargetSettings
 from tests.support import detectors
 from tests.support.at_positions import model_at_positions
 from tests.support.nets import cnn3, cnn_1x1, mlp
+from tests.support.rounded import rounded
 from tests.support.weak_class import run, weakened
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -54,6 +57,10 @@ def write_docs_files(folder: Path) -> None:
     mail, spam = detectors.samples(2500, 0)
     (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
     np.savez(folder / "mail.npz", x=mail, y=spam)
+    digits = demo_files()
+    onnx.save(rounded(onnx.load(digits.model), 3), folder / "int4.onnx")
+    with np.load(digits.data) as held:
+        np.savez(folder / "unlabelled.npz", x=np.concatenate([held["x_train"], held["x_fit"]]))
     _customers(folder)
     _complaints(folder, proto, fed, y)
     (folder / "resnet.onnx").write_bytes(cnn_1x1(classes=3, size=224).SerializeToString())

@@ -2,6 +2,7 @@
 
 demo, inspect, evaluate                a first look
 join, retrain, augment, fit, compare   the methods, each and side by side
+match                                  a copy that decides as its reference does
 apply, revert, diff, verify            files that are tweaked already
 init, run                              recipes
 score, dump                            what is computed on the way

@@ -26,18 +26,19 @@ def _make_data(**values: Any) -> settings.DataSettings:
     return settings.DataSettings(**sources, preprocess=settings.Preprocess(**values))
 
 
-def _source(also: str = "", *, required: bool = True) -> Decorator:
+def _source(also: str = "", *, required: bool = True, labelled: bool = True) -> Decorator:
+    bare = "" if labelled else " Labels may be missing in .npz, .npy and a flat folder of images."
     return _data(
         "-d",
         "--data",
         multiple=True,
         required=required,
         metavar="PATH[#KEY[start:stop]]",
-        help="Labelled samples: an .npz file (inputs under their tensor names or `x`, labels under `y` or "
-        "`labels`), x.npy with y.npy beside it, a folder of such shards, a folder of images class/*.png, "
-        "a .csv or .parquet table (columns by name), a .csv of path,label, or FILE.py:FUNCTION, which yields "
-        f"batches{also}. #KEY selects x_KEY and y_KEY, or a table's column of labels, [start:stop] a range "
-        "of rows. Repeatable.",
+        help=f"{'Labelled samples' if labelled else 'Samples'}: an .npz file (inputs under their tensor "
+        "names or `x`, labels under `y` or `labels`), x.npy with y.npy beside it, a folder of such shards, a "
+        "folder of images class/*.png, a .csv or .parquet table (columns by name), a .csv of path,label, or "
+        f"FILE.py:FUNCTION, which yields batches{also}. #KEY selects x_KEY and y_KEY, or a table's column of "
+        f"labels, [start:stop] a range of rows.{bare} Repeatable.",
     )
 
 
@@ -196,6 +197,9 @@ _SPLIT_PREPARED = (
 
 # `data`: DataSettings, for commands that choose settings and report figures.
 split_options = gathered("data", _make_data, _source(), *_SPLITTING, *_SPLIT_PREPARED)
+
+# `data`: DataSettings, for `match`, which needs no labels.
+unlabelled_options = gathered("data", _make_data, _source(labelled=False), *_SPLITTING, *_SPLIT_PREPARED)
 
 # `data`: DataSettings, for `fit`, which takes listed samples beside others or instead of them.
 listed_options = gathered(

@@ -13,7 +13,7 @@ from onnxtweak.data.groups import FOLDER, no_column, values_of_text
 from onnxtweak.data.labels import is_number
 from onnxtweak.data.preprocess.sizes import describe, pixels_allowed, resized
 from onnxtweak.data.preprocess.transforms import pillow_decoder
-from onnxtweak.data.samples import GroupColumn, InputSpec, Part, Reading, TakeRows, by_option
+from onnxtweak.data.samples import GroupColumn, InputSpec, Part, Reading, TakeRows, by_option, no_labels
 from onnxtweak.data.source_spec import Source, natural_key
 from onnxtweak.data.sources.table_columns import LABELS
 from onnxtweak.errors import DataError
@@ -73,7 +73,8 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Read
     """The images `root/class/*.png|jpg|...`, as one part; `root/class/GROUP/*` too where folders are groups.
 
     The folders' names are the classes: class numbers where all are numbers, else numbered in natural order
-    (or as in the names file). Raises DataError for images outside a class folder, and for an empty root.
+    (or as in the names file). Images outside a class folder have no label: where that will do, those of
+    `root/*` are read so if no folder has any. Raises DataError for them elsewhere, and for an empty root.
     """
     root = source.path
     if source.key:
@@ -94,8 +95,11 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Read
             )
         paths += found
         labels += [folder.name] * len(found)
+    loose = [] if paths else sorted(filter(_is_image, root.iterdir()), key=lambda p: natural_key(p.name))
+    if loose and reading.unlabelled:
+        bare = _part(str(root), root, loose, ["0"] * len(loose), None, inputs, reading)
+        return [replace(bare, labels=no_labels(bare.columns), labelled=False)]
     if not paths:
-        loose = any(map(_is_image, root.iterdir()))
         raise DataError(
             "images outside a class folder" if loose else "no images",
             where=root,

@@ -26,6 +26,7 @@ from onnxtweak.data.samples import (
     Part,
     Reading,
     TakeRows,
+    no_labels,
 )
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
@@ -120,23 +121,26 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     except DAMAGE as error:
         raise DataError(f"not a .npz file: {error}", where=path, hint="write it with numpy.savez") from error
-    arrays, labels = match_arrays(members, inputs, source.key, str(path), reading.groups)
+    arrays, labels = match_arrays(members, inputs, source.key, str(path), reading)
     groups = {name: match_group(members, name, source.key, str(path)) for name in reading.groups}
+    first = next(iter(arrays.values()))
     classes = next((name for name in CLASSES if name in members), None)
     names = None
     if classes is not None:
         names = _names(_array(path, members[classes], classes, "class names", reading.memory))
+    columns = {
+        name: _of_input(path, members[stored], stored, reading.memory) for name, stored in arrays.items()
+    }
     return [
         Part(
             where=source.text.partition("[")[0],
-            origin=f"{path.resolve()}#{labels}",
-            columns={
-                name: _of_input(path, members[stored], stored, reading.memory)
-                for name, stored in arrays.items()
-            },
-            labels=_array(path, members[labels], labels, "labels", reading.memory),
-            label_where=f"{labels} in {path}",
-            files=((" ".join((*arrays.values(), labels)), path),),
+            origin=f"{path.resolve()}#{labels or first}",
+            columns=columns,
+            labels=_array(path, members[labels], labels, "labels", reading.memory)
+            if labels
+            else no_labels(columns),
+            label_where=f"{labels or first} in {path}",
+            files=((" ".join((*arrays.values(), *((labels,) if labels else ()))), path),),
             classes=names,
             groups={
                 name: GroupColumn(
@@ -144,6 +148,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
                 )
                 for name, stored in groups.items()
             },
+            labelled=labels is not None,
         )
     ]
 

@@ -19,6 +19,7 @@ from onnxtweak.data.samples import (
     Part,
     Reading,
     by_option,
+    no_labels,
     with_rows,
 )
 from onnxtweak.data.source_spec import Source, natural_key
@@ -33,7 +34,8 @@ _NUMBERED = re.compile(r"(.+?)[-_.]?(\d+)")
 def read_npy_pair(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """`x.npy` with `y.npy` beside it (or `NAME_x` and `NAME_y`, `images` and `labels`, ...), as one part.
 
-    Raises DataError without labels, and for a model with several inputs, which needs a folder.
+    Raises DataError for a lack of labels that are needed, and for a model with several inputs, which needs a
+    folder.
     """
     if len(inputs) != 1:
         raise DataError(
@@ -47,7 +49,7 @@ def read_npy_pair(source: Source, inputs: Sequence[InputSpec], reading: Reading)
             "a .npy file has no keys", where=source.text, hint=f"write {source.path}#[start:stop]"
         )
     name = inputs[0].name
-    labels = _labels_beside(source.path, name)
+    labels = _labels_beside(source.path, name, reading)
     groups = {column: _group_beside(source.path, name, column) for column in reading.groups}
     return [_part(source.text.partition("#[")[0], {name: source.path}, labels, groups, reading.memory)]
 
@@ -70,10 +72,11 @@ def read_npy_folder(source: Source, inputs: Sequence[InputSpec], reading: Readin
     parts = []
     for shard, paths in shards.items():
         where = f"{source.path}, shard {shard}" if shard else str(source.path)
-        arrays, labels = match_arrays(paths, inputs, source.key, where, reading.groups)
+        arrays, labels = match_arrays(paths, inputs, source.key, where, reading)
         files = {name: paths[stored] for name, stored in arrays.items()}
         groups = {name: paths[match_group(paths, name, source.key, where)] for name in reading.groups}
-        parts.append(_part(where, files, paths[labels], groups, reading.memory))
+        labelled = None if labels is None else paths[labels]
+        parts.append(_part(where, files, labelled, groups, reading.memory))
     classes = next(
         (source.path / f"{name}.npy" for name in CLASSES if (source.path / f"{name}.npy").exists()), None
     )
@@ -92,14 +95,20 @@ def read_npz_folder(source: Source, inputs: Sequence[InputSpec], reading: Readin
     return parts
 
 
-def _part(where: str, inputs: dict[str, Path], labels: Path, groups: dict[str, Path], memory: int) -> Part:
+def _part(
+    where: str, inputs: dict[str, Path], labels: Path | None, groups: dict[str, Path], memory: int
+) -> Part:
+    """labels : None where there are none."""
+    columns = {name: _column(path) for name, path in inputs.items()}
+    place = labels or next(iter(inputs.values()))
     return Part(
         where=where,
-        origin=str(labels.resolve()),
-        columns={name: _column(path) for name, path in inputs.items()},
-        labels=_small(labels, "labels", memory),
-        label_where=str(labels),
-        files=(*inputs.items(), ("labels", labels)),
+        origin=str(place.resolve()),
+        columns=columns,
+        labels=no_labels(columns) if labels is None else _small(labels, "labels", memory),
+        label_where=str(place),
+        files=(*inputs.items(), *(() if labels is None else (("labels", labels),))),
+        labelled=labels is not None,
         groups={
             name: GroupColumn(str(path), _small(path, "values", memory), path)
             for name, path in groups.items()
@@ -119,12 +128,17 @@ def _column(path: Path) -> Column:
     return column if column.shape else NumberColumn(column.where, np.load(path, allow_pickle=False))
 
 
-def _labels_beside(path: Path, name: str) -> Path:
-    """The label file of `x.npy`: the same name, with the word for samples replaced by one for labels."""
+def _labels_beside(path: Path, name: str, reading: Reading) -> Path | None:
+    """The label file of `x.npy`: the same name, with the word for samples replaced by one for labels.
+
+    None where there is none, and none is needed; else raises DataError.
+    """
     stems = _stems_beside(path, name, LABELS)
     for stem in stems:
         if (labels := path.with_name(f"{stem}.npy")).exists():
             return labels
+    if reading.unlabelled:
+        return None
     raise DataError(
         f"no labels beside the file; looked for {', '.join(f'{stem}.npy' for stem in stems[:3])}, ...",
         where=path,

@@ -24,7 +24,7 @@ from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import overall_bias
 from onnxtweak.method.tuning.target_bias import BiasChoice, set_target_bias, standard_error
-from onnxtweak.patch import Linear, Mlp
+from onnxtweak.patch import DensePatch, Linear, Mlp, bias_patch
 from onnxtweak.settings import FitSettings
 from onnxtweak.types import Progress, silent
 
@@ -50,6 +50,17 @@ class Fitted:
     control: np.ndarray
     choice: BiasChoice
     notes: tuple[str, ...]
+
+    @property
+    def patch(self) -> tuple[np.ndarray, DensePatch | None]:
+        """Columns of the table that the patch reads, and the patch; None for the base.
+
+        Neurons without weight are left out.
+        """
+        if self.candidate is None:
+            return np.empty(0, np.int64), bias_patch(self.bias) if self.kind == "bias" else None
+        used, patch = self.candidate.patch.on_used_neurons()
+        return self.candidate.columns[used], patch.with_bias(self.bias)
 
 
 def fit_all(

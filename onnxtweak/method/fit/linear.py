@@ -90,7 +90,7 @@ class LinearPath:
     def tolerance(self) -> float:
         """Of the solver, while choosing, in nats."""
         judged = self.folds.judged
-        return _COARSE * log_loss(self.table.Z[judged], self.table.labels[judged])
+        return _COARSE * log_loss(self.table.Z[judged], self.table.truth[judged])
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -154,6 +154,8 @@ class LinearPath:
 
     @property
     def _free(self) -> np.ndarray:
+        if self.table.shares is not None:
+            return np.arange(self.table.Z.shape[1])
         return np.unique(self.table.labels)  # a class without samples keeps its logit
 
     def _solved(
@@ -165,7 +167,7 @@ class LinearPath:
         return multinomial(
             self.design,
             self.table.Z,
-            self.table.labels,
+            self.table.truth,
             ridge=self.ridge,
             free=self._free,
             sample_weight=weight,
@@ -176,7 +178,7 @@ class LinearPath:
 
 def _losses(table: Table, logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Log-loss of some rows (N,) bool, times how much each counts if they do not all count alike."""
-    losses = log_losses(logits[rows], table.labels[rows])
+    losses = log_losses(logits[rows], table.truth[rows])
     if table.weight is None:
         return losses
     weighted: np.ndarray = losses * table.weight[rows] / table.weight[rows].mean()

@@ -1,9 +1,10 @@
 """Which weights on a table fit best? Multinomial and logistic regression on top of the base (METHOD 5, 7).
 
 They minimise the weighted mean cross-entropy of `Z + T W + b`, in which the base's logits Z are fixed, plus a
-ridge and optionally an L1 penalty on columns scaled to unit deviation. W = 0 is the base, where both solvers
-start unless told otherwise. One target against all the rest is a logistic loss with two columns of offset;
-several are a softmax over the targets and one rest class.
+ridge and optionally an L1 penalty on columns scaled to unit deviation. It is taken against one class per
+sample, or against shares of all classes, such as another model's probabilities (METHOD 16). W = 0 is the
+base, where both solvers start unless told otherwise. One target against all the rest is a logistic loss with
+two columns of offset; several are a softmax over the targets and one rest class.
 """
 
 from __future__ import annotations
@@ -39,6 +40,16 @@ class Design:
     mean: np.ndarray
     scale: np.ndarray
     turn: np.ndarray | None
+
+    def in_units(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (A + 1, F) on the axes, bias last, as weights (K, F) and bias (F,) in the units of T."""
+        weight = (axes[:-1] if self.turn is None else self.turn @ axes[:-1]) / self.scale[:, None]
+        return weight, axes[-1] - self.mean @ weight
+
+    def scores(self, axes: np.ndarray) -> np.ndarray:
+        """X U + b, (N, F), in X's own precision."""
+        scores: np.ndarray = self.X @ axes[:-1].astype(self.X.dtype) + axes[-1].astype(self.X.dtype)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -105,8 +116,9 @@ def multinomial(
 ) -> Solution:
     """Weights on the free classes that minimise the penalised cross-entropy of `Z + T W + b`.
 
-    table : T (N, K), or its design when several problems share it. Z (N, C), labels (N,). free (F,) : the
-    classes that get weights, default all; fixed ones act as a rest class. sample_weight (N,) >= 0; zero
+    table : T (N, K), or its design when several problems share it. Z (N, C). labels (N,) int64 : the class of
+    each sample; or (N, C) float, shares of its classes that sum to 1, where all classes are free. free (F,) :
+    the classes that get weights, default all; fixed ones act as a rest class. sample_weight (N,) >= 0; zero
     leaves a sample out, though its scores are still given. start : `Solution.axes` of a similar problem.
     tolerance : stop when a quadratic model promises to lower the objective by less than this. lasso : L1
     penalty; with one the design must not be rotated. grouped : the L1 penalty is on the length of each
@@ -127,10 +139,8 @@ def multinomial(
         end = proximal(objective, begin, Sparsity(lasso, grouped), tolerance, iterations)
     else:
         end = lbfgs(objective, begin, tolerance, iterations)
-    axes, scores = end.U, end.scores if all_counted else _scores(whole.X, end.U)
-    weight = (axes[:-1] if whole.turn is None else whole.turn @ axes[:-1]) / whole.scale[:, None]
-    bias = axes[-1] - whole.mean @ weight
-    return Solution(weight, bias, axes, scores, end.loss, end.iterations, end.note)
+    axes, scores = end.U, end.scores if all_counted else whole.scores(end.U)
+    return Solution(*whole.in_units(axes), axes, scores, end.loss, end.iterations, end.note)
 
 
 def one_target(
@@ -203,25 +213,25 @@ class _CrossEntropy:
         self.design = design
         self.share = _shares(sample_weight)
         self.rows, self.constant = np.arange(len(labels)), 0.0
-        self.all_free = np.array_equal(free, np.arange(Z.shape[1]))
+        self.soft, self.all_free = labels.ndim == 2, np.array_equal(free, np.arange(Z.shape[1]))
         if not self.all_free:  # fixed classes act as one
             own = Z[self.rows, labels].astype(np.float64)
             Z, labels = rest_offset(Z, labels, free)
             fixed = labels == len(free)
             self.constant = float(self.share[fixed] @ (Z[fixed, -1] - own[fixed]))
-        self.place = labels
         # A float32 table rounds the scores already; its softmax in float32 costs half as much.
         kind = np.float64 if design.X.dtype == np.float64 else np.float32
         self.offset: np.ndarray = np.ascontiguousarray(Z, kind)
         self.column = self.share[:, None].astype(self.offset.dtype)
         moving = free if self.all_free else np.arange(len(free))
-        self.right = (labels[:, None] == moving) * self.column
+        self.place = labels.astype(kind) if self.soft else labels
+        self.right = (self.place if self.soft else labels[:, None] == moving) * self.column
         self.penalty = np.full((design.X.shape[1] + 1, 1), ridge)
         self.penalty[-1] = RIDGE_FLOOR
 
     def scores(self, axes: np.ndarray) -> np.ndarray:
         """X U + b, (N, F), in X's own precision."""
-        return _scores(self.design.X, axes)
+        return self.design.scores(axes)
 
     def value(self, scores: np.ndarray, axes: np.ndarray) -> tuple[float, np.ndarray]:
         """The objective, and the probabilities (N, F) of the free classes."""
@@ -229,7 +239,10 @@ class _CrossEntropy:
         moving = logits if self.all_free else logits[:, :-1]
         moving += scores
         logits -= logits.max(axis=1, keepdims=True)
-        own = logits[self.rows, self.place]
+        if self.soft:
+            own = (self.place * logits).sum(axis=1)
+        else:
+            own = logits[self.rows, self.place]
         np.exp(logits, out=logits)
         total = logits.sum(axis=1)
         each = np.log(total) - own
@@ -247,10 +260,6 @@ class _CrossEntropy:
         """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
         h = np.maximum((p * (1 - p) * self.column).sum(axis=0, dtype=np.float64), 1e-5)
         return np.append(self.design.variance, 1.0)[:, None] * h + self.penalty
-
-
-def _scores(X: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    return X @ axes[:-1].astype(X.dtype) + axes[-1].astype(X.dtype)
 
 
 def _shares(sample_weight: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.tuning.bias_path import BiasPath, BiasPaths
 from onnxtweak.method.tuning.boosted import BoostTable
+from onnxtweak.patch import DensePatch
 from onnxtweak.types import Trial
 
 # Coordinate ascent over targets: more sweeps than this never changed a choice that mattered.
@@ -40,6 +41,16 @@ class OperatingPoint:
     scale: np.ndarray
     trials: tuple[Trial, ...]
     grid: tuple[Trial, ...] = ()
+
+    @classmethod
+    def of_patch(
+        cls, patch: DensePatch | None, neurons: int, targets: np.ndarray, trials: tuple[Trial, ...]
+    ) -> OperatingPoint:
+        """Of a patch that is as strong as it should be: scale 1, or its biases if that is all; 0 for None."""
+        scale = np.zeros(len(targets))
+        if patch is not None and patch.output_bias is not None:
+            scale = np.ones(len(targets)) if neurons else np.asarray(patch.output_bias[targets], np.float64)
+        return cls(np.full(len(targets), neurons), scale, trials)
 
 
 @dataclass(frozen=True)

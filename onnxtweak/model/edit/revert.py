@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Sequence
 
 from onnxtweak.errors import ModelError, VerificationError
+from onnxtweak.model.edit.digests import deviations
 from onnxtweak.model.file import protobuf_edit
-from onnxtweak.model.file.model_file import parse
+from onnxtweak.model.file.model_file import ModelFile, parse
 from onnxtweak.model.file.tweak_metadata import COPY_HINT, TweakInside, tweaks_inside
 
 
@@ -61,3 +63,21 @@ def revert_tweak(data: bytes, tweak: TweakInside) -> bytes:
             hint="the file was changed after it was tweaked; use the base model itself",
         )
     return base
+
+
+def rewriting(model: ModelFile, inside: Sequence[TweakInside]) -> str:
+    """What another tool did to a tweaked file since it was written, in words; nothing where it is as it was.
+
+    Such a file has the record of its tweaks, but they no longer come off byte for byte.
+    """
+    data = model.data
+    try:
+        for tweak in reversed(inside):
+            data = revert_tweak(data, tweak)
+    except VerificationError:
+        changed = len(deviations(model.proto, inside))
+        said = (
+            "what the tweak added is as it was" if not changed else f"{changed:,} parts of the tweak changed"
+        )
+        return f"another tool wrote this file anew after it was tweaked ({said}): it cannot be reverted"
+    return ""

@@ -13,7 +13,7 @@ _ROWS = 40  # classes that are seen at once; the others unfold
 
 _HEAD = ["class", "samples", "before → after", "base", "tweaked", "change", "bias only"]
 _SAID = (
-    "Accuracy in percent, largest gain first, targets in bold. The grey dot is the base, the coloured one "
+    "{counted} in percent, largest gain first, targets in bold. The grey dot is the base, the coloured one "
     "the tweaked model, with its 95 % Wilson interval as a thin line; below each change is its paired "
     "interval. The lines run from {least:.0f} to 100 %."
 )
@@ -30,11 +30,16 @@ def class_table(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     rows = [_row(c, made, evidence, least) for c in order]
     half = _ROWS // 2
     shown, between_them = (rows, []) if len(rows) <= _ROWS else (rows[:half] + rows[-half:], rows[half:-half])
-    more = ""
+    more, counted = "", "Agreement with the reference" if made.get("matched") else "Accuracy"
     if between_them:
         unfolded = table(_HEAD, between_them, 4, "classes")
         more = f"<details><summary>{len(between_them):,} classes between</summary>{unfolded}</details>"
-    return section("Classes", table(_HEAD, shown, 4, "classes"), more, said=_SAID.format(least=least * 100))
+    return section(
+        "Classes",
+        table(_HEAD, shown, 4, "classes"),
+        more,
+        said=_SAID.format(counted=counted, least=least * 100),
+    )
 
 
 def _row(c: int, made: Mapping[str, Any], evidence: Mapping[str, Any], least: float) -> list[str]:

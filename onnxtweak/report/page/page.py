@@ -28,6 +28,7 @@ from onnxtweak.report.markup import (
 )
 from onnxtweak.report.page import pictures
 from onnxtweak.report.page.class_table import class_table
+from onnxtweak.report.page.matched import matched
 from onnxtweak.report.page.samples import changed_samples, listed_samples
 from onnxtweak.report.promises import headline, remarks, rows
 from onnxtweak.verdict import COPY, KEPT, LISTED, NOT_KEPT
@@ -51,6 +52,7 @@ def page(made: Mapping[str, Any]) -> str:
             _promises(made),
             _metric(made),
             _tiles(made, evidence),
+            matched(made),
             _gates(made),
             listed_samples(made),
             class_table(made, evidence),

@@ -15,6 +15,7 @@ from onnxtweak.report.promises import headline
 from onnxtweak.report.schema import plain
 from onnxtweak.report.text.by_group import group_blocks
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.report.text.matched import counted, matched_blocks
 from onnxtweak.report.text.metric import change_blocks, change_line, reading_blocks
 from onnxtweak.report.text.verdict import verdict_blocks
 from onnxtweak.results import Applied, Dumped, Evaluation, ReportPage, Result, Scored
@@ -53,8 +54,9 @@ def result(made: Result) -> tuple[Block, ...]:
     return (
         *verdict_blocks(plain(measured.verdict)),
         *change_blocks(made.metric),
-        Heading(f"Accuracy on the {split}, in percent"),
+        Heading(f"{counted(made)} on the {split}, in percent"),
         _comparison(made),
+        *matched_blocks(made.matched),
         Facts(tuple(facts)),
         *map(Note, made.notes),
     )
@@ -160,8 +162,9 @@ def scored(made: Scored) -> tuple[Block, ...]:
 def verdict(made: Result) -> str:
     """One line: the verdict, how target and overall accuracy changed, and whether the checks passed."""
     passed = sum(check.passed for check in made.checks)
-    said = f"overall {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
-    if made.targets:
+    what = "agreement" if made.matched is not None else "overall"
+    said = f"{what} {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
+    if made.targets and made.matched is None:
         targets = f"{_percent(made.before.target)} -> {_percent(made.after.target)} %"
         said = f"targets {targets} (bias alone {_percent(made.bias_control.target)} %), {said}"
     if made.metric is not None:

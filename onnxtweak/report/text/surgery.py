@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from onnxtweak.other_answers import Rewritten
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.results import ModelDiff, Reverted, Verified
 from onnxtweak.types import Check, Metrics, Unchecked
@@ -54,7 +55,27 @@ def verified(found: Verified) -> tuple[Block, ...]:
     facts += [*_checks(found.checks), *_not_made(found.unchecked)]
     if found.before is not None and found.after is not None:
         facts.append(("accuracy", _accuracy(found.before, found.after)))
-    return (Heading(str(found.model.path)), Facts(tuple(facts)), *map(Note, found.notes))
+    return (
+        Heading(str(found.model.path)),
+        Facts(tuple(facts)),
+        *_rewritten(found.rewritten),
+        *map(Note, found.notes),
+    )
+
+
+def _rewritten(found: Rewritten | None) -> tuple[Block, ...]:
+    """The accuracies of base, tweaked file, and what another tool made of it."""
+    if found is None or found.accuracy is None:
+        return ()
+    rows = [
+        (name, *(f"{each[key] * 100:.1f}" for key in ("base", "tweaked", "rewritten")))
+        for name, each in (("overall", found.accuracy), ("targets", found.targets))
+        if each is not None
+    ]
+    return (
+        Heading(f"Accuracy beside {found.tweaked.path}, in percent"),
+        TextTable(("", "base", "tweaked", "this file"), tuple(rows)),
+    )
 
 
 def counted(checks: Sequence[Check], unchecked: Sequence[Unchecked]) -> str:

@@ -7,8 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.data.array_names import CLASSES, match_group, match_inputs, match_labels
-from onnxtweak.data.samples import ArrayColumn, Column, GroupColumn, InputSpec, NumberColumn, Part, Reading
+from onnxtweak.data.array_names import CLASSES, match_group, match_inputs, match_labels, stored_labels
+from onnxtweak.data.samples import (
+    ArrayColumn,
+    Column,
+    GroupColumn,
+    InputSpec,
+    NumberColumn,
+    Part,
+    Reading,
+    no_labels,
+)
 from onnxtweak.data.sources.memory.values import as_array
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory
@@ -25,18 +34,20 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
     _require_names(found, source)
     bound = match_inputs(found, inputs, None, str(source), reading.groups)
     labels, label_where = source.labels, f"labels of {source}"
-    if labels is None:
+    labelled = labels is not None or not reading.unlabelled or bool(stored_labels(found, bound, None))
+    if labels is None and labelled:
         name = match_labels(found, bound, None, str(source), reading.groups)
         labels, label_where = found[name], f"{name} in {source}"
     arrays = {name: as_array(found[stored], f"{stored} in {source}") for name, stored in bound.items()}
     groups = {name: match_group(found, name, None, str(source)) for name in reading.groups}
     classes = next((name for name in CLASSES if name in found and name not in bound.values()), None)
+    columns = {name: _column(arrays[name], f"{stored} in {source}") for name, stored in bound.items()}
     return [
         Part(
             where=str(source),
             origin=f"memory {id(source)}",
-            columns={name: _column(arrays[name], f"{stored} in {source}") for name, stored in bound.items()},
-            labels=as_array(labels, label_where),
+            columns=columns,
+            labels=as_array(labels, label_where) if labelled else no_labels(columns),
             label_where=label_where,
             files=(),
             held=tuple(arrays.items()),
@@ -45,6 +56,7 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
                 name: GroupColumn(f"{stored} in {source}", as_array(found[stored], f"{stored} in {source}"))
                 for name, stored in groups.items()
             },
+            labelled=labelled,
         )
     ]
 

@@ -1,0 +1,122 @@
+"""How is a copy patched towards a reference? By regression on its logits or on its probabilities (METHOD 16).
+
+A quantised, pruned or converted copy has lost part of what the reference computes, and its hidden neurons
+still tell much of it. No label is needed: what the reference shows of a sample is its label. Judgements are
+those of `fit`, on samples held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.fit.candidate import FitCandidate, simplest
+from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, settle
+from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_ridges
+from onnxtweak.method.folds import Folds
+from onnxtweak.method.softmax import log_loss, log_losses, softmax
+from onnxtweak.method.solvers.regression import regress
+from onnxtweak.method.table import Table
+from onnxtweak.method.temperature import fit_temperature
+from onnxtweak.patch import Linear
+from onnxtweak.types import Progress, silent
+
+# Ridges of the regression, tried from strong to weak until the held-out loss rises.
+_RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
+
+
+def match_reference(
+    table: Table,
+    reference: np.ndarray,
+    families: Mapping[str, np.ndarray],
+    goal: ResolvedGoal,
+    *,
+    margin: float = 1.0,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Fitted:
+    """The patch under which most of the reference's decisions are taken, or a bias, or the copy as it is.
+
+    table : its labels are the reference's decisions. reference (N, C) : its logits. families : columns of the
+    table by name, from few to many.
+    """
+    folds = Folds.of(table.labels, None, seed, None, table.groups)
+    progress.start("match", len(families) + 2, "fits")
+    temperature = fit_temperature(table.Z, table.labels)
+    cool = table.cooled(temperature)
+    tried = [fit_linear(cool, np.empty(0, np.int64), ALL_BIASES, folds).warmed(temperature)]
+    progress.advance(1)
+    if families:
+        tried += _patches(table, reference, families, folds, progress)
+    progress.finish()
+    biases, *patches = (
+        replace(each, loss=log_loss(each.held_out / temperature, table.labels)) for each in tried
+    )
+    # Decisions are what counts: of the two losses the one under which more are the reference's.
+    agreement = [float(goal.head.right(each.held_out, table.labels).mean()) for each in patches]
+    best = patches[int(np.argmax(agreement))] if patches else biases
+    found = settle(table, [biases, best] if patches else [biases], goal, margin=margin)
+    shares = (f"{each.name}: {share:.2%}" for each, share in zip(patches, agreement, strict=True))
+    said = f"decisions held out that are the reference's: {'; '.join(shares)}"
+    return replace(found, notes=(said, *found.notes)) if patches else found
+
+
+def _patches(
+    table: Table,
+    reference: np.ndarray,
+    families: Mapping[str, np.ndarray],
+    folds: Folds,
+    progress: Progress,
+) -> list[FitCandidate]:
+    """One patch by each loss, on the smallest family that does about as well as any by cross-entropy."""
+    wanted = _centred(reference)
+    # Both sides' logits are divided by one number before probabilities are compared, after which the
+    # reference's are so flat that they also tell which classes it nearly chose.
+    tau = max(float(wanted.std()), float(np.finfo(np.float32).tiny))
+    soft = replace(table.cooled(tau), shares=softmax(wanted / tau))
+    paths = []
+    for name, columns in families.items():
+        paths.append(search_ridges(soft, columns, name, folds))
+        progress.advance(1)
+    best = paths[simplest([path.losses for path in paths], paths[0].losses_of_base)]
+    by_regression = _by_regression(best, (wanted - _centred(table.Z)) / tau)
+    progress.advance(1)
+    by_cross_entropy = replace(best, name=f"{best.name} by cross-entropy").candidate()
+    return [each.warmed(tau) for each in (by_regression, by_cross_entropy)]
+
+
+def _centred(logits: np.ndarray) -> np.ndarray:
+    """Logits (N, C) float64 less their mean over the classes, which changes no decision."""
+    wide = logits.astype(np.float64)
+    centred: np.ndarray = wide - wide.mean(axis=1, keepdims=True)
+    return centred
+
+
+def _by_regression(path: LinearPath, lacking: np.ndarray) -> FitCandidate:
+    """The regression of what the copy's logits lack, (N, C), its ridge chosen by the loss of `path`."""
+    table, design, folds = path.table, path.design, path.folds.coarse
+
+    def held_out(ridge: float, numbers: np.ndarray) -> np.ndarray:
+        logits = table.Z.copy()
+        for number in numbers:
+            rows = folds.held_out(number)
+            axes = regress(design, lacking, ridge, folds.learning(number))
+            logits[rows] += replace(design, X=design.X[rows]).scores(axes).astype(logits.dtype)
+        return logits
+
+    counted, best, lowest = path.counted, _RIDGES[0], np.inf
+    for ridge in _RIDGES:
+        logits = held_out(ridge, np.array(path.numbers))
+        loss = float(log_losses(logits[counted], table.truth[counted]).mean())
+        if loss >= lowest:
+            break
+        best, lowest = ridge, loss
+
+    def learn() -> tuple[Linear, tuple[str, ...]]:
+        return Linear(*design.in_units(regress(design, lacking, best))), ()
+
+    name = f"{path.name} by regression, ridge {best:g}"
+    return FitCandidate(name, path.columns, held_out(best, folds.numbers), lowest, learn)

@@ -1,0 +1,7 @@
+"""What does another model answer on the samples of a job?
+
+open_other   another model opened, and the job's samples as it takes them
+reference    the decisions of a reference, in place of labels
+runtimes     base and tweaked file in other runtimes
+rewritten    a file that another tool made of a tweaked one, beside it
+"""
