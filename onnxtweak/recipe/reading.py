@@ -295,10 +295,8 @@ def _check_listed(document: dict[str, Any], tables: list[dict[str, Any]], path: 
     others = [str(table.get("method", "join")) for table in tables if table.get("method") != "fit"]
     others += ["compare"] if "compare" in document and not data.get("data") else []
     if given and others:
-        where, hint = (
-            f"{_at(path, 'data')} {given[0]}",
-            "only `fit` does: give other methods their own recipe",
-        )
+        where = f"{_at(path, 'data')} {given[0]}"
+        hint = "only `fit` does: give other methods their own recipe"
         raise UsageError(f"`{others[0]}` takes no listed samples", where=where, hint=hint)
 
 

@@ -21,11 +21,11 @@ def doctor(console: Console, form: str) -> None:
     process of its own. Ends with exit code 4 if there is a problem.
     """
     from onnxtweak import commands
-    from onnxtweak.report.text import machine
+    from onnxtweak.report.text import inspection
 
     began = time.perf_counter()
     found = commands.doctor()
-    show(console, "doctor", found, machine.diagnosis, form)
+    show(console, "doctor", found, inspection.diagnosis, form)
     if found.problems:
         names = ", ".join(finding.name for finding in found.problems)
         raise MachineError(f"does not work: {names}", hint=found.problems[0].hint)

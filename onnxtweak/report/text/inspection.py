@@ -1,4 +1,4 @@
-"""What does the text say about a model that was looked into?"""
+"""What does the text say about a model that was looked into, or a machine?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
-from onnxtweak.results import Inspection
+from onnxtweak.results import Diagnosis, Inspection
+
+
+def diagnosis(found: Diagnosis) -> tuple[Block, ...]:
+    """A line per finding; then, for each that is not ok, what to do."""
+    lines = tuple(
+        (f.name, f.detail if f.state == "ok" else f"{f.state.upper()}: {f.detail}") for f in found.findings
+    )
+    hints = (Note(f"{f.name}: {f.hint}") for f in found.findings if f.state != "ok" and f.hint)
+    return (Heading("This machine"), Facts(lines), *hints)
 
 
 def inspection(found: Inspection) -> tuple[Block, ...]:
