@@ -328,6 +328,15 @@ def test_in_python(made):
         backend="numpy",
     )
     assert found.matched.agreement["tweaked"] > found.matched.agreement["base"]
+    with np.load(made / "bare.npz") as bare, np.load(made / "test.npz") as test:
+        held = onnxtweak.match(
+            (made / "int3.onnx").read_bytes(),
+            reference=REFERENCE,
+            data={"x": bare["x"]},
+            test=(test["x"], test["y"]),
+            backend="numpy",
+        )
+    assert held.matched == found.matched
     with pytest.raises(UsageError, match="no reference"):
         onnxtweak.match(made / "int3.onnx", data=made / "bare.npz")
 
