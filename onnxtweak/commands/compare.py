@@ -139,7 +139,7 @@ def compare(
         run=run_facts(job.engine, begin),
         output=None if written is None else written.output,
         checks=() if written is None else written.checks,
-        notes=(f"goal: {goal.sentence(job.names)}", *notes),
+        notes=(*notes, f"goal: {goal.sentence(job.names)}"),
         verdict=None if written is None else written.verdict,
         metric=of_base,
     )

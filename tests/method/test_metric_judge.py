@@ -84,6 +84,21 @@ def test_the_limit_is_kept_with_more_recall_than_a_better_cut_alone_gives():
     assert np.mean(kept) >= 0.7 and np.mean(recall, axis=0)[0] > np.mean(recall, axis=0)[1] + 0.1
 
 
+def test_a_base_that_keeps_the_limit_by_luck_alone_is_given_a_margin():
+    """Its own cut lies where these samples just keep the limit, as every second set of new ones would not."""
+    metric, table = metric_of("recall@fpr=0.02", TWO), detector(2000, 0)
+    negative = np.sort(table.Z[table.labels == 0, 1])[::-1]
+    Z = table.Z - np.array([0, negative[int(0.02 * len(negative))]], np.float32)
+    blind = Table(np.zeros((2000, 1), np.float32), Z, table.labels)
+    _, false, samples = metric.at_cut(base(blind))
+    assert false == int(0.02 * samples)
+    found = fitted(blind, metric, columns=0)
+    assert found.kind == "bias" and found.bias[1] < 0
+    clear = Table(blind.T, Z - np.array([0, 0.6], np.float32), table.labels)
+    assert metric.at_cut(base(clear))[1] < 0.4 * false
+    assert fitted(clear, metric_of("recall@fpr=0.0201", TWO), columns=0).bias[1] >= 0
+
+
 def test_where_neurons_tell_nothing_the_answer_is_the_cut():
     """Mostly: chance makes some of a few patches look a little better, which then does no harm either."""
     metric, kinds = metric_of("recall@fpr=0.02", TWO), []

@@ -66,7 +66,7 @@ class MetricJudge(GoalJudge):
         return Judged(candidate, choice, found.rating, found.held_out)
 
     def gains_surely(self, one: Judged) -> bool:
-        """A base whose own cut does not keep the limit loses to whatever does."""
+        """A base whose own cut is not as sure to keep the limit loses to whatever is."""
         return self._misses_limit() or self._surely_above(one.Z, self.base)
 
     def ahead_of(self, one: Judged, control: Judged) -> bool:
@@ -97,7 +97,7 @@ class MetricJudge(GoalJudge):
         if not isinstance(self.metric, RecallAt):
             return False
         _, false, samples = self.metric.at_cut(self._predictions(self.base))
-        return false > max(most_allowed(samples, self.metric.most, 0.5), 0)
+        return false > max(most_allowed(samples, self.metric.most, NormalDist().cdf(self.margin)), 0)
 
     def _surely_above(self, Z: np.ndarray, other: np.ndarray) -> bool:
         """Is the metric higher in as many resamples as `margin` standard errors ask, in 84 of 100 for one?
