@@ -39,7 +39,7 @@ from onnxtweak.stages.checks import (
     check_undone,
 )
 from onnxtweak.stages.companions import settle
-from onnxtweak.stages.listed_samples import check_listed
+from onnxtweak.stages.lists.count_outcome import check_listed
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import with_recorded_readout
 from onnxtweak.stages.other_models.rewritten import compare_rewritten

@@ -34,6 +34,7 @@ from onnxtweak.verdict import (
 # samples: by so many standard errors, and by so much of its errors on test.
 _SURELY, _PART = 3.0, 1 / 3
 _NAMED = 3  # listed samples that a promise names
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,28 +176,39 @@ def learnt_on(learnt: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.
     )
 
 
-def promises_of(listed: ListedOutcome) -> Iterator[Promise]:
-    """What was asked of listed samples: counted on the samples themselves, so that nothing is uncertain."""
+def promises_of(listed: ListedOutcome, may_change: float | None) -> Iterator[Promise]:
+    """What was asked of listed samples: counted on the samples themselves, so that nothing is uncertain.
+
+    may_change : percentage of the decisions on kept samples, as of a class; None: any number of them.
+    """
     if listed.must is not None:
         must = listed.must
         detail = f"{must.right:,} of {must.samples:,} are, {must.already_right:,} were before"
         detail += _named(must.infeasible, must.named)
-        yield _counted("must", "every must-sample right", must.infeasible, must.samples, detail)
-    for name, found, asked, what in (
-        ("lock", listed.lock, "no lock-sample broken", "broken"),
-        ("keep", listed.keep, "decisions on kept samples stay", "changed"),
-    ):
-        if found is not None:
-            detail = f"{found.broken:,} of {found.right:,} {what}"
-            if found.right < found.samples:
-                detail += f"; {found.samples - found.right:,} more were wrong before, and bind nobody"
-            detail += _named(found.broken, found.named)
-            yield _counted(name, asked, found.broken, found.right, detail)
+        yield _counted("must", "every must-sample right", (must.infeasible, must.samples), detail)
+    if listed.lock is not None:
+        lock = listed.lock
+        detail = f"{lock.broken:,} of {lock.right:,} broken"
+        if lock.right < lock.samples:
+            detail += f"; {lock.samples - lock.right:,} more were wrong before, and bind nobody"
+        detail += _named(lock.broken, lock.named)
+        yield _counted("lock", "no lock-sample broken", (lock.broken, lock.right), detail)
+    if listed.keep is not None:
+        keep = listed.keep
+        asked = "decisions on kept samples stay"
+        asked += "" if may_change is None else f", but for {may_change:g} % at most"
+        detail = f"{keep.broken:,} of {keep.right:,} changed"
+        yield _counted(
+            "keep", asked, (keep.broken, keep.right), detail, 100.0 if may_change is None else may_change
+        )
 
 
-def _counted(name: str, asked: str, failed: int, samples: int, detail: str) -> Promise:
-    change = 0.0 - 100 * failed / samples if samples else None
-    return Promise(name, asked, NOT_KEPT if failed else KEPT, change, 0.0, None, samples, detail)
+def _counted(name: str, asked: str, failed: tuple[int, int], detail: str, may_fail: float = 0.0) -> Promise:
+    """failed : how many of how many. may_fail : percentage of them."""
+    count, samples = failed
+    change = 0.0 - 100 * count / samples if samples else 0.0
+    state = NOT_KEPT if -change > may_fail + _ROUNDING else KEPT
+    return Promise(name, asked, state, change if samples else None, 0.0 - may_fail, None, samples, detail)
 
 
 def _named(failed: int, named: Sequence[ListedSample]) -> str:

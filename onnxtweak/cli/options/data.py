@@ -135,7 +135,8 @@ _KEEP = _data(
     "--keep",
     multiple=True,
     metavar="PATH[#...]",
-    help="Samples on which the model's own decision should stay, whatever their label. Repeatable.",
+    help="Samples, without labels, on which the model's own decision should stay. By default what it decides "
+    "for classes that no label names, on the samples to learn from; `none`: not even that. Repeatable.",
 )
 
 # `data`: DataSettings, or None without samples, for commands that can do without them.
