@@ -72,6 +72,28 @@ def listed_once(
         ("keep", ("must", "lock", "data"), "samples to keep have labels, which count"),
     ):
         found[role] = not_listed(dataset, rows[role], parts_of(dataset, rows, others))
+        if role == "lock":
+            found[role] = np.union1d(found[role], _contradicting(dataset, rows))
         if fewer := len(rows[role]) - len(found[role]):
             notes.append(f"{fewer:,} {what}")
     return found, tuple(notes)
+
+
+def _contradicting(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Lock-samples in memory that are must-samples with another label, (n,) int64: they are to be named."""
+    known: dict[bytes, int] = {}
+    for part, first in _placed(dataset, parts_of(dataset, rows, ("must",))):
+        known.update(zip(part.fingerprints, dataset.labels[first : first + len(part)].tolist(), strict=False))
+    found = [
+        first + k
+        for part, first in _placed(dataset, parts_of(dataset, rows, ("lock",)))
+        for k, content in enumerate(part.fingerprints)
+        if known.get(content, dataset.labels[first + k]) != dataset.labels[first + k]
+    ]
+    return np.array(found, np.int64)
+
+
+def _placed(dataset: Dataset, parts: Sequence[Part]) -> list[tuple[Part, int]]:
+    """Parts, each with the row of its first sample."""
+    starts = np.cumsum([0, *map(len, dataset.parts)])[:-1].tolist()
+    return [(part, first) for part, first in zip(dataset.parts, starts, strict=True) if part in parts]

@@ -71,7 +71,7 @@ def _without(view: View, rows: np.ndarray) -> View:
 
 def _violated(
     job: Job, view: View, neurons: Neurons, earlier: Earlier, repair: tuple[DensePatch, float], most: int
-) -> _Worst:
+) -> _MostBroken:
     """At most so many samples of a view that a patch breaks or nearly so, the worst first.
 
     repair : the patch, and the lead of the logits below which a sample that it moved down is nearly broken.
@@ -79,21 +79,21 @@ def _violated(
     """
     patch, near = repair
     chosen = neurons if len(neurons) else None
-    found: list[_Worst] = []
+    found: list[_MostBroken] = []
     for got in capture(job.subject, view, job.engine, "look for broken samples", neurons=chosen):
         T = got.V[0] if chosen is not None else np.empty((len(got.labels), 0), np.float32)
         table = earlier.over(Table(T, got.Z, got.labels))
         ahead = lead(patch.applied(table.Z, T), got.labels)
         low = np.flatnonzero((ahead <= 0) | ((ahead < near) & (ahead < lead(table.Z, got.labels))))
-        found.append(_Worst(table.rows(low), got.rows[low], ahead[low]))
+        found.append(_MostBroken(table.rows(low), got.rows[low], ahead[low]))
         if sum(len(one.rows) for one in found) > 2 * most:
-            found = [_Worst.of(found, most)]
-    worst = _Worst.of(found, most)
+            found = [_MostBroken.of(found, most)]
+    worst = _MostBroken.of(found, most)
     return worst if (worst.ahead <= 0).any() else worst.first(0)
 
 
 @dataclass(frozen=True, eq=False)
-class _Worst:
+class _MostBroken:
     """Samples, the worst first. rows (n,) int64 : in the data. ahead (n,) : their leads."""
 
     table: Table
@@ -101,13 +101,13 @@ class _Worst:
     ahead: np.ndarray
 
     @classmethod
-    def of(cls, parts: Sequence[_Worst], most: int) -> _Worst:
+    def of(cls, parts: Sequence[_MostBroken], most: int) -> _MostBroken:
         """So many of some parts at most."""
         rows, ahead = (np.concatenate([getattr(part, key) for part in parts]) for key in ("rows", "ahead"))
         order = np.argsort(ahead, kind="stable")[:most]
         return cls(stacked([part.table for part in parts]).rows(order), rows[order], ahead[order])
 
-    def first(self, count: int) -> _Worst:
+    def first(self, count: int) -> _MostBroken:
         """Only so many."""
         chosen = np.arange(count)
-        return _Worst(self.table.rows(chosen), self.rows[chosen], self.ahead[chosen])
+        return _MostBroken(self.table.rows(chosen), self.rows[chosen], self.ahead[chosen])
