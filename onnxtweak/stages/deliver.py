@@ -47,6 +47,7 @@ from onnxtweak.stages.checks import (
 from onnxtweak.stages.judge_promises import (
     Shown,
     answer_of,
+    changes_by,
     depend_on_groups,
     judge_promises,
     learnt_on,
@@ -291,6 +292,8 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     cautions = _cautions(job, proposal, view, base.classes)
     promises = () if listed is None else tuple(promises_of(listed, goal.max_class_drop))
     verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)
+    measured_by = [name for name in job.reopen.data.by if name != column]
+    verdict = replace(verdict, groups=(*verdict.groups, *changes_by(measured_by, view, predicted, groups[0])))
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
     answers = {"base": predicted[0], "tweaked": predicted[1], "bias": biased}
     matched = None if proposal.matching is None else proposal.matching.outcome(split, answers)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.data.splits import View
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.listed import ListedOutcome, ListedSample
 from onnxtweak.method.compare.comparison import MethodOutcome
 from onnxtweak.method.metrics import metric_change
 from onnxtweak.method.table import Table
 from onnxtweak.metric.kinds import Predictions
-from onnxtweak.sample_counts import SampleCounts, SliceCounts
+from onnxtweak.sample_counts import NONE_WANTED, SampleCounts, SliceCounts
 from onnxtweak.types import MetricChange
 from onnxtweak.verdict import (
     BASE,
@@ -22,9 +23,11 @@ from onnxtweak.verdict import (
     LISTED,
     NOT_KEPT,
     Asked,
+    GroupChange,
     Promise,
     Verdict,
     copied,
+    group_changes,
     of_listed,
     reached,
     with_listed,
@@ -105,6 +108,24 @@ def _judged(
     counted = "accuracy" if goal.reference is None else "agreement"
     asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced, shown.metric, counted)
     return with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)
+
+
+def changes_by(
+    columns: Sequence[str], view: View, shown: tuple[np.ndarray, np.ndarray], groups: np.ndarray | None
+) -> tuple[GroupChange, ...]:
+    """What became of each group by some columns. shown : two (N,), the classes that base and file show.
+
+    groups (N,) int64 : samples that belong together; None: none do.
+    """
+    was, now = (each == view.labels for each in shown)
+    change, found = now.astype(np.int64) - was, list[GroupChange]()
+    for column in columns:
+        codes, names = view.groups(column), view.dataset.groups[column].names
+        assert codes is not None  # the column was read
+        counts = SampleCounts.of(codes, len(names), change, np.zeros_like(change), groups)
+        right = np.bincount(codes[was], minlength=len(names))
+        found += group_changes(SliceCounts(column, names, NONE_WANTED, right, counts))
+    return tuple(found)
 
 
 def depend_on_groups(column: str | None, groups: np.ndarray | None) -> tuple[str, ...]:

@@ -156,6 +156,7 @@ verified_samples_options = gathered(
     *_MUST_AND_LOCK,
     _NAMES,
     _INPUTS,
+    _BY,
     *_PREPROCESSING,
 )
 
@@ -204,5 +205,5 @@ unlabelled_options = gathered("data", _make_data, _source(labelled=False), *_SPL
 
 # `data`: DataSettings, for `fit`, which takes listed samples beside others or instead of them.
 listed_options = gathered(
-    "data", _make_data, _source(required=False), *_SPLITTING, *_MUST_AND_LOCK, _KEEP, *_SPLIT_PREPARED
+    "data", _make_data, _source(required=False), *_SPLITTING, *_MUST_AND_LOCK, _KEEP, _BY, *_SPLIT_PREPARED
 )
