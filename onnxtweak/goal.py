@@ -77,7 +77,7 @@ class ResolvedGoal:
     whatever class; the targets are all classes then, and no group may lose more than a class. metric : what
     should be better instead of accuracy, the targets being all classes; with a limit of its own, accuracy may
     fall as it has to. reference : the name of a model whose decisions are taken for right, where labels are
-    not.
+    not. unnamed_stay : whether as much must be decided for classes without a sample as is now.
     """
 
     targets: np.ndarray
@@ -87,6 +87,7 @@ class ResolvedGoal:
     slice: Slice | None = None
     metric: Metric | None = None
     reference: str | None = None
+    unnamed_stay: bool = True
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -56,7 +56,8 @@ class GuardOutcome:
 
 @dataclass(frozen=True)
 class ListedOutcome:
-    """All of them. keep, lock : None where there are none. form : of the patch, in words.
+    """All of them. must, lock, keep : None where there are none. form : of the patch for must-samples and
+    lock-samples, in words; empty where there are none.
 
     held_out : what a linear patch did to samples held out, as shares: must-samples "fixed", samples that
     should stay "broken"; None where there were too few to tell. bias : what the best biases come to, "right"

@@ -24,7 +24,7 @@ from onnxtweak.types import (
     Trial,
     Unchecked,
 )
-from onnxtweak.verdict import Verdict
+from onnxtweak.verdict import GroupChange, Verdict
 
 HIDDEN = {"json": False}  # of a field that is for programs alone
 Shape = tuple[int | None, ...]  # None: an axis whose length is not fixed
@@ -265,7 +265,8 @@ class Verified:
 
     base : its path is empty where it was rebuilt from the tweaked file; None where it could not be.
     unchecked : the checks that could not be made. rewritten : the file that was compared with the model,
-    which alone was checked then. runtimes : those that were asked for, and run the base.
+    which alone was checked then. runtimes : those that were asked for, and run the base. groups : by column,
+    the worst before first.
     """
 
     model: FileRef
@@ -279,6 +280,7 @@ class Verified:
     unchecked: tuple[Unchecked, ...] = ()
     rewritten: Rewritten | None = None
     runtimes: tuple[RuntimeRun, ...] = ()
+    groups: tuple[GroupChange, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import numpy as np
 
 from onnxtweak.intervals import Interval, paired
 
+NONE_WANTED = -1  # of groups that are only measured
+
 
 @dataclass(frozen=True, eq=False)
 class GroupedSamples:
@@ -100,7 +102,7 @@ class SampleCounts:
 class SliceCounts:
     """What became of each group by a column. counts, right (G,) int64 : right of the base. names : of all G.
 
-    wanted : position of the group that should do better. column : that of the groups.
+    wanted : position of the group that should do better, or `NONE_WANTED`. column : that of the groups.
     """
 
     column: str

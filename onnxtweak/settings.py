@@ -67,6 +67,8 @@ class Preprocess(Bounded):
 
 # Fields of `DataSettings` that hold listed samples; `fit` alone learns from them.
 LISTED = ("must", "lock", "keep")
+# What `keep` is where not even decisions for classes that no label names are kept.
+NOTHING = ("none",)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class DataSettings(Bounded):
     `PATH#KEY[start:stop]` (see `onnxtweak.data`), in Python also arrays, tables and batches (see
     `onnxtweak.api.samples`); without val or test, a stratified part of the data.
     must, lock, keep : listed samples, which are never split: those that have to get their label in the new
-    file, those that are right and have to stay so, and those on which the base's own decision should stay.
+    file, those that are right and have to stay so, and those on which the base's decision should stay,
+    whatever their label if they have one. Without `keep`, its decisions for classes that no label names stay
+    on what is learnt from; `("none",)`: they do not.
     names : class names, class 0 first: a file with one per line, or the names themselves. seed : of the
     stratified split, and of everything random after.
     group : column of the data by which samples belong together, such as the patient or the recording: those
@@ -103,6 +107,11 @@ class DataSettings(Bounded):
     group: str | None = None
     by: tuple[str, ...] = ()
     unlabelled: bool = False
+
+    def sources(self, role: str) -> tuple[str, ...]:
+        """Sources of "data" or of a list, by the name of its field."""
+        found: tuple[str, ...] = getattr(self, role)
+        return () if role == "keep" and found == NOTHING else found
 
     @property
     def columns(self) -> tuple[str, ...]:

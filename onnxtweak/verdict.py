@@ -97,8 +97,8 @@ class Verdict:
     answer : "base" for a copy of it, "bias" for a patch that reads no neurons, else the method. state : the
     worst of the promises, or "copy". split, samples : what it was judged on. promises : what would be
     regretted first. worst : None where no class lost. cautions : on how far all this can be trusted. groups :
-    of the slice's column, the worst before first. goal : what was asked for, in a sentence. unit : what was
-    counted, "samples" or "positions".
+    of the slice's column and of those that were asked for, the worst before first. goal : what was asked for,
+    in a sentence. unit : what was counted, "samples" or "positions".
     """
 
     answer: str
@@ -125,7 +125,7 @@ def reached(
 
     What a patch was chosen on can show that a promise is not kept, and never that it is.
     """
-    worst, groups = _worst(names, asked, counts), _group_changes(asked.slice)
+    worst, groups = _worst(names, asked, counts), group_changes(asked.slice)
     everyone = asked.slice is None and not counts.samples[_others(asked, counts)].any()
     everyone = everyone and asked.metric is None
     own = (
@@ -207,7 +207,8 @@ def _intervals(counts: SampleCounts) -> list[tuple[int, float, Interval]]:
     return found
 
 
-def _group_changes(of: SliceCounts | None) -> list[GroupChange]:
+def group_changes(of: SliceCounts | None) -> list[GroupChange]:
+    """What became of each group that has samples, the worst before first."""
     if of is None:
         return []
     found = []

@@ -1,4 +1,4 @@
-"""How is an MLP trained on digits without a framework, and written as an ONNX file?"""
+"""How is an MLP trained without a framework, on digits or a table, and written as an ONNX file?"""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ WIDTH, CLASSES, SIDE = 100, 10, 28
 _EPOCHS, _BATCH, _RATE = 8, 128, 1e-3
 
 
-def train(x: np.ndarray, y: np.ndarray, layers: int, seed: int) -> Layers:
-    """Weights and biases of an MLP, trained by Adam on the cross-entropy. x (N, 784) float32, y (N,)."""
+def train(x: np.ndarray, y: np.ndarray, layers: int, seed: int, classes: int = CLASSES) -> Layers:
+    """Weights and biases of an MLP, trained by Adam on the cross-entropy. x (N, features) float32, y (N,)."""
     rng = np.random.default_rng(seed)
-    sizes = [x.shape[1], *[WIDTH] * layers, CLASSES]
+    sizes = [x.shape[1], *[WIDTH] * layers, classes]
     net = [
         (
             (rng.normal(size=(a, b)) * np.sqrt(2 / a)).astype(np.float32),
@@ -58,7 +58,7 @@ def _gradients(net: Layers, x: np.ndarray, y: np.ndarray) -> Layers:
 
 
 def as_onnx(net: Layers) -> ModelProto:
-    """The MLP as a model with input `x` (N, 784) and output `logits`."""
+    """The MLP as a model with input `x` (N, features) and output `logits` (N, classes)."""
     nodes, initializers, value = [], [], "x"
     for k, (w, b) in enumerate(net):
         last = k == len(net) - 1
@@ -71,8 +71,8 @@ def as_onnx(net: Layers) -> ModelProto:
     graph = helper.make_graph(
         nodes,
         "mlp",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", SIDE * SIDE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", len(net[0][0])])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", len(net[-1][1])])],
         initializers,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

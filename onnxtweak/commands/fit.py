@@ -12,7 +12,7 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Head
 from onnxtweak.method.fit.by_goal import fit_goal
 from onnxtweak.method.fit.fit import Fitted
-from onnxtweak.method.listed.problem import Earlier
+from onnxtweak.method.listed.problem import Earlier, Repaired
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -37,8 +37,11 @@ from onnxtweak.stages.choose_goal import (
 )
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
-from onnxtweak.stages.gather import gather_tables, learning_samples, mirrored_views
-from onnxtweak.stages.listed_samples import Listing, base_decisions, make_right
+from onnxtweak.stages.gather import gather_tables, learning_samples, learnt_kept, mirrored_views
+from onnxtweak.stages.lists.base_decisions import base_decisions
+from onnxtweak.stages.lists.count_outcome import Listing
+from onnxtweak.stages.lists.keep_decisions import LearntFrom, keep_decisions
+from onnxtweak.stages.lists.make_right import make_right
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.plan_passes import PassRequest
@@ -80,21 +83,30 @@ def fit(
     goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
-    if decided is not None and not _betters(targets, settings):
+    repairs = bool(data.must or data.lock)
+    if repairs and not _betters(targets, settings):
         goal = replace(goal, targets=goal.targets[:0])
         proposal = _nothing_yet(goal, settings, watched, tables[1])
         earlier = Earlier.of(watched.neurons.index[:0], None, job.subject.classes)
     else:
         learning, notes = learning_samples(job, tables, watched.neurons, settings, picked=watched.picked)
         goal, learning, said = choose_slice(job, goal, settings, learning)
+        everyone = targets == TargetSettings()
+        kept = LearntFrom(job, decided, learning, goal)
+        kept = keep_decisions(kept, tables, watched.neurons, every_class_wanted=everyone)
+        job, decided = kept.job, kept.decided
         with job.timed("fit"):
-            found = fit_goal(learning, watched.families, goal, settings, seed=data.seed, progress=progress)
-        said = (*said, *notes)
-        proposal = _proposal(job, goal, settings, watched, tables[1], found, said)
+            found = fit_goal(
+                kept.learning, watched.families, kept.goal, settings, seed=data.seed, progress=progress
+            )
+        proposal = _proposal(job, goal, settings, watched, tables[1], found, (*kept.notes, *said, *notes))
         earlier = Earlier.of(*found.patch, job.subject.classes)
     if decided is not None:
-        repaired = make_right(job, watched.neurons, decided, tables[0] if job.has_data else None, earlier)
-        proposal = _on_top(proposal, watched, tables[1], Listing(decided, repaired))
+        repaired = None
+        if repairs:
+            repaired = make_right(job, watched.neurons, decided, tables[0] if job.has_data else None, earlier)
+            proposal = _on_top(proposal, watched, tables[1], repaired)
+        proposal = replace(proposal, listing=Listing(decided, repaired))
     return deliver(job, proposal, output)
 
 
@@ -107,10 +119,12 @@ def passes(request: PassRequest) -> None:
     neurons = request.table_neurons(settings)
     planner.gather_tables(neurons)
     learns = settings.slice is not None or settings.metric is not None
-    if neurons and not (listed and request.every_class and not learns):
+    repairs = "must" in listed or "lock" in listed
+    if neurons and not (repairs and request.every_class and not learns):
         planner.gather_mirrored(mirrored_views(request.job, settings), neurons)
     for role, view in listed.items():
-        planner.gather(role, view, neurons)
+        learnt = learnt_kept(request.job) if role == "keep" and not repairs else len(view)
+        planner.gather(role, view.spread_out(learnt), neurons)
         planner.logits(f"tweaked: {role}", view)
     planner.delivery()
 
@@ -150,17 +164,16 @@ def _proposal(
 
 def _require_compatible(data: DataSettings, targets: TargetSettings, settings: FitSettings) -> None:
     """Raise UsageError for options that make no sense together."""
-    listed = bool(data.must or data.lock or data.keep)
-    if not listed:
+    if not (data.must or data.lock):
         return
     limits = {"--budget": settings.budget, "--synapses": settings.synapses, "--certify": settings.certify}
     given = [name for name, value in limits.items() if value is not None]
     if given:
         hint = "leave one of them out: what listed samples need is not known beforehand"
-        raise UsageError("not possible together with listed samples", where=given[0], hint=hint)
+        raise UsageError("not possible together with --must and --lock", where=given[0], hint=hint)
     better = _betters(targets, settings)
     if not data.must and not better:
-        what = "nothing has to become better: --lock and --keep only say what may not get worse"
+        what = "nothing has to become better: --lock only says what may not get worse"
         raise UsageError(what, hint="list samples with --must, or name classes with --target")
     if not data.data and better:
         which, where = ("classes", "--target") if settings.slice is None else ("a group", "--slice")
@@ -194,9 +207,8 @@ def _nothing_yet(
     )
 
 
-def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, listing: Listing) -> Proposal:
+def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, repaired: Repaired) -> Proposal:
     """The proposal with what listed samples need added to it."""
-    repaired = listing.repaired
     used, patch = repaired.patch.on_used_neurons()
     return replace(
         proposal,
@@ -206,7 +218,6 @@ def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, listin
         bias=proposal.bias if len(proposal.goal) else repaired.bias,
         point=proposal.point,
         notes=(*proposal.notes, *(repaired.notes if repaired.changes else (_ALL_RIGHT,))),
-        listing=listing,
     )
 
 

@@ -39,7 +39,8 @@ from onnxtweak.stages.checks import (
     check_undone,
 )
 from onnxtweak.stages.companions import settle
-from onnxtweak.stages.listed_samples import check_listed
+from onnxtweak.stages.judge_promises import changes_by
+from onnxtweak.stages.lists.count_outcome import check_listed
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import with_recorded_readout
 from onnxtweak.stages.other_models.rewritten import compare_rewritten
@@ -47,7 +48,10 @@ from onnxtweak.stages.other_models.runtimes import check_runtimes
 from onnxtweak.stages.preprocess_record import as_recorded
 from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Check, FileRef, Metrics, Progress, Unchecked, silent
+from onnxtweak.verdict import GroupChange
 
+# Accuracy before and after, if it was measured, and what became of groups.
+_Measured = tuple[Metrics | None, Metrics | None, tuple[GroupChange, ...]]
 # Checks that compare with the rebuilt base: of the files, of how they run, and of how they run on samples.
 _FILES, _RUNS, _SAMPLES = ("base", "checker", "unharmed"), ("neutral", "reload"), ("accuracy",)
 
@@ -96,7 +100,8 @@ def verify(
     # Bytes are compared where the tweaks come off; where they do not, another tool wrote the file anew.
     files = (model.data, *earlier) if undone.passed else ()
     made: list[Check | Unchecked] = [undone, *check_digests(model, inside, files)]
-    source, metrics, notes, ran = None, None, list[str](), list[RuntimeRun]()
+    source, notes, ran = None, list[str](), list[RuntimeRun]()
+    measured: _Measured = (None, None, ())
     runs = _RUNS if data is None else (*_RUNS, *_SAMPLES)
     if not undone.passed:
         made += [Unchecked(name, "the base could not be rebuilt") for name in (*_FILES, *runs)]
@@ -109,14 +114,14 @@ def verify(
         made += [check_checker(rebuilt, model.data), check_difference(rebuilt, model.data)]
         try:
             run = _Run(model, inside, earlier, engine, data, progress, runtimes, base, ran)
-            metrics = _run_checks(run, made, notes)
+            measured = _run_checks(run, made, notes) or measured
         except Exception as error:  # a damaged file may fail in any way while it runs, and that is not news
             damaged = any(isinstance(check, Check) and not check.passed for check in made)
             if not damaged and (data is not None or not isinstance(error, MachineError | ModelError)):
                 raise
             done = {check.name for check in made}
             made += [Unchecked(name, _why(error)) for name in runs if name not in done]
-    before, after = metrics or (None, None)
+    before, after, groups = measured
     return Verified(
         model=model_ref(model),
         base=source,
@@ -128,6 +133,7 @@ def verify(
         notes=tuple(notes),
         unchecked=tuple(check for check in made if isinstance(check, Unchecked)),
         runtimes=tuple(ran),
+        groups=groups,
     )
 
 
@@ -197,7 +203,7 @@ class _Run:
     ran: list[RuntimeRun]
 
 
-def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> tuple[Metrics, Metrics] | None:
+def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> _Measured | None:
     """Add the checks for which the model has to run, and what is to be said of the samples."""
     last = run.inside[-1]
     job = None
@@ -260,8 +266,8 @@ def _on_samples(
     originals: tuple[Subject, Subject],
     made: list[Check | Unchecked],
     notes: list[str],
-) -> tuple[Metrics, Metrics]:
-    """Accuracy before and after, compared with the recorded one; and do tables predict this file?
+) -> _Measured:
+    """Accuracy before and after, of groups too; is it the recorded one, and do tables predict this file?
 
     originals : the base, and the file before its last tweak.
     """
@@ -286,4 +292,5 @@ def _on_samples(
     metrics_before, metrics_after = (
         measure(shown.classes, view.labels, no_target, file.classes) for shown in (before, after)
     )
-    return metrics_before, metrics_after
+    groups = changes_by(job.reopen.data.by, view, (before.classes, after.classes), None)
+    return metrics_before, metrics_after, groups

@@ -17,7 +17,7 @@ import numpy as np
 from onnxtweak.data.groups import Groups
 from onnxtweak.data.preprocess.parallel_rows import rows_in_parallel
 from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan, mirrored
-from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value
+from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value, labelled_rows
 from onnxtweak.errors import DataError
 
 _BLOCK = 4 * 1024**2
@@ -91,6 +91,11 @@ class Dataset:
         return digest.hexdigest()
 
     @property
+    def known(self) -> np.ndarray:
+        """Which samples have labels, (N,) bool."""
+        return labelled_rows(self.parts)
+
+    @property
     def bytes_in_memory(self) -> int:
         """Bytes of the samples that are held in memory rather than read from a file on demand."""
         columns = [column for part in self.parts for column in part.columns.values()]
@@ -105,8 +110,8 @@ class Dataset:
         for plan in (plan for plans in self.plans for plan in plans.values()):
             named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
         plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
-        classes = len(np.unique(self.labels[self.labels >= 0]))
-        of = f" of {classes} {'class' if classes == 1 else 'classes'}" if self.labelled else " without labels"
+        classes = len(np.unique(self.labels[self.known & (self.labels >= 0)]))
+        of = f" of {classes} {'class' if classes == 1 else 'classes'}" if classes else " without labels"
         many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
         lines = [
             f"{len(self):,} samples{many}{of} from {shown}",

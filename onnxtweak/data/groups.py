@@ -22,7 +22,9 @@ _LISTED = 12
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """The group of each sample. codes (N,) int64 : positions in `names`. names : in natural order."""
+    """The group of each sample. names : in natural order. codes (N,) int64 : positions in `names`; -1 for no
+    group, which only listed samples may have.
+    """
 
     codes: np.ndarray
     names: tuple[str, ...]
@@ -35,7 +37,12 @@ class Groups:
 
 def read_groups(parts: Sequence[Part], column: str) -> Groups:
     """The groups of all parts by one of their columns. Raises DataError for what is not a group."""
-    found = [_names_and_codes(part.groups[column], column, part.start) for part in parts]
+    found = [
+        _names_and_codes(part.groups[column], column, part.start)
+        if column in part.groups
+        else ((), np.full(len(part), -1))
+        for part in parts
+    ]
     return in_common([Groups(codes, names) for names, codes in found], join=True)[0]
 
 
@@ -45,7 +52,8 @@ def in_common(groups: Sequence[Groups], *, join: bool = False) -> list[Groups]:
     found = {name for each in groups for name in each.names}
     names = tuple(sorted(sorted(found), key=natural_key))
     place = {name: number for number, name in enumerate(names)}
-    codes = [np.array([place[name] for name in each.names], np.int64)[each.codes] for each in groups]
+    # The last place is that of -1.
+    codes = [np.array([*(place[name] for name in each.names), -1], np.int64)[each.codes] for each in groups]
     return [Groups(each, names) for each in ([np.concatenate(codes)] if join else codes)]
 
 
@@ -75,7 +83,20 @@ def values_of_text(cells: np.ndarray) -> np.ndarray:
     return cells if np.char.isdecimal(np.char.lstrip(cells, "+-")).all() else numbers
 
 
-def no_column(column: str, known: Collection[str], where: object, what: str = "") -> DataError:
+class NoColumn(DataError):
+    """A source has no column of groups. column : its name."""
+
+    column = ""
+
+    @classmethod
+    def of(cls, column: str, what: str, where: object, hint: str) -> NoColumn:
+        """The error for a column."""
+        found = cls(what, where=where, hint=hint)
+        found.column = column
+        return found
+
+
+def no_column(column: str, known: Collection[str], where: object, what: str = "") -> NoColumn:
     """There is no such column: the error, naming those that are spelt alike, or else all."""
     near = get_close_matches(column.lower(), {name.lower(): name for name in known}, n=3, cutoff=0.6)
     alike = [name for name in known if name.lower() in near]
@@ -83,7 +104,7 @@ def no_column(column: str, known: Collection[str], where: object, what: str = ""
     shown = ", ".join(f"`{name}`" for name in listed[:_LISTED])
     shown += f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
     hint = f"did you mean {shown.replace(', ', ' or ')}?" if alike else f"there are: {shown or 'none'}"
-    return DataError(what or f"no column `{column}`", where=where, hint=hint)
+    return NoColumn.of(column, what or f"no column `{column}`", where, hint)
 
 
 def _names_and_codes(column: GroupColumn, name: str, start: int) -> tuple[tuple[str, ...], np.ndarray]:

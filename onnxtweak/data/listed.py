@@ -17,22 +17,22 @@ _STAND_IN = 20_000
 
 def all_sources(settings: DataSettings) -> tuple[SampleSource, ...]:
     """Sources of `data`, and those of all listed samples after them."""
-    return (*settings.data, *settings.must, *settings.lock, *settings.keep)
+    return tuple(source for role in ("data", *LISTED) for source in settings.sources(role))
 
 
 def rows_by_role(settings: DataSettings, dataset: Dataset) -> dict[str, np.ndarray]:
     """Rows (n,) int64 of "data" and of each role, in a dataset that was opened from `all_sources`."""
     ends, at, found = np.cumsum([0, *dataset.sources]), 0, {}
     for role in ("data", *LISTED):
-        after = at + len(getattr(settings, role))
+        after = at + len(settings.sources(role))
         found[role] = np.arange(ends[at], ends[after])
         at = after
     return found
 
 
 def stand_in(rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Rows (n,) int64, ascending: all must-samples, and of the others evenly as many as tables may hold."""
-    others = np.concatenate([rows["lock"], rows["keep"]])
+    """Rows (n,) int64, ascending: all must-samples, and of lock-samples evenly as many as tables may hold."""
+    others = rows["lock"]
     spread = np.unique(np.linspace(0, max(len(others) - 1, 0), _STAND_IN).astype(np.int64))[: len(others)]
     return np.concatenate([rows["must"], others[spread]])
 
@@ -50,7 +50,50 @@ def not_listed(dataset: Dataset, rows: np.ndarray, listed: Sequence[Part]) -> np
     return kept
 
 
-def listed_parts(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> tuple[Part, ...]:
-    """The parts of a dataset, opened from `all_sources`, that hold listed samples."""
+def parts_of(dataset: Dataset, rows: Mapping[str, np.ndarray], roles: Sequence[str]) -> tuple[Part, ...]:
+    """The parts of a dataset, opened from `all_sources`, that hold samples of some roles."""
     starts = np.cumsum([0, *map(len, dataset.parts)])[:-1]
-    return tuple(part for part, at in zip(dataset.parts, starts, strict=True) if at >= len(rows["data"]))
+    inside = np.isin(starts, np.concatenate([np.empty(0, np.int64), *(rows[role] for role in roles)]))
+    return tuple(part for part, own in zip(dataset.parts, inside, strict=True) if own)
+
+
+def listed_once(
+    dataset: Dataset, rows: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """`rows` with every sample, by its place in a file, under one role only; and notes.
+
+    A must-sample is no lock-sample as well, neither is in the data, and of what is any of these no decision
+    is kept as it is.
+    """
+    found, notes = dict(rows), []
+    for role, others, what in (
+        ("lock", ("must",), "lock-samples are must-samples too, and count as such"),
+        ("data", ("must", "lock"), "samples of the data are listed too: no split has them"),
+        ("keep", ("must", "lock", "data"), "samples to keep have labels, which count"),
+    ):
+        found[role] = not_listed(dataset, rows[role], parts_of(dataset, rows, others))
+        if role == "lock":
+            found[role] = np.union1d(found[role], _contradicting(dataset, rows))
+        if fewer := len(rows[role]) - len(found[role]):
+            notes.append(f"{fewer:,} {what}")
+    return found, tuple(notes)
+
+
+def _contradicting(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Lock-samples in memory that are must-samples with another label, (n,) int64: they are to be named."""
+    known: dict[bytes, int] = {}
+    for part, first in _placed(dataset, parts_of(dataset, rows, ("must",))):
+        known.update(zip(part.fingerprints, dataset.labels[first : first + len(part)].tolist(), strict=False))
+    found = [
+        first + k
+        for part, first in _placed(dataset, parts_of(dataset, rows, ("lock",)))
+        for k, content in enumerate(part.fingerprints)
+        if known.get(content, dataset.labels[first + k]) != dataset.labels[first + k]
+    ]
+    return np.array(found, np.int64)
+
+
+def _placed(dataset: Dataset, parts: Sequence[Part]) -> list[tuple[Part, int]]:
+    """Parts, each with the row of its first sample."""
+    starts = np.cumsum([0, *map(len, dataset.parts)])[:-1].tolist()
+    return [(part, first) for part, first in zip(dataset.parts, starts, strict=True) if part in parts]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
-from onnxtweak.data.groups import read_groups
+from onnxtweak.data.groups import NoColumn, read_groups
 from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
-from onnxtweak.data.samples import InputSpec, Part, Reading
+from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
 from onnxtweak.data.sources.csv_table import read_csv
 from onnxtweak.data.sources.function import read_function
@@ -72,23 +72,35 @@ def open_data(
     return read_sources(sources, inputs, Reading(preprocess, memory, progress, tuple(groups)), names)
 
 
+@dataclass(frozen=True)
+class Lists:
+    """Which sources are lists of samples. They need no columns of groups.
+
+    sources : so many, the last. unlabelled : so many of these, the last, need no labels, and those that they
+    have are not heeded.
+    """
+
+    sources: int = 0
+    unlabelled: int = 0
+
+
 def read_sources(
     sources: Sequence[SampleSource],
     inputs: Sequence[InputSpec],
     reading: Reading,
     names: Sequence[str] | Dataset | None = None,
+    lists: Lists = Lists(),
 ) -> Dataset:
-    """As `open_data`; `reading` says how the sources are read."""
+    """As `open_data`; `reading` says how the sources are read, and `lists` which of them are lists."""
     preprocess, memory = reading.preprocess, reading.memory
     check_preprocess(preprocess)
     parts: list[Part] = []
     counts: list[int] = []
-    for source in sources:
-        if isinstance(source, InMemory):
-            chosen = _checked(read_held(source, inputs, reading))
-        else:
-            chosen = _read_file(source, inputs, reading)
-        parts += chosen
+    for left, source in zip(range(len(sources), 0, -1), sources, strict=True):
+        bare = left <= lists.unlabelled
+        of_one = replace(reading, unlabelled=bare or reading.unlabelled)
+        chosen = (_read_list if left <= lists.sources else _read)(source, inputs, of_one)
+        parts += [part.without_labels() for part in chosen] if bare else chosen
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
     labels = labels_at_positions(parts, known)
@@ -130,12 +142,29 @@ def read_sources(
     )
 
 
+def _read(source: SampleSource, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
+    if isinstance(source, InMemory):
+        return _checked(read_held(source, inputs, reading))
+    return _read_file(source, inputs, reading)
+
+
+def _read_list(source: SampleSource, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
+    """A list, with those columns of groups that it has."""
+    for _ in reading.groups:
+        try:
+            return _read(source, inputs, reading)
+        except NoColumn as error:
+            missing = error.column
+        reading = replace(reading, groups=tuple(name for name in reading.groups if name != missing))
+    return _read(source, inputs, reading)
+
+
 def _labels_of(parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None) -> Labels:
     """The labels of all parts; zeros for those that have none."""
     labelled = [part for part in parts if part.labelled]
     known = Labels(np.empty(0, np.int64), None if names is None else tuple(names), None, ())
     found = class_numbers(labelled, names, written) if labelled else known
-    own = np.array([part.labelled for part in parts for _ in range(len(part))], bool)
+    own = labelled_rows(parts)
     numbers = np.zeros(len(own), np.int64)
     numbers[own] = found.numbers
     return replace(found, numbers=numbers)

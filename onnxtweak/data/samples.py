@@ -245,9 +245,18 @@ class Part:
         near: np.ndarray = (rows >= other.start) & (rows < other.start + len(other))
         return near & (self.origin == other.origin)
 
+    def without_labels(self) -> Part:
+        """The same samples, whatever their labels are."""
+        return replace(self, labels=no_labels(self.columns)[: len(self)], labelled=False)
+
     def rows(self, first: int, end: int) -> Part:
         """Some of its samples, [first, end)."""
         groups = {
             name: replace(column, values=column.values[first:end]) for name, column in self.groups.items()
         }
         return replace(self, start=self.start + first, labels=self.labels[first:end], groups=groups)
+
+
+def labelled_rows(parts: Sequence[Part]) -> np.ndarray:
+    """Which samples of some parts, one after the other, have labels, (N,) bool."""
+    return np.repeat(np.array([part.labelled for part in parts], bool), [*map(len, parts)])

@@ -13,14 +13,16 @@ import numpy as np
 from onnxtweak.data.dataset import Batch, Dataset
 from onnxtweak.data.groups import Groups, in_common, require_shared
 from onnxtweak.data.labels import known_names
-from onnxtweak.data.listed import all_sources, listed_parts, not_listed, rows_by_role, stand_in
-from onnxtweak.data.open_data import read_sources
+from onnxtweak.data.listed import all_sources, listed_once, not_listed, parts_of, rows_by_role, stand_in
+from onnxtweak.data.open_data import Lists, read_sources
 from onnxtweak.data.samples import InputSpec, Reading
 from onnxtweak.data.stratified import drawn_rows, labels_of_samples, stratified_split
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.in_memory import SampleSource
 from onnxtweak.settings import LISTED, DataSettings, GiB
 from onnxtweak.types import Progress, silent
+
+_NONE_LISTED = Lists()
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,25 +146,33 @@ def open_splits(
     given = [sources for sources in (settings.data, settings.val, settings.test) if sources]
     share = memory // max(len(given), 1)
 
-    def opened(sources: Sequence[SampleSource], names: Sequence[str] | Dataset | None) -> Dataset:
-        return read_sources(sources, inputs, _reading(settings, share, progress), names)
+    def opened(
+        sources: Sequence[SampleSource], names: Sequence[str] | Dataset | None, lists: Lists = _NONE_LISTED
+    ) -> Dataset:
+        return read_sources(sources, inputs, _reading(settings, share, progress), names, lists)
 
-    data = opened(all_sources(settings), names)
-    rows = rows_by_role(settings, data)
-    listed = _listed(settings, data, rows)
+    data = opened(all_sources(settings), names, _lists(settings))
+    every = rows_by_role(settings, data)
+    rows, said = listed_once(data, every)
+    listed = _listed(settings, data, every, rows)
     if listed and data.sizes:
         what = "listed samples have one label each, and these have one at every position"
         raise DataError(what, where=data.parts[0].label_where, hint="use -d DATA alone")
     if not settings.data:
         alone = View(data, stand_in(rows))
-        return Splits(alone, alone, None, data.classes, data.notes, listed)
-    parts = listed_parts(data, rows)
-    own = not_listed(data, rows["data"], parts)
+        return Splits(alone, alone, None, data.classes, (*data.notes, *said), listed)
+    own = rows["data"]
+    if not len(own):
+        hint = "give other samples with -d, or leave it out"
+        raise DataError(
+            "all samples of the data are listed too", where=", ".join(map(str, settings.data)), hint=hint
+        )
     # What the numbers of one source mean, those of the others do.
     sources = {"--val": settings.val, "--test": settings.test}
     others = {role: opened(source, data) for role, source in sources.items() if source}
     data, *rest = _numbered_alike([data, *others.values()])
     others = dict(zip(others, rest, strict=True))
+    listed = {role: View(data, view.rows) for role, view in listed.items()}
     if settings.group is not None:
         _require_apart({"--data": data, **others}, settings.group)
     validation = _all_rows(others["--val"]) if "--val" in others else None
@@ -179,11 +189,9 @@ def open_splits(
     test = None if test is None else _drawn(test, _TEST, settings.seed)
     for role, view in (("fit", fit), ("validation", validation)):
         _check_classes(role, view)
-    notes = (*data.notes, *_overlaps(data, validation, test), *_on_positions(fit, validation, test))
-    if test is not None and parts:
-        test = replace(test, rows=not_listed(test.dataset, test.rows, parts))
-    if len(own) < len(rows["data"]):
-        notes += (f"{len(rows['data']) - len(own):,} samples of the data are listed too: no split has them",)
+    notes = (*data.notes, *said, *_overlaps(data, validation, test), *_on_positions(fit, validation, test))
+    if test is not None and test.dataset is not data and listed:
+        test = replace(test, rows=not_listed(test.dataset, test.rows, parts_of(data, every, LISTED)))
     if settings.group is not None:
         notes += _on_groups(settings.group, (fit, validation, test))
     return Splits(fit, validation, test, data.classes, notes, listed)
@@ -195,24 +203,36 @@ def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, pr
     memory, progress : as of `open_data`.
     """
     names = known_names(settings.names)
-    dataset = read_sources(all_sources(settings), inputs, _reading(settings, memory, progress), names)
+    reading, lists = _reading(settings, memory, progress), _lists(settings)
+    dataset = read_sources(all_sources(settings), inputs, reading, names, lists)
     rows = rows_by_role(settings, dataset)
     view = _drawn(View(dataset, rows["data"] if settings.data else stand_in(rows)), _WHOLE, settings.seed)
-    return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows))
+    return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows, rows))
 
 
 def _reading(settings: DataSettings, memory: int, progress: Progress) -> Reading:
     return Reading(settings.preprocess, memory, progress, settings.columns, settings.unlabelled)
 
 
-def _listed(settings: DataSettings, dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, View]:
-    """The listed samples by role. Raises DataError for a list that is empty."""
-    found = {role: View(dataset, rows[role]) for role in LISTED if getattr(settings, role)}
-    for role, view in found.items():
-        if not len(view):
-            where = ", ".join(map(str, getattr(settings, role)))
+def _lists(settings: DataSettings) -> Lists:
+    return Lists(sum(len(settings.sources(role)) for role in LISTED), len(settings.sources("keep")))
+
+
+def _listed(
+    settings: DataSettings,
+    dataset: Dataset,
+    given: Mapping[str, np.ndarray],
+    counted: Mapping[str, np.ndarray],
+) -> dict[str, View]:
+    """The listed samples by role. Raises DataError for a list that is empty.
+
+    given, counted : rows by role, all and those that no other role has.
+    """
+    for role in LISTED:
+        if settings.sources(role) and not len(given[role]):
+            where = ", ".join(map(str, settings.sources(role)))
             raise DataError("no samples", where=f"{role}: {where}", hint="list at least one sample")
-    return found
+    return {role: View(dataset, counted[role]) for role in LISTED if len(counted[role])}
 
 
 def _all_rows(dataset: Dataset) -> View:
@@ -235,9 +255,10 @@ def _require_apart(datasets: Mapping[str, Dataset], column: str) -> None:
     """
     groups = {role: dataset.groups[column] for role, dataset in datasets.items()}
     codes = np.concatenate([each.codes for each in groups.values()])
+    codes = codes[codes >= 0]
     require_shared(Groups(codes, groups["--data"].names), column, 1.0, "--group")
     for (role, one), (other, two) in combinations(groups.items(), 2):
-        both = np.intersect1d(one.codes, two.codes)
+        both = np.intersect1d(one.codes, two.codes[two.codes >= 0])
         if len(both):
             raise DataError(
                 f"{len(both):,} {'group' if len(both) == 1 else 'groups'} of `{column}`, such as "

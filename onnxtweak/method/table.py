@@ -27,6 +27,7 @@ class Table:
     groups (N,) int64 : samples of one group are held out together; None: each alone. slices (N,) int64 : the
     groups that a goal is about, if it is. weight (N,) float64 : how much a sample counts; None: all alike.
     shares (N, C) float : of the classes, summing to 1, which are learnt instead of labels; None: labels are.
+    kept (N,) bool : samples whose label is what the base decides, which should stay; None: there are none.
     """
 
     T: np.ndarray
@@ -36,6 +37,7 @@ class Table:
     slices: np.ndarray | None = None
     weight: np.ndarray | None = None
     shares: np.ndarray | None = None
+    kept: np.ndarray | None = None
 
     @property
     def truth(self) -> np.ndarray:
@@ -44,7 +46,7 @@ class Table:
 
     def rows(self, chosen: np.ndarray) -> Table:
         """Some samples, in the given order."""
-        each = (self.groups, self.slices, self.weight, self.shares)
+        each = (self.groups, self.slices, self.weight, self.shares, self.kept)
         extra = (None if one is None else one[chosen] for one in each)
         return Table(self.T[chosen], self.Z[chosen], self.labels[chosen], *extra)
 
@@ -129,6 +131,7 @@ def stacked(tables: Sequence[Table]) -> Table:
         joined(t.slices for t in tables),
         joined(t.weight for t in tables),
         joined(t.shares for t in tables),
+        joined(t.kept for t in tables),
     )
 
 

@@ -103,5 +103,6 @@ _MEASURES: dict[str, Callable[[Document, float], float | None]] = {
     "max-not-kept": lambda result, _: _promises(result, NOT_KEPT),
     "max-not-shown": lambda result, _: _promises(result, NOT_SHOWN),
     "min-must-fixed": lambda result, limit: _listed(result, "must", "right", limit <= 1),
+    "max-keep-changed": lambda result, limit: _listed(result, "keep", "broken", 0 < limit < 1),
     "max-lock-broken": lambda result, limit: _listed(result, "lock", "broken", 0 < limit < 1),
 }

@@ -29,7 +29,8 @@ class Gates(Bounded):
     of the slice that was asked for, and of any other group of its column. refuse_copy : whether a copy of
     the base is no result. max_not_kept, max_not_shown : how many promises of the verdict may be so, the
     comparison with a bias aside. min_must_fixed : must-samples that the file gets right, as a share up to
-    1, else as a number. max_lock_broken : lock-samples that break, as a share below 1, else as a number.
+    1, else as a number. max_lock_broken, max_keep_changed : lock-samples that break, and decisions on kept
+    samples that change, as a share below 1, else as a number.
     """
 
     min_target_gain: Annotated[float | None, FINITE] = None
@@ -47,6 +48,7 @@ class Gates(Bounded):
     max_not_shown: Annotated[int | None, NOT_NEGATIVE] = None
     min_must_fixed: Annotated[float | None, NOT_NEGATIVE] = None
     max_lock_broken: Annotated[float | None, NOT_NEGATIVE] = None
+    max_keep_changed: Annotated[float | None, NOT_NEGATIVE] = None
 
     @property
     def limits(self) -> dict[str, float]:

@@ -199,7 +199,7 @@ def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
         test=placed(data.test),
         must=placed(data.must),
         lock=placed(data.lock),
-        keep=placed(data.keep),
+        keep=placed(data.keep) if data.sources("keep") else data.keep,
         names=names,
     )
 

@@ -78,6 +78,7 @@ max-overall-drop = 0.5          # points
 # max-not-shown = 0             # and those that the test samples may leave open; default: all
 # min-must-fixed = 1.0          # must-samples that are right: a share, or above 1 a number
 # max-lock-broken = 0           # lock-samples that break: a number, or below 1 a share
+# max-keep-changed = 0.01       # decisions on kept samples that change: a number, or below 1 a share
 # refuse-copy = true            # a copy of the base, where nothing did better, is no result
 
 [output]

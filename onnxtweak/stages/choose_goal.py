@@ -16,7 +16,7 @@ from onnxtweak.goal import ResolvedGoal, Slice, every_class, find_targets
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.metric.asked import OPTION, metric_of, require_metric
 from onnxtweak.metric.rate import RecallAt, require_samples
-from onnxtweak.settings import DataSettings, FitSettings, JoinSettings, TargetSettings
+from onnxtweak.settings import NOTHING, DataSettings, FitSettings, JoinSettings, TargetSettings
 from onnxtweak.stages.open_job import Job
 
 _OPTION = "--slice"
@@ -46,7 +46,8 @@ def choose_goal(
             logits = logits_pass(job.subject, job.splits.validation, job.engine, "find the worst")
             predicted = job.head.predict(logits)
         numbers = find_targets(targets, job.names, fit, validation, predicted)
-    return ResolvedGoal(numbers, job.head, drops.max_overall_drop, drops.max_class_drop)
+    stay = job.reopen.data.keep != NOTHING
+    return ResolvedGoal(numbers, job.head, drops.max_overall_drop, drops.max_class_drop, unnamed_stay=stay)
 
 
 def with_slice_read(data: DataSettings, settings: FitSettings, targets: TargetSettings) -> DataSettings:

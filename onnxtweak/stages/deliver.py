@@ -47,12 +47,13 @@ from onnxtweak.stages.checks import (
 from onnxtweak.stages.judge_promises import (
     Shown,
     answer_of,
+    changes_by,
     depend_on_groups,
     judge_promises,
     learnt_on,
     promises_of,
 )
-from onnxtweak.stages.listed_samples import Listing, count_outcome
+from onnxtweak.stages.lists.count_outcome import Listing, count_outcome
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.other_models.reference import Matching
 from onnxtweak.stages.preprocess_record import inputs_of, provenance_of
@@ -289,8 +290,10 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
         metric = metric_change(goal.metric, (a, b, c), groups[0])
     shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit, metric)
     cautions = _cautions(job, proposal, view, base.classes)
-    promises = () if listed is None else tuple(promises_of(listed))
+    promises = () if listed is None else tuple(promises_of(listed, goal.max_class_drop))
     verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)
+    measured_by = [name for name in job.reopen.data.by if name != column]
+    verdict = replace(verdict, groups=(*verdict.groups, *changes_by(measured_by, view, predicted, groups[0])))
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
     answers = {"base": predicted[0], "tweaked": predicted[1], "bias": biased}
     matched = None if proposal.matching is None else proposal.matching.outcome(split, answers)
@@ -298,10 +301,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
 
 
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:
-    """Whether the base knows the samples better that were chosen on, and whether samples belong together.
-
-    shown (N,) : its classes on `view`.
-    """
+    """Does the base, which shows (N,) `shown`, know what was chosen on? Do samples belong together?"""
     validation, group = job.splits.validation, job.reopen.data.group
     grouped = depend_on_groups(group, view.groups(group))
     if view is validation:

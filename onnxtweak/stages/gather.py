@@ -31,9 +31,17 @@ _LARGEST = 2**30
 _MOST_MIRRORED = 20_000
 
 
+def learnt_kept(job: Job) -> int:
+    """How many samples of the list `--keep` are learnt from: as many as there are others at most."""
+    learnt = len(job.splits.fit) + len(job.splits.validation)
+    kept = job.splits.listed.get("keep")
+    return 0 if kept is None else min(len(kept), learnt)
+
+
 def table_limit(job: Job) -> int:
-    """How many neurons the tables of fit and validation can hold. Raises UsageError for none."""
-    return most_neurons(len(job.splits.fit) + len(job.splits.validation), job.engine)
+    """How many neurons tables of fit, validation and kept samples can hold. Raises UsageError for none."""
+    learnt = len(job.splits.fit) + len(job.splits.validation)
+    return most_neurons(learnt + learnt_kept(job), job.engine)
 
 
 def require_room(neurons: int, most: int, samples: int, where: str, hint: str) -> None:
@@ -160,7 +168,7 @@ def _mirrored_copies(
     views = mirrored_views(job, settings)
     if not views or not len(neurons):
         return None, ()
-    samples = 2 * sum(map(len, views))
+    samples = 2 * (sum(map(len, views)) + learnt_kept(job))
     most = most_neurons(samples, job.engine)
     if settings.mirror == "auto" and len(neurons) > most:
         return None, ("mirrored copies of the samples do not fit into --memory: they are not tried",)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.data.splits import View
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.listed import ListedOutcome, ListedSample
 from onnxtweak.method.compare.comparison import MethodOutcome
 from onnxtweak.method.metrics import metric_change
 from onnxtweak.method.table import Table
 from onnxtweak.metric.kinds import Predictions
-from onnxtweak.sample_counts import SampleCounts, SliceCounts
+from onnxtweak.sample_counts import NONE_WANTED, SampleCounts, SliceCounts
 from onnxtweak.types import MetricChange
 from onnxtweak.verdict import (
     BASE,
@@ -22,9 +23,11 @@ from onnxtweak.verdict import (
     LISTED,
     NOT_KEPT,
     Asked,
+    GroupChange,
     Promise,
     Verdict,
     copied,
+    group_changes,
     of_listed,
     reached,
     with_listed,
@@ -34,6 +37,7 @@ from onnxtweak.verdict import (
 # samples: by so many standard errors, and by so much of its errors on test.
 _SURELY, _PART = 3.0, 1 / 3
 _NAMED = 3  # listed samples that a promise names
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +110,24 @@ def _judged(
     return with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)
 
 
+def changes_by(
+    columns: Sequence[str], view: View, shown: tuple[np.ndarray, np.ndarray], groups: np.ndarray | None
+) -> tuple[GroupChange, ...]:
+    """What became of each group by some columns. shown : two (N,), the classes that base and file show.
+
+    groups (N,) int64 : samples that belong together; None: none do.
+    """
+    was, now = (each == view.labels for each in shown)
+    change, found = now.astype(np.int64) - was, list[GroupChange]()
+    for column in columns:
+        codes, names = view.groups(column), view.dataset.groups[column].names
+        assert codes is not None  # the column was read
+        counts = SampleCounts.of(codes, len(names), change, np.zeros_like(change), groups)
+        right = np.bincount(codes[was], minlength=len(names))
+        found += group_changes(SliceCounts(column, names, NONE_WANTED, right, counts))
+    return tuple(found)
+
+
 def depend_on_groups(column: str | None, groups: np.ndarray | None) -> tuple[str, ...]:
     """A caution where samples belong together. groups (N,) int64 : of the samples judged on, by `column`.
 
@@ -175,28 +197,39 @@ def learnt_on(learnt: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.
     )
 
 
-def promises_of(listed: ListedOutcome) -> Iterator[Promise]:
-    """What was asked of listed samples: counted on the samples themselves, so that nothing is uncertain."""
+def promises_of(listed: ListedOutcome, may_change: float | None) -> Iterator[Promise]:
+    """What was asked of listed samples: counted on the samples themselves, so that nothing is uncertain.
+
+    may_change : percentage of the decisions on kept samples, as of a class; None: any number of them.
+    """
     if listed.must is not None:
         must = listed.must
         detail = f"{must.right:,} of {must.samples:,} are, {must.already_right:,} were before"
         detail += _named(must.infeasible, must.named)
-        yield _counted("must", "every must-sample right", must.infeasible, must.samples, detail)
-    for name, found, asked, what in (
-        ("lock", listed.lock, "no lock-sample broken", "broken"),
-        ("keep", listed.keep, "decisions on kept samples stay", "changed"),
-    ):
-        if found is not None:
-            detail = f"{found.broken:,} of {found.right:,} {what}"
-            if found.right < found.samples:
-                detail += f"; {found.samples - found.right:,} more were wrong before, and bind nobody"
-            detail += _named(found.broken, found.named)
-            yield _counted(name, asked, found.broken, found.right, detail)
+        yield _counted("must", "every must-sample right", (must.infeasible, must.samples), detail)
+    if listed.lock is not None:
+        lock = listed.lock
+        detail = f"{lock.broken:,} of {lock.right:,} broken"
+        if lock.right < lock.samples:
+            detail += f"; {lock.samples - lock.right:,} more were wrong before, and bind nobody"
+        detail += _named(lock.broken, lock.named)
+        yield _counted("lock", "no lock-sample broken", (lock.broken, lock.right), detail)
+    if listed.keep is not None:
+        keep = listed.keep
+        asked = "decisions on kept samples stay"
+        asked += "" if may_change is None else f", but for {may_change:g} % at most"
+        detail = f"{keep.broken:,} of {keep.right:,} changed"
+        yield _counted(
+            "keep", asked, (keep.broken, keep.right), detail, 100.0 if may_change is None else may_change
+        )
 
 
-def _counted(name: str, asked: str, failed: int, samples: int, detail: str) -> Promise:
-    change = 0.0 - 100 * failed / samples if samples else None
-    return Promise(name, asked, NOT_KEPT if failed else KEPT, change, 0.0, None, samples, detail)
+def _counted(name: str, asked: str, failed: tuple[int, int], detail: str, may_fail: float = 0.0) -> Promise:
+    """failed : how many of how many. may_fail : percentage of them."""
+    count, samples = failed
+    change = 0.0 - 100 * count / samples if samples else 0.0
+    state = NOT_KEPT if -change > may_fail + _ROUNDING else KEPT
+    return Promise(name, asked, state, change if samples else None, 0.0 - may_fail, None, samples, detail)
 
 
 def _named(failed: int, named: Sequence[ListedSample]) -> str:

@@ -253,7 +253,7 @@ def _numbered(splits: Splits, opened: Opened) -> Splits:
     if labels is None or opened.logits.at_positions:
         return splits
     datasets = _datasets(splits)
-    present = np.concatenate([dataset.labels for dataset in datasets])
+    present = np.concatenate([dataset.labels[dataset.known] for dataset in datasets])
     found = {id(dataset): number_by_labels(dataset, labels, present) for dataset in datasets}
     changed = splits.with_views(lambda view: replace(view, dataset=found[id(view.dataset)]))
     notes = tuple(note for dataset in found.values() for note in dataset.notes)

@@ -128,7 +128,7 @@ def test_what_the_labels_do_not_say_is_kept(made, tmp_path):
 
 def test_more_lock_samples_than_a_table_holds_are_streamed(made, tmp_path, monkeypatch):
     folder, *_ = made
-    monkeypatch.setattr("onnxtweak.stages.listed_samples._FIRST", 150)
+    monkeypatch.setattr("onnxtweak.stages.lists.make_right._FIRST", 150)
     found = fit(folder)
     assert found.listed.must.infeasible == 0 and found.listed.lock.broken == 0
     assert "look for broken samples" in {name for name, _ in found.run.passes}

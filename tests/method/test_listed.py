@@ -70,7 +70,7 @@ def feasible(table, margin):
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_separate_what_a_linear_programme_says_can_be_separated(count, seed):
     must = relabelled(made(count, K=5, seed=seed), seed)
-    U = separate(ListedRows(must.T, must.Z, must.labels, np.ones(count, bool), Plain(5)))
+    U, _ = separate(ListedRows(must.T, must.Z, must.labels, np.ones(count, bool), Plain(5)))
     done = bool((lead(Plain(5).patch(U).applied(must.Z, must.T), must.labels) > 0).all())
     assert done or not feasible(must, margin=0.05)
     assert not done or feasible(must, margin=0.0)
@@ -89,7 +89,7 @@ def test_the_least_weights_satisfy_the_conditions_of_optimality():
         hinges[range(6), must.labels] = 0
         return penalty * (hinges**2).sum() + (flat**2).sum() / 2
 
-    U = separate(rows)[:-1]
+    U = separate(rows)[0][:-1]
     best = {p: minimize(objective, U.ravel(), args=(p,), tol=1e-12).x for p in (0.01, 0.1, 1.0, 10.0, 100.0)}
     assert min(np.abs(U.ravel() - x).max() for x in best.values()) < 0.01
 

@@ -17,7 +17,11 @@ MADE = {
     "evidence": {"latency": {"increase": 3.0}},
     "answer": "fit",
     "metric": {"gain": 12.5, "limit": 0.01, "at_most": True, "after": {"at_cut": {"rate": 0.005}}},
-    "listed": {"must": {"samples": 50, "right": 49}, "lock": {"right": 400, "broken": 4}},
+    "listed": {
+        "must": {"samples": 50, "right": 49},
+        "lock": {"right": 400, "broken": 4},
+        "keep": {"right": 200, "broken": 10},
+    },
     "verdict": {
         "promises": [
             {"name": "classes", "state": "not kept"},
@@ -60,6 +64,7 @@ def asked(result, **gates):
         ("max_lock_broken", 0.01, 0.01, 0.009),
         ("max_lock_broken", 4, 4, 3),
         ("max_lock_broken", 4, 4, 0),
+        ("max_keep_changed", 0.05, 0.05, 0.049),
     ],
 )
 def test_each_gate_has_its_figure_and_its_side(gate, measured, kept, missed):
@@ -81,7 +86,7 @@ def test_all_gates_are_known_and_none_means_none():
     assert set(GATES) == {
         "min-target-gain", "max-overall-drop", "max-class-drop", "max-E", "max-latency-increase",
         "min-mcnemar", "refuse-copy", "max-not-kept", "max-not-shown", "min-must-fixed",
-        "max-lock-broken", "min-slice-gain", "max-group-drop", "min-metric-gain",
+        "max-lock-broken", "max-keep-changed", "min-slice-gain", "max-group-drop", "min-metric-gain",
             "max-limit-excess",
     }  # fmt: skip
     assert [gate["name"] for gate in judged(Gates(), MADE)] == ["max-not-kept", "refuse-copy"]

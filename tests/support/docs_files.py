@@ -106,3 +106,6 @@ def _complaints(folder: Path, proto, fed: np.ndarray, y: np.ndarray) -> None:
         ("accepted", np.flatnonzero(right)[:200]),
     ):
         np.savez(folder / f"{name}.npz", x=fed[rows], y=y[rows], classes=np.array(NAMES))
+    some = np.flatnonzero(y < len(NAMES) // 2)
+    np.savez(folder / "half-of-the-classes.npz", x=fed[some], y=y[some], classes=np.array(NAMES))
+    np.savez(folder / "unlabelled.npz", x=fed[y >= len(NAMES) // 2])

@@ -135,7 +135,8 @@ _KEEP = _data(
     "--keep",
     multiple=True,
     metavar="PATH[#...]",
-    help="Samples on which the model's own decision should stay, whatever their label. Repeatable.",
+    help="Samples, without labels, on which the model's own decision should stay. By default what it decides "
+    "for classes that no label names, on the samples to learn from; `none`: not even that. Repeatable.",
 )
 
 # `data`: DataSettings, or None without samples, for commands that can do without them.
@@ -155,6 +156,7 @@ verified_samples_options = gathered(
     *_MUST_AND_LOCK,
     _NAMES,
     _INPUTS,
+    _BY,
     *_PREPROCESSING,
 )
 
@@ -203,5 +205,5 @@ unlabelled_options = gathered("data", _make_data, _source(labelled=False), *_SPL
 
 # `data`: DataSettings, for `fit`, which takes listed samples beside others or instead of them.
 listed_options = gathered(
-    "data", _make_data, _source(required=False), *_SPLITTING, *_MUST_AND_LOCK, _KEEP, *_SPLIT_PREPARED
+    "data", _make_data, _source(required=False), *_SPLITTING, *_MUST_AND_LOCK, _KEEP, _BY, *_SPLIT_PREPARED
 )

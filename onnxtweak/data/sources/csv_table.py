@@ -20,7 +20,7 @@ from typing import TextIO
 import numpy as np
 
 from onnxtweak.data.groups import no_column, values_of_text
-from onnxtweak.data.samples import ArrayColumn, Column, GroupColumn, InputSpec, Part, Reading
+from onnxtweak.data.samples import ArrayColumn, Column, GroupColumn, InputSpec, Part, Reading, no_labels
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.image_source import SUFFIXES, read_image_list
@@ -89,13 +89,14 @@ class _TableReader:
         for name in grouping:
             if name not in self.names:
                 raise no_column(name, self.names, path)
-        label = label_column(self.names, self.source, grouping)
+        label = label_column(self.names, self.source, self.reading)
         others = [name for name in self.names if name != label]
         bound = bind_columns(others, self.inputs, path, groups=grouping)
         used = [name for columns in bound.columns.values() for name in columns]
-        self._require_one_each([label, *used, *grouping])
+        labelled = () if label is None else (label,)
+        self._require_one_each([*labelled, *used, *grouping])
         notes = [] if delimiter == "," else [f"cells are separated by {_DELIMITERS[delimiter]}"]
-        whole: dict[str, list[np.ndarray]] = {name: [] for name in (label, *grouping)}
+        whole: dict[str, list[np.ndarray]] = {name: [] for name in (*labelled, *grouping)}
         rows = 0
         folder = SpoolFolder()
         with ExitStack() as stack:
@@ -135,12 +136,13 @@ class _TableReader:
         groups = {
             name: GroupColumn(f"column `{name}` of {path}", values_of_text(held[name])) for name in grouping
         }
-        return self._part(label, held[label], columns, groups, (*notes, *bound.notes))
+        labels = None if label is None else _raw_labels(held[label])
+        return self._part(label, labels, columns, groups, (*notes, *bound.notes))
 
     def _part(
         self,
-        label: str,
-        labels: np.ndarray,
+        label: str | None,
+        labels: np.ndarray | None,
         columns: Mapping[str, Column],
         groups: Mapping[str, GroupColumn],
         notes: tuple[str, ...],
@@ -150,11 +152,12 @@ class _TableReader:
             where=str(path),
             origin=str(path.resolve()),
             columns=columns,
-            labels=_raw_labels(labels),
-            label_where=f"column `{label}` of {path}",
-            files=((f"table, labels {label}", path),),
+            labels=no_labels(columns) if labels is None else labels,
+            label_where=str(path) if label is None else f"column `{label}` of {path}",
+            files=(("table" if label is None else f"table, labels {label}", path),),
             notes=notes,
             groups=groups,
+            labelled=labels is not None,
         )
 
     def _require_room(self, parts: list[np.ndarray], name: str, what: str) -> None:

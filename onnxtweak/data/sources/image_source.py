@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxtweak.data.groups import FOLDER, no_column, values_of_text
+from onnxtweak.data.groups import FOLDER, NoColumn, no_column, values_of_text
 from onnxtweak.data.labels import is_number
 from onnxtweak.data.preprocess.sizes import describe, pixels_allowed, resized
 from onnxtweak.data.preprocess.transforms import pillow_decoder
@@ -135,7 +135,8 @@ def read_image_list(
     named = [place for place, name in enumerate(head) if name.lower() in LABELS]
     labels = _cells(lines, named[0] if len(named) == 1 else 1)
     paths = [source.path.parent / line[0].strip() for line in lines]
-    if "" in labels:
+    bare = reading.unlabelled and not any(labels)
+    if "" in labels and not bare:
         raise DataError(
             f"no label for `{lines[labels.index('')][0]}`",
             where=source.path,
@@ -149,6 +150,7 @@ def read_image_list(
             "no such image file", where=missing, hint=f"paths in {source.path} are relative to its folder"
         )
     part = _part(str(source.path), source.path.parent, paths, labels, None, inputs, reading)
+    part = part.without_labels() if bare else part
     groups = {}
     for name in reading.groups:
         if name in head:
@@ -159,7 +161,7 @@ def read_image_list(
         else:
             found = no_column(name, head, source.path)
             hint = found.hint if head else f"write a first line that names the columns: path,label,{name}"
-            raise DataError(found.what, where=source.path, hint=hint)
+            raise NoColumn.of(name, found.what, source.path, hint)
     return replace(part, groups=groups)
 
 
@@ -172,10 +174,11 @@ def _grouped_by_folder(root: Path, reading: Reading) -> bool:
     """Whether folders inside the classes' folders are groups. Raises DataError for any other column."""
     other = next((name for name in reading.groups if name != FOLDER), None)
     if other is not None:
-        raise DataError(
+        raise NoColumn.of(
+            other,
             f"a folder of images has no column `{other}`",
-            where=root,
-            hint=f"sort the images as root/class/GROUP/* and name the column `{FOLDER}`, or give a .csv that "
+            root,
+            f"sort the images as root/class/GROUP/* and name the column `{FOLDER}`, or give a .csv that "
             f"begins with path,label,{other}",
         )
     return FOLDER in reading.groups

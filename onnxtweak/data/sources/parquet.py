@@ -1,7 +1,7 @@
 """How are Parquet tables read? In batches of rows, only the columns that are wanted; requires pyarrow.
 
-A column named after a model input feeds it: numbers, text, or lists of equal length; see `table_columns`.
-Text and labels are read as dictionaries: repeated, they may take no space in the file and much in memory.
+A column named after a model input feeds it: numbers, text, or lists of equal length. Text and labels are
+read as dictionaries: repeated, they may take no space in the file and much in memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onnxtweak.data.groups import no_column
-from onnxtweak.data.samples import ArrayColumn, GroupColumn, InputSpec, Part, Reading, TakeRows
+from onnxtweak.data.samples import ArrayColumn, GroupColumn, InputSpec, Part, Reading, TakeRows, no_labels
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.parquet_pages import page_bytes
@@ -130,26 +130,27 @@ def read_parquet(source: Source, inputs: Sequence[InputSpec], reading: Reading) 
     where = str(source.path)
     with _reading(source.path), _opened(source.path) as file:
         schema, footer = file.schema_arrow, file.metadata
-        groups = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
-        ends = tuple(accumulate(groups))
+        ends = tuple(accumulate(footer.row_group(k).num_rows for k in range(footer.num_row_groups)))
         for name in reading.groups:
             if name not in schema.names:
                 raise no_column(name, schema.names, where)
-        label = label_column(schema.names, source, reading.groups)
+        label = label_column(schema.names, source, reading)
         if not ends or not ends[-1]:
             raise DataError("the table is empty", where=where, hint="give a file that has rows")
         others = [name for name in schema.names if name != label]
         lists = [name for name in others if _is_list(schema.field(name).type)]
         bound = bind_columns(others, inputs, source.path, lists, reading.groups)
         table = _OpenFile(source.path, file, ends, reading.memory)
+        columns = {spec.name: table.column(spec, bound.columns[spec.name]) for spec in inputs}
         return [
             Part(
                 where=where,
                 origin=str(source.path.resolve()),
-                columns={spec.name: table.column(spec, bound.columns[spec.name]) for spec in inputs},
-                labels=table.whole(label, "labels"),
-                label_where=f"column `{label}` of {where}",
-                files=((f"table, labels {label}", source.path),),
+                columns=columns,
+                labels=no_labels(columns) if label is None else table.whole(label, "labels"),
+                label_where=where if label is None else f"column `{label}` of {where}",
+                files=(("table" if label is None else f"table, labels {label}", source.path),),
+                labelled=label is not None,
                 notes=bound.notes,
                 groups={
                     name: GroupColumn(f"column `{name}` of {where}", table.whole(name, "values"))

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from onnxtweak.data.samples import InputSpec, by_option, with_rows
+from onnxtweak.data.samples import InputSpec, Reading, by_option, with_rows
 from onnxtweak.data.source_spec import Source
 from onnxtweak.errors import DataError
 
@@ -28,27 +28,30 @@ class Bound:
     notes: tuple[str, ...]
 
 
-def label_column(names: Sequence[str], source: Source, groups: Sequence[str] = ()) -> str:
+def label_column(names: Sequence[str], source: Source, reading: Reading) -> str | None:
     """`named_label` of a file: #KEY names the column."""
     where = source.text if source.key else source.path
-    return named_label(names, source.key, where, f"{source.path}#COLUMN", groups)
+    return named_label(names, source.key, where, f"{source.path}#COLUMN", reading)
 
 
 def named_label(
-    names: Sequence[str], key: str | None, where: object, naming: str, groups: Sequence[str] = ()
-) -> str:
-    """The column of labels: `key`, or the only one named like labels. Raises DataError, naming all columns.
+    names: Sequence[str], key: str | None, where: object, naming: str, reading: Reading
+) -> str | None:
+    """The column of labels: `key`, or the only one named like labels; None where `reading` can do without.
 
-    naming : how another is chosen. groups : columns of groups, which are labels only where nothing else is.
+    naming : how another is chosen. Columns of groups are labels only where nothing else is. Raises DataError,
+    naming all columns.
     """
     if key:
         if key in names:
             return key
         raise DataError(f"no column `{key}`", where=where, hint=f"columns: {listed(names)}")
     found = [name for name in names if name.strip().lower() in LABELS]
-    found = [name for name in found if name not in groups] or found
+    found = [name for name in found if name not in reading.groups] or found
     if len(found) == 1:
         return found[0]
+    if not found and reading.unlabelled:
+        return None
     what = "several columns could be the labels" if found else "no column is named like labels"
     raise DataError(what, where=where, hint=f"name it: {naming}; columns: {listed(names)}")
 

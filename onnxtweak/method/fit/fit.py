@@ -208,12 +208,20 @@ class Settling:
         self.temperature = fit_temperature(self.base, self.labels)
         self.base_losses = self._losses(self.base)
         self.was, self.of_target = goal.head.right(self.base, self.labels), goal.wanted(self.labels)
+        self.kept = None if table.kept is None else table.kept[judged]
 
     def with_bias(self, logits: np.ndarray) -> BiasChoice:
         """The best biases on top of logits of the judged samples."""
-        return set_target_bias(
+        found = set_target_bias(
             logits, self.base, self.labels, self.goal, margin=self.margin, only_targets=self.only_targets
         )
+        return replace(found, holds=found.holds and self._kept_hold(found.right))
+
+    def _kept_hold(self, right: np.ndarray) -> bool:
+        """Whether no more of the kept samples are decided otherwise than a class may lose."""
+        if self.kept is None or self.goal.max_class_drop is None or not self.kept.any():
+            return True
+        return float((~right[self.kept]).mean()) <= self.goal.max_class_drop / 100 + 1e-12
 
     def biases_alone(self, biases: FitCandidate | None) -> BiasChoice:
         """The best that biases do without a neuron. biases : the candidate with one for every class."""

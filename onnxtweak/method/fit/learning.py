@@ -34,6 +34,20 @@ class Learning:
         copies = None if self.copies is None else replace(self.copies, slices=slices)
         return replace(self, table=replace(self.table, slices=slices), copies=copies)
 
+    def joined(self, kept: Table) -> Learning:
+        """With samples to keep behind the others. They have no mirrored copies, and stand in for theirs."""
+        kept = replace(kept, kept=np.ones(len(kept.labels), bool))
+        whole, judged = self.keeping(np.zeros(len(self.table.labels), bool)), np.ones(len(kept.labels), bool)
+        copies = None if whole.copies is None else stacked((whole.copies, kept))
+        table, judged = stacked((whole.table, kept)), np.append(self.judged, judged)
+        return replace(self, table=table, judged=judged, copies=copies)
+
+    def keeping(self, kept: np.ndarray, labels: np.ndarray | None = None) -> Learning:
+        """The same, some samples (N,) bool being kept. labels (N,) int64 : of all; None: as they are."""
+        labels = self.table.labels if labels is None else labels
+        copies = None if self.copies is None else replace(self.copies, kept=kept, labels=labels)
+        return replace(self, table=replace(self.table, kept=kept, labels=labels), copies=copies)
+
     def cooled(self, folds: Folds) -> tuple[Learning, float]:
         """The same with logits divided by the base's temperature on the judged samples, and that."""
         table = self.table

@@ -76,12 +76,15 @@ class ListedProblem:
     temperature: float
     head: Head
 
-    def with_guarded(self, table: Table) -> ListedProblem:
-        """With more rows that have to stay; those that an earlier patch broke have to become right again."""
+    def with_guarded(self, table: Table, *, bound: bool) -> ListedProblem:
+        """With more rows that have to stay.
+
+        bound : those that an earlier patch broke have to become right again; else they are left out.
+        """
         right = self.head.right(table.Z, table.labels)
         return replace(
             self,
-            wanted=stacked([self.wanted, table.rows(np.flatnonzero(~right))]),
+            wanted=stacked([self.wanted, table.rows(np.flatnonzero(~right & bound))]),
             stays=stacked([self.stays, table.rows(np.flatnonzero(right))]),
         )
 

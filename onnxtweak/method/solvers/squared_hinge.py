@@ -21,8 +21,11 @@ _STAGES = (
 CLEAR = 0.02
 # Rows that the last solution pushed into the margin join the problem, this often at most for each penalty.
 _ROUNDS = 8
-# L-BFGS ends where less than this part of the loss is to be gained, or after so many steps.
-_TOLERANCE, _STEPS = 1e-6, 300
+# With more must-rows than this float32 will do, and while some are wrong, the next penalty comes first where
+# those that join are fewer than this part of the problem.
+_MANY, _FEW = 1000, 0.01
+# L-BFGS ends where less than this part of the loss without a patch is to be gained, or after so many steps.
+_TOLERANCE, _STEPS = 1e-8, 300
 
 
 class RepairForm(Protocol):
@@ -85,34 +88,41 @@ def lead(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return own - rivals.max(axis=1)
 
 
-def separate(rows: ListedRows) -> np.ndarray:
+def separate(rows: ListedRows, begin: int = 0) -> tuple[np.ndarray, int]:
     """Weights U (A, C) that minimise `|U|^2 / 2 + C sum over rows and i of max(0, margin - (s_y - s_i))^2`.
 
     s = Z + F U. C is raised until every row of `must` is right and no other is wrong; where that cannot be,
     for must-rows alone, and at last for a smaller margin. Rows that are no must-rows join once a solution
     has pushed them into the margin, so that of very many only those count that matter.
+
+    Also the number of the penalty that did it. begin : of the first that is tried.
     """
     U = best = np.zeros((rows.form.width, rows.Z.shape[1]))
-    active, least = np.flatnonzero(rows.must), (len(rows.must) + 1, 0)
-    F = rows.form.features(rows.T[active]).astype(np.float64)
-    for of_must, of_others, part in _STAGES if len(active) else ():
+    active, least, stage = np.flatnonzero(rows.must), (len(rows.must) + 1, 0), begin
+    many = len(active) > _MANY
+    kind = np.float32 if many else np.float64
+    F = rows.form.features(rows.T[active]).astype(kind)
+    for number in range(begin, len(_STAGES)) if len(active) else ():
+        of_must, of_others, part = _STAGES[number]
         margin = part * rows.form.margin
         for _ in range(_ROUNDS):
-            Z, labels = rows.Z[active].astype(np.float64), rows.labels[active]
-            penalty = np.where(rows.must[active], of_must, of_others)[:, None]
+            Z, labels = rows.Z[active].astype(kind), rows.labels[active]
+            penalty = np.where(rows.must[active], of_must, of_others)[:, None].astype(kind)
             U = _minimised(_Hinges(F, Z, labels, margin, penalty), U)
             ahead = rows.lead(U)
+            wrong = rows.wrong(ahead)
             joining = np.setdiff1d(np.flatnonzero(ahead < margin), active)
             if not len(joining):
                 break
-            F = np.concatenate([F, rows.form.features(rows.T[joining])])
+            F = np.concatenate([F, rows.form.features(rows.T[joining]).astype(kind)])
             active = np.append(active, joining)
-        wrong = rows.wrong(ahead)
+            if many and wrong[0] and len(joining) < _FEW * len(active):
+                break
         if wrong < least:
-            best, least = U, wrong
+            best, least, stage = U, wrong, number
         if not any(wrong):
             break
-    return best
+    return best, stage
 
 
 def _minimised(problem: _Hinges, U: np.ndarray) -> np.ndarray:
@@ -121,7 +131,7 @@ def _minimised(problem: _Hinges, U: np.ndarray) -> np.ndarray:
     if len(problem.F) < problem.F.shape[1]:  # the best weights are a mixture of the rows
         basis = np.linalg.qr(problem.F.T)[0]
         problem, U = replace(problem, F=problem.F @ basis), basis.T @ U
-    start = problem.value(problem.scores(U), U)[0]
+    start = problem.value(np.zeros_like(problem.Z), np.zeros_like(U))[0]
     found = lbfgs(problem, U, _TOLERANCE * max(start, 1e-12), _STEPS).U
     return found if basis is None else basis @ found
 
@@ -137,7 +147,7 @@ class _Hinges:
     penalty: np.ndarray
 
     def scores(self, U: np.ndarray) -> np.ndarray:
-        found: np.ndarray = self.F @ U
+        found: np.ndarray = self.F @ U.astype(self.F.dtype)
         return found
 
     def value(self, scores: np.ndarray, U: np.ndarray) -> tuple[float, np.ndarray]:
@@ -145,14 +155,14 @@ class _Hinges:
         hinges = total - total[rows, self.labels][:, None] + self.margin
         hinges[rows, self.labels] = 0
         np.maximum(hinges, 0, out=hinges)
-        return float((self.penalty * hinges**2).sum() + (U**2).sum() / 2), hinges
+        return float((self.penalty * hinges**2).sum(dtype=np.float64) + (U**2).sum() / 2), hinges
 
     def gradient(self, p: np.ndarray, U: np.ndarray) -> np.ndarray:
-        return self.F.T @ self._against_own(2 * self.penalty * p) + U
+        return (self.F.T @ self._against_own(2 * self.penalty * p)).astype(np.float64) + U
 
     def curvature(self, p: np.ndarray) -> np.ndarray:
-        bent = self._against_own(2.0 * self.penalty * (p > 0))
-        curved: np.ndarray = (self.F**2).T @ np.abs(bent) + 1
+        bent = self._against_own(2 * self.penalty * (p > 0))
+        curved: np.ndarray = ((self.F**2).T @ np.abs(bent)).astype(np.float64) + 1
         return curved
 
     def _against_own(self, of_rivals: np.ndarray) -> np.ndarray:

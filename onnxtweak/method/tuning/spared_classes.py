@@ -104,6 +104,8 @@ class Ledger:
         few = (allowed > 0) & (allowed < 1)
         clear = np.where(few, 0.0, margin * np.sqrt(changed))
         floor: np.ndarray = self.before - np.where(few, 1.0, allowed) + clear
+        if not goal.unnamed_stay:
+            floor[self.support == 0] = -np.inf
         return floor
 
     def _overall_floor(self, changed: int, goal: ResolvedGoal, margin: float) -> float:

@@ -11,6 +11,7 @@ whatever slipped through could load nothing and run nothing under the page's con
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -146,22 +147,11 @@ def _promises(made: Mapping[str, Any]) -> str:
         ]
         for row in rows(verdict)
     ]
-    groups = [
-        [
-            f"<bdi>{safe(group['name'])}</bdi>",
-            f"{group['samples']:,}",
-            percent(group["before"]),
-            percent(group["after"]),
-            change(group["before"], group["after"]),
-            between((group["interval"][0] / 100, group["interval"][1] / 100), sign=True),
-        ]
-        for group in verdict.get("groups", ())
-    ]
     goal = f"<p>Goal: <bdi>{safe(verdict['goal'])}</bdi>.</p>" if verdict.get("goal") else ""
     told = "".join(f"<p>{safe(said)}</p>" for said in remarks(verdict))
-    if groups:
-        head = [safe(verdict["groups"][0]["column"]), "samples", "base", "tweaked", "change", "95 % interval"]
-        told += table(head, groups, numbers=5)
+    for column, groups in groupby(verdict.get("groups", ()), lambda group: group["column"]):
+        head = [safe(column), "samples", "base", "tweaked", "change", "95 % interval"]
+        told += table(head, list(map(_group, groups)), numbers=5)
     judged = f"{verdict['samples']:,} {verdict['split']} {safe(verdict.get('unit', 'samples'))}"
     return section(
         "Verdict",
@@ -171,6 +161,18 @@ def _promises(made: Mapping[str, Any]) -> str:
         said=f"On {judged}. Kept: the whole interval keeps the promise. Not kept: none of it does. Not shown:"
         " these samples cannot tell.",
     )
+
+
+def _group(group: Mapping[str, Any]) -> list[str]:
+    """A row: accuracies of base and tweaked model on a group."""
+    return [
+        f"<bdi>{safe(group['name'])}</bdi>",
+        f"{group['samples']:,}",
+        percent(group["before"]),
+        percent(group["after"]),
+        change(group["before"], group["after"]),
+        between((group["interval"][0] / 100, group["interval"][1] / 100), sign=True),
+    ]
 
 
 def _metric(made: Mapping[str, Any]) -> str:

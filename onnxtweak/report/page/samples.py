@@ -30,7 +30,7 @@ def listed_samples(made: Mapping[str, Any]) -> str:
     listed = made.get("listed")
     if not listed:
         return ""
-    pairs, parts = [("form of the patch", safe(listed["form"]))], []
+    pairs, parts = [("form of the patch", safe(listed["form"]))] if listed["form"] else [], []
     if must := listed["must"]:
         pairs.append(
             (

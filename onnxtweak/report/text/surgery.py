@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from onnxtweak.other_answers import Rewritten
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.report.text.verdict import group_tables
 from onnxtweak.results import ModelDiff, Reverted, Verified
 from onnxtweak.types import Check, Metrics, Unchecked
 
@@ -59,6 +61,7 @@ def verified(found: Verified) -> tuple[Block, ...]:
         Heading(str(found.model.path)),
         Facts(tuple(facts)),
         *_rewritten(found.rewritten),
+        *group_tables([asdict(group) for group in found.groups]),
         *map(Note, found.notes),
     )
 

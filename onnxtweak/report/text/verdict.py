@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from onnxtweak.report.promises import headline, remarks, rows
@@ -28,7 +29,7 @@ def verdict_blocks(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
             tuple((row.said, row.change, row.interval, stated(row.state)) for row in found),
             marked=frozenset(number for number, row in enumerate(found) if row.surely),
         ),
-        *_groups(verdict.get("groups", ())),
+        *group_tables(verdict.get("groups", ())),
         *map(Note, remarks(verdict)),
     )
 
@@ -46,10 +47,13 @@ def _goal(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
     return (Facts((("goal", verdict["goal"]),)),) if verdict.get("goal") else ()
 
 
-def _groups(groups: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
-    """Base and tweaked model on each group of a slice's column, in percent."""
-    if not groups:
-        return
+def group_tables(groups: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+    """Base and tweaked model on each group of some columns, in percent: a table for each column."""
+    for _, of_column in groupby(groups, lambda group: group["column"]):
+        yield from _group_table(list(of_column))
+
+
+def _group_table(groups: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
     rows = []
     for group in groups[:_GROUPS]:
         low, high = group["interval"]

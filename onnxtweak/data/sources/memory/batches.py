@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.array_names import match_inputs, match_labels
-from onnxtweak.data.groups import no_column
+from onnxtweak.data.groups import NoColumn, no_column
 from onnxtweak.data.samples import GroupColumn, InputSpec, Part, Reading, by_option
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.memory.values import numpys
@@ -161,7 +161,7 @@ def _group(inputs: Any, name: str, samples: int, where: str) -> np.ndarray:
         known = [str(key) for key in inputs] if isinstance(inputs, Mapping) else []
         found = no_column(name, known, where, f"the batch holds no column `{name}`")
         hint = found.hint if known else f"yield a dict of arrays: one per input, and `{name}`"
-        raise DataError(found.what, where=where, hint=hint)
+        raise NoColumn.of(name, found.what, where, hint)
     values = _array(inputs[name], f"`{name}`", where)
     if values.shape != (samples,) or values.dtype.kind not in "biufUS":
         raise DataError(

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.groups import no_column
-from onnxtweak.data.samples import ArrayColumn, Column, GroupColumn, InputSpec, Part, Reading, take_rows
+from onnxtweak.data.samples import (
+    ArrayColumn,
+    Column,
+    GroupColumn,
+    InputSpec,
+    Part,
+    Reading,
+    no_labels,
+    take_rows,
+)
 from onnxtweak.data.sources.memory.values import as_array
 from onnxtweak.data.sources.table_columns import Bound, bind_columns, listed, named_label
 from onnxtweak.errors import DataError
@@ -67,21 +76,25 @@ def read_table(source: InMemory, inputs: Sequence[InputSpec], reading: Reading) 
             raise no_column(name, table.names, source)
     own, label = source.labels, None
     if own is None or isinstance(own, str):
-        label = named_label(table.names, own, source, 'data=(table, "COLUMN")', reading.groups)
+        label = named_label(table.names, own, source, 'data=(table, "COLUMN")', reading)
     others = [name for name in table.names if name != label]
     lists = {name for name in others if table.holds_lists(name)}
     bound = bind_columns(others, inputs, source, lists, reading.groups)
     labels = f"labels of {source}" if label is None else table.where(label)
+    columns = {spec.name: table.column(spec, bound.columns[spec.name]) for spec in inputs}
+    bare = label is None and (own is None or isinstance(own, str))
+    given = no_labels(columns) if bare else as_array(own, labels) if label is None else table.array(label)
     return [
         Part(
             where=str(source),
             origin=f"memory {id(source)}",
-            columns={spec.name: table.column(spec, bound.columns[spec.name]) for spec in inputs},
-            labels=as_array(own, labels) if label is None else table.array(label),
+            columns=columns,
+            labels=given,
             label_where=labels,
             files=(),
             held=tuple((name, table.array(name)) for name in _used(bound)),
             notes=bound.notes,
+            labelled=not bare,
             groups={name: GroupColumn(table.where(name), table.array(name)) for name in reading.groups},
         )
     ]

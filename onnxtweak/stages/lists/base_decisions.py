@@ -1,0 +1,142 @@
+"""What does the base decide for listed samples, and do two lists contradict each other?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+import numpy as np
+
+from onnxtweak.data.splits import View
+from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
+from onnxtweak.engine.machine.memory_plan import table_room
+from onnxtweak.engine.subject import Subject
+from onnxtweak.errors import DataError
+from onnxtweak.stages.open_job import Job
+
+# Logits that differ by less than this part of the largest may come from the same sample in another batch.
+_SAME = 1e-3
+# Pairs of samples that are compared at a time.
+_PAIRS = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class BaseDecisions:
+    """The classes (N,) int64 that the base shows of listed samples, by role."""
+
+    shown: Mapping[str, np.ndarray]
+
+    def guarded(self, role: str, view: View) -> View:
+        """The samples of a role that a patch must not change: lock-samples that are right, all kept ones.
+
+        Their labels are the base's decisions.
+        """
+        shown = self.shown[role]
+        stays = shown == view.labels if role == "lock" else shown >= 0
+        labels = view.dataset.labels.copy()
+        labels[view.rows] = shown
+        return View(replace(view.dataset, labels=labels), view.rows[stays])
+
+
+def base_decisions(job: Job) -> BaseDecisions | None:
+    """One pass of the base over each list; None without any.
+
+    Raises DataError where two samples contradict each other.
+    """
+    listed = job.splits.listed
+    if not listed:
+        return None
+    found: dict[str, list[np.ndarray]] = {role: [np.empty(0, np.int64)] for role in listed}
+    must = None if "must" not in listed else _MustSamples(listed["must"], _places(listed["must"]), [])
+    for role, view in listed.items():
+        for part, shown in decided_by(job, job.subject, view, f"base: {role}"):
+            found[role].append(shown.classes)
+            if role == "must" and must is not None:
+                must.Z.append(shown.Z)
+            elif role == "lock" and must is not None:
+                must.require_agreement(part, shown.Z)
+    return BaseDecisions({role: np.concatenate(parts) for role, parts in found.items()})
+
+
+def decided_by(job: Job, subject: Subject, view: View, what: str) -> Iterator[tuple[View, ShownClasses]]:
+    """Parts of a view and what the model shows of them; so many samples at a time that memory holds it."""
+    each = max(table_room(job.engine.settings.memory, job.engine.reserved_bytes) // (16 * subject.classes), 1)
+    for start in range(0, len(view), each):
+        part = replace(view, rows=view.rows[start : start + each])
+        yield part, shown_pass(subject, part, job.engine, what)
+
+
+def _contents(view: View) -> list[bytes]:
+    """A digest of the inputs of each sample."""
+    found = []
+    for feeds, labels, _ in view.batches(256):
+        for k in range(len(labels)):
+            digest = sha256()
+            for name in sorted(feeds):
+                value = feeds[name][k]
+                digest.update(repr(value.tolist()).encode() if value.dtype.kind == "O" else value.tobytes())
+            found.append(digest.digest())
+    return found
+
+
+def _places(must: View) -> dict[bytes, int]:
+    """Each must-sample by its contents. Raises DataError for two that are identical but for their labels."""
+    first: dict[bytes, int] = {}
+    labels = must.labels
+    for k, content in enumerate(_contents(must)):
+        other = first.setdefault(content, k)
+        if labels[other] != labels[k]:
+            _contradict("two must-samples are identical but for their labels", (must, other), (must, k))
+    return first
+
+
+@dataclass(frozen=True, eq=False)
+class _MustSamples:
+    """Must-samples, by their contents, and their logits, (n, C) each."""
+
+    view: View
+    places: Mapping[bytes, int]
+    Z: list[np.ndarray]
+
+    def require_agreement(self, lock: View, Z: np.ndarray) -> None:
+        """Raise DataError for one that is a lock-sample with another label. Z (n, C) : of lock-samples.
+
+        Identical samples have nearly the same logits: only those that do are read again.
+        """
+        labels, of_lock = self.view.labels, lock.labels
+        near = replace(lock, rows=lock.rows[self._near(Z, of_lock)])
+        for k, content in enumerate(_contents(near)):
+            m = self.places.get(content)
+            if m is not None and labels[m] != near.labels[k]:
+                what = "a must-sample is a lock-sample too, with another label"
+                _contradict(what, (self.view, m), (near, k))
+
+    def _near(self, Z: np.ndarray, of_lock: np.ndarray) -> np.ndarray:
+        """Lock-samples, ascending, with the logits Z (n, C) of a must-sample that has another label."""
+        own, labels = np.concatenate(self.Z), self.view.labels
+        way = np.cos(np.arange(Z.shape[1]) + 1.0)  # any direction in which logits differ
+        along, others = np.nan_to_num(own @ way), np.nan_to_num(Z @ way)
+        order = np.argsort(along)
+        near = _SAME * max(1.0, float(np.abs(along).max(initial=0.0)))
+        first = np.searchsorted(along[order], others - near, "left")
+        pairs = np.searchsorted(along[order], others + near, "right") - first
+        found = []
+        ends = np.searchsorted(np.cumsum(pairs), np.arange(_PAIRS, pairs.sum() + _PAIRS, _PAIRS), "right")
+        for start, end in zip((0, *ends), ends, strict=False):
+            k = np.repeat(np.arange(start, end), pairs[start:end])
+            m = order[first[k] + _counted_up(pairs[start:end])]
+            other = labels[m] != of_lock[k]
+            k, m = k[other], m[other]
+            found.append(k[(np.abs(own[m] - Z[k]) <= near + _SAME * np.abs(Z[k])).all(axis=1)])
+        return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+
+
+def _counted_up(counts: np.ndarray) -> np.ndarray:
+    """0, 1, ... counts[0] - 1, 0, 1, ... counts[1] - 1, and so on."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _contradict(what: str, *places: tuple[View, int]) -> None:
+    said = [f"{view.dataset.locate(int(view.rows[k]))} is {view.labels[k]}" for view, k in places]
+    raise DataError(what, where="; ".join(said), hint="take one of them off its list, or correct its label")

@@ -1,0 +1,104 @@
+"""What became of listed samples? Counted on the written file, and named where it is not what was asked."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.data.splits import View
+from onnxtweak.data.thumbnails import thumbnail
+from onnxtweak.engine.subject import Subject
+from onnxtweak.listed import GuardOutcome, ListedOutcome, ListedSample, MustOutcome
+from onnxtweak.method.listed.problem import Repaired
+from onnxtweak.stages.lists.base_decisions import BaseDecisions, base_decisions, decided_by
+from onnxtweak.stages.open_job import Job
+from onnxtweak.types import Check
+
+# Samples that are named, and those that are shown with a picture.
+_NAMED, _SHOWN = 100, 12
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What is known of listed samples before the file is written.
+
+    decided : by the base. repaired : what was learnt for must-samples and lock-samples, if there are any.
+    """
+
+    decided: BaseDecisions
+    repaired: Repaired | None
+
+
+def count_outcome(job: Job, tweaked: Subject, listing: Listing) -> ListedOutcome:
+    """What the written file shows of every listed sample."""
+    listed, decided, repaired = job.splits.listed, listing.decided, listing.repaired
+    held = None if repaired is None else repaired.found.held_out
+    return ListedOutcome(
+        _must_outcome(job, tweaked, decided) if "must" in listed else None,
+        _guard_outcome(job, tweaked, decided, "lock") if "lock" in listed else None,
+        _guard_outcome(job, tweaked, decided, "keep") if "keep" in listed else None,
+        "" if repaired is None else repaired.found.form.name,
+        None if held is None else {"fixed": held.fixed, "broken": held.broken},
+        None if repaired is None else repaired.control,
+    )
+
+
+def check_listed(job: Job, tweaked: Subject) -> Iterator[Check]:
+    """Is every must-sample right in the file, and no lock-sample wrong that the job's subject gets right?"""
+    decided, listed = base_decisions(job), job.splits.listed
+    if decided is not None and "must" in listed:
+        must = _must_outcome(job, tweaked, decided)
+        yield Check(
+            "must", not must.infeasible, f"{must.right:,} of {must.samples:,} right{_first(must.named)}"
+        )
+    if decided is not None and "lock" in listed:
+        lock = _guard_outcome(job, tweaked, decided, "lock")
+        yield Check("lock", not lock.broken, f"{lock.broken:,} of {lock.right:,} broken{_first(lock.named)}")
+
+
+def _first(named: Sequence[ListedSample]) -> str:
+    return f"; the first: {named[0].where} is {named[0].label}, shown as {named[0].after}" if named else ""
+
+
+def _must_outcome(job: Job, tweaked: Subject, decided: BaseDecisions) -> MustOutcome:
+    view, before = job.splits.listed["must"], decided.shown["must"]
+    parts = [shown for _, shown in decided_by(job, tweaked, view, "tweaked: must")]
+    after, Z = (np.concatenate([getattr(part, key) for part in parts]) for key in ("classes", "Z"))
+    was, now = before == view.labels, after == view.labels
+    wrong = np.flatnonzero(~now)
+    return MustOutcome(
+        samples=len(view),
+        already_right=int(was.sum()),
+        right=int(now.sum()),
+        fixed=int((~was & now).sum()),
+        infeasible=len(wrong),
+        named=tuple(_named(job, view, (before, after), int(k), Z[k]) for k in wrong[:_NAMED]),
+        shown=tuple(_named(job, view, (before, after), int(k)) for k in np.flatnonzero(~was & now)[:_SHOWN]),
+    )
+
+
+def _guard_outcome(job: Job, tweaked: Subject, decided: BaseDecisions, role: str) -> GuardOutcome:
+    whole = job.splits.listed[role]
+    view = decided.guarded(role, whole)
+    parts = [shown.classes for _, shown in decided_by(job, tweaked, view, f"tweaked: {role}")]
+    after = np.concatenate([np.empty(0, np.int64), *parts])
+    broken = np.flatnonzero(after != view.labels)
+    named = tuple(_named(job, view, (view.labels, after), int(k)) for k in broken[:_NAMED])
+    return GuardOutcome(len(whole), len(view), len(broken), named)
+
+
+def _named(
+    job: Job, view: View, shown: tuple[np.ndarray, np.ndarray], k: int, Z: np.ndarray | None = None
+) -> ListedSample:
+    """Sample k of a view. shown (N,) : classes before and after. Z (C,) : its logits in the file."""
+    row, label = int(view.rows[k]), int(view.labels[k])
+    before, after = (job.names[each[k]] if each[k] >= 0 else "none" for each in shown)
+    rivals = (
+        () if Z is None else tuple(job.names[i] for i in np.argsort(-Z) if i != label and Z[i] >= Z[label])
+    )
+    image = thumbnail(view.dataset, row) if k < _NAMED else None
+    picture = None if image is None else f"data:image/png;base64,{base64.b64encode(image).decode()}"
+    return ListedSample(row, view.dataset.locate(row), job.names[label], before, after, rivals, picture)

@@ -1,0 +1,113 @@
+"""Which patch makes must-samples right, and breaks nothing that should stay (METHOD 14)?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.data.splits import View
+from onnxtweak.engine.passes import capture
+from onnxtweak.method.listed.problem import Earlier, ListedProblem, Repaired
+from onnxtweak.method.solvers.squared_hinge import lead
+from onnxtweak.method.table import Table, most_neurons, stacked
+from onnxtweak.method.temperature import fit_temperature
+from onnxtweak.patch import DensePatch
+from onnxtweak.stages.gather import gather_table
+from onnxtweak.stages.lists.base_decisions import BaseDecisions
+from onnxtweak.stages.open_job import Job
+from onnxtweak.types import Neurons
+
+# Guarded samples of the first table, at most; passes over the others keep those that a patch breaks, so many
+# each time, the worst first. Of both fewer where the memory allows less, but at least this many in all.
+_FIRST, _VIOLATED, _ROUNDS, _LEAST = 20_000, 5_000, 4, 1_000
+
+
+def make_right(
+    job: Job, neurons: Neurons, decided: BaseDecisions, data: Table | None, earlier: Earlier
+) -> Repaired:
+    """The patch that makes must-samples right and leaves guarded ones so, on top of an earlier one.
+
+    data : rows of the fit split, of which those that are right are guarded too.
+    """
+    listed = job.splits.listed
+    guards = {role: decided.guarded(role, listed[role]) for role in ("lock", "keep") if role in listed}
+    others = sum(map(len, (listed.get("must", ()), () if data is None else data.labels)))
+    room = max(most_neurons(len(neurons), job.engine) - others, _LEAST)
+    first = [view.spread_out(max(min(room // 2, _FIRST) // len(guards), 1)) for view in guards.values()]
+    each = min(room // (2 * _ROUNDS * max(len(guards), 1)) + 1, _VIOLATED)
+    must = gather_table(job, listed["must"], neurons, "must") if "must" in listed else None
+    tables = [gather_table(job, view, neurons, "guarded") for view in first]
+    known = stacked([table for table in (must, *tables, data) if table is not None])
+    temperature = fit_temperature(known.Z, known.labels)
+    none = known.rows(np.empty(0, np.int64))
+    problem = ListedProblem(earlier.over(must or none), earlier.over(none), temperature, job.head)
+    for role, table in zip(guards, tables, strict=True):
+        problem = problem.with_guarded(earlier.over(table), bound=role == "lock")
+    if data is not None:
+        problem = problem.with_guarded(earlier.over(data), bound=False)
+    found = problem.solved()
+    rest = {role: _without(view, part.rows) for (role, view), part in zip(guards.items(), first, strict=True)}
+    for _ in range(_ROUNDS):
+        tried = found.patch, problem.temperature * found.form.margin / 2
+        violated = {
+            role: _violated(job, view, neurons, earlier, tried, each)
+            for role, view in rest.items()
+            if len(view)
+        }
+        if not any(len(worst.rows) for worst in violated.values()):
+            break
+        for role, worst in violated.items():
+            problem = problem.with_guarded(worst.table, bound=role == "lock")
+            rest[role] = _without(rest[role], worst.rows)
+        found = problem.solved(found)
+    return problem.repaired(found, earlier)
+
+
+def _without(view: View, rows: np.ndarray) -> View:
+    return replace(view, rows=np.setdiff1d(view.rows, rows))
+
+
+def _violated(
+    job: Job, view: View, neurons: Neurons, earlier: Earlier, repair: tuple[DensePatch, float], most: int
+) -> _MostBroken:
+    """At most so many samples of a view that a patch breaks or nearly so, the worst first.
+
+    repair : the patch, and the lead of the logits below which a sample that it moved down is nearly broken.
+    None where it breaks none: nothing is left to be done then.
+    """
+    patch, near = repair
+    chosen = neurons if len(neurons) else None
+    found: list[_MostBroken] = []
+    for got in capture(job.subject, view, job.engine, "look for broken samples", neurons=chosen):
+        T = got.V[0] if chosen is not None else np.empty((len(got.labels), 0), np.float32)
+        table = earlier.over(Table(T, got.Z, got.labels))
+        ahead = lead(patch.applied(table.Z, T), got.labels)
+        low = np.flatnonzero((ahead <= 0) | ((ahead < near) & (ahead < lead(table.Z, got.labels))))
+        found.append(_MostBroken(table.rows(low), got.rows[low], ahead[low]))
+        if sum(len(one.rows) for one in found) > 2 * most:
+            found = [_MostBroken.of(found, most)]
+    worst = _MostBroken.of(found, most)
+    return worst if (worst.ahead <= 0).any() else worst.first(0)
+
+
+@dataclass(frozen=True, eq=False)
+class _MostBroken:
+    """Samples, the worst first. rows (n,) int64 : in the data. ahead (n,) : their leads."""
+
+    table: Table
+    rows: np.ndarray
+    ahead: np.ndarray
+
+    @classmethod
+    def of(cls, parts: Sequence[_MostBroken], most: int) -> _MostBroken:
+        """So many of some parts at most."""
+        rows, ahead = (np.concatenate([getattr(part, key) for part in parts]) for key in ("rows", "ahead"))
+        order = np.argsort(ahead, kind="stable")[:most]
+        return cls(stacked([part.table for part in parts]).rows(order), rows[order], ahead[order])
+
+    def first(self, count: int) -> _MostBroken:
+        """Only so many."""
+        chosen = np.arange(count)
+        return _MostBroken(self.table.rows(chosen), self.rows[chosen], self.ahead[chosen])
