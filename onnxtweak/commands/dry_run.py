@@ -25,11 +25,13 @@ from onnxtweak.settings import (
     COUNT,
     DataSettings,
     EngineSettings,
+    FitSettings,
     OutputSettings,
     TapSettings,
     TargetSettings,
 )
 from onnxtweak.stages.check_paths import check_paths
+from onnxtweak.stages.choose_goal import with_slice_read
 from onnxtweak.stages.deliver import check_outputs
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job, open_whole, prepare
@@ -58,6 +60,8 @@ def forecast(
     require_number(repeats, COUNT, "--repeats", whole=True)
     files = METHODS[command].files_of(options["settings"]) if command in METHODS and options else ()
     check_paths(output, model, data, engine, others=files)
+    if command == "fit":
+        data = with_slice_read(data, options.get("settings", FitSettings()), targets)
     job = require_sound_base(open_job(command, model, data, engine, taps, progress))
     check_outputs(job, output, model=command != "score")
     planner, shown = plan_command(command, job, targets, taps, options, repeats)

@@ -30,6 +30,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import (
     check_metric,
+    check_slice,
     choose_goal,
     choose_metric,
     choose_slice,
@@ -114,6 +115,7 @@ def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
     planner, listed, settings = request.planner, request.job.splits.listed, request.settings(FitSettings)
     check_metric(settings, TargetSettings())
+    check_slice(request.job, settings)
     for role, view in listed.items():
         planner.logits(f"base: {role}", view)
     neurons = request.table_neurons(settings)

@@ -80,22 +80,37 @@ def choose_slice(
     if settings.slice is None:
         return goal, learning, ()
     learnt = learning.table
-    column = _column(settings.slice)
-    views = [job.splits.fit, job.splits.validation]
-    groups = job.splits.fit.dataset.groups[column]
-    codes = np.concatenate([_codes(view, column) for view in views])[: len(learnt.labels)]
-    require_shared(Groups(codes, groups.names), column, _SHARED, _OPTION)
-    right = goal.head.right(learnt.Z, learnt.labels)
-    value = settings.slice.partition("=")[2]
-    if "=" in settings.slice:
-        chosen = Slice(column, groups.names, _place(value, groups.names, column), named=True)
-    else:
-        chosen = Slice.worst(column, groups.names, codes, right)
+    chosen, codes = _named_slice(job, settings.slice, len(learnt.labels))
+    if chosen is None:
+        column, right = _column(settings.slice), goal.head.right(learnt.Z, learnt.labels)
+        chosen = Slice.worst(column, job.splits.fit.dataset.groups[column].names, codes, right)
     _require_samples(job, chosen, codes)
     count = int((codes == chosen.wanted).sum())
     which = "" if chosen.named else f", the worst of {len(np.unique(codes)):,} groups"
     note = f"slice: {chosen}, {count:,} of {len(codes):,} learning samples{which}"
     return replace(goal, slice=chosen), learning.sliced(codes), (note,)
+
+
+def check_slice(job: Job, settings: FitSettings) -> None:
+    """Raise as `choose_slice` would, before the model runs."""
+    if settings.slice is not None:
+        samples = len(job.splits.fit) + len(job.splits.validation)
+        chosen, codes = _named_slice(job, settings.slice, samples)
+        if chosen is not None:
+            _require_samples(job, chosen, codes)
+
+
+def _named_slice(job: Job, text: str, samples: int) -> tuple[Slice | None, np.ndarray]:
+    """The slice that is named, None for the worst of a column; and the group of each learning sample.
+
+    samples : how many these are, those of fit first.
+    """
+    column, named, value = text.partition("=")
+    names = job.splits.fit.dataset.groups[column].names
+    views = [job.splits.fit, job.splits.validation]
+    codes = np.concatenate([_codes(view, column) for view in views])[:samples]
+    require_shared(Groups(codes, names), column, _SHARED, _OPTION)
+    return Slice(column, names, _place(value, names, column), named=True) if named else None, codes
 
 
 def choose_metric(job: Job, goal: ResolvedGoal, settings: FitSettings) -> ResolvedGoal:

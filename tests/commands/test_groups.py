@@ -224,3 +224,79 @@ def test_a_slice_and_a_budget_exclude_each_other(two_kinds):
         commands.fit(
             model=str(model), data=DataSettings((str(learn),)), settings=FitSettings(budget=10, slice="kind")
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "match"),
+    [
+        ("kind=rar", UsageError, "`kind` has no group `rar`"),
+        ("kynd", DataError, "no array `kynd`"),
+        ("id", DataError, "`id` has another value"),
+    ],
+)
+def test_a_dry_run_refuses_a_slice_that_cannot_be(two_kinds, text, kind, match):
+    model, learn, test = two_kinds
+    data = DataSettings((str(learn),), test=(str(test),), anyway=True)
+    settings = FitSettings(hidden=0, slice=text)
+    with pytest.raises(kind, match=match):
+        commands.forecast("fit", model=str(model), data=data, settings=settings)
+    commands.forecast("fit", model=str(model), data=data, settings=replace(settings, slice="kind=rare"))
+
+
+def test_fit_and_verify_show_every_group_before_and_after(two_kinds, tmp_path, capsys):
+    model, learn, test = two_kinds
+    words = ["--hidden", "0", "--max-overall-drop", "5", "--anyway", "-t", str(TARGET), "--by", "kind"]
+    out, page = tmp_path / "out.onnx", tmp_path / "page.html"
+    files = ["-d", str(learn), "--test", str(test), "-o", str(out), "--report", str(page)]
+    assert main(["fit", str(model), *files, *words]) in (0, 1)
+    assert "kind" in (said := capsys.readouterr().out) and "rare" in said and "usual" in said
+    assert "<bdi>rare</bdi>" in page.read_text(encoding="utf-8")
+    assert main(["verify", str(out), "-d", str(test), "--by", "kind", "-f", "json"]) in (0, 3)
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    shown = commands.evaluate(model=str(out), data=DataSettings((str(test),), by=("kind",))).groups
+    assert {g["name"]: g["after"] for g in groups} == pytest.approx({g.name: g.accuracy for g in shown})
+    shown = commands.evaluate(model=str(model), data=DataSettings((str(test),), by=("kind",))).groups
+    assert {g["name"]: g["before"] for g in groups} == pytest.approx({g.name: g.accuracy for g in shown})
+    assert main(["verify", str(out), "-d", str(test), "--by", "kind"]) in (0, 3)
+    assert "rare" in capsys.readouterr().out
+    with pytest.raises(DataError, match="no array `kin`"):
+        commands.verify(tweaked=str(out), data=DataSettings((str(test),), by=("kin",)))
+
+
+@pytest.mark.parametrize("goal", ["target", "slice"])
+def test_lists_go_with_slices_groups_targets_and_limits(two_kinds, tmp_path, goal):
+    model, learn, test = two_kinds
+    with np.load(learn) as held:
+        x, y = held["x"], held["y"]
+    shown = run(onnx.load(model), x).argmax(axis=1)
+    wrong, right = np.flatnonzero(shown != y)[:8], np.flatnonzero(shown == y)[:100]
+    for name, rows in (("must", wrong), ("lock", right)):
+        np.savez(tmp_path / f"{name}.npz", x=x[rows] + np.float32(1e-3), y=y[rows])  # without any column
+    np.savez(tmp_path / "keep.npz", x=more_samples(model, 150, seed=40)[0])
+    with np.load(learn) as held:
+        np.savez(learn, **{key: held[key] for key in held.files}, block=np.arange(len(y)) // 3)
+    with np.load(test) as held:
+        np.savez(test, **{key: held[key] for key in held.files}, block=10_000 + np.arange(len(y)) // 3)
+    lists = {role: (str(tmp_path / f"{role}.npz"),) for role in ("must", "lock", "keep")}
+    limits = FitSettings(hidden=0, max_overall_drop=5.0, max_class_drop=10.0)
+    made = commands.fit(
+        model=str(model),
+        data=DataSettings(
+            (str(learn),), test=(str(test),), anyway=True, group="block", by=("kind",), **lists
+        ),
+        engine=EngineSettings(backend="numpy"),
+        targets=TargetSettings((str(TARGET),)) if goal == "target" else TargetSettings(),
+        settings=FitSettings(
+            hidden=0,
+            max_overall_drop=5.0,
+            max_class_drop=10.0,
+            slice="kind=rare" if goal == "slice" else None,
+        ),
+        output=OutputSettings(str(tmp_path / "out.onnx")),
+    )
+    names = {promise.name for promise in made.verdict.promises}
+    assert {"must", "lock", "keep", "classes", "targets"} <= names
+    assert {group.name for group in made.verdict.groups} == {"rare", "usual"}
+    session = onnx.load(tmp_path / "out.onnx")
+    after = run(session, x[wrong] + np.float32(1e-3)).argmax(axis=1)
+    assert (after == y[wrong]).sum() == made.listed.must.right == 8

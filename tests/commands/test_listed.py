@@ -278,3 +278,49 @@ def test_the_command_line_takes_lists(made, tmp_path):
         done.exit_code == 0 and "every must-sample right" in done.stdout and "0 of 400 broken" in done.stdout
     )
     assert CliRunner().invoke(program, ["verify", str(out), *lists]).exit_code == 0
+
+
+def test_a_sample_counts_under_one_list_only(made, tmp_path):
+    folder, *_ = made
+    again = (str(folder / "must.npz"), str(folder / "lock.npz"))
+    found = fit(folder, lock="must.npz")  # one file for both: its samples are must-samples
+    assert found.listed.lock is None and found.listed.must.infeasible == 0
+    assert any("20 lock-samples are must-samples too" in note for note in found.notes)
+    found = fit(folder, keep=again)
+    assert found.listed.keep is None and found.listed.lock.broken == 0
+    assert any("420 samples to keep have labels" in note for note in found.notes)
+    with pytest.raises(DataError, match="all samples of the data are listed too"):
+        fit(folder, data=(str(folder / "lock.npz"),))
+
+
+def test_identical_samples_of_one_label_may_be_in_two_lists(made, tmp_path):
+    folder, _, x, y = made
+    must = np.load(folder / "must.npz")
+    np.savez(folder / "both.npz", x=np.concatenate([must["x"][:5], x[20:80]]), y=[*must["y"][:5], *y[20:80]])
+    found = fit(folder, lock="both.npz")
+    assert (found.listed.must.right, found.listed.lock.samples, found.listed.lock.right) == (20, 65, 60)
+    assert found.listed.lock.broken == 0
+
+
+def test_arrays_that_contradict_each_other_are_refused(made):
+    folder, _, x, y = made
+    import onnxtweak
+
+    model, other = folder / "model.onnx", (y[:3] + 1) % (y.max() + 1)
+    lists = {"must": (x[:3], other), "lock": (np.concatenate([x[2:3], x[20:60]]), [y[2], *y[20:60]])}
+    with pytest.raises(DataError, match="a lock-sample too, with another label"):
+        onnxtweak.fit(model, **lists, backend="numpy")
+    lists["lock"] = (np.concatenate([x[2:3], x[20:60]]), [other[2], *y[20:60]])
+    found = onnxtweak.fit(model, **lists, backend="numpy")
+    assert found.listed.must.right == 3 and found.listed.lock.samples == 40
+
+
+def test_the_search_for_broken_samples_keeps_the_worst(made, monkeypatch):
+    folder, *_ = made
+    monkeypatch.setattr("onnxtweak.stages.lists.make_right._FIRST", 20)
+    monkeypatch.setattr("onnxtweak.stages.lists.make_right._VIOLATED", 3)
+    engine = EngineSettings(backend="numpy", batch=7, memory=64 << 20)
+    found = fit(folder, engine=engine)
+    assert found.listed.must.infeasible == 0
+    searches = [n for name, n in found.run.passes if name == "look for broken samples"]
+    assert len(searches) >= 2 and all(a - b <= 3 for a, b in zip(searches, searches[1:], strict=False))
