@@ -110,7 +110,8 @@ class Dataset:
         for plan in (plan for plans in self.plans for plan in plans.values()):
             named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
         plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
-        classes = len(np.unique(self.labels[self.known & (self.labels >= 0)]))
+        known = self.labels >= 0 if self.sizes else self.known & (self.labels >= 0)
+        classes = len(np.unique(self.labels[known]))
         of = f" of {classes} {'class' if classes == 1 else 'classes'}" if classes else " without labels"
         many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
         lines = [

@@ -151,7 +151,9 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
                 where=part.label_where,
                 hint="give samples of one size together, and others in a job of their own",
             )
-    numbers = np.concatenate([labels.reshape(-1).astype(np.int32) for labels in raw])
+    # Half a billion of them are held in memory: not a byte more than class numbers need.
+    kind = np.int16 if all(labels.dtype.itemsize == 1 for labels in raw) else np.int32
+    numbers = np.concatenate([labels.reshape(-1).astype(kind) for labels in raw])
     if any(labels.dtype == np.uint8 for labels in raw):
         numbers[numbers == _IGNORED] = -1
     numbers[numbers < 0] = -1
