@@ -1,4 +1,4 @@
-"""What does a fit unlearn where labels name four of ten classes, with nothing kept, by default, with `--keep`?
+"""What does a fit unlearn where labels name four of ten classes, nothing kept, by default, with `--keep`?
 
     python -m benchmarks.science.kept.partly_labelled FOLDER NET [NET ...] [--seeds 3] [--keep 600]
 
