@@ -216,8 +216,8 @@ def promises_of(listed: ListedOutcome, may_change: float | None) -> Iterator[Pro
         yield _counted("lock", "no lock-sample broken", (lock.broken, lock.right), detail)
     if listed.keep is not None:
         keep = listed.keep
-        asked = "decisions on kept samples stay"
-        asked += "" if may_change is None else f", but for {may_change:g} % at most"
+        some = "any number" if may_change is None else f"at most {may_change:g} %"
+        asked = f"{some} of kept decisions change"
         detail = f"{keep.broken:,} of {keep.right:,} changed"
         yield _counted(
             "keep", asked, (keep.broken, keep.right), detail, 100.0 if may_change is None else may_change

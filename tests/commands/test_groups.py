@@ -285,12 +285,7 @@ def test_lists_go_with_slices_groups_targets_and_limits(two_kinds, tmp_path, goa
         ),
         engine=EngineSettings(backend="numpy"),
         targets=TargetSettings((str(TARGET),)) if goal == "target" else TargetSettings(),
-        settings=FitSettings(
-            hidden=0,
-            max_overall_drop=5.0,
-            max_class_drop=10.0,
-            slice="kind=rare" if goal == "slice" else None,
-        ),
+        settings=replace(limits, slice="kind=rare") if goal == "slice" else limits,
         output=OutputSettings(str(tmp_path / "out.onnx")),
     )
     names = {promise.name for promise in made.verdict.promises}

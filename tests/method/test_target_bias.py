@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.fit.fit import Settling
+from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.spared_classes import Ledger
-from onnxtweak.method.tuning.target_bias import set_target_bias, standard_error
+from onnxtweak.method.tuning.target_bias import error_of_mean, set_target_bias, standard_error
 
 
 def table(samples, seed=0, signal=1.0, weak=0.8, classes=4):
@@ -206,3 +208,38 @@ def test_the_smallest_bias_that_earns_enough_is_found_among_any_number_of_sample
 
     assert earned(step + 1e-5) >= missing > earned(step - 1e-3)
     assert ledger._step(gap, 2, 1e6) is None
+
+
+def test_the_error_of_a_mean_rests_on_groups():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(200), 10)
+    draws = []
+    for _ in range(400):
+        values = np.repeat(rng.normal(size=200), 10) + rng.normal(size=2000)
+        draws.append((values.mean(), error_of_mean(values), error_of_mean(values, groups)))
+    means, alone, clustered = np.array(draws).T
+    assert clustered.mean() == pytest.approx(means.std(), rel=0.1) and alone.mean() < 0.6 * means.std()
+    values = rng.normal(size=2000)
+    assert error_of_mean(values, np.arange(2000)) == pytest.approx(error_of_mean(values), rel=1e-3)
+    assert error_of_mean(values, np.zeros(2000, int)) == np.inf
+    assert error_of_mean(np.zeros(5), np.zeros(5, int)) == error_of_mean(np.empty(0), np.empty(0, int)) == 0
+
+
+def test_where_groups_change_together_a_patch_has_to_gain_more():
+    # Forty tracks of fifty frames: a patch rights all of 6, and wrongs all of 4.
+    tracks = np.repeat(np.arange(40), 50)
+    was = tracks % 2 == 0
+    now = (was & ~np.isin(tracks, [0, 2, 4, 6])) | np.isin(tracks, [1, 3, 5, 7, 9, 11])
+    labels = np.zeros(len(tracks), int)
+
+    def judged(groups):
+        base, patched = (np.stack([right, ~right], axis=1).astype(np.float32) for right in (was, now))
+        table = Table(np.zeros((len(labels), 1), np.float32), base, labels, groups)
+        goal, every = ResolvedGoal(np.array([0])), np.ones(len(labels), bool)
+        settling = Settling(table, goal, every, 1.0, only_targets=False)
+        return settling.with_bias(patched), settling
+
+    alone, settling = judged(None)
+    assert alone.holds and settling.gains(alone)
+    together, settling = judged(tracks)
+    assert not settling.gains(together) and not together.holds

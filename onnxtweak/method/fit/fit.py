@@ -23,7 +23,7 @@ from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import overall_bias
-from onnxtweak.method.tuning.target_bias import BiasChoice, set_target_bias, standard_error
+from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean, set_target_bias, standard_error
 from onnxtweak.patch import DensePatch, Linear, Mlp, bias_patch
 from onnxtweak.settings import FitSettings
 from onnxtweak.types import Progress, silent
@@ -209,13 +209,27 @@ class Settling:
         self.base_losses = self._losses(self.base)
         self.was, self.of_target = goal.head.right(self.base, self.labels), goal.wanted(self.labels)
         self.kept = None if table.kept is None else table.kept[judged]
+        self.groups = None if table.groups is None else table.groups[judged]
 
     def with_bias(self, logits: np.ndarray) -> BiasChoice:
         """The best biases on top of logits of the judged samples."""
-        found = set_target_bias(
-            logits, self.base, self.labels, self.goal, margin=self.margin, only_targets=self.only_targets
-        )
+        found = self._with_margin(logits, self.margin)
+        alone, error = standard_error(self.was, found.right), self.error(self.was, found.right)
+        if error > alone > 0:  # samples of one group change together, so that the margin has to be wider
+            found = self._with_margin(logits, self.margin * min(error / alone, len(self.was)))
         return replace(found, holds=found.holds and self._kept_hold(found.right))
+
+    def _with_margin(self, logits: np.ndarray, margin: float) -> BiasChoice:
+        own = self.only_targets
+        return set_target_bias(logits, self.base, self.labels, self.goal, margin=margin, only_targets=own)
+
+    def error(self, was: np.ndarray, now: np.ndarray, of: np.ndarray | None = None) -> float:
+        """Standard error of a difference between two accuracies; samples of one group count as they are.
+
+        was, now (n,) bool : of the judged samples, or of some of them, (N,) bool `of`.
+        """
+        groups = self.groups if self.groups is None or of is None else self.groups[of]
+        return standard_error(was, now, groups)
 
     def _kept_hold(self, right: np.ndarray) -> bool:
         """Whether no more of the kept samples are decided otherwise than a class may lose."""
@@ -269,7 +283,7 @@ class Settling:
         """
         losses = self._losses(candidate.held_out[self.judged])
         saved = self.base_losses - losses
-        if not saved.mean() > _SURE * saved.std() / np.sqrt(len(saved)):
+        if not saved.mean() > _SURE * error_of_mean(saved, self.groups):
             return False
         if biases is None or not self.learnt(biases):
             return True
@@ -284,11 +298,17 @@ class Settling:
         # The log-loss is the sharper test: the target samples, which are few, have no more than a veto. Where
         # as many of them are right either way, all samples decide.
         more = int(right[self.of_target].sum()) - int(other[self.of_target].sum())
-        return more > 0 or (more == 0 and _gains(other, right, self.margin))
+        return more > 0 or (more == 0 and self._surely(other, right))
 
     def gains(self, choice: BiasChoice) -> bool:
         """Are surely more target samples right than under the base?"""
-        return _gains(self.was[self.of_target], choice.right[self.of_target], self.margin)
+        own = self.of_target
+        return self._surely(self.was[own], choice.right[own], own)
+
+    def _surely(self, was: np.ndarray, now: np.ndarray, of: np.ndarray | None = None) -> bool:
+        """Is the gain larger than the margin? was, now, of : as of `error`."""
+        gain = float(now.mean() - was.mean()) if len(was) else 0.0
+        return gain > 0 and gain > self.margin * self.error(was, now, of)
 
     def _losses(self, logits: np.ndarray) -> np.ndarray:
         return log_losses(logits / logits.dtype.type(self.temperature), self.labels)
@@ -315,9 +335,3 @@ def weakened(candidate: FitCandidate, strength: float, table: Table) -> FitCandi
         return candidate.patch.scaled(strength), candidate.notes
 
     return replace(candidate, name=name, held_out=held_out, learn=learn)
-
-
-def _gains(was: np.ndarray, now: np.ndarray, margin: float) -> bool:
-    """Is the gain larger than `margin` standard errors?"""
-    gain = float(now.mean() - was.mean()) if len(was) else 0.0
-    return gain > margin * standard_error(was, now) and gain > 0

@@ -20,7 +20,7 @@ from onnxtweak.method.softmax import softmax
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import overall_bias
-from onnxtweak.method.tuning.target_bias import BiasChoice, standard_error
+from onnxtweak.method.tuning.target_bias import BiasChoice
 
 
 class SliceJudge(GoalJudge):
@@ -106,7 +106,7 @@ class SliceJudge(GoalJudge):
         """A choice of other biases (C,), judged by these logits. choice : whose trials are kept."""
         right = self.goal.head.right(logits, self.labels)
         gained = float(right.mean() - self.was.mean()) + self.goal.max_overall_drop / 100
-        holds = gained >= self.margin * standard_error(self.was, right) - 1e-12
+        holds = gained >= self.margin * self.error(self.was, right) - 1e-12
         holds = holds and self.goal.classes_hold(self.was, right, self.labels, logits.shape[1])
         found = replace(choice, bias=bias, right=right, holds=holds)
         return replace(found, holds=self.keeps(found))

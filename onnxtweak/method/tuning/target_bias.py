@@ -164,7 +164,27 @@ def sparing_classes(
     return bias * low, right, spared
 
 
-def standard_error(was: np.ndarray, now: np.ndarray) -> float:
-    """Standard error of the difference between two paired accuracies. was, now (N,) bool : samples right."""
-    difference = now.astype(np.int8) - was.astype(np.int8)
-    return float(difference.std() / np.sqrt(max(len(was), 1)))
+def standard_error(was: np.ndarray, now: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """Standard error of the difference between two paired accuracies. was, now (N,) bool : samples right.
+
+    groups : as of `error_of_mean`.
+    """
+    return error_of_mean(now.astype(np.int8) - was.astype(np.int8), groups)
+
+
+def error_of_mean(values: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """Standard error of the mean of values (N,).
+
+    groups (N,) int64 : samples of one group are not independent, and their sums count (the cluster-robust
+    error, at least that of independent samples); None: all are.
+    """
+    if not len(values):
+        return 0.0
+    alone = float(values.std() / np.sqrt(len(values)))
+    if groups is None:
+        return alone
+    _, own = np.unique(groups, return_inverse=True)
+    sums = np.bincount(own, values - values.mean())
+    if len(sums) < 2:
+        return float("inf") if alone else 0.0  # one group is one observation
+    return max(alone, float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(values)))
