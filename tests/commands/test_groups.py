@@ -278,6 +278,7 @@ def test_lists_go_with_slices_groups_targets_and_limits(two_kinds, tmp_path, goa
     with np.load(test) as held:
         np.savez(test, **{key: held[key] for key in held.files}, block=10_000 + np.arange(len(y)) // 3)
     lists = {role: (str(tmp_path / f"{role}.npz"),) for role in ("must", "lock", "keep")}
+    limits = FitSettings(hidden=0, max_overall_drop=5.0, max_class_drop=10.0)
     made = commands.fit(
         model=str(model),
         data=DataSettings(
