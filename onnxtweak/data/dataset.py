@@ -21,6 +21,7 @@ from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value, labelled_
 from onnxtweak.errors import DataError
 
 _BLOCK = 4 * 1024**2
+_TOGETHER = 1 << 22  # labels that are counted at a time
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
 
@@ -110,8 +111,10 @@ class Dataset:
         for plan in (plan for plans in self.plans for plan in plans.values()):
             named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
         plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
-        known = self.labels >= 0 if self.sizes else self.known & (self.labels >= 0)
-        classes = len(np.unique(self.labels[known]))
+        if self.sizes:
+            classes = int(np.count_nonzero(counted(self.labels)))
+        else:
+            classes = len(np.unique(self.labels[self.known & (self.labels >= 0)]))
         of = f" of {classes} {'class' if classes == 1 else 'classes'}" if classes else " without labels"
         many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
         lines = [
@@ -194,6 +197,18 @@ class Dataset:
         return arrays
 
 
+def counted(labels: np.ndarray) -> np.ndarray:
+    """How many labels at positions (N,) there are of each class, (classes,) int64; below 0 is of none.
+
+    In parts: there may be half a billion of them.
+    """
+    found = np.zeros(int(labels.max(initial=-1)) + 1, np.int64)
+    for start in range(0, len(labels), _TOGETHER):
+        part = labels[start : start + _TOGETHER]
+        found += np.bincount(part[part >= 0], minlength=len(found))
+    return found
+
+
 def check_labels(dataset: Dataset, classes: int) -> None:
     """Raises DataError for a label outside 0 ... classes - 1, and for too few or too many class names."""
     labels = dataset.labels
@@ -203,6 +218,8 @@ def check_labels(dataset: Dataset, classes: int) -> None:
             where=dataset.parts[0].where,
             hint="give a names file with one name per class of the model",
         )
+    if labels.max(initial=-1) < classes and (dataset.sizes or labels.min(initial=0) >= 0):
+        return
     bad = np.flatnonzero(((labels < 0) & (not dataset.sizes)) | (labels >= classes))
     if len(bad):
         found = np.unique(labels)

@@ -115,6 +115,7 @@ def class_numbers(
 
 
 _IGNORED = 255  # of masks of bytes, as most data sets have it
+_MOST_CLASSES = 1 << 24  # of labels at positions, which are counted one by one
 
 
 def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> DataError:
@@ -157,6 +158,12 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
     if any(labels.dtype == np.uint8 for labels in raw):
         numbers[numbers == _IGNORED] = -1
     numbers[numbers < 0] = -1
+    if (largest := int(numbers.max())) > _MOST_CLASSES:
+        raise DataError(
+            f"label {largest} is no class number",
+            where=parts[0].label_where,
+            hint="number the classes from 0 on; -1 says that a position does not count",
+        )
     left_out = int((numbers < 0).sum())
     note = (f"{left_out:,} of {len(numbers):,} positions have no label and do not count",) if left_out else ()
     return Labels(numbers, tuple(names) if names else _own_names(parts), None, note, sizes=sizes[0])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.dataset import Dataset, counted
 from onnxtweak.errors import DataError
 
 
@@ -97,7 +97,7 @@ def labels_of_samples(data: Dataset) -> np.ndarray:
     """A label for each sample, (N,) int64, by which samples are dealt out: of several, the rarest."""
     if not data.sizes:
         return data.labels
-    count = np.bincount(data.labels[data.labels >= 0], minlength=1)
+    count = counted(data.labels)
     found = np.zeros(len(data), np.int64)
     for sample, row in enumerate(data.labels.reshape(len(data), -1)):
         there = np.flatnonzero(np.bincount(row[row >= 0], minlength=1))

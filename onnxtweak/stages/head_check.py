@@ -32,7 +32,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
     Raises DataError for labels that are no classes of the model.
     """
     _require_positions(dataset, subject)
-    numbers = np.unique(dataset.labels)
+    numbers = np.empty(0, np.int64) if dataset.sizes else np.unique(dataset.labels)
     if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
         raise DataError(
             f"the model gives one number per sample, and labels range from {numbers[0]} to {numbers[-1]}: "
