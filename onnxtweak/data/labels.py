@@ -152,18 +152,18 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
                 where=part.label_where,
                 hint="give samples of one size together, and others in a job of their own",
             )
+    if (largest := max(int(labels.max()) for labels in raw)) > _MOST_CLASSES:
+        raise DataError(
+            f"label {largest} is no class number",
+            where=parts[0].label_where,
+            hint="number the classes from 0 on; -1 says that a position does not count",
+        )
     # Half a billion of them are held in memory: not a byte more than class numbers need.
     kind = np.int16 if all(labels.dtype.itemsize == 1 for labels in raw) else np.int32
     numbers = np.concatenate([labels.reshape(-1).astype(kind) for labels in raw])
     if any(labels.dtype == np.uint8 for labels in raw):
         numbers[numbers == _IGNORED] = -1
     numbers[numbers < 0] = -1
-    if (largest := int(numbers.max())) > _MOST_CLASSES:
-        raise DataError(
-            f"label {largest} is no class number",
-            where=parts[0].label_where,
-            hint="number the classes from 0 on; -1 says that a position does not count",
-        )
     left_out = int((numbers < 0).sum())
     note = (f"{left_out:,} of {len(numbers):,} positions have no label and do not count",) if left_out else ()
     return Labels(numbers, tuple(names) if names else _own_names(parts), None, note, sizes=sizes[0])
