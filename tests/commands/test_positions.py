@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from sklearn.metrics import jaccard_score
 
 import onnxtweak
+from onnxtweak.commands.slot import slot
 from onnxtweak.data.splits import open_splits
 from onnxtweak.engine.opened import open_model
 from onnxtweak.errors import DataError, ModelError, UsageError
-from onnxtweak.settings import DataSettings, TapSettings
+from onnxtweak.settings import DataSettings, OutputSettings, TapSettings
 from tests.support.at_positions import CLASSES, KINDS, LACKING, model_at_positions
 from tests.support.nets import mlp
 
@@ -148,3 +150,34 @@ def test_listed_samples_are_refused_there(tmp_path):
     shutil.copy(made.data, must)
     with pytest.raises(DataError, match="listed samples have one label each"):
         onnxtweak.fit(made.model, data=made.data, must=must, **QUICK)
+
+
+def test_kept_samples_are_refused_there(tmp_path):
+    made = model_at_positions("frames", tmp_path)
+    np.savez(tmp_path / "keep.npz", x=made.x)
+    with pytest.raises(DataError, match="samples without labels do not work beside labels at every position"):
+        onnxtweak.fit(made.model, data=made.data, keep=tmp_path / "keep.npz", target=LACKING, **QUICK)
+
+
+def test_a_slot_is_refused_there(tmp_path):
+    made, tweak = model_at_positions("pixels", tmp_path), tmp_path / "t.safetensors"
+    onnxtweak.fit(made.model, data=made.data, target=LACKING, tweak=tweak, max_class_drop="none", **QUICK)
+    with pytest.raises(ModelError, match="a slot does not work with scores at every position yet"):
+        slot(model=str(made.model), tweaks=[str(tweak)], output=OutputSettings(str(tmp_path / "new.onnx")))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda y: y[:0], "no samples"),
+        (lambda y: np.full(y.shape, 255, np.uint8), "none of the 15,360 positions has a label"),
+        (lambda y: y.astype(np.float32), "neither class numbers nor one-hot.*\n.*integers"),
+    ],
+)
+def test_samples_without_a_class_anywhere_are_refused(tmp_path, change, what):
+    made = model_at_positions("pixels", tmp_path)
+    labels = change(made.labels)
+    np.savez(made.data, x=made.x[: len(labels)], y=labels)
+    with pytest.raises(DataError) as caught:
+        onnxtweak.evaluate(made.model, data=made.data)
+    assert re.search(what, f"{caught.value.what}\n{caught.value.hint}")
