@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import jaccard_score
 
 import onnxtweak
+from onnxtweak.cli.main import program
 from onnxtweak.commands.slot import slot
 from onnxtweak.data.splits import open_splits
 from onnxtweak.engine.opened import open_model
@@ -181,3 +182,20 @@ def test_samples_without_a_class_anywhere_are_refused(tmp_path, change, what):
     with pytest.raises(DataError) as caught:
         onnxtweak.evaluate(made.model, data=made.data)
     assert re.search(what, f"{caught.value.what}\n{caught.value.hint}")
+
+
+@pytest.mark.parametrize("asked", [{"slice": "site"}, {"group": "site", "target": LACKING}])
+def test_columns_of_groups_are_of_samples(tmp_path, asked):
+    made = model_at_positions("frames", tmp_path)
+    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 12)
+    fitted = onnxtweak.fit(made.model, data=made.data, by="site", max_class_drop="none", **asked, **QUICK)
+    sizes = [group.samples for group in fitted.verdict.groups]
+    assert sum(sizes) == fitted.verdict.samples and all(size % made.labels[0].size == 0 for size in sizes)
+
+
+def test_tables_of_groups_count_positions(tmp_path, capsys):
+    made = model_at_positions("frames", tmp_path)
+    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 3)
+    program(["evaluate", str(made.model), "-d", str(made.data), "--by", "site"], standalone_mode=False)
+    told = capsys.readouterr()
+    assert "site  positions  accuracy" in told.out and f"{made.labels.size:,} positions evaluated" in told.err
