@@ -84,7 +84,7 @@ def expected(kinds, nested):
 
 
 # Arguments of a function that are no settings of its command.
-BESIDE = {"compare": ("repeats", "methods", "metric"), "evaluate": ("metrics",)}
+BESIDE = {"compare": ("repeats", "methods", "metric"), "evaluate": ("metric",)}
 
 
 @pytest.mark.parametrize("name", options.SETTINGS)
@@ -207,6 +207,30 @@ def test_a_goal_says_what_options_say(tmp_path):
     assert one.verdict.goal == same.verdict.goal == asked
     assert onnxtweak.evaluate(model, data=data, goal=goal).targets == ("8",)
     assert repr(goal) == "Goal(target=8, max_class_drop=2)"
+
+
+def test_a_goal_says_which_metric_is_measured_and_compared():
+    model, data = demo_files().model, f"{demo_files().data}#test"
+    (found,) = onnxtweak.evaluate(model, data=data, goal=onnxtweak.Goal(metric="worst")).readings
+    assert found.value == pytest.approx(0.66)
+    asked = {"data": data, "methods": ["cRT"]}
+    of_goal = onnxtweak.compare(model, goal=onnxtweak.Goal(metric="worst"), **asked)
+    assert of_goal.metric == onnxtweak.compare(model, metric="worst", **asked).metric is not None
+    with pytest.raises(UsageError, match="`metric` is given beside the goal"):
+        onnxtweak.evaluate(model, data=data, metric="f1", goal=onnxtweak.Goal(metric="worst"))
+
+
+def test_a_value_that_is_no_path_is_named_by_its_type():
+    model = demo_files().model
+    with pytest.raises(UsageError) as caught:
+        onnxtweak.match(model, reference=b"\0" * 999, data=f"{demo_files().data}#test")
+    assert caught.value.what == "a value of type bytes is not text; put it in quotes"
+
+
+def test_an_unknown_word_is_answered_with_those_of_the_function_itself():
+    with pytest.raises(UsageError) as caught:
+        onnxtweak.compare("m.onnx", data="x.npz", method="bias")
+    assert caught.value.hint == "did you mean `methods`?"
 
 
 def test_limits_of_a_goal_reach_the_join_of_a_retraining():

@@ -106,16 +106,17 @@ def inspect(model: ModelLike, **options: Unpack[InspectOptions]) -> InspectionRe
 def evaluate(
     model: ModelLike,
     *,
-    metrics: str | Sequence[str] = (),
+    metric: str | Sequence[str] = (),
     progress: Progress = silent,
     **options: Unpack[EvaluateOptions],
 ) -> EvaluationResult:
     """Accuracies and confusion over all samples of `data`; with `target`, also over those classes alone.
 
-    metrics : one or several to measure as well, in the words of `--metric`: "balanced", "recall@fpr=0.01".
+    metric : one or several to measure as well, in the words of `--metric`: "balanced", "recall@fpr=0.01".
     """
-    given = settings_of("evaluate", options)
-    given["metrics"] = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    given = settings_of("evaluate", options, metric=metric)
+    asked = given.pop("metric")
+    given["metrics"] = (asked,) if isinstance(asked, str) else tuple(asked)
     return EvaluationResult(**parts(commands.evaluate(model=source_of(model), **given, progress=progress)))
 
 
@@ -179,9 +180,10 @@ def compare(
 
     repeats : splits to average over. metric : instead of accuracy, in the words of `--metric`.
     """
-    given = settings_of("compare", options) | {"settings": FitSettings(metric=metric)}
+    given = settings_of("compare", options, metric=metric, methods=methods, repeats=repeats)
+    given["settings"] = FitSettings(metric=given.pop("metric"))
     given["methods"] = (methods,) if isinstance(methods, str) else tuple(methods)
-    found = commands.compare(model=source_of(model), **given, repeats=repeats, progress=progress)
+    found = commands.compare(model=source_of(model), **given, progress=progress)
     return ComparisonResult(**parts(found))
 
 

@@ -61,20 +61,23 @@ RENAMED: dict[tuple[type, str], str] = {(AugmentSettings, "batch"): "minibatch"}
 HIDDEN: set[tuple[type, str]] = {(OutputSettings, "recipe"), (DataSettings, "unlabelled")}
 
 
-def settings_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(name: str, options: Mapping[str, Any], **own: Any) -> dict[str, Any]:
     """The settings of function `name` by keyword, from its options; None is the same as leaving one out.
 
+    own : options of the function that fill no settings; they are returned as they are, or as a goal says.
     Raises UsageError for an option that is unknown, missing, or does not fit.
     """
     where, flat, nested = f"onnxtweak.{name}", *_kinds(name)
-    known = [*(word for kind in flat.values() for word in _words(kind, name)), *nested]
+    known = [*(word for kind in flat.values() for word in _words(kind, name)), *nested, *own]
+    options = {**options, **{word: value for word, value in own.items() if value not in (None, ())}}
     if name in _TAKE_GOAL:
         inside = {keyword: list(_words(kind, name)) for keyword, kind in nested.items()}
         options = with_goal(options, known, inside, where)
     given = _checked(options, known, where)
     given.setdefault("taps", _TAPS.get(name, TapSettings.taps))
+    made: dict[str, Any] = {word: given.get(word, value) for word, value in own.items()}
     bare = name in _OPTIONAL_DATA and "data" not in given
-    made = {
+    made |= {
         keyword: None if bare and kind is DataSettings else _filled(kind, given, where, name)
         for keyword, kind in flat.items()
     }

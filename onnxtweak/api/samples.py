@@ -98,7 +98,8 @@ def _source(value: Any, option: str) -> SampleSource:
     if isinstance(value, Mapping):
         return InMemory(f"{option}=<arrays>", value)
     if is_array(value):
-        raise UsageError("an array without labels", where=option, hint=f"give both: {option}=(x, y)")
+        hint = f"give both: {option}=(x, y); where no labels are needed, name it: {option}={{'x': x}}"
+        raise UsageError("an array without labels", where=option, hint=hint)
     if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | memoryview):
         return InMemory(f"{option}=<batches>", value)
     hint = f"call it: {option}=batches()" if callable(value) else _FORMS

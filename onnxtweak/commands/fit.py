@@ -227,13 +227,15 @@ def _certified(
     validation: Table, columns: np.ndarray, patch: DensePatch, level: float, head: Head
 ) -> tuple[DensePatch | None, str]:
     """The patch at the largest scale that keeps the expected harm below the level, None for 0; and a note."""
-    found = certify(validation.Z, validation.patched(columns, patch), validation.labels, level, head)
+    tweaked, groups = validation.patched(columns, patch), validation.groups
+    found = certify(validation.Z, tweaked, validation.labels, level, head, groups)
+    of = "samples" if groups is None else "groups of samples"
     if found.scale == 0:
-        return None, f"{found.samples:,} validation samples cannot certify {level:.2%}: the base is kept"
+        return None, f"{found.samples:,} validation {of} cannot certify {level:.2%}: the base is kept"
     return patch.scaled(found.scale), (
         f"certified: at scale {found.scale:.3g} at most {level:.2%} of samples like these are expected to"
         f" become wrong that the base has right (conformal risk control on {found.samples:,} validation"
-        f" samples that nothing was fitted to, {found.broken:,} of them broken)"
+        f" {of} that nothing was fitted to, {found.broken:,} of {len(validation.labels):,} broken)"
     )
 
 

@@ -165,12 +165,15 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
         numbers[numbers == _IGNORED] = -1
     numbers[numbers < 0] = -1
     left_out = int((numbers < 0).sum())
+    if left_out and left_out == len(numbers):
+        what = f"none of the {left_out:,} positions has a label: all are below 0, or 255"
+        raise DataError(what, where=parts[0].label_where, hint="give class numbers from 0 on")
     note = (f"{left_out:,} of {len(numbers):,} positions have no label and do not count",) if left_out else ()
     return Labels(numbers, tuple(names) if names else _own_names(parts), None, note, sizes=sizes[0])
 
 
 def _is_at_positions(raw: np.ndarray) -> bool:
-    several = raw.dtype.kind in "biu" and np.prod(raw.shape[1:]) > 1 and len(raw) > 0
+    several = raw.dtype.kind in "biu" and np.prod(raw.shape[1:]) > 1
     return bool(several) and not (raw.ndim == 2 and _is_one_hot(raw))
 
 

@@ -162,6 +162,9 @@ def _read_list(source: SampleSource, inputs: Sequence[InputSpec], reading: Readi
 def _labels_of(parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None) -> Labels:
     """The labels of all parts; zeros for those that have none."""
     labelled = [part for part in parts if part.labelled]
+    if len(labelled) < len(parts) and labels_at_positions(labelled, names):
+        what = "samples without labels do not work beside labels at every position yet"
+        raise DataError(what, where=labelled[0].label_where, hint="use -d DATA alone, with labels")
     known = Labels(np.empty(0, np.int64), None if names is None else tuple(names), None, ())
     found = class_numbers(labelled, names, written) if labelled else known
     own = labelled_rows(parts)
@@ -261,6 +264,9 @@ def _checked(parts: list[Part]) -> list[Part]:
 
 
 def _check_lengths(part: Part) -> None:
+    if not part.labels.ndim and not any(column.shape for column in part.columns.values()):
+        hint = "store inputs of shape (N, ...) and one class number per sample, shape (N,)"
+        raise DataError("single numbers are no samples", where=f"{part.where}; {part.label_where}", hint=hint)
     for name, group in part.groups.items():
         if group.values.shape[:1] != part.labels.shape[:1]:
             raise DataError(

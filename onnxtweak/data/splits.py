@@ -121,7 +121,7 @@ class Splits:
             digest.update(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes())
             for column, groups in view.dataset.groups.items():
                 digest.update("\0".join((column, *groups.names)).encode("utf-8", "surrogatepass"))
-                digest.update(groups.of(view.rows).astype("<i8").tobytes())
+                digest.update(view.rows_by(column).codes.astype("<i8").tobytes())
         return digest.hexdigest()
 
 

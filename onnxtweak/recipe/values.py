@@ -21,6 +21,8 @@ from onnxtweak.quantities import height_width, number, plain_number, size
 Settings = TypeVar("Settings")
 Convert = Callable[[Any], Any]
 
+_LONG = 200  # characters of a value that an error shows
+
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
@@ -126,7 +128,8 @@ def _converted(declared: Any, field: str, value: Any, where: str) -> Any:
         found = convert(value)
     except ValueError as error:
         said = str(error)
-        what = said if said[0] in "'\"" else f"{value!r} {said}"
+        shown = repr(value) if len(repr(value)) <= _LONG else f"a value of type {type(value).__name__}"
+        what = said if said[0] in "'\"" else f"{shown} {said}"
         raise UsageError(what, where=where, hint="see docs/recipes.md for what it takes") from None
     for word in (found if several else [found]) if choices else ():
         if word not in choices:

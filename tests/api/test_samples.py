@@ -59,6 +59,7 @@ def test_forms_are_told_apart(value, names):
     ("value", "what", "where", "hint"),
     [
         (X, "an array without labels", "data", "data=(x, y)"),
+        (X, "an array without labels", "data", "data={'x': x}"),
         (Series(Y), "an array without labels", "data", "data=(x, y)"),
         ([X, "a.npz"], "an array without labels", "data[0]", "data[0]=(x, y)"),
         ((X, Y, Y), "an array without labels", "data[0]", "(x, y)"),

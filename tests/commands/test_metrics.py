@@ -24,7 +24,7 @@ def test_evaluate_measures_what_is_asked_for(mlp, capsys, tmp_path):
     with np.load(data) as held:
         x, y = held["x"], held["y"]
     predicted = run(onnx.load(model), x).argmax(axis=1)
-    found = onnxtweak.evaluate(model, data=data, metrics=["balanced", "f1", "worst"])
+    found = onnxtweak.evaluate(model, data=data, metric=["balanced", "f1", "worst"])
     values = {one.name: one for one in found.readings}
     assert values["balanced"].value == pytest.approx(balanced_accuracy_score(y, predicted))
     assert values["f1"].value == pytest.approx(f1_score(y, predicted, average="macro"))
@@ -45,7 +45,7 @@ def test_evaluate_measures_what_is_asked_for(mlp, capsys, tmp_path):
 def test_evaluate_refuses_what_the_model_does_not_have(mlp):
     model, data = map(str, mlp)
     with pytest.raises(ModelError, match="this model has"):
-        onnxtweak.evaluate(model, data=data, metrics="recall@fpr=0.1")
+        onnxtweak.evaluate(model, data=data, metric="recall@fpr=0.1")
     with pytest.raises(UsageError, match="unknown metric"):
         commands.evaluate(model="nowhere.onnx", data=None, metrics=("acc",))
 
@@ -177,7 +177,7 @@ def test_metrics_that_cannot_be_had_are_refused_before_anything_is_learnt(mlp, t
     with pytest.raises(UsageError, match="has a limit of its own"):
         onnxtweak.fit(two, data=few, metric="recall@fpr=0.1", max_overall_drop=1)
     with pytest.raises(DataError, match=r"a false-positive rate at most 0\.01 %: it takes 10,000"):
-        onnxtweak.evaluate(two, data=few, metrics="recall@fpr=0.0001")
+        onnxtweak.evaluate(two, data=few, metric="recall@fpr=0.0001")
 
 
 def test_compare_reads_every_method_by_the_metric(tmp_path, capsys):
@@ -231,7 +231,7 @@ def test_a_detector_of_something_rare_is_not_taken_for_a_guess(tmp_path):
         if tensor.dims == [1]:
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([-9], np.float32), tensor.name))
     onnx.save(net, model)
-    found = onnxtweak.evaluate(model, data=data, metrics="recall@fpr=0.05")
+    found = onnxtweak.evaluate(model, data=data, metric="recall@fpr=0.05")
     assert found.readings[0].value > 0.35 and found.readings[0].at_cut.recall == 0
     assert any("though its scores tell the two classes apart" in note for note in found.notes)
     made = onnxtweak.fit(model, data=data, metric="recall@fpr=0.05", **QUICK)

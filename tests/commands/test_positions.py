@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from sklearn.metrics import jaccard_score
 
 import onnxtweak
+from onnxtweak.cli.main import program
+from onnxtweak.commands.slot import slot
 from onnxtweak.data.splits import open_splits
 from onnxtweak.engine.opened import open_model
 from onnxtweak.errors import DataError, ModelError, UsageError
-from onnxtweak.settings import DataSettings, TapSettings
+from onnxtweak.settings import DataSettings, OutputSettings, TapSettings
 from tests.support.at_positions import CLASSES, KINDS, LACKING, model_at_positions
 from tests.support.nets import mlp
 
@@ -149,3 +152,51 @@ def test_listed_samples_are_refused_there(tmp_path):
     shutil.copy(made.data, must)
     with pytest.raises(DataError, match="listed samples have one label each"):
         onnxtweak.fit(made.model, data=made.data, must=must, **QUICK)
+
+
+def test_kept_samples_are_refused_there(tmp_path):
+    made = model_at_positions("frames", tmp_path)
+    np.savez(tmp_path / "keep.npz", x=made.x)
+    with pytest.raises(DataError, match="samples without labels do not work beside labels at every position"):
+        onnxtweak.fit(made.model, data=made.data, keep=tmp_path / "keep.npz", target=LACKING, **QUICK)
+
+
+def test_a_slot_is_refused_there(tmp_path):
+    made, tweak = model_at_positions("pixels", tmp_path), tmp_path / "t.safetensors"
+    onnxtweak.fit(made.model, data=made.data, target=LACKING, tweak=tweak, max_class_drop="none", **QUICK)
+    with pytest.raises(ModelError, match="a slot does not work with scores at every position yet"):
+        slot(model=str(made.model), tweaks=[str(tweak)], output=OutputSettings(str(tmp_path / "new.onnx")))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda y: y[:0], "no samples"),
+        (lambda y: np.full(y.shape, 255, np.uint8), "none of the 15,360 positions has a label"),
+        (lambda y: y.astype(np.float32), "neither class numbers nor one-hot.*\n.*integers"),
+    ],
+)
+def test_samples_without_a_class_anywhere_are_refused(tmp_path, change, what):
+    made = model_at_positions("pixels", tmp_path)
+    labels = change(made.labels)
+    np.savez(made.data, x=made.x[: len(labels)], y=labels)
+    with pytest.raises(DataError) as caught:
+        onnxtweak.evaluate(made.model, data=made.data)
+    assert re.search(what, f"{caught.value.what}\n{caught.value.hint}")
+
+
+@pytest.mark.parametrize("asked", [{"slice": "site"}, {"group": "site", "target": LACKING}])
+def test_columns_of_groups_are_of_samples(tmp_path, asked):
+    made = model_at_positions("frames", tmp_path)
+    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 12)
+    fitted = onnxtweak.fit(made.model, data=made.data, by="site", max_class_drop="none", **asked, **QUICK)
+    sizes = [group.samples for group in fitted.verdict.groups]
+    assert sum(sizes) == fitted.verdict.samples and all(size % made.labels[0].size == 0 for size in sizes)
+
+
+def test_tables_of_groups_count_positions(tmp_path, capsys):
+    made = model_at_positions("frames", tmp_path)
+    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 3)
+    program(["evaluate", str(made.model), "-d", str(made.data), "--by", "site"], standalone_mode=False)
+    told = capsys.readouterr()
+    assert "site  positions  accuracy" in told.out and f"{made.labels.size:,} positions evaluated" in told.err

@@ -93,6 +93,12 @@ def test_other_labels_are_refused(tmp_path, labels, message):
     assert caught.value.hint
 
 
+def test_a_single_number_is_no_sample(tmp_path):
+    np.savez(tmp_path / "one.npz", x=np.float32(1), y=np.int64(1))
+    with pytest.raises(DataError, match="single numbers are no samples"):
+        open_data([str(tmp_path / "one.npz")], inputs=FLAT, preprocess=Preprocess())
+
+
 def test_a_class_without_a_name_is_refused(tmp_path):
     with pytest.raises(DataError, match="`eel` is not among"):
         opened(tmp_path, np.array(["cat", "eel"]), names=("cat", "dog"))

@@ -51,6 +51,36 @@ def test_the_certificate_counts_what_it_breaks():
     assert certify(base, tweaked, labels, 0.9).scale == 1.0
 
 
+def positions(pictures, seed):
+    """Logits of 50 positions a picture, some of which the patch harms throughout."""
+    rng = np.random.default_rng(seed)
+    base, tweaked, labels = logits(50 * pictures, seed)
+    picture = np.repeat(np.arange(pictures), 50)
+    # How far the patch goes is a matter of the picture.
+    change = (tweaked - base) * rng.exponential(1, pictures)[picture, None]
+    return (base, (base + change).astype(np.float32), labels), picture
+
+
+@pytest.mark.parametrize("level", [0.05, 0.1])
+def test_groups_keep_the_level_where_their_samples_are_alike(level):
+    new, _ = positions(2_000, 999)
+    found = [positions(30, seed) for seed in range(60)]
+    harms = np.array([harm(*new, certify(*one, level, groups=group).scale) for one, group in found])
+    assert harms.mean() <= level and harms.mean() >= level / 10
+    one, group = found[0]
+    assert certify(*one, level, groups=group).samples == 30
+    alone = certify(*one, level, groups=np.arange(len(group)))
+    assert alone == certify(*one, level) and certify(*one, level, groups=group).scale < alone.scale
+
+
+def test_a_group_breaks_by_the_share_of_its_samples():
+    base, labels = np.array([[1.0, 0], [2, 0], [9, 0], [9, 0]]), np.zeros(4, np.int64)
+    group = np.array([7, 7, 7, 3])
+    tweaked = base + np.array([0, 3])  # they break at 1/3, 2/3, 3 and 3
+    scales = [certify(base, tweaked, labels, level, groups=group).scale for level in (0.34, 0.46, 0.5, 0.6)]
+    assert scales == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1], rel=1e-4)  # (0, 1/3, 1/3, 2/3, + 1) / (2 + 1)
+
+
 def test_too_few_samples_certify_nothing():
     base, tweaked, labels = logits(20, 2)
     assert certify(base, tweaked, labels, 0.01).scale == 0.0

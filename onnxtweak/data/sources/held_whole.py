@@ -25,7 +25,7 @@ def require_small(shape: tuple[int, ...], dtype: np.dtype, where: str, what: str
         raise DataError(
             f"{what} of shape {shape} are neither class numbers nor one-hot",
             where=where,
-            hint="store one class number per sample, shape (N,)",
+            hint="store class numbers as integers: one per sample, shape (N,), or one at every position",
         )
     size = math.prod(shape) * dtype.itemsize
     allowed = _MOST_BYTES.get(what, size)

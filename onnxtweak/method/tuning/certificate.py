@@ -7,7 +7,6 @@ gives the largest scale whose expected harm on new samples of the same kind is a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +16,15 @@ from onnxtweak.head import ONE_LABEL, Head
 
 # Just below the scale at which one sample too many breaks; further than float32 logits resolve.
 _BELOW = 1e-5
+_ROUNDING = 1e-9  # of sums of shares
 
 
 @dataclass(frozen=True)
 class Certificate:
     """scale : the largest allowed, at most 1. level : share of all samples that may break in expectation.
 
-    samples : how many it was set on. broken : how many of them break at that scale.
+    samples : how many it was set on, groups of them where they were given. broken : how many samples break at
+    that scale.
     """
 
     scale: float
@@ -33,13 +34,19 @@ class Certificate:
 
 
 def certify(
-    base: np.ndarray, tweaked: np.ndarray, labels: np.ndarray, level: float, head: Head = ONE_LABEL
+    base: np.ndarray,
+    tweaked: np.ndarray,
+    labels: np.ndarray,
+    level: float,
+    head: Head = ONE_LABEL,
+    groups: np.ndarray | None = None,
 ) -> Certificate:
     """The certificate of a patch from logits (N, C) without and with it, of samples unused for fitting it.
 
     (broken + 1) / (N + 1) <= level bounds the expected share of new samples that the base has right and the
-    scaled patch has wrong. Too few samples for the level: scale 0. Raises UsageError for a level that is not
-    between 0 and 1.
+    scaled patch has wrong. groups (N,) : which samples are alike, such as the positions of a picture; then N
+    counts groups, and each breaks by the share of its samples that do. Too few for the level: scale 0.
+    Raises UsageError for a level that is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise UsageError(
@@ -47,14 +54,18 @@ def certify(
             where="--certify",
             hint="give a number between 0 and 1, like 0.02",
         )
-    breaking = np.sort(breaking_scale(base, tweaked, labels, head))
-    allowed = math.floor(level * (len(labels) + 1) - 1 + 1e-9)
+    alone = np.arange(len(labels)) if groups is None else groups
+    _, member, sizes = np.unique(alone, return_inverse=True, return_counts=True)
+    breaking = breaking_scale(base, tweaked, labels, head)
+    order = np.argsort(breaking, kind="stable")
+    allowed = level * (len(sizes) + 1) - 1 + _ROUNDING
     if allowed < 0:
-        return Certificate(0.0, level, len(labels), 0)
+        return Certificate(0.0, level, len(sizes), 0)
+    too_many = np.cumsum(1 / sizes[member][order]) > allowed
     scale = 1.0
-    if allowed < len(breaking):
-        scale = min(1.0, float(breaking[allowed]) * (1 - _BELOW))
-    return Certificate(scale, level, len(labels), int((breaking <= scale).sum()))
+    if too_many.any():
+        scale = min(1.0, float(breaking[order][too_many.argmax()]) * (1 - _BELOW))
+    return Certificate(scale, level, len(sizes), int((breaking <= scale).sum()))
 
 
 def breaking_scale(

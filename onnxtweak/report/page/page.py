@@ -149,10 +149,11 @@ def _promises(made: Mapping[str, Any]) -> str:
     ]
     goal = f"<p>Goal: <bdi>{safe(verdict['goal'])}</bdi>.</p>" if verdict.get("goal") else ""
     told = "".join(f"<p>{safe(said)}</p>" for said in remarks(verdict))
+    unit = safe(verdict.get("unit", "samples"))
     for column, groups in groupby(verdict.get("groups", ()), lambda group: group["column"]):
-        head = [safe(column), "samples", "base", "tweaked", "change", "95 % interval"]
+        head = [safe(column), unit, "base", "tweaked", "change", "95 % interval"]
         told += table(head, list(map(_group, groups)), numbers=5)
-    judged = f"{verdict['samples']:,} {verdict['split']} {safe(verdict.get('unit', 'samples'))}"
+    judged = f"{verdict['samples']:,} {verdict['split']} {unit}"
     return section(
         "Verdict",
         goal,

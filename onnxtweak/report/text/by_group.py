@@ -11,13 +11,13 @@ from onnxtweak.types import GroupMetrics
 _ROWS = 30  # groups that get a row; if there are more, the worst do
 
 
-def group_blocks(groups: Sequence[GroupMetrics]) -> Iterator[Block]:
-    """groups : as in `Evaluation`."""
+def group_blocks(groups: Sequence[GroupMetrics], unit: str) -> Iterator[Block]:
+    """groups, unit : as in `Evaluation`."""
     for column, found in groupby(groups, lambda group: group.column):
         listed = list(found)
         yield Heading(f"Accuracy by `{column}`, in percent, worst first")
         yield TextTable(
-            (column, "samples", "accuracy", "95 % interval", ""), tuple(map(_row, listed[:_ROWS])), left=1
+            (column, unit, "accuracy", "95 % interval", ""), tuple(map(_row, listed[:_ROWS])), left=1
         )
         if len(listed) > _ROWS:
             yield Note(f"the {len(listed) - _ROWS:,} other groups did better; -f json lists them all")

@@ -84,7 +84,7 @@ def evaluation(measured: Evaluation) -> tuple[Block, ...]:
         TextTable(("class", measured.unit, "accuracy"), tuple(rows), marked=frozenset(marked)),
         *_left_out(names, order),
         *reading_blocks(measured.readings),
-        *group_blocks(measured.groups),
+        *group_blocks(measured.groups, measured.unit),
         *_confusion(metrics.confusion, names, measured.unit),
         Facts((*_machine(measured.device), ("time", _times(measured.seconds)))),
         *map(Note, measured.notes),

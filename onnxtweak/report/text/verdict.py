@@ -29,7 +29,7 @@ def verdict_blocks(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
             tuple((row.said, row.change, row.interval, stated(row.state)) for row in found),
             marked=frozenset(number for number, row in enumerate(found) if row.surely),
         ),
-        *group_tables(verdict.get("groups", ())),
+        *group_tables(verdict.get("groups", ()), verdict.get("unit", "samples")),
         *map(Note, remarks(verdict)),
     )
 
@@ -47,13 +47,16 @@ def _goal(verdict: Mapping[str, Any]) -> tuple[Block, ...]:
     return (Facts((("goal", verdict["goal"]),)),) if verdict.get("goal") else ()
 
 
-def group_tables(groups: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
-    """Base and tweaked model on each group of some columns, in percent: a table for each column."""
+def group_tables(groups: Sequence[Mapping[str, Any]], unit: str = "samples") -> Iterator[Block]:
+    """Base and tweaked model on each group of some columns, in percent: a table for each column.
+
+    unit : what is counted.
+    """
     for _, of_column in groupby(groups, lambda group: group["column"]):
-        yield from _group_table(list(of_column))
+        yield from _group_table(list(of_column), unit)
 
 
-def _group_table(groups: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+def _group_table(groups: Sequence[Mapping[str, Any]], unit: str) -> Iterator[Block]:
     rows = []
     for group in groups[:_GROUPS]:
         low, high = group["interval"]
@@ -61,7 +64,7 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
         between = f"{low:+.1f} to {high:+.1f}"
         rows.append((group["name"], f"{group['samples']:,}", *accuracies, f"{group['change']:+.1f}", between))
     wanted = frozenset(number for number, group in enumerate(groups[:_GROUPS]) if group["wanted"])
-    head = (groups[0]["column"], "samples", "base", "tweaked", "change", "95 % interval")
+    head = (groups[0]["column"], unit, "base", "tweaked", "change", "95 % interval")
     yield TextTable(head, tuple(rows), marked=wanted)
     if len(groups) > _GROUPS:
         yield Note(f"{len(groups) - _GROUPS:,} groups that did better are left to -f json")
