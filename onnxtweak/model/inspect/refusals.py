@@ -75,8 +75,8 @@ def refuse_positions(shape: Shape | None, is_class_vector: bool, name: str) -> N
         raise ModelError(
             f"the model has {what} (shape {text}), not one score per class and sample",
             where=name,
-            hint="onnxtweak takes a score for each class, of each sample or at each position; neither boxes nor"
-            " one score at each position",
+            hint="onnxtweak takes a score for each class, of each sample or at each position; neither boxes"
+            " nor one score at each position",
         )
 
 
