@@ -152,7 +152,7 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
                 where=part.label_where,
                 hint="give samples of one size together, and others in a job of their own",
             )
-    if (largest := max(int(labels.max()) for labels in raw)) > _MOST_CLASSES:
+    if (largest := max(int(labels.max(initial=0)) for labels in raw)) > _MOST_CLASSES:
         raise DataError(
             f"label {largest} is no class number",
             where=parts[0].label_where,

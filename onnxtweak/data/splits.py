@@ -155,9 +155,6 @@ def open_splits(
     every = rows_by_role(settings, data)
     rows, said = listed_once(data, every)
     listed = _listed(settings, data, every, rows)
-    if listed and data.sizes:
-        what = "listed samples have one label each, and these have one at every position"
-        raise DataError(what, where=data.parts[0].label_where, hint="use -d DATA alone")
     if not settings.data:
         alone = View(data, stand_in(rows))
         return Splits(alone, alone, None, data.classes, (*data.notes, *said), listed)
@@ -224,7 +221,7 @@ def _listed(
     given: Mapping[str, np.ndarray],
     counted: Mapping[str, np.ndarray],
 ) -> dict[str, View]:
-    """The listed samples by role. Raises DataError for a list that is empty.
+    """The listed samples by role. Raises DataError for a list that is empty, or labelled at positions.
 
     given, counted : rows by role, all and those that no other role has.
     """
@@ -232,6 +229,9 @@ def _listed(
         if settings.sources(role) and not len(given[role]):
             where = ", ".join(map(str, settings.sources(role)))
             raise DataError("no samples", where=f"{role}: {where}", hint="list at least one sample")
+        if settings.sources(role) and dataset.sizes:
+            what = "listed samples have one label each, and these have one at every position"
+            raise DataError(what, where=dataset.parts[0].label_where, hint="use -d DATA alone")
     return {role: View(dataset, counted[role]) for role in LISTED if len(counted[role])}
 
 

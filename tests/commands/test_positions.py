@@ -13,10 +13,11 @@ from sklearn.metrics import jaccard_score
 import onnxtweak
 from onnxtweak.cli.main import program
 from onnxtweak.commands.slot import slot
-from onnxtweak.data.splits import open_splits
+from onnxtweak.data.splits import open_splits, unsplit
 from onnxtweak.engine.opened import open_model
 from onnxtweak.errors import DataError, ModelError, UsageError
-from onnxtweak.settings import DataSettings, OutputSettings, TapSettings
+from onnxtweak.settings import DataSettings, GiB, OutputSettings, TapSettings
+from onnxtweak.types import silent
 from tests.support.at_positions import CLASSES, KINDS, LACKING, model_at_positions
 from tests.support.nets import mlp
 
@@ -152,6 +153,8 @@ def test_listed_samples_are_refused_there(tmp_path):
     shutil.copy(made.data, must)
     with pytest.raises(DataError, match="listed samples have one label each"):
         onnxtweak.fit(made.model, data=made.data, must=must, **QUICK)
+    with pytest.raises(DataError, match="listed samples have one label each"):
+        unsplit(DataSettings(must=(str(must),)), open_model(made.model, TapSettings()).specs, GiB, silent)
 
 
 def test_kept_samples_are_refused_there(tmp_path):
