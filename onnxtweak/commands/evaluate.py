@@ -16,7 +16,7 @@ from onnxtweak.metric.rate import require_samples
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
-from onnxtweak.stages.open_job import open_whole
+from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Progress, silent
 
@@ -73,7 +73,7 @@ def evaluate(
         targets=tuple(job.names[j] for j in chosen),
         seconds=run.seconds,
         device={key: value for key, value in run.device.items() if key != "backend"},
-        notes=(*job.splits.notes, *contradiction, *doubts(job, view, predicted)),
+        notes=(*job.splits.notes, *contradiction, *_on_positions(job, data), *doubts(job, view, predicted)),
         groups=tuple(
             group
             for name, groups in columns.items()
@@ -81,4 +81,13 @@ def evaluate(
         ),
         unit=job.subject.unit,
         readings=tuple(read_metric(metric, made, group) for metric in asked),
+    )
+
+
+def _on_positions(job: Job, data: DataSettings) -> tuple[str, ...]:
+    """A note where intervals of groups count positions, which are not independent."""
+    if not data.by or not job.subject.sizes:
+        return ()
+    return (
+        "positions of one sample are not independent: the intervals of groups count each, and are too sure",
     )

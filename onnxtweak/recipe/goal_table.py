@@ -14,6 +14,8 @@ from onnxtweak.registry import METHODS
 from onnxtweak.settings import LISTED, TargetSettings
 
 _TARGETS = tuple(keys_of(TargetSettings))
+# Answers to one question, what should be better: a tweak that gives its own takes none of the goal's.
+_BETTER = (*_TARGETS, "slice", "metric")
 # All that a goal may consist of.
 GOAL = (*_TARGETS, "slice", "metric", "max-overall-drop", "max-class-drop", *LISTED)
 
@@ -38,7 +40,7 @@ def with_goal(document: Mapping[str, Any], where: str) -> dict[str, Any]:
     if others and isinstance(tweaks, Sequence):
         found["tweak"] = [_tweak(table, others, where) for table in tweaks]
     if others and "compare" in found:
-        found["compare"] = _filled(found["compare"], others, _TARGETS)
+        found["compare"] = _filled(found["compare"], others, (*_TARGETS, "metric"))
     return found
 
 
@@ -63,6 +65,6 @@ def _tweak(table: Any, goal: Mapping[str, Any], where: str) -> Any:
 
 
 def _filled(table: Mapping[str, Any], goal: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
-    """The table with those of the `known` keys that it does not say itself. Targets are one question."""
-    said = {*table, *(_TARGETS if any(key in table for key in _TARGETS) else ())}
+    """The table with those of the `known` keys that it does not say itself."""
+    said = {*table, *(_BETTER if any(key in table for key in _BETTER) else ())}
     return {**table, **{key: value for key, value in goal.items() if key in known and key not in said}}

@@ -309,6 +309,13 @@ def test_a_goal_is_of_every_tweak_and_a_tweak_wins(tmp_path):
     assert changed.tweaks[0].targets.targets == ("dog",)
 
 
+def test_a_tweak_with_a_metric_takes_no_targets_of_the_goal(tmp_path):
+    text = GOAL.replace("worst = 2", 'metric = "f1"')
+    assert text != GOAL
+    fitted = read_recipe(recipe(tmp_path, text)).tweaks[2]
+    assert fitted.targets == TargetSettings() and fitted.options["settings"].metric == "f1"
+
+
 def test_listed_samples_of_a_goal_are_data(tmp_path):
     text = GOAL[: GOAL.index("[[tweak]]")] + '[[tweak]]\nname = "fitted"\nmethod = "fit"\n'
     text = without(text, 'target = ["cat"]\n').replace("[goal]", '[goal]\nmust = "wrong.npz"')
