@@ -87,7 +87,7 @@ def _apart(one: np.ndarray, other: np.ndarray) -> float:
 def _checks(
     found: Rewritten, answers: _Answers, rows: Mapping[str, np.ndarray], view: View
 ) -> Iterator[Check]:
-    """With labels the gain decides, if most of what the tweak changed stays; without them, nearly all of it."""
+    """With labels the gain decides, if most of what the tweak changed stays; without, nearly all of it."""
     share = found.kept / found.changed if found.changed else 1.0
     said = (
         f"the same on {found.same:.2%} of {len(view):,} samples, logits within {found.largest:.1g} of the "
