@@ -21,7 +21,7 @@ _STAGES = (
 CLEAR = 0.02
 # Rows that the last solution pushed into the margin join the problem, this often at most for each penalty.
 _ROUNDS = 8
-# With more must-rows than this, or thirty times as many rows, float32 will do; and while must-rows are wrong, the
+# With more must-rows than this, or thirty times as many rows, float32 will do; and while some are wrong, the
 # next penalty comes first where those that join are fewer than this part of the problem.
 _MANY, _FEW = 1000, 0.01
 # L-BFGS ends where less than this part of the loss without a patch is to be gained, or after so many steps.
