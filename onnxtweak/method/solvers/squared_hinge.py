@@ -21,8 +21,8 @@ _STAGES = (
 CLEAR = 0.02
 # Rows that the last solution pushed into the margin join the problem, this often at most for each penalty.
 _ROUNDS = 8
-# With more must-rows than this float32 will do, and while some are wrong, the next penalty comes first where
-# those that join are fewer than this part of the problem.
+# With more must-rows than this, or thirty times as many rows, float32 will do; and while some are wrong, the
+# next penalty comes first where those that join are fewer than this part of the problem.
 _MANY, _FEW = 1000, 0.01
 # L-BFGS ends where less than this part of the loss without a patch is to be gained, or after so many steps.
 _TOLERANCE, _STEPS = 1e-8, 300
@@ -99,7 +99,7 @@ def separate(rows: ListedRows, begin: int = 0) -> tuple[np.ndarray, int]:
     """
     U = best = np.zeros((rows.form.width, rows.Z.shape[1]))
     active, least, stage = np.flatnonzero(rows.must), (len(rows.must) + 1, 0), begin
-    many = len(active) > _MANY
+    many = len(active) > _MANY or len(rows.labels) > 30 * _MANY
     kind = np.float32 if many else np.float64
     F = rows.form.features(rows.T[active]).astype(kind)
     for number in range(begin, len(_STAGES)) if len(active) else ():

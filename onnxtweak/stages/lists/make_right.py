@@ -21,7 +21,7 @@ from onnxtweak.types import Neurons
 
 # Guarded samples of the first table, at most; passes over the others keep those that a patch breaks, so many
 # each time, the worst first. Of both fewer where the memory allows less, but at least this many in all.
-_FIRST, _VIOLATED, _ROUNDS, _LEAST = 20_000, 5_000, 4, 1_000
+_FIRST, _VIOLATED, _ROUNDS, _LEAST = 20_000, 20_000, 4, 1_000
 
 
 def make_right(
