@@ -69,7 +69,10 @@ def settings_of(name: str, options: Mapping[str, Any], **own: Any) -> dict[str, 
     """
     where, flat, nested = f"onnxtweak.{name}", *_kinds(name)
     known = [*(word for kind in flat.values() for word in _words(kind, name)), *nested, *own]
-    options = {**options, **{word: value for word, value in own.items() if value not in (None, ())}}
+    options = {
+        **options,
+        **{word: value for word, value in own.items() if value is not None and not _is_empty(value)},
+    }
     if name in _TAKE_GOAL:
         inside = {keyword: list(_words(kind, name)) for keyword, kind in nested.items()}
         options = with_goal(options, known, inside, where)
@@ -93,6 +96,10 @@ def settings_of(name: str, options: Mapping[str, Any], **own: Any) -> dict[str, 
             raise UsageError(f"`{keyword}` is not a mapping", where=where, hint="give its options as a dict")
         made[keyword] = _filled(kind, _checked(inner, [*_words(kind, name)], place), place, name)
     return made
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, tuple) and not value
 
 
 def explained(function: Function) -> Function:

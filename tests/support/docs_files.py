@@ -60,7 +60,7 @@ def write_docs_files(folder: Path) -> None:
     digits = demo_files()
     onnx.save(rounded(onnx.load(digits.model), 3), folder / "int4.onnx")
     with np.load(digits.data) as held:
-        np.savez(folder / "unlabelled.npz", x=np.concatenate([held["x_train"], held["x_fit"]]))
+        np.savez(folder / "images-unlabelled.npz", x=np.concatenate([held["x_train"], held["x_fit"]]))
     _customers(folder)
     _complaints(folder, proto, fed, y)
     (folder / "resnet.onnx").write_bytes(cnn_1x1(classes=3, size=224).SerializeToString())

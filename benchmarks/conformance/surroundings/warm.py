@@ -31,7 +31,15 @@ from typing import Any, NoReturn
 MOST = 1 << 17  # bytes of a message
 _ENDS = 10.0  # seconds in which threads end that were told to
 # Pyarrow has a thread, CuPy wants a GPU, and the last is the program itself.
-_NOT_LOADED = ("onnxtweak.data.sources.parquet", "onnxtweak.theta.cupy", "onnxtweak.__main__")
+# Of extras, which start threads or are not installed.
+_NOT_LOADED = (
+    "onnxtweak.__main__",
+    "onnxtweak.api.frames",
+    "onnxtweak.data.sources.memory.arrow",
+    "onnxtweak.data.sources.parquet",
+    "onnxtweak.engine.runtimes.",
+    "onnxtweak.theta.cupy",
+)
 _CHANGES = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open")
 
 
