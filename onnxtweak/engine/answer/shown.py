@@ -17,6 +17,7 @@ from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.head import ONE_LABEL, ROUNDING
 from onnxtweak.settings import EngineSettings
 
+_AT_POSITIONS = 7  # further copies of scores at positions while a batch is compared
 _CLEAR = 1e-3  # by which a score is ahead of the next for more than rounding
 
 
@@ -72,7 +73,9 @@ def _parts(
     subject: Subject, view: View, engine: Engine, session: Session, logits: str
 ) -> Iterator[tuple[_Part, int]]:
     """`ShownClasses` of each batch, as a tuple, and how many samples it has."""
-    plan = plan_of(subject, engine, 0, len(view.samples), session.device)
+    # At positions scores are held several times: as computed, shown, laid out in rows and compared.
+    more = _AT_POSITIONS * subject.classes if subject.sizes else 0
+    plan = plan_of(subject, engine, more, len(view.samples), session.device)
     names, threads = [port.name for port in session.inputs], engine.settings.cores
     if subject.sizes:
         for batch in position_batches(subject, view, plan, names, threads):
