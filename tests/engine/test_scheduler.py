@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -120,3 +121,25 @@ def test_few_files_end_a_command_at_once(tmp_path, monkeypatch, capsys):
     assert main(score) == 4
     assert "error: 1 worker processes need 80 open files" in capsys.readouterr().err
     assert not list(tmp_path.glob(".onnxtweak*"))
+
+
+class _Late:
+    """A Dask future whose call ends just after the first wait for it did."""
+
+    def __init__(self, ends_as: str, error: Exception | None = None) -> None:
+        self.status, self.ends_as, self.error = "pending", ends_as, error
+
+    def result(self, timeout: float | None = None) -> str:
+        if self.status == "pending":
+            self.status = self.ends_as
+            raise TimeoutError("timed out after 2 s.")
+        if self.error is not None:
+            raise self.error
+        return "the sums"
+
+
+def test_a_call_that_ends_just_after_the_wait_for_it_is_no_timeout():
+    client = SimpleNamespace(nthreads=lambda: {"a worker": 1})
+    assert workers._result(client, _Late("finished")) == "the sums"
+    with pytest.raises(TimeoutError, match="its own"):
+        workers._result(client, _Late("error", TimeoutError("its own")))

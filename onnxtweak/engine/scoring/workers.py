@@ -218,8 +218,9 @@ def _result(client: Any, future: Any) -> Any:
         try:
             return future.result(timeout=_LOOK)
         except TimeoutError:
-            if future.done():  # the call itself has run out of some time
-                raise
+            # The call may end just after the wait for it did: only its own error ends this.
+            if future.status == "error":
+                return future.result()
         now = time.monotonic()
         if client.nthreads():
             alone_since = None
