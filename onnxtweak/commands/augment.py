@@ -20,12 +20,13 @@ from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
 from onnxtweak.stages.check_paths import check_paths
-from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
+from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
 from onnxtweak.stages.head_check import require_one_row
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
+from onnxtweak.stages.proposal import Proposal
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Neurons, Progress, silent
 

@@ -41,7 +41,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import check_metric, choose_goal, choose_metric
 from onnxtweak.stages.choose_neurons import choose_neurons
-from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
+from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_table, learning_samples, mirrored_views, require_room
 from onnxtweak.stages.head_check import require_one_row
 from onnxtweak.stages.judge_promises import judge_method
@@ -49,6 +49,7 @@ from onnxtweak.stages.open_for_tables import NO_HIDDEN, open_for_tables
 from onnxtweak.stages.open_job import Job, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
+from onnxtweak.stages.proposal import Proposal
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.standings import Comparison

@@ -15,7 +15,6 @@ from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.listed.problem import Earlier, Repaired
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
-from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.patch import DensePatch, no_patch
 from onnxtweak.results import Result
@@ -37,7 +36,7 @@ from onnxtweak.stages.choose_goal import (
     with_slice_read,
 )
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
-from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
+from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples, learnt_kept, mirrored_views
 from onnxtweak.stages.lists.base_decisions import base_decisions
 from onnxtweak.stages.lists.count_outcome import Listing
@@ -47,6 +46,7 @@ from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
+from onnxtweak.stages.proposal import Proposal
 from onnxtweak.types import Progress, silent
 
 # Biases that a note lists.
@@ -145,20 +145,8 @@ def _proposal(
     if settings.certify is not None and patch is not None:
         patch, note = _certified(validation, columns, patch, settings.certify, goal.head)
         notes += (note,)
-    if patch is None:
-        columns = columns[:0]
-    return Proposal(
-        command="fit",
-        goal=goal,
-        neurons=take(watched.neurons, columns),
-        patch=no_patch() if patch is None else patch,
-        base=validation.Z,
-        tweaked=validation.Z if patch is None else validation.patched(columns, patch),
-        bias=found.control,
-        point=OperatingPoint.of_patch(patch, len(columns), goal.targets, found.choice.trials),
-        theta="none",
-        criterion="held-out log-loss",
-        scored=watched.scored,
+    return replace(
+        Proposal.of_fit(goal, watched, validation, (columns, patch), found.control, found.choice.trials),
         settings=asdict(settings),
         notes=(*notes, *found.notes, *_bias_notes(job, found), *_cut_note(job, goal, found, validation)),
     )
@@ -193,20 +181,9 @@ def _nothing_yet(
     goal: ResolvedGoal, settings: FitSettings, watched: TableNeurons, validation: Table
 ) -> Proposal:
     """The base, where only listed samples are learnt."""
-    return Proposal(
-        command="fit",
-        goal=goal,
-        neurons=take(watched.neurons, np.empty(0, np.int64)),
-        patch=no_patch(),
-        base=validation.Z,
-        tweaked=validation.Z,
-        bias=np.zeros(validation.Z.shape[1]),
-        point=OperatingPoint(np.empty(0, np.int64), np.empty(0), ()),
-        theta="none",
-        criterion="listed samples",
-        scored=watched.scored,
-        settings=asdict(settings),
-    )
+    nothing, bias = (np.empty(0, np.int64), None), np.zeros(validation.Z.shape[1])
+    proposal = Proposal.of_fit(goal, watched, validation, nothing, bias, ())
+    return replace(proposal, criterion="listed samples", settings=asdict(settings))
 
 
 def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, repaired: Repaired) -> Proposal:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from onnxtweak.errors import UsageError
 from onnxtweak.goal import ResolvedGoal, every_class
 from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.match import match_reference
-from onnxtweak.method.table import Table, take
-from onnxtweak.method.tuning.operating_point import OperatingPoint
+from onnxtweak.method.table import Table
 from onnxtweak.model.file.model_file import ModelSource
-from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import (
     DataSettings,
@@ -26,12 +22,13 @@ from onnxtweak.settings import (
 )
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
-from onnxtweak.stages.deliver import Proposal, check_outputs, deliver
+from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.other_models.reference import Matching, match_samples
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
+from onnxtweak.stages.proposal import Proposal
 from onnxtweak.types import Progress, silent
 
 # `match` learns as `fit` does, without mirrored copies.
@@ -107,20 +104,10 @@ def _proposal(
     found: Fitted,
 ) -> Proposal:
     """What was found: a patch, a bias, or the copy as it is."""
-    columns, patch = found.patch
-    columns = columns if patch is not None else np.empty(0, np.int64)
-    return Proposal(
+    return replace(
+        Proposal.of_fit(goal, watched, validation, found.patch, found.control, found.choice.trials),
         command="match",
-        goal=goal,
-        neurons=take(watched.neurons, columns),
-        patch=no_patch() if patch is None else patch,
-        base=validation.Z,
-        tweaked=validation.Z if patch is None else validation.patched(columns, patch),
-        bias=found.control,
-        point=OperatingPoint.of_patch(patch, len(columns), goal.targets, found.choice.trials),
-        theta="none",
         criterion="held-out agreement",
-        scored=watched.scored,
         # The reference counts by its contents: a path would make other bytes of the same file.
         settings={**asdict(settings), "reference": matching.reference.sha256},
         notes=found.notes,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,19 @@ class Engine:
     progress: Progress
     stats: RunStats
     reserved_bytes: int = 0
+
+    @contextmanager
+    def passing(self, what: str, samples: int, session: Session, begin: float) -> Iterator[None]:
+        """Report a pass that is made inside to the progress and to the statistics.
+
+        begin : when its time began, by `time.perf_counter`. A pass that is left early is not counted.
+        """
+        self.stats.device, self.stats.providers = session.device, session.providers()
+        self.progress.start(what, samples)
+        yield
+        self.progress.finish()
+        self.stats.passes.append((what, samples))
+        self.stats.seconds[what] = self.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
 
 
 @dataclass(frozen=True)
@@ -101,36 +115,34 @@ def capture(
     Z = np.empty((plan.rows, subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
     empty = engine.backend.buffer if folding.for_theta else host_buffer
     V = [empty((plan.rows, width), device) for width in widths]
-    engine.stats.device, engine.stats.providers = device, session.providers()
     begin = time.perf_counter()
-    engine.progress.start(what, len(rows))
     on_gpu, names = device != "cpu", [port.name for port in session.inputs]
     size = plan.batch if on_gpu else plan.rows
-    batches = view.dataset.batches(rows, size, every, engine.settings.cores)
-    fed = (_feed(feeds, session, plan, engine) for feeds, _, _ in batches)
-    done = held = 0
-    # While a GPU runs the model, the cores have nothing else to do.
-    for feeds, count in prefetch(fed) if on_gpu else fed:
-        for start in range(0, count, plan.batch):
-            part = {name: value[start : start + plan.batch] for name, value in feeds.items()}
-            span = slice(held + start, held + start + len(next(iter(part.values()))))
-            targets = {logits: Z[span].reshape(-1, *subject.shape)}
-            for name, array, shape in zip(outputs, V, shapes, strict=True):
-                targets[name] = array[span].reshape(-1, *shape)
-            session.run_into(subject.feeding.fed(part, names), targets)
-        del feeds, part
-        held += count
-        at = done + held
-        if at < len(rows) and (every is None or at % every) and held + plan.batch <= plan.rows:
-            continue
-        numbers = rows[done:at]
-        yield Captured(Z[:held], tuple(array[:held] for array in V), view.dataset.labels[numbers], numbers)
-        engine.backend.wait()
-        engine.progress.advance(held)
-        done, held = at, 0
-    engine.progress.finish()
-    engine.stats.passes.append((what, len(rows)))
-    engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
+    with engine.passing(what, len(rows), session, begin):
+        batches = view.dataset.batches(rows, size, every, engine.settings.cores)
+        fed = (_feed(feeds, session, plan, engine) for feeds, _, _ in batches)
+        done = held = 0
+        # While a GPU runs the model, the cores have nothing else to do.
+        for feeds, count in prefetch(fed) if on_gpu else fed:
+            for start in range(0, count, plan.batch):
+                part = {name: value[start : start + plan.batch] for name, value in feeds.items()}
+                span = slice(held + start, held + start + len(next(iter(part.values()))))
+                targets = {logits: Z[span].reshape(-1, *subject.shape)}
+                for name, array, shape in zip(outputs, V, shapes, strict=True):
+                    targets[name] = array[span].reshape(-1, *shape)
+                session.run_into(subject.feeding.fed(part, names), targets)
+            del feeds, part
+            held += count
+            at = done + held
+            if at < len(rows) and (every is None or at % every) and held + plan.batch <= plan.rows:
+                continue
+            numbers = rows[done:at]
+            yield Captured(
+                Z[:held], tuple(array[:held] for array in V), view.dataset.labels[numbers], numbers
+            )
+            engine.backend.wait()
+            engine.progress.advance(held)
+            done, held = at, 0
 
 
 def _capture_positions(
@@ -146,19 +158,15 @@ def _capture_positions(
     begin, samples = time.perf_counter(), len(view.samples)
     width = len(neurons) if neurons is not None else sum(tap.neurons for tap in taps)
     plan = plan_of(subject, engine, width, samples, session.device)
-    engine.stats.device, engine.stats.providers = session.device, session.providers()
-    engine.progress.start(what, samples)
     kind = np.float64 if subject.dtype == "float64" else np.float32
     names = [port.name for port in session.inputs if port.name != ROWS]
-    for part in position_batches(subject, view, plan, names, engine.settings.cores):
-        Z, *V = session.run({**part.feeds, ROWS: part.local}, [logits, *outputs])
-        values = tuple(array.astype(np.float32, copy=False) for array in V)
-        labels = view.dataset.labels[part.rows].astype(np.int64)
-        yield Captured(Z.astype(kind, copy=False), values, labels, part.rows)
-        engine.progress.advance(part.samples)
-    engine.progress.finish()
-    engine.stats.passes.append((what, samples))
-    engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
+    with engine.passing(what, samples, session, begin):
+        for part in position_batches(subject, view, plan, names, engine.settings.cores):
+            Z, *V = session.run({**part.feeds, ROWS: part.local}, [logits, *outputs])
+            values = tuple(array.astype(np.float32, copy=False) for array in V)
+            labels = view.dataset.labels[part.rows].astype(np.int64)
+            yield Captured(Z.astype(kind, copy=False), values, labels, part.rows)
+            engine.progress.advance(part.samples)
 
 
 def plan_of(

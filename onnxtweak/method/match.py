@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.fit.candidate import FitCandidate, simplest
+from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, settle
-from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_ridges
+from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_loss, log_losses, softmax
 from onnxtweak.method.solvers.regression import regress
@@ -77,11 +77,7 @@ def _patches(
     # reference's are so flat that they also tell which classes it nearly chose.
     tau = max(float(wanted.std()), float(np.finfo(np.float32).tiny))
     soft = replace(table.cooled(tau), shares=softmax(wanted / tau))
-    paths = []
-    for name, columns in families.items():
-        paths.append(search_ridges(soft, columns, name, folds))
-        progress.advance(1)
-    best = paths[simplest([path.losses for path in paths], paths[0].losses_of_base)]
+    best, _ = search_families(soft, families, folds, progress)
     by_regression = _by_regression(best, (wanted - _centred(table.Z)) / tau)
     progress.advance(1)
     by_cross_entropy = replace(best, name=f"{best.name} by cross-entropy").candidate()

@@ -17,6 +17,7 @@ gather                tables of chosen neurons
 lists                 listed samples: learnt from, made right, kept, and counted on the written file
 judge_promises        which promises did the written file keep?
 other_models          what another model answers on a job's samples
+proposal              what is delivered: what a method made, and what its tables predict
 deliver               a patch spliced in, checked, measured and written
 checks                the checks that a file must pass
 accuracy_check        is a file as accurate as when it was made?

@@ -14,10 +14,8 @@ from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.engine.tap_safety import neutral_samples
-from onnxtweak.goal import ResolvedGoal
 from onnxtweak.listed import ListedOutcome
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure, metric_change
-from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import tweak_bytes
@@ -29,7 +27,7 @@ from onnxtweak.model.file.output_paths import (
     external_copies,
 )
 from onnxtweak.other_answers import MatchOutcome
-from onnxtweak.patch import Patch, Tweak
+from onnxtweak.patch import Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
@@ -53,41 +51,12 @@ from onnxtweak.stages.judge_promises import (
     learnt_on,
     promises_of,
 )
-from onnxtweak.stages.lists.count_outcome import Listing, count_outcome
+from onnxtweak.stages.lists.count_outcome import count_outcome
 from onnxtweak.stages.open_job import Job
-from onnxtweak.stages.other_models.reference import Matching
 from onnxtweak.stages.preprocess_record import inputs_of, provenance_of
+from onnxtweak.stages.proposal import Proposal
 from onnxtweak.stages.report_page import page_of
-from onnxtweak.types import Check, FileRef, MetricChange, Neurons
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """What a method made, and what its tables predict.
-
-    goal : what it was made for. neurons, patch : the tweak. base, tweaked (N, C) : validation logits without
-    and with it, from tables. bias (C,) : the control. point : n and scale of each target, and what was tried.
-    scored : how many neurons it chose from. settings : for the provenance. theta_counts : a histogram per
-    target. listing : of listed samples, where there are any. matching : with the reference whose decisions
-    the labels are, if they are. The rest as in `Choice`.
-    """
-
-    command: str
-    goal: ResolvedGoal
-    neurons: Neurons
-    patch: Patch
-    base: np.ndarray
-    tweaked: np.ndarray
-    bias: np.ndarray
-    point: OperatingPoint
-    theta: str
-    criterion: str
-    scored: int
-    settings: dict[str, Any]
-    notes: tuple[str, ...] = ()
-    theta_counts: tuple[dict[str, Any], ...] = ()
-    listing: Listing | None = None
-    matching: Matching | None = None
+from onnxtweak.types import Check, FileRef, MetricChange
 
 
 def check_outputs(job: Job, output: OutputSettings, *, model: bool = True) -> None:

@@ -78,27 +78,24 @@ def judge_promises(
 
     promises : those about listed samples.
     """
-    found = _judged(shown, goal, names, answer, cautions, promises)
+    samples = len(shown.labels)
+    if shown.split == LISTED:
+        found = of_listed(answer, samples, promises)
+    elif answer == BASE and all(promise.state == KEPT for promise in promises):
+        found = copied(shown.split, samples)
+    else:
+        asked, counts = _asked(shown, goal, len(names))
+        found = with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)
     said = goal.sentence(names, {promise.name: promise.samples for promise in promises})
     return replace(found, goal=said, unit=shown.unit)
 
 
-def _judged(
-    shown: Shown,
-    goal: ResolvedGoal,
-    names: Sequence[str],
-    answer: str,
-    cautions: Sequence[str],
-    promises: Sequence[Promise],
-) -> Verdict:
+def _asked(shown: Shown, goal: ResolvedGoal, classes: int) -> tuple[Asked, SampleCounts]:
+    """What a goal asks of the samples of a split, and how many of them changed."""
     labels = shown.labels
-    if shown.split == LISTED:
-        return of_listed(answer, len(labels), promises)
-    if answer == BASE and all(promise.state == KEPT for promise in promises):
-        return copied(shown.split, len(labels))
     was, now, biased = (each == labels for each in (shown.base, shown.tweaked, shown.bias))
     base, bias = now.astype(np.int64) - was, now.astype(np.int64) - biased
-    counts = SampleCounts.of(labels, len(names), base, bias, shown.groups)
+    counts = SampleCounts.of(labels, classes, base, bias, shown.groups)
     sliced = None
     if goal.slice is not None and shown.slices is not None:
         own, of = shown.slices, goal.slice
@@ -106,8 +103,8 @@ def _judged(
         right = np.bincount(own[was], minlength=len(of.names))
         sliced = SliceCounts(of.column, of.names, of.wanted, right, each)
     counted = "accuracy" if goal.reference is None else "agreement"
-    asked = Asked(goal.targets, goal.max_overall_drop, goal.max_class_drop, sliced, shown.metric, counted)
-    return with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)
+    drops = goal.max_overall_drop, goal.max_class_drop
+    return Asked(goal.targets, *drops, sliced, shown.metric, counted), counts
 
 
 def changes_by(

@@ -51,14 +51,15 @@ class Half:
     found_test: np.ndarray
 
 
-def shown(model: Path, x: np.ndarray, threads: int) -> np.ndarray:
-    """The class (N,) that a file shows for each sample."""
+def shown(model: Path, x: np.ndarray, threads: int = 0) -> np.ndarray:
+    """The class (N,) that a file shows for each sample. threads : 0 for one on each core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    name, made = session.get_inputs()[0].name, session.get_outputs()[0].name
-    parts = [session.run([made], {name: x[i : i + BATCH]})[0] for i in range(0, len(x), BATCH)]
-    z = np.concatenate(parts)
+    port, made = session.get_inputs()[0], session.get_outputs()[0].name
+    size = port.shape[0] if isinstance(port.shape[0], int) else BATCH
+    parts = [session.run([made], {port.name: x[i : i + size]})[0] for i in range(0, len(x), size)]
+    z = np.concatenate([part.reshape(len(part), -1) for part in parts])
     return (z[:, 0] > 0.5).astype(np.int64) if z.shape[1] == 1 else z.argmax(1)
 
 

@@ -16,20 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 import onnxtweak
+from benchmarks.science.fit.halves import shown
 
 NAMED = (2, 3, 5, 7)
-
-
-def shown(path: Path, x: np.ndarray) -> np.ndarray:
-    """Classes that a file shows."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    port = session.get_inputs()[0]
-    size = port.shape[0] if isinstance(port.shape[0], int) else 500
-    parts = [session.run(None, {port.name: x[k : k + size]})[0] for k in range(0, len(x), size)]
-    return np.concatenate([part.reshape(len(part), -1) for part in parts]).argmax(axis=1)
 
 
 def one_draw(model: Path, x: np.ndarray, y: np.ndarray, seed: int, kept: int) -> dict[str, list[float]]:

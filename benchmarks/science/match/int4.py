@@ -1,6 +1,6 @@
 """How much of what rounded weights cost does `match` bring back, on samples without labels?
 
-    python benchmarks/science/match/int4.py NETS [NAME ...] [--json OUT.json]
+    python -m benchmarks.science.match.int4 NETS [NAME ...] [--json OUT.json]
         [--bits 4,8] [--learn 6000] [--seeds 3] [--threads N]
 
 NETS holds NAME.onnx and NAME.npz (x, y), as `science/fit/public_nets.py` makes them; without a name all are
@@ -20,12 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
 
 import onnxtweak
-
-BATCH = 500
+from benchmarks.science.fit.halves import shown
 
 
 @dataclass(frozen=True)
@@ -64,17 +62,6 @@ def rounded(path: Path, bits: int, step: str) -> onnx.ModelProto:
         whole = np.clip(np.round(weight / size), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         tensor.CopyFrom(numpy_helper.from_array((whole * size).astype(weight.dtype), tensor.name))
     return proto
-
-
-def shown(model: Path, x: np.ndarray, threads: int) -> np.ndarray:
-    """The class (N,) that a file shows for each sample."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    name, made = session.get_inputs()[0].name, session.get_outputs()[0].name
-    parts = [session.run([made], {name: x[i : i + BATCH]})[0] for i in range(0, len(x), BATCH)]
-    z = np.concatenate(parts)
-    return (z[:, 0] > 0.5).astype(np.int64) if z.shape[1] == 1 else z.argmax(1)
 
 
 def measure(folder: Path, net: str, copy: tuple[int, str], seed: int, asked: argparse.Namespace) -> Reading:

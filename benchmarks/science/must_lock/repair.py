@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 import onnxtweak
 from benchmarks.science.digit_mlp import as_onnx, train
+from benchmarks.science.fit.halves import shown
 from benchmarks.science.must_lock.corruptions import CORRUPTIONS
 
 # Layers, corruption and severity: the nets are right on 25 to 50 % of what it leaves.
@@ -55,14 +55,6 @@ def net_of(layers: int, folder: Path, data: dict[str, np.ndarray]) -> Path:
         x = data["x_train"].reshape(-1, 784).astype(np.float32) / 255
         onnx.save(as_onnx(train(x, data["y_train"].astype(int), layers, 0)), path)
     return path
-
-
-def shown(path: Path, x: np.ndarray) -> np.ndarray:
-    """Classes that a file shows."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    parts = [session.run(None, {name: x[k : k + 500]})[0] for k in range(0, len(x), 500)]
-    return np.concatenate(parts).argmax(axis=1)
 
 
 def repaired(model: Path, place: Path, lists: dict[str, tuple], **options: Any) -> tuple[Path, Any, float]:

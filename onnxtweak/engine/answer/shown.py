@@ -47,22 +47,18 @@ def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> Shown
     """
     begin = time.perf_counter()
     session, logits = _open(subject, engine.settings)
-    engine.stats.device, engine.stats.providers = session.device, session.providers()
     wide = np.float64 if subject.dtype == "float64" else np.float32
     count, samples = len(view.rows), len(view.samples)
     shown = ShownClasses(
         np.empty((count, subject.classes), wide), np.empty(count, np.int64), np.empty(count, bool)
     )
-    engine.progress.start(what, samples)
     at = 0
-    for part, done in _parts(subject, view, engine, session, logits):
-        span = slice(at, at + len(part[0]))
-        shown.Z[span], shown.classes[span], shown.contradicted[span] = part
-        engine.progress.advance(done)
-        at = span.stop
-    engine.progress.finish()
-    engine.stats.passes.append((what, samples))
-    engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
+    with engine.passing(what, samples, session, begin):
+        for part, done in _parts(subject, view, engine, session, logits):
+            span = slice(at, at + len(part[0]))
+            shown.Z[span], shown.classes[span], shown.contradicted[span] = part
+            engine.progress.advance(done)
+            at = span.stop
     return shown
 
 

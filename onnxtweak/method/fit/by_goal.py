@@ -30,9 +30,9 @@ def fit_goal(
     learning : with `slices` where the goal has a slice. The rest as of `fit_all`. Raises DataError for a
     slice without a sample to judge by.
     """
-    kind = SliceJudge if goal.slice is not None else MetricJudge
     if goal.slice is None and (goal.metric is None or goal.metric.name == "overall"):
         return fit_all(learning, families, goal, settings, seed=seed, progress=progress)
     folds = learning.folds(settings.folds, seed)
+    kind = SliceJudge if goal.slice is not None else MetricJudge
     judge = kind(learning.table, goal, folds, settings.margin)
     return fit_weighted(learning, families, judge, folds, settings, progress=progress)

@@ -15,7 +15,7 @@ import numpy as np
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_ridges
+from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families, search_ridges
 from onnxtweak.method.fit.mlp import DECAYS, fit_mlp
 from onnxtweak.method.fit.small import Budget, fit_small, fit_targets, pursue, shrink
 from onnxtweak.method.folds import Folds
@@ -122,11 +122,7 @@ def _best_path(
     Where they may, mirrored copies are learnt from too, if that lowers the loss.
     """
     rows, of_rows = learning.rows(folds)
-    paths = []
-    for name, columns in families.items():
-        paths.append(search_ridges(rows, columns, name, of_rows))
-        progress.advance(1)
-    best = paths[simplest([path.losses for path in paths], paths[0].losses_of_base)]
+    best, paths = search_families(rows, families, of_rows, progress)
     if learning.copies is not None and not learning.always:
         rows, of_rows = learning.with_copies(folds)
         paths.append(search_ridges(rows, best.columns, f"{best.name}, mirrored too", of_rows))

@@ -9,12 +9,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from onnxtweak.method.fit.candidate import FitCandidate
+from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.multinomial import Design, Solution, design, multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
+from onnxtweak.types import Progress
 
 # Ridges tried, from strong to weak, on columns of unit deviation.
 RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
@@ -67,6 +68,20 @@ def search_ridges(
         if since == _PATIENCE:
             break
     return best
+
+
+def search_families(
+    table: Table, families: Mapping[str, np.ndarray], folds: Folds, progress: Progress
+) -> tuple[LinearPath, list[LinearPath]]:
+    """The smallest family that does about as well as any, and all of them, each at its best ridge.
+
+    families : name to columns of the table, from few to many; at least one.
+    """
+    paths = []
+    for name, columns in families.items():
+        paths.append(search_ridges(table, columns, name, folds))
+        progress.advance(1)
+    return paths[simplest([path.losses for path in paths], paths[0].losses_of_base)], paths
 
 
 @dataclass(frozen=True, eq=False)

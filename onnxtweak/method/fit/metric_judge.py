@@ -30,11 +30,9 @@ class MetricJudge(GoalJudge):
     what = "the metric"
 
     def __init__(self, table: Table, goal: ResolvedGoal, folds: Folds, margin: float) -> None:
-        super().__init__(table, goal, folds.judged, margin, only_targets=False)
+        super().__init__(table, goal, folds, margin)
         assert goal.metric is not None  # this is what is fitted for
         self.metric: Metric = goal.metric
-        self.fold = folds.coarse.number[folds.judged]
-        self.groups = None if table.groups is None else table.groups[folds.judged]
 
     def need(self, table: Table) -> np.ndarray:
         right = self.goal.head.right(table.Z, table.labels)

@@ -30,10 +30,9 @@ class SliceJudge(GoalJudge):
 
     def __init__(self, table: Table, goal: ResolvedGoal, folds: Folds, margin: float) -> None:
         """table : with `slices`. Raises DataError for a slice without a judged sample."""
-        super().__init__(table, goal, folds.judged, margin, only_targets=False)
+        super().__init__(table, goal, folds, margin)
         assert goal.slice is not None  # this is what is fitted for
         self.slice, self.codes = goal.slice, _codes(table)[folds.judged]
-        self.fold = folds.coarse.number[folds.judged]
         self.of_target = self.codes == self.slice.wanted
         if not self.of_target.any():
             raise DataError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, Settling, try_all
 from onnxtweak.method.fit.learning import Learning
@@ -46,9 +47,13 @@ class Judged:
 
 
 class GoalJudge(Settling, ABC):
-    """What a goal thinks of candidates. what : the goal, for notes."""
+    """What a goal thinks of candidates. what : the goal, for notes. fold (n,) : of the judged samples."""
 
     what: str
+
+    def __init__(self, table: Table, goal: ResolvedGoal, folds: Folds, margin: float) -> None:
+        super().__init__(table, goal, folds.judged, margin, only_targets=False)
+        self.fold = folds.coarse.number[folds.judged]
 
     @abstractmethod
     def need(self, table: Table) -> np.ndarray:

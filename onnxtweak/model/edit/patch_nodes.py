@@ -106,7 +106,7 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
     numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
     parts: list[gs.Tensor] = []
     if values:
-        value = values[0] if len(values) == 1 else build.node("values", "Concat", values, axis=1)
+        value = build.joined("values", values)
         weight = gs.Constant(f"{names}weight", np.zeros((0, classes), numpy_dtype))
         inputs.append(declare(weight.name, dtype, [f"{site.prefix}k", classes]))
         parts.append(build.node("delta", "MatMul", [value, weight]))
@@ -122,9 +122,7 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
 def build_reader(neurons: Neurons, *, opset: int, dtype: str, output: str, prefix: str) -> Piece:
     """Nodes that write the K >= 1 chosen values, (N, K) in the order of `neurons`, to `output` as `dtype`."""
     build = Builder(prefix, opset, dtype)
-    values, order = build.read(neurons)
-    if not np.array_equal(order, np.arange(len(order))):
-        build.node("order", "Gather", [values, build.index("order/index", np.argsort(order))], axis=1)
+    build.in_order(*build.read(neurons))
     return build.finish(output)
 
 

@@ -7,7 +7,7 @@ an attribute to an input.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,17 +87,34 @@ class Builder:
         """A tensor of the base: one variable, no matter how many taps read it."""
         return self.sources.setdefault(name, gs.Variable(name))
 
-    def read(self, neurons: Neurons) -> tuple[gs.Variable, np.ndarray]:
-        """The chosen values (N, K), grouped by tap, and `order` (K,) int64: column k is neuron `order[k]`."""
-        tap_of = np.asarray(neurons.tap_of)
-        index = np.asarray(neurons.index)
+    def read(
+        self,
+        neurons: Neurons,
+        prefix: str = "",
+        read_tap: Callable[[str, Tap, np.ndarray], gs.Variable] | None = None,
+    ) -> tuple[gs.Variable, np.ndarray]:
+        """The chosen values (N, K), grouped by tap, and `order` (K,) int64: column k is neuron `order[k]`.
+
+        prefix : of the nodes' names. read_tap : in place of the method; its values may be maps (N, k, ...).
+        """
+        tap_of, index = np.asarray(neurons.tap_of), np.asarray(neurons.index)
         used = [number for number in range(len(neurons.taps)) if (tap_of == number).any()]
         parts = [
-            self.read_tap(f"tap{position}", neurons.taps[number], index[tap_of == number])
-            for position, number in enumerate(used)
+            (read_tap or self.read_tap)(f"{prefix}tap{at}", neurons.taps[number], index[tap_of == number])
+            for at, number in enumerate(used)
         ]
-        values = parts[0] if len(parts) == 1 else self.node("values", "Concat", parts, axis=1)
-        return values, np.argsort(tap_of, kind="stable")
+        return self.joined(f"{prefix}values", parts), np.argsort(tap_of, kind="stable")
+
+    def joined(self, name: str, parts: Sequence[gs.Variable]) -> gs.Variable:
+        """Columns or channels of several values, side by side."""
+        return parts[0] if len(parts) == 1 else self.node(name, "Concat", parts, axis=1)
+
+    def in_order(self, values: gs.Variable, order: np.ndarray) -> gs.Variable:
+        """Values of `read` in the order of the neurons."""
+        if np.array_equal(order, np.arange(len(order))):
+            return values
+        chosen = self.index("order/index", np.argsort(order))
+        return self.node("order", "Gather", [values, chosen], axis=1)
 
     def number(self, name: str, value: float) -> gs.Constant:
         """One number that broadcasts against anything."""

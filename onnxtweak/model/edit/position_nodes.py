@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -50,18 +51,13 @@ def build_position_reader(
     neurons: Neurons, site: PositionSite, build: Builder, output: str, *, some: bool
 ) -> Piece:
     """Nodes that write the chosen values (rows, K), in the order of `neurons`, to `output`."""
-    maps, order = _maps(build, neurons, site)
-    values = maps[0] if len(maps) == 1 else build.node("values", "Concat", maps, axis=1)
-    if not np.array_equal(order, np.arange(len(order))):
-        values = build.node(
-            "order", "Gather", [values, build.index("order/index", np.argsort(order))], axis=1
-        )
+    values = build.in_order(*build.read(neurons, read_tap=partial(_aligned, build, site)))
     return _channels_to_rows(build, values, site, output, some=some)
 
 
 def build_position_tap(tap: Tap, site: PositionSite, build: Builder, output: str, *, some: bool) -> Piece:
     """Nodes that write all channels of a map (rows, channels) to `output`."""
-    return _channels_to_rows(build, _aligned(build, "tap", tap, None, site), site, output, some=some)
+    return _channels_to_rows(build, _aligned(build, site, "tap", tap, None), site, output, some=some)
 
 
 def build_position_patch(
@@ -93,8 +89,7 @@ def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -
     classes = patch.output_bias.size if patch.output_bias is not None else 0
     linear = patch.as_linear(classes) if classes else None
     if isinstance(patch, Mlp):
-        maps, order = _maps(build, neurons, site)
-        values = maps[0] if len(maps) == 1 else build.node("values", "Concat", maps, axis=1)
+        values, order = build.read(neurons, read_tap=partial(_aligned, build, site))
         first, second = ("conv1", "w1", "b1"), ("conv2", "w2", "b2")
         hidden = _conv(build, first, values, np.asarray(patch.w1)[order], patch.b1, site)
         return _conv(build, second, build.node("relu", "Relu", [hidden]), patch.w2, patch.b2, site)
@@ -107,8 +102,7 @@ def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -
         of = Neurons(neurons.taps, neurons.tap_of[chosen], neurons.index[chosen])
         weight = np.asarray(linear.weight)[chosen]
         resized = neurons.taps[of.tap_of[0]].pool == "resized"
-        maps, order = _maps(build, of, site, f"{number}/", resize=False)
-        values = maps[0] if len(maps) == 1 else build.node(f"{number}/values", "Concat", maps, axis=1)
+        values, order = build.read(of, f"{number}/", partial(_aligned, build, site, resize=False))
         bias = linear.bias if not number else np.zeros_like(linear.bias)
         names = f"{number}/conv", f"{number}/weight", f"{number}/bias"
         part = _conv(build, names, values, weight[order], bias, site)
@@ -145,27 +139,12 @@ def _conv(
     return build.node(names[0], "Conv", inputs, kernel_shape=[1 for _ in site.axes])
 
 
-def _maps(
-    build: Builder, neurons: Neurons, site: PositionSite, prefix: str = "", *, resize: bool = True
-) -> tuple[list[gs.Variable], np.ndarray]:
-    """The chosen channels (N, k, positions) of each tap, and `order` (K,): channel k is neuron `order[k]`."""
-    tap_of, index = np.asarray(neurons.tap_of), np.asarray(neurons.index)
-    used = [number for number in range(len(neurons.taps)) if (tap_of == number).any()]
-    maps = [
-        _aligned(
-            build, f"{prefix}tap{at}", neurons.taps[number], index[tap_of == number], site, resize=resize
-        )
-        for at, number in enumerate(used)
-    ]
-    return maps, np.argsort(tap_of, kind="stable")
-
-
 def _aligned(
     build: Builder,
+    site: PositionSite,
     name: str,
     tap: Tap,
     index: np.ndarray | None,
-    site: PositionSite,
     *,
     resize: bool = True,
 ) -> gs.Variable:
