@@ -38,6 +38,23 @@ def test_what_it_measures_is_what_the_written_file_does(nets, tmp_path, capsys):
     assert json.loads(saved.read_text())["rows"] == [row]
     halves.main(["--ratio", str(saved), str(saved)])
     assert "1 fits" in (told := capsys.readouterr().out) and "| 1.00 |" in told
+    with pytest.raises(SystemExit, match="this is .*'max_class_drop': 0.0"):
+        halves.main([*command, "--max-class-drop", "0"])
+
+
+def test_a_promise_that_is_named_is_asked_of_fit(nets, tmp_path, monkeypatch):
+    asked = {}
+
+    def fit(*_, **settings):
+        asked.update(settings)
+        raise halves.OnnxtweakError("not now")
+
+    monkeypatch.setattr(halves.onnxtweak, "fit", fit)
+    saved = tmp_path / "halves.json"
+    promise = ["--max-class-drop", "5", "--margin", "1"]
+    halves.main([str(nets), "--json", str(saved), "--splits", "1", "--several", "0", *promise])
+    assert (asked["max_class_drop"], asked["margin"]) == (5.0, 1.0)
+    assert json.loads(saved.read_text())["promise"] == {"max_class_drop": 5.0, "margin": 1.0}
 
 
 def test_a_reading_that_differs_from_the_report_stops_it():

@@ -2,13 +2,15 @@
 
     python benchmarks/science/fit/halves.py NETS [NAME ...] --json OUT.json
         [--splits 5] [--learn 5000] [--several 3] [--minutes M] [--threads N]
+        [--max-class-drop POINTS] [--margin ERRORS]
     python benchmarks/science/fit/halves.py --ratio OLD.json NEW.json
 
 NETS holds NAME.onnx and NAME.npz (x, y), as `public_nets.py` makes them; without a name all are taken. For
 each of five random halves, whose seeds are printed, the target is the class of the learning half that the
 base does worst on, then its three worst together (two of a net with under five classes, none of one with
-two). `fit` gets its default settings, and at most 5,000 samples of the learning half. What counts is the
-written file, read through plain ONNX Runtime on the whole test half; it must be what onnxtweak reports.
+two). `fit` gets its default settings and at most 5,000 samples of the learning half; two versions are read
+at the same promise by naming it (--max-class-drop, --margin). What counts is the written file, read through
+plain ONNX Runtime on the whole test half; it must be what onnxtweak reports.
 
 Another tree's onnxtweak is measured by naming its root: `PYTHONPATH=/other/tree python benchmarks/...`. Fits
 that OUT.json has already are not repeated, so a run that was stopped goes on. `--ratio` compares two such
@@ -89,8 +91,8 @@ def reading(found: np.ndarray, y: np.ndarray, targets: tuple[int, ...]) -> dict[
     return {"overall": float(right.mean()), "target": float(right[np.isin(y, targets)].mean())}
 
 
-def measure(half: Half, folder: Path, targets: tuple[int, ...], threads: int) -> dict:
-    """One fit: what it delivers on the test half, and what it costs."""
+def measure(half: Half, folder: Path, targets: tuple[int, ...], settings: dict) -> dict:
+    """One fit: what it delivers on the test half, and what it costs. settings : of `onnxtweak.fit`."""
     row = {"net": half.net, "seed": half.seed, "targets": list(targets), "several": len(targets) > 1}
     row |= {"learn": len(half.y_learn), "test": len(half.y_test)}
     base = folder / f"{half.net}.onnx"
@@ -102,14 +104,14 @@ def measure(half: Half, folder: Path, targets: tuple[int, ...], threads: int) ->
         begin, worked = time.perf_counter(), time.process_time()
         try:
             made = onnxtweak.fit(
-                base, data=str(learn), test=str(test), target=targets, output=str(output), threads=threads
+                base, data=str(learn), test=str(test), target=targets, output=str(output), **settings
             )
         except OnnxtweakError as refusal:
             lines = str(refusal).splitlines()
             return row | {"fit": row["base"], "bias": row["base"], "kind": "refused", "refusal": lines[0]}
         row["seconds"] = {"all": time.perf_counter() - begin, "cpu": time.process_time() - worked}
         row["seconds"]["fit"] = made.run.seconds["fit"]
-        found = shown(output, half.x_test, threads) if output.exists() else half.found_test
+        found = shown(output, half.x_test, settings["threads"]) if output.exists() else half.found_test
         row["bytes"] = output.stat().st_size - base.stat().st_size if output.exists() else 0
     row["fit"] = reading(found, half.y_test, targets)
     agree(row["base"], made.before, half.net)
@@ -146,9 +148,12 @@ def run(asked: argparse.Namespace) -> dict:
     """All fits, those of one split after the other; saved after each."""
     folder, begin = asked.nets, time.perf_counter()
     names = asked.names or sorted(path.stem for path in folder.glob("*.npz"))
-    made = json.loads(asked.json.read_text()) if asked.json.exists() else {"tree": tree(), "rows": []}
-    if made["tree"] != tree():
-        raise SystemExit(f"error: {asked.json} is of {made['tree']}, this is {tree()}")
+    promise = {name: getattr(asked, name) for name in ("max_class_drop", "margin")}
+    promise = {name: value for name, value in promise.items() if value is not None}
+    this = {"tree": tree(), "promise": promise}
+    made = json.loads(asked.json.read_text()) if asked.json.exists() else {**this, "rows": []}
+    if any(made.get(name) != value for name, value in this.items()):
+        raise SystemExit(f"error: {asked.json} is of {made['tree']} {made.get('promise')}, this is {this}")
     have = {(row["net"], row["seed"], row["several"]) for row in made["rows"]}
     found: dict[str, np.ndarray] = {}
     print(f"{made['tree']}; seeds {', '.join(map(str, range(asked.splits)))}", flush=True)
@@ -164,7 +169,7 @@ def run(asked: argparse.Namespace) -> dict:
                     continue
                 if asked.minutes and time.perf_counter() - begin > asked.minutes * 60:
                     return made
-                row = measure(half, folder, worst(half, many), asked.threads)
+                row = measure(half, folder, worst(half, many), {"threads": asked.threads, **promise})
                 made["rows"].append(row)
                 asked.json.write_text(json.dumps(made, indent=1))
                 print(line(row), flush=True)
@@ -283,6 +288,8 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--several", type=int, default=3, help="targets together")
     parser.add_argument("--minutes", type=float, help="begin no fit after these")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--max-class-drop", type=float, help="points that a class that is no target may lose")
+    parser.add_argument("--margin", type=float, help="standard errors to keep clear of limits")
     parser.add_argument("--ratio", type=Path, nargs=2, metavar=("OLD.json", "NEW.json"))
     asked = parser.parse_args(words)
     if asked.ratio:
