@@ -38,7 +38,7 @@ def test_what_it_measures_is_what_the_written_file_does(nets, tmp_path, capsys):
     assert json.loads(saved.read_text())["rows"] == [row]
     halves.main(["--ratio", str(saved), str(saved)])
     assert "1 fits" in (told := capsys.readouterr().out) and "| 1.00 |" in told
-    with pytest.raises(SystemExit, match="this is .*'max_class_drop': 0.0"):
+    with pytest.raises(SystemExit, match=r"this is .*'max_class_drop': 0\.0"):
         halves.main([*command, "--max-class-drop", "0"])
 
 
