@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from onnxtweak.engine.machine.single_thread import is_small, side_by_side
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_loss, log_losses
@@ -27,6 +28,8 @@ _PATIENCE, _WORTH, _SURELY = 2, 0.02, 2.0
 _ENOUGH = 2000
 # What the solver may leave of the log-loss: while choosing, as a share of the base's; in the end, in nats.
 _COARSE, _FINE = 5e-5, 1e-6
+# Folds at a time: each copies its part of the table.
+_AT_ONCE = 2
 
 
 def fit_linear(
@@ -156,15 +159,21 @@ class LinearPath:
     ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """Logits (N, C) with the scores of weights fitted to all other folds, for samples of some folds.
 
-        start : solutions to begin with, by fold. Without one a fold begins at the base, never at another
-        fold's solution: that has seen its samples, and a solver that stops early would not forget them all.
+        Small problems are solved side by side, a fold on each core. start : solutions to begin with, by
+        fold. Without one a fold begins at the base, never at another fold's solution: that has seen its
+        samples, and a solver that stops early would not forget them all.
         Also the solutions, by fold.
         """
-        logits, found = self.table.Z.copy(), {}
-        for k in numbers:
-            solved = self._solved(self.tolerance, start.get(k), folds.learning_weight(k))
-            rows, found[k] = folds.held_out(k), solved.axes
-            logits[np.ix_(rows, self._free)] += solved.scores[rows].astype(logits.dtype)
+
+        def solved(k: int) -> Solution:
+            return self._solved(self.tolerance, start.get(k), folds.learning_weight(k))
+
+        logits, found, numbers = self.table.Z.copy(), {}, tuple(numbers)
+        small = is_small(self.design.X.size * len(self._free))
+        each = side_by_side(solved, numbers, _AT_ONCE) if small else map(solved, numbers)
+        for k, fold in zip(numbers, each, strict=True):
+            rows, found[k] = folds.held_out(k), fold.axes
+            logits[np.ix_(rows, self._free)] += fold.scores[rows].astype(logits.dtype)
         return logits, found
 
     @property

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from onnxtweak.engine.machine.single_thread import threads_for
+
 _MEMORY = 10  # pairs of steps and gradient changes that L-BFGS remembers
 
 
@@ -52,6 +54,13 @@ def lbfgs(objective: Objective, U: np.ndarray, tolerance: float, iterations: int
     tolerance : stop when a quadratic model promises less than this.
     """
     S = objective.scores(U)
+    with threads_for(len(S) * U.size):
+        return _descend(objective, U, S, tolerance, iterations)
+
+
+def _descend(
+    objective: Objective, U: np.ndarray, S: np.ndarray, tolerance: float, iterations: int
+) -> Minimum:
     loss, p = objective.value(S, U)
     inverse = 1 / objective.curvature(p)
     gradient = objective.gradient(p, U)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.engine.machine.single_thread import single_thread, threads_for
 from onnxtweak.method.softmax import log_sum_exp
 from onnxtweak.method.solvers.lbfgs import lbfgs, unconverged
 from onnxtweak.method.solvers.proximal import Sparsity, proximal
@@ -79,7 +80,10 @@ def design(T: np.ndarray, *, turn: bool = True) -> Design:
     X /= scale.astype(kind)
     if not turn or not 0 < X.shape[1] <= _AXES_LIMIT:
         return Design(X, np.isfinite(scale).astype(np.float64), mean, scale, None)
-    variance, axes = np.linalg.eigh((X.T @ X).astype(np.float64) / len(X))
+    with threads_for(X.shape[1] * X.size):
+        gram = (X.T @ X).astype(np.float64) / len(X)
+    with single_thread():  # many small steps: a second thread mostly waits
+        variance, axes = np.linalg.eigh(gram)
     keep = variance > _AXIS_FLOOR * max(float(variance[-1]), 1e-300)
     return Design(X @ axes[:, keep].astype(kind), variance[keep], mean, scale, axes[:, keep])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.engine.machine.single_thread import threads_for
 from onnxtweak.method.solvers.lbfgs import Minimum, Objective
 
 
@@ -37,6 +38,18 @@ def proximal(
     tolerance : stop when a step with momentum lowers the loss by less than this.
     """
     S = objective.scores(U)
+    with threads_for(len(S) * U.size):
+        return _descend(objective, U, S, sparsity, tolerance, iterations)
+
+
+def _descend(
+    objective: Objective,
+    U: np.ndarray,
+    S: np.ndarray,
+    sparsity: Sparsity,
+    tolerance: float,
+    iterations: int,
+) -> Minimum:
     V, SV, momentum, step = U, S, 1.0, 1.0
     loss = objective.value(S, U)[0] + sparsity.penalty(U)
     for count in range(iterations):
