@@ -9,6 +9,7 @@ import click
 import pytest
 
 from onnxtweak.cli.main import PROGRAM, program
+from onnxtweak.cli.options.groups import SectionCommand
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "cli.md"
@@ -46,7 +47,8 @@ the work is done changes nothing.
 An error is `error: WHAT (WHERE)` and, where there is something to do about it, `hint: WHAT TO DO`, one line
 each; the traceback comes with `--traceback`.
 
-This page is made from the program's own help texts by `make docs`.
+This page is made from the program's own help texts by `make docs`. It has every option, as `--help-all` does;
+`--help` shows those that most people need.
 """
 
 
@@ -63,7 +65,8 @@ def help_text(command: click.Command, name: str) -> str:
     # The context of a command outside its group: same text, with the width held fast.
     context = click.Context(command, info_name=name, terminal_width=100, **command.context_settings)
     context.help_option_names = ["-h", "--help"]
-    return command.get_help(context).rstrip()
+    whole = command.whole_help if isinstance(command, SectionCommand) else command.get_help
+    return whole(context).rstrip()
 
 
 def test_the_page_is_what_the_program_says():
@@ -87,7 +90,8 @@ def test_commands_on_the_pages_exist(page):
         for line in re.findall(r"^\s*(?:onnxtweak|python cli\.py)\s+(.+)$", block, re.MULTILINE):
             name, *rest = line.split()
             assert name in known, line
-            options = {name for param in known[name].params for name in param.opts} | {"--help"}
+            options = {name for param in known[name].params for name in param.opts}
+            options |= {"--help", "--help-all"}
             for word in rest:
                 if word.startswith("-") and not re.fullmatch(r"-[0-9.]+", word):
                     assert word in options, line

@@ -64,44 +64,43 @@ PROGRAM = "onnxtweak"
 BUG, BROKEN_PIPE = 70, 141
 
 
-# In the order in which a user meets them; `--help` and docs/cli.md list them so.
-COMMANDS = (
-    demo.demo,
-    inspect.inspect,
-    evaluate.evaluate,
-    join.join,
-    retrain.retrain,
-    augment.augment,
-    fit.fit,
-    match.match,
-    compare.compare,
-    apply.apply,
-    revert.revert,
-    diff.diff,
-    verify.verify,
-    report.report,
-    init.init,
-    run.run,
-    score.score,
-    dump.dump,
-    doctor.doctor,
-    completion.completion,
-)
+# In the order of work; `--help` and docs/cli.md list them so.
+SECTIONS = {
+    "Start here": (demo.demo, inspect.inspect, evaluate.evaluate),
+    "Improve a model": (
+        fit.fit,
+        compare.compare,
+        match.match,
+        join.join,
+        retrain.retrain,
+        augment.augment,
+    ),
+    "Use what was made": (report.report, verify.verify, diff.diff, apply.apply, revert.revert),
+    "Repeat it in CI": (init.init, run.run),
+    "Look deeper": (score.score, dump.dump),
+    "This machine": (doctor.doctor, completion.completion),
+}
 
 
-class InOrder(click.Group):
-    """A group that lists its commands in the order in which they were added."""
+class InSections(click.Group):
+    """A group that lists its commands under headings, in the order in which they were added."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, commands in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(str(one.name), one.get_short_help_str(limit=70)) for one in commands])
+
 
 @click.group(
-    cls=InOrder,
+    cls=InSections,
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`onnxtweak COMMAND --help` explains a command and shows an example. Start with `onnxtweak demo`.",
+    epilog="`onnxtweak COMMAND --help` explains a command and shows an example. Start with `onnxtweak demo`; "
+    "for a model of your own, `onnxtweak fit`.",
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.pass_context
@@ -115,7 +114,7 @@ def program(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in COMMANDS:
+for command in (one for commands in SECTIONS.values() for one in commands):
     program.add_command(command)
 
 

@@ -41,7 +41,7 @@ def test_a_result_says_how_it_was_chosen_and_where_it_is():
     said = facts(summary.result(results.a_result()))
     assert said["chosen"] == "cat: 20 synapses, scale 30"
     assert said["fixed, broken"] == "1 and 0 samples (exact McNemar p = 1)"
-    assert said["neurons"] == "45,056 scored (theta signed, criterion count)"
+    assert said["neurons"].startswith("45,056 scored (ranked by count; signed theta: the weight up to which")
     assert said["written"].startswith("out.onnx (sha256 bbbb")
     assert said["check neutral"] == "passed: logits bit-equal at scale 0"
 
@@ -220,3 +220,11 @@ def test_a_score_names_what_was_left_out():
 )
 def test_every_story_fits_a_narrow_terminal(blocks):
     assert max(map(len, terminal(blocks, width=80).splitlines())) <= 80
+
+
+def test_the_last_line_names_the_class_that_pays():
+    before, after = results.metrics([[9, 1], [5, 5]]), results.metrics([[7, 3], [1, 9]])
+    judged = results.a_verdict((0, 5), (2, 1), (10, 10), targets=(1,), names=("ant", "bee"))
+    made = results.a_result(before=before, after=after, bias_control=before, verdict=judged)
+    assert "class ant pays 20.0 points" in summary.verdict(made)
+    assert "pays" not in summary.verdict(results.a_result())

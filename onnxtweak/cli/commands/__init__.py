@@ -9,5 +9,5 @@ score, dump                            what is computed on the way
 report, doctor, completion             the HTML page, the machine, the shell
 
 A callback imports the pipeline only when it runs, so that `--help` needs neither NumPy nor a runtime. To add
-a command, write its file and name it in `onnxtweak.cli.main.COMMANDS`.
+a command, write its file and name it in `onnxtweak.cli.main.SECTIONS`.
 """

@@ -53,6 +53,7 @@ _fit_options = gathered(
     metavar="N",
     default=1,
     show_default=True,
+    brief="Number of splits to average over.",
     help="Number of splits to average over, one seed each.",
 )
 @_method(
@@ -60,11 +61,25 @@ _fit_options = gathered(
     "methods",
     multiple=True,
     metavar="NAME",
+    brief="Only this method, and the bias. Repeatable.",
     help="Only this method, and the bias [default: all]. Repeatable.",
 )
 @engine_options("device", "backend", "memory", "batch", "threads", "work_dir", "resume")
-@option("Output", "--write", metavar="NAME", help="The method whose patch is written to -o.")
-@option("Output", "-o", "--output", metavar="FILE", help="The new model, with --write.")
+@option(
+    "Output",
+    "--write",
+    metavar="NAME",
+    brief="The method whose patch is written to -o.",
+    help="The method whose patch is written to -o.",
+)
+@option(
+    "Output",
+    "-o",
+    "--output",
+    metavar="FILE",
+    brief="The new model, with --write.",
+    help="The new model, with --write.",
+)
 @force_option
 @dry_run_option
 @reporting_options

@@ -23,7 +23,14 @@ from onnxtweak.cli.output import close, show
 @samples_options()
 @tap_options
 @engine_options("device", "memory", "batch", "threads")
-@option("Output", "-o", "--output", "directory", required=True, metavar="DIR", help="Folder for the shards.")
+@option(
+    "Output",
+    *("-o", "--output", "directory"),
+    required=True,
+    metavar="DIR",
+    brief="Folder for the shards.",
+    help="Folder for the shards.",
+)
 @option("Output", "--neurons", metavar="FILE", help="Only these neurons: a file written by `score`.")
 @force_option
 @reporting_options

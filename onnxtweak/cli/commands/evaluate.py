@@ -37,7 +37,7 @@ def evaluate(
     console: Console,
     form: str,
 ) -> None:
-    """Measure accuracy, overall, per class and per group, metrics, and confusions."""
+    """Measure accuracy, overall and per class, metrics, and confusions."""
     from onnxtweak import commands
     from onnxtweak.report.text import summary
 

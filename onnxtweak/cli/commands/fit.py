@@ -39,6 +39,7 @@ _fit_options = gathered(
         type=Number(),
         default=settings.FitSettings.max_overall_drop,
         show_default=f"{settings.FitSettings.max_overall_drop:g}",
+        brief="Points of overall accuracy that may be lost [default: 0].",
         help="Percentage points of overall accuracy that may be lost; -2: at least 2 must be gained.",
     ),
     class_drop_option(settings.FitSettings.max_class_drop),
@@ -50,6 +51,7 @@ _fit_options = gathered(
         "--budget",
         type=Whole(settings.FitSettings, "budget"),
         metavar="N",
+        brief="Maximum number of parameters in the patch.",
         help="Maximum number of parameters in the patch, weights and biases together. Its few neurons are "
         "then chosen by matching pursuit or by an elastic net, for all classes or for the targets alone, "
         "whichever is better [default: no limit].",
@@ -95,11 +97,14 @@ _fit_options = gathered(
 def fit(dry_run: bool, console: Console, form: str, **asked: Any) -> None:
     """Improve classes with the best patch that the samples allow.
 
+    The command to begin with. Target classes get better; no other class may lose more than --max-class-drop
+    points, and the verdict names the one that pays. Samples that the model was not trained on give much
+    better patches. If a constant added to a class's score does as well, that is the answer; if nothing helps,
+    it is the base.
+
     All classes are fitted jointly from hidden neurons, which raises the overall accuracy; the surplus over
     --max-overall-drop is then spent on the target classes by exact biases. Without a target nothing is spent:
-    the overall accuracy is the goal. Penalties, neurons and biases are chosen by cross-validation. If a bias
-    does as well, the answer is the bias; if nothing helps, it is the base. Samples that the model was not
-    trained on give much better patches.
+    the overall accuracy is the goal. Penalties, neurons and biases are chosen by cross-validation.
 
     With --must, with -d or without, listed samples become right in the new file, and those of --lock stay
     right; what cannot be is named. Without a target nothing else is learnt then.

@@ -32,6 +32,7 @@ _match_options = gathered(
         required=True,
         metavar="REFERENCE",
         shell_complete=completion.files,
+        brief="The model whose decisions are taken for right.",
         help="The model whose decisions are taken for right: the one that MODEL was made from.",
     ),
     table_neurons_option,

@@ -19,11 +19,18 @@ from onnxtweak.settings import DataSettings, EngineSettings, RuntimeName
 
 @command("verify", "onnxtweak verify tweaked.onnx --base model.onnx -d test.npz")
 @click.argument("tweaked", metavar="TWEAKED")
-@option("Model", "--base", metavar="MODEL", help="The base, to compare with the one the file contains.")
+@option(
+    "Model",
+    "--base",
+    metavar="MODEL",
+    brief="The base, to compare with the one in the file.",
+    help="The base, to compare with the one the file contains.",
+)
 @option(
     "Model",
     "--same-as",
     metavar="FILE",
+    brief="The file as onnxtweak wrote it, where another tool rewrote it.",
     help="The tweaked file, as onnxtweak wrote it, that TWEAKED was made of by another tool: simplified, "
     "quantised, converted. Do its decisions and the gain survive, on the samples of -d, with labels or not?",
 )
@@ -34,6 +41,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, RuntimeName
     type=Words(get_args(RuntimeName)),
     default=(),
     show_default=False,
+    brief="Run it in these too: openvino, opencv.",
     help="Run the file and its base in these too, on up to 200 samples of -d, beside ONNX Runtime's values; "
     "openvino and opencv need the extra `runtimes`.",
 )
@@ -52,13 +60,15 @@ def verify(
 ) -> None:
     """Verify a tweaked file again.
 
+    Ends with exit code 3 if a check fails. A check that cannot be made is named, and counts neither as passed
+    nor as failed.
+
     From the file alone: the tweak comes off byte for byte; all that it added, and its record, still have the
     digests recorded; with zero weights the file computes what its base computes; it differs from its base by
     the tweak alone; its record says what was added; the ONNX checker finds no fault that the base does not
     have; and it loads and runs. With samples, the tweak is also simulated from tables, and the accuracy is
     measured with and without it, and compared with what was recorded. Every must-sample has to be right, and
-    no lock-sample that the base gets right may be wrong. Ends with exit code 3 if a check fails. A check that
-    cannot be made is named, and counts neither as passed nor as failed.
+    no lock-sample that the base gets right may be wrong.
 
     With --runtime, file and base are run by other programs as well: values may be off by a thousandth of the
     largest, or by four times as much as the base's are.

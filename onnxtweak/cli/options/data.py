@@ -34,6 +34,7 @@ def _source(also: str = "", *, required: bool = True, labelled: bool = True) -> 
         multiple=True,
         required=required,
         metavar="PATH[#KEY[start:stop]]",
+        brief=f"{'Labelled samples' if labelled else 'Samples'}: .npz, folder of images, .csv, .parquet.",
         help=f"{'Labelled samples' if labelled else 'Samples'}: an .npz file (inputs under their tensor "
         "names or `x`, labels under `y` or `labels`), x.npy with y.npy beside it, a folder of such shards, a "
         "folder of images class/*.png, a .csv or .parquet table (columns by name), a .csv of path,label, or "
@@ -42,7 +43,11 @@ def _source(also: str = "", *, required: bool = True, labelled: bool = True) -> 
     )
 
 
-_NAMES = _data("--names", metavar="FILE", help="Class names, one per line, in class order.")
+_NAMES = _data(
+    "--names",
+    metavar="FILE",
+    help="Class names, one per line, in class order.",
+)
 _INPUTS = _data(
     "--input",
     "inputs",
@@ -75,7 +80,12 @@ _PREPROCESSING = (
     _preprocess(
         "--color", type=click.Choice(get_args(settings.Color)), help="Color order that the model expects."
     ),
-    _preprocess("--pixel-scale", type=Number(), help="Multiply raw values by this, such as 1/255."),
+    _preprocess(
+        "--pixel-scale",
+        type=Number(),
+        brief="Multiply raw values by this, such as 1/255.",
+        help="Multiply raw values by this, such as 1/255.",
+    ),
     _preprocess("--mean", type=Numbers(), help="Then subtract this: one number per channel, with commas."),
     _preprocess("--std", type=Numbers(), help="Then divide by this: one number per channel."),
     _preprocess(
@@ -122,12 +132,14 @@ _MUST_AND_LOCK = (
         "--must",
         multiple=True,
         metavar="PATH[#...]",
+        brief="Samples that have to become right. Repeatable.",
         help="Samples that have to get their label in the new file; those that cannot are named. Repeatable.",
     ),
     _data(
         "--lock",
         multiple=True,
         metavar="PATH[#...]",
+        brief="Samples that have to stay right. Repeatable.",
         help="Samples whose right decision has to stay; every one that breaks is counted. Repeatable.",
     ),
 )
@@ -171,6 +183,7 @@ _SPLITTING = (
         "--test",
         multiple=True,
         metavar="PATH[#...]",
+        brief="Samples to report on, used for nothing else [default: a part of the data].",
         help="Samples to report on, used for nothing else "
         "[default: a stratified part of the data]. Repeatable.",
     ),

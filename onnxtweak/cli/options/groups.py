@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +17,26 @@ Callback = Callable[..., Any]
 Decorator = Callable[[Callback], Callback]
 
 
-class SectionOption(click.Option):
-    """An option that knows its heading in the help text."""
+_SCREEN = 40  # lines
 
-    def __init__(self, *names: Any, section: str, **keywords: Any) -> None:
+
+class SectionOption(click.Option):
+    """An option that knows its heading in the help text.
+
+    brief : help of an option that most people need, in a line or two; empty of all others.
+    """
+
+    def __init__(self, *names: Any, section: str, brief: str = "", **keywords: Any) -> None:
         super().__init__(*names, **keywords)
         self.section = section
+        self.brief = brief
+
+    def brief_record(self) -> tuple[str, str]:
+        """Names and brief help."""
+        names = ", ".join([*self.opts, *self.secondary_opts])
+        kind = self.opts[-1].lstrip("-") if isinstance(self.type, click.Choice) else self.type.name
+        value = re.split(r"[\[|]", self.metavar or kind.upper())[0]
+        return (names if self.is_flag else f"{names} {value}"), self.brief
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         # An option whose metavar is a file is completed with files.
@@ -30,8 +46,56 @@ class SectionOption(click.Option):
         return super().shell_complete(ctx, incomplete)
 
 
+def _show_all(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and isinstance(ctx.command, SectionCommand):
+        click.echo(ctx.command.whole_help(ctx))
+        ctx.exit()
+
+
+_HELP_ALL = click.Option(
+    ["--help-all"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_all,
+    help="Show every option, and exit.",
+)
+
+
 class SectionCommand(click.Command):
-    """A command whose help text groups its options under headings, in the order they were declared."""
+    """A command whose help text groups its options under headings, in the order they were declared.
+
+    A text that does not fit a screen is cut by --help to its first two paragraphs and the options that most
+    people need; --help-all shows it whole.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), _HELP_ALL]
+
+    def whole_help(self, ctx: click.Context) -> str:
+        """Every paragraph and every option."""
+        return super().get_help(ctx)
+
+    def get_help(self, ctx: click.Context) -> str:
+        whole = self.whole_help(ctx)
+        if whole.count("\n") < _SCREEN:
+            return whole
+        formatter = ctx.make_formatter()
+        self.format_usage(ctx, formatter)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text("\n\n".join(inspect.cleandoc(self.help or "").split("\n\n")[:2]))
+        listed = [param for param in self.params if isinstance(param, SectionOption)]
+        common = [param for param in listed if param.brief]
+        with formatter.section("Common options"):
+            formatter.write_dl([param.brief_record() for param in common])
+        kinds = dict.fromkeys(param.section.lower() for param in listed if not param.brief)
+        formatter.write_paragraph()
+        formatter.write_text(
+            f"{len(listed) - len(common)} more, about {', '.join(kinds)}: {ctx.command_path} --help-all"
+        )
+        self.format_epilog(ctx, formatter)
+        return formatter.getvalue().rstrip("\n")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

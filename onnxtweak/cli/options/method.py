@@ -25,7 +25,8 @@ theta_option = _method(
     type=click.Choice(get_args(settings.Theta)),
     default=settings.JoinSettings.theta,
     show_default=True,
-    help="How a neuron is scored: exactly for values of either sign, or as printed in the thesis.",
+    help="How theta is taken: the weight up to which a neuron may be connected to a target before a right "
+    "sample breaks. Exactly, for values of either sign, or as printed in the thesis.",
 )
 
 
@@ -72,6 +73,7 @@ def class_drop_option(default: float | None = None) -> Decorator:
         metavar="NUMBER|none",
         default=default,
         show_default="none" if default is None else f"{default:g}",
+        brief="Points that any class may lose; none: no limit.",
         help="Percentage points that any class may lose on held-out samples; none: no limit.",
     )
 
@@ -81,6 +83,7 @@ overall_drop_option = _method(
     type=Number(),
     default=settings.JoinSettings.max_overall_drop,
     show_default=f"{settings.JoinSettings.max_overall_drop:g}",
+    brief="Points of overall accuracy that may be lost.",
     help="Percentage points of overall accuracy that may be lost on validation.",
 )
 
@@ -89,6 +92,7 @@ count_option = _method(
     "--count",
     multiple=True,
     type=Numbers(whole=True),
+    brief="Synapses per target; several to choose from.",
     help="Synapses per target; several to choose from, separated by commas "
     f"[default: {','.join(map(str, settings.JoinSettings.count))}].",
 )

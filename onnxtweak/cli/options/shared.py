@@ -90,12 +90,14 @@ _TARGETS = (
         multiple=True,
         metavar="CLASS",
         shell_complete=completion.classes,
+        brief="A class that should do better, by number or name. Repeatable.",
         help="A class that should do better, by number or name. Repeatable.",
     ),
     _targets(
         "--worst",
         type=Whole(settings.TargetSettings, "worst"),
         metavar="K",
+        brief="Instead: the K classes that do worst.",
         help="Instead: the K classes that do worst.",
     ),
 )
@@ -123,6 +125,7 @@ metrics_option = _targets(
     "metrics",
     multiple=True,
     metavar=settings.METRICS,
+    brief="A metric to measure as well, such as balanced or f1. Repeatable.",
     help="A metric to measure as well, with its interval: balanced or worst-class accuracy, F1 (of class 1 "
     "of two, else the mean over classes), mean IoU, mean cost by a table in a CSV file, or recall of class 1 "
     "at a limit on false alarms. Repeatable.",
@@ -220,6 +223,7 @@ def _make_engine(**values: Any) -> settings.EngineSettings:
 dry_run_option = _machine(
     "--dry-run",
     is_flag=True,
+    brief="Only say what would be done, and for how long.",
     help="Only say what would be done: passes, memory, and an estimate of the time from a few batches.",
 )
 
@@ -233,13 +237,25 @@ def output_options(what: str, *, tweak: bool = False, usual: str | None = None) 
     usual : default name of the file; None: the option is required.
     """
     also = (
-        _output("--tweak", metavar="FILE", help="Also save the tweak alone (*.safetensors)."),
-        _output("--report", metavar="FILE", help="Also draw the result as a page (*.html)."),
+        _output(
+            "--tweak",
+            metavar="FILE",
+            brief="Also save the tweak alone (*.safetensors).",
+            help="Also save the tweak alone (*.safetensors).",
+        ),
+        _output(
+            "--report",
+            metavar="FILE",
+            brief="Also draw the result as a page (*.html).",
+            help="Also draw the result as a page (*.html).",
+        ),
     )
     return gathered(
         "output",
         _make_output,
-        _output("-o", "--output", required=usual is None, default=usual, metavar="FILE", help=what),
+        _output(
+            *("-o", "--output"), required=usual is None, default=usual, metavar="FILE", brief=what, help=what
+        ),
         *(also if tweak else ()),
         force_option,
     )
@@ -289,5 +305,6 @@ def reporting_options(command: Callback) -> Callback:
         default="text",
         show_default=True,
         callback=_keep_form,
+        brief="text, json or markdown.",
         help="Format of the result on stdout.",
     )(decorated)

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxtweak.report.promises import headline
 from onnxtweak.report.schema import plain
-from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.report.text.layout import HARM, Block, Facts, Heading, Note, TextTable
 from onnxtweak.standings import Comparison, MethodStanding
 from onnxtweak.types import MetricReading
 from onnxtweak.verdict import COPY, KEPT, NOT_KEPT, NOT_SHOWN, Verdict
@@ -47,6 +47,7 @@ def comparison(made: Comparison) -> tuple[Block, ...]:
         Heading("At each method's own operating point, set without the test samples"),
         TextTable((*_COLUMNS, _PROMISES), tuple(delivered)),
         Facts((("samples", samples), ("repeats", str(made.repeats)), *written)),
+        Note(HARM),
         *(Note(f"{one.method} does not apply: {one.note}") for one in skipped),
         *map(Note, made.notes),
     )

@@ -15,6 +15,9 @@ BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
 _GAP = "  "
 
+# Of tables that have a column E.
+HARM = "E: points that the classes lost, root mean square over all of them"
+
 
 @dataclass(frozen=True)
 class Heading:

@@ -8,7 +8,7 @@ from typing import Any
 from onnxtweak.plans import RunPlan
 from onnxtweak.report.markup import percent
 from onnxtweak.report.text.dry_run import ESTIMATE, length, size
-from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.report.text.layout import HARM, Block, Facts, Heading, Note, TextTable
 from onnxtweak.report.text.verdict import verdicts_blocks
 from onnxtweak.results import RecipeWritten, RunResult
 
@@ -37,7 +37,7 @@ def ran(made: RunResult) -> tuple[Block, ...]:
         facts.append(("files", ", ".join(file.path for file in made.files)))
     if made.cached:
         facts.append(("cached", ", ".join(made.cached)))
-    return (*blocks, Facts(tuple(facts)), *map(Note, made.notes))
+    return (*blocks, Facts(tuple(facts)), Note(HARM), *map(Note, made.notes))
 
 
 def _on_test(made: RunResult) -> bool:

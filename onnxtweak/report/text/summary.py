@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.report.markup import shortened
 from onnxtweak.report.promises import headline
 from onnxtweak.report.schema import plain
 from onnxtweak.report.text.by_group import group_blocks
@@ -18,7 +19,7 @@ from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.report.text.matched import counted, matched_blocks
 from onnxtweak.report.text.metric import change_blocks, change_line, reading_blocks
 from onnxtweak.report.text.verdict import verdict_blocks
-from onnxtweak.results import Applied, Dumped, Evaluation, ReportPage, Result, Scored
+from onnxtweak.results import Applied, Choice, Dumped, Evaluation, ReportPage, Result, Scored
 from onnxtweak.types import Check, FileRef
 from onnxtweak.verdict import COPY, LISTED
 
@@ -40,7 +41,7 @@ def result(made: Result) -> tuple[Block, ...]:
         ("E", f"{measured.E:.2f} points lost, root mean square over the classes"),
         (
             "neurons",
-            f"{choice.neurons:,} scored (theta {choice.theta}, criterion {choice.criterion})",
+            f"{choice.neurons:,} scored ({_scoring(choice)})",
         ),
         ("samples", _counts(made.samples)),
         *_machine(made.run.device),
@@ -163,7 +164,7 @@ def verdict(made: Result) -> str:
     """One line: the verdict, how target and overall accuracy changed, and whether the checks passed."""
     passed = sum(check.passed for check in made.checks)
     what = "agreement" if made.matched is not None else "overall"
-    said = f"{what} {_percent(made.before.overall)} -> {_percent(made.after.overall)} %, "
+    said = f"{what} {_percent(made.before.overall)} -> {_percent(made.after.overall)} %{_payer(made)}, "
     if made.targets and made.matched is None:
         targets = f"{_percent(made.before.target)} -> {_percent(made.after.target)} %"
         said = f"targets {targets} (bias alone {_percent(made.bias_control.target)} %), {said}"
@@ -247,6 +248,24 @@ def _operating_points(made: Result) -> Iterable[str]:
             yield f"{who}: {_counted(n, 'neuron')}, {_counted(made.tweak['parameters'], 'parameter')}"
         else:
             yield f"{who}: {_counted(n, 'synapse')}, scale {scale:g}"
+
+
+def _scoring(choice: Choice) -> str:
+    """How neurons were ranked; theta is explained where it was used."""
+    if choice.theta == "none":
+        return f"ranked by {choice.criterion}"
+    return (
+        f"ranked by {choice.criterion}; {choice.theta} theta: the weight up to which a neuron may be "
+        "connected before a right sample breaks"
+    )
+
+
+def _payer(made: Result) -> str:
+    """The class that loses most, if one does."""
+    worst = made.verdict.worst
+    if worst is None or round(worst.change, 1) >= 0:
+        return ""
+    return f", class {shortened(worst.name, 40)} pays {-worst.change:.1f} points"
 
 
 def _machine(device: dict[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,56 @@
+"""Help fits a screen, and nothing is hidden: `--help-all` has the rest."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from onnxtweak.cli.main import SECTIONS, main, program
+
+COMMANDS = list(program.commands)
+
+
+@pytest.fixture(autouse=True)
+def eighty_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def said(capsys, *arguments: str) -> str:
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_fits_a_screen(capsys, name):
+    short = said(capsys, name, "--help")
+    assert len(short.splitlines()) <= 40
+    assert f"Example:\n    onnxtweak {name}" in short
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_is_left_out_is_a_word_away(capsys, name):
+    short, whole = said(capsys, name, "--help"), said(capsys, name, "--help-all")
+    options = {param.opts[-1] for param in program.commands[name].params if isinstance(param, click.Option)}
+    assert options <= set(re.findall(r"--[a-z-]+", whole))
+    if short != whole:
+        listed = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", short, re.MULTILINE))
+        assert f"{len(options - listed)} more, about" in short and f"onnxtweak {name}" in short
+
+
+def test_required_options_are_common(capsys):
+    for name, command in program.commands.items():
+        short = said(capsys, name, "-h")
+        for param in command.params:
+            if isinstance(param, click.Option) and param.required:
+                assert param.opts[-1] in short, (name, param.opts)
+
+
+def test_fit_leads_the_commands_that_improve_a_model(capsys):
+    listed = said(capsys, "--help")
+    assert SECTIONS["Improve a model"][0].name == "fit"
+    assert len(listed.splitlines()) <= 48
+    assert "..." not in listed.replace("[ARGS]...", "")  # no sentence is cut off
+    order = [listed.index(f"\n{heading}:") for heading in SECTIONS]
+    assert order == sorted(order)
