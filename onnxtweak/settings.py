@@ -178,14 +178,14 @@ class TapSettings(Bounded):
     taps : selectors: "activations", "stages", "blocks", "penultimate", "op:TYPE", or tensor names with * and
     ?. pool : make a neuron of each channel, its mean, deviation or maximum, or of its mean over each half of
     every axis of positions ("grid2"), instead of each position; of several, all are watched. logits : the
-    logits tensor; None: found in the graph. threshold : of a model that shows one probability, above which
-    it means class 1; None: 0.5.
+    logits tensor; None: found in the graph. threshold : of a model that shows one number that is never
+    negative, above which it means class 1; None: 0.5, where it is a probability.
     """
 
     taps: tuple[str, ...] = ("activations",)
     pool: tuple[Pool, ...] = ("none",)
     logits: str | None = None
-    threshold: Annotated[float | None, Range(above=0, below=1)] = None
+    threshold: Annotated[float | None, Range(above=0)] = None
 
 
 @dataclass(frozen=True)

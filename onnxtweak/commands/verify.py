@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -157,7 +156,7 @@ def _verify_rewritten(
         )
     last = inside[-1]
     data, notes = as_recorded(replace(data, unlabelled=True), model)
-    settings = TapSettings(logits=last.logits, threshold=_threshold(last.provenance))
+    settings = TapSettings(logits=last.logits)
     job = open_whole(same_as, data, engine, settings, progress, watch=False)
     base = as_subject(job.subject, earlier[-1])
     job = replace(job, subject=_as_tweaked(job.subject, last))
@@ -215,7 +214,7 @@ def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> _
     else:
         data, recorded = as_recorded(run.data, run.model)
         notes.extend(recorded)
-        settings = TapSettings(logits=last.logits, threshold=_threshold(last.provenance))
+        settings = TapSettings(logits=last.logits)
         job = open_whole(str(run.model.path), data, run.engine, settings, run.progress, watch=False)
         file = job.subject
         feeds = few_samples(job.opened, job.splits.fit, neutral_samples(job.subject))
@@ -245,11 +244,6 @@ def _in_other_runtimes(run: _Run, job: Job) -> Iterator[Check | Unchecked]:
 def _values(batch: Captured) -> np.ndarray:
     """What the patch reads, (n, K); a patch may have no synapses at all."""
     return batch.V[0] if batch.V else np.empty((len(batch.Z), 0), batch.Z.dtype)
-
-
-def _threshold(provenance: Mapping[str, Any]) -> float | None:
-    value = provenance.get("threshold")
-    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _record_checks(file: Subject, run: _Run) -> Iterator[Check]:

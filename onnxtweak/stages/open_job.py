@@ -105,8 +105,9 @@ class Job:
         record: dict[str, Any] = {}
         if self.subject.readout is not None:
             record["readout"] = self.subject.readout.record
-        if self.reopen.taps.threshold is not None:
-            record["threshold"] = self.reopen.taps.threshold
+        answer = self.subject.answer
+        if answer is not None and answer.kind == "number" and answer.cut > 0:
+            record["threshold"] = answer.cut
         return record
 
     @property

@@ -5,6 +5,7 @@ Tails are drawn at random from what models of strangers end in; each is either m
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnx import TensorProto
 
 from onnxtweak import commands
 from onnxtweak.commands.verify import verify
-from onnxtweak.errors import ModelError
+from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.model.edit.revert import revert
 from onnxtweak.settings import (
     DataSettings,
@@ -25,7 +26,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from tests.support.nets import NetBuilder
-from tests.support.tails import SINGLE_TAILS, TAILS, Shown, add_random_tail
+from tests.support.tails import NUMBER_TAILS, SINGLE_TAILS, TAILS, Shown, add_random_tail, is_single
 from tests.support.tweaks import run
 
 FLOAT = TensorProto.FLOAT
@@ -38,7 +39,7 @@ def make(
 ) -> tuple[Path, Path, Shown, np.ndarray, np.ndarray]:
     """A trained net with a random tail and samples in the classes that it shows, of which one is weak."""
     rng = np.random.default_rng(seed)
-    single = tail in SINGLE_TAILS
+    single = is_single(tail)
     classes = 2 if single else CLASSES
     centres = rng.normal(0, 1.2, (classes, INPUTS))
     truth = rng.integers(0, classes, 900)
@@ -153,3 +154,44 @@ def test_a_tweaked_file_whose_probabilities_saturate_is_verified(tmp_path):
     )
     found = verify(tweaked=str(louder.path), data=source, engine=ENGINE)
     assert {check.name for check in found.checks} >= {"neutral", "digests", "answer"}
+
+
+@pytest.mark.parametrize("tail", NUMBER_TAILS)
+def test_a_number_that_may_be_cut_anywhere_needs_a_threshold(tail, tmp_path):
+    model, data, shown, x, y = make(tmp_path, tail, 0)
+    threshold = {"p-percent": 50.0, "odds": 1.0}[tail]
+    source = DataSettings(data=(str(data),), anyway=True)
+    with pytest.raises(UsageError, match="above which it means class 1 is not known") as caught:
+        commands.evaluate(model=str(model), data=source, engine=ENGINE)
+    assert caught.value.where == "--threshold"
+    if tail == "p-percent":
+        with pytest.raises(UsageError, match="never exceeds 100"):
+            commands.evaluate(model=str(model), data=source, engine=ENGINE, taps=TapSettings(threshold=100.0))
+    out = tmp_path / "fit.onnx"
+    made = commands.fit(
+        model=str(model),
+        data=replace(source, test=source.data),
+        engine=ENGINE,
+        taps=TapSettings(taps=("activations",), threshold=threshold),
+        targets=TargetSettings(worst=1),
+        settings=FitSettings(folds=3, hidden=0),
+        output=OutputSettings(str(out)),
+    )
+    assert made.tweak["parameters"]
+    assert made.before.overall == own_accuracy(model, shown, x, y)
+    after = own_accuracy(out, shown, x, y)
+    assert made.after.overall == after
+    # The file says where it is cut.
+    assert commands.evaluate(model=str(out), data=source, engine=ENGINE).metrics.overall == after
+    assert verify(tweaked=str(out), data=source, engine=ENGINE).after.overall == after
+
+
+@pytest.mark.parametrize("tail", ["tanh", "p"])
+def test_where_a_number_is_cut_does_not_depend_on_the_samples(tail, tmp_path):
+    """Samples of one class alone may all be shown as numbers between 0 and 1."""
+    model, data, shown, x, y = make(tmp_path, tail, 0)
+    above = run(model, {"input": x}, [shown.output])[0][:, 0] > 0
+    np.savez(data, x=x[above], y=y[above])
+    source = DataSettings(data=(str(data),), anyway=True)
+    found = commands.evaluate(model=str(model), data=source, engine=ENGINE)
+    assert found.metrics.overall == own_accuracy(model, shown, x[above], y[above])

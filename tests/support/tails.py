@@ -57,13 +57,20 @@ SINGLE_TAILS = (
     "p", "p-written-out", "p-tanh", "p-hard", "p-clip", "p-one-minus", "p-pair", "pair-p",
     "p-threshold-label", "p-flipped", "p-softplus", "p-of-two", "p-greater", "p-average", "p-gated",
     "p-band", "logit-pair",
-    "p-squeezed", "p-where-names", "p-percent-pair", "p-beside-label", "p-rarely",
+    "p-squeezed", "p-where-names", "p-percent-pair", "p-beside-label", "p-rarely", "p-atan",
 )  # fmt: skip
+# Single numbers of which a user has to know where they are cut.
+NUMBER_TAILS = ("p-percent", "odds")
+
+
+def is_single(tail: str) -> bool:
+    """Whether the tail follows on one score for two classes."""
+    return tail in (*SINGLE_TAILS, *NUMBER_TAILS, "tanh")
 
 
 def add_random_tail(net: NetBuilder, z: str, tail: str, classes: int, rng: np.random.Generator) -> Shown:
     """One of the tails behind the class scores `z` (N, C), or the one score (N, 1), with random numbers."""
-    build = _single if tail in SINGLE_TAILS else _several
+    build = _single if is_single(tail) else _several
     return build(net, z, tail, classes, rng)
 
 
@@ -275,6 +282,18 @@ def _single(net: NetBuilder, z: str, tail: str, classes: int, rng: np.random.Gen
     if tail == "p-softplus":
         out = op("Exp", op("Neg", op("Softplus", op("Neg", z))), name="out")
         return probability(out)
+    if tail == "p-atan":
+        turned = op("Mul", op("Atan", z), const(1 / np.pi))
+        return probability(op("Add", turned, const(0.5), name="out"))
+    if tail == "p-percent":
+        op("Mul", p(), const(100.0), name="out")
+        return Shown(one, "out", above(50), number)
+    if tail == "odds":
+        op("Exp", z, name="out")
+        return Shown(one, "out", above(1), number)
+    if tail == "tanh":
+        op("Tanh", z, name="out")
+        return Shown(one, "out", above(0), number)
     if tail == "p-of-two":
         both = op(
             "Softmax", op("Concat", op("Mul", z, const(-0.5)), op("Mul", z, const(0.5)), axis=1), axis=1

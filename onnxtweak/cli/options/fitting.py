@@ -37,7 +37,7 @@ learning_tap_options = gathered(
         "Model",
         "--threshold",
         type=Number(),
-        help="Above which a single probability means class 1 [default: 0.5].",
+        help="Above which a single number means class 1 [default: 0.5 for a probability].",
     ),
 )
 

@@ -47,7 +47,7 @@ _LOGITS = _model(
 _THRESHOLD = _model(
     "--threshold",
     type=Number(),
-    help="Above which a single probability means class 1 [default: 0.5].",
+    help="Above which a single number means class 1 [default: 0.5 for a probability].",
 )
 
 logits_option = gathered(

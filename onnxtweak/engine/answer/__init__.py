@@ -1,6 +1,7 @@
 """Which class does the model's own output show, and how does that follow from the tensor a patch is added to?
 
 at_positions  the answer of a model that decides at every position
+number_cut  above which value a single number means class 1
 observed  a tensor and the outputs that depend on it, on real samples
 probing   a tail asked about numbers made up to ask it
 tail      the tensor to patch, settled by asking what the model does after it

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.answer.at_positions import settle_positions
+from onnxtweak.engine.answer.number_cut import Cuts, anything, recorded_cut, require_cut, with_cut
 from onnxtweak.engine.answer.observed import Observed, joined, observe
 from onnxtweak.engine.answer.probing import NotDecided, read_columns
 from onnxtweak.engine.opened import Opened, fixed_batch
@@ -25,7 +26,7 @@ from onnxtweak.model.edit.expose import PROBE, only_tail
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.logits import logits_between
-from onnxtweak.model.inspect.tail import cuts, is_top_value, is_unbounded, ranks_classes, tail_operators
+from onnxtweak.model.inspect.tail import cuts, is_top_value, ranks_classes, tail_operators
 from onnxtweak.settings import EngineSettings
 
 ANSWERED = 64  # real samples on which logits and answer are compared before anything is learnt
@@ -38,15 +39,16 @@ def settle_answer(
 ) -> Opened:
     """The model with the tensor to patch, how scores are read from it, and the answer it shows.
 
-    feeds : samples by input name, all of which are tried. threshold : above which a single probability means
-    class 1; None: 0.5. Raises ModelError where the answer does not follow from any tensor. Of a model with a
-    tweak inside that was found before: its logits may be so large that probabilities saturate, which is for
-    checks to count, not for the search.
+    feeds : samples by input name, all of which are tried. threshold : above which a single number means class
+    1; None: what the file records, else as `number_cut` has it. Raises ModelError where the answer does not
+    follow from any tensor. Of a model with a tweak inside that was found before: its logits may be so large
+    that probabilities saturate, which is for checks to count, not for the search.
     """
     at_positions = settle_positions(opened, feeds, settings)
     if at_positions is not None:
         return at_positions
-    question = _Question(feeds, settings, threshold, proven=bool(tweaks_inside(opened.model.proto)))
+    proven = bool(tweaks_inside(opened.model.proto))
+    question = _Question(feeds, settings, Cuts(threshold, recorded_cut(opened.model)), proven)
     reasons: list[str] = []
     probabilities: list[tuple[str, Observed]] = []
     for name in _candidates(opened):
@@ -90,7 +92,7 @@ class _Question:
 
     feeds: Mapping[str, np.ndarray]
     settings: EngineSettings
-    threshold: float | None
+    given: Cuts
     proven: bool
 
 
@@ -128,10 +130,12 @@ def _settled(
     if observed.scale != "logit" and not observed.x.any(axis=1).all():
         reasons.append("on some samples all scores are zero")
         return None
-    for answer in _answers(graph, observed, question.threshold):
+    for answer in _answers(graph, observed):
         tail = _Tail(opened, name, observed, answer, question)
         tolerance = ROUNDING[observed.dtype]
+        shown = observed.outputs[answer.output]
         try:
+            answer = with_cut(graph, name, answer, shown, tail.anything, question.given)
             readout, answer = read_columns(
                 tail.ask,
                 observed.on_logit_scale,
@@ -145,16 +149,18 @@ def _settled(
                 continue
             reasons.append(f"in output {answer.output!r} {reason.why}")
             return None
+        except UsageError:
+            raise
         except InputError as error:
             reasons.append(f"output {answer.output!r} does not follow from them alone ({error.what})")
             return None
-        wrong = answer.contradicts(readout.scores(observed.x), observed.outputs[answer.output], tolerance)
+        wrong = answer.contradicts(readout.scores(observed.x), shown, tolerance)
         if wrong.any() and not question.proven:
             reasons.append(
                 f"output {answer.output!r} shows another class on {int(wrong.sum())} of {len(wrong)} samples"
             )
             return None
-        _require_cut(question.threshold, answer)
+        require_cut(question.given.threshold, answer)
         logits = (
             opened.logits if name == opened.logits.name else logits_between(graph, name, opened.logits.output)
         )
@@ -162,18 +168,6 @@ def _settled(
         plain = readout.is_plain and readout.scale == "logit"
         return replace(opened, logits=logits, readout=None if plain else readout, answer=answer)
     return None
-
-
-def _require_cut(threshold: float | None, answer: Answer) -> None:
-    """Raise UsageError for a threshold where the model shows no probability that could be cut there."""
-    if threshold is None or (answer.kind == "number" and 0 < answer.cut):
-        return
-    shows = {"label": "the class itself", "number": "a score that is no probability"}
-    raise UsageError(
-        f"output {answer.output!r} shows {shows.get(answer.kind, 'scores of several classes')}",
-        where="--threshold",
-        hint="leave it out; `fit --metric` moves the model's own cut, and the new file shows it",
-    )
 
 
 def _in_words(readout: Readout) -> str:
@@ -196,7 +190,7 @@ def _in_words(readout: Readout) -> str:
     return "".join(f"; {text}" for text in words)
 
 
-def _answers(graph: GraphIndex, observed: Observed, threshold: float | None) -> Iterator[Answer]:
+def _answers(graph: GraphIndex, observed: Observed) -> Iterator[Answer]:
     """How each output might show the class: those that name it first, then scores, then single numbers."""
     found: list[tuple[int, Answer]] = []
     for name, value in observed.outputs.items():
@@ -213,9 +207,7 @@ def _answers(graph: GraphIndex, observed: Observed, threshold: float | None) -> 
             if each > 1:
                 found.append((2, Answer(name, "scores")))
                 continue
-            bounded = value.min() >= 0 and value.max() <= 1 and not is_unbounded(graph, name)
-            cut = (0.5 if threshold is None else threshold) if bounded else 0.0
-            found.append((3, Answer(name, "number", cut)))
+            found.append((3, Answer(name, "number")))
         elif each == 1 or ranks_classes(graph, name):
             found.append((0, Answer(name, "label")))
         elif value.dtype.kind in "iu" and np.ptp(value.astype(np.int64)) > 1:  # not a mark for each class
@@ -245,6 +237,10 @@ class _Tail:
             )
         size = self._batch or max(1, _NUMBERS // x.shape[1])
         return joined([self._run(x[start : start + size]) for start in range(0, len(x), size)])
+
+    def anything(self) -> Any:
+        """The output's value where the tensor is near what it is on samples, and far from that."""
+        return self.ask(anything(self._observed.on_logit_scale))
 
     def _run(self, x: np.ndarray) -> Any:
         assert self._session is not None

@@ -17,13 +17,13 @@ from onnxtweak.model.inspect.softmax import SAME_VALUE
 # fmt: off
 _TAIL = SAME_VALUE | frozenset(
     {
-        "Softmax", "LogSoftmax", "Hardmax", "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Softplus", "Softsign",
-        "Exp", "Log", "Neg", "Abs", "Reciprocal", "Sqrt", "Pow", "Sign", "Round", "Floor", "Ceil", "Clip",
-        "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Where", "Not", "And", "Or", "Xor", "Mod",
-        "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "ReduceMax", "ReduceMin", "ReduceSum",
-        "ReduceMean", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare", "LpNormalization",
-        "ArgMax", "ArgMin", "TopK", "OneHot", "Gather", "GatherElements", "GatherND", "Slice", "Split",
-        "Concat", "Pad", "Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose",
+        "Softmax", "LogSoftmax", "Hardmax", "Sigmoid", "HardSigmoid", "Tanh", "Atan", "Erf", "Softplus",
+        "Softsign", "Exp", "Log", "Neg", "Abs", "Reciprocal", "Sqrt", "Pow", "Sign", "Round", "Floor", "Ceil",
+        "Clip", "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Where", "Not", "And", "Or", "Xor",
+        "Mod", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "ReduceMax", "ReduceMin",
+        "ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare",
+        "LpNormalization", "ArgMax", "ArgMin", "TopK", "OneHot", "Gather", "GatherElements", "GatherND", "Slice",
+        "Split", "Concat", "Pad", "Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose",
         "QuantizeLinear", "DequantizeLinear", "Constant", "ConstantOfShape", "CumSum", "IsNaN", "IsInf",
         "ZipMap", "Normalizer", "LabelEncoder", "ArrayFeatureExtractor", "Scaler", "Binarizer",
         "QLinearSoftmax", "QLinearSigmoid",

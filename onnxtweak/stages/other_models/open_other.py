@@ -49,7 +49,7 @@ def open_other(job: Job, path: str, role: str) -> OtherModel:
     view = _as_taken(job, opened, names, job.splits.fit)
     with starting(opened, f"start the {role}", job.engine.progress):
         tried = whole_batches(opened, view.spread_out(ANSWERED), ANSWERED)
-        opened = settle_answer(opened, tried, settings, job.reopen.taps.threshold)
+        opened = settle_answer(opened, tried, settings, job.answer_record.get("threshold"))
         subject, _ = measured(opened, (), few_samples(opened, view, 3), settings)
         subject = settle(subject, few_samples(opened, view, TRIED), settings).subject
     _require_same_classes(job, subject, opened, role)
