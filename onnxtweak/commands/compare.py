@@ -20,6 +20,7 @@ from onnxtweak.method.compare.standings import MethodRun, interval, interval_not
 from onnxtweak.method.metrics import measure, read_metric, reading_of
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.selection.candidates import Candidates
+from onnxtweak.method.selection.numbering import drawn_at_random
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, empty_ranking, united
 from onnxtweak.method.table import all_neurons, most_neurons, take, union
 from onnxtweak.method.tuning.operating_point import OperatingPoint
@@ -237,7 +238,7 @@ def gather_inputs(
     groups = {
         "watched": watched.neurons,
         "joined": united(rankings),
-        "random": _random_neurons(job, max(join.count) * len(targets), seed),
+        "random": drawn_at_random(job.taps, max(join.count) * len(targets), seed),
     }
     last = penultimate_name(job.opened.model.graph, job.subject.logits)
     for tap in job.taps:
@@ -290,13 +291,6 @@ def _ranked(
     best = score_neurons(job, classes, join.theta, max(candidates_wanted(join), active)).best
     of_targets = [best[k] for k in np.searchsorted(classes, goal.targets)]
     return rank_neurons(job, of_targets, goal, join, skip=True), best if few else None, classes
-
-
-def _random_neurons(job: Job, count: int, seed: int) -> Neurons:
-    """So many neurons drawn at random, in the order of taps and indices."""
-    everything = all_neurons(job.taps)
-    drawn = np.random.default_rng(seed).permutation(len(everything))[:count]
-    return take(everything, np.sort(drawn))
 
 
 def _proposal(

@@ -1,4 +1,4 @@
-"""Which neurons do numbers counted through all taps mean, and whose are taken when classes take turns?"""
+"""Which neurons do numbers counted through all taps mean: in turns of the classes, or drawn at random?"""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ def numbered(taps: Sequence[Tap], numbers: np.ndarray) -> Neurons:
 def numbers_of(neurons: Neurons) -> np.ndarray:
     """Their numbers (K,) int64, counted through all of their taps."""
     return _starts(neurons.taps)[neurons.tap_of] + neurons.index
+
+
+def drawn_at_random(taps: Sequence[Tap], count: int, seed: int) -> Neurons:
+    """So many neurons, or all that there are, in the order of taps and indices."""
+    drawn = np.random.default_rng(seed).permutation(int(_starts(taps)[-1]))[:count]
+    return numbered(taps, np.sort(drawn))
 
 
 def taking_turns(rankings: Sequence[np.ndarray], count: int) -> np.ndarray:

@@ -22,10 +22,10 @@ _TAIL = SAME_VALUE | frozenset(
         "Clip", "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Where", "Not", "And", "Or", "Xor",
         "Mod", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "ReduceMax", "ReduceMin",
         "ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare",
-        "LpNormalization", "ArgMax", "ArgMin", "TopK", "OneHot", "Gather", "GatherElements", "GatherND", "Slice",
-        "Split", "Concat", "Pad", "Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose",
-        "QuantizeLinear", "DequantizeLinear", "Constant", "ConstantOfShape", "CumSum", "IsNaN", "IsInf",
-        "ZipMap", "Normalizer", "LabelEncoder", "ArrayFeatureExtractor", "Scaler", "Binarizer",
+        "LpNormalization", "ArgMax", "ArgMin", "TopK", "OneHot", "Gather", "GatherElements", "GatherND",
+        "Slice", "Split", "Concat", "Pad", "Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
+        "Transpose", "QuantizeLinear", "DequantizeLinear", "Constant", "ConstantOfShape", "CumSum", "IsNaN",
+        "IsInf", "ZipMap", "Normalizer", "LabelEncoder", "ArrayFeatureExtractor", "Scaler", "Binarizer",
         "QLinearSoftmax", "QLinearSigmoid",
     }
 )
