@@ -101,6 +101,21 @@ class Readout:
         return Z
 
 
+def by_sample(value: Any, samples: int) -> Any:
+    """An output's value with the axis of samples first.
+
+    Leading axes of size 1 before it are left out, and one sample alone needs no axis.
+    """
+    if not isinstance(value, np.ndarray) or value.shape[:1] == (samples,):
+        return value
+    if samples == 1:
+        return value[None]
+    inner = value
+    while inner.ndim > 1 and len(inner) == 1:
+        inner = inner[0]
+    return inner if inner.shape[:1] == (samples,) else value
+
+
 @dataclass(frozen=True)
 class Answer:
     """How the class that a model shows is read from one of its outputs.
@@ -126,7 +141,9 @@ class Answer:
             return rows.argmax(axis=1)
         if self.kind == "number":
             return (rows[:, 0] > self.cut).astype(np.int64)
-        return rows[:, 0] if rows.dtype.kind != "b" else rows[:, 0].astype(np.int64)
+        labels = rows[:, 0]
+        whole = labels.dtype.kind == "b" or (labels.dtype.kind == "f" and not (labels % 1).any())
+        return labels.astype(np.int64) if whole else labels
 
     def classes(self, value: Any) -> np.ndarray:
         """Class numbers (N,) int64 that an output's value shows; -1 for what is none of the classes."""

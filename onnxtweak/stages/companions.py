@@ -16,10 +16,12 @@ from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.head import ROUNDING
 from onnxtweak.model.inspect.batch import mixing_operators, random_operators
+from onnxtweak.model.inspect.graph_checks import quantises
 from onnxtweak.settings import EngineSettings
 
 TRIED = 8  # samples, run together and one at a time
 _NAMED = 3
+_STEP = 0.1  # of the largest logit: what a step of a quantised layer may change, where a rounding causes one
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ def settle(subject: Subject, samples: Mapping[str, np.ndarray], settings: Engine
             alone = together
     if not near(alone, together) and not near(run.logits(samples), together):
         raise _random(subject)
-    if near(alone, together) or _same_among_others(run, samples, together, near):
+    if near(alone, together) or (
+        quantises(subject.model.graph)
+        and near(alone, together, _STEP)
+        and _same_among_others(run, samples, together, near)
+    ):
         return Settled(subject, (_still(random),) if random else ())
     if subject.batch is not None or _equal(alone, near) or not near(run.apart(samples), alone):
         raise _unsettled(subject)
@@ -93,15 +99,20 @@ class _LogitsRun:
 
 @dataclass(frozen=True)
 class _Tolerance:
-    """Whether two arrays of logits are the same but for rounding. logits : what is large among them."""
+    """Whether two arrays of logits are the same but for rounding, or a fraction of the largest.
+
+    logits : what is large among them.
+    """
 
     dtype: str
     logits: np.ndarray
 
-    def __call__(self, one: np.ndarray, other: np.ndarray) -> bool:
+    def __call__(self, one: np.ndarray, other: np.ndarray, fraction: float | None = None) -> bool:
         finite = np.abs(self.logits[np.isfinite(self.logits)])
         size = max(1e-6, float(finite.max(initial=0.0)))
-        return bool(np.allclose(one, other, rtol=0, atol=ROUNDING[self.dtype] * size, equal_nan=True))
+        return bool(
+            np.allclose(one, other, rtol=0, atol=(fraction or ROUNDING[self.dtype]) * size, equal_nan=True)
+        )
 
 
 def _opened(subject: Subject, settings: EngineSettings) -> tuple[Session, str]:
@@ -114,8 +125,8 @@ def _same_among_others(
 ) -> bool:
     """Whether each sample keeps its logits when all others of the batch are replaced, itself in its place.
 
-    Then only the size of the batch matters: its kernels round in another way, and a quantisation that follows
-    makes a step of that.
+    Then only the size of the batch matters. Where its kernels round in another way, and a quantisation that
+    follows makes a step of that, nothing is wrong with the model.
     """
     count = len(together)
     for k in range(count):

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from onnxtweak import commands
 from onnxtweak.commands.verify import verify
@@ -154,6 +155,69 @@ def test_a_tweaked_file_whose_probabilities_saturate_is_verified(tmp_path):
     )
     found = verify(tweaked=str(louder.path), data=source, engine=ENGINE)
     assert {check.name for check in found.checks} >= {"neutral", "digests", "answer"}
+
+
+@pytest.mark.parametrize("shown", ["label", "scores"])
+def test_one_sample_needs_no_axis(shown, tmp_path):
+    model, data, _, x, y = make(tmp_path, "temperature", 0, batch=1)
+    proto = onnx.load(model)
+    last = proto.graph.node[-1]
+    if shown == "label":
+        proto.graph.node.append(helper.make_node("ArgMax", [last.output[0]], ["best"], axis=1))
+        proto.graph.node.append(helper.make_node("Squeeze", ["best"], ["answer"]))
+        proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("answer", TensorProto.INT64, ()))
+    else:
+        proto.graph.node.append(helper.make_node("Squeeze", [last.output[0]], ["answer"]))
+        proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("answer", FLOAT, (CLASSES,)))
+    onnx.save(proto, model)
+    out = tmp_path / "fit.onnx"
+    made = commands.fit(
+        model=str(model),
+        data=DataSettings(data=(str(data),), test=(str(data),), anyway=True),
+        engine=ENGINE,
+        targets=TargetSettings(worst=1),
+        settings=FitSettings(folds=3, hidden=0),
+        output=OutputSettings(str(out)),
+    )
+    for path, said in ((model, made.before), (out, made.after)):
+        found = [run(path, {"input": row[None]})[0] for row in x]
+        right = [
+            (row if shown == "label" else row.argmax()) == wanted
+            for row, wanted in zip(found, y, strict=True)
+        ]
+        assert said.overall == np.mean(right)
+
+
+@pytest.mark.parametrize("bound", ["threshold", "temperature"])
+def test_an_input_of_one_number_may_decide_too(bound, tmp_path):
+    model, data, _, x, y = make(tmp_path, "p" if bound == "threshold" else "temperature", 0)
+    proto = onnx.load(model)
+    del proto.graph.node[-2 if bound == "temperature" else -1 :]
+    proto.graph.input.append(
+        helper.make_tensor_value_info("bound", FLOAT, () if bound == "threshold" else (1,))
+    )
+    if bound == "threshold":
+        proto.graph.node.append(helper.make_node("Greater", ["logits", "bound"], ["more"]))
+        proto.graph.node.append(helper.make_node("Cast", ["more"], ["out"], to=TensorProto.INT64))
+        proto.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    else:
+        proto.graph.node.append(helper.make_node("Div", ["logits", "bound"], ["soft"]))
+        proto.graph.node.append(helper.make_node("Softmax", ["soft"], ["out"], axis=1))
+    onnx.save(proto, model)
+    value = np.array(0.4 if bound == "threshold" else [0.4], np.float32)
+    out = tmp_path / "fit.onnx"
+    made = commands.fit(
+        model=str(model),
+        data=DataSettings(data=(str(data),), test=(str(data),), inputs=(("bound", 0.4),), anyway=True),
+        engine=ENGINE,
+        targets=TargetSettings(worst=1),
+        settings=FitSettings(folds=3, hidden=0),
+        output=OutputSettings(str(out)),
+    )
+    for path, said in ((model, made.before), (out, made.after)):
+        shown = run(path, {"input": x, "bound": value})[0]
+        decided = shown[:, 0] if bound == "threshold" else shown.argmax(axis=1)
+        assert said.overall == (decided == y).mean()
 
 
 @pytest.mark.parametrize("tail", NUMBER_TAILS)

@@ -68,6 +68,15 @@ def _two_inputs_and_max(net, x):
     return net.op("Sub", x, net.op("Mul", net.const(0.5), net.op("ReduceMax", x, axes=[0], keepdims=1)))
 
 
+def _with_size_of_batch(net, x):
+    size = net.op("Cast", net.op("Gather", net.op("Shape", x), net.ints(0)), to=FLOAT)
+    return net.op("Add", x, net.op("Mul", net.const(0.02), size))
+
+
+def _with_last_sample(net, x):
+    return net.op("Add", x, net.op("Gather", x, net.ints(-1), axis=0))
+
+
 SETTLED = {
     "dynamic quantisation": (lambda folder: _dynamic(mlp(), folder), "DynamicQuantizeLinear"),
     "dynamic, convolutions": (
@@ -77,6 +86,8 @@ SETTLED = {
     "dynamic, softmax": (lambda folder: _dynamic(mlp(tail="softmax"), folder), "DynamicQuantizeLinear"),
     "mean of the batch": (lambda folder: _net(_with_mean_of_batch), "ReduceMean"),
     "softmax over the batch": (lambda folder: _net(_with_softmax_over_batch), "Softmax"),
+    "size of the batch": (lambda folder: _net(_with_size_of_batch), ""),
+    "last of the batch": (lambda folder: _net(_with_last_sample), ""),
     "maximum of the batch": (lambda folder: _net(_two_inputs_and_max), "ReduceMax"),
 }
 

@@ -51,7 +51,8 @@ TAILS = (
     "sharpened", "odd-normalised", "topk", "one-hot", "rejecting", "rejecting-label", "coarse", "sigmoids",
     "sigmoids-written-out", "sigmoids-average", "bool-mask", "min-max", "negative-distances", "zipmap",
     "quantised-probabilities", "log-probabilities-weighted", "uint8-label", "unknown-class", "half-precision",
-    "uint8-scores",
+    "uint8-scores", "float-label", "topk-floats", "topk-names", "largest-of-three", "leading-one",
+    "leading-one-label", "looked-up",
 )  # fmt: skip
 SINGLE_TAILS = (
     "p", "p-written-out", "p-tanh", "p-hard", "p-clip", "p-one-minus", "p-pair", "pair-p",
@@ -229,6 +230,34 @@ def _several(net: NetBuilder, z: str, tail: str, classes: int, rng: np.random.Ge
     if tail == "uint8-scores":
         out = op("QuantizeLinear", z, const(0.05), net.const(100, np.uint8), name="out")
         return Shown({out: (TensorProto.UINT8, ("N", classes))}, out, highest, {c: c for c in range(classes)})
+    if tail == "float-label":
+        return _label(net, op("Cast", argmax(z), to=FLOAT, name="out"), classes, FLOAT)
+    if tail in ("topk-floats", "topk-names"):
+        net.nodes.append(helper.make_node("TopK", [softmax(), net.ints(3)], ["values", "best"], axis=1))
+        if tail == "topk-floats":
+            op("Cast", "best", to=FLOAT, name="out")
+        else:
+            op("Gather", net.ints(*order), "best", name="out")
+        kind = FLOAT if tail == "topk-floats" else INT64
+        number = {c: c if tail == "topk-floats" else int(order[c]) for c in range(classes)}
+        return Shown({"values": (FLOAT, ("N", 3)), "out": (kind, ("N", 3))}, "out", first, number)
+    if tail == "largest-of-three":
+        several = [op("Mul", z, const(factor)) for factor in (0.5, 1.0, 1.5)]
+        stacked = op("Concat", *(op("Unsqueeze", one, net.ints(2)) for one in several), axis=2)
+        return _floats(net, op("ReduceMax", stacked, axes=[2], keepdims=0, name="out"), classes)
+    if tail == "leading-one":
+        op("Unsqueeze", softmax(), net.ints(0), name="out")
+        decide = lambda value: value[0].argmax(axis=1)  # noqa: E731
+        return Shown({"out": (FLOAT, (1, "N", classes))}, "out", decide, {c: c for c in range(classes)})
+    if tail == "leading-one-label":
+        op("Reshape", argmax(z), net.ints(1, -1), name="out")
+        number = {c: c for c in range(classes)}
+        return Shown({"out": (INT64, (1, "N"))}, "out", lambda value: value[0], number)
+    if tail == "looked-up":
+        net.ml = True
+        op("ArrayFeatureExtractor", net.ints(*order), argmax(z), name="out", domain="ai.onnx.ml")
+        number = {c: int(order[c]) for c in range(classes)}
+        return Shown({"out": (INT64, (1, "N"))}, "out", lambda value: value[0], number)
     raise ValueError(tail)
 
 

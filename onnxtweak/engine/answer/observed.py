@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxtweak.engine.opened import Opened, fixed_batch, require_class_scores
 from onnxtweak.engine.session import open_session
-from onnxtweak.head import ROUNDING, Scale, on_logit_scale
+from onnxtweak.head import ROUNDING, Scale, by_sample, on_logit_scale
 from onnxtweak.model.edit.expose import expose_values
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.tail import is_unbounded, shown_outputs
@@ -66,14 +66,16 @@ def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings
     samples = 0
     for start in range(0, count, size):
         part = {name: rows[start : start + size] for name, rows in feeds.items()}
-        samples += len(next(iter(part.values())))
-        parts.append(session.run(opened.feeding.fed(part, names), [exposed.logits, *outputs]))
+        together = len(next(iter(part.values())))
+        samples += together
+        scores, *values = session.run(opened.feeding.fed(part, names), [exposed.logits, *outputs])
+        parts.append([scores, *(by_sample(value, together) for value in values)])
     x, *shown = (joined(column) for column in zip(*parts, strict=True))
     one_row_each = x.ndim >= 1 and len(x) == samples and x.size
     shape = require_class_scores(tuple(x.shape[1:]) if one_row_each else None, opened, name)
     rows = x.reshape(len(x), -1).astype(np.float64)
-    values = dict(zip(outputs, shown, strict=True))
-    return Observed(rows, shape, dtype, values, _scale(graph, name, rows))
+    by_name = dict(zip(outputs, shown, strict=True))
+    return Observed(rows, shape, dtype, by_name, _scale(graph, name, rows))
 
 
 def joined(parts: Sequence[Any]) -> Any:

@@ -14,7 +14,7 @@ from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.position_batches import position_batches
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject, filled
-from onnxtweak.head import ONE_LABEL, ROUNDING
+from onnxtweak.head import ONE_LABEL, ROUNDING, by_sample
 from onnxtweak.settings import EngineSettings
 
 _AT_POSITIONS = 7  # further copies of scores at positions while a batch is compared
@@ -120,7 +120,8 @@ def equivalent_cut(
         feeds, _, _ = next(view.dataset.batches(view.rows[[row]], 1))
         whole = {name: filled(value, subject.batch or 1) for name, value in feeds.items()}
         needed = subject.feeding.fed(whole, [port.name for port in session.inputs])
-        shown.append(np.asarray(session.run(needed, [answer.output])[0][0], np.float64).reshape(-1))
+        value = by_sample(session.run(needed, [answer.output])[0], subject.batch or 1)
+        shown.append(np.asarray(value[0], np.float64).reshape(-1))
     if answer.kind == "number":
         return ShownCut(f"its output '{answer.output}'", answer.cut, float(np.mean(shown)))
     ends = np.array(shown)
@@ -145,4 +146,6 @@ def _run(subject: Subject, session: Session, logits: str, fed: Mapping[str, Any]
         return Z, subject.head.predict(Z), np.zeros(len(Z), bool)
     scores, value = session.run(fed, [logits, subject.answer.output])
     Z = scores.reshape(-1, subject.classes)
+    if not subject.sizes:
+        value = by_sample(value, len(Z))
     return Z, subject.answer.classes(value), subject.answer.contradicts(Z, value, ROUNDING[subject.dtype])

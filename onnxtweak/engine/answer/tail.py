@@ -21,12 +21,12 @@ from onnxtweak.engine.answer.probing import NotDecided, read_columns
 from onnxtweak.engine.opened import Opened, fixed_batch
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.errors import DataError, InputError, ModelError, UsageError
-from onnxtweak.head import ROUNDING, Answer, Readout
+from onnxtweak.head import ROUNDING, Answer, Readout, by_sample
 from onnxtweak.model.edit.expose import PROBE, only_tail
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.inspect.logits import logits_between
-from onnxtweak.model.inspect.tail import cuts, is_top_value, ranks_classes, tail_operators
+from onnxtweak.model.inspect.tail import cuts, is_top_value, names_class, ranks_classes, tail_operators
 from onnxtweak.settings import EngineSettings
 
 ANSWERED = 64  # real samples on which logits and answer are compared before anything is learnt
@@ -202,7 +202,10 @@ def _answers(graph: GraphIndex, observed: Observed) -> Iterator[Answer]:
             continue
         each = int(np.size(value[0]))
         if value.dtype.kind == "f" or value.dtype.name == "bfloat16":
-            if is_top_value(graph, name) or not each:
+            if is_top_value(graph, name, each) or not each:
+                continue
+            if names_class(graph, name):
+                found.append((0, Answer(name, "label")))
                 continue
             if each > 1:
                 found.append((2, Answer(name, "scores")))
@@ -251,7 +254,8 @@ class _Tail:
         samples = {n: np.repeat(v[:1], count + lack, axis=0) for n, v in self._question.feeds.items()}
         feeds = self._opened.feeding.fed(samples, names)
         feeds[PROBE] = values.reshape(-1, *self._observed.shape)
-        return self._session.run(feeds, [self._answer.output])[0][:count]
+        value = self._session.run(feeds, [self._answer.output])[0]
+        return by_sample(value, count + lack)[:count]
 
     def _on_own_scale(self, x: np.ndarray) -> np.ndarray:
         """Columns on the logit scale as the tensor holds them, float32."""

@@ -61,7 +61,8 @@ def cuts(graph: GraphIndex, output: str) -> tuple[str, ...]:
         if not _is_tail(node) or _is_bias(graph, node):
             break
         frontier -= set(node.output)
-        frontier |= {item for item in graph.needs(places[name]) if graph.depends_on_input(item)}
+        needed = {item for item in graph.needs(places[name]) if graph.depends_on_input(item)}
+        frontier |= {item for item in needed if not _is_one_number(graph, item)}
         if len(frontier) == 1:
             found.extend(frontier - {found[-1]})
     return tuple(found)
@@ -106,10 +107,20 @@ def ranks_classes(graph: GraphIndex, output: str) -> bool:
     return any(node.op_type == "TopK" and name == node.output[1] for node, name in _behind(graph, output))
 
 
-def is_top_value(graph: GraphIndex, output: str) -> bool:
-    """Whether an output holds the value of the best class, or of the best few, rather than one per class."""
+def names_class(graph: GraphIndex, output: str) -> bool:
+    """Whether an output is the class itself, be it written as a floating-point number."""
+    return ranks_classes(graph, output) or any(
+        node.op_type in ("ArgMax", "ArgMin") for node, _ in _behind(graph, output)
+    )
+
+
+def is_top_value(graph: GraphIndex, output: str, numbers: int) -> bool:
+    """Whether an output holds the value of the best class, or of the best few, rather than one per class.
+
+    numbers : of a sample. The largest of several groups is one for each of these.
+    """
     return any(
-        (node.op_type == "TopK" and name == node.output[0]) or node.op_type == "ReduceMax"
+        (node.op_type == "TopK" and name == node.output[0]) or (node.op_type == "ReduceMax" and numbers == 1)
         for node, name in _behind(graph, output)
     )
 
@@ -138,8 +149,13 @@ def is_unbounded(graph: GraphIndex, name: str) -> bool:
     return False
 
 
+def _is_one_number(graph: GraphIndex, name: str) -> bool:
+    """Whether an input of the model is one number for all samples, such as a threshold."""
+    return graph.position(name) is None and graph.declared_shape(name) in ((), (1,))
+
+
 def _behind(graph: GraphIndex, output: str) -> Iterator[tuple[NodeProto, str]]:
-    """The producers of an output and their tensors, back over what only casts, reshapes or scales it."""
+    """The producers of an output and their tensors, back over what casts, reshapes, scales or names it."""
     name = output
     for _ in range(_MOST_STEPS):
         node = graph.producer(name)
@@ -147,12 +163,14 @@ def _behind(graph: GraphIndex, output: str) -> Iterator[tuple[NodeProto, str]]:
             return
         yield node, name
         varying = [item for item in node.input if item and graph.depends_on_input(item)]
-        if len(varying) != 1 or node.op_type not in _UNCHANGED:
+        looked_up = node.op_type in _TABLES and len(node.input) > 1 and varying == [node.input[1]]
+        if len(varying) != 1 or not (looked_up or node.op_type in _UNCHANGED):
             return
         name = varying[0]
 
 
 _UNCHANGED = SAME_VALUE | {"Squeeze", "Unsqueeze", "Reshape", "Flatten", "Mul", "Div", "Add", "Sub", "Round"}
+_TABLES = frozenset({"Gather", "GatherND", "ArrayFeatureExtractor"})
 
 
 def _is_tail(node: NodeProto) -> bool:
