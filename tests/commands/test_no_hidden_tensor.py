@@ -157,3 +157,26 @@ def test_compare_has_the_methods_that_need_no_neurons(files, tmp_path):
     assert not (tmp_path / "out.onnx").exists()
     carry_out(commands.compare, model, data, targets=WEAK, write="bias", output=out)
     assert shown_accuracy(tmp_path / "out.onnx", data) > shown_accuracy(model, data)
+
+
+def test_views_that_are_averaged_inside_have_no_neuron_per_sample(tmp_path, capsys):
+    """(N, 3, 6) is run as 3 N rows: nothing hidden has a row per sample."""
+    rng = np.random.default_rng(1)
+    net = NetBuilder()
+    rows = net.op("Reshape", "x", net.ints(-1, INPUTS))
+    hidden = net.op("Relu", net.op("MatMul", rows, net.const(rng.normal(0, 1, (INPUTS, 8)))))
+    scores = net.op("Gemm", hidden, net.const(rng.normal(0, 1, (8, 4))), net.const([0.0, -4.0, 0.0, 0.0]))
+    net.op("ReduceMean", net.op("Reshape", scores, net.ints(-1, 3, 4)), axes=[1], keepdims=0, name="out")
+    proto = net.model({"x": (TensorProto.FLOAT, ("N", 3, INPUTS))}, {"out": (TensorProto.FLOAT, ("N", 4))})
+    model, data, out = tmp_path / "model.onnx", tmp_path / "data.npz", tmp_path / "out.onnx"
+    model.write_bytes(proto.SerializeToString())
+    x = rng.normal(0, 1, (600, 3, INPUTS)).astype(np.float32)
+    np.savez(data, x=x, y=(run(proto, {"x": x})[0] + np.array([0, 4.0, 0, 0])).argmax(axis=1))
+    asked = [str(model), "-d", str(data), "-t", "1", "-o", str(out)]
+    assert main(["join", *asked]) == 2
+    assert "`onnxtweak fit` sets the best biases" in capsys.readouterr().err
+    assert main(["fit", *asked, "--test", str(data), "-f", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["before"]["overall"] == pytest.approx(shown_accuracy(model, data))
+    assert told["after"]["overall"] == pytest.approx(shown_accuracy(out, data))
+    assert told["after"]["overall"] > told["before"]["overall"] + 0.05

@@ -381,3 +381,16 @@ def test_a_label_beside_a_probability_of_its_own_scale_is_read_from_what_both_co
     net.op("Greater", "p", net.const(0.8), name="label")
     outputs = {"p": (FLOAT, ("N", 1)), "label": (TensorProto.BOOL, ("N", 1))}
     assert find_logits(GraphIndex(net.model({"input": (FLOAT, ("N", 4))}, outputs))).name == "z"
+
+
+def test_a_state_that_is_handed_on_is_not_the_answer():
+    """A voice detector for one sample at a time: its state (2, 1, 6) goes in and comes out."""
+    net = NetBuilder()
+    both = net.op("Concat", "input", net.op("Reshape", "state", net.ints(1, -1)), axis=1)
+    hidden = net.op("Tanh", net.gemm(both, 20, 12))
+    net.op("Reshape", hidden, net.ints(2, 1, 6), name="stateN")
+    frames = net.op("Unsqueeze", net.op("Sigmoid", net.gemm(hidden, 12, 1)), net.ints(2))
+    net.op("ReduceMean", frames, axes=[2], keepdims=0, name="output")
+    inputs = {"input": (TensorProto.FLOAT, (1, 8)), "state": (TensorProto.FLOAT, (2, 1, 6))}
+    outputs = {"output": (TensorProto.FLOAT, (1, 1)), "stateN": (TensorProto.FLOAT, (2, 1, 6))}
+    assert find_logits(GraphIndex(net.model(inputs, outputs))).output == "output"

@@ -23,22 +23,16 @@ from onnxtweak.model.inspect.refusals import (
     refuse_name,
     refuse_positions,
 )
-from onnxtweak.model.inspect.shapes import Shape, known_shape
+from onnxtweak.model.inspect.shapes import Shape, is_state, known_shape
 from onnxtweak.model.inspect.softmax import SPELLINGS, SoftmaxMatch, match_softmax
 from onnxtweak.model.inspect.tail import cuts, last_computed, passed_by_all, tail_operators
 from onnxtweak.model.logits_format import class_axis_of, classes_of, layout_of
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-_SAME_SHAPE = SPELLINGS | {
-    "Sigmoid",
-    "Identity",
-    "Cast",
-    "Dropout",
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "Log",
-}
+_SAME_SHAPE = SPELLINGS | frozenset(
+    {"Sigmoid", "Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear", "Log"}
+)
 _CHOOSING = frozenset({"ArgMax", "TopK", "ZipMap", "Normalizer", "Hardmax"})
 _KEEPING_ORDER = _RESHAPING | frozenset(
     {
@@ -130,6 +124,7 @@ def find_logits(graph: GraphIndex, override: str | None = None) -> Logits:
             refusals.append(refusal)
     if not found:
         raise refusals[0] if refusals else ModelError("the model has no outputs")
+    found = [one for one in found if not is_state(graph, one.logits.output)] or found
     best = max(candidate.rank for candidate in found)
     found.sort(key=lambda candidate: graph.declared_type(candidate.logits.output) not in FLOATS)
     chosen = {one.logits.name: one.logits for one in reversed(found) if one.rank == best}

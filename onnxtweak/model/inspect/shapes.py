@@ -170,3 +170,10 @@ def _broadcast(inputs: list[Shape | None]) -> Shape | None:
         unknown = [size for size in here if not isinstance(size, int)]
         sizes.append(wide[0] if wide else unknown[0] if unknown else 1)
     return tuple(sizes)
+
+
+def is_state(graph: GraphIndex, output: str) -> bool:
+    """Whether an output has the shape of one of several inputs, as states that are handed on have."""
+    shapes = [graph.declared_shape(value.name) for value in graph.inputs]
+    shape = graph.declared_shape(output)
+    return len(shapes) > 1 and shape is not None and len(shape) > 2 and shape in shapes

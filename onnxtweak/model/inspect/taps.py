@@ -152,8 +152,9 @@ def select(
     usable = [item for item in candidates if item.name in measured]
     if not usable:
         raise ModelError(
-            "the model has no hidden floating-point tensor with a fixed size per sample",
-            hint="onnxtweak reads hidden neurons; use a model with a hidden layer",
+            "the model has no hidden floating-point tensor with a row of fixed size per sample",
+            where=f"--taps {' '.join(selectors)}",
+            hint="there is no neuron to tap; `onnxtweak fit` sets the best biases, without --taps",
         )
     wanted: set[str] = set()
     for selector in selectors:
