@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ TAILS = (
     "sigmoids-written-out", "sigmoids-average", "bool-mask", "min-max", "negative-distances", "zipmap",
     "quantised-probabilities", "log-probabilities-weighted", "uint8-label", "unknown-class", "half-precision",
     "uint8-scores", "float-label", "topk-floats", "topk-names", "largest-of-three", "leading-one",
-    "leading-one-label", "looked-up",
+    "leading-one-label", "looked-up", "votes", "half-average", "half-sigmoids-average",
 )  # fmt: skip
 SINGLE_TAILS = (
     "p", "p-written-out", "p-tanh", "p-hard", "p-clip", "p-one-minus", "p-pair", "pair-p",
@@ -230,6 +230,21 @@ def _several(net: NetBuilder, z: str, tail: str, classes: int, rng: np.random.Ge
     if tail == "uint8-scores":
         out = op("QuantizeLinear", z, const(0.05), net.const(100, np.uint8), name="out")
         return Shown({out: (TensorProto.UINT8, ("N", classes))}, out, highest, {c: c for c in range(classes)})
+    if tail == "votes":
+        members = [op("Mul", z, const(np.exp(rng.uniform(-0.7, 0.7, classes)))) for _ in range(4)]
+        votes = [op("Hardmax", member, axis=1) for member in (z, *members)]
+        more = {"may_be_refused": True, "must_be_refused": True, "operators": ("Mean",)}
+        return _floats(net, op("Mean", *votes, name="out"), classes, **more)
+    if tail in ("half-average", "half-sigmoids-average"):
+        kind = "Softmax" if tail == "half-average" else "Sigmoid"
+        axis = {"axis": 1} if kind == "Softmax" else {}
+        members = [op("Cast", op("Mul", z, const(f)), to=TensorProto.FLOAT16) for f in (3.0, weights)]
+        both = op("Add", *(op(kind, member, **axis) for member in members))
+        out = op("Mul", both, net.const(0.5, np.float16), name="out")
+        shown = Shown(
+            {out: (TensorProto.FLOAT16, ("N", classes))}, out, highest, {c: c for c in range(classes)}
+        )
+        return replace(shown, normalised=1) if kind == "Softmax" else shown
     if tail == "float-label":
         return _label(net, op("Cast", argmax(z), to=FLOAT, name="out"), classes, FLOAT)
     if tail in ("topk-floats", "topk-names"):

@@ -20,6 +20,8 @@ _TOGETHER = 8  # samples that run together: enough to save calls, few enough for
 _SUMS_AGREE = 1e-3
 _USUAL_SUMS = (1.0, 100.0)
 _SLACK = 1e-6
+_MOST_VOTES = 16  # numbers that votes may be; and the share of samples from which on probabilities are stuck
+_OFTEN = 0.1
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,25 @@ class Observed:
     dtype: str
     outputs: dict[str, Any]
     scale: Scale
+
+    @property
+    def stuck(self) -> str:
+        """Why no patch could move the probabilities, in words; empty where one can."""
+        if self.scale == "logit" or self.x.shape[1] < 2:
+            return ""
+        count = len(self.x)
+        second, first = np.partition(self.x, -2, axis=1)[:, -2:].T
+        if self.scale == "probability":
+            alike = second == 0
+            votes = np.unique(self.x).size <= _MOST_VOTES and alike.mean() > _OFTEN
+            return f"they are votes, all for one class on {alike.sum()} of {count} samples" if votes else ""
+        alike = (second == 1) | (first == 0)
+        full = alike.mean() > _OFTEN
+        return (
+            f"several classes have the same probability, 0 or 1, on {alike.sum()} of {count} samples"
+            if full
+            else ""
+        )
 
     @property
     def on_logit_scale(self) -> np.ndarray:

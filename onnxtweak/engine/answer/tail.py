@@ -77,10 +77,11 @@ def settle_answer(
             hint="repair or remove such samples, or scale them as the model was trained on them",
         )
     passed = ", ".join(tail_operators(graph, first, output)) or "nothing"
+    made_by = "" if (node := graph.producer(first)) is None else f", made by {node.op_type}"
     raise ModelError(
         "the class that the model shows does not follow from its class scores: "
         + (reasons[0] if reasons else "no output shows a class"),
-        where=f"after '{first}': {passed}",
+        where=f"after '{first}'{made_by}: {passed}",
         hint="export the model without these operators behind its class scores, or name another tensor with"
         " --logits",
     )
@@ -129,6 +130,9 @@ def _settled(
         return None
     if observed.scale != "logit" and not observed.x.any(axis=1).all():
         reasons.append("on some samples all scores are zero")
+        return None
+    if observed.stuck:
+        reasons.append(observed.stuck)
         return None
     for answer in _answers(graph, observed):
         tail = _Tail(opened, name, observed, answer, question)

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import ArrayLike
 
 from onnxtweak.errors import ModelError
+from onnxtweak.head import SMALLEST
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.types import Neurons, Tap
 
@@ -27,7 +28,7 @@ ELEMENT_TYPES = {
 }
 INITIALIZERS_ARE_INPUTS_BEFORE = 4  # IR version
 # By which a probability is raised at most, as a logarithm: float32 holds its exponential, and the inverse.
-_LARGEST_LOG_FACTOR = 60.0
+_LARGEST_LOG_FACTOR = 75.0
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,10 @@ class Builder:
         elif at.scale == "odds":
             delta = self.laid_out(delta, at.layout, rows)
         factor = self.node("factor", "Exp", [self.clip("bounded", delta, _LARGEST_LOG_FACTOR)])
-        raised = self.node("raised", "Mul", [values, factor])
+        # f of METHOD 0 adds SMALLEST: what is exactly 0 can be raised, and a factor of one keeps every bit.
+        one = self.number("one", 1.0)
+        more = self.node("more", "Sub", [factor, one])
+        raised = self.node("raised", "Add", [self.node("scaled", "Mul", [values, factor]), self.least(more)])
         if at.scale == "probability":
             # Rows keep their sums, and a factor of one leaves every bit as it was.
             ones = self.weights("ones", np.ones((at.columns(0), 1)))
@@ -147,10 +151,18 @@ class Builder:
             if at.layout != "NC":
                 new = self.laid_out(new, at.layout)
         else:
-            rest = self.node("rest", "Sub", [self.number("one", 1.0), values])
+            less = self.least(self.node("less", "Neg", [more]))
+            rest = self.node("rest", "Sub", [one, values])
+            rest = self.node("rest/raised", "Add", [rest, less])
             new = self.node("odds", "Div", [raised, self.node("both", "Add", [raised, rest])])
         if half:
             self.cast("narrow", new, at.dtype)
+
+    def least(self, value: gs.Variable) -> gs.Variable:
+        """SMALLEST times what is positive of a value."""
+        name = value.name.removeprefix(self.prefix)
+        positive = self.node(f"{name}/positive", "Relu", [value])
+        return self.node(f"{name}/least", "Mul", [positive, self.number(f"{name}/smallest", SMALLEST)])
 
     def laid_out(self, delta: gs.Tensor, layout: str, rows: int = 0) -> gs.Tensor:
         """(N, C) in the logits' layout. rows : as for `combine`."""
