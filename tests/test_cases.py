@@ -265,8 +265,8 @@ def test_tables(played):
             rows_are_probabilities(call, name)
         if name in codes:
             assert section.codes() == codes[name], name
-        else:  # what held no gain is the base, in which there is nothing to verify
-            refused = [call for call in section.calls if call.returncode]
+        elif refused := [call for call in section.calls if call.returncode]:
+            # What held no gain is the base, in which there is nothing to verify.
             assert {call.error.split(" (")[0] for call in refused} == {"the model has no tweak inside"}
             assert "the base" in section.one("fit").told()
     tables = sections["csv of numbers"].calls + sections["parquet"].calls

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import permutations
@@ -42,7 +42,19 @@ _AS_THEY_ARE: _Fields = {"pixel_scale": None, "mean": None, "std": None}
 _IMAGENET: _Fields = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _MNIST: _Fields = {"mean": (0.1307,), "std": (0.3081,)}
 _CAFFE: _Fields = {"mean": (103.939, 116.779, 123.68), "std": None}
-# Values that models are commonly trained on, from bytes and from fractions.
+
+
+def _undone(means: Sequence[float], deviations: Sequence[float]) -> _Fields:
+    """The options that give back x from samples that hold (x - mean) / deviation."""
+    pairs = list(zip(means, deviations, strict=True))
+    return {
+        "mean": tuple(float(f"{-mean / deviation:.6g}") for mean, deviation in pairs),
+        "std": tuple(float(f"{1 / deviation:.6g}") for _, deviation in pairs),
+    }
+
+
+# Values that models are commonly trained on, from bytes and from fractions; and those that a model wants that
+# does itself what was done to the samples already.
 _VALUES: tuple[_Fields, ...] = (
     {"pixel_scale": 1 / 255},
     {"pixel_scale": 1 / 255, **_IMAGENET},
@@ -53,6 +65,9 @@ _VALUES: tuple[_Fields, ...] = (
     {"mean": (0.5,), "std": (0.5,)},
     _IMAGENET,
     _MNIST,
+    _undone((0.5,), (0.5,)),
+    _undone(_IMAGENET["mean"], _IMAGENET["std"]),
+    _undone(_MNIST["mean"], _MNIST["std"]),
 )
 
 

@@ -109,6 +109,23 @@ def test_fractions_for_a_model_of_bytes(material):
     assert "--pixel-scale 255 gives" in said
 
 
+@pytest.mark.parametrize(
+    ("mean", "deviation", "proposed"),
+    [
+        (0.5, 0.5, "--mean -1 --std 2 "),
+        (
+            [0.485, 0.456, 0.406],
+            [0.229, 0.224, 0.225],
+            "--mean -2.1179,-2.03571,-1.80444 --std 4.36681,4.46429,4.44444 ",
+        ),
+    ],
+)
+def test_what_the_model_does_itself_was_done_already(material, mean, deviation, proposed):
+    folder, x, y = material
+    done = ((x[..., ::-1] / 255 - np.array(mean)) / np.array(deviation)).astype(np.float32)
+    assert f"{proposed}gives" in told(folder, done, y)
+
+
 def test_inverted_samples(material):
     folder, x, y = material
     assert "storing samples inverted, as 255 - x gives" in told(folder, 255 - x, y, RIGHT)
