@@ -10,7 +10,15 @@ from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.listed.disturbance import Disturbance
 from onnxtweak.method.listed.forms import Alike, Both, OneByOne
-from onnxtweak.method.solvers.squared_hinge import CLEAR, ListedRows, RepairForm, lead, separate
+from onnxtweak.method.solvers.squared_hinge import (
+    CLEAR,
+    WORTH,
+    ListedRows,
+    RepairForm,
+    Separation,
+    lead,
+    separate,
+)
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.patch import DensePatch
 
@@ -44,81 +52,98 @@ class HeldOut:
 class Repair:
     """The answer. patch : reads all columns, in the units of the raw logits. form : in words.
 
-    feasible (m,) bool : must-rows that it was fitted to; the others are right for no penalty. held_out : None
-    where rows were too few to tell. penalty : number of the one that it took.
+    feasible (m,) bool : must-rows that it was fitted to; the others are right for no penalty, or at the price
+    of too many guarded rows. held_out : None where rows were too few to tell. solved : the weights.
     """
 
     patch: DensePatch
     form: RepairForm
     feasible: np.ndarray
     held_out: HeldOut | None
-    penalty: int = 0
+    solved: Separation
+
+    @property
+    def cost(self) -> int:
+        """Of must-rows that are infeasible and guarded rows that break, in these; the least is sought."""
+        return WORTH * int((~self.feasible).sum()) + self.solved.others
 
 
 def repair(must: Table, guarded: Table, temperature: float, previous: Repair | None = None) -> Repair:
     """The patch of least disturbance that makes must-rows right and keeps guarded rows so.
 
     must : rows with the labels that they must get. guarded : rows that are right. temperature : logits are
-    divided by it while learning. previous : of fewer guarded rows; the form is its, the penalty not less, and
-    what was infeasible is not tried again.
+    divided by it while learning. previous : of the first of these rows; the form is its, and what was
+    infeasible is not tried again.
     """
-    cool = must.cooled(temperature), guarded.cooled(temperature)
-    if _right(must).all():
-        alike, none = (
-            Alike(Disturbance.of(guarded.T, must.T)),
-            np.zeros((must.T.shape[1] + 1, must.Z.shape[1])),
-        )
-        return Repair(alike.patch(none), alike, np.ones(len(must.labels), bool), None)
-    held_out = _held_out(*cool) if previous is None else previous.held_out
-    found, forms = None, _forms(must, guarded, held_out)
-    for form in forms if previous is None else [form for form in forms if form.name == previous.form.name]:
-        other = _solved(form, *cool, temperature, (held_out, previous))
-        found = other if found is None or other.feasible.sum() > found.feasible.sum() else found
-        if found.feasible.all():
-            break
-    assert found is not None  # there is a form
-    return found
+    problem = _Problem(must, guarded, temperature)
+    if previous is not None:
+        return problem.solved(previous.form.silent_on(guarded.T), previous.held_out, previous)
+    alike = Alike(Disturbance.of(guarded.T, must.T))
+    wrong = ~_right(must)
+    if not wrong.any():
+        none = np.zeros((alike.width, must.Z.shape[1]))
+        done = Separation(none, 0, 0, 0)
+        return Repair(alike.patch(none), alike, ~wrong, None, done)
+    held_out = _held_out(must.cooled(temperature), guarded.cooled(temperature))
+    units = bool(guarded.T.size)
+    if units and wrong.sum() <= _UNITS and not (held_out is not None and held_out.worth):
+        single = OneByOne.of(alike.disturbance, must.T[wrong], guarded.T)
+        found = problem.solved(single, held_out)
+        return found if found.feasible.all() else min(found, problem.together(alike, held_out), key=_cost)
+    return problem.together(alike, held_out) if units else problem.solved(alike, held_out)
 
 
-def _forms(must: Table, guarded: Table, held_out: HeldOut | None) -> list[RepairForm]:
-    """What is tried, the preferred first."""
-    disturbance, wrong = Disturbance.of(guarded.T, must.T), ~_right(must)
-    alike = Alike(disturbance)
-    if not guarded.T.size or not 0 < wrong.sum() <= _UNITS:
-        return [alike]
-    single = OneByOne.of(disturbance, must.T[wrong], guarded.T)
-    both = Both(alike, single)
-    return [alike, single, both] if held_out is not None and held_out.worth else [single, alike, both]
+def _cost(found: Repair) -> int:
+    return found.cost
 
 
-def _solved(
-    form: RepairForm,
-    must: Table,
-    guarded: Table,
-    temperature: float,
-    known: tuple[HeldOut | None, Repair | None] = (None, None),
-) -> Repair:
-    """The repair of one form. Rows that no penalty makes right are left out, and the rest is solved again.
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Rows that must become right, and rows that are, with raw logits; learnt on logits / temperature."""
 
-    known : what samples held out have shown, and the repair of fewer guarded rows.
-    """
-    kept, was = np.ones(len(must.labels), bool), _right(must)
-    held_out, previous = known
-    begin = 0 if previous is None else previous.penalty
-    if previous is not None:  # rows that an earlier patch broke may have joined those of then
-        kept[: len(previous.feasible)] = previous.feasible | was[: len(previous.feasible)]
-    for _ in range(_REMOVALS):
-        rows = stacked([must.rows(np.flatnonzero(kept)), guarded])
+    must: Table
+    guarded: Table
+    temperature: float
+
+    def together(self, alike: Alike, held_out: HeldOut | None) -> Repair:
+        """The linear patch, with units for what it leaves wrong, unless that is too much."""
+        found = self._separated(alike, np.ones(len(self.must.labels), bool), None, alike=True)
+        left = ~self._made_right(alike, found)
+        if not left.any() or left.sum() > _UNITS:
+            return self.solved(alike, held_out)
+        single = OneByOne.of(alike.disturbance, self.must.T[left], self.guarded.T)
+        return self.solved(Both(alike, single), held_out)
+
+    def solved(self, form: RepairForm, held_out: HeldOut | None, previous: Repair | None = None) -> Repair:
+        """The repair of one form. Rows that no penalty makes right are left out, the rest is solved again.
+
+        previous : of the first of these rows.
+        """
+        kept, was = np.ones(len(self.must.labels), bool), _right(self.must)
+        if previous is not None:  # rows that an earlier patch broke may have joined those of then
+            kept[: len(previous.feasible)] = previous.feasible | was[: len(previous.feasible)]
+        for _ in range(_REMOVALS):
+            found = self._separated(form, kept, None if previous is None else previous.solved)
+            right = self._made_right(form, found)
+            failing = kept & ~right
+            if not failing.any():
+                break
+            # What is right without a patch is not given up for what no patch makes right.
+            kept &= ~(failing & ~was if (failing & ~was).any() else failing)
+        return Repair(form.patch(found.U).scaled(self.temperature), form, right, held_out, found)
+
+    def _separated(
+        self, form: RepairForm, kept: np.ndarray, before: Separation | None, *, alike: bool = False
+    ) -> Separation:
+        """kept (m,) bool : must-rows that take part."""
+        rows = stacked([self.must.rows(np.flatnonzero(kept)), self.guarded]).cooled(self.temperature)
         first = np.arange(len(rows.labels)) < kept.sum()
-        U, penalty = separate(ListedRows(rows.T, rows.Z, rows.labels, first, form), begin)
-        patch = form.patch(U)
-        right = lead(patch.applied(must.Z, must.T), must.labels) >= CLEAR * form.margin
-        failing = kept & ~right
-        if not failing.any():
-            break
-        # What is right without a patch is not given up for what no patch makes right.
-        kept &= ~(failing & ~was if (failing & ~was).any() else failing)
-    return Repair(patch.scaled(temperature), form, right, held_out, penalty)
+        return separate(ListedRows(rows.T, rows.Z, rows.labels, first, form), before, alike=alike)
+
+    def _made_right(self, form: RepairForm, found: Separation) -> np.ndarray:
+        """Which must-rows (m,) lead clearly."""
+        cool = self.must.cooled(self.temperature)
+        return lead(form.patch(found.U).applied(cool.Z, cool.T), cool.labels) >= CLEAR * form.margin
 
 
 def _held_out(must: Table, guarded: Table) -> HeldOut | None:
@@ -134,7 +159,7 @@ def _held_out(must: Table, guarded: Table) -> HeldOut | None:
         learn, stay = (
             table.rows(np.flatnonzero(k != fold)) for table, k in zip((must, guarded), folds, strict=True)
         )
-        tried = _solved(Alike(Disturbance.of(stay.T, learn.T)), learn, stay, 1.0)
+        tried = _Problem(learn, stay, 1.0).solved(Alike(Disturbance.of(stay.T, learn.T)), None)
         for table, k in zip((must, guarded), folds, strict=True):
             held = table.rows(np.flatnonzero(k == fold))
             before, after = _right(held), ONE_LABEL.right(tried.patch.applied(held.Z, held.T), held.labels)

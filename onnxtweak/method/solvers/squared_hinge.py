@@ -11,21 +11,23 @@ from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.patch import DensePatch
 
 # What is tried in turn until all rows are right: penalties of must-rows and of the others, against half the
-# squared weights, and the part of the margin asked for. Must-rows go before others where both cannot be.
-_STAGES = (
-    *((penalty, penalty, 1.0) for penalty in (0.01, 0.1, 1.0, 10.0, 100.0)),
-    *((1e3, 10.0, 1.0), (1e4, 1.0, 1.0)),
-    *((1e4, 0.1, 0.1), (1e6, 0.1, 0.1)),
-)
+# squared weights, and the part of the margin asked for. First both alike; where a must-row is still wrong
+# then, must-rows go first.
+_ALIKE = tuple((penalty, penalty, 1.0) for penalty in (0.01, 0.1, 1.0, 10.0, 100.0))
+_MUST_FIRST = ((1e3, 10.0, 1.0), (1e4, 1.0, 1.0), (1e4, 0.1, 0.1), (1e6, 0.1, 0.1))
+_STAGES = _ALIKE + _MUST_FIRST
+# A must-row that stays wrong counts as much as so many others that break.
+WORTH = 10
 # A row counts as right from this part of the margin on: what is written rounds.
 CLEAR = 0.02
 # Rows that the last solution pushed into the margin join the problem, this often at most for each penalty.
 _ROUNDS = 8
-# With more must-rows than this, or thirty times as many rows, float32 will do; and while some are wrong, the
-# next penalty comes first where those that join are fewer than this part of the problem.
+# With so many must-rows, or more than ten times as many rows, float32 will do; and the next penalty comes
+# where those that join are fewer than this part of the problem.
 _MANY, _FEW = 1000, 0.01
-# L-BFGS ends where less than this part of the loss without a patch is to be gained, or after so many steps.
-_TOLERANCE, _STEPS = 1e-8, 300
+# L-BFGS ends where less than this part of the loss without a patch is to be gained, of many rows the second;
+# or after so many steps.
+_TOLERANCE, _STEPS = (1e-8, 1e-6), 500
 
 
 class RepairForm(Protocol):
@@ -48,6 +50,9 @@ class RepairForm(Protocol):
 
     def patch(self, U: np.ndarray) -> DensePatch:
         """The patch, which reads T."""
+
+    def silent_on(self, guarded: np.ndarray, /) -> RepairForm:
+        """The same form where T (n, K) of more guarded rows are known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,41 +93,74 @@ def lead(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return own - rivals.max(axis=1)
 
 
-def separate(rows: ListedRows, begin: int = 0) -> tuple[np.ndarray, int]:
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """Weights that were found. U (A, C). stage : the number of their penalties. must, others : rows that do
+    not lead clearly."""
+
+    U: np.ndarray
+    stage: int
+    must: int
+    others: int
+
+    @property
+    def cost(self) -> int:
+        """In rows that may break; the least is sought."""
+        return WORTH * self.must + self.others
+
+    @property
+    def final(self) -> bool:
+        """Whether no higher penalty is left for rows that are no must-rows."""
+        return self.stage >= len(_ALIKE) - 1
+
+
+def separate(rows: ListedRows, before: Separation | None = None, *, alike: bool = False) -> Separation:
     """Weights U (A, C) that minimise `|U|^2 / 2 + C sum over rows and i of max(0, margin - (s_y - s_i))^2`.
 
     s = Z + F U. C is raised until every row of `must` is right and no other is wrong; where that cannot be,
-    for must-rows alone, and at last for a smaller margin. Rows that are no must-rows join once a solution
-    has pushed them into the margin, so that of very many only those count that matter.
+    for must-rows alone, and at last for a smaller margin; what costs least is taken. Rows that are no
+    must-rows join once a solution has pushed them into the margin, so that of very many only those count
+    that matter.
 
-    Also the number of the penalty that did it. begin : of the first that is tried.
+    before : found for fewer rows. It is where this one begins, and if all must-rows are right, the penalty is
+    raised once at most: higher ones fit rows that are known at the expense of those that are not yet.
+    alike : must-rows do not go first.
     """
-    U = best = np.zeros((rows.form.width, rows.Z.shape[1]))
-    active, least, stage = np.flatnonzero(rows.must), (len(rows.must) + 1, 0), begin
-    many = len(active) > _MANY or len(rows.labels) > 30 * _MANY
+    C = rows.Z.shape[1]
+    best = before or Separation(np.zeros((rows.form.width, C)), 0, len(rows.must) + 1, 0)
+    if not rows.must.any():
+        return replace(best, must=0)
+    U, begin, active = best.U, best.stage, rows.must.copy()
+    if before is not None:
+        active |= rows.lead(U) < rows.form.margin
+        best = replace(best, must=len(rows.must) + 1)
+    order = np.flatnonzero(active)
+    many = rows.must.sum() >= _MANY or len(rows.labels) > 10 * _MANY
     kind = np.float32 if many else np.float64
-    F = rows.form.features(rows.T[active]).astype(kind)
-    for number in range(begin, len(_STAGES)) if len(active) else ():
+    F, wrong = rows.form.features(rows.T[order]).astype(kind), (1, 1)
+    for number in range(begin, len(_ALIKE if alike else _STAGES)):
+        if number >= len(_ALIKE) and not wrong[0] and number > begin:
+            break
         of_must, of_others, part = _STAGES[number]
         margin = part * rows.form.margin
         for _ in range(_ROUNDS):
-            Z, labels = rows.Z[active].astype(kind), rows.labels[active]
-            penalty = np.where(rows.must[active], of_must, of_others)[:, None].astype(kind)
+            Z, labels = rows.Z[order].astype(kind), rows.labels[order]
+            penalty = np.where(rows.must[order], of_must, of_others)[:, None].astype(kind)
             U = _minimised(_Hinges(F, Z, labels, margin, penalty), U)
             ahead = rows.lead(U)
             wrong = rows.wrong(ahead)
-            joining = np.setdiff1d(np.flatnonzero(ahead < margin), active)
+            joining = np.setdiff1d(np.flatnonzero(ahead < margin), order)
             if not len(joining):
                 break
             F = np.concatenate([F, rows.form.features(rows.T[joining]).astype(kind)])
-            active = np.append(active, joining)
-            if many and wrong[0] and len(joining) < _FEW * len(active):
+            order = np.append(order, joining)
+            if many and len(joining) < _FEW * len(order):
                 break
-        if wrong < least:
-            best, least, stage = U, wrong, number
-        if not any(wrong):
+        found = Separation(U, number, *wrong)
+        best = found if found.cost < best.cost else best
+        if not any(wrong) or (before is not None and not wrong[0] and number > begin):
             break
-    return best, stage
+    return best
 
 
 def _minimised(problem: _Hinges, U: np.ndarray) -> np.ndarray:
@@ -132,7 +170,7 @@ def _minimised(problem: _Hinges, U: np.ndarray) -> np.ndarray:
         basis = np.linalg.qr(problem.F.T)[0]
         problem, U = replace(problem, F=problem.F @ basis), basis.T @ U
     start = problem.value(np.zeros_like(problem.Z), np.zeros_like(U))[0]
-    found = lbfgs(problem, U, _TOLERANCE * max(start, 1e-12), _STEPS).U
+    found = lbfgs(problem, U, _TOLERANCE[problem.F.dtype == np.float32] * max(start, 1e-12), _STEPS).U
     return found if basis is None else basis @ found
 
 

@@ -21,7 +21,9 @@ from onnxtweak.types import Neurons
 
 # Guarded samples of the first table, at most; passes over the others keep those that a patch breaks, so many
 # each time, the worst first. Of both fewer where the memory allows less, but at least this many in all.
-_FIRST, _VIOLATED, _ROUNDS, _LEAST = 20_000, 20_000, 4, 1_000
+_FIRST, _VIOLATED, _LEAST = 20_000, 20_000, 1_000
+# Passes, at most; and how many in a row may find no better patch.
+_ROUNDS, _NO_BETTER = 12, 2
 
 
 def make_right(
@@ -36,7 +38,6 @@ def make_right(
     others = sum(map(len, (listed.get("must", ()), () if data is None else data.labels)))
     room = max(most_neurons(len(neurons), job.engine) - others, _LEAST)
     first = [view.spread_out(max(min(room // 2, _FIRST) // len(guards), 1)) for view in guards.values()]
-    each = min(room // (2 * _ROUNDS * max(len(guards), 1)) + 1, _VIOLATED)
     must = gather_table(job, listed["must"], neurons, "must") if "must" in listed else None
     tables = [gather_table(job, view, neurons, "guarded") for view in first]
     known = stacked([table for table in (must, *tables, data) if table is not None])
@@ -47,22 +48,28 @@ def make_right(
         problem = problem.with_guarded(earlier.over(table), bound=role == "lock")
     if data is not None:
         problem = problem.with_guarded(earlier.over(data), bound=False)
-    found = problem.solved()
     rest = {role: _without(view, part.rows) for (role, view), part in zip(guards.items(), first, strict=True)}
-    for _ in range(_ROUNDS):
+    found = best = problem.solved()
+    least, since = -1, 0
+    for number in range(_ROUNDS if any(map(len, rest.values())) else 0):
+        each = max(min((room - len(problem.stays.labels)) // 2, _VIOLATED) // len(guards), 1)
         tried = found.patch, problem.temperature * found.form.margin / 2
         violated = {
             role: _violated(job, view, neurons, earlier, tried, each)
             for role, view in rest.items()
             if len(view)
         }
-        if not any(len(worst.rows) for worst in violated.values()):
+        cost = found.cost + sum(broken for _, broken in violated.values())
+        best, least, since = (found, cost, 0) if least < 0 or cost < least else (best, least, since + 1)
+        outside = any(broken for _, broken in violated.values())
+        settled = not outside and (not found.solved.others or found.solved.final)
+        if settled or since == _NO_BETTER or number == _ROUNDS - 1:
             break
-        for role, worst in violated.items():
+        for role, (worst, _) in violated.items():
             problem = problem.with_guarded(worst.table, bound=role == "lock")
             rest[role] = _without(rest[role], worst.rows)
         found = problem.solved(found)
-    return problem.repaired(found, earlier)
+    return problem.repaired(best, earlier)
 
 
 def _without(view: View, rows: np.ndarray) -> View:
@@ -71,13 +78,14 @@ def _without(view: View, rows: np.ndarray) -> View:
 
 def _violated(
     job: Job, view: View, neurons: Neurons, earlier: Earlier, repair: tuple[DensePatch, float], most: int
-) -> _MostBroken:
-    """At most so many samples of a view that a patch breaks or nearly so, the worst first.
+) -> tuple[_MostBroken, int]:
+    """At most so many samples that a patch breaks or nearly so, the worst first; and how many it breaks.
 
     repair : the patch, and the lead of the logits below which a sample that it moved down is nearly broken.
-    None where it breaks none: nothing is left to be done then.
+    No samples where it breaks none: nothing is left to be done then.
     """
     patch, near = repair
+    broken = 0
     chosen = neurons if len(neurons) else None
     found: list[_MostBroken] = []
     for got in capture(job.subject, view, job.engine, "look for broken samples", neurons=chosen):
@@ -85,11 +93,12 @@ def _violated(
         table = earlier.over(Table(T, got.Z, got.labels))
         ahead = lead(patch.applied(table.Z, T), got.labels)
         low = np.flatnonzero((ahead <= 0) | ((ahead < near) & (ahead < lead(table.Z, got.labels))))
+        broken += int((ahead <= 0).sum())
         found.append(_MostBroken(table.rows(low), got.rows[low], ahead[low]))
         if sum(len(one.rows) for one in found) > 2 * most:
             found = [_MostBroken.of(found, most)]
     worst = _MostBroken.of(found, most)
-    return worst if (worst.ahead <= 0).any() else worst.first(0)
+    return worst if broken else worst.first(0), broken
 
 
 @dataclass(frozen=True, eq=False)
