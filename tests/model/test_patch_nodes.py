@@ -230,7 +230,57 @@ def test_few_nodes_are_added():
     def ops(taps, **options):
         return [node.op_type for node in build(make_tweak(taps=taps, **options)).nodes]
 
-    assert ops(TAPS[1:2]) == ["Gather", "Gemm"]
-    assert ops(TAPS[:1]) == ["Flatten", "Gather", "Gemm"]
-    assert ops(TAPS[2:3]) == ["GlobalAveragePool", "Flatten", "Gather", "Gemm"]
-    assert ops(TAPS[:2]) == ["Flatten", "Gather", "Gather", "Concat", "Gemm"]
+    assert ops(TAPS[1:2]) == ["MatMul", "Add"]
+    assert ops(TAPS[:1]) == ["Flatten", "Gather", "MatMul", "Add"]
+    assert ops(TAPS[2:3]) == ["GlobalAveragePool", "Flatten", "MatMul", "Add"]
+    assert ops(TAPS[:2]) == ["Flatten", "Gather", "Concat", "MatMul", "Add"]
+    assert ops(TAPS[1:2], kind="mlp") == ["MatMul", "Add", "Relu", "MatMul", "Add", "Add"]
+
+
+@pytest.mark.parametrize("kind", ["synapses", "linear", "mlp"])
+@pytest.mark.parametrize("classes", [2, 5, 2000])
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_rows_are_read_without_a_gather(kind, classes, count):
+    """All channels with weights of zero, or some that a product picks; a neuron may be there twice."""
+    taps = (
+        Tap("pooled", "Relu", (30, 2, 2), pool="mean"),
+        Tap("wide", "Relu", (6, 3, 3), pool="grid2"),
+        Tap("row", "Relu", (20,)),
+    )
+    tweak = make_tweak(kind, count, classes, taps)
+    piece = build(tweak)
+    assert "Gather" not in {node.op_type for node in piece.nodes}
+    rng = np.random.default_rng(1)
+    given = {tap.name: rng.normal(0, 1, (3, *tap.shape)).astype(np.float32) for tap in taps}
+    given["p/logits"] = rng.normal(0, 1, (3, classes)).astype(np.float32)
+    inputs = [helper.make_tensor_value_info(name, 1, ("N", *x.shape[1:])) for name, x in given.items()]
+    output = helper.make_tensor_value_info("logits", 1, ("N", classes))
+    graph = helper.make_graph(piece.nodes, "piece", inputs, [output], piece.initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (after,) = tweaks.run(model, given)
+    values = tweaks.chosen(tweak.neurons, [given[tap.name] for tap in taps])
+    expected = given["p/logits"] + tweaks.added(tweak.patch, values, classes)
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_of_many_pooled_channels_and_classes_some_are_gathered():
+    piece = build(make_tweak("linear", 40, 4000, (Tap("pooled", "Relu", (2048, 2, 2), pool="mean"),)))
+    assert [node.op_type for node in piece.nodes].count("Gather") == 1
+
+
+@pytest.mark.parametrize(("channels", "ops"), [(16, ["Transpose", "Flatten"]), (12, ["Flatten"])])
+def test_positions_of_a_map_in_blocks_are_read_channels_last(channels, ops):
+    tap = Tap("map", "Relu", (channels, 3, 5))
+    tweak = make_tweak(count=20, taps=(tap,))
+    piece = build(tweak)
+    assert [node.op_type for node in piece.nodes] == [*ops, "Gather", "MatMul", "Add"]
+    rng = np.random.default_rng(1)
+    given = {"map": rng.normal(0, 1, (3, *tap.shape)).astype(np.float32)}
+    given["p/logits"] = rng.normal(0, 1, (3, 5)).astype(np.float32)
+    inputs = [helper.make_tensor_value_info(name, 1, ("N", *x.shape[1:])) for name, x in given.items()]
+    output = helper.make_tensor_value_info("logits", 1, ("N", 5))
+    graph = helper.make_graph(piece.nodes, "piece", inputs, [output], piece.initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (after,) = tweaks.run(model, given)
+    expected = given["p/logits"] + tweaks.added(tweak.patch, tweaks.chosen(tweak.neurons, [given["map"]]), 5)
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)

@@ -14,6 +14,8 @@ from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak
 from onnxtweak.types import Neurons, Tap
 
+# What was written before the nodes of patches took the form that they have: by `cnn3`, with `CNN3_TAPS`.
+FILES_OF_FORM_1 = Path(__file__).resolve().parent / "files_of_form_1"
 CNN3_TAPS = (
     Tap("relu1", "Relu", (8, 16, 16)),
     Tap("relu3", "Relu", (8, 4, 4), pool="mean"),
@@ -42,7 +44,7 @@ def run(
     session = onnxruntime.InferenceSession(
         str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
     )
-    known = {entry.name for entry in session.get_inputs()}
+    known = {entry.name for entry in (*session.get_inputs(), *session.get_overridable_initializers())}
     return session.run(outputs, {name: array for name, array in feeds.items() if name in known})
 
 

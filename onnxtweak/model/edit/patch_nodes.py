@@ -21,6 +21,8 @@ from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak, at_columns
 from onnxtweak.types import Neurons, Tap
 
+# Which nodes a patch becomes: recorded, because only the same form gives the same bytes again.
+PIECE_FORM = 2
 _LARGE_MATRIX = 1 << 16  # numbers; below it one MatMul is cheaper than two
 
 
@@ -73,9 +75,8 @@ def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
     if at.at_positions:
         place = PositionSite(site.logits_in, at)
         return build_position_patch(patch, tweak.neurons, place, build, site.logits_out)
-    values, order = build.read(tweak.neurons)
-    add_nodes = _NODES[type(patch)]
-    add_nodes(build, patch, _Inputs(values, order, logits, at, columns))
+    delta = _DELTAS[type(patch)](build, patch, tweak.neurons, columns)
+    build.combine(logits, delta, at)
     return build.finish(site.logits_out)
 
 
@@ -93,21 +94,22 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
     """An empty slot for any linear patch on these taps, filled by feeding arrays or by an adapter.
 
     The arrays that may be fed are named `names` followed by "index0", "index1", ... (k,) int64 for each tap,
-    "weight" (sum of all k, C) and, with `bias`, "bias" (C,). Without taps the slot takes a bias alone.
+    "weight" (sum of all k, C) and, with `bias`, "bias" (C,). Without taps the slot takes a bias alone. Empty
+    means one neuron of each tap with a weight of zero: some runtimes misread arrays without numbers.
     """
     build = Builder(site.prefix, site.opset, site.logits_format.dtype)
     classes = site.logits_format.columns(classes)
     declare, dtype = onnx.helper.make_tensor_value_info, ELEMENT_TYPES[site.logits_format.dtype]
     values, inputs = [], []
     for number, tap in enumerate(taps):
-        index = gs.Constant(f"{names}index{number}", np.zeros(0, np.int64))
+        index = gs.Constant(f"{names}index{number}", np.zeros(1, np.int64))
         inputs.append(declare(index.name, onnx.TensorProto.INT64, [f"{site.prefix}k{number}"]))
         values.append(build.read_tap(f"tap{number}", tap, index))
     numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
     parts: list[gs.Tensor] = []
     if values:
         value = build.joined("values", values)
-        weight = gs.Constant(f"{names}weight", np.zeros((0, classes), numpy_dtype))
+        weight = gs.Constant(f"{names}weight", np.zeros((len(taps), classes), numpy_dtype))
         inputs.append(declare(weight.name, dtype, [f"{site.prefix}k", classes]))
         parts.append(build.node("delta", "MatMul", [value, weight]))
     if bias:
@@ -169,54 +171,70 @@ def build_scores(name: str, at: LogitsFormat, *, opset: int, output: str, prefix
     return build.finish(output)
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """What a patch's nodes read: values (N, K), column k of neuron `order[k]`, and the logits' columns."""
+def _synapses(build: Builder, patch: Synapses, neurons: Neurons, columns: int) -> gs.Tensor:
+    """What synapses add, (N, C): a product with their weights in their targets' columns.
 
-    values: gs.Variable
-    order: np.ndarray
-    logits: gs.Variable
-    format: LogitsFormat
-    columns: int
-
-
-def _synapses(build: Builder, patch: Synapses, at: _Inputs) -> None:
-    """The nodes of a product of two factors, (N, p) and (p, C), which is what the synapses add.
-
-    The cheaper of two ways: a single product with the weights in their classes' columns, or, where that
-    matrix would be large and mostly zeros, sums per target first.
+    Or, where that matrix would be large and mostly zeros, the sums per target first.
     """
-    target = np.asarray(patch.target)[at.order]
-    weight = np.asarray(patch.weight)[at.order]
+    target, weight = np.asarray(patch.target), np.asarray(patch.weight)
     present = np.unique(target)
-    single, split = len(target) * at.columns, (len(target) + at.columns) * len(present)
+    values, column, width = build.read_for(neurons, len(present))
+    single, split = width * columns, (width + columns) * len(present)
     if single <= _LARGE_MATRIX or single <= split:
-        factors = [at.values, build.weights("weight", at_columns(weight, target, at.columns))]
-    else:
-        per_target = at_columns(weight, np.searchsorted(present, target), len(present))
-        sums = build.node("targets", "MatMul", [at.values, build.weights("weight", per_target)])
-        factors = [sums, build.weights("class", at_columns(np.ones(len(present)), present, at.columns))]
-    if at.format.layout in ("NC", "N1") and at.format.scale == "logit":
-        build.node("sum", "Gemm", [*factors, at.logits])
-    else:
-        build.combine(at.logits, build.node("delta", "MatMul", factors), at.format)
+        return _product(
+            build, ("delta", "weight"), values, _placed(at_columns(weight, target, columns), column, width)
+        )
+    per_target = at_columns(weight, np.searchsorted(present, target), len(present))
+    sums = _product(build, ("targets", "weight"), values, _placed(per_target, column, width))
+    return _product(build, ("delta", "class"), sums, at_columns(np.ones(len(present)), present, columns))
 
 
-def _linear(build: Builder, patch: Linear, at: _Inputs) -> None:
-    weight = build.weights("weight", np.asarray(patch.weight)[at.order])
-    delta = build.node("gemm", "Gemm", [at.values, weight, build.weights("bias", patch.bias)])
-    build.combine(at.logits, delta, at.format)
+def _linear(build: Builder, patch: Linear, neurons: Neurons, columns: int) -> gs.Tensor:
+    values, column, width = build.read_for(neurons, columns)
+    weight = _placed(np.asarray(patch.weight), column, width)
+    return _layer(build, ("product", "weight"), values, weight, ("delta", "bias"), patch.bias)
 
 
-def _mlp(build: Builder, patch: Mlp, at: _Inputs) -> None:
-    first = [build.weights("w1", np.asarray(patch.w1)[at.order]), build.weights("b1", patch.b1)]
-    hidden = build.node("relu", "Relu", [build.node("gemm1", "Gemm", [at.values, *first])])
-    second = [build.weights("w2", patch.w2), build.weights("b2", patch.b2)]
-    build.combine(at.logits, build.node("gemm2", "Gemm", [hidden, *second]), at.format)
+def _mlp(build: Builder, patch: Mlp, neurons: Neurons, columns: int) -> gs.Tensor:
+    values, column, width = build.read_for(neurons, len(patch.b1))
+    first = _placed(np.asarray(patch.w1), column, width)
+    hidden = _layer(build, ("product1", "w1"), values, first, ("shifted", "b1"), patch.b1)
+    hidden = build.node("relu", "Relu", [hidden])
+    return _layer(build, ("product2", "w2"), hidden, np.asarray(patch.w2), ("delta", "b2"), patch.b2)
 
 
-# The nodes of each form of patch.
-_NODES: dict[type[Patch], Callable[[Builder, Any, _Inputs], None]] = {
+def _placed(weight: np.ndarray, column: np.ndarray, width: int) -> np.ndarray:
+    """Weights (K, outputs) of neurons as those of the values' columns, (width, outputs)."""
+    placed = np.zeros((width, weight.shape[1]), weight.dtype)
+    np.add.at(placed, column, weight)
+    return placed
+
+
+def _product(build: Builder, names: tuple[str, str], values: gs.Tensor, weight: np.ndarray) -> gs.Variable:
+    """names : of the node and of its weights.
+
+    Not a Gemm: quantisers make a MatMul of it, under a name by which nobody can exclude it, and OpenCV reads
+    none that adds what was computed.
+    """
+    return build.node(names[0], "MatMul", [values, build.weights(names[1], weight)])
+
+
+def _layer(
+    build: Builder,
+    product: tuple[str, str],
+    values: gs.Tensor,
+    weight: np.ndarray,
+    shift: tuple[str, str],
+    bias: np.ndarray,
+) -> gs.Variable:
+    """A product and a bias; product, shift : names of the node and of its array."""
+    return build.node(
+        shift[0], "Add", [_product(build, product, values, weight), build.weights(shift[1], bias)]
+    )
+
+
+# What each form of patch adds.
+_DELTAS: dict[type[Patch], Callable[[Builder, Any, Neurons, int], gs.Tensor]] = {
     Synapses: _synapses,
     Linear: _linear,
     Mlp: _mlp,

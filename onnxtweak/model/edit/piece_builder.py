@@ -29,6 +29,9 @@ ELEMENT_TYPES = {
 INITIALIZERS_ARE_INPUTS_BEFORE = 4  # IR version
 # By which a probability is raised at most, as a logarithm: float32 holds its exponential, and the inverse.
 _LARGEST_LOG_FACTOR = 75.0
+# Numbers up to which a product is as fast as the Gather that it takes the place of.
+_LARGEST_PRODUCT = 1 << 16
+_BLOCK = 16  # channels that runtimes keep side by side, position by position
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,39 @@ class Builder:
 
         prefix : of the nodes' names. read_tap : in place of the method; its values may be maps (N, k, ...).
         """
-        tap_of, index = np.asarray(neurons.tap_of), np.asarray(neurons.index)
-        used = [number for number in range(len(neurons.taps)) if (tap_of == number).any()]
         parts = [
-            (read_tap or self.read_tap)(f"{prefix}tap{at}", neurons.taps[number], index[tap_of == number])
-            for at, number in enumerate(used)
+            (read_tap or self.read_tap)(f"{prefix}tap{at}", tap, neurons.index[own])
+            for at, (tap, own) in enumerate(_by_tap(neurons))
         ]
-        return self.joined(f"{prefix}values", parts), np.argsort(tap_of, kind="stable")
+        return self.joined(f"{prefix}values", parts), np.argsort(neurons.tap_of, kind="stable")
+
+    def read_for(self, neurons: Neurons, outputs: int) -> tuple[gs.Variable, np.ndarray, int]:
+        """Values (N, W) for a product with weights (W, outputs), the column (K,) of each neuron, and W.
+
+        A row of values, pooled or not, is not gathered, because pnnx takes such a Gather for a crop: the
+        product reads all of it, what is unused with a weight of zero, or a product with zeros and ones picks
+        some first, whichever needs fewer numbers. Only where that would be a large matrix there is a Gather,
+        and for positions of a map, of which most would be moved for nothing.
+        """
+        parts, columns, width = [], np.zeros(len(neurons), np.int64), 0
+        for at, (tap, own) in enumerate(_by_tap(neurons)):
+            name, index, count = f"tap{at}", neurons.index[own], len(own)
+            chosen: np.ndarray = np.arange(count)
+            a_row = len(tap.shape) == 1 or _pooled_whole(tap)
+            if not a_row or tap.neurons * min(outputs, count) > _LARGEST_PRODUCT:
+                value = self.read_tap(name, tap, index)
+            else:
+                value = self.read_tap(name, tap, None)
+                if outputs <= count or tap.neurons <= 2 * count:
+                    chosen, count = index, tap.neurons
+                else:
+                    pick = np.zeros((tap.neurons, count))
+                    pick[index, chosen] = 1.0
+                    value = self.node(f"{name}/pick", "MatMul", [value, self.weights(f"{name}/picked", pick)])
+            parts.append(value)
+            columns[own] = width + chosen
+            width += count
+        return self.joined("values", parts), columns, width
 
     def joined(self, name: str, parts: Sequence[gs.Variable]) -> gs.Variable:
         """Columns or channels of several values, side by side."""
@@ -184,13 +213,15 @@ class Builder:
     def read_tap(self, name: str, tap: Tap, index: np.ndarray | gs.Constant | None) -> gs.Variable:
         """The neurons `index` of one tap, or all neurons of a pooled one, (N, neurons) as `self.dtype`."""
         value, dtype = self.source(tap.name), tap.dtype
-        pooled = tap.pool != "none" and len(tap.shape) > 1
+        pooled, whole = _pools(tap), _pooled_whole(tap)
         axis = 1 + tap.channel_axis if pooled else 1
-        # Whole feature maps are pooled in the blocked layout of convolutions; a Gather would undo it.
-        whole = pooled and ((axis == 1 and dtype == "float32") or tap.cells > 1)
         if whole:
             value, dtype, axis = self.pool(name, tap, value), "float32", 1
         elif not pooled and len(tap.shape) != 1:
+            if isinstance(index, np.ndarray) and _blocked(tap):
+                value = self.node(f"{name}/last", "Transpose", [value], perm=[0, 2, 3, 1])
+                channel, *position = np.unravel_index(index, tap.shape)
+                index = np.ravel_multi_index((*position, channel), (*tap.shape[1:], tap.shape[0]))
             value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
         if index is not None:
             chosen = index if isinstance(index, gs.Constant) else self.index(f"{name}/index", index)
@@ -233,3 +264,34 @@ class Builder:
         self.graph.nodes[-1].outputs[0].name = output
         exported = gs.export_onnx(self.graph, do_type_check=False).graph
         return Piece(tuple(exported.node), tuple(exported.initializer))
+
+
+def _by_tap(neurons: Neurons) -> list[tuple[Tap, np.ndarray]]:
+    """The taps that are used, each with the positions of its neurons among all, int64."""
+    tap_of = np.asarray(neurons.tap_of)
+    return [
+        (tap, own)
+        for number, tap in enumerate(neurons.taps)
+        if (own := np.flatnonzero(tap_of == number)).size
+    ]
+
+
+def _pools(tap: Tap) -> bool:
+    return tap.pool != "none" and len(tap.shape) > 1
+
+
+def _pooled_whole(tap: Tap) -> bool:
+    """Whether all channels are pooled, not only those that are needed.
+
+    Feature maps are pooled in the blocked layout of convolutions, which a Gather would undo.
+    """
+    return _pools(tap) and ((tap.channel_axis == 0 and tap.dtype == "float32") or tap.cells > 1)
+
+
+def _blocked(tap: Tap) -> bool:
+    """Whether runtimes have the tap as a map in blocks of channels.
+
+    To put such a map in the order of its channels, position by position, is a copy; in ONNX's own order,
+    OpenVINO takes up to half of the model's time for it.
+    """
+    return len(tap.shape) == 3 and tap.channel_axis == 0 and tap.shape[0] % _BLOCK == 0

@@ -146,11 +146,15 @@ def fill(slot: Slot, tweak: Tweak, scale: float = 1.0) -> dict[str, np.ndarray]:
     weight = np.asarray(linear.weight, np.float64)
     positions = [_position(slot, tap) for tap in tweak.neurons.taps]
     slot_tap_of = np.array([positions[number] for number in tweak.neurons.tap_of], np.int64)
-    order = np.argsort(slot_tap_of, kind="stable")
     index = np.asarray(tweak.neurons.index, np.int64)
-    arrays = {f"{slot.names}index{number}": index[slot_tap_of == number] for number in range(len(slot.taps))}
+    arrays, weights = {}, []
+    for number in range(len(slot.taps)):
+        own = slot_tap_of == number
+        # Of a tap that the tweak does not read, one neuron of weight zero: no array is empty.
+        arrays[f"{slot.names}index{number}"] = index[own] if own.any() else np.zeros(1, np.int64)
+        weights.append(weight[own].reshape(-1, classes) if own.any() else np.zeros((1, classes)))
     if slot.taps:
-        arrays[f"{slot.names}weight"] = weight[order].reshape(-1, classes).astype(dtype)
+        arrays[f"{slot.names}weight"] = np.concatenate(weights).astype(dtype)
     if slot.bias:
         arrays[f"{slot.names}bias"] = np.asarray(linear.bias, np.float64).astype(dtype)
     if not all(np.isfinite(array).all() for array in arrays.values()):

@@ -1,14 +1,15 @@
 """How is a tweak spliced into a model, with everything else unchanged?
 
 Requires: the tweak belongs to this file, and the model computes its tensors. Edit: a byte patch. The node
-that wrote the logits writes `onnxtweak/<k>/logits` instead, the piece's Add writes the logits, and the rest
-is copied. Ensures: the result differs from the base by the splice alone, and reverts to it byte for byte.
+that wrote the logits writes `onnxtweak/<k>/logits` instead, the piece's last node writes the logits, and the
+rest is copied. Ensures: the result differs from the base by the splice alone, and reverts to it byte for
+byte.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from onnxtweak.errors import ModelError, VerificationError
 from onnxtweak.model.edit.diff import diff, only_the_splice
 from onnxtweak.model.edit.digests import file_digest, part_digests
 from onnxtweak.model.edit.patch_nodes import (
+    PIECE_FORM,
     SpliceSite,
     build_piece,
     free_prefix,
@@ -37,7 +39,8 @@ from onnxtweak.patch import Tweak, form_of
 
 OLDEST_OPSET = 7  # the first with broadcasting in Add and Mul
 # Field numbers of ONNX's messages.
-_MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _NODE_OUTPUT = 7, 1, 5, 11, 2
+_MODEL_GRAPH, _NODE_OUTPUT = 7, 2
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ def splice(
     """The bytes of `model` with `tweak` in it, its weights times `scale`.
 
     logits_format : layout and dtype of the logits. shadow : leave the logits unchanged and show the tweaked
-    logits as one more output, with everything new after the base's bytes. The same arguments give the same
-    bytes.
+    logits as one more output. The same arguments give the same bytes.
 
     Raises ModelError when the tweak belongs to another file or does not fit this one, VerificationError when
     the result is not what it should be.
@@ -138,14 +140,11 @@ def insert_piece(
         input=_declared(model, piece),
         output=[] if output is None else [output],
     )
-    if output is None:
-        edits = _edits(model, graft.positions, piece, f"{graft.prefix}logits")
-    else:
-        edits = [_appended(model, added)]
-    chunks, back = protobuf_edit.apply(model.data, edits)
-    if output is not None:
-        back = []  # what follows the base is simply cut off
-    length = len(model.data) if output is not None else sum(map(len, chunks))
+    for node in added.node:
+        node.doc_string = _explained(graft, fields["kind"], output)
+    new_logits = f"{graft.prefix}logits" if output is None else None
+    chunks, back = protobuf_edit.apply(model.data, _edits(model, graft.positions, added, new_logits))
+    length = sum(map(len, chunks))
     record = {
         "version": __version__,
         "file_sha256": model.sha256,
@@ -236,10 +235,27 @@ def _is_sorted(index: GraphIndex) -> bool:
     return True
 
 
+def _explained(graft: Graft, kind: str, output: ValueInfoProto | None) -> str:
+    """What a person should know who meets an added node in a viewer."""
+    if output is not None:
+        does = f"shows in {output.name} what {graft.logits} would be with it"
+    elif kind == "slot":
+        does = f"adds to the scores {graft.logits} what an adapter says, and nothing without one"
+    else:
+        does = f"adds to the scores {graft.logits} what was learnt from hidden values"
+    return (
+        f"Not of the model itself: tweak {graft.number} ({kind}), put in by onnxtweak, {does}. "
+        "`onnxtweak inspect` says more, `onnxtweak revert` takes it out."
+    )
+
+
 def _edits(
-    model: ModelFile, positions: _NodePositions, piece: Piece, new_logits: str
+    model: ModelFile, positions: _NodePositions, added: GraphProto, new_logits: str | None
 ) -> list[protobuf_edit.Edit]:
-    """The byte patch: one output renamed; nodes, initializers (and inputs) inserted; lengths updated."""
+    """The byte patch: nodes, initializers, inputs and outputs inserted; lengths updated.
+
+    new_logits : what the base's node writes in place of the logits; None: it goes on writing them.
+    """
     data = model.data
     graphs = protobuf_edit.fields(protobuf_edit.scan(data), _MODEL_GRAPH)
     # A file may hold the graph in several parts, which readers merge: nodes are counted across parts.
@@ -249,27 +265,30 @@ def _edits(
         raise ModelError(
             "the file's nodes cannot be located", where=model.path, hint="export the model again"
         )
-    producer = nodes[positions.producer]
-    outputs = protobuf_edit.fields(protobuf_edit.scan(data, producer.value, producer.end), _NODE_OUTPUT)
-    output = outputs[positions.output]
-    rename = protobuf_edit.Edit(
-        output.start, output.end, protobuf_edit.record(_NODE_OUTPUT, new_logits.encode())
-    )
-    added: list[tuple[int, list[tuple[int, Message]]]] = [
-        (nodes[positions.last].end, [(_GRAPH_NODE, node) for node in piece.nodes])
-    ]
-    end = graphs[-1].end
-    added.append(
-        (_after_last(parts, _GRAPH_INITIALIZER, end), [(_GRAPH_INITIALIZER, t) for t in piece.initializers])
-    )
-    declared = _declared(model, piece)
-    if declared:
-        added.append((_after_last(parts, _GRAPH_INPUT, end), [(_GRAPH_INPUT, value) for value in declared]))
-    inner = [protobuf_edit.relength(producer, [rename]), rename]
-    for position, records in added:
-        new = b"".join(
-            protobuf_edit.record(number, message.SerializeToString()) for number, message in records
+    inner: list[protobuf_edit.Edit] = []
+    if new_logits is not None:
+        producer = nodes[positions.producer]
+        outputs = protobuf_edit.fields(protobuf_edit.scan(data, producer.value, producer.end), _NODE_OUTPUT)
+        output = outputs[positions.output]
+        rename = protobuf_edit.Edit(
+            output.start, output.end, protobuf_edit.record(_NODE_OUTPUT, new_logits.encode())
         )
+        inner += [protobuf_edit.relength(producer, [rename]), rename]
+    end = graphs[-1].end
+    places: list[tuple[int, int, Sequence[Message]]] = [
+        (nodes[positions.last].end, _GRAPH_NODE, added.node),
+        *(
+            (_after_last(parts, number, end), number, messages)
+            for number, messages in (
+                (_GRAPH_INITIALIZER, added.initializer),
+                (_GRAPH_INPUT, added.input),
+                (_GRAPH_OUTPUT, added.output),
+            )
+            if messages
+        ),
+    ]
+    for position, number, messages in places:
+        new = b"".join(protobuf_edit.record(number, message.SerializeToString()) for message in messages)
         inner.append(protobuf_edit.Edit(position, position, new))
     edits = list(inner)
     for graph in graphs:
@@ -285,12 +304,6 @@ def _declared(model: ModelFile, piece: Piece) -> tuple[ValueInfoProto, ...]:
     return piece.declarations() if old else piece.inputs
 
 
-def _appended(model: ModelFile, added: GraphProto) -> protobuf_edit.Edit:
-    """A second graph after the model's bytes: readers merge the two."""
-    end = len(model.data)
-    return protobuf_edit.Edit(end, end, protobuf_edit.record(_MODEL_GRAPH, added.SerializeToString()))
-
-
 def _after_last(parts: list[list[protobuf_edit.Field]], number: int, end: int) -> int:
     """The position after the last entry of the graph's field `number`; `end` where there is none."""
     return max((field.end for part in parts for field in protobuf_edit.fields(part, number)), default=end)
@@ -300,6 +313,7 @@ def _patch_record(tweak: Tweak) -> dict[str, Any]:
     """What was added, for `inspect` and for people: every synapse, but only the shapes of dense weights."""
     neurons, patch = tweak.neurons, tweak.patch
     return {
+        "form": PIECE_FORM,
         "type": form_of(patch),
         "taps": [{**asdict(tap), "shape": list(tap.shape)} for tap in neurons.taps],
         "tap": np.asarray(neurons.tap_of).tolist(),
