@@ -226,9 +226,9 @@ class Scored:
 
 @dataclass(frozen=True)
 class ReportPage:
-    """A page drawn from a result. result : the file it was read from. made_by : the command that made it."""
+    """A page drawn from results. results : the files they were read from. made_by : the commands."""
 
-    result: FileRef
+    results: tuple[FileRef, ...]
     output: FileRef
     made_by: str
 

@@ -1,18 +1,27 @@
-"""How is the HTML report of a result made? It is drawn from the result's JSON."""
+"""How is the HTML report of results made? It is drawn from their JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnxtweak.model.file.output_file import write_atomic
 from onnxtweak.model.file.output_paths import check_output
+from onnxtweak.report.page.frame import Imprint
 from onnxtweak.results import ReportPage
 from onnxtweak.settings import OutputSettings
 from onnxtweak.stages.open_job import file_ref
-from onnxtweak.stages.report_page import draw, read_result
+from onnxtweak.stages.report_page import draw, read_results
 
 
-def report(*, result: str, output: OutputSettings) -> ReportPage:
-    """Write the HTML page of a JSON result. Raises DataError where the file is not one, OutputError."""
-    check_output(output.path, force=output.force, protect=[result])
-    document = read_result(result)
-    write_atomic(output.path, [draw(document, result)], force=output.force, protect=[result])
-    return ReportPage(file_ref(result), file_ref(output.path), made_by=str(document["command"]))
+def report(*, results: Sequence[str], output: OutputSettings, title: str = "", date: str = "") -> ReportPage:
+    """Write the HTML page of a JSON result, or of several side by side.
+
+    results : paths. title, date : what an author puts on the page; without them the same results give the
+    same bytes. Raises DataError where a file is not a result, OutputError.
+    """
+    check_output(output.path, force=output.force, protect=results)
+    documents = read_results(results)
+    page = draw(documents, Imprint(title, date))
+    write_atomic(output.path, [page], force=output.force, protect=results)
+    made_by = dict.fromkeys(str(made["command"]) for _, made in documents)
+    return ReportPage(tuple(map(file_ref, results)), file_ref(output.path), ", ".join(made_by))

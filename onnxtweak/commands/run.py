@@ -232,7 +232,7 @@ def _write(recipe: Recipe, result: RunResult, staging: Path) -> tuple[FileRef, .
             document["output"] = None
     for name, document in result.results.items():
         _put(staging / f"{name}.json", schema.dumps(document))
-        (staging / f"{name}.html").write_bytes(draw(document, name))
+        (staging / f"{name}.html").write_bytes(draw([(name, document)]))
     _put(staging / "metrics.json", artefacts.metrics(result.results))
     own = {"summary.md", "junit.xml", "provenance.json", SUMS}  # still to be written
     listed = tuple(FileRef(name, "") for name in sorted({*files_in(staging), *own}))

@@ -3,6 +3,7 @@
 schema       JSON, schema 1
 text         what is worth saying, on a terminal and in Markdown
 promises     how a verdict reads
+changes      which classes gain, and which pay
 page         one HTML page, from the JSON alone
 artefacts    metrics, summary, JUnit, provenance: what other programs read
 markup       text as safe HTML

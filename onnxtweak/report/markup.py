@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from onnxtweak.intervals import Interval
 
@@ -51,8 +51,13 @@ def is_picture(value: object) -> bool:
     return isinstance(value, str) and _PICTURE.fullmatch(value) is not None
 
 
-def table(head: list[str], rows: list[list[str]], numbers: int = 0, kind: str = "") -> str:
-    """A table that scrolls sideways on its own; cells are HTML. The last `numbers` columns are numbers."""
+def table(
+    head: list[str], rows: list[list[str]], numbers: int = 0, kind: str = "", marks: Sequence[str] = ()
+) -> str:
+    """A table that scrolls sideways on its own; cells are HTML. The last `numbers` columns are numbers.
+
+    marks : attributes of the rows, as HTML.
+    """
     left = len(head) - numbers
 
     def cells(tag: str, row: list[str]) -> str:
@@ -60,7 +65,8 @@ def table(head: list[str], rows: list[list[str]], numbers: int = 0, kind: str = 
             f"<{tag}{' class=number' if k >= left else ''}>{cell}</{tag}>" for k, cell in enumerate(row)
         )
 
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    marks = marks or [""] * len(rows)
+    body = "".join(f"<tr{mark}>{cells('td', row)}</tr>" for row, mark in zip(rows, marks, strict=True))
     return (
         f'<div class="wide"><table class="{safe(kind)}"><thead><tr>{cells("th", head)}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"

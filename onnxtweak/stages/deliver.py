@@ -216,13 +216,14 @@ def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subje
 class _Outcome:
     """What was measured, and on which samples.
 
-    predicted : two (N,), the classes that base and tweaked file show. check : that their scores say the same.
-    notes : where they cannot. listed, metric, matched : as in `Result`.
+    predicted : two (N,), the classes that base and tweaked file show. scores : two (N, C), theirs. check :
+    that their scores say the same. notes : where they cannot. listed, metric, matched : as in `Result`.
     """
 
     measured: Measurement
     view: View
     predicted: tuple[np.ndarray, np.ndarray]
+    scores: tuple[np.ndarray, np.ndarray]
     check: Check
     notes: tuple[str, ...]
     listed: ListedOutcome | None
@@ -266,7 +267,8 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
     answers = {"base": predicted[0], "tweaked": predicted[1], "bias": biased}
     matched = None if proposal.matching is None else proposal.matching.outcome(split, answers)
-    return _Outcome(measured, view, predicted, check, _notes_on_ties(base, patched), listed, metric, matched)
+    notes, scores = _notes_on_ties(base, patched), (base.Z, patched.Z)
+    return _Outcome(measured, view, predicted, scores, check, notes, listed, metric, matched)
 
 
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:
@@ -302,4 +304,6 @@ def _evidence(
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
         found |= report_data.of_runs(job, tweaked, outcome.view, predicted, proposal.goal)
+        if proposal.patch.changes_logits:
+            found |= report_data.of_strengths(outcome.scores, predicted, labels, proposal.goal)
     return found

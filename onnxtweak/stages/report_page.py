@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import read_text
-from onnxtweak.report.page.page import page
+from onnxtweak.report.page.document import drawn, sides
+from onnxtweak.report.page.frame import NO_IMPRINT, Imprint
 from onnxtweak.report.schema import SCHEMA, document
 from onnxtweak.results import Result
 
-_HINT = "give a result that `onnxtweak join -f json` or `onnxtweak run` wrote"
+_HINT = "give a result that a command wrote with -f json, such as `onnxtweak fit ... -f json > result.json`"
 
 
 def page_of(result: Result, path: str) -> bytes:
     """The page of a result, as UTF-8. path : where it will be."""
-    return draw(json.loads(json.dumps(document(result.command, result))), path)
+    return draw([(path, json.loads(json.dumps(document(result.command, result))))])
 
 
-def read_result(path: str) -> dict[str, Any]:
-    """The document of a result. Raises DataError where the file holds none."""
+def read_results(paths: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """The documents of results, each with its path. Raises DataError where they cannot be shown together."""
+    found = [(path, _read(path)) for path in paths]
+    if len(found) > 1:
+        for path, made in found:
+            if not sides([(path, made)]):
+                raise DataError(
+                    f"results of `{made['command']}` cannot stand beside others",
+                    where=path,
+                    hint="give it alone; side by side stand results that have a patch",
+                )
+    return found
+
+
+def _read(path: str) -> dict[str, Any]:
     try:
         result = json.loads(read_text(path, DataError))
     except OSError as error:
@@ -33,16 +47,17 @@ def read_result(path: str) -> dict[str, Any]:
     if result["schema"] != SCHEMA:
         hint = "make the result again with this version of onnxtweak"
         raise DataError(f"unknown schema {result['schema']!r}", where=path, hint=hint)
-    if not {"before", "after", "bias_control", "checks"} <= result.keys():
-        raise DataError(f"results of `{result.get('command')}` have no page", where=path, hint=_HINT)
+    if not isinstance(result.get("command"), str):
+        raise DataError("this is not a result of onnxtweak", where=path, hint=_HINT)
     return result
 
 
-def draw(result: Mapping[str, Any], where: str) -> bytes:
-    """The page of a result's document, as UTF-8. Raises DataError where that is damaged."""
+def draw(documents: Sequence[tuple[str, Mapping[str, Any]]], imprint: Imprint = NO_IMPRINT) -> bytes:
+    """The page of some documents, each with its path, as UTF-8. Raises DataError where one is damaged."""
     try:
-        return page(result).encode("utf-8")
+        return drawn(documents, imprint).encode("utf-8")
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
+        where = documents[0][0] if len(documents) == 1 else ", ".join(path for path, _ in documents)
         raise DataError(
             f"the result is damaged: {type(error).__name__} {error}", where=where, hint="make it again"
         ) from error

@@ -234,7 +234,9 @@ def test_what_is_no_file_is_not_waited_for(made, tmp_path, name, instead):
         data = DataSettings((str(made[1]),))
         commands.dump(**asked, data=data, directory=str(tmp_path / "n"), neurons=str(tmp_path / "other.npz"))
     with pytest.raises(DataError, match="not a regular file"):
-        commands.report(result=str(tmp_path / "other.npz"), output=OutputSettings(str(tmp_path / "r.html")))
+        commands.report(
+            results=[str(tmp_path / "other.npz")], output=OutputSettings(str(tmp_path / "r.html"))
+        )
 
 
 def test_a_damaged_file_of_scores_is_refused(made, tmp_path):

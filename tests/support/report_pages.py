@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.thumbnails import png
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.selection.candidates import add_weights, no_theta
 from onnxtweak.report import schema
 from onnxtweak.stages import report_data
@@ -34,6 +35,11 @@ def a_document(classes: int = 12, seed: int = 0, **changes: Any) -> dict[str, An
     picture = png(rng.integers(0, 255, (8, 8), dtype=np.uint8))
     weights = add_weights(no_theta(1, 1).sizes[0], rng.lognormal(size=500))
     changed = report_data.of_predictions((before, after), predicted, labels)
+    scores = [
+        rng.normal(size=(len(labels), classes)) + 9 * (row[:, None] == np.arange(classes))
+        for row in predicted
+    ]
+    changed |= report_data.of_strengths(scores, predicted, labels, ResolvedGoal(np.array([0, 1])))
     made = results.a_result(
         verdict=results.a_verdict(
             changed["fixed"], changed["broken"], changed["support"], targets=(0, 1), names=names
@@ -101,7 +107,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "br", "img"):
+        if tag not in ("meta", "br", "img", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
@@ -111,4 +117,5 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text.append(data)
+        if self.open[-1:] not in (["script"], ["style"]):
+            self.text.append(data)

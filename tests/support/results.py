@@ -170,7 +170,7 @@ def a_score(**changes: Any) -> Scored:
 
 
 def a_report_page() -> ReportPage:
-    return ReportPage(FileRef("result.json", "c" * 64), FileRef("report.html", "d" * 64), "join")
+    return ReportPage((FileRef("result.json", "c" * 64),), FileRef("report.html", "d" * 64), "join")
 
 
 def a_recipe_written() -> RecipeWritten:

@@ -8,28 +8,31 @@ import click
 
 from onnxtweak.cli.completion import files
 from onnxtweak.cli.console import Console
-from onnxtweak.cli.options.groups import command
+from onnxtweak.cli.options.groups import command, option
 from onnxtweak.cli.options.shared import output_options, reporting_options
 from onnxtweak.cli.output import close, show
 from onnxtweak.settings import OutputSettings
 
 
 @command("report", "onnxtweak report result.json -o report.html")
-@click.argument("result", metavar="RESULT.json", shell_complete=files)
+@click.argument("results", metavar="RESULT.json...", nargs=-1, required=True, shell_complete=files)
 @output_options("The page.")
+@option("Output", "--title", default="", metavar="TEXT", help="A title to put on the page.")
+@option("Output", "--date", default="", metavar="TEXT", help="A date to put on the page.")
 @reporting_options
-def report(result: str, output: OutputSettings, console: Console, form: str) -> None:
-    """Draw a result as an HTML page.
+def report(
+    results: tuple[str, ...], output: OutputSettings, title: str, date: str, console: Console, form: str
+) -> None:
+    """Draw a result as an HTML page, or several side by side.
 
-    RESULT.json is what a command that makes a patch prints with -f json. The page is one file that needs no
-    network and runs no scripts. It shows the accuracy of each class with its interval, which classes are
-    mistaken for which, the trade-off that was chosen from, where the patch sits, what it costs, and some of
-    the samples that changed.
+    RESULT.json is what any command prints with -f json. The page is one file that needs no network. Of a
+    patch it shows the verdict, what a stronger or a weaker one would do, each class, samples that changed,
+    where the patch sits and what it costs. Several patches are shown side by side.
     """
     from onnxtweak import commands
     from onnxtweak.report.text import summary
 
     began = time.perf_counter()
-    made = commands.report(result=result, output=output)
+    made = commands.report(results=results, output=output, title=title, date=date)
     show(console, "report", made, summary.pictured, form)
     close(console, began, "report written")

@@ -19,7 +19,10 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 40
 
 @dataclass(frozen=True)
 class Curve:
-    """Some points of a chart. kind : a class of the page's style. joined : whether a line connects them."""
+    """Some points of a chart. kind : a class of the page's style. joined : whether a line connects them.
+
+    Points that are not joined are large, if they have a name.
+    """
 
     name: str
     points: Points
@@ -80,10 +83,10 @@ def xy(lines: Sequence[Curve], across: str, upward: str, said: str) -> str:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
             body += f'<polyline points="{path}" class="line {line.kind}"/>'
         for (x, y), (a, b) in zip(placed, line.points, strict=True):
-            size = 2.6 if line.joined else 5.5
+            size = 2.6 if line.joined or not line.name else 5.5
             body += (
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" class="dot {line.kind}">'
-                f"<title>{safe(line.name)}: {a:.4g}, {b:.4g}</title></circle>"
+                f"<title>{safe(f'{line.name}: ' if line.name else '')}{a:.4g}, {b:.4g}</title></circle>"
             )
     return svg(_WIDTH, _HEIGHT, body, said) + _legend(lines)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnxtweak.intervals import paired, wilson
+from onnxtweak.intervals import wilson
+from onnxtweak.report.changes import ClassChange, class_changes
 from onnxtweak.report.markup import between, change, percent, safe, section, shortened, table
 from onnxtweak.report.page.charts import dumbbell
 
 _ROWS = 40  # classes that are seen at once; the others unfold
 
-_HEAD = ["class", "samples", "before → after", "base", "tweaked", "change", "bias only"]
+_HEAD = ["class", "samples", "base → tweaked", "base", "tweaked", "change", "bias only"]
 _SAID = (
     "{counted} in percent, largest gain first, targets in bold. The grey dot is the base, the coloured one "
     "the tweaked model, with its 95 % Wilson interval as a thin line; below each change is its paired "
@@ -21,43 +22,63 @@ _SAID = (
 
 def class_table(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     """A section; if there are many classes, those that changed least are folded."""
-    before, after = made["before"]["per_class"], made["after"]["per_class"]
-    seen = [c for c in range(len(before)) if before[c] is not None and after[c] is not None]
-    if not seen:
+    changes = class_changes(made)
+    if not changes:
         return ""
-    order = sorted(seen, key=lambda c: (before[c] - after[c], c))
-    least = min(0.9, int(min(min(before[c], after[c]) for c in seen) * 10) / 10)
-    rows = [_row(c, made, evidence, least) for c in order]
+    least = min(0.9, int(min(min(one.before, one.after) for one in changes) * 10) / 10)
     half = _ROWS // 2
-    shown, between_them = (rows, []) if len(rows) <= _ROWS else (rows[:half] + rows[-half:], rows[half:-half])
-    more, counted = "", "Agreement with the reference" if made.get("matched") else "Accuracy"
-    if between_them:
-        unfolded = table(_HEAD, between_them, 4, "classes")
-        more = f"<details><summary>{len(between_them):,} classes between</summary>{unfolded}</details>"
+    if len(changes) > _ROWS:  # the most telling ones first: gains, then losses, then what is between
+        changes = [*changes[:half], *changes[-half:], *changes[half:-half]]
+    rows = [_row(one, made, evidence, least) for one in changes]
+    counted = "Agreement with the reference" if made.get("matched") else "Accuracy"
     return section(
         "Classes",
-        table(_HEAD, shown, 4, "classes"),
-        more,
+        '<p class="elsewhere" hidden></p>',
+        foldable_table(_HEAD, rows, [one.number for one in changes], numbers=4, least=least),
         said=_SAID.format(counted=counted, least=least * 100),
     )
 
 
-def _row(c: int, made: Mapping[str, Any], evidence: Mapping[str, Any], least: float) -> list[str]:
-    before, after, bias = (made[key]["per_class"][c] for key in ("before", "after", "bias_control"))
-    name = f"<bdi>{safe(shortened(made['classes'][c], 60))}</bdi>"
-    support, interval, moved = "", (after, after), change(before, after)
-    if evidence.keys() >= {"support", "fixed", "broken"}:
+def foldable_table(
+    head: list[str], rows: list[list[str]], classes: Sequence[int], *, numbers: int, least: float = 0
+) -> str:
+    """A table of classes that the script can sort and search; without it, rows beyond the first few unfold.
+
+    classes : the number of each row's class. least : where lines in it begin.
+    """
+    folded = len(rows) > _ROWS
+    marks = [
+        f' data-c="{int(c)}"{" class=more" if folded and k >= _ROWS else ""}' for k, c in enumerate(classes)
+    ]
+    made = table(head, rows, numbers, "classes workable", marks)
+    made = made.replace("<table ", f'<table data-least="{least:g}" ', 1)
+    search = (
+        '<p class="search" hidden><label>Find a class <input type="search" autocomplete="off"></label> '
+        '<output class="found"></output></p>'
+    )
+    if not folded:
+        return search + made
+    return (
+        f'{search}<input type="checkbox" class="unfold" id="unfold">'
+        f'<label for="unfold">show all {len(rows):,} classes</label>{made}'
+    )
+
+
+def _row(one: ClassChange, made: Mapping[str, Any], evidence: Mapping[str, Any], least: float) -> list[str]:
+    c, interval = one.number, (one.after, one.after)
+    name, moved = f"<bdi>{safe(shortened(one.name, 60))}</bdi>", change(one.before, one.after)
+    support = ""
+    if one.interval is not None:
         samples = evidence["support"][c]
         support = f"{samples:,}"
-        interval = wilson(round(after * samples), samples) or interval
-        changed = paired(evidence["fixed"][c], evidence["broken"][c], samples)
-        moved += f"<br><small>{between(changed, sign=True)}</small>"
+        interval = wilson(round(one.after * samples), samples) or interval
+        moved += f"<br><small>{between(one.interval, sign=True)}</small>"
     return [
-        f"<b>{name}</b>" if made["classes"][c] in made["targets"] else name,
+        f"<b>{name}</b>" if one.target else name,
         support,
-        dumbbell(before, after, interval, least),
-        percent(before),
-        percent(after),
+        dumbbell(one.before, one.after, interval, least),
+        percent(one.before),
+        percent(one.after),
         moved,
-        percent(bias),
+        percent(made["bias_control"]["per_class"][c]),
     ]

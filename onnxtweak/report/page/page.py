@@ -1,21 +1,24 @@
 """What does the HTML report show to whoever signs off a patched model? Drawn from a result's JSON alone.
 
-The page is one file: no script, no network, no font of its own. Light and dark follow the reader's system.
+The page is one file: no network, no font of its own, and one script, which it can do without. Light and dark
+follow the reader's system.
 
 There is no template library: most of the page is SVG whose every coordinate is computed, so templates would
 hold little but calls, and the replacing of control and direction characters in `safe`, which none of them
 does, would still be needed everywhere. Escaping is held by tests that give hostile names to every field, and
-whatever slipped through could load nothing and run nothing under the page's content-security policy.
+whatever slipped through could load nothing and run nothing under the page's content-security policy, which
+knows the digest of its own script.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from onnxtweak.intervals import paired
+from onnxtweak.report.changes import in_a_sentence
 from onnxtweak.report.markup import (
     between,
     change,
@@ -29,16 +32,15 @@ from onnxtweak.report.markup import (
 )
 from onnxtweak.report.page import pictures
 from onnxtweak.report.page.class_table import class_table
+from onnxtweak.report.page.frame import NO_IMPRINT, Imprint, framed
 from onnxtweak.report.page.matched import matched
 from onnxtweak.report.page.samples import changed_samples, listed_samples
+from onnxtweak.report.page.strengths import strengths
 from onnxtweak.report.promises import headline, remarks, rows
-from onnxtweak.verdict import COPY, KEPT, LISTED, NOT_KEPT
-
-# Nothing is loaded and nothing runs, whatever a class is called.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+from onnxtweak.verdict import BASE, COPY, KEPT, LISTED, NOT_KEPT
 
 
-def page(made: Mapping[str, Any]) -> str:
+def page(made: Mapping[str, Any], imprint: Imprint = NO_IMPRINT) -> str:
     """The document of a result (`onnxtweak.report.schema`, as JSON reads it back) as HTML.
 
     Sections whose evidence is missing are left out. Raises LookupError, TypeError, ValueError or
@@ -46,7 +48,6 @@ def page(made: Mapping[str, Any]) -> str:
     """
     evidence = made.get("evidence", {})
     name = PurePath(made["model"]["path"]).name
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     body = "".join(
         (
             _head(made, name),
@@ -54,32 +55,32 @@ def page(made: Mapping[str, Any]) -> str:
             _metric(made),
             _tiles(made, evidence),
             matched(made),
-            _gates(made),
             listed_samples(made),
+            strengths(made, evidence),
             class_table(made, evidence),
+            changed_samples(made, evidence),
+            _gates(made),
             pictures.confusion(made, evidence),
             pictures.trade_off(made, evidence),
             pictures.neurons(made, evidence),
             _cost(made, evidence),
-            changed_samples(made, evidence),
             _provenance(made, evidence),
         )
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{safe(name)}: {safe(made['command'])}</title><style>{style}</style></head>"
-        f"<body><main>{body}</main></body></html>\n"
-    )
+    return framed(f"{name}: {made['command']}", body, imprint)
 
 
 def _head(made: Mapping[str, Any], name: str) -> str:
+    """The verdict, large; who gains and who pays; then the figures, gates and checks."""
     before, after = made["before"], made["after"]
     failed = [gate["name"] for gate in made.get("gates", ()) if not gate["passed"]]
     unsound = [check["name"] for check in made["checks"] if not check["passed"]]
     verdict = made.get("verdict")  # older versions had none
-    badges = "" if verdict is None else _state_badge(verdict["state"], headline(verdict))
+    file = f"<bdi>{safe(name)}</bdi>, {safe(made['command'])}"
+    head = f"<h1>{file}</h1>"
+    if verdict is not None:
+        head = f"<p class=file>{file}</p><h1>{_state_badge(verdict['state'], headline(verdict))}</h1>"
+    badges = ""
     if made.get("gates"):
         badges += _badge(
             not failed, f"{len(made['gates']) - len(failed)} of {len(made['gates'])} gates passed"
@@ -96,7 +97,8 @@ def _head(made: Mapping[str, Any], name: str) -> str:
     if targets:
         own = f"{percent(before['target'])} % before, {percent(after['target'])} % after"
         said = f"{targets}{more}: {own}. {said}"
-    return f'<header><h1>{safe(name)}</h1><div>{badges}</div><p class="verdict">{safe(said)}</p></header>'
+    paid = "" if made.get("answer") == BASE else f'<p class="paid">{safe(in_a_sentence(made))}</p>'
+    return f'<header>{head}{paid}<p class="verdict">{safe(said)}</p><div>{badges}</div></header>'
 
 
 def _tiles(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from onnxtweak.report.markup import facts, is_picture, safe, section, shortened
 
+# What became of a sample: how it is called, and its colour.
+_KINDS = {"fixed": ("became right", "gain"), "broken": ("became wrong", "loss")}
+
 
 def changed_samples(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
-    """The first samples that became right, and that became wrong."""
-    names = made["classes"]
-    parts = []
-    for kind, title in (("fixed", "Wrong before, right after"), ("broken", "Right before, wrong after")):
-        boxes = [
-            _box(one, *(names[one[key]] for key in ("label", "before", "after")))
-            for one in evidence.get("samples", {}).get(kind, ())
-        ]
-        parts.append(_boxes(title, boxes, made[kind]))
+    """Some samples that became right, and some that became wrong, class by class."""
+    names, shown = made["classes"], evidence.get("samples", {})
+    by_class: dict[int, dict[str, list[str]]] = {}
+    for kind in _KINDS:
+        for one in shown.get(kind, ()):
+            box = _box(one, *(names[one[key]] for key in ("label", "before", "after")))
+            by_class.setdefault(one["label"], {kind: [] for kind in _KINDS})[kind].append(box)
+    targets = set(made["targets"])
+    order = sorted(by_class, key=lambda c: (names[c] not in targets, c))
+    head = f"{made['fixed']:,} became right, {made['broken']:,} became wrong; some of each class."
     return section(
         "Samples that changed",
-        *parts,
-        said="The label in bold, then the answers of the base and of the tweaked model.",
+        *(_of_class(str(names[c]), c, by_class[c], evidence) for c in order),
+        said=f"{head} The label in bold, then the answers of the base and of the tweaked model.",
     )
+
+
+def _of_class(name: str, c: int, boxes: Mapping[str, Sequence[str]], evidence: Mapping[str, Any]) -> str:
+    """Those of one class: what it lost beside what it gained."""
+    sides = ""
+    for kind, (title, colour) in _KINDS.items():
+        count = evidence[kind][c] if kind in evidence else len(boxes[kind])
+        said = f"{title}: {count:,}" + (f", {len(boxes[kind])} shown" if count > len(boxes[kind]) else "")
+        inside = "".join(boxes[kind])
+        sides += f'<div><p class="{colour}-said">{said}</p><div class="samples">{inside}</div></div>'
+    heading = f"<h3>Class <bdi>{safe(shortened(name, 60))}</bdi></h3>"
+    return f'<div class="of-class">{heading}<div class="sides">{sides}</div></div>'
 
 
 def listed_samples(made: Mapping[str, Any]) -> str:
@@ -70,6 +87,12 @@ def _boxes(title: str, boxes: Sequence[str], count: int) -> str:
     return f"<h3>{title} ({len(boxes)} of {count:,})</h3><div class=samples>{''.join(boxes)}</div>"
 
 
+def _place(one: Mapping[str, Any]) -> str:
+    """The file of a sample, or its row."""
+    where = str(one["where"])
+    return f"row {int(one['row'])}" if where.startswith("row ") else safe(shortened(PurePath(where).name, 40))
+
+
 def _box(one: Mapping[str, Any], label: str, before: str, after: str, rivals: str = "") -> str:
     """A sample with its picture, if it has one; where it is, in the title."""
     picture = f'<img src="{one["picture"]}" alt="">' if is_picture(one["picture"]) else ""
@@ -77,5 +100,5 @@ def _box(one: Mapping[str, Any], label: str, before: str, after: str, rivals: st
     more = f"<br>rivals {safe(shortened(rivals, 60))}" if rivals else ""
     return (
         f'<div class="sample" title="{safe(one["where"])}">{picture}<b>{names[0]}</b>'
-        f"<br>{names[1]} → {names[2]}{more}<br><small>row {int(one['row'])}</small></div>"
+        f"<br>{names[1]} → {names[2]}{more}<br><small>{_place(one)}</small></div>"
     )

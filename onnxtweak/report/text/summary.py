@@ -112,7 +112,7 @@ def applied(made: Applied) -> tuple[Block, ...]:
 def pictured(made: ReportPage) -> tuple[Block, ...]:
     """Where the page was written."""
     return (
-        Heading(f"Report of {made.result.path}"),
+        Heading(f"Report of {', '.join(result.path for result in made.results)}"),
         Facts((("made by", made.made_by), ("written", _file(made.output)))),
     )
 
