@@ -27,11 +27,13 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from tests.support.nets import NetBuilder
+from tests.support.tail_chains import add_chain
 from tests.support.tails import NUMBER_TAILS, SINGLE_TAILS, TAILS, Shown, add_random_tail, is_single
 from tests.support.tweaks import run
 
 FLOAT = TensorProto.FLOAT
 INPUTS, HIDDEN, CLASSES = 6, 16, 5
+CHAIN = "chain"
 ENGINE = EngineSettings(backend="numpy", threads=1)
 
 
@@ -55,7 +57,10 @@ def make(
     net = NetBuilder()
     h = net.op("Relu", net.op("MatMul", "input", net.const(first)), name="hidden")
     net.op("Gemm", h, net.const(last), net.const(bias), name="logits")
-    shown = add_random_tail(net, "logits", tail, classes, rng)
+    if tail == CHAIN:
+        shown, _ = add_chain(net, "logits", classes, rng)
+    else:
+        shown = add_random_tail(net, "logits", tail, classes, rng)
     path = folder / "model.onnx"
     outputs = {
         name: (declared[0], (batch, *declared[1][1:])) if isinstance(declared, tuple) else declared
@@ -116,6 +121,29 @@ def test_what_is_reported_is_what_the_file_shows_or_it_is_refused(tail, seed, tm
             values = run(out, {"input": x}, [shown.output])[0]
             assert values.min() >= 0
             np.testing.assert_allclose(values.sum(axis=1), shown.normalised, rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_what_is_reported_behind_a_chain_of_operators_is_what_the_file_shows(seed, tmp_path):
+    model, data, shown, x, y = make(tmp_path, CHAIN, seed)
+    source = DataSettings(data=(str(data),), anyway=True)
+    out = tmp_path / "fit.onnx"
+    try:
+        made = commands.fit(
+            model=str(model),
+            data=replace(source, test=source.data),
+            engine=ENGINE,
+            targets=TargetSettings(worst=1),
+            settings=FitSettings(folds=3, hidden=0),
+            output=OutputSettings(str(out)),
+        )
+    except ModelError as refusal:
+        assert refusal.where and refusal.hint
+        return
+    assert made.before.overall == own_accuracy(model, shown, x, y)
+    assert made.after.overall == own_accuracy(out, shown, x, y)
+    if made.tweak["parameters"]:
+        assert verify(tweaked=str(out), data=source, engine=ENGINE).after.overall == made.after.overall
 
 
 @pytest.mark.parametrize("tail", ["average", "average-percent"])
