@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxtweak import commands
 from onnxtweak.commands.verify import verify
@@ -287,3 +287,37 @@ def test_where_a_number_is_cut_does_not_depend_on_the_samples(tail, tmp_path):
     source = DataSettings(data=(str(data),), anyway=True)
     found = commands.evaluate(model=str(model), data=source, engine=ENGINE)
     assert found.metrics.overall == own_accuracy(model, shown, x[above], y[above])
+
+
+@pytest.mark.parametrize("label", ["int64", "float"])
+def test_no_output_that_shows_the_class_is_left_as_it_was(label, tmp_path):
+    """Scores and their class, both coarse: a patch of the scores alone would leave the class behind."""
+    model, data, _, x, y = make(tmp_path, "temperature", 0)
+    proto = onnx.load(model)
+    kind = TensorProto.INT64 if label == "int64" else FLOAT
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(8), "eight"))
+    proto.graph.node.extend(
+        [
+            helper.make_node("Div", ["logits", "eight"], ["small"]),
+            helper.make_node("Sigmoid", ["small"], ["fine"]),
+            helper.make_node("Cast", ["fine"], ["half"], to=TensorProto.FLOAT16),
+            helper.make_node("Cast", ["half"], ["coarse"], to=FLOAT),
+            helper.make_node("Identity", ["coarse"], ["scores"]),
+            helper.make_node("ArgMax", ["coarse"], ["best"], axis=1, keepdims=0),
+            helper.make_node("Cast", ["best"], ["label"], to=kind),
+        ]
+    )
+    del proto.graph.output[:]
+    proto.graph.output.append(helper.make_tensor_value_info("scores", FLOAT, ("N", CLASSES)))
+    proto.graph.output.append(helper.make_tensor_value_info("label", kind, ("N",)))
+    onnx.save(proto, model)
+    source, out = DataSettings(data=(str(data),), test=(str(data),), anyway=True), tmp_path / "fit.onnx"
+    asked = {"settings": FitSettings(folds=3, hidden=0), "targets": TargetSettings(worst=1), "engine": ENGINE}
+    try:
+        made = commands.fit(model=str(model), data=source, output=OutputSettings(str(out)), **asked)
+    except ModelError as refusal:
+        assert "Sigmoid" in refusal.where
+        return
+    for path, said in ((model, made.before), (out, made.after)):
+        scores, best = run(path, {"input": x})
+        assert said.overall == (best == y).mean() == (scores.argmax(axis=1) == y).mean()
