@@ -85,10 +85,12 @@ def match_labels(
     """
     labels = stored_labels(found, arrays, key, groups)
     if labels is None:
+        taken = {name.lower() for name in arrays}
+        free = next((name for name in LABELS if name.lower() not in taken), LABELS[0])
         raise DataError(
             f"no labels; found {_listed(found)}",
             where=where,
-            hint=f"store one class number per sample as `{'y' if key is None else f'y_{key}'}`",
+            hint=f"store one class number per sample as `{free if key is None else f'{free}_{key}'}`",
         )
     return labels
 

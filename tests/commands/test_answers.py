@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxtweak import commands
 from onnxtweak.commands.verify import verify
@@ -27,11 +27,13 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from tests.support.nets import NetBuilder
+from tests.support.tail_chains import add_chain
 from tests.support.tails import NUMBER_TAILS, SINGLE_TAILS, TAILS, Shown, add_random_tail, is_single
 from tests.support.tweaks import run
 
 FLOAT = TensorProto.FLOAT
 INPUTS, HIDDEN, CLASSES = 6, 16, 5
+CHAIN = "chain"
 ENGINE = EngineSettings(backend="numpy", threads=1)
 
 
@@ -55,7 +57,10 @@ def make(
     net = NetBuilder()
     h = net.op("Relu", net.op("MatMul", "input", net.const(first)), name="hidden")
     net.op("Gemm", h, net.const(last), net.const(bias), name="logits")
-    shown = add_random_tail(net, "logits", tail, classes, rng)
+    if tail == CHAIN:
+        shown, _ = add_chain(net, "logits", classes, rng)
+    else:
+        shown = add_random_tail(net, "logits", tail, classes, rng)
     path = folder / "model.onnx"
     outputs = {
         name: (declared[0], (batch, *declared[1][1:])) if isinstance(declared, tuple) else declared
@@ -116,6 +121,29 @@ def test_what_is_reported_is_what_the_file_shows_or_it_is_refused(tail, seed, tm
             values = run(out, {"input": x}, [shown.output])[0]
             assert values.min() >= 0
             np.testing.assert_allclose(values.sum(axis=1), shown.normalised, rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_what_is_reported_behind_a_chain_of_operators_is_what_the_file_shows(seed, tmp_path):
+    model, data, shown, x, y = make(tmp_path, CHAIN, seed)
+    source = DataSettings(data=(str(data),), anyway=True)
+    out = tmp_path / "fit.onnx"
+    try:
+        made = commands.fit(
+            model=str(model),
+            data=replace(source, test=source.data),
+            engine=ENGINE,
+            targets=TargetSettings(worst=1),
+            settings=FitSettings(folds=3, hidden=0),
+            output=OutputSettings(str(out)),
+        )
+    except ModelError as refusal:
+        assert refusal.where and refusal.hint
+        return
+    assert made.before.overall == own_accuracy(model, shown, x, y)
+    assert made.after.overall == own_accuracy(out, shown, x, y)
+    if made.tweak["parameters"]:
+        assert verify(tweaked=str(out), data=source, engine=ENGINE).after.overall == made.after.overall
 
 
 @pytest.mark.parametrize("tail", ["average", "average-percent"])
@@ -259,3 +287,37 @@ def test_where_a_number_is_cut_does_not_depend_on_the_samples(tail, tmp_path):
     source = DataSettings(data=(str(data),), anyway=True)
     found = commands.evaluate(model=str(model), data=source, engine=ENGINE)
     assert found.metrics.overall == own_accuracy(model, shown, x[above], y[above])
+
+
+@pytest.mark.parametrize("label", ["int64", "float"])
+def test_no_output_that_shows_the_class_is_left_as_it_was(label, tmp_path):
+    """Scores and their class, both coarse: a patch of the scores alone would leave the class behind."""
+    model, data, _, x, y = make(tmp_path, "temperature", 0)
+    proto = onnx.load(model)
+    kind = TensorProto.INT64 if label == "int64" else FLOAT
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(8), "eight"))
+    proto.graph.node.extend(
+        [
+            helper.make_node("Div", ["logits", "eight"], ["small"]),
+            helper.make_node("Sigmoid", ["small"], ["fine"]),
+            helper.make_node("Cast", ["fine"], ["half"], to=TensorProto.FLOAT16),
+            helper.make_node("Cast", ["half"], ["coarse"], to=FLOAT),
+            helper.make_node("Identity", ["coarse"], ["scores"]),
+            helper.make_node("ArgMax", ["coarse"], ["best"], axis=1, keepdims=0),
+            helper.make_node("Cast", ["best"], ["label"], to=kind),
+        ]
+    )
+    del proto.graph.output[:]
+    proto.graph.output.append(helper.make_tensor_value_info("scores", FLOAT, ("N", CLASSES)))
+    proto.graph.output.append(helper.make_tensor_value_info("label", kind, ("N",)))
+    onnx.save(proto, model)
+    source, out = DataSettings(data=(str(data),), test=(str(data),), anyway=True), tmp_path / "fit.onnx"
+    asked = {"settings": FitSettings(folds=3, hidden=0), "targets": TargetSettings(worst=1), "engine": ENGINE}
+    try:
+        made = commands.fit(model=str(model), data=source, output=OutputSettings(str(out)), **asked)
+    except ModelError as refusal:
+        assert "Sigmoid" in refusal.where
+        return
+    for path, said in ((model, made.before), (out, made.after)):
+        scores, best = run(path, {"input": x})
+        assert said.overall == (best == y).mean() == (scores.argmax(axis=1) == y).mean()

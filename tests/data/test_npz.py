@@ -200,3 +200,14 @@ def test_a_key_that_is_misspelt_is_shown_with_what_was_looked_for(tmp_path, key,
         opened(f"{path}#{key}")
     assert f"`{looked_for}`" in raised.value.what and "found `x_test`, `x_train`" in raised.value.what
     assert raised.value.hint == hint.format(path=path)
+
+
+def test_labels_need_another_name_where_an_input_is_called_y(tmp_path):
+    x, y = arrays()
+    inputs = (InputSpec("y", "float32", (None, 5)),)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path / "a.npz", inputs)
+    assert "as `labels`" in caught.value.hint
+    np.savez(tmp_path / "b.npz", x=x, labels=y)
+    np.testing.assert_array_equal(opened(tmp_path / "b.npz", inputs).labels, y)

@@ -25,8 +25,15 @@ from onnxtweak.head import ROUNDING, Answer, Readout, by_sample
 from onnxtweak.model.edit.expose import PROBE, only_tail
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.logits import logits_between
-from onnxtweak.model.inspect.tail import cuts, is_top_value, names_class, ranks_classes, tail_operators
+from onnxtweak.model.inspect.logits import FLOATS, logits_between
+from onnxtweak.model.inspect.tail import (
+    cuts,
+    is_top_value,
+    names_class,
+    ranks_classes,
+    shown_outputs,
+    tail_operators,
+)
 from onnxtweak.settings import EngineSettings
 
 ANSWERED = 64  # real samples on which logits and answer are compared before anything is learnt
@@ -131,8 +138,11 @@ def _settled(
     if observed.scale != "logit" and not observed.x.any(axis=1).all():
         reasons.append("on some samples all scores are zero")
         return None
-    if observed.stuck:
+    if observed.stuck and not question.proven:
         reasons.append(observed.stuck)
+        return None
+    if aside := _left_aside(graph, opened.logits.output, name):
+        reasons.append(f"a patch there would not change output {aside!r}, which shows the class too")
         return None
     for answer in _answers(graph, observed):
         tail = _Tail(opened, name, observed, answer, question)
@@ -171,6 +181,17 @@ def _settled(
         logits = replace(logits, explain=logits.explain + _in_words(readout))
         plain = readout.is_plain and readout.scale == "logit"
         return replace(opened, logits=logits, readout=None if plain else readout, answer=answer)
+    return None
+
+
+def _left_aside(graph: GraphIndex, output: str, name: str) -> str | None:
+    """An output that names the class by the same scores as `output`, and not by the tensor `name`."""
+    deepest, after = cuts(graph, output)[-1], shown_outputs(graph, name)
+    for value in graph.outputs:
+        other = value.name
+        names = names_class(graph, other) or graph.declared_type(other) not in (*FLOATS, None)
+        if names and other not in after and cuts(graph, other)[-1] == deepest:
+            return other
     return None
 
 
