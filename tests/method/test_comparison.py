@@ -96,7 +96,7 @@ def test_a_point_of_its_own_is_taken_as_it_is():
 
 
 def test_the_cut_of_a_rate_keeps_clear_by_groups_where_samples_belong_together():
-    """Twenty samples a group, with an offset of its own: they tell less about new samples than as many alone."""
+    """Twenty samples a group, with an offset of its own: they tell less than as many alone."""
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(200), 20)
     labels = rng.integers(0, 2, 4000)
