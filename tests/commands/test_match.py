@@ -265,7 +265,7 @@ def test_on_the_command_line_with_tweak_page_and_json(made, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "out.onnx"), "--base", str(made / "int3.onnx")]) == 0
     capsys.readouterr()
     assert main(["verify", str(tmp_path / "out.onnx"), "-d", str(made / "test.npz")]) == 0
-    assert "`match COPY --reference MODEL -d DATA` measures it" in " ".join(capsys.readouterr().err.split())
+    assert "`match COPY --reference MODEL -d DATA` measures it" in " ".join(capsys.readouterr().out.split())
     assert main(["revert", str(tmp_path / "out.onnx"), "-o", str(tmp_path / "back.onnx")]) == 0
     assert (tmp_path / "back.onnx").read_bytes() == (made / "int3.onnx").read_bytes()
 
