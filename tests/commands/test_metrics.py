@@ -178,6 +178,18 @@ def test_metrics_that_cannot_be_had_are_refused_before_anything_is_learnt(mlp, t
         onnxtweak.evaluate(two, data=few, metric="recall@fpr=0.0001")
 
 
+def test_a_precision_that_no_cut_reaches_leaves_the_base_and_says_so(tmp_path):
+    model, data = detectors.detector(tmp_path, "p", 2000)
+    with np.load(data) as held:
+        x, y = held["x"], held["y"]
+    flipped = np.random.default_rng(0).random(len(y)) < 0.12
+    np.savez(tmp_path / "noisy.npz", x=x, y=np.where(flipped, 1 - y, y))
+    made = onnxtweak.fit(model, data=tmp_path / "noisy.npz", metric="recall@precision=0.95", **QUICK)
+    assert made.verdict.answer == "base"
+    assert any("no cut is sure to keep a precision at least 95 %" in note for note in made.notes)
+    assert any("within its limits on samples held out: the base is kept" in note for note in made.notes)
+
+
 def test_a_goal_is_one_metric(mlp, capsys):
     model, data = map(str, mlp)
     for command in ("fit", "compare"):
