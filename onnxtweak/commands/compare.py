@@ -190,7 +190,7 @@ def _try_methods(
         )
         metric = None
         if inputs.goal.metric is not None and outcome.made is not None:
-            metric = reading_of(inputs.goal.metric, outcome.made)
+            metric = reading_of(inputs.goal.metric, outcome.made, groups=inputs.test.groups)
         progress.advance(1)
         kept = replace(outcome, made=None)  # as large as the logits, which nothing needs any more
         yield name, result, MethodRun(kept, verdict, result.parameters, seconds, result.note, metric)

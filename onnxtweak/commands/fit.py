@@ -15,6 +15,7 @@ from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.listed.problem import Earlier, Repaired
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.certificate import certify
+from onnxtweak.metric.rate import RecallAt
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.patch import DensePatch, no_patch
 from onnxtweak.results import Result
@@ -52,6 +53,10 @@ from onnxtweak.types import Progress, silent
 # Biases that a note lists.
 _NAMED = 10
 _ALL_RIGHT = "every must-sample is right already: nothing has to change"
+_CUT_BEFORE = (
+    "must-samples were made right after the cut of the metric was set, and may take its rate beyond the"
+    " limit: what makes them right moves samples like them too"
+)
 
 
 def fit(
@@ -189,6 +194,9 @@ def _nothing_yet(
 def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, repaired: Repaired) -> Proposal:
     """The proposal with what listed samples need added to it."""
     used, patch = repaired.patch.on_used_neurons()
+    notes = repaired.notes if repaired.changes else (_ALL_RIGHT,)
+    if repaired.changes and isinstance(proposal.goal.metric, RecallAt):
+        notes = (*notes, _CUT_BEFORE)
     return replace(
         proposal,
         neurons=take(watched.neurons, used),
@@ -196,7 +204,7 @@ def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, repair
         tweaked=validation.patched(used, patch),
         bias=proposal.bias if len(proposal.goal) else repaired.bias,
         point=proposal.point,
-        notes=(*proposal.notes, *(repaired.notes if repaired.changes else (_ALL_RIGHT,))),
+        notes=(*proposal.notes, *notes),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnxtweak.errors import UsageError
+from onnxtweak.metric.asked import require_metric
 from onnxtweak.recipe.values import keys_of
 from onnxtweak.registry import METHODS
 from onnxtweak.settings import LISTED, TargetSettings
@@ -23,7 +24,8 @@ GOAL = (*_TARGETS, "slice", "metric", "max-overall-drop", "max-class-drop", *LIS
 def with_goal(document: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A recipe whose tweaks, comparison and data say themselves what [goal] says. where : names [goal].
 
-    Raises UsageError for a key that a tweak cannot heed, and for listed samples that [data] names too.
+    Raises UsageError for a key that a tweak cannot heed, for words that mean no metric, and for listed
+    samples that [data] names too.
     """
     goal = document.get("goal", {})
     listed = {key: value for key, value in goal.items() if key in LISTED}
@@ -33,6 +35,11 @@ def with_goal(document: Mapping[str, Any], where: str) -> dict[str, Any]:
         if key in data:
             hint = "keep one of the two"
             raise UsageError(f"`{key}` is given here and under [data]", where=where, hint=hint)
+    if isinstance(goal.get("metric"), str):
+        try:
+            require_metric(goal["metric"])
+        except UsageError as error:
+            raise UsageError(error.what, where=f"{where} metric", hint=error.hint) from None
     tweaks = document.get("tweak")
     found = {key: value for key, value in document.items() if key != "goal"}
     if listed:

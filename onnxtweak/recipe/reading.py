@@ -21,7 +21,15 @@ from onnxtweak.recipe.goal_table import GOAL, with_goal
 from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, settings_from
 from onnxtweak.registry import METHODS
-from onnxtweak.settings import LISTED, DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
+from onnxtweak.settings import (
+    LISTED,
+    NOTHING,
+    DataSettings,
+    EngineSettings,
+    Preprocess,
+    TapSettings,
+    TargetSettings,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Files of a run that belong to no single tweak: names that no tweak may have.
@@ -291,7 +299,7 @@ def _check_targets(plan: TweakPlan, where: str) -> None:
 def _check_listed(document: dict[str, Any], tables: list[dict[str, Any]], path: str) -> None:
     """Raise UsageError for listed samples beside a method that would not heed them."""
     data = document.get("data", {})
-    given = [key for key in LISTED if data.get(key)]
+    given = [key for key in LISTED if data.get(key) and data[key] not in (*NOTHING, [*NOTHING])]
     others = [str(table.get("method", "join")) for table in tables if table.get("method") != "fit"]
     others += ["compare"] if "compare" in document and not data.get("data") else []
     if given and others:

@@ -99,7 +99,9 @@ def check_accuracy(
         return Unchecked(_NAME, "the record holds no result: an older version wrote it, or it is a slot's")
     if inside.kind == "match":
         return Unchecked(
-            _NAME, "the recorded result is agreement with a reference; `match` measures it again"
+            _NAME,
+            "what was recorded is agreement with a reference, which is not at hand here: `match COPY"
+            " --reference MODEL -d DATA` measures it",
         )
     if inside.scale != 1:
         return Unchecked(_NAME, f"the result was recorded at scale 1, the tweak has scale {inside.scale:g}")

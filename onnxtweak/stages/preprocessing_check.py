@@ -14,6 +14,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.errors import DataError
 from onnxtweak.method.chance import standing, tells_apart
 from onnxtweak.stages.likely_mistake import TRIED, few_logits, likely_mistake, predictions, spread
+from onnxtweak.stages.lists.base_decisions import contents
 from onnxtweak.stages.open_job import Job
 
 _ADVICE = (
@@ -57,6 +58,15 @@ def require_sound_base(job: Job) -> Job:
     said = f"on {len(view):,} {'fit samples' if job.has_data else 'lock-samples'}, {doubt.found}" + (
         f": {doubt.mistake}" if doubt.mistake else ""
     )
+    if doubt.serious and not job.has_data and "must" in job.splits.listed:
+        must = set(contents(job.splits.listed["must"]))
+        both = sum(one in must for one in contents(view))
+        if both > len(view) / 2:
+            raise DataError(
+                f"of {len(view):,} lock-samples looked at, {both:,} are must-samples too",
+                where=job.reopen.data.lock[0],
+                hint="lock-samples should be right: give samples that the model has right",
+            )
     if doubt.serious and not job.reopen.data.anyway:
         hint = f"{doubt.remedy}; or go on with --anyway"
         raise DataError(said, where=(*job.reopen.data.data, *job.reopen.data.lock)[0], hint=hint)

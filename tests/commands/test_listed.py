@@ -302,6 +302,15 @@ def test_identical_samples_of_one_label_may_be_in_two_lists(made, tmp_path):
     assert found.listed.lock.broken == 0
 
 
+def test_a_copy_of_the_must_samples_as_lock_samples_is_called_that(made):
+    folder, _, x, y = made
+    wrong = (y[:60] + 1) % (y.max() + 1)
+    for name in ("wrong.npz", "copy.npz"):
+        np.savez(folder / name, x=x[:60], y=wrong)
+    with pytest.raises(DataError, match="of 60 lock-samples looked at, 60 are must-samples too"):
+        fit(folder, must="wrong.npz", lock="copy.npz")
+
+
 def test_arrays_that_contradict_each_other_are_refused(made):
     folder, _, x, y = made
     import onnxtweak

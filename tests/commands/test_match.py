@@ -236,7 +236,7 @@ def test_the_reference_is_never_replaced(made, tmp_path):
     assert copy.read_bytes() == demo_files().model.read_bytes()
 
 
-def test_on_the_command_line_with_tweak_page_and_json(made, tmp_path):
+def test_on_the_command_line_with_tweak_page_and_json(made, tmp_path, capsys):
     words = ["match", str(made / "int3.onnx"), "--reference", REFERENCE, "-d", str(made / "bare.npz")]
     words += ["--test", str(made / "test.npz"), "-o", str(tmp_path / "out.onnx"), "-f", "json"]
     words += ["--tweak", str(tmp_path / "out.safetensors"), "--report", str(tmp_path / "out.html")]
@@ -263,6 +263,9 @@ def test_on_the_command_line_with_tweak_page_and_json(made, tmp_path):
         == 0
     )
     assert main(["verify", str(tmp_path / "out.onnx"), "--base", str(made / "int3.onnx")]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "out.onnx"), "-d", str(made / "test.npz")]) == 0
+    assert "`match COPY --reference MODEL -d DATA` measures it" in " ".join(capsys.readouterr().out.split())
     assert main(["revert", str(tmp_path / "out.onnx"), "-o", str(tmp_path / "back.onnx")]) == 0
     assert (tmp_path / "back.onnx").read_bytes() == (made / "int3.onnx").read_bytes()
 

@@ -178,6 +178,36 @@ def test_metrics_that_cannot_be_had_are_refused_before_anything_is_learnt(mlp, t
         onnxtweak.evaluate(two, data=few, metric="recall@fpr=0.0001")
 
 
+def test_a_precision_that_no_cut_reaches_leaves_the_base_and_says_so(tmp_path):
+    model, data = detectors.detector(tmp_path, "p", 2000)
+    with np.load(data) as held:
+        x, y = held["x"], held["y"]
+    flipped = np.random.default_rng(0).random(len(y)) < 0.12
+    np.savez(tmp_path / "noisy.npz", x=x, y=np.where(flipped, 1 - y, y))
+    made = onnxtweak.fit(model, data=tmp_path / "noisy.npz", metric="recall@precision=0.95", **QUICK)
+    assert made.verdict.answer == "base"
+    assert any("no cut is sure to keep a precision at least 95 %" in note for note in made.notes)
+    assert any("within its limits on samples held out: the base is kept" in note for note in made.notes)
+
+
+def test_a_goal_is_one_metric(mlp, capsys):
+    model, data = map(str, mlp)
+    for command in ("fit", "compare"):
+        assert main([command, model, "-d", data, "--metric", "f1", "--metric", "balanced"]) == 2
+        assert "more than one metric to improve" in capsys.readouterr().err
+
+
+def test_a_note_says_that_must_samples_may_move_the_cut(tmp_path):
+    model, data = detectors.detector(tmp_path, "p", 2000)
+    with np.load(data) as held:
+        x, y = held["x"], held["y"]
+    low = np.flatnonzero(y == 0)[:20]
+    np.savez(tmp_path / "must.npz", x=x[low], y=np.ones(20, np.int64))
+    asked = {"data": data, "metric": "recall@fpr=0.05", "must": tmp_path / "must.npz", **QUICK}
+    made = onnxtweak.fit(model, output=tmp_path / "out.onnx", **asked)
+    assert any("after the cut of the metric was set" in note for note in made.notes)
+
+
 def test_compare_reads_every_method_by_the_metric(tmp_path, capsys):
     model, data = map(str, detectors.detector(tmp_path, "p", 2000))
     asked = ["compare", model, "-d", data, "--metric", "recall@fpr=0.05", "--hidden", "0"]

@@ -14,6 +14,7 @@ from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, read
 from onnxtweak.method.compare.standings import MethodRun, standings
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import set_target_bias
+from onnxtweak.metric.asked import metric_of
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.verdict import copied
 
@@ -62,7 +63,7 @@ def test_readings_of_several_targets_keep_the_floor():
 
 
 def result(held, patch=None, point=None):
-    nothing = Linear(np.zeros((0, 4)), np.zeros(4))
+    nothing = Linear(np.zeros((0, held.Z.shape[1])), np.zeros(held.Z.shape[1]))
     columns = np.arange(0 if patch is None else 3)
     patch = nothing if patch is None else patch
     return MethodResult(columns, patch, held.patched(columns, patch), held.Z, held.labels, point=point)
@@ -92,6 +93,21 @@ def test_a_point_of_its_own_is_taken_as_it_is():
     held, test = table(1000), table(1000, seed=1)
     made = judge(result(held, point=np.array([0.7])), test, ResolvedGoal(np.array([0])), 1.0)
     assert made.bias[0] == 0.7
+
+
+def test_the_cut_of_a_rate_keeps_clear_by_groups_where_samples_belong_together():
+    """Twenty samples a group, with an offset of its own: they tell less than as many alone."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(200), 20)
+    labels = rng.integers(0, 2, 4000)
+    score = labels * 2 + rng.normal(size=200)[groups] * 2 + rng.normal(size=4000) * 0.3
+    held = Table(np.zeros((4000, 0), np.float32), np.stack([0 * score, score], axis=1), labels)
+    goal = ResolvedGoal(
+        np.arange(2), max_overall_drop=100.0, metric=metric_of("recall@fpr=0.1", ["no", "yes"])
+    )
+    alone, together = (judge(replace(result(held), groups=own), held, goal, 1.0) for own in (None, groups))
+    assert together.bias[1] < alone.bias[1] - 0.1
+    assert together.metrics.confusion[0, 1] < alone.metrics.confusion[0, 1]
 
 
 def test_linear_and_mlp_patches_are_applied_as_the_file_does():

@@ -331,8 +331,18 @@ def test_listed_samples_of_a_goal_are_data(tmp_path):
         ('slice = "sex"', "`join` does not heed `slice`"),
         ('aim = "sex"', "unknown key `aim`"),
         ('max-overall-drop = "much"', "much"),
+        ('metric = "balancd"', r"unknown metric 'balancd' \(.*\[goal\] metric\)"),
     ],
 )
 def test_a_goal_that_cannot_be_heeded_is_refused(tmp_path, new, what):
     with pytest.raises(UsageError, match=what):
         read_recipe(recipe(tmp_path, GOAL.replace("max-overall-drop = 1", new, 1)))
+
+
+def test_nothing_kept_is_no_list(tmp_path):
+    """`keep = "none"` asks nothing of a method that takes no lists."""
+    for said in ('"none"', '["none"]'):
+        text = GOAL.replace("max-overall-drop = 1", f"keep = {said}\nmax-overall-drop = 1", 1)
+        assert read_recipe(recipe(tmp_path, text)).data.keep == ("none",)
+    with pytest.raises(UsageError, match="`join` takes no listed samples"):
+        read_recipe(recipe(tmp_path, GOAL.replace("[goal]", '[goal]\nkeep = "more.npz"')))

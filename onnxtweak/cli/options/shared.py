@@ -134,7 +134,15 @@ metrics_option = _targets(
 
 def metric_option(what: str) -> Decorator:
     """`metric`: the metric that is the goal. what : help."""
-    return _targets("--metric", metavar=settings.METRICS, help=what)
+    return _targets("--metric", metavar=settings.METRICS, help=what, multiple=True, callback=_only_one)
+
+
+def _only_one(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """A goal is one metric; `evaluate` reads several."""
+    if len(given) > 1:
+        hint = f"keep one of {', '.join(given)}; evaluate reads the others"
+        raise UsageError("more than one metric to improve", where="--metric", hint=hint)
+    return given[0] if given else None
 
 
 # ---------------------------------------------------------------------------------------- engine

@@ -37,7 +37,8 @@ class MethodResult:
     columns (K,) : of the tables, that the patch reads. held_out, base (n, C) : logits with and without it on
     samples that it was not fitted to; labels (n,) : theirs. point (C,) : biases that are part
     of the method; None: they are set on the samples held out. at (D,) : readings on test at each of CURVE,
-    where they are not made with biases. note : for the reader.
+    where they are not made with biases. note : for the reader. groups (n,) int64 : samples held out that are
+    not independent; None: all are.
     """
 
     columns: np.ndarray
@@ -48,6 +49,7 @@ class MethodResult:
     point: np.ndarray | None = None
     at: np.ndarray | None = None
     note: str = ""
+    groups: np.ndarray | None = None
 
     @property
     def parameters(self) -> int:
@@ -110,7 +112,8 @@ def _operating_point(result: MethodResult, goal: ResolvedGoal, margin: float) ->
     """The best biases (C,) for the goal on the samples held out, and whether they keep its limits."""
     held_out, base, labels = result.held_out, result.base, result.labels
     if goal.metric is not None:
-        found = tune(held_out, base, labels, goal, fold_numbers(labels, COARSE, 0), margin)
+        fold = fold_numbers(labels, COARSE, 0, result.groups)
+        found = tune(held_out, base, labels, goal, fold, margin, result.groups)
         return found.bias, found.holds
     choice = set_target_bias(held_out, base, labels, goal, margin=margin)
     return choice.bias, choice.holds

@@ -98,4 +98,5 @@ class CompareInputs:
     ) -> MethodResult:
         """A patch that was fitted to the fit split; validation is held out."""
         held_out = patch.applied(self.validation.Z, self.validation.T[:, columns])
-        return MethodResult(columns, patch, held_out, self.validation.Z, self.validation.labels, point=point)
+        base, labels, groups = self.validation.Z, self.validation.labels, self.validation.groups
+        return MethodResult(columns, patch, held_out, base, labels, point=point, groups=groups)

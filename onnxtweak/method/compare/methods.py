@@ -91,7 +91,8 @@ def try_dfr(inputs: CompareInputs) -> MethodResult:
     half = one_in(2, inputs.validation.labels, inputs.seed, inputs.validation.groups)
     learn, rest = (inputs.validation.rows(np.flatnonzero(rows)) for rows in (half, ~half))
     patch = controls.deep_feature_reweighting(last.layer, learn.columns(last.columns), inputs.seed)
-    return MethodResult(last.columns, patch, rest.patched(last.columns, patch), rest.Z, rest.labels)
+    held_out = rest.patched(last.columns, patch)
+    return MethodResult(last.columns, patch, held_out, rest.Z, rest.labels, groups=rest.groups)
 
 
 def try_random(inputs: CompareInputs) -> MethodResult:
@@ -143,16 +144,15 @@ def _linear(inputs: CompareInputs, columns: np.ndarray, name: str) -> MethodResu
     folds = inputs.learning.folds(inputs.settings.folds, inputs.seed)
     found = fit_linear(table.cooled(temperature), columns, name, folds).warmed(temperature)
     rows = np.flatnonzero(inputs.judged)
-    held_out, base, labels = found.held_out[rows], table.Z[rows], table.labels[rows]
-    return MethodResult(found.columns, found.patch, held_out, base, labels)
+    own = table.rows(rows)
+    return MethodResult(
+        found.columns, found.patch, found.held_out[rows], own.Z, own.labels, groups=own.groups
+    )
 
 
 def _on_logits(inputs: CompareInputs, shift: np.ndarray) -> MethodResult:
     """A bias for every class (C,); all samples that may be judged on are held out."""
     table = inputs.fit_and_validation
-    rows = np.flatnonzero(inputs.judged)
-    patch = bias_patch(shift)
-    base = table.Z[rows]
-    return MethodResult(
-        np.empty(0, np.int64), patch, base + shift.astype(base.dtype), base, table.labels[rows]
-    )
+    own, none = table.rows(np.flatnonzero(inputs.judged)), np.empty(0, np.int64)
+    shifted = own.Z + shift.astype(own.Z.dtype)
+    return MethodResult(none, bias_patch(shift), shifted, own.Z, own.labels, groups=own.groups)

@@ -67,7 +67,7 @@ def decided_by(job: Job, subject: Subject, view: View, what: str) -> Iterator[tu
         yield part, shown_pass(subject, part, job.engine, what)
 
 
-def _contents(view: View) -> list[bytes]:
+def contents(view: View) -> list[bytes]:
     """A digest of the inputs of each sample."""
     found = []
     for feeds, labels, _ in view.batches(256):
@@ -84,7 +84,7 @@ def _places(must: View) -> dict[bytes, int]:
     """Each must-sample by its contents. Raises DataError for two that are identical but for their labels."""
     first: dict[bytes, int] = {}
     labels = must.labels
-    for k, content in enumerate(_contents(must)):
+    for k, content in enumerate(contents(must)):
         other = first.setdefault(content, k)
         if labels[other] != labels[k]:
             _contradict("two must-samples are identical but for their labels", (must, other), (must, k))
@@ -106,7 +106,7 @@ class _MustSamples:
         """
         labels, of_lock = self.view.labels, lock.labels
         near = replace(lock, rows=lock.rows[self._near(Z, of_lock)])
-        for k, content in enumerate(_contents(near)):
+        for k, content in enumerate(contents(near)):
             m = self.places.get(content)
             if m is not None and labels[m] != near.labels[k]:
                 what = "a must-sample is a lock-sample too, with another label"
