@@ -1,7 +1,7 @@
 """Does a patch live through quantising, and does a quantised file take one?
 
     python benchmarks/conformance/quantised.py [--nets NETS] [--only NAME,...] [--ways join,fit,augment]
-        [--formats NAME;...] [--before] [--json OUT.json]
+        [--targeted join] [--formats NAME;...] [--learnt 3000] [--before] [--json OUT.json]
 
 The demo's nets, and those in NETS (NAME.onnx, NAME.npz with x and y). After: each is patched, and file and
 base are quantised in the same way, once whole and once without the nodes that `onnxtweak inspect` names.
@@ -100,7 +100,7 @@ WAYS = {"join": onnxtweak.join, "fit": onnxtweak.fit, "augment": onnxtweak.augme
 
 @dataclass(frozen=True)
 class Kept:
-    """Accuracies on test samples, as fractions: of all, and of the class that `join` is for.
+    """Accuracies on test samples, as fractions: of all, or of the class that is the target.
 
     base, tweaked, then both quantised, and the tweaked file quantised without its tweak's nodes.
     """
@@ -116,7 +116,8 @@ class Kept:
     excluded: float
 
     def kept(self, after: float) -> float:
-        return (after - self.quantised_base) / (self.tweaked - self.base)
+        gained = self.tweaked - self.base
+        return (after - self.quantised_base) / gained if gained else float("nan")
 
 
 def accuracy(path: Path, x: np.ndarray, y: np.ndarray) -> float:
@@ -143,9 +144,9 @@ def after(name: str, model: Path, learn: tuple, test: tuple, args: argparse.Name
         folder = Path(text)
         for way in args.ways.split(","):
             tweaked = folder / f"{way}.onnx"
-            target = {"target": weak} if way == "join" else {}
+            target = {"target": weak} if way in args.targeted.split(",") else {}
             WAYS[way](model, data=learn, output=str(tweaked), seed=0, **target)
-            rows = own if way == "join" else np.ones(len(own), bool)
+            rows = own if target else np.ones(len(own), bool)
             x, y = test[0][rows], test[1][rows]
             values = [accuracy(path, x, y) for path in (model, tweaked)]
             nodes = [
@@ -162,7 +163,7 @@ def after(name: str, model: Path, learn: tuple, test: tuple, args: argparse.Name
                         told = f"{type(error).__name__}: {error}"[:200]
                         print(f"  {name}, {way}, {title}: {told}", file=sys.stderr)
                         quantised.append(float("nan"))
-                yield Kept(name, way, title, "target" if way == "join" else "all", *values, *quantised)
+                yield Kept(name, way, title, "target" if target else "all", *values, *quantised)
 
 
 @dataclass(frozen=True)
@@ -188,10 +189,10 @@ def before(name: str, model: Path, learn: tuple, test: tuple, args: argparse.Nam
             weak = int(onnxtweak.evaluate(base, data=learn).metrics.per_class.argmin())
             for way in args.ways.split(","):
                 place = folder / "patched.onnx"
-                target = {"target": weak} if way == "join" else {}
+                target = {"target": weak} if way in args.targeted.split(",") else {}
                 made = WAYS[way](base, data=learn, output=str(place), seed=0, force=True, **target)
                 assert all(check.passed for check in made.checks)
-                rows = test[1] == weak if way == "join" else np.ones(len(test[1]), bool)
+                rows = test[1] == weak if target else np.ones(len(test[1]), bool)
                 found = [accuracy(path, test[0][rows], test[1][rows]) for path in (base, place)]
                 yield Patched(name, way, title, ", ".join(sorted({tap.op for tap in taps})), *found)
 
@@ -200,7 +201,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--nets", type=Path)
     parser.add_argument("--only", default="")
+    parser.add_argument("--learnt", type=int, default=3000, help="samples of NETS to learn from at most")
     parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--targeted", default="join", help="ways that get the weakest class for a target")
     parser.add_argument("--formats", default=";".join(FORMATS))
     parser.add_argument("--before", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -213,7 +216,7 @@ def main() -> int:
         titles = "base → patched, %", "both quantised", "kept, %", "without the patch's nodes", "kept, %"
         print("| net | patch | format | " + " | ".join(titles) + " |")
         print("|---|---|---|--:|--:|--:|--:|--:|")
-    for name, model, learn, test in nets(args.nets, set(filter(None, args.only.split(",")))):
+    for name, model, learn, test in nets(args.nets, set(filter(None, args.only.split(","))), args.learnt):
         learn, test = ((x.astype(np.float32) if x.dtype == np.float64 else x, y) for x, y in (learn, test))
         for found in (before if args.before else after)(name, model, learn, test, args):
             readings.append(found)

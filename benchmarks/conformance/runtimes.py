@@ -76,7 +76,9 @@ class Found:
     failed: str
 
 
-def nets(folder: Path | None, only: set[str]) -> Iterator[tuple[str, Path, tuple, tuple]]:
+def nets(
+    folder: Path | None, only: set[str], learnt: int = _LEARNT
+) -> Iterator[tuple[str, Path, tuple, tuple]]:
     """Name, model, samples to learn from and samples to test on, each (x, y)."""
     with np.load(ROOT / "models" / "digits.npz") as held:
         learn, test = ((held[f"x_{part}"], held[f"y_{part}"]) for part in ("fit", "test"))
@@ -88,7 +90,7 @@ def nets(folder: Path | None, only: set[str]) -> Iterator[tuple[str, Path, tuple
             with np.load(path.with_suffix(".npz")) as held:
                 x, y = held["x"], held["y"]
             order = np.random.default_rng(0).permutation(len(y))
-            half = min(_LEARNT, len(y) // 2)
+            half = min(learnt, len(y) * 3 // 5)
             rows = order[:half], order[half:]
             yield path.stem, path, *((x[part], y[part]) for part in rows)
 
@@ -212,7 +214,7 @@ def table(readings: list[Found]) -> str:
         for patch in PATCHES:
             tried = [f for f in ran if f.patch == patch]
             bad = [f for f in tried if not passes(f, bases[f.net])]
-            cells.append(f"{len(tried) - len(bad)} of {len(tried)}")
+            cells.append(f"{len(tried) - len(bad)} of {len(tried)}" if tried else "")
             for f in bad:
                 why = f.failed or f"values off by {f.apart:.1g} of the largest, {f.differ} decisions"
                 reasons.append(f"- {title}, {f.net}, {patch}: {why}")

@@ -71,9 +71,7 @@ def rewriting(model: ModelFile, inside: Sequence[TweakInside]) -> str:
     Such a file has the record of its tweaks, but they no longer come off byte for byte; or not even a record.
     """
     if not inside and any(node.name.startswith("onnxtweak/") for node in model.graph.nodes):
-        return (
-            "another tool made this file of a tweaked one, without the record: it cannot be reverted"
-        )
+        return "another tool made this file of a tweaked one, without the record: it cannot be reverted"
     data = model.data
     try:
         for tweak in reversed(inside):
