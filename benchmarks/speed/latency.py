@@ -1,7 +1,7 @@
-"""A tweaked model against its base: one sample, one CPU thread, in turns.
+"""A tweaked model against its base: one CPU thread, in turns.
 
     python benchmarks/speed/latency.py [--models cnn3,resnet20,googlenet] [--taps 1,2,4,8] [--pool none|mean]
-                                 [--seconds 10]
+                                 [--batch 1] [--seconds 10]
 
 Synapses sit on 1 to 8 activations spread over the depth of the network, ten each, for one target. Base and
 tweaked model take turns in one process, neither with spinning threads; what is printed is the median of the
@@ -53,7 +53,7 @@ def activations(opened: Opened, feeds: dict, pool: str) -> tuple:
     """The subject and its activations."""
     found = [candidate for candidate in watchable(opened) if candidate.activation]
     subject, shapes = measured(opened, [c.name for c in found], feeds, ENGINE)
-    return subject, choose_taps(opened, found, shapes, TapSettings(pool=pool))
+    return subject, choose_taps(opened, found, shapes, TapSettings(pool=(pool,)))
 
 
 def compare(base: bytes, tweaked: bytes, feeds: dict, seconds: float) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +80,7 @@ def main() -> int:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--taps", default="1,2,4,8")
     parser.add_argument("--pool", default="none")
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10.0)
     args = parser.parse_args()
     print("| model | tapped tensors | base | more | more, fastest tenth | allowed | turns |")
@@ -88,7 +89,7 @@ def main() -> int:
     for name in args.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
             model = saved(MODELS[name](), Path(folder))
-            feeds = random_inputs(model.proto, 1)
+            feeds = random_inputs(model.proto, args.batch)
             subject, taps = activations(opened_model(model, None), feeds, args.pool)
             for count in dict.fromkeys(min(int(c), len(taps)) for c in args.taps.split(",")):
                 chosen = spread(taps, count)

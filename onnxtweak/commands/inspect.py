@@ -18,11 +18,13 @@ from onnxtweak.model.edit.revert import rewriting
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.head_kind import HeadKind, head_kind
+from onnxtweak.model.inspect.graph_checks import quantises
 from onnxtweak.model.inspect.taps import candidates_note
 from onnxtweak.results import Inspection, Value
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_for_tables import NO_HIDDEN
 from onnxtweak.stages.open_job import model_ref
+from onnxtweak.stages.other_models.quantising import HOW_TO_QUANTISE
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import Tap
@@ -55,6 +57,8 @@ def inspect(
         notes.append(
             f"{said}; `onnxtweak verify THIS --same-as TWEAKED -d DATA` tells whether its gain is left"
         )
+    elif inside and not quantises(opened.model.graph):
+        notes.append(HOW_TO_QUANTISE)
     shapes: Shapes = {}
     chosen: tuple[Tap, ...] = ()
     classes = opened.logits.classes

@@ -53,6 +53,7 @@ from onnxtweak.stages.judge_promises import (
 )
 from onnxtweak.stages.lists.count_outcome import count_outcome
 from onnxtweak.stages.open_job import Job
+from onnxtweak.stages.other_models.quantising import notes_on_quantising
 from onnxtweak.stages.preprocess_record import inputs_of, provenance_of
 from onnxtweak.stages.proposal import Proposal
 from onnxtweak.stages.report_page import page_of
@@ -85,12 +86,14 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
     tweaked, checks = _splice_and_check(job, proposal, tweak)
     outcome = _measure_outcome(job, proposal, tweaked)
     evidence = _evidence(job, proposal, tweak, tweaked, outcome, output)
-    unchanged = () if proposal.patch.changes_logits else ("no tweak: the base was best on validation",)
+    about_file: tuple[str, ...]
+    about_file = () if proposal.patch.changes_logits else ("no tweak: the base was best on validation",)
     with Delivery(force=output.force, protect=job.files_read) as delivery:
         checks += (outcome.check,)
         if output.output is not None:
             feeds = few_samples(job.opened, job.splits.fit, 3)
             checks += (write_checked(delivery, job.subject, tweaked, output, feeds, job.engine.settings),)
+            about_file += _on_quantising(job, proposal, tweaked)
         if output.tweak is not None:
             delivery.add(output.tweak, [tweak_bytes(tweak)])
         result = Result(
@@ -104,7 +107,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             run=job.run,
             checks=checks,
             classes=job.names,
-            notes=(*job.splits.notes, *proposal.notes, *unchanged, *outcome.notes),
+            notes=(*job.splits.notes, *proposal.notes, *about_file, *outcome.notes),
             evidence=evidence,
             listed=outcome.listed,
             metric=outcome.metric,
@@ -115,6 +118,13 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             delivery.add(output.report, [page_of(result, output.report)])
         delivery.commit()
     return result
+
+
+def _on_quantising(job: Job, proposal: Proposal, tweaked: Subject) -> tuple[str, ...]:
+    if not proposal.patch.changes_logits:
+        return ()
+    feeds = few_samples(job.opened, job.splits.validation, neutral_samples(job.subject))
+    return notes_on_quantising(job.subject, tweaked, feeds, job.engine.settings)
 
 
 def _choice(job: Job, proposal: Proposal) -> Choice:

@@ -263,6 +263,12 @@ def test_rows_are_read_without_a_gather(kind, classes, count):
     np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_half_precision_row_is_gathered():
+    """An infinite value that a patch does not use must not meet a weight of zero."""
+    piece = build(make_tweak("linear", 3, 5, (Tap("row", "Relu", (20,), "float16"),)), dtype="float16")
+    assert piece.nodes[0].op_type == "Gather"
+
+
 def test_of_many_pooled_channels_and_classes_some_are_gathered():
     piece = build(make_tweak("linear", 40, 4000, (Tap("pooled", "Relu", (2048, 2, 2), pool="mean"),)))
     assert [node.op_type for node in piece.nodes].count("Gather") == 1

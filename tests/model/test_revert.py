@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from onnxtweak.errors import ModelError, VerificationError
 from onnxtweak.model.edit.diff import diff, only_the_splice
-from onnxtweak.model.edit.revert import revert
+from onnxtweak.model.edit.revert import revert, rewriting
 from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import parse, read_model
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
@@ -252,3 +252,15 @@ def test_a_renamed_output_that_no_tweak_accounts_for_is_not_expected(tmp_path):
         node.output[0] = "onnxtweak/1/other"
 
     assert not only_the_splice(diff(base.proto, edited(one.proto, rename)))
+
+
+def test_what_another_tool_did_to_a_file_is_told_with_a_record_or_without(tmp_path):
+    base, file = stacked(tmp_path, 1)
+    assert rewriting(base, ()) == rewriting(file, tweaks_inside(file.proto)) == ""
+    proto = parse(file.data)
+    proto.producer_name = "another tool"
+    again = base.holding(proto.SerializeToString())
+    assert "as it was" in rewriting(again, tweaks_inside(again.proto))
+    del proto.metadata_props[:]
+    again = base.holding(proto.SerializeToString())
+    assert "without the record" in rewriting(again, ())

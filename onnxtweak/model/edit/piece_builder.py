@@ -119,7 +119,8 @@ class Builder:
         for at, (tap, own) in enumerate(_by_tap(neurons)):
             name, index, count = f"tap{at}", neurons.index[own], len(own)
             chosen: np.ndarray = np.arange(count)
-            a_row = len(tap.shape) == 1 or _pooled_whole(tap)
+            # What overflows in half precision, and is not used, must not meet a weight of zero.
+            a_row = tap.dtype == "float32" and (len(tap.shape) == 1 or _pooled_whole(tap))
             if not a_row or tap.neurons * min(outputs, count) > _LARGEST_PRODUCT:
                 value = self.read_tap(name, tap, index)
             else:

@@ -1,9 +1,9 @@
-"""Which tweak is recorded in a tweaked model, and what is the model with the tweak's weights at zero?"""
+"""Which tweak is recorded in a tweaked model? And the model with the tweak's weights at zero, or rounded."""
 
 from __future__ import annotations
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from onnxtweak.model.file.tweak_metadata import TweakInside, tweaks_inside
 from onnxtweak.patch import Synapses, Tweak
@@ -46,6 +46,26 @@ def recorded_tweak(inside: TweakInside) -> Tweak | None:
         patch=synapses,
         provenance=inside.provenance,
     )
+
+
+def of_eight_bits(proto: ModelProto) -> ModelProto:
+    """A copy of the model in which every tweak's weights have 8 bits, with one step for each array.
+
+    As quantisers make them: symmetric, the largest of an array at 127 steps. Biases stay as they are, and so
+    does what is not float32.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    prefixes = tuple(tweak.prefix for tweak in tweaks_inside(proto))
+    for tensor in copy.graph.initializer:
+        weights = tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1
+        if not weights or not prefixes or not tensor.name.startswith(prefixes):
+            continue
+        values = numpy_helper.to_array(tensor)
+        step = np.abs(values).max(initial=0.0) / 127
+        if step > 0:
+            tensor.raw_data = (np.round(values / step) * step).astype(values.dtype).tobytes()
+    return copy
 
 
 def silenced(proto: ModelProto) -> ModelProto:

@@ -68,8 +68,10 @@ def revert_tweak(data: bytes, tweak: TweakInside) -> bytes:
 def rewriting(model: ModelFile, inside: Sequence[TweakInside]) -> str:
     """What another tool did to a tweaked file since it was written, in words; nothing where it is as it was.
 
-    Such a file has the record of its tweaks, but they no longer come off byte for byte.
+    Such a file has the record of its tweaks, but they no longer come off byte for byte; or not even a record.
     """
+    if not inside and any(node.name.startswith("onnxtweak/") for node in model.graph.nodes):
+        return "another tool made this file of a tweaked one, without the record: it cannot be reverted"
     data = model.data
     try:
         for tweak in reversed(inside):
