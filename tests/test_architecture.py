@@ -78,6 +78,7 @@ DOORS = {
     "PIL": ("data/preprocess/", "data/thumbnails.py"),
     "pyarrow": ("data/sources/memory/arrow.py", "data/sources/parquet.py"),
     "pandas": ("api/",),
+    "mlflow": ("api/mlflow_log.py",),
     "safetensors": ("model/edit/tweak_file.py",),
     "threadpoolctl": ("engine/machine/single_thread.py",),
 }

@@ -106,6 +106,28 @@ def test_links_between_the_pages_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+def test_the_map_leads_to_every_page():
+    mapped = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert len(pages) > 15
+    assert [page for page in pages if page != "README.md" and f"]({page}" not in mapped] == []
+
+
+def test_a_link_into_a_page_leads_to_a_heading():
+    for page in PAGES:
+        for target, place in re.findall(r"\]\(([^)#]*\.md)?#([^)]+)\)", page.read_text(encoding="utf-8")):
+            text = (page.parent / target if target else page).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            marks = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert place in marks, f"{page.name}: {target}#{place}"
+
+
+def test_the_glossary_is_in_order():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = [word.lower() for word in re.findall(r"^\| ([^|]+?) \|", text, re.MULTILINE)][2:]
+    assert len(words) > 25 and words == sorted(words)
+
+
 SOURCES = sorted(
     path for folder in ("onnxtweak", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 )

@@ -45,6 +45,7 @@ samples   what they take for samples
 model     what they take for a model
 outcomes  what they return, to be shown, saved and put into a DataFrame
 frames    results as DataFrames
+mlflow_log  results as runs of MLflow; needs it
 """
 
 from __future__ import annotations

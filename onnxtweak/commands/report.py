@@ -14,14 +14,14 @@ from onnxtweak.stages.report_page import draw, read_results
 
 
 def report(*, results: Sequence[str], output: OutputSettings, title: str = "", date: str = "") -> ReportPage:
-    """Write the HTML page of a JSON result, or of several side by side.
+    """Write the HTML page of a JSON result, or of several side by side; as *.md, a model card's section.
 
     results : paths. title, date : what an author puts on the page; without them the same results give the
     same bytes. Raises DataError where a file is not a result, OutputError.
     """
     check_output(output.path, force=output.force, protect=results)
     documents = read_results(results)
-    page = draw(documents, Imprint(title, date))
+    page = draw(documents, Imprint(title, date), card=str(output.path).endswith(".md"))
     write_atomic(output.path, [page], force=output.force, protect=results)
     made_by = dict.fromkeys(str(made["command"]) for _, made in documents)
     return ReportPage(tuple(map(file_ref, results)), file_ref(output.path), ", ".join(made_by))

@@ -20,6 +20,11 @@ _STATES = (KEPT, NOT_KEPT, NOT_SHOWN)
 
 def metrics(results: Documents) -> str:
     """`metrics.json`: one flat object of numbers, as MLflow and DVC read them."""
+    return _json(flat_metrics(results))
+
+
+def flat_metrics(results: Documents) -> dict[str, float]:
+    """Every figure of some results by a name of its own; those that are missing are left out."""
     flat: dict[str, float] = {}
     for name, made in results.items():
         for side in ("before", "after", "bias_control"):
@@ -36,7 +41,7 @@ def metrics(results: Documents) -> str:
         latency = made.get("evidence", {}).get("latency")
         if latency:
             flat |= {f"{name}.latency_increase": latency["increase"]}
-    return _json({key: value for key, value in flat.items() if value is not None})
+    return {key: value for key, value in flat.items() if value is not None}
 
 
 def junit(results: Documents) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import read_text
-from onnxtweak.report.page.document import drawn, sides
+from onnxtweak.report.model_card import model_card
+from onnxtweak.report.page.document import drawn, is_of_a_patch, sides
 from onnxtweak.report.page.frame import NO_IMPRINT, Imprint
 from onnxtweak.report.schema import SCHEMA, document
 from onnxtweak.results import Result
@@ -52,12 +53,27 @@ def _read(path: str) -> dict[str, Any]:
     return result
 
 
-def draw(documents: Sequence[tuple[str, Mapping[str, Any]]], imprint: Imprint = NO_IMPRINT) -> bytes:
-    """The page of some documents, each with its path, as UTF-8. Raises DataError where one is damaged."""
+def draw(
+    documents: Sequence[tuple[str, Mapping[str, Any]]], imprint: Imprint = NO_IMPRINT, *, card: bool = False
+) -> bytes:
+    """The page of some documents, each with its path, as UTF-8. Raises DataError where one is damaged.
+
+    card : a section for a model card instead, as Markdown, of one document that has a patch.
+    """
+    if card:
+        _require_card(documents)
     try:
+        if card:
+            return model_card(documents[0][1], imprint.title).encode("utf-8", errors="replace")
         return drawn(documents, imprint).encode("utf-8")
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
         where = documents[0][0] if len(documents) == 1 else ", ".join(path for path, _ in documents)
         raise DataError(
             f"the result is damaged: {type(error).__name__} {error}", where=where, hint="make it again"
         ) from error
+
+
+def _require_card(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    if len(documents) != 1 or not is_of_a_patch(documents[0][1]) or "verdict" not in documents[0][1]:
+        what = "a model card is about one result that has a patch"
+        raise DataError(what, where=documents[-1][0], hint=f"for a page, end -o in .html; {_HINT}")

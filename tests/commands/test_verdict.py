@@ -114,7 +114,10 @@ def test_a_run_refuses_a_copy(copying, tmp_path, capsys):
     assert "refuse-copy = false" in said.err
     assert not (tmp_path / "build" / "a.onnx").exists()
     summary = (tmp_path / "build" / "summary.md").read_text(encoding="utf-8")
-    assert summary.startswith("### Verdict\n") and "a copy of the base: nothing was changed" in summary
+    assert (
+        summary.startswith("### 1 of 2 gates FAILED: a: refuse-copy\n\n### Verdict\n")
+        and "a copy of the base: nothing was changed" in summary
+    )
     root = ET.parse(tmp_path / "build" / "junit.xml").getroot()
     (failed,) = [case for case in root.iter("testcase") if case.find("failure") is not None]
     assert failed.get("name") == "refuse-copy"

@@ -50,7 +50,8 @@ def test_promises_are_cases_and_what_is_not_shown_is_skipped():
     counts = [found[f"cats.promises.{state}"] for state in ("kept", "not_kept", "not_shown")]
     assert counts == [1, 2, 1]
     said = layout.markdown(runs.ran(made))
-    assert said.startswith("### Verdict\n")
+    assert said.startswith("### Every gate passed (1)\n\n### Verdict\n")
+    assert said.index("### Gates") < said.index("### Cost")
     assert (
         "| **cats** | **no class loses more than 5 points; worst: ant** | **-20.0** | **-23.0 to -16.9** |"
         " **NOT KEPT** |"

@@ -241,3 +241,17 @@ def test_it_speaks_none_where_a_number_is_missing():
         theta["cut"] = None
     html = page(made)
     assert not reprs(html) and "The cut is" not in " ".join(Page(html).text)
+
+
+def test_samples_stand_by_class_with_file_names():
+    made = a_document()
+    samples = made["evidence"]["samples"]
+    one = samples["fixed"][0]
+    samples["fixed"] = [one | {"label": 5, "row": 9}, one | {"where": "images/cat/photo 7.png"}]
+    samples["broken"] = [one | {"label": 5, "before": 5, "after": 2, "row": 4}]
+    html = page(made)
+    text = headings(Page(html)).split("Samples that changed")[1].split("Checks")[0]
+    assert "photo 7.png" in text and "images/cat" not in text and "row 9" in text
+    target, other = (text.index(f"Class  {name}") for name in ("class 0", "class 5"))
+    assert target < text.index("photo 7.png") < other < text.index("row 9") < text.index("row 4")
+    assert 'title="images/cat/photo 7.png"' in html

@@ -192,6 +192,8 @@ def a_run(passed: bool = True, **changes: Any) -> RunResult:
         "E": 0.5,
         "mcnemar_p": 0.625,
         "tweak": {"parameters": 4},
+        "targets": ["cat"],
+        "classes": list(CLASSES),
         "gates": gates,
         "checks": [{"name": "neutral", "passed": True, "detail": "as the base"}],
         "seconds": {"all": 1.5},

@@ -27,7 +27,8 @@ def report(
 
     RESULT.json is what any command prints with -f json. The page is one file that needs no network. Of a
     patch it shows the verdict, what a stronger or a weaker one would do, each class, samples that changed,
-    where the patch sits and what it costs. Several patches are shown side by side.
+    where the patch sits and what it costs. Several patches are shown side by side. With -o CARD.md it is a
+    section for a model card, with the metadata that Hugging Face reads.
     """
     from onnxtweak import commands
     from onnxtweak.report.text import summary

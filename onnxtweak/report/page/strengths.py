@@ -15,7 +15,7 @@ from onnxtweak.report.page.charts import Curve, xy
 _HEAD = ("overall", "targets", "pays most", "classes that lose")
 
 
-class _Reading(NamedTuple):
+class _PointReading(NamedTuple):
     """Accuracies of one point: overall and of the targets, as fractions; the class that pays most, and how
     much, in points; how many classes lose."""
 
@@ -26,7 +26,7 @@ class _Reading(NamedTuple):
     losing: int
 
 
-class _Counts:
+class _StrengthCounts:
     """Right samples of each class at each point, and what follows from them."""
 
     def __init__(self, made: Mapping[str, Any], evidence: Mapping[str, Any]) -> None:
@@ -44,13 +44,13 @@ class _Counts:
         self.no_bias = self.biases.index(0.0)
         self.base = self.right[self.no_strength][self.no_bias]
 
-    def reading(self, right: Sequence[float]) -> _Reading:
+    def reading(self, right: Sequence[float]) -> _PointReading:
         """right (C,) : samples of each class that are right."""
         change = {c: (right[c] - self.base[c]) / count * 100 for c, count in enumerate(self.support) if count}
         payer = min(change, key=lambda c: (change[c], c), default=None)
         paid = change[payer] if payer is not None else 0.0
         own = sum(self.support[c] for c in self.targets)
-        return _Reading(
+        return _PointReading(
             sum(right) / max(sum(self.support), 1),
             sum(right[c] for c in self.targets) / own if own else None,
             payer if paid < 0 else None,
@@ -77,7 +77,7 @@ def strengths(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     """A section; nothing where the points were not counted."""
     if not evidence.get("strengths") or "support" not in evidence:
         return ""
-    counts = _Counts(made, evidence)
+    counts = _StrengthCounts(made, evidence)
     delivered = counts.right[counts.own][counts.no_bias]
     control = made["bias_control"]["per_class"]
     biased = [(share or 0.0) * count for share, count in zip(control, counts.support, strict=True)]
@@ -103,7 +103,7 @@ def strengths(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     )
 
 
-def _chart(counts: _Counts, delivered: Sequence[float], biased: Sequence[float]) -> str:
+def _chart(counts: _StrengthCounts, delivered: Sequence[float], biased: Sequence[float]) -> str:
     along = [counts.at(row[counts.no_bias]) for row in counts.right]
     lines = [Curve("", [counts.at(right) for row in counts.right for right in row], "every", joined=False)]
     lines.append(Curve("strength", along, "after"))
@@ -119,7 +119,7 @@ def _chart(counts: _Counts, delivered: Sequence[float], biased: Sequence[float])
     return xy(lines, "overall accuracy, points vs. base", upward, "what each point gains and costs")
 
 
-def _controls(counts: _Counts) -> str:
+def _controls(counts: _StrengthCounts) -> str:
     """The sliders, which the script shows, with all counts; numbers alone."""
     right = "|".join(" ".join(map(str, point)) for row in counts.right for point in row)
     data = {
@@ -142,7 +142,7 @@ def _slider(name: str, steps: int, start: int) -> str:
     return f'<label>{name} <output></output><input type="range" {given} aria-label="{name}"></label>'
 
 
-def _all_points(counts: _Counts) -> str:
+def _all_points(counts: _StrengthCounts) -> str:
     rows = [
         [f"{strength:g}", *counts.cells(f"{bias:+g}", counts.right[s][b])]
         for s, strength in enumerate(counts.strengths)

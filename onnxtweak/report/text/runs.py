@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnxtweak.plans import RunPlan
-from onnxtweak.report.markup import percent
+from onnxtweak.report.changes import gains_and_losses
+from onnxtweak.report.markup import between, percent, shortened
 from onnxtweak.report.text.dry_run import ESTIMATE, length, size
 from onnxtweak.report.text.layout import HARM, Block, Facts, Heading, Note, TextTable
 from onnxtweak.report.text.verdict import verdicts_blocks
 from onnxtweak.results import RecipeWritten, RunResult
 
+_CHANGES = 5  # classes that gain, and that pay, of each tweak
+
 
 def ran(made: RunResult) -> tuple[Block, ...]:
-    """The verdicts, a row per tweak, then the gates, then what was written."""
+    """Whether the gates passed, the verdicts, a row per tweak, gates, classes, cost, what was written."""
     rows = tuple((name, *_figures(result), _gates_passed(result)) for name, result in made.results.items())
     gates = tuple(
         (name, gate["name"], f"{gate['limit']:g}", _measured(gate), "passed" if gate["passed"] else "FAILED")
@@ -22,6 +25,7 @@ def ran(made: RunResult) -> tuple[Block, ...]:
         for gate in result["gates"]
     )
     blocks: list[Block] = [
+        Heading(_outcome(made)),
         *verdicts_blocks({name: one["verdict"] for name, one in made.results.items() if "verdict" in one}),
         Heading("Accuracy on the test samples, in percent" if _on_test(made) else "Accuracy, in percent"),
         TextTable(("tweak", "targets", "after", "overall", "after", "E", "fixed", "broken", "gates"), rows),
@@ -32,12 +36,55 @@ def ran(made: RunResult) -> tuple[Block, ...]:
             Heading("Gates"),
             TextTable(("tweak", "gate", "limit", "measured", ""), gates, left=2, marked=missed),
         ]
+    blocks += [*_classes_that_change(made), *_costs(made)]
     facts = [("written", made.directory)]
     if made.files:
         facts.append(("files", ", ".join(file.path for file in made.files)))
     if made.cached:
         facts.append(("cached", ", ".join(made.cached)))
     return (*blocks, Facts(tuple(facts)), Note(HARM), *map(Note, made.notes))
+
+
+def _outcome(made: RunResult) -> str:
+    """What decides about a merge, in a line."""
+    gates = [gate for result in made.results.values() for gate in result["gates"]]
+    if made.failed:
+        return f"{len(made.failed)} of {len(gates)} gates FAILED: {', '.join(made.failed)}"
+    return f"Every gate passed ({len(gates)})" if gates else "No gate was asked for"
+
+
+def _classes_that_change(made: RunResult) -> tuple[Block, ...]:
+    """For each tweak the classes that gain most, and those that pay most."""
+    rows: list[tuple[str, ...]] = []
+    marked: set[int] = set()
+    for name, result in made.results.items():
+        gains, losses = gains_and_losses(result)
+        for one in (*gains[:_CHANGES], *reversed(losses[:_CHANGES])):
+            marked |= {len(rows)} if one.target else set()
+            shown = shortened(one.name, 40), percent(one.before), percent(one.after), f"{one.points:+.1f}"
+            rows.append((name, *shown, between(one.interval, sign=True)))
+        more = max(len(gains) - _CHANGES, 0) + max(len(losses) - _CHANGES, 0)
+        if more:
+            rows.append((name, f"({more:,} more)", "", "", "", ""))
+    if not rows:
+        return ()
+    head = ("tweak", "class", "base", "tweaked", "points", "95 % interval")
+    title = "Classes that gain, and that pay, in percent"
+    return Heading(title), TextTable(head, tuple(rows), left=2, marked=frozenset(marked))
+
+
+def _costs(made: RunResult) -> tuple[Block, ...]:
+    """What each tweak adds to the file, and to the time of one sample."""
+    rows = []
+    for name, result in made.results.items():
+        evidence = result.get("evidence", {})
+        row = [f"{result['tweak']['parameters']:,}", "-", "-"]
+        if found := evidence.get("size"):
+            row[1] = f"{(found['after'] - found['before']) / 1000:+,.1f} kB of {found['after'] / 1000:,.1f}"
+        if latency := evidence.get("latency"):
+            row[2] = f"{latency['increase']:+.1f} % ({latency['after']:,.0f} µs)"
+        rows.append((name, *row))
+    return Heading("Cost"), TextTable(("tweak", "parameters", "file", "latency of one sample"), tuple(rows))
 
 
 def _on_test(made: RunResult) -> bool:
