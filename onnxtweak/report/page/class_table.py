@@ -14,9 +14,10 @@ _ROWS = 40  # classes that are seen at once; the others unfold
 _HEAD = ["class", "samples", "before → after", "base", "tweaked", "change", "bias only"]
 _SAID = (
     "{counted} in percent, largest gain first, targets in bold. The grey dot is the base, the coloured one "
-    "the tweaked model, with its 95 % Wilson interval as a thin line; below each change is its paired "
-    "interval. The lines run from {least:.0f} to 100 %."
+    "the tweaked model{sure}. The lines run from {least:.0f} to 100 %."
 )
+_SURE = ", with its 95 % Wilson interval as a thin line; below each change is its paired interval"
+_RANKED = ["average precision, base", "tweaked"]
 
 
 def class_table(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
@@ -30,15 +31,17 @@ def class_table(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     rows = [_row(c, made, evidence, least) for c in order]
     half = _ROWS // 2
     shown, between_them = (rows, []) if len(rows) <= _ROWS else (rows[:half] + rows[-half:], rows[half:-half])
-    more, counted = "", "Agreement with the reference" if made.get("matched") else "Accuracy"
+    more, several = "", "average_precision" in made["before"]
+    counted = "F1" if several else "Agreement with the reference" if made.get("matched") else "Accuracy"
+    head, numbers = (_HEAD + _RANKED, 6) if several else (_HEAD, 4)
     if between_them:
-        unfolded = table(_HEAD, between_them, 4, "classes")
+        unfolded = table(head, between_them, numbers, "classes")
         more = f"<details><summary>{len(between_them):,} classes between</summary>{unfolded}</details>"
     return section(
         "Classes",
-        table(_HEAD, shown, 4, "classes"),
+        table(head, shown, numbers, "classes"),
         more,
-        said=_SAID.format(counted=counted, least=least * 100),
+        said=_SAID.format(counted=counted, sure="" if several else _SURE, least=least * 100),
     )
 
 
@@ -46,9 +49,10 @@ def _row(c: int, made: Mapping[str, Any], evidence: Mapping[str, Any], least: fl
     before, after, bias = (made[key]["per_class"][c] for key in ("before", "after", "bias_control"))
     name = f"<bdi>{safe(shortened(made['classes'][c], 60))}</bdi>"
     support, interval, moved = "", (after, after), change(before, after)
+    if "support" in evidence:
+        support = f"{evidence['support'][c]:,}"
     if evidence.keys() >= {"support", "fixed", "broken"}:
         samples = evidence["support"][c]
-        support = f"{samples:,}"
         interval = wilson(round(after * samples), samples) or interval
         changed = paired(evidence["fixed"][c], evidence["broken"][c], samples)
         moved += f"<br><small>{between(changed, sign=True)}</small>"
@@ -60,4 +64,5 @@ def _row(c: int, made: Mapping[str, Any], evidence: Mapping[str, Any], least: fl
         percent(after),
         moved,
         percent(bias),
+        *(percent(each[c]) for key in ("before", "after") if (each := made[key].get("average_precision"))),
     ]
