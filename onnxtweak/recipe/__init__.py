@@ -3,7 +3,8 @@
 plan       the nouns: what a recipe asks for
 goal_table  what [goal] says to every tweak
 values     how TOML values become settings
-reading    the file, its tables and what overrides them, with "did you mean"
+overrides  what the environment and --set change in it
+reading    the file and its tables, with "did you mean"
 gates      which limits were kept?
 template   the recipe that `init` writes
 """

@@ -1,7 +1,4 @@
-"""What does a recipe's file say, and what overrides it?
-
-Later wins: the file, the environment (`ONNXTWEAK_ENGINE_DEVICE=cpu`), `--set engine.device=cpu`, an option.
-"""
+"""What does a recipe's file say? Its tables become settings; what overrides them comes first."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ from onnxtweak.errors import UsageError
 from onnxtweak.in_memory import SampleSource
 from onnxtweak.input_files import MOST_TEXT, read_text, require_regular, within_reach
 from onnxtweak.recipe.goal_table import GOAL, with_goal
+from onnxtweak.recipe.overrides import override
 from onnxtweak.recipe.plan import GATES, ComparePlan, Gates, Recipe, TweakPlan
 from onnxtweak.recipe.values import check_keys, did_you_mean, keys_of, settings_from
 from onnxtweak.registry import METHODS
@@ -34,7 +32,6 @@ from onnxtweak.settings import (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Files of a run that belong to no single tweak: names that no tweak may have.
 _TAKEN = {"metrics", "provenance", "summary", "junit", "compare"}
-_PREFIX = "ONNXTWEAK_"
 
 # `run` keeps its work under [output] cache, and always continues from there.
 _OF_RUNS = {"work-dir", "resume", "shard"}
@@ -68,11 +65,7 @@ def read_recipe(
     """
     document = _parsed(path)
     _check_tables(document, path)
-    for name, value in sorted((environment or {}).items()):
-        if name.startswith(_PREFIX):
-            _set_from_environment(document, name, value)
-    for change in changes:
-        _set(document, change)
+    override(document, _TABLES, environment or {}, changes)
     if device is not None:
         document.setdefault("engine", {})["device"] = device
     _check_tables(document, path)
@@ -127,65 +120,6 @@ def _required(document: dict[str, Any], table: str, key: str, path: str) -> str:
         hint = f'write {key} = "..." under [{table}]'
         raise UsageError(f"`{key}` is missing or not text", where=_at(path, table), hint=hint)
     return value
-
-
-# --------------------------------------------------------------------------------------- overrides
-
-
-def _set_from_environment(document: dict[str, Any], name: str, text: str) -> None:
-    table, _, key = name.removeprefix(_PREFIX).lower().partition("_")
-    if table not in _TABLES:
-        return  # not about a recipe
-    known = {k.lower().replace("-", "_"): k for k in _TABLES[table]}
-    if key not in known:
-        hint = did_you_mean(key, list(known)) or f"known in [{table}]: {', '.join(_TABLES[table])}"
-        raise UsageError(f"unknown key `{key}`", where=f"environment variable {name}", hint=hint)
-    document.setdefault(table, {})[known[key]] = _value(text)
-
-
-def _set(document: dict[str, Any], change: str) -> None:
-    key, sign, text = change.partition("=")
-    way = [part.strip() for part in key.split(".")]
-    if not sign or len(way) < 2 or not all(way):
-        raise UsageError(
-            f"{change!r} is not an override", where="--set", hint="write it like --set engine.device=cpu"
-        )
-    table: Any = document
-    if way[0] == "tweak":
-        table = _named(document, way[1])
-        way = way[2:]
-        if not way:
-            raise UsageError(
-                f"{change!r} does not name a key", where="--set", hint="write --set tweak.NAME.key=value"
-            )
-    for part in way[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise UsageError(
-                f"`{part}` is not a table", where=f"--set {change}", hint="name a key of a table"
-            )
-    table[way[-1]] = _value(text.strip())
-
-
-def _named(document: dict[str, Any], name: str) -> dict[str, Any]:
-    tweaks = [t for t in document.get("tweak", []) if isinstance(t, dict)]
-    for tweak in tweaks:
-        if tweak.get("name") == name:
-            return tweak
-    names = [str(tweak.get("name")) for tweak in tweaks]
-    hint = did_you_mean(name, names) or f"the recipe's tweaks: {', '.join(names)}"
-    raise UsageError(f"unknown tweak `{name}`", where="--set", hint=hint)
-
-
-def _value(text: str) -> Any:
-    """A TOML value, or the text itself where it is not one."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-# ------------------------------------------------------------------------------------------- tables
 
 
 def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:

@@ -11,6 +11,7 @@ from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.head_kind import HeadKind, head_kind
+from onnxtweak.settings import DataSettings, FitSettings
 
 
 def known_head(opened: Opened) -> HeadKind:
@@ -32,7 +33,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
     Raises DataError for labels that are no classes of the model.
     """
     _require_positions(dataset, subject)
-    numbers = np.empty(0, np.int64) if dataset.sizes else np.unique(dataset.labels)
+    numbers = np.empty(0, np.int64) if dataset.sizes or dataset.several else np.unique(dataset.labels)
     if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
         raise DataError(
             f"the model gives one number per sample, and labels range from {numbers[0]} to {numbers[-1]}: "
@@ -42,7 +43,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
             "their scores with --logits",
         )
     check_labels(dataset, subject.classes)
-    return (kind.said,) if kind.kind == "several labels" else ()
+    return (kind.said,) if kind.kind == "several labels" and not dataset.several else ()
 
 
 def _require_positions(dataset: Dataset, subject: Subject) -> None:
@@ -62,14 +63,41 @@ def _require_positions(dataset: Dataset, subject: Subject) -> None:
     )
 
 
+_WORKS = "`evaluate`, `fit`, `apply`, `verify` and `revert` do"
+
+
 def require_one_row(subject: Subject, what: str) -> None:
-    """Raise ModelError where the model has scores at every position, which a command cannot work with."""
+    """Raise ModelError where a sample has several decisions, which a command cannot work with."""
+    require_one_label(subject, what)
     if subject.sizes:
         raise ModelError(
-            f"{what} does not work with scores at every position yet",
-            where=subject.model.path,
-            hint="`evaluate`, `fit`, `apply`, `verify` and `revert` do",
+            f"{what} does not work with scores at every position yet", where=subject.model.path, hint=_WORKS
         )
+
+
+def require_one_label(subject: Subject, what: str) -> None:
+    """Raise ModelError where a sample has several labels at once, which what is asked cannot work with."""
+    if subject.head.several:
+        raise ModelError(
+            f"{what} does not work with several labels at once yet",
+            where=subject.model.path,
+            hint=_WORKS,
+        )
+
+
+def require_of_labels(subject: Subject, data: DataSettings, settings: FitSettings) -> None:
+    """Raise ModelError where a sample has several labels at once and `fit` is asked for what needs one."""
+    asked = {
+        "--slice": settings.slice is not None,
+        "--budget": settings.budget is not None,
+        "--synapses": settings.synapses is not None,
+        "--certify": settings.certify is not None,
+        "--mirror on": settings.mirror == "on",
+        "--by": bool(data.by),
+    }
+    for option, given in asked.items():
+        if given:
+            require_one_label(subject, option)
 
 
 def require_declared_type(opened: Opened, subject: Subject) -> None:

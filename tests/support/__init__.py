@@ -3,11 +3,13 @@
 misbehaving         what does a command look like that breaks a promise?
 nets                small models, built from fixed seeds
 tails               what models do after their class scores, drawn at random
+tail_chains         chains of operators behind class scores, drawn at random
 adversarial_models  legal model files that trip up tools that edit models
 brightness          a classifier that minds how samples are prepared, and pictures for it
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
 at_positions        models that decide at every position, and lack a class
 browser             a real browser that shows a page, and works with it
+several_labels      models that mark several labels at once, and know some of them badly
 own_answers         files run outside onnxtweak, compared with what commands report
 cases               scripts that rebuild strangers' models, run within a test
 detectors           binary models with a cut that is far off, for every tail
