@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.errors import DataError, UsageError
-from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.head import ONE_LABEL, Head, classes_there
 from onnxtweak.metric.kinds import Metric, behind, drawn_accuracies
+from onnxtweak.metric.several import f1_of
 from onnxtweak.settings import TargetSettings
 
 # Counts of samples are compared with shares: what rounding may add to a share that stands for a count.
@@ -132,7 +133,7 @@ class ResolvedGoal:
         if self.reference is not None:
             return f"decide as {self.reference} does"
         if len(self.targets) == len(names) > 1:
-            return "raise overall accuracy"
+            return f"raise overall {self.head.measure}"
         return f"raise {_enumerated([names[j] for j in self.targets])}" if len(self.targets) else ""
 
     def _limits(self, *, everyone: bool) -> Iterator[str]:
@@ -147,7 +148,7 @@ class ResolvedGoal:
             and self.reference is None
             and (not everyone or self.slice is not None or metric is not None)
         ):
-            yield f"lose at most {drop:g} points overall" if drop else "keep overall accuracy"
+            yield f"lose at most {drop:g} points overall" if drop else f"keep overall {self.head.measure}"
         if self.max_class_drop is not None and self.max_class_drop < _ANY_LOSS:
             where = "any class" if self.slice is None else f"any class or group of {self.slice.column}"
             lost = f"at most {self.max_class_drop:g} points" if self.max_class_drop else "nothing"
@@ -209,8 +210,11 @@ def least_right(right: int, drop: float, samples: int) -> int:
 
 
 def every_class(fit: np.ndarray, validation: np.ndarray) -> np.ndarray:
-    """All classes that have samples, (c,) int64: the targets where the overall accuracy is the goal."""
-    return np.union1d(fit, validation).astype(np.int64)
+    """All classes that have samples, (c,) int64: the targets where the overall accuracy is the goal.
+
+    fit, validation : labels of the two splits.
+    """
+    return np.union1d(classes_there(fit), classes_there(validation))
 
 
 def class_names(names: Sequence[str] | None, classes: int) -> tuple[str, ...]:
@@ -228,21 +232,21 @@ def find_targets(
     """Target class numbers (c,) int64, ascending.
 
     names : of all classes. fit, validation : labels of the two splits. predicted : of validation, where the
-    settings ask for the worst classes. Raises UsageError for an unknown class or none at all, DataError for a
-    target without samples.
+    settings ask for the worst classes. All (N,), or (N, C) marks of several labels at once. Raises UsageError
+    for an unknown class or none at all, DataError for a target without samples.
     """
     if settings.worst is not None:
         if settings.targets:
             raise UsageError("--target and --worst exclude each other", hint="give one of them")
         if predicted is None:
             raise ValueError("the worst classes are found by what is predicted on validation")
-        return _worst(settings.worst, fit, validation, predicted, len(names))
+        return _worst(settings.worst, fit, validation, predicted)
     if not settings.targets:
         raise UsageError("no target class", hint="name one with --target, or use --worst 3")
     numbers = sorted({_number(text, names) for text in settings.targets})
     for role, labels in (("fit", fit), ("validation", validation)):
         for number in numbers:
-            if not (labels == number).any():
+            if number not in classes_there(labels):
                 raise DataError(
                     f"target class {names[number]} has no {role} sample",
                     where=f"--target {names[number]}",
@@ -266,18 +270,21 @@ def _number(text: str, names: Sequence[str]) -> int:
 
 
 def worst(possible: np.ndarray, predicted: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """The `count` classes of `possible` with the lowest accuracy, ascending; ties go to the lower number."""
+    """The `count` classes of `possible` with the lowest accuracy, ascending; ties go to the lower number.
+
+    Of several labels at once, predicted and labels (N, C): with the lowest F1.
+    """
+    if labels.ndim == 2:
+        order = np.lexsort((possible, f1_of(predicted, labels)[possible]))
+        return np.sort(possible[order[:count]]).astype(np.int64)
     most = int(max(labels.max(initial=0), possible.max(initial=0))) + 1
     support = np.maximum(np.bincount(labels, minlength=most)[possible], 1)
     right = np.bincount(labels[predicted == labels], minlength=most)[possible]
     return np.sort(possible[np.lexsort((possible, right / support))[:count]]).astype(np.int64)
 
 
-def _worst(
-    count: int, fit: np.ndarray, validation: np.ndarray, predicted: np.ndarray, classes: int
-) -> np.ndarray:
-    there = [np.bincount(labels, minlength=classes) > 0 for labels in (fit, validation)]
-    known = np.flatnonzero(there[0] & there[1])
+def _worst(count: int, fit: np.ndarray, validation: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    known = np.intersect1d(classes_there(fit), classes_there(validation))
     if not 1 <= count <= len(known):
         raise UsageError(
             f"cannot pick the worst {count:,} of {len(known):,} classes that have fit and validation samples",

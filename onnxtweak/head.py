@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 Scale = Literal["logit", "probability", "odds"]
-AnswerKind = Literal["scores", "number", "label", "map"]
+AnswerKind = Literal["scores", "number", "label", "map", "marks"]
 # Added before a logarithm: far below any probability that decides, and no number for float32 to lose.
 SMALLEST = 1e-30
 # By how much logits that were computed in two ways may differ, as a fraction of the largest: sums are in
@@ -122,7 +122,8 @@ class Answer:
 
     output : its name. kind : "scores", one per class, of which the highest decides; "number", a single one,
     above `cut` for class 1; "label", the class itself, the first of several where the output ranks them;
-    "map", scores by label. labels : what stands for class 0, 1, ...; None: these numbers. layout : of scores
+    "map", scores by label; "marks", a number for each class, above `cut` where the class is there, whatever
+    the others are. labels : what stands for class 0, 1, ...; None: these numbers. layout : of scores
     or labels at positions, as `Logits.layout`, where every position is a row; None: one row per sample.
     """
 
@@ -132,13 +133,23 @@ class Answer:
     labels: tuple[int | str, ...] | None = None
     layout: str | None = None
 
+    @property
+    def head(self) -> Head:
+        """How scores become this answer."""
+        return SEVERAL_LABELS if self.kind == "marks" else ONE_LABEL
+
     def shown(self, value: Any) -> np.ndarray:
-        """What an output's value (N, ...) says of each sample, (N,): a label, or a class number."""
+        """What an output's value (N, ...) says of each sample, (N,): a label, or a class number.
+
+        Of marks (N, C): 1 for a class that is there, else 0.
+        """
         if self.kind == "map":
             return np.array([max(row, key=row.__getitem__) for row in value])
         rows = self._rows(value)
         if self.kind == "scores":
             return rows.argmax(axis=1)
+        if self.kind == "marks":
+            return (rows > self.cut).astype(np.int64)
         if self.kind == "number":
             return (rows[:, 0] > self.cut).astype(np.int64)
         labels = rows[:, 0]
@@ -146,7 +157,10 @@ class Answer:
         return labels.astype(np.int64) if whole else labels
 
     def classes(self, value: Any) -> np.ndarray:
-        """Class numbers (N,) int64 that an output's value shows; -1 for what is none of the classes."""
+        """Class numbers (N,) int64 that an output's value shows; -1 for what is none of the classes.
+
+        Of marks (N, C), as `shown`.
+        """
         shown = self.shown(value)
         if self.labels is None:
             return shown.astype(np.int64)
@@ -156,13 +170,19 @@ class Answer:
     def contradicts(self, Z: np.ndarray, value: Any, rounding: float) -> np.ndarray:
         """Which samples are shown as another class than that of their highest score, (N,) bool.
 
+        Of marks: with a class there whose score is not positive, or without one whose score is.
+
         Z (N, C) : scores. value : of the output. Ties do not count: scores that lie within `rounding`, a
         fraction of the largest, and values of the output that are equal, as coarse ones may be; but where
         all are equal, nothing is shown.
         """
-        predicted, size = ONE_LABEL.predict(Z), np.maximum(1.0, np.abs(Z).max(axis=1, initial=0.0))
-        wrong: np.ndarray = predicted != self.classes(value)
-        wrong &= ONE_LABEL.margin(Z) > 2 * rounding * size
+        predicted, size = self.head.predict(Z), np.maximum(1.0, np.abs(Z).max(axis=1, initial=0.0))
+        wrong: np.ndarray = np.asarray(predicted != self.classes(value))
+        if self.kind == "marks":
+            wrong = wrong & np.asarray(self.head.margin(Z) > 2 * rounding * size[:, None])
+            found: np.ndarray = np.asarray(wrong.any(axis=1))
+            return found
+        wrong = wrong & np.asarray(self.head.margin(Z) > 2 * rounding * size)
         if self.kind == "scores" and wrong.any():
             rows = self._rows(value)
             highest = rows.max(axis=1)
@@ -180,6 +200,17 @@ class Answer:
         return rows.reshape(-1, rows.shape[-1])
 
 
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What a model says of samples, decision by decision, as far as labels tell whether it is right.
+
+    number (M,) int64 : the class that each is about. right (M,) bool : whether it is.
+    """
+
+    number: np.ndarray
+    right: np.ndarray
+
+
 @dataclass(frozen=True)
 class Head:
     """One label per sample: the class of the highest logit, the lowest of equals, as ONNX's ArgMax has it.
@@ -188,6 +219,20 @@ class Head:
     """
 
     single_logit: bool = False
+
+    @property
+    def several(self) -> bool:
+        """Whether a sample may have several labels at once."""
+        return False
+
+    @property
+    def measure(self) -> str:
+        """What a model is judged by, in words: its mean over all samples, or all labels, is the overall."""
+        return "accuracy"
+
+    def decisions(self, predicted: np.ndarray, labels: np.ndarray) -> Decisions:
+        """One for each sample, about the class that it is of. predicted, labels (N,) int64."""
+        return Decisions(labels, predicted == labels)
 
     def predict(self, Z: Any) -> Any:
         """Predicted class (N,) int64 for logits Z (N, C), which may be NumPy's or CuPy's."""
@@ -225,4 +270,46 @@ class Head:
         return int((self.margin(Z) <= 2 * ROUNDING[dtype] * size).sum())
 
 
+@dataclass(frozen=True)
+class SeveralLabels(Head):
+    """Several labels at once: each class whose logit is positive, whatever the others are.
+
+    Labels (N, C) mark each class with 1, 0, or -1 where it is not known; predictions (N, C) with 1 or 0. So
+    each of the C classes is a decision of its own, between its logit and 0.
+    """
+
+    @property
+    def several(self) -> bool:
+        return True
+
+    @property
+    def measure(self) -> str:
+        return "F1"
+
+    def predict(self, Z: Any) -> Any:
+        """Which classes are there, (N, C) int64, for logits Z (N, C)."""
+        return (Z > 0).astype(np.int64)
+
+    def right(self, Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Which decisions on known labels are right, (M,) bool. labels (N, C)."""
+        return self.decisions(self.predict(Z), labels).right
+
+    def decisions(self, predicted: np.ndarray, labels: np.ndarray) -> Decisions:
+        """One for each label that is known, row by row. predicted, labels (N, C)."""
+        known = labels >= 0
+        return Decisions(np.nonzero(known)[1], predicted[known] == labels[known])
+
+    def margin(self, Z: np.ndarray) -> np.ndarray:
+        """How far each decision is from turning, (N, C)."""
+        return np.abs(Z)
+
+
+def classes_there(labels: np.ndarray) -> np.ndarray:
+    """The classes that occur, ascending int64. labels (N,) : a class each; or (N, C), marks of several."""
+    if labels.ndim == 2:
+        return np.flatnonzero((labels == 1).any(axis=0))
+    return np.unique(labels).astype(np.int64)
+
+
 ONE_LABEL = Head()
+SEVERAL_LABELS = SeveralLabels()

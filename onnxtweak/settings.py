@@ -31,7 +31,7 @@ Criterion = Literal["auto", "count", "threshold", "lift"]
 JoinCriterion = Literal[Criterion, "net-gain"]
 
 # What `--metric` may be.
-METRICS = "overall|balanced|worst|f1|iou|cost:FILE|recall@fpr=X|recall@precision=X"
+METRICS = "overall|balanced|worst|f1|iou|map|cost:FILE|recall@fpr=X|recall@precision=X"
 
 FINITE = Range()
 POSITIVE = Range(above=0)

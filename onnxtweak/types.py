@@ -154,6 +154,39 @@ class Metrics:
     per_class: np.ndarray = field(repr=False)
     confusion: np.ndarray = field(repr=False)
 
+    @property
+    def support(self) -> np.ndarray:
+        """How many samples each class has, (C,) int64."""
+        found: np.ndarray = self.confusion.sum(axis=1)
+        return found
+
+
+@dataclass(frozen=True)
+class LabelMetrics(Metrics):
+    """How decisions on several labels at once did on one split, as far as labels are known.
+
+    overall, target : mean F1 of all labels (macro F1), and of the target labels. per_class (C,) : F1 of each
+    label, NaN for one that no sample has. confusion (C, 2, 2) int64 : for each label, rows are whether it is
+    there, columns whether it is shown. precision, recall, average_precision (C,) : of each label, NaN where
+    nothing is shown or there.
+    """
+
+    precision: np.ndarray = field(repr=False)
+    recall: np.ndarray = field(repr=False)
+    average_precision: np.ndarray = field(repr=False)
+
+    @property
+    def support(self) -> np.ndarray:
+        """How many samples have each label, (C,) int64."""
+        found: np.ndarray = self.confusion[:, 1].sum(axis=1)
+        return found
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Mean of the average precisions (mAP) of labels that some sample has."""
+        known = self.average_precision[np.isfinite(self.average_precision)]
+        return float(known.mean()) if len(known) else math.nan
+
 
 @dataclass(frozen=True)
 class GroupMetrics:

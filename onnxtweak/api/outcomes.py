@@ -72,7 +72,7 @@ class PatchResult(Result):
         return _frame(
             self.classes,
             {
-                "samples": self.before.confusion.sum(axis=1),
+                "samples": self.before.support,
                 "base": before,
                 "tweaked": after,
                 "change": (after - before) * 100,

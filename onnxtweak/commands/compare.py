@@ -107,11 +107,10 @@ def compare(
             first = require_sound_base(job)
             goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)
-        shown = goal.head.predict(inputs.test.Z)
-        before.append(measure(shown, inputs.test.labels, goal, inputs.classes))
+        test, shown = inputs.test, goal.head.predict(inputs.test.Z)
+        before.append(measure(shown, test.labels, goal, test.Z))
         if repeat == 0 and goal.metric is not None:
-            made = Predictions(inputs.test.labels, shown, inputs.test.Z)
-            of_base = read_metric(goal.metric, made, inputs.test.groups)
+            of_base = read_metric(goal.metric, Predictions(test.labels, shown, test.Z), test.groups)
         if not job.taps:
             refused |= dict.fromkeys(chosen.keys() - WITHOUT_NEURONS, NO_HIDDEN)
         able = {name: method for name, method in chosen.items() if name not in refused}

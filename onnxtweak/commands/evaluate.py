@@ -16,6 +16,7 @@ from onnxtweak.metric.rate import require_samples
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
+from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Progress, silent
@@ -37,18 +38,22 @@ def evaluate(
     """Overall and per-class accuracy and confusion of a model, over all samples of `data`.
 
     data : its `by` are columns whose groups are measured one by one. taps : only `logits` is used. metrics :
-    words of `--metric`, read as well; so is the mean IoU where there are scores at positions. Raises
-    InputError for what cannot be used.
+    words of `--metric`, read as well; so is the mean IoU where there are scores at positions, and macro F1 as
+    well as mean average precision where a sample has several labels at once. Raises InputError for what
+    cannot be used.
     """
     for text in metrics:
         require_metric(text)
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
+    if data.by:
+        require_one_label(job.subject, "--by: measuring groups")
     columns = {name: view.rows_by(name) for name in data.by}
     for name, groups in columns.items():
         require_shared(groups, name, _SHARED, "--by")
-    usual = ("iou",) if job.subject.sizes and "iou" not in metrics else ()
-    asked = [metric_of(text, job.names) for text in (*metrics, *usual)]
+    several = job.head.several
+    usual = ("f1", "map") if several else ("iou",) if job.subject.sizes else ()
+    asked = [metric_of(text, job.names, several=several) for text in dict.fromkeys((*metrics, *usual))]
     for metric in asked:
         require_samples(metric, view.labels, "labelled")
     shown = shown_pass(job.subject, view, job.engine, "evaluate")
@@ -56,7 +61,7 @@ def evaluate(
     chosen = np.empty(0, np.int64)
     if targets.targets or targets.worst is not None:
         chosen = find_targets(targets, job.names, view.labels, view.labels, predicted)
-    measured = measure(predicted, view.labels, ResolvedGoal(chosen, job.head), job.subject.classes)
+    measured = measure(predicted, view.labels, ResolvedGoal(chosen, job.head), shown.Z)
     made, group = Predictions(view.labels, predicted, shown.Z), view.groups(data.group)
     other = int(shown.contradicted.sum())
     contradiction: tuple[str, ...] = ()

@@ -38,6 +38,7 @@ from onnxtweak.stages.checks import (
     check_undone,
 )
 from onnxtweak.stages.companions import settle
+from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.judge_promises import changes_by
 from onnxtweak.stages.lists.count_outcome import check_listed
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
@@ -266,6 +267,7 @@ def _on_samples(
     originals : the base, and the file before its last tweak.
     """
     file, view, engine = job.subject, job.splits.fit, job.engine
+    require_one_label(file, "verifying on samples")
     base, former = originals
     before = shown_pass(base, view, engine, "base")
     notes.extend(doubts(replace(job, subject=base), view, before.classes))
@@ -284,7 +286,7 @@ def _on_samples(
     made.append(check_accuracy(run.inside[-1], view, file.head, (start, after.Z), file.dtype))
     no_target = ResolvedGoal(np.empty(0, np.int64), file.head)
     metrics_before, metrics_after = (
-        measure(shown.classes, view.labels, no_target, file.classes) for shown in (before, after)
+        measure(shown.classes, view.labels, no_target, shown.Z) for shown in (before, after)
     )
     groups = changes_by(job.reopen.data.by, view, (before.classes, after.classes), None)
     return metrics_before, metrics_after, groups

@@ -25,6 +25,7 @@ groups           which samples belong together, by a column of the data
 samples          what every reader returns: Column, Part; and InputSpec, what the model expects
 constants        which inputs have one value for all samples
 source_spec      how a source is written
+several          a sample's labels, of several at once
 array_names      which stored array is which input
 thumbnails       a small PNG of a sample
 sources           a reader per file format

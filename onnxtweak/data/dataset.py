@@ -19,6 +19,7 @@ from onnxtweak.data.preprocess.parallel_rows import rows_in_parallel
 from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan, mirrored
 from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value, labelled_rows
 from onnxtweak.errors import DataError
+from onnxtweak.head import classes_there
 
 _BLOCK = 4 * 1024**2
 _TOGETHER = 1 << 22  # labels that are counted at a time
@@ -30,9 +31,9 @@ Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
 class Dataset:
     """N labelled samples, streamed.
 
-    labels (N,) int64; of N * P positions, sample after sample, where these have `sizes` positions each, and
-    -1 for one that does not count. inputs : names of the model inputs that it feeds. classes : class
-    names, if known.
+    labels (N,) int64; or (N, C) int8 marks, where a sample may have several at once; or of N * P positions,
+    sample after sample, where these have `sizes` positions each, and -1 for one that does not count. inputs :
+    names of the model inputs that it feeds. classes : class names, if known.
     parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
     of each input by name. notes : what was decided automatically. constants : values of inputs that are the
     same for all samples, as the sources hold them. written,
@@ -62,6 +63,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels) // self.positions
+
+    @property
+    def several(self) -> bool:
+        """Whether a sample may have several labels at once."""
+        return self.labels.ndim == 2
 
     @property
     def positions(self) -> int:
@@ -113,10 +119,14 @@ class Dataset:
         plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
         if self.sizes:
             classes = int(np.count_nonzero(counted(self.labels)))
+        elif self.several:
+            classes = len(classes_there(self.labels))
         else:
             classes = len(np.unique(self.labels[self.known & (self.labels >= 0)]))
         of = f" of {classes} {'class' if classes == 1 else 'classes'}" if classes else " without labels"
         many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
+        if self.several:
+            many = f" with {(self.labels == 1).sum() / max(len(self), 1):.3g} labels each,"
         lines = [
             f"{len(self):,} samples{many}{of} from {shown}",
             *plans,
@@ -134,6 +144,11 @@ class Dataset:
         pairs = zip(self.plans, flipped, strict=True)
         plans = tuple({name: new[name] or plan for name, plan in old.items()} for old, new in pairs)
         return replace(self, plans=plans)
+
+    def shared_with(self, other: Dataset) -> int:
+        """How many of its samples are the other's too."""
+        shared = (np.any([part.shared_with(one) for one in other.parts], axis=0) for part in self.parts)
+        return sum(int(each.sum()) for each in shared)
 
     def locate(self, row: int, name: str | None = None) -> str:
         """How a message names one row: of its labels, or of input `name`."""
@@ -212,12 +227,20 @@ def counted(labels: np.ndarray) -> np.ndarray:
 def check_labels(dataset: Dataset, classes: int) -> None:
     """Raises DataError for a label outside 0 ... classes - 1, and for too few or too many class names."""
     labels = dataset.labels
+    if dataset.several and labels.shape[1] != classes:
+        raise DataError(
+            f"there are marks for {labels.shape[1]:,} labels a sample, and the model has {classes:,}",
+            where=dataset.parts[0].label_where,
+            hint=f"give labels of shape (N, {classes}): 1, 0, and -1 where it is not known",
+        )
     if dataset.classes is not None and len(dataset.classes) != classes:
         raise DataError(
             f"{len(dataset.classes)} class names, but the model has {classes} classes",
             where=dataset.parts[0].where,
             hint="give a names file with one name per class of the model",
         )
+    if dataset.several:
+        return
     if labels.max(initial=-1) < classes and (dataset.sizes or labels.min(initial=0) >= 0):
         return
     bad = np.flatnonzero(((labels < 0) & (not dataset.sizes)) | (labels >= classes))

@@ -65,8 +65,9 @@ def _distinct(names: tuple[str, ...], where: object) -> tuple[str, ...]:
 class Labels:
     """The labels of several parts.
 
-    numbers (N,) int64 : class numbers, from 0. classes : class names, if known. written : the numbers that
-    stand in the source for class 0, 1, ..., where those are others. notes : what was done. by_sorting : the
+    numbers (N,) int64 : class numbers, from 0; or (N, C) int8, marks of several labels at once. classes :
+    class names, if known. written : the numbers that stand in the source for class 0, 1, ..., where those are
+    others. notes : what was done. by_sorting : the
     classes are the names that occur, sorted, for want of a better order. sizes : of the axes of positions,
     where every position of a sample has a label; N counts positions then, and -1 is a label that does not
     count.
@@ -91,7 +92,7 @@ def class_numbers(
     own class names, or else in the sorted list of the names that occur. Raises DataError for other labels.
     """
     notes: list[str] = []
-    classes = tuple(names) if names else _own_names(parts)
+    classes = tuple(names) if names else own_names(parts)
     occurring = {text for part in parts if part.labels.dtype.kind in "US" for text in _texts(part)}
     # Folders named 0, 1, 2, ... are class numbers themselves.
     by_sorting = bool(occurring) and classes is None and not all(map(is_number, occurring))
@@ -126,7 +127,7 @@ def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> Data
         several = int((rows.sum(axis=1) != 1).argmax())
         return DataError(
             f"labels of shape {shape} mark {int(rows[several].sum())} classes in row {several}: "
-            "several labels at once are not supported yet",
+            "several labels at once, where each sample has to have one",
             where=where,
             hint=hint,
         )
@@ -169,7 +170,7 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
         what = f"none of the {left_out:,} positions has a label: all are below 0, or 255"
         raise DataError(what, where=parts[0].label_where, hint="give class numbers from 0 on")
     note = (f"{left_out:,} of {len(numbers):,} positions have no label and do not count",) if left_out else ()
-    return Labels(numbers, tuple(names) if names else _own_names(parts), None, note, sizes=sizes[0])
+    return Labels(numbers, tuple(names) if names else own_names(parts), None, note, sizes=sizes[0])
 
 
 def _is_at_positions(raw: np.ndarray) -> bool:
@@ -235,7 +236,7 @@ def is_number(text: str) -> bool:
     return text.isdecimal() and len(text) < 19
 
 
-def _own_names(parts: Sequence[Part]) -> tuple[str, ...] | None:
+def own_names(parts: Sequence[Part]) -> tuple[str, ...] | None:
     """The class names stored in the sources; merged in natural order where they differ."""
     lists = list(dict.fromkeys(part.classes for part in parts if part.classes))
     if len(lists) < 2:

@@ -10,9 +10,10 @@ import numpy as np
 from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.groups import NoColumn, read_groups
-from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions
+from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions, own_names
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows
+from onnxtweak.data.several.marks import marks, note_on
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
 from onnxtweak.data.sources.csv_table import read_csv
 from onnxtweak.data.sources.function import read_function
@@ -103,9 +104,9 @@ def read_sources(
         parts += [part.without_labels() for part in chosen] if bare else chosen
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
-    labels = labels_at_positions(parts, known)
+    labels = _several_labels(parts, names) if reading.several else None
     if labels is None:
-        labels = _labels_of(parts, known, written)
+        labels = labels_at_positions(parts, known) or _labels_of(parts, known, written)
     if not len(labels.numbers):
         raise DataError(
             "no samples", where=", ".join(map(str, sources)), hint="give at least one nonempty source"
@@ -157,6 +158,28 @@ def _read_list(source: SampleSource, inputs: Sequence[InputSpec], reading: Readi
             missing = error.column
         reading = replace(reading, groups=tuple(name for name in reading.groups if name != missing))
     return _read(source, inputs, reading)
+
+
+def _several_labels(parts: Sequence[Part], names: Sequence[str] | Dataset | None) -> Labels | None:
+    """The labels of samples that may have several at once; None where they have one each.
+
+    names : as of `open_data`. Raises DataError where those of an earlier dataset are of the other kind.
+    """
+    earlier = names if isinstance(names, Dataset) else None
+    found = marks(parts, certain=earlier is not None and earlier.several)
+    if earlier is not None and earlier.several != (found is not None):
+        kinds = ("a class for each sample", "several labels at once")
+        raise DataError(
+            f"these labels are {kinds[found is not None]}, and those of {earlier.parts[0].label_where} are "
+            f"{kinds[earlier.several]}",
+            where=parts[0].label_where,
+            hint="give labels of one kind",
+        )
+    if found is None:
+        return None
+    classes = names.classes if isinstance(names, Dataset) else names
+    classes = tuple(classes) if classes else own_names(parts)
+    return Labels(found, classes, None, note_on(found))
 
 
 def _labels_of(parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None) -> Labels:

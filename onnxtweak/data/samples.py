@@ -32,7 +32,7 @@ class Reading:
     preprocess : what a reader of pictures does to their sizes. memory : bytes that what it holds whole may
     take: labels, class names, text. progress : told of samples that come one batch after the other.
     groups : names of the columns that say which group a sample is of. unlabelled : whether samples without
-    labels will do.
+    labels will do. several : whether a sample may have several labels at once, a row of marks.
     """
 
     preprocess: Preprocess = Preprocess()
@@ -40,6 +40,7 @@ class Reading:
     progress: Progress = silent
     groups: tuple[str, ...] = ()
     unlabelled: bool = False
+    several: bool = False
 
 
 @dataclass(frozen=True)

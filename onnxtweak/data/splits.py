@@ -18,6 +18,7 @@ from onnxtweak.data.open_data import Lists, read_sources
 from onnxtweak.data.samples import InputSpec, Reading
 from onnxtweak.data.stratified import drawn_rows, labels_of_samples, stratified_split
 from onnxtweak.errors import DataError, UsageError
+from onnxtweak.head import classes_there
 from onnxtweak.in_memory import SampleSource
 from onnxtweak.settings import LISTED, DataSettings, GiB
 from onnxtweak.types import Progress, silent
@@ -40,9 +41,14 @@ class View:
 
     @property
     def labels(self) -> np.ndarray:
-        """(len(self),) int64."""
+        """(len(self),) int64; or (len(self), C), marks of several labels at once."""
         labels: np.ndarray = self.dataset.labels[self.rows].astype(np.int64, copy=False)
         return labels
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The classes that occur among the labels, ascending int64."""
+        return classes_there(self.labels)
 
     @property
     def samples(self) -> np.ndarray:
@@ -126,16 +132,21 @@ class Splits:
 
 
 def open_splits(
-    settings: DataSettings, inputs: Sequence[InputSpec], memory: int = 4 * GiB, progress: Progress = silent
+    settings: DataSettings,
+    inputs: Sequence[InputSpec],
+    memory: int = 4 * GiB,
+    progress: Progress = silent,
+    *,
+    several: bool = False,
 ) -> Splits:
     """Open the given splits, and take the missing ones from `data`.
 
     Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
     given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. Samples
     of one group of `settings.group` stay together. memory : bytes that all datasets together may use.
-    progress : as of `open_data`. Of labels at positions some are drawn for each split, as many of every
-    sample. Listed samples are in none of the splits; where there are no others, some of
-    them stand in for fit and validation.
+    progress : as of `open_data`. several : as of `Reading`. Of labels at positions some are drawn for each
+    split, as many of every sample. Listed samples are in none of the splits; where there are no others, some
+    of them stand in for fit and validation.
     Raises DataError where fit or validation has a single class, and for a group that lies in two sources;
     UsageError without samples to learn from.
     """
@@ -149,7 +160,8 @@ def open_splits(
     def opened(
         sources: Sequence[SampleSource], names: Sequence[str] | Dataset | None, lists: Lists = _NONE_LISTED
     ) -> Dataset:
-        return read_sources(sources, inputs, _reading(settings, share, progress), names, lists)
+        reading = _reading(settings, share, progress, several)
+        return read_sources(sources, inputs, reading, names, lists)
 
     data = opened(all_sources(settings), names, _lists(settings))
     every = rows_by_role(settings, data)
@@ -172,8 +184,10 @@ def open_splits(
     listed = {role: View(data, view.rows) for role, view in listed.items()}
     if settings.group is not None:
         _require_apart({"--data": data, **others}, settings.group)
-    validation = _all_rows(others["--val"]) if "--val" in others else None
-    test = _all_rows(others["--test"]) if "--test" in others else None
+    validation, test = (
+        View(others[role], np.arange(len(others[role]))) if role in others else None
+        for role in ("--val", "--test")
+    )
     if validation is not None:
         fit = View(data, own)
     else:
@@ -194,21 +208,28 @@ def open_splits(
     return Splits(fit, validation, test, data.classes, notes, listed)
 
 
-def unsplit(settings: DataSettings, inputs: Sequence[InputSpec], memory: int, progress: Progress) -> Splits:
+def unsplit(
+    settings: DataSettings,
+    inputs: Sequence[InputSpec],
+    memory: int,
+    progress: Progress,
+    *,
+    several: bool = False,
+) -> Splits:
     """All samples of `data` as fit, and as validation; listed ones where there are no others.
 
-    memory, progress : as of `open_data`.
+    memory, progress : as of `open_data`. several : as of `Reading`.
     """
     names = known_names(settings.names)
-    reading, lists = _reading(settings, memory, progress), _lists(settings)
+    reading, lists = _reading(settings, memory, progress, several), _lists(settings)
     dataset = read_sources(all_sources(settings), inputs, reading, names, lists)
     rows = rows_by_role(settings, dataset)
     view = _drawn(View(dataset, rows["data"] if settings.data else stand_in(rows)), _WHOLE, settings.seed)
     return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows, rows))
 
 
-def _reading(settings: DataSettings, memory: int, progress: Progress) -> Reading:
-    return Reading(settings.preprocess, memory, progress, settings.columns, settings.unlabelled)
+def _reading(settings: DataSettings, memory: int, progress: Progress, several: bool) -> Reading:
+    return Reading(settings.preprocess, memory, progress, settings.columns, settings.unlabelled, several)
 
 
 def _lists(settings: DataSettings) -> Lists:
@@ -229,14 +250,11 @@ def _listed(
         if settings.sources(role) and not len(given[role]):
             where = ", ".join(map(str, settings.sources(role)))
             raise DataError("no samples", where=f"{role}: {where}", hint="list at least one sample")
-        if settings.sources(role) and dataset.sizes:
-            what = "listed samples have one label each, and these have one at every position"
+        if settings.sources(role) and (dataset.sizes or dataset.several):
+            kind = "several at once" if dataset.several else "one at every position"
+            what = f"listed samples have one label each, and these have {kind}"
             raise DataError(what, where=dataset.parts[0].label_where, hint="use -d DATA alone")
     return {role: View(dataset, counted[role]) for role in LISTED if len(counted[role])}
-
-
-def _all_rows(dataset: Dataset) -> View:
-    return View(dataset, np.arange(len(dataset)))
 
 
 def _numbered_alike(datasets: Sequence[Dataset]) -> list[Dataset]:
@@ -278,7 +296,7 @@ def _on_groups(column: str, views: Sequence[View | None]) -> tuple[str, ...]:
         for role, view in there.items()
     ]
     found = [f"groups by `{column}`: {', '.join(counts)}; none is in two"]
-    seen = [set(np.unique(view.labels).tolist()) for view in there.values()]
+    seen = [set(view.classes.tolist()) for view in there.values()]
     if partly := sorted(set.union(*seen) - set.intersection(*seen)):
         shown = ", ".join(map(str, partly[:8])) + (", ..." if len(partly) > 8 else "")
         found.append(f"classes of so few groups that some split has no sample of them: {shown}")
@@ -307,8 +325,8 @@ def _on_positions(*views: View | None) -> tuple[str, ...]:
 
 
 def _check_classes(role: str, view: View) -> None:
-    labels = np.unique(view.labels)
-    if len(labels) == 1 and view.dataset.labelled:
+    labels = view.classes
+    if len(labels) == 1 and view.dataset.labelled and not view.dataset.several:
         raise DataError(
             f"all {len(view)} {role} samples are of class {labels[0]}",
             where=view.dataset.parts[0].where,
@@ -325,13 +343,6 @@ def _overlaps(data: Dataset, validation: View, test: View | None) -> Iterator[st
         )
         pairs.append(("test", test.dataset, "validation", validation.dataset))
     for role, given, other, theirs in pairs:
-        shared = (
-            0 if given is theirs or (other == "validation" and theirs is data) else _shared(given, theirs)
-        )
-        if shared:
+        same = given is theirs or (other == "validation" and theirs is data)
+        if not same and (shared := given.shared_with(theirs)):
             yield f"{shared} {role} samples also serve as {other} samples: results will look too good"
-
-
-def _shared(one: Dataset, other: Dataset) -> int:
-    """How many samples of one dataset are the other's too."""
-    return sum(int(np.any([part.shared_with(b) for b in other.parts], axis=0).sum()) for part in one.parts)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset, counted
+from onnxtweak.data.several.marks import rarest
 from onnxtweak.errors import DataError
 
 
@@ -95,6 +96,8 @@ def drawn_rows(data: Dataset, samples: np.ndarray, most: int, seed: int) -> np.n
 
 def labels_of_samples(data: Dataset) -> np.ndarray:
     """A label for each sample, (N,) int64, by which samples are dealt out: of several, the rarest."""
+    if data.several:
+        return rarest(data.labels)
     if not data.sizes:
         return data.labels
     count = counted(data.labels)

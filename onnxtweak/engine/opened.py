@@ -51,6 +51,11 @@ class Opened:
         return axis is not None and (shape is None or len(shape) > 2)
 
     @property
+    def may_have_several_labels(self) -> bool:
+        """Whether a sample may have several labels at once: it has a row of scores, one for each class."""
+        return not self.may_be_at_positions and not self.logits.binary
+
+    @property
     def inputs(self) -> tuple[Port, ...]:
         """What every sample gives a value to, with the axis that counts samples first."""
         ports = [p for p in self.needed if p.name not in self.constants and self.axes[p.name] is not None]

@@ -63,7 +63,9 @@ class Subject:
 
     @property
     def unit(self) -> str:
-        """What a row of scores belongs to, in words."""
+        """What a decision is about, in words."""
+        if self.head.several:
+            return "labels"
         return "positions" if self.sizes else "samples"
 
     @property
@@ -79,6 +81,8 @@ class Subject:
     @property
     def head(self) -> Head:
         """How these logits become the answer that the model shows."""
+        if self.answer is not None and self.answer.head.several:
+            return self.answer.head
         return Head(single_logit=self.binary)
 
     def run(

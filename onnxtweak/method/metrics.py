@@ -14,6 +14,7 @@ from onnxtweak.method.table import Table
 from onnxtweak.metric.bootstrap import interval, resampled
 from onnxtweak.metric.kinds import Metric, Predictions
 from onnxtweak.metric.rate import Recall, RecallAt
+from onnxtweak.metric.several import label_metrics
 from onnxtweak.sample_counts import GroupedSamples
 from onnxtweak.types import AtCut, GroupMetrics, MetricChange, MetricReading, Metrics, Trial
 
@@ -21,11 +22,15 @@ from onnxtweak.types import AtCut, GroupMetrics, MetricChange, MetricReading, Me
 _FEW = 30
 
 
-def measure(predicted: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, classes: int) -> Metrics:
-    """Metrics of predictions (N,) against labels (N,), both int in [0, classes).
+def measure(predicted: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, Z: np.ndarray) -> Metrics:
+    """Metrics of predictions (N,) against labels (N,), both int in [0, C). Z (N, C) : scores.
 
-    A prediction of -1, none of the classes, is wrong, and in no column of the confusion.
+    A prediction of -1, none of the classes, is wrong, and in no column of the confusion. Of several labels at
+    once, both (N, C) marks, `LabelMetrics`.
     """
+    if goal.head.several:
+        return label_metrics(Predictions(labels, predicted, Z), goal.targets)
+    classes = Z.shape[1]
     confusion = np.zeros((classes, classes), np.int64)
     known = predicted >= 0
     np.add.at(confusion, (labels[known], predicted[known]), 1)

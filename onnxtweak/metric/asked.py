@@ -9,11 +9,12 @@ from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.metric.costs import read_costs
 from onnxtweak.metric.kinds import F1, Balanced, Cost, Iou, Metric, Overall, Worst
 from onnxtweak.metric.rate import PRECISION, FalseAlarms, RecallAt
+from onnxtweak.metric.several import MacroF1, MeanAveragePrecision
 from onnxtweak.quantities import number
 from onnxtweak.settings import METRICS
 
 OPTION = "--metric"
-_WORDS = ("overall", "balanced", "worst", "f1", "iou", "cost:", "recall@fpr=", "recall@precision=")
+_WORDS = ("overall", "balanced", "worst", "f1", "iou", "map", "cost:", "recall@fpr=", "recall@precision=")
 
 
 def require_metric(text: str) -> None:
@@ -25,15 +26,18 @@ def require_metric(text: str) -> None:
         _limit(text, rest)
 
 
-def metric_of(text: str, names: Sequence[str]) -> Metric:
+def metric_of(text: str, names: Sequence[str], *, several: bool = False) -> Metric:
     """The metric that the words mean for a model with classes `names`.
 
+    several : whether a sample may have several labels at once.
     Raises UsageError for unknown words, for a limit that is no share between 0 and 1 and for costs that do
     not fit the classes, ModelError where a model with so many classes does not have the metric.
     """
     require_metric(text)
     word, _, rest = _parts(text)
     binary = len(names) == 2
+    if several:
+        return _of_several(text)
     match word:
         case "overall":
             return Overall(word, "accuracy")
@@ -47,6 +51,10 @@ def metric_of(text: str, names: Sequence[str]) -> Metric:
             return Iou(word, "mean IoU")
         case "cost":
             return Cost(f"cost:{rest}", "mean cost", read_costs(rest, names))
+    if word == "map":
+        hint = "ask for f1, balanced, worst, overall or cost:FILE"
+        what = "mean average precision is of several labels at once; here a sample has one"
+        raise ModelError(what, where=OPTION, hint=hint)
     if not binary:
         raise ModelError(
             f"{text!r} is about two classes, to find the second; this model has {len(names):,}",
@@ -56,6 +64,15 @@ def metric_of(text: str, names: Sequence[str]) -> Metric:
     share = _limit(text, rest)
     kind: FalseAlarms = "precision" if word == PRECISION else "fpr"
     return RecallAt(f"{word}={share:g}", f"recall of class {names[1]}", kind, share)
+
+
+def _of_several(text: str) -> Metric:
+    """The metric of several labels at once. Raises UsageError for others."""
+    known = {"f1": MacroF1("f1", "macro F1"), "map": MeanAveragePrecision("map", "mean average precision")}
+    if text not in known:
+        what = f"{text!r} is about one label a sample; here are several at once"
+        raise UsageError(what, where=OPTION, hint="ask for f1 or map")
+    return known[text]
 
 
 def _parts(text: str) -> tuple[str, str, str]:

@@ -19,7 +19,10 @@ Weighing = Callable[[np.ndarray], float]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of N samples. labels, predicted (N,) int64 : classes. Z (N, C) : scores."""
+    """What a model says of N samples. labels, predicted (N,) int64 : classes. Z (N, C) : scores.
+
+    With several labels at once, labels and predicted are (N, C) marks of the classes.
+    """
 
     labels: np.ndarray
     predicted: np.ndarray

@@ -63,8 +63,9 @@ def head_kind(graph: GraphIndex, logits: Logits) -> HeadKind:
         classes = "each class" if logits.classes is None else f"each of {logits.classes} classes"
         return HeadKind(
             "several labels",
-            f"this looks like several labels at once: a sigmoid for {classes}. onnxtweak takes the class "
-            "with the highest score as the one answer",
+            f"this looks like several labels at once: a sigmoid for {classes}. Labels of shape "
+            f"(N, {logits.classes or 'C'}), 1, 0 and -1 for unknown, are taken as that; with one class for "
+            "each sample, the class with the highest score is the one answer",
         )
     return HeadKind("one label")
 

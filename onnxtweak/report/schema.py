@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxtweak.printable import visible_json
 from onnxtweak.results import Choice, Measurement, Result, RunFacts
-from onnxtweak.types import Metrics, Trial
+from onnxtweak.types import LabelMetrics, Metrics, Trial
 
 SCHEMA = 1
 
@@ -30,7 +30,8 @@ RESULT_KEYS = tuple(
 def document(command: str, noun: Any) -> dict[str, Any]:
     """What `command` reports: a Result with the keys of schema 1, any other noun field by field.
 
-    The metrics of an Evaluation carry their sample count and confusion matrix (C, C) as well.
+    The metrics of an Evaluation carry their sample count and confusion matrix (C, C) as well; those of
+    several labels at once have F1 in place of accuracies, and a matrix (2, 2) for each label.
     """
     made: dict[str, Any] = {"schema": SCHEMA, "command": command} | plain(noun)
     if isinstance(noun, Result):
@@ -56,6 +57,17 @@ def plain(value: Any) -> Any:
             return value
         case float():
             return value if math.isfinite(value) else None
+        case LabelMetrics():
+            return {
+                "measure": "F1",
+                "overall": plain(value.overall),
+                "target": plain(value.target),
+                "mean_average_precision": plain(value.mean_average_precision),
+                "per_class": plain(value.per_class),
+                "precision": plain(value.precision),
+                "recall": plain(value.recall),
+                "average_precision": plain(value.average_precision),
+            }
         case Metrics():
             return {
                 "overall": plain(value.overall),

@@ -254,9 +254,9 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     labels, goal = view.labels, proposal.goal
     predicted = base.classes, patched.classes
     biased = job.head.predict_biased(base.Z, proposal.bias)
-    before, after, control = (
-        measure(classes, labels, goal, job.subject.classes) for classes in (*predicted, biased)
-    )
+    Z = base.Z, patched.Z, base.Z + proposal.bias.astype(base.Z.dtype)
+    made = [Predictions(labels, *each) for each in zip((*predicted, biased), Z, strict=True)]
+    before, after, control = (measure(each.predicted, labels, goal, each.Z) for each in made)
     fixed, broken = fixed_and_broken(*predicted, labels)
     p, E = mcnemar(fixed, broken), harm(before, after)
     method = proposal.settings.get("method", proposal.command)  # `compare` writes those of other names
@@ -265,9 +265,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     groups = view.groups(job.reopen.data.group), view.groups(column)
     metric = None
     if goal.metric is not None:
-        Z = base.Z, patched.Z, base.Z + proposal.bias.astype(base.Z.dtype)
-        a, b, c = (Predictions(labels, *each) for each in zip((*predicted, biased), Z, strict=True))
-        metric = metric_change(goal.metric, (a, b, c), groups[0])
+        metric = metric_change(goal.metric, (made[0], made[1], made[2]), groups[0])
     shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit, metric)
     cautions = _cautions(job, proposal, view, base.classes)
     promises = () if listed is None else tuple(promises_of(listed, goal.max_class_drop))

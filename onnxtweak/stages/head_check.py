@@ -32,7 +32,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
     Raises DataError for labels that are no classes of the model.
     """
     _require_positions(dataset, subject)
-    numbers = np.empty(0, np.int64) if dataset.sizes else np.unique(dataset.labels)
+    numbers = np.empty(0, np.int64) if dataset.sizes or dataset.several else np.unique(dataset.labels)
     if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
         raise DataError(
             f"the model gives one number per sample, and labels range from {numbers[0]} to {numbers[-1]}: "
@@ -42,7 +42,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
             "their scores with --logits",
         )
     check_labels(dataset, subject.classes)
-    return (kind.said,) if kind.kind == "several labels" else ()
+    return (kind.said,) if kind.kind == "several labels" and not dataset.several else ()
 
 
 def _require_positions(dataset: Dataset, subject: Subject) -> None:
@@ -62,13 +62,25 @@ def _require_positions(dataset: Dataset, subject: Subject) -> None:
     )
 
 
+_WORKS = "`evaluate`, `fit`, `apply`, `verify` and `revert` do"
+
+
 def require_one_row(subject: Subject, what: str) -> None:
-    """Raise ModelError where the model has scores at every position, which a command cannot work with."""
+    """Raise ModelError where a sample has several decisions, which a command cannot work with."""
+    require_one_label(subject, what)
     if subject.sizes:
         raise ModelError(
-            f"{what} does not work with scores at every position yet",
+            f"{what} does not work with scores at every position yet", where=subject.model.path, hint=_WORKS
+        )
+
+
+def require_one_label(subject: Subject, what: str) -> None:
+    """Raise ModelError where a sample has several labels at once, which what is asked cannot work with."""
+    if subject.head.several:
+        raise ModelError(
+            f"{what} does not work with several labels at once yet",
             where=subject.model.path,
-            hint="`evaluate`, `fit`, `apply`, `verify` and `revert` do",
+            hint="`evaluate` does, without --by",
         )
 
 

@@ -18,6 +18,7 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.labels import number_by_labels
 from onnxtweak.data.samples import Value
 from onnxtweak.data.splits import Splits, open_splits, unsplit
+from onnxtweak.engine.answer.several_labels import settle_several
 from onnxtweak.engine.answer.tail import ANSWERED, settle_answer
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine.memory_plan import model_room, too_little
@@ -65,9 +66,7 @@ class FitSamples:
         """Open them: the function that yields their batches."""
         settings = engine.settings
         opened = open_model(self.model, self.taps).given(dict(self.data.inputs))
-        splits = (unsplit if self.whole else open_splits)(
-            self.data, opened.specs, settings.memory, engine.progress
-        )
+        splits = _opened_splits(opened, self.data, settings, engine.progress, self.whole)
         job = _job(opened, splits, settings, engine.progress, self, time.perf_counter())
         engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
         return from_model(job.subject, job.splits.fit, engine, job.taps)
@@ -184,10 +183,19 @@ def prepare(
     opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
-        splits = open_splits(data, opened.specs, settings.memory, progress)
+        splits = _opened_splits(opened, data, settings, progress, whole=False)
     splits = replace(splits, notes=(*notes, *splits.notes))
     reopen = FitSamples(opened.model.source, data, taps, whole=False)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
+
+
+def _opened_splits(
+    opened: Opened, data: DataSettings, settings: EngineSettings, progress: Progress, whole: bool
+) -> Splits:
+    """The samples that a model takes. whole : all of `data` is fit."""
+    several = opened.may_have_several_labels
+    read = unsplit if whole else open_splits
+    return read(data, opened.specs, settings.memory, progress, several=several)
 
 
 def _job(
@@ -207,7 +215,8 @@ def _job(
     kind = known_head(opened)
     tried = whole_batches(opened, splits.fit.spread_out(ANSWERED), ANSWERED)
     with starting(opened, "start the model", progress):
-        opened = settle_answer(opened, tried, settings, taps.threshold)
+        find = settle_several if splits.fit.dataset.several else settle_answer
+        opened = find(opened, tried, settings, taps.threshold)
     splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
     found = watchable(opened) if watch else hidden(opened)
@@ -217,7 +226,10 @@ def _job(
     few = few_samples(opened, splits.fit, 3)
     with starting(opened, "measure hidden tensors", progress):
         subject, shapes = measured(opened, [c.name for c in found], few, settings)
-    settled = _settled(subject, reopen, few_samples(opened, splits.fit, TRIED), settings)
+    if reopen.alone is None:
+        settled = settle(subject, few_samples(opened, splits.fit, TRIED), settings)
+    else:  # a worker takes over what the job has found
+        settled = Settled(replace(subject, batch=1) if reopen.alone else subject, alone=reopen.alone)
     subject = settled.subject
     require_declared_type(opened, subject)
     said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]
@@ -260,15 +272,6 @@ def _numbered(splits: Splits, opened: Opened) -> Splits:
     notes = tuple(note for dataset in found.values() for note in dataset.notes)
     classes = next(iter(found.values())).classes
     return replace(changed, classes=classes, notes=tuple(dict.fromkeys((*splits.notes, *notes))))
-
-
-def _settled(
-    subject: Subject, reopen: FitSamples, samples: Mapping[str, np.ndarray], settings: EngineSettings
-) -> Settled:
-    """`companions.settle`; a worker takes over what the job has found."""
-    if reopen.alone is None:
-        return settle(subject, samples, settings)
-    return Settled(replace(subject, batch=1) if reopen.alone else subject, alone=reopen.alone)
 
 
 def _constants(splits: Splits) -> dict[str, Value]:
@@ -315,7 +318,7 @@ def open_whole(
     opened = open_model(model, taps).given(dict(data.inputs))
     data, notes = as_recorded(data, opened.model)
     with explaining(notes):
-        splits = replace(unsplit(data, opened.specs, settings.memory, progress), notes=notes)
+        splits = replace(_opened_splits(opened, data, settings, progress, whole=True), notes=notes)
     reopen = FitSamples(opened.model.source, data, taps, whole=True)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
 

@@ -93,6 +93,8 @@ def _cut_is_off(job: Job, view: View) -> bool:
 
 def doubt_about(job: Job, view: View, predicted: np.ndarray) -> Doubt | None:
     """What is to be doubted, None for nothing. predicted (n,) : what the base answers on `view`."""
+    if job.head.several:
+        return _doubt_about_labels(job, view)
     found = standing(predicted, view.labels, job.subject.classes)
     if found.most == 1 or (found.better and found.kappa >= _WEAK):
         return None
@@ -112,3 +114,15 @@ def doubt_about(job: Job, view: View, predicted: np.ndarray) -> Doubt | None:
     if mistake is None:
         return Doubt(f"{low}, though the answers do depend on the labels", why, remedy, serious=False)
     return Doubt(low, why, remedy, serious=True)
+
+
+def _doubt_about_labels(job: Job, view: View) -> Doubt | None:
+    """The same of several labels at once: do the scores of any label tell who has it?"""
+    some = spread(view, TRIED)
+    Z, labels = few_logits(job, some), some.labels
+    for c in range(job.subject.classes):
+        known = labels[:, c] >= 0
+        if tells_apart(Z[known, c], labels[known, c]):
+            return None
+    found = "the scores of no label tell the samples that have it from the others"
+    return Doubt(found, "", _ADVICE, serious=True)

@@ -62,7 +62,7 @@ def of_predictions(
     classes = len(metrics[0].per_class)
     was, now = predicted[0] == labels, predicted[1] == labels
     return {
-        "support": metrics[0].confusion.sum(axis=1),
+        "support": metrics[0].support,
         "fixed": np.bincount(labels[~was & now], minlength=classes),
         "broken": np.bincount(labels[was & ~now], minlength=classes),
         "confusion": {

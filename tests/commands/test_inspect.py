@@ -120,8 +120,8 @@ def test_commands_refuse_labels_that_do_not_fit_the_kind(tmp_path):
     assert commands.evaluate(model=str(number), data=two, engine=ENGINE).metrics.samples == 8
     several = saved(tmp_path, ("N", 1, 4, 4), ("Sigmoid", {}), 3, "s.onnx")
     assert any("several labels" in note for note in commands.evaluate(model=str(several), data=data).notes)
-    flags = samples(tmp_path, np.array([[1, 1, 0], [0, 0, 1]] * 4), "flags.npz")
-    with pytest.raises(DataError, match="mark 2 classes in row 0: several labels at once"):
+    flags = samples(tmp_path, np.array([[1, 1], [0, 1]] * 4), "flags.npz")
+    with pytest.raises(DataError, match="there are marks for 2 labels a sample, and the model has 3"):
         commands.evaluate(model=str(several), data=flags, engine=ENGINE)
 
 

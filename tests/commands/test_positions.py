@@ -118,18 +118,11 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, labels, what):
         onnxtweak.evaluate(made.model, data=made.data)
 
 
-@pytest.mark.parametrize(
-    ("labels", "what"),
-    [
-        (np.tile([0, 1, 2], (30, 1)), "neither class numbers nor one-hot"),
-        (np.tile([0, 1, 1], (30, 1)), "mark 2 classes in row 0: several labels at once"),
-    ],
-)
-def test_a_classifier_wants_one_label_each(tmp_path, labels, what):
+def test_a_classifier_wants_one_label_each(tmp_path):
     model, data = tmp_path / "m.onnx", tmp_path / "d.npz"
     model.write_bytes(mlp().SerializeToString())
-    np.savez(data, x=np.zeros((30, 8), np.float32), y=labels)
-    with pytest.raises(DataError, match=what):
+    np.savez(data, x=np.zeros((30, 8), np.float32), y=np.tile([0, 1, 2], (30, 1)))
+    with pytest.raises(DataError, match="neither class numbers nor one-hot"):
         onnxtweak.evaluate(model, data=data)
 
 

@@ -23,7 +23,7 @@ def classes_hold(before, after, labels, drop):
 def test_metrics_of_a_small_case():
     labels = np.array([0, 0, 1, 1, 1, 2])
     predicted = np.array([0, 1, 1, 1, 0, 2])
-    found = measure(predicted, labels, ResolvedGoal(np.array([1, 2])), 4)
+    found = measure(predicted, labels, ResolvedGoal(np.array([1, 2])), np.zeros((len(labels), 4)))
     assert found.overall == pytest.approx(4 / 6)
     assert found.target == pytest.approx(3 / 4)
     np.testing.assert_allclose(found.per_class, [1 / 2, 2 / 3, 1, np.nan])
@@ -36,7 +36,8 @@ def test_harm_counts_only_losses_over_all_classes():
     after[0:3] = 1  # class 0 loses 30 points
     before[10:15] = 0  # class 1 gains 50 points
     after[20:21] = 0  # class 2 loses 10 points
-    found = harm(measure(before, labels, NOBODY, 4), measure(after, labels, NOBODY, 4))
+    Z = np.zeros((len(labels), 4))
+    found = harm(measure(before, labels, NOBODY, Z), measure(after, labels, NOBODY, Z))
     assert found == pytest.approx(np.sqrt((30**2 + 10**2) / 4))
 
 

@@ -8,6 +8,7 @@ brightness          a classifier that minds how samples are prepared, and pictur
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
 at_positions        models that decide at every position, and lack a class
 browser             a real browser that shows a page, and works with it
+several_labels      models that mark several labels at once, and know some of them badly
 own_answers         files run outside onnxtweak, compared with what commands report
 cases               scripts that rebuild strangers' models, run within a test
 detectors           binary models with a cut that is far off, for every tail

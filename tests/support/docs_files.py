@@ -15,6 +15,7 @@ from tests.support import detectors
 from tests.support.at_positions import model_at_positions
 from tests.support.nets import cnn3, cnn_1x1, mlp
 from tests.support.rounded import rounded
+from tests.support.several_labels import several_labels
 from tests.support.weak_class import run, weakened
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -54,6 +55,9 @@ def write_docs_files(folder: Path) -> None:
     scenes = model_at_positions("pixels", folder)
     scenes.model.rename(folder / "segmenter.onnx")
     scenes.data.rename(folder / "scenes.npz")
+    tagged = several_labels("sigmoid", folder, unknown=0.1)
+    tagged.model.rename(folder / "tagger.onnx")
+    tagged.data.rename(folder / "tagged.npz")
     mail, spam = detectors.samples(2500, 0)
     (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
     np.savez(folder / "mail.npz", x=mail, y=spam)

@@ -52,4 +52,4 @@ def evaluate(
         progress=console,
     )
     show(console, "evaluate", measured, summary.evaluation, form)
-    close(console, began, f"{measured.metrics.samples:,} {measured.unit} evaluated")
+    close(console, began, f"{measured.metrics.support.sum():,} {measured.unit} evaluated")

@@ -127,8 +127,8 @@ metrics_option = _targets(
     metavar=settings.METRICS,
     brief="A metric to measure as well, such as balanced or f1. Repeatable.",
     help="A metric to measure as well, with its interval: balanced or worst-class accuracy, F1 (of class 1 "
-    "of two, else the mean over classes), mean IoU, mean cost by a table in a CSV file, or recall of class 1 "
-    "at a limit on false alarms. Repeatable.",
+    "of two, else the mean over classes), mean IoU, mean average precision (map) of several labels, mean "
+    "cost by a table in a CSV file, or recall of class 1 at a limit on false alarms. Repeatable.",
 )
 
 

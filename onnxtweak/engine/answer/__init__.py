@@ -5,5 +5,6 @@ number_cut  above which value a single number means class 1
 observed  a tensor and the outputs that depend on it, on real samples
 probing   a tail asked about numbers made up to ask it
 tail      the tensor to patch, settled by asking what the model does after it
+several_labels  the answer of a model that marks several labels at once
 shown     the classes that a model's outputs show, for a batch or a whole view
 """

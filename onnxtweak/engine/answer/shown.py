@@ -14,7 +14,7 @@ from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.position_batches import position_batches
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject, filled
-from onnxtweak.head import ONE_LABEL, ROUNDING, by_sample
+from onnxtweak.head import ONE_LABEL, ROUNDING, Head, by_sample
 from onnxtweak.settings import EngineSettings
 
 _AT_POSITIONS = 7  # further copies of scores at positions while a batch is compared
@@ -25,19 +25,22 @@ _CLEAR = 1e-3  # by which a score is ahead of the next for more than rounding
 class ShownClasses:
     """What a model's own output shows of N samples.
 
-    Z (N, C) : scores. classes (N,) int64 : shown; -1 for none of the classes. contradicted (N,) bool :
-    whether another class is shown than that of the highest score, ties aside.
+    Z (N, C) : scores. classes (N,) int64 : shown; -1 for none of the classes; or (N, C), a mark for each
+    class, where several are shown at once. contradicted (N,) bool : whether another class is shown than that
+    of the highest score, ties aside. head : how scores become decisions.
     """
 
     Z: np.ndarray
     classes: np.ndarray
     contradicted: np.ndarray
+    head: Head = ONE_LABEL
 
     @property
     def undecided(self) -> np.ndarray:
         """Samples whose output cannot tell the highest scores apart, (N,) bool."""
-        clear: np.ndarray = ONE_LABEL.margin(self.Z) > _CLEAR
-        return (ONE_LABEL.predict(self.Z) != self.classes) & ~self.contradicted & clear
+        unlike = (self.head.predict(self.Z) != self.classes) & (self.head.margin(self.Z) > _CLEAR)
+        found: np.ndarray = unlike.reshape(len(unlike), -1).any(axis=1) & ~self.contradicted
+        return found
 
 
 def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> ShownClasses:
@@ -48,10 +51,9 @@ def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> Shown
     begin = time.perf_counter()
     session, logits = _open(subject, engine.settings)
     wide = np.float64 if subject.dtype == "float64" else np.float32
-    count, samples = len(view.rows), len(view.samples)
-    shown = ShownClasses(
-        np.empty((count, subject.classes), wide), np.empty(count, np.int64), np.empty(count, bool)
-    )
+    count, samples, C = len(view.rows), len(view.samples), subject.classes
+    classes = np.empty((count, C) if subject.head.several else count, np.int64)
+    shown = ShownClasses(np.empty((count, C), wide), classes, np.empty(count, bool), subject.head)
     at = 0
     with engine.passing(what, samples, session, begin):
         for part, done in _parts(subject, view, engine, session, logits):

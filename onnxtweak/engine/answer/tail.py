@@ -55,10 +55,10 @@ def settle_answer(
     if at_positions is not None:
         return at_positions
     proven = bool(tweaks_inside(opened.model.proto))
-    question = _Question(feeds, settings, Cuts(threshold, recorded_cut(opened.model)), proven)
+    question = Question(feeds, settings, Cuts(threshold, recorded_cut(opened.model)), proven)
     reasons: list[str] = []
     probabilities: list[tuple[str, Observed]] = []
-    for name in _candidates(opened):
+    for name in tensors_to_try(opened):
         try:
             observed = observe(opened, name, feeds, settings)
         except InputError:
@@ -95,7 +95,7 @@ def settle_answer(
 
 
 @dataclass(frozen=True)
-class _Question:
+class Question:
     """What the search asks with, as for `settle_answer`. proven : see `read_columns`."""
 
     feeds: Mapping[str, np.ndarray]
@@ -104,7 +104,7 @@ class _Question:
     proven: bool
 
 
-def _candidates(opened: Opened) -> list[str]:
+def tensors_to_try(opened: Opened) -> list[str]:
     """Tensors to try: the one that the graph suggests, the deepest, and on towards the output."""
     if opened.named:
         return [opened.logits.name]
@@ -128,7 +128,7 @@ def _not_finite(x: np.ndarray, feeds: Mapping[str, np.ndarray]) -> str:
 
 
 def _settled(
-    opened: Opened, name: str, observed: Observed, question: _Question, reasons: list[str]
+    opened: Opened, name: str, observed: Observed, question: Question, reasons: list[str]
 ) -> Opened | None:
     """The model with `name` as the tensor to patch; None, and a reason more, where that cannot be."""
     graph = opened.model.graph
@@ -145,7 +145,7 @@ def _settled(
         reasons.append(f"a patch there would not change output {aside!r}, which shows the class too")
         return None
     for answer in _answers(graph, observed):
-        tail = _Tail(opened, name, observed, answer, question)
+        tail = Tail(opened, name, observed, answer, question)
         tolerance = ROUNDING[observed.dtype]
         shown = observed.outputs[answer.output]
         try:
@@ -243,11 +243,11 @@ def _answers(graph: GraphIndex, observed: Observed) -> Iterator[Answer]:
     yield from (answer for _, answer in sorted(found, key=lambda item: item[0]))
 
 
-class _Tail:
+class Tail:
     """What the model does after the tensor, ready to be asked about made-up values of it."""
 
     def __init__(
-        self, opened: Opened, name: str, observed: Observed, answer: Answer, question: _Question
+        self, opened: Opened, name: str, observed: Observed, answer: Answer, question: Question
     ) -> None:
         self._answer, self._observed, self._question = answer, observed, question
         self._batch = fixed_batch(opened)

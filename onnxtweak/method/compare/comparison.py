@@ -92,7 +92,7 @@ def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) 
     was = goal.head.predict(test.Z)
     new = (Z if delivered else test.Z) + bias.astype(Z.dtype)
     now = goal.head.predict(new)
-    before, after = (measure(predicted, test.labels, goal, Z.shape[1]) for predicted in (was, now))
+    before, after = (measure(predicted, test.labels, goal, Z) for predicted in (was, now))
     fixed, broken = fixed_and_broken(was, now, test.labels)
     return MethodOutcome(
         after,

@@ -177,9 +177,7 @@ class _Schedule:
         goal, table = self.pool.goal, self.pool.validation
         if goal.max_class_drop is None:
             return None
-        before, after = (
-            measure(goal.head.predict(logits), table.labels, goal, Z.shape[1]) for logits in (table.Z, Z)
-        )
+        before, after = (measure(goal.head.predict(logits), table.labels, goal, Z) for logits in (table.Z, Z))
         lost = np.nan_to_num(before.per_class - after.per_class).max() * 100
         return float(np.clip(goal.max_class_drop - lost, 0, goal.max_class_drop))
 

@@ -20,12 +20,13 @@ from onnxtweak.report.text.matched import counted, matched_blocks
 from onnxtweak.report.text.metric import change_blocks, change_line, reading_blocks
 from onnxtweak.report.text.verdict import verdict_blocks
 from onnxtweak.results import Applied, Choice, Dumped, Evaluation, ReportPage, Result, Scored
-from onnxtweak.types import Check, FileRef
+from onnxtweak.types import Check, FileRef, LabelMetrics, Metrics
 from onnxtweak.verdict import COPY, LISTED
 
 _ROWS = 30  # classes that get a row of their own; if there are more, the most telling ones do
 _MATRIX = 10  # classes up to which the confusion matrix is shown whole
 _PAIRS = 10  # confusions listed beyond that
+_OF_LABELS = ("average precision", "precision", "recall", "F1")
 
 
 def result(made: Result) -> tuple[Block, ...]:
@@ -67,26 +68,26 @@ def evaluation(measured: Evaluation) -> tuple[Block, ...]:
     """Overall and per-class accuracy, and which classes are mistaken for which."""
     metrics = measured.metrics
     names, chosen = measured.classes, set(measured.targets)
-    support = metrics.confusion.sum(axis=1)
+    support = metrics.support
     order = _most_telling(names, chosen, np.nan_to_num(metrics.per_class, nan=2.0))
-    rows = [(names[c], f"{support[c]:,}", _percent(metrics.per_class[c])) for c in order]
+    rows = [
+        (names[c], f"{support[c]:,}", *_percents(*_more(metrics, c), metrics.per_class[c])) for c in order
+    ]
     marked = {row for row, c in enumerate(order) if names[c] in chosen}
+    several = isinstance(metrics, LabelMetrics)
+    blank = ("",) * (3 if several else 0)
     if chosen:
-        rows.append(
-            (
-                "targets",
-                f"{sum(support[c] for c in range(len(names)) if names[c] in chosen):,}",
-                _percent(metrics.target),
-            )
-        )
-    rows.append(("overall", f"{metrics.samples:,}", _percent(metrics.overall)))
+        own = sum(support[c] for c in range(len(names)) if names[c] in chosen)
+        rows.append(("targets", f"{own:,}", *blank, _percent(metrics.target)))
+    rows.append(("overall", f"{support.sum():,}", *blank, _percent(metrics.overall)))
+    what, columns = ("F1", _OF_LABELS) if several else ("Accuracy", ("accuracy",))
     return (
-        Heading(f"Accuracy of {measured.model.path}, in percent"),
-        TextTable(("class", measured.unit, "accuracy"), tuple(rows), marked=frozenset(marked)),
+        Heading(f"{what} of {measured.model.path}, in percent"),
+        TextTable(("class", measured.unit, *columns), tuple(rows), marked=frozenset(marked)),
         *_left_out(names, order),
         *reading_blocks(measured.readings),
         *group_blocks(measured.groups, measured.unit),
-        *_confusion(metrics.confusion, names, measured.unit),
+        *(() if several else _confusion(metrics.confusion, names, measured.unit)),
         Facts((*_machine(measured.device), ("time", _times(measured.seconds)))),
         *map(Note, measured.notes),
     )
@@ -177,7 +178,7 @@ def verdict(made: Result) -> str:
 def _comparison(made: Result) -> TextTable:
     names, chosen = made.classes, set(made.targets)
     before, after, bias = made.before, made.after, made.bias_control
-    support = before.confusion.sum(axis=1)
+    support = before.support
     change = np.abs(after.per_class - before.per_class)
     order = _most_telling(names, chosen, np.where(np.isnan(change), np.inf, -change))
     rows = [
@@ -197,6 +198,13 @@ def _comparison(made: Result) -> TextTable:
         tuple(rows),
         marked=frozenset(marked),
     )
+
+
+def _more(metrics: Metrics, c: int) -> tuple[float, ...]:
+    """What is read of one of several labels beside its F1."""
+    if not isinstance(metrics, LabelMetrics):
+        return ()
+    return metrics.average_precision[c], metrics.precision[c], metrics.recall[c]
 
 
 def _row(before: float, after: float, bias: float) -> tuple[str, str, str, str]:
@@ -302,6 +310,10 @@ def _checks(checks: Sequence[Check]) -> Iterable[tuple[str, str]]:
 
 def _file(written: FileRef) -> str:
     return f"{written.path} (sha256 {written.sha256[:12]}…)"
+
+
+def _percents(*shares: float) -> tuple[str, ...]:
+    return tuple(map(_percent, shares))
 
 
 def _percent(share: float) -> str:

@@ -1,0 +1,72 @@
+"""Which labels does a sample have, of several at once? Raw arrays in, a mark for each sample and class out.
+
+Marks are 1 for a label that is there, 0 for one that is not, and -1 where nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxtweak.data.samples import Part
+from onnxtweak.errors import DataError
+
+UNKNOWN = -1
+
+
+def are_marks(raw: np.ndarray) -> bool:
+    """Whether raw labels (N, ...) are a row of marks for each sample; NaN is one that is not known."""
+    if raw.ndim != 2 or raw.shape[1] < 2 or raw.dtype.kind not in "biuf":
+        return False
+    known = (raw == 0) | (raw == 1) | (raw == UNKNOWN)
+    return bool((known | np.isnan(raw) if raw.dtype.kind == "f" else known).all())
+
+
+def one_each(raw: np.ndarray) -> bool:
+    """Whether every row of marks (N, C) marks one class and denies all others: a class in one-hot form."""
+    return bool(((raw == 0) | (raw == 1)).all() and (raw.sum(axis=1) == 1).all())
+
+
+def marks(parts: Sequence[Part], *, certain: bool = False) -> np.ndarray | None:
+    """The marks (N, C) int8 of all samples; None where these have a class each.
+
+    So they have where every row of marks is one-hot, unless it is `certain` that several labels are meant, as
+    where those of other samples are. Raises DataError where parts have marks for different numbers of
+    classes, and where nothing is marked.
+    """
+    labelled = [part for part in parts if part.labelled]
+    raw = [part.labels for part in labelled]
+    if not raw or not all(map(are_marks, raw)) or (not certain and all(map(one_each, raw))):
+        return None
+    if len(labelled) < len(parts):
+        what = "samples without labels do not work beside several labels at once yet"
+        raise DataError(what, where=labelled[0].label_where, hint="use -d DATA alone, with labels")
+    for part in parts:
+        if part.labels.shape[1] != raw[0].shape[1]:
+            raise DataError(
+                f"a sample has {part.labels.shape[1]:,} labels here, and {raw[0].shape[1]:,} in "
+                f"{parts[0].label_where}",
+                where=part.label_where,
+                hint="give a column for each class of the model, in its order",
+            )
+    found = np.concatenate([np.where(np.isnan(each), UNKNOWN, each).astype(np.int8) for each in raw])
+    if len(found) and not (found == 1).any():
+        hint = "mark the labels that a sample has with 1"
+        raise DataError("no sample has any label", where=parts[0].label_where, hint=hint)
+    return found
+
+
+def note_on(found: np.ndarray) -> tuple[str, ...]:
+    """A note on marks (N, C) that are not known."""
+    unknown = int((found == UNKNOWN).sum())
+    if not unknown:
+        return ()
+    return (f"{unknown:,} of {found.size:,} labels are not known and do not count",)
+
+
+def rarest(found: np.ndarray) -> np.ndarray:
+    """The rarest label that each sample has, (N,) int64; C for none. found (N, C) : marks."""
+    there = found == 1
+    count = np.where(there, there.sum(axis=0), len(found) + 1)
+    return np.where(there.any(axis=1), count.argmin(axis=1), found.shape[1]).astype(np.int64)

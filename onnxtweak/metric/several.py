@@ -1,0 +1,138 @@
+"""How good are decisions on several labels at once? F1 and average precision of each label, and their means.
+
+Labels (N, C) mark each class of a sample with 1, 0, or -1 where it is not known, and what is not known does
+not count. A mean is over the labels that some sample has. The letters are those of `onnxtweak.types`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.metric.kinds import Metric, Predictions, Weighing
+from onnxtweak.types import LabelMetrics
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMean(Metric):
+    """A metric of each label, and its mean. only (c,) int64 : the labels that count; None: all."""
+
+    only: np.ndarray | None = None
+
+    def counted(self, labels: np.ndarray) -> np.ndarray:
+        """Which labels the mean is over, (C,) bool."""
+        found: np.ndarray = (labels == 1).any(axis=0)
+        if self.only is not None:
+            found &= np.isin(np.arange(labels.shape[1]), self.only)
+        return found
+
+
+class MacroF1(LabelMean):
+    """2 right / (shown + there) of each label, at the model's own thresholds, and the mean."""
+
+    def weighed(self, made: Predictions) -> Weighing:
+        use = self.counted(made.labels)
+        known, there = made.labels[:, use] >= 0, made.labels[:, use] == 1
+        shown = (made.predicted[:, use] == 1) & known
+        right, both = (shown & there).astype(np.float64), shown.astype(np.float64) + there
+
+        return lambda weight: _mean(2 * (weight @ right), weight @ both)
+
+
+class MeanAveragePrecision(LabelMean):
+    """Average precision of each label, whatever the threshold, and the mean.
+
+    It is the sum over all cuts of the recall that each adds times the precision there (as scikit-learn's
+    `average_precision_score`); equal scores are cut together.
+    """
+
+    def weighed(self, made: Predictions) -> Weighing:
+        sorted_labels = [_Sorted.of(made.Z[:, c], made.labels[:, c]) for c in self._numbers(made.labels)]
+
+        def value(weight: np.ndarray) -> float:
+            each = np.array([one.average_precision(weight) for one in sorted_labels])
+            return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
+
+        return value
+
+    def _numbers(self, labels: np.ndarray) -> np.ndarray:
+        return np.flatnonzero(self.counted(labels))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sorted:
+    """The samples whose label is known, by falling score. order (n,) : their rows. there (n,) float: 1 or 0.
+
+    ends (k,) : place of the last sample of each score.
+    """
+
+    order: np.ndarray
+    there: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, score: np.ndarray, labels: np.ndarray) -> _Sorted:
+        known = np.flatnonzero(labels >= 0)
+        order = known[np.argsort(-score[known], kind="stable")]
+        ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True)) if len(order) else order
+        return cls(order, (labels[order] == 1).astype(np.float64), ends)
+
+    def average_precision(self, weight: np.ndarray) -> float:
+        """weight (N,) : how much each sample counts. NaN where none that has the label does."""
+        own = weight[self.order]
+        taken, found = np.cumsum(own)[self.ends], np.cumsum(own * self.there)[self.ends]
+        if not len(found) or not found[-1] > 0:
+            return float("nan")
+        precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
+        return float((np.diff(found, prepend=0.0) * precision).sum() / found[-1])
+
+
+def _mean(part: np.ndarray, whole: np.ndarray) -> float:
+    """The mean of the shares (k,) whose whole is not zero."""
+    there = whole > 0
+    return float((part[there] / whole[there]).mean()) if there.any() else float("nan")
+
+
+def label_metrics(made: Predictions, targets: np.ndarray) -> LabelMetrics:
+    """All figures of decisions on several labels. targets (c,) int64 : the labels that should do better."""
+    known, there = made.labels >= 0, made.labels == 1
+    shown = (made.predicted == 1) & known
+    hit = (shown & there).sum(axis=0)
+    taken, support = shown.sum(axis=0), there.sum(axis=0)
+    absent = known.sum(axis=0) - support
+    confusion = np.array([[absent - (taken - hit), taken - hit], [support - hit, hit]]).transpose(2, 0, 1)
+    f1 = _share(2 * hit, taken + support)
+    f1[support == 0] = np.nan
+    once = np.ones(len(made))
+    precision = [
+        _Sorted.of(made.Z[:, c], made.labels[:, c]).average_precision(once) for c in range(made.classes)
+    ]
+    return LabelMetrics(
+        samples=len(made),
+        overall=_known_mean(f1),
+        target=_known_mean(f1[targets]),
+        per_class=f1,
+        confusion=confusion,
+        precision=_share(hit, taken),
+        recall=_share(hit, support),
+        average_precision=np.array(precision),
+    )
+
+
+def f1_of(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The F1 of each label, (C,) float64; 0 where nothing is shown or there. predicted, labels (N, C)."""
+    there, shown = labels == 1, (predicted == 1) & (labels >= 0)
+    whole = (shown.sum(axis=0) + there.sum(axis=0)).astype(np.float64)
+    found: np.ndarray = 2 * (shown & there).sum(axis=0) / np.maximum(whole, 1)
+    return found
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+
+
+def _known_mean(each: np.ndarray | Sequence[float]) -> float:
+    known = np.asarray(each)[np.isfinite(each)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,58 @@
+"""F1 and average precision of several labels at once, as scikit-learn has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+from onnxtweak.metric.kinds import Predictions
+from onnxtweak.metric.several import MacroF1, MeanAveragePrecision, f1_of, label_metrics
+
+F1, MAP = MacroF1("f1", "macro F1"), MeanAveragePrecision("map", "mean average precision")
+
+
+def drawn(seed, unknown=0.0):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((60, 5)) < 0.3).astype(np.int8)
+    labels[rng.random(labels.shape) < unknown] = -1
+    Z = np.round(rng.normal(size=(60, 5)) + labels, 1)  # with equal scores
+    return Predictions(labels, (Z > 0).astype(np.int64), Z)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_values_are_those_of_scikit_learn(seed):
+    made = drawn(seed)
+    weight = np.random.default_rng(seed).integers(0, 4, len(made))
+    again = np.repeat(np.arange(len(made)), weight)
+    labels, predicted, Z = made.labels[again], made.predicted[again], made.Z[again]
+    assert F1.weighed(made)(weight) == pytest.approx(f1_score(labels, predicted, average="macro"))
+    expected = average_precision_score(labels, Z, average="macro")
+    assert MAP.weighed(made)(weight) == pytest.approx(expected)
+
+
+def test_figures_of_each_label_leave_out_what_is_not_known():
+    made = drawn(0, unknown=0.4)
+    found = label_metrics(made, np.array([1, 3]))
+    for c in range(5):
+        known = made.labels[:, c] >= 0
+        own = made.labels[known, c], made.predicted[known, c]
+        assert found.per_class[c] == pytest.approx(f1_score(*own))
+        assert found.average_precision[c] == pytest.approx(average_precision_score(own[0], made.Z[known, c]))
+        assert found.confusion[c].sum() == known.sum()
+    assert found.target == pytest.approx(found.per_class[[1, 3]].mean())
+    assert found.overall == pytest.approx(F1.value(made))
+    assert found.mean_average_precision == pytest.approx(MAP.value(made))
+    assert f1_of(made.predicted, made.labels) == pytest.approx(found.per_class)
+
+
+def test_a_label_that_no_sample_has_is_in_no_mean():
+    made = drawn(1)
+    labels = made.labels.copy()
+    labels[:, 2] = 0
+    without = Predictions(labels, made.predicted, made.Z)
+    others = [0, 1, 3, 4]
+    part = Predictions(labels[:, others], made.predicted[:, others], made.Z[:, others])
+    assert F1.value(without) == pytest.approx(F1.value(part))
+    assert MAP.value(without) == pytest.approx(MAP.value(part))
+    assert np.isnan(label_metrics(without, np.arange(5)).per_class[2])
