@@ -230,6 +230,11 @@ class Head:
         """What a model is judged by, in words: its mean over all samples, or all labels, is the overall."""
         return "accuracy"
 
+    @property
+    def rule(self) -> str:
+        """What an output shows, in words."""
+        return "the class of the highest score"
+
     def decisions(self, predicted: np.ndarray, labels: np.ndarray) -> Decisions:
         """One for each sample, about the class that it is of. predicted, labels (N,) int64."""
         return Decisions(labels, predicted == labels)
@@ -285,6 +290,10 @@ class SeveralLabels(Head):
     @property
     def measure(self) -> str:
         return "F1"
+
+    @property
+    def rule(self) -> str:
+        return "every label whose score is positive"
 
     def predict(self, Z: Any) -> Any:
         """Which classes are there, (N, C) int64, for logits Z (N, C)."""

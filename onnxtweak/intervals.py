@@ -20,6 +20,11 @@ def wilson(right: float, samples: float) -> Interval | None:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def deviations(together: int = 1) -> float:
+    """Standard errors on either side of a 95 % interval, where so many are to hold at once (Bonferroni)."""
+    return _Z if together <= 1 else NormalDist().inv_cdf(1 - 0.025 / together)
+
+
 def paired(fixed: float, broken: float, samples: float, together: int = 1) -> Interval | None:
     """Interval of the change in accuracy when the same samples are judged twice (Bonett and Price 2012).
 
@@ -30,6 +35,6 @@ def paired(fixed: float, broken: float, samples: float, together: int = 1) -> In
     if samples <= 0:
         return None
     gained, lost = (fixed + 1) / (samples + 2), (broken + 1) / (samples + 2)
-    z = _Z if together <= 1 else NormalDist().inv_cdf(1 - 0.025 / together)
+    z = deviations(together)
     half = z * math.sqrt(max(0.0, gained + lost - (gained - lost) ** 2) / (samples + 2))
     return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)

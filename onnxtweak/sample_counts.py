@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.intervals import Interval, paired
+from onnxtweak.intervals import Interval, deviations, paired
 
 NONE_WANTED = -1  # of groups that are only measured
 
@@ -96,6 +96,46 @@ class SampleCounts:
         if found is None:
             return None, None
         return (better - worse) / samples * 100, (found[0] * 100, found[1] * 100)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelCounts:
+    """What became of each of several labels at once, in F1 instead of accuracy.
+
+    samples, fixed, broken, ahead, behind (C,) int64 : how many samples have the label, and as in
+    `SampleCounts` of the decisions about it. f1 (3, C) : of base, patched model and best biases. drawn
+    (R, 3, C) : the same of R resamples. touched (C,) bool : whether the patch changes its logit at all.
+    """
+
+    samples: np.ndarray
+    fixed: np.ndarray
+    broken: np.ndarray
+    ahead: np.ndarray
+    behind: np.ndarray
+    f1: np.ndarray
+    drawn: np.ndarray
+    touched: np.ndarray
+
+    def change(
+        self, chosen: np.ndarray | None, *, bias: bool = False, together: int = 1
+    ) -> tuple[float | None, Interval | None]:
+        """The change of the mean F1 of some labels, None for all, and its interval; in points.
+
+        bias, together : as of `SampleCounts.change`. The interval is the change with so many standard errors
+        of the resamples on either side, and of each label that is touched no narrower than if one sample more
+        were found and one lost.
+        """
+        own = np.arange(len(self.samples)) if chosen is None else np.asarray(chosen)
+        own = own[self.samples[own] > 0]
+        if not len(own):
+            return None, None
+        before = 2 if bias else 0
+        change = float((self.f1[1, own] - self.f1[before, own]).mean())
+        each = (self.drawn[:, 1][:, own] - self.drawn[:, before][:, own]).mean(axis=1)
+        unsure = own if bias else own[self.touched[own]]
+        least = float(np.sqrt((2 / (self.samples[unsure] + 2.0) ** 2).sum())) / len(own)
+        half = deviations(together) * max(float(each.std()), least)
+        return change * 100, (100 * max(-1.0, change - half), 100 * min(1.0, change + half))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.intervals import Interval
-from onnxtweak.sample_counts import SampleCounts, SliceCounts
+from onnxtweak.sample_counts import LabelCounts, SampleCounts, SliceCounts
 from onnxtweak.types import MetricChange
 
 KEPT, NOT_KEPT, NOT_SHOWN, COPY = "kept", "not kept", "not shown", "copy"
 BASE, BIAS = "base", "bias"  # answers that no method gives its name to
 LISTED = "listed"  # the split where there are no samples but those that are listed
+
+Counts = SampleCounts | LabelCounts
 
 _WORST_FIRST = (NOT_KEPT, NOT_SHOWN, KEPT)
 _NAMED = 3  # classes that a promise names
@@ -33,7 +35,7 @@ class Asked:
 
     slice : the group that should do better instead, of whatever class, and what became of all groups.
     metric : what should be better instead of accuracy, and what became of it.
-    counted : what is counted: "accuracy", or "agreement" with a reference.
+    counted : what is counted: "accuracy", "F1" of several labels, or "agreement" with a reference.
     """
 
     targets: np.ndarray
@@ -119,7 +121,7 @@ def copied(split: str, samples: int) -> Verdict:
 
 
 def reached(
-    answer: str, split: str, names: Sequence[str], asked: Asked, counts: SampleCounts, cautions: Sequence[str]
+    answer: str, split: str, names: Sequence[str], asked: Asked, counts: Counts, cautions: Sequence[str]
 ) -> Verdict:
     """The verdict on a patch. names : of all C classes. split : "test", or "validation" where there is none.
 
@@ -183,7 +185,7 @@ def _state(interval: Interval | None, limit: float) -> str:
 class _Own:
     """The samples that should do better: those of some classes, or groups."""
 
-    counts: SampleCounts
+    counts: Counts
     chosen: np.ndarray
 
     @property
@@ -191,12 +193,12 @@ class _Own:
         return int(self.counts.samples[self.chosen].sum())
 
 
-def _others(asked: Asked, counts: SampleCounts) -> np.ndarray:
+def _others(asked: Asked, counts: Counts) -> np.ndarray:
     """(C,) bool: classes that are no target."""
     return ~np.isin(np.arange(len(counts.samples)), asked.targets)
 
 
-def _intervals(counts: SampleCounts) -> list[tuple[int, float, Interval]]:
+def _intervals(counts: Counts) -> list[tuple[int, float, Interval]]:
     """Class or group, change and interval, which holds for all at once, of every one with samples."""
     seen = np.flatnonzero(counts.samples)
     found = []
@@ -234,7 +236,7 @@ def _of_groups(groups: Sequence[GroupChange], asked: Asked) -> list[Promise]:
     return [Promise("groups", said, state, *figures, f"the worst is {worst.name}")]
 
 
-def _worst(names: Sequence[str], asked: Asked, counts: SampleCounts) -> WorstClass | None:
+def _worst(names: Sequence[str], asked: Asked, counts: Counts) -> WorstClass | None:
     """The class with the largest loss as measured, of those beyond their limit by more than chance if any."""
     limit = 0.0 - (asked.max_class_drop or 0.0)
     each = [(interval[1] >= limit, change, c, interval) for c, change, interval in _intervals(counts)]
@@ -244,7 +246,7 @@ def _worst(names: Sequence[str], asked: Asked, counts: SampleCounts) -> WorstCla
     return WorstClass(names[c], change, interval, int(counts.samples[c]), not uncertain)
 
 
-def _of_classes(worst: WorstClass | None, asked: Asked, counts: SampleCounts) -> list[Promise]:
+def _of_classes(worst: WorstClass | None, asked: Asked, counts: Counts) -> list[Promise]:
     if asked.max_class_drop is None or worst is None:
         return []
     limit = 0.0 - asked.max_class_drop
@@ -260,7 +262,7 @@ def _of_classes(worst: WorstClass | None, asked: Asked, counts: SampleCounts) ->
     return [Promise("classes", said, state, worst.change, limit, worst.interval, worst.samples, detail)]
 
 
-def _of_overall(asked: Asked, counts: SampleCounts) -> list[Promise]:
+def _of_overall(asked: Asked, counts: Counts) -> list[Promise]:
     drop = asked.max_overall_drop
     if drop >= _ANY_LOSS:
         return []
@@ -322,7 +324,7 @@ def _better(interval: Interval | None) -> str:
     return KEPT if interval[0] > 0 else NOT_KEPT
 
 
-def _over_bias(own: _Own, counts: SampleCounts, everyone: bool) -> Promise:
+def _over_bias(own: _Own, counts: Counts, everyone: bool) -> Promise:
     """Better on the targets and not surely worse overall; or better overall, and no worse on the targets."""
     change, interval = own.counts.change(own.chosen, bias=True)
     overall, wide = counts.change(None, bias=True)

@@ -20,7 +20,7 @@ from onnxtweak.settings import EngineSettings, OutputSettings, TapSettings
 from onnxtweak.stages.deliver import splice_in
 from onnxtweak.stages.open_tweak import open_subject
 from onnxtweak.standings import Comparison
-from onnxtweak.types import FileRef
+from onnxtweak.types import FileRef, LabelMetrics
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -66,8 +66,15 @@ class PatchResult(Result):
     def to_frame(self) -> DataFrame:
         """A row per class: samples, accuracies of the base, the new model and the bias control, as fractions.
 
-        Needs pandas. change : of the new model against the base, in percentage points.
+        Needs pandas. change : of the new model against the base, in percentage points. Of several labels at
+        once F1 in place of accuracies, and average precisions beside them.
         """
+        ranked: dict[str, np.ndarray] = {}
+        if isinstance(self.before, LabelMetrics) and isinstance(self.after, LabelMetrics):
+            ranked = {
+                "average_precision_base": self.before.average_precision,
+                "average_precision": self.after.average_precision,
+            }
         before, after, bias = (each.per_class for each in (self.before, self.after, self.bias_control))
         return _frame(
             self.classes,
@@ -77,6 +84,7 @@ class PatchResult(Result):
                 "tweaked": after,
                 "change": (after - before) * 100,
                 "bias_only": bias,
+                **ranked,
                 "target": [name in self.targets for name in self.classes],
             },
             "class",
@@ -101,7 +109,13 @@ class EvaluationResult(Evaluation):
         return html(summary.evaluation(self))
 
     def to_frame(self) -> DataFrame:
-        """A row per class: its samples, those predicted as it, and accuracy as a fraction. Needs pandas."""
+        """A row per class: its samples, those predicted as it, and accuracy as a fraction. Needs pandas.
+
+        Of several labels at once: samples that have the label, average precision, precision, recall and F1.
+        """
+        if isinstance(self.metrics, LabelMetrics):
+            columns = {"samples": self.metrics.support, **_of_labels(self.metrics)}
+            return _frame(self.classes, columns, "class")
         confusion = self.metrics.confusion
         return _frame(
             self.classes,
@@ -151,6 +165,15 @@ class InspectionResult(Inspection):
 
     def _repr_html_(self) -> str:
         return html(inspection.inspection(self))
+
+
+def _of_labels(metrics: LabelMetrics) -> dict[str, np.ndarray]:
+    return {
+        "average_precision": metrics.average_precision,
+        "precision": metrics.precision,
+        "recall": metrics.recall,
+        "F1": metrics.per_class,
+    }
 
 
 def parts(noun: Any) -> dict[str, Any]:

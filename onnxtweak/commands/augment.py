@@ -155,7 +155,7 @@ def _scale(table: Table, boost: np.ndarray, goal: ResolvedGoal) -> float:
     for scale in _SCALES:
         after = goal.head.predict(table.Z + scale * boost)
         if goal.classes_hold(before == labels, after == labels, labels, table.Z.shape[1]):
-            fixed, broken = fixed_and_broken(before, after, labels)
+            fixed, broken = fixed_and_broken(before == labels, after == labels)
             return scale if fixed - broken > np.sqrt(fixed + broken) else 0.0
     return 0.0
 

@@ -39,7 +39,7 @@ from onnxtweak.stages.choose_goal import (
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples, learnt_kept, mirrored_views
-from onnxtweak.stages.head_check import require_one_label
+from onnxtweak.stages.head_check import require_of_labels
 from onnxtweak.stages.lists.base_decisions import base_decisions
 from onnxtweak.stages.lists.count_outcome import Listing
 from onnxtweak.stages.lists.keep_decisions import LearntFrom, keep_decisions
@@ -85,7 +85,7 @@ def fit(
     data = with_slice_read(data, settings, targets)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
-    require_one_label(job.subject, "fitting")
+    require_of_labels(job.subject, data, settings)
     job = require_sound_base(job)
     decided = base_decisions(job)
     goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)
@@ -228,7 +228,7 @@ def _certified(
 
 def _cut_note(job: Job, goal: ResolvedGoal, found: Fitted, validation: Table) -> tuple[str, ...]:
     """Where the base alone would have to be cut for its best at the metric, where that is known to move."""
-    binary = len(found.control) == 2 and not job.subject.sizes
+    binary = len(found.control) == 2 and not job.subject.sizes and not job.head.several
     if goal.metric is None or not binary or not found.control.any() or not job.has_data:
         return ()
     cut = equivalent_cut(job.subject, job.splits.validation, validation.Z, found.control, job.engine.settings)
@@ -247,4 +247,6 @@ def _bias_notes(job: Job, found: Fitted) -> tuple[str, ...]:
         return ()
     biases = ", ".join(f"{job.names[j]} {found.bias[j]:+.3g}" for j in raised[:_NAMED])
     biases += f" and {len(raised) - _NAMED:,} more" if len(raised) > _NAMED else ""
+    if job.head.several:
+        return (f"biases that set thresholds: {biases}",)
     return (f"biases that spend the surplus: {biases}" if found.kind == "fit" else f"biases: {biases}",)

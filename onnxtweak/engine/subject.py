@@ -15,7 +15,7 @@ from onnxtweak.engine.measure import Shapes, measure, probe_feeds
 from onnxtweak.engine.opened import Opened, fixed_batch, require_class_scores
 from onnxtweak.engine.session import Port, Session
 from onnxtweak.errors import DataError, ModelError, UsageError
-from onnxtweak.head import Answer, Head, Readout
+from onnxtweak.head import SEVERAL_LABELS, Answer, Head, Readout
 from onnxtweak.model.edit.expose import Exposed, expose
 from onnxtweak.model.edit.position_nodes import RESIZES_FROM, way_at_positions
 from onnxtweak.model.file.model_file import ModelFile
@@ -35,7 +35,8 @@ class Subject:
     model was built for, or that its answers ask for; None: any. largest, maps : values per sample of the
     largest hidden tensor that was measured, and of all of them. feeding : what its inputs take. readout :
     how the tensor's columns give the classes' scores; None: they are these, or a single logit. answer : the
-    output that shows the class; None: not asked for.
+    output that shows the class; None: not asked for. several : whether labels mark several classes of one
+    sample at once.
     """
 
     model: ModelFile
@@ -50,6 +51,7 @@ class Subject:
     readout: Readout | None = None
     answer: Answer | None = None
     sizes: tuple[int, ...] = ()
+    several: bool = False
 
     @property
     def classes(self) -> int:
@@ -64,8 +66,11 @@ class Subject:
     @property
     def unit(self) -> str:
         """What a decision is about, in words."""
-        if self.head.several:
-            return "labels"
+        return "labels" if self.head.several else self.rows
+
+    @property
+    def rows(self) -> str:
+        """What a row of scores belongs to, in words."""
         return "positions" if self.sizes else "samples"
 
     @property
@@ -81,9 +86,7 @@ class Subject:
     @property
     def head(self) -> Head:
         """How these logits become the answer that the model shows."""
-        if self.answer is not None and self.answer.head.several:
-            return self.answer.head
-        return Head(single_logit=self.binary)
+        return SEVERAL_LABELS if self.several else Head(single_logit=self.binary)
 
     def run(
         self,
@@ -183,6 +186,7 @@ def measured(
         opened.readout,
         opened.answer,
         positions,
+        opened.answer is not None and opened.answer.head.several,
     ), shapes
 
 

@@ -131,9 +131,8 @@ def harm(before: Metrics, after: Metrics) -> float:
     return float(np.sqrt(np.mean(np.minimum(change, 0.0) ** 2)) * 100)
 
 
-def fixed_and_broken(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
-    """Samples that became right, and samples that became wrong. All (N,) int."""
-    was, now = before == labels, after == labels
+def fixed_and_broken(was: np.ndarray, now: np.ndarray) -> tuple[int, int]:
+    """Decisions that became right, and those that became wrong. was, now (M,) bool : which are right."""
     return int((~was & now).sum()), int((was & ~now).sum())
 
 

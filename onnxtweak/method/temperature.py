@@ -14,6 +14,8 @@ from onnxtweak.method.softmax import softmax
 # 1 / tau is looked for within these factors of 1 / deviation of the logits. Logits that are right on every
 # sample, or on none, would have it grow or fall without end.
 _LEAST, _MOST = 1e-3, 30.0
+# The same for the least slope of a label: what is learnt is divided by it.
+_FLAT = 0.05
 # How often temperature and biases are fitted in turn, steps on the biases each time, and how far these may
 # take a bias: the exponential of more is no number of float32.
 _TURNS, _BIAS_STEPS, _FARTHEST = 3, 10, 60.0
@@ -79,3 +81,48 @@ def calibrated(Z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
             np.clip(bias, -_FARTHEST, _FARTHEST, out=bias)
         logits += bias.astype(logits.dtype)
     return softmax(logits), temperatures[0]
+
+
+def calibrate_labels(Z: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and bias of each label, both (C,) float64: `slope * Z + bias` are its calibrated logits.
+
+    Z (N, C). marks (N, C) : 1, 0, or -1 for what is left out. Platt's scaling (1999): logistic regression on
+    the one score, against marks drawn a little towards each other, so that it ends where all are separated.
+    A score that orders a label the wrong way gets the least slope; a label all of one kind keeps 1 and 0.
+    """
+    slope, bias = np.ones(Z.shape[1]), np.zeros(Z.shape[1])
+    for c in range(Z.shape[1]):
+        known = (marks[:, c] >= 0) & np.isfinite(Z[:, c])
+        x, there = Z[known, c].astype(np.float64), marks[known, c] == 1
+        spread, many = float(x.std()) if len(x) else 0.0, int(there.sum())
+        if spread > 0 and 0 < many < len(x):
+            wanted = np.where(there, (many + 1) / (many + 2), 1 / (len(x) - many + 2))
+            slope[c], bias[c] = _platt(x, wanted, (_FLAT / spread, _MOST / spread))
+    return slope, bias
+
+
+def _platt(x: np.ndarray, wanted: np.ndarray, within: tuple[float, float]) -> tuple[float, float]:
+    """Slope and bias of the lowest cross-entropy of `slope * x + bias` with `wanted`, by Newton's steps."""
+    centre, spread = float(x.mean()), float(x.std())
+    X = np.column_stack([(x - centre) / spread, np.ones(len(x))])
+    share = float(wanted.mean())
+    w = np.array([0.0, np.log(share / (1 - share))])
+
+    def loss(w: np.ndarray) -> float:
+        logits = X @ w
+        return float((np.logaddexp(0, logits) - wanted * logits).mean())
+
+    now = loss(w)
+    for _ in range(_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(X @ w, -700, 700)))
+        gradient = X.T @ (p - wanted) / len(x)
+        bend = (X.T * (p * (1 - p))) @ X / len(x) + 1e-9 * np.eye(2)
+        step, t = np.linalg.solve(bend, gradient), 1.0
+        while t > 1e-6 and loss(w - t * step) > now:
+            t /= 2
+        w, done = w - t * step, float(gradient @ step) < 2 * _CLOSE
+        now = loss(w)
+        if done:
+            break
+    slope = float(np.clip(w[0] / spread, *within))
+    return slope, float(w[1]) - slope * centre

@@ -6,7 +6,7 @@ gives every sample a weight, how often it was drawn, and groups that belong toge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -28,17 +28,24 @@ def resampled(
     resamples are made, at least 100: they tell the same.
     """
     values = [metric.weighed(each) for each in made]
-    samples = len(made[0])
+    weights = draws(len(made[0]), made[0].labels.size, groups, many=many)
+    return np.array([[value(weight) for value in values] for weight in weights])
+
+
+def draws(
+    samples: int, decisions: int, groups: np.ndarray | None = None, *, many: int = RESAMPLES
+) -> Iterator[np.ndarray]:
+    """How often each sample is drawn, (N,) float64, in one resample after the other, as of `resampled`.
+
+    decisions : how many they hold, one each or more.
+    """
     codes, drawn = np.arange(samples), samples
     if groups is not None:
         _, codes = np.unique(groups, return_inverse=True)
         drawn = int(codes.max(initial=-1)) + 1
     rng = np.random.Generator(np.random.PCG64(0))
-    found = np.empty((min(many, max(_FEWEST, _MOST_DRAWN // max(samples, 1))), len(values)))
-    for row in found:
-        weight = np.bincount(rng.integers(0, drawn, drawn), minlength=drawn)[codes].astype(np.float64)
-        row[:] = [value(weight) for value in values]
-    return found
+    for _ in range(min(many, max(_FEWEST, _MOST_DRAWN // max(decisions, 1)))):
+        yield np.bincount(rng.integers(0, drawn, drawn), minlength=drawn)[codes].astype(np.float64)
 
 
 def interval(values: np.ndarray) -> Interval | None:

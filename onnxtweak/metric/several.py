@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.metric.bootstrap import draws
 from onnxtweak.metric.kinds import Metric, Predictions, Weighing
+from onnxtweak.sample_counts import LabelCounts
 from onnxtweak.types import LabelMetrics
 
 
@@ -136,3 +138,32 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _known_mean(each: np.ndarray | Sequence[float]) -> float:
     known = np.asarray(each)[np.isfinite(each)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def label_counts(
+    labels: np.ndarray, shown: Sequence[np.ndarray], groups: np.ndarray | None, touched: np.ndarray | None
+) -> LabelCounts:
+    """What became of each label. labels (N, C) : marks. shown : three (N, C), of base, patched model, bias.
+
+    touched (C,) bool : labels whose logit the patch changes; None: it may change all.
+    groups (N,) int64 : samples that are drawn together in resamples; None: each for itself.
+    """
+    known, there = labels >= 0, labels == 1
+    right = [(each == 1) == there for each in shown]
+
+    def only(one: int, other: int) -> np.ndarray:
+        found: np.ndarray = (right[one] & ~right[other] & known).sum(axis=0)
+        return found
+
+    sums = []
+    for each in shown:
+        seen = (each == 1) & known
+        sums.append(((seen & there).astype(np.float64), seen + there.astype(np.float64)))
+    drawn = [
+        [2 * (weight @ hit) / np.maximum(weight @ both, 1e-9) for hit, both in sums]
+        for weight in draws(len(labels), labels.size, groups)
+    ]
+    f1 = np.array([f1_of(each, labels) for each in shown])
+    touched = np.ones(labels.shape[1], bool) if touched is None else touched
+    changes = only(1, 0), only(0, 1), only(1, 2), only(2, 1)
+    return LabelCounts(there.sum(axis=0), *changes, f1=f1, drawn=np.array(drawn), touched=touched)

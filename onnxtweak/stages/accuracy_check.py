@@ -35,9 +35,9 @@ class _Counts:
     broken: int
 
     @classmethod
-    def of(cls, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> _Counts:
-        """before, after, labels (N,) int."""
-        return cls(len(labels), int((before == labels).sum()), *fixed_and_broken(before, after, labels))
+    def of(cls, before: np.ndarray, after: np.ndarray) -> _Counts:
+        """before, after (M,) bool : decisions that are right."""
+        return cls(len(before), int(before.sum()), *fixed_and_broken(before, after))
 
     @property
     def plain(self) -> list[int]:
@@ -68,14 +68,15 @@ def recorded_result(
 
     base, tweaked (N, C) : their logits without and with the tweak, from tables.
     """
-    labels, before, after = validation.labels, goal.head.predict(base), goal.head.predict(tweaked)
+    head, labels = goal.head, validation.labels
+    before, after = (head.decisions(head.predict(Z), labels) for Z in (base, tweaked))
     targets = {}
     for number in goal.targets.tolist():
-        own = labels == number
-        targets[str(number)] = _Counts.of(before[own], after[own], labels[own]).plain
+        own = before.number == number
+        targets[str(number)] = _Counts.of(before.right[own], after.right[own]).plain
     return {
         "data_sha256": validation.digest,
-        "all": _Counts.of(before, after, labels).plain,
+        "all": _Counts.of(before.right, after.right).plain,
         "targets": targets,
         "max_overall_drop": float(goal.max_overall_drop) if math.isfinite(goal.max_overall_drop) else 100.0,
     }
@@ -105,15 +106,14 @@ def check_accuracy(
         )
     if inside.scale != 1:
         return Unchecked(_NAME, f"the result was recorded at scale 1, the tweak has scale {inside.scale:g}")
-    labels = view.labels
-    before, after = head.predict(logits[0]), head.predict(logits[1])
-    found = {"overall": (_Counts.of(before, after, labels), record.all, record.max_overall_drop / 100)}
-    own = np.isin(labels, record.targets)
+    before, after = (head.decisions(head.predict(Z), view.labels) for Z in logits)
+    found = {"overall": (_Counts.of(before.right, after.right), record.all, record.max_overall_drop / 100)}
+    own = np.isin(before.number, record.targets)
     if own.any() and not own.all():
-        found["targets"] = (_Counts.of(before[own], after[own], labels[own]), record.pooled, 0.0)
+        found["targets"] = (_Counts.of(before.right[own], after.right[own]), record.pooled, 0.0)
     if record.data_sha256 == view.digest:
         return _check_same(found, (head.ties(logits[0], dtype), head.ties(logits[1], dtype)))
-    return _check_similar(found)
+    return _check_similar(found, "decisions on labels" if head.several else "samples")
 
 
 def _check_same(found: Mapping[str, tuple[_Counts, _Counts, float]], close: tuple[int, int]) -> Check:
@@ -128,8 +128,11 @@ def _check_same(found: Mapping[str, tuple[_Counts, _Counts, float]], close: tupl
     return Check(_NAME, passed, f"right on the recorded validation samples: {'; '.join(details)}")
 
 
-def _check_similar(found: Mapping[str, tuple[_Counts, _Counts, float]]) -> Check:
-    """Other samples. found : counts, those recorded, and the share that may be lost; overall, of targets."""
+def _check_similar(found: Mapping[str, tuple[_Counts, _Counts, float]], unit: str) -> Check:
+    """Other samples. found : counts, those recorded, and the share that may be lost; overall, of targets.
+
+    unit : what is counted.
+    """
     passed, details = True, []
     for name, (now, then, limit) in found.items():
         allowed = max(
@@ -139,7 +142,7 @@ def _check_similar(found: Mapping[str, tuple[_Counts, _Counts, float]]) -> Check
         passed = passed and now.drop <= allowed
         least = max(now.right / now.samples - allowed, 0.0) * 100
         details.append(f"{name} {now}, expected at least {least:.1f} % (validation: {then})")
-    return Check(_NAME, passed, f"on {found['overall'][0].samples:,} samples {'; '.join(details)}")
+    return Check(_NAME, passed, f"on {found['overall'][0].samples:,} {unit} {'; '.join(details)}")
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _check_same(who: str, base: Subject, before: np.ndarray, after: np.ndarray, 
     """Bit for bit; but a quantised base makes a step of a rounding, on a rare sample."""
     samples, head = len(before), base.head
     if np.array_equal(before, after, equal_nan=True):
-        return Check("neutral", True, f"{who} equals the base bit for bit on {samples:,} {base.unit}")
+        return Check("neutral", True, f"{who} equals the base bit for bit on {samples:,} {base.rows}")
     differ = int((head.predict(before) != head.predict(after)).sum())
     largest = float(np.nanmax(np.abs(before.astype(np.float64) - after)))
     detail = f"{who} changes logits by up to {largest:.2g}; {differ} of {samples} decisions differ"
@@ -235,16 +235,16 @@ def check_simulation(subject: Subject, logits: np.ndarray, measured: np.ndarray,
 
 
 def check_answer(subject: Subject, base: ShownClasses, tweaked: ShownClasses) -> Check:
-    """Base and file show the class of their highest score, ties aside."""
+    """Base and file show the class of their highest score, or every label of a positive one; ties aside."""
     wrong = [int(shown.contradicted.sum()) for shown in (base, tweaked)]
     output = "" if subject.answer is None else f" in its output {subject.answer.output!r}"
+    rule = subject.head.rule
     if not any(wrong):
-        all_rows = f"{len(tweaked.Z):,} {subject.unit}"
-        detail = f"the file{output} shows the class of the highest score on all {all_rows}"
+        detail = f"the file{output} shows {rule} on all {len(tweaked.Z):,} {subject.rows}"
         return Check("answer", True, detail)
     who, count = ("the base", wrong[0]) if wrong[0] else ("the file", wrong[1])
-    detail = f"{who}{output} shows another class than that of the highest score on {count} of {len(base.Z)}"
-    return Check("answer", False, f"{detail} {subject.unit}")
+    detail = f"{who}{output} shows something else than {rule} on {count} of {len(base.Z)} {subject.rows}"
+    return Check("answer", False, detail)
 
 
 def check_checker(base: ModelFile, data: bytes) -> Check:

@@ -121,7 +121,7 @@ def choose_metric(job: Job, goal: ResolvedGoal, settings: FitSettings) -> Resolv
     """
     if settings.metric is None:
         return goal
-    metric = metric_of(settings.metric, job.names)
+    metric = metric_of(settings.metric, job.names, several=job.head.several)
     splits = job.splits
     if isinstance(metric, RecallAt):
         for name in ("max_overall_drop", "max_class_drop"):

@@ -10,7 +10,8 @@ import numpy as np
 from onnxtweak.engine.passes import Folding, capture, logits_pass
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.method.selection.screening import add_promising, best, nothing_promising, screen, screen_blocks
-from onnxtweak.method.solvers.multinomial import multinomial
+from onnxtweak.method.solvers.logistic import logistic
+from onnxtweak.method.solvers.multinomial import design, multinomial
 from onnxtweak.method.table import all_neurons
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.settings import TapSettings
@@ -137,10 +138,11 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
         return all_neurons(taps), total
     view = job.splits.fit
     Z = logits_pass(job.subject, view, job.engine, "base")
-    present = np.unique(view.labels)
-    bias = np.zeros(Z.shape[1])
-    no_neurons = np.empty((len(Z), 0), np.float32)
-    bias[present] = multinomial(no_neurons, Z, view.labels, ridge=0.0, free=present).bias
+    present, bias, no_neurons = view.classes, np.zeros(Z.shape[1]), np.empty((len(Z), 0), np.float32)
+    if job.head.several:
+        bias = logistic(design(no_neurons), Z, view.labels, 0.0).bias
+    else:
+        bias[present] = multinomial(no_neurons, Z, view.labels, ridge=0.0, free=present).bias
     found = nothing_promising(len(present))
     for block in screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes):
         read = taps_of(block)

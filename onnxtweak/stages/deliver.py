@@ -257,7 +257,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     Z = base.Z, patched.Z, base.Z + proposal.bias.astype(base.Z.dtype)
     made = [Predictions(labels, *each) for each in zip((*predicted, biased), Z, strict=True)]
     before, after, control = (measure(each.predicted, labels, goal, each.Z) for each in made)
-    fixed, broken = fixed_and_broken(*predicted, labels)
+    fixed, broken = fixed_and_broken(*(job.head.decisions(each, labels).right for each in predicted))
     p, E = mcnemar(fixed, broken), harm(before, after)
     method = proposal.settings.get("method", proposal.command)  # `compare` writes those of other names
     answer = answer_of(method, proposal.patch.changes_logits, len(proposal.neurons))
@@ -266,7 +266,8 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     metric = None
     if goal.metric is not None:
         metric = metric_change(goal.metric, (made[0], made[1], made[2]), groups[0])
-    shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit, metric)
+    touched = (base.Z != patched.Z).any(axis=0)
+    shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit, metric, touched)
     cautions = _cautions(job, proposal, view, base.classes)
     promises = () if listed is None else tuple(promises_of(listed, goal.max_class_drop))
     verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)
@@ -285,8 +286,9 @@ def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tu
     grouped = depend_on_groups(group, view.groups(group))
     if view is validation:
         return grouped
-    right = proposal.goal.head.right(proposal.base, validation.labels)
-    return (*learnt_on((validation.labels, right), (view.labels, shown == view.labels)), *grouped)
+    head = proposal.goal.head
+    learnt = head.decisions(head.predict(proposal.base), validation.labels)
+    return (*learnt_on(learnt, head.decisions(shown, view.labels)), *grouped)
 
 
 def _notes_on_ties(base: ShownClasses, tweaked: ShownClasses) -> tuple[str, ...]:
@@ -305,7 +307,8 @@ def _evidence(
 ) -> dict[str, Any]:
     """What a report is drawn from; what takes time is left out where no report is wanted."""
     labels, predicted = outcome.view.labels, outcome.predicted
-    found = report_data.of_predictions((outcome.measured.before, outcome.measured.after), predicted, labels)
+    decided = [job.head.decisions(each, labels) for each in predicted]
+    found = report_data.of_predictions((outcome.measured.before, outcome.measured.after), decided)
     truth = job.splits.validation.labels
     found |= report_data.of_choice(proposal.base, proposal.tweaked, truth, proposal.goal, proposal.bias)
     found |= {"trials": report_data.of_trials(proposal.point.grid), "theta": proposal.theta_counts}

@@ -140,6 +140,8 @@ def learning_samples(
 
 def mirrored_views(job: Job, settings: FitSettings) -> tuple[View, ...]:
     """The samples whose mirrored copies `fit` tries. Raises UsageError where it has to and cannot."""
+    if job.head.several:
+        return ()
     mirrored = [(view.dataset.mirrored, view.rows) for view in _learnt(job, settings)]
     views = tuple(View(dataset, rows) for dataset, rows in mirrored if dataset is not None)
     if settings.mirror == "on":

@@ -11,6 +11,7 @@ from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.head_kind import HeadKind, head_kind
+from onnxtweak.settings import DataSettings, FitSettings
 
 
 def known_head(opened: Opened) -> HeadKind:
@@ -80,8 +81,23 @@ def require_one_label(subject: Subject, what: str) -> None:
         raise ModelError(
             f"{what} does not work with several labels at once yet",
             where=subject.model.path,
-            hint="`evaluate` does, without --by",
+            hint=_WORKS,
         )
+
+
+def require_of_labels(subject: Subject, data: DataSettings, settings: FitSettings) -> None:
+    """Raise ModelError where a sample has several labels at once and `fit` is asked for what needs one."""
+    asked = {
+        "--slice": settings.slice is not None,
+        "--budget": settings.budget is not None,
+        "--synapses": settings.synapses is not None,
+        "--certify": settings.certify is not None,
+        "--mirror on": settings.mirror == "on",
+        "--by": bool(data.by),
+    }
+    for option, given in asked.items():
+        if given:
+            require_one_label(subject, option)
 
 
 def require_declared_type(opened: Opened, subject: Subject) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import Decisions
 from onnxtweak.listed import ListedOutcome, ListedSample
 from onnxtweak.method.compare.comparison import MethodOutcome
 from onnxtweak.method.metrics import metric_change
 from onnxtweak.method.table import Table
 from onnxtweak.metric.kinds import Predictions
-from onnxtweak.sample_counts import NONE_WANTED, SampleCounts, SliceCounts
+from onnxtweak.metric.several import label_counts
+from onnxtweak.sample_counts import NONE_WANTED, LabelCounts, SampleCounts, SliceCounts
 from onnxtweak.types import MetricChange
 from onnxtweak.verdict import (
     BASE,
@@ -44,10 +46,13 @@ _ROUNDING = 1e-9
 class Shown:
     """The classes that are shown for the samples of a split, each (N,) int64, and its labels.
 
+    Of several labels at once, all (N, C) marks.
+
     split : "test", "validation" or "listed". bias : of the base with the best biases. groups : those that
     samples belong to, None without any. slices : groups by the column of the goal's slice, if it has one.
     unit : what these are, "samples" or "positions".
-    metric : what became of the goal's metric, if it has one.
+    metric : what became of the goal's metric, if it has one. touched (C,) bool : of several labels, those
+    whose logit the patch changes; None: any may be.
     """
 
     split: str
@@ -59,6 +64,7 @@ class Shown:
     slices: np.ndarray | None = None
     unit: str = "samples"
     metric: MetricChange | None = None
+    touched: np.ndarray | None = None
 
 
 def answer_of(command: str, changes: bool, neurons: int) -> str:
@@ -90,9 +96,13 @@ def judge_promises(
     return replace(found, goal=said, unit=shown.unit)
 
 
-def _asked(shown: Shown, goal: ResolvedGoal, classes: int) -> tuple[Asked, SampleCounts]:
+def _asked(shown: Shown, goal: ResolvedGoal, classes: int) -> tuple[Asked, SampleCounts | LabelCounts]:
     """What a goal asks of the samples of a split, and how many of them changed."""
     labels = shown.labels
+    drops = goal.max_overall_drop, goal.max_class_drop
+    if goal.head.several:
+        of_labels = label_counts(labels, (shown.base, shown.tweaked, shown.bias), shown.groups, shown.touched)
+        return Asked(goal.targets, *drops, None, shown.metric, goal.head.measure), of_labels
     was, now, biased = (each == labels for each in (shown.base, shown.tweaked, shown.bias))
     base, bias = now.astype(np.int64) - was, now.astype(np.int64) - biased
     counts = SampleCounts.of(labels, classes, base, bias, shown.groups)
@@ -102,8 +112,7 @@ def _asked(shown: Shown, goal: ResolvedGoal, classes: int) -> tuple[Asked, Sampl
         each = SampleCounts.of(own, len(of.names), base, bias, shown.groups)
         right = np.bincount(own[was], minlength=len(of.names))
         sliced = SliceCounts(of.column, of.names, of.wanted, right, each)
-    counted = "accuracy" if goal.reference is None else "agreement"
-    drops = goal.max_overall_drop, goal.max_class_drop
+    counted = goal.head.measure if goal.reference is None else "agreement"
     return Asked(goal.targets, *drops, sliced, shown.metric, counted), counts
 
 
@@ -163,20 +172,16 @@ def judge_method(
     return judge_promises(shown, goal, names, answer)
 
 
-def learnt_on(learnt: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> tuple[str, ...]:
+def learnt_on(learnt: Decisions, test: Decisions) -> tuple[str, ...]:
     """A caution where the base is much better on samples that choices were made on than on test samples.
 
-    learnt, test : labels (N,) int64 of each, and which of them the base is right on, (N,) bool. Classes are
-    weighted alike on both sides, as they occur in the test samples.
+    learnt, test : what the base decides of each. Classes are weighted alike on both sides, as they occur in
+    the test samples.
     """
-    classes = int(max(learnt[0].max(initial=0), test[0].max(initial=0))) + 1
-    samples, right = (
-        np.array([np.bincount(labels, each, classes) for labels, each in sides])
-        for sides in (
-            [(labels, np.ones(len(labels))) for labels, _ in (learnt, test)],
-            [(labels, was.astype(float)) for labels, was in (learnt, test)],
-        )
-    )
+    sides = (learnt, test)
+    classes = max(int(side.number.max(initial=0)) for side in sides) + 1
+    samples = np.array([np.bincount(side.number, minlength=classes).astype(float) for side in sides])
+    right = np.array([np.bincount(side.number, side.right, classes) for side in sides])
     both = (samples > 0).all(axis=0)
     if not both.any():
         return ()

@@ -37,12 +37,13 @@ from onnxtweak.data.thumbnails import thumbnail
 from onnxtweak.engine.latency import paired_latency
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import Decisions
 from onnxtweak.method.selection.candidates import ThetaSizes, edges_of
 from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.model.inspect.neighborhood import neighborhood
 from onnxtweak.patch import Tweak
 from onnxtweak.stages.open_job import Job
-from onnxtweak.types import Metrics, Neurons, Trial
+from onnxtweak.types import LabelMetrics, Metrics, Neurons, Trial
 
 _SHOWN = 48  # fixed samples, and broken samples
 _EACH = 4  # of one class
@@ -55,19 +56,18 @@ _RAISE, _LOWER = (0.1, 0.25, 0.5, 0.75), (0.05, 0.1, 0.2, 0.4)
 _ROWS = 1 << 22  # logits that are boosted at a time
 
 
-def of_predictions(
-    metrics: Sequence[Metrics], predicted: Sequence[np.ndarray], labels: np.ndarray
-) -> dict[str, Any]:
-    """Per-class changes and confusions. metrics, predicted (N,) : of base and tweaked, for labels (N,)."""
+def of_predictions(metrics: Sequence[Metrics], decided: Sequence[Decisions]) -> dict[str, Any]:
+    """Per-class changes and confusions. metrics, decided : of base and tweaked."""
     classes = len(metrics[0].per_class)
-    was, now = predicted[0] == labels, predicted[1] == labels
+    (number, was), now = (decided[0].number, decided[0].right), decided[1].right
+    if isinstance(metrics[0], LabelMetrics):
+        return {"support": metrics[0].support}
+    cells = {name: _cells(m.confusion) for name, m in zip(("before", "after"), metrics, strict=True)}
     return {
         "support": metrics[0].support,
-        "fixed": np.bincount(labels[~was & now], minlength=classes),
-        "broken": np.bincount(labels[was & ~now], minlength=classes),
-        "confusion": {
-            name: _cells(m.confusion) for name, m in zip(("before", "after"), metrics, strict=True)
-        },
+        "fixed": np.bincount(number[~was & now], minlength=classes),
+        "broken": np.bincount(number[was & ~now], minlength=classes),
+        "confusion": cells,
     }
 
 
@@ -82,8 +82,10 @@ def of_choice(
 ) -> dict[str, Any]:
     """Drop and target accuracy of the chosen point and of biases, on validation.
 
-    base, tweaked (N, C) : logits. bias (C,) : the control.
+    base, tweaked (N, C) : logits. bias (C,) : the control. Nothing of several labels at once.
     """
+    if goal.head.several:
+        return {}
     wanted, right = goal.wanted(labels), goal.head.right(base, labels)
 
     def point(now: np.ndarray) -> dict[str, float]:
@@ -214,10 +216,13 @@ def of_runs(
 ) -> dict[str, Any]:
     """What has to be run or read again: latency, and some samples that changed. predicted (N,) : two."""
     feeds = few_samples(job.opened, job.splits.fit, 1)
+    latency = {"latency": asdict(paired_latency(job.subject, tweaked, feeds))}
+    if job.head.several:
+        return latency
     labels = view.labels
     was, now = predicted[0] == labels, predicted[1] == labels
     return {
-        "latency": asdict(paired_latency(job.subject, tweaked, feeds)),
+        **latency,
         "samples": {
             name: [_sample(view, int(k), predicted) for k in _first(_one_each(view, changed), labels, goal)]
             for name, changed in (("fixed", ~was & now), ("broken", was & ~now))

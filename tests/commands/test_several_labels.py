@@ -8,7 +8,9 @@ from onnx import TensorProto
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 import onnxtweak
+from onnxtweak import commands
 from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.settings import DataSettings, OutputSettings
 from tests.support.nets import NetBuilder
 from tests.support.several_labels import KINDS, LABELS, WEAK, several_labels
 
@@ -130,3 +132,168 @@ def test_what_does_not_work_says_so(tmp_path, asked, error, what):
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 3)
     with pytest.raises(error, match=what):
         onnxtweak.evaluate(made.model, data=made.data, **asked)
+
+
+def fitted(made, folder, **asked):
+    new, tweak = folder / "new.onnx", folder / "new.safetensors"
+    return onnxtweak.fit(made.model, data=made.data, output=new, tweak=tweak, **asked), new, tweak
+
+
+def test_weak_labels_are_learnt_and_the_file_shows_them(made, tmp_path):
+    found, new, tweak = fitted(made, tmp_path)
+    assert all(check.passed for check in found.checks) and found.verdict.unit == "labels"
+    assert {"simulation", "answer", "neutral", "reload"} <= {check.name for check in found.checks}
+    promises = {promise.name: promise.state for promise in found.verdict.promises}
+    assert promises["targets"] == promises["bias"] == "kept"
+    was, now = (f1_score(made.labels, made.shown(path), average=None) for path in (made.model, new))
+    assert now.mean() > was.mean() + 0.1 and (now > was - 0.01).all()
+    assert (now[list(WEAK)] > was[list(WEAK)] + 0.25).all()
+    assert found.after.overall > found.bias_control.overall + 0.05 > found.before.overall + 0.05
+    again, back = tmp_path / "again.onnx", tmp_path / "back.onnx"
+    onnxtweak.apply(made.model, tweak, again)
+    assert again.read_bytes() == new.read_bytes()
+    onnxtweak.revert(new, back)
+    assert back.read_bytes() == made.model.read_bytes()
+    verified = commands.verify(tweaked=str(new), base=str(made.model), data=DataSettings((str(made.data),)))
+    assert all(check.passed for check in verified.checks)
+    assert verified.after.overall == pytest.approx(now.mean())
+
+
+def test_labels_that_are_no_target_keep_their_scores(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    found, new, _ = fitted(made, tmp_path, target=WEAK[0])
+    was, now = (_values(made), _of_file(new, made))
+    others = [c for c in range(LABELS) if c != WEAK[0]]
+    assert np.array_equal(was[:, others], now[:, others])
+    assert not np.array_equal(was[:, WEAK[0]], now[:, WEAK[0]])
+    states = {promise.name: promise.state for promise in found.verdict.promises}
+    assert states["classes"] == states["overall"] == "kept" and found.targets == (str(WEAK[0]),)
+
+
+def _of_file(path, made):
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run([made.output], {"x": made.x})[0]
+
+
+def test_what_is_not_known_is_not_learnt(tmp_path):
+    """Marks that are -1 may be anything: hidden ones that are wrong change nothing."""
+    made = several_labels("sigmoid", tmp_path, unknown=0.3)
+    one, _, _ = fitted(made, tmp_path)
+    assert one.after.overall > one.before.overall + 0.1
+    # As if nothing were known of half of the samples, which are only in the way then.
+    half = made.labels.copy()
+    half[::2] = -1
+    onnxtweak.fit(made.model, data=(made.x, half), output=tmp_path / "half.onnx", test=(made.x, made.labels))
+    wrong = f1_score(made.labels == 1, made.shown(tmp_path / "half.onnx"), average="macro")
+    assert wrong > 0.7
+
+
+def test_the_worst_labels_can_be_asked_for(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    assert fitted(made, tmp_path, worst=2)[0].targets == tuple(map(str, WEAK))
+
+
+def test_mean_average_precision_can_be_the_goal(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    found, _, _ = fitted(made, tmp_path, metric="map")
+    assert found.metric.before.value == pytest.approx(found.before.mean_average_precision)
+    assert found.metric.gain > 5 and {p.name for p in found.verdict.promises} >= {"metric", "bias"}
+
+
+def test_thresholds_alone_where_neurons_know_no_more(tmp_path):
+    """Marks that follow from the scores, cut elsewhere: a threshold each is all there is to learn."""
+    made = several_labels("logits", tmp_path)
+    marks = (_values(made) > np.array([0, -1.5, 0, 0, 1, 0])).astype(np.int8)
+    found = onnxtweak.fit(made.model, data=(made.x, marks), taps="gemm_3", output=tmp_path / "b.onnx")
+    assert found.verdict.answer in ("bias", "fit")
+    assert (found.after.per_class > found.before.per_class - 0.01).all()
+    assert found.after.per_class[1] > found.before.per_class[1] + 0.1
+
+
+def test_nothing_to_gain_is_a_copy(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    shown = made.shown(made.model).astype(np.int8)
+    onnxtweak.fit(made.model, data=(made.x, shown), output=tmp_path / "copy.onnx")
+    assert (tmp_path / "copy.onnx").read_bytes() == made.model.read_bytes()
+
+
+def test_groups_stay_together(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) // 5)
+    found, _, _ = fitted(made, tmp_path, group="site")
+    assert any("groups" in caution for caution in found.verdict.cautions)
+    assert found.after.overall > found.before.overall
+
+
+@pytest.mark.parametrize("command", ["join", "retrain", "augment", "score", "compare"])
+def test_commands_that_take_one_label_say_so(tmp_path, command):
+    made = several_labels("sigmoid", tmp_path)
+    asked = {} if command == "augment" else {"target": 1}
+    with pytest.raises(ModelError, match="does not work with several labels at once yet"):
+        getattr(onnxtweak, command)(made.model, data=made.data, **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "what"),
+    [
+        ({"slice": "site"}, ModelError, "--slice does not work with several labels at once yet"),
+        ({"by": "site"}, ModelError, "--by does not work with several labels at once yet"),
+        ({"budget": 50}, ModelError, "--budget does not work with several labels"),
+        ({"synapses": 5}, ModelError, "--synapses does not work with several labels"),
+        ({"certify": 0.05}, ModelError, "--certify does not work with several labels"),
+        ({"mirror": "on"}, ModelError, "--mirror on does not work with several labels"),
+        ({"metric": "balanced"}, UsageError, "is about one label a sample"),
+        ({"must": "same"}, DataError, "listed samples have one label each, and these have several at once"),
+        ({"keep": "bare"}, DataError, "samples without labels do not work beside several labels at once yet"),
+    ],
+)
+def test_what_fit_cannot_do_yet_it_says(tmp_path, asked, error, what):
+    made = several_labels("sigmoid", tmp_path)
+    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 3)
+    np.savez(tmp_path / "bare.npz", x=made.x)
+    files = {"same": made.data, "bare": tmp_path / "bare.npz"}
+    asked = {key: files.get(value, value) for key, value in asked.items()}
+    with pytest.raises(error, match=what):
+        onnxtweak.fit(made.model, data=made.data, **asked)
+
+
+def test_too_many_neurons_are_screened_by_their_own_labels(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    found, _, _ = fitted(made, tmp_path, neurons=12)
+    assert found.choice.neurons == 30 and found.after.overall > found.before.overall + 0.05
+
+
+def test_frames_have_a_row_for_each_label(tmp_path):
+    pytest.importorskip("pandas")
+    made = several_labels("sigmoid", tmp_path)
+    frame = fitted(made, tmp_path)[0].to_frame()
+    assert list(frame.columns[:4]) == ["samples", "base", "tweaked", "change"]
+    assert {"average_precision_base", "average_precision"} <= {*frame.columns}
+    measured = onnxtweak.evaluate(made.model, data=made.data).to_frame()
+    assert list(measured.columns) == ["samples", "average_precision", "precision", "recall", "F1"]
+
+
+def test_a_rewritten_file_is_refused(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    _, new, _ = fitted(made, tmp_path)
+    with pytest.raises(ModelError, match="a rewritten file does not work with several labels at once yet"):
+        commands.verify(tweaked=str(new), same_as=str(new), data=DataSettings((str(made.data),)))
+
+
+def test_a_shadow_leaves_the_old_answer(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    _, _, tweak = fitted(made, tmp_path)
+    shadow = str(tmp_path / "shadow.onnx")
+    commands.apply(model=str(made.model), tweak=str(tweak), output=OutputSettings(shadow), shadow=True)
+    assert np.array_equal(_of_file(shadow, made), _values(made))
+    verified = commands.verify(tweaked=shadow, data=DataSettings((str(made.data),)))
+    assert all(check.passed for check in verified.checks)
+
+
+def test_the_page_has_a_table_of_labels(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    fitted(made, tmp_path, report=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "average precision, base" in page and "F1 in percent" in page and "Overall F1" in page

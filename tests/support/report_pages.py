@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxtweak.data.thumbnails import png
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.selection.candidates import add_weights, no_theta
 from onnxtweak.report import schema
 from onnxtweak.stages import report_data
@@ -34,7 +35,8 @@ def a_document(classes: int = 12, seed: int = 0, **changes: Any) -> dict[str, An
     names = tuple(f"class {c}" for c in range(classes))
     picture = png(rng.integers(0, 255, (8, 8), dtype=np.uint8))
     weights = add_weights(no_theta(1, 1).sizes[0], rng.lognormal(size=500))
-    changed = report_data.of_predictions((before, after), predicted, labels)
+    decided = [ONE_LABEL.decisions(each, labels) for each in predicted]
+    changed = report_data.of_predictions((before, after), decided)
     scores = [
         rng.normal(size=(len(labels), classes)) + 9 * (row[:, None] == np.arange(classes))
         for row in predicted

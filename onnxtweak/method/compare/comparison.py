@@ -93,7 +93,7 @@ def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) 
     new = (Z if delivered else test.Z) + bias.astype(Z.dtype)
     now = goal.head.predict(new)
     before, after = (measure(predicted, test.labels, goal, Z) for predicted in (was, now))
-    fixed, broken = fixed_and_broken(was, now, test.labels)
+    fixed, broken = fixed_and_broken(was == test.labels, now == test.labels)
     return MethodOutcome(
         after,
         readings(Z, test.Z, test.labels, goal, CURVE) if result.at is None else result.at,

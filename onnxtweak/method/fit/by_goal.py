@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.fit import Fitted, fit_all
+from onnxtweak.method.fit.labels import fit_labels
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.metric_judge import MetricJudge
 from onnxtweak.method.fit.slice_judge import SliceJudge
@@ -30,6 +31,8 @@ def fit_goal(
     learning : with `slices` where the goal has a slice. The rest as of `fit_all`. Raises DataError for a
     slice without a sample to judge by.
     """
+    if goal.head.several:
+        return fit_labels(learning, families, goal, settings, seed=seed, progress=progress)
     if goal.slice is None and (goal.metric is None or goal.metric.name == "overall"):
         return fit_all(learning, families, goal, settings, seed=seed, progress=progress)
     folds = learning.folds(settings.folds, seed)

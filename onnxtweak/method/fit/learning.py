@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.data.several.marks import rarest
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.method.temperature import fit_temperature
@@ -27,7 +28,9 @@ class Learning:
 
     def folds(self, count: int | None, seed: int) -> Folds:
         """So many folds of the samples, groups whole; None: as many as the rarest class needs."""
-        return Folds.of(self.table.labels, count, seed, self.judged, self.table.groups)
+        labels = self.table.labels
+        labels = labels if labels.ndim == 1 else rarest(labels)
+        return Folds.of(labels, count, seed, self.judged, self.table.groups)
 
     def sliced(self, slices: np.ndarray) -> Learning:
         """The same with the groups (N,) int64 that a goal is about."""

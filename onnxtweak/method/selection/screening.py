@@ -142,7 +142,15 @@ def _empty(neurons: int, classes: int) -> ScreeningSums:
 
 
 def residuals(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """r = t - p and h = p (1 - p), (N, C) float32, for logits (N, C) and labels (N,)."""
+    """r = t - p and h = p (1 - p), (N, C) float32, for logits (N, C) and labels (N,).
+
+    labels may be (N, C) marks of several labels at once: p is then each one's own, 0 what is not known.
+    """
+    if labels.ndim == 2:
+        p = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+        known = labels >= 0
+        each = (known * ((labels == 1) - p)), known * p * (1 - p)
+        return each[0].astype(np.float32), each[1].astype(np.float32)
     p = softmax(logits)
     h = (p * (1 - p)).astype(np.float32)
     r = -p.astype(np.float32)

@@ -1,6 +1,7 @@
 """Which weights fit best? Convex solvers, the base's logits a fixed offset.
 
 multinomial        a ridge or L1 fit of all classes, and the logistic fit of one target
+logistic           several labels at once, each a problem of its own
 regression         the least squares of what logits lack
 multi_target       several targets, each with neurons of its own
 lbfgs              the minimiser of smooth losses, and what an objective is

@@ -6,6 +6,7 @@ operating_point   which n and scale for each target
 target_bias       the surplus of overall accuracy, spent on the targets
 spared_classes    classes that would pay for the targets
 metric_bias       biases that are best for a metric
+label_bias        the threshold of each of several labels
 bias_control      what biases alone would do
 certificate       how strong a patch may be with a guarantee
 """

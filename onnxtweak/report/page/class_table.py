@@ -15,9 +15,10 @@ _ROWS = 40  # classes that are seen at once; the others unfold
 _HEAD = ["class", "samples", "base → tweaked", "base", "tweaked", "change", "bias only"]
 _SAID = (
     "{counted} in percent, largest gain first, targets in bold. The grey dot is the base, the coloured one "
-    "the tweaked model, with its 95 % Wilson interval as a thin line; below each change is its paired "
-    "interval. The lines run from {least:.0f} to 100 %."
+    "the tweaked model{sure}. The lines run from {least:.0f} to 100 %."
 )
+_SURE = ", with its 95 % Wilson interval as a thin line; below each change is its paired interval"
+_RANKED = ["average precision, base", "tweaked"]  # of several labels at once
 
 
 def class_table(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
@@ -30,12 +31,14 @@ def class_table(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     if len(changes) > _ROWS:  # the most telling ones first: gains, then losses, then what is between
         changes = [*changes[:half], *changes[-half:], *changes[half:-half]]
     rows = [_row(one, made, evidence, least) for one in changes]
-    counted = "Agreement with the reference" if made.get("matched") else "Accuracy"
+    several = "average_precision" in made["before"]
+    counted = "F1" if several else "Agreement with the reference" if made.get("matched") else "Accuracy"
+    head, numbers = (_HEAD + _RANKED, 6) if several else (_HEAD, 4)
     return section(
         "Classes",
         '<p class="elsewhere" hidden></p>',
-        foldable_table(_HEAD, rows, [one.number for one in changes], numbers=4, least=least),
-        said=_SAID.format(counted=counted, least=least * 100),
+        foldable_table(head, rows, [one.number for one in changes], numbers=numbers, least=least),
+        said=_SAID.format(counted=counted, sure="" if several else _SURE, least=least * 100),
     )
 
 
@@ -67,10 +70,9 @@ def foldable_table(
 def _row(one: ClassChange, made: Mapping[str, Any], evidence: Mapping[str, Any], least: float) -> list[str]:
     c, interval = one.number, (one.after, one.after)
     name, moved = f"<bdi>{safe(shortened(one.name, 60))}</bdi>", change(one.before, one.after)
-    support = ""
+    support = f"{evidence['support'][c]:,}" if "support" in evidence else ""
     if one.interval is not None:
         samples = evidence["support"][c]
-        support = f"{samples:,}"
         interval = wilson(round(one.after * samples), samples) or interval
         moved += f"<br><small>{between(one.interval, sign=True)}</small>"
     return [
@@ -81,4 +83,5 @@ def _row(one: ClassChange, made: Mapping[str, Any], evidence: Mapping[str, Any],
         percent(one.after),
         moved,
         percent(made["bias_control"]["per_class"][c]),
+        *(percent(each[c]) for key in ("before", "after") if (each := made[key].get("average_precision"))),
     ]

@@ -91,7 +91,8 @@ def _head(made: Mapping[str, Any], name: str) -> str:
     targets = ", ".join(shortened(target, 40) for target in made["targets"][:8])
     more = f" and {len(made['targets']) - 8} more" if len(made["targets"]) > 8 else ""
     said = (
-        f"Overall: {percent(before['overall'])} % before, {percent(after['overall'])} % after. "
+        f"{' '.join(('Overall', *filter(None, [before.get('measure')])))}: {percent(before['overall'])} % "
+        f"before, {percent(after['overall'])} % after. "
         f"Measured on the {made['split']} {'samples' if made['split'] == LISTED else 'split'}."
     )
     if targets:
@@ -105,12 +106,13 @@ def _tiles(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     before, after, control = made["before"], made["after"], made["bias_control"]
     own = before["target"], after["target"], _changed(evidence, made, targets_only=True)
     bias = before["target"], control["target"], ""
+    unit = safe((made.get("verdict") or {}).get("unit", "samples"))
     tiles = (
         *([_tile("target classes", *own)] if made["targets"] else []),
         _tile("all classes", before["overall"], after["overall"], _changed(evidence, made)),
         *([_tile("target classes, bias only", *bias)] if made["targets"] else []),
         f'<div class="tile"><span>fixed, broken</span><b>{made["fixed"]:,}, {made["broken"]:,}</b>'
-        f"<span>samples; McNemar p = {_number(made['mcnemar_p'], '.2g')}</span></div>",
+        f"<span>{unit}; McNemar p = {_number(made['mcnemar_p'], '.2g')}</span></div>",
         f'<div class="tile"><span>E</span><b>{_number(made["E"], ".2f")}</b>'
         "<span>points lost, root mean square over classes</span></div>",
     )

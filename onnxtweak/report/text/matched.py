@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnxtweak.other_answers import MatchOutcome
 from onnxtweak.report.text.layout import Block, Heading, Note, TextTable
 from onnxtweak.results import Result
+from onnxtweak.types import LabelMetrics
 
 _COLUMNS = ("base", "tweaked", "bias")
 
@@ -12,7 +13,7 @@ _COLUMNS = ("base", "tweaked", "bias")
 def counted(made: Result) -> str:
     """What the figures of a result count."""
     if made.matched is None:
-        return "Accuracy"
+        return "F1" if isinstance(made.before, LabelMetrics) else "Accuracy"
     return f"Agreement with {made.matched.reference.path}"
 
 

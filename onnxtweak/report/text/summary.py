@@ -27,6 +27,7 @@ _ROWS = 30  # classes that get a row of their own; if there are more, the most t
 _MATRIX = 10  # classes up to which the confusion matrix is shown whole
 _PAIRS = 10  # confusions listed beyond that
 _OF_LABELS = ("average precision", "precision", "recall", "F1")
+_RANKED = ("AP base", "AP")
 
 
 def result(made: Result) -> tuple[Block, ...]:
@@ -182,19 +183,26 @@ def _comparison(made: Result) -> TextTable:
     change = np.abs(after.per_class - before.per_class)
     order = _most_telling(names, chosen, np.where(np.isnan(change), np.inf, -change))
     rows = [
-        (names[c], f"{support[c]:,}", *_row(before.per_class[c], after.per_class[c], bias.per_class[c]))
+        (
+            names[c],
+            f"{support[c]:,}",
+            *_row(before.per_class[c], after.per_class[c], bias.per_class[c]),
+            *_ranked(before, after, c),
+        )
         for c in order
     ]
     marked = {row for row, c in enumerate(order) if names[c] in chosen}
     if len(order) < len(names):
-        rows.append((f"({len(names) - len(order):,} more)", "", "", "", "", ""))
+        rows.append((f"({len(names) - len(order):,} more)", *("",) * (len(rows[0]) - 1)))
     targets = sum(support[c] for c in range(len(names)) if names[c] in chosen)
     if chosen:
-        rows.append(("targets", f"{targets:,}", *_row(before.target, after.target, bias.target)))
-    rows.append(("overall", f"{before.samples:,}", *_row(before.overall, after.overall, bias.overall)))
+        own = _row(before.target, after.target, bias.target)
+        rows.append(("targets", f"{targets:,}", *own, *("",) * (len(rows[0]) - 6)))
+    whole = _row(before.overall, after.overall, bias.overall)
+    rows.append(("overall", f"{support.sum():,}", *whole, *_ranked(before, after)))
     new = "copy" if made.verdict.state == COPY else "tweaked"
     return TextTable(
-        ("class", made.verdict.unit, "base", new, "change", "bias only"),
+        ("class", made.verdict.unit, "base", new, "change", "bias only", *_RANKED[: len(rows[0]) - 6]),
         tuple(rows),
         marked=frozenset(marked),
     )
@@ -205,6 +213,15 @@ def _more(metrics: Metrics, c: int) -> tuple[float, ...]:
     if not isinstance(metrics, LabelMetrics):
         return ()
     return metrics.average_precision[c], metrics.precision[c], metrics.recall[c]
+
+
+def _ranked(before: Metrics, after: Metrics, c: int | None = None) -> tuple[str, ...]:
+    """Average precisions of one of several labels, None for their mean, before and after."""
+    if not isinstance(before, LabelMetrics) or not isinstance(after, LabelMetrics):
+        return ()
+    if c is None:
+        return _percents(before.mean_average_precision, after.mean_average_precision)
+    return _percents(before.average_precision[c], after.average_precision[c])
 
 
 def _row(before: float, after: float, bias: float) -> tuple[str, str, str, str]:

@@ -10,7 +10,7 @@ from onnxtweak.other_answers import Rewritten
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.report.text.verdict import group_tables
 from onnxtweak.results import ModelDiff, Reverted, Verified
-from onnxtweak.types import Check, Metrics, Unchecked
+from onnxtweak.types import Check, LabelMetrics, Metrics, Unchecked
 
 _ROWS = 40  # differences that get a row of their own
 
@@ -89,8 +89,9 @@ def counted(checks: Sequence[Check], unchecked: Sequence[Unchecked]) -> str:
 
 
 def _accuracy(before: Metrics, after: Metrics) -> str:
+    what = "macro F1 " if isinstance(before, LabelMetrics) else ""
     return (
-        f"{before.overall * 100:.1f} % without, {after.overall * 100:.1f} % with the tweak, "
+        f"{what}{before.overall * 100:.1f} % without, {after.overall * 100:.1f} % with the tweak, "
         f"on {after.samples:,} samples"
     )
 

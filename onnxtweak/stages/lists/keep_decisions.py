@@ -45,6 +45,8 @@ def keep_decisions(
     goal is about all classes there are.
     """
     fit, validation = kept.job.splits.fit, kept.job.splits.validation
+    if kept.job.head.several:  # a label that no mark names gets no weights
+        return kept
     named = every_class(fit.labels, validation.labels)
     if kept.decided is not None and "keep" in kept.decided.shown:
         kept = _with_list(kept, kept.decided, neurons)

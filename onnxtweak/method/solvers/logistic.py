@@ -1,0 +1,72 @@
+"""Which weights fit several labels at once? C logistic regressions on top of the base, which share a table.
+
+Each label is a problem of its own: the mean cross-entropy of its known marks under `Z + T W + b`, in which
+the base's logits Z are fixed, plus a ridge on columns scaled to unit deviation. They are solved together, for
+one product with the table serves them all. W = 0 is the base (METHOD 17).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxtweak.method.solvers.lbfgs import lbfgs
+from onnxtweak.method.solvers.multinomial import RIDGE_FLOOR, Design, Solution
+
+
+def logistic(
+    design: Design,
+    Z: np.ndarray,
+    marks: np.ndarray,
+    ridge: np.ndarray | float,
+    *,
+    start: np.ndarray | None = None,
+    tolerance: float = 1e-7,
+    iterations: int = 300,
+) -> Solution:
+    """Weights on all labels that minimise the sum of their penalised mean cross-entropies.
+
+    Z (N, C). marks (N, C) : 1, 0, or -1 for what is left out, though its scores are still given. A label
+    without any known mark gets no weights. ridge : of each label (C,), or of all. start : `Solution.axes` of
+    a similar problem. tolerance : stop when a quadratic model promises to lower the sum by less than this.
+    """
+    objective = _CrossEntropies(design, Z, marks, np.broadcast_to(ridge, Z.shape[1:]))
+    begin = np.zeros((design.X.shape[1] + 1, Z.shape[1])) if start is None else start.copy()
+    end = lbfgs(objective, begin, tolerance, iterations)
+    return Solution(*design.in_units(end.U), end.U, end.scores, end.loss, end.iterations, end.note)
+
+
+class _CrossEntropies:
+    """The objective of `logistic` on a design's axes. The biases are penalised by the floor alone."""
+
+    def __init__(self, design: Design, Z: np.ndarray, marks: np.ndarray, ridge: np.ndarray) -> None:
+        self.design = design
+        kind = np.float64 if design.X.dtype == np.float64 else np.float32
+        known = marks >= 0
+        self.offset: np.ndarray = np.ascontiguousarray(Z, kind)
+        self.share = (known / np.maximum(known.sum(axis=0), 1)).astype(kind)
+        self.there = (marks == 1).astype(kind)
+        self.penalty = np.tile(np.maximum(ridge, RIDGE_FLOOR), (design.X.shape[1] + 1, 1))
+        self.penalty[-1] = RIDGE_FLOOR
+
+    def scores(self, axes: np.ndarray) -> np.ndarray:
+        """X U + b, (N, C), in X's own precision."""
+        return self.design.scores(axes)
+
+    def value(self, scores: np.ndarray, axes: np.ndarray) -> tuple[float, np.ndarray]:
+        """The objective, and the probabilities (N, C)."""
+        logits = self.offset + scores
+        small = np.exp(-np.abs(logits))
+        each = np.maximum(logits, 0) - logits * self.there + np.log1p(small)
+        p = np.where(logits >= 0, 1, small) / (1 + small)
+        loss = float((self.share * each).sum(dtype=np.float64))
+        return loss + float((self.penalty * axes**2).sum()) / 2, p
+
+    def gradient(self, p: np.ndarray, axes: np.ndarray) -> np.ndarray:
+        residual = self.share * (p - self.there)
+        sums = residual.sum(axis=0, dtype=np.float64)
+        return np.vstack([self.design.X.T @ residual, sums]) + self.penalty * axes
+
+    def curvature(self, p: np.ndarray) -> np.ndarray:
+        """(A + 1, C): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
+        h = np.maximum((self.share * p * (1 - p)).sum(axis=0, dtype=np.float64), 1e-5)
+        return np.append(self.design.variance, 1.0)[:, None] * h + self.penalty
