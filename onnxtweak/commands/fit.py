@@ -122,6 +122,7 @@ def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
     planner, listed, settings = request.planner, request.job.splits.listed, request.settings(FitSettings)
     check_metric(settings, TargetSettings())
+    require_of_labels(request.job.subject, request.job.reopen.data, settings)
     check_slice(request.job, settings)
     for role, view in listed.items():
         planner.logits(f"base: {role}", view)

@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 
 import onnxtweak
 from onnxtweak import commands
+from onnxtweak.cli.main import main
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.settings import DataSettings, OutputSettings
 from tests.support.nets import NetBuilder
@@ -228,11 +229,26 @@ def test_groups_stay_together(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["join", "retrain", "augment", "score", "compare"])
-def test_commands_that_take_one_label_say_so(tmp_path, command):
+def test_commands_that_take_one_label_say_so(tmp_path, command, capsys):
     made = several_labels("sigmoid", tmp_path)
     asked = {} if command == "augment" else {"target": 1}
     with pytest.raises(ModelError, match="does not work with several labels at once yet"):
         getattr(onnxtweak, command)(made.model, data=made.data, **asked)
+    words = [command, str(made.model), "-d", str(made.data), "--dry-run", *(("-t", "1") if asked else ())]
+    assert main(words) != 0
+    assert "does not work with several labels at once yet" in capsys.readouterr().err
+
+
+def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    _, new, _ = fitted(made, tmp_path)
+    (tmp_path / "recipe.toml").write_text(
+        '[model]\npath = "sigmoid.onnx"\n[data]\ndata = ["sigmoid.npz"]\n[goal]\n'
+        '[[tweak]]\nname = "t"\nmethod = "fit"\n'
+        '[gates]\nmin-target-gain = 10.0\nmax-class-drop = 1.0\n[output]\ndirectory = "build"\n'
+    )
+    assert main(["run", str(tmp_path / "recipe.toml")]) == 0
+    assert np.array_equal(_of_file(tmp_path / "build" / "t.onnx", made), _of_file(new, made))
 
 
 @pytest.mark.parametrize(
