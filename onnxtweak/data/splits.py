@@ -41,9 +41,9 @@ class View:
 
     @property
     def labels(self) -> np.ndarray:
-        """(len(self),) int64; or (len(self), C), marks of several labels at once."""
-        labels: np.ndarray = self.dataset.labels[self.rows].astype(np.int64, copy=False)
-        return labels
+        """(len(self),) int64; or (len(self), C) int8, marks of several labels at once."""
+        labels: np.ndarray = self.dataset.labels[self.rows]
+        return labels if self.dataset.several else labels.astype(np.int64, copy=False)
 
     @property
     def classes(self) -> np.ndarray:

@@ -313,3 +313,22 @@ def test_the_page_has_a_table_of_labels(tmp_path):
     fitted(made, tmp_path, report=tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "average precision, base" in page and "F1 in percent" in page and "Overall F1" in page
+
+
+def test_labels_are_named(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    names = np.array(["ant", "bee", "cat", "dog", "eel", "fox"])
+    np.savez(made.data, x=made.x, y=made.labels, classes=names)
+    found, _, _ = fitted(made, tmp_path, target="bee")
+    assert found.targets == ("bee",) and found.classes == tuple(names)
+    with pytest.raises(UsageError, match="the model has no class 'bea'"):
+        onnxtweak.fit(made.model, data=made.data, target="bea")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_models_of_other_precision(tmp_path, dtype):
+    made = several_labels("sigmoid", tmp_path, dtype=dtype)
+    found, new, _ = fitted(made, tmp_path)
+    assert all(check.passed for check in found.checks)
+    was, now = (f1_score(made.labels, made.shown(path), average="macro") for path in (made.model, new))
+    assert now > was + 0.1

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from onnxtweak.metric.kinds import Predictions
-from onnxtweak.metric.several import MacroF1, MeanAveragePrecision, f1_of, label_metrics
+from onnxtweak.metric.several import MacroF1, MeanAveragePrecision, f1_of, label_counts, label_metrics
 
 F1, MAP = MacroF1("f1", "macro F1"), MeanAveragePrecision("map", "mean average precision")
 
@@ -56,3 +56,46 @@ def test_a_label_that_no_sample_has_is_in_no_mean():
     assert F1.value(without) == pytest.approx(F1.value(part))
     assert MAP.value(without) == pytest.approx(MAP.value(part))
     assert np.isnan(label_metrics(without, np.arange(5)).per_class[2])
+
+
+def counts_of(labels, base, now, bias, touched=None, groups=None):
+    return label_counts(labels, (base, now, bias), groups, touched)
+
+
+def test_changes_are_those_of_f1_and_their_intervals_hold_them():
+    rng = np.random.default_rng(3)
+    labels = (rng.random((400, 4)) < 0.3).astype(np.int8)
+    base, now = ((labels ^ (rng.random(labels.shape) < rate)).astype(np.int64) for rate in (0.2, 0.1))
+    found = counts_of(labels, base, now, base)
+    change, (low, high) = found.change(None)
+    expected = f1_score(labels, now, average="macro") - f1_score(labels, base, average="macro")
+    assert change == pytest.approx(100 * expected) and low < change < high and high - low < 8
+    one, (wide_low, wide_high) = found.change(np.array([2]), together=4)
+    assert one == pytest.approx(100 * (f1_of(now, labels) - f1_of(base, labels))[2])
+    assert wide_high - wide_low > high - low
+    assert found.change(None, bias=True)[0] == pytest.approx(change)
+    was, is_now = base == labels, now == labels
+    assert found.fixed.tolist() == (~was & is_now).sum(axis=0).tolist()
+    assert found.broken.tolist() == (was & ~is_now).sum(axis=0).tolist()
+
+
+def test_a_label_that_is_not_touched_keeps_its_f1_for_sure():
+    labels = np.zeros((50, 2), np.int8)
+    labels[:5] = 1
+    base = labels.astype(np.int64)
+    found = counts_of(labels, base, base, base, touched=np.array([True, False]))
+    assert found.change(np.array([1])) == (0.0, (0.0, 0.0))
+    _, (low, _) = found.change(np.array([0]))
+    assert low < -20  # five samples cannot tell
+
+
+def test_copies_of_one_sample_tell_no_more_than_one():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((60, 2)) < 0.4).astype(np.int8)
+    base, now = ((labels ^ (rng.random(labels.shape) < rate)).astype(np.int64) for rate in (0.3, 0.2))
+    once = counts_of(labels, base, now, base).change(None)
+    many = [np.repeat(each, 10, axis=0) for each in (labels, base, now, base)]
+    grouped = counts_of(*many, groups=np.repeat(np.arange(60), 10)).change(None)
+    assert grouped[0] == pytest.approx(once[0])
+    assert np.ptp(grouped[1]) == pytest.approx(np.ptp(once[1]), rel=0.15)
+    assert np.ptp(counts_of(*many).change(None)[1]) < 0.5 * np.ptp(once[1])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from tests.support.nets import NetBuilder
 
@@ -39,14 +39,22 @@ class Marked:
         return found
 
 
-def several_labels(kind: str, folder: Path, samples: int = 900, seed: int = 0, unknown: float = 0) -> Marked:
+def several_labels(
+    kind: str,
+    folder: Path,
+    samples: int = 900,
+    seed: int = 0,
+    unknown: float = 0,
+    dtype: type = np.float32,
+) -> Marked:
     """One of `KINDS`, saved in a folder with its samples. unknown : share of the marks that are -1."""
-    net, rng = NetBuilder(seed=seed), np.random.default_rng(seed)
+    net, rng = NetBuilder(seed=seed, dtype=dtype), np.random.default_rng(seed)
+    floats = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     hidden = net.op("Relu", net.gemm("x", 8, 24))
     scores = net.gemm(hidden, 24, LABELS)
-    x = rng.normal(0, 1, (samples, 8)).astype(np.float32)
-    inputs = {"x": (TensorProto.FLOAT, ["N", 8])}
-    Z = _run(net.model(inputs, {scores: (TensorProto.FLOAT, ["N", LABELS])}), x)
+    x = rng.normal(0, 1, (samples, 8)).astype(dtype)
+    inputs = {"x": (floats, ["N", 8])}
+    Z = _run(net.model(inputs, {scores: (floats, ["N", LABELS])}), x)
     factor, shift = 3 / Z.std(axis=0), np.zeros(LABELS)
     cuts = np.quantile(Z, np.linspace(0.6, 0.8, LABELS), axis=0).diagonal()
     labels = (Z > cuts).astype(np.int8)
@@ -58,10 +66,10 @@ def several_labels(kind: str, folder: Path, samples: int = 900, seed: int = 0, u
     logits = net.op("Add", mixed, net.const(shift))
     if kind == "logits":
         logits = net.op("Identity", logits, name="answer")
-        outputs, cut = {"answer": (TensorProto.FLOAT, ["N", LABELS])}, 0.0
+        outputs, cut = {"answer": (floats, ["N", LABELS])}, 0.0
     else:
         net.op("Sigmoid", logits, name="answer")
-        outputs, cut = {"answer": (TensorProto.FLOAT, ["N", LABELS])}, 0.5
+        outputs, cut = {"answer": (floats, ["N", LABELS])}, 0.5
     if kind in ("flags", "thresholds"):
         at = np.full(LABELS, 0.5) if kind == "flags" else np.linspace(0.3, 0.6, LABELS)
         net.op("Cast", net.op("Greater", "answer", net.const(at)), to=TensorProto.INT64, name="flags")

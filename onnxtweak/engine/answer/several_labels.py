@@ -25,7 +25,6 @@ from onnxtweak.settings import EngineSettings
 _TRIED = 256  # rows of made-up numbers
 _FARTHEST = 30.0  # where a class has to be surely there, or not; and times the usual range
 _STEPS = 48  # halvings of that, until a cut is known
-_EVEN = 1e-4  # a cut below is rounding
 
 
 def settle_several(
@@ -97,7 +96,7 @@ def _read(tail: Tail, observed: Observed, answer: Answer) -> Readout | None:
         there = answer.shown(tail.ask(middle[None]))[0] > 0
         low, high = np.where(there, low, middle), np.where(there, middle, high)
     cuts = (low + high) / 2
-    cuts[np.abs(cuts) < _EVEN] = 0
+    cuts[np.abs(cuts) < ROUNDING[observed.dtype]] = 0
     offset = tuple(float(f"{-cut:.7g}") + 0.0 for cut in cuts)
     readout = Readout(columns, tuple(range(columns)), offset, 1, observed.scale)
     x = cuts + np.random.default_rng(0).normal(0, max(float(values.std()), 1.0), (_TRIED, columns))

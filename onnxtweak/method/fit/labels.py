@@ -36,6 +36,8 @@ from onnxtweak.types import Progress, silent
 _SURE = 1.0
 # The path of ridges ends once so many in a row have lowered no label's loss by this share of what was gained.
 _PATIENCE, _WORTH = 2, 0.02
+# Of so many judged samples, ridges are compared on two of the five folds; all are held out at the best.
+_ENOUGH = 4000
 # What the solver may leave of each label's loss, in nats: while choosing, and in the end.
 _COARSE, _FINE = 1e-5, 1e-7
 _RESAMPLES = 200  # in which one F1 is compared with another
@@ -93,21 +95,33 @@ class _Problem:
         cool = (own * slope + shift).astype(Z.dtype)
         return cls(own, cool, marks, slope, shift, targets, Z.shape[1], folds)
 
+    @property
+    def compared(self) -> np.ndarray:
+        """The coarse folds that ridges are compared on."""
+        coarse = self.folds.coarse
+        return coarse.numbers if coarse.judged.sum() < _ENOUGH else coarse.numbers[:2]
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Their judged samples, (N,) bool."""
+        coarse = self.folds.coarse
+        return np.isin(coarse.number, self.compared) & coarse.judged
+
     def losses(self, logits: np.ndarray) -> np.ndarray:
         """Cross-entropy of each mark under calibrated logits, (N, c) float64; 0 where it is not known."""
         x = logits.astype(np.float64)
         return np.where(self.marks >= 0, np.logaddexp(0, x) - x * (self.marks == 1), 0.0)
 
-    def loss_of_labels(self, logits: np.ndarray) -> np.ndarray:
-        """The mean over the judged samples whose mark is known, (c,)."""
-        judged = self.folds.judged
-        known = (self.marks[judged] >= 0).sum(axis=0)
-        found: np.ndarray = self.losses(logits)[judged].sum(axis=0) / np.maximum(known, 1)
+    def loss_of_labels(self, logits: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """The mean over samples whose mark is known, (c,). rows (N,) bool : which; None: the judged."""
+        rows = self.folds.judged if rows is None else rows
+        known = (self.marks[rows] >= 0).sum(axis=0)
+        found: np.ndarray = self.losses(logits)[rows].sum(axis=0) / np.maximum(known, 1)
         return found
 
     def loss_of_samples(self, logits: np.ndarray) -> np.ndarray:
-        """The sum over the labels of each judged sample."""
-        found: np.ndarray = self.losses(logits)[self.folds.judged].sum(axis=1)
+        """The sum over the labels of each sample that ridges are compared on."""
+        found: np.ndarray = self.losses(logits)[self.counted].sum(axis=1)
         return found
 
     def whole(self, of_targets: np.ndarray) -> np.ndarray:
@@ -133,9 +147,10 @@ class _Path:
     def refined(self, problem: _Problem) -> _Path:
         """With every fold held out, where ridges were compared on fewer."""
         folds = problem.folds
-        if np.array_equal(folds.number, folds.coarse.number):
+        if len(problem.compared) == len(folds.numbers):
             return self
-        return replace(self, held_out=_held_out(problem, self.design, folds, self.ridge, {}))
+        held_out = _held_out(problem, self.design, folds, self.ridge, folds.numbers, {})
+        return replace(self, held_out=held_out)
 
     def patch(self, problem: _Problem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
         """The patch of the chosen labels (c,) bool, fitted to all samples; and notes on fitting it."""
@@ -149,12 +164,12 @@ class _Path:
 
 def _search(name: str, columns: np.ndarray, problem: _Problem, made: Design) -> _Path:
     """Each label's best ridge, from strong to weak until the held-out log-loss of none falls any more."""
-    base = problem.loss_of_labels(problem.cool)
+    base = problem.loss_of_labels(problem.cool, problem.counted)
     path = _Path(name, columns, made, problem.cool, np.full(len(base), RIDGES[0]))
     least, since, start = np.full(len(base), np.inf), 0, dict[int, np.ndarray]()
     for ridge in RIDGES:
-        logits = _held_out(problem, made, problem.folds.coarse, ridge, start)
-        losses = problem.loss_of_labels(logits)
+        logits = _held_out(problem, made, problem.folds.coarse, ridge, problem.compared, start)
+        losses = problem.loss_of_labels(logits, problem.counted)
         worth = _WORTH * np.maximum(base - np.minimum(least, base), 0)
         since = 0 if (losses < least - worth).any() and np.isfinite(losses).all() else since + 1
         better = losses < least
@@ -171,14 +186,16 @@ def _held_out(
     made: Design,
     folds: Folds,
     ridge: np.ndarray | float,
+    numbers: np.ndarray,
     start: dict[int, np.ndarray],
 ) -> np.ndarray:
-    """Calibrated logits (N, c) of all samples under weights fitted to all other folds.
+    """Calibrated logits (N, c) of the samples of some folds under weights fitted to all other folds.
 
-    start : solutions to begin with, by fold; the new ones are left there.
+    Those of other samples are the base's. start : solutions to begin with, by fold; the new ones are left
+    there.
     """
     logits = problem.cool.copy()
-    for k in folds.numbers.tolist():
+    for k in numbers.tolist():
         rows = folds.held_out(k)
         marks = problem.marks.copy()
         marks[rows] = -1
@@ -231,9 +248,10 @@ def _settled(
         held = path.held_out[judged]
         fitted = _Held.of(held, _probabilities(held), marks, fold)
         of_fit = f1_of(fitted.shown, marks)
-        taken = _learnt(problem, path.held_out, groups) & (of_fit >= np.maximum(f1, of_alone))
+        ahead = of_fit >= np.maximum(f1, of_alone)
         if isinstance(goal.metric, MeanAveragePrecision):
-            taken = _learnt(problem, path.held_out, groups) & _ranks_better(held, base, marks)
+            ahead = _ranks_better(held, base, marks)
+        taken = _learnt(problem, path.held_out, groups) & ahead & (marks == 1).any(axis=0)
         bias = np.where(taken, fitted.bias / problem.slope, bias)
         shown, Z = np.where(taken, fitted.shown, shown), np.where(taken, held, base)
         before, after = (float(problem.loss_of_labels(each).mean()) for each in (problem.cool, path.held_out))
