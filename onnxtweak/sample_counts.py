@@ -78,6 +78,12 @@ class SampleCounts:
         dependent = None if groups is None else GroupedSamples(groups, base, bias)
         return cls(np.bincount(own, minlength=many), *changed, own, dependent)
 
+    @property
+    def fell(self) -> np.ndarray:
+        """Which classes or groups the patched model does worse on than the base, (C,) bool."""
+        found: np.ndarray = self.broken > self.fixed
+        return found
+
     def change(
         self, chosen: np.ndarray | None, *, bias: bool = False, together: int = 1
     ) -> tuple[float | None, Interval | None]:
@@ -115,6 +121,12 @@ class LabelCounts:
     f1: np.ndarray
     drawn: np.ndarray
     touched: np.ndarray
+
+    @property
+    def fell(self) -> np.ndarray:
+        """Which labels the patched model does worse on than the base, (C,) bool."""
+        found: np.ndarray = self.f1[1] < self.f1[0]
+        return found
 
     def change(
         self, chosen: np.ndarray | None, *, bias: bool = False, together: int = 1

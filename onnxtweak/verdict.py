@@ -283,7 +283,7 @@ def _of_targets(names: Sequence[str], asked: Asked, own: _Own, everyone: bool) -
     if everyone:
         said = f"overall gains at least {limit:g} points" if limit else f"overall {asked.counted} up"
         return Promise("targets", said, *figures)
-    fell = own.chosen[own.counts.broken[own.chosen] > own.counts.fixed[own.chosen]]
+    fell = own.chosen[own.counts.fell[own.chosen]]
     detail = ""
     if len(own.chosen) > 1 and len(fell):
         detail = f"{len(fell):,} of {len(own.chosen):,} targets fell: {_listed(names, fell)}"

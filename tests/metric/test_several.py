@@ -99,3 +99,13 @@ def test_copies_of_one_sample_tell_no_more_than_one():
     assert grouped[0] == pytest.approx(once[0])
     assert np.ptp(grouped[1]) == pytest.approx(np.ptp(once[1]), rel=0.15)
     assert np.ptp(counts_of(*many).change(None)[1]) < 0.5 * np.ptp(once[1])
+
+
+def test_a_label_that_is_shown_more_often_has_not_fallen_for_that():
+    labels = np.zeros((100, 1), np.int8)
+    labels[:20] = 1
+    base, now = np.zeros((100, 1), np.int64), np.zeros((100, 1), np.int64)
+    now[:60] = 1  # finds all 20, and 40 others: more decisions are wrong, and F1 is higher
+    found = counts_of(labels, base, now, base)
+    assert found.broken[0] > found.fixed[0] and not found.fell[0]
+    assert counts_of(labels, now, base, base).fell[0]
