@@ -3,6 +3,7 @@
 misbehaving         what does a command look like that breaks a promise?
 nets                small models, built from fixed seeds
 tails               what models do after their class scores, drawn at random
+tail_chains         chains of operators behind class scores, of any length
 adversarial_models  legal model files that trip up tools that edit models
 brightness          a classifier that minds how samples are prepared, and pictures for it
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
