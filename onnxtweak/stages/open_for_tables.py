@@ -11,9 +11,11 @@ from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import Job, prepare
+from onnxtweak.stages.watch_taps import NONE_READABLE
 from onnxtweak.types import Progress
 
 NO_HIDDEN = "no hidden tensor lies between the model's input and its logits: only biases can be set"
+_NONE_READABLE = "no hidden tensor can be read without changing the model's logits: only biases are set"
 _NO_USUAL = "the model has no activation and no penultimate tensor: only biases are set; --taps names others"
 
 
@@ -22,19 +24,23 @@ def open_for_tables(
 ) -> Job:
     """`prepare`, where no selector means the activations and, if there is one, the penultimate tensor.
 
-    A model that has none of them has no taps then, and a note says so: its biases can still be set.
+    A model that has none of them, or none that can be read, has no taps then, and a note says so: its biases
+    can still be set.
     """
     if taps.taps:
         return prepare(model, data, settings, taps, progress)
     opened = open_model(model, taps)
     added = tuple(tweak.prefix for tweak in tweaks_inside(opened.model.proto))
     none = all(candidate.name.startswith(added) for candidate in hidden(opened))
+    note = NO_HIDDEN if none else _NO_USUAL
     for selectors in () if none else (("activations", "penultimate"), ("activations",), ("penultimate",)):
         try:
             return prepare(model, data, settings, replace(taps, taps=selectors), progress)
         except ModelError as error:
+            if error.hint == NONE_READABLE:
+                note = _NONE_READABLE
+                break
             if "--taps" not in error.where:
                 raise
     job = prepare(model, data, settings, taps, progress, watch=False)
-    note = NO_HIDDEN if none else _NO_USUAL
     return replace(job, splits=replace(job.splits, notes=(*job.splits.notes, note)))

@@ -16,6 +16,11 @@ from onnxtweak.model.inspect.taps import TapCandidate
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Progress, Tap, silent
 
+NONE_READABLE = (
+    "no hidden tensor can be read without changing this model's logits; `onnxtweak fit` sets the "
+    "best biases, "
+    "without --taps"
+)
 _SUGGESTED = 3  # operators
 
 
@@ -49,7 +54,7 @@ def watch_taps(
             raise
         every = _all_taps(opened, subject, samples, taps, settings)
         working = readable_operators(subject, every, samples, settings, progress)[:_SUGGESTED]
-        hint = "no hidden tensor can be read without changing this model's logits; only a bias could be set"
+        hint = NONE_READABLE
         if working:
             hint = f"choose tensors by operator: {' or '.join(f'--taps op:{op}' for op in working)}"
         raise ModelError(error.what, where=error.where, hint=hint) from error

@@ -180,3 +180,27 @@ def test_views_that_are_averaged_inside_have_no_neuron_per_sample(tmp_path, caps
     assert told["before"]["overall"] == pytest.approx(shown_accuracy(model, data))
     assert told["after"]["overall"] == pytest.approx(shown_accuracy(out, data))
     assert told["after"]["overall"] > told["before"]["overall"] + 0.05
+
+
+def test_fit_sets_biases_where_no_hidden_tensor_can_be_read(tmp_path, monkeypatch, capsys):
+    """As where the runtime fuses every one of them with what follows."""
+
+    def none(*_, **__):
+        raise ModelError("reading these tensors changes the logits", hint="choose others with --taps")
+
+    net = NetBuilder()
+    hidden = net.op("Relu", net.gemm("x", INPUTS, 8))
+    net.op("Gemm", hidden, net.he(8, 4), net.const([0.0, -6.0, 0.0, 0.0]), name="logits")
+    proto = net.model({"x": (TensorProto.FLOAT, ("N", INPUTS))}, {"logits": (TensorProto.FLOAT, ("N", 4))})
+    model, data, out = tmp_path / "model.onnx", tmp_path / "data.npz", tmp_path / "out.onnx"
+    model.write_bytes(proto.SerializeToString())
+    x = np.random.default_rng(1).normal(0, 1, (600, INPUTS)).astype(np.float32)
+    np.savez(data, x=x, y=(run(proto, {"x": x})[0] + np.array([0, 6.0, 0, 0])).argmax(axis=1))
+    monkeypatch.setattr("onnxtweak.stages.watch_taps.safe_taps", none)
+    monkeypatch.setattr("onnxtweak.stages.watch_taps.readable_operators", lambda *_, **__: [])
+    asked = [str(model), "-d", str(data), "-t", "1", "-o", str(out)]
+    assert main(["join", *asked]) == 2
+    assert "`onnxtweak fit` sets the best biases" in capsys.readouterr().err
+    assert main(["fit", *asked, "--test", str(data)]) == 0
+    assert "only biases are set" in " ".join(capsys.readouterr().out.split())
+    assert shown_accuracy(out, data) > shown_accuracy(model, data) + 0.02
