@@ -22,7 +22,7 @@ from onnxtweak.types import Neurons
 # Guarded samples of the first table, at most; passes over the others keep those that a patch breaks, so many
 # each time, the worst first. Of both fewer where the memory allows less, but at least this many in all.
 _FIRST, _VIOLATED, _LEAST = 20_000, 20_000, 1_000
-# Passes, at most; and how many in a row may find no better patch.
+# Passes, at most; and how many in a row may find no better patch once the penalty is the highest.
 _ROUNDS, _NO_BETTER = 12, 2
 
 
@@ -63,7 +63,7 @@ def make_right(
         best, least, since = (found, cost, 0) if least < 0 or cost < least else (best, least, since + 1)
         outside = any(broken for _, broken in violated.values())
         settled = not outside and (not found.solved.others or found.solved.final)
-        if settled or since == _NO_BETTER or number == _ROUNDS - 1:
+        if settled or (since >= _NO_BETTER and found.solved.final) or number == _ROUNDS - 1:
             break
         for role, (worst, _) in violated.items():
             problem = problem.with_guarded(worst.table, bound=role == "lock")
