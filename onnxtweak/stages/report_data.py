@@ -119,8 +119,11 @@ def of_strengths(
     """How many samples of each class would be right if the patch were stronger or weaker, and with a bias.
 
     scores : two (N, C), of base and tweaked model. predicted : two (N,), what they show; it counts where it
-    stands for itself. Texts keep the JSON short: 72 points of 1,000 classes are 200 kB.
+    stands for itself. Texts keep the JSON short: 72 points of 1,000 classes are 200 kB. Nothing of several
+    labels at once.
     """
+    if goal.head.several:
+        return {}
     base, tweaked = scores
     classes = base.shape[1]
     biases = _target_biases(tweaked, labels, goal) if 0 < len(goal) < classes else [0.0]
