@@ -49,6 +49,7 @@ TITLES = {
 PATCHES = ("join", "fit, linear", "fit", "augment", "slot", "shadow")
 _ROUNDING, _TIMES_THE_BASE = 1e-3, 4.0
 _LEARNT, _SECONDS = 3000, 600
+_SHOWN = 100  # characters of a reason
 _BEGIN, _END = "<!-- table of runtimes -->\n", "<!-- end -->"
 
 
@@ -216,11 +217,11 @@ def table(readings: list[Found]) -> str:
             bad = [f for f in tried if not passes(f, bases[f.net])]
             cells.append(f"{len(tried) - len(bad)} of {len(tried)}" if tried else "")
             for f in bad:
-                why = f.failed or f"values off by {f.apart:.1g} of the largest, {f.differ} decisions"
+                why = f.failed[:_SHOWN] or f"values off by {f.apart:.1g} of the largest, {f.differ} decisions"
                 reasons.append(f"- {title}, {f.net}, {patch}: {why}")
         for net, base in bases.items():
             if base.apart is None:
-                reasons.append(f"- {title} does not run {net} itself: {base.failed}")
+                reasons.append(f"- {title} does not run {net} itself: {base.failed[:_SHOWN]}")
         for own_base in (True, False):
             apart = [f.apart or 0.0 for f in ran if (f.patch == "base") is own_base]
             cells.append(f"{max(apart, default=0.0):.0e}")
