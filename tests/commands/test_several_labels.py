@@ -332,3 +332,18 @@ def test_models_of_other_precision(tmp_path, dtype):
     assert all(check.passed for check in found.checks)
     was, now = (f1_score(made.labels, made.shown(path), average="macro") for path in (made.model, new))
     assert now > was + 0.1
+
+
+def test_what_was_measured_is_drawn_and_made_a_card(tmp_path, monkeypatch, capsys):
+    made = several_labels("sigmoid", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for command in ("evaluate", "fit"):
+        capsys.readouterr()
+        assert main([command, str(made.model), "-d", str(made.data), "-f", "json"]) == 0
+        (tmp_path / f"{command}.json").write_text(capsys.readouterr().out)
+        assert main(["report", f"{command}.json", "-o", f"{command}.html"]) == 0
+    page = (tmp_path / "evaluate.html").read_text()
+    assert "macro F1" in page and "average precision" in page and "accuracy" not in page.lower()
+    assert main(["report", "fit.json", "-o", "card.md"]) == 0
+    card = (tmp_path / "card.md").read_text()
+    assert "type: f1" in card and "F1 on the test samples" in card and "ccuracy" not in card

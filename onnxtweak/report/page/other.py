@@ -22,6 +22,8 @@ _NO_FACTS = ("schema", "command", "passes", "seconds", "notes", "device")
 def evaluation(made: Mapping[str, Any]) -> str:
     """How a model does: overall, per class, per group, and what it mistakes for what."""
     metrics, names, unit = made["metrics"], [str(name) for name in made["classes"]], safe(made["unit"])
+    if "average_precision" in metrics:
+        return _labels(made)
     confusion = metrics["confusion"]
     support = [sum(row) for row in confusion]
     rows, numbers = (
@@ -56,6 +58,34 @@ def evaluation(made: Mapping[str, Any]) -> str:
             ),
             _groups(made["groups"], unit),
             section("Most frequent confusions", _confusions(confusion, names, unit)),
+            _the_rest(made, ("model", "device", "seconds", "notes")),
+        )
+    )
+
+
+def _labels(made: Mapping[str, Any]) -> str:
+    """The same of several labels at once: what is read of each, and their means."""
+    metrics, names = made["metrics"], made["classes"]
+    keys = ("average_precision", "precision", "recall", "per_class")
+    numbers = [c for c in range(len(names)) if metrics["per_class"][c] is not None]
+    numbers.sort(key=lambda c: (metrics["per_class"][c], c))
+    rows = []
+    for c in numbers:
+        name = f"<bdi>{safe(shortened(names[c], 60))}</bdi>"
+        name = f"<b>{name}</b>" if names[c] in made["targets"] else name
+        rows.append(
+            [name, f"{sum(metrics['confusion'][c][1]):,}", *(percent(metrics[key][c]) for key in keys)]
+        )
+    head = ["class", "samples", "average precision", "precision", "recall", "F1"]
+    readings = [
+        [safe(one["title"]), percent(one["value"]), between(one["interval"])] for one in made["readings"]
+    ]
+    said = f"macro F1 {percent(metrics['overall'])} %, on {metrics['samples']:,} samples"
+    return "".join(
+        (
+            _head(made, said),
+            section("Metrics, per 100 samples", table_of(["", "value", "95 % interval"], readings, 2)),
+            section("Classes", foldable_table(head, rows, numbers, numbers=5)),
             _the_rest(made, ("model", "device", "seconds", "notes")),
         )
     )

@@ -27,7 +27,11 @@ def ran(made: RunResult) -> tuple[Block, ...]:
     blocks: list[Block] = [
         Heading(_outcome(made)),
         *verdicts_blocks({name: one["verdict"] for name, one in made.results.items() if "verdict" in one}),
-        Heading("Accuracy on the test samples, in percent" if _on_test(made) else "Accuracy, in percent"),
+        Heading(
+            f"{_measure(made)} on the test samples, in percent"
+            if _on_test(made)
+            else f"{_measure(made)}, in percent"
+        ),
         TextTable(("tweak", "targets", "after", "overall", "after", "E", "fixed", "broken", "gates"), rows),
     ]
     if gates:
@@ -85,6 +89,13 @@ def _costs(made: RunResult) -> tuple[Block, ...]:
             row[2] = f"{latency['increase']:+.1f} % ({latency['after']:,.0f} µs)"
         rows.append((name, *row))
     return Heading("Cost"), TextTable(("tweak", "parameters", "file", "latency of one sample"), tuple(rows))
+
+
+def _measure(made: RunResult) -> str:
+    """What the figures are: accuracies, or F1 of several labels at once."""
+    return next(
+        (one["after"]["measure"] for one in made.results.values() if "measure" in one["after"]), "Accuracy"
+    )
 
 
 def _on_test(made: RunResult) -> bool:
