@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.ctc.transcripts import Transcripts
 from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.groups import NoColumn, read_groups
@@ -105,6 +106,7 @@ def read_sources(
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
     labels = _several_labels(parts, names) if reading.several else None
+    labels = _lines_of_text(parts) if labels is None and reading.lines else labels
     if labels is None:
         labels = labels_at_positions(parts, known) or _labels_of(parts, known, written)
     if not len(labels.numbers):
@@ -140,6 +142,7 @@ def read_sources(
         sources=tuple(counts),
         sizes=labels.sizes,
         labelled=all(part.labelled for part in parts),
+        lines=labels.lines,
     )
 
 
@@ -182,12 +185,22 @@ def _several_labels(parts: Sequence[Part], names: Sequence[str] | Dataset | None
     return Labels(found, classes, None, note_on(found))
 
 
+def _lines_of_text(parts: Sequence[Part]) -> Labels | None:
+    """What stands in each sample; None where labels are no text."""
+    if not any(part.labelled for part in parts):
+        return None
+    if any(part.labelled and (part.labels.dtype.kind not in "US" or part.labels.ndim != 1) for part in parts):
+        return None
+    texts: list[str] = []
+    for part in parts:
+        texts += part.labels.astype(str).tolist() if part.labelled else [""] * len(part)
+    lines = Transcripts(tuple(texts))
+    return Labels(lines.rarest, None, None, (), lines=lines)
+
+
 def _labels_of(parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None) -> Labels:
     """The labels of all parts; zeros for those that have none."""
     labelled = [part for part in parts if part.labelled]
-    if len(labelled) < len(parts) and labels_at_positions(labelled, names):
-        what = "samples without labels do not work beside labels at every position yet"
-        raise DataError(what, where=labelled[0].label_where, hint="use -d DATA alone, with labels")
     known = Labels(np.empty(0, np.int64), None if names is None else tuple(names), None, ())
     found = class_numbers(labelled, names, written) if labelled else known
     own = labelled_rows(parts)

@@ -32,7 +32,9 @@ class Reading:
     preprocess : what a reader of pictures does to their sizes. memory : bytes that what it holds whole may
     take: labels, class names, text. progress : told of samples that come one batch after the other.
     groups : names of the columns that say which group a sample is of. unlabelled : whether samples without
-    labels will do. several : whether a sample may have several labels at once, a row of marks.
+    labels will do. several : whether a sample may have several labels at once, a row of marks. lines :
+    whether labels that are text say what stands in a sample, character by character, rather than which class
+    it is of.
     """
 
     preprocess: Preprocess = Preprocess()
@@ -41,6 +43,7 @@ class Reading:
     groups: tuple[str, ...] = ()
     unlabelled: bool = False
     several: bool = False
+    lines: bool = False
 
 
 @dataclass(frozen=True)
