@@ -143,9 +143,8 @@ class Answer:
     output : its name. kind : "scores", one per class, of which the highest decides; "number", a single one,
     above `cut` for class 1; "label", the class itself, the first of several where the output ranks them;
     "map", scores by label; "marks", a number for each class, above `cut` where the class is there, whatever
-    the others are. labels : what stands for class 0, 1, ...; None: these numbers. layout : of scores
-    or labels at positions, as `Logits.layout`, where every position is a row; None: one row per sample. rest
-    : whether all other labels stand for one class more, the last, as `Readout.rest`.
+    the others are. labels : what stands for class 0, 1, ...; None: these numbers. layout : of scores or
+    labels at positions, as `Logits.layout`, each a row; None: one row per sample. rest : as of `Readout`.
     """
 
     output: str

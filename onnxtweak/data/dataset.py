@@ -219,6 +219,18 @@ class Dataset:
         return arrays
 
 
+def overlaps(data: Dataset, validation: Dataset, test: Dataset | None) -> Iterator[str]:
+    """A note for each pair of splits that share rows of the same file."""
+    pairs = [("validation", validation, "fit", data)]
+    if test is not None:
+        pairs.append(("test", test, "fit or validation" if validation is data else "fit", data))
+        pairs.append(("test", test, "validation", validation))
+    for role, given, other, theirs in pairs:
+        same = given is theirs or (other == "validation" and theirs is data)
+        if not same and (shared := given.shared_with(theirs)):
+            yield f"{shared} {role} samples also serve as {other} samples: results will look too good"
+
+
 def counted(labels: np.ndarray) -> np.ndarray:
     """How many labels at positions (N,) there are of each class, (classes,) int64; below 0 is of none.
 

@@ -13,7 +13,7 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.groups import NoColumn, read_groups
 from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions, own_names
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
-from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows
+from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows, texts_of
 from onnxtweak.data.several.marks import marks, note_on
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
 from onnxtweak.data.sources.csv_table import read_csv
@@ -106,7 +106,9 @@ def read_sources(
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
     labels = _several_labels(parts, names) if reading.several else None
-    labels = _lines_of_text(parts) if labels is None and reading.lines else labels
+    if labels is None and reading.lines and (texts := texts_of(parts)) is not None:
+        lines = Transcripts(texts)
+        labels = Labels(lines.rarest, None, None, (), lines=lines)
     if labels is None:
         labels = labels_at_positions(parts, known) or _labels_of(parts, known, written)
     if not len(labels.numbers):
@@ -183,19 +185,6 @@ def _several_labels(parts: Sequence[Part], names: Sequence[str] | Dataset | None
     classes = names.classes if isinstance(names, Dataset) else names
     classes = tuple(classes) if classes else own_names(parts)
     return Labels(found, classes, None, note_on(found))
-
-
-def _lines_of_text(parts: Sequence[Part]) -> Labels | None:
-    """What stands in each sample; None where labels are no text."""
-    if not any(part.labelled for part in parts):
-        return None
-    if any(part.labelled and (part.labels.dtype.kind not in "US" or part.labels.ndim != 1) for part in parts):
-        return None
-    texts: list[str] = []
-    for part in parts:
-        texts += part.labels.astype(str).tolist() if part.labelled else [""] * len(part)
-    lines = Transcripts(tuple(texts))
-    return Labels(lines.rarest, None, None, (), lines=lines)
 
 
 def _labels_of(parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None) -> Labels:

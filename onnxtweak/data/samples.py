@@ -264,3 +264,12 @@ class Part:
 def labelled_rows(parts: Sequence[Part]) -> np.ndarray:
     """Which samples of some parts, one after the other, have labels, (N,) bool."""
     return np.repeat(np.array([part.labelled for part in parts], bool), [*map(len, parts)])
+
+
+def texts_of(parts: Sequence[Part]) -> tuple[str, ...] | None:
+    """The text of each sample, where labels are that, "" for those without; None where they are not."""
+    labelled = [part.labels for part in parts if part.labelled]
+    if not labelled or any(labels.dtype.kind not in "US" or labels.ndim != 1 for labels in labelled):
+        return None
+    texts = (part.labels.astype(str).tolist() if part.labelled else [""] * len(part) for part in parts)
+    return tuple(text for some in texts for text in some)

@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from onnxtweak.data.dataset import Batch, Dataset
+from onnxtweak.data.dataset import Batch, Dataset, overlaps
 from onnxtweak.data.groups import Groups, in_common, require_shared
 from onnxtweak.data.labels import known_names
 from onnxtweak.data.listed import all_sources, listed_once, not_listed, parts_of, rows_by_role, stand_in
@@ -204,7 +204,8 @@ def open_splits(
     test = None if test is None else with_positions(test, TEST, settings.seed)
     for role, view in (("fit", fit), ("validation", validation)):
         _check_classes(role, view)
-    notes = (*data.notes, *said, *_overlaps(data, validation, test), *on_positions(fit, validation, test))
+    shared = overlaps(data, validation.dataset, None if test is None else test.dataset)
+    notes = (*data.notes, *said, *shared, *on_positions(fit, validation, test))
     if test is not None and test.dataset is not data and listed:
         test = replace(test, rows=not_listed(test.dataset, test.rows, parts_of(data, every, LISTED)))
     if settings.group is not None:
@@ -228,9 +229,8 @@ def unsplit(
     reading, lists = _reading(settings, memory, progress, several), _lists(settings)
     dataset = read_sources(all_sources(settings), inputs, reading, names, lists)
     rows = rows_by_role(settings, dataset)
-    view = with_positions(
-        View(dataset, rows["data"] if settings.data else stand_in(rows)), _WHOLE, settings.seed
-    )
+    own = rows["data"] if settings.data else stand_in(rows)
+    view = with_positions(View(dataset, own), _WHOLE, settings.seed)
     return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows, rows))
 
 
@@ -346,17 +346,3 @@ def _check_classes(role: str, view: View) -> None:
             where=view.dataset.parts[0].where,
             hint="give samples of other classes too: a gain in one class is weighed against the others",
         )
-
-
-def _overlaps(data: Dataset, validation: View, test: View | None) -> Iterator[str]:
-    """A note for each pair of splits that share rows of the same file."""
-    pairs = [("validation", validation.dataset, "fit", data)]
-    if test is not None:
-        pairs.append(
-            ("test", test.dataset, "fit or validation" if validation.dataset is data else "fit", data)
-        )
-        pairs.append(("test", test.dataset, "validation", validation.dataset))
-    for role, given, other, theirs in pairs:
-        same = given is theirs or (other == "validation" and theirs is data)
-        if not same and (shared := given.shared_with(theirs)):
-            yield f"{shared} {role} samples also serve as {other} samples: results will look too good"
