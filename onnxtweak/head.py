@@ -8,7 +8,7 @@ output shows. The letters are those of `onnxtweak.types`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -46,6 +46,7 @@ class Readout:
     offset: tuple[float, ...]
     sign: int = 1
     scale: Scale = "logit"
+    rest: bool = False
 
     @classmethod
     def plain(cls, columns: int) -> Readout:
@@ -58,11 +59,12 @@ class Readout:
     def read(cls, record: Mapping[str, Any]) -> Readout:
         """The readout from its record. Raises LookupError, TypeError or ValueError where that is damaged."""
         source, offset = tuple(map(int, record["source"])), tuple(map(float, record["offset"]))
-        found = cls(int(record["columns"]), source, offset, int(record["sign"]), record["scale"])
+        rest = bool(record.get("rest", False))
+        found = cls(int(record["columns"]), source, offset, int(record["sign"]), record["scale"], rest)
         sources = [item for item in source if item >= 0]
         if (
             len(source) != len(offset)
-            or len(source) < 2
+            or len(source) + rest < 2
             or found.scale not in ("logit", "probability", "odds")
             or found.sign not in (1, -1)
             or not all(-1 <= item < found.columns for item in source)
@@ -75,12 +77,22 @@ class Readout:
     @property
     def record(self) -> dict[str, Any]:
         """The readout as plain data."""
-        return {**asdict(self), "source": list(self.source), "offset": list(self.offset)}
+        found = {**asdict(self), "source": list(self.source), "offset": list(self.offset)}
+        if not self.rest:  # which earlier versions did not have
+            del found["rest"]
+        return found
 
     @property
     def classes(self) -> int:
         """C, the classes that the model shows."""
-        return len(self.source)
+        return len(self.source) + self.rest
+
+    @property
+    def places(self) -> np.ndarray:
+        """The class of each column, (columns,) int64, where every column has one: with `rest`."""
+        found = np.full(self.columns, len(self.source), np.int64)
+        found[list(self.source)] = np.arange(len(self.source))
+        return found
 
     @property
     def single(self) -> bool:
@@ -95,6 +107,8 @@ class Readout:
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Scores Z (N, C) of a tensor's values (N, columns), in their dtype."""
         values = on_logit_scale(np.asarray(x), self.scale)
+        if self.rest:
+            return with_rest(values, self.source)
         Z = np.zeros((len(values), self.classes), values.dtype)
         for number, (source, offset) in enumerate(zip(self.source, self.offset, strict=True)):
             Z[:, number] = (0 if source < 0 else self.sign * values[:, source]) + np.asarray(offset, Z.dtype)
@@ -116,6 +130,12 @@ def by_sample(value: Any, samples: int) -> Any:
     return inner if inner.shape[:1] == (samples,) else value
 
 
+def with_rest(values: np.ndarray, source: Sequence[int | str]) -> np.ndarray:
+    """Some columns of values (n, columns) and, behind them, the highest of all others: (n, c + 1)."""
+    own = np.array(source, np.int64)
+    return np.column_stack([values[:, own], np.delete(values, own, axis=1).max(axis=1)])
+
+
 @dataclass(frozen=True)
 class Answer:
     """How the class that a model shows is read from one of its outputs.
@@ -123,8 +143,8 @@ class Answer:
     output : its name. kind : "scores", one per class, of which the highest decides; "number", a single one,
     above `cut` for class 1; "label", the class itself, the first of several where the output ranks them;
     "map", scores by label; "marks", a number for each class, above `cut` where the class is there, whatever
-    the others are. labels : what stands for class 0, 1, ...; None: these numbers. layout : of scores
-    or labels at positions, as `Logits.layout`, where every position is a row; None: one row per sample.
+    the others are. labels : what stands for class 0, 1, ...; None: these numbers. layout : of scores or
+    labels at positions, as `Logits.layout`, each a row; None: one row per sample. rest : as of `Readout`.
     """
 
     output: str
@@ -132,6 +152,7 @@ class Answer:
     cut: float = 0.0
     labels: tuple[int | str, ...] | None = None
     layout: str | None = None
+    rest: bool = False
 
     @property
     def head(self) -> Head:
@@ -161,11 +182,15 @@ class Answer:
 
         Of marks (N, C), as `shown`.
         """
-        shown = self.shown(value)
+        return self.numbered(self.shown(value))
+
+    def numbered(self, shown: np.ndarray) -> np.ndarray:
+        """`classes` of what is shown."""
         if self.labels is None:
             return shown.astype(np.int64)
         known = {label: number for number, label in enumerate(self.labels)}
-        return np.array([known.get(label, -1) for label in shown.tolist()], np.int64)
+        other = len(known) if self.rest else -1
+        return np.array([known.get(label, other) for label in shown.tolist()], np.int64)
 
     def contradicts(self, Z: np.ndarray, value: Any, rounding: float) -> np.ndarray:
         """Which samples are shown as another class than that of their highest score, (N,) bool.
@@ -185,6 +210,7 @@ class Answer:
         wrong = wrong & np.asarray(self.head.margin(Z) > 2 * rounding * size)
         if self.kind == "scores" and wrong.any():
             rows = self._rows(value)
+            rows = with_rest(rows, self.labels) if self.rest and self.labels else rows
             highest = rows.max(axis=1)
             wrong &= (rows[np.arange(len(rows)), predicted] < highest) | (rows.min(axis=1) == highest)
         return wrong

@@ -171,6 +171,10 @@ class DensePatch(Patch):
         """The patch with one more bias (C,)."""
 
     @abstractmethod
+    def against_last(self) -> Self:
+        """The patch of the same decisions that adds nothing to the last class."""
+
+    @abstractmethod
     def on_used_neurons(self) -> tuple[np.ndarray, Self]:
         """Positions (k,) of the neurons that have any weight, and the patch that reads only those."""
 
@@ -197,6 +201,9 @@ class Linear(DensePatch):
 
     def with_bias(self, bias: np.ndarray) -> Linear:
         return replace(self, bias=self.bias + bias)
+
+    def against_last(self) -> Linear:
+        return Linear(self.weight - self.weight[:, -1:], self.bias - self.bias[-1:])
 
     def on_used_neurons(self) -> tuple[np.ndarray, Linear]:
         used = np.flatnonzero(self.weight.any(axis=1))
@@ -240,6 +247,9 @@ class Mlp(DensePatch):
 
     def with_bias(self, bias: np.ndarray) -> Mlp:
         return replace(self, b2=self.b2 + bias)
+
+    def against_last(self) -> Mlp:
+        return replace(self, w2=self.w2 - self.w2[:, -1:], b2=self.b2 - self.b2[-1:])
 
     def on_used_neurons(self) -> tuple[np.ndarray, Mlp]:
         used = np.flatnonzero(self.w1.any(axis=1))

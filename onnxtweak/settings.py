@@ -19,8 +19,9 @@ GiB = 1024**3
 
 Layout = Literal["NCHW", "NHWC"]
 Color = Literal["RGB", "BGR", "GRAY"]
-ResizeMode = Literal["exact", "short", "letterbox"]
+ResizeMode = Literal["exact", "short", "letterbox", "line"]
 BackendName = Literal["auto", "numpy", "numba", "cupy"]
+Blank = Literal["first", "last"]
 Pool = Literal["none", "mean", "std", "max", "grid2"]
 Mirror = Literal["auto", "off", "on"]
 # Runtimes in which `verify` can run a file beside ONNX Runtime's own values.
@@ -47,7 +48,8 @@ class Preprocess(Bounded):
     resize, crop : (height, width) in pixels, or one number for a square; the crop is central. resize_mode :
     "exact" (or None): to this size, whatever the shape of the image; "short": the shape is kept, and the
     shorter side becomes so long (both sides at least); "letterbox": the shape is kept, and the rest is filled
-    with pad_value, a raw value (None: 0). layout : the
+    with pad_value, a raw value (None: 0); "line", of text: the height is as asked and the shape is kept,
+    unless it would be wider than asked, and the rest is filled on the right. layout : the
     axis order that the model expects. color : the color order that the model expects. pixel_scale : factor
     for raw values, such as 1/255 for bytes. mean, std : one number per channel, applied as (x - mean) / std.
     dtype : element type to feed, as NumPy spells it; None: the type of the model's input.
@@ -91,6 +93,10 @@ class DataSettings(Bounded):
     inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that
     is no single number has the value in every place.
     unlabelled : whether samples without labels will do; commands say so, users are not asked.
+    alphabet : of a model that reads text (CTC), whose labels are what stands in each sample then: the
+    character of each class but the blank, a file with one a line or the characters themselves; None: as the
+    model's metadata have it, if they do. blank : which class is none; None: the first or the last, as the
+    model uses them.
     """
 
     data: tuple[SampleSource, ...] = ()
@@ -107,6 +113,8 @@ class DataSettings(Bounded):
     group: str | None = None
     by: tuple[str, ...] = ()
     unlabelled: bool = False
+    alphabet: str | tuple[str, ...] | None = None
+    blank: Blank | None = None
 
     def sources(self, role: str) -> tuple[str, ...]:
         """Sources of "data" or of a list, by the name of its field."""

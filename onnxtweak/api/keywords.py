@@ -14,6 +14,7 @@ from onnxtweak.api.samples import Samples
 from onnxtweak.api.words import ClassName, HeightWidth, Number, Numbers, StrPath, StrPaths
 from onnxtweak.settings import (
     BackendName,
+    Blank,
     Color,
     Criterion,
     JoinCriterion,
@@ -51,6 +52,8 @@ class SourceOptions(PreprocessOptions, total=False):
     inputs: Mapping[str, Number]
     group: str | None
     by: str | Sequence[str]
+    alphabet: StrPath | Sequence[str] | None
+    blank: Blank | None
 
 
 class DataOptions(SourceOptions, total=False):

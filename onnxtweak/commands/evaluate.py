@@ -17,6 +17,7 @@ from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.head_check import require_one_label
+from onnxtweak.stages.lines.read_lines import line_readings
 from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Progress, silent
@@ -51,8 +52,8 @@ def evaluate(
     columns = {name: view.rows_by(name) for name in data.by}
     for name, groups in columns.items():
         require_shared(groups, name, _SHARED, "--by")
-    several = job.head.several
-    usual = ("f1", "map") if several else ("iou",) if job.subject.sizes else ()
+    several, of_maps = job.head.several, job.subject.sizes and view.dataset.lines is None
+    usual = ("f1", "map") if several else ("iou",) if of_maps else ()
     asked = [metric_of(text, job.names, several=several) for text in dict.fromkeys((*metrics, *usual))]
     for metric in asked:
         require_samples(metric, view.labels, "labelled")
@@ -85,7 +86,10 @@ def evaluate(
             for group in measure_groups(predicted == view.labels, groups, name)
         ),
         unit=job.subject.unit,
-        readings=tuple(read_metric(metric, made, group) for metric in asked),
+        readings=(
+            *line_readings(view, shown.numbers, data.group),
+            *(read_metric(metric, made, group) for metric in asked),
+        ),
     )
 
 

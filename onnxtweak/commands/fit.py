@@ -150,6 +150,9 @@ def _proposal(
 ) -> Proposal:
     """The patch that was found, certified where that is asked for; or the base."""
     columns, patch = found.patch
+    readout = job.subject.readout
+    if patch is not None and readout is not None and readout.rest:
+        patch = patch.against_last()
     if settings.certify is not None and patch is not None:
         patch, note = _certified(validation, columns, patch, settings.certify, goal.head)
         notes += (note,)

@@ -22,6 +22,7 @@ from onnxtweak.model.inspect.graph_checks import quantises
 from onnxtweak.model.inspect.taps import candidates_note
 from onnxtweak.results import Inspection, Value
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.lines.find_alphabet import with_alphabet
 from onnxtweak.stages.open_for_tables import NO_HIDDEN
 from onnxtweak.stages.open_job import model_ref
 from onnxtweak.stages.other_models.quantising import HOW_TO_QUANTISE
@@ -50,6 +51,12 @@ def inspect(
     found = hidden(opened)
     kind = head_kind(opened.model.graph, opened.logits)
     notes = [kind.said] if kind.said else []
+    characters = with_alphabet(DataSettings(), opened).alphabet
+    if characters is not None:
+        notes.append(
+            f"its metadata name {len(characters):,} characters: labels of `evaluate` and `fit` may be texts,"
+            " what stands in each line (docs/howto/text.md)"
+        )
     notes += [] if found else [f"{NO_HIDDEN}, with `onnxtweak fit`"]
     notes += candidates_note(found)
     inside = tweaks_inside(proto)

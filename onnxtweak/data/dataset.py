@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.ctc.transcripts import Transcripts
 from onnxtweak.data.groups import Groups
 from onnxtweak.data.preprocess.parallel_rows import rows_in_parallel
 from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan, mirrored
@@ -39,7 +40,8 @@ class Dataset:
     same for all samples, as the sources hold them. written,
     by_sorting : as in `Labels`. groups : those that were asked for, by the name of their column.
     sources : how many samples each source gave, in the order asked for. labelled : whether all have labels;
-    those that do not have the label 0.
+    those that do not have the label 0, or -1 at every position. lines : what stands in each sample, where
+    they are lines of text; until these are aligned with positions, labels only serve to deal them out.
     """
 
     labels: np.ndarray
@@ -55,6 +57,7 @@ class Dataset:
     sources: tuple[int, ...] = ()
     sizes: tuple[int, ...] = ()
     labelled: bool = True
+    lines: Transcripts | None = None
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +96,8 @@ class Dataset:
                 for block in _row_blocks(array):
                     digest.update(block)
         digest.update(np.ascontiguousarray(self.labels, "<i4" if self.sizes else "<i8").data)
+        if self.lines is not None:
+            digest.update("\0".join(self.lines.texts).encode("utf-8", "surrogatepass"))
         if any(plan.flipped is not None for plans in self.plans for plan in plans.values()):
             digest.update(b"mirrored")
         return digest.hexdigest()
@@ -124,6 +129,8 @@ class Dataset:
         else:
             classes = len(np.unique(self.labels[self.known & (self.labels >= 0)]))
         of = f" of {classes} {'class' if classes == 1 else 'classes'}" if classes else " without labels"
+        if self.lines is not None:
+            of = " of text"
         many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
         if self.several:
             many = f" with {(self.labels == 1).sum() / max(len(self), 1):.3g} labels each,"
@@ -210,6 +217,18 @@ class Dataset:
             row_bytes = math.prod(column.shape[1:]) * column.dtype.itemsize
             arrays[name] = share(make, len(rows), row_bytes) if column.thread_safe else make(0, len(rows))
         return arrays
+
+
+def overlaps(data: Dataset, validation: Dataset, test: Dataset | None) -> Iterator[str]:
+    """A note for each pair of splits that share rows of the same file."""
+    pairs = [("validation", validation, "fit", data)]
+    if test is not None:
+        pairs.append(("test", test, "fit or validation" if validation is data else "fit", data))
+        pairs.append(("test", test, "validation", validation))
+    for role, given, other, theirs in pairs:
+        same = given is theirs or (other == "validation" and theirs is data)
+        if not same and (shared := given.shared_with(theirs)):
+            yield f"{shared} {role} samples also serve as {other} samples: results will look too good"
 
 
 def counted(labels: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.ctc.transcripts import Transcripts
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.samples import Part
 from onnxtweak.data.source_spec import natural_key
@@ -70,7 +72,7 @@ class Labels:
     others. notes : what was done. by_sorting : the
     classes are the names that occur, sorted, for want of a better order. sizes : of the axes of positions,
     where every position of a sample has a label; N counts positions then, and -1 is a label that does not
-    count.
+    count. lines : what stands in each sample, where labels are that.
     """
 
     numbers: np.ndarray
@@ -79,6 +81,7 @@ class Labels:
     notes: tuple[str, ...]
     by_sorting: bool = False
     sizes: tuple[int, ...] = ()
+    lines: Transcripts | None = None
 
 
 def class_numbers(
@@ -141,11 +144,11 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
     names : of the classes. A label below 0, or 255 where labels are bytes, does not count. Raises DataError
     where samples have them at positions of different sizes.
     """
-    raw = [part.labels for part in parts]
+    raw = [part.labels for part in parts if part.labelled]
     if not raw or not all(map(_is_at_positions, raw)):
         return None
     sizes = [tuple(size for size in labels.shape[1:] if size > 1) for labels in raw]
-    for part, size in zip(parts, sizes, strict=True):
+    for part, size in zip((part for part in parts if part.labelled), sizes, strict=True):
         if size != sizes[0]:
             raise DataError(
                 f"labels are {'x'.join(map(str, size))} per sample here, and "
@@ -161,12 +164,18 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
         )
     # Half a billion of them are held in memory: not a byte more than class numbers need.
     kind = np.int16 if all(labels.dtype.itemsize == 1 for labels in raw) else np.int32
-    numbers = np.concatenate([labels.reshape(-1).astype(kind) for labels in raw])
+    each = math.prod(sizes[0])
+    numbers = np.concatenate(
+        [
+            part.labels.reshape(-1).astype(kind) if part.labelled else np.full(len(part) * each, -1, kind)
+            for part in parts
+        ]
+    )
     if any(labels.dtype == np.uint8 for labels in raw):
         numbers[numbers == _IGNORED] = -1
     numbers[numbers < 0] = -1
-    left_out = int((numbers < 0).sum())
-    if left_out and left_out == len(numbers):
+    left_out = int((numbers < 0).sum()) - each * sum(len(part) for part in parts if not part.labelled)
+    if left_out and not (numbers >= 0).any():
         what = f"none of the {left_out:,} positions has a label: all are below 0, or 255"
         raise DataError(what, where=parts[0].label_where, hint="give class numbers from 0 on")
     note = (f"{left_out:,} of {len(numbers):,} positions have no label and do not count",) if left_out else ()

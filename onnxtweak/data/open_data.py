@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.ctc.transcripts import Transcripts
 from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.groups import NoColumn, read_groups
 from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions, own_names
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
-from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows
+from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows, texts_of
 from onnxtweak.data.several.marks import marks, note_on
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
 from onnxtweak.data.sources.csv_table import read_csv
@@ -105,6 +106,9 @@ def read_sources(
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
     labels = _several_labels(parts, names) if reading.several else None
+    if labels is None and reading.lines and (texts := texts_of(parts)) is not None:
+        lines = Transcripts(texts)
+        labels = Labels(lines.rarest, None, None, (), lines=lines)
     if labels is None:
         labels = labels_at_positions(parts, known) or _labels_of(parts, known, written)
     if not len(labels.numbers):
@@ -140,6 +144,7 @@ def read_sources(
         sources=tuple(counts),
         sizes=labels.sizes,
         labelled=all(part.labelled for part in parts),
+        lines=labels.lines,
     )
 
 
@@ -185,9 +190,6 @@ def _several_labels(parts: Sequence[Part], names: Sequence[str] | Dataset | None
 def _labels_of(parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None) -> Labels:
     """The labels of all parts; zeros for those that have none."""
     labelled = [part for part in parts if part.labelled]
-    if len(labelled) < len(parts) and labels_at_positions(labelled, names):
-        what = "samples without labels do not work beside labels at every position yet"
-        raise DataError(what, where=labelled[0].label_where, hint="use -d DATA alone, with labels")
     known = Labels(np.empty(0, np.int64), None if names is None else tuple(names), None, ())
     found = class_numbers(labelled, names, written) if labelled else known
     own = labelled_rows(parts)

@@ -32,7 +32,9 @@ class Reading:
     preprocess : what a reader of pictures does to their sizes. memory : bytes that what it holds whole may
     take: labels, class names, text. progress : told of samples that come one batch after the other.
     groups : names of the columns that say which group a sample is of. unlabelled : whether samples without
-    labels will do. several : whether a sample may have several labels at once, a row of marks.
+    labels will do. several : whether a sample may have several labels at once, a row of marks. lines :
+    whether labels that are text say what stands in a sample, character by character, rather than which class
+    it is of.
     """
 
     preprocess: Preprocess = Preprocess()
@@ -41,6 +43,7 @@ class Reading:
     groups: tuple[str, ...] = ()
     unlabelled: bool = False
     several: bool = False
+    lines: bool = False
 
 
 @dataclass(frozen=True)
@@ -261,3 +264,12 @@ class Part:
 def labelled_rows(parts: Sequence[Part]) -> np.ndarray:
     """Which samples of some parts, one after the other, have labels, (N,) bool."""
     return np.repeat(np.array([part.labelled for part in parts], bool), [*map(len, parts)])
+
+
+def texts_of(parts: Sequence[Part]) -> tuple[str, ...] | None:
+    """The text of each sample, where labels are that, "" for those without; None where they are not."""
+    labelled = [part.labels for part in parts if part.labelled]
+    if not labelled or any(labels.dtype.kind not in "US" or labels.ndim != 1 for labels in labelled):
+        return None
+    texts = (part.labels.astype(str).tolist() if part.labelled else [""] * len(part) for part in parts)
+    return tuple(text for some in texts for text in some)

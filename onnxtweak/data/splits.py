@@ -10,13 +10,13 @@ from itertools import combinations
 
 import numpy as np
 
-from onnxtweak.data.dataset import Batch, Dataset
+from onnxtweak.data.dataset import Batch, Dataset, overlaps
 from onnxtweak.data.groups import Groups, in_common, require_shared
 from onnxtweak.data.labels import known_names
 from onnxtweak.data.listed import all_sources, listed_once, not_listed, parts_of, rows_by_role, stand_in
 from onnxtweak.data.open_data import Lists, read_sources
 from onnxtweak.data.samples import InputSpec, Reading
-from onnxtweak.data.stratified import drawn_rows, labels_of_samples, stratified_split
+from onnxtweak.data.stratified import Thinned, drawn_rows, labels_of_samples, stratified_split
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.head import classes_there
 from onnxtweak.in_memory import SampleSource
@@ -30,11 +30,13 @@ _NONE_LISTED = Lists()
 class View:
     """Some samples of a dataset, or some positions of some samples.
 
-    rows (n,) int64 : which, ascending; position p of sample s, of P, is row s * P + p.
+    rows (n,) int64 : which, ascending; position p of sample s, of P, is row s * P + p. thinned : where
+    these are not all alike, how they were drawn.
     """
 
     dataset: Dataset
     rows: np.ndarray
+    thinned: Thinned | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -196,11 +198,14 @@ def open_splits(
         split = stratified_split(labels_of_samples(data)[own], fractions, settings.seed, groups)
         fit, validation = View(data, own[split[0]]), View(data, own[split[1]])
         test = View(data, own[split[2]]) if test is None else test
-    fit, validation = (_drawn(v, most, settings.seed) for v, most in ((fit, _FIT), (validation, _VALIDATION)))
-    test = None if test is None else _drawn(test, _TEST, settings.seed)
+    fit, validation = (
+        with_positions(v, most, settings.seed) for v, most in ((fit, FIT), (validation, VALIDATION))
+    )
+    test = None if test is None else with_positions(test, TEST, settings.seed)
     for role, view in (("fit", fit), ("validation", validation)):
         _check_classes(role, view)
-    notes = (*data.notes, *said, *_overlaps(data, validation, test), *_on_positions(fit, validation, test))
+    shared = overlaps(data, validation.dataset, None if test is None else test.dataset)
+    notes = (*data.notes, *said, *shared, *on_positions(fit, validation, test))
     if test is not None and test.dataset is not data and listed:
         test = replace(test, rows=not_listed(test.dataset, test.rows, parts_of(data, every, LISTED)))
     if settings.group is not None:
@@ -224,12 +229,14 @@ def unsplit(
     reading, lists = _reading(settings, memory, progress, several), _lists(settings)
     dataset = read_sources(all_sources(settings), inputs, reading, names, lists)
     rows = rows_by_role(settings, dataset)
-    view = _drawn(View(dataset, rows["data"] if settings.data else stand_in(rows)), _WHOLE, settings.seed)
+    own = rows["data"] if settings.data else stand_in(rows)
+    view = with_positions(View(dataset, own), _WHOLE, settings.seed)
     return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows, rows))
 
 
 def _reading(settings: DataSettings, memory: int, progress: Progress, several: bool) -> Reading:
-    return Reading(settings.preprocess, memory, progress, settings.columns, settings.unlabelled, several)
+    found = Reading(settings.preprocess, memory, progress, settings.columns, settings.unlabelled, several)
+    return replace(found, lines=settings.alphabet is not None)
 
 
 def _lists(settings: DataSettings) -> Lists:
@@ -250,11 +257,14 @@ def _listed(
         if settings.sources(role) and not len(given[role]):
             where = ", ".join(map(str, settings.sources(role)))
             raise DataError("no samples", where=f"{role}: {where}", hint="list at least one sample")
-        if settings.sources(role) and (dataset.sizes or dataset.several):
+        one_each = not (dataset.sizes or dataset.several or dataset.lines is not None)
+        works = one_each or (role == "keep" and not dataset.several)
+        if settings.sources(role) and not works:
             kind = "several at once" if dataset.several else "one at every position"
             what = f"listed samples have one label each, and these have {kind}"
             raise DataError(what, where=dataset.parts[0].label_where, hint="use -d DATA alone")
-    return {role: View(dataset, counted[role]) for role in LISTED if len(counted[role])}
+    views = {role: View(dataset, counted[role]) for role in LISTED if len(counted[role])}
+    return {role: with_positions(view, KEPT, settings.seed, labelled=False) for role, view in views.items()}
 
 
 def _numbered_alike(datasets: Sequence[Dataset]) -> list[Dataset]:
@@ -304,15 +314,17 @@ def _on_groups(column: str, views: Sequence[View | None]) -> tuple[str, ...]:
 
 
 # Positions that are drawn for a split at most, where every position has a label.
-_FIT, _VALIDATION, _TEST, _WHOLE = 30_000, 15_000, 500_000, 2_000_000
+FIT, VALIDATION, TEST, KEPT, _WHOLE = 30_000, 15_000, 500_000, 15_000, 2_000_000
 
 
-def _drawn(view: View, most: int, seed: int) -> View:
-    """A view of samples as one of their positions, where every position has a label."""
-    return replace(view, rows=drawn_rows(view.dataset, view.rows, most, seed)) if view.dataset.sizes else view
+def with_positions(view: View, most: int, seed: int, *, labelled: bool = True) -> View:
+    """A view of samples as one of their positions, where these have labels; all of `drawn_rows`."""
+    if not view.dataset.sizes:
+        return view
+    return replace(view, rows=drawn_rows(view.dataset, view.rows, most, seed, labelled=labelled))
 
 
-def _on_positions(*views: View | None) -> tuple[str, ...]:
+def on_positions(*views: View | None) -> tuple[str, ...]:
     """A note on how many positions each split has; nothing where a sample has one label."""
     there = [view for view in views if view is not None and view.dataset.sizes]
     if not there:
@@ -321,28 +333,16 @@ def _on_positions(*views: View | None) -> tuple[str, ...]:
         f"{len(view):,} positions of {len(view.samples):,} samples to {what}"
         for view, what in zip(there, ("fit", "validate", "test"), strict=False)
     ]
-    return (f"{', '.join(said)}; drawn, the same number of each sample where there are more",)
+    alike = all(view.thinned is None for view in there)
+    return (f"{', '.join(said)}; drawn" + ", the same number of each sample where there are more" * alike,)
 
 
 def _check_classes(role: str, view: View) -> None:
     labels = view.classes
-    if len(labels) == 1 and view.dataset.labelled and not view.dataset.several:
+    plain = not view.dataset.several and view.dataset.lines is None
+    if len(labels) == 1 and view.dataset.labelled and plain:
         raise DataError(
             f"all {len(view)} {role} samples are of class {labels[0]}",
             where=view.dataset.parts[0].where,
             hint="give samples of other classes too: a gain in one class is weighed against the others",
         )
-
-
-def _overlaps(data: Dataset, validation: View, test: View | None) -> Iterator[str]:
-    """A note for each pair of splits that share rows of the same file."""
-    pairs = [("validation", validation.dataset, "fit", data)]
-    if test is not None:
-        pairs.append(
-            ("test", test.dataset, "fit or validation" if validation.dataset is data else "fit", data)
-        )
-        pairs.append(("test", test.dataset, "validation", validation.dataset))
-    for role, given, other, theirs in pairs:
-        same = given is theirs or (other == "validation" and theirs is data)
-        if not same and (shared := given.shared_with(theirs)):
-            yield f"{shared} {role} samples also serve as {other} samples: results will look too good"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset, counted
 from onnxtweak.data.several.marks import rarest
 from onnxtweak.errors import DataError
+
+_NOT_PLAIN = 0.75  # of the positions drawn
 
 
 def stratified_split(
@@ -77,21 +80,68 @@ def deal_groups(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[floa
     return part_of[groups]
 
 
-def drawn_rows(data: Dataset, samples: np.ndarray, most: int, seed: int) -> np.ndarray:
+def drawn_rows(
+    data: Dataset, samples: np.ndarray, most: int, seed: int, *, labelled: bool = True
+) -> np.ndarray:
     """Rows of positions of some samples, ascending int64: about `most`, as many of each sample, drawn.
 
-    data : whose samples have a label at every position; those that do not count are left out.
-    samples (n,) int64, ascending. Deterministic in the labels and `seed`.
+    data : whose samples have a label at every position. labelled : whether those that do not count are left
+    out. samples (n,) int64, ascending. Deterministic in the labels and `seed`.
     """
     labels, each = data.labels.reshape(len(data), -1), max(1, most // max(len(samples), 1))
     rng = np.random.Generator(np.random.PCG64(seed))
     rows = [np.empty(0, np.int64)]
     for sample in samples.tolist():
-        places = np.flatnonzero(labels[sample] >= 0)
+        places = np.flatnonzero(labels[sample] >= (0 if labelled else -1))
         if len(places) > each:
             places = np.sort(rng.choice(places, each, replace=False))
         rows.append(sample * data.positions + places)
     return np.concatenate(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Thinned:
+    """Positions that were drawn, some more likely than others.
+
+    rows (n,) int64 : which, ascending. weights (n,) float64 : how much each counts, the inverse of how likely
+    it was to be drawn. judged (n,) bool : those that may be judged on, whatever the base made of them.
+    """
+
+    rows: np.ndarray
+    weights: np.ndarray
+    judged: np.ndarray
+
+    def weight(self, rows: np.ndarray) -> np.ndarray:
+        """Of some of the rows, (m,) float64."""
+        found: np.ndarray = self.weights[np.searchsorted(self.rows, rows)]
+        return found
+
+    def may_be_judged_on(self, rows: np.ndarray) -> np.ndarray:
+        """Which of some of the rows, (m,) bool."""
+        found: np.ndarray = self.judged[np.searchsorted(self.rows, rows)]
+        return found
+
+
+def thinned(rows: np.ndarray, hard: np.ndarray, plain: np.ndarray, most: int, seed: int) -> Thinned:
+    """About `most` of some positions: hard ones, up to a half, and of the others the more that are not plain.
+
+    rows (n,) int64 : ascending. hard (n,) bool : those that teach most; none of them is judged on unless it
+    is drawn among all. plain (n,) bool : of which a few will do.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    likely = np.zeros(len(rows))
+    chosen, judged = np.zeros((2, len(rows)), bool)
+    room = most - min(int(hard.sum()), most // 2)
+    others = min(int((~plain).sum()), max(room - int(plain.sum()), round(_NOT_PLAIN * room)))
+    for own, count in ((plain, room - others), (~plain, others)):
+        among = np.flatnonzero(own)
+        drawn = rng.choice(among, min(count, len(among)), replace=False)
+        judged[drawn], likely[among] = True, len(drawn) / max(len(among), 1)
+    left = np.flatnonzero(hard & ~judged)
+    more = rng.choice(left, min(most - room, len(left)), replace=False)
+    chosen[more] = chosen[judged] = True
+    likely[hard] += (1 - likely[hard]) * len(more) / max(len(left), 1)
+    return Thinned(rows[chosen], 1 / likely[chosen], judged[chosen])
 
 
 def labels_of_samples(data: Dataset) -> np.ndarray:

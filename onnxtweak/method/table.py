@@ -129,10 +129,14 @@ def stacked(tables: Sequence[Table]) -> Table:
         np.concatenate([t.labels for t in tables]),
         joined(t.groups for t in tables),
         joined(t.slices for t in tables),
-        joined(t.weight for t in tables),
+        None if all(t.weight is None for t in tables) else joined(_weights(t) for t in tables),
         joined(t.shares for t in tables),
         joined(t.kept for t in tables),
     )
+
+
+def _weights(table: Table) -> np.ndarray:
+    return np.ones(len(table.labels)) if table.weight is None else table.weight
 
 
 def most_neurons(samples: int, engine: Engine) -> int:

@@ -133,7 +133,7 @@ def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
     def placed(sources: tuple[SampleSource, ...]) -> tuple[str, ...]:
         return tuple(str(folder / str(source)) for source in sources)
 
-    names = str(folder / data.names) if isinstance(data.names, str) else data.names
+    files = (str(folder / file) if isinstance(file, str) else file for file in (data.names, data.alphabet))
     return replace(
         data,
         data=placed(data.data),
@@ -142,7 +142,8 @@ def _data(document: dict[str, Any], path: str, folder: Path) -> DataSettings:
         must=placed(data.must),
         lock=placed(data.lock),
         keep=placed(data.keep) if data.sources("keep") else data.keep,
-        names=names,
+        names=next(files),
+        alphabet=next(files),
     )
 
 

@@ -87,6 +87,7 @@ _BY_FIELD: dict[str, Convert] = {
     "memory": lambda value: size(value) if isinstance(value, str) else _whole(value),
     "max_class_drop": lambda value: None if value == "none" else _number(value),
     "names": lambda value: _several(_text)(value) if isinstance(value, list) else _text(value),
+    "alphabet": lambda value: _several(_text)(value) if isinstance(value, list) else _text(value),
     "targets": _several(lambda value: str(value) if type(value) is int else _text(value)),
 }
 

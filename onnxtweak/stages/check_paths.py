@@ -44,7 +44,7 @@ def check_paths(
 
 def files_named(data: DataSettings, engine: EngineSettings = EngineSettings()) -> tuple[Path, ...]:
     """Files and folders that the settings name, as far as they exist: sources, class names, libraries."""
-    names = [data.names] if isinstance(data.names, str) else []
+    names = [text for text in (data.names, data.alphabet) if isinstance(text, str)]
     sources = (*all_sources(data), *data.val, *data.test)
     found = (path for source in sources if isinstance(source, str) for path in _places(source))
     return tuple(Path(path) for path in (*names, *found, *engine.custom_ops) if _exists(path))

@@ -51,6 +51,7 @@ from onnxtweak.stages.judge_promises import (
     learnt_on,
     promises_of,
 )
+from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, said_of_lines
 from onnxtweak.stages.lists.count_outcome import count_outcome
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.other_models.quantising import notes_on_quantising
@@ -266,6 +267,9 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     metric = None
     if goal.metric is not None:
         metric = metric_change(goal.metric, (made[0], made[1], made[2]), groups[0])
+    beside = ShownBeside(base, patched, biased)
+    lines = changes_of_lines(view, job.subject.readout, beside, job.reopen.data.group)
+    metric = lines[0] if lines and metric is None else metric
     touched = (base.Z != patched.Z).any(axis=0)
     shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit, metric, touched)
     cautions = _cautions(job, proposal, view, base.classes)
@@ -276,7 +280,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
     answers = {"base": predicted[0], "tweaked": predicted[1], "bias": biased}
     matched = None if proposal.matching is None else proposal.matching.outcome(split, answers)
-    notes, scores = _notes_on_ties(base, patched), (base.Z, patched.Z)
+    notes, scores = (*_notes_on_ties(base, patched), *said_of_lines(lines)), (base.Z, patched.Z)
     return _Outcome(measured, view, predicted, scores, check, notes, listed, metric, matched)
 
 

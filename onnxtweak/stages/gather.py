@@ -91,11 +91,12 @@ class TableShards:
 
 
 def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
-    """`gather` over a view of the job's samples, with their groups."""
+    """`gather` over a view of the job's samples, with their groups, and how much each counts."""
     groups = view.groups(job.reopen.data.group)
+    weight = None if view.thinned is None else view.thinned.weight(view.rows)
     settings = job.engine.settings
     if settings.work_dir is None or not len(neurons):
-        return replace(gather(job.subject, view, neurons, job.engine, what), groups=groups)
+        return replace(gather(job.subject, view, neurons, job.engine, what), groups=groups, weight=weight)
     cache_key = job.cache_key(
         rows=hashlib.sha256(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()).hexdigest(),
         taps=[asdict(tap) for tap in neurons.taps],
@@ -103,7 +104,8 @@ def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
         index=neurons.index.tolist(),
     )
     shards = TableShards(Path(settings.work_dir), cache_key, job.engine)
-    table = replace(gather(job.subject, view, neurons, job.engine, what, shards), groups=groups)
+    table = gather(job.subject, view, neurons, job.engine, what, shards)
+    table = replace(table, groups=groups, weight=weight)
     if table.T.nbytes > _LARGEST:
         shards.clear()
     return table
@@ -185,16 +187,21 @@ def _learning_table(
 
     picked : the neurons were chosen by the fit samples. splits : that weights are fitted to, 1 or 2.
     """
-    fit = tables[0]
+    fit, thinned = tables[0], job.splits.fit.thinned
+    alike = np.ones(len(fit.labels), bool)
+    if thinned is not None:
+        alike = thinned.may_be_judged_on(job.splits.fit.rows)
     right = [job.head.right(t.Z, t.labels) for t in tables]
+    right[0] = right[0][alike] if tables[1] is not fit else right[0]
     seen = seen_in_training(*right)
     notes = (f"{seen}; samples held out from training give better patches",) if seen else ()
     if splits == 1:
-        return fit, np.ones(len(fit.labels), bool), notes
+        return fit, alike, notes
     table = stacked(tables)
+    alike = np.append(alike, np.ones(len(table.labels) - len(alike), bool))
     memorised = right[0].mean() > right[1].mean() and bool(seen)
     if not memorised and not picked:
-        return table, np.ones(len(table.labels), bool), notes
+        return table, alike, notes
     reason = seen if memorised else "the neurons were chosen by the fit samples"
     judged = np.arange(len(table.labels)) >= len(fit.labels)
     return table, judged, (f"{reason}, so choices are judged on validation alone",)

@@ -39,6 +39,8 @@ from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.companions import TRIED, Settled, settle
 from onnxtweak.stages.head_check import check_labels_fit, known_head, require_declared_type
+from onnxtweak.stages.lines.find_alphabet import with_alphabet
+from onnxtweak.stages.lines.settle_lines import settle_lines
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import FileRef, Progress, Tap
@@ -181,7 +183,7 @@ def prepare(
     """
     begin = time.perf_counter()
     opened = open_model(model, taps).given(dict(data.inputs))
-    data, notes = as_recorded(data, opened.model)
+    data, notes = as_recorded(with_alphabet(data, opened), opened.model)
     with explaining(notes):
         splits = _opened_splits(opened, data, settings, progress, whole=False)
     splits = replace(splits, notes=(*notes, *splits.notes))
@@ -232,6 +234,9 @@ def _job(
         settled = Settled(replace(subject, batch=1) if reopen.alone else subject, alone=reopen.alone)
     subject = settled.subject
     require_declared_type(opened, subject)
+    reserved = _reserved_bytes(subject, splits, settings)
+    engine = Engine(settings, open_backend(settings), progress, RunStats(), reserved)
+    splits, subject = settle_lines(splits, subject, few, engine, reopen.data, whole=reopen.whole)
     said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
@@ -244,20 +249,11 @@ def _job(
         watched = watch_taps(opened, subject, Hidden(found, shapes), tried, taps, settings, progress)
         splits = replace(splits, notes=(*splits.notes, *watched.notes))
     reopen = replace(reopen, alone=settled.alone, watched=watched.taps)
-    reserved = _reserved_bytes(subject, splits, settings)
     short = too_little(settings.memory, reserved)
     if short is not None:
         splits = replace(splits, notes=(*splits.notes, short))
-    return Job(
-        opened,
-        subject,
-        splits,
-        watched.taps,
-        class_names(splits.classes, subject.classes),
-        Engine(settings, open_backend(settings), progress, RunStats(), reserved),
-        reopen,
-        begin,
-    )
+    names = class_names(splits.classes, subject.classes)
+    return Job(opened, subject, splits, watched.taps, names, engine, reopen, begin)
 
 
 def _numbered(splits: Splits, opened: Opened) -> Splits:
@@ -316,7 +312,7 @@ def open_whole(
     """A job without a split: all samples of `data` are its fit view. watch : whether taps are wanted."""
     begin = time.perf_counter()
     opened = open_model(model, taps).given(dict(data.inputs))
-    data, notes = as_recorded(data, opened.model)
+    data, notes = as_recorded(with_alphabet(data, opened), opened.model)
     with explaining(notes):
         splits = replace(_opened_splits(opened, data, settings, progress, whole=True), notes=notes)
     reopen = FitSamples(opened.model.source, data, taps, whole=True)

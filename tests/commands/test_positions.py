@@ -150,11 +150,18 @@ def test_listed_samples_are_refused_there(tmp_path):
         unsplit(DataSettings(must=(str(must),)), open_model(made.model, TapSettings()).specs, GiB, silent)
 
 
-def test_kept_samples_are_refused_there(tmp_path):
+def test_decisions_are_kept_at_positions(tmp_path):
     made = model_at_positions("frames", tmp_path)
-    np.savez(tmp_path / "keep.npz", x=made.x)
-    with pytest.raises(DataError, match="samples without labels do not work beside labels at every position"):
-        onnxtweak.fit(made.model, data=made.data, keep=tmp_path / "keep.npz", target=LACKING, **QUICK)
+    np.savez(tmp_path / "keep.npz", x=made.x[::-1][:40] * 1.1)
+    asked = {"target": LACKING, "output": tmp_path / "new.onnx"}
+    fitted = onnxtweak.fit(made.model, data=made.data, keep=tmp_path / "keep.npz", **asked, **QUICK)
+    keep = fitted.listed.keep
+    assert keep.samples == keep.right == 40 * made.labels[0].size
+    x = made.x[::-1][:40] * np.float32(1.1)
+    was, now = (shown(path, x, made.class_axis) for path in (made.model, tmp_path / "new.onnx"))
+    assert keep.broken == (was != now).sum()
+    assert all(", position " in one.where for one in keep.named)
+    assert "keep the decision on" in fitted.verdict.goal
 
 
 def test_a_slot_is_refused_there(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.data import InputSpec, open_data
-from onnxtweak.data.preprocess.sizes import padded, resized, scaled
+from onnxtweak.data.preprocess.sizes import describe, padded, resized, scaled
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
@@ -68,3 +68,15 @@ def test_what_no_image_can_be_resized_to(tmp_path, options):
     with pytest.raises(DataError) as raised:
         open_data([str(tmp_path / "a.npz")], inputs=specs, preprocess=Preprocess(**options))
     assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("size", "made"),
+    [((24, 60), (48, 120)), ((50, 101), (48, 97)), ((48, 320), (48, 320)), ((20, 400), (48, 320))],
+)
+def test_a_line_has_the_height_asked_for_and_is_filled_up_on_the_right(size, made):
+    line = Preprocess(resize=(48, 320), resize_mode="line", pad_value=127)
+    assert scaled(size, line) == made
+    assert padded(made, line) == ((0, 0), (0, 320 - made[1]))
+    assert resized(size, line) == (48, 320)
+    assert describe(line) == "resized to a height of 48, filled with 127 up to a width of 320"

@@ -16,6 +16,7 @@ from tests.support.at_positions import model_at_positions
 from tests.support.nets import cnn3, cnn_1x1, mlp
 from tests.support.rounded import rounded
 from tests.support.several_labels import several_labels
+from tests.support.text_lines import text_lines
 from tests.support.weak_class import run, weakened
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -58,6 +59,7 @@ def write_docs_files(folder: Path) -> None:
     tagged = several_labels("sigmoid", folder, unknown=0.1)
     tagged.model.rename(folder / "tagger.onnx")
     tagged.data.rename(folder / "tagged.npz")
+    text_lines(folder, pictures=True)
     mail, spam = detectors.samples(2500, 0)
     (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
     np.savez(folder / "mail.npz", x=mail, y=spam)

@@ -17,7 +17,7 @@ _preprocess = functools.partial(option, "Preprocessing")
 
 _SPLIT = (
     *("data", "val", "test", "must", "lock", "keep", "names"),
-    *("seed", "anyway", "inputs", "group", "by"),
+    *("seed", "anyway", "inputs", "group", "by", "alphabet", "blank"),
 )
 
 
@@ -48,6 +48,19 @@ _NAMES = _data(
     metavar="FILE",
     help="Class names, one per line, in class order.",
 )
+_TEXT = (
+    _data(
+        "--alphabet",
+        metavar="FILE",
+        help="For a model that reads text (CTC), whose labels are what stands in each sample: the character "
+        "of each class but the blank, one a line [default: the model's metadata, if they have it].",
+    ),
+    _data(
+        "--blank",
+        type=click.Choice(get_args(settings.Blank)),
+        help="Which class of such a model is no character [default: as the model uses them].",
+    ),
+)
 _INPUTS = _data(
     "--input",
     "inputs",
@@ -62,8 +75,8 @@ _PREPROCESSING = (
     _preprocess(
         "--resize-mode",
         type=click.Choice(get_args(settings.ResizeMode)),
-        help="Resize to exactly HxW, until the shorter side is so long, or to fit into HxW with a border "
-        "[default: exact].",
+        help="Resize to exactly HxW, until the shorter side is so long, to fit into HxW with a border, or, "
+        "a line of text, to a height of H with a border on the right up to W [default: exact].",
     ),
     _preprocess(
         "--pad-value",
@@ -120,6 +133,7 @@ def samples_options(*, dumps: bool = False, by: bool = False) -> Decorator:
         _make_data,
         _source("; or a folder written by `dump`" if dumps else ""),
         _NAMES,
+        *_TEXT,
         _INPUTS,
         *_PREPROCESSING,
         *((_ANYWAY,) if dumps else ()),
@@ -157,6 +171,7 @@ later_samples_options = gathered(
     lambda **values: _make_data(**values) if values["data"] else None,
     _source(required=False),
     _NAMES,
+    *_TEXT,
     _INPUTS,
     *_PREPROCESSING,
 )
@@ -167,6 +182,7 @@ verified_samples_options = gathered(
     _source(required=False),
     *_MUST_AND_LOCK,
     _NAMES,
+    *_TEXT,
     _INPUTS,
     _BY,
     *_PREPROCESSING,
@@ -190,6 +206,7 @@ _SPLITTING = (
 )
 _SPLIT_PREPARED = (
     _NAMES,
+    *_TEXT,
     _INPUTS,
     _data(
         "--seed",

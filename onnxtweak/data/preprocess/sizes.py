@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from onnxtweak.settings import Preprocess
 
 Size = tuple[int, int]  # height, width
@@ -30,14 +32,18 @@ def scaled(size: Size, preprocess: Preprocess) -> Size:
     if preprocess.resize_mode == "letterbox":
         factor = min(high / height, wide / width)
         return max(round(height * factor), 1), max(round(width * factor), 1)
+    if preprocess.resize_mode == "line":
+        return high, min(math.ceil(width * high / height), wide)
     return preprocess.resize
 
 
 def padded(size: Size, preprocess: Preprocess) -> tuple[Size, Size]:
     """Rows above and below, and columns left and right, that make `size`, as scaled, the size asked for."""
-    if preprocess.resize is None or preprocess.resize_mode != "letterbox":
+    if preprocess.resize is None or preprocess.resize_mode not in ("letterbox", "line"):
         return (0, 0), (0, 0)
     lacks = [want - have for want, have in zip(preprocess.resize, size, strict=True)]
+    if preprocess.resize_mode == "line":
+        return (0, lacks[0]), (0, lacks[1])
     above, left = (lack // 2 for lack in lacks)
     return (above, lacks[0] - above), (left, lacks[1] - left)
 
@@ -57,6 +63,9 @@ def describe(preprocess: Preprocess) -> str:
     if preprocess.resize_mode == "short":
         side = f"resized to a shorter side of {high}"
         return side if high == wide else f"resized to cover {high} x {wide}"
+    if preprocess.resize_mode == "line":
+        fill = f"{preprocess.pad_value or 0:g}"
+        return f"resized to a height of {high}, filled with {fill} up to a width of {wide}"
     if preprocess.resize_mode == "letterbox":
         return f"resized to fit {high} x {wide}, padded with {preprocess.pad_value or 0:g}"
     return f"resized to {high} x {wide}"

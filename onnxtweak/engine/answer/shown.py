@@ -27,13 +27,20 @@ class ShownClasses:
 
     Z (N, C) : scores. classes (N,) int64 : shown; -1 for none of the classes; or (N, C), a mark for each
     class, where several are shown at once. contradicted (N,) bool : whether another class is shown than that
-    of the highest score, ties aside. head : how scores become decisions.
+    of the highest score, ties aside. numbers (N,) int64 : the same as `classes`, but for classes that stand
+    for all others: there, which of these it is. head : how scores become decisions.
     """
 
     Z: np.ndarray
     classes: np.ndarray
     contradicted: np.ndarray
+    numbers: np.ndarray
     head: Head = ONE_LABEL
+
+    def some(self, chosen: np.ndarray) -> ShownClasses:
+        """What is shown of some samples, in the given order."""
+        Z, classes = self.Z[chosen], self.classes[chosen]
+        return ShownClasses(Z, classes, self.contradicted[chosen], self.numbers[chosen], self.head)
 
     @property
     def undecided(self) -> np.ndarray:
@@ -53,18 +60,23 @@ def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> Shown
     wide = np.float64 if subject.dtype == "float64" else np.float32
     count, samples, C = len(view.rows), len(view.samples), subject.classes
     classes = np.empty((count, C) if subject.head.several else count, np.int64)
-    shown = ShownClasses(np.empty((count, C), wide), classes, np.empty(count, bool), subject.head)
+    rest = subject.readout is not None and subject.readout.rest
+    numbers = np.empty(count, np.int64) if rest else classes
+    Z = np.empty((count, C), wide)
+    shown = ShownClasses(Z, classes, np.empty(count, bool), numbers, subject.head)
     at = 0
     with engine.passing(what, samples, session, begin):
         for part, done in _parts(subject, view, engine, session, logits):
             span = slice(at, at + len(part[0]))
-            shown.Z[span], shown.classes[span], shown.contradicted[span] = part
+            shown.Z[span], shown.classes[span], shown.contradicted[span], own = part
+            if rest:
+                numbers[span] = own
             engine.progress.advance(done)
             at = span.stop
     return shown
 
 
-_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _parts(
@@ -72,19 +84,22 @@ def _parts(
 ) -> Iterator[tuple[_Part, int]]:
     """`ShownClasses` of each batch, as a tuple, and how many samples it has."""
     # At positions scores are held several times: as computed, shown, laid out in rows and compared.
-    more = _AT_POSITIONS * subject.classes if subject.sizes else 0
+    columns = subject.logits_format.columns(subject.classes)
+    more = _AT_POSITIONS * columns if subject.sizes else 0
     plan = plan_of(subject, engine, more, len(view.samples), session.device)
     names, threads = [port.name for port in session.inputs], engine.settings.cores
     if subject.sizes:
         for batch in position_batches(subject, view, plan, names, threads):
-            Z, classes, wrong = _run(subject, session, logits, batch.feeds)
-            yield (Z[batch.local], classes[batch.local], wrong[batch.local]), batch.samples
+            found = _run(subject, session, logits, batch.feeds)
+            Z, classes, wrong, numbers = (each[batch.local] for each in found)
+            yield (Z, classes, wrong, numbers), batch.samples
         return
     for feeds, labels, _ in view.dataset.batches(view.rows, plan.batch, threads=threads):
         count = len(labels)
         whole = {name: filled(value, plan.batch if plan.fixed else count) for name, value in feeds.items()}
-        Z, classes, wrong = _run(subject, session, logits, subject.feeding.fed(whole, names))
-        yield (Z[:count], classes[:count], wrong[:count]), count
+        found = _run(subject, session, logits, subject.feeding.fed(whole, names))
+        Z, classes, wrong, numbers = (each[:count] for each in found)
+        yield (Z, classes, wrong, numbers), count
 
 
 @dataclass(frozen=True)
@@ -145,9 +160,12 @@ def _run(subject: Subject, session: Session, logits: str, fed: Mapping[str, Any]
     """`ShownClasses` of all rows of a batch, as a tuple. fed : what the session takes."""
     if subject.answer is None:
         Z = session.run(fed, [logits])[0].reshape(-1, subject.classes)
-        return Z, subject.head.predict(Z), np.zeros(len(Z), bool)
+        classes = subject.head.predict(Z)
+        return Z, classes, np.zeros(len(Z), bool), classes
     scores, value = session.run(fed, [logits, subject.answer.output])
     Z = scores.reshape(-1, subject.classes)
     if not subject.sizes:
         value = by_sample(value, len(Z))
-    return Z, subject.answer.classes(value), subject.answer.contradicts(Z, value, ROUNDING[subject.dtype])
+    shown = subject.answer.shown(value)
+    wrong = subject.answer.contradicts(Z, value, ROUNDING[subject.dtype])
+    return Z, subject.answer.numbered(shown), wrong, shown

@@ -66,6 +66,7 @@ def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
     patch, columns = on_columns(tweak.patch, tweak.classes, at)
     if len(tweak.neurons) == 0:
         bias = np.zeros(columns) if patch.output_bias is None else patch.output_bias
+        bias = bias if at.readout is None or not at.readout.rest else bias[at.readout.places]
         if at.scale == "logit":
             shape = (-1, *(1 for _ in at.layout.partition("C")[2]))
             build.node("add", "Add", [logits, build.weights("bias", np.reshape(bias, shape))])
@@ -85,7 +86,7 @@ def on_columns(patch: Patch, classes: int, at: LogitsFormat) -> tuple[Patch, int
     if at.binary:
         patch = patch.for_single_logit()
         return (patch if at.readout is None or at.readout.sign > 0 else patch.scaled(-1.0)), 1
-    if at.readout is None or at.is_plain:
+    if at.readout is None or at.is_plain or at.readout.rest:  # whose nodes spread what they add themselves
         return patch, classes
     return patch.placed(np.array(at.readout.source, np.int64), at.readout.columns), at.readout.columns
 

@@ -44,7 +44,14 @@ def build_position_scores(site: PositionSite, build: Builder, output: str, *, so
     if site.at.dtype != build.dtype:
         value = build.cast("wide", value, build.dtype)
     last = build.node("last", "Transpose", [value], perm=[*order, layout.index("C")])
-    return _rows(build, last, site, output, some=some)
+    rows = _rows(build, last, some=some)
+    readout = site.at.readout
+    if readout is not None and readout.rest:
+        own = build.node("own", "Gather", [rows, build.index("source", readout.source)], axis=1)
+        others = np.flatnonzero(readout.places == len(readout.source))
+        rest = build.node("others", "Gather", [rows, build.index("rest", others)], axis=1)
+        build.node("scores", "Concat", [own, _highest(build, rest)], axis=1)
+    return build.finish(output)
 
 
 def build_position_reader(
@@ -72,6 +79,9 @@ def build_position_patch(
     if build.dtype != narrow:
         build.dtype = narrow
         delta = build.cast("delta/wide", delta, narrow)
+    if site.at.readout is not None and site.at.readout.rest:  # nothing is added to the columns of the rest
+        places = build.index("places", site.at.readout.places)
+        delta = build.node("delta/columns", "Gather", [delta, places], axis=1)
     layout = site.at.layout
     order = [0, 1, *range(2, 2 + len(site.axes))]  # samples, classes, positions
     wanted = {"N": [0], "C": [1], "P": order[2:]}
@@ -193,18 +203,24 @@ def _channels_to_rows(
     build: Builder, value: gs.Tensor, site: PositionSite, output: str, *, some: bool
 ) -> Piece:
     last = build.node("last", "Transpose", [value], perm=[0, *range(2, 2 + len(site.axes)), 1])
-    return _rows(build, last, site, output, some=some)
+    _rows(build, last, some=some)
+    return build.finish(output)
 
 
-def _rows(build: Builder, value: gs.Tensor, site: PositionSite, output: str, *, some: bool) -> Piece:
+def _highest(build: Builder, value: gs.Tensor) -> gs.Variable:
+    """The highest of each row, (rows, 1): axes of a reduction are an input since opset 18."""
+    if build.opset < 18:
+        return build.node("highest", "ReduceMax", [value], axes=[1], keepdims=1)
+    return build.node("highest", "ReduceMax", [value, build.index("highest/axes", [1])], keepdims=1)
+
+
+def _rows(build: Builder, value: gs.Tensor, *, some: bool) -> gs.Variable:
     """The last axis of a value for every position, or for those that are fed as wanted."""
     size = build.node("size", "Shape", [value])
     width = build.node("width", "Gather", [size, build.index("width/axis", [-1])], axis=0)
     shape = build.node("shape", "Concat", [build.index("all", [-1]), width], axis=0)
     rows = build.node("rows", "Reshape", [value, shape])
-    if some:
-        build.node("some", "Gather", [rows, gs.Variable(ROWS)], axis=0)
-    return build.finish(output)
+    return build.node("some", "Gather", [rows, gs.Variable(ROWS)], axis=0) if some else rows
 
 
 def way_at_positions(sizes: Sequence[int], tap: Tap) -> str | None:

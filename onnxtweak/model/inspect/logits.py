@@ -216,7 +216,10 @@ def _before_softmax(graph: GraphIndex, output: str, match: SoftmaxMatch, steps: 
         raise ModelError(
             f"the {rule} runs over the samples, not over classes", where=output, hint=NOT_A_CLASSIFIER
         )
-    decides = (-1 if axis is not None and rank == axis + 1 else None) if match.flattens else axis
+    wide = rank
+    if wide is None and all(step in _SAME_SHAPE for step in steps):
+        wide = len(graph.declared_shape(output) or ()) or None
+    decides = (-1 if axis is not None and wide == axis + 1 else None) if match.flattens else axis
     found = _candidate(graph, output, match.input, f"before {rule}", steps, _NORMALISED, decides)
     class_axis = found.logits.class_axis
     comparable = not match.flattens and rank == len(found.logits.layout or "")

@@ -94,11 +94,12 @@ def _named(
     job: Job, view: View, shown: tuple[np.ndarray, np.ndarray], k: int, Z: np.ndarray | None = None
 ) -> ListedSample:
     """Sample k of a view. shown (N,) : classes before and after. Z (C,) : its logits in the file."""
-    row, label = int(view.rows[k]), int(view.labels[k])
+    label, (row, place) = int(view.labels[k]), divmod(int(view.rows[k]), view.dataset.positions)
+    where = view.dataset.locate(row) + (f", position {place}" if view.dataset.sizes else "")
     before, after = (job.names[each[k]] if each[k] >= 0 else "none" for each in shown)
     rivals = (
         () if Z is None else tuple(job.names[i] for i in np.argsort(-Z) if i != label and Z[i] >= Z[label])
     )
     image = thumbnail(view.dataset, row) if k < _NAMED else None
     picture = None if image is None else f"data:image/png;base64,{base64.b64encode(image).decode()}"
-    return ListedSample(row, view.dataset.locate(row), job.names[label], before, after, rivals, picture)
+    return ListedSample(row, where, job.names[label], before, after, rivals, picture)

@@ -19,6 +19,10 @@ from onnxtweak.stages.lists.base_decisions import BaseDecisions
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Neurons
 
+_OF_LINES = (
+    "every position is labelled, most characters in none of them: how others are read may change, spaces of"
+    " prose for example. Give --keep LINES, which need no text: some hundred like those that will be read"
+)
 _GROUP = "kept samples"  # what they are among the groups of a slice
 
 
@@ -51,7 +55,8 @@ def keep_decisions(
     if kept.decided is not None and "keep" in kept.decided.shown:
         kept = _with_list(kept, kept.decided, neurons)
     elif not kept.job.reopen.data.keep and len(named) < kept.job.subject.classes:
-        kept = _with_unnamed(kept, named, tables)
+        lines = fit.dataset.lines
+        kept = _with_unnamed(kept, named, tables) if lines is None else replace(kept, notes=(_OF_LINES,))
     labels = kept.learning.table.labels
     goal = replace(kept.goal, targets=np.unique(labels)) if every_class_wanted else kept.goal
     return replace(kept, goal=goal)

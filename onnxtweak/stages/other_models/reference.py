@@ -62,10 +62,7 @@ def match_samples(job: Job, path: str) -> Matching:
     shown = {role: other.shown(view, f"{_ROLE}: {role}") for role, view in _roles(job.splits).items()}
     kept = {role: each.classes >= 0 for role, each in shown.items()}
     splits = _decided(job.splits, shown, kept)
-    shown = {
-        role: ShownClasses(each.Z[kept[role]], each.classes[kept[role]], each.contradicted[kept[role]])
-        for role, each in shown.items()
-    }
+    shown = {role: each.some(kept[role]) for role, each in shown.items()}
     undecided = sum(int((~each).sum()) for each in kept.values())
     notes = [f"the labels are what the reference {path} decides; none are needed"]
     if undecided:

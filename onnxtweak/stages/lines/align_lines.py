@@ -1,0 +1,145 @@
+"""Which class does each position of a line get as its label? That of the base's best path through the text.
+
+Among all paths that read as the text, the most likely one by the base's own scores (forced alignment). Of a
+file with tweaks inside, the scores are those without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.ctc.alignment import align, over_whole_runs
+from onnxtweak.ctc.alphabet import Alphabet
+from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.splits import TEST, Splits, View, on_positions, with_positions
+from onnxtweak.data.stratified import thinned
+from onnxtweak.engine.passes import Engine, capture
+from onnxtweak.engine.subject import Subject
+from onnxtweak.errors import DataError
+from onnxtweak.head import ONE_LABEL
+from onnxtweak.model.edit.revert import revert_tweak
+from onnxtweak.model.file.tweak_metadata import tweaks_inside
+
+# Positions that are drawn at most: fewer than where all are drawn alike, as those that teach are among them.
+_FIT, _VALIDATION, _KEPT = 12_000, 8_000, 6_000
+_CLOSE = 2.0  # by how much the highest score of a position that is not hard exceeds the next
+
+
+@dataclass(frozen=True, eq=False)
+class _Aligned:
+    """A dataset with labels at positions.
+
+    hard (N * P,) bool : where the base is wrong, or hardly right. plain (N * P,) bool : where there is no
+    character, and the base sees none.
+    """
+
+    dataset: Dataset
+    hard: np.ndarray
+    plain: np.ndarray
+
+
+def align_splits(
+    splits: Splits, subject: Subject, alphabet: Alphabet, engine: Engine, seed: int, *, whole: bool
+) -> Splits:
+    """The splits of lines as splits of their positions, with a label each.
+
+    whole : whether the samples are not split: then all positions are taken. Raises DataError for characters
+    that the model has no class for, and where no line fits into its positions.
+    """
+    bare = subject
+    for tweak in reversed(tweaks_inside(subject.model.proto)):
+        bare = replace(bare, model=bare.model.holding(revert_tweak(bare.model.data, tweak)))
+    datasets = {id(view.dataset): view.dataset for view in splits.views}
+    found = {key: _aligned(bare, dataset, alphabet, engine) for key, dataset in datasets.items()}
+
+    def at_positions(view: View, most: int, *, labelled: bool = True) -> View:
+        own = View(found[id(view.dataset)].dataset, view.rows)
+        return with_positions(own, most, seed, labelled=labelled)
+
+    def drawn(view: View, most: int, *, pick_hard: bool = False, labelled: bool = True) -> View:
+        own = found[id(view.dataset)]
+        every = at_positions(view, len(view) * subject.positions, labelled=labelled)
+        if len(every) <= most:
+            return every
+        rows, nothing = every.rows, np.zeros(len(every), bool)
+        chosen = thinned(rows, own.hard[rows] if pick_hard else nothing, own.plain[rows], most, seed)
+        return View(own.dataset, chosen.rows, chosen)
+
+    listed = {role: drawn(view, _KEPT, labelled=False) for role, view in splits.listed.items()}
+    notes = [note for one in found.values() for note in _said(one.dataset)]
+    if whole:
+        every = at_positions(splits.fit, len(splits.fit) * subject.positions)
+        changed = replace(splits, fit=every, validation=every, listed=listed)
+    else:
+        fit = drawn(splits.fit, _FIT, pick_hard=True)
+        validation, test = drawn(splits.validation, _VALIDATION), splits.test
+        if test is not None:  # whole lines are read there
+            test = at_positions(test.spread_out(TEST // subject.positions), TEST)
+        changed = replace(splits, fit=fit, validation=validation, test=test, listed=listed)
+        notes += on_positions(fit, validation, test)
+        if fit.thinned is not None:
+            picked = len(fit) - int(fit.thinned.judged.sum())
+            notes.append(
+                f"of the positions to fit, {picked:,} were picked because the base reads them wrong, or"
+                " hardly right; where there is no character fewer are drawn, which count for more"
+            )
+    return replace(changed, classes=alphabet.names, notes=(*changed.notes, *notes))
+
+
+def _aligned(subject: Subject, dataset: Dataset, alphabet: Alphabet, engine: Engine) -> _Aligned:
+    """The dataset with the labels of one pass; -1 where nothing is known of a sample, or it does not fit."""
+    assert dataset.lines is not None
+    unknown = alphabet.unknown(dataset.lines.texts)
+    if unknown is not None:
+        line = next(k for k, text in enumerate(dataset.lines.texts) if unknown in text)
+        raise DataError(
+            f"the model has no class for `{unknown}`, which stands in `{dataset.lines.texts[line]}`",
+            where=dataset.locate(line),
+            hint="leave such lines out, or give the characters of its classes with --alphabet FILE",
+        )
+    kind = np.int16 if len(alphabet.characters) < np.iinfo(np.int16).max else np.int32
+    labels: np.ndarray = np.full(len(dataset) * subject.positions, -1, kind)
+    hard, plain = np.zeros((2, len(labels)), bool)
+    lines = replace(dataset.lines, alphabet=alphabet)
+    bare = replace(dataset, labels=labels, sizes=subject.sizes, classes=alphabet.names, lines=lines)
+    for rows, Z in _samples(subject, View(bare, np.arange(len(labels))), engine):
+        text, shown = lines.texts[rows.start // subject.positions], ONE_LABEL.predict(Z)
+        path = align(Z, alphabet.numbers(text), alphabet.blank) if text else None
+        plain[rows] = shown == alphabet.blank
+        if path is not None:
+            labels[rows] = over_whole_runs(path, shown, alphabet.blank)
+            hard[rows] = (shown != labels[rows]) | (ONE_LABEL.margin(Z) < _CLOSE)
+            plain[rows] &= labels[rows] == alphabet.blank
+    if any(lines.texts) and not (labels >= 0).any():
+        raise DataError(
+            f"no line fits into the {subject.positions:,} positions of the model's scores",
+            where=dataset.parts[0].label_where,
+            hint="feed wider pictures: --resize HxW --resize-mode line",
+        )
+    return _Aligned(bare, hard, plain)
+
+
+def _samples(subject: Subject, view: View, engine: Engine) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows and scores (P, C) of each sample."""
+    for got in capture(subject, view, engine, "align"):
+        each = len(got.Z) // subject.positions
+        for sample in range(each):
+            span = slice(sample * subject.positions, (sample + 1) * subject.positions)
+            start = int(got.rows[span.start])
+            yield slice(start, start + subject.positions), got.Z[span]
+
+
+def _said(dataset: Dataset) -> Iterator[str]:
+    """What was done with the lines."""
+    assert dataset.lines is not None and dataset.lines.alphabet is not None
+    labels, known = dataset.labels.reshape(len(dataset), -1), np.array([bool(t) for t in dataset.lines.texts])
+    yield (
+        f"lines of text: every position is labelled by the base's own best path that reads as the text "
+        f"(forced alignment), with the blank as class {dataset.lines.alphabet.blank}"
+    )
+    lost = int((labels[known, 0] < 0).sum())
+    if lost:
+        yield f"{lost:,} lines have more characters than positions are for: they do not count"

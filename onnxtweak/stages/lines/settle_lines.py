@@ -1,0 +1,35 @@
+"""How does a job of lines become one of positions? Aligned, and left with the classes that labels name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnxtweak.data.splits import Splits
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.subject import Subject
+from onnxtweak.settings import DataSettings
+from onnxtweak.stages.lines.align_lines import align_splits
+from onnxtweak.stages.lines.find_alphabet import alphabet_of
+from onnxtweak.stages.lines.name_classes import with_named_classes
+
+
+def settle_lines(
+    splits: Splits,
+    subject: Subject,
+    feeds: Mapping[str, np.ndarray],
+    engine: Engine,
+    data: DataSettings,
+    *,
+    whole: bool,
+) -> tuple[Splits, Subject]:
+    """Splits with a label for each position, and the subject with the classes that these name.
+
+    What has labels already only gets the latter. feeds : a few samples by input name. whole : whether the
+    samples are not split. Raises DataError for texts that the model cannot read.
+    """
+    if any(view.dataset.lines is not None for view in splits.views):
+        alphabet = alphabet_of(subject, data, feeds, engine)
+        splits = align_splits(splits, subject, alphabet, engine, data.seed, whole=whole)
+    return with_named_classes(splits, subject)

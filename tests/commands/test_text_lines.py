@@ -1,0 +1,222 @@
+"""Lines of text at a CTC head: labelled by their text, learnt, written and read by plain ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+import onnxtweak
+from onnxtweak.cli.main import main
+from onnxtweak.commands.verify import verify
+from onnxtweak.errors import DataError, UsageError
+from onnxtweak.settings import DataSettings
+from tests.support.nets import mlp
+from tests.support.text_lines import CHARACTERS, CLASSES, USED, read, text_lines
+
+QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return text_lines(tmp_path_factory.mktemp("lines"))
+
+
+@pytest.fixture(scope="module")
+def fitted(made, tmp_path_factory):
+    new = tmp_path_factory.mktemp("fitted") / "new.onnx"
+    tweak = new.with_suffix(".safetensors")
+    result = onnxtweak.fit(made.model, data=made.data, keep=made.keep, output=new, tweak=tweak, **QUICK)
+    return new, tweak, result
+
+
+def character_errors(made, texts):
+    """By a distance of its own: dynamic programming, cell by cell."""
+    wrong = 0
+    for one, other in zip(made.texts, texts, strict=True):
+        row = list(range(len(other) + 1))
+        for i, a in enumerate(one, 1):
+            corner, row[0] = row[0], i
+            for j, b in enumerate(other, 1):
+                corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (a != b))
+        wrong += row[-1]
+    return wrong / sum(map(len, made.texts))
+
+
+def test_lines_are_measured_as_they_are_read(made):
+    found = onnxtweak.evaluate(made.model, data=made.data)
+    values = {one.name: one.value for one in found.readings}
+    texts = read(made.model, made.x)
+    assert values["cer"] == pytest.approx(character_errors(made, texts))
+    right = np.mean([one == other for one, other in zip(made.texts, texts, strict=True)])
+    assert values["lines"] == pytest.approx(right)
+    assert values["wer"] == pytest.approx(1 - right)  # of lines of one word
+    assert "base's own best path" in " ".join(found.notes)
+
+
+def test_tables_hold_the_classes_that_labels_name(made):
+    found = onnxtweak.evaluate(made.model, data=made.data)
+    assert found.classes == ("(blank)", *USED[:3], "0", "1", "l", "(any other)")
+    assert f"labels name 7 of {CLASSES} classes" in " ".join(found.notes)
+
+
+def test_a_line_is_read_better_and_the_file_shows_it(made, fitted):
+    new, _, result = fitted
+    assert all(check.passed for check in result.checks)
+    assert {check.name for check in result.checks} >= {"simulation", "neutral", "answer"}
+    was, now = (character_errors(made, read(path, made.x)) for path in (made.model, new))
+    assert was > 0.15 and now < was / 4
+    assert result.metric.after.name == "cer" and result.metric.after.value < result.metric.before.value / 4
+    assert result.verdict.state == "kept"
+    assert any(note.startswith("lines read right: ") for note in result.notes)
+
+
+def test_what_no_label_names_stays_bit_for_bit(made, fitted):
+    new, _, _ = fitted
+    both = []
+    for path in (made.model, new):
+        model = onnx.load(path)
+        logits = next(node.input[0] for node in model.graph.node if node.op_type == "Softmax")
+        model.graph.output.append(onnx.ValueInfoProto(name=logits))
+        session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        both.append(session.run([logits], {"x": made.x[:40]})[0])
+    named = [0, *(1 + CHARACTERS.index(one) for one in USED)]
+    others = np.setdiff1d(np.arange(CLASSES), named)
+    assert np.array_equal(both[0][..., others].view(np.uint32), both[1][..., others].view(np.uint32))
+    assert not np.array_equal(both[0], both[1])
+    assert new.stat().st_size - made.model.stat().st_size < 40_000  # no column of weights for each of them
+
+
+def test_the_written_file_is_applied_verified_and_reverted(made, fitted, tmp_path):
+    new, tweak, _ = fitted
+    again, back = tmp_path / "again.onnx", tmp_path / "back.onnx"
+    onnxtweak.apply(made.model, tweak, again)
+    assert again.read_bytes() == new.read_bytes()
+    found = verify(tweaked=str(new), base=str(made.model), data=DataSettings(data=(str(made.data),)))
+    assert all(check.passed for check in found.checks) and not found.unchecked
+    assert found.after.overall > found.before.overall
+    onnxtweak.revert(new, back)
+    assert back.read_bytes() == made.model.read_bytes()
+
+
+def test_a_file_is_measured_by_the_labels_of_its_base(made, fitted):
+    new, _, _ = fitted
+    found = onnxtweak.evaluate(new, data=made.data)
+    assert next(one.value for one in found.readings if one.name == "cer") == pytest.approx(
+        character_errors(made, read(new, made.x))
+    )
+    again = verify(tweaked=str(new), base=str(made.model), data=DataSettings(data=(str(made.data),)))
+    assert found.metrics.overall == pytest.approx(again.after.overall)
+
+
+def test_without_lines_to_keep_a_note_says_what_that_may_cost(made, tmp_path):
+    result = onnxtweak.fit(made.model, data=made.data, output=tmp_path / "new.onnx", **QUICK)
+    assert "Give --keep LINES" in " ".join(result.notes) and result.listed is None
+
+
+def test_lines_to_keep_are_kept(made, fitted, tmp_path):
+    careless = tmp_path / "careless.onnx"
+    onnxtweak.fit(made.model, data=made.data, output=careless, **QUICK)
+    with np.load(made.keep) as held:
+        x = held["x"]
+    before = read(made.model, x)
+    changed = [
+        sum(one != other for one, other in zip(before, read(path, x), strict=True))
+        for path in (careless, fitted[0])
+    ]
+    assert changed[1] < changed[0] / 2
+    assert fitted[2].listed.keep.broken < 0.05 * fitted[2].listed.keep.right
+
+
+@pytest.mark.parametrize("blank", [None, "first"])
+def test_an_alphabet_may_be_given(made, tmp_path, blank):
+    model, alphabet = tmp_path / "bare.onnx", tmp_path / "alphabet.txt"
+    proto = onnx.load(made.model)
+    del proto.metadata_props[:]
+    onnx.save(proto, model)
+    alphabet.write_text("\n".join(CHARACTERS) + "\n", encoding="utf-8")
+    found = onnxtweak.evaluate(model, data=made.data, alphabet=alphabet, blank=blank)
+    known = onnxtweak.evaluate(made.model, data=made.data)
+    assert [one.value for one in found.readings] == [one.value for one in known.readings]
+
+
+def test_the_wrong_blank_is_not_guessed(made):
+    found = onnxtweak.evaluate(made.model, data=made.data, blank="last", alphabet=[*CHARACTERS, " "])
+    assert next(one.value for one in found.readings if one.name == "cer") > 0.9
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "what"),
+    [
+        ("a\nb\n", "the alphabet has 2 characters, and the model 300 classes"),
+        ("a\nb\na\n", "`a` is in line 1 and 3"),
+        ("a\n\nb\n", "line 2 of the alphabet is empty"),
+    ],
+)
+def test_an_alphabet_that_does_not_fit_is_refused(made, tmp_path, alphabet, what):
+    file = tmp_path / "alphabet.txt"
+    file.write_text(alphabet, encoding="utf-8")
+    with pytest.raises(DataError, match=what):
+        onnxtweak.evaluate(made.model, data=made.data, alphabet=file)
+
+
+def test_a_character_that_the_model_does_not_know_is_named(made, tmp_path):
+    data = tmp_path / "odd.npz"
+    np.savez(data, x=made.x[:4], y=np.array([*made.texts[:3], "a€"]))
+    with pytest.raises(DataError, match="no class for `€`, which stands in `a€`") as error:
+        onnxtweak.evaluate(made.model, data=data)
+    assert "row 3" in str(error.value.where)
+
+
+def test_lines_longer_than_the_positions_do_not_count(made, tmp_path):
+    data = tmp_path / "long.npz"
+    np.savez(data, x=made.x[:40], y=np.array(["ab" * 40, *made.texts[1:40]]))
+    found = onnxtweak.evaluate(made.model, data=data)
+    assert "1 lines have more characters than positions are for" in " ".join(found.notes)
+    np.savez(data, x=made.x[:2], y=np.array(["ab" * 40, "ba" * 40]))
+    with pytest.raises(DataError, match="no line fits into the 30 positions"):
+        onnxtweak.evaluate(made.model, data=data)
+
+
+def test_a_list_of_pictures_may_hold_their_text(tmp_path):
+    """Of any width, as recognisers take them: a height of 48, filled up on the right."""
+    made = text_lines(tmp_path, pictures=True)
+    as_fed = {"resize": (48, 320), "resize_mode": "line", "pad_value": 127}
+    as_fed |= {"pixel_scale": "1/255", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    found = onnxtweak.evaluate(made.model, data=made.data, **as_fed)
+    before = character_errors(made, read(made.model, made.x))
+    assert next(one.value for one in found.readings if one.name == "cer") == pytest.approx(before)
+    new = tmp_path / "new.onnx"
+    fitted = onnxtweak.fit(made.model, data=made.data, keep=made.keep, output=new, **QUICK, **as_fed)
+    assert fitted.listed.keep.samples > 1000
+    assert character_errors(made, read(new, made.x)) < before / 3
+
+
+def test_inspect_says_that_labels_may_be_texts(made):
+    assert f"{len(CHARACTERS)} characters: labels" in " ".join(onnxtweak.inspect(made.model).notes)
+
+
+def test_the_command_line_takes_an_alphabet(made, tmp_path, capsys):
+    alphabet = tmp_path / "alphabet.txt"
+    alphabet.write_text("\n".join(CHARACTERS), encoding="utf-8")
+    words = [
+        "evaluate",
+        str(made.model),
+        "-d",
+        str(made.data),
+        "--alphabet",
+        str(alphabet),
+        "--blank",
+        "first",
+    ]
+    assert main(words) == 0
+    assert "cer" in capsys.readouterr().out
+
+
+def test_a_classifier_has_no_alphabet(tmp_path):
+    model, data = tmp_path / "m.onnx", tmp_path / "d.npz"
+    model.write_bytes(mlp().SerializeToString())
+    np.savez(data, x=np.zeros((30, 8), np.float32), y=np.arange(30) % 3)
+    with pytest.raises(UsageError, match="does not read text"):
+        onnxtweak.evaluate(model, data=data, alphabet=["a", "b"])
