@@ -192,7 +192,7 @@ def _learning_table(
     if thinned is not None:
         alike = thinned.may_be_judged_on(job.splits.fit.rows)
     right = [job.head.right(t.Z, t.labels) for t in tables]
-    right[0] = right[0][alike] if tables[1] is not fit else right[0]
+    right[0] = right[0] if thinned is None else right[0][alike]
     seen = seen_in_training(*right)
     notes = (f"{seen}; samples held out from training give better patches",) if seen else ()
     if splits == 1:
