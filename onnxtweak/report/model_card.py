@@ -18,7 +18,6 @@ from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable,
 from onnxtweak.verdict import COPY
 
 _CLASSES = 10  # that gain, and that pay
-_FIGURES = (("accuracy", "Accuracy", "overall"), ("accuracy", "Accuracy of the target classes", "target"))
 
 
 def model_card(made: Mapping[str, Any], name: str = "") -> str:
@@ -31,9 +30,10 @@ def model_card(made: Mapping[str, Any], name: str = "") -> str:
 
 
 def _metadata(made: Mapping[str, Any], name: str) -> str:
+    kind, measure = ("accuracy", "Accuracy") if _measure(made) == "Accuracy" else ("f1", "Macro F1")
     metrics = [
         f"    - type: {kind}\n      name: {_quoted(said)}\n      value: {made['after'][key]:.6g}"
-        for kind, said, key in _FIGURES
+        for said, key in ((measure, "overall"), (f"{measure} of the target classes", "target"))
         if made["after"][key] is not None
     ]
     dataset = f"the {made['split']} samples"
@@ -58,6 +58,11 @@ def _metadata(made: Mapping[str, Any], name: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _measure(made: Mapping[str, Any]) -> str:
+    """What is measured of each class: accuracy, or F1 where a sample has several labels at once."""
+    return str(made["after"].get("measure") or "Accuracy")
 
 
 def _quoted(text: str) -> str:
@@ -99,7 +104,7 @@ def _section(made: Mapping[str, Any]) -> tuple[Block, ...]:
     return (
         *blocks,
         TextTable(("promise", "points", "95 % interval", ""), promises),
-        Heading(f"Accuracy on the {made['split']} samples, in percent"),
+        Heading(f"{_measure(made)} on the {made['split']} samples, in percent"),
         TextTable(("", "base", "patched", "a bias alone"), figures),
         Heading("Classes that gain, and that pay"),
         TextTable(("class", "base", "patched", "points", "95 % interval"), classes),
