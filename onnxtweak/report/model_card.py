@@ -18,7 +18,6 @@ from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable,
 from onnxtweak.verdict import COPY
 
 _CLASSES = 10  # that gain, and that pay
-_FIGURES = (("", "overall"), (" of the target classes", "target"))
 
 
 def model_card(made: Mapping[str, Any], name: str = "") -> str:
@@ -31,11 +30,10 @@ def model_card(made: Mapping[str, Any], name: str = "") -> str:
 
 
 def _metadata(made: Mapping[str, Any], name: str) -> str:
-    measure = _measure(made)
+    kind, measure = ("accuracy", "Accuracy") if _measure(made) == "Accuracy" else ("f1", "Macro F1")
     metrics = [
-        f"    - type: {measure.lower()}\n      name: {_quoted(measure + of)}\n"
-        f"      value: {made['after'][key]:.6g}"
-        for of, key in _FIGURES
+        f"    - type: {kind}\n      name: {_quoted(said)}\n      value: {made['after'][key]:.6g}"
+        for said, key in ((measure, "overall"), (f"{measure} of the target classes", "target"))
         if made["after"][key] is not None
     ]
     dataset = f"the {made['split']} samples"
@@ -63,8 +61,8 @@ def _metadata(made: Mapping[str, Any], name: str) -> str:
 
 
 def _measure(made: Mapping[str, Any]) -> str:
-    """What the figures are: accuracies, or F1 of several labels at once."""
-    return str(made["after"].get("measure", "Accuracy"))
+    """What is measured of each class: accuracy, or F1 where a sample has several labels at once."""
+    return str(made["after"].get("measure") or "Accuracy")
 
 
 def _quoted(text: str) -> str:

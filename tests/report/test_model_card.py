@@ -58,3 +58,13 @@ def test_report_writes_it_where_the_name_ends_so(tmp_path):
     for results in ([source, source], [str(tmp_path / "i.json")]):
         with pytest.raises(DataError, match="about one result that has a patch"):
             report(results=results, output=OutputSettings(card, force=True))
+
+
+def test_figures_of_several_labels_are_called_f1():
+    made = a_document()
+    for side in ("before", "after", "bias_control"):
+        made[side]["measure"] = "F1"
+    card = model_card(made)
+    (model,) = metadata(card)["model-index"]
+    assert [one["type"] for one in model["results"][0]["metrics"]] == ["f1", "f1"]
+    assert "### F1 on the test samples" in card and "Accuracy" not in card

@@ -8,11 +8,14 @@ import json
 import numpy as np
 import pytest
 
+from onnxtweak.commands import evaluate
 from onnxtweak.report import schema
 from onnxtweak.report.changes import class_changes, in_a_sentence
 from onnxtweak.report.page.document import drawn
+from onnxtweak.settings import DataSettings
 from tests.support import results
 from tests.support.report_pages import Page, a_document
+from tests.support.several_labels import LABELS, several_labels
 
 HOSTILE = "</style><script>alert(1)</script>\u202e\"'><img src=x onerror=alert(1)>"
 
@@ -123,3 +126,30 @@ def test_who_gains_and_who_pays():
     made["before"]["per_class"] = [None, None, 1.0]
     assert [one.name for one in class_changes(made)] == ["cat"]
     assert np.isclose(class_changes(made)[0].points, 0)
+
+
+def test_an_evaluation_of_several_labels_shows_each_the_worst_first(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    said = evaluate(model=str(made.model), data=DataSettings((str(made.data),)))
+    html = drawn([("r.json", json.loads(schema.dumps(schema.document("evaluate", said))))])
+    shown = made.shown(made.model)
+    f1 = [
+        2 * (shown[:, c] & there[:, c]).sum() / (shown[:, c].sum() + there[:, c].sum())
+        for there in [made.labels == 1]
+        for c in range(LABELS)
+    ]
+    assert f"Macro F1 {np.mean(f1) * 100:.1f} % on {len(made.labels):,} samples" in text(html)
+    order = sorted(range(LABELS), key=f1.__getitem__)
+    assert html.index(f"<bdi>{order[0]}</bdi>") < html.index(f"<bdi>{order[-1]}</bdi>")
+    assert "mean average precision" in text(html)
+
+
+def test_side_by_side_says_which_figures_are_f1():
+    one, two = a_document(), a_document(seed=1)
+    for side in ("before", "after", "bias_control"):
+        two[side]["measure"] = "F1"
+    said = text(drawn([("a.json", one), ("b.json", two)]))
+    assert "Take care" in said and "some figures are F1 and others accuracies" in said
+    assert "accuracy or F1 in percent" in said
+    alike = text(drawn([("a.json", two), ("b.json", two)]))
+    assert "Overall and targets: F1 in percent" in alike and "some figures are F1" not in alike

@@ -22,8 +22,8 @@ _NO_FACTS = ("schema", "command", "passes", "seconds", "notes", "device")
 def evaluation(made: Mapping[str, Any]) -> str:
     """How a model does: overall, per class, per group, and what it mistakes for what."""
     metrics, names, unit = made["metrics"], [str(name) for name in made["classes"]], safe(made["unit"])
-    if "average_precision" in metrics:
-        return _labels(made)
+    if metrics.get("measure"):
+        return _of_labels(made)
     confusion = metrics["confusion"]
     support = [sum(row) for row in confusion]
     rows, numbers = (
@@ -42,16 +42,11 @@ def evaluation(made: Mapping[str, Any]) -> str:
                 interval,
             ]
         )
-    readings = [
-        [safe(one["title"]), percent(one["value"]), between(one["interval"])] for one in made["readings"]
-    ]
     said = f"{percent(metrics['overall'])} % of {metrics['samples']:,} {unit} are right"
     return "".join(
         (
             _head(made, said),
-            section("Metrics, per 100 samples", table_of(["", "value", "95 % interval"], readings, 2))
-            if readings
-            else "",
+            _readings(made),
             section(
                 "Classes",
                 foldable_table(["class", unit, "accuracy", "95 % interval"], rows, numbers, numbers=3),
@@ -63,32 +58,34 @@ def evaluation(made: Mapping[str, Any]) -> str:
     )
 
 
-def _labels(made: Mapping[str, Any]) -> str:
-    """The same of several labels at once: what is read of each, and their means."""
-    metrics, names = made["metrics"], made["classes"]
-    keys = ("average_precision", "precision", "recall", "per_class")
-    numbers = [c for c in range(len(names)) if metrics["per_class"][c] is not None]
-    numbers.sort(key=lambda c: (metrics["per_class"][c], c))
+def _of_labels(made: Mapping[str, Any]) -> str:
+    """How a model that marks several labels at once does: each label for itself, the worst first."""
+    metrics, measures = made["metrics"], ("average_precision", "precision", "recall", "per_class")
+    # Of each label the counts [[right without it, wrongly marked], [missed, right with it]].
+    support = [sum(there) for _, there in metrics["confusion"]]
+    numbers = sorted((c for c, count in enumerate(support) if count), key=lambda c: metrics["per_class"][c])
     rows = []
     for c in numbers:
-        name = f"<bdi>{safe(shortened(names[c], 60))}</bdi>"
-        name = f"<b>{name}</b>" if names[c] in made["targets"] else name
-        rows.append(
-            [name, f"{sum(metrics['confusion'][c][1]):,}", *(percent(metrics[key][c]) for key in keys)]
-        )
-    head = ["class", "samples", "average precision", "precision", "recall", "F1"]
-    readings = [
-        [safe(one["title"]), percent(one["value"]), between(one["interval"])] for one in made["readings"]
-    ]
-    said = f"macro F1 {percent(metrics['overall'])} %, on {metrics['samples']:,} samples"
+        name = str(made["classes"][c])
+        shown = f"<bdi>{safe(shortened(name, 60))}</bdi>"
+        bold = f"<b>{shown}</b>" if name in made["targets"] else shown
+        rows.append([bold, f"{support[c]:,}", *(percent(metrics[key][c]) for key in measures)])
+    head = ["class", safe(made["unit"]), "average precision", "precision", "recall", "F1"]
+    said = f"Macro F1 {percent(metrics['overall'])} % on {metrics['samples']:,} samples"
     return "".join(
         (
             _head(made, said),
-            section("Metrics, per 100 samples", table_of(["", "value", "95 % interval"], readings, 2)),
-            section("Classes", foldable_table(head, rows, numbers, numbers=5)),
+            _readings(made),
+            section("Classes", foldable_table(head, rows, numbers, numbers=5), said="In percent."),
             _the_rest(made, ("model", "device", "seconds", "notes")),
         )
     )
+
+
+def _readings(made: Mapping[str, Any]) -> str:
+    rows = [[safe(one["title"]), percent(one["value"]), between(one["interval"])] for one in made["readings"]]
+    shown = table_of(["", "value", "95 % interval"], rows, 2)
+    return section("Metrics, per 100 samples", shown) if rows else ""
 
 
 def _groups(groups: Sequence[Mapping[str, Any]], unit: str) -> str:

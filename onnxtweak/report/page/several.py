@@ -33,7 +33,10 @@ def _head(sides: Sequence[Side]) -> str:
     samples = {side.made.get("evidence", {}).get("provenance", {}).get("data_sha256") for side in sides}
     if len(samples) > 1 or len({side.made["split"] for side in sides}) > 1:
         apart.append("they were not measured on the same samples")
-    said = f"<p>Take care: {' and '.join(apart)}.</p>" if apart else ""
+    if len(set(map(_measure, sides))) > 1:
+        apart.append("some figures are F1 and others accuracies")
+    listed = " and ".join(filter(None, [", ".join(apart[:-1]), *apart[-1:]]))
+    said = f"<p>Take care: {listed}.</p>" if apart else ""
     return f"<header><h1>{len(sides)} results side by side</h1>{said}</header>"
 
 
@@ -43,7 +46,8 @@ def _at_a_glance(sides: Sequence[Side]) -> str:
     return section(
         "At a glance",
         table(head, rows, numbers=6),
-        said="Accuracies in percent, changes in points. E: points that the classes lost, root mean square.",
+        said=f"Overall and targets: {_measured(sides)} in percent; changes in points. "
+        "E: points that the classes lost, root mean square.",
     )
 
 
@@ -79,8 +83,8 @@ def _chart(sides: Sequence[Side]) -> str:
             points.append(Curve(shortened(side.name, _NAME), [(at[0], at[1])], f"line-{k % 6}", joined=False))
     drawn = xy(
         [Curve("base", [(0.0, 0.0)], "before", joined=False), *points],
-        "overall accuracy, points vs. base",
-        "target accuracy, points vs. base",
+        f"overall {_measured(sides)}, points vs. base",
+        f"target {_measured(sides)}, points vs. base",
         "what each gained",
     )
     return section("Gains", card("", drawn, "Up and to the right is better.")) if points else ""
@@ -110,6 +114,15 @@ def _classes(sides: Sequence[Side]) -> str:
         foldable_table(head, rows, [numbers[name] for name in order], numbers=len(head) - 1) if rows else "",
         said="The base in percent; what each result changed, in points. The largest changes first.",
     )
+
+
+def _measure(side: Side) -> str:
+    """What the figures of a result are: accuracies, or F1 where samples have several labels at once."""
+    return str(side.made["after"].get("measure") or "accuracy")
+
+
+def _measured(sides: Sequence[Side]) -> str:
+    return " or ".join(dict.fromkeys(map(_measure, sides)))
 
 
 def _name(side: Side) -> str:
