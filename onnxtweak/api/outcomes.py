@@ -103,7 +103,10 @@ class EvaluationResult(Evaluation):
 
     def __repr__(self) -> str:
         measured = self.metrics
-        return f"<Evaluation of {self.model.path}: {measured.overall:.1%} of {measured.samples:,} samples>"
+        said = f"{measured.overall:.1%} of {measured.samples:,} samples"
+        if isinstance(measured, LabelMetrics):
+            said = f"macro F1 {measured.overall:.1%} on {measured.samples:,} samples"
+        return f"<Evaluation of {self.model.path}: {said}>"
 
     def _repr_html_(self) -> str:
         return html(summary.evaluation(self))

@@ -261,5 +261,7 @@ def _usage(error: click.ClickException) -> tuple[str, str, str]:
         return error.message.rstrip("."), command, f"did you mean {' or '.join(sorted(near)[:3])}?"
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         where = error.param.opts[-1] if error.param is not None else error.param_hint or ""
+        if where and context is not None and where not in context.get_help():
+            hint = f"`{command} --help-all` shows how to use it"
         return error.message.rstrip("."), f"{command} {where}".rstrip(), hint
     return error.format_message().rstrip("."), command, hint

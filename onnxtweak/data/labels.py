@@ -135,7 +135,14 @@ def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> Data
             hint=hint,
         )
     what = f"labels of shape {shape} are neither class numbers nor one-hot"
-    return DataError(what, where=where, hint="store one class number per sample, shape (N,)")
+    hint = "store one class number per sample, shape (N,)"
+    if len(shape) == 2:
+        hint += "; of several labels at once, a mark for each: 1, 0, and -1 where it is not known"
+        if labels.dtype.kind in "iuf":
+            strange = ~((rows == 0) | (rows == 1) | (rows == -1) | (rows != rows))  # only NaN is not itself
+            row, column = np.unravel_index(int(strange.argmax()), strange.shape)
+            what += f": row {row} has {rows[row, column]:g}" if strange.any() else ""
+    return DataError(what, where=where, hint=hint)
 
 
 def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> Labels | None:

@@ -54,3 +54,9 @@ def test_fit_leads_the_commands_that_improve_a_model(capsys):
     assert "..." not in listed.replace("[ARGS]...", "")  # no sentence is cut off
     order = [listed.index(f"\n{heading}:") for heading in SECTIONS]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize(("option", "shown"), [("--threshold", "--help-all"), ("--pixel-scale", "--help")])
+def test_hints_name_the_help_that_shows_the_option(capsys, option, shown):
+    assert main(["evaluate", "model.onnx", "-d", "x.npz", option, "abc"]) == 2
+    assert f"`onnxtweak evaluate {shown}` shows how to use it" in capsys.readouterr().err

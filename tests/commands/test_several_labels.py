@@ -35,6 +35,7 @@ def test_labels_are_measured_at_the_thresholds_of_the_file(made):
     assert mean_precision.value == pytest.approx(metrics.mean_average_precision)
     assert f1.interval[0] < f1.value < f1.interval[1]
     assert found.unit == "labels"
+    assert f": macro F1 {metrics.overall:.1%} on {len(made.labels):,} samples>" in repr(found)
 
 
 def test_what_is_not_known_does_not_count(tmp_path):
@@ -103,7 +104,16 @@ def test_a_model_that_shows_one_class_is_refused(tmp_path, tail):
     [
         (lambda y: y[:, :4], DataError, "marks for 4 labels a sample, and the model has 6"),
         (lambda y: np.zeros_like(y), DataError, "no sample has any label"),
-        (lambda y: y * 2, DataError, "neither class numbers nor one-hot"),
+        (
+            lambda y: y * 2,
+            DataError,
+            r"neither class numbers nor one-hot: row \d+ has 2 .*\n.*a mark for each",
+        ),
+        (
+            lambda y: y / 2,
+            DataError,
+            r"neither class numbers nor one-hot: row \d+ has 0.5 .*\n.*a mark for each",
+        ),
         (lambda y: y - 1, DataError, "no sample has any label"),
     ],
 )
@@ -248,6 +258,8 @@ def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):
         '[gates]\nmin-target-gain = 10.0\nmax-class-drop = 1.0\n[output]\ndirectory = "build"\n'
     )
     assert main(["run", str(tmp_path / "recipe.toml")]) == 0
+    summary = (tmp_path / "build" / "summary.md").read_text(encoding="utf-8")
+    assert "### F1 on the test samples, in percent" in summary and "Accuracy" not in summary
     assert np.array_equal(_of_file(tmp_path / "build" / "t.onnx", made), _of_file(new, made))
 
 

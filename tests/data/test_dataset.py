@@ -25,7 +25,7 @@ def save(path, samples, seed=0, compressed=False, labels=None):
     return x, y
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_batches_run_across_parts(tmp_path, data):
     sizes = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))

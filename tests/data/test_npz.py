@@ -53,7 +53,7 @@ def test_compressed_members_are_held_only_when_they_fit_into_a_quarter(tmp_path)
     np.testing.assert_array_equal(read(streamed), x)  # a second pass begins anew
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_streaming_equals_numpy_for_any_ascending_rows(tmp_path, monkeypatch, data):
     samples = data.draw(st.integers(1, 60))
@@ -167,7 +167,7 @@ def test_damage_inside_a_compressed_member_is_said(tmp_path, memory):
         read(opened(path, memory=memory))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     at=st.integers(0, 1200), byte=st.integers(0, 255), save=st.sampled_from([np.savez, np.savez_compressed])
 )

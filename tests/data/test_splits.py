@@ -136,7 +136,7 @@ def test_memory_is_shared_between_what_is_opened(tmp_path):
     assert kinds == ["CompressedColumn", "CompressedColumn", "ArrayColumn", "ArrayColumn"]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 25)), min_size=40, max_size=150),
     FRACTIONS,

@@ -135,7 +135,7 @@ def tables(seed):
     return Z, base, labels, targets
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([None, 0.0, 3.0, 10.0]))
 def test_who_may_lose_more_never_gets_less(seed, class_drop):
     Z, base, labels, targets = tables(seed)

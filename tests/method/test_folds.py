@@ -14,7 +14,7 @@ from onnxtweak.settings import FitSettings
 from tests.support.learning import learning
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=30, max_size=90), st.integers(0, 5)
 )

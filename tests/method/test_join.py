@@ -42,7 +42,7 @@ def best_of(states, target, n):
     return candidates_of(Scores(**{k: np.concatenate([p[k] for p in parts]) for k in parts[0]}), n)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.floats(0.01, 1.0), st.integers(1, 9))
 def test_a_convex_combination_of_synapses_breaks_nothing(seed, scale, n):
     rng = np.random.default_rng(seed)

@@ -32,7 +32,7 @@ def outcome(Z, labels, targets, boost):
     return right.sum(), right[np.isin(labels, targets)].sum(), right
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from([(1,), (0, 3), (0, 1, 2, 3)]))
 def test_decisions_are_the_argmax_of_boosted_logits(seed, targets):
     Z, labels, targets, prefix = table(seed, targets=targets)
@@ -136,7 +136,7 @@ def test_calibration_by_mu_is_a_bias():
         np.testing.assert_array_equal((softmax * factor).argmax(axis=1), ONE_LABEL.predict_biased(Z, bias))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from([(0, 0.5, 1, 2, 4), None]))
 def test_who_may_lose_more_never_gets_less(seed, scales):
     Z, labels, targets, prefix = table(seed, targets=(0, 1, 3))

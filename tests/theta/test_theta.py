@@ -67,7 +67,7 @@ def test_worked_example_of_figure_3_2():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tables)
 def test_signed_theta_is_brute_force(backend, table):
     V, Z, L = table
@@ -79,7 +79,7 @@ def test_signed_theta_is_brute_force(backend, table):
             assert (state.count_hi[i, m], state.count_lo[i, m]) == (expected.count_hi, expected.count_lo)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tables)
 def test_a_synapse_at_its_weight_fixes_its_count_and_breaks_nothing(table):
     V, Z, L = table
@@ -96,7 +96,7 @@ def test_a_synapse_at_its_weight_fixes_its_count_and_breaks_nothing(table):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables)
 def test_thesis_and_signed_agree_on_non_negative_neurons(backend, table):
     V, Z, L = table
@@ -108,7 +108,7 @@ def test_thesis_and_signed_agree_on_non_negative_neurons(backend, table):
     assert not signed.count_lo.any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables)
 def test_thesis_mode_is_algorithm_1(table):
     V, Z, L = table
@@ -171,7 +171,7 @@ def test_an_unlimited_weight_is_capped():
     assert 2.0 < scores.weight[0] < 2.001  # the gap is 2
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tables)
 def test_line_search_beats_every_grid_and_equals_re_evaluation(table):
     V, Z, L = table
@@ -203,7 +203,7 @@ def test_plateaus_with_equal_breakpoints_act_together():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(tables, st.integers(1, 6))
 def test_survivors_count_as_a_second_sweep_does(backend, table, batch):
     V, Z, L = table

@@ -27,11 +27,7 @@ def ran(made: RunResult) -> tuple[Block, ...]:
     blocks: list[Block] = [
         Heading(_outcome(made)),
         *verdicts_blocks({name: one["verdict"] for name, one in made.results.items() if "verdict" in one}),
-        Heading(
-            f"{_measure(made)} on the test samples, in percent"
-            if _on_test(made)
-            else f"{_measure(made)}, in percent"
-        ),
+        Heading(f"{_counted(made)}{' on the test samples' if _on_test(made) else ''}, in percent"),
         TextTable(("tweak", "targets", "after", "overall", "after", "E", "fixed", "broken", "gates"), rows),
     ]
     if gates:
@@ -91,11 +87,10 @@ def _costs(made: RunResult) -> tuple[Block, ...]:
     return Heading("Cost"), TextTable(("tweak", "parameters", "file", "latency of one sample"), tuple(rows))
 
 
-def _measure(made: RunResult) -> str:
-    """What the figures are: accuracies, or F1 of several labels at once."""
-    return next(
-        (one["after"]["measure"] for one in made.results.values() if "measure" in one["after"]), "Accuracy"
-    )
+def _counted(made: RunResult) -> str:
+    """What the figures of the tweaks are: F1 where samples have several labels at once."""
+    found = {str(result["after"].get("measure") or "Accuracy") for result in made.results.values()}
+    return " or ".join(sorted(found)) or "Accuracy"
 
 
 def _on_test(made: RunResult) -> bool:
