@@ -106,6 +106,10 @@ def check_accuracy(
         )
     if inside.scale != 1:
         return Unchecked(_NAME, f"the result was recorded at scale 1, the tweak has scale {inside.scale:g}")
+    if (several := bool(inside.provenance.get("several_labels"))) != head.several:
+        kinds = "several labels at once", "one class for each sample"
+        then, now = kinds if several else reversed(kinds)
+        return Unchecked(_NAME, f"the tweak was learnt from samples with {then}, and these have {now}")
     before, after = (head.decisions(head.predict(Z), view.labels) for Z in logits)
     found = {"overall": (_Counts.of(before.right, after.right), record.all, record.max_overall_drop / 100)}
     own = np.isin(before.number, record.targets)

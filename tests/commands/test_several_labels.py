@@ -359,3 +359,12 @@ def test_what_was_measured_is_drawn_and_made_a_card(tmp_path, monkeypatch, capsy
     assert main(["report", "fit.json", "-o", "card.md"]) == 0
     card = (tmp_path / "card.md").read_text()
     assert "type: f1" in card and "F1 on the test samples" in card and "ccuracy" not in card
+
+
+def test_results_of_the_other_kind_of_labels_are_not_compared(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    _, new, _ = fitted(made, tmp_path)
+    np.savez(tmp_path / "one.npz", x=made.x, y=made.labels.argmax(axis=1))
+    verified = commands.verify(tweaked=str(new), data=DataSettings((str(tmp_path / "one.npz"),)))
+    (left_out,) = (check for check in verified.unchecked if check.name == "accuracy")
+    assert "learnt from samples with several labels" in left_out.reason
