@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.head import Answer, Readout
+from onnxtweak.head import ROUNDING, Answer, Readout
 from onnxtweak.patch import Linear, Mlp
 
 SOURCE = (4, 0, 7)
@@ -53,3 +53,23 @@ def test_a_patch_may_leave_the_last_class_alone(kind):
     same = patch.against_last()
     assert not same.delta(T)[:, 3].any()
     assert np.array_equal(same.applied(Z, T).argmax(axis=1), patch.applied(Z, T).argmax(axis=1))
+
+
+SCORES = np.array([[16.286009, 17.234472, 2.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("shown", "wrong"),
+    [
+        # What ONNX Runtime's Sigmoid makes of them: near 1 the larger score has the smaller value.
+        (np.array([[0.99999994, 0.9999999, 0.88]], np.float32), False),
+        (np.array([[1.0, 1.0, 0.88]], np.float32), False),
+        (np.array([[0.99999994, 0.999999, 0.88]], np.float32), True),
+        (np.array([[1.0, 1.0, 1.0]], np.float32), True),
+        (np.array([[0.2, 0.1, 0.1]], np.float32), True),
+        (np.array([[3, 2, 1]]), True),
+        (np.array([[1, 2, 0]]), False),
+    ],
+)
+def test_values_that_are_equal_but_for_rounding_contradict_nothing(shown, wrong):
+    assert Answer("out", "scores").contradicts(SCORES, shown, ROUNDING["float32"]).tolist() == [wrong]
