@@ -1,4 +1,4 @@
-"""How many classes are shown as few: those that are named, and one for all others."""
+"""What do scores show? Many classes as few, and outputs that are equal but for rounding."""
 
 from __future__ import annotations
 
