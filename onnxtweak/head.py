@@ -22,8 +22,6 @@ SMALLEST = 1e-30
 # another order, and rounded to the type that the model computes in.
 ROUNDING = {"float64": 1e-6, "float32": 1e-4, "float16": 4e-3, "bfloat16": 3e-2}
 
-_LAST_PLACES = 2  # of values that an output shows as equal, in units of its type's precision
-
 
 def on_logit_scale(x: np.ndarray, scale: Scale) -> np.ndarray:
     """f of METHOD 0: values of a tensor that holds `scale`, as logits."""
@@ -200,9 +198,8 @@ class Answer:
         Of marks: with a class there whose score is not positive, or without one whose score is.
 
         Z (N, C) : scores. value : of the output. Ties do not count: scores that lie within `rounding`, a
-        fraction of the largest, and values of the output that are equal, as coarse ones may be, up to the
-        rounding of a sigmoid's or an exponential's approximation, which does not grow from one number to the
-        next; but where all are equal, nothing is shown.
+        fraction of the largest, and values of the output that are equal but for the last places of an
+        approximation; but where all are equal, nothing is shown.
         """
         predicted, size = self.head.predict(Z), np.maximum(1.0, np.abs(Z).max(axis=1, initial=0.0))
         wrong: np.ndarray = np.asarray(predicted != self.classes(value))
@@ -215,8 +212,7 @@ class Answer:
             rows = self._rows(value)
             rows = with_rest(rows, self.labels) if self.rest and self.labels else rows
             highest = rows.max(axis=1)
-            coarse = np.finfo(rows.dtype).eps if rows.dtype.kind == "f" else 0
-            equal = highest - _LAST_PLACES * coarse * np.abs(highest)
+            equal = highest - 4 * np.spacing(np.abs(highest))
             wrong &= (rows[np.arange(len(rows)), predicted] < equal) | (rows.min(axis=1) == highest)
         return wrong
 

@@ -13,6 +13,7 @@ import numpy as np
 from onnxtweak.ctc.transcripts import Transcripts
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.samples import Part
+from onnxtweak.data.several.marks import not_one_each
 from onnxtweak.data.source_spec import natural_key
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import MOST_TEXT, require_regular
@@ -120,29 +121,6 @@ def class_numbers(
 
 _IGNORED = 255  # of masks of bytes, as most data sets have it
 _MOST_CLASSES = 1 << 24  # of labels at positions, which are counted one by one
-
-
-def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> DataError:
-    """The error for labels (N, ...) of a model that takes one for each sample."""
-    hint = "give the one class of each sample, shape (N,)"
-    rows = labels.reshape(len(labels), -1)
-    if len(shape) == 2 and ((rows == 0) | (rows == 1)).all():
-        several = int((rows.sum(axis=1) != 1).argmax())
-        return DataError(
-            f"labels of shape {shape} mark {int(rows[several].sum())} classes in row {several}: "
-            "several labels at once, where each sample has to have one",
-            where=where,
-            hint=hint,
-        )
-    what = f"labels of shape {shape} are neither class numbers nor one-hot"
-    hint = "store one class number per sample, shape (N,)"
-    if len(shape) == 2:
-        hint += "; of several labels at once, a mark for each: 1, 0, and -1 where it is not known"
-        if labels.dtype.kind in "iuf":
-            strange = ~((rows == 0) | (rows == 1) | (rows == -1) | (rows != rows))  # only NaN is not itself
-            row, column = np.unravel_index(int(strange.argmax()), strange.shape)
-            what += f": row {row} has {rows[row, column]:g}" if strange.any() else ""
-    return DataError(what, where=where, hint=hint)
 
 
 def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> Labels | None:

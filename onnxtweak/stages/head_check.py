@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset, check_labels
-from onnxtweak.data.labels import not_one_each
+from onnxtweak.data.several.marks import not_one_each
 from onnxtweak.engine.opened import Opened
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, ModelError

@@ -70,3 +70,26 @@ def rarest(found: np.ndarray) -> np.ndarray:
     there = found == 1
     count = np.where(there, there.sum(axis=0), len(found) + 1)
     return np.where(there.any(axis=1), count.argmin(axis=1), found.shape[1]).astype(np.int64)
+
+
+def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> DataError:
+    """The error for labels (N, ...) of a model that takes one for each sample."""
+    hint = "give the one class of each sample, shape (N,)"
+    rows = labels.reshape(len(labels), -1)
+    if len(shape) == 2 and ((rows == 0) | (rows == 1)).all():
+        several = int((rows.sum(axis=1) != 1).argmax())
+        return DataError(
+            f"labels of shape {shape} mark {int(rows[several].sum())} classes in row {several}: "
+            "several labels at once, where each sample has to have one",
+            where=where,
+            hint=hint,
+        )
+    what = f"labels of shape {shape} are neither class numbers nor one-hot"
+    hint = "store one class number per sample, shape (N,)"
+    if len(shape) == 2:
+        hint += "; of several labels at once, a mark for each: 1, 0, and -1 where it is not known"
+        if labels.dtype.kind in "iuf":
+            strange = ~((rows == 0) | (rows == 1) | (rows == -1) | (rows != rows))  # only NaN is not itself
+            row, column = np.unravel_index(int(strange.argmax()), strange.shape)
+            what += f": row {row} has {rows[row, column]:g}" if strange.any() else ""
+    return DataError(what, where=where, hint=hint)
