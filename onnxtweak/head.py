@@ -211,9 +211,8 @@ class Answer:
         if self.kind == "scores" and wrong.any():
             rows = self._rows(value)
             rows = with_rest(rows, self.labels) if self.rest and self.labels else rows
-            highest = rows.max(axis=1)
-            equal = highest - 4 * np.spacing(np.abs(highest))
-            wrong &= (rows[np.arange(len(rows)), predicted] < equal) | (rows.min(axis=1) == highest)
+            highest, own = rows.max(axis=1), rows[np.arange(len(rows)), predicted]
+            wrong &= (own < highest - 4 * np.spacing(np.abs(highest))) | (rows.min(axis=1) == highest)
         return wrong
 
     def _rows(self, value: Any) -> np.ndarray:
