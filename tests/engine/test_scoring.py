@@ -301,4 +301,5 @@ def _children() -> list[int]:
     import psutil
 
     found = psutil.Process().children(recursive=True)
-    return [p.pid for p in found if any("spawn_main" in word for word in p.cmdline())]
+    alive = [p for p in found if p.status() != psutil.STATUS_ZOMBIE]
+    return [p.pid for p in alive if any("spawn_main" in word for word in p.cmdline())]

@@ -147,9 +147,12 @@ class Launcher:
         command = [sys.executable, "-m", "benchmarks.conformance.surroundings.warm", str(other.fileno())]
         with other:
             self._warm = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[other.fileno()])
-        told = json.loads(self._channel.recv(MOST))
-        if told["threads"] != 1:
-            raise RuntimeError(f"the warm process has {told['threads']} threads; it cannot fork")
+        told = self._channel.recv(MOST)
+        if not told:
+            self.__exit__()
+            raise RuntimeError("the warm process ended before it was ready")
+        if (threads := json.loads(told)["threads"]) != 1:
+            raise RuntimeError(f"the warm process has {threads} threads; it cannot fork")
         return self
 
     def __exit__(self, *raised: object) -> None:

@@ -35,6 +35,7 @@ _ENDS = 10.0  # seconds in which threads end that were told to
 _NOT_LOADED = (
     "onnxtweak.__main__",
     "onnxtweak.api.frames",
+    "onnxtweak.api.mlflow_log",
     "onnxtweak.data.sources.memory.arrow",
     "onnxtweak.data.sources.parquet",
     "onnxtweak.engine.runtimes.",
