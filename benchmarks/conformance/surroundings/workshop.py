@@ -30,6 +30,7 @@ _SPENT = re.compile(
     rb"^time [^\n]*|time=\"[\d.]+\""
     rb"|one sample, one CPU thread[^\n]*?</tr>|<dt>(seconds|passes)</dt>[^\n]*?</dd>"
     rb"| {2,}\d+ {2,}\d+\.\d$"  # the parameters and seconds of a method that is compared
+    rb"|[-+][\d.]+ % \([\d,]+ \xc2\xb5s\)"  # latency
     rb"|\bin [\d.]+ (s|ms)\b|^- \*\*cached\*\*[^\n]*\n?",
     re.MULTILINE,
 )
