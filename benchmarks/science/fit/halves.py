@@ -2,15 +2,15 @@
 
     python benchmarks/science/fit/halves.py NETS [NAME ...] --json OUT.json
         [--splits 5] [--learn 5000] [--several 3] [--minutes M] [--threads N]
-        [--max-class-drop POINTS] [--margin ERRORS]
+        [--max-class-drop POINTS] [--margin ERRORS] [--keep none]
     python benchmarks/science/fit/halves.py --ratio OLD.json NEW.json
 
 NETS holds NAME.onnx and NAME.npz (x, y), as `public_nets.py` makes them; without a name all are taken. For
 each of five random halves, whose seeds are printed, the target is the class of the learning half that the
 base does worst on, then its three worst together (two of a net with under five classes, none of one with
 two). `fit` gets its default settings and at most 5,000 samples of the learning half; two versions are read
-at the same promise by naming it (--max-class-drop, --margin). What counts is the written file, read through
-plain ONNX Runtime on the whole test half; it must be what onnxtweak reports.
+at the same promise by naming it (--max-class-drop, --margin, --keep). What counts is the written file, read
+through plain ONNX Runtime on the whole test half; it must be what onnxtweak reports.
 
 Another tree's onnxtweak is measured by naming its root: `PYTHONPATH=/other/tree python benchmarks/...`. Fits
 that OUT.json has already are not repeated, so a run that was stopped goes on. `--ratio` compares two such
@@ -148,7 +148,7 @@ def run(asked: argparse.Namespace) -> dict:
     """All fits, those of one split after the other; saved after each."""
     folder, begin = asked.nets, time.perf_counter()
     names = asked.names or sorted(path.stem for path in folder.glob("*.npz"))
-    promise = {name: getattr(asked, name) for name in ("max_class_drop", "margin")}
+    promise = {name: getattr(asked, name) for name in ("max_class_drop", "margin", "keep")}
     promise = {name: value for name, value in promise.items() if value is not None}
     this = {"tree": tree(), "promise": promise}
     made = json.loads(asked.json.read_text()) if asked.json.exists() else {**this, "rows": []}
@@ -290,6 +290,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--max-class-drop", type=float, help="points that a class that is no target may lose")
     parser.add_argument("--margin", type=float, help="standard errors to keep clear of limits")
+    parser.add_argument("--keep", choices=["none"], help="what labels do not name need not stay")
     parser.add_argument("--ratio", type=Path, nargs=2, metavar=("OLD.json", "NEW.json"))
     asked = parser.parse_args(words)
     if asked.ratio:
