@@ -25,6 +25,8 @@ _ADVICE = (
 _CLEAR_SKILL = 0.5
 # Below this kappa a base that does not guess is still compared with likely ways to prepare its samples.
 _WEAK = 0.6
+# Samples that a label has to have, and as many without it, for its scores to tell anything.
+_ENOUGH_MARKS = 5
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,19 @@ def doubt_about(job: Job, view: View, predicted: np.ndarray) -> Doubt | None:
 
 
 def _doubt_about_labels(job: Job, view: View) -> Doubt | None:
-    """The same of several labels at once: do the scores of any label tell who has it?"""
+    """The same of several labels at once: do the scores of any label tell who has it?
+
+    Nothing is doubted where no label has enough samples with and without it to tell.
+    """
     some = spread(view, TRIED)
     Z, labels = few_logits(job, some), some.labels
-    for c in range(job.subject.classes):
+    with_it, without = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
+    countable = np.flatnonzero(np.minimum(with_it, without) >= _ENOUGH_MARKS)
+    for c in countable:
         known = labels[:, c] >= 0
         if tells_apart(Z[known, c], labels[known, c]):
             return None
+    if not len(countable):
+        return None
     found = "the scores of no label tell the samples that have it from the others"
     return Doubt(found, "", _ADVICE, serious=True)

@@ -368,3 +368,14 @@ def test_results_of_the_other_kind_of_labels_are_not_compared(tmp_path):
     verified = commands.verify(tweaked=str(new), data=DataSettings((str(tmp_path / "one.npz"),)))
     (left_out,) = (check for check in verified.unchecked if check.name == "accuracy")
     assert "learnt from samples with several labels" in left_out.reason
+
+
+def test_marks_that_cannot_tell_raise_no_doubt_and_wrong_ones_do(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    for rows, marks in ((slice(None), np.ones_like(made.labels)), (slice(6), made.labels)):
+        data = (made.x[rows], marks[rows])
+        onnxtweak.fit(made.model, data=data, output=tmp_path / "out.onnx", force=True, threads=1, test=data)
+    shuffled = np.random.default_rng(0).permutation(made.labels)
+    with pytest.raises(DataError, match="the scores of no label tell"):
+        onnxtweak.fit(made.model, data=(made.x, shuffled), output=tmp_path / "never.onnx", threads=1)
+    assert not (tmp_path / "never.onnx").exists()
