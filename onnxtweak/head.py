@@ -203,11 +203,11 @@ class Answer:
         """
         predicted, size = self.head.predict(Z), np.maximum(1.0, np.abs(Z).max(axis=1, initial=0.0))
         wrong: np.ndarray = np.asarray(predicted != self.classes(value))
+        bound = 2 * rounding * size
         if self.kind == "marks":
-            wrong = wrong & np.asarray(self.head.margin(Z) > 2 * rounding * size[:, None])
-            found: np.ndarray = np.asarray(wrong.any(axis=1))
+            found: np.ndarray = (wrong & (self.head.margin(Z) > bound[:, None])).any(axis=1)
             return found
-        wrong = wrong & np.asarray(self.head.margin(Z) > 2 * rounding * size)
+        wrong &= self.head.margin(Z) > bound
         if self.kind == "scores" and wrong.any():
             rows = self._rows(value)
             rows = with_rest(rows, self.labels) if self.rest and self.labels else rows

@@ -54,10 +54,11 @@ def over_whole_runs(path: np.ndarray, shown: np.ndarray, blank: int) -> np.ndarr
             continue
         run = found.copy()
         run[start:end] = own[0]
-        if np.array_equal(_read(run, blank), _read(path, blank)):
+        if np.array_equal(collapsed(run, blank), collapsed(path, blank)):
             found = run
     return found
 
 
-def _read(path: np.ndarray, blank: int) -> np.ndarray:
+def collapsed(path: np.ndarray, blank: int) -> np.ndarray:
+    """The classes (n,) that a path (P,) reads as: one for each run, blanks left out."""
     return path[np.append(True, path[1:] != path[:-1]) & (path != blank)]

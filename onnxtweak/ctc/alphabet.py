@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.ctc.alignment import collapsed
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import MOST_TEXT, require_regular
 
@@ -62,8 +63,7 @@ class Alphabet:
 
     def read(self, path: np.ndarray) -> str:
         """The text that the classes (P,) at the positions of a sample mean: greedy decoding."""
-        stays = np.append(True, path[1:] != path[:-1]) & (path != self.blank)
-        return "".join(self.characters[number] for number in path[stays].tolist())
+        return "".join(self.characters[number] for number in collapsed(path, self.blank).tolist())
 
 
 def read_alphabet(path: str | Path) -> tuple[str, ...]:
@@ -74,15 +74,12 @@ def read_alphabet(path: str | Path) -> tuple[str, ...]:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the alphabet cannot be read: {error}", where=path, hint=hint) from error
-    return _checked(tuple(text.removesuffix("\n").split("\n")), path)
+    return alphabet_in(text, path)
 
 
 def alphabet_in(text: str, where: object) -> tuple[str, ...]:
-    """Characters that a model's metadata hold, one a line."""
-    return _checked(tuple(text.removesuffix("\n").split("\n")), where)
-
-
-def _checked(characters: tuple[str, ...], where: object) -> tuple[str, ...]:
+    """The characters of a text with one a line. Raises DataError for duplicates and empty lines."""
+    characters = tuple(text.removesuffix("\n").split("\n"))
     lines: dict[str, int] = {}
     for number, character in enumerate(characters, 1):
         hint = "write each character once, alone on its line"

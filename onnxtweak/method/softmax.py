@@ -1,4 +1,4 @@
-"""How are softmax, log-sum-exp and log-loss computed from logits without overflow?"""
+"""How are softmax, sigmoid, log-sum-exp and log-loss computed from logits without overflow?"""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def softmax(logits: Any, xp: ModuleType = np) -> Any:
     p = xp.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     return p
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), of x's shape and dtype, float64 for choice: others overflow."""
+    found: np.ndarray = 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+    return found
 
 
 def log_sum_exp(logits: Any, xp: ModuleType = np) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.method.softmax import softmax
+from onnxtweak.method.softmax import sigmoid, softmax
 
 # 1 / tau is looked for within these factors of 1 / deviation of the logits. Logits that are right on every
 # sample, or on none, would have it grow or fall without end.
@@ -114,7 +114,7 @@ def _platt(x: np.ndarray, wanted: np.ndarray, within: tuple[float, float]) -> tu
 
     now = loss(w)
     for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(X @ w, -700, 700)))
+        p = sigmoid(X @ w)
         gradient = X.T @ (p - wanted) / len(x)
         bend = (X.T * (p * (1 - p))) @ X / len(x) + 1e-9 * np.eye(2)
         step, t = np.linalg.solve(bend, gradient), 1.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.metric.bootstrap import draws
+from onnxtweak.metric.bootstrap import RESAMPLES, draws
 from onnxtweak.metric.kinds import Metric, Predictions, Weighing
 from onnxtweak.sample_counts import LabelCounts
 from onnxtweak.types import LabelMetrics
@@ -36,11 +36,8 @@ class MacroF1(LabelMean):
 
     def weighed(self, made: Predictions) -> Weighing:
         use = self.counted(made.labels)
-        known, there = made.labels[:, use] >= 0, made.labels[:, use] == 1
-        shown = (made.predicted[:, use] == 1) & known
-        right, both = (shown & there).astype(np.float64), shown.astype(np.float64) + there
-
-        return lambda weight: _mean(2 * (weight @ right), weight @ both)
+        hit, both = _hits(made.predicted[:, use], made.labels[:, use])
+        return lambda weight: _mean(2 * (weight @ hit), weight @ both)
 
 
 class MeanAveragePrecision(LabelMean):
@@ -125,10 +122,29 @@ def label_metrics(made: Predictions, targets: np.ndarray) -> LabelMetrics:
 
 def f1_of(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The F1 of each label, (C,) float64; 0 where nothing is shown or there. predicted, labels (N, C)."""
-    there, shown = labels == 1, (predicted == 1) & (labels >= 0)
-    whole = (shown.sum(axis=0) + there.sum(axis=0)).astype(np.float64)
-    found: np.ndarray = 2 * (shown & there).sum(axis=0) / np.maximum(whole, 1)
+    hit, both = _hits(predicted, labels)
+    found: np.ndarray = 2 * hit.sum(axis=0) / np.maximum(both.sum(axis=0), 1)
     return found
+
+
+def drawn_f1(
+    shown: Sequence[np.ndarray], labels: np.ndarray, groups: np.ndarray | None, *, many: int = RESAMPLES
+) -> np.ndarray:
+    """The F1 of each label in resamples, (resamples, len(shown), C) float64.
+
+    shown : of several models, each (N, C). The rest as of `resampled`.
+    """
+    counts = [_hits(each, labels) for each in shown]
+    weights = draws(len(labels), labels.size, groups, many=many)
+    return np.array(
+        [[2 * (weight @ hit) / np.maximum(weight @ both, 1e-9) for hit, both in counts] for weight in weights]
+    )
+
+
+def _hits(shown: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each sample and label (N, C) float64: whether it is rightly shown, and shown plus there."""
+    there, seen = labels == 1, (shown == 1) & (labels >= 0)
+    return (there & seen).astype(np.float64), there.astype(np.float64) + seen
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -155,15 +171,9 @@ def label_counts(
         found: np.ndarray = (right[one] & ~right[other] & known).sum(axis=0)
         return found
 
-    sums = []
-    for each in shown:
-        seen = (each == 1) & known
-        sums.append(((seen & there).astype(np.float64), seen + there.astype(np.float64)))
-    drawn = [
-        [2 * (weight @ hit) / np.maximum(weight @ both, 1e-9) for hit, both in sums]
-        for weight in draws(len(labels), labels.size, groups)
-    ]
     f1 = np.array([f1_of(each, labels) for each in shown])
     touched = np.ones(labels.shape[1], bool) if touched is None else touched
     changes = only(1, 0), only(0, 1), only(1, 2), only(2, 1)
-    return LabelCounts(there.sum(axis=0), *changes, f1=f1, drawn=np.array(drawn), touched=touched)
+    return LabelCounts(
+        there.sum(axis=0), *changes, f1=f1, drawn=drawn_f1(shown, labels, groups), touched=touched
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from onnxtweak.intervals import Interval, paired
-from onnxtweak.report.markup import shortened
+from onnxtweak.report.markup import between, percent, shortened
 
 _LEAST = 0.0005  # a change that a table with one decimal shows
 _NAME = 40
@@ -49,6 +49,24 @@ def gains_and_losses(made: Mapping[str, Any]) -> tuple[list[ClassChange], list[C
     changes = class_changes(made)
     gains = [one for one in changes if one.after - one.before > _LEAST]
     return gains, [one for one in reversed(changes) if one.before - one.after > _LEAST]
+
+
+def most_changed(made: Mapping[str, Any], each: int) -> tuple[list[ClassChange], int]:
+    """The classes that gain most and those that pay most, so many of each; and how many more change."""
+    gains, losses = gains_and_losses(made)
+    found = [*gains[:each], *reversed(losses[:each])]
+    return found, len(gains) + len(losses) - len(found)
+
+
+def cells(one: ClassChange, longest: int) -> tuple[str, ...]:
+    """Name, accuracies, points and interval of a class in a table. longest : characters of the name."""
+    shares = percent(one.before), percent(one.after)
+    return shortened(one.name, longest), *shares, f"{one.points:+.1f}", between(one.interval, sign=True)
+
+
+def measure_of(made: Mapping[str, Any]) -> str:
+    """What is measured of each class: accuracy, or F1 where a sample has several labels at once."""
+    return str(made["after"].get("measure") or "accuracy")
 
 
 def in_a_sentence(made: Mapping[str, Any], most: int = 3) -> str:

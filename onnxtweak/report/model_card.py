@@ -11,8 +11,8 @@ from pathlib import PurePath
 from typing import Any
 
 from onnxtweak._version import __version__
-from onnxtweak.report.changes import gains_and_losses
-from onnxtweak.report.markup import STRANGE, between, percent, shortened
+from onnxtweak.report.changes import cells, measure_of, most_changed
+from onnxtweak.report.markup import STRANGE, percent, shortened
 from onnxtweak.report.promises import headline, rows
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable, markdown
 from onnxtweak.verdict import COPY
@@ -30,7 +30,7 @@ def model_card(made: Mapping[str, Any], name: str = "") -> str:
 
 
 def _metadata(made: Mapping[str, Any], name: str) -> str:
-    kind, measure = ("accuracy", "Accuracy") if _measure(made) == "Accuracy" else ("f1", "Macro F1")
+    kind, measure = ("accuracy", "Accuracy") if measure_of(made) == "accuracy" else ("f1", "Macro F1")
     metrics = [
         f"    - type: {kind}\n      name: {_quoted(said)}\n      value: {made['after'][key]:.6g}"
         for said, key in ((measure, "overall"), (f"{measure} of the target classes", "target"))
@@ -60,11 +60,6 @@ def _metadata(made: Mapping[str, Any], name: str) -> str:
     return "\n".join(lines)
 
 
-def _measure(made: Mapping[str, Any]) -> str:
-    """What is measured of each class: accuracy, or F1 where a sample has several labels at once."""
-    return str(made["after"].get("measure") or "Accuracy")
-
-
 def _quoted(text: str) -> str:
     return json.dumps(STRANGE.sub("\ufffd", shortened(text, 200)), ensure_ascii=False)
 
@@ -88,23 +83,12 @@ def _section(made: Mapping[str, Any]) -> tuple[Block, ...]:
         (said, *(percent(made[side][key]) for side in ("before", "after", "bias_control")))
         for said, key in (("all classes", "overall"), ("target classes", "target"))
     )
-    gains, losses = gains_and_losses(made)
-    changed = (*gains[:_CLASSES], *reversed(losses[:_CLASSES]))
-    classes = tuple(
-        (
-            shortened(one.name, 60),
-            percent(one.before),
-            percent(one.after),
-            f"{one.points:+.1f}",
-            between(one.interval, sign=True),
-        )
-        for one in changed
-    )
-    left_out = len(gains) + len(losses) - len(changed)
+    changed, left_out = most_changed(made, _CLASSES)
+    classes = tuple(cells(one, 60) for one in changed)
     return (
         *blocks,
         TextTable(("promise", "points", "95 % interval", ""), promises),
-        Heading(f"{_measure(made)} on the {made['split']} samples, in percent"),
+        Heading(f"{measure_of(made).capitalize()} on the {made['split']} samples, in percent"),
         TextTable(("", "base", "patched", "a bias alone"), figures),
         Heading("Classes that gain, and that pay"),
         TextTable(("class", "base", "patched", "points", "95 % interval"), classes),

@@ -8,17 +8,15 @@ on one side or the other at random, confirm that no class heeds the others.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from onnxtweak.engine.answer.number_cut import Cuts
-from onnxtweak.engine.answer.observed import Observed, observe
-from onnxtweak.engine.answer.tail import Question, Tail, tensors_to_try
+from onnxtweak.engine.answer.observed import Observed
+from onnxtweak.engine.answer.tail import Question, Tail, observed_tensors, settled_on
 from onnxtweak.engine.opened import Opened
 from onnxtweak.errors import InputError, ModelError, UsageError
 from onnxtweak.head import ROUNDING, SEVERAL_LABELS, Answer, Readout
-from onnxtweak.model.inspect.logits import logits_between
 from onnxtweak.model.inspect.tail import is_unbounded
 from onnxtweak.settings import EngineSettings
 
@@ -39,13 +37,7 @@ def settle_several(
         hint = "leave it out; `fit` sets a threshold for each label, and the new file shows it"
         raise UsageError("several labels have a threshold each", where="--threshold", hint=hint)
     question, reasons = Question(feeds, settings, Cuts(), proven=False), list[str]()
-    for name in tensors_to_try(opened):
-        try:
-            observed = observe(opened, name, feeds, settings)
-        except InputError:
-            if name == opened.logits.name:
-                raise
-            continue
+    for name, observed in observed_tensors(opened, feeds, settings):
         for answer in _answers(opened, observed):
             try:
                 readout = _read(Tail(opened, name, observed, answer, question), observed, answer)
@@ -55,10 +47,7 @@ def settle_several(
             if readout is None:
                 reasons.append(f"output {answer.output!r} does not show each class for itself")
                 continue
-            graph, output = opened.model.graph, opened.logits.output
-            logits = opened.logits if name == opened.logits.name else logits_between(graph, name, output)
-            plain = readout.is_plain and readout.scale == "logit"
-            return replace(opened, logits=logits, readout=None if plain else readout, answer=answer)
+            return settled_on(opened, name, readout, answer)
     raise ModelError(
         "labels mark several classes of a sample, and the model does not show each class for itself: "
         + (reasons[0] if reasons else "no output has a number for each"),

@@ -58,13 +58,7 @@ def settle_answer(
     question = Question(feeds, settings, Cuts(threshold, recorded_cut(opened.model)), proven)
     reasons: list[str] = []
     probabilities: list[tuple[str, Observed]] = []
-    for name in tensors_to_try(opened):
-        try:
-            observed = observe(opened, name, feeds, settings)
-        except InputError:
-            if name == opened.logits.name:
-                raise
-            continue
+    for name, observed in observed_tensors(opened, feeds, settings):
         if observed.scale != "logit":
             probabilities.insert(0, (name, observed))  # the one closest to the output is tried first
             continue
@@ -104,12 +98,32 @@ class Question:
     proven: bool
 
 
-def tensors_to_try(opened: Opened) -> list[str]:
-    """Tensors to try: the one that the graph suggests, the deepest, and on towards the output."""
-    if opened.named:
-        return [opened.logits.name]
-    chain = cuts(opened.model.graph, opened.logits.output)
-    return list(dict.fromkeys([opened.logits.name, *reversed(chain)]))
+def observed_tensors(
+    opened: Opened, feeds: Mapping[str, np.ndarray], settings: EngineSettings
+) -> Iterator[tuple[str, Observed]]:
+    """Tensors to try: the one that the graph suggests, the deepest, and on towards the output.
+
+    Those that cannot be observed are left out, but the first, whose InputError is raised.
+    """
+    chain = () if opened.named else reversed(cuts(opened.model.graph, opened.logits.output))
+    for name in dict.fromkeys([opened.logits.name, *chain]):
+        try:
+            observed = observe(opened, name, feeds, settings)
+        except InputError:
+            if name == opened.logits.name:
+                raise
+        else:
+            yield name, observed
+
+
+def settled_on(opened: Opened, name: str, readout: Readout, answer: Answer, words: str = "") -> Opened:
+    """The model with `name` as the tensor to patch. words : what more is said of how it was found."""
+    graph, logits = opened.model.graph, opened.logits
+    if name != logits.name:
+        logits = logits_between(graph, name, logits.output)
+    logits = replace(logits, explain=logits.explain + words)
+    plain = readout.is_plain and readout.scale == "logit"
+    return replace(opened, logits=logits, readout=None if plain else readout, answer=answer)
 
 
 def _not_finite(x: np.ndarray, feeds: Mapping[str, np.ndarray]) -> str:
@@ -175,12 +189,7 @@ def _settled(
             )
             return None
         require_cut(question.given.threshold, answer)
-        logits = (
-            opened.logits if name == opened.logits.name else logits_between(graph, name, opened.logits.output)
-        )
-        logits = replace(logits, explain=logits.explain + _in_words(readout))
-        plain = readout.is_plain and readout.scale == "logit"
-        return replace(opened, logits=logits, readout=None if plain else readout, answer=answer)
+        return settled_on(opened, name, readout, answer, _in_words(readout))
     return None
 
 

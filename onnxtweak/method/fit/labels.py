@@ -20,14 +20,14 @@ from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import RIDGES
 from onnxtweak.method.folds import Folds
+from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import Design, design
 from onnxtweak.method.temperature import calibrate_labels
 from onnxtweak.method.tuning.label_bias import best_biases
 from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean
-from onnxtweak.metric.bootstrap import draws
 from onnxtweak.metric.kinds import Predictions
-from onnxtweak.metric.several import MeanAveragePrecision, f1_of, label_metrics
+from onnxtweak.metric.several import MeanAveragePrecision, drawn_f1, f1_of, label_metrics
 from onnxtweak.patch import Linear
 from onnxtweak.settings import FitSettings
 from onnxtweak.types import Progress, silent
@@ -238,7 +238,7 @@ def _settled(
     groups = None if groups is None else groups[judged]
     base, cool = problem.Z[judged], problem.cool[judged]
     was = SEVERAL_LABELS.predict(base)
-    alone = _Held.of(base, _probabilities(cool), marks, fold)
+    alone = _Held.of(base, sigmoid(cool.astype(np.float64)), marks, fold)
     f1, of_alone = f1_of(was, marks), f1_of(alone.shown, marks)
     surely = of_alone - f1 > margin * _error(was, alone.shown, marks, groups)
     notes, taken, shown = list[str](), np.zeros(len(f1), bool), np.where(surely, alone.shown, was)
@@ -246,7 +246,7 @@ def _settled(
     Z = base
     if path is not None:
         held = path.held_out[judged]
-        fitted = _Held.of(held, _probabilities(held), marks, fold)
+        fitted = _Held.of(held, sigmoid(held.astype(np.float64)), marks, fold)
         of_fit = f1_of(fitted.shown, marks)
         ahead = of_fit >= np.maximum(f1, of_alone)
         if isinstance(goal.metric, MeanAveragePrecision):
@@ -283,11 +283,6 @@ def _candidate(problem: _MarksProblem, path: _Path, taken: np.ndarray) -> FitCan
     return FitCandidate(path.name, path.columns, held_out, loss, lambda: path.patch(problem, taken))
 
 
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    found: np.ndarray = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -700, 700)))
-    return found
-
-
 def _learnt(problem: _MarksProblem, held_out: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """Labels (c,) bool whose held-out log-loss is surely lower than that of the calibrated base."""
     judged = problem.folds.judged
@@ -311,16 +306,6 @@ def _ranks_better(Z: np.ndarray, base: np.ndarray, marks: np.ndarray) -> np.ndar
 
 def _error(was: np.ndarray, now: np.ndarray, marks: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """Standard error (c,) of the change in F1 between two sets of shown marks (n, c), by resampling."""
-    counts = [_counts(shown, marks) for shown in (was, now)]
-    drawn = []
-    for weight in draws(len(marks), marks.size, groups, many=_RESAMPLES):
-        before, after = (2 * (weight @ hit) / np.maximum(weight @ both, 1e-9) for hit, both in counts)
-        drawn.append(after - before)
-    found: np.ndarray = np.std(drawn, axis=0)
+    drawn = drawn_f1((was, now), marks, groups, many=_RESAMPLES)
+    found: np.ndarray = np.std(drawn[:, 1] - drawn[:, 0], axis=0)
     return found
-
-
-def _counts(shown: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each sample and label (n, c): whether it is rightly shown, and shown plus there."""
-    there, seen = marks == 1, (shown == 1) & (marks >= 0)
-    return (there & seen).astype(np.float64), there.astype(np.float64) + seen

@@ -28,8 +28,8 @@ _PATIENCE, _WORTH, _SURELY = 2, 0.02, 2.0
 _ENOUGH = 2000
 # What the solver may leave of the log-loss: while choosing, as a share of the base's; in the end, in nats.
 _COARSE, _FINE = 5e-5, 1e-6
-# Folds at a time: each copies its part of the table.
-_AT_ONCE = 2
+# Folds or trainings at a time: each copies its part of the table.
+AT_ONCE = 2
 
 
 def fit_linear(
@@ -170,7 +170,7 @@ class LinearPath:
 
         logits, found, numbers = self.table.Z.copy(), {}, tuple(numbers)
         small = is_small(self.design.X.size * len(self._free))
-        each = side_by_side(solved, numbers, _AT_ONCE) if small else map(solved, numbers)
+        each = side_by_side(solved, numbers, AT_ONCE) if small else map(solved, numbers)
         for k, fold in zip(numbers, each, strict=True):
             rows, found[k] = folds.held_out(k), fold.axes
             logits[np.ix_(rows, self._free)] += fold.scores[rows].astype(logits.dtype)

@@ -13,7 +13,7 @@ import numpy as np
 from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
-from onnxtweak.method.fit.linear import LinearPath
+from onnxtweak.method.fit.linear import AT_ONCE, LinearPath
 from onnxtweak.method.folds import one_in
 from onnxtweak.method.patch_sum import added
 from onnxtweak.method.softmax import log_loss, log_losses
@@ -26,8 +26,6 @@ from onnxtweak.types import Progress, silent
 DECAYS = (10.0, 3.0, 1.0, 0.1)
 # One sample in this many decides when training stops.
 _STOP = 8
-# Trainings at a time: each copies its part of the table.
-_AT_ONCE = 2
 
 
 def fit_mlp(
@@ -66,7 +64,7 @@ def fit_mlp(
     best_loss, best = np.inf, decays[0]
     logits = table.Z.copy()
     tasks = [(first, decay) for decay in decays]
-    for decay, tried in zip(decays, side_by_side(held_out, tasks, _AT_ONCE), strict=True):
+    for decay, tried in zip(decays, side_by_side(held_out, tasks, AT_ONCE), strict=True):
         progress.advance(1)
         loss = log_loss(tried[counted], labels[counted]) if counted.any() else np.inf
         if loss >= best_loss:
@@ -77,7 +75,7 @@ def fit_mlp(
     if simplest(losses, log_losses(table.Z[rows][counted], labels[counted])) == 0:
         return []
     tasks = [(fold, best) for fold in others]
-    for fold, found in zip(others, side_by_side(held_out, tasks, _AT_ONCE), strict=True):
+    for fold, found in zip(others, side_by_side(held_out, tasks, AT_ONCE), strict=True):
         progress.advance(1)
         logits[folds.held_out(fold)] = found
     loss = log_loss(logits[judged], table.labels[judged])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.engine.machine.single_thread import single_thread, threads_for
-from onnxtweak.method.softmax import log_sum_exp
+from onnxtweak.method.softmax import log_sum_exp, sigmoid
 from onnxtweak.method.solvers.lbfgs import lbfgs, unconverged
 from onnxtweak.method.solvers.proximal import Sparsity, proximal
 from onnxtweak.method.solvers.standard import column_scale, scale_of_uncentred
@@ -184,7 +184,7 @@ def one_target(
     loss, done, count = objective(w), False, 0
     while count < iterations and not done:
         count += 1
-        p = _sigmoid(offset + X @ w)
+        p = sigmoid(offset + X @ w)
         gradient = X.T @ (share * (p - (sign > 0))) + penalty * w
         hessian = (X.T * (share * p * (1 - p))) @ X
         hessian[np.diag_indices_from(hessian)] += penalty
@@ -270,7 +270,3 @@ def _shares(sample_weight: np.ndarray) -> np.ndarray:
     """Weights (N,) float64 that sum to 1."""
     weight = np.asarray(sample_weight, np.float64)
     return weight / max(float(weight.sum()), 1e-300)
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from onnxtweak.report.changes import in_a_sentence
+from onnxtweak.report.changes import in_a_sentence, measure_of
 from onnxtweak.report.markup import card, change, percent, safe, section, shortened, table
 from onnxtweak.report.page.charts import Curve, xy
 from onnxtweak.report.page.class_table import foldable_table
@@ -33,7 +33,7 @@ def _head(sides: Sequence[Side]) -> str:
     samples = {side.made.get("evidence", {}).get("provenance", {}).get("data_sha256") for side in sides}
     if len(samples) > 1 or len({side.made["split"] for side in sides}) > 1:
         apart.append("they were not measured on the same samples")
-    if len(set(map(_measure, sides))) > 1:
+    if len({measure_of(side.made) for side in sides}) > 1:
         apart.append("some figures are F1 and others accuracies")
     listed = " and ".join(filter(None, [", ".join(apart[:-1]), *apart[-1:]]))
     said = f"<p>Take care: {listed}.</p>" if apart else ""
@@ -116,13 +116,8 @@ def _classes(sides: Sequence[Side]) -> str:
     )
 
 
-def _measure(side: Side) -> str:
-    """What the figures of a result are: accuracies, or F1 where samples have several labels at once."""
-    return str(side.made["after"].get("measure") or "accuracy")
-
-
 def _measured(sides: Sequence[Side]) -> str:
-    return " or ".join(dict.fromkeys(map(_measure, sides)))
+    return " or ".join(dict.fromkeys(measure_of(side.made) for side in sides))
 
 
 def _name(side: Side) -> str:

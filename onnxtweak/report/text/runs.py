@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnxtweak.plans import RunPlan
-from onnxtweak.report.changes import gains_and_losses
-from onnxtweak.report.markup import between, percent, shortened
+from onnxtweak.report.changes import cells, measure_of, most_changed
+from onnxtweak.report.markup import percent
 from onnxtweak.report.text.dry_run import ESTIMATE, length, size
 from onnxtweak.report.text.layout import HARM, Block, Facts, Heading, Note, TextTable
 from onnxtweak.report.text.verdict import verdicts_blocks
@@ -58,12 +58,10 @@ def _classes_that_change(made: RunResult) -> tuple[Block, ...]:
     rows: list[tuple[str, ...]] = []
     marked: set[int] = set()
     for name, result in made.results.items():
-        gains, losses = gains_and_losses(result)
-        for one in (*gains[:_CHANGES], *reversed(losses[:_CHANGES])):
+        changed, more = most_changed(result, _CHANGES)
+        for one in changed:
             marked |= {len(rows)} if one.target else set()
-            shown = shortened(one.name, 40), percent(one.before), percent(one.after), f"{one.points:+.1f}"
-            rows.append((name, *shown, between(one.interval, sign=True)))
-        more = max(len(gains) - _CHANGES, 0) + max(len(losses) - _CHANGES, 0)
+            rows.append((name, *cells(one, 40)))
         if more:
             rows.append((name, f"({more:,} more)", "", "", "", ""))
     if not rows:
@@ -89,7 +87,7 @@ def _costs(made: RunResult) -> tuple[Block, ...]:
 
 def _counted(made: RunResult) -> str:
     """What the figures of the tweaks are: F1 where samples have several labels at once."""
-    found = {str(result["after"].get("measure") or "Accuracy") for result in made.results.values()}
+    found = {measure_of(result).capitalize() for result in made.results.values()}
     return " or ".join(sorted(found)) or "Accuracy"
 
 
