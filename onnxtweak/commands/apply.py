@@ -9,6 +9,7 @@ import numpy as np
 from onnxtweak.bounded import require_number
 from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.subject import Subject
+from onnxtweak.model.edit.splice import require_same_base
 from onnxtweak.model.edit.tweak_file import load
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.model.file.output_file import Delivery
@@ -52,6 +53,7 @@ def apply(
     loaded = tweak if isinstance(tweak, Tweak) else load(tweak)
     protect = [] if isinstance(tweak, Tweak) else [tweak]
     opened = open_model(model, TapSettings(logits=loaded.logits))
+    require_same_base(opened.model, loaded)
     check_model_output(opened.model, output.path, force=output.force, protect=protect)
     subject, feeds = open_subject(opened, [loaded], engine)
     if not loaded.patch.changes_logits and not shadow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from onnxtweak.model.file.output_file import write_atomic
 from onnxtweak.model.file.output_paths import check_output
@@ -10,7 +11,7 @@ from onnxtweak.report.page.frame import Imprint
 from onnxtweak.results import ReportPage
 from onnxtweak.settings import OutputSettings
 from onnxtweak.stages.open_job import file_ref
-from onnxtweak.stages.report_page import draw, read_results
+from onnxtweak.stages.report_page import draw, read_results, require_page_name
 
 
 def report(*, results: Sequence[str], output: OutputSettings, title: str = "", date: str = "") -> ReportPage:
@@ -20,8 +21,11 @@ def report(*, results: Sequence[str], output: OutputSettings, title: str = "", d
     same bytes. Raises DataError where a file is not a result, OutputError.
     """
     check_output(output.path, force=output.force, protect=results)
+    card = Path(output.path).suffix.lower() == ".md"
+    if not card:
+        require_page_name(output.path)
     documents = read_results(results)
-    page = draw(documents, Imprint(title, date), card=str(output.path).endswith(".md"))
+    page = draw(documents, Imprint(title, date), card=card)
     write_atomic(output.path, [page], force=output.force, protect=results)
     made_by = dict.fromkeys(str(made["command"]) for _, made in documents)
     return ReportPage(tuple(map(file_ref, results)), file_ref(output.path), ", ".join(made_by))

@@ -16,6 +16,7 @@ from onnxtweak.in_memory import InMemory
 from onnxtweak.model.file.model_file import ModelFile, ModelSource, model_files
 from onnxtweak.model.file.output_paths import check_distinct, check_output, same_file
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings
+from onnxtweak.stages.report_page import require_page_name
 
 _FUNCTION = re.compile(r"(.+\.py):\w+(#.*)?")
 
@@ -37,8 +38,12 @@ def check_paths(
     written = [path for path in (output.output, output.tweak, output.report) if path is not None]
     work = [] if engine.work_dir is None else [engine.work_dir]
     read = [*model_files(model), *map(Path, others), *files_named(data, engine), *costs_named(metric)]
+    if output.report is not None:
+        require_page_name(output.report)
     for path in written:
         check_output(path, force=output.force, protect=read)
+    if output.report is not None:
+        require_page_name(output.report)
     check_distinct([*work, *written])
 
 

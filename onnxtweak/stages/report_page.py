@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from onnxtweak.errors import DataError
+from onnxtweak.errors import DataError, OutputError
 from onnxtweak.input_files import read_text
 from onnxtweak.report.model_card import model_card
 from onnxtweak.report.page.document import drawn, is_of_a_patch, sides
@@ -14,7 +15,19 @@ from onnxtweak.report.page.frame import NO_IMPRINT, Imprint
 from onnxtweak.report.schema import SCHEMA, document
 from onnxtweak.results import Result
 
+_SUFFIXES = {".html", ".htm", ".xhtml", ""}
 _HINT = "give a result that a command wrote with -f json, such as `onnxtweak fit ... -f json > result.json`"
+
+
+def require_page_name(path: str) -> None:
+    """Raise OutputError where the name of a page promises another kind of file."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise OutputError(
+            f"a report is an HTML page, not {suffix}",
+            where=path,
+            hint="name it *.html, which a browser prints as a PDF; `report -o CARD.md` writes Markdown",
+        )
 
 
 def page_of(result: Result, path: str) -> bytes:

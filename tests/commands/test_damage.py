@@ -276,3 +276,9 @@ def test_a_tweak_without_synapses_changes_nothing_and_is_verified(files, mlp, tm
     found = commands.verify(tweaked=output.path, data=DataSettings((str(mlp[1]),)), engine=ONE_THREAD)
     assert "simulation" not in failed(found) and found.before.overall == found.after.overall
     assert "simulation" in {check.name for check in found.checks}
+    with pytest.raises(ModelError, match="belongs to another model"):
+        commands.apply(
+            model=str(files / "join.onnx"),
+            tweak=str(tmp_path / "none.safetensors"),
+            output=OutputSettings("x"),
+        )

@@ -10,6 +10,7 @@ from onnxtweak.commands import join, report
 from onnxtweak.errors import DataError, OutputError
 from onnxtweak.report import schema
 from onnxtweak.settings import DataSettings, OutputSettings, TargetSettings
+from onnxtweak.stages.check_paths import check_paths
 from tests.support.report_pages import a_document
 from tests.support.weak_class import TARGET, weak_cnn
 
@@ -135,3 +136,21 @@ def test_title_and_date_are_an_authors(tmp_path):
     assert "Cats &amp; &lt;dogs&gt; · 3 May" in pages["titled"]
     assert "<title>Cats &amp; &lt;dogs&gt;</title>" in pages["titled"]
     assert "class=imprint" not in pages["bare"]
+
+
+@pytest.mark.parametrize("name", ["r.pdf", "r.json", "r.png"])
+def test_a_page_is_written_under_the_name_of_a_page(tmp_path, name):
+    source = written(tmp_path, json.dumps(a_document()))
+    with pytest.raises(OutputError, match="a report is an HTML page") as caught:
+        report(results=[source], output=OutputSettings(str(tmp_path / name)))
+    assert "*.html" in str(caught.value.hint)
+    with pytest.raises(OutputError, match="a report is an HTML page"):
+        check_paths(OutputSettings(report=str(tmp_path / name)), source, DataSettings(()))
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(("name", "begins"), [("R.HTML", "<!doctype html>"), ("CARD.MD", "---")])
+def test_the_name_says_which_form_is_written(tmp_path, name, begins):
+    source = written(tmp_path, json.dumps(a_document()))
+    report(results=[source], output=OutputSettings(str(tmp_path / name)))
+    assert (tmp_path / name).read_text(encoding="utf-8").lower().startswith(begins)

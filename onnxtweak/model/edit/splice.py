@@ -72,7 +72,7 @@ def splice(
     Raises ModelError when the tweak belongs to another file or does not fit this one, VerificationError when
     the result is not what it should be.
     """
-    _require_same_base(model, tweak)
+    require_same_base(model, tweak)
     if not math.isfinite(scale):
         raise ModelError("the scale is not finite", where=scale, hint="give --scale a finite number")
     graft = prepare_graft(model, tweak.logits, _used_taps(tweak))
@@ -164,7 +164,8 @@ def _used_taps(tweak: Tweak) -> list[str]:
     return [tweak.neurons.taps[number].name for number in sorted({int(n) for n in tweak.neurons.tap_of})]
 
 
-def _require_same_base(model: ModelFile, tweak: Tweak) -> None:
+def require_same_base(model: ModelFile, tweak: Tweak) -> None:
+    """Raise ModelError where the tweak was made for another file, even if it changes nothing."""
     if tweak.base_sha256 != model.base_sha256:
         raise ModelError(
             f"the tweak belongs to another model: made for sha256 {tweak.base_sha256[:12]}, "
