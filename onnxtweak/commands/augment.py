@@ -22,11 +22,11 @@ from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, Ou
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
-from onnxtweak.stages.head_check import require_one_row
+from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
-from onnxtweak.stages.proposal import Proposal
+from onnxtweak.stages.proposal import Proposal, for_tensor
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import Neurons, Progress, silent
 
@@ -52,7 +52,7 @@ def augment(
     """
     check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
-    require_one_row(job.subject, "augmentation")
+    require_one_label(job.subject, "augmentation")
     check_outputs(job, output)
     job = require_sound_base(job)
     count = _how_many(job, settings)
@@ -66,7 +66,8 @@ def augment(
         temperature = fit_temperature(validation.Z, validation.labels)
         cool = fit.cooled(temperature), validation.cooled(temperature)
         trained = train(*cool, settings, head=job.head, seed=data.seed, xp=xp, progress=progress)
-        trained = replace(trained, patch=trained.patch.scaled(temperature))
+        patch = for_tensor(trained.patch.scaled(temperature), job.subject.readout)
+        trained = replace(trained, patch=patch)
     proposal = _proposal(job, goal, settings, neurons, trained, validation)
     notes = _notes(job, trained, len(validation.labels), len(neurons), count, helpless)
     return deliver(job, replace(proposal, notes=notes), output)

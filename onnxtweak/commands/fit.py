@@ -48,7 +48,7 @@ from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
-from onnxtweak.stages.proposal import Proposal
+from onnxtweak.stages.proposal import Proposal, for_tensor
 from onnxtweak.types import Progress, silent
 
 # Biases that a note lists.
@@ -150,9 +150,7 @@ def _proposal(
 ) -> Proposal:
     """The patch that was found, certified where that is asked for; or the base."""
     columns, patch = found.patch
-    readout = job.subject.readout
-    if patch is not None and readout is not None and readout.rest:
-        patch = patch.against_last()
+    patch = None if patch is None else for_tensor(patch, job.subject.readout)
     if settings.certify is not None and patch is not None:
         patch, note = _certified(validation, columns, patch, settings.certify, goal.head)
         notes += (note,)

@@ -26,7 +26,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import check_outputs, deliver
-from onnxtweak.stages.head_check import require_one_row
+from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -55,7 +55,7 @@ def join(
     """
     check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
-    require_one_row(job.subject, "a synaptic join")
+    require_one_label(job.subject, "a synaptic join")
     check_outputs(job, output)
     job = require_sound_base(job)
     goal = choose_goal(job, targets, settings)

@@ -36,7 +36,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.check_paths import check_paths, files_named
-from onnxtweak.stages.head_check import require_one_row
+from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_job import file_ref, open_whole, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -131,7 +131,7 @@ def _open_source(
 ) -> _ScoreSource:
     if len(data.data) != 1 or not is_dump(data.data[0]):
         job = open_whole(model, data, engine, taps, progress)
-        require_one_row(job.subject, "scoring")
+        require_one_label(job.subject, "scoring")
         job = require_sound_base(job)
         view = job.splits.fit
         read = from_model(job.subject, view, job.engine, job.taps)

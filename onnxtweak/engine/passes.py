@@ -104,7 +104,7 @@ def capture(
     Raises ModelError where the model does not load, DataError where it rejects a sample.
     """
     if subject.sizes:
-        yield from _capture_positions(subject, view, engine, what, taps, neurons)
+        yield from _capture_positions(subject, view, engine, what, taps, neurons, folding.every)
         return
     session, logits, outputs = _open_exposed(subject, engine, taps, neurons)
     widths = [len(neurons)] * len(outputs) if neurons is not None else [t.neurons for t in taps]
@@ -152,21 +152,38 @@ def _capture_positions(
     what: str,
     taps: Sequence[Tap],
     neurons: Neurons | None,
+    every: int | None,
 ) -> Generator[Captured]:
-    """The same, where every position is a row; arrays are new for each batch."""
+    """The same, where every position is a row; arrays are new for each batch.
+
+    every : rows after which a part has to end; None: it may end anywhere.
+    """
     session, logits, outputs = _open_exposed(subject, engine, taps, neurons)
     begin, samples = time.perf_counter(), len(view.samples)
     width = len(neurons) if neurons is not None else sum(tap.neurons for tap in taps)
     plan = plan_of(subject, engine, width, samples, session.device)
     kind = np.float64 if subject.dtype == "float64" else np.float32
     names = [port.name for port in session.inputs if port.name != ROWS]
+    at = 0
     with engine.passing(what, samples, session, begin):
         for part in position_batches(subject, view, plan, names, engine.settings.cores):
             Z, *V = session.run({**part.feeds, ROWS: part.local}, [logits, *outputs])
             values = tuple(array.astype(np.float32, copy=False) for array in V)
             labels = view.dataset.labels[part.rows].astype(np.int64)
-            yield Captured(Z.astype(kind, copy=False), values, labels, part.rows)
+            Z = Z.astype(kind, copy=False)
+            for rows in _cut_at(at, len(labels), every):
+                yield Captured(Z[rows], tuple(V[rows] for V in values), labels[rows], part.rows[rows])
+            at += len(labels)
             engine.progress.advance(part.samples)
+
+
+def _cut_at(done: int, count: int, every: int | None) -> Iterator[slice]:
+    """The next `count` rows, cut wherever a multiple of `every` is done."""
+    start = 0
+    while start < count:
+        stop = count if every is None else min(count, start + every - (done + start) % every)
+        yield slice(start, stop)
+        start = stop
 
 
 def plan_of(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import Readout
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.patch import DensePatch, Patch, no_patch
@@ -15,6 +16,13 @@ from onnxtweak.stages.choose_neurons import TableNeurons
 from onnxtweak.stages.lists.count_outcome import Listing
 from onnxtweak.stages.other_models.reference import Matching
 from onnxtweak.types import Neurons, Trial
+
+Dense = TypeVar("Dense", bound=DensePatch)
+
+
+def for_tensor(patch: Dense, readout: Readout | None) -> Dense:
+    """The patch as the model's tensor can take it: nothing is added to a class that stands for others."""
+    return patch if readout is None or not readout.rest else patch.against_last()
 
 
 @dataclass(frozen=True)

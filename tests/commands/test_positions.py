@@ -12,11 +12,25 @@ from sklearn.metrics import jaccard_score
 
 import onnxtweak
 from onnxtweak.cli.main import program
+from onnxtweak.commands.compare import compare
+from onnxtweak.commands.dump import dump
+from onnxtweak.commands.join import join
 from onnxtweak.commands.slot import slot
 from onnxtweak.data.splits import open_splits, unsplit
 from onnxtweak.engine.opened import open_model
+from onnxtweak.engine.passes import Folding, capture
 from onnxtweak.errors import DataError, ModelError, UsageError
-from onnxtweak.settings import DataSettings, GiB, OutputSettings, TapSettings
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    GiB,
+    JoinSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from onnxtweak.stages.open_job import prepare
+from onnxtweak.theta.reference import signed_theta
 from onnxtweak.types import silent
 from tests.support.at_positions import CLASSES, KINDS, LACKING, model_at_positions
 from tests.support.nets import mlp
@@ -126,12 +140,67 @@ def test_a_classifier_wants_one_label_each(tmp_path):
         onnxtweak.evaluate(model, data=data)
 
 
-@pytest.mark.parametrize("command", ["join", "retrain", "augment", "score", "compare"])
-def test_what_does_not_work_there_says_so(tmp_path, command):
-    made = model_at_positions("frames", tmp_path)
+@pytest.mark.parametrize("command", ["join", "retrain", "augment"])
+def test_a_method_of_the_thesis_patches_every_position(made, tmp_path, command):
+    new, back = tmp_path / "new.onnx", tmp_path / "back.onnx"
     asked = {} if command == "augment" else {"target": LACKING}
-    with pytest.raises(ModelError, match="does not work with scores at every position yet"):
-        getattr(onnxtweak, command)(made.model, data=made.data, **asked)
+    found = getattr(onnxtweak, command)(
+        made.model, data=made.data, output=new, **asked, backend="numpy", device="cpu"
+    )
+    assert {check.name for check in found.checks if check.passed} >= {"simulation", "neutral", "reload"}
+    wanted = made.labels == LACKING
+    was, now = (shown(path, made.x, made.class_axis) == made.labels for path in (made.model, new))
+    assert now[wanted].mean() > was[wanted].mean() + 0.2 and now.mean() > was.mean() - 0.02
+    onnxtweak.revert(new, back)
+    assert back.read_bytes() == made.model.read_bytes()
+
+
+def test_theta_of_positions_is_that_of_the_definition(tmp_path):
+    """Each synapse as the slow reference computes it, from values and scores that are dumped row by row."""
+    made, folder = model_at_positions("tokens", tmp_path), tmp_path / "dump"
+    settings = {"device": "cpu", "taps": ["activations"]}
+    dump(model=str(made.model), data=DataSettings((str(made.data),)), directory=str(folder))
+    V, Z, L = (np.concatenate([np.load(part) for part in sorted(folder.glob(f"{name}-*"))]) for name in "VZL")
+    assert len(V) == made.labels.size and np.array_equal(L, made.labels.reshape(-1))
+    found = onnxtweak.score(made.model, data=made.data, target=LACKING, **settings)
+    again = onnxtweak.score(made.model, data=folder, target=LACKING, device="cpu")
+    assert found.top == again.top and found.top[0]["count"] > 0
+    for row in found.top:
+        limits = signed_theta(V[:, row["index"]], Z, L, LACKING)
+        up = row["weight"] > 0
+        assert row["count"] == (limits.count_hi if up else limits.count_lo)
+        assert abs(row["weight"]) == pytest.approx(1 / (limits.hi if up else limits.lo), rel=1e-4)
+
+
+def test_the_same_bytes_however_rows_are_cut(tmp_path):
+    """Folds of theta end at a shard, which is counted in rows and divides samples."""
+    made, files = model_at_positions("frames", tmp_path), []
+    for number, changed in enumerate(({}, {"batch": 3}, {"work_dir": str(tmp_path)})):
+        engine = EngineSettings(shard=500, backend="numpy", device="cpu", **changed)
+        asked = {"targets": TargetSettings((str(LACKING),)), "settings": JoinSettings(criterion="lift")}
+        files.append(tmp_path / f"{number}.onnx")
+        data, output = DataSettings((str(made.data),)), OutputSettings(str(files[-1]))
+        join(model=str(made.model), data=data, engine=engine, output=output, **asked)
+    assert len({file.read_bytes() for file in files}) == 1 != len({*files[:1], made.model})
+    data = DataSettings((str(made.data),))
+    job = prepare(str(made.model), data, EngineSettings(device="cpu"), TapSettings(), silent)
+    cut = Folding(every=500)
+    parts = [
+        len(got.Z) for got in capture(job.subject, job.splits.fit, job.engine, "x", job.taps, folding=cut)
+    ]
+    assert sum(parts) == len(job.splits.fit) and {500, 1000, 1500} <= set(np.cumsum(parts).tolist())
+
+
+def test_methods_are_compared_there_and_one_is_written(tmp_path):
+    made, new = model_at_positions("tokens", tmp_path), tmp_path / "new.onnx"
+    asked = {"targets": TargetSettings((str(LACKING),)), "methods": ("join", "SR-1", "cRT", "AAN", "fit")}
+    data, output = DataSettings((str(made.data),)), OutputSettings(str(new))
+    found = compare(model=str(made.model), data=data, write="SR-1", output=output, **asked)
+    reached = {one.method: one.at[0][0] for one in found.standings}
+    assert reached["fit"] > 0.9 and reached["join"] > found.before["target"][0]
+    right = shown(new, made.x, made.class_axis) == made.labels
+    assert right[made.labels == LACKING].mean() > found.before["target"][0] + 0.2
+    assert any("because positions of one sample are not independent" in note for note in found.notes)
 
 
 def test_maps_are_not_pooled_there(tmp_path):

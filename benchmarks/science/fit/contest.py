@@ -25,7 +25,6 @@ from dataclasses import replace
 import numpy as np
 from oracles import ORACLES
 
-from onnxtweak.commands.compare import gather_inputs
 from onnxtweak.data.splits import View, stratified_split
 from onnxtweak.engine.passes import logits_pass
 from onnxtweak.errors import ModelError
@@ -45,6 +44,7 @@ from onnxtweak.settings import (
     Preprocess,
     TapSettings,
 )
+from onnxtweak.stages.comparing.gather_inputs import gather_inputs
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import silent

@@ -41,10 +41,15 @@ def interval(
     return share, float(np.sqrt(max(share * (1 - share), 0.0) / samples[0]))
 
 
-def interval_note(chosen_test: bool, repeats: int) -> str:
-    """What the intervals of standings are. chosen_test : whether the test samples are always the same."""
+def interval_note(chosen_test: bool, repeats: int, unit: str = "samples") -> str:
+    """What the intervals of standings are. chosen_test : whether the test samples are always the same.
+
+    unit : what is counted: "samples", "positions".
+    """
     if repeats == 1:
-        return "intervals are standard errors of a fraction of the test samples; --repeats gives better ones"
+        sure = "" if unit == "samples" else f", too sure because {unit} of one sample are not independent"
+        better = "--repeats gives better ones"
+        return f"intervals are standard errors of a fraction of the test {unit}{sure}; {better}"
     changed = "fit and validation samples" if chosen_test else "all three splits"
     return f"means of {repeats} splits, with the standard error over them; seeds change {changed}"
 

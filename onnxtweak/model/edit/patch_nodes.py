@@ -75,7 +75,8 @@ def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
         return build.finish(site.logits_out)
     if at.at_positions:
         place = PositionSite(site.logits_in, at)
-        return build_position_patch(patch, tweak.neurons, place, build, site.logits_out)
+        linear = patch.as_linear(columns)
+        return build_position_patch(linear or patch, tweak.neurons, place, build, site.logits_out)
     delta = _DELTAS[type(patch)](build, patch, tweak.neurons, columns)
     build.combine(logits, delta, at)
     return build.finish(site.logits_out)

@@ -96,24 +96,19 @@ def build_position_patch(
 
 def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -> gs.Tensor:
     """What the patch adds, (N, C, positions)."""
-    classes = patch.output_bias.size if patch.output_bias is not None else 0
-    linear = patch.as_linear(classes) if classes else None
     if isinstance(patch, Mlp):
         values, order = build.read(neurons, read_tap=partial(_aligned, build, site))
         first, second = ("conv1", "w1", "b1"), ("conv2", "w2", "b2")
         hidden = _conv(build, first, values, np.asarray(patch.w1)[order], patch.b1, site)
         return _conv(build, second, build.node("relu", "Relu", [hidden]), patch.w2, patch.b2, site)
-    if not isinstance(linear, Linear):
-        raise ModelError(
-            "this form of patch has no meaning at positions", where=site.logits, hint="use `onnxtweak fit`"
-        )
+    assert isinstance(patch, Linear)  # `build_piece` makes one of every other form
     parts = []
     for number, chosen in enumerate(_by_resolution(neurons)):
         of = Neurons(neurons.taps, neurons.tap_of[chosen], neurons.index[chosen])
-        weight = np.asarray(linear.weight)[chosen]
+        weight = np.asarray(patch.weight)[chosen]
         resized = neurons.taps[of.tap_of[0]].pool == "resized"
         values, order = build.read(of, f"{number}/", partial(_aligned, build, site, resize=False))
-        bias = linear.bias if not number else np.zeros_like(linear.bias)
+        bias = patch.bias if not number else np.zeros_like(patch.bias)
         names = f"{number}/conv", f"{number}/weight", f"{number}/bias"
         part = _conv(build, names, values, weight[order], bias, site)
         parts.append(_resized(build, f"{number}/resize", part, site) if resized else part)

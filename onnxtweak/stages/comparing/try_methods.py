@@ -1,0 +1,47 @@
+"""What does each method of a comparison come to on one split? Tried, judged on test, given a verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from onnxtweak.errors import ModelError
+from onnxtweak.method.compare.comparison import MethodResult, judge
+from onnxtweak.method.compare.inputs import CompareInputs
+from onnxtweak.method.compare.standings import MethodRun
+from onnxtweak.method.metrics import reading_of
+from onnxtweak.stages.judge_promises import judge_method
+from onnxtweak.stages.open_job import Job
+from onnxtweak.verdict import BASE
+
+Method = Callable[[CompareInputs], MethodResult]
+
+
+def try_methods(
+    inputs: CompareInputs, methods: dict[str, Method], refused: dict[str, str], job: Job
+) -> Iterator[tuple[str, MethodResult, MethodRun]]:
+    """Each method's name, result and run, the bias first; one that cannot be used goes to `refused`."""
+    progress, control = job.engine.progress, None
+    progress.start("compare", len(methods), "methods")
+    for name, method in methods.items():
+        begin = time.perf_counter()
+        try:
+            result = method(inputs)
+        except ModelError as error:
+            refused[name] = str(error)
+            continue
+        seconds = time.perf_counter() - begin
+        outcome = judge(result, inputs.test, inputs.goal, inputs.settings.margin)
+        control = outcome if control is None else control
+        changes = outcome.delivered and bool(result.parameters or outcome.bias.any())
+        verdict = judge_method(
+            name if changes else BASE, outcome, control, inputs.test, inputs.goal, job.names
+        )
+        metric = None
+        if inputs.goal.metric is not None and outcome.made is not None:
+            metric = reading_of(inputs.goal.metric, outcome.made, groups=inputs.test.groups)
+        progress.advance(1)
+        kept = replace(outcome, made=None)  # as large as the logits, which nothing needs any more
+        yield name, result, MethodRun(kept, verdict, result.parameters, seconds, result.note, metric)
+    progress.finish()
