@@ -108,6 +108,15 @@ class ResolvedGoal:
         whole[self.targets] = bias
         return whole
 
+    @property
+    def promised_overall_drop(self) -> float:
+        """Percentage points of the overall accuracy that are promised; any loss where the metric is that.
+
+        What should rise may not fall: that is said once.
+        """
+        said = self.metric is not None and self.metric.is_overall and self.max_overall_drop >= 0
+        return _ANY_LOSS if said else self.max_overall_drop
+
     def all_are_targets(self, labels: np.ndarray) -> bool:
         """Whether every sample should do better: then there is no class to take accuracy from."""
         return bool(self.wanted(labels).all())
@@ -138,7 +147,7 @@ class ResolvedGoal:
 
     def _limits(self, *, everyone: bool) -> Iterator[str]:
         """everyone : whether all classes are targets, so that overall accuracy is what should rise."""
-        drop, metric = self.max_overall_drop, self.metric
+        drop, metric = self.promised_overall_drop, self.metric
         if metric is not None and metric.promise:
             yield metric.promise
         if drop < 0:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from onnxtweak.goal import ResolvedGoal, Slice
+from onnxtweak.head import ONE_LABEL, SEVERAL_LABELS
+from onnxtweak.metric.asked import metric_of
 
 NAMES = [*"abcdefgh"]
 SITE = Slice("site", ("kyoto", "oslo"), 1, named=True)
@@ -41,3 +43,18 @@ SITE = Slice("site", ("kyoto", "oslo"), 1, named=True)
 def test_a_goal_is_a_sentence(targets, limits, listed, said):
     goal = ResolvedGoal(np.array(targets, np.int64), **limits)
     assert goal.sentence(NAMES, listed) == said
+
+
+@pytest.mark.parametrize(
+    ("head", "metric", "drop", "said"),
+    [
+        (SEVERAL_LABELS, "f1", 0.0, "raise macro F1"),
+        (SEVERAL_LABELS, "f1", -2.0, "raise macro F1; gain at least 2 points overall"),
+        (SEVERAL_LABELS, "map", 0.0, "raise mean average precision; keep overall F1"),
+        (ONE_LABEL, "overall", 0.0, "raise accuracy"),
+        (ONE_LABEL, "f1", 0.0, "raise macro F1; keep overall accuracy"),
+    ],
+)
+def test_what_should_rise_is_not_kept_as_well(head, metric, drop, said):
+    asked = metric_of(metric, NAMES, several=head.several)
+    assert ResolvedGoal(np.arange(8), head, drop, metric=asked).sentence(NAMES) == said

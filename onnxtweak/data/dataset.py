@@ -164,6 +164,12 @@ class Dataset:
         stored = row - self._starts[number] + part.start
         return f"row {stored} of {part.label_where}" if name is None else part.columns[name].locate(stored)
 
+    def place(self, row: int) -> str:
+        """Where somebody finds a sample: its own file, or its row in one. Of the first input with rows."""
+        return self.locate(
+            row, next((name for name, one in self.parts[0].columns.items() if one.shape), None)
+        )
+
     def batches(
         self, rows: np.ndarray | None, size: int, every: int | None = None, threads: int = 1
     ) -> Iterator[Batch]:

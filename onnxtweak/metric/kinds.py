@@ -56,6 +56,11 @@ class Metric:
         """The limit that it has of its own, in words; empty without one."""
         return ""
 
+    @property
+    def is_overall(self) -> bool:
+        """Whether it is what is kept overall anyway, so that keeping that would say nothing more."""
+        return False
+
     def value(self, made: Predictions) -> float:
         """The metric over all samples alike; NaN without any."""
         return self.weighed(made)(np.ones(len(made))) if len(made) else float("nan")
@@ -123,6 +128,10 @@ class Utility(ConfusionMetric):
 
 class Overall(Utility):
     """Accuracy over all samples."""
+
+    @property
+    def is_overall(self) -> bool:
+        return True
 
     def of(self, right: np.ndarray, shown: np.ndarray, support: np.ndarray) -> float:
         return float(right.sum() / support.sum()) if support.sum() else float("nan")

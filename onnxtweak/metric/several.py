@@ -34,6 +34,10 @@ class LabelMean(Metric):
 class MacroF1(LabelMean):
     """2 right / (shown + there) of each label, at the model's own thresholds, and the mean."""
 
+    @property
+    def is_overall(self) -> bool:
+        return True
+
     def weighed(self, made: Predictions) -> Weighing:
         use = self.counted(made.labels)
         hit, both = _hits(made.predicted[:, use], made.labels[:, use])

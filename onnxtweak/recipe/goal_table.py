@@ -15,8 +15,9 @@ from onnxtweak.registry import METHODS
 from onnxtweak.settings import LISTED, TargetSettings
 
 _TARGETS = tuple(keys_of(TargetSettings))
-# Answers to one question, what should be better: a tweak that gives its own takes none of the goal's.
-_BETTER = (*_TARGETS, "slice", "metric")
+# Answers to one question, what should be better: a tweak that gives its own takes none of the goal's, and
+# one that overrides a recipe replaces the others.
+BETTER = (*_TARGETS, "slice", "metric")
 # All that a goal may consist of.
 GOAL = (*_TARGETS, "slice", "metric", "max-overall-drop", "max-class-drop", *LISTED)
 
@@ -73,5 +74,5 @@ def _tweak(table: Any, goal: Mapping[str, Any], where: str) -> Any:
 
 def _filled(table: Mapping[str, Any], goal: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
     """The table with those of the `known` keys that it does not say itself."""
-    said = {*table, *(_BETTER if any(key in table for key in _BETTER) else ())}
+    said = {*table, *(BETTER if any(key in table for key in BETTER) else ())}
     return {**table, **{key: value for key, value in goal.items() if key in known and key not in said}}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnxtweak.errors import UsageError
+from onnxtweak.recipe.goal_table import BETTER
 from onnxtweak.recipe.values import did_you_mean
 
 _PREFIX = "ONNXTWEAK_"
@@ -20,29 +21,43 @@ def override(
 ) -> None:
     """Put variables and then changes, `key=value`, into a recipe's tables.
 
-    tables : the keys of each table that variables may set. Raises UsageError for what is unknown.
+    tables : the keys of each table that variables may set. What should be better in a goal or a tweak takes
+    the place of what the file says there. Raises UsageError for what is unknown.
     """
-    for name, value in sorted(environment.items()):
-        if name.startswith(_PREFIX):
-            _set_from_environment(document, tables, name, value)
-    for change in changes:
-        _set(document, change)
+    variables = [(name, value) for name, value in sorted(environment.items()) if name.startswith(_PREFIX)]
+    done = [_set_from_environment(document, tables, name, value) for name, value in variables]
+    done += [_set(document, change) for change in changes]
+    _replace_answers([one for one in done if one is not None])
+
+
+_Set = tuple[dict[str, Any], str]  # a table and the key that was set in it
+
+
+def _replace_answers(done: Sequence[_Set]) -> None:
+    """Leave of several answers to what should be better those that were set. done : all that was."""
+    for table, key in done:
+        said = {other for one, other in done if one is table}
+        for other in BETTER if key in BETTER else ():
+            if other not in said:
+                table.pop(other, None)
 
 
 def _set_from_environment(
     document: dict[str, Any], tables: Mapping[str, Sequence[str]], name: str, text: str
-) -> None:
+) -> _Set | None:
     table, _, key = name.removeprefix(_PREFIX).lower().partition("_")
     if table not in tables:
-        return  # not about a recipe
+        return None  # not about a recipe
     known = {k.lower().replace("-", "_"): k for k in tables[table]}
     if key not in known:
         hint = did_you_mean(key, list(known)) or f"known in [{table}]: {', '.join(tables[table])}"
         raise UsageError(f"unknown key `{key}`", where=f"environment variable {name}", hint=hint)
-    document.setdefault(table, {})[known[key]] = _value(text)
+    found = document.setdefault(table, {})
+    found[known[key]] = _value(text)
+    return found, known[key]
 
 
-def _set(document: dict[str, Any], change: str) -> None:
+def _set(document: dict[str, Any], change: str) -> _Set:
     key, sign, text = change.partition("=")
     way = [part.strip() for part in key.split(".")]
     if not sign or len(way) < 2 or not all(way):
@@ -64,6 +79,7 @@ def _set(document: dict[str, Any], change: str) -> None:
                 f"`{part}` is not a table", where=f"--set {change}", hint="name a key of a table"
             )
     table[way[-1]] = _value(text.strip())
+    return table, way[-1]
 
 
 def _named(document: dict[str, Any], name: str) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def judge_promises(
 def _asked(shown: Shown, goal: ResolvedGoal, classes: int) -> tuple[Asked, SampleCounts | LabelCounts]:
     """What a goal asks of the samples of a split, and how many of them changed."""
     labels = shown.labels
-    drops = goal.max_overall_drop, goal.max_class_drop
+    drops = goal.promised_overall_drop, goal.max_class_drop
     if goal.head.several:
         of_labels = label_counts(labels, (shown.base, shown.tweaked, shown.bias), shown.groups, shown.touched)
         return Asked(goal.targets, *drops, None, shown.metric, goal.head.measure), of_labels

@@ -249,12 +249,10 @@ def _first(rows: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarr
 
 def _sample(view: View, k: int, predicted: Sequence[np.ndarray]) -> dict[str, Any]:
     row = int(view.rows[k]) // view.dataset.positions
-    columns = view.dataset.parts[0].columns
-    name = next((name for name, column in columns.items() if column.shape), None)
     image = thumbnail(view.dataset, row)
     return {
         "row": row,
-        "where": view.dataset.locate(row, name),
+        "where": view.dataset.place(row),
         "label": int(view.labels[k]),
         "before": int(predicted[0][k]),
         "after": int(predicted[1][k]),

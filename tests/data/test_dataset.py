@@ -72,6 +72,12 @@ def test_a_bad_value_names_its_file_and_row(tmp_path, bad):
     assert caught.value.where == f"row 7 of x in {tmp_path / 'b.npz'}"
 
 
+def test_a_sample_without_a_file_of_its_own_is_a_row(tmp_path):
+    save(tmp_path / "a.npz", 4)
+    dataset = opened(tmp_path / "a.npz", f"{tmp_path / 'a.npz'}#[2:]")
+    assert dataset.place(4) == f"row 2 of x in {tmp_path / 'a.npz'}"
+
+
 def test_a_value_too_large_for_the_model_is_infinite(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([[1, 2], [1e39, 0]]), y=np.arange(2))
     with pytest.raises(DataError, match="NaN or infinity") as caught:

@@ -45,6 +45,12 @@ def test_folders_are_classes_in_natural_order(tmp_path):
     assert (made[:, 2] == 255).all()
 
 
+def test_a_picture_is_found_under_its_own_name(tmp_path):
+    for name in ("c2/b.png", "c10/a.png"):
+        paint(tmp_path / name, 0)
+    assert opened(tmp_path).place(1) == str(tmp_path / "c10" / "a.png")
+
+
 def test_numbers_and_the_names_file_decide(tmp_path):
     for folder in ("10", "2"):
         paint(tmp_path / folder / "a.png", 0)

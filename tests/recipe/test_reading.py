@@ -309,6 +309,20 @@ def test_a_goal_is_of_every_tweak_and_a_tweak_wins(tmp_path):
     assert changed.tweaks[0].targets.targets == ("dog",)
 
 
+def test_an_override_of_what_should_be_better_replaces_the_recipes_own(tmp_path):
+    """As `init` writes it, a recipe has `worst = 3` there."""
+    text = GOAL.replace('target = ["cat"]', "worst = 3")
+    text = text[: text.index("[[tweak]]")] + '[[tweak]]\nname = "fitted"\nmethod = "fit"\n'
+    for changes, environment in ((["goal.metric=f1"], {}), ([], {"ONNXTWEAK_GOAL_METRIC": "f1"})):
+        fitted = read_recipe(recipe(tmp_path, text), changes=changes, environment=environment).tweaks[0]
+        assert fitted.targets == TargetSettings() and fitted.options["settings"].metric == "f1"
+        assert fitted.options["settings"].max_class_drop == 2
+    several = read_recipe(recipe(tmp_path, text), changes=["goal.target=cat", "goal.metric=f1"]).tweaks[0]
+    assert several.targets.targets == ("cat",) and several.options["settings"].metric == "f1"
+    own = read_recipe(recipe(tmp_path, GOAL), changes=["tweak.fitted.metric=f1"]).tweaks[2]
+    assert own.targets == TargetSettings() and own.options["settings"].metric == "f1"
+
+
 def test_a_tweak_with_a_metric_takes_no_targets_of_the_goal(tmp_path):
     text = GOAL.replace("worst = 2", 'metric = "f1"')
     assert text != GOAL

@@ -138,5 +138,5 @@ def _counted_up(counts: np.ndarray) -> np.ndarray:
 
 
 def _contradict(what: str, *places: tuple[View, int]) -> None:
-    said = [f"{view.dataset.locate(int(view.rows[k]))} is {view.labels[k]}" for view, k in places]
+    said = [f"{view.dataset.place(int(view.rows[k]))} is {view.labels[k]}" for view, k in places]
     raise DataError(what, where="; ".join(said), hint="take one of them off its list, or correct its label")

@@ -95,7 +95,7 @@ def _named(
 ) -> ListedSample:
     """Sample k of a view. shown (N,) : classes before and after. Z (C,) : its logits in the file."""
     label, (row, place) = int(view.labels[k]), divmod(int(view.rows[k]), view.dataset.positions)
-    where = view.dataset.locate(row) + (f", position {place}" if view.dataset.sizes else "")
+    where = view.dataset.place(row) + (f", position {place}" if view.dataset.sizes else "")
     before, after = (job.names[each[k]] if each[k] >= 0 else "none" for each in shown)
     rivals = (
         () if Z is None else tuple(job.names[i] for i in np.argsort(-Z) if i != label and Z[i] >= Z[label])
