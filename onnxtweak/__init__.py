@@ -28,6 +28,7 @@ goal         which samples should do better, and what must not get worse
 metric       what "better" means, if not accuracy
 listed       what became of samples that were listed one by one
 other_answers  what other models and runtimes answer beside a tweaked one
+boxes        which boxes overlap, which are found, and how well
 ctc          which characters classes stand for, and what is read in a line of text
 head         how logits become the answer that is shown
 registry     the methods that are commands

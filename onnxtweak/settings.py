@@ -92,11 +92,10 @@ class DataSettings(Bounded):
     anyway : learn even where the model only guesses on these samples, as wrong preprocessing would have it.
     inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that
     is no single number has the value in every place.
-    unlabelled : whether samples without labels will do; commands say so, users are not asked.
+    unlabelled, boxes : whether samples without labels will do, whether labels are boxes; users are not asked.
     alphabet : of a model that reads text (CTC), whose labels are what stands in each sample then: the
     character of each class but the blank, a file with one a line or the characters themselves; None: as the
-    model's metadata have it, if they do. blank : which class is none; None: the first or the last, as the
-    model uses them.
+    model's metadata have it, if they do. blank : which is none; None: the first or the last, as is used.
     """
 
     data: tuple[SampleSource, ...] = ()
@@ -113,6 +112,7 @@ class DataSettings(Bounded):
     group: str | None = None
     by: tuple[str, ...] = ()
     unlabelled: bool = False
+    boxes: bool = False
     alphabet: str | tuple[str, ...] | None = None
     blank: Blank | None = None
 

@@ -189,6 +189,31 @@ class LabelMetrics(Metrics):
 
 
 @dataclass(frozen=True)
+class BoxMetrics(Metrics):
+    """How well objects were found on one split. samples : pictures.
+
+    overall, target : mean average precision at an overlap of 0.5 (mAP50) of all classes, and of the target
+    classes. per_class (C,) : AP50 of each class, NaN for one without objects. strict (C,) : the mean of the
+    average precisions at overlaps from 0.5 to 0.95 (AP50-95). objects (C,) int64 : labelled. confusion :
+    empty.
+    """
+
+    strict: np.ndarray = field(repr=False)
+    objects: np.ndarray = field(repr=False)
+
+    @property
+    def support(self) -> np.ndarray:
+        """How many objects of each class are labelled, (C,) int64."""
+        return self.objects
+
+    @property
+    def mean_strict(self) -> float:
+        """Mean of AP50-95 over the classes that have objects (mAP50-95)."""
+        known = self.strict[np.isfinite(self.strict)]
+        return float(known.mean()) if len(known) else math.nan
+
+
+@dataclass(frozen=True)
 class GroupMetrics:
     """How predictions did on the samples of one group.
 

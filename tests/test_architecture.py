@@ -21,6 +21,7 @@ LEVELS = {
     "_version": 0,
     "errors": 0,
     "bounded": 1,
+    "boxes": 4,
     "ctc": 3,
     "disk_space": 2,
     "in_memory": 0,

@@ -58,7 +58,11 @@ _TAKE_GOAL = SETTINGS.keys() - {"inspect"}
 _TAPS: dict[str, tuple[str, ...]] = {"compare": (), **{name: m.taps for name, m in METHODS.items()}}
 # `batch` is the engine's; and there is a setting that only recipes fill.
 RENAMED: dict[tuple[type, str], str] = {(AugmentSettings, "batch"): "minibatch"}
-HIDDEN: set[tuple[type, str]] = {(OutputSettings, "recipe"), (DataSettings, "unlabelled")}
+HIDDEN: set[tuple[type, str]] = {
+    (OutputSettings, "recipe"),
+    (DataSettings, "unlabelled"),
+    (DataSettings, "boxes"),
+}
 
 
 def settings_of(name: str, options: Mapping[str, Any], **own: Any) -> dict[str, Any]:

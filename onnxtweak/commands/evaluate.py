@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxtweak.data.groups import require_shared
 from onnxtweak.engine.answer.shown import shown_pass
+from onnxtweak.errors import UsageError
 from onnxtweak.goal import ResolvedGoal, find_targets
 from onnxtweak.method.metrics import measure, measure_groups, read_metric
 from onnxtweak.metric.asked import metric_of, require_metric
@@ -16,6 +17,7 @@ from onnxtweak.metric.rate import require_samples
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
+from onnxtweak.stages.boxes.measure import FoundObjects, box_readings, box_targets
 from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.lines.read_lines import line_readings
 from onnxtweak.stages.open_job import Job, open_whole
@@ -47,6 +49,8 @@ def evaluate(
         require_metric(text)
     job = open_whole(model, data, engine, taps, progress, watch=False)
     view = job.splits.fit
+    if job.subject.detector is not None:
+        return _of_boxes(job, data, targets, metrics)
     if data.by:
         require_one_label(job.subject, "--by: measuring groups")
     columns = {name: view.rows_by(name) for name in data.by}
@@ -90,6 +94,33 @@ def evaluate(
             *line_readings(view, shown.numbers, data.group),
             *(read_metric(metric, made, group) for metric in asked),
         ),
+    )
+
+
+def _of_boxes(job: Job, data: DataSettings, targets: TargetSettings, metrics: Sequence[str]) -> Evaluation:
+    """How well a detector finds objects. Raises UsageError for what is about decisions."""
+    if data.by or metrics:
+        hint = "leave it out: mAP50 and mAP50-95 are always read"
+        where = "--by" if data.by else f"--metric {metrics[0]}"
+        raise UsageError("a detector is measured by average precision alone", where=where, hint=hint)
+    view = job.splits.fit
+    made = FoundObjects.of(job.subject, view, job.engine, "evaluate")
+    figures = made.metrics(np.empty(0, np.int64))
+    chosen = np.empty(0, np.int64)
+    if targets.targets or targets.worst is not None:
+        chosen = box_targets(targets, job.names, figures)
+        figures = made.metrics(chosen)
+    run = job.run
+    return Evaluation(
+        model=job.model,
+        metrics=figures,
+        classes=job.names,
+        targets=tuple(job.names[j] for j in chosen),
+        seconds=run.seconds,
+        device={key: value for key, value in run.device.items() if key != "backend"},
+        notes=job.splits.notes,
+        unit="objects",
+        readings=box_readings(made, view.groups(data.group)),
     )
 
 

@@ -49,7 +49,7 @@ def inspect(
     opened = open_model(model, taps).given({} if data is None else dict(data.inputs))
     proto = opened.model.proto
     found = hidden(opened)
-    kind = head_kind(opened.model.graph, opened.logits)
+    kind = head_kind(opened.model.graph, opened.logits, opened.detector)
     notes = [kind.said] if kind.said else []
     characters = with_alphabet(DataSettings(), opened).alphabet
     if characters is not None:
@@ -113,6 +113,9 @@ def _at_positions(subject: Subject) -> list[str]:
     """Which labels a model wants that decides at every position."""
     if not subject.sizes:
         return []
+    if (found := subject.detector) is not None:
+        besides = "" if found.background is None else f", class {found.background} being the background"
+        return [f"{subject.positions:,} anchors on {len(found.levels)} levels{besides}"]
     sizes = [str(size) for size in subject.sizes]
     return [
         f"a class for each of {'x'.join(sizes)} positions of a sample: `evaluate` and `fit` take labels of "
@@ -132,7 +135,7 @@ def _require_startable(opened: Opened) -> None:
 
 def _explain(opened: Opened, kind: HeadKind) -> str:
     """Where the logits are; with a condition where they may be none."""
-    if kind.kind in ("one label", "several labels"):
+    if kind.kind in ("one label", "several labels", "boxes"):
         return opened.logits.explain
     return f"{opened.logits.name!r}, if these are class scores: {opened.logits.rule}"
 

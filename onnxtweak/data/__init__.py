@@ -9,6 +9,8 @@ A source is written `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]` or `PATH#[start:s
     table.csv             columns named after the inputs; labels in `label` or another column, as #KEY;
                           or a list of pictures, path,label
     table.parquet         columns as in a .csv; one may hold lists
+    instances.json        a COCO JSON: pictures and boxes of objects, for a detector
+    folder/               of `images` and `labels`, as YOLO has them, for a detector
     file.py:function      a function that yields (inputs, labels)
 
 or held in memory by a Python program (`onnxtweak.in_memory`): arrays, tables, batches.

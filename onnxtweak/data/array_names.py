@@ -10,6 +10,7 @@ from onnxtweak.data.samples import InputSpec, Reading, by_option, with_rows
 from onnxtweak.errors import DataError
 
 SAMPLES = ("x", "X", "images", "inputs", "data")
+BOXES = "boxes"
 LABELS = ("y", "Y", "labels", "label", "target", "targets")
 CLASSES = ("classes", "class_names", "label_names")
 
@@ -26,6 +27,8 @@ def match_arrays(
     No name of labels where there are none, and `reading` does without.
     """
     arrays = match_inputs(found, inputs, key, where, reading.groups)
+    if reading.boxes and (boxes := _first(found, (BOXES,), key)) is not None:
+        return arrays, boxes
     if reading.unlabelled and stored_labels(found, arrays, key, reading.groups) is None:
         return arrays, None
     return arrays, match_labels(found, arrays, key, where, reading.groups)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.boxes.truth import Truth
 from onnxtweak.ctc.transcripts import Transcripts
 from onnxtweak.data.groups import Groups
 from onnxtweak.data.preprocess.parallel_rows import rows_in_parallel
@@ -42,6 +43,7 @@ class Dataset:
     sources : how many samples each source gave, in the order asked for. labelled : whether all have labels;
     those that do not have the label 0, or -1 at every position. lines : what stands in each sample, where
     they are lines of text; until these are aligned with positions, labels only serve to deal them out.
+    objects : likewise, the boxes of each sample, until these are matched with anchors.
     """
 
     labels: np.ndarray
@@ -58,6 +60,7 @@ class Dataset:
     sizes: tuple[int, ...] = ()
     labelled: bool = True
     lines: Transcripts | None = None
+    objects: Truth | None = None
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +101,8 @@ class Dataset:
         digest.update(np.ascontiguousarray(self.labels, "<i4" if self.sizes else "<i8").data)
         if self.lines is not None:
             digest.update("\0".join(self.lines.texts).encode("utf-8", "surrogatepass"))
+        if self.objects is not None:
+            digest.update(self.objects.rows.tobytes())
         if any(plan.flipped is not None for plans in self.plans for plan in plans.values()):
             digest.update(b"mirrored")
         return digest.hexdigest()
@@ -131,6 +136,8 @@ class Dataset:
         of = f" of {classes} {'class' if classes == 1 else 'classes'}" if classes else " without labels"
         if self.lines is not None:
             of = " of text"
+        if self.objects is not None:
+            many, of = "", f" with {len(self.objects.box):,} boxes"
         many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
         if self.several:
             many = f" with {(self.labels == 1).sum() / max(len(self), 1):.3g} labels each,"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.boxes.truth import Truth
 from onnxtweak.ctc.transcripts import Transcripts
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.samples import Part
@@ -73,7 +74,7 @@ class Labels:
     others. notes : what was done. by_sorting : the
     classes are the names that occur, sorted, for want of a better order. sizes : of the axes of positions,
     where every position of a sample has a label; N counts positions then, and -1 is a label that does not
-    count. lines : what stands in each sample, where labels are that.
+    count. lines : what stands in each sample, where labels are that. objects : which are in it, likewise.
     """
 
     numbers: np.ndarray
@@ -83,6 +84,7 @@ class Labels:
     by_sorting: bool = False
     sizes: tuple[int, ...] = ()
     lines: Transcripts | None = None
+    objects: Truth | None = None
 
 
 def class_numbers(

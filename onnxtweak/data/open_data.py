@@ -16,6 +16,9 @@ from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, mak
 from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows, texts_of
 from onnxtweak.data.several.marks import marks, note_on
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
+from onnxtweak.data.sources.boxes.coco import read_coco
+from onnxtweak.data.sources.boxes.rows import objects_of
+from onnxtweak.data.sources.boxes.yolo import read_labelled_folder
 from onnxtweak.data.sources.csv_table import read_csv
 from onnxtweak.data.sources.function import read_function
 from onnxtweak.data.sources.image_source import read_image_folder
@@ -46,6 +49,7 @@ def _read_parquet(source: Source, inputs: Sequence[InputSpec], reading: Reading)
 READERS: dict[str, Reader] = {
     ".npz": read_npz,
     ".npy": read_npy_pair,
+    ".json": read_coco,
     ".csv": read_csv,
     ".tsv": read_csv,
     ".parquet": _read_parquet,
@@ -105,7 +109,7 @@ def read_sources(
         parts += [part.without_labels() for part in chosen] if bare else chosen
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
-    labels = _several_labels(parts, names) if reading.several else None
+    labels = objects_of(parts, known) if reading.boxes else _several_labels(parts, names, reading)
     if labels is None and reading.lines and (texts := texts_of(parts)) is not None:
         lines = Transcripts(texts)
         labels = Labels(lines.rarest, None, None, (), lines=lines)
@@ -145,12 +149,13 @@ def read_sources(
         sizes=labels.sizes,
         labelled=all(part.labelled for part in parts),
         lines=labels.lines,
+        objects=labels.objects,
     )
 
 
 def _read(source: SampleSource, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     if isinstance(source, InMemory):
-        return _checked(read_held(source, inputs, reading))
+        return [_checked(part) for part in read_held(source, inputs, reading)]
     return _read_file(source, inputs, reading)
 
 
@@ -165,13 +170,16 @@ def _read_list(source: SampleSource, inputs: Sequence[InputSpec], reading: Readi
     return _read(source, inputs, reading)
 
 
-def _several_labels(parts: Sequence[Part], names: Sequence[str] | Dataset | None) -> Labels | None:
+def _several_labels(
+    parts: Sequence[Part], names: Sequence[str] | Dataset | None, reading: Reading
+) -> Labels | None:
     """The labels of samples that may have several at once; None where they have one each.
 
-    names : as of `open_data`. Raises DataError where those of an earlier dataset are of the other kind.
+    names, reading : as of `read_sources`. Raises DataError where those of an earlier dataset are of the other
+    kind.
     """
     earlier = names if isinstance(names, Dataset) else None
-    found = marks(parts, certain=earlier is not None and earlier.several)
+    found = marks(parts, certain=earlier is not None and earlier.several) if reading.several else None
     if earlier is not None and earlier.several != (found is not None):
         kinds = ("a class for each sample", "several labels at once")
         raise DataError(
@@ -210,7 +218,7 @@ def prepared_otherwise(dataset: Dataset, inputs: Sequence[InputSpec], preprocess
 def fed_to(
     dataset: Dataset, inputs: Sequence[InputSpec], names: Mapping[str, str], preprocess: Preprocess
 ) -> Dataset:
-    """The same samples as another model takes them,.
+    """The same samples as another model takes them.
 
     inputs : of that model. names : for each of them, the input of the dataset whose values it gets. Raises
     DataError where the model cannot take them.
@@ -242,11 +250,11 @@ def _read_file(text: str, inputs: Sequence[InputSpec], reading: Reading) -> list
         source = parse_source(text)
         if source.key and (source.path / source.key).is_dir():
             source = replace(source, path=source.path / source.key, key=None)
-        found = _reader(source)(source, inputs, reading)
-    return select_rows(_checked(found), source)
+        found = _reader(source, reading)(source, inputs, reading)
+    return select_rows([_checked(part) for part in found], source)
 
 
-def _reader(source: Source) -> Reader:
+def _reader(source: Source, reading: Reading) -> Reader:
     path = source.path
     if not path.is_dir():
         require_regular(path, DataError)
@@ -260,13 +268,14 @@ def _reader(source: Source) -> Reader:
         raise DataError(
             "the folder holds both .npz and .npy files", where=path, hint="keep one file type per folder"
         )
-    return {".npz": read_npz_folder, ".npy": read_npy_folder}[shards.pop()] if shards else read_image_folder
+    pictures = read_labelled_folder if reading.boxes else read_image_folder
+    return {".npz": read_npz_folder, ".npy": read_npy_folder}[shards.pop()] if shards else pictures
 
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z")
 _FILE_TYPES = (
     "give an .npz, an .npy with its labels beside it, a folder of these, a folder of images root/class/*,"
-    " a .csv, a .parquet, or FILE.py:FUNCTION"
+    " a .csv, a .parquet, a COCO .json, or FILE.py:FUNCTION"
 )
 
 
@@ -281,14 +290,8 @@ def _check_one_shape(parts: Sequence[Part], plans: Sequence[dict[str, Preprocess
                 )
 
 
-def _checked(parts: list[Part]) -> list[Part]:
-    """The same parts. Raises DataError where a column of one has more or fewer rows than there are labels."""
-    for part in parts:
-        _check_lengths(part)
-    return parts
-
-
-def _check_lengths(part: Part) -> None:
+def _checked(part: Part) -> Part:
+    """The same part. Raises DataError where a column has more or fewer rows than there are labels."""
     if not part.labels.ndim and not any(column.shape for column in part.columns.values()):
         hint = "store inputs of shape (N, ...) and one class number per sample, shape (N,)"
         raise DataError("single numbers are no samples", where=f"{part.where}; {part.label_where}", hint=hint)
@@ -314,6 +317,7 @@ def _check_lengths(part: Part) -> None:
                 where=column.where,
                 hint="store at least one value per sample",
             )
+    return part
 
 
 def _counted(labels: np.ndarray) -> str:

@@ -34,7 +34,7 @@ class Reading:
     groups : names of the columns that say which group a sample is of. unlabelled : whether samples without
     labels will do. several : whether a sample may have several labels at once, a row of marks. lines :
     whether labels that are text say what stands in a sample, character by character, rather than which class
-    it is of.
+    it is of. boxes : whether labels are the boxes of objects.
     """
 
     preprocess: Preprocess = Preprocess()
@@ -44,6 +44,7 @@ class Reading:
     unlabelled: bool = False
     several: bool = False
     lines: bool = False
+    boxes: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,13 +203,13 @@ class GroupColumn:
 class Part:
     """Consecutive samples from one place.
 
-    where : how a message names it. origin : equal for two parts whose rows are the same samples.
-    columns : by model input; row 0 of the part is row `start` of each. labels (N, ...) : raw, as stored;
-    integers, strings, or one-hot. label_where : how a message names them. files : (role, path) pairs that the
-    digest covers; held : (role, array) pairs that it covers, of arrays that a program holds. classes : class
-    names, if the source has them. notes : what reading does to the samples. groups : the columns of groups
-    that were asked for, by name. labelled : whether the source says what the
-    labels are; where it does not, they are zeros.
+    where : how a message names it. origin : equal for two parts whose rows are the same samples. columns : by
+    model input; row 0 of the part is row `start` of each. labels (N, ...) : raw, as stored; integers,
+    strings, one-hot, or the boxes of each sample (`sources.boxes`). label_where : how a message names them.
+    files : (role, path) pairs that the digest covers; held : (role, array) pairs that it covers, of arrays
+    that a program holds. classes : class names, if the source has them. notes : what reading does to the
+    samples. groups : the columns of groups that were asked for, by name. labelled : whether the source says
+    what the labels are; where it does not, they are zeros.
     """
 
     where: str

@@ -236,7 +236,7 @@ def unsplit(
 
 def _reading(settings: DataSettings, memory: int, progress: Progress, several: bool) -> Reading:
     found = Reading(settings.preprocess, memory, progress, settings.columns, settings.unlabelled, several)
-    return replace(found, lines=settings.alphabet is not None)
+    return replace(found, lines=settings.alphabet is not None, boxes=settings.boxes)
 
 
 def _lists(settings: DataSettings) -> Lists:
@@ -257,7 +257,7 @@ def _listed(
         if settings.sources(role) and not len(given[role]):
             where = ", ".join(map(str, settings.sources(role)))
             raise DataError("no samples", where=f"{role}: {where}", hint="list at least one sample")
-        one_each = not (dataset.sizes or dataset.several or dataset.lines is not None)
+        one_each = not (dataset.sizes or dataset.several or dataset.lines or dataset.objects)
         works = one_each or (role == "keep" and not dataset.several)
         if settings.sources(role) and not works:
             kind = "several at once" if dataset.several else "one at every position"
@@ -339,7 +339,7 @@ def on_positions(*views: View | None) -> tuple[str, ...]:
 
 def _check_classes(role: str, view: View) -> None:
     labels = view.classes
-    plain = not view.dataset.several and view.dataset.lines is None
+    plain = not (view.dataset.several or view.dataset.lines or view.dataset.objects)
     if len(labels) == 1 and view.dataset.labelled and plain:
         raise DataError(
             f"all {len(view)} {role} samples are of class {labels[0]}",

@@ -15,10 +15,14 @@ from onnxtweak.engine.feeding import Feeding, constant_input
 from onnxtweak.engine.session import Port
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.head import Answer, Readout
+from onnxtweak.model.detector.layout import Detector
+from onnxtweak.model.detector.search import find_detector
 from onnxtweak.model.feature_names import feature_names
 from onnxtweak.model.file.model_file import ModelFile, ModelSource, read_model
 from onnxtweak.model.inspect.batch import batch_axes
 from onnxtweak.model.inspect.logits import Logits, find_logits
+from onnxtweak.model.inspect.shapes import known_shape
+from onnxtweak.model.logits_format import classes_of, layout_of
 from onnxtweak.settings import TapSettings
 from onnxtweak.types import Progress, ticking
 
@@ -30,9 +34,10 @@ class Opened:
     """A model that was read and not yet run.
 
     needed : inputs that its logits need, and the output that they were found from, as declared. axes : of
-    every input, the axis that counts samples; None for a single number. constants : values of inputs that
-    are the same for all samples. named : whether the logits were named by the user, or by a record. readout,
-    answer : as in `Subject`, once `engine.answer` has settled them.
+    every input, the axis that counts samples; None for a single number. constants : values of inputs that are
+    the same for all samples. named : whether the logits were named by the user, or by a record. detector :
+    where boxes are, of a model that finds objects. readout, answer : as in `Subject`, once `engine.answer`
+    has settled them.
     """
 
     model: ModelFile
@@ -41,6 +46,7 @@ class Opened:
     axes: Mapping[str, int | None]
     constants: Mapping[str, Value] = field(default_factory=dict)
     named: bool = False
+    detector: Detector | None = None
     readout: Readout | None = None
     answer: Answer | None = None
 
@@ -53,7 +59,7 @@ class Opened:
     @property
     def may_have_several_labels(self) -> bool:
         """Whether a sample may have several labels at once: it has a row of scores, one for each class."""
-        return not self.may_be_at_positions and not self.logits.binary
+        return self.detector is None and not self.may_be_at_positions and not self.logits.binary
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -147,14 +153,33 @@ def opened_model(model: ModelFile, override: str | None) -> Opened:
     Raises ModelError when it is not a classifier.
     """
     path = model.path
-    logits = find_logits(model.graph, override)
+    detector = find_detector(model.graph, override)
+    logits = find_logits(model.graph, override) if detector is None else _of_detector(model, detector)
     needed = model.graph.needed_inputs([logits.name, logits.output])
     ports = _ports((value for value in model.graph.inputs if value.name in needed), set())
     if not ports:
         raise ModelError(
             "the logits do not depend on any input of the model", where=f"{logits.name} in {path}"
         )
-    return Opened(model, logits, ports, batch_axes(model.graph, logits.name), named=override is not None)
+    axes = batch_axes(model.graph, logits.name)
+    return Opened(model, logits, ports, axes, named=override is not None, detector=detector)
+
+
+def _of_detector(model: ModelFile, detector: Detector) -> Logits:
+    """The class scores of a detector, as far as its file tells."""
+    shape, axis = known_shape(model.graph, detector.logits), detector.class_axis
+    rule = f"before {detector.rule}"
+    return Logits(
+        detector.logits,
+        detector.scores,
+        rule,
+        f"{detector.logits!r} holds the class logits of all anchors: {rule}",
+        shape,
+        layout_of(shape, axis),
+        classes_of(shape, axis),
+        (detector.rule,),
+        axis,
+    )
 
 
 def _rows_first(shape: tuple[int | None, ...], axis: int | None) -> tuple[int | None, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.boxes.head import Boxes
 from onnxtweak.data.splits import View
 from onnxtweak.engine.feeding import Feeding
 from onnxtweak.engine.measure import Shapes, measure, probe_feeds
@@ -16,6 +17,7 @@ from onnxtweak.engine.opened import Opened, fixed_batch, require_class_scores
 from onnxtweak.engine.session import Port, Session
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.head import SEVERAL_LABELS, Answer, Head, Readout
+from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.edit.expose import Exposed, expose
 from onnxtweak.model.edit.position_nodes import RESIZES_FROM, way_at_positions
 from onnxtweak.model.file.model_file import ModelFile
@@ -31,12 +33,12 @@ class Subject:
 
     logits : tensor name. dtype : its NumPy type. shape : of one sample's logits as `exposed` outputs them: C,
     perhaps with axes of 1. layout : of the tensor itself, as `Logits.layout`. sizes : of its axes of
-    positions, where there are scores at positions. batch : the batch size that the
-    model was built for, or that its answers ask for; None: any. largest, maps : values per sample of the
-    largest hidden tensor that was measured, and of all of them. feeding : what its inputs take. readout :
-    how the tensor's columns give the classes' scores; None: they are these, or a single logit. answer : the
-    output that shows the class; None: not asked for. several : whether labels mark several classes of one
-    sample at once.
+    positions, where there are scores at positions. batch : the batch size that the model was built for, or
+    that its answers ask for; None: any. largest, maps : values per sample of the largest hidden tensor that
+    was measured, and of all of them. feeding : what its inputs take. readout : how the tensor's columns give
+    the classes' scores; None: they are these, or a single logit. answer : the output that shows the class;
+    None: not asked for. several : whether labels mark several classes of one sample at once. detector : where
+    boxes are, of a model that finds objects, whose positions are its anchors.
     """
 
     model: ModelFile
@@ -52,6 +54,7 @@ class Subject:
     answer: Answer | None = None
     sizes: tuple[int, ...] = ()
     several: bool = False
+    detector: Detector | None = None
 
     @property
     def classes(self) -> int:
@@ -71,6 +74,8 @@ class Subject:
     @property
     def rows(self) -> str:
         """What a row of scores belongs to, in words."""
+        if self.detector is not None:
+            return "anchors"
         return "positions" if self.sizes else "samples"
 
     @property
@@ -81,11 +86,14 @@ class Subject:
     @property
     def logits_format(self) -> LogitsFormat:
         """How the logits tensor holds its values."""
-        return LogitsFormat(self.layout, self.dtype, self.readout)
+        levels = () if self.detector is None else self.detector.levels
+        return LogitsFormat(self.layout, self.dtype, self.readout, levels)
 
     @property
     def head(self) -> Head:
         """How these logits become the answer that the model shows."""
+        if self.detector is not None:
+            return Boxes(background=self.detector.background)
         return SEVERAL_LABELS if self.several else Head(single_logit=self.binary)
 
     def run(
@@ -187,6 +195,7 @@ def measured(
         opened.answer,
         positions,
         opened.answer is not None and opened.answer.head.several,
+        opened.detector,
     ), shapes
 
 

@@ -10,10 +10,11 @@ from typing import Literal
 
 from onnx import NodeProto
 
+from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.graph import GraphIndex, attribute
 from onnxtweak.model.inspect.logits import Logits
 
-Kind = Literal["one label", "several labels", "one number", "embedding", "positions"]
+Kind = Literal["one label", "several labels", "one number", "embedding", "positions", "boxes"]
 
 _CHOOSING = frozenset({"ArgMax", "TopK", "Normalizer", "Hardmax"})
 _SIGMOIDS = frozenset({"Sigmoid", "QLinearSigmoid", "HardSigmoid"})
@@ -31,8 +32,17 @@ class HeadKind:
     said: str = ""
 
 
-def head_kind(graph: GraphIndex, logits: Logits) -> HeadKind:
-    """What the model looks like. logits : as they were found in its graph."""
+def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = None) -> HeadKind:
+    """What the model looks like. logits, detector : as they were found in its graph."""
+    if detector is not None:
+        inside = ". The model suppresses boxes itself: they are read before that"
+        joined = " and ".join(f"`{output}`" for output in detector.outputs)
+        return HeadKind(
+            "boxes",
+            f"a detector: class scores and boxes of anchors on {len(detector.levels)} levels, shown in "
+            f"{joined}. Labels are boxes: COCO JSON, folders `images` and `labels` as YOLO has them, or "
+            "arrays `x` and `boxes` (docs/howto/boxes.md)" + (inside if detector.suppressed else ""),
+        )
     shape = logits.shape
     if logits.at_positions or (logits.axis is not None and shape is not None and len(shape) > 2):
         return HeadKind("positions")

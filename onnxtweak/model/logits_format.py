@@ -9,17 +9,33 @@ from onnxtweak.head import Readout, Scale
 
 
 @dataclass(frozen=True)
+class Level:
+    """A map whose positions are anchors, or have several each.
+
+    map : the tensor (N, channels, H, W) that is laid out as anchors. neighbours : whether those of one
+    position follow each other; else all positions of the first come first. anchors : at each position; 0: not
+    measured yet.
+    """
+
+    map: str
+    neighbours: bool = True
+    anchors: int = 0
+
+
+@dataclass(frozen=True)
 class LogitsFormat:
     """How a logits tensor holds its values.
 
     layout : as `Logits.layout`. dtype : as `Tap.dtype`. readout : how its columns give the classes' scores;
     None: they are these scores, or a single logit for two classes. Letters P of the layout are axes of
-    positions, each of which has its own scores: rows are positions then.
+    positions, each of which has its own scores: rows are positions then. levels : whose positions these are,
+    where they are anchors of a detector.
     """
 
     layout: str = "NC"
     dtype: str = "float32"
     readout: Readout | None = None
+    levels: tuple[Level, ...] = ()
 
     @property
     def binary(self) -> bool:

@@ -35,7 +35,7 @@ _TAKEN = {"metrics", "provenance", "summary", "junit", "compare"}
 
 # `run` keeps its work under [output] cache, and always continues from there.
 _OF_RUNS = {"work-dir", "resume", "shard"}
-_DATA = [key for key in keys_of(DataSettings) if key not in ("preprocess", "by", "unlabelled")]
+_DATA = [key for key in keys_of(DataSettings) if key not in ("preprocess", "by", "unlabelled", "boxes")]
 _MODEL = ("logits", "threshold")
 _TABLES = {
     "model": ["path", *_MODEL],

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxtweak.printable import visible_json
 from onnxtweak.results import Choice, Measurement, Result, RunFacts
-from onnxtweak.types import LabelMetrics, Metrics, Trial
+from onnxtweak.types import BoxMetrics, LabelMetrics, Metrics, Trial
 
 SCHEMA = 1
 
@@ -67,6 +67,16 @@ def plain(value: Any) -> Any:
                 "precision": plain(value.precision),
                 "recall": plain(value.recall),
                 "average_precision": plain(value.average_precision),
+            }
+        case BoxMetrics():
+            return {
+                "measure": "AP50",
+                "overall": plain(value.overall),
+                "target": plain(value.target),
+                "mean_strict": plain(value.mean_strict),
+                "per_class": plain(value.per_class),
+                "strict": plain(value.strict),
+                "objects": plain(value.objects),
             }
         case Metrics():
             return {

@@ -15,6 +15,7 @@ rank                  the best neurons of each target
 choose_neurons        the neurons of a table, by screening where there are too many
 gather                tables of chosen neurons
 comparing             methods compared on one split
+boxes                 models that find objects, whose labels are boxes
 lines                 lines of text, whose labels say what stands in them
 lists                 listed samples: learnt from, made right, kept, and counted on the written file
 judge_promises        which promises did the written file keep?

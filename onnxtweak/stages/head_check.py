@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from onnxtweak.data.dataset import Dataset, check_labels
@@ -12,11 +14,12 @@ from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.head_kind import HeadKind, head_kind
 from onnxtweak.settings import DataSettings, FitSettings
+from onnxtweak.stages.lines.find_alphabet import with_alphabet
 
 
 def known_head(opened: Opened) -> HeadKind:
     """What the model looks like. Raises ModelError for an embedding that nobody called class scores."""
-    found = head_kind(opened.model.graph, opened.logits)
+    found = head_kind(opened.model.graph, opened.logits, opened.detector)
     if found.kind == "embedding":
         raise ModelError(
             f"the output `{opened.logits.output}` looks like an embedding (it is scaled to length 1), "
@@ -27,11 +30,21 @@ def known_head(opened: Opened) -> HeadKind:
     return found
 
 
+def labelled_for(opened: Opened, data: DataSettings) -> DataSettings:
+    """The settings with what labels of this kind of model may be: texts, or boxes.
+
+    Raises UsageError and DataError as `with_alphabet`.
+    """
+    return replace(with_alphabet(data, opened), boxes=opened.detector is not None)
+
+
 def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tuple[str, ...]:
     """What is said about the model, if it is no plain classifier.
 
     Raises DataError for labels that are no classes of the model.
     """
+    if subject.detector is not None:
+        return ()
     _require_positions(dataset, subject)
     numbers = np.empty(0, np.int64) if dataset.sizes or dataset.several else np.unique(dataset.labels)
     if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:

@@ -37,9 +37,9 @@ from onnxtweak.model.file.model_file import ModelFile, ModelSource
 from onnxtweak.model.inspect.taps import candidates_note
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.stages.boxes.settle_boxes import settle_boxes
 from onnxtweak.stages.companions import TRIED, Settled, settle
-from onnxtweak.stages.head_check import check_labels_fit, known_head, require_declared_type
-from onnxtweak.stages.lines.find_alphabet import with_alphabet
+from onnxtweak.stages.head_check import check_labels_fit, known_head, labelled_for, require_declared_type
 from onnxtweak.stages.lines.settle_lines import settle_lines
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
@@ -183,7 +183,7 @@ def prepare(
     """
     begin = time.perf_counter()
     opened = open_model(model, taps).given(dict(data.inputs))
-    data, notes = as_recorded(with_alphabet(data, opened), opened.model)
+    data, notes = as_recorded(labelled_for(opened, data), opened.model)
     with explaining(notes):
         splits = _opened_splits(opened, data, settings, progress, whole=False)
     splits = replace(splits, notes=(*notes, *splits.notes))
@@ -236,7 +236,8 @@ def _job(
     require_declared_type(opened, subject)
     reserved = _reserved_bytes(subject, splits, settings)
     engine = Engine(settings, open_backend(settings), progress, RunStats(), reserved)
-    splits, subject = settle_lines(splits, subject, few, engine, reopen.data, whole=reopen.whole)
+    at_positions = settle_boxes if subject.detector is not None else settle_lines
+    splits, subject = at_positions(splits, subject, few, engine, reopen.data, whole=reopen.whole)
     said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
@@ -312,7 +313,7 @@ def open_whole(
     """A job without a split: all samples of `data` are its fit view. watch : whether taps are wanted."""
     begin = time.perf_counter()
     opened = open_model(model, taps).given(dict(data.inputs))
-    data, notes = as_recorded(with_alphabet(data, opened), opened.model)
+    data, notes = as_recorded(labelled_for(opened, data), opened.model)
     with explaining(notes):
         splits = replace(_opened_splits(opened, data, settings, progress, whole=True), notes=notes)
     reopen = FitSamples(opened.model.source, data, taps, whole=True)

@@ -10,6 +10,7 @@ weak_class          a classifier with a weak class, samples it errs on, and comm
 at_positions        models that decide at every position, and lack a class
 browser             a real browser that shows a page, and works with it
 several_labels      models that mark several labels at once, and know some of them badly
+finders             detectors that know one colour badly, and pictures of coloured squares
 text_lines          a model that reads lines of text, and lines that it reads badly
 own_answers         files run outside onnxtweak, compared with what commands report
 cases               scripts that rebuild strangers' models, run within a test

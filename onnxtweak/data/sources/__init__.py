@@ -7,6 +7,7 @@ parquet         tables of columns
 parquet_pages   how large their pages are
 csv_table       tables of columns as text, and lists of pictures
 table_columns   which column feeds which input, and which holds the labels
+boxes           boxes of objects, as COCO and YOLO have them
 image_source    folders of images, and lists of them
 function        a Python function that yields batches
 memory          arrays, tables and batches of a Python program

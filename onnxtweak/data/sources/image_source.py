@@ -226,6 +226,13 @@ def _part(
     )
 
 
+def pictures_part(
+    where: str, root: Path, paths: Sequence[Path], inputs: Sequence[InputSpec], reading: Reading
+) -> Part:
+    """Pictures as one part whose labels are to come. Raises DataError where the model has other inputs."""
+    return _part(where, root, paths, ["0"] * len(paths), None, inputs, reading)
+
+
 def _column(where: str, paths: tuple[Path, ...], spec: InputSpec, reading: Reading) -> ImageColumn:
     most, preprocess = pixels_allowed(reading.memory), reading.preprocess
     size, stored_gray = pillow_decoder().probe(paths[0], most)

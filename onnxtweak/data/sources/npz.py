@@ -27,8 +27,10 @@ from onnxtweak.data.samples import (
     Reading,
     TakeRows,
     no_labels,
+    with_rows,
 )
 from onnxtweak.data.source_spec import Source
+from onnxtweak.data.sources.boxes.rows import rows_of
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.npy import NO_ARRAY, Header, MappedColumn, map_npy, read_array, read_header
 from onnxtweak.errors import DataError
@@ -131,14 +133,19 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
     columns = {
         name: _of_input(path, members[stored], stored, reading.memory) for name, stored in arrays.items()
     }
+    stored_labels = _array(path, members[labels], labels, "labels", reading.memory) if labels else None
+    if stored_labels is None:
+        stored_labels = no_labels(columns)
+    elif reading.boxes:
+        spec = with_rows(inputs)[0]
+        column, where = columns[spec.name], f"{labels} in {path}"
+        stored_labels = rows_of(stored_labels, column, spec, reading.preprocess, where)
     return [
         Part(
             where=source.text.partition("[")[0],
             origin=f"{path.resolve()}#{labels or first}",
             columns=columns,
-            labels=_array(path, members[labels], labels, "labels", reading.memory)
-            if labels
-            else no_labels(columns),
+            labels=stored_labels,
             label_where=f"{labels or first} in {path}",
             files=((" ".join((*arrays.values(), *((labels,) if labels else ()))), path),),
             classes=names,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.answer.at_positions import settle_positions
+from onnxtweak.engine.answer.detections import settle_detector
 from onnxtweak.engine.answer.number_cut import Cuts, anything, recorded_cut, require_cut, with_cut
 from onnxtweak.engine.answer.observed import Observed, joined, observe
 from onnxtweak.engine.answer.probing import NotDecided, read_columns
@@ -51,6 +52,8 @@ def settle_answer(
     follow from any tensor. Of a model with a tweak inside that was found before: its logits may be so large
     that probabilities saturate, which is for checks to count, not for the search.
     """
+    if opened.detector is not None:
+        return settle_detector(opened, feeds, settings, threshold)
     at_positions = settle_positions(opened, feeds, settings)
     if at_positions is not None:
         return at_positions

@@ -104,6 +104,13 @@ def expose_values(graph: GraphIndex, name: str, outputs: Sequence[str], *, cast:
     return Exposed(_assemble(outlet), shown, tuple(outputs))
 
 
+def expose_tensors(graph: GraphIndex, names: Sequence[str]) -> tuple[ModelProto, list[str]]:
+    """A new model with some tensors, or outputs, as they are; and how its outputs for them are called."""
+    outlet, outputs = _Outlet(graph), {value.name for value in graph.outputs}
+    shown = [outlet.own(name) if name in outputs else outlet.tensor(name, keep_dtype=True) for name in names]
+    return _assemble(outlet), shown
+
+
 def only_tail(graph: GraphIndex, logits: str, dtype: str, outputs: Sequence[str]) -> ModelProto:
     """What the model does after its logits, as a model of its own; its first input is `PROBE`.
 

@@ -20,7 +20,7 @@ from onnxtweak.report.text.matched import counted, matched_blocks
 from onnxtweak.report.text.metric import change_blocks, change_line, reading_blocks
 from onnxtweak.report.text.verdict import verdict_blocks
 from onnxtweak.results import Applied, Choice, Dumped, Evaluation, ReportPage, Result, Scored
-from onnxtweak.types import Check, FileRef, LabelMetrics, Metrics
+from onnxtweak.types import BoxMetrics, Check, FileRef, LabelMetrics, Metrics
 from onnxtweak.verdict import COPY, LISTED
 
 _ROWS = 30  # classes that get a row of their own; if there are more, the most telling ones do
@@ -75,20 +75,19 @@ def evaluation(measured: Evaluation) -> tuple[Block, ...]:
         (names[c], f"{support[c]:,}", *_percents(*_more(metrics, c), metrics.per_class[c])) for c in order
     ]
     marked = {row for row, c in enumerate(order) if names[c] in chosen}
-    several = isinstance(metrics, LabelMetrics)
-    blank = ("",) * (3 if several else 0)
+    what, columns = _measures(metrics)
+    blank = ("",) * (len(columns) - 1)
     if chosen:
         own = sum(support[c] for c in range(len(names)) if names[c] in chosen)
         rows.append(("targets", f"{own:,}", *blank, _percent(metrics.target)))
     rows.append(("overall", f"{support.sum():,}", *blank, _percent(metrics.overall)))
-    what, columns = ("F1", _OF_LABELS) if several else ("Accuracy", ("accuracy",))
     return (
         Heading(f"{what} of {measured.model.path}, in percent"),
         TextTable(("class", measured.unit, *columns), tuple(rows), marked=frozenset(marked)),
         *_left_out(names, order),
         *reading_blocks(measured.readings),
         *group_blocks(measured.groups, measured.unit),
-        *(() if several else _confusion(metrics.confusion, names, measured.unit)),
+        *(() if blank else _confusion(metrics.confusion, names, measured.unit)),
         Facts((*_machine(measured.device), ("time", _times(measured.seconds)))),
         *map(Note, measured.notes),
     )
@@ -208,8 +207,17 @@ def _comparison(made: Result) -> TextTable:
     )
 
 
+def _measures(metrics: Metrics) -> tuple[str, tuple[str, ...]]:
+    """What figures are called, and what is read of each class."""
+    if isinstance(metrics, BoxMetrics):
+        return "Average precision (AP)", ("AP50-95", "AP50")
+    return ("F1", _OF_LABELS) if isinstance(metrics, LabelMetrics) else ("Accuracy", ("accuracy",))
+
+
 def _more(metrics: Metrics, c: int) -> tuple[float, ...]:
-    """What is read of one of several labels beside its F1."""
+    """What is read of a class beside its main measure."""
+    if isinstance(metrics, BoxMetrics):
+        return (metrics.strict[c],)
     if not isinstance(metrics, LabelMetrics):
         return ()
     return metrics.average_precision[c], metrics.precision[c], metrics.recall[c]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.data.array_names import CLASSES, match_group, match_inputs, match_labels, stored_labels
+from onnxtweak.data.array_names import BOXES, CLASSES, match_group, match_inputs, match_labels, stored_labels
 from onnxtweak.data.samples import (
     ArrayColumn,
     Column,
@@ -17,10 +17,12 @@ from onnxtweak.data.samples import (
     Part,
     Reading,
     no_labels,
+    with_rows,
 )
+from onnxtweak.data.sources.boxes.rows import rows_of
 from onnxtweak.data.sources.memory.values import as_array
 from onnxtweak.errors import DataError
-from onnxtweak.in_memory import InMemory
+from onnxtweak.in_memory import InMemory, is_array
 
 
 def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
@@ -35,6 +37,8 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
     bound = match_inputs(found, inputs, None, str(source), reading.groups)
     labels, label_where = source.labels, f"labels of {source}"
     labelled = labels is not None or not reading.unlabelled or bool(stored_labels(found, bound, None))
+    if labels is None and reading.boxes and BOXES in found:
+        labels, labelled, label_where = found[BOXES], True, f"{BOXES} in {source}"
     if labels is None and labelled:
         name = match_labels(found, bound, None, str(source), reading.groups)
         labels, label_where = found[name], f"{name} in {source}"
@@ -47,7 +51,7 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
             where=str(source),
             origin=f"memory {id(source)}",
             columns=columns,
-            labels=as_array(labels, label_where) if labelled else no_labels(columns),
+            labels=_labels(labels, label_where, columns, inputs, reading) if labelled else no_labels(columns),
             label_where=label_where,
             files=(),
             held=tuple(arrays.items()),
@@ -59,6 +63,17 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
             labelled=labelled,
         )
     ]
+
+
+def _labels(
+    labels: Any, where: str, columns: Mapping[str, Column], inputs: Sequence[InputSpec], reading: Reading
+) -> np.ndarray:
+    """Labels as an array, or the boxes of each sample."""
+    if not reading.boxes:
+        return as_array(labels, where)
+    spec = with_rows(inputs)[0]
+    raw = as_array(labels, where) if is_array(labels) else labels
+    return rows_of(raw, columns[spec.name], spec, reading.preprocess, where)
 
 
 def _require_names(found: Mapping[Any, Any], source: InMemory) -> None:

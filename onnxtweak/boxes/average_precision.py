@@ -1,0 +1,118 @@
+"""How well are objects found? Average precision of each class at each overlap, as COCO defines it.
+
+What is found in a picture is taken from the best score down; each finds the object of its class that it
+overlaps most, of those that are not found yet, if by enough. Precision at a recall is the best at that recall
+or a higher one, and its mean at 101 recalls from 0 to 1 is the average precision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.boxes.overlap import overlaps
+from onnxtweak.boxes.suppression import Detections
+from onnxtweak.boxes.truth import Truth
+
+THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10))  # IoU
+_RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True, eq=False)
+class _OfClass:
+    """What is found of one class, from the best score down.
+
+    sample (d,) int64. right (T, d) bool : at each threshold. there (N,) int64 : objects in each sample.
+    """
+
+    sample: np.ndarray
+    right: np.ndarray
+    there: np.ndarray
+
+    def value(self, weight: np.ndarray) -> np.ndarray:
+        """Average precision at each threshold, (T,) float64. weight (N,) : how much each sample counts.
+
+        NaN where no sample that counts has an object of the class.
+        """
+        objects = float(weight @ self.there)
+        if not objects > 0:
+            return np.full(len(self.right), np.nan)
+        if not len(self.sample):
+            return np.zeros(len(self.right))
+        own = weight[self.sample]
+        taken = np.cumsum(own)
+        return np.array([_area(np.cumsum(own * right), taken, objects) for right in self.right])
+
+
+def _area(found: np.ndarray, taken: np.ndarray, objects: float) -> float:
+    """Of one precision-recall curve. found, taken (d,) : of the best 1, 2, ... that is right, and all."""
+    precision = np.divide(found, taken, out=np.zeros(len(found)), where=taken > 0)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    place = np.searchsorted(found / objects, _RECALLS)
+    return float(np.append(best, 0.0)[place].mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is found of each class. samples : N."""
+
+    each: tuple[_OfClass, ...]
+    samples: int
+
+    @classmethod
+    def of(
+        cls, detections: Detections, truth: Truth, classes: int, thresholds: tuple[float, ...] = THRESHOLDS
+    ) -> Found:
+        """thresholds : overlaps from which an object counts as found."""
+        found = tuple(_of_class(detections, truth, number, thresholds) for number in range(classes))
+        return cls(found, truth.samples)
+
+    def average_precision(self, weight: np.ndarray | None = None) -> np.ndarray:
+        """Of each class at each threshold, (T, C) float64; NaN for a class without objects.
+
+        weight (N,) : how much each sample counts; None: all alike.
+        """
+        weight = np.ones(self.samples) if weight is None else weight
+        return np.stack([one.value(weight) for one in self.each], axis=1)
+
+    @property
+    def objects(self) -> np.ndarray:
+        """How many there are of each class, (C,) int64."""
+        return np.array([int(one.there.sum()) for one in self.each])
+
+
+def _of_class(detections: Detections, truth: Truth, number: int, thresholds: tuple[float, ...]) -> _OfClass:
+    own = np.flatnonzero(detections.number == number)
+    own = own[np.argsort(-detections.score[own], kind="stable")]
+    sample = detections.sample[own]
+    right = np.zeros((len(thresholds), len(own)), bool)
+    there = truth.number == number
+    count = np.bincount(truth.sample[there], minlength=truth.samples)
+    for one in np.unique(sample).tolist():
+        numbers, boxes = truth.within(one)
+        wanted = boxes[numbers == number]
+        if len(wanted):
+            rows = np.flatnonzero(sample == one)
+            each = overlaps(detections.box[own[rows]], wanted)
+            for t, least in enumerate(thresholds):
+                right[t, rows] = _finds(each, least)
+    return _OfClass(sample, right, count)
+
+
+def _finds(each: np.ndarray, least: float) -> np.ndarray:
+    """Which of some boxes, the best first, find an object that is not found yet, (d,) bool. each (d, n)."""
+    free = np.ones(each.shape[1], bool)
+    found = np.zeros(len(each), bool)
+    for row, overlap in enumerate(each):
+        overlap = np.where(free, overlap, -1.0)
+        place = int(overlap.argmax())
+        if overlap[place] >= least:
+            free[place], found[row] = False, True
+    return found
+
+
+def mean(each: np.ndarray) -> float:
+    """Of the classes that have objects; NaN where none has."""
+    known = each[np.isfinite(each)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,116 @@
+"""Which boxes and scores does a detector's own output show, sample by sample?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.boxes.overlap import overlaps
+from onnxtweak.boxes.suppression import Detections, suppressed
+from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.preprocess.shapes import model_layout
+from onnxtweak.engine.passes import Engine, plan_of
+from onnxtweak.engine.session import open_session
+from onnxtweak.engine.subject import Subject, filled
+from onnxtweak.errors import DataError, ModelError
+from onnxtweak.model.detector.layout import FORMATS, BoxNumbers
+from onnxtweak.model.edit.expose import expose_tensors
+
+_TRIED = 64  # samples with objects
+_FITTING = 0.3  # IoU of the best anchor of an object, on average
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """What is shown of a sample. scores (A, C) : of the classes of objects, between 0 and 1. numbers (A, 4).
+
+    size : height and width of its picture, as the model is fed.
+    """
+
+    sample: int
+    scores: np.ndarray
+    numbers: np.ndarray
+    size: tuple[int, int]
+
+    def boxes(self, means: BoxNumbers) -> np.ndarray:
+        """Left, top, right, bottom in pixels, (A, 4) float32."""
+        return means.corners(self.numbers, self.size)
+
+
+def shown_anchors(
+    subject: Subject, dataset: Dataset, samples: np.ndarray, engine: Engine, what: str
+) -> Iterator[Anchors]:
+    """Of some samples (n,) int64, ascending, by the file's own outputs.
+
+    what : the pass's name in the progress and in the statistics.
+    """
+    detector = subject.detector
+    assert detector is not None  # the caller has a detector
+    begin, classes = time.perf_counter(), subject.classes - (detector.background is not None)
+    proto, outputs = expose_tensors(subject.model.graph, detector.outputs)
+    session = open_session(proto, subject.model.folder, engine.settings, subject.model.path)
+    names = [port.name for port in session.inputs]
+    plan = plan_of(subject, engine, subject.classes + 4, len(samples), session.device)
+    with engine.passing(what, len(samples), session, begin):
+        for feeds, _, chunk in dataset.batches(samples, plan.batch, threads=engine.settings.cores):
+            count = plan.batch if plan.fixed else len(chunk)
+            whole = {name: filled(value, count) for name, value in feeds.items()}
+            values = session.run(subject.feeding.fed(whole, names), outputs)
+            scores, numbers = detector.read(dict(zip(detector.outputs, values, strict=True)), classes)
+            size = _size(whole)
+            for row, sample in enumerate(chunk.tolist()):
+                yield Anchors(sample, scores[row], numbers[row], size)
+            engine.progress.advance(len(chunk))
+
+
+def _size(feeds: dict[str, np.ndarray]) -> tuple[int, int]:
+    """Height and width of the pictures that a model is fed."""
+    shape = next((value.shape for value in feeds.values() if value.ndim == 4), None)
+    if shape is None:
+        raise ModelError("the detector is fed no pictures, in which boxes could be", where=", ".join(feeds))
+    return (shape[1], shape[2]) if model_layout(shape[1:]) == "NHWC" else (shape[2], shape[3])
+
+
+def meaning_of(subject: Subject, dataset: Dataset, samples: np.ndarray, engine: Engine) -> BoxNumbers:
+    """What the numbers of a box mean: that under which anchors of a high score overlap labelled boxes most.
+
+    samples (n,) int64 : of the dataset. Raises DataError where no meaning fits.
+    """
+    assert dataset.objects is not None
+    own = np.array([one for one in samples.tolist() if len(dataset.objects.within(one)[0])], np.int64)
+    fits = {BoxNumbers(how, part): np.zeros(2) for how in FORMATS for part in (False, True)}
+    count = 0
+    for anchors in shown_anchors(subject, dataset, own[:_TRIED], engine, "read boxes"):
+        number, truth = dataset.objects.within(anchors.sample)
+        count += len(truth)
+        for means, fit in fits.items():
+            each = overlaps(anchors.boxes(means), truth)
+            fit += (each * anchors.scores[:, number]).max(axis=0).sum(), each.max(axis=0).sum()
+    best = max(fits, key=lambda means: tuple(fits[means]))
+    overlap = float(max(fit[1] for fit in fits.values())) / max(count, 1)
+    if overlap < _FITTING:
+        what = f"at best they overlap by {overlap:.2f} on average"
+        raise DataError(
+            f"the model's boxes fit none of the labelled ones: {what}",
+            where=dataset.parts[0].label_where,
+            hint="feed the pictures as the model was trained on them (--resize, --resize-mode, --scale)",
+        )
+    return best
+
+
+def detections(
+    subject: Subject, dataset: Dataset, samples: np.ndarray, engine: Engine, what: str
+) -> Detections:
+    """What is found in some samples (n,), numbered from 0 on, after suppression of what overlaps."""
+    means = numbers_of(subject)
+    each = shown_anchors(subject, dataset, samples, engine, what)
+    return Detections.joined(suppressed(one.boxes(means), one.scores) for one in each)
+
+
+def numbers_of(subject: Subject) -> BoxNumbers:
+    """What the four numbers of a detector's boxes mean, once that is known."""
+    assert subject.detector is not None and subject.detector.numbers is not None
+    return subject.detector.numbers

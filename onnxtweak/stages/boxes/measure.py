@@ -1,0 +1,91 @@
+"""How well does a file find objects, by its own output? Average precision before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.boxes.average_precision import Found, mean
+from onnxtweak.data.splits import View
+from onnxtweak.engine.answer.shown_boxes import detections
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.subject import Subject
+from onnxtweak.goal import find_targets
+from onnxtweak.metric.bootstrap import interval
+from onnxtweak.settings import TargetSettings
+from onnxtweak.types import BoxMetrics, MetricReading
+
+RESAMPLES = 300
+OVERALL, STRICT = ("map50", "mAP50"), ("map50-95", "mAP50-95")
+
+
+@dataclass(frozen=True, eq=False)
+class FoundObjects:
+    """What a file finds in the samples of a view, against what is there. classes : C."""
+
+    found: Found
+    classes: int
+
+    @classmethod
+    def of(cls, subject: Subject, view: View, engine: Engine, what: str) -> FoundObjects:
+        """By the file's own outputs. what : the pass's name in the progress and in the statistics."""
+        objects, names = view.dataset.objects, view.dataset.classes
+        assert objects is not None and names is not None  # settled when the samples were
+        samples = view.samples
+        shown = detections(subject, view.dataset, samples, engine, what)
+        return cls(Found.of(shown, objects.some(samples), len(names)), len(names))
+
+    def metrics(self, targets: np.ndarray) -> BoxMetrics:
+        """targets (c,) int64 : classes that should do better."""
+        each = self.found.average_precision()
+        return BoxMetrics(
+            samples=self.found.samples,
+            overall=mean(each[0]),
+            target=mean(each[0, targets]),
+            per_class=each[0],
+            confusion=np.zeros((0, 0), np.int64),
+            strict=each.mean(axis=0),
+            objects=self.found.objects,
+        )
+
+    def drawn(self, weights: list[np.ndarray]) -> np.ndarray:
+        """Average precision in resamples of the samples, (R, T, C). weights : how often each is drawn."""
+        return np.array([self.found.average_precision(weight) for weight in weights])
+
+
+def weights_of(samples: int, groups: np.ndarray | None) -> list[np.ndarray]:
+    """How often each sample is drawn in resamples of a fixed seed. groups (N,) : that are drawn together."""
+    codes = np.arange(samples) if groups is None else np.unique(groups, return_inverse=True)[1]
+    many = int(codes.max(initial=-1)) + 1
+    rng = np.random.Generator(np.random.PCG64(0))
+    each = (np.bincount(rng.integers(0, many, many), minlength=many) for _ in range(RESAMPLES))
+    return [weight[codes].astype(np.float64) for weight in each]
+
+
+def box_readings(made: FoundObjects, groups: np.ndarray | None) -> tuple[MetricReading, ...]:
+    """mAP50 and mAP50-95, with their intervals."""
+    drawn = made.drawn(weights_of(made.found.samples, groups))
+    figures = made.metrics(np.empty(0, np.int64))
+    return (
+        MetricReading(*OVERALL, figures.overall, interval(_means(drawn[:, 0]))),
+        MetricReading(*STRICT, figures.mean_strict, interval(_means(drawn.mean(axis=1)))),
+    )
+
+
+def _means(each: np.ndarray) -> np.ndarray:
+    """The mean over the classes of each resample (R, C), of those that have objects there."""
+    return np.array([mean(one) for one in each])
+
+
+def box_targets(settings: TargetSettings, names: Sequence[str], base: BoxMetrics) -> np.ndarray:
+    """Target classes (c,) int64, ascending: those named, or those that the base finds worst.
+
+    Raises UsageError for an unknown class, DataError for one without an object.
+    """
+    seen = np.flatnonzero(base.objects)
+    if settings.worst is not None and not settings.targets:
+        order = seen[np.argsort(base.per_class[seen], kind="stable")]
+        return np.sort(order[: settings.worst])
+    return find_targets(settings, names, seen, seen)

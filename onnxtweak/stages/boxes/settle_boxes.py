@@ -1,0 +1,162 @@
+"""Which class does each anchor get as its label, and which anchors are learnt from (METHOD 18)?
+
+The boxes are the base's own, which no patch changes. All anchors that objects are matched with are learnt
+from, and those that the base gives some score; of all others a share, which counts for them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.boxes.head import Boxes
+from onnxtweak.boxes.matching import IGNORED, NOTHING, matched
+from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.splits import FIT, VALIDATION, Splits, View
+from onnxtweak.data.stratified import Thinned
+from onnxtweak.engine.answer.shown_boxes import meaning_of, numbers_of, shown_anchors
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.subject import Subject
+from onnxtweak.errors import DataError
+from onnxtweak.goal import class_names
+from onnxtweak.model.file.model_file import ModelFile
+from onnxtweak.settings import DataSettings
+
+_SOME_SCORE = 0.02  # from which an anchor may matter
+_HARD = 0.8  # of the anchors that are drawn, at most
+
+
+@dataclass(frozen=True, eq=False)
+class _Matched:
+    """A dataset with a label for each anchor. score (N * A,) float32 : the highest that the base gives."""
+
+    dataset: Dataset
+    score: np.ndarray
+
+
+def settle_boxes(
+    splits: Splits,
+    subject: Subject,
+    feeds: Mapping[str, np.ndarray],
+    engine: Engine,
+    data: DataSettings,
+    *,
+    whole: bool,
+) -> tuple[Splits, Subject]:
+    """The splits as splits of anchors, and the subject with what the four numbers of its boxes mean.
+
+    whole : whether the samples are only measured: then no anchor needs a label. Raises DataError for classes
+    that the model does not have, and where its boxes fit none of the labelled ones.
+    """
+    assert isinstance(subject.head, Boxes)
+    classes = subject.head.objects(subject.classes)
+    names = class_names(splits.classes or _names_in(subject.model, classes), classes)
+    datasets = {id(view.dataset): view.dataset for view in splits.views}
+    for dataset in datasets.values():
+        _require_classes(dataset, classes, names)
+    assert subject.detector is not None
+    means = meaning_of(subject, splits.fit.dataset, splits.fit.rows, engine)
+    subject = replace(subject, detector=replace(subject.detector, numbers=means))
+    notes = [f"the model's four numbers of a box are {means}: so they fit the labelled ones best"]
+    if whole:
+        found = {key: replace(one, classes=names) for key, one in datasets.items()}
+        changed = splits.with_views(lambda view: View(found[id(view.dataset)], view.rows))
+        return replace(changed, classes=names, notes=(*splits.notes, *notes)), subject
+    made = {key: _matched(subject, one, engine, names) for key, one in datasets.items()}
+
+    def anchors(view: View, most: int | None) -> View:
+        own, each = made[id(view.dataset)], np.arange(subject.positions)
+        rows = (view.rows[:, None] * subject.positions + each).reshape(-1)
+        if most is None or len(rows) <= most:
+            return View(own.dataset, rows)
+        drawn = _drawn(rows, own, classes, most, data.seed)
+        return View(own.dataset, drawn.rows, drawn)
+
+    test = splits.test
+    fit, validation = anchors(splits.fit, FIT), anchors(splits.validation, VALIDATION)
+    changed = replace(
+        splits, fit=fit, validation=validation, test=None if test is None else anchors(test, None)
+    )
+    for one in made.values():
+        notes += _said(one.dataset)
+    notes.append(
+        f"{len(fit):,} anchors of {len(fit.samples):,} samples to fit, {len(validation):,} of "
+        f"{len(validation.samples):,} to validate: all that objects are matched with, all of some score, and "
+        "a share of the others, which counts for them"
+    )
+    return replace(changed, classes=names, notes=(*splits.notes, *notes)), subject
+
+
+def _names_in(model: ModelFile, classes: int) -> tuple[str, ...] | None:
+    """Class names in a model's metadata, as exporters of YOLO write them; None where there are none."""
+    held = {entry.key: entry.value for entry in model.proto.metadata_props}
+    try:
+        found = ast.literal_eval(held.get("names", ""))
+        names = tuple(str(found[number]) for number in range(classes))
+    except (ValueError, SyntaxError, LookupError, TypeError, MemoryError, RecursionError):
+        return None
+    return names if len(set(names)) == classes else None
+
+
+def _require_classes(dataset: Dataset, classes: int, names: tuple[str, ...]) -> None:
+    """Raise DataError for classes that the model does not have, and for too many or too few names."""
+    where = dataset.parts[0].label_where
+    if dataset.objects is None:
+        raise DataError("the samples have no boxes", where=where)
+    if len(names) != classes:
+        raise DataError(
+            f"{len(names)} class names, but the model has {classes} classes of objects",
+            where=where,
+            hint="give a names file with one name per class of the model, without a background",
+        )
+    if (largest := int(dataset.objects.number.max(initial=0))) >= classes:
+        raise DataError(
+            f"class {largest} is out of range: the model has {classes} classes of objects",
+            where=where,
+            hint=f"number them from 0 to {classes - 1}, without a background",
+        )
+
+
+def _matched(subject: Subject, dataset: Dataset, engine: Engine, names: tuple[str, ...]) -> _Matched:
+    """The labels of all anchors, of one pass; -1 for one that does not count, C for no object."""
+    assert dataset.objects is not None
+    each, means = subject.positions, numbers_of(subject)
+    labels = np.full((len(dataset), each), IGNORED, np.int32)
+    score = np.zeros((len(dataset), each), np.float32)
+    for found in shown_anchors(subject, dataset, np.arange(len(dataset)), engine, "match"):
+        number, truth = dataset.objects.within(found.sample)
+        own = matched(found.boxes(means), number, truth)
+        labels[found.sample] = np.where(own == NOTHING, len(names), own)
+        score[found.sample] = found.scores.max(axis=1)
+    changed = replace(dataset, labels=labels.reshape(-1), sizes=(each,), classes=names)
+    return _Matched(changed, score.reshape(-1))
+
+
+def _drawn(rows: np.ndarray, own: _Matched, classes: int, most: int, seed: int) -> Thinned:
+    """About `most` of some anchors (n,): all that matter, the best first, and a share of the others."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    labels, score = own.dataset.labels[rows], own.score[rows].copy()
+    score[(labels >= 0) & (labels < classes)] = np.inf
+    matter = np.flatnonzero(score > _SOME_SCORE)
+    matter = matter[np.argsort(-score[matter], kind="stable")][: round(_HARD * most)]
+    weights = np.zeros(len(rows))
+    weights[matter] = 1
+    others = np.flatnonzero((weights == 0) & (labels >= 0))
+    drawn = rng.choice(others, min(most - len(matter), len(others)), replace=False)
+    weights[drawn] = len(others) / max(len(drawn), 1)
+    chosen = np.flatnonzero(weights)
+    return Thinned(rows[chosen], weights[chosen], np.ones(len(chosen), bool))
+
+
+def _said(dataset: Dataset) -> Iterator[str]:
+    """What became of the boxes of a dataset."""
+    assert dataset.objects is not None and dataset.classes is not None
+    labels = dataset.labels
+    wanted, found = len(dataset.objects.box), int(((labels >= 0) & (labels < len(dataset.classes))).sum())
+    yield (
+        f"{found:,} of {wanted:,} boxes overlap an anchor of the model, which takes their class; "
+        f"{int((labels == IGNORED).sum()):,} other anchors that overlap them do not count"
+    )

@@ -1,0 +1,149 @@
+"""Which models find objects? Small ones that know one colour badly, with pictures of coloured squares.
+
+A picture has four quarters, some of which hold a square: a small, bright one or a large, darker one, in red,
+green or blue. The net has two levels, of 4 x 4 and 2 x 2 anchors, and takes green ones for blue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto
+
+from tests.support.nets import NetBuilder
+
+KINDS = ("joined", "rows", "apart", "background", "two-anchors", "suppressed")
+CLASSES, LACKING, SIZE = 3, 2, 32
+_LEVELS = ((8, 0.75, 14.0), (16, 0.375, 28.0))  # stride, cut and slope
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A model and its samples. x (N, 3, 32, 32). boxes (B, 6) : sample, class, left, top, right, bottom."""
+
+    model: Path
+    data: Path
+    x: np.ndarray
+    boxes: np.ndarray
+
+    def outputs(self, path: Path | None = None) -> list[np.ndarray]:
+        """Scores and boxes of the file, or of another, as ONNX Runtime gives them."""
+        model = onnx.load(path or self.model)
+        if self.model.stem == "suppressed":
+            del model.graph.output[:]
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ("scores", "boxes"))
+        session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": self.x})
+
+
+def finder(kind: str, folder: Path, samples: int = 160, seed: int = 0) -> Finder:
+    """One of `KINDS`, saved in a folder with its samples."""
+    x, boxes = pictures(samples, seed)
+    model, data = folder / f"{kind}.onnx", folder / f"{kind}.npz"
+    onnx.save(_model(kind), model)
+    np.savez(data, x=x, boxes=boxes)
+    return Finder(model, data, x, boxes)
+
+
+def pictures(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x, boxes = rng.normal(0, 0.05, (samples, 3, SIZE, SIZE)), []
+    for k in range(samples):
+        for quarter in np.flatnonzero(rng.random(4) < 0.6):
+            corner, colour, large = (
+                np.array([quarter % 2, quarter // 2]) * 16,
+                rng.integers(3),
+                rng.random() < 0.5,
+            )
+            left, top = corner if large else corner + 8 * rng.integers(0, 2, 2)
+            side = 16 if large else 8
+            paint = rng.uniform(0, 0.6, 3)
+            paint[colour] = 1.0
+            x[k, :, top : top + side, left : left + side] += (paint * (0.6 if large else 1.1))[:, None, None]
+            boxes.append((k, colour, left, top, left + side - rng.uniform(0, 1.5), top + side))
+    return x.astype(np.float32), np.array(boxes, np.float32)
+
+
+def _model(kind: str) -> onnx.ModelProto:
+    net = NetBuilder()
+    several = 2 if kind == "two-anchors" else 1
+    columns = CLASSES + (kind in ("background", "two-anchors"))
+    maps, corners = [], []
+    for stride, cut, slope in _LEVELS:
+        mean = np.zeros((6, 3, stride, stride))
+        for channel in range(3):
+            mean[channel, channel], mean[channel + 3, channel] = 1 / stride**2, -1 / stride**2
+        hidden = net.op("Conv", "x", net.const(mean), kernel_shape=[stride] * 2, strides=[stride] * 2)
+        hidden = net.op("Relu", hidden)
+        weight = np.zeros((several, columns, 6))
+        bias = np.full((several, columns), -slope * cut)
+        own = np.array([[1, 0, 0], [0, 1, 0], [0, 0.8, 0.2]]) * slope
+        weight[:, columns - CLASSES :, :3] = own
+        if columns > CLASSES:
+            bias[:, 0] = 0
+        if several == 2:  # the second anchor of a position is smaller, and never right
+            bias[1, 1:] -= 30
+        scores = net.op(
+            "Conv",
+            hidden,
+            net.const(weight.reshape(-1, 6, 1, 1)),
+            net.const(bias.reshape(-1)),
+            kernel_shape=[1, 1],
+        )
+        maps.append((hidden, scores))
+        steps = np.arange(SIZE // stride) * stride
+        top, left = (each.reshape(-1) for each in np.meshgrid(steps, steps, indexing="ij"))
+        sides = np.stack([left, top, left + stride, top + stride], 1)
+        smaller = np.stack([left, top, left + stride / 4, top + stride / 4], 1)
+        corners.append(np.stack([sides, smaller][:several], 1).reshape(-1, 4))
+    boxes = np.concatenate(corners)
+    across = kind == "joined"
+    parts = [_laid_out(net, scores, columns, across=across) for _, scores in maps]
+    nothing = [net.op("Conv", hidden, net.const(np.zeros((4 * several, 6, 1, 1)))) for hidden, _ in maps]
+    placed = [_laid_out(net, one, 4, across=across) for one in nothing]
+    axis = 2 if across else 1
+    if across:
+        parts = [net.op("Concat", b, s, axis=1) for b, s in zip(placed, parts, strict=True)]
+        whole = net.op("Concat", *parts, axis=2)
+        zeros = net.op(
+            "Slice", whole, net.const([0], np.int64), net.const([4], np.int64), net.const([1], np.int64)
+        )
+        logits = net.op(
+            "Slice", whole, net.const([4], np.int64), net.const([99], np.int64), net.const([1], np.int64)
+        )
+    else:
+        zeros, logits = net.op("Concat", *placed, axis=axis), net.op("Concat", *parts, axis=axis)
+    declared = {"x": (TensorProto.FLOAT, ["N", 3, SIZE, SIZE])}
+    if kind in ("joined", "rows"):
+        centres = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+        shown = net.op("Add", zeros, net.const((centres.T if across else centres)[None]))
+        net.op("Concat", shown, net.op("Sigmoid", logits), axis=1 if across else 2, name="found")
+        return net.model(declared, {"found": (TensorProto.FLOAT, [None] * 3)})
+    parts = boxes[:, [1, 0, 3, 2]] / SIZE if kind == "apart" else boxes
+    net.op("Add", zeros, net.const(parts[None]), name="boxes")
+    if kind == "suppressed":
+        each = net.op("Transpose", net.op("Sigmoid", logits, name="scores"), perm=[0, 2, 1])
+        most, least = net.const(20, np.int64), net.const(0.25)
+        net.op("NonMaxSuppression", "boxes", each, most, net.const(0.5), least, name="found")
+        return net.model(declared, {"found": (TensorProto.INT64, [None, 3])})
+    if kind == "apart":
+        net.op("Sigmoid", logits, name="scores")
+    else:
+        net.op("Softmax", logits, axis=2, name="scores")
+    kinds = {
+        "scores": (TensorProto.FLOAT, ["N", None, columns]),
+        "boxes": (TensorProto.FLOAT, ["N", None, 4]),
+    }
+    return net.model(declared, kinds)
+
+
+def _laid_out(net: NetBuilder, value: str, width: int, *, across: bool) -> str:
+    """A map as (N, width, anchors), or as (N, anchors, width)."""
+    if across:
+        return net.op("Reshape", value, net.const([0, width, -1], np.int64))
+    last = net.op("Transpose", value, perm=[0, 2, 3, 1])
+    return net.op("Reshape", last, net.const([0, -1, width], np.int64))
