@@ -39,7 +39,7 @@ from onnxtweak.stages.choose_goal import (
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples, learnt_kept, mirrored_views
-from onnxtweak.stages.head_check import require_of_labels
+from onnxtweak.stages.head_check import require_of_labels, require_one_label
 from onnxtweak.stages.lists.base_decisions import base_decisions
 from onnxtweak.stages.lists.count_outcome import Listing
 from onnxtweak.stages.lists.keep_decisions import LearntFrom, keep_decisions
@@ -86,6 +86,8 @@ def fit(
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
     require_of_labels(job.subject, data, settings)
+    if job.subject.detector is not None:
+        require_one_label(job.subject, "fitting")
     job = require_sound_base(job)
     decided = base_decisions(job)
     goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)

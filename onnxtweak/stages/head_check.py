@@ -77,6 +77,7 @@ def _require_positions(dataset: Dataset, subject: Subject) -> None:
 
 
 _WORKS = "`evaluate`, `fit`, `apply`, `verify` and `revert` do"
+_OF_DETECTORS = "`inspect` and `evaluate` do (docs/howto/boxes.md)"
 
 
 def require_one_row(subject: Subject, what: str) -> None:
@@ -89,7 +90,11 @@ def require_one_row(subject: Subject, what: str) -> None:
 
 
 def require_one_label(subject: Subject, what: str) -> None:
-    """Raise ModelError where a sample has several labels at once, which what is asked cannot work with."""
+    """Raise ModelError where a sample has several labels or boxes, which what is asked cannot work with."""
+    if subject.detector is not None:
+        raise ModelError(
+            f"{what} does not work with detectors yet", where=subject.model.path, hint=_OF_DETECTORS
+        )
     if subject.head.several:
         raise ModelError(
             f"{what} does not work with several labels at once yet",
