@@ -167,7 +167,7 @@ def test_a_machine_with_narrow_registers_gives_the_same_bits(machine):
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        # Numba keeps loops for several machines beside one another, so that a second run need not compile them.
+        # Numba keeps the loops of several machines side by side: a second run need not compile them.
         env={**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features},
         cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
