@@ -245,6 +245,10 @@ class Mlp(DensePatch):
     def scaled(self, scale: float) -> Mlp:
         return replace(self, w2=np.asarray(self.w2) * scale, b2=np.asarray(self.b2) * scale)
 
+    def by_class(self, scale: np.ndarray) -> Mlp:
+        """The patch that adds `scale` (C,) times as much to each class."""
+        return replace(self, w2=self.w2 * scale, b2=self.b2 * scale)
+
     def with_bias(self, bias: np.ndarray) -> Mlp:
         return replace(self, b2=self.b2 + bias)
 

@@ -8,13 +8,14 @@ import numpy as np
 
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.augment import Trained, train
+from onnxtweak.method.augment import Trained, train_calibrated
 from onnxtweak.method.metrics import before_and_after, fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table, take
-from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.method.tuning.bias_control import overall_bias
+from onnxtweak.method.tuning.label_point import best_thresholds
 from onnxtweak.method.tuning.operating_point import OperatingPoint
+from onnxtweak.metric.several import drawn_f1, f1_of
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.patch import no_patch
 from onnxtweak.results import Result
@@ -22,7 +23,6 @@ from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, Ou
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
-from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -32,6 +32,7 @@ from onnxtweak.types import Neurons, Progress, silent
 
 # Which scales of the MLP are tried, in this order.
 _SCALES = (1.0, 0.75, 0.5, 0.25)
+_RESAMPLES = 200  # in which one F1 is compared with another
 # How many neurons feed the MLP by default.
 _NEURONS = 1000
 
@@ -52,30 +53,26 @@ def augment(
     """
     check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
-    require_one_label(job.subject, "augmentation")
     check_outputs(job, output)
     job = require_sound_base(job)
     count = _how_many(job, settings)
-    goal = ResolvedGoal(np.unique(job.splits.fit.labels), job.head, max_class_drop=settings.max_class_drop)
+    goal = ResolvedGoal(job.splits.fit.classes, job.head, max_class_drop=settings.max_class_drop)
     names = [job.names[j] for j in goal.targets]
     theta = score_neurons(job, goal.targets, settings.theta, count)
     neurons, helpless = active_neurons(theta.best, job.taps, names, settings.criterion, count)
     neurons, fit, validation = _without_dead(neurons, *gather_tables(job, neurons))
     with job.timed("train"):
         xp = job.engine.backend.xp
-        temperature = fit_temperature(validation.Z, validation.labels)
-        cool = fit.cooled(temperature), validation.cooled(temperature)
-        trained = train(*cool, settings, head=job.head, seed=data.seed, xp=xp, progress=progress)
-        patch = for_tensor(trained.patch.scaled(temperature), job.subject.readout)
-        trained = replace(trained, patch=patch)
+        trained = train_calibrated(fit, validation, goal, settings, seed=data.seed, xp=xp, progress=progress)
+        trained = replace(trained, patch=for_tensor(trained.patch, job.subject.readout))
     proposal = _proposal(job, goal, settings, neurons, trained, validation)
-    notes = _notes(job, trained, len(validation.labels), len(neurons), count, helpless)
+    notes = _notes(job, trained, validation.labels, len(neurons), count, helpless)
     return deliver(job, replace(proposal, notes=notes), output)
 
 
 def passes(request: PassRequest) -> None:
     """The passes over samples that an augmentation would make."""
-    settings, present = request.settings(AugmentSettings), np.unique(request.job.splits.fit.labels)
+    settings, present = request.settings(AugmentSettings), request.job.splits.fit.classes
     count = _how_many(request.job, settings)
     request.planner.score(len(present), settings.theta, count, present)
     request.planner.gather_tables(count)
@@ -119,19 +116,20 @@ def _proposal(
     validation: Table,
 ) -> Proposal:
     """The trained MLP at the largest scale that is allowed; or the base."""
-    boost, count, classes = trained.patch.delta(validation.T), len(neurons), len(goal)
-    scale = _scale(validation, boost, goal)
-    patch, everyone = trained.patch.scaled(scale), np.ones(len(validation.labels), bool)
-    trials = before_and_after(validation, validation.Z + boost, goal.head, everyone, count)
+    boost, count = trained.patch.delta(validation.T), len(neurons)
+    scale = (_scales if goal.head.several else _scale)(validation, boost, goal)
+    patch = trained.patch.by_class(goal.on_all_classes(scale, validation.Z.shape[1]))
+    control = best_thresholds if goal.head.several else overall_bias
+    trials = before_and_after(validation, validation.Z + boost, goal, count)
     return Proposal(
         command="augment",
         goal=goal,
-        neurons=neurons if scale else take(neurons, np.empty(0, np.int64)),
-        patch=patch if scale else no_patch(),
+        neurons=neurons if scale.any() else take(neurons, np.empty(0, np.int64)),
+        patch=patch if scale.any() else no_patch(),
         base=validation.Z,
         tweaked=patch.applied(validation.Z, validation.T),
-        bias=overall_bias(validation.Z, validation.labels, goal),
-        point=OperatingPoint(np.full(classes, count if scale else 0), np.full(classes, scale), trials),
+        bias=control(validation.Z, validation.labels, goal),
+        point=OperatingPoint(np.where(scale != 0, count, 0), scale, trials),
         theta=settings.theta,
         criterion=settings.criterion,
         scored=job.neurons,
@@ -146,8 +144,8 @@ def _proposal(
     )
 
 
-def _scale(table: Table, boost: np.ndarray, goal: ResolvedGoal) -> float:
-    """The largest scale of the MLP's boost (N, C) that is allowed and better than the base, or 0.
+def _scale(table: Table, boost: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
+    """The largest scale of the MLP's boost (N, C) that is allowed and better than the base, or 0; (c,) alike.
 
     Better means that overall accuracy on validation gains more than one standard error of the difference.
     """
@@ -157,21 +155,32 @@ def _scale(table: Table, boost: np.ndarray, goal: ResolvedGoal) -> float:
         after = goal.head.predict(table.Z + scale * boost)
         if goal.classes_hold(before == labels, after == labels, labels, table.Z.shape[1]):
             fixed, broken = fixed_and_broken(before == labels, after == labels)
-            return scale if fixed - broken > np.sqrt(fixed + broken) else 0.0
-    return 0.0
+            return np.full(len(goal), scale if fixed - broken > np.sqrt(fixed + broken) else 0.0)
+    return np.zeros(len(goal))
+
+
+def _scales(table: Table, boost: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
+    """1 for each label whose F1 on validation gains more than a standard error by the MLP, else 0; (c,)."""
+    shown = tuple(goal.head.predict(Z)[:, goal.targets] for Z in (table.Z, table.Z + boost))
+    marks = table.labels[:, goal.targets]
+    was, now = (f1_of(each, marks) for each in shown)
+    drawn = drawn_f1(shown, marks, table.groups, many=_RESAMPLES)
+    return (now - was > np.std(drawn[:, 1] - drawn[:, 0], axis=0)).astype(np.float64)
 
 
 def _notes(
-    job: Job, trained: Trained, samples: int, neurons: int, wanted: int, helpless: tuple[str, ...]
+    job: Job, trained: Trained, labels: np.ndarray, neurons: int, wanted: int, helpless: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """How training went, and what could not be had. samples : of validation. neurons : of those `wanted`."""
+    """How training went, and what could not be had. labels : of validation. neurons : of those `wanted`."""
+    decisions = len(job.head.decisions(labels, labels).right)
+    right = "decisions right" if job.head.several else "accuracy"
     base, best, last = trained.checkpoints[0], trained.best, trained.checkpoints[-1]
     notes = [
         f"trained for {last.iteration:,} iterations, best on validation after {best.iteration:,}: "
         f"cross-entropy {base.loss:.4f} -> {best.loss:.4f}, "
-        f"accuracy {base.right / samples:.1%} -> {best.right / samples:.1%}; all classes are targets"
+        f"{right} {base.right / decisions:.1%} -> {best.right / decisions:.1%}; all classes are targets"
     ]
-    if absent := len(job.names) - len(np.unique(job.splits.fit.labels)):
+    if absent := len(job.names) - len(job.splits.fit.classes):
         classes = "class" if absent == 1 else "classes"
         notes.append(f"{absent:,} {classes} without fit samples: logits unchanged")
     if neurons < wanted:

@@ -10,11 +10,17 @@ import numpy as np
 
 from onnxtweak.bounded import require_number
 from onnxtweak.errors import InputError, ModelError, UsageError
-from onnxtweak.method.compare.comparison import DROPS, MethodOutcome, MethodResult
+from onnxtweak.method.compare.comparison import DROPS, MethodOutcome, MethodResult, metric_shown
 from onnxtweak.method.compare.inputs import CompareInputs
-from onnxtweak.method.compare.methods import METHODS, NOT_WRITTEN, WITHOUT_NEURONS
+from onnxtweak.method.compare.methods import (
+    BETWEEN_CLASSES,
+    METHODS,
+    NOT_WRITTEN,
+    OF_EACH_LABEL,
+    WITHOUT_NEURONS,
+)
 from onnxtweak.method.compare.repair import Reranking
-from onnxtweak.method.compare.standings import MethodRun, interval, interval_note, standings, support
+from onnxtweak.method.compare.standings import MethodRun, interval, interval_note, samples_of, standings
 from onnxtweak.method.metrics import measure, read_metric
 from onnxtweak.method.selection.ranking import candidates_wanted
 from onnxtweak.method.table import take
@@ -39,7 +45,6 @@ from onnxtweak.stages.comparing.gather_inputs import ACTIVE, gather_inputs, scor
 from onnxtweak.stages.comparing.try_methods import Method, try_methods
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import mirrored_views
-from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_for_tables import NO_HIDDEN, open_for_tables
 from onnxtweak.stages.open_job import Job, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
@@ -84,7 +89,6 @@ def compare(
     refused: dict[str, str] = {}
     for repeat in range(repeats):
         job = open_for_tables(model, replace(data, seed=data.seed + repeat), engine, taps, progress)
-        require_one_label(job.subject, "a comparison")
         views = views_of(job)
         if repeat == 0:
             check_outputs(job, output)
@@ -93,10 +97,12 @@ def compare(
         inputs, neurons, notes = gather_inputs(job, taps, goal, join, settings, job.seed)
         test, shown = inputs.test, goal.head.predict(inputs.test.Z)
         before.append(measure(shown, test.labels, goal, test.Z))
-        if repeat == 0 and goal.metric is not None:
-            of_base = read_metric(goal.metric, Predictions(test.labels, shown, test.Z), test.groups)
+        if repeat == 0 and (metric := metric_shown(goal)) is not None:
+            of_base = read_metric(metric, Predictions(test.labels, shown, test.Z), test.groups)
         if not job.taps:
             refused |= dict.fromkeys(chosen.keys() - WITHOUT_NEURONS, NO_HIDDEN)
+        if job.head.several:
+            refused |= dict.fromkeys(chosen.keys() - OF_EACH_LABEL, BETWEEN_CLASSES)
         able = {name: method for name, method in chosen.items() if name not in refused}
         for name, result, run in try_methods(inputs, able, refused, job):
             runs[name].append(run)
@@ -118,8 +124,8 @@ def compare(
         repeats=repeats,
         samples={role: len(view) for role, view in views.items()},
         before={
-            "overall": interval([m.overall for m in before], [m.samples for m in before]),
-            "target": interval([m.target for m in before], [support(m, goal) for m in before]),
+            "overall": interval([m.overall for m in before], samples_of(before)),
+            "target": interval([m.target for m in before], samples_of(before, goal)),
         },
         drops=DROPS,
         standings=standings(runs, refused, goal),

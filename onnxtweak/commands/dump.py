@@ -14,7 +14,6 @@ from onnxtweak.input_files import require_regular
 from onnxtweak.results import Dumped
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.check_paths import check_folder, files_named
-from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_job import open_whole
 from onnxtweak.types import Neurons, Progress, Tap, silent
 
@@ -38,7 +37,6 @@ def dump(
     check_folder(directory, read)
     check_directory(Path(directory), force)
     job = open_whole(model, data, engine, taps, progress, watch=neurons is None)
-    require_one_label(job.subject, "dumping tables")
     chosen = None if neurons is None else _best_neurons(neurons)
     watched = job.taps if chosen is None else ()
     tables, size = write_dump(

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from onnxtweak.engine.passes import capture
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.join import join_synapses, prefix_sums
 from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
-from onnxtweak.method.tuning.bias_control import best_bias
-from onnxtweak.method.tuning.boosted import BoostTable, boost_table
-from onnxtweak.method.tuning.operating_point import OperatingPoint, choose_rising
+from onnxtweak.method.tuning.by_head import choose_point, control_bias
+from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Result
 from onnxtweak.settings import (
@@ -26,7 +26,6 @@ from onnxtweak.settings import (
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import check_outputs, deliver
-from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -55,17 +54,16 @@ def join(
     """
     check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
-    require_one_label(job.subject, "a synaptic join")
     check_outputs(job, output)
     job = require_sound_base(job)
     goal = choose_goal(job, targets, settings)
     theta = score_neurons(job, goal.targets, settings.theta, candidates_wanted(settings))
     rankings = rank_neurons(job, theta.best, goal, settings)
     Z, prefix = _validation_tables(job, rankings, settings)
-    table = boost_table(Z, job.splits.validation.labels, goal)
-    point = choose_rising(table, prefix, settings.count, None if settings.exact_scale else settings.scale)
+    labels, scales = job.splits.validation.labels, None if settings.exact_scale else settings.scale
+    point = choose_point(Z, labels, goal, prefix, settings.count, scales)
     tweaked = _with_boost(Z, prefix, point, settings, goal.targets)
-    proposal = _proposal(job, settings, theta, rankings, table, point, (Z, tweaked))
+    proposal = _proposal(job, goal, settings, theta, rankings, point, (Z, tweaked))
     return deliver(job, proposal, output)
 
 
@@ -106,24 +104,24 @@ def _with_boost(
 
 def _proposal(
     job: Job,
+    goal: ResolvedGoal,
     settings: JoinSettings,
     theta: Theta,
     rankings: Sequence[Ranking],
-    table: BoostTable,
     point: OperatingPoint,
     logits: tuple[np.ndarray, np.ndarray],
 ) -> Proposal:
-    """The synapses of the chosen point. table, logits (N, C) without and with them : of validation."""
-    neurons, synapses = join_synapses(rankings, table.goal.targets, point)
+    """The synapses of the chosen point. logits (N, C) without and with them : of validation."""
+    neurons, synapses = join_synapses(rankings, goal.targets, point)
     parts = zip(theta.sizes, rankings, point.n, point.scale, strict=True)
     return Proposal(
         command="join",
-        goal=table.goal,
+        goal=goal,
         neurons=neurons,
         patch=synapses,
         base=logits[0],
         tweaked=logits[1],
-        bias=best_bias(table),
+        bias=control_bias(logits[0], job.splits.validation.labels, goal),
         point=point,
         theta=settings.theta,
         criterion=criterion_of(rankings),

@@ -17,15 +17,13 @@ from onnxtweak.method.retrain.schedule import (
     parse_schedule,
     run_schedule,
 )
-from onnxtweak.method.retrain.weights import RetrainProblem, boosts, retrain_best
+from onnxtweak.method.retrain.weights import boosts, problem_of, retrain_best, temperatures
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, united
 from onnxtweak.method.solvers.multi_target import TargetWeights
 from onnxtweak.method.table import Table, take
-from onnxtweak.method.temperature import fit_temperature
-from onnxtweak.method.tuning.bias_control import best_bias
-from onnxtweak.method.tuning.boosted import boost_table
-from onnxtweak.method.tuning.operating_point import OperatingPoint, choose_rising
+from onnxtweak.method.tuning.by_head import choose_point, control_bias
+from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.patch import Synapses
 from onnxtweak.results import Result
@@ -42,7 +40,6 @@ from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
-from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -75,7 +72,6 @@ def retrain(
     stages = None if settings.schedule is None else parse_schedule(settings.schedule)
     check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
-    require_one_label(job.subject, "retraining")
     check_outputs(job, output)
     job = require_sound_base(job)
     if stages and targets == TargetSettings():
@@ -101,7 +97,7 @@ def passes(request: PassRequest) -> None:
 
 def _every_class(job: Job) -> np.ndarray:
     """Classes that a schedule may choose when none is named: those with fit and validation samples."""
-    both = np.intersect1d(job.splits.fit.labels, job.splits.validation.labels)
+    both = np.intersect1d(job.splits.fit.classes, job.splits.validation.classes)
     if not len(both):
         raise DataError("no class has both fit and validation samples", hint="give more samples")
     return both
@@ -116,11 +112,11 @@ def _once(
     fit, validation = _tables(job, united(rankings))
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
     with job.timed("retrain"):
-        found = {n: _retrained(fit, validation, targets, ends, n, settings) for n in join.count}
+        found = {n: _retrained(fit, validation, goal, ends, n, settings) for n in join.count}
     # `choose` divides by n, as a join does; retrained weights are not to be divided.
     prefix = np.stack([boost * n for n, (_, boost) in found.items()], axis=2)
-    table = boost_table(validation.Z, validation.labels, goal)
-    point = choose_rising(table, prefix, join.count, None if join.exact_scale else (0.0, *settings.scale))
+    scales = None if join.exact_scale else (0.0, *settings.scale)
+    point = choose_point(validation.Z, validation.labels, goal, prefix, join.count, scales)
     weights = {n: weights for n, (weights, _) in found.items()}
     neurons, synapses = _synapses(rankings, targets, point, weights)
     tweaked = validation.Z.copy()
@@ -135,7 +131,7 @@ def _once(
         patch=synapses,
         base=validation.Z,
         tweaked=tweaked,
-        bias=best_bias(table),
+        bias=control_bias(validation.Z, validation.labels, goal),
         point=point,
         theta=join.theta,
         criterion=criterion_of(rankings),
@@ -146,17 +142,13 @@ def _once(
 
 
 def _retrained(
-    fit: Table, validation: Table, targets: np.ndarray, ends: np.ndarray, n: int, settings: RetrainSettings
+    fit: Table, validation: Table, goal: ResolvedGoal, ends: np.ndarray, n: int, settings: RetrainSettings
 ) -> tuple[TargetWeights, np.ndarray]:
     """The first n synapses of each target retrained: weights, and their boost (N, c) on validation."""
-    problems, temperature = [], fit_temperature(validation.Z, validation.labels)
+    problems, temperature = [], temperatures(validation.Z, validation.labels, goal)
     for split in (fit, validation):
         tables = [split.T[:, a : min(a + n, b)] for a, b in zip(ends, ends[1:], strict=False)]
-        problems.append(
-            RetrainProblem.of(
-                tables, split.Z, split.labels, targets, settings.penalty, temperature=temperature
-            )
-        )
+        problems.append(problem_of(tables, split.Z, split.labels, goal, settings.penalty, temperature))
     weights = retrain_best(problems[0], problems[1], settings.ridge)
     return weights, boosts(problems[1].tables, weights.weight)
 
@@ -207,8 +199,7 @@ def _scheduled(
         touched = worst(goal.targets, goal.head.predict(validation.Z), validation.labels, narrow)
     goal = replace(goal, targets=touched)
     tweaked = grown.applied(validation.Z, validation.T)
-    wanted = goal.wanted(validation.labels)
-    trials = before_and_after(validation, tweaked, goal.head, wanted, 0)
+    trials = before_and_after(validation, tweaked, goal, 0)
     n = np.array([(synapses.target == j).sum() for j in touched], np.int64)
     return Proposal(
         command="retrain",
@@ -217,14 +208,17 @@ def _scheduled(
         patch=synapses,
         base=validation.Z,
         tweaked=tweaked,
-        bias=best_bias(boost_table(validation.Z, validation.labels, goal)),
+        bias=control_bias(validation.Z, validation.labels, goal),
         point=OperatingPoint(n, (n > 0).astype(float), trials),
         theta=join.theta,
         criterion=criterion_of(rankings),
         scored=job.neurons,
         settings=ranking_provenance(join)
         | {"penalty": settings.penalty, "schedule": " ".join(map(str, stages)), "pool": len(neurons)},
-        notes=(*_stage_notes(outcomes, job.names), f"the stages chose from {len(neurons):,} neurons"),
+        notes=(
+            *_stage_notes(outcomes, job.names, goal.head.measure),
+            f"the stages chose from {len(neurons):,} neurons",
+        ),
     )
 
 
@@ -236,14 +230,14 @@ def _distinct(neurons: Neurons) -> Neurons:
     return take(neurons, order[first])
 
 
-def _stage_notes(outcomes: Sequence[StageOutcome], names: Sequence[str]) -> list[str]:
-    """What each stage did, in a sentence, and its own notes."""
+def _stage_notes(outcomes: Sequence[StageOutcome], names: Sequence[str], measure: str) -> list[str]:
+    """What each stage did, in a sentence, and its own notes. measure : what it is judged by, in words."""
     notes = []
     for done in outcomes:
         shown = ", ".join(names[j] for j in done.classes[:5])
         more = f" and {len(done.classes) - 5:,} more" if len(done.classes) > 5 else ""
         notes.append(
-            f"{done.stage} ({shown}{more}): accuracy on validation {done.target[0]:.1%} -> "
+            f"{done.stage} ({shown}{more}): {measure} on validation {done.target[0]:.1%} -> "
             f"{done.target[1]:.1%}, overall {done.overall[0]:.1%} -> {done.overall[1]:.1%}"
         )
         notes.extend(done.notes)

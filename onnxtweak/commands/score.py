@@ -20,7 +20,7 @@ from onnxtweak.engine.scoring.scoring import from_model
 from onnxtweak.engine.scoring.sweep import Read, ScoringTask
 from onnxtweak.errors import DataError
 from onnxtweak.goal import class_names, find_targets
-from onnxtweak.head import ONE_LABEL
+from onnxtweak.head import ONE_LABEL, SEVERAL_LABELS, Head
 from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.method.selection.ranking import Ranking, rank, united
 from onnxtweak.model.file.model_file import ModelSource, read_model
@@ -36,7 +36,6 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.check_paths import check_paths, files_named
-from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.open_job import file_ref, open_whole, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -71,7 +70,7 @@ def score(
     predicted = None
     if targets.worst is not None and not targets.targets:
         batches = source.read("find the worst", (), None)
-        predicted = np.concatenate([ONE_LABEL.predict(batch.Z) for batch in batches])
+        predicted = np.concatenate([source.head.predict(batch.Z) for batch in batches])
     chosen = find_targets(targets, source.names, source.labels, source.labels, predicted)
     names = tuple(source.names[j] for j in chosen)
     criterion = "auto" if settings.criterion == "net-gain" else settings.criterion
@@ -113,7 +112,7 @@ class _ScoreSource:
     """What can be scored: samples of a job, or a dump.
 
     score : as `score_neurons`, without its job. labels (N,) int64. names : of all classes. files : that are
-    read. notes : to tell.
+    read. head : how logits become decisions. notes : to tell.
     """
 
     read: Read
@@ -123,6 +122,7 @@ class _ScoreSource:
     names: tuple[str, ...]
     engine: Engine
     files: tuple[Path, ...]
+    head: Head
     notes: tuple[str, ...] = ()
 
 
@@ -131,13 +131,13 @@ def _open_source(
 ) -> _ScoreSource:
     if len(data.data) != 1 or not is_dump(data.data[0]):
         job = open_whole(model, data, engine, taps, progress)
-        require_one_label(job.subject, "scoring")
         job = require_sound_base(job)
         view = job.splits.fit
         read = from_model(job.subject, view, job.engine, job.taps)
         score, labels = partial(score_neurons, job), view.labels
         files = (*job.opened.model.files, *job.files_read)
-        return _ScoreSource(read, score, labels, job.taps, job.names, job.engine, files, job.splits.notes)
+        known = job.names, job.engine, files, job.head, job.splits.notes
+        return _ScoreSource(read, score, labels, job.taps, *known)
     dump = read_dump(str(data.data[0]))
     base = read_model(model)
     if dump.base_sha256 != base.base_sha256:
@@ -154,6 +154,7 @@ def _open_source(
         )
     runner = Engine(engine, open_backend(engine), progress, RunStats())
     labels = dumped_labels(dump)
+    head = SEVERAL_LABELS if dump.several else ONE_LABEL
 
     def batches(what: str, taps: Sequence[Tap], chosen: np.ndarray | None) -> Generator[Captured]:
         wanted = [dump.taps.index(tap) for tap in taps]
@@ -166,11 +167,11 @@ def _open_source(
         runner.stats.passes.append((what, count))
 
     def score_dump(targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None) -> Theta:
-        task = ScoringTask(labels, np.asarray(targets, np.int64), theta)
+        task = ScoringTask(labels, np.asarray(targets, np.int64), theta, head=head)
         return score_batches(batches, dump.taps, task, most, runner, tables=tables)
 
     names, files = class_names(dump.names, dump.classes), (*base.files, *dump.files)
-    return _ScoreSource(batches, score_dump, labels, dump.taps, names, runner, files)
+    return _ScoreSource(batches, score_dump, labels, dump.taps, names, runner, files, head)
 
 
 def _header(

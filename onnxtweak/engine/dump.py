@@ -35,7 +35,8 @@ class Dump:
     """A dump on disk.
 
     base_sha256 : of the model. logits : tensor name. neurons : the chosen ones; None: all neurons of `taps`.
-    classes : C. shards : samples in each. names : of the classes, if known.
+    classes : C. shards : samples in each. names : of the classes, if known. several : whether labels are
+    marks of several classes at once.
     """
 
     directory: Path
@@ -46,6 +47,7 @@ class Dump:
     classes: int
     shards: tuple[int, ...]
     names: tuple[str, ...] | None
+    several: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -74,6 +76,8 @@ def write_dump(
 ) -> tuple[Dump, int]:
     """Write V (n, M) float32, Z (n, C) and L (n,) int64, shard by shard: the dump, and its size in bytes.
 
+    Of several labels L is (n, C) int64, marks.
+
     The folder appears complete or not at all. Raises OutputError when it cannot be written, or exists and is
     not an earlier dump that `force` allows to be replaced.
     """
@@ -81,7 +85,7 @@ def write_dump(
     check_directory(directory, force)
     dump = Dump(
         directory, subject.model.base_sha256, subject.logits, tuple(taps), neurons, subject.classes, (),
-        view.dataset.classes,
+        view.dataset.classes, view.dataset.several,
     )  # fmt: skip
     rows = max(1, _SHARD_BYTES // (4 * max(dump.columns, 1)))
     sizes = [min(rows, len(view.rows) - start) for start in range(0, len(view.rows), rows)]
@@ -172,7 +176,7 @@ def _new_shard(folder: Path, dump: Dump, number: int, logits: np.dtype) -> None:
     kinds: dict[str, tuple[Any, tuple[int, ...]]] = {
         "V": (np.float32, (count, dump.columns)),
         "Z": (logits, (count, dump.classes)),
-        "L": (np.int64, (count,)),
+        "L": (np.int64, (count, dump.classes) if dump.several else (count,)),
     }
     for name, (dtype, shape) in kinds.items():
         new_mapped(_shard(folder, name, number), dtype, shape, dump.directory)
@@ -199,6 +203,7 @@ def _manifest(dump: Dump) -> dict[str, Any]:
             "index": chosen.index.tolist(),
         },
         "shards": list(dump.shards),
+        **({"several_labels": True} if dump.several else {}),
     }
 
 
@@ -224,6 +229,7 @@ def read_dump(directory: str | Path) -> Dump:
         return Dump(
             directory, entry["base_sha256"], entry["logits"], tuple(_tap(t) for t in entry["taps"]), neurons,
             int(entry["classes"]), tuple(entry["shards"]), None if names is None else tuple(names),
+            bool(entry.get("several_labels", False)),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -236,7 +242,7 @@ def _tap(entry: dict[str, Any]) -> Tap:
 
 
 def dumped_labels(dump: Dump) -> np.ndarray:
-    """Labels (N,) int64 of all shards. Raises DataError when a shard is damaged."""
+    """Labels (N,) int64 of all shards, or (N, C), marks of several. Raises DataError for a damaged shard."""
     return np.concatenate([_load(dump, "L", number) for number in range(len(dump.shards))])
 
 
@@ -267,8 +273,10 @@ def _load(dump: Dump, name: str, number: int) -> np.ndarray:
         array: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, *NO_ARRAY) as error:
         raise DataError(f"a shard is missing or damaged: {error}", where=path, hint="dump again") from error
-    wanted = {"V": (dump.shards[number], dump.columns), "Z": (dump.shards[number], dump.classes)}
-    if array.shape != wanted.get(name, (dump.shards[number],)):
+    count = dump.shards[number]
+    wanted: dict[str, tuple[int, ...]] = {"V": (count, dump.columns), "Z": (count, dump.classes)}
+    wanted["L"] = wanted["Z"] if dump.several else (count,)
+    if array.shape != wanted[name]:
         raise DataError(
             f"a shard has shape {array.shape}, not what the manifest says", where=path, hint="dump again"
         )

@@ -6,6 +6,7 @@ chance       whether a model guesses
 metrics      accuracies, E, McNemar's test
 patch_sum    two patches as one
 softmax      softmax, log-sum-exp, log-loss
+cross_entropy  the loss that gradient descent goes down, of one class or of every label
 temperature  the base's logits, calibrated
 selection    which neurons, in which order
 solvers      the weights that fit best

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from onnxtweak.engine.machine.single_thread import single_thread
-from onnxtweak.head import ONE_LABEL, Head
-from onnxtweak.method.softmax import log_sum_exp, softmax
+from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import ONE_LABEL, Head, classes_there
+from onnxtweak.method.cross_entropy import ONE_OF_MANY, OneOfMany, loss_of
+from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.standard import mean_and_scale, standardised
 from onnxtweak.method.table import Table
+from onnxtweak.method.temperature import calibrate_labels, fit_temperature
+from onnxtweak.method.tuning.label_bias import best_biases
 from onnxtweak.patch import Mlp
 from onnxtweak.settings import AugmentSettings
 from onnxtweak.types import Progress, silent
@@ -66,11 +71,11 @@ def train(
     Classes without a fit sample are left out of the loss: nothing pushes their logits. Constant columns of T
     get no weight. xp : NumPy or CuPy, where the arithmetic is done.
     """
-    present = np.unique(fit.labels)
+    present, entropy = classes_there(fit.labels), loss_of(head)
     mean, inverse = _mean_and_inverse(fit.T)
     rng = np.random.default_rng(seed)
     T, Z = (xp.asarray(a) for a in (standardised(fit.T, mean, inverse), _float(fit.Z[:, present])))
-    labels = xp.asarray(np.searchsorted(present, fit.labels))
+    truth = xp.asarray(entropy.truth(fit.labels, present))
     judge = _Judge(xp, head, validation, mean, inverse, present)
     adam = _Adam(xp, _start(rng, len(mean), settings.hidden, len(present)), settings.rate, settings.decay)
     parameters = adam.parameters
@@ -82,7 +87,7 @@ def train(
     batches = _batches(xp, rng, len(T), batch, settings.iterations)
     with single_thread():  # the products of a minibatch are small
         for iteration, rows in enumerate(batches, start=1):
-            adam.step(gradients(xp, parameters, T[rows], Z[rows], labels[rows]))
+            adam.step(gradients(xp, parameters, T[rows], Z[rows], truth[rows], entropy))
             if iteration % every and iteration != settings.iterations:
                 continue
             checkpoints.append(judge.check(iteration, parameters))
@@ -93,7 +98,40 @@ def train(
                 break
     progress.finish()
     on_cpu = [np.asarray(p.get() if hasattr(p, "get") else p, np.float64) for p in best_parameters]
-    return Trained(_folded(on_cpu, mean, inverse, present, fit.Z.shape[1]), best, tuple(checkpoints))
+    patch = _folded(on_cpu, (mean, inverse), present, fit.Z.shape[1], entropy)
+    return Trained(patch, best, tuple(checkpoints))
+
+
+def train_calibrated(
+    fit: Table,
+    validation: Table,
+    goal: ResolvedGoal,
+    settings: AugmentSettings,
+    *,
+    seed: int = 0,
+    xp: ModuleType = np,
+    progress: Progress = silent,
+) -> Trained:
+    """`train` on logits that tell the truth, and the patch for those that the model has (METHOD 7.1).
+
+    Of several labels at once, each is calibrated by a slope and a bias, and what is added puts its threshold
+    where F1 is best on validation (METHOD 17).
+    """
+    trained = partial(train, settings=settings, head=goal.head, seed=seed, xp=xp, progress=progress)
+    if not goal.head.several:
+        temperature = fit_temperature(validation.Z, validation.labels)
+        found = trained(fit.cooled(temperature), validation.cooled(temperature))
+        return replace(found, patch=found.patch.scaled(temperature))
+    slope, shift = calibrate_labels(validation.Z, validation.labels)
+    cool = [(table.Z * slope + shift).astype(table.Z.dtype) for table in (fit, validation)]
+    found = trained(replace(fit, Z=cool[0]), replace(validation, Z=cool[1]))
+    logits = found.patch.applied(cool[1], validation.T)
+    shift = shift + best_biases(logits, validation.labels, sigmoid(logits.astype(np.float64)))
+    learnt = np.isin(np.arange(len(slope)), classes_there(fit.labels))
+    patch = replace(
+        found.patch, w2=found.patch.w2 / slope, b2=np.where(learnt, (found.patch.b2 + shift) / slope, 0.0)
+    )
+    return replace(found, patch=patch)
 
 
 def forward(xp: ModuleType, parameters: Sequence[Any], T: Any) -> Any:
@@ -102,12 +140,18 @@ def forward(xp: ModuleType, parameters: Sequence[Any], T: Any) -> Any:
     return xp.maximum(T @ w1 + b1, 0) @ w2 + b2
 
 
-def gradients(xp: ModuleType, parameters: Sequence[Any], T: Any, Z: Any, labels: Any) -> list[Any]:
-    """Gradients of the mean cross-entropy of `Z + MLP(T)` in w1, b1, w2, b2."""
+def gradients(
+    xp: ModuleType,
+    parameters: Sequence[Any],
+    T: Any,
+    Z: Any,
+    truth: Any,
+    entropy: OneOfMany = ONE_OF_MANY,
+) -> list[Any]:
+    """Gradients of the mean cross-entropy of `Z + MLP(T)` in w1, b1, w2, b2. truth : as `entropy` has it."""
     w1, b1, w2, b2 = parameters
     hidden = xp.maximum(T @ w1 + b1, 0)
-    error = softmax(Z + hidden @ w2 + b2, xp)
-    error[xp.arange(len(T)), labels] -= 1
+    error = entropy.error(xp, Z + hidden @ w2 + b2, truth)
     error /= len(T)
     back = (error @ w2.T) * (hidden > 0)
     return [T.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
@@ -196,7 +240,7 @@ class _Judge:
         inverse: np.ndarray,
         present: np.ndarray,
     ) -> None:
-        self.xp, self.head, self.present = xp, head, xp.asarray(present)
+        self.xp, self.head, self.present, self.entropy = xp, head, xp.asarray(present), loss_of(head)
         self.T = xp.asarray(standardised(validation.T, mean, inverse))
         self.Z, self.labels = xp.asarray(_float(validation.Z)), xp.asarray(validation.labels)
 
@@ -206,23 +250,25 @@ class _Judge:
             part = slice(start, start + _CHUNK)
             logits, labels = self.Z[part].copy(), self.labels[part]
             logits[:, self.present] += forward(xp, parameters, self.T[part])
-            own = logits[xp.arange(len(logits)), labels]
-            loss += float((log_sum_exp(logits, xp) - own).sum(dtype=np.float64))
+            loss += self.entropy.total(xp, logits, labels)
             right += int((self.head.predict(logits) == labels).sum())
         return TrainingCheck(iteration, loss / max(len(self.T), 1), right)
 
 
 def _folded(
-    parameters: Sequence[np.ndarray], mean: np.ndarray, inverse: np.ndarray, present: np.ndarray, classes: int
+    parameters: Sequence[np.ndarray],
+    standard: tuple[np.ndarray, np.ndarray],
+    present: np.ndarray,
+    classes: int,
+    entropy: OneOfMany,
 ) -> Mlp:
     """The MLP on raw values: the standardisation folded into the first layer, zeros for absent classes.
 
-    What is added to all present classes alike decides nothing among them, and is subtracted, so that it does
-    not lift them above the absent ones.
+    standard : mean and 1/deviation of the columns. What is added to all present classes alike decides nothing
+    among them, and is subtracted, so that it does not lift them above the absent ones.
     """
-    w1, b1, w2, b2 = parameters
+    (w1, b1, w2, b2), (mean, inverse) = parameters, standard
     folded = w1 * inverse[:, None]
     all_w2, all_b2 = np.zeros((len(b1), classes)), np.zeros(classes)
-    all_w2[:, present] = w2 - w2.mean(axis=1, keepdims=True)
-    all_b2[present] = b2 - b2.mean()
+    all_w2[:, present], all_b2[present] = entropy.centred(w2), entropy.centred(b2)
     return Mlp(w1=folded, b1=b1 - mean @ folded, w2=all_w2, b2=all_b2)

@@ -8,7 +8,6 @@ import numpy as np
 
 from onnxtweak.data.groups import Groups
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.head import Head
 from onnxtweak.intervals import Interval, wilson
 from onnxtweak.method.table import Table
 from onnxtweak.metric.bootstrap import interval, resampled
@@ -59,14 +58,11 @@ def measure_groups(right: np.ndarray, groups: Groups, column: str) -> tuple[Grou
     return tuple(found)
 
 
-def before_and_after(
-    table: Table, tweaked: np.ndarray, head: Head, wanted: np.ndarray, n: int
-) -> tuple[Trial, Trial]:
-    """The base and logits tweaked (N, C) as trials. wanted (N,) bool : samples that should do better."""
-    right = [head.right(Z, table.labels) for Z in (table.Z, tweaked)]
-    drop = float(right[0].mean() - right[1].mean()) * 100
-    before, after = (float(each[wanted].mean()) for each in right)
-    return Trial(0, 0.0, 0.0, before), Trial(n, 1.0, drop, after)
+def before_and_after(table: Table, tweaked: np.ndarray, goal: ResolvedGoal, n: int) -> tuple[Trial, Trial]:
+    """The base and logits tweaked (N, C) as trials of the goal's targets."""
+    before, after = (measure(goal.head.predict(Z), table.labels, goal, Z) for Z in (table.Z, tweaked))
+    drop = (before.overall - after.overall) * 100
+    return Trial(0, 0.0, 0.0, before.target), Trial(n, 1.0, drop, after.target)
 
 
 def read_metric(metric: Metric, made: Predictions, groups: np.ndarray | None = None) -> MetricReading:

@@ -22,7 +22,8 @@ _COPIES = 4
 
 @dataclass(frozen=True)
 class Table:
-    """Some samples as the learners see them. T (N, K) float32, Z (N, C) float, labels (N,) int64.
+    """Some samples as the learners see them. T (N, K) float32, Z (N, C) float, labels (N,) int64;
+    of several at once (N, C), marks.
 
     groups (N,) int64 : samples of one group are held out together; None: each alone. slices (N,) int64 : the
     groups that a goal is about, if it is. weight (N,) float64 : how much a sample counts; None: all alike.
@@ -49,6 +50,16 @@ class Table:
         each = (self.groups, self.slices, self.weight, self.shares, self.kept)
         extra = (None if one is None else one[chosen] for one in each)
         return Table(self.T[chosen], self.Z[chosen], self.labels[chosen], *extra)
+
+    def of_label(self, label: int) -> Table:
+        """Of several labels at once, one as a table of two classes: not there, with a score of 0, and there.
+
+        Samples of which it is not known are left out.
+        """
+        known = self.rows(np.flatnonzero(self.labels[:, label] >= 0))
+        own = known.Z[:, label]
+        Z = np.column_stack([np.zeros_like(own), own])
+        return replace(known, Z=Z, labels=known.labels[:, label].astype(np.int64))
 
     def columns(self, chosen: np.ndarray) -> Table:
         """Some neurons, in the given order."""

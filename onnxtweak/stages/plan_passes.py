@@ -86,11 +86,11 @@ class Planner:
             self.cached = True
             return
         if chosen is None:
-            chosen = np.unique(view.labels)[:targets]
+            chosen = view.classes[:targets]
             chosen = np.resize(chosen, targets) if len(chosen) < targets else chosen
         engine = _unrecorded(job.engine)
         read = from_model(job.subject, view, engine, job.taps)
-        task = ScoringTask(view.labels, np.sort(chosen).astype(np.int64), theta)
+        task = ScoringTask(view.labels, np.sort(chosen).astype(np.int64), theta, head=job.head)
 
         def folded(block: Block) -> float:
             sweep = new_sweep(block, task, engine)
@@ -105,7 +105,7 @@ class Planner:
         total = sum(tap.neurons for tap in taps)
         if total <= limit:
             return total
-        present, bias = np.unique(view.labels), np.zeros(job.subject.classes)
+        present, bias = view.classes, np.zeros(job.subject.classes)
         self.logits("base", view)
         engine = _unrecorded(job.engine)
 

@@ -17,7 +17,7 @@ from onnxtweak.method.selection.ranking import (
     rank,
     united,
 )
-from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.by_head import gaps_and_gains
 from onnxtweak.settings import JoinSettings
 from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job
@@ -53,8 +53,13 @@ def rank_neurons(
     if join.criterion != "net-gain" or not any(len(r.weight) for r in found):
         return found
     searched = gather_table(job, job.splits.fit, united(found), "search")
-    T, table = searched.T, boost_table(searched.Z, searched.labels, goal)
     ends = np.cumsum([0, *(len(r.weight) for r in found)])
     return [
-        by_net_gain(ranking, T[:, ends[i] : ends[i + 1]], table, i, most) for i, ranking in enumerate(found)
+        by_net_gain(
+            ranking,
+            searched.T[:, ends[i] : ends[i + 1]],
+            *gaps_and_gains(searched.Z, searched.labels, goal, i),
+            most,
+        )
+        for i, ranking in enumerate(found)
     ]

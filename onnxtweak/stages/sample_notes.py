@@ -36,7 +36,7 @@ def notes_on_tables(job: Job, theta: Theta, Z: np.ndarray, most: int) -> tuple[s
 
     Z (N, C) : validation logits of the base. most : synapses that a target may get.
     """
-    fit_right = theta.predicted == job.splits.fit.labels
+    fit_right = job.head.decisions(theta.predicted, job.splits.fit.labels).right
     notes = []
     if seen := seen_in_training(fit_right, job.head.right(Z, job.splits.validation.labels)):
         notes.append(f"{seen}; samples held out from training give better tables")

@@ -36,7 +36,7 @@ def score_neurons(
     """
     fit, engine = job.splits.fit, job.engine
     key = None if engine.settings.work_dir is None else _cache_key(job, targets, theta)
-    task = ScoringTask(fit.labels, np.asarray(targets, np.int64), theta, key)
+    task = ScoringTask(fit.labels, np.asarray(targets, np.int64), theta, key, job.head)
     read = from_model(job.subject, fit, engine, job.taps)
     return score_batches(read, job.taps, task, most, engine, reopen=job.reopen, tables=tables)
 

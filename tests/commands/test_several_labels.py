@@ -10,8 +10,10 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 import onnxtweak
 from onnxtweak import commands
 from onnxtweak.cli.main import main
+from onnxtweak.commands.dump import dump
 from onnxtweak.errors import DataError, ModelError, UsageError
-from onnxtweak.settings import DataSettings, OutputSettings
+from onnxtweak.settings import DataSettings, OutputSettings, TargetSettings
+from onnxtweak.theta.reference import outcome, signed_theta
 from tests.support.nets import NetBuilder
 from tests.support.several_labels import KINDS, LABELS, WEAK, several_labels
 
@@ -238,15 +240,60 @@ def test_groups_stay_together(tmp_path):
     assert found.after.overall > found.before.overall
 
 
-@pytest.mark.parametrize("command", ["join", "retrain", "augment", "score", "compare"])
-def test_commands_that_take_one_label_say_so(tmp_path, command, capsys):
+@pytest.mark.parametrize("command", ["join", "retrain", "augment"])
+def test_a_method_of_the_thesis_learns_labels(made, tmp_path, command):
+    new, back = tmp_path / "new.onnx", tmp_path / "back.onnx"
+    asked = {} if command == "augment" else {"target": [str(c) for c in WEAK]}
+    found = getattr(onnxtweak, command)(made.model, data=made.data, output=new, device="cpu", **asked)
+    assert {check.name for check in found.checks if check.passed} >= {"simulation", "neutral", "reload"}
+    was, now = (f1_score(made.labels, made.shown(path), average=None) for path in (made.model, new))
+    assert (now[list(WEAK)] > was[list(WEAK)] + 0.2).all() and (now > was - 0.02).all()
+    assert found.after.target > found.bias_control.target and found.verdict.unit == "labels"
+    onnxtweak.revert(new, back)
+    assert back.read_bytes() == made.model.read_bytes()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("unknown", [0, 0.3])
+def test_theta_of_a_label_is_that_of_two_classes(tmp_path, backend, unknown):
+    """Each label against its cut, as the slow reference has it of two classes; no known decision breaks."""
+    made, folder = several_labels("logits", tmp_path, unknown=unknown), tmp_path / "dump"
+    dump(model=str(made.model), data=DataSettings((str(made.data),)), directory=str(folder))
+    V, Z, L = (np.concatenate([np.load(part) for part in sorted(folder.glob(f"{name}-*"))]) for name in "VZL")
+    assert np.array_equal(L, made.labels)
+    asked = {"target": ["1", "4", "0"], "device": "cpu", "backend": backend}
+    found = onnxtweak.score(made.model, data=made.data, **asked)
+    assert found.top == onnxtweak.score(made.model, data=folder, **asked).top
+    for row in found.top:
+        label = int(row["target"])
+        known = L[:, label] >= 0
+        two, own = np.column_stack([np.zeros(len(Z), np.float32), Z[:, label]])[known], L[known, label]
+        limits = signed_theta(V[known, row["index"]], two, own, 1)
+        up = row["weight"] > 0
+        assert row["count"] == (limits.count_hi if up else limits.count_lo)
+        assert abs(row["weight"]) == pytest.approx(1 / (limits.hi if up else limits.lo), rel=1e-4)
+        fixed, broken, _ = outcome(V[known, row["index"]], two, own, 1, row["weight"])
+        assert broken == 0 and fixed == row["count"]
+
+
+def test_the_scale_of_a_label_is_exact_where_that_is_asked_for(tmp_path):
     made = several_labels("sigmoid", tmp_path)
-    asked = {} if command == "augment" else {"target": 1}
-    with pytest.raises(ModelError, match="does not work with several labels at once yet"):
-        getattr(onnxtweak, command)(made.model, data=made.data, **asked)
-    words = [command, str(made.model), "-d", str(made.data), "--dry-run", *(("-t", "1") if asked else ())]
-    assert main(words) != 0
-    assert "does not work with several labels at once yet" in capsys.readouterr().err
+    reached = {}
+    for exact in (False, True):
+        asked = {"target": "1", "exact_scale": exact, "criterion": "net-gain", "device": "cpu"}
+        reached[exact] = onnxtweak.join(made.model, data=made.data, **asked).choice.curve[-1].target
+    assert reached[True] >= reached[False] > 0.7
+
+
+def test_methods_are_compared_by_the_f1_of_their_labels(tmp_path):
+    made, new = several_labels("sigmoid", tmp_path), tmp_path / "new.onnx"
+    asked = {"targets": TargetSettings(("1",)), "write": "SR-1", "output": OutputSettings(str(new))}
+    found = commands.compare(model=str(made.model), data=DataSettings((str(made.data),)), **asked)
+    standing = {one.method: one for one in found.standings}
+    assert standing["fit"].metric.value[0] > standing["bias"].metric.value[0] + 0.1 > found.metric.value + 0.1
+    assert np.isnan(standing["cRT"].overall[0]) and "each is decided by itself" in standing["cRT"].note
+    was, now = (f1_score(made.labels, made.shown(path), average=None) for path in (made.model, new))
+    assert now[1] > was[1] + 0.2 and np.array_equal(np.delete(now, 1), np.delete(was, 1))
 
 
 def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):

@@ -35,7 +35,7 @@ from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import settle, try_all
 from onnxtweak.method.selection.ranking import by_net_gain
 from onnxtweak.method.table import stacked
-from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.by_head import gaps_and_gains
 
 CRITERIA = ("count", "threshold", "lift", "net-gain", "random")
 SYNAPTIC = ("join", "join + bias", "SR-1 + bias")
@@ -136,7 +136,7 @@ def by_criterion(bench: Bench, target: int, options: Options, seed: int) -> dict
     (fit, validation, test), columns = tables(bench.job, [*rankings.values(), wide])
     own = np.array([target])
     best = by_net_gain(
-        wide, fit.T[:, columns[-1]], boost_table(fit.Z, fit.labels, ResolvedGoal(own)), 0, most
+        wide, fit.T[:, columns[-1]], *gaps_and_gains(fit.Z, fit.labels, ResolvedGoal(own), 0), most
     )
     joined = dict(zip(rankings, columns, strict=False))
     rankings["net-gain"] = best

@@ -28,12 +28,12 @@ from onnxtweak.engine.scoring.sweep import (
     Sweep,
     fold,
     new_sweep,
+    of_targets,
     taps_of,
     values_of,
 )
 from onnxtweak.engine.subject import Subject
-from onnxtweak.goal import ResolvedGoal
-from onnxtweak.theta.gaps import reciprocal_gaps
+from onnxtweak.theta.gaps import is_of
 from onnxtweak.theta.state import ThetaState, begin_counting, bytes_per_neuron
 from onnxtweak.types import Tap
 
@@ -46,7 +46,7 @@ _MOST_SHARDS = 64
 class BlockScores:
     """Theta's states of a block of neurons after all samples, in NumPy: one per slice of the block.
 
-    predicted (N,) int64 : by the base.
+    predicted (N,) int64 : by the base; of several labels (N, C), marks.
     """
 
     block: Block
@@ -168,8 +168,8 @@ def _finish(sweep: Sweep, read: Read, task: ScoringTask, engine: Engine) -> None
         return
     sweep.survivors = []
     del found
-    labels = task.labels
-    wrong = np.flatnonzero((sweep.predicted != labels) & ResolvedGoal(task.targets).wanted(labels))
+    own, missed = is_of(task.labels, task.targets), ~is_of(sweep.predicted, task.targets)
+    wrong = np.flatnonzero((own & missed).any(axis=1))
     if len(wrong):
         sweep.states = [engine.backend.device_state(state) for state in sweep.states]
         _count_wrong(sweep, read, wrong, task, engine)
@@ -178,9 +178,11 @@ def _finish(sweep: Sweep, read: Read, task: ScoringTask, engine: Engine) -> None
 def _count_wrong(sweep: Sweep, read: Read, wrong: np.ndarray, task: ScoringTask, engine: Engine) -> None:
     """The second sweep, over the wrong samples of the targets: their positions (n,) int64."""
     for got in read("count", taps_of(sweep.block), wrong):
-        wanted = reciprocal_gaps(got.Z, got.labels, task.targets, task.theta).wanted
-        wanted = engine.backend.place_wanted(wanted)
+        gaps = task.gaps(got)
+        parts = [(rows, engine.backend.place_wanted(of_targets(gaps.wanted, rows))) for rows in task.together]
         for s, V in zip(sweep.states, values_of(sweep.block, got, engine), strict=True):
             if task.theta == "thesis":
                 np.abs(V, out=V)
-            engine.backend.fold_wanted(V, wanted, s.hi, s.lo, s.count_hi, s.count_lo, s.last_hi, s.last_lo)
+            for rows, wanted in parts:
+                counts = (part[rows] for part in (s.hi, s.lo, s.count_hi, s.count_lo, s.last_hi, s.last_lo))
+                engine.backend.fold_wanted(V, wanted, *counts)

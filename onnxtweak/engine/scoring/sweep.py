@@ -11,8 +11,8 @@ import numpy as np
 
 from onnxtweak.engine.machine.memory_plan import Block, survivor_room
 from onnxtweak.engine.passes import Captured, Engine
-from onnxtweak.goal import ResolvedGoal
-from onnxtweak.theta.gaps import reciprocal_gaps
+from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.theta.gaps import Gaps, reciprocal_gaps
 from onnxtweak.theta.state import ThetaState, combine, without_counts
 from onnxtweak.theta.survivors import Survivors
 from onnxtweak.types import Tap
@@ -39,14 +39,26 @@ class Reopen(Hashable, Protocol):
 class ScoringTask:
     """What to score, apart from the taps.
 
-    labels (N,) int64; targets (c,) int64; theta : "signed" or "thesis". cache_key : digest of everything that
-    the scores depend on; None: they are not kept in the work directory.
+    labels (N,) int64, or (N, C) marks; targets (c,) int64; theta : "signed" or "thesis". cache_key : digest
+    of everything that the scores depend on; None: they are not kept in the work directory. head : how logits
+    become decisions.
     """
 
     labels: np.ndarray
     targets: np.ndarray
     theta: str
     cache_key: str | None = None
+    head: Head = ONE_LABEL
+
+    @property
+    def together(self) -> list[slice]:
+        """Targets that are folded together: all, as a sample is of one at most; labels one by one."""
+        count = len(self.targets)
+        return [slice(j, j + 1) for j in range(count)] if self.head.several else [slice(0, count)]
+
+    def gaps(self, got: Captured) -> Gaps:
+        """Of a batch."""
+        return reciprocal_gaps(got.Z, got.labels, self.targets, self.theta, self.head)
 
 
 @dataclass
@@ -55,7 +67,7 @@ class Sweep:
 
     states : per slice of the block, with `total` up to the last whole shard. parts : per slice, this shard's
     sums (c, m) float64. survivors : per slice; None where the back end does not find them. predicted (N,)
-    int64. gaps : per target, |g| of its samples so far. at : samples done.
+    int64, or (N, C) marks. gaps : per target, |g| of its samples so far. at : samples done.
     """
 
     block: Block
@@ -77,32 +89,50 @@ def new_sweep(block: Block, task: ScoringTask, engine: Engine) -> Sweep:
         states=states,
         parts=[state.total.copy() for state in states],
         survivors=[Survivors(most) if finds else None for most in room],
-        predicted=np.empty(len(task.labels), np.int64),
+        predicted=np.empty(task.labels.shape, np.int64),
         gaps=[[] for _ in task.targets],
     )
 
 
 def fold(sweep: Sweep, got: Captured, task: ScoringTask, engine: Engine) -> None:
     """Fold in one batch, which must not reach across the end of a shard."""
-    backend, targets = engine.backend, task.targets
-    gap = reciprocal_gaps(got.Z, got.labels, targets, task.theta)
+    backend, gap = engine.backend, task.gaps(got)
     sweep.predicted[sweep.at : sweep.at + len(got.labels)] = gap.predicted
     sweep.at += len(got.labels)
-    member = ResolvedGoal(targets).place(got.labels)
-    for j in range(len(targets)):
-        sweep.gaps[j].append(np.abs(gap.gap[member == j, j]))
+    for j in range(len(task.targets)):
+        sweep.gaps[j].append(np.abs(gap.gap[gap.own[:, j], j]))
     whole = sweep.at % engine.settings.shard == 0 or sweep.at == len(sweep.predicted)
-    limit, own = backend.place_limit(gap.limit), backend.place_member(member, len(targets))
+    parts = [
+        (
+            rows,
+            backend.place_limit(of_targets(gap.limit, rows)),
+            backend.place_member(*_member(gap.own[:, rows])),
+        )
+        for rows in task.together
+    ]
     values, find = values_of(sweep.block, got, engine), backend.find_survivors
     for state, part, survivors, V in zip(sweep.states, sweep.parts, sweep.survivors, values, strict=True):
         if task.theta == "thesis":
             np.abs(V, out=V)
-        backend.fold_limits(V, limit, state.hi, state.lo, state.bad)
-        backend.fold_sums(V, own, part, state.peak)
+        for rows, limit, own in parts:
+            backend.fold_limits(V, limit, state.hi[rows], state.lo[rows], state.bad)
+            backend.fold_sums(V, own, part[rows], state.peak[rows])
         if whole:
             backend.add_up(state.total, part)
         if find is not None and survivors is not None and not survivors.overflowed:
-            survivors.add(state, *find(V, gap.wanted, state.hi, state.lo))
+            for rows in task.together:
+                target, *found = find(V, of_targets(gap.wanted, rows), state.hi[rows], state.lo[rows])
+                survivors.add(state, target + np.int32(rows.start), *found)
+
+
+def of_targets(values: np.ndarray, targets: slice) -> np.ndarray:
+    """Their columns of values (b, c), contiguous."""
+    return np.ascontiguousarray(values[:, targets])
+
+
+def _member(own: np.ndarray) -> tuple[np.ndarray, int]:
+    """The target (b,) int64 that each sample is of, -1 for none; and of how many. own (b, c) bool."""
+    return np.where(own.any(axis=1), own.argmax(axis=1), -1), own.shape[1]
 
 
 def values_of(block: Block, got: Captured, engine: Engine) -> Iterator[Any]:

@@ -18,10 +18,12 @@ from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import boost_table
+from onnxtweak.method.tuning.label_point import best_thresholds
 from onnxtweak.method.tuning.metric_bias import tune
 from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.method.tuning.target_bias import set_target_bias, sparing_classes
-from onnxtweak.metric.kinds import Predictions
+from onnxtweak.metric.kinds import Metric, Predictions
+from onnxtweak.metric.several import MacroF1
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Metrics
 
@@ -62,9 +64,9 @@ class MethodOutcome:
     """How a method did on test.
 
     metrics : at its own operating point. at (D,) : target accuracy at each of CURVE; NaN: not reached.
-    fixed, broken, mcnemar_p, E : against the base. bias (C,) : its operating point. predicted (N,) int64 : on
-    test. delivered : whether the patch kept the limit on the samples held out; where it did not, the base is
-    delivered. made : what it says of test samples, where the goal is a metric.
+    fixed, broken, mcnemar_p, E : against the base. bias (C,) : its operating point. predicted (N,) int64, or
+    marks (N, C) : on test. delivered : whether the patch kept the limit on the samples held out; where it did
+    not, the base is delivered. made : what it says of test samples, where they are read by a metric.
     """
 
     metrics: Metrics
@@ -77,6 +79,16 @@ class MethodOutcome:
     predicted: np.ndarray
     delivered: bool = True
     made: Predictions | None = None
+
+
+def metric_shown(goal: ResolvedGoal) -> Metric | None:
+    """What the methods are read by on test: the goal's metric, or the F1 of the targets of several labels.
+
+    None: the accuracy of the targets at drops of the overall accuracy.
+    """
+    if goal.metric is None and goal.head.several:
+        return MacroF1("f1", "mean F1 of the targets", only=goal.targets)
+    return goal.metric
 
 
 def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) -> MethodOutcome:
@@ -93,10 +105,10 @@ def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) 
     new = (Z if delivered else test.Z) + bias.astype(Z.dtype)
     now = goal.head.predict(new)
     before, after = (measure(predicted, test.labels, goal, Z) for predicted in (was, now))
-    fixed, broken = fixed_and_broken(was == test.labels, now == test.labels)
+    fixed, broken = fixed_and_broken(*(goal.head.decisions(each, test.labels).right for each in (was, now)))
     return MethodOutcome(
         after,
-        readings(Z, test.Z, test.labels, goal, CURVE) if result.at is None else result.at,
+        _at_drops(result, Z, test, goal),
         fixed,
         broken,
         mcnemar(fixed, broken),
@@ -104,13 +116,22 @@ def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) 
         bias,
         now,
         delivered,
-        None if goal.metric is None else Predictions(test.labels, now, new),
+        None if metric_shown(goal) is None else Predictions(test.labels, now, new),
     )
+
+
+def _at_drops(result: MethodResult, Z: np.ndarray, test: Table, goal: ResolvedGoal) -> np.ndarray:
+    """The targets at each drop of CURVE, (D,) float64; of several labels, which trade nothing, NaN."""
+    if goal.head.several:
+        return np.full(len(CURVE), np.nan)
+    return readings(Z, test.Z, test.labels, goal, CURVE) if result.at is None else result.at
 
 
 def _operating_point(result: MethodResult, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray, bool]:
     """The best biases (C,) for the goal on the samples held out, and whether they keep its limits."""
     held_out, base, labels = result.held_out, result.base, result.labels
+    if goal.head.several:
+        return best_thresholds(held_out, labels, goal), True
     if goal.metric is not None:
         fold = fold_numbers(labels, COARSE, 0, result.groups)
         found = tune(held_out, base, labels, goal, fold, margin, result.groups)

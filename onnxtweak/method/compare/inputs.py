@@ -15,9 +15,9 @@ from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.controls import LastLayer, last_layer
 from onnxtweak.method.compare.repair import Reranking
 from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.retrain.weights import temperatures
 from onnxtweak.method.selection.ranking import Ranking
 from onnxtweak.method.table import Table
-from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.patch import Linear, Mlp
 from onnxtweak.settings import FitSettings, JoinSettings
 
@@ -73,7 +73,12 @@ class CompareInputs:
     @cached_property
     def temperature(self) -> float:
         """Of the base, on validation."""
-        return fit_temperature(self.validation.Z, self.validation.labels)
+        return float(self.temperatures[0])
+
+    @cached_property
+    def temperatures(self) -> np.ndarray:
+        """The same, (1,); of several labels that of each target, (c,)."""
+        return temperatures(self.validation.Z, self.validation.labels, self.goal)
 
     @property
     def fit_and_validation(self) -> Table:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.augment import train
+from onnxtweak.method.augment import train_calibrated
 from onnxtweak.method.compare import controls, synapse_methods
 from onnxtweak.method.compare.comparison import MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
@@ -45,7 +45,7 @@ def result_of_fit(table: Table, found: Fitted) -> MethodResult:
 
 def try_bias(inputs: CompareInputs) -> MethodResult:
     """The best bias per target: calibrated stacking, set exactly; of all classes for the overall accuracy."""
-    if not inputs.all_are_targets:
+    if inputs.goal.head.several or not inputs.all_are_targets:
         return _on_logits(inputs, np.zeros(inputs.classes))
     table = inputs.fit_and_validation.rows(np.flatnonzero(inputs.judged))
     return _on_logits(inputs, overall_bias(table.Z, table.labels, inputs.goal))
@@ -97,18 +97,21 @@ def try_dfr(inputs: CompareInputs) -> MethodResult:
 
 def try_random(inputs: CompareInputs) -> MethodResult:
     """As many random neurons as the join may use, fitted for all classes: does choosing matter?"""
-    return replace(_linear(inputs, inputs.random, "random"), note=f"{len(inputs.random)} neurons")
+    note = f"{len(inputs.random)} neurons"
+    if inputs.goal.head.several:
+        family = {"random": inputs.random}
+        found = fit_goal(inputs.learning, family, inputs.goal, inputs.settings, seed=inputs.seed)
+        return replace(result_of_fit(inputs.learning.table, found), note=note)
+    return replace(_linear(inputs, inputs.random, "random"), note=note)
 
 
 def try_aan(inputs: CompareInputs) -> MethodResult:
     """Augmentation with active neurons of all classes, then the bias."""
     if inputs.active is None:
         raise ModelError("too many classes to score neurons for all of them here")
-    fit, validation = (
-        split.columns(inputs.active).cooled(inputs.temperature) for split in (inputs.fit, inputs.validation)
-    )
-    patch = train(fit, validation, AugmentSettings(), head=inputs.goal.head, seed=inputs.seed).patch
-    return inputs.result(inputs.active, patch.scaled(inputs.temperature))
+    fit, validation = (split.columns(inputs.active) for split in (inputs.fit, inputs.validation))
+    found = train_calibrated(fit, validation, inputs.goal, AugmentSettings(), seed=inputs.seed)
+    return inputs.result(inputs.active, found.patch)
 
 
 METHODS: dict[str, Callable[[CompareInputs], MethodResult]] = {
@@ -134,6 +137,11 @@ METHODS: dict[str, Callable[[CompareInputs], MethodResult]] = {
 
 # Those that a model without hidden tensors can have: they change logits alone.
 WITHOUT_NEURONS = frozenset({"bias", "all-class bias", "logit adjustment", "REPAIR", "fit"})
+# Those that several labels at once can have: others weigh one class against another.
+OF_EACH_LABEL = frozenset(
+    {"bias", "join", "join + bias", "SR-1", "SR-2", "schedule", "OMP-n", "random-n refit", "AAN", "fit"}
+)
+BETWEEN_CLASSES = "it weighs one class against another, and of several labels each is decided by itself"
 # Those whose result is no patch, and cannot be written into a model.
 NOT_WRITTEN = frozenset({"REPAIR"})
 

@@ -10,7 +10,7 @@ import numpy as np
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.compare.comparison import CURVE, DROPS, MethodOutcome
 from onnxtweak.standings import MethodStanding, MetricStanding
-from onnxtweak.types import MetricReading, Metrics
+from onnxtweak.types import LabelMetrics, MetricReading, Metrics
 from onnxtweak.verdict import Verdict
 
 
@@ -44,8 +44,10 @@ def interval(
 def interval_note(chosen_test: bool, repeats: int, unit: str = "samples") -> str:
     """What the intervals of standings are. chosen_test : whether the test samples are always the same.
 
-    unit : what is counted: "samples", "positions".
+    unit : what is counted: "samples", "positions", "labels".
     """
+    if repeats == 1 and unit == "labels":
+        return "F1 has no interval in closed form; --repeats gives one"
     if repeats == 1:
         sure = "" if unit == "samples" else f", too sure because {unit} of one sample are not independent"
         better = "--repeats gives better ones"
@@ -54,8 +56,13 @@ def interval_note(chosen_test: bool, repeats: int, unit: str = "samples") -> str
     return f"means of {repeats} splits, with the standard error over them; seeds change {changed}"
 
 
-def support(metrics: Metrics, goal: ResolvedGoal) -> int:
-    return int(metrics.confusion[goal.targets].sum())
+def samples_of(metrics: Sequence[Metrics], goal: ResolvedGoal | None = None) -> list[int] | None:
+    """How many samples each overall accuracy, or that of a goal's targets, is of; None: it is an F1."""
+    if any(isinstance(one, LabelMetrics) for one in metrics):
+        return None
+    if goal is None:
+        return [one.samples for one in metrics]
+    return [int(one.support[goal.targets].sum()) for one in metrics]
 
 
 def standings(
@@ -69,7 +76,7 @@ def standings(
             made.append(_absent(name, refused.get(name, "")))
             continue
         found = [run.outcome for run in rows]
-        own = [support(o.metrics, goal) for o in found]
+        own, everyone = (samples_of([o.metrics for o in found], each) for each in (goal, None))
         # Means over those repeats alone that got there could fall where more loss is allowed.
         at = np.array([o.at for o in found])
         at[:, np.isnan(at).any(axis=0)] = np.nan
@@ -77,7 +84,7 @@ def standings(
         made.append(
             MethodStanding(
                 method=name,
-                overall=interval([o.metrics.overall for o in found], [o.metrics.samples for o in found]),
+                overall=interval([o.metrics.overall for o in found], everyone),
                 target=interval([o.metrics.target for o in found], own),
                 at=tuple(interval(at[:, p], own) for p in places),
                 over_bias=tuple(interval(at[:, p] - np.array(bias)[:, p]) for p in places),

@@ -12,13 +12,16 @@ from onnxtweak.method.compare.comparison import CURVE, MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.join import prefix_sums
 from onnxtweak.method.retrain.schedule import NeuronPool, parse_schedule, run_schedule
-from onnxtweak.method.retrain.weights import RetrainProblem, boosts, loss, retrain_best
+from onnxtweak.method.retrain.weights import boosts, loss, problem_of, retrain_best
 from onnxtweak.method.solvers.matching_pursuit import pursued
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.bias_path import BiasPaths
 from onnxtweak.method.tuning.boosted import boost_table
-from onnxtweak.method.tuning.operating_point import choose, choose_rising
+from onnxtweak.method.tuning.by_head import choose_point
+from onnxtweak.method.tuning.label_point import best_thresholds
+from onnxtweak.method.tuning.operating_point import choose
 from onnxtweak.method.tuning.target_bias import set_target_bias
+from onnxtweak.metric.several import f1_of
 from onnxtweak.patch import Linear
 from onnxtweak.settings import RetrainSettings
 from onnxtweak.types import silent
@@ -30,26 +33,31 @@ PURSUED = (1, 2, 5, 10, 20, 50, 100)
 def try_join(inputs: CompareInputs) -> MethodResult:
     """The thesis's join: n and scale from the grid, no bias; its curve on test is read off the same grid."""
     counts = tuple(inputs.join.count)
-    table = boost_table(inputs.validation.Z, inputs.validation.labels, inputs.goal)
-    point = choose_rising(table, _prefix(inputs, inputs.validation), counts, inputs.join.scale)
+    of, prefix = inputs.validation, _prefix(inputs, inputs.validation)
+    point = choose_point(of.Z, of.labels, inputs.goal, prefix, counts, inputs.join.scale)
     columns, patch = _synapses(inputs, point.n, point.scale)
     result = inputs.result(columns, patch, point=np.zeros(inputs.classes))
+    if inputs.goal.head.several:
+        return result
     return replace(result, at=_grid_readings(inputs, _prefix(inputs, inputs.test), counts))
 
 
 def try_join_and_bias(inputs: CompareInputs) -> MethodResult:
     """A join of one n and scale for all targets, and the best bias on top of it."""
     goal, validation = inputs.goal, inputs.validation
-    ones, own = np.ones(len(goal)), goal.wanted(validation.labels)
+    ones = np.ones(len(goal))
 
     def synapses(point: tuple[int, float]) -> tuple[np.ndarray, Linear]:
         n, scale = point
         return _synapses(inputs, (ones * n).astype(int), ones * scale)
 
-    def target_right(point: tuple[int, float]) -> int:
+    def target_right(point: tuple[int, float]) -> float:
         logits, margin = validation.patched(*synapses(point)), inputs.settings.margin
+        if goal.head.several:
+            biased = goal.head.predict_biased(logits, best_thresholds(logits, validation.labels, goal))
+            return float(f1_of(biased, validation.labels)[goal.targets].mean())
         choice = set_target_bias(logits, validation.Z, validation.labels, goal, margin=margin)
-        return int(choice.right[own].sum()) if choice.holds else 0
+        return int(choice.right[goal.wanted(validation.labels)].sum()) if choice.holds else 0
 
     grid = [(n, scale) for n in inputs.join.count for scale in inputs.join.scale]
     return inputs.result(*synapses(max(grid, key=target_right)))
@@ -68,7 +76,11 @@ def try_sr2(inputs: CompareInputs) -> MethodResult:
 def try_pursuit(inputs: CompareInputs) -> MethodResult:
     """OMP-n: each target's neurons picked one by one from all that the tables hold, then the bias."""
     all_columns = np.arange(inputs.fit.T.shape[1])
-    columns = [pursued(inputs.fit, all_columns, int(j), max(PURSUED)) for j in inputs.goal.targets]
+    several = inputs.goal.head.several
+    problems = [
+        (inputs.fit.of_label(j), 1) if several else (inputs.fit, j) for j in inputs.goal.targets.tolist()
+    ]
+    columns = [pursued(table, all_columns, j, max(PURSUED)) for table, j in problems]
     return _retrained(inputs, columns, PURSUED, 1.0, intercept=True)
 
 
@@ -103,18 +115,18 @@ def _retrained(
     intercept: bool = False,
 ) -> MethodResult:
     """Weights of each target's first n columns, trained; n by the loss on validation."""
-    tried = []
+    tried, temperature = [], inputs.temperatures
     for n in counts:
         columns = [c[:n] for c in chosen]
         fit, validation = (
-            RetrainProblem.of(
+            problem_of(
                 [split.T[:, c] for c in columns],
                 split.Z,
                 split.labels,
-                inputs.goal.targets,
+                inputs.goal,
                 penalty,
+                temperature,
                 columns,
-                inputs.temperature,
             )
             for split in (inputs.fit, inputs.validation)
         )

@@ -8,7 +8,6 @@ stage is arithmetic on one table of a *pool* of neurons, captured once, and the 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
@@ -23,13 +22,11 @@ from onnxtweak.goal import ResolvedGoal, worst
 from onnxtweak.method.join import prefix_sums
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.retrain.synapses_by_class import NO_SYNAPSES, SynapsesByClass
-from onnxtweak.method.retrain.weights import RetrainProblem, boosts, retrain_best
+from onnxtweak.method.retrain.weights import boosts, problem_of, retrain_best, temperatures
 from onnxtweak.method.selection.candidates import Candidates, add_block, no_theta
 from onnxtweak.method.selection.ranking import Ranking, by_net_gain, candidates_wanted, rank
 from onnxtweak.method.table import Table
-from onnxtweak.method.temperature import fit_temperature
-from onnxtweak.method.tuning.boosted import boost_table
-from onnxtweak.method.tuning.operating_point import choose_rising
+from onnxtweak.method.tuning.by_head import choose_point, gaps_and_gains
 from onnxtweak.settings import JoinSettings, RetrainSettings
 from onnxtweak.types import Tap
 
@@ -129,8 +126,11 @@ def run_schedule(
     for stage in stages:
         engine.progress.start(str(stage), 1, "stages")
         tried, outcome = schedule.run_stage(stage, synapses)
-        base, now = (goal.head.right(Z, labels) for Z in (pool.validation.Z, schedule.logits(tried)[1]))
-        if goal.classes_hold(base, now, labels, len(pool.names)):
+        base, now = (
+            goal.head.decisions(goal.head.predict(Z), labels)
+            for Z in (pool.validation.Z, schedule.logits(tried)[1])
+        )
+        if goal.classes_hold(base.right, now.right, base.number, len(pool.names)):
             synapses = tried
         else:
             note = f"{stage} undone: a class would lose more than allowed"
@@ -166,10 +166,10 @@ class _Schedule:
         stage_goal = ResolvedGoal(classes, head, overall_drop, self._class_drop_left(current[1]))
         step = self._join if stage.kind == "J" else self._retrain
         changed, stage_notes = step(synapses, stage_goal, current)
-        own = stage_goal.wanted(labels)
-        before, after = (head.right(Z, labels) for Z in (current[1], self.logits(changed)[1]))
-        target = (float(before[own].mean()), float(after[own].mean())) if own.any() else (math.nan, math.nan)
-        overall = float(before.mean()), float(after.mean())
+        before, after = (
+            measure(head.predict(Z), labels, stage_goal, Z) for Z in (current[1], self.logits(changed)[1])
+        )
+        target, overall = (before.target, after.target), (before.overall, after.overall)
         return changed, StageOutcome(stage, classes, target, overall, (*notes, *stage_notes))
 
     def _class_drop_left(self, Z: np.ndarray) -> float | None:
@@ -189,7 +189,7 @@ class _Schedule:
         tap, now = Tap("pool", "", (pool.fit.T.shape[1],)), Table(pool.fit.T, current[0], pool.fit.labels)
         theta = no_theta(len(classes), candidates_wanted(settings))
         blocks = theta_blocks([tap], len(classes), self.engine)
-        task = ScoringTask(now.labels, np.asarray(classes, np.int64), settings.theta)
+        task = ScoringTask(now.labels, np.asarray(classes, np.int64), settings.theta, head=goal.head)
         for block in theta_sweeps(from_table(now), blocks, task, self.engine):
             theta = add_block(theta, block)
         rankings, targets, notes = [], [], []
@@ -204,9 +204,10 @@ class _Schedule:
             return synapses, notes
         columns = np.concatenate([r.neurons.index for r in rankings])
         prefix = prefix_sums([pool.validation.T[:, columns]], rankings, settings.count)
-        table = boost_table(current[1], pool.validation.labels, replace(goal, targets=np.array(targets)))
+        goal = replace(goal, targets=np.array(targets))
         scales = None if settings.exact_scale else tuple(settings.scale)
-        point = choose_rising(table, prefix, tuple(settings.count), scales)
+        labels = pool.validation.labels
+        point = choose_point(current[1], labels, goal, prefix, tuple(settings.count), scales)
         for t, j in enumerate(targets):
             if point.scale[t]:
                 factor = point.scale[t] / point.n[t]
@@ -223,25 +224,24 @@ class _Schedule:
         rest = self.logits(synapses.without(classes))
         columns = [synapses.column[j] for j in classes]
         old = [synapses.weight[j] for j in classes]
-        temperature = fit_temperature(rest[1], pool.validation.labels)
+        temperature = temperatures(rest[1], pool.validation.labels, goal)
         fit, validation = (
-            RetrainProblem.of(
+            problem_of(
                 [split.T[:, c] for c in columns],
                 Z,
                 split.labels,
-                classes,
+                goal,
                 settings.penalty,
-                columns,
                 temperature,
+                columns,
             )
             for split, Z in zip((pool.fit, pool.validation), rest, strict=True)
         )
         found = retrain_best(fit, validation, settings.ridge, old)
         change = [new - was for new, was in zip(found.weight, old, strict=True)]
-        table = boost_table(current[1], pool.validation.labels, goal)
         direction = boosts(validation.tables, change)[:, :, None]
         scales = None if self.join_settings.exact_scale else (0.0, *settings.scale)
-        point = choose_rising(table, direction, (1,), scales)
+        point = choose_point(current[1], pool.validation.labels, goal, direction, (1,), scales)
         weight = dict(synapses.weight)
         for t, j in enumerate(classes):
             weight[int(j)] = old[t] + point.scale[t] * change[t]
@@ -254,8 +254,8 @@ def _ranked(best: Candidates, tap: Tap, now: Table, goal: ResolvedGoal, settings
     if settings.criterion != "net-gain":
         return rank(best, [tap], settings.criterion, most, "")
     candidates = rank(best, [tap], "auto", candidates_wanted(settings), "")
-    table = boost_table(now.Z, now.labels, goal)
-    return by_net_gain(candidates, now.T[:, candidates.neurons.index], table, 0, most)
+    gaps = gaps_and_gains(now.Z, now.labels, goal, 0)
+    return by_net_gain(candidates, now.T[:, candidates.neurons.index], *gaps, most)
 
 
 def from_table(table: Table) -> Read:

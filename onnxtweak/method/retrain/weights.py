@@ -3,19 +3,22 @@
 The base is frozen: only table T, the chosen neurons' values, and Z are needed. The weighted cross-entropy is
 convex in the weights, so it does not matter that the thesis starts from the join: any start ends at the same
 optimum. One target is solved by Newton's method. Several share a softmax with one rest class, and are solved
-together (`solvers.multi_target`).
+together (`solvers.multi_target`). Of several labels at once each is a problem of its own, against the cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.softmax import log_sum_exp
 from onnxtweak.method.solvers.multi_target import TargetWeights, solve, target_columns
 from onnxtweak.method.solvers.multinomial import one_target, rest_offset
+from onnxtweak.method.table import Table
+from onnxtweak.method.temperature import fit_temperature
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,61 @@ class RetrainProblem:
         return cls(tuple(tables), offsets, place, weights / weights.mean(), known, temperature)
 
 
+@dataclass(frozen=True)
+class LabelsProblem:
+    """Retraining several labels at once on one split: `each` target label's own problem, of the same samples.
+
+    Samples whose mark is not known count nothing.
+    """
+
+    each: tuple[RetrainProblem, ...]
+
+    @property
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """T (N, K_t) per target."""
+        return tuple(one.tables[0] for one in self.each)
+
+
+def problem_of(
+    tables: Sequence[np.ndarray],
+    Z: np.ndarray,
+    labels: np.ndarray,
+    goal: ResolvedGoal,
+    penalty: float,
+    temperature: np.ndarray,
+    columns: Sequence[np.ndarray] | None = None,
+) -> RetrainProblem | LabelsProblem:
+    """The problem of one split as the goal's head asks for it. temperature : `temperatures` of validation.
+
+    The rest as of `RetrainProblem.of`; of several labels, labels are marks (N, C).
+    """
+    if not goal.head.several:
+        return RetrainProblem.of(tables, Z, labels, goal.targets, penalty, columns, float(temperature[0]))
+    found = []
+    for t, j in enumerate(goal.targets):
+        against_cut = np.column_stack([np.zeros(len(Z), Z.dtype), Z[:, j]])
+        own = RetrainProblem.of(
+            tables[t : t + 1],
+            against_cut,
+            (labels[:, j] == 1).astype(np.int64),
+            np.ones(1, np.int64),
+            penalty,
+            temperature=float(temperature[t]),
+        )
+        weights = own.weights * (labels[:, j] >= 0)
+        found.append(replace(own, weights=weights / max(float(weights.mean()), 1e-12)))
+    return LabelsProblem(tuple(found))
+
+
+def temperatures(Z: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
+    """The base's temperature on some samples, (1,); of several labels that of each target, (c,)."""
+    if not goal.head.several:
+        return np.array([fit_temperature(Z, labels)])
+    bare = Table(np.empty((len(Z), 0), np.float32), Z, labels)
+    each = (bare.of_label(j) for j in goal.targets.tolist())
+    return np.array([fit_temperature(one.Z, one.labels) for one in each])
+
+
 def boosts(
     tables: Sequence[np.ndarray], weight: Sequence[np.ndarray], bias: np.ndarray | float = 0.0
 ) -> np.ndarray:
@@ -63,8 +121,10 @@ def boosts(
     return np.column_stack([T @ w for T, w in zip(tables, weight, strict=True)]) + bias
 
 
-def loss(problem: RetrainProblem, boost: np.ndarray) -> float:
+def loss(problem: RetrainProblem | LabelsProblem, boost: np.ndarray) -> float:
     """Mean weighted cross-entropy in nats with `boost` (N, c), less the constant that no weight changes."""
+    if isinstance(problem, LabelsProblem):
+        return sum(loss(one, boost[:, t : t + 1]) for t, one in enumerate(problem.each))
     logits = problem.offsets.copy()
     logits[:, :-1] += boost / problem.temperature
     own = logits[np.arange(len(logits)), problem.place]
@@ -87,13 +147,21 @@ def retrain(
 
 
 def retrain_path(
-    problem: RetrainProblem,
+    problem: RetrainProblem | LabelsProblem,
     ridges: Sequence[float],
     start: Sequence[np.ndarray] | None = None,
     *,
     intercept: bool = False,
 ) -> Iterator[TargetWeights]:
     """`retrain` at one ridge after the other, each solution starting the next."""
+    if isinstance(problem, LabelsProblem):
+        starts = [None] * len(problem.each) if start is None else [[one] for one in start]
+        paths = (
+            retrain_path(one, ridges, own, intercept=intercept)
+            for one, own in zip(problem.each, starts, strict=True)
+        )
+        yield from map(_together, zip(*paths, strict=True))
+        return
     zeros, warm = np.zeros(len(problem.tables)), problem.temperature
     found = None if start is None else TargetWeights(tuple(start), zeros, np.inf).scaled(1 / warm)
     if len(problem.tables) == 1:
@@ -106,6 +174,12 @@ def retrain_path(
     for ridge in ridges:
         found = solve(neurons, *split, ridge, intercept=intercept, start=found)
         yield found.scaled(warm)
+
+
+def _together(each: Sequence[TargetWeights]) -> TargetWeights:
+    """The weights of several targets, solved one by one."""
+    weight, bias = tuple(one.weight[0] for one in each), np.concatenate([one.bias for one in each])
+    return TargetWeights(weight, bias, each[0].ridge, next((one.note for one in each if one.note), ""))
 
 
 def _one_target(
@@ -127,8 +201,8 @@ def _one_target(
 
 
 def retrain_best(
-    fit: RetrainProblem,
-    validation: RetrainProblem,
+    fit: RetrainProblem | LabelsProblem,
+    validation: RetrainProblem | LabelsProblem,
     ridges: Sequence[float],
     start: Sequence[np.ndarray] | None = None,
     *,

@@ -10,7 +10,6 @@ import numpy as np
 from onnxtweak.errors import ModelError
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.numbering import numbered
-from onnxtweak.method.tuning.boosted import BoostTable, rival_gap
 from onnxtweak.settings import JoinSettings
 from onnxtweak.theta.line_search import net_gain
 from onnxtweak.types import Neurons, Tap
@@ -84,18 +83,14 @@ def united(rankings: Sequence[Ranking]) -> Neurons:
     return Neurons(tuple(taps[old] for old in used), tap_of, index)
 
 
-def by_net_gain(ranking: Ranking, T: np.ndarray, table: BoostTable, target: int, n: int) -> Ranking:
+def by_net_gain(ranking: Ranking, T: np.ndarray, gap: np.ndarray, gain: np.ndarray, n: int) -> Ranking:
     """Candidates ranked anew by the exact line search (METHOD 3), whose best net gain is weight and count.
 
-    T (N, K) : fit values of the ranking's neurons. table : of the fit split. target : its position there.
-    Returns the n best that gain anything, or the first n of the old order when none does.
+    T (N, K) : fit values of the ranking's neurons. gap, gain (N,) : of the fit samples, to the target; its
+    own samples gain 1. Returns the n best that gain anything, or the first n of the old order when none does.
     """
     if not len(ranking.weight):
         return ranking
-    zero = np.zeros(table.target_logits.shape)
-    gap, rival = rival_gap(table, zero, target)
-    own = table.goal.place(table.labels) == target
-    gain = own.astype(np.int64) - ((table.labels == rival) & ~own)
     found = [net_gain(T[:, k], gap, gain) for k in range(T.shape[1])]
     weight = np.array([w for w, _ in found])
     gained = np.array([g for _, g in found], np.int64)
@@ -104,5 +99,5 @@ def by_net_gain(ranking: Ranking, T: np.ndarray, table: BoostTable, target: int,
     if not len(order):
         return ranking.first(n)
     chosen = ranking.take(order)
-    lift = weight[order] * T[own][:, order].mean(axis=0)
+    lift = weight[order] * T[gain > 0][:, order].mean(axis=0)
     return Ranking(chosen.neurons, weight[order], gained[order], lift, "net-gain")

@@ -33,7 +33,7 @@ _WIDEST_PENULTIMATE = 4096
 
 def scored_classes(job: Job, targets: np.ndarray | None) -> tuple[np.ndarray | None, bool]:
     """Classes (c,) that neurons are scored for, None where not known yet; and whether these are all."""
-    present = np.unique(job.splits.fit.labels)
+    present = job.splits.fit.classes
     if len(present) > _SCORED_CLASSES:
         return targets, False
     return present if targets is None else np.union1d(present, targets), True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from onnxtweak.errors import ModelError
-from onnxtweak.method.compare.comparison import MethodResult, judge
+from onnxtweak.method.compare.comparison import MethodResult, judge, metric_shown
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.compare.standings import MethodRun
 from onnxtweak.method.metrics import reading_of
@@ -38,10 +38,10 @@ def try_methods(
         verdict = judge_method(
             name if changes else BASE, outcome, control, inputs.test, inputs.goal, job.names
         )
-        metric = None
-        if inputs.goal.metric is not None and outcome.made is not None:
-            metric = reading_of(inputs.goal.metric, outcome.made, groups=inputs.test.groups)
+        reading, metric = None, metric_shown(inputs.goal)
+        if metric is not None and outcome.made is not None:
+            reading = reading_of(metric, outcome.made, groups=inputs.test.groups)
         progress.advance(1)
         kept = replace(outcome, made=None)  # as large as the logits, which nothing needs any more
-        yield name, result, MethodRun(kept, verdict, result.parameters, seconds, result.note, metric)
+        yield name, result, MethodRun(kept, verdict, result.parameters, seconds, result.note, reading)
     progress.finish()
