@@ -7,6 +7,8 @@ of Guo et al., 2017), and what was learnt is multiplied by tau before it is adde
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from onnxtweak.method.softmax import sigmoid, softmax
@@ -56,19 +58,30 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
     return 1.0 / beta
 
 
-def calibrated(Z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Probabilities (N, C) of logits Z (N, C), by a temperature and a bias for each class; the temperature.
+@dataclass(frozen=True)
+class Calibration:
+    """p (N, C) : calibrated probabilities. temperature : of the logits alone.
+
+    bias (C,) : of each class, in the logits' units. With it, and at a temperature, they are calibrated.
+    """
+
+    p: np.ndarray
+    temperature: float
+    bias: np.ndarray
+
+
+def calibrated(Z: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Probabilities of logits Z (N, C), by a temperature and a bias for each class.
 
     The two are fitted in turn. Each step on a bias is the logarithm of how often its class occurs over how
     often it is expected, which lowers the log-loss until the two agree. Classes without samples keep theirs.
-    The temperature is the first one, of Z alone.
     """
     finite = Z[np.isfinite(Z)]
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
     logits = np.nan_to_num(Z, nan=low, posinf=high, neginf=low)
     share = np.bincount(labels, minlength=Z.shape[1]) / max(len(labels), 1)
     present = np.flatnonzero(share)
-    temperatures = []
+    temperatures, whole = [], np.zeros(Z.shape[1])
     for _ in range(_TURNS):
         temperatures.append(fit_temperature(logits, labels))
         logits /= logits.dtype.type(temperatures[-1])
@@ -80,7 +93,8 @@ def calibrated(Z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
             bias[present] += np.log(share[present] / np.maximum(expected[present], 1e-12))
             np.clip(bias, -_FARTHEST, _FARTHEST, out=bias)
         logits += bias.astype(logits.dtype)
-    return softmax(logits), temperatures[0]
+        whole += bias * np.prod(temperatures)
+    return Calibration(softmax(logits), temperatures[0], whole)
 
 
 def calibrate_labels(Z: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

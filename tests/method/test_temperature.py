@@ -53,7 +53,10 @@ def test_calibrated_probabilities_are_those_of_plain_steps_in_double_precision(k
         logits /= fit_temperature(logits, labels)
         for _ in range(10):
             logits[:, known] += np.log(share[known] / softmax(logits).mean(axis=0)[known])
-    found, temperature = calibrated(Z, labels)
-    assert found == pytest.approx(softmax(logits), abs=2e-5)
-    assert temperature == pytest.approx(fit_temperature(Z, labels))
-    assert found.mean(axis=0)[known] == pytest.approx(share[known], rel=0.01)
+    found = calibrated(Z, labels)
+    assert found.p == pytest.approx(softmax(logits), abs=2e-5)
+    assert found.temperature == pytest.approx(fit_temperature(Z, labels))
+    assert found.p.mean(axis=0)[known] == pytest.approx(share[known], rel=0.01)
+    # The bias is what, with a temperature, makes these of the logits.
+    apart, log = (each[:, known] - each[:, [1]] for each in (Z + found.bias, np.log(found.p.astype(float))))
+    assert log == pytest.approx(apart * (log * apart).sum() / (apart**2).sum(), abs=1e-2)

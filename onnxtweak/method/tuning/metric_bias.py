@@ -206,7 +206,7 @@ def _at_limit(
 
 def _credit(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(N, C): of which class each sample is, half by its label and half by calibrated probabilities."""
-    credit, _ = calibrated(Z, labels)
+    credit = calibrated(Z, labels).p
     credit /= 2
     credit[np.arange(len(labels)), labels] += 0.5
     return credit

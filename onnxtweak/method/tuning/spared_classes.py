@@ -9,6 +9,7 @@ noisy where few samples change, probabilities alone are off where the model is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,33 +20,44 @@ from onnxtweak.method.temperature import calibrated
 
 # Rounds in which the classes that lack most are raised; what is not enough by then is not going to be.
 _ROUNDS = 25
-# The biases are tried at factors up to this one, so many to each 1, and finer near the best, down to this.
-_MOST, _STEPS, _FINEST = 2, 6, 0.01
+# The targets are raised by up to so many temperatures in steps of this, finer near the best down to this.
+_MOST, _STEP, _FINEST = 5.0, 0.125, 0.01
+# So many steps in a row at which a limit is not kept end the search: others, farther, seldom keep it.
+_PATIENCE = 10
 _ROUNDING = 1e-9
 # So many of the samples that are nearest to turning to a class are looked at first.
 _FEW = 256
 
 
-def spare(ledger: Ledger, goal: ResolvedGoal, bias: np.ndarray, margin: float) -> tuple[np.ndarray, bool]:
+def spare(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray, bool]:
     """Biases of all classes (C,), and whether the goal's limits are kept under them.
 
-    ledger : of the logits that get them. bias (C,) : of the targets. It is taken times the factor at which
-    the targets do best while the others can be spared. margin : standard errors of the difference to the base
-    by which every accuracy stays clear of its limit.
+    ledger : of the logits that get them. margin : standard errors of the difference to the base by which
+    every accuracy stays clear of its limit. The targets, calibrated against each other, are raised alike, to
+    where they do best while the others can be spared. With true probabilities p no other biases do better:
+    the best decision is the class of the largest l p, with one multiplier l for all targets, and one for each
+    class whose limit binds.
     """
     best = ledger.raised(np.zeros(ledger.classes), goal, margin)
     if best is None:
         return np.zeros(ledger.classes), False
-    best_factor, step = 0.0, 1 / _STEPS
-    factors = [step * number for number in range(1, _MOST * _STEPS + 1)] if bias.any() else []
-    while factors:
-        for factor in factors:
-            tried = ledger.raised(bias * factor, goal, margin)
-            if tried is not None and tried.of_targets > best.of_targets:
-                best, best_factor = tried, factor
+    if goal.all_are_targets(ledger.labels):
+        return best.bias, True
+    calibrating = ledger.calibration[goal.targets]
+    calibrating = calibrating - calibrating.mean()
+    height, step, since = 0.0, _STEP, 0
+    heights: Sequence[float] = np.arange(0.0, _MOST, _STEP).tolist()
+    while heights:
+        for tried in heights:
+            bias = goal.on_all_classes(calibrating + tried * ledger.temperature, ledger.classes)
+            found = ledger.raised(bias, goal, margin)
+            since = since + 1 if found is None else 0
+            if found is not None and found.of_targets > best.of_targets:
+                best, height = found, tried
+            if since == _PATIENCE:
+                break
         step /= 2
-        finer = best_factor and step > _FINEST
-        factors = [best_factor - step, best_factor + step] if finer else []
+        heights = [height - step, height + step] if step > _FINEST else []
     return best.bias, True
 
 
@@ -64,8 +76,9 @@ class Ledger:
         """Z (N, C) : logits under the patch, held out. base (N, C) : without it. labels (N,) int64."""
         self.Z, self.labels, self.head = Z, labels, head
         self.rows, self.classes = np.arange(len(labels)), Z.shape[1]
-        self.credit, self.temperature = calibrated(Z, labels)
-        self.credit /= 2
+        found = calibrated(Z, labels)
+        self.temperature, self.calibration = found.temperature, found.bias
+        self.credit = found.p / 2
         self.credit[self.rows, labels] += 0.5
         before = head.predict(base)
         self.was_right = before == labels

@@ -91,7 +91,7 @@ def _set_within(
     unbiased, was = (goal.head.right(Z, labels) for Z in logits)
     samples = len(labels)
     clear = margin * standard_error(was, unbiased)
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if ledger is None else 1):  # with one, no more is wanted of it than the curve
         limit = goal.max_overall_drop / 100 - clear
         room = (int(unbiased.sum()) - int(was.sum())) / samples + limit
         within = replace(goal, max_overall_drop=room * 100, max_class_drop=None)
@@ -104,7 +104,7 @@ def _set_within(
     bias = goal.on_all_classes(found.scale, table.classes)
     floor = goal.class_floor(was, labels, table.classes)
     if ledger is not None:
-        bias, right, holds = _spared(ledger, goal, bias, margin)
+        bias, right, holds = _spared(ledger, goal, margin)
     elif floor is not None:
         lowered, right, spared = sparing_classes(table, found.scale, floor)
         bias, holds = goal.on_all_classes(lowered, table.classes), holds and spared
@@ -125,18 +125,16 @@ def _without_target_bias(
     was, right = (goal.head.right(logits, labels) for logits in (base, Z))
     bias, spared = np.zeros(Z.shape[1]), goal.classes_hold(was, right, labels, Z.shape[1])
     if ledger is not None:
-        bias, right, spared = _spared(ledger, goal, bias, margin)
+        bias, right, spared = _spared(ledger, goal, margin)
     gained = float(right.mean() - was.mean())
     holds = gained >= margin * standard_error(was, right) - goal.max_overall_drop / 100 - 1e-12
     trials = Trial(1, 0.0, 0.0, float(was.mean())), Trial(1, 1.0, -gained * 100, float(right.mean()))
     return BiasChoice(bias, right, holds and spared, trials)
 
 
-def _spared(
-    ledger: Ledger, goal: ResolvedGoal, bias: np.ndarray, margin: float
-) -> tuple[np.ndarray, np.ndarray, bool]:
+def _spared(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray, np.ndarray, bool]:
     """Biases (C,) under which no class loses too much, right (N,) under them, and whether there are such."""
-    bias, holds = spare(ledger, goal, bias, margin)
+    bias, holds = spare(ledger, goal, margin)
     return bias, goal.head.predict_biased(ledger.Z, bias) == ledger.labels, holds
 
 
