@@ -35,10 +35,10 @@ def on_logit_scale(x: np.ndarray, scale: Scale) -> np.ndarray:
 class Readout:
     """How the tensor that a patch is added to gives one score per class that the model shows (METHOD 0).
 
-    Score c is `sign * f(x[source[c]]) + offset[c]`, and the class with the highest score is shown; -1 as a
-    source stands for no column, where the score is the offset alone. columns : of the tensor. scale : what
-    the tensor holds, and f: "logit", x itself; "probability", log x, where rows sum to one and do so again
-    after the patch; "odds", log(x / (1 - x)), where each value is a probability for itself.
+    Score c is `sign * f(x[source[c]]) + offset[c]`, and the highest is shown; without a column, source -1, it
+    is the offset alone. columns : of the tensor. scale : what the tensor holds, and f: "logit", x itself;
+    "probability", log x, of rows that sum to one before and after the patch; "odds", log(x / (1 - x)), where
+    each value is a probability for itself.
     """
 
     columns: int
@@ -118,7 +118,7 @@ class Readout:
 def by_sample(value: Any, samples: int) -> Any:
     """An output's value with the axis of samples first.
 
-    Leading axes of size 1 before it are left out, and one sample alone needs no axis.
+    Leading axes of size 1 are left out, and one sample alone needs no axis.
     """
     if not isinstance(value, np.ndarray) or value.shape[:1] == (samples,):
         return value
@@ -128,6 +128,12 @@ def by_sample(value: Any, samples: int) -> Any:
     while inner.ndim > 1 and len(inner) == 1:
         inner = inner[0]
     return inner if inner.shape[:1] == (samples,) else value
+
+
+def rows_at_positions(values: np.ndarray, layout: str) -> np.ndarray:
+    """Values at positions, a row (classes,) for each; layout : as `Logits.layout`."""
+    last = np.moveaxis(values, layout.index("C"), -1) if "C" in layout else values[..., None]
+    return last.reshape(-1, last.shape[-1])
 
 
 def with_rest(values: np.ndarray, source: Sequence[int | str]) -> np.ndarray:
@@ -203,11 +209,10 @@ class Answer:
         """
         predicted, size = self.head.predict(Z), np.maximum(1.0, np.abs(Z).max(axis=1, initial=0.0))
         wrong: np.ndarray = np.asarray(predicted != self.classes(value))
-        bound = 2 * rounding * size
         if self.kind == "marks":
-            found: np.ndarray = (wrong & (self.head.margin(Z) > bound[:, None])).any(axis=1)
-            return found
-        wrong &= self.head.margin(Z) > bound
+            near = self.head.margin(Z) <= 2 * rounding * size[:, None]
+            return np.asarray((wrong & ~near).any(axis=1))
+        wrong &= self.head.margin(Z) > 2 * rounding * size
         if self.kind == "scores" and wrong.any():
             rows = self._rows(value)
             rows = with_rest(rows, self.labels) if self.rest and self.labels else rows
@@ -220,10 +225,7 @@ class Answer:
         found = np.asarray(value)
         if self.layout is None:
             return found.reshape(len(found), -1)
-        if self.kind != "scores":
-            return found.reshape(-1, 1)
-        rows = np.moveaxis(found, self.layout.index("C"), -1)
-        return rows.reshape(-1, rows.shape[-1])
+        return rows_at_positions(found, self.layout if self.kind in ("scores", "marks") else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,8 +277,7 @@ class Head:
 
     def predict_biased(self, Z: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """Predicted class (N,) with `bias` (C,) added in the logits' own precision, as the file does it."""
-        predicted: np.ndarray = self.predict(Z + bias.astype(Z.dtype))
-        return predicted
+        return np.asarray(self.predict(Z + bias.astype(Z.dtype)))
 
     def best(self, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The highest logit (N,) and its class (N,). A class at -inf is left out."""
@@ -289,8 +290,7 @@ class Head:
 
     def margin(self, Z: np.ndarray) -> np.ndarray:
         """By how much the highest logit of each sample exceeds the next, (N,)."""
-        top = np.partition(Z, -2, axis=1)[:, -2:]
-        return top[:, 1] - top[:, 0]
+        return np.diff(np.partition(Z, -2, axis=1)[:, -2:], axis=1)[:, 0]
 
     def ties(self, Z: np.ndarray, dtype: str) -> int:
         """How many decisions rounding may change: their two highest logits lie within the tolerance.

@@ -22,6 +22,7 @@ Color = Literal["RGB", "BGR", "GRAY"]
 ResizeMode = Literal["exact", "short", "letterbox", "line"]
 BackendName = Literal["auto", "numpy", "numba", "cupy"]
 Blank = Literal["first", "last"]
+HeadWord = Literal["classes", "labels"]
 Pool = Literal["none", "mean", "std", "max", "grid2"]
 Mirror = Literal["auto", "off", "on"]
 # Runtimes in which `verify` can run a file beside ONNX Runtime's own values.
@@ -46,13 +47,13 @@ class Preprocess(Bounded):
     """How a raw sample becomes the model's input, in this order; None leaves it as it is.
 
     resize, crop : (height, width) in pixels, or one number for a square; the crop is central. resize_mode :
-    "exact" (or None): to this size, whatever the shape of the image; "short": the shape is kept, and the
-    shorter side becomes so long (both sides at least); "letterbox": the shape is kept, and the rest is filled
-    with pad_value, a raw value (None: 0); "line", of text: the height is as asked and the shape is kept,
-    unless it would be wider than asked, and the rest is filled on the right. layout : the
-    axis order that the model expects. color : the color order that the model expects. pixel_scale : factor
-    for raw values, such as 1/255 for bytes. mean, std : one number per channel, applied as (x - mean) / std.
-    dtype : element type to feed, as NumPy spells it; None: the type of the model's input.
+    "exact" (or None): to this size, whatever the image's shape; "short": the shape is kept, and the shorter
+    side becomes so long (both sides at least); "letterbox": the shape is kept, and the rest is filled with
+    pad_value, a raw value (None: 0); "line", of text: the height is as asked, the shape is kept unless it is
+    too wide, and the rest is filled on the right. layout : the axis order, color : of colors, that the model
+    expects. pixel_scale : factor for raw values, such as 1/255 for
+    bytes. mean, std : one number per channel, applied as (x - mean) / std. dtype : element type to feed, as
+    NumPy spells it; None: the type of the model's input.
     """
 
     resize: Annotated[tuple[int, int] | None, PIXELS] = None
@@ -78,24 +79,23 @@ class DataSettings(Bounded):
     """Where samples come from.
 
     data, val, test : labelled, to fit on, to choose settings on, and to report on, each `PATH`, `PATH#KEY` or
-    `PATH#KEY[start:stop]` (see `onnxtweak.data`), in Python also arrays, tables and batches (see
-    `onnxtweak.api.samples`); without val or test, a stratified part of the data.
-    must, lock, keep : listed samples, which are never split: those that have to get their label in the new
-    file, those that are right and have to stay so, and those on which the base's decision should stay,
-    whatever their label if they have one. Without `keep`, its decisions for classes that no label names stay
-    on what is learnt from; `("none",)`: they do not.
-    names : class names, class 0 first: a file with one per line, or the names themselves. seed : of the
-    stratified split, and of everything random after.
+    `PATH#KEY[start:stop]` (see `onnxtweak.data`), or what `onnxtweak.api.samples` takes; without val or test,
+    a stratified part of the data.
+    must, lock, keep : listed samples, never split: those that have to get their label in the new file, those
+    that are right and have to stay so, and those on which the base's decision should stay, whatever their
+    label. Without `keep`, its decisions for classes that no label names stay on what is learnt from;
+    `("none",)`: they do not.
+    names : class names, class 0 first: a file with one per line, or these. seed : of all that is random.
     group : column of the data by which samples belong together, such as the patient or the recording: those
-    of one group are never divided between splits or folds. by : columns whose groups are measured
-    one by one.
+    of one group are never divided between splits or folds. by : columns whose groups are measured one by one.
     anyway : learn even where the model only guesses on these samples, as wrong preprocessing would have it.
-    inputs (the option `--input`) : value by name of inputs that are the same for all samples; an input that
-    is no single number has the value in every place.
+    inputs (the option `--input`) : value by name of inputs that are the same for all samples, in every place.
     unlabelled, boxes : whether samples without labels will do, whether labels are boxes; users are not asked.
     alphabet : of a model that reads text (CTC), whose labels are what stands in each sample then: the
-    character of each class but the blank, a file with one a line or the characters themselves; None: as the
-    model's metadata have it, if they do. blank : which is none; None: the first or the last, as is used.
+    character of each class but the blank, a file with one a line or the characters themselves; None: the
+    model's metadata. blank : which is none; None: the first or the last, as is used.
+    head : "labels" are a mark for each class, "classes" one class for each sample or position; None: as they
+    look. ignore_index : a label at positions that does not count; None: 255, of bytes.
     """
 
     data: tuple[SampleSource, ...] = ()
@@ -115,6 +115,8 @@ class DataSettings(Bounded):
     boxes: bool = False
     alphabet: str | tuple[str, ...] | None = None
     blank: Blank | None = None
+    head: HeadWord | None = None
+    ignore_index: Annotated[int | None, Range(least=-255, most=2**31)] = None
 
     def sources(self, role: str) -> tuple[str, ...]:
         """Sources of "data" or of a list, by the name of its field."""
@@ -183,17 +185,18 @@ class EngineSettings(Bounded):
 class TapSettings(Bounded):
     """Which hidden tensors are watched.
 
-    taps : selectors: "activations", "stages", "blocks", "penultimate", "op:TYPE", or tensor names with * and
-    ?. pool : make a neuron of each channel, its mean, deviation or maximum, or of its mean over each half of
-    every axis of positions ("grid2"), instead of each position; of several, all are watched. logits : the
-    logits tensor; None: found in the graph. threshold : of a model that shows one number that is never
-    negative, above which it means class 1; None: 0.5, where it is a probability.
+    taps : selectors: "activations", "stages", "blocks", "penultimate", "op:TYPE", or names with * and ?.
+    pool : a neuron is a channel, its mean, deviation or maximum, or its mean over each half of every axis of
+    positions ("grid2"), not each position; of several, all are watched. logits : the tensor; class_axis : of
+    one at positions, the axis of the classes, 0 for none; None: as the graph tells. threshold : of a number
+    that is never negative, above which it means class 1; None: 0.5.
     """
 
     taps: tuple[str, ...] = ("activations",)
     pool: tuple[Pool, ...] = ("none",)
     logits: str | None = None
     threshold: Annotated[float | None, Range(above=0)] = None
+    class_axis: Annotated[int | None, Range(least=-7, most=7)] = None
 
 
 @dataclass(frozen=True)
@@ -226,18 +229,6 @@ class JoinSettings(Bounded):
     max_class_drop: Annotated[float | None, NOT_NEGATIVE] = None
     theta: Theta = "signed"
     criterion: JoinCriterion = "auto"
-
-
-# Neurons and hidden units that the thesis gave the networks it augmented (Table 4.1).
-AUGMENT_SIZES = {
-    "cnn-3": (1000, 96),
-    "resnet-20": (300, 192),
-    "densenet-40": (1600, 192),
-    "resnet-18": (4000, 320),
-    "resnet-56": (3000, 192),
-    "googlenet": (6314, 1024),
-    "densenet-121": (11910, 256),
-}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from onnxtweak.settings import (
     Blank,
     Color,
     Criterion,
+    HeadWord,
     JoinCriterion,
     Layout,
     Mirror,
@@ -54,6 +55,8 @@ class SourceOptions(PreprocessOptions, total=False):
     by: str | Sequence[str]
     alphabet: StrPath | Sequence[str] | None
     blank: Blank | None
+    head: HeadWord | None
+    ignore_index: int | None
 
 
 class DataOptions(SourceOptions, total=False):
@@ -94,6 +97,7 @@ class TapOptions(TypedDict, total=False):
     pool: Pool | Sequence[Pool]
     logits: str | None
     threshold: float | None
+    class_axis: int | None
 
 
 class InspectOptions(SourceOptions, TapOptions, total=False):

@@ -16,9 +16,9 @@ from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.report.text import comparison, inspection, summary
 from onnxtweak.report.text.notebook import html
 from onnxtweak.results import HIDDEN, Evaluation, Inspection, Result
-from onnxtweak.settings import EngineSettings, OutputSettings, TapSettings
+from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages.deliver import splice_in
-from onnxtweak.stages.open_tweak import open_subject
+from onnxtweak.stages.open_tweak import open_subject, recorded_taps
 from onnxtweak.standings import Comparison
 from onnxtweak.types import FileRef, LabelMetrics
 
@@ -49,7 +49,7 @@ class PatchResult(Result):
         Weights in external files stay there. Raises ModelError where the base has changed since.
         """
         tweak = self._tweak
-        opened = open_model(self.base, TapSettings(logits=tweak.logits))
+        opened = open_model(self.base, recorded_taps(tweak.logits, tweak.provenance))
         if not tweak.patch.changes_logits:
             return opened.model.data
         return splice_in(open_subject(opened, [tweak], self.engine)[0], tweak)

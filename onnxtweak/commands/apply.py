@@ -16,7 +16,7 @@ from onnxtweak.model.file.output_file import Delivery
 from onnxtweak.model.file.output_paths import check_model_output
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
-from onnxtweak.settings import FINITE, EngineSettings, OutputSettings, TapSettings
+from onnxtweak.settings import FINITE, EngineSettings, OutputSettings
 from onnxtweak.stages.checks import (
     as_subject,
     check_checker,
@@ -27,7 +27,7 @@ from onnxtweak.stages.checks import (
 )
 from onnxtweak.stages.deliver import splice_in, summary, write_checked
 from onnxtweak.stages.open_job import model_ref
-from onnxtweak.stages.open_tweak import open_subject
+from onnxtweak.stages.open_tweak import open_subject, recorded_taps
 from onnxtweak.stages.preprocess_record import note_of
 from onnxtweak.types import Check, FileRef, Progress, silent
 
@@ -52,7 +52,7 @@ def apply(
     begin = time.perf_counter()
     loaded = tweak if isinstance(tweak, Tweak) else load(tweak)
     protect = [] if isinstance(tweak, Tweak) else [tweak]
-    opened = open_model(model, TapSettings(logits=loaded.logits))
+    opened = open_model(model, recorded_taps(loaded.logits, loaded.provenance))
     require_same_base(opened.model, loaded)
     check_model_output(opened.model, output.path, force=output.force, protect=protect)
     subject, feeds = open_subject(opened, [loaded], engine)

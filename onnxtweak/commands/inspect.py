@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.splits import View
+from onnxtweak.engine.answer.several_labels import settle_several
 from onnxtweak.engine.answer.tail import settle_answer
 from onnxtweak.engine.measure import Shapes
 from onnxtweak.engine.opened import Opened, open_model
@@ -79,7 +80,8 @@ def inspect(
         _require_startable(opened)
         feeds = _made_up(opened) if samples is None else samples
         engine = replace(engine, device="cpu")
-        opened = settle_answer(opened, feeds, engine, taps.threshold)
+        settle = settle_several if kind.kind == "several labels at positions" else settle_answer
+        opened = settle(opened, feeds, engine, taps.threshold)
         found = hidden(opened)
         subject, shapes = measured(opened, [c.name for c in found], feeds, engine)
         classes = subject.classes
@@ -117,6 +119,14 @@ def _at_positions(subject: Subject) -> list[str]:
         besides = "" if found.background is None else f", class {found.background} being the background"
         return [f"{subject.positions:,} anchors on {len(found.levels)} levels{besides}"]
     sizes = [str(size) for size in subject.sizes]
+    if subject.several:
+        C = subject.classes
+        each = f"{C} labels at once, each there or not," if C > 1 else "one label, there or not,"
+        shape = ", ".join([*sizes, str(C)] if C > 1 else sizes)
+        return [
+            f"{each} at each of {'x'.join(sizes)} positions of a sample: `evaluate` and `fit` take labels of "
+            f"shape (N, {shape}), 1, 0, and -1 where it is not known"
+        ]
     return [
         f"a class for each of {'x'.join(sizes)} positions of a sample: `evaluate` and `fit` take labels of "
         f"shape (N, {', '.join(sizes)}), -1 where there is none"
@@ -135,7 +145,7 @@ def _require_startable(opened: Opened) -> None:
 
 def _explain(opened: Opened, kind: HeadKind) -> str:
     """Where the logits are; with a condition where they may be none."""
-    if kind.kind in ("one label", "several labels", "boxes"):
+    if kind.kind in ("one label", "several labels", "several labels at positions", "boxes"):
         return opened.logits.explain
     return f"{opened.logits.name!r}, if these are class scores: {opened.logits.rule}"
 

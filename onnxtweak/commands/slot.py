@@ -25,7 +25,7 @@ from onnxtweak.model.file.output_paths import (
 )
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Applied
-from onnxtweak.settings import FINITE, EngineSettings, OutputSettings
+from onnxtweak.settings import FINITE, EngineSettings, OutputSettings, TapSettings
 from onnxtweak.stages.checks import (
     as_subject,
     check_checker,
@@ -74,7 +74,7 @@ def slot(
     check_distinct([output.path, *copies, *places])
     for place in places:
         check_output(place, force=output.force, protect=protect)
-    subject, feeds = open_subject(opened_model(file, loaded[0].logits), loaded, engine)
+    subject, feeds = open_subject(opened_model(file, TapSettings(logits=loaded[0].logits)), loaded, engine)
     require_one_row(subject, "a slot")
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)

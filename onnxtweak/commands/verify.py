@@ -22,7 +22,7 @@ from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import COPY_HINT, TweakInside, tweaks_inside
 from onnxtweak.other_answers import RuntimeRun
 from onnxtweak.results import Verified
-from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
+from onnxtweak.settings import DataSettings, EngineSettings
 from onnxtweak.stages.accuracy_check import check_accuracy, recorded_targets
 from onnxtweak.stages.checks import (
     as_subject,
@@ -42,7 +42,7 @@ from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.judge_promises import changes_by
 from onnxtweak.stages.lists.count_outcome import check_listed
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
-from onnxtweak.stages.open_tweak import with_recorded_readout
+from onnxtweak.stages.open_tweak import recorded_taps, with_recorded_readout
 from onnxtweak.stages.other_models.rewritten import compare_rewritten
 from onnxtweak.stages.other_models.runtimes import check_runtimes
 from onnxtweak.stages.preprocess_record import as_recorded
@@ -160,7 +160,7 @@ def _verify_rewritten(
         what = "comparing a rewritten file does not work with several labels at once yet"
         raise ModelError(what, where=same_as, hint="`onnxtweak evaluate` measures each of the two files")
     data, notes = as_recorded(replace(data, unlabelled=True), model)
-    settings = TapSettings(logits=last.logits)
+    settings = recorded_taps(last.logits, last.provenance)
     job = open_whole(same_as, data, engine, settings, progress, watch=False)
     base = as_subject(job.subject, earlier[-1])
     job = replace(job, subject=_as_tweaked(job.subject, last))
@@ -211,14 +211,15 @@ def _run_checks(run: _Run, made: list[Check | Unchecked], notes: list[str]) -> _
     last = run.inside[-1]
     job = None
     if run.data is None:
-        opened = opened_model(run.model, last.logits).recorded(last.provenance)
+        taps = recorded_taps(last.logits, last.provenance)
+        opened = opened_model(run.model, taps).recorded(last.provenance)
         opened = with_recorded_readout(opened, last.provenance)
         feeds = made_up_samples(opened, last.provenance.get("inputs", {}))
         file = settle(measured(opened, (), feeds, run.engine)[0], feeds, run.engine).subject
     else:
         data, recorded = as_recorded(run.data, run.model)
         notes.extend(recorded)
-        settings = TapSettings(logits=last.logits)
+        settings = recorded_taps(last.logits, last.provenance)
         job = open_whole(str(run.model.path), data, run.engine, settings, run.progress, watch=False)
         file = job.subject
         feeds = few_samples(job.opened, job.splits.fit, neutral_samples(job.subject))

@@ -33,9 +33,9 @@ Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
 class Dataset:
     """N labelled samples, streamed.
 
-    labels (N,) int64; or (N, C) int8 marks, where a sample may have several at once; or of N * P positions,
-    sample after sample, where these have `sizes` positions each, and -1 for one that does not count. inputs :
-    names of the model inputs that it feeds. classes : class names, if known.
+    labels (N,) int64; or (N, C) int8 marks, where a sample may have several at once; or either of N * P
+    positions, sample after sample, where these have `sizes` each, and -1 for one that does not count.
+    inputs : names of the model inputs that it feeds. classes : class names, if known.
     parts : where the samples are stored, one part after the other. plans : for each part, the preprocessing
     of each input by name. notes : what was decided automatically. constants : values of inputs that are the
     same for all samples, as the sources hold them. written,
@@ -72,7 +72,7 @@ class Dataset:
 
     @property
     def several(self) -> bool:
-        """Whether a sample may have several labels at once."""
+        """Whether a sample, or a position, may have several labels at once."""
         return self.labels.ndim == 2
 
     @property
@@ -98,7 +98,8 @@ class Dataset:
                 digest.update(f"{role} {array.shape} {array.dtype.str}\n".encode())
                 for block in _row_blocks(array):
                     digest.update(block)
-        digest.update(np.ascontiguousarray(self.labels, "<i4" if self.sizes else "<i8").data)
+        kind = "i1" if self.sizes and self.several else "<i4" if self.sizes else "<i8"
+        digest.update(np.ascontiguousarray(self.labels, kind).reshape(-1).data)
         if self.lines is not None:
             digest.update("\0".join(self.lines.texts).encode("utf-8", "surrogatepass"))
         if self.objects is not None:
@@ -127,10 +128,10 @@ class Dataset:
         for plan in (plan for plans in self.plans for plan in plans.values()):
             named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
         plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
-        if self.sizes:
-            classes = int(np.count_nonzero(counted(self.labels)))
-        elif self.several:
+        if self.several:
             classes = len(classes_there(self.labels))
+        elif self.sizes:
+            classes = int(np.count_nonzero(counted(self.labels)))
         else:
             classes = len(np.unique(self.labels[self.known & (self.labels >= 0)]))
         of = f" of {classes} {'class' if classes == 1 else 'classes'}" if classes else " without labels"
@@ -139,7 +140,7 @@ class Dataset:
         if self.objects is not None:
             many, of = "", f" with {len(self.objects.box):,} boxes"
         many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
-        if self.several:
+        if self.several and not self.sizes:
             many = f" with {(self.labels == 1).sum() / max(len(self), 1):.3g} labels each,"
         lines = [
             f"{len(self):,} samples{many}{of} from {shown}",

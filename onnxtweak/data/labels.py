@@ -125,11 +125,13 @@ _IGNORED = 255  # of masks of bytes, as most data sets have it
 _MOST_CLASSES = 1 << 24  # of labels at positions, which are counted one by one
 
 
-def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> Labels | None:
+def labels_at_positions(
+    parts: Sequence[Part], names: Sequence[str] | None, ignored: int | None = None
+) -> Labels | None:
     """The labels of all positions of samples that have one at each; None where they have one per sample.
 
-    names : of the classes. A label below 0, or 255 where labels are bytes, does not count. Raises DataError
-    where samples have them at positions of different sizes.
+    names : of the classes. A label below 0, or `ignored`, which where labels are bytes is 255 unless it is
+    another, does not count. Raises DataError where samples have them at positions of different sizes.
     """
     raw = [part.labels for part in parts if part.labelled]
     if not raw or not all(map(_is_at_positions, raw)):
@@ -143,7 +145,8 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
                 where=part.label_where,
                 hint="give samples of one size together, and others in a job of their own",
             )
-    if (largest := max(int(labels.max(initial=0)) for labels in raw)) > _MOST_CLASSES:
+    largest = max(int(labels.max(initial=0)) for labels in raw)
+    if largest > _MOST_CLASSES and largest != ignored:
         raise DataError(
             f"label {largest} is no class number",
             where=parts[0].label_where,
@@ -158,8 +161,10 @@ def labels_at_positions(parts: Sequence[Part], names: Sequence[str] | None) -> L
             for part in parts
         ]
     )
-    if any(labels.dtype == np.uint8 for labels in raw):
-        numbers[numbers == _IGNORED] = -1
+    if ignored is None and any(labels.dtype == np.uint8 for labels in raw):
+        ignored = _IGNORED
+    if ignored is not None:
+        numbers[numbers == ignored] = -1
     numbers[numbers < 0] = -1
     left_out = int((numbers < 0).sum()) - each * sum(len(part) for part in parts if not part.labelled)
     if left_out and not (numbers >= 0).any():

@@ -14,7 +14,7 @@ from onnxtweak.data.groups import NoColumn, read_groups
 from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions, own_names
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows, texts_of
-from onnxtweak.data.several.marks import marks, note_on
+from onnxtweak.data.several.label_kind import several_labels
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
 from onnxtweak.data.sources.boxes.coco import read_coco
 from onnxtweak.data.sources.boxes.rows import objects_of
@@ -109,12 +109,18 @@ def read_sources(
         parts += [part.without_labels() for part in chosen] if bare else chosen
         counts.append(sum(map(len, chosen)))
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
-    labels = objects_of(parts, known) if reading.boxes else _several_labels(parts, names, reading)
+    labels = objects_of(parts, known) if reading.boxes else None
+    if reading.several and labels is None:
+        earlier = names if isinstance(names, Dataset) else None
+        kind = None if earlier is None else (earlier.several, earlier.parts[0].label_where)
+        if (made := several_labels(parts, kind, reading)) is not None:
+            classes = own_names(parts) if known is None else tuple(known)
+            labels = Labels(made.marks, classes, None, made.notes, sizes=made.sizes)
     if labels is None and reading.lines and (texts := texts_of(parts)) is not None:
         lines = Transcripts(texts)
         labels = Labels(lines.rarest, None, None, (), lines=lines)
     if labels is None:
-        labels = labels_at_positions(parts, known) or _labels_of(parts, known, written)
+        labels = labels_at_positions(parts, known, reading.ignored) or _labels_of(parts, known, written)
     if not len(labels.numbers):
         raise DataError(
             "no samples", where=", ".join(map(str, sources)), hint="give at least one nonempty source"
@@ -168,31 +174,6 @@ def _read_list(source: SampleSource, inputs: Sequence[InputSpec], reading: Readi
             missing = error.column
         reading = replace(reading, groups=tuple(name for name in reading.groups if name != missing))
     return _read(source, inputs, reading)
-
-
-def _several_labels(
-    parts: Sequence[Part], names: Sequence[str] | Dataset | None, reading: Reading
-) -> Labels | None:
-    """The labels of samples that may have several at once; None where they have one each.
-
-    names, reading : as of `read_sources`. Raises DataError where those of an earlier dataset are of the other
-    kind.
-    """
-    earlier = names if isinstance(names, Dataset) else None
-    found = marks(parts, certain=earlier is not None and earlier.several) if reading.several else None
-    if earlier is not None and earlier.several != (found is not None):
-        kinds = ("a class for each sample", "several labels at once")
-        raise DataError(
-            f"these labels are {kinds[found is not None]}, and those of {earlier.parts[0].label_where} are "
-            f"{kinds[earlier.several]}",
-            where=parts[0].label_where,
-            hint="give labels of one kind",
-        )
-    if found is None:
-        return None
-    classes = names.classes if isinstance(names, Dataset) else names
-    classes = tuple(classes) if classes else own_names(parts)
-    return Labels(found, classes, None, note_on(found))
 
 
 def _labels_of(parts: Sequence[Part], names: Sequence[str] | None, written: Sequence[int] | None) -> Labels:

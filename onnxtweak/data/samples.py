@@ -18,11 +18,34 @@ from typing import Protocol
 
 import numpy as np
 
-from onnxtweak.settings import GiB, Preprocess
+from onnxtweak.settings import GiB, HeadWord, Preprocess
 from onnxtweak.types import Progress, silent
 
 TakeRows = Callable[[np.ndarray], np.ndarray]
 Value = int | float | str  # of an input that is the same for all samples
+
+
+@dataclass(frozen=True)
+class MarkedAt:
+    """Where a model has scores that may each mark a label of a position.
+
+    shape : of the scores as far as known, samples first. axis : that counts the labels; 0: none does, and
+    each position has a single one.
+    """
+
+    shape: tuple[int | None, ...]
+    axis: int
+
+    @property
+    def single(self) -> bool:
+        """Whether each position has a single score."""
+        return not self.axis or self.shape[self.axis] == 1
+
+    @property
+    def wanted(self) -> str:
+        """The shape of labels, in words."""
+        sizes = [size for size in self.shape[1:] if size != 1]
+        return f"(N, {', '.join('any' if size is None else str(size) for size in sizes)})"
 
 
 @dataclass(frozen=True)
@@ -32,7 +55,9 @@ class Reading:
     preprocess : what a reader of pictures does to their sizes. memory : bytes that what it holds whole may
     take: labels, class names, text. progress : told of samples that come one batch after the other.
     groups : names of the columns that say which group a sample is of. unlabelled : whether samples without
-    labels will do. several : whether a sample may have several labels at once, a row of marks. lines :
+    labels will do. several : whether a sample may have several labels at once, a row of marks, or where its
+    positions may. head : what labels are, as `DataSettings.head`. ignored :
+    the label at a position that does not count, beside negative ones; None: 255, of bytes. lines :
     whether labels that are text say what stands in a sample, character by character, rather than which class
     it is of. boxes : whether labels are the boxes of objects.
     """
@@ -42,7 +67,9 @@ class Reading:
     progress: Progress = silent
     groups: tuple[str, ...] = ()
     unlabelled: bool = False
-    several: bool = False
+    several: bool | MarkedAt = False
+    head: HeadWord | None = None
+    ignored: int | None = None
     lines: bool = False
     boxes: bool = False
 

@@ -15,7 +15,7 @@ from onnxtweak.data.groups import Groups, in_common, require_shared
 from onnxtweak.data.labels import known_names
 from onnxtweak.data.listed import all_sources, listed_once, not_listed, parts_of, rows_by_role, stand_in
 from onnxtweak.data.open_data import Lists, read_sources
-from onnxtweak.data.samples import InputSpec, Reading
+from onnxtweak.data.samples import InputSpec, MarkedAt, Reading
 from onnxtweak.data.stratified import Thinned, drawn_rows, labels_of_samples, stratified_split
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.head import classes_there
@@ -139,16 +139,15 @@ def open_splits(
     memory: int = 4 * GiB,
     progress: Progress = silent,
     *,
-    several: bool = False,
+    several: bool | MarkedAt = False,
 ) -> Splits:
     """Open the given splits, and take the missing ones from `data`.
 
     Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
     given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. Samples
     of one group of `settings.group` stay together. memory : bytes that all datasets together may use.
-    progress : as of `open_data`. several : as of `Reading`. Of labels at positions some are drawn for each
-    split, as many of every sample. Listed samples are in none of the splits; where there are no others, some
-    of them stand in for fit and validation.
+    progress : as of `open_data`. several : as of `Reading`. Of positions some are drawn, as many of each
+    sample. Listed samples are in no split; where there are no others, some stand in for them.
     Raises DataError where fit or validation has a single class, and for a group that lies in two sources;
     UsageError without samples to learn from.
     """
@@ -219,7 +218,7 @@ def unsplit(
     memory: int,
     progress: Progress,
     *,
-    several: bool = False,
+    several: bool | MarkedAt = False,
 ) -> Splits:
     """All samples of `data` as fit, and as validation; listed ones where there are no others.
 
@@ -234,9 +233,10 @@ def unsplit(
     return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows, rows))
 
 
-def _reading(settings: DataSettings, memory: int, progress: Progress, several: bool) -> Reading:
+def _reading(settings: DataSettings, memory: int, progress: Progress, several: bool | MarkedAt) -> Reading:
     found = Reading(settings.preprocess, memory, progress, settings.columns, settings.unlabelled, several)
-    return replace(found, lines=settings.alphabet is not None, boxes=settings.boxes)
+    found = replace(found, lines=settings.alphabet is not None, boxes=settings.boxes)
+    return replace(found, head=settings.head, ignored=settings.ignore_index)
 
 
 def _lists(settings: DataSettings) -> Lists:
@@ -321,6 +321,8 @@ def with_positions(view: View, most: int, seed: int, *, labelled: bool = True) -
     """A view of samples as one of their positions, where these have labels; all of `drawn_rows`."""
     if not view.dataset.sizes:
         return view
+    if view.dataset.several:  # of many labels, fewer positions hold as many decisions
+        most = max(min(most, FIT), most // view.dataset.labels.shape[1])
     return replace(view, rows=drawn_rows(view.dataset, view.rows, most, seed, labelled=labelled))
 
 

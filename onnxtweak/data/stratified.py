@@ -88,11 +88,14 @@ def drawn_rows(
     data : whose samples have a label at every position. labelled : whether those that do not count are left
     out. samples (n,) int64, ascending. Deterministic in the labels and `seed`.
     """
-    labels, each = data.labels.reshape(len(data), -1), max(1, most // max(len(samples), 1))
+    known, each = data.labels, max(1, most // max(len(samples), 1))
+    if data.several:
+        known = known.max(axis=1)
+    known = known.reshape(len(data), -1)
     rng = np.random.Generator(np.random.PCG64(seed))
     rows = [np.empty(0, np.int64)]
     for sample in samples.tolist():
-        places = np.flatnonzero(labels[sample] >= (0 if labelled else -1))
+        places = np.flatnonzero(known[sample] >= (0 if labelled else -1))
         if len(places) > each:
             places = np.sort(rng.choice(places, each, replace=False))
         rows.append(sample * data.positions + places)
@@ -147,7 +150,9 @@ def thinned(rows: np.ndarray, hard: np.ndarray, plain: np.ndarray, most: int, se
 def labels_of_samples(data: Dataset) -> np.ndarray:
     """A label for each sample, (N,) int64, by which samples are dealt out: of several, the rarest."""
     if data.several:
-        return rarest(data.labels)
+        if not data.sizes:
+            return rarest(data.labels)
+        return rarest(data.labels.reshape(len(data), data.positions, -1).max(axis=1))
     if not data.sizes:
         return data.labels
     count = counted(data.labels)

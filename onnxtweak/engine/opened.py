@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
-from onnxtweak.data.samples import InputSpec, Value
+from onnxtweak.data.samples import InputSpec, MarkedAt, Value
 from onnxtweak.engine.feeding import Feeding, constant_input
 from onnxtweak.engine.session import Port
 from onnxtweak.errors import ModelError, UsageError
@@ -22,7 +22,7 @@ from onnxtweak.model.file.model_file import ModelFile, ModelSource, read_model
 from onnxtweak.model.inspect.batch import batch_axes
 from onnxtweak.model.inspect.logits import Logits, find_logits
 from onnxtweak.model.inspect.shapes import known_shape
-from onnxtweak.model.logits_format import classes_of, layout_of
+from onnxtweak.model.logits_format import NO_AXIS, classes_of, layout_of
 from onnxtweak.settings import TapSettings
 from onnxtweak.types import Progress, ticking
 
@@ -37,7 +37,7 @@ class Opened:
     every input, the axis that counts samples; None for a single number. constants : values of inputs that are
     the same for all samples. named : whether the logits were named by the user, or by a record. detector :
     where boxes are, of a model that finds objects. readout, answer : as in `Subject`, once `engine.answer`
-    has settled them.
+    has settled them. several : what a record says of that.
     """
 
     model: ModelFile
@@ -49,17 +49,26 @@ class Opened:
     detector: Detector | None = None
     readout: Readout | None = None
     answer: Answer | None = None
+    several: bool = False
 
     @property
     def may_be_at_positions(self) -> bool:
         """Whether there may be scores at every position, so that labels may be there too."""
         axis, shape = self.logits.axis, self.logits.shape
-        return axis is not None and (shape is None or len(shape) > 2)
+        return axis is not None and (axis == NO_AXIS or shape is None or len(shape) > 2)
 
     @property
-    def may_have_several_labels(self) -> bool:
-        """Whether a sample may have several labels at once: it has a row of scores, one for each class."""
-        return self.detector is None and not self.may_be_at_positions and not self.logits.binary
+    def may_have_several_labels(self) -> bool | MarkedAt:
+        """Whether a sample may have several labels at once, or where positions may have labels that are there
+        or not."""
+        shape, axis = self.logits.shape, self.logits.axis
+        if self.detector is not None:
+            return False
+        if not self.may_be_at_positions:
+            return not self.logits.binary
+        if self.logits.chooses or shape is None or axis is None:
+            return False
+        return MarkedAt(tuple(size if isinstance(size, int) else None for size in shape), axis)
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -144,17 +153,17 @@ class Opened:
 
 def open_model(path: ModelSource, settings: TapSettings) -> Opened:
     """Read a model and find its logits. Raises ModelError when it is not a classifier."""
-    return opened_model(read_model(path), settings.logits)
+    return opened_model(read_model(path), settings)
 
 
-def opened_model(model: ModelFile, override: str | None) -> Opened:
-    """The same for a model in memory. override : name of the logits tensor; None: found in the graph.
-
-    Raises ModelError when it is not a classifier.
-    """
+def opened_model(model: ModelFile, settings: TapSettings) -> Opened:
+    """The same for a model in memory."""
     path = model.path
-    detector = find_detector(model.graph, override)
-    logits = find_logits(model.graph, override) if detector is None else _of_detector(model, detector)
+    detector = find_detector(model.graph, settings.logits)
+    if detector is None:
+        logits = find_logits(model.graph, settings.logits, settings.class_axis)
+    else:
+        logits = _of_detector(model, detector)
     needed = model.graph.needed_inputs([logits.name, logits.output])
     ports = _ports((value for value in model.graph.inputs if value.name in needed), set())
     if not ports:
@@ -162,7 +171,7 @@ def opened_model(model: ModelFile, override: str | None) -> Opened:
             "the logits do not depend on any input of the model", where=f"{logits.name} in {path}"
         )
     axes = batch_axes(model.graph, logits.name)
-    return Opened(model, logits, ports, axes, named=override is not None, detector=detector)
+    return Opened(model, logits, ports, axes, named=settings.logits is not None, detector=detector)
 
 
 def _of_detector(model: ModelFile, detector: Detector) -> Logits:

@@ -172,7 +172,7 @@ def measured(
                 hint="make the tweak again: its record was changed",
             )
         positions = sizes_of(measured_shape, layout)
-        shape = (measured_shape[layout.index("C") - 1],)
+        shape = (measured_shape[layout.index("C") - 1] if "C" in layout else 1,)
     else:
         shape = require_class_scores(measured_shape, opened, opened.logits.name)
         layout = "N" + "".join("C" if size > 1 else "1" for size in shape)
@@ -194,7 +194,7 @@ def measured(
         opened.readout,
         opened.answer,
         positions,
-        opened.answer is not None and opened.answer.head.several,
+        opened.several if opened.answer is None else opened.answer.head.several,
         opened.detector,
     ), shapes
 

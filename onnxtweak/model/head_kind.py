@@ -14,7 +14,15 @@ from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.graph import GraphIndex, attribute
 from onnxtweak.model.inspect.logits import Logits
 
-Kind = Literal["one label", "several labels", "one number", "embedding", "positions", "boxes"]
+Kind = Literal[
+    "one label",
+    "several labels",
+    "one number",
+    "embedding",
+    "positions",
+    "several labels at positions",
+    "boxes",
+]
 
 _CHOOSING = frozenset({"ArgMax", "TopK", "Normalizer", "Hardmax"})
 _SIGMOIDS = frozenset({"Sigmoid", "QLinearSigmoid", "HardSigmoid"})
@@ -45,7 +53,8 @@ def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = Non
         )
     shape = logits.shape
     if logits.at_positions or (logits.axis is not None and shape is not None and len(shape) > 2):
-        return HeadKind("positions")
+        several = logits.rule == "before Sigmoid" or logits.classes == 1
+        return HeadKind("several labels at positions" if several else "positions")
     if logits.layout is None and shape is not None and len(shape) > 2:
         text = "x".join("?" if size is None else str(size) for size in shape)
         return HeadKind(

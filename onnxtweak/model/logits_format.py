@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnxtweak.errors import UsageError
 from onnxtweak.head import Readout, Scale
 
 
@@ -40,7 +41,7 @@ class LogitsFormat:
     @property
     def binary(self) -> bool:
         """One number, two classes: positive for class 1, unless the readout says otherwise."""
-        return "C" not in self.layout
+        return "C" not in self.layout and not self.at_positions
 
     @property
     def at_positions(self) -> bool:
@@ -64,6 +65,9 @@ class LogitsFormat:
         return 1 if self.binary else classes
 
 
+NO_AXIS = 0  # in place of the axis of the classes: none counts them, and each position has a single score
+
+
 def class_axis_of(shape: Sequence[int | str | None] | None, decides: int | None) -> int | None:
     """Which axis of scores at positions counts the classes; None where nothing tells.
 
@@ -78,9 +82,24 @@ def class_axis_of(shape: Sequence[int | str | None] | None, decides: int | None)
         return None
     for axis, others in ((1, shape[2:]), (3, shape[1:3])):
         size = shape[axis]
-        if isinstance(size, int) and size > 1 and all(not isinstance(o, int) or o > size for o in others):
+        if isinstance(size, int) and all(not isinstance(o, int) or o > size for o in others):
             return axis
     return None
+
+
+def checked_axis(shape: Sequence[int | str | None] | None, axis: int, where: str) -> int:
+    """An axis of the classes as the user says it. Raises UsageError for one that the scores do not have.
+
+    shape : of the scores, None where nobody knows it. where : they are.
+    """
+    rank = None if shape is None else len(shape)
+    if axis == NO_AXIS or (rank is None and axis > 0):
+        return axis
+    if rank is None or not 0 < axis % rank or not -rank < axis < rank:
+        known = "an unknown shape" if rank is None else f"{rank} axes, of which axis 0 counts samples"
+        hint = "give the number of another axis, or none"
+        raise UsageError(f"`{where}` has {known}", where="--class-axis", hint=hint)
+    return axis % rank
 
 
 def layout_of(shape: Sequence[int | str | None] | None, axis: int | None = None) -> str | None:
@@ -88,7 +107,8 @@ def layout_of(shape: Sequence[int | str | None] | None, axis: int | None = None)
     if shape is None:
         return None
     axes = "".join("1" if size == 1 else "C" for size in shape[1:])
-    if axes.count("C") <= 1:
+    single = axis is not None and (axis == NO_AXIS or shape[axis] == 1)  # a score at each position
+    if axes.count("C") <= 1 and not (single and "C" in axes):
         return "N" + axes if shape else None
     if axis is None or not all(isinstance(size, int) for size in shape[1:]):
         return None
@@ -96,7 +116,7 @@ def layout_of(shape: Sequence[int | str | None] | None, axis: int | None = None)
 
 
 def layout_at_positions(shape: Sequence[int | str | None], axis: int) -> str:
-    """The layout of scores at positions. axis : of the classes."""
+    """The layout of scores at positions. axis : of the classes, or `NO_AXIS`."""
     return "N" + "".join(
         "C" if number == axis else "1" if size == 1 else "P" for number, size in enumerate(shape[1:], 1)
     )
@@ -106,5 +126,5 @@ def classes_of(shape: Sequence[int | str | None] | None, axis: int | None = None
     layout = layout_of(shape, axis)
     if layout is None or shape is None:
         return None
-    size = shape[layout.index("C")] if "C" in layout else 2
+    size = shape[layout.index("C")] if "C" in layout else 1 if "P" in layout else 2
     return size if isinstance(size, int) else None

@@ -36,7 +36,7 @@ _TAKEN = {"metrics", "provenance", "summary", "junit", "compare"}
 # `run` keeps its work under [output] cache, and always continues from there.
 _OF_RUNS = {"work-dir", "resume", "shard"}
 _DATA = [key for key in keys_of(DataSettings) if key not in ("preprocess", "by", "unlabelled", "boxes")]
-_MODEL = ("logits", "threshold")
+_MODEL = ("logits", "threshold", "class-axis")
 _TABLES = {
     "model": ["path", *_MODEL],
     "data": _DATA,
@@ -278,10 +278,10 @@ def _shared(document: dict[str, Any]) -> dict[str, Any]:
     data = document.get("data", {})
     return {
         "logits": document.get("model", {}).get("logits"),
-        **({"threshold": model["threshold"]} if "threshold" in (model := _model(document)) else {}),
+        **{key: value for key, value in _model(document).items() if key != "logits"},
         "seed": document.get("data", {}).get("seed"),
         **({"inputs": inputs} if (inputs := document.get("data", {}).get("inputs")) else {}),
-        **({"group": data["group"]} if "group" in data else {}),
+        **{key: data[key] for key in ("group", "head", "ignore-index") if key in data},
         "preprocess": document.get("preprocess", {}),
         # What was learnt anyway is not reused by a recipe that forbids it.
         **({"anyway": True} if data.get("anyway") else {}),

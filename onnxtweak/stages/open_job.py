@@ -195,9 +195,8 @@ def _opened_splits(
     opened: Opened, data: DataSettings, settings: EngineSettings, progress: Progress, whole: bool
 ) -> Splits:
     """The samples that a model takes. whole : all of `data` is fit."""
-    several = opened.may_have_several_labels
     read = unsplit if whole else open_splits
-    return read(data, opened.specs, settings.memory, progress, several=several)
+    return read(data, opened.specs, settings.memory, progress, several=opened.may_have_several_labels)
 
 
 def _job(

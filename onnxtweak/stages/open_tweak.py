@@ -13,7 +13,7 @@ from onnxtweak.engine.subject import Subject, made_up_samples, measured
 from onnxtweak.errors import ModelError
 from onnxtweak.head import Readout
 from onnxtweak.patch import Tweak
-from onnxtweak.settings import EngineSettings
+from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.stages.companions import settle
 
 
@@ -25,6 +25,7 @@ def with_recorded_readout(opened: Opened, provenance: Mapping[str, Any]) -> Open
     layout = provenance.get("logits_layout")
     if isinstance(layout, str) and "P" in layout and opened.logits.layout is None:
         opened = replace(opened, logits=replace(opened.logits, layout=layout))
+    opened = replace(opened, several=bool(provenance.get("several_labels")))
     if "readout" not in provenance:
         return opened
     try:
@@ -35,6 +36,13 @@ def with_recorded_readout(opened: Opened, provenance: Mapping[str, Any]) -> Open
             where=opened.model.path,
             hint="make the tweak again",
         ) from error
+
+
+def recorded_taps(logits: str, provenance: Mapping[str, Any]) -> TapSettings:
+    """Where the scores are, and at positions which axis counts the classes, as when a tweak was made."""
+    layout = provenance.get("logits_layout")
+    axis = max(layout.find("C"), 0) if isinstance(layout, str) and "P" in layout else None
+    return TapSettings(logits=logits, class_axis=axis)
 
 
 def open_subject(

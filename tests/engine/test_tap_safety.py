@@ -22,7 +22,7 @@ ENGINE = EngineSettings(device="cpu", threads=1)
 def shufflenet(tmp_path_factory):
     """A model that ONNX Runtime fuses, a sample, and all of its taps by name."""
     model = saved(reseed_light("shufflenet"), tmp_path_factory.mktemp("shufflenet"))
-    opened = opened_model(model, None)
+    opened = opened_model(model, TapSettings())
     feeds = random_inputs(model.proto, 1)
     found = watchable(opened)
     subject, shapes = measured(opened, [c.name for c in found], feeds, ENGINE)
@@ -71,7 +71,7 @@ def test_watching_activations_changes_nothing_in_any_type(dtype, tmp_path):
     # ONNX Runtime convolves no doubles on the CPU.
     net = mlp(dtype=dtype) if dtype == np.float64 else cnn3(4, 16, (4, 4, 8), dtype=dtype)
     model = saved(net, tmp_path)
-    opened = opened_model(model, None)
+    opened = opened_model(model, TapSettings())
     feeds = random_inputs(model.proto, 5)
     found = watchable(opened)
     subject, shapes = measured(opened, [c.name for c in found], feeds, ENGINE)

@@ -9,6 +9,7 @@ brightness          a classifier that minds how samples are prepared, and pictur
 weak_class          a classifier with a weak class, samples it errs on, and commands run on them
 at_positions        models that decide at every position, and lack a class
 browser             a real browser that shows a page, and works with it
+labels_at_positions  models that mark labels at every position, and know one of them badly
 several_labels      models that mark several labels at once, and know some of them badly
 finders             detectors that know one colour badly, and pictures of coloured squares
 text_lines          a model that reads lines of text, and lines that it reads badly

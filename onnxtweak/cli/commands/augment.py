@@ -25,6 +25,17 @@ from onnxtweak.cli.options.values import Whole
 from onnxtweak.cli.output import carry_out, inspect_it
 from onnxtweak.errors import UsageError
 
+# Neurons and hidden units that the thesis gave the networks it augmented (Table 4.1).
+_NETWORKS = {
+    "cnn-3": (1000, 96),
+    "resnet-20": (300, 192),
+    "densenet-40": (1600, 192),
+    "resnet-18": (4000, 320),
+    "resnet-56": (3000, 192),
+    "googlenet": (6314, 1024),
+    "densenet-121": (11910, 256),
+}
+
 _method = functools.partial(option, "Method")
 
 
@@ -36,7 +47,7 @@ def _make_augment(
             raise UsageError(
                 "--size excludes --neurons and --hidden", hint="give the size by its name or by its numbers"
             )
-        neurons, hidden = settings.AUGMENT_SIZES[size]
+        neurons, hidden = _NETWORKS[size]
     return settings.AugmentSettings(
         neurons=neurons,
         hidden=settings.AugmentSettings.hidden if hidden is None else hidden,
@@ -45,7 +56,7 @@ def _make_augment(
     )
 
 
-_SIZES = ", ".join(f"{name} {n}/{h}" for name, (n, h) in settings.AUGMENT_SIZES.items())
+_SIZES = ", ".join(f"{name} {n}/{h}" for name, (n, h) in _NETWORKS.items())
 
 _augment_options = gathered(
     "settings",
@@ -64,7 +75,7 @@ _augment_options = gathered(
     ),
     _method(
         "--size",
-        type=click.Choice(list(settings.AUGMENT_SIZES)),
+        type=click.Choice(list(_NETWORKS)),
         metavar="NET",
         help=f"Instead: the neurons and hidden units that the thesis used for this network ({_SIZES}).",
     ),

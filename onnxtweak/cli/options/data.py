@@ -17,7 +17,7 @@ _preprocess = functools.partial(option, "Preprocessing")
 
 _SPLIT = (
     *("data", "val", "test", "must", "lock", "keep", "names"),
-    *("seed", "anyway", "inputs", "group", "by", "alphabet", "blank"),
+    *("seed", "anyway", "inputs", "group", "by", "alphabet", "blank", "head", "ignore_index"),
 )
 
 
@@ -59,6 +59,20 @@ _TEXT = (
         "--blank",
         type=click.Choice(get_args(settings.Blank)),
         help="Which class of such a model is no character [default: as the model uses them].",
+    ),
+)
+_LABELS = (
+    _data(
+        "--head",
+        type=click.Choice(get_args(settings.HeadWord)),
+        help="What labels are: one of the classes for each sample or position, or several labels at once, a "
+        "mark for each [default: as they look].",
+    ),
+    _data(
+        "--ignore-index",
+        type=Whole(settings.DataSettings, "ignore_index"),
+        metavar="N",
+        help="A label at positions that does not count, as every negative one [default: 255 of bytes].",
     ),
 )
 _INPUTS = _data(
@@ -134,6 +148,7 @@ def samples_options(*, dumps: bool = False, by: bool = False) -> Decorator:
         _source("; or a folder written by `dump`" if dumps else ""),
         _NAMES,
         *_TEXT,
+        *_LABELS,
         _INPUTS,
         *_PREPROCESSING,
         *((_ANYWAY,) if dumps else ()),
@@ -172,6 +187,7 @@ later_samples_options = gathered(
     _source(required=False),
     _NAMES,
     *_TEXT,
+    *_LABELS,
     _INPUTS,
     *_PREPROCESSING,
 )
@@ -183,6 +199,7 @@ verified_samples_options = gathered(
     *_MUST_AND_LOCK,
     _NAMES,
     *_TEXT,
+    *_LABELS,
     _INPUTS,
     _BY,
     *_PREPROCESSING,
@@ -207,6 +224,7 @@ _SPLITTING = (
 _SPLIT_PREPARED = (
     _NAMES,
     *_TEXT,
+    *_LABELS,
     _INPUTS,
     _data(
         "--seed",

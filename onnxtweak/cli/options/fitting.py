@@ -8,12 +8,13 @@ import click
 
 from onnxtweak import settings
 from onnxtweak.cli.options.groups import gathered, option
+from onnxtweak.cli.options.shared import class_axis_option
 from onnxtweak.cli.options.values import Number, Whole, Words
 
 # `taps`: TapSettings; without selectors the command chooses.
 learning_tap_options = gathered(
     "taps",
-    lambda taps, pool, logits, threshold: settings.TapSettings(tuple(taps), pool, logits, threshold),
+    lambda taps, **values: settings.TapSettings(tuple(taps), **values),
     option(
         "Model",
         "--taps",
@@ -39,6 +40,7 @@ learning_tap_options = gathered(
         type=Number(),
         help="Above which a single number means class 1 [default: 0.5 for a probability].",
     ),
+    class_axis_option,
 )
 
 margin_option = option(

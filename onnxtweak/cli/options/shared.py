@@ -17,7 +17,7 @@ from onnxtweak.cli import completion
 from onnxtweak.cli.blas_threads import bound_arithmetic
 from onnxtweak.cli.console import NORMAL, QUIET, VERBOSE, Console
 from onnxtweak.cli.options.groups import Callback, Decorator, gathered, option
-from onnxtweak.cli.options.values import Device, Number, Size, Whole, Words
+from onnxtweak.cli.options.values import ClassAxis, Device, Number, Size, Whole, Words
 from onnxtweak.errors import UsageError
 
 TRACEBACK = "onnxtweak.traceback"  # key in click's `meta`, where `main` finds it after a failure
@@ -50,11 +50,15 @@ _THRESHOLD = _model(
     help="Above which a single number means class 1 [default: 0.5 for a probability].",
 )
 
+class_axis_option = _model(
+    "--class-axis",
+    type=ClassAxis(),
+    help="Axis of the scores that counts the classes where positions have them; axis 0 counts samples. "
+    "`none` where each position has a single score [default: as the graph tells].",
+)
+
 logits_option = gathered(
-    "taps",
-    lambda logits, threshold: settings.TapSettings(logits=logits, threshold=threshold),
-    _LOGITS,
-    _THRESHOLD,
+    "taps", lambda **values: settings.TapSettings(**values), _LOGITS, _THRESHOLD, class_axis_option
 )
 
 tap_options = gathered(
@@ -80,6 +84,7 @@ tap_options = gathered(
     ),
     _LOGITS,
     _THRESHOLD,
+    class_axis_option,
 )
 
 _TARGETS = (

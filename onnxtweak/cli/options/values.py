@@ -98,6 +98,15 @@ class Limit(Number):
         return None if value == "none" else super().convert(value, param, ctx)
 
 
+class ClassAxis(click.ParamType):
+    """A number of an axis, or `none`, which gives 0."""
+
+    name = "N|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return 0 if value == "none" else click.INT.convert(value, param, ctx)
+
+
 class NamedNumber(click.ParamType):
     """`NAME=VALUE`: `sr=16000`, `state=0`, `training=false`. Gives a pair."""
 

@@ -1,4 +1,6 @@
 """Which samples have several labels at once, and which?
 
-marks   a mark for each sample and class: there, not there, not known
+label_kind      whether labels are several at once, or a class each
+marks           a mark for each sample and class: there, not there, not known
+at_positions    the same at each position of a sample
 """

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from onnxtweak.engine.answer.at_positions import settle_marks
 from onnxtweak.engine.answer.number_cut import Cuts
 from onnxtweak.engine.answer.observed import Observed
 from onnxtweak.engine.answer.tail import Question, Tail, observed_tensors, settled_on
@@ -36,6 +37,8 @@ def settle_several(
     if threshold is not None:
         hint = "leave it out; `fit` sets a threshold for each label, and the new file shows it"
         raise UsageError("several labels have a threshold each", where="--threshold", hint=hint)
+    if opened.may_be_at_positions:
+        return settle_marks(opened, feeds, settings)
     question, reasons = Question(feeds, settings, Cuts(), proven=False), list[str]()
     for name, observed in observed_tensors(opened, feeds, settings):
         for answer in _answers(opened, observed):

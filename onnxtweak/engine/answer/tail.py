@@ -26,7 +26,8 @@ from onnxtweak.head import ROUNDING, Answer, Readout, by_sample
 from onnxtweak.model.edit.expose import PROBE, only_tail
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.graph import GraphIndex
-from onnxtweak.model.inspect.logits import FLOATS, logits_between
+from onnxtweak.model.inspect.logits import logits_between
+from onnxtweak.model.inspect.refusals import FLOATS
 from onnxtweak.model.inspect.tail import (
     cuts,
     is_top_value,

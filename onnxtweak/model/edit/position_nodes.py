@@ -43,8 +43,9 @@ def build_position_scores(site: PositionSite, build: Builder, output: str, *, so
     value: gs.Tensor = gs.Variable(site.logits)
     if site.at.dtype != build.dtype:
         value = build.cast("wide", value, build.dtype)
-    last = build.node("last", "Transpose", [value], perm=[*order, layout.index("C")])
-    rows = _rows(build, last, some=some)
+    if "C" in layout:
+        value = build.node("last", "Transpose", [value], perm=[*order, layout.index("C")])
+    rows = _rows(build, value, some=some, single="C" not in layout)
     readout = site.at.readout
     if readout is not None and readout.rest:
         own = build.node("own", "Gather", [rows, build.index("source", readout.source)], axis=1)
@@ -86,9 +87,9 @@ def build_position_patch(
     order = [0, 1, *range(2, 2 + len(site.axes))]  # samples, classes, positions
     wanted = {"N": [0], "C": [1], "P": order[2:]}
     perm = [wanted[letter].pop(0) for letter in layout if letter != "1"]
-    if perm != sorted(perm):
+    if "C" in layout and perm != sorted(perm):
         delta = build.node("delta/laid_out", "Transpose", [delta], perm=perm)
-    if "1" in layout:
+    if "1" in layout or "C" not in layout:
         delta = build.node("delta/shape", "Reshape", [delta, build.node("shape", "Shape", [logits])])
     build.node("add", "Add", [logits, delta])
     return build.finish(output)
@@ -209,11 +210,16 @@ def _highest(build: Builder, value: gs.Tensor) -> gs.Variable:
     return build.node("highest", "ReduceMax", [value, build.index("highest/axes", [1])], keepdims=1)
 
 
-def _rows(build: Builder, value: gs.Tensor, *, some: bool) -> gs.Variable:
-    """The last axis of a value for every position, or for those that are fed as wanted."""
-    size = build.node("size", "Shape", [value])
-    width = build.node("width", "Gather", [size, build.index("width/axis", [-1])], axis=0)
-    shape = build.node("shape", "Concat", [build.index("all", [-1]), width], axis=0)
+def _rows(build: Builder, value: gs.Tensor, *, some: bool, single: bool = False) -> gs.Variable:
+    """The last axis of a value for every position, or for those that are fed as wanted.
+
+    single : each number is a position's only one.
+    """
+    shape: gs.Tensor = build.index("one", [-1, 1])
+    if not single:
+        size = build.node("size", "Shape", [value])
+        width = build.node("width", "Gather", [size, build.index("width/axis", [-1])], axis=0)
+        shape = build.node("shape", "Concat", [build.index("all", [-1]), width], axis=0)
     rows = build.node("rows", "Reshape", [value, shape])
     return build.node("some", "Gather", [rows, gs.Variable(ROWS)], axis=0) if some else rows
 

@@ -1,4 +1,8 @@
-"""Which axis of a hidden tensor is its channel axis?"""
+"""Which axis of a hidden tensor is its channel axis? And of scores, which one counts the labels?
+
+A layer with one channel that gives many scores a sample gives one at each position: of each pixel, frame, or
+frame and pitch, whatever shape they are brought into afterwards.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from collections.abc import Iterable
 from onnx import NodeProto
 
 from onnxtweak.model.graph import GraphIndex, attribute
+from onnxtweak.model.inspect.shapes import Shape
+from onnxtweak.model.logits_format import NO_AXIS, class_axis_of
 
 # fmt: off
 _FIRST = frozenset(
@@ -17,6 +23,15 @@ _FIRST = frozenset(
 )
 # fmt: on
 _LAST = frozenset({"Gemm", "MatMul", "LayerNormalization"})
+
+# fmt: off
+_PASSING = frozenset(
+    {
+        "Add", "Sub", "Mul", "Identity", "Cast", "Transpose", "BatchNormalization", "Reshape", "Flatten",
+        "Squeeze", "Unsqueeze", "Resize", "Upsample",
+    }
+)
+# fmt: on
 
 
 def find_channels_last(graph: GraphIndex, order: Iterable[int]) -> dict[str, bool]:
@@ -53,3 +68,43 @@ def _transposed(node: NodeProto, side: bool | None) -> bool | None:
     if side is None or not order:
         return None
     return order[-1] == (len(order) - 1 if side else 1)
+
+
+def label_axis(graph: GraphIndex, name: str, shape: Shape) -> int | None:
+    """The axis of the labels in scores before a sigmoid, where positions have them.
+
+    name, shape : of the scores, as far as the file tells, batch axis first. None where each sample has one
+    row of scores; `NO_AXIS` where each position has a single one, and no axis of size 1 stands for it. Of an
+    image it is the channels, as `class_axis_of` has it, else the first axis; of other scores the one axis
+    whose size is fixed, else the last.
+    """
+    places = range(1, len(shape))
+    wide = sum(shape[axis] != 1 for axis in places)
+    if wide and _has_one_channel(graph, name):
+        return next((axis for axis in places if shape[axis] == 1), NO_AXIS)
+    if wide < 2:
+        return None
+    if (found := class_axis_of(shape, None)) is not None:
+        return found
+    fixed = [axis for axis in places if isinstance(shape[axis], int) and shape[axis] != 1]
+    return fixed[0] if len(fixed) == 1 else 1 if len(shape) == 4 else len(shape) - 1
+
+
+def _has_one_channel(graph: GraphIndex, name: str) -> bool:
+    """Whether the last layer before a tensor has a single channel."""
+    while (node := graph.producer(name)) is not None:
+        varying = [item for item in node.input if item and graph.depends_on_input(item)]
+        if node.op_type in _PASSING and (len(varying) == 1 or node.op_type == "Add"):
+            name = varying[0]  # what is added has as many channels
+            continue
+        weight = graph.constant(node.input[1]) if len(node.input) > 1 and len(varying) == 1 else None
+        if weight is None:
+            return False
+        if node.op_type in ("Conv", "ConvTranspose"):
+            over = 0 if node.op_type == "Conv" else 1
+        elif node.op_type in ("MatMul", "Gemm") and weight.ndim == 2:
+            over = 0 if node.op_type == "Gemm" and attribute(node, "transB", 0) else 1
+        else:
+            return False
+        return bool(weight.shape[over] == 1)
+    return False

@@ -8,27 +8,29 @@ the model has one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex, attribute
+from onnxtweak.model.inspect.channels import label_axis
 from onnxtweak.model.inspect.graph_checks import require_sound
 from onnxtweak.model.inspect.refusals import (
+    FLOATS,
     NOT_A_CLASSIFIER,
     quoted,
     refuse_closed,
     refuse_name,
     refuse_positions,
+    refuse_tensor,
 )
 from onnxtweak.model.inspect.shapes import Shape, is_state, known_shape
 from onnxtweak.model.inspect.softmax import SPELLINGS, SoftmaxMatch, match_softmax
-from onnxtweak.model.inspect.tail import cuts, last_computed, passed_by_all, tail_operators
-from onnxtweak.model.logits_format import class_axis_of, classes_of, layout_of
+from onnxtweak.model.inspect.tail import cuts, last_computed, passed_by_all, positive_class, tail_operators
+from onnxtweak.model.logits_format import NO_AXIS, checked_axis, class_axis_of, classes_of, layout_of
 
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 _SAME_SHAPE = SPELLINGS | frozenset(
     {"Sigmoid", "Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear", "Log"}
@@ -64,7 +66,8 @@ class Logits:
     one letter per axis: N samples, C classes, 1 for an axis of size 1; such as "NC", "NC11" or "N1" (a single
     logit), and P for positions that have scores each; None where the file does not tell. classes : C, None
     where the file does not tell. steps : operators that the search went back over, starting at the output.
-    axis : that the model decides over where its scores may be at positions, as far as the graph tells.
+    axis : that the model decides over where its scores may be at positions, as far as the graph tells; or
+    `NO_AXIS`. chooses : whether the graph chooses one class over it, as by a softmax.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Logits:
     classes: int | None = None
     steps: tuple[str, ...] = ()
     axis: int | None = None
+    chooses: bool = False
 
     @property
     def class_axis(self) -> int | None:
@@ -91,7 +95,7 @@ class Logits:
     @property
     def binary(self) -> bool:
         """One logit, two classes: positive for class 1."""
-        return self.layout is not None and "C" not in self.layout
+        return self.layout is not None and "C" not in self.layout and not self.at_positions
 
 
 @dataclass(frozen=True)
@@ -102,16 +106,17 @@ class _Candidate:
     rank: tuple[int, bool, bool]
 
 
-def find_logits(graph: GraphIndex, override: str | None = None) -> Logits:
+def find_logits(graph: GraphIndex, override: str | None = None, over: int | None = None) -> Logits:
     """The logits tensor of a classifier.
 
-    override : take this tensor of the main graph instead of searching. Raises ModelError when there is none
+    override : take this tensor of the main graph instead of searching. over : the axis that counts classes
+    where positions have scores, or `NO_AXIS`; None: as the graph tells. Raises ModelError when there is none
     that could be tweaked, when two outputs are equally plausible, or when the override is not a suitable
     tensor.
     """
     require_sound(graph)
     if override is not None:
-        return _overridden(graph, override)
+        return _with_axis(_Candidate(_overridden(graph, override), (0, True, True)), over).logits
     found: list[_Candidate] = []
     refusals: list[ModelError] = []
     shadows = {tweak.shadow for tweak in tweaks_inside(graph.proto)}  # beside the model's own outputs
@@ -119,7 +124,7 @@ def find_logits(graph: GraphIndex, override: str | None = None) -> Logits:
         if output.name in shadows:
             continue
         try:
-            found.append(_search_from(graph, output.name))
+            found.append(_with_axis(_search_from(graph, output.name), over))
         except ModelError as refusal:
             refusals.append(refusal)
     if not found:
@@ -148,10 +153,27 @@ def logits_between(graph: GraphIndex, name: str, output: str) -> Logits:
 
     Raises ModelError where it cannot be.
     """
-    return _between(graph, name, output).logits
+    return _with_axis(_between(graph, name, output), None).logits
 
 
 _PLAIN, _CHOICE, _NORMALISED = 1, 2, 3
+
+
+def _with_axis(found: _Candidate, over: int | None) -> _Candidate:
+    """What was found, with the axis of the classes that the user says, where that is not None.
+
+    Raises ModelError for scores that are not one row a sample where nothing says which axis that is.
+    """
+    logits = found.logits
+    layout, shape = logits.layout, logits.shape
+    if over is None:
+        # One number per sample may be anything; before a sigmoid it is a logit.
+        is_vector = layout is not None and (layout != "N" or logits.rule in ("before Sigmoid", "given"))
+        refuse_positions(shape, is_vector, logits.name)
+        return found
+    axis = checked_axis(shape, over, logits.name)
+    changed = replace(logits, axis=axis, layout=layout_of(shape, axis), classes=classes_of(shape, axis))
+    return replace(found, logits=changed)
 
 
 def _between(graph: GraphIndex, name: str, output: str) -> _Candidate:
@@ -181,7 +203,7 @@ def _search_from(graph: GraphIndex, output: str) -> _Candidate:
             return _quantized(graph, output, node, steps)
         varying = [item for item in dict.fromkeys(node.input) if item and graph.depends_on_input(item)]
         if node.op_type == "Concat":
-            varying = [_positive_class(graph, varying)]
+            varying = [positive_class(graph, varying)]
         if node.op_type not in _WALKED or node.domain not in _WALKED_DOMAINS:
             break
         if len(varying) != 1 or not varying[0]:
@@ -204,7 +226,7 @@ def _search_from(graph: GraphIndex, output: str) -> _Candidate:
             return _between(graph, deepest, output)
         raise ModelError("the output is not floating-point class scores", where=output, hint=NOT_A_CLASSIFIER)
     if last is None:
-        _refuse_tensor(graph, name, f"the tensor of output '{output}'")
+        refuse_tensor(graph, name, f"the tensor of output '{output}'")
     return _candidate(graph, output, output, "the output itself", [], _PLAIN)
 
 
@@ -256,12 +278,13 @@ def _candidate(
         declared = graph.declared_shape(output)
         if declared is not None and (shape is None or len(shape) == len(declared)):
             shape = declared
-    _refuse_tensor(graph, name, "the tensor of the class scores")
+    refuse_tensor(graph, name, "the tensor of the class scores")
     axis = class_axis_of(shape, decides)
+    if axis is None and rule == "before Sigmoid" and shape is not None:
+        axis = label_axis(graph, name, shape)
     layout = layout_of(shape, axis)
-    # One number per sample may be anything; before a sigmoid it is a logit.
-    refuse_positions(shape, layout is not None and (layout != "N" or rule == "before Sigmoid"), name)
-    what = "the class logits" if layout is None or "C" in layout else "one logit for two classes"
+    single = layout is not None and "C" not in layout
+    what = "one logit for two classes" if single and "P" not in (layout or "") else "the class logits"
     what += " at every position" if "P" in (layout or "") else ""
     source = "" if name == output else f", found from output {output!r} ({' <- '.join((*steps, *more))})"
     logits = Logits(
@@ -274,21 +297,9 @@ def _candidate(
         classes=classes_of(shape, axis),
         steps=(*steps, *more),
         axis=axis,
+        chooses=decides is not None or quality == _NORMALISED,
     )
     return _Candidate(logits, (quality, layout is not None, not logits.binary))
-
-
-def _refuse_tensor(graph: GraphIndex, name: str, what: str) -> None:
-    reason = ""
-    if graph.producer(name) is None:
-        source = "an input" if any(value.name == name for value in graph.inputs) else "a constant"
-        reason = f"is {source} of the model, which no node computes"
-    elif not graph.depends_on_input(name):
-        reason = "does not depend on the input"
-    elif graph.declared_type(name) not in (*FLOATS, None):
-        reason = "is not floating-point"
-    if reason:
-        raise ModelError(f"{what} {reason}", where=name, hint=NOT_A_CLASSIFIER)
 
 
 def _rank_two(graph: GraphIndex, name: str) -> tuple[str, Shape | None, list[str]]:
@@ -312,37 +323,25 @@ def _rank_two(graph: GraphIndex, name: str) -> tuple[str, Shape | None, list[str
     return name, shape, []
 
 
-def _positive_class(graph: GraphIndex, names: list[str]) -> str:
-    """p where a Concat joins p and 1 - p; "" otherwise."""
-    for name in names:
-        node = graph.producer(name)
-        if node is not None and node.op_type == "Sub" and graph.constant(node.input[0]) is not None:
-            rest = [other for other in names if other != name]
-            if rest == [node.input[1]]:
-                return rest[0]
-    return ""
-
-
 def _overridden(graph: GraphIndex, name: str) -> Logits:
+    """The named tensor; of an output that shows scores at positions, the tensor that the search finds."""
     if graph.producer(name) is None:
         refuse_name(graph, name)
-    _refuse_tensor(graph, name, "the tensor given as logits")
+    refuse_tensor(graph, name, "the tensor given as logits")
     position = graph.position(name)
     outputs = [v.name for v in graph.outputs if v.name == name or position in graph.ancestors([v.name])]
     if not outputs:
         raise ModelError("no output depends on the tensor given as logits", where=name, hint=NOT_A_CLASSIFIER)
-    shape = known_shape(graph, name)
-    axis = class_axis_of(shape, _decides(graph, name, outputs[0]))
-    layout = layout_of(shape, axis)
-    refuse_positions(shape, layout is not None, name)
-    explain = f"{name!r} was given as the logits"
-    return Logits(name, outputs[0], "given", explain, shape, layout, classes_of(shape, axis), (), axis)
-
-
-def _decides(graph: GraphIndex, name: str, output: str) -> int | None:
-    """The axis of a named tensor that a class is chosen over, where the search would find this tensor."""
+    shape, axis, chooses = known_shape(graph, name), None, False
     try:
-        found = _search_from(graph, output).logits
+        found = _search_from(graph, outputs[0]).logits
+        if found.name == name:
+            shape, axis, chooses = shape or found.shape, found.axis, found.chooses
+        elif name in outputs and found.axis is not None:
+            return found
     except ModelError:
-        return None
-    return found.axis if found.name == name else None
+        pass
+    axis = class_axis_of(shape, axis) if axis != NO_AXIS else axis
+    layout, classes = layout_of(shape, axis), classes_of(shape, axis)
+    explain = f"{name!r} was given as the logits"
+    return Logits(name, outputs[0], "given", explain, shape, layout, classes, (), axis, chooses)

@@ -24,7 +24,7 @@ _CLOSED = {
     "SVMRegressor": "a support vector machine",
     "LinearClassifier": "a linear classifier in one operator",
 }
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, None)
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _SCORE_OPS = frozenset({"Softmax", "LogSoftmax", "Exp", "Sigmoid", "ArgMax", "TopK", *_CLOSED})
 
 
@@ -75,15 +75,29 @@ def refuse_positions(shape: Shape | None, is_class_vector: bool, name: str) -> N
         raise ModelError(
             f"the model has {what} (shape {text}), not one score per class and sample",
             where=name,
-            hint="onnxtweak takes a score for each class, of each sample or at each position; neither boxes"
-            " nor one score at each position",
+            hint="onnxtweak takes a score for each class, of each sample or at each position, not boxes; "
+            "--class-axis says which axis counts the classes",
         )
+
+
+def refuse_tensor(graph: GraphIndex, name: str, what: str) -> None:
+    """Raise ModelError where nothing can be added to a tensor. what : it is, in words."""
+    reason = ""
+    if graph.producer(name) is None:
+        source = "an input" if any(value.name == name for value in graph.inputs) else "a constant"
+        reason = f"is {source} of the model, which no node computes"
+    elif not graph.depends_on_input(name):
+        reason = "does not depend on the input"
+    elif graph.declared_type(name) not in (*FLOATS, None):
+        reason = "is not floating-point"
+    if reason:
+        raise ModelError(f"{what} {reason}", where=name, hint=NOT_A_CLASSIFIER)
 
 
 def refuse_name(graph: GraphIndex, name: str) -> NoReturn:
     """Raise ModelError: why `name`, which no node of the main graph produces, cannot be the logits."""
     made = [output for node in graph.nodes for output in node.output if graph.depends_on_input(output)]
-    tensors = [n for n in made if graph.declared_type(n) in _FLOATS and not _is_label(graph, n)]
+    tensors = [n for n in made if graph.declared_type(n) in (*FLOATS, None) and not _is_label(graph, n)]
     if any(value.name == name for value in graph.inputs):
         what = "the tensor given as logits is an input of the model, which no node computes"
     elif name in graph.initializer_names:

@@ -184,3 +184,14 @@ def _is_bias(graph: GraphIndex, node: NodeProto) -> bool:
     varying = [item for item in node.input if graph.depends_on_input(item)]
     source = graph.producer(varying[0]) if len(varying) == 1 else None
     return source is not None and source.op_type in _LINEAR
+
+
+def positive_class(graph: GraphIndex, names: list[str]) -> str:
+    """p where a Concat joins p and 1 - p; "" otherwise."""
+    for name in names:
+        node = graph.producer(name)
+        if node is not None and node.op_type == "Sub" and graph.constant(node.input[0]) is not None:
+            rest = [other for other in names if other != name]
+            if rest == [node.input[1]]:
+                return rest[0]
+    return ""

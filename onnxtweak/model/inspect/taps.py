@@ -21,7 +21,7 @@ from onnxtweak.model.inspect.activations import find_activations, find_quantised
 from onnxtweak.model.inspect.blocks import find_blocks
 from onnxtweak.model.inspect.channels import channel_axis, find_channels_last
 from onnxtweak.model.inspect.graph_checks import require_sound
-from onnxtweak.model.inspect.logits import FLOATS
+from onnxtweak.model.inspect.refusals import FLOATS
 from onnxtweak.settings import POOLS
 from onnxtweak.types import Tap
 

@@ -1,0 +1,139 @@
+"""Which labels does each position of a sample have? Raw arrays in the shape of a model's scores, marks out.
+
+Marks are those of `onnxtweak.data.several.marks`. Where a position has a single score, so is its label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.data.samples import MarkedAt, Part
+from onnxtweak.data.several.marks import UNKNOWN
+from onnxtweak.errors import DataError
+
+_WHITE = 255  # of a mask of bytes
+
+
+@dataclass(frozen=True, eq=False)
+class MarksAtPositions:
+    """marks (N * P, C) int8, sample after sample. sizes : of the P positions; () where these are samples.
+
+    notes : what was done.
+    """
+
+    marks: np.ndarray
+    sizes: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def marks_at_positions(
+    parts: Sequence[Part], at: MarkedAt, ignored: int | None, *, certain: bool
+) -> MarksAtPositions | None:
+    """The marks of all samples; None where labels are a class for each position, or for each sample.
+
+    Samples without labels have marks that are not known. ignored : a number that means the same, beside
+    negative ones. certain : whether marks are meant, so that other labels are an error. Raises DataError for
+    positions of different sizes, and for numbers that are no marks.
+    """
+    labelled = [part for part in parts if part.labelled]
+    if not labelled:
+        return None
+    laid_out = [_classes_last(part.labels, at) for part in labelled]
+    found, notes = list[np.ndarray](), list[str]()
+    for part, raw in zip(labelled, laid_out, strict=True):
+        if raw is None or raw.dtype.kind not in "biuf":
+            if certain:
+                raise DataError(
+                    f"labels of shape {part.labels.shape} ({part.labels.dtype}) are no marks at positions",
+                    where=part.label_where,
+                    hint=f"give 1, 0, and -1 where it is not known, shape {at.wanted}",
+                )
+            return None
+        marks, note, strange = _marks(raw, at, ignored)
+        if strange is not None:
+            if not certain:
+                return None
+            raise DataError(
+                f"{strange:g} is no mark of a label at a position",
+                where=part.label_where,
+                hint="give 1 where it is there, 0 where it is not, and -1 where it is not known, shape "
+                f"{at.wanted}; --ignore-index says which other number means that",
+            )
+        found.append(marks)
+        notes += [note] if note else []
+    sizes = [_sizes(marks) for marks in found]
+    for part, size in zip(labelled, sizes, strict=True):
+        if size != sizes[0]:
+            raise DataError(
+                f"labels are at {_text(size)} positions here, and at {_text(sizes[0])} in "
+                f"{labelled[0].label_where}",
+                where=part.label_where,
+                hint="give samples of one size together, and others in a job of their own",
+            )
+    classes, each = found[0].shape[-1], math.prod(sizes[0])
+    whole = iter(found)
+    every = [
+        next(whole).reshape(-1, classes)
+        if part.labelled
+        else np.full((len(part) * each, classes), UNKNOWN, np.int8)
+        for part in parts
+    ]
+    marks = np.concatenate(every)
+    if not (marks == 1).any():
+        hint = "mark the positions that have a label with 1"
+        raise DataError("no position has any label", where=labelled[0].label_where, hint=hint)
+    unknown = sum(int((each == UNKNOWN).sum()) for each in found)
+    if unknown:
+        notes.append(f"{unknown:,} of {marks.size:,} labels are not known and do not count")
+    return MarksAtPositions(marks, sizes[0], tuple(dict.fromkeys(notes)))
+
+
+def _classes_last(raw: np.ndarray, at: MarkedAt) -> np.ndarray | None:
+    """Raw labels (N, positions ..., C); None where their shape is not that of the scores.
+
+    Axes of size 1 may be left out or added, and so may be that of a single score.
+    """
+    known = at.shape[1:]
+    if raw.ndim == len(at.shape) and at.axis:
+        size = known[at.axis - 1]
+        if size is None or size == raw.shape[at.axis]:
+            return np.moveaxis(raw, at.axis, -1)
+    if not at.single or raw.ndim < 2:
+        return None
+    wide = sum(size != 1 for number, size in enumerate(known, 1) if number != at.axis)
+    own = raw.reshape(len(raw), *(size for size in raw.shape[1:] if size != 1))
+    return own[..., None] if own.ndim - 1 == wide else None
+
+
+def _marks(raw: np.ndarray, at: MarkedAt, ignored: int | None) -> tuple[np.ndarray, str, float | None]:
+    """Marks int8 of raw labels, a note, and the first number that is none."""
+    note = ""
+    if raw.dtype == np.bool_:
+        return raw.astype(np.int8), note, None
+    unknown = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
+    unknown |= raw < 0 if raw.dtype.kind != "u" else False
+    if ignored is not None:
+        unknown |= raw == ignored
+    there = raw == 1
+    if raw.dtype == np.uint8 and ignored != _WHITE:
+        white = raw == _WHITE
+        if at.single and white.any() and not there.any():
+            there, note = white, "labels are 0 and 255: 255 is where the label is there"
+        else:
+            unknown |= white
+    strange = ~(unknown | there | (raw == 0))
+    if strange.any():
+        return raw, note, float(raw[strange][0])
+    return np.where(unknown, UNKNOWN, there).astype(np.int8), note, None
+
+
+def _sizes(marks: np.ndarray) -> tuple[int, ...]:
+    return tuple(size for size in marks.shape[1:-1] if size > 1)
+
+
+def _text(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))

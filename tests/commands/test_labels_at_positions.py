@@ -1,0 +1,149 @@
+"""Labels at every position, each there or not: measured, fitted, written, verified and taken out."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+import onnxtweak
+from onnxtweak import commands
+from onnxtweak.engine.opened import open_model
+from onnxtweak.errors import DataError, UsageError
+from onnxtweak.settings import DataSettings, TapSettings
+from tests.support.labels_at_positions import KINDS, LABELS, SINGLE, WEAK, labels_at_positions
+
+QUICK = {"backend": "numpy", "device": "cpu"}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(request, tmp_path_factory):
+    return labels_at_positions(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def f1(marks, shown):
+    return f1_score(marks, shown, average=None if marks.shape[1] > 1 else "binary")
+
+
+def test_inspect_says_which_labels_it_wants(made):
+    found = onnxtweak.inspect(made.model)
+    assert found.kind == "several labels at positions"
+    positions = [size for axis, size in enumerate(made.labels.shape) if axis and axis != made.axis]
+    shape = positions if made.rows(made.labels).shape[1] == 1 else [*positions, LABELS]
+    assert f"(N, {', '.join(map(str, shape))})" in " ".join(found.notes)
+
+
+def test_f1_and_average_precision_are_of_all_positions(made):
+    found = onnxtweak.evaluate(made.model, data=made.data)
+    marks, shown = made.rows(made.labels), made.rows(made.shown(made.model))
+    assert found.metrics.per_class == pytest.approx(np.atleast_1d(f1(marks, shown)))
+    assert found.metrics.samples == len(marks) and found.unit == "labels"
+    scores = made.rows(made.value(made.model))
+    expected = [average_precision_score(marks[:, c], scores[:, c]) for c in range(marks.shape[1])]
+    assert found.metrics.average_precision == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_weak_label_is_learnt_and_the_file_shows_it(made, tmp_path):
+    new, again, back = tmp_path / "new.onnx", tmp_path / "again.onnx", tmp_path / "back.onnx"
+    tweak = tmp_path / "new.safetensors"
+    fitted = onnxtweak.fit(made.model, data=made.data, output=new, tweak=tweak, **QUICK)
+    assert all(check.passed for check in fitted.checks) and fitted.verdict.state == "kept"
+    assert {check.name for check in fitted.checks} >= {"neutral", "simulation", "answer"}
+    marks = made.rows(made.labels)
+    was, now = (np.atleast_1d(f1(marks, made.rows(made.shown(path)))) for path in (made.model, new))
+    weak = WEAK if len(was) > 1 else 0
+    assert now[weak] > was[weak] + 0.2 and (now >= was - 0.02).all()
+    onnxtweak.apply(made.model, tweak, again)
+    assert again.read_bytes() == new.read_bytes()
+    data = DataSettings(data=(str(made.data),))
+    for verified in (
+        commands.verify(tweaked=str(new), base=str(made.model), data=data),
+        commands.verify(tweaked=str(new)),
+    ):
+        assert all(check.passed for check in verified.checks) and not verified.unchecked
+    assert onnxtweak.evaluate(new, data=made.data).metrics.per_class == pytest.approx(now)
+    onnxtweak.revert(new, back)
+    assert back.read_bytes() == made.model.read_bytes()
+
+
+def test_other_sizes_work_in_the_new_file(tmp_path):
+    made = labels_at_positions("tokens", tmp_path)
+    new = tmp_path / "new.onnx"
+    onnxtweak.fit(made.model, data=made.data, output=new, **QUICK)
+    assert made.shown(new, made.x[:2]).shape == (2, 9, LABELS)
+
+
+def test_what_is_not_known_does_not_count(tmp_path):
+    made = labels_at_positions("frames", tmp_path)
+    rng = np.random.default_rng(0)
+    hidden = np.where(rng.random(made.labels.shape) < 0.3, -1, made.labels)
+    found = onnxtweak.evaluate(made.model, data=(made.x, hidden))
+    marks, shown = made.rows(hidden), made.rows(made.shown(made.model))
+    known = marks[:, WEAK] >= 0
+    assert found.metrics.per_class[WEAK] == pytest.approx(f1_score(marks[known, WEAK], shown[known, WEAK]))
+    seven = np.where(hidden < 0, 7, hidden)
+    again = onnxtweak.evaluate(made.model, data=(made.x, seven), ignore_index=7)
+    assert np.array_equal(again.metrics.confusion, found.metrics.confusion)
+    with pytest.raises(DataError, match="7 is no mark") as error:
+        onnxtweak.evaluate(made.model, data=(made.x, seven), head="labels")
+    assert "--ignore-index" in error.value.hint
+
+
+def test_masks_of_bytes_may_be_white(tmp_path):
+    made = labels_at_positions("mask", tmp_path)
+    white = made.labels.astype(np.uint8) * 255
+    found, again = (onnxtweak.evaluate(made.model, data=(made.x, y)) for y in (made.labels, white))
+    assert np.array_equal(again.metrics.confusion, found.metrics.confusion)
+    assert "255 is where the label is there" in " ".join(again.notes)
+    flat = onnxtweak.evaluate(made.model, data=(made.x, made.labels[:, 0]))
+    assert np.array_equal(flat.metrics.confusion, found.metrics.confusion)
+
+
+def test_a_class_for_each_position_is_still_possible(tmp_path):
+    made = labels_at_positions("tokens", tmp_path)
+    classes = made.labels.argmax(axis=-1)
+    found = onnxtweak.evaluate(made.model, data=(made.x, classes))
+    assert found.unit == "positions"
+    value = made.value(made.model)
+    assert found.metrics.overall == pytest.approx((value.argmax(axis=-1) == classes).mean())
+
+
+def test_the_axis_of_the_labels_can_be_said(tmp_path):
+    made = labels_at_positions("tokens", tmp_path)
+    found = onnxtweak.inspect(made.model, class_axis=1)
+    assert "9 labels at once" in " ".join(found.notes)
+    alone = onnxtweak.inspect(made.model, class_axis=0)
+    assert f"one label, there or not, at each of 9x{LABELS} positions" in " ".join(alone.notes)
+    with pytest.raises(UsageError, match="3 axes, of which axis 0 counts samples"):
+        onnxtweak.evaluate(made.model, data=made.data, class_axis=5)
+
+
+def test_a_wrong_guess_is_overruled_and_the_file_remembers(tmp_path):
+    made, new = labels_at_positions("frames", tmp_path), tmp_path / "new.onnx"
+    model = onnx.load(made.model)
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 12
+    onnx.save(model, made.model)
+    assert "12 labels at once" in " ".join(onnxtweak.inspect(made.model).notes)
+    fitted = onnxtweak.fit(made.model, data=made.data, class_axis=1, output=new, **QUICK)
+    assert fitted.verdict.state == "kept"
+    verified = commands.verify(tweaked=str(new), data=DataSettings(data=(str(made.data),)))
+    assert all(check.passed for check in verified.checks) and not verified.unchecked
+
+
+def test_labels_of_another_shape_are_refused(tmp_path):
+    made = labels_at_positions("mask", tmp_path)
+    with pytest.raises(DataError, match="no marks at positions") as error:
+        onnxtweak.evaluate(made.model, data=(made.x, made.labels.reshape(len(made.x), -1)))
+    assert "(N," in error.value.hint
+    with pytest.raises(DataError, match="3 is no mark"):
+        onnxtweak.evaluate(made.model, data=(made.x, made.labels * 3))
+    with pytest.raises(DataError, match="no position has any label"):
+        onnxtweak.evaluate(made.model, data=(made.x, made.labels * 0))
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_one_channel_means_one_score_a_position(kind, tmp_path):
+    made = labels_at_positions(kind, tmp_path, samples=8)
+    logits = open_model(made.model, TapSettings()).logits
+    assert logits.axis in (0, made.axis)
