@@ -16,7 +16,7 @@ from onnxtweak.data.labels import known_names
 from onnxtweak.data.listed import all_sources, listed_once, not_listed, parts_of, rows_by_role, stand_in
 from onnxtweak.data.open_data import Lists, read_sources
 from onnxtweak.data.samples import InputSpec, MarkedAt, Reading
-from onnxtweak.data.stratified import Thinned, drawn_rows, labels_of_samples, stratified_split
+from onnxtweak.data.stratified import Thinned, drawn_marks, drawn_rows, labels_of_samples, stratified_split
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.head import classes_there
 from onnxtweak.in_memory import SampleSource
@@ -30,8 +30,7 @@ _NONE_LISTED = Lists()
 class View:
     """Some samples of a dataset, or some positions of some samples.
 
-    rows (n,) int64 : which, ascending; position p of sample s, of P, is row s * P + p. thinned : where
-    these are not all alike, how they were drawn.
+    rows (n,) int64 : ascending; position p of sample s, of P, is s * P + p. thinned : how some were drawn.
     """
 
     dataset: Dataset
@@ -44,7 +43,7 @@ class View:
     @property
     def labels(self) -> np.ndarray:
         """(len(self),) int64; or (len(self), C) int8, marks of several labels at once."""
-        labels: np.ndarray = self.dataset.labels[self.rows]
+        labels = self.dataset.labels[self.rows]
         return labels if self.dataset.several else labels.astype(np.int64, copy=False)
 
     @property
@@ -74,9 +73,8 @@ class View:
 
     def rows_by(self, column: str) -> Groups:
         """The groups of these rows, by a column that was read."""
-        codes = self.groups(column)
-        assert codes is not None  # a column was named
-        return Groups(codes, self.dataset.groups[column].names)
+        of_samples = self.rows // self.dataset.positions
+        return Groups(self.dataset.groups[column].of(of_samples), self.dataset.groups[column].names)
 
     def spread_out(self, wanted: int) -> View:
         """At most so many of these samples, evenly from all of them."""
@@ -92,7 +90,7 @@ class View:
 class Splits:
     """The three splits. test : None when there is none; results are then reported on validation.
 
-    listed : samples that are in no split, by role; see `onnxtweak.data.listed`.
+    listed : samples that are in no split, by role (`onnxtweak.data.listed`).
     """
 
     fit: View
@@ -145,9 +143,9 @@ def open_splits(
 
     Neither validation nor test given: `data` is split 60 / 20 / 20. Only test given: 75 / 25. Only validation
     given: all of `data` is fit, and there is no test. The class names of `data` apply to the others. Samples
-    of one group of `settings.group` stay together. memory : bytes that all datasets together may use.
-    progress : as of `open_data`. several : as of `Reading`. Of positions some are drawn, as many of each
-    sample. Listed samples are in no split; where there are no others, some stand in for them.
+    of one group stay together. memory : bytes that all datasets together may use. progress : as of
+    `open_data`. several : as of `Reading`. Of positions some are drawn, as many of each sample. Listed
+    samples are in no split; where there are no others, some stand in for them.
     Raises DataError where fit or validation has a single class, and for a group that lies in two sources;
     UsageError without samples to learn from.
     """
@@ -197,12 +195,11 @@ def open_splits(
         split = stratified_split(labels_of_samples(data)[own], fractions, settings.seed, groups)
         fit, validation = View(data, own[split[0]]), View(data, own[split[1]])
         test = View(data, own[split[2]]) if test is None else test
-    fit, validation = (
-        with_positions(v, most, settings.seed) for v, most in ((fit, FIT), (validation, VALIDATION))
-    )
+    fit = with_positions(fit, FIT, settings.seed, rare=True)
+    validation = with_positions(validation, VALIDATION, settings.seed)
     test = None if test is None else with_positions(test, TEST, settings.seed)
-    for role, view in (("fit", fit), ("validation", validation)):
-        _check_classes(role, view)
+    _check_classes("fit", fit)
+    _check_classes("validation", validation)
     shared = overlaps(data, validation.dataset, None if test is None else test.dataset)
     notes = (*data.notes, *said, *shared, *on_positions(fit, validation, test))
     if test is not None and test.dataset is not data and listed:
@@ -313,17 +310,22 @@ def _on_groups(column: str, views: Sequence[View | None]) -> tuple[str, ...]:
     return tuple(found)
 
 
-# Positions that are drawn for a split at most, where every position has a label.
-FIT, VALIDATION, TEST, KEPT, _WHOLE = 30_000, 15_000, 500_000, 15_000, 2_000_000
+FIT, VALIDATION, TEST, KEPT, _WHOLE = 30_000, 15_000, 500_000, 15_000, 2_000_000  # positions at most
 
 
-def with_positions(view: View, most: int, seed: int, *, labelled: bool = True) -> View:
-    """A view of samples as one of their positions, where these have labels; all of `drawn_rows`."""
-    if not view.dataset.sizes:
-        return view
-    if view.dataset.several:  # of many labels, fewer positions hold as many decisions
-        most = max(min(most, FIT), most // view.dataset.labels.shape[1])
-    return replace(view, rows=drawn_rows(view.dataset, view.rows, most, seed, labelled=labelled))
+def with_positions(view: View, most: int, seed: int, *, labelled: bool = True, rare: bool = False) -> View:
+    """A view of samples as one of their positions, where these have labels; all of `drawn_rows`.
+
+    rare : whether more of the positions with a rare label are drawn, where they may have several.
+    """
+    data = view.dataset
+    if data.several:  # of many labels, fewer positions hold as many decisions
+        most = max(min(most, FIT), most // data.labels.shape[1])
+    if data.sizes and data.several and rare:
+        drawn = drawn_marks(data, view.rows, most, seed)
+        return View(data, drawn.rows, drawn)
+    rows = drawn_rows(data, view.rows, most, seed, labelled=labelled) if data.sizes else view.rows
+    return replace(view, rows=rows)
 
 
 def on_positions(*views: View | None) -> tuple[str, ...]:
@@ -331,10 +333,8 @@ def on_positions(*views: View | None) -> tuple[str, ...]:
     there = [view for view in views if view is not None and view.dataset.sizes]
     if not there:
         return ()
-    said = [
-        f"{len(view):,} positions of {len(view.samples):,} samples to {what}"
-        for view, what in zip(there, ("fit", "validate", "test"), strict=False)
-    ]
+    roles = zip(there, ("fit", "validate", "test"), strict=False)
+    said = [f"{len(view):,} positions of {len(view.samples):,} samples to {what}" for view, what in roles]
     alike = all(view.thinned is None for view in there)
     return (f"{', '.join(said)}; drawn" + ", the same number of each sample where there are more" * alike,)
 

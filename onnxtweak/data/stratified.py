@@ -12,6 +12,8 @@ from onnxtweak.data.several.marks import rarest
 from onnxtweak.errors import DataError
 
 _NOT_PLAIN = 0.75  # of the positions drawn
+# A label is rare that fewer positions have; they are looked for among so many times the positions drawn.
+_RARE, _AMONG = 0.2, 40
 
 
 def stratified_split(
@@ -145,6 +147,19 @@ def thinned(rows: np.ndarray, hard: np.ndarray, plain: np.ndarray, most: int, se
     chosen[more] = chosen[judged] = True
     likely[hard] += (1 - likely[hard]) * len(more) / max(len(left), 1)
     return Thinned(rows[chosen], 1 / likely[chosen], judged[chosen])
+
+
+def drawn_marks(data: Dataset, samples: np.ndarray, most: int, seed: int) -> Thinned:
+    """About `most` positions of some samples, up to half of them with a label that few positions have.
+
+    data : whose positions may have several labels at once. The rest as of `drawn_rows`.
+    """
+    rows = drawn_rows(data, samples, _AMONG * most, seed)
+    if len(rows) <= most:
+        return Thinned(rows, np.ones(len(rows)), np.ones(len(rows), bool))
+    there = data.labels[rows] == 1
+    rare = there.mean(axis=0) < _RARE
+    return thinned(rows, there[:, rare].any(axis=1), np.zeros(len(rows), bool), most, seed)
 
 
 def labels_of_samples(data: Dataset) -> np.ndarray:

@@ -191,8 +191,7 @@ def _learning_table(
     alike = np.ones(len(fit.labels), bool)
     if thinned is not None:
         alike = thinned.may_be_judged_on(job.splits.fit.rows)
-    right = [job.head.right(t.Z, t.labels) for t in tables]
-    right[0] = right[0] if thinned is None else right[0][alike]
+    right = [job.head.right(t.Z, t.labels) for t in (fit.rows(alike), tables[1])]
     seen = seen_in_training(*right)
     notes = (f"{seen}; samples held out from training give better patches",) if seen else ()
     if splits == 1:

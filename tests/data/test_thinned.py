@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxtweak.data.stratified import thinned
+from onnxtweak.data.dataset import Dataset
+from onnxtweak.data.stratified import drawn_marks, thinned
 
 
 @pytest.mark.parametrize("most", [300, 1000, 4000])
@@ -32,3 +33,25 @@ def test_where_few_are_not_plain_the_plain_ones_fill_up():
     plain = rows >= 50
     found = thinned(rows, np.zeros(1000, bool), plain, 200, 0)
     assert len(found.rows) == 200 and (found.rows < 50).sum() == 50 and found.judged.all()
+
+
+def marked(many, positions, likely):
+    marks = (np.random.default_rng(0).random((many * positions, len(likely))) < likely).astype(np.int8)
+    return Dataset(marks, ("x",), None, (), (), sizes=(positions,)), marks
+
+
+def test_half_of_the_positions_have_a_rare_label_and_count_for_less():
+    data, marks = marked(100, 1000, [0.02, 0.6])
+    found = drawn_marks(data, np.arange(100), 4000, 0)
+    rare = marks[found.rows, 0] == 1
+    assert 3900 <= len(found.rows) <= 4000 and 0.4 < rare.mean() < 0.52
+    assert found.weights[rare].mean() < found.weights[~rare].mean()
+    shares = [found.weights[marks[found.rows, c] == 1].sum() / found.weights.sum() for c in (0, 1)]
+    assert shares == pytest.approx([0.02, 0.6], abs=0.03)
+    assert marks[found.rows[found.judged], 0].mean() == pytest.approx(0.02, abs=0.01)
+
+
+def test_few_positions_are_all_drawn():
+    data, _ = marked(10, 50, [0.02, 0.6])
+    found = drawn_marks(data, np.arange(10), 4000, 0)
+    assert np.array_equal(found.rows, np.arange(500)) and (found.weights == 1).all() and found.judged.all()

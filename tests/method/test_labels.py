@@ -69,6 +69,16 @@ def test_what_is_not_known_has_no_weight_in_the_fit():
     assert found.weight == pytest.approx(alone.weight, abs=1e-6)
 
 
+def test_a_sample_that_counts_twice_is_one_that_is_there_twice():
+    T, Z, marks = drawn()
+    twice = np.append(np.arange(300), np.arange(100))
+    weight = 1.0 + (np.arange(300) < 100)
+    of_all = design(T)
+    found = logistic(of_all, Z, marks, 0.1, weight=weight, tolerance=1e-12)
+    again = logistic(design_of(of_all, twice), Z[twice], marks[twice], 0.1, tolerance=1e-12)
+    assert found.weight == pytest.approx(again.weight, abs=1e-5)
+
+
 def test_calibration_is_platts():
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(4000, 2)) * [2, 1]

@@ -22,7 +22,8 @@ from onnxtweak.method.fit.linear import RIDGES
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.logistic import logistic
-from onnxtweak.method.solvers.multinomial import Design, design
+from onnxtweak.method.solvers.multinomial import Design, Solution, design
+from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import calibrate_labels
 from onnxtweak.method.tuning.label_bias import best_biases
 from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean
@@ -58,7 +59,7 @@ def fit_labels(
     changed only where it does better on samples held out.
     """
     table, folds = learning.table, learning.folds(settings.folds, seed)
-    problem = _MarksProblem.of(table.Z, table.labels, goal.targets, folds)
+    problem = _MarksProblem.of(table, goal.targets, folds)
     progress.start("fit", len(families), "fits")
     paths = []
     for name, columns in families.items():
@@ -76,12 +77,14 @@ def fit_labels(
 class _MarksProblem:
     """The target labels, (c,) of all C. Z, cool (N, c) : the base's logits, and these calibrated.
 
-    marks (N, c) : 1, 0, -1. slope, shift (c,) : of the calibration. classes : C.
+    marks (N, c) : 1, 0, -1. weight (N,) : how much each counts; None: all alike. slope, shift (c,) : of the
+    calibration. classes : C.
     """
 
     Z: np.ndarray
     cool: np.ndarray
     marks: np.ndarray
+    weight: np.ndarray | None
     slope: np.ndarray
     shift: np.ndarray
     targets: np.ndarray
@@ -89,11 +92,11 @@ class _MarksProblem:
     folds: Folds
 
     @classmethod
-    def of(cls, Z: np.ndarray, marks: np.ndarray, targets: np.ndarray, folds: Folds) -> _MarksProblem:
-        own, marks = Z[:, targets], marks[:, targets]
+    def of(cls, table: Table, targets: np.ndarray, folds: Folds) -> _MarksProblem:
+        own, marks = table.Z[:, targets], table.labels[:, targets]
         slope, shift = calibrate_labels(own[folds.judged], marks[folds.judged])
-        cool = (own * slope + shift).astype(Z.dtype)
-        return cls(own, cool, marks, slope, shift, targets, Z.shape[1], folds)
+        cool = (own * slope + shift).astype(own.dtype)
+        return cls(own, cool, marks, table.weight, slope, shift, targets, table.Z.shape[1], folds)
 
     @property
     def compared(self) -> np.ndarray:
@@ -154,7 +157,7 @@ class _Path:
 
     def patch(self, problem: _MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
         """The patch of the chosen labels (c,) bool, fitted to all samples; and notes on fitting it."""
-        solved = logistic(self.design, problem.cool, problem.marks, self.ridge, tolerance=_FINE)
+        solved = _solved(problem, self.design, problem.marks, self.ridge, None, _FINE)
         scale = chosen / problem.slope
         patch = Linear(
             problem.whole(solved.weight * scale), problem.whole((solved.bias + problem.shift) * scale)
@@ -199,10 +202,23 @@ def _held_out(
         rows = folds.held_out(k)
         marks = problem.marks.copy()
         marks[rows] = -1
-        solved = logistic(made, problem.cool, marks, ridge, start=start.get(k), tolerance=_COARSE)
+        solved = _solved(problem, made, marks, ridge, start.get(k), _COARSE)
         start[k] = solved.axes
         logits[rows] += solved.scores[rows].astype(logits.dtype)
     return logits
+
+
+def _solved(
+    problem: _MarksProblem,
+    made: Design,
+    marks: np.ndarray,
+    ridge: np.ndarray | float,
+    start: np.ndarray | None,
+    tolerance: float,
+) -> Solution:
+    """Weights on calibrated logits. marks (N, c) : of the samples that they are fitted to, else -1."""
+    weight = problem.weight
+    return logistic(made, problem.cool, marks, ridge, weight=weight, start=start, tolerance=tolerance)
 
 
 @dataclass(frozen=True, eq=False)

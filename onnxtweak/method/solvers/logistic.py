@@ -19,6 +19,7 @@ def logistic(
     marks: np.ndarray,
     ridge: np.ndarray | float,
     *,
+    weight: np.ndarray | None = None,
     start: np.ndarray | None = None,
     tolerance: float = 1e-7,
     iterations: int = 300,
@@ -26,10 +27,12 @@ def logistic(
     """Weights on all labels that minimise the sum of their penalised mean cross-entropies.
 
     Z (N, C). marks (N, C) : 1, 0, or -1 for what is left out, though its scores are still given. A label
-    without any known mark gets no weights. ridge : of each label (C,), or of all. start : `Solution.axes` of
+    without any known mark gets no weights. ridge : of each label (C,), or of all. weight (N,) : how much a
+    sample counts; None: all alike. start : `Solution.axes` of
     a similar problem. tolerance : stop when a quadratic model promises to lower the sum by less than this.
     """
-    objective = _CrossEntropies(design, Z, marks, np.broadcast_to(ridge, Z.shape[1:]))
+    counts = np.ones(len(Z)) if weight is None else weight
+    objective = _CrossEntropies(design, Z, marks, np.broadcast_to(ridge, Z.shape[1:]), counts)
     begin = np.zeros((design.X.shape[1] + 1, Z.shape[1])) if start is None else start.copy()
     end = lbfgs(objective, begin, tolerance, iterations)
     return Solution(*design.in_units(end.U), end.U, end.scores, end.loss, end.iterations, end.note)
@@ -38,12 +41,15 @@ def logistic(
 class _CrossEntropies:
     """The objective of `logistic` on a design's axes. The biases are penalised by the floor alone."""
 
-    def __init__(self, design: Design, Z: np.ndarray, marks: np.ndarray, ridge: np.ndarray) -> None:
+    def __init__(
+        self, design: Design, Z: np.ndarray, marks: np.ndarray, ridge: np.ndarray, weight: np.ndarray
+    ) -> None:
         self.design = design
         kind = np.float64 if design.X.dtype == np.float64 else np.float32
-        known = marks >= 0
+        known = (marks >= 0) * weight[:, None]
+        whole = known.sum(axis=0)
         self.offset: np.ndarray = np.ascontiguousarray(Z, kind)
-        self.share = (known / np.maximum(known.sum(axis=0), 1)).astype(kind)
+        self.share = (known / np.where(whole > 0, whole, 1)).astype(kind)
         self.there = (marks == 1).astype(kind)
         self.penalty = np.tile(np.maximum(ridge, RIDGE_FLOOR), (design.X.shape[1] + 1, 1))
         self.penalty[-1] = RIDGE_FLOOR
