@@ -266,7 +266,7 @@ class Verified:
     base : its path is empty where it was rebuilt from the tweaked file; None where it could not be.
     unchecked : the checks that could not be made. rewritten : the file that was compared with the model,
     which alone was checked then. runtimes : those that were asked for, and run the base. groups : by column,
-    the worst before first.
+    the worst before first. unit : what was counted, "samples" or "positions".
     """
 
     model: FileRef
@@ -281,6 +281,7 @@ class Verified:
     rewritten: Rewritten | None = None
     runtimes: tuple[RuntimeRun, ...] = ()
     groups: tuple[GroupChange, ...] = ()
+    unit: str = "samples"
 
 
 @dataclass(frozen=True)

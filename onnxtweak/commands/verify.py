@@ -22,7 +22,7 @@ from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.model.file.tweak_metadata import COPY_HINT, TweakInside, tweaks_inside
 from onnxtweak.other_answers import RuntimeRun
 from onnxtweak.results import Verified
-from onnxtweak.settings import DataSettings, EngineSettings
+from onnxtweak.settings import DataSettings, EngineSettings, HeadWord
 from onnxtweak.stages.accuracy_check import check_accuracy, recorded_targets
 from onnxtweak.stages.checks import (
     as_subject,
@@ -40,6 +40,7 @@ from onnxtweak.stages.checks import (
 from onnxtweak.stages.companions import settle
 from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.judge_promises import changes_by
+from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, said_of_lines
 from onnxtweak.stages.lists.count_outcome import check_listed
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import recorded_taps, with_recorded_readout
@@ -50,8 +51,8 @@ from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Check, FileRef, Metrics, Progress, Unchecked, silent
 from onnxtweak.verdict import GroupChange
 
-# Accuracy before and after, if it was measured, and what became of groups.
-_Measured = tuple[Metrics | None, Metrics | None, tuple[GroupChange, ...]]
+# Accuracy before and after, if it was measured, what became of groups, and what was counted.
+_Measured = tuple[Metrics | None, Metrics | None, tuple[GroupChange, ...], str]
 # Checks that compare with the rebuilt base: of the files, of how they run, and of how they run on samples.
 _FILES, _RUNS, _SAMPLES = ("base", "checker", "unharmed"), ("neutral", "reload"), ("accuracy",)
 
@@ -101,7 +102,7 @@ def verify(
     files = (model.data, *earlier) if undone.passed else ()
     made: list[Check | Unchecked] = [undone, *check_digests(model, inside, files)]
     source, notes, ran = None, list[str](), list[RuntimeRun]()
-    measured: _Measured = (None, None, ())
+    measured: _Measured = (None, None, (), "samples")
     runs = _RUNS if data is None else (*_RUNS, *_SAMPLES)
     if not undone.passed:
         made += [Unchecked(name, "the base could not be rebuilt") for name in (*_FILES, *runs)]
@@ -121,7 +122,7 @@ def verify(
                 raise
             done = {check.name for check in made}
             made += [Unchecked(name, _why(error)) for name in runs if name not in done]
-    before, after, groups = measured
+    before, after, groups, unit = measured
     return Verified(
         model=model_ref(model),
         base=source,
@@ -134,6 +135,7 @@ def verify(
         unchecked=tuple(check for check in made if isinstance(check, Unchecked)),
         runtimes=tuple(ran),
         groups=groups,
+        unit=unit,
     )
 
 
@@ -156,10 +158,8 @@ def _verify_rewritten(
             f"the base cannot be rebuilt from this file: {undone.detail}", where=same_as, hint=hint
         )
     last = inside[-1]
-    if last.provenance.get("several_labels"):
-        what = "comparing a rewritten file does not work with several labels at once yet"
-        raise ModelError(what, where=same_as, hint="`onnxtweak evaluate` measures each of the two files")
-    data, notes = as_recorded(replace(data, unlabelled=True), model)
+    head: HeadWord | None = "labels" if last.provenance.get("several_labels") else None
+    data, notes = as_recorded(replace(data, unlabelled=True, head=data.head or head), model)
     settings = recorded_taps(last.logits, last.provenance)
     job = open_whole(same_as, data, engine, settings, progress, watch=False)
     base = as_subject(job.subject, earlier[-1])
@@ -288,10 +288,12 @@ def _on_samples(
         predicted_Z = np.concatenate([patch.applied(batch.Z, _values(batch)) for batch in batches])
         made.append(check_simulation(file, predicted_Z, after.Z, view.labels))
     start = before.Z if len(run.inside) == 1 else logits_pass(former, view, engine, "before the last tweak")
-    made.append(check_accuracy(run.inside[-1], view, file.head, (start, after.Z), file.dtype))
+    made.append(check_accuracy(run.inside[-1], view, file, (start, after.Z)))
+    lines = changes_of_lines(view, tweaked.readout, ShownBeside(before, after, before.classes), None)
+    notes.extend(said_of_lines(lines, of_all=True))
     no_target = ResolvedGoal(np.empty(0, np.int64), file.head)
     metrics_before, metrics_after = (
         measure(shown.classes, view.labels, no_target, shown.Z) for shown in (before, after)
     )
     groups = changes_by(job.reopen.data.by, view, (before.classes, after.classes), None)
-    return metrics_before, metrics_after, groups
+    return metrics_before, metrics_after, groups, file.rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from onnxtweak.intervals import Interval
 
@@ -120,3 +120,12 @@ def change(before: float | None, after: float | None) -> str:
     points = (after - before) * 100
     kind = "gain" if points > 0.05 else "loss" if points < -0.05 else "same"
     return f'<span class="{kind}-said">{points:+.1f}</span>'
+
+
+def counted_in(names: Iterable[str]) -> str:
+    """What metrics of these names are shares of, in words: samples, but for lines of text."""
+    units = dict.fromkeys(_UNITS.get(name, "samples") for name in names)
+    return ", ".join(units)
+
+
+_UNITS = {"cer": "characters", "wer": "words", "lines": "lines"}

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.splits import View
+from onnxtweak.engine.subject import Subject
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.head import Head
 from onnxtweak.method.metrics import fixed_and_broken
 from onnxtweak.model.file.tweak_metadata import TweakInside
 from onnxtweak.types import Check, Unchecked
@@ -89,12 +89,13 @@ def recorded_targets(provenance: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def check_accuracy(
-    inside: TweakInside, view: View, head: Head, logits: tuple[np.ndarray, np.ndarray], dtype: str
+    inside: TweakInside, view: View, file: Subject, logits: tuple[np.ndarray, np.ndarray]
 ) -> Check | Unchecked:
-    """The accuracy on `view` against what was recorded.
+    """The accuracy of a file on `view` against what was recorded.
 
-    logits : two (N, C) of type `dtype`, of the file without its last tweak and of the file itself.
+    logits : two (N, C), of the file without its last tweak and of the file itself.
     """
+    head, dtype = file.head, file.dtype
     record = _record(inside.provenance)
     if record is None:
         return Unchecked(_NAME, "the record holds no result: an older version wrote it, or it is a slot's")
@@ -117,7 +118,7 @@ def check_accuracy(
         found["targets"] = (_Counts.of(before.right[own], after.right[own]), record.pooled, 0.0)
     if record.data_sha256 == view.digest:
         return _check_same(found, (head.ties(logits[0], dtype), head.ties(logits[1], dtype)))
-    return _check_similar(found, "decisions on labels" if head.several else "samples")
+    return _check_similar(found, "decisions on labels" if head.several else file.rows)
 
 
 def _check_same(found: Mapping[str, tuple[_Counts, _Counts, float]], close: tuple[int, int]) -> Check:

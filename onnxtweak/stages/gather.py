@@ -191,7 +191,8 @@ def _learning_table(
     alike = np.ones(len(fit.labels), bool)
     if thinned is not None:
         alike = thinned.may_be_judged_on(job.splits.fit.rows)
-    right = [job.head.right(t.Z, t.labels) for t in (fit.rows(alike), tables[1])]
+    of_each = (fit.Z[alike], fit.labels[alike]), (tables[1].Z, tables[1].labels)
+    right = [job.head.right(*each) for each in of_each]
     seen = seen_in_training(*right)
     notes = (f"{seen}; samples held out from training give better patches",) if seen else ()
     if splits == 1:

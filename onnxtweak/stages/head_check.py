@@ -56,7 +56,14 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
             "their scores with --logits",
         )
     check_labels(dataset, subject.classes)
-    return (kind.said,) if kind.kind == "several labels" and not dataset.several else ()
+    if kind.kind != "several labels" or dataset.several:
+        return ()
+    if any(part.labelled and part.labels.shape[1:] == (1,) for part in dataset.parts):
+        return (
+            f"{kind.said}; labels of shape (N, 1) say which class that is, not which of "
+            f"{subject.classes} labels are there",
+        )
+    return (kind.said,)
 
 
 def _require_positions(dataset: Dataset, subject: Subject) -> None:
@@ -83,6 +90,11 @@ _OF_DETECTORS = "`inspect` and `evaluate` do (docs/howto/boxes.md)"
 def require_one_row(subject: Subject, what: str) -> None:
     """Raise ModelError where a sample has several decisions, which a command cannot work with."""
     require_one_label(subject, what)
+    require_no_positions(subject, what)
+
+
+def require_no_positions(subject: Subject, what: str) -> None:
+    """Raise ModelError where there are scores at every position."""
     if subject.sizes:
         raise ModelError(
             f"{what} does not work with scores at every position yet", where=subject.model.path, hint=_WORKS

@@ -216,7 +216,8 @@ def _job(
     kind = known_head(opened)
     tried = whole_batches(opened, splits.fit.spread_out(ANSWERED), ANSWERED)
     with starting(opened, "start the model", progress):
-        find = settle_several if splits.fit.dataset.several else settle_answer
+        bare = reopen.data.head == "labels" and not splits.fit.dataset.labelled
+        find = settle_several if bare or splits.fit.dataset.several else settle_answer
         opened = find(opened, tried, settings, taps.threshold)
     splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import TensorProto
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 import onnxtweak
@@ -350,11 +351,45 @@ def test_frames_have_a_row_for_each_label(tmp_path):
     assert list(measured.columns) == ["samples", "average_precision", "precision", "recall", "F1"]
 
 
-def test_a_rewritten_file_is_refused(tmp_path):
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_rewritten_file_is_compared_label_by_label(tmp_path, labelled):
     made = several_labels("sigmoid", tmp_path)
     _, new, _ = fitted(made, tmp_path)
-    with pytest.raises(ModelError, match="a rewritten file does not work with several labels at once yet"):
-        commands.verify(tweaked=str(new), same_as=str(new), data=DataSettings((str(made.data),)))
+    eight_bits, data = tmp_path / "eight.onnx", made.data
+    quantize_dynamic(new, eight_bits, weight_type=QuantType.QInt8)
+    if not labelled:
+        data = tmp_path / "bare.npz"
+        np.savez(data, x=made.x)
+    found = {}
+    for name, path in (("same", new), ("eight", eight_bits), ("base", made.model)):
+        found[name] = commands.verify(tweaked=str(path), same_as=str(new), data=DataSettings((str(data),)))
+    shown = {"same": made.shown(new), "eight": made.shown(eight_bits), "base": made.shown(made.model)}
+    for name, one in found.items():
+        # What is quantised as it runs depends a little on the samples of a batch.
+        assert one.rewritten.same == pytest.approx((shown[name] == shown["same"]).mean(), abs=0.01)
+        assert one.rewritten.changed == (shown["base"] != shown["same"]).sum()
+    assert all(check.passed for check in found["same"].checks)
+    assert not all(check.passed for check in found["base"].checks)
+    assert (found["eight"].rewritten.accuracy is None) == (not labelled)
+    if labelled:
+        right = (shown["eight"] == made.labels).mean()
+        assert found["eight"].rewritten.accuracy["rewritten"] == pytest.approx(right, abs=0.01)
+
+
+def test_one_column_on_a_tagger_says_what_it_is_taken_for(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    one = made.labels.argmax(axis=1)[:, None]
+    found = onnxtweak.evaluate(made.model, data=(made.x, one))
+    assert f"which of {LABELS} labels are there" in " ".join(found.notes)
+    with pytest.raises(DataError, match="not a mark for each sample and label"):
+        onnxtweak.evaluate(made.model, data=(made.x, one), head="labels")
+
+
+def test_rows_with_one_label_each_may_be_marks_all_the_same(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    once = np.eye(LABELS, dtype=np.int8)[made.labels.argmax(axis=1)]
+    assert onnxtweak.evaluate(made.model, data=(made.x, once)).unit == "samples"
+    assert onnxtweak.evaluate(made.model, data=(made.x, once), head="labels").unit == "labels"
 
 
 def test_a_shadow_leaves_the_old_answer(tmp_path):

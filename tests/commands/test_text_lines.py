@@ -220,3 +220,16 @@ def test_a_classifier_has_no_alphabet(tmp_path):
     np.savez(data, x=np.zeros((30, 8), np.float32), y=np.arange(30) % 3)
     with pytest.raises(UsageError, match="does not read text"):
         onnxtweak.evaluate(model, data=data, alphabet=["a", "b"])
+
+
+def test_verify_and_summaries_count_lines(made, fitted, capsys):
+    new, _, _ = fitted
+    found = verify(tweaked=str(new), data=DataSettings(data=(str(made.data),)))
+    right = [
+        sum(a == b for a, b in zip(made.texts, read(path, made.x), strict=True)) for path in (made.model, new)
+    ]
+    shares = [f"{count / len(made.texts):.1%}" for count in right]
+    assert any(note.startswith(f"lines read right: {shares[0]} -> {shares[1]}") for note in found.notes)
+    assert found.unit == "positions"
+    assert main(["evaluate", str(new), "-d", str(made.data)]) == 0
+    assert "Metrics, per 100 characters, lines, words" in capsys.readouterr().out

@@ -7,7 +7,17 @@ from itertools import groupby
 from typing import Any
 
 from onnxtweak.intervals import wilson
-from onnxtweak.report.markup import between, card, facts, in_words, percent, safe, section, shortened
+from onnxtweak.report.markup import (
+    between,
+    card,
+    counted_in,
+    facts,
+    in_words,
+    percent,
+    safe,
+    section,
+    shortened,
+)
 from onnxtweak.report.markup import table as table_of
 from onnxtweak.report.page.charts import Curve, xy
 from onnxtweak.report.page.class_table import foldable_table
@@ -85,7 +95,8 @@ def _of_labels(made: Mapping[str, Any]) -> str:
 def _readings(made: Mapping[str, Any]) -> str:
     rows = [[safe(one["title"]), percent(one["value"]), between(one["interval"])] for one in made["readings"]]
     shown = table_of(["", "value", "95 % interval"], rows, 2)
-    return section("Metrics, per 100 samples", shown) if rows else ""
+    counted = counted_in(one["name"] for one in made["readings"])
+    return section(f"Metrics, per 100 {counted}", shown) if rows else ""
 
 
 def _groups(groups: Sequence[Mapping[str, Any]], unit: str) -> str:

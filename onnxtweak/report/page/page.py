@@ -22,6 +22,7 @@ from onnxtweak.report.changes import in_a_sentence
 from onnxtweak.report.markup import (
     between,
     change,
+    counted_in,
     facts,
     in_words,
     percent,
@@ -197,7 +198,8 @@ def _metric(made: Mapping[str, Any]) -> str:
             kept = _badge(cut["kept"], "kept" if cut["kept"] else "exceeded")
             row += [percent(cut["recall"]), percent(cut["rate"]), between(cut["interval"]), kept]
         listed.append(row)
-    said = f"{metric['after']['name']}, per 100 samples{'; ' if limited else ''}{metric['promise']}."
+    name = metric["after"]["name"]
+    said = f"{name}, per 100 {counted_in([name])}{'; ' if limited else ''}{metric['promise']}."
     title = metric["after"]["title"]
     shown = table(head, listed, numbers=6 if limited else 2)
     return section(f"{title[:1].upper()}{title[1:]}", shown, said=said)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from onnxtweak.intervals import Interval
+from onnxtweak.report.markup import counted_in
 from onnxtweak.report.text.layout import Block, Heading, Note, TextTable
 from onnxtweak.types import AtCut, MetricChange, MetricReading
 
@@ -16,7 +17,7 @@ def reading_blocks(readings: Sequence[MetricReading]) -> Iterator[Block]:
     if not readings:
         return
     rows = tuple((one.name, _number(one.value), _between(one.interval)) for one in readings)
-    yield Heading("Metrics, per 100 samples")
+    yield Heading(f"Metrics, per 100 {counted_in(one.name for one in readings)}")
     yield TextTable(("metric", "value", "95 % interval"), rows)
     for one in readings:
         if one.at_cut is not None:
@@ -38,7 +39,7 @@ def change_blocks(made: MetricChange | None) -> Iterator[Block]:
         rows.append(row)
     head: tuple[str, ...] = ("", "value", "95 % interval")
     head += ("recall at own cut", _rate(made), "95 % interval", "limit") if limited else ()
-    yield Heading(f"{made.after.title} ({made.after.name}), per 100 samples")
+    yield Heading(f"{made.after.title} ({made.after.name}), per 100 {counted_in([made.after.name])}")
     yield TextTable(head, tuple(rows))
 
 

@@ -56,7 +56,7 @@ def verified(found: Verified) -> tuple[Block, ...]:
         facts.append(("base", f"{path} (sha256 {found.base.sha256[:12]}…)"))
     facts += [*_checks(found.checks), *_not_made(found.unchecked)]
     if found.before is not None and found.after is not None:
-        facts.append(("accuracy", _accuracy(found.before, found.after)))
+        facts.append(("accuracy", _accuracy(found.before, found.after, found.unit)))
     return (
         Heading(str(found.model.path)),
         Facts(tuple(facts)),
@@ -88,11 +88,11 @@ def counted(checks: Sequence[Check], unchecked: Sequence[Unchecked]) -> str:
     return f"{said}; {len(unchecked)} could not be made: {names}" if unchecked else said
 
 
-def _accuracy(before: Metrics, after: Metrics) -> str:
+def _accuracy(before: Metrics, after: Metrics, unit: str) -> str:
     what = "macro F1 " if isinstance(before, LabelMetrics) else ""
     return (
         f"{what}{before.overall * 100:.1f} % without, {after.overall * 100:.1f} % with the tweak, "
-        f"on {after.samples:,} samples"
+        f"on {after.samples:,} {unit}"
     )
 
 

@@ -79,9 +79,9 @@ def changes_of_lines(
     return tuple(metric_change(each, made, before.groups) for each in (CHARACTERS, LINES, WORDS))
 
 
-def said_of_lines(changes: tuple[MetricChange, ...]) -> Iterator[str]:
-    """A note on each rate but the first, which the verdict is about."""
-    for change in changes[1:]:
+def said_of_lines(changes: tuple[MetricChange, ...], *, of_all: bool = False) -> Iterator[str]:
+    """A note on each rate, but for the first, which a verdict is about, unless `of_all`."""
+    for change in changes if of_all else changes[1:]:
         before, after, gain = change.before, change.after, change.interval
         between = "" if gain is None else f", better by {gain[0]:.1f} to {gain[1]:.1f} points"
         yield f"{after.title}: {before.value:.1%} -> {after.value:.1%}{between}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxtweak.data.open_data import fed_to
 from onnxtweak.data.splits import View
+from onnxtweak.engine.answer.several_labels import settle_several
 from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
 from onnxtweak.engine.answer.tail import ANSWERED, settle_answer
 from onnxtweak.engine.opened import Opened, open_model, starting
@@ -49,7 +50,8 @@ def open_other(job: Job, path: str, role: str) -> OtherModel:
     view = _as_taken(job, opened, names, job.splits.fit)
     with starting(opened, f"start the {role}", job.engine.progress):
         tried = whole_batches(opened, view.spread_out(ANSWERED), ANSWERED)
-        opened = settle_answer(opened, tried, settings, job.answer_record.get("threshold"))
+        find = settle_several if job.head.several else settle_answer
+        opened = find(opened, tried, settings, job.answer_record.get("threshold"))
         subject, _ = measured(opened, (), few_samples(opened, view, 3), settings)
         subject = settle(subject, few_samples(opened, view, TRIED), settings).subject
     _require_same_classes(job, subject, opened, role)

@@ -32,8 +32,10 @@ def notes_on_quantising(
         return ()
     files = base, tweaked, as_subject(tweaked, of_eight_bits(tweaked.model.proto).SerializeToString())
     scores = [run_batch(file, dict(feeds), engine)[0].astype(np.float64) for file in files]
-    # The same for all classes changes nothing.
-    before, after, rounded = (Z - Z.mean(axis=1, keepdims=True) for Z in scores)
+    # The same for all classes changes nothing, but where each decides for itself.
+    if not base.head.several:
+        scores = [Z - Z.mean(axis=1, keepdims=True) for Z in scores]
+    before, after, rounded = scores
     added, changed = (float(np.square(d).mean()) for d in (after - before, rounded - after))
     if not changed > _MOST_CHANGED**2 * added > 0:
         return ()

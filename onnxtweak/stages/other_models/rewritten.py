@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.engine.subject import Subject
 from onnxtweak.other_answers import Rewritten
-from onnxtweak.stages.head_check import require_one_row
+from onnxtweak.stages.head_check import require_no_positions
 from onnxtweak.stages.open_job import Job, model_ref
 from onnxtweak.stages.other_models.open_other import open_other
 from onnxtweak.types import Check
@@ -27,7 +26,10 @@ _CHANCE = 1.0
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """Classes (N,) int64 that the base, the tweaked file and the rewritten one show, and labels if any."""
+    """What the base, the tweaked file and the rewritten one decide, each (N,) int64, and labels if any.
+
+    Of several labels at once, the marks of those that are known, one after the other.
+    """
 
     base: np.ndarray
     tweaked: np.ndarray
@@ -50,7 +52,7 @@ def compare_rewritten(
     base : the model without its tweaks. targets : classes that the last tweak was made for. Raises ModelError
     where the file takes other samples, or has other classes.
     """
-    require_one_row(job.subject, "comparing a rewritten file")
+    require_no_positions(job.subject, "comparing a rewritten file")
     other = open_other(job, path, "rewritten file")
     view, engine = job.splits.fit, job.engine
     shown = {
@@ -59,38 +61,52 @@ def compare_rewritten(
         "rewritten": other.shown(view, "rewritten"),
     }
     labelled = view.dataset.labelled
-    base_classes, tweaked, rewritten = (each.classes for each in shown.values())
-    answers = _Answers(base_classes, tweaked, rewritten, view.labels if labelled else None)
+    labels, number = view.labels if labelled else None, view.labels
+    several = job.head.several
+    known = np.ones(shown["base"].classes.shape, bool)
+    if several:
+        known = known if labels is None else labels >= 0
+        number = np.nonzero(known)[1]
+    base_classes, tweaked, rewritten = (each.classes[known] for each in shown.values())
+    answers = _Answers(base_classes, tweaked, rewritten, None if labels is None else labels[known])
     changed, same = answers.base != answers.tweaked, answers.tweaked == answers.rewritten
-    all_rows = np.ones(len(view), bool)
-    own = np.isin(view.labels, targets) if labelled else ~all_rows
+    all_rows = np.ones(len(changed), bool)
+    own = np.isin(number, targets) if labelled else ~all_rows
     found = Rewritten(
         tweaked=model_ref(job.opened.model),
         samples=len(view),
         same=float(same.mean()),
-        largest=_apart(shown["tweaked"].Z, shown["rewritten"].Z),
+        largest=_apart(shown["tweaked"].Z, shown["rewritten"].Z, several=several),
         changed=int(changed.sum()),
         kept=int((changed & same).sum()),
         accuracy=answers.accuracy(all_rows),
         targets=answers.accuracy(own) if not own.all() else None,
     )
-    return found, tuple(_checks(found, answers, {"overall": all_rows, "targets": own}, view))
+    counted = f"{len(changed):,} {job.subject.unit}"
+    return found, tuple(_checks(found, answers, {"overall": all_rows, "targets": own}, counted))
 
 
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest difference of logits (N, C) less their mean over the classes, of the largest of `one`."""
-    wide = [Z.astype(np.float64) - Z.mean(axis=1, keepdims=True, dtype=np.float64) for Z in (one, other)]
+def _apart(one: np.ndarray, other: np.ndarray, *, several: bool) -> float:
+    """The largest difference of logits (N, C) less their mean over the classes, of the largest of `one`.
+
+    several : whether each decides for itself, so that their mean does too.
+    """
+    wide = [Z.astype(np.float64) for Z in (one, other)]
+    wide = wide if several else [Z - Z.mean(axis=1, keepdims=True) for Z in wide]
     found = np.abs(wide[0] - wide[1]).max(initial=0.0) / max(float(np.abs(wide[0]).max(initial=0.0)), 1e-300)
     return float(found)
 
 
 def _checks(
-    found: Rewritten, answers: _Answers, rows: Mapping[str, np.ndarray], view: View
+    found: Rewritten, answers: _Answers, rows: Mapping[str, np.ndarray], counted: str
 ) -> Iterator[Check]:
-    """With labels the gain decides, if most of what the tweak changed stays; without, nearly all of it."""
+    """With labels the gain decides, if most of what the tweak changed stays; without, nearly all of it.
+
+    counted : what is decided, and how often, in words.
+    """
     share = found.kept / found.changed if found.changed else 1.0
     said = (
-        f"the same on {found.same:.2%} of {len(view):,} samples, logits within {found.largest:.1g} of the "
+        f"the same on {found.same:.2%} of {counted}, logits within {found.largest:.1g} of the "
         f"largest; of {found.changed:,} decisions that the tweak changed, {found.kept:,} stay"
     )
     yield Check("decisions", share >= (_KEPT if answers.labels is None else _MOST), said)
