@@ -42,6 +42,7 @@ from onnxtweak.stages.gather import gather_tables, learning_samples, learnt_kept
 from onnxtweak.stages.head_check import require_of_labels, require_one_label
 from onnxtweak.stages.lists.base_decisions import base_decisions
 from onnxtweak.stages.lists.count_outcome import Listing
+from onnxtweak.stages.lists.imitate import imitated_samples
 from onnxtweak.stages.lists.keep_decisions import LearntFrom, keep_decisions
 from onnxtweak.stages.lists.make_right import make_right
 from onnxtweak.stages.open_for_tables import open_for_tables
@@ -138,6 +139,10 @@ def passes(request: PassRequest) -> None:
         learnt = learnt_kept(request.job) if role == "keep" and not repairs else len(view)
         planner.gather(role, view.spread_out(learnt), neurons)
         planner.logits(f"tweaked: {role}", view)
+    if "must" in listed and "lock" in listed:
+        imitated = imitated_samples(listed["must"], listed["lock"])
+        if imitated is not None and neurons:
+            planner.gather("imitations", imitated, neurons)
     planner.delivery()
 
 

@@ -70,7 +70,9 @@ def feasible(table, margin):
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_separate_what_a_linear_programme_says_can_be_separated(count, seed):
     must = relabelled(made(count, K=5, seed=seed), seed)
-    U = separate(ListedRows(must.T, must.Z, must.labels, np.ones(count, bool), Plain(5))).U
+    U = separate(
+        ListedRows(must.T, must.Z, must.labels, np.ones(count, bool), np.zeros(count, bool), Plain(5))
+    ).U
     done = bool((lead(Plain(5).patch(U).applied(must.Z, must.T), must.labels) > 0).all())
     assert done or not feasible(must, margin=0.05)
     assert not done or feasible(must, margin=0.0)
@@ -81,7 +83,7 @@ def test_the_least_weights_satisfy_the_conditions_of_optimality():
     from scipy.optimize import minimize
 
     must = relabelled(made(6, seed=4))
-    rows = ListedRows(must.T, must.Z, must.labels, np.ones(6, bool), Plain(8, bias=0))
+    rows = ListedRows(must.T, must.Z, must.labels, np.ones(6, bool), np.zeros(6, bool), Plain(8, bias=0))
 
     def objective(flat, penalty):
         scores = must.Z + must.T @ flat.reshape(8, 4)
@@ -104,7 +106,7 @@ def test_every_must_row_is_right_and_no_guarded_row_breaks():
 def test_units_leave_other_samples_alone():
     guarded, must = made(2000, K=30), relabelled(made(20, K=30, seed=5))
     found = repair(must, guarded, 1.0)
-    assert isinstance(found.form, OneByOne) and not found.held_out.worth
+    assert isinstance(found.form, OneByOne) and found.held_out.good <= 0
     others = made(2000, K=30, seed=9)
     assert right(must, found.patch).all()
     assert (~right(others, found.patch)).mean() <= 0.002
@@ -118,7 +120,7 @@ def test_what_must_samples_share_is_put_right_on_others():
     wrong = wrong.rows(np.flatnonzero(~ONE_LABEL.right(wrong.Z, wrong.labels)))
     must, others = wrong.rows(np.arange(30)), wrong.rows(np.arange(30, len(wrong.labels)))
     found = repair(must, guarded, 1.0)
-    assert isinstance(found.form, Alike | Both) and found.held_out.worth
+    assert isinstance(found.form, Alike | Both) and found.held_out.good > 0
     assert right(must, found.patch).all() and right(guarded, found.patch).mean() > 0.97
     assert right(others, found.patch).mean() > 0.7
 
@@ -146,6 +148,7 @@ def test_a_must_row_goes_before_ten_guarded_ones(neurons, made_right):
     broken = int((~right(guarded, found.patch)).sum())
     assert found.feasible.all() == right(must, found.patch).all() == made_right
     assert 0 < broken <= 10 if made_right else broken == 0
+    assert found.spared == (0 if made_right else 1)
 
 
 def test_a_linear_patch_has_units_for_what_it_leaves_wrong():

@@ -1,4 +1,9 @@
-"""Which digits does the must-and-lock benchmark use? Corruptions in the manner of MNIST-C, seeded."""
+"""Which digits does the must-and-lock benchmark use? Corruptions in the manner of MNIST-C, seeded.
+
+Of MNIST-C (N. Mu, J. Gilmer, *MNIST-C: A Robustness Benchmark for Computer Vision*, 2019; the five severities
+of its repository): Gaussian blur of 1, 2, 3, 4 and 6 pixels. Its Gaussian noise has deviations of .08 to .38,
+its contrast leaves .4 to .05 of the range; ours is brighter, its fog is smoother.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +41,19 @@ def blur(x: np.ndarray, rng: np.random.Generator, severity: float) -> np.ndarray
     return found / len(steps)
 
 
+def smooth(x: np.ndarray, rng: np.random.Generator, severity: float) -> np.ndarray:
+    """Gaussian blur of this deviation in pixels, the border repeated."""
+    reach = int(4 * severity + 0.5)
+    weight = np.exp(-0.5 * (np.arange(-reach, reach + 1) / severity) ** 2)
+    weight = (weight / weight.sum()).astype(np.float32)
+    for axis in (1, 2):
+        sides = [(0, 0), (0, 0), (0, 0)]
+        sides[axis] = (reach, reach)
+        wide = np.pad(x, sides, mode="edge")
+        x = sum(w * np.take(wide, np.arange(k, k + PIXELS), axis) for k, w in enumerate(weight))
+    return x
+
+
 def noise(x: np.ndarray, rng: np.random.Generator, severity: float) -> np.ndarray:
     """Gaussian noise of this deviation."""
     return np.clip(x + severity * rng.normal(size=x.shape).astype(np.float32), 0, 1)
@@ -50,6 +68,7 @@ def contrast(x: np.ndarray, rng: np.random.Generator, severity: float) -> np.nda
 CORRUPTIONS: dict[str, Callable[[np.ndarray, np.random.Generator, float], np.ndarray]] = {
     "fog": fog,
     "blur": blur,
+    "smooth": smooth,
     "noise": noise,
     "contrast": contrast,
 }

@@ -34,10 +34,12 @@ CASES = (
     (3, "contrast", 0.4),
     (3, "noise", 0.5),
     (3, "blur", 14),
+    (3, "smooth", 3),
     (9, "fog", 0.75),
     (9, "contrast", 0.45),
     (9, "noise", 0.5),
     (9, "blur", 14),
+    (9, "smooth", 3),
 )
 MUST, LOCK = 100, 6000
 CIFAR = {

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.head import Head
+from onnxtweak.method.listed.imitation import Imitated
 from onnxtweak.method.listed.repair import Repair, repair
 from onnxtweak.method.patch_sum import added
+from onnxtweak.method.solvers.squared_hinge import WORTH
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.patch import DensePatch, bias_patch
 
@@ -61,6 +63,16 @@ class Repaired:
                 f"of samples held out in thirds, a linear patch makes {fixed:.0%} of must-samples right, and"
                 f" breaks {broken:.2%} of those that should stay"
             )
+        if found.imitated is not None:
+            notes.append(
+                f"learnt from {len(found.imitated.like):,} imitations as well: lock-samples as they would"
+                " look if the same befell them as the must-samples"
+            )
+        if found.spared:
+            notes.append(
+                f"must-samples left wrong because each would break more than {WORTH} lock-samples:"
+                f" {found.spared:,}; to have them right all the same, leave lock-samples that may break out"
+            )
         return tuple(notes)
 
 
@@ -68,13 +80,14 @@ class Repaired:
 class ListedProblem:
     """Rows that have to become right, listed must-samples first, and rows that are right and stay so.
 
-    temperature : logits are divided by it while learning.
+    temperature : logits are divided by it while learning. imitated : rows to learn from, like must-samples.
     """
 
     wanted: Table
     stays: Table
     temperature: float
     head: Head
+    imitated: Imitated | None = None
 
     def with_guarded(self, table: Table, *, bound: bool) -> ListedProblem:
         """With more rows that have to stay.
@@ -90,7 +103,7 @@ class ListedProblem:
 
     def solved(self, previous: Repair | None = None) -> Repair:
         """The repair; previous : of fewer guarded rows."""
-        return repair(self.wanted, self.stays, self.temperature, previous)
+        return repair(self.wanted, self.stays, self.temperature, previous, self.imitated)
 
     def repaired(self, found: Repair, earlier: Earlier) -> Repaired:
         """What was learnt, with the best biases for the same rows beside it."""

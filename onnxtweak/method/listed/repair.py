@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from onnxtweak.head import ONE_LABEL
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.listed.disturbance import Disturbance
 from onnxtweak.method.listed.forms import Alike, Both, OneByOne
+from onnxtweak.method.listed.imitation import Imitated
 from onnxtweak.method.solvers.squared_hinge import (
     CLEAR,
     WORTH,
@@ -43,9 +44,9 @@ class HeldOut:
     broken: float
 
     @property
-    def worth(self) -> bool:
-        """Whether the linear patch is to be preferred to units that leave other samples alone."""
-        return self.fixed > _ONE_IN * self.broken
+    def good(self) -> float:
+        """What it is to be judged by: above 0 it is worth it, rather than units that leave others alone."""
+        return self.fixed - _ONE_IN * self.broken
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,8 @@ class Repair:
 
     feasible (m,) bool : must-rows that it was fitted to; the others are right for no penalty, or at the price
     of too many guarded rows. held_out : None where rows were too few to tell. solved : the weights.
+    imitated : what it was learnt from beside them; None: nothing. spared : how many that are infeasible could
+    be right, if more than `WORTH` guarded rows might break for each.
     """
 
     patch: DensePatch
@@ -61,6 +64,8 @@ class Repair:
     feasible: np.ndarray
     held_out: HeldOut | None
     solved: Separation
+    imitated: Imitated | None = None
+    spared: int = 0
 
     @property
     def cost(self) -> int:
@@ -68,25 +73,38 @@ class Repair:
         return WORTH * int((~self.feasible).sum()) + self.solved.others
 
 
-def repair(must: Table, guarded: Table, temperature: float, previous: Repair | None = None) -> Repair:
+def repair(
+    must: Table,
+    guarded: Table,
+    temperature: float,
+    previous: Repair | None = None,
+    imitated: Imitated | None = None,
+) -> Repair:
     """The patch of least disturbance that makes must-rows right and keeps guarded rows so.
 
     must : rows with the labels that they must get. guarded : rows that are right. temperature : logits are
     divided by it while learning. previous : of the first of these rows; the form is its, and what was
-    infeasible is not tried again.
+    infeasible is not tried again. imitated : rows to learn from as well, where that is better for must-rows
+    held out.
     """
-    problem = _Problem(must, guarded, temperature)
     if previous is not None:
+        problem = _Problem(must, guarded, temperature, previous.imitated)
         return problem.solved(previous.form.silent_on(guarded.T), previous.held_out, previous)
+    problem = _Problem(must, guarded, temperature)
     alike = Alike(Disturbance.of(guarded.T, must.T))
     wrong = ~_right(must)
     if not wrong.any():
         none = np.zeros((alike.width, must.Z.shape[1]))
         done = Separation(none, 0, 0, 0)
         return Repair(alike.patch(none), alike, ~wrong, None, done)
-    held_out = _held_out(must.cooled(temperature), guarded.cooled(temperature))
+    held_out = problem.held_out()
+    if held_out is not None and imitated is not None:
+        other = replace(problem, imitated=imitated)
+        also = other.held_out()
+        if also is not None and also.good > max(held_out.good, 0.0):
+            problem, held_out = other, also
     units = bool(guarded.T.size)
-    if units and wrong.sum() <= _UNITS and not (held_out is not None and held_out.worth):
+    if units and wrong.sum() <= _UNITS and not (held_out is not None and held_out.good > 0):
         single = OneByOne.of(alike.disturbance, must.T[wrong], guarded.T)
         found = problem.solved(single, held_out)
         return found if found.feasible.all() else min(found, problem.together(alike, held_out), key=_cost)
@@ -99,11 +117,15 @@ def _cost(found: Repair) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Rows that must become right, and rows that are, with raw logits; learnt on logits / temperature."""
+    """Rows that must become right, and rows that are, with raw logits; learnt on logits / temperature.
+
+    imitated : rows to learn from as well; None: none.
+    """
 
     must: Table
     guarded: Table
     temperature: float
+    imitated: Imitated | None = None
 
     def together(self, alike: Alike, held_out: HeldOut | None) -> Repair:
         """The linear patch, with units for what it leaves wrong, unless that is too much."""
@@ -122,23 +144,67 @@ class _Problem:
         kept, was = np.ones(len(self.must.labels), bool), _right(self.must)
         if previous is not None:  # rows that an earlier patch broke may have joined those of then
             kept[: len(previous.feasible)] = previous.feasible | was[: len(previous.feasible)]
+        spared = 0 if previous is None else previous.spared
         for _ in range(_REMOVALS):
             found = self._separated(form, kept, None if previous is None else previous.solved)
             right = self._made_right(form, found)
             failing = kept & ~right
+            spared += found.spared
             if not failing.any():
                 break
             # What is right without a patch is not given up for what no patch makes right.
             kept &= ~(failing & ~was if (failing & ~was).any() else failing)
-        return Repair(form.patch(found.U).scaled(self.temperature), form, right, held_out, found)
+        patch = form.patch(found.U).scaled(self.temperature)
+        return Repair(patch, form, right, held_out, found, self.imitated, min(spared, int((~right).sum())))
+
+    def held_out(self) -> HeldOut | None:
+        """What a linear patch does to rows held out in folds; None without neurons, or for too few rows."""
+        tables = [self.must.cooled(self.temperature), self.guarded.cooled(self.temperature)]
+        was = [_right(table) for table in tables]
+        few = (~was[0]).sum() < _FEWEST_MUST or len(was[1]) < _FEWEST_GUARDED
+        if few or not self.must.T.shape[1]:
+            return None
+        spread = [
+            _spread(table, most) for table, most in zip(tables, (_MOST_MUST, _MOST_GUARDED), strict=True)
+        ]
+        folds = [
+            fold_numbers(table.labels[rows], _FOLDS, 0) for table, rows in zip(tables, spread, strict=True)
+        ]
+        gained = [0, 0]
+        for fold in range(_FOLDS):
+            learn = [rows[k != fold] for rows, k in zip(spread, folds, strict=True)]
+            patch = self._linear(*learn)
+            for side, (table, rows, k) in enumerate(zip(tables, spread, folds, strict=True)):
+                held = table.rows(rows[k == fold])
+                after = ONE_LABEL.right(patch.applied(held.Z, held.T), held.labels)
+                gained[side] += int(after.sum()) - int(was[side][rows[k == fold]].sum())
+        return HeldOut(max(gained[0], 0) / int((~was[0][spread[0]]).sum()), -gained[1] / len(spread[1]))
+
+    def _linear(self, must: np.ndarray, guarded: np.ndarray) -> DensePatch:
+        """A linear patch of some of the rows, of logits / temperature. must, guarded : their numbers."""
+        tables = (
+            self.must.rows(must).cooled(self.temperature),
+            self.guarded.rows(guarded).cooled(self.temperature),
+        )
+        imitated = None
+        if self.imitated is not None:
+            rows = np.flatnonzero(np.isin(self.imitated.like, must))
+            like = np.searchsorted(must, self.imitated.like[rows])
+            imitated = Imitated(self.imitated.table.rows(rows).cooled(self.temperature), like)
+        alike = Alike(Disturbance.of(tables[1].T, tables[0].T))
+        return _Problem(*tables, 1.0, imitated).solved(alike, None).patch
 
     def _separated(
         self, form: RepairForm, kept: np.ndarray, before: Separation | None, *, alike: bool = False
     ) -> Separation:
         """kept (m,) bool : must-rows that take part."""
-        rows = stacked([self.must.rows(np.flatnonzero(kept)), self.guarded]).cooled(self.temperature)
-        first = np.arange(len(rows.labels)) < kept.sum()
-        return separate(ListedRows(rows.T, rows.Z, rows.labels, first, form), before, alike=alike)
+        number = np.flatnonzero(kept)
+        parts = [self.must.rows(number), self.guarded]
+        parts += [] if self.imitated is None else [self.imitated.of(number)]
+        rows = stacked(parts).cooled(self.temperature)
+        kind = np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
+        listed = ListedRows(rows.T, rows.Z, rows.labels, kind == 0, kind == 2, form)
+        return separate(listed, before, alike=alike)
 
     def _made_right(self, form: RepairForm, found: Separation) -> np.ndarray:
         """Which must-rows (m,) lead clearly."""
@@ -146,32 +212,10 @@ class _Problem:
         return lead(form.patch(found.U).applied(cool.Z, cool.T), cool.labels) >= CLEAR * form.margin
 
 
-def _held_out(must: Table, guarded: Table) -> HeldOut | None:
-    """What a linear patch does to rows held out in folds; None where there are too few to tell."""
-    was = _right(must)
-    if (~was).sum() < _FEWEST_MUST or len(guarded.labels) < _FEWEST_GUARDED:
-        return None
-    must, guarded = _thinned(must, _MOST_MUST), _thinned(guarded, _MOST_GUARDED)
-    was = _right(must)
-    folds = [fold_numbers(table.labels, _FOLDS, 0) for table in (must, guarded)]
-    fixed = broken = 0
-    for fold in range(_FOLDS):
-        learn, stay = (
-            table.rows(np.flatnonzero(k != fold)) for table, k in zip((must, guarded), folds, strict=True)
-        )
-        tried = _Problem(learn, stay, 1.0).solved(Alike(Disturbance.of(stay.T, learn.T)), None)
-        for table, k in zip((must, guarded), folds, strict=True):
-            held = table.rows(np.flatnonzero(k == fold))
-            before, after = _right(held), ONE_LABEL.right(tried.patch.applied(held.Z, held.T), held.labels)
-            change = int(after.sum()) - int(before.sum())
-            fixed, broken = (fixed + change, broken) if table is must else (fixed, broken - change)
-    return HeldOut(max(fixed, 0) / int((~was).sum()), broken / len(guarded.labels))
-
-
-def _thinned(table: Table, most: int) -> Table:
-    """At most so many rows, evenly from all."""
+def _spread(table: Table, most: int) -> np.ndarray:
+    """Numbers of at most so many rows, evenly from all."""
     rows = np.arange(len(table.labels))
-    return table if len(rows) <= most else table.rows(rows[np.linspace(0, len(rows) - 1, most).astype(int)])
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def _right(table: Table) -> np.ndarray:

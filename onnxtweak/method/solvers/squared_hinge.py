@@ -16,14 +16,17 @@ from onnxtweak.patch import DensePatch
 _ALIKE = tuple((penalty, penalty, 1.0) for penalty in (0.01, 0.1, 1.0, 10.0, 100.0))
 _MUST_FIRST = ((1e3, 10.0, 1.0), (1e4, 1.0, 1.0), (1e4, 0.1, 0.1), (1e6, 0.1, 0.1))
 _STAGES = _ALIKE + _MUST_FIRST
+# Rows to learn from count together as much as this share of the must-rows. Twice as much learns little more
+# from them, and costs others twice as much.
+_LEARNT_SHARE = 0.5
 # A must-row that stays wrong counts as much as so many others that break.
 WORTH = 10
 # A row counts as right from this part of the margin on: what is written rounds.
 CLEAR = 0.02
 # Rows that the last solution pushed into the margin join the problem, this often at most for each penalty.
 _ROUNDS = 8
-# With so many must-rows, or more than ten times as many rows, float32 will do; and the next penalty comes
-# where those that join are fewer than this part of the problem.
+# With so many rows that take part from the beginning, or more than ten times as many in all, float32 will do;
+# and the next penalty comes where those that join are fewer than this part of the problem.
 _MANY, _FEW = 1000, 0.01
 # L-BFGS ends where less than this part of the loss without a patch is to be gained, of many rows the second;
 # or after so many steps.
@@ -60,14 +63,21 @@ class ListedRows:
     """Rows that have to be right. T (n, K). Z (n, C) : calibrated logits without a patch. labels (n,) int64.
 
     must (n,) bool : rows that have to become right; the others are right as they are, and may not become
-    wrong. form : of the patch.
+    wrong, but for those of learnt (n,) bool : they are learnt from, and may be wrong. form : of the patch.
     """
 
     T: np.ndarray
     Z: np.ndarray
     labels: np.ndarray
     must: np.ndarray
+    learnt: np.ndarray
     form: RepairForm
+
+    def penalties(self, order: np.ndarray, of_must: float, of_others: float) -> np.ndarray:
+        """(len(order), 1): those of some rows, in this order."""
+        share = _LEARNT_SHARE * self.must.sum() / max(int(self.learnt.sum()), 1)
+        others = np.where(self.learnt[order], share * of_others, of_others)
+        return np.where(self.must[order], of_must, others)[:, None]
 
     def lead(self, U: np.ndarray) -> np.ndarray:
         """By how much each row's own score exceeds its best rival's, (n,), under weights U (A, C)."""
@@ -80,7 +90,7 @@ class ListedRows:
         """
         clear = CLEAR * self.form.margin
         need = np.where(self.must, clear, np.minimum(clear, lead(self.Z, self.labels) / 2))
-        wrong = ahead < need
+        wrong = (ahead < need) & ~self.learnt
         return int((wrong & self.must).sum()), int((wrong & ~self.must).sum())
 
 
@@ -96,12 +106,13 @@ def lead(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True, eq=False)
 class Separation:
     """Weights that were found. U (A, C). stage : the number of their penalties. must, others : rows that do
-    not lead clearly."""
+    not lead clearly. spared : of the must-rows, how many other penalties made right, at too high a price."""
 
     U: np.ndarray
     stage: int
     must: int
     others: int
+    spared: int = 0
 
     @property
     def cost(self) -> int:
@@ -120,7 +131,7 @@ def separate(rows: ListedRows, before: Separation | None = None, *, alike: bool 
     s = Z + F U. C is raised until every row of `must` is right and no other is wrong; where that cannot be,
     for must-rows alone, and at last for a smaller margin; what costs least is taken. Rows that are no
     must-rows join once a solution has pushed them into the margin, so that of very many only those count
-    that matter.
+    that matter; those that are learnt from take part from the beginning, with penalties of their own.
 
     before : found for fewer rows. It is where this one begins, and if all must-rows are right, the penalty is
     raised once at most: higher ones fit rows that are known at the expense of those that are not yet.
@@ -130,14 +141,15 @@ def separate(rows: ListedRows, before: Separation | None = None, *, alike: bool 
     best = before or Separation(np.zeros((rows.form.width, C)), 0, len(rows.must) + 1, 0)
     if not rows.must.any():
         return replace(best, must=0)
-    U, begin, active = best.U, best.stage, rows.must.copy()
+    U, begin, active = best.U, best.stage, rows.must | rows.learnt
     if before is not None:
         active |= rows.lead(U) < rows.form.margin
         best = replace(best, must=len(rows.must) + 1)
     order = np.flatnonzero(active)
-    many = rows.must.sum() >= _MANY or len(rows.labels) > 10 * _MANY
+    many = (rows.must | rows.learnt).sum() >= _MANY or len(rows.labels) > 10 * _MANY
     kind = np.float32 if many else np.float64
     F, wrong = rows.form.features(rows.T[order]).astype(kind), (1, 1)
+    fewest = len(rows.must)
     for number in range(begin, len(_ALIKE if alike else _STAGES)):
         if number >= len(_ALIKE) and not wrong[0] and number > begin:
             break
@@ -145,7 +157,7 @@ def separate(rows: ListedRows, before: Separation | None = None, *, alike: bool 
         margin = part * rows.form.margin
         for _ in range(_ROUNDS):
             Z, labels = rows.Z[order].astype(kind), rows.labels[order]
-            penalty = np.where(rows.must[order], of_must, of_others)[:, None].astype(kind)
+            penalty = rows.penalties(order, of_must, of_others).astype(kind)
             U = _minimised(_Hinges(F, Z, labels, margin, penalty), U)
             ahead = rows.lead(U)
             wrong = rows.wrong(ahead)
@@ -158,9 +170,10 @@ def separate(rows: ListedRows, before: Separation | None = None, *, alike: bool 
                 break
         found = Separation(U, number, *wrong)
         best = found if found.cost < best.cost else best
+        fewest = min(fewest, found.must)
         if not any(wrong) or (before is not None and not wrong[0] and number > begin):
             break
-    return best
+    return replace(best, spared=max(best.must - fewest, 0))
 
 
 def _minimised(problem: _Hinges, U: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.patch import DensePatch
 from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.lists.base_decisions import BaseDecisions
+from onnxtweak.stages.lists.imitate import imitate
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Neurons
 
@@ -43,7 +44,12 @@ def make_right(
     known = stacked([table for table in (must, *tables, data) if table is not None])
     temperature = fit_temperature(known.Z, known.labels)
     none = known.rows(np.empty(0, np.int64))
-    problem = ListedProblem(earlier.over(must or none), earlier.over(none), temperature, job.head)
+    imitated = None
+    if must is not None and "lock" in guards:
+        imitated = imitate(job, neurons, listed["must"], guards["lock"], room // 8)
+    if imitated is not None:
+        imitated = replace(imitated, table=earlier.over(imitated.table))
+    problem = ListedProblem(earlier.over(must or none), earlier.over(none), temperature, job.head, imitated)
     for role, table in zip(guards, tables, strict=True):
         problem = problem.with_guarded(earlier.over(table), bound=role == "lock")
     if data is not None:

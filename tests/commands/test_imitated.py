@@ -1,0 +1,114 @@
+"""Lock-samples as they would look if the same befell them as the must-samples, end to end."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto
+
+from onnxtweak import commands
+from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings
+from tests.support.nets import NetBuilder
+
+WIDTH, CLASSES, HIDDEN, MUST = 40, 8, 200, 24
+
+
+def samples(count, seed):
+    """Patterns of the classes in noise, and their labels."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, CLASSES, count)
+    pattern = np.random.default_rng(7).random((CLASSES, WIDTH))
+    return (pattern[y] + 0.25 * rng.normal(size=(count, WIDTH))).astype(np.float32), y
+
+
+def veiled(x):
+    """Low contrast under waves of random strength: the model takes it for other classes."""
+    waves = np.sin(np.outer(np.arange(1, 11), np.linspace(0, 6, WIDTH))) + 1
+    strength = np.random.default_rng(3).random((len(x), 10))
+    return (0.4 * x + 0.3 * strength @ waves).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["float32", "uint8"])
+def made(request, tmp_path_factory):
+    """A model that knows the patterns, for real numbers or bytes; veiled samples that it has wrong."""
+    folder, kind = tmp_path_factory.mktemp("imitated"), request.param
+    rng, pattern = np.random.default_rng(0), np.random.default_rng(7).random((CLASSES, WIDTH))
+    first = np.concatenate([pattern - pattern.mean(axis=0), rng.normal(size=(HIDDEN, WIDTH)) / 6])
+    net = NetBuilder()
+    scale = 1.0 if kind == "float32" else 1 / 60
+    cast = net.op("Cast", "x", to=TensorProto.FLOAT)
+    scaled = net.op("Mul", cast, net.const(scale, name="scale"))
+    hidden = net.op("Relu", net.op("MatMul", scaled, net.const(first.T, name="first")))
+    second = np.concatenate([6 * np.eye(CLASSES), np.zeros((HIDDEN, CLASSES))])
+    net.op("MatMul", hidden, net.const(second, name="second"), name="logits")
+    taken = TensorProto.FLOAT if kind == "float32" else TensorProto.UINT8
+    proto = net.model({"x": (taken, ["N", WIDTH])}, {"logits": (TensorProto.FLOAT, ["N", CLASSES])})
+    onnx.save(proto, folder / "model.onnx")
+
+    def stored(x):
+        return x if kind == "float32" else np.clip(np.rint(60 * x), 0, 255).astype(np.uint8)
+
+    x, y = samples(2000, 1)
+    others, of_others = samples(3000, 2)
+    spoiled = stored(veiled(others))
+    wrong = np.flatnonzero(shown(folder / "model.onnx", spoiled) != of_others)
+    assert len(wrong) > 400
+    np.savez(folder / "must.npz", x=spoiled[wrong[:MUST]], y=of_others[wrong[:MUST]])
+    np.savez(folder / "lock.npz", x=stored(x), y=y)
+    return folder, spoiled[wrong[MUST:]], of_others[wrong[MUST:]]
+
+
+def shown(path, x):
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0].argmax(axis=1)
+
+
+def fit(folder, out, **engine):
+    lists = DataSettings(must=(str(folder / "must.npz"),), lock=(str(folder / "lock.npz"),))
+    return commands.fit(
+        model=str(folder / "model.onnx"),
+        data=lists,
+        engine=EngineSettings(backend="numpy", **engine),
+        output=OutputSettings(str(out)),
+    )
+
+
+def test_imitations_put_right_what_was_not_listed(made, tmp_path, monkeypatch):
+    folder, others, labels = made
+    found = fit(folder, tmp_path / "with.onnx")
+    assert found.listed.must.infeasible == 0
+    assert any("imitations" in note for note in found.notes)
+    assert "imitations" in {name for name, _ in found.run.passes}
+    again = fit(folder, tmp_path / "again.onnx", batch=17)
+    assert again.output.sha256 == found.output.sha256
+    monkeypatch.setattr("onnxtweak.stages.lists.make_right.imitate", lambda *_: None)
+    fit(folder, tmp_path / "without.onnx")
+    right = [(shown(tmp_path / f"{name}.onnx", others) == labels).mean() for name in ("with", "without")]
+    assert right[0] > right[1] + 0.05
+    plan = commands.forecast(
+        "fit",
+        model=str(folder / "model.onnx"),
+        data=DataSettings(must=(str(folder / "must.npz"),), lock=(str(folder / "lock.npz"),)),
+        engine=EngineSettings(backend="numpy"),
+    )
+    assert "imitations" in {step.name for step in plan.steps}
+
+
+def test_identifiers_are_not_imitated(tmp_path):
+    net = NetBuilder()
+    table = np.random.default_rng(0).normal(size=(50, 12)).astype(np.float32)
+    rows = net.op("Gather", net.const(table, name="table"), "x", axis=0)
+    hidden = net.op("Relu", net.op("ReduceMean", rows, axes=[1], keepdims=0))
+    net.op(
+        "MatMul", hidden, net.const(np.random.default_rng(1).normal(size=(12, 3)), name="w"), name="logits"
+    )
+    proto = net.model({"x": (TensorProto.INT64, ["N", 5])}, {"logits": (TensorProto.FLOAT, ["N", 3])})
+    onnx.save(proto, tmp_path / "model.onnx")
+    x = np.random.default_rng(2).integers(0, 50, (300, 5))
+    y = shown(tmp_path / "model.onnx", x)
+    np.savez(tmp_path / "must.npz", x=x[:20], y=(y[:20] + 1) % 3)
+    np.savez(tmp_path / "lock.npz", x=x[20:], y=y[20:])
+    found = fit(tmp_path, tmp_path / "out.onnx")
+    assert "imitations" not in {name for name, _ in found.run.passes}
