@@ -75,7 +75,7 @@ DOORS = {
     "numba": ("theta/numba/",),
     "llvmlite": ("theta/numba/",),
     "cupy": ("theta/cupy/", "engine/"),
-    "distributed": ("engine/scoring/workers.py",),
+    "distributed": ("engine/workers/dask_cluster.py",),
     "click": ("cli/",),
     "PIL": ("data/preprocess/", "data/thumbnails.py"),
     "pyarrow": ("data/sources/memory/arrow.py", "data/sources/parquet.py"),

@@ -26,12 +26,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from onnxtweak.engine.scoring.workers import MERGING, open_workers
+
 from onnxtweak.engine.backends import open_backend, why_no_cupy
 from onnxtweak.engine.machine.memory_plan import TapSlice, state_room
-from onnxtweak.engine.scoring.gpu_processes import gpu_processes
-from onnxtweak.engine.scoring.scoring import BlockScores, shard_for
-from onnxtweak.engine.scoring.shared_memory import Borrower, Lender, Lent
-from onnxtweak.engine.scoring.workers import MERGING, open_workers
+from onnxtweak.engine.scoring.finish import BlockScores
+from onnxtweak.engine.scoring.scoring import shard_for
+from onnxtweak.engine.workers.gpu_processes import gpu_processes
+from onnxtweak.engine.workers.shared_memory import Borrower, Lender, Lent
 from onnxtweak.method.selection.candidates import add_block, no_theta
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.backend import Backend

@@ -10,7 +10,9 @@ tap_safety    taps that leave the logits unchanged
 passes        one pass over the samples: logits and hidden values, batch by batch
 position_batches  the rows of a pass where a sample has one for each position
 backends      which of theta's back ends does the arithmetic
-scoring       theta over all samples, in shards, shared among processes
+workers       processes that take calls, here or through Dask
+shared        a pass cut into shards, which workers share
+scoring       theta over all samples, in shards
 dump          hidden values and logits on disk
 latency       how much slower a tweak makes its base
 environment   what works on this machine, for `onnxtweak doctor`

@@ -17,6 +17,7 @@ from onnxtweak.engine.machine.prefetch import prefetch
 from onnxtweak.engine.position_batches import position_batches
 from onnxtweak.engine.session import Session, open_session
 from onnxtweak.engine.subject import Subject, filled
+from onnxtweak.engine.workers.processes import Crew
 from onnxtweak.model.edit.position_nodes import ROWS
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.backend import Backend, host_buffer
@@ -39,13 +40,17 @@ class RunStats:
 
 @dataclass(frozen=True)
 class Engine:
-    """What every pass needs besides its subject. reserved_bytes : memory for the model and samples."""
+    """What every pass needs besides its subject.
+
+    reserved_bytes : memory for the model and samples. crew : workers that passes may be shared among.
+    """
 
     settings: EngineSettings
     backend: Backend
     progress: Progress
     stats: RunStats
     reserved_bytes: int = 0
+    crew: Crew | None = None
 
     @contextmanager
     def passing(self, what: str, samples: int, session: Session, begin: float) -> Iterator[None]:

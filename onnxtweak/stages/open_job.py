@@ -24,11 +24,11 @@ from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine.memory_plan import model_room, too_little
 from onnxtweak.engine.opened import Opened, open_model, starting
 from onnxtweak.engine.passes import Engine, RunStats
-from onnxtweak.engine.scoring.scoring import from_model, shard_for
-from onnxtweak.engine.scoring.sweep import Read
+from onnxtweak.engine.scoring.scoring import shard_for
 from onnxtweak.engine.session import runtime_version
 from onnxtweak.engine.subject import Subject, few_samples, hidden, measured, watchable, whole_batches
 from onnxtweak.engine.tap_safety import SafeTaps, trial_samples
+from onnxtweak.engine.workers.processes import Crew
 from onnxtweak.errors import DataError
 from onnxtweak.goal import class_names
 from onnxtweak.head import Head
@@ -51,7 +51,7 @@ _MAPS = {"activations", "stages", "blocks"}
 
 @dataclass(frozen=True)
 class FitSamples:
-    """How a worker opens the fit samples of a job again.
+    """What a job was opened from.
 
     whole : `data` is not split, all of it is fit. alone : whether samples are run one at a time, because
     answers depend on the batch; None: that, and what is `watched`, is to be found out.
@@ -63,15 +63,6 @@ class FitSamples:
     whole: bool
     alone: bool | None = None
     watched: tuple[Tap, ...] = ()
-
-    def __call__(self, engine: Engine) -> Read:
-        """Open them: the function that yields their batches."""
-        settings = engine.settings
-        opened = open_model(self.model, self.taps).given(dict(self.data.inputs))
-        splits = _opened_splits(opened, self.data, settings, engine.progress, self.whole)
-        job = _job(opened, splits, settings, engine.progress, self, time.perf_counter())
-        engine = replace(engine, reserved_bytes=job.engine.reserved_bytes)
-        return from_model(job.subject, job.splits.fit, engine, job.taps)
 
 
 @dataclass(frozen=True)
@@ -235,7 +226,7 @@ def _job(
     subject = settled.subject
     require_declared_type(opened, subject)
     reserved = _reserved_bytes(subject, splits, settings)
-    engine = Engine(settings, open_backend(settings), progress, RunStats(), reserved)
+    engine = Engine(settings, open_backend(settings), progress, RunStats(), reserved, Crew(settings))
     at_positions = settle_boxes if subject.detector is not None else settle_lines
     splits, subject = at_positions(splits, subject, few, engine, reopen.data, whole=reopen.whole)
     said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]

@@ -16,7 +16,7 @@ from onnxtweak.engine.machine.memory_plan import Block
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.engine.scoring.score_file import ScoreTables
-from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
+from onnxtweak.engine.scoring.scoring import ModelSamples, theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import Read, Reopen, ScoringTask
 from onnxtweak.method.selection.candidates import Candidates, Theta, ThetaSizes, add_block, no_theta
 from onnxtweak.stages.open_job import Job
@@ -37,8 +37,8 @@ def score_neurons(
     fit, engine = job.splits.fit, job.engine
     key = None if engine.settings.work_dir is None else _cache_key(job, targets, theta)
     task = ScoringTask(fit.labels, np.asarray(targets, np.int64), theta, key, job.head)
-    read = from_model(job.subject, fit, engine, job.taps)
-    return score_batches(read, job.taps, task, most, engine, reopen=job.reopen, tables=tables)
+    reopen = ModelSamples(job.subject, fit, job.taps)
+    return score_batches(reopen(engine), job.taps, task, most, engine, reopen=reopen, tables=tables)
 
 
 def score_batches(
@@ -70,7 +70,10 @@ def score_batches(
             engine.stats.passes.append(("score, cached", 0))
     for block in theta_sweeps(read, blocks, task, engine, reopen=reopen, done=done):
         found = add_block(found, block, None if tables is None else tables.put, settings.threads)
+        ends = block.ends
         del block  # frees its memory for the next one
+        if not ends:
+            continue
         done += 1
         if file is not None:
             if tables is not None:

@@ -123,6 +123,29 @@ def without_counts(state: ThetaState) -> ThetaState:
     return replace(state, count_hi=none, count_lo=none, last_hi=none, last_lo=none)
 
 
+def limits_alone(state: ThetaState) -> ThetaState:
+    """The state without sums and peaks, which counting does not need."""
+    none = np.empty((0, 0))
+    return replace(state, total=none, peak=none, bad=none)
+
+
+def counts_alone(state: ThetaState) -> ThetaState:
+    """The state without what a sweep fills: what counting some samples adds to another."""
+    none = np.empty((0, 0))
+    return replace(state, hi=none, lo=none, total=none, peak=none, bad=none)
+
+
+def add_counts(state: ThetaState, other: ThetaState) -> ThetaState:
+    """A state with what was counted on other samples, within the same limits; neither is changed."""
+    return replace(
+        state,
+        count_hi=state.count_hi + other.count_hi,
+        count_lo=state.count_lo + other.count_lo,
+        last_hi=np.minimum(state.last_hi, other.last_hi),
+        last_lo=np.minimum(state.last_lo, other.last_lo),
+    )
+
+
 @dataclass(frozen=True)
 class Scores:
     """Theta of M neurons for one target, finished (METHOD 2).

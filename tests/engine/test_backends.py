@@ -12,9 +12,9 @@ from onnxtweak.engine import backends
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.machine import gpu
 from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
-from onnxtweak.engine.scoring import gpu_processes
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import ScoringTask
+from onnxtweak.engine.workers import gpu_processes
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import prepare
@@ -118,11 +118,11 @@ def test_a_pass_with_the_gpu_back_end_gives_the_cpus_bits(tmp_path, gpu_on_cpu, 
 
 def test_one_process_per_gpu_sees_that_gpu_alone(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-    with gpu_processes.gpu_processes((0, 2)) as submit:
-        seen = {submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() for _ in range(40)}
+    with gpu_processes.gpu_processes((0, 2)) as gpus:
+        seen = {gpus.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() for _ in range(40)}
     assert seen <= {"4", "7"} and seen
 
 
 def test_a_gpu_process_that_dies_is_told():
-    with pytest.raises(MachineError, match="died"), gpu_processes.gpu_processes((None,)) as submit:
-        submit(os._exit, 1).result()
+    with pytest.raises(MachineError, match="died"), gpu_processes.gpu_processes((None,)) as gpus:
+        gpus.submit(os._exit, 1).result()

@@ -19,12 +19,13 @@ import pytest
 
 from onnxtweak.engine.machine.memory_plan import cut_taps
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.scoring import checkpoint, scoring, shared_memory, workers
-from onnxtweak.engine.scoring.shielded import shielded
+from onnxtweak.engine.scoring import checkpoint, scoring, shared_sweep
 from onnxtweak.engine.scoring.sweep import ScoringTask
+from onnxtweak.engine.workers import dask_cluster, processes, shared_memory
+from onnxtweak.engine.workers.shielded import shielded
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
-from onnxtweak.stages.open_job import FitSamples, prepare
+from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import silent
 from tests.support.weak_class import weak_cnn
 
@@ -39,7 +40,7 @@ class OnCpu:
     room : bytes that the process may lend; None: as many as it likes. dies_at : the shard that kills it.
     """
 
-    samples: FitSamples
+    samples: scoring.ModelSamples
     notes: str
     room: int | None = None
     dies_at: int | None = None
@@ -56,6 +57,10 @@ class OnCpu:
         read = self.samples(replace(engine, settings=replace(engine.settings, device="cpu")))
         return partial(self.read, read)
 
+    @property
+    def files(self):
+        return self.samples.files
+
     def read(self, read, what, taps, chosen):
         if self.dies_at is not None and chosen[0] == self.dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -66,6 +71,16 @@ def job_of(folder, **settings):
     model, data = weak_cnn(folder, n=300)
     engine = EngineSettings(device="cpu", backend="numpy", shard=32, batch=8, threads=1, **settings)
     return prepare(str(model), DataSettings((str(data),)), engine, TapSettings(), silent)
+
+
+def samples_of(job):
+    return scoring.ModelSamples(job.subject, job.splits.fit, job.taps)
+
+
+def on(job, device):
+    """The job's engine with GPUs, and processes for them."""
+    settings = replace(job.engine.settings, device=device)
+    return replace(job.engine, settings=settings, crew=processes.Crew(settings))
 
 
 def swept(job, engine, reopen=None, neurons=None, cache_key=None):
@@ -98,13 +113,14 @@ def looks(monkeypatch):
     """What the shared pass looks at of what it was lent: one entry for each shard."""
     found = []
 
-    class Counts(shared_memory.Borrower):
-        def look(self, lent):
-            found.append(lent)
-            return super().look(lent)
+    look = shared_memory.Borrower.look
 
-    monkeypatch.setattr(workers, "Borrower", Counts)
-    monkeypatch.setattr(workers, "gpu_count", lambda: 3)
+    def counts(self, lent):
+        found.append(lent)
+        return look(self, lent)
+
+    monkeypatch.setattr(shared_memory.Borrower, "look", counts)
+    monkeypatch.setattr(processes, "gpu_count", lambda: 3)
     return found
 
 
@@ -120,8 +136,8 @@ def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neu
     job = job_of(tmp_path)
     (tmp_path / "notes").mkdir()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,2"))
-    parted = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path / "notes")), neurons)
+    on_gpus = on(job, "cuda:0,2")
+    parted = swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path / "notes")), neurons)
     names = [name for name, _ in job.engine.stats.passes]
     whole = swept(job, job.engine, None, neurons)
     seen = {file.read_text() for file in (tmp_path / "notes").iterdir()}
@@ -135,16 +151,16 @@ def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neu
 
 def test_without_room_to_lend_states_go_through_the_pipe(tmp_path, looks):
     job = job_of(tmp_path)
-    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
-    parted = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path), room=8192))
+    on_gpus = on(job, "cuda:0,1")
+    parted = swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path), room=8192))
     same(parted, swept(job, job.engine))
     assert not looks
 
 
 def test_a_shard_that_can_no_longer_be_looked_at_is_done_again(tmp_path, monkeypatch, looks):
     job = job_of(tmp_path)
-    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
-    look = workers.Borrower.look
+    on_gpus = on(job, "cuda:0,1")
+    look = shared_memory.Borrower.look
 
     def is_gone(self, lent):
         found = look(self, lent)
@@ -152,8 +168,8 @@ def test_a_shard_that_can_no_longer_be_looked_at_is_done_again(tmp_path, monkeyp
             raise FileNotFoundError
         return found
 
-    monkeypatch.setattr(workers.Borrower, "look", is_gone)
-    same(swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path))), swept(job, job.engine))
+    monkeypatch.setattr(shared_memory.Borrower, "look", is_gone)
+    same(swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path))), swept(job, job.engine))
     assert not Path("/dev/shm").is_dir() or len(looks) > 3
 
 
@@ -162,12 +178,12 @@ def test_a_process_that_is_killed_ends_the_run_which_is_resumed_to_the_same_bits
 ):
     job = job_of(tmp_path, work_dir=str(tmp_path / "work"), resume=True)
     monkeypatch.setattr(checkpoint, "_RARITY", 0)
-    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
+    on_gpus = on(job, "cuda:0,1")
     with pytest.raises(MachineError, match="died"):
-        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path), dies_at=160), cache_key="this")
+        swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path), dies_at=160), cache_key="this")
     assert not held()
     job.engine.stats.passes.clear()
-    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), cache_key="this")
+    resumed = swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path)), cache_key="this")
     left = job.engine.stats.passes[0][1]
     assert 0 < left < len(job.splits.fit)
     same(resumed, swept(job, job.engine))
@@ -175,11 +191,11 @@ def test_a_process_that_is_killed_ends_the_run_which_is_resumed_to_the_same_bits
 
 _PARENT = """
 import os, time
-from onnxtweak.engine.scoring.gpu_processes import gpu_processes
+from onnxtweak.engine.workers.gpu_processes import gpu_processes
 if __name__ == "__main__":
-    with gpu_processes((None, None)) as submit:
-        print(*{submit(os.getpid).result() for _ in range(20)}, flush=True)
-        submit(time.sleep, 600).result()
+    with gpu_processes((None, None)) as processes:
+        print(*{processes.submit(os.getpid).result() for _ in range(20)}, flush=True)
+        processes.submit(time.sleep, 600).result()
 """
 
 
@@ -213,10 +229,10 @@ class Killed(Exception):
 def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, monkeypatch):
     job = job_of(tmp_path, work_dir=str(tmp_path / "work"), resume=True)
     whole = swept(job, job.engine)
-    monkeypatch.setattr(workers, "gpu_count", lambda: 2)
+    monkeypatch.setattr(processes, "gpu_count", lambda: 2)
     monkeypatch.setattr(checkpoint, "_RARITY", 0)
-    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
-    merge, merged = workers.merge, []
+    on_gpus = on(job, "cuda:0,1")
+    merge, merged = shared_sweep.merge, []
 
     def dies(sweep, *others):
         if len(merged) == 2:
@@ -224,12 +240,12 @@ def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, mo
         merge(sweep, *others)
         merged.append(sweep.at)
 
-    monkeypatch.setattr(workers, "merge", dies)
+    monkeypatch.setattr(shared_sweep, "merge", dies)
     with pytest.raises(Killed):
-        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), cache_key="this")
-    monkeypatch.setattr(workers, "merge", merge)
+        swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path)), cache_key="this")
+    monkeypatch.setattr(shared_sweep, "merge", merge)
     job.engine.stats.passes.clear()
-    resumed = swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)), cache_key="this")
+    resumed = swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path)), cache_key="this")
     total = len(job.splits.fit)
     assert job.engine.stats.passes[0] == ("score, 2 workers", total - 64)
     same(resumed, whole)
@@ -238,10 +254,10 @@ def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, mo
 
 def test_a_gpu_that_is_not_there_is_told_before_anything_starts(tmp_path, monkeypatch):
     job = job_of(tmp_path)
-    monkeypatch.setattr(workers, "gpu_count", lambda: 1)
-    on_gpus = replace(job.engine, settings=replace(job.engine.settings, device="cuda:0,1"))
+    monkeypatch.setattr(processes, "gpu_count", lambda: 1)
+    on_gpus = on(job, "cuda:0,1")
     with pytest.raises(MachineError, match="does not answer"):
-        swept(job, on_gpus, OnCpu(job.reopen, str(tmp_path)))
+        swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path)))
 
 
 def test_local_workers_that_cannot_start_are_the_machine_s_failure(monkeypatch):
@@ -249,10 +265,10 @@ def test_local_workers_that_cannot_start_are_the_machine_s_failure(monkeypatch):
         raise RuntimeError("Nanny failed to start.")
 
     fake = SimpleNamespace(LocalCluster=no_locks)
-    monkeypatch.setattr(workers, "distributed", fake)
+    monkeypatch.setattr(dask_cluster, "distributed", fake)
     with (
         pytest.raises(MachineError, match="worker processes cannot be started: Nanny failed") as failed,
-        workers.open_workers(EngineSettings(device="cpu", workers=1)),
+        processes.open_workers(EngineSettings(device="cpu", workers=1)),
     ):
         pass
     assert "/dev/shm" in failed.value.hint

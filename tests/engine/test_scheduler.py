@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 from onnxtweak.cli.main import main
-from onnxtweak.engine.scoring import open_files, workers
+from onnxtweak.engine.workers import dask_cluster, open_files
+from onnxtweak.engine.workers.processes import open_workers
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings
 from tests.support.weak_class import weak_cnn
@@ -27,7 +28,7 @@ distributed = pytest.importorskip("distributed")
 def test_what_is_no_address_is_said(address):
     with (
         pytest.raises(MachineError, match="not the address of a Dask scheduler") as caught,
-        workers.open_workers(EngineSettings(scheduler=address)),
+        open_workers(EngineSettings(scheduler=address)),
     ):
         pass
     assert caught.value.hint == "write it like tcp://HOST:8786"
@@ -36,7 +37,7 @@ def test_what_is_no_address_is_said(address):
 @pytest.mark.filterwarnings("ignore")  # of threads that wait for an answer
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3])
 def test_what_never_answers_or_is_no_dask_is_given_up(answer, monkeypatch):
-    monkeypatch.setattr(workers, "_ANSWER", 1)
+    monkeypatch.setattr(dask_cluster, "_ANSWER", 1)
     kept = []
 
     def serve():
@@ -54,7 +55,7 @@ def test_what_never_answers_or_is_no_dask_is_given_up(answer, monkeypatch):
         threading.Thread(target=serve, daemon=True).start()
         began = time.monotonic()
         settings = EngineSettings(scheduler=f"tcp://127.0.0.1:{server.getsockname()[1]}")
-        with pytest.raises(MachineError, match="does not answer"), workers.open_workers(settings):
+        with pytest.raises(MachineError, match="does not answer"), open_workers(settings):
             pass
         assert time.monotonic() - began < 10
     for connection in kept:
@@ -140,6 +141,8 @@ class _Late:
 
 def test_a_call_that_ends_just_after_the_wait_for_it_is_no_timeout():
     client = SimpleNamespace(nthreads=lambda: {"a worker": 1})
-    assert workers._result(client, _Late("finished")) == "the sums"
+    workers = dask_cluster.DaskWorkers(client, 1)
+    assert workers.result(_Late("finished")) == "the sums"
+    late = _Late("error", TimeoutError("its own"))
     with pytest.raises(TimeoutError, match="its own"):
-        workers._result(client, _Late("error", TimeoutError("its own")))
+        workers.result(late)

@@ -70,9 +70,9 @@ def test_a_pass_that_died_is_resumed_to_the_same_bits(samples, tmp_path, monkeyp
     monkeypatch.setattr(checkpoint, "_RARITY", 0)  # save after every shard
     save, saved = checkpoint.Checkpoint.save, []
 
-    def dies(self, sweep, host_state):
-        save(self, sweep, host_state)
-        saved.append(sweep.at)
+    def dies(self, get):
+        save(self, get)
+        saved.append(get().at)
         if len(saved) == at:
             raise Killed
 
@@ -235,9 +235,9 @@ def test_what_is_done_to_the_samples_is_part_of_the_question(samples, tmp_path):
 
 
 def test_workers_without_dask_are_told_what_to_install(samples, monkeypatch):
-    from onnxtweak.engine.scoring import workers
+    from onnxtweak.engine.workers import dask_cluster
 
-    monkeypatch.setattr(workers, "distributed", None)
+    monkeypatch.setattr(dask_cluster, "distributed", None)
     with pytest.raises(MachineError, match="Dask is not installed"):
         ask(samples, replace(ENGINE, workers=2))
 
@@ -245,11 +245,11 @@ def test_workers_without_dask_are_told_what_to_install(samples, monkeypatch):
 @pytest.mark.filterwarnings("default")  # of Dask's own
 def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, monkeypatch):
     pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-    from onnxtweak.engine.scoring import workers
+    from onnxtweak.engine.scoring import shared_sweep
 
     engine = replace(ENGINE, shard=16)
     whole, _ = ask(samples, engine)
-    merge, killed = workers.merge, []
+    merge, killed = shared_sweep.merge, []
 
     def kills(sweep, *others):
         merge(sweep, *others)
@@ -259,7 +259,7 @@ def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, mon
                 os.kill(process, signal.SIGKILL)
                 break
 
-    monkeypatch.setattr(workers, "merge", kills)
+    monkeypatch.setattr(shared_sweep, "merge", kills)
     shared, stats = ask(samples, replace(engine, workers=2))
     same(shared, whole)
     assert killed and stats.passes[0] == ("score, 2 workers", 300)
@@ -269,7 +269,7 @@ def test_two_workers_one_killed_midway_give_the_bits_of_one_process(samples, mon
 @pytest.mark.parametrize("reached", [True, False])
 def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatch, reached):
     distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-    from onnxtweak.engine.scoring import workers
+    from onnxtweak.engine.workers import dask_cluster
 
     found = []
 
@@ -277,8 +277,8 @@ def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatc
         found.append(real(workers))
         return reached
 
-    real = workers._within_reach
-    monkeypatch.setattr(workers, "_within_reach", within_reach)
+    real = dask_cluster._within_reach
+    monkeypatch.setattr(dask_cluster, "_within_reach", within_reach)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         shared, stats = ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address))
     whole, _ = ask(samples, ENGINE)
@@ -288,7 +288,7 @@ def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatc
 
 def test_workers_that_do_not_answer_are_out_of_reach():
     pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-    from onnxtweak.engine.scoring.workers import _within_reach
+    from onnxtweak.engine.workers.dask_cluster import _within_reach
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = f"tcp://127.0.0.1:{server.getsockname()[1]}"

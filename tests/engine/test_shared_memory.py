@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxtweak.engine.scoring.shared_memory import Borrower, Lender, Lent
+from onnxtweak.engine.workers.shared_memory import Borrower, Lender, Lent
 
 pytestmark = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no memory without a name here")
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +142,7 @@ def test_where_there_is_too_little_memory_nothing_is_lent():
 _LENDS = """
 import sys
 import numpy as np
-from onnxtweak.engine.scoring.shared_memory import Lender
+from onnxtweak.engine.workers.shared_memory import Lender
 lender = Lender(np.empty)
 lent = lender.lend(int(sys.argv[1]), np.arange(100_000))
 print(lent if lent is None else (lent.pickled, lent.process, lent.file, lent.inode, lent.size), flush=True)

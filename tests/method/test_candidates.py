@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxtweak.engine.machine.memory_plan import TapSlice
-from onnxtweak.engine.scoring.scoring import BlockScores
+from onnxtweak.engine.scoring.finish import BlockScores
 from onnxtweak.method.selection import candidates
 from onnxtweak.method.selection.candidates import add_block, no_theta
 from onnxtweak.theta.state import empty_state, finish, state_slice

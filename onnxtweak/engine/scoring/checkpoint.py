@@ -21,7 +21,6 @@ from onnxtweak.engine.scoring.sweep import Sweep
 from onnxtweak.errors import OutputError
 from onnxtweak.settings import EngineSettings
 from onnxtweak.temporary_files import temporary_file
-from onnxtweak.theta.state import ThetaState
 from onnxtweak.types import Progress, silent
 
 _PIECE = 1 << 20  # bytes read at a time
@@ -146,11 +145,15 @@ class Checkpoint:
             own.append(values)
         sweep.at = at
 
-    def save(self, sweep: Sweep, host_state: Callable[[ThetaState], ThetaState]) -> None:
-        """Write the sweep, completely or not at all, unless one was saved just before. Raises OutputError."""
+    def save(self, get: Callable[[], Sweep]) -> None:
+        """Write a sweep, completely or not at all, unless one was saved just before. Raises OutputError.
+
+        get : the sweep, with states in NumPy.
+        """
         begin = time.monotonic()
         if begin - self._saved < _RARITY * self._took:
             return
+        sweep = get()
         arrays: dict[str, np.ndarray] = {
             "at": np.array(sweep.at),
             "cuts": _cuts(sweep),
@@ -158,8 +161,7 @@ class Checkpoint:
             "overflowed": np.array([one is None or one.overflowed for one in sweep.survivors]),
         }
         for k, state in enumerate(sweep.states):
-            on_host = host_state(state)
-            arrays |= {f"{k}.{name}": getattr(on_host, name) for name in _ARRAYS}
+            arrays |= {f"{k}.{name}": getattr(state, name) for name in _ARRAYS}
             survivors = sweep.survivors[k]
             found = (np.empty(0),) * 3 if survivors is None else survivors.all()
             arrays |= {f"{k}.kept.{part}": array for part, array in enumerate(found)}

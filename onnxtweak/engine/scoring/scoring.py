@@ -11,47 +11,25 @@ That is why all of these give the same bits.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.machine.gpu import gpu_numbers
 from onnxtweak.engine.machine.memory_plan import Block, cut_taps
 from onnxtweak.engine.passes import Engine, Folding, capture
 from onnxtweak.engine.scoring.checkpoint import Checkpoint
-from onnxtweak.engine.scoring.sweep import (
-    Read,
-    Reopen,
-    ScoringTask,
-    Sweep,
-    fold,
-    new_sweep,
-    of_targets,
-    taps_of,
-    values_of,
-)
+from onnxtweak.engine.scoring.finish import BlockScores, finish
+from onnxtweak.engine.scoring.sweep import Read, Reopen, ScoringTask, Sweep, fold, new_sweep, on_host, taps_of
+from onnxtweak.engine.shared.sending import files_read
 from onnxtweak.engine.subject import Subject
-from onnxtweak.theta.gaps import is_of
-from onnxtweak.theta.state import ThetaState, begin_counting, bytes_per_neuron
+from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import Tap
 
 # A shard from another process is sent as a whole state: few enough shards that this costs less than running
 # the model, and as many as there may be workers.
 _MOST_SHARDS = 64
-
-
-@dataclass(frozen=True)
-class BlockScores:
-    """Theta's states of a block of neurons after all samples, in NumPy: one per slice of the block.
-
-    predicted (N,) int64 : by the base; of several labels (N, C), marks.
-    """
-
-    block: Block
-    states: tuple[ThetaState, ...]
-    predicted: np.ndarray
 
 
 def shard_for(samples: int, least: int) -> int:
@@ -79,6 +57,22 @@ def from_model(subject: Subject, view: View, engine: Engine, taps: Sequence[Tap]
     )
 
 
+@dataclass(frozen=True, eq=False)
+class ModelSamples:
+    """How a worker reads what `from_model` reads here."""
+
+    subject: Subject
+    view: View
+    taps: tuple[Tap, ...]
+
+    def __call__(self, engine: Engine) -> Read:
+        return from_model(self.subject, self.view, engine, self.taps)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return files_read(self.subject, self.view)
+
+
 def theta_blocks(taps: Sequence[Tap], targets: int, engine: Engine) -> list[Block]:
     """The blocks of neurons, with one sweep each: a single one where the state of all fits into memory."""
     each, most = bytes_per_neuron(targets), engine.backend.gpu_state_bytes
@@ -104,30 +98,23 @@ def theta_sweeps(
     done : how many of the first blocks to leave out. Raises MachineError where workers cannot be started,
     OutputError where the work directory cannot be written to.
     """
-    settings = engine.settings
-    several = settings.workers or settings.scheduler or len(gpu_numbers(settings.device)) > 1
-    checkpoints = [Checkpoint.at(settings, task.cache_key, number) for number in range(len(blocks))]
-    with ExitStack() as stack:
-        shared = None
-        if reopen is not None and several and done < len(blocks):
-            from onnxtweak.engine.scoring.workers import sharing
+    checkpoints = [Checkpoint.at(engine.settings, task.cache_key, number) for number in range(len(blocks))]
+    crew = engine.crew
+    for number, (block, checkpoint) in enumerate(zip(blocks, checkpoints, strict=True)):
+        if number >= done:
+            what = "score" if len(blocks) == 1 else f"score, block {number + 1} of {len(blocks)}"
+            if reopen is not None and crew is not None and crew.wanted:
+                from onnxtweak.engine.scoring.shared_sweep import shared_sweep
 
-            shared = stack.enter_context(sharing(reopen, engine))
-        for number, (block, checkpoint) in enumerate(zip(blocks, checkpoints, strict=True)):
-            if number >= done:
-                what = "score" if len(blocks) == 1 else f"score, block {number + 1} of {len(blocks)}"
-                if shared is not None:
-                    sweep = shared(block, task, what, checkpoint)
-                else:
-                    sweep = _sweep(read, block, task, engine, checkpoint, what)
-                _finish(sweep, read, task, engine)
-                states = tuple(engine.backend.host_state(state) for state in sweep.states)
-                scored = BlockScores(block, states, sweep.predicted)
-                del sweep, states
+                yield from shared_sweep(reopen, read, block, task, engine, what, checkpoint)
+            else:
+                sweep = _sweep(read, block, task, engine, checkpoint, what)
+                scored = finish(sweep, read, task, engine)
+                del sweep
                 yield scored
                 del scored
-            if checkpoint is not None:  # the caller has stored the block by now
-                checkpoint.clear()
+        if checkpoint is not None:  # the caller has stored the block by now
+            checkpoint.clear()
 
 
 def _sweep(
@@ -148,41 +135,5 @@ def _sweep(
         for got in read(what, taps_of(block), chosen):
             fold(sweep, got, task, engine)
             if checkpoint is not None and sweep.at % engine.settings.shard == 0:
-                checkpoint.save(sweep, engine.backend.host_state)
+                checkpoint.save(lambda: on_host(sweep, engine))
     return sweep
-
-
-def _finish(sweep: Sweep, read: Read, task: ScoringTask, engine: Engine) -> None:
-    """Counts, and what is known only once all samples were seen."""
-    sweep.parts = []
-    sweep.states = [begin_counting(state) for state in sweep.states]
-    for j, parts in enumerate(sweep.gaps):
-        values = np.concatenate(parts)
-        for state in sweep.states:
-            state.seen[j] = len(values)
-            state.gap[j] = float(np.median(values)) if len(values) else 0.0
-    found = [survivors for survivors in sweep.survivors if survivors is not None and not survivors.overflowed]
-    if len(found) == len(sweep.states):
-        for survivors, state in zip(found, sweep.states, strict=True):
-            survivors.count(state)
-        return
-    sweep.survivors = []
-    del found
-    own, missed = is_of(task.labels, task.targets), ~is_of(sweep.predicted, task.targets)
-    wrong = np.flatnonzero((own & missed).any(axis=1))
-    if len(wrong):
-        sweep.states = [engine.backend.device_state(state) for state in sweep.states]
-        _count_wrong(sweep, read, wrong, task, engine)
-
-
-def _count_wrong(sweep: Sweep, read: Read, wrong: np.ndarray, task: ScoringTask, engine: Engine) -> None:
-    """The second sweep, over the wrong samples of the targets: their positions (n,) int64."""
-    for got in read("count", taps_of(sweep.block), wrong):
-        gaps = task.gaps(got)
-        parts = [(rows, engine.backend.place_wanted(of_targets(gaps.wanted, rows))) for rows in task.together]
-        for s, V in zip(sweep.states, values_of(sweep.block, got, engine), strict=True):
-            if task.theta == "thesis":
-                np.abs(V, out=V)
-            for rows, wanted in parts:
-                counts = (part[rows] for part in (s.hi, s.lo, s.count_hi, s.count_lo, s.last_hi, s.last_lo))
-                engine.backend.fold_wanted(V, wanted, *counts)

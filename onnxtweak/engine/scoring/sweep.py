@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,8 +29,11 @@ class Read(Protocol):
         """
 
 
-class Reopen(Hashable, Protocol):
-    """How a worker opens the same samples again; picklable, and equal for the same samples."""
+class Reopen(Protocol):
+    """How a worker opens the same samples again; picklable. files : that it will read."""
+
+    @property
+    def files(self) -> tuple[Path, ...]: ...
 
     def __call__(self, engine: Engine) -> Read:
         """These samples, read with the worker's engine."""
@@ -65,9 +69,10 @@ class ScoringTask:
 class Sweep:
     """The state of a pass over the samples, for one block of neurons; changed in place.
 
-    states : per slice of the block, with `total` up to the last whole shard. parts : per slice, this shard's
-    sums (c, m) float64. survivors : per slice; None where the back end does not find them. predicted (N,)
-    int64, or (N, C) marks. gaps : per target, |g| of its samples so far. at : samples done.
+    states : per slice of the block, with `total` up to the last whole shard; none where others have them.
+    parts : per slice, this shard's sums (c, m) float64. survivors : per slice; None where the back end does
+    not find them. predicted (N,) int64, or (N, C) marks. gaps : per target, |g| of its samples so far. at :
+    samples done.
     """
 
     block: Block

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.engine.scoring.scoring import BlockScores
+from onnxtweak.engine.scoring.finish import BlockScores
 from onnxtweak.theta.state import Scores, ThetaState, finish, state_slice
 
 # Neurons that are handled together: few enough that the arithmetic stays in the cache.

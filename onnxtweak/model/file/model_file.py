@@ -8,6 +8,7 @@ from collections.abc import MutableSequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError, Message
@@ -39,6 +40,13 @@ class ModelFile:
     sha256: str
     external: tuple[ExternalFile, ...] = ()
     stored: bool = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To another process it goes without what follows from its bytes."""
+        return {key: value for key, value in vars(self).items() if key not in ("proto", "graph")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, proto=parse(state["data"], state["path"]))
 
     @property
     def folder(self) -> Path:

@@ -4,23 +4,47 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from onnxtweak.engine.scoring.shielded import shielded
+from onnxtweak.engine.workers.shielded import shielded
 from onnxtweak.errors import MachineError
+from onnxtweak.temporary_files import temporary_folder
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+@dataclass(frozen=True)
+class GpuProcesses:
+    """What `Workers` asks of processes: a pool of this machine's."""
+
+    submit: Callable[..., Future[Any]]
+    processes: int
+
+    def result(self, future: Future[Any]) -> Any:
+        """What a future's call returns."""
+        return future.result()
+
+    @contextmanager
+    def giving(self, data: bytes) -> Iterator[Path]:
+        """What calls are given for bytes: a file, since all are on this machine."""
+        with temporary_folder(Path(tempfile.gettempdir()), private=True) as folder:
+            file = folder / "given"
+            file.write_bytes(data)
+            yield file
+
+
 @contextmanager
-def gpu_processes(numbers: Sequence[int | None]) -> Iterator[Callable[..., Future[Any]]]:
-    """`submit(function, *arguments)` for processes that each own one GPU; None: a process without one.
+def gpu_processes(numbers: Sequence[int | None]) -> Iterator[GpuProcesses]:
+    """Processes that each own one GPU; None: a process without one.
 
     In each of them its GPU is `cuda:0`. Raises MachineError when a process dies.
     """
@@ -33,7 +57,7 @@ def gpu_processes(numbers: Sequence[int | None]) -> Iterator[Callable[..., Futur
         with shielded():
             for _ in numbers:  # a process begins when it gets its first call
                 pool.submit(os.getpid)
-        yield pool.submit
+        yield GpuProcesses(pool.submit, len(numbers))
     except KeyboardInterrupt:
         for process in list(pool._processes.values()):  # what they score is not wanted any more
             process.terminate()

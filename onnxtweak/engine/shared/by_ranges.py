@@ -1,0 +1,103 @@
+"""How do many workers add up what each finds for very many neurons? Every worker merges a range of them.
+
+One receiver of everything would be the limit: what it is sent grows with the shards, and the workers wait.
+Here a shard's result is cut by neurons, and each worker is sent its own range by all others (a
+reduce-scatter). Ranges are merged in the order of the shards, so the bits are those of a single process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from onnxtweak.engine.machine.memory_plan import Block, TapSlice
+
+if TYPE_CHECKING:
+    from onnxtweak.engine.workers.dask_cluster import DaskWorkers
+
+# Shards in flight per worker: enough to keep workers busy, few enough to fit into memory.
+AHEAD = 2
+# Shards that are merged by one call: it copies what was merged before, as a call that is made again needs it.
+_TOGETHER = 4
+# Neurons at whose multiples ranges begin, where there are enough of them.
+_WHOLE = 1024
+
+
+def ranges_of(block: Block, count: int) -> list[Block]:
+    """A block cut into at most `count` consecutive ranges of about as many neurons each."""
+    neurons = sum(map(len, block))
+    each = -(-neurons // count)
+    if each > _WHOLE:
+        each += -each % _WHOLE
+    found: list[list[TapSlice]] = [[]]
+    left = each
+    for tap_slice in block:
+        start = tap_slice.start
+        while start < tap_slice.stop:
+            if not left:
+                found.append([])
+                left = each
+            stop = min(start + left, tap_slice.stop)
+            number = tap_slice.number + start - tap_slice.start
+            found[-1].append(TapSlice(tap_slice.tap, start, stop, number))
+            left -= stop - start
+            start = stop
+    return [tuple(part) for part in found]
+
+
+def merged_by_range(
+    workers: DaskWorkers,
+    shards: Iterable[Callable[[], Any]],
+    merge: Callable[[Any, Sequence[Any]], Any],
+    merged: list[Any],
+    take: Callable[[Any], None],
+    save: Callable[[], None] = lambda: None,
+) -> None:
+    """Merge what calls find, range by range, each in the order of the shards.
+
+    shards : each begins a call and returns its future, of a list: a part for each range, and last what this
+    process wants to see. merge : of what was merged and some parts makes what they come to; it must change
+    neither, for the call may be made again. merged : futures of what each range begins with, or None; then of
+    what it comes to. take : is handed what this process wants of each shard, in order. save : is called where
+    `merged` holds all that was taken.
+    """
+    ahead: deque[Any] = deque()
+    together: list[Any] = []
+    begun: deque[list[Any]] = deque()
+
+    def join() -> None:
+        places = workers.places()
+        for k, before in enumerate(merged):
+            place = places[k % len(places)] if places else None
+            parts = [workers.submit(_item, shard, k) for shard in together]
+            merged[k] = workers.submit(_merged, merge, before, parts, place=place)
+        together.clear()
+        begun.append(list(merged))
+        if len(begun) > 1:  # results that wait to be merged take memory
+            workers.wait(begun.popleft())
+        save()
+
+    def take_next() -> None:
+        shard = ahead.popleft()
+        take(workers.result(workers.submit(_item, shard, len(merged))))
+        together.append(shard)
+        if len(together) == _TOGETHER:
+            join()
+
+    for begin in shards:
+        ahead.append(begin())
+        if len(ahead) > AHEAD * workers.processes:
+            take_next()
+    while ahead:
+        take_next()
+    if together:
+        join()
+
+
+def _item(found: Sequence[Any], number: int) -> Any:
+    return found[number]
+
+
+def _merged(merge: Callable[[Any, Sequence[Any]], Any], before: Any, parts: Sequence[Any]) -> Any:
+    return merge(before, parts)
