@@ -4,8 +4,9 @@
 
 Nothing here was run on that many GPUs or images. Every part is a figure that was measured (RESULTS.md, GPU:
 one H200, ONNX Runtime's CUDA provider without TF32) or is measured when this starts: how fast a state is lent
-by one process of a machine and merged by another, or comes from a Dask worker; and, as it was before, through
-a pipe. The thesis took 19,422 s on four GTX 1080 Ti, with a table of 8.1 TB.
+by one process of a machine and merged by another; how fast Dask workers send each other their ranges and
+merge them, and what each of these calls costs; and, as it was before, how fast one process receives and
+merges everything. The thesis took 19,422 s on four GTX 1080 Ti, with a table of 8.1 TB.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from onnxtweak.engine.scoring.workers import MERGING, open_workers
 
 from onnxtweak.engine.backends import open_backend, why_no_cupy
-from onnxtweak.engine.machine.memory_plan import TapSlice, state_room
+from onnxtweak.engine.machine.memory_plan import Block, TapSlice, state_room
 from onnxtweak.engine.scoring.finish import BlockScores
+from onnxtweak.engine.scoring.parted import cut, merge_parts
 from onnxtweak.engine.scoring.scoring import shard_for
+from onnxtweak.engine.scoring.shared_sweep import MERGING
+from onnxtweak.engine.scoring.sweep import Sweep
+from onnxtweak.engine.shared.by_ranges import merged_by_range, ranges_of
 from onnxtweak.engine.workers.gpu_processes import gpu_processes
+from onnxtweak.engine.workers.processes import open_workers
 from onnxtweak.engine.workers.shared_memory import Borrower, Lender, Lent
 from onnxtweak.method.selection.candidates import add_block, no_theta
 from onnxtweak.settings import EngineSettings
@@ -40,6 +45,7 @@ from onnxtweak.theta.backend import Backend
 from onnxtweak.theta.state import (
     ThetaState,
     bytes_per_neuron,
+    bytes_sent,
     combine,
     empty_state,
     sweep_state,
@@ -62,31 +68,26 @@ _TRIES = 7  # the fastest counts: the others were disturbed
 
 @dataclass(frozen=True)
 class Rates:
-    """A second: bytes of state lent, merged where they lie, sent through a pipe and merged by one thread as
-    before, got from a Dask worker and merged (None: no Dask); pairs ranked.
+    """A second: bytes of state lent; merged where they lie; got from a Dask worker and merged, by one process
+    as before and by each of two workers that exchange ranges; pairs ranked. call : seconds that the scheduler
+    takes for a shard's range. Dask's are of the processor.
     """
 
     lent: float
     merged: float
-    piped: float
-    dask: float | None
+    received: float
+    exchanged: float
+    call: float
     ranked: float
-
-
-def bytes_sent(neurons: int, targets: int) -> int:
-    """Limits, sums and peaks."""
-    return neurons * targets * (4 + 4 + 8 + 4) + neurons
 
 
 def rates() -> Rates:
     """Measured here, with `_NEURONS` and 10 targets; from a GPU, where there is one."""
-    size, piped, lent, merged = bytes_sent(_NEURONS, 10), [], [], []
+    size, lent, merged = _NEURONS * bytes_sent(10), [], []
     total, borrower = sweep_state(_NEURONS, 10), Borrower()
-    with gpu_processes((None,)) as submit, ThreadPoolExecutor(min(MERGING, os.cpu_count() or 1)) as pool:
+    with gpu_processes((None,)) as gpus, ThreadPoolExecutor(min(MERGING, os.cpu_count() or 1)) as pool:
         for _ in range(_TRIES):
-            other, took = _timed(lambda: submit(piped_state).result())
-            piped.append(took + _timed(lambda: combine(total, other))[1])  # noqa: B023
-            answer, took = submit(lent_state, os.getpid()).result()
+            answer, took = gpus.submit(lent_state, os.getpid()).result()
             if answer is None:
                 raise SystemExit("nothing can be lent on this machine")
             lent.append(took)
@@ -94,7 +95,7 @@ def rates() -> Rates:
             borrower.give_back(answer)
     rank = _rank()
     ranked = min(_timed(rank)[1] for _ in range(_TRIES))
-    return Rates(size / min(lent), size / min(merged), size / min(piped), _dask(), 10 * _NEURONS / ranked)
+    return Rates(size / min(lent), size / min(merged), *_dask(), 10 * _NEURONS / ranked)
 
 
 @lru_cache(maxsize=1)
@@ -111,36 +112,60 @@ def _touched(state: ThetaState) -> ThetaState:
     return without_counts(state)
 
 
-def piped_state() -> ThetaState:
-    """In a worker: what is sent through a pipe."""
-    backend, state, _ = _made()
-    return backend.host_state(state)
-
-
 def lent_state(borrower: int) -> tuple[Lent | None, float]:
     """In a worker: what is lent, and the seconds that this took."""
     _, state, lender = _made()
     return _timed(lambda: lender.lend(borrower, state))
 
 
-def _a_state(neurons: int) -> ThetaState:
-    """In a Dask worker."""
-    return _touched(sweep_state(neurons, 10))
+def _parts(block: Block, ranges: list[Block]) -> list[Any]:
+    """In a Dask worker: a shard's ranges, and nothing for the command."""
+    states = [_touched(sweep_state(len(part), 10)) for part in block]
+    sweep = Sweep(block, states, [], [None for _ in block], np.empty(0, np.int64), [])
+    return [*cut(sweep, ranges), None]
 
 
-def _dask() -> float | None:
-    """Bytes a second from a Dask worker, and merged."""
-    try:
-        import distributed
-    except ImportError:
-        return None
-    total, took = sweep_state(_NEURONS, 10), []
-    with open_workers(EngineSettings(device="cpu", workers=1)) as (submit, _):
+def _block(neurons: int) -> Block:
+    return (TapSlice(Tap("t", "Relu", (neurons,)), 0, neurons, 0),)
+
+
+def _dask() -> tuple[float, float, float]:
+    """`received`, `exchanged` and `call` of `Rates`, by two Dask workers, in seconds of the processor."""
+    received, exchanged, shards, size = [], [], 8, _NEURONS * bytes_sent(10)
+    with open_workers(EngineSettings(device="cpu", workers=2)) as workers:
+        dask = workers.dask
+        assert dask is not None
+        places = dask.places()
+
+        def spent() -> tuple[float, float]:
+            """By this process, the scheduler in it, and by the workers."""
+            theirs = [dask.result(dask.submit(time.process_time, place=place)) for place in places]
+            return time.process_time(), sum(theirs)
+
+        def merged(block: Block, ranges: list[Block]) -> tuple[float, float]:
+            """What was spent on merging shards that were there."""
+            made = [dask.submit(_parts, block, ranges, place=places[k % 2]) for k in range(shards)]
+            dask.wait(made)
+            sums: list[Any] = [None] * len(ranges)
+            before = spent()
+            merged_by_range(
+                dask, [lambda shard=shard: shard for shard in made], merge_parts, sums, lambda _: None
+            )
+            dask.wait(sums)
+            after = spent()
+            return after[0] - before[0], after[1] - before[1]
+
+        block = _block(_NEURONS)
+        total, future = sweep_state(_NEURONS, 10), dask.submit(_parts, block, [block])
+        dask.wait([future])
         for _ in range(_TRIES):
-            future = submit(_a_state, _NEURONS)
-            distributed.wait(future)
-            took.append(_timed(lambda: combine(total, future.result()))[1])  # noqa: B023
-    return bytes_sent(_NEURONS, 10) / min(took)
+            before = spent()
+            combine(total, dask.result(future)[0].states[0])
+            received.append(spent()[0] - before[0])
+            exchanged.append(merged(block, ranges_of(block, 2, bytes_sent(10)))[1])
+        few = _block(4096)
+        calls = min(merged(few, ranges_of(few, 64, 1 << 30))[0] for _ in range(3)) / (64 * shards)
+    return size / min(received), shards * size / min(exchanged), calls
 
 
 def _rank() -> Callable[[], object]:
@@ -149,7 +174,7 @@ def _rank() -> Callable[[], object]:
     for array in (made.hi, made.lo, made.total, made.peak):
         array[:] = rng.random(array.shape) + 0.5
     made.count_hi[:] = rng.random(made.hi.shape) < 0.1
-    block = BlockScores((TapSlice(Tap("t", "Relu", (_NEURONS,)), 0, _NEURONS, 0),), (made,), np.empty(0))
+    block = BlockScores(_block(_NEURONS), (made,), np.empty(0))
     return lambda: add_block(no_theta(10, 1000), block, threads=None)
 
 
@@ -163,48 +188,63 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=int, default=1_281_167)
     parser.add_argument("--memory-gib", type=int, default=64)
+    parser.add_argument(
+        "--rates",
+        type=float,
+        nargs=6,
+        help="of another run: lent merged received exchanged call ranked, in SI",
+    )
     args = parser.parse_args()
-    here = rates()
+    here = Rates(*args.rates) if args.rates else rates()
     shard = shard_for(args.images, EngineSettings().shard)
     shards = math.ceil(args.images / shard)
-    dask = "no Dask" if here.dask is None else f"{here.dask / 1e9:.1f} GB/s from a Dask worker and merged"
     print(f"measured here, {os.cpu_count()} cores: {here.lent / 1e9:.1f} GB/s of state lent,")
-    print(f"{here.merged / 1e9:.1f} GB/s merged where they lie; {dask};")
-    print(f"{here.piped / 1e9:.2f} GB/s through a pipe and merged; {here.ranked / 1e6:.0f} M pairs/s ranked")
+    print(f"{here.merged / 1e9:.1f} GB/s merged where they lie; {here.ranked / 1e6:.0f} M pairs/s ranked;")
+    print(f"by Dask, a second of the processor: {here.received / 1e9:.2f} GB got and merged by one process,")
+    print(
+        f"{here.exchanged / 1e9:.2f} GB sent, got and merged by a worker; {here.call * 1e3:.2f} ms of it for"
+    )
+    print("a range of a shard in the scheduler and the command")
     print(f"{args.images:,} images, {NEURONS:,} neurons, {shards} shards, {args.memory_gib} GiB a process\n")
     print(
-        "| targets | GPUs | passes | model, theta | lent | reading | merged | ranking | about | by a pipe |"
+        "| targets | GPUs | passes | model, theta | lent | reading | merged | to the command | ranking "
+        "| about | one receiver |"
     )
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for targets in (1, 10, 1000):
         size = NEURONS * bytes_per_neuron(targets)
         passes = math.ceil(size / state_room(args.memory_gib * 2**30))
         # More targets than were measured end to end: theta's own rate on top of inference.
         each = RATIO[targets] / PLAIN if targets in RATIO else 1 / PLAIN + NEURONS / passes * targets / PAIRS
-        for gpus in (1, GPUS_EACH, 8 * GPUS_EACH):
+        for gpus in (1, GPUS_EACH, 2 * GPUS_EACH, 8 * GPUS_EACH):
             # A GPU takes whole shards, and waits while it lends what it found.
             rows = math.ceil(shards / gpus) * shard
             model = passes * min(rows, args.images) * each
             reading = passes * args.images * IMAGE / DISK / gpus
-            sent = bytes_sent(NEURONS, targets)
-            lent = merged = before = 0.0
+            sent = NEURONS * bytes_sent(targets)
+            lent = merged = final = before = 0.0
             if 1 < gpus <= GPUS_EACH:
                 lent, merged = math.ceil(shards / gpus) * sent / here.lent, shards * sent / here.merged
+                before = merged
             elif gpus > 1:
-                merged = shards * sent / here.dask if here.dask else math.nan
-            if gpus > 1:
-                before = shards * sent / here.piped
-            # The one that merges ranks every neuron at the end of its block.
+                # Each receives its range of every shard, between its own shards.
+                ranges = min(gpus, max(sent // passes >> 26, 1))
+                merged = shards * sent / ranges / here.exchanged + passes * shards * ranges * here.call
+                final = sent / here.received
+                before = shards * sent / here.received
+            # The one that has the finished states ranks every neuron at the end of its block.
             ranking = NEURONS * targets / here.ranked
-            parts = (model, lent, reading, merged, ranking)
-            ends = max(model + lent, reading, merged) + ranking, max(model, reading, before) + ranking
+            parts = (model, lent, reading, merged, final, ranking)
+            about = max(model + lent, reading, merged) + ranking
+            if gpus > GPUS_EACH:
+                about = max(model + merged, reading) + final + ranking
+            ends = about, max(model + lent, reading, before) + ranking
             print(
                 f"| {targets:,} | {gpus} | {passes} | {' | '.join(f'{x:,.0f} s' for x in (*parts, *ends))} |"
             )
-    print(
-        f"\nthe thesis, 10 targets: {THESIS:,} s on four GTX 1080 Ti. Model with lending, reading and merging"
-    )
-    print("overlap: the longest of them counts, and the ranking after it.")
+    print(f"\nthe thesis, 10 targets: {THESIS:,} s on four GTX 1080 Ti. On one machine model with lending,")
+    print("reading and merging overlap: the longest of them counts, and the ranking after it. A Dask worker")
+    print("merges between its shards, and the finished states come to the command at the end.")
 
 
 if __name__ == "__main__":

@@ -92,6 +92,11 @@ def bytes_per_neuron(targets: int) -> int:
     return targets * (2 * 4 + 4 + 8 + 8) + 1
 
 
+def bytes_sent(targets: int) -> int:
+    """Bytes of a neuron's state that a shard hands over: limits, sums and peaks."""
+    return targets * (2 * 4 + 8 + 4) + 1
+
+
 def state_slice(state: ThetaState, start: int, stop: int) -> ThetaState:
     """The state of neurons [start, stop): views, not copies."""
     shared = {"seen": state.seen, "gap": state.gap}
@@ -115,6 +120,11 @@ def _combine(state: ThetaState, other: ThetaState, start: int, stop: int) -> Non
     for name, fold in folds.items():
         into = getattr(state, name)[..., start:stop]
         fold(into, getattr(other, name)[..., start:stop], out=into)
+
+
+def copied(state: ThetaState) -> ThetaState:
+    """A state that shares no memory with it."""
+    return ThetaState(**{name: array.copy() for name, array in vars(state).items()})
 
 
 def without_counts(state: ThetaState) -> ThetaState:

@@ -19,6 +19,7 @@ from onnxtweak.engine.machine.memory_plan import TapSlice
 from onnxtweak.engine.scoring import checkpoint, parted, shared_sweep
 from onnxtweak.engine.scoring.finish import TargetGaps
 from onnxtweak.engine.scoring.sweep import Sweep, merge
+from onnxtweak.engine.shared import by_ranges
 from onnxtweak.engine.shared.by_ranges import ranges_of
 from onnxtweak.errors import DataError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
@@ -42,11 +43,25 @@ def block_of(*sizes):
     )
 
 
+@pytest.fixture(autouse=True)
+def small_ranges(monkeypatch):
+    monkeypatch.setattr(by_ranges, "_LEAST", 1)
+
+
+def test_small_states_are_not_cut(monkeypatch):
+    block = block_of(3000, 1000)
+    assert len(ranges_of(block, 64, 20)) == 64
+    monkeypatch.setattr(by_ranges, "_LEAST", 40_000)
+    assert len(ranges_of(block, 64, 20)) == 2
+    monkeypatch.setattr(by_ranges, "_LEAST", 10**6)
+    assert ranges_of(block, 64, 20) == [block]
+
+
 @pytest.mark.parametrize("sizes", [(5,), (3, 4), (2500, 1, 3000)])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 64])
 def test_ranges_are_the_whole_block_in_order(sizes, count):
     block = block_of(*sizes)
-    ranges = ranges_of(block, count)
+    ranges = ranges_of(block, count, 1)
     assert 1 <= len(ranges) <= count and all(ranges)
     numbers = [n for part in ranges for s in part for n in range(s.number, s.number + len(s))]
     assert numbers == list(range(sum(sizes)))
@@ -80,7 +95,7 @@ def equal(one, other):
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_ranges_merged_apart_are_what_is_merged_as_a_whole(count):
     block = block_of(700, 30, 400)
-    ranges, shards = ranges_of(block, count), [a_shard(block, seed) for seed in range(5)]
+    ranges, shards = ranges_of(block, count, 1), [a_shard(block, seed) for seed in range(5)]
     whole = parted.merge_parts(None, [a_shard(block, 0)])
     for seed in range(1, 5):
         merge(whole, a_shard(block, seed))
@@ -108,7 +123,7 @@ def test_a_range_of_which_survivors_were_dropped_is_not_counted():
     block = block_of(40)
     shard = a_shard(block, 0)
     shard.survivors[0].overflowed = True
-    merged = parted.merge_parts(None, [parted.cut(shard, ranges_of(block, 2))[0]])
+    merged = parted.merge_parts(None, [parted.cut(shard, ranges_of(block, 2, 1))[0]])
     assert not parted.count_part(merged, TargetGaps(np.ones(2, np.int64), np.ones(2))).done
 
 

@@ -18,10 +18,10 @@ from onnxtweak.theta.backend import Found
 from onnxtweak.theta.state import (
     ThetaState,
     add_counts,
+    copied,
     counts_alone,
     limits_alone,
     state_slice,
-    sweep_state,
     without_counts,
 )
 from onnxtweak.theta.survivors import Survivors
@@ -67,18 +67,14 @@ def _between(found: Found | None, first: int, last: int) -> Found:
 
 def merge_parts(before: Sweep | None, parts: Sequence[Sweep], threads: int = 1) -> Sweep:
     """A range of some shards, in their order, after what was merged of the shards before."""
-    every = [*([] if before is None else [before]), *parts]
-    first = every[0]
-    made = Sweep(
-        block=first.block,
-        states=[sweep_state(len(state.bad), len(state.seen)) for state in first.states],
-        parts=[],
-        survivors=[None if one is None else Survivors(one.most) for one in first.survivors],
-        predicted=_NO_SAMPLES,
-        gaps=[],
-    )
+    first, *others = [*([] if before is None else [before]), *parts]
+    survivors = [None if one is None else Survivors(one.most) for one in first.survivors]
+    made = replace(first, states=[copied(state) for state in first.states], survivors=survivors)
+    for own, found, state in zip(survivors, first.survivors, made.states, strict=True):
+        if own is not None and found is not None:
+            own.absorb(state, found)
     with ThreadPoolExecutor(threads) as pool:
-        for part in every:
+        for part in others:
             merge(made, part, pool)
     return made
 

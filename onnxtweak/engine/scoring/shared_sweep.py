@@ -45,7 +45,7 @@ from onnxtweak.engine.scoring.sweep import (
 from onnxtweak.engine.shared.by_ranges import AHEAD, merged_by_range, ranges_of
 from onnxtweak.engine.shared.sending import opened, packed
 from onnxtweak.engine.workers.processes import Call, Workers, settings_of_worker
-from onnxtweak.theta.state import begin_counting
+from onnxtweak.theta.state import begin_counting, bytes_sent
 
 if TYPE_CHECKING:
     from onnxtweak.engine.workers.dask_cluster import DaskWorkers
@@ -158,7 +158,7 @@ def _by_ranges(
 ) -> Iterator[BlockScores]:
     """All shards, merged and counted by Dask workers, a range of neurons each."""
     engine, block, settings = shared.engine, shared.block, shared.engine.settings
-    ranges = ranges_of(block, workers.processes)
+    ranges = ranges_of(block, workers.processes, bytes_sent(len(shared.task.targets)))
     whole = new_sweep(block if checkpoint is not None else (), shared.task, shared.host)
     if checkpoint is not None:
         checkpoint.load(whole, engine.progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from onnxtweak.engine.machine.memory_plan import Block, TapSlice
@@ -18,15 +19,21 @@ if TYPE_CHECKING:
 
 # Shards in flight per worker: enough to keep workers busy, few enough to fit into memory.
 AHEAD = 2
-# Shards that are merged by one call: it copies what was merged before, as a call that is made again needs it.
+# Shards that are merged by one call, at least: it copies what was merged before, as it may be made again.
 _TOGETHER = 4
+# Bytes of a range, at least: each one of a shard is a call, which takes the scheduler a millisecond or two.
+_LEAST = 1 << 26
 # Neurons at whose multiples ranges begin, where there are enough of them.
 _WHOLE = 1024
 
 
-def ranges_of(block: Block, count: int) -> list[Block]:
-    """A block cut into at most `count` consecutive ranges of about as many neurons each."""
+def ranges_of(block: Block, workers: int, bytes_each: int) -> list[Block]:
+    """A block cut into consecutive ranges of about as many neurons, one for each worker or fewer.
+
+    bytes_each : what a shard sends of a neuron.
+    """
     neurons = sum(map(len, block))
+    count = min(workers, max(neurons * bytes_each // _LEAST, 1))
     each = -(-neurons // count)
     if each > _WHOLE:
         each += -each % _WHOLE
@@ -68,10 +75,10 @@ def merged_by_range(
 
     def join() -> None:
         places = workers.places()
+        cut = [workers.items(shard, len(merged)) for shard in together]
         for k, before in enumerate(merged):
             place = places[k % len(places)] if places else None
-            parts = [workers.submit(_item, shard, k) for shard in together]
-            merged[k] = workers.submit(_merged, merge, before, parts, place=place)
+            merged[k] = workers.submit(_merged, merge, before, [parts[k] for parts in cut], place=place)
         together.clear()
         begun.append(list(merged))
         if len(begun) > 1:  # results that wait to be merged take memory
@@ -80,9 +87,9 @@ def merged_by_range(
 
     def take_next() -> None:
         shard = ahead.popleft()
-        take(workers.result(workers.submit(_item, shard, len(merged))))
+        take(workers.result(workers.submit(itemgetter(len(merged)), shard)))
         together.append(shard)
-        if len(together) == _TOGETHER:
+        if len(together) >= max(_TOGETHER, workers.processes // 2):
             join()
 
     for begin in shards:
@@ -93,10 +100,6 @@ def merged_by_range(
         take_next()
     if together:
         join()
-
-
-def _item(found: Sequence[Any], number: int) -> Any:
-    return found[number]
 
 
 def _merged(merge: Callable[[Any, Sequence[Any]], Any], before: Any, parts: Sequence[Any]) -> Any:

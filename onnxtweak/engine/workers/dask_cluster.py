@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
+from operator import getitem
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -48,6 +49,13 @@ class DaskWorkers:
         """A future of a call. place : the worker that makes it, before others, unless that is gone."""
         where = {} if place is None else {"workers": [place], "allow_other_workers": True, "priority": 1}
         return self.client.submit(function, *arguments, retries=_RETRIES, pure=False, **where)
+
+    def items(self, future: Any, count: int) -> list[Any]:
+        """Futures of the first items of what a future's call returns, which stay where it was made."""
+        futures: list[Any] = self.client.map(
+            getitem, [future] * count, range(count), retries=_RETRIES, pure=False
+        )
+        return futures
 
     def result(self, future: Any) -> Any:
         """What a future's call returns. Raises MachineError where all workers are gone, and none comes."""
