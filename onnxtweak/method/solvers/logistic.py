@@ -12,6 +12,8 @@ import numpy as np
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.solvers.multinomial import RIDGE_FLOOR, Design, Solution
 
+_ITERATIONS = 300
+
 
 def logistic(
     design: Design,
@@ -22,7 +24,6 @@ def logistic(
     weight: np.ndarray | None = None,
     start: np.ndarray | None = None,
     tolerance: float = 1e-7,
-    iterations: int = 300,
 ) -> Solution:
     """Weights on all labels that minimise the sum of their penalised mean cross-entropies.
 
@@ -34,7 +35,7 @@ def logistic(
     counts = np.ones(len(Z)) if weight is None else weight
     objective = _CrossEntropies(design, Z, marks, np.broadcast_to(ridge, Z.shape[1:]), counts)
     begin = np.zeros((design.X.shape[1] + 1, Z.shape[1])) if start is None else start.copy()
-    end = lbfgs(objective, begin, tolerance, iterations)
+    end = lbfgs(objective, begin, tolerance, _ITERATIONS)
     return Solution(*design.in_units(end.U), end.U, end.scores, end.loss, end.iterations, end.note)
 
 
