@@ -62,18 +62,52 @@ def decode(path: Path, gray: bool, preprocess: Preprocess, most: int) -> np.ndar
         border = (left, above, right, below)
         value = round(preprocess.pad_value or 0)
         decoded = ImageOps.expand(decoded, border, value if gray else (value, value, value))
-    crop = preprocess.crop
-    if crop is not None:
-        top, left = (decoded.height - crop[0]) // 2, (decoded.width - crop[1]) // 2
-        if min(top, left) < 0:
-            raise DataError(
-                f"the image, {decoded.height} x {decoded.width}, is smaller than crop {crop[0]} x {crop[1]}",
-                where=path,
-                hint="resize before cropping",
-            )
-        decoded = decoded.crop((left, top, left + crop[1], top + crop[0]))
-    pixels = np.asarray(decoded)
+    pixels = np.asarray(_cropped(decoded, preprocess, path))
     return pixels[..., None] if gray else pixels
+
+
+def decode_mask(path: Path, preprocess: Preprocess, most: int, unknown: int) -> np.ndarray:
+    """One mask as class numbers (h, w), uint8 or, of 16 bits, int32, sized as `decode` sizes its picture.
+
+    Numbers are gray values, or places in the palette. unknown : what a letterbox is padded with. Raises
+    DataError, naming the file, for a picture in color, and as `decode`.
+    """
+    require_regular(path, DataError)
+    try:
+        with _opened(path, most) as image:
+            if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"):
+                raise DataError(
+                    f"the mask is a picture in color ({image.mode})",
+                    where=path,
+                    hint="store class numbers, as gray values or with a palette",
+                )
+            turned = ImageOps.exif_transpose(image)
+            kind = np.uint8 if turned.mode in ("1", "L", "P") else np.int32
+            numbers = Image.fromarray(np.asarray(turned).astype(kind))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _broken(path, error) from error
+    size = scaled((numbers.height, numbers.width), preprocess)
+    if preprocess.resize is not None:
+        numbers = numbers.resize((size[1], size[0]), Image.Resampling.NEAREST)
+    (above, below), (left, right) = padded(size, preprocess)
+    if any((above, below, left, right)):
+        numbers = ImageOps.expand(numbers, (left, above, right, below), unknown)
+    return np.asarray(_cropped(numbers, preprocess, path))
+
+
+def _cropped(image: Image.Image, preprocess: Preprocess, path: Path) -> Image.Image:
+    """The centre of an image, where only that is wanted. Raises DataError where it is smaller."""
+    crop = preprocess.crop
+    if crop is None:
+        return image
+    top, left = (image.height - crop[0]) // 2, (image.width - crop[1]) // 2
+    if min(top, left) < 0:
+        raise DataError(
+            f"the image, {image.height} x {image.width}, is smaller than crop {crop[0]} x {crop[1]}",
+            where=path,
+            hint="resize before cropping",
+        )
+    return image.crop((left, top, left + crop[1], top + crop[0]))
 
 
 def resize_array(batch: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxtweak.data.groups import FOLDER, NoColumn, no_column, values_of_text
 from onnxtweak.data.labels import is_number
+from onnxtweak.data.preprocess.masks import read_masks, require_pairs
 from onnxtweak.data.preprocess.sizes import describe, pixels_allowed, resized
 from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import GroupColumn, InputSpec, Part, Reading, TakeRows, by_option, no_labels
@@ -73,13 +74,16 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Read
     """The images `root/class/*.png|jpg|...`, as one part; `root/class/GROUP/*` too where folders are groups.
 
     The folders' names are the classes: class numbers where all are numbers, else numbered in natural order
-    (or as in the names file). Images outside a class folder have no label: where that will do, those of
+    (or as in the names file). Of two folders `images` and `masks`, the second holds labels at positions, in
+    files of the same names. Images outside a class folder have no label: where that will do, those of
     `root/*` are read so if no folder has any. Raises DataError for them elsewhere, and for an empty root.
     """
     root = source.path
     if source.key:
         raise DataError(f"no subfolder `{source.key}`", where=root, hint="write PATH or PATH#[start:stop]")
     folders = [f for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    if {folder.name for folder in folders} == {"images", "masks"}:
+        return [_with_masks(root, inputs, reading)]
     folders.sort(key=lambda folder: natural_key(folder.name))
     paths: list[Path] = []
     labels: list[str] = []
@@ -151,6 +155,8 @@ def read_image_list(
         )
     part = _part(str(source.path), source.path.parent, paths, labels, None, inputs, reading)
     part = part.without_labels() if bare else part
+    if all(label.lower().endswith(SUFFIXES) for label in labels):
+        part = _masked(part, [source.path.parent / label for label in labels], reading)
     groups = {}
     for name in reading.groups:
         if name in head:
@@ -163,6 +169,28 @@ def read_image_list(
             hint = found.hint if head else f"write a first line that names the columns: path,label,{name}"
             raise NoColumn.of(name, found.what, source.path, hint)
     return replace(part, groups=groups)
+
+
+def _with_masks(root: Path, inputs: Sequence[InputSpec], reading: Reading) -> Part:
+    """The pictures of `root/images` with their masks. Raises DataError where one has none."""
+    paths = sorted(filter(_is_image, (root / "images").iterdir()), key=lambda p: natural_key(p.name))
+    if not paths:
+        raise DataError("no images", where=root / "images", hint="put pictures there, and masks beside")
+    part = _part(str(root), root, paths, ["0"] * len(paths), None, inputs, reading)
+    for name in reading.groups:
+        hint = f"give a .csv that begins with image,mask,{name}"
+        raise NoColumn.of(name, f"a folder of images has no column `{name}`", root, hint)
+    return _masked(part, require_pairs(paths, root / "masks"), reading)
+
+
+def _masked(part: Part, masks: Sequence[Path], reading: Reading) -> Part:
+    """The same pictures, whose labels are class numbers at every pixel."""
+    missing = next((path for path in masks if not path.is_file()), None)
+    if missing is not None:
+        raise DataError("no such mask file", where=missing, hint=f"masks in {part.where} lie beside it")
+    files = (*part.files, *((f"mask {path.name}", path) for path in masks))
+    labels = read_masks(masks, part.label_where, reading)
+    return replace(part, labels=labels, label_where=f"masks of {part.where}", files=files)
 
 
 def _cells(lines: Sequence[Sequence[str]], place: int) -> list[str]:
