@@ -17,8 +17,7 @@ from onnxtweak.settings import Preprocess
 pa = pytest.importorskip("pyarrow", reason="Parquet is read by pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
-from onnxtweak.data.sources.parquet import _place  # noqa: E402
-from onnxtweak.data.sources.parquet_pages import page_bytes  # noqa: E402
+from onnxtweak.data.sources.parquet_pages import page_bytes, pages_at  # noqa: E402
 
 N = 23
 # Newer versions end a page after some thousand rows as well, however small it is.
@@ -239,7 +238,7 @@ def test_the_size_of_pages_is_in_their_headers(tmp_path, compression, version, d
     footer = pq.ParquetFile(path).metadata
     for place in range(4):
         chunks = [footer.row_group(group).column(place) for group in range(2)]
-        found = page_bytes(path, [_place(chunk) for chunk in chunks])
+        found = page_bytes(path, [pages_at(chunk) for chunk in chunks])
         largest = max(chunk.total_uncompressed_size for chunk in chunks)
         if size == 1 << 29 and not dictionary:  # one page
             assert 0.95 * largest < found

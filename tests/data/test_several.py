@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from onnxtweak.data import InputSpec, open_splits
+from onnxtweak.data.open_data import read_sources
+from onnxtweak.data.samples import Reading
 from onnxtweak.data.several.marks import are_marks, one_each, rarest
 from onnxtweak.errors import DataError
+from onnxtweak.in_memory import InMemory
 from onnxtweak.settings import DataSettings
 
 INPUTS = (InputSpec("x", "float32", (None, 3)),)
@@ -74,3 +79,69 @@ def test_marks_that_change_are_other_data(tmp_path):
         data = DataSettings((written(tmp_path / "d.npz", marks),))
         digests.append(open_splits(data, INPUTS, several=True).fit.dataset.digest)
     assert digests[0] != digests[1]
+
+
+def table_of(rng):
+    x = rng.normal(0, 1, (40, 3)).round(3)
+    return x, (rng.random((40, 4)) < 0.4).astype(int)
+
+
+def read(source):
+    return read_sources([source], INPUTS, Reading(several=True))
+
+
+def listing(folder, x, labels):
+    """A table with a list of marks in each row, also as `table.parquet`."""
+    table = pa.table({**dict(zip("abc", x.T, strict=True)), "labels": labels})
+    pq.write_table(table, folder / "table.parquet")
+    return table
+
+
+@pytest.mark.parametrize("key", ["tag *", "tag cat,tag dog,tag ox,tag rat"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "memory"])
+def test_a_table_may_have_a_column_of_marks_for_each_label(tmp_path, kind, key):
+    x, marks = table_of(np.random.default_rng(0))
+    marks[3, 1] = -1
+    names = [f"tag {animal}" for animal in ("cat", "dog", "ox", "rat")]
+    cells = np.column_stack([x, marks])
+    table = pa.table(dict(zip([*"abc", *names], cells.T, strict=True)))
+    if kind == "memory":
+        found = read(InMemory("<table>", table, key))
+    else:
+        path = tmp_path / f"table.{kind}"
+        pq.write_table(table, path) if kind == "parquet" else np.savetxt(
+            path, cells, delimiter=",", header=",".join(table.column_names), comments=""
+        )
+        found = read(f"{path}#{key}")
+    assert found.several and np.array_equal(found.labels, marks) and found.classes == tuple(names)
+    values, _, _ = next(found.batches(None, 40))
+    assert values["x"] == pytest.approx(x, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "memory"])
+def test_a_table_may_have_a_list_of_marks_in_each_row(tmp_path, kind):
+    x, marks = table_of(np.random.default_rng(0))
+    table = listing(tmp_path, x, marks.tolist())
+    found = read(InMemory("<table>", table) if kind == "memory" else str(tmp_path / "table.parquet"))
+    assert found.several and np.array_equal(found.labels, marks)
+
+
+def test_bad_marks_in_tables_are_named(tmp_path):
+    x, marks = table_of(np.random.default_rng(0))
+    listing(tmp_path, x, [row[: 3 if k == 7 else 4] for k, row in enumerate(marks.tolist())])
+    with pytest.raises(DataError, match="3 marks here, and 4 in row 0") as error:
+        read(str(tmp_path / "table.parquet"))
+    assert "row 7" in str(error.value)
+    (tmp_path / "words.csv").write_text("a,b,c,t1,t2\n1,2,3,yes,no\n")
+    with pytest.raises(DataError, match="are no numbers: could not convert"):
+        read(f"{tmp_path / 'words.csv'}#t?")
+    with pytest.raises(DataError, match="no column `u"):
+        read(f"{tmp_path / 'words.csv'}#u*")
+
+
+def test_no_mark_in_parquet_is_one_that_is_not_known(tmp_path):
+    x, marks = table_of(np.random.default_rng(0))
+    rows = enumerate(marks.tolist())
+    listing(tmp_path, x, [[None if k == c else mark for c, mark in enumerate(row)] for k, row in rows])
+    found = read(str(tmp_path / "table.parquet"))
+    assert (found.labels[range(4), range(4)] == -1).all() and (found.labels == -1).sum() == 4

@@ -6,6 +6,7 @@ Marks are 1 for a label that is there, 0 for one that is not, and -1 where nobod
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -93,3 +94,22 @@ def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> Data
             row, column = np.unravel_index(int(strange.argmax()), strange.shape)
             what += f": row {row} has {rows[row, column]:g}" if strange.any() else ""
     return DataError(what, where=where, hint=hint)
+
+
+def raw_marks(columns: Sequence[Sequence[Any]], where: str) -> np.ndarray:
+    """Raw marks (N, C) float64 of a table's columns: one with a list in each row, or one for each label.
+
+    None is a mark that is not known. Raises DataError for anything but numbers, and for lists of different
+    lengths.
+    """
+    rows = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
+    wide = len(rows[0] or ()) if rows else 0
+    row = next((number for number, one in enumerate(rows) if one is None or len(one) != wide), None)
+    hint = "give every sample a mark for each label: 1, 0, and -1 or nothing where it is not known"
+    if row is not None:
+        many = "no list" if rows[row] is None else f"{len(rows[row])} marks"
+        raise DataError(f"{many} here, and {wide} in row 0", where=f"row {row} of {where}", hint=hint)
+    try:
+        return np.array(rows, np.float64).reshape(len(rows), wide)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the marks are no numbers: {error}", where=where, hint=hint) from error

@@ -25,7 +25,7 @@ from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.image_source import SUFFIXES, read_image_list
 from onnxtweak.data.sources.spool import Spool, SpoolFolder
-from onnxtweak.data.sources.table_columns import bind_columns, label_column, listed
+from onnxtweak.data.sources.table_columns import bind_columns, label_columns, listed
 from onnxtweak.errors import DataError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -89,11 +89,10 @@ class _TableReader:
         for name in grouping:
             if name not in self.names:
                 raise no_column(name, self.names, path)
-        label = label_column(self.names, self.source, self.reading)
-        others = [name for name in self.names if name != label]
+        labelled = label_columns(self.names, self.source, self.reading)
+        others = [name for name in self.names if name not in labelled]
         bound = bind_columns(others, self.inputs, path, groups=grouping)
         used = [name for columns in bound.columns.values() for name in columns]
-        labelled = () if label is None else (label,)
         self._require_one_each([*labelled, *used, *grouping])
         notes = [] if delimiter == "," else [f"cells are separated by {_DELIMITERS[delimiter]}"]
         whole: dict[str, list[np.ndarray]] = {name: [] for name in (*labelled, *grouping)}
@@ -114,7 +113,7 @@ class _TableReader:
                 self._require_one_width(chunk)
                 for name, cells in whole.items():
                     cells.append(self._texts(chunk, (name,), rows)[:, 0])
-                    self._require_room(cells, name, "labels" if name == label else "values")
+                    self._require_room(cells, name, "labels" if name in labelled else "values")
                 for name, group in bound.columns.items():
                     if spools[name].dtype.kind == "O":
                         texts[name].append(self._texts(chunk, group, rows))
@@ -136,25 +135,40 @@ class _TableReader:
         groups = {
             name: GroupColumn(f"column `{name}` of {path}", values_of_text(held[name])) for name in grouping
         }
-        labels = None if label is None else _raw_labels(held[label])
-        return self._part(label, labels, columns, groups, (*notes, *bound.notes))
+        labels = None if not labelled else _raw_labels(held[labelled[0]])
+        if len(labelled) > 1:
+            labels = np.stack([self._marks(held[name], name) for name in labelled], axis=1)
+        return self._part(labelled, labels, columns, groups, (*notes, *bound.notes))
+
+    def _marks(self, cells: np.ndarray, name: str) -> np.ndarray:
+        """The marks of one label. Raises DataError for anything but numbers."""
+        try:
+            return cells.astype(np.float64)
+        except ValueError as error:
+            where = f"column `{name}` of {self.source.path}"
+            hint = "write 1 where a sample has the label, 0 where not, and -1 where nobody knows"
+            raise DataError(
+                f"the marks of a label are no numbers: {error}", where=where, hint=hint
+            ) from error
 
     def _part(
         self,
-        label: str | None,
+        labelled: tuple[str, ...],
         labels: np.ndarray | None,
         columns: Mapping[str, Column],
         groups: Mapping[str, GroupColumn],
         notes: tuple[str, ...],
     ) -> Part:
-        path = self.source.path
+        path, label = self.source.path, ", ".join(labelled)
+        several = len(labelled) > 1
         return Part(
             where=str(path),
             origin=str(path.resolve()),
             columns=columns,
             labels=no_labels(columns) if labels is None else labels,
-            label_where=str(path) if label is None else f"column `{label}` of {path}",
-            files=(("table" if label is None else f"table, labels {label}", path),),
+            label_where=f"column{'s' * several} `{label}` of {path}" if label else str(path),
+            files=((f"table, labels {label}" if label else "table", path),),
+            classes=labelled if several else None,
             notes=notes,
             groups=groups,
             labelled=labels is not None,

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 
 from onnxtweak.data.groups import no_column
 from onnxtweak.data.samples import ArrayColumn, GroupColumn, InputSpec, Part, Reading, TakeRows, no_labels
+from onnxtweak.data.several.marks import raw_marks
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.held_whole import require_small
-from onnxtweak.data.sources.parquet_pages import page_bytes
-from onnxtweak.data.sources.table_columns import bind_columns, label_column
+from onnxtweak.data.sources.parquet_pages import page_bytes, pages_at
+from onnxtweak.data.sources.table_columns import bind_columns, label_columns, no_text
 from onnxtweak.errors import DataError
 
 _BUFFER = 64 * 1024  # of a column, while its pages are read
@@ -134,23 +135,25 @@ def read_parquet(source: Source, inputs: Sequence[InputSpec], reading: Reading) 
         for name in reading.groups:
             if name not in schema.names:
                 raise no_column(name, schema.names, where)
-        label = label_column(schema.names, source, reading)
+        labelled = label_columns(schema.names, source, reading)
         if not ends or not ends[-1]:
             raise DataError("the table is empty", where=where, hint="give a file that has rows")
-        others = [name for name in schema.names if name != label]
+        others = [name for name in schema.names if name not in labelled]
         lists = [name for name in others if _is_list(schema.field(name).type)]
         bound = bind_columns(others, inputs, source.path, lists, reading.groups)
         table = _OpenFile(source.path, file, ends, reading.memory)
         columns = {spec.name: table.column(spec, bound.columns[spec.name]) for spec in inputs}
+        label = ", ".join(labelled)
         return [
             Part(
                 where=where,
                 origin=str(source.path.resolve()),
                 columns=columns,
-                labels=no_labels(columns) if label is None else table.whole(label, "labels"),
-                label_where=where if label is None else f"column `{label}` of {where}",
-                files=(("table" if label is None else f"table, labels {label}", source.path),),
-                labelled=label is not None,
+                labels=table.labels(labelled, reading) if labelled else no_labels(columns),
+                label_where=f"column `{label}` of {where}" if label else where,
+                files=((f"table, labels {label}" if label else "table", source.path),),
+                classes=labelled if len(labelled) > 1 else None,
+                labelled=bool(labelled),
                 notes=bound.notes,
                 groups={
                     name: GroupColumn(f"column `{name}` of {where}", table.whole(name, "values"))
@@ -191,6 +194,17 @@ class _OpenFile:
             )
         return ParquetColumn(where, self.path, names, self.ends, (self.ends[-1], width), dtype, held)
 
+    def labels(self, names: tuple[str, ...], reading: Reading) -> np.ndarray:
+        """One column of labels (N,), or marks (N, C) of several, in a column of lists or one for each."""
+        lists = _is_list(self.file.schema_arrow.field(names[0]).type) and reading.several
+        if len(names) == 1 and not lists:
+            return self.whole(names[0], "labels")
+        require_small(
+            (self.ends[-1], len(names)), np.dtype(np.float64), str(self.path), "labels", self.memory
+        )
+        read = self.file.read(list(names), use_threads=False).columns
+        return raw_marks([column.to_pylist() for column in read], f"column `{names[0]}` of {self.path}")
+
     def whole(self, name: str, what: str) -> np.ndarray:
         """A column (N,) of numbers or text. what : "labels", or "values" of groups."""
         dtype = self.file.schema_arrow.field(name).type
@@ -219,7 +233,7 @@ class _OpenFile:
         """A column of text (N,). what : "labels", "values" of groups, or "text" that feeds an input."""
         where = f"column `{name}` of {self.path}"
         if not _is_text(self.file.schema_arrow.field(name).type):
-            raise _no_text(name, self.path)
+            raise no_text(name, self.path)
         self._held([name], np.dtype(np.int32))
         parts: list[np.ndarray] = []
         longest, done = 1, 0
@@ -228,7 +242,7 @@ class _OpenFile:
                 column = batch.column(0)
                 if column.null_count:
                     if what == "text":
-                        raise _no_text(name, self.path)
+                        raise no_text(name, self.path)
                     raise _missing_in(column, done, where, what)
                 column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
                 try:
@@ -258,7 +272,8 @@ class _OpenFile:
             if {path := group.column(place).path_in_schema, path.rsplit(".", 2)[0]} & {*names}
         ]
         pages = sum(
-            page_bytes(self.path, [_place(one.column(place)) for one in groups]) + _BUFFER for place in wanted
+            page_bytes(self.path, [pages_at(one.column(place)) for one in groups]) + _BUFFER
+            for place in wanted
         )
         decoded = sum(group.column(place).num_values for place in wanted) * dtype.itemsize
         rows = max(group.num_rows, 1)
@@ -272,14 +287,6 @@ class _OpenFile:
                 " one column of lists, or give more --memory",
             )
         return held
-
-
-def _place(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
-    """Where a column's pages of a row group begin in the file, and how many bytes they take there."""
-    first = chunk.data_page_offset
-    if chunk.has_dictionary_page:
-        first = min(first, chunk.dictionary_page_offset or first)
-    return first, chunk.total_compressed_size
 
 
 @contextmanager
@@ -304,14 +311,6 @@ def _missing_in(column: pa.Array, done: int, where: str, what: str) -> DataError
     row = done + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
     hint = "give every row a label" if what == "labels" else "fill them in, or leave out these rows"
     return DataError(f"{what} are missing", where=f"row {row}, {where}", hint=hint)
-
-
-def _no_text(name: str, path: Path) -> DataError:
-    return DataError(
-        f"column `{name}` does not hold a text in every row, as the model expects",
-        where=path,
-        hint="store it as text, without missing values",
-    )
 
 
 def _number_type(dtype: pa.DataType, name: str, path: Path) -> np.dtype:

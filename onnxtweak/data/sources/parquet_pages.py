@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from onnxtweak.errors import DataError
 
@@ -132,3 +132,14 @@ class _Struct:
         """A signed integer, which is written as its distance from zero, twice (zigzag)."""
         value = self._varint()
         return (value >> 1) ^ -(value & 1)
+
+
+def pages_at(chunk: Any) -> tuple[int, int]:
+    """Where a column's pages of a row group begin in the file, and how many bytes they take there.
+
+    chunk : its metadata, as pyarrow has them.
+    """
+    first = chunk.data_page_offset
+    if chunk.has_dictionary_page:
+        first = min(first, chunk.dictionary_page_offset or first)
+    return int(first), int(chunk.total_compressed_size)

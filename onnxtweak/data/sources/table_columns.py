@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import prod
 
 from onnxtweak.data.samples import InputSpec, Reading, by_option, with_rows
@@ -28,10 +29,25 @@ class Bound:
     notes: tuple[str, ...]
 
 
-def label_column(names: Sequence[str], source: Source, reading: Reading) -> str | None:
-    """`named_label` of a file: #KEY names the column."""
+def label_columns(names: Sequence[str], source: Source, reading: Reading) -> tuple[str, ...]:
+    """`named_labels` of a file: #KEY names the columns."""
     where = source.text if source.key else source.path
-    return named_label(names, source.key, where, f"{source.path}#COLUMN", reading)
+    return named_labels(names, source.key, where, f"{source.path}#COLUMN", reading)
+
+
+def named_labels(
+    names: Sequence[str], key: str | None, where: object, naming: str, reading: Reading
+) -> tuple[str, ...]:
+    """The columns of labels: one, as of `named_label`, or where a key names several, all of them.
+
+    key : may be names with commas between them, with * and ?; the columns are marks of several labels then.
+    """
+    if key and key not in names:
+        found = [[name for name in names if fnmatchcase(name, word.strip())] for word in key.split(",")]
+        if found and all(found):
+            return tuple(dict.fromkeys(name for some in found for name in some))
+    one = named_label(names, key, where, naming, reading)
+    return () if one is None else (one,)
 
 
 def named_label(
@@ -166,3 +182,12 @@ def _by_name(
 
 def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "_", name).strip("_").lower()
+
+
+def no_text(name: str, where: object) -> DataError:
+    """The error for a column of numbers where an input takes text."""
+    return DataError(
+        f"column `{name}` does not hold a text in every row, as the model expects",
+        where=where,
+        hint="store it as text, without missing values",
+    )

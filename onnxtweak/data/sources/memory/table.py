@@ -25,7 +25,7 @@ from onnxtweak.data.samples import (
     take_rows,
 )
 from onnxtweak.data.sources.memory.values import as_array
-from onnxtweak.data.sources.table_columns import Bound, bind_columns, listed, named_label
+from onnxtweak.data.sources.table_columns import Bound, bind_columns, listed, named_labels
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory
 
@@ -74,16 +74,18 @@ def read_table(source: InMemory, inputs: Sequence[InputSpec], reading: Reading) 
     for name in reading.groups:
         if name not in table.names:
             raise no_column(name, table.names, source)
-    own, label = source.labels, None
+    own, named = source.labels, tuple[str, ...]()
     if own is None or isinstance(own, str):
-        label = named_label(table.names, own, source, 'data=(table, "COLUMN")', reading)
-    others = [name for name in table.names if name != label]
+        named = named_labels(table.names, own, source, 'data=(table, "COLUMN")', reading)
+    others = [name for name in table.names if name not in named]
     lists = {name for name in others if table.holds_lists(name)}
     bound = bind_columns(others, inputs, source, lists, reading.groups)
-    labels = f"labels of {source}" if label is None else table.where(label)
+    labels = table.where(", ".join(named)) if named else f"labels of {source}"
     columns = {spec.name: table.column(spec, bound.columns[spec.name]) for spec in inputs}
-    bare = label is None and (own is None or isinstance(own, str))
-    given = no_labels(columns) if bare else as_array(own, labels) if label is None else table.array(label)
+    bare = not named and (own is None or isinstance(own, str))
+    given = no_labels(columns) if bare else as_array(own, labels) if not named else table.array(named[0])
+    if len(named) > 1:
+        given = np.stack([table.array(name) for name in named], axis=1)
     return [
         Part(
             where=str(source),
@@ -94,6 +96,7 @@ def read_table(source: InMemory, inputs: Sequence[InputSpec], reading: Reading) 
             files=(),
             held=tuple((name, table.array(name)) for name in _used(bound)),
             notes=bound.notes,
+            classes=named if len(named) > 1 else None,
             labelled=not bare,
             groups={name: GroupColumn(table.where(name), table.array(name)) for name in reading.groups},
         )
