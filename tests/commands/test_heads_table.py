@@ -1,0 +1,268 @@
+"""Every command on every kind of head: it works, and its file does what is claimed, or one line says why not.
+
+A cell of the table is a command line: it ends with 0, or with the one sentence that stands in `REFUSED`. What a
+file is said to be is compared with what plain ONNX Runtime shows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from sklearn.metrics import f1_score
+
+from onnxtweak.cli.main import main
+from tests.support.at_positions import model_at_positions
+from tests.support.several_labels import several_labels
+from tests.support.text_lines import read, text_lines
+
+HEADS = ("pixels", "tokens", "labels", "lines")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model of one kind of head. target : a class that it is bad at. measured : of a file, over all samples,
+    what `evaluate` calls `overall`, or the character error rate. plain : the values of its own output."""
+
+    model: Path
+    data: Path
+    target: str
+    measured: Callable[[Path], float]
+    plain: Callable[[Path], np.ndarray]
+
+    @property
+    def folder(self) -> Path:
+        return self.model.parent
+
+
+def _pixels(folder: Path, kind: str) -> Made:
+    made = model_at_positions(kind, folder, samples=120 if kind == "pixels" else 240)
+    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
+    np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.05), y=made.labels[:3])
+    np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
+
+    def plain(path: Path) -> np.ndarray:
+        return _run(path, made.x)
+
+    def measured(path: Path) -> float:
+        return float((plain(path).argmax(made.class_axis) == made.labels).mean())
+
+    return Made(made.model, made.data, "2", measured, plain)
+
+
+def _labels(folder: Path) -> Made:
+    made = several_labels("sigmoid", folder, samples=600)
+    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
+    np.savez(folder / "listed.npz", x=made.x[:6], y=made.labels[:6])
+    np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
+    return Made(
+        made.model,
+        made.data,
+        "1",
+        lambda path: float(f1_score(made.labels, made.shown(path), average="macro")),
+        lambda path: _run(path, made.x),
+    )
+
+
+def _lines(folder: Path) -> Made:
+    made = text_lines(folder, lines=160)
+    np.savez(made.data, x=made.x, y=np.array(made.texts), site=np.arange(len(made.x)) % 4)
+    np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.05), y=np.array(made.texts[:3]))
+
+    def measured(path: Path) -> float:
+        lines = zip(read(path, made.x), made.texts, strict=True)
+        wrong = sum(_distance(one, other) for one, other in lines)
+        return wrong / sum(map(len, made.texts))
+
+    return Made(made.model, made.data, "0", measured, lambda path: _run(path, made.x))
+
+
+def _run(path: Path, x: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (value,) = session.run(None, {"x": x})
+    return np.asarray(value)
+
+
+def _distance(one: str, other: str) -> int:
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp(request.param)
+    found = {"labels": _labels, "lines": _lines}.get(request.param)
+    return _pixels(folder, request.param) if found is None else found(folder)
+
+
+@pytest.fixture(scope="module")
+def fitted(made: Made) -> Made:
+    """With `fitted.onnx`, its tweak and its JSON beside the model."""
+    folder, words = made.folder, ["-t", made.target, "--hidden", "0", "--max-class-drop", "none"]
+    files = ["-o", str(folder / "fitted.onnx"), "--tweak", str(folder / "fitted.safetensors")]
+    assert main(["fit", str(made.model), "-d", str(made.data), *words, *files, "--device", "cpu"]) == 0
+    return made
+
+
+def _patching(made: Made, words: list[str]) -> tuple[int, Path]:
+    new = made.folder / "new.onnx"
+    data = [] if "--alone" in words else ["-d", str(made.data)]
+    words = [
+        str(made.folder / word[1:]) if word.startswith("@") else word for word in words if word != "--alone"
+    ]
+    words = [made.target if word == "TARGET" else word for word in words]
+    files = ["-o", str(new), "--force"]
+    return main([words[0], str(made.model), *data, *words[1:], *files, "--device", "cpu"]), new
+
+
+TARGETED, QUICK = ["-t", "TARGET"], ["--hidden", "0", "--max-class-drop", "none"]
+# Commands that write a patched file.
+PATCHES: dict[str, list[str]] = {
+    "join": ["join", *TARGETED],
+    "join by thesis": ["join", *TARGETED, "--theta", "thesis"],
+    "join exactly": ["join", *TARGETED, "--criterion", "net-gain", "--exact-scale"],
+    "retrain": ["retrain", *TARGETED],
+    "schedule": ["retrain", "--schedule", "J2 R2 J1"],
+    "augment": ["augment", "--iterations", "200"],
+    "fit": ["fit", *TARGETED, *QUICK],
+    "fit by metric": ["fit", "--metric", "f1", "--hidden", "0"],
+    "fit certified": ["fit", *TARGETED, *QUICK, "--certify", "0.2"],
+    "fit and groups": ["fit", *TARGETED, *QUICK, "--by", "site"],
+    "fit a slice": ["fit", *QUICK, "--slice", "site=1"],
+    "fit in a budget": ["fit", *TARGETED, *QUICK, "--budget", "40"],
+    "fit few synapses": ["fit", *TARGETED, *QUICK, "--synapses", "5"],
+    "fit must": ["fit", *QUICK, "--must", "@listed.npz"],
+    "fit must alone": ["fit", *QUICK, "--must", "@listed.npz", "--alone"],
+    "fit lock": ["fit", *TARGETED, *QUICK, "--lock", "@listed.npz"],
+    "fit keep": ["fit", *TARGETED, *QUICK, "--keep", "@keep.npz"],
+    "compare and write": ["compare", *TARGETED, "--method", "join", "--write", "SR-1", "--hidden", "0"],
+    "match": ["match", "--reference", "@fitted.onnx"],
+}
+# What is refused, and by which words; everything else works.
+REFUSED = {
+    ("match", "pixels"): "does not work with scores at every position yet",
+    ("match", "tokens"): "does not work with scores at every position yet",
+    ("match", "lines"): "does not work with scores at every position yet",
+    ("match", "labels"): "does not work with several labels at once yet",
+    ("fit a slice", "labels"): "--slice does not work with several labels at once yet",
+    ("fit in a budget", "labels"): "--budget does not work with several labels at once yet",
+    ("fit few synapses", "labels"): "--synapses does not work with several labels at once yet",
+    ("fit must", "labels"): "listed samples have one label each, and these have several at once",
+    ("fit must alone", "labels"): "listed samples have one label each, and these have several at once",
+    ("fit lock", "labels"): "listed samples have one label each, and these have several at once",
+    ("fit keep", "labels"): "samples without labels do not work beside several labels at once yet",
+    ("verify in a runtime", "pixels"): "comparing runtimes does not work with scores at every position yet",
+    ("verify in a runtime", "tokens"): "comparing runtimes does not work with scores at every position yet",
+    ("verify in a runtime", "lines"): "comparing runtimes does not work with scores at every position yet",
+    ("verify in a runtime", "labels"): "comparing runtimes does not work with several labels at once yet",
+    ("verify a rewritten file", "pixels"): "does not work with scores at every position yet",
+    ("verify a rewritten file", "tokens"): "does not work with scores at every position yet",
+    ("verify a rewritten file", "lines"): "does not work with scores at every position yet",
+    ("verify a rewritten file", "labels"): "does not work with several labels at once yet",
+}
+
+
+def _head(made: Made) -> str:
+    return made.folder.name.rstrip("0123456789")
+
+
+def _refused(made: Made, cell: str, code: int, said: str) -> bool:
+    """Whether a cell is one that is refused, in one sentence and with a hint."""
+    wanted = REFUSED.get((cell, _head(made)))
+    if wanted is None:
+        assert code == 0, said
+        return False
+    assert code == 2 and wanted in said and said.count("error:") == 1 and "hint:" in said
+    return True
+
+
+@pytest.mark.parametrize("cell", PATCHES)
+def test_what_is_claimed_of_the_written_file_is_what_it_shows(fitted, cell, capsys):
+    new = fitted.folder / "new.onnx"
+    new.unlink(missing_ok=True)
+    code, new = _patching(fitted, PATCHES[cell])
+    if _refused(fitted, cell, code, capsys.readouterr().err):
+        assert not new.exists()
+        return
+    assert main(["evaluate", str(new), "-d", str(fitted.data), "--device", "cpu", "-f", "json"]) == 0
+    claimed = json.loads(capsys.readouterr().out)
+    readings = {one["name"]: one["value"] for one in claimed["readings"]}
+    overall = readings["cer"] if "cer" in readings else claimed["metrics"]["overall"]
+    assert overall == pytest.approx(fitted.measured(new), abs=1e-9)
+
+
+OTHERS: dict[str, list[str]] = {
+    "inspect": ["inspect", "MODEL"],
+    "evaluate groups": ["evaluate", "MODEL", "-d", "DATA", "--by", "site"],
+    "score": ["score", "MODEL", "-d", "DATA", *TARGETED, "-o", "@scores.npz", "--force"],
+    "dump": ["dump", "MODEL", "-d", "DATA", "-o", "@dump", "--force"],
+    "compare": ["compare", "MODEL", "-d", "DATA", *TARGETED, "--method", "OMP-n", "--method", "schedule"],
+    "verify": ["verify", "@fitted.onnx", "--base", "MODEL", "-d", "DATA", "--by", "site"],
+    "verify in a runtime": ["verify", "@fitted.onnx", "--base", "MODEL", "-d", "DATA", "--runtime", "onnx"],
+    "verify a rewritten file": ["verify", "@fitted.onnx", "--same-as", "@fitted.onnx", "-d", "DATA"],
+    "diff": ["diff", "MODEL", "@fitted.onnx"],
+    **{
+        f"{command} dry": [command, "MODEL", "-d", "DATA", *TARGETED, "--dry-run"]
+        for command in ("fit", "join", "retrain", "compare", "score")
+    },
+    "augment dry": ["augment", "MODEL", "-d", "DATA", "--dry-run"],
+}
+
+
+@pytest.mark.parametrize("cell", OTHERS)
+def test_the_other_commands_work_or_say_why_not(fitted, cell, capsys):
+    named = {"MODEL": str(fitted.model), "DATA": str(fitted.data), "TARGET": fitted.target}
+    words = [named.get(word, word) for word in OTHERS[cell]]
+    words = [str(fitted.folder / word[1:]) if word.startswith("@") else word for word in words]
+    _refused(fitted, cell, main(words), capsys.readouterr().err)
+
+
+def test_a_tweak_is_applied_in_every_way_and_taken_out(fitted):
+    """Written, filled into a slot, as a shadow: what the file shows, or beside what the base shows."""
+    base, tweak, folder = str(fitted.model), str(fitted.folder / "fitted.safetensors"), fitted.folder
+    again, slot, shadow, back = (folder / f"{name}.onnx" for name in ("again", "slot", "shadow", "back"))
+    assert main(["apply", base, tweak, "-o", str(again), "--force"]) == 0
+    assert again.read_bytes() == (folder / "fitted.onnx").read_bytes()
+    assert main(["revert", str(again), "-o", str(back), "--force"]) == 0
+    assert back.read_bytes() == fitted.model.read_bytes()
+    assert main(["apply", base, tweak, "-o", str(slot), "--slot", "--force"]) == 0
+    assert np.array_equal(fitted.plain(slot), fitted.plain(fitted.model))
+    assert main(["apply", base, tweak, "-o", str(shadow), "--shadow", "--force"]) == 0
+    session = ort.InferenceSession(str(shadow), providers=["CPUExecutionProvider"])
+    x = np.load(fitted.data)["x"]
+    shown, logits = session.run(None, {"x": x})
+    assert np.array_equal(shown, fitted.plain(fitted.model)) and logits.shape == shown.shape
+    wanted = fitted.plain(again)
+    decided = (logits > 0) == (wanted > 0.5) if _head(fitted) == "labels" else _alike(logits, wanted)
+    assert decided.mean() > 0.999
+
+
+def _alike(logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    axis = 1 if logits.ndim == 4 else 2
+    return logits.argmax(axis) == wanted.argmax(axis)
+
+
+def test_a_recipe_with_gates_makes_pages_of_every_head(made):
+    recipe = made.folder / "recipe.toml"
+    recipe.write_text(
+        f'[model]\npath = "{made.model.name}"\n[data]\ndata = ["{made.data.name}"]\n'
+        f'[goal]\ntarget = ["{made.target}"]\n[engine]\ndevice = "cpu"\n'
+        '[[tweak]]\nname = "a"\nmethod = "fit"\nhidden = 0\n[[tweak]]\nname = "b"\nmethod = "join"\n'
+        '[gates]\nmin-target-gain = 1.0\n[output]\ndirectory = "build"\n',
+        encoding="utf-8",
+    )
+    assert main(["run", str(recipe), "--force"]) == 0
+    assert (made.folder / "build" / "a.onnx").exists() and (made.folder / "build" / "b.onnx").exists()
+    page = made.folder / "page.html"
+    (written,) = made.folder.glob("build/a*.json")
+    assert main(["report", str(written), "-o", str(page), "--force"]) == 0
+    assert "<html" in page.read_text(encoding="utf-8")
