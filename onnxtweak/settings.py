@@ -139,7 +139,7 @@ class EngineSettings(Bounded):
     and memory. threads : for the model, theta and reading samples; None: all cores. work_dir : folder in
     which scores and tables are saved as they grow; None: nowhere. resume : continue from what is saved there.
     shard : samples after which sums are combined and the state may be saved; also what a worker gets at a
-    time. workers : processes that share the score pass; scheduler : address of a Dask scheduler to use
+    time. workers : processes that share passes; scheduler : address of a Dask scheduler to use
     instead. custom_ops : shared libraries with custom operators for ONNX Runtime.
     """
 

@@ -312,7 +312,8 @@ class GoogleNet:
         """(engine, subject, taps, view): labelled as the model says, or for one of five as any of `among`."""
         from onnxtweak.data.dataset import Dataset
         from onnxtweak.data.splits import View
-        from onnxtweak.engine.passes import Engine, RunStats, logits_pass
+        from onnxtweak.engine.passes import Engine, RunStats
+        from onnxtweak.engine.shared.logits import logits_pass
         from onnxtweak.engine.subject import choose_taps, few_samples, measured
         from onnxtweak.types import silent
 
@@ -386,9 +387,9 @@ def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
 
 def rate_sweeps(net: GoogleNet, gpu: int, cuda: bool, quick: bool) -> None:
     """Capture and score against plain inference, in turns."""
-    from onnxtweak.engine.passes import logits_pass
     from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
     from onnxtweak.engine.scoring.sweep import ScoringTask
+    from onnxtweak.engine.shared.logits import logits_pass
 
     print("| GoogLeNet topology, all activations | plain inference | capture and score / plain | nodes |")
     print("|---|---|---|---|")

@@ -29,10 +29,11 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import View
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.engine.opened import open_model
-from onnxtweak.engine.passes import Engine, RunStats, logits_pass
+from onnxtweak.engine.passes import Engine, RunStats
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import ScoringTask
 from onnxtweak.engine.session import open_session
+from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.engine.subject import choose_taps, few_samples, measured, watchable
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.theta.gaps import reciprocal_gaps

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
-from onnxtweak.engine.passes import capture
+from onnxtweak.data.splits import View
+from onnxtweak.engine.passes import Captured, Engine, Folding, capture
+from onnxtweak.engine.shared.shards import by_shards, in_shards
+from onnxtweak.engine.subject import Subject
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.join import join_synapses, prefix_sums
 from onnxtweak.method.selection.candidates import Theta
@@ -79,16 +83,34 @@ def _validation_tables(
     job: Job, rankings: Sequence[Ranking], settings: JoinSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Z (N, C) and the prefix sums (N, c, G) of validation, in one pass that stores no T."""
-    logits: list[np.ndarray] = []
+    work = partial(_prefix_shards, rankings=rankings, counts=settings.count)
+    shards = by_shards(work, job.subject, job.splits.validation, job.engine, "validate")
+    logits, prefix = zip(*((Z.copy(), sums.copy()) for Z, sums in shards), strict=True)
+    return np.concatenate(logits), np.concatenate(prefix)
 
-    def values() -> Iterator[np.ndarray]:
-        view, neurons = job.splits.validation, united(rankings)
-        for batch in capture(job.subject, view, job.engine, "validate", neurons=neurons):
-            logits.append(batch.Z.copy())
-            yield batch.V[0]
 
-    prefix = prefix_sums(values(), rankings, settings.count)
-    return np.concatenate(logits), prefix
+def _prefix_shards(
+    subject: Subject,
+    view: View,
+    engine: Engine,
+    what: str,
+    rankings: Sequence[Ranking],
+    counts: Sequence[int],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Z and the prefix sums of each shard of a view."""
+    every = Folding(every=engine.settings.shard)
+    batches = capture(subject, view, engine, what, neurons=united(rankings), folding=every)
+    for shard in in_shards(batches, engine):
+        logits: list[np.ndarray] = []
+        prefix = prefix_sums(_read_values(shard, logits), rankings, counts)
+        yield np.concatenate(logits), prefix
+
+
+def _read_values(batches: Iterator[Captured], logits: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """T of each batch, whose Z is added to the list."""
+    for got in batches:
+        logits.append(got.Z.copy())
+        yield got.V[0]
 
 
 def _with_boost(

@@ -11,7 +11,8 @@ import numpy as np
 
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.engine.opened import opened_model
-from onnxtweak.engine.passes import Captured, capture, logits_pass
+from onnxtweak.engine.passes import Captured, capture
+from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples, made_up_samples, measured
 from onnxtweak.engine.tap_safety import neutral_samples
 from onnxtweak.errors import MachineError, ModelError, UsageError

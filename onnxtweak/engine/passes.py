@@ -84,12 +84,14 @@ class Folding:
     """How a pass hands out its samples.
 
     for_theta : hidden values may be where the back end's folds want them, on a GPU, instead of in NumPy.
-    every : see `Dataset.batches`. other_values : see `PassContext`.
+    every : see `Dataset.batches`. other_values : see `PassContext`. samples : to plan the folds for; None:
+    those of the view.
     """
 
     for_theta: bool = False
     every: int | None = None
     other_values: int = 0
+    samples: int | None = None
 
 
 def capture(
@@ -206,7 +208,7 @@ def plan_of(
         model_on_gpu=device != "cpu",
         gpu_fold_bytes=engine.backend.gpu_fold_bytes if folding.for_theta else None,
         reserved_bytes=engine.reserved_bytes,
-        samples=samples,
+        samples=folding.samples or samples,
     )
     each = (values + subject.classes) * subject.positions
     return plan_batches(each, subject.largest, subject.batch, engine.settings, context)
@@ -243,13 +245,3 @@ def _feed(
         for port in session.inputs
         if port.name in feeds
     }, count
-
-
-def logits_pass(subject: Subject, view: View, engine: Engine, what: str) -> np.ndarray:
-    """Plain inference: Z (N, C) float32, or float64 where the model's logits are."""
-    Z = np.empty((len(view.rows), subject.classes), np.float64 if subject.dtype == "float64" else np.float32)
-    at = 0
-    for got in capture(subject, view, engine, what):
-        Z[at : at + len(got.Z)] = got.Z
-        at += len(got.Z)
-    return Z

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.memory_plan import table_room
 from onnxtweak.engine.passes import Engine, Folding, capture
+from onnxtweak.engine.shared.shards import by_shards, in_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
 from onnxtweak.patch import Patch
@@ -112,19 +114,27 @@ def gather(
     elif len(view):
         rest = View(view.dataset, view.rows[at:])
         chosen = neurons if len(neurons) else None
-        for got in capture(subject, rest, engine, what, neurons=chosen, folding=Folding(every=size)):
-            stop = at + len(got.labels)
-            Z[at:stop] = got.Z
-            if len(neurons):
-                T[at:stop] = got.V[0]
+        for T_part, Z_part in by_shards(partial(_values, neurons=chosen), subject, rest, engine, what):
+            stop = at + len(Z_part)
+            T[at:stop], Z[at:stop] = T_part, Z_part
+            if shards is not None:
+                shards.add(at // size, T_part, Z_part)
             at = stop
-            if shards is not None and (at % size == 0 or at == len(view)):
-                first = (at - 1) // size * size
-                shards.add(first // size, T[first:at], Z[first:at])
     # Infinite or NaN values would spoil every weight.
     spoiled = ~np.isfinite(T).all(axis=0)
     T[:, spoiled] = 0
     return Table(T, Z, view.labels)
+
+
+def _values(
+    subject: Subject, view: View, engine: Engine, what: str, neurons: Neurons | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """T and Z of each shard of a view."""
+    every = Folding(every=engine.settings.shard)
+    for shard in in_shards(capture(subject, view, engine, what, neurons=neurons, folding=every), engine):
+        parts = [(got.V[0].copy() if got.V else np.empty((len(got.Z), 0)), got.Z.copy()) for got in shard]
+        T, Z = zip(*parts, strict=True)
+        yield np.concatenate(T), np.concatenate(Z)
 
 
 def stacked(tables: Sequence[Table]) -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxtweak.data.groups import Groups, require_shared
 from onnxtweak.data.splits import View
-from onnxtweak.engine.passes import logits_pass
+from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.goal import ResolvedGoal, Slice, every_class, find_targets
 from onnxtweak.method.fit.learning import Learning

@@ -7,9 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.engine.passes import Folding, capture, logits_pass
+from onnxtweak.engine.passes import Folding
 from onnxtweak.engine.scoring.sweep import taps_of
-from onnxtweak.method.selection.screening import add_promising, best, nothing_promising, screen, screen_blocks
+from onnxtweak.engine.shared.logits import logits_pass
+from onnxtweak.method.selection.screening import (
+    Screening,
+    add_promising,
+    best,
+    nothing_promising,
+    screen_blocks,
+    screen_pass,
+)
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import design, multinomial
 from onnxtweak.method.table import all_neurons
@@ -147,8 +155,7 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
     for block in screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes):
         read = taps_of(block)
         others = Folding(other_values=total - sum(tap.neurons for tap in read))
-        batches = capture(job.subject, view, job.engine, "screen", read, folding=others)
-        sums = screen(batches, block, bias, present)
+        sums = screen_pass(Screening(block, bias, present, others), job.subject, view, job.engine)
         found = add_promising(found, sums, block, limit)
         del sums  # frees its memory for the next block
     return best(found, taps, limit), total

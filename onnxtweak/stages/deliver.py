@@ -11,7 +11,7 @@ import numpy as np
 from onnxtweak._version import __version__
 from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
-from onnxtweak.engine.passes import logits_pass
+from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.engine.tap_safety import neutral_samples
 from onnxtweak.listed import ListedOutcome

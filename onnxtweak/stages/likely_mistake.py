@@ -14,7 +14,8 @@ from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.open_data import prepared_otherwise
 from onnxtweak.data.preprocess.values import SMALLEST_IMAGE
 from onnxtweak.data.splits import View
-from onnxtweak.engine.passes import RunStats, logits_pass
+from onnxtweak.engine.passes import RunStats
+from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.errors import InputError
 from onnxtweak.method.chance import mean_recall, renumbered
 from onnxtweak.recipe.values import key_of

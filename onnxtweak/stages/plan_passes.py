@@ -23,7 +23,7 @@ from onnxtweak.engine.scoring.scoring import from_model, theta_blocks
 from onnxtweak.engine.scoring.sweep import ScoringTask, fold, new_sweep, taps_of
 from onnxtweak.goal import every_class
 from onnxtweak.method.selection.ranking import candidates_wanted
-from onnxtweak.method.selection.screening import screen, screen_blocks
+from onnxtweak.method.selection.screening import screen, screen_blocks, screening_bytes
 from onnxtweak.method.table import all_neurons, take
 from onnxtweak.plans import PlannedPass
 from onnxtweak.settings import FitSettings, JoinSettings, TapSettings
@@ -52,12 +52,12 @@ class Planner:
 
     @property
     def gpus(self) -> int:
-        """Devices that share the score pass, each as fast as the one measured; workers share the cores."""
+        """Devices that share passes, each as fast as the one measured; workers share the cores."""
         return max(len(gpu_numbers(self.job.engine.settings.device)), 1)
 
     @property
     def workers(self) -> int:
-        """Processes that share the score pass; 1 where a scheduler decides."""
+        """Processes that share passes; 1 where a scheduler decides."""
         return self.job.engine.settings.processes or self.gpus
 
     def logits(self, name: str, view: View) -> None:
@@ -114,7 +114,7 @@ class Planner:
             return _seconds_per_sample(batches, lambda batch: screen([batch], block, bias, present))
 
         blocks = screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes)
-        self._blocks("screen", taps, blocks, 24 * len(present) + 1, screened, for_theta=False)
+        self._blocks("screen", taps, blocks, screening_bytes(len(present)), screened, for_theta=False)
         return limit
 
     def delivery(self) -> None:
@@ -137,14 +137,13 @@ class Planner:
     ) -> None:
         """One step for all blocks. The first is measured; what it costs over plain inference is scaled."""
         view = self.job.splits.fit
-        gpus = self.gpus if for_theta else 1
         first, plain = measure(blocks[0]), self._per_sample()
         sizes = [sum(map(len, block)) for block in blocks]
         each = [plain + max(first - plain, 0) * size / sizes[0] for size in sizes]
         values = [sum(tap.neurons for tap in taps_of(block)) for block in blocks]
         other_values = sum(tap.neurons for tap in taps) - values[0]
         folding = Folding(for_theta=for_theta, other_values=other_values)
-        seconds = sum(each) * len(view) / gpus
+        seconds = sum(each) * len(view) / self.gpus
         step = self._one_pass(name, view, seconds, len(taps), values[0], folding)
         self.steps.append(
             replace(
@@ -158,6 +157,8 @@ class Planner:
         )
 
     def _add(self, name: str, view: View, seconds: float, taps: int = 0, neurons: int = 0) -> None:
+        if len(view) > self.job.engine.settings.shard:
+            seconds /= self.gpus
         self.steps.append(self._one_pass(name, view, seconds, taps, neurons, Folding()))
 
     def _one_pass(

@@ -93,7 +93,7 @@ def promising_by(S, most):
 def test_blocks_promise_what_the_whole_does(problem):
     V, Z, labels, bias = problem
     known = nothing_promising(3)
-    blocks = screen_blocks(TAPS, 3, EngineSettings(memory=5 * 8 * 73))
+    blocks = screen_blocks(TAPS, 3, EngineSettings(memory=5 * 8 * 146))
     assert [sum(map(len, block)) for block in blocks] == [5, 5, 2]
     for block in blocks:
         sums = screen(stretches(V, Z, labels, block), block, bias, ALL)

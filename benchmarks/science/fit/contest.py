@@ -26,7 +26,7 @@ import numpy as np
 from oracles import ORACLES
 
 from onnxtweak.data.splits import View, stratified_split
-from onnxtweak.engine.passes import logits_pass
+from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.errors import ModelError
 from onnxtweak.goal import ResolvedGoal, every_class
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge

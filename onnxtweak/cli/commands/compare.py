@@ -21,6 +21,7 @@ from onnxtweak.cli.options.fitting import (
 from onnxtweak.cli.options.groups import command, gathered, option
 from onnxtweak.cli.options.method import join_options
 from onnxtweak.cli.options.shared import (
+    SCORING,
     dry_run_option,
     engine_options,
     force_option,
@@ -64,7 +65,7 @@ _fit_options = gathered(
     brief="Only this method, and the bias. Repeatable.",
     help="Only this method, and the bias [default: all]. Repeatable.",
 )
-@engine_options("device", "backend", "memory", "batch", "threads", "work_dir", "resume")
+@engine_options(*SCORING)
 @option(
     "Output",
     "--write",

@@ -18,6 +18,7 @@ from onnxtweak.cli.options.fitting import (
 from onnxtweak.cli.options.groups import command, gathered, option
 from onnxtweak.cli.options.method import class_drop_option
 from onnxtweak.cli.options.shared import (
+    TABLES,
     dry_run_option,
     engine_options,
     metric_option,
@@ -90,7 +91,7 @@ _fit_options = gathered(
 @optional_target_options
 @learning_tap_options
 @_fit_options
-@engine_options("device", "memory", "batch", "threads", "work_dir", "resume")
+@engine_options(*TABLES)
 @output_options("The new model.", tweak=True)
 @dry_run_option
 @reporting_options

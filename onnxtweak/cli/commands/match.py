@@ -13,6 +13,7 @@ from onnxtweak.cli.options.fitting import learning_tap_options, margin_option, t
 from onnxtweak.cli.options.groups import command, gathered, option
 from onnxtweak.cli.options.method import class_drop_option
 from onnxtweak.cli.options.shared import (
+    TABLES,
     dry_run_option,
     engine_options,
     model_argument,
@@ -46,7 +47,7 @@ _match_options = gathered(
 @unlabelled_options
 @learning_tap_options
 @_match_options
-@engine_options("device", "memory", "batch", "threads", "work_dir", "resume")
+@engine_options(*TABLES)
 @output_options("The new model.", tweak=True)
 @dry_run_option
 @reporting_options

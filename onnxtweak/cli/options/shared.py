@@ -204,13 +204,15 @@ _ENGINE = {
         "--workers",
         type=Whole(settings.EngineSettings, "workers"),
         metavar="N",
-        help="Share the score pass among N processes, at most one per core (needs the extra `dask`).",
+        help="Share passes among N processes, at most one per core (needs the extra `dask`).",
     ),
     "scheduler": _machine(
-        "--scheduler", metavar="tcp://...", help="Share the score pass among the workers of a Dask scheduler."
+        "--scheduler", metavar="tcp://...", help="Share passes among the workers of a Dask scheduler."
     ),
 }
-SCORING = ("device", "backend", "memory", "batch", "threads", "work_dir", "resume", "workers", "scheduler")
+MEASURING = ("device", "memory", "batch", "threads", "workers", "scheduler")
+TABLES = (*MEASURING[:4], "work_dir", "resume", *MEASURING[4:])
+SCORING = ("device", "backend", *TABLES[1:])
 
 
 def engine_options(*which: str) -> Decorator:

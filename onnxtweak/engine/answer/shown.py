@@ -13,6 +13,7 @@ from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.position_batches import position_batches
 from onnxtweak.engine.session import Session, open_session
+from onnxtweak.engine.shared.shards import by_shards
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.head import ONE_LABEL, ROUNDING, Head, by_sample
 from onnxtweak.settings import EngineSettings
@@ -55,28 +56,42 @@ def shown_pass(subject: Subject, view: View, engine: Engine, what: str) -> Shown
 
     what : the pass's name in the progress and in the statistics.
     """
-    begin = time.perf_counter()
-    session, logits = _open(subject, engine.settings)
     wide = np.float64 if subject.dtype == "float64" else np.float32
-    count, samples, C = len(view.rows), len(view.samples), subject.classes
+    count, C = len(view.rows), subject.classes
     classes = np.empty((count, C) if subject.head.several else count, np.int64)
     rest = subject.readout is not None and subject.readout.rest
     numbers = np.empty(count, np.int64) if rest else classes
     Z = np.empty((count, C), wide)
     shown = ShownClasses(Z, classes, np.empty(count, bool), numbers, subject.head)
     at = 0
-    with engine.passing(what, samples, session, begin):
-        for part, done in _parts(subject, view, engine, session, logits):
+    for shard in by_shards(_shards, subject, view, engine, what):
+        for part in shard:
             span = slice(at, at + len(part[0]))
             shown.Z[span], shown.classes[span], shown.contradicted[span], own = part
             if rest:
                 numbers[span] = own
-            engine.progress.advance(done)
             at = span.stop
     return shown
 
 
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[list[_Part]]:
+    """The batches of each shard."""
+    begin = time.perf_counter()
+    session, logits = _open(subject, engine.settings)
+    size, done, batches = engine.settings.shard, 0, []
+    with engine.passing(what, len(view.samples), session, begin):
+        for part, count in _parts(subject, view, engine, session, logits):
+            engine.progress.advance(count)
+            batches.append(part)
+            done += count
+            if done % size == 0:
+                yield batches
+                batches = []
+        if batches:
+            yield batches
 
 
 def _parts(
@@ -94,7 +109,8 @@ def _parts(
             Z, classes, wrong, numbers = (each[batch.local] for each in found)
             yield (Z, classes, wrong, numbers), batch.samples
         return
-    for feeds, labels, _ in view.dataset.batches(view.rows, plan.batch, threads=threads):
+    every = engine.settings.shard
+    for feeds, labels, _ in view.dataset.batches(view.rows, plan.batch, every, threads):
         count = len(labels)
         whole = {name: filled(value, plan.batch if plan.fixed else count) for name, value in feeds.items()}
         found = _run(subject, session, logits, subject.feeding.fed(whole, names))

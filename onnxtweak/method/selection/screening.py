@@ -10,12 +10,16 @@ Sums of more neurons than memory holds are made block by block, with a pass for 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.memory_plan import Block, cut_taps
-from onnxtweak.engine.passes import Captured
+from onnxtweak.engine.passes import Captured, Engine, Folding, capture
+from onnxtweak.engine.scoring.sweep import taps_of
+from onnxtweak.engine.shared.shards import by_shards, in_shards
+from onnxtweak.engine.subject import Subject
 from onnxtweak.method.selection.numbering import numbered, taking_turns
 from onnxtweak.method.softmax import softmax
 from onnxtweak.settings import EngineSettings
@@ -43,6 +47,12 @@ class ScreeningSums:
         """Sums over a table T (N, M), in its own precision. squared : T * T. r, h (N, k) : for each class."""
         return cls(T.T @ r, squared.T @ h, T.T @ h, h.sum(axis=0), np.zeros(T.shape[1], bool))
 
+    def add(self, other: ScreeningSums) -> None:
+        """Add the sums over other samples."""
+        for own, more in ((self.G, other.G), (self.A, other.A), (self.B, other.B), (self.h, other.h)):
+            own += more
+        self.spoiled |= other.spoiled
+
     def part(self, start: int, stop: int) -> ScreeningSums:
         """Neurons [start, stop): views."""
         cut = slice(start, stop)
@@ -57,11 +67,47 @@ class ScreenedNeurons:
     S: np.ndarray
 
 
+def screening_bytes(classes: int) -> int:
+    """Bytes per neuron: the sums so far, and those of a shard."""
+    return 2 * (3 * 8 * classes + 1)
+
+
 def screen_blocks(
     taps: Sequence[Tap], classes: int, settings: EngineSettings, reserved_bytes: int = 0
 ) -> list[Block]:
     """The blocks of neurons that are screened one after another. reserved_bytes : see `cut_taps`."""
-    return cut_taps(taps, 3 * 8 * classes + 1, settings, reserved_bytes=reserved_bytes)
+    return cut_taps(taps, screening_bytes(classes), settings, reserved_bytes=reserved_bytes)
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What is screened in one pass.
+
+    block : its tap slices end to end. bias (C,) : added to the logits before p is taken. classes (k,) : for
+    which sums are made. folding : of the pass.
+    """
+
+    block: Block
+    bias: np.ndarray
+    classes: np.ndarray
+    folding: Folding
+
+    def shards(self, subject: Subject, view: View, engine: Engine, what: str) -> Iterator[ScreeningSums]:
+        """Sums of each shard of a view."""
+        batches = capture(subject, view, engine, what, taps_of(self.block), folding=self.folding)
+        for shard in in_shards(batches, engine):
+            yield screen(shard, self.block, self.bias, self.classes)
+
+
+def screen_pass(screening: Screening, subject: Subject, view: View, engine: Engine) -> ScreeningSums:
+    """Sums over a view, added up shard by shard, so that they are the same whoever makes the shards."""
+    every = engine.settings.shard
+    folding = replace(screening.folding, every=every, samples=min(every, max(len(view), 1)))
+    total = _empty(sum(map(len, screening.block)), len(screening.classes))
+    work = replace(screening, folding=folding).shards
+    for sums in by_shards(work, subject, view, engine, "screen"):
+        total.add(sums)
+    return total
 
 
 def screen(batches: Iterable[Captured], block: Block, bias: np.ndarray, classes: np.ndarray) -> ScreeningSums:

@@ -1,0 +1,90 @@
+"""How is a pass made shard by shard? In this process, or by workers, in order and with the same bits.
+
+A shard is a fixed number of samples, whoever makes it: what is added up within one is added up in the same
+order, and no batch reaches across its end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
+from typing import Any, Protocol, TypeVar
+
+from onnxtweak.data.splits import View
+from onnxtweak.engine.passes import Captured, Engine
+from onnxtweak.engine.shared.by_ranges import AHEAD
+from onnxtweak.engine.shared.sending import files_read, opened, packed
+from onnxtweak.engine.subject import Subject
+from onnxtweak.engine.workers.processes import Call, settings_of_worker
+
+Made = TypeVar("Made", covariant=True)
+
+
+class PassWork(Protocol[Made]):
+    """A pass: makes one thing of each shard of a view, in order; picklable.
+
+    It runs the model over the whole view and reports to the engine; `in_shards` tells where shards end.
+    """
+
+    def __call__(self, subject: Subject, view: View, engine: Engine, what: str, /) -> Iterator[Made]: ...
+
+
+def in_shards(batches: Iterable[Captured], engine: Engine) -> Iterator[Generator[Captured]]:
+    """The batches of each shard. Each has to be read to its end before the next one is asked for."""
+    size, at, whole = engine.settings.shard, 0, iter(batches)
+
+    def one(first: Captured) -> Generator[Captured]:
+        nonlocal at
+        for got in chain((first,), whole):
+            at += len(got.rows)
+            ended = at % size == 0
+            yield got
+            if ended:
+                return
+
+    for first in whole:
+        yield one(first)
+
+
+def by_shards(
+    work: PassWork[Made], subject: Subject, view: View, engine: Engine, what: str
+) -> Iterator[Made]:
+    """What a pass makes of each shard of a view, in order; its arrays may change once the next is asked for.
+
+    what : the pass's name. A pass is shared where there are workers, and at least two shards; where every
+    position is a row, it is not. Raises MachineError where workers cannot be started or are lost.
+    """
+    size, crew = engine.settings.shard, engine.crew
+    if crew is None or not crew.wanted or len(view) <= size or subject.sizes:
+        yield from work(subject, view, engine, what)
+        return
+    begin = time.perf_counter()
+    with crew.at_work() as workers:
+        count = workers.of.processes
+        settings = settings_of_worker(engine.settings, count)
+        pack = packed((work, subject, view), engine, settings, files_read(subject, view))
+        ahead: deque[Call] = deque()
+        engine.progress.start(what, len(view))
+        starts = iter(range(0, len(view), size))
+        with workers.of.giving(pack) as given:
+            while True:
+                while len(ahead) < AHEAD * count and (start := next(starts, None)) is not None:
+                    ahead.append(workers.begin(_made, given, start, start + size))
+                if not ahead:
+                    break
+                with workers.answer(ahead.popleft()) as made:
+                    yield made
+                engine.progress.advance(size)
+        engine.progress.finish()
+    engine.stats.passes.append((f"{what}, {count} workers", len(view)))
+    engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin
+
+
+def _made(given: Any, start: int, stop: int, borrower: int | None) -> Any:
+    """In a worker: what the pass makes of one shard, samples [start, stop) of the view."""
+    here = opened(given)
+    work, subject, view = here.value
+    (made,) = work(subject, View(view.dataset, view.rows[start:stop]), here.engine, "shard")
+    return here.hand_over(made, lambda found: found, borrower)

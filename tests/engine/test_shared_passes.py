@@ -1,0 +1,138 @@
+"""Passes that workers share give the bits of one process: tables, screening, judging and testing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnxtweak import commands
+from onnxtweak.engine.answer.shown import shown_pass
+from onnxtweak.engine.passes import Captured, Folding
+from onnxtweak.engine.scoring.sweep import taps_of
+from onnxtweak.engine.shared.logits import logits_pass
+from onnxtweak.engine.shared.shards import by_shards, in_shards
+from onnxtweak.errors import DataError
+from onnxtweak.method.selection.screening import Screening, screen_blocks, screen_pass
+from onnxtweak.method.table import all_neurons, gather
+from onnxtweak.settings import (
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    JoinSettings,
+    OutputSettings,
+    TapSettings,
+    TargetSettings,
+)
+from onnxtweak.stages.open_job import prepare
+from onnxtweak.types import silent
+from tests.engine.test_shared_sweep import machines, threads
+from tests.support.weak_class import weak_cnn
+
+# The last shard is short, and no shard is a whole number of batches.
+ENGINE = EngineSettings(device="cpu", backend="numpy", shard=25, batch=8, threads=1)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    model, data = weak_cnn(tmp_path_factory.mktemp("passes"), n=400)
+    return str(model), DataSettings((str(data),))
+
+
+def found(samples, engine):
+    """What each kind of pass finds, and the passes that were made."""
+    job = prepare(*samples, engine, TapSettings(), silent)
+    subject, view, engine = job.subject, job.splits.fit, job.engine
+    neurons = all_neurons(job.taps)
+    table = gather(subject, view, neurons, engine, "collect")
+    shown = shown_pass(subject, view, engine, "test")
+    present = view.classes
+    (block,) = screen_blocks(job.taps, len(present), engine.settings)
+    assert [tap.name for tap in taps_of(block)]
+    sums = screen_pass(Screening(block, np.zeros(4), present, Folding()), subject, view, engine)
+    arrays = {
+        "T": table.T,
+        "Z": table.Z,
+        "logits": logits_pass(subject, view, engine, "base"),
+        "classes": shown.classes,
+        "scores": shown.Z,
+        "contradicted": shown.contradicted,
+        **{f"screen {name}": value for name, value in vars(sums).items()},
+    }
+    return arrays, engine.stats.passes
+
+
+def same(ones, others):
+    for name, value in ones.items():
+        np.testing.assert_array_equal(value, others[name], err_msg=name)
+
+
+@pytest.mark.filterwarnings("default")  # of Dask's own
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_one_two_and_four_workers_find_what_one_process_does(samples, count):
+    alone, passes = found(samples, ENGINE)
+    assert alone["screen G"].any() and len(np.unique(alone["classes"])) > 1
+    with threads(count) as scheduler:
+        shared, by_workers = found(samples, replace(ENGINE, scheduler=scheduler))
+    same(shared, alone)
+    assert by_workers == [(f"{name}, {count} workers", samples) for name, samples in passes]
+
+
+def test_the_size_of_a_shard_moves_only_the_last_digits_of_screening(samples):
+    one, _ = found(samples, ENGINE)
+    other, _ = found(samples, replace(ENGINE, shard=4096))
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_pass_of_one_shard_is_made_here(samples):
+    job = prepare(*samples, replace(ENGINE, shard=4096, scheduler="tcp://127.0.0.1:9"), TapSettings(), silent)
+    logits_pass(job.subject, job.splits.fit, job.engine, "base")  # nobody answers there
+    assert job.engine.stats.passes == [("base", 240)]
+
+
+def test_shards_end_where_they_should():
+    rows = [8, 8, 4, 8, 8, 4, 3]
+    batches = [Captured(np.empty((n, 2)), (), np.zeros(n), np.arange(n)) for n in rows]
+    engine = type("Engine", (), {"settings": replace(ENGINE, shard=20)})
+    sizes = [[len(got.rows) for got in shard] for shard in in_shards(batches, engine)]
+    assert sizes == [[8, 8, 4], [8, 8, 4], [3]]
+
+
+def failing(subject, view, engine, what):
+    raise DataError("this sample is damaged", where="x.npy")
+    yield
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_error_in_a_worker_is_the_command_s_error(samples):
+    with threads(2) as scheduler:
+        job = prepare(*samples, replace(ENGINE, scheduler=scheduler), TapSettings(), silent)
+        with pytest.raises(DataError, match="damaged"):
+            list(by_shards(failing, job.subject, job.splits.fit, job.engine, "base"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_commands_write_the_same_files_with_machines_of_their_own_folders(samples, tmp_path, monkeypatch):
+    folder = Path(samples[0]).parent
+    monkeypatch.chdir(folder)
+    asked = {"model": "model.onnx", "data": DataSettings(("data.npz",)), "targets": TargetSettings(("2",))}
+    join = {"settings": JoinSettings(criterion="net-gain", count=(1, 5))}
+    fit = {"settings": FitSettings(neurons=10), "taps": TapSettings(taps=("activations",), pool=("mean",))}
+
+    def run(name, engine):
+        for command, options in (("join", join), ("fit", fit)):
+            output = OutputSettings(str(tmp_path / f"{name}-{command}.onnx"))
+            made = getattr(commands, command)(**asked, **options, engine=engine, output=output)
+            yield command, (tmp_path / f"{name}-{command}.onnx").read_bytes(), made.run.passes
+
+    alone = list(run("alone", ENGINE))
+    with machines(tmp_path, 2) as (scheduler, _):
+        shared = list(run("shared", replace(ENGINE, scheduler=scheduler)))
+    for (command, data, passes), (_, other, by_workers) in zip(alone, shared, strict=True):
+        assert data == other, command
+        assert command == "join" or ("screen, 2 workers", 240) in by_workers
+        by_hand = [name for name, count in by_workers if count > ENGINE.shard and "2 workers" not in name]
+        assert len(passes) == len(by_workers) and not by_hand, (command, by_workers)
