@@ -184,10 +184,7 @@ class Answer:
         return labels.astype(np.int64) if whole else labels
 
     def classes(self, value: Any) -> np.ndarray:
-        """Class numbers (N,) int64 that an output's value shows; -1 for what is none of the classes.
-
-        Of marks (N, C), as `shown`.
-        """
+        """Class numbers (N,) int64 that an output's value shows, -1 for none of them; or marks (N, C)."""
         return self.numbered(self.shown(value))
 
     def numbered(self, shown: np.ndarray) -> np.ndarray:
@@ -232,11 +229,13 @@ class Answer:
 class Decisions:
     """What a model says of samples, decision by decision, as far as labels tell whether it is right.
 
-    number (M,) int64 : the class that each is about. right (M,) bool : whether it is.
+    number (M,) int64 : the class that each is about. right (M,) bool : whether it is. of (M,) int64 : the row
+    that it is about.
     """
 
     number: np.ndarray
     right: np.ndarray
+    of: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -265,7 +264,7 @@ class Head:
 
     def decisions(self, predicted: np.ndarray, labels: np.ndarray) -> Decisions:
         """One for each sample, about the class that it is of. predicted, labels (N,) int64."""
-        return Decisions(labels, predicted == labels)
+        return Decisions(labels, predicted == labels, np.arange(len(labels)))
 
     def predict(self, Z: Any) -> Any:
         """Predicted class (N,) int64 for logits Z (N, C), which may be NumPy's or CuPy's."""
@@ -331,8 +330,8 @@ class SeveralLabels(Head):
 
     def decisions(self, predicted: np.ndarray, labels: np.ndarray) -> Decisions:
         """One for each label that is known, row by row. predicted, labels (N, C)."""
-        known = labels >= 0
-        return Decisions(np.nonzero(known)[1], predicted[known] == labels[known])
+        of, number = np.nonzero(labels >= 0)
+        return Decisions(number, predicted[of, number] == labels[of, number], of)
 
     def margin(self, Z: np.ndarray) -> np.ndarray:
         """How far each decision is from turning, (N, C)."""

@@ -152,7 +152,7 @@ def test_the_answer_is_what_the_method_came_to():
 )
 def test_a_base_that_knows_the_samples_is_pointed_out(learnt, test, said):
     def side(share, n=1000):
-        return Decisions(np.arange(n) % 10, np.arange(n) < share * n)
+        return Decisions(np.arange(n) % 10, np.arange(n) < share * n, np.arange(n))
 
     assert bool(learnt_on(side(learnt), side(test))) == said
 
@@ -160,8 +160,9 @@ def test_a_base_that_knows_the_samples_is_pointed_out(learnt, test, said):
 def test_another_mixture_of_classes_is_no_better_base():
     """Class 0 is easy and class 1 hard, alike on both sides; the learning samples are mostly easy."""
     easy, hard = np.arange(1000) < 980, np.arange(1000) < 500
-    learnt = Decisions(np.repeat([0, 1], [1000, 100]), np.concatenate([easy, hard[::10]]))
-    test = Decisions(np.repeat([0, 1], [100, 1000]), np.concatenate([easy[::10], hard]))
+    rows = np.arange(1100)
+    learnt = Decisions(np.repeat([0, 1], [1000, 100]), np.concatenate([easy, hard[::10]]), rows)
+    test = Decisions(np.repeat([0, 1], [100, 1000]), np.concatenate([easy[::10], hard]), rows)
     assert learnt_on(learnt, test) == ()
 
 

@@ -18,7 +18,6 @@ from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.boxes.measure import FoundObjects, box_readings, box_targets
-from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.lines.read_lines import line_readings
 from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.stages.preprocessing_check import doubts
@@ -51,8 +50,6 @@ def evaluate(
     view = job.splits.fit
     if job.subject.detector is not None:
         return _of_boxes(job, data, targets, metrics)
-    if data.by:
-        require_one_label(job.subject, "--by: measuring groups")
     columns = {name: view.rows_by(name) for name in data.by}
     for name, groups in columns.items():
         require_shared(groups, name, _SHARED, "--by")
@@ -87,7 +84,7 @@ def evaluate(
         groups=tuple(
             group
             for name, groups in columns.items()
-            for group in measure_groups(predicted == view.labels, groups, name)
+            for group in measure_groups(job.head.decisions(predicted, view.labels), groups, name)
         ),
         unit=job.subject.unit,
         readings=(
@@ -125,9 +122,10 @@ def _of_boxes(job: Job, data: DataSettings, targets: TargetSettings, metrics: Se
 
 
 def _on_positions(job: Job, data: DataSettings) -> tuple[str, ...]:
-    """A note where intervals of groups count positions, which are not independent."""
-    if not data.by or not job.subject.sizes:
+    """A note where intervals of groups count several decisions of one sample, which are not independent."""
+    if not data.by or job.subject.unit == "samples":
         return ()
     return (
-        "positions of one sample are not independent: the intervals of groups count each, and are too sure",
+        f"{job.subject.unit} of one sample are not independent: the intervals of groups count each decision, "
+        "and are too sure",
     )

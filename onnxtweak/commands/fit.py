@@ -9,7 +9,6 @@ import numpy as np
 from onnxtweak.engine.answer.shown import equivalent_cut
 from onnxtweak.errors import UsageError
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.head import Head
 from onnxtweak.method.fit.by_goal import fit_goal
 from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.listed.problem import Earlier, Repaired
@@ -86,7 +85,7 @@ def fit(
     data = with_slice_read(data, settings, targets)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
-    require_of_labels(job.subject, data, settings)
+    require_of_labels(job.subject, settings)
     if job.subject.detector is not None:
         require_one_label(job.subject, "fitting")
     job = require_sound_base(job)
@@ -125,7 +124,7 @@ def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
     planner, listed, settings = request.planner, request.job.splits.listed, request.settings(FitSettings)
     check_metric(settings, TargetSettings())
-    require_of_labels(request.job.subject, request.job.reopen.data, settings)
+    require_of_labels(request.job.subject, settings)
     check_slice(request.job, settings)
     for role, view in listed.items():
         planner.logits(f"base: {role}", view)
@@ -159,7 +158,7 @@ def _proposal(
     columns, patch = found.patch
     patch = None if patch is None else for_tensor(patch, job.subject.readout)
     if settings.certify is not None and patch is not None:
-        patch, note = _certified(validation, columns, patch, settings.certify, goal.head)
+        patch, note = _certified(job, validation, columns, patch, settings.certify)
         notes += (note,)
     return replace(
         Proposal.of_fit(goal, watched, validation, (columns, patch), found.control, found.choice.trials),
@@ -220,18 +219,19 @@ def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, repair
 
 
 def _certified(
-    validation: Table, columns: np.ndarray, patch: DensePatch, level: float, head: Head
+    job: Job, validation: Table, columns: np.ndarray, patch: DensePatch, level: float
 ) -> tuple[DensePatch | None, str]:
     """The patch at the largest scale that keeps the expected harm below the level, None for 0; and a note."""
-    tweaked, groups = validation.patched(columns, patch), validation.groups
-    found = certify(validation.Z, tweaked, validation.labels, level, head, groups)
-    of = "samples" if groups is None else "groups of samples"
+    tweaked, groups, labels = validation.patched(columns, patch), validation.groups, validation.labels
+    found = certify(validation.Z, tweaked, labels, level, job.head, groups)
+    of = "samples" if job.reopen.data.group is None else "groups of samples"
+    unit, decided = job.subject.unit, len(job.head.decisions(labels, labels).of)
     if found.scale == 0:
         return None, f"{found.samples:,} validation {of} cannot certify {level:.2%}: the base is kept"
     return patch.scaled(found.scale), (
-        f"certified: at scale {found.scale:.3g} at most {level:.2%} of samples like these are expected to"
+        f"certified: at scale {found.scale:.3g} at most {level:.2%} of {unit} like these are expected to"
         f" become wrong that the base has right (conformal risk control on {found.samples:,} validation"
-        f" {of} that nothing was fitted to, {found.broken:,} of {len(validation.labels):,} broken)"
+        f" {of} that nothing was fitted to, {found.broken:,} of {decided:,} {unit} broken)"
     )
 
 

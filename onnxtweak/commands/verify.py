@@ -39,7 +39,6 @@ from onnxtweak.stages.checks import (
     check_undone,
 )
 from onnxtweak.stages.companions import settle
-from onnxtweak.stages.head_check import require_one_label
 from onnxtweak.stages.judge_promises import changes_by
 from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, said_of_lines
 from onnxtweak.stages.lists.count_outcome import check_listed
@@ -272,8 +271,6 @@ def _on_samples(
     originals : the base, and the file before its last tweak.
     """
     file, view, engine = job.subject, job.splits.fit, job.engine
-    if run.data is not None and run.data.by:
-        require_one_label(file, "--by: measuring groups")
     base, former = originals
     before = shown_pass(base, view, engine, "base")
     notes.extend(doubts(replace(job, subject=base), view, before.classes))
@@ -296,5 +293,5 @@ def _on_samples(
     metrics_before, metrics_after = (
         measure(shown.classes, view.labels, no_target, shown.Z) for shown in (before, after)
     )
-    groups = changes_by(job.reopen.data.by, view, (before.classes, after.classes), None)
+    groups = changes_by(job.reopen.data.by, view, (before.classes, after.classes), None, job.head)
     return metrics_before, metrics_after, groups, file.rows

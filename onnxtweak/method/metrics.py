@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxtweak.data.groups import Groups
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import Decisions
 from onnxtweak.intervals import Interval, wilson
 from onnxtweak.method.table import Table
 from onnxtweak.metric.bootstrap import interval, resampled
@@ -44,10 +45,11 @@ def measure(predicted: np.ndarray, labels: np.ndarray, goal: ResolvedGoal, Z: np
     )
 
 
-def measure_groups(right: np.ndarray, groups: Groups, column: str) -> tuple[GroupMetrics, ...]:
-    """How well each group does, worst first; of equals the largest. right (N,) bool : samples that are."""
-    samples = np.bincount(groups.codes, minlength=len(groups.names))
-    correct = np.bincount(groups.codes[right], minlength=len(groups.names))
+def measure_groups(decided: Decisions, groups: Groups, column: str) -> tuple[GroupMetrics, ...]:
+    """How well each group does, worst first; of equals the largest. decided : of the samples."""
+    codes = groups.codes[decided.of]
+    samples = np.bincount(codes, minlength=len(groups.names))
+    correct = np.bincount(codes[decided.right], minlength=len(groups.names))
     seen = np.flatnonzero(samples)
     order = seen[np.lexsort((seen, -samples[seen], correct[seen] / samples[seen]))]
     found = []

@@ -276,7 +276,8 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     promises = () if listed is None else tuple(promises_of(listed, goal.max_class_drop))
     verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)
     measured_by = [name for name in job.reopen.data.by if name != column]
-    verdict = replace(verdict, groups=(*verdict.groups, *changes_by(measured_by, view, predicted, groups[0])))
+    by_group = changes_by(measured_by, view, predicted, groups[0], job.head)
+    verdict = replace(verdict, groups=(*verdict.groups, *by_group))
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
     answers = {"base": predicted[0], "tweaked": predicted[1], "bias": biased}
     matched = None if proposal.matching is None else proposal.matching.outcome(split, answers)

@@ -13,7 +13,7 @@ from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.head_kind import HeadKind, head_kind
-from onnxtweak.settings import DataSettings, FitSettings
+from onnxtweak.settings import FitSettings
 from onnxtweak.stages.lines.find_alphabet import with_alphabet
 
 
@@ -115,15 +115,13 @@ def require_one_label(subject: Subject, what: str) -> None:
         )
 
 
-def require_of_labels(subject: Subject, data: DataSettings, settings: FitSettings) -> None:
+def require_of_labels(subject: Subject, settings: FitSettings) -> None:
     """Raise ModelError where a sample has several labels at once and `fit` is asked for what needs one."""
     asked = {
         "--slice": settings.slice is not None,
         "--budget": settings.budget is not None,
         "--synapses": settings.synapses is not None,
-        "--certify": settings.certify is not None,
         "--mirror on": settings.mirror == "on",
-        "--by": bool(data.by),
     }
     for option, given in asked.items():
         if given:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.head import Decisions
+from onnxtweak.head import ONE_LABEL, Decisions, Head
 from onnxtweak.listed import ListedOutcome, ListedSample
 from onnxtweak.method.compare.comparison import MethodOutcome
 from onnxtweak.method.metrics import metric_change
@@ -117,17 +117,26 @@ def _asked(shown: Shown, goal: ResolvedGoal, classes: int) -> tuple[Asked, Sampl
 
 
 def changes_by(
-    columns: Sequence[str], view: View, shown: tuple[np.ndarray, np.ndarray], groups: np.ndarray | None
+    columns: Sequence[str],
+    view: View,
+    shown: tuple[np.ndarray, np.ndarray],
+    groups: np.ndarray | None,
+    head: Head = ONE_LABEL,
 ) -> tuple[GroupChange, ...]:
-    """What became of each group by some columns. shown : two (N,), the classes that base and file show.
+    """What became of each group by some columns, decision by decision.
 
-    groups (N,) int64 : samples that belong together; None: none do.
+    shown : two (N,), the classes that base and file show, or marks (N, C). groups (N,) int64 : samples that
+    belong together; None: none do.
     """
-    was, now = (each == view.labels for each in shown)
+    before, after = (head.decisions(each, view.labels) for each in shown)
+    was, now, of = before.right, after.right, before.of
+    together = np.arange(len(view)) if groups is None and head.several else groups
+    groups = None if together is None else together[of]
     change, found = now.astype(np.int64) - was, list[GroupChange]()
     for column in columns:
-        codes, names = view.groups(column), view.dataset.groups[column].names
-        assert codes is not None  # the column was read
+        by, names = view.groups(column), view.dataset.groups[column].names
+        assert by is not None  # the column was read
+        codes = by[of]
         counts = SampleCounts.of(codes, len(names), change, np.zeros_like(change), groups)
         right = np.bincount(codes[was], minlength=len(names))
         found += group_changes(SliceCounts(column, names, NONE_WANTED, right, counts))

@@ -19,7 +19,7 @@ from onnxtweak.commands.slot import slot
 from onnxtweak.data.splits import open_splits, unsplit
 from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.passes import Folding, capture
-from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.errors import DataError, UsageError
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -43,10 +43,16 @@ def made(request, tmp_path_factory):
     return model_at_positions(request.param, tmp_path_factory.mktemp(request.param))
 
 
-def shown(path, x, class_axis):
-    """The classes (N, positions ...) that a file's own output shows."""
+def run_file(path, x):
+    """The value of a file's own output."""
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (value,) = session.run(None, {"x": x})
+    return value
+
+
+def shown(path, x, class_axis):
+    """The classes (N, positions ...) that a file's own output shows."""
+    value = run_file(path, x)
     return value if value.dtype.kind == "i" else value.argmax(class_axis)
 
 
@@ -233,11 +239,25 @@ def test_decisions_are_kept_at_positions(tmp_path):
     assert "keep the decision on" in fitted.verdict.goal
 
 
-def test_a_slot_is_refused_there(tmp_path):
-    made, tweak = model_at_positions("pixels", tmp_path), tmp_path / "t.safetensors"
-    onnxtweak.fit(made.model, data=made.data, target=LACKING, tweak=tweak, max_class_drop="none", **QUICK)
-    with pytest.raises(ModelError, match="a slot does not work with scores at every position yet"):
-        slot(model=str(made.model), tweaks=[str(tweak)], output=OutputSettings(str(tmp_path / "new.onnx")))
+def test_a_slot_takes_tweaks_there(made, tmp_path):
+    """Filled in one call, it shows what the file with that tweak shows, maps that are resized included."""
+    constant, empty, tweaks = tmp_path / "c.onnx", tmp_path / "slot.onnx", []
+    for command, method in (("fit", onnxtweak.fit), ("join", onnxtweak.join)):
+        tweaks.append(tmp_path / f"{command}.safetensors")
+        more = {"hidden": 0, "max_class_drop": "none"} if command == "fit" else {}
+        method(made.model, data=made.data, target=LACKING, tweak=tweaks[-1], device="cpu", **more)
+    slot(model=str(made.model), tweaks=list(map(str, tweaks)), output=OutputSettings(str(empty)))
+    loaded = ort.InferenceSession(str(empty), providers=["CPUExecutionProvider"])
+    assert np.array_equal(loaded.run(None, {"x": made.x})[0], run_file(made.model, made.x))
+    for tweak in tweaks:
+        onnxtweak.apply(made.model, tweak, constant, force=True)
+        adapter, options = ort.LoraAdapter(), ort.RunOptions()
+        adapter.Load(str(tweak.with_suffix(".onnx_adapter")))
+        options.add_active_adapter(adapter)
+        filled = loaded.run(None, {"x": made.x}, options)[0]
+        wanted = run_file(constant, made.x)
+        close = filled == wanted if wanted.dtype.kind == "i" else np.isclose(filled, wanted, atol=1e-5)
+        assert close.mean() > 0.999 and not np.array_equal(filled, run_file(made.model, made.x))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -138,7 +139,6 @@ def test_labels_of_two_kinds_are_refused(tmp_path):
     [
         ({"metric": "balanced"}, UsageError, "is about one label a sample"),
         ({"threshold": 0.4}, UsageError, "several labels have a threshold each"),
-        ({"by": "site"}, ModelError, "--by: measuring groups does not work with several labels at once yet"),
     ],
 )
 def test_what_does_not_work_says_so(tmp_path, asked, error, what):
@@ -286,6 +286,47 @@ def test_the_scale_of_a_label_is_exact_where_that_is_asked_for(tmp_path):
     assert reached[True] >= reached[False] > 0.7
 
 
+def test_groups_are_measured_decision_by_decision(tmp_path):
+    made = several_labels("sigmoid", tmp_path, unknown=0.2)
+    site = np.arange(len(made.x)) % 3
+    np.savez(made.data, x=made.x, y=made.labels, site=site)
+    new, known = tmp_path / "new.onnx", made.labels >= 0
+    asked = {"output": new, "by": "site", "target": [str(c) for c in WEAK]}
+    fitted_groups = onnxtweak.fit(made.model, data=made.data, **asked, device="cpu").verdict.groups
+    assert {group.name for group in fitted_groups} == {"0", "1", "2"}
+    verified = commands.verify(
+        tweaked=str(new), base=str(made.model), data=DataSettings((str(made.data),), by=("site",))
+    )
+    was, now = ((made.shown(path) == (made.labels == 1)) for path in (made.model, new))
+    for group in verified.groups:
+        own = known & (site == int(group.name))[:, None]
+        assert group.samples == own.sum()
+        assert (group.before, group.after) == pytest.approx((was[own].mean(), now[own].mean()))
+    for group in onnxtweak.evaluate(new, data=made.data, by="site").groups:
+        assert group.accuracy == pytest.approx(now[known & (site == int(group.name))[:, None]].mean())
+
+
+def test_a_certificate_counts_decisions_of_samples(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    found = fitted(made, tmp_path, certify=0.05)[0]
+    note = next(note for note in found.notes if note.startswith("certified"))
+    assert "5.00% of labels like these" in note and "180 validation samples" in note
+    none = fitted(made, tmp_path, certify=0.001, force=True)[0]
+    assert any("180 validation samples cannot certify 0.10%" in note for note in none.notes)
+
+
+def test_a_slot_takes_a_tweak_of_labels(made, tmp_path):
+    _, new, tweak = fitted(made, tmp_path, hidden=0)
+    commands.slot(model=str(made.model), tweaks=[str(tweak)], output=OutputSettings(str(tmp_path / "s.onnx")))
+    session = ort.InferenceSession(str(tmp_path / "s.onnx"), providers=["CPUExecutionProvider"])
+    adapter, options = ort.LoraAdapter(), ort.RunOptions()
+    adapter.Load(str(tmp_path / "new.onnx_adapter"))
+    options.add_active_adapter(adapter)
+    filled = session.run([made.output], {"x": made.x}, options)[0] > made.cut
+    assert (filled == made.shown(new)).mean() > 0.999 and not np.array_equal(filled, made.shown(made.model))
+    assert np.array_equal(made.shown(tmp_path / "s.onnx"), made.shown(made.model))
+
+
 def test_methods_are_compared_by_the_f1_of_their_labels(tmp_path):
     made, new = several_labels("sigmoid", tmp_path), tmp_path / "new.onnx"
     asked = {"targets": TargetSettings(("1",)), "write": "SR-1", "output": OutputSettings(str(new))}
@@ -315,10 +356,8 @@ def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):
     ("asked", "error", "what"),
     [
         ({"slice": "site"}, ModelError, "--slice does not work with several labels at once yet"),
-        ({"by": "site"}, ModelError, "--by does not work with several labels at once yet"),
         ({"budget": 50}, ModelError, "--budget does not work with several labels"),
         ({"synapses": 5}, ModelError, "--synapses does not work with several labels"),
-        ({"certify": 0.05}, ModelError, "--certify does not work with several labels"),
         ({"mirror": "on"}, ModelError, "--mirror on does not work with several labels"),
         ({"metric": "balanced"}, UsageError, "is about one label a sample"),
         ({"must": "same"}, DataError, "listed samples have one label each, and these have several at once"),

@@ -45,9 +45,16 @@ def certify(
 
     (broken + 1) / (N + 1) <= level bounds the expected share of new samples that the base has right and the
     scaled patch has wrong. groups (N,) : which samples are alike, such as the positions of a picture; then N
-    counts groups, and each breaks by the share of its samples that do. Too few for the level: scale 0.
+    counts groups, and each breaks by the share of its samples that do. Of several labels at once a sample is
+    such a group, of the decisions on its known labels. Too few for the level: scale 0.
     Raises UsageError for a level that is not between 0 and 1.
     """
+    if head.several:  # each known mark is a row of two classes: not there, with a score of 0, and there
+        decided = head.decisions(labels, labels)
+        cut, own = np.zeros(len(decided.of)), (decided.of, decided.number)
+        base, tweaked = np.column_stack([cut, base[own]]), np.column_stack([cut, tweaked[own]])
+        groups = decided.of if groups is None else groups[decided.of]
+        labels, head = labels[own].astype(np.int64), ONE_LABEL
     if not 0 < level < 1:
         raise UsageError(
             f"{level:g} is not a share of samples",

@@ -16,7 +16,12 @@ import onnx_graphsurgeon as gs
 
 from onnxtweak.head import SMALLEST, Readout
 from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, Builder, Piece
-from onnxtweak.model.edit.position_nodes import PositionSite, build_position_patch
+from onnxtweak.model.edit.position_nodes import (
+    PositionSite,
+    add_slot_at_positions,
+    build_position_patch,
+    read_at_positions,
+)
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak, at_columns
 from onnxtweak.types import Neurons, Tap
@@ -99,25 +104,31 @@ def build_slot(taps: Sequence[Tap], site: SpliceSite, *, classes: int, bias: boo
     "weight" (sum of all k, C) and, with `bias`, "bias" (C,). Without taps the slot takes a bias alone. Empty
     means one neuron of each tap with a weight of zero: some runtimes misread arrays without numbers.
     """
-    build = Builder(site.prefix, site.opset, site.logits_format.dtype)
-    classes = site.logits_format.columns(classes)
+    at = site.logits_format
+    build, place = Builder(site.prefix, site.opset, at.dtype), PositionSite(site.logits_in, at)
+    classes = classes if at.readout is not None and at.readout.rest else at.columns(classes)
     declare, dtype = onnx.helper.make_tensor_value_info, ELEMENT_TYPES[site.logits_format.dtype]
     values, inputs = [], []
     for number, tap in enumerate(taps):
         index = gs.Constant(f"{names}index{number}", np.zeros(1, np.int64))
         inputs.append(declare(index.name, onnx.TensorProto.INT64, [f"{site.prefix}k{number}"]))
-        values.append(build.read_tap(f"tap{number}", tap, index))
+        name = f"tap{number}"
+        read = read_at_positions(build, place, name, tap, index) if at.at_positions else None
+        values.append(build.read_tap(name, tap, index) if read is None else read)
     numpy_dtype = onnx.helper.tensor_dtype_to_np_dtype(dtype)
-    parts: list[gs.Tensor] = []
+    value = weight = shift = None
     if values:
         value = build.joined("values", values)
         weight = gs.Constant(f"{names}weight", np.zeros((len(taps), classes), numpy_dtype))
         inputs.append(declare(weight.name, dtype, [f"{site.prefix}k", classes]))
-        parts.append(build.node("delta", "MatMul", [value, weight]))
     if bias:
         shift = gs.Constant(f"{names}bias", np.zeros(classes, numpy_dtype))
         inputs.append(declare(shift.name, dtype, [classes]))
-        parts.append(shift)
+    if at.at_positions:
+        add_slot_at_positions(build, place, value, weight, shift)
+        return replace(build.finish(site.logits_out), inputs=tuple(inputs))
+    parts: list[gs.Tensor] = [] if value is None else [build.node("delta", "MatMul", [value, weight])]
+    parts += [] if shift is None else [shift]
     delta = parts[0] if len(parts) == 1 else build.node("shift", "Add", parts)
     build.combine(gs.Variable(site.logits_in), delta, site.logits_format, 0 if values else 1)
     return replace(build.finish(site.logits_out), inputs=tuple(inputs))

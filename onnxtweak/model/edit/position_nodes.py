@@ -59,20 +59,19 @@ def build_position_reader(
     neurons: Neurons, site: PositionSite, build: Builder, output: str, *, some: bool
 ) -> Piece:
     """Nodes that write the chosen values (rows, K), in the order of `neurons`, to `output`."""
-    values = build.in_order(*build.read(neurons, read_tap=partial(_aligned, build, site)))
+    values = build.in_order(*build.read(neurons, read_tap=partial(read_at_positions, build, site)))
     return _channels_to_rows(build, values, site, output, some=some)
 
 
 def build_position_tap(tap: Tap, site: PositionSite, build: Builder, output: str, *, some: bool) -> Piece:
     """Nodes that write all channels of a map (rows, channels) to `output`."""
-    return _channels_to_rows(build, _aligned(build, site, "tap", tap, None), site, output, some=some)
+    return _channels_to_rows(build, read_at_positions(build, site, "tap", tap, None), site, output, some=some)
 
 
 def build_position_patch(
     patch: Patch, neurons: Neurons, site: PositionSite, build: Builder, output: str
 ) -> Piece:
     """Nodes that add the patch to the logits at every position, and write them to `output`."""
-    logits = build.source(site.logits)
     narrow = build.dtype
     if narrow == "float64":  # which runtimes do not convolve
         build.dtype = "float32"
@@ -80,6 +79,37 @@ def build_position_patch(
     if build.dtype != narrow:
         build.dtype = narrow
         delta = build.cast("delta/wide", delta, narrow)
+    _add(build, delta, site)
+    return build.finish(output)
+
+
+def add_slot_at_positions(
+    build: Builder,
+    site: PositionSite,
+    values: gs.Tensor | None,
+    weight: gs.Constant | None,
+    bias: gs.Constant | None,
+) -> None:
+    """Nodes that add `values @ weight + bias` to the logits at every position, or what of it there is.
+
+    values (N, k, positions); weight (k, C) and bias (C,) : as they are fed in a call.
+    """
+    places, rest = range(1, 1 + len(site.axes)), 1 + len(site.axes)
+    delta: gs.Tensor
+    if values is None or weight is None:
+        assert bias is not None  # a slot takes something
+        delta = build.node("shift", "Reshape", [bias, build.index("shape", [1, -1, *(1 for _ in places)])])
+    else:
+        last = build.node("last", "Transpose", [values], perm=[0, *range(2, rest + 1), 1])
+        delta = build.node("product", "MatMul", [last, weight])
+        delta = delta if bias is None else build.node("shift", "Add", [delta, bias])
+        delta = build.node("delta", "Transpose", [delta], perm=[0, rest, *places])
+    _add(build, delta, site)
+
+
+def _add(build: Builder, delta: gs.Tensor, site: PositionSite) -> None:
+    """The logits with what is added to them, (N, C, positions), or one number for each class."""
+    logits = build.source(site.logits)
     if site.at.readout is not None and site.at.readout.rest:  # nothing is added to the columns of the rest
         places = build.index("places", site.at.readout.places)
         delta = build.node("delta/columns", "Gather", [delta, places], axis=1)
@@ -92,13 +122,12 @@ def build_position_patch(
     if "1" in layout or "C" not in layout:
         delta = build.node("delta/shape", "Reshape", [delta, build.node("shape", "Shape", [logits])])
     build.node("add", "Add", [logits, delta])
-    return build.finish(output)
 
 
 def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -> gs.Tensor:
     """What the patch adds, (N, C, positions)."""
     if isinstance(patch, Mlp):
-        values, order = build.read(neurons, read_tap=partial(_aligned, build, site))
+        values, order = build.read(neurons, read_tap=partial(read_at_positions, build, site))
         first, second = ("conv1", "w1", "b1"), ("conv2", "w2", "b2")
         hidden = _conv(build, first, values, np.asarray(patch.w1)[order], patch.b1, site)
         return _conv(build, second, build.node("relu", "Relu", [hidden]), patch.w2, patch.b2, site)
@@ -108,7 +137,7 @@ def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -
         of = Neurons(neurons.taps, neurons.tap_of[chosen], neurons.index[chosen])
         weight = np.asarray(patch.weight)[chosen]
         resized = neurons.taps[of.tap_of[0]].pool == "resized"
-        values, order = build.read(of, f"{number}/", partial(_aligned, build, site, resize=False))
+        values, order = build.read(of, f"{number}/", partial(read_at_positions, build, site, resize=False))
         bias = patch.bias if not number else np.zeros_like(patch.bias)
         names = f"{number}/conv", f"{number}/weight", f"{number}/bias"
         part = _conv(build, names, values, weight[order], bias, site)
@@ -145,21 +174,22 @@ def _conv(
     return build.node(names[0], "Conv", inputs, kernel_shape=[1 for _ in site.axes])
 
 
-def _aligned(
+def read_at_positions(
     build: Builder,
     site: PositionSite,
     name: str,
     tap: Tap,
-    index: np.ndarray | None,
+    index: np.ndarray | gs.Constant | None,
     *,
     resize: bool = True,
 ) -> gs.Variable:
     """Some channels of a map, or all, at the logits' positions: (N, channels, positions) as `build.dtype`."""
     value, axis = build.source(tap.name), 1 + tap.channel_axis
-    if index is not None and not np.array_equal(index, np.arange(tap.neurons)):
-        value = build.node(
-            f"{name}/gather", "Gather", [value, build.index(f"{name}/index", index)], axis=axis
-        )
+    if isinstance(index, np.ndarray) and np.array_equal(index, np.arange(tap.neurons)):
+        index = None
+    if index is not None:
+        chosen = index if isinstance(index, gs.Constant) else build.index(f"{name}/index", index)
+        value = build.node(f"{name}/gather", "Gather", [value, chosen], axis=axis)
     if axis != 1:
         rest = [other for other in range(1, 1 + len(tap.shape)) if other != axis]
         value = build.node(f"{name}/first", "Transpose", [value], perm=[0, axis, *rest])
