@@ -121,17 +121,20 @@ class ResolvedGoal:
         """Whether every sample should do better: then there is no class to take accuracy from."""
         return bool(self.wanted(labels).all())
 
-    def sentence(self, names: Sequence[str], listed: Mapping[str, int] | None = None) -> str:
+    def sentence(
+        self, names: Sequence[str], listed: Mapping[str, int] | None = None, unit: str = "samples"
+    ) -> str:
         """The goal in words: "raise cat and dog; keep overall accuracy; lose at most 5 points in any class".
 
         names : of all C classes. listed : how many samples are listed, by role ("must", "lock" or "keep").
+        unit : what they are, "samples" or "positions".
         """
         counts = listed or {}
         wanted, limits = self._better(names), self._limits(everyone=len(self.targets) == len(names))
-        parts = [f"make {_counted(counts['must'])} right"] if counts.get("must") else []
+        parts = [f"make {_counted(counts['must'], unit)} right"] if counts.get("must") else []
         parts += [wanted, *limits] if wanted else []
-        parts += [f"keep {_counted(counts['lock'])} right"] if counts.get("lock") else []
-        parts += [f"keep the decision on {_counted(counts['keep'])}"] if counts.get("keep") else []
+        parts += [f"keep {_counted(counts['lock'], unit)} right"] if counts.get("lock") else []
+        parts += [f"keep the decision on {_counted(counts['keep'], unit)}"] if counts.get("keep") else []
         return "; ".join(parts)
 
     def _better(self, names: Sequence[str]) -> str:
@@ -197,8 +200,8 @@ class ResolvedGoal:
         return bool((np.bincount(labels[after], minlength=classes) >= floor).all())
 
 
-def _counted(samples: int) -> str:
-    return f"{samples:,} listed {'sample' if samples == 1 else 'samples'}"
+def _counted(samples: int, unit: str) -> str:
+    return f"{samples:,} listed {unit.removesuffix('s') if samples == 1 else unit}"
 
 
 def _enumerated(names: Sequence[str]) -> str:

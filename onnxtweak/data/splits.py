@@ -167,7 +167,7 @@ def open_splits(
     rows, said = listed_once(data, every)
     listed = _listed(settings, data, every, rows)
     if not settings.data:
-        alone = View(data, stand_in(rows))
+        alone = with_positions(View(data, stand_in(rows)), FIT, settings.seed)
         return Splits(alone, alone, None, data.classes, (*data.notes, *said), listed)
     own = rows["data"]
     if not len(own):
@@ -246,22 +246,23 @@ def _listed(
     given: Mapping[str, np.ndarray],
     counted: Mapping[str, np.ndarray],
 ) -> dict[str, View]:
-    """The listed samples by role. Raises DataError for a list that is empty, or labelled at positions.
+    """The listed samples by role, or their positions. Raises DataError for a list that is empty.
 
-    given, counted : rows by role, all and those that no other role has.
+    given, counted : rows by role, all and those that no other role has. Of several labels at once: DataError.
     """
     for role in LISTED:
         if settings.sources(role) and not len(given[role]):
             where = ", ".join(map(str, settings.sources(role)))
             raise DataError("no samples", where=f"{role}: {where}", hint="list at least one sample")
-        one_each = not (dataset.sizes or dataset.several or dataset.lines or dataset.objects)
-        works = one_each or (role == "keep" and not dataset.several)
-        if settings.sources(role) and not works:
-            kind = "several at once" if dataset.several else "one at every position"
+        if settings.sources(role) and (dataset.several or dataset.objects is not None):
+            kind = "several at once" if dataset.several else "boxes"
             what = f"listed samples have one label each, and these have {kind}"
             raise DataError(what, where=dataset.parts[0].label_where, hint="use -d DATA alone")
     views = {role: View(dataset, counted[role]) for role in LISTED if len(counted[role])}
-    return {role: with_positions(view, KEPT, settings.seed, labelled=False) for role, view in views.items()}
+    return {
+        role: with_positions(view, KEPT, settings.seed, labelled=role != "keep")
+        for role, view in views.items()
+    }
 
 
 def _numbered_alike(datasets: Sequence[Dataset]) -> list[Dataset]:

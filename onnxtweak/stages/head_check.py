@@ -13,7 +13,7 @@ from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.head_kind import HeadKind, head_kind
-from onnxtweak.settings import FitSettings
+from onnxtweak.settings import DataSettings, FitSettings
 from onnxtweak.stages.lines.find_alphabet import with_alphabet
 
 

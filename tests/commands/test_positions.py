@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import numpy as np
 import onnxruntime as ort
@@ -16,14 +15,14 @@ from onnxtweak.commands.compare import compare
 from onnxtweak.commands.dump import dump
 from onnxtweak.commands.join import join
 from onnxtweak.commands.slot import slot
-from onnxtweak.data.splits import open_splits, unsplit
+from onnxtweak.commands.verify import verify
+from onnxtweak.data.splits import open_splits
 from onnxtweak.engine.opened import open_model
 from onnxtweak.engine.passes import Folding, capture
 from onnxtweak.errors import DataError, UsageError
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
-    GiB,
     JoinSettings,
     OutputSettings,
     TapSettings,
@@ -215,14 +214,36 @@ def test_maps_are_not_pooled_there(tmp_path):
         onnxtweak.fit(made.model, data=made.data, target=LACKING, taps="activations", pool="mean", **QUICK)
 
 
-def test_listed_samples_are_refused_there(tmp_path):
-    made = model_at_positions("frames", tmp_path)
-    must = tmp_path / "must.npz"
-    shutil.copy(made.data, must)
-    with pytest.raises(DataError, match="listed samples have one label each"):
-        onnxtweak.fit(made.model, data=made.data, must=must, **QUICK)
-    with pytest.raises(DataError, match="listed samples have one label each"):
-        unsplit(DataSettings(must=(str(must),)), open_model(made.model, TapSettings()).specs, GiB, silent)
+@pytest.mark.parametrize("alone", [False, True])
+def test_listed_samples_are_listed_positions(tmp_path, alone):
+    """Every position that has a label, counted as the written file shows it."""
+    made, new = model_at_positions("frames", tmp_path), tmp_path / "new.onnx"
+    x, labels = made.x[:4] * np.float32(1.05), made.labels[:4].copy()
+    labels[:, 0] = -1
+    must, lock = tmp_path / "must.npz", tmp_path / "lock.npz"
+    np.savez(must, x=x, y=labels)
+    np.savez(lock, x=made.x[10:30], y=made.labels[10:30])
+    data = {} if alone else {"data": made.data}
+    found = onnxtweak.fit(made.model, must=must, lock=lock, output=new, **data, **QUICK).listed
+    was, now = (shown(path, x, made.class_axis)[:, 1:] == labels[:, 1:] for path in (made.model, new))
+    assert found.must.samples == was.size and found.must.already_right == was.sum() < was.size
+    assert found.must.right == now.sum() and found.must.infeasible == (~now).sum() <= 2
+    x, labels = made.x[10:30], made.labels[10:30]
+    was, now = (shown(path, x, made.class_axis) == labels for path in (made.model, new))
+    assert found.lock.right == was.sum() and found.lock.broken == (was & ~now).sum() <= 2
+    data = DataSettings(must=(str(must),), lock=(str(lock),))
+    verified = verify(tweaked=str(new), base=str(made.model), data=data)
+    checks = {check.name: check for check in verified.checks}
+    assert checks["must"].passed == (found.must.infeasible == 0)
+
+
+def test_positions_that_contradict_each_other_are_named(tmp_path):
+    made, must = model_at_positions("frames", tmp_path), tmp_path / "must.npz"
+    labels = np.concatenate([made.labels[:3], made.labels[:3]])
+    labels[4, 7] = (labels[4, 7] + 1) % CLASSES
+    np.savez(must, x=np.concatenate([made.x[:3], made.x[:3]]), y=labels)
+    with pytest.raises(DataError, match="two must-samples are identical but for their labels"):
+        onnxtweak.fit(made.model, must=must, **QUICK)
 
 
 def test_decisions_are_kept_at_positions(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 from onnxtweak.ctc.alignment import align, over_whole_runs
 from onnxtweak.ctc.alphabet import Alphabet
 from onnxtweak.data.dataset import Dataset
-from onnxtweak.data.splits import TEST, Splits, View, on_positions, with_positions
+from onnxtweak.data.splits import KEPT, TEST, Splits, View, on_positions, with_positions
 from onnxtweak.data.stratified import thinned
 from onnxtweak.engine.passes import Engine, capture
 from onnxtweak.engine.subject import Subject
@@ -68,7 +68,10 @@ def align_splits(
         chosen = thinned(rows, own.hard[rows] if pick_hard else nothing, own.plain[rows], most, seed)
         return View(own.dataset, chosen.rows, chosen)
 
-    listed = {role: drawn(view, _KEPT, labelled=False) for role, view in splits.listed.items()}
+    listed = {
+        role: drawn(view, _KEPT, labelled=False) if role == "keep" else at_positions(view, KEPT)
+        for role, view in splits.listed.items()
+    }
     notes = [note for one in found.values() for note in _said(one.dataset)]
     if whole:
         every = at_positions(splits.fit, len(splits.fit) * subject.positions)

@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
 from onnxtweak.engine.machine.memory_plan import table_room
@@ -68,10 +69,25 @@ def decided_by(job: Job, subject: Subject, view: View, what: str) -> Iterator[tu
 
 
 def contents(view: View) -> list[bytes]:
-    """A digest of the inputs of each sample."""
+    """A digest of the inputs of each sample; at positions, with the position behind it."""
+    if view.dataset.sizes:
+        of, place = np.divmod(view.rows, view.dataset.positions)
+        samples = dict(zip(view.samples.tolist(), _digests(view.dataset, view.samples), strict=True))
+        return [samples[k] + p.to_bytes(8) for k, p in zip(of.tolist(), place.tolist(), strict=True)]
+    return _digests(view.dataset, view.rows)
+
+
+def located(view: View, k: int) -> str:
+    """How a message names sample k of a view, or its position."""
+    row, place = divmod(int(view.rows[k]), view.dataset.positions)
+    return view.dataset.place(row) + (f", position {place}" if view.dataset.sizes else "")
+
+
+def _digests(dataset: Dataset, samples: np.ndarray) -> list[bytes]:
+    """A digest of the inputs of each of some samples (n,) int64."""
     found = []
-    for feeds, labels, _ in view.batches(256):
-        for k in range(len(labels)):
+    for feeds, _, chunk in dataset.batches(samples, 256):
+        for k in range(len(chunk)):
             digest = sha256()
             for name in sorted(feeds):
                 value = feeds[name][k]
@@ -138,5 +154,5 @@ def _counted_up(counts: np.ndarray) -> np.ndarray:
 
 
 def _contradict(what: str, *places: tuple[View, int]) -> None:
-    said = [f"{view.dataset.place(int(view.rows[k]))} is {view.labels[k]}" for view, k in places]
+    said = [f"{located(view, k)} is {view.labels[k]}" for view, k in places]
     raise DataError(what, where="; ".join(said), hint="take one of them off its list, or correct its label")

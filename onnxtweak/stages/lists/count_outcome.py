@@ -13,7 +13,7 @@ from onnxtweak.data.thumbnails import thumbnail
 from onnxtweak.engine.subject import Subject
 from onnxtweak.listed import GuardOutcome, ListedOutcome, ListedSample, MustOutcome
 from onnxtweak.method.listed.problem import Repaired
-from onnxtweak.stages.lists.base_decisions import BaseDecisions, base_decisions, decided_by
+from onnxtweak.stages.lists.base_decisions import BaseDecisions, base_decisions, decided_by, located
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Check
 
@@ -94,8 +94,7 @@ def _named(
     job: Job, view: View, shown: tuple[np.ndarray, np.ndarray], k: int, Z: np.ndarray | None = None
 ) -> ListedSample:
     """Sample k of a view. shown (N,) : classes before and after. Z (C,) : its logits in the file."""
-    label, (row, place) = int(view.labels[k]), divmod(int(view.rows[k]), view.dataset.positions)
-    where = view.dataset.place(row) + (f", position {place}" if view.dataset.sizes else "")
+    label, row, where = int(view.labels[k]), int(view.rows[k]) // view.dataset.positions, located(view, k)
     before, after = (job.names[each[k]] if each[k] >= 0 else "none" for each in shown)
     rivals = (
         () if Z is None else tuple(job.names[i] for i in np.argsort(-Z) if i != label and Z[i] >= Z[label])
