@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,7 +18,39 @@ _LONGEST_SIDE = 64  # pixels
 
 
 def thumbnail(dataset: Dataset, row: int) -> bytes | None:
-    """A PNG of the sample's first input that is an image; None where there is none.
+    """A PNG of the sample's first input that is an image; None where there is none."""
+    pixels = _of_sample(dataset, row)
+    return None if pixels is None else png(pixels)
+
+
+def with_masks(dataset: Dataset, row: int, masks: Sequence[np.ndarray]) -> bytes | None:
+    """A PNG of four tiles: the sample, and three masks of its positions drawn over it, row by row.
+
+    masks : three (h, w) int64, classes, -1 where it is not known. None as of `thumbnail`.
+    """
+    pixels = _of_sample(dataset, row)
+    if pixels is None:
+        return None
+    plain = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+    gray = plain.mean(axis=2, keepdims=True)
+    tiles = [plain]
+    for mask in masks:
+        y, x = (np.arange(n) * size // n for n, size in zip(plain.shape, mask.shape, strict=False))
+        shown = mask[y][:, x]
+        colored = (gray + _colors(shown)) / 2
+        tiles.append(np.where(shown[:, :, None] < 0, plain, colored).astype(np.uint8))
+    return png(np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])]))
+
+
+def _colors(classes: np.ndarray) -> np.ndarray:
+    """A colour for each class, (..., 3): hues a golden section apart, which no two neighbours share."""
+    hue = (classes * 0.618034 % 1)[..., None] + np.array([0, 2 / 3, 1 / 3])
+    found: np.ndarray = 255 * np.clip(np.abs(hue % 1 * 6 - 3) - 1, 0, 1)
+    return found
+
+
+def _of_sample(dataset: Dataset, row: int) -> np.ndarray | None:
+    """Pixels of the sample's first input that is an image, as `_pixels`.
 
     Preprocessing is undone, so that the colours are those of the stored image.
     """
@@ -28,7 +61,7 @@ def thumbnail(dataset: Dataset, row: int) -> bytes | None:
         channels = _channels(feeds[name][0])
         if channels is not None:
             column = dataset.parts[part].columns[name]
-            return png(_pixels(channels, feeds[name], dataset.plans[part][name], column.dtype))
+            return _pixels(channels, feeds[name], dataset.plans[part][name], column.dtype)
     return None
 
 

@@ -16,7 +16,8 @@
     size                     bytes before and after
     latency                  before, after (microseconds), increase (percent), turns
     samples                  fixed, broken: some of each class, those of the targets first: row, where, label,
-                             before, after, picture (PNG as a data URI)
+                             before, after, picture (PNG as a data URI); masks: whether it has four tiles,
+                             the picture, and the labels and what base and tweaked model show drawn over it
     provenance               what the tweak was made from
 
 Drops are percentage points of overall accuracy, targets are fractions.
@@ -33,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.data.thumbnails import thumbnail
+from onnxtweak.data.thumbnails import thumbnail, with_masks
 from onnxtweak.engine.latency import paired_latency
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.goal import ResolvedGoal
@@ -248,8 +249,9 @@ def _first(rows: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarr
 
 
 def _sample(view: View, k: int, predicted: Sequence[np.ndarray]) -> dict[str, Any]:
-    row = int(view.rows[k]) // view.dataset.positions
-    image = thumbnail(view.dataset, row)
+    row, dataset = int(view.rows[k]) // view.dataset.positions, view.dataset
+    masks = _masks(view, row, predicted)
+    image = with_masks(dataset, row, masks) if masks else thumbnail(dataset, row)
     return {
         "row": row,
         "where": view.dataset.place(row),
@@ -257,4 +259,22 @@ def _sample(view: View, k: int, predicted: Sequence[np.ndarray]) -> dict[str, An
         "before": int(predicted[0][k]),
         "after": int(predicted[1][k]),
         "picture": None if image is None else f"data:image/png;base64,{base64.b64encode(image).decode()}",
+        "masks": bool(masks and image),
     }
+
+
+def _masks(view: View, row: int, predicted: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The labels of a sample's positions, and what base and tweaked model show there, where these are pixels.
+
+    Each (h, w) int64, -1 for what is not known, or not in the view; an empty list elsewhere.
+    """
+    sizes, positions = view.dataset.sizes, view.dataset.positions
+    if len(sizes) != 2:
+        return []
+    start, stop = np.searchsorted(view.rows, [row * positions, (row + 1) * positions])
+    at, found = view.rows[start:stop] - row * positions, []
+    for classes in (view.labels, *predicted):
+        mask = np.full(positions, -1, np.int64)
+        mask[at] = classes[start:stop]
+        found.append(mask.reshape(sizes))
+    return found

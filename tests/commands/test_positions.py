@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+from PIL import Image
 from sklearn.metrics import jaccard_score
 
 import onnxtweak
@@ -235,6 +238,25 @@ def test_listed_samples_are_listed_positions(tmp_path, alone):
     verified = verify(tweaked=str(new), base=str(made.model), data=data)
     checks = {check.name: check for check in verified.checks}
     assert checks["must"].passed == (found.must.infeasible == 0)
+
+
+def test_the_page_draws_what_is_shown_at_pixels(tmp_path):
+    made, report = model_at_positions("pixels", tmp_path), tmp_path / "r.html"
+    found = onnxtweak.fit(
+        made.model, data=made.data, target=LACKING, report=report, output=tmp_path / "n", **QUICK
+    )
+    one = found.evidence["samples"]["fixed"][0]
+    assert one["masks"] and one["after"] == one["label"] != one["before"]
+    picture = Image.open(io.BytesIO(base64.b64decode(one["picture"].partition(",")[2])))
+    assert picture.size == (16, 16)
+    tiles = np.asarray(picture).astype(int)
+    drawn = {"label": tiles[:8, 8:], "before": tiles[8:, :8], "after": tiles[8:, 8:]}
+    was, now = (shown(path, made.x[[one["row"]]], 1)[0] for path in (made.model, tmp_path / "n"))
+    wanted = {"label": made.labels[one["row"]], "before": was, "after": now}
+    for a, b in (("label", "before"), ("label", "after")):
+        differ = (drawn[a] != drawn[b]).any(axis=2)
+        assert np.array_equal(differ, wanted[a] != wanted[b])
+    assert "there are four tiles" in report.read_text(encoding="utf-8")
 
 
 def test_positions_that_contradict_each_other_are_named(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
-from onnxtweak.data.thumbnails import png, thumbnail
+from onnxtweak.data.thumbnails import png, thumbnail, with_masks
 from onnxtweak.settings import Preprocess
 
 
@@ -18,6 +18,19 @@ def opened(folder, x: np.ndarray, shape, preprocess: Preprocess = Preprocess(), 
     np.savez(folder / "d.npz", x=x, y=np.arange(len(x)) % 2)
     spec = InputSpec("image", dtype, (None, *shape))
     return open_data([str(folder / "d.npz")], inputs=[spec], preprocess=preprocess)
+
+
+def test_masks_are_drawn_over_the_picture(tmp_path):
+    x = np.full((2, 3, 12, 8), 60, np.uint8)
+    data = opened(tmp_path, x, (3, 12, 8), dtype="uint8")
+    mask = np.array([[0, 1], [2, -1]])
+    tiles = read(with_masks(data, 1, [mask, mask, mask.T]))
+    assert tiles.shape == (24, 16, 3)
+    picture, labels = tiles[:12, :8], tiles[:12, 8:]
+    assert (picture == 60).all() and (labels[6:, 4:] == 60).all()
+    corners = {tuple(labels[y, x]) for y, x in ((0, 0), (0, 7), (11, 0))}
+    assert len(corners) == 3 and (60, 60, 60) not in corners
+    assert np.array_equal(tiles[12:, :8], labels) and np.array_equal(tiles[18:, 8:12], labels[:6, 4:])
 
 
 def read(data: bytes) -> np.ndarray:

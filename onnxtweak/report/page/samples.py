@@ -8,6 +8,10 @@ from typing import Any
 
 from onnxtweak.report.markup import facts, is_picture, safe, section, shortened
 
+_MASKS = (
+    "Of each picture there are four tiles: as it is and, with a colour for each class, its labels; below them"
+    " what the base and the tweaked model show."
+)
 # What became of a sample: how it is called, and its colour.
 _KINDS = {"fixed": ("became right", "gain"), "broken": ("became wrong", "loss")}
 
@@ -23,10 +27,12 @@ def changed_samples(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str
     targets = set(made["targets"])
     order = sorted(by_class, key=lambda c: (names[c] not in targets, c))
     head = f"{made['fixed']:,} became right, {made['broken']:,} became wrong; some of each class."
+    masks = any(one.get("masks") for kind in _KINDS for one in shown.get(kind, ()))
+    drawn = f" {_MASKS}" if masks else ""
     return section(
         "Samples that changed",
         *(_of_class(str(names[c]), c, by_class[c], evidence) for c in order),
-        said=f"{head} The label in bold, then the answers of the base and of the tweaked model.",
+        said=f"{head} The label in bold, then the answers of the base and of the tweaked model.{drawn}",
     )
 
 
