@@ -88,7 +88,7 @@ def _contradicting(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> np.ndarr
         first + k
         for part, first in _placed(dataset, parts_of(dataset, rows, ("lock",)))
         for k, content in enumerate(part.fingerprints)
-        if known.get(content, dataset.labels[first + k]) != dataset.labels[first + k]
+        if known.get(content, dataset.labels[first + k].tolist()) != dataset.labels[first + k].tolist()
     ]
     return np.array(found, np.int64)
 

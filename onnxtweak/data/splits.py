@@ -248,15 +248,14 @@ def _listed(
 ) -> dict[str, View]:
     """The listed samples by role, or their positions. Raises DataError for a list that is empty.
 
-    given, counted : rows by role, all and those that no other role has. Of several labels at once: DataError.
+    given, counted : rows by role, all and those that no other role has.
     """
     for role in LISTED:
         if settings.sources(role) and not len(given[role]):
             where = ", ".join(map(str, settings.sources(role)))
             raise DataError("no samples", where=f"{role}: {where}", hint="list at least one sample")
-        if settings.sources(role) and (dataset.several or dataset.objects is not None):
-            kind = "several at once" if dataset.several else "boxes"
-            what = f"listed samples have one label each, and these have {kind}"
+        if settings.sources(role) and dataset.objects is not None:
+            what = "listed samples have one label each, and these have boxes"
             raise DataError(what, where=dataset.parts[0].label_where, hint="use -d DATA alone")
     views = {role: View(dataset, counted[role]) for role in LISTED if len(counted[role])}
     return {

@@ -92,7 +92,8 @@ def judge_promises(
     else:
         asked, counts = _asked(shown, goal, len(names))
         found = with_listed(reached(answer, shown.split, names, asked, counts, cautions), promises)
-    said = goal.sentence(names, {promise.name: promise.samples for promise in promises}, shown.unit)
+    unit = "samples" if goal.head.several else shown.unit
+    said = goal.sentence(names, {promise.name: promise.samples for promise in promises}, unit)
     return replace(found, goal=said, unit=shown.unit)
 
 

@@ -286,6 +286,41 @@ def test_the_scale_of_a_label_is_exact_where_that_is_asked_for(tmp_path):
     assert reached[True] >= reached[False] > 0.7
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_listed_samples_have_all_their_labels_right(tmp_path, alone):
+    """Counted as the written file shows them, on the labels that are known."""
+    made, new = several_labels("sigmoid", tmp_path, unknown=0.2), tmp_path / "new.onnx"
+    of, known = {"must": slice(0, 12), "lock": slice(12, 90)}, made.labels >= 0
+    for role, rows in of.items():
+        np.savez(tmp_path / f"{role}.npz", x=made.x[rows], y=made.labels[rows])
+    lists = {role: tmp_path / f"{role}.npz" for role in of}
+    data = {} if alone else {"data": (made.x[90:], made.labels[90:])}
+    found = onnxtweak.fit(made.model, output=new, device="cpu", **lists, **data).listed
+    was, now = (((made.shown(path) == (made.labels == 1)) | ~known).all(axis=1) for path in (made.model, new))
+    must, lock = found.must, found.lock
+    assert (must.samples, must.already_right) == (12, was[:12].sum()) and must.already_right < 10
+    assert must.right == now[:12].sum() and must.infeasible == (~now[:12]).sum() <= 1
+    assert lock.right == was[12:90].sum() and lock.broken == (was & ~now)[12:90].sum() <= 1
+    listed = DataSettings(must=(str(lists["must"]),), lock=(str(lists["lock"]),))
+    checks = {
+        one.name: one for one in commands.verify(tweaked=str(new), base=str(made.model), data=listed).checks
+    }
+    assert checks["must"].passed == (must.infeasible == 0) and checks["lock"].passed == (lock.broken == 0)
+    assert (
+        "make 12 listed samples right"
+        in onnxtweak.fit(made.model, device="cpu", **lists, **data).verdict.goal
+    )
+
+
+def test_marks_of_one_sample_that_contradict_each_other_are_named(tmp_path):
+    made = several_labels("sigmoid", tmp_path)
+    labels = np.concatenate([made.labels[:3], made.labels[:3]])
+    labels[3, 0], labels[4, 2] = -1, 1 - labels[4, 2]
+    np.savez(tmp_path / "must.npz", x=np.concatenate([made.x[:3], made.x[:3]]), y=labels)
+    with pytest.raises(DataError, match=r"two must-samples are identical but for their labels.*row 1.*row 4"):
+        onnxtweak.fit(made.model, must=tmp_path / "must.npz")
+
+
 def test_groups_are_measured_decision_by_decision(tmp_path):
     made = several_labels("sigmoid", tmp_path, unknown=0.2)
     site = np.arange(len(made.x)) % 3
@@ -360,7 +395,6 @@ def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):
         ({"synapses": 5}, ModelError, "--synapses does not work with several labels"),
         ({"mirror": "on"}, ModelError, "--mirror on does not work with several labels"),
         ({"metric": "balanced"}, UsageError, "is about one label a sample"),
-        ({"must": "same"}, DataError, "listed samples have one label each, and these have several at once"),
         ({"keep": "bare"}, DataError, "samples without labels do not work beside several labels at once yet"),
     ],
 )

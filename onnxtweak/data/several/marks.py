@@ -42,7 +42,8 @@ def marks(parts: Sequence[Part], *, certain: bool = False) -> np.ndarray | None:
         return None
     if len(labelled) < len(parts):
         what = "samples without labels do not work beside several labels at once yet"
-        raise DataError(what, where=labelled[0].label_where, hint="use -d DATA alone, with labels")
+        hint = "give all their labels; instead of --keep, list samples with --lock, which have labels"
+        raise DataError(what, where=labelled[0].label_where, hint=hint)
     for part in parts:
         if part.labels.shape[1] != raw[0].shape[1]:
             raise DataError(

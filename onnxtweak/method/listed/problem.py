@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from onnxtweak.method.listed.repair import Repair, repair
 from onnxtweak.method.patch_sum import added
 from onnxtweak.method.solvers.squared_hinge import WORTH
 from onnxtweak.method.table import Table, stacked
-from onnxtweak.patch import DensePatch, bias_patch
+from onnxtweak.patch import DensePatch, Linear, bias_patch
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,24 @@ class Repaired:
                 f" {found.spared:,}; to have them right all the same, leave lock-samples that may break out"
             )
         return tuple(notes)
+
+
+def of_labels(found: Sequence[Repaired], earlier: Earlier, neurons: int) -> Repaired:
+    """What was learnt for each of C labels, with two classes: not there, and there; as one patch of all.
+
+    earlier : of the C labels. neurons : K, of the tables. The form is that of the label that takes most.
+    """
+    patch, columns, classes = earlier.patch, earlier.columns, len(found)
+    bias, control = np.zeros(classes), dict[str, int]()
+    for label, one in enumerate(found):
+        bias[label] = one.bias[1] - one.bias[0]
+        control = {name: control.get(name, 0) + count for name, count in one.control.items()}
+        if one.changes:
+            own = cast(DensePatch, one.patch.for_single_logit()).placed(np.array([label]), classes)
+            patch, columns = added(patch, columns, own, neurons), np.arange(neurons)
+    most = max(found, key=lambda one: one.patch.parameters)
+    nothing = Linear(np.zeros((neurons, classes)), np.zeros(classes))
+    return replace(most, patch=added(patch, columns, nothing, neurons), bias=bias, control=control)
 
 
 @dataclass(frozen=True, eq=False)

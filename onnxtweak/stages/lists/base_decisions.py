@@ -24,7 +24,7 @@ _PAIRS = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class BaseDecisions:
-    """The classes (N,) int64 that the base shows of listed samples, by role."""
+    """The classes (N,) int64, or marks (N, C), that the base shows of listed samples, by role."""
 
     shown: Mapping[str, np.ndarray]
 
@@ -34,9 +34,9 @@ class BaseDecisions:
         Their labels are the base's decisions.
         """
         shown = self.shown[role]
-        stays = shown == view.labels if role == "lock" else shown >= 0
+        stays = right_rows(shown, view.labels) if role == "lock" else shown >= 0
         labels = view.dataset.labels.copy()
-        labels[view.rows] = shown
+        labels[view.rows] = np.where(view.labels < 0, view.labels, shown) if view.dataset.several else shown
         return View(replace(view.dataset, labels=labels), view.rows[stays])
 
 
@@ -48,7 +48,8 @@ def base_decisions(job: Job) -> BaseDecisions | None:
     listed = job.splits.listed
     if not listed:
         return None
-    found: dict[str, list[np.ndarray]] = {role: [np.empty(0, np.int64)] for role in listed}
+    none = np.empty((0, job.subject.classes) if job.head.several else 0, np.int64)
+    found: dict[str, list[np.ndarray]] = {role: [none] for role in listed}
     must = None if "must" not in listed else _MustSamples(listed["must"], _places(listed["must"]), [])
     for role, view in listed.items():
         for part, shown in decided_by(job, job.subject, view, f"base: {role}"):
@@ -58,6 +59,23 @@ def base_decisions(job: Job) -> BaseDecisions | None:
             elif role == "lock" and must is not None:
                 must.require_agreement(part, shown.Z)
     return BaseDecisions({role: np.concatenate(parts) for role, parts in found.items()})
+
+
+def right_rows(shown: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which samples are right, (N,) bool; with several labels at once, on all that are known.
+
+    shown, labels (N,) int64 : classes; or (N, C), marks.
+    """
+    right: np.ndarray = shown == labels
+    if right.ndim == 2:
+        right = np.asarray((right | (labels < 0)).all(axis=1))
+    return right
+
+
+def _contradictory(view: View, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where labels, of one sample each or of (N,), contradict each other; what is not known does not."""
+    differ = (one != other) & (one >= 0) & (other >= 0)
+    return np.asarray(differ.any(axis=-1) if view.dataset.several else differ)
 
 
 def decided_by(job: Job, subject: Subject, view: View, what: str) -> Iterator[tuple[View, ShownClasses]]:
@@ -102,7 +120,7 @@ def _places(must: View) -> dict[bytes, int]:
     labels = must.labels
     for k, content in enumerate(contents(must)):
         other = first.setdefault(content, k)
-        if labels[other] != labels[k]:
+        if _contradictory(must, labels[other], labels[k]):
             _contradict("two must-samples are identical but for their labels", (must, other), (must, k))
     return first
 
@@ -124,7 +142,7 @@ class _MustSamples:
         near = replace(lock, rows=lock.rows[self._near(Z, of_lock)])
         for k, content in enumerate(contents(near)):
             m = self.places.get(content)
-            if m is not None and labels[m] != near.labels[k]:
+            if m is not None and _contradictory(lock, labels[m], near.labels[k]):
                 what = "a must-sample is a lock-sample too, with another label"
                 _contradict(what, (self.view, m), (near, k))
 
@@ -142,10 +160,16 @@ class _MustSamples:
         for start, end in zip((0, *ends), ends, strict=False):
             k = np.repeat(np.arange(start, end), pairs[start:end])
             m = order[first[k] + _counted_up(pairs[start:end])]
-            other = labels[m] != of_lock[k]
+            other = _contradictory(self.view, labels[m], of_lock[k])
             k, m = k[other], m[other]
             found.append(k[(np.abs(own[m] - Z[k]) <= near + _SAME * np.abs(Z[k])).all(axis=1)])
         return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+
+
+def _in_words(view: View, k: int) -> str:
+    """The label of a sample, by its number; of several the labels that are marked."""
+    label = view.labels[k]
+    return str(np.flatnonzero(label == 1).tolist()) if view.dataset.several else str(label)
 
 
 def _counted_up(counts: np.ndarray) -> np.ndarray:
@@ -154,5 +178,5 @@ def _counted_up(counts: np.ndarray) -> np.ndarray:
 
 
 def _contradict(what: str, *places: tuple[View, int]) -> None:
-    said = [f"{located(view, k)} is {view.labels[k]}" for view, k in places]
+    said = [f"{located(view, k)} is {_in_words(view, k)}" for view, k in places]
     raise DataError(what, where="; ".join(said), hint="take one of them off its list, or correct its label")

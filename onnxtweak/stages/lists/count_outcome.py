@@ -11,9 +11,16 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.data.thumbnails import thumbnail
 from onnxtweak.engine.subject import Subject
+from onnxtweak.head import SEVERAL_LABELS
 from onnxtweak.listed import GuardOutcome, ListedOutcome, ListedSample, MustOutcome
 from onnxtweak.method.listed.problem import Repaired
-from onnxtweak.stages.lists.base_decisions import BaseDecisions, base_decisions, decided_by, located
+from onnxtweak.stages.lists.base_decisions import (
+    BaseDecisions,
+    base_decisions,
+    decided_by,
+    located,
+    right_rows,
+)
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Check
 
@@ -67,7 +74,7 @@ def _must_outcome(job: Job, tweaked: Subject, decided: BaseDecisions) -> MustOut
     view, before = job.splits.listed["must"], decided.shown["must"]
     parts = [shown for _, shown in decided_by(job, tweaked, view, "tweaked: must")]
     after, Z = (np.concatenate([getattr(part, key) for part in parts]) for key in ("classes", "Z"))
-    was, now = before == view.labels, after == view.labels
+    was, now = (right_rows(shown, view.labels) for shown in (before, after))
     wrong = np.flatnonzero(~now)
     return MustOutcome(
         samples=len(view),
@@ -84,8 +91,8 @@ def _guard_outcome(job: Job, tweaked: Subject, decided: BaseDecisions, role: str
     whole = job.splits.listed[role]
     view = decided.guarded(role, whole)
     parts = [shown.classes for _, shown in decided_by(job, tweaked, view, f"tweaked: {role}")]
-    after = np.concatenate([np.empty(0, np.int64), *parts])
-    broken = np.flatnonzero(after != view.labels)
+    after = np.concatenate(parts) if parts else view.labels
+    broken = np.flatnonzero(~right_rows(after, view.labels))
     named = tuple(_named(job, view, (view.labels, after), int(k)) for k in broken[:_NAMED])
     return GuardOutcome(len(whole), len(view), len(broken), named)
 
@@ -94,11 +101,29 @@ def _named(
     job: Job, view: View, shown: tuple[np.ndarray, np.ndarray], k: int, Z: np.ndarray | None = None
 ) -> ListedSample:
     """Sample k of a view. shown (N,) : classes before and after. Z (C,) : its logits in the file."""
-    label, row, where = int(view.labels[k]), int(view.rows[k]) // view.dataset.positions, located(view, k)
-    before, after = (job.names[each[k]] if each[k] >= 0 else "none" for each in shown)
-    rivals = (
-        () if Z is None else tuple(job.names[i] for i in np.argsort(-Z) if i != label and Z[i] >= Z[label])
-    )
+    row, where, label = int(view.rows[k]) // view.dataset.positions, located(view, k), view.labels[k]
+    before, after = (_called(each[k], job.names) for each in shown)
+    rivals = () if Z is None else tuple(job.names[i] for i in _rivals(Z, label))
     image = thumbnail(view.dataset, row) if k < _NAMED else None
     picture = None if image is None else f"data:image/png;base64,{base64.b64encode(image).decode()}"
-    return ListedSample(row, where, job.names[label], before, after, rivals, picture)
+    return ListedSample(row, where, _called(label, job.names), before, after, rivals, picture)
+
+
+def _called(label: np.ndarray, names: Sequence[str]) -> str:
+    """The class of a sample by name, or its several labels."""
+    numbers = np.flatnonzero(label == 1) if label.ndim else label[None]
+    return ", ".join(names[int(c)] for c in numbers if c >= 0) or "none"
+
+
+def _rivals(Z: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Classes (k,) whose scores (C,) are not below that of the label; of several, those decided wrongly."""
+    order = np.argsort(-Z)
+    found: np.ndarray = (
+        (order != label) & (Z[order] >= Z[label]) if label.ndim == 0 else _wrong(Z, label)[order]
+    )
+    return order[found]
+
+
+def _wrong(Z: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """Which of several labels are decided wrongly, (C,) bool, by their scores."""
+    return (SEVERAL_LABELS.predict(Z) != marks) & (marks >= 0)

@@ -9,7 +9,8 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import capture
-from onnxtweak.method.listed.problem import Earlier, ListedProblem, Repaired
+from onnxtweak.head import ONE_LABEL
+from onnxtweak.method.listed.problem import Earlier, ListedProblem, Repaired, of_labels
 from onnxtweak.method.solvers.squared_hinge import lead
 from onnxtweak.method.table import Table, most_neurons, stacked
 from onnxtweak.method.temperature import fit_temperature
@@ -34,6 +35,8 @@ def make_right(
 
     data : rows of the fit split, of which those that are right are guarded too.
     """
+    if job.head.several:
+        return _labels_right(job, neurons, decided, data, earlier)
     listed = job.splits.listed
     guards = {role: decided.guarded(role, listed[role]) for role in ("lock", "keep") if role in listed}
     others = sum(map(len, (listed.get("must", ()), () if data is None else data.labels)))
@@ -76,6 +79,32 @@ def make_right(
             rest[role] = _without(rest[role], worst.rows)
         found = problem.solved(found)
     return problem.repaired(best, earlier)
+
+
+def _labels_right(
+    job: Job, neurons: Neurons, decided: BaseDecisions, data: Table | None, earlier: Earlier
+) -> Repaired:
+    """The same for several labels at once: each label by itself, on guarded samples of the first table."""
+    listed = job.splits.listed
+    must = gather_table(job, listed["must"], neurons, "must") if "must" in listed else None
+    tables = []
+    if "lock" in listed and len(guarded := decided.guarded("lock", listed["lock"])):
+        tables.append(gather_table(job, guarded.spread_out(_FIRST), neurons, "guarded"))
+    known = stacked([table for table in (must, *tables, data) if table is not None])
+    none = known.rows(np.empty(0, np.int64))
+    found = []
+    for label in range(job.subject.classes):
+        of = known.of_label(label)
+        temperature = fit_temperature(of.Z, of.labels)
+        wanted, empty = (earlier.over(table).of_label(label) for table in (must or none, none))
+        problem = ListedProblem(wanted, empty, temperature, ONE_LABEL)
+        for table in tables:
+            problem = problem.with_guarded(earlier.over(table).of_label(label), bound=True)
+        if data is not None:
+            problem = problem.with_guarded(earlier.over(data).of_label(label), bound=False)
+        nothing = Earlier.of(np.empty(0, np.int64), None, 2)
+        found.append(problem.repaired(problem.solved(), nothing))
+    return of_labels(found, earlier, len(neurons))
 
 
 def _without(view: View, rows: np.ndarray) -> View:
