@@ -14,8 +14,8 @@ COARSE = 5
 # Where the rarest class has fewer than this many samples, each of them is worth more folds: fewer than
 # (samples, folds). Weights that are fitted to four fifths of a few samples are worse than those in the end.
 _FEW = ((25, 20), (75, 10))
-# Of more samples than this no more folds are made: each would take minutes.
-_MANY = 20_000
+# Of more samples, or of more logits, no more folds are made: each would take minutes.
+_MANY, _MANY_LOGITS = 20_000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,10 @@ class Folds:
 
 def folds_for(labels: np.ndarray) -> int:
     """How many folds samples with labels (N,) deserve, by those of the rarest class that has any."""
-    if len(labels) > _MANY:
+    samples = np.unique(labels, return_counts=True)[1]
+    if len(labels) > _MANY or len(labels) * len(samples) > _MANY_LOGITS:
         return COARSE
-    rarest = int(np.unique(labels, return_counts=True)[1].min(initial=len(labels)))
+    rarest = int(samples.min(initial=len(labels)))
     return next((folds for fewer, folds in _FEW if rarest < fewer), COARSE)
 
 

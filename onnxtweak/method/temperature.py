@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.method.softmax import sigmoid, softmax
+from onnxtweak.method.softmax import row_blocks, sigmoid, softmax
 
 # 1 / tau is looked for within these factors of 1 / deviation of the logits. Logits that are right on every
 # sample, or on none, would have it grow or fall without end.
@@ -40,13 +40,16 @@ def fit_temperature(Z: np.ndarray, labels: np.ndarray) -> float:
     own = logits[np.arange(len(logits)), labels]
     low, high = _LEAST / spread, _MOST / spread
     beta = min(max(1.0, low), high)
+    mean, square = np.empty_like(own), np.empty_like(own)
     for _ in range(_STEPS):
-        p = logits * logits.dtype.type(beta)
-        np.exp(p, out=p)
-        total = p.sum(axis=1)
-        mean, square = np.einsum("nc,nc->n", p, logits) / total, np.einsum("nc,nc,nc->n", p, logits, logits)
+        for part in row_blocks(logits):
+            each = logits[part]
+            p = np.exp(each * each.dtype.type(beta))
+            total = p.sum(axis=1)
+            mean[part] = np.einsum("nc,nc->n", p, each) / total
+            square[part] = np.einsum("nc,nc,nc->n", p, each, each) / total
         slope = float((mean - own).mean(dtype=np.float64))
-        bend = float((square / total - mean**2).mean(dtype=np.float64))
+        bend = float((square - mean**2).mean(dtype=np.float64))
         low, high = (low, beta) if slope > 0 else (beta, high)
         wanted = beta - slope / bend if bend > 0 else low
         if not low < wanted < high:

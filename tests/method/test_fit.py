@@ -15,7 +15,7 @@ from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import fit_linear, search_ridges
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
 from onnxtweak.method.folds import Folds, fold_numbers, folds_for
-from onnxtweak.method.softmax import log_loss
+from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.settings import FitSettings
@@ -346,9 +346,20 @@ def test_of_families_that_do_as_well_the_smallest_is_chosen():
     assert found.candidate.name.startswith("telling, ridge")
 
 
+def test_a_class_that_is_held_out_whole_does_not_spoil_the_held_out_loss():
+    rng = np.random.default_rng(0)
+    labels = np.append(rng.integers(0, 4, 396), [4, 5, 6, 7])  # four classes of one sample each
+    Z = (3 * np.eye(8)[labels] + rng.normal(size=(400, 8))).astype(np.float32)
+    table = Table(np.zeros((400, 0), np.float32), Z, labels)
+    found = fit_linear(table, np.empty(0, np.int64), "biases", Folds.of(labels, 5, 0))
+    single = log_losses(found.held_out[396:], labels[396:])
+    assert single.max() < log_losses(Z[396:], labels[396:]).max() + 3  # 10 more, if biases flee from it
+
+
 def test_few_samples_of_a_class_deserve_more_folds_but_many_samples_do_not():
     assert [folds_for(np.arange(n) % 100) for n in (2000, 5000, 8000, 20_000)] == [20, 10, 5, 5]
-    assert [folds_for(np.arange(n) % 1000) for n in (20_000, 20_001)] == [20, 5]
+    assert [folds_for(np.minimum(np.arange(n), 10)) for n in (20_000, 20_001)] == [20, 5]
+    assert [folds_for(np.arange(n) % 1000) for n in (2000, 2001)] == [20, 5]  # of more logits, no more either
 
 
 def test_what_a_fold_holds_out_has_not_leaked_into_its_weights():

@@ -209,3 +209,43 @@ def test_fixed_classes_count_in_the_loss(problem, free):
     standard = found.weight * T.std(axis=0, dtype=np.float64)[:, None]
     loss = mean_loss(logits[:200], labels[:200], np.ones(200)) + 1e-3 * (standard**2).sum() / 2
     assert found.loss == pytest.approx(loss, abs=1e-5)
+
+
+def test_the_path_goes_on_from_a_stronger_ridge_to_the_same_optimum_in_fewer_steps():
+    rng = np.random.default_rng(1)
+    T = rng.normal(size=(600, 40)).astype(np.float32) @ rng.normal(size=(40, 40)).astype(np.float32)
+    labels = (T @ rng.normal(size=(40, 6)) + 20 * rng.gumbel(size=(600, 6))).argmax(axis=1)
+    Z, made, weight = np.zeros((600, 6), np.float32), design(T), np.where(np.arange(600) % 5, 1.0, 0.0)
+    options = {"sample_weight": weight, "tolerance": 1e-6}
+    strong = multinomial(made, Z, labels, ridge=0.003, **options)
+    cold = multinomial(made, Z, labels, ridge=0.001, **options)
+    warm = multinomial(made, Z, labels, ridge=0.001, start=strong, **options)
+    by_weights = multinomial(made, Z, labels, ridge=0.001, start=strong.axes, **options)
+    assert warm.loss == pytest.approx(cold.loss, abs=1e-5)
+    assert warm.iterations < min(cold.iterations, by_weights.iterations)
+    assert multinomial(made, Z, labels, ridge=0.003, start=strong, **options).iterations <= 1
+
+
+def test_scores_of_samples_left_out_are_those_of_the_weights(problem):
+    T, Z, labels = problem
+    left_out = (np.arange(len(T)) % 3 > 0).astype(float)
+    found = multinomial(T, Z, labels, ridge=0.01, sample_weight=left_out)
+    assert np.allclose(found.scores, T @ found.weight + found.bias)
+
+
+def test_a_class_without_a_sample_is_not_pushed_away_but_moves_with_the_others(problem):
+    T, Z, labels = problem
+    there = (labels != 2).astype(float)
+    found = multinomial(T, Z, labels, ridge=0.01, sample_weight=there, tolerance=1e-12)
+    alone = multinomial(
+        T, Z[:, [0, 1, 3]], labels - (labels > 2), ridge=0.01, sample_weight=there, tolerance=1e-12
+    )
+    assert np.allclose(found.weight[:, [0, 1, 3]], alone.weight) and np.allclose(
+        found.bias[2], alone.bias.mean()
+    )
+    assert np.allclose(found.weight[:, 2], alone.weight.mean(axis=1))
+    assert np.allclose(found.scores, T @ found.weight + found.bias)
+    again = multinomial(T, Z, labels, ridge=0.003, sample_weight=there, start=found, tolerance=1e-12)
+    cold = multinomial(T, Z, labels, ridge=0.003, sample_weight=there, tolerance=1e-12)
+    one, other = (each.scores - each.scores.mean(axis=1, keepdims=True) for each in (again, cold))
+    assert np.allclose(one, other, atol=1e-4)

@@ -244,6 +244,18 @@ def test_the_smallest_bias_that_earns_enough_is_found_among_any_number_of_sample
     assert ledger._step(gap, 2, 1e6) is None
 
 
+def test_what_is_predicted_after_some_classes_are_raised_is_what_all_logits_say():
+    rng = np.random.default_rng(0)
+    Z = rng.integers(-3, 4, (4000, 7)).astype(np.float32)  # many ties, which the lower class wins
+    head = ResolvedGoal(np.array([0])).head
+    ledger = Ledger(Z, Z, rng.integers(0, 7, len(Z)), head)
+    bias = np.array([0.0, 1.0, 0.0, 2.0, 0.0, 0.0, 1.0])
+    before = head.predict(Z + np.where(np.arange(7) == 3, 1.0, 0.0).astype(np.float32))
+    top, predicted = ledger._after(np.array([1, 3, 6]), bias, before)
+    assert (predicted == head.predict_biased(Z, bias)).all()
+    assert (top == (Z + bias.astype(np.float32)).max(axis=1)).all()
+
+
 def test_the_error_of_a_mean_rests_on_groups():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(200), 10)

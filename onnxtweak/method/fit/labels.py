@@ -169,7 +169,7 @@ def _search(name: str, columns: np.ndarray, problem: _MarksProblem, made: Design
     """Each label's best ridge, from strong to weak until the held-out log-loss of none falls any more."""
     base = problem.loss_of_labels(problem.cool, problem.counted)
     path = _Path(name, columns, made, problem.cool, np.full(len(base), RIDGES[0]))
-    least, since, start = np.full(len(base), np.inf), 0, dict[int, np.ndarray]()
+    least, since, start = np.full(len(base), np.inf), 0, dict[int, Solution]()
     for ridge in RIDGES:
         logits = _held_out(problem, made, problem.folds.coarse, ridge, problem.compared, start)
         losses = problem.loss_of_labels(logits, problem.counted)
@@ -190,7 +190,7 @@ def _held_out(
     folds: Folds,
     ridge: np.ndarray | float,
     numbers: np.ndarray,
-    start: dict[int, np.ndarray],
+    start: dict[int, Solution],
 ) -> np.ndarray:
     """Calibrated logits (N, c) of the samples of some folds under weights fitted to all other folds.
 
@@ -202,8 +202,7 @@ def _held_out(
         rows = folds.held_out(k)
         marks = problem.marks.copy()
         marks[rows] = -1
-        solved = _solved(problem, made, marks, ridge, start.get(k), _COARSE)
-        start[k] = solved.axes
+        solved = start[k] = _solved(problem, made, marks, ridge, start.get(k), _COARSE)
         logits[rows] += solved.scores[rows].astype(logits.dtype)
     return logits
 
@@ -213,7 +212,7 @@ def _solved(
     made: Design,
     marks: np.ndarray,
     ridge: np.ndarray | float,
-    start: np.ndarray | None,
+    start: Solution | None,
     tolerance: float,
 ) -> Solution:
     """Weights on calibrated logits. marks (N, c) : of the samples that they are fitted to, else -1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -26,8 +26,9 @@ _PATIENCE, _WORTH, _SURELY = 2, 0.02, 2.0
 # The path is judged on one of the five coarse folds if that holds so many samples, else on two of them; all
 # folds are held out at its best ridge.
 _ENOUGH = 2000
-# What the solver may leave of the log-loss: while choosing, as a share of the base's; in the end, in nats.
-_COARSE, _FINE = 5e-5, 1e-6
+# What the solver may leave of the log-loss, as a share of the base's: in the end as while choosing, for weak
+# ridges stopped early and followed to the end are not the same patch.
+_LEFT = 5e-5
 # Folds or trainings at a time: each copies its part of the table.
 AT_ONCE = 2
 
@@ -56,11 +57,16 @@ def search_ridges(
     coarse = folds.coarse
     path = LinearPath(name, columns, table, folds, design(table.T[:, columns]))
     counted, base = path.counted, float(path.losses_of_base.mean())
-    best, since = path, 0
+    best, since, known = path, 0, dict[int, Solution]()
     for ridge in ridges if len(columns) else ridges[-1:]:
         path = replace(path, ridge=ridge)
-        logits, start = path.held_out(coarse, path.numbers, path.start)
-        path = replace(path, losses=_losses(table, logits, counted), start=start)
+        logits, start = table.Z.copy(), dict[int, Solution]()
+        for k, found in path.solutions(coarse, path.numbers, known):
+            path.hold_out(logits, coarse.held_out(k), found)
+            start[k] = replace(found, scores=found.scores[:0].copy())  # as large as the table of logits
+        known = start
+        reached = {k: found.axes for k, found in start.items()}
+        path = replace(path, losses=_losses(table, logits, counted), reached=reached)
         risen = path.losses - best.losses
         worth = _WORTH * max(base - best.loss, 0.0)
         since = 0 if path.loss < best.loss - worth else since + 1
@@ -92,7 +98,7 @@ class LinearPath:
     """A family of columns, standardised once for all ridges and folds, at one ridge.
 
     columns (K,) int64 : of the table. losses (n,) : log-loss of the samples that ridges are compared on.
-    start : `Solution.axes` to begin with, by fold of those.
+    reached : `Solution.axes` by fold of those.
     """
 
     name: str
@@ -102,13 +108,13 @@ class LinearPath:
     design: Design
     ridge: float = RIDGES[0]
     losses: np.ndarray = field(default_factory=lambda: np.array([np.inf]))
-    start: Mapping[int, np.ndarray] = field(default_factory=dict)
+    reached: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def tolerance(self) -> float:
-        """Of the solver, while choosing, in nats."""
+        """Of the solver, in nats."""
         judged = self.folds.judged
-        return _COARSE * log_loss(self.table.Z[judged], self.table.truth[judged])
+        return _LEFT * log_loss(self.table.Z[judged], self.table.truth[judged])
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -141,12 +147,14 @@ class LinearPath:
         """The patch, with every sample held out once. losses : of the families that it was chosen from."""
         table, judged = self.table, self.folds.judged
         coarse = np.array_equal(self.folds.number, self.folds.coarse.number)
-        logits, found = self.held_out(self.folds, self.folds.numbers, self.start if coarse else {})
+        logits, middle = table.Z.copy(), np.zeros(())
+        for k, fold in self.solutions(self.folds, self.folds.numbers, self.reached if coarse else {}):
+            self.hold_out(logits, self.folds.held_out(k), fold)
+            middle = middle + fold.axes / len(self.folds.numbers)
         loss = float(_losses(table, logits, judged).mean())
-        middle: np.ndarray = np.mean(list(found.values()), axis=0)
 
         def learn() -> tuple[Linear, tuple[str, ...]]:
-            solved = self._solved(_FINE, middle)
+            solved = self._solved(middle)
             notes = (f"{self.name}: {solved.note}",) if solved.note else ()
             return on_all_classes(solved, self._free, table.Z.shape[1]), notes
 
@@ -154,27 +162,28 @@ class LinearPath:
         others = tuple(f"{name}: held-out log-loss {loss - self.loss:+.4f}" for name, loss in behind)
         return FitCandidate(self.described, self.columns, logits, loss, learn, others)
 
-    def held_out(
-        self, folds: Folds, numbers: Iterable[int], start: Mapping[int, np.ndarray]
-    ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-        """Logits (N, C) with the scores of weights fitted to all other folds, for samples of some folds.
+    def solutions(
+        self, folds: Folds, numbers: Iterable[int], start: Mapping[int, np.ndarray] | Mapping[int, Solution]
+    ) -> Iterator[tuple[int, Solution]]:
+        """Some folds, and weights fitted to all others.
 
-        Small problems are solved side by side, a fold on each core. start : solutions to begin with, by
-        fold. Without one a fold begins at the base, never at another fold's solution: that has seen its
-        samples, and a solver that stops early would not forget them all.
-        Also the solutions, by fold.
+        Small problems are solved side by side, a fold on each core. start : what to begin with, by fold.
+        Without that a fold begins at the base, never at another fold's solution: that has seen its
+        samples, and a solver that stops early would not forget them all. Nor does it learn from another's
+        steps how the loss bends: they point where the samples held out want to be.
         """
 
         def solved(k: int) -> Solution:
-            return self._solved(self.tolerance, start.get(k), folds.learning_weight(k))
+            return self._solved(start.get(k), folds.learning_weight(k))
 
-        logits, found, numbers = self.table.Z.copy(), {}, tuple(numbers)
+        numbers = tuple(numbers)
         small = is_small(self.design.X.size * len(self._free))
         each = side_by_side(solved, numbers, AT_ONCE) if small else map(solved, numbers)
-        for k, fold in zip(numbers, each, strict=True):
-            rows, found[k] = folds.held_out(k), fold.axes
-            logits[np.ix_(rows, self._free)] += fold.scores[rows].astype(logits.dtype)
-        return logits, found
+        return zip(numbers, each, strict=True)
+
+    def hold_out(self, logits: np.ndarray, rows: np.ndarray, found: Solution) -> None:
+        """Add what a solution adds to the logits (N, C) of some rows (n,) int64."""
+        logits[np.ix_(rows, self._free)] += found.scores[rows].astype(logits.dtype)
 
     @property
     def _free(self) -> np.ndarray:
@@ -182,9 +191,7 @@ class LinearPath:
             return np.arange(self.table.Z.shape[1])
         return np.unique(self.table.labels)  # a class without samples keeps its logit
 
-    def _solved(
-        self, tolerance: float, start: np.ndarray | None, weight: np.ndarray | None = None
-    ) -> Solution:
+    def _solved(self, start: np.ndarray | Solution | None, weight: np.ndarray | None = None) -> Solution:
         own = self.table.weight
         if own is not None:
             weight = own if weight is None else own * weight
@@ -196,7 +203,7 @@ class LinearPath:
             free=self._free,
             sample_weight=weight,
             start=start,
-            tolerance=tolerance,
+            tolerance=self.tolerance,
         )
 
 

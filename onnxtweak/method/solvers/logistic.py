@@ -22,21 +22,24 @@ def logistic(
     ridge: np.ndarray | float,
     *,
     weight: np.ndarray | None = None,
-    start: np.ndarray | None = None,
+    start: Solution | None = None,
     tolerance: float = 1e-7,
 ) -> Solution:
     """Weights on all labels that minimise the sum of their penalised mean cross-entropies.
 
     Z (N, C). marks (N, C) : 1, 0, or -1 for what is left out, though its scores are still given. A label
     without any known mark gets no weights. ridge : of each label (C,), or of all. weight (N,) : how much a
-    sample counts; None: all alike. start : `Solution.axes` of
-    a similar problem. tolerance : stop when a quadratic model promises to lower the sum by less than this.
+    sample counts; None: all alike. start : the solution of the same marks under another ridge. tolerance :
+    stop when a quadratic model promises to lower the sum by less than this.
     """
     counts = np.ones(len(Z)) if weight is None else weight
     objective = _CrossEntropies(design, Z, marks, np.broadcast_to(ridge, Z.shape[1:]), counts)
-    begin = np.zeros((design.X.shape[1] + 1, Z.shape[1])) if start is None else start.copy()
+    nothing = np.zeros((design.X.shape[1] + 1, Z.shape[1]))
+    begin = nothing if start is None else start.under(objective.penalty)
     end = lbfgs(objective, begin, tolerance, _ITERATIONS)
-    return Solution(*design.in_units(end.U), end.U, end.scores, end.loss, end.iterations, end.note)
+    weights, bias = design.in_units(end.U)
+    known = objective.penalty, end.descent
+    return Solution(weights, bias, end.U, end.scores, end.loss, end.iterations, end.note, *known)
 
 
 class _CrossEntropies:

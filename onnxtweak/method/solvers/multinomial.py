@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.engine.machine.single_thread import single_thread, threads_for
-from onnxtweak.method.softmax import log_sum_exp, sigmoid
-from onnxtweak.method.solvers.lbfgs import lbfgs, unconverged
+from onnxtweak.method.softmax import log_sum_exp, row_blocks, sigmoid
+from onnxtweak.method.solvers.lbfgs import Descent, lbfgs, unconverged
 from onnxtweak.method.solvers.proximal import Sparsity, proximal
 from onnxtweak.method.solvers.standard import column_scale, scale_of_uncentred
 
@@ -58,7 +58,8 @@ class Solution:
     """Where a solver ended. weight (K, F), bias (F,) float64, in the units of T.
 
     axes (A + 1, F) : the same on the design's axes, bias last, for a warm start. scores (N, F) : T W + b.
-    loss : the penalised objective. note : for the user; empty where the solver converged.
+    loss : the penalised objective. note : for the user; empty where the solver converged. penalty (A + 1, 1)
+    or (A + 1, F) : of each squared weight; descent : what L-BFGS knows there.
     """
 
     weight: np.ndarray
@@ -68,6 +69,24 @@ class Solution:
     loss: float
     iterations: int
     note: str = ""
+    penalty: np.ndarray | None = None
+    descent: Descent | None = None
+
+    def with_unseen(self, seen: np.ndarray) -> Solution:
+        """The same with classes between its own that get the mean of what these get. seen (F',) bool."""
+
+        def spread(own: np.ndarray) -> np.ndarray:
+            wide = np.empty((*own.shape[:-1], len(seen)), own.dtype)
+            wide[..., seen], wide[..., ~seen] = own, own.mean(axis=-1, keepdims=True)
+            return wide
+
+        weight, bias, axes = (spread(own) for own in (self.weight, self.bias, self.axes))
+        return replace(self, weight=weight, bias=bias, axes=axes, scores=spread(self.scores))
+
+    def under(self, penalty: np.ndarray) -> Descent:
+        """Where L-BFGS goes on from, on the same samples and classes under another penalty."""
+        assert self.descent is not None and self.penalty is not None  # L-BFGS has been here
+        return self.descent.penalised(penalty - self.penalty)
 
 
 def design(T: np.ndarray, *, turn: bool = True) -> Design:
@@ -114,7 +133,7 @@ def multinomial(
     grouped: bool = False,
     free: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
-    start: np.ndarray | None = None,
+    start: np.ndarray | Solution | None = None,
     tolerance: float = 1e-8,
     iterations: int = 300,
 ) -> Solution:
@@ -122,9 +141,12 @@ def multinomial(
 
     table : T (N, K), or its design when several problems share it. Z (N, C). labels (N,) int64 : the class of
     each sample; or (N, C) float, shares of its classes that sum to 1, where all classes are free. free (F,) :
-    the classes that get weights, default all; fixed ones act as a rest class. sample_weight (N,) >= 0; zero
-    leaves a sample out, though its scores are still given. start : `Solution.axes` of a similar problem.
-    tolerance : stop when a quadratic model promises to lower the objective by less than this. lasso : L1
+    the classes that get weights, default all; fixed ones act as a rest class. A free class without a sample
+    is left out of the loss, which would push it away without end, and gets the mean of what the others get.
+    sample_weight (N,) >= 0; zero leaves a sample out, though its scores are still given. start :
+    `Solution.axes` of a similar problem, or the solution of the same samples and classes at another ridge,
+    from which the solver goes on. tolerance : stop when a quadratic model promises to lower the objective by
+    less than this. lasso : L1
     penalty; with one the design must not be rotated. grouped : the L1 penalty is on the length of each
     neuron's weights, not on each weight, so that a neuron serves all classes or none. Weights are finite
     whatever the data; a ridge below RIDGE_FLOOR is raised to it.
@@ -132,19 +154,45 @@ def multinomial(
     whole = table if isinstance(table, Design) else design(table, turn=lasso == 0)
     free = np.arange(Z.shape[1]) if free is None else np.asarray(free, np.int64)
     sample_weight = np.ones(len(labels)) if sample_weight is None else sample_weight
-    counted, used = np.flatnonzero(sample_weight), whole
-    all_counted = len(counted) == len(labels)
+    counted, used = sample_weight > 0, whole
+    seen = np.isin(free, labels[counted]) if labels.ndim == 1 else np.ones(len(free), bool)
+    if not seen.all() and seen.any():
+        there = np.setdiff1d(np.arange(Z.shape[1]), free[~seen])
+        found = multinomial(
+            whole,
+            Z[:, there],
+            np.minimum(np.searchsorted(there, labels), len(there) - 1),
+            ridge=ridge,
+            lasso=lasso,
+            grouped=grouped,
+            free=np.searchsorted(there, free[seen]),
+            sample_weight=sample_weight,
+            start=start[:, seen] if isinstance(start, np.ndarray) else start,
+            tolerance=tolerance,
+            iterations=iterations,
+        )
+        return found.with_unseen(seen)
+    all_counted = bool(counted.all())
     if not all_counted:  # samples without weight cost nothing but their scores at the end
         used = replace(whole, X=whole.X[counted])
         Z, labels, sample_weight = Z[counted], labels[counted], sample_weight[counted]
     objective = _CrossEntropy(used, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
-    begin = np.zeros((used.X.shape[1] + 1, len(free))) if start is None else start.copy()
-    if lasso:
-        end = proximal(objective, begin, Sparsity(lasso, grouped), tolerance, iterations)
+    if isinstance(start, Solution):
+        end = lbfgs(objective, start.under(objective.penalty), tolerance, iterations)
     else:
-        end = lbfgs(objective, begin, tolerance, iterations)
-    axes, scores = end.U, end.scores if all_counted else whole.scores(end.U)
-    return Solution(*whole.in_units(axes), axes, scores, end.loss, end.iterations, end.note)
+        begin = np.zeros((used.X.shape[1] + 1, len(free))) if start is None else start
+        if lasso:
+            end = proximal(objective, begin, Sparsity(lasso, grouped), tolerance, iterations)
+        else:
+            end = lbfgs(objective, begin, tolerance, iterations)
+    scores = end.scores
+    if not all_counted:
+        scores = np.empty((len(whole.X), len(free)), end.scores.dtype)
+        scores[counted] = end.scores
+        scores[~counted] = replace(whole, X=whole.X[~counted]).scores(end.U)
+    weight, bias = whole.in_units(end.U)
+    penalty = objective.penalty
+    return Solution(weight, bias, end.U, scores, end.loss, end.iterations, end.note, penalty, end.descent)
 
 
 def one_target(
@@ -216,10 +264,10 @@ class _CrossEntropy:
     ) -> None:
         self.design = design
         self.share = _shares(sample_weight)
-        self.rows, self.constant = np.arange(len(labels)), 0.0
+        self.constant = 0.0
         self.soft, self.all_free = labels.ndim == 2, np.array_equal(free, np.arange(Z.shape[1]))
         if not self.all_free:  # fixed classes act as one
-            own = Z[self.rows, labels].astype(np.float64)
+            own = Z[np.arange(len(labels)), labels].astype(np.float64)
             Z, labels = rest_offset(Z, labels, free)
             fixed = labels == len(free)
             self.constant = float(self.share[fixed] @ (Z[fixed, -1] - own[fixed]))
@@ -227,11 +275,8 @@ class _CrossEntropy:
         kind = np.float64 if design.X.dtype == np.float64 else np.float32
         self.offset: np.ndarray = np.ascontiguousarray(Z, kind)
         self.column = self.share[:, None].astype(self.offset.dtype)
-        moving = free if self.all_free else np.arange(len(free))
         self.place = labels.astype(kind) if self.soft else labels
-        self.right = (self.place if self.soft else labels[:, None] == moving) * self.column
-        self.penalty = np.full((design.X.shape[1] + 1, 1), ridge)
-        self.penalty[-1] = RIDGE_FLOOR
+        self.penalty = np.append(np.full(design.X.shape[1], ridge), RIDGE_FLOOR)[:, None]
 
     def scores(self, axes: np.ndarray) -> np.ndarray:
         """X U + b, (N, F), in X's own precision."""
@@ -239,24 +284,31 @@ class _CrossEntropy:
 
     def value(self, scores: np.ndarray, axes: np.ndarray) -> tuple[float, np.ndarray]:
         """The objective, and the probabilities (N, F) of the free classes."""
-        logits = self.offset.copy()
-        moving = logits if self.all_free else logits[:, :-1]
-        moving += scores
-        logits -= logits.max(axis=1, keepdims=True)
-        if self.soft:
-            own = (self.place * logits).sum(axis=1)
-        else:
-            own = logits[self.rows, self.place]
-        np.exp(logits, out=logits)
-        total = logits.sum(axis=1)
-        each = np.log(total) - own
-        loss = self.share @ each.astype(np.float64) + (self.penalty * axes**2).sum() / 2
-        logits /= total[:, None]
-        return float(loss) + self.constant, moving
+        p: np.ndarray = np.empty_like(self.offset)
+        moving, each = p[:, : scores.shape[1]], np.empty(len(p))
+        for part in row_blocks(p):
+            logits, place = p[part], self.place[part]
+            logits[:] = self.offset[part]
+            moving[part] += scores[part]
+            logits -= logits.max(axis=1, keepdims=True)
+            if self.soft:
+                own = (place * logits).sum(axis=1)
+            else:
+                own = logits[np.arange(len(place)), place]
+            np.exp(logits, out=logits)
+            total = logits.sum(axis=1)
+            each[part] = np.log(total) - own
+            logits /= total[:, None]
+        return float(self.share @ each + (self.penalty * axes**2).sum() / 2) + self.constant, moving
 
     def gradient(self, p: np.ndarray, axes: np.ndarray) -> np.ndarray:
         X = self.design.X
-        residual = p * self.column - self.right
+        if self.soft:
+            residual = (p - self.place) * self.column
+        else:
+            residual = p * self.column
+            own = self.place < p.shape[1]  # of the others the right class is fixed
+            residual[own, self.place[own]] -= self.column[own, 0]
         sums = residual.sum(axis=0, dtype=np.float64)
         return np.vstack([X.T @ residual, sums]) + self.penalty * axes
 

@@ -25,8 +25,9 @@ _MOST, _STEP, _FINEST = 5.0, 0.125, 0.01
 # So many steps in a row at which a limit is not kept end the search: others, farther, seldom keep it.
 _PATIENCE = 10
 _ROUNDING = 1e-9
-# So many of the samples that are nearest to turning to a class are looked at first.
-_FEW = 256
+# The samples nearest to turning to a class are looked at first: those that a bias of this share of the
+# temperature turns, then this many times as much.
+_NEAR, _FARTHER = 1 / 16, 16
 
 
 def spare(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray, bool]:
@@ -75,6 +76,7 @@ class Ledger:
     def __init__(self, Z: np.ndarray, base: np.ndarray, labels: np.ndarray, head: Head) -> None:
         """Z (N, C) : logits under the patch, held out. base (N, C) : without it. labels (N,) int64."""
         self.Z, self.labels, self.head = Z, labels, head
+        self.columns = np.ascontiguousarray(Z.T)  # a class is looked at alone far more often than a sample
         self.rows, self.classes = np.arange(len(labels)), Z.shape[1]
         found = calibrated(Z, labels)
         self.temperature, self.calibration = found.temperature, found.bias
@@ -84,29 +86,49 @@ class Ledger:
         self.was_right = before == labels
         self.before = self._earned(before)
         self.support = np.bincount(labels, minlength=self.classes)
+        self._reach = np.full(self.classes, _NEAR * self.temperature)
 
     def raised(self, bias: np.ndarray, goal: ResolvedGoal, margin: float) -> _Raised | None:
         """`bias` (C,) and what the classes need that lack; None where the limits are not kept even so."""
         bias = bias.copy()
+        top, predicted = self.head.best(self.Z + bias.astype(self.Z.dtype))
         for _ in range(_ROUNDS):
-            logits = self.Z + bias.astype(self.Z.dtype)
-            predicted = self.head.predict(logits)
             earned = self._earned(predicted)
             flipped = (predicted == self.labels) != self.was_right
             changed = np.bincount(self.labels[flipped], minlength=self.classes)
             missing = self._class_floor(changed, goal, margin) - earned
-            if not (missing > _ROUNDING).any():
+            lacking = np.flatnonzero(missing > _ROUNDING)
+            if not len(lacking):
                 floor = self._overall_floor(int(changed.sum()), goal, margin)
                 enough = earned.sum() >= floor - _ROUNDING
                 return _Raised(bias, float(earned[goal.targets].sum())) if enough else None
-            top = logits[self.rows, predicted]
-            for c in np.flatnonzero(missing > _ROUNDING):
-                gap = np.where(predicted == c, np.inf, (top - logits[:, c]).astype(np.float64))
-                step = self._step(gap, int(c), float(missing[c]))
+            for c in lacking.tolist():
+                gap = np.where(predicted == c, np.inf, (top - self._column(c, bias)).astype(np.float64))
+                step = self._step(gap, c, float(missing[c]))
                 if step is None:
                     return None
                 bias[c] += step
+            top, predicted = self._after(lacking, bias, predicted)
         return None
+
+    def _column(self, c: int, bias: np.ndarray) -> np.ndarray:
+        """Logits (N,) of a class under biases (C,)."""
+        column: np.ndarray = self.columns[c] + self.Z.dtype.type(bias[c])
+        return column
+
+    def _after(
+        self, raised: np.ndarray, bias: np.ndarray, predicted: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The highest logit (N,) and its class (N,), where these classes alone have been raised since.
+
+        predicted (N,) : before. bias (C,) : now.
+        """
+        top = self.columns[predicted, self.rows] + bias.astype(self.Z.dtype)[predicted]
+        for c in raised.tolist():
+            column = self._column(c, bias)
+            turned = self.head.beats(column, c, top, predicted)
+            top, predicted = np.where(turned, column, top), np.where(turned, c, predicted)
+        return top, predicted
 
     def _earned(self, predicted: np.ndarray) -> np.ndarray:
         return np.bincount(predicted, self.credit[self.rows, predicted], self.classes)
@@ -130,18 +152,17 @@ class Ledger:
 
         gap (N,) : the bias from which on a sample is predicted as c; not finite: never, or it is already.
         """
-        candidates = np.flatnonzero(np.isfinite(gap))
-        few = _FEW
+        reach = float(self._reach[c])
         while True:  # a class seldom needs more than its nearest samples
-            nearest = candidates
-            if few < len(candidates):
-                nearest = candidates[np.argpartition(gap[candidates], few)[:few]]
+            nearest = np.flatnonzero(gap <= reach)
             nearest = nearest[np.argsort(gap[nearest], kind="stable")]
             earned = np.cumsum(self.credit[nearest, c], dtype=np.float64)
             enough = int(np.searchsorted(earned, missing))
             if enough < len(nearest):
                 step = float(gap[nearest[enough]])
+                self._reach[c] = 2 * step
                 return step + 1e-6 * max(abs(step), self.temperature)
-            if len(nearest) == len(candidates):
+            farthest = gap.max(initial=-np.inf, where=np.isfinite(gap))
+            if not farthest > reach:
                 return None
-            few *= 8
+            reach = min(_FARTHER * max(reach, _NEAR * self.temperature), float(farthest))
