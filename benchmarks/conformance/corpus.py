@@ -162,7 +162,7 @@ def tried(model: Model, way: str, work: Path) -> Outcome:
 
 def as_classifier(model: ModelFile, feeds: dict, outcome: Outcome, work: Path) -> None:
     """The way of a user's model: logits found, taps measured, synapses on all of them."""
-    opened = opened_model(model, None)
+    opened = opened_model(model, TapSettings())
     found = watchable(opened)
     if any(not isinstance(value, np.ndarray) for value in feeds.values()):
         feeds = made_up_samples(opened, {})
