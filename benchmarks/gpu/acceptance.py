@@ -1,10 +1,12 @@
 """Every GPU path against the CPU, and the GPU's speed with the ceilings of the same run.
 
-    python benchmarks/gpu/acceptance.py [--gpu 0] [--quick]
+    python benchmarks/gpu/acceptance.py [--gpu 0] [--quick] [--rehearse]
 
-Needs a CUDA GPU, NumPy, CuPy and Numba for theta; onnx, onnx-graphsurgeon and ONNX Runtime for the engine.
-With a CPU-only ONNX Runtime the hidden values come from the host, and what needs its CUDA provider is left
-out, and said so. Takes at most 8 minutes; ends with 1 when a check failed.
+Needs a CUDA GPU, NumPy, CuPy and Numba for theta and learning; onnx, onnx-graphsurgeon and ONNX Runtime for
+the engine. With a CPU-only ONNX Runtime the hidden values come from the host, and what needs its CUDA
+provider is left out, and said so. Takes at most 8 minutes; ends with 1 when a check failed. `--rehearse`
+needs no GPU: NumPy takes CuPy's place, to see on any machine that the script still runs; its times mean
+nothing.
 """
 
 from __future__ import annotations
@@ -20,17 +22,21 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-import cupy
 import numpy as np
+
+try:
+    import cupy
+except ImportError:  # `main` says what is missing, or rehearses without it
+    cupy = None
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from onnxtweak.engine.backends import open_backend
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import EngineSettings, Preprocess, TapSettings
-from onnxtweak.theta.cupy import folds as cupy_folds
 from onnxtweak.theta.numba import backend as numba_backend
-from onnxtweak.theta.state import ThetaState, empty_state
+from onnxtweak.theta.numpy_backend import NumpyBackend
+from onnxtweak.theta.state import ThetaState, begin_counting, empty_state
 
 # Without a second sweep the CPU fills `last_*` only where there is no limit.
 COUNTED = ("hi", "lo", "count_hi", "count_lo", "total", "peak", "bad")
@@ -85,6 +91,18 @@ extern "C" __global__ void __launch_bounds__(256) read_all(const float4* in, flo
 """
 
 failed: list[str] = []
+# What is compared with the CPU: CuPy's folds, or in a rehearsal NumPy's, and the library of its arrays.
+xp = cupy or np
+gpu_backend = "numpy" if cupy is None else "cupy"
+
+
+def gpu_folds():
+    """The folds that are compared with Numba's."""
+    if cupy is None:
+        return NumpyBackend()
+    from onnxtweak.theta.cupy import folds
+
+    return folds
 
 
 def check(name: str, passed: bool, detail: str = "") -> None:
@@ -154,11 +172,15 @@ def same_bits(ours: ThetaState, theirs: ThetaState) -> str:
 
 def check_folds(quick: bool) -> None:
     """Both back ends over the same batches, few and many targets, odd sizes, all kinds of values."""
+    folds_there = gpu_folds()
     rng = np.random.default_rng(0)
     for targets in (1, 2, 10, 16, 17, 40, 100, *(() if quick else (1000,))):
         for kind in ("relu", "signed", "one negative", "not finite"):
             neurons = {1000: 4100}.get(targets, int(rng.integers(1000, 20_000)))
-            ours, theirs = cupy_folds.new_state(neurons, targets), empty_state(neurons, targets)
+            ours, theirs = (
+                begin_counting(folds_there.new_state(neurons, targets)),
+                empty_state(neurons, targets),
+            )
             for sweep in range(2):
                 draw = np.random.default_rng([targets, neurons])
                 for rows in (300, 7, 64):
@@ -169,7 +191,7 @@ def check_folds(quick: bool) -> None:
                     if kind == "not finite":
                         V[1, 2], V[rows - 1, neurons - 2], V[0, 0] = np.nan, -np.inf, np.inf
                     limit, wanted, member = gaps(draw, rows, targets, targets + 3)
-                    for folds, s, v in ((cupy_folds, ours, cupy.asarray(V)), (numba_backend, theirs, V)):
+                    for folds, s, v in ((folds_there, ours, xp.asarray(V)), (numba_backend, theirs, V)):
                         if sweep == 0:
                             folds.fold_limits(v, limit, s.hi, s.lo, s.bad)
                             folds.fold_sums(v, member, s.total, s.peak)
@@ -177,7 +199,7 @@ def check_folds(quick: bool) -> None:
                             folds.fold_wanted(
                                 v, wanted, s.hi, s.lo, s.count_hi, s.count_lo, s.last_hi, s.last_lo
                             )
-            wrong = same_bits(cupy_folds.host_state(ours), theirs)
+            wrong = same_bits(folds_there.host_state(ours), theirs)
             counted = int(theirs.count_hi.sum()) + int(theirs.count_lo.sum())
             check(
                 f"theta of {neurons} neurons, {targets} targets, {kind}",
@@ -208,14 +230,15 @@ def rate_folds(bandwidth: float, peak: float, quick: bool) -> None:
 
 def rate(V: cupy.ndarray, targets: int) -> tuple[float, float]:
     """Seconds of the limits with gaps that are on the GPU, and of limits and sums as a run calls them."""
+    folds = gpu_folds()
     limit, _, member = gaps(np.random.default_rng(0), len(V), targets, max(targets, 10))
-    there = cupy_folds.place_limit(limit)
-    state = cupy_folds.new_state(V.shape[1], targets)
-    kernels = on_gpu(lambda: cupy_folds.fold_limits(V, there, state.hi, state.lo, state.bad), 5)
+    there = folds.place_limit(limit)
+    state = folds.new_state(V.shape[1], targets)
+    kernels = on_gpu(lambda: folds.fold_limits(V, there, state.hi, state.lo, state.bad), 5)
     begin = time.perf_counter()
     for _ in range(3):
-        cupy_folds.fold_limits(V, limit, state.hi, state.lo, state.bad)
-        cupy_folds.fold_sums(V, member, state.total, state.peak)
+        folds.fold_limits(V, limit, state.hi, state.lo, state.bad)
+        folds.fold_sums(V, member, state.total, state.peak)
     cupy.cuda.Device().synchronize()
     return kernels, (time.perf_counter() - begin) / 3
 
@@ -243,9 +266,10 @@ def check_demo(folder: Path, gpu: int, cuda: bool) -> None:
 
     digests, files = {}, demo_files()
     # With one GPU two processes share it: sending and merging are the same.
-    others = [i for i in range(cupy.cuda.runtime.getDeviceCount()) if i != gpu] or [gpu]
+    present = range(cupy.cuda.runtime.getDeviceCount()) if cupy else ()
+    others = [i for i in present if i != gpu] or [gpu]
     several = f"cuda:{gpu},{others[0]}"
-    runs = [("cpu", "numba"), ("cpu", "cupy")]
+    runs = [("cpu", "numba"), ("cpu", gpu_backend)]
     runs += [(f"cuda:{gpu}", "cupy"), (several, "cupy")] if cuda else []
     for device, backend in runs:
         name = f"{device}-{backend}".replace(":", "-")
@@ -273,7 +297,7 @@ def check_demo(folder: Path, gpu: int, cuda: bool) -> None:
             f"overall {100 * made.before.overall:.1f} % -> {100 * made.after.overall:.1f} %, "
             f"{time.perf_counter() - begin:.1f} s",
         )
-    check("theta on the GPU writes the same file", digests["cpu", "numba"] == digests["cpu", "cupy"])
+    check("theta on the GPU writes the same file", digests["cpu", "numba"] == digests["cpu", gpu_backend])
     if cuda:
         same = digests[f"cuda:{gpu}", "cupy"] == digests[several, "cupy"]
         check(f"two processes ({several}) write the same file as one", same)
@@ -345,7 +369,11 @@ def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
     hidden = {}
     for device in ["cpu", *([f"cuda:{gpu}"] if cuda else [])]:
         states = {}
-        for name, backend, memory in (("Numba", "numba", 16), ("CuPy", "cupy", 16), ("blocks", "cupy", 1)):
+        for name, backend, memory in (
+            ("Numba", "numba", 16),
+            ("CuPy", gpu_backend, 16),
+            ("blocks", gpu_backend, 1),
+        ):
             # One batch size: another may be computed in another order.
             engine, subject, taps, view = net.run(
                 device, backend, samples=128, among=10, batch=32, memory=memory * 2**30
@@ -354,7 +382,8 @@ def check_sweeps(net: GoogleNet, gpu: int, cuda: bool) -> None:
             if backend == "cupy" and device != "cpu":
                 first = next(read("look", taps[:1], np.arange(8)))
                 check("hidden values stay on the GPU", isinstance(first.V[0], cupy.ndarray))
-            hidden[device] = cupy.asnumpy(next(read("look", taps[:1], np.arange(8))).V[0])
+            looked = next(read("look", taps[:1], np.arange(8))).V[0]
+            hidden[device] = cupy.asnumpy(looked) if cupy else looked.copy()
             for count in (1, 10):
                 targets, blocks = some_targets(view.labels, count), theta_blocks(taps, count, engine)
                 for made in theta_sweeps(read, blocks, ScoringTask(view.labels, targets, "signed"), engine):
@@ -394,7 +423,7 @@ def rate_sweeps(net: GoogleNet, gpu: int, cuda: bool, quick: bool) -> None:
     print("| GoogLeNet topology, all activations | plain inference | capture and score / plain | nodes |")
     print("|---|---|---|---|")
     runs = [(f"cuda:{gpu}", "cupy")] if cuda else []
-    for device, backend in [*runs, ("cpu", "cupy"), ("cpu", "numba")]:
+    for device, backend in [*runs, ("cpu", gpu_backend), ("cpu", "numba")]:
         fast = device != "cpu"
         samples = len(net.data) if fast else 64 if quick else 256
         engine, subject, taps, view = net.run(device, backend, samples, among=1000)
@@ -438,6 +467,43 @@ def bare(subject, view, settings: EngineSettings) -> tuple[int, float]:
     return len(labels), len(labels) / statistics.median(times)
 
 
+def rate_learning(quick: bool) -> None:
+    """`augment` on the GPU and on the CPU, over the same tables, by turns; both must learn alike."""
+    from onnxtweak.method.augment import train
+    from onnxtweak.method.table import Table
+    from onnxtweak.settings import AugmentSettings
+
+    print("| augment: rows x neurons x classes, hidden, batch | CPU | GPU | CPU / GPU |")
+    print("|---|---|---|---|")
+    sizes = [(8_000, 1_000, 10, 96, 128), (50_000, 2_048, 1_000, 512, 4_096)]
+    for rows, neurons, classes, hidden, batch in sizes[:1] if quick else sizes:
+        rng, iterations = np.random.default_rng(0), 100 if quick else 500
+        T = np.maximum(rng.standard_normal((rows, neurons), np.float32), 0)
+        Z = rng.standard_normal((rows, classes), np.float32)
+        labels = (Z + T[:, :classes]).argmax(axis=1)
+        fit, validation = (
+            Table(T[some], Z[some], labels[some]) for some in (slice(rows // 5, None), slice(rows // 5))
+        )
+        asked = AugmentSettings(hidden=hidden, iterations=iterations, batch=batch, patience=iterations)
+        taken: dict[str, list[float]] = {"CPU": [], "GPU": []}
+        right = {}
+        for _ in range(2 if quick else 3):
+            for name, library in (("CPU", np), ("GPU", xp)):
+                begin = time.perf_counter()
+                made = train(fit, validation, asked, xp=library)
+                taken[name].append(time.perf_counter() - begin)
+                learnt = made.patch.applied(validation.Z, validation.T)
+                right[name] = float((learnt.argmax(axis=1) == validation.labels).mean())
+        cpu, on_it = (min(taken[name]) for name in ("CPU", "GPU"))  # the first also compiles
+        size = f"{rows:,} x {neurons:,} x {classes:,}, {hidden}, {batch:,}"
+        print(f"| {size} | {cpu:.2f} s | {on_it:.2f} s | {cpu / on_it:.1f} |", flush=True)
+        check(
+            f"augment of {size} learns on the GPU what it does on the CPU",
+            abs(right["CPU"] - right["GPU"]) < 0.02,
+            ", ".join(f"{name} {100 * value:.1f} %" for name, value in right.items()),
+        )
+
+
 def describe(gpu: int) -> None:
     shown = cupy.cuda.runtime.getDeviceProperties(gpu)
     driver = cupy.cuda.runtime.driverGetVersion()
@@ -456,21 +522,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--gpu", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats")
-    parser.add_argument("--part", choices=("all", "theta", "engine"), default="all")
+    parser.add_argument("--part", choices=("all", "theta", "engine", "learning"), default="all")
+    parser.add_argument("--rehearse", action="store_true", help="without a GPU, NumPy in CuPy's place")
     args = parser.parse_args()
     began = time.perf_counter()
-    cupy.cuda.Device(args.gpu).use()
-    describe(args.gpu)
-    if args.part != "engine":
-        print("ceilings")
-        bandwidth, peak = ceilings()
+    if args.rehearse:
+        global cupy, xp, gpu_backend
+        cupy, xp, gpu_backend, args.quick = None, np, "numpy", True
+        print("a rehearsal without a GPU: NumPy is what is called CuPy and GPU below")
+    elif cupy is None:
+        parser.error("CuPy is not installed: a GPU and `pip install 'onnxtweak[gpu]'`, or --rehearse")
+    else:
+        cupy.cuda.Device(args.gpu).use()
+        describe(args.gpu)
+    if args.part in ("all", "theta"):
+        if cupy is not None:
+            print("ceilings")
+            bandwidth, peak = ceilings()
         print("theta against the CPU")
         check_folds(args.quick)
-        rate_folds(bandwidth, peak, args.quick)
+        if cupy is not None:
+            rate_folds(bandwidth, peak, args.quick)
+    if args.part in ("all", "learning"):
+        print("learning")
+        rate_learning(args.quick)
     missing = [name for name in ("onnx", "onnxruntime", "onnx_graphsurgeon") if find_spec(name) is None]
-    if missing and args.part != "theta":
+    engine = args.part in ("all", "engine")
+    if missing and engine:
         print(f"engine: left out, {', '.join(missing)} is not installed")
-    elif args.part != "theta":
+    elif engine:
         print("engine")
         check_engine(args.gpu, args.quick)
     print(f"{time.perf_counter() - began:.0f} s; {len(failed)} checks failed {failed or ''}")
