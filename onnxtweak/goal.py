@@ -63,9 +63,12 @@ class Slice:
         return found if found.any() else (codes == self.wanted).astype(np.float64)
 
     def rating(self, codes: np.ndarray, right: np.ndarray) -> float:
-        """What counts: how the slice does, or the worst group. codes, right : as of `accuracies`."""
+        """What counts: how the slice does; or the worst group and the mean of all, half and half.
+
+        codes, right : as of `accuracies`. The worst alone would be content as soon as another is as bad.
+        """
         each = self.accuracies(codes, right)
-        return float(each[self.wanted] if self.named else each.min())
+        return float(each[self.wanted] if self.named else (each.min() + each.mean()) / 2)
 
 
 @dataclass(frozen=True, eq=False)

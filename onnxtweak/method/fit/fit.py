@@ -93,12 +93,13 @@ def try_all(
     folds: Folds,
     *,
     hidden: int = FitSettings.hidden,
+    always: bool = False,
     progress: Progress = silent,
 ) -> list[FitCandidate]:
     """Every candidate of unlimited size, cross-validated; the targets play no part yet.
 
     families : name to columns of the table, from few to many. hidden : units of the MLP that is tried on the
-    best family; 0: linear patches only.
+    best family; 0: linear patches only. always : as of `fit_mlp`.
     """
     learning, temperature = learning.cooled(folds)
     trainings = len(folds.coarse.numbers) + len(DECAYS) - 1 if hidden and families else 0
@@ -109,7 +110,7 @@ def try_all(
         best, losses = _best_path(learning, families, folds, progress)
         tried.append(best.candidate(losses))
         if hidden:
-            tried += fit_mlp(best, tried[-1], hidden=hidden, progress=progress)
+            tried += fit_mlp(best, tried[-1], hidden=hidden, always=always, progress=progress)
     progress.finish()
     return [candidate.warmed(temperature).of_first(len(folds.number)) for candidate in tried]
 

@@ -34,13 +34,15 @@ def fit_mlp(
     *,
     hidden: int = 96,
     decays: Sequence[float] = DECAYS,
+    always: bool = False,
     progress: Progress = silent,
 ) -> list[FitCandidate]:
     """An MLP patch of all classes, and its mean with the linear one; none where that promises no more.
 
     path, linear : the best linear patch, which gives samples, columns and folds. The decay is chosen on the
-    first coarse fold; where the linear patch does about as well there (`simplest`), that is the end. Each
-    sample is held out once; some of the others decide when training stops.
+    first coarse fold; where the linear patch does about as well there (`simplest`), that is the end, unless
+    `always`: what is no better for all samples together may be so for those that a goal is about. Each sample
+    is held out once; some of the others decide when training stops.
     progress : started by the caller, for one step per training.
     """
     table, folds, judged = path.table, path.folds.coarse, path.folds.judged
@@ -72,7 +74,7 @@ def fit_mlp(
         best_loss, best, logits[rows] = loss, decay, tried
     both = linear.held_out[rows], logits[rows], _mean(linear.held_out[rows], logits[rows])
     losses = [log_losses(Z[counted], labels[counted]) for Z in both]
-    if simplest(losses, log_losses(table.Z[rows][counted], labels[counted])) == 0:
+    if not always and simplest(losses, log_losses(table.Z[rows][counted], labels[counted])) == 0:
         return []
     tasks = [(fold, best) for fold in others]
     for fold, found in zip(others, side_by_side(held_out, tasks, AT_ONCE), strict=True):

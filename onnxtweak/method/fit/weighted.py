@@ -97,7 +97,7 @@ def fit_weighted(
 
     The rest as of `fit_all`.
     """
-    tried = try_all(learning, families, folds, hidden=settings.hidden, progress=progress)
+    tried = try_all(learning, families, folds, hidden=settings.hidden, always=True, progress=progress)
     shifts, plain = tried[0], [candidate for candidate in tried if candidate.name != ALL_BIASES]
     plain = plain if judge.told_something(plain, shifts) else []
     control, notes = judge.biases(), []
