@@ -27,6 +27,7 @@ from onnxtweak.method.table import take
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.model.file.model_file import ModelSource
+from onnxtweak.model.file.output_file import write_atomic
 from onnxtweak.patch import Patch, no_patch
 from onnxtweak.results import Result
 from onnxtweak.settings import (
@@ -50,6 +51,7 @@ from onnxtweak.stages.open_job import Job, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
 from onnxtweak.stages.proposal import Proposal, for_tensor
+from onnxtweak.stages.report_page import page_of
 from onnxtweak.standings import Comparison
 from onnxtweak.types import MetricReading, Metrics, Neurons, Progress, silent
 
@@ -73,7 +75,8 @@ def compare(
 
     Without targets the goal is overall accuracy: all classes are targets, and no surplus is spent. The
     targets are those of the first repeat. taps : what fit learns from; the others watch all activations.
-    methods : names; empty: all. write : the method whose patch on the first split goes to `output`.
+    methods : names; empty: all. write : the method whose patch on the first split goes to `output`; the page
+    of `output` is of the comparison.
 
     Raises InputError for what cannot be used, VerificationError when a check of what is written fails.
     """
@@ -108,9 +111,8 @@ def compare(
             runs[name].append(run)
             if name == write and repeat == 0:
                 control = runs["bias"][0].outcome.bias
-                written = deliver(
-                    job, _proposal(inputs, neurons, job, name, result, run.outcome, control), output
-                )
+                proposal = _proposal(inputs, neurons, job, name, result, run.outcome, control)
+                written = deliver(job, proposal, replace(output, report=None))
         if write in refused:
             raise ModelError(
                 f"{write!r} does not apply to this model: {refused[write]}",
@@ -118,7 +120,7 @@ def compare(
                 hint=f"write another method, such as {' or '.join(list(able)[:3])}",
             )
     notes = (*first.splits.notes, *notes, interval_note(bool(data.test), repeats, job.subject.unit))
-    return Comparison(
+    found = Comparison(
         model=job.model,
         targets=tuple(job.names[j] for j in goal.targets),
         repeats=repeats,
@@ -136,6 +138,10 @@ def compare(
         verdict=None if written is None else written.verdict,
         metric=of_base,
     )
+    if output.report is not None:
+        page = page_of("compare", found, output.report)
+        write_atomic(output.report, [page], force=output.force, protect=job.files_read)
+    return found
 
 
 def passes(request: PassRequest) -> None:

@@ -116,7 +116,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             matched=outcome.matched,
         )
         if output.report is not None:
-            delivery.add(output.report, [page_of(result, output.report)])
+            delivery.add(output.report, [page_of(result.command, result, output.report)])
         delivery.commit()
     return result
 

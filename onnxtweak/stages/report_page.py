@@ -14,6 +14,7 @@ from onnxtweak.report.page.document import drawn, is_of_a_patch, sides
 from onnxtweak.report.page.frame import NO_IMPRINT, Imprint
 from onnxtweak.report.schema import SCHEMA, document
 from onnxtweak.results import Result
+from onnxtweak.standings import Comparison
 
 _SUFFIXES = {".html", ".htm", ".xhtml", ""}
 _HINT = "give a result that a command wrote with -f json, such as `onnxtweak fit ... -f json > result.json`"
@@ -30,9 +31,9 @@ def require_page_name(path: str) -> None:
         )
 
 
-def page_of(result: Result, path: str) -> bytes:
-    """The page of a result, as UTF-8. path : where it will be."""
-    return draw([(path, json.loads(json.dumps(document(result.command, result))))])
+def page_of(command: str, result: Result | Comparison, path: str) -> bytes:
+    """The page of what a command returned, as UTF-8. path : where it will be."""
+    return draw([(path, json.loads(json.dumps(document(command, result))))])
 
 
 def read_results(paths: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -201,3 +201,17 @@ def test_the_command_line_passes_both_drops_on(monkeypatch):
     assert main(["compare", "m.onnx", "-d", "x.npz", "--max-overall-drop", "1", "--max-class-drop", "2"]) == 0
     assert (asked["settings"].max_overall_drop, asked["settings"].max_class_drop) == (1.0, 2.0)
     assert (asked["join"].max_overall_drop, asked["join"].max_class_drop) == (1.0, 2.0)
+
+
+def test_the_comparison_is_drawn_as_a_page(cnn, tmp_path, capsys):
+    model, samples = map(str, cnn)
+    page, out, asked = (
+        tmp_path / "page.html",
+        tmp_path / "out.onnx",
+        ["compare", model, "-d", samples, "-t", "3"],
+    )
+    few = ["--method", "cRT", "--hidden", "0", "--report", str(page)]
+    assert main([*asked, *few, "--write", "cRT", "-o", str(out)]) == 0
+    drawn = page.read_text()
+    assert out.exists() and "<html" in drawn and "cRT" in drawn and "bias" in drawn
+    assert main([*asked, *few]) != 0 and "already exists" in capsys.readouterr().err

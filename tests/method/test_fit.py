@@ -394,3 +394,4 @@ def test_an_mlp_that_the_first_fold_speaks_against_is_trained_no_further(monkeyp
     useless = replace(straight, held_out=np.zeros_like(straight.held_out))  # and one that it does not
     assert len(mlp.fit_mlp(path, useless, decays=(1.0,))) == 2
     assert len(trained) == 6
+    assert len(mlp.fit_mlp(path, straight, decays=(0.1,), always=True)) == 2  # of use to a goal, perhaps

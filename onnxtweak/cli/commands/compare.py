@@ -28,6 +28,7 @@ from onnxtweak.cli.options.shared import (
     metric_option,
     model_argument,
     optional_target_options,
+    report_option,
     reporting_options,
 )
 from onnxtweak.cli.output import carry_out
@@ -81,6 +82,7 @@ _fit_options = gathered(
     brief="The new model, with --write.",
     help="The new model, with --write.",
 )
+@report_option
 @force_option
 @dry_run_option
 @reporting_options
@@ -89,6 +91,7 @@ def compare(
     fit: settings.FitSettings,
     metric: str | None,
     output: str | None,
+    report: str | None,
     force: bool,
     dry_run: bool,
     console: Console,
@@ -115,6 +118,6 @@ def compare(
         settings=replace(
             fit, max_overall_drop=join.max_overall_drop, max_class_drop=join.max_class_drop, metric=metric
         ),
-        output=settings.OutputSettings(output=output, force=force),
+        output=settings.OutputSettings(output=output, report=report, force=force),
         **asked,
     )

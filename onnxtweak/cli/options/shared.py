@@ -246,6 +246,15 @@ dry_run_option = _machine(
 force_option = _output("--force", is_flag=True, help="Replace existing files.")
 
 
+# `report`: a page of the result?
+report_option = _output(
+    "--report",
+    metavar="FILE",
+    brief="Also draw the result as a page (*.html).",
+    help="Also draw the result as a page (*.html).",
+)
+
+
 def output_options(what: str, *, tweak: bool = False, usual: str | None = None) -> Decorator:
     """`output`: OutputSettings of a command that writes one file, and with `tweak` what belongs to it.
 
@@ -258,12 +267,7 @@ def output_options(what: str, *, tweak: bool = False, usual: str | None = None) 
             brief="Also save the tweak alone (*.safetensors).",
             help="Also save the tweak alone (*.safetensors).",
         ),
-        _output(
-            "--report",
-            metavar="FILE",
-            brief="Also draw the result as a page (*.html).",
-            help="Also draw the result as a page (*.html).",
-        ),
+        report_option,
     )
     return gathered(
         "output",
