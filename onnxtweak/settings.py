@@ -95,7 +95,8 @@ class DataSettings(Bounded):
     character of each class but the blank, a file with one a line or the characters themselves; None: the
     model's metadata. blank : which is none; None: the first or the last, as is used.
     head : "labels" are a mark for each class, "classes" one class for each sample or position; None: as they
-    look. ignore_index : a label at positions that does not count; None: 255, of bytes.
+    look. ignore_index : a label at positions that does not count; None: 255, of bytes. counted : column that
+    says which positions of a sample do, by its length or a mask; None: all.
     """
 
     data: tuple[SampleSource, ...] = ()
@@ -116,6 +117,7 @@ class DataSettings(Bounded):
     alphabet: str | tuple[str, ...] | None = None
     blank: Blank | None = None
     head: HeadWord | None = None
+    counted: str | None = None
     ignore_index: Annotated[int | None, Range(least=-255, most=2**31)] = None
 
     def sources(self, role: str) -> tuple[str, ...]:
@@ -125,8 +127,8 @@ class DataSettings(Bounded):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns of groups that are read, each once."""
-        own = () if self.group is None else (self.group,)
+        """All columns beside inputs and labels that are read, each once."""
+        own = tuple(name for name in (self.group, self.counted) if name is not None)
         return tuple(dict.fromkeys((*own, *self.by)))
 
 

@@ -57,6 +57,7 @@ class SourceOptions(PreprocessOptions, total=False):
     blank: Blank | None
     head: HeadWord | None
     ignore_index: int | None
+    counted: str | None
 
 
 class DataOptions(SourceOptions, total=False):

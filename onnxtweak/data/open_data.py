@@ -12,6 +12,7 @@ from onnxtweak.data.constants import read_constants
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.groups import NoColumn, read_groups
 from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions, own_names
+from onnxtweak.data.preprocess.padding import without_padding
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows, texts_of
 from onnxtweak.data.several.label_kind import several_labels
@@ -108,6 +109,7 @@ def read_sources(
         chosen = (_read_list if left <= lists.sources else _read)(source, inputs, of_one)
         parts += [part.without_labels() for part in chosen] if bare else chosen
         counts.append(sum(map(len, chosen)))
+    parts = [without_padding(part, reading) for part in parts]
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
     labels = objects_of(parts, known) if reading.boxes else None
     if reading.several and labels is None:
@@ -150,7 +152,7 @@ def read_sources(
         constants=constants,
         written=labels.written,
         by_sorting=labels.by_sorting,
-        groups={name: read_groups(parts, name) for name in reading.groups},
+        groups={name: read_groups(parts, name) for name in reading.groups if name != reading.counted},
         sources=tuple(counts),
         sizes=labels.sizes,
         labelled=all(part.labelled for part in parts),

@@ -57,7 +57,8 @@ class Reading:
     groups : names of the columns that say which group a sample is of. unlabelled : whether samples without
     labels will do. several : whether a sample may have several labels at once, a row of marks, or where its
     positions may. head : what labels are, as `DataSettings.head`. ignored :
-    the label at a position that does not count, beside negative ones; None: 255, of bytes. lines :
+    the label at a position that does not count, beside negative ones; None: 255, of bytes. counted : the
+    column, one of `groups`, that says which positions of a sample count; None: all do. lines :
     whether labels that are text say what stands in a sample, character by character, rather than which class
     it is of. boxes : whether labels are the boxes of objects.
     """
@@ -70,6 +71,7 @@ class Reading:
     several: bool | MarkedAt = False
     head: HeadWord | None = None
     ignored: int | None = None
+    counted: str | None = None
     lines: bool = False
     boxes: bool = False
 

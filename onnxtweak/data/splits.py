@@ -233,7 +233,7 @@ def unsplit(
 def _reading(settings: DataSettings, memory: int, progress: Progress, several: bool | MarkedAt) -> Reading:
     found = Reading(settings.preprocess, memory, progress, settings.columns, settings.unlabelled, several)
     found = replace(found, lines=settings.alphabet is not None, boxes=settings.boxes)
-    return replace(found, head=settings.head, ignored=settings.ignore_index)
+    return replace(found, head=settings.head, ignored=settings.ignore_index, counted=settings.counted)
 
 
 def _lists(settings: DataSettings) -> Lists:

@@ -281,7 +281,7 @@ def _shared(document: dict[str, Any]) -> dict[str, Any]:
         **{key: value for key, value in _model(document).items() if key != "logits"},
         "seed": document.get("data", {}).get("seed"),
         **({"inputs": inputs} if (inputs := document.get("data", {}).get("inputs")) else {}),
-        **{key: data[key] for key in ("group", "head", "ignore-index") if key in data},
+        **{key: data[key] for key in ("group", "head", "ignore-index", "counted") if key in data},
         "preprocess": document.get("preprocess", {}),
         # What was learnt anyway is not reused by a recipe that forbids it.
         **({"anyway": True} if data.get("anyway") else {}),

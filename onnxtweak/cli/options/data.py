@@ -17,7 +17,7 @@ _preprocess = functools.partial(option, "Preprocessing")
 
 _SPLIT = (
     *("data", "val", "test", "must", "lock", "keep", "names"),
-    *("seed", "anyway", "inputs", "group", "by", "alphabet", "blank", "head", "ignore_index"),
+    *("seed", "anyway", "inputs", "group", "by", "alphabet", "blank", "head", "ignore_index", "counted"),
 )
 
 
@@ -73,6 +73,12 @@ _LABELS = (
         type=Whole(settings.DataSettings, "ignore_index"),
         metavar="N",
         help="A label at positions that does not count, as every negative one [default: 255 of bytes].",
+    ),
+    _data(
+        "--counted",
+        metavar="COLUMN",
+        help="Column of the data that says which positions of a sample count, where others fill it up: how "
+        "many, from the first on, or an array of the labels' positions, 0 where one does not.",
     ),
 )
 _INPUTS = _data(

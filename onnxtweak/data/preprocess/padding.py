@@ -1,0 +1,64 @@
+"""Which positions only fill up a sample, and do not count? A length for each sample says so, or a mask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from onnxtweak.data.samples import GroupColumn, MarkedAt, Part, Reading
+from onnxtweak.errors import DataError
+
+
+def without_padding(part: Part, reading: Reading) -> Part:
+    """The part with labels of -1 where positions do not count, and without the column that says so.
+
+    `reading.counted` names that: whole numbers (N,), how many positions count from the first on, or (N,
+    positions), true where one does. Raises DataError for one that does not fit the labels.
+    """
+    if reading.counted is None or reading.counted not in part.groups:
+        return part
+    groups = dict(part.groups)
+    column = groups.pop(reading.counted)
+    if not part.labelled:
+        return replace(part, groups=groups)
+    labels = part.labels
+    if labels.dtype.kind in "bu":
+        labels = labels.astype(np.int16 if labels.dtype.itemsize == 1 else np.int64)
+    else:
+        labels = labels.copy()
+    at = reading.several.axis if isinstance(reading.several, MarkedAt) else None
+    if at == 1 and labels.ndim > 2:  # labels first, then positions
+        np.moveaxis(labels, 1, -1)[~_counted(column, np.moveaxis(labels, 1, -1).shape, part)] = -1
+    else:
+        labels[~_counted(column, labels.shape, part)] = -1
+    return replace(part, labels=labels, groups=groups)
+
+
+def _counted(column: GroupColumn, shape: tuple[int, ...], part: Part) -> np.ndarray:
+    """Which positions count, (N, positions) bool. shape : of the labels, positions after samples."""
+    values = column.values
+    if values.ndim == 2 and values.shape[1] == 1 and shape[1] != 1:
+        values = values[:, 0]
+    if values.ndim > 1:
+        if values.shape != shape[: values.ndim] or values.dtype.kind not in "biuf":
+            raise DataError(
+                f"a mask of shape {values.shape} does not fit labels of shape {shape}",
+                where=f"{column.where}; {part.label_where}",
+                hint="give a mask with a number for each position, 0 where it does not count",
+            )
+        return np.asarray(values != 0)
+    try:
+        lengths = values.astype(np.float64)
+    except ValueError:
+        lengths = np.full(len(values), np.nan)
+    most = shape[1] if len(shape) > 1 else 0
+    bad = ~((lengths >= 0) & (lengths <= most) & (lengths == np.round(lengths)))
+    if not most or bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            f"{values[row]} is no number of positions, of which labels have {most:,}",
+            where=f"row {row + part.start} of {column.where}",
+            hint="give the length of each sample, or a mask with a number for each position",
+        )
+    return np.asarray(np.arange(shape[1]) < lengths[:, None])
