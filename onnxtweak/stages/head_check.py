@@ -83,6 +83,7 @@ def _require_positions(dataset: Dataset, subject: Subject) -> None:
     )
 
 
+_LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"})
 _WORKS = "`evaluate`, `fit`, `apply`, `verify` and `revert` do"
 _OF_DETECTORS = "`inspect` and `evaluate` do (docs/howto/boxes.md)"
 
@@ -126,6 +127,22 @@ def require_of_labels(subject: Subject, settings: FitSettings) -> None:
     for option, given in asked.items():
         if given:
             require_one_label(subject, option)
+
+
+def also_changed(opened: Opened) -> list[str]:
+    """A note on outputs that a patch of the scores changes through further layers."""
+    graph, answer = opened.model.graph, opened.answer
+    behind = graph.descendants([opened.logits.name], through_shapes=False)
+    layers = {place for place in behind if graph.nodes[place].op_type in _LAYERS}
+    others = [
+        value.name
+        for value in graph.outputs
+        if answer is not None and value.name != answer.output and layers & set(graph.ancestors([value.name]))
+    ]
+    if not others:
+        return []
+    named = ", ".join(f"`{name}`" for name in others)
+    return [f"later layers read these scores: what {named} shows changes with them, and is not judged"]
 
 
 def require_declared_type(opened: Opened, subject: Subject) -> None:

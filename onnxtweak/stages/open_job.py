@@ -39,7 +39,13 @@ from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.boxes.settle_boxes import settle_boxes
 from onnxtweak.stages.companions import TRIED, Settled, settle
-from onnxtweak.stages.head_check import check_labels_fit, known_head, labelled_for, require_declared_type
+from onnxtweak.stages.head_check import (
+    also_changed,
+    check_labels_fit,
+    known_head,
+    labelled_for,
+    require_declared_type,
+)
 from onnxtweak.stages.lines.settle_lines import settle_lines
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
@@ -230,6 +236,7 @@ def _job(
     at_positions = settle_boxes if subject.detector is not None else settle_lines
     splits, subject = at_positions(splits, subject, few, engine, reopen.data, whole=reopen.whole)
     said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]
+    said += also_changed(opened)
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
     prepared = [line.removeprefix("note: ") for line in splits.fit.dataset.describe().splitlines()]
     fixed = [f"`{name}` is {one.value} for all samples" for name, one in subject.feeding.constants.items()]

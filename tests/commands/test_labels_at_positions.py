@@ -147,3 +147,16 @@ def test_one_channel_means_one_score_a_position(kind, tmp_path):
     made = labels_at_positions(kind, tmp_path, samples=8)
     logits = open_model(made.model, TapSettings()).logits
     assert logits.axis in (0, made.axis)
+
+
+def test_outputs_that_read_the_scores_are_named(tmp_path):
+    made = labels_at_positions("mask", tmp_path, samples=20)
+    model = onnx.load(made.model)
+    kernel = onnx.numpy_helper.from_array(np.ones((1, 1, 3, 3), np.float32), "edge/w")
+    model.graph.initializer.append(kernel)
+    model.graph.node.append(onnx.helper.make_node("Conv", ["answer", "edge/w"], ["edge"], pads=[1] * 4))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("edge", onnx.TensorProto.FLOAT, None))
+    onnx.save(model, made.model)
+    said = "later layers read these scores: what `edge` shows changes with them"
+    found = onnxtweak.evaluate(made.model, data=made.data, logits="answer")
+    assert said in " ".join(found.notes)
