@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,7 @@ FOLDERS = sorted({PACKAGE, *(path.parent for path in PACKAGE.rglob("*.py"))})
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "tools"}
 
 
+@cache
 def imports(path: Path) -> list[tuple[int, str]]:
     """Line and full dotted name of everything that a file imports, wherever in the file."""
     found = []
@@ -111,10 +113,9 @@ def imports(path: Path) -> list[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: write the whole name of the module"
             found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
-            "import_module",
-            "importlib.import_module",
-        ):
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            if "import_module" not in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
+                continue
             found += [(node.lineno, name.value) for name in node.args[:1] if isinstance(name, ast.Constant)]
     return found
 

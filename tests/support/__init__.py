@@ -25,5 +25,7 @@ results             small results of every command
 report_pages        results as `report` reads them, and a parser for its page
 foreign             arrays, tables and loaders as other libraries have them
 docs_files          the files that the commands in the documentation read
+forked              programs in processes of their own, forked from one that has loaded the package
+preloaded           what that one has loaded
 cupy_on_cpu         a stand-in for CuPy: kernels compiled as C++ and run in threads
 """
