@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.theta.backend import Found
-from onnxtweak.theta.numba.survivor_kernels import count_all, keep_beyond
 from onnxtweak.theta.state import ThetaState
 
 # Bytes of one survivor: target, neuron, ratio.
@@ -61,6 +60,9 @@ class Survivors:
 
     def prune(self, state: ThetaState) -> None:
         """Drop those that no longer exceed the limits of `state`."""
+        # Numba is loaded by those who score alone: what plans a pass needs `RATIO_BYTES` from here.
+        from onnxtweak.theta.numba.survivor_kernels import keep_beyond
+
         target, neuron, ratio = self.all()
         count = keep_beyond(target, neuron, ratio, state.hi, state.lo)
         self._chunks = [(target[:count].copy(), neuron[:count].copy(), ratio[:count].copy())]
@@ -68,6 +70,8 @@ class Survivors:
 
     def count(self, state: ThetaState) -> None:
         """Fill the counts of a state whose limits are finished, and `last_*` of neurons without a limit."""
+        from onnxtweak.theta.numba.survivor_kernels import count_all
+
         self.prune(state)
         (survivors,) = self._chunks
         count_all(*survivors, state.count_hi, state.count_lo, state.last_hi, state.last_lo)

@@ -114,6 +114,10 @@ def test_problems_end_with_four(commands, capsys):
     assert captured.err == "error: does not work: runtime\nhint: uninstall one\n"
 
 
+# A command that loads all libraries, prints a good deal, and is soon done.
+INSPECT = "inspect models/digits_cnn3.onnx -f json"
+
+
 def ended(root, arguments: str, streams: str) -> subprocess.CompletedProcess:
     """The program, started by a shell with its streams redirected."""
     line = f"{shlex.quote(sys.executable)} -m onnxtweak {arguments} {streams}"
@@ -121,7 +125,7 @@ def ended(root, arguments: str, streams: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-@pytest.mark.parametrize("arguments", ["--help", "doctor -f json"])
+@pytest.mark.parametrize("arguments", ["--help", INSPECT])
 def test_a_full_stdout_is_an_error_of_its_own(root, arguments):
     made = ended(root, arguments, ">/dev/full")
     assert made.returncode == 2
@@ -132,19 +136,19 @@ def test_a_full_stdout_is_an_error_of_its_own(root, arguments):
 
 @pytest.mark.skipif(os.name == "nt", reason="streams are closed by a POSIX shell")
 def test_a_closed_stdout_is_an_error_and_other_closed_streams_are_none(root):
-    made = ended(root, "doctor", ">&-")
+    made = ended(root, INSPECT, ">&-")
     assert made.returncode == 2 and "error: stdout is closed" in made.stderr
-    whole = ended(root, "doctor -f json", "")
+    whole = ended(root, INSPECT, "")
     for streams in ("2>&-", "<&-", "2>&- <&-"):
-        made = ended(root, "doctor -f json", streams)
+        made = ended(root, INSPECT, streams)
         assert made.returncode == whole.returncode
         assert len(made.stdout.splitlines()) == len(whole.stdout.splitlines()) > 3
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_stderr_loses_only_what_is_told(root):
-    made = ended(root, "doctor -f json", "2>/dev/full")
-    assert made.returncode == ended(root, "doctor -f json", "").returncode and made.stdout
+    made = ended(root, INSPECT, "2>/dev/full")
+    assert made.returncode == ended(root, INSPECT, "").returncode and made.stdout
 
 
 def run_with(root, arguments: list[str], **environment: str) -> subprocess.CompletedProcess:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from onnxtweak.settings import (
 )
 from tests.commands.test_run import Told
 from tests.model.test_model_file import with_external_data
+from tests.support import forked
 from tests.support.nets import random_inputs
 from tests.support.weak_class import TARGET, weak_cnn
 
@@ -98,11 +97,10 @@ def test_a_tweak_under_another_key_is_not_used(recipe, tmp_path):
 
 
 def test_two_runs_of_one_recipe_at_once_both_end_well(recipe, tmp_path):
-    command = [sys.executable, "-m", "onnxtweak", "run", str(recipe), "-q"]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    started = [forked.start(forked.ONNXTWEAK, "run", recipe, "-q") for _ in range(2)]
     for process in started:
-        _, said = process.communicate()
-        assert process.returncode == 0, said
+        ended = process.wait()
+        assert ended.returncode == 0, ended.stderr
     assert sums_hold(tmp_path / "build") and not list(tmp_path.rglob("*.part*"))
     assert commands.run(recipe=str(recipe)).cached == ("a", "compare")
 
@@ -255,19 +253,15 @@ def test_scores_of_a_join_do_not_stand_for_tables(tmp_path):
 
 def all_write_the_same(command, outputs):
     """The command, started for all outputs at once, succeeds each time and writes the same bytes."""
-    started = [
-        subprocess.Popen([*command, "-o", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for out in outputs
-    ]
-    for process in started:
-        _, said = process.communicate()
-        assert process.returncode == 0, said
+    for process in [forked.start(forked.ONNXTWEAK, *command, "-o", out) for out in outputs]:
+        ended = process.wait()
+        assert ended.returncode == 0, ended.stderr
     assert len({out.read_bytes() for out in outputs}) == 1
 
 
 def test_many_share_a_work_directory(tmp_path):
     model, data = weak_cnn(tmp_path, n=250)
-    command = [sys.executable, "-m", "onnxtweak", "fit", str(model), "-d", str(data), "-t", str(TARGET)]
+    command = ["fit", model, "-d", data, "-t", TARGET]
     options = ["--hidden", "0", "--threads", "1", "-q", "--work-dir", str(tmp_path / "work"), "--resume"]
     all_write_the_same([*command, *options], [tmp_path / f"{k}.onnx" for k in range(4)])
     assert not list((tmp_path / "work").glob(".*"))
@@ -275,7 +269,7 @@ def test_many_share_a_work_directory(tmp_path):
 
 def test_tables_in_use_are_left_to_their_process(tmp_path):
     model, data = weak_cnn(tmp_path, n=250)
-    command = [sys.executable, "-m", "onnxtweak", "score", str(model), "-d", str(data), "-t", str(TARGET)]
+    command = ["score", model, "-d", data, "-t", TARGET]
     options = ["--threads", "1", "-q", "--work-dir", str(tmp_path / "work")]
     all_write_the_same([*command, *options], [tmp_path / f"{k}.npz" for k in range(3)])
 

@@ -7,8 +7,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import time
 from contextlib import ExitStack, redirect_stdout
 from importlib import import_module
@@ -27,6 +25,7 @@ from onnxtweak.model.file.output_file import Delivery
 from onnxtweak.settings import OutputSettings
 from onnxtweak.types import Tap
 from tests.model.test_model_file import with_external_data
+from tests.support import forked
 from tests.support.nets import random_inputs
 from tests.support.tweaks import random_tweak
 from tests.support.weak_class import TARGET, weak_cnn
@@ -300,27 +299,14 @@ def test_what_a_killed_command_leaves_is_gone_after_the_next(here, command):
     )
     os.mkdir("temporary")
     name, *rest = KILLED[command]
-    call = [
-        sys.executable,
-        "-m",
-        "onnxtweak",
-        name,
-        "model.onnx",
-        "-d",
-        "slow.py:f",
-        *rest,
-        "--threads",
-        "1",
-        "-q",
-    ]
-    environment = {**os.environ, "TMPDIR": str(here / "temporary")}
-    process = subprocess.Popen(call, env=environment, stdout=subprocess.DEVNULL)
-    while not (here / "begun").exists() and process.poll() is None:
+    call = [forked.ONNXTWEAK, name, "model.onnx", "-d", "slow.py:f", *rest, "--threads", "1", "-q"]
+    process = forked.start(*call, TMPDIR=str(here / "temporary"))
+    while not (here / "begun").exists() and not process.ended:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert list((here / "temporary").glob(".onnxtweak*")), "it was not at work"
-    done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    done = forked.run(*call, TMPDIR=str(here / "temporary"))
     assert done.returncode == 0, done.stderr
     assert not list(here.rglob(".onnxtweak*"))
 
@@ -342,8 +328,7 @@ sys.exit(main(sys.argv[2:]))
 
 def killed_at(change, *arguments):
     """A command that is killed when it is about to give a file its name for the so-many-th time."""
-    command = [sys.executable, "-c", STOPPED, str(change), *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    ended = forked.run(STOPPED, change, *arguments)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
@@ -374,8 +359,7 @@ def test_a_run_that_was_killed_while_it_delivered_is_made_again(here, change):
     """What it had delivered by then is no file of somebody else's."""
     (here / "recipe.toml").write_text(RUN)
     hook = STOPPED.replace('names[0].startswith(".onnxtweak-")', "os.path.dirname(str(given[1])) == 'o'")
-    command = [sys.executable, "-c", hook, str(change), "run", "recipe.toml", "-o", "o", "-q"]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    ended = forked.run(hook, change, "run", "recipe.toml", "-o", "o", "-q")
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert list((here / "o").glob("a.*")) and not (here / "o" / "SHA256SUMS").exists()
     assert main(["run", "recipe.toml", "-o", "o", "-q"]) == 0
@@ -390,7 +374,7 @@ def test_a_dump_is_there_again_when_the_command_that_replaces_it_is_killed(here)
     hook = STOPPED.replace('names[0].startswith(".onnxtweak-")', "True").replace(
         'not names[1].startswith(".onnxtweak-")', "'tables' in names"
     )
-    ended = subprocess.run([sys.executable, "-c", hook, "2", *command], capture_output=True, text=True)
+    ended = forked.run(hook, 2, *command)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not (here / "tables").exists(), "it was not killed halfway"
     assert main(dump) == 2  # it is there

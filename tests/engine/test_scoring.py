@@ -6,8 +6,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +20,7 @@ from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSett
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.stages.score import score_neurons
 from onnxtweak.types import silent
+from tests.support import forked
 from tests.support.weak_class import weak_cnn
 
 ENGINE = EngineSettings(device="cpu", backend="numpy", shard=64)
@@ -161,14 +160,12 @@ print(events)
 
 
 @pytest.mark.parametrize("command", ["join", "retrain"])
-def test_kill_9_at_random_moments_then_resume_gives_the_same_file(samples, tmp_path, root, command):
+def test_kill_9_at_random_moments_then_resume_gives_the_same_file(samples, tmp_path, command):
     model, data = samples
     moments, out = random.Random(command), tmp_path / "killed.onnx"
 
     def run(work, out, last):
-        arguments = [command, model, data.data[0], str(out), str(work), str(last)]
-        program = [sys.executable, "-c", _PROGRAM, *arguments]
-        return subprocess.run(program, cwd=root, check=False, stdout=subprocess.PIPE, text=True)
+        return forked.run(_PROGRAM, command, model, data.data[0], out, work, last)
 
     undisturbed = run(tmp_path / "other", tmp_path / "whole.onnx", 0)
     left = int(undisturbed.stdout)

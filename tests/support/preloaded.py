@@ -1,0 +1,13 @@
+"""What has a program that is forked loaded already? The package, and the loops that Numba keeps."""
+
+import numpy as np
+
+import onnxtweak.cli.main
+import onnxtweak.commands  # noqa: F401
+from onnxtweak.engine.backends import folds_correctly
+from onnxtweak.theta.numba.backend import NumbaBackend
+from onnxtweak.theta.numba.survivor_kernels import keep_beyond
+
+folds_correctly(NumbaBackend(1))
+none, nothing = np.empty(0, np.int32), np.empty(0, np.float32)
+keep_beyond(none, none, nothing, np.empty((1, 1), np.float32), np.empty((1, 1), np.float32))
