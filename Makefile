@@ -1,7 +1,7 @@
 # `make demo`, `make test` and `make lint` need Python 3.11 or newer, and nothing else.
 
 VENV ?= .venv
-PYTEST_ARGS ?= -q -n auto
+PYTEST_ARGS ?= -q -n auto --dist worksteal
 PY := $(VENV)/bin/python
 
 # The first interpreter that is new enough, starts, and can make virtual environments.

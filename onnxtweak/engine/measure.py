@@ -13,7 +13,7 @@ from contextlib import suppress
 import numpy as np
 
 from onnxtweak.engine.feeding import Feeding
-from onnxtweak.engine.session import Port, Session, open_session
+from onnxtweak.engine.session import Port, Session, session_of
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.edit.expose import expose
 from onnxtweak.model.file.model_file import ModelFile
@@ -111,7 +111,7 @@ def _open_exposed(
     known = {name: dtypes.get(name) or "float32" for name in wanted}
     taps = [Tap(name, "", (), known[name]) for name in names]
     exposed = expose(model.graph, logits, taps, logits_format=LogitsFormat(dtype=known[logits]))
-    session = open_session(exposed.proto, model.folder, settings, model.path)
+    session = session_of(model, exposed.proto, settings)
     assert exposed.logits is not None  # `expose` was asked for them
     outputs = dict(zip(wanted, (exposed.logits, *exposed.outputs), strict=True))
     found = {port.name: port.dtype for port in session.outputs}

@@ -15,7 +15,7 @@ from onnxtweak.engine.machine.malloc_trim import malloc_trim
 from onnxtweak.engine.machine.memory_plan import BatchPlan, PassContext, plan_batches
 from onnxtweak.engine.machine.prefetch import prefetch
 from onnxtweak.engine.position_batches import position_batches
-from onnxtweak.engine.session import Session, open_session
+from onnxtweak.engine.session import Session, session_of
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.engine.workers.processes import Crew
 from onnxtweak.model.edit.position_nodes import ROWS
@@ -113,7 +113,7 @@ def capture(
     if subject.sizes:
         yield from _capture_positions(subject, view, engine, what, taps, neurons, folding.every)
         return
-    session, logits, outputs = _open_exposed(subject, engine, taps, neurons)
+    session, logits, outputs = _open_exposed(subject, view, engine, taps, neurons)
     widths = [len(neurons)] * len(outputs) if neurons is not None else [t.neurons for t in taps]
     # A pooled or gathered output is (b, m); any other tap comes in its own shape and is viewed as (b, m).
     shapes = [(w,) for w in widths] if neurons is not None else [_output_shape(tap) for tap in taps]
@@ -165,7 +165,7 @@ def _capture_positions(
 
     every : rows after which a part has to end; None: it may end anywhere.
     """
-    session, logits, outputs = _open_exposed(subject, engine, taps, neurons)
+    session, logits, outputs = _open_exposed(subject, view, engine, taps, neurons)
     begin, samples = time.perf_counter(), len(view.samples)
     width = len(neurons) if neurons is not None else sum(tap.neurons for tap in taps)
     plan = plan_of(subject, engine, width, samples, session.device)
@@ -215,14 +215,14 @@ def plan_of(
 
 
 def _open_exposed(
-    subject: Subject, engine: Engine, taps: Sequence[Tap], neurons: Neurons | None
+    subject: Subject, view: View, engine: Engine, taps: Sequence[Tap], neurons: Neurons | None
 ) -> tuple[Session, str, tuple[str, ...]]:
     """A session with taps or neurons as outputs, and the output names: of the logits, of the others."""
     exposed = subject.exposed(taps, neurons, some_rows=bool(subject.sizes))
     logits, outputs, model = exposed.logits, exposed.outputs, exposed.proto.SerializeToString()
     assert logits is not None  # `Subject.exposed` always asks for them
     del exposed  # every copy of the weights counts
-    session = open_session(model, subject.model.folder, engine.settings, subject.model.path)
+    session = session_of(subject.model, model, engine.settings, subject.maps * len(view.samples))
     malloc_trim()
     return session, logits, outputs
 

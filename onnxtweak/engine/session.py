@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from onnx import ModelProto
@@ -16,6 +18,7 @@ from onnx import ModelProto
 from onnxtweak.engine.machine.gpu import gpu_count, gpu_numbers
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
 from onnxtweak.model.file.load_failures import why_not_loaded
+from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.settings import EngineSettings
 
 try:
@@ -24,6 +27,9 @@ except ImportError:  # `require_runtime` says which extra to install
     ort = None
 
 _FATAL = 4  # a severity of ONNX Runtime's log
+# Which sessions are worth keeping: of models of so many bytes, so many of each file, and of runs in which the
+# hidden tensors hold so many values, because a session keeps the memory of its largest run.
+_KEPT_BYTES, _KEPT_SESSIONS, _KEPT_VALUES = 1 << 20, 8, 1 << 22
 _DTYPES = {
     "float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16",
     "int8": "int8", "int16": "int16", "int32": "int32", "int64": "int64",
@@ -151,6 +157,33 @@ def runtime_facts() -> dict[str, Any]:
         "cuda": str(getattr(ort, "cuda_version", "") or ""),
         "available": ort.get_available_providers(),
     }
+
+
+def session_of(
+    file: ModelFile, model: ModelProto | bytes, settings: EngineSettings, values: int = 0
+) -> Session:
+    """A session of a model that was made from a file: for equal bytes the same one, while the file is held.
+
+    A job looks at a small model a dozen times, and opening a session takes longer than such a look. values :
+    how many values the hidden tensors hold in its largest run; a few samples': 0. Raises as `open_session`.
+    """
+    data = model.SerializeToString() if isinstance(model, ModelProto) else model
+    if len(data) > _KEPT_BYTES or values > _KEPT_VALUES or file.external:
+        return open_session(data, file.folder, settings, file.path)
+    kept = _KEPT.setdefault(file, {})
+    # Threads must not share a session, see there.
+    key = data, settings.threads, settings.device, settings.custom_ops, threading.get_ident()
+    session = kept.get(key)
+    if session is None:
+        session = open_session(data, file.folder, settings, file.path)
+        if session.device == "cpu":
+            if len(kept) == _KEPT_SESSIONS:
+                kept.pop(next(iter(kept)), None)
+            kept[key] = session
+    return session
+
+
+_KEPT: WeakKeyDictionary[ModelFile, dict[Any, Session]] = WeakKeyDictionary()
 
 
 def open_session(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from onnxtweak.engine.session import open_session
+from onnxtweak.engine.session import session_of
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.splice import splice
@@ -188,5 +188,5 @@ def _logits(
 ) -> tuple[np.ndarray, str]:
     """The logits while `taps` are exposed, and the device that computed them."""
     exposed = subject.exposed(taps)
-    session = open_session(exposed.proto, subject.model.folder, settings, subject.model.path)
+    session = session_of(subject.model, exposed.proto, settings)
     return subject.run(session, exposed.logits, feeds), session.device

@@ -12,7 +12,7 @@ import onnx
 
 from onnxtweak._version import __version__
 from onnxtweak.engine.answer.shown import ShownClasses
-from onnxtweak.engine.session import open_session
+from onnxtweak.engine.session import open_session, session_of
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, VerificationError
 from onnxtweak.head import ROUNDING
@@ -84,7 +84,7 @@ def run_batch(
 ) -> tuple[np.ndarray, str]:
     """Logits (b, C) of one batch, and the device that computed them. slot : what fills the model's slot."""
     exposed = subject.exposed()
-    session = open_session(exposed.proto, subject.model.folder, engine, subject.model.path)
+    session = session_of(subject.model, exposed.proto, engine)
     logits = subject.run(session, exposed.logits, feeds, slot)
     return logits.reshape(-1, subject.classes), session.device
 

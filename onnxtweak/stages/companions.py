@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.engine.session import Session, open_session
+from onnxtweak.engine.session import Session, session_of
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.head import ROUNDING
@@ -117,7 +117,7 @@ class _Tolerance:
 
 def _opened(subject: Subject, settings: EngineSettings) -> tuple[Session, str]:
     exposed = subject.exposed()
-    return open_session(exposed.proto, subject.model.folder, settings, subject.model.path), exposed.logits
+    return session_of(subject.model, exposed.proto, settings), exposed.logits
 
 
 def _same_among_others(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxtweak import commands
+from onnxtweak.engine import session
 from onnxtweak.errors import InputError, VerificationError
 from onnxtweak.method.selection.candidates import no_theta
 from onnxtweak.model.edit.tweak_file import load
@@ -52,6 +54,18 @@ def test_the_target_does_better_and_validation_keeps_its_overall_accuracy(mlp, t
     assert result.measured.split == "test" and result.samples == {"fit": 540, "validation": 180, "test": 180}
     best = max(trial.target for trial in result.choice.curve if trial.drop <= 0)
     assert best >= result.choice.curve[0].target
+
+
+def test_a_model_is_opened_once_however_often_it_is_looked_at(mlp, tmp_path, monkeypatch):
+    opened, real = Counter(), session.open_session
+
+    def counted(model, folder, settings, where):
+        opened[model, where] += 1
+        return real(model, folder, settings, where)
+
+    monkeypatch.setattr(session, "open_session", counted)
+    run(*mlp, tmp_path / "out.onnx")
+    assert set(opened.values()) == {1} and len(opened) < 10
 
 
 def test_results_are_those_of_the_written_file(cnn, tmp_path):

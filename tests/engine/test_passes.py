@@ -38,8 +38,8 @@ def test_reading_for_a_gpu_batch_by_batch_yields_the_same_folds(monkeypatch, job
         passes, "plan_of", lambda *a, fixed=fixed, **k: passes.BatchPlan(7 if fixed else 8, 56, fixed)
     )
     expected = folds(job, every)
-    opened = passes.open_session
-    monkeypatch.setattr(passes, "open_session", lambda *a: replace(opened(*a), device="cuda:0"))
+    opened = passes.session_of
+    monkeypatch.setattr(passes, "session_of", lambda *a: replace(opened(*a), device="cuda:0"))
     made = folds(job, every)
     samples = len(job.splits.fit.rows)
     sizes = [len(rows) for *_, rows in made]

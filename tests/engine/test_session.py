@@ -1,5 +1,8 @@
 """Loading and running models, and the errors when that fails."""
 
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +10,16 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxtweak.engine import session as sessions
 from onnxtweak.engine.machine.memory_plan import PassContext, cut_taps, plan_batches
 from onnxtweak.engine.measure import measure, probe_feeds
-from onnxtweak.engine.session import Port, open_session
+from onnxtweak.engine.session import Port, open_session, session_of
 from onnxtweak.errors import DataError, MachineError, ModelError, UsageError
 from onnxtweak.model.file.model_file import read_model
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.state import bytes_per_neuron
 from onnxtweak.types import Tap
+from tests.model.test_model_file import with_external_data
 from tests.support.nets import cnn3, mlp
 
 CPU = EngineSettings(device="cpu")
@@ -42,6 +47,39 @@ def test_outputs_are_written_into_the_given_buffers(tmp_path):
 def test_it_tells_which_provider_got_the_nodes(tmp_path):
     session = open_session(cnn3(), tmp_path, CPU, "cnn")
     assert set(session.providers()) == {"CPUExecutionProvider"} and session.device == "cpu"
+
+
+def test_a_file_keeps_the_sessions_of_its_small_models_while_it_is_held(saved, tmp_path, monkeypatch):
+    file, proto = saved(mlp()), mlp()
+    session = session_of(file, proto, CPU)
+    assert session_of(file, proto.SerializeToString(), CPU) is session
+    others = [
+        session_of(file, mlp(classes=3), CPU),
+        session_of(file, proto, EngineSettings(device="cpu", threads=1)),
+        session_of(read_model(file.path), proto, CPU),
+        session_of(file, proto, CPU, values=sessions._KEPT_VALUES + 1),
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        others.append(pool.submit(session_of, file, proto, CPU).result())
+    assert session not in others and session_of(file, proto, CPU) is session
+    monkeypatch.setattr(sessions, "_KEPT_BYTES", 100)
+    assert session_of(file, proto, CPU) is not session
+    gone = weakref.ref(session)
+    del session, others, file
+    gc.collect()
+    assert gone() is None
+
+
+def test_where_weights_are_in_other_files_no_session_is_kept(tmp_path):
+    file = read_model(with_external_data(tmp_path, ("w.bin",), "model.onnx"))
+    assert session_of(file, file.data, CPU) is not session_of(file, file.data, CPU)
+
+
+def test_of_many_models_of_a_file_the_first_sessions_are_given_up(saved, monkeypatch):
+    monkeypatch.setattr(sessions, "_KEPT_SESSIONS", 2)
+    file, protos = saved(mlp()), [mlp(classes=classes) for classes in (2, 3, 4)]
+    first, *_, last = (session_of(file, proto, CPU) for proto in protos)
+    assert session_of(file, protos[2], CPU) is last and session_of(file, protos[0], CPU) is not first
 
 
 def test_samples_the_model_rejects_are_a_data_error(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.opened import Opened, fixed_batch
-from onnxtweak.engine.session import open_session
+from onnxtweak.engine.session import session_of
 from onnxtweak.errors import ModelError
 from onnxtweak.head import ROUNDING, Answer, rows_at_positions
 from onnxtweak.model.edit.expose import expose_values
@@ -95,7 +95,7 @@ def _run(
     graph, known = opened.model.graph, {port.name for port in opened.needed}
     outputs = [o for o in shown_outputs(graph, name) if graph.needed_inputs([o]) <= known]
     exposed = expose_values(graph, name, outputs, cast=True)
-    session = open_session(exposed.proto, opened.model.folder, settings, opened.model.path)
+    session = session_of(opened.model, exposed.proto, settings)
     few = {key: rows[: fixed_batch(opened) or _TRIED] for key, rows in feeds.items()}
     fed = opened.feeding.fed(few, [port.name for port in session.inputs])
     x, *values = session.run(fed, [exposed.logits, *outputs])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.opened import Opened, fixed_batch, require_class_scores
-from onnxtweak.engine.session import open_session
+from onnxtweak.engine.session import session_of
 from onnxtweak.head import ROUNDING, Scale, by_sample, on_logit_scale
 from onnxtweak.model.edit.expose import expose_values
 from onnxtweak.model.graph import GraphIndex
@@ -72,7 +72,7 @@ def observe(opened: Opened, name: str, feeds: Mapping[str, np.ndarray], settings
     outputs = tuple(o for o in shown_outputs(graph, name) if graph.needed_inputs([o]) <= known)
     for cast in (False, True):
         exposed = expose_values(graph, name, outputs, cast=cast)
-        session = open_session(exposed.proto, opened.model.folder, settings, opened.model.path)
+        session = session_of(opened.model, exposed.proto, settings)
         dtypes = {port.name: port.dtype for port in session.outputs}
         if not cast:
             dtype = dtypes[exposed.logits] or ""

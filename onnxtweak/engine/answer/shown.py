@@ -12,7 +12,7 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.position_batches import position_batches
-from onnxtweak.engine.session import Session, open_session
+from onnxtweak.engine.session import Session, session_of
 from onnxtweak.engine.shared.shards import by_shards
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.head import ONE_LABEL, ROUNDING, Head, by_sample
@@ -80,7 +80,7 @@ _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 def _shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[list[_Part]]:
     """The batches of each shard."""
     begin = time.perf_counter()
-    session, logits = _open(subject, engine.settings)
+    session, logits = _open(subject, engine.settings, subject.maps * len(view.samples))
     size, done, batches = engine.settings.shard, 0, []
     with engine.passing(what, len(view.samples), session, begin):
         for part, count in _parts(subject, view, engine, session, logits):
@@ -164,12 +164,15 @@ def equivalent_cut(
     return ShownCut(what, 0.0, float((ends[:, 1] - ends[:, 0]).mean()))
 
 
-def _open(subject: Subject, settings: EngineSettings) -> tuple[Session, str]:
-    """A session that outputs scores and answer, and the name of the output with the scores."""
+def _open(subject: Subject, settings: EngineSettings, values: int = 0) -> tuple[Session, str]:
+    """A session that outputs scores and answer, and the name of the output with the scores.
+
+    values : as of `session_of`.
+    """
     exposed = subject.exposed(answer=True)
     model, logits = exposed.proto.SerializeToString(), exposed.logits
     del exposed
-    return open_session(model, subject.model.folder, settings, subject.model.path), logits
+    return session_of(subject.model, model, settings, values), logits
 
 
 def _run(subject: Subject, session: Session, logits: str, fed: Mapping[str, Any]) -> _Part:

@@ -10,7 +10,7 @@ import numpy as np
 from onnxtweak.ctc.alphabet import Alphabet, alphabet_in, read_alphabet
 from onnxtweak.engine.opened import Opened
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.session import open_session
+from onnxtweak.engine.session import session_of
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
 from onnxtweak.settings import DataSettings
@@ -52,7 +52,7 @@ def alphabet_of(
     blank = data.blank
     if blank is None:
         exposed = subject.exposed()
-        session = open_session(exposed.proto, subject.model.folder, engine.settings, subject.model.path)
+        session = session_of(subject.model, exposed.proto, engine.settings)
         shown = subject.run(session, exposed.logits, feeds).reshape(-1, subject.classes).argmax(axis=1)
         last = int((shown == subject.classes - 1).sum())
         blank = "last" if last > int((shown == 0).sum()) else "first"
