@@ -3,6 +3,8 @@
 VENV ?= .venv
 PYTEST_ARGS ?= -q -n auto --dist worksteal
 PY := $(VENV)/bin/python
+# Tests start hundreds of programs, each of which would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The first interpreter that is new enough, starts, and can make virtual environments.
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \

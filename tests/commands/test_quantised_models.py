@@ -126,15 +126,16 @@ def _every_operator(proto, folder):
     graph = GraphIndex(proto)
     tried = 0
     for op in dict.fromkeys(found.op for found in candidates(graph, "logits")):
-        for method in ("join", "fit"):
+        for method, small in (("join", {}), ("fit", {"hidden": 8})):
+            given = {"methods": (method,), "force": True, **small}
             try:
-                try_out(Trial(proto), rows, folder, methods=(method,), taps=[f"op:{op}"], force=True)
+                try_out(Trial(proto), rows, folder, taps=[f"op:{op}"], **given)
                 tried += 1
             except ModelError as error:  # never a check that fails after the work
                 assert "op:" in error.hint, error
                 for suggested in error.hint.split("--taps ")[1:]:
                     taps = [suggested.split()[0]]
-                    try_out(Trial(proto), rows, folder, methods=(method,), taps=taps, force=True)
+                    try_out(Trial(proto), rows, folder, taps=taps, **given)
     assert tried
 
 

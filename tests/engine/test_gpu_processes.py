@@ -21,12 +21,13 @@ from onnxtweak.engine.machine.memory_plan import cut_taps
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring import checkpoint, scoring, shared_sweep
 from onnxtweak.engine.scoring.sweep import ScoringTask
-from onnxtweak.engine.workers import dask_cluster, processes, shared_memory
+from onnxtweak.engine.workers import dask_cluster, gpu_processes, processes, shared_memory
 from onnxtweak.engine.workers.shielded import shielded
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import silent
+from tests.support.forked import context
 from tests.support.weak_class import weak_cnn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +132,13 @@ def held():
     return looks.exists() and any(name in looks.read_text() for name in ("memfd:onnxtweak", "/dev/shm/#"))
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes that need not load everything anew; those of `test_two_gpus_...` are the real ones."""
+    server = context()
+    monkeypatch.setattr(gpu_processes.multiprocessing, "get_context", lambda _: server)
+
+
 @pytest.mark.parametrize("neurons", [None, 300])
 def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neurons):
     job = job_of(tmp_path)
@@ -149,7 +157,7 @@ def test_two_gpus_give_the_bits_of_one_process(tmp_path, monkeypatch, looks, neu
     assert not Path("/dev/shm").is_dir() or (len(looks) == shards * len(parted) and not held())
 
 
-def test_without_room_to_lend_states_go_through_the_pipe(tmp_path, looks):
+def test_without_room_to_lend_states_go_through_the_pipe(tmp_path, looks, forked):
     job = job_of(tmp_path)
     on_gpus = on(job, "cuda:0,1")
     parted = swept(job, on_gpus, OnCpu(samples_of(job), str(tmp_path), room=8192))
@@ -157,7 +165,7 @@ def test_without_room_to_lend_states_go_through_the_pipe(tmp_path, looks):
     assert not looks
 
 
-def test_a_shard_that_can_no_longer_be_looked_at_is_done_again(tmp_path, monkeypatch, looks):
+def test_a_shard_that_can_no_longer_be_looked_at_is_done_again(tmp_path, monkeypatch, looks, forked):
     job = job_of(tmp_path)
     on_gpus = on(job, "cuda:0,1")
     look = shared_memory.Borrower.look
@@ -174,7 +182,7 @@ def test_a_shard_that_can_no_longer_be_looked_at_is_done_again(tmp_path, monkeyp
 
 
 def test_a_process_that_is_killed_ends_the_run_which_is_resumed_to_the_same_bits(
-    tmp_path, monkeypatch, looks
+    tmp_path, monkeypatch, looks, forked
 ):
     job = job_of(tmp_path, work_dir=str(tmp_path / "work"), resume=True)
     monkeypatch.setattr(checkpoint, "_RARITY", 0)
@@ -226,7 +234,7 @@ class Killed(Exception):
     pass
 
 
-def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, monkeypatch):
+def test_a_shared_pass_that_died_goes_on_after_its_last_whole_shard(tmp_path, monkeypatch, forked):
     job = job_of(tmp_path, work_dir=str(tmp_path / "work"), resume=True)
     whole = swept(job, job.engine)
     monkeypatch.setattr(processes, "gpu_count", lambda: 2)

@@ -27,7 +27,7 @@ class Forked:
     def __init__(self, code: str, arguments: Sequence[object], environment: Mapping[str, str], cwd: str):
         self.arguments = [str(argument) for argument in arguments]
         self._said = tempfile.TemporaryDirectory()
-        self._process = _server().Process(
+        self._process = context().Process(
             target=_run, args=(code, self.arguments, dict(environment), cwd, self._said.name)
         )
         self._process.start()
@@ -61,10 +61,10 @@ def run(code: str, *arguments: object, **environment: str) -> subprocess.Complet
 
 
 @cache
-def _server():
-    """Of processes; it loads `tests.support.preloaded` first."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.preloaded"])
+def context():
+    """Of `multiprocessing`: its processes are forked from one that has loaded `tests.support.preloaded`."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["tests.support.preloaded"])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))
     try:
@@ -74,7 +74,7 @@ def _server():
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-    return context
+    return server
 
 
 def _run(code: str, arguments: list[str], environment: dict[str, str], cwd: str, said: str) -> None:

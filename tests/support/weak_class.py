@@ -31,6 +31,7 @@ def run(proto: ModelProto, x: np.ndarray) -> np.ndarray:
     """First output for all of x, sample by sample, so that models with a fixed batch of one run too."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # others would spin between the runs
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: x[k : k + 1]})[0] for k in range(len(x))])
