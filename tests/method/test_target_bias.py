@@ -86,7 +86,7 @@ def test_no_class_loses_more_than_it_may():
         for drop in (None, 5.0)
     )
     lost = [was[labels == c].mean() - sparing.right[labels == c].mean() for c in range(4)]
-    assert sparing.holds and max(lost) <= 0.05 + 0.01  # half of what counts are probabilities
+    assert sparing.holds and max(lost) <= 0.05 + 0.015  # most of what counts are probabilities
     assert was[labels == 1].mean() - free.right[labels == 1].mean() > 0.05
 
 
@@ -159,33 +159,42 @@ def test_classes_that_would_pay_get_biases_and_the_target_keeps_more(seed):
     assert lowered.holds and spared.holds
     assert spared.right[own].mean() > lowered.right[own].mean() + 0.02
     assert spared.right.mean() >= was.mean()
-    for c in range(1, 5):
-        assert was[labels == c].mean() - spared.right[labels == c].mean() <= 0.05
+    for c in range(1, 5):  # most of what counts are probabilities
+        assert was[labels == c].mean() - spared.right[labels == c].mean() <= 0.05 + 0.015
     assert np.array_equal(spared.right, (patched + spared.bias.astype(np.float32)).argmax(axis=1) == labels)
     assert spared.bias[1] > 0 and not lowered.bias[1:].any()
 
 
-def test_several_targets_that_are_raised_alike_gain_more_on_new_samples():
-    """Counts of 800 samples are too noisy to share the room by: of twelve draws, what new samples gain."""
+def test_what_several_targets_gain_hangs_little_on_the_draw():
+    """Counts of 800 samples are too noisy to share the room by: twelve draws, the gain on new samples."""
 
-    def drawn(samples, seed, learnt):
+    def drawn(samples, seed):
         rng = np.random.default_rng(seed)
         labels = rng.integers(0, 8, samples)
         own = np.eye(8)[labels]
         base = 1.5 * rng.normal(size=(samples, 8)) + 1.5 * own - 0.5 * (np.arange(8) < 3)
-        return base.astype(np.float32), (base + learnt * own).astype(np.float32), labels
+        return base.astype(np.float32), (base + 0.1 * own).astype(np.float32), labels
 
     goal, gained = ResolvedGoal(np.arange(3), max_class_drop=5.0), []
-    for learnt in (0.1, 0.2):
-        new, new_patched, truth = drawn(20_000, 999, learnt)
-        was, own = new.argmax(axis=1) == truth, truth < 3
-        for seed in range(12):
-            base, patched, labels = drawn(800, seed, learnt)
-            found = set_target_bias(patched, base, labels, goal)
-            right = (new_patched + found.bias).argmax(axis=1) == truth
-            gained.append(right[own].mean() - was[own].mean())
-            assert found.holds and right.mean() > was.mean()
-    assert np.mean(gained) > 0.119  # 0.115 if each target's bias is set by counts
+    new, new_patched, truth = drawn(20_000, 999)
+    was, own = new.argmax(axis=1) == truth, truth < 3
+    for seed in range(12):
+        base, patched, labels = drawn(800, seed)
+        found = set_target_bias(patched, base, labels, goal, margin=0)
+        right = (new_patched + found.bias).argmax(axis=1) == truth
+        gained.append(right[own].mean() - was[own].mean())
+        assert found.holds and right.mean() > was.mean()
+    assert np.mean(gained) > 0.11 and np.std(gained) < 0.01  # 0.013 if each target's bias is set by counts
+
+
+def test_the_margin_of_the_overall_accuracy_grows_with_what_changes():
+    """Probabilities may be off by a share of the samples that change, however many there are."""
+    Z = np.zeros((100, 2), np.float32)
+    goal = ResolvedGoal(np.array([0]), max_class_drop=5.0)
+    ledger = Ledger(Z, Z, np.arange(100) % 2, goal.head)
+    few, many = (ledger._overall_floor(changed, goal, 1.0) - ledger.before.sum() for changed in (100, 10_000))
+    assert few == pytest.approx(7 + 6) and many == pytest.approx(70 + 600)
+    assert ledger._overall_floor(100, goal, 0.0) == ledger.before.sum()
 
 
 def test_targets_are_calibrated_against_each_other():
