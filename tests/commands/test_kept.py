@@ -77,6 +77,19 @@ def test_what_no_label_names_is_not_unlearnt(partly, tmp_path):
     assert spared.listed.keep.broken <= 0.05 * spared.listed.keep.right
 
 
+def test_samples_of_a_target_keep_their_labels(partly):
+    """Whoever names a class wants what is taken for another to change, and has shown what it is."""
+    found, every = fit(partly, targets=TargetSettings(("0",))), fit(partly)
+    with np.load(partly / "data.npz") as file:
+        shown = run(onnx.load(partly / "model.onnx"), file["x"]).argmax(axis=1)
+        own = np.count_nonzero((shown >= NAMED) & (file["y"] == 0))
+        other = np.count_nonzero((shown >= NAMED) & (file["y"] != 0))
+    assert own > 5
+    assert 0 < found.samples["keep"] <= other and every.samples["keep"] > found.samples["keep"]
+    assert any("that are of no target stands in for a label" in note for note in found.notes)
+    assert not any("of no target" in note for note in every.notes)
+
+
 def test_listed_inputs_without_labels_are_learnt_from(partly, tmp_path):
     made = fit(partly, tmp_path / "out.onnx", keep=(str(partly / "keep.npz"),))
     assert changed(partly, tmp_path / "out.onnx") < 0.1

@@ -152,7 +152,7 @@ def test_a_patch_that_costs_a_class_too_much_is_weakened():
         for found in (free, sparing)
     ]  # fmt: skip
     assert sparing.kind == "fit"
-    assert lost[1] < 0.06 < lost[0]
+    assert lost[1] < 0.07 < lost[0]
 
 
 def test_a_budget_is_kept_and_the_telling_neurons_are_found():

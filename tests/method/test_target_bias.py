@@ -165,26 +165,19 @@ def test_classes_that_would_pay_get_biases_and_the_target_keeps_more(seed):
     assert spared.bias[1] > 0 and not lowered.bias[1:].any()
 
 
-def test_what_several_targets_gain_hangs_little_on_the_draw():
-    """Counts of 800 samples are too noisy to share the room by: twelve draws, the gain on new samples."""
-
-    def drawn(samples, seed):
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(0, 8, samples)
-        own = np.eye(8)[labels]
-        base = 1.5 * rng.normal(size=(samples, 8)) + 1.5 * own - 0.5 * (np.arange(8) < 3)
-        return base.astype(np.float32), (base + 0.1 * own).astype(np.float32), labels
-
-    goal, gained = ResolvedGoal(np.arange(3), max_class_drop=5.0), []
-    new, new_patched, truth = drawn(20_000, 999)
-    was, own = new.argmax(axis=1) == truth, truth < 3
+def test_targets_that_are_alike_are_raised_alike():
+    """Counts of 800 samples are too noisy to share the room by."""
+    goal, apart = ResolvedGoal(np.arange(3), max_class_drop=5.0), []
     for seed in range(12):
-        base, patched, labels = drawn(800, seed)
-        found = set_target_bias(patched, base, labels, goal, margin=0)
-        right = (new_patched + found.bias).argmax(axis=1) == truth
-        gained.append(right[own].mean() - was[own].mean())
-        assert found.holds and right.mean() > was.mean()
-    assert np.mean(gained) > 0.11 and np.std(gained) < 0.01  # 0.013 if each target's bias is set by counts
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 8, 800)
+        own = np.eye(8)[labels]
+        base = 1.5 * rng.normal(size=(800, 8)) + 1.5 * own - 0.5 * (np.arange(8) < 3)
+        patched = base + 0.1 * own
+        found = set_target_bias(patched.astype(np.float32), base.astype(np.float32), labels, goal, margin=0)
+        apart.append(np.ptp(found.bias[:3]))
+        assert found.holds and found.bias[:3].mean() > 0.3
+    assert np.mean(apart) < 0.25  # 0.43 if each target's bias is set by counts
 
 
 def test_the_margin_of_the_overall_accuracy_grows_with_what_changes():
@@ -192,9 +185,11 @@ def test_the_margin_of_the_overall_accuracy_grows_with_what_changes():
     Z = np.zeros((100, 2), np.float32)
     goal = ResolvedGoal(np.array([0]), max_class_drop=5.0)
     ledger = Ledger(Z, Z, np.arange(100) % 2, goal.head)
-    few, many = (ledger._overall_floor(changed, goal, 1.0) - ledger.before.sum() for changed in (100, 10_000))
+    few, many = (
+        ledger._overall_floor(changed, goal, 1.0) - ledger.before_overall for changed in (100, 10_000)
+    )
     assert few == pytest.approx(7 + 6) and many == pytest.approx(70 + 600)
-    assert ledger._overall_floor(100, goal, 0.0) == ledger.before.sum()
+    assert ledger._overall_floor(100, goal, 0.0) == ledger.before_overall
 
 
 def test_targets_are_calibrated_against_each_other():

@@ -173,7 +173,7 @@ def for_all(
     found = settle(table, tried, every, judged=of.judged, margin=of.settings.margin)
     results["fit"] = result_of_fit(table, found)
     kinds["all"].append(found.kind)
-    base = measure(every.head.predict(of.test.Z), of.test.labels, every, of.classes)
+    base = measure(every.head.predict(of.test.Z), of.test.labels, every, of.test.Z)
     overall.setdefault("base", []).append(base.overall)
     for name, result in results.items():
         made = judge(result, of.test, every, of.settings.margin)
@@ -197,7 +197,7 @@ def clock(name: str, since: float, seconds: dict) -> None:
 
 
 def add_base(rows: dict, test: Table, goal: ResolvedGoal) -> None:
-    base = measure(goal.head.predict(test.Z), test.labels, goal, test.Z.shape[1])
+    base = measure(goal.head.predict(test.Z), test.labels, goal, test.Z)
     rows.setdefault("base", []).append([base.target, base.overall, base.target])
 
 

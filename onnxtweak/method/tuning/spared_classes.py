@@ -3,8 +3,9 @@
 Raising a target takes samples from a few classes that look like it. Where one of them would lose more than
 it may, raising that class as well, just far enough, costs the targets less than raising them less.
 
-What a class gets right is counted a quarter by labels and the rest by calibrated probabilities: labels alone
-are noisy where few samples change, probabilities alone are off where the model is.
+What a class gets right is counted half by labels and half by calibrated probabilities: labels alone are noisy
+where few samples change, probabilities alone are off where the model is. Of all classes together, and of the
+targets, which take from several, probabilities are off by less: there labels count a quarter.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _MOST, _STEP, _FINEST = 5.0, 0.125, 0.01
 # So many steps in a row at which a limit is not kept end the search: others, farther, seldom keep it.
 _PATIENCE = 3
 _ROUNDING = 1e-9
-# How much labels count against probabilities. How far, for a margin of 1, the overall accuracy stays clear of
-# its limit: by so many standard errors of the samples that changed, which is what labels leave open, and by
-# so large a share of them, by which probabilities may be off. A class, which may lose some points, stays
-# clear by so many standard errors. Chosen on two halves of each of thirteen public nets; others, and fewer
-# samples, are in benchmarks/RESULTS.md.
+# How much labels count against probabilities overall and for the targets; for a class it is half. How far,
+# for a margin of 1, the overall accuracy stays clear of its limit: by so many standard errors of the samples
+# that changed, which is what labels leave open, and by so large a share of them, by which probabilities may
+# be off. A class, which may lose some points, stays clear by so many standard errors. Chosen on two halves of
+# each of thirteen public nets; others, and fewer samples, are in benchmarks/RESULTS.md.
 _BY_LABELS = 0.25
 _OVERALL, _OVERALL_SHARE = 0.7, 0.06
 _OF_CLASS = 0.5
@@ -87,11 +88,12 @@ class Ledger:
         self.rows, self.classes = np.arange(len(labels)), Z.shape[1]
         found = calibrated(Z, labels)
         self.temperature, self.calibration = found.temperature, found.bias
-        self.credit = found.p * found.p.dtype.type(1 - _BY_LABELS)
-        self.credit[self.rows, labels] += _BY_LABELS
+        self.credit = found.p / 2
+        self.credit[self.rows, labels] += 0.5
         before = head.predict(base)
         self.was_right = before == labels
         self.before = self._earned(before)
+        self.before_overall = float(self._surer(self.before, self.was_right).sum())
         self.support = np.bincount(labels, minlength=self.classes)
         self._reach = np.full(self.classes, _NEAR * self.temperature)
 
@@ -101,14 +103,16 @@ class Ledger:
         top, predicted = self.head.best(self.Z + bias.astype(self.Z.dtype))
         for _ in range(_ROUNDS):
             earned = self._earned(predicted)
-            flipped = (predicted == self.labels) != self.was_right
+            right = predicted == self.labels
+            flipped = right != self.was_right
             changed = np.bincount(self.labels[flipped], minlength=self.classes)
             missing = self._class_floor(changed, goal, margin) - earned
             lacking = np.flatnonzero(missing > _ROUNDING)
             if not len(lacking):
                 floor = self._overall_floor(int(changed.sum()), goal, margin)
-                enough = earned.sum() >= floor - _ROUNDING
-                return _Raised(bias, float(earned[goal.targets].sum())) if enough else None
+                surer = self._surer(earned, right)
+                enough = surer.sum() >= floor - _ROUNDING
+                return _Raised(bias, float(surer[goal.targets].sum())) if enough else None
             for c in lacking.tolist():
                 gap = np.where(predicted == c, np.inf, (top - self._column(c, bias)).astype(np.float64))
                 step = self._step(gap, c, float(missing[c]))
@@ -140,6 +144,12 @@ class Ledger:
     def _earned(self, predicted: np.ndarray) -> np.ndarray:
         return np.bincount(predicted, self.credit[self.rows, predicted], self.classes)
 
+    def _surer(self, earned: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """What each class earned (C,), by labels to a quarter alone. right (N,) bool : by labels."""
+        by_labels = np.bincount(self.labels[right], minlength=self.classes)
+        found: np.ndarray = _BY_LABELS * by_labels + (1 - _BY_LABELS) * (2 * earned - by_labels)
+        return found
+
     def _class_floor(self, changed: np.ndarray, goal: ResolvedGoal, margin: float) -> np.ndarray:
         allowed = (goal.max_class_drop or 0.0) / 100 * self.support
         # So few samples cannot tell whether a class loses that little: one of them may be lost.
@@ -153,7 +163,7 @@ class Ledger:
     def _overall_floor(self, changed: int, goal: ResolvedGoal, margin: float) -> float:
         allowed = goal.max_overall_drop / 100 * len(self.labels)
         clear = margin * (_OVERALL * np.sqrt(changed) + _OVERALL_SHARE * changed)
-        return float(self.before.sum() - allowed + clear)
+        return self.before_overall - allowed + clear
 
     def _step(self, gap: np.ndarray, c: int, missing: float) -> float | None:
         """The smallest bias on class c that earns what is missing; None where nothing does.

@@ -78,22 +78,34 @@ def _with_list(kept: LearntFrom, decided: BaseDecisions, neurons: Neurons) -> Le
 
 
 def _with_unnamed(kept: LearntFrom, named: np.ndarray, tables: tuple[Table, Table]) -> LearntFrom:
-    """With the base's decisions for classes that no label names in place of labels, and these as a list."""
-    job, table, decided = kept.job, kept.learning.table, kept.decided
+    """With the base's decisions for classes that no label names in place of labels, and these as a list.
+
+    Samples of the targets are what should change, and keep their labels.
+    """
+    job, table, decided, goal = kept.job, kept.learning.table, kept.decided, kept.goal
     fit, validation = job.splits.fit, job.splits.validation
-    shown = job.head.predict(table.Z)
-    unnamed = ~np.isin(shown, named)
+    every_class = goal.all_are_targets(table.labels)
+
+    def stay(table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """Which decisions (N,) bool stay; and all of them (N,) int64."""
+        shown = job.head.predict(table.Z)
+        wanted = False if every_class else goal.wanted(table.labels)
+        return ~(np.isin(shown, named) | wanted), shown
+
+    unnamed, shown = stay(table)
     learning = kept.learning.keeping(unnamed, np.where(unnamed, shown, table.labels))
     pairs = [(fit, tables[0])]
     if validation is not fit and validation.dataset is fit.dataset:
         pairs.append((validation, tables[1]))
     rows = np.concatenate([view.rows for view, _ in pairs])
-    shown = np.concatenate([job.head.predict(table.Z) for _, table in pairs])
-    chosen = np.flatnonzero(~np.isin(shown, named))
+    found = [stay(table) for _, table in pairs]
+    shown = np.concatenate([each for _, each in found])
+    chosen = np.flatnonzero(np.concatenate([stays for stays, _ in found]))
     chosen = chosen[np.argsort(rows[chosen])]
     note = (
         f"labels name {len(named):,} of {job.subject.classes:,} classes: nothing is shown about samples of"
-        " the others. What the base decides for these classes on the samples at hand stands in for a label;"
+        " the others. What the base decides for these classes on the samples at hand"
+        f"{'' if every_class else ' that are of no target'} stands in for a label;"
         " more is kept with --keep SAMPLES, which need no labels, and nothing with --keep none"
     )
     if not len(chosen):
