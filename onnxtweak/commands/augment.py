@@ -23,6 +23,7 @@ from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, Ou
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
+from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -53,6 +54,7 @@ def augment(
     """
     check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
+    require_no_boxes(job.subject, "augmentation")
     check_outputs(job, output)
     job = require_sound_base(job)
     count = _how_many(job, settings)

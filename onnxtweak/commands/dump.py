@@ -14,6 +14,7 @@ from onnxtweak.input_files import require_regular
 from onnxtweak.results import Dumped
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.check_paths import check_folder, files_named
+from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import open_whole
 from onnxtweak.types import Neurons, Progress, Tap, silent
 
@@ -37,6 +38,7 @@ def dump(
     check_folder(directory, read)
     check_directory(Path(directory), force)
     job = open_whole(model, data, engine, taps, progress, watch=neurons is None)
+    require_no_boxes(job.subject, "dumping tables")
     chosen = None if neurons is None else _best_neurons(neurons)
     watched = job.taps if chosen is None else ()
     tables, size = write_dump(

@@ -85,7 +85,7 @@ def fit(
     data = with_slice_read(data, settings, targets)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
-    require_of_labels(job.subject, settings)
+    require_of_labels(job.subject, data, settings)
     if job.subject.detector is not None:
         require_one_label(job.subject, "fitting")
     job = require_sound_base(job)
@@ -124,7 +124,7 @@ def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
     planner, listed, settings = request.planner, request.job.splits.listed, request.settings(FitSettings)
     check_metric(settings, TargetSettings())
-    require_of_labels(request.job.subject, settings)
+    require_of_labels(request.job.subject, request.job.reopen.data, settings)
     check_slice(request.job, settings)
     for role, view in listed.items():
         planner.logits(f"base: {role}", view)

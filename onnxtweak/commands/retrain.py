@@ -40,6 +40,7 @@ from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, require_room, table_limit
+from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -72,6 +73,7 @@ def retrain(
     stages = None if settings.schedule is None else parse_schedule(settings.schedule)
     check_paths(output, model, data, engine)
     job = prepare(model, data, engine, taps, progress)
+    require_no_boxes(job.subject, "retraining")
     check_outputs(job, output)
     job = require_sound_base(job)
     if stages and targets == TargetSettings():

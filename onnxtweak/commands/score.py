@@ -36,6 +36,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.check_paths import check_paths, files_named
+from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import file_ref, open_whole, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -131,6 +132,7 @@ def _open_source(
 ) -> _ScoreSource:
     if len(data.data) != 1 or not is_dump(data.data[0]):
         job = open_whole(model, data, engine, taps, progress)
+        require_no_boxes(job.subject, "scoring")
         job = require_sound_base(job)
         view = job.splits.fit
         read = from_model(job.subject, view, job.engine, job.taps)

@@ -26,6 +26,8 @@ from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import Neurons, Tap
 
+OF_DETECTORS = "of detectors, `inspect` and `evaluate` work (docs/howto/boxes.md)"
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -281,7 +283,9 @@ def choose_taps(
         raise ModelError(
             "none of these tensors has the positions that the scores have",
             where=f"--taps {' '.join(settings.taps)}",
-            hint="name others with --taps; see `onnxtweak inspect`",
+            hint="name others with --taps; see `onnxtweak inspect`"
+            if opened.detector is None
+            else OF_DETECTORS,
         )
     return found_taps
 

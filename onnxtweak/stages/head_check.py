@@ -9,7 +9,7 @@ import numpy as np
 from onnxtweak.data.dataset import Dataset, check_labels
 from onnxtweak.data.several.marks import not_one_each
 from onnxtweak.engine.opened import Opened
-from onnxtweak.engine.subject import Subject
+from onnxtweak.engine.subject import OF_DETECTORS, Subject
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.model.file.load_failures import repair
 from onnxtweak.model.head_kind import HeadKind, head_kind
@@ -84,8 +84,16 @@ def _require_positions(dataset: Dataset, subject: Subject) -> None:
 
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"})
-_WORKS = "`evaluate`, `fit`, `apply`, `verify` and `revert` do"
-_OF_DETECTORS = "`inspect` and `evaluate` do (docs/howto/boxes.md)"
+_WORKS = "`evaluate` measures a file beside another, and `fit` learns from labels"
+_FEW = "`onnxtweak join -t LABEL -n 5` and `retrain` give a label few synapses"
+# What to do instead, with several labels at once.
+_INSTEAD = {
+    "--slice": "name labels with --target; --by measures groups before and after",
+    "--budget": _FEW,
+    "--synapses": _FEW,
+    "--mirror on": "leave it out",
+    "--keep": "list samples with --lock, which have labels; labels that are no target keep their scores",
+}
 
 
 def require_one_row(subject: Subject, what: str) -> None:
@@ -104,25 +112,31 @@ def require_no_positions(subject: Subject, what: str) -> None:
 
 def require_one_label(subject: Subject, what: str) -> None:
     """Raise ModelError where a sample has several labels or boxes, which what is asked cannot work with."""
-    if subject.detector is not None:
-        raise ModelError(
-            f"{what} does not work with detectors yet", where=subject.model.path, hint=_OF_DETECTORS
-        )
+    require_no_boxes(subject, what)
     if subject.head.several:
         raise ModelError(
             f"{what} does not work with several labels at once yet",
             where=subject.model.path,
-            hint=_WORKS,
+            hint=_INSTEAD.get(what, _WORKS),
         )
 
 
-def require_of_labels(subject: Subject, settings: FitSettings) -> None:
+def require_no_boxes(subject: Subject, what: str) -> None:
+    """Raise ModelError for a detector, which what is asked cannot work with."""
+    if subject.detector is not None:
+        raise ModelError(
+            f"{what} does not work with detectors yet", where=subject.model.path, hint=OF_DETECTORS
+        )
+
+
+def require_of_labels(subject: Subject, data: DataSettings, settings: FitSettings) -> None:
     """Raise ModelError where a sample has several labels at once and `fit` is asked for what needs one."""
     asked = {
         "--slice": settings.slice is not None,
         "--budget": settings.budget is not None,
         "--synapses": settings.synapses is not None,
         "--mirror on": settings.mirror == "on",
+        "--keep": bool(data.sources("keep")),
     }
     for option, given in asked.items():
         if given:

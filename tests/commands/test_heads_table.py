@@ -18,10 +18,12 @@ from sklearn.metrics import f1_score
 
 from onnxtweak.cli.main import main
 from tests.support.at_positions import model_at_positions
+from tests.support.finders import finder
+from tests.support.labels_at_positions import labels_at_positions
 from tests.support.several_labels import several_labels
 from tests.support.text_lines import read, text_lines
 
-HEADS = ("pixels", "tokens", "labels", "lines")
+HEADS = ("pixels", "tokens", "labels", "marks", "lines")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,19 @@ def _labels(folder: Path) -> Made:
     )
 
 
+def _marks(folder: Path) -> Made:
+    """Several labels at every position."""
+    made = labels_at_positions("tokens", folder, samples=160)
+    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
+    np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.02), y=made.labels[:3])
+    np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
+
+    def measured(path: Path) -> float:
+        return float(f1_score(made.rows(made.labels), made.rows(made.shown(path)), average="macro"))
+
+    return Made(made.model, made.data, "1", measured, lambda path: _run(path, made.x))
+
+
 def _lines(folder: Path) -> Made:
     made = text_lines(folder, lines=160)
     np.savez(made.data, x=made.x, y=np.array(made.texts), site=np.arange(len(made.x)) % 4)
@@ -103,7 +118,7 @@ def _distance(one: str, other: str) -> int:
 @pytest.fixture(scope="module", params=HEADS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp(request.param)
-    found = {"labels": _labels, "lines": _lines}.get(request.param)
+    found = {"labels": _labels, "marks": _marks, "lines": _lines}.get(request.param)
     return _pixels(folder, request.param) if found is None else found(folder)
 
 
@@ -160,6 +175,13 @@ REFUSED = {
     ("fit in a budget", "labels"): "--budget does not work with several labels at once yet",
     ("fit few synapses", "labels"): "--synapses does not work with several labels at once yet",
     ("fit keep", "labels"): "samples without labels do not work beside several labels at once yet",
+    ("fit a slice", "marks"): "--slice does not work with several labels at once yet",
+    ("fit in a budget", "marks"): "--budget does not work with several labels at once yet",
+    ("fit few synapses", "marks"): "--synapses does not work with several labels at once yet",
+    ("fit keep", "marks"): "--keep does not work with several labels at once yet",
+    ("match", "marks"): "does not work with several labels at once yet",
+    ("verify in a runtime", "marks"): "comparing runtimes does not work with several labels at once yet",
+    ("verify a rewritten file", "marks"): "does not work with scores at every position yet",
     ("verify in a runtime", "pixels"): "comparing runtimes does not work with scores at every position yet",
     ("verify in a runtime", "tokens"): "comparing runtimes does not work with scores at every position yet",
     ("verify in a runtime", "lines"): "comparing runtimes does not work with scores at every position yet",
@@ -167,7 +189,6 @@ REFUSED = {
     ("verify a rewritten file", "pixels"): "does not work with scores at every position yet",
     ("verify a rewritten file", "tokens"): "does not work with scores at every position yet",
     ("verify a rewritten file", "lines"): "does not work with scores at every position yet",
-    ("verify a rewritten file", "labels"): "does not work with several labels at once yet",
 }
 
 
@@ -242,7 +263,9 @@ def test_a_tweak_is_applied_in_every_way_and_taken_out(fitted):
     shown, logits = session.run(None, {"x": x})
     assert np.array_equal(shown, fitted.plain(fitted.model)) and logits.shape == shown.shape
     wanted = fitted.plain(again)
-    decided = (logits > 0) == (wanted > 0.5) if _head(fitted) == "labels" else _alike(logits, wanted)
+    decided = (
+        (logits > 0) == (wanted > 0.5) if _head(fitted) in ("labels", "marks") else _alike(logits, wanted)
+    )
     assert decided.mean() > 0.999
 
 
@@ -266,3 +289,18 @@ def test_a_recipe_with_gates_makes_pages_of_every_head(made):
     (written,) = made.folder.glob("build/a*.json")
     assert main(["report", str(written), "-o", str(page), "--force"]) == 0
     assert "<html" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "cell", ["fit", "join", "retrain", "augment", "compare and write", "fit must", "match"]
+)
+def test_detectors_are_refused_with_what_works(tmp_path, cell, capsys):
+    made = finder("joined", tmp_path, samples=60)
+    words = [
+        {"TARGET": "2", "@listed.npz": str(made.data), "@fitted.onnx": str(made.model)}.get(word, word)
+        for word in PATCHES[cell]
+    ]
+    files = ["-o", str(tmp_path / "new.onnx"), "--device", "cpu"]
+    assert main([words[0], str(made.model), "-d", str(made.data), *words[1:], *files]) == 2
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1 and "hint:" in said and not (tmp_path / "new.onnx").exists()
