@@ -180,15 +180,6 @@ REFUSED = {
     ("fit few synapses", "marks"): "--synapses does not work with several labels at once yet",
     ("fit keep", "marks"): "--keep does not work with several labels at once yet",
     ("match", "marks"): "does not work with several labels at once yet",
-    ("verify in a runtime", "marks"): "comparing runtimes does not work with several labels at once yet",
-    ("verify a rewritten file", "marks"): "does not work with scores at every position yet",
-    ("verify in a runtime", "pixels"): "comparing runtimes does not work with scores at every position yet",
-    ("verify in a runtime", "tokens"): "comparing runtimes does not work with scores at every position yet",
-    ("verify in a runtime", "lines"): "comparing runtimes does not work with scores at every position yet",
-    ("verify in a runtime", "labels"): "comparing runtimes does not work with several labels at once yet",
-    ("verify a rewritten file", "pixels"): "does not work with scores at every position yet",
-    ("verify a rewritten file", "tokens"): "does not work with scores at every position yet",
-    ("verify a rewritten file", "lines"): "does not work with scores at every position yet",
 }
 
 
@@ -228,7 +219,16 @@ OTHERS: dict[str, list[str]] = {
     "dump": ["dump", "MODEL", "-d", "DATA", "-o", "@dump", "--force"],
     "compare": ["compare", "MODEL", "-d", "DATA", *TARGETED, "--method", "OMP-n", "--method", "schedule"],
     "verify": ["verify", "@fitted.onnx", "--base", "MODEL", "-d", "DATA", "--by", "site"],
-    "verify in a runtime": ["verify", "@fitted.onnx", "--base", "MODEL", "-d", "DATA", "--runtime", "onnx"],
+    "verify in a runtime": [
+        "verify",
+        "@fitted.onnx",
+        "--base",
+        "MODEL",
+        "-d",
+        "DATA",
+        "--runtime",
+        "onnxruntime,onnx",
+    ],
     "verify a rewritten file": ["verify", "@fitted.onnx", "--same-as", "@fitted.onnx", "-d", "DATA"],
     "diff": ["diff", "MODEL", "@fitted.onnx"],
     **{

@@ -14,6 +14,7 @@ from onnxtweak.cli.main import program
 from onnxtweak.demo_files import demo_files
 from onnxtweak.engine.runtimes import run_apart
 from onnxtweak.engine.runtimes.run_apart import PACKAGES, RunApart, is_installed
+from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import UsageError
 from onnxtweak.settings import DataSettings, EngineSettings, MatchSettings, OutputSettings
 from onnxtweak.stages.other_models import runtimes
@@ -86,7 +87,9 @@ def test_a_runtime_that_is_not_there_is_named_and_counts_as_nothing(made, monkey
 def test_what_is_held_against_the_file(base, tweaked, passed, said):
     usual = {key: answers("1.0", [[1, 0], [0, 1]]) for key in ("base", "tweaked")}
     answered = {"base": answers("2.0", base), "tweaked": answers("2.0", tweaked)}
-    _, check = runtimes._judged("other", answered, usual, 2)
+    subject = Subject(None, "logits", "float32", (2,), "NC", None)
+    question = runtimes._RuntimeQuestion({}, {}, [], 2, subject)
+    _, check = runtimes._judged("other", answered, usual, question)
     assert getattr(check, "passed", None) is passed
     assert said in getattr(check, "detail", "") + getattr(check, "reason", "")
 

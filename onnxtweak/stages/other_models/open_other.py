@@ -54,8 +54,18 @@ def open_other(job: Job, path: str, role: str) -> OtherModel:
         opened = find(opened, tried, settings, job.answer_record.get("threshold"))
         subject, _ = measured(opened, (), few_samples(opened, view, 3), settings)
         subject = settle(subject, few_samples(opened, view, TRIED), settings).subject
+    subject = _with_named_classes(job, subject)
     _require_same_classes(job, subject, opened, role)
     return OtherModel(job, opened, subject, names)
+
+
+def _with_named_classes(job: Job, subject: Subject) -> Subject:
+    """The subject with the job's classes and one for all others, where labels name few of its many."""
+    readout = job.subject.readout
+    if readout is None or not readout.rest or subject.classes != readout.columns or subject.answer is None:
+        return subject
+    answer = replace(subject.answer, labels=readout.source, rest=True)
+    return replace(subject, shape=job.subject.shape, readout=readout, answer=answer)
 
 
 def _matched_inputs(job: Job, opened: Opened, role: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.engine.subject import Subject
 from onnxtweak.other_answers import Rewritten
-from onnxtweak.stages.head_check import require_no_positions
+from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import Job, model_ref
 from onnxtweak.stages.other_models.open_other import open_other
 from onnxtweak.types import Check
@@ -52,7 +52,7 @@ def compare_rewritten(
     base : the model without its tweaks. targets : classes that the last tweak was made for. Raises ModelError
     where the file takes other samples, or has other classes.
     """
-    require_no_positions(job.subject, "comparing a rewritten file")
+    require_no_boxes(job.subject, "comparing a rewritten file")
     other = open_other(job, path, "rewritten file")
     view, engine = job.splits.fit, job.engine
     shown = {
