@@ -1,6 +1,6 @@
 """Theta's limit fold against what this machine can do, all measured in one run.
 
-    python benchmarks/speed/theta_kernel.py [--samples 768] [--long 9975] [--threads 2] [--repeats 4]
+    python benchmarks/speed/theta_kernel.py [--samples 768] [--long 9975] [--threads 2] [--repeats 4] [--sums]
 
 Ceilings. Reading: an OR over the bits of the very values of every fold, shared among the threads as the fold
 is and timed beside it. Multiply and maximum: pairs per second on values that stay in the first-level cache,
@@ -12,7 +12,8 @@ Folds are as large as the engine's, in the engine's buffers. "cold" values come 
 written just before they are folded. Logits are new in every fold, values come from four tables in turn. Every
 run is done several times over (the long one twice): the shortest time of each fold and of each reading
 counts, as the fastest of several does for the multiply and maximum. With one thread it is processor time,
-which others on a shared machine disturb less.
+which others on a shared machine disturb less. With `--sums` only limits and sums together are timed, in two
+readings of V and in one, by turns over the same folds: ratios, which a busy machine disturbs least.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.numba import backend as numba_backend
 from onnxtweak.theta.numba.limit_kernels import raise_panel
 from onnxtweak.theta.numba.simd import LANES, TARGETS
+from onnxtweak.theta.state import sweep_state
 from onnxtweak.theta.threads import share_out
 
 ROWS = 64
@@ -124,13 +126,50 @@ class Peak:
         self.loop, self.register = max(self.loop, loop / 1e9), max(self.register, register / 1e9)
 
 
+def in_one_reading(neurons: int, rows: int, targets: int, threads: int) -> str:
+    """Limits and sums of 40 folds by `fold_samples`, beside `fold_limits` and `fold_sums`."""
+    rng, pool = np.random.default_rng(0), ThreadPoolExecutor(threads) if threads > 1 else None
+    clock = time.process_time if threads == 1 else time.perf_counter
+    tables = [np.maximum(rng.standard_normal((rows, neurons), np.float32), 0) for _ in range(3)]
+    apart, once = (sweep_state(neurons, targets) for _ in range(2))
+    times: dict[str, list[float]] = {"apart": [], "once": []}
+    for k in range(42):
+        Z = 3 * rng.standard_normal((rows, targets), np.float32)
+        L = np.where(rng.random(rows) < 0.8, Z.argmax(axis=1), rng.integers(0, targets, rows))
+        limit, V = reciprocal_gaps(Z, L, np.arange(targets)).limit, tables[k % 3]
+        for name in ("apart", "once") if k % 2 else ("once", "apart"):
+            s = apart if name == "apart" else once
+            begin = clock()
+            if name == "once":
+                numba_backend.fold_samples(V, limit, L, s.hi, s.lo, s.bad, s.total, s.peak, pool=pool)
+            else:
+                numba_backend.fold_limits(V, limit, s.hi, s.lo, s.bad, pool=pool)
+                numba_backend.fold_sums(V, L, s.total, s.peak, pool=pool)
+            times[name].append(clock() - begin)
+    assert np.array_equal(apart.hi, once.hi) and np.array_equal(apart.total, once.total)
+    (two, quick_two), (one, quick_one) = (
+        (statistics.median(each[2:]), statistics.quantiles(each[2:])[0]) for each in times.values()
+    )
+    return (
+        f"{rows} x {neurons:,}, {targets} targets: {two * 1e3:.1f} -> {one * 1e3:.1f} ms,"
+        f" ratio of medians {one / two:.2f}, of the fastest quarter {quick_one / quick_two:.2f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--samples", type=int, default=768)
     parser.add_argument("--long", type=int, default=9975)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--sums", action="store_true")
     args = parser.parse_args()
+    if args.sums:
+        print(f"{args.threads} threads, limits and sums in two readings -> in one")
+        for neurons, rows in ((360_448, 64), (45_056, 255)):
+            for targets in (1, 4, 10):
+                print(in_one_reading(neurons, rows, targets, args.threads), flush=True)
+        return
     pool = ThreadPoolExecutor(args.threads)
     rng = np.random.default_rng(0)
     clock = time.process_time if args.threads == 1 else time.perf_counter

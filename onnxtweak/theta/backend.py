@@ -57,6 +57,19 @@ class Backend(Protocol):
         peak (c, m) float32.
         """
 
+    def fold_samples(
+        self,
+        V: Array,
+        limit: Array,
+        member: Array,
+        hi: Array,
+        lo: Array,
+        bad: Array,
+        total: Array,
+        peak: Array,
+    ) -> None:
+        """`fold_limits` and `fold_sums` of one batch, which may read V once for both."""
+
     def fold_wanted(
         self,
         V: Array,

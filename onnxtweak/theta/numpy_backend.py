@@ -41,6 +41,21 @@ def fold_sums(V: np.ndarray, member: np.ndarray, total: np.ndarray, peak: np.nda
         np.fmax(peak[j], np.abs(V[r]), out=peak[j])
 
 
+def fold_samples(
+    V: np.ndarray,
+    limit: np.ndarray,
+    member: np.ndarray,
+    hi: np.ndarray,
+    lo: np.ndarray,
+    bad: np.ndarray,
+    total: np.ndarray,
+    peak: np.ndarray,
+) -> None:
+    """Both of them."""
+    fold_limits(V, limit, hi, lo, bad)
+    fold_sums(V, member, total, peak)
+
+
 def fold_wanted(
     V: np.ndarray,
     wanted: np.ndarray,
@@ -84,5 +99,6 @@ class NumpyBackend(CpuBackend):
     name = "numpy"
     fold_limits = staticmethod(fold_limits)
     fold_sums = staticmethod(fold_sums)
+    fold_samples = staticmethod(fold_samples)
     fold_wanted = staticmethod(fold_wanted)
     find_survivors = staticmethod(find_survivors)

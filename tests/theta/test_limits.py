@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from onnxtweak.theta import numpy_backend
+from onnxtweak.theta.gaps import reciprocal_gaps
 from onnxtweak.theta.numba import backend as numba_backend
 from onnxtweak.theta.numba import limits, pruned_limits
+from onnxtweak.theta.state import empty_state
 
 KINDS = ("relu", "signed", "mixed", "odd")
 
@@ -175,3 +177,33 @@ def test_a_machine_with_narrow_registers_gives_the_same_bits(machine):
         timeout=300,
     )
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("neurons", [1, 128, 5000, 9001])
+@pytest.mark.parametrize("targets", [1, 10, 13])
+def test_limits_and_sums_in_one_reading_are_those_of_two(neurons, targets):
+    """From 8 targets and 4,096 neurons on, some folds are ranked."""
+    rng = np.random.default_rng(neurons + targets)
+    states = [empty_state(neurons, targets) for _ in range(3)]
+    with ThreadPoolExecutor(2) as pool:
+        for fold in range(6):
+            V = rng.standard_normal((70, neurons), np.float32)
+            V = V if fold % 2 else np.maximum(V, 0)
+            V[3, rng.integers(neurons)] = np.nan
+            Z = rng.standard_normal((70, targets + 2), np.float32)
+            L = np.where(rng.random(70) < 0.7, Z.argmax(axis=1), rng.integers(0, targets + 2, 70))
+            limit = reciprocal_gaps(Z, L, np.arange(targets)).limit
+            member = np.where(L < targets, L, -1)
+            one, alone, apart = states
+            numba_backend.fold_samples(
+                V, limit, member, one.hi, one.lo, one.bad, one.total, one.peak, pool=pool
+            )
+            numba_backend.fold_samples(
+                V, limit, member, alone.hi, alone.lo, alone.bad, alone.total, alone.peak
+            )
+            numba_backend.fold_limits(V, limit, apart.hi, apart.lo, apart.bad)
+            numba_backend.fold_sums(V, member, apart.total, apart.peak)
+    assert apart.total.any() and apart.hi.any()
+    for state in (one, alone):
+        for name, value in vars(state).items():
+            np.testing.assert_array_equal(value, getattr(apart, name), err_msg=name)

@@ -120,8 +120,8 @@ def fold(sweep: Sweep, got: Captured, task: ScoringTask, engine: Engine) -> None
         if task.theta == "thesis":
             np.abs(V, out=V)
         for rows, limit, own in parts:
-            backend.fold_limits(V, limit, state.hi[rows], state.lo[rows], state.bad)
-            backend.fold_sums(V, own, part[rows], state.peak[rows])
+            sums = part[rows], state.peak[rows]
+            backend.fold_samples(V, limit, own, state.hi[rows], state.lo[rows], state.bad, *sums)
         if whole:
             backend.add_up(state.total, part)
         if find is not None and survivors is not None and not survivors.overflowed:

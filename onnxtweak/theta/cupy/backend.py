@@ -70,6 +70,13 @@ class CupyBackend:
         folds.fold_sums(V, member, total, peak)
 
     @_on_its_gpu
+    def fold_samples(
+        self, V: Any, limit: Any, member: Any, hi: Any, lo: Any, bad: Any, total: Any, peak: Any
+    ) -> None:
+        folds.fold_limits(V, limit, hi, lo, bad)
+        folds.fold_sums(V, member, total, peak)
+
+    @_on_its_gpu
     def fold_wanted(
         self,
         V: Any,

@@ -11,12 +11,31 @@ from functools import partial
 import numpy as np
 
 from onnxtweak.theta.backend import CpuBackend, Found
-from onnxtweak.theta.numba.count_loops import TILE, count_tiles, find_in_tiles, sum_tiles
-from onnxtweak.theta.numba.limits import fold_limits
+from onnxtweak.theta.numba.count_loops import TILE, by_target, count_tiles, find_in_tiles, sum_tiles
+from onnxtweak.theta.numba.limits import fold_few, fold_limits, is_few
 from onnxtweak.theta.numba.simd import flat
 from onnxtweak.theta.threads import share_out
 
-__all__ = ["NumbaBackend", "find_survivors", "fold_limits", "fold_sums", "fold_wanted"]
+__all__ = ["NumbaBackend", "find_survivors", "fold_limits", "fold_samples", "fold_sums", "fold_wanted"]
+
+
+def fold_samples(
+    V: np.ndarray,
+    limit: np.ndarray,
+    member: np.ndarray,
+    hi: np.ndarray,
+    lo: np.ndarray,
+    bad: np.ndarray,
+    total: np.ndarray,
+    peak: np.ndarray,
+    pool: ThreadPoolExecutor | None = None,
+) -> None:
+    """See `Backend.fold_samples`: with few targets, sums are taken while V is in the cache for the limits."""
+    if is_few(V, limit):
+        fold_few(V, limit, member, hi, lo, bad, total, peak, pool)
+    else:
+        fold_limits(V, limit, hi, lo, bad, pool)
+        fold_sums(V, member, total, peak, pool)
 
 
 def fold_sums(
@@ -28,10 +47,7 @@ def fold_sums(
 ) -> None:
     """See `numpy_backend.fold_sums`."""
     neurons = V.shape[1]
-    order = np.argsort(member, kind="stable")  # in each target, sample by sample
-    begins = np.searchsorted(member[order], np.arange(len(total) + 1))
-    rows = (order * neurons).astype(np.uintp)
-    work = (flat(V), rows, begins, flat(total), flat(peak), neurons)
+    work = (flat(V), *by_target(member, len(total), neurons), flat(total), flat(peak), neurons)
     share_out(sum_tiles, work, -(-neurons // TILE), pool)
 
 
@@ -76,6 +92,7 @@ class NumbaBackend(CpuBackend):
     def __init__(self, threads: int) -> None:
         pool = ThreadPoolExecutor(threads, thread_name_prefix="theta")
         self.fold_limits = partial(fold_limits, pool=pool)
+        self.fold_samples = partial(fold_samples, pool=pool)
         self.fold_sums = partial(fold_sums, pool=pool)
         self.fold_wanted = partial(fold_wanted, pool=pool)
         self.find_survivors = partial(find_survivors, pool=pool)

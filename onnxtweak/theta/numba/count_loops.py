@@ -17,11 +17,27 @@ TILE = 2048
 _ROOM = 4096
 
 
+def by_target(member: np.ndarray, targets: int, neurons: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the samples of each target begin in V, one after the other, and where each target's do.
+
+    member (b,) int64 : as in `fold_sums`. Returns rows (b,) uintp; begins (targets + 1,) int64.
+    """
+    order = np.argsort(member, kind="stable")  # in each target, sample by sample
+    begins = np.searchsorted(member[order], np.arange(targets + 1))
+    return (order * neurons).astype(np.uintp), begins
+
+
 @compiled
 def sum_tiles(values, rows, begins, total, peak, neurons, first, last):
-    """Tiles [first, last) of `fold_sums`. rows : where samples begin; those of target j from begins[j] on."""
-    for start in range(first * TILE, min(last * TILE, neurons), TILE):
-        stop = min(start + TILE, neurons)
+    """Tiles [first, last) of `fold_sums`. rows, begins : as `by_target` has them."""
+    sum_span(values, rows, begins, total, peak, neurons, first * TILE, min(last * TILE, neurons))
+
+
+@compiled
+def sum_span(values, rows, begins, total, peak, neurons, first, last):
+    """Neurons [first, last) of `fold_sums`, a tile at a time."""
+    for start in range(first, last, TILE):
+        stop = min(start + TILE, last)
         whole = start + (stop - start) // LANES * LANES
         for j in range(begins.size - 1):
             # So few at a time that the hardware reads all of them ahead.

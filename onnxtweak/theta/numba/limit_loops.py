@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.theta.numba.compiled import compiled
+from onnxtweak.theta.numba.count_loops import sum_span
 from onnxtweak.theta.numba.limit_kernels import (
     copy_span,
     floor_of_strip,
@@ -57,9 +58,13 @@ def _aligned(count):
 @compiled
 def few_targets(
     values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows, span, width,
-    first, last
+    sums, first, last
 ):  # fmt: skip
-    """Strips [first, last) for a few targets. factors : by sample. own : the negative ones, by group."""
+    """Strips [first, last) for a few targets. factors : by sample. own : the negative ones, by group.
+
+    sums : rows, begins, total and peak of `sum_span`, which is made of each span after its limits.
+    """
+    members, begins, total, peak = sums
     targets = len(width)
     apart = span + _PAD
     up, down = _aligned(targets * apart), _aligned(targets * apart)
@@ -94,17 +99,20 @@ def few_targets(
             here, there = U(t * apart), U(t * neurons + start)
             copy_span(up, here, hi, there, panels, U(0))
             copy_span(down, here, lo, there, panels, U(0))
+        sum_span(values, members, begins, total, peak, neurons, start, stop)
 
 
 @compiled
 def few_or_ranked(
     ranking, worth, values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows,
-    span, width, first, last
+    span, width, sums, first, last
 ):  # fmt: skip
     """Strips [first, last): some are tried ranked, and those that follow take the faster of the two ways.
 
-    worth : ranking is faster up to this fraction of the products. Both ways give the same bits.
+    worth : ranking is faster up to this fraction of the products. Both ways give the same bits. sums : as of
+    `few_targets`.
     """
+    members, begins, total, peak = sums
     at, tops = np.empty(STREAMS, np.uintp), _aligned(span)
     few = min(max(1, (last - first) // _TRIED), span // STRIP)
     here, count = first, few
@@ -113,12 +121,13 @@ def few_or_ranked(
         part = fold_ranked(
             values, ranking, hi, lo, bad, neurons, rows, here * STRIP, stop * STRIP, at, tops
         )  # fmt: skip
+        sum_span(values, members, begins, total, peak, neurons, here * STRIP, stop * STRIP)
         here, count = stop, span // STRIP
         if part > worth and here < last:
             stop = min(here + _UNTRIED * few, last)
             few_targets(
                 values, factors, own, own_rows, own_targets, own_factors, hi, lo, bad, neurons, rows, span,
-                width, here, stop
+                width, sums, here, stop
             )  # fmt: skip
             here, count = stop, few
 

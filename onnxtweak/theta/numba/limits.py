@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.theta.numba.count_loops import by_target, sum_span
 from onnxtweak.theta.numba.limit_loops import few_or_ranked, few_targets, many_targets
 from onnxtweak.theta.numba.pruned_limits import rank
 from onnxtweak.theta.numba.simd import STREAMS, STRIP, TARGETS, TESTED, flat
@@ -30,6 +31,8 @@ from onnxtweak.theta.threads import share_out
 _LONG_SPAN, _SPAN, _FEWEST = 16384, 2048, 3
 # Ranking pays from so many targets and strips on, while no more than this part of the products is computed.
 _RANKED, _RANKED_STRIPS, _WORTH = 8, 32, 1 / 7
+# What `few_targets` sums up where nothing is asked for.
+_NO_SUMS = np.empty(0, np.uintp), np.zeros(1, np.int64), np.empty(0), np.empty(0, np.float32)
 # Samples of a tile: with its strips half a megabyte, which second-level caches hold.
 _ROWS = 128
 
@@ -50,7 +53,39 @@ def fold_limits(
         return
     if whole:
         _fold(flat(V), limit, flat(hi), flat(lo), bad, whole // STRIP, pool)
-    if whole < neurons:  # the rest, as a strip that is filled up
+    _fold_rest(V, limit, hi, lo, bad)
+
+
+def is_few(V: np.ndarray, limit: np.ndarray) -> bool:
+    """Whether `fold_few` does these targets in one reading of V."""
+    return 0 < limit.shape[1] <= TARGETS and V.shape[1] >= STRIP and len(limit) > 0
+
+
+def fold_few(
+    V: np.ndarray,
+    limit: np.ndarray,
+    member: np.ndarray,
+    hi: np.ndarray,
+    lo: np.ndarray,
+    bad: np.ndarray,
+    total: np.ndarray,
+    peak: np.ndarray,
+    pool: ThreadPoolExecutor | None,
+) -> None:
+    """Limits and sums of few targets: see `numpy_backend.fold_limits` and `fold_sums`."""
+    neurons = V.shape[1]
+    whole = neurons // STRIP * STRIP
+    sums = (*by_target(member, len(total), neurons), flat(total), flat(peak))
+    _fold(flat(V), limit, flat(hi), flat(lo), bad, whole // STRIP, pool, sums)
+    _fold_rest(V, limit, hi, lo, bad)
+    sum_span(flat(V), *sums, neurons, whole, neurons)
+
+
+def _fold_rest(V: np.ndarray, limit: np.ndarray, hi: np.ndarray, lo: np.ndarray, bad: np.ndarray) -> None:
+    """The neurons after the last whole strip, as a strip that is filled up."""
+    neurons = V.shape[1]
+    whole = neurons // STRIP * STRIP
+    if whole < neurons:
         parts = [np.zeros((len(rows), STRIP), rows.dtype) for rows in (V, hi, lo)]
         rest, flags = neurons - whole, np.zeros(STRIP, bool)
         for part, rows in zip(parts, (V, hi, lo), strict=True):
@@ -70,8 +105,9 @@ def _fold(
     bad: np.ndarray,
     strips: int,
     pool: ThreadPoolExecutor | None,
+    sums: tuple[np.ndarray, ...] = _NO_SUMS,
 ) -> None:
-    """Whole strips. values, hi, lo : flat."""
+    """Whole strips. values, hi, lo : flat. sums : as of `few_targets`, which alone makes them."""
     rows, targets = limit.shape
     neurons = len(values) // rows
     work: tuple[Any, ...]
@@ -84,6 +120,7 @@ def _fold(
         width, span = (0,) * targets, _LONG_SPAN if targets <= _FEWEST else _SPAN
         work = (
             values, factors.reshape(-1), own, r, j, -limit[r, j], hi, lo, bad, neurons, rows, span, width,
+            sums,
         )  # fmt: skip
         if targets < _RANKED or strips < _RANKED_STRIPS:
             share_out(few_targets, work, strips, pool)
