@@ -28,7 +28,7 @@ class Alike:
 
     disturbance: Disturbance
     name = "one linear patch"
-    margin = 2.0
+    margin = 1.0
 
     @property
     def width(self) -> int:
