@@ -90,7 +90,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             model = saved(MODELS[name](), Path(folder))
             feeds = random_inputs(model.proto, args.batch)
-            subject, taps = activations(opened_model(model, None), feeds, args.pool)
+            subject, taps = activations(opened_model(model, TapSettings()), feeds, args.pool)
             for count in dict.fromkeys(min(int(c), len(taps)) for c in args.taps.split(",")):
                 chosen = spread(taps, count)
                 synapses = random_patch("synapses", _PER_TAP * len(chosen), 1)

@@ -38,7 +38,7 @@ from onnxtweak.model.inspect.taps import candidates_note
 from onnxtweak.results import RunFacts
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.boxes.settle_boxes import settle_boxes
-from onnxtweak.stages.companions import TRIED, Settled, settle
+from onnxtweak.stages.companions import TRIED, settle
 from onnxtweak.stages.head_check import (
     also_changed,
     check_labels_fit,
@@ -60,15 +60,13 @@ class FitSamples:
     """What a job was opened from.
 
     whole : `data` is not split, all of it is fit. alone : whether samples are run one at a time, because
-    answers depend on the batch; None: that, and what is `watched`, is to be found out.
+    answers depend on the batch.
     """
 
-    model: ModelSource
     data: DataSettings
     taps: TapSettings
     whole: bool
-    alone: bool | None = None
-    watched: tuple[Tap, ...] = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ def prepare(
     with explaining(notes):
         splits = _opened_splits(opened, data, settings, progress, whole=False)
     splits = replace(splits, notes=(*notes, *splits.notes))
-    reopen = FitSamples(opened.model.source, data, taps, whole=False)
+    reopen = FitSamples(data, taps, whole=False)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
 
 
@@ -225,10 +223,7 @@ def _job(
     few = few_samples(opened, splits.fit, 3)
     with starting(opened, "measure hidden tensors", progress):
         subject, shapes = measured(opened, [c.name for c in found], few, settings)
-    if reopen.alone is None:
-        settled = settle(subject, few_samples(opened, splits.fit, TRIED), settings)
-    else:  # a worker takes over what the job has found
-        settled = Settled(replace(subject, batch=1) if reopen.alone else subject, alone=reopen.alone)
+    settled = settle(subject, few_samples(opened, splits.fit, TRIED), settings)
     subject = settled.subject
     require_declared_type(opened, subject)
     reserved = _reserved_bytes(subject, splits, settings)
@@ -242,12 +237,12 @@ def _job(
     fixed = [f"`{name}` is {one.value} for all samples" for name, one in subject.feeding.constants.items()]
     notes = (*bounded, *settled.notes, *prepared, *fixed, *said, *splits.notes)
     splits = replace(splits, notes=tuple(dict.fromkeys(notes)))
-    watched = SafeTaps(reopen.watched, ())
-    if watch and reopen.alone is None:
+    watched = SafeTaps((), ())
+    if watch:
         tried = few_samples(opened, splits.fit, trial_samples(subject))
         watched = watch_taps(opened, subject, Hidden(found, shapes), tried, taps, settings, progress)
         splits = replace(splits, notes=(*splits.notes, *watched.notes))
-    reopen = replace(reopen, alone=settled.alone, watched=watched.taps)
+    reopen = replace(reopen, alone=settled.alone)
     short = too_little(settings.memory, reserved)
     if short is not None:
         splits = replace(splits, notes=(*splits.notes, short))
@@ -314,7 +309,7 @@ def open_whole(
     data, notes = as_recorded(labelled_for(opened, data), opened.model)
     with explaining(notes):
         splits = replace(_opened_splits(opened, data, settings, progress, whole=True), notes=notes)
-    reopen = FitSamples(opened.model.source, data, taps, whole=True)
+    reopen = FitSamples(data, taps, whole=True)
     return _job(opened, splits, settings, progress, reopen, begin, watch)
 
 

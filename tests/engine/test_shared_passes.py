@@ -27,7 +27,7 @@ from onnxtweak.settings import (
     TargetSettings,
 )
 from onnxtweak.stages.open_job import prepare
-from onnxtweak.types import silent
+from onnxtweak.types import Progress, silent
 from tests.engine.test_shared_sweep import machines, threads
 from tests.support.weak_class import weak_cnn
 
@@ -99,6 +99,20 @@ def test_shards_end_where_they_should():
     engine = type("Engine", (), {"settings": replace(ENGINE, shard=20)})
     sizes = [[len(got.rows) for got in shard] for shard in in_shards(batches, engine)]
     assert sizes == [[8, 8, 4], [8, 8, 4], [3]]
+
+
+@pytest.mark.filterwarnings("default")
+def test_progress_counts_every_sample_once(samples):
+    advanced = []
+
+    class Counts(Progress):
+        def advance(self, count):
+            advanced.append(count)
+
+    with threads(2) as scheduler:
+        job = prepare(*samples, replace(ENGINE, scheduler=scheduler), TapSettings(), silent)
+        logits_pass(job.subject, job.splits.fit, replace(job.engine, progress=Counts()), "base")
+    assert advanced == [25] * 9 + [15]
 
 
 def failing(subject, view, engine, what):

@@ -65,18 +65,20 @@ def by_shards(
         count = workers.of.processes
         settings = settings_of_worker(engine.settings, count)
         pack = packed((work, subject, view), engine, settings, files_read(subject, view))
-        ahead: deque[Call] = deque()
+        ahead: deque[tuple[Call, int]] = deque()
         engine.progress.start(what, len(view))
         starts = iter(range(0, len(view), size))
         with workers.of.giving(pack) as given:
             while True:
                 while len(ahead) < AHEAD * count and (start := next(starts, None)) is not None:
-                    ahead.append(workers.begin(_made, given, start, start + size))
+                    stop = min(start + size, len(view))
+                    ahead.append((workers.begin(_made, given, start, stop), stop - start))
                 if not ahead:
                     break
-                with workers.answer(ahead.popleft()) as made:
+                call, samples = ahead.popleft()
+                with workers.answer(call) as made:
                     yield made
-                engine.progress.advance(size)
+                engine.progress.advance(samples)
         engine.progress.finish()
     engine.stats.passes.append((f"{what}, {count} workers", len(view)))
     engine.stats.seconds[what] = engine.stats.seconds.get(what, 0.0) + time.perf_counter() - begin

@@ -78,11 +78,6 @@ class ModelFile:
         """The model's own file and its external files, none of which an output may replace."""
         return (*([self.path] if self.stored else []), *(file.path for file in self.external))
 
-    @property
-    def source(self) -> ModelSource:
-        """What it can be opened from again: its file, or else itself."""
-        return self.path if self.stored else self
-
 
 # What names a model wherever one is wanted: its path, or the model itself, read before or never on disk.
 ModelSource = str | Path | ModelFile
