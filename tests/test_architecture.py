@@ -67,6 +67,7 @@ DOORS = {
     "openvino": ("engine/runtimes/openvino.py",),
     "cv2": ("engine/runtimes/opencv.py",),
     "onnx_graphsurgeon": (
+        "model/edit/interpolation.py",
         "model/edit/patch_nodes.py",
         "model/edit/piece_builder.py",
         "model/edit/position_nodes.py",

@@ -67,6 +67,29 @@ def test_rows_are_positions(opset, some):
     assert np.allclose(T, expected[rows], atol=1e-5)
 
 
+@pytest.mark.parametrize("own", [3, 7, 20, 29])
+def test_rows_between_frames_are_those_of_a_resized_map(own):
+    net = NetBuilder(11)
+    weight = net.const(np.random.default_rng(0).normal(size=(5, 2, 1)).astype(np.float32))
+    net.op("Conv", "m", weight, kernel_shape=[1], name="map")
+    net.op("Identity", "z", name="scores")
+    declared = {"m": (FLOAT, ["N", 2, own]), "z": (FLOAT, ["N", 4, 20])}
+    proto = net.model(declared, {"scores": (FLOAT, ["N", 4, 20]), "map": (FLOAT, ["N", 5, own])})
+    tap = Tap("map", "Conv", (5, own), pool="resized")
+    neurons = Neurons((tap,), np.zeros(3, np.int32), np.array([4, 0, 2]))
+    rng = np.random.default_rng(1)
+    feeds = {"m": rng.normal(size=(3, 2, own)), "z": rng.normal(size=(3, 4, 20))}
+    feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
+    at = LogitsFormat("NCP")
+    whole, some = (
+        expose(GraphIndex(proto), "scores", (), neurons, at, None, picked) for picked in (False, True)
+    )
+    (every,) = run(whole.proto, feeds, whole.outputs)
+    rows = rng.permutation(60)[:41]
+    (picked,) = run(some.proto, {**feeds, ROWS: rows}, some.outputs)
+    assert np.allclose(picked, every[rows], atol=1e-5)
+
+
 def test_maps_are_resized_from_opset_11_on():
     net_at_10 = pixels(10)
     neurons = Neurons(

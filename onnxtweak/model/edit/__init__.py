@@ -2,6 +2,7 @@
 
 patch_nodes     the nodes that are added
 position_nodes  the nodes that are added where there are scores at every position
+interpolation   the nodes that read a map between its positions
 piece_builder   how they are built, with onnx-graphsurgeon
 splice          a tweak spliced into a model, everything else unchanged
 expose          hidden tensors made outputs, unneeded nodes removed

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxtweak.errors import ModelError
+from onnxtweak.model.edit.interpolation import flat_rows, interpolated_rows
 from onnxtweak.model.edit.piece_builder import Builder, Piece
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear, Mlp, Patch
@@ -59,13 +60,14 @@ def build_position_reader(
     neurons: Neurons, site: PositionSite, build: Builder, output: str, *, some: bool
 ) -> Piece:
     """Nodes that write the chosen values (rows, K), in the order of `neurons`, to `output`."""
-    values = build.in_order(*build.read(neurons, read_tap=partial(read_at_positions, build, site)))
-    return _channels_to_rows(build, values, site, output, some=some)
+    build.in_order(*build.read(neurons, read_tap=partial(_tap_rows, build, site, some=some)))
+    return build.finish(output)
 
 
 def build_position_tap(tap: Tap, site: PositionSite, build: Builder, output: str, *, some: bool) -> Piece:
     """Nodes that write all channels of a map (rows, channels) to `output`."""
-    return _channels_to_rows(build, read_at_positions(build, site, "tap", tap, None), site, output, some=some)
+    _tap_rows(build, site, "tap", tap, None, some=some)
+    return build.finish(output)
 
 
 def build_position_patch(
@@ -225,12 +227,20 @@ def _resized(build: Builder, name: str, value: gs.Tensor, site: PositionSite) ->
     return build.cast(f"{name}/narrow", found, build.dtype) if half else found
 
 
-def _channels_to_rows(
-    build: Builder, value: gs.Tensor, site: PositionSite, output: str, *, some: bool
-) -> Piece:
-    last = build.node("last", "Transpose", [value], perm=[0, *range(2, 2 + len(site.axes)), 1])
-    _rows(build, last, some=some)
-    return build.finish(output)
+def _tap_rows(
+    build: Builder, site: PositionSite, name: str, tap: Tap, index: np.ndarray | None, *, some: bool
+) -> gs.Variable:
+    """Some channels of a map, or all, at the logits' positions: (rows, channels).
+
+    Of `some` rows a map of other positions is not resized as a whole, which would take its time and memory:
+    each row is put together from its neighbours.
+    """
+    between = some and tap.pool == "resized"
+    value = read_at_positions(build, site, name, tap, index, resize=not between)
+    last = build.node(f"{name}/last", "Transpose", [value], perm=[0, *range(2, 2 + len(site.axes)), 1])
+    if not between:
+        return _rows(build, last, some=some, name=f"{name}/")
+    return interpolated_rows(build, f"{name}/", last, build.source(site.logits), site.axes, gs.Variable(ROWS))
 
 
 def _highest(build: Builder, value: gs.Tensor) -> gs.Variable:
@@ -240,18 +250,15 @@ def _highest(build: Builder, value: gs.Tensor) -> gs.Variable:
     return build.node("highest", "ReduceMax", [value, build.index("highest/axes", [1])], keepdims=1)
 
 
-def _rows(build: Builder, value: gs.Tensor, *, some: bool, single: bool = False) -> gs.Variable:
+def _rows(
+    build: Builder, value: gs.Tensor, *, some: bool, single: bool = False, name: str = ""
+) -> gs.Variable:
     """The last axis of a value for every position, or for those that are fed as wanted.
 
-    single : each number is a position's only one.
+    single : each number is a position's only one. name : what the names of nodes begin with.
     """
-    shape: gs.Tensor = build.index("one", [-1, 1])
-    if not single:
-        size = build.node("size", "Shape", [value])
-        width = build.node("width", "Gather", [size, build.index("width/axis", [-1])], axis=0)
-        shape = build.node("shape", "Concat", [build.index("all", [-1]), width], axis=0)
-    rows = build.node("rows", "Reshape", [value, shape])
-    return build.node("some", "Gather", [rows, gs.Variable(ROWS)], axis=0) if some else rows
+    rows = flat_rows(build, name, value, single=single)
+    return build.node(f"{name}some", "Gather", [rows, gs.Variable(ROWS)], axis=0) if some else rows
 
 
 def way_at_positions(sizes: Sequence[int], tap: Tap) -> str | None:
