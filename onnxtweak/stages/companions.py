@@ -20,6 +20,7 @@ from onnxtweak.model.inspect.graph_checks import quantises
 from onnxtweak.settings import EngineSettings
 
 TRIED = 8  # samples, run together and one at a time
+_NUMBERS, _COMPARED = 1 << 23, 1 << 20  # scores of all samples tried, and of each that are compared
 _NAMED = 3
 _STEP = 0.1  # of the largest logit: what a step of a quantised layer may change, where a rounding causes one
 
@@ -43,6 +44,9 @@ def settle(subject: Subject, samples: Mapping[str, np.ndarray], settings: Engine
 
     Raises ModelError where two equal runs differ, and where samples run alone all get the same logits.
     """
+    if subject.batch is None:  # of very many scores a few samples will do
+        few = max(2, _NUMBERS // (subject.positions * subject.classes))
+        samples = {name: rows[:few] for name, rows in samples.items()}
     run = _LogitsRun(subject, *_opened(subject, settings))
     together = run.logits(samples)
     near = _Tolerance(subject.dtype, together)
@@ -85,9 +89,14 @@ class _LogitsRun:
     output: str
 
     def logits(self, samples: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(n, P * C) float64 for P rows each, of samples run in batches as the subject wants them."""
+        """(n, P * C) float64 for P rows each, of samples run in batches as the subject wants them.
+
+        Of very many rows some, the same of each sample.
+        """
         found = self.subject.run(self.session, self.output, samples)
-        return found.reshape(len(next(iter(samples.values()))), -1).astype(np.float64)
+        found = found.reshape(len(next(iter(samples.values()))), self.subject.positions, -1)
+        step = -(-found[:1].size // _COMPARED)
+        return found[:, ::step].reshape(len(found), -1).astype(np.float64)
 
     def apart(self, samples: Mapping[str, np.ndarray]) -> np.ndarray:
         """The same, with no other sample in the batch: alone, or repeated where the batch size is fixed."""

@@ -22,6 +22,7 @@ from onnxtweak.model.logits_format import NO_AXIS, layout_at_positions
 from onnxtweak.settings import EngineSettings
 
 _TRIED = 4  # samples: of many positions each
+_NUMBERS = 1 << 20  # of the inputs that are tried
 _RARELY = 1e-3  # positions that may differ by the rounding of what follows the scores
 
 
@@ -96,7 +97,9 @@ def _run(
     outputs = [o for o in shown_outputs(graph, name) if graph.needed_inputs([o]) <= known]
     exposed = expose_values(graph, name, outputs, cast=True)
     session = session_of(opened.model, exposed.proto, settings)
-    few = {key: rows[: fixed_batch(opened) or _TRIED] for key, rows in feeds.items()}
+    largest = max(rows[:1].size for rows in feeds.values())
+    tried = fixed_batch(opened) or max(1, min(_TRIED, _NUMBERS // largest))
+    few = {key: rows[:tried] for key, rows in feeds.items()}
     fed = opened.feeding.fed(few, [port.name for port in session.inputs])
     x, *values = session.run(fed, [exposed.logits, *outputs])
     if len(x) != len(next(iter(few.values()))):
@@ -108,8 +111,12 @@ def _run(
 
 def _follows(x: np.ndarray, answer: Answer, value: np.ndarray, layout: str) -> bool:
     """Whether an output shows what the scores `x` say, but for rounding."""
-    Z = rows_at_positions(x, layout).astype(np.float64)
-    return bool(answer.contradicts(Z, value, ROUNDING["float16"]).mean() <= _RARELY)
+    parts = len(x) if len(value) == len(x) else 1  # one sample after the other: their scores may be many
+    each = [
+        answer.contradicts(rows_at_positions(one, layout).astype(np.float64), shown, ROUNDING["float16"])
+        for one, shown in zip(np.split(x, parts), np.split(value, parts), strict=True)
+    ]
+    return bool(np.mean([wrong.mean() for wrong in each]) <= _RARELY)
 
 
 def _settled(opened: Opened, x: np.ndarray, answer: Answer, layout: str) -> Opened:

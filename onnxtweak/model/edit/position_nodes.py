@@ -240,7 +240,9 @@ def _tap_rows(
     last = build.node(f"{name}/last", "Transpose", [value], perm=[0, *range(2, 2 + len(site.axes)), 1])
     if not between:
         return _rows(build, last, some=some, name=f"{name}/")
-    return interpolated_rows(build, f"{name}/", last, build.source(site.logits), site.axes, gs.Variable(ROWS))
+    return interpolated_rows(
+        build, f"{name}/", last, build.source(site.logits), site.axes, build.source(ROWS)
+    )
 
 
 def _highest(build: Builder, value: gs.Tensor) -> gs.Variable:
@@ -258,7 +260,7 @@ def _rows(
     single : each number is a position's only one. name : what the names of nodes begin with.
     """
     rows = flat_rows(build, name, value, single=single)
-    return build.node(f"{name}some", "Gather", [rows, gs.Variable(ROWS)], axis=0) if some else rows
+    return build.node(f"{name}some", "Gather", [rows, build.source(ROWS)], axis=0) if some else rows
 
 
 def way_at_positions(sizes: Sequence[int], tap: Tap) -> str | None:
