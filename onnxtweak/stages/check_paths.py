@@ -42,9 +42,9 @@ def check_paths(
         require_page_name(output.report)
     for path in written:
         check_output(path, force=output.force, protect=read)
+    check_distinct([*work, *written])
     if output.report is not None:
         require_page_name(output.report)
-    check_distinct([*work, *written])
 
 
 def files_named(data: DataSettings, engine: EngineSettings = EngineSettings()) -> tuple[Path, ...]:
