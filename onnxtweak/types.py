@@ -26,6 +26,7 @@ import numpy as np
 
 # How maps are read where there are scores at positions.
 AT_POSITIONS = ("aligned", "resized")
+LEVEL = "level"  # of a detector: with the level's number, a map of its size
 
 
 class Progress(Protocol):
@@ -72,6 +73,12 @@ def ticking(progress: Progress) -> Iterator[None]:
         thread.join()
 
 
+def level_of(pool: str) -> int:
+    """The level that `Tap.pool` names; -1 for none."""
+    number = pool.removeprefix(LEVEL)
+    return int(number) if number != pool and number.isdecimal() and len(number) < 4 else -1
+
+
 @dataclass(frozen=True)
 class Tap:
     """A hidden tensor that is watched.
@@ -84,7 +91,8 @@ class Tap:
     pool : "none": a neuron is a position. Otherwise it is a channel, pooled over positions: its "mean", "std"
         (deviation) or "max", or, with "grid2", its means over the two halves of every axis of positions, the
         quarters of an image. Where there are scores at positions, a neuron is a channel at each of them:
-        "aligned" of a map with the same positions, "resized" of another, linearly.
+        "aligned" of a map with the same positions, "resized" of another, linearly; at the anchors of a
+        detector "level0", ... of one of that level's size, 0 at those of others.
     channel_axis : axis of `shape` that counts channels; used only when pooled.
     """
 

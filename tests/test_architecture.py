@@ -68,6 +68,7 @@ DOORS = {
     "cv2": ("engine/runtimes/opencv.py",),
     "onnx_graphsurgeon": (
         "model/edit/interpolation.py",
+        "model/edit/level_nodes.py",
         "model/edit/patch_nodes.py",
         "model/edit/piece_builder.py",
         "model/edit/position_nodes.py",

@@ -17,10 +17,10 @@ from onnxtweak.report.text import comparison, inspection, summary
 from onnxtweak.report.text.notebook import html
 from onnxtweak.results import HIDDEN, Evaluation, Inspection, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
-from onnxtweak.stages.deliver import splice_in
 from onnxtweak.stages.open_tweak import open_subject, recorded_taps
+from onnxtweak.stages.proposal import splice_in
 from onnxtweak.standings import Comparison
-from onnxtweak.types import FileRef, LabelMetrics
+from onnxtweak.types import BoxMetrics, FileRef, LabelMetrics
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -106,6 +106,8 @@ class EvaluationResult(Evaluation):
         said = f"{measured.overall:.1%} of {measured.samples:,} samples"
         if isinstance(measured, LabelMetrics):
             said = f"macro F1 {measured.overall:.1%} on {measured.samples:,} samples"
+        if isinstance(measured, BoxMetrics):
+            said = f"mAP50 {measured.overall:.1%} on {measured.samples:,} samples"
         return f"<Evaluation of {self.model.path}: {said}>"
 
     def _repr_html_(self) -> str:
@@ -115,7 +117,15 @@ class EvaluationResult(Evaluation):
         """A row per class: its samples, those predicted as it, and accuracy as a fraction. Needs pandas.
 
         Of several labels at once: samples that have the label, average precision, precision, recall and F1.
+        Of a detector: objects, AP50-95 and AP50.
         """
+        if isinstance(self.metrics, BoxMetrics):
+            found = {
+                "objects": self.metrics.objects,
+                "ap50_95": self.metrics.strict,
+                "ap50": self.metrics.per_class,
+            }
+            return _frame(self.classes, found, "class")
         if isinstance(self.metrics, LabelMetrics):
             columns = {"samples": self.metrics.support, **_of_labels(self.metrics)}
             return _frame(self.classes, columns, "class")

@@ -23,12 +23,14 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 class _OfClass:
     """What is found of one class, from the best score down.
 
-    sample (d,) int64. right (T, d) bool : at each threshold. there (N,) int64 : objects in each sample.
+    sample (d,) int64. right (T, d) bool : at each threshold. there (N,) int64 : objects in each sample. score
+    (objects,) float : of what finds each object at the first threshold; 0 for nothing.
     """
 
     sample: np.ndarray
     right: np.ndarray
     there: np.ndarray
+    score: np.ndarray
 
     def value(self, weight: np.ndarray) -> np.ndarray:
         """Average precision at each threshold, (T,) float64. weight (N,) : how much each sample counts.
@@ -76,6 +78,10 @@ class Found:
         weight = np.ones(self.samples) if weight is None else weight
         return np.stack([one.value(weight) for one in self.each], axis=1)
 
+    def found(self, least: float) -> list[np.ndarray]:
+        """Which objects of each class are found at the first threshold by this score, (objects,) bool."""
+        return [one.score >= least for one in self.each]
+
     @property
     def objects(self) -> np.ndarray:
         """How many there are of each class, (C,) int64."""
@@ -87,28 +93,31 @@ def _of_class(detections: Detections, truth: Truth, number: int, thresholds: tup
     own = own[np.argsort(-detections.score[own], kind="stable")]
     sample = detections.sample[own]
     right = np.zeros((len(thresholds), len(own)), bool)
-    there = truth.number == number
+    there = np.flatnonzero(truth.number == number)
     count = np.bincount(truth.sample[there], minlength=truth.samples)
+    score = np.zeros(len(there))
     for one in np.unique(sample).tolist():
-        numbers, boxes = truth.within(one)
-        wanted = boxes[numbers == number]
+        wanted = np.flatnonzero(truth.sample[there] == one)
         if len(wanted):
             rows = np.flatnonzero(sample == one)
-            each = overlaps(detections.box[own[rows]], wanted)
+            each = overlaps(detections.box[own[rows]], truth.box[there[wanted]])
             for t, least in enumerate(thresholds):
-                right[t, rows] = _finds(each, least)
-    return _OfClass(sample, right, count)
+                finds = _finds(each, least)
+                right[t, rows] = finds >= 0
+                if t == 0:
+                    score[wanted[finds[finds >= 0]]] = detections.score[own[rows[finds >= 0]]]
+    return _OfClass(sample, right, count, score)
 
 
 def _finds(each: np.ndarray, least: float) -> np.ndarray:
-    """Which of some boxes, the best first, find an object that is not found yet, (d,) bool. each (d, n)."""
+    """The object that each of some boxes finds, the best box first, (d,) int64; -1 for none. each (d, n)."""
     free = np.ones(each.shape[1], bool)
-    found = np.zeros(len(each), bool)
+    found = np.full(len(each), -1)
     for row, overlap in enumerate(each):
         overlap = np.where(free, overlap, -1.0)
         place = int(overlap.argmax())
         if overlap[place] >= least:
-            free[place], found[row] = False, True
+            free[place], found[row] = False, place
     return found
 
 

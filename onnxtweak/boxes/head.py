@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.head import Head
+from onnxtweak.head import Decisions, Head
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class Boxes(Head):
     """
 
     background: int | None = None
+
+    @property
+    def several(self) -> bool:
+        return True
 
     @property
     def measure(self) -> str:
@@ -38,6 +42,24 @@ class Boxes(Head):
         nothing = -1 if self.background is None else self.background
         found: np.ndarray = np.append(own, nothing)[classes]
         return found
+
+    def decisions(self, predicted: np.ndarray, labels: np.ndarray) -> Decisions:
+        """One for each anchor that counts, about the class that it is of; about C for none."""
+        known = labels >= 0
+        return Decisions(labels[known], predicted[known] == labels[known])
+
+    def right(self, Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Which anchors are right, (N,) bool; those that do not count are not."""
+        found: np.ndarray = self.predict(Z) == labels
+        return found
+
+    def scores(self, Z: np.ndarray) -> np.ndarray:
+        """What a detector shows for logits Z (N, columns): (N, C) between 0 and 1."""
+        if self.background is None:
+            shown: np.ndarray = 1 / (1 + np.exp(-np.clip(Z, -80, 80)))
+            return shown
+        power = np.exp(Z - Z.max(axis=1, keepdims=True))
+        return np.delete(power / power.sum(axis=1, keepdims=True), self.background, axis=1)
 
     def predict(self, Z: Any) -> Any:
         """The class at each anchor, (N,) int64, for scores Z (N, columns)."""

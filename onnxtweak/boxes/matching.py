@@ -1,6 +1,8 @@
-"""Which class does each anchor get as its label? The anchor whose box overlaps an object most gets its class.
+"""Which class does each anchor get as its label? Of those that overlap an object, the best has its class.
 
-Others that overlap some object do not count, and the rest are background (METHOD 18).
+The best is the one with the highest overlap times the root of its score: that is what is left after
+suppression. Others do not count for the class of the object, and are none of the others; the rest are
+background (METHOD 18).
 """
 
 from __future__ import annotations
@@ -9,26 +11,45 @@ import numpy as np
 
 from onnxtweak.boxes.overlap import overlaps
 
-IGNORED, NOTHING = -1, -2
-_OVERLAPS = 0.3  # IoU
+NOTHING = np.iinfo(np.int32).max
+IGNORED = -1  # for no class
+_OVERLAPS, _FINDS = 0.3, 0.5  # IoU
 
 
-def matched(boxes: np.ndarray, number: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The class of each anchor of a sample, (A,) int64; IGNORED, or NOTHING for background.
+def matched(boxes: np.ndarray, score: np.ndarray, number: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The label of each anchor of a sample, (A,) int64: a class, NOTHING, or one that does not count.
 
-    boxes (A, 4) : as the model has them. number (n,) int64, truth (n, 4) : classes and boxes of its objects.
-    An object that no anchor overlaps by more than the least gets none; of two that want the same anchor, the
-    one that overlaps it more has it, and the other its next best.
+    boxes (A, 4), score (A,) : as the model has them, the highest score of any class. number (n,) int64, truth
+    (n, 4) : classes and boxes of its objects. An anchor that overlaps objects of class k alone, and is not
+    the best for any, has `besides(k)`; one that overlaps those of several, IGNORED. Of two objects that want
+    the same anchor, the one for which it is better has it, and the other its next best.
     """
-    found = np.full(len(boxes), NOTHING)
+    found = np.full(len(boxes), NOTHING, np.int64)
     if not len(truth) or not len(boxes):
         return found
     each = overlaps(boxes, truth)
-    found[each.max(axis=1) > _OVERLAPS] = IGNORED
+    for touching in np.flatnonzero(each.max(axis=1) > _OVERLAPS).tolist():
+        near = np.unique(number[each[touching] > _OVERLAPS])
+        found[touching] = besides(near[0]) if len(near) == 1 else IGNORED
+    worth = np.where(each > _FINDS, each * np.sqrt(score)[:, None], 0.0)
     for _ in range(len(truth)):
-        anchor, object_ = np.unravel_index(int(each.argmax()), each.shape)
-        if each[anchor, object_] <= _OVERLAPS:
+        anchor, object_ = np.unravel_index(int(worth.argmax()), worth.shape)
+        if worth[anchor, object_] <= 0:
             break
         found[anchor] = number[object_]
-        each[anchor], each[:, object_] = -1, -1
+        worth[anchor], worth[:, object_] = -1, -1
+    return found
+
+
+def besides(number: int) -> int:
+    """The label of an anchor that does not count for a class, and is none of the others."""
+    return -2 - int(number)
+
+
+def marks_of(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Marks (N, C) int8 of labels (N,): 1, 0, and -1 for what does not count. C stands for no object."""
+    found = (labels[:, None] == np.arange(classes)).astype(np.int8)
+    found[labels == IGNORED] = -1
+    own = np.flatnonzero(labels < IGNORED)
+    found[own, -2 - labels[own]] = -1
     return found

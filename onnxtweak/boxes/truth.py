@@ -10,17 +10,36 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
+class AnchorBoxes:
+    """The base's boxes of anchors that matter.
+
+    rows (m,) int64, ascending : the anchors, counted over all samples. box (m, 4) float32.
+    """
+
+    rows: np.ndarray
+    box: np.ndarray
+
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of some anchors (n,) matter, (k,) int64 places, and their boxes (k, 4)."""
+        place = np.minimum(np.searchsorted(self.rows, rows), max(len(self.rows) - 1, 0))
+        known = np.flatnonzero(self.rows[place] == rows) if len(self.rows) else np.empty(0, np.int64)
+        return known, self.box[place[known]]
+
+
+@dataclass(frozen=True, eq=False)
 class Truth:
     """Labelled boxes of N samples.
 
     sample (B,) int64 : that each box is in, ascending. number (B,) int64 : its class. box (B, 4) float32 :
-    left, top, right, bottom, in pixels of what the model is fed. samples : N.
+    left, top, right, bottom, in pixels of what the model is fed. samples : N. anchors : boxes of
+    a model, once these are known.
     """
 
     sample: np.ndarray
     number: np.ndarray
     box: np.ndarray
     samples: int
+    anchors: AnchorBoxes | None = None
 
     @classmethod
     def of(cls, rows: Sequence[np.ndarray]) -> Truth:

@@ -25,10 +25,11 @@ from onnxtweak.stages.checks import (
     check_unharmed,
     require,
 )
-from onnxtweak.stages.deliver import splice_in, summary, write_checked
+from onnxtweak.stages.deliver import summary, write_checked
 from onnxtweak.stages.open_job import model_ref
 from onnxtweak.stages.open_tweak import open_subject, recorded_taps
 from onnxtweak.stages.preprocess_record import note_of
+from onnxtweak.stages.proposal import splice_in
 from onnxtweak.types import Check, FileRef, Progress, silent
 
 

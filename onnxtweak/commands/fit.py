@@ -38,12 +38,13 @@ from onnxtweak.stages.choose_goal import (
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples, learnt_kept, mirrored_views
-from onnxtweak.stages.head_check import require_of_labels, require_one_label
+from onnxtweak.stages.head_check import require_of_labels
 from onnxtweak.stages.lists.base_decisions import base_decisions
 from onnxtweak.stages.lists.count_outcome import Listing
 from onnxtweak.stages.lists.imitate import imitated_samples
 from onnxtweak.stages.lists.keep_decisions import LearntFrom, keep_decisions
 from onnxtweak.stages.lists.make_right import make_right
+from onnxtweak.stages.objects.propose import propose_boxes
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.plan_passes import PassRequest
@@ -87,7 +88,7 @@ def fit(
     check_outputs(job, output)
     require_of_labels(job.subject, data, settings)
     if job.subject.detector is not None:
-        require_one_label(job.subject, "fitting")
+        return deliver(job, propose_boxes(job, taps, targets, settings, progress), output)
     job = require_sound_base(job)
     decided = base_decisions(job)
     goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)

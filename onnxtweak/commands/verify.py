@@ -42,6 +42,7 @@ from onnxtweak.stages.companions import settle
 from onnxtweak.stages.judge_promises import changes_by
 from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, said_of_lines
 from onnxtweak.stages.lists.count_outcome import check_listed
+from onnxtweak.stages.objects.outcome import boxes_verified
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import recorded_taps, with_recorded_readout
 from onnxtweak.stages.other_models.rewritten import compare_rewritten
@@ -272,6 +273,10 @@ def _on_samples(
     """
     file, view, engine = job.subject, job.splits.fit, job.engine
     base, former = originals
+    if file.detector is not None:
+        before_boxes, after_boxes, check = boxes_verified(job, base, run.inside[-1])
+        made.append(check)
+        return before_boxes, after_boxes, ()
     before = shown_pass(base, view, engine, "base")
     notes.extend(doubts(replace(job, subject=base), view, before.classes))
     tweaked = _as_tweaked(file, run.inside[-1])

@@ -24,7 +24,7 @@ from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings, TapSettings
-from onnxtweak.types import Neurons, Tap
+from onnxtweak.types import LEVEL, Neurons, Tap
 
 OF_DETECTORS = "of detectors, `inspect` and `evaluate` work (docs/howto/boxes.md)"
 
@@ -71,6 +71,8 @@ class Subject:
     @property
     def unit(self) -> str:
         """What a decision is about, in words."""
+        if self.detector is not None:
+            return "objects"
         return "labels" if self.head.several else self.rows
 
     @property
@@ -160,6 +162,7 @@ def measured(
     """
     batch = fixed_batch(opened)
     feeding = opened.feeding
+    names = [*names, *(() if opened.detector is None else (level.map for level in opened.detector.levels))]
     shapes = measure(opened.model, opened.logits.name, names, feeds, settings, feeding)
     found = shapes.get(opened.logits.name)
     dtype, measured_shape = found or ("", None)
@@ -271,13 +274,16 @@ def choose_taps(
             hint="leave it out",
         )
     chosen = select(found, shapes, settings.taps, ("none",), penultimate, graph)
-    logits = shapes[opened.logits.name]
-    assert logits is not None  # it was measured first
-    sizes = sizes_of(logits[1], opened.logits.layout or "")
-    ways = [(tap, way_at_positions(sizes, tap)) for tap in chosen]
+    if opened.detector is not None:
+        ways = [(tap, _level_of(tap, opened.detector, shapes)) for tap in chosen]
+    else:
+        logits = shapes[opened.logits.name]
+        assert logits is not None  # it was measured first
+        sizes = sizes_of(logits[1], opened.logits.layout or "")
+        ways = [(tap, way_at_positions(sizes, tap)) for tap in chosen]
     newest = graph.opset >= RESIZES_FROM
     found_taps = tuple(
-        replace(tap, pool=way) for tap, way in ways if way == "aligned" or (way == "resized" and newest)
+        replace(tap, pool=way) for tap, way in ways if way is not None and (way != "resized" or newest)
     )
     if not found_taps:
         raise ModelError(
@@ -288,6 +294,16 @@ def choose_taps(
             else OF_DETECTORS,
         )
     return found_taps
+
+
+def _level_of(tap: Tap, detector: Detector, shapes: Shapes) -> str | None:
+    """How a map is read at the anchors of the level that has its size; None where none has."""
+    own = tuple(size for axis, size in enumerate(tap.shape) if axis != tap.channel_axis)
+    for number, level in enumerate(detector.levels):
+        found = shapes.get(level.map)
+        if found is not None and found[1][1:] == own:
+            return f"{LEVEL}{number}"
+    return None
 
 
 def sizes_of(shape: Sequence[int], layout: str) -> tuple[int, ...]:

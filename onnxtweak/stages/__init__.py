@@ -16,6 +16,7 @@ choose_neurons        the neurons of a table, by screening where there are too m
 gather                tables of chosen neurons
 comparing             methods compared on one split
 boxes                 models that find objects, whose labels are boxes
+objects               the objects that they find: raised by `fit`, and what became of them
 lines                 lines of text, whose labels say what stands in them
 lists                 listed samples: learnt from, made right, kept, and counted on the written file
 judge_promises        which promises did the written file keep?

@@ -20,7 +20,7 @@ from onnxtweak.method.selection.screening import (
 )
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import design, multinomial
-from onnxtweak.method.table import all_neurons
+from onnxtweak.method.table import all_neurons, take
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.settings import TapSettings
 from onnxtweak.stages.gather import table_limit
@@ -144,6 +144,8 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
     total = sum(tap.neurons for tap in taps)
     if total <= limit:
         return all_neurons(taps), total
+    if job.subject.detector is not None:  # nearest to its scores
+        return take(all_neurons(taps), np.arange(total - limit, total)), total
     view = job.splits.fit
     Z = logits_pass(job.subject, view, job.engine, "base")
     present, bias, no_neurons = view.classes, np.zeros(Z.shape[1]), np.empty((len(Z), 0), np.float32)

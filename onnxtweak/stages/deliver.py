@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ from onnxtweak.engine.answer.shown import ShownClasses, shown_pass
 from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.engine.subject import Subject, few_samples
 from onnxtweak.engine.tap_safety import neutral_samples
-from onnxtweak.listed import ListedOutcome
 from onnxtweak.method.metrics import fixed_and_broken, harm, mcnemar, measure, metric_change
 from onnxtweak.metric.kinds import Predictions
-from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.edit.tweak_file import tweak_bytes
 from onnxtweak.model.file.output_file import Delivery, also_written
 from onnxtweak.model.file.output_paths import (
@@ -26,7 +24,6 @@ from onnxtweak.model.file.output_paths import (
     check_output,
     external_copies,
 )
-from onnxtweak.other_answers import MatchOutcome
 from onnxtweak.patch import Tweak
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
@@ -53,12 +50,13 @@ from onnxtweak.stages.judge_promises import (
 )
 from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, said_of_lines
 from onnxtweak.stages.lists.count_outcome import count_outcome
+from onnxtweak.stages.objects.outcome import boxes_outcome
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.other_models.quantising import notes_on_quantising
 from onnxtweak.stages.preprocess_record import inputs_of, provenance_of
-from onnxtweak.stages.proposal import Proposal
+from onnxtweak.stages.proposal import Outcome, Proposal, splice_in
 from onnxtweak.stages.report_page import page_of
-from onnxtweak.types import Check, FileRef, MetricChange
+from onnxtweak.types import Check, FileRef
 
 
 def check_outputs(job: Job, output: OutputSettings, *, model: bool = True) -> None:
@@ -173,11 +171,6 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
     )
 
 
-def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0, shadow: bool = False) -> bytes:
-    """The tweaked model's bytes."""
-    return splice(subject.model, tweak, subject.logits_format, scale=scale, shadow=shadow)
-
-
 def summary(tweak: Tweak) -> dict[str, Any]:
     """A tweak for JSON: kind, number of parameters, and its synapses (None where the patch is dense)."""
     patch, neurons = tweak.patch, tweak.neurons
@@ -223,27 +216,10 @@ def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subje
     return tweaked, checks
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What was measured, and on which samples.
-
-    predicted : two (N,), the classes that base and tweaked file show. scores : two (N, C), theirs. check :
-    that their scores say the same. notes : where they cannot. listed, metric, matched : as in `Result`.
-    """
-
-    measured: Measurement
-    view: View
-    predicted: tuple[np.ndarray, np.ndarray]
-    scores: tuple[np.ndarray, np.ndarray]
-    check: Check
-    notes: tuple[str, ...]
-    listed: ListedOutcome | None
-    metric: MetricChange | None
-    matched: MatchOutcome | None
-
-
-def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome:
+def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
     """Measured on test if there is one, which is used here for the first and only time."""
+    if job.subject.detector is not None:
+        return boxes_outcome(job, proposal, tweaked)
     listed = None if proposal.listing is None else count_outcome(job, tweaked, proposal.listing)
     view, split = job.splits.test, "test"
     if view is None:
@@ -282,7 +258,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> _Outcome
     answers = {"base": predicted[0], "tweaked": predicted[1], "bias": biased}
     matched = None if proposal.matching is None else proposal.matching.outcome(split, answers)
     notes, scores = (*_notes_on_ties(base, patched), *said_of_lines(lines)), (base.Z, patched.Z)
-    return _Outcome(measured, view, predicted, scores, check, notes, listed, metric, matched)
+    return Outcome(measured, view, predicted, scores, check, notes, listed, metric, matched)
 
 
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:
@@ -308,7 +284,7 @@ def _notes_on_ties(base: ShownClasses, tweaked: ShownClasses) -> tuple[str, ...]
 
 
 def _evidence(
-    job: Job, proposal: Proposal, tweak: Tweak, tweaked: Subject, outcome: _Outcome, output: OutputSettings
+    job: Job, proposal: Proposal, tweak: Tweak, tweaked: Subject, outcome: Outcome, output: OutputSettings
 ) -> dict[str, Any]:
     """What a report is drawn from; what takes time is left out where no report is wanted."""
     labels, predicted = outcome.view.labels, outcome.predicted
@@ -320,6 +296,6 @@ def _evidence(
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
         found |= report_data.of_runs(job, tweaked, outcome.view, predicted, proposal.goal)
-        if proposal.patch.changes_logits:
+        if proposal.patch.changes_logits and outcome.scores is not None:
             found |= report_data.of_strengths(outcome.scores, predicted, labels, proposal.goal)
     return found

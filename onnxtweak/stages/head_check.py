@@ -94,6 +94,7 @@ _INSTEAD = {
     "--mirror on": "leave it out",
     "--keep": "list samples with --lock, which have labels; labels that are no target keep their scores",
 }
+_OF_DETECTORS = "`inspect`, `evaluate`, `fit`, `apply`, `verify` and `revert` do (docs/howto/boxes.md)"
 
 
 def require_one_row(subject: Subject, what: str) -> None:
@@ -139,7 +140,7 @@ def require_of_labels(subject: Subject, data: DataSettings, settings: FitSetting
         "--keep": bool(data.sources("keep")),
     }
     for option, given in asked.items():
-        if given:
+        if given and subject.detector is None:
             require_one_label(subject, option)
 
 

@@ -52,7 +52,7 @@ class Shown:
     samples belong to, None without any. slices : groups by the column of the goal's slice, if it has one.
     unit : what these are, "samples" or "positions".
     metric : what became of the goal's metric, if it has one. touched (C,) bool : of several labels, those
-    whose logit the patch changes; None: any may be.
+    whose logit the patch changes; None: any may be. counts : of objects, which are counted already.
     """
 
     split: str
@@ -65,6 +65,7 @@ class Shown:
     unit: str = "samples"
     metric: MetricChange | None = None
     touched: np.ndarray | None = None
+    counts: LabelCounts | None = None
 
 
 def answer_of(command: str, changes: bool, neurons: int) -> str:
@@ -101,6 +102,8 @@ def _asked(shown: Shown, goal: ResolvedGoal, classes: int) -> tuple[Asked, Sampl
     """What a goal asks of the samples of a split, and how many of them changed."""
     labels = shown.labels
     drops = goal.promised_overall_drop, goal.max_class_drop
+    if shown.counts is not None:
+        return Asked(goal.targets, *drops, None, shown.metric, goal.head.measure), shown.counts
     if goal.head.several:
         of_labels = label_counts(labels, (shown.base, shown.tweaked, shown.bias), shown.groups, shown.touched)
         return Asked(goal.targets, *drops, None, shown.metric, goal.head.measure), of_labels

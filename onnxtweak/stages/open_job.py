@@ -99,6 +99,8 @@ class Job:
     def answer_record(self) -> dict[str, Any]:
         """For the provenance: what cannot be seen in the model's logits alone."""
         record: dict[str, Any] = {"several_labels": True} if self.head.several else {}
+        if self.subject.detector is not None:
+            record = {"detector": self.subject.detector.record}
         if self.subject.readout is not None:
             record["readout"] = self.subject.readout.record
         answer = self.subject.answer

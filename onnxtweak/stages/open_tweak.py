@@ -26,9 +26,11 @@ def with_recorded_readout(opened: Opened, provenance: Mapping[str, Any]) -> Open
     if isinstance(layout, str) and "P" in layout and opened.logits.layout is None:
         opened = replace(opened, logits=replace(opened.logits, layout=layout))
     opened = replace(opened, several=bool(provenance.get("several_labels")))
-    if "readout" not in provenance:
-        return opened
     try:
+        if opened.detector is not None and "detector" in provenance:
+            opened = replace(opened, detector=opened.detector.recorded(provenance["detector"]))
+        if "readout" not in provenance:
+            return opened
         return replace(opened, readout=Readout.read(provenance["readout"]))
     except (LookupError, TypeError, ValueError) as error:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""What is delivered? What a method made, and what its tables predict."""
+"""What is delivered? What a method made, what its tables predict, and what became of it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from onnxtweak.data.splits import View
+from onnxtweak.engine.subject import Subject
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import Readout
+from onnxtweak.listed import ListedOutcome
 from onnxtweak.method.table import Table, take
 from onnxtweak.method.tuning.operating_point import OperatingPoint
-from onnxtweak.patch import DensePatch, Patch, no_patch
+from onnxtweak.model.edit.splice import splice
+from onnxtweak.other_answers import MatchOutcome
+from onnxtweak.patch import DensePatch, Patch, Tweak, no_patch
+from onnxtweak.results import Measurement
 from onnxtweak.stages.choose_neurons import TableNeurons
 from onnxtweak.stages.lists.count_outcome import Listing
 from onnxtweak.stages.other_models.reference import Matching
-from onnxtweak.types import Neurons, Trial
+from onnxtweak.types import Check, MetricChange, Neurons, Trial
 
 Dense = TypeVar("Dense", bound=DensePatch)
 
@@ -83,3 +89,28 @@ class Proposal:
             scored=watched.scored,
             settings={},
         )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured, and on which samples.
+
+    predicted : two (N,), the classes that base and tweaked file show. scores : two (N, C), theirs; None: not
+    kept. check : that their scores say the same. notes : where they cannot. listed, metric, matched : as in
+    `Result`.
+    """
+
+    measured: Measurement
+    view: View
+    predicted: tuple[np.ndarray, np.ndarray]
+    scores: tuple[np.ndarray, np.ndarray] | None
+    check: Check
+    notes: tuple[str, ...]
+    listed: ListedOutcome | None
+    metric: MetricChange | None
+    matched: MatchOutcome | None
+
+
+def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0, shadow: bool = False) -> bytes:
+    """The tweaked model's bytes."""
+    return splice(subject.model, tweak, subject.logits_format, scale=scale, shadow=shadow)

@@ -9,7 +9,9 @@ import onnxtweak
 from onnxtweak.boxes.average_precision import Found
 from onnxtweak.boxes.suppression import Detections, suppressed
 from onnxtweak.boxes.truth import Truth
-from onnxtweak.errors import DataError, UsageError
+from onnxtweak.commands.verify import verify
+from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.settings import DataSettings, EngineSettings
 from tests.support.finders import CLASSES, KINDS, LACKING, SIZE, finder
 
 QUICK = {"backend": "numpy", "device": "cpu"}
@@ -63,6 +65,13 @@ def test_other_measures_are_refused(made):
             onnxtweak.evaluate(made[1].model, data=made[1].data, device="cpu", **asked)
 
 
+def test_other_commands_say_that_they_do_not_take_detectors(made, tmp_path):
+    for command in (onnxtweak.join, onnxtweak.retrain, onnxtweak.augment, onnxtweak.compare):
+        asked = {} if command is onnxtweak.augment else {"target": "2"}
+        with pytest.raises(ModelError, match="does not work with detectors yet"):
+            command(made[1].model, data=made[1].data, device="cpu", **asked)
+
+
 def test_boxes_that_fit_nothing_are_refused(made, tmp_path):
     away = made[1].boxes.copy()
     away[:, 4:] = away[:, 2:4] + 1
@@ -80,3 +89,75 @@ def test_classes_that_the_model_lacks_are_refused(made):
 def test_labels_of_another_kind_are_refused(made):
     with pytest.raises(DataError, match="are no boxes"):
         onnxtweak.evaluate(made[1].model, data=(made[1].x, np.zeros(160, int)), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def fitted(made, tmp_path_factory):
+    """Each kind with the lacking class raised: kind, finder, folder, result."""
+    kind, found = made
+    folder = tmp_path_factory.mktemp(f"{kind}-fitted")
+    asked = {"target": str(LACKING), "output": folder / "new.onnx", "tweak": folder / "new.safetensors"}
+    return kind, found, folder, onnxtweak.fit(found.model, data=found.data, **asked, **QUICK)
+
+
+def test_the_lacking_class_is_raised_and_boxes_stay(fitted):
+    kind, found, folder, result = fitted
+    assert result.verdict.answer == "fit" and all(check.passed for check in result.checks)
+    assert {"neutral", "simulation", "unharmed", "reload"} <= {check.name for check in result.checks}
+    assert result.after.target > result.before.target + 0.2
+    was, now = (by_hand(kind, found.outputs(path)) for path in (found.model, folder / "new.onnx"))
+    assert np.array_equal(was[0], now[0])  # boxes, bit for bit
+    if kind in ("joined", "rows", "apart", "suppressed"):
+        others = [c for c in range(CLASSES) if c != LACKING]
+        assert np.array_equal(was[1][..., others], now[1][..., others])
+    assert not np.array_equal(was[1][..., LACKING], now[1][..., LACKING])
+
+
+def test_the_result_is_what_the_file_shows(fitted):
+    kind, found, folder, result = fitted
+    test = onnxtweak.evaluate(folder / "new.onnx", data=found.data, device="cpu")
+    assert test.metrics.per_class == pytest.approx(precision(kind, found, folder / "new.onnx")[0])
+    assert {promise.name: promise.state for promise in result.verdict.promises}["targets"] == "kept"
+    assert result.verdict.unit == "objects" and result.measured.split == "test"
+
+
+def test_the_tweak_gives_the_same_file_and_comes_out_again(fitted, tmp_path):
+    _, found, folder, _ = fitted
+    again, back = tmp_path / "again.onnx", tmp_path / "back.onnx"
+    onnxtweak.apply(found.model, folder / "new.safetensors", output=again)
+    assert again.read_bytes() == (folder / "new.onnx").read_bytes()
+    onnxtweak.revert(again, output=back)
+    assert back.read_bytes() == found.model.read_bytes()
+
+
+def test_verify_measures_objects(fitted):
+    _, found, folder, _ = fitted
+    made = verify(
+        tweaked=str(folder / "new.onnx"),
+        base=str(found.model),
+        data=DataSettings(data=(str(found.data),)),
+        engine=EngineSettings(device="cpu"),
+    )
+    checks = {check.name: check for check in made.checks}
+    assert all(check.passed for check in made.checks) and {"revert", "base", "digests", "reload"} <= {*checks}
+    assert "mAP50 of the targets" in checks["accuracy"].detail
+    assert made.after.per_class[LACKING] > made.before.per_class[LACKING] + 0.2
+    plain = verify(tweaked=str(folder / "new.onnx"), engine=EngineSettings(device="cpu"))
+    assert all(check.passed for check in plain.checks)
+
+
+def test_a_tweaked_detector_is_one_still(fitted):
+    folder = fitted[2]
+    seen = onnxtweak.inspect(folder / "new.onnx")
+    assert seen.kind == "boxes" and len(seen.tweaks) == 1
+
+
+def test_options_that_are_about_decisions_are_refused(made):
+    for asked in ({"metric": "f1"}, {"budget": 100}, {"certify": 0.01}):
+        with pytest.raises(UsageError, match="not possible for a detector yet"):
+            onnxtweak.fit(made[1].model, data=made[1].data, **asked, **QUICK)
+
+
+def test_all_classes_are_raised_where_none_is_named(made):
+    result = onnxtweak.fit(made[1].model, data=made[1].data, **QUICK)
+    assert result.after.overall > result.before.overall

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-RARE, SHARE = (2, 7), 0.08
-TRAINED, SAMPLES, EPOCHS, BATCH = 3000, 900, 14, 25
+RARE, SHARE = (2, 7), 0.04
+TRAINED, SAMPLES, EPOCHS, BATCH = 3000, 2400, 14, 25
 SIZE, SMALLEST, LARGEST, NOISE = 96, 16, 44, 0.2
 STRIDES, PRIORS = (8, 16), ((18.0, 26.0), (34.0, 42.0))
 SPLIT_AT = 28  # digits that are larger belong to the second level

@@ -59,7 +59,7 @@ def fit_labels(
     changed only where it does better on samples held out.
     """
     table, folds = learning.table, learning.folds(settings.folds, seed)
-    problem = _MarksProblem.of(table, goal.targets, folds)
+    problem = MarksProblem.of(table, goal.targets, folds)
     progress.start("fit", len(families), "fits")
     paths = []
     for name, columns in families.items():
@@ -74,7 +74,7 @@ def fit_labels(
 
 
 @dataclass(frozen=True, eq=False)
-class _MarksProblem:
+class MarksProblem:
     """The target labels, (c,) of all C. Z, cool (N, c) : the base's logits, and these calibrated.
 
     marks (N, c) : 1, 0, -1. weight (N,) : how much each counts; None: all alike. slope, shift (c,) : of the
@@ -92,7 +92,7 @@ class _MarksProblem:
     folds: Folds
 
     @classmethod
-    def of(cls, table: Table, targets: np.ndarray, folds: Folds) -> _MarksProblem:
+    def of(cls, table: Table, targets: np.ndarray, folds: Folds) -> MarksProblem:
         own, marks = table.Z[:, targets], table.labels[:, targets]
         slope, shift = calibrate_labels(own[folds.judged], marks[folds.judged])
         cool = (own * slope + shift).astype(own.dtype)
@@ -135,7 +135,7 @@ class _MarksProblem:
 
 
 @dataclass(frozen=True, eq=False)
-class _Path:
+class MarksPath:
     """Weights on some columns of the table, each label at its best ridge.
 
     held_out (N, c) : calibrated logits of each sample under weights that have not seen it. ridge (c,).
@@ -147,15 +147,15 @@ class _Path:
     held_out: np.ndarray
     ridge: np.ndarray
 
-    def refined(self, problem: _MarksProblem) -> _Path:
+    def refined(self, problem: MarksProblem) -> MarksPath:
         """With every fold held out, where ridges were compared on fewer."""
         folds = problem.folds
         if len(problem.compared) == len(folds.numbers):
             return self
-        held_out = _held_out(problem, self.design, folds, self.ridge, folds.numbers, {})
+        held_out = held_out_marks(problem, self.design, folds, self.ridge, folds.numbers, {})
         return replace(self, held_out=held_out)
 
-    def patch(self, problem: _MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
+    def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
         """The patch of the chosen labels (c,) bool, fitted to all samples; and notes on fitting it."""
         solved = _solved(problem, self.design, problem.marks, self.ridge, None, _FINE)
         scale = chosen / problem.slope
@@ -165,13 +165,13 @@ class _Path:
         return patch, (f"{self.name}: {solved.note}",) if solved.note else ()
 
 
-def _search(name: str, columns: np.ndarray, problem: _MarksProblem, made: Design) -> _Path:
+def _search(name: str, columns: np.ndarray, problem: MarksProblem, made: Design) -> MarksPath:
     """Each label's best ridge, from strong to weak until the held-out log-loss of none falls any more."""
     base = problem.loss_of_labels(problem.cool, problem.counted)
-    path = _Path(name, columns, made, problem.cool, np.full(len(base), RIDGES[0]))
+    path = MarksPath(name, columns, made, problem.cool, np.full(len(base), RIDGES[0]))
     least, since, start = np.full(len(base), np.inf), 0, dict[int, Solution]()
     for ridge in RIDGES:
-        logits = _held_out(problem, made, problem.folds.coarse, ridge, problem.compared, start)
+        logits = held_out_marks(problem, made, problem.folds.coarse, ridge, problem.compared, start)
         losses = problem.loss_of_labels(logits, problem.counted)
         worth = _WORTH * np.maximum(base - np.minimum(least, base), 0)
         since = 0 if (losses < least - worth).any() and np.isfinite(losses).all() else since + 1
@@ -184,8 +184,8 @@ def _search(name: str, columns: np.ndarray, problem: _MarksProblem, made: Design
     return path
 
 
-def _held_out(
-    problem: _MarksProblem,
+def held_out_marks(
+    problem: MarksProblem,
     made: Design,
     folds: Folds,
     ridge: np.ndarray | float,
@@ -241,8 +241,8 @@ class _Held:
 
 
 def _settled(
-    problem: _MarksProblem,
-    path: _Path | None,
+    problem: MarksProblem,
+    path: MarksPath | None,
     goal: ResolvedGoal,
     margin: float,
     groups: np.ndarray | None,
@@ -292,13 +292,13 @@ def _settled(
     return Fitted(kind, candidate, choice.bias, problem.whole(control), choice, tuple(notes))
 
 
-def _candidate(problem: _MarksProblem, path: _Path, taken: np.ndarray) -> FitCandidate:
+def _candidate(problem: MarksProblem, path: MarksPath, taken: np.ndarray) -> FitCandidate:
     loss = float(problem.loss_of_labels(path.held_out)[taken].mean())
     held_out = np.where(taken, path.held_out / problem.slope, problem.Z)
     return FitCandidate(path.name, path.columns, held_out, loss, lambda: path.patch(problem, taken))
 
 
-def _learnt(problem: _MarksProblem, held_out: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+def _learnt(problem: MarksProblem, held_out: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """Labels (c,) bool whose held-out log-loss is surely lower than that of the calibrated base."""
     judged = problem.folds.judged
     saved = (problem.losses(problem.cool) - problem.losses(held_out))[judged]

@@ -7,7 +7,7 @@ are its positions, or several at each; the scores of all levels are joined befor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -76,6 +76,27 @@ class Detector:
     def outputs(self) -> tuple[str, ...]:
         """The outputs that are read, each once."""
         return tuple(dict.fromkeys((self.scores, self.boxes)))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is not seen in the graph, as plain data."""
+        numbers = None if self.numbers is None else [self.numbers.how, self.numbers.fractions]
+        anchors = [level.anchors for level in self.levels]
+        return {"anchors": anchors, "background": self.background, "numbers": numbers}
+
+    def recorded(self, record: Mapping[str, Any]) -> Detector:
+        """The same with what a record says. Raises LookupError, TypeError or ValueError for a damaged one."""
+        each = [int(many) for many in record["anchors"]]
+        levels = tuple(
+            replace(level, anchors=k, neighbours=level.neighbours or k == 1)
+            for level, k in zip(self.levels, each, strict=True)
+        )
+        background, numbers = record["background"], record["numbers"]
+        meaning = None if numbers is None else BoxNumbers(numbers[0], bool(numbers[1]))
+        if meaning is not None and meaning.how not in FORMATS:
+            raise ValueError("the record of what a detector's boxes mean is damaged")
+        background = None if background is None else int(background)
+        return replace(self, levels=levels, background=background, numbers=meaning)
 
     def read(self, values: Mapping[str, Any], classes: int) -> tuple[np.ndarray, np.ndarray]:
         """Scores (N, A, C) and four numbers for each box (N, A, 4) float32, of the outputs' values.

@@ -21,6 +21,7 @@ _MOVING = frozenset(
 )
 _LAYING_OUT = frozenset({"Reshape", "Flatten"})
 _NEIGHBOURS = [0, 2, 3, 1]  # of a map's axes, channels last: anchors of a position follow each other
+_TWEAKED = "onnxtweak/"  # what names begin with that a splice makes
 _MOST_STEPS = 12
 _OF_BOX = 4
 
@@ -65,6 +66,9 @@ def _joined(graph: GraphIndex, name: str) -> _Joined | None:
             return None
         if node.op_type == "Concat" and len(node.input) > 1:
             break
+        if node.op_type == "Add" and node.input[0].startswith(_TWEAKED):  # a patch, behind the same scores
+            name = node.input[0]
+            continue
         if node.op_type not in ("Split", "Slice", "Identity", "Cast", "Transpose"):
             return None
         if node.op_type == "Transpose":

@@ -13,6 +13,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto
 
 from onnxtweak.errors import ModelError
+from onnxtweak.model.edit.level_nodes import build_level_reader, build_level_tap
 from onnxtweak.model.edit.patch_nodes import (
     build_pool,
     build_reader,
@@ -34,7 +35,7 @@ from onnxtweak.model.edit.position_nodes import (
 )
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits_format import LogitsFormat
-from onnxtweak.types import AT_POSITIONS, Neurons, Tap
+from onnxtweak.types import AT_POSITIONS, Neurons, Tap, level_of
 
 PROBE = "onnxtweak/probe"  # the input of a model's tail
 
@@ -181,11 +182,15 @@ class _Outlet:
 
     def tap(self, tap: Tap) -> str:
         """All values of a tap."""
-        if self.place is not None and tap.pool in AT_POSITIONS:
+        of_level = level_of(tap.pool) >= 0
+        if self.place is not None and (of_level or tap.pool in AT_POSITIONS):
             self._need(tap.name)
+            for level in self.place.at.levels:
+                self._need(level.map)
             output = self._new_output()
             build = Builder(output + "/", self.graph.opset, "float32")
-            self.pieces.append(build_position_tap(tap, self.place, build, output, some=self.some))
+            read = build_level_tap if of_level else build_position_tap
+            self.pieces.append(read(tap, self.place, build, output, some=self.some))
             return output
         if tap.pool == "none" or len(tap.shape) == 1:
             return self.tensor(tap.name, tap.dtype in ("float32", "float16"))
@@ -200,10 +205,13 @@ class _Outlet:
         """The values of chosen neurons, (N, K)."""
         for number in sorted({int(number) for number in neurons.tap_of}):
             self._need(neurons.taps[number].name)
+        for level in () if self.place is None else self.place.at.levels:
+            self._need(level.map)
         output = self._new_output()
         if self.place is not None:
             build = Builder(output + "/", self.graph.opset, "float32")
-            self.pieces.append(build_position_reader(neurons, self.place, build, output, some=self.some))
+            read = build_level_reader if self.place.at.levels else build_position_reader
+            self.pieces.append(read(neurons, self.place, build, output, some=self.some))
             return output
         self.pieces.append(
             build_reader(neurons, opset=self.graph.opset, dtype="float32", output=output, prefix=output + "/")

@@ -15,6 +15,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnxtweak.head import SMALLEST, Readout
+from onnxtweak.model.edit.level_nodes import build_level_patch
 from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, Builder, Piece
 from onnxtweak.model.edit.position_nodes import (
     PositionSite,
@@ -81,6 +82,8 @@ def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
     if at.at_positions:
         place = PositionSite(site.logits_in, at)
         linear = patch.as_linear(columns)
+        if at.levels:
+            return build_level_patch(linear, tweak.neurons, place, build, site.logits_out)
         return build_position_patch(linear or patch, tweak.neurons, place, build, site.logits_out)
     delta = _DELTAS[type(patch)](build, patch, tweak.neurons, columns)
     build.combine(logits, delta, at)

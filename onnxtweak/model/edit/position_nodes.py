@@ -46,7 +46,7 @@ def build_position_scores(site: PositionSite, build: Builder, output: str, *, so
         value = build.cast("wide", value, build.dtype)
     if "C" in layout:
         value = build.node("last", "Transpose", [value], perm=[*order, layout.index("C")])
-    rows = _rows(build, value, some=some, single="C" not in layout)
+    rows = rows_of(build, value, some=some, single="C" not in layout)
     readout = site.at.readout
     if readout is not None and readout.rest:
         own = build.node("own", "Gather", [rows, build.index("source", readout.source)], axis=1)
@@ -131,8 +131,10 @@ def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -
     if isinstance(patch, Mlp):
         values, order = build.read(neurons, read_tap=partial(read_at_positions, build, site))
         first, second = ("conv1", "w1", "b1"), ("conv2", "w2", "b2")
-        hidden = _conv(build, first, values, np.asarray(patch.w1)[order], patch.b1, site)
-        return _conv(build, second, build.node("relu", "Relu", [hidden]), patch.w2, patch.b2, site)
+        hidden = convolved(build, first, values, np.asarray(patch.w1)[order], patch.b1, len(site.axes))
+        return convolved(
+            build, second, build.node("relu", "Relu", [hidden]), patch.w2, patch.b2, len(site.axes)
+        )
     assert isinstance(patch, Linear)  # `build_piece` makes one of every other form
     parts = []
     for number, chosen in enumerate(_by_resolution(neurons)):
@@ -142,7 +144,7 @@ def _delta(build: Builder, patch: Patch, neurons: Neurons, site: PositionSite) -
         values, order = build.read(of, f"{number}/", partial(read_at_positions, build, site, resize=False))
         bias = patch.bias if not number else np.zeros_like(patch.bias)
         names = f"{number}/conv", f"{number}/weight", f"{number}/bias"
-        part = _conv(build, names, values, weight[order], bias, site)
+        part = convolved(build, names, values, weight[order], bias, len(site.axes))
         parts.append(_resized(build, f"{number}/resize", part, site) if resized else part)
     total = parts[0]
     for number, part in enumerate(parts[1:]):
@@ -162,18 +164,22 @@ def _position_sizes(tap: Tap) -> tuple[int, ...]:
     return tuple(size for axis, size in enumerate(tap.shape) if axis != tap.channel_axis)
 
 
-def _conv(
+def convolved(
     build: Builder,
     names: tuple[str, str, str],
     values: gs.Tensor,
     weight: np.ndarray,
     bias: np.ndarray,
-    site: PositionSite,
+    axes: int,
 ) -> gs.Variable:
-    """A 1x1 convolution. names : of the node and its two arrays. weight (K, C). bias (C,)."""
-    kernel = np.asarray(weight).T.reshape(weight.shape[1], weight.shape[0], *(1 for _ in site.axes))
+    """A 1x1 convolution. names : of the node and its two arrays. weight (K, C). bias (C,).
+
+    axes : how many there are of positions.
+    """
+    ones = [1] * axes
+    kernel = np.asarray(weight).T.reshape(weight.shape[1], weight.shape[0], *ones)
     inputs = [values, build.weights(names[1], kernel), build.weights(names[2], np.asarray(bias))]
-    return build.node(names[0], "Conv", inputs, kernel_shape=[1 for _ in site.axes])
+    return build.node(names[0], "Conv", inputs, kernel_shape=ones)
 
 
 def read_at_positions(
@@ -195,7 +201,9 @@ def read_at_positions(
     if axis != 1:
         rest = [other for other in range(1, 1 + len(tap.shape)) if other != axis]
         value = build.node(f"{name}/first", "Transpose", [value], perm=[0, axis, *rest])
-    if len(tap.shape) - 1 > len(site.axes):  # axes of size 1 between those of positions
+    if (
+        len(tap.shape) - 1 > len(site.axes) and not site.at.levels
+    ):  # axes of size 1 between those of positions
         value = build.node(f"{name}/narrow", "Reshape", [value, build.index(f"{name}/shape", [0, 0, -1])])
     if tap.dtype != build.dtype:
         value = build.cast(f"{name}/cast", value, build.dtype)
@@ -239,7 +247,7 @@ def _tap_rows(
     value = read_at_positions(build, site, name, tap, index, resize=not between)
     last = build.node(f"{name}/last", "Transpose", [value], perm=[0, *range(2, 2 + len(site.axes)), 1])
     if not between:
-        return _rows(build, last, some=some, name=f"{name}/")
+        return rows_of(build, last, some=some, name=f"{name}/")
     return interpolated_rows(
         build, f"{name}/", last, build.source(site.logits), site.axes, build.source(ROWS)
     )
@@ -252,7 +260,7 @@ def _highest(build: Builder, value: gs.Tensor) -> gs.Variable:
     return build.node("highest", "ReduceMax", [value, build.index("highest/axes", [1])], keepdims=1)
 
 
-def _rows(
+def rows_of(
     build: Builder, value: gs.Tensor, *, some: bool, single: bool = False, name: str = ""
 ) -> gs.Variable:
     """The last axis of a value for every position, or for those that are fed as wanted.

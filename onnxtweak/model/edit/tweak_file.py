@@ -23,7 +23,7 @@ from onnxtweak.model.file.output_file import write_atomic
 from onnxtweak.model.file.tweak_metadata import canonical_json
 from onnxtweak.patch import FORMS, Patch, Tweak, form_of
 from onnxtweak.settings import POOLS
-from onnxtweak.types import AT_POSITIONS, Neurons, Tap
+from onnxtweak.types import AT_POSITIONS, Neurons, Tap, level_of
 
 _FORMAT = 1
 _MOST_CLASSES = 1 << 20
@@ -128,7 +128,8 @@ def _tap(entry: Any) -> Tap:
         all(isinstance(text, str) for text in (tap.name, tap.op)) and tap.name != "", "a tap has no name"
     )
     _require(tap.dtype in _DTYPES, f"a tap has the unknown type {tap.dtype!r}")
-    _require(tap.pool in (*POOLS, *AT_POSITIONS), f"a tap has the unknown pooling {tap.pool!r}")
+    known = tap.pool in (*POOLS, *AT_POSITIONS) or level_of(tap.pool) >= 0
+    _require(known, f"a tap has the unknown pooling {tap.pool!r}")
     axis = tap.channel_axis
     _require(
         type(axis) is int and (tap.pool == "none" or 0 <= axis < len(shape)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnxtweak.other_answers import MatchOutcome
 from onnxtweak.report.text.layout import Block, Heading, Note, TextTable
 from onnxtweak.results import Result
-from onnxtweak.types import LabelMetrics
+from onnxtweak.types import BoxMetrics, LabelMetrics, Metrics
 
 _COLUMNS = ("base", "tweaked", "bias")
 
@@ -13,8 +13,15 @@ _COLUMNS = ("base", "tweaked", "bias")
 def counted(made: Result) -> str:
     """What the figures of a result count."""
     if made.matched is None:
-        return "F1" if isinstance(made.before, LabelMetrics) else "Accuracy"
+        return measure_name(made.before)
     return f"Agreement with {made.matched.reference.path}"
+
+
+def measure_name(metrics: Metrics) -> str:
+    """What the figures of each class are."""
+    if isinstance(metrics, BoxMetrics):
+        return "AP50"
+    return "F1" if isinstance(metrics, LabelMetrics) else "Accuracy"
 
 
 def matched_blocks(outcome: MatchOutcome | None) -> tuple[Block, ...]:

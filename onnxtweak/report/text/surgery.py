@@ -8,9 +8,10 @@ from typing import Any
 
 from onnxtweak.other_answers import Rewritten
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
+from onnxtweak.report.text.matched import measure_name
 from onnxtweak.report.text.verdict import group_tables
 from onnxtweak.results import ModelDiff, Reverted, Verified
-from onnxtweak.types import Check, LabelMetrics, Metrics, Unchecked
+from onnxtweak.types import Check, Metrics, Unchecked
 
 _ROWS = 40  # differences that get a row of their own
 
@@ -89,7 +90,7 @@ def counted(checks: Sequence[Check], unchecked: Sequence[Unchecked]) -> str:
 
 
 def _accuracy(before: Metrics, after: Metrics, unit: str) -> str:
-    what = "macro F1 " if isinstance(before, LabelMetrics) else ""
+    what = {"F1": "macro F1 ", "AP50": "mAP50 "}.get(measure_name(before), "")
     return (
         f"{what}{before.overall * 100:.1f} % without, {after.overall * 100:.1f} % with the tweak, "
         f"on {after.samples:,} {unit}"

@@ -69,12 +69,12 @@ def box_readings(made: FoundObjects, groups: np.ndarray | None) -> tuple[MetricR
     drawn = made.drawn(weights_of(made.found.samples, groups))
     figures = made.metrics(np.empty(0, np.int64))
     return (
-        MetricReading(*OVERALL, figures.overall, interval(_means(drawn[:, 0]))),
-        MetricReading(*STRICT, figures.mean_strict, interval(_means(drawn.mean(axis=1)))),
+        MetricReading(*OVERALL, figures.overall, interval(over_classes(drawn[:, 0]))),
+        MetricReading(*STRICT, figures.mean_strict, interval(over_classes(drawn.mean(axis=1)))),
     )
 
 
-def _means(each: np.ndarray) -> np.ndarray:
+def over_classes(each: np.ndarray) -> np.ndarray:
     """The mean over the classes of each resample (R, C), of those that have objects there."""
     return np.array([mean(one) for one in each])
 

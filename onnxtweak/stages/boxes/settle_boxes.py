@@ -14,9 +14,9 @@ import numpy as np
 
 from onnxtweak.boxes.head import Boxes
 from onnxtweak.boxes.matching import IGNORED, NOTHING, matched
+from onnxtweak.boxes.truth import AnchorBoxes
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import FIT, VALIDATION, Splits, View
-from onnxtweak.data.stratified import Thinned
 from onnxtweak.engine.answer.shown_boxes import meaning_of, numbers_of, shown_anchors
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.subject import Subject
@@ -26,7 +26,7 @@ from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.settings import DataSettings
 
 _SOME_SCORE = 0.02  # from which an anchor may matter
-_HARD = 0.8  # of the anchors that are drawn, at most
+_MATTER = 0.8  # of the anchors that are drawn, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,7 @@ def settle_boxes(
     def anchors(view: View, most: int | None) -> View:
         own, each = made[id(view.dataset)], np.arange(subject.positions)
         rows = (view.rows[:, None] * subject.positions + each).reshape(-1)
-        if most is None or len(rows) <= most:
-            return View(own.dataset, rows)
-        drawn = _drawn(rows, own, classes, most, data.seed)
-        return View(own.dataset, drawn.rows, drawn)
+        return View(own.dataset, rows if most is None else _drawn(rows, own, classes, most, data.seed))
 
     test = splits.test
     fit, validation = anchors(splits.fit, FIT), anchors(splits.validation, VALIDATION)
@@ -85,7 +82,7 @@ def settle_boxes(
     notes.append(
         f"{len(fit):,} anchors of {len(fit.samples):,} samples to fit, {len(validation):,} of "
         f"{len(validation.samples):,} to validate: all that objects are matched with, all of some score, and "
-        "a share of the others, which counts for them"
+        "as many of the others"
     )
     return replace(changed, classes=names, notes=(*splits.notes, *notes)), subject
 
@@ -126,29 +123,35 @@ def _matched(subject: Subject, dataset: Dataset, engine: Engine, names: tuple[st
     each, means = subject.positions, numbers_of(subject)
     labels = np.full((len(dataset), each), IGNORED, np.int32)
     score = np.zeros((len(dataset), each), np.float32)
+    rows, boxes = [np.empty(0, np.int64)], [np.empty((0, 4), np.float32)]
     for found in shown_anchors(subject, dataset, np.arange(len(dataset)), engine, "match"):
         number, truth = dataset.objects.within(found.sample)
-        own = matched(found.boxes(means), number, truth)
-        labels[found.sample] = np.where(own == NOTHING, len(names), own)
+        placed = found.boxes(means)
         score[found.sample] = found.scores.max(axis=1)
-    changed = replace(dataset, labels=labels.reshape(-1), sizes=(each,), classes=names)
+        own = matched(placed, score[found.sample], number, truth)
+        own = labels[found.sample] = np.where(own == NOTHING, len(names), own)
+        kept = np.flatnonzero((score[found.sample] > _SOME_SCORE) | ((own >= 0) & (own < len(names))))
+        rows.append(found.sample * each + kept)
+        boxes.append(placed[kept])
+    anchors = AnchorBoxes(np.concatenate(rows), np.concatenate(boxes))
+    objects = replace(dataset.objects, anchors=anchors)
+    changed = replace(dataset, labels=labels.reshape(-1), sizes=(each,), classes=names, objects=objects)
     return _Matched(changed, score.reshape(-1))
 
 
-def _drawn(rows: np.ndarray, own: _Matched, classes: int, most: int, seed: int) -> Thinned:
-    """About `most` of some anchors (n,): all that matter, the best first, and a share of the others."""
+def _drawn(rows: np.ndarray, own: _Matched, classes: int, most: int, seed: int) -> np.ndarray:
+    """About `most` of some anchors (n,): all that matter, the best first, and as many of the others."""
     rng = np.random.Generator(np.random.PCG64(seed))
     labels, score = own.dataset.labels[rows], own.score[rows].copy()
     score[(labels >= 0) & (labels < classes)] = np.inf
     matter = np.flatnonzero(score > _SOME_SCORE)
-    matter = matter[np.argsort(-score[matter], kind="stable")][: round(_HARD * most)]
-    weights = np.zeros(len(rows))
-    weights[matter] = 1
-    others = np.flatnonzero((weights == 0) & (labels >= 0))
-    drawn = rng.choice(others, min(most - len(matter), len(others)), replace=False)
-    weights[drawn] = len(others) / max(len(drawn), 1)
-    chosen = np.flatnonzero(weights)
-    return Thinned(rows[chosen], weights[chosen], np.ones(len(chosen), bool))
+    matter = matter[np.argsort(-score[matter], kind="stable")][: round(_MATTER * most)]
+    chosen = np.zeros(len(rows), bool)
+    chosen[matter] = True
+    others = np.flatnonzero(~chosen & (labels >= 0))
+    drawn = rng.choice(others, min(most - len(matter), len(matter), len(others)), replace=False)
+    chosen[drawn] = True
+    return rows[chosen]
 
 
 def _said(dataset: Dataset) -> Iterator[str]:
@@ -158,5 +161,5 @@ def _said(dataset: Dataset) -> Iterator[str]:
     wanted, found = len(dataset.objects.box), int(((labels >= 0) & (labels < len(dataset.classes))).sum())
     yield (
         f"{found:,} of {wanted:,} boxes overlap an anchor of the model, which takes their class; "
-        f"{int((labels == IGNORED).sum()):,} other anchors that overlap them do not count"
+        f"{int((labels < 0).sum()):,} other anchors that overlap them do not count"
     )

@@ -1,0 +1,267 @@
+"""Which patch is best for the classes of a detector (METHOD 18)? The best by AP, on pictures held out.
+
+Rows are anchors. Where each class has a sigmoid, each is a problem of its own, as several labels are; where
+all share a softmax, one joint problem with the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.boxes.average_precision import Found, mean
+from onnxtweak.boxes.head import Boxes
+from onnxtweak.boxes.matching import marks_of
+from onnxtweak.boxes.suppression import Detections, suppressed
+from onnxtweak.boxes.truth import Truth
+from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.fit.candidate import FitCandidate
+from onnxtweak.method.fit.fit import STRENGTHS, Fitted, weakened
+from onnxtweak.method.fit.labels import MarksPath, MarksProblem, held_out_marks
+from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.fit.linear import RIDGES, fit_linear
+from onnxtweak.method.solvers.multinomial import design
+from onnxtweak.method.table import Table
+from onnxtweak.method.tuning.target_bias import BiasChoice
+from onnxtweak.settings import FitSettings
+from onnxtweak.types import Progress, silent
+
+# Biases of a class of a softmax that are tried for the control, in logits.
+# The path of ridges ends once so many in a row have raised no class's AP50 by so much.
+_PATIENCE, _WORTH = 2, 0.002
+_RESAMPLES = 100
+_BIASES = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0)
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorJudge:
+    """Average precision of logits of the learnt anchors; those left out have hardly a score.
+
+    sample (n,) int64 : of each row that is judged, by its place in `truth`. places (n,) int64 : of these rows
+    in the table. box (n, 4) : theirs.
+    """
+
+    head: Boxes
+    truth: Truth
+    sample: np.ndarray
+    places: np.ndarray
+    box: np.ndarray
+
+    def precision(self, Z: np.ndarray) -> np.ndarray:
+        """AP50 of each class, (C,) float64. Z (N, columns) : logits of the table's rows."""
+        return self.found(Z).average_precision()[0]
+
+    def found(self, Z: np.ndarray) -> Found:
+        """What is found of each class at an overlap of 0.5. Z : as of `precision`."""
+        scores = self.head.scores(Z[self.places])
+        starts = np.searchsorted(self.sample, np.arange(self.truth.samples + 1))
+        spans = [slice(int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)]
+        shown = Detections.joined(suppressed(self.box[span], scores[span]) for span in spans)
+        return Found.of(shown, self.truth, scores.shape[1], (0.5,))
+
+
+def fit_boxes(
+    learning: Learning,
+    families: Mapping[str, np.ndarray],
+    goal: ResolvedGoal,
+    settings: FitSettings,
+    judge: AnchorJudge,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Fitted:
+    """The best patch of the target classes, or the base.
+
+    learning : with labels of objects, C for none, -1 for anchors that do not count. families : name to
+    columns of the table. goal : with classes of objects. judge : of the learning samples.
+    """
+    if judge.head.background is None:
+        return _one_by_one(learning, families, goal, settings, judge, seed=seed, progress=progress)
+    return _jointly(learning, families, goal, settings, judge, seed=seed, progress=progress)
+
+
+def _one_by_one(
+    learning: Learning,
+    families: Mapping[str, np.ndarray],
+    goal: ResolvedGoal,
+    settings: FitSettings,
+    judge: AnchorJudge,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Fitted:
+    """Each class for itself: a bias leaves the order of its scores as it is: the control is the base."""
+    table, folds = learning.table, learning.folds(settings.folds, seed)
+    nothing = np.zeros(table.Z.shape[1])
+    if not families:
+        return _base(nothing, ("no hidden tensor to learn from: the answer is the base",))
+    marks = marks_of(table.labels, table.Z.shape[1])
+    problem = MarksProblem.of(replace(table, labels=marks), goal.targets, folds)
+    before = judge.found(table.Z)
+    progress.start("fit", len(families), "fits")
+    paths = []
+    for name, columns in families.items():
+        paths.append(_best_ridges(problem, name, columns, table, judge))
+        progress.advance(1)
+    progress.finish()
+    path = max(paths, key=lambda one: float(np.nan_to_num(one.precision).mean())).path.refined(problem)
+    held = table.Z.copy()
+    held[:, goal.targets] = _in_units(problem, path.held_out)
+    after = judge.found(held)
+    taken = _surely(before, after, settings.margin)[goal.targets]
+    own, was, now = goal.targets[taken], before.average_precision()[0], after.average_precision()[0]
+    shown = was.copy()
+    shown[own] = now[own]
+    notes = (
+        f"fitted {path.name}, ridges {path.ridge.min():g} to {path.ridge.max():g}: {len(own)} of {len(goal)} "
+        f"classes get weights; {_changed(was, shown, goal)}",
+    )
+    if not len(own):
+        return _base(nothing, (*notes, "nothing did better than the base on pictures held out"))
+    held[:, goal.targets[~taken]] = table.Z[:, goal.targets[~taken]]
+    loss = float(problem.loss_of_labels(path.held_out)[taken].mean())
+    found = FitCandidate(path.name, path.columns, held, loss, lambda: path.patch(problem, taken))
+    choice = BiasChoice(nothing, np.empty(0, bool), holds=True, trials=())
+    return Fitted("fit", found, nothing, nothing, choice, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _RidgesByPrecision:
+    """Weights on some columns, each class at the ridge of its best AP50. precision (c,) : that, held out."""
+
+    path: MarksPath
+    precision: np.ndarray
+
+
+def _best_ridges(
+    problem: MarksProblem, name: str, columns: np.ndarray, table: Table, judge: AnchorJudge
+) -> _RidgesByPrecision:
+    """From strong to weak ridges, until no class has got better for a while."""
+    folds, made, start = problem.folds.coarse, design(table.T[:, columns]), dict[int, np.ndarray]()
+    best = np.full(len(problem.targets), -1.0)
+    path = MarksPath(name, columns, made, problem.cool, np.full(len(best), RIDGES[0]))
+    since = 0
+    for ridge in RIDGES:
+        logits = held_out_marks(problem, made, folds, ridge, folds.numbers, start)
+        Z = table.Z.copy()
+        Z[:, problem.targets] = _in_units(problem, logits)
+        now = np.nan_to_num(judge.found(Z).average_precision()[0][problem.targets])
+        since = 0 if (now > best + _WORTH).any() else since + 1
+        better = now > best
+        best, held_out = np.where(better, now, best), np.where(better, logits, path.held_out)
+        path = replace(path, held_out=held_out, ridge=np.where(better, ridge, path.ridge))
+        if since == _PATIENCE:
+            break
+    return _RidgesByPrecision(path, best)
+
+
+def _in_units(problem: MarksProblem, calibrated: np.ndarray) -> np.ndarray:
+    """Calibrated logits (N, c) as those of the base."""
+    found: np.ndarray = (calibrated - problem.shift) / problem.slope
+    return found
+
+
+def _surely(before: Found, after: Found, margin: float) -> np.ndarray:
+    """Classes (C,) bool that are found better, by so many standard errors of resampled pictures."""
+    change = (after.average_precision() - before.average_precision())[0]
+    rng = np.random.Generator(np.random.PCG64(0))
+    many, drawn = before.samples, []
+    for _ in range(_RESAMPLES):
+        weight = np.bincount(rng.integers(0, many, many), minlength=many).astype(np.float64)
+        drawn.append((after.average_precision(weight) - before.average_precision(weight))[0])
+    found: np.ndarray = np.nan_to_num(change) > margin * np.nan_to_num(np.nanstd(drawn, axis=0))
+    return found & np.isfinite(change)
+
+
+def _jointly(
+    learning: Learning,
+    families: Mapping[str, np.ndarray],
+    goal: ResolvedGoal,
+    settings: FitSettings,
+    judge: AnchorJudge,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Fitted:
+    """All classes of a softmax, at the most strength that keeps the other classes within their limits."""
+    whole, folds = learning.table, learning.folds(settings.folds, seed)
+    table = _on_columns(whole, judge.head)
+    before = judge.precision(whole.Z)
+    control = _best_biases(whole, judge, goal, before)
+    limits = _AllowedDrops(goal, before)
+    progress.start("fit", len(families), "fits")
+    tried = []
+    for name, columns in families.items():
+        tried.append(fit_linear(table, columns, name, folds))
+        progress.advance(1)
+    progress.finish()
+    notes = list[str]()
+    for candidate in tried:
+        for strength in STRENGTHS:
+            weaker = weakened(candidate, strength, table)
+            after = judge.precision(weaker.held_out)
+            notes.append(f"fitted {weaker.name}: {_changed(before, after, goal)}")
+            if limits.keeps(after):
+                bias = np.zeros(table.Z.shape[1])
+                choice = BiasChoice(bias, np.empty(0, bool), holds=True, trials=())
+                return Fitted("fit", weaker, bias, control, choice, tuple(notes))
+    return _base(
+        control, (*notes, "nothing did better than the base on pictures held out, within the limits")
+    )
+
+
+def _on_columns(table: Table, head: Boxes) -> Table:
+    """The table with columns of the scores as labels; anchors that do not count weigh nothing."""
+    weight = np.ones(len(table.labels)) if table.weight is None else table.weight
+    counts = table.labels >= 0
+    labels = head.columns(np.where(counts, table.labels, head.objects(table.Z.shape[1])), table.Z.shape[1])
+    return Table(table.T, table.Z, labels, table.groups, weight=np.where(counts, weight, 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _AllowedDrops:
+    """What may be lost. before (C,) : AP50 of the base, held out."""
+
+    goal: ResolvedGoal
+    before: np.ndarray
+
+    def keeps(self, after: np.ndarray) -> bool:
+        """Are the targets better, the whole kept, and no other class below its limit?"""
+        goal, change = self.goal, 100 * np.nan_to_num(after - self.before)
+        if not change[goal.targets].mean() > 0:
+            return False
+        others = np.delete(change, goal.targets)
+        lost = goal.max_class_drop is not None and (others < -goal.max_class_drop).any()
+        seen = np.isfinite(self.before)
+        return not lost and bool(change[seen].mean() >= -goal.max_overall_drop)
+
+
+def _best_biases(table: Table, judge: AnchorJudge, goal: ResolvedGoal, before: np.ndarray) -> np.ndarray:
+    """The bias of each target's column that is best for its AP; nothing where the whole falls."""
+    bias = np.zeros(table.Z.shape[1])
+    for number in goal.targets.tolist():
+        column, best = int(judge.head.columns(np.array([number]), len(bias))[0]), before[number]
+        for value in _BIASES:
+            Z = table.Z.copy()
+            Z[:, column] += np.asarray(value, Z.dtype)
+            now = judge.precision(Z)[number]
+            if now > best:
+                best, bias[column] = now, value
+    if not bias.any():
+        return bias
+    after = judge.precision(table.Z + bias.astype(table.Z.dtype))
+    return bias if _AllowedDrops(goal, before).keeps(after) else np.zeros(len(bias))
+
+
+def _base(control: np.ndarray, notes: tuple[str, ...]) -> Fitted:
+    choice = BiasChoice(control, np.empty(0, bool), holds=True, trials=())
+    return Fitted("base", None, np.zeros(len(control)), control, choice, notes)
+
+
+def _changed(before: np.ndarray, after: np.ndarray, goal: ResolvedGoal) -> str:
+    """In words, what AP50 (C,) of each class came to."""
+    own = goal.targets
+    figures = [f"{mean(each):.1%}" for each in (before, after, before[own], after[own])]
+    return "held out, mAP50 {} -> {}, of the targets {} -> {}".format(*figures)

@@ -1,0 +1,5 @@
+"""What does `fit` do about the objects that a detector finds, and what becomes of them?
+
+propose  the classes to raise, what is learnt from anchors, and the patch
+outcome  what became of the objects, in the file
+"""
