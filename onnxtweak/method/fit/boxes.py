@@ -30,7 +30,8 @@ from onnxtweak.types import Progress, silent
 
 # Biases of a class of a softmax that are tried for the control, in logits.
 # The path of ridges ends once so many in a row have raised no class's AP50 by so much.
-_PATIENCE, _WORTH = 2, 0.002
+_PATIENCE, _WORTH = 2, 0.001
+_STRONGEST = 1.0  # ridge: under stronger ones AP50 hardly moves, and would seem to have stopped
 _RESAMPLES = 100
 _BIASES = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0)
 
@@ -143,7 +144,7 @@ def _best_ridges(
     best = np.full(len(problem.targets), -1.0)
     path = MarksPath(name, columns, made, problem.cool, np.full(len(best), RIDGES[0]))
     since = 0
-    for ridge in RIDGES:
+    for ridge in (ridge for ridge in RIDGES if ridge <= _STRONGEST):
         logits = held_out_marks(problem, made, folds, ridge, folds.numbers, start)
         Z = table.Z.copy()
         Z[:, problem.targets] = _in_units(problem, logits)
