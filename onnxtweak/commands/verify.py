@@ -276,7 +276,7 @@ def _on_samples(
     if file.detector is not None:
         before_boxes, after_boxes, check = boxes_verified(job, base, run.inside[-1])
         made.append(check)
-        return before_boxes, after_boxes, ()
+        return before_boxes, after_boxes, (), "samples"
     before = shown_pass(base, view, engine, "base")
     notes.extend(doubts(replace(job, subject=base), view, before.classes))
     tweaked = _as_tweaked(file, run.inside[-1])

@@ -208,7 +208,7 @@ def held_out_marks(
 
 
 def _solved(
-    problem: _MarksProblem,
+    problem: MarksProblem,
     made: Design,
     marks: np.ndarray,
     ridge: np.ndarray | float,
