@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxtweak.data.open_data import open_data
+from onnxtweak.data.open_data import read_sources
+from onnxtweak.data.samples import Reading
 from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.several_labels import settle_several
 from onnxtweak.engine.answer.tail import settle_answer
@@ -152,7 +153,8 @@ def _explain(opened: Opened, kind: HeadKind) -> str:
 
 def _few(opened: Opened, data: DataSettings, engine: EngineSettings) -> tuple[dict[str, np.ndarray], Opened]:
     """A few samples, and the model with the values that the data gives to all of them."""
-    dataset = open_data(data.data, inputs=opened.specs, preprocess=data.preprocess, memory=engine.memory)
+    reading = Reading(data.preprocess, engine.memory, boxes=opened.detector is not None)
+    dataset = read_sources(data.data, opened.specs, reading)
     opened = opened.given(dataset.constants)
     return few_samples(opened, View(dataset, np.arange(len(dataset))), 3), opened
 

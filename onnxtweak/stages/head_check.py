@@ -111,6 +111,14 @@ def require_no_positions(subject: Subject, what: str) -> None:
         )
 
 
+def require_no_boxes(subject: Subject, what: str = "this command") -> None:
+    """Raise ModelError for a detector, which a command, or what is asked of it, cannot work with."""
+    if subject.detector is not None:
+        raise ModelError(
+            f"{what} does not work with detectors yet", where=subject.model.path, hint=_OF_DETECTORS
+        )
+
+
 def require_one_label(subject: Subject, what: str) -> None:
     """Raise ModelError where a sample has several labels or boxes, which what is asked cannot work with."""
     require_no_boxes(subject, what)

@@ -67,6 +67,11 @@ def test_inspect_names_the_head_and_the_labels_it_wants(made):
     assert "COCO JSON" in said and f"{40 if kind == 'two-anchors' else 20} anchors on 2 levels" in said
 
 
+def test_inspect_takes_labelled_boxes(made):
+    seen = onnxtweak.inspect(made[1].model, data=made[1].data)
+    assert seen.kind == "boxes" and seen.taps and {tap.pool for tap in seen.taps} == {"level0", "level1"}
+
+
 def test_other_models_are_no_detectors(tmp_path):
     for kind in ("pixels", "tokens", "frames"):
         model = onnx.load(model_at_positions(kind, tmp_path, samples=2).model)
