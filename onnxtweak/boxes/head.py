@@ -45,8 +45,8 @@ class Boxes(Head):
 
     def decisions(self, predicted: np.ndarray, labels: np.ndarray) -> Decisions:
         """One for each anchor that counts, about the class that it is of; about C for none."""
-        known = labels >= 0
-        return Decisions(labels[known], predicted[known] == labels[known])
+        known = np.flatnonzero(labels >= 0)
+        return Decisions(labels[known], predicted[known] == labels[known], known)
 
     def right(self, Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Which anchors are right, (N,) bool; those that do not count are not."""

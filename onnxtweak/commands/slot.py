@@ -36,6 +36,7 @@ from onnxtweak.stages.checks import (
     run_batch,
 )
 from onnxtweak.stages.deliver import write_checked
+from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import file_ref, model_ref
 from onnxtweak.stages.open_tweak import open_subject
 from onnxtweak.stages.preprocess_record import shared_by
@@ -74,6 +75,7 @@ def slot(
     for place in places:
         check_output(place, force=output.force, protect=protect)
     subject, feeds = open_subject(opened_model(file, TapSettings(logits=loaded[0].logits)), loaded, engine)
+    require_no_boxes(subject, "a slot")
     data = _slotted(subject, loaded)
     slotted = as_subject(subject, data)
     empty = slot_inside(slotted.model.proto)

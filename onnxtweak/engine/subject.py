@@ -26,7 +26,7 @@ from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import LEVEL, Neurons, Tap
 
-OF_DETECTORS = "of detectors, `inspect` and `evaluate` work (docs/howto/boxes.md)"
+OF_DETECTORS = "`inspect`, `evaluate`, `fit`, `apply`, `verify` and `revert` do (docs/howto/boxes.md)"
 
 
 @dataclass(frozen=True)
@@ -289,9 +289,7 @@ def choose_taps(
         raise ModelError(
             "none of these tensors has the positions that the scores have",
             where=f"--taps {' '.join(settings.taps)}",
-            hint="name others with --taps; see `onnxtweak inspect`"
-            if opened.detector is None
-            else OF_DETECTORS,
+            hint="name others with --taps; see `onnxtweak inspect`",
         )
     return found_taps
 

@@ -94,7 +94,6 @@ _INSTEAD = {
     "--mirror on": "leave it out",
     "--keep": "list samples with --lock, which have labels; labels that are no target keep their scores",
 }
-_OF_DETECTORS = "`inspect`, `evaluate`, `fit`, `apply`, `verify` and `revert` do (docs/howto/boxes.md)"
 
 
 def require_one_row(subject: Subject, what: str) -> None:
@@ -108,14 +107,6 @@ def require_no_positions(subject: Subject, what: str) -> None:
     if subject.sizes:
         raise ModelError(
             f"{what} does not work with scores at every position yet", where=subject.model.path, hint=_WORKS
-        )
-
-
-def require_no_boxes(subject: Subject, what: str = "this command") -> None:
-    """Raise ModelError for a detector, which a command, or what is asked of it, cannot work with."""
-    if subject.detector is not None:
-        raise ModelError(
-            f"{what} does not work with detectors yet", where=subject.model.path, hint=_OF_DETECTORS
         )
 
 

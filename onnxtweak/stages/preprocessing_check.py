@@ -13,7 +13,6 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.errors import DataError
 from onnxtweak.method.chance import standing, tells_apart
-from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.likely_mistake import TRIED, few_logits, likely_mistake, predictions, spread
 from onnxtweak.stages.lists.base_decisions import contents
 from onnxtweak.stages.open_job import Job
@@ -49,9 +48,8 @@ def require_sound_base(job: Job) -> Job:
 
     Runs the base over at most 512 fit samples, or lock-samples where there are no others. Raises DataError
     where it guesses, or where a likely mistake explains how bad it is; with `DataSettings.anyway` that is a
-    note; ModelError for a detector, which is judged otherwise and by `fit` alone.
+    note.
     """
-    require_no_boxes(job.subject)
     judged = job.splits.fit if job.has_data else job.splits.listed.get("lock")
     if judged is None or not judged.dataset.labelled:  # must-samples are wrong by intention
         return job

@@ -23,7 +23,7 @@ from onnxtweak.method.fit.labels import MarksPath, MarksProblem, held_out_marks
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import RIDGES, fit_linear
 from onnxtweak.method.folds import Folds
-from onnxtweak.method.solvers.multinomial import design
+from onnxtweak.method.solvers.multinomial import Solution, design
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import BiasChoice
 from onnxtweak.settings import FitSettings
@@ -141,7 +141,7 @@ def _best_ridges(
     problem: MarksProblem, name: str, columns: np.ndarray, table: Table, judge: AnchorJudge
 ) -> _RidgesByPrecision:
     """From strong to weak ridges, until no class has got better for a while."""
-    folds, made, start = problem.folds.coarse, design(table.T[:, columns]), dict[int, np.ndarray]()
+    folds, made, start = problem.folds.coarse, design(table.T[:, columns]), dict[int, Solution]()
     best = np.full(len(problem.targets), -1.0)
     path = MarksPath(name, columns, made, problem.cool, np.full(len(best), RIDGES[0]))
     since = 0
