@@ -38,8 +38,6 @@ def check_paths(
     written = [path for path in (output.output, output.tweak, output.report) if path is not None]
     work = [] if engine.work_dir is None else [engine.work_dir]
     read = [*model_files(model), *map(Path, others), *files_named(data, engine), *costs_named(metric)]
-    if output.report is not None:
-        require_page_name(output.report)
     for path in written:
         check_output(path, force=output.force, protect=read)
     check_distinct([*work, *written])
