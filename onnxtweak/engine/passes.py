@@ -18,7 +18,7 @@ from onnxtweak.engine.position_batches import position_batches
 from onnxtweak.engine.session import Session, session_of
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.engine.workers.processes import Crew
-from onnxtweak.model.edit.position_nodes import ROWS
+from onnxtweak.model.edit.positions.position_nodes import ROWS
 from onnxtweak.settings import EngineSettings
 from onnxtweak.theta.backend import Backend, host_buffer
 from onnxtweak.types import Neurons, Progress, Tap

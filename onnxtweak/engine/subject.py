@@ -19,7 +19,7 @@ from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.head import SEVERAL_LABELS, Answer, Head, Readout
 from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.edit.expose import Exposed, expose
-from onnxtweak.model.edit.position_nodes import RESIZES_FROM, way_at_positions
+from onnxtweak.model.edit.positions.position_nodes import RESIZES_FROM, way_at_positions
 from onnxtweak.model.file.model_file import ModelFile
 from onnxtweak.model.inspect.taps import TapCandidate, candidates, penultimate_name, select
 from onnxtweak.model.logits_format import LogitsFormat

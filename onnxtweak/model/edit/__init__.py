@@ -1,9 +1,7 @@
 """How is a tweak added to a model, and how is it removed again?
 
 patch_nodes     the nodes that are added
-level_nodes     the nodes that are added to the levels of a detector
-position_nodes  the nodes that are added where there are scores at every position
-interpolation   the nodes that read a map between its positions
+positions       the nodes that are added where there are scores at every position
 piece_builder   how they are built, with onnx-graphsurgeon
 splice          a tweak spliced into a model, everything else unchanged
 expose          hidden tensors made outputs, unneeded nodes removed

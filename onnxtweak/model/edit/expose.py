@@ -13,7 +13,6 @@ import onnx
 from onnx import ModelProto, ValueInfoProto
 
 from onnxtweak.errors import ModelError
-from onnxtweak.model.edit.level_nodes import build_level_reader, build_level_tap
 from onnxtweak.model.edit.patch_nodes import (
     build_pool,
     build_reader,
@@ -26,7 +25,8 @@ from onnxtweak.model.edit.piece_builder import (
     Builder,
     Piece,
 )
-from onnxtweak.model.edit.position_nodes import (
+from onnxtweak.model.edit.positions.level_nodes import build_level_reader, build_level_tap
+from onnxtweak.model.edit.positions.position_nodes import (
     ROWS,
     PositionSite,
     build_position_reader,

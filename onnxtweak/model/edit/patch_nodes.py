@@ -15,9 +15,9 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnxtweak.head import SMALLEST, Readout
-from onnxtweak.model.edit.level_nodes import build_level_patch
 from onnxtweak.model.edit.piece_builder import ELEMENT_TYPES, Builder, Piece
-from onnxtweak.model.edit.position_nodes import (
+from onnxtweak.model.edit.positions.level_nodes import build_level_patch
+from onnxtweak.model.edit.positions.position_nodes import (
     PositionSite,
     add_slot_at_positions,
     build_position_patch,

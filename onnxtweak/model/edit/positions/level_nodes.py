@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.piece_builder import Builder, Piece
-from onnxtweak.model.edit.position_nodes import PositionSite, convolved, read_at_positions, rows_of
+from onnxtweak.model.edit.positions.position_nodes import PositionSite, convolved, read_at_positions, rows_of
 from onnxtweak.model.logits_format import Level
 from onnxtweak.patch import Linear
 from onnxtweak.types import Neurons, Tap, level_of

@@ -14,8 +14,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxtweak.errors import ModelError
-from onnxtweak.model.edit.interpolation import flat_rows, interpolated_rows
 from onnxtweak.model.edit.piece_builder import Builder, Piece
+from onnxtweak.model.edit.positions.interpolation import flat_rows, interpolated_rows
 from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.patch import Linear, Mlp, Patch
 from onnxtweak.types import Neurons, Tap

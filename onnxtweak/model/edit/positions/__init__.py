@@ -1,0 +1,6 @@
+"""Which nodes are added where there are scores at every position?
+
+position_nodes  scores, hidden values and a patch at the positions of the logits
+interpolation   single rows of a map of other positions
+level_nodes     hidden values and a patch at the anchors of a detector's levels
+"""
