@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnxtweak.demo_files import demo_files
 from onnxtweak.settings import DataSettings, JoinSettings, OutputSettings, Preprocess, TargetSettings
 from tests.support import detectors
 from tests.support.at_positions import model_at_positions
+from tests.support.finders import finder
 from tests.support.nets import cnn3, cnn_1x1, mlp
 from tests.support.rounded import rounded
 from tests.support.several_labels import several_labels
@@ -60,6 +62,7 @@ def write_docs_files(folder: Path) -> None:
     tagged.model.rename(folder / "tagger.onnx")
     tagged.data.rename(folder / "tagged.npz")
     text_lines(folder, 120, pictures=True)
+    _street(folder)
     mail, spam = detectors.samples(1200, 0)
     (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
     np.savez(folder / "mail.npz", x=mail, y=spam)
@@ -88,6 +91,26 @@ def _images(proto, lacks: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np
 def _fed(x: np.ndarray) -> np.ndarray:
     """Bytes (n, 8, 8, 3) as the model expects them, (n, 3, 8, 8) float32: what `PREPROCESS` makes of them."""
     return np.ascontiguousarray(((x.astype(np.float32) / 255 - MEAN) / STD).transpose(0, 3, 1, 2))
+
+
+def _street(folder: Path) -> None:
+    """A detector, and pictures with a COCO JSON of the objects in them."""
+    found = finder("joined", folder)
+    found.model.rename(folder / "yolo.onnx")
+    found.data.unlink()
+    (folder / "street").mkdir()
+    images, objects = [], []
+    for number, picture in enumerate(found.x):
+        file = f"{number}.png"
+        pixels = (picture.transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "street" / file)
+        images.append({"id": number, "file_name": file, "height": pixels.shape[0], "width": pixels.shape[1]})
+    for number, (sample, kind, left, top, right, bottom) in enumerate(found.boxes.tolist()):
+        box = [left, top, right - left, bottom - top]
+        objects.append({"id": number, "image_id": int(sample), "category_id": int(kind), "bbox": box})
+    categories = [{"id": k, "name": name} for k, name in enumerate(("car", "person", "truck"))]
+    listed = {"images": images, "annotations": objects, "categories": categories}
+    (folder / "street" / "instances.json").write_text(json.dumps(listed), encoding="utf-8")
 
 
 def _customers(folder: Path) -> None:
