@@ -321,7 +321,7 @@ def test_what_is_no_plain_classifier(played):
     several = sections["multilabel"]
     assert inspected(several, "kind") == "several labels"
     assert several.codes() == {"inspect": 0, "evaluate": 0, "join": 2}
-    assert "does not work with several labels at once yet" in several.one("join").error
+    assert "the scores of no label tell the samples that have it" in several.one("join").error
     # Of boxes with class scores each, the scores alone could be learnt, given a label for every box.
     refused = {"detection_yolo_like": "many positions", "detection_boxes_scores": "at each of 10 positions"}
     for name, named in refused.items():

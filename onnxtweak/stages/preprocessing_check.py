@@ -53,6 +53,8 @@ def require_sound_base(job: Job) -> Job:
     judged = job.splits.fit if job.has_data else job.splits.listed.get("lock")
     if judged is None or not judged.dataset.labelled:  # must-samples are wrong by intention
         return job
+    if job.subject.detector is not None:  # it answers with boxes, of which `settle_boxes` is the judge
+        return job
     view = spread(judged, TRIED)
     doubt = doubt_about(job, view, predictions(job, view))
     if doubt is None:

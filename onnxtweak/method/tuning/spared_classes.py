@@ -21,9 +21,11 @@ from onnxtweak.method.temperature import calibrated
 
 # Rounds in which the classes that lack most are raised; what is not enough by then is not going to be.
 _ROUNDS = 25
-# The targets are raised by up to so many temperatures in steps of this, finer near the best down to this.
+# The targets are raised by up to so many temperatures more than calibrates them against the other classes, in
+# steps of this, finer near the best down to this.
 _MOST, _STEP, _FINEST = 5.0, 0.125, 0.01
-# So many steps in a row at which a limit is not kept end the search: others, farther, seldom keep it.
+# So many steps in a row at which a limit is not kept end the search, from where the targets are calibrated
+# on: others, farther, seldom keep it. Before, the first samples that change may be too few to tell.
 _PATIENCE = 3
 _ROUNDING = 1e-9
 # How much labels count against probabilities overall and for the targets; for a class it is half. How far,
@@ -53,14 +55,16 @@ def spare(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray
     if goal.all_are_targets(ledger.labels):
         return best.bias, True
     calibrating = ledger.calibration[goal.targets]
-    calibrating = calibrating - calibrating.mean()
+    common = float(calibrating.mean())
+    calibrating = calibrating - common
     height, step, since = 0.0, _STEP, 0
-    heights: Sequence[float] = np.arange(0.0, _MOST, _STEP).tolist()
+    lacking = max(common - ledger.usual_bias(goal.targets), 0.0) / ledger.temperature
+    heights: Sequence[float] = np.arange(0.0, lacking + _MOST, _STEP).tolist()
     while heights:
         for tried in heights:
             bias = goal.on_all_classes(calibrating + tried * ledger.temperature, ledger.classes)
             found = ledger.raised(bias, goal, margin)
-            since = since + 1 if found is None else 0
+            since = since + 1 if found is None and tried >= lacking else 0
             if found is not None and found.of_targets > best.of_targets:
                 best, height = found, tried
             if since == _PATIENCE:
@@ -96,6 +100,11 @@ class Ledger:
         self.before_overall = float(self._surer(self.before, self.was_right).sum())
         self.support = np.bincount(labels, minlength=self.classes)
         self._reach = np.full(self.classes, _NEAR * self.temperature)
+
+    def usual_bias(self, targets: np.ndarray) -> float:
+        """The mean bias that calibrates the other classes, as far as they have samples."""
+        others = np.setdiff1d(np.flatnonzero(self.support), targets)
+        return float(self.calibration[others].mean()) if len(others) else 0.0
 
     def raised(self, bias: np.ndarray, goal: ResolvedGoal, margin: float) -> _Raised | None:
         """`bias` (C,) and what the classes need that lack; None where the limits are not kept even so."""

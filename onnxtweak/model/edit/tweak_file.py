@@ -125,7 +125,8 @@ def _tap(entry: Any) -> Tap:
         all(type(size) is int and size > 0 for size in shape), "a tap's shape is not of positive integers"
     )
     _require(
-        all(isinstance(text, str) for text in (tap.name, tap.op)) and tap.name != "", "a tap has no name"
+        all(isinstance(text, str) for text in (tap.name, tap.op, tap.pool)) and tap.name != "",
+        "a tap has no name",
     )
     _require(tap.dtype in _DTYPES, f"a tap has the unknown type {tap.dtype!r}")
     known = tap.pool in (*POOLS, *AT_POSITIONS) or level_of(tap.pool) >= 0
