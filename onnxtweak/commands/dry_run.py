@@ -66,7 +66,7 @@ def forecast(
     job = open_job(command, model, data, engine, taps, progress)
     if command == "match":
         require_one_row(job.subject, "matching to a reference")
-    if command != "fit":
+    elif command != "fit":
         require_no_boxes(job.subject, f"`{command}`")
     job = require_sound_base(job)
     check_outputs(job, output, model=command != "score")

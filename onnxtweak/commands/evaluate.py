@@ -72,14 +72,13 @@ def evaluate(
             f"on {other:,} of {len(predicted):,} samples the model shows another class than that of its"
             " highest score: it cannot be tweaked as it is",
         )
-    run = job.run
     return Evaluation(
         model=job.model,
         metrics=measured,
         classes=job.names,
         targets=tuple(job.names[j] for j in chosen),
-        seconds=run.seconds,
-        device={key: value for key, value in run.device.items() if key != "backend"},
+        seconds=job.run.seconds,
+        device=_device(job),
         notes=(*job.splits.notes, *contradiction, *_on_positions(job, data), *doubts(job, view, predicted)),
         groups=tuple(
             group
@@ -107,18 +106,22 @@ def _of_boxes(job: Job, data: DataSettings, targets: TargetSettings, metrics: Se
     if targets.targets or targets.worst is not None:
         chosen = box_targets(targets, job.names, figures)
         figures = made.metrics(chosen)
-    run = job.run
     return Evaluation(
         model=job.model,
         metrics=figures,
         classes=job.names,
         targets=tuple(job.names[j] for j in chosen),
-        seconds=run.seconds,
-        device={key: value for key, value in run.device.items() if key != "backend"},
+        seconds=job.run.seconds,
+        device=_device(job),
         notes=job.splits.notes,
         unit="objects",
         readings=box_readings(made, view.groups(data.group)),
     )
+
+
+def _device(job: Job) -> dict[str, str]:
+    """Where the model ran: nothing is scored."""
+    return {key: value for key, value in job.run.device.items() if key != "backend"}
 
 
 def _on_positions(job: Job, data: DataSettings) -> tuple[str, ...]:

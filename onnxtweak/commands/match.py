@@ -24,7 +24,7 @@ from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples
-from onnxtweak.stages.head_check import require_no_boxes
+from onnxtweak.stages.head_check import require_one_row
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.other_models.reference import Matching, match_samples
 from onnxtweak.stages.plan_passes import PassRequest
@@ -59,7 +59,7 @@ def match(
     data = replace(data, unlabelled=True)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
-    require_no_boxes(job.subject, "`match`")
+    require_one_row(job.subject, "matching to a reference")
     matching = match_samples(require_sound_base(job), settings.reference)
     job = matching.job
     goal = ResolvedGoal(

@@ -54,15 +54,9 @@ def decode(path: Path, gray: bool, preprocess: Preprocess, most: int) -> np.ndar
             decoded = ImageOps.exif_transpose(image).convert("L" if gray else "RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise _broken(path, error) from error
-    size = scaled((decoded.height, decoded.width), preprocess)
-    if preprocess.resize is not None:
-        decoded = decoded.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    (above, below), (left, right) = padded(size, preprocess)
-    if any((above, below, left, right)):
-        border = (left, above, right, below)
-        value = round(preprocess.pad_value or 0)
-        decoded = ImageOps.expand(decoded, border, value if gray else (value, value, value))
-    pixels = np.asarray(_cropped(decoded, preprocess, path))
+    value = round(preprocess.pad_value or 0)
+    border = value if gray else (value, value, value)
+    pixels = np.asarray(_sized(decoded, preprocess, path, Image.Resampling.BILINEAR, border))
     return pixels[..., None] if gray else pixels
 
 
@@ -86,13 +80,24 @@ def decode_mask(path: Path, preprocess: Preprocess, most: int, unknown: int) -> 
             numbers = Image.fromarray(np.asarray(turned).astype(kind))
     except (OSError, SyntaxError, ValueError) as error:
         raise _broken(path, error) from error
-    size = scaled((numbers.height, numbers.width), preprocess)
+    return np.asarray(_sized(numbers, preprocess, path, Image.Resampling.NEAREST, unknown))
+
+
+def _sized(
+    picture: Image.Image,
+    preprocess: Preprocess,
+    path: Path,
+    resampling: Image.Resampling,
+    border: int | tuple[int, int, int],
+) -> Image.Image:
+    """The picture resized, padded with `border`, and cropped."""
+    size = scaled((picture.height, picture.width), preprocess)
     if preprocess.resize is not None:
-        numbers = numbers.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        picture = picture.resize((size[1], size[0]), resampling)
     (above, below), (left, right) = padded(size, preprocess)
     if any((above, below, left, right)):
-        numbers = ImageOps.expand(numbers, (left, above, right, below), unknown)
-    return np.asarray(_cropped(numbers, preprocess, path))
+        picture = ImageOps.expand(picture, (left, above, right, below), border)
+    return _cropped(picture, preprocess, path)
 
 
 def _cropped(image: Image.Image, preprocess: Preprocess, path: Path) -> Image.Image:

@@ -12,7 +12,6 @@ from onnxtweak.engine.answer.shown import ShownClasses
 from onnxtweak.errors import DataError
 from onnxtweak.method.chance import standing
 from onnxtweak.other_answers import MatchOutcome
-from onnxtweak.stages.head_check import require_one_row
 from onnxtweak.stages.likely_mistake import TRIED, predictions, spread
 from onnxtweak.stages.open_job import Job, model_ref
 from onnxtweak.stages.other_models.open_other import OtherModel, open_other
@@ -57,7 +56,6 @@ def match_samples(job: Job, path: str) -> Matching:
     Samples for which it shows none of the classes are left out. Raises ModelError where it does not fit the
     job, DataError where the two agree no more than by chance.
     """
-    require_one_row(job.subject, "matching to a reference")
     other = open_other(job, path, _ROLE)
     shown = {role: other.shown(view, f"{_ROLE}: {role}") for role, view in _roles(job.splits).items()}
     kept = {role: each.classes >= 0 for role, each in shown.items()}
