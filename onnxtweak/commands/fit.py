@@ -125,7 +125,7 @@ def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
     planner, listed, settings = request.planner, request.job.splits.listed, request.settings(FitSettings)
     check_metric(settings, TargetSettings())
-    require_of_labels(request.job.subject, request.job.reopen.data, settings)
+    require_of_labels(request.job.subject, request.job.origin.data, settings)
     check_slice(request.job, settings)
     for role, view in listed.items():
         planner.logits(f"base: {role}", view)
@@ -225,7 +225,7 @@ def _certified(
     """The patch at the largest scale that keeps the expected harm below the level, None for 0; and a note."""
     tweaked, groups, labels = validation.patched(columns, patch), validation.groups, validation.labels
     found = certify(validation.Z, tweaked, labels, level, job.head, groups)
-    of = "samples" if job.reopen.data.group is None else "groups of samples"
+    of = "samples" if job.origin.data.group is None else "groups of samples"
     unit, decided = job.subject.unit, len(job.head.decisions(labels, labels).of)
     if found.scale == 0:
         return None, f"{found.samples:,} validation {of} cannot certify {level:.2%}: the base is kept"

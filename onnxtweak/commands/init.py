@@ -49,7 +49,7 @@ def init(
             "anyway": data.anyway or None,
             "inputs": dict(data.inputs) or None,
         },
-        preprocess=job.reopen.data.preprocess,
+        preprocess=job.origin.data.preprocess,
         targets=named,
         classes=job.names,
         samples=job.samples,

@@ -298,5 +298,5 @@ def _on_samples(
     metrics_before, metrics_after = (
         measure(shown.classes, view.labels, no_target, shown.Z) for shown in (before, after)
     )
-    groups = changes_by(job.reopen.data.by, view, (before.classes, after.classes), None, job.head)
+    groups = changes_by(job.origin.data.by, view, (before.classes, after.classes), None, job.head)
     return metrics_before, metrics_after, groups, file.rows

@@ -46,7 +46,7 @@ def choose_goal(
             logits = logits_pass(job.subject, job.splits.validation, job.engine, "find the worst")
             predicted = job.head.predict(logits)
         numbers = find_targets(targets, job.names, fit, validation, predicted)
-    stay = job.reopen.data.keep != NOTHING
+    stay = job.origin.data.keep != NOTHING
     return ResolvedGoal(numbers, job.head, drops.max_overall_drop, drops.max_class_drop, unnamed_stay=stay)
 
 

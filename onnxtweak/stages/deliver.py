@@ -163,7 +163,7 @@ def make_tweak(job: Job, proposal: Proposal, recipe: str | None = None) -> Tweak
             "validation": recorded_result(
                 job.splits.validation, proposal.base, proposal.tweaked, proposal.goal
             ),
-            **provenance_of(job.reopen.data.preprocess),
+            **provenance_of(job.origin.data.preprocess),
             **({} if recipe is None else {"recipe_sha256": recipe}),
             **proposal.settings,
             "seed": job.seed,
@@ -239,19 +239,19 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
     method = proposal.settings.get("method", proposal.command)  # `compare` writes those of other names
     answer = answer_of(method, proposal.patch.changes_logits, len(proposal.neurons))
     column = None if goal.slice is None else goal.slice.column
-    groups = view.groups(job.reopen.data.group), view.groups(column)
+    groups = view.groups(job.origin.data.group), view.groups(column)
     metric = None
     if goal.metric is not None:
         metric = metric_change(goal.metric, (made[0], made[1], made[2]), groups[0])
     beside = ShownBeside(base, patched, biased)
-    lines = changes_of_lines(view, job.subject.readout, beside, job.reopen.data.group)
+    lines = changes_of_lines(view, job.subject.readout, beside, job.origin.data.group)
     metric = lines[0] if lines and metric is None else metric
     touched = (base.Z != patched.Z).any(axis=0)
     shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit, metric, touched)
     cautions = _cautions(job, proposal, view, base.classes)
     promises = () if listed is None else tuple(promises_of(listed, goal.max_class_drop))
     verdict = judge_promises(shown, goal, job.names, answer, cautions, promises)
-    measured_by = [name for name in job.reopen.data.by if name != column]
+    measured_by = [name for name in job.origin.data.by if name != column]
     by_group = changes_by(measured_by, view, predicted, groups[0], job.head)
     verdict = replace(verdict, groups=(*verdict.groups, *by_group))
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
@@ -263,7 +263,7 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
 
 def _cautions(job: Job, proposal: Proposal, view: View, shown: np.ndarray) -> tuple[str, ...]:
     """Does the base, which shows (N,) `shown`, know what was chosen on? Do samples belong together?"""
-    validation, group = job.splits.validation, job.reopen.data.group
+    validation, group = job.splits.validation, job.origin.data.group
     grouped = depend_on_groups(group, view.groups(group))
     if view is validation:
         return grouped

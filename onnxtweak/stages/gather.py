@@ -92,7 +92,7 @@ class TableShards:
 
 def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
     """`gather` over a view of the job's samples, with their groups, and how much each counts."""
-    groups = view.groups(job.reopen.data.group)
+    groups = view.groups(job.origin.data.group)
     weight = None if view.thinned is None else view.thinned.weight(view.rows)
     settings = job.engine.settings
     if settings.work_dir is None or not len(neurons):

@@ -181,7 +181,7 @@ def _prepared_wrongly(job: Job, view: View, enough: float, first: int) -> Mistak
 
 def _ways(job: Job, view: View) -> list[_Way]:
     """Other ways to prepare the samples, likely ones first, each once."""
-    now = job.reopen.data.preprocess
+    now = job.origin.data.preprocess
     recorded = recorded_preprocess(job.opened.model)
     first = [] if recorded is None else [recorded]
     column = view.dataset.parts[0].columns[view.dataset.inputs[0]]
@@ -244,7 +244,7 @@ def _axis_orders(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 def _largest(job: Job, view: View) -> float:
     """The largest value that the samples are stored with; 0 where they are no numbers."""
     try:
-        kept = replace(job.reopen.data.preprocess, **_AS_THEY_ARE)
+        kept = replace(job.origin.data.preprocess, **_AS_THEY_ARE)
         data = prepared_otherwise(view.dataset, job.opened.specs, kept)
         feeds, _, _ = next(data.batches(view.rows, len(view)))
     except InputError:
@@ -280,7 +280,7 @@ def _told(job: Job, way: _Way) -> tuple[str, str]:
     """
     if way.step is not None:
         return f"storing {way.said}", f"store {way.said}"
-    now = job.reopen.data.preprocess
+    now = job.origin.data.preprocess
     if recorded_preprocess(job.opened.model) is not None:
         options = as_options(way.preprocess) or AS_THEY_ARE
         return options, f"give {options}"

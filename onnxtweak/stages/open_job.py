@@ -56,7 +56,7 @@ _MAPS = {"activations", "stages", "blocks"}
 
 
 @dataclass(frozen=True)
-class FitSamples:
+class OpenedFrom:
     """What a job was opened from.
 
     whole : `data` is not split, all of it is fit. alone : whether samples are run one at a time, because
@@ -82,7 +82,7 @@ class Job:
     taps: tuple[Tap, ...]
     names: tuple[str, ...]
     engine: Engine
-    reopen: FitSamples
+    origin: OpenedFrom
     begin: float
 
     @property
@@ -130,12 +130,12 @@ class Job:
     @property
     def has_data(self) -> bool:
         """Whether there are labelled samples beside those that are listed."""
-        return bool(self.reopen.data.data)
+        return bool(self.origin.data.data)
 
     @property
     def seed(self) -> int:
         """Seed of the split, and of everything random after it."""
-        return self.reopen.data.seed
+        return self.origin.data.seed
 
     def cache_key(self, **facts: Any) -> str:
         """The `cache_key` of what is computed with the model. facts : what it depends on besides the job."""
@@ -144,9 +144,9 @@ class Job:
                 "onnxtweak": __version__,
                 "base": self.opened.model.base_sha256,
                 "logits": self.subject.logits,
-                "fed": asdict(self.reopen.data.preprocess),
+                "fed": asdict(self.origin.data.preprocess),
                 **({"constants": dict(self.opened.constants)} if self.opened.constants else {}),
-                **({"alone": True} if self.reopen.alone else {}),
+                **({"alone": True} if self.origin.alone else {}),
                 "device": self.engine.settings.device,
                 **facts,
             }
@@ -184,8 +184,8 @@ def prepare(
     with explaining(notes):
         splits = _opened_splits(opened, data, settings, progress, whole=False)
     splits = replace(splits, notes=(*notes, *splits.notes))
-    reopen = FitSamples(data, taps, whole=False)
-    return _job(opened, splits, settings, progress, reopen, begin, watch)
+    origin = OpenedFrom(data, taps, whole=False)
+    return _job(opened, splits, settings, progress, origin, begin, watch)
 
 
 def _opened_splits(
@@ -201,11 +201,11 @@ def _job(
     splits: Splits,
     settings: EngineSettings,
     progress: Progress,
-    reopen: FitSamples,
+    origin: OpenedFrom,
     begin: float,
     watch: bool = True,
 ) -> Job:
-    taps = reopen.taps
+    taps = origin.taps
     most = max(map(len, splits.views))
     batch = None if settings.batch is None else min(settings.batch, most)
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard), batch=batch)
@@ -213,7 +213,7 @@ def _job(
     kind = known_head(opened)
     tried = whole_batches(opened, splits.fit.spread_out(ANSWERED), ANSWERED)
     with starting(opened, "start the model", progress):
-        bare = reopen.data.head == "labels" and not splits.fit.dataset.labelled
+        bare = origin.data.head == "labels" and not splits.fit.dataset.labelled
         find = settle_several if bare or splits.fit.dataset.several else settle_answer
         opened = find(opened, tried, settings, taps.threshold)
     splits = _numbered(splits, opened)
@@ -231,7 +231,7 @@ def _job(
     reserved = _reserved_bytes(subject, splits, settings)
     engine = Engine(settings, open_backend(settings), progress, RunStats(), reserved, Crew(settings))
     at_positions = settle_boxes if subject.detector is not None else settle_lines
-    splits, subject = at_positions(splits, subject, few, engine, reopen.data, whole=reopen.whole)
+    splits, subject = at_positions(splits, subject, few, engine, origin.data, whole=origin.whole)
     said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]
     said += also_changed(opened)
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.
@@ -244,12 +244,12 @@ def _job(
         tried = few_samples(opened, splits.fit, trial_samples(subject))
         watched = watch_taps(opened, subject, Hidden(found, shapes), tried, taps, settings, progress)
         splits = replace(splits, notes=(*splits.notes, *watched.notes))
-    reopen = replace(reopen, alone=settled.alone)
+    origin = replace(origin, alone=settled.alone)
     short = too_little(settings.memory, reserved)
     if short is not None:
         splits = replace(splits, notes=(*splits.notes, short))
     names = class_names(splits.classes, subject.classes)
-    return Job(opened, subject, splits, watched.taps, names, engine, reopen, begin)
+    return Job(opened, subject, splits, watched.taps, names, engine, origin, begin)
 
 
 def _numbered(splits: Splits, opened: Opened) -> Splits:
@@ -311,8 +311,8 @@ def open_whole(
     data, notes = as_recorded(labelled_for(opened, data), opened.model)
     with explaining(notes):
         splits = replace(_opened_splits(opened, data, settings, progress, whole=True), notes=notes)
-    reopen = FitSamples(data, taps, whole=True)
-    return _job(opened, splits, settings, progress, reopen, begin, watch)
+    origin = OpenedFrom(data, taps, whole=True)
+    return _job(opened, splits, settings, progress, origin, begin, watch)
 
 
 def file_ref(path: str | Path) -> FileRef:

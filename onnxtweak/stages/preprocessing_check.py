@@ -68,12 +68,12 @@ def require_sound_base(job: Job) -> Job:
         if both > len(view) / 2:
             raise DataError(
                 f"of {len(view):,} lock-samples looked at, {both:,} are must-samples too",
-                where=job.reopen.data.lock[0],
+                where=job.origin.data.lock[0],
                 hint="lock-samples should be right: give samples that the model has right",
             )
-    if doubt.serious and not job.reopen.data.anyway:
+    if doubt.serious and not job.origin.data.anyway:
         hint = f"{doubt.remedy}; or go on with --anyway"
-        raise DataError(said, where=(*job.reopen.data.data, *job.reopen.data.lock)[0], hint=hint)
+        raise DataError(said, where=(*job.origin.data.data, *job.origin.data.lock)[0], hint=hint)
     note = f"learnt from all the same, because of --anyway: {said}" if doubt.serious else said
     return replace(job, splits=replace(job.splits, notes=(note, *job.splits.notes)))
 

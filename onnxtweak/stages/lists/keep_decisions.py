@@ -54,7 +54,7 @@ def keep_decisions(
     named = every_class(fit.labels, validation.labels)
     if kept.decided is not None and "keep" in kept.decided.shown:
         kept = _with_list(kept, kept.decided, neurons)
-    elif not kept.job.reopen.data.keep and len(named) < kept.job.subject.classes:
+    elif not kept.job.origin.data.keep and len(named) < kept.job.subject.classes:
         lines = fit.dataset.lines
         kept = _with_unnamed(kept, named, tables) if lines is None else replace(kept, notes=(_OF_LINES,))
     labels = kept.learning.table.labels

@@ -37,7 +37,7 @@ def boxes_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
     base, after = made["base"], made["tweaked"]
     assert base is not None and after is not None  # both are files
     each = base, after, made["bias"] or base
-    goal, groups = proposal.goal, view.groups(job.reopen.data.group)
+    goal, groups = proposal.goal, view.groups(job.origin.data.group)
     rows = (
         None
         if groups is None
@@ -51,7 +51,7 @@ def boxes_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
     answer = answer_of(proposal.command, proposal.patch.changes_logits, len(proposal.neurons))
     nothing = np.repeat(np.arange(base.classes), base.found.objects)
     shown = Shown(split, nothing, nothing, nothing, nothing, unit=job.subject.unit, counts=counts)
-    cautions = depend_on_groups(job.reopen.data.group, groups) if job.reopen.data.group else ()
+    cautions = depend_on_groups(job.origin.data.group, groups) if job.origin.data.group else ()
     verdict = judge_promises(shown, goal, job.names, answer, cautions)
     E, p = harm(before, now), mcnemar(fixed, broken)
     measured = Measurement(split, before, now, control, fixed, broken, p, E, verdict)
@@ -142,7 +142,7 @@ def boxes_verified(job: Job, base: Subject, inside: TweakInside) -> tuple[BoxMet
     ]
     before, after = (one.metrics(own) for one in made)
     chosen = own if len(own) else np.arange(made[0].classes)
-    weights = weights_of(made[0].found.samples, view.groups(job.reopen.data.group))
+    weights = weights_of(made[0].found.samples, view.groups(job.origin.data.group))
     drawn = [over_classes(one.drawn(weights)[:, 0][:, chosen]) for one in made]
     error = float(np.nanstd(drawn[1] - drawn[0]))
     values = [mean(one.per_class[chosen]) for one in (before, after)]

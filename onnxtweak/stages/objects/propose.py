@@ -29,7 +29,7 @@ def propose_boxes(
 
     Raises UsageError for what cannot be asked of a detector, DataError for a target without an object.
     """
-    require_of_boxes(job.reopen.data, settings)
+    require_of_boxes(job.origin.data, settings)
     goal = _goal(job, targets, settings)
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)

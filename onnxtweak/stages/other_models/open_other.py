@@ -87,7 +87,7 @@ def _matched_inputs(job: Job, opened: Opened, role: str) -> dict[str, str]:
 def _as_taken(job: Job, opened: Opened, names: dict[str, str], view: View) -> View:
     """The same samples as the model's inputs. Raises ModelError where they do not fit."""
     recorded = recorded_preprocess(opened.model)
-    preprocess = job.reopen.data.preprocess if recorded is None else recorded
+    preprocess = job.origin.data.preprocess if recorded is None else recorded
     try:
         return replace(view, dataset=fed_to(view.dataset, opened.specs, names, preprocess))
     except DataError as error:

@@ -100,7 +100,7 @@ def _require_likeness(job: Job, other: OtherModel) -> None:
         f"the model decides as the reference does on {found.accuracy:.1%} of {len(view):,} samples, no more "
         "often than by chance"
     )
-    if not job.reopen.data.anyway:
+    if not job.origin.data.anyway:
         raise DataError(
             said,
             where=other.opened.model.path,
