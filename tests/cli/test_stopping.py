@@ -176,7 +176,7 @@ def test_at_its_first_thread(root, tmp_path, name):
     (tmp_path / "sitecustomize.py").write_text(AT_ITS_FIRST_THREAD)
     path, number = os.pathsep.join([str(tmp_path), str(root)]), str(int(getattr(signal, name)))
     process = started(root, tmp_path, ["--version"], PYTHONPATH=path, STOP_WITH=number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, out, err) == (CODES[name], "", f"error: {SAID[name]}\n")
 
 
@@ -209,7 +209,7 @@ def test_inside_a_library_that_does_not_return(root, tmp_path, name):
         assert time.monotonic() < until and process.poll() is None
         time.sleep(0.02)
     process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (CODES[name], f"error: {SAID[name]}\n")
 
 

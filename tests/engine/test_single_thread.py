@@ -43,7 +43,7 @@ def test_tasks_take_a_core_each_and_no_more_are_begun_than_asked_for(cores, most
 
     def task(item):
         begun.append(item)
-        meet.wait(timeout=30)  # all that run at once come here
+        meet.wait(timeout=300)  # all that run at once come here
         return item, threads()
 
     with threadpool_limits(cores, user_api="blas"):

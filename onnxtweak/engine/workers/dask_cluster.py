@@ -9,7 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from operator import getitem
@@ -119,6 +119,17 @@ def dask_workers(settings: EngineSettings) -> Iterator[DaskWorkers]:
         yield DaskWorkers(client, count)
 
 
+def patiently(kind: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """A client or a cluster of Dask, which asserts that its own thread runs within 10 s of being started.
+
+    A machine that stands still for as long breaks that, and nothing else has happened by then: asked again.
+    """
+    for _ in range(_RETRIES):
+        with suppress(AssertionError):
+            return kind(*arguments, **options)
+    return kind(*arguments, **options)
+
+
 @contextmanager
 def _starting() -> Iterator[None]:
     """Processes of this machine are started inside, which needs a place for their locks, /dev/shm for one."""
@@ -142,7 +153,8 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
         require_files(settings.processes or 1)
         with (
             temporary_folder(Path(tempfile.gettempdir()), private=True) as scratch,
-            distributed.LocalCluster(
+            patiently(
+                distributed.LocalCluster,
                 n_workers=settings.processes,
                 threads_per_worker=1,
                 processes=True,
@@ -152,7 +164,9 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
                 scheduler_kwargs={"local_directory": str(scratch), "dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL,
             ) as cluster,
-            closing(distributed.Client(cluster, direct_to_workers=True, set_as_default=False)) as client,
+            closing(
+                patiently(distributed.Client, cluster, direct_to_workers=True, set_as_default=False)
+            ) as client,
         ):
             yield client, settings.processes or 1
         return
@@ -191,13 +205,16 @@ def _connected(address: str) -> Any:
 
     def connect() -> None:
         try:
-            found.append(distributed.Client(address, timeout=f"{_ANSWER}s", set_as_default=False))
+            found.append(patiently(distributed.Client, address, timeout=f"{_ANSWER}s", set_as_default=False))
         except BaseException as error:  # what answers may be anything, and so may what it leads to
             found.append(error)
 
     waiting = Thread(target=connect, daemon=True)
     waiting.start()
-    waiting.join(2 * _ANSWER)
+    for _ in range(20 * _ANSWER):  # short waits: a machine that stands still for a while uses up one of them
+        waiting.join(0.1)
+        if not waiting.is_alive():
+            break
     client = found[0] if found else TimeoutError()
     if not isinstance(client, BaseException):
         return client
