@@ -21,6 +21,7 @@ from onnxtweak.errors import MachineError
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 SAID = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "interrupted: the terminal hung up"}
+STEPS = 200
 EVALUATE = ["evaluate", "m.onnx", "-d", "a.npz"]
 
 
@@ -38,7 +39,7 @@ class Raising:
                 raise
             if self.then is not True:
                 raise self.then from stopped
-        for _ in range(200):  # a job that goes on
+        for self.step in range(STEPS):  # a job that goes on
             time.sleep(0.01)
 
 
@@ -59,9 +60,8 @@ def test_an_error_that_comes_of_a_signal_is_the_signal(commands, capsys):
 
 def test_a_signal_that_is_swallowed_comes_again(commands, capsys):
     commands.evaluate = Raising("SIGTERM", then=True)
-    began = time.monotonic()
     assert main(EVALUATE) == 143
-    assert time.monotonic() - began < 1.9
+    assert commands.evaluate.step < STEPS - 1
     assert capsys.readouterr().err == "error: terminated\n"
 
 
@@ -204,7 +204,7 @@ def test_inside_a_library_that_does_not_return(root, tmp_path, name):
     process = started(
         root, tmp_path / "here", ["inspect", f"{root}/models/digits_cnn3.onnx"], PYTHONPATH=path
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not (tmp_path / "here" / "inside").exists():
         assert time.monotonic() < until and process.poll() is None
         time.sleep(0.02)
@@ -268,7 +268,7 @@ def test_with_workers(root, tmp_path, name):
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (CODES[name], f"error: {SAID[name]}\n")
     assert not list(tmp_path.glob("s.npz")) and not list(tmp_path.glob(".onnxtweak*"))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while workers_of(process.pid):
         assert time.monotonic() < deadline, "a worker is left"
         time.sleep(0.05)
