@@ -33,7 +33,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import with_slice_read
 from onnxtweak.stages.deliver import check_outputs
-from onnxtweak.stages.head_check import require_no_boxes, require_one_row
+from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.open_job import Job, open_whole, prepare
 from onnxtweak.stages.plan_passes import PassRequest, Planner
@@ -64,10 +64,9 @@ def forecast(
     if command == "fit":
         data = with_slice_read(data, options.get("settings", FitSettings()), targets)
     job = open_job(command, model, data, engine, taps, progress)
-    if command == "match":
-        require_one_row(job.subject, "matching to a reference")
-    elif command != "fit":
-        require_no_boxes(job.subject, f"`{command}`")
+    if command != "fit":
+        what = "matching to a reference" if command == "match" else f"`{command}`"
+        require_no_boxes(job.subject, what)
     job = require_sound_base(job)
     check_outputs(job, output, model=command != "score")
     planner, shown = plan_command(command, job, targets, taps, options, repeats)

@@ -24,12 +24,12 @@ from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_neurons import TableNeurons, choose_neurons
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, learning_samples
-from onnxtweak.stages.head_check import require_one_row
+from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_for_tables import open_for_tables
 from onnxtweak.stages.other_models.reference import Matching, match_samples
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
-from onnxtweak.stages.proposal import Proposal
+from onnxtweak.stages.proposal import Proposal, for_tensor
 from onnxtweak.types import Progress, silent
 
 # `match` learns as `fit` does, without mirrored copies.
@@ -59,7 +59,7 @@ def match(
     data = replace(data, unlabelled=True)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
-    require_one_row(job.subject, "matching to a reference")
+    require_no_boxes(job.subject, "matching to a reference")
     matching = match_samples(require_sound_base(job), settings.reference)
     job = matching.job
     goal = ResolvedGoal(
@@ -71,14 +71,13 @@ def match(
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
     learning, notes = learning_samples(job, tables, watched.neurons, _LEARNT, picked=watched.picked)
-    table = learning.table
     with job.timed("match"):
         found = match_reference(
-            table,
-            matching.learnt[: len(table.labels)],
+            learning,
+            matching.learnt[: len(learning.table.labels)],
             watched.families,
             goal,
-            margin=settings.margin,
+            replace(_LEARNT, margin=settings.margin),
             seed=data.seed,
             progress=progress,
         )
@@ -106,8 +105,10 @@ def _proposal(
     found: Fitted,
 ) -> Proposal:
     """What was found: a patch, a bias, or the copy as it is."""
+    columns, patch = found.patch
+    patch = None if patch is None else for_tensor(patch, matching.job.subject.readout)
     return replace(
-        Proposal.of_fit(goal, watched, validation, found.patch, found.control, found.choice.trials),
+        Proposal.of_fit(goal, watched, validation, (columns, patch), found.control, found.choice.trials),
         command="match",
         criterion="held-out agreement",
         # The reference counts by its contents: a path would make other bytes of the same file.

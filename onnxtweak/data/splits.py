@@ -226,7 +226,7 @@ def unsplit(
     dataset = read_sources(all_sources(settings), inputs, reading, names, lists)
     rows = rows_by_role(settings, dataset)
     own = rows["data"] if settings.data else stand_in(rows)
-    view = with_positions(View(dataset, own), _WHOLE, settings.seed)
+    view = with_positions(View(dataset, own), WHOLE, settings.seed)
     return Splits(view, view, None, dataset.classes, listed=_listed(settings, dataset, rows, rows))
 
 
@@ -310,7 +310,7 @@ def _on_groups(column: str, views: Sequence[View | None]) -> tuple[str, ...]:
     return tuple(found)
 
 
-FIT, VALIDATION, TEST, KEPT, _WHOLE = 30_000, 15_000, 500_000, 15_000, 2_000_000  # positions at most
+FIT, VALIDATION, TEST, KEPT, WHOLE = 30_000, 15_000, 500_000, 15_000, 2_000_000  # positions at most
 
 
 def with_positions(view: View, most: int, seed: int, *, labelled: bool = True, rare: bool = False) -> View:

@@ -15,6 +15,8 @@ import numpy as np
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, settle
+from onnxtweak.method.fit.labels import fit_labels
+from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_loss, log_losses, softmax
@@ -22,6 +24,7 @@ from onnxtweak.method.solvers.regression import regress
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.patch import Linear
+from onnxtweak.settings import FitSettings
 from onnxtweak.types import Progress, silent
 
 # Ridges of the regression, tried from strong to weak until the held-out loss rises.
@@ -29,21 +32,26 @@ _RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
 
 
 def match_reference(
-    table: Table,
+    learning: Learning,
     reference: np.ndarray,
     families: Mapping[str, np.ndarray],
     goal: ResolvedGoal,
+    settings: FitSettings,
     *,
-    margin: float = 1.0,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Fitted:
     """The patch under which most of the reference's decisions are taken, or a bias, or the copy as it is.
 
-    table : its labels are the reference's decisions. reference (N, C) : its logits. families : columns of the
-    table by name, from few to many.
+    learning : the labels are the reference's decisions. reference (N, C) : its logits. families : columns of
+    the table by name, from few to many. Of several labels at once, its decisions are learnt as marks
+    (METHOD 17).
     """
-    folds = Folds.of(table.labels, None, seed, None, table.groups)
+    if goal.head.several:
+        return fit_labels(learning, families, goal, settings, seed=seed, progress=progress)
+    table = learning.table
+    judged = None if table.weight is None else learning.judged  # of positions drawn at unlike rates
+    folds = Folds.of(table.labels, None, seed, judged, table.groups)
     progress.start("match", len(families) + 2, "fits")
     temperature = fit_temperature(table.Z, table.labels)
     cool = table.cooled(temperature)
@@ -56,9 +64,11 @@ def match_reference(
         replace(each, loss=log_loss(each.held_out / temperature, table.labels)) for each in tried
     )
     # Decisions are what counts: of the two losses the one under which more are the reference's.
-    agreement = [float(goal.head.right(each.held_out, table.labels).mean()) for each in patches]
+    agreement = [float(goal.head.right(each.held_out, table.labels)[folds.judged].mean()) for each in patches]
     best = patches[int(np.argmax(agreement))] if patches else biases
-    found = settle(table, [biases, best] if patches else [biases], goal, margin=margin)
+    found = settle(
+        table, [biases, best] if patches else [biases], goal, judged=judged, margin=settings.margin
+    )
     shares = (f"{each.name}: {share:.2%}" for each, share in zip(patches, agreement, strict=True))
     said = f"decisions held out that are the reference's: {'; '.join(shares)}"
     return replace(found, notes=(said, *found.notes)) if patches else found

@@ -20,6 +20,7 @@ objects               the objects that they find: raised by `fit`, and what beca
 lines                 lines of text, whose labels say what stands in them
 lists                 listed samples: learnt from, made right, kept, and counted on the written file
 judge_promises        which promises did the written file keep?
+rows                  which rows samples have, where labels do not say
 other_models          what another model answers on a job's samples
 proposal              what is delivered: what a method made, and what its tables predict
 deliver               a patch spliced in, checked, measured and written

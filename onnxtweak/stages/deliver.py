@@ -245,7 +245,9 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
         metric = metric_change(goal.metric, (made[0], made[1], made[2]), groups[0])
     beside = ShownBeside(base, patched, biased)
     lines = changes_of_lines(view, job.subject.readout, beside, job.origin.data.group)
-    metric = lines[0] if lines and metric is None else metric
+    # What texts say of a copy is told, but not what it is judged by.
+    judged_by_lines = bool(lines) and metric is None and goal.reference is None
+    metric = lines[0] if judged_by_lines else metric
     touched = (base.Z != patched.Z).any(axis=0)
     shown = Shown(split, labels, *predicted, biased, *groups, job.subject.unit, metric, touched)
     cautions = _cautions(job, proposal, view, base.classes)
@@ -257,7 +259,10 @@ def _measure_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
     measured = Measurement(split, before, after, control, fixed, broken, p, E, verdict)
     answers = {"base": predicted[0], "tweaked": predicted[1], "bias": biased}
     matched = None if proposal.matching is None else proposal.matching.outcome(split, answers)
-    notes, scores = (*_notes_on_ties(base, patched), *said_of_lines(lines)), (base.Z, patched.Z)
+    notes, scores = (
+        (*_notes_on_ties(base, patched), *said_of_lines(lines, of_all=not judged_by_lines)),
+        (base.Z, patched.Z),
+    )
     return Outcome(measured, view, predicted, scores, check, notes, listed, metric, matched)
 
 

@@ -38,6 +38,16 @@ def labelled_for(opened: Opened, data: DataSettings) -> DataSettings:
     return replace(with_alphabet(data, opened), boxes=opened.detector is not None)
 
 
+def has_several(kind: HeadKind, dataset: Dataset, data: DataSettings) -> bool:
+    """Whether samples may have several labels at once.
+
+    Without any label, as `data` says, or else as the model looks.
+    """
+    looks = kind.kind in ("several labels", "several labels at positions")
+    bare = not dataset.known.any() and (data.head == "labels" or (looks and data.head is None))
+    return dataset.several or bare
+
+
 def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tuple[str, ...]:
     """What is said about the model, if it is no plain classifier.
 
@@ -94,20 +104,6 @@ _INSTEAD = {
     "--mirror on": "leave it out",
     "--keep": "list samples with --lock, which have labels; labels that are no target keep their scores",
 }
-
-
-def require_one_row(subject: Subject, what: str) -> None:
-    """Raise ModelError where a sample has several decisions, which a command cannot work with."""
-    require_one_label(subject, what)
-    require_no_positions(subject, what)
-
-
-def require_no_positions(subject: Subject, what: str) -> None:
-    """Raise ModelError where there are scores at every position."""
-    if subject.sizes:
-        raise ModelError(
-            f"{what} does not work with scores at every position yet", where=subject.model.path, hint=_WORKS
-        )
 
 
 def require_one_label(subject: Subject, what: str) -> None:

@@ -116,7 +116,7 @@ def _asked(shown: Shown, goal: ResolvedGoal, classes: int) -> tuple[Asked, Sampl
         each = SampleCounts.of(own, len(of.names), base, bias, shown.groups)
         right = np.bincount(own[was], minlength=len(of.names))
         sliced = SliceCounts(of.column, of.names, of.wanted, right, each)
-    counted = goal.head.measure if goal.reference is None else "agreement"
+    counted = goal.head.measure if goal.reference is None or goal.head.several else "agreement"
     return Asked(goal.targets, *drops, sliced, shown.metric, counted), counts
 
 

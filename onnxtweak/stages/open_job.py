@@ -42,12 +42,14 @@ from onnxtweak.stages.companions import TRIED, settle
 from onnxtweak.stages.head_check import (
     also_changed,
     check_labels_fit,
+    has_several,
     known_head,
     labelled_for,
     require_declared_type,
 )
 from onnxtweak.stages.lines.settle_lines import settle_lines
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
+from onnxtweak.stages.rows.unlabelled import rows_without_labels
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import FileRef, Progress, Tap
 
@@ -213,8 +215,7 @@ def _job(
     kind = known_head(opened)
     tried = whole_batches(opened, splits.fit.spread_out(ANSWERED), ANSWERED)
     with starting(opened, "start the model", progress):
-        bare = origin.data.head == "labels" and not splits.fit.dataset.labelled
-        find = settle_several if bare or splits.fit.dataset.several else settle_answer
+        find = settle_several if has_several(kind, splits.fit.dataset, origin.data) else settle_answer
         opened = find(opened, tried, settings, taps.threshold)
     splits = _numbered(splits, opened)
     # Measured even where nothing is watched: the largest hidden tensor decides the batch size.
@@ -230,6 +231,7 @@ def _job(
     require_declared_type(opened, subject)
     reserved = _reserved_bytes(subject, splits, settings)
     engine = Engine(settings, open_backend(settings), progress, RunStats(), reserved, Crew(settings))
+    splits = rows_without_labels(splits, subject, engine, origin.data.seed, whole=origin.whole)
     at_positions = settle_boxes if subject.detector is not None else settle_lines
     splits, subject = at_positions(splits, subject, few, engine, origin.data, whole=origin.whole)
     said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]

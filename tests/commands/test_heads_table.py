@@ -167,10 +167,6 @@ PATCHES: dict[str, list[str]] = {
 }
 # What is refused, and by which words; everything else works.
 REFUSED = {
-    ("match", "pixels"): "does not work with scores at every position yet",
-    ("match", "tokens"): "does not work with scores at every position yet",
-    ("match", "lines"): "does not work with scores at every position yet",
-    ("match", "labels"): "does not work with several labels at once yet",
     ("fit a slice", "labels"): "--slice does not work with several labels at once yet",
     ("fit in a budget", "labels"): "--budget does not work with several labels at once yet",
     ("fit few synapses", "labels"): "--synapses does not work with several labels at once yet",
@@ -179,7 +175,6 @@ REFUSED = {
     ("fit in a budget", "marks"): "--budget does not work with several labels at once yet",
     ("fit few synapses", "marks"): "--synapses does not work with several labels at once yet",
     ("fit keep", "marks"): "--keep does not work with several labels at once yet",
-    ("match", "marks"): "does not work with several labels at once yet",
 }
 
 

@@ -22,8 +22,11 @@ from onnxtweak.report import schema
 from onnxtweak.report.page.page import page
 from onnxtweak.settings import DataSettings, EngineSettings, MatchSettings, OutputSettings
 from tests.support.at_positions import model_at_positions
+from tests.support.labels_at_positions import labels_at_positions
 from tests.support.nets import mlp
 from tests.support.rounded import rounded
+from tests.support.several_labels import several_labels
+from tests.support.text_lines import text_lines
 
 REFERENCE = str(demo_files().model)
 
@@ -345,13 +348,41 @@ def test_in_python(made):
         onnxtweak.match(made / "int3.onnx", data=made / "bare.npz")
 
 
-def test_scores_at_positions_are_refused(tmp_path):
-    scenes = model_at_positions("pixels", tmp_path)
-    with pytest.raises(
-        ModelError, match="matching to a reference does not work with scores at every position"
-    ):
-        commands.match(
-            model=str(scenes.model),
-            data=DataSettings((str(scenes.data),), anyway=True),
-            settings=MatchSettings(str(scenes.model)),
-        )
+@pytest.mark.parametrize("kind", ["pixels", "tokens", "marks", "roll", "labels", "lines"])
+def test_copies_of_every_head_are_matched_without_labels(kind, tmp_path, capsys):
+    """A copy of few bits, samples alone: what plain ONNX Runtime shows is what is said of the agreement."""
+    x, model, decide = _of_head(kind, tmp_path)
+    bits = 3 if kind in ("pixels", "labels", "marks") else 4
+    copy, new, samples = (tmp_path / name for name in ("copy.onnx", "new.onnx", "bare.npz"))
+    onnx.save(rounded(onnx.load(model), bits), copy)
+    np.savez(samples, x=x)
+    words = ["-d", str(samples), "--reference", str(model), "-o", str(new), "-f", "json"]
+    assert main(["match", str(copy), *words]) == 0, capsys.readouterr().err
+    made = json.loads(capsys.readouterr().out)
+    agreed = made["matched"]["agreement"]
+    assert agreed["tweaked"] > agreed["base"] and made["matched"]["accuracy"] is None
+    wanted, was, now = (decide(path) for path in (model, copy, new))
+    assert (now == wanted).mean() > (was == wanted).mean() + 0.05 * (1 - (was == wanted).mean())
+    assert main(["verify", str(new), "--same-as", str(new), "-d", str(samples)]) == 0
+
+
+def _of_head(kind, folder):
+    """Samples, a model, and what a file of it decides on all of them."""
+    cut = 0.5
+    if kind == "labels":
+        made = several_labels("sigmoid", folder, samples=600)
+    elif kind in ("marks", "roll"):
+        made = labels_at_positions({"marks": "tokens"}.get(kind, kind), folder, samples=160)
+    elif kind == "lines":
+        made, cut = text_lines(folder, lines=120), None
+    else:
+        made, cut = model_at_positions(kind, folder, samples=160), None
+    axis = {"pixels": 1, "tokens": 2, "lines": 2}.get(kind)
+
+    def decide(path):
+        value = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": made.x})[
+            0
+        ]
+        return value.argmax(axis) if cut is None else value > cut
+
+    return made.x, made.model, decide

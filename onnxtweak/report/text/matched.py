@@ -14,7 +14,8 @@ def counted(made: Result) -> str:
     """What the figures of a result count."""
     if made.matched is None:
         return measure_name(made.before)
-    return f"Agreement with {made.matched.reference.path}"
+    what = "F1 beside the decisions of" if isinstance(made.before, LabelMetrics) else "Agreement with"
+    return f"{what} {made.matched.reference.path}"
 
 
 def measure_name(metrics: Metrics) -> str:

@@ -15,7 +15,7 @@ from onnxtweak.engine.subject import Subject
 from onnxtweak.head import Readout
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 
-_MANY = 200  # classes
+MANY = 200  # classes
 _FEW = 0.5  # of them
 REST = "(any other)"
 
@@ -26,7 +26,7 @@ def with_named_classes(splits: Splits, subject: Subject) -> tuple[Splits, Subjec
     The classes that the last tweak of a file was made for come first, in its order.
     """
     datasets = {id(view.dataset): view.dataset for view in splits.views}
-    if not subject.sizes or subject.classes < _MANY or subject.answer is None:
+    if not subject.sizes or subject.classes < MANY or subject.answer is None:
         return splits, subject
     count = np.zeros(subject.classes, np.int64)
     for dataset in datasets.values():

@@ -45,8 +45,8 @@ class Matching:
         labels = dataset.labels[view.rows] if dataset.labelled else None
         right = None
         if labels is not None:
-            each = {"reference": decided, **answers}
-            right = {name: float((classes == labels).mean()) for name, classes in each.items()}
+            each, known = {"reference": decided, **answers}, labels >= 0
+            right = {name: float((classes == labels)[known].mean()) for name, classes in each.items()}
         return MatchOutcome(self.reference, agreement, right)
 
 
@@ -58,7 +58,8 @@ def match_samples(job: Job, path: str) -> Matching:
     """
     other = open_other(job, path, _ROLE)
     shown = {role: other.shown(view, f"{_ROLE}: {role}") for role, view in _roles(job.splits).items()}
-    kept = {role: each.classes >= 0 for role, each in shown.items()}
+    kept: dict[str, np.ndarray]
+    kept = {role: np.all(each.classes.reshape(len(each.Z), -1) >= 0, axis=1) for role, each in shown.items()}
     splits = _decided(job.splits, shown, kept)
     shown = {role: each.some(kept[role]) for role, each in shown.items()}
     undecided = sum(int((~each).sum()) for each in kept.values())
@@ -86,19 +87,21 @@ def _decided(splits: Splits, shown: Mapping[str, ShownClasses], kept: Mapping[st
         for view in splits.views
     }
     for role, view in _roles(splits).items():
-        views[role] = View(datasets[id(view.dataset)], view.rows[kept[role]])
+        views[role] = replace(view, dataset=datasets[id(view.dataset)], rows=view.rows[kept[role]])
     return replace(splits, fit=views["fit"], validation=views["validation"], test=views.get("test"))
 
 
 def _require_likeness(job: Job, other: OtherModel) -> None:
     """Raise DataError where the model and the reference have little to do with each other."""
     view = spread(job.splits.fit, TRIED)
-    found = standing(predictions(job, view), view.labels, job.subject.classes)
+    # Marks are decisions between two, whichever label they are about.
+    classes = 2 if job.head.several else job.subject.classes
+    found = standing(predictions(job, view).reshape(-1), view.labels.reshape(-1), classes)
     if not found.guesses:
         return
     said = (
-        f"the model decides as the reference does on {found.accuracy:.1%} of {len(view):,} samples, no more "
-        "often than by chance"
+        f"the model decides as the reference does on {found.accuracy:.1%} of {len(view):,} "
+        f"{job.subject.rows}, no more often than by chance"
     )
     if not job.origin.data.anyway:
         raise DataError(
