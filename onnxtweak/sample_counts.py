@@ -152,7 +152,9 @@ class LabelCounts:
 
 @dataclass(frozen=True, eq=False)
 class SliceCounts:
-    """What became of each group by a column. counts, right (G,) int64 : right of the base. names : of all G.
+    """What became of each group by a column. right (G,) int64 : right of the base. names : of all G.
+
+    counts : of the groups' samples; of several labels at once, in F1 of the decisions on them.
 
     wanted : position of the group that should do better, or `NONE_WANTED`. column : that of the groups.
     """
@@ -161,7 +163,7 @@ class SliceCounts:
     names: Sequence[str]
     wanted: int
     right: np.ndarray
-    counts: SampleCounts
+    counts: SampleCounts | LabelCounts
 
     def __str__(self) -> str:
         return f"{self.column}={self.names[self.wanted]}"

@@ -217,7 +217,10 @@ def group_changes(of: SliceCounts | None) -> list[GroupChange]:
     for g, change, interval in _intervals(of.counts):
         samples, right = int(of.counts.samples[g]), int(of.right[g])
         now = right + int(of.counts.fixed[g] - of.counts.broken[g])
-        figures = samples, right / samples, now / samples, change, interval, g == of.wanted
+        before, after = right / samples, now / samples
+        if isinstance(of.counts, LabelCounts):
+            before, after = float(of.counts.f1[0, g]), float(of.counts.f1[1, g])
+        figures = samples, before, after, change, interval, g == of.wanted
         found.append(GroupChange(of.column, of.names[g], *figures))
     return sorted(found, key=lambda group: group.before)
 

@@ -86,7 +86,7 @@ def fit(
     data = with_slice_read(data, settings, targets)
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
-    require_of_labels(job.subject, data, settings)
+    require_of_labels(job.subject, settings)
     if job.subject.detector is not None:
         return deliver(job, propose_boxes(job, taps, targets, settings, progress), output)
     job = require_sound_base(job)
@@ -125,7 +125,7 @@ def passes(request: PassRequest) -> None:
     """The passes over samples that a fit would make."""
     planner, listed, settings = request.planner, request.job.splits.listed, request.settings(FitSettings)
     check_metric(settings, TargetSettings())
-    require_of_labels(request.job.subject, request.job.origin.data, settings)
+    require_of_labels(request.job.subject, settings)
     check_slice(request.job, settings)
     for role, view in listed.items():
         planner.logits(f"base: {role}", view)

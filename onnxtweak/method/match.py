@@ -15,9 +15,9 @@ import numpy as np
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, settle
-from onnxtweak.method.fit.labels import fit_labels
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families
+from onnxtweak.method.fit.several.labels import fit_labels
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_loss, log_losses, softmax
 from onnxtweak.method.solvers.regression import regress

@@ -124,11 +124,45 @@ def label_metrics(made: Predictions, targets: np.ndarray) -> LabelMetrics:
     )
 
 
-def f1_of(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The F1 of each label, (C,) float64; 0 where nothing is shown or there. predicted, labels (N, C)."""
+def f1_of(predicted: np.ndarray, labels: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """The F1 of each label, (C,) float64; 0 where nothing is shown or there. predicted, labels (N, C).
+
+    weight (N,) : how much each sample counts; None: all alike.
+    """
     hit, both = _hits(predicted, labels)
-    found: np.ndarray = 2 * hit.sum(axis=0) / np.maximum(both.sum(axis=0), 1)
+    found: np.ndarray
+    if weight is not None:
+        found = 2 * (weight @ hit) / np.maximum(weight @ both, 1e-9)
+        return found
+    found = 2 * hit.sum(axis=0) / np.maximum(both.sum(axis=0), 1)
     return found
+
+
+def f1_of_groups(predicted: np.ndarray, labels: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
+    """The F1 of all decisions on the samples of each group, (count,) float64. codes (N,) : their groups."""
+    hit, both = (np.bincount(codes, each.sum(axis=1), count) for each in _hits(predicted, labels))
+    found: np.ndarray = 2 * hit / np.maximum(both, 1)
+    return found
+
+
+def drawn_f1_of_groups(
+    shown: Sequence[np.ndarray],
+    labels: np.ndarray,
+    codes: np.ndarray,
+    count: int,
+    groups: np.ndarray | None,
+    *,
+    many: int = RESAMPLES,
+) -> np.ndarray:
+    """`f1_of_groups` in resamples, (resamples, len(shown), count) float64; groups : as of `drawn_f1`."""
+    counts = [[each.sum(axis=1) for each in _hits(one, labels)] for one in shown]
+
+    def value(weight: np.ndarray, hit: np.ndarray, both: np.ndarray) -> np.ndarray:
+        whole = np.bincount(codes, weight * both, count)
+        return 2 * np.bincount(codes, weight * hit, count) / np.maximum(whole, 1e-9)
+
+    weights = draws(len(labels), labels.size, groups, many=many)
+    return np.array([[value(weight, *each) for each in counts] for weight in weights])
 
 
 def drawn_f1(
@@ -158,6 +192,28 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _known_mean(each: np.ndarray | Sequence[float]) -> float:
     known = np.asarray(each)[np.isfinite(each)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def slice_counts(
+    labels: np.ndarray,
+    shown: Sequence[np.ndarray],
+    codes: np.ndarray,
+    count: int,
+    groups: np.ndarray | None,
+) -> LabelCounts:
+    """What became of each of `count` groups: as of `label_counts`, with all decisions on its samples."""
+    known, there = labels >= 0, labels == 1
+    right = [(each == 1) == there for each in shown]
+
+    def only(one: int, other: int) -> np.ndarray:
+        each = (right[one] & ~right[other] & known).sum(axis=1)
+        return np.bincount(codes, each, count).astype(np.int64)
+
+    changes = only(1, 0), only(0, 1), only(1, 2), only(2, 1)
+    f1 = np.array([f1_of_groups(each, labels, codes, count) for each in shown])
+    drawn = drawn_f1_of_groups(shown, labels, codes, count, groups)
+    support = np.bincount(codes, there.sum(axis=1), count).astype(np.int64)
+    return LabelCounts(support, *changes, f1=f1, drawn=drawn, touched=np.ones(count, bool))
 
 
 def label_counts(

@@ -82,8 +82,12 @@ def choose_slice(
     learnt = learning.table
     chosen, codes = _named_slice(job, settings.slice, len(learnt.labels))
     if chosen is None:
-        column, right = _column(settings.slice), goal.head.right(learnt.Z, learnt.labels)
-        chosen = Slice.worst(column, job.splits.fit.dataset.groups[column].names, codes, right)
+        column, decided = (
+            _column(settings.slice),
+            goal.head.decisions(goal.head.predict(learnt.Z), learnt.labels),
+        )
+        names = job.splits.fit.dataset.groups[column].names
+        chosen = Slice.worst(column, names, codes[decided.of], decided.right)
     _require_samples(job, chosen, codes)
     count = int((codes == chosen.wanted).sum())
     which = "" if chosen.named else f", the worst of {len(np.unique(codes)):,} groups"

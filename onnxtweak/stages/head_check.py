@@ -95,15 +95,6 @@ def _require_positions(dataset: Dataset, subject: Subject) -> None:
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"})
 _WORKS = "`evaluate` measures a file beside another, and `fit` learns from labels"
-_FEW = "`onnxtweak join -t LABEL -n 5` and `retrain` give a label few synapses"
-# What to do instead, with several labels at once.
-_INSTEAD = {
-    "--slice": "name labels with --target; --by measures groups before and after",
-    "--budget": _FEW,
-    "--synapses": _FEW,
-    "--mirror on": "leave it out",
-    "--keep": "list samples with --lock, which have labels; labels that are no target keep their scores",
-}
 
 
 def require_one_label(subject: Subject, what: str) -> None:
@@ -113,7 +104,7 @@ def require_one_label(subject: Subject, what: str) -> None:
         raise ModelError(
             f"{what} does not work with several labels at once yet",
             where=subject.model.path,
-            hint=_INSTEAD.get(what, _WORKS),
+            hint="leave it out" if what.startswith("--") else _WORKS,
         )
 
 
@@ -125,18 +116,10 @@ def require_no_boxes(subject: Subject, what: str) -> None:
         )
 
 
-def require_of_labels(subject: Subject, data: DataSettings, settings: FitSettings) -> None:
+def require_of_labels(subject: Subject, settings: FitSettings) -> None:
     """Raise ModelError where a sample has several labels at once and `fit` is asked for what needs one."""
-    asked = {
-        "--slice": settings.slice is not None,
-        "--budget": settings.budget is not None,
-        "--synapses": settings.synapses is not None,
-        "--mirror on": settings.mirror == "on",
-        "--keep": bool(data.sources("keep")),
-    }
-    for option, given in asked.items():
-        if given and subject.detector is None:
-            require_one_label(subject, option)
+    if settings.mirror == "on" and subject.detector is None:
+        require_one_label(subject, "--mirror on")
 
 
 def also_changed(opened: Opened) -> list[str]:

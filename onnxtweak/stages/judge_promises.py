@@ -15,7 +15,7 @@ from onnxtweak.method.compare.comparison import MethodOutcome
 from onnxtweak.method.metrics import metric_change
 from onnxtweak.method.table import Table
 from onnxtweak.metric.kinds import Predictions
-from onnxtweak.metric.several import label_counts
+from onnxtweak.metric.several import label_counts, slice_counts
 from onnxtweak.sample_counts import NONE_WANTED, LabelCounts, SampleCounts, SliceCounts
 from onnxtweak.types import MetricChange
 from onnxtweak.verdict import (
@@ -105,19 +105,32 @@ def _asked(shown: Shown, goal: ResolvedGoal, classes: int) -> tuple[Asked, Sampl
     if shown.counts is not None:
         return Asked(goal.targets, *drops, None, shown.metric, goal.head.measure), shown.counts
     if goal.head.several:
-        of_labels = label_counts(labels, (shown.base, shown.tweaked, shown.bias), shown.groups, shown.touched)
-        return Asked(goal.targets, *drops, None, shown.metric, goal.head.measure), of_labels
+        each = shown.base, shown.tweaked, shown.bias
+        of_labels = label_counts(labels, each, shown.groups, shown.touched)
+        of_groups = _slice_of_labels(shown, goal, each)
+        return Asked(goal.targets, *drops, of_groups, shown.metric, goal.head.measure), of_labels
     was, now, biased = (each == labels for each in (shown.base, shown.tweaked, shown.bias))
     base, bias = now.astype(np.int64) - was, now.astype(np.int64) - biased
     counts = SampleCounts.of(labels, classes, base, bias, shown.groups)
     sliced = None
     if goal.slice is not None and shown.slices is not None:
         own, of = shown.slices, goal.slice
-        each = SampleCounts.of(own, len(of.names), base, bias, shown.groups)
+        in_groups = SampleCounts.of(own, len(of.names), base, bias, shown.groups)
         right = np.bincount(own[was], minlength=len(of.names))
-        sliced = SliceCounts(of.column, of.names, of.wanted, right, each)
+        sliced = SliceCounts(of.column, of.names, of.wanted, right, in_groups)
     counted = goal.head.measure if goal.reference is None or goal.head.several else "agreement"
     return Asked(goal.targets, *drops, sliced, shown.metric, counted), counts
+
+
+def _slice_of_labels(
+    shown: Shown, goal: ResolvedGoal, each: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> SliceCounts | None:
+    """What became of the groups of the goal's slice, in F1 of all decisions on their samples."""
+    if goal.slice is None or shown.slices is None:
+        return None
+    of, many = goal.slice, len(goal.slice.names)
+    counts = slice_counts(shown.labels, each, shown.slices, many, shown.groups)
+    return SliceCounts(of.column, of.names, of.wanted, np.zeros(many, np.int64), counts)
 
 
 def changes_by(

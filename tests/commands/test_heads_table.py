@@ -162,19 +162,17 @@ PATCHES: dict[str, list[str]] = {
     "fit must alone": ["fit", *QUICK, "--must", "@listed.npz", "--alone"],
     "fit lock": ["fit", *TARGETED, *QUICK, "--lock", "@listed.npz"],
     "fit keep": ["fit", *TARGETED, *QUICK, "--keep", "@keep.npz"],
+    "fit mirrored": ["fit", *TARGETED, *QUICK, "--mirror", "on"],
     "compare and write": ["compare", *TARGETED, "--method", "join", "--write", "SR-1", "--hidden", "0"],
     "match": ["match", "--reference", "@fitted.onnx"],
 }
 # What is refused, and by which words; everything else works.
 REFUSED = {
-    ("fit a slice", "labels"): "--slice does not work with several labels at once yet",
-    ("fit in a budget", "labels"): "--budget does not work with several labels at once yet",
-    ("fit few synapses", "labels"): "--synapses does not work with several labels at once yet",
-    ("fit keep", "labels"): "samples without labels do not work beside several labels at once yet",
-    ("fit a slice", "marks"): "--slice does not work with several labels at once yet",
-    ("fit in a budget", "marks"): "--budget does not work with several labels at once yet",
-    ("fit few synapses", "marks"): "--synapses does not work with several labels at once yet",
-    ("fit keep", "marks"): "--keep does not work with several labels at once yet",
+    ("fit mirrored", "labels"): "--mirror on does not work with several labels at once yet",
+    ("fit mirrored", "marks"): "--mirror on does not work with several labels at once yet",
+    **dict.fromkeys(
+        (("fit mirrored", head) for head in ("pixels", "tokens", "lines")), "no images that could"
+    ),
 }
 
 

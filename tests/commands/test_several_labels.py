@@ -390,20 +390,12 @@ def test_a_recipe_makes_a_file_that_decides_alike(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "error", "what"),
     [
-        ({"slice": "site"}, ModelError, "--slice does not work with several labels at once yet"),
-        ({"budget": 50}, ModelError, "--budget does not work with several labels"),
-        ({"synapses": 5}, ModelError, "--synapses does not work with several labels"),
         ({"mirror": "on"}, ModelError, "--mirror on does not work with several labels"),
         ({"metric": "balanced"}, UsageError, "is about one label a sample"),
-        ({"keep": "bare"}, DataError, "samples without labels do not work beside several labels at once yet"),
     ],
 )
 def test_what_fit_cannot_do_yet_it_says(tmp_path, asked, error, what):
     made = several_labels("sigmoid", tmp_path)
-    np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 3)
-    np.savez(tmp_path / "bare.npz", x=made.x)
-    files = {"same": made.data, "bare": tmp_path / "bare.npz"}
-    asked = {key: files.get(value, value) for key, value in asked.items()}
     with pytest.raises(error, match=what):
         onnxtweak.fit(made.model, data=made.data, **asked)
 

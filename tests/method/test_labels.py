@@ -10,8 +10,8 @@ from sklearn.metrics import f1_score
 from onnxtweak.data.several.marks import rarest
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import SEVERAL_LABELS
-from onnxtweak.method.fit.labels import fit_labels
 from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.fit.several.labels import fit_labels
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import design, multinomial
 from onnxtweak.method.table import Table

@@ -40,23 +40,26 @@ def marks(parts: Sequence[Part], *, certain: bool = False) -> np.ndarray | None:
     raw = [part.labels for part in labelled]
     if not raw or not all(map(are_marks, raw)) or (not certain and all(map(one_each, raw))):
         return None
-    if len(labelled) < len(parts):
-        what = "samples without labels do not work beside several labels at once yet"
-        hint = "give all their labels; instead of --keep, list samples with --lock, which have labels"
-        raise DataError(what, where=labelled[0].label_where, hint=hint)
-    for part in parts:
+    for part in labelled:
         if part.labels.shape[1] != raw[0].shape[1]:
             raise DataError(
                 f"a sample has {part.labels.shape[1]:,} labels here, and {raw[0].shape[1]:,} in "
-                f"{parts[0].label_where}",
+                f"{labelled[0].label_where}",
                 where=part.label_where,
                 hint="give a column for each class of the model, in its order",
             )
-    found = np.concatenate([np.where(np.isnan(each), UNKNOWN, each).astype(np.int8) for each in raw])
+    found = np.concatenate([_known(part, raw[0].shape[1]) for part in parts])
     if len(found) and not (found == 1).any():
         hint = "mark the labels that a sample has with 1"
-        raise DataError("no sample has any label", where=parts[0].label_where, hint=hint)
+        raise DataError("no sample has any label", where=labelled[0].label_where, hint=hint)
     return found
+
+
+def _known(part: Part, classes: int) -> np.ndarray:
+    """Marks (n, classes) int8 of a part; of one without labels none is known."""
+    if not part.labelled:
+        return np.full((len(part), classes), UNKNOWN, np.int8)
+    return np.where(np.isnan(part.labels), UNKNOWN, part.labels).astype(np.int8)
 
 
 def note_on(found: np.ndarray) -> tuple[str, ...]:

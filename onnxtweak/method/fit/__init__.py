@@ -9,7 +9,7 @@ small         few neurons, within a budget
 weighted      goals that some samples matter more to, their rows weighted
 slice_judge   how a group of samples does
 metric_judge  how a metric does
-labels        several labels at once, each a problem of its own
+several       several labels at once, each a problem of its own
 boxes         the classes of a detector, judged by average precision
 by_goal       which way of fitting a goal needs
 """

@@ -19,9 +19,10 @@ from onnxtweak.boxes.truth import Truth
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import STRENGTHS, Fitted, weakened
-from onnxtweak.method.fit.labels import MarksPath, MarksProblem, held_out_marks
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import RIDGES, fit_linear
+from onnxtweak.method.fit.several.problem import MarksProblem
+from onnxtweak.method.fit.several.weights import MarksPath, held_out_marks
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.solvers.multinomial import Solution, design
 from onnxtweak.method.table import Table

@@ -8,9 +8,9 @@ import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.fit import Fitted, fit_all
-from onnxtweak.method.fit.labels import fit_labels
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.metric_judge import MetricJudge
+from onnxtweak.method.fit.several.labels import fit_labels
 from onnxtweak.method.fit.slice_judge import SliceJudge
 from onnxtweak.method.fit.weighted import fit_weighted
 from onnxtweak.settings import FitSettings

@@ -35,7 +35,7 @@ _POOL, _POOL_EACH = 200, 5
 # its ridge.
 _FALL, _STEPS, _NET_RIDGE = 0.7, 20, 1e-3
 # More neurons than this for one target cost more time than they are worth.
-_MOST_PURSUED = 200
+MOST_PURSUED = 200
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def fit_targets(
 ) -> FitCandidate:
     """A linear patch of the targets' logits alone, each with up to `count` neurons of its own, and a bias."""
     judged = folds.judged
-    count = min(count, _MOST_PURSUED)
+    count = min(count, MOST_PURSUED)
 
     def solved(rows: np.ndarray) -> list[tuple[np.ndarray, Linear]]:
         """For each ridge, the columns and the patch fitted to the rows."""

@@ -27,10 +27,10 @@ def logistic(
 ) -> Solution:
     """Weights on all labels that minimise the sum of their penalised mean cross-entropies.
 
-    Z (N, C). marks (N, C) : 1, 0, or -1 for what is left out, though its scores are still given. A label
-    without any known mark gets no weights. ridge : of each label (C,), or of all. weight (N,) : how much a
-    sample counts; None: all alike. start : the solution of the same marks under another ridge. tolerance :
-    stop when a quadratic model promises to lower the sum by less than this.
+    Z (N, C). marks (N, C) : 1, 0, a share between them, or -1 for what is left out, though its scores are
+    still given. A label without any known mark gets no weights. ridge : of each label (C,), or of all. weight
+    (N,) : how much a sample counts; None: all alike. start : the solution of the same marks under another
+    ridge. tolerance : stop when a quadratic model promises to lower the sum by less than this.
     """
     counts = np.ones(len(Z)) if weight is None else weight
     objective = _CrossEntropies(design, Z, marks, np.broadcast_to(ridge, Z.shape[1:]), counts)
@@ -54,7 +54,7 @@ class _CrossEntropies:
         whole = known.sum(axis=0)
         self.offset: np.ndarray = np.ascontiguousarray(Z, kind)
         self.share = (known / np.where(whole > 0, whole, 1)).astype(kind)
-        self.there = (marks == 1).astype(kind)
+        self.there = np.maximum(marks, 0).astype(kind)
         self.penalty = np.tile(np.maximum(ridge, RIDGE_FLOOR), (design.X.shape[1] + 1, 1))
         self.penalty[-1] = RIDGE_FLOOR
 

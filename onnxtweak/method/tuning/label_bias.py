@@ -13,18 +13,21 @@ import numpy as np
 _ROOM = 1e-6
 
 
-def best_bias(score: np.ndarray, credit: np.ndarray) -> float:
+def best_bias(score: np.ndarray, credit: np.ndarray, counts: np.ndarray | None = None) -> float:
     """The bias with the best F1 of one label, the closest to 0 of equals.
 
     score (n,) : logits. credit (n,) : how much of each sample has the label, 0 to 1. F1 at the k highest is
-    2 sum of their credit / (k + sum of all credit).
+    2 sum of their credit / (k + sum of all credit). counts (n,) : how often each sample counts; None: once.
     """
+    credit = credit if counts is None else credit * counts
     total = float(credit.sum())
     if not len(score) or total <= 0:
         return 0.0
     order = np.argsort(-score, kind="stable")
     falling = score[order].astype(np.float64)
-    shown = np.arange(len(score) + 1)
+    shown = np.arange(len(score) + 1.0)
+    if counts is not None:
+        shown[1:] = np.cumsum(counts[order])
     along = 2 * np.append(0.0, np.cumsum(credit[order], dtype=np.float64)) / (shown + total)
     edges = np.concatenate([[falling[0] + 2], falling, [falling[-1] - 2]])
     room = -np.diff(edges) > _ROOM * np.maximum(1.0, np.abs(edges[1:]))
@@ -36,7 +39,9 @@ def best_bias(score: np.ndarray, credit: np.ndarray) -> float:
     return float(middles[np.abs(middles).argmin()])
 
 
-def best_biases(Z: np.ndarray, marks: np.ndarray, p: np.ndarray) -> np.ndarray:
+def best_biases(
+    Z: np.ndarray, marks: np.ndarray, p: np.ndarray, counts: np.ndarray | None = None
+) -> np.ndarray:
     """`best_bias` of each label, (C,) float64.
 
     Z (N, C) : logits. marks (N, C) : 1, 0, or -1 for what is not known, which is left out. p (N, C) :
@@ -45,5 +50,6 @@ def best_biases(Z: np.ndarray, marks: np.ndarray, p: np.ndarray) -> np.ndarray:
     found = np.zeros(Z.shape[1])
     for c in range(Z.shape[1]):
         known = marks[:, c] >= 0
-        found[c] = best_bias(Z[known, c], (p[known, c] + (marks[known, c] == 1)) / 2)
+        own = None if counts is None else counts[known]
+        found[c] = best_bias(Z[known, c], (p[known, c] + (marks[known, c] == 1)) / 2, own)
     return found

@@ -33,10 +33,14 @@ class BaseDecisions:
 
         Their labels are the base's decisions.
         """
-        shown = self.shown[role]
-        stays = right_rows(shown, view.labels) if role == "lock" else shown >= 0
-        labels = view.dataset.labels.copy()
-        labels[view.rows] = np.where(view.labels < 0, view.labels, shown) if view.dataset.several else shown
+        shown, labels = self.shown[role], view.dataset.labels.copy()
+        if role == "keep":
+            stays = shown >= 0 if shown.ndim == 1 else np.ones(len(shown), bool)
+            labels[view.rows] = shown
+        else:
+            stays = right_rows(shown, view.labels)
+            several = view.dataset.several
+            labels[view.rows] = np.where(view.labels < 0, view.labels, shown) if several else shown
         return View(replace(view.dataset, labels=labels), view.rows[stays])
 
 

@@ -50,7 +50,8 @@ def keep_decisions(
     """
     fit, validation = kept.job.splits.fit, kept.job.splits.validation
     if kept.job.head.several:  # a label that no mark names gets no weights
-        return kept
+        listed = kept.decided is not None and "keep" in kept.decided.shown
+        return _with_list(kept, kept.decided, neurons) if listed and kept.decided is not None else kept
     named = every_class(fit.labels, validation.labels)
     if kept.decided is not None and "keep" in kept.decided.shown:
         kept = _with_list(kept, kept.decided, neurons)

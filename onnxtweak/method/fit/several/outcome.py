@@ -1,0 +1,173 @@
+"""What does each of several labels get: weights and a threshold, a threshold alone, or nothing (METHOD 17)?
+
+Judged on samples held out. The control is the best threshold of every label alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import SEVERAL_LABELS
+from onnxtweak.method.fit.candidate import FitCandidate
+from onnxtweak.method.fit.fit import Fitted
+from onnxtweak.method.fit.several.problem import MarksProblem
+from onnxtweak.method.fit.several.weights import LabelWeights
+from onnxtweak.method.softmax import sigmoid
+from onnxtweak.method.tuning.label_bias import best_biases
+from onnxtweak.method.tuning.target_bias import BiasChoice, error_of_mean
+from onnxtweak.metric.kinds import Predictions
+from onnxtweak.metric.several import MeanAveragePrecision, drawn_f1, f1_of, label_metrics
+from onnxtweak.patch import Linear
+
+# Standard errors by which weights have to lower a label's held-out log-loss.
+_SURE = 1.0
+_RESAMPLES = 200  # in which one F1 is compared with another
+
+
+@dataclass(frozen=True, eq=False)
+class LabelsOutcome:
+    """What all labels get, and what that does on the judged samples (n, c).
+
+    was, shown, alone (n, c) : marks shown by the base, by what is chosen, and under thresholds alone.
+    """
+
+    fitted: Fitted
+    was: np.ndarray
+    shown: np.ndarray
+    alone: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What thresholds do on the judged samples (n, c). bias (c,) : set on all of them.
+
+    shown (n, c) : marks under biases that were set without the sample.
+    """
+
+    bias: np.ndarray
+    shown: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _MarksHeldOut:
+    """Judged samples. marks (n, c). fold (n,) : held out together. emphasis, groups (n,) : if there are."""
+
+    marks: np.ndarray
+    fold: np.ndarray
+    emphasis: np.ndarray | None
+    groups: np.ndarray | None
+
+    @classmethod
+    def of(cls, problem: MarksProblem, groups: np.ndarray | None) -> _MarksHeldOut:
+        judged = problem.folds.judged
+        emphasis, groups = (None if one is None else one[judged] for one in (problem.emphasis, groups))
+        return cls(problem.marks[judged], problem.folds.coarse.number[judged], emphasis, groups)
+
+    def thresholds(self, logits: np.ndarray, p: np.ndarray) -> _Held:
+        """logits, p (n, c) : probabilities that go with them."""
+        counts, shifts = self.emphasis, np.zeros(logits.shape)
+        for k in np.unique(self.fold):
+            rest = self.fold != k
+            own = None if counts is None else counts[rest]
+            shifts[~rest] = best_biases(logits[rest], self.marks[rest], p[rest], own)
+        bias = best_biases(logits, self.marks, p, counts)
+        return _Held(bias, SEVERAL_LABELS.predict(logits + shifts))
+
+    def f1(self, shown: np.ndarray) -> np.ndarray:
+        """Of each label, (c,)."""
+        return f1_of(shown, self.marks, self.emphasis)
+
+    def error(self, was: np.ndarray, now: np.ndarray) -> np.ndarray:
+        """Standard error (c,) of the change in F1 between two sets of shown marks (n, c), by resampling."""
+        drawn = drawn_f1((was, now), self.marks, self.groups, many=_RESAMPLES)
+        found: np.ndarray = np.std(drawn[:, 1] - drawn[:, 0], axis=0)
+        return found
+
+
+def settled(
+    problem: MarksProblem,
+    weights: LabelWeights | None,
+    goal: ResolvedGoal,
+    margin: float,
+    groups: np.ndarray | None,
+) -> LabelsOutcome:
+    """What each label gets. weights : None where there are none. groups (N,) : as of `Table`."""
+    judged, of = problem.folds.judged, _MarksHeldOut.of(problem, groups)
+    marks, base, cool = of.marks, problem.Z[judged], problem.cool[judged]
+    was = SEVERAL_LABELS.predict(base)
+    alone = of.thresholds(base, sigmoid(cool.astype(np.float64)))
+    f1, of_alone = of.f1(was), of.f1(alone.shown)
+    surely = of_alone - f1 > margin * of.error(was, alone.shown)
+    notes, taken, shown = list[str](), np.zeros(len(f1), bool), np.where(surely, alone.shown, was)
+    bias = np.where(surely, alone.bias, 0.0)
+    Z = base
+    if weights is not None:
+        held = weights.held_out[judged]
+        fitted = of.thresholds(held, sigmoid(held.astype(np.float64)))
+        ahead = of.f1(fitted.shown) >= np.maximum(f1, of_alone)
+        if isinstance(goal.metric, MeanAveragePrecision):
+            ahead = _ranks_better(held, base, marks)
+        taken = _learnt(problem, weights.held_out, of.groups) & ahead & (marks == 1).any(axis=0)
+        bias = np.where(taken, fitted.bias / problem.slope, bias)
+        shown, Z = np.where(taken, fitted.shown, shown), np.where(taken, held, base)
+        before, after = (
+            float(problem.loss_of_labels(each).mean()) for each in (problem.cool, weights.held_out)
+        )
+        notes.append(
+            f"fitted {weights.name}, ridges {weights.ridge.min():g} to {weights.ridge.max():g}: held-out "
+            f"log-loss of a label {before:.4f} (calibrated) -> {after:.4f}"
+        )
+    control = np.where(of_alone > f1, alone.bias, 0.0)
+    changed = taken | (bias != 0)
+    figures = [
+        label_metrics(Predictions(marks, *each), np.arange(len(f1))) for each in ((was, base), (shown, Z))
+    ]
+    notes.append(
+        f"{int(taken.sum())} of {len(taken)} labels get weights, {int((changed & ~taken).sum())} a threshold "
+        f"alone; held out, F1 {figures[0].overall:.1%} -> {figures[1].overall:.1%} (thresholds alone "
+        f"{float(np.maximum(of_alone, f1).mean()):.1%}), average precision "
+        f"{figures[0].mean_average_precision:.1%} -> {figures[1].mean_average_precision:.1%}"
+    )
+    right = SEVERAL_LABELS.decisions(shown, marks).right
+    choice = BiasChoice(problem.whole(bias), right, holds=True, trials=())
+    kind = "fit" if taken.any() else "bias" if bias.any() else "base"
+    candidate = None if weights is None or kind != "fit" else _candidate(problem, weights, taken)
+    made = Fitted(kind, candidate, choice.bias, problem.whole(control), choice, tuple(notes))
+    return LabelsOutcome(made, was, shown, np.where(of_alone > f1, alone.shown, was))
+
+
+def _candidate(problem: MarksProblem, weights: LabelWeights, taken: np.ndarray) -> FitCandidate:
+    loss = float(problem.loss_of_labels(weights.held_out)[taken].mean())
+    held_out = np.where(taken, weights.held_out / problem.slope, problem.Z)
+
+    def learn() -> tuple[Linear, tuple[str, ...]]:
+        return weights.patch(problem, taken)
+
+    return FitCandidate(weights.name, weights.columns, held_out, loss, learn)
+
+
+def _learnt(problem: MarksProblem, held_out: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Labels (c,) bool whose held-out log-loss is surely lower than that of the calibrated base.
+
+    groups (n,) : of the judged samples.
+    """
+    judged = problem.folds.judged
+    saved = (problem.losses(problem.cool) - problem.losses(held_out))[judged]
+    found = np.zeros(saved.shape[1], bool)
+    for c in range(len(found)):
+        known = problem.marks[judged, c] >= 0
+        own = None if groups is None else groups[known]
+        found[c] = known.any() and saved[known, c].mean() > _SURE * error_of_mean(saved[known, c], own)
+    return found
+
+
+def _ranks_better(Z: np.ndarray, base: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """Labels (c,) bool whose average precision is higher under logits Z than under the base's."""
+    nobody = np.empty(0, np.int64)
+    now, was = (
+        label_metrics(Predictions(marks, marks, each), nobody).average_precision for each in (Z, base)
+    )
+    return np.nan_to_num(now) > np.nan_to_num(was)

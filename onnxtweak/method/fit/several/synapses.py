@@ -1,0 +1,83 @@
+"""Which few neurons does each of several labels read, within a budget? Its own, by pursuit (METHOD 7.2, 17).
+
+Neurons are chosen again for every fold, so that the held-out logits owe nothing to their samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxtweak.method.fit.several.problem import MarksProblem
+from onnxtweak.method.fit.small import MOST_PURSUED, RIDGES
+from onnxtweak.method.solvers.logistic import logistic
+from onnxtweak.method.solvers.matching_pursuit import pursued
+from onnxtweak.method.solvers.multinomial import Design, Solution, design
+from onnxtweak.method.table import Table
+from onnxtweak.patch import Linear
+
+
+@dataclass(frozen=True, eq=False)
+class LabelSynapses:
+    """Few columns for each label, its `own`; `columns` are all of these. The rest as of `LabelWeights`."""
+
+    name: str
+    columns: np.ndarray
+    held_out: np.ndarray
+    ridge: np.ndarray
+    table: Table
+    own: tuple[np.ndarray, ...]
+
+    def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
+        """As of `LabelWeights`."""
+        everything = problem.known_truth(np.empty(0, np.int64))
+        weight, bias = np.zeros((len(self.columns), len(self.own))), problem.shift.copy()
+        for c, own in enumerate(self.own):
+            made = design(self.table.T[:, own], turn=False)
+            solved = _solved(problem, made, everything, c, self.ridge[c])
+            weight[np.searchsorted(self.columns, own), c] = solved.weight[:, 0]
+            bias[c] += solved.bias[0]
+        scale = chosen / problem.slope
+        return Linear(problem.whole(weight * scale), problem.whole(bias * scale)), ()
+
+
+def pursue_labels(problem: MarksProblem, table: Table, columns: np.ndarray, count: int) -> LabelSynapses:
+    """Up to `count` of the columns (K,) for each label, at its best ridge. table : that of the problem."""
+    cool = table.Z.copy()
+    cool[:, problem.targets] = problem.cool
+    calibrated, folds = replace(table, Z=cool), problem.folds.coarse
+    count = min(count, MOST_PURSUED)
+    held = np.repeat(problem.cool[None], len(RIDGES), axis=0)
+    for k in folds.numbers.tolist():
+        rows, learning = folds.held_out(k), folds.learning(k)
+        truth = problem.known_truth(rows)
+        for c, own in enumerate(_chosen(problem, calibrated.rows(learning), columns, count)):
+            made = design(table.T[:, own], turn=False)
+            for r, ridge in enumerate(RIDGES):
+                solved = _solved(problem, made, truth, c, ridge)
+                held[r, rows, c] += solved.scores[rows, 0].astype(held.dtype)
+    losses = np.array([problem.loss_of_labels(logits) for logits in held])
+    best = losses.argmin(axis=0)
+    held_out = np.take_along_axis(held, best[None, None], axis=0)[0]
+    chosen = _chosen(problem, calibrated, columns, count)
+    every = np.unique(np.concatenate([columns[:0], *chosen]))
+    name = f"{sum(map(len, chosen)):,} synapses by pursuit"
+    return LabelSynapses(name, every, held_out, np.array(RIDGES)[best], table, tuple(chosen))
+
+
+def _chosen(problem: MarksProblem, table: Table, columns: np.ndarray, count: int) -> Sequence[np.ndarray]:
+    """The columns of each label, ascending; none for one without a sample, or without one that lacks it."""
+    found = []
+    for j in problem.targets.tolist():
+        own = table.of_label(j)
+        both = len(np.unique(own.labels)) == 2
+        found.append(np.sort(pursued(own, columns, 1, count)) if both else columns[:0])
+    return found
+
+
+def _solved(problem: MarksProblem, made: Design, truth: np.ndarray, c: int, ridge: float) -> Solution:
+    """Weights of label c of the targets on its own columns."""
+    one = slice(c, c + 1)
+    return logistic(made, problem.cool[:, one], truth[:, one], ridge, weight=problem.weight)

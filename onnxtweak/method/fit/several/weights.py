@@ -1,0 +1,123 @@
+"""Which weights on many neurons does each label get? Logistic ones, at a ridge of its own (METHOD 17)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from onnxtweak.method.fit.linear import RIDGES
+from onnxtweak.method.fit.several.problem import MarksProblem
+from onnxtweak.method.folds import Folds
+from onnxtweak.method.solvers.logistic import logistic
+from onnxtweak.method.solvers.multinomial import Design, Solution
+from onnxtweak.patch import Linear
+
+# The path of ridges ends once so many in a row have lowered no label's loss by this share of what was gained.
+_PATIENCE, _WORTH = 2, 0.02
+# What the solver may leave of each label's loss, in nats: while choosing, and in the end.
+_COARSE, _FINE = 1e-5, 1e-7
+
+
+class LabelWeights(Protocol):
+    """Weights of every label. name : for notes. columns (K,) int64 : of the table, that they are on.
+
+    held_out (N, c) : calibrated logits of each sample under weights that have not seen it. ridge (c,).
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def columns(self) -> np.ndarray: ...
+    @property
+    def held_out(self) -> np.ndarray: ...
+    @property
+    def ridge(self) -> np.ndarray: ...
+
+    def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
+        """The patch of the chosen labels (c,) bool, fitted to all samples; and notes on fitting it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class MarksPath:
+    """Weights on some columns of the table, each label at its best ridge; the rest as of `LabelWeights`."""
+
+    name: str
+    columns: np.ndarray
+    design: Design
+    held_out: np.ndarray
+    ridge: np.ndarray
+
+    def refined(self, problem: MarksProblem) -> MarksPath:
+        """With every fold held out, where ridges were compared on fewer."""
+        folds = problem.folds
+        if len(problem.compared) == len(folds.numbers):
+            return self
+        held_out = held_out_marks(problem, self.design, folds, self.ridge, folds.numbers, {})
+        return replace(self, held_out=held_out)
+
+    def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
+        """As of `LabelWeights`."""
+        solved = _solved(
+            problem, self.design, problem.known_truth(np.empty(0, np.int64)), self.ridge, None, _FINE
+        )
+        scale = chosen / problem.slope
+        patch = Linear(
+            problem.whole(solved.weight * scale), problem.whole((solved.bias + problem.shift) * scale)
+        )
+        return patch, (f"{self.name}: {solved.note}",) if solved.note else ()
+
+
+def search(name: str, columns: np.ndarray, problem: MarksProblem, made: Design) -> MarksPath:
+    """Each label's best ridge, from strong to weak until the held-out log-loss of none falls any more."""
+    base = problem.loss_of_labels(problem.cool, problem.counted)
+    path = MarksPath(name, columns, made, problem.cool, np.full(len(base), RIDGES[0]))
+    least, since, start = np.full(len(base), np.inf), 0, dict[int, Solution]()
+    for ridge in RIDGES:
+        logits = held_out_marks(problem, made, problem.folds.coarse, ridge, problem.compared, start)
+        losses = problem.loss_of_labels(logits, problem.counted)
+        worth = _WORTH * np.maximum(base - np.minimum(least, base), 0)
+        since = 0 if (losses < least - worth).any() and np.isfinite(losses).all() else since + 1
+        better = losses < least
+        least = np.where(better, losses, least)
+        held_out = np.where(better, logits, path.held_out)
+        path = replace(path, held_out=held_out, ridge=np.where(better, ridge, path.ridge))
+        if since == _PATIENCE:
+            break
+    return path
+
+
+def held_out_marks(
+    problem: MarksProblem,
+    made: Design,
+    folds: Folds,
+    ridge: np.ndarray | float,
+    numbers: np.ndarray,
+    start: dict[int, Solution],
+) -> np.ndarray:
+    """Calibrated logits (N, c) of the samples of some folds under weights fitted to all other folds.
+
+    Those of other samples are the base's. start : solutions to begin with, by fold; the new ones are left
+    there.
+    """
+    logits = problem.cool.copy()
+    for k in numbers.tolist():
+        rows = folds.held_out(k)
+        solved = start[k] = _solved(problem, made, problem.known_truth(rows), ridge, start.get(k), _COARSE)
+        logits[rows] += solved.scores[rows].astype(logits.dtype)
+    return logits
+
+
+def _solved(
+    problem: MarksProblem,
+    made: Design,
+    truth: np.ndarray,
+    ridge: np.ndarray | float,
+    start: Solution | None,
+    tolerance: float,
+) -> Solution:
+    """Weights on calibrated logits. truth (N, c) : of the samples that they are fitted to, else -1."""
+    weight = problem.weight
+    return logistic(made, problem.cool, truth, ridge, weight=weight, start=start, tolerance=tolerance)
