@@ -46,7 +46,7 @@ def besides(number: int) -> int:
     return -2 - int(number)
 
 
-def marks_of(labels: np.ndarray, classes: int) -> np.ndarray:
+def as_marks(labels: np.ndarray, classes: int) -> np.ndarray:
     """Marks (N, C) int8 of labels (N,): 1, 0, and -1 for what does not count. C stands for no object."""
     found = (labels[:, None] == np.arange(classes)).astype(np.int8)
     found[labels == IGNORED] = -1

@@ -13,17 +13,20 @@ import numpy as np
 class AnchorBoxes:
     """The base's boxes of anchors that matter.
 
-    rows (m,) int64, ascending : the anchors, counted over all samples. box (m, 4) float32.
+    rows (m,) int64, ascending : the anchors, counted over all samples. box (m, 4) float32. objectness (m,)
+    float32 : what their scores are multiplied with.
     """
 
     rows: np.ndarray
     box: np.ndarray
+    objectness: np.ndarray
 
-    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which of some anchors (n,) matter, (k,) int64 places, and their boxes (k, 4)."""
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, AnchorBoxes]:
+        """Which of some anchors (n,) matter, (k,) int64 places; and these."""
         place = np.minimum(np.searchsorted(self.rows, rows), max(len(self.rows) - 1, 0))
         known = np.flatnonzero(self.rows[place] == rows) if len(self.rows) else np.empty(0, np.int64)
-        return known, self.box[place[known]]
+        own = place[known]
+        return known, AnchorBoxes(self.rows[own], self.box[own], self.objectness[own])
 
 
 @dataclass(frozen=True, eq=False)

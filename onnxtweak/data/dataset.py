@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.boxes.matching import as_marks
 from onnxtweak.boxes.truth import Truth
 from onnxtweak.ctc.transcripts import Transcripts
 from onnxtweak.data.groups import Groups
@@ -43,7 +44,8 @@ class Dataset:
     sources : how many samples each source gave, in the order asked for. labelled : whether all have labels;
     those that do not have the label 0, or -1 at every position. lines : what stands in each sample, where
     they are lines of text; until these are aligned with positions, labels only serve to deal them out.
-    objects : likewise, the boxes of each sample, until these are matched with anchors.
+    objects : likewise, the boxes of each sample, until these are matched with anchors. coded : for how many
+    classes labels (N * P,) stand for marks, as `boxes.matching` numbers them; 0: they are what they are.
     """
 
     labels: np.ndarray
@@ -61,6 +63,7 @@ class Dataset:
     labelled: bool = True
     lines: Transcripts | None = None
     objects: Truth | None = None
+    coded: int = 0
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +76,14 @@ class Dataset:
     @property
     def several(self) -> bool:
         """Whether a sample, or a position, may have several labels at once."""
-        return self.labels.ndim == 2
+        return self.labels.ndim == 2 or self.coded > 0
+
+    def labels_of(self, rows: np.ndarray) -> np.ndarray:
+        """Of some rows (n,): (n,) int64; or (n, C) int8, marks of several labels at once."""
+        labels = self.labels[rows]
+        if self.coded:
+            return as_marks(labels, self.coded)
+        return labels if self.several else labels.astype(np.int64, copy=False)
 
     @property
     def positions(self) -> int:
@@ -98,7 +108,7 @@ class Dataset:
                 digest.update(f"{role} {array.shape} {array.dtype.str}\n".encode())
                 for block in _row_blocks(array):
                     digest.update(block)
-        kind = "i1" if self.sizes and self.several else "<i4" if self.sizes else "<i8"
+        kind = "i1" if self.sizes and self.labels.ndim == 2 else "<i4" if self.sizes else "<i8"
         digest.update(np.ascontiguousarray(self.labels, kind).reshape(-1).data)
         if self.lines is not None:
             digest.update("\0".join(self.lines.texts).encode("utf-8", "surrogatepass"))
@@ -128,7 +138,9 @@ class Dataset:
         for plan in (plan for plans in self.plans for plan in plans.values()):
             named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
         plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
-        if self.several:
+        if self.objects is not None:
+            classes = 0
+        elif self.several:
             classes = len(classes_there(self.labels))
         elif self.sizes:
             classes = int(np.count_nonzero(counted(self.labels)))

@@ -43,8 +43,7 @@ class View:
     @property
     def labels(self) -> np.ndarray:
         """(len(self),) int64; or (len(self), C) int8, marks of several labels at once."""
-        labels = self.dataset.labels[self.rows]
-        return labels if self.dataset.several else labels.astype(np.int64, copy=False)
+        return self.dataset.labels_of(self.rows)
 
     @property
     def classes(self) -> np.ndarray:

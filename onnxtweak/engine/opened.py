@@ -177,10 +177,10 @@ def opened_model(model: ModelFile, settings: TapSettings) -> Opened:
 def _of_detector(model: ModelFile, detector: Detector) -> Logits:
     """The class scores of a detector, as far as its file tells."""
     shape, axis = known_shape(model.graph, detector.logits), detector.class_axis
-    rule = f"before {detector.rule}"
+    rule = f"before {detector.rule}" if detector.rule != "Sigmoids" else "behind a Sigmoid of each level"
     return Logits(
         detector.logits,
-        detector.scores,
+        detector.shown.scores,
         rule,
         f"{detector.logits!r} holds the class logits of all anchors: {rule}",
         shape,

@@ -176,8 +176,7 @@ def _capture_positions(
         for part in position_batches(subject, view, plan, names, engine.settings.cores):
             Z, *V = session.run({**part.feeds, ROWS: part.local}, [logits, *outputs])
             values = tuple(array.astype(np.float32, copy=False) for array in V)
-            labels = view.dataset.labels[part.rows]
-            labels = labels if view.dataset.several else labels.astype(np.int64)
+            labels = view.dataset.labels_of(part.rows)
             Z = Z.astype(kind, copy=False)
             for rows in _cut_at(at, len(labels), every):
                 yield Captured(Z[rows], tuple(V[rows] for V in values), labels[rows], part.rows[rows])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxtweak.boxes.head import Boxes
+from onnxtweak.boxes.head import EachObject, OneObject
 from onnxtweak.data.splits import View
 from onnxtweak.engine.feeding import Feeding
 from onnxtweak.engine.measure import Shapes, measure, probe_feeds
@@ -97,7 +97,7 @@ class Subject:
     def head(self) -> Head:
         """How these logits become the answer that the model shows."""
         if self.detector is not None:
-            return Boxes(background=self.detector.background)
+            return EachObject() if self.detector.background is None else OneObject()
         return SEVERAL_LABELS if self.several else Head(single_logit=self.binary)
 
     def run(

@@ -49,7 +49,7 @@ def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = Non
             "boxes",
             f"a detector: class scores and boxes of anchors on {len(detector.levels)} levels, shown in "
             f"{joined}. Labels are boxes: COCO JSON, folders `images` and `labels` as YOLO has them, or "
-            "arrays `x` and `boxes` (docs/howto/boxes.md)" + (inside if detector.suppressed else ""),
+            "arrays `x` and `boxes` (docs/howto/boxes.md)" + (inside if detector.shown.suppressed else ""),
         )
     shape = logits.shape
     if logits.at_positions or (logits.axis is not None and shape is not None and len(shape) > 2):

@@ -12,21 +12,34 @@ from onnxtweak.boxes.truth import Truth
 from onnxtweak.commands.verify import verify
 from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.settings import DataSettings, EngineSettings
-from tests.support.finders import CLASSES, KINDS, LACKING, SIZE, finder
+from tests.support.finders import CLASSES, LACKING, SIZE, cells, finder
 
 QUICK = {"backend": "numpy", "device": "cpu"}
+EACH = ("joined", "apart", "suppressed", "yolov5", "yolox", "yolox-suppressed")  # a sigmoid for each class
+OFTEN = (*EACH, "background", "two-anchors")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=OFTEN)
 def made(request, tmp_path_factory):
     return request.param, finder(request.param, tmp_path_factory.mktemp(request.param))
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A model of one kind, where kinds do not differ."""
+    return finder("joined", tmp_path_factory.mktemp("one"))
+
+
 def by_hand(kind, outputs):
     """Corners (N, A, 4) and scores (N, A, 3) of a file's outputs."""
-    if kind in ("joined", "rows"):
+    if kind in ("joined", "yolov5") or kind.startswith("yolox"):
         rows = outputs[0].transpose(0, 2, 1) if kind == "joined" else outputs[0]
         centre, size, scores = rows[..., :2], rows[..., 2:4], rows[..., 4:]
+        if kind != "joined":
+            scores = rows[..., 5:] * rows[..., 4:5]
+        if kind.startswith("yolox"):
+            cell, stride = cells()
+            centre, size = (centre + cell) * stride, np.exp(size) * stride
         return np.concatenate([centre - size / 2, centre + size / 2], axis=-1), scores
     scores, boxes = outputs
     if kind == "apart":
@@ -54,41 +67,41 @@ def test_the_files_own_output_is_what_is_evaluated(made):
     assert seen.metrics.per_class[LACKING] < 0.8 and seen.unit == "objects"
 
 
-def test_the_worst_classes_are_those_found_worst(made):
-    seen = onnxtweak.evaluate(made[1].model, data=made[1].data, worst=1, device="cpu")
+def test_the_worst_classes_are_those_found_worst(one):
+    seen = onnxtweak.evaluate(one.model, data=one.data, worst=1, device="cpu")
     assert seen.targets == (str(int(np.argmin(seen.metrics.per_class))),)
 
 
-def test_other_measures_are_refused(made):
+def test_other_measures_are_refused(one):
     for asked in ({"metric": "f1"}, {"by": "camera"}):
         with pytest.raises((UsageError, DataError)):
-            onnxtweak.evaluate(made[1].model, data=made[1].data, device="cpu", **asked)
+            onnxtweak.evaluate(one.model, data=one.data, device="cpu", **asked)
 
 
-def test_other_commands_say_that_they_do_not_take_detectors(made, tmp_path):
+def test_other_commands_say_that_they_do_not_take_detectors(one, tmp_path):
     for command in (onnxtweak.join, onnxtweak.retrain, onnxtweak.augment, onnxtweak.compare):
         asked = {} if command is onnxtweak.augment else {"target": "2"}
         with pytest.raises(ModelError, match="does not work with detectors yet"):
-            command(made[1].model, data=made[1].data, device="cpu", **asked)
+            command(one.model, data=one.data, device="cpu", **asked)
 
 
-def test_boxes_that_fit_nothing_are_refused(made, tmp_path):
-    away = made[1].boxes.copy()
+def test_boxes_that_fit_nothing_are_refused(one, tmp_path):
+    away = one.boxes.copy()
     away[:, 4:] = away[:, 2:4] + 1
     with pytest.raises(DataError, match="fit none of the labelled ones"):
-        onnxtweak.evaluate(made[1].model, data=(made[1].x, away), device="cpu")
+        onnxtweak.evaluate(one.model, data=(one.x, away), device="cpu")
 
 
-def test_classes_that_the_model_lacks_are_refused(made):
-    other = made[1].boxes.copy()
+def test_classes_that_the_model_lacks_are_refused(one):
+    other = one.boxes.copy()
     other[3, 1] = CLASSES
     with pytest.raises(DataError, match="class 3 is out of range: the model has 3 classes of objects"):
-        onnxtweak.evaluate(made[1].model, data=(made[1].x, other), device="cpu")
+        onnxtweak.evaluate(one.model, data=(one.x, other), device="cpu")
 
 
-def test_labels_of_another_kind_are_refused(made):
+def test_labels_of_another_kind_are_refused(one):
     with pytest.raises(DataError, match="are no boxes"):
-        onnxtweak.evaluate(made[1].model, data=(made[1].x, np.zeros(160, int)), device="cpu")
+        onnxtweak.evaluate(one.model, data=(one.x, np.zeros(160, int)), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +118,12 @@ def test_the_lacking_class_is_raised_and_boxes_stay(fitted):
     assert result.verdict.answer == "fit" and all(check.passed for check in result.checks)
     assert {"neutral", "simulation", "unharmed", "reload"} <= {check.name for check in result.checks}
     assert result.after.target > result.before.target + 0.2
-    was, now = (by_hand(kind, found.outputs(path)) for path in (found.model, folder / "new.onnx"))
+    outputs = [found.outputs(path) for path in (found.model, folder / "new.onnx")]
+    was, now = (by_hand(kind, each) for each in outputs)
     assert np.array_equal(was[0], now[0])  # boxes, bit for bit
-    if kind in ("joined", "rows", "apart", "suppressed"):
+    if kind.startswith("yolo"):  # and the score of any object
+        assert np.array_equal(outputs[0][0][..., :5], outputs[1][0][..., :5])
+    if kind in EACH:
         others = [c for c in range(CLASSES) if c != LACKING]
         assert np.array_equal(was[1][..., others], now[1][..., others])
     assert not np.array_equal(was[1][..., LACKING], now[1][..., LACKING])
@@ -152,12 +168,14 @@ def test_a_tweaked_detector_is_one_still(fitted):
     assert seen.kind == "boxes" and len(seen.tweaks) == 1
 
 
-def test_options_that_are_about_decisions_are_refused(made):
+def test_options_that_are_about_decisions_are_refused(one):
     for asked in ({"metric": "f1"}, {"budget": 100}, {"certify": 0.01}):
         with pytest.raises(UsageError, match="not possible for a detector yet"):
-            onnxtweak.fit(made[1].model, data=made[1].data, **asked, **QUICK)
+            onnxtweak.fit(one.model, data=one.data, **asked, **QUICK)
 
 
-def test_all_classes_are_raised_where_none_is_named(made):
-    result = onnxtweak.fit(made[1].model, data=made[1].data, **QUICK)
+@pytest.mark.parametrize("kind", ["joined", "background", "yolox"])
+def test_all_classes_are_raised_where_none_is_named(kind, tmp_path):
+    found = finder(kind, tmp_path)
+    result = onnxtweak.fit(found.model, data=found.data, **QUICK)
     assert result.after.overall > result.before.overall

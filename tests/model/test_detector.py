@@ -16,12 +16,15 @@ from onnxtweak.model.detector.search import find_detector
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.settings import EngineSettings, TapSettings
 from tests.support.at_positions import model_at_positions
-from tests.support.finders import CLASSES, KINDS, finder
+from tests.support.finders import CLASSES, KINDS, LATER, finder
 
 CPU = EngineSettings(device="cpu")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+TWO = ("two-anchors", "yolov5", "yolov5-suppressed")
+
+
+@pytest.fixture(scope="module", params=(*KINDS, *LATER))
 def made(request, tmp_path_factory):
     return request.param, finder(request.param, tmp_path_factory.mktemp(request.param), samples=12)
 
@@ -34,29 +37,33 @@ def test_scores_and_boxes_are_where_the_outputs_show_them(made):
     kind, found = made
     detector = settled(found.model, found.x).detector
     values = dict(zip(detector.outputs, found.outputs(), strict=True))
-    if kind not in ("joined", "rows"):
+    if kind in ("apart", "background", "two-anchors", "suppressed", "level-sigmoids"):
         values = dict(zip(("scores", "boxes"), found.outputs(), strict=True))
-    scores, boxes = detector.read(values, CLASSES)
-    anchors = 40 if kind == "two-anchors" else 20
+    if kind == "yolox-suppressed":  # read before they are laid out as rows
+        values = {name: value.transpose(0, 2, 1) for name, value in values.items()}
+    shown = detector.read(values, CLASSES)
+    scores, boxes = shown.scores, shown.numbers
+    anchors = 40 if kind in TWO else 20
+    assert (shown.objectness == 1).all() != kind.startswith("yolo")
     assert scores.shape == (12, anchors, CLASSES) and boxes.shape == (12, anchors, 4)
     assert (scores >= 0).all() and (scores <= 1).all()
     how = {"joined": "xywh", "rows": "xywh", "apart": "yxyx"}.get(kind, "xyxy")
-    placed = BoxNumbers(how, kind == "apart").corners(boxes, (32, 32))
-    assert placed[0, 0].tolist() == [0, 0, 8, 8] and placed[0, -1 if anchors == 20 else -2].tolist() == [
-        16,
-        16,
-        32,
-        32,
-    ]
+    how = "cells" if kind in ("yolox", "yolox-suppressed") else "xywh" if kind.startswith("yolo") else how
+    strides = (8, 16) if how == "cells" else ()
+    assert detector.strides == ((8, 16) if anchors == 20 else ())
+    placed = BoxNumbers(how, kind == "apart", strides).corners(boxes, (32, 32))
+    last = -1 if anchors == 20 else -5 if kind.startswith("yolov5") else -2
+    assert placed[0, 0].tolist() == [0, 0, 8, 8] and placed[0, last].tolist() == [16, 16, 32, 32]
 
 
 def test_levels_are_counted_and_the_background_is_known(made):
     kind, found = made
     opened = settled(found.model, found.x)
-    several = 2 if kind == "two-anchors" else 1
+    several = 2 if kind in TWO else 1
     assert [level.anchors for level in opened.detector.levels] == [several, several]
+    assert [level.neighbours for level in opened.detector.levels] == [not kind.startswith("yolov5")] * 2
     assert opened.detector.background == (0 if kind in ("background", "two-anchors") else None)
-    assert opened.logits.layout == ("NCP" if kind == "joined" else "NPC")
+    assert opened.logits.layout == ("NCP" if kind == "joined" or kind.startswith("yolox") else "NPC")
 
 
 def test_inspect_names_the_head_and_the_labels_it_wants(made):
@@ -64,7 +71,7 @@ def test_inspect_names_the_head_and_the_labels_it_wants(made):
     seen = onnxtweak.inspect(found.model)
     assert seen.kind == "boxes" and seen.classes == CLASSES + (kind in ("background", "two-anchors"))
     said = " ".join(seen.notes)
-    assert "COCO JSON" in said and f"{40 if kind == 'two-anchors' else 20} anchors on 2 levels" in said
+    assert "COCO JSON" in said and f"{40 if kind in TWO else 20} anchors on 2 levels" in said
 
 
 def test_inspect_takes_labelled_boxes(made):

@@ -17,6 +17,8 @@ from onnx import TensorProto
 from tests.support.nets import NetBuilder
 
 KINDS = ("joined", "rows", "apart", "background", "two-anchors", "suppressed")
+# With sigmoids of each level: as YOLOv5 has it, and YOLOX, whose boxes may be decoded outside.
+LATER = ("level-sigmoids", "yolov5", "yolov5-suppressed", "yolox", "yolox-decoded", "yolox-suppressed")
 CLASSES, LACKING, SIZE = 3, 2, 32
 _LEVELS = ((8, 0.75, 14.0), (16, 0.375, 28.0))  # stride, cut and slope
 
@@ -33,18 +35,19 @@ class Finder:
     def outputs(self, path: Path | None = None) -> list[np.ndarray]:
         """Scores and boxes of the file, or of another, as ONNX Runtime gives them."""
         model = onnx.load(path or self.model)
-        if self.model.stem == "suppressed":
+        if self.model.stem.endswith("suppressed"):
+            names = ("scores", "boxes") if self.model.stem == "suppressed" else ("rows",)
             del model.graph.output[:]
-            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ("scores", "boxes"))
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         return session.run(None, {"x": self.x})
 
 
 def finder(kind: str, folder: Path, samples: int = 160, seed: int = 0) -> Finder:
-    """One of `KINDS`, saved in a folder with its samples."""
+    """One of `KINDS` or `LATER`, saved in a folder with its samples."""
     x, boxes = pictures(samples, seed)
     model, data = folder / f"{kind}.onnx", folder / f"{kind}.npz"
-    onnx.save(_model(kind), model)
+    onnx.save(_with_sigmoids(kind) if kind in LATER else _model(kind), model)
     np.savez(data, x=x, boxes=boxes)
     return Finder(model, data, x, boxes)
 
@@ -139,6 +142,127 @@ def _model(kind: str) -> onnx.ModelProto:
         "boxes": (TensorProto.FLOAT, ["N", None, 4]),
     }
     return net.model(declared, kinds)
+
+
+def _with_sigmoids(kind: str) -> onnx.ModelProto:
+    """The same net, with sigmoids at each level; where objectness stands apart, it is what any light is."""
+    net, parts = NetBuilder(), []
+    for stride, cut, slope in _LEVELS:
+        mean = np.zeros((6, 3, stride, stride))
+        for channel in range(3):
+            mean[channel, channel], mean[channel + 3, channel] = 1 / stride**2, -1 / stride**2
+        hidden = net.op("Conv", "x", net.const(mean), kernel_shape=[stride] * 2, strides=[stride] * 2)
+        hidden, side = net.op("Relu", hidden), SIZE // stride
+        own = np.zeros((5 + CLASSES, 6))
+        own[4, :3], own[5:, :3] = 2.0, np.array([[1, 0, 0], [0, 1, 0], [0, 0.8, 0.2]]) * slope
+        bias = np.array([0.0] * 4 + [-1.0] + [-slope * cut] * CLASSES)
+        make = _OF_LEVEL.get(kind.split("-")[0], _yolox_level)
+        parts.append(make(net, hidden, own, bias, (stride, side)))
+    if kind == "level-sigmoids":
+        return _scores_alone(net, parts)
+    declared = {"x": (TensorProto.FLOAT, ["N", 3, SIZE, SIZE])}
+    whole = {"found": (TensorProto.FLOAT, ["N", None, 5 + CLASSES])}
+    last = {"name": "found"} if kind in ("yolox", "yolov5") else {}
+    if kind.startswith("yolov5"):
+        rows = net.op("Concat", *parts, axis=1, name="rows" if kind != "yolov5" else "found")
+    else:
+        rows = net.op("Concat", *parts, axis=2)
+        named = {"name": "rows"} if kind == "yolox-suppressed" else last
+        rows = net.op("Transpose", rows, perm=[0, 2, 1], **named)
+    if kind in ("yolox", "yolov5"):
+        return net.model(declared, whole)
+
+    def columns(value: str, first: int, last: int) -> str:
+        return net.op("Slice", value, net.ints(first), net.ints(last), net.ints(2))
+
+    if kind.startswith("yolox"):
+        middle, stride = cells()
+        centre = net.op("Mul", net.op("Add", columns(rows, 0, 2), net.const(middle)), net.const(stride))
+        size = net.op("Mul", net.op("Exp", columns(rows, 2, 4)), net.const(stride))
+        rest = columns(rows, 4, 99)
+        rows = net.op("Concat", centre, size, rest, axis=2, name="found" if kind == "yolox-decoded" else "")
+    if kind == "yolox-decoded":
+        return net.model(declared, whole)
+    half = net.op("Mul", columns(rows, 2, 4), net.const(0.5))
+    low, high = (net.op(op, columns(rows, 0, 2), half) for op in ("Sub", "Add"))
+    corners = net.op("Concat", low, high, axis=2)
+    scores = net.op("Mul", columns(rows, 5, 99), columns(rows, 4, 5))
+    each = net.op("Transpose", scores, perm=[0, 2, 1])
+    least = net.const(20, np.int64), net.const(0.5), net.const(0.25)
+    net.op("NonMaxSuppression", corners, each, *least, name="found")
+    return net.model(declared, {"found": (TensorProto.INT64, [None, 3])})
+
+
+def cells() -> tuple[np.ndarray, np.ndarray]:
+    """Cell (A, 2) and stride (A, 1) of each anchor."""
+    cells, strides = [], []
+    for stride, _, _ in _LEVELS:
+        steps = np.arange(SIZE // stride)
+        y, x = np.meshgrid(steps, steps, indexing="ij")
+        cells.append(np.stack([x, y], -1).reshape(-1, 2))
+        strides.append(np.full((len(cells[-1]), 1), stride))
+    return np.concatenate(cells), np.concatenate(strides)
+
+
+def _yolov5_level(
+    net: NetBuilder, hidden: str, own: np.ndarray, bias: np.ndarray, level: tuple[int, int]
+) -> str:
+    """Two anchors a position, the second of which is small and never right; one sigmoid for all numbers."""
+    (stride, side), wide = level, 5 + CLASSES
+    both = np.concatenate([own, own]).reshape(-1, 6, 1, 1)
+    never = bias - np.where(np.arange(wide) >= 5, 30, 0)
+    raw = net.op("Conv", hidden, net.const(both), net.const(np.append(bias, never)), kernel_shape=[1, 1])
+    each = net.op("Reshape", raw, net.ints(0, 2, wide, side, side))
+    shown = net.op("Sigmoid", net.op("Transpose", each, perm=[0, 1, 3, 4, 2]))
+    names = [net.name("part") for _ in range(3)]
+    net.nodes.append(onnx.helper.make_node("Split", [shown, net.ints(2, 2, 1 + CLASSES)], names, axis=4))
+    y, x = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+    grid = np.stack([x, y], -1) - 0.5
+    centre = net.op("Add", net.op("Mul", names[0], net.const(2.0)), net.const(grid[None, None]))
+    centre = net.op("Mul", centre, net.const(float(stride)))
+    size = net.op("Mul", names[1], net.const(2.0))
+    anchors = np.array([stride, stride / 4]).reshape(1, 2, 1, 1, 1)
+    size = net.op("Mul", net.op("Mul", size, size), net.const(anchors))
+    return net.op("Reshape", net.op("Concat", centre, size, names[2], axis=4), net.ints(0, -1, wide))
+
+
+def _yolox_level(
+    net: NetBuilder, hidden: str, own: np.ndarray, bias: np.ndarray, level: tuple[int, int]
+) -> str:
+    """Three convolutions; centres are those of the cells, and logarithms of sides are 0."""
+    shift = np.append([0.5, 0.5], bias[2:])
+
+    def some(first: int, last: int) -> str:
+        weight = net.const(own[first:last].reshape(-1, 6, 1, 1))
+        return net.op("Conv", hidden, weight, net.const(shift[first:last]), kernel_shape=[1, 1])
+
+    numbers = some(0, 4), net.op("Sigmoid", some(4, 5)), net.op("Sigmoid", some(5, 5 + CLASSES))
+    return net.op("Reshape", net.op("Concat", *numbers, axis=1), net.ints(0, 5 + CLASSES, -1))
+
+
+def _class_level(
+    net: NetBuilder, hidden: str, own: np.ndarray, bias: np.ndarray, level: tuple[int, int]
+) -> str:
+    """Class scores alone."""
+    weight = net.const(own[5:].reshape(-1, 6, 1, 1))
+    raw = net.op("Conv", hidden, weight, net.const(bias[5:]), kernel_shape=[1, 1])
+    return _laid_out(net, net.op("Sigmoid", raw), CLASSES, across=False)
+
+
+_OF_LEVEL = {"yolov5": _yolov5_level, "level": _class_level}
+
+
+def _scores_alone(net: NetBuilder, parts: list[str]) -> onnx.ModelProto:
+    """Boxes are corners in pixels, in an output of their own."""
+    scores = net.op("Concat", *parts, axis=1, name="scores")
+    corner, stride = cells()
+    first = net.op("Mul", net.op("Slice", scores, net.ints(0), net.ints(1), net.ints(2)), net.const(0.0))
+    net.op("Add", first, net.const(np.concatenate([corner, corner + 1], 1)[None] * stride), name="boxes")
+    kinds = {
+        "scores": (TensorProto.FLOAT, ["N", None, CLASSES]),
+        "boxes": (TensorProto.FLOAT, ["N", None, 4]),
+    }
+    return net.model({"x": (TensorProto.FLOAT, ["N", 3, SIZE, SIZE])}, kinds)
 
 
 def _laid_out(net: NetBuilder, value: str, width: int, *, across: bool) -> str:

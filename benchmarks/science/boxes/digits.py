@@ -8,10 +8,11 @@ MNIST.npz holds x_train (60,000, 28, 28) uint8 and y_train. Scenes are 96 x 96, 
 of 16 to 44 pixels and noise. The net has two levels, at strides of 8 and 16. `--layout yolo` (the default)
 has one anchor a position, a sigmoid for each digit, and the output [N, 4 + 10, A] of YOLOv8 and its
 successors, boxes as centre and size in pixels; `--layout ssd` has two anchors a position, a softmax with a
-background, and the outputs `scores` [N, A, 11] and `boxes` [N, A, 4], as corners. It is trained on 3,000
-scenes of the first 30,000 digits, in which 2 and 7 are twelve times as rare as others; the 900 scenes of
-`digits.npz` are of the other digits, all of them as frequent. Their boxes are rows of sample, class, left,
-top, right, bottom.
+background, and the outputs `scores` [N, A, 11] and `boxes` [N, A, 4], as corners; `--layout yolox` has a
+score for any object beside those of the digits, sigmoids at each level, and the output [N, A, 5 + 10], boxes
+counted in cells of the level, as YOLOX shows them. It is trained on 3,000 scenes of the first 30,000 digits,
+in which 2 and 7 are twelve times as rare as others; the 2,400 scenes of `digits.npz` are of the other digits,
+all of them as frequent. Their boxes are rows of sample, class, left, top, right, bottom.
 """
 
 from __future__ import annotations
@@ -74,19 +75,22 @@ class Detector(nn.Module):
 
     def __init__(self, layout: str) -> None:
         super().__init__()
-        self.layout, self.anchors = layout, 1 if layout == "yolo" else 2
-        self.classes = 10 if layout == "yolo" else 11
+        self.layout, self.anchors = layout, 2 if layout == "ssd" else 1
+        self.classes = 11 if layout == "ssd" else 10
         self.stem = nn.Sequential(block(1, 16, 2), block(16, 32, 2), block(32, 48, 2), block(48, 64, 1))
         self.deep = nn.Sequential(block(64, 64, 2), block(64, 64, 1))
         self.of_class = nn.ModuleList(
             nn.Sequential(block(64, 48, 1), nn.Conv2d(48, self.anchors * self.classes, 1)) for _ in STRIDES
         )
         self.of_box = nn.ModuleList(
-            nn.Sequential(block(64, 32, 1), nn.Conv2d(32, self.anchors * 4, 1)) for _ in STRIDES
+            nn.Sequential(block(64, 32, 1), nn.Conv2d(32, self.anchors * self.numbers, 1)) for _ in STRIDES
         )
         if layout == "yolo":
             for head in self.of_class:
                 nn.init.constant_(head[1].bias, -4.0)
+        if layout == "yolox":
+            for head in self.of_box:
+                nn.init.constant_(head[1].bias[4:], -4.0)
         centres, sizes = [], []
         for stride, priors in zip(STRIDES, PRIORS, strict=True):
             at = (np.arange(SIZE // stride) + 0.5) * stride
@@ -97,6 +101,11 @@ class Detector(nn.Module):
             sizes.append(np.tile(each, len(grid)))
         self.register_buffer("centres", torch.tensor(np.concatenate(centres), dtype=torch.float32))
         self.register_buffer("sizes", torch.tensor(np.concatenate(sizes), dtype=torch.float32)[:, None])
+
+    @property
+    def numbers(self) -> int:
+        """Of a box; the last one of five says how likely any object is there."""
+        return 5 if self.layout == "yolox" else 4
 
     def raw(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Maps of logits and of boxes, a pair for each level."""
@@ -114,6 +123,10 @@ class Detector(nn.Module):
         if self.layout == "yolo":  # distances to the four sides
             away = nn.functional.softplus(found) * self.sizes
             return torch.cat([self.centres - away[..., :2], self.centres + away[..., 2:]], -1)
+        if self.layout == "yolox":  # from the corner of the cell, in cells
+            centre = self.centres + (found[..., :2] - 0.5) * self.sizes
+            half = torch.exp(found[..., 2:4].clamp(max=4)) * self.sizes / 2
+            return torch.cat([centre - half, centre + half], -1)
         centre = self.centres + 0.1 * found[..., :2] * self.sizes
         half = torch.exp(0.2 * found[..., 2:]) * self.sizes / 2
         return torch.cat([centre - half, centre + half], -1)
@@ -122,8 +135,12 @@ class Detector(nn.Module):
         raw = self.raw(x)
         if self.training or self.layout == "ssd":
             Z = torch.cat([self.rows(c, self.classes) for c, _ in raw], 1)
-            boxes = self.boxes(torch.cat([self.rows(b, 4) for _, b in raw], 1))
+            numbers = torch.cat([self.rows(b, self.numbers) for _, b in raw], 1)
+            boxes = torch.cat([self.boxes(numbers), numbers[..., 4:]], -1)
             return (Z, boxes) if self.training else (Z.softmax(-1), boxes)
+        if self.layout == "yolox":
+            each = [torch.cat([b[:, :4], b[:, 4:].sigmoid(), c.sigmoid()], 1).flatten(2) for c, b in raw]
+            return torch.cat(each, 2).transpose(1, 2)
         joined = torch.cat([torch.cat([b, c], 1).flatten(2) for c, b in raw], 2)
         sides, Z = joined.split((4, self.classes), 1)
         corners = self.boxes(sides.transpose(1, 2)).transpose(1, 2)
@@ -139,7 +156,7 @@ def matched(net: Detector, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         box = np.array(box, np.float32)
         size, middle = (box[2:] - box[:2]).max(), (box[:2] + box[2:]) / 2
         near = np.abs(centres - middle).max(axis=1)
-        if net.layout == "yolo":
+        if net.layout != "ssd":
             taken = (sizes == STRIDES[int(size > SPLIT_AT)]) & (near <= 0.8 * sizes)
         else:
             stride = np.where(sizes < PRIORS[1][0], *STRIDES)
@@ -159,17 +176,24 @@ def loss_of(net: Detector, x: Tensor, own: list[np.ndarray]) -> Tensor:
     truth, wanted = (torch.tensor(np.stack(each)) for each in zip(*pairs, strict=True))
     there = truth >= 0
     count = max(int(there.sum()), 1)
-    if net.layout == "yolo":
+    if net.layout != "ssd":
         marks = torch.zeros_like(Z)
         marks[there] = nn.functional.one_hot(truth[there], net.classes).float()
-        classes = nn.functional.binary_cross_entropy_with_logits(Z, marks, reduction="sum") / count
+        if net.layout == "yolox":  # classes are learnt where objects are, and elsewhere that there is none
+            of_class = nn.functional.binary_cross_entropy_with_logits(Z[there], marks[there], reduction="sum")
+            any_object = nn.functional.binary_cross_entropy_with_logits(
+                boxes[..., 4], there.float(), reduction="sum"
+            )
+            classes = (of_class + any_object) / count
+        else:
+            classes = nn.functional.binary_cross_entropy_with_logits(Z, marks, reduction="sum") / count
     else:
         each = nn.functional.cross_entropy(
             Z.flatten(0, 1), torch.where(there, truth + 1, 0).flatten(), reduction="none"
         ).view_as(truth)
         hard = torch.where(there, torch.zeros_like(each), each).flatten().topk(3 * count).values
         classes = (each[there].sum() + hard.sum()) / count
-    one, other = boxes[there], wanted[there]
+    one, other = boxes[there][:, :4], wanted[there]
     inner = (torch.min(one[:, 2:], other[:, 2:]) - torch.max(one[:, :2], other[:, :2])).clamp(min=0).prod(1)
     outer = (torch.max(one[:, 2:], other[:, 2:]) - torch.min(one[:, :2], other[:, :2])).prod(1)
     both = (one[:, 2:] - one[:, :2]).prod(1) + (other[:, 2:] - other[:, :2]).prod(1) - inner
@@ -184,7 +208,7 @@ def main() -> None:
     )
     parser.add_argument("mnist", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--layout", choices=("yolo", "ssd"), default="yolo")
+    parser.add_argument("--layout", choices=("yolo", "ssd", "yolox"), default="yolo")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     torch.manual_seed(asked.seed)
@@ -207,7 +231,7 @@ def main() -> None:
             slower.step()
         print(f"epoch {epoch + 1} of {EPOCHS}: loss {loss.item():.3f}", flush=True)
     asked.folder.mkdir(parents=True, exist_ok=True)
-    outputs = ["output0"] if asked.layout == "yolo" else ["scores", "boxes"]
+    outputs = ["scores", "boxes"] if asked.layout == "ssd" else ["output0"]
     torch.onnx.export(
         net.eval(),
         (torch.zeros(1, 1, SIZE, SIZE),),

@@ -11,9 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxtweak.data.preprocess.shapes import model_layout
 from onnxtweak.engine.opened import Opened, fixed_batch
 from onnxtweak.engine.session import open_session
 from onnxtweak.errors import ModelError, UsageError
+from onnxtweak.head import Readout, Scale
 from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.edit.expose import expose_tensors
 from onnxtweak.model.logits_format import Level, layout_at_positions
@@ -22,6 +24,7 @@ from onnxtweak.settings import EngineSettings
 _TRIED = 4  # samples
 _ROUNDING = 1e-3  # of a score
 _LEAST_BACKGROUND = 0.5  # of the anchors
+_PLACES = 1e-6  # of a score, beyond 0 and 1
 
 
 def settle_detector(
@@ -46,7 +49,7 @@ def settle_detector(
     x, *rest = (np.asarray(value, np.float32) for value in session.run(fed, names))
     maps, values = rest[: len(detector.levels)], rest[len(detector.levels) :]
     axis = detector.class_axis
-    if x.ndim != 3 or not np.isfinite(x).all():
+    if x.ndim != 3 or not np.isfinite(x).all() or x.shape[axis] <= detector.first_score:
         raise ModelError(
             f"class scores of shape {x.shape} are not those of anchors, or not finite",
             where=f"tensor '{detector.logits}' of {path}",
@@ -60,12 +63,44 @@ def settle_detector(
             where=f"tensor '{detector.logits}' of {path}",
         )
     Z = x.transpose(0, 2, 1) if axis == 1 else x
-    detector = replace(detector, levels=levels, background=_background(detector, Z))
+    strides = _strides(picture_size(fed), [one.shape for one in maps], levels)
+    detector = replace(detector, levels=levels, background=_background(detector, Z), strides=strides)
     _require_shown(detector, Z, dict(zip(detector.outputs, values, strict=True)), str(path))
-    logits = replace(
-        opened.logits, layout=layout_at_positions(x.shape, axis), classes=x.shape[axis], axis=axis
+    readout = _readout(detector, x.shape[axis])
+    classes = x.shape[axis] if readout is None else readout.classes
+    logits = replace(opened.logits, layout=layout_at_positions(x.shape, axis), classes=classes, axis=axis)
+    return replace(opened, logits=logits, readout=readout, answer=None, detector=detector)
+
+
+def _readout(detector: Detector, columns: int) -> Readout | None:
+    """How so many columns of the tensor give scores: those of objects, and behind them the background."""
+    source = list(range(detector.first_score, columns))
+    if detector.background is not None:
+        source.append(source.pop(detector.background))
+    scale: Scale = "odds" if detector.rule == "Sigmoids" else "logit"
+    if scale == "logit" and source == list(range(columns)):
+        return None
+    return Readout(columns, tuple(source), (0.0,) * len(source), scale=scale)
+
+
+def picture_size(feeds: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """Height and width of the pictures that a model is fed. Raises ModelError where there are none."""
+    shape = next((value.shape for value in feeds.values() if value.ndim == 4), None)
+    if shape is None:
+        raise ModelError("the detector is fed no pictures, in which boxes could be", where=", ".join(feeds))
+    return (shape[1], shape[2]) if model_layout(shape[1:]) == "NHWC" else (shape[2], shape[3])
+
+
+def _strides(
+    size: tuple[int, int], shapes: list[tuple[int, ...]], levels: tuple[Level, ...]
+) -> tuple[int, ...]:
+    """Pixels between positions of each level; none where these are not alike, or not an anchor each."""
+    found = [round(max(size) / max(shape[2:])) for shape in shapes]
+    fits = (
+        shape[2:] == tuple(-(-side // stride) for side in size) and level.anchors == 1
+        for shape, stride, level in zip(shapes, found, levels, strict=True)
     )
-    return replace(opened, logits=logits, readout=None, answer=None, detector=detector)
+    return tuple(found) if all(fits) else ()
 
 
 def _counted(
@@ -105,15 +140,22 @@ def _background(detector: Detector, Z: np.ndarray) -> int | None:
 
 
 def _require_shown(detector: Detector, Z: np.ndarray, values: Mapping[str, np.ndarray], path: str) -> None:
-    """Raise ModelError where the outputs do not show scores and boxes of these anchors. Z (N, A, C)."""
-    classes = Z.shape[-1] - (detector.background is not None)
-    wanted = 1 / (1 + np.exp(-Z))
+    """Raise ModelError where the outputs do not show scores and boxes of these anchors. Z (N, A, columns)."""
+    first = detector.first_score
+    classes = Z.shape[-1] - first - (detector.background is not None)
     if detector.rule == "Softmax":
         power = np.exp(Z - Z.max(axis=-1, keepdims=True))
         wanted = np.delete(power / power.sum(axis=-1, keepdims=True), detector.background or 0, axis=-1)
-    scores, boxes = detector.read(values, classes)
+    elif detector.rule == "Sigmoids":
+        wanted = Z[..., first:] * (Z[..., first - 1 : first] if detector.objectness else 1)
+    else:
+        wanted = 1 / (1 + np.exp(-Z))
+    found = detector.read(values, classes)
+    scores, boxes = found.scores, found.numbers
     if scores.shape != wanted.shape or boxes.shape != (*Z.shape[:2], 4):
         what = f"scores of shape {scores.shape} and boxes of shape {boxes.shape} are not those of anchors"
+    elif wanted.min() < -_PLACES or wanted.max() > 1 + _PLACES:
+        what = "the scores of anchors are not between 0 and 1"
     elif np.abs(scores - wanted).max() > _ROUNDING:
         what = f"the scores shown are not the {detector.rule} of the class scores"
     else:

@@ -11,12 +11,12 @@ import numpy as np
 from onnxtweak.boxes.overlap import overlaps
 from onnxtweak.boxes.suppression import Detections, suppressed
 from onnxtweak.data.dataset import Dataset
-from onnxtweak.data.preprocess.shapes import model_layout
+from onnxtweak.engine.answer.detections import picture_size
 from onnxtweak.engine.passes import Engine, plan_of
 from onnxtweak.engine.session import open_session
 from onnxtweak.engine.subject import Subject, filled
-from onnxtweak.errors import DataError, ModelError
-from onnxtweak.model.detector.layout import FORMATS, BoxNumbers
+from onnxtweak.errors import DataError
+from onnxtweak.model.detector.layout import BoxNumbers
 from onnxtweak.model.edit.expose import expose_tensors
 
 _TRIED = 64  # samples with objects
@@ -27,11 +27,13 @@ _FITTING = 0.3  # IoU of the best anchor of an object, on average
 class Anchors:
     """What is shown of a sample. scores (A, C) : of the classes of objects, between 0 and 1. numbers (A, 4).
 
-    size : height and width of its picture, as the model is fed.
+    objectness (A,) : what scores are multiplied with already. size : height and width of its picture, as the
+    model is fed.
     """
 
     sample: int
     scores: np.ndarray
+    objectness: np.ndarray
     numbers: np.ndarray
     size: tuple[int, int]
 
@@ -59,19 +61,11 @@ def shown_anchors(
             count = plan.batch if plan.fixed else len(chunk)
             whole = {name: filled(value, count) for name, value in feeds.items()}
             values = session.run(subject.feeding.fed(whole, names), outputs)
-            scores, numbers = detector.read(dict(zip(detector.outputs, values, strict=True)), classes)
-            size = _size(whole)
+            found = detector.read(dict(zip(detector.outputs, values, strict=True)), classes)
+            scores, there, size = found.scores, found.objectness, picture_size(whole)
             for row, sample in enumerate(chunk.tolist()):
-                yield Anchors(sample, scores[row], numbers[row], size)
+                yield Anchors(sample, scores[row], there[row], found.numbers[row], size)
             engine.progress.advance(len(chunk))
-
-
-def _size(feeds: dict[str, np.ndarray]) -> tuple[int, int]:
-    """Height and width of the pictures that a model is fed."""
-    shape = next((value.shape for value in feeds.values() if value.ndim == 4), None)
-    if shape is None:
-        raise ModelError("the detector is fed no pictures, in which boxes could be", where=", ".join(feeds))
-    return (shape[1], shape[2]) if model_layout(shape[1:]) == "NHWC" else (shape[2], shape[3])
 
 
 def meaning_of(subject: Subject, dataset: Dataset, samples: np.ndarray, engine: Engine) -> BoxNumbers:
@@ -79,9 +73,9 @@ def meaning_of(subject: Subject, dataset: Dataset, samples: np.ndarray, engine: 
 
     samples (n,) int64 : of the dataset. Raises DataError where no meaning fits.
     """
-    assert dataset.objects is not None
+    assert dataset.objects is not None and subject.detector is not None
     own = np.array([one for one in samples.tolist() if len(dataset.objects.within(one)[0])], np.int64)
-    fits = {BoxNumbers(how, part): np.zeros(2) for how in FORMATS for part in (False, True)}
+    fits = {means: np.zeros(2) for means in subject.detector.meanings}
     count = 0
     for anchors in shown_anchors(subject, dataset, own[:_TRIED], engine, "read boxes"):
         number, truth = dataset.objects.within(anchors.sample)

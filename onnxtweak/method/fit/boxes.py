@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.boxes.average_precision import Found, mean
-from onnxtweak.boxes.head import Boxes
-from onnxtweak.boxes.matching import marks_of
+from onnxtweak.boxes.head import objects_of, scores_of
 from onnxtweak.boxes.suppression import Detections, suppressed
 from onnxtweak.boxes.truth import Truth
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.head import Head
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import STRENGTHS, Fitted, weakened
 from onnxtweak.method.fit.learning import Learning
@@ -43,14 +43,15 @@ class AnchorJudge:
     """Average precision of logits of the learnt anchors; those left out have hardly a score.
 
     sample (n,) int64 : of each row that is judged, by its place in `truth`. places (n,) int64 : of these rows
-    in the table. box (n, 4) : theirs.
+    in the table. box (n, 4) : theirs. objectness (n,) : what their scores are multiplied with.
     """
 
-    head: Boxes
+    head: Head
     truth: Truth
     sample: np.ndarray
     places: np.ndarray
     box: np.ndarray
+    objectness: np.ndarray
 
     def precision(self, Z: np.ndarray) -> np.ndarray:
         """AP50 of each class, (C,) float64. Z (N, columns) : logits of the table's rows."""
@@ -58,7 +59,7 @@ class AnchorJudge:
 
     def found(self, Z: np.ndarray) -> Found:
         """What is found of each class at an overlap of 0.5. Z : as of `precision`."""
-        scores = self.head.scores(Z[self.places])
+        scores = scores_of(self.head, Z[self.places]) * self.objectness[:, None]
         starts = np.searchsorted(self.sample, np.arange(self.truth.samples + 1))
         spans = [slice(int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)]
         shown = Detections.joined(suppressed(self.box[span], scores[span]) for span in spans)
@@ -77,10 +78,11 @@ def fit_boxes(
 ) -> Fitted:
     """The best patch of the target classes, or the base.
 
-    learning : with labels of objects, C for none, -1 for anchors that do not count. families : name to
+    learning : with marks of objects; of a softmax with their classes, C for none, -1 for anchors that do not
+    count. families : name to
     columns of the table. goal : with classes of objects. judge : of the learning samples.
     """
-    if judge.head.background is None:
+    if judge.head.several:
         return _one_by_one(learning, families, goal, settings, judge, seed=seed, progress=progress)
     return _jointly(learning, families, goal, settings, judge, seed=seed, progress=progress)
 
@@ -100,8 +102,7 @@ def _one_by_one(
     nothing = np.zeros(table.Z.shape[1])
     if not families:
         return _base(nothing, ("no hidden tensor to learn from: the answer is the base",))
-    marks = marks_of(table.labels, table.Z.shape[1])
-    problem = MarksProblem.of(replace(table, labels=marks), goal.targets, folds)
+    problem = MarksProblem.of(table, goal.targets, folds)
     before = judge.found(table.Z)
     progress.start("fit", len(families), "fits")
     paths = []
@@ -190,7 +191,7 @@ def _jointly(
 ) -> Fitted:
     """All classes of a softmax, at the most strength that keeps the other classes within their limits."""
     whole, folds = learning.table, learning.folds(settings.folds, seed)
-    table = _on_columns(whole, judge.head)
+    table = _without_ignored(whole, judge.head)
     before = judge.precision(whole.Z)
     control = _best_biases(whole, judge, goal, before)
     limits = _AllowedDrops(goal, before)
@@ -231,11 +232,11 @@ def _best_ridge(
     return found[0]
 
 
-def _on_columns(table: Table, head: Boxes) -> Table:
-    """The table with columns of the scores as labels; anchors that do not count weigh nothing."""
+def _without_ignored(table: Table, head: Head) -> Table:
+    """The table with a class for every anchor; those that do not count are background, and weigh nothing."""
     weight = np.ones(len(table.labels)) if table.weight is None else table.weight
     counts = table.labels >= 0
-    labels = head.columns(np.where(counts, table.labels, head.objects(table.Z.shape[1])), table.Z.shape[1])
+    labels = np.where(counts, table.labels, objects_of(head, table.Z.shape[1]))
     return Table(table.T, table.Z, labels, table.groups, weight=np.where(counts, weight, 0.0))
 
 
@@ -258,16 +259,16 @@ class _AllowedDrops:
 
 
 def _best_biases(table: Table, judge: AnchorJudge, goal: ResolvedGoal, before: np.ndarray) -> np.ndarray:
-    """The bias of each target's column that is best for its AP; nothing where the whole falls."""
+    """The bias of each target that is best for its AP; nothing where the whole falls."""
     bias = np.zeros(table.Z.shape[1])
     for number in goal.targets.tolist():
-        column, best = int(judge.head.columns(np.array([number]), len(bias))[0]), before[number]
+        best = before[number]
         for value in _BIASES:
             Z = table.Z.copy()
-            Z[:, column] += np.asarray(value, Z.dtype)
+            Z[:, number] += np.asarray(value, Z.dtype)
             now = judge.precision(Z)[number]
             if now > best:
-                best, bias[column] = now, value
+                best, bias[number] = now, value
     if not bias.any():
         return bias
     after = judge.precision(table.Z + bias.astype(table.Z.dtype))

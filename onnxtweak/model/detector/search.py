@@ -1,7 +1,8 @@
 """Where in a graph are a detector's class scores and boxes?
 
 The search starts at each sigmoid and softmax, and goes back over what only moves numbers, to maps whose
-scores are joined there; and forward to the outputs that show scores and boxes.
+scores are joined there; and forward to the outputs that show scores and boxes. Where no scores are joined
+before a sigmoid, each level may have sigmoids of its own.
 """
 
 from __future__ import annotations
@@ -11,18 +12,12 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from onnxtweak.model.detector.layout import Detector
+from onnxtweak.model.detector.layout import Detector, ShownAt
+from onnxtweak.model.detector.levels import TWEAKED, as_tweaked, joined_levels, level_map
 from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex, attribute
 from onnxtweak.model.inspect.shapes import known_shape
-from onnxtweak.model.logits_format import Level
 
-_MOVING = frozenset(
-    {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Split", "Slice"}
-)
-_LAYING_OUT = frozenset({"Reshape", "Flatten"})
-_NEIGHBOURS = [0, 2, 3, 1]  # of a map's axes, channels last: anchors of a position follow each other
-_TWEAKED = "onnxtweak/"  # what names begin with that a splice makes
-_MOST_STEPS = 12
+_MOST_STEPS = 16
 _OF_BOX = 4
 
 
@@ -41,9 +36,20 @@ def find_detector(graph: GraphIndex, logits: str | None = None) -> Detector | No
             continue
         shown = _shown(graph, node.output[0], joined.class_axis)
         if shown is not None:
-            maps = [_map_of(graph, part) for part in joined.parts]
-            levels = tuple(Level(*each) for each in maps if each is not None)
-            return Detector(node.input[0], node.op_type, joined.class_axis, levels, *shown)
+            maps = [level_map(graph, part) for part in joined.parts]
+            levels = tuple(each for each in maps if each is not None)
+            return Detector(node.input[0], node.op_type, joined.class_axis, levels, shown)
+    for node in graph.nodes:
+        found = joined_levels(graph, node)
+        if found is None:
+            continue
+        name = as_tweaked(graph, node.output[0])
+        if logits is not None and name != logits:
+            continue
+        shown = _shown(graph, name, found.class_axis, found.first_score)
+        if shown is not None:
+            where = name, "Sigmoids", found.class_axis, found.levels, shown
+            return Detector(*where, found.first_score, found.objectness)
     return None
 
 
@@ -66,7 +72,7 @@ def _joined(graph: GraphIndex, name: str) -> _Joined | None:
             return None
         if node.op_type == "Concat" and len(node.input) > 1:
             break
-        if node.op_type == "Add" and node.input[0].startswith(_TWEAKED):  # a patch, behind the same scores
+        if node.op_type == "Add" and node.input[0].startswith(TWEAKED):  # a patch, behind the same scores
             name = node.input[0]
             continue
         if node.op_type not in ("Split", "Slice", "Identity", "Cast", "Transpose"):
@@ -80,37 +86,9 @@ def _joined(graph: GraphIndex, name: str) -> _Joined | None:
         return None
     axis = attribute(node, "axis", 1)
     axis = axis + 3 if axis < 0 else axis
-    if axis not in (1, 2) or any(_map_of(graph, part) is None for part in node.input):
+    if axis not in (1, 2) or any(level_map(graph, part) is None for part in node.input):
         return None
     return _Joined(tuple(node.input), axis if swapped else 3 - axis)
-
-
-def _map_of(graph: GraphIndex, name: str) -> tuple[str, bool] | None:
-    """The map that a level's part was laid out from, and whether anchors of a position follow each other."""
-    laid_out, neighbours = False, False
-    for _ in range(_MOST_STEPS):
-        node = graph.producer(name)
-        if node is not None and node.op_type == "Concat" and not laid_out:
-            name = node.input[-1]  # of boxes and scores, laid out alike
-            continue
-        if node is None or node.op_type not in _MOVING:
-            break
-        if node.op_type in ("Split", "Slice") and not laid_out:
-            return None
-        laid_out |= node.op_type in _LAYING_OUT
-        neighbours |= node.op_type == "Transpose" and list(attribute(node, "perm", [])) == _NEIGHBOURS
-        name = node.input[0]
-    shape = known_shape(graph, name)
-    is_map = _convolved(graph, name) if shape is None else len(shape) == 4
-    return (name, neighbours) if laid_out and is_map and graph.producer(name) is not None else None
-
-
-def _convolved(graph: GraphIndex, name: str) -> bool:
-    """Whether a tensor is what a convolution gives, or several of them joined."""
-    node = graph.producer(name)
-    if node is not None and node.op_type == "Concat":
-        return all(_convolved(graph, one) for one in node.input)
-    return node is not None and node.op_type == "Conv"
 
 
 def _over_classes(graph: GraphIndex, node: NodeProto, joined: _Joined) -> bool:
@@ -118,18 +96,24 @@ def _over_classes(graph: GraphIndex, node: NodeProto, joined: _Joined) -> bool:
     return bool(axis % 3 == joined.class_axis)
 
 
-def _shown(graph: GraphIndex, scores: str, class_axis: int) -> tuple[str, str, int, int, bool] | None:
-    """Outputs of scores and boxes, where each begins, whether boxes are suppressed; None without boxes."""
+def _shown(graph: GraphIndex, scores: str, class_axis: int, first: int = 0) -> ShownAt | None:
+    """Where scores and boxes can be read; None without boxes.
+
+    first : where the classes begin on their axis. Boxes stand before them, or in another output.
+    """
     outputs = {value.name for value in graph.outputs}
-    for name, first, beside in _forward(graph, scores, class_axis):
-        if name in outputs and beside:
-            return name, name, first, 0, False
+    for name, axis, begin in _forward(graph, scores, class_axis, first):
+        if name in outputs and begin:
+            return ShownAt(name, name, axis, begin)
         if name in outputs:
             boxes = next((other for other in sorted(outputs) if _holds_boxes(graph, other, name)), None)
-            return None if boxes is None else (name, boxes, first, 0, False)
+            return None if boxes is None else ShownAt(name, boxes, axis)
+    if first:
+        return ShownAt(scores, scores, class_axis, first, True) if _suppresses(graph, scores) else None
+    for name, axis, _ in _forward(graph, scores, class_axis, first):
         node = _suppressing(graph, name)
         if node is not None:
-            return name, node.input[0], first, 0, True
+            return ShownAt(name, node.input[0], axis, suppressed=True)
     return None
 
 
@@ -143,24 +127,43 @@ def _suppressing(graph: GraphIndex, name: str) -> NodeProto | None:
     return None
 
 
-def _forward(graph: GraphIndex, name: str, class_axis: int) -> Iterator[tuple[str, int, bool]]:
-    """Tensors that hold the scores, where they begin on the classes' axis, and whether boxes stand before."""
-    first, beside = 0, False
-    for _ in range(_MOST_STEPS):
-        yield name, first, beside
-        follows = ("Concat", "Identity", "Cast")
-        node = next((one for one in graph.consumers(name) if one.op_type in follows), None)
-        if node is None:
-            return
-        if node.op_type == "Concat":
-            if (
-                attribute(node, "axis", 1) % 3 != class_axis
-                or node.input[0] == name
-                or node.input[-1] != name
-            ):
-                return
-            first, beside = _OF_BOX, True
-        name = node.output[0]
+def _suppresses(graph: GraphIndex, name: str) -> bool:
+    """Whether boxes are suppressed by what is computed from a tensor."""
+    behind = (graph.nodes[place] for place in graph.descendants([name], through_shapes=False))
+    return any(node.op_type == "NonMaxSuppression" for node in behind)
+
+
+def _forward(graph: GraphIndex, name: str, class_axis: int, first: int) -> Iterator[tuple[str, int, int]]:
+    """Tensors that hold the scores, the classes' axis in each, and where they begin there."""
+    waiting, seen = [(name, class_axis, first)], set[str]()
+    while waiting and len(seen) < _MOST_STEPS:
+        name, axis, begin = waiting.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        yield name, axis, begin
+        for node in graph.consumers(name):
+            if (found := _passed_on(node, name, axis, begin)) is not None:
+                waiting.append(found)
+
+
+def _passed_on(node: NodeProto, name: str, axis: int, begin: int) -> tuple[str, int, int] | None:
+    """What a node makes of scores, if it only moves them: as `_forward` has it.
+
+    Decoded boxes are put before the scores again, or written over those that stood there.
+    """
+    op, output = node.op_type, node.output[0] if node.output else ""
+    if op in ("Identity", "Cast"):
+        return output, axis, begin
+    if op == "Transpose":
+        return (output, 3 - axis, begin) if list(attribute(node, "perm", [])) == [0, 2, 1] else None
+    if op == "Concat":
+        last = len(node.input) > 1 and node.input[-1] == name != node.input[0]
+        along = attribute(node, "axis", 1) % 3 == axis
+        return (output, axis, begin or _OF_BOX) if last and along else None
+    if begin and op in ("Slice", "Split"):
+        return node.output[-1], axis, begin
+    return (output, axis, begin) if begin and op == "ScatterND" and node.input[0] == name else None
 
 
 def _holds_boxes(graph: GraphIndex, output: str, scores: str) -> bool:

@@ -70,6 +70,9 @@ def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
     build = Builder(site.prefix, site.opset, at.dtype)
     logits = gs.Variable(site.logits_in)
     patch, columns = on_columns(tweak.patch, tweak.classes, at)
+    if at.levels:
+        place = PositionSite(site.logits_in, at)
+        return build_level_patch(patch.as_linear(columns), tweak.neurons, place, build, site.logits_out)
     if len(tweak.neurons) == 0:
         bias = np.zeros(columns) if patch.output_bias is None else patch.output_bias
         bias = bias if at.readout is None or not at.readout.rest else bias[at.readout.places]
@@ -82,8 +85,6 @@ def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
     if at.at_positions:
         place = PositionSite(site.logits_in, at)
         linear = patch.as_linear(columns)
-        if at.levels:
-            return build_level_patch(linear, tweak.neurons, place, build, site.logits_out)
         return build_position_patch(linear or patch, tweak.neurons, place, build, site.logits_out)
     delta = _DELTAS[type(patch)](build, patch, tweak.neurons, columns)
     build.combine(logits, delta, at)
@@ -95,7 +96,8 @@ def on_columns(patch: Patch, classes: int, at: LogitsFormat) -> tuple[Patch, int
     if at.binary:
         patch = patch.for_single_logit()
         return (patch if at.readout is None or at.readout.sign > 0 else patch.scaled(-1.0)), 1
-    if at.readout is None or at.is_plain or at.readout.rest:  # whose nodes spread what they add themselves
+    spread = at.readout is not None and (at.readout.rest or (at.levels and at.scale == "odds"))
+    if at.readout is None or at.is_plain or spread:  # whose nodes spread what they add themselves
         return patch, classes
     return patch.placed(np.array(at.readout.source, np.int64), at.readout.columns), at.readout.columns
 
@@ -163,14 +165,11 @@ def build_scores(name: str, at: LogitsFormat, *, opset: int, output: str, prefix
     if at.dtype != wide:
         values = build.cast("wide", values, wide)
     readout = at.readout or Readout.plain(1)
-    if readout.scale != "logit":
+    if readout.scale == "odds":
+        values = build.log_odds(values)
+    elif readout.scale == "probability":
         least = build.number("least", SMALLEST)
-        log = build.node("log", "Log", [build.node("above", "Add", [values, least])])
-        if readout.scale == "odds":
-            rest = build.node("rest", "Sub", [build.number("one", 1.0), values])
-            rest = build.node("rest/log", "Log", [build.node("rest/above", "Add", [rest, least])])
-            log = build.node("odds", "Sub", [log, rest])
-        values = log
+        values = build.node("log", "Log", [build.node("above", "Add", [values, least])])
     if readout.sign < 0:
         values = build.node("negative", "Neg", [values])
     if readout.single:

@@ -151,14 +151,13 @@ class Builder:
         """One number that broadcasts against anything."""
         return self.weights(name, np.array([value]))
 
-    def combine(self, logits: gs.Variable, delta: gs.Tensor, at: LogitsFormat, rows: int = 0) -> None:
-        """Add `delta` (N, C) to logits of any layout; to the logarithm of what holds probabilities.
+    def combine(self, logits: gs.Variable, delta: gs.Tensor, at: LogitsFormat, rows: int = 0) -> gs.Variable:
+        """Logits of any layout with `delta` (N, C) added; to the logarithm of what holds probabilities.
 
-        rows : N where it is fixed; 0: that of `delta`.
+        rows : N where it is fixed; 0: that of `delta`. At anchors `delta` is laid out as the logits are.
         """
         if at.scale == "logit":
-            self.node("add", "Add", [logits, self.laid_out(delta, at.layout, rows)])
-            return
+            return self.node("add", "Add", [logits, self.laid_out(delta, at.layout, rows)])
         values: gs.Tensor = logits
         half = self.dtype in ("float16", "bfloat16")
         if half:  # whose largest numbers the factors would exceed
@@ -166,7 +165,7 @@ class Builder:
             self.dtype = "float32"
         if at.layout != "NC" and at.scale == "probability":
             values = self.node("flat", "Flatten", [values], axis=1)
-        elif at.scale == "odds":
+        elif at.scale == "odds" and not at.levels:
             delta = self.laid_out(delta, at.layout, rows)
         factor = self.node("factor", "Exp", [self.clip("bounded", delta, _LARGEST_LOG_FACTOR)])
         # f of METHOD 0 adds SMALLEST: what is exactly 0 can be raised, and a factor of one keeps every bit.
@@ -185,8 +184,15 @@ class Builder:
             rest = self.node("rest", "Sub", [one, values])
             rest = self.node("rest/raised", "Add", [rest, less])
             new = self.node("odds", "Div", [raised, self.node("both", "Add", [raised, rest])])
-        if half:
-            self.cast("narrow", new, at.dtype)
+        return self.cast("narrow", new, at.dtype) if half else new
+
+    def log_odds(self, values: gs.Tensor) -> gs.Variable:
+        """log(p / (1 - p)) of each value, as f of METHOD 0 has it."""
+        least, one = self.number("least", SMALLEST), self.number("one", 1.0)
+        log = self.node("log", "Log", [self.node("above", "Add", [values, least])])
+        rest = self.node("rest", "Sub", [one, values])
+        rest = self.node("rest/log", "Log", [self.node("rest/above", "Add", [rest, least])])
+        return self.node("odds", "Sub", [log, rest])
 
     def least(self, value: gs.Variable) -> gs.Variable:
         """SMALLEST times what is positive of a value."""

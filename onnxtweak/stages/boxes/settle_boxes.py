@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.boxes.head import Boxes
+from onnxtweak.boxes.head import objects_of
 from onnxtweak.boxes.matching import IGNORED, NOTHING, matched
 from onnxtweak.boxes.truth import AnchorBoxes
 from onnxtweak.data.dataset import Dataset
@@ -51,8 +51,7 @@ def settle_boxes(
     whole : whether the samples are only measured: then no anchor needs a label. Raises DataError for classes
     that the model does not have, and where its boxes fit none of the labelled ones.
     """
-    assert isinstance(subject.head, Boxes)
-    classes = subject.head.objects(subject.classes)
+    classes = objects_of(subject.head, subject.classes)
     names = class_names(splits.classes or _names_in(subject.model, classes), classes)
     datasets = {id(view.dataset): view.dataset for view in splits.views}
     for dataset in datasets.values():
@@ -67,15 +66,15 @@ def settle_boxes(
         return replace(changed, classes=names, notes=(*splits.notes, *notes)), subject
     made = {key: _matched(subject, one, engine, names) for key, one in datasets.items()}
 
-    def anchors(view: View, most: int | None) -> View:
+    def anchors(view: View, most: int) -> View:
         own, each = made[id(view.dataset)], np.arange(subject.positions)
         rows = (view.rows[:, None] * subject.positions + each).reshape(-1)
-        return View(own.dataset, rows if most is None else _drawn(rows, own, classes, most, data.seed))
+        return View(own.dataset, _drawn(rows, own, classes, most, data.seed))
 
     test = splits.test
     fit, validation = anchors(splits.fit, FIT), anchors(splits.validation, VALIDATION)
     changed = replace(
-        splits, fit=fit, validation=validation, test=None if test is None else anchors(test, None)
+        splits, fit=fit, validation=validation, test=None if test is None else anchors(test, VALIDATION)
     )
     for one in made.values():
         notes += _said(one.dataset)
@@ -123,7 +122,7 @@ def _matched(subject: Subject, dataset: Dataset, engine: Engine, names: tuple[st
     each, means = subject.positions, numbers_of(subject)
     labels = np.full((len(dataset), each), IGNORED, np.int32)
     score = np.zeros((len(dataset), each), np.float32)
-    rows, boxes = [np.empty(0, np.int64)], [np.empty((0, 4), np.float32)]
+    rows, boxes, there = [np.empty(0, np.int64)], [np.empty((0, 4), np.float32)], [np.empty(0, np.float32)]
     for found in shown_anchors(subject, dataset, np.arange(len(dataset)), engine, "match"):
         number, truth = dataset.objects.within(found.sample)
         placed = found.boxes(means)
@@ -133,14 +132,19 @@ def _matched(subject: Subject, dataset: Dataset, engine: Engine, names: tuple[st
         kept = np.flatnonzero((score[found.sample] > _SOME_SCORE) | ((own >= 0) & (own < len(names))))
         rows.append(found.sample * each + kept)
         boxes.append(placed[kept])
-    anchors = AnchorBoxes(np.concatenate(rows), np.concatenate(boxes))
-    objects = replace(dataset.objects, anchors=anchors)
-    changed = replace(dataset, labels=labels.reshape(-1), sizes=(each,), classes=names, objects=objects)
+        there.append(found.objectness[kept])
+    anchors = AnchorBoxes(np.concatenate(rows), np.concatenate(boxes), np.concatenate(there))
+    objects, coded = replace(dataset.objects, anchors=anchors), len(names) if subject.head.several else 0
+    own = labels.reshape(-1) if coded else np.maximum(labels.reshape(-1), IGNORED)
+    changed = replace(dataset, labels=own, sizes=(each,), classes=names, objects=objects, coded=coded)
     return _Matched(changed, score.reshape(-1))
 
 
 def _drawn(rows: np.ndarray, own: _Matched, classes: int, most: int, seed: int) -> np.ndarray:
-    """About `most` of some anchors (n,): all that matter, the best first, and as many of the others."""
+    """About `most` of some anchors (n,): all that matter, the best first, and as many of the others.
+
+    One of every sample is among them, so that its objects count.
+    """
     rng = np.random.Generator(np.random.PCG64(seed))
     labels, score = own.dataset.labels[rows], own.score[rows].copy()
     score[(labels >= 0) & (labels < classes)] = np.inf
@@ -151,6 +155,7 @@ def _drawn(rows: np.ndarray, own: _Matched, classes: int, most: int, seed: int) 
     others = np.flatnonzero(~chosen & (labels >= 0))
     drawn = rng.choice(others, min(most - len(matter), len(matter), len(others)), replace=False)
     chosen[drawn] = True
+    chosen[:: own.dataset.positions] = True
     return rows[chosen]
 
 

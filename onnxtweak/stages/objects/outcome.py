@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.boxes.average_precision import mean
-from onnxtweak.boxes.head import Boxes
 from onnxtweak.engine.subject import Subject
 from onnxtweak.method.metrics import harm, mcnemar
 from onnxtweak.metric.bootstrap import interval
@@ -75,8 +74,11 @@ def _outputs(job: Job) -> tuple[str, ...]:
 
 
 def _biased(job: Job, bias: np.ndarray) -> Subject | None:
-    """The base with the best biases in it; None where these change nothing."""
-    if not bias.any():
+    """The base with the best biases in it; None where these change nothing.
+
+    Of a sigmoid for each class a bias leaves the order of its scores, and so its average precision.
+    """
+    if job.head.several or not bias.any():
         return None
     subject = job.subject
     nobody = Neurons((), np.empty(0, np.int32), np.empty(0, np.int64))
@@ -87,9 +89,7 @@ def _biased(job: Job, bias: np.ndarray) -> Subject | None:
 
 def _touched(job: Job, proposal: Proposal) -> np.ndarray:
     """Classes whose scores the patch changes, (C,) bool: of a softmax all."""
-    head = job.head
-    assert isinstance(head, Boxes)
-    if head.background is not None:
+    if not job.head.several:
         return np.full(len(job.names), proposal.patch.changes_logits)
     found: np.ndarray = (proposal.base != proposal.tweaked).any(axis=0)
     return found

@@ -6,14 +6,13 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from onnxtweak.boxes.head import Boxes
 from onnxtweak.boxes.truth import Truth
 from onnxtweak.data.splits import View
 from onnxtweak.errors import UsageError
 from onnxtweak.goal import ResolvedGoal, find_targets
 from onnxtweak.method.fit.boxes import AnchorJudge, fit_boxes
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.settings import DataSettings, FitSettings, TapSettings, TargetSettings
+from onnxtweak.settings import DataSettings, FitSettings, JoinSettings, TapSettings, TargetSettings
 from onnxtweak.stages.boxes.measure import FoundObjects, box_targets
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.gather import gather_tables, learning_samples
@@ -30,7 +29,7 @@ def propose_boxes(
     Raises UsageError for what cannot be asked of a detector, DataError for a target without an object.
     """
     require_of_boxes(job.origin.data, settings)
-    goal = _goal(job, targets, settings)
+    goal = goal_of_boxes(job, targets, settings)
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
     learning, notes = learning_samples(job, tables, watched.neurons, settings)
@@ -64,9 +63,8 @@ def require_of_boxes(data: DataSettings, settings: FitSettings) -> None:
             raise UsageError("not possible for a detector yet", where=option, hint=hint)
 
 
-def _goal(job: Job, targets: TargetSettings, settings: FitSettings) -> ResolvedGoal:
+def goal_of_boxes(job: Job, targets: TargetSettings, settings: JoinSettings | FitSettings) -> ResolvedGoal:
     """The classes that should be found better: those named, the worst, or all."""
-    assert isinstance(job.head, Boxes)
     fit, validation = (_classes(view) for view in (job.splits.fit, job.splits.validation))
     if targets.worst is not None and not targets.targets:
         made = FoundObjects.of(job.subject, job.splits.validation, job.engine, "find the worst")
@@ -86,13 +84,8 @@ def _classes(view: View) -> np.ndarray:
 
 def _judge(job: Job, learning: Learning) -> AnchorJudge:
     """What judges logits of the learning samples: on pictures, by the base's boxes and the labelled ones."""
-    assert isinstance(job.head, Boxes)
-    truth, samples, places, boxes = (
-        list[np.ndarray](),
-        list[np.ndarray](),
-        list[np.ndarray](),
-        list[np.ndarray](),
-    )
+    truth, samples, places = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    boxes, objectness = list[np.ndarray](), list[np.ndarray]()
     start = 0
     for view in (job.splits.fit, job.splits.validation):
         if start >= len(learning.judged):
@@ -103,10 +96,11 @@ def _judge(job: Job, learning: Learning) -> AnchorJudge:
         assert objects is not None and objects.anchors is not None  # matched when the samples were opened
         if not learning.judged[span].any():
             continue
-        known, box = objects.anchors.of(view.rows)
+        known, anchors = objects.anchors.of(view.rows)
         truth += [np.column_stack(objects.within(int(one))) for one in own]
         samples.append(first + np.searchsorted(own, view.rows[known] // view.dataset.positions))
         places.append(span.start + known)
-        boxes.append(box)
-    joined = (np.concatenate(each) for each in (samples, places, boxes))
+        boxes.append(anchors.box)
+        objectness.append(anchors.objectness)
+    joined = (np.concatenate(each) for each in (samples, places, boxes, objectness))
     return AnchorJudge(job.head, Truth.of(truth), *joined)

@@ -56,15 +56,19 @@ def build_level_patch(
 
     linear : the patch. Raises ModelError for none, where it is of another form.
     """
-    logits, narrow = build.source(site.logits), build.dtype
+    narrow = build.dtype
     if linear is None:
         raise ModelError(
             "this form of patch has no meaning at anchors", where=site.logits, hint="use `onnxtweak fit`"
         )
     classes = linear.bias.size
+    across = site.at.layout.index("C") == 1
+    if not len(neurons):
+        shape = (1, -1, 1) if across else (1, 1, -1)
+        _add(build, build.weights("bias", np.reshape(linear.bias, shape)), site, across=across)
+        return build.finish(output)
     if narrow == "float64":  # which runtimes do not convolve
         build.dtype = "float32"
-    across = site.at.layout.index("C") == 1
     parts = []
     for number, level, own in _by_level(neurons, site):
         values, places = _read(build, site, neurons, own, number)
@@ -90,8 +94,25 @@ def build_level_patch(
     if build.dtype != narrow:
         build.dtype = narrow
         whole = build.cast("delta/wide", whole, narrow)
-    build.node("add", "Add", [logits, whole])
+    _add(build, whole, site, across=across)
     return build.finish(output)
+
+
+def _add(build: Builder, delta: gs.Tensor, site: PositionSite, *, across: bool) -> None:
+    """The scores with what is added to them; columns of boxes that stand before them stay as they are."""
+    values, axis = build.source(site.logits), 1 if across else 2
+    readout = site.at.readout
+    if readout is None or readout.scale == "logit":
+        build.node("add", "Add", [values, delta])
+        return
+    first = readout.columns - len(readout.source)
+    if not first:
+        build.combine(values, delta, site.at)
+        return
+    kept = build.node("kept", "Gather", [values, build.index("kept/index", np.arange(first))], axis=axis)
+    own = build.node("own", "Gather", [values, build.index("own/index", readout.source)], axis=axis)
+    scores = build.combine(own, delta, site.at)
+    build.node("whole", "Concat", [kept, scores], axis=axis)
 
 
 def _by_level(neurons: Neurons, site: PositionSite) -> Iterator[tuple[int, Level, np.ndarray]]:

@@ -48,7 +48,12 @@ def build_position_scores(site: PositionSite, build: Builder, output: str, *, so
         value = build.node("last", "Transpose", [value], perm=[*order, layout.index("C")])
     rows = rows_of(build, value, some=some, single="C" not in layout)
     readout = site.at.readout
-    if readout is not None and readout.rest:
+    if readout is not None and not readout.rest:
+        if readout.source != tuple(range(readout.columns)):
+            rows = build.node("own", "Gather", [rows, build.index("source", readout.source)], axis=1)
+        if readout.scale == "odds":
+            build.log_odds(rows)
+    elif readout is not None:
         own = build.node("own", "Gather", [rows, build.index("source", readout.source)], axis=1)
         others = np.flatnonzero(readout.places == len(readout.source))
         rest = build.node("others", "Gather", [rows, build.index("rest", others)], axis=1)
