@@ -64,7 +64,7 @@ class Readout:
         sources = [item for item in source if item >= 0]
         if (
             len(source) != len(offset)
-            or len(source) + rest < 2
+            or len(source) + rest < (1 if record["scale"] == "odds" else 2)
             or found.scale not in ("logit", "probability", "odds")
             or found.sign not in (1, -1)
             or not all(-1 <= item < found.columns for item in source)

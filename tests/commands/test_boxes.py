@@ -15,7 +15,7 @@ from onnxtweak.settings import DataSettings, EngineSettings
 from tests.support.finders import CLASSES, LACKING, SIZE, cells, finder
 
 QUICK = {"backend": "numpy", "device": "cpu"}
-EACH = ("joined", "apart", "suppressed", "yolov5", "yolox", "yolox-suppressed")  # a sigmoid for each class
+EACH = ("joined", "apart", "agnostic", "yolov5", "yolox", "yolox-suppressed")  # a sigmoid for each class
 OFTEN = (*EACH, "background", "two-anchors")
 
 
@@ -44,7 +44,7 @@ def by_hand(kind, outputs):
     scores, boxes = outputs
     if kind == "apart":
         return boxes[..., [1, 0, 3, 2]] * SIZE, scores
-    return (boxes, scores) if kind == "suppressed" else (boxes, scores[..., 1:])
+    return (boxes, scores) if kind == "agnostic" else (boxes, scores[..., 1:])
 
 
 def precision(kind, made, path=None):

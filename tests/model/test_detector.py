@@ -37,7 +37,7 @@ def test_scores_and_boxes_are_where_the_outputs_show_them(made):
     kind, found = made
     detector = settled(found.model, found.x).detector
     values = dict(zip(detector.outputs, found.outputs(), strict=True))
-    if kind in ("apart", "background", "two-anchors", "suppressed", "level-sigmoids"):
+    if kind in ("apart", "background", "two-anchors", "suppressed", "agnostic", "level-sigmoids"):
         values = dict(zip(("scores", "boxes"), found.outputs(), strict=True))
     if kind == "yolox-suppressed":  # read before they are laid out as rows
         values = {name: value.transpose(0, 2, 1) for name, value in values.items()}

@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from tests.support.nets import NetBuilder
 
-KINDS = ("joined", "rows", "apart", "background", "two-anchors", "suppressed")
+KINDS = ("joined", "rows", "apart", "background", "two-anchors", "suppressed", "agnostic")
 # With sigmoids of each level: as YOLOv5 has it, and YOLOX, whose boxes may be decoded outside.
 LATER = ("level-sigmoids", "yolov5", "yolov5-suppressed", "yolox", "yolox-decoded", "yolox-suppressed")
 CLASSES, LACKING, SIZE = 3, 2, 32
@@ -35,8 +35,8 @@ class Finder:
     def outputs(self, path: Path | None = None) -> list[np.ndarray]:
         """Scores and boxes of the file, or of another, as ONNX Runtime gives them."""
         model = onnx.load(path or self.model)
-        if self.model.stem.endswith("suppressed"):
-            names = ("scores", "boxes") if self.model.stem == "suppressed" else ("rows",)
+        if self.model.stem.endswith(("suppressed", "agnostic")):
+            names = ("rows",) if self.model.stem.startswith("yolo") else ("scores", "boxes")
             del model.graph.output[:]
             model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -128,6 +128,8 @@ def _model(kind: str) -> onnx.ModelProto:
         return net.model(declared, {"found": (TensorProto.FLOAT, [None] * 3)})
     parts = boxes[:, [1, 0, 3, 2]] / SIZE if kind == "apart" else boxes
     net.op("Add", zeros, net.const(parts[None]), name="boxes")
+    if kind == "agnostic":
+        return _best_alone(net, declared, net.op("Sigmoid", logits, name="scores"))
     if kind == "suppressed":
         each = net.op("Transpose", net.op("Sigmoid", logits, name="scores"), perm=[0, 2, 1])
         most, least = net.const(20, np.int64), net.const(0.25)
@@ -263,6 +265,17 @@ def _scores_alone(net: NetBuilder, parts: list[str]) -> onnx.ModelProto:
         "boxes": (TensorProto.FLOAT, ["N", None, 4]),
     }
     return net.model({"x": (TensorProto.FLOAT, ["N", 3, SIZE, SIZE])}, kinds)
+
+
+def _best_alone(net: NetBuilder, declared: dict, scores: str) -> onnx.ModelProto:
+    """Boxes with the best class of each anchor, suppressed among that class by shifting boxes apart."""
+    best = net.op("ReduceMax", scores, axes=[2], keepdims=0)
+    shift = net.op("Cast", net.op("ArgMax", scores, axis=2, keepdims=1), to=TensorProto.FLOAT)
+    apart = net.op("Add", "boxes", net.op("Mul", shift, net.const(4096.0)))
+    each = net.op("Unsqueeze", best, net.ints(1))
+    least = net.const(20, np.int64), net.const(0.5), net.const(0.25)
+    net.op("NonMaxSuppression", apart, each, *least, name="found")
+    return net.model(declared, {"found": (TensorProto.INT64, [None, 3])})
 
 
 def _laid_out(net: NetBuilder, value: str, width: int, *, across: bool) -> str:

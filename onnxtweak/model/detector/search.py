@@ -108,29 +108,37 @@ def _shown(graph: GraphIndex, scores: str, class_axis: int, first: int = 0) -> S
         if name in outputs:
             boxes = next((other for other in sorted(outputs) if _holds_boxes(graph, other, name)), None)
             return None if boxes is None else ShownAt(name, boxes, axis)
+    node = _suppressing(graph, scores)
+    if node is None:
+        return None
     if first:
-        return ShownAt(scores, scores, class_axis, first, True) if _suppresses(graph, scores) else None
-    for name, axis, _ in _forward(graph, scores, class_axis, first):
-        node = _suppressing(graph, name)
-        if node is not None:
-            return ShownAt(name, node.input[0], axis, suppressed=True)
-    return None
+        return ShownAt(scores, scores, class_axis, first, True)
+    before = _boxes_before(graph, node, scores)
+    return None if before is None else ShownAt(scores, before, class_axis, suppressed=True)
 
 
 def _suppressing(graph: GraphIndex, name: str) -> NodeProto | None:
-    """The node that suppresses boxes by scores, as they are or with classes and anchors exchanged."""
-    for node in graph.consumers(name):
-        if node.op_type == "NonMaxSuppression":
-            return node
-        if node.op_type == "Transpose" and (found := _suppressing(graph, node.output[0])) is not None:
-            return found
+    """The node that suppresses boxes by what is computed from a tensor."""
+    behind = (graph.nodes[place] for place in sorted(graph.descendants([name], through_shapes=False)))
+    return next((node for node in behind if node.op_type == "NonMaxSuppression"), None)
+
+
+def _boxes_before(graph: GraphIndex, node: NodeProto, scores: str) -> str | None:
+    """The boxes of all anchors that a suppression reads, before scores change or choose them; None without.
+
+    So without shifts that keep boxes of several classes apart.
+    """
+    own, after = node.input[0], graph.descendants([scores], through_shapes=False)
+    if graph.position(own) not in after:
+        return str(own)
+    for place in sorted(graph.ancestors([own]) & after):
+        for name in graph.needs(place):
+            shape = known_shape(graph, name)
+            fits = shape is None or (len(shape) == 3 and _OF_BOX in shape[1:])
+            alone = name != scores and graph.position(name) not in after
+            if fits and alone and graph.depends_on_input(name):
+                return name
     return None
-
-
-def _suppresses(graph: GraphIndex, name: str) -> bool:
-    """Whether boxes are suppressed by what is computed from a tensor."""
-    behind = (graph.nodes[place] for place in graph.descendants([name], through_shapes=False))
-    return any(node.op_type == "NonMaxSuppression" for node in behind)
 
 
 def _forward(graph: GraphIndex, name: str, class_axis: int, first: int) -> Iterator[tuple[str, int, int]]:
