@@ -28,6 +28,17 @@ class Detections:
     box: np.ndarray
     samples: int
 
+    def from_score(self, least: float) -> Detections:
+        """Those with this score or a higher one."""
+        own = np.flatnonzero(self.score >= least)
+        each = (self.sample[own], self.number[own], self.score[own], self.box[own])
+        return Detections(*each, self.samples)
+
+    def within(self, sample: int) -> tuple[np.ndarray, np.ndarray]:
+        """Classes and boxes of a sample, as `Truth.within`."""
+        own = self.sample == sample
+        return self.number[own], self.box[own]
+
     @classmethod
     def joined(cls, parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Detections:
         """parts : class, score and box of what is found in each sample, in order."""

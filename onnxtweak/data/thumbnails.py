@@ -14,7 +14,7 @@ import numpy as np
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.preprocess.plan import PreprocessPlan
 
-_LONGEST_SIDE = 64  # pixels
+_LONGEST_SIDE, _SIDE_OF_BOXES = 64, 96  # pixels
 
 
 def thumbnail(dataset: Dataset, row: int) -> bytes | None:
@@ -42,6 +42,34 @@ def with_masks(dataset: Dataset, row: int, masks: Sequence[np.ndarray]) -> bytes
     return png(np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])]))
 
 
+def with_boxes(dataset: Dataset, row: int, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes | None:
+    """A PNG of four tiles: the sample, and three layers of boxes drawn over it, row by row.
+
+    layers : classes (n,) int64 and boxes (n, 4), left, top, right, bottom, in pixels of the model's input.
+    None as of `thumbnail`.
+    """
+    step, pixels = _stepped(dataset, row, _SIDE_OF_BOXES)
+    if pixels is None:
+        return None
+    plain = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+    tiles = [plain]
+    for classes, boxes in layers:
+        tiles.append(np.repeat(plain.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8))
+        for color, box in zip(_colors(classes).astype(np.uint8), boxes / step, strict=True):
+            _outline(tiles[-1], box, color)
+    return png(np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])]))
+
+
+def _outline(pixels: np.ndarray, box: np.ndarray, color: np.ndarray) -> None:
+    """Draw a box (4,) into pixels (h, w, 3), as far as it is inside."""
+    height, width = pixels.shape[:2]
+    finite = np.nan_to_num(box, posinf=width + height, neginf=0.0)
+    left, top, right, bottom = np.clip(np.rint(finite), 0, [width, height, width, height]).astype(int)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    pixels[top:bottom, [min(left, width - 1), right - 1 if right <= width else width - 1]] = color
+    pixels[[min(top, height - 1), min(bottom, height) - 1], left:right] = color
+
+
 def _colors(classes: np.ndarray) -> np.ndarray:
     """A colour for each class, (..., 3): hues a golden section apart, which no two neighbours share."""
     hue = (classes * 0.618034 % 1)[..., None] + np.array([0, 2 / 3, 1 / 3])
@@ -50,7 +78,12 @@ def _colors(classes: np.ndarray) -> np.ndarray:
 
 
 def _of_sample(dataset: Dataset, row: int) -> np.ndarray | None:
-    """Pixels of the sample's first input that is an image, as `_pixels`.
+    """Pixels of the sample's first input that is an image, (h, w) or (h, w, 3) uint8."""
+    return _stepped(dataset, row, _LONGEST_SIDE)[1]
+
+
+def _stepped(dataset: Dataset, row: int, longest: int) -> tuple[int, np.ndarray | None]:
+    """Every how many pixels one is kept, and these; None as of `thumbnail`.
 
     Preprocessing is undone, so that the colours are those of the stored image.
     """
@@ -61,8 +94,10 @@ def _of_sample(dataset: Dataset, row: int) -> np.ndarray | None:
         channels = _channels(feeds[name][0])
         if channels is not None:
             column = dataset.parts[part].columns[name]
-            return _pixels(channels, feeds[name], dataset.plans[part][name], column.dtype)
-    return None
+            image = _image(channels, feeds[name], dataset.plans[part][name], column.dtype)
+            step = -(-max(image.shape[:2]) // longest)
+            return step, np.clip(np.rint(image[::step, ::step]), 0, 255).astype(np.uint8)
+    return 1, None
 
 
 def _channels(value: np.ndarray) -> str | None:
@@ -79,8 +114,8 @@ def _channels(value: np.ndarray) -> str | None:
     return None
 
 
-def _pixels(channels: str, batch: np.ndarray, plan: PreprocessPlan, stored: np.dtype) -> np.ndarray:
-    """Pixels (h, w) or (h, w, 3) uint8 of a preprocessed batch (1, ...). stored : dtype before that."""
+def _image(channels: str, batch: np.ndarray, plan: PreprocessPlan, stored: np.dtype) -> np.ndarray:
+    """Pixels (h, w) or (h, w, 3) float64 of a preprocessed batch (1, ...). stored : dtype before that."""
     how = plan.arithmetic
     value = batch.astype(np.float64)
     if how.std is not None:
@@ -99,9 +134,8 @@ def _pixels(channels: str, batch: np.ndarray, plan: PreprocessPlan, stored: np.d
     if stored != np.uint8:
         low, high = image.min(), image.max()
         image = (image - low) * (255 / (high - low) if high > low else 0.0)
-    step = -(-max(image.shape[:2]) // _LONGEST_SIDE)
-    pixels: np.ndarray = np.clip(np.rint(image[::step, ::step]), 0, 255).astype(np.uint8)
-    return pixels
+    found: np.ndarray = image
+    return found
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -301,6 +301,7 @@ def _evidence(
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
         found |= report_data.of_runs(job, tweaked, outcome.view, predicted, proposal.goal)
+        found |= {} if outcome.objects is None else outcome.objects.evidence(proposal.goal)
         if proposal.patch.changes_logits and outcome.scores is not None:
             found |= report_data.of_strengths(outcome.scores, predicted, labels, proposal.goal)
     return found

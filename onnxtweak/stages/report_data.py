@@ -16,8 +16,9 @@
     size                     bytes before and after
     latency                  before, after (microseconds), increase (percent), turns
     samples                  fixed, broken: some of each class, those of the targets first: row, where, label,
-                             before, after, picture (PNG as a data URI); masks: whether it has four tiles,
-                             the picture, and the labels and what base and tweaked model show drawn over it
+                             before, after (None: nothing), picture (PNG as a data URI); masks, boxes: whether
+                             it has four tiles, the picture, and the labels and what base and tweaked model
+                             show drawn over it; counts: of objects, how many there are of each class
     provenance               what the tweak was made from
 
 Drops are percentage points of overall accuracy, targets are fractions.
@@ -44,7 +45,7 @@ from onnxtweak.method.tuning.boosted import boost_table
 from onnxtweak.model.inspect.neighborhood import neighborhood
 from onnxtweak.patch import Tweak
 from onnxtweak.stages.open_job import Job
-from onnxtweak.types import LabelMetrics, Metrics, Neurons, Trial
+from onnxtweak.types import BoxMetrics, LabelMetrics, Metrics, Neurons, Trial
 
 _SHOWN = 48  # fixed samples, and broken samples
 _EACH = 4  # of one class
@@ -61,7 +62,7 @@ def of_predictions(metrics: Sequence[Metrics], decided: Sequence[Decisions]) -> 
     """Per-class changes and confusions. metrics, decided : of base and tweaked."""
     classes = len(metrics[0].per_class)
     (number, was), now = (decided[0].number, decided[0].right), decided[1].right
-    if isinstance(metrics[0], LabelMetrics):
+    if isinstance(metrics[0], LabelMetrics | BoxMetrics):
         return {"support": metrics[0].support}
     cells = {name: _cells(m.confusion) for name, m in zip(("before", "after"), metrics, strict=True)}
     return {
@@ -221,17 +222,16 @@ def of_runs(
     """What has to be run or read again: latency, and some samples that changed. predicted (N,) : two."""
     feeds = few_samples(job.opened, job.splits.fit, 1)
     latency = {"latency": asdict(paired_latency(job.subject, tweaked, feeds))}
-    if job.head.several:
+    if job.head.several or job.subject.detector is not None:
         return latency
     labels = view.labels
     was, now = predicted[0] == labels, predicted[1] == labels
-    return {
-        **latency,
-        "samples": {
-            name: [_sample(view, int(k), predicted) for k in _first(_one_each(view, changed), labels, goal)]
-            for name, changed in (("fixed", ~was & now), ("broken", was & ~now))
-        },
+    changed = {
+        name: few_of_each(_one_each(view, own), labels, goal)
+        for name, own in (("fixed", ~was & now), ("broken", was & ~now))
     }
+    samples = {name: [_sample(view, int(k), predicted) for k in own] for name, own in changed.items()}
+    return {**latency, "samples": samples}
 
 
 def _one_each(view: View, changed: np.ndarray) -> np.ndarray:
@@ -240,7 +240,7 @@ def _one_each(view: View, changed: np.ndarray) -> np.ndarray:
     return rows[np.unique(view.rows[rows] // view.dataset.positions, return_index=True)[1]]
 
 
-def _first(rows: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
+def few_of_each(rows: np.ndarray, labels: np.ndarray, goal: ResolvedGoal) -> np.ndarray:
     """A few of rows (k,) of each class, samples of the targets before others."""
     order = np.lexsort((rows, labels[rows], ~goal.wanted(labels[rows])))
     rows = rows[order]

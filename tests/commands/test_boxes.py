@@ -168,6 +168,23 @@ def test_a_tweaked_detector_is_one_still(fitted):
     assert seen.kind == "boxes" and len(seen.tweaks) == 1
 
 
+def test_the_page_shows_objects_in_their_pictures_and_hostile_names_as_text(one, tmp_path):
+    names, page = (
+        ["red", "<img src=x onerror=alert(1)>", '"><script>alert(2)</script>'],
+        tmp_path / "page.html",
+    )
+    asked = {"target": "2", "names": names, "report": page, "output": tmp_path / "n.onnx"}
+    result = onnxtweak.fit(one.model, data=one.data, **asked, **QUICK)
+    shown = result.evidence["samples"]
+    assert 0 < len(shown["fixed"]) <= shown["counts"]["fixed"].sum() and not shown["counts"]["broken"].any()
+    first = shown["fixed"][0]
+    assert first["label"] == first["after"] == 2 and first["before"] in (None, 1)
+    assert first["picture"].startswith("data:image/png;base64,") and first["boxes"]
+    text = page.read_text(encoding="utf-8")
+    assert "Objects that changed" in text and first["picture"] in text and "Confusion" not in text
+    assert "<script>alert" not in text and "<img src=x" not in text and "&lt;script&gt;alert(2)" in text
+
+
 def test_options_that_are_about_decisions_are_refused(one):
     for asked in ({"metric": "f1"}, {"budget": 100}, {"certify": 0.01}):
         with pytest.raises(UsageError, match="not possible for a detector yet"):

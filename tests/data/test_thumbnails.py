@@ -10,7 +10,7 @@ from PIL import Image
 
 from onnxtweak.data.open_data import open_data
 from onnxtweak.data.samples import InputSpec
-from onnxtweak.data.thumbnails import png, thumbnail, with_masks
+from onnxtweak.data.thumbnails import png, thumbnail, with_boxes, with_masks
 from onnxtweak.settings import Preprocess
 
 
@@ -31,6 +31,21 @@ def test_masks_are_drawn_over_the_picture(tmp_path):
     corners = {tuple(labels[y, x]) for y, x in ((0, 0), (0, 7), (11, 0))}
     assert len(corners) == 3 and (60, 60, 60) not in corners
     assert np.array_equal(tiles[12:, :8], labels) and np.array_equal(tiles[18:, 8:12], labels[:6, 4:])
+
+
+def test_boxes_are_drawn_as_outlines_inside_the_picture(tmp_path):
+    data = opened(tmp_path, np.full((2, 3, 12, 8), 60, np.uint8), (3, 12, 8), dtype="uint8")
+    inside = np.array([0]), np.array([[1.0, 2, 5, 8]])
+    outside = np.array([1, 2]), np.array([[-1e9, -5, 1e9, np.inf], [7.9, 11.9, 8, 12]])
+    tiles = read(with_boxes(data, 1, [inside, outside, (np.array([], int), np.empty((0, 4)))]))
+    assert tiles.shape == (24, 16, 3)
+    drawn = (tiles[:12, 8:] != 60).any(axis=2)
+    wanted = np.zeros((12, 8), bool)
+    wanted[2:8, 1:5] = True
+    wanted[3:7, 2:4] = False
+    assert np.array_equal(drawn, wanted)
+    assert (tiles[12:, :8] != 60).any(axis=2).sum() == 2 * 12 + 2 * 8 - 4
+    assert (tiles[:12, :8] == 60).all() and (tiles[12:, 8:] == 60).all()
 
 
 def read(data: bytes) -> np.ndarray:

@@ -12,6 +12,10 @@ _MASKS = (
     "Of each picture there are four tiles: as it is and, with a colour for each class, its labels; below them"
     " what the base and the tweaked model show."
 )
+_BOXES = (
+    "Of each picture there are four tiles: as it is and, with a colour for each class, its labelled boxes;"
+    " below them the boxes that the base and the tweaked model show with a score of 0.25 or more."
+)
 # What became of a sample: how it is called, and its colour.
 _KINDS = {"fixed": ("became right", "gain"), "broken": ("became wrong", "loss")}
 
@@ -22,25 +26,30 @@ def changed_samples(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str
     by_class: dict[int, dict[str, list[str]]] = {}
     for kind in _KINDS:
         for one in shown.get(kind, ()):
-            box = _box(one, *(names[one[key]] for key in ("label", "before", "after")))
+            box = _box(one, *(_named_class(names, one[key]) for key in ("label", "before", "after")))
             by_class.setdefault(one["label"], {kind: [] for kind in _KINDS})[kind].append(box)
     targets = set(made["targets"])
     order = sorted(by_class, key=lambda c: (names[c] not in targets, c))
     head = f"{made['fixed']:,} became right, {made['broken']:,} became wrong; some of each class."
-    masks = any(one.get("masks") for kind in _KINDS for one in shown.get(kind, ()))
-    drawn = f" {_MASKS}" if masks else ""
+    each = [one for kind in _KINDS for one in shown.get(kind, ())]
+    boxes = any(one.get("boxes") for one in each)
+    drawn = f" {_BOXES}" if boxes else f" {_MASKS}" if any(one.get("masks") for one in each) else ""
     return section(
-        "Samples that changed",
+        "Objects that changed" if boxes else "Samples that changed",
         *(_of_class(str(names[c]), c, by_class[c], evidence) for c in order),
         said=f"{head} The label in bold, then the answers of the base and of the tweaked model.{drawn}",
     )
 
 
+def _named_class(names: Sequence[str], number: int | None) -> str:
+    return "nothing" if number is None else names[number]
+
+
 def _of_class(name: str, c: int, boxes: Mapping[str, Sequence[str]], evidence: Mapping[str, Any]) -> str:
     """Those of one class: what it lost beside what it gained."""
-    sides = ""
+    sides, counts = "", evidence["samples"].get("counts", evidence)
     for kind, (title, colour) in _KINDS.items():
-        count = evidence[kind][c] if kind in evidence else len(boxes[kind])
+        count = counts[kind][c] if kind in counts else len(boxes[kind])
         said = f"{title}: {count:,}" + (f", {len(boxes[kind])} shown" if count > len(boxes[kind]) else "")
         inside = "".join(boxes[kind])
         sides += f'<div><p class="{colour}-said">{said}</p><div class="samples">{inside}</div></div>'

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxtweak.boxes.average_precision import Found, mean
+from onnxtweak.boxes.suppression import Detections
 from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown_boxes import detections
 from onnxtweak.engine.passes import Engine
@@ -18,15 +19,20 @@ from onnxtweak.settings import TargetSettings
 from onnxtweak.types import BoxMetrics, MetricReading
 
 RESAMPLES = 300
+SURE = 0.25  # the score from which a box is usually shown
 OVERALL, STRICT = ("map50", "mAP50"), ("map50-95", "mAP50-95")
 
 
 @dataclass(frozen=True, eq=False)
 class FoundObjects:
-    """What a file finds in the samples of a view, against what is there. classes : C."""
+    """What a file finds in the samples of a view, against what is there.
+
+    classes : C. sure : what is usually shown of it.
+    """
 
     found: Found
     classes: int
+    sure: Detections
 
     @classmethod
     def of(cls, subject: Subject, view: View, engine: Engine, what: str) -> FoundObjects:
@@ -35,7 +41,8 @@ class FoundObjects:
         assert objects is not None and names is not None  # settled when the samples were
         samples = view.samples
         shown = detections(subject, view.dataset, samples, engine, what)
-        return cls(Found.of(shown, objects.some(samples), len(names)), len(names))
+        found = Found.of(shown, objects.some(samples), len(names))
+        return cls(found, len(names), shown.from_score(SURE))
 
     def metrics(self, targets: np.ndarray) -> BoxMetrics:
         """targets (c,) int64 : classes that should do better."""

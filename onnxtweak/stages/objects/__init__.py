@@ -2,4 +2,5 @@
 
 propose  the classes to raise, what is learnt from anchors, and the patch
 outcome  what became of the objects, in the file
+pictures which of them are shown on the page?
 """

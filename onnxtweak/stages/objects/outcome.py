@@ -13,14 +13,13 @@ from onnxtweak.patch import Tweak, bias_patch
 from onnxtweak.results import Measurement
 from onnxtweak.sample_counts import LabelCounts
 from onnxtweak.stages.accuracy_check import recorded_targets
-from onnxtweak.stages.boxes.measure import STRICT, FoundObjects, over_classes, weights_of
+from onnxtweak.stages.boxes.measure import STRICT, SURE, FoundObjects, over_classes, weights_of
 from onnxtweak.stages.checks import as_subject
 from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises
+from onnxtweak.stages.objects.pictures import ChangedObjects
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.proposal import Outcome, Proposal, splice_in
 from onnxtweak.types import BoxMetrics, Check, MetricChange, MetricReading, Neurons
-
-_SURE_SCORE = 0.25  # from which a box is usually shown
 
 
 def boxes_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
@@ -62,10 +61,11 @@ def boxes_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
             if strict.interval is None
             else f", better by {strict.interval[0]:.1f} to {strict.interval[1]:.1f} points"
         ),
-        f"fixed, broken: objects that a box with a score of {_SURE_SCORE:g} or more finds, or no more",
+        f"fixed, broken: objects that a box with a score of {SURE:g} or more finds, or no more",
     )
     check = Check("answer", True, f"measured by {', '.join(_outputs(job))} of the files themselves")
-    return Outcome(measured, view, (view.labels, view.labels), None, check, said, None, None, None)
+    changed = ChangedObjects(view, base, after)
+    return Outcome(measured, view, (view.labels, view.labels), None, check, said, None, None, None, changed)
 
 
 def _outputs(job: Job) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def _counts(
     each: tuple[FoundObjects, FoundObjects, FoundObjects], drawn: np.ndarray, touched: np.ndarray
 ) -> LabelCounts:
     """What became of the objects of each class, in AP50. drawn (R, 3, C) : of resamples."""
-    found = [one.found.found(_SURE_SCORE) for one in each]
+    found = [one.found.found(SURE) for one in each]
 
     def only(one: int, other: int) -> np.ndarray:
         pairs = zip(found[one], found[other], strict=True)
