@@ -39,7 +39,7 @@ def cannot_write(
         )
         hint = "free some space, or write elsewhere"
         if needed is not None:
-            text += f" {needed:,} bytes, of which {_free(path):,} are free"
+            text += f" {needed:,} bytes, of which {free_bytes(path):,} are free"
         return OutputError(text, where=path, hint=hint)
     if number == errno.EFBIG:
         hint = "raise the limit (`ulimit -f`), or write to a file system that takes large files"
@@ -100,7 +100,7 @@ def new_mapped(path: Path, dtype: Any, shape: tuple[int, ...], where: Path) -> n
     return np.lib.format.open_memmap(path, "r+")
 
 
-def _free(path: str | Path) -> int:
+def free_bytes(path: str | Path) -> int:
     """Bytes that are free where `path` lies."""
     try:
         return shutil.disk_usage(Path(path).absolute().parent).free

@@ -9,6 +9,7 @@ import numpy as np
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import Trained, train_calibrated
+from onnxtweak.method.large_arrays import any_in_columns
 from onnxtweak.method.metrics import before_and_after, fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.table import Table, take
@@ -22,7 +23,7 @@ from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs, deliver
-from onnxtweak.stages.gather import gather_tables, require_room, table_limit
+from onnxtweak.stages.gather import gather_tables
 from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
@@ -82,7 +83,7 @@ def passes(request: PassRequest) -> None:
 
 
 def _how_many(job: Job, settings: AugmentSettings) -> int:
-    """How many neurons to choose. Raises UsageError for more than there are, or than memory can hold."""
+    """How many neurons to choose. Raises UsageError for more than there are."""
     count = min(job.neurons, _NEURONS) if settings.neurons is None else settings.neurons
     if count > job.neurons:
         raise UsageError(
@@ -90,15 +91,12 @@ def _how_many(job: Job, settings: AugmentSettings) -> int:
             where="--neurons",
             hint="ask for fewer, or watch more tensors with --taps",
         )
-    most, samples = table_limit(job), job.samples["fit"] + job.samples["validation"]
-    hint = f"ask for at most {most:,} neurons, raise --memory, or give fewer samples"
-    require_room(count, most, samples, "--neurons", hint)
     return count
 
 
 def _without_dead(neurons: Neurons, fit: Table, validation: Table) -> tuple[Neurons, Table, Table]:
     """Neurons and tables without those that are zero on all samples of a split: dead, or not finite there."""
-    alive = np.flatnonzero(fit.T.any(axis=0) & validation.T.any(axis=0))
+    alive = np.flatnonzero(np.logical_and(*(any_in_columns(table.T) for table in (fit, validation))))
     if not len(alive):
         raise ModelError(
             "every active neuron is zero on all samples of the fit or the validation split",
@@ -118,7 +116,8 @@ def _proposal(
     validation: Table,
 ) -> Proposal:
     """The trained MLP at the largest scale that is allowed; or the base."""
-    boost, count = trained.patch.delta(validation.T), len(neurons)
+    nothing = replace(validation, Z=np.zeros_like(validation.Z, np.float32))
+    boost, count = nothing.patched(None, trained.patch), len(neurons)
     scale = (_scales if goal.head.several else _scale)(validation, boost, goal)
     patch = trained.patch.by_class(goal.on_all_classes(scale, validation.Z.shape[1]))
     control = best_thresholds if goal.head.several else overall_bias
@@ -129,7 +128,7 @@ def _proposal(
         neurons=neurons if scale.any() else take(neurons, np.empty(0, np.int64)),
         patch=patch if scale.any() else no_patch(),
         base=validation.Z,
-        tweaked=patch.applied(validation.Z, validation.T),
+        tweaked=validation.patched(None, patch),
         bias=control(validation.Z, validation.labels, goal),
         point=OperatingPoint(np.where(scale != 0, count, 0), scale, trials),
         theta=settings.theta,

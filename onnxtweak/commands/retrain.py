@@ -39,7 +39,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import check_outputs, deliver
-from onnxtweak.stages.gather import gather_tables, require_room, table_limit
+from onnxtweak.stages.gather import gather_tables
 from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
@@ -111,7 +111,7 @@ def _once(
     """The first n synapses of each target retrained, for the n and scale that validation chooses."""
     targets = goal.targets
     rankings = rank_neurons(job, best, goal, join)
-    fit, validation = _tables(job, united(rankings))
+    fit, validation = gather_tables(job, united(rankings))
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
     with job.timed("retrain"):
         found = {n: _retrained(fit, validation, goal, ends, n, settings) for n in join.count}
@@ -190,7 +190,7 @@ def _scheduled(
             hint="watch other tensors with --taps, or give more samples",
         )
     neurons = _distinct(united(rankings))
-    fit, validation = _tables(job, neurons)
+    fit, validation = gather_tables(job, neurons)
     pool = NeuronPool(fit, validation, goal, job.names)
     with job.timed("schedule"):
         grown, outcomes = run_schedule(stages, pool, join, settings, job.engine)
@@ -200,7 +200,7 @@ def _scheduled(
         narrow = min(stage.classes for stage in stages)
         touched = worst(goal.targets, goal.head.predict(validation.Z), validation.labels, narrow)
     goal = replace(goal, targets=touched)
-    tweaked = grown.applied(validation.Z, validation.T)
+    tweaked = validation.patched(None, grown)
     trials = before_and_after(validation, tweaked, goal, 0)
     n = np.array([(synapses.target == j).sum() for j in touched], np.int64)
     return Proposal(
@@ -244,11 +244,3 @@ def _stage_notes(outcomes: Sequence[StageOutcome], names: Sequence[str], measure
         )
         notes.extend(done.notes)
     return list(dict.fromkeys(notes))
-
-
-def _tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
-    """Fit and validation tables of the chosen neurons: one pass each, after which the base is not run."""
-    most, samples = table_limit(job), job.samples["fit"] + job.samples["validation"]
-    hint = f"{most:,} neurons fit: use fewer per class (-n), fewer classes (-t), or raise --memory"
-    require_room(len(neurons), most, samples, "-n", hint)
-    return gather_tables(job, neurons)

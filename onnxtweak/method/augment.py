@@ -20,6 +20,7 @@ from onnxtweak.engine.machine.single_thread import single_thread
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import ONE_LABEL, Head, classes_there
 from onnxtweak.method.cross_entropy import ONE_OF_MANY, OneOfMany, loss_of
+from onnxtweak.method.large_arrays import is_mapped, let_go
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.standard import mean_and_scale, standardised
 from onnxtweak.method.table import Table
@@ -36,6 +37,8 @@ _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 _LEAST_DEVIATION = 0.1
 # Validation samples that go through the MLP at a time.
 _CHUNK = 4096
+# Rows of a table in a file that are read before the memory around them is freed.
+_HELD = 1024
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def train(
     present, entropy = classes_there(fit.labels), loss_of(head)
     mean, inverse = _mean_and_inverse(fit.T)
     rng = np.random.default_rng(seed)
-    T, Z = (xp.asarray(a) for a in (standardised(fit.T, mean, inverse), _float(fit.Z[:, present])))
+    T, Z = _standard(xp, fit.T, mean, inverse), xp.asarray(_float(fit.Z[:, present]))
     truth = xp.asarray(entropy.truth(fit.labels, present))
     judge = _Judge(xp, head, validation, mean, inverse, present)
     adam = _Adam(xp, _start(rng, len(mean), settings.hidden, len(present)), settings.rate, settings.decay)
@@ -125,7 +128,7 @@ def train_calibrated(
     slope, shift = calibrate_labels(validation.Z, validation.labels)
     cool = [(table.Z * slope + shift).astype(table.Z.dtype) for table in (fit, validation)]
     found = trained(replace(fit, Z=cool[0]), replace(validation, Z=cool[1]))
-    logits = found.patch.applied(cool[1], validation.T)
+    logits = replace(validation, Z=cool[1]).patched(None, found.patch)
     shift = shift + best_biases(logits, validation.labels, sigmoid(logits.astype(np.float64)))
     learnt = np.isin(np.arange(len(slope)), classes_there(fit.labels))
     patch = replace(
@@ -223,6 +226,30 @@ def _mean_and_inverse(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, 1.0 / scale
 
 
+def _standard(xp: ModuleType, T: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> Any:
+    """T (N, K) standardised, whose rows may be asked for: an array of `xp`, unless T lies in a file."""
+    return _StandardRows(xp, T, mean, inverse) if is_mapped(T) else xp.asarray(standardised(T, mean, inverse))
+
+
+class _StandardRows:
+    """The rows of a table in a file, standardised when they are asked for."""
+
+    def __init__(self, xp: ModuleType, T: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> None:
+        self.xp, self.T, self.mean, self.inverse, self.held = xp, T, mean, inverse, 0
+
+    def __len__(self) -> int:
+        return len(self.T)
+
+    def __getitem__(self, rows: Any) -> Any:
+        part = self.T[rows.get() if hasattr(rows, "get") else rows]
+        found = self.xp.asarray(standardised(part, self.mean, self.inverse))
+        self.held += len(found)
+        if self.held >= _HELD:
+            let_go(self.T)
+            self.held = 0
+        return found
+
+
 def _float(Z: np.ndarray) -> np.ndarray:
     """Logits as float32, the dtype of training; an infinite logit is as good as a very large one."""
     return np.nan_to_num(Z.astype(np.float32), nan=0.0, posinf=1e30, neginf=-1e30)
@@ -241,7 +268,7 @@ class _Judge:
         present: np.ndarray,
     ) -> None:
         self.xp, self.head, self.present, self.entropy = xp, head, xp.asarray(present), loss_of(head)
-        self.T = xp.asarray(standardised(validation.T, mean, inverse))
+        self.T = _standard(xp, validation.T, mean, inverse)
         self.Z, self.labels = xp.asarray(_float(validation.Z)), xp.asarray(validation.labels)
 
     def check(self, iteration: int, parameters: Sequence[Any]) -> TrainingCheck:

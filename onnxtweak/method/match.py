@@ -110,7 +110,7 @@ def _by_regression(path: LinearPath, lacking: np.ndarray) -> FitCandidate:
         for number in numbers:
             rows = folds.held_out(number)
             axes = regress(design, lacking, ridge, folds.learning(number))
-            logits[rows] += replace(design, X=design.X[rows]).scores(axes).astype(logits.dtype)
+            logits[rows] += design.of_rows(rows).scores(axes).astype(logits.dtype)
         return logits
 
     counted, best, lowest = path.counted, _RIDGES[0], np.inf

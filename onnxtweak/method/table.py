@@ -1,10 +1,11 @@
-"""What does every learner work on? A table in memory: values of chosen neurons, logits, labels."""
+"""What does every learner work on? A table: values of chosen neurons, logits, labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,8 +15,7 @@ from onnxtweak.engine.machine.memory_plan import table_room
 from onnxtweak.engine.passes import Engine, Folding, capture
 from onnxtweak.engine.shared.shards import by_shards, in_shards
 from onnxtweak.engine.subject import Subject
-from onnxtweak.errors import UsageError
-from onnxtweak.patch import Patch
+from onnxtweak.method.large_arrays import blocks, end_to_end, let_go, new_array, of_columns, taken
 from onnxtweak.types import Neurons, Tap
 
 # Copies of T that a solver makes: standardised, turned, and one to spare.
@@ -25,7 +25,7 @@ _COPIES = 4
 @dataclass(frozen=True)
 class Table:
     """Some samples as the learners see them. T (N, K) float32, Z (N, C) float, labels (N,) int64;
-    of several at once (N, C), marks.
+    of several at once (N, C), marks. T lies in a file where memory cannot hold it (`large_arrays`).
 
     groups (N,) int64 : samples of one group are held out together; None: each alone. slices (N,) int64 : the
     groups that a goal is about, if it is. weight (N,) float64 : how much a sample counts; None: all alike.
@@ -51,7 +51,7 @@ class Table:
         """Some samples, in the given order."""
         each = (self.groups, self.slices, self.weight, self.shares, self.kept)
         extra = (None if one is None else one[chosen] for one in each)
-        return Table(self.T[chosen], self.Z[chosen], self.labels[chosen], *extra)
+        return Table(taken(self.T, chosen), self.Z[chosen], self.labels[chosen], *extra)
 
     def of_label(self, label: int) -> Table:
         """Of several labels at once, one as a table of two classes: not there, with a score of 0, and there.
@@ -65,15 +65,28 @@ class Table:
 
     def columns(self, chosen: np.ndarray) -> Table:
         """Some neurons, in the given order."""
-        return replace(self, T=self.T[:, chosen])
+        return replace(self, T=of_columns(self.T, chosen))
 
     def cooled(self, temperature: float) -> Table:
         """The samples with logits Z / temperature, on which a patch is learnt before it is scaled by it."""
         return replace(self, Z=self.Z / self.Z.dtype.type(temperature))
 
-    def patched(self, columns: np.ndarray, patch: Patch) -> np.ndarray:
-        """Logits (N, C) with a patch that reads these columns."""
-        return patch.applied(self.Z, self.T[:, columns])
+    def patched(
+        self, columns: np.ndarray | None, patch: Applicable, rows: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Logits (n, C) with a patch that reads these columns, or all. rows (n,) int64, ascending : of which
+        samples; None: of all."""
+        found = self.Z.copy() if rows is None else self.Z[rows]
+        for part, T in blocks(self.T, rows):
+            own = T if columns is None else np.take(T, columns, axis=1)
+            found[part] = patch.applied(found[part], own)
+        return found
+
+
+class Applicable(Protocol):
+    """A patch, or what is applied like one: each sample by itself."""
+
+    def applied(self, Z: np.ndarray, T: np.ndarray) -> np.ndarray: ...
 
 
 class Shards(Protocol):
@@ -93,20 +106,23 @@ def gather(
     engine: Engine,
     what: str,
     shards: Shards | None = None,
+    folder: Path | None = None,
 ) -> Table:
     """The table of a view's samples and the chosen neurons, (N, K) float32, from one pass.
 
     what : the pass's name in progress and report. shards : read from an earlier run, and stored for a later
-    one. A neuron that is NaN or infinite on any sample becomes 0 on all.
+    one. folder : where the values lie; None: in memory. A neuron that is NaN or infinite on any sample
+    becomes 0 on all. Raises OutputError where the disk is full.
     """
     kind = np.float64 if subject.dtype == "float64" else np.float32
-    T = np.empty((len(view), len(neurons)), np.float32)
+    T = new_array((len(view), len(neurons)), np.float32, folder)
     Z = np.empty((len(view), subject.classes), kind)
     at, size = 0, engine.settings.shard
     shards = None if subject.sizes else shards  # which hold as many rows each
     for T_part, Z_part in () if shards is None else shards.known():
         part = slice(at, at + len(Z_part))
         T[part], Z[part] = T_part, Z_part
+        let_go(T[part])
         at = part.stop
     if at and at == len(view):
         engine.progress.reuse(what)
@@ -117,12 +133,16 @@ def gather(
         for T_part, Z_part in by_shards(partial(_values, neurons=chosen), subject, rest, engine, what):
             stop = at + len(Z_part)
             T[at:stop], Z[at:stop] = T_part, Z_part
+            let_go(T[at:stop])
             if shards is not None:
                 shards.add(at // size, T_part, Z_part)
             at = stop
     # Infinite or NaN values would spoil every weight.
-    spoiled = ~np.isfinite(T).all(axis=0)
-    T[:, spoiled] = 0
+    finite = np.ones(T.shape[1], bool)
+    for _, block in blocks(T):
+        finite &= np.isfinite(block).all(axis=0)
+    for _, block in () if finite.all() else blocks(T):
+        block[:, ~finite] = 0
     return Table(T, Z, view.labels)
 
 
@@ -145,7 +165,7 @@ def stacked(tables: Sequence[Table]) -> Table:
         return np.concatenate(known) if known else None
 
     return Table(
-        np.concatenate([t.T for t in tables]),
+        end_to_end([t.T for t in tables]),
         np.concatenate([t.Z for t in tables]),
         np.concatenate([t.labels for t in tables]),
         joined(t.groups for t in tables),
@@ -161,15 +181,9 @@ def _weights(table: Table) -> np.ndarray:
 
 
 def most_neurons(samples: int, engine: Engine) -> int:
-    """How many neurons of this many samples fit into the memory allowed. Raises UsageError for none."""
-    most = table_room(engine.settings.memory, engine.reserved_bytes) // (4 * _COPIES * max(samples, 1))
-    if most < 1:
-        raise UsageError(
-            f"not even one neuron of {samples:,} samples fits into {engine.settings.memory / 2**20:.0f} MiB",
-            where="--memory",
-            hint="allow more memory or give fewer samples",
-        )
-    return int(most)
+    """How many neurons of this many samples fit into the memory allowed; tables of more lie in files."""
+    room = table_room(engine.settings.memory, engine.reserved_bytes)
+    return int(room // (4 * _COPIES * max(samples, 1)))
 
 
 def all_neurons(taps: Sequence[Tap]) -> Neurons:

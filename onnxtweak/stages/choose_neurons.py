@@ -18,12 +18,12 @@ from onnxtweak.method.selection.screening import (
     screen_blocks,
     screen_pass,
 )
+from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.logistic import logistic
-from onnxtweak.method.solvers.multinomial import design, multinomial
+from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import all_neurons, take
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.settings import TapSettings
-from onnxtweak.stages.gather import table_limit
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Neurons, Tap
 
@@ -52,12 +52,11 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
     """
     if not job.taps:
         return TableNeurons(all_neurons(()), {}, 0)
-    room = table_limit(job)
     first, *more = tap_groups(job, taps)
-    neurons, scored = _at_most(job, first.taps, min(limit, room))
+    neurons, scored = _at_most(job, first.taps, limit)
     families, united = {first.name: np.arange(len(neurons))}, neurons
     for group in more:
-        free = min(limit - len(neurons), room - len(united))
+        free = limit - len(neurons)
         if free <= 0:
             break
         added, extra = _at_most(job, group.taps, free)

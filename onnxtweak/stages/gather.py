@@ -1,12 +1,14 @@
 """How are the tables of chosen neurons gathered? In one pass each, cached in the work directory by shards.
 
 A run that is killed while it collects resumes after the last complete shard. A cached table belongs to one
-model, samples, preprocessing, neurons and device.
+model, samples, preprocessing, neurons and device. Tables that `--memory` cannot hold lie in files without a
+name, in the work directory or the folder of temporary files, and are learnt from all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,14 +20,16 @@ from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.errors import UsageError
 from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.large_arrays import require_free
 from onnxtweak.method.table import Table, gather, most_neurons, stacked
 from onnxtweak.settings import FitSettings
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.sample_notes import seen_in_training
 from onnxtweak.types import Neurons
 
-# A complete table larger than this is not left in the work directory: reading it takes long as well.
-_LARGEST = 2**30
+# What learning from a table takes on the disk, in tables: it, fit and validation end to end, those turned to
+# their axes, and the samples of a training.
+_ON_DISK = 4
 # Where there are more samples to fit to than this, `--mirror auto` does without copies of them: they would
 # hardly teach more, and double the time.
 _MOST_MIRRORED = 20_000
@@ -38,20 +42,19 @@ def learnt_kept(job: Job) -> int:
     return 0 if kept is None else min(len(kept), learnt)
 
 
-def table_limit(job: Job) -> int:
-    """How many neurons tables of fit, validation and kept samples can hold. Raises UsageError for none."""
-    learnt = len(job.splits.fit) + len(job.splits.validation)
-    return most_neurons(learnt + learnt_kept(job), job.engine)
+def table_folder(job: Job, view: View, neurons: int, copies: int = 1) -> Path | None:
+    """Where the values of a view's table lie: in this folder, or None where memory holds the job's tables.
 
-
-def require_room(neurons: int, most: int, samples: int, where: str, hint: str) -> None:
-    """Raise UsageError where tables of so many neurons need more memory than allowed, which holds `most`."""
-    if neurons > most:
-        raise UsageError(
-            f"tables of {neurons:,} neurons for {samples:,} samples do not fit into the memory allowed",
-            where=where,
-            hint=hint,
-        )
+    neurons : of the tables. copies : how often every sample stands in them. Raises OutputError where the
+    folder has too little room.
+    """
+    samples = len(job.splits.fit) + len(job.splits.validation) + learnt_kept(job)
+    if neurons <= most_neurons(copies * samples, job.engine):
+        return None
+    folder = Path(job.engine.settings.work_dir or tempfile.gettempdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    require_free(folder, _ON_DISK * 4 * neurons * len(view))
+    return folder
 
 
 class TableShards:
@@ -84,19 +87,19 @@ class TableShards:
         """Write a shard, whole or not at all."""
         save_arrays(self._file(number), {"T": T, "Z": Z})
 
-    def clear(self) -> None:
-        """Delete all files."""
-        for file in self._folder.glob(f"{self._name}-*.npz"):
-            file.unlink(missing_ok=True)
 
+def gather_table(job: Job, view: View, neurons: Neurons, what: str, copies: int = 1) -> Table:
+    """`gather` over a view of the job's samples, with their groups, and how much each counts.
 
-def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
-    """`gather` over a view of the job's samples, with their groups, and how much each counts."""
+    copies : as of `table_folder`.
+    """
     groups = view.groups(job.origin.data.group)
     weight = None if view.thinned is None else view.thinned.weight(view.rows)
     settings = job.engine.settings
+    folder = table_folder(job, view, len(neurons), copies)
     if settings.work_dir is None or not len(neurons):
-        return replace(gather(job.subject, view, neurons, job.engine, what), groups=groups, weight=weight)
+        table = gather(job.subject, view, neurons, job.engine, what, folder=folder)
+        return replace(table, groups=groups, weight=weight)
     cache_key = job.cache_key(
         rows=hashlib.sha256(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()).hexdigest(),
         taps=[asdict(tap) for tap in neurons.taps],
@@ -104,11 +107,8 @@ def gather_table(job: Job, view: View, neurons: Neurons, what: str) -> Table:
         index=neurons.index.tolist(),
     )
     shards = TableShards(Path(settings.work_dir), cache_key, job.engine)
-    table = gather(job.subject, view, neurons, job.engine, what, shards)
-    table = replace(table, groups=groups, weight=weight)
-    if table.T.nbytes > _LARGEST:
-        shards.clear()
-    return table
+    table = gather(job.subject, view, neurons, job.engine, what, shards, folder)
+    return replace(table, groups=groups, weight=weight)
 
 
 def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
@@ -136,8 +136,8 @@ def learning_samples(
     Raises UsageError where mirrored copies are asked for that cannot be had.
     """
     table, judged, notes = _learning_table(job, tables, picked, len(_learnt(job, settings)))
-    copies, more = _mirrored_copies(job, neurons, settings)
-    return Learning(table, judged, copies, settings.mirror == "on"), notes + more
+    copies = _mirrored_copies(job, neurons, settings)
+    return Learning(table, judged, copies, settings.mirror == "on"), notes
 
 
 def mirrored_views(job: Job, settings: FitSettings) -> tuple[View, ...]:
@@ -165,19 +165,12 @@ def _learnt(job: Job, settings: FitSettings) -> tuple[View, ...]:
     return (job.splits.fit,) if fit_alone else (job.splits.fit, job.splits.validation)
 
 
-def _mirrored_copies(
-    job: Job, neurons: Neurons, settings: FitSettings
-) -> tuple[Table | None, tuple[str, ...]]:
-    """The table of mirrored copies of what weights are fitted to, where they are wanted; and notes."""
+def _mirrored_copies(job: Job, neurons: Neurons, settings: FitSettings) -> Table | None:
+    """The table of mirrored copies of what weights are fitted to, where they are wanted."""
     views = mirrored_views(job, settings)
     if not views or not len(neurons):
-        return None, ()
-    samples = 2 * (sum(map(len, views)) + learnt_kept(job))
-    most = most_neurons(samples, job.engine)
-    if settings.mirror == "auto" and len(neurons) > most:
-        return None, ("mirrored copies of the samples do not fit into --memory: they are not tried",)
-    require_room(len(neurons), most, samples, "--mirror on", "allow more --memory, or fewer --neurons")
-    return stacked([gather_table(job, view, neurons, "mirror") for view in views]), ()
+        return None
+    return stacked([gather_table(job, view, neurons, "mirror", copies=2) for view in views])
 
 
 def _learning_table(

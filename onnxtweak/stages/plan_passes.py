@@ -28,7 +28,6 @@ from onnxtweak.method.table import all_neurons, take
 from onnxtweak.plans import PlannedPass
 from onnxtweak.settings import FitSettings, JoinSettings, TapSettings
 from onnxtweak.stages.choose_neurons import tap_groups
-from onnxtweak.stages.gather import table_limit
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.score import scores_cached
 from onnxtweak.theta.state import bytes_per_neuron
@@ -234,11 +233,10 @@ class PassRequest:
 
     def table_neurons(self, settings: FitSettings) -> int:
         """The passes that choose the neurons of a table; how many it holds."""
-        limit, room = settings.neurons, table_limit(self.job)
         first, *more = tap_groups(self.job, self.taps)
-        held = chosen = self.planner.screen(first.taps, min(limit, room))
+        held = chosen = self.planner.screen(first.taps, settings.neurons)
         for group in more:
-            free = min(limit - chosen, room - held)
+            free = settings.neurons - chosen
             held += self.planner.screen(group.taps, free) if free > 0 else 0
         return held
 

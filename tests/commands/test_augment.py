@@ -8,7 +8,7 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.errors import InputError
-from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
+from onnxtweak.settings import AugmentSettings, DataSettings, OutputSettings, TapSettings
 from tests.support.weak_class import weak_cnn, weak_mlp
 
 QUICK = AugmentSettings(hidden=8, iterations=3000, batch=32, rate=3e-3)
@@ -123,7 +123,6 @@ def test_classes_without_samples_are_left_alone(mlp, tmp_path):
     "changes, said",
     [
         ({"settings": AugmentSettings(neurons=10_000)}, "10,000 neurons asked for, but only"),
-        ({"engine": EngineSettings(memory=200_000)}, "do not fit into the memory"),
     ],
 )
 def test_bad_requests_are_refused_and_nothing_is_written(mlp, tmp_path, changes, said):

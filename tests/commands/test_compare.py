@@ -17,7 +17,6 @@ from onnxtweak.report import schema
 from onnxtweak.report.text import comparison, layout
 from onnxtweak.settings import (
     DataSettings,
-    EngineSettings,
     FitSettings,
     JoinSettings,
     OutputSettings,
@@ -138,12 +137,6 @@ def test_without_test_samples_there_is_nothing_to_compare_on(cnn, tmp_path):
     np.savez(tmp_path / "val.npz", x=x, y=y)
     with pytest.raises(DataError, match="test samples"):
         run(model, data, data=DataSettings((str(data),), val=(str(tmp_path / "val.npz"),)))
-
-
-def test_tables_that_do_not_fit_are_refused(cnn):
-    with pytest.raises(InputError) as caught:
-        run(*cnn, engine=EngineSettings(backend="numpy", memory=1_000_000))
-    assert caught.value.hint
 
 
 def test_without_a_target_all_classes_are_and_the_overall_accuracy_is_the_aim(cnn, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from onnxtweak import commands
 from onnxtweak.errors import InputError, UsageError
+from onnxtweak.method.large_arrays import is_mapped
 from onnxtweak.model.edit import tweak_file
 from onnxtweak.settings import (
     DataSettings,
@@ -201,18 +202,19 @@ def test_a_patch_learnt_from_mirrored_copies_is_what_is_written(cnn, tmp_path):
     assert result.tweak["kind"] != "none" and all(check.passed for check in result.checks)
 
 
-def test_mirrored_copies_that_do_not_fit_into_memory_are_left_out_or_refused(cnn, monkeypatch):
+def test_mirrored_copies_lie_in_a_file_where_memory_holds_one_table_alone(cnn, monkeypatch):
     model, data = cnn
     job = open_for_tables(
         str(model), DataSettings(data=(str(data),)), EngineSettings(), TapSettings(taps=()), silent
     )
     watched = choose_neurons(job, TapSettings(taps=()), 2000).neurons
-    both = gather_tables(job, watched)
-    monkeypatch.setattr(gather, "most_neurons", lambda samples, engine: len(watched) - 1)
-    learning, notes = learning_samples(job, both, watched, FitSettings())
-    assert learning.copies is None and "do not fit into --memory" in notes[-1]
-    with pytest.raises(UsageError, match="memory"):
-        learning_samples(job, both, watched, FitSettings(mirror="on"))
+    learnt = len(job.splits.fit) + len(job.splits.validation)
+    monkeypatch.setattr(
+        gather, "most_neurons", lambda samples, engine: len(watched) if samples == learnt else 0
+    )
+    learning, _ = learning_samples(job, gather_tables(job, watched), watched, FitSettings())
+    assert learning.copies is not None and is_mapped(learning.copies.T) and not is_mapped(learning.table.T)
+    assert is_mapped(learning.with_copies(learning.folds(3, 0))[0].T)
 
 
 def test_the_tweak_of_a_model_in_single_precision_is_no_more_precise(mlp, tmp_path):

@@ -149,7 +149,6 @@ def test_a_schedule_on_tables_is_a_schedule_with_new_extraction(cnn):
         ({"settings": RetrainSettings(schedule="R2")}, "nothing to retrain"),
         ({"targets": TargetSettings()}, "no target class"),
         ({"targets": TargetSettings(("99",))}, "no class '99'"),
-        ({"engine": EngineSettings(memory=120_000)}, "do not fit into the memory"),
     ],
 )
 def test_bad_requests_are_refused_and_nothing_is_written(mlp, tmp_path, changes, said):

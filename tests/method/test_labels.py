@@ -12,8 +12,9 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import SEVERAL_LABELS
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.several.labels import fit_labels
+from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.logistic import logistic
-from onnxtweak.method.solvers.multinomial import design, multinomial
+from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import calibrate_labels
 from onnxtweak.method.tuning.label_bias import best_bias, best_biases

@@ -12,7 +12,8 @@ from scipy.special import log_softmax, softmax
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.match import match_reference
 from onnxtweak.method.softmax import log_losses
-from onnxtweak.method.solvers.multinomial import design, multinomial
+from onnxtweak.method.solvers.design import design
+from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.solvers.regression import regress
 from onnxtweak.method.table import Table
 

@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from onnxtweak.method.solvers.multinomial import RIDGE_FLOOR, design, multinomial, one_target, rest_offset
+from onnxtweak.method.solvers.design import design
+from onnxtweak.method.solvers.multinomial import RIDGE_FLOOR, multinomial, one_target, rest_offset
 
 
 @pytest.fixture

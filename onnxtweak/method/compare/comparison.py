@@ -97,7 +97,7 @@ def judge(result: MethodResult, test: Table, goal: ResolvedGoal, margin: float) 
     A patch that does not keep the limit there is not delivered: the base is.
     """
     bias, delivered = result.point, True
-    Z = result.patch.applied(test.Z, test.T[:, result.columns])
+    Z = test.patched(result.columns, result.patch)
     if bias is None:
         bias, delivered = _operating_point(result, goal, margin)
         bias = bias if delivered else np.zeros(Z.shape[1])

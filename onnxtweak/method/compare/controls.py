@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxtweak.errors import ModelError
 from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.method.large_arrays import blocks, column_sums, product
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
@@ -46,11 +47,17 @@ def last_layer(table: Table) -> LastLayer:
             f"{len(table.T):,} fit samples are too few for a last layer of {table.T.shape[1]:,} inputs",
             hint="give more samples",
         )
-    mean = table.T.mean(axis=0, dtype=np.float64)
+    mean = column_sums(table.T) / len(table.T)
     centre = table.Z.mean(axis=0, dtype=np.float64)
-    weight = np.linalg.lstsq(table.T - mean, table.Z - centre, rcond=1e-10)[0]
-    left = table.Z - centre - (table.T - mean) @ weight
-    if np.abs(left).max() > _LINEAR * max(1.0, float(np.abs(table.Z).max())):
+    triangle, wanted = np.zeros((0, len(mean))), np.zeros((0, len(centre)))
+    for part, block in blocks(table.T):  # QR of the rows so far, block by block
+        turn, triangle = np.linalg.qr(np.vstack([triangle, block - mean]))
+        wanted = turn.T @ np.vstack([wanted, table.Z[part] - centre])
+    weight = np.linalg.lstsq(triangle, wanted, rcond=1e-10)[0]
+    left = max(
+        np.abs(table.Z[part] - centre - (block - mean) @ weight).max() for part, block in blocks(table.T)
+    )
+    if left > _LINEAR * max(1.0, float(np.abs(table.Z).max())):
         raise ModelError(
             "the logits are not linear in the penultimate tensor",
             hint="controls that change the last layer do not apply to this model",
@@ -170,4 +177,4 @@ def _replacing(old: LastLayer, new: LastLayer) -> Linear:
 
 
 def _loss(table: Table, layer: LastLayer, weight: np.ndarray) -> float:
-    return float(weight @ log_losses(table.T @ layer.weight + layer.bias, table.labels))
+    return float(weight @ log_losses(product(table.T, layer.weight) + layer.bias, table.labels))

@@ -102,6 +102,6 @@ class CompareInputs:
         self, columns: np.ndarray, patch: Linear | Mlp | Reranking, *, point: np.ndarray | None = None
     ) -> MethodResult:
         """A patch that was fitted to the fit split; validation is held out."""
-        held_out = patch.applied(self.validation.Z, self.validation.T[:, columns])
+        held_out = self.validation.patched(columns, patch)
         base, labels, groups = self.validation.Z, self.validation.labels, self.validation.groups
         return MethodResult(columns, patch, held_out, base, labels, point=point, groups=groups)

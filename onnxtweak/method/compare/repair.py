@@ -98,7 +98,7 @@ def repair(
         _, p = problem.value(end.scores, end.U)
         offset = shrunk(end.U[:classes], problem.standard_errors(p))
         found = Reranking(offset, end.U[classes:], frequency, temperature, shortlist)
-        left = log_losses(found.applied(validation.Z, validation.T) / temperature, validation.labels)
+        left = log_losses(validation.patched(None, found) / temperature, validation.labels)
         tried.append((float(left.mean()), found))
     return min(tried, key=lambda pair: pair[0])[1]
 

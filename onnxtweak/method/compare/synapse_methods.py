@@ -11,6 +11,7 @@ from onnxtweak.engine.passes import RunStats
 from onnxtweak.method.compare.comparison import CURVE, MethodResult
 from onnxtweak.method.compare.inputs import CompareInputs
 from onnxtweak.method.join import prefix_sums
+from onnxtweak.method.large_arrays import of_columns
 from onnxtweak.method.retrain.schedule import NeuronPool, parse_schedule, run_schedule
 from onnxtweak.method.retrain.weights import boosts, loss, problem_of, retrain_best
 from onnxtweak.method.solvers.matching_pursuit import pursued
@@ -120,7 +121,7 @@ def _retrained(
         columns = [c[:n] for c in chosen]
         fit, validation = (
             problem_of(
-                [split.T[:, c] for c in columns],
+                [of_columns(split.T, c) for c in columns],
                 split.Z,
                 split.labels,
                 inputs.goal,
@@ -166,7 +167,7 @@ def _synapses(inputs: CompareInputs, n: np.ndarray, scale: np.ndarray) -> tuple[
 
 
 def _prefix(inputs: CompareInputs, table: Table) -> np.ndarray:
-    T = table.T[:, np.concatenate(inputs.joined)]
+    T = of_columns(table.T, np.concatenate(inputs.joined))
     return prefix_sums([T], inputs.rankings, inputs.join.count)
 
 

@@ -13,7 +13,8 @@ from onnxtweak.engine.machine.single_thread import is_small, side_by_side
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_loss, log_losses
-from onnxtweak.method.solvers.multinomial import Design, Solution, design, multinomial
+from onnxtweak.method.solvers.design import Design, design
+from onnxtweak.method.solvers.multinomial import Solution, multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
 from onnxtweak.types import Progress
@@ -55,7 +56,7 @@ def search_ridges(
 ) -> LinearPath:
     """The best ridge for some columns, from strong to weak until the held-out log-loss no longer falls."""
     coarse = folds.coarse
-    path = LinearPath(name, columns, table, folds, design(table.T[:, columns]))
+    path = LinearPath(name, columns, table, folds, design(table.T, columns))
     counted, base = path.counted, float(path.losses_of_base.mean())
     best, since, known = path, 0, dict[int, Solution]()
     for ridge in ridges if len(columns) else ridges[-1:]:

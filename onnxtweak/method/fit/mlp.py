@@ -57,8 +57,8 @@ def fit_mlp(
 
     def held_out(task: tuple[int, float]) -> np.ndarray:
         fold, decay = task
-        rows = folds.held_out(fold)
-        return trained(folds.learning(fold), decay).applied(table.Z[rows], inputs.T[rows])
+        patch = trained(folds.learning(fold), decay)
+        return inputs.patched(None, patch, folds.held_out(fold))
 
     first, *others = folds.numbers
     rows = folds.held_out(first)

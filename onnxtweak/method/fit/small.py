@@ -16,12 +16,14 @@ import numpy as np
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.linear import on_all_classes
 from onnxtweak.method.folds import Folds
+from onnxtweak.method.large_arrays import of_columns, transposed_product
 from onnxtweak.method.retrain.weights import RetrainProblem, retrain_path
 from onnxtweak.method.selection.screening import ScreeningSums, residuals, scores
 from onnxtweak.method.softmax import log_loss
+from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.matching_pursuit import pursued
 from onnxtweak.method.solvers.multi_target import TargetWeights
-from onnxtweak.method.solvers.multinomial import design, multinomial
+from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
 from onnxtweak.settings import FitSettings
@@ -90,7 +92,7 @@ def fit_small(
         for k in folds.numbers:
             chosen = columns[choose(pool.rows(folds.learning(k)), count, ridge)]
             found = multinomial(
-                table.T[:, chosen],
+                of_columns(table.T, chosen),
                 table.Z,
                 table.labels,
                 ridge=ridge,
@@ -106,7 +108,7 @@ def fit_small(
     described = f"{len(chosen)} neurons by {name}, ridge {ridge:g}"
 
     def learn() -> tuple[Linear, tuple[str, ...]]:
-        found = multinomial(table.T[:, chosen], table.Z, table.labels, ridge=ridge, free=free)
+        found = multinomial(of_columns(table.T, chosen), table.Z, table.labels, ridge=ridge, free=free)
         return on_all_classes(found, free, table.Z.shape[1]), ()
 
     return FitCandidate(described, chosen, logits, loss, learn)
@@ -129,7 +131,7 @@ def fit_targets(
         """For each ridge, the columns and the patch fitted to the rows."""
         part = table.rows(rows)
         chosen = [pursued(part, columns, int(j), count) for j in targets]
-        tables = [part.T[:, c] for c in chosen]
+        tables = [of_columns(part.T, c) for c in chosen]
         problem = RetrainProblem.of(tables, part.Z, part.labels, targets, 1.0, chosen)
         return [
             _side_by_side(chosen, found, targets, table.Z.shape[1])
@@ -140,8 +142,7 @@ def fit_targets(
     for k in folds.numbers:
         rows = folds.held_out(k)
         for logits, (chosen, patch) in zip(held, solved(folds.learning(k)), strict=True):
-            boost = table.T[np.ix_(rows, chosen)] @ patch.weight + patch.bias
-            logits[rows] += boost.astype(logits.dtype)
+            logits[rows] = table.patched(chosen, patch, rows)
     losses = [log_loss(logits[judged], table.labels[judged]) for logits in held]
     best = int(np.argmin(losses))
     chosen, patch = solved(np.arange(len(table.labels)))[best]
@@ -164,11 +165,10 @@ def _side_by_side(
 def pursue(table: Table, count: int, ridge: float) -> np.ndarray:
     """`count` columns (count,) int64 of a table, each batch chosen by what the earlier ones left wrong."""
     chosen = np.empty(0, np.int64)
-    squared = table.T * table.T
     for step in np.array_split(np.arange(count), min(_ROUNDS, max(count, 1))):
         if not len(step):
             continue
-        promise = _promise(table, squared, chosen, ridge)
+        promise = _promise(table, chosen, ridge)
         promise[chosen] = -1
         chosen = np.concatenate([chosen, np.argsort(-promise, kind="stable")[: len(step)]])
     return np.sort(chosen)
@@ -177,9 +177,9 @@ def pursue(table: Table, count: int, ridge: float) -> np.ndarray:
 def shrink(table: Table, count: int, ridge: float) -> np.ndarray:
     """The `count` columns (count,) int64 that a grouped elastic net keeps longest; the ridge is its own."""
     free = np.unique(table.labels)
-    promise = _promise(table, table.T * table.T, np.empty(0, np.int64), ridge)
+    promise = _promise(table, np.empty(0, np.int64), ridge)
     pool = np.argsort(-promise, kind="stable")[: max(_POOL, _POOL_EACH * count)]
-    standard = design(table.T[:, pool], turn=False)
+    standard = design(table.T, pool, turn=False)
     start = multinomial(standard, table.Z, table.labels, ridge=1e9, free=free).axes
     start[:-1] = 0
     lasso = _strongest_lasso(standard.X, table, free, start[-1])
@@ -207,15 +207,17 @@ def shrink(table: Table, count: int, ridge: float) -> np.ndarray:
 def _strongest_lasso(X: np.ndarray, table: Table, free: np.ndarray, bias: np.ndarray) -> float:
     """The L1 penalty from which on no neuron has a weight."""
     r, _ = _residuals(table, free, bias[None, :])
-    return float(np.linalg.norm(X.T @ r[:, free], axis=1).max()) / len(table.labels)
+    return float(np.linalg.norm(transposed_product(X, r[:, free]), axis=1).max()) / len(table.labels)
 
 
-def _promise(table: Table, squared: np.ndarray, chosen: np.ndarray, ridge: float) -> np.ndarray:
-    """What each column should save over all classes on top of the chosen ones, (K,). squared : T * T."""
+def _promise(table: Table, chosen: np.ndarray, ridge: float) -> np.ndarray:
+    """What each column should save over all classes on top of the chosen ones, (K,)."""
     free = np.unique(table.labels)
-    found = multinomial(table.T[:, chosen], table.Z, table.labels, ridge=ridge, free=free, tolerance=1e-4)
+    found = multinomial(
+        of_columns(table.T, chosen), table.Z, table.labels, ridge=ridge, free=free, tolerance=1e-4
+    )
     r, h = _residuals(table, free, found.scores)
-    return scores(ScreeningSums.of_table(table.T, squared, r, h)).sum(axis=1)
+    return scores(ScreeningSums.of_table(table.T, r, h)).sum(axis=1)
 
 
 def _residuals(table: Table, free: np.ndarray, added: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

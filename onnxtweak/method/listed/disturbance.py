@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxtweak.method.large_arrays import blocks, column_sums, end_to_end
 from onnxtweak.method.solvers.standard import mean_and_scale
 from onnxtweak.patch import Linear
 
@@ -18,8 +19,6 @@ from onnxtweak.patch import Linear
 _RIDGE = 0.01
 # Fewer guarded rows than this do not tell how columns vary together.
 _FEWEST = 2
-# Rows that are summed up at a time.
-_AT_ONCE = 4096
 # Half of a triangle that is inverted as a whole.
 _BLOCK = 48
 
@@ -43,11 +42,11 @@ class Disturbance:
             both = np.concatenate([guarded, listed])
             scale = np.sqrt((both.astype(np.float64) ** 2).mean(axis=0))
             return cls(np.zeros(len(scale)), np.where(scale > 0, scale, np.inf), np.eye(len(scale)))
-        _, scale = mean_and_scale(np.concatenate([guarded, listed]))
-        center = guarded.mean(axis=0, dtype=np.float64)
+        _, scale = mean_and_scale(end_to_end([guarded, listed]))
+        center = column_sums(guarded) / len(guarded)
         moments = np.zeros((len(scale), len(scale)))
-        for start in range(0, len(guarded), _AT_ONCE):
-            X = ((guarded[start : start + _AT_ONCE] - center) / scale).astype(np.float32)
+        for _, block in blocks(guarded):
+            X = ((block - center) / scale).astype(np.float32)
             moments += X.T @ X
         return cls(center, scale, _turn(moments / len(guarded) + _RIDGE * np.eye(len(scale))))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.method.large_arrays import blocks
 from onnxtweak.method.listed.disturbance import Disturbance
 from onnxtweak.method.patch_sum import added
 from onnxtweak.patch import DensePatch, Linear, Mlp
@@ -70,8 +71,10 @@ class OneByOne:
 
     def silent_on(self, guarded: np.ndarray) -> OneByOne:
         """The same units, silent on T (n, K) of more guarded rows, where they can be."""
-        near = (guarded @ self.similar.weight + self.similar.bias).max(axis=0, initial=_LEAST)
-        return replace(self, cut=np.clip(near, self.cut, _MOST))
+        near = self.cut
+        for _, block in blocks(guarded):
+            near = np.maximum(near, (block @ self.similar.weight + self.similar.bias).max(axis=0))
+        return replace(self, cut=np.minimum(near, _MOST))
 
     @property
     def w1(self) -> np.ndarray:

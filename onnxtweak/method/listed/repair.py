@@ -178,7 +178,7 @@ class _Problem:
             patch = self._linear(*learn)
             for side, (table, rows, k) in enumerate(zip(tables, spread, folds, strict=True)):
                 held = table.rows(rows[k == fold])
-                after = ONE_LABEL.right(patch.applied(held.Z, held.T), held.labels)
+                after = ONE_LABEL.right(held.patched(None, patch), held.labels)
                 gained[side] += int(after.sum()) - int(was[side][rows[k == fold]].sum())
         return HeldOut(max(gained[0], 0) / int((~was[0][spread[0]]).sum()), -gained[1] / len(spread[1]))
 

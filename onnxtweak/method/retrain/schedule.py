@@ -20,6 +20,7 @@ from onnxtweak.engine.scoring.sweep import Read, ScoringTask
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal, worst
 from onnxtweak.method.join import prefix_sums
+from onnxtweak.method.large_arrays import let_go, of_columns
 from onnxtweak.method.metrics import measure
 from onnxtweak.method.retrain.synapses_by_class import NO_SYNAPSES, SynapsesByClass
 from onnxtweak.method.retrain.weights import boosts, problem_of, retrain_best, temperatures
@@ -103,8 +104,8 @@ def from_pool(pool: NeuronPool) -> Logits:
     """Logits by arithmetic on the pool's tables."""
     fit, validation = pool.fit, pool.validation
     return lambda synapses: (
-        synapses.applied(fit.Z, fit.T),
-        synapses.applied(validation.Z, validation.T),
+        fit.patched(None, synapses),
+        validation.patched(None, synapses),
     )
 
 
@@ -203,7 +204,7 @@ class _Schedule:
         if not targets:
             return synapses, notes
         columns = np.concatenate([r.neurons.index for r in rankings])
-        prefix = prefix_sums([pool.validation.T[:, columns]], rankings, settings.count)
+        prefix = prefix_sums([of_columns(pool.validation.T, columns)], rankings, settings.count)
         goal = replace(goal, targets=np.array(targets))
         scales = None if settings.exact_scale else tuple(settings.scale)
         labels = pool.validation.labels
@@ -227,7 +228,7 @@ class _Schedule:
         temperature = temperatures(rest[1], pool.validation.labels, goal)
         fit, validation = (
             problem_of(
-                [split.T[:, c] for c in columns],
+                [of_columns(split.T, c) for c in columns],
                 Z,
                 split.labels,
                 goal,
@@ -255,7 +256,7 @@ def _ranked(best: Candidates, tap: Tap, now: Table, goal: ResolvedGoal, settings
         return rank(best, [tap], settings.criterion, most, "")
     candidates = rank(best, [tap], "auto", candidates_wanted(settings), "")
     gaps = gaps_and_gains(now.Z, now.labels, goal, 0)
-    return by_net_gain(candidates, now.T[:, candidates.neurons.index], *gaps, most)
+    return by_net_gain(candidates, of_columns(now.T, candidates.neurons.index), *gaps, most)
 
 
 def from_table(table: Table) -> Read:
@@ -265,6 +266,8 @@ def from_table(table: Table) -> Read:
         rows = np.arange(len(table.labels)) if chosen is None else chosen
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]
-            yield Captured(table.Z[part], (np.ascontiguousarray(table.T[part]),), table.labels[part], part)
+            T = np.array(table.T[part], order="C")
+            let_go(table.T)
+            yield Captured(table.Z[part], (T,), table.labels[part], part)
 
     return read

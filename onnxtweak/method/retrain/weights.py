@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
+from onnxtweak.method.large_arrays import product
 from onnxtweak.method.softmax import log_sum_exp
 from onnxtweak.method.solvers.multi_target import TargetWeights, solve, target_columns
 from onnxtweak.method.solvers.multinomial import one_target, rest_offset
@@ -118,7 +119,7 @@ def boosts(
     tables: Sequence[np.ndarray], weight: Sequence[np.ndarray], bias: np.ndarray | float = 0.0
 ) -> np.ndarray:
     """What is added to the target logits: (N, c) float64. weight : (K_t,) per target; bias (c,)."""
-    return np.column_stack([T @ w for T, w in zip(tables, weight, strict=True)]) + bias
+    return np.column_stack([product(T, w) for T, w in zip(tables, weight, strict=True)]) + bias
 
 
 def loss(problem: RetrainProblem | LabelsProblem, boost: np.ndarray) -> float:

@@ -20,6 +20,7 @@ from onnxtweak.engine.passes import Captured, Engine, Folding, capture
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.engine.shared.shards import by_shards, in_shards
 from onnxtweak.engine.subject import Subject
+from onnxtweak.method.large_arrays import blocks
 from onnxtweak.method.selection.numbering import numbered, taking_turns
 from onnxtweak.method.softmax import softmax
 from onnxtweak.settings import EngineSettings
@@ -43,9 +44,15 @@ class ScreeningSums:
     spoiled: np.ndarray
 
     @classmethod
-    def of_table(cls, T: np.ndarray, squared: np.ndarray, r: np.ndarray, h: np.ndarray) -> ScreeningSums:
-        """Sums over a table T (N, M), in its own precision. squared : T * T. r, h (N, k) : for each class."""
-        return cls(T.T @ r, squared.T @ h, T.T @ h, h.sum(axis=0), np.zeros(T.shape[1], bool))
+    def of_table(cls, T: np.ndarray, r: np.ndarray, h: np.ndarray) -> ScreeningSums:
+        """Sums over a table T (N, M), in its own precision. r, h (N, k) : for each class."""
+        shape = T.shape[1], r.shape[1]
+        G, A, B = (np.zeros(shape, np.result_type(T, h)) for _ in range(3))
+        for part, V in blocks(T):
+            G += V.T @ r[part]
+            A += (V * V).T @ h[part]
+            B += V.T @ h[part]
+        return cls(G, A, B, h.sum(axis=0), np.zeros(T.shape[1], bool))
 
     def add(self, other: ScreeningSums) -> None:
         """Add the sums over other samples."""

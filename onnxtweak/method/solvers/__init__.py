@@ -1,5 +1,6 @@
 """Which weights fit best? Convex solvers, the base's logits a fixed offset.
 
+design             a table made ready for solving
 multinomial        a ridge or L1 fit of all classes, and the logistic fit of one target
 logistic           several labels at once, each a problem of its own
 regression         the least squares of what logits lack

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.method.solvers.design import Design
 from onnxtweak.method.solvers.lbfgs import lbfgs
-from onnxtweak.method.solvers.multinomial import RIDGE_FLOOR, Design, Solution
+from onnxtweak.method.solvers.multinomial import RIDGE_FLOOR, Solution
 
 _ITERATIONS = 300
 
@@ -74,7 +75,7 @@ class _CrossEntropies:
     def gradient(self, p: np.ndarray, axes: np.ndarray) -> np.ndarray:
         residual = self.share * (p - self.there)
         sums = residual.sum(axis=0, dtype=np.float64)
-        return np.vstack([self.design.X.T @ residual, sums]) + self.penalty * axes
+        return np.vstack([self.design.products(residual), sums]) + self.penalty * axes
 
     def curvature(self, p: np.ndarray) -> np.ndarray:
         """(A + 1, C): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.method.large_arrays import blocks, filled, of_columns
 from onnxtweak.method.selection.screening import ScreeningSums, scores
 from onnxtweak.method.softmax import softmax
 from onnxtweak.method.solvers.multinomial import one_target
@@ -31,28 +32,30 @@ def pursued(table: Table, columns: np.ndarray, target: int, count: int) -> np.nd
     own = table.labels == target
     Z, labels = table.Z, table.labels
 
-    def promise(pool: np.ndarray, squared: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    def promise(pool: np.ndarray, shift: np.ndarray) -> np.ndarray:
         logits = Z.astype(np.float64)
         logits[:, target] += shift
         p = softmax(logits)[:, target]
         h, r = (p * (1 - p)).astype(np.float32)[:, None], (own - p).astype(np.float32)[:, None]
-        return scores(ScreeningSums.of_table(pool, squared, r, h))[:, 0]
+        return scores(ScreeningSums.of_table(pool, r, h))[:, 0]
 
     def solved(chosen: list[int]) -> np.ndarray:
-        found = one_target(X[:, chosen], Z, labels, target, ridge=_RIDGE, tolerance=1e-7, iterations=20)
+        found = one_target(
+            of_columns(X, np.array(chosen)), Z, labels, target, ridge=_RIDGE, tolerance=1e-7, iterations=20
+        )
         return found.scores[:, 0]
 
-    X = table.T[:, columns]
-    mean, scale = mean_and_scale(X)
-    X = standardised(X, mean, 1.0 / scale)
+    T = of_columns(table.T, columns)
+    mean, scale = mean_and_scale(T)
+    standard = ((part, standardised(block, mean, 1.0 / scale)) for part, block in blocks(T))
+    X = filled(T, standard, len(columns), np.float32)
     shift = one_target(X[:, :0], Z, labels, target, ridge=_RIDGE).scores[:, 0]
-    first = promise(X, X * X, shift)
+    first = promise(X, shift)
     pool = np.argsort(-first, kind="stable")[:_POOL]
-    columns, X = columns[pool], np.ascontiguousarray(X[:, pool])
-    squared = X * X
+    columns, X = columns[pool], of_columns(X, pool)
     chosen: list[int] = []
     while len(chosen) < min(count, len(columns)):
-        found = promise(X, squared, shift)
+        found = promise(X, shift)
         found[chosen] = 0
         step = 1 if len(chosen) < _SINGLE else int(len(chosen) * _SHARE)
         best = np.argsort(-found, kind="stable")[: min(step, count - len(chosen))]

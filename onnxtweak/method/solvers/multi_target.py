@@ -7,11 +7,20 @@ values are multiplied once for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxtweak.method.large_arrays import (
+    beside,
+    blocks,
+    column_sums,
+    filled,
+    let_go,
+    product,
+    transposed_product,
+)
 from onnxtweak.method.solvers.lbfgs import lbfgs
 from onnxtweak.method.solvers.standard import scale_of_uncentred
 
@@ -45,9 +54,11 @@ class TargetColumns:
     inverse: tuple[np.ndarray, ...]
     mean: tuple[np.ndarray, ...]
 
-    def of(self, t: int) -> np.ndarray:
-        """X (N, K_t) of one target."""
-        return self.parts[0][:, self.place[t]] if self.shared else self.parts[t]
+    def of(self, t: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """X (N, K_t) of one target, by blocks of rows."""
+        if not self.shared:
+            return blocks(self.parts[t])
+        return ((part, X[:, self.place[t]]) for part, X in blocks(self.parts[0]))
 
 
 @dataclass(frozen=True)
@@ -97,21 +108,27 @@ def _gathered(tables: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
     """Columns (N, K) of the tables side by side, `first` (K,) being their positions there."""
     ends = np.cumsum([0, *(T.shape[1] for T in tables)])
     table = np.searchsorted(ends, first, side="right") - 1
-    found = np.empty((len(tables[0]), len(first)), tables[0].dtype)
+    found = beside(tables[0], (len(tables[0]), len(first)), tables[0].dtype)
     for t in np.unique(table):
         own = table == t
-        found[:, own] = tables[t][:, first[own] - ends[t]]
+        for part, block in blocks(tables[t]):
+            found[part, own] = block[:, first[own] - ends[t]]
+            let_go(found[part])
     return found
 
 
 def _standard(T: np.ndarray, centred: bool, kind: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    mean = T.mean(axis=0, dtype=np.float64) * centred
+    mean = column_sums(T) / max(len(T), 1) * centred
     inverse = 1.0 / scale_of_uncentred(T)
-    return ((T - mean) * inverse).astype(kind), inverse, mean
+    standard = ((part, (block - mean) * inverse) for part, block in blocks(T))
+    return filled(T, standard, len(mean), kind), inverse, mean
 
 
 def _gram(X: np.ndarray) -> np.ndarray:
-    return (X.T @ X).astype(np.float64) / max(len(X), 1)
+    gram = np.zeros((X.shape[1], X.shape[1]))
+    for _, block in blocks(X):
+        gram += block.T @ block
+    return gram / max(len(X), 1)
 
 
 def _principal(gram: np.ndarray) -> np.ndarray:
@@ -186,9 +203,13 @@ class _JointObjective:
         turns: list[np.ndarray] = []
         self.centre, self.along = [], []
         for t, turn in enumerate(on.turn):
-            X, each = on.of(t), h[:, t].astype(on.parts[0].dtype)
-            middle = (each @ X).astype(np.float64) / self.total[t] * self.intercept
-            bent = ((X.T * each) @ X).astype(np.float64) - np.outer(middle, middle) * self.total[t]
+            each, size = h[:, t].astype(on.parts[0].dtype), len(turn)
+            middle, bent = np.zeros(size), np.zeros((size, size))
+            for part, X in on.of(t):
+                middle += each[part] @ X
+                bent += (X.T * each[part]) @ X
+            middle = middle / self.total[t] * self.intercept
+            bent -= np.outer(middle, middle) * self.total[t]
             along, again = np.linalg.eigh(turn.T @ bent @ turn)
             turns.append(turn @ again)
             self.centre.append(turns[t].T @ middle)
@@ -210,8 +231,9 @@ class _JointObjective:
             W = np.zeros((on.parts[0].shape[1], len(inner)), on.parts[0].dtype)
             for t, w in enumerate(inner):
                 W[on.place[t], t] = w
-            return on.parts[0] @ W + bias
-        return np.column_stack([X @ w.astype(X.dtype) for X, w in zip(on.parts, inner, strict=True)]) + bias
+            return product(on.parts[0], W) + bias
+        each = (product(X, w.astype(X.dtype)) for X, w in zip(on.parts, inner, strict=True))
+        return np.column_stack(list(each)) + bias
 
     def _probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cross-entropy of each sample (N,), and probabilities of the targets (N, c)."""
@@ -231,10 +253,10 @@ class _JointObjective:
         residual = p * self.share[:, None] - self.right
         on, sums = self.neurons, residual.sum(axis=0)
         if on.shared:
-            every = on.parts[0].T @ residual.astype(on.parts[0].dtype)
+            every = transposed_product(on.parts[0], residual)
             inner = [every[c, t] for t, c in enumerate(on.place)]
         else:
-            inner = [X.T @ residual[:, t].astype(X.dtype) for t, X in enumerate(on.parts)]
+            inner = [transposed_product(X, residual[:, t]) for t, X in enumerate(on.parts)]
         parts = [
             turn.T @ g - c * s for turn, g, c, s in zip(self.turn, inner, self.centre, sums, strict=True)
         ]

@@ -13,44 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.engine.machine.single_thread import single_thread, threads_for
+from onnxtweak.method.large_arrays import blocks, column_sums, filled, product
 from onnxtweak.method.softmax import log_sum_exp, row_blocks, sigmoid
+from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.lbfgs import Descent, lbfgs, unconverged
 from onnxtweak.method.solvers.proximal import Sparsity, proximal
-from onnxtweak.method.solvers.standard import column_scale, scale_of_uncentred
+from onnxtweak.method.solvers.standard import scale_of_uncentred
 
 # A ridge below this cannot keep the weights of separable data in the range that float32 logits resolve.
 RIDGE_FLOOR = 1e-8
-# Principal axes with less of the variance than this are noise of float32; their weights would be too.
-_AXIS_FLOOR = 1e-9
-# Above this many columns the principal axes cost more than they save.
-_AXES_LIMIT = 3000
-
-
-@dataclass(frozen=True)
-class Design:
-    """A table made ready for solving, once for all penalties and folds.
-
-    X (N, A) float : standardised columns, rotated to their principal axes where that pays. variance (A,) :
-    of each axis. mean, scale (K,) float64 : of the columns; scale is inf for a constant one, so that its
-    weight is 0. turn (K, A) float64 : the rotation, axes in columns; None: X is standardised only.
-    """
-
-    X: np.ndarray
-    variance: np.ndarray
-    mean: np.ndarray
-    scale: np.ndarray
-    turn: np.ndarray | None
-
-    def in_units(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (A + 1, F) on the axes, bias last, as weights (K, F) and bias (F,) in the units of T."""
-        weight = (axes[:-1] if self.turn is None else self.turn @ axes[:-1]) / self.scale[:, None]
-        return weight, axes[-1] - self.mean @ weight
-
-    def scores(self, axes: np.ndarray) -> np.ndarray:
-        """X U + b, (N, F), in X's own precision."""
-        scores: np.ndarray = self.X @ axes[:-1].astype(self.X.dtype) + axes[-1].astype(self.X.dtype)
-        return scores
 
 
 @dataclass(frozen=True)
@@ -87,24 +58,6 @@ class Solution:
         """Where L-BFGS goes on from, on the same samples and classes under another penalty."""
         assert self.descent is not None and self.penalty is not None  # L-BFGS has been here
         return self.descent.penalised(penalty - self.penalty)
-
-
-def design(T: np.ndarray, *, turn: bool = True) -> Design:
-    """Standardise the columns of T (N, K) and rotate them to principal axes. float32 stays float32."""
-    kind = np.float32 if T.dtype != np.float64 else np.float64
-    mean = T.mean(axis=0, dtype=np.float64)
-    X = (T - mean.astype(kind)).astype(kind)
-    deviation = np.sqrt(np.einsum("nk,nk->k", X, X, dtype=np.float64) / max(len(T), 1))
-    scale = column_scale(deviation, np.abs(mean))
-    X /= scale.astype(kind)
-    if not turn or not 0 < X.shape[1] <= _AXES_LIMIT:
-        return Design(X, np.isfinite(scale).astype(np.float64), mean, scale, None)
-    with threads_for(X.shape[1] * X.size):
-        gram = (X.T @ X).astype(np.float64) / len(X)
-    with single_thread():  # many small steps: a second thread mostly waits
-        variance, axes = np.linalg.eigh(gram)
-    keep = variance > _AXIS_FLOOR * max(float(variance[-1]), 1e-300)
-    return Design(X @ axes[:, keep].astype(kind), variance[keep], mean, scale, axes[:, keep])
 
 
 def rest_offset(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +127,7 @@ def multinomial(
         return found.with_unseen(seen)
     all_counted = bool(counted.all())
     if not all_counted:  # samples without weight cost nothing but their scores at the end
-        used = replace(whole, X=whole.X[counted])
+        used = whole.of_rows(np.flatnonzero(counted))
         Z, labels, sample_weight = Z[counted], labels[counted], sample_weight[counted]
     objective = _CrossEntropy(used, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
     if isinstance(start, Solution):
@@ -187,9 +140,9 @@ def multinomial(
             end = lbfgs(objective, begin, tolerance, iterations)
     scores = end.scores
     if not all_counted:
-        scores = np.empty((len(whole.X), len(free)), end.scores.dtype)
+        scores = np.empty((len(whole), len(free)), end.scores.dtype)
         scores[counted] = end.scores
-        scores[~counted] = replace(whole, X=whole.X[~counted]).scores(end.U)
+        scores[~counted] = whole.of_rows(np.flatnonzero(~counted)).scores(end.U)
     weight, bias = whole.in_units(end.U)
     penalty = objective.penalty
     return Solution(weight, bias, end.U, scores, end.loss, end.iterations, end.note, penalty, end.descent)
@@ -218,8 +171,12 @@ def one_target(
     sign = np.where(labels == target, 1.0, -1.0)
     share = _shares(np.ones(len(labels)) if sample_weight is None else sample_weight)
     scale = scale_of_uncentred(T)
-    centre = T.mean(axis=0, dtype=np.float64) * intercept
-    X = np.column_stack([(T - centre) / scale, np.full(len(T), float(intercept))])
+    centre = column_sums(T) / max(len(T), 1) * intercept
+
+    def standard(block: np.ndarray) -> np.ndarray:
+        return np.column_stack([(block - centre) / scale, np.full(len(block), float(intercept))])
+
+    X = filled(T, ((part, standard(block)) for part, block in blocks(T)), len(scale) + 1, np.float64)
     penalty = np.append(np.full(T.shape[1], max(ridge, RIDGE_FLOOR)), RIDGE_FLOOR)
     w = np.zeros(T.shape[1] + 1)
     if start is not None:
@@ -227,14 +184,18 @@ def one_target(
         w[-1] = start[-1] + centre @ start[:-1]
 
     def objective(w: np.ndarray) -> float:
-        return float(share @ np.logaddexp(0, -sign * (offset + X @ w)) + penalty @ w**2 / 2)
+        return float(share @ np.logaddexp(0, -sign * (offset + product(X, w))) + penalty @ w**2 / 2)
 
     loss, done, count = objective(w), False, 0
     while count < iterations and not done:
         count += 1
-        p = sigmoid(offset + X @ w)
-        gradient = X.T @ (share * (p - (sign > 0))) + penalty * w
-        hessian = (X.T * (share * p * (1 - p))) @ X
+        p = sigmoid(offset + product(X, w))
+        residual, curved = share * (p - (sign > 0)), share * p * (1 - p)
+        gradient, hessian = np.zeros(len(w)), np.zeros((len(w), len(w)))
+        for part, block in blocks(X):
+            gradient += block.T @ residual[part]
+            hessian += (block.T * curved[part]) @ block
+        gradient += penalty * w
         hessian[np.diag_indices_from(hessian)] += penalty
         step = np.linalg.solve(hessian, gradient)
         promised, t = float(gradient @ step) / 2, 1.0
@@ -247,7 +208,7 @@ def one_target(
     bias = w[-1] * intercept - centre @ weight
     note = "" if done else unconverged(count)
     column = np.append(weight, bias)[:, None]
-    return Solution(weight[:, None], np.array([bias]), column, (X @ w)[:, None], loss, count, note)
+    return Solution(weight[:, None], np.array([bias]), column, product(X, w)[:, None], loss, count, note)
 
 
 class _CrossEntropy:
@@ -302,7 +263,6 @@ class _CrossEntropy:
         return float(self.share @ each + (self.penalty * axes**2).sum() / 2) + self.constant, moving
 
     def gradient(self, p: np.ndarray, axes: np.ndarray) -> np.ndarray:
-        X = self.design.X
         if self.soft:
             residual = (p - self.place) * self.column
         else:
@@ -310,7 +270,7 @@ class _CrossEntropy:
             own = self.place < p.shape[1]  # of the others the right class is fixed
             residual[own, self.place[own]] -= self.column[own, 0]
         sums = residual.sum(axis=0, dtype=np.float64)
-        return np.vstack([X.T @ residual, sums]) + self.penalty * axes
+        return np.vstack([self.design.products(residual), sums]) + self.penalty * axes
 
     def curvature(self, p: np.ndarray) -> np.ndarray:
         """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxtweak.method.solvers.multinomial import Design
+from onnxtweak.method.solvers.design import Design
 
 
 def regress(design: Design, lacking: np.ndarray, ridge: float, rows: np.ndarray | None = None) -> np.ndarray:
@@ -13,11 +13,17 @@ def regress(design: Design, lacking: np.ndarray, ridge: float, rows: np.ndarray 
     ridge : on columns of unit deviation; the bias is free. rows (n,) int : samples that count; None: all. The
     samples are centred by their own means, so that the bias takes no part in the penalty.
     """
-    X = design.X if rows is None else design.X[rows]
+    own = design if rows is None else design.of_rows(rows)
     wanted = lacking if rows is None else lacking[rows]
-    mean, centre = X.mean(axis=0, dtype=np.float64), wanted.mean(axis=0)
-    gram = (X.T @ X).astype(np.float64) / len(X) - np.outer(mean, mean)
+    axes, centre = own.X.shape[1], wanted.mean(axis=0)
+    total, gram, right = np.zeros(axes), np.zeros((axes, axes)), np.zeros((axes, wanted.shape[1]))
+    for part, X in own.blocks():
+        total += X.sum(axis=0, dtype=np.float64)
+        gram += X.T @ X
+        right += X.T @ wanted[part].astype(X.dtype)
+    mean = total / len(own)
+    gram = gram / len(own) - np.outer(mean, mean)
     gram[np.diag_indices_from(gram)] += ridge
-    right = (X.T @ wanted.astype(X.dtype)).astype(np.float64) / len(X) - np.outer(mean, centre)
+    right = right / len(own) - np.outer(mean, centre)
     weight = np.linalg.solve(gram, right)
     return np.vstack([weight, centre - mean @ weight])

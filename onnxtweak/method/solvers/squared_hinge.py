@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from onnxtweak.method.solvers.lbfgs import lbfgs
+from onnxtweak.method.table import Table
 from onnxtweak.patch import DensePatch
 
 # What is tried in turn until all rows are right: penalties of must-rows and of the others, against half the
@@ -81,7 +82,7 @@ class ListedRows:
 
     def lead(self, U: np.ndarray) -> np.ndarray:
         """By how much each row's own score exceeds its best rival's, (n,), under weights U (A, C)."""
-        return lead(self.form.patch(U).applied(self.Z, self.T), self.labels)
+        return lead(Table(self.T, self.Z, self.labels).patched(None, self.form.patch(U)), self.labels)
 
     def wrong(self, ahead: np.ndarray) -> tuple[int, int]:
         """Must-rows, and others, that do not lead clearly. ahead (n,) : by how much they lead.

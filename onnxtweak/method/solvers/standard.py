@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxtweak.method.large_arrays import blocks, column_sums
+
 # A column that varies less than this against its size is float32's noise around a constant.
 _CONSTANT = 1e-6
 
@@ -16,12 +18,17 @@ def column_scale(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.where(deviation > _CONSTANT * np.maximum(size, 1e-12), deviation, np.inf)
 
 
-def mean_and_scale(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and `column_scale` of T (N, K), (K,) float64 each; constant against the mean."""
-    mean = T.mean(axis=0, dtype=np.float64)
-    centred = T - mean.astype(T.dtype)
-    deviation = np.sqrt(np.einsum("nk,nk->k", centred, centred, dtype=np.float64) / max(len(T), 1))
-    return mean, column_scale(deviation, np.abs(mean))
+def mean_and_scale(T: np.ndarray, columns: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and `column_scale` of T (N, K), or of some of its columns (k,) int64, float64; constant against
+    the mean."""
+    count = T.shape[1] if columns is None else len(columns)
+    mean = column_sums(T) if columns is None else column_sums(T)[columns]
+    mean, square = mean / max(len(T), 1), np.zeros(count)
+    centre = mean.astype(T.dtype)
+    for _, block in blocks(T):
+        centred = (block if columns is None else np.take(block, columns, axis=1)) - centre
+        square += np.einsum("nk,nk->k", centred, centred, dtype=np.float64)
+    return mean, column_scale(np.sqrt(square / max(len(T), 1)), np.abs(mean))
 
 
 def standardised(T: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> np.ndarray:
@@ -33,4 +40,8 @@ def standardised(T: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> np.nda
 
 def scale_of_uncentred(T: np.ndarray) -> np.ndarray:
     """`column_scale` of T (N, K) where means may stay in; constant against the largest value."""
-    return column_scale(T.std(axis=0, dtype=np.float64), np.abs(T).max(axis=0, initial=0.0))
+    mean, square, largest = column_sums(T) / max(len(T), 1), np.zeros(T.shape[1]), np.zeros(T.shape[1])
+    for _, block in blocks(T):
+        square += np.square(block - mean).sum(axis=0)
+        largest = np.maximum(largest, np.abs(block).max(axis=0))
+    return column_scale(np.sqrt(square / max(len(T), 1)), largest)

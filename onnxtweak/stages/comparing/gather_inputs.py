@@ -15,11 +15,11 @@ from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.numbering import drawn_at_random
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, empty_ranking, united
-from onnxtweak.method.table import all_neurons, most_neurons, union
+from onnxtweak.method.table import all_neurons, union
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.settings import FitSettings, JoinSettings, TapSettings
 from onnxtweak.stages.choose_neurons import choose_neurons
-from onnxtweak.stages.gather import gather_table, learning_samples, require_room
+from onnxtweak.stages.gather import gather_table, learning_samples
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
@@ -85,10 +85,6 @@ def gather_inputs(
         groups["active"], _ = active_neurons(best, job.taps, names, "auto", active)
     neurons, columns = union(groups)
     views = views_of(job)
-    samples = sum(map(len, views.values()))
-    most = most_neurons(samples, job.engine)
-    hint = f"raise it, give fewer samples, or at most {max(most // 3, 1):,} --neurons"
-    require_room(len(neurons), most, samples, "--memory", hint)
     passes = {"fit": "collect", "validation": "validate", "test": "test"}
     tables = {role: gather_table(job, view, neurons, passes[role]) for role, view in views.items()}
     learnt = tables["fit"], tables["validation"]

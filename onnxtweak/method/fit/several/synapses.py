@@ -12,9 +12,10 @@ import numpy as np
 
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.small import MOST_PURSUED, RIDGES
+from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.matching_pursuit import pursued
-from onnxtweak.method.solvers.multinomial import Design, Solution, design
+from onnxtweak.method.solvers.multinomial import Solution
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
 
@@ -35,7 +36,7 @@ class LabelSynapses:
         everything = problem.known_truth(np.empty(0, np.int64))
         weight, bias = np.zeros((len(self.columns), len(self.own))), problem.shift.copy()
         for c, own in enumerate(self.own):
-            made = design(self.table.T[:, own], turn=False)
+            made = design(self.table.T, own, turn=False)
             solved = _solved(problem, made, everything, c, self.ridge[c])
             weight[np.searchsorted(self.columns, own), c] = solved.weight[:, 0]
             bias[c] += solved.bias[0]
@@ -54,7 +55,7 @@ def pursue_labels(problem: MarksProblem, table: Table, columns: np.ndarray, coun
         rows, learning = folds.held_out(k), folds.learning(k)
         truth = problem.known_truth(rows)
         for c, own in enumerate(_chosen(problem, calibrated.rows(learning), columns, count)):
-            made = design(table.T[:, own], turn=False)
+            made = design(table.T, own, turn=False)
             for r, ridge in enumerate(RIDGES):
                 solved = _solved(problem, made, truth, c, ridge)
                 held[r, rows, c] += solved.scores[rows, 0].astype(held.dtype)

@@ -10,8 +10,9 @@ import numpy as np
 from onnxtweak.method.fit.linear import RIDGES
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.folds import Folds
+from onnxtweak.method.solvers.design import Design
 from onnxtweak.method.solvers.logistic import logistic
-from onnxtweak.method.solvers.multinomial import Design, Solution
+from onnxtweak.method.solvers.multinomial import Solution
 from onnxtweak.patch import Linear
 
 # The path of ridges ends once so many in a row have lowered no label's loss by this share of what was gained.

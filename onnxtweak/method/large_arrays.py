@@ -1,0 +1,190 @@
+"""Where do arrays lie that memory cannot hold, and how are they read? In mapped files, by blocks of rows.
+
+A mapped array is an ordinary NumPy array of a file that has no name: nothing is left of it when its process
+is gone, however that ended. Whatever is added up over rows is added up block by block. The blocks are the
+same wherever an array lies and however much memory there is, and so are the sums, to the last bit.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.disk_space import cannot_write, free_bytes, reserve
+from onnxtweak.errors import OutputError
+
+# Rows of a block: enough for products to take their time, and 64 MiB of 2,000 columns.
+ROWS = 8192
+_ELSEWHERE = "name a folder on a larger disk with --work-dir, or take fewer --neurons or more --memory"
+
+
+class _Mapping(mmap.mmap):
+    """A mapped file. folder : where it lies. start : its address."""
+
+    folder: Path
+    start: int
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array, or what it is a view of, lies in a file."""
+    return _mapping(array) is not None
+
+
+def new_array(shape: tuple[int, ...], dtype: Any, folder: Path | None) -> np.ndarray:
+    """A new array, of any values in memory; of zeros in a file of this folder, whose space is reserved.
+
+    Raises OutputError where the disk is full.
+    """
+    if folder is None or 0 in shape:
+        return np.empty(shape, dtype)
+    size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            reserve(file, size)
+            mapping = _Mapping(file.fileno(), size)
+    except OSError as error:
+        found = cannot_write(folder / "table", error, "a table that --memory cannot hold", size)
+        raise OutputError(found.what, where=folder, hint=_ELSEWHERE) from error
+    array: np.ndarray = np.ndarray(shape, dtype, buffer=mapping)
+    mapping.folder, mapping.start = folder, array.ctypes.data
+    return array
+
+
+def beside(other: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """A new array where another lies: in memory, or in a file of the same folder. Raises OutputError."""
+    mapping = _mapping(other)
+    return new_array(shape, dtype, None if mapping is None else mapping.folder)
+
+
+def require_free(folder: Path, size: int) -> None:
+    """Raise OutputError where tables of so many bytes in all will not find room in a folder."""
+    free = free_bytes(folder / "table")
+    if size > free:
+        raise OutputError(
+            f"tables that --memory cannot hold need {size:,} bytes of disk, of which {free:,} are free",
+            where=folder,
+            hint=_ELSEWHERE,
+        )
+
+
+def blocks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+    """The rows of an array block by block: where each block lies among them, and its values.
+
+    rows (n,) int64, ascending : the rows that are wanted, default all. A block has to be done with when the
+    next one is asked for: of a mapped array, its part of memory is freed then.
+    """
+    count = len(array) if rows is None else len(rows)
+    for start in range(0, count, ROWS):
+        part = slice(start, min(start + ROWS, count))
+        if rows is None:
+            yield part, array[part]
+            let_go(array[part])
+        else:
+            own = rows[part]
+            yield part, array[own]
+            let_go(array[own[0] : own[-1] + 1])
+
+
+def let_go(array: np.ndarray) -> None:
+    """Free the memory that a mapped array takes: its values are read from the file when they are wanted."""
+    mapping = _mapping(array)
+    if mapping is None or not array.size or not hasattr(mapping, "madvise"):
+        return
+    begin = array.ctypes.data - mapping.start
+    end = begin + sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) + array.itemsize
+    begin -= begin % mmap.PAGESIZE
+    mapping.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
+
+def taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows (n,) int64 of an array (N, K), in the given order, where it lies."""
+    if not is_mapped(array):
+        return array[rows]
+    found = beside(array, (len(rows), *array.shape[1:]), array.dtype)
+    for part, block in blocks(found):
+        block[...] = array[rows[part]]
+        let_go(array)
+    return found
+
+
+def of_columns(array: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Some columns (k,) int64 of an array (N, K), in the given order, where it lies."""
+    if not is_mapped(array):
+        return np.take(array, columns, axis=1)
+    if np.array_equal(columns, np.arange(array.shape[1])):
+        return array
+    found = beside(array, (len(array), len(columns)), array.dtype)
+    for part, block in blocks(array):
+        found[part] = np.take(block, columns, axis=1)
+        let_go(found[part])
+    return found
+
+
+def product(X: np.ndarray, U: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """X U in memory, (n, F) or (n,), for X (N, K) and U (K, F) or (K,). rows : as of `blocks`."""
+    count = len(X) if rows is None else len(rows)
+    found = np.empty((count, *U.shape[1:]), np.result_type(X, U))
+    for part, block in blocks(X, rows):
+        found[part] = block @ U
+    return found
+
+
+def transposed_product(X: np.ndarray, R: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """X^T R in X's own precision, (K, F) or (K,), for X (N, K) and R (n, F) or (n,). rows : see `blocks`."""
+    sums = np.zeros((X.shape[1], *R.shape[1:]), X.dtype)
+    for part, block in blocks(X, rows):
+        sums += block.T @ R[part].astype(X.dtype, copy=False)
+    return sums
+
+
+def column_sums(array: np.ndarray) -> np.ndarray:
+    """The sum of each column of an array (N, K), (K,) float64."""
+    total = np.zeros(array.shape[1])
+    for _, block in blocks(array):
+        total += block.sum(axis=0, dtype=np.float64)
+    return total
+
+
+def any_in_columns(array: np.ndarray) -> np.ndarray:
+    """Which columns (K,) bool of an array (N, K) are not all zeros."""
+    found = np.zeros(array.shape[1], bool)
+    for _, block in blocks(array):
+        found |= block.any(axis=0)
+    return found
+
+
+def filled(
+    other: np.ndarray, parts: Iterable[tuple[slice, np.ndarray]], columns: int, dtype: Any
+) -> np.ndarray:
+    """An array (N, columns) with as many rows as another, where that lies, from blocks of its rows."""
+    found = beside(other, (len(other), columns), dtype)
+    for part, values in parts:
+        found[part] = values
+        let_go(found[part])
+    return found
+
+
+def end_to_end(arrays: list[np.ndarray]) -> np.ndarray:
+    """The rows of several arrays, one array after the other, where the first lies."""
+    if not any(map(is_mapped, arrays)):
+        return np.concatenate(arrays)
+    mapped = next(filter(is_mapped, arrays))
+    found, at = beside(mapped, (sum(map(len, arrays)), *mapped.shape[1:]), mapped.dtype), 0
+    for array in arrays:
+        for _, block in blocks(array):
+            found[at : at + len(block)] = block
+            let_go(found[at : at + len(block)])
+            at += len(block)
+    return found
+
+
+def _mapping(array: np.ndarray) -> _Mapping | None:
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, _Mapping) else None

@@ -1,0 +1,139 @@
+"""Arrays in files: the same numbers as in memory, little of it while they are read, nothing left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnxtweak.errors import OutputError
+from onnxtweak.method import large_arrays
+from onnxtweak.method.large_arrays import (
+    any_in_columns,
+    beside,
+    blocks,
+    column_sums,
+    end_to_end,
+    filled,
+    is_mapped,
+    new_array,
+    of_columns,
+    product,
+    require_free,
+    taken,
+    transposed_product,
+)
+from onnxtweak.method.solvers.design import design
+from tests.test_disk_space import largest_file
+
+ROWS, COLUMNS = 1000, 7
+
+
+@pytest.fixture
+def both(tmp_path, monkeypatch):
+    """The same numbers in memory and in a file."""
+    monkeypatch.setattr(large_arrays, "ROWS", 64)
+    plain = np.random.default_rng(0).standard_normal((ROWS, COLUMNS)).astype(np.float32)
+    stored = new_array(plain.shape, plain.dtype, tmp_path)
+    stored[:] = plain
+    return plain, stored
+
+
+def test_what_is_made_of_an_array_is_the_same_and_lies_where_it_lies(both):
+    rng = np.random.default_rng(1)
+    rows, columns = np.sort(rng.permutation(ROWS)[:700]), np.array([4, 0, 5])
+    U, R = rng.standard_normal((COLUMNS, 3)).astype(np.float32), rng.standard_normal((700, 2))
+    made = [
+        {
+            "rows": taken(T, rows[::-1]),
+            "columns": of_columns(T, columns),
+            "end to end": end_to_end([T, T[:10], T]),
+            "filled": filled(T, ((part, block[:, :2] * 2) for part, block in blocks(T)), 2, np.float64),
+            "axes": design(T, columns).X,
+            "standardised": design(T, turn=False).X,
+        }
+        for T in both
+    ]
+    for name, one in made[0].items():
+        assert is_mapped(made[1][name]) and not is_mapped(one), name
+        np.testing.assert_array_equal(one, made[1][name], name)
+    sums = [
+        (
+            product(T, U, rows),
+            transposed_product(T, R, rows),
+            column_sums(T),
+            any_in_columns(T),
+            design(T).of_rows(rows).scores(np.ones((COLUMNS + 1, 2))),
+        )
+        for T in both
+    ]
+    for one, other in zip(*sums, strict=True):
+        assert not is_mapped(other)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_blocks_are_the_same_however_rows_are_chosen(both):
+    for T in both:
+        parts = list(blocks(T, np.arange(0, ROWS, 3)))
+        assert [part.start for part, _ in parts] == list(range(0, 334, 64)) and parts[-1][0].stop == 334
+        np.testing.assert_array_equal(np.concatenate([block for _, block in parts]), T[::3])
+
+
+def test_a_file_has_no_name(tmp_path):
+    array = new_array((50, 3), np.float64, tmp_path)
+    array[:] = 1
+    assert not list(tmp_path.iterdir()) and array.sum() == 150
+    assert is_mapped(array[3:, 1]) and is_mapped(beside(array[2:], (4,), np.int64))
+    assert not is_mapped(new_array((0, 3), np.float32, tmp_path)), "nothing needs no file"
+    assert not is_mapped(new_array((2, 3), np.float32, None))
+
+
+def test_a_disk_without_room_is_said(tmp_path):
+    with largest_file(10_000), pytest.raises(OutputError, match="larger than a file may be") as caught:
+        new_array((10_000, 3), np.float32, tmp_path)
+    assert "--work-dir" in caught.value.hint
+    with pytest.raises(OutputError, match="bytes of disk"):
+        require_free(tmp_path, 10**18)
+    require_free(tmp_path, 1)
+
+
+LEARN = """
+import sys
+from pathlib import Path
+import numpy as np
+from onnxtweak.method import large_arrays
+from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.fit.fit import try_all
+from onnxtweak.method.table import Table
+
+large_arrays.ROWS = 2048
+folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+rng, T = np.random.default_rng(0), large_arrays.new_array((20_000, 400), np.float32, folder)
+Z = rng.standard_normal((len(T), 2), np.float32)
+labels = (Z[:, 1] > Z[:, 0]).astype(np.int64)
+for part, block in large_arrays.blocks(T):
+    block[:] = rng.standard_normal(block.shape, np.float32)
+    labels[part] = np.where(block[:, 0] > 0.5, 0, labels[part])
+learning = Learning(Table(T, Z, labels), np.ones(len(T), bool))
+tried = try_all(learning, {"all": np.arange(400)}, learning.folds(None, 0), hidden=0)
+print([candidate.loss for candidate in tried])
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_memory_does_not_follow_the_table(tmp_path):
+    def learnt(*folder):
+        done = subprocess.run(
+            [sys.executable, "-c", LEARN, *folder], capture_output=True, text=True, check=True, timeout=600
+        )
+        losses, peak = done.stdout.splitlines()
+        return losses, int(peak) * 1024
+
+    here, there = learnt(), learnt(str(tmp_path))
+    table = 20_000 * 400 * 4
+    assert here[0] == there[0]
+    assert there[1] + 2 * table < here[1], "the table, its axes and the samples of a fold are not held"
