@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxtweak.errors import DataError, ModelError
 from onnxtweak.goal import ResolvedGoal, worst
+from onnxtweak.method.folds import Kept
 from onnxtweak.method.metrics import before_and_after
 from onnxtweak.method.retrain.schedule import (
     NeuronPool,
@@ -39,7 +40,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import check_outputs, deliver
-from onnxtweak.stages.gather import gather_tables
+from onnxtweak.stages.gather import gather_tables, kept_from_tables
 from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
@@ -114,7 +115,8 @@ def _once(
     fit, validation = gather_tables(job, united(rankings))
     ends = np.cumsum([0, *(len(r.weight) for r in rankings)])
     with job.timed("retrain"):
-        found = {n: _retrained(fit, validation, goal, ends, n, settings) for n in join.count}
+        kept = kept_from_tables(job, united(rankings), "retrain")
+        found = {n: _retrained((fit, validation), goal, ends, n, settings, kept) for n in join.count}
     # `choose` divides by n, as a join does; retrained weights are not to be divided.
     prefix = np.stack([boost * n for n, (_, boost) in found.items()], axis=2)
     scales = None if join.exact_scale else (0.0, *settings.scale)
@@ -144,14 +146,22 @@ def _once(
 
 
 def _retrained(
-    fit: Table, validation: Table, goal: ResolvedGoal, ends: np.ndarray, n: int, settings: RetrainSettings
+    splits: tuple[Table, Table],
+    goal: ResolvedGoal,
+    ends: np.ndarray,
+    n: int,
+    settings: RetrainSettings,
+    kept: Kept,
 ) -> tuple[TargetWeights, np.ndarray]:
     """The first n synapses of each target retrained: weights, and their boost (N, c) on validation."""
-    problems, temperature = [], temperatures(validation.Z, validation.labels, goal)
-    for split in (fit, validation):
+    problems, temperature = [], temperatures(splits[1].Z, splits[1].labels, goal)
+    for split in splits:
         tables = [split.T[:, a : min(a + n, b)] for a, b in zip(ends, ends[1:], strict=False)]
         problems.append(problem_of(tables, split.Z, split.labels, goal, settings.penalty, temperature))
-    weights = retrain_best(problems[0], problems[1], settings.ridge)
+    name = f"{n} of {ends.tolist()} {goal.targets.tolist()} {settings} {[split.digest for split in splits]}"
+    weights = TargetWeights.of_arrays(
+        kept(name, lambda: retrain_best(problems[0], problems[1], settings.ridge).arrays)
+    )
     return weights, boosts(problems[1].tables, weights.weight)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,19 +20,47 @@ _FEW = ((25, 20), (75, 10))
 _MANY, _MANY_LOGITS = 20_000, 2_000_000
 
 
+# What takes long: the arrays that are made, under a name that has all that they depend on.
+Make = Callable[[], dict[str, np.ndarray]]
+Kept = Callable[[str, Make], dict[str, np.ndarray]]
+
+
+def not_kept(name: str, make: Make) -> dict[str, np.ndarray]:
+    """Make it, whatever an earlier run made."""
+    return make()
+
+
+def digest_of(*arrays: np.ndarray | None) -> str:
+    """32 hex digits that change with each number, shape and dtype."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array is not None:
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        digest.update(b"\n")
+    return digest.hexdigest()[:32]
+
+
 @dataclass(frozen=True)
 class Folds:
     """How candidates are cross-validated.
 
     number (N,) int64 : fold of each sample. judged (N,) bool : samples that choices may be judged on (those
     the base has not been trained on, where that is known). seed : of everything drawn on the way. copies :
-    how often each sample stands in the table, all of them once before any of them again.
+    how often each sample stands in the table, all of them once before any of them again. kept : what hands
+    out finished folds of an earlier run, and stores those of this one.
     """
 
     number: np.ndarray
     judged: np.ndarray
     seed: int = 0
     copies: int = 1
+    kept: Kept = not_kept
+
+    @property
+    def digest(self) -> str:
+        """What is learnt of a fold depends on it."""
+        return f"{digest_of(self.number, self.judged)} {self.seed} {self.copies}"
 
     @classmethod
     def of(

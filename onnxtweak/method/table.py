@@ -15,6 +15,7 @@ from onnxtweak.engine.machine.memory_plan import table_room
 from onnxtweak.engine.passes import Engine, Folding, capture
 from onnxtweak.engine.shared.shards import by_shards, in_shards
 from onnxtweak.engine.subject import Subject
+from onnxtweak.method.folds import digest_of
 from onnxtweak.method.large_arrays import blocks, end_to_end, let_go, new_array, of_columns, taken
 from onnxtweak.types import Neurons, Tap
 
@@ -46,6 +47,12 @@ class Table:
     def truth(self) -> np.ndarray:
         """What is learnt: labels (N,) int64, or shares of the classes (N, C)."""
         return self.labels if self.shares is None else self.shares
+
+    @property
+    def digest(self) -> str:
+        """What is learnt depends on it; values of T count by their ends, for a job's own decide the rest."""
+        each = (self.groups, self.slices, self.weight, self.shares, self.kept)
+        return digest_of(self.T[:1], self.T[-1:], np.array(self.T.shape), self.Z, self.labels, *each)
 
     def rows(self, chosen: np.ndarray) -> Table:
         """Some samples, in the given order."""

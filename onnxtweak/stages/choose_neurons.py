@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from onnxtweak.engine.passes import Folding
+from onnxtweak.engine.scoring.checkpoint import RareSaves, load_arrays, save_arrays
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.engine.shared.logits import logits_pass
+from onnxtweak.method.selection.numbering import numbered, numbers_of
 from onnxtweak.method.selection.screening import (
     Screening,
+    ScreeningSums,
     add_promising,
     best,
     nothing_promising,
@@ -24,6 +28,7 @@ from onnxtweak.method.solvers.multinomial import multinomial
 from onnxtweak.method.table import all_neurons, take
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.settings import TapSettings
+from onnxtweak.stages.gather import kept_results
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Neurons, Tap
 
@@ -145,7 +150,14 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
         return all_neurons(taps), total
     if job.subject.detector is not None:  # nearest to its scores
         return take(all_neurons(taps), np.arange(total - limit, total)), total
-    view = job.splits.fit
+    facts = {"samples": job.splits.digest, "taps": [asdict(tap) for tap in taps], "limit": limit}
+    made = kept_results(job, "choose", **facts)("screened", lambda: {"number": _screened(job, taps, limit)})
+    return numbered(taps, made["number"]), total
+
+
+def _screened(job: Job, taps: Sequence[Tap], limit: int) -> np.ndarray:
+    """Numbers (limit,) int64, through all taps, of the best neurons by screening."""
+    view, total = job.splits.fit, sum(tap.neurons for tap in taps)
     Z = logits_pass(job.subject, view, job.engine, "base")
     present, bias, no_neurons = view.classes, np.zeros(Z.shape[1]), np.empty((len(Z), 0), np.float32)
     if job.head.several:
@@ -156,7 +168,32 @@ def _at_most(job: Job, taps: Sequence[Tap], limit: int) -> tuple[Neurons, int]:
     for block in screen_blocks(taps, len(present), job.engine.settings, job.engine.reserved_bytes):
         read = taps_of(block)
         others = Folding(other_values=total - sum(tap.neurons for tap in read))
-        sums = screen_pass(Screening(block, bias, present, others), job.subject, view, job.engine)
+        work, so_far = Screening(block, bias, present, others), None
+        if job.engine.settings.work_dir is not None:
+            so_far = SavedSums(job, work)
+        sums = screen_pass(work, job.subject, view, job.engine, so_far)
         found = add_promising(found, sums, block, limit)
         del sums  # frees its memory for the next block
-    return best(found, taps, limit), total
+    return numbers_of(best(found, taps, limit))
+
+
+class SavedSums:
+    """The sums of one block of neurons in the work directory, after so many samples."""
+
+    def __init__(self, job: Job, work: Screening) -> None:
+        cuts = [(asdict(part.tap), part.start, part.stop) for part in work.block]
+        key = job.cache_key(samples=job.splits.digest, cuts=cuts, bias=work.bias.tolist())
+        settings = job.engine.settings
+        self._file = Path(settings.work_dir or "") / f"screen-{key}-{settings.shard}.npz"
+        self._look, self._progress, self._saves = settings.resume, job.engine.progress, RareSaves()
+
+    def known(self) -> tuple[int, ScreeningSums] | None:
+        """As `SumsSoFar` has it."""
+        found = load_arrays(self._file, look=self._look, what="sums of screening", progress=self._progress)
+        if found is None:
+            return None
+        return int(found.pop("samples")), ScreeningSums(**found)
+
+    def add(self, samples: int, sums: ScreeningSums) -> None:
+        """Save them, unless they were saved just before. Raises OutputError."""
+        self._saves.save(lambda: save_arrays(self._file, {"samples": np.array(samples), **vars(sums)}))

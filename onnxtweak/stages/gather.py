@@ -12,14 +12,16 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine
-from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
+from onnxtweak.engine.scoring.checkpoint import KeptResults, load_arrays, save_arrays
 from onnxtweak.errors import UsageError
 from onnxtweak.method.fit.learning import Learning
+from onnxtweak.method.folds import Kept, not_kept
 from onnxtweak.method.large_arrays import require_free
 from onnxtweak.method.table import Table, gather, most_neurons, stacked
 from onnxtweak.settings import FitSettings
@@ -102,13 +104,33 @@ def gather_table(job: Job, view: View, neurons: Neurons, what: str, copies: int 
         return replace(table, groups=groups, weight=weight)
     cache_key = job.cache_key(
         rows=hashlib.sha256(view.dataset.digest.encode() + view.rows.astype("<i8").tobytes()).hexdigest(),
-        taps=[asdict(tap) for tap in neurons.taps],
-        tap_of=neurons.tap_of.tolist(),
-        index=neurons.index.tolist(),
+        **_of_neurons(neurons),
     )
     shards = TableShards(Path(settings.work_dir), cache_key, job.engine)
     table = gather(job.subject, view, neurons, job.engine, what, shards, folder)
     return replace(table, groups=groups, weight=weight)
+
+
+def _of_neurons(neurons: Neurons) -> dict[str, Any]:
+    """What tells neurons from others, as plain data."""
+    taps = [asdict(tap) for tap in neurons.taps]
+    return {"taps": taps, "tap_of": neurons.tap_of.tolist(), "index": neurons.index.tolist()}
+
+
+def kept_results(job: Job, what: str, **facts: Any) -> Kept:
+    """What hands out results that an earlier run kept in the work directory, and keeps new ones.
+
+    what : they are. facts : what they depend on besides the job, as plain data.
+    """
+    settings = job.engine.settings
+    if settings.work_dir is None:
+        return not_kept
+    return KeptResults(settings, job.cache_key(what=what, **facts), job.engine.progress)
+
+
+def kept_from_tables(job: Job, neurons: Neurons, what: str) -> Kept:
+    """`kept_results` of what is learnt from tables of fit and validation samples."""
+    return kept_results(job, what, samples=job.splits.digest, **_of_neurons(neurons))
 
 
 def gather_tables(job: Job, neurons: Neurons) -> tuple[Table, Table]:
@@ -137,7 +159,8 @@ def learning_samples(
     """
     table, judged, notes = _learning_table(job, tables, picked, len(_learnt(job, settings)))
     copies = _mirrored_copies(job, neurons, settings)
-    return Learning(table, judged, copies, settings.mirror == "on"), notes
+    kept = kept_from_tables(job, neurons, "fit")
+    return Learning(table, judged, copies, settings.mirror == "on", kept), notes
 
 
 def mirrored_views(job: Job, settings: FitSettings) -> tuple[View, ...]:

@@ -27,6 +27,8 @@ _PIECE = 1 << 20  # bytes read at a time
 # Saving takes at most one part in so many of a run's time.
 _RARITY = 20
 _ARRAYS = ("hi", "lo", "total", "peak", "bad")
+# What is made in fewer seconds is made again rather than read.
+_LONG = 1.0
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -86,12 +88,53 @@ def _intact(path: Path, file: BinaryIO) -> bool:
     return left == 0 and file.read() == digest.digest()
 
 
+class KeptResults:
+    """Finished results in the work directory, a file each, under all that they depend on."""
+
+    def __init__(self, settings: EngineSettings, cache_key: str, progress: Progress = silent) -> None:
+        """cache_key : digest of what all results depend on. settings : with a work directory."""
+        assert settings.work_dir is not None
+        self._folder, self._resume = Path(settings.work_dir), settings.resume
+        self._key, self._progress = cache_key, progress
+
+    def __call__(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The arrays that an earlier run made under a name, or those made now; kept if that took long.
+
+        name : has all that they depend on besides the key. Raises OutputError.
+        """
+        digest = hashlib.sha256(f"{self._key} {name}".encode()).hexdigest()[:32]
+        path = self._folder / f"made-{digest}.npz"
+        known = load_arrays(path, look=self._resume, what="what was learnt", progress=self._progress)
+        if known is not None:
+            return known
+        begin = time.monotonic()
+        made = make()
+        if time.monotonic() - begin >= _LONG:
+            save_arrays(path, made)
+        return made
+
+
+class RareSaves:
+    """When is the state of a run to be saved? So rarely that it takes a small part of the time."""
+
+    def __init__(self) -> None:
+        self._saved, self._took = -np.inf, 0.0
+
+    def save(self, write: Callable[[], None]) -> None:
+        """Write it, unless it was written just before."""
+        begin = time.monotonic()
+        if begin - self._saved < _RARITY * self._took:
+            return
+        write()
+        self._saved = time.monotonic()
+        self._took = self._saved - begin
+
+
 class Checkpoint:
     """One file in the work directory, for one scoring task and one block of neurons."""
 
     def __init__(self, path: Path, resume: bool) -> None:
-        self.path, self.resume = path, resume
-        self._saved, self._took = -np.inf, 0.0
+        self.path, self.resume, self._saves = path, resume, RareSaves()
 
     @classmethod
     def at(cls, settings: EngineSettings, cache_key: str | None, block: int) -> Checkpoint | None:
@@ -150,10 +193,9 @@ class Checkpoint:
 
         get : the sweep, with states in NumPy.
         """
-        begin = time.monotonic()
-        if begin - self._saved < _RARITY * self._took:
-            return
-        sweep = get()
+        self._saves.save(lambda: self._write(get()))
+
+    def _write(self, sweep: Sweep) -> None:
         arrays: dict[str, np.ndarray] = {
             "at": np.array(sweep.at),
             "cuts": _cuts(sweep),
@@ -168,8 +210,6 @@ class Checkpoint:
         for j, parts in enumerate(sweep.gaps):
             arrays[f"gap.{j}"] = np.concatenate(parts)
         save_arrays(self.path, arrays)
-        self._saved = time.monotonic()
-        self._took = self._saved - begin
 
     def clear(self) -> None:
         """Delete the file: the finished block is stored elsewhere."""

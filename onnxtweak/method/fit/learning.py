@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.data.several.marks import rarest
-from onnxtweak.method.folds import Folds
+from onnxtweak.method.folds import Folds, Kept, not_kept
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.method.temperature import fit_temperature
 
@@ -18,19 +18,20 @@ class Learning:
 
     table : of N samples. judged (N,) bool : those that choices may be judged on. copies : the same
     samples in the same order, their images mirrored; None: there are none. They are learnt from where that
-    lowers the held-out log-loss, with `always` in any case, and are never judged on.
+    lowers the held-out log-loss, with `always` in any case, and are never judged on. kept : as of `Folds`.
     """
 
     table: Table
     judged: np.ndarray
     copies: Table | None = None
     always: bool = False
+    kept: Kept = not_kept
 
     def folds(self, count: int | None, seed: int) -> Folds:
         """So many folds of the samples, groups whole; None: as many as the rarest class needs."""
         labels = self.table.labels
         labels = labels if labels.ndim == 1 else rarest(labels)
-        return Folds.of(labels, count, seed, self.judged, self.table.groups)
+        return replace(Folds.of(labels, count, seed, self.judged, self.table.groups), kept=self.kept)
 
     def sliced(self, slices: np.ndarray) -> Learning:
         """The same with the groups (N,) int64 that a goal is about."""

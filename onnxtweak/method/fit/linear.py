@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 
 from onnxtweak.engine.machine.single_thread import is_small, side_by_side
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
-from onnxtweak.method.folds import Folds
+from onnxtweak.method.folds import Folds, Make, digest_of, not_kept
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.multinomial import Solution, multinomial
 from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
 from onnxtweak.types import Progress
+
+Made = TypeVar("Made")
 
 # Ridges tried, from strong to weak, on columns of unit deviation.
 RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
@@ -55,15 +58,22 @@ def search_ridges(
     ridges: Sequence[float] = RIDGES,
 ) -> LinearPath:
     """The best ridge for some columns, from strong to weak until the held-out log-loss no longer falls."""
-    coarse = folds.coarse
     path = LinearPath(name, columns, table, folds, design(table.T, columns))
-    counted, base = path.counted, float(path.losses_of_base.mean())
+    ridges = ridges if len(columns) else ridges[-1:]
+    return path.at(path.kept(f"ridges {ridges}", lambda: _searched(path, ridges)))
+
+
+def _searched(path: LinearPath, ridges: Sequence[float]) -> dict[str, np.ndarray]:
+    """The best of some ridges, as `LinearPath.at` takes it."""
+    table, coarse, counted = path.table, path.folds.coarse, path.counted
+    base = float(path.losses_of_base.mean())
     best, since, known = path, 0, dict[int, Solution]()
-    for ridge in ridges if len(columns) else ridges[-1:]:
+    for ridge in ridges:
         path = replace(path, ridge=ridge)
         logits, start = table.Z.copy(), dict[int, Solution]()
         for k, found in path.solutions(coarse, path.numbers, known):
-            path.hold_out(logits, coarse.held_out(k), found)
+            rows = coarse.held_out(k)
+            path.hold_out(logits, rows, found.scores[rows])
             start[k] = replace(found, scores=found.scores[:0].copy())  # as large as the table of logits
         known = start
         reached = {k: found.axes for k, found in start.items()}
@@ -77,7 +87,8 @@ def search_ridges(
             break
         if since == _PATIENCE:
             break
-    return best
+    axes = {f"axes {k}": axes for k, axes in best.reached.items()}
+    return {"ridge": np.array(best.ridge), "losses": best.losses, **axes}
 
 
 def search_families(
@@ -110,6 +121,18 @@ class LinearPath:
     ridge: float = RIDGES[0]
     losses: np.ndarray = field(default_factory=lambda: np.array([np.inf]))
     reached: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    def at(self, found: Mapping[str, np.ndarray]) -> LinearPath:
+        """The path at what `_searched` found."""
+        reached = {k: found[f"axes {k}"] for k in self.numbers if f"axes {k}" in found}
+        return replace(self, ridge=float(found["ridge"]), losses=found["losses"], reached=reached)
+
+    def kept(self, what: str, make: Make) -> dict[str, np.ndarray]:
+        """What is made of this path, or what an earlier run made of it."""
+        if self.folds.kept is not_kept:
+            return make()
+        own = f"{what} {self.ridge} {digest_of(self.columns)} {self.table.digest} {self.folds.digest}"
+        return self.folds.kept(own, make)
 
     @cached_property
     def tolerance(self) -> float:
@@ -146,18 +169,31 @@ class LinearPath:
 
     def candidate(self, losses: Mapping[str, float] = MappingProxyType({})) -> FitCandidate:
         """The patch, with every sample held out once. losses : of the families that it was chosen from."""
-        table, judged = self.table, self.folds.judged
-        coarse = np.array_equal(self.folds.number, self.folds.coarse.number)
+        table, folds = self.table, self.folds
+        start = self.reached if np.array_equal(folds.number, folds.coarse.number) else {}
         logits, middle = table.Z.copy(), np.zeros(())
-        for k, fold in self.solutions(self.folds, self.folds.numbers, self.reached if coarse else {}):
-            self.hold_out(logits, self.folds.held_out(k), fold)
-            middle = middle + fold.axes / len(self.folds.numbers)
-        loss = float(_losses(table, logits, judged).mean())
+
+        def held_out(k: int) -> dict[str, np.ndarray]:
+            def solved() -> dict[str, np.ndarray]:
+                found = self._solved(start.get(k), folds.learning_weight(k))
+                return {"axes": found.axes, "scores": found.scores[folds.held_out(k)]}
+
+            return self.kept(f"fold {k}", solved)
+
+        for k, fold in self._each(held_out, folds.numbers):
+            self.hold_out(logits, folds.held_out(k), fold["scores"])
+            middle = middle + fold["axes"] / len(folds.numbers)
+        loss = float(_losses(table, logits, folds.judged).mean())
 
         def learn() -> tuple[Linear, tuple[str, ...]]:
-            solved = self._solved(middle)
-            notes = (f"{self.name}: {solved.note}",) if solved.note else ()
-            return on_all_classes(solved, self._free, table.Z.shape[1]), notes
+            def solved() -> dict[str, np.ndarray]:
+                found = self._solved(middle)
+                patch = on_all_classes(found, self._free, table.Z.shape[1])
+                return {**patch.arrays, "note": np.array(found.note)}
+
+            found = self.kept("all samples", solved)
+            note = str(found.pop("note"))
+            return Linear(**found), (f"{self.name}: {note}",) if note else ()
 
         behind = (pair for pair in losses.items() if pair[0] != self.described)
         others = tuple(f"{name}: held-out log-loss {loss - self.loss:+.4f}" for name, loss in behind)
@@ -177,14 +213,18 @@ class LinearPath:
         def solved(k: int) -> Solution:
             return self._solved(start.get(k), folds.learning_weight(k))
 
-        numbers = tuple(numbers)
+        return self._each(solved, numbers)
+
+    def _each(self, solved: Callable[[int], Made], numbers: Iterable[int]) -> Iterator[tuple[int, Made]]:
+        """What is made of each fold; of small problems side by side."""
+        numbers = tuple(int(k) for k in numbers)
         small = is_small(self.design.X.size * len(self._free))
         each = side_by_side(solved, numbers, AT_ONCE) if small else map(solved, numbers)
         return zip(numbers, each, strict=True)
 
-    def hold_out(self, logits: np.ndarray, rows: np.ndarray, found: Solution) -> None:
-        """Add what a solution adds to the logits (N, C) of some rows (n,) int64."""
-        logits[np.ix_(rows, self._free)] += found.scores[rows].astype(logits.dtype)
+    def hold_out(self, logits: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
+        """Add scores (n, F) of some rows (n,) int64 to their logits (N, C)."""
+        logits[np.ix_(rows, self._free)] += scores.astype(logits.dtype)
 
     @property
     def _free(self) -> np.ndarray:

@@ -14,7 +14,7 @@ from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.fit.linear import AT_ONCE, LinearPath
-from onnxtweak.method.folds import one_in
+from onnxtweak.method.folds import digest_of, one_in
 from onnxtweak.method.patch_sum import added
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.patch import Linear, Mlp
@@ -49,6 +49,11 @@ def fit_mlp(
     inputs = table.columns(path.columns)
 
     def trained(rows: np.ndarray, decay: float) -> Mlp:
+        """An MLP, as an earlier run has trained it, if one has."""
+        what = f"MLP {hidden} {decay} {digest_of(rows)}"
+        return Mlp(**path.kept(what, lambda: dict(new(rows, decay).arrays)))
+
+    def new(rows: np.ndarray, decay: float) -> Mlp:
         first = rows[: len(rows) // folds.copies]  # copies go where their original goes
         groups = None if table.groups is None else table.groups[first]
         stop = np.tile(one_in(_STOP, table.labels[first], folds.seed, groups), folds.copies)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -106,14 +107,32 @@ class Screening:
             yield screen(shard, self.block, self.bias, self.classes)
 
 
-def screen_pass(screening: Screening, subject: Subject, view: View, engine: Engine) -> ScreeningSums:
-    """Sums over a view, added up shard by shard, so that they are the same whoever makes the shards."""
-    every = engine.settings.shard
+class SumsSoFar(Protocol):
+    """Where a pass goes on that was interrupted."""
+
+    def known(self) -> tuple[int, ScreeningSums] | None:
+        """How many samples are summed up, from the first on, and their sums; None: none are."""
+
+    def add(self, samples: int, sums: ScreeningSums) -> None:
+        """Take note of the sums of so many samples."""
+
+
+def screen_pass(
+    screening: Screening, subject: Subject, view: View, engine: Engine, so_far: SumsSoFar | None = None
+) -> ScreeningSums:
+    """Sums over a view, added up shard by shard, so that they are the same whoever makes the shards.
+
+    so_far : of an earlier run; None: it begins anew.
+    """
+    every, known = engine.settings.shard, None if so_far is None else so_far.known()
     folding = replace(screening.folding, every=every, samples=min(every, max(len(view), 1)))
-    total = _empty(sum(map(len, screening.block)), len(screening.classes))
-    work = replace(screening, folding=folding).shards
-    for sums in by_shards(work, subject, view, engine, "screen"):
+    at, total = known or (0, _empty(sum(map(len, screening.block)), len(screening.classes)))
+    work, rest = replace(screening, folding=folding).shards, View(view.dataset, view.rows[at:])
+    for sums in by_shards(work, subject, rest, engine, "screen") if len(rest) else ():
         total.add(sums)
+        at = min(at + every, len(view))
+        if so_far is not None:
+            so_far.add(at, total)
     return total
 
 

@@ -7,7 +7,7 @@ values are multiplied once for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,6 +72,18 @@ class TargetWeights:
     bias: np.ndarray
     ridge: float
     note: str = ""
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays."""
+        each = {f"weight {t}": weight for t, weight in enumerate(self.weight)}
+        return {**each, "bias": self.bias, "ridge": np.array(self.ridge), "note": np.array(self.note)}
+
+    @classmethod
+    def of_arrays(cls, found: Mapping[str, np.ndarray]) -> TargetWeights:
+        """What `arrays` gave."""
+        weight = tuple(found[f"weight {t}"] for t in range(len(found["bias"])))
+        return cls(weight, found["bias"], float(found["ridge"]), str(found["note"]))
 
     def scaled(self, scale: float) -> TargetWeights:
         """The weights and biases times a number."""
