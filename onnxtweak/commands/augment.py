@@ -9,6 +9,7 @@ import numpy as np
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import Trained, train_calibrated
+from onnxtweak.method.folds import Kept
 from onnxtweak.method.large_arrays import any_in_columns
 from onnxtweak.method.metrics import before_and_after, fixed_and_broken
 from onnxtweak.method.selection.active_neurons import active_neurons
@@ -23,7 +24,7 @@ from onnxtweak.results import Result
 from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, OutputSettings, TapSettings
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs, deliver
-from onnxtweak.stages.gather import gather_tables
+from onnxtweak.stages.gather import gather_tables, kept_from_tables
 from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
@@ -65,8 +66,7 @@ def augment(
     neurons, helpless = active_neurons(theta.best, job.taps, names, settings.criterion, count)
     neurons, fit, validation = _without_dead(neurons, *gather_tables(job, neurons))
     with job.timed("train"):
-        xp = job.engine.backend.xp
-        trained = train_calibrated(fit, validation, goal, settings, seed=data.seed, xp=xp, progress=progress)
+        trained = _trained(job, (fit, validation), goal, settings, kept_from_tables(job, neurons, "augment"))
         trained = replace(trained, patch=for_tensor(trained.patch, job.subject.readout))
     proposal = _proposal(job, goal, settings, neurons, trained, validation)
     notes = _notes(job, trained, validation.labels, len(neurons), count, helpless)
@@ -92,6 +92,20 @@ def _how_many(job: Job, settings: AugmentSettings) -> int:
             hint="ask for fewer, or watch more tensors with --taps",
         )
     return count
+
+
+def _trained(
+    job: Job, tables: tuple[Table, Table], goal: ResolvedGoal, settings: AugmentSettings, kept: Kept
+) -> Trained:
+    """The MLP, as an earlier run has trained it, if one has."""
+    backend, seed, progress = job.engine.backend, job.seed, job.engine.progress
+
+    def new() -> dict[str, np.ndarray]:
+        found = train_calibrated(*tables, goal, settings, seed=seed, xp=backend.xp, progress=progress)
+        return found.arrays
+
+    name = f"{backend.name} {settings} {goal.targets.tolist()} {seed} {[each.digest for each in tables]}"
+    return Trained.of_arrays(kept(name, new))
 
 
 def _without_dead(neurons: Neurons, fit: Table, validation: Table) -> tuple[Neurons, Table, Table]:

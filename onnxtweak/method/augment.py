@@ -8,7 +8,7 @@ NumPy or CuPy; random numbers always come from NumPy, so that both see the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
@@ -57,6 +57,20 @@ class Trained:
     patch: Mlp
     best: TrainingCheck
     checkpoints: tuple[TrainingCheck, ...]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays."""
+        checks = [(check.iteration, check.loss, check.right) for check in self.checkpoints]
+        best = self.checkpoints.index(self.best)
+        return {**self.patch.arrays, "checkpoints": np.array(checks, np.float64), "best": np.array(best)}
+
+    @classmethod
+    def of_arrays(cls, found: Mapping[str, np.ndarray]) -> Trained:
+        """What `arrays` gave."""
+        patch = Mlp(**{name: found[name] for name in ("w1", "b1", "w2", "b2")})
+        checks = tuple(TrainingCheck(int(k), float(loss), int(n)) for k, loss, n in found["checkpoints"])
+        return cls(patch, checks[int(found["best"])], checks)
 
 
 def train(

@@ -142,11 +142,11 @@ def transposed_product(X: np.ndarray, R: np.ndarray, rows: np.ndarray | None = N
     return sums
 
 
-def column_sums(array: np.ndarray) -> np.ndarray:
-    """The sum of each column of an array (N, K), (K,) float64."""
-    total = np.zeros(array.shape[1])
+def column_sums(array: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+    """The sum of each column of an array (N, K), or of some (k,) int64: float64."""
+    total = np.zeros(array.shape[1] if columns is None else len(columns))
     for _, block in blocks(array):
-        total += block.sum(axis=0, dtype=np.float64)
+        total += (block if columns is None else np.take(block, columns, axis=1)).sum(axis=0, dtype=np.float64)
     return total
 
 

@@ -51,7 +51,7 @@ def match_reference(
         return fit_labels(learning, families, goal, settings, seed=seed, progress=progress)
     table = learning.table
     judged = None if table.weight is None else learning.judged  # of positions drawn at unlike rates
-    folds = Folds.of(table.labels, None, seed, judged, table.groups)
+    folds = replace(Folds.of(table.labels, None, seed, judged, table.groups), kept=learning.kept)
     progress.start("match", len(families) + 2, "fits")
     temperature = fit_temperature(table.Z, table.labels)
     cool = table.cooled(temperature)

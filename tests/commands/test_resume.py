@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+
+import onnx
 import pytest
 
 from onnxtweak import commands
 from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.method.fit import mlp
-from onnxtweak.settings import EngineSettings, FitSettings, JoinSettings, TargetSettings
+from onnxtweak.settings import (
+    AugmentSettings,
+    DataSettings,
+    EngineSettings,
+    FitSettings,
+    JoinSettings,
+    MatchSettings,
+    OutputSettings,
+    TargetSettings,
+)
 from onnxtweak.stages import choose_neurons, gather, score
+from tests.support.rounded import rounded
 from tests.support.weak_class import TARGET, carry_out
 
 SCREENED = FitSettings(neurons=6, hidden=0, folds=3)
@@ -16,6 +29,8 @@ SCREENED = FitSettings(neurons=6, hidden=0, folds=3)
 JOBS = {
     "fit": (commands.fit, {"settings": SCREENED}, {"screen", "made", "table"}),
     "fit with an MLP": (commands.fit, {"settings": FitSettings(neurons=6, hidden=2)}, {"made"}),
+    "augment": (commands.augment, {"settings": AugmentSettings(neurons=9, iterations=20)}, {"made"}),
+    "match": (commands.match, {"settings": MatchSettings("reference.onnx", neurons=6)}, {"made"}),
     "retrain": (
         commands.retrain,
         {"join": JoinSettings(count=(1, 2)), "targets": TargetSettings(("0", str(TARGET)))},
@@ -49,17 +64,30 @@ def saved(monkeypatch):
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_killed_after_whatever_was_saved(job, cnn, tmp_path, saved):
+def test_killed_after_whatever_was_saved(job, cnn, tmp_path, saved, monkeypatch):
     command, changes, kinds = JOBS[job]
+    model, data = cnn
+    monkeypatch.chdir(tmp_path)
+    if command is commands.match:
+        os.link(model, "reference.onnx")
+        onnx.save(rounded(onnx.load(model), 4), "model.onnx")
+        model = "model.onnx"
+
+    def run(written, engine):
+        if "targets" in changes or command is commands.fit:
+            return carry_out(command, model, data, written, engine=engine, **changes)
+        samples, output = DataSettings((str(data),)), OutputSettings(str(written))
+        return command(model=str(model), data=samples, engine=engine, output=output, **changes)
+
     engine = EngineSettings(backend="numpy", threads=1, shard=150)
-    carry_out(command, *cnn, tmp_path / "whole.onnx", engine=engine, **changes)
+    run(tmp_path / "whole.onnx", engine)
     assert not saved
     engine = EngineSettings(
         backend="numpy", threads=1, shard=150, work_dir=str(tmp_path / "work"), resume=True
     )
     for _ in range(60):
         try:
-            resumed = carry_out(command, *cnn, tmp_path / "resumed.onnx", engine=engine, **changes)
+            resumed = run(tmp_path / "resumed.onnx", engine)
             break
         except Killed:
             assert not (tmp_path / "resumed.onnx").exists()

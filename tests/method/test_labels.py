@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -163,3 +165,31 @@ def test_neurons_that_know_nothing_change_nothing():
 def test_samples_are_dealt_by_their_rarest_label():
     marks = np.array([[1, 0, 0], [1, 1, 0], [1, 0, -1], [0, 0, 0]], np.int8)
     assert rarest(marks).tolist() == [0, 1, 0, 3]
+
+
+def test_what_is_kept_is_not_learnt_again():
+    """Families and folds of several labels."""
+    rng = np.random.default_rng(0)
+    T = rng.standard_normal((300, 4)).astype(np.float32)
+    Z = rng.standard_normal((300, 2)).astype(np.float32)
+    marks = (Z + T[:, :2] + rng.standard_normal(Z.shape) > 0).astype(np.int64)
+    known = {}
+
+    def keep(name, make):
+        assert name not in known
+        return known.setdefault(name, make())
+
+    def hand_out(name, make):
+        return known.pop(name)
+
+    learning = Learning(Table(T, Z, marks), np.ones(len(T), bool), kept=keep)
+    families, goal = {"two": np.arange(2), "all": np.arange(4)}, ResolvedGoal(np.arange(2), SEVERAL_LABELS)
+    first = fit_labels(learning, families, goal, FitSettings())
+    assert len(known) >= 2
+    again = fit_labels(replace(learning, kept=hand_out), families, goal, FitSettings())
+    assert not known and first.notes == again.notes
+    np.testing.assert_array_equal(first.patch[1].weight, again.patch[1].weight)
+    with pytest.raises(KeyError):  # other samples are other problems
+        fit_labels(
+            replace(learning, table=Table(T, Z + 1, marks), kept=hand_out), families, goal, FitSettings()
+        )

@@ -21,9 +21,8 @@ def column_scale(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
 def mean_and_scale(T: np.ndarray, columns: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and `column_scale` of T (N, K), or of some of its columns (k,) int64, float64; constant against
     the mean."""
-    count = T.shape[1] if columns is None else len(columns)
-    mean = column_sums(T) if columns is None else column_sums(T)[columns]
-    mean, square = mean / max(len(T), 1), np.zeros(count)
+    mean = column_sums(T, columns) / max(len(T), 1)
+    square = np.zeros(len(mean))
     centre = mean.astype(T.dtype)
     for _, block in blocks(T):
         centred = (block if columns is None else np.take(block, columns, axis=1)) - centre

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxtweak.method.folds import Folds
+from onnxtweak.method.folds import Folds, Make, digest_of, not_kept
 from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import calibrate_labels
@@ -47,6 +47,13 @@ class MarksProblem:
         if table.kept is not None:
             truth = np.where(table.kept[:, None], sigmoid(cool.astype(np.float64)), marks)
         return cls(own, cool, marks, truth, table.weight, slope, shift, targets, table.Z.shape[1], folds)
+
+    def kept(self, what: str, make: Make) -> dict[str, np.ndarray]:
+        """What is made of this problem, or what an earlier run made of it."""
+        if self.folds.kept is not_kept:
+            return make()
+        own = digest_of(self.cool, self.marks, self.truth, self.weight, self.emphasis, self.slope, self.shift)
+        return self.folds.kept(f"{what} {own} {self.folds.digest}", make)
 
     def emphasised(self, counts: np.ndarray) -> MarksProblem:
         """The same with some samples counting for more. counts (N,)."""

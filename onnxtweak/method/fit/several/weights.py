@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxtweak.method.fit.linear import RIDGES
 from onnxtweak.method.fit.several.problem import MarksProblem
-from onnxtweak.method.folds import Folds
+from onnxtweak.method.folds import Folds, digest_of
 from onnxtweak.method.solvers.design import Design
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import Solution
@@ -56,8 +56,13 @@ class MarksPath:
         folds = problem.folds
         if len(problem.compared) == len(folds.numbers):
             return self
-        held_out = held_out_marks(problem, self.design, folds, self.ridge, folds.numbers, {})
-        return replace(self, held_out=held_out)
+
+        def make() -> dict[str, np.ndarray]:
+            held_out = held_out_marks(problem, self.design, folds, self.ridge, folds.numbers, {})
+            return {"held_out": held_out}
+
+        what = f"folds at {self.ridge.tolist()} of {digest_of(self.columns)}"
+        return replace(self, held_out=problem.kept(what, make)["held_out"])
 
     def patch(self, problem: MarksProblem, chosen: np.ndarray) -> tuple[Linear, tuple[str, ...]]:
         """As of `LabelWeights`."""
@@ -73,11 +78,22 @@ class MarksPath:
 
 def search(name: str, columns: np.ndarray, problem: MarksProblem, made: Design) -> MarksPath:
     """Each label's best ridge, from strong to weak until the held-out log-loss of none falls any more."""
+    start = MarksPath(name, columns, made, problem.cool, np.full(problem.cool.shape[1], RIDGES[0]))
+
+    def make() -> dict[str, np.ndarray]:
+        path = _searched(start, problem)
+        return {"held_out": path.held_out, "ridge": path.ridge}
+
+    found = problem.kept(f"ridges of {digest_of(columns)}", make)
+    return replace(start, held_out=found["held_out"], ridge=found["ridge"])
+
+
+def _searched(path: MarksPath, problem: MarksProblem) -> MarksPath:
+    """The path with each label at its best ridge."""
     base = problem.loss_of_labels(problem.cool, problem.counted)
-    path = MarksPath(name, columns, made, problem.cool, np.full(len(base), RIDGES[0]))
     least, since, start = np.full(len(base), np.inf), 0, dict[int, Solution]()
     for ridge in RIDGES:
-        logits = held_out_marks(problem, made, problem.folds.coarse, ridge, problem.compared, start)
+        logits = held_out_marks(problem, path.design, problem.folds.coarse, ridge, problem.compared, start)
         losses = problem.loss_of_labels(logits, problem.counted)
         worth = _WORTH * np.maximum(base - np.minimum(least, base), 0)
         since = 0 if (losses < least - worth).any() and np.isfinite(losses).all() else since + 1
