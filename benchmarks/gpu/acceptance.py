@@ -467,7 +467,76 @@ def bare(subject, view, settings: EngineSettings) -> tuple[int, float]:
     return len(labels), len(labels) / statistics.median(times)
 
 
-def rate_learning(quick: bool) -> None:
+def rate_solvers(quick: bool) -> None:
+    """What `fit` and `match` solve, on the GPU and on the CPU, over the same tables; both must find the same.
+
+    A design, a path of three ridges, each going on from the last, and a regression; on the GPU twice, for the
+    bits, after a warming up.
+    """
+    from onnxtweak.engine.workers.learning_device import LearningDevice
+
+    print("| rows x neurons x classes | made ready, CPU | GPU | ridges, CPU | GPU | regression, CPU | GPU |")
+    print("|---|---|---|---|---|---|---|")
+    sizes = [(8_000, 500, 10), (10_000, 2_000, 50), (50_000, 2_048, 1_000)]
+    far = learning_library()
+    if cupy is not None:
+        solved(cupy, *learning_table(1000, 100, 10))
+    for rows, neurons, classes in sizes[:1] if quick else sizes:
+        table = learning_table(rows, neurons, classes)
+        (cpu, here), (gpu, there), (_, again) = (solved(library, *table) for library in (np, far, far))
+        size = f"{rows:,} x {neurons:,} x {classes:,}"
+        each = " | ".join(f"{a:.2f} s | {b:.2f} s" for a, b in zip(cpu, gpu, strict=True))
+        print(f"| {size} | {each} |", flush=True)
+        losses, bent = abs(here[1] - there[1]) / here[1], float(np.abs(here[0] - there[0]).max())
+        check(
+            f"solvers of {size} find on the GPU what they do on the CPU",
+            losses < 1e-3 and bent < 1e-3,
+            f"loss {here[1]:.5f} and {there[1]:.5f}; held-out regression differs by {bent:.1e} at most",
+        )
+        check(f"solvers of {size} give the same bits again", np.array_equal(there[2], again[2]))
+    left = LearningDevice(far, 2**30, "cuda:0")
+    check("small tables stay on the CPU", left.for_solver(1_000, 100, 10) is np and left.used == {"cpu"})
+
+
+def learning_library():
+    """CuPy; in a rehearsal its stand-in, which is as strict about whose arrays are whose."""
+    if cupy is not None:
+        return cupy
+    from tests.support import device_arrays
+
+    return device_arrays
+
+
+def learning_table(rows: int, neurons: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """T, Z and labels that the neurons tell something of."""
+    rng = np.random.default_rng(0)
+    T = np.maximum(rng.standard_normal((rows, neurons), np.float32), 0)
+    Z = rng.standard_normal((rows, classes), np.float32)
+    return T, Z, (Z + T[:, np.arange(classes) % neurons]).argmax(axis=1)
+
+
+def solved(library, T: np.ndarray, Z: np.ndarray, labels: np.ndarray):
+    """Seconds of each part; what a regression on half of the rows says of the rest, a loss, and weights."""
+    from onnxtweak.engine.workers.learning_device import on_host
+    from onnxtweak.method.solvers.design import design
+    from onnxtweak.method.solvers.multinomial import multinomial
+    from onnxtweak.method.solvers.regression import moments
+
+    at, found = [time.perf_counter()], None
+    made = design(T, xp=library)
+    float(made.X[0, 0])  # waits for the GPU
+    at.append(time.perf_counter())
+    for ridge in (0.1, 0.03, 0.01):
+        found = multinomial(made, Z, labels, ridge=ridge, start=found, tolerance=1e-5)
+    at.append(time.perf_counter())
+    half = np.arange(len(T) // 2)
+    axes = moments(made, Z[:, ::-1], half).regressed(0.1, library)
+    said = on_host(made.of_rows(half + len(T) - len(half)).scores(axes))
+    at.append(time.perf_counter())
+    return np.diff(at), (said, found.loss, found.weight)
+
+
+def rate_training(quick: bool) -> None:
     """`augment` on the GPU and on the CPU, over the same tables, by turns; both must learn alike."""
     from onnxtweak.method.augment import train
     from onnxtweak.method.table import Table
@@ -477,10 +546,8 @@ def rate_learning(quick: bool) -> None:
     print("|---|---|---|---|")
     sizes = [(8_000, 1_000, 10, 96, 128), (50_000, 2_048, 1_000, 512, 4_096)]
     for rows, neurons, classes, hidden, batch in sizes[:1] if quick else sizes:
-        rng, iterations = np.random.default_rng(0), 100 if quick else 500
-        T = np.maximum(rng.standard_normal((rows, neurons), np.float32), 0)
-        Z = rng.standard_normal((rows, classes), np.float32)
-        labels = (Z + T[:, :classes]).argmax(axis=1)
+        iterations = 100 if quick else 500
+        T, Z, labels = learning_table(rows, neurons, classes)
         fit, validation = (
             Table(T[some], Z[some], labels[some]) for some in (slice(rows // 5, None), slice(rows // 5))
         )
@@ -488,7 +555,7 @@ def rate_learning(quick: bool) -> None:
         taken: dict[str, list[float]] = {"CPU": [], "GPU": []}
         right = {}
         for _ in range(2 if quick else 3):
-            for name, library in (("CPU", np), ("GPU", xp)):
+            for name, library in (("CPU", np), ("GPU", learning_library())):
                 begin = time.perf_counter()
                 made = train(fit, validation, asked, xp=library)
                 taken[name].append(time.perf_counter() - begin)
@@ -545,7 +612,8 @@ def main() -> int:
             rate_folds(bandwidth, peak, args.quick)
     if args.part in ("all", "learning"):
         print("learning")
-        rate_learning(args.quick)
+        rate_solvers(args.quick)
+        rate_training(args.quick)
     missing = [name for name in ("onnx", "onnxruntime", "onnx_graphsurgeon") if find_spec(name) is None]
     engine = args.part in ("all", "engine")
     if missing and engine:

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxtweak.errors import ModelError, UsageError
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.augment import Trained, train_calibrated
+from onnxtweak.method.augment import Trained, train_calibrated, training_library
 from onnxtweak.method.folds import Kept
 from onnxtweak.method.large_arrays import any_in_columns
 from onnxtweak.method.metrics import before_and_after, fixed_and_broken
@@ -101,7 +101,8 @@ def _trained(
     backend, seed, progress = job.engine.backend, job.seed, job.engine.progress
 
     def new() -> dict[str, np.ndarray]:
-        found = train_calibrated(*tables, goal, settings, seed=seed, xp=backend.xp, progress=progress)
+        xp = training_library(tables[0], settings)
+        found = train_calibrated(*tables, goal, settings, seed=seed, xp=xp, progress=progress)
         return found.arrays
 
     name = f"{backend.name} {settings} {goal.targets.tolist()} {seed} {[each.digest for each in tables]}"

@@ -17,6 +17,7 @@ from onnxtweak.engine.machine.prefetch import prefetch
 from onnxtweak.engine.position_batches import position_batches
 from onnxtweak.engine.session import Session, session_of
 from onnxtweak.engine.subject import Subject, filled
+from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.engine.workers.processes import Crew
 from onnxtweak.model.edit.positions.position_nodes import ROWS
 from onnxtweak.settings import EngineSettings
@@ -29,13 +30,15 @@ class RunStats:
     """What the passes of one command did, in order, and how long they took; filled as they run.
 
     passes : (name, samples). seconds : wall time by name. providers : nodes per execution provider in the
-    last session. device : "cpu" or "cuda:i", of the last session.
+    last session. device : "cpu" or "cuda:i", of the last session. learnt : the devices on which
+    learners computed.
     """
 
     passes: list[tuple[str, int]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     providers: dict[str, int] = field(default_factory=dict)
     device: str = "cpu"
+    learnt: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,13 @@ class Engine:
     stats: RunStats
     reserved_bytes: int = 0
     crew: Crew | None = None
+
+    @property
+    def learning_device(self) -> LearningDevice:
+        """Where learners compute."""
+        backend = self.backend
+        room, used = backend.gpu_learning_bytes, self.stats.learnt
+        return LearningDevice(backend.xp, room, backend.where, crew=self.crew, used=used)
 
     @contextmanager
     def passing(self, what: str, samples: int, session: Session, begin: float) -> Iterator[None]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.engine.machine.single_thread import single_thread
+from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.head import ONE_LABEL, Head, classes_there
 from onnxtweak.method.cross_entropy import ONE_OF_MANY, OneOfMany, loss_of
@@ -114,7 +115,7 @@ def train(
             if len(checkpoints) - 1 - checkpoints.index(best) >= settings.patience:
                 break
     progress.finish()
-    on_cpu = [np.asarray(p.get() if hasattr(p, "get") else p, np.float64) for p in best_parameters]
+    on_cpu = [on_host(p).astype(np.float64) for p in best_parameters]
     patch = _folded(on_cpu, (mean, inverse), present, fit.Z.shape[1], entropy)
     return Trained(patch, best, tuple(checkpoints))
 
@@ -149,6 +150,13 @@ def train_calibrated(
         found.patch, w2=found.patch.w2 / slope, b2=np.where(learnt, (found.patch.b2 + shift) / slope, 0.0)
     )
     return replace(found, patch=patch)
+
+
+def training_library(table: Table, settings: AugmentSettings) -> ModuleType:
+    """Where a table is best trained on: with small minibatches a GPU would mostly wait to be started."""
+    (samples, neurons), classes = table.T.shape, table.Z.shape[1]
+    product = min(settings.batch, samples) * settings.hidden * max(neurons, classes)
+    return table.device.library(product, 3 * samples * (neurons + classes))
 
 
 def forward(xp: ModuleType, parameters: Sequence[Any], T: Any) -> Any:

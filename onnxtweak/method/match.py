@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
+from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.fit.candidate import FitCandidate
 from onnxtweak.method.fit.fit import ALL_BIASES, Fitted, settle
@@ -20,7 +22,7 @@ from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families
 from onnxtweak.method.fit.several.labels import fit_labels
 from onnxtweak.method.folds import Folds
 from onnxtweak.method.softmax import log_loss, log_losses, softmax
-from onnxtweak.method.solvers.regression import regress
+from onnxtweak.method.solvers.regression import Moments, moments
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.patch import Linear
@@ -104,13 +106,22 @@ def _centred(logits: np.ndarray) -> np.ndarray:
 def _by_regression(path: LinearPath, lacking: np.ndarray) -> FitCandidate:
     """The regression of what the copy's logits lack, (N, C), its ridge chosen by the loss of `path`."""
     table, design, folds = path.table, path.design, path.folds.coarse
+    held = None if path.chunked is None else path.chunked.held(lacking)
+
+    @cache
+    def sums(left_out: int | None) -> Moments:
+        """Of the samples but for a fold. They are the same at every ridge."""
+        rows = None if left_out is None else folds.learning(left_out)
+        if path.chunked is not None and held is not None:
+            return path.chunked.moments(held, rows)
+        return moments(design, lacking, rows)
 
     def held_out(ridge: float, numbers: np.ndarray) -> np.ndarray:
         logits = table.Z.copy()
-        for number in numbers:
+        for number in numbers.tolist():
             rows = folds.held_out(number)
-            axes = regress(design, lacking, ridge, folds.learning(number))
-            logits[rows] += design.of_rows(rows).scores(axes).astype(logits.dtype)
+            axes = sums(number).regressed(ridge, design.xp)
+            logits[rows] += on_host(design.of_rows(rows).scores(axes)).astype(logits.dtype)
         return logits
 
     counted, best, lowest = path.counted, _RIDGES[0], np.inf
@@ -122,7 +133,7 @@ def _by_regression(path: LinearPath, lacking: np.ndarray) -> FitCandidate:
         best, lowest = ridge, loss
 
     def learn() -> tuple[Linear, tuple[str, ...]]:
-        return Linear(*design.in_units(regress(design, lacking, best))), ()
+        return Linear(*design.in_units(sums(None).regressed(best, design.xp))), ()
 
     name = f"{path.name} by regression, ridge {best:g}"
     return FitCandidate(name, path.columns, held_out(best, folds.numbers), lowest, learn)

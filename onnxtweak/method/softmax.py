@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 # Numbers of a block of rows: it stays in the cache from the first step of a sum of exponentials to the last.
-_BLOCK = 2**18
+# On a GPU it is worth the start of an operation.
+_BLOCK, _BLOCK_ON_GPU = 2**18, 2**26
 
 
-def row_blocks(Z: np.ndarray) -> Iterator[slice]:
-    """Blocks of the rows of Z (N, C), for arithmetic that takes each row alone."""
-    step = max(_BLOCK // max(Z.shape[1], 1), 1)
+def row_blocks(Z: Any) -> Iterator[slice]:
+    """Blocks of the rows of Z (N, C), NumPy's or CuPy's, for arithmetic that takes each row alone."""
+    block = _BLOCK if isinstance(Z, np.ndarray) else _BLOCK_ON_GPU
+    step = max(block // max(Z.shape[1], 1), 1)
     return (slice(start, start + step) for start in range(0, len(Z), step))
 
 

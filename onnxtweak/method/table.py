@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from onnxtweak.engine.machine.memory_plan import table_room
 from onnxtweak.engine.passes import Engine, Folding, capture
 from onnxtweak.engine.shared.shards import by_shards, in_shards
 from onnxtweak.engine.subject import Subject
+from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.method.folds import digest_of
 from onnxtweak.method.large_arrays import blocks, end_to_end, let_go, new_array, of_columns, taken
 from onnxtweak.types import Neurons, Tap
@@ -32,6 +33,7 @@ class Table:
     groups that a goal is about, if it is. weight (N,) float64 : how much a sample counts; None: all alike.
     shares (N, C) float : of the classes, summing to 1, which are learnt instead of labels; None: labels are.
     kept (N,) bool : samples whose label is what the base decides, which should stay; None: there are none.
+    device : where learners compute.
     """
 
     T: np.ndarray
@@ -42,6 +44,7 @@ class Table:
     weight: np.ndarray | None = None
     shares: np.ndarray | None = None
     kept: np.ndarray | None = None
+    device: LearningDevice = field(default_factory=LearningDevice, kw_only=True)
 
     @property
     def truth(self) -> np.ndarray:
@@ -58,7 +61,8 @@ class Table:
         """Some samples, in the given order."""
         each = (self.groups, self.slices, self.weight, self.shares, self.kept)
         extra = (None if one is None else one[chosen] for one in each)
-        return Table(taken(self.T, chosen), self.Z[chosen], self.labels[chosen], *extra)
+        found = Table(taken(self.T, chosen), self.Z[chosen], self.labels[chosen], *extra)
+        return replace(found, device=self.device)
 
     def of_label(self, label: int) -> Table:
         """Of several labels at once, one as a table of two classes: not there, with a score of 0, and there.
@@ -150,7 +154,7 @@ def gather(
         finite &= np.isfinite(block).all(axis=0)
     for _, block in () if finite.all() else blocks(T):
         block[:, ~finite] = 0
-    return Table(T, Z, view.labels)
+    return Table(T, Z, view.labels, device=engine.learning_device)
 
 
 def _values(
@@ -180,6 +184,7 @@ def stacked(tables: Sequence[Table]) -> Table:
         None if all(t.weight is None for t in tables) else joined(_weights(t) for t in tables),
         joined(t.shares for t in tables),
         joined(t.kept for t in tables),
+        device=tables[0].device,
     )
 
 

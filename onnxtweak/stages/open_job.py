@@ -161,9 +161,10 @@ class Job:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the seconds of what is done inside to the statistics."""
+        """Learn inside: where the back end computes, the seconds added to the statistics."""
         begin = time.perf_counter()
-        yield
+        with self.engine.backend.learning():
+            yield
         self.engine.stats.seconds[name] = time.perf_counter() - begin
 
 
@@ -340,5 +341,6 @@ def run_facts(engine: Engine, begin: float) -> RunFacts:
         "backend": engine.backend.name,
         "onnxruntime": runtime_version(),
         "providers": dict(stats.providers),
+        **({"learning": " and ".join(sorted(stats.learnt))} if stats.learnt else {}),
     }
     return RunFacts({**stats.seconds, "all": time.perf_counter() - begin}, tuple(stats.passes), device)

@@ -10,6 +10,7 @@ them where the folds want them. Shapes: see `onnxtweak.types`; b samples of one 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -41,6 +42,17 @@ class Backend(Protocol):
     @property
     def gpu_state_bytes(self) -> int | None:
         """Bytes of state that the GPU can hold; None on the CPU, where `--memory` is the limit."""
+
+    @property
+    def gpu_learning_bytes(self) -> int | None:
+        """Bytes that learners may take on the GPU; None on the CPU."""
+
+    @property
+    def where(self) -> str:
+        """Where the arrays of `xp` are: "cpu" or "cuda:i"."""
+
+    def learning(self) -> AbstractContextManager[None]:
+        """Inside, learners compute there; their memory is given back. Raises MachineError for want of it."""
 
     # The folds; `theta.numpy_backend` is their specification. They update the state's arrays in place.
 
@@ -145,6 +157,11 @@ class CpuBackend:
     xp: ModuleType = np
     gpu_fold_bytes: int | None = None
     gpu_state_bytes: int | None = None
+    gpu_learning_bytes: int | None = None
+    where = "cpu"
+
+    def learning(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def new_state(self, neurons: int, targets: int) -> ThetaState:
         return sweep_state(neurons, targets)

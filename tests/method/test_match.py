@@ -14,8 +14,10 @@ from onnxtweak.method.match import match_reference
 from onnxtweak.method.softmax import log_losses
 from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.multinomial import multinomial
-from onnxtweak.method.solvers.regression import regress
+from onnxtweak.method.solvers.regression import moments
 from onnxtweak.method.table import Table
+from onnxtweak.settings import FitSettings
+from tests.support.learning import learning
 
 CLASSES, NEURONS = 4, 12
 
@@ -41,7 +43,7 @@ def goal():
 
 
 def found_on(table, reference):
-    return match_reference(table, reference, {"neurons": np.arange(NEURONS)}, goal())
+    return match_reference(learning(table), reference, {"neurons": np.arange(NEURONS)}, goal(), FitSettings())
 
 
 def test_what_neurons_tell_comes_back():
@@ -75,7 +77,7 @@ def test_a_constant_that_was_lost_comes_back_as_a_bias():
 
 def test_a_copy_without_hidden_neurons_gets_no_patch():
     table, reference = tables(800, lost=0.7)
-    found = match_reference(replace(table, T=table.T[:, :0]), reference, {}, goal())
+    found = match_reference(learning(replace(table, T=table.T[:, :0])), reference, {}, goal(), FitSettings())
     assert found.kind in ("bias", "base")
 
 
@@ -99,7 +101,7 @@ def test_regression_is_the_ridge_of_textbooks():
     T, lacking = rng.normal(size=(200, 5)) * [1, 2, 3, 4, 5] + 1, rng.normal(size=(200, 3))
     rows = np.arange(150)
     made = design(T)
-    weight, bias = made.in_units(regress(made, lacking, 0.3, rows))
+    weight, bias = made.in_units(moments(made, lacking, rows).regressed(0.3))
     X = (T - T.mean(axis=0)) / T.std(axis=0)
     X, D = X[rows] - X[rows].mean(axis=0), lacking[rows] - lacking[rows].mean(axis=0)
     direct = np.linalg.solve(X.T @ X / 150 + 0.3 * np.eye(5), X.T @ D / 150) / T.std(axis=0)[:, None]

@@ -7,7 +7,7 @@ import pytest
 
 from onnxtweak.method.retrain.weights import RetrainProblem, boosts, loss, retrain, retrain_best, retrain_path
 from onnxtweak.method.solvers import multi_target
-from onnxtweak.method.solvers.multinomial import rest_offset
+from onnxtweak.method.solvers.softmax_loss import rest_offset
 
 CLASSES, NEURONS = 6, 9
 

@@ -8,7 +8,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from onnxtweak.method.solvers.design import design
-from onnxtweak.method.solvers.multinomial import RIDGE_FLOOR, multinomial, one_target, rest_offset
+from onnxtweak.method.solvers.multinomial import multinomial, one_target
+from onnxtweak.method.solvers.softmax_loss import RIDGE_FLOOR, rest_offset
 
 
 @pytest.fixture

@@ -27,5 +27,6 @@ foreign             arrays, tables and loaders as other libraries have them
 docs_files          the files that the commands in the documentation read
 forked              programs in processes of their own, forked from one that has loaded the package
 preloaded           what that one has loaded
+device_arrays       arrays with CuPy's manners, for learners on a GPU that is not there
 cupy_on_cpu         a stand-in for CuPy: kernels compiled as C++ and run in threads
 """

@@ -20,7 +20,7 @@ Made = TypeVar("Made")
 
 # Multiplications and additions in a product from which on two threads are worth their waiting: on two cores
 # that other programs use as well, 8 million take 0.2 ms of one thread and 3.6 ms of two.
-_LARGE = 100_000_000
+LARGE = 100_000_000
 
 
 def single_thread() -> AbstractContextManager[object]:
@@ -29,9 +29,18 @@ def single_thread() -> AbstractContextManager[object]:
     return limit
 
 
+@cache
+def one_thread_for_good() -> None:
+    """From now on linear algebra of this process takes one thread: of a worker, whose calls run together.
+
+    A limit that one call sets and lifts again would be lifted under another.
+    """
+    _blas().limit(limits=1)
+
+
 def is_small(products: int) -> bool:
     """Whether a product of so many multiplications is better left to one thread."""
-    return products < _LARGE
+    return products < LARGE
 
 
 def threads_for(products: int) -> AbstractContextManager[object]:

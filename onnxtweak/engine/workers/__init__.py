@@ -6,4 +6,6 @@ gpu_processes    one process per GPU
 open_files       may as many files be open as the processes need?
 shared_memory    arrays handed from one process to another past the pipe
 shielded         processes that do not see Ctrl-C
+learning_device  NumPy, CuPy on a GPU, or workers elsewhere, for learners
+chunks           sums over very many rows, made again and again
 """

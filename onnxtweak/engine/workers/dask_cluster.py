@@ -69,6 +69,38 @@ class DaskWorkers:
                     return future.result()
             alone_since = self._require_company(alone_since)
 
+    def result_unless_lost(self, future: Any, of: Sequence[Any]) -> Any:
+        """What a future's call returns; None where something it needs died with its worker.
+
+        of : futures of what was sent for it. Raises MachineError as `result` does.
+        """
+        alone_since = None
+        while True:
+            try:
+                return future.result(timeout=_LOOK)
+            except TimeoutError:
+                if future.status == "error":
+                    return future.result()
+            except distributed.client.CancelledError:
+                return None
+            if any(one.status in ("lost", "cancelled") for one in of):
+                return None
+            alone_since = self._require_company(alone_since)
+
+    def hold(self, value: Any, place: str) -> Any:
+        """A future of a value that a worker is sent; None where it does not take it."""
+        try:
+            (future,) = self.client.scatter([value], workers=[place], hash=False, timeout=_ANSWER)
+        except (TimeoutError, OSError, ValueError):
+            return None
+        return future
+
+    def spread(self, value: Any) -> Any:
+        """A future of a value that many calls are given: workers pass it on, and it survives all of them."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")
+            return self.submit(_as_it_is, value)
+
     def wait(self, futures: Sequence[Any]) -> None:
         """Until all calls have ended, however. Raises MachineError as `result` does."""
         alone_since = None
@@ -100,14 +132,11 @@ class DaskWorkers:
     @contextmanager
     def giving(self, data: bytes) -> Iterator[Any]:
         """What calls are given for bytes: it travels with their graph, however many workers die."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")
-            given = self.submit(_as_it_is, data)
-        yield given
+        yield self.spread(data)
 
 
-def _as_it_is(data: bytes) -> bytes:
-    return data
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 @contextmanager

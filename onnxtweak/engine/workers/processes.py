@@ -98,6 +98,11 @@ class Crew:
         settings = self._settings
         return bool(settings.workers or settings.scheduler or gpus_apart(settings))
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether they may be on other machines, with cores of their own."""
+        return self._settings.scheduler is not None
+
     @contextmanager
     def at_work(self) -> Iterator[Workers]:
         """The workers. An error inside ends them; those that are lost meanwhile are a MachineError.

@@ -22,9 +22,8 @@ from onnxtweak.method.fit.fit import STRENGTHS, Fitted, weakened
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import RIDGES, fit_linear
 from onnxtweak.method.fit.several.problem import MarksProblem
-from onnxtweak.method.fit.several.weights import MarksPath, held_out_marks
+from onnxtweak.method.fit.several.weights import MarksPath, design_of_marks, held_out_marks
 from onnxtweak.method.folds import Folds
-from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.multinomial import Solution
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import BiasChoice
@@ -144,7 +143,8 @@ def _best_ridges(
     problem: MarksProblem, name: str, columns: np.ndarray, table: Table, judge: AnchorJudge
 ) -> _RidgesByPrecision:
     """From strong to weak ridges, until no class has got better for a while."""
-    folds, made, start = problem.folds.coarse, design(table.T, columns), dict[int, Solution]()
+    made = design_of_marks(table, columns, problem.targets)
+    folds, start = problem.folds.coarse, dict[int, Solution]()
     best = np.full(len(problem.targets), -1.0)
     path = MarksPath(name, columns, made, problem.cool, np.full(len(best), RIDGES[0]))
     since = 0

@@ -14,6 +14,7 @@ from onnxtweak.engine.machine.single_thread import is_small, side_by_side
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.folds import Folds, Make, digest_of, not_kept
 from onnxtweak.method.softmax import log_loss, log_losses
+from onnxtweak.method.solvers.chunked import ChunkedProblem
 from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.multinomial import Solution, multinomial
 from onnxtweak.method.table import Table
@@ -58,7 +59,7 @@ def search_ridges(
     ridges: Sequence[float] = RIDGES,
 ) -> LinearPath:
     """The best ridge for some columns, from strong to weak until the held-out log-loss no longer falls."""
-    path = LinearPath(name, columns, table, folds, design(table.T, columns))
+    path = LinearPath.of(table, columns, name, folds)
     ridges = ridges if len(columns) else ridges[-1:]
     return path.at(path.kept(f"ridges {ridges}", lambda: _searched(path, ridges)))
 
@@ -110,7 +111,7 @@ class LinearPath:
     """A family of columns, standardised once for all ridges and folds, at one ridge.
 
     columns (K,) int64 : of the table. losses (n,) : log-loss of the samples that ridges are compared on.
-    reached : `Solution.axes` by fold of those.
+    reached : `Solution.axes` by fold of those. chunked : of a very large table, what is solved.
     """
 
     name: str
@@ -121,6 +122,18 @@ class LinearPath:
     ridge: float = RIDGES[0]
     losses: np.ndarray = field(default_factory=lambda: np.array([np.inf]))
     reached: Mapping[int, np.ndarray] = field(default_factory=dict)
+    chunked: ChunkedProblem | None = None
+
+    @classmethod
+    def of(cls, table: Table, columns: np.ndarray, name: str, folds: Folds) -> LinearPath:
+        """At the strongest ridge, nothing being solved yet."""
+        size = len(table.labels), len(columns), table.Z.shape[1]
+        xp, chunks = table.device.for_solver(*size), table.device.chunks(*size)
+        path = cls(name, columns, table, folds, design(table.T, columns, xp=xp))
+        if xp is not np or chunks is None:
+            return path
+        held = ChunkedProblem.of(path.design, table.Z, table.truth, path._free, chunks)
+        return replace(path, chunked=held)
 
     def at(self, found: Mapping[str, np.ndarray]) -> LinearPath:
         """The path at what `_searched` found."""
@@ -218,7 +231,8 @@ class LinearPath:
     def _each(self, solved: Callable[[int], Made], numbers: Iterable[int]) -> Iterator[tuple[int, Made]]:
         """What is made of each fold; of small problems side by side."""
         numbers = tuple(int(k) for k in numbers)
-        small = is_small(self.design.X.size * len(self._free))
+        products = self.design.X.size * len(self._free)
+        small = self.design.xp is np and self.chunked is None and is_small(products)
         each = side_by_side(solved, numbers, AT_ONCE) if small else map(solved, numbers)
         return zip(numbers, each, strict=True)
 
@@ -236,6 +250,8 @@ class LinearPath:
         own = self.table.weight
         if own is not None:
             weight = own if weight is None else own * weight
+        if self.chunked is not None:
+            return self.chunked.solve(self.ridge, weight, start, self.tolerance)
         return multinomial(
             self.design,
             self.table.Z,

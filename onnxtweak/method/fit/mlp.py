@@ -6,12 +6,13 @@ worth training on the others at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from onnxtweak.engine.machine.single_thread import side_by_side
-from onnxtweak.method.augment import train
+from onnxtweak.method.augment import train, training_library
 from onnxtweak.method.fit.candidate import FitCandidate, simplest
 from onnxtweak.method.fit.linear import AT_ONCE, LinearPath
 from onnxtweak.method.folds import digest_of, one_in
@@ -46,7 +47,12 @@ def fit_mlp(
     progress : started by the caller, for one step per training.
     """
     table, folds, judged = path.table, path.folds.coarse, path.folds.judged
-    inputs = table.columns(path.columns)
+    inputs, settings = table.columns(path.columns), AugmentSettings(hidden=hidden)
+    xp = training_library(inputs, settings)
+
+    def each(tasks: list[tuple[int, float]]) -> Iterator[np.ndarray]:
+        """What each task holds out: two at a time on the CPU, one after the other on a GPU."""
+        return side_by_side(held_out, tasks, AT_ONCE) if xp is np else map(held_out, tasks)
 
     def trained(rows: np.ndarray, decay: float) -> Mlp:
         """An MLP, as an earlier run has trained it, if one has."""
@@ -57,8 +63,8 @@ def fit_mlp(
         first = rows[: len(rows) // folds.copies]  # copies go where their original goes
         groups = None if table.groups is None else table.groups[first]
         stop = np.tile(one_in(_STOP, table.labels[first], folds.seed, groups), folds.copies)
-        settings = AugmentSettings(hidden=hidden, decay=decay)
-        return train(inputs.rows(rows[~stop]), inputs.rows(rows[stop]), settings, seed=folds.seed).patch
+        learnt, stopping = inputs.rows(rows[~stop]), inputs.rows(rows[stop])
+        return train(learnt, stopping, replace(settings, decay=decay), seed=folds.seed, xp=xp).patch
 
     def held_out(task: tuple[int, float]) -> np.ndarray:
         fold, decay = task
@@ -71,7 +77,7 @@ def fit_mlp(
     best_loss, best = np.inf, decays[0]
     logits = table.Z.copy()
     tasks = [(first, decay) for decay in decays]
-    for decay, tried in zip(decays, side_by_side(held_out, tasks, AT_ONCE), strict=True):
+    for decay, tried in zip(decays, each(tasks), strict=True):
         progress.advance(1)
         loss = log_loss(tried[counted], labels[counted]) if counted.any() else np.inf
         if loss >= best_loss:
@@ -82,7 +88,7 @@ def fit_mlp(
     if not always and simplest(losses, log_losses(table.Z[rows][counted], labels[counted])) == 0:
         return []
     tasks = [(fold, best) for fold in others]
-    for fold, found in zip(others, side_by_side(held_out, tasks, AT_ONCE), strict=True):
+    for fold, found in zip(others, each(tasks), strict=True):
         progress.advance(1)
         logits[folds.held_out(fold)] = found
     loss = log_loss(logits[judged], table.labels[judged])

@@ -17,7 +17,8 @@ from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.large_arrays import product
 from onnxtweak.method.softmax import log_sum_exp
 from onnxtweak.method.solvers.multi_target import TargetWeights, solve, target_columns
-from onnxtweak.method.solvers.multinomial import one_target, rest_offset
+from onnxtweak.method.solvers.multinomial import one_target
+from onnxtweak.method.solvers.softmax_loss import rest_offset
 from onnxtweak.method.table import Table
 from onnxtweak.method.temperature import fit_temperature
 

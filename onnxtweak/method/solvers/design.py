@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from onnxtweak.engine.machine.single_thread import single_thread, threads_for
+from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.large_arrays import blocks, filled, is_mapped, product, transposed_product
 from onnxtweak.method.solvers.standard import mean_and_scale
 
@@ -24,15 +27,17 @@ class Design:
     X (N, A) float : standardised columns, rotated to their principal axes where that pays. variance (A,) :
     of each axis. mean, scale (K,) float64 : of the columns; scale is inf for a constant one, so that its
     weight is 0. turn (K, A) float64 : the rotation, axes in columns; None: X is standardised only. rows (n,)
-    int64, ascending : of X, the samples that count; None: all.
+    int64, ascending : of X, the samples that count; None: all. xp : the library of X, variance and turn; the
+    others are NumPy's.
     """
 
-    X: np.ndarray
-    variance: np.ndarray
+    X: Any
+    variance: Any
     mean: np.ndarray
     scale: np.ndarray
-    turn: np.ndarray | None
+    turn: Any
     rows: np.ndarray | None = None
+    xp: ModuleType = np
 
     def __len__(self) -> int:
         return len(self.X) if self.rows is None else len(self.rows)
@@ -41,33 +46,45 @@ class Design:
         """The same for some samples (n,) int64, ascending, of X."""
         if is_mapped(self.X):
             return replace(self, rows=rows)
-        return replace(self, X=self.X[rows])
+        return replace(self, X=self.X[self.xp.asarray(rows)])
 
-    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """The samples block by block: which, and their X."""
-        return blocks(self.X, self.rows)
+    def blocks(self) -> Iterator[tuple[slice, Any]]:
+        """The samples block by block, which, and their X; on a GPU all at once."""
+        return blocks(self.X, self.rows) if self.xp is np else iter([(slice(0, len(self)), self.X)])
 
-    def in_units(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def variances(self) -> Any:
+        """Of the axes and the bias, (A + 1,)."""
+        return self.xp.concatenate([self.variance, self.xp.ones(1)])
+
+    def in_units(self, axes: Any) -> tuple[np.ndarray, np.ndarray]:
         """Weights (A + 1, F) on the axes, bias last, as weights (K, F) and bias (F,) in the units of T."""
-        weight = (axes[:-1] if self.turn is None else self.turn @ axes[:-1]) / self.scale[:, None]
-        return weight, axes[-1] - self.mean @ weight
+        turned = on_host(axes[:-1] if self.turn is None else self.turn @ axes[:-1])
+        weight = turned / self.scale[:, None]
+        return weight, on_host(axes[-1]) - self.mean @ weight
 
-    def scores(self, axes: np.ndarray) -> np.ndarray:
+    def scores(self, axes: Any) -> Any:
         """X U + b, (N, F), in X's own precision."""
         U = axes.astype(self.X.dtype)
+        if self.xp is not np:
+            return self.X @ U[:-1] + U[-1]
         scores = product(self.X, U[:-1], self.rows)
         scores += U[-1]
         return scores
 
-    def products(self, residual: np.ndarray) -> np.ndarray:
+    def products(self, residual: Any) -> Any:
         """X^T R, (A, F), for R (N, F), in X's own precision."""
+        if self.xp is not np:
+            return self.X.T @ residual
         return transposed_product(self.X, residual, self.rows)
 
 
-def design(T: np.ndarray, columns: np.ndarray | None = None, *, turn: bool = True) -> Design:
+def design(
+    T: np.ndarray, columns: np.ndarray | None = None, *, turn: bool = True, xp: ModuleType = np
+) -> Design:
     """Standardise the columns of T (N, K) and rotate them to principal axes. float32 stays float32.
 
-    columns (k,) int64 : which; None: all. X lies where T does.
+    columns (k,) int64 : which; None: all. xp : NumPy, and X lies where T does; or CuPy, and X is on the GPU.
     """
     kind = np.float32 if T.dtype != np.float64 else np.float64
     mean, scale = mean_and_scale(T, columns)
@@ -80,19 +97,26 @@ def design(T: np.ndarray, columns: np.ndarray | None = None, *, turn: bool = Tru
             X /= inverse
             yield part, X
 
-    count = len(mean)
+    count, X = len(mean), None
+    if xp is not np:
+        X = xp.empty((len(T), count), kind)
+        for part, block in standard():
+            X[part] = xp.asarray(block)
     if not turn or not 0 < count <= _AXES_LIMIT:
-        return Design(
-            filled(T, standard(), count, kind), np.isfinite(scale).astype(np.float64), mean, scale, None
-        )
-    gram = np.zeros((count, count))
+        variance = xp.asarray(np.isfinite(scale).astype(np.float64))
+        X = filled(T, standard(), count, kind) if X is None else X
+        return Design(X, variance, mean, scale, None, xp=xp)
+    gram = xp.zeros((count, count))
     with threads_for(count * count * len(T)):
-        for _, X in standard():
-            gram += X.T @ X
+        for block in (each for _, each in standard()) if X is None else (X,):
+            gram += block.T @ block
     gram /= len(T)
     with single_thread():  # many small steps: a second thread mostly waits
-        variance, axes = np.linalg.eigh(gram)
+        variance, axes = xp.linalg.eigh(gram)
     keep = variance > _AXIS_FLOOR * max(float(variance[-1]), 1e-300)
     onto = axes[:, keep].astype(kind)
-    turned = ((part, X @ onto) for part, X in standard())
-    return Design(filled(T, turned, onto.shape[1], kind), variance[keep], mean, scale, axes[:, keep])
+    if X is None:
+        X = filled(T, ((part, block @ onto) for part, block in standard()), onto.shape[1], kind)
+    else:
+        X = X @ onto
+    return Design(X, variance[keep], mean, scale, axes[:, keep], xp=xp)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
-
-import numpy as np
+from typing import Any, Protocol
 
 from onnxtweak.engine.machine.single_thread import threads_for
 
@@ -16,17 +14,20 @@ _MEMORY = 20
 
 
 class Objective(Protocol):
-    """A penalised loss of weights U, any shape, whose scores (N, F) are linear in U."""
+    """A penalised loss of weights U, any shape, whose scores (N, F) are linear in U.
 
-    def scores(self, U: np.ndarray, /) -> np.ndarray: ...
+    All arrays are NumPy's, or all are CuPy's: the minimiser does not ask.
+    """
 
-    def value(self, scores: np.ndarray, U: np.ndarray, /) -> tuple[float, np.ndarray]:
+    def scores(self, U: Any, /) -> Any: ...
+
+    def value(self, scores: Any, U: Any, /) -> tuple[float, Any]:
         """The loss with its penalty, and the probabilities p that `gradient` and `curvature` start from."""
 
-    def gradient(self, p: np.ndarray, U: np.ndarray, /) -> np.ndarray:
+    def gradient(self, p: Any, U: Any, /) -> Any:
         """In U, of its shape."""
 
-    def curvature(self, p: np.ndarray, /) -> np.ndarray:
+    def curvature(self, p: Any, /) -> Any:
         """Diagonal of the Hessian, or near it; of U's shape."""
 
 
@@ -38,12 +39,12 @@ class Descent:
     each of U's shape and the scores' dtype.
     """
 
-    U: np.ndarray
-    scores: np.ndarray
-    gradient: np.ndarray | None = None
-    pairs: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    U: Any
+    scores: Any
+    gradient: Any = None
+    pairs: tuple[tuple[Any, Any], ...] = ()
 
-    def penalised(self, more: np.ndarray) -> Descent:
+    def penalised(self, more: Any) -> Descent:
         """The same for a loss that has `more * U**2 / 2` on top; more : broadcast to U, may be negative."""
         pairs = tuple((step, bent + (more * step).astype(bent.dtype)) for step, bent in self.pairs)
         gradient = None if self.gradient is None else self.gradient + more * self.U
@@ -54,8 +55,8 @@ class Descent:
 class Minimum:
     """Where a solver stopped. U : the weights; scores, loss : theirs. descent : to go on from, of L-BFGS."""
 
-    U: np.ndarray
-    scores: np.ndarray
+    U: Any
+    scores: Any
     loss: float
     iterations: int
     converged: bool
@@ -72,10 +73,10 @@ def unconverged(iterations: int) -> str:
     return f"the solver stopped after {iterations} iterations before it had converged"
 
 
-def lbfgs(objective: Objective, begin: np.ndarray | Descent, tolerance: float, iterations: int) -> Minimum:
+def lbfgs(objective: Objective, begin: Any, tolerance: float, iterations: int) -> Minimum:
     """L-BFGS, preconditioned by the curvature at the start. Scores are linear, so a trial costs no product.
 
-    begin : weights U; or what is known of this objective at some, and then to begin costs no product either.
+    begin : weights U; or the `Descent` to some of this objective, and then to begin costs no product either.
     tolerance : stop when a quadratic model promises less than this.
     """
     start = begin if isinstance(begin, Descent) else Descent(begin, objective.scores(begin))
@@ -117,22 +118,25 @@ def _descend(objective: Objective, start: Descent, tolerance: float, iterations:
     return end(iterations, False)
 
 
-def _two_loop(
-    gradient: np.ndarray, pairs: Sequence[tuple[np.ndarray, np.ndarray]], inverse: np.ndarray
-) -> np.ndarray:
+def _two_loop(gradient: Any, pairs: Sequence[tuple[Any, Any]], inverse: Any) -> Any:
     """The inverse Hessian, as the pairs know it, times the gradient."""
     if not pairs:
         return gradient * inverse
     q = gradient.astype(pairs[0][0].dtype)
-    rhos = [1 / float(np.vdot(change, bent)) for change, bent in pairs]
+    rhos = [1 / _inner(change, bent) for change, bent in pairs]
     alphas = []
     for (change, bent), rho in zip(reversed(pairs), reversed(rhos), strict=True):
-        alphas.append(rho * float(np.vdot(change, q)))
+        alphas.append(rho * _inner(change, q))
         q -= q.dtype.type(alphas[-1]) * bent
     q *= inverse.astype(q.dtype)
     # The latest pair knows the curvature's size better than the start did.
     bent = pairs[-1][1]
     q /= q.dtype.type(rhos[-1] * float((bent**2 * inverse).sum()))
     for (change, bent), rho, alpha in zip(pairs, rhos, reversed(alphas), strict=True):
-        q += q.dtype.type(alpha - rho * float(np.vdot(bent, q))) * change
+        q += q.dtype.type(alpha - rho * _inner(bent, q)) * change
     return q.astype(gradient.dtype)
+
+
+def _inner(one: Any, other: Any) -> float:
+    """The inner product of two arrays of one shape."""
+    return float(one.reshape(-1) @ other.reshape(-1))

@@ -7,11 +7,15 @@ one product with the table serves them all. W = 0 is the base (METHOD 17).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.solvers.design import Design
 from onnxtweak.method.solvers.lbfgs import lbfgs
-from onnxtweak.method.solvers.multinomial import RIDGE_FLOOR, Solution
+from onnxtweak.method.solvers.multinomial import Solution
+from onnxtweak.method.solvers.softmax_loss import RIDGE_FLOOR
 
 _ITERATIONS = 300
 
@@ -35,12 +39,12 @@ def logistic(
     """
     counts = np.ones(len(Z)) if weight is None else weight
     objective = _CrossEntropies(design, Z, marks, np.broadcast_to(ridge, Z.shape[1:]), counts)
-    nothing = np.zeros((design.X.shape[1] + 1, Z.shape[1]))
+    nothing = design.xp.zeros((design.X.shape[1] + 1, Z.shape[1]))
     begin = nothing if start is None else start.under(objective.penalty)
     end = lbfgs(objective, begin, tolerance, _ITERATIONS)
     weights, bias = design.in_units(end.U)
-    known = objective.penalty, end.descent
-    return Solution(weights, bias, end.U, end.scores, end.loss, end.iterations, end.note, *known)
+    scores, known = on_host(end.scores), (objective.penalty, end.descent)
+    return Solution(weights, bias, on_host(end.U), scores, end.loss, end.iterations, end.note, *known)
 
 
 class _CrossEntropies:
@@ -49,35 +53,36 @@ class _CrossEntropies:
     def __init__(
         self, design: Design, Z: np.ndarray, marks: np.ndarray, ridge: np.ndarray, weight: np.ndarray
     ) -> None:
-        self.design = design
+        self.design, xp = design, design.xp
         kind = np.float64 if design.X.dtype == np.float64 else np.float32
         known = (marks >= 0) * weight[:, None]
         whole = known.sum(axis=0)
-        self.offset: np.ndarray = np.ascontiguousarray(Z, kind)
-        self.share = (known / np.where(whole > 0, whole, 1)).astype(kind)
-        self.there = np.maximum(marks, 0).astype(kind)
-        self.penalty = np.tile(np.maximum(ridge, RIDGE_FLOOR), (design.X.shape[1] + 1, 1))
-        self.penalty[-1] = RIDGE_FLOOR
+        self.offset = xp.asarray(np.ascontiguousarray(Z, kind))
+        self.share = xp.asarray((known / np.where(whole > 0, whole, 1)).astype(kind))
+        self.there = xp.asarray(np.maximum(marks, 0).astype(kind))
+        penalty = np.tile(np.maximum(ridge, RIDGE_FLOOR), (design.X.shape[1] + 1, 1))
+        penalty[-1] = RIDGE_FLOOR
+        self.penalty = xp.asarray(penalty)
 
-    def scores(self, axes: np.ndarray) -> np.ndarray:
+    def scores(self, axes: Any) -> Any:
         """X U + b, (N, C), in X's own precision."""
         return self.design.scores(axes)
 
-    def value(self, scores: np.ndarray, axes: np.ndarray) -> tuple[float, np.ndarray]:
+    def value(self, scores: Any, axes: Any) -> tuple[float, Any]:
         """The objective, and the probabilities (N, C)."""
-        logits = self.offset + scores
-        small = np.exp(-np.abs(logits))
-        each = np.maximum(logits, 0) - logits * self.there + np.log1p(small)
-        p = np.where(logits >= 0, 1, small) / (1 + small)
+        logits, xp = self.offset + scores, self.design.xp
+        small = xp.exp(-xp.abs(logits))
+        each = xp.maximum(logits, 0) - logits * self.there + xp.log1p(small)
+        p = xp.where(logits >= 0, 1, small) / (1 + small)
         loss = float((self.share * each).sum(dtype=np.float64))
         return loss + float((self.penalty * axes**2).sum()) / 2, p
 
-    def gradient(self, p: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    def gradient(self, p: Any, axes: Any) -> Any:
         residual = self.share * (p - self.there)
         sums = residual.sum(axis=0, dtype=np.float64)
-        return np.vstack([self.design.products(residual), sums]) + self.penalty * axes
+        return self.design.xp.vstack([self.design.products(residual), sums]) + self.penalty * axes
 
-    def curvature(self, p: np.ndarray) -> np.ndarray:
+    def curvature(self, p: Any) -> Any:
         """(A + 1, C): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
-        h = np.maximum((self.share * p * (1 - p)).sum(axis=0, dtype=np.float64), 1e-5)
-        return np.append(self.design.variance, 1.0)[:, None] * h + self.penalty
+        h = self.design.xp.maximum((self.share * p * (1 - p)).sum(axis=0, dtype=np.float64), 1e-5)
+        return self.design.variances[:, None] * h + self.penalty

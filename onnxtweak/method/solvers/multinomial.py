@@ -4,24 +4,25 @@ They minimise the weighted mean cross-entropy of `Z + T W + b`, in which the bas
 ridge and optionally an L1 penalty on columns scaled to unit deviation. It is taken against one class per
 sample, or against shares of all classes, such as another model's probabilities (METHOD 16). W = 0 is the
 base, where both solvers start unless told otherwise. One target against all the rest is a logistic loss with
-two columns of offset; several are a softmax over the targets and one rest class.
+two columns of offset; several are a softmax over the targets and one rest class. A joint fit is written
+against `xp`, NumPy or CuPy, the library of its design; what the caller gets is NumPy's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.large_arrays import blocks, column_sums, filled, product
-from onnxtweak.method.softmax import log_sum_exp, row_blocks, sigmoid
+from onnxtweak.method.softmax import sigmoid
 from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.lbfgs import Descent, lbfgs, unconverged
 from onnxtweak.method.solvers.proximal import Sparsity, proximal
+from onnxtweak.method.solvers.softmax_loss import RIDGE_FLOOR, CrossEntropy, rest_offset, shares
 from onnxtweak.method.solvers.standard import scale_of_uncentred
-
-# A ridge below this cannot keep the weights of separable data in the range that float32 logits resolve.
-RIDGE_FLOOR = 1e-8
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Solution:
 
     axes (A + 1, F) : the same on the design's axes, bias last, for a warm start. scores (N, F) : T W + b.
     loss : the penalised objective. note : for the user; empty where the solver converged. penalty (A + 1, 1)
-    or (A + 1, F) : of each squared weight; descent : what L-BFGS knows there.
+    or (A + 1, F) : of each squared weight; descent : what L-BFGS knows there; both of the design's library.
     """
 
     weight: np.ndarray
@@ -40,7 +41,7 @@ class Solution:
     loss: float
     iterations: int
     note: str = ""
-    penalty: np.ndarray | None = None
+    penalty: Any = None
     descent: Descent | None = None
 
     def with_unseen(self, seen: np.ndarray) -> Solution:
@@ -54,26 +55,10 @@ class Solution:
         weight, bias, axes = (spread(own) for own in (self.weight, self.bias, self.axes))
         return replace(self, weight=weight, bias=bias, axes=axes, scores=spread(self.scores))
 
-    def under(self, penalty: np.ndarray) -> Descent:
+    def under(self, penalty: Any) -> Descent:
         """Where L-BFGS goes on from, on the same samples and classes under another penalty."""
         assert self.descent is not None and self.penalty is not None  # L-BFGS has been here
         return self.descent.penalised(penalty - self.penalty)
-
-
-def rest_offset(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets (N, c + 1) and classes (N,) of the problem in which only c target logits can move.
-
-    The last column is the logsumexp of the other logits, and the class of every other sample. The
-    cross-entropy over all classes and over these differ by a constant (METHOD 5). Where every class is a
-    target the rest has no share: -inf.
-    """
-    others = np.delete(Z.astype(np.float64), targets, axis=1)
-    rest = np.full(len(Z), -np.inf)
-    if others.shape[1]:
-        rest = log_sum_exp(others)
-    place = np.full(Z.shape[1], len(targets), np.int64)
-    place[targets] = np.arange(len(targets))
-    return np.column_stack([Z[:, targets].astype(np.float64), rest]), place[labels]
 
 
 def multinomial(
@@ -129,23 +114,23 @@ def multinomial(
     if not all_counted:  # samples without weight cost nothing but their scores at the end
         used = whole.of_rows(np.flatnonzero(counted))
         Z, labels, sample_weight = Z[counted], labels[counted], sample_weight[counted]
-    objective = _CrossEntropy(used, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
+    objective = CrossEntropy(used, Z, labels, free, sample_weight, max(ridge, RIDGE_FLOOR))
     if isinstance(start, Solution):
         end = lbfgs(objective, start.under(objective.penalty), tolerance, iterations)
     else:
-        begin = np.zeros((used.X.shape[1] + 1, len(free))) if start is None else start
+        begin = whole.xp.asarray(np.zeros((used.X.shape[1] + 1, len(free))) if start is None else start)
         if lasso:
             end = proximal(objective, begin, Sparsity(lasso, grouped), tolerance, iterations)
         else:
             end = lbfgs(objective, begin, tolerance, iterations)
-    scores = end.scores
+    scores = on_host(end.scores)
     if not all_counted:
-        scores = np.empty((len(whole), len(free)), end.scores.dtype)
-        scores[counted] = end.scores
-        scores[~counted] = whole.of_rows(np.flatnonzero(~counted)).scores(end.U)
+        scores = np.empty((len(whole), len(free)), scores.dtype)
+        scores[counted] = on_host(end.scores)
+        scores[~counted] = on_host(whole.of_rows(np.flatnonzero(~counted)).scores(end.U))
     weight, bias = whole.in_units(end.U)
-    penalty = objective.penalty
-    return Solution(weight, bias, end.U, scores, end.loss, end.iterations, end.note, penalty, end.descent)
+    axes, known = on_host(end.U), (objective.penalty, end.descent)
+    return Solution(weight, bias, axes, scores, end.loss, end.iterations, end.note, *known)
 
 
 def one_target(
@@ -169,7 +154,7 @@ def one_target(
     columns, _ = rest_offset(Z, labels, np.array([target]))
     offset = columns[:, 0] - columns[:, 1]
     sign = np.where(labels == target, 1.0, -1.0)
-    share = _shares(np.ones(len(labels)) if sample_weight is None else sample_weight)
+    share = shares(np.ones(len(labels)) if sample_weight is None else sample_weight)
     scale = scale_of_uncentred(T)
     centre = column_sums(T) / max(len(T), 1) * intercept
 
@@ -209,76 +194,3 @@ def one_target(
     note = "" if done else unconverged(count)
     column = np.append(weight, bias)[:, None]
     return Solution(weight[:, None], np.array([bias]), column, product(X, w)[:, None], loss, count, note)
-
-
-class _CrossEntropy:
-    """The objective of `multinomial` on a design's axes. The bias is penalised by the floor alone."""
-
-    def __init__(
-        self,
-        design: Design,
-        Z: np.ndarray,
-        labels: np.ndarray,
-        free: np.ndarray,
-        sample_weight: np.ndarray,
-        ridge: float,
-    ) -> None:
-        self.design = design
-        self.share = _shares(sample_weight)
-        self.constant = 0.0
-        self.soft, self.all_free = labels.ndim == 2, np.array_equal(free, np.arange(Z.shape[1]))
-        if not self.all_free:  # fixed classes act as one
-            own = Z[np.arange(len(labels)), labels].astype(np.float64)
-            Z, labels = rest_offset(Z, labels, free)
-            fixed = labels == len(free)
-            self.constant = float(self.share[fixed] @ (Z[fixed, -1] - own[fixed]))
-        # A float32 table rounds the scores already; its softmax in float32 costs half as much.
-        kind = np.float64 if design.X.dtype == np.float64 else np.float32
-        self.offset: np.ndarray = np.ascontiguousarray(Z, kind)
-        self.column = self.share[:, None].astype(self.offset.dtype)
-        self.place = labels.astype(kind) if self.soft else labels
-        self.penalty = np.append(np.full(design.X.shape[1], ridge), RIDGE_FLOOR)[:, None]
-
-    def scores(self, axes: np.ndarray) -> np.ndarray:
-        """X U + b, (N, F), in X's own precision."""
-        return self.design.scores(axes)
-
-    def value(self, scores: np.ndarray, axes: np.ndarray) -> tuple[float, np.ndarray]:
-        """The objective, and the probabilities (N, F) of the free classes."""
-        p: np.ndarray = np.empty_like(self.offset)
-        moving, each = p[:, : scores.shape[1]], np.empty(len(p))
-        for part in row_blocks(p):
-            logits, place = p[part], self.place[part]
-            logits[:] = self.offset[part]
-            moving[part] += scores[part]
-            logits -= logits.max(axis=1, keepdims=True)
-            if self.soft:
-                own = (place * logits).sum(axis=1)
-            else:
-                own = logits[np.arange(len(place)), place]
-            np.exp(logits, out=logits)
-            total = logits.sum(axis=1)
-            each[part] = np.log(total) - own
-            logits /= total[:, None]
-        return float(self.share @ each + (self.penalty * axes**2).sum() / 2) + self.constant, moving
-
-    def gradient(self, p: np.ndarray, axes: np.ndarray) -> np.ndarray:
-        if self.soft:
-            residual = (p - self.place) * self.column
-        else:
-            residual = p * self.column
-            own = self.place < p.shape[1]  # of the others the right class is fixed
-            residual[own, self.place[own]] -= self.column[own, 0]
-        sums = residual.sum(axis=0, dtype=np.float64)
-        return np.vstack([self.design.products(residual), sums]) + self.penalty * axes
-
-    def curvature(self, p: np.ndarray) -> np.ndarray:
-        """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
-        h = np.maximum((p * (1 - p) * self.column).sum(axis=0, dtype=np.float64), 1e-5)
-        return np.append(self.design.variance, 1.0)[:, None] * h + self.penalty
-
-
-def _shares(sample_weight: np.ndarray) -> np.ndarray:
-    """Weights (N,) float64 that sum to 1."""
-    weight = np.asarray(sample_weight, np.float64)
-    return weight / max(float(weight.sum()), 1e-300)

@@ -27,7 +27,8 @@ def try_methods(
     for name, method in methods.items():
         begin = time.perf_counter()
         try:
-            result = method(inputs)
+            with job.engine.backend.learning():
+                result = method(inputs)
         except ModelError as error:
             refused[name] = str(error)
             continue

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from types import ModuleType
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -17,8 +18,8 @@ from onnxtweak.theta.state import ThetaState
 
 # Large enough that starting a fold costs little in comparison: Python starts kernels tap by tap.
 _FOLD_BYTES = 8 * 2**30
-# Shares of the GPU's free memory: of hidden values of one fold, of state.
-_FOLD_SHARE, _STATE_SHARE = 8, 3
+# Shares of the GPU's free memory: of hidden values of one fold, of state, of what learners hold.
+_FOLD_SHARE, _STATE_SHARE, _LEARNING_SHARE = 8, 3, 2
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,15 +32,8 @@ def _on_its_gpu(
 
     @wraps(method)
     def run(self: CupyBackend, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            with cupy.cuda.Device(self.number):
-                return method(self, *args, **kwargs)
-        except cupy.cuda.memory.OutOfMemoryError as error:
-            raise MachineError(
-                "the GPU's memory is full",
-                where=f"cuda:{self.number}",
-                hint="lower --memory or --batch, name fewer targets, or use --backend numba",
-            ) from error
+        with self._here():
+            return method(self, *args, **kwargs)
 
     return run
 
@@ -60,6 +54,26 @@ class CupyBackend:
             free, _ = cupy.cuda.runtime.memGetInfo()
         self.gpu_fold_bytes: int | None = min(_FOLD_BYTES, free // _FOLD_SHARE)
         self.gpu_state_bytes: int | None = free // _STATE_SHARE
+        self.gpu_learning_bytes: int | None = free // _LEARNING_SHARE
+        self.where = f"cuda:{number}"
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        with self._here():
+            yield
+            cupy.get_default_memory_pool().free_all_blocks()  # the model may want it again
+
+    @contextmanager
+    def _here(self) -> Iterator[None]:
+        try:
+            with cupy.cuda.Device(self.number):
+                yield
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise MachineError(
+                "the GPU's memory is full",
+                where=self.where,
+                hint="lower --memory or --batch, name fewer targets, or use --backend numba",
+            ) from error
 
     @_on_its_gpu
     def fold_limits(self, V: Any, limit: Any, hi: Any, lo: Any, bad: Any) -> None:

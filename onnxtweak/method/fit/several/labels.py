@@ -20,9 +20,8 @@ from onnxtweak.method.fit.several.outcome import settled
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.fit.several.slices import settled_for_slice
 from onnxtweak.method.fit.several.synapses import LabelSynapses, pursue_labels
-from onnxtweak.method.fit.several.weights import MarksPath, search
+from onnxtweak.method.fit.several.weights import MarksPath, design_of_marks, search
 from onnxtweak.method.fit.small import Budget
-from onnxtweak.method.solvers.design import design
 from onnxtweak.method.table import Table
 from onnxtweak.settings import FitSettings
 from onnxtweak.types import Progress, silent
@@ -60,7 +59,7 @@ def _best_path(
     progress.start("fit", len(families), "fits")
     paths = []
     for name, columns in families.items():
-        paths.append(search(name, columns, problem, design(table.T, columns)))
+        paths.append(search(name, columns, problem, design_of_marks(table, columns, problem.targets)))
         progress.advance(1)
     progress.finish()
     losses = [problem.loss_of_samples(path.held_out) for path in paths]

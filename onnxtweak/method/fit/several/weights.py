@@ -10,9 +10,10 @@ import numpy as np
 from onnxtweak.method.fit.linear import RIDGES
 from onnxtweak.method.fit.several.problem import MarksProblem
 from onnxtweak.method.folds import Folds, digest_of
-from onnxtweak.method.solvers.design import Design
+from onnxtweak.method.solvers.design import Design, design
 from onnxtweak.method.solvers.logistic import logistic
 from onnxtweak.method.solvers.multinomial import Solution
+from onnxtweak.method.table import Table
 from onnxtweak.patch import Linear
 
 # The path of ridges ends once so many in a row have lowered no label's loss by this share of what was gained.
@@ -74,6 +75,12 @@ class MarksPath:
             problem.whole(solved.weight * scale), problem.whole((solved.bias + problem.shift) * scale)
         )
         return patch, (f"{self.name}: {solved.note}",) if solved.note else ()
+
+
+def design_of_marks(table: Table, columns: np.ndarray, targets: np.ndarray) -> Design:
+    """Some columns of a table made ready for solving, where problems of so many targets are."""
+    xp = table.device.for_solver(len(table.labels), len(columns), len(targets))
+    return design(table.T, columns, xp=xp)
 
 
 def search(name: str, columns: np.ndarray, problem: MarksProblem, made: Design) -> MarksPath:

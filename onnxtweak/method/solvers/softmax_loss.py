@@ -1,0 +1,132 @@
+"""What does a joint fit minimise? The cross-entropy of one class of many, or of shares of all, and a ridge.
+
+The functions take NumPy's or CuPy's arrays; `xp` is the library.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from onnxtweak.method.softmax import log_sum_exp, row_blocks
+from onnxtweak.method.solvers.design import Design
+
+# A ridge below this cannot keep the weights of separable data in the range that float32 logits resolve.
+RIDGE_FLOOR = 1e-8
+
+
+def rest_offset(Z: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets (N, c + 1) and classes (N,) of the problem in which only c target logits can move.
+
+    The last column is the logsumexp of the other logits, and the class of every other sample. The
+    cross-entropy over all classes and over these differ by a constant (METHOD 5). Where every class is a
+    target the rest has no share: -inf.
+    """
+    others = np.delete(Z.astype(np.float64), targets, axis=1)
+    rest = np.full(len(Z), -np.inf)
+    if others.shape[1]:
+        rest = log_sum_exp(others)
+    place = np.full(Z.shape[1], len(targets), np.int64)
+    place[targets] = np.arange(len(targets))
+    return np.column_stack([Z[:, targets].astype(np.float64), rest]), place[labels]
+
+
+def on_free_classes(
+    Z: np.ndarray, labels: np.ndarray, free: np.ndarray, kind: np.dtype[Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets (N, P) and the right class (N,) or shares (N, P) of the problem in which `free` (F,) can move.
+
+    Fixed classes act as one, the last. The third, (N,) float64, is what a sample's loss lacks by that.
+    kind : dtype of the table; where it rounds the scores to float32, their softmax in that costs half.
+    """
+    spared = np.zeros(len(labels))
+    if not np.array_equal(free, np.arange(Z.shape[1])):
+        own = Z[np.arange(len(labels)), labels].astype(np.float64)
+        Z, labels = rest_offset(Z, labels, free)
+        fixed = labels == len(free)
+        spared[fixed] = Z[fixed, -1] - own[fixed]
+    kind = np.dtype(np.float64 if kind == np.float64 else np.float32)
+    return np.ascontiguousarray(Z, kind), labels.astype(kind) if labels.ndim == 2 else labels, spared
+
+
+def losses(xp: ModuleType, offset: Any, scores: Any, place: Any) -> tuple[Any, Any]:
+    """Cross-entropy of each sample (N,) float64, and probabilities (N, F) of the free classes.
+
+    offset (N, P), place (N,) or (N, P) : as `on_free_classes` gives them. scores (N, F).
+    """
+    p = xp.empty_like(offset)
+    moving, each = p[:, : scores.shape[1]], xp.empty(len(p))
+    for part in row_blocks(p):
+        logits, right = p[part], place[part]
+        logits[:] = offset[part]
+        moving[part] += scores[part]
+        logits -= logits.max(axis=1, keepdims=True)
+        if place.ndim == 2:
+            own = (right * logits).sum(axis=1)
+        else:
+            own = logits[xp.arange(len(right)), right]
+        xp.exp(logits, out=logits)
+        total = logits.sum(axis=1)
+        each[part] = xp.log(total) - own
+        logits /= total[:, None]
+    return each, moving
+
+
+def residual(xp: ModuleType, p: Any, place: Any, column: Any) -> Any:
+    """The derivative (N, F) of the weighted losses in the scores. p (N, F). column (N, 1) : weights."""
+    if place.ndim == 2:
+        found = (p - place) * column
+    else:
+        found = p * column
+        own = xp.flatnonzero(place < p.shape[1])  # of the others the right class is fixed
+        found[own, place[own]] -= column[own, 0]
+    return found
+
+
+def shares(sample_weight: np.ndarray) -> np.ndarray:
+    """Weights (N,) float64 that sum to 1."""
+    weight = np.asarray(sample_weight, np.float64)
+    return weight / max(float(weight.sum()), 1e-300)
+
+
+class CrossEntropy:
+    """The objective of `multinomial` on a design's axes. The bias is penalised by the floor alone."""
+
+    def __init__(
+        self,
+        design: Design,
+        Z: np.ndarray,
+        labels: np.ndarray,
+        free: np.ndarray,
+        sample_weight: np.ndarray,
+        ridge: float,
+    ) -> None:
+        self.design, xp = design, design.xp
+        share = shares(sample_weight)
+        self.share = xp.asarray(share)
+        offset, place, spared = on_free_classes(Z, labels, free, design.X.dtype)
+        self.constant = float(share @ spared)
+        self.offset, self.place = xp.asarray(offset), xp.asarray(place)
+        self.column = self.share[:, None].astype(offset.dtype)
+        self.penalty = xp.asarray(np.append(np.full(design.X.shape[1], ridge), RIDGE_FLOOR)[:, None])
+
+    def scores(self, axes: Any) -> Any:
+        """X U + b, (N, F), in X's own precision."""
+        return self.design.scores(axes)
+
+    def value(self, scores: Any, axes: Any) -> tuple[float, Any]:
+        """The objective, and the probabilities (N, F) of the free classes."""
+        each, p = losses(self.design.xp, self.offset, scores, self.place)
+        return float(self.share @ each + (self.penalty * axes**2).sum() / 2) + self.constant, p
+
+    def gradient(self, p: Any, axes: Any) -> Any:
+        rest = residual(self.design.xp, p, self.place, self.column)
+        sums = rest.sum(axis=0, dtype=np.float64)
+        return self.design.xp.vstack([self.design.products(rest), sums]) + self.penalty * axes
+
+    def curvature(self, p: Any) -> Any:
+        """(A + 1, F): diagonal of the Hessian, as if a sample's curvature did not depend on its values."""
+        h = self.design.xp.maximum((p * (1 - p) * self.column).sum(axis=0, dtype=np.float64), 1e-5)
+        return self.design.variances[:, None] * h + self.penalty
