@@ -106,7 +106,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             run=job.run,
             checks=checks,
             classes=job.names,
-            notes=(*job.splits.notes, *proposal.notes, *about_file, *outcome.notes),
+            notes=(*job.splits.notes, *proposal.notes, *about_file, *outcome.notes, *_on_workers(job)),
             evidence=evidence,
             listed=outcome.listed,
             metric=outcome.metric,
@@ -117,6 +117,17 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             delivery.add(output.report, [page_of(result.command, result, output.report)])
         delivery.commit()
     return result
+
+
+def _on_workers(job: Job) -> tuple[str, ...]:
+    """A note where starting workers on this machine took longer than what they did."""
+    crew = job.engine.crew
+    if crew is None or not job.engine.settings.workers or crew.working >= crew.starting:
+        return ()
+    return (
+        f"starting the workers took {crew.starting:.1f} s, the passes that they shared {crew.working:.1f} s:"
+        " a job of this size is done sooner without --workers",
+    )
 
 
 def _on_quantising(job: Job, proposal: Proposal, tweaked: Subject) -> tuple[str, ...]:

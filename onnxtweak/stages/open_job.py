@@ -341,6 +341,6 @@ def run_facts(engine: Engine, begin: float) -> RunFacts:
         "backend": engine.backend.name,
         "onnxruntime": runtime_version(),
         "providers": dict(stats.providers),
-        **({"learning": " and ".join(sorted(stats.learnt))} if stats.learnt else {}),
+        **({"learning": " and ".join(sorted(stats.learnt, reverse=True))} if stats.learnt else {}),
     }
     return RunFacts({**stats.seconds, "all": time.perf_counter() - begin}, tuple(stats.passes), device)

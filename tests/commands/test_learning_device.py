@@ -60,7 +60,7 @@ def test_a_run_on_a_gpu_learns_there(tmp_path, on_gpu, command):
     on_gpu()
     before, there = BackendOnGpu.learnt, command(model, data, tmp_path / "there.onnx")
     assert BackendOnGpu.learnt == before + 1
-    assert there.run.device["learning"] in ("cuda:0", "cpu and cuda:0")  # biases alone need no GPU
+    assert there.run.device["learning"] in ("cuda:0", "cuda:0 and cpu")  # biases alone need no GPU
     said = [text for block in result(there) if hasattr(block, "pairs") for _, text in block.pairs]
     assert any("cuda:0" in text for text in said), said
     assert there.verdict == here.verdict

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -84,13 +85,17 @@ class Workers:
 
 
 class Crew:
-    """The workers of a command: started when first needed, ended with the last that refers to this."""
+    """The workers of a command: started when first needed, ended with the last that refers to this.
+
+    starting, working : seconds that they took to start, and that passes took which they shared.
+    """
 
     def __init__(self, settings: EngineSettings) -> None:
         """settings : those of the command; where they ask for no workers there are none."""
         self._settings = settings
         self._workers: Workers | None = None
         self._open = ExitStack()
+        self.starting = self.working = 0.0
 
     @property
     def wanted(self) -> bool:
@@ -110,9 +115,11 @@ class Crew:
         Raises MachineError where they cannot be started.
         """
         if self._workers is None:
-            self._open = ExitStack()
+            self._open, begin = ExitStack(), time.perf_counter()
             finalize(self, self._open.close)
             self._workers = self._open.enter_context(open_workers(self._settings))
+            self.starting += time.perf_counter() - begin
+        begin = time.perf_counter()
         try:
             yield replace(self._workers, borrowed=Borrower())  # what it has mapped is freed after the pass
         except GeneratorExit:  # whoever reads the pass has seen enough
@@ -121,6 +128,8 @@ class Crew:
             self._workers = None
             self._open.__exit__(*sys.exc_info())
             raise
+        finally:
+            self.working += time.perf_counter() - begin
 
 
 def gpus_apart(settings: EngineSettings) -> tuple[int, ...]:
