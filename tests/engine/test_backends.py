@@ -95,6 +95,18 @@ def test_a_full_gpu_is_told_in_plain_words(monkeypatch, gpu_on_cpu):
     monkeypatch.setattr(cupy_on_cpu, "empty", full)
     with pytest.raises(MachineError, match="memory is full"):
         made.buffer((2, 3), "cuda:0")
+    with pytest.raises(MachineError, match="memory is full"), made.learning():
+        full()
+
+
+def test_learners_give_the_gpu_s_memory_back(gpu_on_cpu):
+    made = open_backend(EngineSettings(backend="cupy"))
+    assert (made.where, made.gpu_learning_bytes) == ("cuda:0", 2**29)
+    cupy_on_cpu.freed.clear()
+    with made.learning():
+        made.place(np.ones((2, 3), np.float32))
+        assert not cupy_on_cpu.freed
+    assert cupy_on_cpu.freed == ["all blocks"]
 
 
 @pytest.mark.parametrize("theta", ["signed", "thesis"])

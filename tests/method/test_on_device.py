@@ -73,6 +73,8 @@ def test_the_joint_fit(xp, table, problem):
         multinomial(design(table.T, xp=library), table.Z, table.labels, ridge=0.01, **of)
         for library in (np, xp)
     )
+    again = multinomial(design(table.T, xp=xp), table.Z, table.labels, ridge=0.01, **of)
+    assert np.array_equal(again.axes, there.axes)  # the same device gives the same bits
     assert np.allclose(here.scores, there.scores, atol=CLOSE)
     assert np.allclose(table.T @ there.weight + there.bias, there.scores, atol=CLOSE)
     # From what is known at one ridge to the next; without weights a sample still gets its scores.
