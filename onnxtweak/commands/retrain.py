@@ -159,8 +159,10 @@ def _retrained(
         tables = [split.T[:, a : min(a + n, b)] for a, b in zip(ends, ends[1:], strict=False)]
         problems.append(problem_of(tables, split.Z, split.labels, goal, settings.penalty, temperature))
     name = f"{n} of {ends.tolist()} {goal.targets.tolist()} {settings} {[split.digest for split in splits]}"
+    fit, validation = problems
+    ridges, device = settings.ridge, splits[0].device
     weights = TargetWeights.of_arrays(
-        kept(name, lambda: retrain_best(problems[0], problems[1], settings.ridge).arrays)
+        kept(name, lambda: retrain_best(fit, validation, ridges, device=device).arrays)
     )
     return weights, boosts(problems[1].tables, weights.weight)
 

@@ -10,14 +10,23 @@ import pytest
 from onnxtweak.commands.augment import augment
 from onnxtweak.commands.compare import compare
 from onnxtweak.commands.fit import fit
+from onnxtweak.commands.retrain import retrain
 from onnxtweak.engine import passes
 from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.report.text.summary import result
-from onnxtweak.settings import AugmentSettings, DataSettings, FitSettings, OutputSettings
+from onnxtweak.settings import (
+    AugmentSettings,
+    DataSettings,
+    FitSettings,
+    JoinSettings,
+    OutputSettings,
+    RetrainSettings,
+    TargetSettings,
+)
 from onnxtweak.stages import open_job
 from onnxtweak.theta.numpy_backend import NumpyBackend
 from tests.support import device_arrays
-from tests.support.weak_class import carry_out, more_samples, run, weak_mlp
+from tests.support.weak_class import TARGET, carry_out, more_samples, run, weak_mlp
 
 
 class BackendOnGpu(NumpyBackend):
@@ -52,7 +61,13 @@ def fitted(model, data, written):
     return carry_out(fit, model, data, written, settings=FitSettings(hidden=8, folds=2))
 
 
-@pytest.mark.parametrize("command", [fitted, augmented])
+def retrained(model, data, written):
+    join, settings = JoinSettings(count=(3,)), RetrainSettings(ridge=(0.1,))
+    targets = TargetSettings((str(TARGET), str(TARGET + 1)))
+    return carry_out(retrain, model, data, written, targets=targets, join=join, settings=settings)
+
+
+@pytest.mark.parametrize("command", [fitted, augmented, retrained])
 def test_a_run_on_a_gpu_learns_there(tmp_path, on_gpu, command):
     model, data = weak_mlp(tmp_path, n=500)
     here = command(model, data, tmp_path / "here.onnx")

@@ -11,6 +11,7 @@ from onnxtweak.method.augment import train, training_library
 from onnxtweak.method.fit.linear import search_ridges
 from onnxtweak.method.fit.several.weights import design_of_marks
 from onnxtweak.method.folds import Folds
+from onnxtweak.method.retrain.weights import RetrainProblem, retrain_best
 from onnxtweak.method.softmax import softmax
 from onnxtweak.method.solvers.design import design
 from onnxtweak.method.solvers.logistic import logistic
@@ -105,6 +106,23 @@ def test_several_labels(xp, table):
         first = logistic(made, each.Z[:, :2], marks, 0.1)
         solved.append(logistic(made, each.Z[:, :2], marks, np.array([0.01, 0.1]), start=first))
     assert np.allclose(solved[0].scores, solved[1].scores, atol=CLOSE)
+
+
+@pytest.mark.parametrize("columns", [None, ([0, 1, 2], [1, 2, 5])], ids=["own neurons", "shared neurons"])
+def test_synapses_retrained(xp, table, columns):
+    tables = [table.T[:, :3], table.T[:, 3:6]] if columns is None else [table.T[:, c] for c in columns]
+    known = None if columns is None else [np.array(c) for c in columns]
+    problem = RetrainProblem.of(tables, table.Z, table.labels, np.array([0, 2]), 2.0, known)
+    device = LearningDevice(xp, 2**30, "cuda:0", least=0)
+    for intercept in (False, True):
+        here, there = (
+            retrain_best(problem, problem, (0.1, 0.01), intercept=intercept, device=each)
+            for each in (None, device)
+        )
+        assert here.ridge == there.ridge
+        for ours, theirs in zip((*here.weight, here.bias), (*there.weight, there.bias), strict=True):
+            assert np.allclose(ours, theirs, atol=CLOSE)
+    assert device.used == {"cuda:0"}
 
 
 def test_the_mlp(xp, table):

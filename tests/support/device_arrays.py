@@ -89,8 +89,8 @@ def asarray(values):
 
 
 _FUNCTIONS = (
-    "abs arange clip concatenate empty empty_like eye flatnonzero log log1p logaddexp maximum ones"
-    " outer sqrt vstack where zeros zeros_like"
+    "abs arange clip column_stack concatenate empty empty_like eye flatnonzero log log1p logaddexp maximum"
+    " ones outer sqrt vstack where zeros zeros_like"
 )
 globals().update({name: _lifted(getattr(np, name)) for name in _FUNCTIONS.split()})
 linalg = SimpleNamespace(eigh=_lifted(lambda a: tuple(np.linalg.eigh(a))), solve=_lifted(np.linalg.solve))

@@ -131,7 +131,8 @@ def _retrained(
             )
             for split in (inputs.fit, inputs.validation)
         )
-        found = retrain_best(fit, validation, RetrainSettings().ridge, intercept=intercept)
+        ridges, device = RetrainSettings().ridge, inputs.fit.device
+        found = retrain_best(fit, validation, ridges, intercept=intercept, device=device)
         left = loss(validation, boosts(validation.tables, found.weight, found.bias))
         tried.append((left, n, columns, found))
     _, n, columns, found = min(tried, key=lambda candidate: candidate[0])

@@ -238,7 +238,7 @@ class _Schedule:
             )
             for split, Z in zip((pool.fit, pool.validation), rest, strict=True)
         )
-        found = retrain_best(fit, validation, settings.ridge, old)
+        found = retrain_best(fit, validation, settings.ridge, old, device=pool.fit.device)
         change = [new - was for new, was in zip(found.weight, old, strict=True)]
         direction = boosts(validation.tables, change)[:, :, None]
         scales = None if self.join_settings.exact_scale else (0.0, *settings.scale)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import numpy as np
 
+from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.large_arrays import product
 from onnxtweak.method.softmax import log_sum_exp
@@ -154,8 +156,12 @@ def retrain_path(
     start: Sequence[np.ndarray] | None = None,
     *,
     intercept: bool = False,
+    device: LearningDevice | None = None,
 ) -> Iterator[TargetWeights]:
-    """`retrain` at one ridge after the other, each solution starting the next."""
+    """`retrain` at one ridge after the other, each solution starting the next.
+
+    device : where several targets that share a softmax are solved; None, and everything else: on the CPU.
+    """
     if isinstance(problem, LabelsProblem):
         starts = [None] * len(problem.each) if start is None else [[one] for one in start]
         paths = (
@@ -171,11 +177,19 @@ def retrain_path(
             found = _one_target(problem, ridge, found, intercept)
             yield found.scaled(warm)
         return
-    neurons = target_columns(problem.tables, problem.columns, intercept)
+    neurons = target_columns(problem.tables, problem.columns, intercept, _library(problem, device))
     split = problem.offsets, problem.place, problem.weights
     for ridge in ridges:
         found = solve(neurons, *split, ridge, intercept=intercept, start=found)
         yield found.scaled(warm)
+
+
+def _library(problem: RetrainProblem, device: LearningDevice | None) -> ModuleType:
+    """Where a problem is best solved. Its table is read twice a step, with its scores in float64."""
+    if device is None:
+        return np
+    table = sum(T.size for T in problem.tables)
+    return device.library(table, 2 * table + 24 * problem.offsets.size)
 
 
 def _together(each: Sequence[TargetWeights]) -> TargetWeights:
@@ -209,11 +223,12 @@ def retrain_best(
     start: Sequence[np.ndarray] | None = None,
     *,
     intercept: bool = False,
+    device: LearningDevice | None = None,
 ) -> TargetWeights:
     """The weights of the ridge that has the least loss on validation.
 
-    Strong penalties come first, each solution starting the next.
+    Strong penalties come first, each solution starting the next. device : as of `retrain_path`.
     """
-    path = retrain_path(fit, sorted(set(ridges), reverse=True), start, intercept=intercept)
+    path = retrain_path(fit, sorted(set(ridges), reverse=True), start, intercept=intercept, device=device)
     tried = [(loss(validation, boosts(validation.tables, found.weight, found.bias)), found) for found in path]
     return min(tried, key=lambda pair: pair[0])[1]

@@ -2,16 +2,20 @@
 
 All targets are solved at once by L-BFGS. Each one's weights are put on the principal axes of its own Hessian
 at the start, which leaves little for the iterations to find out. Where targets share neurons, each neuron's
-values are multiplied once for all of them.
+values are multiplied once for all of them. What is as long as the samples is NumPy's or CuPy's, by `xp`; what
+is as long as the weights is small, and NumPy's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from onnxtweak.engine.workers.learning_device import on_host
 from onnxtweak.method.large_arrays import (
     beside,
     blocks,
@@ -44,21 +48,33 @@ class TargetColumns:
 
     shared : whether `parts` is one X (N, K) with each neuron once; else it is one X (N, K_t) per target.
     place : per target, its columns of X. turn : per target (K_t, A_t), orthogonal, its principal axes.
-    inverse, mean : per target (K_t,) float64, 1 / scale and mean of its columns.
+    inverse, mean : per target (K_t,) float64, 1 / scale and mean of its columns. xp : the library of `parts`.
     """
 
-    parts: tuple[np.ndarray, ...]
+    parts: tuple[Any, ...]
     place: tuple[np.ndarray, ...]
     shared: bool
     turn: tuple[np.ndarray, ...]
     inverse: tuple[np.ndarray, ...]
     mean: tuple[np.ndarray, ...]
+    xp: ModuleType = np
 
-    def of(self, t: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """X (N, K_t) of one target, by blocks of rows."""
-        if not self.shared:
-            return blocks(self.parts[t])
-        return ((part, X[:, self.place[t]]) for part, X in blocks(self.parts[0]))
+    def of(self, t: int) -> Iterator[tuple[slice, Any]]:
+        """X (N, K_t) of one target, by blocks of rows; on a GPU all at once."""
+        X = self.parts[0 if self.shared else t]
+        each = blocks(X) if self.xp is np else iter([(slice(0, len(X)), X)])
+        own = self.xp.asarray(self.place[t])
+        return ((part, block[:, own]) for part, block in each) if self.shared else each
+
+    def product(self, t: int, W: np.ndarray) -> Any:
+        """X W of one part, for W (K_t,) or (K_t, c)."""
+        X, W = self.parts[t], W.astype(self.parts[t].dtype)
+        return product(X, W) if self.xp is np else X @ self.xp.asarray(W)
+
+    def transposed_product(self, t: int, R: Any) -> np.ndarray:
+        """X^T R of one part, for R (N,) or (N, c)."""
+        X = self.parts[t]
+        return transposed_product(X, R) if self.xp is np else on_host(X.T @ R.astype(X.dtype))
 
 
 @dataclass(frozen=True)
@@ -91,12 +107,15 @@ class TargetWeights:
 
 
 def target_columns(
-    tables: Sequence[np.ndarray], columns: Sequence[np.ndarray] | None, centred: bool
+    tables: Sequence[np.ndarray],
+    columns: Sequence[np.ndarray] | None,
+    centred: bool,
+    xp: ModuleType = np,
 ) -> TargetColumns:
     """The targets' neurons, standardised once for all penalties.
 
     tables : T (N, K_t) per target. columns : per target (K_t,) int64, which neurons they are; None: unknown,
-    and none counts as shared. centred : whether a bias takes up the columns' means.
+    and none counts as shared. centred : whether a bias takes up the columns' means. xp : NumPy or CuPy.
     """
     shared, place = False, tuple(np.arange(T.shape[1]) for T in tables)
     if columns is not None:
@@ -106,14 +125,14 @@ def target_columns(
             place = tuple(np.searchsorted(every, c) for c in columns)
             tables = [_gathered(tables, first)]
     kind = np.float64 if sum(T.size for T in tables) <= _LARGE else np.float32
-    parts, inverse, mean = zip(*(_standard(T, centred, kind) for T in tables), strict=True)
+    parts, inverse, mean = zip(*(_standard(T, centred, kind, xp) for T in tables), strict=True)
     if shared:
         inverse, mean = (tuple(each[0][c] for c in place) for each in (inverse, mean))
         gram = _gram(parts[0])
         turn = tuple(_principal(gram[np.ix_(c, c)]) for c in place)
     else:
         turn = tuple(_principal(_gram(X)) for X in parts)
-    return TargetColumns(parts, place, shared, turn, inverse, mean)
+    return TargetColumns(parts, place, shared, turn, inverse, mean, xp)
 
 
 def _gathered(tables: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
@@ -129,14 +148,21 @@ def _gathered(tables: Sequence[np.ndarray], first: np.ndarray) -> np.ndarray:
     return found
 
 
-def _standard(T: np.ndarray, centred: bool, kind: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _standard(T: np.ndarray, centred: bool, kind: type, xp: ModuleType) -> tuple[Any, np.ndarray, np.ndarray]:
     mean = column_sums(T) / max(len(T), 1) * centred
     inverse = 1.0 / scale_of_uncentred(T)
     standard = ((part, (block - mean) * inverse) for part, block in blocks(T))
-    return filled(T, standard, len(mean), kind), inverse, mean
+    if xp is np:
+        return filled(T, standard, len(mean), kind), inverse, mean
+    X = xp.empty((len(T), len(mean)), kind)
+    for part, block in standard:
+        X[part] = xp.asarray(block.astype(kind))
+    return X, inverse, mean
 
 
-def _gram(X: np.ndarray) -> np.ndarray:
+def _gram(X: Any) -> np.ndarray:
+    if not isinstance(X, np.ndarray):
+        return on_host((X.T @ X).astype(np.float64)) / max(len(X), 1)
     gram = np.zeros((X.shape[1], X.shape[1]))
     for _, block in blocks(X):
         gram += block.T @ block
@@ -189,11 +215,12 @@ class _JointObjective:
         ridge: float,
         intercept: bool,
     ) -> None:
-        self.neurons, self.offsets, self.labels, self.intercept = neurons, offsets, place, intercept
-        self.share = weights / weights.sum()
-        self.rows = np.arange(len(place))
+        self.neurons, self.intercept, xp = neurons, intercept, neurons.xp
+        self.offsets, self.labels = xp.asarray(offsets), xp.asarray(place)
+        self.share = xp.asarray(weights / weights.sum())
+        self.rows = xp.arange(len(place))
         count = len(neurons.place)
-        self.right = (place[:, None] == np.arange(count)) * self.share[:, None]
+        self.right = (self.labels[:, None] == xp.arange(count)) * self.share[:, None]
         self.ends = np.cumsum([0, *(turn.shape[1] for turn in neurons.turn)])
         self.penalty = np.append(np.full(self.ends[-1], ridge), np.full(count, FLOOR))
         self.free = np.append(np.ones(self.ends[-1]), np.full(count, float(intercept)))
@@ -210,16 +237,16 @@ class _JointObjective:
         scores = self.scores(np.concatenate([*inner, shift * self.intercept]))
         p = self._probabilities(scores)[1]
         h = p * (1 - p) * self.share[:, None]
-        h += _DECIDED * np.maximum(h.mean(axis=0), 1e-5 / len(h))
-        self.total = h.sum(axis=0)
+        h += _DECIDED * on.xp.maximum(h.mean(axis=0), 1e-5 / len(h))
+        self.total = on_host(h.sum(axis=0))
         turns: list[np.ndarray] = []
         self.centre, self.along = [], []
         for t, turn in enumerate(on.turn):
             each, size = h[:, t].astype(on.parts[0].dtype), len(turn)
             middle, bent = np.zeros(size), np.zeros((size, size))
             for part, X in on.of(t):
-                middle += each[part] @ X
-                bent += (X.T * each[part]) @ X
+                middle += on_host(each[part] @ X)
+                bent += on_host((X.T * each[part]) @ X)
             middle = middle / self.total[t] * self.intercept
             bent -= np.outer(middle, middle) * self.total[t]
             along, again = np.linalg.eigh(turn.T @ bent @ turn)
@@ -236,45 +263,46 @@ class _JointObjective:
         *parts, bias = np.split(U, self.ends[1:])
         return parts, bias - np.array([c @ u for c, u in zip(self.centre, parts, strict=True)])
 
-    def scores(self, U: np.ndarray) -> np.ndarray:
+    def scores(self, U: np.ndarray) -> Any:
         parts, bias = self._split(U)
         on, inner = self.neurons, [turn @ u for turn, u in zip(self.turn, parts, strict=True)]
         if on.shared:
             W = np.zeros((on.parts[0].shape[1], len(inner)), on.parts[0].dtype)
             for t, w in enumerate(inner):
                 W[on.place[t], t] = w
-            return product(on.parts[0], W) + bias
-        each = (product(X, w.astype(X.dtype)) for X, w in zip(on.parts, inner, strict=True))
-        return np.column_stack(list(each)) + bias
+            return on.product(0, W) + on.xp.asarray(bias)
+        each = [on.product(t, w) for t, w in enumerate(inner)]
+        return on.xp.column_stack(each) + on.xp.asarray(bias)
 
-    def _probabilities(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _probabilities(self, scores: Any) -> tuple[Any, Any]:
         """Cross-entropy of each sample (N,), and probabilities of the targets (N, c)."""
+        xp = self.neurons.xp
         logits = self.offsets.copy()
         logits[:, :-1] += scores
         logits -= logits.max(axis=1, keepdims=True)
         own = logits[self.rows, self.labels]
-        np.exp(logits, out=logits)
+        xp.exp(logits, out=logits)
         total = logits.sum(axis=1)
-        return np.log(total) - own, logits[:, :-1] / total[:, None]
+        return xp.log(total) - own, logits[:, :-1] / total[:, None]
 
-    def value(self, scores: np.ndarray, U: np.ndarray) -> tuple[float, np.ndarray]:
+    def value(self, scores: Any, U: np.ndarray) -> tuple[float, Any]:
         each, p = self._probabilities(scores)
         return float(self.share @ each + float(self.penalty @ U**2) / 2), p
 
-    def gradient(self, p: np.ndarray, U: np.ndarray) -> np.ndarray:
+    def gradient(self, p: Any, U: np.ndarray) -> np.ndarray:
         residual = p * self.share[:, None] - self.right
-        on, sums = self.neurons, residual.sum(axis=0)
+        on, sums = self.neurons, on_host(residual.sum(axis=0))
         if on.shared:
-            every = transposed_product(on.parts[0], residual)
+            every = on.transposed_product(0, residual)
             inner = [every[c, t] for t, c in enumerate(on.place)]
         else:
-            inner = [transposed_product(X, residual[:, t]) for t, X in enumerate(on.parts)]
+            inner = [on.transposed_product(t, residual[:, t]) for t in range(len(on.parts))]
         parts = [
             turn.T @ g - c * s for turn, g, c, s in zip(self.turn, inner, self.centre, sums, strict=True)
         ]
         return (np.concatenate([*parts, sums]) + self.penalty * U) * self.free
 
-    def curvature(self, p: np.ndarray) -> np.ndarray:
+    def curvature(self, p: Any) -> np.ndarray:
         """Diagonal of the Hessian at `begin`, on the axes that `turn_to` chose for it."""
         return np.concatenate([*self.along, self.total]) + self.penalty
 
