@@ -26,7 +26,7 @@ from onnxtweak.method.large_arrays import require_free
 from onnxtweak.method.table import Table, gather, most_neurons, stacked
 from onnxtweak.settings import FitSettings
 from onnxtweak.stages.open_job import Job
-from onnxtweak.stages.sample_notes import seen_in_training
+from onnxtweak.stages.sample_notes import known_by_heart, seen_in_training
 from onnxtweak.types import Neurons
 
 # What learning from a table takes on the disk, in tables: it, fit and validation end to end, those turned to
@@ -154,13 +154,20 @@ def learning_samples(
     tables : of fit and validation, of these neurons. picked : those were chosen by the fit samples. Weights
     are fitted to validation too, unless results are reported on it for want of a test split, or a certificate
     needs it. Choices are not judged on fit samples that the base has memorised, or that the neurons were
-    chosen by.
+    chosen by; with `--mirror on` they are judged on the copies where the base knows all samples by heart.
     Raises UsageError where mirrored copies are asked for that cannot be had.
     """
     table, judged, notes = _learning_table(job, tables, picked, len(_learnt(job, settings)))
     copies = _mirrored_copies(job, neurons, settings)
     kept = kept_from_tables(job, neurons, "fit")
-    return Learning(table, judged, copies, settings.mirror == "on", kept), notes
+    learning = Learning(table, judged, copies, settings.mirror == "on", kept)
+    if copies is None or not judged.any():
+        return learning, notes
+    known = known_by_heart(*(job.head.right(one.Z[judged], one.labels[judged]) for one in (table, copies)))
+    if known and learning.always:
+        return learning.judged_on_copies, (*notes, f"{known}; choices are judged on these")
+    advice = "if images are as likely the other way round, --mirror on judges by these"
+    return learning, (*notes, f"{known}; {advice}") if known else notes
 
 
 def mirrored_views(job: Job, settings: FitSettings) -> tuple[View, ...]:

@@ -19,9 +19,7 @@ def seen_in_training(fit_right: np.ndarray, validation_right: np.ndarray) -> str
     fit_right, validation_right (N,) bool : which samples of each the base is right on.
     """
     fit, validation = float(fit_right.mean()), float(validation_right.mean())
-    both = np.concatenate([fit_right, validation_right])
-    error = both.std() * (1 / len(fit_right) + 1 / len(validation_right)) ** 0.5
-    if fit - validation > max(_MEMORISED, _SURELY * error):
+    if _much_better(fit_right, validation_right):
         return (
             f"the base is right on {fit:.1%} of the fit samples but on {validation:.1%} of validation: it has"
             " probably seen the fit samples in training"
@@ -29,6 +27,25 @@ def seen_in_training(fit_right: np.ndarray, validation_right: np.ndarray) -> str
     if fit == validation == 1:
         return "the base is right on all fit and validation samples: it has probably seen them in training"
     return ""
+
+
+def known_by_heart(right: np.ndarray, copies_right: np.ndarray) -> str:
+    """A note where the base is right on nearly all samples, but not on their mirror images; or empty.
+
+    right, copies_right (N,) bool : which samples it is right on, and which copies.
+    """
+    if right.mean() <= 1 - _MEMORISED or not _much_better(right, copies_right):
+        return ""
+    return (
+        f"the base is right on {right.mean():.1%} of the samples but on {copies_right.mean():.1%} of their"
+        " mirror images, which it has not been trained on"
+    )
+
+
+def _much_better(first: np.ndarray, second: np.ndarray) -> bool:
+    """Is the base so much more often right (N,) bool on the first samples that it has to have seen them?"""
+    error = np.concatenate([first, second]).std() * (1 / len(first) + 1 / len(second)) ** 0.5
+    return bool(first.mean() - second.mean() > max(_MEMORISED, _SURELY * error))
 
 
 def notes_on_tables(job: Job, theta: Theta, Z: np.ndarray, most: int) -> tuple[str, ...]:

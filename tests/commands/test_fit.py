@@ -202,6 +202,26 @@ def test_a_patch_learnt_from_mirrored_copies_is_what_is_written(cnn, tmp_path):
     assert result.tweak["kind"] != "none" and all(check.passed for check in result.checks)
 
 
+def shown(model, x):
+    """What the model decides (N,)."""
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x})[0].argmax(axis=1)
+
+
+def test_what_the_base_knows_by_heart_is_judged_on_mirror_images_where_asked(cnn, tmp_path):
+    model, data = cnn
+    x = np.load(data)["x"]
+    np.savez(tmp_path / "known.npz", x=x, y=shown(model, x))
+    said = {}
+    for known, mirror in ((True, "auto"), (True, "on"), (False, "auto"), (False, "on")):
+        path = tmp_path / "known.npz" if known else data
+        notes = run(model, path, settings=FitSettings(hidden=0, mirror=mirror)).notes
+        said[known, mirror] = [note.split("; ")[-1] for note in notes if "of their mirror images" in note]
+    advice = "if images are as likely the other way round, --mirror on judges by these"
+    assert said[True, "auto"] == [advice] and said[True, "on"] == ["choices are judged on these"]
+    assert said[False, "auto"] == said[False, "on"] == []
+
+
 def test_mirrored_copies_lie_in_a_file_where_memory_holds_one_table_alone(cnn, monkeypatch):
     model, data = cnn
     job = open_for_tables(

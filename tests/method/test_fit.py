@@ -333,6 +333,15 @@ def test_mirrored_copies_are_learnt_from_in_any_case_where_asked(budget):
     assert fit_all(offered, {"all": np.arange(60)}, ResolvedGoal(TARGETS), settings).kind == "fit"
 
 
+def test_copies_are_judged_on_where_the_base_knows_the_samples_by_heart():
+    fit = symmetric(300, 0)
+    by_heart = Table(fit.T, np.eye(3, dtype=np.float32)[fit.labels] * 20, fit.labels)
+    some = learning(by_heart, copies=turned(fit, places=True), always=True)
+    found = fit_all(some, {"all": np.arange(60)}, ResolvedGoal(TARGETS), LINEAR)
+    other = fit_all(some.judged_on_copies, {"all": np.arange(60)}, ResolvedGoal(TARGETS), LINEAR)
+    assert (found.kind, other.kind) == ("base", "fit")
+
+
 def test_a_copy_is_held_out_with_its_original_and_never_judged_on():
     folds = Folds.of(np.arange(40) % 4, 5, 0, judged=np.arange(40) < 30).doubled
     assert np.array_equal(folds.number[:40], folds.number[40:])

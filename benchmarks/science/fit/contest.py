@@ -1,7 +1,7 @@
 """Every method on one base, for each of its weakest classes and for all of them: see docs/lab_book.md.
 
     python benchmarks/science/fit/contest.py MODEL.onnx NET.npz#held
-        [--own NET.npz#seen] [--learn 5000] [--folds 5]
+        [--own NET.npz#seen] [--mirror on] [--learn 5000] [--folds 5]
 
 The labelled samples that the base has not seen are cut into folds. Each fold is the test set once; the
 methods learn from up to `--learn` of the others, a quarter of which validate. With --own they learn from
@@ -11,7 +11,8 @@ and the standard error over folds covers both what was learnt from and what was 
 The targets of a fold are the classes that do worst on its validation samples (with --own, where all of those
 may be right: on samples of other folds). What does not depend on the target is fitted once per fold. All
 methods are read at the same overall accuracy on test, and at their own operating point, which is set without
-the test samples. With --oracles two classifiers of scikit-learn on the same tables stand beside them.
+the test samples. --mirror is as of `fit`; where that judges on mirror images, the biases and the random
+neurons do as well. With --oracles two classifiers of scikit-learn on the same tables stand beside them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from onnxtweak.method.compare.methods import METHODS, result_of_fit
 from onnxtweak.method.fit.fit import settle, try_all
 from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.metrics import measure
-from onnxtweak.method.table import Table, stacked
+from onnxtweak.method.table import Table
 from onnxtweak.settings import (
     DataSettings,
     EngineSettings,
@@ -115,10 +116,10 @@ def contest(asked: argparse.Namespace) -> dict:
     for seed, (job, unseen) in enumerate(jobs(asked)):
         began = time.perf_counter()
         targets = weakest(job, unseen, asked.classes)
-        settings = FitSettings(margin=asked.margin)
+        settings = FitSettings(margin=asked.margin, mirror=asked.mirror)
         of, _, _ = gather_inputs(job, TAPS, ResolvedGoal(targets), JOIN, settings, seed)
         clock("passes", began, seconds)
-        table, test = stacked((of.fit, of.validation)), of.test
+        table, test = of.learning.table, of.test
         since = time.perf_counter()
         tried = try_all(of.learning, of.families, of.learning.folds(settings.folds, seed))
         clock("fit", since, seconds)
@@ -166,7 +167,7 @@ def for_all(
 ) -> None:
     """The same with all classes as targets: what matters is the overall accuracy."""
     every = ResolvedGoal(every_class(of.fit.labels, of.validation.labels))
-    table = stacked((of.fit, of.validation))
+    table = of.learning.table
     whole = replace(of, goal=every)
     results = {"bias": METHODS["bias"](whole)}
     results |= {name: shared[name] for name in (*ALL_CLASSES, *ORACLES) if name in shared}
@@ -263,6 +264,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=2)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--margin", type=float, default=FitSettings.margin)
+    parser.add_argument("--mirror", choices=("auto", "off", "on"), default=FitSettings.mirror)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pixel-scale", type=float)
     parser.add_argument("--mean", type=lambda text: tuple(map(float, text.split(","))))

@@ -19,6 +19,7 @@ class Learning:
     table : of N samples. judged (N,) bool : those that choices may be judged on. copies : the same
     samples in the same order, their images mirrored; None: there are none. They are learnt from where that
     lowers the held-out log-loss, with `always` in any case, and are never judged on. kept : as of `Folds`.
+    Where the base knows the samples by heart, the two change places: see `judged_on_copies`.
     """
 
     table: Table
@@ -26,6 +27,15 @@ class Learning:
     copies: Table | None = None
     always: bool = False
     kept: Kept = not_kept
+
+    @property
+    def judged_on_copies(self) -> Learning:
+        """The same with samples and copies exchanged: both are learnt from, and the copies are judged on.
+
+        Of samples that the base knows by heart, nothing tells how far to go: hardly one is wrong.
+        """
+        assert self.copies is not None
+        return replace(self, table=self.copies, copies=self.table)
 
     def folds(self, count: int | None, seed: int) -> Folds:
         """So many folds of the samples, groups whole; None: as many as the rarest class needs."""
