@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.compare.comparison import CURVE, MethodResult, judge, readings
+from onnxtweak.method.compare.methods import result_of_fit
 from onnxtweak.method.compare.standings import MethodRun, standings
+from onnxtweak.method.fit.fit import fit_all
 from onnxtweak.method.table import Table
 from onnxtweak.method.tuning.target_bias import set_target_bias
 from onnxtweak.metric.asked import metric_of
 from onnxtweak.patch import Linear, Mlp
+from onnxtweak.settings import FitSettings
 from onnxtweak.verdict import copied
+from tests.support.learning import learning
 
 
 def table(samples, seed=0, classes=4, signal=2.0, lack=1.0):
@@ -108,6 +112,17 @@ def test_the_cut_of_a_rate_keeps_clear_by_groups_where_samples_belong_together()
     alone, together = (judge(replace(result(held), groups=own), held, goal, 1.0) for own in (None, groups))
     assert together.bias[1] < alone.bias[1] - 0.1
     assert together.metrics.confusion[0, 1] < alone.metrics.confusion[0, 1]
+
+
+def test_biases_of_other_classes_belong_to_what_fit_learnt_and_those_of_targets_are_its_point():
+    learnt, test, goal = table(2000, lack=2.0), table(3000, seed=1, lack=2.0), ResolvedGoal(np.array([0]))
+    found = fit_all(learning(learnt), {}, goal, FitSettings(max_class_drop=None))
+    found = replace(found, bias=found.bias + np.array([0, 0.3, 0, 0]))
+    result = result_of_fit(learnt, found, goal)
+    assert found.kind == "bias" and np.flatnonzero(result.point).tolist() == [0]
+    assert np.allclose(result.held_out, learnt.Z + np.float32([0, 0.3, 0, 0]))
+    made = judge(result, test, goal, 1.0)
+    assert np.array_equal(made.predicted, (test.Z + found.bias.astype(np.float32)).argmax(axis=1))
 
 
 def test_linear_and_mlp_patches_are_applied_as_the_file_does():

@@ -10,7 +10,8 @@ import pytest
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import train
 from onnxtweak.method.fit import mlp
-from onnxtweak.method.fit.fit import fit_all, try_all
+from onnxtweak.method.fit.candidate import WORTH_HIDDEN, WORTH_READING, simplest
+from onnxtweak.method.fit.fit import Settling, fit_all, try_all
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import fit_linear, search_ridges
 from onnxtweak.method.fit.small import fit_small, pursue, shrink
@@ -369,6 +370,28 @@ def test_few_samples_of_a_class_deserve_more_folds_but_many_samples_do_not():
     assert [folds_for(np.arange(n) % 100) for n in (2000, 5000, 8000, 20_000)] == [20, 10, 5, 5]
     assert [folds_for(np.minimum(np.arange(n), 10)) for n in (20_000, 20_001)] == [20, 5]
     assert [folds_for(np.arange(n) % 1000) for n in (2000, 2001)] == [20, 5]  # of more logits, no more either
+
+
+def test_hidden_units_are_worth_less_of_the_loss_than_further_columns():
+    base, small, large = np.ones(100), np.full(100, 0.53), np.full(100, 0.5)  # 6 % of what is saved
+    assert simplest([small, large], base, WORTH_READING) == 0
+    assert simplest([small, large], base, WORTH_HIDDEN) == 1
+    noisy = small + np.resize([0.5, -0.5], 100)  # which may be chance
+    assert simplest([noisy, large], base, WORTH_HIDDEN) == 0
+
+
+@pytest.mark.parametrize(("fewer", "more", "ahead"), [(1, 40, True), (8, 40, False), (1, 1, False)])
+def test_target_samples_have_a_veto_only_where_they_are_surely_fewer(fewer, more, ahead):
+    labels = np.arange(1000) % 20
+    table = Table(np.zeros((1000, 0), np.float32), np.zeros((1000, 20), np.float32), labels)
+    settling = Settling(table, ResolvedGoal(TARGETS), np.ones(1000, bool), 1.0, only_targets=False)
+    bias, patch = np.ones(1000, bool), np.ones(1000, bool)
+    bias[np.flatnonzero(labels == 1)[:3]] = patch[np.flatnonzero(labels == 1)[:3]] = False
+    patch[np.flatnonzero(labels == 0)[:fewer]] = False
+    bias[np.flatnonzero(labels > 1)[:more]] = False
+    fallback = settling.with_bias(table.Z)
+    chosen = replace(fallback, right=patch, holds=True)
+    assert settling.ahead(chosen, replace(fallback, right=bias, holds=True)) is ahead
 
 
 def test_what_a_fold_holds_out_has_not_leaked_into_its_weights():

@@ -131,7 +131,7 @@ def contest(asked: argparse.Namespace) -> dict:
             here = replace(of, goal=one, rankings=[of.rankings[i]], joined=[of.joined[i]])
             results = results_of(here, PER_TARGET, seconds) | shared
             found = settle(table, tried, one, judged=of.judged, margin=settings.margin)
-            results["fit"] = result_of_fit(table, found)
+            results["fit"] = result_of_fit(table, found, one)
             kinds["one"].append(found.kind)
             add_base(rows, test, one)
             for name, result in results.items():
@@ -140,7 +140,7 @@ def contest(asked: argparse.Namespace) -> dict:
                 rows.setdefault(name, []).append(reading)
             for margin in MARGINS:
                 found = settle(table, tried, one, judged=of.judged, margin=margin)
-                both = {"bias": results["bias"], "fit": result_of_fit(table, found)}
+                both = {"bias": results["bias"], "fit": result_of_fit(table, found, one)}
                 for name, result in both.items():
                     made = judge(result, test, one, margin).metrics
                     margins.setdefault(f"{name}, margin {margin:g}", []).append([made.overall, made.target])
@@ -172,7 +172,7 @@ def for_all(
     results = {"bias": METHODS["bias"](whole)}
     results |= {name: shared[name] for name in (*ALL_CLASSES, *ORACLES) if name in shared}
     found = settle(table, tried, every, judged=of.judged, margin=of.settings.margin)
-    results["fit"] = result_of_fit(table, found)
+    results["fit"] = result_of_fit(table, found, every)
     kinds["all"].append(found.kind)
     base = measure(every.head.predict(of.test.Z), of.test.labels, every, of.test.Z)
     overall.setdefault("base", []).append(base.overall)

@@ -213,7 +213,7 @@ def read_all(bench: Bench, targets: Sequence[int], methods: Sequence[str], once:
             result = once.random
         elif name == "fit":
             settled = settle(table, once.tried, of.goal, judged=of.judged, margin=of.settings.margin)
-            result = result_of_fit(table, settled)
+            result = result_of_fit(table, settled, of.goal)
         else:
             result = try_method(name, of)
         found[name] = read_result(replace(bench, inputs=of), result)

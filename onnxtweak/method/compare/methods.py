@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.errors import ModelError
+from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.augment import train_calibrated
 from onnxtweak.method.compare import controls, synapse_methods
 from onnxtweak.method.compare.comparison import MethodResult
@@ -29,18 +30,21 @@ from onnxtweak.settings import AugmentSettings
 def try_fit(inputs: CompareInputs) -> MethodResult:
     """Fit, which falls back to the bias or the base."""
     found = fit_goal(inputs.learning, inputs.families, inputs.goal, inputs.settings, seed=inputs.seed)
-    return result_of_fit(inputs.learning.table, found)
+    return result_of_fit(inputs.learning.table, found, inputs.goal)
 
 
-def result_of_fit(table: Table, found: Fitted) -> MethodResult:
-    """What fit settled on; its operating point is part of it."""
-    note, chosen = found.notes[-1], found.candidate
-    if chosen is None:
-        columns, patch = np.empty(0, np.int64), bias_patch(np.zeros(table.Z.shape[1]))
-        return MethodResult(columns, patch, table.Z, table.Z, table.labels, found.bias, note=note)
-    return MethodResult(
-        chosen.columns, chosen.patch, chosen.held_out, table.Z, table.labels, found.bias, note=note
-    )
+def result_of_fit(table: Table, found: Fitted, goal: ResolvedGoal) -> MethodResult:
+    """What fit settled on; its operating point is part of it.
+
+    Biases of targets are that point, and other readings move them; biases of other classes are the patch's.
+    """
+    chosen, point = found.candidate, np.zeros(table.Z.shape[1])
+    point[goal.targets] = found.bias[goal.targets]
+    lasting = found.bias - point
+    columns = np.empty(0, np.int64) if chosen is None else chosen.columns
+    patch = bias_patch(lasting) if chosen is None else chosen.patch.with_bias(lasting)
+    held_out = (table.Z if chosen is None else chosen.held_out) + lasting.astype(table.Z.dtype)
+    return MethodResult(columns, patch, held_out, table.Z, table.labels, point, note=found.notes[-1])
 
 
 def try_bias(inputs: CompareInputs) -> MethodResult:
@@ -101,7 +105,7 @@ def try_random(inputs: CompareInputs) -> MethodResult:
     if inputs.goal.head.several:
         family = {"random": inputs.random}
         found = fit_goal(inputs.learning, family, inputs.goal, inputs.settings, seed=inputs.seed)
-        return replace(result_of_fit(inputs.learning.table, found), note=note)
+        return replace(result_of_fit(inputs.learning.table, found, inputs.goal), note=note)
     return replace(_linear(inputs, inputs.random, "random"), note=note)
 
 

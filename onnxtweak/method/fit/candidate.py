@@ -11,24 +11,25 @@ import numpy as np
 from onnxtweak.patch import Linear, Mlp
 
 # What a larger patch saves beyond a smaller one has to be worth its size: this share of all that it saves.
-_WORTH = 0.1
+# More is asked of further columns, which each run of the model has to read, than of hidden units on the same.
+WORTH_READING, WORTH_HIDDEN = 0.1, 0.02
 
 
-def simplest(losses: Sequence[np.ndarray], base: np.ndarray) -> int:
+def simplest(losses: Sequence[np.ndarray], base: np.ndarray, worth: float) -> int:
     """The first, from simple to complex, that does about as well as the best: its place.
 
     losses : of the same samples (n,) under each. base (n,) : without any. A mean loss is about as low as the
-    lowest within a standard error of the paired difference, or within a tenth of what the best saves.
+    lowest within a standard error of the paired difference, or within `worth` of what the best saves.
     """
     if not len(base):
         return 0
     lowest = min(losses, key=lambda each: float(each.mean()))
     behind = (each - lowest for each in losses)
-    worth = _WORTH * float(base.mean() - lowest.mean())
+    room = worth * float(base.mean() - lowest.mean())
     return next(
         place
         for place, each in enumerate(behind)
-        if each.mean() <= max(worth, float(each.std()) / np.sqrt(len(base)))
+        if each.mean() <= max(room, float(each.std()) / np.sqrt(len(base)))
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.fit.candidate import FitCandidate, simplest
+from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.linear import LinearPath, fit_linear, search_families, search_ridges
 from onnxtweak.method.fit.mlp import DECAYS, fit_mlp
@@ -252,7 +252,7 @@ class Settling:
     def simplest(self, candidates: Sequence[FitCandidate]) -> FitCandidate:
         """The simplest of those, from simple to complex, whose log-loss is about the lowest."""
         losses = [self._losses(candidate.held_out[self.judged]) for candidate in candidates]
-        return candidates[simplest(losses, self.base_losses)]
+        return candidates[simplest(losses, self.base_losses, WORTH_HIDDEN)]
 
     @property
     def strengths(self) -> tuple[float, ...]:
@@ -293,9 +293,13 @@ class Settling:
 
     def _ahead(self, right: np.ndarray, other: np.ndarray) -> bool:
         # The log-loss is the sharper test: the target samples, which are few, have no more than a veto. Where
-        # as many of them are right either way, all samples decide.
-        more = int(right[self.of_target].sum()) - int(other[self.of_target].sum())
-        return more > 0 or (more == 0 and self._surely(other, right))
+        # they do not surely do worse, all samples decide; one sample makes nothing sure.
+        own = self.of_target
+        fewer = int(other[own].sum()) - int(right[own].sum())
+        if fewer < 0:
+            return True
+        sure = self.margin * self.error(other[own], right[own], own) * np.count_nonzero(own)
+        return bool(fewer <= 1 + sure) and self._surely(other, right)
 
     def gains(self, choice: BiasChoice) -> bool:
         """Are surely more target samples right than under the base?"""

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from onnxtweak.engine.machine.single_thread import is_small, side_by_side
-from onnxtweak.method.fit.candidate import FitCandidate, simplest
+from onnxtweak.method.fit.candidate import WORTH_READING, FitCandidate, simplest
 from onnxtweak.method.folds import Folds, Make, digest_of, not_kept
 from onnxtweak.method.softmax import log_loss, log_losses
 from onnxtweak.method.solvers.chunked import ChunkedProblem
@@ -103,7 +103,8 @@ def search_families(
     for name, columns in families.items():
         paths.append(search_ridges(table, columns, name, folds))
         progress.advance(1)
-    return paths[simplest([path.losses for path in paths], paths[0].losses_of_base)], paths
+    losses = [path.losses for path in paths]
+    return paths[simplest(losses, paths[0].losses_of_base, WORTH_READING)], paths
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxtweak.engine.machine.single_thread import side_by_side
 from onnxtweak.method.augment import train, training_library
-from onnxtweak.method.fit.candidate import FitCandidate, simplest
+from onnxtweak.method.fit.candidate import WORTH_HIDDEN, FitCandidate, simplest
 from onnxtweak.method.fit.linear import AT_ONCE, LinearPath
 from onnxtweak.method.folds import digest_of, one_in
 from onnxtweak.method.patch_sum import added
@@ -85,7 +85,8 @@ def fit_mlp(
         best_loss, best, logits[rows] = loss, decay, tried
     both = linear.held_out[rows], logits[rows], _mean(linear.held_out[rows], logits[rows])
     losses = [log_losses(Z[counted], labels[counted]) for Z in both]
-    if not always and simplest(losses, log_losses(table.Z[rows][counted], labels[counted])) == 0:
+    base = log_losses(table.Z[rows][counted], labels[counted])
+    if not always and simplest(losses, base, WORTH_HIDDEN) == 0:
         return []
     tasks = [(fold, best) for fold in others]
     for fold, found in zip(others, each(tasks), strict=True):

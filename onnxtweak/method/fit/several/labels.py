@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxtweak.goal import ResolvedGoal
-from onnxtweak.method.fit.candidate import simplest
+from onnxtweak.method.fit.candidate import WORTH_READING, simplest
 from onnxtweak.method.fit.fit import Fitted
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.method.fit.several.outcome import settled
@@ -63,7 +63,7 @@ def _best_path(
         progress.advance(1)
     progress.finish()
     losses = [problem.loss_of_samples(path.held_out) for path in paths]
-    return paths[simplest(losses, problem.loss_of_samples(problem.cool))].refined(problem)
+    return paths[simplest(losses, problem.loss_of_samples(problem.cool), WORTH_READING)].refined(problem)
 
 
 def _within(
