@@ -4,9 +4,9 @@
 
 A linear patch on the widest family is learnt from the net's own training images, or from these and their
 mirror images, at every ridge. The ridge (by log-loss) and the bias of a target (no overall loss allowed, a
-margin of one standard error) are then set on samples that the weights have not been fitted to: the own images,
-their mirror images, or `--learn` samples that the net has never seen. Everything is read on folds of the other
-unseen samples, for the two classes that do worst there; standard errors are over the folds.
+margin of one standard error) are then set on samples that the weights have not been fitted to: the own
+images, their mirror images, or `--learn` samples that the net has never seen. Everything is read on folds of
+the other unseen samples, for the two classes that do worst there; standard errors are over the folds.
 """
 
 from __future__ import annotations
