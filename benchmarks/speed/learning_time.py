@@ -1,8 +1,8 @@
 """How long does `fit` learn on a table, beside scikit-learn's multinomial logistic regression on the same?
 
     python benchmarks/speed/learning_time.py [--rows 10000] [--neurons 2000] [--classes 50]
-        [--case telling --case noisy ...] [--hidden 96] [--families 2] [--threads 2] [--linear]
-        [--sklearn-iterations 100]
+        [--case telling --case noisy ...] [--goal target --goal slice --goal f1 ...] [--hidden 96]
+        [--families 2] [--threads 2] [--linear] [--sklearn-iterations 100]
 
 Tables are made up: a mixture of Gaussians, one per class, seen through rectified neurons that share their
 inputs and have noise of their own; a base that knows half of the inputs, its logits divided by 138. Cases:
@@ -13,9 +13,11 @@ inputs and have noise of their own; a base that knows half of the inputs, its lo
     rare         as noisy, but one class has 20 samples, so that there may be 20 folds
     awkward      a quarter of the columns twice, an eighth constant, scales from 1e-4 to 1e4
 
-`fit` is the product's own path from table to answer (`method.fit.fit.fit_all` at its defaults: the first half
-of the columns and all of them as families, ridges, folds, the MLP, the operating point for class 0), and then
-the patch. scikit-learn is one fit of LogisticRegression (L-BFGS, its defaults) on the same rows: standardised
+Goals: `target` is class 0, `slice` a tenth of the rows drawn at random, any other word one of --metric.
+
+`fit` is the product's own path from table to answer (`method.fit.by_goal.fit_goal` at its defaults: the first
+half of the columns and all of them as families, ridges, folds, the MLP, the operating point), and then the
+patch. scikit-learn is one fit of LogisticRegression (L-BFGS, its defaults) on the same rows: standardised
 columns and the calibrated logits, float32, at the ridge that `fit` chose (C = 1 / (ridge * rows)); no choice
 of C, no folds. On the largest tables its usual 100 iterations take longer than `fit`: fewer can be asked for,
 or 0. Both are judged on 5,000 new samples, in nats. With --linear the linear patch alone, without the MLP and
@@ -34,6 +36,7 @@ import resource
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 THREADS = [sys.argv[at + 1] for at, word in enumerate(sys.argv[:-1]) if word == "--threads"] or ["2"]
@@ -44,8 +47,8 @@ import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from onnxtweak.goal import ResolvedGoal  # noqa: E402
-from onnxtweak.method.fit.fit import fit_all  # noqa: E402
+from onnxtweak.goal import ResolvedGoal, Slice  # noqa: E402
+from onnxtweak.method.fit.by_goal import fit_goal  # noqa: E402
 from onnxtweak.method.fit.learning import Learning  # noqa: E402
 from onnxtweak.method.fit.linear import fit_linear  # noqa: E402
 from onnxtweak.method.folds import Folds  # noqa: E402
@@ -53,6 +56,7 @@ from onnxtweak.method.softmax import log_loss  # noqa: E402
 from onnxtweak.method.solvers.standard import mean_and_scale, standardised  # noqa: E402
 from onnxtweak.method.table import Table  # noqa: E402
 from onnxtweak.method.temperature import fit_temperature  # noqa: E402
+from onnxtweak.metric.asked import metric_of  # noqa: E402
 from onnxtweak.settings import FitSettings  # noqa: E402
 
 SPREAD = {"telling": 0.55, "noisy": 0.3, "rare": 0.3, "separable": 3.0, "awkward": 0.35}
@@ -86,14 +90,25 @@ def tables(case: str, rows: int, neurons: int, classes: int) -> tuple[Table, Tab
     return one(rows), one(NEW)
 
 
-def of_fit(table: Table, new: Table, families: int, hidden: int) -> dict[str, object]:
+def asked(what: str, table: Table) -> tuple[ResolvedGoal, Learning]:
+    """The goal, and what is learnt from. what : as of --goal."""
+    learning, drop = Learning(table, np.ones(len(table.labels), bool)), FitSettings.max_class_drop
+    if what == "target":
+        return ResolvedGoal(np.array([0]), max_class_drop=drop), learning
+    goal = ResolvedGoal(np.unique(table.labels), max_class_drop=drop)
+    if what != "slice":
+        return replace(goal, metric=metric_of(what, list(map(str, range(table.Z.shape[1]))))), learning
+    groups = (np.random.default_rng(1).random(len(table.labels)) < 0.1).astype(np.int64)
+    return replace(goal, slice=Slice("group", ("most", "some"), 1, named=True)), learning.sliced(groups)
+
+
+def of_fit(table: Table, new: Table, families: int, hidden: int, what: str) -> dict[str, object]:
     """The product's path, and how its patch does without the biases that spend the surplus."""
     columns = np.arange(table.T.shape[1])
     parts = {"half": columns[: len(columns) // 2], "all": columns}
     named = {name: parts[name] for name in list(parts)[-families:]}
-    goal = ResolvedGoal(np.array([0]), max_class_drop=FitSettings.max_class_drop)
-    learning = Learning(table, np.ones(len(table.labels), bool))
-    found = fit_all(learning, named, goal, FitSettings(hidden=hidden))
+    goal, learning = asked(what, table)
+    found = fit_goal(learning, named, goal, FitSettings(hidden=hidden))
     Z = new.Z
     if found.candidate is not None:
         Z = new.patched(found.candidate.columns, found.candidate.patch)
@@ -161,6 +176,7 @@ def main() -> None:
     parser.add_argument("--neurons", type=int, default=2000)
     parser.add_argument("--classes", type=int, default=50)
     parser.add_argument("--case", action="append", choices=SPREAD)
+    parser.add_argument("--goal", action="append", metavar="target|slice|METRIC")
     parser.add_argument("--hidden", type=int, default=FitSettings.hidden)
     parser.add_argument("--families", type=int, default=2, choices=(1, 2))
     parser.add_argument("--threads", type=int, default=2)
@@ -175,7 +191,8 @@ def main() -> None:
     print("|---|---|--:|--:|--:|--:|--:|---|")
     for case in args.case or list(SPREAD):
         size = case, args.rows, args.neurons, args.classes
-        wanted = {"fit": (of_fit, args.families, args.hidden)}
+        goals = args.goal or ["target"]
+        wanted = {f"fit, {goal}": (of_fit, args.families, args.hidden, goal) for goal in goals}
         wanted |= {"linear alone": (of_linear,)} if args.linear else {}
         if args.sklearn_iterations:
             wanted["scikit-learn, one C"] = (of_sklearn, args.sklearn_iterations)
