@@ -1,12 +1,14 @@
 """Who may judge what is learnt from samples that a net knows by heart? See docs/lab_book.md.
 
     python benchmarks/science/fit/memorised.py MODEL.onnx NET.npz#held --own NET.npz#seen [--learn 1500]
+        [--temperature T]
 
 A linear patch on the widest family is learnt from the net's own training images, or from these and their
 mirror images, at every ridge. The ridge (by log-loss) and the bias of a target (no overall loss allowed, a
 margin of one standard error) are then set on samples that the weights have not been fitted to: the own
 images, their mirror images, or `--learn` samples that the net has never seen. Everything is read on folds of
 the other unseen samples, for the two classes that do worst there; standard errors are over the folds.
+--temperature is what logits are divided by before anything is learnt, instead of what the judged samples say.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class Judge:
         return np.array([log_loss(Z / Z.dtype.type(temperature), self.labels) for Z in self.held_out])
 
 
-def paths(learning: Learning, columns: np.ndarray) -> dict[str, list[FitCandidate]]:
+def paths(
+    learning: Learning, columns: np.ndarray, temperature: float | None
+) -> dict[str, list[FitCandidate]]:
     """A patch at each ridge, learnt from the own images alone, and from them and their mirror images.
 
     learning : judged on copies, so that its copies are the images themselves.
@@ -58,10 +62,12 @@ def paths(learning: Learning, columns: np.ndarray) -> dict[str, list[FitCandidat
     found = {}
     for name, each in ((OWN, own), (f"these and {MIRROR}", learning)):
         folds = each.folds(None, 0)
-        cool, temperature = each.cooled(folds)
+        cool, divisor = each.cooled(folds)
         rows, of_rows = cool.rows(folds)
+        if temperature is not None:
+            rows, divisor = rows.cooled(temperature / divisor), temperature
         found[name] = [
-            fit_linear(rows, columns, name, of_rows, ridges=(ridge,)).warmed(temperature) for ridge in RIDGES
+            fit_linear(rows, columns, name, of_rows, ridges=(ridge,)).warmed(divisor) for ridge in RIDGES
         ]
     return found
 
@@ -86,6 +92,7 @@ def main() -> None:
     parser.add_argument("pool", help="labelled samples that the base has not seen")
     parser.add_argument("--own", required=True, help="the base's own training images")
     parser.add_argument("--learn", type=int, default=1500)
+    parser.add_argument("--temperature", type=float)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.set_defaults(pixel_scale=None, mean=None, std=None)
@@ -101,7 +108,7 @@ def main() -> None:
             )
             print("; ".join(notes))
             columns = max(watched.families.values(), key=len)
-            path, samples = paths(learning, columns), len(learning.table.labels)
+            path, samples = paths(learning, columns, asked.temperature), len(learning.table.labels)
         test, others = (
             gather_table(job, view, watched.neurons, "test") for view in (job.splits.test, unseen)
         )
