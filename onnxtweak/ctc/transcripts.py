@@ -28,17 +28,20 @@ class Transcripts:
         found = [min(text, key=lambda one: (count[one], one)) if text else None for text in self.texts]
         return np.array([0 if one is None else place[one] for one in found], np.int64)
 
-    def read(self, rows: np.ndarray, numbers: np.ndarray, positions: int) -> Iterator[tuple[int, str, str]]:
+    def read(
+        self, rows: np.ndarray, numbers: np.ndarray, positions: int, own: np.ndarray
+    ) -> Iterator[tuple[int, str, str]]:
         """Of each line that all positions are given of: where they begin, what stands there, what is read.
 
-        rows, numbers (n,) int64 : positions, as of a view, and the class that is shown at each; -1 for one
-        of which no more is known than that it is none of the others.
+        positions : by which rows count lines. own (lines,) int64 : how many each line has. rows, numbers
+        (n,) int64 : positions, as of a view, and the class that is shown at each; -1 for one of which no more
+        is known than that it is none of the others.
         """
         assert self.alphabet is not None  # settled when the model was opened
         of_line = rows // positions
         for line, start in zip(*np.unique(of_line, return_index=True), strict=True):
-            path = numbers[start : start + positions]
-            if self.texts[line] and len(path) == positions and of_line[start + positions - 1] == line:
+            path = numbers[start : start + own[line]]
+            if self.texts[line] and len(path) == own[line] and of_line[start + own[line] - 1] == line:
                 yield int(start), self.texts[line], self._text(path)
 
     def _text(self, path: np.ndarray) -> str:

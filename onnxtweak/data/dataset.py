@@ -21,10 +21,12 @@ from onnxtweak.data.groups import Groups
 from onnxtweak.data.preprocess.parallel_rows import rows_in_parallel
 from onnxtweak.data.preprocess.plan import PreprocessPlan, apply_plan, mirrored
 from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value, labelled_rows
+from onnxtweak.data.several.own_sizes import SizesByPart
 from onnxtweak.errors import DataError
 from onnxtweak.head import classes_there
 
 _BLOCK = 4 * 1024**2
+_PLANS = 3  # ways to prepare a sample that are told, of those of many sizes
 _TOGETHER = 1 << 22  # labels that are counted at a time
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
@@ -45,7 +47,10 @@ class Dataset:
     those that do not have the label 0, or -1 at every position. lines : what stands in each sample, where
     they are lines of text; until these are aligned with positions, labels only serve to deal them out.
     objects : likewise, the boxes of each sample, until these are matched with anchors. coded : for how many
-    classes labels (N * P,) stand for marks, as `boxes.matching` numbers them; 0: they are what they are.
+    classes labels (N * P,) stand for marks, as `boxes.matching` numbers them; 0: they are what they are. own :
+    how many positions the samples of each part have, where not all have P, which the largest has; () : all
+    have. pending : labels at positions of samples of different sizes, until it is known how many the model
+    has.
     """
 
     labels: np.ndarray
@@ -64,6 +69,8 @@ class Dataset:
     lines: Transcripts | None = None
     objects: Truth | None = None
     coded: int = 0
+    own: tuple[int, ...] = ()
+    pending: np.ndarray | None = None
     _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +83,7 @@ class Dataset:
     @property
     def several(self) -> bool:
         """Whether a sample, or a position, may have several labels at once."""
-        return self.labels.ndim == 2 or self.coded > 0
+        return (self.labels if self.pending is None else self.pending).ndim == 2 or self.coded > 0
 
     def labels_of(self, rows: np.ndarray) -> np.ndarray:
         """Of some rows (n,): (n,) int64; or (n, C) int8, marks of several labels at once."""
@@ -84,6 +91,12 @@ class Dataset:
         if self.coded:
             return as_marks(labels, self.coded)
         return labels if self.several else labels.astype(np.int64, copy=False)
+
+    @cached_property
+    def by_part(self) -> SizesByPart:
+        """The sizes of its samples, and how many positions they have."""
+        shapes = [tuple(plans[name].shape for name in self.inputs) for plans in self.plans]
+        return SizesByPart(self._starts[1:], tuple(shapes), self.own, self.positions)
 
     @property
     def positions(self) -> int:
@@ -132,12 +145,13 @@ class Dataset:
 
     def describe(self) -> str:
         """Where the samples come from and how they are preprocessed, one line per source, plan and note."""
-        places = [part.where for part in self.parts]
+        places = list(dict.fromkeys(part.where for part in self.parts))
         shown = _first(places, 3)
         named: dict[str, dict[str, None]] = {}  # inputs that are prepared in the same way, in one line
         for plan in (plan for plans in self.plans for plan in plans.values()):
             named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
-        plans = [f"{_first(list(names), 3)}: {how}" for how, names in named.items()]
+        plans = [f"{_first(list(names), 3)}: {how}" for how, names in [*named.items()][:_PLANS]]
+        plans += [f"and {len(named) - _PLANS:,} other sizes"] if len(named) > _PLANS else []
         if self.objects is not None:
             classes = 0
         elif self.several:
@@ -152,6 +166,8 @@ class Dataset:
         if self.objects is not None:
             many, of = "", f" with {len(self.objects.box):,} boxes"
         many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
+        if self.own or self.pending is not None:
+            many = " of different sizes, with labels at their positions,"
         if self.several and not self.sizes:
             many = f" with {(self.labels == 1).sum() / max(len(self), 1):.3g} labels each,"
         lines = [
@@ -196,9 +212,10 @@ class Dataset:
         """One pass over the samples: batches of `(inputs by name, labels (n,), rows (n,))` with n <= `size`.
 
         rows : which samples, strictly ascending int64; None for all. every : a batch never crosses a multiple
-        of this many samples of the pass. threads : how many read and preprocess the rows of a batch. Inputs
-        are C-contiguous, in the model's shape and dtype; they may be read-only. Raises DataError for NaN or
-        infinity, naming the sample; ValueError for rows that are out of order or out of range.
+        of this many samples of the pass; all of a batch are of one size. threads : how many read and
+        preprocess the rows of a batch. Inputs are C-contiguous, in the model's shape and dtype; they may be
+        read-only. Raises DataError for NaN or infinity, naming the sample; ValueError for rows that are out
+        of order or out of range.
         """
         rows = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
         if size < 1 or (len(rows) and (rows[0] < 0 or rows[-1] >= len(self) or (np.diff(rows) <= 0).any())):
@@ -208,21 +225,28 @@ class Dataset:
             takes: dict[str, TakeRows] = {}
             share = partial(rows_in_parallel, pool=pool if threads > 1 else None, threads=threads)
             for first, last in _spans(len(rows), size, every or max(len(rows), 1)):
-                chunk = rows[first:last]
+                chunk, begin = rows[first:last], first
                 pieces: list[dict[str, np.ndarray]] = []
+                shape: object = None
                 while len(chunk):
                     part = bisect_right(self._starts, int(chunk[0])) - 1
+                    if pieces and self.by_part.shapes[part] != shape:
+                        yield self._batch(pieces, rows[begin : last - len(chunk)])
+                        pieces, begin = [], last - len(chunk)
                     if part != opened:
                         stack.close()  # a finished part keeps no file open
                         columns = self.parts[part].columns
                         takes = {name: stack.enter_context(columns[name].open()) for name in self.inputs}
                         opened = part
+                    shape = self.by_part.shapes[part]
                     end = int(np.searchsorted(chunk, self._starts[part + 1]))
                     pieces.append(self._piece(part, takes, chunk[:end], share))
                     chunk = chunk[end:]
-                chunk = rows[first:last]
-                labels = self.labels.reshape(len(self), -1) if self.sizes else self.labels
-                yield _concatenated(pieces), labels[chunk], chunk
+                yield self._batch(pieces, rows[begin:last])
+
+    def _batch(self, pieces: list[dict[str, np.ndarray]], rows: np.ndarray) -> Batch:
+        labels = self.labels.reshape(len(self), -1) if self.sizes else self.labels
+        return _concatenated(pieces), labels[rows], rows
 
     def _piece(
         self, part: int, takes: dict[str, TakeRows], rows: np.ndarray, share: Callable[..., np.ndarray]

@@ -15,6 +15,7 @@ from onnxtweak.ctc.transcripts import Transcripts
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.samples import Part
 from onnxtweak.data.several.marks import not_one_each
+from onnxtweak.data.several.own_sizes import behind_one_another, sizes_together
 from onnxtweak.data.source_spec import natural_key
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import MOST_TEXT, require_regular
@@ -75,6 +76,7 @@ class Labels:
     classes are the names that occur, sorted, for want of a better order. sizes : of the axes of positions,
     where every position of a sample has a label; N counts positions then, and -1 is a label that does not
     count. lines : what stands in each sample, where labels are that. objects : which are in it, likewise.
+    own : as of `MarksAtPositions`.
     """
 
     numbers: np.ndarray
@@ -85,6 +87,7 @@ class Labels:
     sizes: tuple[int, ...] = ()
     lines: Transcripts | None = None
     objects: Truth | None = None
+    own: tuple[int, ...] = ()
 
 
 def class_numbers(
@@ -133,45 +136,40 @@ def labels_at_positions(
     names : of the classes. A label below 0, or `ignored`, which where labels are bytes is 255 unless it is
     another, does not count. Raises DataError where samples have them at positions of different sizes.
     """
-    raw = [part.labels for part in parts if part.labelled]
+    labelled = [part for part in parts if part.labelled]
+    raw = [part.labels for part in labelled]
     if not raw or not all(map(_is_at_positions, raw)):
         return None
-    sizes = [tuple(size for size in labels.shape[1:] if size > 1) for labels in raw]
-    for part, size in zip((part for part in parts if part.labelled), sizes, strict=True):
-        if size != sizes[0]:
-            raise DataError(
-                f"labels are {'x'.join(map(str, size))} per sample here, and "
-                f"{'x'.join(map(str, sizes[0]))} in {parts[0].label_where}",
-                where=part.label_where,
-                hint="give samples of one size together, and others in a job of their own",
-            )
     largest = max(int(labels.max(initial=0)) for labels in raw)
     if largest > _MOST_CLASSES and largest != ignored:
         raise DataError(
             f"label {largest} is no class number",
-            where=parts[0].label_where,
+            where=labelled[0].label_where,
             hint="number the classes from 0 on; -1 says that a position does not count",
         )
     # Half a billion of them are held in memory: not a byte more than class numbers need.
     kind = np.int16 if all(labels.dtype.itemsize == 1 for labels in raw) else np.int32
-    each = math.prod(sizes[0])
-    numbers = np.concatenate(
-        [
-            part.labels.reshape(-1).astype(kind) if part.labelled else np.full(len(part) * each, -1, kind)
-            for part in parts
-        ]
-    )
+    every = [_flat(part.labels) if part.labelled else len(part) for part in parts]
+    numbers = behind_one_another(every, kind)
+    sizes, own = sizes_together([labels.shape[1:] for labels in raw], parts)
     if ignored is None and any(labels.dtype == np.uint8 for labels in raw):
         ignored = _IGNORED
     if ignored is not None:
         numbers[numbers == ignored] = -1
     numbers[numbers < 0] = -1
-    left_out = int((numbers < 0).sum()) - each * sum(len(part) for part in parts if not part.labelled)
+    count = sum(labels.size for labels in raw)
+    left_out = count - int((numbers >= 0).sum())
     if left_out and not (numbers >= 0).any():
         what = f"none of the {left_out:,} positions has a label: all are below 0, or 255"
-        raise DataError(what, where=parts[0].label_where, hint="give class numbers from 0 on")
-    note = (f"{left_out:,} of {len(numbers):,} positions have no label and do not count",) if left_out else ()
-    return Labels(numbers, tuple(names) if names else own_names(parts), None, note, sizes=sizes[0])
+        raise DataError(what, where=labelled[0].label_where, hint="give class numbers from 0 on")
+    note = (f"{left_out:,} of {count:,} positions have no label and do not count",) if left_out else ()
+    classes = tuple(names) if names else own_names(parts)
+    return Labels(numbers, classes, None, note, sizes=sizes, own=own)
+
+
+def _flat(raw: np.ndarray) -> np.ndarray:
+    """Labels (n, positions), whatever axes these have."""
+    return raw.reshape(len(raw), math.prod(raw.shape[1:]))
 
 
 def _is_at_positions(raw: np.ndarray) -> bool:

@@ -16,6 +16,7 @@ from onnxtweak.data.preprocess.padding import without_padding
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
 from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows, texts_of
 from onnxtweak.data.several.label_kind import several_labels
+from onnxtweak.data.several.own_sizes import by_size, unlike_sizes
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
 from onnxtweak.data.sources.boxes.coco import read_coco
 from onnxtweak.data.sources.boxes.rows import objects_of
@@ -26,6 +27,7 @@ from onnxtweak.data.sources.image_source import read_image_folder
 from onnxtweak.data.sources.memory.held import read_held
 from onnxtweak.data.sources.npz import CompressedColumn, load, read_npz
 from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
+from onnxtweak.data.stratified import labels_of_samples
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory, SampleSource
 from onnxtweak.input_files import require_regular, within_reach
@@ -109,6 +111,7 @@ def read_sources(
         chosen = (_read_list if left <= lists.sources else _read)(source, inputs, of_one)
         parts += [part.without_labels() for part in chosen] if bare else chosen
         counts.append(sum(map(len, chosen)))
+    parts = parts if reading.boxes else [own for part in parts for own in by_size(part)]
     parts = [without_padding(part, reading) for part in parts]
     known, written = (names.classes, names.written) if isinstance(names, Dataset) else (names, None)
     labels = objects_of(parts, known) if reading.boxes else None
@@ -117,7 +120,7 @@ def read_sources(
         kind = None if earlier is None else (earlier.several, earlier.parts[0].label_where)
         if (made := several_labels(parts, kind, reading)) is not None:
             classes = own_names(parts) if known is None else tuple(known)
-            labels = Labels(made.marks, classes, None, made.notes, sizes=made.sizes)
+            labels = Labels(made.marks, classes, None, made.notes, sizes=made.sizes, own=made.own)
     if labels is None and reading.lines and (texts := texts_of(parts)) is not None:
         lines = Transcripts(texts)
         labels = Labels(lines.rarest, None, None, (), lines=lines)
@@ -142,7 +145,7 @@ def read_sources(
         f"the float input `{name}` gets bytes as 0 to 255; was the model trained on scaled pixels?"
         for name in sorted(raw)
     ]
-    return Dataset(
+    found = Dataset(
         labels=labels.numbers,
         inputs=tuple(spec.name for spec in inputs),
         classes=labels.classes,
@@ -158,7 +161,14 @@ def read_sources(
         labelled=all(part.labelled for part in parts),
         lines=labels.lines,
         objects=labels.objects,
+        own=labels.own,
     )
+    if found.own and not found.by_part.unequal:
+        raise unlike_sizes(parts)
+    if not (found.by_part.unequal and found.sizes):
+        return found
+    # Until the model says how many positions samples of each size have, labels only serve to deal them out.
+    return replace(found, labels=labels_of_samples(found), sizes=(), pending=found.labels)
 
 
 def _read(source: SampleSource, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
@@ -219,12 +229,10 @@ def _plans(
 ) -> tuple[dict[str, PreprocessPlan], ...]:
     """For each part, the preprocessing of each input by name."""
     chosen = {spec.name: _options_for(spec, inputs, preprocess) for spec in inputs}
-    plans = tuple(
+    return tuple(
         {spec.name: make_plan(part.columns[spec.name], spec, chosen[spec.name]) for spec in inputs}
         for part in parts
     )
-    _check_one_shape(parts, plans)
-    return plans
 
 
 def _read_file(text: str, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
@@ -260,17 +268,6 @@ _FILE_TYPES = (
     "give an .npz, an .npy with its labels beside it, a folder of these, a folder of images root/class/*,"
     " a .csv, a .parquet, a COCO .json, or FILE.py:FUNCTION"
 )
-
-
-def _check_one_shape(parts: Sequence[Part], plans: Sequence[dict[str, PreprocessPlan]]) -> None:
-    for name, first in plans[0].items():
-        for part, plan in zip(parts, plans, strict=True):
-            if plan[name].shape != first.shape:
-                raise DataError(
-                    f"samples are {plan[name].shape} here and {first.shape} in {parts[0].where}",
-                    where=part.where,
-                    hint="set resize, or use the sources separately",
-                )
 
 
 def _checked(part: Part) -> Part:

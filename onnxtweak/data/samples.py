@@ -97,6 +97,11 @@ class InputSpec:
         return self.shape == ()
 
     @property
+    def any_size(self) -> bool:
+        """Whether samples of different sizes may be fed to it."""
+        return self.dtype != "object" and (self.shape is None or None in self.shape[1:])
+
+    @property
     def sample(self) -> tuple[int | None, ...] | None:
         """Shape of one sample, without the batch axis."""
         return None if self.shape is None else self.shape[1:]

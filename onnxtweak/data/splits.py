@@ -318,7 +318,7 @@ def with_positions(view: View, most: int, seed: int, *, labelled: bool = True, r
     rare : whether more of the positions with a rare label are drawn, where they may have several.
     """
     data = view.dataset
-    if data.several:  # of many labels, fewer positions hold as many decisions
+    if data.sizes and data.several:  # of many labels, fewer positions hold as many decisions
         most = max(min(most, FIT), most // data.labels.shape[1])
     if data.sizes and data.several and rare:
         drawn = drawn_marks(data, view.rows, most, seed)
@@ -339,9 +339,9 @@ def on_positions(*views: View | None) -> tuple[str, ...]:
 
 
 def _check_classes(role: str, view: View) -> None:
-    labels = view.classes
-    plain = not (view.dataset.several or view.dataset.lines or view.dataset.objects)
-    if len(labels) == 1 and view.dataset.labelled and plain:
+    labels, data = view.classes, view.dataset
+    plain = not (data.several or data.lines or data.objects or data.by_part.unequal)
+    if len(labels) == 1 and data.labelled and plain:
         raise DataError(
             f"all {len(view)} {role} samples are of class {labels[0]}",
             where=view.dataset.parts[0].where,

@@ -96,8 +96,8 @@ def drawn_rows(
     known = known.reshape(len(data), -1)
     rng = np.random.Generator(np.random.PCG64(seed))
     rows = [np.empty(0, np.int64)]
-    for sample in samples.tolist():
-        places = np.flatnonzero(known[sample] >= (0 if labelled else -1))
+    for sample, own in zip(samples.tolist(), data.by_part.positions_of(samples).tolist(), strict=True):
+        places = np.flatnonzero(known[sample, :own] >= (0 if labelled else -1))
         if len(places) > each:
             places = np.sort(rng.choice(places, each, replace=False))
         rows.append(sample * data.positions + places)
@@ -164,6 +164,8 @@ def drawn_marks(data: Dataset, samples: np.ndarray, most: int, seed: int) -> Thi
 
 def labels_of_samples(data: Dataset) -> np.ndarray:
     """A label for each sample, (N,) int64, by which samples are dealt out: of several, the rarest."""
+    if data.pending is not None:
+        return data.labels
     if data.several:
         if not data.sizes:
             return rarest(data.labels)

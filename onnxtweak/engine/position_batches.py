@@ -34,6 +34,7 @@ def position_batches(
     subject: Subject, view: View, plan: BatchPlan, names: list[str], threads: int
 ) -> Iterator[PositionBatch]:
     """The samples of a view, batch by batch, with the rows wanted of each. names : inputs to be fed."""
+    # A row counts the positions of the largest sample; the model gives those that a sample has.
     positions, samples = view.dataset.positions, view.samples
     of_row = view.rows // positions
     ends = np.searchsorted(of_row, samples, side="right")
@@ -43,7 +44,8 @@ def position_batches(
         span = slice(at, int(ends[done - 1]))
         at = span.stop
         rows = view.rows[span]
-        local = np.searchsorted(chunk, of_row[span]) * positions + rows % positions
+        own = int(view.dataset.by_part.positions_of(chunk[:1])[0])
+        local = np.searchsorted(chunk, of_row[span]) * own + rows % positions
         size = plan.batch if plan.fixed else len(chunk)
         whole = {name: filled(value, size) for name, value in feeds.items()}
         yield PositionBatch(subject.feeding.fed(whole, names), rows, local, len(chunk))

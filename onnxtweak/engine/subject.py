@@ -118,7 +118,8 @@ class Subject:
         for start in range(0, count, size):
             part = {name: filled(value[start : start + size], size) for name, value in samples.items()}
             found += session.run(self.feeding.fed(part, names) | dict(slot or {}), [output])
-        return np.concatenate(found)[: count * self.positions]
+        every = np.concatenate(found)  # of each sample as many rows as it has, which may be other than most
+        return every[: count * (len(every) // (-(-count // size) * size))]
 
     def exposed(
         self,
@@ -207,19 +208,19 @@ def measured(
 def few_samples(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:
     """Inputs of the first `wanted` samples by name; for a fixed batch, of exactly as many as it takes.
 
-    Raises DataError when there are none.
+    Where sizes differ, of the largest. Raises DataError when there are none.
     """
     fixed = fixed_batch(opened)
-    rows = view.samples[: fixed or wanted]
+    rows = view.dataset.by_part.largest_of(view.samples)[: fixed or wanted]
     return _filled_rows(view, rows, fixed or len(rows))
 
 
 def whole_batches(opened: Opened, view: View, wanted: int) -> dict[str, np.ndarray]:
     """Inputs of the first `wanted` samples by name; for a fixed batch, in as many whole ones as that takes.
 
-    Raises DataError when there are none.
+    Where sizes differ, of the largest. Raises DataError when there are none.
     """
-    fixed, rows = fixed_batch(opened) or 1, view.samples[:wanted]
+    fixed, rows = fixed_batch(opened) or 1, view.dataset.by_part.largest_of(view.samples)[:wanted]
     return _filled_rows(view, rows, -(-len(rows) // fixed) * fixed)
 
 

@@ -94,7 +94,7 @@ class _LogitsRun:
         Of very many rows some, the same of each sample.
         """
         found = self.subject.run(self.session, self.output, samples)
-        found = found.reshape(len(next(iter(samples.values()))), self.subject.positions, -1)
+        found = found.reshape(len(next(iter(samples.values()))), -1, self.subject.classes)
         step = -(-found[:1].size // _COMPARED)
         return found[:, ::step].reshape(len(found), -1).astype(np.float64)
 

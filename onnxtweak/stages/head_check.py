@@ -55,7 +55,8 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
     """
     if subject.detector is not None:
         return ()
-    _require_positions(dataset, subject)
+    if not dataset.own:
+        _require_positions(dataset, subject)
     numbers = np.empty(0, np.int64) if dataset.sizes or dataset.several else np.unique(dataset.labels)
     if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
         raise DataError(

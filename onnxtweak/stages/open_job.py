@@ -49,6 +49,7 @@ from onnxtweak.stages.head_check import (
 )
 from onnxtweak.stages.lines.settle_lines import settle_lines
 from onnxtweak.stages.preprocess_record import as_recorded, explaining
+from onnxtweak.stages.rows.own_positions import positions_of_each, require_one_size
 from onnxtweak.stages.rows.unlabelled import rows_without_labels
 from onnxtweak.stages.watch_taps import Hidden, watch_taps
 from onnxtweak.types import FileRef, Progress, Tap
@@ -214,6 +215,7 @@ def _job(
     settings = replace(settings, shard=shard_for(len(splits.fit), settings.shard), batch=batch)
     opened = opened.given(_constants(splits))
     kind = known_head(opened)
+    require_one_size(opened, splits)
     tried = whole_batches(opened, splits.fit.spread_out(ANSWERED), ANSWERED)
     with starting(opened, "start the model", progress):
         find = settle_several if has_several(kind, splits.fit.dataset, origin.data) else settle_answer
@@ -232,6 +234,7 @@ def _job(
     require_declared_type(opened, subject)
     reserved = _reserved_bytes(subject, splits, settings)
     engine = Engine(settings, open_backend(settings), progress, RunStats(), reserved, Crew(settings))
+    splits = positions_of_each(splits, subject, engine, origin.data.seed, whole=origin.whole)
     splits = rows_without_labels(splits, subject, engine, origin.data.seed, whole=origin.whole)
     at_positions = settle_boxes if subject.detector is not None else settle_lines
     splits, subject = at_positions(splits, subject, few, engine, origin.data, whole=origin.whole)

@@ -27,6 +27,7 @@ Drops are percentage points of overall accuracy, targets are fractions.
 from __future__ import annotations
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -34,6 +35,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.splits import View
 from onnxtweak.data.thumbnails import thumbnail, with_masks
 from onnxtweak.engine.latency import paired_latency
@@ -263,18 +265,26 @@ def _sample(view: View, k: int, predicted: Sequence[np.ndarray]) -> dict[str, An
     }
 
 
+def _sizes_of(dataset: Dataset, sample: int) -> tuple[int, ...]:
+    """The sizes of a sample's positions, as its labels have them."""
+    if not dataset.own:
+        return dataset.sizes
+    part = dataset.parts[int(dataset.by_part.of(np.array([sample]))[0])]
+    return tuple(size for size in part.labels.shape[1:] if size > 1)
+
+
 def _masks(view: View, row: int, predicted: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The labels of a sample's positions, and what base and tweaked model show there, where these are pixels.
 
     Each (h, w) int64, -1 for what is not known, or not in the view; an empty list elsewhere.
     """
-    sizes, positions = view.dataset.sizes, view.dataset.positions
+    sizes, positions = _sizes_of(view.dataset, row), view.dataset.positions
     if len(sizes) != 2:
         return []
     start, stop = np.searchsorted(view.rows, [row * positions, (row + 1) * positions])
     at, found = view.rows[start:stop] - row * positions, []
     for classes in (view.labels, *predicted):
-        mask = np.full(positions, -1, np.int64)
+        mask = np.full(math.prod(sizes), -1, np.int64)
         mask[at] = classes[start:stop]
         found.append(mask.reshape(sizes))
     return found

@@ -94,7 +94,7 @@ def test_what_is_wrong_is_named(folder):
         opened(root)
     assert "gray values" in error.value.hint
     Image.new("L", (15, 12)).save(root / "masks" / "3.png")
-    with pytest.raises(DataError, match="the mask is 12 x 15"):
+    with pytest.raises(DataError, match="labels are of different sizes, and samples are not"):
         opened(root)
 
 

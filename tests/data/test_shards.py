@@ -146,11 +146,15 @@ def test_a_folder_of_both_kinds_is_refused(tmp_path):
         opened(tmp_path)
 
 
-def test_shards_of_different_shapes_are_refused(tmp_path):
+def test_shards_of_different_shapes_are_never_in_one_batch(tmp_path):
     np.savez(tmp_path / "a.npz", x=X, y=Y)
     np.savez(tmp_path / "b.npz", x=X[:, :2], y=Y)
-    with pytest.raises(DataError, match="samples are"):
-        opened(tmp_path, (InputSpec("input", "float32", (None, None)),))
+    dataset = opened(tmp_path, (InputSpec("input", "float32", (None, None)),))
+    found = [inputs["input"] for inputs, _, _ in dataset.batches(None, 2 * len(X))]
+    assert np.array_equal(found[0], X) and np.array_equal(found[1], X[:, :2]) and len(found) == 2
+    assert dataset.by_part.unequal and dataset.by_part.largest_of(np.arange(2 * len(X))).tolist() == [
+        *range(len(X))
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes with names")

@@ -11,6 +11,7 @@ at_positions        models that decide at every position, and lack a class
 browser             a real browser that shows a page, and works with it
 labels_at_positions  models that mark labels at every position, and know one of them badly
 several_labels      models that mark several labels at once, and know some of them badly
+unequal             samples of different sizes, cut from those of one size
 finders             detectors that know one colour badly, and pictures of coloured squares
 text_lines          a model that reads lines of text, and lines that it reads badly
 own_answers         files run outside onnxtweak, compared with what commands report

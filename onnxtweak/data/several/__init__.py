@@ -3,4 +3,5 @@
 label_kind      whether labels are several at once, or a class each
 marks           a mark for each sample and class: there, not there, not known
 at_positions    the same at each position of a sample
+own_sizes       samples of different sizes, and their labels behind one another
 """

@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxtweak.data.samples import MarkedAt, Part
 from onnxtweak.data.several.marks import UNKNOWN
+from onnxtweak.data.several.own_sizes import behind_one_another, sizes_together
 from onnxtweak.errors import DataError
 
 _WHITE = 255  # of a mask of bytes
@@ -22,12 +23,14 @@ _WHITE = 255  # of a mask of bytes
 class MarksAtPositions:
     """marks (N * P, C) int8, sample after sample. sizes : of the P positions; () where these are samples.
 
-    notes : what was done.
+    notes : what was done. own : how many positions samples of each part have, 0 without labels; () where
+    all have as many.
     """
 
     marks: np.ndarray
     sizes: tuple[int, ...]
     notes: tuple[str, ...]
+    own: tuple[int, ...] = ()
 
 
 def marks_at_positions(
@@ -65,31 +68,23 @@ def marks_at_positions(
             )
         found.append(marks)
         notes += [note] if note else []
-    sizes = [_sizes(marks) for marks in found]
-    for part, size in zip(labelled, sizes, strict=True):
-        if size != sizes[0]:
-            raise DataError(
-                f"labels are at {_text(size)} positions here, and at {_text(sizes[0])} in "
-                f"{labelled[0].label_where}",
-                where=part.label_where,
-                hint="give samples of one size together, and others in a job of their own",
-            )
-    classes, each = found[0].shape[-1], math.prod(sizes[0])
-    whole = iter(found)
-    every = [
-        next(whole).reshape(-1, classes)
-        if part.labelled
-        else np.full((len(part) * each, classes), UNKNOWN, np.int8)
-        for part in parts
-    ]
-    marks = np.concatenate(every)
+    classes, whole = found[0].shape[-1], iter(found)
+    every = [_flat(next(whole)) if part.labelled else len(part) for part in parts]
+    marks = behind_one_another(every, np.int8, (classes,))
     if not (marks == 1).any():
         hint = "mark the positions that have a label with 1"
         raise DataError("no position has any label", where=labelled[0].label_where, hint=hint)
     unknown = sum(int((each == UNKNOWN).sum()) for each in found)
     if unknown:
-        notes.append(f"{unknown:,} of {marks.size:,} labels are not known and do not count")
-    return MarksAtPositions(marks, sizes[0], tuple(dict.fromkeys(notes)))
+        known = sum(each.size for each in found)
+        notes.append(f"{unknown:,} of {known:,} labels are not known and do not count")
+    sizes, own = sizes_together([marks.shape[1:-1] for marks in found], parts)
+    return MarksAtPositions(marks, sizes, tuple(dict.fromkeys(notes)), own)
+
+
+def _flat(marks: np.ndarray) -> np.ndarray:
+    """Marks (n, positions, C), whatever axes these have."""
+    return marks.reshape(len(marks), math.prod(marks.shape[1:-1]), marks.shape[-1])
 
 
 def _classes_last(raw: np.ndarray, at: MarkedAt) -> np.ndarray | None:
@@ -129,11 +124,3 @@ def _marks(raw: np.ndarray, at: MarkedAt, ignored: int | None) -> tuple[np.ndarr
     if strange.any():
         return raw, note, float(raw[strange][0])
     return np.where(unknown, UNKNOWN, there).astype(np.int8), note, None
-
-
-def _sizes(marks: np.ndarray) -> tuple[int, ...]:
-    return tuple(size for size in marks.shape[1:-1] if size > 1)
-
-
-def _text(sizes: Sequence[int]) -> str:
-    return "x".join(map(str, sizes))

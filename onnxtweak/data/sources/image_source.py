@@ -28,7 +28,7 @@ class ImageColumn:
     """A column of images, (N, h, w, 1 or 3) uint8, decoded on demand.
 
     preprocess : its sizes are applied here, image by image, because the files may differ in size. most :
-    pixels that a file may have.
+    pixels that a file may have. shapes (N,) : of each, where the model takes different sizes; else ().
     """
 
     where: str
@@ -37,6 +37,7 @@ class ImageColumn:
     gray: bool
     preprocess: Preprocess
     most: int
+    shapes: tuple[tuple[int, ...], ...] = ()
     axes: str = "HWC"
     sized = True
     thread_safe = True
@@ -45,6 +46,10 @@ class ImageColumn:
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(np.uint8)
+
+    def of_shape(self, shape: tuple[int, ...]) -> ImageColumn:
+        """As of `UnequalColumn`."""
+        return replace(self, shape=(len(self.paths), *shape))
 
     @contextmanager
     def open(self) -> Iterator[TakeRows]:
@@ -268,7 +273,13 @@ def _column(where: str, paths: tuple[Path, ...], spec: InputSpec, reading: Readi
     expects_color = len(sample) == 3 and 3 in (sample[0], sample[-1])
     gray = preprocess.color == "GRAY" or (preprocess.color is None and stored_gray and not expects_color)
     height, width = preprocess.crop or resized(size, preprocess)
-    return ImageColumn(where, paths, (len(paths), height, width, 1 if gray else 3), gray, preprocess, most)
+    channels = 1 if gray else 3
+    shapes: tuple[tuple[int, ...], ...] = ()
+    if spec.any_size and preprocess.crop is None and preprocess.resize_mode in (None, "short"):
+        sizes = [resized(pillow_decoder().probe(path, most)[0], preprocess) for path in paths]
+        shapes = tuple((*own, channels) for own in sizes) if len(set(sizes)) > 1 else ()
+    shape = (len(paths), height, width, channels)
+    return ImageColumn(where, paths, shape, gray, preprocess, most, shapes)
 
 
 def _note(column: ImageColumn) -> str:

@@ -6,7 +6,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,10 +29,12 @@ from onnxtweak.data.samples import (
     no_labels,
     with_rows,
 )
+from onnxtweak.data.several.own_sizes import RowsColumn, as_objects
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.boxes.rows import rows_of
 from onnxtweak.data.sources.held_whole import require_small
 from onnxtweak.data.sources.npy import NO_ARRAY, Header, MappedColumn, map_npy, read_array, read_header
+from onnxtweak.data.sources.object_rows import arrays_in
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
 
@@ -130,10 +132,12 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
     names = None
     if classes is not None:
         names = _names(_array(path, members[classes], classes, "class names", reading.memory))
+    specs = {spec.name: spec for spec in inputs}
     columns = {
-        name: _of_input(path, members[stored], stored, reading.memory) for name, stored in arrays.items()
+        name: _of_input(path, members[stored], stored, reading.memory, specs[name])
+        for name, stored in arrays.items()
     }
-    stored_labels = _array(path, members[labels], labels, "labels", reading.memory) if labels else None
+    stored_labels = None if not labels else _labels(path, members[labels], labels, columns, reading.memory)
     if stored_labels is None:
         stored_labels = no_labels(columns)
     elif reading.boxes:
@@ -168,7 +172,39 @@ def load(column: CompressedColumn) -> ArrayColumn:
     return ArrayColumn(column.where, array)
 
 
-def _of_input(path: Path, info: zipfile.ZipInfo, name: str, memory: int) -> Column:
+def _labels(
+    path: Path, info: zipfile.ZipInfo, name: str, columns: Mapping[str, Column], memory: int
+) -> np.ndarray:
+    """Labels as they are stored; of samples of different sizes, perhaps an array for each."""
+    unequal = any(isinstance(column, RowsColumn) for column in columns.values())
+    rows = _arrays_of_objects(path, info, name, memory) if unequal else None
+    return _array(path, info, name, "labels", memory) if rows is None else as_objects(rows)
+
+
+def _arrays_of_objects(path: Path, info: zipfile.ZipInfo, name: str, memory: int) -> list[np.ndarray] | None:
+    """Arrays of different shapes; None for anything else. Raises DataError where they take too much."""
+    if info.flag_bits & 1:
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
+            np.lib.format.read_magic(stream)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            if not dtype.hasobject or len(shape) != 1:
+                return None
+            if info.file_size > memory // 2:
+                raise DataError(
+                    f"arrays of different sizes take {info.file_size / 2**20:,.0f} MiB in memory",
+                    where=f"{name} in {path}",
+                    hint="allow more --memory, or give a folder of .npz files with samples of one size each",
+                )
+            return arrays_in(stream, info.file_size)
+    except DAMAGE:
+        return None
+
+
+def _of_input(path: Path, info: zipfile.ZipInfo, name: str, memory: int, spec: InputSpec) -> Column:
+    if spec.any_size and (rows := _arrays_of_objects(path, info, name, memory)) is not None:
+        return RowsColumn.of(f"{name} in {path}", rows)
     column = _column(path, info, name, memory)
     if column.shape:
         return column

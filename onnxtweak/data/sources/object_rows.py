@@ -1,6 +1,7 @@
 """What does an array of Python objects hold? Its pickle is read with stand-ins: nothing in it is carried out.
 
-Such arrays are refused; the message then says why rows would not stack, and what to do.
+Arrays of different shapes are put together again from what the stand-ins were given. Anything else is
+refused; the message then says why rows would not stack, and what to do.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import pickle
 from collections.abc import Sequence
 from typing import IO, Any
 
+import numpy as np
+
 _SHOWN = 4
 _MOST_BYTES = 1 << 28  # what is read at most to explain
 _NUMPY = {"_reconstruct", "ndarray", "dtype", "_frombuffer", "scalar"}
 
 
 class _StandIn:
-    """Takes the place of an array, or of what is called to make one; `state` is what it is given."""
+    """Takes the place of an array, or of what is called to make one; `state` is what it is given last."""
 
     def __init__(self, *given: Any) -> None:
-        self.state: Any = given
+        self.given = self.state = given  # type: Any
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -30,6 +33,27 @@ class _Reader(pickle.Unpickler):
         if module.partition(".")[0] == "numpy" and name in _NUMPY:
             return _StandIn
         raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def arrays_in(stream: IO[bytes], most: int) -> list[np.ndarray] | None:
+    """The arrays of numbers that an array of objects holds; None where it holds anything else.
+
+    stream : just behind its header. most : bytes to read.
+    """
+    try:
+        rows = _Reader(io.BytesIO(stream.read(most))).load().state[4]
+        found = [_array(row) for row in rows]
+    except Exception:  # whatever a damaged or foreign pickle raises
+        return None
+    return found if found and all(one.dtype.kind in "biuf" and one.ndim for one in found) else None
+
+
+def _array(row: Any) -> np.ndarray:
+    """An array from its stand-in: version, shape, type, whether in Fortran order, bytes."""
+    _, shape, kind, fortran, data = row.state
+    (code, *_), (_, order, *_) = kind.given, kind.state
+    dtype = np.dtype(code).newbyteorder(order if order in "<>" else "=")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def explain(stream: IO[bytes]) -> tuple[str, str]:

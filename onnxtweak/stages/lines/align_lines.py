@@ -6,8 +6,10 @@ file with tweaks inside, the scores are those without them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,6 +56,7 @@ def align_splits(
         bare = replace(bare, model=bare.model.holding(revert_tweak(bare.model.data, tweak)))
     datasets = {id(view.dataset): view.dataset for view in splits.views}
     found = {key: _aligned(bare, dataset, alphabet, engine) for key, dataset in datasets.items()}
+    positions = max(one.dataset.positions for one in found.values())
 
     def at_positions(view: View, most: int, *, labelled: bool = True) -> View:
         own = View(found[id(view.dataset)].dataset, view.rows)
@@ -61,7 +64,7 @@ def align_splits(
 
     def drawn(view: View, most: int, *, pick_hard: bool = False, labelled: bool = True) -> View:
         own = found[id(view.dataset)]
-        every = at_positions(view, len(view) * subject.positions, labelled=labelled)
+        every = at_positions(view, len(view) * own.dataset.positions, labelled=labelled)
         if len(every) <= most:
             return every
         rows, nothing = every.rows, np.zeros(len(every), bool)
@@ -74,13 +77,13 @@ def align_splits(
     }
     notes = [note for one in found.values() for note in _said(one.dataset)]
     if whole:
-        every = at_positions(splits.fit, len(splits.fit) * subject.positions)
+        every = at_positions(splits.fit, len(splits.fit) * positions)
         changed = replace(splits, fit=every, validation=every, listed=listed)
     else:
         fit = drawn(splits.fit, _FIT, pick_hard=True)
         validation, test = drawn(splits.validation, _VALIDATION), splits.test
         if test is not None:  # whole lines are read there
-            test = at_positions(test.spread_out(TEST // subject.positions), TEST)
+            test = at_positions(test.spread_out(TEST // positions), TEST)
         changed = replace(splits, fit=fit, validation=validation, test=test, listed=listed)
         notes += on_positions(fit, validation, test)
         if fit.thinned is not None:
@@ -104,12 +107,14 @@ def _aligned(subject: Subject, dataset: Dataset, alphabet: Alphabet, engine: Eng
             hint="leave such lines out, or give the characters of its classes with --alphabet FILE",
         )
     kind = np.int16 if len(alphabet.characters) < np.iinfo(np.int16).max else np.int32
-    labels: np.ndarray = np.full(len(dataset) * subject.positions, -1, kind)
+    sizes = (max(dataset.own),) if dataset.own else subject.sizes
+    labels: np.ndarray = np.full(len(dataset) * math.prod(sizes), -1, kind)
     hard, plain = np.zeros((2, len(labels)), bool)
     lines = replace(dataset.lines, alphabet=alphabet)
-    bare = replace(dataset, labels=labels, sizes=subject.sizes, classes=alphabet.names, lines=lines)
-    for rows, Z in _samples(subject, View(bare, np.arange(len(labels))), engine):
-        text, shown = lines.texts[rows.start // subject.positions], ONE_LABEL.predict(Z)
+    bare = replace(dataset, labels=labels, sizes=sizes, classes=alphabet.names, lines=lines)
+    every = with_positions(View(bare, np.arange(len(dataset))), len(labels), 0, labelled=False)
+    for rows, Z in _samples(subject, every, engine):
+        text, shown = lines.texts[rows.start // bare.positions], ONE_LABEL.predict(Z)
         path = align(Z, alphabet.numbers(text), alphabet.blank) if text else None
         plain[rows] = shown == alphabet.blank
         if path is not None:
@@ -118,7 +123,7 @@ def _aligned(subject: Subject, dataset: Dataset, alphabet: Alphabet, engine: Eng
             plain[rows] &= labels[rows] == alphabet.blank
     if any(lines.texts) and not (labels >= 0).any():
         raise DataError(
-            f"no line fits into the {subject.positions:,} positions of the model's scores",
+            f"no line fits into the {bare.positions:,} positions of the model's scores",
             where=dataset.parts[0].label_where,
             hint="feed wider pictures: --resize HxW --resize-mode line",
         )
@@ -128,11 +133,10 @@ def _aligned(subject: Subject, dataset: Dataset, alphabet: Alphabet, engine: Eng
 def _samples(subject: Subject, view: View, engine: Engine) -> Iterator[tuple[slice, np.ndarray]]:
     """Rows and scores (P, C) of each sample."""
     for got in capture(subject, view, engine, "align"):
-        each = len(got.Z) // subject.positions
-        for sample in range(each):
-            span = slice(sample * subject.positions, (sample + 1) * subject.positions)
-            start = int(got.rows[span.start])
-            yield slice(start, start + subject.positions), got.Z[span]
+        starts = np.flatnonzero(np.diff(got.rows // view.dataset.positions, prepend=-1))
+        for start, end in pairwise([*starts.tolist(), len(got.rows)]):
+            first = int(got.rows[start])
+            yield slice(first, first + end - start), got.Z[start:end]
 
 
 def _said(dataset: Dataset) -> Iterator[str]:

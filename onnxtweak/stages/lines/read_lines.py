@@ -28,8 +28,9 @@ class _LinesOfView:
     @classmethod
     def of(cls, view: View, numbers: np.ndarray, column: str | None) -> _LinesOfView | None:
         """None where the view has no lines. numbers (n,) int64 : of the model's own classes, at positions."""
-        lines = view.dataset.lines
-        found = [] if lines is None else [*lines.read(view.rows, numbers, view.dataset.positions)]
+        lines, data = view.dataset.lines, view.dataset
+        own = data.by_part.positions_of(np.arange(len(data)))
+        found = [] if lines is None else [*lines.read(view.rows, numbers, data.positions, own)]
         if not found:
             return None
         starts, texts, read = zip(*found, strict=True)

@@ -5,6 +5,7 @@ Where a model has very many classes, what it shows itself says which of them mat
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -52,8 +53,8 @@ def rows_without_labels(
 
 def _with_rows(dataset: Dataset, subject: Subject) -> Dataset:
     """The dataset with -1 for every label that a sample of this model has."""
-    sizes = tuple(size for size in subject.sizes if size > 1)
-    count = len(dataset) * subject.positions
+    sizes = (max(dataset.own),) if dataset.own else tuple(size for size in subject.sizes if size > 1)
+    count = len(dataset) * math.prod(sizes)
     if subject.head.several:
         return replace(dataset, labels=np.full((count, subject.classes), -1, np.int8), sizes=sizes)
     return replace(dataset, labels=np.full(count, -1, np.int32), sizes=sizes)

@@ -19,8 +19,9 @@ from onnxtweak.data.samples import (
     no_labels,
     with_rows,
 )
+from onnxtweak.data.several.own_sizes import RowsColumn, as_objects
 from onnxtweak.data.sources.boxes.rows import rows_of
-from onnxtweak.data.sources.memory.values import as_array
+from onnxtweak.data.sources.memory.values import as_array, unequal_rows
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory, is_array
 
@@ -42,7 +43,14 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
     if labels is None and labelled:
         name = match_labels(found, bound, None, str(source), reading.groups)
         labels, label_where = found[name], f"{name} in {source}"
-    arrays = {name: as_array(found[stored], f"{stored} in {source}") for name, stored in bound.items()}
+    unlike = [spec.name for spec in inputs if spec.any_size and spec.name in bound]
+    rows = {name: unequal_rows(found[bound[name]]) for name in unlike}
+    arrays = {
+        name: as_array(found[stored], f"{stored} in {source}")
+        if (own := rows.get(name)) is None
+        else as_objects(own)
+        for name, stored in bound.items()
+    }
     groups = {name: match_group(found, name, None, str(source)) for name in reading.groups}
     classes = next((name for name in CLASSES if name in found and name not in bound.values()), None)
     columns = {name: _column(arrays[name], f"{stored} in {source}") for name, stored in bound.items()}
@@ -68,9 +76,11 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
 def _labels(
     labels: Any, where: str, columns: Mapping[str, Column], inputs: Sequence[InputSpec], reading: Reading
 ) -> np.ndarray:
-    """Labels as an array, or the boxes of each sample."""
+    """Labels as an array, or the boxes of each sample; of samples of different sizes, an array for each."""
     if not reading.boxes:
-        return as_array(labels, where)
+        unequal = any(isinstance(column, RowsColumn) for column in columns.values())
+        rows = unequal_rows(labels) if unequal else None
+        return as_array(labels, where) if rows is None else as_objects(rows)
     spec = with_rows(inputs)[0]
     raw = as_array(labels, where) if is_array(labels) else labels
     return rows_of(raw, columns[spec.name], spec, reading.preprocess, where)
@@ -85,6 +95,8 @@ def _require_names(found: Mapping[Any, Any], source: InMemory) -> None:
 
 
 def _column(array: np.ndarray, where: str) -> Column:
+    if array.dtype == object:
+        return RowsColumn.of(where, list(array), borrowed=True)
     return ArrayColumn(where, array, borrowed=True) if array.ndim else NumberColumn(where, array)
 
 

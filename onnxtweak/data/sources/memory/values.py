@@ -51,6 +51,18 @@ def as_array(value: Any, where: str) -> np.ndarray:
     return view
 
 
+def unequal_rows(value: Any) -> list[np.ndarray] | None:
+    """Arrays of numbers of different shapes, as a list of them or an array of objects; None for others."""
+    if not isinstance(value, list | tuple) and getattr(value, "dtype", None) != np.dtype(object):
+        return None
+    try:
+        rows = [numpys(item) for item in value]
+    except Exception:  # what is no array is said elsewhere
+        return None
+    plain = all(row.dtype.kind in "biuf" and row.ndim for row in rows)
+    return rows if plain and len({row.shape for row in rows}) > 1 else None
+
+
 _PLAINER = "give numbers, or text: array.astype('float32'), array.astype(str)"
 
 
