@@ -126,7 +126,7 @@ def compare(
         model=job.model,
         targets=tuple(job.names[j] for j in goal.targets),
         repeats=repeats,
-        samples={role: len(view) for role, view in views.items()},
+        samples={role: len(view) for role, view in views.items()} | {"test": len(inputs.test.labels)},
         before={
             "overall": interval([m.overall for m in before], samples_of(before)),
             "target": interval([m.target for m in before], samples_of(before, goal)),

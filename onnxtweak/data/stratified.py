@@ -11,6 +11,7 @@ from onnxtweak.data.dataset import Dataset, counted
 from onnxtweak.data.several.marks import rarest
 from onnxtweak.errors import DataError
 
+_MOST_TIMES = 50  # that a position is repeated where repetitions stand for weights
 _NOT_PLAIN = 0.75  # of the positions drawn
 # A label is rare that fewer positions have; they are looked for among so many times the positions drawn.
 _RARE, _AMONG = 0.2, 40
@@ -119,6 +120,14 @@ class Thinned:
     def weight(self, rows: np.ndarray) -> np.ndarray:
         """Of some of the rows, (m,) float64."""
         found: np.ndarray = self.weights[np.searchsorted(self.rows, rows)]
+        return found
+
+    @property
+    def times(self) -> np.ndarray:
+        """How often each row counts, the least once, (n,) int64: drawn so that these are right on average."""
+        each = np.minimum(self.weights / self.weights.min(initial=np.inf), _MOST_TIMES)
+        draw = np.random.Generator(np.random.PCG64(0)).random(len(each))
+        found: np.ndarray = np.floor(each + draw).astype(np.int64)
         return found
 
     def may_be_judged_on(self, rows: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from onnxtweak.method.tuning.by_head import gaps_and_gains
 from onnxtweak.settings import JoinSettings
 from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.open_job import Job
+from onnxtweak.stages.score import scored_view
 
 
 def criterion_of(rankings: Sequence[Ranking]) -> str:
@@ -52,7 +53,7 @@ def rank_neurons(
             found.append(rank(candidates, job.taps, criterion, candidates_wanted(join), name))
     if join.criterion != "net-gain" or not any(len(r.weight) for r in found):
         return found
-    searched = gather_table(job, job.splits.fit, united(found), "search")
+    searched = gather_table(job, scored_view(job), united(found), "search")
     ends = np.cumsum([0, *(len(r.weight) for r in found)])
     return [
         by_net_gain(

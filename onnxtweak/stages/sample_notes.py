@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxtweak.method.selection.candidates import Theta
 from onnxtweak.stages.open_job import Job
+from onnxtweak.stages.score import scored_view
 
 # Base accuracy on fit samples above validation by more than this: the base has probably seen them (METHOD 9).
 _MEMORISED = 0.05
@@ -53,7 +54,7 @@ def notes_on_tables(job: Job, theta: Theta, Z: np.ndarray, most: int) -> tuple[s
 
     Z (N, C) : validation logits of the base. most : synapses that a target may get.
     """
-    fit_right = job.head.decisions(theta.predicted, job.splits.fit.labels).right
+    fit_right = job.head.decisions(theta.predicted, scored_view(job).labels).right
     notes = []
     if seen := seen_in_training(fit_right, job.head.right(Z, job.splits.validation.labels)):
         notes.append(f"{seen}; samples held out from training give better tables")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.memory_plan import Block
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
@@ -27,6 +28,15 @@ from onnxtweak.types import Progress, Tap, silent
 _CACHED, _CACHED_EACH = 200_000, 2_000
 
 
+def scored_view(job: Job) -> View:
+    """The fit samples that theta is over: positions as often as they count, so that counts are weighted."""
+    fit = job.splits.fit
+    if fit.thinned is None:
+        return fit
+    times = fit.thinned.times[np.searchsorted(fit.thinned.rows, fit.rows)]
+    return View(fit.dataset, np.repeat(fit.rows, times))
+
+
 def score_neurons(
     job: Job, targets: np.ndarray, theta: str, most: int, tables: ScoreTables | None = None
 ) -> Theta:
@@ -34,7 +44,7 @@ def score_neurons(
 
     most : how many of the best neurons of each target are needed. tables : where all scores are written.
     """
-    fit, engine = job.splits.fit, job.engine
+    fit, engine = scored_view(job), job.engine
     key = None if engine.settings.work_dir is None else _cache_key(job, targets, theta)
     task = ScoringTask(fit.labels, np.asarray(targets, np.int64), theta, key, job.head)
     reopen = ModelSamples(job.subject, fit, job.taps)
@@ -108,6 +118,7 @@ def _cache_key(job: Job, targets: np.ndarray, theta: str) -> str:
         taps=[asdict(tap) for tap in job.taps],
         targets=targets.tolist(),
         theta=theta,
+        **({} if job.splits.fit.thinned is None else {"weighted": True}),
     )
 
 

@@ -15,7 +15,7 @@ from onnxtweak.method.selection.active_neurons import active_neurons
 from onnxtweak.method.selection.candidates import Candidates
 from onnxtweak.method.selection.numbering import drawn_at_random
 from onnxtweak.method.selection.ranking import Ranking, candidates_wanted, empty_ranking, united
-from onnxtweak.method.table import all_neurons, union
+from onnxtweak.method.table import all_neurons, most_neurons, union
 from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.settings import FitSettings, JoinSettings, TapSettings
 from onnxtweak.stages.choose_neurons import choose_neurons
@@ -40,12 +40,11 @@ def scored_classes(job: Job, targets: np.ndarray | None) -> tuple[np.ndarray | N
 
 
 def views_of(job: Job) -> dict[str, View]:
-    """The samples by their role; of positions, no more to test than to fit. Raises DataError without test."""
+    """The samples by their role. Raises DataError without test."""
     splits = job.splits
     if splits.test is None:
         raise DataError("`compare` needs test samples", hint="give them with --test, or leave out --val")
-    test = splits.test.spread_out(FIT) if job.subject.sizes else splits.test
-    return {"fit": splits.fit, "validation": splits.validation, "test": test}
+    return {"fit": splits.fit, "validation": splits.validation, "test": splits.test}
 
 
 def gather_inputs(
@@ -85,6 +84,9 @@ def gather_inputs(
         groups["active"], _ = active_neurons(best, job.taps, names, "auto", active)
     neurons, columns = union(groups)
     views = views_of(job)
+    if job.subject.sizes:  # of which there are many more to test than to learn from
+        left = most_neurons(len(neurons), job.engine) - len(views["fit"]) - len(views["validation"])
+        views["test"] = views["test"].spread_out(max(FIT, left))
     passes = {"fit": "collect", "validation": "validate", "test": "test"}
     tables = {role: gather_table(job, view, neurons, passes[role]) for role, view in views.items()}
     learnt = tables["fit"], tables["validation"]
