@@ -47,10 +47,9 @@ class Dataset:
     those that do not have the label 0, or -1 at every position. lines : what stands in each sample, where
     they are lines of text; until these are aligned with positions, labels only serve to deal them out.
     objects : likewise, the boxes of each sample, until these are matched with anchors. coded : for how many
-    classes labels (N * P,) stand for marks, as `boxes.matching` numbers them; 0: they are what they are. own :
-    how many positions the samples of each part have, where not all have P, which the largest has; () : all
-    have. pending : labels at positions of samples of different sizes, until it is known how many the model
-    has.
+    classes labels (N * P,) stand for marks, as `boxes.matching` numbers them; 0: they are what they are.
+    own : how many positions the samples of each part have, where not all have P; (): all have. pending :
+    labels at positions of samples of different sizes, until it is known how many the model has.
     """
 
     labels: np.ndarray
@@ -267,18 +266,6 @@ class Dataset:
             row_bytes = math.prod(column.shape[1:]) * column.dtype.itemsize
             arrays[name] = share(make, len(rows), row_bytes) if column.thread_safe else make(0, len(rows))
         return arrays
-
-
-def overlaps(data: Dataset, validation: Dataset, test: Dataset | None) -> Iterator[str]:
-    """A note for each pair of splits that share rows of the same file."""
-    pairs = [("validation", validation, "fit", data)]
-    if test is not None:
-        pairs.append(("test", test, "fit or validation" if validation is data else "fit", data))
-        pairs.append(("test", test, "validation", validation))
-    for role, given, other, theirs in pairs:
-        same = given is theirs or (other == "validation" and theirs is data)
-        if not same and (shared := given.shared_with(theirs)):
-            yield f"{shared} {role} samples also serve as {other} samples: results will look too good"
 
 
 def counted(labels: np.ndarray) -> np.ndarray:

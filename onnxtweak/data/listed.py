@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -50,11 +50,30 @@ def not_listed(dataset: Dataset, rows: np.ndarray, listed: Sequence[Part]) -> np
     return kept
 
 
+def beside_listed(
+    dataset: Dataset, rows: np.ndarray, data: Dataset, of_role: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Those of `rows` (n,) int64 of a dataset that are no listed sample of `data`, whose rows go by role."""
+    return not_listed(dataset, rows, parts_of(data, of_role, LISTED))
+
+
 def parts_of(dataset: Dataset, rows: Mapping[str, np.ndarray], roles: Sequence[str]) -> tuple[Part, ...]:
     """The parts of a dataset, opened from `all_sources`, that hold samples of some roles."""
     starts = np.cumsum([0, *map(len, dataset.parts)])[:-1]
     inside = np.isin(starts, np.concatenate([np.empty(0, np.int64), *(rows[role] for role in roles)]))
     return tuple(part for part, own in zip(dataset.parts, inside, strict=True) if own)
+
+
+def overlaps(data: Dataset, validation: Dataset, test: Dataset | None) -> Iterator[str]:
+    """A note for each pair of splits that share rows of the same file."""
+    pairs = [("validation", validation, "fit", data)]
+    if test is not None:
+        pairs.append(("test", test, "fit or validation" if validation is data else "fit", data))
+        pairs.append(("test", test, "validation", validation))
+    for role, given, other, theirs in pairs:
+        same = given is theirs or (other == "validation" and theirs is data)
+        if not same and (shared := given.shared_with(theirs)):
+            yield f"{shared} {role} samples also serve as {other} samples: results will look too good"
 
 
 def listed_once(

@@ -10,10 +10,10 @@ from itertools import combinations
 
 import numpy as np
 
-from onnxtweak.data.dataset import Batch, Dataset, overlaps
+from onnxtweak.data.dataset import Batch, Dataset
 from onnxtweak.data.groups import Groups, in_common, require_shared
 from onnxtweak.data.labels import known_names
-from onnxtweak.data.listed import all_sources, listed_once, not_listed, parts_of, rows_by_role, stand_in
+from onnxtweak.data.listed import all_sources, beside_listed, listed_once, overlaps, rows_by_role, stand_in
 from onnxtweak.data.open_data import Lists, read_sources
 from onnxtweak.data.samples import InputSpec, MarkedAt, Reading
 from onnxtweak.data.stratified import Thinned, drawn_marks, drawn_rows, labels_of_samples, stratified_split
@@ -202,7 +202,7 @@ def open_splits(
     shared = overlaps(data, validation.dataset, None if test is None else test.dataset)
     notes = (*data.notes, *said, *shared, *on_positions(fit, validation, test))
     if test is not None and test.dataset is not data and listed:
-        test = replace(test, rows=not_listed(test.dataset, test.rows, parts_of(data, every, LISTED)))
+        test = replace(test, rows=beside_listed(test.dataset, test.rows, data, every))
     if settings.group is not None:
         notes += _on_groups(settings.group, (fit, validation, test))
     return Splits(fit, validation, test, data.classes, notes, listed)
