@@ -14,7 +14,7 @@ from onnx.external_data_helper import set_external_data
 
 from onnxtweak.errors import ModelError, OutputError
 from onnxtweak.model.file.external_data import hash_file
-from onnxtweak.model.file.model_file import read_model
+from onnxtweak.model.file.model_file import parse, read_model
 from onnxtweak.model.file.output_file import write_atomic, write_model
 from onnxtweak.model.file.output_paths import check_model_output, check_output
 from tests.support import nets, tweaks
@@ -47,6 +47,17 @@ def test_the_graph_is_indexed_once(tmp_path):
     assert model.graph is model.graph and model.graph.proto is model.proto
     other = model.holding(model.data)
     assert other.graph is not model.graph and other.graph.proto is other.proto
+
+
+@pytest.mark.parametrize("name", [b"logits", b"sample-1", b"transB"])
+def test_a_name_that_is_no_text_is_refused_wherever_it_stands(name):
+    """Of a tensor, of an axis, of an attribute."""
+    proto = nets.mlp()
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "sample-1"
+    whole = proto.SerializeToString()
+    assert whole.count(name) and parse(whole) == proto
+    with pytest.raises(ModelError, match="not UTF-8"):
+        parse(whole.replace(name, b"\xff" + name[1:]))
 
 
 def test_read_model_tells_what_the_file_holds(tmp_path):

@@ -54,6 +54,10 @@ def spare(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray
         return np.zeros(ledger.classes), False
     if goal.all_are_targets(ledger.labels):
         return best.bias, True
+
+    def of_targets(found: _Raised) -> float:
+        return float(found.earned[goal.targets].sum())
+
     calibrating = ledger.calibration[goal.targets]
     common = float(calibrating.mean())
     calibrating = calibrating - common
@@ -65,7 +69,7 @@ def spare(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray
             bias = goal.on_all_classes(calibrating + tried * ledger.temperature, ledger.classes)
             found = ledger.raised(bias, goal, margin)
             since = since + 1 if found is None and tried >= lacking else 0
-            if found is not None and found.of_targets > best.of_targets:
+            if found is not None and of_targets(found) > of_targets(best):
                 best, height = found, tried
             if since == _PATIENCE:
                 break
@@ -76,10 +80,15 @@ def spare(ledger: Ledger, goal: ResolvedGoal, margin: float) -> tuple[np.ndarray
 
 @dataclass(frozen=True)
 class _Raised:
-    """Biases (C,) under which all limits are kept, and what the targets earn under them."""
+    """Biases (C,) under which every class keeps its limit.
+
+    earned (C,) float64 : by each class under them, as `Ledger._surer`. changed : samples right under them or
+    without the patch, but not both.
+    """
 
     bias: np.ndarray
-    of_targets: float
+    earned: np.ndarray
+    changed: int
 
 
 class Ledger:
@@ -100,6 +109,7 @@ class Ledger:
         self.before_overall = float(self._surer(self.before, self.was_right).sum())
         self.support = np.bincount(labels, minlength=self.classes)
         self._reach = np.full(self.classes, _NEAR * self.temperature)
+        self._known: dict[tuple[object, ...], _Raised | None] = {}
 
     def usual_bias(self, targets: np.ndarray) -> float:
         """The mean bias that calibrates the other classes, as far as they have samples."""
@@ -108,7 +118,20 @@ class Ledger:
 
     def raised(self, bias: np.ndarray, goal: ResolvedGoal, margin: float) -> _Raised | None:
         """`bias` (C,) and what the classes need that lack; None where the limits are not kept even so."""
-        bias = bias.copy()
+        found = self._classes_raised(bias, goal, margin)
+        if found is None:
+            return None
+        floor = self._overall_floor(found.changed, goal, margin)
+        return found if found.earned.sum() >= floor - _ROUNDING else None
+
+    def _classes_raised(self, bias: np.ndarray, goal: ResolvedGoal, margin: float) -> _Raised | None:
+        """`raised`, whatever all samples lose together: found once, however often that limit varies."""
+        key = bias.tobytes(), goal.max_class_drop, goal.unnamed_stay, margin
+        if key not in self._known:
+            self._known[key] = self._without_a_lack(bias.copy(), goal, margin)
+        return self._known[key]
+
+    def _without_a_lack(self, bias: np.ndarray, goal: ResolvedGoal, margin: float) -> _Raised | None:
         top, predicted = self.head.best(self.Z + bias.astype(self.Z.dtype))
         for _ in range(_ROUNDS):
             earned = self._earned(predicted)
@@ -118,10 +141,7 @@ class Ledger:
             missing = self._class_floor(changed, goal, margin) - earned
             lacking = np.flatnonzero(missing > _ROUNDING)
             if not len(lacking):
-                floor = self._overall_floor(int(changed.sum()), goal, margin)
-                surer = self._surer(earned, right)
-                enough = surer.sum() >= floor - _ROUNDING
-                return _Raised(bias, float(surer[goal.targets].sum())) if enough else None
+                return _Raised(bias, self._surer(earned, right), int(changed.sum()))
             for c in lacking.tolist():
                 gap = np.where(predicted == c, np.inf, (top - self._column(c, bias)).astype(np.float64))
                 step = self._step(gap, c, float(missing[c]))

@@ -22,6 +22,8 @@ from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex
 
 LARGEST_PROTOBUF = 2**31 - 1
 _EXPORT_AGAIN = "check the path, or export the model again"
+# Types of attributes that hold neither a tensor nor a graph.
+_PLAIN = {onnx.AttributeProto.AttributeType.Value(name) for name in ("FLOAT", "INT", "STRING", "INTS")}
 _LAST_FIELD = 26  # the largest field number of a ModelProto
 
 
@@ -210,10 +212,9 @@ def _has_invalid_text(message: Message) -> bool:
     """Whether a string in the message, comments aside, is not UTF-8: protobuf returns it as bytes."""
     if isinstance(message, onnx.TensorProto):  # its other fields may be large
         return isinstance(message.name, bytes) or any(map(_has_invalid_text, message.external_data))
-    if isinstance(message, onnx.NodeProto) and not message.attribute:  # there may be 100,000 of them
-        names = (message.name, message.op_type, message.domain, message.overload)
-        if all(type(text) is str for text in (*names, *message.input, *message.output)):
-            return any(map(_has_invalid_text, message.metadata_props))
+    # Where all bytes are ASCII, its text is. There may be 100,000 nodes.
+    if _holds_no_tensor(message) and message.SerializePartialToString().isascii():
+        return False
     for field_type, value in message.ListFields():
         texts = field_type.type in (field_type.TYPE_STRING, field_type.TYPE_MESSAGE)
         if not texts or field_type.name == "doc_string":
@@ -222,3 +223,10 @@ def _has_invalid_text(message: Message) -> bool:
             if isinstance(item, bytes) or (isinstance(item, Message) and _has_invalid_text(item)):
                 return True
     return False
+
+
+def _holds_no_tensor(message: Message) -> bool:
+    """Whether it is known to be small enough to be copied."""
+    if isinstance(message, onnx.NodeProto):
+        return all(attribute.type in _PLAIN for attribute in message.attribute)
+    return isinstance(message, onnx.ValueInfoProto)
