@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -33,3 +34,11 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder of shared data beside the project")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def latency_in_few_turns() -> Iterator[None]:
+    """Latency is measured by every job with evidence, which takes longer than the job of a small model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxtweak.engine.latency._MOST", 20)
+        yield

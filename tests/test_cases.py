@@ -54,13 +54,27 @@ def cases(shared: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the cases' files are, each in a folder of its number."""
+    return tmp_path_factory.mktemp("cases")
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Sections]:
+    """What came of the cases that several tests look at."""
+    return {}
+
+
 @pytest.fixture
-def played(cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Player:
-    """Runs the case of a number. Further arguments are those of `play`."""
+def played(cases: Path, folder: Path, known: dict[str, Sections], monkeypatch: pytest.MonkeyPatch) -> Player:
+    """Runs the case of a number, once. Further arguments are those of `play`."""
 
     def player(number: str, *more: Callable[[Call], None]) -> Sections:
-        (script,) = cases.glob(f"{number}_*.py")
-        return play(script, tmp_path, monkeypatch, *more)
+        if number not in known:
+            (script,) = cases.glob(f"{number}_*.py")
+            known[number] = play(script, folder, monkeypatch, *more)
+        return known[number]
 
     return player
 
@@ -420,9 +434,9 @@ def test_dynamic_quantisation_is_measured_one_at_a_time(played):
     assert all("one at a time" in call.told() for call in asked)
 
 
-def test_hints_of_inspect_and_of_data_can_be_followed(played, tmp_path):
+def test_hints_of_inspect_and_of_data_can_be_followed(played, folder):
     sections = played("25")
-    samples = tmp_path / "25" / "samples.npz"
+    samples = folder / "25" / "samples.npz"
     blind, seeing = sections["free axes"].calls
     assert (blind.returncode, seeing.returncode) == (0, 0)
     assert "give samples with -d" in blind.told()
@@ -438,9 +452,9 @@ def test_hints_of_inspect_and_of_data_can_be_followed(played, tmp_path):
     assert "(ORT)" in other.error
 
 
-def test_csv_of_numbers_counts_as_the_same_samples_elsewhere(played, tmp_path):
+def test_csv_of_numbers_counts_as_the_same_samples_elsewhere(played, folder, tmp_path):
     table = played("25")["CSV of numbers"].one("evaluate")
-    with np.load(tmp_path / "25" / "samples.npz") as samples:
+    with np.load(folder / "25" / "samples.npz") as samples:
         flat = {"x": samples["x"].reshape(len(samples["x"]), -1), "y": samples["y"]}
     np.savez(tmp_path / "flat.npz", **flat)
     same = run_here("evaluate", table.model, "-d", tmp_path / "flat.npz")
@@ -460,14 +474,14 @@ def test_a_scalar_input_is_given_by_data_or_by_option(played, tmp_path):
     assert (given.returncode, given.accuracy) == (0, BASE)
 
 
-def test_averaged_softmaxes_stay_probabilities(played, tmp_path):
+def test_averaged_softmaxes_stay_probabilities(played, folder):
     (section,) = played("26").values()
     assert section.codes() == BOTH
     for call in working(section):
         accuracies(call, highest)
-    files = [tmp_path / "26" / name for name in ("model.onnx", "join.onnx", "fit.onnx")]
+    files = [folder / "26" / name for name in ("model.onnx", "join.onnx", "fit.onnx")]
     for file in files:
-        (scores,) = own_outputs(file, tmp_path / "26" / "test.npz")
+        (scores,) = own_outputs(file, folder / "26" / "test.npz")
         assert np.allclose(scores.sum(axis=1), 1, atol=1e-5)
         assert scores.min() >= 0
         assert scores.max() <= 1

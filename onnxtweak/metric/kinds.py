@@ -7,7 +7,7 @@ The letters are those of `onnxtweak.types`; a prediction of -1, none of the clas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,7 +171,8 @@ class Worst(ConfusionMetric):
         there = (support > 0) & (np.arange(classes) != j)
         first = (right[there] / support[there]).min(initial=1.0)
         # Other classes only lose: the least of them so far is that of all.
-        left = right[rival] - _earlier(labels == rival, rival, classes)
+        (lost,) = _earlier(rival, classes, labels == rival)
+        left = right[rival] - lost
         lowest = np.where(labels == rival, left / np.maximum(support[rival], 1), 1.0)
         others = np.minimum.accumulate(np.concatenate([[first], lowest]))
         own = np.concatenate([[0], np.cumsum(labels == j)]) / max(support[j], 1)
@@ -211,7 +212,7 @@ class F1(ConfusionMetric):
             return found
 
         hit, every = labels == rival, np.ones(len(labels), bool)
-        lost, left = _earlier(hit, rival, classes), _earlier(every, rival, classes)
+        lost, left = _earlier(rival, classes, hit, every)
         after = part(rival, right[rival] - lost, shown[rival] - left)
         before = part(rival, right[rival] - lost + hit, shown[rival] - left + 1)
         first = part(np.arange(classes), right, shown)
@@ -298,12 +299,15 @@ def _logarithmic(weight: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return found
 
 
-def _earlier(counted: np.ndarray, group: np.ndarray, many: int) -> np.ndarray:
-    """How many counted samples of its group each sample has up to and with itself, (N,) int64."""
-    order = np.argsort(group, kind="stable")
-    running = np.cumsum(counted[order])
-    starts = np.searchsorted(group[order], np.arange(many))
-    before = np.concatenate([[0], running])[starts]
-    found = np.empty(len(group), np.int64)
-    found[order] = running - before[group[order]]
-    return found
+def _earlier(group: np.ndarray, many: int, *counted: np.ndarray) -> Iterator[np.ndarray]:
+    """How many counted samples of its group each sample has up to and with itself, (N,) int64 each."""
+    # Short integers are sorted by their digits, which takes a tenth of the time.
+    order = np.argsort(group.astype(np.int16) if many < 1 << 15 else group, kind="stable")
+    grouped = group[order]
+    starts = np.searchsorted(grouped, np.arange(many))
+    for samples in counted:
+        running = np.cumsum(samples[order])
+        before = np.concatenate([[0], running])[starts]
+        found = np.empty(len(group), np.int64)
+        found[order] = running - before[grouped]
+        yield found

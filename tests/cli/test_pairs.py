@@ -306,13 +306,19 @@ def test_results_of_all_other_commands_have_one(shop, works, tmp_path):
         ["revert", file, "-o", tmp_path / "b.onnx"], ["score", base, "-d", data, "-t", TARGET],
         ["dump", base, "-d", data, "-o", tmp_path / "more"],
         ["init", base, "-d", data, "-o", tmp_path / "r.toml"],
-        ["report", tmp_path / "join.json", "-o", tmp_path / "p.html"], ["doctor"],
+        ["report", tmp_path / "join.json", "-o", tmp_path / "p.html"],
         ["join", base, "-d", data, "-t", TARGET, "--dry-run"],
     ):  # fmt: skip
         (tmp_path / "join.json").write_text(shop.told["join"])
         (tmp_path / "x.json").write_text(works(*given, "-f", "json"))
         works("report", tmp_path / "x.json", "-o", tmp_path / "x.html", "--force")
         assert given[0] in (tmp_path / "x.html").read_text(), given
+
+
+def test_a_diagnosis_has_a_page(works, tmp_path):
+    (tmp_path / "x.json").write_text(works("doctor", "-f", "json"))
+    works("report", tmp_path / "x.json", "-o", tmp_path / "x.html")
+    assert "doctor" in (tmp_path / "x.html").read_text()
 
 
 def test_tables_and_scores_feed_each_other(shop, works, refused, tmp_path):

@@ -46,7 +46,7 @@ class Made:
 
 
 def _pixels(folder: Path, kind: str) -> Made:
-    made = model_at_positions(kind, folder, samples=120 if kind == "pixels" else 240)
+    made = model_at_positions(kind, folder, samples=40 if kind == "pixels" else 120)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
     np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.05), y=made.labels[:3])
     np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
@@ -61,7 +61,7 @@ def _pixels(folder: Path, kind: str) -> Made:
 
 
 def _labels(folder: Path) -> Made:
-    made = several_labels("sigmoid", folder, samples=600)
+    made = several_labels("sigmoid", folder, samples=400)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
     np.savez(folder / "listed.npz", x=made.x[:6] * np.float32(1.02), y=made.labels[:6])
     np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
@@ -76,7 +76,7 @@ def _labels(folder: Path) -> Made:
 
 def _marks(folder: Path) -> Made:
     """Several labels at every position."""
-    made = labels_at_positions("tokens", folder, samples=160)
+    made = labels_at_positions("tokens", folder, samples=130)
     np.savez(made.data, x=made.x, y=made.labels, site=np.arange(len(made.x)) % 4)
     np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.02), y=made.labels[:3])
     np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
@@ -88,7 +88,7 @@ def _marks(folder: Path) -> Made:
 
 
 def _lines(folder: Path) -> Made:
-    made = text_lines(folder, lines=160)
+    made = text_lines(folder, lines=70)
     np.savez(made.data, x=made.x, y=np.array(made.texts), site=np.arange(len(made.x)) % 4)
     np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.05), y=np.array(made.texts[:3]))
 

@@ -55,7 +55,7 @@ def write_docs_files(folder: Path) -> None:
             settings=JoinSettings(max_overall_drop=5.0),
             output=OutputSettings(tweak=str(folder / f"{name}.safetensors")),
         )
-    scenes = model_at_positions("pixels", folder, samples=80)
+    scenes = model_at_positions("pixels", folder, samples=40)
     scenes.model.rename(folder / "segmenter.onnx")
     scenes.data.rename(folder / "scenes.npz")
     tagged = several_labels("sigmoid", folder, unknown=0.1)
@@ -63,7 +63,7 @@ def write_docs_files(folder: Path) -> None:
     tagged.data.rename(folder / "tagged.npz")
     text_lines(folder, 120, pictures=True)
     _street(folder)
-    mail, spam = detectors.samples(1200, 0)
+    mail, spam = detectors.samples(600, 0)
     (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
     np.savez(folder / "mail.npz", x=mail, y=spam)
     digits = demo_files()
