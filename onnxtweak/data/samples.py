@@ -47,6 +47,12 @@ class MarkedAt:
         sizes = [size for size in self.shape[1:] if size != 1]
         return f"(N, {', '.join('any' if size is None else str(size) for size in sizes)})"
 
+    def axis_of(self, raw: np.ndarray) -> int | None:
+        """The axis of raw labels (N, ...) that counts labels; None where they have a number per position."""
+        if not self.axis or raw.ndim != len(self.shape):
+            return None
+        return self.axis if self.shape[self.axis] in (None, raw.shape[self.axis]) else None
+
 
 @dataclass(frozen=True)
 class Reading:

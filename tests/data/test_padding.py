@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import onnxtweak
+from onnxtweak.data.preprocess.padding import without_padding
+from onnxtweak.data.samples import GroupColumn, MarkedAt, Part, Reading
 from onnxtweak.errors import DataError
 from tests.support.at_positions import model_at_positions
 from tests.support.labels_at_positions import labels_at_positions
@@ -57,3 +59,28 @@ def test_what_does_not_fit_is_refused(tmp_path):
             onnxtweak.evaluate(made.model, data={**data, "long": column}, counted="long")
     with pytest.raises(DataError, match="`short`"):
         onnxtweak.evaluate(made.model, data=data, counted="short")
+
+
+def padded(labels, column, several):
+    part = Part("d", "d", {}, labels, "y", (), groups={"long": GroupColumn("long", column)})
+    return without_padding(part, Reading(counted="long", several=several)).labels
+
+
+@pytest.mark.parametrize("sizes", [(3, 4), (4, 4)])
+@pytest.mark.parametrize("how", ["rows", "mask"])
+def test_class_numbers_and_single_marks_have_no_axis_to_move(sizes, how):
+    labels, inside = np.ones((2, *sizes), np.int64), np.zeros((2, *sizes), bool)
+    inside[:, :2] = True
+    column = inside if how == "mask" else np.full(2, 2)
+    for channels in (1, 5, None):
+        found = padded(labels, column, MarkedAt((None, channels, *sizes), 1))
+        assert np.array_equal(found >= 0, inside)
+    marks = np.ones((2, 5, *sizes), np.int8)
+    assert np.array_equal(padded(marks, column, MarkedAt((None, 5, *sizes), 1))[:, 4] >= 0, inside)
+
+
+def test_white_of_bytes_stays_what_it_is():
+    labels = np.array([[0, 1, 255, 1]], np.uint8)
+    assert padded(labels, np.array([3]), False).tolist() == [[0, 1, -1, -1]]
+    mask, at = np.array([[0, 255, 0, 255]], np.uint8), MarkedAt((None, 1, 4), 1)
+    assert padded(mask, np.array([3]), at).tolist() == [[0, 255, 0, -1]]

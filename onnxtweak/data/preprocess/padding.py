@@ -9,6 +9,8 @@ import numpy as np
 from onnxtweak.data.samples import GroupColumn, MarkedAt, Part, Reading
 from onnxtweak.errors import DataError
 
+_IGNORED = 255  # of labels that are bytes, unless the user names another number
+
 
 def without_padding(part: Part, reading: Reading) -> Part:
     """The part with labels of -1 where positions do not count, and without the column that says so.
@@ -22,16 +24,17 @@ def without_padding(part: Part, reading: Reading) -> Part:
     column = groups.pop(reading.counted)
     if not part.labelled:
         return replace(part, groups=groups)
-    labels = part.labels
+    at, labels = reading.several if isinstance(reading.several, MarkedAt) else None, part.labels
     if labels.dtype.kind in "bu":
         labels = labels.astype(np.int16 if labels.dtype.itemsize == 1 else np.int64)
+        white = at is not None and at.single and not (labels == 1).any()  # where a label is there
+        if part.labels.dtype == np.uint8 and reading.ignored is None and not white:
+            labels[labels == _IGNORED] = -1
     else:
         labels = labels.copy()
-    at = reading.several.axis if isinstance(reading.several, MarkedAt) else None
-    if at == 1 and labels.ndim > 2:  # labels first, then positions
-        np.moveaxis(labels, 1, -1)[~_counted(column, np.moveaxis(labels, 1, -1).shape, part)] = -1
-    else:
-        labels[~_counted(column, labels.shape, part)] = -1
+    axis = None if at is None else at.axis_of(labels)
+    positions = labels if axis is None else np.moveaxis(labels, axis, -1)
+    positions[~_counted(column, positions.shape, part)] = -1
     return replace(part, labels=labels, groups=groups)
 
 

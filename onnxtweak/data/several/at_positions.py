@@ -92,14 +92,11 @@ def _classes_last(raw: np.ndarray, at: MarkedAt) -> np.ndarray | None:
 
     Axes of size 1 may be left out or added, and so may be that of a single score.
     """
-    known = at.shape[1:]
-    if raw.ndim == len(at.shape) and at.axis:
-        size = known[at.axis - 1]
-        if size is None or size == raw.shape[at.axis]:
-            return np.moveaxis(raw, at.axis, -1)
+    if (axis := at.axis_of(raw)) is not None:
+        return np.moveaxis(raw, axis, -1)
     if not at.single or raw.ndim < 2:
         return None
-    wide = sum(size != 1 for number, size in enumerate(known, 1) if number != at.axis)
+    wide = sum(size != 1 for number, size in enumerate(at.shape[1:], 1) if number != at.axis)
     own = raw.reshape(len(raw), *(size for size in raw.shape[1:] if size != 1))
     return own[..., None] if own.ndim - 1 == wide else None
 
@@ -114,11 +111,11 @@ def _marks(raw: np.ndarray, at: MarkedAt, ignored: int | None) -> tuple[np.ndarr
     if ignored is not None:
         unknown |= raw == ignored
     there = raw == 1
-    if raw.dtype == np.uint8 and ignored != _WHITE:
+    if raw.dtype.kind in "iu" and ignored != _WHITE:
         white = raw == _WHITE
         if at.single and white.any() and not there.any():
             there, note = white, "labels are 0 and 255: 255 is where the label is there"
-        else:
+        elif raw.dtype == np.uint8:
             unknown |= white
     strange = ~(unknown | there | (raw == 0))
     if strange.any():
