@@ -21,7 +21,6 @@ Layout = Literal["NCHW", "NHWC"]
 Color = Literal["RGB", "BGR", "GRAY"]
 ResizeMode = Literal["exact", "short", "letterbox", "line"]
 BackendName = Literal["auto", "numpy", "numba", "cupy"]
-Blank = Literal["first", "last"]
 HeadWord = Literal["classes", "labels"]
 Pool = Literal["none", "mean", "std", "max", "grid2"]
 Mirror = Literal["auto", "off", "on"]
@@ -93,7 +92,8 @@ class DataSettings(Bounded):
     unlabelled, boxes : whether samples without labels will do, whether labels are boxes; users are not asked.
     alphabet : of a model that reads text (CTC), whose labels are what stands in each sample then: the
     character of each class but the blank, a file with one a line or the characters themselves; None: the
-    model's metadata. blank : which is none; None: the first or the last, as is used.
+    model's metadata. blank : the number of the class that is none, -1 for the last; None: the one
+    with which the model reads labelled lines best.
     head : "labels" are a mark for each class, "classes" one class for each sample or position; None: as they
     look. ignore_index : a label at positions that does not count; None: 255, of bytes. counted : column that
     says which positions of a sample do, by its length or a mask; None: all.
@@ -115,7 +115,7 @@ class DataSettings(Bounded):
     unlabelled: bool = False
     boxes: bool = False
     alphabet: str | tuple[str, ...] | None = None
-    blank: Blank | None = None
+    blank: Annotated[int | None, Range(least=-1)] = None
     head: HeadWord | None = None
     counted: str | None = None
     ignore_index: Annotated[int | None, Range(least=-255, most=2**31)] = None

@@ -14,7 +14,6 @@ from onnxtweak.api.samples import Samples
 from onnxtweak.api.words import ClassName, HeightWidth, Number, Numbers, StrPath, StrPaths
 from onnxtweak.settings import (
     BackendName,
-    Blank,
     Color,
     Criterion,
     HeadWord,
@@ -54,7 +53,7 @@ class SourceOptions(PreprocessOptions, total=False):
     group: str | None
     by: str | Sequence[str]
     alphabet: StrPath | Sequence[str] | None
-    blank: Blank | None
+    blank: int | None
     head: HeadWord | None
     ignore_index: int | None
     counted: str | None

@@ -25,8 +25,8 @@ class Alphabet:
     blank: int
 
     @classmethod
-    def of_classes(cls, characters: tuple[str, ...], classes: int, *, first: bool) -> Alphabet:
-        """The alphabet of C classes. first : whether the blank is the first class, else it is the last.
+    def of_classes(cls, characters: tuple[str, ...], classes: int, blank: int) -> Alphabet:
+        """The alphabet of C classes. blank : the number of its class; -1: the last.
 
         A model may have a class for the space that its list leaves out, after all others. Raises DataError
         where the list is of another length.
@@ -41,7 +41,14 @@ class Alphabet:
                 hint="give one character a line for each class but the blank, in the model's order; a space "
                 "at the end may be left out",
             )
-        return cls(("", *characters) if first else (*characters, ""), 0 if first else classes - 1)
+        if blank >= classes:
+            raise DataError(
+                f"there is no class {blank:,}: the model has {classes:,}",
+                where="--blank",
+                hint=f"give a number from 0 to {classes - 1:,}, or -1 for the last class",
+            )
+        blank %= classes
+        return cls((*characters[:blank], "", *characters[blank:]), blank)
 
     @cached_property
     def _number(self) -> dict[str, int]:

@@ -15,10 +15,14 @@ _UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True, eq=False)
 class Transcripts:
-    """texts (N,) : what stands in each line; "" where that is not known. alphabet : None: not settled yet."""
+    """texts (N,) : what stands in each line; "" where that is not known. alphabet : None: not settled yet.
+
+    misread : the model's own errors on some of them, by how many characters stand there.
+    """
 
     texts: tuple[str, ...]
     alphabet: Alphabet | None = None
+    misread: float = 0.0
 
     @property
     def rarest(self) -> np.ndarray:

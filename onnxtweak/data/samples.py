@@ -308,9 +308,12 @@ def labelled_rows(parts: Sequence[Part]) -> np.ndarray:
 
 
 def texts_of(parts: Sequence[Part]) -> tuple[str, ...] | None:
-    """The text of each sample, where labels are that, "" for those without; None where they are not."""
+    """The text of each sample, where labels are that, "" for those without; None where they are not.
+
+    Blanks at its ends do not count, since no picture shows them.
+    """
     labelled = [part.labels for part in parts if part.labelled]
     if not labelled or any(labels.dtype.kind not in "US" or labels.ndim != 1 for labels in labelled):
         return None
     texts = (part.labels.astype(str).tolist() if part.labelled else [""] * len(part) for part in parts)
-    return tuple(text for some in texts for text in some)
+    return tuple(text.strip() for some in texts for text in some)

@@ -226,7 +226,8 @@ def require_class_scores(shape: tuple[int, ...] | None, opened: Opened, name: st
         raise ModelError(
             "this tensor cannot be the logits: it is not a float tensor with one row of scores per sample",
             where=where,
-            hint="name the tensor that holds the class scores with --logits",
+            hint="name the tensor that holds the class scores with --logits; of scores [T, N, C] at "
+            "positions, export the model with samples first, [N, T, C]",
         )
     if sum(size > 1 for size in shape) > 1:
         raise ModelError(

@@ -60,7 +60,7 @@ def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = Non
         return HeadKind(
             "positions",
             f"this looks like scores at many positions (shape {text}), as segmentation and detection have: "
-            "onnxtweak takes one row of class scores per sample",
+            "say which axis counts the classes with --class-axis",
         )
     if _has_unit_length(graph, logits):
         return HeadKind(

@@ -87,10 +87,14 @@ def _require_positions(dataset: Dataset, subject: Subject) -> None:
         raise not_one_each(part.label_where, part.labels.shape, part.labels)
     size = "x".join(map(str, subject.sizes))
     given = f"at each of {'x'.join(map(str, dataset.sizes))} positions" if dataset.sizes else "per sample"
+    texts = not dataset.sizes and dataset.parts[0].labels.dtype.kind in "US"
+    text = (
+        "; labels that are what stands in each sample need its characters: --alphabet FILE" if texts else ""
+    )
     raise DataError(
         f"there is a label {given}, and the model has scores at each of {size} positions",
         where=dataset.parts[0].label_where,
-        hint=f"give labels of shape (N, {', '.join(map(str, wanted))})",
+        hint=f"give labels of shape (N, {', '.join(map(str, wanted))}){text}",
     )
 
 

@@ -236,8 +236,10 @@ def _job(
     engine = Engine(settings, open_backend(settings), progress, RunStats(), reserved, Crew(settings))
     splits = positions_of_each(splits, subject, engine, origin.data.seed, whole=origin.whole)
     splits = rows_without_labels(splits, subject, engine, origin.data.seed, whole=origin.whole)
-    at_positions = settle_boxes if subject.detector is not None else settle_lines
-    splits, subject = at_positions(splits, subject, few, engine, origin.data, whole=origin.whole)
+    if subject.detector is not None:
+        splits, subject = settle_boxes(splits, subject, few, engine, origin.data, whole=origin.whole)
+    else:
+        splits, subject = settle_lines(splits, subject, engine, origin.data, whole=origin.whole)
     said = [note for data in _datasets(splits) for note in check_labels_fit(kind, data, subject)]
     said += also_changed(opened)
     # The notes begin with how samples are prepared: a wrong scale or layout shows here.

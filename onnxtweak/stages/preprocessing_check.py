@@ -21,6 +21,11 @@ _ADVICE = (
     "check pixel scale, mean and std, color order and layout, and that labels number the classes as the"
     " model does"
 )
+_OF_LINES = (
+    "check that the alphabet is the model's, in its order, which class is the blank (--blank), and pixel"
+    " scale, mean and std"
+)
+_MISREAD = 0.9  # who reads nothing at all has 1
 # From this skill on the scores of two classes show that samples are prepared rightly, however they are cut.
 _CLEAR_SKILL = 0.5
 # Below this kappa a base that does not guess is still compared with likely ways to prepare its samples.
@@ -99,6 +104,9 @@ def doubt_about(job: Job, view: View, predicted: np.ndarray) -> Doubt | None:
     """What is to be doubted, None for nothing. predicted (n,) : what the base answers on `view`."""
     if job.head.several:
         return _doubt_about_labels(job, view)
+    lines = view.dataset.lines
+    if lines is not None and lines.misread > _MISREAD:
+        return Doubt(f"the model's character error rate is {lines.misread:.0%}", "", _OF_LINES, serious=True)
     found = standing(predicted, view.labels, job.subject.classes)
     if found.most == 1 or (found.better and found.kappa >= _WEAK):
         return None

@@ -129,7 +129,7 @@ def test_lines_to_keep_are_kept(made, fitted, tmp_path):
     assert fitted[2].listed.keep.broken < 0.05 * fitted[2].listed.keep.right
 
 
-@pytest.mark.parametrize("blank", [None, "first"])
+@pytest.mark.parametrize("blank", [None, 0])
 def test_an_alphabet_may_be_given(made, tmp_path, blank):
     model, alphabet = tmp_path / "bare.onnx", tmp_path / "alphabet.txt"
     proto = onnx.load(made.model)
@@ -141,9 +141,43 @@ def test_an_alphabet_may_be_given(made, tmp_path, blank):
     assert [one.value for one in found.readings] == [one.value for one in known.readings]
 
 
-def test_the_wrong_blank_is_not_guessed(made):
-    found = onnxtweak.evaluate(made.model, data=made.data, blank="last", alphabet=[*CHARACTERS, " "])
-    assert next(one.value for one in found.readings if one.name == "cer") > 0.9
+def test_from_lines_that_are_hardly_read_nothing_is_learnt(made, tmp_path):
+    wrong = {"data": made.data, "blank": -1, "alphabet": [*CHARACTERS, " "]}
+    found = onnxtweak.evaluate(made.model, **wrong)
+    rate = next(one.value for one in found.readings if one.name == "cer")
+    assert rate > 0.9
+    assert f"the model's character error rate is {rate:.0%}: check that the alphabet" in " ".join(found.notes)
+    with pytest.raises(DataError, match=r"on 512 fit samples, the model's character error rate is"):
+        onnxtweak.fit(made.model, **wrong, output=tmp_path / "x.onnx", **QUICK)
+    assert not list(tmp_path.iterdir())
+
+
+def test_texts_without_an_alphabet_and_scores_without_a_softmax(made, tmp_path):
+    proto = onnx.load(made.model)
+    del proto.metadata_props[:]
+    onnx.save(proto, tmp_path / "bare.onnx")
+    with pytest.raises(DataError, match="a label per sample") as caught:
+        onnxtweak.evaluate(tmp_path / "bare.onnx", data=made.data)
+    assert caught.value.hint.endswith("--alphabet FILE")
+    softmax = proto.graph.node.pop()
+    proto.graph.node.append(onnx.helper.make_node("Identity", softmax.input, softmax.output))
+    onnx.save(proto, tmp_path / "raw.onnx")
+    asked = {"data": made.data, "alphabet": list(CHARACTERS)}
+    with pytest.raises(UsageError, match="shows no class at each position") as caught:
+        onnxtweak.evaluate(tmp_path / "raw.onnx", **asked)
+    assert caught.value.hint.endswith("--class-axis 2")
+    raw = onnxtweak.evaluate(tmp_path / "raw.onnx", **asked, class_axis=2)
+    known = onnxtweak.evaluate(made.model, data=made.data)
+    assert [one.value for one in raw.readings] == [one.value for one in known.readings]
+
+
+def test_empty_lines_and_blanks_at_the_ends_do_not_count(made, tmp_path):
+    texts = np.array([f" {text} " if row else "" for row, text in enumerate(made.texts)])
+    np.savez(tmp_path / "d.npz", x=made.x, y=texts)
+    found = onnxtweak.evaluate(made.model, data=tmp_path / "d.npz")
+    assert f"1 of {len(texts)} lines have no text: they do not count" in found.notes
+    known = onnxtweak.evaluate(made.model, data=f"{made.data}#[1:]")
+    assert next(one.value for one in found.readings) == next(one.value for one in known.readings)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +242,7 @@ def test_the_command_line_takes_an_alphabet(made, tmp_path, capsys):
         "--alphabet",
         str(alphabet),
         "--blank",
-        "first",
+        "0",
     ]
     assert main(words) == 0
     assert "cer" in capsys.readouterr().out

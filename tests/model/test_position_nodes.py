@@ -10,6 +10,7 @@ from onnx import TensorProto
 
 from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.expose import expose
+from onnxtweak.model.edit.piece_builder import Builder
 from onnxtweak.model.edit.positions.position_nodes import ROWS, way_at_positions
 from onnxtweak.model.graph import GraphIndex
 from onnxtweak.model.logits_format import LogitsFormat, class_axis_of, layout_of
@@ -88,6 +89,38 @@ def test_rows_between_frames_are_those_of_a_resized_map(own):
     rows = rng.permutation(60)[:41]
     (picked,) = run(some.proto, {**feeds, ROWS: rows}, some.outputs)
     assert np.allclose(picked, every[rows], atol=1e-5)
+
+
+@pytest.mark.parametrize("own", [20, 10])
+@pytest.mark.parametrize("some", [False, True])
+def test_maps_of_height_one_are_read_as_rows(own, some):
+    """As a recogniser's that ends in a Squeeze: nodes that read them have names of their own."""
+    net = NetBuilder(13)
+    weight = net.const(np.random.default_rng(0).normal(size=(5, 2, 1, 1)).astype(np.float32))
+    net.op("Conv", "m", weight, kernel_shape=[1, 1], name="map")
+    net.op("Identity", "z", name="scores")
+    declared = {"m": (FLOAT, ["N", 2, 1, own]), "z": (FLOAT, ["N", 20, 4])}
+    proto = net.model(declared, {"scores": (FLOAT, ["N", 20, 4]), "map": (FLOAT, ["N", 5, 1, own])})
+    tap = Tap("map", "Conv", (5, 1, own), pool="aligned" if own == 20 else "resized")
+    neurons = Neurons((tap,), np.zeros(3, np.int32), np.array([4, 0, 2]))
+    rng = np.random.default_rng(1)
+    feeds = {"m": rng.normal(size=(3, 2, 1, own)), "z": rng.normal(size=(3, 20, 4))}
+    feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
+    rows = np.array([41, 0, 59, 7]) if some else np.arange(60)
+    made = expose(GraphIndex(proto), "scores", (), neurons, LogitsFormat("NPC"), None, some)
+    Z, T = run(made.proto, {**feeds, **({ROWS: rows} if some else {})}, [made.logits, *made.outputs])
+    (shown,) = run(proto, feeds, ["map"])
+    wide = resized(shown[:, [4, 0, 2], 0], 20, 2)
+    assert np.array_equal(Z, feeds["z"].reshape(60, 4)[rows])
+    assert np.allclose(T, wide.transpose(0, 2, 1).reshape(60, 3)[rows], atol=1e-5)
+
+
+def test_a_piece_names_everything_once():
+    build = Builder("p/", 13, "float32")
+    one, again, other = (build.index("a", value) for value in ([1], [1], [2]))
+    nodes = [build.node("a", "Neg", [one]), build.node("a", "Neg", [other])]
+    assert one.name == again.name == "p/a" and other.name == "p/a_2"
+    assert [node.name for node in nodes] == ["p/a_3", "p/a_4"]
 
 
 def test_maps_are_resized_from_opset_11_on():

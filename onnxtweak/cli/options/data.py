@@ -57,8 +57,10 @@ _TEXT = (
     ),
     _data(
         "--blank",
-        type=click.Choice(get_args(settings.Blank)),
-        help="Which class of such a model is no character [default: as the model uses them].",
+        type=Whole(settings.DataSettings, "blank"),
+        metavar="N",
+        help="The class of such a model that is no character; -1: the last [default: the one with which it "
+        "reads the labelled lines best].",
     ),
 )
 _LABELS = (

@@ -7,6 +7,7 @@ an attribute to an input.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -62,15 +63,32 @@ class Builder:
         self.dtype = dtype
         self.graph = gs.Graph(opset=opset)
         self.sources: dict[str, gs.Variable] = {}
+        self.named: dict[str, object] = {}
+
+    def name(self, name: str, content: object = None) -> str:
+        """The name with the prefix; with a number behind where it is another's already.
+
+        content : of an array, which may stand in several places under one name; None: of a node.
+        """
+        own, number = object() if content is None else content, 1
+        whole = self.prefix + name
+        while self.named.setdefault(whole, own) != own:
+            number += 1
+            whole = f"{self.prefix}{name}_{number}"
+        return whole
+
+    def constant(self, name: str, values: np.ndarray) -> gs.Constant:
+        digest = hashlib.blake2b(values.tobytes(), digest_size=16).digest()
+        return gs.Constant(self.name(name, (values.dtype.str, values.shape, digest)), values)
 
     def node(self, name: str, op: str, inputs: Sequence[gs.Tensor], **attributes: object) -> gs.Variable:
         """Append a node; its only output has the node's name."""
-        output = gs.Variable(self.prefix + name)
+        output = gs.Variable(self.name(name))
         self.graph.nodes.append(gs.Node(op, output.name, attributes, list(inputs), [output]))
         return output
 
     def index(self, name: str, values: ArrayLike) -> gs.Constant:
-        return gs.Constant(self.prefix + name, np.ascontiguousarray(values, dtype=np.int64))
+        return self.constant(name, np.ascontiguousarray(values, dtype=np.int64))
 
     @property
     def numpy_dtype(self) -> np.dtype:
@@ -85,7 +103,7 @@ class Builder:
                 where=self.prefix + name,
                 hint="use a smaller --scale",
             )
-        return gs.Constant(self.prefix + name, cast)
+        return self.constant(name, cast)
 
     def source(self, name: str) -> gs.Variable:
         """A tensor of the base: one variable, no matter how many taps read it."""
@@ -212,7 +230,7 @@ class Builder:
         if self.opset < 11:
             return self.node(name, "Clip", [value], min=-bound, max=bound)
         low, high = (
-            gs.Constant(f"{self.prefix}{name}/{side}", np.array(number, self.numpy_dtype))
+            self.constant(f"{name}/{side}", np.array(number, self.numpy_dtype))
             for side, number in (("low", -bound), ("high", bound))
         )
         return self.node(name, "Clip", [value, low, high])

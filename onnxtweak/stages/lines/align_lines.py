@@ -22,11 +22,14 @@ from onnxtweak.engine.passes import Engine, capture
 from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError
 from onnxtweak.head import ONE_LABEL
+from onnxtweak.metric.lines import edit_distance
 from onnxtweak.model.edit.revert import revert_tweak
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
 
 # Positions that are drawn at most: fewer than where all are drawn alike, as those that teach are among them.
 _FIT, _VALIDATION, _KEPT = 12_000, 8_000, 6_000
+_SEEN = 32  # lines by which the blank is found
+_JUDGED = 10_000  # characters by which the model itself is judged
 _CLOSE = 2.0  # by how much the highest score of a position that is not hard exceeds the next
 
 
@@ -95,6 +98,28 @@ def align_splits(
     return replace(changed, classes=alphabet.names, notes=(*changed.notes, *notes))
 
 
+def seen_in(lines: View, subject: Subject, engine: Engine) -> list[tuple[str, np.ndarray]]:
+    """Of some lines: what stands there, and the classes (P,) that the model shows at their positions."""
+    dataset = lines.dataset
+    assert dataset.lines is not None
+    texts, bare = dataset.lines.texts, _unlabelled(dataset, subject)
+    known = View(bare, np.array([row for row in lines.rows if texts[row]], np.int64)).spread_out(_SEEN)
+    if not len(known):
+        return []
+    every = with_positions(known, len(known) * bare.positions, 0, labelled=False)
+    return [
+        (texts[rows.start // bare.positions], ONE_LABEL.predict(Z))
+        for rows, Z in _samples(subject, every, engine)
+    ]
+
+
+def _unlabelled(dataset: Dataset, subject: Subject) -> Dataset:
+    """The dataset with room for a label at each position of each line, none of which is known."""
+    kind = np.int16 if subject.classes < np.iinfo(np.int16).max else np.int32
+    sizes = (max(dataset.own),) if dataset.own else subject.sizes
+    return replace(dataset, labels=np.full(len(dataset) * math.prod(sizes), -1, kind), sizes=sizes)
+
+
 def _aligned(subject: Subject, dataset: Dataset, alphabet: Alphabet, engine: Engine) -> _Aligned:
     """The dataset with the labels of one pass; -1 where nothing is known of a sample, or it does not fit."""
     assert dataset.lines is not None
@@ -106,17 +131,17 @@ def _aligned(subject: Subject, dataset: Dataset, alphabet: Alphabet, engine: Eng
             where=dataset.locate(line),
             hint="leave such lines out, or give the characters of its classes with --alphabet FILE",
         )
-    kind = np.int16 if len(alphabet.characters) < np.iinfo(np.int16).max else np.int32
-    sizes = (max(dataset.own),) if dataset.own else subject.sizes
-    labels: np.ndarray = np.full(len(dataset) * math.prod(sizes), -1, kind)
+    lines, wrong, length = replace(dataset.lines, alphabet=alphabet), 0, 0
+    bare = replace(_unlabelled(dataset, subject), classes=alphabet.names, lines=lines)
+    labels = bare.labels
     hard, plain = np.zeros((2, len(labels)), bool)
-    lines = replace(dataset.lines, alphabet=alphabet)
-    bare = replace(dataset, labels=labels, sizes=sizes, classes=alphabet.names, lines=lines)
     every = with_positions(View(bare, np.arange(len(dataset))), len(labels), 0, labelled=False)
     for rows, Z in _samples(subject, every, engine):
         text, shown = lines.texts[rows.start // bare.positions], ONE_LABEL.predict(Z)
         path = align(Z, alphabet.numbers(text), alphabet.blank) if text else None
         plain[rows] = shown == alphabet.blank
+        if length < _JUDGED:
+            wrong, length = wrong + edit_distance(text, alphabet.read(shown)) * bool(text), length + len(text)
         if path is not None:
             labels[rows] = over_whole_runs(path, shown, alphabet.blank)
             hard[rows] = (shown != labels[rows]) | (ONE_LABEL.margin(Z) < _CLOSE)
@@ -127,7 +152,8 @@ def _aligned(subject: Subject, dataset: Dataset, alphabet: Alphabet, engine: Eng
             where=dataset.parts[0].label_where,
             hint="feed wider pictures: --resize HxW --resize-mode line",
         )
-    return _Aligned(bare, hard, plain)
+    lines = replace(lines, misread=wrong / max(length, 1))
+    return _Aligned(replace(bare, lines=lines), hard, plain)
 
 
 def _samples(subject: Subject, view: View, engine: Engine) -> Iterator[tuple[slice, np.ndarray]]:
@@ -147,6 +173,8 @@ def _said(dataset: Dataset) -> Iterator[str]:
         f"lines of text: every position is labelled by the base's own best path that reads as the text "
         f"(forced alignment), with the blank as class {dataset.lines.alphabet.blank}"
     )
+    if not known.all():
+        yield f"{np.count_nonzero(~known):,} of {len(known):,} lines have no text: they do not count"
     lost = int((labels[known, 0] < 0).sum())
     if lost:
         yield f"{lost:,} lines have more characters than positions are for: they do not count"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
 from onnxtweak.data.splits import Splits
 from onnxtweak.engine.passes import Engine
 from onnxtweak.engine.subject import Subject
 from onnxtweak.settings import DataSettings
-from onnxtweak.stages.lines.align_lines import align_splits
+from onnxtweak.stages.lines.align_lines import align_splits, seen_in
 from onnxtweak.stages.lines.find_alphabet import alphabet_of
 from onnxtweak.stages.lines.name_classes import with_named_classes
 
@@ -18,7 +14,6 @@ from onnxtweak.stages.lines.name_classes import with_named_classes
 def settle_lines(
     splits: Splits,
     subject: Subject,
-    feeds: Mapping[str, np.ndarray],
     engine: Engine,
     data: DataSettings,
     *,
@@ -26,10 +21,10 @@ def settle_lines(
 ) -> tuple[Splits, Subject]:
     """Splits with a label for each position, and the subject with the classes that these name.
 
-    What has labels already only gets the latter. feeds : a few samples by input name. whole : whether the
+    What has labels already only gets the latter. whole : whether the
     samples are not split. Raises DataError for texts that the model cannot read.
     """
     if any(view.dataset.lines is not None for view in splits.views):
-        alphabet = alphabet_of(subject, data, feeds, engine)
+        alphabet = alphabet_of(data, subject.classes, seen_in(splits.fit, subject, engine))
         splits = align_splits(splits, subject, alphabet, engine, data.seed, whole=whole)
     return with_named_classes(splits, subject)

@@ -209,7 +209,9 @@ def read_at_positions(
     if (
         len(tap.shape) - 1 > len(site.axes) and not site.at.levels
     ):  # axes of size 1 between those of positions
-        value = build.node(f"{name}/narrow", "Reshape", [value, build.index(f"{name}/shape", [0, 0, -1])])
+        value = build.node(
+            f"{name}/narrow", "Reshape", [value, build.index(f"{name}/narrow/shape", [0, 0, -1])]
+        )
     if tap.dtype != build.dtype:
         value = build.cast(f"{name}/cast", value, build.dtype)
     return _resized(build, f"{name}/resize", value, site) if tap.pool == "resized" and resize else value
@@ -230,7 +232,7 @@ def _resized(build: Builder, name: str, value: gs.Tensor, site: PositionSite) ->
     wanted = build.node(f"{name}/sizes", "Concat", [kept, sizes], axis=0)
     if build.opset < 13:
         unused: list[gs.Tensor] = [
-            gs.Constant(f"{build.prefix}{name}/{what}", np.zeros(0, np.float32)) for what in ("roi", "scales")
+            build.constant(f"{name}/{what}", np.zeros(0, np.float32)) for what in ("roi", "scales")
         ]
     else:
         unused = [gs.Variable.empty(), gs.Variable.empty()]
