@@ -14,7 +14,8 @@ from onnxtweak.data.groups import NoColumn, read_groups
 from onnxtweak.data.labels import Labels, class_numbers, labels_at_positions, own_names
 from onnxtweak.data.preprocess.padding import without_padding
 from onnxtweak.data.preprocess.plan import PreprocessPlan, check_preprocess, make_plan
-from onnxtweak.data.samples import InputSpec, Part, Reading, labelled_rows, texts_of
+from onnxtweak.data.samples import InputSpec, MarkedAt, Part, Reading, labelled_rows, texts_of
+from onnxtweak.data.several.at_positions import one_hot_as_classes
 from onnxtweak.data.several.label_kind import several_labels
 from onnxtweak.data.several.own_sizes import by_size, unlike_sizes
 from onnxtweak.data.source_spec import Source, parse_source, select_rows
@@ -109,6 +110,7 @@ def read_sources(
         bare = left <= lists.unlabelled
         of_one = replace(reading, unlabelled=bare or reading.unlabelled)
         chosen = (_read_list if left <= lists.sources else _read)(source, inputs, of_one)
+        chosen = [replace(part, listed=left <= lists.sources) for part in chosen]
         parts += [part.without_labels() for part in chosen] if bare else chosen
         counts.append(sum(map(len, chosen)))
     parts = parts if reading.boxes else [own for part in parts for own in by_size(part)]
@@ -118,6 +120,8 @@ def read_sources(
     if reading.several and labels is None:
         earlier = names if isinstance(names, Dataset) else None
         kind = None if earlier is None else (earlier.several, earlier.parts[0].label_where)
+        if isinstance(reading.several, MarkedAt) and reading.head != "labels" and not (kind and kind[0]):
+            parts = one_hot_as_classes(parts, reading.several, reading.ignored)
         if (made := several_labels(parts, kind, reading)) is not None:
             classes = own_names(parts) if known is None else tuple(known)
             labels = Labels(made.marks, classes, None, made.notes, sizes=made.sizes, own=made.own)

@@ -249,7 +249,7 @@ class Part:
     files : (role, path) pairs that the digest covers; held : (role, array) pairs that it covers, of arrays
     that a program holds. classes : class names, if the source has them. notes : what reading does to the
     samples. groups : the columns of groups that were asked for, by name. labelled : whether the source says
-    what the labels are; where it does not, they are zeros.
+    what the labels are; where it does not, they are zeros. listed : whether samples are listed one by one.
     """
 
     where: str
@@ -264,6 +264,7 @@ class Part:
     groups: Mapping[str, GroupColumn] = field(default_factory=dict)
     held: tuple[tuple[str, np.ndarray], ...] = ()
     labelled: bool = True
+    listed: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -9,8 +9,9 @@ import pytest
 
 from onnxtweak.data import InputSpec, open_splits
 from onnxtweak.data.open_data import read_sources
-from onnxtweak.data.samples import Reading
-from onnxtweak.data.several.marks import are_marks, one_each, rarest
+from onnxtweak.data.samples import MarkedAt, Part, Reading
+from onnxtweak.data.several.at_positions import marks_at_positions, one_hot_as_classes
+from onnxtweak.data.several.marks import are_marks, marks, one_each, rarest
 from onnxtweak.errors import DataError
 from onnxtweak.in_memory import InMemory
 from onnxtweak.settings import DataSettings
@@ -145,3 +146,47 @@ def test_no_mark_in_parquet_is_one_that_is_not_known(tmp_path):
     listing(tmp_path, x, [[None if k == c else mark for c, mark in enumerate(row)] for k, row in rows])
     found = read(str(tmp_path / "table.parquet"))
     assert (found.labels[range(4), range(4)] == -1).all() and (found.labels == -1).sum() == 4
+
+
+def part_of(labels, **others):
+    return Part("d", "d", {}, np.asarray(labels), "y", (), **others)
+
+
+def test_labels_that_nothing_is_known_to_lack_are_refused():
+    signs = np.array([[1, -1], [-1, 1]] * 12)
+    said = r"labels 0, 1 are marked 1 or not known \(-1\), and nowhere 0"
+    with pytest.raises(DataError, match=said):
+        marks([part_of(signs)])
+    one = signs.copy()
+    one[0, 1] = 0  # a zero elsewhere does not tell of label 0
+    with pytest.raises(DataError, match="label 0 is marked 1 or not known"):
+        marks([part_of(one)])
+    few = np.where(np.arange(24)[:, None] < 18, [-1, 1], one)
+    few[20, 1] = 0
+    assert marks([part_of(few)]) is not None  # of label 0 too few are known to wonder at
+    assert marks([part_of(one), part_of([[0, 0]])]) is not None
+    assert marks([part_of(signs, listed=True)]) is not None  # what has to become right says no more
+    mask = np.where(np.arange(40).reshape(1, 5, 8) % 3 == 0, 1, -1)
+    with pytest.raises(DataError, match="label 0 is marked 1 or not known"):
+        marks_at_positions([part_of(mask)], MarkedAt((None, 1, 5, 8), 1), None, certain=False)
+
+
+def test_one_hot_positions_are_classes_unless_marks_are_meant():
+    at, numbers = MarkedAt((None, 3, 2, 2), 1), np.array([[[0, 2], [1, 1]]])
+    one_hot = np.moveaxis(np.eye(3, dtype=np.float32)[numbers], -1, 1)
+    one_hot[0, :, 0, 1] = np.nan  # a position without a label
+    (found,) = one_hot_as_classes([part_of(one_hot)], at, None)
+    assert found.labels.tolist() == [[[0, -1], [1, 1]]]
+    assert "one-hot labels of 3 classes at each position" in found.notes[0]
+    one_hot[0, 2, 1, 1] = 1
+    (found,) = one_hot_as_classes([part_of(one_hot)], at, None)
+    assert found.labels is one_hot
+
+
+@pytest.mark.parametrize(("head", "several"), [(None, False), ("classes", False), ("labels", True)])
+def test_one_hot_positions_are_read_as_asked(head, several):
+    labels = np.moveaxis(np.eye(2, dtype=np.int8)[np.arange(12).reshape(4, 3) % 2], -1, 1)
+    held = InMemory("<arrays>", {"x": np.zeros((4, 3), np.float32), "y": labels})
+    reading = Reading(several=MarkedAt((None, 2, 3), 1), head=head)
+    found = read_sources([held], INPUTS, reading)
+    assert found.several == several and found.sizes == (3,)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnxtweak.data.samples import MarkedAt, Part
-from onnxtweak.data.several.marks import UNKNOWN
+from onnxtweak.data.several.marks import UNKNOWN, require_absent
 from onnxtweak.data.several.own_sizes import behind_one_another, sizes_together
 from onnxtweak.errors import DataError
 
@@ -68,6 +68,7 @@ def marks_at_positions(
             )
         found.append(marks)
         notes += [note] if note else []
+    require_absent(labelled, found)
     classes, whole = found[0].shape[-1], iter(found)
     every = [_flat(next(whole)) if part.labelled else len(part) for part in parts]
     marks = behind_one_another(every, np.int8, (classes,))
@@ -80,6 +81,33 @@ def marks_at_positions(
         notes.append(f"{unknown:,} of {known:,} labels are not known and do not count")
     sizes, own = sizes_together([marks.shape[1:-1] for marks in found], parts)
     return MarksAtPositions(marks, sizes, tuple(dict.fromkeys(notes)), own)
+
+
+def one_hot_as_classes(parts: Sequence[Part], at: MarkedAt, ignored: int | None) -> list[Part]:
+    """The same parts with a class number at each position, where every one has a single label of several.
+
+    A position that has none known gets -1. ignored : as above.
+    """
+    found = list[Part]()
+    for part in parts:
+        if not part.labelled:
+            found.append(part)
+            continue
+        raw = None if at.single or part.labels.dtype.kind not in "biuf" else _classes_last(part.labels, at)
+        marks, _, strange = (None, "", None) if raw is None else _marks(raw, at, ignored)
+        if marks is None or strange is not None:
+            return [*parts]
+        unknown = (marks == UNKNOWN).all(axis=-1)
+        one = (marks >= 0).all(axis=-1) & ((marks == 1).sum(axis=-1) == 1)
+        if not one.any() or not (one | unknown).all():
+            return [*parts]
+        numbers = np.where(unknown, UNKNOWN, marks.argmax(axis=-1)).astype(np.int32)
+        note = (
+            f"one-hot labels of {marks.shape[-1]} classes at each position read as class numbers "
+            f"({part.label_where}); --head labels takes them as marks"
+        )
+        found.append(replace(part, labels=numbers, notes=(*part.notes, note)))
+    return found
 
 
 def _flat(marks: np.ndarray) -> np.ndarray:

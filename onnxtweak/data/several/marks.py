@@ -14,6 +14,7 @@ from onnxtweak.data.samples import Part
 from onnxtweak.errors import DataError
 
 UNKNOWN = -1
+_SURE = 10  # marks that all say that a label is there: where it is never absent, that is no chance
 
 
 def are_marks(raw: np.ndarray) -> bool:
@@ -48,7 +49,9 @@ def marks(parts: Sequence[Part], *, certain: bool = False) -> np.ndarray | None:
                 where=part.label_where,
                 hint="give a column for each class of the model, in its order",
             )
-    found = np.concatenate([_known(part, raw[0].shape[1]) for part in parts])
+    each = [_known(part, raw[0].shape[1]) for part in parts]
+    require_absent(parts, each)
+    found = np.concatenate(each)
     if len(found) and not (found == 1).any():
         hint = "mark the labels that a sample has with 1"
         raise DataError("no sample has any label", where=labelled[0].label_where, hint=hint)
@@ -60,6 +63,35 @@ def _known(part: Part, classes: int) -> np.ndarray:
     if not part.labelled:
         return np.full((len(part), classes), UNKNOWN, np.int8)
     return np.where(np.isnan(part.labels), UNKNOWN, part.labels).astype(np.int8)
+
+
+def require_absent(parts: Sequence[Part], found: Sequence[np.ndarray]) -> None:
+    """Raise DataError where labels are there or not known, and nowhere known not to be there.
+
+    found : marks (..., C) of each part. Listed samples need say no more than what has to become right.
+    """
+    own = [
+        marks.reshape(-1, marks.shape[-1])
+        for part, marks in zip(parts, found, strict=True)
+        if part.labelled and not part.listed and marks.size
+    ]
+    if not own:
+        return
+    there, absent, unknown = (
+        np.sum([np.count_nonzero(marks == value, axis=0) for marks in own], axis=0)
+        for value in (1, 0, UNKNOWN)
+    )
+    doubtful = np.flatnonzero((there > 0) & (absent == 0) & (unknown > 0))
+    if not len(doubtful) or (absent.any() and there[doubtful].max() < _SURE):
+        return
+    shown = ", ".join(map(str, doubtful[:8].tolist())) + (", ..." if len(doubtful) > 8 else "")
+    labels = f"label {shown} is" if len(doubtful) == 1 else f"labels {shown} are"
+    raise DataError(
+        f"{labels} marked 1 or not known (-1), and nowhere 0: which samples lack a label is not told",
+        where=next(part for part in parts if part.labelled and not part.listed).label_where,
+        hint="write 0 where a label is not there: -1 says that nobody knows; a label that is -1 everywhere is"
+        " left out",
+    )
 
 
 def note_on(found: np.ndarray) -> tuple[str, ...]:
