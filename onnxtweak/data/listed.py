@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxtweak.data.dataset import Dataset
 from onnxtweak.data.samples import Part
+from onnxtweak.errors import DataError
 from onnxtweak.in_memory import SampleSource
 from onnxtweak.settings import LISTED, DataSettings
 
@@ -53,8 +54,15 @@ def not_listed(dataset: Dataset, rows: np.ndarray, listed: Sequence[Part]) -> np
 def beside_listed(
     dataset: Dataset, rows: np.ndarray, data: Dataset, of_role: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Those of `rows` (n,) int64 of a dataset that are no listed sample of `data`, whose rows go by role."""
-    return not_listed(dataset, rows, parts_of(data, of_role, LISTED))
+    """Those of `rows` (n,) int64 of a dataset that are no listed sample of `data`, whose rows go by role.
+
+    Raises DataError where none is left.
+    """
+    found = not_listed(dataset, rows, parts_of(data, of_role, LISTED))
+    if len(rows) and not len(found):
+        hint = "give other test samples than those that are listed, or none"
+        raise DataError("all test samples are listed too", where=dataset.parts[0].where, hint=hint)
+    return found
 
 
 def parts_of(dataset: Dataset, rows: Mapping[str, np.ndarray], roles: Sequence[str]) -> tuple[Part, ...]:
@@ -100,14 +108,15 @@ def listed_once(
 
 def _contradicting(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> np.ndarray:
     """Lock-samples in memory that are must-samples with another label, (n,) int64: they are to be named."""
-    known: dict[bytes, int] = {}
+    labels = dataset.labels.reshape(len(dataset), -1)
+    known: dict[bytes, list[int]] = {}
     for part, first in _placed(dataset, parts_of(dataset, rows, ("must",))):
-        known.update(zip(part.fingerprints, dataset.labels[first : first + len(part)].tolist(), strict=False))
+        known.update(zip(part.fingerprints, labels[first : first + len(part)].tolist(), strict=False))
     found = [
         first + k
         for part, first in _placed(dataset, parts_of(dataset, rows, ("lock",)))
         for k, content in enumerate(part.fingerprints)
-        if known.get(content, dataset.labels[first + k].tolist()) != dataset.labels[first + k].tolist()
+        if known.get(content, labels[first + k].tolist()) != labels[first + k].tolist()
     ]
     return np.array(found, np.int64)
 

@@ -194,6 +194,8 @@ def open_splits(
         split = stratified_split(labels_of_samples(data)[own], fractions, settings.seed, groups)
         fit, validation = View(data, own[split[0]]), View(data, own[split[1]])
         test = View(data, own[split[2]]) if test is None else test
+    if test is not None and test.dataset is not data and listed:
+        test = replace(test, rows=beside_listed(test.dataset, test.rows, data, every))
     fit = with_positions(fit, FIT, settings.seed, rare=True)
     validation = with_positions(validation, VALIDATION, settings.seed)
     test = None if test is None else with_positions(test, TEST, settings.seed)
@@ -201,8 +203,6 @@ def open_splits(
     _check_classes("validation", validation)
     shared = overlaps(data, validation.dataset, None if test is None else test.dataset)
     notes = (*data.notes, *said, *shared, *on_positions(fit, validation, test))
-    if test is not None and test.dataset is not data and listed:
-        test = replace(test, rows=beside_listed(test.dataset, test.rows, data, every))
     if settings.group is not None:
         notes += _on_groups(settings.group, (fit, validation, test))
     return Splits(fit, validation, test, data.classes, notes, listed)

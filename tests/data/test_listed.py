@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from onnxtweak.data import InputSpec, open_splits
+from onnxtweak.data.samples import MarkedAt
 from onnxtweak.errors import DataError
+from onnxtweak.in_memory import InMemory
 from onnxtweak.settings import DataSettings
 
 FLAT = (InputSpec("input", "float32", (None, 2)),)
@@ -92,3 +94,28 @@ def test_lists_need_no_columns_of_groups(tmp_path):
     assert [groups.names[code] for code in groups.codes[22:]] == ["oslo", "sucre", "oslo"]
     with pytest.raises(DataError, match="no array `region`"):
         opened(tmp_path, group="region", **lists)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_listed_samples_leave_the_test_split_at_positions_too(tmp_path, marked):
+    labels = np.arange(60).reshape(20, 3) % 2 if marked else np.arange(60).reshape(20, 3) % 4
+    for name in ("data", "test"):
+        np.savez(tmp_path / f"{name}.npz", x=X, y=labels)
+    test = str(tmp_path / "test.npz")
+    several = MarkedAt((None, 3), 0) if marked else False
+    settings = DataSettings((str(tmp_path / "data.npz"),), test=(test,), keep=(f"{test}#[:8]",))
+    splits = open_splits(settings, FLAT, several=several)
+    assert splits.test.samples.tolist() == [*range(8, 20)] and len(splits.test) == 36
+    with pytest.raises(DataError, match="all test samples are listed too"):
+        open_splits(DataSettings(settings.data, test=(test,), must=(test,)), FLAT, several=several)
+
+
+def test_lists_in_memory_contradict_each_other_position_by_position():
+    labels = np.arange(60).reshape(20, 3) % 4
+    own = {"data": slice(4, 20), "must": slice(0, 4), "lock": slice(0, 2)}
+    held = {name: InMemory(name, {"x": X[rows], "y": labels[rows]}) for name, rows in own.items()}
+    other = held["lock"].samples["y"] = held["lock"].samples["y"].copy()
+    other[1, 2] += 1
+    settings = DataSettings((held["data"],), must=(held["must"],), lock=(held["lock"],))
+    splits = open_splits(settings, FLAT)
+    assert splits.listed["lock"].samples.tolist() == [21]  # of the two that are must-samples too
