@@ -14,6 +14,7 @@ from onnxtweak.method.metrics import measure, measure_groups, read_metric
 from onnxtweak.metric.asked import metric_of, require_metric
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.metric.rate import require_samples
+from onnxtweak.metric.several import MicroF1
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
@@ -40,8 +41,8 @@ def evaluate(
     """Overall and per-class accuracy and confusion of a model, over all samples of `data`.
 
     data : its `by` are columns whose groups are measured one by one. taps : only `logits` is used. metrics :
-    words of `--metric`, read as well; so is the mean IoU where there are scores at positions, and macro F1 as
-    well as mean average precision where a sample has several labels at once. Raises InputError for what
+    words of `--metric`, read as well; so is the mean IoU where there are scores at positions, and macro F1,
+    micro F1 and mean average precision where a sample has several labels at once. Raises InputError for what
     cannot be used.
     """
     for text in metrics:
@@ -56,6 +57,7 @@ def evaluate(
     several, of_maps = job.head.several, job.subject.sizes and view.dataset.lines is None
     usual = ("f1", "map") if several else ("iou",) if of_maps else ()
     asked = [metric_of(text, job.names, several=several) for text in dict.fromkeys((*metrics, *usual))]
+    asked += [MicroF1("micro-f1", "micro F1")] if several else []
     for metric in asked:
         require_samples(metric, view.labels, "labelled")
     shown = shown_pass(job.subject, view, job.engine, "evaluate")

@@ -44,6 +44,14 @@ class MacroF1(LabelMean):
         return lambda weight: _mean(2 * (weight @ hit), weight @ both)
 
 
+class MicroF1(Metric):
+    """2 right / (shown + there) of all decisions together: a label counts as often as samples have it."""
+
+    def weighed(self, made: Predictions) -> Weighing:
+        hit, both = (each.sum(axis=1) for each in _hits(made.predicted, made.labels))
+        return lambda weight: _mean(np.array([2 * (weight @ hit)]), np.array([weight @ both]))
+
+
 class MeanAveragePrecision(LabelMean):
     """Average precision of each label, whatever the threshold, and the mean.
 

@@ -34,9 +34,10 @@ def test_labels_are_measured_at_the_thresholds_of_the_file(made):
     assert metrics.overall == pytest.approx(f1_score(made.labels, shown, average="macro"))
     assert metrics.target == pytest.approx(metrics.per_class[list(WEAK)].mean())
     assert metrics.support.tolist() == made.labels.sum(axis=0).tolist()
-    f1, mean_precision = found.readings
+    f1, mean_precision, micro = found.readings
     assert (f1.name, f1.value) == ("f1", pytest.approx(metrics.overall))
     assert mean_precision.value == pytest.approx(metrics.mean_average_precision)
+    assert micro.value == pytest.approx(f1_score(made.labels, shown, average="micro"))
     assert f1.interval[0] < f1.value < f1.interval[1]
     assert found.unit == "labels"
     assert f": macro F1 {metrics.overall:.1%} on {len(made.labels):,} samples>" in repr(found)
