@@ -41,7 +41,7 @@ from onnxtweak.stages.gather import gather_tables, learning_samples, learnt_kept
 from onnxtweak.stages.head_check import require_of_labels
 from onnxtweak.stages.lists.base_decisions import base_decisions
 from onnxtweak.stages.lists.count_outcome import Listing
-from onnxtweak.stages.lists.imitate import imitated_samples
+from onnxtweak.stages.lists.imitate import imitated_samples, input_tap, with_inputs
 from onnxtweak.stages.lists.keep_decisions import LearntFrom, keep_decisions
 from onnxtweak.stages.lists.make_right import make_right
 from onnxtweak.stages.objects.propose import propose_boxes
@@ -92,7 +92,7 @@ def fit(
     job = require_sound_base(job)
     decided = base_decisions(job)
     goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)
-    watched = choose_neurons(job, taps, settings.neurons)
+    watched = with_inputs(job, choose_neurons(job, taps, settings.neurons))
     tables = gather_tables(job, watched.neurons)
     repairs = bool(data.must or data.lock)
     if repairs and not _betters(targets, settings):
@@ -115,7 +115,7 @@ def fit(
     if decided is not None:
         repaired = None
         if repairs:
-            repaired = make_right(job, watched.neurons, decided, tables[0] if job.has_data else None, earlier)
+            repaired = make_right(job, watched, decided, tables[0] if job.has_data else None, earlier)
             proposal = _on_top(proposal, watched, tables[1], repaired)
         proposal = replace(proposal, listing=Listing(decided, repaired))
     return deliver(job, proposal, output)
@@ -130,6 +130,7 @@ def passes(request: PassRequest) -> None:
     for role, view in listed.items():
         planner.logits(f"base: {role}", view)
     neurons = request.table_neurons(settings)
+    neurons += sum(tap.neurons for tap in input_tap(request.job, neurons))
     planner.gather_tables(neurons)
     learns = settings.slice is not None or settings.metric is not None
     repairs = "must" in listed or "lock" in listed
@@ -213,7 +214,7 @@ def _on_top(proposal: Proposal, watched: TableNeurons, validation: Table, repair
         neurons=take(watched.neurons, used),
         patch=patch if repaired.changes else no_patch(),
         tweaked=validation.patched(used, patch),
-        bias=proposal.bias if len(proposal.goal) else repaired.bias,
+        bias=proposal.bias if len(proposal.goal) else repaired.control.bias,
         point=proposal.point,
         notes=(*proposal.notes, *notes),
     )

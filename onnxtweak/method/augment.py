@@ -90,12 +90,14 @@ def train(
     get no weight. xp : NumPy or CuPy, where the arithmetic is done.
     """
     present, entropy = classes_there(fit.labels), loss_of(head)
-    mean, inverse = _mean_and_inverse(fit.T)
+    mean, inverse = mean_and_inverse(fit.T)
     rng = np.random.default_rng(seed)
     T, Z = _standard(xp, fit.T, mean, inverse), xp.asarray(_float(fit.Z[:, present]))
     truth = xp.asarray(entropy.truth(fit.labels, present))
     judge = _Judge(xp, head, validation, mean, inverse, present)
-    adam = _Adam(xp, _start(rng, len(mean), settings.hidden, len(present)), settings.rate, settings.decay)
+    adam = Adam(
+        xp, first_weights(rng, len(mean), settings.hidden, len(present)), settings.rate, settings.decay
+    )
     parameters = adam.parameters
     batch = min(settings.batch, len(T))
     every = max(10, min(200, len(T) // (2 * batch)))
@@ -116,7 +118,7 @@ def train(
                 break
     progress.finish()
     on_cpu = [on_host(p).astype(np.float64) for p in best_parameters]
-    patch = _folded(on_cpu, (mean, inverse), present, fit.Z.shape[1], entropy)
+    patch = folded(on_cpu, (mean, inverse), present, fit.Z.shape[1], entropy)
     return Trained(patch, best, tuple(checkpoints))
 
 
@@ -182,7 +184,7 @@ def gradients(
     return [T.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
 
 
-class _Adam:
+class Adam:
     """Adam with decoupled weight decay on the matrices; updates `parameters` in place.
 
     The parameters are views of one vector, for a GPU takes longer to start an operation than to do it.
@@ -218,7 +220,7 @@ class _Adam:
         self.whole -= step
 
 
-def _start(rng: np.random.Generator, inputs: int, hidden: int, classes: int) -> list[np.ndarray]:
+def first_weights(rng: np.random.Generator, inputs: int, hidden: int, classes: int) -> list[np.ndarray]:
     """First layer drawn as in He et al., last layer zero: the MLP adds nothing yet."""
     w1 = rng.standard_normal((inputs, hidden), np.float32) * np.float32(math.sqrt(2 / max(inputs, 1)))
     shapes = ((hidden,), (hidden, classes), (classes,))
@@ -239,7 +241,7 @@ def _batches(
                 return
 
 
-def _mean_and_inverse(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_inverse(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (K,) and 1/deviation (K,) of the columns, float64; 0 for a constant column."""
     mean, scale = mean_and_scale(T)
     varies = np.isfinite(scale)
@@ -304,7 +306,7 @@ class _Judge:
         return TrainingCheck(iteration, loss / max(len(self.T), 1), right)
 
 
-def _folded(
+def folded(
     parameters: Sequence[np.ndarray],
     standard: tuple[np.ndarray, np.ndarray],
     present: np.ndarray,
@@ -317,7 +319,7 @@ def _folded(
     among them, and is subtracted, so that it does not lift them above the absent ones.
     """
     (w1, b1, w2, b2), (mean, inverse) = parameters, standard
-    folded = w1 * inverse[:, None]
+    first = w1 * inverse[:, None]
     all_w2, all_b2 = np.zeros((len(b1), classes)), np.zeros(classes)
     all_w2[:, present], all_b2[present] = entropy.centred(w2), entropy.centred(b2)
-    return Mlp(w1=folded, b1=b1 - mean @ folded, w2=all_w2, b2=all_b2)
+    return Mlp(w1=first, b1=b1 - mean @ first, w2=all_w2, b2=all_b2)

@@ -20,6 +20,11 @@ def added(one: DensePatch, columns: np.ndarray, other: DensePatch, neurons: int)
     )
 
 
+def widened(patch: DensePatch, read: int, neurons: int, classes: int) -> DensePatch:
+    """A patch that reads the first `read` of all neurons as one that reads all of them."""
+    return added(patch, np.arange(read), Linear(np.zeros((neurons, classes)), np.zeros(classes)), neurons)
+
+
 def _wide(weight: np.ndarray, columns: np.ndarray, neurons: int) -> np.ndarray:
     wide = np.zeros((neurons, weight.shape[1]))
     wide[columns] = weight

@@ -37,12 +37,14 @@ from onnxtweak.types import Neurons, Tap
 class TableNeurons:
     """The neurons that the tables hold, and the families of them that are tried.
 
-    families : columns of the tables by name. scored : how many neurons they were chosen from.
+    families : columns of the tables by name. scored : how many neurons they were chosen from. inputs : how
+    many of the last are numbers of the model's input, which no family has.
     """
 
     neurons: Neurons
     families: dict[str, np.ndarray]
     scored: int
+    inputs: int = 0
 
     @property
     def picked(self) -> bool:
@@ -67,7 +69,7 @@ def choose_neurons(job: Job, taps: TapSettings, limit: int) -> TableNeurons:
         added, extra = _at_most(job, group.taps, free)
         columns = len(united) + np.arange(len(added))
         families[f"{first.name} and {group.name}"] = np.append(np.arange(len(neurons)), columns)
-        united, scored = _end_to_end(united, added), scored + extra
+        united, scored = end_to_end(united, added), scored + extra
     return TableNeurons(united, families, scored)
 
 
@@ -134,7 +136,7 @@ def _in_words(taps: Sequence[Tap]) -> str:
     return " and ".join((", ".join(words[:-1]), words[-1]) if len(words) > 1 else words)
 
 
-def _end_to_end(one: Neurons, other: Neurons) -> Neurons:
+def end_to_end(one: Neurons, other: Neurons) -> Neurons:
     """The neurons of both; they share no tap."""
     return Neurons(
         (*one.taps, *other.taps),

@@ -9,10 +9,11 @@ import pytest
 from onnx import TensorProto
 
 from onnxtweak import commands
+from onnxtweak.method.listed.repair import HeldOut, teach
 from onnxtweak.settings import DataSettings, EngineSettings, OutputSettings
 from tests.support.nets import NetBuilder
 
-WIDTH, CLASSES, HIDDEN, MUST = 40, 8, 200, 24
+WIDTH, CLASSES, HIDDEN, MUST = 40, 8, 120, 24
 
 
 def samples(count, seed):
@@ -50,7 +51,7 @@ def made(request, tmp_path_factory):
     def stored(x):
         return x if kind == "float32" else np.clip(np.rint(60 * x), 0, 255).astype(np.uint8)
 
-    x, y = samples(2000, 1)
+    x, y = samples(1200, 1)
     others, of_others = samples(3000, 2)
     spoiled = stored(veiled(others))
     wrong = np.flatnonzero(shown(folder / "model.onnx", spoiled) != of_others)
@@ -63,6 +64,11 @@ def made(request, tmp_path_factory):
 def shown(path, x):
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(None, {"x": x})[0].argmax(axis=1)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr("onnxtweak.method.listed.taught._ROUNDS", 5)
 
 
 def fit(folder, out, **engine):
@@ -81,12 +87,13 @@ def test_imitations_put_right_what_was_not_listed(made, tmp_path, monkeypatch):
     assert found.listed.must.infeasible == 0
     assert any("imitations" in note for note in found.notes)
     assert "imitations" in {name for name, _ in found.run.passes}
+    assert found.listed.bias["right"] < MUST
     again = fit(folder, tmp_path / "again.onnx", batch=17)
     assert again.output.sha256 == found.output.sha256
     monkeypatch.setattr("onnxtweak.stages.lists.make_right.imitate", lambda *_: None)
     fit(folder, tmp_path / "without.onnx")
     right = [(shown(tmp_path / f"{name}.onnx", others) == labels).mean() for name in ("with", "without")]
-    assert right[0] > right[1] + 0.05
+    assert right[0] > right[1] + 0.03
     plan = commands.forecast(
         "fit",
         model=str(folder / "model.onnx"),
@@ -94,6 +101,25 @@ def test_imitations_put_right_what_was_not_listed(made, tmp_path, monkeypatch):
         engine=EngineSettings(backend="numpy"),
     )
     assert "imitations" in {step.name for step in plan.steps}
+
+
+def test_units_may_read_an_input_of_real_numbers(made, tmp_path, monkeypatch):
+    folder, others, labels = made
+    asked = []
+
+    def all_columns(must, guarded, temperature, imitated, widths, least):
+        asked.append(widths)
+        return teach(must, guarded, temperature, imitated, widths[-1:], HeldOut(0.0, 1.0))
+
+    monkeypatch.setattr("onnxtweak.stages.lists.make_right.teach", all_columns)
+    found = fit(folder, tmp_path / "out.onnx")
+    assert found.listed.form.startswith("hidden units that imitations teach")
+    assert found.listed.must.infeasible == 0
+    hidden, numbers = HIDDEN + CLASSES, np.load(folder / "must.npz")["x"].dtype.kind == "f"
+    assert asked == [(hidden, hidden + WIDTH) if numbers else (hidden,)]
+    readers = [node for node in onnx.load(tmp_path / "out.onnx").graph.node if "x" in node.input]
+    assert len(readers) == 1 + numbers
+    assert (shown(tmp_path / "out.onnx", others) == labels).mean() > 0.8
 
 
 def test_identifiers_are_not_imitated(tmp_path):

@@ -5,8 +5,10 @@ A must-sample `x` is compared with `m`, the mean of the samples of its class tha
     x = gain m + offset + rest        gain, offset : least squares over the numbers of the sample
 
 and another sample `x'`, of any class, imitates it as `gain x' + offset + rest`, within the range of what was
-seen. Fog, noise, lower contrast, another camera come out much as they are; what moves or mixes numbers of a
-sample (a long blur) does not. Whether imitations help, samples held out decide (METHOD 14).
+seen. The rest is laid on as it is where it hangs together, as fog does, and is drawn anew for each number
+where it does not, as noise: how much of either, its correlations tell. Fog, noise, lower contrast, another
+camera come out much as they are; what moves or mixes numbers of a sample (a long blur) does not. Whether
+imitations help, samples held out decide (METHOD 14).
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from onnxtweak.method.table import Table
 
 # Samples that are most like a must-sample. Between 3 and 40 little changes.
 _NEAREST = 10
+# Rests of fewer samples do not tell how their numbers depend on each other; a number whose rests deviate by
+# less is the same in all.
+_FEWEST, _SAME = 6, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +43,15 @@ class Imitated:
 class Spoiling:
     """What befell some must-samples of D numbers each. number (m,) int64 : which they are.
 
-    gain, offset (m,) float32; rest (m, D) float32. low, high : the least and the largest number seen.
+    gain, offset (m,) float32; rest (m, D) float32. apart : the share of the rests' variance in which their
+    numbers do not depend on each other, from 0 to 1. low, high : the least and the largest number seen.
     """
 
     number: np.ndarray
     gain: np.ndarray
     offset: np.ndarray
     rest: np.ndarray
+    apart: float
     low: float
     high: float
 
@@ -69,9 +76,35 @@ class Spoiling:
         offset = own_level - gain * level
         rest = x - gain[:, None] * mean - offset[:, None]
         ends = [end for one in (x, others) if one.size for end in (float(one.min()), float(one.max()))]
-        return cls(known, gain, offset, rest, min(ends, default=0.0), max(ends, default=0.0))
+        return cls(known, gain, offset, rest, _apart(rest), min(ends, default=0.0), max(ends, default=0.0))
 
-    def on(self, samples: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Samples (n, D) float32 as if that had befallen them. which (n,) int64 : like which, by place."""
-        found = self.gain[which, None] * samples + self.offset[which, None] + self.rest[which]
-        return np.clip(found, self.low, self.high)
+    def on(self, samples: np.ndarray, which: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Samples (n, D) float32 as if that had befallen them. which (n,) int64 : like which, by place.
+
+        rng : draws the must-sample that each number's own part of the rest is taken from.
+        """
+        mean = self.rest.mean(axis=0)
+        drawn = rng.integers(0, len(self.rest), samples.shape, np.int32)
+        own = np.take_along_axis(self.rest, drawn, axis=0) - mean
+        rest = np.sqrt(1 - self.apart) * (self.rest[which] - mean) + np.sqrt(self.apart) * own
+        found = self.gain[which, None] * samples + self.offset[which, None] + (mean + rest)
+        return np.clip(found, self.low, self.high).astype(np.float32)
+
+
+def _apart(rest: np.ndarray) -> float:
+    """The weight of no correlation at all in the best estimate of the correlations of rest (m, D): J. Schäfer
+    and K. Strimmer, *A Shrinkage Approach to Large-Scale Covariance Matrix Estimation*, 2005.
+
+    It is `sum Var(r) / sum r^2` over the correlations `r` of any two numbers.
+    """
+    z = rest.astype(np.float64) - rest.mean(axis=0)
+    scale = np.sqrt((z**2).mean(axis=0))
+    z = z[:, scale > _SAME] / scale[scale > _SAME]
+    count, numbers = z.shape
+    if count < _FEWEST or numbers < 2:
+        return 0.0
+    # Sums over all pairs of numbers, by the products of samples: there may be 100,000 numbers.
+    squares = float(((z @ z.T / count) ** 2).sum()) - numbers
+    products = float(((z**2).sum(axis=1) ** 2).sum() - (z**4).sum())
+    varying = count / (count - 1) ** 3 * (products - count * squares)
+    return float(np.clip(varying / squares, 0, 1)) if squares > 0 else 1.0

@@ -10,8 +10,8 @@ import numpy as np
 
 from onnxtweak.head import Head
 from onnxtweak.method.listed.imitation import Imitated
-from onnxtweak.method.listed.repair import Repair, repair
-from onnxtweak.method.patch_sum import added
+from onnxtweak.method.listed.repair import HeldOut, Lesson, Repair, repair
+from onnxtweak.method.patch_sum import added, widened
 from onnxtweak.method.solvers.squared_hinge import WORTH
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.patch import DensePatch, Linear, bias_patch
@@ -19,14 +19,28 @@ from onnxtweak.patch import DensePatch, Linear, bias_patch
 
 @dataclass(frozen=True, eq=False)
 class Earlier:
-    """A patch that was fitted before, on which the repair comes. columns (k,) int64 : of the tables."""
+    """A patch that was fitted before, on which the repair comes. columns (k,) int64 : of the tables.
+
+    inputs : how many of the tables' last columns are numbers of the model's input, which repairs do not read.
+    """
 
     columns: np.ndarray
     patch: DensePatch
+    inputs: int = 0
 
-    def over(self, table: Table) -> Table:
+    def patched(self, table: Table) -> Table:
         """The table with its logits patched."""
         return replace(table, Z=table.patched(self.columns, self.patch))
+
+    def over(self, table: Table) -> Table:
+        """The same, as repairs read it."""
+        return replace(self.patched(table), T=table.T[:, : table.T.shape[1] - self.inputs])
+
+    def with_more(self, patch: DensePatch, neurons: int) -> Earlier:
+        """With another patch added, which reads all `neurons` columns."""
+        return replace(
+            self, columns=np.arange(neurons), patch=added(self.patch, self.columns, patch, neurons)
+        )
 
     @classmethod
     def of(cls, columns: np.ndarray, patch: DensePatch | None, classes: int) -> Earlier:
@@ -37,17 +51,39 @@ class Earlier:
 
 
 @dataclass(frozen=True, eq=False)
+class Control:
+    """Biases alone (C,). counts : must-samples "right" and guarded samples "broken" with them, of those in
+    the tables."""
+
+    bias: np.ndarray
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
 class Repaired:
     """What was learnt. patch : reads all columns of the tables, what was fitted before included.
 
-    bias (C,) : the best biases for the same samples; control : must-samples "right" and guarded samples
-    "broken" with them, of those in the tables.
+    control : the best biases for the same samples. lesson : what imitations taught before the repair was
+    sought.
     """
 
     patch: DensePatch
     found: Repair
-    bias: np.ndarray
-    control: dict[str, int]
+    control: Control
+    lesson: Lesson | None = None
+
+    @property
+    def form(self) -> str:
+        """Of the patch, in words."""
+        if self.lesson is None:
+            return self.found.form.name
+        more = f", and {self.found.form.name}" if self.found.patch.parameters else ""
+        return f"hidden units that imitations teach{more}"
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """What the part that is for all samples does to samples held out."""
+        return self.found.held_out if self.lesson is None else self.lesson.held_out
 
     @property
     def changes(self) -> bool:
@@ -57,18 +93,24 @@ class Repaired:
     @property
     def notes(self) -> tuple[str, ...]:
         """Which form it took, and why."""
-        found = self.found
-        notes = [f"listed samples: {found.form.name}"]
-        if found.held_out is not None:
-            fixed, broken = found.held_out.fixed, found.held_out.broken
+        found, lesson = self.found, self.lesson
+        notes = [f"listed samples: {self.form}"]
+        if self.held_out is not None:
+            fixed, broken = self.held_out.fixed, self.held_out.broken
+            which, verb = " in thirds, a linear patch makes", "breaks"
+            if lesson is not None:
+                which, verb = ", a third of all, they make", "break"
             notes.append(
-                f"of samples held out in thirds, a linear patch makes {fixed:.0%} of must-samples right, and"
-                f" breaks {broken:.2%} of those that should stay"
+                f"of samples held out{which} {fixed:.0%} of must-samples right, and"
+                f" {verb} {broken:.2%} of those that should stay"
             )
-        if found.imitated is not None:
+        imitations = 0 if found.imitated is None else len(found.imitated.like)
+        imitations = imitations if lesson is None else lesson.imitations
+        if imitations:
+            read = "" if lesson is None or not lesson.inputs else "; the model's input is read too"
             notes.append(
-                f"learnt from {len(found.imitated.like):,} imitations as well: lock-samples as they would"
-                " look if the same befell them as the must-samples"
+                f"learnt from {imitations:,} imitations as well: lock-samples as they would"
+                f" look if the same befell them as the must-samples{read}"
             )
         if found.spared:
             notes.append(
@@ -84,16 +126,16 @@ def of_labels(found: Sequence[Repaired], earlier: Earlier, neurons: int) -> Repa
     earlier : of the C labels. neurons : K, of the tables. The form is that of the label that takes most.
     """
     patch, columns, classes = earlier.patch, earlier.columns, len(found)
-    bias, control = np.zeros(classes), dict[str, int]()
+    bias, counts = np.zeros(classes), dict[str, int]()
     for label, one in enumerate(found):
-        bias[label] = one.bias[1] - one.bias[0]
-        control = {name: control.get(name, 0) + count for name, count in one.control.items()}
+        bias[label] = one.control.bias[1] - one.control.bias[0]
+        counts = {name: counts.get(name, 0) + count for name, count in one.control.counts.items()}
         if one.changes:
             own = cast(DensePatch, one.patch.for_single_logit()).placed(np.array([label]), classes)
             patch, columns = added(patch, columns, own, neurons), np.arange(neurons)
     most = max(found, key=lambda one: one.patch.parameters)
-    nothing = Linear(np.zeros((neurons, classes)), np.zeros(classes))
-    return replace(most, patch=added(patch, columns, nothing, neurons), bias=bias, control=control)
+    whole = added(patch, columns, Linear(np.zeros((neurons, classes)), np.zeros(classes)), neurons)
+    return replace(most, patch=whole, control=Control(bias, counts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +167,22 @@ class ListedProblem:
         """The repair; previous : of fewer guarded rows."""
         return repair(self.wanted, self.stays, self.temperature, previous, self.imitated)
 
-    def repaired(self, found: Repair, earlier: Earlier) -> Repaired:
-        """What was learnt, with the best biases for the same rows beside it."""
+    def control(self) -> Control:
+        """The best biases for the same rows."""
         none = np.empty(0, np.int64)
         bias = repair(self.wanted.columns(none), self.stays.columns(none), self.temperature).patch
         right = [
             int(self.head.right(bias.applied(table.Z, table.T[:, :0]), table.labels).sum())
             for table in (self.wanted, self.stays)
         ]
-        control = {"right": right[0], "broken": len(self.stays.labels) - right[1]}
-        patch = added(earlier.patch, earlier.columns, found.patch, self.wanted.T.shape[1])
         assert bias.output_bias is not None  # which is all that is left without neurons
-        return Repaired(patch, found, bias.output_bias, control)
+        return Control(bias.output_bias, {"right": right[0], "broken": len(self.stays.labels) - right[1]})
+
+    def repaired(
+        self, found: Repair, earlier: Earlier, control: Control, lesson: Lesson | None = None
+    ) -> Repaired:
+        """What was learnt, as one patch of all columns, with the best biases beside it."""
+        width, classes = self.wanted.T.shape[1], self.wanted.Z.shape[1]
+        own = widened(found.patch, width, width + earlier.inputs, classes)
+        patch = added(earlier.patch, earlier.columns, own, width + earlier.inputs)
+        return Repaired(patch, found, control, lesson)

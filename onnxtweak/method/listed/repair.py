@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from onnxtweak.method.folds import fold_numbers
 from onnxtweak.method.listed.disturbance import Disturbance
 from onnxtweak.method.listed.forms import Alike, Both, OneByOne
 from onnxtweak.method.listed.imitation import Imitated
+from onnxtweak.method.listed.taught import taught
+from onnxtweak.method.patch_sum import widened
 from onnxtweak.method.solvers.squared_hinge import (
     CLEAR,
     WORTH,
@@ -22,6 +25,8 @@ from onnxtweak.method.solvers.squared_hinge import (
 )
 from onnxtweak.method.table import Table, stacked
 from onnxtweak.patch import DensePatch
+
+_Learn = Callable[[np.ndarray, np.ndarray], DensePatch]
 
 # A hidden unit each is given to so many must-rows at most.
 _UNITS = 1000
@@ -113,6 +118,45 @@ def repair(
     return problem.together(alike, held_out) if units else problem.solved(alike, held_out)
 
 
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What imitations taught hidden units. patch : reads all columns of the tables, in the units of the raw
+    logits. held_out : what it does to rows held out. imitations : how many. inputs : whether numbers of the
+    model's input are among what it reads."""
+
+    patch: DensePatch
+    held_out: HeldOut
+    imitations: int
+    inputs: bool
+
+
+def teach(
+    must: Table, guarded: Table, temperature: float, imitated: Imitated, widths: Sequence[int], least: HeldOut
+) -> Lesson | None:
+    """What imitations teach hidden units; None where a linear patch does as well on rows held out.
+
+    Tables as of `repair`. widths : how many of the first columns are read, each tried. least : of the linear
+    patch.
+    """
+    best, shown, columns = None, least, must.T.shape[1]
+    for width in widths:
+        tables = [_first_columns(table, width) for table in (must, guarded, imitated.table)]
+        problem = _Problem(tables[0], tables[1], temperature, replace(imitated, table=tables[2]))
+        found = problem.held_out(problem.taught, folds=1)
+        if found is not None and found.good > shown.good:
+            best, shown = problem, found
+    if best is None:
+        return None
+    patch = best.taught(np.arange(len(must.labels)), np.arange(len(guarded.labels))).scaled(temperature)
+    read = best.must.T.shape[1]
+    wide = widened(patch, read, columns, must.Z.shape[1])
+    return Lesson(wide, shown, len(imitated.like), inputs=read > min(widths))
+
+
+def _first_columns(table: Table, count: int) -> Table:
+    return replace(table, T=table.T[:, :count])
+
+
 def _cost(found: Repair) -> int:
     return found.cost
 
@@ -159,8 +203,11 @@ class _Problem:
         patch = form.patch(found.U).scaled(self.temperature)
         return Repair(patch, form, right, held_out, found, self.imitated, min(spared, int((~right).sum())))
 
-    def held_out(self) -> HeldOut | None:
-        """What a linear patch does to rows held out in folds; None without neurons, or for too few rows."""
+    def held_out(self, learn: _Learn | None = None, folds: int = _FOLDS) -> HeldOut | None:
+        """What a patch does to rows held out in folds; None without neurons, or for too few rows.
+
+        learn : gives the patch of some of the rows; None: a linear one. folds : how many of them are tried.
+        """
         tables = [self.must.cooled(self.temperature), self.guarded.cooled(self.temperature)]
         was = [_right(table) for table in tables]
         few = (~was[0]).sum() < _FEWEST_MUST or len(was[1]) < _FEWEST_GUARDED
@@ -169,18 +216,26 @@ class _Problem:
         spread = [
             _spread(table, most) for table, most in zip(tables, (_MOST_MUST, _MOST_GUARDED), strict=True)
         ]
-        folds = [
+        numbers = [
             fold_numbers(table.labels[rows], _FOLDS, 0) for table, rows in zip(tables, spread, strict=True)
         ]
-        gained = [0, 0]
-        for fold in range(_FOLDS):
-            learn = [rows[k != fold] for rows, k in zip(spread, folds, strict=True)]
-            patch = self._linear(*learn)
-            for side, (table, rows, k) in enumerate(zip(tables, spread, folds, strict=True)):
-                held = table.rows(rows[k == fold])
+        gained, count = [0, 0], [0, 0]
+        for fold in range(folds):
+            patch = (learn or self._linear)(
+                *(rows[k != fold] for rows, k in zip(spread, numbers, strict=True))
+            )
+            for side, (table, rows, k) in enumerate(zip(tables, spread, numbers, strict=True)):
+                held, before = table.rows(rows[k == fold]), was[side][rows[k == fold]]
                 after = ONE_LABEL.right(held.patched(None, patch), held.labels)
-                gained[side] += int(after.sum()) - int(was[side][rows[k == fold]].sum())
-        return HeldOut(max(gained[0], 0) / int((~was[0][spread[0]]).sum()), -gained[1] / len(spread[1]))
+                gained[side] += int(after.sum()) - int(before.sum())
+                count[side] += int((before == bool(side)).sum())
+        return HeldOut(max(gained[0], 0) / max(count[0], 1), -gained[1] / max(count[1], 1))
+
+    def taught(self, must: np.ndarray, guarded: np.ndarray) -> DensePatch:
+        """What imitations teach of some of the rows, for logits / temperature. must, guarded : numbers."""
+        assert self.imitated is not None
+        stays = self.guarded.rows(guarded).cooled(self.temperature)
+        return taught(stays, self.imitated.of(must).cooled(self.temperature))
 
     def _linear(self, must: np.ndarray, guarded: np.ndarray) -> DensePatch:
         """A linear patch of some of the rows, of logits / temperature. must, guarded : their numbers."""

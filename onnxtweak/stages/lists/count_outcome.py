@@ -42,14 +42,14 @@ class Listing:
 def count_outcome(job: Job, tweaked: Subject, listing: Listing) -> ListedOutcome:
     """What the written file shows of every listed sample."""
     listed, decided, repaired = job.splits.listed, listing.decided, listing.repaired
-    held = None if repaired is None else repaired.found.held_out
+    held = None if repaired is None else repaired.held_out
     return ListedOutcome(
         _must_outcome(job, tweaked, decided) if "must" in listed else None,
         _guard_outcome(job, tweaked, decided, "lock") if "lock" in listed else None,
         _guard_outcome(job, tweaked, decided, "keep") if "keep" in listed else None,
-        "" if repaired is None else repaired.found.form.name,
+        "" if repaired is None else repaired.form,
         None if held is None else {"fixed": held.fixed, "broken": held.broken},
-        None if repaired is None else repaired.control,
+        None if repaired is None else repaired.control.counts,
     )
 
 

@@ -7,6 +7,7 @@ no values in between.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,32 +17,55 @@ from onnxtweak.data.samples import ArrayColumn, InputSpec, Part
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.memory_plan import table_room
 from onnxtweak.method.listed.imitation import Imitated, Spoiling
-from onnxtweak.method.table import gather, stacked
+from onnxtweak.method.table import all_neurons, gather, stacked
 from onnxtweak.settings import Preprocess
+from onnxtweak.stages.choose_neurons import TableNeurons, end_to_end
+from onnxtweak.stages.gather import table_limit
 from onnxtweak.stages.open_job import Job
-from onnxtweak.types import Neurons
+from onnxtweak.types import Neurons, Tap
 
-# Imitations, at most; of so many must-samples and lock-samples at most, evenly from all. With fewer
-# lock-samples it is not tried.
-_IMITATIONS, _MUST, _SOUND, _FEWEST = 3_000, 300, 2_000, 30
+# Imitations to find out whether they help, and to teach hidden units by, at most; of so many must-samples and
+# lock-samples at most, evenly from all. With fewer lock-samples it is not tried.
+IMITATIONS, LESSONS = 3_000, 12_000
+_MUST, _SOUND, _FEWEST = 300, 5_000, 30
+# Numbers of a model's input that are read beside its hidden neurons, at most.
+_MOST_INPUTS = 1_024
 # What samples that are held take of the memory for arrays, at most; at least so many are run at a time.
 _SHARE, _AT_ONCE = 0.25, 256
 _WHERE = "imitations"
 
 
-def imitate(job: Job, neurons: Neurons, must: View, sound: View, room: int) -> Imitated | None:
+def with_inputs(job: Job, watched: TableNeurons) -> TableNeurons:
+    """The neurons, and the numbers of the input that imitations change, where these are few."""
+    inputs = all_neurons(input_tap(job, len(watched.neurons)))
+    if not len(inputs):
+        return watched
+    both = end_to_end(watched.neurons, inputs)
+    return replace(watched, neurons=both, scored=watched.scored + len(inputs), inputs=len(inputs))
+
+
+def input_tap(job: Job, neurons: int) -> tuple[Tap, ...]:
+    """The input that is read beside so many hidden neurons, if it is."""
+    listed = job.splits.listed
+    spec = _imitable(listed["must"].dataset) if "must" in listed and "lock" in listed else None
+    if spec is None or not neurons or np.dtype(spec.dtype).kind != "f":
+        return ()
+    tap = Tap(spec.name, "Input", tuple(listed["must"].dataset.plans[0][spec.name].shape), spec.dtype)
+    return (tap,) if tap.neurons <= min(_MOST_INPUTS, table_limit(job) - neurons) else ()
+
+
+def imitate(job: Job, neurons: Neurons, must: View, sound: View, count: int) -> Imitated | None:
     """Imitations of must-samples by sound ones, run through the model; None where they cannot be had.
 
-    sound : samples that are right; their labels are the imitations' too. room : rows that may be held.
+    sound : samples that are right; their labels are the imitations' too. count : how many, at most.
     """
     spec = _imitable(must.dataset)
-    count = min(_IMITATIONS, room)
     listed, others = must.spread_out(_MUST), sound.spread_out(_SOUND)
     if spec is None or not len(neurons) or min(count, len(others)) < _FEWEST:
         return None
     most = table_room(job.engine.settings.memory, job.engine.reserved_bytes) * _SHARE
     each = 4 * math.prod(must.dataset.plans[0][spec.name].shape)
-    at_once = int(most / each - 3 * len(listed) - 2 * len(others)) // 3
+    at_once = int(most / each - 3 * len(listed) - 2 * len(others)) // 6
     if at_once < _AT_ONCE:
         return None
     places = np.searchsorted(must.rows, listed.rows)
@@ -54,7 +78,7 @@ def imitate(job: Job, neurons: Neurons, must: View, sound: View, room: int) -> I
     tables = []
     for start in range(0, count, at_once):
         part = slice(start, start + at_once)
-        made = spoiling.on(held[chosen[part]], which[part])
+        made = spoiling.on(held[chosen[part]], which[part], rng)
         view = _view(made, others.labels[chosen[part]], must.dataset, spec)
         tables.append(gather(job.subject, view, neurons, job.engine, _WHERE))
     return Imitated(stacked(tables), places[spoiling.number[which]])
@@ -62,7 +86,7 @@ def imitate(job: Job, neurons: Neurons, must: View, sound: View, room: int) -> I
 
 def imitated_samples(must: View, lock: View) -> View | None:
     """Samples in whose place as many imitations are run, for a plan of the passes; None: it is not tried."""
-    found = lock.spread_out(_IMITATIONS)
+    found = lock.spread_out(IMITATIONS)
     return None if _imitable(must.dataset) is None or len(found) < _FEWEST or not len(must) else found
 
 

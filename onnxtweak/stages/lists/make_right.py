@@ -2,63 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import capture
-from onnxtweak.head import ONE_LABEL
+from onnxtweak.head import ONE_LABEL, Head
+from onnxtweak.method.listed.imitation import Imitated
 from onnxtweak.method.listed.problem import Earlier, ListedProblem, Repaired, of_labels
+from onnxtweak.method.listed.repair import HeldOut, Lesson, teach
 from onnxtweak.method.solvers.squared_hinge import lead
 from onnxtweak.method.table import Table, most_neurons, stacked
 from onnxtweak.method.temperature import fit_temperature
 from onnxtweak.patch import DensePatch
+from onnxtweak.stages.choose_neurons import TableNeurons
 from onnxtweak.stages.gather import gather_table
 from onnxtweak.stages.lists.base_decisions import BaseDecisions
-from onnxtweak.stages.lists.imitate import imitate
+from onnxtweak.stages.lists.imitate import IMITATIONS, LESSONS, imitate
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Neurons
 
 # Guarded samples of the first table, at most; passes over the others keep those that a patch breaks, so many
 # each time, the worst first. Of both fewer where the memory allows less, but at least this many in all.
 _FIRST, _VIOLATED, _LEAST = 20_000, 20_000, 1_000
+# Imitations of each lock-sample that hidden units learn from, at most.
+_EACH = 3
 # Passes, at most; and how many in a row may find no better patch once the penalty is the highest.
 _ROUNDS, _NO_BETTER = 12, 2
 
 
 def make_right(
-    job: Job, neurons: Neurons, decided: BaseDecisions, data: Table | None, earlier: Earlier
+    job: Job, watched: TableNeurons, decided: BaseDecisions, data: Table | None, earlier: Earlier
 ) -> Repaired:
     """The patch that makes must-samples right and leaves guarded ones so, on top of an earlier one.
 
     data : rows of the fit split, of which those that are right are guarded too.
     """
+    neurons = watched.neurons
     if job.head.several:
         return _labels_right(job, neurons, decided, data, earlier)
-    listed = job.splits.listed
+    listed, earlier = job.splits.listed, replace(earlier, inputs=watched.inputs)
     guards = {role: decided.guarded(role, listed[role]) for role in ("lock", "keep") if role in listed}
     others = sum(map(len, (listed.get("must", ()), () if data is None else data.labels)))
     room = max(most_neurons(len(neurons), job.engine) - others, _LEAST)
-    first = [view.spread_out(max(min(room // 2, _FIRST) // len(guards), 1)) for view in guards.values()]
+    first = {
+        role: view.spread_out(max(min(room // 2, _FIRST) // len(guards), 1)) for role, view in guards.items()
+    }
     must = gather_table(job, listed["must"], neurons, "must") if "must" in listed else None
-    tables = [gather_table(job, view, neurons, "guarded") for view in first]
-    known = stacked([table for table in (must, *tables, data) if table is not None])
-    temperature = fit_temperature(known.Z, known.labels)
-    none = known.rows(np.empty(0, np.int64))
+    tables = {role: gather_table(job, view, neurons, "guarded") for role, view in first.items()}
+    known = _Known(must, tables, data, job.head)
     imitated = None
     if must is not None and "lock" in guards:
-        imitated = imitate(job, neurons, listed["must"], guards["lock"], room // 8)
+        imitated = imitate(job, neurons, listed["must"], guards["lock"], min(IMITATIONS, room // 8))
     if imitated is not None:
         imitated = replace(imitated, table=earlier.over(imitated.table))
-    problem = ListedProblem(earlier.over(must or none), earlier.over(none), temperature, job.head, imitated)
-    for role, table in zip(guards, tables, strict=True):
-        problem = problem.with_guarded(earlier.over(table), bound=role == "lock")
-    if data is not None:
-        problem = problem.with_guarded(earlier.over(data), bound=False)
-    rest = {role: _without(view, part.rows) for (role, view), part in zip(guards.items(), first, strict=True)}
+    problem = asked = known.problem(earlier, imitated)
     found = best = problem.solved()
+    lesson = None
+    if found.imitated is not None and found.held_out is not None and must is not None:
+        count = min(LESSONS, room // 4, _EACH * len(guards["lock"]))
+        more = imitate(job, neurons, listed["must"], guards["lock"], count)
+        assert more is not None  # as there were some before
+        lesson = known.lesson(earlier, more, found.held_out)
+    if lesson is not None:
+        earlier = earlier.with_more(lesson.patch, len(neurons))
+        problem = known.problem(earlier, None)
+        found = best = problem.solved()
+    rest = {role: _without(view, first[role].rows) for role, view in guards.items()}
     least, since = -1, 0
     for number in range(_ROUNDS if any(map(len, rest.values())) else 0):
         each = max(min((room - len(problem.stays.labels)) // 2, _VIOLATED) // len(guards), 1)
@@ -78,7 +91,52 @@ def make_right(
             problem = problem.with_guarded(worst.table, bound=role == "lock")
             rest[role] = _without(rest[role], worst.rows)
         found = problem.solved(found)
-    return problem.repaired(best, earlier)
+    control = (problem if lesson is None else asked).control()
+    return problem.repaired(best, earlier, control, lesson)
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Tables of listed samples, of all columns. guards : by role. data : rows of the fit split."""
+
+    must: Table | None
+    guards: Mapping[str, Table]
+    data: Table | None
+    head: Head
+
+    @cached_property
+    def whole(self) -> Table:
+        """All of them."""
+        return stacked(
+            [table for table in (self.must, *self.guards.values(), self.data) if table is not None]
+        )
+
+    @cached_property
+    def temperature(self) -> float:
+        return fit_temperature(self.whole.Z, self.whole.labels)
+
+    def problem(self, earlier: Earlier, imitated: Imitated | None) -> ListedProblem:
+        """What has to become right and what stays, on top of an earlier patch. imitated : patched already."""
+        none = self.whole.rows(np.empty(0, np.int64))
+        wanted = earlier.over(none if self.must is None else self.must)
+        problem = ListedProblem(wanted, earlier.over(none), self.temperature, self.head, imitated)
+        for role, table in self.guards.items():
+            problem = problem.with_guarded(earlier.over(table), bound=role == "lock")
+        if self.data is not None:
+            problem = problem.with_guarded(earlier.over(self.data), bound=False)
+        return problem
+
+    def lesson(self, earlier: Earlier, imitated: Imitated, least: HeldOut) -> Lesson | None:
+        """What imitations teach hidden units beside an earlier patch. least : what a linear patch does."""
+        assert self.must is not None
+        guarded = earlier.patched(
+            stacked([table for table in (*self.guards.values(), self.data) if table is not None])
+        )
+        guarded = guarded.rows(np.flatnonzero(self.head.right(guarded.Z, guarded.labels)))
+        width = self.must.T.shape[1]
+        more = replace(imitated, table=earlier.patched(imitated.table))
+        widths = dict.fromkeys((width - earlier.inputs, width))
+        return teach(earlier.patched(self.must), guarded, self.temperature, more, tuple(widths), least)
 
 
 def _labels_right(
@@ -103,7 +161,7 @@ def _labels_right(
         if data is not None:
             problem = problem.with_guarded(earlier.over(data).of_label(label), bound=False)
         nothing = Earlier.of(np.empty(0, np.int64), None, 2)
-        found.append(problem.repaired(problem.solved(), nothing))
+        found.append(problem.repaired(problem.solved(), nothing, problem.control()))
     return of_labels(found, earlier, len(neurons))
 
 
@@ -126,7 +184,7 @@ def _violated(
     for got in capture(job.subject, view, job.engine, "look for broken samples", neurons=chosen):
         T = got.V[0] if chosen is not None else np.empty((len(got.labels), 0), np.float32)
         table = earlier.over(Table(T, got.Z, got.labels))
-        ahead = lead(patch.applied(table.Z, T), got.labels)
+        ahead = lead(patch.applied(table.Z, table.T), got.labels)
         low = np.flatnonzero((ahead <= 0) | ((ahead < near) & (ahead < lead(table.Z, got.labels))))
         broken += int((ahead <= 0).sum())
         found.append(_MostBroken(table.rows(low), got.rows[low], ahead[low]))
