@@ -20,7 +20,6 @@ from onnxtweak.method.listed.imitation import Imitated, Spoiling
 from onnxtweak.method.table import all_neurons, gather, stacked
 from onnxtweak.settings import Preprocess
 from onnxtweak.stages.choose_neurons import TableNeurons, end_to_end
-from onnxtweak.stages.gather import table_limit
 from onnxtweak.stages.open_job import Job
 from onnxtweak.types import Neurons, Tap
 
@@ -51,7 +50,7 @@ def input_tap(job: Job, neurons: int) -> tuple[Tap, ...]:
     if spec is None or not neurons or np.dtype(spec.dtype).kind != "f":
         return ()
     tap = Tap(spec.name, "Input", tuple(listed["must"].dataset.plans[0][spec.name].shape), spec.dtype)
-    return (tap,) if tap.neurons <= min(_MOST_INPUTS, table_limit(job) - neurons) else ()
+    return (tap,) if tap.neurons <= _MOST_INPUTS else ()
 
 
 def imitate(job: Job, neurons: Neurons, must: View, sound: View, count: int) -> Imitated | None:
