@@ -21,7 +21,7 @@ OFTEN = (*EACH, "background", "two-anchors")
 
 @pytest.fixture(scope="module", params=OFTEN)
 def made(request, tmp_path_factory):
-    return request.param, finder(request.param, tmp_path_factory.mktemp(request.param))
+    return request.param, finder(request.param, tmp_path_factory.mktemp(request.param), samples=100)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_classes_that_the_model_lacks_are_refused(one):
 
 def test_labels_of_another_kind_are_refused(one):
     with pytest.raises(DataError, match="are no boxes"):
-        onnxtweak.evaluate(one.model, data=(one.x, np.zeros(160, int)), device="cpu")
+        onnxtweak.evaluate(one.model, data=(one.x, np.zeros(100, int)), device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ import onnxruntime
 import pytest
 
 from onnxtweak.cli.main import main
+from onnxtweak.engine.machine.single_thread import single_thread
 
 HEADING = re.compile(r"^(?:=====|---) (.*)$", re.MULTILINE)
 EVALUATED = re.compile(r"^overall +[\d,]+ +([\d.]+)$", re.MULTILINE)
@@ -164,7 +165,7 @@ def run_here(*arguments: object) -> Call:
 
 def one_thread() -> AbstractContextManager[object]:
     """Bounds what NumPy takes, which a variable of the environment no longer does: it is loaded."""
-    return importlib.import_module("threadpoolctl").threadpool_limits(1)  # comes with scikit-learn
+    return single_thread()
 
 
 def accuracies(call: Call, decide: Decide, *, apart: bool = False) -> None:

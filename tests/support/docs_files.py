@@ -63,7 +63,7 @@ def write_docs_files(folder: Path) -> None:
     tagged.data.rename(folder / "tagged.npz")
     text_lines(folder, 120, pictures=True)
     _street(folder)
-    mail, spam = detectors.samples(600, 0)
+    mail, spam = detectors.samples(1200, 0)
     (folder / "detector.onnx").write_bytes(detectors.detector_model("p").SerializeToString())
     np.savez(folder / "mail.npz", x=mail, y=spam)
     digits = demo_files()
