@@ -153,7 +153,7 @@ def test_while_it_starts(root, tmp_path, name, module):
     path = os.pathsep.join([str(tmp_path / "hook"), str(root)])
     number = str(int(getattr(signal, name)))
     process = started(root, tmp_path / "here", asked, PYTHONPATH=path, STOP_AT=module, STOP_WITH=number)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (CODES[name], f"error: {SAID[name]}\n")
     assert not list((tmp_path / "here").iterdir())
 
@@ -238,7 +238,7 @@ def test_after_the_work_is_done_a_signal_changes_nothing(root, tmp_path, name, w
     number = str(int(getattr(signal, name)))
     asked = ["--version"] if code == 0 else ["inspect", "nowhere.onnx"]
     process = started(root, tmp_path, asked, PYTHONPATH=path, STRIKE=when, STOP_WITH=number)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err.count("error: ")) == (code, code // 2)
 
 
@@ -265,7 +265,7 @@ def test_with_workers(root, tmp_path, name):
         assert process.poll() is None, "it ended without a worker"
         time.sleep(0.02)
     os.killpg(process.pid, getattr(signal, name))
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (CODES[name], f"error: {SAID[name]}\n")
     assert not list(tmp_path.glob("s.npz")) and not list(tmp_path.glob(".onnxtweak*"))
     deadline = time.monotonic() + 300

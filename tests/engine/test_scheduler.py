@@ -57,7 +57,7 @@ def test_what_never_answers_or_is_no_dask_is_given_up(answer, monkeypatch):
         settings = EngineSettings(scheduler=f"tcp://127.0.0.1:{server.getsockname()[1]}")
         with pytest.raises(MachineError, match="does not answer"), open_workers(settings):
             pass
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 300
     for connection in kept:
         connection.close()
 

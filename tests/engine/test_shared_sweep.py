@@ -227,11 +227,11 @@ def machines(folder, count):
         options = ("--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
         running.append(dask(f"worker-{number}", "worker", "--scheduler-file", str(file), *options))
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not file.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         with patiently(
-            distributed.Client, scheduler_file=str(file), timeout="60s", set_as_default=False
+            distributed.Client, scheduler_file=str(file), timeout="300s", set_as_default=False
         ) as client:
             client.wait_for_workers(count, timeout=300)
             yield client.scheduler.address, running[1:]

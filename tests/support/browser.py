@@ -69,6 +69,6 @@ def _run(folder: Path, shown: Path, *options: str) -> str:
             str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
             f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=10000", *options, shown.as_uri(),
         ],
-        check=True, capture_output=True, text=True, timeout=120,
+        check=True, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return ran.stdout

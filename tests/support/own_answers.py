@@ -48,7 +48,8 @@ def try_out(
 ) -> dict[str, Result]:
     """Each method on a weak class of the model; asserts that the files answer as the results say.
 
-    rows : samples by input, of which the last third are the test. options : of every command; of `fit`, 8 hidden units.
+    rows : samples by input, of which the last third are the test. options : of every command;
+        `fit` learns 8 hidden units where they do not say.
     """
     model = folder / "model.onnx"
     model.write_bytes(trial.proto.SerializeToString())
