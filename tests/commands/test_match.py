@@ -40,7 +40,7 @@ def made(tmp_path_factory):
         onnx.save(rounded(proto, bits), folder / f"int{bits}.onnx")
     with np.load(demo_files().data) as digits:
         x, y = (np.concatenate([digits[f"{name}_train"], digits[f"{name}_fit"]]) for name in "xy")
-        np.savez(folder / "bare.npz", x=x)
+        np.savez(folder / "bare.npz", x=x[:800])
         np.savez(folder / "labelled.npz", x=x, y=y)
         np.savez(folder / "test.npz", x=digits["x_test"], y=digits["y_test"])
         np.savez(folder / "bare_test.npz", x=digits["x_test"])
