@@ -16,6 +16,7 @@ from onnxtweak.errors import DataError, UsageError
 from onnxtweak.head import ONE_LABEL, Head, classes_there
 from onnxtweak.metric.kinds import Metric, behind, drawn_accuracies
 from onnxtweak.metric.several import f1_of
+from onnxtweak.quantities import number_of
 from onnxtweak.settings import TargetSettings
 
 # Counts of samples are compared with shares: what rounding may add to a share that stands for a count.
@@ -212,7 +213,7 @@ def _enumerated(names: Sequence[str]) -> str:
     shown = list(names[:_NAMED])
     if len(names) > _NAMED:
         others = len(names) - _NAMED
-        return f"{', '.join(shown)} and {others:,} more {'class' if others == 1 else 'classes'}"
+        return f"{', '.join(shown)} and {number_of(others, 'more class')}"
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
 
 

@@ -57,6 +57,12 @@ class Range:
         return " and ".join(parts) or "finite"
 
 
+def number_of(count: int, noun: str) -> str:
+    """`1 sample`, `2,000 samples`. noun : in the singular."""
+    plural = noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
 def number(text: str) -> float:
     """`0.5`, `1e-3`, `1/255`. Raises ValueError that says what is wrong."""
     above, slash, below = text.partition("/")

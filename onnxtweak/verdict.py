@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.intervals import Interval
+from onnxtweak.quantities import number_of
 from onnxtweak.sample_counts import LabelCounts, SampleCounts, SliceCounts
 from onnxtweak.types import MetricChange
 
@@ -257,7 +258,7 @@ def _of_classes(worst: WorstClass | None, asked: Asked, counts: Counts) -> list[
     state = next(state for state in _WORST_FIRST if state in states)
     many, detail = states.count(state), ""
     if state == NOT_KEPT and many > 1:
-        detail = f"{many:,} classes lost more, beyond chance"
+        detail = f"{number_of(many, 'class')} lost more, beyond chance"
     elif state == NOT_SHOWN:
         have = "has" if many == 1 else "have"
         detail = f"{many:,} of {len(states):,} classes {have} too few samples to tell"
@@ -303,8 +304,8 @@ def _of_metric(metric: MetricChange, samples: int, answer: str) -> list[Promise]
         interval = ends[0], ends[1]
         figures = _state(interval, 0.0), sign * (cut.rate - limit) * 100, 0.0, interval, cut.samples
         detail = (
-            f"{cut.rate * 100:.2f} % as measured, {cut.false:,} false alarms among {cut.samples:,} samples; "
-            f"recall {cut.recall * 100:.1f} %"
+            f"{cut.rate * 100:.2f} % as measured, {number_of(cut.false, 'false alarm')} among "
+            f"{number_of(cut.samples, 'sample')}; recall {cut.recall * 100:.1f} %"
         )
         found.append(Promise("limit", metric.promise, *figures, detail))
     said = f"{after.title} {'up' if after.sign > 0 else 'down'}"

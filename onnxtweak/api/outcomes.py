@@ -13,6 +13,7 @@ from onnxtweak import commands
 from onnxtweak.engine.opened import open_model
 from onnxtweak.errors import MachineError, UsageError
 from onnxtweak.model.file.model_file import ModelSource
+from onnxtweak.quantities import number_of
 from onnxtweak.report.text import comparison, inspection, summary
 from onnxtweak.report.text.notebook import html
 from onnxtweak.results import HIDDEN, Evaluation, Inspection, Result
@@ -103,11 +104,11 @@ class EvaluationResult(Evaluation):
 
     def __repr__(self) -> str:
         measured = self.metrics
-        said = f"{measured.overall:.1%} of {measured.samples:,} samples"
+        said = f"{measured.overall:.1%} of {number_of(measured.samples, 'sample')}"
         if isinstance(measured, LabelMetrics):
-            said = f"macro F1 {measured.overall:.1%} on {measured.samples:,} samples"
+            said = f"macro F1 {measured.overall:.1%} on {number_of(measured.samples, 'sample')}"
         if isinstance(measured, BoxMetrics):
-            said = f"mAP50 {measured.overall:.1%} on {measured.samples:,} samples"
+            said = f"mAP50 {measured.overall:.1%} on {number_of(measured.samples, 'sample')}"
         return f"<Evaluation of {self.model.path}: {said}>"
 
     def _repr_html_(self) -> str:

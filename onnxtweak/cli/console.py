@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from onnxtweak.errors import OnnxtweakError
 from onnxtweak.printable import visible
+from onnxtweak.quantities import number_of
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
@@ -74,7 +75,8 @@ class Console:
         seconds = time.perf_counter() - self._began
         pace = pace_of(self._done, seconds)
         rate = f" ({pace})" if pace else ""
-        self.say(f"{self._what}: {self._done:,} {self._unit} in {duration(seconds)}{rate}")
+        done = number_of(self._done, self._unit.removesuffix("s"))
+        self.say(f"{self._what}: {done} in {duration(seconds)}{rate}")
 
     def reuse(self, what: str) -> None:
         """Instead of a pass: an earlier run has made it."""

@@ -16,6 +16,7 @@ from onnxtweak.metric.kinds import Predictions
 from onnxtweak.metric.rate import require_samples
 from onnxtweak.metric.several import MicroF1
 from onnxtweak.model.file.model_file import ModelSource
+from onnxtweak.quantities import number_of
 from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.boxes.measure import FoundObjects, box_readings, box_targets
@@ -71,8 +72,8 @@ def evaluate(
     contradiction: tuple[str, ...] = ()
     if other:
         contradiction = (
-            f"on {other:,} of {len(predicted):,} samples the model shows another class than that of its"
-            " highest score: it cannot be tweaked as it is",
+            f"on {other:,} of {number_of(len(predicted), 'sample')} the model shows another class than that"
+            " of its highest score: it cannot be tweaked as it is",
         )
     return Evaluation(
         model=job.model,

@@ -27,6 +27,7 @@ from onnxtweak.method.tuning.by_head import choose_point, control_bias
 from onnxtweak.method.tuning.operating_point import OperatingPoint
 from onnxtweak.model.file.model_file import ModelSource
 from onnxtweak.patch import Synapses
+from onnxtweak.quantities import number_of
 from onnxtweak.results import Result
 from onnxtweak.settings import (
     DataSettings,
@@ -231,7 +232,7 @@ def _scheduled(
         | {"penalty": settings.penalty, "schedule": " ".join(map(str, stages)), "pool": len(neurons)},
         notes=(
             *_stage_notes(outcomes, job.names, goal.head.measure),
-            f"the stages chose from {len(neurons):,} neurons",
+            f"the stages chose from {number_of(len(neurons), 'neuron')}",
         ),
     )
 

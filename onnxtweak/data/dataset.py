@@ -24,6 +24,7 @@ from onnxtweak.data.samples import ArrayColumn, Part, TakeRows, Value, labelled_
 from onnxtweak.data.several.own_sizes import SizesByPart
 from onnxtweak.errors import DataError
 from onnxtweak.head import classes_there
+from onnxtweak.quantities import number_of
 
 _BLOCK = 4 * 1024**2
 _PLANS = 3  # ways to prepare a sample that are told, of those of many sizes
@@ -163,14 +164,14 @@ class Dataset:
         if self.lines is not None:
             of = " of text"
         if self.objects is not None:
-            many, of = "", f" with {len(self.objects.box):,} boxes"
-        many = f" with labels at {self.positions:,} positions each," if self.sizes else ""
+            many, of = "", f" with {number_of(len(self.objects.box), 'box')}"
+        many = f" with labels at {number_of(self.positions, 'position')} each," if self.sizes else ""
         if self.own or self.pending is not None:
             many = " of different sizes, with labels at their positions,"
         if self.several and not self.sizes:
             many = f" with {(self.labels == 1).sum() / max(len(self), 1):.3g} labels each,"
         lines = [
-            f"{len(self):,} samples{many}{of} from {shown}",
+            f"{number_of(len(self), 'sample')}{many}{of} from {shown}",
             *plans,
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

@@ -15,6 +15,7 @@ import numpy as np
 from onnxtweak.data.samples import GroupColumn, Part
 from onnxtweak.data.source_spec import natural_key
 from onnxtweak.errors import DataError
+from onnxtweak.quantities import number_of
 
 FOLDER = "folder"  # the column that every picture in a folder has: the folder's name
 _LISTED = 12
@@ -67,7 +68,7 @@ def require_shared(groups: Groups, column: str, least: float, where: str) -> Non
         return
     what = f"`{column}` has {count:,} groups for {samples:,} samples"
     if count == samples:
-        what = f"`{column}` has another value for each of the {samples:,} samples"
+        what = f"`{column}` has another value for each of the {number_of(samples, 'sample')}"
     raise DataError(what, where=where, hint="name a column whose values several samples share")
 
 

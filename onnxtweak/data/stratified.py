@@ -10,6 +10,7 @@ import numpy as np
 from onnxtweak.data.dataset import Dataset, counted
 from onnxtweak.data.several.marks import rarest
 from onnxtweak.errors import DataError
+from onnxtweak.quantities import number_of
 
 _MOST_TIMES = 50  # that a position is repeated where repetitions stand for weights
 _NOT_PLAIN = 0.75  # of the positions drawn
@@ -28,7 +29,7 @@ def stratified_split(
     """
     if groups is None:
         split = _deal_samples(labels, fractions, seed)
-        what = f"{len(labels)} samples"
+        what = number_of(len(labels), "sample")
     else:
         dealt = deal_groups(labels, groups, fractions, seed)
         split = tuple(np.flatnonzero(dealt == part) for part in range(len(fractions)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from onnxtweak.intervals import Interval, paired
+from onnxtweak.quantities import number_of
 from onnxtweak.report.markup import between, percent, shortened
 
 _LEAST = 0.0005  # a change that a table with one decimal shows
@@ -82,5 +83,5 @@ def _listed(verb: str, changes: list[ClassChange], most: int) -> str:
         return ""
     named = ", ".join(f"{shortened(one.name, _NAME)} ({one.points:+.1f})" for one in changes[:most])
     more = f" and {len(changes) - most:,} more" if len(changes) > most else ""
-    classes = "1 class" if len(changes) == 1 else f"{len(changes):,} classes"
+    classes = number_of(len(changes), "class")
     return f"{classes} {verb}{'s' if len(changes) == 1 else ''}: {named}{more}"

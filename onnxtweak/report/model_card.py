@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from onnxtweak._version import __version__
+from onnxtweak.quantities import number_of
 from onnxtweak.report.changes import cells, measure_of, most_changed
 from onnxtweak.report.markup import STRANGE, percent, shortened
 from onnxtweak.report.promises import headline, rows
@@ -69,7 +70,10 @@ def _section(made: Mapping[str, Any]) -> tuple[Block, ...]:
     facts = [
         ("verdict", headline(verdict)),
         ("goal", verdict["goal"]),
-        ("method", f"onnxtweak {__version__} {made['command']}, {tweak['parameters']:,} parameters added"),
+        (
+            "method",
+            f"onnxtweak {__version__} {made['command']}, {number_of(tweak['parameters'], 'parameter')} added",
+        ),
         ("base", f"sha256 {made['model']['sha256']}"),
         ("samples", ", ".join(f"{role} {count:,}" for role, count in made["samples"].items())),
     ]
@@ -92,6 +96,6 @@ def _section(made: Mapping[str, Any]) -> tuple[Block, ...]:
         TextTable(("", "base", "patched", "a bias alone"), figures),
         Heading("Classes that gain, and that pay"),
         TextTable(("class", "base", "patched", "points", "95 % interval"), classes),
-        *([Note(f"{left_out:,} more classes changed")] if left_out else []),
+        *([Note(f"{number_of(left_out, 'more class')} changed")] if left_out else []),
         Note("the patch can be removed, byte for byte: `onnxtweak revert`"),
     )

@@ -16,6 +16,7 @@ from onnxtweak.goal import ResolvedGoal, Slice, every_class, find_targets
 from onnxtweak.method.fit.learning import Learning
 from onnxtweak.metric.asked import OPTION, metric_of, require_metric
 from onnxtweak.metric.rate import RecallAt, require_samples
+from onnxtweak.quantities import number_of
 from onnxtweak.settings import NOTHING, DataSettings, FitSettings, JoinSettings, TargetSettings
 from onnxtweak.stages.open_job import Job
 
@@ -90,7 +91,7 @@ def choose_slice(
         chosen = Slice.worst(column, names, codes[decided.of], decided.right)
     _require_samples(job, chosen, codes)
     count = int((codes == chosen.wanted).sum())
-    which = "" if chosen.named else f", the worst of {len(np.unique(codes)):,} groups"
+    which = "" if chosen.named else f", the worst of {number_of(len(np.unique(codes)), 'group')}"
     note = f"slice: {chosen}, {count:,} of {len(codes):,} learning samples{which}"
     return replace(goal, slice=chosen), learning.sliced(codes), (note,)
 

@@ -25,6 +25,7 @@ from onnxtweak.model.file.output_paths import (
     external_copies,
 )
 from onnxtweak.patch import Tweak
+from onnxtweak.quantities import number_of
 from onnxtweak.results import Choice, Measurement, Result
 from onnxtweak.settings import EngineSettings, OutputSettings
 from onnxtweak.stages import report_data
@@ -294,8 +295,8 @@ def _notes_on_ties(base: ShownClasses, tweaked: ShownClasses) -> tuple[str, ...]
     if not ties:
         return ()
     return (
-        f"on {ties:,} of {len(base.Z):,} samples the model's output shows classes as equal that its scores"
-        " tell apart: what is shown counts",
+        f"on {ties:,} of {number_of(len(base.Z), 'sample')} the model's output shows classes as equal that"
+        " its scores tell apart: what is shown counts",
     )
 
 

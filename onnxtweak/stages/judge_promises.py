@@ -16,6 +16,7 @@ from onnxtweak.method.metrics import metric_change
 from onnxtweak.method.table import Table
 from onnxtweak.metric.kinds import Predictions
 from onnxtweak.metric.several import label_counts, slice_counts
+from onnxtweak.quantities import number_of
 from onnxtweak.sample_counts import NONE_WANTED, LabelCounts, SampleCounts, SliceCounts
 from onnxtweak.types import MetricChange
 from onnxtweak.verdict import (
@@ -170,13 +171,13 @@ def depend_on_groups(column: str | None, groups: np.ndarray | None) -> tuple[str
     if column is None:
         return (
             f"positions of one sample are not independent: the intervals of the verdict rest on "
-            f"{len(np.unique(groups)):,} samples; McNemar's p and intervals elsewhere count every position, "
-            "and are too sure",
+            f"{number_of(len(np.unique(groups)), 'sample')}; McNemar's p and intervals elsewhere count every "
+            "position, and are too sure",
         )
     return (
         f"samples of one group of `{column}` are not independent: the intervals of the verdict rest on "
-        f"{len(np.unique(groups)):,} groups; McNemar's p and intervals elsewhere count every sample, and are "
-        "too sure",
+        f"{number_of(len(np.unique(groups)), 'group')}; McNemar's p and intervals elsewhere count every "
+        "sample, and are too sure",
     )
 
 

@@ -18,6 +18,7 @@ from onnxtweak.engine.passes import RunStats
 from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.errors import InputError
 from onnxtweak.method.chance import mean_recall, renumbered
+from onnxtweak.quantities import number_of
 from onnxtweak.recipe.values import key_of
 from onnxtweak.settings import Color, Layout, Preprocess
 from onnxtweak.stages.open_job import Job
@@ -176,7 +177,7 @@ def _prepared_wrongly(job: Job, view: View, enough: float, first: int) -> Mistak
     k = recalls.index(max(recalls))
     accuracy = float(rights[k].mean())
     said, remedy = _told(job, best[k])
-    return Mistake(accuracy, f"on {len(rows)} samples, {said} gives {accuracy:.1%}", remedy)
+    return Mistake(accuracy, f"on {number_of(len(rows), 'sample')}, {said} gives {accuracy:.1%}", remedy)
 
 
 def _ways(job: Job, view: View) -> list[_Way]:

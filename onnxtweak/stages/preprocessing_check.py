@@ -13,6 +13,7 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.errors import DataError
 from onnxtweak.method.chance import standing, tells_apart
+from onnxtweak.quantities import number_of
 from onnxtweak.stages.likely_mistake import TRIED, few_logits, likely_mistake, predictions, spread
 from onnxtweak.stages.lists.base_decisions import contents
 from onnxtweak.stages.open_job import Job
@@ -72,7 +73,7 @@ def require_sound_base(job: Job) -> Job:
         both = sum(one in must for one in contents(view))
         if both > len(view) / 2:
             raise DataError(
-                f"of {len(view):,} lock-samples looked at, {both:,} are must-samples too",
+                f"of {number_of(len(view), 'lock-sample')} looked at, {both:,} are must-samples too",
                 where=job.origin.data.lock[0],
                 hint="lock-samples should be right: give samples that the model has right",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxtweak.method.selection.candidates import Theta
+from onnxtweak.quantities import number_of
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.score import scored_view
 
@@ -68,6 +69,6 @@ def notes_on_tables(job: Job, theta: Theta, Z: np.ndarray, most: int) -> tuple[s
         )
     if theta.dropped:
         notes.append(
-            f"{theta.dropped:,} neurons were NaN or infinite on at least one sample and were left out"
+            f"left out: {number_of(theta.dropped, 'neuron')}, NaN or infinite on at least one sample"
         )
     return tuple(notes)

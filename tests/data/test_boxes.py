@@ -117,7 +117,7 @@ def test_every_form_of_labels_gives_the_same_figures(folders):
         assert other.metrics.per_class == pytest.approx(of_rows.metrics.per_class)
         assert other.metrics.strict == pytest.approx(of_rows.metrics.strict)
     assert of_coco.classes == ("colour 0", "colour 1", "colour 2")
-    assert any("1 crowds are left out" in note for note in of_coco.notes)
+    assert any("left out: 1 crowd" in note for note in of_coco.notes)
 
 
 def test_names_put_the_classes_in_the_models_order(folders, tmp_path):

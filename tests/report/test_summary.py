@@ -176,7 +176,7 @@ def test_of_many_groups_the_worst_are_shown():
     blocks = summary.evaluation(results.an_evaluation(groups=groups))
     shown = next(b for b in blocks if isinstance(b, TextTable) and "95 % interval" in b.columns)
     assert [row[0] for row in shown.rows] == [f"g{k}" for k in range(30)]
-    assert any(isinstance(b, Note) and "20 other groups did better" in b.text for b in blocks)
+    assert any(isinstance(b, Note) and "better: 20 other groups" in b.text for b in blocks)
 
 
 def test_a_hostile_group_cannot_forge_a_line():

@@ -16,6 +16,7 @@ from onnxtweak.cli.options.shared import (
     tap_options,
 )
 from onnxtweak.cli.output import close, show
+from onnxtweak.quantities import number_of
 
 
 @command("dump", "onnxtweak dump model.onnx -d train.npz --taps penultimate -o tables")
@@ -45,4 +46,4 @@ def dump(console: Console, form: str, **asked: Any) -> None:
     began = time.perf_counter()
     made = commands.dump(**asked, progress=console)
     show(console, "dump", made, summary.dumped, form)
-    close(console, began, f"{made.samples:,} samples written")
+    close(console, began, f"{number_of(made.samples, 'sample')} written")

@@ -19,6 +19,7 @@ from onnxtweak.cli.options.shared import (
     target_options,
 )
 from onnxtweak.cli.output import carry_out
+from onnxtweak.quantities import number_of
 
 if TYPE_CHECKING:
     from onnxtweak.results import Scored
@@ -46,4 +47,4 @@ def score(dry_run: bool, console: Console, form: str, **asked: Any) -> None:
 
 
 def _verdict(made: Scored) -> str:
-    return f"{made.neurons:,} neurons scored"
+    return f"{number_of(made.neurons, 'neuron')} scored"

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from onnxtweak.intervals import wilson
+from onnxtweak.quantities import number_of
 from onnxtweak.report.markup import (
     between,
     card,
@@ -81,7 +82,7 @@ def _of_labels(made: Mapping[str, Any]) -> str:
         bold = f"<b>{shown}</b>" if name in made["targets"] else shown
         rows.append([bold, f"{support[c]:,}", *(percent(metrics[key][c]) for key in measures)])
     head = ["class", safe(made["unit"]), "average precision", "precision", "recall", "F1"]
-    said = f"Macro F1 {percent(metrics['overall'])} % on {metrics['samples']:,} samples"
+    said = f"Macro F1 {percent(metrics['overall'])} % on {number_of(metrics['samples'], 'sample')}"
     return "".join(
         (
             _head(made, said),

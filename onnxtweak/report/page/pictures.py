@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from onnxtweak.quantities import number_of
 from onnxtweak.report.markup import card, cards, safe, section, shortened, table
 from onnxtweak.report.page.charts import Curve, bars, heat, histogram, xy
 from onnxtweak.report.page.graph_picture import graph_picture
@@ -79,7 +80,11 @@ def trade_off(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     else:
         lines += _on_validation(evidence, curve)
         place = evidence.get("validation")
-        said = f"On the {place['samples']:,} validation samples, where settings were chosen." if place else ""
+        said = (
+            f"On the {number_of(place['samples'], 'validation sample')}, where settings were chosen."
+            if place
+            else ""
+        )
     drawn = xy(lines, "overall accuracy, points vs. base", "target accuracy, %", "trade-off")
     return section(
         "Trade-off",
@@ -174,7 +179,7 @@ def neurons(made: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
         card(
             f"Theta of {shortened(target, 40)}",
             histogram(theta["edges"], theta["counts"], theta["cut"], "|theta|", "histogram of theta"),
-            f"{sum(theta['counts']):,} neurons; {theta['nought']:,} more could only do harm. "
+            f"{number_of(sum(theta['counts']), 'neuron')}; {theta['nought']:,} more could only do harm. "
             + ("" if theta["cut"] is None else "The cut is the smallest theta that was joined; ")
             + f"neurons are ranked by {made['criterion']}.",
         )

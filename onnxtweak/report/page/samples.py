@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from onnxtweak.quantities import number_of
 from onnxtweak.report.markup import facts, is_picture, safe, section, shortened
 
 _MASKS = (
@@ -79,7 +80,9 @@ def listed_samples(made: Mapping[str, Any]) -> str:
             pairs.append((title.lower(), f"{count}; {guard['samples']:,} listed"))
             parts.append(_named(title, guard["named"], guard["broken"]))
     if control := listed["bias"]:
-        said = f"{control['right']:,} must-samples right, {control['broken']:,} of the others broken"
+        said = (
+            f"{number_of(control['right'], 'must-sample')} right, {control['broken']:,} of the others broken"
+        )
         pairs.append(("the best biases instead", said))
     said = "Counted on the written file. The label in bold, then the answers of base and file."
     return section("Listed samples", facts(pairs), *parts, said=said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from onnxtweak.quantities import number_of
 from onnxtweak.report.text.layout import Block, Heading, Note, TextTable
 from onnxtweak.types import GroupMetrics
 
@@ -20,7 +21,7 @@ def group_blocks(groups: Sequence[GroupMetrics], unit: str) -> Iterator[Block]:
             (column, unit, "accuracy", "95 % interval", ""), tuple(map(_row, listed[:_ROWS])), left=1
         )
         if len(listed) > _ROWS:
-            yield Note(f"the {len(listed) - _ROWS:,} other groups did better; -f json lists them all")
+            yield Note(f"better: {number_of(len(listed) - _ROWS, 'other group')}; -f json lists them all")
         if any(group.few for group in listed):
             yield Note(f"groups with few samples are marked: their accuracy by `{column}` says little")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxtweak.quantities import number_of
 from onnxtweak.report.markup import shortened
 from onnxtweak.report.promises import headline
 from onnxtweak.report.schema import plain
@@ -126,7 +127,7 @@ def dumped(made: Dumped) -> tuple[Block, ...]:
             (
                 ("samples", f"{made.samples:,}"),
                 ("neurons", f"{made.neurons:,}"),
-                ("size", f"{made.bytes / 1e6:,.1f} MB, {_counted(made.shards, 'shard')}"),
+                ("size", f"{made.bytes / 1e6:,.1f} MB, {number_of(made.shards, 'shard')}"),
                 ("time", _times(made.seconds)),
             )
         ),
@@ -149,7 +150,7 @@ def scored(made: Scored) -> tuple[Block, ...]:
     )
     facts = [("neurons", f"{made.neurons:,} scored for {', '.join(made.targets)}")]
     if made.dropped:
-        facts.append(("left out", f"{made.dropped:,} neurons with NaN or infinite values"))
+        facts.append(("left out", f"{number_of(made.dropped, 'neuron')} with NaN or infinite values"))
     facts += [*_machine(made.run.device), ("time", _times(made.run.seconds))]
     if made.output is not None:
         facts.append(("written", _file(made.output)))
@@ -249,7 +250,7 @@ def _most_telling(names: Sequence[str], chosen: set[str], rank: np.ndarray) -> l
 
 def _left_out(names: Sequence[str], order: list[int]) -> Iterable[Note]:
     if len(order) < len(names):
-        yield Note(f"the {len(names) - len(order):,} other classes did better; -f json lists them all")
+        yield Note(f"better: {number_of(len(names) - len(order), 'other class')}; -f json lists them all")
 
 
 def _confusion(confusion: np.ndarray, names: Sequence[str], unit: str) -> tuple[Block, ...]:
@@ -278,9 +279,9 @@ def _operating_points(made: Result) -> Iterable[str]:
         elif not n:
             yield f"{who}: no change, nothing tried did better"
         elif made.tweak["synapses"] is None:
-            yield f"{who}: {_counted(n, 'neuron')}, {_counted(made.tweak['parameters'], 'parameter')}"
+            yield f"{who}: {number_of(n, 'neuron')}, {number_of(made.tweak['parameters'], 'parameter')}"
         else:
-            yield f"{who}: {_counted(n, 'synapse')}, scale {scale:g}"
+            yield f"{who}: {number_of(n, 'synapse')}, scale {scale:g}"
 
 
 def _scoring(choice: Choice) -> str:
@@ -311,10 +312,6 @@ def _pairs(facts: dict[str, Any]) -> str:
         key: value for key, value in facts.items() if isinstance(value, str | int | float) and value != ""
     }
     return ", ".join(f"{key} {value}" for key, value in shown.items())
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _counts(samples: dict[str, int]) -> str:

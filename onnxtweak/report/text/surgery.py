@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from onnxtweak.other_answers import Rewritten
+from onnxtweak.quantities import number_of
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.report.text.matched import measure_name
 from onnxtweak.report.text.verdict import group_tables
@@ -38,7 +39,7 @@ def compared(found: ModelDiff) -> tuple[Block, ...]:
     return (
         Heading(f"{found.base.path} and {found.tweaked.path}"),
         *([TextTable(("what", "where", "by", "detail"), rows[:_ROWS], left=4)] if rows else []),
-        *([Note(f"{more:,} more differences; -f json lists them all")] if more > 0 else []),
+        *([Note(f"{number_of(more, 'more difference')}; -f json lists them all")] if more > 0 else []),
         Facts(
             (
                 *(("tweak inside", _tweak(tweak)) for tweak in found.tweaks),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from onnxtweak.quantities import number_of
 from onnxtweak.report.promises import headline, remarks, rows
 from onnxtweak.report.text.layout import Block, Facts, Heading, Note, TextTable
 from onnxtweak.verdict import COPY, NOT_KEPT
@@ -67,7 +68,7 @@ def _group_table(groups: Sequence[Mapping[str, Any]], unit: str) -> Iterator[Blo
     head = (groups[0]["column"], unit, "base", "tweaked", "change", "95 % interval")
     yield TextTable(head, tuple(rows), marked=wanted)
     if len(groups) > _GROUPS:
-        yield Note(f"{len(groups) - _GROUPS:,} groups that did better are left to -f json")
+        yield Note(f"better, and left to -f json: {number_of(len(groups) - _GROUPS, 'other group')}")
 
 
 def verdicts_blocks(verdicts: Mapping[str, Mapping[str, Any]]) -> tuple[Block, ...]:

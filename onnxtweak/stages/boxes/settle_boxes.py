@@ -23,6 +23,7 @@ from onnxtweak.engine.subject import Subject
 from onnxtweak.errors import DataError
 from onnxtweak.goal import class_names
 from onnxtweak.model.file.model_file import ModelFile
+from onnxtweak.quantities import number_of
 from onnxtweak.settings import DataSettings
 
 _SOME_SCORE = 0.02  # from which an anchor may matter
@@ -79,9 +80,9 @@ def settle_boxes(
     for one in made.values():
         notes += _said(one.dataset)
     notes.append(
-        f"{len(fit):,} anchors of {len(fit.samples):,} samples to fit, {len(validation):,} of "
-        f"{len(validation.samples):,} to validate: all that objects are matched with, all of some score, and "
-        "as many of the others"
+        f"{number_of(len(fit), 'anchor')} of {number_of(len(fit.samples), 'sample')} to fit, "
+        f"{len(validation):,} of {len(validation.samples):,} to validate: all that objects are "
+        "matched with, all of some score, and as many of the others"
     )
     return replace(changed, classes=names, notes=(*splits.notes, *notes)), subject
 

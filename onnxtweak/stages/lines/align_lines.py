@@ -25,6 +25,7 @@ from onnxtweak.head import ONE_LABEL
 from onnxtweak.metric.lines import edit_distance
 from onnxtweak.model.edit.revert import revert_tweak
 from onnxtweak.model.file.tweak_metadata import tweaks_inside
+from onnxtweak.quantities import number_of
 
 # Positions that are drawn at most: fewer than where all are drawn alike, as those that teach are among them.
 _FIT, _VALIDATION, _KEPT = 12_000, 8_000, 6_000
@@ -177,4 +178,4 @@ def _said(dataset: Dataset) -> Iterator[str]:
         yield f"{np.count_nonzero(~known):,} of {len(known):,} lines have no text: they do not count"
     lost = int((labels[known, 0] < 0).sum())
     if lost:
-        yield f"{lost:,} lines have more characters than positions are for: they do not count"
+        yield f"not counted: {number_of(lost, 'line')} of more characters than positions are for"

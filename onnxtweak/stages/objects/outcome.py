@@ -10,6 +10,7 @@ from onnxtweak.method.metrics import harm, mcnemar
 from onnxtweak.metric.bootstrap import interval
 from onnxtweak.model.file.tweak_metadata import TweakInside
 from onnxtweak.patch import Tweak, bias_patch
+from onnxtweak.quantities import number_of
 from onnxtweak.results import Measurement
 from onnxtweak.sample_counts import LabelCounts
 from onnxtweak.stages.accuracy_check import recorded_targets
@@ -147,5 +148,5 @@ def boxes_verified(job: Job, base: Subject, inside: TweakInside) -> tuple[BoxMet
     error = float(np.nanstd(drawn[1] - drawn[0]))
     values = [mean(one.per_class[chosen]) for one in (before, after)]
     who = "the targets" if len(own) else "all classes"
-    detail = f"mAP50 of {who} {values[0]:.1%} -> {values[1]:.1%} on {before.samples:,} samples"
+    detail = f"mAP50 of {who} {values[0]:.1%} -> {values[1]:.1%} on {number_of(before.samples, 'sample')}"
     return before, after, Check("accuracy", not values[1] < values[0] - 2 * error, detail)

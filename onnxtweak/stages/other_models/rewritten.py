@@ -10,6 +10,7 @@ import numpy as np
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.engine.subject import Subject
 from onnxtweak.other_answers import Rewritten
+from onnxtweak.quantities import number_of
 from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import Job, model_ref
 from onnxtweak.stages.other_models.open_other import open_other
@@ -107,7 +108,7 @@ def _checks(
     share = found.kept / found.changed if found.changed else 1.0
     said = (
         f"the same on {found.same:.2%} of {counted}, logits within {found.largest:.1g} of the "
-        f"largest; of {found.changed:,} decisions that the tweak changed, {found.kept:,} stay"
+        f"largest; of {number_of(found.changed, 'decision')} that the tweak changed, {found.kept:,} stay"
     )
     yield Check("decisions", share >= (_KEPT if answers.labels is None else _MOST), said)
     if answers.labels is None:

@@ -12,6 +12,7 @@ import numpy as np
 from onnxtweak.engine.runtimes.run_apart import PACKAGES, RunApart, is_installed, run_apart
 from onnxtweak.engine.subject import Subject, filled
 from onnxtweak.other_answers import RuntimeDeviation, RuntimeRun
+from onnxtweak.quantities import number_of
 from onnxtweak.stages.head_check import require_no_boxes
 from onnxtweak.stages.open_job import Job
 from onnxtweak.temporary_files import temporary_folder
@@ -108,8 +109,8 @@ def _judged(
         reason = answered["tweaked"].failed or usual["tweaked"].failed or "its output has another shape"
         return None, Check(title, False, f"{name} {version} runs the base, and not this file: {reason}")
     said = (
-        f"{name} {version}, {samples:,} samples: {tweaked.differ:,} decisions differ from ONNX Runtime's, "
-        f"values by up to {tweaked.largest:.1g} of the largest; the base's {base.differ:,} and "
+        f"{name} {version}, {number_of(samples, 'sample')}: {tweaked.differ:,} decisions differ from ONNX "
+        f"Runtime's, values by up to {tweaked.largest:.1g} of the largest; the base's {base.differ:,} and "
         f"{base.largest:.1g}"
     )
     passed = tweaked.largest <= max(_ROUNDING, _TIMES_THE_BASE * base.largest)

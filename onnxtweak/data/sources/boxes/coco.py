@@ -17,6 +17,7 @@ from onnxtweak.data.sources.boxes.rows import checked
 from onnxtweak.data.sources.boxes.yolo import part_of_pictures
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
+from onnxtweak.quantities import number_of
 
 _HINT = "give a COCO JSON with `images`, `annotations` and `categories`"
 
@@ -56,7 +57,7 @@ def read_coco(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> 
     for place, (identity, name) in enumerate(pictures):
         own = checked(np.array(boxes.get(identity, []), np.float64).reshape(-1, 5), f"{name} in {path}")
         labels[place] = placed(own, sizes[place], reading.preprocess)
-    notes = (f"{crowds:,} crowds are left out",) if crowds else ()
+    notes = (f"left out: {number_of(crowds, 'crowd')}",) if crowds else ()
     return [
         replace(
             part,

@@ -17,6 +17,7 @@ from onnxtweak.data.preprocess.shapes import image_axes
 from onnxtweak.data.samples import Column, InputSpec, Part
 from onnxtweak.data.sources.boxes.placing import placed
 from onnxtweak.errors import DataError
+from onnxtweak.quantities import number_of
 from onnxtweak.settings import Preprocess
 
 _HINT = "give rows of sample, class, left, top, right, bottom, with corners in pixels"
@@ -36,7 +37,7 @@ def rows_of(raw: Any, column: Column, spec: InputSpec, preprocess: Preprocess, w
         outside = (sample < 0) | (sample >= count) | (sample % 1 != 0)
         if outside.any():
             row = int(outside.argmax())
-            what = f"{sample[row]:g} is none of the {count:,} samples, which are numbered from 0"
+            what = f"{sample[row]:g} is none of the {number_of(count, 'sample')}, which are numbered from 0"
             raise DataError(what, where=f"row {row} of {where}", hint=_HINT)
         for number in range(count):
             found[number] = raw[sample == number, 1:]
