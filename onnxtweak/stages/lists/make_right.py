@@ -54,18 +54,16 @@ def make_right(
     must = gather_table(job, listed["must"], neurons, "must") if "must" in listed else None
     tables = {role: gather_table(job, view, neurons, "guarded") for role, view in first.items()}
     known = _Known(must, tables, data, job.head)
-    imitated = None
+    some = None
     if must is not None and "lock" in guards:
-        imitated = imitate(job, neurons, listed["must"], guards["lock"], min(IMITATIONS, room // 8))
-    if imitated is not None:
-        imitated = replace(imitated, table=earlier.over(imitated.table))
-    problem = asked = known.problem(earlier, imitated)
+        some = imitate(job, neurons, listed["must"], guards["lock"], min(IMITATIONS, room // 8))
+    narrow = None if some is None else replace(some, table=earlier.over(some.table))
+    problem = asked = known.problem(earlier, narrow)
     found = best = problem.solved()
     lesson = None
-    if found.imitated is not None and found.held_out is not None and must is not None:
+    if some is not None and found.held_out is not None and found.held_out.good > 0:
         count = min(LESSONS, room // 4, _EACH * len(guards["lock"]))
-        more = imitate(job, neurons, listed["must"], guards["lock"], count)
-        assert more is not None  # as there were some before
+        more = imitate(job, neurons, listed["must"], guards["lock"], count) or some
         lesson = known.lesson(earlier, more, found.held_out)
     if lesson is not None:
         earlier = earlier.with_more(lesson.patch, len(neurons))
