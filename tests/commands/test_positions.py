@@ -7,8 +7,10 @@ import io
 import re
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
@@ -35,7 +37,7 @@ from onnxtweak.stages.open_job import prepare
 from onnxtweak.theta.reference import signed_theta
 from onnxtweak.types import silent
 from tests.support.at_positions import CLASSES, KINDS, LACKING, model_at_positions
-from tests.support.nets import mlp
+from tests.support.nets import NetBuilder, mlp
 
 QUICK = {"backend": "numpy", "hidden": 0, "device": "cpu"}
 
@@ -335,3 +337,21 @@ def test_tables_of_groups_count_positions(tmp_path, capsys):
     program(["evaluate", str(made.model), "-d", str(made.data), "--by", "site"], standalone_mode=False)
     told = capsys.readouterr()
     assert "site  positions  accuracy" in told.out and f"{made.labels.size:,} positions evaluated" in told.err
+
+
+def test_maps_with_an_axis_of_one_are_read_at_the_positions_drawn(tmp_path):
+    """As readers of lines have them, between their picture and their characters: (N, channels, 1, T)."""
+    net, rng = NetBuilder(seed=0), np.random.default_rng(0)
+    wide = net.op("Relu", net.op("Conv", "x", net.he(10, 4, 1, 3), pads=[0, 1, 0, 1], kernel_shape=[1, 3]))
+    scores = net.op("Conv", wide, net.he(5, 10, 1, 1), kernel_shape=[1, 1])
+    net.op("Softmax", net.op("Squeeze", scores, net.ints(2)), axis=1, name="answer")
+    declared = {"x": (TensorProto.FLOAT, ["N", 4, 1, "T"])}
+    proto = net.model(declared, {"answer": (TensorProto.FLOAT, ["N", 5, "T"])})
+    onnx.save(proto, tmp_path / "wide.onnx")
+    x = rng.normal(0, 1, (60, 4, 1, 9)).astype(np.float32)
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    shown = session.run(None, {"x": x})[0].argmax(axis=1)
+    labels = np.where((shown == 1) & (x[:, 0, 0] > 0), 3, shown)
+    words = {"data": (x, labels), "device": "cpu", "hidden": 0}
+    found = onnxtweak.fit(tmp_path / "wide.onnx", output=tmp_path / "new.onnx", **words)
+    assert found.after.overall > found.before.overall and all(check.passed for check in found.checks)

@@ -23,7 +23,7 @@ def flat_rows(build: Builder, name: str, value: gs.Tensor, *, single: bool = Fal
     if not single:
         size = build.node(f"{name}size", "Shape", [value])
         width = build.node(f"{name}width", "Gather", [size, build.index(f"{name}width/axis", [-1])], axis=0)
-        shape = build.node(f"{name}shape", "Concat", [build.index(f"{name}all", [-1]), width], axis=0)
+        shape = build.node(f"{name}rows/shape", "Concat", [build.index(f"{name}all", [-1]), width], axis=0)
     return build.node(f"{name}rows", "Reshape", [value, shape])
 
 
