@@ -76,18 +76,21 @@ def blocks(array: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[
     """The rows of an array block by block: where each block lies among them, and its values.
 
     rows (n,) int64, ascending : the rows that are wanted, default all. A block has to be done with when the
-    next one is asked for: of a mapped array, its part of memory is freed then.
+    next one is asked for: its memory is used again, or, of a mapped array, freed.
     """
     count = len(array) if rows is None else len(rows)
+    held = None if rows is None else np.empty((min(ROWS, count), *array.shape[1:]), array.dtype)
     for start in range(0, count, ROWS):
         part = slice(start, min(start + ROWS, count))
-        if rows is None:
+        if rows is None or held is None:
             yield part, array[part]
             let_go(array[part])
         else:
             own = rows[part]
-            yield part, array[own]
+            # Memory that is touched for the first time would cost more than the copy.
+            block = np.take(array, own, axis=0, out=held[: len(own)], mode="clip")
             let_go(array[own[0] : own[-1] + 1])
+            yield part, block
 
 
 def let_go(array: np.ndarray) -> None:
