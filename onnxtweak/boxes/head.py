@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxtweak.head import Head, SeveralLabels
+from onnxtweak.head import SMALLEST, Head, SeveralLabels, on_logit_scale
 
 _MEASURE, _RULE = "average precision", "the scores of every class at each anchor"
 _BOUND = 80.0  # of a logit, whose exponential float32 holds
@@ -54,4 +54,18 @@ def scores_of(head: Head, Z: np.ndarray) -> np.ndarray:
         return shown
     power = np.exp(Z - Z.max(axis=1, keepdims=True))
     found: np.ndarray = (power / power.sum(axis=1, keepdims=True))[:, :-1]
+    return found
+
+
+def product_scores(head: Head, Z: np.ndarray, base: np.ndarray, objectness: np.ndarray) -> np.ndarray:
+    """What is shown, (N, C), for logits Z (N, columns) of the products of a class's score and the objectness.
+
+    base (N, columns) : those of the base. objectness (N,) : 1 where there is none. A patch moves the class's
+    own log-odds by Z - base, so that no product exceeds the objectness.
+    """
+    there = objectness[:, None]
+    if not head.several or (objectness == 1).all():
+        return scores_of(head, Z)
+    own = np.clip(scores_of(head, base) / np.maximum(there, SMALLEST), 0, 1)
+    found: np.ndarray = there * scores_of(head, on_logit_scale(own, "odds") + (Z - base))
     return found

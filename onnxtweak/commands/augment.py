@@ -25,7 +25,7 @@ from onnxtweak.settings import AugmentSettings, DataSettings, EngineSettings, Ou
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, kept_from_tables
-from onnxtweak.stages.head_check import require_no_boxes
+from onnxtweak.stages.objects.anchors import decided_anchors
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -55,8 +55,7 @@ def augment(
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     check_paths(output, model, data, engine)
-    job = prepare(model, data, engine, taps, progress)
-    require_no_boxes(job.subject, "augmentation")
+    job = decided_anchors(prepare(model, data, engine, taps, progress))
     check_outputs(job, output)
     job = require_sound_base(job)
     count = _how_many(job, settings)

@@ -46,7 +46,7 @@ from onnxtweak.stages.comparing.gather_inputs import ACTIVE, gather_inputs, scor
 from onnxtweak.stages.comparing.try_methods import Method, try_methods
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import mirrored_views
-from onnxtweak.stages.head_check import require_no_boxes
+from onnxtweak.stages.objects.anchors import decided_anchors
 from onnxtweak.stages.open_for_tables import NO_HIDDEN, open_for_tables
 from onnxtweak.stages.open_job import Job, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
@@ -93,7 +93,7 @@ def compare(
     refused: dict[str, str] = {}
     for repeat in range(repeats):
         job = open_for_tables(model, replace(data, seed=data.seed + repeat), engine, taps, progress)
-        require_no_boxes(job.subject, "a comparison")
+        job = decided_anchors(job)
         views = views_of(job)
         if repeat == 0:
             check_outputs(job, output)

@@ -64,9 +64,9 @@ def forecast(
     if command == "fit":
         data = with_slice_read(data, options.get("settings", FitSettings()), targets)
     job = open_job(command, model, data, engine, taps, progress)
-    if command != "fit":
-        what = "matching to a reference" if command == "match" else f"`{command}`"
-        require_no_boxes(job.subject, what)
+    refused = {"match": "matching to a reference", "score": "scoring"}
+    if command in refused:
+        require_no_boxes(job.subject, refused[command])
     job = require_sound_base(job)
     check_outputs(job, output, model=command != "score")
     planner, shown = plan_command(command, job, targets, taps, options, repeats)

@@ -21,6 +21,7 @@ from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.boxes.measure import FoundObjects, box_readings, box_targets
 from onnxtweak.stages.lines.read_lines import line_readings
+from onnxtweak.stages.objects.propose import require_measured_whole
 from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.stages.preprocessing_check import doubts
 from onnxtweak.types import Progress, silent
@@ -98,9 +99,10 @@ def evaluate(
 
 def _of_boxes(job: Job, data: DataSettings, targets: TargetSettings, metrics: Sequence[str]) -> Evaluation:
     """How well a detector finds objects. Raises UsageError for what is about decisions."""
-    if data.by or metrics:
+    require_measured_whole(data)
+    if metrics:
         hint = "leave it out: mAP50 and mAP50-95 are always read"
-        where = "--by" if data.by else f"--metric {metrics[0]}"
+        where = f"--metric {metrics[0]}"
         raise UsageError("a detector is measured by average precision alone", where=where, hint=hint)
     view = job.splits.fit
     made = FoundObjects.of(job.subject, view, job.engine, "evaluate")

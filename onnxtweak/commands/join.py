@@ -30,7 +30,7 @@ from onnxtweak.settings import (
 from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import check_outputs, deliver
-from onnxtweak.stages.head_check import require_no_boxes
+from onnxtweak.stages.objects.anchors import decided_anchors
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -58,8 +58,7 @@ def join(
     Raises InputError for what cannot be used, VerificationError when a check fails; nothing is written then.
     """
     check_paths(output, model, data, engine)
-    job = prepare(model, data, engine, taps, progress)
-    require_no_boxes(job.subject, "a synaptic join")
+    job = decided_anchors(prepare(model, data, engine, taps, progress))
     check_outputs(job, output)
     job = require_sound_base(job)
     goal = choose_goal(job, targets, settings)

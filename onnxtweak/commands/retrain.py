@@ -42,7 +42,7 @@ from onnxtweak.stages.check_paths import check_paths
 from onnxtweak.stages.choose_goal import choose_goal
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import gather_tables, kept_from_tables
-from onnxtweak.stages.head_check import require_no_boxes
+from onnxtweak.stages.objects.anchors import decided_anchors
 from onnxtweak.stages.open_job import Job, prepare
 from onnxtweak.stages.plan_passes import PassRequest
 from onnxtweak.stages.preprocessing_check import require_sound_base
@@ -74,8 +74,7 @@ def retrain(
     """
     stages = None if settings.schedule is None else parse_schedule(settings.schedule)
     check_paths(output, model, data, engine)
-    job = prepare(model, data, engine, taps, progress)
-    require_no_boxes(job.subject, "retraining")
+    job = decided_anchors(prepare(model, data, engine, taps, progress))
     check_outputs(job, output)
     job = require_sound_base(job)
     if stages and targets == TargetSettings():

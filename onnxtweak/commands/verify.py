@@ -43,6 +43,7 @@ from onnxtweak.stages.judge_promises import changes_by
 from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, said_of_lines
 from onnxtweak.stages.lists.count_outcome import check_listed
 from onnxtweak.stages.objects.outcome import boxes_verified
+from onnxtweak.stages.objects.propose import require_measured_whole
 from onnxtweak.stages.open_job import Job, model_ref, open_whole
 from onnxtweak.stages.open_tweak import recorded_taps, with_recorded_readout
 from onnxtweak.stages.other_models.rewritten import compare_rewritten
@@ -274,6 +275,8 @@ def _on_samples(
     file, view, engine = job.subject, job.splits.fit, job.engine
     base, former = originals
     if file.detector is not None:
+        require_measured_whole(job.origin.data)
+        made.extend(_in_other_runtimes(run, job))
         before_boxes, after_boxes, check = boxes_verified(job, base, run.inside[-1])
         made.append(check)
         return before_boxes, after_boxes, (), "samples"

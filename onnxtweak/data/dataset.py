@@ -92,6 +92,13 @@ class Dataset:
             return as_marks(labels, self.coded)
         return labels if self.several else labels.astype(np.int64, copy=False)
 
+    def classes_of(self, rows: np.ndarray) -> np.ndarray:
+        """The classes that occur among some rows, ascending int64; that there is no object is none."""
+        found = classes_there(self.labels_of(rows))
+        if self.objects is None or self.classes is None:
+            return found
+        return found[(found >= 0) & (found < len(self.classes))]
+
     @cached_property
     def by_part(self) -> SizesByPart:
         """The sizes of its samples, and how many positions they have."""

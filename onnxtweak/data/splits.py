@@ -18,7 +18,6 @@ from onnxtweak.data.open_data import Lists, read_sources
 from onnxtweak.data.samples import InputSpec, MarkedAt, Reading
 from onnxtweak.data.stratified import Thinned, drawn_marks, drawn_rows, labels_of_samples, stratified_split
 from onnxtweak.errors import DataError, UsageError
-from onnxtweak.head import classes_there
 from onnxtweak.in_memory import SampleSource
 from onnxtweak.settings import LISTED, DataSettings, GiB
 from onnxtweak.types import Progress, silent
@@ -48,7 +47,7 @@ class View:
     @property
     def classes(self) -> np.ndarray:
         """The classes that occur among the labels, ascending int64."""
-        return classes_there(self.labels)
+        return self.dataset.classes_of(self.rows)
 
     @property
     def samples(self) -> np.ndarray:

@@ -26,7 +26,7 @@ from onnxtweak.model.logits_format import LogitsFormat
 from onnxtweak.settings import EngineSettings, TapSettings
 from onnxtweak.types import LEVEL, Neurons, Tap
 
-OF_DETECTORS = "`inspect`, `evaluate`, `fit`, `apply`, `verify` and `revert` do (docs/howto/boxes.md)"
+OF_DETECTORS = "`evaluate`, `fit`, `join`, `retrain`, `augment` and `compare` do (docs/howto/boxes.md)"
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,17 @@ class Subject:
     @property
     def logits_format(self) -> LogitsFormat:
         """How the logits tensor holds its values."""
-        levels = () if self.detector is None else self.detector.levels
-        return LogitsFormat(self.layout, self.dtype, self.readout, levels)
+        if self.detector is None:
+            return LogitsFormat(self.layout, self.dtype, self.readout)
+        levels, there = self.detector.levels, self.detector.objectness
+        return LogitsFormat(self.layout, self.dtype, self.readout, levels, there)
+
+    @property
+    def of_classes(self) -> Subject:
+        """The same with the classes' own scores, which a patch is added to, whatever is shown of them."""
+        if self.detector is None or not self.detector.objectness:
+            return self
+        return replace(self, detector=replace(self.detector, objectness=False))
 
     @property
     def head(self) -> Head:

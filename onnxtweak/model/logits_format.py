@@ -30,13 +30,15 @@ class LogitsFormat:
     layout : as `Logits.layout`. dtype : as `Tap.dtype`. readout : how its columns give the classes' scores;
     None: they are these scores, or a single logit for two classes. Letters P of the layout are axes of
     positions, each of which has its own scores: rows are positions then. levels : whose positions these are,
-    where they are anchors of a detector.
+    where they are anchors of a detector. objectness : whether the column before the classes' multiplies them
+    in what is shown: scores are of the product then, and a patch moves the class's own factor.
     """
 
     layout: str = "NC"
     dtype: str = "float32"
     readout: Readout | None = None
     levels: tuple[Level, ...] = ()
+    objectness: bool = False
 
     @property
     def binary(self) -> bool:

@@ -18,6 +18,7 @@ from onnxtweak.metric.asked import OPTION, metric_of, require_metric
 from onnxtweak.metric.rate import RecallAt, require_samples
 from onnxtweak.quantities import number_of
 from onnxtweak.settings import NOTHING, DataSettings, FitSettings, JoinSettings, TargetSettings
+from onnxtweak.stages.objects.anchors import goal_of_boxes
 from onnxtweak.stages.open_job import Job
 
 _OPTION = "--slice"
@@ -38,6 +39,8 @@ def choose_goal(
     drops : what may get worse. all_unless_named : whether no target means all classes that have
     samples, instead of a UsageError.
     """
+    if job.subject.detector is not None and (all_unless_named or targets != TargetSettings()):
+        return goal_of_boxes(job, targets, drops)
     fit, validation = job.splits.fit.labels, job.splits.validation.labels
     if all_unless_named and targets == TargetSettings():
         numbers = every_class(fit, validation)

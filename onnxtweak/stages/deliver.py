@@ -106,7 +106,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             measured=outcome.measured,
             run=job.run,
             checks=checks,
-            classes=job.names,
+            classes=job.measured_names,
             notes=(*job.splits.notes, *proposal.notes, *about_file, *outcome.notes, *_on_workers(job)),
             evidence=evidence,
             listed=outcome.listed,
@@ -217,10 +217,14 @@ def _splice_and_check(job: Job, proposal: Proposal, tweak: Tweak) -> tuple[Subje
     data = splice_in(subject, tweak)
     tweaked, validation = as_subject(subject, data), job.splits.validation
     feeds = few_samples(job.opened, validation, neutral_samples(subject))
-    measured = logits_pass(tweaked, validation, job.engine, "simulate")
+    expected = proposal.tweaked
+    if subject.of_classes is not subject:  # the patch moves one factor of what is shown
+        own = logits_pass(subject.of_classes, validation, job.engine, "simulate: base")
+        expected = own + (proposal.tweaked - proposal.base)
+    measured = logits_pass(tweaked.of_classes, validation, job.engine, "simulate")
     checks = (
         check_neutral(subject, tweak, feeds, job.engine.settings),
-        check_simulation(subject, proposal.tweaked, measured, validation.labels),
+        check_simulation(subject, expected, measured, validation.labels),
         check_checker(base, data),
         check_unharmed(base, data),
     )
@@ -313,7 +317,7 @@ def _evidence(
     found |= report_data.of_tweak(tweak, job.subject, tweaked)
     if output.evidence or output.report is not None:
         found |= report_data.of_runs(job, tweaked, outcome.view, predicted, proposal.goal)
-        found |= {} if outcome.objects is None else outcome.objects.evidence(proposal.goal)
+        found |= {} if outcome.pictures is None else outcome.pictures(proposal.goal)
         if proposal.patch.changes_logits and outcome.scores is not None:
             found |= report_data.of_strengths(outcome.scores, predicted, labels, proposal.goal)
     return found

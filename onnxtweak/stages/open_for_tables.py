@@ -33,7 +33,9 @@ def open_for_tables(
     added = tuple(tweak.prefix for tweak in tweaks_inside(opened.model.proto))
     none = all(candidate.name.startswith(added) for candidate in hidden(opened))
     note = NO_HIDDEN if none else _NO_USUAL
-    for selectors in () if none else (("activations", "penultimate"), ("activations",), ("penultimate",)):
+    usual: tuple[tuple[str, ...], ...] = (("activations", "penultimate"), ("activations",), ("penultimate",))
+    usual = usual[1:2] if opened.detector is not None else usual  # whose scores come from several maps
+    for selectors in () if none else usual:
         try:
             return prepare(model, data, settings, replace(taps, taps=selectors), progress)
         except ModelError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,7 +21,6 @@ from onnxtweak.patch import DensePatch, Patch, Tweak, no_patch
 from onnxtweak.results import Measurement
 from onnxtweak.stages.choose_neurons import TableNeurons
 from onnxtweak.stages.lists.count_outcome import Listing
-from onnxtweak.stages.objects.pictures import ChangedObjects
 from onnxtweak.stages.other_models.reference import Matching
 from onnxtweak.types import Check, MetricChange, Neurons, Trial
 
@@ -98,7 +98,7 @@ class Outcome:
 
     predicted : two (N,), the classes that base and tweaked file show. scores : two (N, C), theirs; None: not
     kept. check : that their scores say the same. notes : where they cannot. listed, metric, matched : as in
-    `Result`. objects : what a detector finds, which are its answers.
+    `Result`. pictures : what a report shows of samples, where predictions do not tell.
     """
 
     measured: Measurement
@@ -110,7 +110,7 @@ class Outcome:
     listed: ListedOutcome | None
     metric: MetricChange | None
     matched: MatchOutcome | None
-    objects: ChangedObjects | None = None
+    pictures: Callable[[ResolvedGoal], dict[str, Any]] | None = None
 
 
 def splice_in(subject: Subject, tweak: Tweak, scale: float = 1.0, shadow: bool = False) -> bytes:

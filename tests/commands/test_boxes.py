@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 import onnxtweak
-from onnxtweak.boxes.average_precision import Found
-from onnxtweak.boxes.suppression import Detections, suppressed
-from onnxtweak.boxes.truth import Truth
 from onnxtweak.commands.verify import verify
-from onnxtweak.errors import DataError, ModelError, UsageError
+from onnxtweak.errors import DataError, UsageError
 from onnxtweak.settings import DataSettings, EngineSettings
-from tests.support.finders import CLASSES, LACKING, SIZE, cells, finder
+from tests.support.finders import CLASSES, LACKING, by_hand, finder
 
 QUICK = {"backend": "numpy", "device": "cpu"}
 EACH = ("joined", "apart", "agnostic", "yolov5", "yolox", "yolox-suppressed")  # a sigmoid for each class
@@ -30,35 +27,10 @@ def one(tmp_path_factory):
     return finder("joined", tmp_path_factory.mktemp("one"))
 
 
-def by_hand(kind, outputs):
-    """Corners (N, A, 4) and scores (N, A, 3) of a file's outputs."""
-    if kind in ("joined", "yolov5") or kind.startswith("yolox"):
-        rows = outputs[0].transpose(0, 2, 1) if kind == "joined" else outputs[0]
-        centre, size, scores = rows[..., :2], rows[..., 2:4], rows[..., 4:]
-        if kind != "joined":
-            scores = rows[..., 5:] * rows[..., 4:5]
-        if kind.startswith("yolox"):
-            cell, stride = cells()
-            centre, size = (centre + cell) * stride, np.exp(size) * stride
-        return np.concatenate([centre - size / 2, centre + size / 2], axis=-1), scores
-    scores, boxes = outputs
-    if kind == "apart":
-        return boxes[..., [1, 0, 3, 2]] * SIZE, scores
-    return (boxes, scores) if kind == "agnostic" else (boxes, scores[..., 1:])
-
-
-def precision(kind, made, path=None):
-    """AP of each class at each overlap, (T, C), of a file's own output."""
-    boxes, scores = by_hand(kind, made.outputs(path))
-    shown = Detections.joined(suppressed(*each) for each in zip(boxes, scores, strict=True))
-    truth = Truth.of([made.boxes[made.boxes[:, 0] == k, 1:] for k in range(len(made.x))])
-    return Found.of(shown, truth, CLASSES).average_precision()
-
-
 def test_the_files_own_output_is_what_is_evaluated(made):
-    kind, found = made
+    _kind, found = made
     seen = onnxtweak.evaluate(found.model, data=found.data, target="2", device="cpu")
-    wanted = precision(kind, found)
+    wanted = found.precision()
     assert seen.metrics.per_class == pytest.approx(wanted[0])
     assert seen.metrics.strict == pytest.approx(wanted.mean(axis=0))
     assert seen.metrics.overall == pytest.approx(wanted[0].mean())
@@ -76,13 +48,6 @@ def test_other_measures_are_refused(one):
     for asked in ({"metric": "f1"}, {"by": "camera"}):
         with pytest.raises((UsageError, DataError)):
             onnxtweak.evaluate(one.model, data=one.data, device="cpu", **asked)
-
-
-def test_other_commands_say_that_they_do_not_take_detectors(one, tmp_path):
-    for command in (onnxtweak.join, onnxtweak.retrain, onnxtweak.augment, onnxtweak.compare):
-        asked = {} if command is onnxtweak.augment else {"target": "2"}
-        with pytest.raises(ModelError, match="does not work with detectors yet"):
-            command(one.model, data=one.data, device="cpu", **asked)
 
 
 def test_boxes_that_fit_nothing_are_refused(one, tmp_path):
@@ -130,9 +95,9 @@ def test_the_lacking_class_is_raised_and_boxes_stay(fitted):
 
 
 def test_the_result_is_what_the_file_shows(fitted):
-    kind, found, folder, result = fitted
+    _kind, found, folder, result = fitted
     test = onnxtweak.evaluate(folder / "new.onnx", data=found.data, device="cpu")
-    assert test.metrics.per_class == pytest.approx(precision(kind, found, folder / "new.onnx")[0])
+    assert test.metrics.per_class == pytest.approx(found.precision(folder / "new.onnx")[0])
     assert {promise.name: promise.state for promise in result.verdict.promises}["targets"] == "kept"
     assert result.verdict.unit == "objects" and result.measured.split == "test"
 

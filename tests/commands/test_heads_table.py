@@ -23,7 +23,7 @@ from tests.support.labels_at_positions import labels_at_positions
 from tests.support.several_labels import several_labels
 from tests.support.text_lines import read, text_lines
 
-HEADS = ("pixels", "tokens", "labels", "marks", "lines")
+HEADS = ("pixels", "tokens", "labels", "marks", "lines", "boxes")
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,21 @@ def _lines(folder: Path) -> Made:
     return Made(made.model, made.data, "0", measured, lambda path: _run(path, made.x))
 
 
+def _boxes(folder: Path) -> Made:
+    made = finder("joined", folder, samples=120)
+    np.savez(made.data, x=made.x, boxes=made.boxes, site=np.arange(len(made.x)) % 4)
+    few = made.boxes[made.boxes[:, 0] < 3]
+    np.savez(folder / "listed.npz", x=made.x[:3] * np.float32(1.02), boxes=few)
+    np.savez(folder / "keep.npz", x=made.x[:40] * np.float32(1.1))
+    return Made(
+        made.model,
+        made.data,
+        "2",
+        lambda path: float(made.precision(path)[0].mean()),
+        lambda path: _run(path, made.x),
+    )
+
+
 def _run(path: Path, x: np.ndarray) -> np.ndarray:
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (value,) = session.run(None, {"x": x})
@@ -118,7 +133,7 @@ def _distance(one: str, other: str) -> int:
 @pytest.fixture(scope="module", params=HEADS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp(request.param)
-    found = {"labels": _labels, "marks": _marks, "lines": _lines}.get(request.param)
+    found = {"labels": _labels, "marks": _marks, "lines": _lines, "boxes": _boxes}.get(request.param)
     return _pixels(folder, request.param) if found is None else found(folder)
 
 
@@ -173,6 +188,30 @@ REFUSED = {
     **dict.fromkeys(
         (("fit mirrored", head) for head in ("pixels", "tokens", "lines")), "no images that could"
     ),
+    ("match", "boxes"): "does not work with detectors yet",
+    ("score", "boxes"): "scoring does not work with detectors yet",
+    ("score dry", "boxes"): "scoring does not work with detectors yet",
+    ("dump", "boxes"): "dumping tables does not work with detectors yet",
+    ("verify in a runtime", "boxes"): "comparing runtimes does not work with detectors yet",
+    ("verify a rewritten file", "boxes"): "comparing a rewritten file does not work with detectors yet",
+    **{
+        (f"fit {cell}", "boxes"): f"not possible for a detector yet ({option}"
+        for cell, option in (
+            ("by metric", "--metric"),
+            ("certified", "--certify"),
+            ("and groups", "--by"),
+            ("a slice", "--slice"),
+            ("in a budget", "--budget"),
+            ("few synapses", "--synapses"),
+            ("mirrored", "--mirror on"),
+        )
+    },
+    ("evaluate groups", "boxes"): "not possible for a detector yet (--by",
+    ("verify", "boxes"): "not possible for a detector yet (--by",
+    **{
+        (f"fit {cell}", "boxes"): "listed samples have one label each, and these have boxes"
+        for cell in ("must", "must alone", "lock", "keep")
+    },
 }
 
 
@@ -240,7 +279,7 @@ def test_the_other_commands_work_or_say_why_not(fitted, cell, capsys):
     _refused(fitted, cell, main(words), capsys.readouterr().err)
 
 
-def test_a_tweak_is_applied_in_every_way_and_taken_out(fitted):
+def test_a_tweak_is_applied_in_every_way_and_taken_out(fitted, capsys):
     """Written, filled into a slot, as a shadow: what the file shows, or beside what the base shows."""
     base, tweak, folder = str(fitted.model), str(fitted.folder / "fitted.safetensors"), fitted.folder
     again, slot, shadow, back = (folder / f"{name}.onnx" for name in ("again", "slot", "shadow", "back"))
@@ -248,14 +287,22 @@ def test_a_tweak_is_applied_in_every_way_and_taken_out(fitted):
     assert again.read_bytes() == (folder / "fitted.onnx").read_bytes()
     assert main(["revert", str(again), "-o", str(back), "--force"]) == 0
     assert back.read_bytes() == fitted.model.read_bytes()
-    assert main(["apply", base, tweak, "-o", str(slot), "--slot", "--force"]) == 0
-    assert np.array_equal(fitted.plain(slot), fitted.plain(fitted.model))
+    at_anchors = _head(fitted) == "boxes"
+    assert main(["apply", base, tweak, "-o", str(slot), "--slot", "--force"]) == (2 if at_anchors else 0)
+    if at_anchors:
+        assert "a slot does not work with detectors yet" in capsys.readouterr().err and not slot.exists()
+    else:
+        assert np.array_equal(fitted.plain(slot), fitted.plain(fitted.model))
     assert main(["apply", base, tweak, "-o", str(shadow), "--shadow", "--force"]) == 0
     session = ort.InferenceSession(str(shadow), providers=["CPUExecutionProvider"])
     x = np.load(fitted.data)["x"]
     shown, logits = session.run(None, {"x": x})
-    assert np.array_equal(shown, fitted.plain(fitted.model)) and logits.shape == shown.shape
+    assert np.array_equal(shown, fitted.plain(fitted.model))
     wanted = fitted.plain(again)
+    if at_anchors:
+        assert 1 / (1 + np.exp(-logits)) == pytest.approx(wanted[:, 4:], abs=1e-5)
+        return
+    assert logits.shape == shown.shape
     decided = (
         (logits > 0) == (wanted > 0.5) if _head(fitted) in ("labels", "marks") else _alike(logits, wanted)
     )
@@ -284,19 +331,6 @@ def test_a_recipe_with_gates_makes_pages_of_every_head(made):
     assert "<html" in page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("cell", ["join", "retrain", "augment", "compare and write", "fit must", "match"])
-def test_detectors_are_refused_with_what_works(tmp_path, cell, capsys):
-    made = finder("joined", tmp_path, samples=60)
-    words = [
-        {"TARGET": "2", "@listed.npz": str(made.data), "@fitted.onnx": str(made.model)}.get(word, word)
-        for word in PATCHES[cell]
-    ]
-    files = ["-o", str(tmp_path / "new.onnx"), "--device", "cpu"]
-    assert main([words[0], str(made.model), "-d", str(made.data), *words[1:], *files]) == 2
-    said = capsys.readouterr().err
-    assert said.count("error:") == 1 and "hint:" in said and not (tmp_path / "new.onnx").exists()
-
-
 def test_a_recipe_patches_a_detector(tmp_path, monkeypatch, capsys):
     made = finder("joined", tmp_path, samples=60)
     monkeypatch.chdir(tmp_path)
@@ -308,5 +342,3 @@ def test_a_recipe_patches_a_detector(tmp_path, monkeypatch, capsys):
     (shown,) = made.outputs(tmp_path / "build" / "tweaked.onnx")
     (before,) = made.outputs()
     assert np.array_equal(shown[:, :4], before[:, :4]) and not np.array_equal(shown[:, 4:], before[:, 4:])
-    assert main(["join", made.model.name, "-d", made.data.name, "-o", "n.onnx", "--dry-run"]) == 2
-    assert capsys.readouterr().err.count("does not work with detectors yet") == 1

@@ -14,6 +14,9 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto
 
+from onnxtweak.boxes.average_precision import Found
+from onnxtweak.boxes.suppression import Detections, suppressed
+from onnxtweak.boxes.truth import Truth
 from tests.support.nets import NetBuilder
 
 KINDS = ("joined", "rows", "apart", "background", "two-anchors", "suppressed", "agnostic")
@@ -41,6 +44,30 @@ class Finder:
             model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         return session.run(None, {"x": self.x})
+
+    def precision(self, path: Path | None = None) -> np.ndarray:
+        """AP of each class at each overlap, (T, C), of a file's own output."""
+        boxes, scores = by_hand(self.model.stem, self.outputs(path))
+        shown = Detections.joined(suppressed(*each) for each in zip(boxes, scores, strict=True))
+        truth = Truth.of([self.boxes[self.boxes[:, 0] == k, 1:] for k in range(len(self.x))])
+        return Found.of(shown, truth, CLASSES).average_precision()
+
+
+def by_hand(kind: str, outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (N, A, 4) and scores (N, A, 3) of a file's outputs."""
+    if kind in ("joined", "yolov5") or kind.startswith("yolox"):
+        rows = outputs[0].transpose(0, 2, 1) if kind == "joined" else outputs[0]
+        centre, size, scores = rows[..., :2], rows[..., 2:4], rows[..., 4:]
+        if kind != "joined":
+            scores = rows[..., 5:] * rows[..., 4:5]
+        if kind.startswith("yolox"):
+            cell, stride = cells()
+            centre, size = (centre + cell) * stride, np.exp(size) * stride
+        return np.concatenate([centre - size / 2, centre + size / 2], axis=-1), scores
+    scores, boxes = outputs
+    if kind == "apart":
+        return boxes[..., [1, 0, 3, 2]] * SIZE, scores
+    return (boxes, scores) if kind == "agnostic" else (boxes, scores[..., 1:])
 
 
 def finder(kind: str, folder: Path, samples: int = 160, seed: int = 0) -> Finder:

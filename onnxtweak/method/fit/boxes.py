@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxtweak.boxes.average_precision import Found, mean
-from onnxtweak.boxes.head import objects_of, scores_of
+from onnxtweak.boxes.head import objects_of, product_scores
 from onnxtweak.boxes.suppression import Detections, suppressed
 from onnxtweak.boxes.truth import Truth
 from onnxtweak.goal import ResolvedGoal
@@ -43,7 +43,8 @@ class AnchorJudge:
     """Average precision of logits of the learnt anchors; those left out have hardly a score.
 
     sample (n,) int64 : of each row that is judged, by its place in `truth`. places (n,) int64 : of these rows
-    in the table. box (n, 4) : theirs. objectness (n,) : what their scores are multiplied with.
+    in the table. box (n, 4) : theirs. objectness (n,) : what their scores are multiplied with. base (n,
+    columns) : logits of what the base shows.
     """
 
     head: Head
@@ -52,6 +53,7 @@ class AnchorJudge:
     places: np.ndarray
     box: np.ndarray
     objectness: np.ndarray
+    base: np.ndarray
 
     def precision(self, Z: np.ndarray) -> np.ndarray:
         """AP50 of each class, (C,) float64. Z (N, columns) : logits of the table's rows."""
@@ -59,7 +61,7 @@ class AnchorJudge:
 
     def found(self, Z: np.ndarray) -> Found:
         """What is found of each class at an overlap of 0.5. Z : as of `precision`."""
-        scores = scores_of(self.head, Z[self.places]) * self.objectness[:, None]
+        scores = product_scores(self.head, Z[self.places], self.base, self.objectness)
         starts = np.searchsorted(self.sample, np.arange(self.truth.samples + 1))
         spans = [slice(int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)]
         shown = Detections.joined(suppressed(self.box[span], scores[span]) for span in spans)

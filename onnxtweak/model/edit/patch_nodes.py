@@ -71,8 +71,9 @@ def build_piece(tweak: Tweak, site: SpliceSite) -> Piece:
     logits = gs.Variable(site.logits_in)
     patch, columns = on_columns(tweak.patch, tweak.classes, at)
     if at.levels:
-        place = PositionSite(site.logits_in, at)
-        return build_level_patch(patch.as_linear(columns), tweak.neurons, place, build, site.logits_out)
+        place, form = PositionSite(site.logits_in, at), patch.as_linear(columns) or patch
+        assert isinstance(form, Linear | Mlp)  # every other form is linear
+        return build_level_patch(form, tweak.neurons, place, build, site.logits_out)
     if len(tweak.neurons) == 0:
         bias = np.zeros(columns) if patch.output_bias is None else patch.output_bias
         bias = bias if at.readout is None or not at.readout.rest else bias[at.readout.places]

@@ -20,6 +20,7 @@ from onnxtweak.model.inspect.taps import penultimate_name
 from onnxtweak.settings import FitSettings, JoinSettings, TapSettings
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.gather import gather_table, learning_samples
+from onnxtweak.stages.objects.anchors import that_count
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.rank import rank_neurons
 from onnxtweak.stages.score import score_neurons
@@ -44,7 +45,9 @@ def views_of(job: Job) -> dict[str, View]:
     splits = job.splits
     if splits.test is None:
         raise DataError("`compare` needs test samples", hint="give them with --test, or leave out --val")
-    return {"fit": splits.fit, "validation": splits.validation, "test": splits.test}
+    at_anchors = job.subject.detector is not None and not job.head.several
+    test = that_count(splits.test) if at_anchors else splits.test
+    return {"fit": splits.fit, "validation": splits.validation, "test": test}
 
 
 def gather_inputs(

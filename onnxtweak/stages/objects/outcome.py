@@ -51,7 +51,7 @@ def boxes_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
     nothing = np.repeat(np.arange(base.classes), base.found.objects)
     shown = Shown(split, nothing, nothing, nothing, nothing, unit=job.subject.unit, counts=counts)
     cautions = depend_on_groups(job.origin.data.group, groups) if job.origin.data.group else ()
-    verdict = judge_promises(shown, goal, job.names, answer, cautions)
+    verdict = judge_promises(shown, goal, job.measured_names, answer, cautions)
     E, p = harm(before, now), mcnemar(fixed, broken)
     measured = Measurement(split, before, now, control, fixed, broken, p, E, verdict)
     strict = _strict((before, now, control), drawn)
@@ -65,7 +65,7 @@ def boxes_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
         f"fixed, broken: objects that a box with a score of {SURE:g} or more finds, or no more",
     )
     check = Check("answer", True, f"measured by {', '.join(_outputs(job))} of the files themselves")
-    changed = ChangedObjects(view, base, after)
+    changed = ChangedObjects(view, base, after).evidence
     return Outcome(measured, view, (view.labels, view.labels), None, check, said, None, None, None, changed)
 
 
@@ -91,7 +91,7 @@ def _biased(job: Job, bias: np.ndarray) -> Subject | None:
 def _touched(job: Job, proposal: Proposal) -> np.ndarray:
     """Classes whose scores the patch changes, (C,) bool: of a softmax all."""
     if not job.head.several:
-        return np.full(len(job.names), proposal.patch.changes_logits)
+        return np.full(len(job.measured_names), proposal.patch.changes_logits)
     found: np.ndarray = (proposal.base != proposal.tweaked).any(axis=0)
     return found
 

@@ -7,15 +7,13 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from onnxtweak.boxes.truth import Truth
-from onnxtweak.data.splits import View
 from onnxtweak.errors import UsageError
-from onnxtweak.goal import ResolvedGoal, find_targets
 from onnxtweak.method.fit.boxes import AnchorJudge, fit_boxes
 from onnxtweak.method.fit.learning import Learning
-from onnxtweak.settings import DataSettings, FitSettings, JoinSettings, TapSettings, TargetSettings
-from onnxtweak.stages.boxes.measure import FoundObjects, box_targets
+from onnxtweak.settings import DataSettings, FitSettings, TapSettings, TargetSettings
 from onnxtweak.stages.choose_neurons import choose_neurons
 from onnxtweak.stages.gather import gather_tables, learning_samples
+from onnxtweak.stages.objects.anchors import goal_of_boxes
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.proposal import Proposal
 from onnxtweak.types import Progress
@@ -45,6 +43,20 @@ def propose_boxes(
     )
 
 
+_BY_GROUPS = "average precision is not measured by groups yet: give the pictures of one group at a time"
+_FEW = "`join -n` and `retrain -n` give a class few synapses"
+# What `fit` cannot do for a detector, and what to do instead.
+_INSTEAD = {
+    "--metric": "leave it out: classes are raised by their average precision",
+    "--slice": _BY_GROUPS,
+    "--budget": _FEW,
+    "--synapses": _FEW,
+    "--certify": "leave it out: what is left after suppression is no decision of single anchors",
+    "--mirror on": "leave it out: boxes would have to be mirrored, too",
+    "--keep": "leave it out: where each class has a sigmoid, those that are no target keep their scores",
+}
+
+
 def require_of_boxes(data: DataSettings, settings: FitSettings) -> None:
     """Raise UsageError for what `fit` cannot do for a detector."""
     asked = {
@@ -54,32 +66,18 @@ def require_of_boxes(data: DataSettings, settings: FitSettings) -> None:
         "--synapses": settings.synapses is not None,
         "--certify": settings.certify is not None,
         "--mirror on": settings.mirror == "on",
-        "--by": bool(data.by),
         "--keep": bool(data.sources("keep")),
     }
     for option, given in asked.items():
         if given:
-            hint = "leave it out: classes of a detector are raised by their average precision"
-            raise UsageError("not possible for a detector yet", where=option, hint=hint)
+            raise UsageError("not possible for a detector yet", where=option, hint=_INSTEAD[option])
+    require_measured_whole(data)
 
 
-def goal_of_boxes(job: Job, targets: TargetSettings, settings: JoinSettings | FitSettings) -> ResolvedGoal:
-    """The classes that should be found better: those named, the worst, or all."""
-    fit, validation = (_classes(view) for view in (job.splits.fit, job.splits.validation))
-    if targets.worst is not None and not targets.targets:
-        made = FoundObjects.of(job.subject, job.splits.validation, job.engine, "find the worst")
-        numbers = box_targets(targets, job.names, made.metrics(np.empty(0, np.int64)))
-    elif targets == TargetSettings():
-        numbers = np.intersect1d(fit, validation)
-    else:
-        numbers = find_targets(targets, job.names, fit, validation)
-    return ResolvedGoal(numbers, job.head, settings.max_overall_drop, settings.max_class_drop)
-
-
-def _classes(view: View) -> np.ndarray:
-    """The classes of objects in the samples of a view."""
-    assert view.dataset.objects is not None
-    return np.unique(view.dataset.objects.some(view.samples).number)
+def require_measured_whole(data: DataSettings) -> None:
+    """Raise UsageError where groups of samples should be measured."""
+    if data.by:
+        raise UsageError("not possible for a detector yet", where=f"--by {data.by[0]}", hint=_BY_GROUPS)
 
 
 def _judge(job: Job, learning: Learning) -> AnchorJudge:
@@ -102,5 +100,5 @@ def _judge(job: Job, learning: Learning) -> AnchorJudge:
         places.append(span.start + known)
         boxes.append(anchors.box)
         objectness.append(anchors.objectness)
-    joined = (np.concatenate(each) for each in (samples, places, boxes, objectness))
-    return AnchorJudge(job.head, Truth.of(truth), *joined)
+    sample, at, box, there = (np.concatenate(each) for each in (samples, places, boxes, objectness))
+    return AnchorJudge(job.head, Truth.of(truth), sample, at, box, there, learning.table.Z[at])

@@ -12,11 +12,10 @@ from functools import partial
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxtweak.errors import ModelError
 from onnxtweak.model.edit.piece_builder import Builder, Piece
 from onnxtweak.model.edit.positions.position_nodes import PositionSite, convolved, read_at_positions, rows_of
 from onnxtweak.model.logits_format import Level
-from onnxtweak.patch import Linear
+from onnxtweak.patch import Linear, Mlp
 from onnxtweak.types import Neurons, Tap, level_of
 
 
@@ -50,38 +49,28 @@ def build_level_tap(tap: Tap, site: PositionSite, build: Builder, output: str, *
 
 
 def build_level_patch(
-    linear: Linear | None, neurons: Neurons, site: PositionSite, build: Builder, output: str
+    patch: Linear | Mlp, neurons: Neurons, site: PositionSite, build: Builder, output: str
 ) -> Piece:
-    """Nodes that add the patch to the logits of every anchor, and write them to `output`.
-
-    linear : the patch. Raises ModelError for none, where it is of another form.
-    """
-    narrow = build.dtype
-    if linear is None:
-        raise ModelError(
-            "this form of patch has no meaning at anchors", where=site.logits, hint="use `onnxtweak fit`"
-        )
-    classes = linear.bias.size
+    """Nodes that add the patch to the logits of every anchor, and write them to `output`."""
+    narrow, bias = build.dtype, patch.b2 if isinstance(patch, Mlp) else patch.bias
+    classes = bias.size
     across = site.at.layout.index("C") == 1
     if not len(neurons):
         shape = (1, -1, 1) if across else (1, 1, -1)
-        _add(build, build.weights("bias", np.reshape(linear.bias, shape)), site, across=across)
+        _add(build, build.weights("bias", np.reshape(bias, shape)), site, across=across)
         return build.finish(output)
     if narrow == "float64":  # which runtimes do not convolve
         build.dtype = "float32"
     parts = []
     for number, level, own in _by_level(neurons, site):
         values, places = _read(build, site, neurons, own, number)
-        weight = np.asarray(linear.weight)[own[places]]
         if values is None:  # a convolution of zeros lays out the bias
             first = build.index(f"{number}/first", [0])
             values = build.node(f"{number}/any", "Gather", [build.source(level.map), first], axis=1)
             values = (
                 values if site.at.dtype == build.dtype else build.cast(f"{number}/cast", values, build.dtype)
             )
-            weight = np.zeros((1, classes))
-        names = f"{number}/conv", f"{number}/weight", f"{number}/bias"
-        delta = convolved(build, names, values, weight, linear.bias, axes=2)
+        delta = _delta(build, patch, values, own[places] if len(own) else None, f"{number}/")
         if across and level.anchors == 1:
             shape = build.index(f"{number}/shape", [0, classes, -1])
             parts.append(build.node(f"{number}/delta", "Reshape", [delta, shape]))
@@ -96,6 +85,26 @@ def build_level_patch(
         whole = build.cast("delta/wide", whole, narrow)
     _add(build, whole, site, across=across)
     return build.finish(output)
+
+
+def _delta(
+    build: Builder, patch: Linear | Mlp, values: gs.Tensor, own: np.ndarray | None, name: str
+) -> gs.Variable:
+    """What the patch adds at the positions of a level, (N, C, H, W).
+
+    own (k,) int64 : which of its neurons the values are of; None: of none. name : what the nodes' begin with.
+    """
+
+    def layer(word: str, read: gs.Tensor, weight: np.ndarray, bias: np.ndarray) -> gs.Variable:
+        names = f"{name}{word}conv", f"{name}{word}weight", f"{name}{word}bias"
+        return convolved(build, names, read, weight, bias, axes=2)
+
+    first, shift = (patch.w1, patch.b1) if isinstance(patch, Mlp) else (patch.weight, patch.bias)
+    weight = np.zeros((1, len(shift))) if own is None else np.asarray(first)[own]
+    if isinstance(patch, Linear):
+        return layer("", values, weight, shift)
+    hidden = build.node(f"{name}relu", "Relu", [layer("1/", values, weight, shift)])
+    return layer("2/", hidden, np.asarray(patch.w2), patch.b2)
 
 
 def _add(build: Builder, delta: gs.Tensor, site: PositionSite, *, across: bool) -> None:

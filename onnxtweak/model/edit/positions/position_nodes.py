@@ -49,8 +49,13 @@ def build_position_scores(site: PositionSite, build: Builder, output: str, *, so
     rows = rows_of(build, value, some=some, single="C" not in layout)
     readout = site.at.readout
     if readout is not None and not readout.rest:
+        whole = rows
         if readout.source != tuple(range(readout.columns)):
             rows = build.node("own", "Gather", [rows, build.index("source", readout.source)], axis=1)
+        if site.at.objectness:
+            before = build.index("objectness/index", [readout.source[0] - 1])
+            there = build.node("objectness", "Gather", [whole, before], axis=1)
+            rows = build.node("shown", "Mul", [rows, there])
         if readout.scale == "odds":
             build.log_odds(rows)
     elif readout is not None:
