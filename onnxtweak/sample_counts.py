@@ -111,6 +111,7 @@ class LabelCounts:
     samples, fixed, broken, ahead, behind (C,) int64 : how many samples have the label, and as in
     `SampleCounts` of the decisions about it. f1 (3, C) : of base, patched model and best biases. drawn
     (R, 3, C) : the same of R resamples. touched (C,) bool : whether the patch changes its logit at all.
+    units (C,) int64 : how many of what was drawn again hold each label, where these may be few.
     """
 
     samples: np.ndarray
@@ -121,6 +122,7 @@ class LabelCounts:
     f1: np.ndarray
     drawn: np.ndarray
     touched: np.ndarray
+    units: np.ndarray | None = None
 
     @property
     def fell(self) -> np.ndarray:
@@ -146,7 +148,8 @@ class LabelCounts:
         each = (self.drawn[:, 1][:, own] - self.drawn[:, before][:, own]).mean(axis=1)
         unsure = own if bias else own[self.touched[own]]
         least = float(np.sqrt((2 / (self.samples[unsure] + 2.0) ** 2).sum())) / len(own)
-        half = deviations(together) * max(float(each.std()), least)
+        drawn = None if self.units is None else max(2, int(self.units[own].max()))
+        half = deviations(together, drawn) * max(float(each.std()), least)
         return change * 100, (100 * max(-1.0, change - half), 100 * min(1.0, change + half))
 
 

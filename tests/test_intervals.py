@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest
 
-from onnxtweak.intervals import paired, wilson
+from onnxtweak.intervals import deviations, paired, wilson
 
 
 @pytest.mark.parametrize(("right", "samples"), [(8, 10), (0, 20), (50, 50), (331, 500)])
@@ -26,3 +26,10 @@ def test_more_samples_tighten_it_and_none_give_nothing():
     assert narrow[1] - narrow[0] < wide[1] - wide[0]
     assert wilson(0, 0) is None
     assert paired(0, 0, 0) is None
+
+
+@pytest.mark.parametrize(("drawn", "wanted"), [(2, 12.706), (3, 4.303), (4, 3.182), (11, 2.228), (31, 2.042)])
+def test_an_error_of_few_samples_is_multiplied_by_students_factor(drawn, wanted):
+    assert deviations(drawn=drawn) == pytest.approx(wanted * (drawn / (drawn - 1)) ** 0.5, rel=2e-3)
+    assert deviations(3, drawn) > deviations(drawn=drawn) > deviations()
+    assert deviations(drawn=10**6) == pytest.approx(deviations(), rel=1e-5)

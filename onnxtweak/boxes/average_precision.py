@@ -82,6 +82,11 @@ class Found:
         """Which objects of each class are found at the first threshold by this score, (objects,) bool."""
         return [one.score >= least for one in self.each]
 
+    def holding(self, groups: np.ndarray | None = None) -> np.ndarray:
+        """How many samples, or groups (N,) of them, hold an object of each class, (C,) int64."""
+        codes = np.arange(self.samples) if groups is None else groups
+        return np.array([len(np.unique(codes[one.there > 0])) for one in self.each])
+
     @property
     def objects(self) -> np.ndarray:
         """How many there are of each class, (C,) int64."""

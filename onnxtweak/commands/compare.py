@@ -46,7 +46,7 @@ from onnxtweak.stages.comparing.gather_inputs import ACTIVE, gather_inputs, scor
 from onnxtweak.stages.comparing.try_methods import Method, try_methods
 from onnxtweak.stages.deliver import check_outputs, deliver
 from onnxtweak.stages.gather import mirrored_views
-from onnxtweak.stages.objects.anchors import decided_anchors
+from onnxtweak.stages.objects.anchors import decided_anchors, said_of_anchors
 from onnxtweak.stages.open_for_tables import NO_HIDDEN, open_for_tables
 from onnxtweak.stages.open_job import Job, run_facts
 from onnxtweak.stages.plan_passes import PassRequest
@@ -122,6 +122,7 @@ def compare(
                 hint=f"write another method, such as {' or '.join(list(able)[:3])}",
             )
     notes = (*first.splits.notes, *notes, interval_note(bool(data.test), repeats, job.subject.unit))
+    notes += said_of_anchors(job)
     found = Comparison(
         model=job.model,
         targets=tuple(job.names[j] for j in goal.targets),

@@ -51,6 +51,7 @@ from onnxtweak.stages.judge_promises import (
 )
 from onnxtweak.stages.lines.read_lines import ShownBeside, changes_of_lines, said_of_lines
 from onnxtweak.stages.lists.count_outcome import count_outcome
+from onnxtweak.stages.objects.anchors import measured_names
 from onnxtweak.stages.objects.outcome import boxes_outcome
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.other_models.quantising import notes_on_quantising
@@ -106,7 +107,7 @@ def deliver(job: Job, proposal: Proposal, output: OutputSettings) -> Result:
             measured=outcome.measured,
             run=job.run,
             checks=checks,
-            classes=job.measured_names,
+            classes=measured_names(job),
             notes=(*job.splits.notes, *proposal.notes, *about_file, *outcome.notes, *_on_workers(job)),
             evidence=evidence,
             listed=outcome.listed,

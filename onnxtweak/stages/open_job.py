@@ -89,12 +89,6 @@ class Job:
     begin: float
 
     @property
-    def measured_names(self) -> tuple[str, ...]:
-        """Of the classes that are measured: of a detector, those of objects."""
-        named = self.splits.fit.dataset.classes if self.subject.detector is not None else None
-        return self.names if named is None else named
-
-    @property
     def model(self) -> FileRef:
         """The base."""
         return model_ref(self.opened.model)

@@ -150,6 +150,16 @@ def test_the_page_shows_objects_in_their_pictures_and_hostile_names_as_text(one,
     assert "<script>alert" not in text and "<img src=x" not in text and "&lt;script&gt;alert(2)" in text
 
 
+def test_a_few_pictures_with_made_up_labels_show_nothing(tmp_path):
+    found = finder("joined", tmp_path, samples=24, seed=9)
+    made_up = found.boxes.copy()
+    made_up[:, 1] = np.random.default_rng(9).integers(0, CLASSES, len(made_up))
+    verdict = onnxtweak.fit(found.model, data=(found.x, made_up), target="2", seed=9, **QUICK).verdict
+    targets = next(one for one in verdict.promises if one.name == "targets")
+    assert verdict.answer == "fit" and targets.change > 10  # by luck
+    assert targets.state == verdict.state == "not shown" and targets.interval[0] < 0
+
+
 def test_options_that_are_about_decisions_are_refused(one):
     for asked in ({"metric": "f1"}, {"budget": 100}, {"certify": 0.01}):
         with pytest.raises(UsageError, match="not possible for a detector yet"):

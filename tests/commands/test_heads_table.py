@@ -342,3 +342,21 @@ def test_a_recipe_patches_a_detector(tmp_path, monkeypatch, capsys):
     (shown,) = made.outputs(tmp_path / "build" / "tweaked.onnx")
     (before,) = made.outputs()
     assert np.array_equal(shown[:, :4], before[:, :4]) and not np.array_equal(shown[:, 4:], before[:, 4:])
+
+
+def test_a_comparison_of_a_detector_says_what_it_counts(tmp_path, capsys):
+    made = finder("background", tmp_path, samples=80)
+    words = [
+        "compare",
+        str(made.model),
+        "-d",
+        str(made.data),
+        "-t",
+        "2",
+        "--method",
+        "join",
+        "--device",
+        "cpu",
+    ]
+    assert main(words) == 0
+    assert "decisions at anchors are counted here" in " ".join(capsys.readouterr().out.split())

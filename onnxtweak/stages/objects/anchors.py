@@ -28,6 +28,12 @@ def decided_anchors(job: Job) -> Job:
     return replace(job, splits=splits, names=(*job.names, NOTHING))
 
 
+def measured_names(job: Job) -> tuple[str, ...]:
+    """Of the classes that are measured: of a detector, those of objects."""
+    named = job.splits.fit.dataset.classes if job.subject.detector is not None else None
+    return job.names if named is None else named
+
+
 def that_count(view: View) -> View:
     """Without anchors that do not count."""
     return replace(view, rows=view.rows[view.labels >= 0])
@@ -50,3 +56,13 @@ def _classes(view: View) -> np.ndarray:
     """The classes of objects in the samples of a view."""
     assert view.dataset.objects is not None
     return np.unique(view.dataset.objects.some(view.samples).number)
+
+
+def said_of_anchors(job: Job) -> tuple[str, ...]:
+    """A note on what methods are compared by, of a detector."""
+    if job.subject.detector is None:
+        return ()
+    return (
+        "decisions at anchors are counted here; a file that is written (--write) is measured by average"
+        " precision",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from onnxtweak.boxes.average_precision import mean
@@ -17,6 +19,7 @@ from onnxtweak.stages.accuracy_check import recorded_targets
 from onnxtweak.stages.boxes.measure import STRICT, SURE, FoundObjects, over_classes, weights_of
 from onnxtweak.stages.checks import as_subject
 from onnxtweak.stages.judge_promises import Shown, answer_of, depend_on_groups, judge_promises
+from onnxtweak.stages.objects.anchors import measured_names
 from onnxtweak.stages.objects.pictures import ChangedObjects
 from onnxtweak.stages.open_job import Job
 from onnxtweak.stages.proposal import Outcome, Proposal, splice_in
@@ -44,14 +47,14 @@ def boxes_outcome(job: Job, proposal: Proposal, tweaked: Subject) -> Outcome:
     )
     weights = weights_of(base.found.samples, rows)
     drawn = np.stack([one.drawn(weights) for one in each], axis=1)  # (R, 3, T, C)
-    counts = _counts(each, drawn[:, :, 0], _touched(job, proposal))
+    counts = replace(_counts(each, drawn[:, :, 0], _touched(job, proposal)), units=base.found.holding(rows))
     before, now, control = (one.metrics(goal.targets) for one in each)
     fixed, broken = int(counts.fixed.sum()), int(counts.broken.sum())
     answer = answer_of(proposal.command, proposal.patch.changes_logits, len(proposal.neurons))
     nothing = np.repeat(np.arange(base.classes), base.found.objects)
     shown = Shown(split, nothing, nothing, nothing, nothing, unit=job.subject.unit, counts=counts)
     cautions = depend_on_groups(job.origin.data.group, groups) if job.origin.data.group else ()
-    verdict = judge_promises(shown, goal, job.measured_names, answer, cautions)
+    verdict = judge_promises(shown, goal, measured_names(job), answer, cautions)
     E, p = harm(before, now), mcnemar(fixed, broken)
     measured = Measurement(split, before, now, control, fixed, broken, p, E, verdict)
     strict = _strict((before, now, control), drawn)
@@ -91,7 +94,7 @@ def _biased(job: Job, bias: np.ndarray) -> Subject | None:
 def _touched(job: Job, proposal: Proposal) -> np.ndarray:
     """Classes whose scores the patch changes, (C,) bool: of a softmax all."""
     if not job.head.several:
-        return np.full(len(job.measured_names), proposal.patch.changes_logits)
+        return np.full(len(measured_names(job)), proposal.patch.changes_logits)
     found: np.ndarray = (proposal.base != proposal.tweaked).any(axis=0)
     return found
 
