@@ -94,10 +94,8 @@ class Dataset:
 
     def classes_of(self, rows: np.ndarray) -> np.ndarray:
         """The classes that occur among some rows, ascending int64; that there is no object is none."""
-        found = classes_there(self.labels_of(rows))
-        if self.objects is None or self.classes is None:
-            return found
-        return found[(found >= 0) & (found < len(self.classes))]
+        found, names = classes_there(self.labels_of(rows)), self.classes if self.objects is not None else None
+        return found if names is None else found[(found >= 0) & (found < len(names))]
 
     @cached_property
     def by_part(self) -> SizesByPart:
@@ -159,9 +157,7 @@ class Dataset:
             named.setdefault(plan.describe(), {})[f"`{plan.spec.name}`"] = None
         plans = [f"{_first(list(names), 3)}: {how}" for how, names in [*named.items()][:_PLANS]]
         plans += [f"and {len(named) - _PLANS:,} other sizes"] if len(named) > _PLANS else []
-        if self.objects is not None:
-            classes = 0
-        elif self.several:
+        if self.labels.ndim == 2:
             classes = len(classes_there(self.labels))
         elif self.sizes:
             classes = int(np.count_nonzero(counted(self.labels)))
