@@ -253,9 +253,8 @@ def _job(
         watched = watch_taps(opened, subject, Hidden(found, shapes), tried, taps, settings, progress)
         splits = replace(splits, notes=(*splits.notes, *watched.notes))
     origin = replace(origin, alone=settled.alone)
-    short = too_little(settings.memory, reserved)
-    if short is not None:
-        splits = replace(splits, notes=(*splits.notes, short))
+    short = filter(None, [too_little(settings.memory, reserved)])
+    splits = replace(splits, notes=(*splits.notes, *short))
     names = class_names(splits.classes, subject.classes)
     return Job(opened, subject, splits, watched.taps, names, engine, origin, begin)
 
