@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
@@ -355,3 +355,19 @@ def test_maps_with_an_axis_of_one_are_read_at_the_positions_drawn(tmp_path):
     words = {"data": (x, labels), "device": "cpu", "hidden": 0}
     found = onnxtweak.fit(tmp_path / "wide.onnx", output=tmp_path / "new.onnx", **words)
     assert found.after.overall > found.before.overall and all(check.passed for check in found.checks)
+
+
+def test_an_output_may_have_its_classes_on_another_axis_than_the_scores(tmp_path):
+    made = model_at_positions("frames", tmp_path, samples=80)
+    proto = onnx.load(made.model)
+    proto.graph.node[-1].output[0] = "scores first"
+    proto.graph.node.append(helper.make_node("Transpose", ["scores first"], ["answer"], perm=[0, 2, 1]))
+    onnx.save(proto, made.model)
+    found = onnxtweak.fit(made.model, data=made.data, target="2", hidden=0, device="cpu",
+                          output=tmp_path / "new.onnx")  # fmt: skip
+    assert found.after.target > found.before.target and all(check.passed for check in found.checks)
+    session = ort.InferenceSession(str(tmp_path / "new.onnx"), providers=["CPUExecutionProvider"])
+    (shown,) = session.run(None, {"x": made.x})
+    right = float((shown.argmax(axis=2) == made.labels).mean())
+    again = onnxtweak.evaluate(tmp_path / "new.onnx", data=made.data, device="cpu")
+    assert again.metrics.overall == pytest.approx(right)

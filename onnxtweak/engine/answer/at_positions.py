@@ -132,5 +132,17 @@ def _answers(outputs: Mapping[str, Any], x: np.ndarray, layout: str) -> Iterator
         if isinstance(value, np.ndarray) and value.dtype.kind in "iub" and value.size == rows:
             yield Answer(name, "label", layout=layout), value
     for name, value in outputs.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.shape == x.shape:
-            yield Answer(name, "scores", layout=layout), value
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size == x.size:
+            yield from ((Answer(name, "scores", layout=own), value) for own in _laid_out(value, x, layout))
+
+
+def _laid_out(value: np.ndarray, x: np.ndarray, layout: str) -> Iterator[str]:
+    """Layouts that an output with as many numbers as `x` may have: its own, or classes on another axis."""
+    others = layout.replace("C", "")
+    moved = (others[:place] + "C" + others[place:] for place in range(1, 1 + len(others)))
+    classes = x.shape[layout.index("C")]
+    rest = [size for size, letter in zip(x.shape, layout, strict=True) if letter != "C"]
+    for own in dict.fromkeys((layout, *moved)):
+        place = own.index("C")
+        if value.shape == (*rest[:place], classes, *rest[place:]):
+            yield own
