@@ -70,7 +70,9 @@ def match(
     )
     watched = choose_neurons(job, taps, settings.neurons)
     tables = gather_tables(job, watched.neurons)
-    learning, notes = learning_samples(job, tables, watched.neurons, _LEARNT, picked=watched.picked)
+    learning, notes = learning_samples(
+        job, tables, watched.neurons, _LEARNT, picked=watched.picked, decided=True
+    )
     with job.timed("match"):
         found = match_reference(
             learning,

@@ -148,16 +148,18 @@ def learning_samples(
     settings: FitSettings,
     *,
     picked: bool = False,
+    decided: bool = False,
 ) -> tuple[Learning, tuple[str, ...]]:
     """The samples that weights are fitted to, with mirrored copies where `fit` may use them; and notes.
 
-    tables : of fit and validation, of these neurons. picked : those were chosen by the fit samples. Weights
-    are fitted to validation too, unless results are reported on it for want of a test split, or a certificate
-    needs it. Choices are not judged on fit samples that the base has memorised, or that the neurons were
-    chosen by; with `--mirror on` they are judged on the copies where the base knows all samples by heart.
+    tables : of fit and validation, of these neurons. picked : those were chosen by the fit samples. decided :
+    labels are what a reference decides, and being right on all is no sign of training. Weights are fitted to
+    validation too, unless results are reported on it for want of a test split, or a certificate needs it.
+    Choices are not judged on fit samples that the base has memorised, or that the neurons were chosen by;
+    with `--mirror on` they are judged on the copies where the base knows all samples by heart.
     Raises UsageError where mirrored copies are asked for that cannot be had.
     """
-    table, judged, notes = _learning_table(job, tables, picked, len(_learnt(job, settings)))
+    table, judged, notes = _learning_table(job, tables, picked, decided, len(_learnt(job, settings)))
     copies = _mirrored_copies(job, neurons, settings)
     kept = kept_from_tables(job, neurons, "fit")
     learning = Learning(table, judged, copies, settings.mirror == "on", kept)
@@ -204,11 +206,11 @@ def _mirrored_copies(job: Job, neurons: Neurons, settings: FitSettings) -> Table
 
 
 def _learning_table(
-    job: Job, tables: tuple[Table, Table], picked: bool, splits: int
+    job: Job, tables: tuple[Table, Table], picked: bool, decided: bool, splits: int
 ) -> tuple[Table, np.ndarray, tuple[str, ...]]:
     """The samples that weights are fitted to, which of them (N,) bool choices are judged on, and notes.
 
-    picked : the neurons were chosen by the fit samples. splits : that weights are fitted to, 1 or 2.
+    picked, decided : as of `learning_samples`. splits : that weights are fitted to, 1 or 2.
     """
     fit, thinned = tables[0], job.splits.fit.thinned
     alike = np.ones(len(fit.labels), bool)
@@ -216,7 +218,7 @@ def _learning_table(
         alike = thinned.may_be_judged_on(job.splits.fit.rows)
     of_each = (fit.Z[alike], fit.labels[alike]), (tables[1].Z, tables[1].labels)
     right = [job.head.right(*each) for each in of_each]
-    seen = seen_in_training(*right)
+    seen = "" if decided and all(each.all() for each in right) else seen_in_training(*right)
     notes = (f"{seen}; samples held out from training give better patches",) if seen else ()
     if splits == 1:
         return fit, alike, notes

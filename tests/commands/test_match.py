@@ -121,6 +121,7 @@ def test_a_copy_that_lost_nothing_is_left_alone(made, tmp_path):
     result = match(made, tmp_path / "out.onnx", copy="int12.onnx")
     assert result.verdict.answer == "base"
     assert (tmp_path / "out.onnx").read_bytes() == (made / "int12.onnx").read_bytes()
+    assert "in training" not in " ".join(result.notes)
 
 
 def test_the_same_inputs_give_the_same_bytes(made, tmp_path):
