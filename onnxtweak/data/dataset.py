@@ -305,15 +305,16 @@ def check_labels(dataset: Dataset, classes: int) -> None:
         return
     bad = np.flatnonzero(((labels < 0) & (not dataset.sizes)) | (labels >= classes))
     if len(bad):
-        found = np.unique(labels)
-        shown = _first([str(label) for label in found], 8)
-        raise DataError(
-            f"label {labels[bad[0]]} is out of range; the labels are {shown}",
-            where=dataset.locate(int(bad[0]) // dataset.positions),
-            hint=f"the model has {classes} classes: labels range from 0 to {classes - 1}; if the classes are "
-            f"called {shown}, give --names FILE with all {classes} of these numbers, one a line, in the "
-            "model's order",
-        )
+        found, label = np.unique(labels[labels >= 0] if dataset.sizes else labels), labels[bad[0]]
+        shown = _first([str(each) for each in found], 8)
+        hint = f"the model has {classes} classes: labels range from 0 to {classes - 1}"
+        if dataset.sizes:
+            hint += f"; --ignore-index {label} leaves out positions with that label"
+        elif len(found) <= classes:
+            hint += f"; if the classes are called {shown}, give --names FILE with all {classes} of these"
+            hint += " numbers, one a line, in the model's order"
+        where = dataset.locate(int(bad[0]) // dataset.positions)
+        raise DataError(f"label {label} is out of range; the labels are {shown}", where=where, hint=hint)
 
 
 def _first(texts: list[str], most: int) -> str:

@@ -48,10 +48,18 @@ class MarkedAt:
         return f"(N, {', '.join('any' if size is None else str(size) for size in sizes)})"
 
     def axis_of(self, raw: np.ndarray) -> int | None:
-        """The axis of raw labels (N, ...) that counts labels; None where they have a number per position."""
+        """The axis of raw labels (N, ...) that counts labels; None where they have a number per position.
+
+        That of the scores; or, where its size is another, the only one of the right size: many outputs have
+        the labels last, behind scores that have them first, or the other way round.
+        """
         if not self.axis or raw.ndim != len(self.shape):
             return None
-        return self.axis if self.shape[self.axis] in (None, raw.shape[self.axis]) else None
+        size = self.shape[self.axis]
+        if size in (None, raw.shape[self.axis]):
+            return self.axis
+        others = [axis for axis, own in enumerate(raw.shape) if axis and own == size]
+        return others[0] if len(others) == 1 and 1 not in raw.shape[1:] else None
 
 
 @dataclass(frozen=True)

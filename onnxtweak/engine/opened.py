@@ -233,7 +233,8 @@ def require_class_scores(shape: tuple[int, ...] | None, opened: Opened, name: st
         raise ModelError(
             f"logits of shape {shape} per sample are not one score per class",
             where=where,
-            hint="name another tensor with --logits; scores per position are not supported",
+            hint="name another tensor with --logits; where each position has scores of its own, say which "
+            "axis counts the classes: --class-axis N",
         )
     return shape
 

@@ -56,7 +56,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
     if subject.detector is not None:
         return ()
     if not dataset.own:
-        _require_positions(dataset, subject)
+        _require_positions(kind, dataset, subject)
     numbers = np.empty(0, np.int64) if dataset.sizes or dataset.several else np.unique(dataset.labels)
     if kind.kind == "one number" and len(numbers) and not 0 <= numbers[0] <= numbers[-1] <= 1:
         raise DataError(
@@ -77,7 +77,7 @@ def check_labels_fit(kind: HeadKind, dataset: Dataset, subject: Subject) -> tupl
     return (kind.said,)
 
 
-def _require_positions(dataset: Dataset, subject: Subject) -> None:
+def _require_positions(kind: HeadKind, dataset: Dataset, subject: Subject) -> None:
     """Raise DataError where labels are not at the positions where the model has scores."""
     wanted = tuple(size for size in subject.sizes if size > 1)
     if dataset.sizes == wanted or not dataset.labelled:
@@ -87,14 +87,17 @@ def _require_positions(dataset: Dataset, subject: Subject) -> None:
         raise not_one_each(part.label_where, part.labels.shape, part.labels)
     size = "x".join(map(str, subject.sizes))
     given = f"at each of {'x'.join(map(str, dataset.sizes))} positions" if dataset.sizes else "per sample"
-    texts = not dataset.sizes and dataset.parts[0].labels.dtype.kind in "US"
-    text = (
-        "; labels that are what stands in each sample need its characters: --alphabet FILE" if texts else ""
-    )
+    hint = f"give labels of shape (N, {', '.join(map(str, wanted))})"
+    if kind.kind == "several labels at positions" and subject.classes > 1:
+        own = iter(subject.sizes)
+        marks = [subject.classes if axis == "C" else next(own) for axis in subject.layout if axis in "CP"]
+        hint += f", class numbers; or marks, of shape (N, {', '.join(map(str, marks))})"
+    if not dataset.sizes and dataset.parts[0].labels.dtype.kind in "US":
+        hint += "; labels that are what stands in each sample need its characters: --alphabet FILE"
     raise DataError(
         f"there is a label {given}, and the model has scores at each of {size} positions",
         where=dataset.parts[0].label_where,
-        hint=f"give labels of shape (N, {', '.join(map(str, wanted))}){text}",
+        hint=hint,
     )
 
 

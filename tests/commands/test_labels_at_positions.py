@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, f1_score
 import onnxtweak
 from onnxtweak import commands
 from onnxtweak.engine.opened import open_model
-from onnxtweak.errors import DataError, UsageError
+from onnxtweak.errors import DataError, ModelError, UsageError
 from onnxtweak.settings import DataSettings, TapSettings
 from tests.support.labels_at_positions import KINDS, LABELS, SINGLE, WEAK, labels_at_positions
 
@@ -129,6 +129,37 @@ def test_a_wrong_guess_is_overruled_and_the_file_remembers(tmp_path):
     assert fitted.verdict.state == "kept"
     verified = commands.verify(tweaked=str(new), data=DataSettings(data=(str(made.data),)))
     assert all(check.passed for check in verified.checks) and not verified.unchecked
+
+
+def test_a_single_score_is_no_class_among_others(tmp_path):
+    made = labels_at_positions("mask", tmp_path, samples=8)
+    with pytest.raises(ModelError, match="each position has a single score"):
+        onnxtweak.evaluate(made.model, data=(made.x, made.labels[:, 0]), head="classes")
+
+
+def test_outputs_may_have_their_labels_behind_the_positions(tmp_path):
+    """A Transpose after the sigmoid; marks in either layout; and the axis is known from the output alone."""
+    made, last, new = (
+        labels_at_positions("pixels", tmp_path, 60),
+        tmp_path / "last.onnx",
+        tmp_path / "new.onnx",
+    )
+    net = onnx.load(made.model)
+    net.graph.node[-1].output[0] = "across"
+    net.graph.node.append(onnx.helper.make_node("Transpose", ["across"], ["answer"], perm=[0, 2, 3, 1]))
+    dims = net.graph.output[0].type.tensor_type.shape.dim
+    dims.insert(3, dims.pop(1))
+    onnx.save(net, last)
+    wanted = onnxtweak.evaluate(made.model, data=(made.x, made.labels)).metrics
+    behind = made.labels.transpose(0, 2, 3, 1)
+    for labels in (made.labels, behind):
+        found = onnxtweak.evaluate(last, data=(made.x, labels)).metrics
+        assert np.array_equal(found.confusion, wanted.confusion)
+    onnxtweak.fit(last, data=(made.x, behind), output=new, **QUICK)
+    found = onnxtweak.evaluate(new, data=(made.x, behind)).metrics
+    shown = made.value(new).reshape(-1, LABELS) > 0.5
+    assert found.per_class == pytest.approx(f1(made.rows(made.labels), shown))
+    assert found.per_class[WEAK] > wanted.per_class[WEAK] + 0.05
 
 
 def test_labels_of_another_shape_are_refused(tmp_path):

@@ -190,3 +190,19 @@ def test_one_hot_positions_are_read_as_asked(head, several):
     reading = Reading(several=MarkedAt((None, 2, 3), 1), head=head)
     found = read_sources([held], INPUTS, reading)
     assert found.several == several and found.sizes == (3,)
+
+
+def test_marks_may_have_their_axis_at_another_place_than_the_scores():
+    at = MarkedAt((None, 4, None, None), 1)
+    shapes = ((2, 4, 6, 6), (2, 6, 6, 4), (2, 6, 4, 4), (2, 4, 4, 4), (2, 1, 6, 4), (2, 6, 6))
+    assert [at.axis_of(np.zeros(shape)) for shape in shapes] == [1, 3, None, 1, None, None]
+    assert MarkedAt((None, 6, 5), 0).axis_of(np.zeros((2, 6, 5))) is None
+
+
+def test_marks_at_positions_may_be_floats_in_a_file(tmp_path):
+    labels = (np.arange(48).reshape(4, 2, 6) % 5 < 2).astype(np.float32)
+    labels[0, 0, 0] = np.nan
+    reading = Reading(several=MarkedAt((None, 2, 6), 1))
+    found = read_sources([written(tmp_path / "d.npz", labels)], INPUTS, reading)
+    wanted = np.where(np.isnan(labels), -1, labels).transpose(0, 2, 1).reshape(-1, 2)
+    assert np.array_equal(found.labels, wanted)

@@ -123,6 +123,8 @@ def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> Data
         )
     what = f"labels of shape {shape} are neither class numbers nor one-hot"
     hint = "store one class number per sample, shape (N,)"
+    if len(shape) > 2 and labels.dtype.kind == "f":
+        hint = "store class numbers as integers: one per sample, shape (N,), or one at every position"
     if len(shape) == 2:
         hint += "; of several labels at once, a mark for each: 1, 0, and -1 where it is not known"
         if labels.dtype.kind in "iuf":

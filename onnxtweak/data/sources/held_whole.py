@@ -21,7 +21,7 @@ def require_small(shape: tuple[int, ...], dtype: np.dtype, where: str, what: str
 
     what : "labels", "class names", or another word for what only `memory`, in bytes, limits.
     """
-    if len(shape) > 2 and what in _MOST_BYTES and dtype.kind not in "biu":  # not a label at every position
+    if len(shape) > 2 and what in _MOST_BYTES and dtype.kind not in "biuf":  # not a label at every position
         raise DataError(
             f"{what} of shape {shape} are neither class numbers nor one-hot",
             where=where,

@@ -31,7 +31,8 @@ def settle_positions(
 ) -> Opened | None:
     """The model with the layout of its scores and the answer it shows; None where it has one row per sample.
 
-    feeds : samples by input name. Raises ModelError where no output shows the class of the highest score.
+    feeds : samples by input name. Raises ModelError where no output shows the class of the highest score, and
+    where there is a single one.
     """
     if not opened.may_be_at_positions or opened.logits.axis == NO_AXIS:
         return None
@@ -40,6 +41,12 @@ def settle_positions(
         return None
     x, outputs = found
     layout = layout_at_positions(x.shape, axis)
+    if x.shape[axis] == 1:
+        raise ModelError(
+            "each position has a single score, beside which there is no other class: labels there are marks",
+            where=f"'{opened.logits.name}' of {opened.model.path}",
+            hint="leave out --head classes; 1 is where the label is there, and 0 where it is not",
+        )
     for answer, value in _answers(outputs, x, layout):
         if _follows(x, answer, value, layout):
             return _settled(opened, x, answer, layout)
@@ -62,14 +69,12 @@ def settle_marks(opened: Opened, feeds: Mapping[str, np.ndarray], settings: Engi
     for name, value in outputs.items():
         if not isinstance(value, np.ndarray) or value.size != x.size or value.dtype.kind not in "biuf":
             continue
-        own = _layout_of_output(layout, value.shape)
-        if own is None:
-            continue
-        answer = Answer(name, "marks", layout=own)
-        if value.dtype.kind == "f" and value.min() >= 0 and value.max() <= 1:
-            answer = replace(answer, cut=0.0 if is_unbounded(opened.model.graph, name) else 0.5)
-        if _follows(x, answer, value, layout):
-            return _settled(opened, x, answer, layout)
+        bounded = value.dtype.kind == "f" and value.min() >= 0 and value.max() <= 1
+        cut = 0.5 if bounded and not is_unbounded(opened.model.graph, name) else 0.0
+        for own in _layouts_of_output(x, layout, value.shape):
+            answer = Answer(name, "marks", cut, layout=own)
+            if _follows(x, answer, value, layout):
+                return _settled(opened, x, answer, layout)
     raise ModelError(
         "labels mark each position, and no output shows each label where its score is positive",
         where=f"after '{opened.logits.name}' of {opened.model.path}",
@@ -77,12 +82,21 @@ def settle_marks(opened: Opened, feeds: Mapping[str, np.ndarray], settings: Engi
     )
 
 
-def _layout_of_output(layout: str, shape: tuple[int, ...]) -> str | None:
-    """The layout of an output with the numbers of scores of a layout; axes of size 1 may be left out."""
-    if len(shape) == len(layout):
-        return layout
-    letters = "".join(letter for letter in layout if letter != "1")
-    return next((one for one in (letters, letters.replace("C", "")) if len(one) == len(shape)), None)
+def _layouts_of_output(x: np.ndarray, layout: str, shape: tuple[int, ...]) -> Iterator[str]:
+    """The layouts that an output of a shape may have, with the numbers of scores `x` of a layout.
+
+    The axis of the classes may be at another place; axes of size 1 may be left out.
+    """
+    axes = list(zip(layout, x.shape, strict=True))
+    classes = [axis for axis in axes if axis[0] == "C"]
+    every = [axis for axis in axes if axis[0] != "C"]
+    for others in (every, [axis for axis in every if axis[0] != "1"]):
+        own = [min(layout.find("C"), len(others))] if classes else [1]
+        for place in dict.fromkeys([*own, *range(1, len(others) + 1)]):
+            for moved in (classes, [axis for axis in classes if axis[1] > 1]):
+                found = [*others[:place], *moved, *others[place:]]
+                if tuple(size for _, size in found) == shape:
+                    yield "".join(letter for letter, _ in found)
 
 
 def _run(
@@ -133,16 +147,5 @@ def _answers(outputs: Mapping[str, Any], x: np.ndarray, layout: str) -> Iterator
             yield Answer(name, "label", layout=layout), value
     for name, value in outputs.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size == x.size:
-            yield from ((Answer(name, "scores", layout=own), value) for own in _laid_out(value, x, layout))
-
-
-def _laid_out(value: np.ndarray, x: np.ndarray, layout: str) -> Iterator[str]:
-    """Layouts that an output with as many numbers as `x` may have: its own, or classes on another axis."""
-    others = layout.replace("C", "")
-    moved = (others[:place] + "C" + others[place:] for place in range(1, 1 + len(others)))
-    classes = x.shape[layout.index("C")]
-    rest = [size for size, letter in zip(x.shape, layout, strict=True) if letter != "C"]
-    for own in dict.fromkeys((layout, *moved)):
-        place = own.index("C")
-        if value.shape == (*rest[:place], classes, *rest[place:]):
-            yield own
+            for own in _layouts_of_output(x, layout, value.shape):
+                yield Answer(name, "scores", layout=own), value

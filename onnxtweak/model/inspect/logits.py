@@ -26,7 +26,7 @@ from onnxtweak.model.inspect.refusals import (
     refuse_positions,
     refuse_tensor,
 )
-from onnxtweak.model.inspect.shapes import Shape, is_state, known_shape
+from onnxtweak.model.inspect.shapes import Shape, is_state, known_shape, shape_before
 from onnxtweak.model.inspect.softmax import SPELLINGS, SoftmaxMatch, match_softmax
 from onnxtweak.model.inspect.tail import cuts, last_computed, passed_by_all, positive_class, tail_operators
 from onnxtweak.model.logits_format import NO_AXIS, checked_axis, class_axis_of, classes_of, layout_of
@@ -274,8 +274,9 @@ def _candidate(
 ) -> _Candidate:
     """decides : the axis that a class is chosen over; None where the graph does not tell."""
     name, shape, more = _rank_two(graph, name)
-    if classes_of(shape) is None and not more and all(step in _SAME_SHAPE for step in steps):
-        declared = graph.declared_shape(output)
+    if classes_of(shape) is None and not more:
+        alike = all(step in _SAME_SHAPE for step in steps)
+        declared = graph.declared_shape(output) if alike else shape_before(graph, name, output)
         if declared is not None and (shape is None or len(shape) == len(declared)):
             shape = declared
     refuse_tensor(graph, name, "the tensor of the class scores")

@@ -51,6 +51,26 @@ def known_shape(graph: GraphIndex, name: str, depth: int = _DEPTH) -> Shape | No
     )
 
 
+def shape_before(graph: GraphIndex, name: str, output: str) -> Shape | None:
+    """The shape of a tensor as an output declares it, with which only elementwise nodes and transpositions
+    between them lie; None where others do."""
+    declared = graph.declared_shape(output)
+    places, at = list(range(len(declared or ()))), output
+    while declared is not None and at != name:
+        node = graph.producer(at)
+        if node is None or node.domain not in DEFAULT_DOMAINS or not node.input:
+            return None
+        if node.op_type == "Transpose":
+            order = attribute(node, "perm", list(reversed(range(len(places)))))
+            if sorted(order) != sorted(places):
+                return None
+            places = [places[order.index(axis)] for axis in range(len(places))]
+        elif node.op_type not in ELEMENTWISE:
+            return None
+        at = node.input[0]
+    return None if declared is None else tuple(declared[place] for place in places)
+
+
 def constant_ints(graph: GraphIndex, node: NodeProto, name: str, position: int) -> tuple[int, ...] | None:
     """Integers that are an attribute in old opsets, input `position` in new ones; None when not constant."""
     value = attribute(node, name)

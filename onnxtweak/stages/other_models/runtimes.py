@@ -138,8 +138,8 @@ def _decisions(values: np.ndarray, subject: Subject) -> np.ndarray:
     if subject.head.several:
         return values > (0.5 if values.dtype.kind == "f" and ((values >= 0) & (values <= 1)).all() else 0)
     if subject.sizes:
-        one_each = values.ndim < len(subject.layout)
-        return values if one_each else values.argmax(axis=subject.layout.index("C"))
+        layout = (subject.answer and subject.answer.layout) or subject.layout
+        return values if values.ndim < len(layout) else values.argmax(axis=layout.index("C"))
     rows = values.reshape(len(values), -1)
     if rows.shape[1] > 1:
         return rows.argmax(axis=1)
