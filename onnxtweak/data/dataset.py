@@ -311,8 +311,7 @@ def check_labels(dataset: Dataset, classes: int) -> None:
         if dataset.sizes:
             hint += f"; --ignore-index {label} leaves out positions with that label"
         elif len(found) <= classes:
-            hint += f"; if the classes are called {shown}, give --names FILE with all {classes} of these"
-            hint += " numbers, one a line, in the model's order"
+            hint += f"; if {shown} are their names, give all {classes} in the model's order: --names FILE"
         where = dataset.locate(int(bad[0]) // dataset.positions)
         raise DataError(f"label {label} is out of range; the labels are {shown}", where=where, hint=hint)
 

@@ -111,7 +111,8 @@ def read_sources(
         of_one = replace(reading, unlabelled=bare or reading.unlabelled)
         chosen = (_read_list if left <= lists.sources else _read)(source, inputs, of_one)
         chosen = [replace(part, listed=left <= lists.sources) for part in chosen]
-        parts += [part.without_labels() for part in chosen] if bare else chosen
+        own = [part for part in chosen if len(part) or not part.listed]
+        parts += [part.without_labels() for part in own] if bare else own
         counts.append(sum(map(len, chosen)))
     parts = parts if reading.boxes else [own for part in parts for own in by_size(part)]
     parts = [without_padding(part, reading) for part in parts]

@@ -81,6 +81,15 @@ def select_rows(parts: Sequence[Part], source: Source) -> list[Part]:
     return kept
 
 
+def listed_name(folder: Path, name: str) -> str:
+    """The path of a file that a list in a folder names; backslashes, as Windows writes them, are slashes.
+
+    A file of exactly that name wins.
+    """
+    name = name.strip()
+    return name.replace("\\", "/") if "\\" in name and not (folder / name).exists() else name
+
+
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key that puts "shard2" before "shard10"."""
     runs = re.split(r"(\d+)", text)

@@ -119,3 +119,11 @@ def test_lists_in_memory_contradict_each_other_position_by_position():
     settings = DataSettings((held["data"],), must=(held["must"],), lock=(held["lock"],))
     splits = open_splits(settings, FLAT)
     assert splits.listed["lock"].samples.tolist() == [21]  # of the two that are must-samples too
+
+
+def test_an_empty_list_is_named_whatever_labels_are(tmp_path):
+    np.savez(tmp_path / "data.npz", x=X, y=np.arange(60).reshape(20, 3) % 2)
+    np.savez(tmp_path / "must.npz", x=X[:0], y=np.empty(0, np.int64))
+    settings = DataSettings((str(tmp_path / "data.npz"),), must=(str(tmp_path / "must.npz"),))
+    with pytest.raises(DataError, match=r"no samples \(must: .*must.npz\)"):
+        open_splits(settings, FLAT, several=True)

@@ -52,6 +52,23 @@ def test_masks_are_class_numbers_and_white_does_not_count(folder, source):
     assert x["x"].shape == (6, 3, 12, 16)
 
 
+def test_lists_may_name_masks_first_and_with_backslashes(folder):
+    root, _ = folder
+    names = sorted(path.name for path in (root / "images").iterdir())
+    pairs = [(path, next((root / "masks").glob(f"{path[:-4]}.*")).name) for path in names]
+    lines = [f"{k},masks\\{mask},images\\{image}" for k, (image, mask) in enumerate(pairs)]
+    (root / "other.csv").write_text("\n".join(["id,mask,image", *lines]) + "\n")
+    assert np.array_equal(labels(opened(root / "other.csv")), labels(opened(root)))
+
+
+def test_masks_in_a_folder_of_another_name_are_no_class(folder):
+    root, _ = folder
+    (root / "list.csv").unlink(missing_ok=True)
+    (root / "masks").rename(root / "labels")
+    with pytest.raises(DataError, match=r"hold files of the same names(?s:.*)call their folder `masks`"):
+        opened(root)
+
+
 def test_they_are_sized_as_pictures_are_without_blending(folder):
     root, _ = folder
     assert np.array_equal(labels(opened(root, crop=(8, 10)))[:, :, 0], labels(opened(root))[:, 2:10, 3])

@@ -134,7 +134,7 @@ def test_bad_marks_in_tables_are_named(tmp_path):
         read(str(tmp_path / "table.parquet"))
     assert "row 7" in str(error.value)
     (tmp_path / "words.csv").write_text("a,b,c,t1,t2\n1,2,3,yes,no\n")
-    with pytest.raises(DataError, match="are no numbers: could not convert"):
+    with pytest.raises(DataError, match="are no numbers: 'yes'"):
         read(f"{tmp_path / 'words.csv'}#t?")
     with pytest.raises(DataError, match="no column `u"):
         read(f"{tmp_path / 'words.csv'}#u*")
@@ -206,3 +206,13 @@ def test_marks_at_positions_may_be_floats_in_a_file(tmp_path):
     found = read_sources([written(tmp_path / "d.npz", labels)], INPUTS, reading)
     wanted = np.where(np.isnan(labels), -1, labels).transpose(0, 2, 1).reshape(-1, 2)
     assert np.array_equal(found.labels, wanted)
+
+
+def test_marks_in_a_csv_may_be_words_or_nothing(tmp_path):
+    text = "a,b,c,tag_x,tag_y\n1,2,3,True,false\n4,5,6,,1\n7,8,9,0,-1\n"
+    (tmp_path / "t.csv").write_text(text)
+    found = read_sources([f"{tmp_path / 't.csv'}#tag_*"], INPUTS, Reading(several=True))
+    assert found.labels.tolist() == [[1, 0], [-1, 1], [0, -1]]
+    (tmp_path / "t.csv").write_text(text.replace("True", "maybe"))
+    with pytest.raises(DataError, match="no numbers: 'maybe'"):
+        read_sources([f"{tmp_path / 't.csv'}#tag_*"], INPUTS, Reading(several=True))

@@ -134,6 +134,24 @@ def not_one_each(where: str, shape: tuple[int, ...], labels: np.ndarray) -> Data
     return DataError(what, where=where, hint=hint)
 
 
+_IN_WORDS = {"true": "1", "false": "0", "": "nan"}
+
+
+def marks_of_text(cells: np.ndarray, where: str) -> np.ndarray:
+    """Raw marks (N,) float64 of one label from the text of its cells; NaN for empty ones.
+
+    Raises DataError for anything but numbers, true and false.
+    """
+    try:
+        return np.array([_IN_WORDS.get(cell.lower(), cell) for cell in cells.tolist()], str).astype(
+            np.float64
+        )
+    except ValueError as error:
+        hint = "write 1 where a sample has the label, 0 where not, and -1 or nothing where nobody knows"
+        bad = str(error).partition(": ")[2].replace("np.str_", "").strip("()")
+        raise DataError(f"the marks of a label are no numbers: {bad}", where=where, hint=hint) from error
+
+
 def raw_marks(columns: Sequence[Sequence[Any]], where: str) -> np.ndarray:
     """Raw marks (N, C) float64 of a table's columns: one with a list in each row, or one for each label.
 

@@ -21,15 +21,15 @@ import numpy as np
 
 from onnxtweak.data.groups import no_column, values_of_text
 from onnxtweak.data.samples import ArrayColumn, Column, GroupColumn, InputSpec, Part, Reading, no_labels
-from onnxtweak.data.source_spec import Source
+from onnxtweak.data.several.marks import marks_of_text
+from onnxtweak.data.source_spec import Source, listed_name
 from onnxtweak.data.sources.held_whole import require_small
-from onnxtweak.data.sources.image_source import SUFFIXES, read_image_list
+from onnxtweak.data.sources.image_source import SUFFIXES, path_column, read_image_list
 from onnxtweak.data.sources.spool import Spool, SpoolFolder
 from onnxtweak.data.sources.table_columns import bind_columns, label_columns, listed
 from onnxtweak.errors import DataError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_PATH_HEADS = ("path", "file", "filename", "image")
 _MISSING = ("nan", "na", "n/a", "null", "none", "?")  # as others write an empty cell
 _CHUNK = 1 << 18  # cells that are converted at a time: some 20 MB as Python objects
 _LONGEST_LINE = 1 << 26  # characters
@@ -57,8 +57,9 @@ def read_csv(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
             start = list(islice(lines, 2))
             if not start:
                 raise DataError("the CSV is empty", where=source.path, hint=_EITHER)
-            headed = start[0].cells[0].strip().lower() in _PATH_HEADS
-            if _lists_pictures(start, headed, source.path.parent):
+            place = path_column(*(line.cells for line in start))
+            headed = place is not None
+            if _lists_pictures(start, place, source.path.parent):
                 head = [cell.strip() for cell in start[0].cells] if headed else []
                 cells = [line.cells for line in (*start[headed:], *lines)]
                 return [read_image_list(source, head, cells, inputs, reading)]
@@ -112,7 +113,8 @@ class _TableReader:
                 begun = []
                 self._require_one_width(chunk)
                 for name, cells in whole.items():
-                    cells.append(self._texts(chunk, (name,), rows)[:, 0])
+                    bare = name in labelled and len(labelled) > 1
+                    cells.append(self._texts(chunk, (name,), rows, bare=bare)[:, 0])
                     self._require_room(cells, name, "labels" if name in labelled else "values")
                 for name, group in bound.columns.items():
                     if spools[name].dtype.kind == "O":
@@ -137,19 +139,9 @@ class _TableReader:
         }
         labels = None if not labelled else _raw_labels(held[labelled[0]])
         if len(labelled) > 1:
-            labels = np.stack([self._marks(held[name], name) for name in labelled], axis=1)
+            marks = [marks_of_text(held[name], f"column `{name}` of {path}") for name in labelled]
+            labels = np.stack(marks, axis=1)
         return self._part(labelled, labels, columns, groups, (*notes, *bound.notes))
-
-    def _marks(self, cells: np.ndarray, name: str) -> np.ndarray:
-        """The marks of one label. Raises DataError for anything but numbers."""
-        try:
-            return cells.astype(np.float64)
-        except ValueError as error:
-            where = f"column `{name}` of {self.source.path}"
-            hint = "write 1 where a sample has the label, 0 where not, and -1 where nobody knows"
-            raise DataError(
-                f"the marks of a label are no numbers: {error}", where=where, hint=hint
-            ) from error
 
     def _part(
         self,
@@ -180,12 +172,14 @@ class _TableReader:
         longest = max((part.dtype for part in parts), key=lambda dtype: dtype.itemsize)
         require_small(shape, longest, f"column `{name}` of {self.source.path}", what, self.reading.memory)
 
-    def _texts(self, chunk: list[_Line], group: tuple[str, ...], first: int) -> np.ndarray:
-        """Cells of the named columns, (n, columns) of text, none of them empty. first : row of the first."""
+    def _texts(
+        self, chunk: list[_Line], group: tuple[str, ...], first: int, *, bare: bool = False
+    ) -> np.ndarray:
+        """Cells of the named columns, (n, columns) of text. first : row of the first. bare : may be empty."""
         places = [self.names.index(name) for name in group]
         cells = [[line.cells[place].strip() for place in places] for line in chunk]
         for row, values in enumerate(cells):
-            if "" in values:
+            if "" in values and not bare:
                 raise self._bad(chunk[row], first + row, group[values.index("")])
         return np.array(cells, dtype=str)
 
@@ -290,15 +284,18 @@ def _delimiter(path: Path) -> str:
     return best if counts[best] > 1 else ","
 
 
-def _lists_pictures(start: list[_Line], headed: bool, folder: Path) -> bool:
-    """Whether the lines begin with the path of a picture. headed : whether the first names such a column."""
+def _lists_pictures(start: list[_Line], place: int | None, folder: Path) -> bool:
+    """Whether the lines have paths of pictures. place : of these, where the first line names it."""
+    headed = place is not None
     first = start[headed:][:1]
     if not first:
         return headed
-    cell = first[0].cells[0].strip()
+    cell = first[0].cells[place or 0].strip()
     if headed and len(first[0].cells) <= 2 and not _is_number(cell):
         return True
-    return cell.lower().endswith(SUFFIXES) or (bool(cell) and os.path.isfile(folder / cell))
+    return cell.lower().endswith(SUFFIXES) or (
+        bool(cell) and os.path.isfile(folder / listed_name(folder, cell))
+    )
 
 
 def _require_header(start: list[_Line], path: Path) -> None:

@@ -15,12 +15,14 @@ from onnxtweak.data.preprocess.masks import read_masks, require_pairs
 from onnxtweak.data.preprocess.sizes import describe, pixels_allowed, resized
 from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import GroupColumn, InputSpec, Part, Reading, TakeRows, by_option, no_labels
-from onnxtweak.data.source_spec import Source, natural_key
+from onnxtweak.data.source_spec import Source, listed_name, natural_key
 from onnxtweak.data.sources.table_columns import LABELS
 from onnxtweak.errors import DataError
 from onnxtweak.settings import Preprocess
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_PATHS = ("path", "file", "filename", "image")  # what lists of pictures call their columns
+_LABELS = (*LABELS, "mask", "masks", "text")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,7 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Read
     folders = [f for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")]
     if {folder.name for folder in folders} == {"images", "masks"}:
         return [_with_masks(root, inputs, reading)]
+    _require_no_masks(root, folders)
     folders.sort(key=lambda folder: natural_key(folder.name))
     paths: list[Path] = []
     labels: list[str] = []
@@ -125,6 +128,25 @@ def read_image_folder(source: Source, inputs: Sequence[InputSpec], reading: Read
     return [replace(part, groups={FOLDER: _of_folders(groups, root)})]
 
 
+def _require_no_masks(root: Path, folders: Sequence[Path]) -> None:
+    """Raise DataError for folders that are no classes, but `images` and their masks under another name."""
+    other = [folder for folder in folders if folder.name != "images"]
+    if len(folders) != 2 or len(other) != 1:
+        return
+    stems = [{path.stem for path in folder.iterdir() if _is_image(path)} for folder in folders]
+    if stems[0] and stems[0] == stems[1]:
+        what = f"`images` and `{other[0].name}` hold files of the same names, and classes do not"
+        hint = "where these are masks, with a class for each pixel, call their folder `masks`"
+        raise DataError(what, where=root, hint=hint)
+
+
+def path_column(head: Sequence[str], below: Sequence[str] = ()) -> int | None:
+    """Which cell of a list's first line names paths: the first, or one with a picture below it."""
+    named = [place for place, cell in enumerate(head) if cell.strip().lower() in _PATHS]
+    pictures = [cell.strip().lower().endswith(SUFFIXES) for cell in below]
+    return next((place for place in named if not place or pictures[place : place + 1] == [True]), None)
+
+
 def read_image_list(
     source: Source,
     head: list[str],
@@ -132,22 +154,25 @@ def read_image_list(
     inputs: Sequence[InputSpec],
     reading: Reading,
 ) -> Part:
-    """The images of a CSV: path, label and other cells of each line; paths are relative to the CSV's folder.
+    """The images of a CSV: path, label and other cells of each line, or as its first line says.
 
-    head : what the first line calls the cells; empty without such a line. Raises DataError for a line without
-    a label and for a missing image.
+    head : what the first line calls the cells; empty without such a line. Paths are relative to the CSV's
+    folder. Raises DataError for a line without a label and for a missing image.
     """
     if source.key:
         raise DataError(
             "a list of pictures has no keys", where=source.text, hint=f"write {source.path}#[start:stop]"
         )
-    named = [place for place, name in enumerate(head) if name.lower() in LABELS]
-    labels = _cells(lines, named[0] if len(named) == 1 else 1)
-    paths = [source.path.parent / line[0].strip() for line in lines]
+    named = [place for place, name in enumerate(head) if name.lower() in _LABELS]
+    place = path_column(head, *lines[:1]) or 0
+    labels = _cells(lines, named[0] if len(named) == 1 else int(place == 0))
+    folder = source.path.parent
+    names = [listed_name(folder, name) for name in _cells(lines, place)]
+    paths = [folder / name for name in names]
     bare = reading.unlabelled and not any(labels)
     if "" in labels and not bare:
         raise DataError(
-            f"no label for `{lines[labels.index('')][0]}`",
+            f"no label for `{names[labels.index('')]}`",
             where=source.path,
             hint="write path,label on every line",
         )
@@ -158,17 +183,17 @@ def read_image_list(
         raise DataError(
             "no such image file", where=missing, hint=f"paths in {source.path} are relative to its folder"
         )
-    part = _part(str(source.path), source.path.parent, paths, labels, None, inputs, reading)
+    part = _part(str(source.path), folder, paths, labels, None, inputs, reading)
     part = part.without_labels() if bare else part
     if all(label.lower().endswith(SUFFIXES) for label in labels):
-        part = _masked(part, [source.path.parent / label for label in labels], reading)
+        part = _masked(part, [folder / listed_name(folder, label) for label in labels], reading)
     groups = {}
     for name in reading.groups:
         if name in head:
             values = values_of_text(np.array(_cells(lines, head.index(name))))
             groups[name] = GroupColumn(f"column `{name}` of {source.path}", values)
         elif name == FOLDER:
-            groups[name] = _of_folders([Path(line[0].strip()).parent for line in lines], source.path)
+            groups[name] = _of_folders([Path(name).parent for name in names], source.path)
         else:
             found = no_column(name, head, source.path)
             hint = found.hint if head else f"write a first line that names the columns: path,label,{name}"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.samples import InputSpec, Part, Reading
-from onnxtweak.data.source_spec import Source
+from onnxtweak.data.source_spec import Source, listed_name
 from onnxtweak.data.sources.boxes.placing import placed
 from onnxtweak.data.sources.boxes.rows import checked
 from onnxtweak.data.sources.boxes.yolo import part_of_pictures
@@ -46,8 +46,8 @@ def read_coco(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> 
         raise DataError(f"this is no COCO JSON ({said})", where=path, hint=_HINT) from error
     if not pictures:
         raise DataError("the COCO JSON lists no pictures", where=path, hint=_HINT)
-    root = _root(path, pictures[0][1])
-    paths = [root / name for _, name in pictures]
+    root = _root(path, listed_name(path.parent, pictures[0][1]))
+    paths = [root / listed_name(root, name) for _, name in pictures]
     missing = next((one for one in paths if not one.is_file()), None)
     if missing is not None:
         hint = f"put the pictures into {path.parent} or {path.parent / 'images'}"
