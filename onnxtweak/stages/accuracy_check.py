@@ -2,14 +2,15 @@
 
 On the same samples the counts must come out again. On others, accuracy must not fall against the file without
 its last tweak by more than was allowed, or by more than it fell on validation, and 3 standard errors: of the
-drop on these samples, paired, or of the difference between the two drops.
+drop on these samples, paired, or of the difference between the two drops. Several decisions on one sample, on
+its positions or labels, go wrong together: their errors are counted by sample.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,17 +28,28 @@ _NAME = "accuracy"
 
 @dataclass(frozen=True)
 class _Counts:
-    """Samples, how many were right before, and how many were fixed and broken since."""
+    """Decisions, how many were right before, and how many were fixed and broken since.
+
+    together : the variance of the drop, as a multiple of that of decisions that do not depend on each other.
+    """
 
     samples: int
     right: int
     fixed: int
     broken: int
+    together: float = 1.0
 
     @classmethod
-    def of(cls, before: np.ndarray, after: np.ndarray) -> _Counts:
-        """before, after (M,) bool : decisions that are right."""
-        return cls(len(before), int(before.sum()), *fixed_and_broken(before, after))
+    def of(cls, before: np.ndarray, after: np.ndarray, samples: np.ndarray | None = None) -> _Counts:
+        """before, after (M,) bool : which decisions are right. samples (M,) : of each; None: its own."""
+        alone = cls(len(before), int(before.sum()), *fixed_and_broken(before, after))
+        if samples is None or not alone.variance:
+            return alone
+        _, which, sizes = np.unique(samples, return_inverse=True, return_counts=True)
+        lost = np.bincount(which, before.astype(float) - after) - alone.drop * sizes
+        few = len(sizes) / max(len(sizes) - 1, 1)
+        variance = few * float(lost @ lost) / alone.samples**2
+        return replace(alone, together=max(variance / alone.variance, 1.0))
 
     @property
     def plain(self) -> list[int]:
@@ -55,7 +67,7 @@ class _Counts:
     @property
     def variance(self) -> float:
         """Of `drop`."""
-        return ((self.fixed + self.broken) / self.samples - self.drop**2) / self.samples
+        return self.together * ((self.fixed + self.broken) / self.samples - self.drop**2) / self.samples
 
     def __str__(self) -> str:
         return f"{self.right / self.samples * 100:.1f} -> {self.now / self.samples * 100:.1f} %"
@@ -112,10 +124,18 @@ def check_accuracy(
         then, now = kinds if several else reversed(kinds)
         return Unchecked(_NAME, f"the tweak was learnt from samples with {then}, and these have {now}")
     before, after = (head.decisions(head.predict(Z), view.labels) for Z in logits)
-    found = {"overall": (_Counts.of(before.right, after.right), record.all, record.max_overall_drop / 100)}
+    of = None
+    if head.several or view.dataset.sizes:
+        of = view.rows[before.of] // view.dataset.positions
+
+    def counted(own: np.ndarray) -> _Counts:
+        return _Counts.of(before.right[own], after.right[own], None if of is None else of[own])
+
+    every = np.ones(len(before.right), bool)
+    found = {"overall": (counted(every), record.all, record.max_overall_drop / 100)}
     own = np.isin(before.number, record.targets)
     if own.any() and not own.all():
-        found["targets"] = (_Counts.of(before.right[own], after.right[own]), record.pooled, 0.0)
+        found["targets"] = (counted(own), record.pooled, 0.0)
     if record.data_sha256 == view.digest:
         return _check_same(found, (head.ties(logits[0], dtype), head.ties(logits[1], dtype)))
     return _check_similar(found, "decisions on labels" if head.several else file.rows)
@@ -142,7 +162,7 @@ def _check_similar(found: Mapping[str, tuple[_Counts, _Counts, float]], unit: st
     for name, (now, then, limit) in found.items():
         allowed = max(
             limit + _STANDARD_ERRORS * math.sqrt(now.variance),
-            then.drop + _STANDARD_ERRORS * math.sqrt(now.variance + then.variance),
+            then.drop + _STANDARD_ERRORS * math.sqrt(now.variance + now.together * then.variance),
         )
         passed = passed and now.drop <= allowed
         least = max(now.right / now.samples - allowed, 0.0) * 100
