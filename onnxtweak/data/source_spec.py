@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxtweak.data.samples import Part
@@ -76,7 +76,8 @@ def select_rows(parts: Sequence[Part], source: Source) -> list[Part]:
     for part in parts:
         low, high = max(start - first, 0), min(stop - first, len(part))
         if low < high:
-            kept.append(part.rows(low, high))
+            key = "" if "#" in part.where else "#"
+            kept.append(replace(part.rows(low, high), where=f"{part.where}{key}[{low}:{high}]"))
         first += len(part)
     return kept
 

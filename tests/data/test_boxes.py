@@ -45,8 +45,9 @@ def test_a_box_that_is_cut_off_is_dropped():
 
 def test_rows_and_lists_are_read_alike():
     rows = np.array([(1, 1, 4, 2, 12, 10), (1, 0, 0, 0, 5, 5)], np.float32)
-    of_rows = rows_of(rows, column(), SPEC, Preprocess(), "boxes")
-    listed = rows_of([np.empty((0, 5)), rows[:, 1:]], column(), SPEC, Preprocess(), "boxes")
+    of_rows, notes = rows_of(rows, column(), SPEC, Preprocess(), "boxes")
+    listed, _ = rows_of([np.empty((0, 5)), rows[:, 1:]], column(), SPEC, Preprocess(), "boxes")
+    assert not notes
     assert [len(one) for one in of_rows] == [0, 2]
     assert all(np.array_equal(one, other) for one, other in zip(of_rows, listed, strict=True))
 
@@ -58,11 +59,26 @@ def test_rows_and_lists_are_read_alike():
         ([(0, 0.5, 0, 0, 5, 5)], "0.5 is no class number"),
         ([(0, 0, 5, 0, 5, 5)], "5, 0, 5, 5 are no corners of a box"),
         ([(0, 0, np.nan, 0, 5, 5)], "are no corners of a box"),
+        ([(0, 0, 0.1, 0.2, 0.5, 0.9), (1, 0, 0, 0, 1, 1)], "fractions of the picture"),
     ],
 )
 def test_what_is_no_box_is_named(rows, said):
     with pytest.raises(DataError, match=said):
         rows_of(np.array(rows, np.float32), column(), SPEC, Preprocess(), "boxes")
+
+
+def test_a_list_that_is_too_short_is_refused_with_its_length():
+    with pytest.raises(DataError, match="boxes of 1 sample, but there are 2"):
+        rows_of([np.empty((0, 5))], column(), SPEC, Preprocess(), "boxes")
+
+
+def test_boxes_outside_of_their_pictures_are_counted():
+    rows = np.array([(0, 1, 4, 2, 12, 10), (1, 0, 100, 0, 110, 5)], np.float32)
+    labels, notes = rows_of(rows, column(), SPEC, Preprocess(), "boxes")
+    assert [len(one) for one in labels] == [1, 0]
+    assert notes == ("left out: 1 of 2 boxes, outside of their pictures",)
+    _, notes = rows_of(rows[:1], column(), SPEC, Preprocess(crop=(4, 4)), "boxes")
+    assert "what --crop leaves" in notes[0]
 
 
 def test_labels_that_are_no_boxes_are_refused():

@@ -77,3 +77,8 @@ def test_rows_that_are_not_there_are_refused(tmp_path, rows):
 def test_natural_order_counts():
     assert sorted(["s10", "s2", "s1", "a"], key=natural_key) == ["a", "s1", "s2", "s10"]
     assert sorted(["10", "9", "x"], key=natural_key) == ["9", "10", "x"]
+
+
+def test_a_part_of_a_source_is_named_with_its_rows():
+    first, second = select_rows([part(4), part(4)], parse_source(f"{__file__}#[2:8]"))
+    assert (first.where, second.where) == ("here#[2:4]", "here#[0:4]")

@@ -6,7 +6,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -137,16 +137,20 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
         name: _of_input(path, members[stored], stored, reading.memory, specs[name])
         for name, stored in arrays.items()
     }
-    stored_labels = None if not labels else _labels(path, members[labels], labels, columns, reading.memory)
+    notes: tuple[str, ...] = ()
+    stored_labels = None
+    if labels:
+        unequal = reading.boxes or any(isinstance(column, RowsColumn) for column in columns.values())
+        stored_labels = _labels(path, members[labels], labels, reading.memory, unequal=unequal)
     if stored_labels is None:
         stored_labels = no_labels(columns)
     elif reading.boxes:
         spec = with_rows(inputs)[0]
         column, where = columns[spec.name], f"{labels} in {path}"
-        stored_labels = rows_of(stored_labels, column, spec, reading.preprocess, where)
+        stored_labels, notes = rows_of(stored_labels, column, spec, reading.preprocess, where)
     return [
         Part(
-            where=source.text.partition("[")[0],
+            where=str(path) if source.key is None else f"{path}#{source.key}",
             origin=f"{path.resolve()}#{labels or first}",
             columns=columns,
             labels=stored_labels,
@@ -160,6 +164,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
                 for name, stored in groups.items()
             },
             labelled=labels is not None,
+            notes=notes,
         )
     ]
 
@@ -172,11 +177,8 @@ def load(column: CompressedColumn) -> ArrayColumn:
     return ArrayColumn(column.where, array)
 
 
-def _labels(
-    path: Path, info: zipfile.ZipInfo, name: str, columns: Mapping[str, Column], memory: int
-) -> np.ndarray:
-    """Labels as they are stored; of samples of different sizes, perhaps an array for each."""
-    unequal = any(isinstance(column, RowsColumn) for column in columns.values())
+def _labels(path: Path, info: zipfile.ZipInfo, name: str, memory: int, *, unequal: bool) -> np.ndarray:
+    """Labels as they are stored. unequal : whether they may be arrays of different sizes."""
     rows = _arrays_of_objects(path, info, name, memory) if unequal else None
     return _array(path, info, name, "labels", memory) if rows is None else as_objects(rows)
 

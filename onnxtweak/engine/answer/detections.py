@@ -134,7 +134,7 @@ def _background(detector: Detector, Z: np.ndarray) -> int | None:
         raise ModelError(
             "neither the first nor the last class is shown at most anchors: which is the background?",
             where=detector.logits,
-            hint="feed samples as the model was trained on them (--scale, --mean, --std, --color)",
+            hint="feed samples as the model was trained on them (--pixel-scale, --mean, --std, --color)",
         )
     return number
 

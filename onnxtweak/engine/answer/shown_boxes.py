@@ -90,7 +90,7 @@ def meaning_of(subject: Subject, dataset: Dataset, samples: np.ndarray, engine: 
         raise DataError(
             f"the model's boxes fit none of the labelled ones: {what}",
             where=dataset.parts[0].label_where,
-            hint="feed the pictures as the model was trained on them (--resize, --resize-mode, --scale)",
+            hint="feed pictures as the model was trained on them (--resize, --resize-mode, --pixel-scale)",
         )
     return best
 

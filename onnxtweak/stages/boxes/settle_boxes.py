@@ -109,10 +109,12 @@ def _require_classes(dataset: Dataset, classes: int, names: tuple[str, ...]) -> 
             where=where,
             hint="give a names file with one name per class of the model, without a background",
         )
-    if (largest := int(dataset.objects.number.max(initial=0))) >= classes:
+    largest = int(dataset.objects.number.max(initial=0))
+    if largest >= classes:
+        sample = int(dataset.objects.sample[dataset.objects.number.argmax()])
         raise DataError(
             f"class {largest} is out of range: the model has {classes} classes of objects",
-            where=where,
+            where=dataset.place(sample),
             hint=f"number them from 0 to {classes - 1}, without a background",
         )
 

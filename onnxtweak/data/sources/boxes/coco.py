@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from onnxtweak.data.preprocess.sizes import Size
 from onnxtweak.data.samples import InputSpec, Part, Reading
 from onnxtweak.data.source_spec import Source, listed_name
-from onnxtweak.data.sources.boxes.placing import placed
-from onnxtweak.data.sources.boxes.rows import checked
+from onnxtweak.data.sources.boxes.placing import placed_in_all
+from onnxtweak.data.sources.boxes.rows import checked, require_pixels
 from onnxtweak.data.sources.boxes.yolo import part_of_pictures
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
 from onnxtweak.quantities import number_of
 
 _HINT = "give a COCO JSON with `images`, `annotations` and `categories`"
+_ANNOTATION = "give it an `image_id`, a `category_id`, and a `bbox` of left, top, width and height in pixels"
 
 
 def read_coco(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """The pictures of a COCO JSON with their boxes, as one part.
 
     Classes are its categories, in the order of their ids. Pictures lie in the folder of the JSON or beside
-    it, in `images` or in one called like the split. Crowds are left out. Raises DataError for a file that is
-    none, and for a picture that is not there.
+    it, in `images` or in one called like the split. What is left out is noted: crowds, boxes without a size,
+    outside of their picture, or of one that is not listed. Raises DataError for a file that is none, for an
+    annotation that is none, and for a picture that is not there.
     """
     path = source.path
     if not reading.boxes:
         hint = "give labelled samples of the model's kind; see docs/howto/boxes.md on detectors"
         raise DataError("a COCO JSON holds boxes, and the model finds none", where=path, hint=hint)
+    if source.key:
+        raise DataError("a COCO JSON has no keys", where=source.text, hint=f"write {path}#[start:stop]")
     require_regular(path, DataError)
     try:
         held = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -40,12 +45,17 @@ def read_coco(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> 
         number = {int(one["id"]): place for place, one in enumerate(categories)}
         names = tuple(str(one["name"]) for one in categories)
         pictures = [(int(one["id"]), str(one["file_name"])) for one in held["images"]]
-        boxes, crowds = _by_picture(held["annotations"], number)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        annotations = list(held["annotations"])
+    except KeyError as error:
+        raise DataError(f"this is no COCO JSON: it has no {error}", where=path, hint=_HINT) from error
+    except (ValueError, TypeError, OSError) as error:
         said = f"{type(error).__name__}: {error}"
         raise DataError(f"this is no COCO JSON ({said})", where=path, hint=_HINT) from error
     if not pictures:
         raise DataError("the COCO JSON lists no pictures", where=path, hint=_HINT)
+    if not annotations and not reading.unlabelled:
+        raise DataError("the COCO JSON has no annotations", where=path, hint="give one with labelled boxes")
+    boxes, notes = _by_picture(annotations, number, {identity for identity, _ in pictures}, path)
     root = _root(path, listed_name(path.parent, pictures[0][1]))
     paths = [root / listed_name(root, name) for _, name in pictures]
     missing = next((one for one in paths if not one.is_file()), None)
@@ -53,37 +63,77 @@ def read_coco(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> 
         hint = f"put the pictures into {path.parent} or {path.parent / 'images'}"
         raise DataError("no such picture", where=missing, hint=hint)
     part, sizes = part_of_pictures(path, root, paths, inputs, reading)
-    labels = np.empty(len(paths), object)
-    for place, (identity, name) in enumerate(pictures):
-        own = checked(np.array(boxes.get(identity, []), np.float64).reshape(-1, 5), f"{name} in {path}")
-        labels[place] = placed(own, sizes[place], reading.preprocess)
-    notes = (f"left out: {number_of(crowds, 'crowd')}",) if crowds else ()
+    objects = [np.array(boxes.get(identity, []), np.float64).reshape(-1, 5) for identity, _ in pictures]
+    require_pixels(objects, path)
+    labels, left_out = placed_in_all(objects, sizes, reading.preprocess)
     return [
         replace(
             part,
             labels=labels,
             classes=names,
-            notes=(*part.notes, *notes),
+            notes=(*part.notes, *notes, *left_out, *_of_other_sizes(held["images"], sizes)),
             files=(("boxes", path), *part.files),
         )
     ]
 
 
 def _by_picture(
-    annotations: Sequence[Mapping[str, Any]], number: Mapping[int, int]
-) -> tuple[dict[int, list[list[float]]], int]:
-    """Rows of class and corners by picture, and how many crowds there are."""
+    annotations: Sequence[Mapping[str, Any]], number: Mapping[int, int], pictures: Set[int], path: Path
+) -> tuple[dict[int, list[list[float]]], tuple[str, ...]]:
+    """Rows of class and corners by picture, and notes on what is left out.
+
+    number : of each category's class, by id. pictures : ids of those that are listed.
+    """
     found: dict[int, list[list[float]]] = {}
-    crowds = 0
-    for one in annotations:
-        if one.get("iscrowd"):
+    crowds = flat = strange = 0
+    for place, one in enumerate(annotations):
+        try:
+            identity, category = int(one["image_id"]), int(one["category_id"])
+            crowd, (left, top, width, height) = bool(one.get("iscrowd")), map(float, one["bbox"])
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            missing = isinstance(error, KeyError)
+            what = f"the annotation has no {error}" if missing else f"this is no annotation ({error})"
+            raise DataError(what, where=_named(place, one, path), hint=_ANNOTATION) from error
+        if identity not in pictures:
+            strange += 1
+        elif crowd:
             crowds += 1
-            continue
-        left, top, width, height = map(float, one["bbox"])
-        if width > 0 and height > 0:  # as COCO's own tools have it
-            row = [number[int(one["category_id"])], left, top, left + width, top + height]
-            found.setdefault(int(one["image_id"]), []).append(row)
-    return found, crowds
+        elif width <= 0 or height <= 0:  # as COCO's own tools have it
+            flat += 1
+        elif category not in number:
+            what = f"no category has the id {category}"
+            raise DataError(what, where=_named(place, one, path), hint="list it in `categories`")
+        else:
+            row = [number[category], left, top, left + width, top + height]
+            checked(np.array([row]), _named(place, one, path), _ANNOTATION)
+            found.setdefault(identity, []).append(row)
+    notes = (
+        (crowds, "crowd", ""),
+        (flat, "box", " without a width or height above 0"),
+        (strange, "box", " of pictures that `images` does not list"),
+    )
+    return found, tuple(f"left out: {number_of(n, noun)}{which}" for n, noun, which in notes if n)
+
+
+def _named(place: int, annotation: Any, path: Path) -> str:
+    """Where an annotation stands."""
+    own = f" (id {annotation['id']})" if isinstance(annotation, Mapping) and "id" in annotation else ""
+    return f"annotation {place}{own} of {path}"
+
+
+def _of_other_sizes(images: Sequence[Mapping[str, Any]], sizes: Sequence[Size]) -> tuple[str, ...]:
+    """A note where pictures are not as large as the JSON says: their boxes may be those of others."""
+    said = [(one.get("height"), one.get("width")) for one in images]
+    pairs = zip(said, sizes, strict=True)
+    wrong = [place for place, (one, own) in enumerate(pairs) if all(one) and tuple(one) != tuple(own)]
+    if not wrong:
+        return ()
+    (height, width), own = said[wrong[0]], sizes[wrong[0]]
+    return (
+        f"{len(wrong):,} of {number_of(len(sizes), 'picture')} of another size than the JSON says, such as "
+        f"{images[wrong[0]]['file_name']}, {own[1]} x {own[0]} rather than {width} x {height}: boxes are "
+        "taken to be in pixels of the files",
+    )
 
 
 def _root(path: Path, first: str) -> Path:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from onnxtweak.data.preprocess.sizes import Size, padded, resized, scaled
+from onnxtweak.quantities import number_of
 from onnxtweak.settings import Preprocess
 
 
@@ -27,3 +30,16 @@ def placed(objects: np.ndarray, size: Size, preprocess: Preprocess) -> np.ndarra
     left_over = (box[:, 2:] > box[:, :2]).all(axis=1)
     found: np.ndarray = np.column_stack([objects[:, 0], box])[left_over].astype(np.float32)
     return found
+
+
+def placed_in_all(
+    objects: Sequence[np.ndarray], sizes: Sequence[Size], preprocess: Preprocess
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The objects of each picture as of `placed`, (N,) object; and a note on those that are dropped."""
+    found = np.empty(len(objects), object)
+    for place, (own, size) in enumerate(zip(objects, sizes, strict=True)):
+        found[place] = placed(own, size, preprocess)
+    given = sum(map(len, objects))
+    gone = given - sum(map(len, found))
+    where = "their pictures" if preprocess.crop is None else "what --crop leaves of their pictures"
+    return found, (f"left out: {gone:,} of {number_of(given, 'box')}, outside of {where}",) if gone else ()

@@ -15,23 +15,28 @@ from onnxtweak.boxes.truth import Truth
 from onnxtweak.data.labels import Labels, own_names
 from onnxtweak.data.preprocess.shapes import image_axes
 from onnxtweak.data.samples import Column, InputSpec, Part
-from onnxtweak.data.sources.boxes.placing import placed
+from onnxtweak.data.sources.boxes.placing import placed_in_all
 from onnxtweak.errors import DataError
 from onnxtweak.quantities import number_of
 from onnxtweak.settings import Preprocess
 
 _HINT = "give rows of sample, class, left, top, right, bottom, with corners in pixels"
 _MOST_CLASSES = 1 << 20
+_FRACTIONS = 1.5  # pixels, within which no real set of boxes lies; fractions may exceed 1 a little
 
 
-def rows_of(raw: Any, column: Column, spec: InputSpec, preprocess: Preprocess, where: str) -> np.ndarray:
+def rows_of(
+    raw: Any, column: Column, spec: InputSpec, preprocess: Preprocess, where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """The objects of each sample, (N,) object: arrays (n, 5) of class and corners in what the model is fed.
+
+    With notes on those that are left out.
 
     raw : rows (B, 6), or an array (n, 5) for each of N samples. column : of the samples, which `spec` takes.
     Raises DataError where they are neither, or make no sense.
     """
     count = column.shape[0]
-    found = np.empty(count, object)
+    found = [np.empty((0, 5))] * count
     if isinstance(raw, np.ndarray) and raw.ndim == 2 and raw.shape[1] == 6 and raw.dtype.kind in "iuf":
         sample = raw[:, 0]
         outside = (sample < 0) | (sample >= count) | (sample % 1 != 0)
@@ -41,7 +46,12 @@ def rows_of(raw: Any, column: Column, spec: InputSpec, preprocess: Preprocess, w
             raise DataError(what, where=f"row {row} of {where}", hint=_HINT)
         for number in range(count):
             found[number] = raw[sample == number, 1:]
-    elif isinstance(raw, Sequence | np.ndarray) and len(raw) == count and all(map(_is_objects, raw)):
+    elif isinstance(raw, Sequence | np.ndarray) and len(raw) and all(map(_is_objects, raw)):
+        if len(raw) != count:
+            hint = "give an array (n, 5) for each sample, an empty one where there is no object"
+            raise DataError(
+                f"boxes of {number_of(len(raw), 'sample')}, but there are {count:,}", where=where, hint=hint
+            )
         for number in range(count):
             found[number] = np.asarray(raw[number], np.float64).reshape(-1, 5)
     else:
@@ -53,8 +63,8 @@ def rows_of(raw: Any, column: Column, spec: InputSpec, preprocess: Preprocess, w
     size = _size(column, spec, preprocess)
     for number in range(count):
         checked(found[number], f"sample {number} of {where}")
-        found[number] = placed(found[number], size, preprocess)
-    return found
+    require_pixels(found, where)
+    return placed_in_all(found, [size] * count, preprocess)
 
 
 def _is_objects(value: Any) -> bool:
@@ -62,18 +72,27 @@ def _is_objects(value: Any) -> bool:
     return (len(shape) == 2 and shape[1] == 5) or shape == (0,)
 
 
-def checked(objects: np.ndarray, where: object) -> np.ndarray:
-    """The objects (n, 5) of a sample. Raises DataError for what is no class or no box."""
+def checked(objects: np.ndarray, where: object, hint: str = _HINT) -> np.ndarray:
+    """The objects (n, 5) of a sample. Raises DataError, with this hint, for what is no class or no box."""
     number, box = objects[:, 0], objects[:, 1:]
     wrong = ~((number >= 0) & (number < _MOST_CLASSES) & (number % 1 == 0))
     if wrong.any():
         what = f"{number[wrong][0]:g} is no class number"
-        raise DataError(what, where=where, hint=f"number classes from 0 on; {_HINT}")
+        raise DataError(what, where=where, hint=f"number classes from 0 on; {hint}")
     wrong = ~(np.isfinite(box).all(axis=1) & (box[:, 2:] > box[:, :2]).all(axis=1))
     if wrong.any():
         shown = ", ".join(f"{value:g}" for value in box[wrong][0])
-        raise DataError(f"{shown} are no corners of a box", where=where, hint=_HINT)
+        raise DataError(f"{shown} are no corners of a box", where=where, hint=hint)
     return objects
+
+
+def require_pixels(objects: Sequence[np.ndarray], where: object) -> None:
+    """Raise DataError where corners of all objects, (n, 5) of each sample, are fractions of pictures."""
+    largest = max((float(np.abs(one[:, 1:]).max(initial=0)) for one in objects), default=0.0)
+    if 0 < largest <= _FRACTIONS:
+        what = f"no number of any box is above {largest:.3g}: are they fractions of the picture?"
+        hint = "multiply them with its width and height: corners are in pixels of the stored picture"
+        raise DataError(what, where=where, hint=hint)
 
 
 def _size(column: Column, spec: InputSpec, preprocess: Preprocess) -> tuple[int, int]:
@@ -101,7 +120,9 @@ def objects_of(parts: Sequence[Part], names: Sequence[str] | None) -> Labels:
     truth = Truth.of(rows)
     classes = tuple(names) if names else own_names(parts)
     if any(part.labelled for part in parts) and not len(truth.box):
-        raise DataError("no sample has any box", where=parts[0].label_where, hint=_HINT)
+        why = "; ".join(note for part in parts for note in part.notes)
+        what = "no sample has any box" + (f": {why}" if why else "")
+        raise DataError(what, where=parts[0].label_where, hint="give samples with boxes of objects")
     return Labels(truth.rarest, classes, None, (), objects=truth)
 
 

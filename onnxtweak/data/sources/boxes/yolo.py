@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,43 +13,79 @@ from onnxtweak.data.preprocess.sizes import Size, pixels_allowed
 from onnxtweak.data.preprocess.transforms import pillow_decoder
 from onnxtweak.data.samples import InputSpec, Part, Reading, no_labels
 from onnxtweak.data.source_spec import Source, natural_key
-from onnxtweak.data.sources.boxes.placing import placed
+from onnxtweak.data.sources.boxes.placing import placed_in_all
 from onnxtweak.data.sources.boxes.rows import checked
 from onnxtweak.data.sources.image_source import SUFFIXES, pictures_part
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import MOST_TEXT, require_regular
+from onnxtweak.quantities import number_of
 
 _HINT = "write a line `class x y width height` for each box, centre and size as fractions of the picture"
+_NAMES = "classes.txt"
+_SPLITS = ("train", "val", "valid", "test")
 
 
 def read_labelled_folder(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
     """The pictures of a folder with their boxes, as one part.
 
-    The folder holds `images` and `labels`, or is an `images` with `labels` beside it, or holds pictures and
-    .txt files side by side; folders within are read too. A picture without a .txt has no objects. Class names
-    may stand in `classes.txt`. Raises DataError where there is no picture, or no .txt at all.
+    The folder holds `images` and `labels`, or is an `images` with `labels` beside it or a folder within that,
+    or holds pictures and .txt files side by side; folders within are read too, a key names one. A picture
+    without a .txt has no objects. Class names may stand in `classes.txt`. Notes say which files have no
+    partner. Raises DataError where there is no picture, or no .txt at all.
     """
-    root = source.path
-    inside = root / "images" if (root / "images").is_dir() else root
+    root, inside = source.path, _pictures_in(source)
     paths = sorted(
         (path for path in inside.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()),
         key=lambda path: natural_key(str(path)),
     )
     if not paths:
-        raise DataError("no images", where=root, hint="give a folder with `images` and `labels`")
+        raise DataError("no images", where=inside, hint="give a folder with `images` and `labels`")
     part, sizes = part_of_pictures(root, root, paths, inputs, reading)
-    texts = [_text_of(path, inside) for path in paths]
-    if not any(text.is_file() for text in texts):
+    texts = [_text_of(path) for path in paths]
+    found = [text for text in texts if text.is_file()]
+    if not found:
         if reading.unlabelled:
             return [replace(part, labels=no_labels(part.columns), labelled=False)]
         raise DataError("no boxes", where=root, hint=f"write labels/NAME.txt for images/NAME.*; {_HINT}")
-    labels = np.empty(len(paths), object)
-    for place, (text, size) in enumerate(zip(texts, sizes, strict=True)):
-        labels[place] = placed(_read(text, size), size, reading.preprocess)
-    files = tuple((f"boxes {text.name}", text) for text in texts if text.is_file())
-    named = next((one for one in (root, inside.parent) if (one / "classes.txt").is_file()), None)
-    names = None if named is None else read_names(named / "classes.txt")
-    return [replace(part, labels=labels, classes=names, files=(*part.files, *files))]
+    above = (root, *root.parents[:2])
+    named = next((one for one in above if (one / _NAMES).is_file()), None)
+    names = None if named is None else read_names(named / _NAMES)
+    objects = [_read(text, size, names) for text, size in zip(texts, sizes, strict=True)]
+    labels, left_out = placed_in_all(objects, sizes, reading.preprocess)
+    notes = (*part.notes, *left_out, *_unpaired(texts, found), *_together(inside, paths))
+    if names is None and (yaml := next((file for one in above for file in one.glob("*.yaml")), None)):
+        notes += (f"class names in {yaml.name} are not read: give them with --names, or in {_NAMES}",)
+    files = tuple((f"boxes {text.name}", text) for text in found)
+    return [replace(part, labels=labels, classes=names, notes=notes, files=(*part.files, *files))]
+
+
+def _pictures_in(source: Source) -> Path:
+    """The folder that holds the pictures. A key is a folder within. Raises DataError without it."""
+    root = source.path
+    inside = root / "images" if (root / "images").is_dir() else root
+    if source.key is None:
+        return inside
+    if not (inside / source.key).is_dir():
+        hint = "write PATH, PATH#FOLDER or PATH#[start:stop]"
+        raise DataError(f"no folder `{source.key}`", where=inside, hint=hint)
+    return inside / source.key
+
+
+def _unpaired(texts: Sequence[Path], found: Sequence[Path]) -> Iterator[str]:
+    """Notes on pictures without a .txt, of which these are found, and on .txt files without a picture."""
+    if bare := len(texts) - len(found):
+        yield f"no .txt, and so no objects: {bare:,} of {number_of(len(texts), 'picture')}"
+    folders = {text.parent for text in texts}
+    beside = {one for folder in folders for one in folder.glob("*.txt") if one.name != _NAMES}
+    if left := sorted(beside - set(found)):
+        yield f"of no picture: {number_of(len(left), '.txt file')}, such as {left[0]}"
+
+
+def _together(inside: Path, paths: Sequence[Path]) -> Iterator[str]:
+    """A note where pictures of several splits are taken together."""
+    folders = {path.relative_to(inside).parts[0] for path in paths}
+    if len(splits := [name for name in _SPLITS if name in folders]) > 1:
+        yield f"{' and '.join(splits)} are taken together; one of them is PATH#{splits[0]}"
 
 
 def part_of_pictures(
@@ -61,16 +97,21 @@ def part_of_pictures(
     return part, [probe(path, most)[0] for path in paths]
 
 
-def _text_of(path: Path, images: Path) -> Path:
-    """The .txt that belongs to a picture."""
+def _text_of(path: Path) -> Path:
+    """The .txt that belongs to a picture: beside it, or in `labels` where it is in `images`."""
     beside = path.with_suffix(".txt")
-    if images.name != "images" or beside.is_file():
+    parts = beside.parts
+    if beside.is_file() or "images" not in parts[:-1]:
         return beside
-    return (images.parent / "labels" / path.relative_to(images)).with_suffix(".txt")
+    last = len(parts) - 1 - parts[::-1].index("images")
+    return Path(*parts[:last], "labels", *parts[last + 1 :])
 
 
-def _read(path: Path, size: Size) -> np.ndarray:
-    """The objects of a .txt, (n, 5): class and corners in pixels of the stored picture."""
+def _read(path: Path, size: Size, names: Sequence[str] | None) -> np.ndarray:
+    """The objects of a .txt, (n, 5): class and corners in pixels of the stored picture.
+
+    names : of the classes.
+    """
     if not path.is_file():
         return np.empty((0, 5))
     require_regular(path, DataError, MOST_TEXT)
@@ -78,15 +119,19 @@ def _read(path: Path, size: Size) -> np.ndarray:
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
+        where, shown = f"line {number} of {path}", f"`{line.strip()[:40]}`"
         try:
             kind, x, y, width, height = map(float, line.split())
         except ValueError as error:
-            what = f"`{line.strip()[:40]}` is no box"
-            raise DataError(what, where=f"line {number} of {path}", hint=_HINT) from error
+            raise DataError(f"{shown} is no box", where=where, hint=_HINT) from error
         if not (0 <= x <= 1 and 0 <= y <= 1 and 0 < width <= 1 and 0 < height <= 1):
-            what = f"`{line.strip()[:40]}` are no fractions of the picture"
-            raise DataError(what, where=f"line {number} of {path}", hint=_HINT)
-        rows.append([kind, x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+            raise DataError(f"{shown} are no fractions of the picture", where=where, hint=_HINT)
+        row = [kind, x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+        checked(np.array([row]), where, _HINT)
+        if names is not None and kind >= len(names):
+            what = f"class {kind:g} is out of range: {_NAMES} has {number_of(len(names), 'name')}"
+            raise DataError(what, where=where, hint=f"number classes from 0 to {len(names) - 1}")
+        rows.append(row)
     found = np.array(rows, np.float64).reshape(-1, 5)
     found[:, 1:] *= np.tile([size[1], size[0]], 2)
-    return checked(found, path)
+    return found

@@ -54,12 +54,15 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
     groups = {name: match_group(found, name, None, str(source)) for name in reading.groups}
     classes = next((name for name in CLASSES if name in found and name not in bound.values()), None)
     columns = {name: _column(arrays[name], f"{stored} in {source}") for name, stored in bound.items()}
+    made, notes = no_labels(columns), tuple[str, ...]()
+    if labelled:
+        made, notes = _labels(labels, label_where, columns, inputs, reading)
     return [
         Part(
             where=str(source),
             origin=f"memory {id(source)}",
             columns=columns,
-            labels=_labels(labels, label_where, columns, inputs, reading) if labelled else no_labels(columns),
+            labels=made,
             label_where=label_where,
             files=(),
             held=tuple(arrays.items()),
@@ -69,20 +72,25 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
                 for name, stored in groups.items()
             },
             labelled=labelled,
+            notes=notes,
         )
     ]
 
 
 def _labels(
     labels: Any, where: str, columns: Mapping[str, Column], inputs: Sequence[InputSpec], reading: Reading
-) -> np.ndarray:
-    """Labels as an array, or the boxes of each sample; of samples of different sizes, an array for each."""
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as an array, or the boxes of each sample; of samples of different sizes, an array for each.
+
+    With notes on them.
+    """
     if not reading.boxes:
         unequal = any(isinstance(column, RowsColumn) for column in columns.values())
         rows = unequal_rows(labels) if unequal else None
-        return as_array(labels, where) if rows is None else as_objects(rows)
+        return as_array(labels, where) if rows is None else as_objects(rows), ()
     spec = with_rows(inputs)[0]
-    raw = as_array(labels, where) if is_array(labels) else labels
+    of_each = isinstance(labels, np.ndarray) and labels.dtype.hasobject and labels.ndim == 1
+    raw = as_array(labels, where) if is_array(labels) and not of_each else labels
     return rows_of(raw, columns[spec.name], spec, reading.preprocess, where)
 
 
