@@ -21,6 +21,7 @@ from onnxtweak.results import Evaluation
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings, TargetSettings
 from onnxtweak.stages.boxes.measure import FoundObjects, box_readings, box_targets
 from onnxtweak.stages.lines.read_lines import line_readings
+from onnxtweak.stages.objects.doubts import doubt_about_boxes
 from onnxtweak.stages.objects.propose import require_measured_whole
 from onnxtweak.stages.open_job import Job, open_whole
 from onnxtweak.stages.preprocessing_check import doubts
@@ -107,6 +108,7 @@ def _of_boxes(job: Job, data: DataSettings, targets: TargetSettings, metrics: Se
     view = job.splits.fit
     made = FoundObjects.of(job.subject, view, job.engine, "evaluate")
     figures = made.metrics(np.empty(0, np.int64))
+    doubt = doubt_about_boxes(job, view)
     chosen = np.empty(0, np.int64)
     if targets.targets or targets.worst is not None:
         chosen = box_targets(targets, job.names, figures)
@@ -118,7 +120,7 @@ def _of_boxes(job: Job, data: DataSettings, targets: TargetSettings, metrics: Se
         targets=tuple(job.names[j] for j in chosen),
         seconds=job.run.seconds,
         device=_device(job),
-        notes=job.splits.notes,
+        notes=(*job.splits.notes, *([] if doubt is None else [doubt.said])),
         unit="objects",
         readings=box_readings(made, view.groups(data.group)),
     )

@@ -87,9 +87,9 @@ def fit(
     job = open_for_tables(model, data, engine, taps, progress)
     check_outputs(job, output)
     require_of_labels(job.subject, settings)
+    job = require_sound_base(job)
     if job.subject.detector is not None:
         return deliver(job, propose_boxes(job, taps, targets, settings, progress), output)
-    job = require_sound_base(job)
     decided = base_decisions(job)
     goal = choose_metric(job, choose_goal(job, targets, settings, all_unless_named=True), settings)
     watched = with_inputs(job, choose_neurons(job, taps, settings.neurons))

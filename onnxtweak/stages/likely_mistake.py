@@ -83,6 +83,25 @@ class _Way:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """Why results on these samples may mean nothing.
+
+    found : about the base. mistake : the likely one, or nothing. remedy : what to do about it. serious :
+    whether nothing should be learnt from the samples.
+    """
+
+    found: str
+    mistake: str
+    remedy: str
+    serious: bool
+
+    @property
+    def said(self) -> str:
+        """In a sentence, for whoever only measures."""
+        return f"{self.found}: {self.mistake or self.remedy}" if self.serious else self.found
+
+
+@dataclass(frozen=True)
 class Mistake:
     """What to change. accuracy : that it gives. said : with that accuracy. remedy : as a request."""
 
@@ -98,16 +117,28 @@ def likely_mistake(job: Job, view: View, predicted: np.ndarray, *, weak: bool) -
     guess, so that the search should not take long.
     """
     labels = view.labels
-    now, present = mean_recall(predicted == labels, labels), len(np.unique(labels))
-    enough = max(min(2 * now, (1 + now) / 2), min(3 / present, 0.6), 0.2)
-    enough = enough if present > 2 else max(1.4 * now, 0.7)
+    enough = _enough(labels, predicted)
     if (shifted := _shifted(labels, predicted, enough)) is not None:
         return shifted
     found = (
         _prepared_wrongly(job, view, enough, _FIRST_OF_WEAK if weak else _FIRST),
-        _renumbered(job, labels, predicted, enough),
+        _renumbered(job.names, labels, predicted, enough),
     )
     return max(filter(None, found), key=lambda mistake: mistake.accuracy, default=None)
+
+
+def numbered_otherwise(names: Sequence[str], labels: np.ndarray, predicted: np.ndarray) -> Mistake | None:
+    """Another order of the classes that explains the answers; None where none does. names : of C classes."""
+    enough = _enough(labels, predicted)
+    found = _shifted(labels, predicted, enough), _renumbered(names, labels, predicted, enough)
+    return max(filter(None, found), key=lambda mistake: mistake.accuracy, default=None)
+
+
+def _enough(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """The mean recall from which another way is much better."""
+    now, present = mean_recall(predicted == labels, labels), len(np.unique(labels))
+    enough = max(min(2 * now, (1 + now) / 2), min(3 / present, 0.6), 0.2)
+    return enough if present > 2 else max(1.4 * now, 0.7)
 
 
 def spread(view: View, count: int) -> View:
@@ -141,9 +172,11 @@ def _shifted(labels: np.ndarray, predicted: np.ndarray, enough: float) -> Mistak
     return None
 
 
-def _renumbered(job: Job, labels: np.ndarray, predicted: np.ndarray, enough: float) -> Mistake | None:
+def _renumbered(
+    names: Sequence[str], labels: np.ndarray, predicted: np.ndarray, enough: float
+) -> Mistake | None:
     """Labels that number the classes in another order than the model."""
-    answers = renumbered(predicted, labels, job.subject.classes)
+    answers = renumbered(predicted, labels, len(names))
     right = answers[labels] == predicted
     moved = np.flatnonzero((answers >= 0) & (answers != np.arange(len(answers))))
     if not len(moved) or mean_recall(right, labels) < max(enough, _RENUMBERED):
@@ -153,7 +186,7 @@ def _renumbered(job: Job, labels: np.ndarray, predicted: np.ndarray, enough: flo
     few = (predicted == labels).mean() < _ACCIDENTS * accidents and accidents * len(labels) >= _EXPECTED
     if few and right.mean() < _CERTAIN:
         return None
-    pairs = [f"{job.names[j]} is answered with {job.names[answers[j]]}" for j in moved[:_NAMED]]
+    pairs = [f"{names[j]} is answered with {names[answers[j]]}" for j in moved[:_NAMED]]
     more = " and so on" if len(moved) > _NAMED else ""
     said = f"numbering the classes in another order gives {right.mean():.1%}: {', '.join(pairs)}{more}"
     return Mistake(float(right.mean()), said, "number the labels as the model numbers its classes")

@@ -6,7 +6,7 @@ any patch beats it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from onnxtweak.data.splits import View
 from onnxtweak.errors import DataError
 from onnxtweak.method.chance import standing, tells_apart
 from onnxtweak.quantities import number_of
-from onnxtweak.stages.likely_mistake import TRIED, few_logits, likely_mistake, predictions, spread
+from onnxtweak.stages.likely_mistake import TRIED, Doubt, few_logits, likely_mistake, predictions, spread
 from onnxtweak.stages.lists.base_decisions import contents
+from onnxtweak.stages.objects.doubts import doubt_about_boxes
 from onnxtweak.stages.open_job import Job
 
 _ADVICE = (
@@ -35,20 +36,6 @@ _WEAK = 0.6
 _ENOUGH_MARKS = 5
 
 
-@dataclass(frozen=True)
-class Doubt:
-    """Why results on these samples may mean nothing.
-
-    found : about the base. mistake : the likely one, or nothing. remedy : what to do about it. serious :
-    whether nothing should be learnt from the samples.
-    """
-
-    found: str
-    mistake: str
-    remedy: str
-    serious: bool
-
-
 def require_sound_base(job: Job) -> Job:
     """The job, with a note where the base is hardly better than one class alone.
 
@@ -59,15 +46,15 @@ def require_sound_base(job: Job) -> Job:
     judged = job.splits.fit if job.has_data else job.splits.listed.get("lock")
     if judged is None or not judged.dataset.labelled:  # must-samples are wrong by intention
         return job
-    if job.subject.detector is not None:  # it answers with boxes, of which `settle_boxes` is the judge
-        return job
     view = spread(judged, TRIED)
-    doubt = doubt_about(job, view, predictions(job, view))
+    on = f"on {number_of(len(view), 'fit sample' if job.has_data else 'lock-sample')}, "
+    if job.subject.detector is not None:
+        doubt, on = doubt_about_boxes(job, judged), ""
+    else:
+        doubt = doubt_about(job, view, predictions(job, view))
     if doubt is None:
         return job
-    said = f"on {len(view):,} {'fit samples' if job.has_data else 'lock-samples'}, {doubt.found}" + (
-        f": {doubt.mistake}" if doubt.mistake else ""
-    )
+    said = f"{on}{doubt.found}" + (f": {doubt.mistake}" if doubt.mistake else "")
     if doubt.serious and not job.has_data and "must" in job.splits.listed:
         must = set(contents(job.splits.listed["must"]))
         both = sum(one in must for one in contents(view))
@@ -87,9 +74,7 @@ def require_sound_base(job: Job) -> Job:
 def doubts(job: Job, view: View, predicted: np.ndarray) -> tuple[str, ...]:
     """The same judgement as notes, for commands that only measure. predicted : as in `doubt_about`."""
     doubt = doubt_about(job, view, predicted)
-    if doubt is None:
-        return ()
-    return (f"{doubt.found}: {doubt.mistake or doubt.remedy}" if doubt.serious else doubt.found,)
+    return () if doubt is None else (doubt.said,)
 
 
 def _cut_is_off(job: Job, view: View) -> bool:

@@ -78,12 +78,13 @@ def meaning_of(subject: Subject, dataset: Dataset, samples: np.ndarray, engine: 
     fits = {means: np.zeros(2) for means in subject.detector.meanings}
     count = 0
     for anchors in shown_anchors(subject, dataset, own[:_TRIED], engine, "read boxes"):
-        number, truth = dataset.objects.within(anchors.sample)
+        _, truth = dataset.objects.within(anchors.sample)
+        best = anchors.scores.max(axis=1, keepdims=True)  # of any class: labels may number them otherwise
         count += len(truth)
         for means, fit in fits.items():
             each = overlaps(anchors.boxes(means), truth)
-            fit += (each * anchors.scores[:, number]).max(axis=0).sum(), each.max(axis=0).sum()
-    best = max(fits, key=lambda means: tuple(fits[means]))
+            fit += (each * best).max(axis=0).sum(), each.max(axis=0).sum()
+    chosen = max(fits, key=lambda means: tuple(fits[means]))
     overlap = float(max(fit[1] for fit in fits.values())) / max(count, 1)
     if overlap < _FITTING:
         what = f"at best they overlap by {overlap:.2f} on average"
@@ -92,7 +93,7 @@ def meaning_of(subject: Subject, dataset: Dataset, samples: np.ndarray, engine: 
             where=dataset.parts[0].label_where,
             hint="feed pictures as the model was trained on them (--resize, --resize-mode, --pixel-scale)",
         )
-    return best
+    return chosen
 
 
 def detections(

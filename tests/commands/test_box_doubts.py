@@ -1,0 +1,62 @@
+"""Labelled boxes that are not what a detector finds: `evaluate` says so, and nothing is learnt from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import onnxtweak
+from onnxtweak.errors import DataError
+from tests.support.finders import finder
+
+
+@pytest.fixture(scope="module", params=("joined", "background"))
+def made(request, tmp_path_factory):
+    return finder(request.param, tmp_path_factory.mktemp("doubts"), samples=64)
+
+
+def doubted(made, boxes, **options):
+    """What `evaluate` says about labelled boxes, beyond how they are read."""
+    seen = onnxtweak.evaluate(made.model, data=(made.x, boxes), device="cpu", **options)
+    return " | ".join(note for note in seen.notes if "labelled boxes in" in note)
+
+
+def refused(made, boxes, tmp_path):
+    with pytest.raises(DataError) as error:
+        onnxtweak.fit(
+            made.model, data=(made.x, boxes), target="0", output=tmp_path / "n.onnx", backend="numpy"
+        )
+    assert not list(tmp_path.iterdir())
+    return error.value
+
+
+def test_good_labels_are_not_doubted(made):
+    assert doubted(made, made.boxes) == ""
+
+
+def test_classes_in_another_order_are_suggested(made, tmp_path):
+    boxes = made.boxes.copy()
+    boxes[:, 1] = (boxes[:, 1] + 1) % 3
+    said = "numbering the classes in another order gives"
+    assert said in doubted(made, boxes)
+    found = refused(made, boxes, tmp_path)
+    assert said in found.what and "number the labels as the model" in found.hint and "--anyway" in found.hint
+
+
+def test_boxes_elsewhere_and_of_other_pictures_are_doubted(made, tmp_path):
+    moved = made.boxes + np.array([0, 0, 8, 8, 8, 8], np.float32)
+    said = "its scores there are no higher than at boxes of other pictures"
+    assert said in doubted(made, moved) and said in refused(made, moved, tmp_path).what
+    other = made.boxes.copy()
+    other[:, 0] = (other[:, 0] + 1) % 64
+    assert "labelled boxes in" in doubted(made, other)  # which are where objects may be, of any class
+
+
+def test_pictures_that_show_nothing_are_doubted(made):
+    assert "its scores there are no higher" in doubted(made, made.boxes, pixel_scale=1e-9)
+
+
+def test_a_few_boxes_tell_nothing(made):
+    few = made.boxes[:10].copy()
+    few[:, 1] = (few[:, 1] + 1) % 3
+    assert doubted(made, few) == ""
