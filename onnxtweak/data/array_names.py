@@ -89,6 +89,14 @@ def match_labels(
     labels = stored_labels(found, arrays, key, groups)
     if labels is None:
         taken = {name.lower() for name in arrays}
+        if key is None and BOXES in found:
+            raise DataError(
+                f"no labels; found {_listed(found)}, but this model is not taken for a detector",
+                where=where,
+                hint="a detector shows scores of anchors, joined of its levels, right behind one sigmoid or"
+                " softmax, or behind sigmoids of each level, and boxes beside them (docs/howto/boxes.md has"
+                " the layouts); `onnxtweak inspect` says what this model is taken for",
+            )
         free = next((name for name in LABELS if name.lower() not in taken), LABELS[0])
         raise DataError(
             f"no labels; found {_listed(found)}",

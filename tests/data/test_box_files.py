@@ -130,3 +130,10 @@ def test_boxes_of_each_sample_may_be_an_array_of_arrays(tmp_path):
     boxes[:] = [np.array([[0, 1, 1, 4, 4]]), np.empty((0, 5))]
     np.savez(tmp_path / "set.npz", x=np.zeros((2, 3, 8, 8), np.float32), boxes=boxes)
     assert len(read(tmp_path / "set.npz").objects.box) == 1
+
+
+def test_boxes_for_a_model_that_is_no_detector(tmp_path):
+    np.savez(tmp_path / "set.npz", x=np.zeros((2, 3, 8, 8), np.float32), boxes=np.zeros((0, 6)))
+    with pytest.raises(DataError, match="this model is not taken for a detector") as error:
+        read_sources([str(tmp_path / "set.npz")], [SPEC], Reading())
+    assert "docs/howto/boxes.md" in error.value.hint

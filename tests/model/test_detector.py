@@ -56,6 +56,30 @@ def test_scores_and_boxes_are_where_the_outputs_show_them(made):
     assert placed[0, 0].tolist() == [0, 0, 8, 8] and placed[0, last].tolist() == [16, 16, 32, 32]
 
 
+def test_scores_cut_off_behind_boxes_are_read_as_they_are(tmp_path):
+    """As an export shows what it suppresses by: boxes and scores, cut apart again."""
+    found = finder("joined", tmp_path, samples=4)
+    model = onnx.load(found.model)
+    ints = {"zero": 0, "four": 4, "end": 99, "axis": 1}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array([v]), k) for k, v in ints.items())
+    model.graph.node.extend(
+        helper.make_node("Slice", ["found", first, last, "axis"], [name])
+        for first, last, name in (("zero", "four", "boxes"), ("four", "end", "scores"))
+    )
+    del model.graph.output[:]
+    for name, wide in (("boxes", 4), ("scores", CLASSES)):
+        shape = ["N", wide, 20]
+        model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    onnx.save(model, tmp_path / "cut.onnx")
+    shown = find_detector(GraphIndex(model)).shown
+    assert (shown.scores, shown.boxes, shown.class_axis, shown.first_score) == ("scores", "boxes", 1, 0)
+    seen, whole = (
+        onnxtweak.evaluate(path, data=found.data, device="cpu")
+        for path in (tmp_path / "cut.onnx", found.model)
+    )
+    assert seen.metrics.overall == whole.metrics.overall
+
+
 def test_levels_are_counted_and_the_background_is_known(made):
     kind, found = made
     opened = settled(found.model, found.x)

@@ -37,9 +37,11 @@ def _source(also: str = "", *, required: bool = True, labelled: bool = True) -> 
         brief=f"{'Labelled samples' if labelled else 'Samples'}: .npz, folder of images, .csv, .parquet.",
         help=f"{'Labelled samples' if labelled else 'Samples'}: an .npz file (inputs under their tensor "
         "names or `x`, labels under `y` or `labels`), x.npy with y.npy beside it, a folder of such shards, a "
-        "folder of images class/*.png, a .csv or .parquet table (columns by name), a .csv of path,label, or "
-        f"FILE.py:FUNCTION, which yields batches{also}. #KEY selects x_KEY and y_KEY, or a table's column of "
-        f"labels, [start:stop] a range of rows.{bare} Repeatable.",
+        "folder of images class/*.png, a .csv or .parquet table (columns by name), a .csv of path,label or "
+        "image,mask, folders `images` and `masks`, or FILE.py:FUNCTION, which yields batches"
+        f"{also}; for detectors a COCO .json, folders `images` and `labels` (YOLO), or `boxes` in an .npz. "
+        "#KEY selects x_KEY and y_KEY, or a table's column of labels, "
+        f"[start:stop] a range of rows.{bare} Repeatable.",
     )
 
 

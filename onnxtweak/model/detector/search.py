@@ -15,7 +15,7 @@ from onnx import NodeProto
 from onnxtweak.model.detector.layout import Detector, ShownAt
 from onnxtweak.model.detector.levels import TWEAKED, as_tweaked, joined_levels, level_map
 from onnxtweak.model.graph import DEFAULT_DOMAINS, GraphIndex, attribute
-from onnxtweak.model.inspect.shapes import known_shape
+from onnxtweak.model.inspect.shapes import constant_ints, known_shape
 
 _MOST_STEPS = 16
 _OF_BOX = 4
@@ -103,11 +103,13 @@ def _shown(graph: GraphIndex, scores: str, class_axis: int, first: int = 0) -> S
     """
     outputs = {value.name for value in graph.outputs}
     for name, axis, begin in _forward(graph, scores, class_axis, first):
-        if name in outputs and begin:
+        if name not in outputs:
+            continue
+        begin -= _cut_off(graph, name, axis)
+        if begin >= _OF_BOX:
             return ShownAt(name, name, axis, begin)
-        if name in outputs:
-            boxes = next((other for other in sorted(outputs) if _holds_boxes(graph, other, name)), None)
-            return None if boxes is None else ShownAt(name, boxes, axis)
+        boxes = next((other for other in sorted(outputs) if _holds_boxes(graph, other, name)), None)
+        return None if boxes is None else ShownAt(name, boxes, axis, begin)
     node = _suppressing(graph, scores)
     if node is None:
         return None
@@ -115,6 +117,24 @@ def _shown(graph: GraphIndex, scores: str, class_axis: int, first: int = 0) -> S
         return ShownAt(scores, scores, class_axis, first, True)
     before = _boxes_before(graph, node, scores)
     return None if before is None else ShownAt(scores, before, class_axis, suppressed=True)
+
+
+def _cut_off(graph: GraphIndex, name: str, axis: int) -> int:
+    """How many numbers before the classes were cut off where a tensor was made, such as boxes."""
+    for _ in range(_MOST_STEPS):
+        node = graph.producer(name)
+        if node is None or node.op_type not in ("Identity", "Cast", "Transpose", "Slice", "Split"):
+            return 0
+        if node.op_type == "Transpose":
+            axis = 3 - axis
+        if node.op_type == "Split" and attribute(node, "axis", 0) % 3 == axis:
+            sizes = constant_ints(graph, node, "split", 1) or ()
+            return sum(sizes[: list(node.output).index(name)])
+        if node.op_type == "Slice":
+            starts, axes = (constant_ints(graph, node, *of) or () for of in (("starts", 1), ("axes", 3)))
+            return sum(max(start, 0) for start, own in zip(starts, axes, strict=False) if own % 3 == axis)
+        name = node.input[0]
+    return 0
 
 
 def _suppressing(graph: GraphIndex, name: str) -> NodeProto | None:
@@ -151,8 +171,17 @@ def _forward(graph: GraphIndex, name: str, class_axis: int, first: int) -> Itera
         seen.add(name)
         yield name, axis, begin
         for node in graph.consumers(name):
-            if (found := _passed_on(node, name, axis, begin)) is not None:
+            found = None if _ends_before(graph, node, axis, begin) else _passed_on(node, name, axis, begin)
+            if found is not None:
                 waiting.append(found)
+
+
+def _ends_before(graph: GraphIndex, node: NodeProto, axis: int, begin: int) -> bool:
+    """Whether a node takes only what stands before the classes, which begin there."""
+    if node.op_type != "Slice":
+        return False
+    ends, axes = (constant_ints(graph, node, *of) or () for of in (("ends", 2), ("axes", 3)))
+    return any(0 < end <= begin and own % 3 == axis for end, own in zip(ends, axes, strict=False))
 
 
 def _passed_on(node: NodeProto, name: str, axis: int, begin: int) -> tuple[str, int, int] | None:

@@ -75,8 +75,9 @@ def refuse_positions(shape: Shape | None, is_class_vector: bool, name: str) -> N
         raise ModelError(
             f"the model has {what} (shape {text}), not one score per class and sample",
             where=name,
-            hint="onnxtweak takes a score for each class, of each sample or at each position, not boxes; "
-            "--class-axis says which axis counts the classes",
+            hint="onnxtweak takes a score for each class, of each sample or at each position; --class-axis "
+            "says which axis counts the classes. If this is a detector, it has none of the layouts that "
+            "docs/howto/boxes.md lists",
         )
 
 
