@@ -13,7 +13,7 @@ import numpy as np
 from onnxtweak.data.preprocess.sizes import Size
 from onnxtweak.data.samples import InputSpec, Part, Reading
 from onnxtweak.data.source_spec import Source, listed_name
-from onnxtweak.data.sources.boxes.placing import placed_in_all
+from onnxtweak.data.sources.boxes.placing import LEFT_OUT, placed_in_all
 from onnxtweak.data.sources.boxes.rows import checked, require_pixels
 from onnxtweak.data.sources.boxes.yolo import part_of_pictures
 from onnxtweak.errors import DataError
@@ -112,7 +112,7 @@ def _by_picture(
         (flat, "box", " without a width or height above 0"),
         (strange, "box", " of pictures that `images` does not list"),
     )
-    return found, tuple(f"left out: {number_of(n, noun)}{which}" for n, noun, which in notes if n)
+    return found, tuple(f"{LEFT_OUT}{number_of(n, noun)}{which}" for n, noun, which in notes if n)
 
 
 def _named(place: int, annotation: Any, path: Path) -> str:

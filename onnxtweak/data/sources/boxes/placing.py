@@ -10,6 +10,8 @@ from onnxtweak.data.preprocess.sizes import Size, padded, resized, scaled
 from onnxtweak.quantities import number_of
 from onnxtweak.settings import Preprocess
 
+LEFT_OUT = "left out: "  # what notes on boxes that are left out begin with
+
 
 def placed(objects: np.ndarray, size: Size, preprocess: Preprocess) -> np.ndarray:
     """The objects (n, 5) of a picture, class and corners in its pixels, in those of what the model is fed.
@@ -42,4 +44,4 @@ def placed_in_all(
     given = sum(map(len, objects))
     gone = given - sum(map(len, found))
     where = "their pictures" if preprocess.crop is None else "what --crop leaves of their pictures"
-    return found, (f"left out: {gone:,} of {number_of(given, 'box')}, outside of {where}",) if gone else ()
+    return found, (f"{LEFT_OUT}{gone:,} of {number_of(given, 'box')}, outside of {where}",) if gone else ()

@@ -15,7 +15,7 @@ from onnxtweak.boxes.truth import Truth
 from onnxtweak.data.labels import Labels, own_names
 from onnxtweak.data.preprocess.shapes import image_axes
 from onnxtweak.data.samples import Column, InputSpec, Part
-from onnxtweak.data.sources.boxes.placing import placed_in_all
+from onnxtweak.data.sources.boxes.placing import LEFT_OUT, placed_in_all
 from onnxtweak.errors import DataError
 from onnxtweak.quantities import number_of
 from onnxtweak.settings import Preprocess
@@ -120,7 +120,7 @@ def objects_of(parts: Sequence[Part], names: Sequence[str] | None) -> Labels:
     truth = Truth.of(rows)
     classes = tuple(names) if names else own_names(parts)
     if any(part.labelled for part in parts) and not len(truth.box):
-        why = "; ".join(note for part in parts for note in part.notes)
+        why = "; ".join(note for part in parts for note in part.notes if note.startswith(LEFT_OUT))
         what = "no sample has any box" + (f": {why}" if why else "")
         raise DataError(what, where=parts[0].label_where, hint="give samples with boxes of objects")
     return Labels(truth.rarest, classes, None, (), objects=truth)
