@@ -33,7 +33,7 @@ TARGET = "1"
 MAKERS = {
     "join": ["join", "-t", TARGET],
     "retrain": ["retrain", "-t", TARGET],
-    "augment": ["augment", "--hidden", "8", "--iterations", "300"],
+    "augment": ["augment", "--hidden", "32", "--iterations", "600"],
     "linear": ["fit", "--hidden", "0"],
     "mlp": ["fit", "--hidden", "8", "-t", TARGET, "--max-overall-drop", "2"],
     "budget": ["fit", "--budget", "60", "--margin", "0", "--max-class-drop", "none"],

@@ -15,7 +15,6 @@ from onnxtweak import commands
 from onnxtweak.engine.scoring import checkpoint
 from onnxtweak.engine.scoring.scoring import from_model, theta_blocks, theta_sweeps
 from onnxtweak.engine.scoring.sweep import ScoringTask
-from onnxtweak.engine.workers.dask_cluster import patiently
 from onnxtweak.errors import MachineError
 from onnxtweak.settings import DataSettings, EngineSettings, Preprocess, TapSettings, TargetSettings
 from onnxtweak.stages.open_job import prepare
@@ -277,9 +276,7 @@ def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatc
 
     real = dask_cluster._within_reach
     monkeypatch.setattr(dask_cluster, "_within_reach", within_reach)
-    with patiently(
-        distributed.LocalCluster, n_workers=2, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         shared, stats = ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address))
     whole, _ = ask(samples, ENGINE)
     same(shared, whole)

@@ -21,7 +21,6 @@ from onnxtweak.engine.scoring.finish import TargetGaps
 from onnxtweak.engine.scoring.sweep import Sweep, merge
 from onnxtweak.engine.shared import by_ranges
 from onnxtweak.engine.shared.by_ranges import ranges_of
-from onnxtweak.engine.workers.dask_cluster import patiently
 from onnxtweak.errors import DataError
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.open_job import prepare
@@ -153,7 +152,7 @@ def threads(count):
     """A scheduler whose workers are threads of this process: a change to what a call is given would show."""
     distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
     options = {"processes": False, "threads_per_worker": 1, "dashboard_address": None, "protocol": "tcp://"}
-    with patiently(distributed.LocalCluster, n_workers=count, **options) as cluster:
+    with distributed.LocalCluster(n_workers=count, **options) as cluster:
         yield cluster.scheduler_address
 
 
@@ -230,9 +229,7 @@ def machines(folder, count):
         deadline = time.monotonic() + 300
         while not file.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        with patiently(
-            distributed.Client, scheduler_file=str(file), timeout="300s", set_as_default=False
-        ) as client:
+        with distributed.Client(scheduler_file=str(file), timeout="300s", set_as_default=False) as client:
             client.wait_for_workers(count, timeout=300)
             yield client.scheduler.address, running[1:]
     finally:

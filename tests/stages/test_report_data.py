@@ -50,7 +50,7 @@ def test_biases_change_the_targets_and_nothing_else_has_any():
 
 def test_a_few_samples_of_each_class_are_shown():
     labels = np.repeat(np.arange(30), 10)
-    rows = report_data._first(np.arange(len(labels)), labels, ResolvedGoal(np.array([29])))
+    rows = report_data.few_of_each(np.arange(len(labels)), labels, ResolvedGoal(np.array([29])))
     assert labels[rows[:4]].tolist() == [29] * 4 and len(rows) == 48
     assert (np.bincount(labels[rows])[labels[rows]] == 4).all()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import re
 import socket
@@ -9,7 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from operator import getitem
@@ -148,22 +150,28 @@ def dask_workers(settings: EngineSettings) -> Iterator[DaskWorkers]:
         yield DaskWorkers(client, count)
 
 
-def patiently(kind: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """A client or a cluster of Dask, which asserts that its own thread runs within 10 s of being started.
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No garbage is collected while a client or a cluster of Dask starts inside.
 
-    A machine that stands still for as long breaks that, and nothing else has happened by then: asked again.
+    Collecting closes clients that were forgotten, each of which waits for the lock that a start holds: in the
+    same thread for ever, in the new one until Dask gives that up.
     """
-    for _ in range(_RETRIES):
-        with suppress(AssertionError):
-            return kind(*arguments, **options)
-    return kind(*arguments, **options)
+    gc.collect()
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 @contextmanager
 def _starting() -> Iterator[None]:
     """Processes of this machine are started inside, which needs a place for their locks, /dev/shm for one."""
     try:
-        with shielded():
+        with undisturbed(), shielded():
             yield
     except (OSError, RuntimeError) as error:
         raise MachineError(
@@ -182,8 +190,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
         require_files(settings.processes or 1)
         with (
             temporary_folder(Path(tempfile.gettempdir()), private=True) as scratch,
-            patiently(
-                distributed.LocalCluster,
+            distributed.LocalCluster(
                 n_workers=settings.processes,
                 threads_per_worker=1,
                 processes=True,
@@ -193,9 +200,7 @@ def _client(settings: EngineSettings) -> Iterator[tuple[Any, int]]:
                 scheduler_kwargs={"local_directory": str(scratch), "dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL,
             ) as cluster,
-            closing(
-                patiently(distributed.Client, cluster, direct_to_workers=True, set_as_default=False)
-            ) as client,
+            closing(distributed.Client(cluster, direct_to_workers=True, set_as_default=False)) as client,
         ):
             yield client, settings.processes or 1
         return
@@ -234,16 +239,18 @@ def _connected(address: str) -> Any:
 
     def connect() -> None:
         try:
-            found.append(patiently(distributed.Client, address, timeout=f"{_ANSWER}s", set_as_default=False))
+            asyncio.run(_greet(address))
+            found.append(distributed.Client(address, timeout=f"{_ANSWER}s", set_as_default=False))
         except BaseException as error:  # what answers may be anything, and so may what it leads to
             found.append(error)
 
     waiting = Thread(target=connect, daemon=True)
-    waiting.start()
-    for _ in range(20 * _ANSWER):  # short waits: a machine that stands still for a while uses up one of them
-        waiting.join(0.1)
-        if not waiting.is_alive():
-            break
+    with undisturbed():
+        waiting.start()
+        for _ in range(20 * _ANSWER):  # short waits: a machine that stands still for long uses up one of them
+            waiting.join(0.1)
+            if not waiting.is_alive():
+                break
     client = found[0] if found else TimeoutError()
     if not isinstance(client, BaseException):
         return client
@@ -252,6 +259,13 @@ def _connected(address: str) -> Any:
         where=address,
         hint="start one with `dask scheduler`, and workers with `dask worker ADDRESS`",
     ) from client
+
+
+async def _greet(address: str) -> None:
+    """Connect as a client does, and leave. A client that gets no answer would be left behind unclosed."""
+    if not address.startswith("inproc:"):
+        keys = distributed.Security().get_connection_args("client")
+        (await distributed.comm.connect(address, timeout=_ANSWER, **keys)).abort()
 
 
 def _quiet_dask() -> None:

@@ -43,7 +43,9 @@ def result_of_fit(table: Table, found: Fitted, goal: ResolvedGoal) -> MethodResu
     lasting = found.bias - point
     columns = np.empty(0, np.int64) if chosen is None else chosen.columns
     patch = bias_patch(lasting) if chosen is None else chosen.patch.with_bias(lasting)
-    held_out = (table.Z if chosen is None else chosen.held_out) + lasting.astype(table.Z.dtype)
+    held_out = table.Z if chosen is None else chosen.held_out
+    if lasting.any():  # never with several labels at once, where these are the targets' logits alone
+        held_out = held_out + lasting.astype(table.Z.dtype)
     return MethodResult(columns, patch, held_out, table.Z, table.labels, point, note=found.notes[-1])
 
 
