@@ -61,6 +61,20 @@ class DaskWorkers:
 
     def result(self, future: Any) -> Any:
         """What a future's call returns. Raises MachineError where all workers are gone, and none comes."""
+        return self._result(future, ())
+
+    def result_unless_lost(self, future: Any, of: Sequence[Any]) -> Any:
+        """What a future's call returns; None where something it needs died with its worker.
+
+        of : futures of what was sent for it. Raises MachineError as `result` does.
+        """
+        try:
+            return self._result(future, of)
+        except distributed.client.CancelledError:
+            return None
+
+    def _result(self, future: Any, of: Sequence[Any]) -> Any:
+        """The same of both; CancelledError where one of `of` is lost."""
         alone_since = None
         while True:
             try:
@@ -69,24 +83,8 @@ class DaskWorkers:
                 # The call may end just after the wait for it did: only its own error ends this.
                 if future.status == "error":
                     return future.result()
-            alone_since = self._require_company(alone_since)
-
-    def result_unless_lost(self, future: Any, of: Sequence[Any]) -> Any:
-        """What a future's call returns; None where something it needs died with its worker.
-
-        of : futures of what was sent for it. Raises MachineError as `result` does.
-        """
-        alone_since = None
-        while True:
-            try:
-                return future.result(timeout=_LOOK)
-            except TimeoutError:
-                if future.status == "error":
-                    return future.result()
-            except distributed.client.CancelledError:
-                return None
             if any(one.status in ("lost", "cancelled") for one in of):
-                return None
+                raise distributed.client.CancelledError
             alone_since = self._require_company(alone_since)
 
     def hold(self, value: Any, place: str) -> Any:
