@@ -77,7 +77,11 @@ def workers(count):
     """A crew of threads behind a scheduler, as if on other machines."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=count, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=count,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
     ) as cluster:
         crew = Crew(EngineSettings(scheduler=cluster.scheduler_address))
         with closing(crew._open):
