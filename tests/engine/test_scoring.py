@@ -276,7 +276,12 @@ def test_workers_of_a_scheduler_give_the_bits_of_one_process(samples, monkeypatc
 
     real = dask_cluster._within_reach
     monkeypatch.setattr(dask_cluster, "_within_reach", within_reach)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    ) as cluster:
         shared, stats = ask(samples, replace(ENGINE, scheduler=cluster.scheduler_address))
     whole, _ = ask(samples, ENGINE)
     same(shared, whole)
