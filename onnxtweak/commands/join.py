@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.passes import Captured, Engine, Folding, capture
-from onnxtweak.engine.shared.shards import by_shards, in_shards
+from onnxtweak.engine.passes import Captured, Engine
+from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.goal import ResolvedGoal
 from onnxtweak.method.join import join_synapses, prefix_sums
@@ -99,9 +99,7 @@ def _prefix_shards(
     counts: Sequence[int],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Z and the prefix sums of each shard of a view."""
-    every = Folding(every=engine.settings.shard)
-    batches = capture(subject, view, engine, what, neurons=united(rankings), folding=every)
-    for shard in in_shards(batches, engine):
+    for shard in captured_shards(subject, view, engine, what, neurons=united(rankings)):
         logits: list[np.ndarray] = []
         prefix = prefix_sums(_read_values(shard, logits), rankings, counts)
         yield np.concatenate(logits), prefix

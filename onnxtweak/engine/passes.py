@@ -173,7 +173,7 @@ def _capture_positions(
 ) -> Generator[Captured]:
     """The same, where every position is a row; arrays are new for each batch.
 
-    every : rows after which a part has to end; None: it may end anywhere.
+    every : rows of a shard, see `shard_ends`; None: there are none.
     """
     session, logits, outputs = _open_exposed(subject, view, engine, taps, neurons)
     begin, samples = time.perf_counter(), len(view.samples)
@@ -181,26 +181,14 @@ def _capture_positions(
     plan = plan_of(subject, engine, width, samples, session.device)
     kind = np.float64 if subject.dtype == "float64" else np.float32
     names = [port.name for port in session.inputs if port.name != ROWS]
-    at = 0
     with engine.passing(what, samples, session, begin):
-        for part in position_batches(subject, view, plan, names, engine.settings.cores):
+        for part in position_batches(subject, view, plan, names, engine.settings.cores, every):
             Z, *V = session.run({**part.feeds, ROWS: part.local}, [logits, *outputs])
             values = tuple(array.astype(np.float32, copy=False) for array in V)
             labels = view.dataset.labels_of(part.rows)
             Z = Z.astype(kind, copy=False)
-            for rows in _cut_at(at, len(labels), every):
-                yield Captured(Z[rows], tuple(V[rows] for V in values), labels[rows], part.rows[rows])
-            at += len(labels)
+            yield Captured(Z, values, labels, part.rows)
             engine.progress.advance(part.samples)
-
-
-def _cut_at(done: int, count: int, every: int | None) -> Iterator[slice]:
-    """The next `count` rows, cut wherever a multiple of `every` is done."""
-    start = 0
-    while start < count:
-        stop = count if every is None else min(count, start + every - (done + start) % every)
-        yield slice(start, stop)
-        start = stop
 
 
 def plan_of(

@@ -1,12 +1,14 @@
 """How does a pass over rows run, where a sample has a row for each position? Sample by sample, rows picked.
 
 A view names positions; the samples they are of are run, and of what that gives the named rows are kept.
+No sample is run for two shards: a shard ends where a sample does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,10 +32,37 @@ class PositionBatch:
     samples: int
 
 
+def shard_ends(view: View, size: int) -> np.ndarray:
+    """Where the shards of a view end, ascending, in rows (s,) int64: each has `size` rows, or a few more.
+
+    At positions it goes on to the end of the sample that it has begun. What is left of a view when some of
+    its shards are done has the same ends.
+    """
+    if not view.dataset.sizes:
+        return np.minimum(np.arange(size, len(view) + size, size), len(view))
+    of_row, ends, at = view.rows // view.dataset.positions, [], 0
+    while at < len(of_row):
+        last = min(at + size, len(of_row)) - 1
+        at = int(np.searchsorted(of_row, of_row[last], side="right"))
+        ends.append(at)
+    return np.array(ends, np.int64)
+
+
 def position_batches(
+    subject: Subject, view: View, plan: BatchPlan, names: list[str], threads: int, every: int | None = None
+) -> Iterator[PositionBatch]:
+    """The samples of a view, batch by batch, with the rows wanted of each.
+
+    names : inputs to be fed. every : rows of a shard, across whose end no batch reaches; None: no shards.
+    """
+    for start, stop in pairwise((0, *shard_ends(view, every or max(len(view), 1)))):
+        yield from _batches(subject, View(view.dataset, view.rows[start:stop]), plan, names, threads)
+
+
+def _batches(
     subject: Subject, view: View, plan: BatchPlan, names: list[str], threads: int
 ) -> Iterator[PositionBatch]:
-    """The samples of a view, batch by batch, with the rows wanted of each. names : inputs to be fed."""
+    """The batches of one shard."""
     # A row counts the positions of the largest sample; the model gives those that a sample has.
     positions, samples = view.dataset.positions, view.samples
     of_row = view.rows // positions

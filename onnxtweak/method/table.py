@@ -12,8 +12,8 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.memory_plan import table_room
-from onnxtweak.engine.passes import Engine, Folding, capture
-from onnxtweak.engine.shared.shards import by_shards, in_shards
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.engine.workers.learning_device import LearningDevice
 from onnxtweak.method.folds import digest_of
@@ -161,8 +161,7 @@ def _values(
     subject: Subject, view: View, engine: Engine, what: str, neurons: Neurons | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """T and Z of each shard of a view."""
-    every = Folding(every=engine.settings.shard)
-    for shard in in_shards(capture(subject, view, engine, what, neurons=neurons, folding=every), engine):
+    for shard in captured_shards(subject, view, engine, what, neurons=neurons):
         parts = [(got.V[0].copy() if got.V else np.empty((len(got.Z), 0)), got.Z.copy()) for got in shard]
         T, Z = zip(*parts, strict=True)
         yield np.concatenate(T), np.concatenate(Z)

@@ -15,6 +15,7 @@ import numpy as np
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.memory_plan import Block
 from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.position_batches import shard_ends
 from onnxtweak.engine.scoring.checkpoint import load_arrays, save_arrays
 from onnxtweak.engine.scoring.score_file import ScoreTables
 from onnxtweak.engine.scoring.scoring import ModelSamples, theta_blocks, theta_sweeps
@@ -46,7 +47,8 @@ def score_neurons(
     """
     fit, engine = scored_view(job), job.engine
     key = None if engine.settings.work_dir is None else _cache_key(job, targets, theta)
-    task = ScoringTask(fit.labels, np.asarray(targets, np.int64), theta, key, job.head)
+    ends = shard_ends(fit, engine.settings.shard)
+    task = ScoringTask(fit.labels, np.asarray(targets, np.int64), theta, key, job.head, ends)
     reopen = ModelSamples(job.subject, fit, job.taps)
     return score_batches(reopen(engine), job.taps, task, most, engine, reopen=reopen, tables=tables)
 

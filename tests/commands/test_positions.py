@@ -198,7 +198,7 @@ def test_the_same_bytes_however_rows_are_cut(tmp_path):
     parts = [
         len(got.Z) for got in capture(job.subject, job.splits.fit, job.engine, "x", job.taps, folding=cut)
     ]
-    assert sum(parts) == len(job.splits.fit) and {500, 1000, 1500} <= set(np.cumsum(parts).tolist())
+    assert sum(parts) == len(job.splits.fit) and {504, 1008, 1512} <= set(np.cumsum(parts).tolist())
 
 
 def test_methods_are_compared_there_and_one_is_written(tmp_path):

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from onnxtweak import commands
+from onnxtweak.data.splits import View
 from onnxtweak.engine.answer.shown import shown_pass
 from onnxtweak.engine.passes import Captured, Folding
+from onnxtweak.engine.position_batches import shard_ends
 from onnxtweak.engine.scoring.sweep import taps_of
 from onnxtweak.engine.shared.logits import logits_pass
 from onnxtweak.engine.shared.shards import by_shards, in_shards
@@ -28,7 +30,9 @@ from onnxtweak.settings import (
 )
 from onnxtweak.stages.open_job import prepare
 from onnxtweak.types import Progress, silent
-from tests.engine.test_shared_sweep import machines, threads
+from tests.engine.test_shared_sweep import ask, machines, threads
+from tests.engine.test_shared_sweep import same as same_scores
+from tests.support.at_positions import model_at_positions
 from tests.support.weak_class import weak_cnn
 
 # The last shard is short, and no shard is a whole number of batches.
@@ -51,7 +55,8 @@ def found(samples, engine):
     present = view.classes
     (block,) = screen_blocks(job.taps, len(present), engine.settings)
     assert [tap.name for tap in taps_of(block)]
-    sums = screen_pass(Screening(block, np.zeros(4), present, Folding()), subject, view, engine)
+    bias = np.zeros(subject.classes)
+    sums = screen_pass(Screening(block, bias, present, Folding()), subject, view, engine)
     arrays = {
         "T": table.T,
         "Z": table.Z,
@@ -96,9 +101,40 @@ def test_a_pass_of_one_shard_is_made_here(samples):
 def test_shards_end_where_they_should():
     rows = [8, 8, 4, 8, 8, 4, 3]
     batches = [Captured(np.empty((n, 2)), (), np.zeros(n), np.arange(n)) for n in rows]
-    engine = type("Engine", (), {"settings": replace(ENGINE, shard=20)})
-    sizes = [[len(got.rows) for got in shard] for shard in in_shards(batches, engine)]
+    sizes = [[len(got.rows) for got in shard] for shard in in_shards(batches, np.array([20, 40, 43]))]
     assert sizes == [[8, 8, 4], [8, 8, 4], [3]]
+
+
+def rows_of(positions, rows):
+    dataset = type("Dataset", (), {"sizes": (positions,) if positions else (), "positions": positions or 1})
+    return View(dataset, np.array(rows))
+
+
+def test_no_shard_ends_within_a_sample():
+    assert shard_ends(rows_of(0, range(43)), 20).tolist() == [20, 40, 43]
+    assert shard_ends(rows_of(10, range(43)), 12).tolist() == [20, 40, 43]
+    twice = rows_of(10, [0, 0, 3, 7, 7, 11, 12, 25, 26])  # as some count
+    assert shard_ends(twice, 3).tolist() == [5, 9]
+    assert shard_ends(rows_of(10, []), 3).tolist() == []
+    rest = rows_of(10, range(20, 43))  # once the first shard is done
+    assert (20 + shard_ends(rest, 12)).tolist() == [40, 43]
+
+
+@pytest.mark.filterwarnings("default")
+def test_passes_over_positions_are_shared_too(tmp_path):
+    made = model_at_positions("pixels", tmp_path, samples=25)  # of 64 positions each
+    asked = str(made.model), DataSettings((str(made.data),))
+    engine = replace(ENGINE, shard=130, batch=2)
+    alone, passes = found(asked, engine)
+    scores, _ = ask(asked, engine)
+    with threads(2) as scheduler:
+        shared, by_workers = found(asked, replace(engine, scheduler=scheduler))
+        theirs, scored = ask(asked, engine, scheduler)
+    same(shared, alone)
+    same_scores(theirs, scores)
+    assert scored == [("score, 2 workers", 15 * 64)]
+    assert passes[0] == ("collect", 15)
+    assert by_workers == [(f"{name}, 2 workers", samples) for name, samples in passes]
 
 
 @pytest.mark.filterwarnings("default")

@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.passes import Engine, plan_of
-from onnxtweak.engine.position_batches import position_batches
+from onnxtweak.engine.position_batches import position_batches, shard_ends
 from onnxtweak.engine.session import Session, session_of
 from onnxtweak.engine.shared.shards import by_shards
 from onnxtweak.engine.subject import Subject, filled
@@ -81,17 +81,15 @@ def _shards(subject: Subject, view: View, engine: Engine, what: str) -> Iterator
     """The batches of each shard."""
     begin = time.perf_counter()
     session, logits = _open(subject, engine.settings, subject.maps * len(view.samples))
-    size, done, batches = engine.settings.shard, 0, []
+    ends, done, batches = set(shard_ends(view, engine.settings.shard).tolist()), 0, []
     with engine.passing(what, len(view.samples), session, begin):
         for part, count in _parts(subject, view, engine, session, logits):
             engine.progress.advance(count)
             batches.append(part)
-            done += count
-            if done % size == 0:
+            done += len(part[0])
+            if done in ends:
                 yield batches
                 batches = []
-        if batches:
-            yield batches
 
 
 def _parts(
@@ -103,13 +101,13 @@ def _parts(
     more = _AT_POSITIONS * columns if subject.sizes else 0
     plan = plan_of(subject, engine, more, len(view.samples), session.device)
     names, threads = [port.name for port in session.inputs], engine.settings.cores
+    every = engine.settings.shard
     if subject.sizes:
-        for batch in position_batches(subject, view, plan, names, threads):
+        for batch in position_batches(subject, view, plan, names, threads, every):
             found = _run(subject, session, logits, batch.feeds)
             Z, classes, wrong, numbers = (each[batch.local] for each in found)
             yield (Z, classes, wrong, numbers), batch.samples
         return
-    every = engine.settings.shard
     for feeds, labels, _ in view.dataset.batches(view.rows, plan.batch, every, threads):
         count = len(labels)
         whole = {name: filled(value, plan.batch if plan.fixed else count) for name, value in feeds.items()}

@@ -134,6 +134,6 @@ def _sweep(
     if sweep.at < total:
         for got in read(what, taps_of(block), chosen):
             fold(sweep, got, task, engine)
-            if checkpoint is not None and sweep.at % engine.settings.shard == 0:
+            if checkpoint is not None and sweep.at in task.shard_ends(engine.settings.shard):
                 checkpoint.save(lambda: on_host(sweep, engine))
     return sweep

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,10 @@ class SharedSweep:
 
     def shards(self, done: int) -> Iterator[tuple[ScoringTask, int]]:
         """Of each shard from sample `done` on, its task and its first sample."""
-        size = self.engine.settings.shard
-        for start in range(done, len(self.task.labels), size):
-            yield replace(self.task, labels=self.task.labels[start : start + size]), start
+        for start, stop in pairwise((0, *self.task.shard_ends(self.engine.settings.shard).tolist())):
+            if start >= done:
+                ends = np.array([stop - start])
+                yield replace(self.task, labels=self.task.labels[start:stop], ends=ends), start
 
 
 def shared_sweep(

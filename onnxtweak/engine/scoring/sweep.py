@@ -45,7 +45,7 @@ class ScoringTask:
 
     labels (N,) int64, or (N, C) marks; targets (c,) int64; theta : "signed" or "thesis". cache_key : digest
     of everything that the scores depend on; None: they are not kept in the work directory. head : how logits
-    become decisions.
+    become decisions. ends (s,) int64 : where shards end, as of `shard_ends`; None: as those of samples do.
     """
 
     labels: np.ndarray
@@ -53,6 +53,13 @@ class ScoringTask:
     theta: str
     cache_key: str | None = None
     head: Head = ONE_LABEL
+    ends: np.ndarray | None = None
+
+    def shard_ends(self, size: int) -> np.ndarray:
+        """Where shards end. size : of one."""
+        if self.ends is not None:
+            return self.ends
+        return np.minimum(np.arange(size, len(self.labels) + size, size), len(self.labels))
 
     @property
     def together(self) -> list[slice]:
@@ -106,7 +113,7 @@ def fold(sweep: Sweep, got: Captured, task: ScoringTask, engine: Engine) -> None
     sweep.at += len(got.labels)
     for j in range(len(task.targets)):
         sweep.gaps[j].append(np.abs(gap.gap[gap.own[:, j], j]))
-    whole = sweep.at % engine.settings.shard == 0 or sweep.at == len(sweep.predicted)
+    whole = sweep.at in task.shard_ends(engine.settings.shard)
     parts = [
         (
             rows,

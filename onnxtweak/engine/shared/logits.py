@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from onnxtweak.data.splits import View
-from onnxtweak.engine.passes import Engine, Folding, capture
-from onnxtweak.engine.shared.shards import by_shards, in_shards
+from onnxtweak.engine.passes import Engine
+from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject
 
 
@@ -23,6 +23,5 @@ def logits_pass(subject: Subject, view: View, engine: Engine, what: str) -> np.n
 
 
 def _logits(subject: Subject, view: View, engine: Engine, what: str) -> Iterator[np.ndarray]:
-    every = Folding(every=engine.settings.shard)
-    for shard in in_shards(capture(subject, view, engine, what, folding=every), engine):
+    for shard in captured_shards(subject, view, engine, what):
         yield np.concatenate([got.Z.copy() for got in shard])

@@ -17,9 +17,10 @@ import numpy as np
 
 from onnxtweak.data.splits import View
 from onnxtweak.engine.machine.memory_plan import Block, cut_taps
-from onnxtweak.engine.passes import Captured, Engine, Folding, capture
+from onnxtweak.engine.passes import Captured, Engine, Folding
+from onnxtweak.engine.position_batches import shard_ends
 from onnxtweak.engine.scoring.sweep import taps_of
-from onnxtweak.engine.shared.shards import by_shards, in_shards
+from onnxtweak.engine.shared.shards import by_shards, captured_shards
 from onnxtweak.engine.subject import Subject
 from onnxtweak.method.large_arrays import blocks
 from onnxtweak.method.selection.numbering import numbered, taking_turns
@@ -102,8 +103,8 @@ class Screening:
 
     def shards(self, subject: Subject, view: View, engine: Engine, what: str) -> Iterator[ScreeningSums]:
         """Sums of each shard of a view."""
-        batches = capture(subject, view, engine, what, taps_of(self.block), folding=self.folding)
-        for shard in in_shards(batches, engine):
+        block = taps_of(self.block)
+        for shard in captured_shards(subject, view, engine, what, block, folding=self.folding):
             yield screen(shard, self.block, self.bias, self.classes)
 
 
@@ -125,14 +126,15 @@ def screen_pass(
     so_far : of an earlier run; None: it begins anew.
     """
     every, known = engine.settings.shard, None if so_far is None else so_far.known()
-    folding = replace(screening.folding, every=every, samples=min(every, max(len(view), 1)))
+    folding = replace(screening.folding, samples=min(every, max(len(view), 1)))
     at, total = known or (0, _empty(sum(map(len, screening.block)), len(screening.classes)))
     work, rest = replace(screening, folding=folding).shards, View(view.dataset, view.rows[at:])
-    for sums in by_shards(work, subject, rest, engine, "screen") if len(rest) else ():
+    ends = at + shard_ends(rest, every)
+    shards = by_shards(work, subject, rest, engine, "screen") if len(rest) else ()
+    for end, sums in zip(ends, shards, strict=True):
         total.add(sums)
-        at = min(at + every, len(view))
         if so_far is not None:
-            so_far.add(at, total)
+            so_far.add(int(end), total)
     return total
 
 
