@@ -121,6 +121,11 @@ class Tap:
         return math.prod(len(parts) for parts in self.halves) if self.pool == "grid2" else 1
 
     @property
+    def pooled_shape(self) -> tuple[int, ...]:
+        """The axes of positions once they are pooled."""
+        return tuple(len(parts) if self.pool == "grid2" else 1 for parts in self.halves)
+
+    @property
     def halves(self) -> tuple[tuple[slice, ...], ...]:
         """The halves of every axis of positions: those of an odd size share its middle, 1 is not halved."""
         sizes = [size for axis, size in enumerate(self.shape) if axis != self.channel_axis]

@@ -129,6 +129,21 @@ def test_weights_and_values_are_cast_to_the_logits_type(dtype, tolerance):
         np.testing.assert_allclose(after, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_pooled_maps_are_flattened_together(dtype):
+    taps = (*TAPS[2:], replace(TAPS[0], pool="mean"), replace(TAPS[0], pool="max"), TAPS[1])
+    tweak = make_tweak("linear", count=18, taps=taps)
+    piece = build(tweak, dtype=dtype)
+    # Those of one number, and the quarters.
+    assert [node.op_type for node in piece.nodes].count("Flatten") == 2
+    given = feeds(dtype)
+    (after,) = tweaks.run(alone(piece, dtype=dtype), given)
+    values = tweaks.chosen(tweak.neurons, [given[tap.name] for tap in taps])
+    expected = given["p/logits"].astype(np.float64) + tweaks.added(tweak.patch, values, 5)
+    tolerance = 1e-5 if dtype == "float32" else 2e-2
+    np.testing.assert_allclose(after, expected, rtol=tolerance, atol=tolerance)
+
+
 def test_bfloat16_pieces_are_well_formed():
     piece = build(make_tweak("synapses"), opset=22, dtype="bfloat16")
     onnx.checker.check_model(alone(piece, opset=22, dtype="bfloat16"), full_check=True)

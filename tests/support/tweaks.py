@@ -14,11 +14,20 @@ from onnxtweak.model.file.model_file import ModelFile, read_model
 from onnxtweak.patch import Linear, Mlp, Patch, Synapses, Tweak
 from onnxtweak.types import Neurons, Tap
 
-# What was written before the nodes of patches took the form that they have: by `cnn3`, with `CNN3_TAPS`.
+# What was written before the nodes of patches took the form that they have: of `cnn3`, with `CNN3_TAPS` and,
+# 20 neurons, `POOLED_TAPS`.
 FILES_OF_FORM_1 = Path(__file__).resolve().parent / "files_of_form_1"
+FILES_OF_FORM_2 = Path(__file__).resolve().parent / "files_of_form_2"
 CNN3_TAPS = (
     Tap("relu1", "Relu", (8, 16, 16)),
     Tap("relu3", "Relu", (8, 4, 4), pool="mean"),
+    Tap("flat", "Flatten", (32,)),
+)
+POOLED_TAPS = (
+    Tap("relu1", "Relu", (8, 16, 16), pool="mean"),
+    Tap("relu2", "Relu", (8, 8, 8), pool="max"),
+    Tap("relu2", "Relu", (8, 8, 8), pool="grid2"),
+    Tap("relu3", "Relu", (8, 4, 4)),
     Tap("flat", "Flatten", (32,)),
 )
 

@@ -131,27 +131,44 @@ class Builder:
         A row of values, pooled or not, is not gathered, because pnnx takes such a Gather for a crop: the
         product reads all of it, what is unused with a weight of zero, or a product with zeros and ones picks
         some first, whichever needs fewer numbers. Only where that would be a large matrix there is a Gather,
-        and for positions of a map, of which most would be moved for nothing.
+        and for positions of a map, of which most would be moved for nothing. What is pooled and read whole is
+        put side by side before it is flattened: a node for all taps instead of one, or two, for each.
         """
         parts, columns, width = [], np.zeros(len(neurons), np.int64), 0
-        for at, (tap, own) in enumerate(_by_tap(neurons)):
-            name, index, count = f"tap{at}", neurons.index[own], len(own)
-            chosen: np.ndarray = np.arange(count)
-            # What overflows in half precision, and is not used, must not meet a weight of zero.
-            a_row = tap.dtype == "float32" and (len(tap.shape) == 1 or _pooled_whole(tap))
-            if not a_row or tap.neurons * min(outputs, count) > _LARGEST_PRODUCT:
-                value = self.read_tap(name, tap, index)
-            else:
-                value = self.read_tap(name, tap, None)
-                if outputs <= count or tap.neurons <= 2 * count:
-                    chosen, count = index, tap.neurons
-                else:
-                    pick = np.zeros((tap.neurons, count))
-                    pick[index, chosen] = 1.0
-                    value = self.node(f"{name}/pick", "MatMul", [value, self.weights(f"{name}/picked", pick)])
+        maps: dict[tuple[int, ...], list[tuple[str, Tap, np.ndarray]]] = {}
+
+        def add(value: gs.Variable, own: np.ndarray, chosen: np.ndarray, count: int) -> None:
+            nonlocal width
             parts.append(value)
             columns[own] = width + chosen
             width += count
+
+        for at, (tap, own) in enumerate(_by_tap(neurons)):
+            name, index, count = f"tap{at}", neurons.index[own], len(own)
+            # What overflows in half precision, and is not used, must not meet a weight of zero.
+            a_row = tap.dtype == "float32" and (len(tap.shape) == 1 or _pooled_whole(tap))
+            if not a_row or tap.neurons * min(outputs, count) > _LARGEST_PRODUCT:
+                add(self.read_tap(name, tap, index), own, np.arange(count), count)
+            elif outputs > count and tap.neurons > 2 * count:
+                pick = np.zeros((tap.neurons, count))
+                pick[index, np.arange(count)] = 1.0
+                picked = self.weights(f"{name}/picked", pick)
+                value = self.node(f"{name}/pick", "MatMul", [self.read_tap(name, tap, None), picked])
+                add(value, own, np.arange(count), count)
+            elif _pooled_whole(tap):
+                maps.setdefault(tap.pooled_shape, []).append((name, tap, own))
+            else:
+                add(self.read_tap(name, tap, None), own, index, tap.neurons)
+        for group in maps.values():
+            name = group[0][0] if len(group) == 1 else "pooled"
+            value = self.joined(name, [self.pool(each, tap, self.source(tap.name)) for each, tap, _ in group])
+            value = self.node(f"{name}/flatten", "Flatten", [value], axis=1)
+            if self.dtype != "float32":
+                value = self.cast(f"{name}/cast", value, self.dtype)
+            parts.append(value)
+            for _, tap, own in group:
+                columns[own] = width + neurons.index[own]
+                width += tap.neurons
         return self.joined("values", parts), columns, width
 
     def joined(self, name: str, parts: Sequence[gs.Variable]) -> gs.Variable:
@@ -241,7 +258,7 @@ class Builder:
         pooled, whole = _pools(tap), _pooled_whole(tap)
         axis = 1 + tap.channel_axis if pooled else 1
         if whole:
-            value, dtype, axis = self.pool(name, tap, value), "float32", 1
+            value, dtype, axis = self.pooled_row(name, tap, value), "float32", 1
         elif not pooled and len(tap.shape) != 1:
             if isinstance(index, np.ndarray) and _blocked(tap):
                 value = self.node(f"{name}/last", "Transpose", [value], perm=[0, 2, 3, 1])
@@ -252,11 +269,15 @@ class Builder:
             chosen = index if isinstance(index, gs.Constant) else self.index(f"{name}/index", index)
             value = self.node(f"{name}/gather", "Gather", [value, chosen], axis=axis)
         if pooled and not whole:
-            value, dtype = self.pool(name, tap, value), "float32"
+            value, dtype = self.pooled_row(name, tap, value), "float32"
         return value if dtype == self.dtype else self.cast(f"{name}/cast", value, self.dtype)
 
+    def pooled_row(self, name: str, tap: Tap, value: gs.Tensor) -> gs.Variable:
+        """What `pool` makes of some channels of a tap, (N, channels * cells)."""
+        return self.node(f"{name}/flatten", "Flatten", [self.pool(name, tap, value)], axis=1)
+
     def pool(self, name: str, tap: Tap, value: gs.Tensor) -> gs.Variable:
-        """All positions of some channels of a tap as float32 (N, channels * cells)."""
+        """All positions of some channels of a tap, pooled, as float32 (N, channels, *cells of each axis)."""
         if tap.dtype != "float32":  # runtimes pool float32 only
             value = self.cast(f"{name}/float32", value, "float32")
         if tap.channel_axis:
@@ -278,7 +299,7 @@ class Builder:
             kernel = [parts[0].stop for parts in tap.halves]
             steps = [max(parts[-1].start, 1) for parts in tap.halves]
             value = self.node(f"{name}/pool", "AveragePool", [value], kernel_shape=kernel, strides=steps)
-        return self.node(f"{name}/flatten", "Flatten", [value], axis=1)
+        return value
 
     def cast(self, name: str, value: gs.Tensor, dtype: str) -> gs.Variable:
         """The value as `dtype`."""

@@ -1,4 +1,7 @@
-"""Files whose patches have an earlier form: a Gemm that adds what was computed, empty slots, two graphs."""
+"""Files whose patches have an earlier form.
+
+1 : a Gemm that adds what was computed, empty slots, two graphs. 2 : what is pooled is flattened tap by tap.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,24 @@ from onnxtweak.model.edit.splice import splice
 from onnxtweak.model.file.model_file import parse, read_model
 from tests.support import tweaks
 from tests.support.nets import cnn3, random_inputs
-from tests.support.tweaks import CNN3_TAPS, FILES_OF_FORM_1, random_tweak, saved
+from tests.support.tweaks import (
+    CNN3_TAPS,
+    FILES_OF_FORM_1,
+    FILES_OF_FORM_2,
+    POOLED_TAPS,
+    random_tweak,
+    saved,
+)
 
-KINDS = ["synapses", "linear", "mlp", "shadow", "slot"]
+PATCHES = ["synapses", "linear", "mlp"]
+FILES = [
+    *(FILES_OF_FORM_1 / f"{kind}.onnx" for kind in (*PATCHES, "shadow", "slot")),
+    *(FILES_OF_FORM_2 / f"{kind}.onnx" for kind in PATCHES),
+]
+
+
+def _name(path):
+    return f"{path.parent.name} {path.stem}"
 
 
 @pytest.fixture
@@ -23,9 +41,8 @@ def base(tmp_path):
     return saved(cnn3(size=16, channels=(8, 8, 8), classes=5), tmp_path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_they_revert_and_verify(kind, base):
-    path = FILES_OF_FORM_1 / f"{kind}.onnx"
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_they_revert_and_verify(path, base):
     assert revert(path.read_bytes()) == base.data
     assert only_the_splice(diff(base.data, path.read_bytes()))
     found = verify(tweaked=str(path))
@@ -34,18 +51,21 @@ def test_they_revert_and_verify(kind, base):
     assert "record" not in {check.name for check in found.checks}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_tweak_is_put_upon_them(kind, base):
-    old = read_model(FILES_OF_FORM_1 / f"{kind}.onnx")
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_a_tweak_is_put_upon_them(path, base):
+    old = read_model(path)
     data = splice(old, random_tweak(old, CNN3_TAPS, 5, seed=3))
     assert revert(data) == old.data and revert(data, "all") == base.data
 
 
-@pytest.mark.parametrize("kind", ["synapses", "linear", "mlp"])
-def test_the_present_form_computes_the_same(kind, base):
+@pytest.mark.parametrize("kind", PATCHES)
+@pytest.mark.parametrize(
+    ("folder", "taps", "count"), [(FILES_OF_FORM_1, CNN3_TAPS, 7), (FILES_OF_FORM_2, POOLED_TAPS, 20)]
+)
+def test_the_present_form_computes_the_same(folder, taps, count, kind, base):
     feeds = random_inputs(base.proto, 4)
-    (before,) = tweaks.run(FILES_OF_FORM_1 / f"{kind}.onnx", feeds)
-    (now,) = tweaks.run(splice(base, random_tweak(base, CNN3_TAPS, 5, kind)), feeds)
+    (before,) = tweaks.run(folder / f"{kind}.onnx", feeds)
+    (now,) = tweaks.run(splice(base, random_tweak(base, taps, 5, kind, count)), feeds)
     np.testing.assert_allclose(now, before, rtol=1e-5, atol=1e-5)
 
 
