@@ -1,11 +1,13 @@
 """What may a Python program hand over as samples? A path, arrays, a table, or batches.
 
     "samples.npz#train"                     a path, as on the command line; or a list of them
-    (x, y)                                  arrays (N, ...) and labels (N,), numbers or names of classes
+    (x, y)                                  arrays (N, ...) and labels (N,), numbers or names of classes;
+                                            or lists of arrays, where samples are of different sizes
     {"x": x, "y": y}                        arrays by name, as in an .npz file: by the model's inputs, or `x`
     ({"left": a, "right": b}, y)            inputs by name, and the labels
     table, (table, "species"), (table, y)   a table with named columns; labels in one of them, or beside it
-    loader                                  batches: pairs (x, y), or mappings with the labels in them
+    loader                                  batches: pairs (x, y), or mappings with the labels in them;
+                                            or single samples in this form
 
 An array is whatever NumPy takes for one: of PyTorch, TensorFlow, JAX, a column of a table. A table is a
 DataFrame of pandas or polars, a table of pyarrow, or anything that speaks Arrow or the DataFrame interchange
@@ -116,8 +118,15 @@ def _is_pair(value: Sequence[Any]) -> bool:
         return True
     if isinstance(labels, str | os.PathLike | Mapping) or is_table(labels):
         return False
+    if isinstance(value, tuple) and _are_rows(samples) and _are_rows(labels):
+        return len(samples) == len(labels)
     known = is_table(samples) or isinstance(samples, Mapping) or is_array(samples) or _is_nested(samples)
     return known or (not isinstance(samples, str | os.PathLike) and (is_array(labels) or _is_nested(labels)))
+
+
+def _are_rows(value: Any) -> bool:
+    """Whether a value lists arrays, which may be of different sizes."""
+    return isinstance(value, list) and len(value) > 0 and all(is_array(row) for row in value)
 
 
 def _is_nested(value: Any) -> bool:

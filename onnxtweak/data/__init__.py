@@ -3,6 +3,7 @@
 A source is written `PATH`, `PATH#KEY`, `PATH#KEY[start:stop]` or `PATH#[start:stop]`:
 
     data.npz              inputs under their tensor names, or `x`; labels `y` or `labels`; names `classes`
+                          or numbered, x_0, y_0, x_1, ...: of each sample its own
     data.npz#train        the arrays x_train and y_train of it
     x.npy                 with y.npy beside it; both memory-mapped
     folder/               of such .npz or numbered .npy shards, or of images: root/class/*.png|jpg|...

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from hashlib import sha256
+from hashlib import file_digest, sha256
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -120,11 +121,16 @@ class Dataset:
             digest.update(f"part {part.start} {len(part)} {len(part.files)}\n".encode())
             for role, path in part.files:
                 if path not in known:
-                    known[path] = _file_digest(path)
+                    with path.open("rb") as file:
+                        known[path] = file_digest(file, "sha256").hexdigest()
                 digest.update(f"{role}\n{known[path]}\n".encode())
             for role, array in part.held:
-                digest.update(f"{role} {array.shape} {array.dtype.str}\n".encode())
-                for block in _row_blocks(array):
+                rows = (
+                    [*array] if array.dtype == object else [array]
+                )  # all of one size, one by one or together
+                shape = (*array.shape, *rows[0].shape) if array.dtype == object else array.shape
+                digest.update(f"{role} {shape} {rows[0].dtype.str}\n".encode())
+                for block in chain.from_iterable(map(_row_blocks, rows)):
                     digest.update(block)
         kind = "i1" if self.sizes and self.labels.ndim == 2 else "<i4" if self.sizes else "<i8"
         digest.update(np.ascontiguousarray(self.labels, kind).reshape(-1).data)
@@ -340,11 +346,3 @@ def _row_blocks(array: np.ndarray) -> Iterator[memoryview]:
     height = max(_BLOCK // max(rows[:1].nbytes, 1), 1)
     for first in range(0, len(rows), height):
         yield np.ascontiguousarray(rows[first : first + height]).reshape(-1).view(np.uint8).data
-
-
-def _file_digest(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

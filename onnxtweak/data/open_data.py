@@ -26,7 +26,8 @@ from onnxtweak.data.sources.csv_table import read_csv
 from onnxtweak.data.sources.function import read_function
 from onnxtweak.data.sources.image_source import read_image_folder
 from onnxtweak.data.sources.memory.held import read_held
-from onnxtweak.data.sources.npz import CompressedColumn, load, read_npz
+from onnxtweak.data.sources.npz import CompressedColumn, load
+from onnxtweak.data.sources.numbered import read_npz_file
 from onnxtweak.data.sources.shards import read_npy_folder, read_npy_pair, read_npz_folder
 from onnxtweak.data.stratified import labels_of_samples
 from onnxtweak.errors import DataError
@@ -51,7 +52,7 @@ def _read_parquet(source: Source, inputs: Sequence[InputSpec], reading: Reading)
 
 
 READERS: dict[str, Reader] = {
-    ".npz": read_npz,
+    ".npz": read_npz_file,
     ".npy": read_npy_pair,
     ".json": read_coco,
     ".csv": read_csv,

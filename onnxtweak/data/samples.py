@@ -97,13 +97,14 @@ class InputSpec:
     name : tensor name. dtype : NumPy name ("float32"; "object" for strings).
     shape : batch axis first, None where any size will do; () for a single number, the same for all samples;
     None as a whole when the model does not declare it. features : names of the numbers of a sample, where the
-    model tells them.
+    model tells them. positions : whether there may be scores at positions of a sample.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
     features: tuple[str, ...] | None = None
+    positions: bool = False
 
     @property
     def number(self) -> bool:
@@ -189,6 +190,10 @@ class ArrayColumn:
     @property
     def held(self) -> int:
         return 0 if self.borrowed else self.array.nbytes
+
+    def as_sample(self) -> ArrayColumn:
+        """As of `StoredArray`."""
+        return replace(self, array=self.array[None])
 
     def open(self) -> AbstractContextManager[TakeRows]:
         return nullcontext(lambda rows: take_rows(self.array, rows))

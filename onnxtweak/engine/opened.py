@@ -81,7 +81,7 @@ class Opened:
         """The inputs, as data readers want them."""
         features = feature_names(self.model.proto) if len(self.inputs) == 1 else None
         return tuple(
-            InputSpec(p.name, p.dtype or "object", p.shape or None, features)
+            InputSpec(p.name, p.dtype or "object", p.shape or None, features, self.may_be_at_positions)
             if self.axes[p.name] is not None
             else InputSpec(p.name, p.dtype or "object", ())
             for p in (*self.inputs, *self.numbers)

@@ -35,6 +35,8 @@ NAMED = {"x": X, "y": Y}
         ((X, [None] * 6), ["data=<arrays>"]),
         ((list(X), list(Y)), ["data=<arrays>"]),
         (([], []), ["data=<arrays>"]),
+        (([X, X[:3]], [X, X[:3]]), ["data=<arrays>"]),
+        ([[X, Y], [X, Y]], ["data[0]=<arrays>", "data[1]=<arrays>"]),
         ((iter(X), Y), ["data=<arrays>"]),  # no array either, which reading it says
         (NAMED, ["data=<arrays>"]),
         (({"x": X}, Y), ["data=<arrays>"]),

@@ -113,8 +113,20 @@ def test_lists_of_arrays_in_python(tmp_path):
     made = unequal("tokens", tmp_path)
     found = onnxtweak.evaluate(made.model, data={"x": made.xs, "y": made.ys}, device="cpu")
     assert found.metrics.overall == pytest.approx(made.right(made.model))
-    alike = onnxtweak.evaluate(made.model, data=made.data, device="cpu")
-    assert alike.metrics.overall == found.metrics.overall
+    pairs = [*zip(made.xs, made.ys, strict=True)]
+    for data in (made.data, (made.xs, made.ys), pairs, iter(pairs), ((x[None], y[None]) for x, y in pairs)):
+        assert (
+            onnxtweak.evaluate(made.model, data=data, device="cpu").metrics.overall == found.metrics.overall
+        )
+
+
+def test_a_patch_of_a_generator_is_that_of_the_file(tmp_path):
+    made, asked = unequal("pixels", tmp_path), {"target": 2, "hidden": 0, "max_class_drop": "none"}
+    each = ((x[None], y[None]) for x, y in zip(made.xs, made.ys, strict=True))
+    found = onnxtweak.fit(made.model, data=each, device="cpu", **asked)
+    assert found.tweak == onnxtweak.fit(made.model, data=made.data, device="cpu", **asked).tweak
+    found.save(tmp_path / "new.onnx")
+    assert made.right(tmp_path / "new.onnx") > made.right(made.model)
 
 
 def test_what_does_not_fit_is_named(tmp_path):

@@ -118,7 +118,7 @@ def test_labels_may_be_names():
         (np.ma.masked_array(X, X == 5), Y, "the value is masked", "row 2 of x in data=<it>"),
         (np.array([{}, {}]), Y[:2], "dict is neither a number nor text", "x in data=<it>"),
         (X[:0], Y[:0], "no samples", "data=<it>"),
-        (X[0], Y[0], "2 samples but labels of shape ()", "x in"),
+        (X, Y[0], "6 samples but labels of shape ()", "x in"),
     ],
 )
 def test_what_is_wrong_with_arrays_is_said(samples, labels, what, where):

@@ -132,17 +132,10 @@ def by_size(part: Part) -> list[Part]:
         own = part.rows(first, end)
         sized = dict(zip(columns, each[first], strict=False))
         made = {name: columns[name].of_shape(shape) for name, shape in sized.items()}
-        held = tuple((role, _rows_of(array, first, end)) for role, array in part.held)
+        held = tuple((role, array[first:end] if array.ndim else array) for role, array in part.held)
         labels = np.stack(list(own.labels)) if own.labels.dtype == object else own.labels
         found.append(replace(own, columns={**part.columns, **made}, labels=labels, held=held))
     return found
-
-
-def _rows_of(array: np.ndarray, first: int, end: int) -> np.ndarray:
-    """Some rows of what a part holds; arrays of their own size are stacked."""
-    if not array.ndim:
-        return array
-    return np.stack(list(array[first:end])) if array.dtype == object else array[first:end]
 
 
 def as_objects(rows: Sequence[np.ndarray]) -> np.ndarray:

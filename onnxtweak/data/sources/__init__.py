@@ -1,7 +1,7 @@
 """How are samples read? One module per file format, and a folder for what a program holds in memory.
 
 npz, npy        arrays, mapped into memory
-object_rows     why an array of Python objects is refused
+numbered        arrays of samples by number, x_0, x_1, ...
 shards          folders of arrays
 parquet         tables of columns
 parquet_pages   how large their pages are

@@ -35,7 +35,7 @@ _AT_ONCE = getattr(os, "O_NONBLOCK", 0)
 
 
 def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
-    """What `file.py:function` yields, as one part. Raises DataError, naming the line that failed."""
+    """What `file.py:function` yields, as parts. Raises DataError, naming the line that failed."""
     if not source.key:
         raise DataError(
             "the name of the function is missing", where=source.path, hint=f"write {source.path}:FUNCTION"
@@ -48,11 +48,11 @@ def read_function(source: Source, inputs: Sequence[InputSpec], reading: Reading)
         stack.enter_context(ticking(reading.progress))
         stack.enter_context(_without_pipes())
         batches = stack.enter_context(closing(_batches(source.path, source.key, where)))
-        part = spooled(batches, where, inputs, reading, _BOUNDED, source.stop if forward else None)
-    if part is None:
+        parts = spooled(batches, where, inputs, reading, _BOUNDED, source.stop if forward else None)
+    if not parts:
         raise DataError("the function yielded no samples", where=where, hint=BATCH_HINT)
     reading.progress.finish()
-    return [part]
+    return parts
 
 
 def _batches(path: Path, name: str, where: str) -> Generator[Any, None, None]:

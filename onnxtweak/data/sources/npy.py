@@ -6,7 +6,7 @@ import math
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Literal
@@ -14,7 +14,7 @@ from typing import IO, Literal
 import numpy as np
 
 from onnxtweak.data.samples import TakeRows, take_rows
-from onnxtweak.data.sources.object_rows import explain
+from onnxtweak.data.several.object_rows import arrays_in, explain
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
 
@@ -45,11 +45,7 @@ def read_header(stream: IO[bytes], where: str) -> Header:
     and for structured dtypes.
     """
     try:
-        version = np.lib.format.read_magic(stream)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = _raw_header(stream)
     except NO_ARRAY as error:
         raise DataError(f"not a .npy array: {error}", where=where, hint="write it with numpy.save") from error
     if dtype.hasobject:
@@ -60,6 +56,32 @@ def read_header(stream: IO[bytes], where: str) -> Header:
     if min(shape, default=0) < 0:
         raise DataError(f"impossible array shape {shape}", where=where, hint="copy or write the file again")
     return Header(shape, dtype, fortran)
+
+
+def _raw_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and type, as they are written. Raises what NumPy raises."""
+    of_first = np.lib.format.read_magic(stream) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if of_first else np.lib.format.read_array_header_2_0
+    return read(stream)
+
+
+def arrays_of_objects(stream: IO[bytes], size: int, where: str, memory: int) -> list[np.ndarray] | None:
+    """The arrays of numbers that a .npy stream of objects holds, of their own shapes; None for anything else.
+
+    size : of the stream, in bytes. Nothing is unpickled (`several.object_rows`). Raises DataError where they
+    take more than half of the memory, and what NumPy raises for what is no array.
+    """
+    shape, _, dtype = _raw_header(stream)
+    if not dtype.hasobject or len(shape) != 1:
+        return None
+    if size > memory // 2:
+        raise DataError(
+            f"arrays of different sizes take {size / 2**20:,.0f} MiB in memory",
+            where=where,
+            hint="allow more --memory, or store each sample as an array of its own: numpy.savez(path,"
+            " x_0=..., y_0=..., x_1=..., y_1=...)",
+        )
+    return arrays_in(stream, size)
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,10 @@ class MappedColumn:
     sized = False
     thread_safe = True
     held = 0
+
+    def as_sample(self) -> MappedColumn:
+        """As of `StoredArray`."""
+        return replace(self, shape=(1, *self.shape))
 
     @contextmanager
     def open(self) -> Iterator[TakeRows]:

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import IO
 import numpy as np
 
 from onnxtweak.data.array_names import CLASSES, match_arrays, match_group
+from onnxtweak.data.preprocess.one_sample import of_one_sample
 from onnxtweak.data.samples import (
     ArrayColumn,
     Column,
@@ -33,8 +34,15 @@ from onnxtweak.data.several.own_sizes import RowsColumn, as_objects
 from onnxtweak.data.source_spec import Source
 from onnxtweak.data.sources.boxes.rows import rows_of
 from onnxtweak.data.sources.held_whole import require_small
-from onnxtweak.data.sources.npy import NO_ARRAY, Header, MappedColumn, map_npy, read_array, read_header
-from onnxtweak.data.sources.object_rows import arrays_in
+from onnxtweak.data.sources.npy import (
+    NO_ARRAY,
+    Header,
+    MappedColumn,
+    arrays_of_objects,
+    map_npy,
+    read_array,
+    read_header,
+)
 from onnxtweak.errors import DataError
 from onnxtweak.input_files import require_regular
 
@@ -71,6 +79,10 @@ class CompressedColumn:
         """Bytes of the array once decompressed."""
         return prod(self.shape) * self.dtype.itemsize
 
+    def as_sample(self) -> CompressedColumn:
+        """As of `StoredArray`."""
+        return replace(self, shape=(1, *self.shape))
+
     @contextmanager
     def open(self) -> Iterator[TakeRows]:
         with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
@@ -102,9 +114,9 @@ class CompressedColumn:
         try:
             read = stream.read(wanted)
         except DAMAGE as error:
-            raise _damaged(self.where, error) from error
+            raise damaged(self.where, error) from error
         if len(read) < wanted:
-            raise _damaged(self.where, "unexpected end of data")
+            raise damaged(self.where, "unexpected end of data")
         return np.frombuffer(read, self.dtype).reshape(count, *self.shape[1:])
 
     def locate(self, row: int) -> str:
@@ -131,7 +143,7 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
     classes = next((name for name in CLASSES if name in members), None)
     names = None
     if classes is not None:
-        names = _names(_array(path, members[classes], classes, "class names", reading.memory))
+        names = names_in(_array(path, members[classes], classes, "class names", reading.memory))
     specs = {spec.name: spec for spec in inputs}
     columns = {
         name: _of_input(path, members[stored], stored, reading.memory, specs[name])
@@ -149,22 +161,25 @@ def read_npz(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> l
         column, where = columns[spec.name], f"{labels} in {path}"
         stored_labels, notes = rows_of(stored_labels, column, spec, reading.preprocess, where)
     return [
-        Part(
-            where=str(path) if source.key is None else f"{path}#{source.key}",
-            origin=f"{path.resolve()}#{labels or first}",
-            columns=columns,
-            labels=stored_labels,
-            label_where=f"{labels or first} in {path}",
-            files=((" ".join((*arrays.values(), *((labels,) if labels else ()))), path),),
-            classes=names,
-            groups={
-                name: GroupColumn(
-                    f"{stored} in {path}", _array(path, members[stored], stored, "values", reading.memory)
-                )
-                for name, stored in groups.items()
-            },
-            labelled=labels is not None,
-            notes=notes,
+        of_one_sample(
+            Part(
+                where=str(path) if source.key is None else f"{path}#{source.key}",
+                origin=f"{path.resolve()}#{labels or first}",
+                columns=columns,
+                labels=stored_labels,
+                label_where=f"{labels or first} in {path}",
+                files=((" ".join((*arrays.values(), *((labels,) if labels else ()))), path),),
+                classes=names,
+                groups={
+                    name: GroupColumn(
+                        f"{stored} in {path}", _array(path, members[stored], stored, "values", reading.memory)
+                    )
+                    for name, stored in groups.items()
+                },
+                labelled=labels is not None,
+                notes=notes,
+            ),
+            inputs,
         )
     ]
 
@@ -189,17 +204,7 @@ def _arrays_of_objects(path: Path, info: zipfile.ZipInfo, name: str, memory: int
         return None
     try:
         with zipfile.ZipFile(path) as archive, archive.open(info) as stream:
-            np.lib.format.read_magic(stream)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-            if not dtype.hasobject or len(shape) != 1:
-                return None
-            if info.file_size > memory // 2:
-                raise DataError(
-                    f"arrays of different sizes take {info.file_size / 2**20:,.0f} MiB in memory",
-                    where=f"{name} in {path}",
-                    hint="allow more --memory, or give a folder of .npz files with samples of one size each",
-                )
-            return arrays_in(stream, info.file_size)
+            return arrays_of_objects(stream, info.file_size, f"{name} in {path}", memory)
     except DAMAGE:
         return None
 
@@ -223,7 +228,7 @@ def _column(
     header = _header(path, info, where)
     if info.compress_type == zipfile.ZIP_STORED:
         _require_checksum(path, info.filename, where, path.stat().st_mtime_ns)
-        return map_npy(path, where, _data_offset(path, info), info.file_size)
+        return map_npy(path, where, data_offset(path, info), info.file_size)
     column = CompressedColumn(where, path, info.filename, header.shape, header.dtype)
     if not header.fortran or len(header.shape) < 2:
         return column
@@ -239,9 +244,9 @@ def _header(path: Path, info: zipfile.ZipInfo, where: str) -> Header:
             header = read_header(stream, where)
             begin = stream.tell()
     except DAMAGE as error:
-        raise _damaged(where, error) from error
+        raise damaged(where, error) from error
     if begin + header.nbytes > info.file_size:
-        raise _damaged(where, "unexpected end of data")
+        raise damaged(where, "unexpected end of data")
     return header
 
 
@@ -256,10 +261,10 @@ def _require_checksum(path: Path, name: str, where: str, changed: int) -> None:
             while stream.read(_BLOCK):
                 pass
     except DAMAGE as error:
-        raise _damaged(where, error) from error
+        raise damaged(where, error) from error
 
 
-def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
+def data_offset(path: Path, info: zipfile.ZipInfo) -> int:
     """Where a stored member's bytes begin: its local header has extra fields of its own length."""
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)
@@ -279,11 +284,13 @@ def _array(path: Path, info: zipfile.ZipInfo, name: str, what: str, memory: int)
     return load(column).array if column.shape and column.nbytes else np.empty(column.shape, column.dtype)
 
 
-def _names(array: np.ndarray) -> tuple[str, ...] | None:
+def names_in(array: np.ndarray) -> tuple[str, ...] | None:
+    """Class names that an array holds; None where it holds something else."""
     if array.ndim != 1 or array.dtype.kind not in "US":
         return None  # numbers of the classes, say, or a mask: no names
     return tuple(array.astype(str).tolist())
 
 
-def _damaged(where: str, why: object) -> DataError:
+def damaged(where: str, why: object) -> DataError:
+    """The error for a file that cannot be read."""
     return DataError(f"the file is damaged: {why}", where=where, hint="copy it or write it again")

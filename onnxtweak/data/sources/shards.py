@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxtweak.data.array_names import CLASSES, LABELS, SAMPLES, match_arrays, match_group, spellings
 from onnxtweak.data.groups import no_column
+from onnxtweak.data.preprocess.one_sample import of_one_sample
 from onnxtweak.data.samples import (
     Column,
     GroupColumn,
@@ -22,11 +23,13 @@ from onnxtweak.data.samples import (
     no_labels,
     with_rows,
 )
+from onnxtweak.data.several.own_sizes import RowsColumn, as_objects
 from onnxtweak.data.source_spec import Source, natural_key
 from onnxtweak.data.sources.held_whole import require_small
-from onnxtweak.data.sources.npy import map_npy, read_array
-from onnxtweak.data.sources.npz import read_npz
+from onnxtweak.data.sources.npy import NO_ARRAY, arrays_of_objects, map_npy, read_array
+from onnxtweak.data.sources.numbered import read_npz_file
 from onnxtweak.errors import DataError
+from onnxtweak.input_files import require_regular
 
 _NUMBERED = re.compile(r"(.+?)[-_.]?(\d+)")
 
@@ -51,7 +54,8 @@ def read_npy_pair(source: Source, inputs: Sequence[InputSpec], reading: Reading)
     name = inputs[0].name
     labels = _labels_beside(source.path, name, reading)
     groups = {column: _group_beside(source.path, name, column) for column in reading.groups}
-    return [_part(source.text.partition("#[")[0], {name: source.path}, labels, groups, reading.memory)]
+    where = source.text.partition("#[")[0]
+    return [_part(where, {name: source.path}, labels, groups, inputs, reading.memory)]
 
 
 def read_npy_folder(source: Source, inputs: Sequence[InputSpec], reading: Reading) -> list[Part]:
@@ -76,7 +80,7 @@ def read_npy_folder(source: Source, inputs: Sequence[InputSpec], reading: Readin
         files = {name: paths[stored] for name, stored in arrays.items()}
         groups = {name: paths[match_group(paths, name, source.key, where)] for name in reading.groups}
         labelled = None if labels is None else paths[labels]
-        parts.append(_part(where, files, labelled, groups, reading.memory))
+        parts.append(_part(where, files, labelled, groups, inputs, reading.memory))
     classes = next(
         (source.path / f"{name}.npy" for name in CLASSES if (source.path / f"{name}.npy").exists()), None
     )
@@ -91,29 +95,45 @@ def read_npz_folder(source: Source, inputs: Sequence[InputSpec], reading: Readin
     parts: list[Part] = []
     for path in sorted(source.path.glob("*.npz"), key=lambda p: natural_key(p.stem)):
         text = f"{path}#{source.key}" if source.key else str(path)
-        parts += read_npz(Source(text, path, source.key), inputs, reading)
+        parts += read_npz_file(Source(text, path, source.key), inputs, reading)
     return parts
 
 
 def _part(
-    where: str, inputs: dict[str, Path], labels: Path | None, groups: dict[str, Path], memory: int
+    where: str,
+    files: dict[str, Path],
+    labels: Path | None,
+    groups: dict[str, Path],
+    inputs: Sequence[InputSpec],
+    memory: int,
 ) -> Part:
-    """labels : None where there are none."""
-    columns = {name: _column(path) for name, path in inputs.items()}
-    place = labels or next(iter(inputs.values()))
-    return Part(
+    """files : of the inputs by name. labels : None where there are none."""
+    columns = {spec.name: _column(files[spec.name], spec, memory) for spec in inputs}
+    place = labels or next(iter(files.values()))
+    own = None
+    if labels is not None and any(isinstance(column, RowsColumn) for column in columns.values()):
+        own = _arrays_of_objects(labels, memory)
+    values = (
+        no_labels(columns)
+        if labels is None
+        else _small(labels, "labels", memory)
+        if own is None
+        else as_objects(own)
+    )
+    part = Part(
         where=where,
         origin=str(place.resolve()),
         columns=columns,
-        labels=no_labels(columns) if labels is None else _small(labels, "labels", memory),
+        labels=values,
         label_where=str(place),
-        files=(*inputs.items(), *(() if labels is None else (("labels", labels),))),
+        files=(*files.items(), *(() if labels is None else (("labels", labels),))),
         labelled=labels is not None,
         groups={
             name: GroupColumn(str(path), _small(path, "values", memory), path)
             for name, path in groups.items()
         },
     )
+    return of_one_sample(part, inputs)
 
 
 def _small(path: Path, what: str, memory: int) -> np.ndarray:
@@ -123,9 +143,21 @@ def _small(path: Path, what: str, memory: int) -> np.ndarray:
     return read_array(column)
 
 
-def _column(path: Path) -> Column:
+def _column(path: Path, spec: InputSpec, memory: int) -> Column:
+    if spec.any_size and (rows := _arrays_of_objects(path, memory)) is not None:
+        return RowsColumn.of(str(path), rows)
     column = map_npy(path)
     return column if column.shape else NumberColumn(column.where, np.load(path, allow_pickle=False))
+
+
+def _arrays_of_objects(path: Path, memory: int) -> list[np.ndarray] | None:
+    """Arrays of different shapes; None for anything else. Raises DataError where they take too much."""
+    require_regular(path, DataError)
+    try:
+        with path.open("rb") as stream:
+            return arrays_of_objects(stream, path.stat().st_size, str(path), memory)
+    except (OSError, *NO_ARRAY):
+        return None
 
 
 def _labels_beside(path: Path, name: str, reading: Reading) -> Path | None:

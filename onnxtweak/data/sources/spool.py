@@ -68,7 +68,10 @@ def _spooling(place: Path) -> Iterator[None]:
 
 @dataclass
 class Spool:
-    """An input's values, written to a file in a folder, batch by batch. shape, dtype : of one sample."""
+    """An input's values, written to a file in a folder, batch by batch. shape, dtype : of one sample.
+
+    rows : how many of this shape were written, from byte `offset` on.
+    """
 
     folder: SpoolFolder
     path: Path
@@ -76,11 +79,16 @@ class Spool:
     shape: tuple[int, ...]
     dtype: np.dtype
     rows: int = 0
+    offset: int = 0
 
     @property
     def size(self) -> int:
         """Bytes written."""
-        return self.rows * math.prod(self.shape) * self.dtype.itemsize
+        return self.offset + self.rows * math.prod(self.shape) * self.dtype.itemsize
+
+    def begin(self, shape: tuple[int, ...]) -> None:
+        """Samples of another shape follow. They are a column of their own."""
+        self.offset, self.rows, self.shape = self.size, 0, shape
 
     def append(self, array: np.ndarray, name: str, where: str) -> None:
         """Write a batch (n, ...).
@@ -98,6 +106,6 @@ class Spool:
         self.rows += len(array)
 
     def column(self, where: str) -> MappedColumn:
-        """What was written, once the file is closed. where : how a message names it."""
+        """What was written of this shape, once the file is closed. where : how a message names it."""
         shape = (self.rows, *self.shape)
-        return MappedColumn(where, self.path, 0, shape, self.dtype, folder=self.folder)
+        return MappedColumn(where, self.path, self.offset, shape, self.dtype, folder=self.folder)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnxtweak.data.array_names import BOXES, CLASSES, match_group, match_inputs, match_labels, stored_labels
+from onnxtweak.data.preprocess.one_sample import of_one_sample
 from onnxtweak.data.samples import (
     ArrayColumn,
     Column,
@@ -58,21 +59,26 @@ def read_arrays(source: InMemory, inputs: Sequence[InputSpec], reading: Reading)
     if labelled:
         made, notes = _labels(labels, label_where, columns, inputs, reading)
     return [
-        Part(
-            where=str(source),
-            origin=f"memory {id(source)}",
-            columns=columns,
-            labels=made,
-            label_where=label_where,
-            files=(),
-            held=tuple(arrays.items()),
-            classes=None if classes is None else _names(found[classes], f"{classes} in {source}"),
-            groups={
-                name: GroupColumn(f"{stored} in {source}", as_array(found[stored], f"{stored} in {source}"))
-                for name, stored in groups.items()
-            },
-            labelled=labelled,
-            notes=notes,
+        of_one_sample(
+            Part(
+                where=str(source),
+                origin=f"memory {id(source)}",
+                columns=columns,
+                labels=made,
+                label_where=label_where,
+                files=(),
+                held=tuple(arrays.items()),
+                classes=None if classes is None else _names(found[classes], f"{classes} in {source}"),
+                groups={
+                    name: GroupColumn(
+                        f"{stored} in {source}", as_array(found[stored], f"{stored} in {source}")
+                    )
+                    for name, stored in groups.items()
+                },
+                labelled=labelled,
+                notes=notes,
+            ),
+            inputs,
         )
     ]
 
