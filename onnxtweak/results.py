@@ -34,9 +34,10 @@ Value = tuple[str, str | None, Shape | None]  # a shape of None: any
 @dataclass(frozen=True)
 class Inspection:
     """What a model holds. inputs, outputs : (name, dtype, shape). logits : (name, rule, sentence). kind : as
-    in `HeadKind`. taps : those that the selectors choose. candidates : (name, op,
-    dtype, shape, neurons, whether it is an activation) of every tensor that can be watched. neurons : of all
-    taps together. tweaks : one dict per tweak that the model already contains."""
+    in `HeadKind`. class_axis : which axis of scores at positions counts the classes, where one does. taps :
+    those that the selectors choose. candidates : (name, op, dtype, shape, neurons, whether it is an
+    activation) of every tensor that can be watched. neurons : of all taps together. tweaks : one dict per
+    tweak that the model already contains."""
 
     model: FileRef
     opset: dict[str, int]
@@ -52,6 +53,7 @@ class Inspection:
     neurons: int
     tweaks: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()
+    class_axis: int | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from onnxtweak.model.file.tweak_metadata import tweaks_inside
 from onnxtweak.model.head_kind import HeadKind, head_kind
 from onnxtweak.model.inspect.graph_checks import quantises
 from onnxtweak.model.inspect.taps import candidates_note
+from onnxtweak.model.logits_format import NO_AXIS
 from onnxtweak.results import Inspection, Value
 from onnxtweak.settings import DataSettings, EngineSettings, TapSettings
 from onnxtweak.stages.lines.find_alphabet import with_alphabet
@@ -92,6 +93,7 @@ def inspect(
             chosen = watched.taps
             notes += watched.notes
     except (MachineError, InputError) as error:
+        notes += [] if shapes else _at_unknown_positions(opened, kind)
         notes.append(f"{error}; {error.hint}" if error.hint else str(error))
     measurable = [c for c in found if not shapes or shapes.get(c.name) is not None]
     return Inspection(
@@ -103,6 +105,7 @@ def inspect(
         outputs=_values(opened, opened.declared_outputs),
         logits=(opened.logits.name, opened.logits.rule, _explain(opened, kind)),
         kind=kind.kind,
+        class_axis=_class_axis(opened, kind),
         classes=classes,
         taps=chosen,
         candidates=tuple((c.name, c.op, *_shape_row(shapes.get(c.name)), c.activation) for c in measurable),
@@ -120,18 +123,53 @@ def _at_positions(subject: Subject) -> list[str]:
         besides = "" if found.background is None else f", class {found.background} being the background"
         return [f"{subject.positions:,} anchors on {len(found.levels)} levels{besides}"]
     sizes = [str(size) for size in subject.sizes]
-    if subject.several:
-        C = subject.classes
-        each = f"{C} labels at once, each there or not," if C > 1 else "one label, there or not,"
-        shape = ", ".join([*sizes, str(C)] if C > 1 else sizes)
-        return [
-            f"{each} at each of {'x'.join(sizes)} positions of a sample: `evaluate` and `fit` take labels of "
-            f"shape (N, {shape}), 1, 0, and -1 where it is not known"
-        ]
-    return [
-        f"a class for each of {'x'.join(sizes)} positions of a sample: `evaluate` and `fit` take labels of "
-        f"shape (N, {', '.join(sizes)}), -1 where there is none"
-    ]
+    own = iter(sizes)
+    marks = [str(subject.classes) if axis == "C" else next(own) for axis in subject.layout if axis in "CP"]
+    where = f"{'x'.join(sizes)} positions"
+    if not subject.several:
+        return [_classes_taken(where, sizes)]
+    return [_marks_taken(where, sizes if subject.classes == 1 else marks, str(subject.classes))]
+
+
+def _at_unknown_positions(opened: Opened, kind: HeadKind) -> list[str]:
+    """The same of a model that could not be run, as far as its graph tells."""
+    shape, axis = opened.logits.shape, opened.logits.axis
+    if kind.kind not in ("positions", "several labels at positions") or shape is None or axis is None:
+        return []
+    axes = range(1, len(shape))
+    places = [number for number in axes if number != axis and shape[number] != 1]
+    letters = dict(zip(places, {1: "T", 2: "HW"}.get(len(places), "DHWXYZ"), strict=False)) | {axis: "C"}
+    named = {n: str(shape[n]) if isinstance(shape[n], int) else letters.get(n, "...") for n in axes}
+    sizes = [named[number] for number in places]
+    if kind.kind == "positions":
+        return [_classes_taken("the positions", sizes)]
+    if axis == NO_AXIS or shape[axis] == 1:
+        return [_marks_taken("the positions", sizes if len(shape) < 4 else ["..."], "1")]
+    return [_marks_taken("the positions", [named[n] for n in axes if named[n] != "1"], named[axis])]
+
+
+def _classes_taken(where: str, sizes: list[str]) -> str:
+    """Which labels say a class at each position."""
+    return (
+        f"a class for each of {where} of a sample: `evaluate` and `fit` take labels of shape "
+        f"(N, {', '.join(sizes)}), -1 where there is none"
+    )
+
+
+def _marks_taken(where: str, sizes: list[str], labels: str) -> str:
+    """Which labels mark what is there at each position. sizes : of the axes of marks, as scores have them."""
+    each = "one label, there or not," if labels == "1" else f"{labels} labels at once, each there or not,"
+    return (
+        f"{each} at each of {where} of a sample: `evaluate` and `fit` take labels of "
+        f"shape (N, {', '.join(sizes)}), 1, 0, and -1 where it is not known"
+    )
+
+
+def _class_axis(opened: Opened, kind: HeadKind) -> int | None:
+    """Which axis counts the classes where positions have them; None where none does, or nobody knows."""
+    if kind.kind not in ("positions", "several labels at positions"):
+        return None
+    return opened.logits.axis or None
 
 
 def _require_startable(opened: Opened) -> None:

@@ -13,6 +13,7 @@ from onnx import NodeProto
 from onnxtweak.model.detector.layout import Detector
 from onnxtweak.model.graph import GraphIndex, attribute
 from onnxtweak.model.inspect.logits import Logits
+from onnxtweak.model.logits_format import NO_AXIS
 
 Kind = Literal[
     "one label",
@@ -52,8 +53,9 @@ def head_kind(graph: GraphIndex, logits: Logits, detector: Detector | None = Non
             "arrays `x` and `boxes` (docs/howto/boxes.md)" + (inside if detector.shown.suppressed else ""),
         )
     shape = logits.shape
-    if logits.at_positions or (logits.axis is not None and shape is not None and len(shape) > 2):
-        several = logits.rule == "before Sigmoid" or logits.classes == 1
+    single = logits.axis == NO_AXIS
+    if logits.at_positions or single or (logits.axis is not None and shape is not None and len(shape) > 2):
+        several = logits.rule == "before Sigmoid" or logits.classes == 1 or single
         return HeadKind("several labels at positions" if several else "positions")
     if logits.layout is None and shape is not None and len(shape) > 2:
         text = "x".join("?" if size is None else str(size) for size in shape)

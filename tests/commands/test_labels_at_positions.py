@@ -29,9 +29,23 @@ def f1(marks, shown):
 def test_inspect_says_which_labels_it_wants(made):
     found = onnxtweak.inspect(made.model)
     assert found.kind == "several labels at positions"
-    positions = [size for axis, size in enumerate(made.labels.shape) if axis and axis != made.axis]
-    shape = positions if made.rows(made.labels).shape[1] == 1 else [*positions, LABELS]
+    shape = [size for size in made.labels.shape[1:] if size != 1]  # which `evaluate` takes as they are
     assert f"(N, {', '.join(map(str, shape))})" in " ".join(found.notes)
+    assert found.class_axis == made.axis
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"), [("pixels", "(N, 4, H, W)"), ("tokens", "(N, T, 4)"), ("frame-squeezed", "(N, T)")]
+)
+def test_inspect_says_it_of_any_size_too(tmp_path, kind, taken):
+    made = labels_at_positions(kind, tmp_path, samples=2)
+    proto = onnx.load(made.model)
+    for place, axis in enumerate(proto.graph.input[0].type.tensor_type.shape.dim):
+        axis.dim_param = f"axis{place}"
+    onnx.save(proto, made.model)
+    found = onnxtweak.inspect(made.model)
+    assert found.kind == "several labels at positions" and found.classes in (None, LABELS)
+    assert f"take labels of shape {taken}, 1, 0," in " ".join(found.notes)
 
 
 def test_f1_and_average_precision_are_of_all_positions(made):

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 import onnxtweak
-from onnxtweak.cli.main import program
+from onnxtweak.cli.main import main, program
 from onnxtweak.commands.compare import compare
 from onnxtweak.commands.dump import dump
 from onnxtweak.commands.join import join
@@ -124,6 +124,19 @@ def test_inspect_says_which_labels_are_wanted(made):
     sizes = ", ".join(map(str, made.labels.shape[1:]))
     assert found.kind == "positions" and found.classes == CLASSES
     assert f"labels of shape (N, {sizes})" in " ".join(found.notes)
+    assert found.class_axis == made.class_axis
+
+
+@pytest.mark.parametrize(("kind", "taken", "axis"), [("pixels", "(N, H, W)", 1), ("tokens", "(N, T)", 2)])
+def test_inspect_says_it_of_any_size_too(tmp_path, capsys, kind, taken, axis):
+    model = model_at_positions(kind, tmp_path, samples=2).model
+    proto = onnx.load(model)
+    for place, size in enumerate(proto.graph.input[0].type.tensor_type.shape.dim):
+        size.dim_param = f"axis{place}"
+    onnx.save(proto, model)
+    assert main(["inspect", str(model)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"kind positions, classes on axis {axis}" in said and f"take labels of shape {taken}, -1" in said
 
 
 @pytest.mark.parametrize(

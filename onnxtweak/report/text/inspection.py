@@ -41,7 +41,10 @@ def inspection(found: Inspection) -> tuple[Block, ...]:
         *(("input", _value(*value)) for value in found.inputs),
         *(("output", _value(*value)) for value in found.outputs),
         ("logits", found.logits[2]),
-        ("kind", found.kind),
+        (
+            "kind",
+            found.kind if found.class_axis is None else f"{found.kind}, classes on axis {found.class_axis}",
+        ),
         ("classes", "unknown" if found.classes is None else f"{found.classes:,}"),
         ("watched", _watched(found)),
     ]
