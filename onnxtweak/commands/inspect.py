@@ -144,7 +144,7 @@ def _at_unknown_positions(opened: Opened, kind: HeadKind) -> list[str]:
     if kind.kind == "positions":
         return [_classes_taken("the positions", sizes)]
     if axis == NO_AXIS or shape[axis] == 1:
-        return [_marks_taken("the positions", sizes if len(shape) < 4 else ["..."], "1")]
+        return [_marks_taken("the positions", sizes if axis or len(shape) < 4 else ["..."], "1")]
     return [_marks_taken("the positions", [named[n] for n in axes if named[n] != "1"], named[axis])]
 
 

@@ -35,17 +35,32 @@ def test_inspect_says_which_labels_it_wants(made):
 
 
 @pytest.mark.parametrize(
-    ("kind", "taken"), [("pixels", "(N, 4, H, W)"), ("tokens", "(N, T, 4)"), ("frame-squeezed", "(N, T)")]
+    ("kind", "taken"),
+    [
+        ("pixels", "(N, 4, H, W)"),
+        ("tokens", "(N, T, 4)"),
+        ("mask", "(N, H, W)"),
+        ("frame", "(N, T)"),
+        ("frame-squeezed", "(N, T)"),
+    ],
 )
-def test_inspect_says_it_of_any_size_too(tmp_path, kind, taken):
-    made = labels_at_positions(kind, tmp_path, samples=2)
+def test_sizes_may_be_open(tmp_path, kind, taken):
+    """Not even the axis of the one score is declared with its size, as the last layer tells it."""
+    made = labels_at_positions(kind, tmp_path, samples=8)
     proto = onnx.load(made.model)
     for place, axis in enumerate(proto.graph.input[0].type.tensor_type.shape.dim):
         axis.dim_param = f"axis{place}"
+    if kind in SINGLE:
+        for axis in proto.graph.output[0].type.tensor_type.shape.dim:
+            axis.Clear()
     onnx.save(proto, made.model)
     found = onnxtweak.inspect(made.model)
     assert found.kind == "several labels at positions" and found.classes in (None, LABELS)
     assert f"take labels of shape {taken}, 1, 0," in " ".join(found.notes)
+    marks = made.labels.squeeze(made.axis) if kind in ("mask", "frame") else made.labels
+    shown = made.rows(made.shown(made.model))
+    measured = onnxtweak.evaluate(made.model, data=(made.x, marks)).metrics.per_class
+    assert measured == pytest.approx(np.atleast_1d(f1(made.rows(made.labels), shown)))
 
 
 def test_f1_and_average_precision_are_of_all_positions(made):

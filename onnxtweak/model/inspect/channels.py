@@ -32,6 +32,7 @@ _PASSING = frozenset(
     }
 )
 # fmt: on
+_MOVING = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 def find_channels_last(graph: GraphIndex, order: Iterable[int]) -> dict[str, bool]:
@@ -70,41 +71,49 @@ def _transposed(node: NodeProto, side: bool | None) -> bool | None:
     return order[-1] == (len(order) - 1 if side else 1)
 
 
-def label_axis(graph: GraphIndex, name: str, shape: Shape) -> int | None:
-    """The axis of the labels in scores before a sigmoid, where positions have them.
+def label_axis(graph: GraphIndex, name: str, shape: Shape) -> tuple[int | None, Shape]:
+    """The axis of the labels in scores before a sigmoid, where positions have them; and the scores' shape.
 
     name, shape : of the scores, as far as the file tells, batch axis first. None where each sample has one
     row of scores; `NO_AXIS` where each position has a single one, and no axis of size 1 stands for it. Of an
     image it is the channels, as `class_axis_of` has it, else the first axis; of other scores the one axis
-    whose size is fixed, else the last.
+    whose size is fixed, else the last. A size of 1 that only the last layer tells is filled in.
     """
     places = range(1, len(shape))
     wide = sum(shape[axis] != 1 for axis in places)
-    if wide and _has_one_channel(graph, name):
-        return next((axis for axis in places if shape[axis] == 1), NO_AXIS)
+    if wide and (kept := _single_channel(graph, name)) is not None:
+        axis = next((axis for axis in places if shape[axis] == 1), NO_AXIS)
+        if axis == NO_AXIS and kept and len(shape) > 2 and not isinstance(shape[kept], int):
+            axis = kept % len(shape)
+            shape = (*shape[:axis], 1, *shape[axis + 1 :])
+        return axis, shape
     if wide < 2:
-        return None
+        return None, shape
     if (found := class_axis_of(shape, None)) is not None:
-        return found
+        return found, shape
     fixed = [axis for axis in places if isinstance(shape[axis], int) and shape[axis] != 1]
-    return fixed[0] if len(fixed) == 1 else 1 if len(shape) == 4 else len(shape) - 1
+    return fixed[0] if len(fixed) == 1 else 1 if len(shape) == 4 else len(shape) - 1, shape
 
 
-def _has_one_channel(graph: GraphIndex, name: str) -> bool:
-    """Whether the last layer before a tensor has a single channel."""
+def _single_channel(graph: GraphIndex, name: str) -> int | None:
+    """Whether the last layer before a tensor has a single channel: its axis, or 0 where that was moved."""
+    moved = False
     while (node := graph.producer(name)) is not None:
         varying = [item for item in node.input if item and graph.depends_on_input(item)]
         if node.op_type in _PASSING and (len(varying) == 1 or node.op_type == "Add"):
+            moved |= node.op_type in _MOVING
             name = varying[0]  # what is added has as many channels
             continue
         weight = graph.constant(node.input[1]) if len(node.input) > 1 and len(varying) == 1 else None
         if weight is None:
-            return False
+            return None
         if node.op_type in ("Conv", "ConvTranspose"):
-            over = 0 if node.op_type == "Conv" else 1
+            over, axis = (0 if node.op_type == "Conv" else 1), 1
         elif node.op_type in ("MatMul", "Gemm") and weight.ndim == 2:
-            over = 0 if node.op_type == "Gemm" and attribute(node, "transB", 0) else 1
+            over, axis = (0 if node.op_type == "Gemm" and attribute(node, "transB", 0) else 1), -1
         else:
-            return False
-        return bool(weight.shape[over] == 1)
-    return False
+            return None
+        if weight.shape[over] != 1:
+            return None
+        return 0 if moved else axis
+    return None

@@ -282,7 +282,7 @@ def _candidate(
     refuse_tensor(graph, name, "the tensor of the class scores")
     axis = class_axis_of(shape, decides)
     if axis is None and rule == "before Sigmoid" and shape is not None:
-        axis = label_axis(graph, name, shape)
+        axis, shape = label_axis(graph, name, shape)
     layout = layout_of(shape, axis)
     single = layout is not None and "C" not in layout
     what = "one logit for two classes" if single and "P" not in (layout or "") else "the class logits"
