@@ -53,11 +53,18 @@ def align_splits(
     """The splits of lines as splits of their positions, with a label each.
 
     whole : whether the samples are not split: then all positions are taken. Raises DataError for characters
-    that the model has no class for, and where no line fits into its positions.
+    that the model has no class for, and where no line has a text or fits into its positions.
     """
     bare = subject
     for tweak in reversed(tweaks_inside(subject.model.proto)):
         bare = replace(bare, model=bare.model.holding(revert_tweak(bare.model.data, tweak)))
+    for view in (splits.fit, splits.validation, splits.test):
+        if view is not None and view.dataset.lines is not None and not any(view.dataset.lines.texts):
+            raise DataError(
+                "no line has any text",
+                where=view.dataset.parts[0].label_where,
+                hint="give what stands in each line; lines without text are for --keep",
+            )
     datasets = {id(view.dataset): view.dataset for view in splits.views}
     found = {key: _aligned(bare, dataset, alphabet, engine) for key, dataset in datasets.items()}
     positions = max(one.dataset.positions for one in found.values())
